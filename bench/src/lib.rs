@@ -1,0 +1,1 @@
+//! Whole-path benchmarks of Logweir.

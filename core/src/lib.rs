@@ -1,0 +1,10 @@
+//! What flows through Logweir, and the small runtime that every process shares.
+//!
+//! Entry rule: only what two other crates use.
+
+pub mod filter;
+pub mod identity;
+pub mod limits;
+pub mod record;
+pub mod runtime;
+pub mod wire;

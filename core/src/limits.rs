@@ -1,0 +1,54 @@
+//! Every bound of the contract, with its unit and its reason. Configuration may change those in
+//! [`Limits`]; the constants are part of formats and names.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest name of a tenant or service, bytes: it is in every index key.
+pub const SERVICE_BYTES_MAX: usize = 128;
+/// Longest instance, environment, version, region, host or logger, bytes.
+pub const RESOURCE_FIELD_BYTES_MAX: usize = 256;
+/// Longest name of a client library or its version, bytes.
+pub const SDK_NAME_BYTES_MAX: usize = 64;
+/// Most reasons in one drop account.
+pub const DROP_REASONS_MAX: usize = 64;
+/// An event time this far ahead of the server's clock is impossible: clocks differ, but not more.
+pub const FUTURE_NANOS_MAX: i64 = 600_000_000_000;
+/// A log this much older than its receipt is history: stored and counted, but it trains no live
+/// baseline and opens no incident.
+pub const HISTORY_NANOS: i64 = 600_000_000_000;
+/// How long a producer's account is kept after its last batch; an older batch is `expired`.
+pub const PRODUCER_RETENTION_DAYS: u32 = 90;
+
+/// What one request may carry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// A native request, bytes after decompression.
+    pub request_bytes_max: usize,
+    /// Logs in a batch.
+    pub batch_records_max: usize,
+    /// A message, bytes.
+    pub message_bytes_max: usize,
+    /// Attributes of a log.
+    pub attributes_max: usize,
+    /// The name of an attribute, bytes.
+    pub attribute_key_bytes_max: usize,
+    /// The value of an attribute, bytes.
+    pub attribute_value_bytes_max: usize,
+    /// All requests being read or waiting for their answer, bytes after decompression.
+    pub in_flight_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 4 << 20,
+            batch_records_max: 10_000,
+            message_bytes_max: 64 << 10,
+            attributes_max: 128,
+            attribute_key_bytes_max: 256,
+            attribute_value_bytes_max: 16 << 10,
+            in_flight_bytes_max: 128 << 20,
+        }
+    }
+}

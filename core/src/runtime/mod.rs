@@ -1,0 +1,7 @@
+//! The small runtime that every process shares.
+
+pub mod clock;
+pub mod config;
+pub mod retry;
+pub mod tasks;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! The judgement: templates and scores, as pure computation.

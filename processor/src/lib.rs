@@ -1,0 +1,1 @@
+//! Consume, enrich, template, score, write, acknowledge.

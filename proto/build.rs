@@ -1,0 +1,15 @@
+//! Compiles the `.proto` files without a system `protoc`.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = ["log", "ingest", "query", "admin"].map(|name| format!("logweir/v1/{name}.proto"));
+    println!("cargo:rerun-if-changed=logweir");
+    let descriptors = protox::compile(&files, ["."])?;
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    fs::write(out_dir.join("descriptors.binpb"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

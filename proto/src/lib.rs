@@ -1,0 +1,12 @@
+//! The wire contract: types, clients and servers generated from `logweir/v1/*.proto`. No logic.
+//! The meaning, unit and limit of every field stand in those files.
+
+/// Version 1 of the contract.
+#[allow(missing_docs, reason = "generated; the .proto files are linted for comments instead")]
+pub mod v1 {
+    tonic::include_proto!("logweir.v1");
+
+    /// The encoded `FileDescriptorSet`, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+}

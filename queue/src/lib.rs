@@ -1,0 +1,146 @@
+//! Between server and processor: the queue port, the live feed and their implementations.
+//!
+//! # Contract of the queue
+//!
+//! - **Durability.** [`Publisher::publish`] returns `Ok` only once the batch can no longer be lost:
+//!   in process, after storage has committed it. An `Err` says nothing about the batch: it may be
+//!   stored or not, and the sender repeats it under the same id.
+//! - **Delivery.** At least once. Storage makes it once by the batch's id.
+//! - **Order.** None is promised.
+//! - **Bounds.** Batches and bytes that wait are bounded. A full queue refuses at once with
+//!   [`PublishError::Full`]; nothing waits without bound.
+//! - **Settlement.** Every [`Delivery`] is acknowledged, or requeued, exactly once; one that is
+//!   dropped unsettled is requeued. A requeued batch is delivered again by a queue that keeps
+//!   batches itself; the in-process queue hands it back to the publisher, whose sender repeats it.
+//! - **Shutdown.** After [`Publisher::close`] publishing is refused; [`Consumer::receive`] hands out
+//!   what waits and then returns none.
+
+mod conformance;
+mod in_process;
+mod live_feed;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use logweir_core::record::Batch;
+
+pub use self::{
+    conformance::check_queue,
+    in_process::{InProcessQueue, QueueLimits},
+    live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
+};
+
+/// Why a batch was not taken. All of them are transient: repeat the batch under the same id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is at its bound of batches or bytes.
+    #[error("the queue is full ({what}); send again later")]
+    Full {
+        /// Which bound, with its value.
+        what: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The batch was taken but could not be made durable.
+    #[error("{cause}")]
+    NotDurable {
+        /// What stands in the way, for a person.
+        cause: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The process is shutting down.
+    #[error("the server is shutting down; send again to another, or to this one once it is back")]
+    Closed,
+}
+
+impl PublishError {
+    /// When to try again.
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Full { retry_after, .. } | Self::NotDurable { retry_after, .. } => *retry_after,
+            Self::Closed => Duration::from_secs(1),
+        }
+    }
+}
+
+/// The end that the server holds. See the module's contract.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Resolves once the batch is durable, or cannot be taken now.
+    async fn publish(&self, batch: Batch) -> Result<(), PublishError>;
+
+    /// Whether a batch would be taken now; what readiness reports.
+    fn check_ready(&self) -> Result<(), PublishError>;
+
+    /// Refuses batches from now on.
+    fn close(&self);
+}
+
+/// The end that the processor holds. See the module's contract.
+#[async_trait]
+pub trait Consumer: Send {
+    /// The next batch, waiting for one; none once the queue is closed and empty.
+    async fn receive(&mut self) -> Option<Delivery>;
+
+    /// The next batch if one waits now.
+    fn try_receive(&mut self) -> Option<Delivery>;
+}
+
+/// A batch to be processed, and the duty to settle it.
+pub struct Delivery {
+    batch: Batch,
+    settlement: Settlement,
+}
+
+/// How an implementation learns what became of a delivery.
+pub trait Receipt: Send {
+    /// It is stored.
+    fn acknowledge(self: Box<Self>);
+    /// It could not be stored now.
+    fn requeue(self: Box<Self>, cause: String, retry_after: Duration);
+}
+
+/// The duty to settle a delivery whose batch was taken out.
+pub struct Settlement(Option<Box<dyn Receipt>>);
+
+impl Delivery {
+    /// A batch with its receipt.
+    pub fn new(batch: Batch, receipt: Box<dyn Receipt>) -> Self {
+        Self { batch, settlement: Settlement(Some(receipt)) }
+    }
+
+    /// The batch.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Takes the batch out, leaving the duty to settle it.
+    pub fn into_parts(self) -> (Batch, Settlement) {
+        (self.batch, self.settlement)
+    }
+}
+
+impl Settlement {
+    /// Says that the batch is stored.
+    pub fn acknowledge(mut self) {
+        if let Some(receipt) = self.0.take() {
+            receipt.acknowledge();
+        }
+    }
+
+    /// Says that the batch could not be stored now, and why.
+    pub fn requeue(mut self, cause: &str, retry_after: Duration) {
+        if let Some(receipt) = self.0.take() {
+            receipt.requeue(cause.to_owned(), retry_after);
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.0.take() {
+            receipt.requeue("the processor gave the batch up".to_owned(), Duration::from_secs(1));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The doors: native gRPC and HTTP, authentication, limits, ingest, query, admin.

@@ -1,0 +1,410 @@
+//! Where logs rest: the storage port and its implementations.
+//!
+//! # Contract
+//!
+//! - **Once.** [`WriteLogs::write`] commits any number of batches in one transaction: first the
+//!   ledger row of each batch, then only the logs of batches it newly admitted, then everything
+//!   derived from those logs (buckets, latency buckets, templates, producers' accounts), then dead
+//!   letters, each table in a fixed order and by ascending keys. A batch seen before adds nothing;
+//!   the same id with another checksum goes whole to the dead letters.
+//! - **Durable.** When `write` returns `Ok`, the transaction survives the death of the process and
+//!   a power cut. When it returns `Err`, nothing of it is visible, now or later.
+//! - **Poison.** A log that storage cannot hold (a *data* error, such as a latency that is not
+//!   finite) is found by bisection in rolled-back savepoints and dead-lettered with the reason
+//!   `unstorable`; the rest of its batch commits with it in the same transaction. Errors of disk,
+//!   lock, time or connection never bisect: they fail the write and are retryable.
+//! - **Blocking.** No call blocks the async pool.
+//! - **Isolation.** Every call names its tenant and sees nothing else. Only [`Administer`]'s
+//!   `revoked_token_ids` and `load_templates` span tenants: they serve the processes themselves.
+//! - **Reading.** A reader sees whole transactions only. A page is ordered newest first by
+//!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
+//!   comes in, and late data may only appear where a reader has not been yet.
+
+mod conformance;
+mod query;
+mod sqlite;
+
+pub mod block;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use logweir_core::{
+    identity::{BatchId, LogId, ProducerId, Role, Service, ServiceScope, TemplateId, Tenant},
+    record::{Account, Level, Record, Resource, ScoredBatch, StoredLog, Template},
+};
+
+pub use self::{
+    conformance::check_storage,
+    query::{
+        AggregateQuery, GroupBy, LATENCY_BUCKET_GROWTH, SearchPage, SearchQuery, TimeRange,
+        latency_bucket, latency_bucket_bounds, latency_percentile,
+    },
+    sqlite::{SqliteConfig, SqliteStorage},
+};
+
+/// Why storage could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No space left, or over the configured size; writes resume alone once there is space.
+    #[error("the disk is full: free space under {directory}, or lower retention.disk_bytes_max")]
+    DiskFull {
+        /// Where.
+        directory: String,
+    },
+    /// A passing fault: a lock, a connection, an I/O error.
+    #[error("storage is not available at the moment")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database was written by a newer version of this program.
+    #[error(
+        "the database has schema version {found}, this program knows up to {known}: \
+         start the newer program, or use another data directory"
+    )]
+    NewerSchema {
+        /// In the database.
+        found: u32,
+        /// In this program.
+        known: u32,
+    },
+    /// What the caller named does not exist.
+    #[error("{0} was not found")]
+    NotFound(String),
+    /// The request needs more than a limit allows.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// Stored data cannot be read back; other data is not affected.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+}
+
+impl StorageError {
+    /// Whether the same call may succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Unavailable(_))
+    }
+
+    /// When to try again, for retryable errors.
+    pub const fn retry_after(&self) -> Duration {
+        match self {
+            Self::DiskFull { .. } => Duration::from_secs(5),
+            _ => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What became of one batch of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// Its logs are stored.
+    Stored {
+        /// Logs stored.
+        stored: u32,
+        /// Logs dead-lettered, those rejected before included.
+        dead_lettered: u32,
+    },
+    /// It was stored before; nothing was added.
+    Duplicate,
+    /// Its id was used before with other content; it went to the dead letters whole.
+    Conflict,
+}
+
+/// The processor's side.
+#[async_trait]
+pub trait WriteLogs: Send + Sync {
+    /// Commits the batches in one transaction; one outcome for each, in order.
+    async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError>;
+
+    /// Every known template of every tenant with its count: what a processor starts from.
+    async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError>;
+}
+
+/// The readers' side.
+#[async_trait]
+pub trait ReadLogs: Send + Sync {
+    /// A page of matches, newest first.
+    async fn search(&self, tenant: &Tenant, query: SearchQuery) -> Result<SearchPage, StorageError>;
+    /// A page of matches, oldest first; the cursor is the last id shown.
+    async fn export(&self, tenant: &Tenant, query: SearchQuery) -> Result<SearchPage, StorageError>;
+    /// One log with `neighbours` logs of its service on each side, oldest first.
+    async fn get(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        neighbours: usize,
+    ) -> Result<LogWithNeighbours, StorageError>;
+    /// Counts per time bucket and group, largest group first.
+    async fn aggregate(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<AggregateSeries>, StorageError>;
+    /// Logs per time and latency bucket, by time, then latency. Ignores `group_by`.
+    async fn latency_heatmap(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<HeatmapCell>, StorageError>;
+    /// The services, by name.
+    async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError>;
+    /// The most frequent templates in a range.
+    async fn list_templates(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError>;
+    /// The producers' accounts, most recently heard of first.
+    async fn delivery_report(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerReport>, StorageError>;
+}
+
+/// The administrators' side.
+#[async_trait]
+pub trait Administer: Send + Sync {
+    /// Records an issued token.
+    async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError>;
+    /// The tokens of a tenant, newest first.
+    async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError>;
+    /// Revokes a token from `now_unix_nano` on; revoking again changes nothing.
+    async fn revoke_token(
+        &self,
+        tenant: &Tenant,
+        token_id: &str,
+        now_unix_nano: i64,
+    ) -> Result<TokenRecord, StorageError>;
+    /// Ids of revoked tokens of all tenants that have not expired by `now_unix_nano`.
+    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError>;
+    /// Dead letters, newest first, with the count of all.
+    async fn list_dead_letters(
+        &self,
+        tenant: &Tenant,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetter>, u64), StorageError>;
+    /// Dead letters with their logs: those named, or all never replayed; at most `limit`, oldest
+    /// first.
+    async fn take_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError>;
+    /// Notes that dead letters were replayed.
+    async fn mark_replayed(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        now_unix_nano: i64,
+    ) -> Result<(), StorageError>;
+    /// Deletes those named, or all if `ids` is none; how many there were.
+    async fn discard_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: Option<&[u64]>,
+    ) -> Result<u64, StorageError>;
+    /// Records a deploy.
+    async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError>;
+    /// Deploys, newest first.
+    async fn list_deploys(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        limit: usize,
+    ) -> Result<Vec<Deploy>, StorageError>;
+    /// Retention, folding of old ledger rows and merging of blocks: one bounded step of each.
+    /// Whether there is more to do at once.
+    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError>;
+    /// Whether writes would be taken now; what readiness reports.
+    async fn check_ready(&self) -> Result<(), StorageError>;
+}
+
+/// All sides of a storage.
+pub trait Storage: WriteLogs + ReadLogs + Administer {}
+
+impl<T: WriteLogs + ReadLogs + Administer> Storage for T {}
+
+/// A log between its neighbours.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogWithNeighbours {
+    /// The log.
+    pub log: StoredLog,
+    /// Logs of its service just before it, oldest first.
+    pub before: Vec<StoredLog>,
+    /// Logs of its service just after it, oldest first.
+    pub after: Vec<StoredLog>,
+}
+
+/// Counts over time of one group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregateSeries {
+    /// The service, level or template id; empty without grouping.
+    pub group: String,
+    /// Buckets with at least one log, in order of time.
+    pub points: Vec<AggregatePoint>,
+}
+
+/// What happened in one time bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct AggregatePoint {
+    /// Start of the bucket, nanoseconds since 1970-01-01 UTC.
+    pub start_unix_nano: i64,
+    /// Logs.
+    pub total: u64,
+    /// Logs at ERROR or above.
+    pub errors: u64,
+    /// Logs judged anomalies.
+    pub anomalies: u64,
+    /// Mean, median, 95th and 99th percentile of latency in milliseconds.
+    pub latency_ms: Option<LatencySummary>,
+}
+
+/// Mean and percentiles in milliseconds; percentiles within 5 %.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencySummary {
+    /// Mean.
+    pub average: f64,
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// One cell of a heatmap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeatmapCell {
+    /// Start of the time bucket, nanoseconds since 1970-01-01 UTC.
+    pub start_unix_nano: i64,
+    /// Number of the latency bucket; see [`latency_bucket_bounds`].
+    pub latency_bucket: i32,
+    /// Logs in the cell.
+    pub count: u64,
+}
+
+/// A service that has sent logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSummary {
+    /// Its name.
+    pub service: Service,
+    /// Logs stored ever.
+    pub total: u64,
+    /// Logs at ERROR or above.
+    pub errors: u64,
+    /// Logs judged anomalies.
+    pub anomalies: u64,
+    /// Event time of its oldest counted hour.
+    pub first_seen_unix_nano: i64,
+    /// Event time of its newest log.
+    pub last_seen_unix_nano: i64,
+}
+
+/// A pattern with its counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplateSummary {
+    /// Its id.
+    pub template_id: TemplateId,
+    /// Its service.
+    pub service: Service,
+    /// The message with its variable parts masked.
+    pub pattern: String,
+    /// Logs in the range.
+    pub count: u64,
+    /// Event time of the first log.
+    pub first_seen_unix_nano: i64,
+    /// Event time of the newest log.
+    pub last_seen_unix_nano: i64,
+    /// The highest level seen.
+    pub level: Level,
+    /// Last full hour before the end of the range ÷ mean of the 24 hours before it.
+    pub trend: Option<f64>,
+}
+
+/// The account of one producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerReport {
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its service.
+    pub service: Service,
+    /// Its instance.
+    pub instance: String,
+    /// Highest sequence stored.
+    pub sequence: u64,
+    /// What it said with that sequence.
+    pub account: Account,
+    /// Its logs that are stored.
+    pub stored: u64,
+    /// Its logs that were dead-lettered.
+    pub rejected: u64,
+    /// Sequences up to the highest that have not arrived, first ranges (inclusive), at most 10.
+    pub missing_sequences: Vec<(u64, u64)>,
+    /// When its newest batch was received.
+    pub last_received_unix_nano: i64,
+}
+
+impl ProducerReport {
+    /// emitted − stored − rejected − dropped − queued − spooled; logs said to be spooled explain
+    /// only what has not arrived since. 0 when quiet.
+    pub fn missing(&self) -> i64 {
+        let gone = self.stored + self.rejected + self.account.dropped_total() + self.account.queued;
+        let outstanding = i128::from(self.account.emitted) - i128::from(gone);
+        let spooled = i128::from(self.account.spooled).min(outstanding.max(0));
+        (outstanding - spooled) as i64
+    }
+}
+
+/// A token as recorded, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Its id.
+    pub token_id: String,
+    /// The service it may write.
+    pub service: ServiceScope,
+    /// What it may do.
+    pub role: Role,
+    /// When it was issued.
+    pub issued_unix_nano: i64,
+    /// When it expires.
+    pub expires_unix_nano: i64,
+    /// When it was revoked.
+    pub revoked_unix_nano: Option<i64>,
+}
+
+/// A log that could not be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Its id, ascending.
+    pub dead_letter_id: u64,
+    /// When it was put aside.
+    pub created_unix_nano: i64,
+    /// The batch it came in.
+    pub batch_id: BatchId,
+    /// What it had in common with its batch.
+    pub resource: Resource,
+    /// The log.
+    pub record: Record,
+    /// A stable name of the cause.
+    pub reason: String,
+    /// The cause, for a person.
+    pub detail: String,
+    /// When it was replayed.
+    pub replayed_unix_nano: Option<i64>,
+}
+
+/// A version going live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// The service.
+    pub service: Service,
+    /// The version.
+    pub version: String,
+    /// When.
+    pub time_unix_nano: i64,
+    /// A remark.
+    pub note: String,
+}
