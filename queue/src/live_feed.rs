@@ -1,0 +1,160 @@
+//! What has just been stored, for live tails: best effort, and it never delays a commit.
+//!
+//! A reader that is too slow loses whole transactions, oldest first, and is told how many logs they
+//! held.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use logweir_core::{identity::Tenant, record::StoredLog};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// Groups kept for readers that lag: with groups of a few thousand logs, some megabytes.
+const GROUPS_MAX: usize = 64;
+
+/// What is published for one tenant by one transaction.
+#[derive(Debug, Clone)]
+struct Group {
+    tenant: Tenant,
+    logs: Arc<[StoredLog]>,
+    /// Logs published before these, of all tenants.
+    published_before: u64,
+}
+
+/// The writing end, held by the processor; readers subscribe to it. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveFeed {
+    sender: broadcast::Sender<Group>,
+    published: Arc<AtomicU64>,
+}
+
+/// What a reader gets.
+#[derive(Debug, Clone)]
+pub struct LiveFeedEvent {
+    /// Logs in the order of their commit.
+    pub logs: Arc<[StoredLog]>,
+    /// Logs of any tenant passed over just before these because the reader was too slow.
+    pub skipped: u64,
+}
+
+/// The reading end: one tenant's logs from the subscription on.
+pub struct LiveFeedReader {
+    tenant: Tenant,
+    receiver: broadcast::Receiver<Group>,
+    lagged: bool,
+    seen_until: u64,
+}
+
+impl Default for LiveFeed {
+    fn default() -> Self {
+        let (sender, _) = broadcast::channel(GROUPS_MAX);
+        Self { sender, published: Arc::default() }
+    }
+}
+
+impl LiveFeed {
+    /// Whether publishing reaches anybody; if not, the logs need not even be copied.
+    pub fn has_readers(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    /// Shows committed logs to the readers of a tenant. Called by one task, in order of commit.
+    pub fn publish(&self, tenant: Tenant, logs: Vec<StoredLog>) {
+        let count = logs.len() as u64;
+        let published_before = self.published.fetch_add(count, Ordering::Relaxed);
+        let group = Group { tenant, logs: logs.into(), published_before };
+        // Without readers there is nobody to tell.
+        drop(self.sender.send(group));
+    }
+
+    /// Reads what a tenant stores from now on.
+    pub fn subscribe(&self, tenant: Tenant) -> LiveFeedReader {
+        let receiver = self.sender.subscribe();
+        let seen_until = self.published.load(Ordering::Relaxed);
+        LiveFeedReader { tenant, receiver, lagged: false, seen_until }
+    }
+}
+
+impl LiveFeedReader {
+    /// The next logs of the tenant; none once the feed is gone.
+    pub async fn next(&mut self) -> Option<LiveFeedEvent> {
+        let mut skipped = 0;
+        loop {
+            match self.receiver.recv().await {
+                Err(RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => self.lagged = true,
+                Ok(group) => {
+                    if std::mem::take(&mut self.lagged) {
+                        skipped += group.published_before.saturating_sub(self.seen_until);
+                    }
+                    self.seen_until = group.published_before + group.logs.len() as u64;
+                    if group.tenant == self.tenant {
+                        return Some(LiveFeedEvent { logs: group.logs, skipped });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::{
+        identity::{BatchId, LogId, Service, TemplateId},
+        record::{Level, Record, ScoredRecord},
+    };
+
+    use super::*;
+
+    fn log(index: u32) -> StoredLog {
+        StoredLog {
+            id: LogId { time_unix_nano: 1, batch_id: BatchId([1; 16]), index },
+            received_unix_nano: 1,
+            service: Service::new("a").unwrap(),
+            instance: String::new(),
+            environment: String::new(),
+            scored: ScoredRecord {
+                record: Record { index, ..Record::default() },
+                level: Level::Info,
+                template_id: TemplateId(1),
+                anomaly_score: 0.0,
+                is_anomaly: false,
+                anomaly_reasons: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_sees_its_own_tenant_from_now_on() {
+        let feed = LiveFeed::default();
+        assert!(!feed.has_readers());
+        feed.publish(Tenant::default(), vec![log(0)]);
+        let mut reader = feed.subscribe(Tenant::default());
+        assert!(feed.has_readers());
+        feed.publish(Tenant::new("other").unwrap(), vec![log(1)]);
+        feed.publish(Tenant::default(), vec![log(2)]);
+        drop(feed);
+        let event = reader.next().await.unwrap();
+        assert_eq!((event.logs[0].id.index, event.skipped), (2, 0));
+        assert!(reader.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_many_logs_it_missed() {
+        let feed = LiveFeed::default();
+        let mut reader = feed.subscribe(Tenant::default());
+        let groups = GROUPS_MAX as u32 + 10;
+        for index in 0..groups {
+            feed.publish(Tenant::default(), vec![log(index), log(index)]);
+        }
+        let (mut seen, mut skipped) = (0, 0);
+        while seen + skipped < u64::from(groups) * 2 {
+            let event = reader.next().await.unwrap();
+            seen += event.logs.len() as u64;
+            skipped += event.skipped;
+        }
+        assert_eq!((seen, skipped), (GROUPS_MAX as u64 * 2, 20));
+    }
+}
