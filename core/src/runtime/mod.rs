@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod fault;
 pub mod retry;
 pub mod tasks;
 pub mod telemetry;

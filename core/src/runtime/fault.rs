@@ -1,0 +1,14 @@
+//! Named steps at which a fault test kills the process.
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// Marks a step. Does nothing unless the binary was built with the `failpoints` feature of the
+/// `fail` crate, which only tests do, and `FAILPOINTS` asks for the step with the action `return`:
+/// then the process dies of SIGKILL right here, as in a crash.
+pub fn step(name: &str) {
+    fail::fail_point!(name, |_| die());
+}
+
+fn die() {
+    drop(kill_process(getpid(), Signal::KILL));
+}
