@@ -1,0 +1,52 @@
+# make run   builds and starts everything in one process, with demo traffic, until Ctrl-C
+# make test  every check, as CI runs it
+# make bench the whole path measured on this machine
+SHELL := /bin/sh
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Where Node packages for the checks are kept: beside the build, outside the sources.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+tools := $(CARGO_TARGET_DIR)/tools
+buf := $(tools)/node_modules/.bin/buf
+buf_version := 1.75.0
+
+.PHONY: run test bench faults lint contract unit doc
+
+run:
+	@deploy/setup.sh build
+	@cargo build --release --quiet -p logweir
+	@exec $(CARGO_TARGET_DIR)/release/logweir standalone --demo
+
+test: lint contract unit doc
+	@echo "all checks passed"
+
+lint:
+	@deploy/setup.sh test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+$(buf):
+	@deploy/setup.sh test
+	npm install --silent --no-fund --no-audit --prefix $(tools) @bufbuild/buf@$(buf_version)
+
+# The contract may grow but not break: it is compared with the last released image.
+contract: $(buf)
+	$(buf) lint proto
+	$(buf) breaking proto --against proto/released.binpb
+
+unit:
+	@deploy/setup.sh test
+	cargo nextest run --workspace --no-fail-fast
+
+doc:
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+
+bench:
+	@deploy/setup.sh build
+	cargo run --release --quiet -p logweir-bench
+
+# The long fault suite: a million logs, twenty kills. Prints its seed.
+faults:
+	@deploy/setup.sh test
+	LOGWEIR_FAULTS=long cargo nextest run -p logweir --test faults --no-capture

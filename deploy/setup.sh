@@ -1,0 +1,74 @@
+#!/bin/sh
+# Installs what building and testing need and this machine lacks, on Debian or Ubuntu.
+#   deploy/setup.sh build   Rust and a C compiler
+#   deploy/setup.sh test    the same, cargo-nextest, and Node.js for the contract's linter
+# Needs root or sudo only when something is missing.
+set -eu
+
+say() { printf '%s\n' "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif have sudo; then sudo "$@"
+    else fail "not root and no sudo: install the Debian packages yourself: $packages"
+    fi
+}
+
+packages=
+want() { # want COMMAND PACKAGE...
+    have "$1" && return 0
+    shift
+    packages="$packages $*"
+}
+
+install_packages() {
+    [ -n "$packages" ] || return 0
+    have apt-get || fail "no apt-get here: install these by hand, then try again:$packages"
+    say "installing$packages"
+    as_root apt-get -qq update || fail "apt-get update failed: check the network and the package sources"
+    # shellcheck disable=SC2086 # a list of packages
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        $packages >/dev/null || fail "apt-get could not install$packages"
+    packages=
+}
+
+rust_version_min=1.90
+rust_is_new_enough() {
+    have cargo || return 1
+    found=$(rustc --version 2>/dev/null | cut -d' ' -f2)
+    [ "$(printf '%s\n%s\n' "$rust_version_min" "$found" | sort -V | head -n 1)" = "$rust_version_min" ]
+}
+
+install_rust() {
+    PATH="$HOME/.cargo/bin:$PATH"
+    rust_is_new_enough && return 0
+    say "installing Rust (rustup, stable) for $(id -un)"
+    if ! have rustup; then
+        want curl curl ca-certificates
+        install_packages
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+            sh -s -- -y -q --profile minimal --component clippy,rustfmt ||
+            fail "no Rust $rust_version_min and rustup could not be fetched: install it from https://rustup.rs"
+    else
+        rustup -q toolchain install stable --profile minimal --component clippy,rustfmt
+        rustup -q default stable
+    fi
+    rust_is_new_enough || fail "Rust $rust_version_min or later is needed, found: $(rustc --version 2>&1)"
+}
+
+case "${1:-}" in
+build | test) ;;
+*) fail "usage: deploy/setup.sh build|test" ;;
+esac
+
+want cc gcc libc6-dev
+[ "$1" = build ] || want node nodejs
+[ "$1" = build ] || want npm npm
+install_packages
+install_rust
+if [ "$1" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
+    say "installing cargo-nextest"
+    cargo install --locked --quiet cargo-nextest || fail "cargo-nextest could not be installed"
+fi
