@@ -1,0 +1,71 @@
+//! The cost of judging a log: 1,000 templates over 20 services, messages of 70 to 200 bytes, a
+//! latency each; and of masking alone is most of it.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use logweir_core::{
+    identity::{Service, Tenant},
+    record::{Level, Record},
+};
+use logweir_detect::{Detector, DetectorConfig};
+
+const SERVICES: usize = 20;
+const LOGS: usize = 20_000;
+const RUN: usize = 1_000;
+
+fn word(number: usize) -> String {
+    let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
+    (0..6).map(|n| letter(number * (n + 3) + number / (n + 1))).collect()
+}
+
+fn logs(services: &[Service]) -> Vec<(Service, Record)> {
+    (0..LOGS)
+        .map(|n| {
+            let service = (n / RUN) % SERVICES;
+            let kind = n % 50;
+            let message = format!(
+                "{} {} request {n} from 10.0.{}.{}:{} for user=u{n} took {}.{} ms, trace {:032x} {}",
+                word(service * 50 + kind),
+                word(kind + 7),
+                n % 256,
+                kind,
+                n % 65_536,
+                n % 900,
+                n % 10,
+                n as u128 * 0x9e37_79b9_7f4a_7c15,
+                "handled by the worker of the pool".repeat(n % 3),
+            );
+            let record = Record {
+                message,
+                latency_ms: Some(10.0 + (n % 90) as f64),
+                time_unix_nano: n as i64 * 1_000_000,
+                ..Record::default()
+            };
+            (services[service].clone(), record)
+        })
+        .collect()
+}
+
+fn observe(criterion: &mut Criterion) {
+    let tenant = Tenant::default();
+    let names = (0..SERVICES).map(|n| Service::new(&format!("service-{n}")).expect("a valid name"));
+    let services: Vec<Service> = names.collect();
+    let logs = logs(&services);
+    let bytes: usize = logs.iter().map(|(_, record)| record.message.len()).sum();
+    let mut detector = Detector::new(DetectorConfig::default());
+    let mut group = criterion.benchmark_group(format!("observe, {} B a message", bytes / LOGS));
+    group.throughput(Throughput::Elements(LOGS as u64));
+    group.bench_function("template and score", |bencher| {
+        bencher.iter(|| {
+            for (service, record) in &logs {
+                let received = record.time_unix_nano;
+                black_box(detector.observe(&tenant, service, received, record, Level::Info));
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, observe);
+criterion_main!(benches);

@@ -1,0 +1,172 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: i64 = 1_000_000_000;
+const START: i64 = 1_700_000_000 * SECOND;
+
+struct Bench {
+    detector: Detector,
+    tenant: Tenant,
+    service: Service,
+    now: i64,
+}
+
+impl Bench {
+    fn new(config: DetectorConfig) -> Self {
+        let service = Service::new("payments").unwrap();
+        Self { detector: Detector::new(config), tenant: Tenant::default(), service, now: START }
+    }
+
+    fn log(&mut self, message: &str, latency_ms: Option<f64>) -> Verdict {
+        self.now += SECOND / 100;
+        self.log_at(message, latency_ms, self.now)
+    }
+
+    fn log_at(&mut self, message: &str, latency_ms: Option<f64>, time_unix_nano: i64) -> Verdict {
+        let message = message.to_owned();
+        let record = Record { message, latency_ms, time_unix_nano, ..Record::default() };
+        self.detector.observe(&self.tenant, &self.service, self.now, &record, Level::Error)
+    }
+
+    /// 50 patterns, some of them rare, latencies with a heavy tail. How many alarmed.
+    fn steady(&mut self, logs: u64) -> usize {
+        let mut state = 7_u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / (1_u64 << 31) as f64
+        };
+        let mut alarms = 0;
+        for n in 0..logs {
+            let kind = (random().powi(3) * 50.0) as usize;
+            let word = ["alpha", "beta", "gamma", "delta", "eps"][kind % 5];
+            let other =
+                ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+                    [kind / 5];
+            let latency = 100.0 / (1.0 - random()).powf(0.3);
+            alarms += usize::from(
+                self.log(&format!("{word} {other} order {n}"), Some(latency)).is_anomaly,
+            );
+        }
+        alarms
+    }
+}
+
+#[test]
+fn steady_traffic_keeps_to_the_budget_of_false_alarms() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    assert_eq!(bench.steady(1_000), 0, "nothing alarms while it learns");
+    let alarms = bench.steady(200_000);
+    assert!(alarms <= 300, "{alarms} of 200,000");
+}
+
+#[test]
+fn a_new_pattern_is_an_anomaly_and_says_so() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    bench.steady(20_000);
+    let verdict = bench.log("card 12 was refused by the bank", None);
+    assert!(verdict.is_anomaly);
+    assert_eq!(
+        verdict.reasons,
+        ["new ERROR pattern for payments: card <*> was refused by the bank"]
+    );
+    let verdict = bench.log("card 13 was refused by the bank", None);
+    assert_eq!(verdict.reasons, ["rare pattern: seen 1 time in 20,002 logs"]);
+}
+
+#[test]
+fn a_latency_far_out_is_an_anomaly_and_names_what_is_usual() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    for n in 0..5_000 {
+        bench.log("request done", Some(100.0 + f64::from(n % 100)));
+    }
+    let verdict = bench.log("request done", Some(1_320.0));
+    assert!(verdict.is_anomaly && verdict.anomaly_score > 0.999);
+    let [reason] = &verdict.reasons[..] else { panic!("{:?}", verdict.reasons) };
+    assert!(reason.starts_with("latency 1320 ms; this pattern's p99 is 1"), "{reason}");
+    assert!(!bench.log("request done", Some(150.0)).is_anomaly);
+}
+
+#[test]
+fn a_new_level_of_latency_alarms_only_at_first() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    for n in 0..50_000 {
+        bench.log("request done", Some(100.0 + f64::from(n % 50)));
+    }
+    let shifted: Vec<bool> = (0..50_000)
+        .map(|n| bench.log("request done", Some(400.0 + f64::from(n % 50))).is_anomaly)
+        .collect();
+    let alarms = |range: &[bool]| range.iter().filter(|&&alarm| alarm).count();
+    assert!(alarms(&shifted[..100]) > 0);
+    assert_eq!(alarms(&shifted[1_000..]), 0);
+}
+
+#[test]
+fn history_has_templates_but_teaches_nothing() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    let old = START - HISTORY_NANOS - 3_600 * SECOND;
+    for n in 0..2_000 {
+        let verdict = bench.log_at(&format!("old word {n}"), Some(1.0), old);
+        assert_eq!((verdict.anomaly_score, verdict.is_anomaly), (0.0, false));
+        assert_eq!(verdict.template.pattern, "old word <*>");
+    }
+    assert!(!bench.log("live", None).is_anomaly, "it is still learning");
+}
+
+#[test]
+fn what_storage_knows_is_not_new_after_a_restart() {
+    let mut before = Bench::new(DetectorConfig::default());
+    before.steady(5_000);
+    let template = before.log("nightly job of 12 users done", None).template;
+    let mut after = Bench::new(DetectorConfig::default());
+    let busy = before.log("alpha one order 3", None).template;
+    after.detector.preload([(Template::clone(&template), 500), (Template::clone(&busy), 90_000)]);
+    let verdict = after.log("nightly job of 13 users done", None);
+    assert_eq!(verdict.template.template_id, template.template_id);
+    assert!(!verdict.is_anomaly);
+    assert!(after.log("never seen by anyone", None).is_anomaly, "learning was done before");
+}
+
+#[test]
+fn above_the_cap_new_patterns_share_a_catch_all() {
+    let mut bench =
+        Bench::new(DetectorConfig { templates_per_service_max: 2, ..DetectorConfig::default() });
+    let patterns: Vec<String> = ["a b", "c d", "e f", "g", "h i", "a b"]
+        .iter()
+        .map(|message| bench.log(message, None).template.pattern.clone())
+        .collect();
+    assert_eq!(
+        patterns,
+        ["a b", "c d", "<other: 2 words>", "<other: 1 word>", "<other: 2 words>", "a b"]
+    );
+    let stats = bench.detector.stats();
+    assert_eq!((stats.templates, stats.catch_all_logs), (2, 3));
+}
+
+#[test]
+fn services_above_the_bound_are_forgotten_oldest_first() {
+    let mut bench = Bench::new(DetectorConfig { services_max: 2, ..DetectorConfig::default() });
+    for name in ["a", "b", "a", "c"] {
+        bench.service = Service::new(name).unwrap();
+        bench.log("hello", None);
+    }
+    let stats = bench.detector.stats();
+    assert_eq!((stats.services, stats.templates, stats.services_forgotten), (2, 2, 1));
+    assert!(bench.detector.by_name.keys().all(|(_, service)| service.as_str() != "b"));
+}
+
+proptest! {
+    #[test]
+    fn any_log_gets_a_verdict(
+        message in ".{0,200}", latency_ms in proptest::option::of(0.0..f64::MAX), time: i64, received: i64,
+    ) {
+        let mut bench = Bench::new(DetectorConfig::default());
+        for _ in 0..2 {
+            bench.now = received;
+            let verdict = bench.log_at(&message, latency_ms, time);
+            prop_assert!((0.0..=1.0).contains(&verdict.anomaly_score));
+        }
+    }
+}
