@@ -118,8 +118,8 @@ impl Kept<'_> {
 /// A record as it goes out; the inverse of [`record_from_wire`].
 pub fn record_to_wire(record: Record) -> v1::LogRecord {
     v1::LogRecord {
-        // Nothing before 1970 comes in, so a negative time is a time that was never accepted.
-        time_unix_nano: u64::try_from(record.time_unix_nano).unwrap_or(0),
+        // A time before 1970, which the contract cannot say, keeps its bits and so is not lost.
+        time_unix_nano: record.time_unix_nano as u64,
         level: record.level.map_or(v1::Level::Unspecified, level_to_wire).into(),
         severity_number: record.severity_number.into(),
         message: record.message,
@@ -257,7 +257,8 @@ pub fn decode_resource(bytes: &[u8]) -> Result<Resource, WireError> {
 }
 
 fn attributes_from_wire(wire: Vec<v1::Attribute>) -> Vec<Attribute> {
-    let attribute = |wire: v1::Attribute| Attribute { key: wire.key, value: value_from_wire(wire.value) };
+    let attribute =
+        |wire: v1::Attribute| Attribute { key: wire.key, value: value_from_wire(wire.value) };
     let mut attributes: Vec<Attribute> = wire.into_iter().map(attribute).collect();
     if may_repeat(&attributes) {
         keep_last(&mut attributes);
@@ -274,7 +275,8 @@ fn may_repeat(attributes: &[Attribute]) -> bool {
 
 fn keep_last(attributes: &mut Vec<Attribute>) {
     let mut seen = HashSet::with_capacity(attributes.len());
-    let mut last: Vec<bool> = attributes.iter().rev().map(|a| seen.insert(a.key.as_str())).collect();
+    let mut last: Vec<bool> =
+        attributes.iter().rev().map(|a| seen.insert(a.key.as_str())).collect();
     attributes.retain(|_| last.pop().expect("one flag per attribute"));
 }
 
@@ -306,5 +308,191 @@ fn value_to_wire(value: Value) -> v1::attribute::Value {
         Value::Double(number) => Wire::DoubleValue(number),
         Value::Bool(truth) => Wire::BoolValue(truth),
         Value::Json(text) => Wire::JsonValue(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        identity::{BatchId, LogId, ProducerId, TemplateId},
+        record::ScoredRecord,
+    };
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<String>().prop_map(Value::String),
+            any::<i64>().prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Double),
+            any::<bool>().prop_map(Value::Bool),
+            Just(Value::Json("{\"a\":[null]}".into())),
+        ]
+    }
+
+    fn attributes() -> impl Strategy<Value = Vec<Attribute>> {
+        prop::collection::hash_map("[a-z]{1,3}", value(), 0..24)
+            .prop_map(|map| map.into_iter().map(|(key, value)| Attribute { key, value }).collect())
+    }
+
+    prop_compose! {
+        fn record()(
+            index in any::<u32>(),
+            time_unix_nano in 0..=i64::MAX,
+            level in prop::option::of(prop::sample::select(Level::ALL.to_vec())),
+            severity_number in 0..=24_u8,
+            (message, logger) in any::<(String, String)>(),
+            latency_ms in prop::option::of(any::<f64>()),
+            trace_id in prop::option::of(any::<[u8; 16]>().prop_filter("not zero", |id| *id != [0; 16])),
+            span_id in prop::option::of(any::<[u8; 8]>().prop_filter("not zero", |id| *id != [0; 8])),
+            attributes in attributes(),
+        ) -> Record {
+            let record = Record { index, time_unix_nano, level, severity_number, ..Record::default() };
+            Record { message, logger, latency_ms, trace_id, span_id, attributes, ..record }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_went(record in record()) {
+            let (back, violation) = record_from_wire(record.index, record_to_wire(record.clone()));
+            prop_assert_eq!(&back, &record);
+            prop_assert_eq!(violation, None);
+            prop_assert_eq!(decode_record(record.index, &encode_record(&record)).unwrap(), record);
+        }
+
+        #[test]
+        fn a_resource_comes_back_as_it_went(
+            texts in any::<[String; 5]>(),
+            attributes in attributes(),
+        ) {
+            let [instance, environment, version, region, host] = texts;
+            let service = Service::new("team/api").unwrap();
+            let resource =
+                Resource { service, instance, environment, version, region, host, attributes };
+            prop_assert_eq!(decode_resource(&encode_resource(&resource)).unwrap(), resource);
+        }
+
+        #[test]
+        fn bytes_that_are_no_record_are_refused_or_read(bytes in any::<Vec<u8>>()) {
+            if let Ok(record) = decode_record(7, &bytes) {
+                prop_assert_eq!(decode_record(7, &encode_record(&record)).unwrap().index, 7);
+            }
+        }
+
+        #[test]
+        fn of_repeated_attributes_the_last_stays(keys in prop::collection::vec("[a-e]{1,2}", 0..40)) {
+            let wire = keys.iter().zip(0..).map(|(key, number)| v1::Attribute {
+                key: key.clone(),
+                value: Some(v1::attribute::Value::IntValue(number)),
+            });
+            let expected: Vec<Attribute> = keys
+                .iter()
+                .enumerate()
+                .filter(|(position, key)| !keys[position + 1..].contains(key))
+                .map(|(position, key)| Attribute::new(key, Value::Int(position as i64)))
+                .collect();
+            prop_assert_eq!(attributes_from_wire(wire.collect()), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_reported_and_kept() {
+        let base = v1::LogRecord::default;
+        for (wire, reason, kept) in [
+            (
+                v1::LogRecord { time_unix_nano: u64::MAX, ..base() },
+                "invalid_time",
+                Value::String(u64::MAX.to_string()),
+            ),
+            (v1::LogRecord { level: 7, ..base() }, "invalid_level", Value::Int(7)),
+            (v1::LogRecord { level: -1, ..base() }, "invalid_level", Value::Int(-1)),
+            (
+                v1::LogRecord { severity_number: 281, ..base() },
+                "invalid_severity_number",
+                Value::Int(281),
+            ),
+            (
+                v1::LogRecord { trace_id: vec![1, 2, 3], ..base() },
+                "invalid_trace_id",
+                Value::String("010203".into()),
+            ),
+            (
+                v1::LogRecord { span_id: vec![0; 9], ..base() },
+                "invalid_span_id",
+                Value::String("000000000000000000".into()),
+            ),
+        ] {
+            let (record, violation) = record_from_wire(0, wire);
+            assert_eq!(violation.unwrap().reason, reason);
+            let attributes = vec![Attribute::new(format!("logweir.{reason}"), kept)];
+            assert_eq!(record, Record { attributes, ..Record::default() });
+            assert_eq!(decode_record(0, &encode_record(&record)).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn ids_of_zeros_are_absent_and_no_value_is_null() {
+        let attributes = vec![v1::Attribute { key: "k".into(), value: None }];
+        let (trace_id, span_id) = (vec![0; 16], vec![0; 8]);
+        let wire = v1::LogRecord { trace_id, span_id, attributes, ..Default::default() };
+        let (record, violation) = record_from_wire(0, wire);
+        assert_eq!((record.trace_id, record.span_id, violation), (None, None, None));
+        assert_eq!(record.attribute("k"), Some(&Value::Json("null".into())));
+    }
+
+    #[test]
+    fn a_record_that_is_not_a_number_comes_back() {
+        let attributes = vec![Attribute::new("k", Value::Double(f64::NEG_INFINITY))];
+        let record = Record { latency_ms: Some(f64::NAN), attributes, ..Record::default() };
+        let back = decode_record(0, &encode_record(&record)).unwrap();
+        assert!(back.latency_ms.unwrap().is_nan());
+        assert_eq!(back.attributes, record.attributes);
+    }
+
+    #[test]
+    fn a_producer_and_its_account_come_back() {
+        let account = Account {
+            emitted: 9,
+            dropped: vec![("queue_overflow".into(), 2)],
+            rejected: 1,
+            queued: 3,
+            spooled: 4,
+        };
+        let wire = v1::Producer {
+            producer_id: vec![5; 16],
+            sequence: 7,
+            account: Some(account_to_wire(account.clone())),
+            sdk_name: "logweir-rust".into(),
+            sdk_version: "0.1.0".into(),
+        };
+        let sdk = "logweir-rust/0.1.0".to_owned();
+        let expected = Producer { producer_id: ProducerId([5; 16]), sequence: 7, account, sdk };
+        assert_eq!(producer_from_wire(wire.clone()), Ok(expected));
+        assert!(producer_from_wire(v1::Producer { producer_id: vec![5; 3], ..wire }).is_err());
+    }
+
+    #[test]
+    fn an_entry_has_the_level_that_the_log_was_given() {
+        let id = LogId { time_unix_nano: 1, batch_id: BatchId([2; 16]), index: 3 };
+        let entry = log_entry_to_wire(StoredLog {
+            id,
+            received_unix_nano: 4,
+            service: Service::new("api").unwrap(),
+            instance: "i".into(),
+            environment: "e".into(),
+            scored: ScoredRecord {
+                record: Record { time_unix_nano: 1, index: 3, ..Record::default() },
+                level: Level::Error,
+                template_id: TemplateId(255),
+                anomaly_score: 0.5,
+                is_anomaly: true,
+                anomaly_reasons: vec!["why".into()],
+            },
+        });
+        assert_eq!(entry.id, id.to_string());
+        assert_eq!(entry.template_id, "00000000000000ff");
+        assert_eq!(entry.record.unwrap().level, i32::from(v1::Level::Error));
     }
 }

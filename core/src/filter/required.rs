@@ -1,0 +1,108 @@
+//! What every match of a filter must have. Conservative: a log that lacks one of these cannot match;
+//! one that has them all still may not.
+
+use super::{Comparison, Expression, Term, TextField};
+use crate::{identity::TemplateId, record::Level};
+
+/// Conditions that every match fulfils, by which storage skips what it need not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Required<'a> {
+    /// Whole words of the message, in lower case.
+    pub words: Vec<&'a str>,
+    /// The service.
+    pub service: Option<&'a str>,
+    /// Levels that may match: bit `1 << level as u8` for each.
+    pub level_mask: u8,
+    /// The template.
+    pub template: Option<TemplateId>,
+    /// Judged an anomaly, or not.
+    pub anomaly: Option<bool>,
+    /// The trace id.
+    pub trace: Option<[u8; 16]>,
+    /// Event time: from inclusive, to exclusive; `i64::MAX` is without end.
+    pub time: (i64, i64),
+}
+
+impl Required<'_> {
+    /// Every level.
+    pub const ALL_LEVELS: u8 = 0b0111_1110;
+}
+
+impl<'a> Required<'a> {
+    pub(super) fn of(expression: &'a Expression) -> Self {
+        let mut required = Self {
+            words: Vec::new(),
+            service: None,
+            level_mask: possible_levels(expression, true),
+            template: None,
+            anomaly: None,
+            trace: None,
+            time: (i64::MIN, i64::MAX),
+        };
+        required.add(expression);
+        required
+    }
+
+    fn add(&mut self, expression: &'a Expression) {
+        match expression {
+            Expression::And(all) => all.iter().for_each(|one| self.add(one)),
+            Expression::Term(term) => self.add_term(term),
+            Expression::Not(negated) => {
+                if let Expression::Term(Term::Anomaly(unwanted)) = **negated {
+                    self.anomaly = Some(!unwanted);
+                }
+            }
+            Expression::Or(_) => {}
+        }
+    }
+
+    fn add_term(&mut self, term: &'a Term) {
+        match term {
+            Term::Words(phrase) => self.words.extend(phrase.closed_words()),
+            Term::Text(TextField::Service, service) => self.service = Some(service),
+            Term::Template(template_id) => self.template = Some(*template_id),
+            Term::Anomaly(expected) => self.anomaly = Some(*expected),
+            Term::Trace(trace_id) => self.trace = Some(*trace_id),
+            Term::Time(comparison, time) => self.narrow(*comparison, *time),
+            Term::Text(..)
+            | Term::Level(..)
+            | Term::Latency(..)
+            | Term::Score(..)
+            | Term::Span(_)
+            | Term::Attribute(..) => {}
+        }
+    }
+
+    fn narrow(&mut self, comparison: Comparison, time: i64) {
+        let after = time.saturating_add(1);
+        let (from, to) = match comparison {
+            Comparison::Equal => (time, after),
+            Comparison::Less => (i64::MIN, time),
+            Comparison::LessOrEqual => (i64::MIN, after),
+            Comparison::Greater => (after, i64::MAX),
+            Comparison::GreaterOrEqual => (time, i64::MAX),
+        };
+        self.time = (self.time.0.max(from), self.time.1.min(to));
+    }
+}
+
+/// The levels with which the expression may come out as `wanted`.
+fn possible_levels(expression: &Expression, wanted: bool) -> u8 {
+    let each = |parts: &[Expression]| -> Vec<u8> {
+        parts.iter().map(|part| possible_levels(part, wanted)).collect()
+    };
+    let all = |masks: Vec<u8>| masks.into_iter().fold(Required::ALL_LEVELS, |a, b| a & b);
+    let any = |masks: Vec<u8>| masks.into_iter().fold(0, |a, b| a | b);
+    match expression {
+        Expression::And(parts) if wanted => all(each(parts)),
+        Expression::And(parts) => any(each(parts)),
+        Expression::Or(parts) if wanted => any(each(parts)),
+        Expression::Or(parts) => all(each(parts)),
+        Expression::Not(negated) => possible_levels(negated, !wanted),
+        Expression::Term(Term::Level(comparison, bound)) => Level::ALL
+            .into_iter()
+            .filter(|level| comparison.accepts(Some(level.cmp(bound))) == wanted)
+            .fold(0, |mask, level| mask | 1 << level as u8),
+        Expression::Term(_) => Required::ALL_LEVELS,
+    }
+}
