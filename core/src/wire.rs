@@ -433,6 +433,14 @@ mod tests {
     }
 
     #[test]
+    fn a_time_before_1970_is_not_lost() {
+        let record = Record { time_unix_nano: -1, ..Record::default() };
+        let back = decode_record(0, &encode_record(&record)).unwrap();
+        let sent = Value::String(u64::MAX.to_string());
+        assert_eq!(back.attribute("logweir.invalid_time"), Some(&sent));
+    }
+
+    #[test]
     fn ids_of_zeros_are_absent_and_no_value_is_null() {
         let attributes = vec![v1::Attribute { key: "k".into(), value: None }];
         let (trace_id, span_id) = (vec![0; 16], vec![0; 8]);

@@ -151,7 +151,7 @@ fn naive(expression: &Expression, log: &StoredLog) -> bool {
     match expression {
         Expression::And(parts) => !parts.iter().any(|part| !naive(part, log)),
         Expression::Or(parts) => parts.iter().filter(|part| naive(part, log)).count() > 0,
-        Expression::Not(negated) => naive(negated, log) != true,
+        Expression::Not(negated) => !naive(negated, log),
         Expression::Term(term) => naive_term(term, log),
     }
 }
