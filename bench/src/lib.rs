@@ -1,1 +1,0 @@
-//! Whole-path benchmarks of Logweir.

@@ -1,0 +1,6 @@
+//! The whole path, measured.
+mod process;
+
+fn main() {
+    let _ = process::folder_bytes;
+}
