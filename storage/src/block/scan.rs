@@ -1,0 +1,237 @@
+//! Finding the rows of a block that match a filter, a term at a time, cheapest columns first.
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+};
+
+use logweir_core::{
+    filter::{Expression, Filter, Phrase, Subject, Term, TextField},
+    identity::{LogId, TemplateId},
+    record::{Level, Value},
+};
+
+use super::{BlockError, open::Block, texts::Verdict};
+use crate::query::TimeRange;
+
+/// Which rows of a block are of interest, besides what a filter says.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Event time.
+    pub range: TimeRange,
+    /// Only ids greater than this.
+    pub after: Option<LogId>,
+    /// Only ids less than this.
+    pub before: Option<LogId>,
+}
+
+impl Window {
+    /// Every row.
+    pub const ALL: Self = Self { range: TimeRange::ALL, after: None, before: None };
+
+    fn has(&self, id: LogId) -> bool {
+        let time = id.time_unix_nano;
+        // The end of all time is within it.
+        (self.range.from_unix_nano..self.range.to_unix_nano).contains(&time)
+            || (time == i64::MAX && self.range.to_unix_nano == i64::MAX)
+    }
+}
+
+impl Block<'_> {
+    /// The rows in the window that match, ascending by row (not by time).
+    pub fn matching(&self, filter: &Filter, window: &Window) -> Result<Vec<u32>, BlockError> {
+        let keys = self.keys()?;
+        let in_window = |row: &u32| {
+            let id = keys.id(*row as usize);
+            window.has(id)
+                && window.after.is_none_or(|after| id > after)
+                && window.before.is_none_or(|before| id < before)
+        };
+        let rows: Vec<u32> = (0..self.row_count() as u32).filter(in_window).collect();
+        self.select(&filter.expression, rows)
+    }
+
+    /// Those of the rows that match; they ascend before and after.
+    fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        match expression {
+            Expression::And(all) => {
+                let mut ordered: Vec<&Expression> = all.iter().collect();
+                ordered.sort_by_key(|one| cost(one));
+                ordered.into_iter().try_fold(rows, |rows, one| self.select(one, rows))
+            }
+            Expression::Or(any) => {
+                let mut matching = Vec::new();
+                let mut rest = rows;
+                for one in any {
+                    let found = self.select(one, rest.clone())?;
+                    rest = without(rest, &found);
+                    matching.extend(found);
+                }
+                matching.sort_unstable();
+                Ok(matching)
+            }
+            Expression::Not(negated) => {
+                let found = self.select(negated, rows.clone())?;
+                Ok(without(rows, &found))
+            }
+            Expression::Term(Term::Words(phrase)) => self.select_phrase(phrase, rows),
+            Expression::Term(term) => self.select_term(term, rows),
+        }
+    }
+
+    fn select_phrase(&self, phrase: &Phrase, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+        let skeletons = &self.keys()?.skeletons;
+        let messages = self.messages()?;
+        let verdicts = messages.verdicts(phrase);
+        let (mut message, mut damage) = (Vec::new(), None);
+        rows.retain(|row| match verdicts[skeletons[*row as usize] as usize] {
+            Verdict::Never => false,
+            Verdict::Always => true,
+            Verdict::Perhaps => {
+                message.clear();
+                messages.append(*row as usize, &mut message);
+                match std::str::from_utf8(&message) {
+                    Ok(message) => phrase.matches(message),
+                    Err(_) => {
+                        damage = Some(BlockError::Corrupt("a text is not UTF-8"));
+                        false
+                    }
+                }
+            }
+        });
+        damage.map_or(Ok(rows), Err)
+    }
+
+    fn select_term(&self, term: &Term, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+        // What it means to hold is the filter's to say; the columns it will ask for are read
+        // first, so that only single values can turn out damaged.
+        self.prepare(term)?;
+        let filter = Filter { expression: Expression::Term(term.clone()) };
+        let subject = RowSubject { block: self, row: Cell::new(0), damage: RefCell::new(None) };
+        rows.retain(|row| {
+            subject.row.set(*row as usize);
+            filter.matches(&subject)
+        });
+        subject.damage.into_inner().map_or(Ok(rows), Err)
+    }
+
+    fn prepare(&self, term: &Term) -> Result<(), BlockError> {
+        match term {
+            Term::Attribute(..) => self.attributes().map(drop),
+            Term::Latency(..)
+            | Term::Score(..)
+            | Term::Trace(_)
+            | Term::Span(_)
+            | Term::Text(TextField::Logger, _) => self.details().map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much is read to evaluate it, roughly.
+fn cost(expression: &Expression) -> u8 {
+    match expression {
+        Expression::And(parts) | Expression::Or(parts) => {
+            parts.iter().map(cost).max().unwrap_or_default()
+        }
+        Expression::Not(negated) => cost(negated),
+        Expression::Term(term) => match term {
+            Term::Level(..) | Term::Time(..) | Term::Template(_) | Term::Anomaly(_) => 0,
+            Term::Text(TextField::Logger, _) => 3,
+            Term::Text(..) => 1,
+            Term::Words(_) => 2,
+            Term::Latency(..) | Term::Score(..) | Term::Trace(_) | Term::Span(_) => 3,
+            Term::Attribute(..) => 4,
+        },
+    }
+}
+
+/// The rows that are not among `found`; both ascend.
+fn without(mut rows: Vec<u32>, found: &[u32]) -> Vec<u32> {
+    let mut found = found.iter().peekable();
+    rows.retain(|row| found.next_if_eq(&row).is_none());
+    rows
+}
+
+/// A row as a filter sees it.
+struct RowSubject<'b, 'a> {
+    block: &'b Block<'a>,
+    row: Cell<usize>,
+    damage: RefCell<Option<BlockError>>,
+}
+
+impl RowSubject<'_, '_> {
+    /// Notes damage; the row's value is then of no consequence.
+    fn sound<T: Default>(&self, value: Result<T, BlockError>) -> T {
+        value.unwrap_or_else(|damage| {
+            self.damage.replace(Some(damage));
+            T::default()
+        })
+    }
+}
+
+impl Subject for RowSubject<'_, '_> {
+    fn time_unix_nano(&self) -> i64 {
+        self.sound(self.block.keys().map(|keys| keys.times[self.row.get()]))
+    }
+
+    fn level(&self) -> Level {
+        self.sound(self.block.keys().map(|keys| keys.levels[self.row.get()]))
+    }
+
+    fn text(&self, field: TextField) -> Cow<'_, str> {
+        let row = self.row.get();
+        let text = self.block.keys().and_then(|keys| {
+            let origin = &keys.origins[keys.origin_of_rows[row] as usize];
+            Ok(match field {
+                TextField::Service => origin.service.as_str(),
+                TextField::Instance => &origin.instance,
+                TextField::Environment => &origin.environment,
+                TextField::Logger => {
+                    let details = self.block.details()?;
+                    &details.loggers[details.logger_of_rows[row] as usize]
+                }
+            })
+        });
+        Cow::Borrowed(self.sound(text))
+    }
+
+    fn message(&self) -> Cow<'_, str> {
+        let messages = self.block.messages();
+        Cow::Owned(self.sound(messages.and_then(|messages| messages.get(self.row.get()))))
+    }
+
+    fn template_id(&self) -> TemplateId {
+        let id = self.block.keys().map(|keys| keys.template_id(self.row.get()).0);
+        TemplateId(self.sound(id))
+    }
+
+    fn latency_ms(&self) -> Option<f64> {
+        self.sound(self.block.details().map(|details| details.latencies[self.row.get()]))
+    }
+
+    fn anomaly_score(&self) -> f32 {
+        self.sound(self.block.details().map(|details| details.scores[self.row.get()]))
+    }
+
+    fn is_anomaly(&self) -> bool {
+        self.sound(self.block.keys().map(|keys| keys.anomalies[self.row.get()]))
+    }
+
+    fn trace_id(&self) -> Option<[u8; 16]> {
+        self.sound(self.block.details().map(|details| details.trace_ids[self.row.get()]))
+    }
+
+    fn span_id(&self) -> Option<[u8; 8]> {
+        self.sound(self.block.details().map(|details| details.span_ids[self.row.get()]))
+    }
+
+    fn attribute(&self, key: &str) -> Option<Cow<'_, Value>> {
+        let attributes = self.block.attributes();
+        let value = attributes.and_then(|attributes| attributes.get(self.row.get(), key));
+        self.sound(value).map(Cow::Owned)
+    }
+}

@@ -1,0 +1,1 @@
+//! What goes in comes out, and a scan finds what a look at each log would.

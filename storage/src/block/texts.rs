@@ -1,0 +1,483 @@
+//! A column of texts, each split into a skeleton and its variable words.
+//!
+//! Messages of one pattern differ in a few words. What they have in common, the skeleton, is kept
+//! once; the words that stand in one of its gaps make a column of their own kind. A word is variable
+//! if it has a digit, or might be part of a hexadecimal id. Since gaps hold whole words, as filters
+//! understand words, a phrase can be looked up among the skeletons first.
+
+use logweir_core::filter::{Phrase, words::is_word_byte};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    BlockError,
+    bytes::{put_bytes, put_varint},
+    integers,
+    section::{Section, SectionReader},
+    words::{self, Word, WordColumn, digits_index},
+};
+
+/// Marks a gap of a skeleton: a byte that UTF-8 never has.
+const GAP: u8 = 0xff;
+/// Further words of a message are left in its skeleton.
+const GAPS_MAX: u32 = 128;
+/// Most variable words in a column of texts, so that a damaged one cannot fill the memory.
+const WORDS_MAX: usize = 1 << 24;
+/// Letters that make a hexadecimal word without digits; shorter ones are left alone.
+const HEX_LETTERS_MIN: usize = 4;
+
+const WORD: u8 = 1;
+const DIGIT: u8 = 2;
+const NOT_HEX: u8 = 4;
+
+/// What each byte is.
+const CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        table[at] = if !is_word_byte(byte) {
+            0
+        } else if byte.is_ascii_digit() {
+            WORD | DIGIT
+        } else if byte.is_ascii_hexdigit() {
+            WORD
+        } else {
+            WORD | NOT_HEX
+        };
+        at += 1;
+    }
+    table
+};
+
+struct Skeleton {
+    start: usize,
+    length: usize,
+    hash: u64,
+    gaps: u32,
+    texts: u32,
+}
+
+/// Collects a column of texts.
+pub(super) struct TextWriter<'a> {
+    skeletons: Vec<Skeleton>,
+    /// The skeletons' bytes.
+    bytes: Vec<u8>,
+    /// Open addressing: position in `skeletons` plus one.
+    table: Vec<u32>,
+    /// The skeleton of each text.
+    ids: Vec<u32>,
+    /// The first of each text's words.
+    first_words: Vec<u32>,
+    words: Vec<Word<'a>>,
+}
+
+impl<'a> TextWriter<'a> {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            skeletons: Vec::new(),
+            bytes: Vec::new(),
+            table: vec![0; 64],
+            ids: Vec::with_capacity(count),
+            first_words: Vec::with_capacity(count),
+            words: Vec::with_capacity(count),
+        }
+    }
+
+    /// Adds a text; `on_word` is shown its variable words.
+    pub(super) fn push(&mut self, text: &'a str, mut on_word: impl FnMut(&[u8])) {
+        let text = text.as_bytes();
+        let skeleton_start = self.bytes.len();
+        self.first_words.push(self.words.len() as u32);
+        let (mut gaps, mut copied, mut at) = (0, 0, 0);
+        while at < text.len() {
+            let start = at + not_word_length(&text[at..]);
+            let (length, class) = word_length(&text[start..]);
+            at = start + length;
+            let may_be_hex = class & NOT_HEX == 0 && length >= HEX_LETTERS_MIN;
+            if (class & DIGIT != 0 || may_be_hex) && gaps < GAPS_MAX {
+                self.bytes.extend_from_slice(&text[copied..start]);
+                self.bytes.push(GAP);
+                let bytes = &text[start..at];
+                let digits = digits_index(bytes);
+                self.words.push(Word { bytes, digits });
+                on_word(bytes);
+                copied = at;
+                gaps += 1;
+            }
+        }
+        self.bytes.extend_from_slice(&text[copied..]);
+        let id = self.skeleton_id(skeleton_start, gaps);
+        self.ids.push(id);
+    }
+
+    /// The id of the skeleton that was appended to `bytes`; a known one is taken off again.
+    fn skeleton_id(&mut self, start: usize, gaps: u32) -> u32 {
+        let (known, new) = self.bytes.split_at(start);
+        let hash = xxh3_64(new);
+        let mask = self.table.len() - 1;
+        let mut slot = hash as usize & mask;
+        while let Some(id) = self.table[slot].checked_sub(1) {
+            let other = &mut self.skeletons[id as usize];
+            if other.hash == hash && &known[other.start..other.start + other.length] == new {
+                other.texts += 1;
+                self.bytes.truncate(start);
+                return id;
+            }
+            slot = (slot + 1) & mask;
+        }
+        let length = new.len();
+        self.skeletons.push(Skeleton { start, length, hash, gaps, texts: 1 });
+        self.table[slot] = self.skeletons.len() as u32;
+        if self.skeletons.len() * 2 > self.table.len() {
+            self.grow();
+        }
+        self.skeletons.len() as u32 - 1
+    }
+
+    fn grow(&mut self) {
+        let mask = self.table.len() * 4 - 1;
+        self.table.clear();
+        self.table.resize(mask + 1, 0);
+        for (id, skeleton) in (1..).zip(&self.skeletons) {
+            let mut slot = skeleton.hash as usize & mask;
+            while self.table[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            self.table[slot] = id;
+        }
+    }
+
+    /// The skeleton of each text, by number in order of first appearance.
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// How many skeletons there are.
+    pub(super) const fn skeleton_count(&self) -> usize {
+        self.skeletons.len()
+    }
+
+    /// The words that stand in skeletons.
+    pub(super) fn fixed_words(&self) -> impl Iterator<Item = &[u8]> {
+        let of = |skeleton: &Skeleton| {
+            let bytes = &self.bytes[skeleton.start..skeleton.start + skeleton.length];
+            bytes.split(|byte| *byte == GAP || !is_word_byte(*byte))
+        };
+        self.skeletons.iter().flat_map(of).filter(|word| !word.is_empty())
+    }
+
+    /// Appends the ids.
+    pub(super) fn write_ids(&self, out: &mut Section, scratch: &mut Vec<i64>) {
+        scratch.clear();
+        scratch.extend(self.ids.iter().map(|id| i64::from(*id)));
+        integers::write(scratch, out);
+    }
+
+    /// Appends the skeletons and the words.
+    pub(super) fn write_texts(
+        &self,
+        out: &mut Section,
+        scratch: &mut Vec<i64>,
+    ) -> Result<(), BlockError> {
+        if self.words.len() > WORDS_MAX {
+            return Err(BlockError::TooLarge("more than 16 million variable words"));
+        }
+        put_varint(&mut out.symbols, self.skeletons.len() as u64);
+        for skeleton in &self.skeletons {
+            put_bytes(
+                &mut out.text,
+                &self.bytes[skeleton.start..skeleton.start + skeleton.length],
+            );
+        }
+        let mut column = Vec::new();
+        let by_skeleton = self.first_words_by_skeleton();
+        let mut rest = by_skeleton.as_slice();
+        for skeleton in &self.skeletons {
+            let (firsts, others) = rest.split_at(skeleton.texts as usize);
+            rest = others;
+            for gap in 0..skeleton.gaps {
+                column.clear();
+                column.extend(firsts.iter().map(|first| self.words[(first + gap) as usize]));
+                words::write(&column, out, scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first word of each text, in order of skeletons.
+    fn first_words_by_skeleton(&self) -> Vec<u32> {
+        let mut next: Vec<u32> = Vec::with_capacity(self.skeletons.len());
+        let mut total = 0;
+        for skeleton in &self.skeletons {
+            next.push(total);
+            total += skeleton.texts;
+        }
+        let mut sorted = vec![0; self.ids.len()];
+        for (id, first) in self.ids.iter().zip(&self.first_words) {
+            let place = &mut next[*id as usize];
+            sorted[*place as usize] = *first;
+            *place += 1;
+        }
+        sorted
+    }
+}
+
+#[inline]
+fn not_word_length(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| CLASS[usize::from(**byte)] == 0).count()
+}
+
+/// The length of the word that the text begins with, and the classes of all its bytes.
+#[inline]
+fn word_length(text: &[u8]) -> (usize, u8) {
+    let mut classes = 0;
+    for (length, byte) in text.iter().enumerate() {
+        let class = CLASS[usize::from(*byte)];
+        if class == 0 {
+            return (length, classes);
+        }
+        classes |= class;
+    }
+    (text.len(), classes)
+}
+
+/// A column of texts read back.
+#[derive(Debug)]
+pub(super) struct Texts {
+    skeletons: Vec<ReadSkeleton>,
+    /// The skeleton of each text.
+    ids: Vec<u32>,
+    /// Which of the texts of its skeleton it is.
+    ranks: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct ReadSkeleton {
+    /// What stands before, between and after its gaps.
+    pieces: Vec<Box<[u8]>>,
+    columns: Vec<WordColumn>,
+}
+
+/// Whether texts of a skeleton have a phrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// None has.
+    Never,
+    /// It depends on their words.
+    Perhaps,
+    /// All have.
+    Always,
+}
+
+impl Texts {
+    /// Reads what [`TextWriter::write_texts`] wrote, for texts with these skeletons.
+    pub(super) fn read(ids: Vec<u32>, from: &mut SectionReader<'_>) -> Result<Self, BlockError> {
+        let count = from.symbols.varint()?;
+        if count > ids.len() as u64 {
+            return Err(BlockError::Corrupt("more skeletons than texts"));
+        }
+        let mut counts = vec![0_u32; count as usize];
+        let mut ranks = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let of_skeleton = counts
+                .get_mut(*id as usize)
+                .ok_or(BlockError::Corrupt("a text has an unknown skeleton"))?;
+            ranks.push(*of_skeleton);
+            *of_skeleton += 1;
+        }
+        let mut skeletons = Vec::with_capacity(counts.len());
+        for _ in &counts {
+            let pieces: Vec<Box<[u8]>> =
+                from.text.bytes()?.split(|byte| *byte == GAP).map(Box::from).collect();
+            skeletons.push(ReadSkeleton { pieces, columns: Vec::new() });
+        }
+        let gaps = |skeleton: &ReadSkeleton| skeleton.pieces.len() - 1;
+        let words: usize =
+            skeletons.iter().zip(&counts).map(|(s, texts)| gaps(s) * *texts as usize).sum();
+        if words > WORDS_MAX || skeletons.iter().any(|s| gaps(s) > GAPS_MAX as usize) {
+            return Err(BlockError::Corrupt("too many words"));
+        }
+        for (skeleton, texts) in skeletons.iter_mut().zip(counts) {
+            for _ in 1..skeleton.pieces.len() {
+                skeleton.columns.push(words::read(texts as usize, from)?);
+            }
+        }
+        Ok(Self { skeletons, ids, ranks })
+    }
+
+    /// Appends a text's bytes.
+    pub(super) fn append(&self, text: usize, out: &mut Vec<u8>) {
+        let skeleton = &self.skeletons[self.ids[text] as usize];
+        let rank = self.ranks[text] as usize;
+        let mut pieces = skeleton.pieces.iter();
+        out.extend(pieces.next().into_iter().flatten());
+        for (column, piece) in skeleton.columns.iter().zip(pieces) {
+            column.append(rank, out);
+            out.extend_from_slice(piece);
+        }
+    }
+
+    /// A text.
+    pub(super) fn get(&self, text: usize) -> Result<String, BlockError> {
+        let mut bytes = Vec::with_capacity(128);
+        self.append(text, &mut bytes);
+        String::from_utf8(bytes).map_err(|_| BlockError::Corrupt("a text is not UTF-8"))
+    }
+
+    /// The verdict of each skeleton.
+    pub(super) fn verdicts(&self, phrase: &Phrase) -> Vec<Verdict> {
+        self.skeletons.iter().map(|skeleton| skeleton.verdict(phrase)).collect()
+    }
+}
+
+/// A word of a skeleton.
+enum Part<'a> {
+    Fixed(&'a [u8]),
+    Variable(&'a WordColumn),
+}
+
+impl ReadSkeleton {
+    fn parts(&self) -> Vec<Part<'_>> {
+        let mut columns = self.columns.iter();
+        let mut parts = Vec::new();
+        for piece in &self.pieces {
+            let words = piece.split(|byte| !is_word_byte(*byte)).filter(|word| !word.is_empty());
+            parts.extend(words.map(Part::Fixed));
+            parts.extend(columns.next().map(Part::Variable));
+        }
+        parts
+    }
+
+    fn verdict(&self, phrase: &Phrase) -> Verdict {
+        let Some(last) = phrase.words.len().checked_sub(1) else {
+            return Verdict::Always;
+        };
+        let parts = self.parts();
+        let mut verdict = Verdict::Never;
+        for window in parts.windows(phrase.words.len()) {
+            let mut here = Verdict::Always;
+            for (position, (part, word)) in window.iter().zip(&phrase.words).enumerate() {
+                let open_start = phrase.open_start && position == 0;
+                let open_end = phrase.open_end && position == last;
+                here = weaker(here, part.verdict(word.as_bytes(), open_start, open_end));
+                if here == Verdict::Never {
+                    break;
+                }
+            }
+            match here {
+                Verdict::Always => return Verdict::Always,
+                Verdict::Perhaps => verdict = Verdict::Perhaps,
+                Verdict::Never => {}
+            }
+        }
+        verdict
+    }
+}
+
+fn weaker(one: Verdict, other: Verdict) -> Verdict {
+    if (one as u8) < other as u8 { one } else { other }
+}
+
+impl Part<'_> {
+    fn verdict(&self, word: &[u8], open_start: bool, open_end: bool) -> Verdict {
+        let perhaps = |may: bool| if may { Verdict::Perhaps } else { Verdict::Never };
+        match self {
+            Self::Fixed(found) => {
+                let fits = match (open_start, open_end) {
+                    (false, false) => found.eq_ignore_ascii_case(word),
+                    (true, false) => ends_with(found, word),
+                    (false, true) => found
+                        .get(..word.len())
+                        .is_some_and(|start| start.eq_ignore_ascii_case(word)),
+                    (true, true) => {
+                        found.windows(word.len().max(1)).any(|w| w.eq_ignore_ascii_case(word))
+                    }
+                };
+                if fits { Verdict::Always } else { Verdict::Never }
+            }
+            Self::Variable(column) if open_start || open_end => perhaps(column.may_have_part(word)),
+            Self::Variable(column) => perhaps(column.has_word(word)),
+        }
+    }
+}
+
+fn ends_with(found: &[u8], word: &[u8]) -> bool {
+    let start = found.len().checked_sub(word.len());
+    start.is_some_and(|start| found[start..].eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::block::section::tests::round_trip;
+
+    fn check(texts: &[String], look: impl FnOnce(&Texts)) {
+        let mut writer = TextWriter::new(texts.len());
+        for text in texts {
+            writer.push(text, |_| {});
+        }
+        let (mut section, mut scratch) = (Section::default(), Vec::new());
+        writer.write_texts(&mut section, &mut scratch).unwrap();
+        round_trip(&section, |reader| {
+            let read = Texts::read(writer.ids().to_vec(), reader).unwrap();
+            for (at, text) in texts.iter().enumerate() {
+                assert_eq!(read.get(at).as_ref(), Ok(text));
+            }
+            look(&read);
+        });
+    }
+
+    #[test]
+    fn texts_of_one_pattern_share_a_skeleton() {
+        let texts: Vec<String> = (0..50)
+            .map(|i| format!("User {i} logged in from 10.0.0.{i} as dead-{i:04x}-beef in {i}ms"))
+            .collect();
+        check(&texts, |read| {
+            assert_eq!(read.skeletons.len(), 1);
+            assert_eq!(read.skeletons[0].columns.len(), 9);
+        });
+    }
+
+    #[test]
+    fn more_words_than_gaps_stay_in_the_skeleton() {
+        check(&["1 ".repeat(1_000), "1 ".repeat(1_000), "\0 1".into(), String::new()], |read| {
+            assert_eq!(read.skeletons.len(), 3);
+        });
+    }
+
+    #[test]
+    fn skeletons_judge_phrases() {
+        let texts: Vec<String> =
+            (0..20).map(|i| format!("Connection refused by 10.0.0.{i}: err{i}")).collect();
+        let phrase = |text: &str, open_start, open_end| Phrase {
+            words: text.split(' ').map(str::to_owned).collect(),
+            open_start,
+            open_end,
+        };
+        check(&texts, |read| {
+            let check = |phrase, expected| assert_eq!(read.verdicts(&phrase), [expected]);
+            check(phrase("connection refused", false, false), Verdict::Always);
+            check(phrase("nection refu", true, true), Verdict::Always);
+            check(phrase("refused connection", false, false), Verdict::Never);
+            check(phrase("by 10", false, false), Verdict::Perhaps);
+            check(phrase("by 11", false, false), Verdict::Never);
+            check(phrase("fuse", true, true), Verdict::Always);
+            check(phrase("use", false, true), Verdict::Never);
+            check(phrase("er", false, true), Verdict::Perhaps);
+            check(phrase("err7", false, false), Verdict::Perhaps);
+            check(phrase("err77", false, false), Verdict::Never);
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_texts_come_back(texts in prop::collection::vec(
+            prop_oneof![any::<String>(), "[a-f0-9 .-]{0,40}", "(user|GET) [0-9]{1,3}( [0-9a-z]{1,4})?"],
+            0..40,
+        )) {
+            check(&texts, |_| {});
+        }
+    }
+}
