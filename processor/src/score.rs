@@ -1,0 +1,158 @@
+//! The computing part of the pipeline, for one batch at a time: enrich, template, score.
+//!
+//! A log on which the computing panics is a defect of ours and no reason to stop: it alone goes to
+//! the dead letters, as [`PROCESSING_FAILED`].
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use logweir_core::record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord};
+use logweir_detect::{Detector, Verdict};
+use metrics::{counter, gauge};
+use tracing::error;
+
+use crate::enrich::{DeployMarks, Enricher, Marks, Shared};
+
+/// The reason under which a log that cannot be processed is dead-lettered.
+pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
+
+/// Enriches, templates and scores.
+pub(crate) struct Scorer {
+    enricher: Enricher,
+    detector: Detector,
+    marks: DeployMarks,
+}
+
+impl Scorer {
+    pub(crate) fn new(enricher: Enricher, detector: Detector, marks: DeployMarks) -> Self {
+        Self { enricher, detector, marks }
+    }
+
+    /// Judges the batches of a group.
+    pub(crate) fn score(&mut self, batches: Vec<Batch>) -> Vec<ScoredBatch> {
+        let marks = self.marks.current();
+        let scored = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
+        self.report();
+        scored
+    }
+
+    fn batch(&mut self, batch: Batch, marks: &Marks) -> ScoredBatch {
+        self.marks.watch(&batch.tenant);
+        let key = (batch.tenant.clone(), batch.resource.service.clone());
+        let marks = marks.get(&key).map_or(&[][..], Vec::as_slice);
+        let shared = self.enricher.shared(&batch.resource, batch.received_unix_nano, marks);
+        let mut scored = ScoredBatch {
+            tenant: batch.tenant,
+            batch_id: batch.batch_id,
+            checksum: batch.checksum,
+            received_unix_nano: batch.received_unix_nano,
+            producer: batch.producer,
+            resource: batch.resource,
+            records: Vec::with_capacity(batch.records.len()),
+            rejected: batch.rejected,
+            templates: HashMap::new(),
+        };
+        for mut record in batch.records {
+            // A panic leaves a log partly completed and a count too high at worst.
+            let judge = AssertUnwindSafe(|| self.judge(&mut record, &shared, &scored));
+            match catch_unwind(judge) {
+                Ok((level, verdict)) => add(&mut scored, record, level, verdict),
+                Err(panic) => scored.rejected.push(failed(record, panic.as_ref())),
+            }
+        }
+        scored
+    }
+
+    fn judge(
+        &mut self,
+        record: &mut Record,
+        shared: &Shared<'_>,
+        batch: &ScoredBatch,
+    ) -> (Level, Verdict) {
+        fail::fail_point!("process_record", record.message.contains("poison"), |_| {
+            panic!("asked for by a fail point")
+        });
+        let level = self.enricher.enrich(record, shared);
+        let (service, received) = (&batch.resource.service, batch.received_unix_nano);
+        (level, self.detector.observe(&batch.tenant, service, received, record, level))
+    }
+
+    fn report(&mut self) {
+        let stats = self.detector.stats();
+        gauge!("logweir_detector_services").set(stats.services as f64);
+        gauge!("logweir_detector_templates").set(stats.templates as f64);
+        counter!("logweir_detector_catch_all_logs_total").absolute(stats.catch_all_logs);
+        counter!("logweir_detector_services_forgotten_total").absolute(stats.services_forgotten);
+        counter!("logweir_processor_attributes_left_out_total")
+            .absolute(self.enricher.attributes_left_out);
+    }
+}
+
+fn add(batch: &mut ScoredBatch, record: Record, level: Level, verdict: Verdict) {
+    let template_id = verdict.template.template_id;
+    batch.templates.entry(template_id).or_insert(verdict.template);
+    batch.records.push(ScoredRecord {
+        record,
+        level,
+        template_id,
+        anomaly_score: verdict.anomaly_score,
+        is_anomaly: verdict.is_anomaly,
+        anomaly_reasons: verdict.reasons,
+    });
+}
+
+fn failed(record: Record, panic: &(dyn Any + Send)) -> RejectedRecord {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    error!(reason = PROCESSING_FAILED, "a log goes to the dead letters: {text}");
+    counter!("logweir_processor_failed_logs_total").increment(1);
+    let detail = format!("the processor panicked on this log: {text}");
+    RejectedRecord { record, reason: PROCESSING_FAILED.to_owned(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::{
+        identity::{BatchId, Service, Tenant},
+        limits::Limits,
+        record::Resource,
+    };
+    use logweir_detect::DetectorConfig;
+
+    use super::*;
+    use crate::config::ProcessorConfig;
+
+    #[test]
+    fn a_log_that_panics_is_dead_lettered_alone() {
+        let scenario = fail::FailScenario::setup();
+        fail::cfg("process_record", "return").unwrap();
+        let enricher = Enricher::new(&ProcessorConfig::default(), Limits::default());
+        let detector = Detector::new(DetectorConfig::default());
+        let mut scorer = Scorer::new(enricher, detector, DeployMarks::default());
+        let record =
+            |index, message: &str| Record { index, message: message.into(), ..Record::default() };
+        let batch = |messages: [&str; 3]| Batch {
+            tenant: Tenant::default(),
+            batch_id: BatchId([1; 16]),
+            checksum: 1,
+            received_unix_nano: 1,
+            producer: None,
+            resource: Resource::of(Service::new("a").unwrap()),
+            records: (0..).zip(messages).map(|(index, message)| record(index, message)).collect(),
+            rejected: Vec::new(),
+        };
+        let scored = scorer.score(vec![batch(["x", "y", "z"]), batch(["x 1", "poison", "x 2"])]);
+        let kept: Vec<u32> = scored[1].records.iter().map(|scored| scored.record.index).collect();
+        assert_eq!((scored[0].records.len(), kept), (3, vec![0, 2]));
+        assert_eq!(scored[1].templates.len(), 1);
+        let [rejected] = &scored[1].rejected[..] else { panic!("{:?}", scored[1].rejected) };
+        assert_eq!(
+            (rejected.reason.as_str(), &rejected.record),
+            (PROCESSING_FAILED, &record(1, "poison"))
+        );
+        scenario.teardown();
+    }
+}

@@ -1,0 +1,76 @@
+//! What storage needs done beside the logs: retention, merging, and reading the deploys. A step that
+//! fails is logged and tried again after the usual pause.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::runtime::clock::Clock;
+use logweir_storage::{Administer, StorageError};
+use metrics::counter;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::enrich::DeployMarks;
+
+/// Deploys read of a tenant; older ones no longer mark logs.
+const DEPLOYS_PER_TENANT_MAX: usize = 1_000;
+
+/// Storage's own steps, one after the other while there is something to do.
+pub(crate) async fn maintain(
+    storage: Arc<dyn Administer>,
+    clock: Clock,
+    pause: Duration,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let more = storage.maintain(clock()).await.unwrap_or_else(|error| {
+            report("maintenance", &error);
+            false
+        });
+        if more {
+            // A commit of logs that waits goes first.
+            tokio::task::yield_now().await;
+        } else if stopped_within(pause, &stop).await {
+            return;
+        }
+    }
+}
+
+/// Reads the deploys of the tenants that have sent logs.
+pub(crate) async fn refresh_deploys(
+    storage: Arc<dyn Administer>,
+    marks: DeployMarks,
+    pause: Duration,
+    stop: CancellationToken,
+) {
+    loop {
+        let mut deploys = Vec::new();
+        let mut complete = true;
+        for tenant in marks.tenants() {
+            match storage.list_deploys(&tenant, None, DEPLOYS_PER_TENANT_MAX).await {
+                Ok(found) => {
+                    deploys.extend(found.into_iter().map(|deploy| (tenant.clone(), deploy)));
+                }
+                Err(error) => {
+                    report("reading deploys", &error);
+                    complete = false;
+                }
+            }
+        }
+        // Marks known before are better than some of them.
+        if complete {
+            marks.replace(deploys);
+        }
+        if stopped_within(pause, &stop).await {
+            return;
+        }
+    }
+}
+
+fn report(what: &'static str, error: &StorageError) {
+    counter!("logweir_processor_upkeep_failures_total", "what" => what).increment(1);
+    warn!(error = error as &dyn std::error::Error, "{what} failed; it is tried again");
+}
+
+async fn stopped_within(pause: Duration, stop: &CancellationToken) -> bool {
+    tokio::time::timeout(pause, stop.cancelled()).await.is_ok()
+}
