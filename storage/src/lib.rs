@@ -8,7 +8,9 @@
 //!   letters, each table in a fixed order and by ascending keys. A batch seen before adds nothing;
 //!   the same id with another checksum goes whole to the dead letters.
 //! - **Durable.** When `write` returns `Ok`, the transaction survives the death of the process and
-//!   a power cut. When it returns `Err`, nothing of it is visible, now or later.
+//!   a power cut. When it returns `Err`, nothing of it is visible, and the same batches should be
+//!   written again. (If the process dies before that, a transaction whose last fsync failed may
+//!   come back, whole and with its ledger, so that writing it again is right even then.)
 //! - **Poison.** A log that storage cannot hold (a *data* error, such as a latency that is not
 //!   finite) is found by bisection in rolled-back savepoints and dead-lettered with the reason
 //!   `unstorable`; the rest of its batch commits with it in the same transaction. Errors of disk,
@@ -20,7 +22,6 @@
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
 
-mod conformance;
 mod query;
 mod sqlite;
 
@@ -35,7 +36,6 @@ use logweir_core::{
 };
 
 pub use self::{
-    conformance::check_storage,
     query::{
         AggregateQuery, GroupBy, LATENCY_BUCKET_GROWTH, SearchPage, SearchQuery, TimeRange,
         latency_bucket, latency_bucket_bounds, latency_percentile,
@@ -51,6 +51,22 @@ pub enum StorageError {
     DiskFull {
         /// Where.
         directory: String,
+    },
+    /// Another process has the data directory open.
+    #[error("another process uses {directory}: stop it, or use another data directory")]
+    InUse {
+        /// Which.
+        directory: String,
+    },
+    /// The data directory cannot be used at all.
+    #[error(
+        "{directory} cannot be used as data directory: check that it is there and may be written"
+    )]
+    Directory {
+        /// Which.
+        directory: String,
+        /// Why not.
+        source: std::io::Error,
     },
     /// A passing fault: a lock, a connection, an I/O error.
     #[error("storage is not available at the moment")]
@@ -122,9 +138,11 @@ pub trait WriteLogs: Send + Sync {
 #[async_trait]
 pub trait ReadLogs: Send + Sync {
     /// A page of matches, newest first.
-    async fn search(&self, tenant: &Tenant, query: SearchQuery) -> Result<SearchPage, StorageError>;
+    async fn search(&self, tenant: &Tenant, query: SearchQuery)
+    -> Result<SearchPage, StorageError>;
     /// A page of matches, oldest first; the cursor is the last id shown.
-    async fn export(&self, tenant: &Tenant, query: SearchQuery) -> Result<SearchPage, StorageError>;
+    async fn export(&self, tenant: &Tenant, query: SearchQuery)
+    -> Result<SearchPage, StorageError>;
     /// One log with `neighbours` logs of its service on each side, oldest first.
     async fn get(
         &self,
@@ -351,10 +369,11 @@ impl ProducerReport {
     /// emitted − stored − rejected − dropped − queued − spooled; logs said to be spooled explain
     /// only what has not arrived since. 0 when quiet.
     pub fn missing(&self) -> i64 {
-        let gone = self.stored + self.rejected + self.account.dropped_total() + self.account.queued;
-        let outstanding = i128::from(self.account.emitted) - i128::from(gone);
+        let gone = [self.stored, self.rejected, self.account.dropped_total(), self.account.queued];
+        let gone: i128 = gone.into_iter().map(i128::from).sum();
+        let outstanding = i128::from(self.account.emitted) - gone;
         let spooled = i128::from(self.account.spooled).min(outstanding.max(0));
-        (outstanding - spooled) as i64
+        (outstanding - spooled).clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 }
 

@@ -75,7 +75,7 @@ pub struct AggregateQuery {
 /// Ratio of the bounds of a latency bucket. Its geometric middle is within 4.9 % of any value in it.
 pub const LATENCY_BUCKET_GROWTH: f64 = 1.1;
 
-const LATENCY_BUCKET_MIN: i32 = -145;
+pub(crate) const LATENCY_BUCKET_MIN: i32 = -145;
 const LATENCY_BUCKET_MAX: i32 = 193;
 
 /// The bucket of a latency in milliseconds: logarithmic, from about a nanosecond (which takes all
@@ -90,8 +90,7 @@ pub fn latency_bucket(latency_ms: f64) -> i32 {
 
 /// The bounds of a latency bucket in milliseconds.
 pub fn latency_bucket_bounds(bucket: i32) -> Range<f64> {
-    let from =
-        if bucket <= LATENCY_BUCKET_MIN { 0.0 } else { LATENCY_BUCKET_GROWTH.powi(bucket) };
+    let from = if bucket <= LATENCY_BUCKET_MIN { 0.0 } else { LATENCY_BUCKET_GROWTH.powi(bucket) };
     from..LATENCY_BUCKET_GROWTH.powi(bucket + 1)
 }
 
@@ -119,7 +118,10 @@ mod tests {
     fn a_latency_lies_in_its_bucket() {
         for latency in [1e-3, 0.5, 1.0, 1.1, 210.0, 1_320.0, 3.6e6] {
             let bounds = latency_bucket_bounds(latency_bucket(latency));
-            assert!(bounds.start <= latency * 1.000_001 && latency < bounds.end * 1.000_001, "{latency}");
+            assert!(
+                bounds.start <= latency * 1.000_001 && latency < bounds.end * 1.000_001,
+                "{latency}"
+            );
         }
         assert_eq!(latency_bucket(0.0), LATENCY_BUCKET_MIN);
         assert_eq!(latency_bucket(f64::MAX), LATENCY_BUCKET_MAX);

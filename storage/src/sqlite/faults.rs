@@ -1,0 +1,71 @@
+//! What can go wrong inside, before it is told to a caller: the one place that reads SQLite's codes.
+
+use rusqlite::ErrorCode;
+
+use crate::{StorageError, block::BlockError};
+
+/// An error on its way out.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The disk has no room.
+    DiskFull,
+    /// The values at hand cannot be stored, and why.
+    Data(String),
+    /// Anything else that SQLite reports.
+    Sqlite(rusqlite::Error),
+    /// An answer to the caller; the connection is fine.
+    Answer(StorageError),
+}
+
+impl Fault {
+    /// Something stored that cannot be read back.
+    pub(super) fn corrupt(what: impl Into<String>) -> Self {
+        Self::Answer(StorageError::Corrupt(what.into()))
+    }
+
+    /// The cause if the values at hand are to blame, so that bisecting helps.
+    pub(super) fn data_cause(&self) -> Option<String> {
+        use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+        match self {
+            Self::Data(cause) => Some(cause.clone()),
+            Self::Sqlite(error) => {
+                let code = error.sqlite_error_code();
+                let is_data = matches!(code, Some(ConstraintViolation | TooBig | TypeMismatch));
+                is_data.then(|| error.to_string())
+            }
+            Self::DiskFull | Self::Answer(_) => None,
+        }
+    }
+
+    /// For the caller.
+    pub(super) fn into_storage_error(self, directory: &std::path::Path) -> StorageError {
+        match self {
+            Self::DiskFull => StorageError::DiskFull { directory: directory.display().to_string() },
+            Self::Sqlite(error) => StorageError::Unavailable(Box::new(error)),
+            Self::Data(cause) => StorageError::Unavailable(cause.into()),
+            Self::Answer(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            Self::DiskFull
+        } else {
+            Self::Sqlite(error)
+        }
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl From<BlockError> for Fault {
+    fn from(error: BlockError) -> Self {
+        Self::corrupt(error.to_string())
+    }
+}

@@ -1,0 +1,281 @@
+//! What makes delivery once: the ledger of batches and the producers' accounts.
+
+use std::collections::HashMap;
+
+use logweir_core::{
+    identity::{BatchId, ProducerId},
+    record::{Account, Producer, ScoredBatch},
+};
+use rusqlite::{
+    Connection, OptionalExtension, params,
+    types::{FromSql, FromSqlError, FromSqlResult, ValueRef},
+};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::{faults::Fault, ranges::RangeSet};
+
+/// What the ledger says of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Not seen before.
+    New { entry_id: i64 },
+    /// Committed before.
+    Duplicate,
+    /// The id was used with other content. No entry if this content was put aside before.
+    Conflict { entry_id: Option<i64> },
+}
+
+/// The ledger and the accounts in the course of one transaction.
+pub(super) struct Ledger {
+    now_unix_seconds: i64,
+    producers: HashMap<(i64, ProducerId), ProducerRow>,
+}
+
+impl Ledger {
+    pub(super) fn new(now_unix_nano: i64) -> Self {
+        let now_unix_seconds = now_unix_nano.div_euclid(1_000_000_000);
+        Self { now_unix_seconds, producers: HashMap::new() }
+    }
+
+    /// Enters a batch unless it was committed before.
+    pub(super) fn admit(
+        &mut self,
+        db: &Connection,
+        tenant_id: i64,
+        batch: &ScoredBatch,
+    ) -> Result<Admission, Fault> {
+        let producer = match &batch.producer {
+            None => None,
+            Some(sent) => {
+                let known = self.producer(db, tenant_id, sent)?;
+                if known.folded.contains(sent.sequence) {
+                    return Ok(Admission::Duplicate);
+                }
+                Some((known.key, sent.sequence))
+            }
+        };
+        if let Some(entry_id) = self.enter(db, tenant_id, batch.batch_id, batch, producer)? {
+            return Ok(Admission::New { entry_id });
+        }
+        let known: i64 = db
+            .prepare_cached("SELECT checksum FROM batches WHERE tenant_id = ?1 AND batch_id = ?2")?
+            .query_row(params![tenant_id, batch.batch_id.0], |row| row.get(0))?;
+        if known as u64 == batch.checksum {
+            return Ok(Admission::Duplicate);
+        }
+        // The content that conflicts has an entry of its own, so that its repeats add nothing.
+        let id = conflict_id(batch.batch_id, batch.checksum);
+        Ok(Admission::Conflict { entry_id: self.enter(db, tenant_id, id, batch, producer)? })
+    }
+
+    fn enter(
+        &self,
+        db: &Connection,
+        tenant_id: i64,
+        batch_id: BatchId,
+        batch: &ScoredBatch,
+        producer: Option<(i64, u64)>,
+    ) -> rusqlite::Result<Option<i64>> {
+        let mut insert = db.prepare_cached(
+            "INSERT INTO batches (tenant_id, batch_id, checksum, committed_unix_seconds,
+                                  producer_key, sequence, stored, dead_lettered)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        )?;
+        let inserted = insert.execute(params![
+            tenant_id,
+            batch_id.0,
+            batch.checksum as i64,
+            self.now_unix_seconds,
+            producer.map(|(key, _)| key),
+            producer.map(|(_, sequence)| sequence as i64),
+            batch.records.len(),
+            batch.rejected.len(),
+        ])?;
+        Ok((inserted == 1).then(|| db.last_insert_rowid()))
+    }
+
+    fn producer(
+        &mut self,
+        db: &Connection,
+        tenant_id: i64,
+        sent: &Producer,
+    ) -> Result<&mut ProducerRow, Fault> {
+        use std::collections::hash_map::Entry;
+        match self.producers.entry((tenant_id, sent.producer_id)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(load(db, tenant_id, sent)?)),
+        }
+    }
+
+    /// Notes what became of an admitted batch.
+    pub(super) fn settle(
+        &mut self,
+        db: &Connection,
+        (tenant_id, entry_id): (i64, i64),
+        batch: &ScoredBatch,
+        stored: u32,
+        dead_lettered: u32,
+    ) -> rusqlite::Result<()> {
+        let as_entered = (batch.records.len(), batch.rejected.len());
+        if (stored as usize, dead_lettered as usize) != as_entered {
+            db.prepare_cached(
+                "UPDATE batches SET stored = ?2, dead_lettered = ?3 WHERE entry_id = ?1",
+            )?
+            .execute(params![entry_id, stored, dead_lettered])?;
+        }
+        if let Some(sent) = &batch.producer
+            && let Some(producer) = self.producers.get_mut(&(tenant_id, sent.producer_id))
+        {
+            producer.note(batch, sent, stored, dead_lettered);
+        }
+        Ok(())
+    }
+
+    /// Writes the accounts that changed, by key.
+    pub(super) fn save(self, db: &Connection) -> rusqlite::Result<()> {
+        let mut rows: Vec<ProducerRow> =
+            self.producers.into_values().filter(|row| row.changed).collect();
+        rows.sort_unstable_by_key(|row| row.key);
+        rows.iter().try_for_each(|row| row.save(db))
+    }
+}
+
+fn conflict_id(batch_id: BatchId, checksum: u64) -> BatchId {
+    BatchId(xxh3_128_with_seed(&batch_id.0, checksum).to_be_bytes())
+}
+
+/// A row of `producers`.
+struct ProducerRow {
+    key: i64,
+    sequence: u64,
+    service: String,
+    instance: String,
+    sdk: String,
+    account: Account,
+    stored: u64,
+    dead_lettered: u64,
+    committed: RangeSet,
+    folded: RangeSet,
+    last_received_unix_nano: i64,
+    changed: bool,
+}
+
+impl ProducerRow {
+    fn note(&mut self, batch: &ScoredBatch, sent: &Producer, stored: u32, dead_lettered: u32) {
+        self.changed = true;
+        self.stored += u64::from(stored);
+        self.dead_lettered += u64::from(dead_lettered);
+        self.committed.insert(sent.sequence);
+        self.last_received_unix_nano = self.last_received_unix_nano.max(batch.received_unix_nano);
+        if sent.sequence >= self.sequence {
+            self.sequence = sent.sequence;
+            self.account.clone_from(&sent.account);
+            self.sdk.clone_from(&sent.sdk);
+            batch.resource.service.as_str().clone_into(&mut self.service);
+            self.instance.clone_from(&batch.resource.instance);
+        }
+    }
+
+    fn save(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(
+            "UPDATE producers SET service = ?2, instance = ?3, sdk = ?4, sequence = ?5, emitted = ?6,
+                 dropped = ?7, rejected_seen = ?8, queued = ?9, spooled = ?10, stored = ?11,
+                 dead_lettered = ?12, committed_sequences = ?13, last_received_unix_nano = ?14
+             WHERE producer_key = ?1",
+        )?
+        .execute(params![
+            self.key,
+            self.service,
+            self.instance,
+            self.sdk,
+            self.sequence as i64,
+            self.account.emitted as i64,
+            dropped_to_json(&self.account.dropped),
+            self.account.rejected as i64,
+            self.account.queued as i64,
+            self.account.spooled as i64,
+            self.stored as i64,
+            self.dead_lettered as i64,
+            self.committed,
+            self.last_received_unix_nano,
+        ])?;
+        Ok(())
+    }
+}
+
+fn load(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT producer_key, sequence, service, instance, sdk, emitted, dropped, rejected_seen,
+                queued, spooled, stored, dead_lettered, committed_sequences, folded_sequences,
+                last_received_unix_nano
+         FROM producers WHERE tenant_id = ?1 AND producer_id = ?2",
+    )?;
+    let found = select
+        .query_row(params![tenant_id, sent.producer_id.0], |row| {
+            let bits = |column| row.get(column).map(|number: i64| number as u64);
+            Ok(ProducerRow {
+                key: row.get(0)?,
+                sequence: bits(1)?,
+                service: row.get(2)?,
+                instance: row.get(3)?,
+                sdk: row.get(4)?,
+                account: Account {
+                    emitted: bits(5)?,
+                    dropped: row.get::<_, Dropped>(6)?.0,
+                    rejected: bits(7)?,
+                    queued: bits(8)?,
+                    spooled: bits(9)?,
+                },
+                stored: bits(10)?,
+                dead_lettered: bits(11)?,
+                committed: row.get(12)?,
+                folded: row.get(13)?,
+                last_received_unix_nano: row.get(14)?,
+                changed: false,
+            })
+        })
+        .optional()?;
+    match found {
+        Some(row) => Ok(row),
+        None => create(db, tenant_id, sent),
+    }
+}
+
+fn create(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow, Fault> {
+    let key = db
+        .prepare_cached(
+            "INSERT INTO producers (tenant_id, producer_id, service, instance, sdk, sequence, emitted,
+                 dropped, rejected_seen, queued, spooled, stored, dead_lettered,
+                 committed_sequences, folded_sequences, last_received_unix_nano)
+             VALUES (?1, ?2, '', '', '', 0, 0, '[]', 0, 0, 0, 0, 0, x'', x'', 0)",
+        )?
+        .insert(params![tenant_id, sent.producer_id.0])?;
+    Ok(ProducerRow {
+        key,
+        sequence: 0,
+        service: String::new(),
+        instance: String::new(),
+        sdk: String::new(),
+        account: Account::default(),
+        stored: 0,
+        dead_lettered: 0,
+        committed: RangeSet::default(),
+        folded: RangeSet::default(),
+        last_received_unix_nano: 0,
+        changed: false,
+    })
+}
+
+fn dropped_to_json(dropped: &[(String, u64)]) -> String {
+    serde_json::json!(dropped).to_string()
+}
+
+/// The drops of an account as read from the table.
+pub(super) struct Dropped(pub(super) Vec<(String, u64)>);
+
+impl FromSql for Dropped {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let dropped = serde_json::from_str(value.as_str()?);
+        dropped.map(Self).map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}

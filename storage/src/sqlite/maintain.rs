@@ -1,0 +1,328 @@
+//! What goes on beside writing and reading, in small steps: old entries of the ledger are folded
+//! into their producers, silent producers forgotten, old logs deleted, small blocks merged, and
+//! free pages given back to the disk.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use logweir_core::{
+    filter::{Expression, Filter, Term, TextField},
+    limits::PRODUCER_RETENTION_DAYS,
+    record::StoredLog,
+};
+use metrics::{counter, gauge};
+use rusqlite::{Connection, Transaction, params};
+
+use super::{
+    blocks::{self, NewBlock},
+    faults::Fault,
+    ids::Ids,
+    merge::{Candidate, Place, choose, cut},
+    ranges::RangeSet,
+    writer::Writer,
+};
+use crate::{
+    StorageError,
+    block::{Block, BlockError, Effort, Encoder, Row, Window},
+};
+
+const FOLDED_PER_STEP: usize = 2_000;
+const DELETED_BLOCKS_PER_STEP: usize = 64;
+const DELETED_BUCKETS_PER_STEP: usize = 20_000;
+/// Free pages given back in a step: each is a page to move.
+const VACUUMED_PAGES_PER_STEP: u32 = 1_024;
+/// Free pages below this share of the file are left for new data.
+const FREE_SHARE_MAX: f64 = 0.25;
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// What is kept how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retention {
+    pub(super) ledger_age: Duration,
+    pub(super) age: Option<Duration>,
+    pub(super) disk_bytes_max: u64,
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
+pub(super) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result<bool, Fault> {
+    let cutoff = now_unix_nano.saturating_sub(nanos(age)).div_euclid(1_000_000_000);
+    let mut select = db.prepare_cached(
+        "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
+         ORDER BY entry_id LIMIT ?1",
+    )?;
+    let mut rows = select.query([FOLDED_PER_STEP])?;
+    let (mut last, mut count) = (None, 0);
+    let mut sequences: Vec<(i64, u64)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(3)? > cutoff {
+            break;
+        }
+        last = Some(row.get::<_, i64>(0)?);
+        count += 1;
+        if let (Some(producer), Some(sequence)) = (row.get(1)?, row.get::<_, Option<i64>>(2)?) {
+            sequences.push((producer, sequence as u64));
+        }
+    }
+    if let Some(last) = last {
+        db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
+    }
+    sequences.sort_unstable();
+    for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {
+        fold_producer(db, of_producer)?;
+    }
+    let silence = i64::from(PRODUCER_RETENTION_DAYS) * 86_400_000_000_000;
+    db.execute(
+        "DELETE FROM producers WHERE last_received_unix_nano < ?1 AND NOT EXISTS
+             (SELECT 1 FROM batches WHERE batches.producer_key = producers.producer_key)",
+        [now_unix_nano.saturating_sub(silence)],
+    )?;
+    Ok(count == FOLDED_PER_STEP)
+}
+
+fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), Fault> {
+    let Some(&(key, _)) = sequences.first() else { return Ok(()) };
+    let mut folded: RangeSet = db
+        .prepare_cached("SELECT folded_sequences FROM producers WHERE producer_key = ?1")?
+        .query_row([key], |row| row.get(0))?;
+    sequences.iter().for_each(|(_, sequence)| folded.insert(*sequence));
+    db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
+        .execute(params![key, folded])?;
+    Ok(())
+}
+
+/// Deletes what is too old, or oldest when there is too much. Whether there is more to do.
+pub(super) fn retain(
+    writer: &mut Writer,
+    now: i64,
+    retention: &Retention,
+) -> Result<bool, StorageError> {
+    let mut more = false;
+    if let Some(age) = retention.age {
+        let cutoff = now.saturating_sub(nanos(age));
+        let deleted = writer.free(|db, _| delete_oldest(db, cutoff))?;
+        more |= deleted == DELETED_BLOCKS_PER_STEP;
+    }
+    if retention.disk_bytes_max > 0 {
+        let space = writer.run_plain(Space::of)?;
+        if space.used_bytes() > retention.disk_bytes_max {
+            let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX)? {
+                0 => delete_oldest_buckets(db),
+                deleted => Ok(deleted),
+            })?;
+            more |= deleted > 0;
+        }
+    }
+    more |= vacuum(writer, retention)?;
+    gauge!("logweir_storage_disk_bytes").set(writer.files().disk_bytes() as f64);
+    Ok(more)
+}
+
+/// Deletes the oldest blocks that end before a time; how many.
+fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64) -> Result<usize, Fault> {
+    let oldest: Vec<(i64, u64)> = db
+        .prepare_cached(
+            "SELECT block_id, logs FROM blocks WHERE time_max_unix_nano < ?1
+             ORDER BY time_max_unix_nano LIMIT ?2",
+        )?
+        .query_map(params![cutoff_unix_nano, DELETED_BLOCKS_PER_STEP], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (block_id, logs) in &oldest {
+        blocks::delete(db, *block_id)?;
+        counter!("logweir_storage_logs_expired_total").increment(*logs);
+    }
+    Ok(oldest.len())
+}
+
+/// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
+fn delete_oldest_buckets(db: &Transaction<'_>) -> Result<usize, Fault> {
+    let mut deleted = 0;
+    for table in ["service_buckets", "latency_buckets", "template_buckets"] {
+        deleted += db.execute(
+            &format!(
+                "DELETE FROM {table} WHERE width_seconds = 10 AND start_unix_seconds <=
+                     (SELECT start_unix_seconds FROM {table} WHERE width_seconds = 10
+                      ORDER BY start_unix_seconds LIMIT 1 OFFSET ?1)"
+            ),
+            [DELETED_BUCKETS_PER_STEP],
+        )?;
+    }
+    Ok(deleted)
+}
+
+/// How the database's file is used.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    page_bytes: u64,
+    pages: u64,
+    free_pages: u64,
+}
+
+impl Space {
+    fn of(db: &Connection) -> rusqlite::Result<Self> {
+        let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+        Ok(Self {
+            page_bytes: pragma("page_size")?,
+            pages: pragma("page_count")?,
+            free_pages: pragma("freelist_count")?,
+        })
+    }
+
+    const fn used_bytes(&self) -> u64 {
+        (self.pages - self.free_pages) * self.page_bytes
+    }
+
+    /// Whether there are more free pages than new data will soon fill.
+    fn is_loose(&self, disk_bytes_max: u64) -> bool {
+        let free = self.free_pages * self.page_bytes;
+        let is_over = disk_bytes_max > 0 && self.pages * self.page_bytes > disk_bytes_max;
+        let is_much = free > FREE_BYTES_MIN
+            && free as f64 > (self.pages * self.page_bytes) as f64 * FREE_SHARE_MAX;
+        self.free_pages > 0 && (is_over || is_much)
+    }
+}
+
+/// Gives free pages back to the disk. Whether there is more to do.
+fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageError> {
+    let space = writer.run_plain(Space::of)?;
+    if !space.is_loose(retention.disk_bytes_max) {
+        return Ok(false);
+    }
+    writer.run_plain(|db| {
+        // The pragma moves a page with each row that is read from it.
+        let mut vacuum =
+            db.prepare(&format!("PRAGMA incremental_vacuum({VACUUMED_PAGES_PER_STEP})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    })?;
+    let after = writer.run_plain(Space::of)?;
+    let more = after.free_pages < space.free_pages && after.is_loose(retention.disk_bytes_max);
+    if !more {
+        // The file itself shrinks when the write-ahead log is copied into it.
+        writer.run_plain(|db| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))?;
+    }
+    Ok(more)
+}
+
+/// What a merge makes of a run of blocks.
+pub(super) struct Merged {
+    tenant_id: i64,
+    generation: u32,
+    inputs: Vec<i64>,
+    outputs: Vec<NewBlock>,
+}
+
+/// Chooses a run of any tenant and merges it in memory, from a snapshot. Nothing if there is none
+/// worth it.
+pub(super) fn merge(db: &Connection) -> Result<Option<Merged>, Fault> {
+    let snapshot = db.unchecked_transaction()?;
+    let tenants: Vec<i64> = snapshot
+        .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for tenant_id in tenants {
+        let run = choose(&candidates(&snapshot, tenant_id)?);
+        if run.is_empty() {
+            continue;
+        }
+        let inputs: Vec<i64> = run.iter().map(|block| block.block_id).collect();
+        let bodies = bodies(&snapshot, &inputs)?;
+        let services = services(&snapshot, &inputs)?;
+        drop(snapshot);
+        let outputs = merge_bodies(&bodies, &services)
+            .map_err(|error| Fault::corrupt(format!("one of the blocks {inputs:?}: {error}")))?;
+        let generation = run.iter().map(|block| block.generation).max().unwrap_or(0) + 1;
+        return Ok(Some(Merged { tenant_id, generation, inputs, outputs }));
+    }
+    Ok(None)
+}
+
+/// Blocks that are not settled, oldest first.
+fn candidates(db: &Connection, tenant_id: i64) -> rusqlite::Result<Vec<Candidate>> {
+    db.prepare_cached(
+        "SELECT block_id, generation, logs, text_bytes FROM blocks
+         WHERE tenant_id = ?1 AND is_settled = 0 ORDER BY block_id LIMIT 10000",
+    )?
+    .query_map([tenant_id], |row| {
+        Ok(Candidate {
+            block_id: row.get(0)?,
+            generation: row.get(1)?,
+            logs: row.get(2)?,
+            text_bytes: row.get(3)?,
+        })
+    })?
+    .collect()
+}
+
+fn bodies(db: &Connection, blocks: &[i64]) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut select = db.prepare_cached("SELECT body FROM block_bodies WHERE block_id = ?1")?;
+    blocks.iter().map(|block_id| select.query_row([block_id], |row| row.get(0))).collect()
+}
+
+/// The names of the services in the blocks.
+fn services(db: &Connection, blocks: &[i64]) -> rusqlite::Result<BTreeSet<String>> {
+    let mut select = db.prepare_cached(
+        "SELECT name FROM block_services JOIN services USING (service_id) WHERE block_id = ?1",
+    )?;
+    let mut names = BTreeSet::new();
+    for block_id in blocks {
+        for name in select.query_map([block_id], |row| row.get(0))? {
+            names.insert(name?);
+        }
+    }
+    Ok(names)
+}
+
+/// Only the places of the logs are sorted; the logs themselves are read a block at a time.
+fn merge_bodies(
+    bodies: &[Vec<u8>],
+    services: &BTreeSet<String>,
+) -> Result<Vec<NewBlock>, BlockError> {
+    let blocks: Vec<Block<'_>> =
+        bodies.iter().map(|body| Block::open(body)).collect::<Result<_, _>>()?;
+    let mut places = Vec::new();
+    for (service, name) in (0..).zip(services) {
+        let of_service = Term::Text(TextField::Service, name.clone());
+        let filter = Filter { expression: Expression::Term(of_service) };
+        for (number, block) in (0..).zip(&blocks) {
+            for row in block.matching(&filter, &Window::ALL)? {
+                places.push(Place { service, id: block.id(row)?, block: number, row });
+            }
+        }
+    }
+    if places.len() != blocks.iter().map(Block::row_count).sum::<usize>() {
+        return Err(BlockError::Corrupt("it has logs of a service that it is not listed for"));
+    }
+    let mut encoder = Encoder::new();
+    let encode = |part: &[Place]| {
+        let log = |place: &Place| blocks[place.block as usize].log(place.row);
+        let logs: Vec<StoredLog> = part.iter().map(log).collect::<Result<_, _>>()?;
+        let rows: Vec<Row<'_>> = logs.iter().map(Row::from).collect();
+        NewBlock::encode(&mut encoder, &rows, Effort::Merged)
+    };
+    cut(&mut places, services.len()).into_iter().map(encode).collect()
+}
+
+/// Puts merged blocks in the place of their inputs, unless one of those is gone; whether it did.
+pub(super) fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Result<bool, Fault> {
+    let mut exists = db.prepare_cached("SELECT 1 FROM blocks WHERE block_id = ?1")?;
+    for block_id in &merged.inputs {
+        if !exists.exists([block_id])? {
+            return Ok(false);
+        }
+    }
+    for block_id in &merged.inputs {
+        blocks::delete(db, *block_id)?;
+    }
+    for block in &merged.outputs {
+        blocks::insert(db, ids, merged.tenant_id, merged.generation, block)?;
+        counter!("logweir_storage_block_bytes_total", "kind" => "merged").increment(block.bytes());
+    }
+    counter!("logweir_storage_merged_blocks_total").increment(merged.inputs.len() as u64);
+    Ok(true)
+}

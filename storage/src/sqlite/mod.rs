@@ -1,0 +1,410 @@
+//! Storage in one file: SQLite as the transactional container, logs in it as compressed blocks.
+//!
+//! One thread writes, a job at a time, each one transaction with `synchronous=FULL`; a few
+//! connections read, on blocking threads. Blocks of a write are merged later, in the background, by
+//! [`Administer::maintain`], which also deletes by age and by size: somebody has to call it.
+//!
+//! Limits: [`SqliteConfig`]. Failure: a full disk is `DiskFull` until there is space, and then over
+//! by itself; after any other failed transaction the connection is opened anew.
+
+mod administer;
+mod aggregate;
+mod bisect;
+mod blocks;
+mod dead_letters;
+mod derived;
+mod faults;
+mod files;
+mod histogram;
+mod ids;
+mod ledger;
+mod maintain;
+mod merge;
+mod ranges;
+mod readers;
+mod reports;
+mod schema;
+mod search;
+#[cfg(test)]
+mod tests;
+mod varint;
+mod write;
+mod writer;
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use logweir_core::{
+    identity::{LogId, Service, Tenant},
+    record::{ScoredBatch, Template},
+    runtime::{clock::Clock, fault},
+};
+use metrics::histogram;
+use rusqlite::Transaction;
+
+use self::{
+    faults::Fault,
+    files::Files,
+    ids::Ids,
+    maintain::Retention,
+    readers::Readers,
+    search::Order,
+    writer::{Writer, WriterHandle},
+};
+use crate::{
+    Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, HeatmapCell,
+    LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery, ServiceSummary,
+    StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome, block::Encoder,
+};
+
+/// Where the data lies and how long it is kept.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The data directory; it is created, for its owner alone, if it is missing.
+    pub directory: PathBuf,
+    /// The oldest logs are deleted when the database is larger than this; 0 for no limit.
+    pub disk_bytes_max: u64,
+    /// Logs are deleted when all logs of their block are older than this by event time.
+    pub retention_age: Option<Duration>,
+    /// How long a batch keeps an entry of its own in the ledger.
+    pub ledger_age: Duration,
+}
+
+impl SqliteConfig {
+    /// The defaults: 20 GiB, no age, 48 hours.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            disk_bytes_max: 20 << 30,
+            retention_age: None,
+            ledger_age: Duration::from_secs(48 * 3_600),
+        }
+    }
+}
+
+/// SQLite as storage. Dropping it waits for the write at hand and frees the directory.
+pub struct SqliteStorage {
+    writer: WriterHandle,
+    readers: Readers,
+    retention: Retention,
+    clock: Clock,
+}
+
+impl SqliteStorage {
+    /// Opens or creates the data directory and keeps every other process from doing so.
+    pub fn open(config: &SqliteConfig, clock: Clock) -> Result<Self, StorageError> {
+        let files = Files::create(&config.directory)?;
+        let lock = files.lock()?;
+        let writer = open_writer(&files)?;
+        if let Err(fault) = files.keep_reserve() {
+            tracing::warn!(error = %fault.into_storage_error(files.directory()),
+                "there is no room for the reserve file");
+        }
+        Self::start(config, files, writer, Some(lock), clock)
+    }
+
+    /// Opens the data directory beside a process that has it open: for tokens and the like, each a
+    /// small transaction.
+    pub fn open_for_administration(
+        config: &SqliteConfig,
+        clock: Clock,
+    ) -> Result<Self, StorageError> {
+        let files = Files::create(&config.directory)?;
+        let writer = open_writer(&files)?;
+        Self::start(config, files, writer, None, clock)
+    }
+
+    fn start(
+        config: &SqliteConfig,
+        files: Files,
+        writer: Writer,
+        lock: Option<std::fs::File>,
+        clock: Clock,
+    ) -> Result<Self, StorageError> {
+        let retention = Retention {
+            ledger_age: config.ledger_age,
+            age: config.retention_age,
+            disk_bytes_max: config.disk_bytes_max,
+        };
+        let writer = WriterHandle::start(writer, lock)?;
+        Ok(Self { writer, readers: Readers::new(files), retention, clock })
+    }
+
+    /// Runs a small change of one tenant's administration.
+    async fn change<T: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        change: impl FnOnce(&Transaction<'_>, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let tenant = tenant.clone();
+        let change = move |db: &Transaction<'_>, ids: &mut Ids| {
+            let tenant_id = ids.tenant(db, &tenant)?;
+            change(db, tenant_id)
+        };
+        self.writer.run(move |writer| writer.free(change)).await
+    }
+
+    /// Runs a read of one tenant's administration; `T::default()` if the tenant is not known.
+    async fn list<T: Default + Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        list: impl FnOnce(&rusqlite::Connection, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let tenant = tenant.clone();
+        self.readers
+            .run(move |db, _| {
+                let snapshot = db.unchecked_transaction()?;
+                match ids::find_tenant(&snapshot, &tenant)? {
+                    Some(tenant_id) => list(&snapshot, tenant_id),
+                    None => Ok(T::default()),
+                }
+            })
+            .await
+    }
+
+    async fn page(
+        &self,
+        tenant: &Tenant,
+        query: SearchQuery,
+        order: Order,
+    ) -> Result<SearchPage, StorageError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db, caller| search::search(db, caller, &tenant, &query, order)).await
+    }
+}
+
+/// Gives up the reserve if the disk is too full even to open the database.
+fn open_writer(files: &Files) -> Result<Writer, StorageError> {
+    let open = || -> Result<_, Fault> {
+        let mut connection = files.open_writer()?;
+        schema::migrate(&mut connection)?;
+        Ok(connection)
+    };
+    let opened = open().or_else(|fault| match fault {
+        Fault::Answer(_) => Err(fault),
+        Fault::DiskFull | Fault::Sqlite(_) | Fault::Data(_) => {
+            files.release_reserve();
+            open()
+        }
+    });
+    let connection = opened.map_err(|fault| fault.into_storage_error(files.directory()))?;
+    Ok(Writer::new(files.clone(), connection))
+}
+
+#[async_trait]
+impl WriteLogs for SqliteStorage {
+    async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError> {
+        let clock = self.clock.clone();
+        let work = move |writer: &mut Writer| {
+            let started = std::time::Instant::now();
+            let outcomes = writer.add(|db, ids| {
+                let outcomes =
+                    write::write_batches(db, ids, &mut Encoder::new(), &batches, clock())?;
+                fault::step("write_before_commit");
+                Ok(outcomes)
+            })?;
+            fault::step("write_after_commit");
+            histogram!("logweir_storage_write_seconds").record(started.elapsed().as_secs_f64());
+            Ok(outcomes)
+        };
+        self.writer.run(work).await
+    }
+
+    async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
+        self.readers.run(|db, _| reports::load_templates(db)).await
+    }
+}
+
+#[async_trait]
+impl ReadLogs for SqliteStorage {
+    async fn search(
+        &self,
+        tenant: &Tenant,
+        query: SearchQuery,
+    ) -> Result<SearchPage, StorageError> {
+        self.page(tenant, query, Order::NewestFirst).await
+    }
+
+    async fn export(
+        &self,
+        tenant: &Tenant,
+        query: SearchQuery,
+    ) -> Result<SearchPage, StorageError> {
+        self.page(tenant, query, Order::OldestFirst).await
+    }
+
+    async fn get(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        neighbours: usize,
+    ) -> Result<LogWithNeighbours, StorageError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db, caller| search::get(db, caller, &tenant, id, neighbours)).await
+    }
+
+    async fn aggregate(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<AggregateSeries>, StorageError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db, _| aggregate::aggregate(db, &tenant, &query)).await
+    }
+
+    async fn latency_heatmap(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<HeatmapCell>, StorageError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db, _| aggregate::latency_heatmap(db, &tenant, &query)).await
+    }
+
+    async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db, _| aggregate::list_services(db, &tenant)).await
+    }
+
+    async fn list_templates(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError> {
+        let (tenant, service, now) = (tenant.clone(), service.cloned(), (self.clock)());
+        self.readers
+            .run(move |db, _| {
+                reports::list_templates(db, &tenant, service.as_ref(), range, limit, now)
+            })
+            .await
+    }
+
+    async fn delivery_report(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerReport>, StorageError> {
+        let (tenant, service) = (tenant.clone(), service.cloned());
+        self.readers.run(move |db, _| reports::delivery_report(db, &tenant, service.as_ref())).await
+    }
+}
+
+#[async_trait]
+impl Administer for SqliteStorage {
+    async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
+        self.change(tenant, move |db, tenant_id| {
+            Ok(administer::insert_token(db, tenant_id, &token)?)
+        })
+        .await
+    }
+
+    async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
+        self.list(tenant, administer::list_tokens).await
+    }
+
+    async fn revoke_token(
+        &self,
+        tenant: &Tenant,
+        token_id: &str,
+        now_unix_nano: i64,
+    ) -> Result<TokenRecord, StorageError> {
+        let token_id = token_id.to_owned();
+        self.change(tenant, move |db, tenant_id| {
+            let revoked = administer::revoke_token(db, tenant_id, &token_id, now_unix_nano)?;
+            revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")).into())
+        })
+        .await
+    }
+
+    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
+        self.readers.run(move |db, _| Ok(administer::revoked_token_ids(db, now_unix_nano)?)).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        tenant: &Tenant,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetter>, u64), StorageError> {
+        self.list(tenant, move |db, tenant_id| dead_letters::list(db, tenant_id, before, limit))
+            .await
+    }
+
+    async fn take_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
+        let ids = ids.to_vec();
+        self.list(tenant, move |db, tenant_id| dead_letters::take(db, tenant_id, &ids, limit)).await
+    }
+
+    async fn mark_replayed(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        now_unix_nano: i64,
+    ) -> Result<(), StorageError> {
+        let ids = ids.to_vec();
+        self.change(tenant, move |db, tenant_id| {
+            Ok(dead_letters::mark_replayed(db, tenant_id, &ids, now_unix_nano)?)
+        })
+        .await
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: Option<&[u64]>,
+    ) -> Result<u64, StorageError> {
+        let ids = ids.map(<[u64]>::to_vec);
+        self.change(tenant, move |db, tenant_id| {
+            Ok(dead_letters::discard(db, tenant_id, ids.as_deref())?)
+        })
+        .await
+    }
+
+    async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
+        self.change(tenant, move |db, tenant_id| {
+            Ok(administer::insert_deploy(db, tenant_id, &deploy)?)
+        })
+        .await
+    }
+
+    async fn list_deploys(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        limit: usize,
+    ) -> Result<Vec<Deploy>, StorageError> {
+        let service = service.cloned();
+        self.list(tenant, move |db, tenant_id| {
+            administer::list_deploys(db, tenant_id, service.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+        let retention = self.retention;
+        let fold = move |writer: &mut Writer| {
+            writer.free(|db, _| maintain::fold(db, now_unix_nano, retention.ledger_age))
+        };
+        let mut more = self.writer.run(fold).await?;
+        let retain = move |writer: &mut Writer| maintain::retain(writer, now_unix_nano, &retention);
+        more |= self.writer.run(retain).await?;
+        if let Some(merged) = self.readers.run(|db, _| maintain::merge(db)).await? {
+            let swap =
+                move |writer: &mut Writer| writer.free(|db, ids| maintain::swap(db, ids, &merged));
+            self.writer.run(swap).await?;
+            more = true;
+        }
+        Ok(more)
+    }
+
+    async fn check_ready(&self) -> Result<(), StorageError> {
+        self.writer.run(Writer::check_room).await
+    }
+}

@@ -1,0 +1,160 @@
+//! A set of sequence numbers as ranges: what a producer has delivered. Producers number their
+//! batches without gaps, so it stays small; it keeps at most [`RANGES_MAX`] ranges and then forgets
+//! the lowest.
+
+use rusqlite::{
+    ToSql,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use super::varint;
+
+/// About 8 KiB at the worst. A producer with more gaps than this has lost track itself.
+const RANGES_MAX: usize = 1_000;
+
+/// A set of numbers. Ranges are inclusive, ascending and never touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RangeSet(Vec<(u64, u64)>);
+
+impl RangeSet {
+    /// Adds a number.
+    pub(super) fn insert(&mut self, number: u64) {
+        let position = self.0.partition_point(|&(_, last)| last < number);
+        if self.0.get(position).is_some_and(|&(first, _)| first <= number) {
+            return;
+        }
+        let joins_before = position > 0 && self.0[position - 1].1 + 1 == number;
+        let joins_after =
+            self.0.get(position).is_some_and(|&(first, _)| number.checked_add(1) == Some(first));
+        match (joins_before, joins_after) {
+            (true, true) => {
+                self.0[position - 1].1 = self.0[position].1;
+                self.0.remove(position);
+            }
+            (true, false) => self.0[position - 1].1 = number,
+            (false, true) => self.0[position].0 = number,
+            (false, false) => self.0.insert(position, (number, number)),
+        }
+        if self.0.len() > RANGES_MAX {
+            self.0.remove(0);
+        }
+    }
+
+    /// Whether it has the number.
+    pub(super) fn contains(&self, number: u64) -> bool {
+        let position = self.0.partition_point(|&(_, last)| last < number);
+        self.0.get(position).is_some_and(|&(first, _)| first <= number)
+    }
+
+    /// The first `limit` ranges from 1 on that are missing below its highest number.
+    pub(super) fn missing(&self, limit: usize) -> Vec<(u64, u64)> {
+        let mut next = 1;
+        let mut missing = Vec::new();
+        for &(first, last) in &self.0 {
+            if first > next {
+                missing.push((next, first - 1));
+            }
+            next = last.saturating_add(1);
+            if missing.len() == limit {
+                break;
+            }
+        }
+        missing
+    }
+
+    /// As kept in the table: of each range how far it begins after the end of the one before, and
+    /// its length less one.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len() * 4);
+        let mut end = 0;
+        for &(first, last) in &self.0 {
+            varint::write(&mut bytes, first - end);
+            varint::write(&mut bytes, last - first);
+            end = last;
+        }
+        bytes
+    }
+
+    /// From [`RangeSet::to_bytes`]; none if damaged.
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let mut ranges = Vec::new();
+        let mut end = 0_u64;
+        while !bytes.is_empty() {
+            let first = end.checked_add(varint::read(&mut bytes)?)?;
+            let last = first.checked_add(varint::read(&mut bytes)?)?;
+            ranges.push((first, last));
+            end = last;
+        }
+        Some(Self(ranges))
+    }
+}
+
+impl ToSql for RangeSet {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_bytes().into())
+    }
+}
+
+impl FromSql for RangeSet {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let damaged = || FromSqlError::Other("the ranges of sequences are damaged".into());
+        Self::from_bytes(value.as_blob()?).ok_or_else(damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(numbers: impl IntoIterator<Item = u64>) -> RangeSet {
+        let mut set = RangeSet::default();
+        numbers.into_iter().for_each(|number| set.insert(number));
+        set
+    }
+
+    #[test]
+    fn numbers_in_order_are_one_range() {
+        assert_eq!(of(1..=1_000).0, [(1, 1_000)]);
+        assert!(of(1..=1_000).to_bytes().len() <= 3);
+    }
+
+    #[test]
+    fn gaps_are_missing() {
+        assert_eq!(of([2, 3, 7]).missing(10), [(1, 1), (4, 6)]);
+        assert_eq!(of([2, 3, 7]).missing(1), [(1, 1)]);
+        assert_eq!(of([0, u64::MAX]).missing(10), [(1, u64::MAX - 1)]);
+        assert_eq!(of([]).missing(10), []);
+    }
+
+    #[test]
+    fn the_lowest_are_forgotten_at_the_limit() {
+        let set = of((0..2_000).map(|n| n * 2 + 1));
+        assert_eq!(set.0.len(), RANGES_MAX);
+        assert!(set.contains(3_999) && !set.contains(1));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(numbers in prop::collection::vec(0_u64..200, 0..200)) {
+            let model: BTreeSet<u64> = numbers.iter().copied().collect();
+            let set = of(numbers);
+            for number in 0..=200 {
+                prop_assert_eq!(set.contains(number), model.contains(&number));
+            }
+            prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+            prop_assert_eq!(RangeSet::from_bytes(&set.to_bytes()), Some(set));
+        }
+
+        #[test]
+        fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(set) = RangeSet::from_bytes(&bytes) {
+                set.contains(5);
+                set.missing(10);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The transaction of a write, in the order that the contract gives: ledger, logs, what is derived
+//! from them, producers, dead letters.
+
+use std::collections::BTreeSet;
+
+use logweir_core::{
+    record::{Record, RejectedRecord, ScoredBatch, ScoredRecord},
+    runtime::fault,
+};
+use metrics::counter;
+use rusqlite::Transaction;
+
+use super::{
+    bisect::bisect,
+    blocks::{self, NewBlock, text_bytes},
+    dead_letters::DeadLetters,
+    derived::Derived,
+    faults::Fault,
+    ids::Ids,
+    ledger::{Admission, Ledger},
+};
+use crate::{
+    WriteOutcome,
+    block::{BlockError, Effort, Encoder, Row},
+};
+
+/// A block is cut at so many logs, and at so many bytes of text: bounds what a reader has to hold.
+const BLOCK_LOGS_MAX: usize = 32 << 10;
+const BLOCK_TEXT_BYTES_MAX: usize = 16 << 20;
+
+/// What is known of a batch in the course of a transaction.
+struct Entry<'a> {
+    batch: &'a ScoredBatch,
+    tenant_id: i64,
+    admission: Admission,
+    unstorable: Vec<RejectedRecord>,
+}
+
+/// Commits nothing itself: the caller does. One outcome for each batch, in order.
+pub(super) fn write_batches(
+    db: &Transaction<'_>,
+    ids: &mut Ids,
+    encoder: &mut Encoder,
+    batches: &[ScoredBatch],
+    now_unix_nano: i64,
+) -> Result<Vec<WriteOutcome>, Fault> {
+    let mut ledger = Ledger::new(now_unix_nano);
+    let mut entries = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let tenant_id = ids.tenant(db, &batch.tenant)?;
+        let admission = ledger.admit(db, tenant_id, batch)?;
+        entries.push(Entry { batch, tenant_id, admission, unstorable: Vec::new() });
+    }
+    fault::step("write_after_ledger");
+    let mut derived = Derived::default();
+    let tenants: BTreeSet<i64> = entries.iter().map(|entry| entry.tenant_id).collect();
+    for tenant_id in tenants {
+        let logs = admitted_logs(&entries, tenant_id);
+        for part in cut(&logs) {
+            let unstorable = store_part(db, ids, encoder, tenant_id, part)?;
+            observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
+            put_aside(&mut entries, part, unstorable);
+        }
+    }
+    derived.save(db)?;
+    let mut dead_letters = DeadLetters::new(db, now_unix_nano)?;
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        outcomes.push(settle(db, &mut ledger, &mut dead_letters, entry)?);
+    }
+    ledger.save(db)?;
+    fault::step("write_after_rows");
+    count(&outcomes);
+    Ok(outcomes)
+}
+
+/// A log on its way into a block, and the batch that it came in.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    entry: usize,
+    batch: &'a ScoredBatch,
+    scored: &'a ScoredRecord,
+}
+
+impl<'a> Incoming<'a> {
+    fn row(&self) -> Row<'a> {
+        Row {
+            batch_id: self.batch.batch_id,
+            received_unix_nano: self.batch.received_unix_nano,
+            service: &self.batch.resource.service,
+            instance: &self.batch.resource.instance,
+            environment: &self.batch.resource.environment,
+            scored: self.scored,
+        }
+    }
+}
+
+/// The admitted logs of one tenant, sorted by service and then by arrival.
+fn admitted_logs<'a>(entries: &[Entry<'a>], tenant_id: i64) -> Vec<Incoming<'a>> {
+    let is_admitted = |entry: &Entry<'_>| {
+        entry.tenant_id == tenant_id && matches!(entry.admission, Admission::New { .. })
+    };
+    let mut admitted: Vec<usize> = (0..entries.len()).collect();
+    admitted.retain(|&entry| is_admitted(&entries[entry]));
+    admitted.sort_by_key(|&entry| &entries[entry].batch.resource.service);
+    let mut logs = Vec::new();
+    for entry in admitted {
+        let batch = entries[entry].batch;
+        logs.extend(batch.records.iter().map(|scored| Incoming { entry, batch, scored }));
+    }
+    logs
+}
+
+/// Counts the logs that were stored.
+fn observe(
+    db: &Transaction<'_>,
+    ids: &mut Ids,
+    derived: &mut Derived,
+    tenant_id: i64,
+    logs: &[Incoming<'_>],
+    unstorable: &[(usize, String)],
+) -> Result<(), Fault> {
+    let mut bad = unstorable.iter().map(|(position, _)| *position).peekable();
+    for (position, log) in logs.iter().enumerate() {
+        if bad.next_if_eq(&position).is_none() {
+            derived.observe(db, ids, tenant_id, log.batch, log.scored)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes logs that cannot be stored with their batches.
+fn put_aside(entries: &mut [Entry<'_>], logs: &[Incoming<'_>], unstorable: Vec<(usize, String)>) {
+    for (position, detail) in unstorable {
+        let Incoming { entry, scored, .. } = logs[position];
+        let (record, reason) = (scored.record.clone(), "unstorable".to_owned());
+        entries[entry].unstorable.push(RejectedRecord { record, reason, detail });
+    }
+}
+
+fn cut<'a, 'b>(logs: &'b [Incoming<'a>]) -> Vec<&'b [Incoming<'a>]> {
+    let mut parts = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (position, log) in logs.iter().enumerate() {
+        let added = text_bytes(&log.scored.record);
+        let is_full = position - start == BLOCK_LOGS_MAX || bytes + added > BLOCK_TEXT_BYTES_MAX;
+        if is_full && position > start {
+            parts.push(&logs[start..position]);
+            (start, bytes) = (position, 0);
+        }
+        bytes += added;
+    }
+    if start < logs.len() {
+        parts.push(&logs[start..]);
+    }
+    parts
+}
+
+/// Stores logs as one block, without those that cannot be stored, which it returns with the cause.
+fn store_part(
+    db: &Transaction<'_>,
+    ids: &mut Ids,
+    encoder: &mut Encoder,
+    tenant_id: i64,
+    logs: &[Incoming<'_>],
+) -> Result<Vec<(usize, String)>, Fault> {
+    let mut store = |logs: &[Incoming<'_>]| store_block(db, ids, encoder, tenant_id, logs);
+    if in_savepoint(db, true, || store(logs))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let unstorable = bisect(logs.len(), |part| in_savepoint(db, false, || store(&logs[part])))?;
+    let mut bad = unstorable.iter().map(|(position, _)| *position).peekable();
+    let good = logs.iter().enumerate().filter(|(position, _)| bad.next_if_eq(position).is_none());
+    let good: Vec<Incoming<'_>> = good.map(|(_, log)| *log).collect();
+    if let Some(cause) = in_savepoint(db, true, || store(&good))? {
+        // Each was stored and taken back, apart. Together they are not to blame one by one.
+        return Err(Fault::Data(cause));
+    }
+    Ok(unstorable)
+}
+
+/// Runs `store` in a savepoint and keeps what it did if that is wanted. Returns the cause if the
+/// values at hand are to blame for its failure; any other failure is an error.
+fn in_savepoint(
+    db: &Transaction<'_>,
+    keep: bool,
+    store: impl FnOnce() -> Result<(), Fault>,
+) -> Result<Option<String>, Fault> {
+    db.execute_batch("SAVEPOINT part")?;
+    match store() {
+        Ok(()) if keep => {
+            db.execute_batch("RELEASE part")?;
+            Ok(None)
+        }
+        Ok(()) => {
+            db.execute_batch("ROLLBACK TO part; RELEASE part")?;
+            Ok(None)
+        }
+        Err(fault) => {
+            let cause = fault.data_cause();
+            db.execute_batch("ROLLBACK TO part; RELEASE part")?;
+            cause.map(Some).ok_or(fault)
+        }
+    }
+}
+
+fn store_block(
+    db: &Transaction<'_>,
+    ids: &mut Ids,
+    encoder: &mut Encoder,
+    tenant_id: i64,
+    logs: &[Incoming<'_>],
+) -> Result<(), Fault> {
+    if logs.is_empty() {
+        return Ok(());
+    }
+    for log in logs {
+        if !log.batch.templates.contains_key(&log.scored.template_id) {
+            return Err(Fault::Data("its template did not come with its batch".into()));
+        }
+    }
+    let rows: Vec<Row<'_>> = logs.iter().map(Incoming::row).collect();
+    let encoded = NewBlock::encode(encoder, &rows, Effort::Fresh);
+    let block = encoded.map_err(|error| match error {
+        BlockError::Unstorable { detail, .. } => Fault::Data(detail),
+        BlockError::TooLarge(what) => Fault::Data(format!("too large: {what}")),
+        corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
+    })?;
+    blocks::insert(db, ids, tenant_id, 0, &block)?;
+    counter!("logweir_storage_block_bytes_total", "kind" => "fresh").increment(block.bytes());
+    Ok(())
+}
+
+/// Puts aside what is to be put aside of a batch, and tells what became of it.
+fn settle(
+    db: &Transaction<'_>,
+    ledger: &mut Ledger,
+    dead_letters: &mut DeadLetters<'_>,
+    entry: &Entry<'_>,
+) -> Result<WriteOutcome, Fault> {
+    let &Entry { batch, tenant_id, admission, ref unstorable } = entry;
+    match admission {
+        Admission::Duplicate => Ok(WriteOutcome::Duplicate),
+        Admission::Conflict { entry_id: None } => Ok(WriteOutcome::Conflict),
+        Admission::Conflict { entry_id: Some(entry_id) } => {
+            let conflicting = batch.records.iter().map(|scored| conflicting(&scored.record));
+            let count = dead_letters.add(tenant_id, batch, conflicting)?
+                + dead_letters.add(tenant_id, batch, batch.rejected.iter().cloned())?;
+            ledger.settle(db, (tenant_id, entry_id), batch, 0, count)?;
+            Ok(WriteOutcome::Conflict)
+        }
+        Admission::New { entry_id } => {
+            let put_aside = batch.rejected.iter().chain(unstorable).cloned();
+            let dead_lettered = dead_letters.add(tenant_id, batch, put_aside)?;
+            let stored = (batch.records.len() - unstorable.len()) as u32;
+            ledger.settle(db, (tenant_id, entry_id), batch, stored, dead_lettered)?;
+            Ok(WriteOutcome::Stored { stored, dead_lettered })
+        }
+    }
+}
+
+fn conflicting(record: &Record) -> RejectedRecord {
+    RejectedRecord {
+        record: record.clone(),
+        reason: "batch_conflict".into(),
+        detail: "the batch_id was used before with other content; mint a new id for every batch"
+            .into(),
+    }
+}
+
+fn count(outcomes: &[WriteOutcome]) {
+    for outcome in outcomes {
+        let name = match outcome {
+            WriteOutcome::Stored { stored, dead_lettered } => {
+                counter!("logweir_storage_logs_total").increment(u64::from(*stored));
+                counter!("logweir_storage_dead_letters_total").increment(u64::from(*dead_lettered));
+                "stored"
+            }
+            WriteOutcome::Duplicate => "duplicate",
+            WriteOutcome::Conflict => "conflict",
+        };
+        counter!("logweir_storage_batches_total", "outcome" => name).increment(1);
+    }
+}
