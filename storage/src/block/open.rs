@@ -101,6 +101,17 @@ impl<'a> Block<'a> {
         self.rows
     }
 
+    /// How many bytes each section takes: where the space goes.
+    pub fn section_bytes(&self) -> [(&'static str, usize); 4] {
+        let [keys, messages, details, attributes] = &self.packed;
+        [
+            ("keys", keys.packed_bytes()),
+            ("messages", messages.packed_bytes()),
+            ("details", details.packed_bytes()),
+            ("attributes", attributes.packed_bytes()),
+        ]
+    }
+
     /// The id of a row, which must be one of the block's.
     pub fn id(&self, row: u32) -> Result<LogId, BlockError> {
         Ok(self.keys()?.id(row as usize))

@@ -94,6 +94,11 @@ impl<'a> PackedSection<'a> {
         Ok(Self { streams: [take_stream(body)?, take_stream(body)?, take_stream(body)?] })
     }
 
+    /// How much it takes, without the few bytes of lengths.
+    pub(super) fn packed_bytes(&self) -> usize {
+        self.streams.iter().map(|stream| stream.bytes.len()).sum()
+    }
+
     /// Decompresses it.
     pub(super) fn expand(&self) -> Result<Streams<'a>, BlockError> {
         let mut decompressor =
