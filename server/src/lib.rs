@@ -1,1 +1,257 @@
 //! The doors: native gRPC and HTTP, authentication, limits, ingest, query, admin.
+//!
+//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1. A request is
+//! authenticated from its headers before its body is read; the body is read under bounds; a batch is
+//! answered once the queue holds it durably. Every refusal says what to do, and only what may pass
+//! says when to try again. When the process stops, no more is accepted, what is under way is
+//! answered, and streams end with `UNAVAILABLE`.
+
+mod admin;
+mod answer;
+mod auth;
+mod config;
+mod connection;
+mod gate;
+mod grpc;
+mod http;
+mod inflate;
+mod ingest;
+mod message_body;
+mod query;
+mod rate_limit;
+mod status;
+mod stream;
+mod token_keys;
+mod validate;
+mod weigh;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use governor::clock::DefaultClock;
+use logweir_core::runtime::{
+    clock::Clock,
+    tasks::{Fate, Tasks},
+    telemetry::Metrics,
+};
+use logweir_proto::v1::{
+    self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
+    query_service_server::QueryServiceServer,
+};
+use logweir_queue::{LiveFeed, Publisher};
+use logweir_storage::{Storage, StorageError};
+use metrics::counter;
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval},
+};
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_reflection::server::Builder as ReflectionBuilder;
+use tracing::warn;
+
+use crate::{
+    admin::AdminDoor,
+    auth::{Access, Auth},
+    gate::{Gate, GateParts},
+    grpc::IngestDoor,
+    http::Readiness,
+    inflate::Inflater,
+    ingest::Ingest,
+    message_body::Budget,
+    query::QueryDoor,
+    rate_limit::RateLimits,
+};
+pub use crate::{
+    auth::issue,
+    config::{RateConfig, ServerConfig, ServiceConfig},
+    token_keys::{TokenKeys, TokenKeysError},
+};
+
+/// How often revoked tokens are read and readiness is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Health and reflection ask small questions.
+const SMALL_QUESTION_BYTES_MAX: usize = 4 << 10;
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The revoked tokens cannot be read; serving without them would let them in.
+    #[error("the revoked tokens cannot be read")]
+    RevokedTokens(#[source] StorageError),
+    /// The contract's description, compiled in, cannot be read.
+    #[error("the contract cannot be described to clients")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+/// What the server works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Takes batches.
+    pub publisher: Arc<dyn Publisher>,
+    /// Answers questions.
+    pub storage: Arc<dyn Storage>,
+    /// Feeds live tails.
+    pub live_feed: LiveFeed,
+    /// Sign and verify tokens.
+    pub token_keys: TokenKeys,
+    /// Served at `/metrics`.
+    pub metrics: Metrics,
+}
+
+/// Serves on the listener until the tasks are asked to stop and what is under way has been
+/// answered, or the drain time-out has passed. The publisher is not closed: that is up to its owner,
+/// after this returns.
+pub async fn run(
+    config: ServerConfig,
+    ports: Ports,
+    listener: TcpListener,
+    tasks: &Tasks,
+    clock: Clock,
+) -> Result<(), ServerError> {
+    let auth = Arc::new(Auth::new(ports.token_keys.clone(), Arc::clone(&clock)));
+    let revoked = ports.storage.revoked_token_ids(clock()).await;
+    auth.set_revoked(revoked.map_err(ServerError::RevokedTokens)?);
+    let readiness = Readiness {
+        publisher: Arc::clone(&ports.publisher),
+        storage: Arc::clone(&ports.storage),
+        stop: tasks.stop_token(),
+    };
+    let ingest = Arc::new(Ingest {
+        publisher: Arc::clone(&ports.publisher),
+        limits: config.limits.clone(),
+        rates: RateLimits::new(&config.rate, DefaultClock::default()),
+        clock: Arc::clone(&clock),
+    });
+    let budget = Budget::new(config.limits.in_flight_bytes_max);
+    let parts =
+        Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
+    let (health, router) = parts.routes(budget.clone(), tasks)?;
+    let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
+    let lookout = Lookout { auth, ingest, budget, readiness, health, clock };
+    tasks.spawn("lookout", Fate::Essential, lookout.run());
+    connection::serve(listener, router, &config, tasks).await;
+    Ok(())
+}
+
+/// What the doors are made of.
+struct Parts<'a> {
+    config: &'a ServerConfig,
+    ports: &'a Ports,
+    auth: &'a Arc<Auth>,
+    ingest: &'a Arc<Ingest>,
+    clock: &'a Clock,
+}
+
+impl Parts<'_> {
+    /// Everything that is spoken in gRPC.
+    fn routes(
+        &self,
+        budget: Budget,
+        tasks: &Tasks,
+    ) -> Result<(HealthReporter, Router), ServerError> {
+        let gate = Arc::new(GateParts {
+            auth: Arc::clone(self.auth),
+            budget,
+            inflater: Arc::new(Inflater::default()),
+            batch_bytes_max: self.config.limits.request_bytes_max,
+            read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
+        });
+        // The gate bounds what goes in; the transport's own bound must not be lower.
+        let ingest = IngestServiceServer::new(self.ingest_door(tasks))
+            .max_decoding_message_size(self.config.limits.request_bytes_max);
+        let query = QueryServiceServer::new(self.query_door(tasks));
+        let admin = AdminServiceServer::new(self.admin_door());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection = ReflectionBuilder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(ServerError::Reflection)?;
+        let routes = Routes::new(Gate::new(ingest, Access::Ingest, &gate))
+            .add_service(Gate::new(query, Access::Query, &gate))
+            .add_service(Gate::new(admin, Access::Admin, &gate))
+            .add_service(health_service.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX))
+            .add_service(reflection.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX));
+        Ok((health, routes.prepare().into_axum_router()))
+    }
+
+    fn ingest_door(&self, tasks: &Tasks) -> IngestDoor {
+        IngestDoor {
+            ingest: Arc::clone(self.ingest),
+            auth: Arc::clone(self.auth),
+            stop: tasks.stop_token(),
+            window: self.config.stream_window_batches.max(1),
+        }
+    }
+
+    fn query_door(&self, tasks: &Tasks) -> QueryDoor {
+        QueryDoor {
+            storage: Arc::clone(&self.ports.storage),
+            live_feed: self.ports.live_feed.clone(),
+            auth: Arc::clone(self.auth),
+            clock: Arc::clone(self.clock),
+            stop: tasks.stop_token(),
+            services: Arc::new(self.config.services.clone()),
+        }
+    }
+
+    fn admin_door(&self) -> AdminDoor {
+        AdminDoor {
+            storage: Arc::clone(&self.ports.storage),
+            auth: Arc::clone(self.auth),
+            ingest: Arc::clone(self.ingest),
+            clock: Arc::clone(self.clock),
+        }
+    }
+}
+
+/// Looks every few seconds at what changes behind the server's back.
+struct Lookout {
+    auth: Arc<Auth>,
+    ingest: Arc<Ingest>,
+    budget: Budget,
+    readiness: Readiness,
+    health: HealthReporter,
+    clock: Clock,
+}
+
+impl Lookout {
+    async fn run(self) {
+        let stop = self.readiness.stop.clone();
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => self.look().await,
+            }
+        }
+        self.report(ServingStatus::NotServing).await;
+    }
+
+    async fn look(&self) {
+        // Until it can be read again, the last known list holds.
+        match self.readiness.storage.revoked_token_ids((self.clock)()).await {
+            Ok(token_ids) => self.auth.set_revoked(token_ids),
+            Err(error) => {
+                counter!("logweir_revoked_token_reads_failed_total").increment(1);
+                warn!(%error, "the revoked tokens cannot be read; the last known ones hold");
+            }
+        }
+        self.ingest.rates.forget_idle();
+        self.budget.report();
+        let ready = self.readiness.check().await.is_ok();
+        self.report(if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        for service in ["", "logweir.v1.IngestService"] {
+            self.health.set_service_status(service, status).await;
+        }
+        for service in ["logweir.v1.QueryService", "logweir.v1.AdminService"] {
+            self.health.set_service_status(service, ServingStatus::Serving).await;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The server's section of the settings.
+
+use std::collections::BTreeMap;
+
+use logweir_core::limits::Limits;
+use serde::{Deserialize, Serialize};
+
+/// How the doors behave. Every number here is a bound; at the bound the caller is told what to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// What one request may carry.
+    pub limits: Limits,
+    /// What one service of one tenant may send in a second.
+    pub rate: RateConfig,
+    /// Open connections; one more is closed at once.
+    pub connections_max: usize,
+    /// Requests at a time on one connection; one more waits in the client.
+    pub connection_streams_max: u32,
+    /// Batches of one `IngestStream` that wait for their answer; beyond, its reading pauses.
+    pub stream_window_batches: usize,
+    /// A request must be read within this, seconds, from its first byte.
+    pub read_timeout_seconds: u64,
+    /// How long requests under way may take to finish when the server stops, seconds.
+    pub drain_timeout_seconds: u64,
+    /// What is known about services: shown by `ListServices`.
+    pub services: BTreeMap<String, ServiceConfig>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            rate: RateConfig::default(),
+            connections_max: 4_096,
+            connection_streams_max: 256,
+            stream_window_batches: 64,
+            read_timeout_seconds: 30,
+            drain_timeout_seconds: 10,
+            services: BTreeMap::new(),
+        }
+    }
+}
+
+/// Rates of one service of one tenant. A rate of 0 means without limit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateConfig {
+    /// Logs.
+    pub logs_per_second: u32,
+    /// Bytes of encoded requests after decompression.
+    pub bytes_per_second: u32,
+    /// How many seconds' worth may come at once. A batch larger than that is charged as that much,
+    /// so that it is not refused for ever.
+    pub burst_seconds: u32,
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        Self { logs_per_second: 0, bytes_per_second: 0, burst_seconds: 2 }
+    }
+}
+
+/// What is known about a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// The region it runs in.
+    pub region: String,
+    /// Who owns it.
+    pub owner: String,
+}

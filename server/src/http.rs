@@ -1,0 +1,56 @@
+//! What is asked over plain HTTP about the process itself, on the same port: is it alive, would it
+//! take logs, how is it doing. Needs no token and says nothing about any tenant.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use logweir_core::runtime::telemetry::Metrics;
+use logweir_queue::Publisher;
+use logweir_storage::Storage;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::Refusal;
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub(crate) struct Readiness {
+    pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Readiness {
+    /// Whether a batch would be taken now.
+    pub(crate) async fn check(&self) -> Result<(), Refusal> {
+        if self.stop.is_cancelled() {
+            return Err(Refusal::stopping());
+        }
+        self.publisher.check_ready()?;
+        self.storage.check_ready().await?;
+        Ok(())
+    }
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub(crate) fn router(readiness: Readiness, metrics: Metrics) -> Router {
+    let render = move || async move {
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(render))
+}
+
+async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
+    match readiness.check().await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {refusal}\n")),
+    }
+}

@@ -1,0 +1,194 @@
+//! Decompression with a hard bound on what comes out, held while it comes out.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+use parking_lot::Mutex;
+use zstd::{
+    stream::read::Decoder,
+    zstd_safe::{DCtx, ResetDirective},
+};
+
+/// Largest window that a zstd frame may ask for: 8 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Contexts kept for reuse; each holds a window.
+const CONTEXTS_MAX: usize = 8;
+
+/// How a request is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// What a header names.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"identity" => Some(Self::Identity),
+            b"gzip" => Some(Self::Gzip),
+            b"zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Why nothing came out.
+#[derive(Debug)]
+pub(crate) enum InflateError {
+    /// More would come out than allowed.
+    TooLarge,
+    /// Not compressed as said.
+    Malformed(io::Error),
+}
+
+/// Decompresses; keeps what is costly to set up.
+#[derive(Default)]
+pub(crate) struct Inflater {
+    contexts: Mutex<Vec<DCtx<'static>>>,
+}
+
+impl Inflater {
+    /// Appends what `compressed` holds to `out`, at most `bytes_max` bytes of it.
+    pub(crate) fn inflate(
+        &self,
+        encoding: Encoding,
+        compressed: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), InflateError> {
+        match encoding {
+            Encoding::Identity => read_bounded(compressed, bytes_max, out),
+            Encoding::Gzip => {
+                let mut decoder = GzDecoder::new(compressed);
+                read_bounded(&mut decoder, bytes_max, out)?;
+                check_all_read(decoder.into_inner())
+            }
+            Encoding::Zstd => self.inflate_zstd(compressed, bytes_max, out),
+        }
+    }
+
+    fn inflate_zstd(
+        &self,
+        compressed: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), InflateError> {
+        let pooled = self.contexts.lock().pop();
+        let mut context = pooled.unwrap_or_else(DCtx::create);
+        let mut decoder = Decoder::with_context(compressed, &mut context);
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(InflateError::Malformed)?;
+        read_bounded(&mut decoder, bytes_max, out)?;
+        drop(decoder);
+        // Only a context that ended well is used again.
+        if context.reset(ResetDirective::SessionOnly).is_ok() {
+            let mut contexts = self.contexts.lock();
+            if contexts.len() < CONTEXTS_MAX {
+                contexts.push(context);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_bounded(
+    reader: impl Read,
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), InflateError> {
+    let before = out.len();
+    let bound = bytes_max as u64 + 1;
+    reader.take(bound).read_to_end(out).map_err(InflateError::Malformed)?;
+    if out.len() - before > bytes_max { Err(InflateError::TooLarge) } else { Ok(()) }
+}
+
+fn check_all_read(mut rest: impl BufRead) -> Result<(), InflateError> {
+    match rest.fill_buf() {
+        Ok([]) => Ok(()),
+        Ok(_) => {
+            let text = "something follows the compressed message";
+            Err(InflateError::Malformed(io::Error::other(text)))
+        }
+        Err(error) => Err(InflateError::Malformed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compress(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => bytes.to_vec(),
+            Encoding::Gzip => {
+                let level = flate2::Compression::default();
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Encoding::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+        }
+    }
+
+    const ALL: [Encoding; 3] = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd];
+
+    #[test]
+    fn the_bound_is_exact() {
+        let inflater = Inflater::default();
+        let plain = vec![b'x'; 100_000];
+        for encoding in ALL {
+            let compressed = compress(encoding, &plain);
+            let mut out = Vec::new();
+            inflater.inflate(encoding, &compressed, plain.len(), &mut out).unwrap();
+            assert_eq!(out, plain);
+            let less = inflater.inflate(encoding, &compressed, plain.len() - 1, &mut Vec::new());
+            assert!(matches!(less, Err(InflateError::TooLarge)), "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_or_lacks_is_malformed() {
+        let inflater = Inflater::default();
+        for encoding in [Encoding::Gzip, Encoding::Zstd] {
+            let mut longer = compress(encoding, b"abc");
+            longer.extend_from_slice(b"junk");
+            let shorter = compress(encoding, b"abc")[..8].to_vec();
+            for bad in [longer, shorter, Vec::from(*b"no such thing")] {
+                let outcome = inflater.inflate(encoding, &bad, 1_000, &mut Vec::new());
+                assert!(matches!(outcome, Err(InflateError::Malformed(_))), "{encoding:?} {bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zstd_window_beyond_the_bound_is_refused() {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&vec![0; 200_000]).unwrap();
+        let compressed = encoder.finish().unwrap();
+        let inflater = Inflater::default();
+        let outcome = inflater.inflate(Encoding::Zstd, &compressed, 1 << 20, &mut Vec::new());
+        assert!(matches!(outcome, Err(InflateError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+            let inflater = Inflater::default();
+            for encoding in ALL {
+                let mut out = Vec::new();
+                let outcome = inflater.inflate(encoding, &bytes, 400, &mut out);
+                prop_assert!(outcome.is_err() || out.len() <= 400);
+                let mut back = Vec::new();
+                let compressed = compress(encoding, &bytes);
+                prop_assert!(inflater.inflate(encoding, &compressed, 500, &mut back).is_ok());
+                prop_assert_eq!(&back, &bytes);
+            }
+        }
+    }
+}

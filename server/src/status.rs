@@ -1,0 +1,300 @@
+//! The only maker of gRPC statuses: every refusal has one code, a stable reason, a text that says
+//! what to do, and, if and only if it may pass, the time after which to try again.
+
+use std::time::Duration;
+
+use logweir_queue::PublishError;
+use logweir_storage::StorageError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
+use tracing::warn;
+
+const DOMAIN: &str = "logweir";
+
+/// Why a request is not served. A transient cause always has a `retry_after`, and so a code that
+/// clients retry.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The token is missing or not valid.
+    #[error("{message}")]
+    Unauthenticated { reason: &'static str, message: String },
+    /// The token is valid but does not allow this.
+    #[error("{message}")]
+    PermissionDenied { reason: &'static str, message: String },
+    /// Fields break their rules; resending unchanged is pointless.
+    #[error("{}", join(.0))]
+    Invalid(Vec<Violation>),
+    /// The bytes are no message of the contract.
+    #[error("{0}")]
+    Malformed(String),
+    /// A limit of size; the sender splits the batch under new ids.
+    #[error("{what} is {value}, the limit is {limit}: split the batch under new ids")]
+    TooLarge { what: &'static str, value: String, limit: usize },
+    /// Too old to be told from a repeat.
+    #[error("{0}")]
+    Expired(String),
+    /// A quota is used up for now.
+    #[error("quota {quota} of {subject} is used up: send again after {} ms", .retry_after.as_millis())]
+    RateLimited { quota: &'static str, subject: String, retry_after: Duration },
+    /// Something passes, such as a full queue.
+    #[error("{message}")]
+    Unavailable { reason: &'static str, message: String, retry_after: Duration },
+    /// What the caller named does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// A version of this program cannot do what the data needs.
+    #[error("{0}")]
+    FailedPrecondition(String),
+    /// Stored data is damaged.
+    #[error("{0}")]
+    DataLoss(String),
+}
+
+/// One field that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Path of the field, such as `batch.batch_id`.
+    pub(crate) field: String,
+    /// The rule, the limit and the value.
+    pub(crate) why: String,
+}
+
+fn join(violations: &[Violation]) -> String {
+    let texts: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.why)).collect();
+    texts.join("; ")
+}
+
+impl Refusal {
+    /// One bad field.
+    pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation { field: field.into(), why: why.into() }])
+    }
+
+    /// The server is going down.
+    pub(crate) fn stopping() -> Self {
+        PublishError::Closed.into()
+    }
+
+    /// The gRPC code.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Unauthenticated { .. } => Code::Unauthenticated,
+            Self::PermissionDenied { .. } => Code::PermissionDenied,
+            Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
+            Self::TooLarge { .. } | Self::RateLimited { .. } => Code::ResourceExhausted,
+            Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::NotFound(_) => Code::NotFound,
+            Self::DataLoss(_) => Code::DataLoss,
+        }
+    }
+
+    /// The stable name of the cause.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated { reason, .. }
+            | Self::PermissionDenied { reason, .. }
+            | Self::Unavailable { reason, .. } => reason,
+            Self::Invalid(_) => "INVALID_FIELD",
+            Self::Malformed(_) => "MALFORMED",
+            Self::TooLarge { .. } => "BATCH_TOO_LARGE",
+            Self::Expired(_) => "EXPIRED",
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::FailedPrecondition(_) => "FAILED_PRECONDITION",
+            Self::DataLoss(_) => "DATA_DAMAGED",
+        }
+    }
+
+    /// After what time the same request may succeed; none if it never will.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some((*retry_after).max(Duration::from_millis(1)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(refusal.reason(), DOMAIN, []);
+        if let Some(retry_after) = refusal.retry_after() {
+            details.set_retry_info(Some(retry_after));
+        }
+        let (code, message) = (refusal.code(), refusal.to_string());
+        match refusal {
+            Refusal::Invalid(violations) => {
+                let fields = violations.into_iter().map(|v| FieldViolation::new(v.field, v.why));
+                details.set_bad_request(fields.collect::<Vec<_>>());
+            }
+            Refusal::RateLimited { quota, subject, .. } => {
+                details.set_quota_failure(vec![QuotaViolation::new(subject, quota)]);
+            }
+            _ => {}
+        }
+        Status::with_error_details(code, message, details)
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        let reason = match error {
+            PublishError::Full { .. } => "QUEUE_FULL",
+            PublishError::NotDurable { .. } => "NOT_DURABLE",
+            PublishError::Closed => "STOPPING",
+        };
+        Self::Unavailable { reason, retry_after: error.retry_after(), message: error.to_string() }
+    }
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        let message = error.to_string();
+        let reason = match &error {
+            StorageError::DiskFull { .. } => "DISK_FULL",
+            StorageError::Unavailable(cause) => {
+                warn!(%cause, "storage is not available");
+                "STORAGE_UNAVAILABLE"
+            }
+            StorageError::NotFound(_) => return Self::NotFound(message),
+            StorageError::LimitExceeded(_) => return Self::invalid("request", message),
+            StorageError::NewerSchema { .. } => return Self::FailedPrecondition(message),
+            StorageError::Corrupt(_) => {
+                warn!(%error, "stored data cannot be read");
+                return Self::DataLoss(message);
+            }
+        };
+        Self::Unavailable { reason, message, retry_after: error.retry_after() }
+    }
+}
+
+/// Translates a status that the transport made while reading a request. It says `INTERNAL` for bytes
+/// that are no message, but that is the sender's fault and not ours. Statuses made here carry
+/// details and stay as they are.
+pub(crate) fn of_transport(status: Status) -> Status {
+    if status.code() == Code::Internal && status.details().is_empty() {
+        let text = status.message();
+        return Refusal::Malformed(format!("the request cannot be read: {text}")).into();
+    }
+    status
+}
+
+/// The request is compressed in a way that is not known here.
+pub(crate) fn unsupported_encoding(name: &str) -> Status {
+    let name: String = name.chars().take(64).collect();
+    let text = format!("the encoding {name:?} is not supported: use gzip, zstd or none");
+    Status::unimplemented(text)
+}
+
+/// The name of a code, as metrics show it.
+pub(crate) fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes that every client of the contract retries.
+    const RETRIED: [Code; 2] = [Code::Unavailable, Code::ResourceExhausted];
+
+    fn check_retryable(name: &str, refusal: Refusal, transient: bool) {
+        let status = Status::from(refusal.clone());
+        let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(retry.is_some(), transient, "{name}");
+        assert_eq!(RETRIED.contains(&status.code()), transient, "{name}");
+        assert_eq!(status.get_details_error_info().unwrap().reason, refusal.reason(), "{name}");
+        assert_ne!(status.code(), Code::Internal, "{name}");
+    }
+
+    #[test]
+    fn every_transient_fault_has_a_code_that_clients_retry() {
+        let wait = Duration::from_millis(200);
+        let publish = [
+            PublishError::Full { what: "x".into(), retry_after: wait },
+            PublishError::NotDurable { cause: "x".into(), retry_after: wait },
+            PublishError::Closed,
+        ];
+        for error in publish {
+            check_retryable(&format!("{error:?}"), error.into(), true);
+        }
+        let storage = [
+            StorageError::DiskFull { directory: "/d".into() },
+            StorageError::Unavailable("locked".into()),
+            StorageError::NewerSchema { found: 2, known: 1 },
+            StorageError::NotFound("log".into()),
+            StorageError::LimitExceeded("too many".into()),
+            StorageError::Corrupt("block 7".into()),
+        ];
+        for error in storage {
+            let (name, transient) = (format!("{error:?}"), error.is_retryable());
+            check_retryable(&name, error.into(), transient);
+        }
+    }
+
+    #[test]
+    fn a_too_large_batch_says_split_and_not_retry() {
+        let refusal =
+            Refusal::TooLarge { what: "the request in bytes", value: "9".into(), limit: 4 };
+        let status = Status::from(refusal);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "BATCH_TOO_LARGE");
+        assert_eq!(status.get_details_retry_info(), None);
+        assert_eq!(
+            status.message(),
+            "the request in bytes is 9, the limit is 4: split the batch under new ids"
+        );
+    }
+
+    #[test]
+    fn a_used_up_quota_is_named() {
+        let wait = Duration::from_millis(1_500);
+        let subject = "default/payments".to_owned();
+        let status = Status::from(Refusal::RateLimited {
+            quota: "logs_per_second",
+            subject,
+            retry_after: wait,
+        });
+        let quota = status.get_details_quota_failure().unwrap();
+        assert_eq!(quota.violations[0].description, "logs_per_second");
+        assert_eq!(quota.violations[0].subject, "default/payments");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(wait));
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        let status = Status::from(Refusal::invalid("batch.batch_id", "is 3 bytes, must be 16"));
+        let request = status.get_details_bad_request().unwrap();
+        assert_eq!(request.field_violations[0].field, "batch.batch_id");
+        assert_eq!(status.message(), "batch.batch_id: is 3 bytes, must be 16");
+    }
+
+    #[test]
+    fn what_the_transport_cannot_read_is_the_senders_fault() {
+        let status = of_transport(Status::internal("bad varint"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let ours = of_transport(Refusal::stopping().into());
+        assert_eq!(ours.code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,154 @@
+//! The readers' streams: exports and live tails. Both are pulled by the client, so a slow one costs
+//! no memory; both end when the server stops or the token does.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{FutureExt, Stream, future::BoxFuture, stream};
+use logweir_core::{filter::Filter, record::StoredLog, wire};
+use logweir_proto::v1;
+use logweir_queue::{LiveFeedEvent, LiveFeedReader};
+use logweir_storage::{SearchQuery, Storage};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    answer::first_that_fit,
+    auth::{Auth, Caller},
+    status::Refusal,
+};
+
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Every match, oldest first, a page at a time.
+pub(crate) struct Export {
+    storage: Arc<dyn Storage>,
+    auth: Arc<Auth>,
+    caller: Arc<Caller>,
+    /// What comes next; none once all was sent.
+    query: Option<SearchQuery>,
+    stop: CancellationToken,
+}
+
+impl Export {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        query: SearchQuery,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { storage, auth, caller, query: Some(query), stop }
+    }
+
+    /// The parts of the export.
+    pub(crate) fn parts(self) -> Parts<v1::ExportLogsResponse> {
+        Box::pin(stream::unfold(self, |mut export| async move {
+            let part = export.next_part().await.transpose()?;
+            Some((part.map_err(Status::from), export))
+        }))
+    }
+
+    async fn next_part(&mut self) -> Result<Option<v1::ExportLogsResponse>, Refusal> {
+        // After an error nothing follows, for the query was taken.
+        let Some(mut query) = self.query.take() else { return Ok(None) };
+        self.auth.check_current(&self.caller)?;
+        if self.stop.is_cancelled() {
+            return Err(Refusal::stopping());
+        }
+        let page = self.storage.export(&self.caller.tenant, query.clone()).await?;
+        let ids: Vec<_> = page.logs.iter().map(|log| log.id).collect();
+        let logs = first_that_fit(page.logs.into_iter().map(wire::log_entry_to_wire));
+        if logs.is_empty() {
+            return Ok(None);
+        }
+        query.cursor = if logs.len() < ids.len() { Some(ids[logs.len() - 1]) } else { page.next };
+        self.query = query.cursor.is_some().then_some(query);
+        Ok(Some(v1::ExportLogsResponse { logs }))
+    }
+}
+
+/// Logs as they are stored.
+pub(crate) struct Tail {
+    reader: LiveFeedReader,
+    filter: Filter,
+    ended: BoxFuture<'static, Refusal>,
+    stop: CancellationToken,
+    /// What is left of an event that did not fit one message.
+    rest: Option<Rest>,
+    done: bool,
+}
+
+struct Rest {
+    logs: Arc<[StoredLog]>,
+    next: usize,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        reader: LiveFeedReader,
+        filter: Filter,
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        stop: CancellationToken,
+    ) -> Self {
+        let ended = async move { auth.ended(&caller).await }.boxed();
+        Self { reader, filter, ended, stop, rest: None, done: false }
+    }
+
+    /// The parts of the tail.
+    pub(crate) fn parts(self) -> Parts<v1::TailLogsResponse> {
+        Box::pin(stream::unfold(self, |mut tail| async move {
+            if tail.done {
+                return None;
+            }
+            let part = tail.next_part().await;
+            tail.done = part.is_err();
+            Some((part.map_err(Status::from), tail))
+        }))
+    }
+
+    async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
+        let mut skipped = 0;
+        loop {
+            if self.rest.is_none() {
+                let event = self.next_event().await?;
+                skipped += event.skipped;
+                self.rest = Some(Rest { logs: event.logs, next: 0 });
+            }
+            let logs = self.take_matches();
+            if !logs.is_empty() || skipped > 0 {
+                return Ok(v1::TailLogsResponse { logs, skipped, gap: 0 });
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<LiveFeedEvent, Refusal> {
+        tokio::select! {
+            biased;
+            refusal = &mut self.ended => Err(refusal),
+            () = self.stop.cancelled() => Err(Refusal::stopping()),
+            event = self.reader.next() => event.ok_or_else(Refusal::stopping),
+        }
+    }
+
+    /// The matches of the event at hand that fit one message.
+    fn take_matches(&mut self) -> Vec<v1::LogEntry> {
+        let Some(Rest { logs, next }) = self.rest.take() else { return Vec::new() };
+        let mut after = logs.len();
+        let mut positions = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
+        let mut taken = Vec::new();
+        let entries = positions.by_ref().map(|at| {
+            taken.push(at);
+            wire::log_entry_to_wire(logs[at].clone())
+        });
+        let fitting = first_that_fit(entries);
+        // One more was looked at than fits, unless all fit.
+        if taken.len() > fitting.len() {
+            after = taken[fitting.len()];
+        }
+        if after < logs.len() {
+            self.rest = Some(Rest { logs, next: after });
+        }
+        fitting
+    }
+}
