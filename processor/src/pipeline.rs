@@ -243,6 +243,3 @@ impl Tally {
         counter!("logweir_processor_anomalies_total").increment(anomalies);
     }
 }
-
-#[cfg(test)]
-mod tests;

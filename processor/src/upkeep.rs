@@ -74,3 +74,40 @@ fn report(what: &'static str, error: &StorageError) {
 async fn stopped_within(pause: Duration, stop: &CancellationToken) -> bool {
     tokio::time::timeout(pause, stop.cancelled()).await.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::{
+        identity::{Service, Tenant},
+        runtime::clock::system_clock,
+    };
+    use logweir_storage::{Deploy, SqliteConfig, SqliteStorage};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_deploys_of_watched_tenants_become_marks() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = Arc::new(SqliteStorage::open(&config, system_clock()).unwrap());
+        let service = Service::new("a").unwrap();
+        for (tenant, version) in [("watched", "1"), ("watched", "2"), ("other", "3")] {
+            let deploy = Deploy {
+                service: service.clone(),
+                version: version.into(),
+                time_unix_nano: version.parse().unwrap(),
+                note: String::new(),
+            };
+            storage.insert_deploy(&Tenant::new(tenant).unwrap(), deploy).await.unwrap();
+        }
+        let marks = DeployMarks::default();
+        let tenant = Tenant::new("watched").unwrap();
+        marks.watch(&tenant);
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        refresh_deploys(storage, marks.clone(), Duration::from_secs(1), stopped).await;
+        let current = marks.current();
+        assert_eq!(current.len(), 1);
+        assert_eq!(current[&(tenant, service)], [(2, "2".to_owned()), (1, "1".to_owned())]);
+    }
+}
