@@ -23,7 +23,8 @@ pub struct ServerConfig {
     pub read_timeout_seconds: u64,
     /// How long requests under way may take to finish when the server stops, seconds.
     pub drain_timeout_seconds: u64,
-    /// What is known about services: shown by `ListServices`.
+    /// What is known about services: shown by `ListServices`. Comes from the common section.
+    #[serde(skip)]
     pub services: BTreeMap<String, ServiceConfig>,
 }
 

@@ -344,3 +344,245 @@ impl HttpBody for MessageBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{FutureExt, StreamExt, stream};
+    use logweir_proto::v1;
+    use proptest::prelude::*;
+    use prost::Message;
+    use tonic::Code;
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    const LIMIT: usize = 10_000;
+
+    fn rules(stream: bool) -> MessageRules {
+        let read_timeout = Duration::from_secs(30);
+        MessageRules { bytes_max: LIMIT, read_timeout, batches: false, stream }
+    }
+
+    /// A body of these chunks, which then ends or stays open.
+    struct Chunks {
+        chunks: VecDeque<Bytes>,
+        stays_open: bool,
+    }
+
+    impl HttpBody for Chunks {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.chunks.pop_front() {
+                Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                None if self.stays_open => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        }
+    }
+
+    struct Bench {
+        rules: MessageRules,
+        encoding: Encoding,
+        budget: Budget,
+        charges: Charges,
+        stays_open: bool,
+    }
+
+    impl Bench {
+        fn new(stream: bool) -> Self {
+            Self {
+                rules: rules(stream),
+                encoding: Encoding::Gzip,
+                budget: Budget::new(1 << 20),
+                charges: Charges::default(),
+                stays_open: false,
+            }
+        }
+
+        fn body(&self, bytes: &[u8], chunk_bytes: usize) -> MessageBody {
+            let chunks = bytes.chunks(chunk_bytes.max(1)).map(Bytes::copy_from_slice).collect();
+            let inner = Body::new(Chunks { chunks, stays_open: self.stays_open });
+            let (budget, inflater) = (self.budget.clone(), Arc::default());
+            MessageBody::new(
+                inner,
+                self.rules,
+                self.encoding,
+                budget,
+                inflater,
+                self.charges.clone(),
+            )
+        }
+
+        /// The payloads until the end or an error.
+        async fn read(&self, bytes: &[u8], chunk_bytes: usize) -> (Vec<Bytes>, Option<Status>) {
+            let mut messages = frames(self.body(bytes, chunk_bytes));
+            let mut payloads = Vec::new();
+            while let Some(message) = messages.next().await {
+                match message {
+                    Ok(message) => payloads.push(message.slice(HEADER_BYTES..)),
+                    Err(status) => return (payloads, Some(status)),
+                }
+            }
+            (payloads, None)
+        }
+
+        async fn refusal(&self, bytes: &[u8]) -> Status {
+            self.read(bytes, 1_000).await.1.expect("a refusal")
+        }
+
+        fn taken(&self) -> usize {
+            self.budget.bytes_max - self.budget.room.available_permits()
+        }
+    }
+
+    fn frames(body: MessageBody) -> impl stream::Stream<Item = Result<Bytes, Status>> + Unpin {
+        Box::pin(stream::unfold(body, |mut body| async move {
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await?;
+            Some((frame.map(|frame| frame.into_data().unwrap_or_default()), body))
+        }))
+    }
+
+    fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
+        [&[flag][..], &(payload.len() as u32).to_be_bytes(), payload].concat()
+    }
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn reason(status: &Status) -> String {
+        status.get_details_error_info().unwrap().reason
+    }
+
+    #[tokio::test]
+    async fn messages_come_whole_however_they_are_cut() {
+        let bytes = [framed(0, b"one"), framed(1, &gzip(b"two")), framed(0, b"")].concat();
+        for chunk_bytes in 1..=bytes.len() {
+            let bench = Bench::new(true);
+            let (payloads, refusal) = bench.read(&bytes, chunk_bytes).await;
+            assert_eq!(payloads, ["one", "two", ""]);
+            assert!(refusal.is_none());
+            assert_eq!(bench.taken(), 6, "charged until taken up");
+            let charged: Vec<_> =
+                std::iter::from_fn(|| bench.charges.take()).map(|charge| charge.bytes).collect();
+            assert_eq!(charged, [3, 3, 0]);
+            assert_eq!(bench.taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_is_refused_by_its_header() {
+        for flag in [0, 1] {
+            let mut header = framed(flag, &[]);
+            header[1..].copy_from_slice(&(LIMIT as u32 + 1).to_be_bytes());
+            let status = Bench::new(false).refusal(&header).await;
+            assert_eq!(reason(&status), "BATCH_TOO_LARGE");
+            let expected = "the request in bytes is 10001, the limit is 10000: split";
+            assert!(status.message().starts_with(expected), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_inflates_over_the_limit_is_refused() {
+        let bench = Bench::new(false);
+        let status = bench.refusal(&framed(1, &gzip(&vec![0; 5_000_000]))).await;
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::ResourceExhausted, "BATCH_TOO_LARGE".into())
+        );
+        assert!(status.get_details_retry_info().is_none());
+        assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_malformed() {
+        let uncompressed = Bench { encoding: Encoding::Identity, ..Bench::new(false) };
+        for (bench, bytes) in [
+            (&uncompressed, framed(1, b"abc")),
+            (&uncompressed, framed(7, b"abc")),
+            (&uncompressed, framed(0, b"abc")[..6].to_vec()),
+            (&uncompressed, b"ab".to_vec()),
+            (&Bench::new(false), framed(1, b"not gzip")),
+        ] {
+            let status = bench.refusal(&bytes).await;
+            assert_eq!(
+                (status.code(), reason(&status)),
+                (Code::InvalidArgument, "MALFORMED".into())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_would_swell_when_decoded_is_to_be_split() {
+        let rules = MessageRules { batches: true, ..rules(false) };
+        let bench = Bench { rules, ..Bench::new(false) };
+        let batch =
+            v1::Batch { records: vec![v1::LogRecord::default(); 4_000], ..v1::Batch::default() };
+        let bytes = v1::IngestRequest { batch: Some(batch) }.encode_to_vec();
+        assert!(bytes.len() < LIMIT);
+        assert_eq!(reason(&bench.refusal(&framed(0, &bytes)).await), "BATCH_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn without_room_a_request_is_refused_and_a_stream_waits() {
+        let message = framed(0, &[1; 600]);
+        let mut bench = Bench { budget: Budget::new(1_000), ..Bench::new(false) };
+        let held = bench.budget.try_take(500).unwrap();
+        let status = bench.refusal(&message).await;
+        assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "IN_FLIGHT_BYTES".into()));
+        assert!(status.get_details_retry_info().is_some());
+
+        bench.rules.stream = true;
+        let mut messages = frames(bench.body(&message, 1_000));
+        assert!(messages.next().now_or_never().is_none(), "it waits");
+        drop(held);
+        assert_eq!(messages.next().await.unwrap().unwrap().len(), HEADER_BYTES + 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_stalls_is_given_up() {
+        let bench = Bench { stays_open: true, ..Bench::new(false) };
+        let status = bench.refusal(&framed(0, b"abc")[..6]).await;
+        assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "READ_TIMEOUT".into()));
+        assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_be_silent_between_messages_but_not_within() {
+        let bench = Bench { stays_open: true, ..Bench::new(true) };
+        let mut messages = frames(bench.body(&framed(0, b"abc"), 100));
+        assert!(messages.next().await.unwrap().is_ok());
+        let silence = tokio::time::timeout(Duration::from_secs(3_600), messages.next()).await;
+        assert!(silence.is_err(), "nothing happens in an hour");
+        let status = bench.refusal(&framed(0, b"abc")[..6]).await;
+        assert_eq!(reason(&status), "READ_TIMEOUT");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            well_framed: bool,
+            flag in 0..3_u8,
+            chunk_bytes in 1..50_usize,
+        ) {
+            let bytes = if well_framed { framed(flag, &bytes) } else { bytes };
+            let bench = Bench { rules: MessageRules { batches: true, ..rules(true) }, ..Bench::new(true) };
+            let read = bench.read(&bytes, chunk_bytes);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let (payloads, refusal) = runtime.unwrap().block_on(read);
+            prop_assert!(payloads.iter().all(|payload| payload.len() <= LIMIT));
+            prop_assert!(refusal.is_none_or(|status| status.code() != Code::Internal));
+        }
+    }
+}

@@ -260,7 +260,7 @@ mod tests {
         let status = Status::from(refusal);
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_details_error_info().unwrap().reason, "BATCH_TOO_LARGE");
-        assert_eq!(status.get_details_retry_info(), None);
+        assert!(status.get_details_retry_info().is_none());
         assert_eq!(
             status.message(),
             "the request in bytes is 9, the limit is 4: split the batch under new ids"
