@@ -1,0 +1,302 @@
+//! What a program holds: [`Client`]. It hands logs to a thread of the library's own and never waits
+//! for it, except in `flush` and `shutdown`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    config::{ClientBuilder, Config},
+    error::{BuildError, DropCounts, DropReason},
+    queue::{Queue, Queued},
+    record::{self, Record},
+    rim,
+    transport::Sender,
+    worker::{Command, Reply, Worker},
+};
+
+/// How long the last client waits when it is dropped without `shutdown`.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The thread answers a flush at its deadline; beyond this it is taken for dead.
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// Calls of flush and shutdown that may wait for the thread to notice them.
+const COMMANDS_MAX: usize = 1_024;
+
+/// Sends logs in the background. Cheap to clone; the last clone that goes flushes for up to 1 s.
+///
+/// After `build` nothing here fails, blocks for I/O or grows without bound: what cannot be delivered
+/// is dropped by the drop policy, and counted.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("stats", &self.stats()).finish()
+    }
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What the program's threads and the sending thread share.
+pub(crate) struct Shared {
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) progress: Mutex<Progress>,
+    /// There is something to do for the sending thread.
+    pub(crate) wake: Notify,
+    pub(crate) token_refused: Arc<AtomicBool>,
+    /// Of the shutdown, once it is over.
+    pub(crate) last_report: Mutex<Option<FlushReport>>,
+}
+
+/// What the sending thread has done so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    pub(crate) sent: u64,
+    pub(crate) rejected: u64,
+    /// Logs in batches that are not answered and not in the spool.
+    pub(crate) in_memory: u64,
+    /// Logs in own batches that are in the spool and not answered.
+    pub(crate) spooled: u64,
+    pub(crate) adopted_waiting: u64,
+    pub(crate) adopted_sent: u64,
+    pub(crate) adopted_dropped: u64,
+    pub(crate) spool_failures: u64,
+    pub(crate) spool_damaged: u64,
+}
+
+/// Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Logs handed over.
+    pub emitted: u64,
+    /// Logs that the server has for good.
+    pub sent: u64,
+    /// Logs that the server rejected.
+    pub rejected: u64,
+    /// Logs given up, by reason.
+    pub dropped: DropCounts,
+    /// Logs waiting in memory for a batch.
+    pub queued: u64,
+    /// Logs in batches that are under way.
+    pub in_flight: u64,
+    /// Logs in batches in the spool that are not answered.
+    pub spooled: u64,
+    /// Logs of dead processes, taken over, not answered so far.
+    pub adopted_waiting: u64,
+    /// Logs of dead processes that the server has for good.
+    pub adopted_sent: u64,
+    /// Logs of dead processes that were refused or too old.
+    pub adopted_dropped: u64,
+    /// Times that the spool could not be written or read.
+    pub spool_failures: u64,
+    /// Damaged places found in the spool.
+    pub spool_damaged: u64,
+    /// Logs handed over after `shutdown`; they are in no other count.
+    pub emitted_after_shutdown: u64,
+}
+
+/// What became of logs, by a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct FlushReport {
+    /// Logs that the server has for good, since the start.
+    pub sent: u64,
+    /// Logs that the server rejected, since the start.
+    pub rejected: u64,
+    /// Logs given up, by reason, since the start.
+    pub dropped: DropCounts,
+    /// Logs handed over before the call that are in the spool, and not answered.
+    pub spooled: u64,
+    /// Logs handed over before the call whose fate is open.
+    pub pending: u64,
+}
+
+impl FlushReport {
+    /// Whether the fate of every log handed over before the call is settled.
+    pub fn is_complete(&self) -> bool {
+        self.spooled == 0 && self.pending == 0
+    }
+}
+
+impl Client {
+    /// Starts to build a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn start(config: Config) -> Result<Self, BuildError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::new(config.queue)),
+            progress: Mutex::default(),
+            wake: Notify::new(),
+            token_refused: Arc::clone(&config.send.token_refused),
+            last_report: Mutex::default(),
+        });
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (started, has_started) = sync_channel(1);
+        let for_thread = Arc::clone(&shared);
+        let body = move || {
+            rim::mark_sdk_thread();
+            match runtime_and_sender(&config) {
+                Ok((runtime, sender)) => {
+                    started.send(Ok(())).ok();
+                    let worker = Worker::new(config, for_thread, sender, receiver);
+                    runtime.block_on(worker.run());
+                }
+                Err(error) => {
+                    started.send(Err(error)).ok();
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("logweir".into()).spawn(body);
+        spawned.map_err(BuildError::Thread)?;
+        let died = || BuildError::Thread(std::io::ErrorKind::BrokenPipe.into());
+        has_started.recv().unwrap_or_else(|_| Err(died()))?;
+        Ok(Self { inner: Arc::new(Inner { shared, commands }) })
+    }
+
+    /// Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is
+    /// full the drop policy decides.
+    pub fn emit(&self, record: impl Into<Record>) {
+        let mut record = record.into().0;
+        if record.time_unix_nano == 0 {
+            record.time_unix_nano = u64::try_from(rim::now_unix_nano()).unwrap_or(0);
+        }
+        record::fit(&mut record);
+        let (weight, encoded) = record::sizes(&record);
+        let queued = Box::new(Queued { record, at: rim::now(), weight, encoded, position: 0 });
+        let shared = &self.inner.shared;
+        let token_refused = shared.token_refused.load(Ordering::Relaxed);
+        let reason = if token_refused { DropReason::AuthFailed } else { DropReason::QueueOverflow };
+        let pushed = shared.queue.lock().push(queued, reason);
+        if pushed.wake {
+            shared.wake.notify_one();
+        }
+    }
+
+    /// Waits until everything handed over before the call is answered, or the time is up. May be
+    /// called from any thread, also from one that runs futures, which it blocks; prefer
+    /// [`Self::flush_async`] there.
+    pub fn flush(&self, timeout: Duration) -> FlushReport {
+        self.inner.ask(timeout, |deadline, reply| Command::Flush { deadline, reply })
+    }
+
+    /// As [`Self::flush`], for any async runtime or none.
+    pub async fn flush_async(&self, timeout: Duration) -> FlushReport {
+        let (answer, answered) = oneshot::channel();
+        let reply: Reply = Box::new(move |report| {
+            // The caller may have stopped waiting.
+            answer.send(report).ok();
+        });
+        let command = Command::Flush { deadline: deadline(timeout), reply };
+        if !rim::is_sdk_thread()
+            && self.inner.commands.try_send(command).is_ok()
+            && let Ok(report) = answered.await
+        {
+            return report;
+        }
+        self.inner.report_now()
+    }
+
+    /// Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
+    /// Later calls get the same report.
+    pub fn shutdown(&self, timeout: Duration) -> FlushReport {
+        self.inner.shutdown(timeout)
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+}
+
+impl Inner {
+    fn ask(
+        &self,
+        timeout: Duration,
+        command: impl FnOnce(Instant, Reply) -> Command,
+    ) -> FlushReport {
+        let (answer, answered) = sync_channel(1);
+        let reply: Reply = Box::new(move |report| {
+            // The caller may have stopped waiting.
+            answer.try_send(report).ok();
+        });
+        // The sending thread cannot wait for itself.
+        if !rim::is_sdk_thread()
+            && self.commands.try_send(command(deadline(timeout), reply)).is_ok()
+            && let Ok(report) = answered.recv_timeout(timeout.saturating_add(ANSWER_GRACE))
+        {
+            return report;
+        }
+        self.report_now()
+    }
+
+    fn shutdown(&self, timeout: Duration) -> FlushReport {
+        self.ask(timeout, |deadline, reply| Command::Shutdown { deadline, reply })
+    }
+
+    /// The report when the thread is gone, or is the caller.
+    fn report_now(&self) -> FlushReport {
+        if let Some(report) = *self.shared.last_report.lock() {
+            return report;
+        }
+        let Stats { sent, rejected, dropped, queued, in_flight, spooled, .. } = self.stats();
+        FlushReport { sent, rejected, dropped, spooled, pending: queued + in_flight }
+    }
+
+    fn stats(&self) -> Stats {
+        let queue = self.shared.queue.lock();
+        let progress = *self.shared.progress.lock();
+        Stats {
+            emitted: queue.emitted(),
+            sent: progress.sent,
+            rejected: progress.rejected,
+            dropped: queue.dropped(),
+            queued: queue.len() as u64,
+            in_flight: progress.in_memory,
+            spooled: progress.spooled,
+            adopted_waiting: progress.adopted_waiting,
+            adopted_sent: progress.adopted_sent,
+            adopted_dropped: progress.adopted_dropped,
+            spool_failures: progress.spool_failures,
+            spool_damaged: progress.spool_damaged,
+            emitted_after_shutdown: queue.emitted_after_close(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shutdown(DROP_TIMEOUT);
+    }
+}
+
+fn deadline(timeout: Duration) -> Instant {
+    const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+    rim::now() + timeout.min(FOREVER)
+}
+
+fn runtime_and_sender(config: &Config) -> Result<(tokio::runtime::Runtime, Sender), BuildError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(BuildError::Thread)?;
+    let sender = {
+        let _inside = runtime.enter();
+        Sender::connect(&config.endpoints, config.token.clone(), config.send.clone())?
+    };
+    Ok((runtime, sender))
+}

@@ -1,0 +1,678 @@
+//! What to do on each answer, and when the next attempt may start. Pure: the time and randomness are
+//! arguments.
+//!
+//! A resend is harmless, since the server stores a batch id once, so that ambiguous outcomes are
+//! retried. Each server has its own pause, so that the others go on; what concerns the token or its
+//! quota pauses all. After [`RetryPolicy::probe_after`] failures in a row one batch at a time probes.
+
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::error::DropReason;
+
+/// How long to wait before trying again, and what to do when the token is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// Bound of the first wait; doubles with each failure in a row. 200 ms.
+    pub first: Duration,
+    /// Bound of any wait that the server did not ask for. 30 s.
+    pub max: Duration,
+    /// Longest wait that a server may ask for. 5 min.
+    pub server_delay_max: Duration,
+    /// Failures in a row after which one batch at a time is tried. 5.
+    pub probe_after: u32,
+    /// Retries after INTERNAL, UNKNOWN and OUT_OF_RANGE. 3.
+    pub internal_retries: u32,
+    /// Whether to hold batches while the token is refused, and probe; otherwise they are given up at
+    /// once, which suits a program that a person watches. The client holds.
+    pub hold_on_refused_token: bool,
+    /// First wait between probes of a refused token; doubles. 1 s.
+    pub token_first: Duration,
+    /// Longest wait between probes of a refused token. 60 s.
+    pub token_max: Duration,
+    /// How long to wait once for a permission to come through. 60 s.
+    pub permission_wait: Duration,
+    /// How long to send nothing after a permission was refused twice. 5 min.
+    pub permission_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(200),
+            max: Duration::from_secs(30),
+            server_delay_max: Duration::from_secs(300),
+            probe_after: 5,
+            internal_retries: 3,
+            hold_on_refused_token: false,
+            token_first: Duration::from_secs(1),
+            token_max: Duration::from_secs(60),
+            permission_wait: Duration::from_secs(60),
+            permission_pause: Duration::from_secs(300),
+        }
+    }
+}
+
+/// An answer other than OK, or none at all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    /// The connection failed, rather than the server answered.
+    pub(crate) is_transport: bool,
+    /// From `google.rpc.RetryInfo`.
+    pub(crate) retry_delay: Option<Duration>,
+    /// From `google.rpc.ErrorInfo`.
+    pub(crate) reason: String,
+    /// Positions named by `google.rpc.BadRequest`.
+    pub(crate) bad_records: Vec<u32>,
+    pub(crate) message: String,
+}
+
+/// The `ErrorInfo` reason of a batch that is too large.
+const BATCH_TOO_LARGE: &str = "BATCH_TOO_LARGE";
+/// The `ErrorInfo` reason of a batch that is too old to be told from a repeat.
+const EXPIRED: &str = "EXPIRED";
+
+impl Refusal {
+    pub(crate) fn from_status(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
+        let mut bad_records: Vec<u32> = violations
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|v| record_position(&v.field))
+            .collect();
+        bad_records.sort_unstable();
+        bad_records.dedup();
+        Self {
+            code: status.code(),
+            // A status that the server sent has no cause on this side.
+            is_transport: std::error::Error::source(status).is_some(),
+            retry_delay: details.retry_info().map(|info| info.retry_delay.unwrap_or_default()),
+            reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
+            bad_records,
+            message: status.message().into(),
+        }
+    }
+}
+
+/// The position in `batch.records[17].message`.
+fn record_position(field: &str) -> Option<u32> {
+    let (_, rest) = field.split_once("records[")?;
+    rest.split_once(']')?.0.parse().ok()
+}
+
+/// What an answer means for the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Verdict {
+    /// Try again; this server pauses.
+    Retry,
+    /// Try again after what the server asked for; all pause.
+    Throttled,
+    /// Try again, but not for ever.
+    RetryAFewTimes,
+    /// The token is refused.
+    Unauthenticated,
+    /// The token does not reach that far.
+    Forbidden,
+    /// Split it.
+    TooLarge,
+    /// Never send it again.
+    GiveUp(DropReason),
+}
+
+/// The table of answers.
+pub(crate) fn verdict(refusal: &Refusal) -> Verdict {
+    if refusal.is_transport {
+        return Verdict::Retry;
+    }
+    if refusal.reason.eq_ignore_ascii_case(EXPIRED) {
+        return Verdict::GiveUp(DropReason::Expired);
+    }
+    match refusal.code {
+        Code::ResourceExhausted if refusal.retry_delay.is_some() => Verdict::Throttled,
+        Code::ResourceExhausted if refusal.reason == BATCH_TOO_LARGE => Verdict::TooLarge,
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Aborted
+        | Code::DataLoss => Verdict::Retry,
+        // OUT_OF_RANGE is also what a message over the size limit of the gRPC library itself gets.
+        Code::Internal | Code::Unknown | Code::OutOfRange => Verdict::RetryAFewTimes,
+        Code::Unauthenticated => Verdict::Unauthenticated,
+        Code::PermissionDenied => Verdict::Forbidden,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Unimplemented => Verdict::GiveUp(DropReason::SendError),
+    }
+}
+
+/// A random share of a bound that doubles with each failure, up to a cap (full jitter).
+pub(crate) fn backoff(first: Duration, max: Duration, failures: u32, random: f64) -> Duration {
+    bound(first, max, failures).mul_f64(random.clamp(0.0, 1.0))
+}
+
+fn bound(first: Duration, max: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max)
+}
+
+/// When something that fails may be tried again.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+    /// Rises with each failure, so that attempts that ran side by side count as one.
+    epoch: u64,
+    not_before: Option<Instant>,
+    probing: bool,
+}
+
+impl Pace {
+    fn blocked(&self, now: Instant, probe_after: u32) -> Option<Blocked> {
+        match self.not_before {
+            Some(until) if until > now => Some(Blocked::Until(until)),
+            _ if self.failures >= probe_after && self.probing => Some(Blocked::Probe),
+            _ => None,
+        }
+    }
+
+    fn pause(&mut self, until: Instant) {
+        self.not_before = self.not_before.max(Some(until));
+    }
+
+    /// Counts a failure, unless one that ran beside it was counted. True if it was counted.
+    fn fail(&mut self, epoch: u64) -> bool {
+        if epoch != self.epoch {
+            return false;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.epoch += 1;
+        true
+    }
+
+    fn succeed(&mut self) {
+        self.failures = 0;
+    }
+}
+
+enum Blocked {
+    Until(Instant),
+    Probe,
+}
+
+/// Leave to make one attempt. Must come back through [`Gate::finish`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    /// Which server.
+    pub(crate) door: usize,
+    door_epoch: u64,
+    account_epoch: u64,
+    /// Which reading of the token.
+    pub(crate) token_reading: u64,
+    probes_door: bool,
+    probes_account: bool,
+}
+
+/// Whether an attempt may start.
+pub(crate) enum Start {
+    Now(Ticket),
+    /// Ask again then, or when an attempt has ended.
+    Wait(Option<Instant>),
+}
+
+/// What a refused attempt leads to.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// Ask for another ticket.
+    Again,
+    /// Read the token again, then ask for another ticket.
+    ReadToken,
+    /// Split it.
+    Split,
+    /// Give it up.
+    GiveUp(DropReason),
+}
+
+/// What one batch has behind it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    internal_failures: u32,
+}
+
+/// Decides who may try when. Shared by all batches of a sender.
+pub(crate) struct Gate {
+    policy: RetryPolicy,
+    doors: Vec<Pace>,
+    account: Pace,
+    next_door: usize,
+    token_reading: u64,
+    token_failures: u32,
+    permission_failures: u32,
+}
+
+impl Gate {
+    pub(crate) fn new(policy: RetryPolicy, doors: usize) -> Self {
+        Self {
+            policy,
+            doors: (0..doors).map(|_| Pace::default()).collect(),
+            account: Pace::default(),
+            next_door: 0,
+            token_reading: 0,
+            token_failures: 0,
+            permission_failures: 0,
+        }
+    }
+
+    /// Gives leave to try the next server in turn that is not paused.
+    pub(crate) fn start(&mut self, now: Instant) -> Start {
+        match self.account.blocked(now, 1) {
+            Some(Blocked::Until(until)) => return Start::Wait(Some(until)),
+            Some(Blocked::Probe) => return Start::Wait(None),
+            None => {}
+        }
+        let (count, mut earliest) = (self.doors.len(), None::<Instant>);
+        for offset in 0..count {
+            let door = (self.next_door + offset) % count;
+            match self.doors[door].blocked(now, self.policy.probe_after) {
+                Some(Blocked::Until(until)) => {
+                    earliest = Some(earliest.map_or(until, |at| at.min(until)));
+                }
+                Some(Blocked::Probe) => {}
+                None => return Start::Now(self.ticket(door)),
+            }
+        }
+        Start::Wait(earliest)
+    }
+
+    fn ticket(&mut self, door: usize) -> Ticket {
+        self.next_door = (door + 1) % self.doors.len();
+        let pace = &mut self.doors[door];
+        let probes_door = pace.failures >= self.policy.probe_after;
+        let probes_account = self.account.failures > 0;
+        pace.probing |= probes_door;
+        self.account.probing |= probes_account;
+        Ticket {
+            door,
+            door_epoch: pace.epoch,
+            account_epoch: self.account.epoch,
+            token_reading: self.token_reading,
+            probes_door,
+            probes_account,
+        }
+    }
+
+    /// The attempt is over, whatever came of it, even if it was abandoned.
+    pub(crate) fn finish(&mut self, ticket: Ticket) {
+        self.doors[ticket.door].probing &= !ticket.probes_door;
+        self.account.probing &= !ticket.probes_account;
+    }
+
+    /// The attempt was answered OK.
+    pub(crate) fn succeeded(&mut self, ticket: Ticket) {
+        self.doors[ticket.door].succeed();
+        self.account.succeed();
+        self.token_failures = 0;
+        self.permission_failures = 0;
+    }
+
+    /// Whether batches are held because the token is refused.
+    pub(crate) fn is_token_refused(&self) -> bool {
+        self.token_failures > 1 || self.permission_failures > 0
+    }
+
+    /// The attempt was refused.
+    pub(crate) fn refused(
+        &mut self,
+        ticket: Ticket,
+        refusal: &Refusal,
+        history: &mut History,
+        now: Instant,
+        random: f64,
+    ) -> Next {
+        match verdict(refusal) {
+            Verdict::Retry => self.pause_door(ticket, refusal.retry_delay, now, random),
+            Verdict::RetryAFewTimes => {
+                history.internal_failures += 1;
+                if history.internal_failures > self.policy.internal_retries {
+                    return Next::GiveUp(DropReason::SendError);
+                }
+                self.pause_door(ticket, refusal.retry_delay, now, random)
+            }
+            Verdict::Throttled => {
+                self.doors[ticket.door].succeed();
+                self.account.fail(ticket.account_epoch);
+                let delay = self.server_delay(refusal.retry_delay.unwrap_or_default(), random);
+                self.account.pause(now + delay);
+                Next::Again
+            }
+            Verdict::Unauthenticated => self.unauthenticated(ticket, now, random),
+            Verdict::Forbidden => self.forbidden(ticket, now),
+            Verdict::TooLarge => self.answered(ticket, Next::Split),
+            Verdict::GiveUp(reason) => self.answered(ticket, Next::GiveUp(reason)),
+        }
+    }
+
+    /// A refusal for good comes from a server that works.
+    fn answered(&mut self, ticket: Ticket, next: Next) -> Next {
+        self.doors[ticket.door].succeed();
+        next
+    }
+
+    fn pause_door(
+        &mut self,
+        ticket: Ticket,
+        asked: Option<Duration>,
+        now: Instant,
+        random: f64,
+    ) -> Next {
+        let asked = asked.map(|delay| self.server_delay(delay, random));
+        let RetryPolicy { first, max, .. } = self.policy;
+        let pace = &mut self.doors[ticket.door];
+        if pace.fail(ticket.door_epoch) || asked.is_some() {
+            let own = backoff(first, max, pace.failures, random);
+            pace.pause(now + asked.unwrap_or(own));
+        }
+        Next::Again
+    }
+
+    /// Never less than the server asked for, unless that is absurd; spread, so that a fleet does not
+    /// come back in one moment.
+    fn server_delay(&self, asked: Duration, random: f64) -> Duration {
+        asked.min(self.policy.server_delay_max).mul_f64(1.0 + 0.25 * random.clamp(0.0, 1.0))
+    }
+
+    fn unauthenticated(&mut self, ticket: Ticket, now: Instant, random: f64) -> Next {
+        self.doors[ticket.door].succeed();
+        if ticket.token_reading != self.token_reading {
+            return Next::Again;
+        }
+        self.token_reading += 1;
+        self.token_failures = self.token_failures.saturating_add(1);
+        if self.token_failures == 1 {
+            return Next::ReadToken;
+        }
+        if !self.policy.hold_on_refused_token {
+            return Next::GiveUp(DropReason::AuthFailed);
+        }
+        let RetryPolicy { token_first, token_max, .. } = self.policy;
+        let bound = bound(token_first, token_max, self.token_failures - 1);
+        self.account.fail(ticket.account_epoch);
+        self.account.pause(now + bound.mul_f64(0.75 + 0.25 * random));
+        Next::ReadToken
+    }
+
+    fn forbidden(&mut self, ticket: Ticket, now: Instant) -> Next {
+        self.doors[ticket.door].succeed();
+        if !self.policy.hold_on_refused_token {
+            return Next::GiveUp(DropReason::AuthFailed);
+        }
+        if !self.account.fail(ticket.account_epoch) {
+            return Next::Again;
+        }
+        self.permission_failures = self.permission_failures.saturating_add(1);
+        if self.permission_failures == 1 {
+            self.account.pause(now + self.policy.permission_wait);
+            return Next::Again;
+        }
+        self.account.pause(now + self.policy.permission_pause);
+        Next::GiveUp(DropReason::AuthFailed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::{ErrorDetails, FieldViolation};
+
+    fn refusal(code: Code) -> Refusal {
+        Refusal {
+            code,
+            is_transport: false,
+            retry_delay: None,
+            reason: String::new(),
+            bad_records: Vec::new(),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_verdict() {
+        use Verdict::{Forbidden, GiveUp, Retry, RetryAFewTimes, Unauthenticated};
+        let send_error = GiveUp(DropReason::SendError);
+        for (code, expected) in [
+            (Code::Unavailable, Retry),
+            (Code::DeadlineExceeded, Retry),
+            (Code::Cancelled, Retry),
+            (Code::Aborted, Retry),
+            (Code::DataLoss, Retry),
+            (Code::OutOfRange, RetryAFewTimes),
+            (Code::Internal, RetryAFewTimes),
+            (Code::Unknown, RetryAFewTimes),
+            (Code::Unauthenticated, Unauthenticated),
+            (Code::PermissionDenied, Forbidden),
+            (Code::ResourceExhausted, send_error),
+            (Code::InvalidArgument, send_error),
+            (Code::Unimplemented, send_error),
+            (Code::FailedPrecondition, send_error),
+            (Code::NotFound, send_error),
+            (Code::AlreadyExists, send_error),
+        ] {
+            assert_eq!(verdict(&refusal(code)), expected, "{code:?}");
+            let cut_off = Refusal { is_transport: true, ..refusal(code) };
+            assert_eq!(verdict(&cut_off), Retry, "a broken connection is always retried");
+        }
+    }
+
+    #[test]
+    fn details_refine_the_verdict() {
+        let exhausted = refusal(Code::ResourceExhausted);
+        let delay = Some(Duration::from_secs(1));
+        let too_large = Refusal { reason: "BATCH_TOO_LARGE".into(), ..exhausted.clone() };
+        assert_eq!(verdict(&Refusal { retry_delay: delay, ..exhausted }), Verdict::Throttled);
+        assert_eq!(verdict(&too_large), Verdict::TooLarge);
+        let expired = Refusal { reason: "EXPIRED".into(), ..refusal(Code::FailedPrecondition) };
+        assert_eq!(verdict(&expired), Verdict::GiveUp(DropReason::Expired));
+    }
+
+    #[test]
+    fn details_are_read_from_a_status() {
+        let mut details = ErrorDetails::new();
+        details.set_retry_info(Some(Duration::from_millis(1_500)));
+        details.set_error_info("QUOTA", "logweir", std::collections::HashMap::new());
+        details.set_bad_request(vec![
+            FieldViolation::new("batch.records[7].message", "x"),
+            FieldViolation::new("records[2]", "x"),
+            FieldViolation::new("records[7].level", "x"),
+            FieldViolation::new("batch.resource.service", "x"),
+        ]);
+        let status = Status::with_error_details(Code::InvalidArgument, "no", details);
+        let refusal = Refusal::from_status(&status);
+        assert_eq!(refusal.retry_delay, Some(Duration::from_millis(1_500)));
+        assert_eq!((refusal.reason.as_str(), refusal.is_transport), ("QUOTA", false));
+        assert_eq!(refusal.bad_records, [2, 7]);
+    }
+
+    #[test]
+    fn waits_double_up_to_the_cap() {
+        let (first, max) = (Duration::from_millis(200), Duration::from_secs(30));
+        for (failures, bound_ms) in
+            [(1, 200), (2, 400), (5, 3_200), (9, 30_000), (u32::MAX, 30_000)]
+        {
+            assert_eq!(backoff(first, max, failures, 1.0).as_millis(), bound_ms, "{failures}");
+            assert_eq!(backoff(first, max, failures, 0.0), Duration::ZERO);
+        }
+    }
+
+    /// A gate on a clock of its own.
+    struct Scene {
+        gate: Gate,
+        now: Instant,
+        history: History,
+    }
+
+    impl Scene {
+        fn new(hold: bool, doors: usize) -> Self {
+            let policy = RetryPolicy { hold_on_refused_token: hold, ..RetryPolicy::default() };
+            let gate = Gate::new(policy, doors);
+            Self { gate, now: crate::rim::now(), history: History::default() }
+        }
+
+        fn ticket(&mut self) -> Ticket {
+            match self.gate.start(self.now) {
+                Start::Now(ticket) => ticket,
+                Start::Wait(until) => panic!("must wait until {until:?}"),
+            }
+        }
+
+        /// How long until a ticket is given; none while another attempt decides.
+        fn wait(&mut self) -> Option<Duration> {
+            match self.gate.start(self.now) {
+                Start::Now(_) => panic!("need not wait"),
+                Start::Wait(until) => until.map(|until| until - self.now),
+            }
+        }
+
+        fn refuse(&mut self, ticket: Ticket, refusal: &Refusal) -> Next {
+            let next = self.gate.refused(ticket, refusal, &mut self.history, self.now, 1.0);
+            self.gate.finish(ticket);
+            next
+        }
+
+        fn succeed(&mut self, ticket: Ticket) {
+            self.gate.succeeded(ticket);
+            self.gate.finish(ticket);
+        }
+    }
+
+    #[test]
+    fn failures_side_by_side_count_once() {
+        let mut scene = Scene::new(true, 1);
+        let tickets: Vec<Ticket> = (0..4).map(|_| scene.ticket()).collect();
+        for ticket in tickets {
+            assert_eq!(scene.refuse(ticket, &refusal(Code::Unavailable)), Next::Again);
+        }
+        assert_eq!(scene.wait(), Some(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn after_five_failures_one_batch_probes_until_it_succeeds() {
+        let mut scene = Scene::new(true, 1);
+        for _ in 0..5 {
+            let ticket = scene.ticket();
+            scene.refuse(ticket, &refusal(Code::Unavailable));
+            scene.now += scene.wait().unwrap();
+        }
+        let probe = scene.ticket();
+        assert_eq!(scene.wait(), None);
+        scene.gate.finish(probe);
+        let probe = scene.ticket();
+        scene.succeed(probe);
+        let (_, _) = (scene.ticket(), scene.ticket());
+    }
+
+    #[test]
+    fn another_server_takes_over_at_once() {
+        let mut scene = Scene::new(true, 2);
+        let first = scene.ticket();
+        scene.refuse(first, &refusal(Code::Unavailable));
+        let second = scene.ticket();
+        assert_ne!(first.door, second.door);
+        assert_eq!(scene.ticket().door, second.door);
+        scene.refuse(second, &refusal(Code::Unavailable));
+        assert_eq!(scene.wait(), Some(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn servers_take_turns() {
+        let mut scene = Scene::new(true, 3);
+        let doors: Vec<usize> = (0..6).map(|_| scene.ticket().door).collect();
+        assert_eq!(doors, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_servers_delay_is_honoured_up_to_five_minutes() {
+        for (asked_s, waited_s) in [(2.0, 2.5), (100_000.0, 375.0)] {
+            let mut scene = Scene::new(true, 2);
+            let ticket = scene.ticket();
+            let retry_delay = Some(Duration::from_secs_f64(asked_s));
+            let throttled = Refusal { retry_delay, ..refusal(Code::ResourceExhausted) };
+            assert_eq!(scene.refuse(ticket, &throttled), Next::Again);
+            assert_eq!(scene.wait(), Some(Duration::from_secs_f64(waited_s)), "all doors wait");
+        }
+    }
+
+    #[test]
+    fn internal_errors_are_retried_three_times() {
+        let mut scene = Scene::new(true, 1);
+        for attempt in 1..=4 {
+            let ticket = scene.ticket();
+            let next = scene.refuse(ticket, &refusal(Code::Internal));
+            let expected =
+                if attempt <= 3 { Next::Again } else { Next::GiveUp(DropReason::SendError) };
+            assert_eq!(next, expected, "{attempt}");
+            scene.now += Duration::from_secs(60);
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_read_again_once_then_probed() {
+        let mut scene = Scene::new(true, 1);
+        let (ticket, beside) = (scene.ticket(), scene.ticket());
+        assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), Next::ReadToken);
+        assert_eq!(scene.refuse(beside, &refusal(Code::Unauthenticated)), Next::Again);
+        assert!(!scene.gate.is_token_refused());
+        for wait_s in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let ticket = scene.ticket();
+            assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), Next::ReadToken);
+            assert!(scene.gate.is_token_refused());
+            assert_eq!(scene.wait(), Some(Duration::from_secs(wait_s)));
+            scene.now += Duration::from_secs(wait_s);
+        }
+        let probe = scene.ticket();
+        assert_eq!(scene.wait(), None, "one at a time");
+        scene.succeed(probe);
+        assert!(!scene.gate.is_token_refused());
+    }
+
+    #[test]
+    fn a_watched_program_hears_of_a_refused_token_at_once() {
+        let mut scene = Scene::new(false, 1);
+        let ticket = scene.ticket();
+        assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), Next::ReadToken);
+        let failed = Next::GiveUp(DropReason::AuthFailed);
+        let ticket = scene.ticket();
+        assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), failed);
+        let ticket = scene.ticket();
+        assert_eq!(scene.refuse(ticket, &refusal(Code::PermissionDenied)), failed);
+    }
+
+    #[test]
+    fn a_missing_permission_is_waited_for_once() {
+        let mut scene = Scene::new(true, 1);
+        let ticket = scene.ticket();
+        assert_eq!(scene.refuse(ticket, &refusal(Code::PermissionDenied)), Next::Again);
+        assert_eq!(scene.wait(), Some(Duration::from_secs(60)));
+        for _ in 0..2 {
+            scene.now += Duration::from_secs(300);
+            let ticket = scene.ticket();
+            let failed = Next::GiveUp(DropReason::AuthFailed);
+            assert_eq!(scene.refuse(ticket, &refusal(Code::PermissionDenied)), failed);
+            assert_eq!(scene.wait(), Some(Duration::from_secs(300)));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_split() {
+        let mut scene = Scene::new(true, 1);
+        let ticket = scene.ticket();
+        let reason = "BATCH_TOO_LARGE".into();
+        let too_large = Refusal { reason, ..refusal(Code::ResourceExhausted) };
+        assert_eq!(scene.refuse(ticket, &too_large), Next::Split);
+        scene.ticket();
+    }
+}

@@ -1,0 +1,458 @@
+//! The sending thread: queue → batch → spool → server, and the account of it all.
+//!
+//! One loop owns everything but the queue. It sleeps until something happens (a wake, a call, an
+//! answer, a moment that was waited for), then takes one turn: expire, cut batches, answer those who
+//! wait, send. Without a spool a batch is cut only when it can be sent, so that memory holds no more
+//! than the queue and the batches under way. With a spool batches are cut as they fill, and those that
+//! cannot be sent at once stay on disk alone.
+
+mod track;
+mod wait;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use logweir_proto::v1;
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+    time::sleep_until,
+};
+
+use crate::{
+    batch::{self, Batcher, EncodedBatch},
+    client::{FlushReport, Shared},
+    config::{Config, Rejection},
+    error::DropReason,
+    queue::{Room, expiry_limit},
+    rim,
+    spool::{Adopted, Spool, SpoolSync},
+    transport::{SendOutcome, Sender},
+};
+use track::{Outstanding, Tracked};
+use wait::Waiter;
+
+/// Answers a call of flush or shutdown.
+pub(crate) type Reply = Box<dyn FnOnce(FlushReport) + Send>;
+
+/// A call from the program.
+pub(crate) enum Command {
+    Flush { deadline: Instant, reply: Reply },
+    Shutdown { deadline: Instant, reply: Reply },
+}
+
+/// Logs moved under one hold of the queue's lock: a microsecond or so.
+const CHUNK: usize = 64;
+/// Of so many sends one goes to what waits on disk, if there is anything newer.
+const BACKLOG_TURN: u64 = 4;
+/// Drops and rejections are said this often.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
+/// Most kinds of rejections told apart.
+const REJECTIONS_MAX: usize = 64;
+/// With nothing to wait for, the loop still turns this often.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+struct Said {
+    at: Instant,
+    since: u64,
+}
+
+pub(crate) struct Worker {
+    config: Config,
+    shared: Arc<Shared>,
+    sender: Sender,
+    commands: mpsc::Receiver<Command>,
+    batcher: Batcher,
+    spool: Option<Spool>,
+    /// Whether the last write to the spool succeeded.
+    spool_works: bool,
+    next_sync: Option<Instant>,
+    tasks: JoinSet<SendOutcome>,
+    in_flight: HashMap<Id, Tracked>,
+    /// Batches in memory that wait for their turn, oldest first.
+    live: VecDeque<Tracked>,
+    /// Batches on disk alone that wait for their turn.
+    backlog: VecDeque<Tracked>,
+    outstanding: Outstanding,
+    waiters: Vec<Waiter>,
+    /// Logs before this position are not kept waiting for others.
+    forced_through: u64,
+    batch_due: Option<Instant>,
+    drops_said: Option<Instant>,
+    rejections: HashMap<String, Said>,
+    turns: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: Config,
+        shared: Arc<Shared>,
+        sender: Sender,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let batcher = Batcher::new(rim::random_bytes(), config.resource.clone());
+        Self {
+            config,
+            shared,
+            sender,
+            commands,
+            batcher,
+            spool: None,
+            spool_works: false,
+            next_sync: None,
+            tasks: JoinSet::new(),
+            in_flight: HashMap::new(),
+            live: VecDeque::new(),
+            backlog: VecDeque::new(),
+            outstanding: Outstanding::default(),
+            waiters: Vec::new(),
+            forced_through: 0,
+            batch_due: None,
+            drops_said: None,
+            rejections: HashMap::new(),
+            turns: 0,
+        }
+    }
+
+    /// Runs until shutdown.
+    pub(crate) async fn run(mut self) {
+        self.open_spool();
+        let mut is_open = true;
+        loop {
+            let now = rim::now();
+            self.turn(now);
+            if self.must_finish(now) {
+                return self.finish();
+            }
+            let until = self.next_moment(now);
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                command = self.commands.recv(), if is_open => match command {
+                    Some(command) => self.accept(command),
+                    None => {
+                        // Every client is gone, and none could say so.
+                        is_open = false;
+                        self.accept(Command::Shutdown { deadline: now, reply: Box::new(|_| {}) });
+                    }
+                },
+                Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.answered(done);
+                }
+                () = sleep_until(until.into()) => {}
+            }
+        }
+    }
+
+    fn open_spool(&mut self) {
+        let Some(options) = self.config.spool.clone() else { return };
+        match Spool::open(options) {
+            Ok((spool, adopted)) => {
+                self.spool_works = true;
+                self.shared.progress.lock().spool_damaged = spool.damaged_runs();
+                self.spool = Some(spool);
+                self.backlog.extend(adopted.into_iter().map(|Adopted { frame, record_count }| {
+                    self.shared.progress.lock().adopted_waiting += u64::from(record_count);
+                    Tracked::adopted(frame, record_count)
+                }));
+            }
+            Err(error) => {
+                self.shared.progress.lock().spool_failures += 1;
+                (self.config.notice)(&format!("cannot open the spool, going on without: {error}"));
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.expire(now);
+        self.say_drops(now);
+        self.sync_spool(now);
+        self.force_what_is_due(now);
+        self.cut_batches();
+        self.answer_waiters(now);
+        self.start_sends(now);
+    }
+
+    /// Gives up what has waited in memory for too long.
+    fn expire(&mut self, now: Instant) {
+        let Some(limit) = expiry_limit(now, self.config.memory_age_max) else { return };
+        let mut expired = Vec::new();
+        while self.shared.queue.lock().expire(limit, CHUNK, &mut expired) {
+            expired.clear();
+        }
+    }
+
+    fn say_drops(&mut self, now: Instant) {
+        let is_due = self.drops_said.is_none_or(|said| now >= said + NOTICE_INTERVAL);
+        if !is_due || !self.shared.queue.lock().drop_unsaid() {
+            return;
+        }
+        let dropped = self.shared.queue.lock().take_drop_notice();
+        self.drops_said = Some(now);
+        (self.config.notice)(&format!("logs dropped so far: {dropped}"));
+    }
+
+    fn sync_spool(&mut self, now: Instant) {
+        let Some(spool) = &mut self.spool else { return };
+        let SpoolSync::Interval(interval) = spool.options().sync else { return };
+        if !spool.needs_sync() {
+            self.next_sync = None;
+        } else if *self.next_sync.get_or_insert(now + interval) <= now {
+            self.next_sync = None;
+            if let Err(error) = spool.sync() {
+                self.spool_failed(&error);
+            }
+        }
+    }
+
+    /// Whatever must not wait for a full batch any longer.
+    fn force_what_is_due(&mut self, now: Instant) {
+        let mut queue = self.shared.queue.lock();
+        if queue.take_urgent() || self.batch_due.is_some_and(|due| due <= now) {
+            self.forced_through = queue.next_position();
+            self.batch_due = None;
+        }
+        let oldest = queue.oldest().map(|(position, _)| position);
+        drop(queue);
+        match oldest {
+            None => self.batch_due = None,
+            Some(position) if position < self.forced_through => {}
+            Some(_) if self.batch_due.is_none() => {
+                let share = 0.9 + 0.2 * rim::random_share();
+                self.batch_due = Some(now + self.config.batch_delay.mul_f64(share));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn cut_batches(&mut self) {
+        while self.may_cut() && self.has_cause_to_cut() {
+            self.cut_batch();
+        }
+    }
+
+    /// Without a working spool, a batch is cut only when it can go out at once.
+    fn may_cut(&self) -> bool {
+        self.spool_works || self.tasks.len() + self.live.len() < self.config.in_flight
+    }
+
+    fn has_cause_to_cut(&self) -> bool {
+        let queue = self.shared.queue.lock();
+        let is_due = |(position, _)| position < self.forced_through;
+        queue.has_a_batch() || queue.oldest().is_some_and(is_due)
+    }
+
+    fn cut_batch(&mut self) {
+        let mut room = Room { records: self.config.batch_records, bytes: self.config.batch_bytes };
+        let mut records = Vec::with_capacity(self.config.batch_records.min(CHUNK));
+        // The account is taken with the last of the logs, so that it is true of exactly this batch.
+        let account = loop {
+            let mut queue = self.shared.queue.lock();
+            if !queue.take(&mut room, CHUNK, &mut records) {
+                break self.account(&queue);
+            }
+        };
+        self.build(records, account);
+    }
+
+    fn build(&mut self, records: Vec<v1::LogRecord>, account: v1::Account) {
+        let now = rim::now_unix_nano();
+        let batch = self.batcher.build(records, account, now, &rim::random_bytes());
+        let tag = self.outstanding.next_tag();
+        self.track(Tracked::own(batch, tag, self.memory_deadline()));
+    }
+
+    fn memory_deadline(&self) -> Instant {
+        rim::now() + self.config.memory_age_max
+    }
+
+    fn account(&self, queue: &crate::queue::Queue) -> v1::Account {
+        v1::Account {
+            emitted: queue.emitted(),
+            dropped: batch::drop_counts(queue.dropped()),
+            rejected: self.shared.progress.lock().rejected,
+            queued: queue.len() as u64,
+            spooled: self.outstanding.spooled(),
+        }
+    }
+
+    fn start_sends(&mut self, now: Instant) {
+        while self.tasks.len() < self.config.in_flight {
+            let Some(mut tracked) = self.next_to_send() else { return };
+            let Some((batch, deadline)) = self.prepare(&mut tracked, now) else { continue };
+            let sender = self.sender.clone();
+            let task = self.tasks.spawn(async move { sender.send(&batch, Some(deadline)).await });
+            self.in_flight.insert(task.id(), tracked);
+        }
+    }
+
+    /// Newer batches first, but the disk has its share: neither starves the other.
+    fn next_to_send(&mut self) -> Option<Tracked> {
+        let from_disk = self.in_flight.values().filter(|tracked| tracked.is_from_disk).count();
+        let disk_may = from_disk < self.config.in_flight.saturating_sub(1).max(1);
+        self.turns += 1;
+        if disk_may && (self.live.is_empty() || self.turns.is_multiple_of(BACKLOG_TURN)) {
+            self.backlog.pop_front().or_else(|| self.live.pop_front())
+        } else {
+            self.live.pop_front()
+        }
+    }
+
+    /// The batch's bytes and its deadline; none if it was given up.
+    fn prepare(&mut self, tracked: &mut Tracked, now: Instant) -> Option<(EncodedBatch, Instant)> {
+        let batch = match (&tracked.batch, tracked.frame, &mut self.spool) {
+            (Some(batch), _, _) => Ok(batch.clone()),
+            (None, Some(frame), Some(spool)) => {
+                tracked.is_from_disk = true;
+                spool.read(frame)
+            }
+            (None, _, _) => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.spool_failed(&error);
+                self.give_up(tracked.clone(), DropReason::InternalSdkError);
+                return None;
+            }
+        };
+        tracked.batch = Some(batch.clone());
+        let deadline = match (tracked.frame, &self.spool) {
+            (Some(_), Some(spool)) => {
+                let age = rim::now_unix_nano().saturating_sub(batch.created_unix_nano);
+                let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
+                now + spool.options().age_max.saturating_sub(age)
+            }
+            _ => tracked.deadline.unwrap_or_else(|| self.memory_deadline()),
+        };
+        if deadline <= now {
+            self.give_up(tracked.clone(), DropReason::Expired);
+            return None;
+        }
+        Some((batch, deadline))
+    }
+
+    fn answered(&mut self, done: Result<(Id, SendOutcome), JoinError>) {
+        let (id, outcome) = match done {
+            Ok((id, outcome)) => (id, Some(outcome)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(tracked) = self.in_flight.remove(&id) else { return };
+        match outcome {
+            Some(SendOutcome::Accepted { rejected, .. }) => self.accepted(tracked, &rejected),
+            Some(SendOutcome::TooLarge { .. }) => self.split(tracked),
+            Some(SendOutcome::Refused { reason, bad_records, message, .. }) => {
+                self.refused(tracked, reason, &bad_records, &message);
+            }
+            Some(SendOutcome::OutOfTime { .. }) => self.give_up(tracked, DropReason::Expired),
+            None => self.give_up(tracked, DropReason::InternalSdkError),
+        }
+    }
+
+    fn accepted(&mut self, tracked: Tracked, rejected: &[v1::RejectedRecord]) {
+        let rejected_count = (rejected.len() as u64).min(tracked.records());
+        let sent = tracked.records() - rejected_count;
+        {
+            let mut progress = self.shared.progress.lock();
+            if tracked.tag.is_some() {
+                progress.sent += sent;
+                progress.rejected += rejected_count;
+            } else {
+                progress.adopted_sent += sent;
+                progress.adopted_dropped += rejected_count;
+            }
+        }
+        for record in rejected {
+            self.say_rejected(&record.reason, &record.message);
+        }
+        self.settle(&tracked);
+    }
+
+    /// Counts a rejection, and says so if it was not said within the minute.
+    fn say_rejected(&mut self, reason: &str, message: &str) {
+        let now = rim::now();
+        if let Some(said) = self.rejections.get_mut(reason) {
+            said.since += 1;
+            if now < said.at + NOTICE_INTERVAL {
+                return;
+            }
+        } else if self.rejections.len() >= REJECTIONS_MAX {
+            return;
+        }
+        let said = self.rejections.insert(reason.to_owned(), Said { at: now, since: 0 });
+        let count = said.map_or(1, |said| said.since);
+        let rejection = Rejection { reason: reason.into(), message: message.into(), count };
+        match self.config.on_rejected.clone() {
+            // A callback that panics must not take the thread along.
+            Some(call) => {
+                let call = std::panic::AssertUnwindSafe(|| call(&rejection));
+                std::panic::catch_unwind(call).ok();
+            }
+            None => (self.config.notice)(&format!(
+                "the server rejected {count} logs, {reason}: {message}"
+            )),
+        }
+    }
+
+    /// Resends a batch without the logs that the server named, once; gives it up otherwise.
+    fn refused(&mut self, tracked: Tracked, reason: DropReason, bad: &[u32], message: &str) {
+        let count = bad.iter().filter(|at| u64::from(**at) < tracked.records()).count() as u64;
+        let is_repairable = !tracked.is_repaired && count > 0 && count < tracked.records();
+        let batch = tracked.batch.as_ref().and_then(EncodedBatch::decode);
+        let (true, Some(batch)) = (is_repairable, batch) else {
+            (self.config.notice)(&format!("the server refused a batch for good: {message}"));
+            return self.give_up(tracked, reason);
+        };
+        let now = rim::now_unix_nano();
+        let rest = batch::without(batch, bad, batch::batch_id(now, &rim::random_bytes()), now);
+        self.count_drop(&tracked, reason, count);
+        let rest = Tracked { is_repaired: true, ..tracked.successor(rest) };
+        self.replace(tracked, [rest]);
+    }
+
+    /// Splits a batch that is too large. The dead processes' accounts cannot go on, so that both
+    /// halves of theirs keep the number.
+    fn split(&mut self, tracked: Tracked) {
+        let batch = tracked.batch.as_ref().and_then(EncodedBatch::decode);
+        let Some(batch) = batch.filter(|batch| batch.records.len() > 1) else {
+            return self.give_up(tracked, DropReason::TooLarge);
+        };
+        let now = rim::now_unix_nano();
+        let mut template = v1::Batch { records: Vec::new(), ..batch.clone() };
+        let new_id = || batch::batch_id(now, &rim::random_bytes());
+        let (first, records) = batch::halve(batch, new_id(), now);
+        let second = if tracked.tag.is_some() {
+            let account = self.account(&self.shared.queue.lock());
+            self.batcher.build(records, account, now, &rim::random_bytes())
+        } else {
+            template.batch_id = new_id().to_vec();
+            EncodedBatch::new(v1::Batch { records, ..template }, now)
+        };
+        let halves = [tracked.successor(first), tracked.successor(second)];
+        self.replace(tracked, halves);
+    }
+
+    fn spool_failed(&mut self, error: &std::io::Error) {
+        let mut progress = self.shared.progress.lock();
+        progress.spool_failures += 1;
+        if let Some(spool) = &self.spool {
+            progress.spool_damaged = spool.damaged_runs();
+        }
+        drop(progress);
+        if std::mem::replace(&mut self.spool_works, false) {
+            (self.config.notice)(&format!("the spool fails, logs stay in memory: {error}"));
+        }
+    }
+
+    /// When the next turn is due even if nothing happens.
+    fn next_moment(&self, now: Instant) -> Instant {
+        let queue = self.shared.queue.lock();
+        let oldest = queue.oldest().map(|(_, at)| at + self.config.memory_age_max);
+        let drops = self.drops_said.filter(|_| queue.drop_unsaid()).map(|at| at + NOTICE_INTERVAL);
+        let due = [Some(now + IDLE), self.batch_due, self.next_sync, oldest, drops];
+        let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
+        due.into_iter().flatten().chain(waiters).min().unwrap_or(now)
+    }
+}
