@@ -23,7 +23,8 @@ pub struct ProcessorConfig {
     pub deploys_refresh_ms: u64,
     /// Pause between steps of retention and merging when there was nothing to do, milliseconds.
     pub maintenance_pause_ms: u64,
-    /// What is known about services, by name.
+    /// What is known about services, by name. Comes from the common section.
+    #[serde(skip)]
     pub services: BTreeMap<String, ServiceInfo>,
 }
 

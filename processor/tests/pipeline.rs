@@ -1,5 +1,7 @@
 //! The pipeline between the in-process queue and SQLite.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     sync::{
         Arc,

@@ -79,8 +79,9 @@ impl Enricher {
             fields::adopt(record, fields, shared.received_unix_nano, &self.limits);
         }
         let level = self.read_text(record);
+        record.attributes.reserve(shared.attributes.len());
         for attribute in &shared.attributes {
-            self.add(record, attribute.key.as_str(), || attribute.value.clone());
+            self.add(record, &attribute.key, || attribute.value.clone());
         }
         if let Some(version) = deploys::version_at(shared.marks, record.time_unix_nano) {
             self.add(record, "deploy.version", || Value::String(version.to_owned()));
