@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn an_expression_is_ruled_out_only_by_what_it_needs() {
         let mut writer = FilterWriter::default();
-        ["connection", "refused"].map(|word| writer.add_word(word.as_bytes()));
+        ["connection", "refused"].iter().for_each(|word| writer.add_word(word.as_bytes()));
         writer.add_template(TemplateId(7));
         writer.add_trace(&[7; 16]);
         let word_filter = writer.finish();
