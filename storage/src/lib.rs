@@ -22,6 +22,7 @@
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
 
+mod conformance;
 mod query;
 mod sqlite;
 
@@ -36,6 +37,7 @@ use logweir_core::{
 };
 
 pub use self::{
+    conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     query::{
         AggregateQuery, GroupBy, LATENCY_BUCKET_GROWTH, SearchPage, SearchQuery, TimeRange,
         latency_bucket, latency_bucket_bounds, latency_percentile,

@@ -1,0 +1,98 @@
+//! Tokens, dead letters and deploys.
+
+use logweir_core::identity::{Role, ServiceScope};
+
+use super::{
+    NOW_UNIX_NANO, StorageUnderTest,
+    sample::{batch, rejected, service, store, tenant},
+};
+use crate::{Deploy, StorageError, TokenRecord};
+
+pub(super) fn token(id: &str, scope: &str, issued: i64) -> TokenRecord {
+    TokenRecord {
+        token_id: id.into(),
+        service: scope.parse::<ServiceScope>().unwrap(),
+        role: Role::Ingest,
+        issued_unix_nano: issued,
+        expires_unix_nano: issued + 1_000,
+        revoked_unix_nano: None,
+    }
+}
+
+pub(super) async fn tokens_are_kept_and_revoked(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let (old, new) = (token("old", "*", 100), token("new", "payments", 200));
+    storage.insert_token(&tenant(), old.clone()).await.unwrap();
+    storage.insert_token(&tenant(), new.clone()).await.unwrap();
+    assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new.clone(), old.clone()]);
+    let revoked = TokenRecord { revoked_unix_nano: Some(300), ..old };
+    assert_eq!(storage.revoke_token(&tenant(), "old", 300).await.unwrap(), revoked);
+    assert_eq!(storage.revoke_token(&tenant(), "old", 400).await.unwrap(), revoked);
+    let unknown = storage.revoke_token(&tenant(), "other", 300).await;
+    assert!(matches!(unknown, Err(StorageError::NotFound(_))));
+    drop(storage);
+    let storage = test.open().await;
+    assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new, revoked]);
+    assert_eq!(storage.revoked_token_ids(1_000).await.unwrap(), ["old"]);
+    assert_eq!(storage.revoked_token_ids(1_100).await.unwrap(), [""; 0], "it has expired");
+}
+
+pub(super) async fn dead_letters_are_listed_replayed_and_discarded(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let mut written = batch(1, "payments", 1, 0);
+    written.rejected = (1..=5).map(rejected).collect();
+    store(&*storage, &[written]).await;
+    let tenant = tenant();
+    let (first_page, total) = storage.list_dead_letters(&tenant, None, 3).await.unwrap();
+    let before = Some(first_page[2].dead_letter_id);
+    let (second_page, _) = storage.list_dead_letters(&tenant, before, 3).await.unwrap();
+    assert_eq!((first_page.len(), second_page.len(), total), (3, 2, 5));
+    let ids: Vec<u64> =
+        first_page.iter().chain(&second_page).rev().map(|letter| letter.dead_letter_id).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+
+    let oldest = storage.take_dead_letters(&tenant, &[], 2).await.unwrap();
+    assert_eq!(oldest.iter().map(|letter| letter.record.index).collect::<Vec<_>>(), [1, 2]);
+    storage.mark_replayed(&tenant, &ids[..2], NOW_UNIX_NANO).await.unwrap();
+    let rest = storage.take_dead_letters(&tenant, &[], 100).await.unwrap();
+    assert_eq!(rest.iter().map(|letter| letter.record.index).collect::<Vec<_>>(), [3, 4, 5]);
+    let named = storage.take_dead_letters(&tenant, &[ids[4], ids[0], u64::MAX], 100).await.unwrap();
+    let replayed: Vec<_> = named.iter().map(|l| (l.record.index, l.replayed_unix_nano)).collect();
+    assert_eq!(replayed, [(1, Some(NOW_UNIX_NANO)), (5, None)]);
+
+    assert_eq!(storage.discard_dead_letters(&tenant, Some(&ids[3..])).await.unwrap(), 2);
+    assert_eq!(storage.discard_dead_letters(&tenant, Some(&ids[3..])).await.unwrap(), 0);
+    assert_eq!(storage.discard_dead_letters(&tenant, None).await.unwrap(), 3);
+    drop(storage);
+    // An id is never used again: a replay's batch id derives from it.
+    let storage = test.open().await;
+    let mut other = batch(2, "payments", 1, 0);
+    other.rejected = vec![rejected(1)];
+    store(&*storage, &[other]).await;
+    let (letters, total) = storage.list_dead_letters(&tenant, None, 10).await.unwrap();
+    assert!(total == 1 && letters[0].dead_letter_id > ids[4]);
+}
+
+pub(super) fn deploy(name: &str, version: &str, time_unix_nano: i64) -> Deploy {
+    Deploy {
+        service: service(name),
+        version: version.into(),
+        time_unix_nano,
+        note: format!("{version} goes live"),
+    }
+}
+
+pub(super) async fn deploys_are_listed(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let deploys = [deploy("payments", "1.0", 10), deploy("orders", "2.0", 20), deploy("payments", "1.1", 30)];
+    for deploy in &deploys {
+        storage.insert_deploy(&tenant(), deploy.clone()).await.unwrap();
+    }
+    let [first, second, third] = deploys;
+    let listed = storage.list_deploys(&tenant(), None, 2).await.unwrap();
+    assert_eq!(listed, [third.clone(), second]);
+    let only = service("payments");
+    let listed = storage.list_deploys(&tenant(), Some(&only), 10).await.unwrap();
+    assert_eq!(listed, [third, first]);
+    assert_eq!(storage.list_services(&tenant()).await.unwrap(), [], "a deploy is no log");
+}

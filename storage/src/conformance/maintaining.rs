@@ -1,0 +1,61 @@
+//! Upkeep is invisible.
+
+use super::{
+    NOW_UNIX_NANO, StorageUnderTest,
+    reading::FILTERS,
+    sample::{HOUR, SECOND, batch, by, maintain, newest_first, query, search_all, store, tenant},
+};
+use crate::{SearchQuery, WriteOutcome};
+
+pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let mut batches = Vec::new();
+    for number in 0..70 {
+        let name = ["payments", "orders", "users"][number as usize % 3];
+        let written = batch(number, name, 5 + number as u32 * 7 % 90, (70 - number as i64) * 20 * SECOND);
+        store(&*storage, std::slice::from_ref(&written)).await;
+        batches.push(written);
+    }
+    let mut before = Vec::new();
+    for filter in FILTERS {
+        before.push(search_all(&*storage, &tenant(), filter, 100).await);
+    }
+    let services = storage.list_services(&tenant()).await.unwrap();
+    let cursor = storage.search(&tenant(), query("", 500)).await.unwrap().next;
+
+    maintain(&*storage, NOW_UNIX_NANO).await;
+
+    assert_eq!(before[0], newest_first(&batches));
+    for (filter, before) in FILTERS.iter().zip(&before) {
+        assert_eq!(&search_all(&*storage, &tenant(), filter, 100).await, before, "{filter:?}");
+    }
+    let page = storage.search(&tenant(), SearchQuery { cursor, ..query("", 500) }).await.unwrap();
+    assert_eq!(page.logs, before[0][500..1_000]);
+    for log in before[0].iter().step_by(200) {
+        assert_eq!(storage.get(&tenant(), log.id, 0).await.unwrap().log, *log);
+    }
+    assert_eq!(storage.list_services(&tenant()).await.unwrap(), services);
+    assert_eq!(storage.write(vec![batches[0].clone()]).await.unwrap(), [WriteOutcome::Duplicate]);
+}
+
+pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches: Vec<_> =
+        (1..=9).map(|n| by(1, n, n * 3, batch(n, "payments", 3, 0))).filter(|b| b.checksum % 2 == 0).collect();
+    store(&*storage, &batches).await;
+    let report = storage.delivery_report(&tenant(), None).await.unwrap();
+    maintain(&*storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    drop(storage);
+    let storage = test.open().await;
+    for batch in &batches {
+        assert_eq!(storage.write(vec![batch.clone()]).await.unwrap(), [WriteOutcome::Duplicate]);
+    }
+    assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), report);
+    // One that never came is still taken.
+    let missing = report[0].missing_sequences[0].0;
+    store(&*storage, &[by(1, missing, 27, batch(100, "payments", 3, 0))]).await;
+    // After 90 days of silence the producer is forgotten.
+    maintain(&*storage, NOW_UNIX_NANO + 140 * HOUR).await;
+    maintain(&*storage, NOW_UNIX_NANO + 91 * 24 * HOUR).await;
+    assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), []);
+}

@@ -1,0 +1,51 @@
+//! The one suite that every implementation of the storage port passes.
+
+#![allow(clippy::unwrap_used, reason = "a suite of tests; it panics where the contract is broken")]
+
+mod administering;
+mod isolation;
+mod maintaining;
+mod reading;
+mod sample;
+mod writing;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::Storage;
+
+/// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC.
+pub const NOW_UNIX_NANO: i64 = 1_700_000_000_000_000_000;
+
+/// A storage under test. It keeps ledger entries for 48 hours and deletes no logs.
+#[async_trait]
+pub trait StorageUnderTest: Send + Sync {
+    /// Opens it: empty at first, and with what it held after everything opened before was dropped.
+    async fn open(&self) -> Arc<dyn Storage>;
+}
+
+/// Checks the contract in the crate's documentation; panics where it is broken. `fresh` gives an
+/// empty storage.
+pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
+    writing::a_batch_is_stored_once(&fresh()).await;
+    writing::a_batch_twice_in_a_call_is_stored_once(&fresh()).await;
+    writing::other_content_under_the_same_id_is_put_aside_once(&fresh()).await;
+    writing::rejected_records_are_put_aside(&fresh()).await;
+    writing::poison_takes_nothing_along(&fresh()).await;
+    writing::a_batch_without_logs_updates_the_account(&fresh()).await;
+    writing::accounts_balance(&fresh()).await;
+    reading::logs_come_back_as_they_were(&fresh()).await;
+    reading::pages_are_complete_and_in_order(&fresh()).await;
+    reading::pages_stay_stable_while_data_comes_in(&fresh()).await;
+    reading::a_log_has_its_neighbours(&fresh()).await;
+    reading::counters_equal_a_recount(&fresh()).await;
+    reading::templates_are_counted(&fresh()).await;
+    reading::too_many_points_are_refused(&fresh()).await;
+    administering::tokens_are_kept_and_revoked(&fresh()).await;
+    administering::dead_letters_are_listed_replayed_and_discarded(&fresh()).await;
+    administering::deploys_are_listed(&fresh()).await;
+    maintaining::upkeep_changes_no_answer(&fresh()).await;
+    maintaining::a_folded_batch_is_still_known(&fresh()).await;
+    isolation::a_tenant_sees_nothing_of_another(&fresh()).await;
+}

@@ -1,0 +1,315 @@
+//! What was written comes back: as logs, in pages, and as counts.
+
+use std::collections::BTreeMap;
+
+use logweir_core::{
+    filter::Filter,
+    identity::LogId,
+    record::{ScoredBatch, StoredLog},
+};
+
+use super::{
+    NOW_UNIX_NANO, StorageUnderTest,
+    sample::{
+        HOUR, SECOND, batch, empty_batch, newest_first, push, query, search_all, service, store, stored,
+        tenant,
+    },
+};
+use crate::{
+    AggregatePoint, AggregateQuery, AggregateSeries, GroupBy, SearchQuery, Storage, StorageError,
+    TimeRange, latency_bucket, latency_percentile,
+};
+
+/// A few services over a few hours, in several writes.
+pub(super) fn history() -> Vec<Vec<ScoredBatch>> {
+    vec![
+        vec![batch(1, "payments", 300, 0), batch(2, "orders", 200, 0)],
+        vec![batch(3, "payments", 100, 2 * HOUR), batch(4, "users", 50, 90 * SECOND)],
+        vec![batch(5, "orders", 120, 30 * SECOND), batch(6, "payments", 80, 26 * HOUR)],
+    ]
+}
+
+pub(super) async fn store_history(storage: &dyn Storage) -> Vec<ScoredBatch> {
+    let history = history();
+    for batches in &history {
+        store(storage, batches).await;
+    }
+    history.concat()
+}
+
+pub(super) const FILTERS: [&str; 14] = [
+    "",
+    "service:payments",
+    "service:payments level>=error",
+    "level:debug",
+    "anomaly:true",
+    "\"did request\" orders",
+    "user_id=3 path:/orders/2",
+    "service:nobody",
+    "service:payments or service:users",
+    "-level:info -service:orders",
+    "latency>50",
+    "instance:users-1 environment:production",
+    "did -anomaly:true score<0.5",
+    "wordthatneverwas",
+];
+
+pub(super) async fn logs_come_back_as_they_were(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    drop(storage);
+    let storage = test.open().await;
+    let all = newest_first(&batches);
+    for text in FILTERS {
+        let filter = Filter::parse(text, NOW_UNIX_NANO).unwrap();
+        let mut expected = all.clone();
+        expected.retain(|log| filter.matches(log));
+        assert_eq!(search_all(&*storage, &tenant(), text, 1_000).await, expected, "{text:?}");
+    }
+    let trace = all.iter().find_map(|log| log.scored.record.trace_id).unwrap();
+    let digits: String = trace.iter().map(|byte| format!("{byte:02x}")).collect();
+    let by_trace = format!("trace:{digits}");
+    assert!(!search_all(&*storage, &tenant(), &by_trace, 100).await.is_empty());
+}
+
+async fn export_all(storage: &dyn Storage, filter: &str, page_size: usize) -> Vec<StoredLog> {
+    let mut query = query(filter, page_size);
+    let mut logs = Vec::new();
+    loop {
+        let page = storage.export(&tenant(), query.clone()).await.unwrap();
+        logs.extend(page.logs);
+        match page.next {
+            Some(next) => query.cursor = Some(next),
+            None => return logs,
+        }
+    }
+}
+
+pub(super) async fn pages_are_complete_and_in_order(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    let mut all = newest_first(&batches);
+    for page_size in [1, 7, 100, all.len(), 5_000] {
+        let searched = search_all(&*storage, &tenant(), "", page_size).await;
+        assert_eq!(searched, all, "pages of {page_size}");
+    }
+    let range = TimeRange { from_unix_nano: NOW_UNIX_NANO - 100 * SECOND, to_unix_nano: NOW_UNIX_NANO };
+    let page = storage.search(&tenant(), SearchQuery { range, ..query("", 5_000) }).await.unwrap();
+    let in_range =
+        |log: &&StoredLog| (range.from_unix_nano..range.to_unix_nano).contains(&log.id.time_unix_nano);
+    assert!(page.logs.iter().eq(all.iter().filter(in_range)));
+    all.reverse();
+    for page_size in [3, 5_000] {
+        assert_eq!(export_all(&*storage, "", page_size).await, all, "pages of {page_size}");
+    }
+}
+
+pub(super) async fn pages_stay_stable_while_data_comes_in(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    let first = storage.search(&tenant(), query("", 100)).await.unwrap();
+    let cursor = first.next.unwrap();
+    // Both newer and older than the place where the reader is.
+    let late = [batch(10, "payments", 50, -60 * SECOND), batch(11, "orders", 40, HOUR)];
+    store(&*storage, &late).await;
+    let mut seen = first.logs;
+    let mut query = SearchQuery { cursor: Some(cursor), ..query("", 100) };
+    loop {
+        let page = storage.search(&tenant(), query.clone()).await.unwrap();
+        seen.extend(page.logs);
+        let Some(next) = page.next else { break };
+        query.cursor = Some(next);
+    }
+    let mut expected = newest_first(batches.iter().chain(&late[1..]));
+    assert!(seen.windows(2).all(|pair| pair[0].id > pair[1].id), "in order, none twice");
+    expected.retain(|log| seen.iter().any(|seen| seen.id == log.id) || log.id < cursor);
+    assert_eq!(seen, expected);
+}
+
+pub(super) async fn a_log_has_its_neighbours(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    let mut of_service = newest_first(&batches);
+    of_service.retain(|log| log.service.as_str() == "payments");
+    of_service.reverse();
+    for place in [0, 1, 200, of_service.len() - 1] {
+        let found = storage.get(&tenant(), of_service[place].id, 3).await.unwrap();
+        assert_eq!(found.log, of_service[place]);
+        assert_eq!(found.before, of_service[place.saturating_sub(3)..place]);
+        let end = (place + 4).min(of_service.len());
+        assert_eq!(found.after, of_service[place + 1..end]);
+    }
+    let unknown = LogId { index: 9_999, ..of_service[0].id };
+    assert!(matches!(storage.get(&tenant(), unknown, 0).await, Err(StorageError::NotFound(_))));
+}
+
+fn aggregate(range: TimeRange, bucket_seconds: u32, group_by: GroupBy) -> AggregateQuery {
+    AggregateQuery { range, bucket_seconds, group_by, service: None }
+}
+
+/// What `aggregate` is to answer, counted from the logs themselves. Without latencies.
+fn recount(logs: &[StoredLog], query: &AggregateQuery) -> BTreeMap<String, Vec<AggregatePoint>> {
+    let width = i64::from(query.bucket_seconds) * SECOND;
+    let mut counted: BTreeMap<(String, i64), AggregatePoint> = BTreeMap::new();
+    for log in logs {
+        let time = log.id.time_unix_nano;
+        if !(query.range.from_unix_nano..query.range.to_unix_nano).contains(&time) {
+            continue;
+        }
+        let group = match query.group_by {
+            GroupBy::Nothing => String::new(),
+            GroupBy::Service => log.service.to_string(),
+            GroupBy::Level => log.scored.level.to_string(),
+            GroupBy::Template => log.scored.template_id.to_string(),
+        };
+        let start_unix_nano = time.div_euclid(width) * width;
+        let point = counted.entry((group, start_unix_nano)).or_default();
+        point.start_unix_nano = start_unix_nano;
+        point.total += 1;
+        point.errors += u64::from(log.scored.level.is_error());
+        point.anomalies += u64::from(log.scored.is_anomaly);
+    }
+    let mut series: BTreeMap<String, Vec<AggregatePoint>> = BTreeMap::new();
+    for ((group, _), point) in counted {
+        series.entry(group).or_default().push(point);
+    }
+    series
+}
+
+fn without_latency(series: Vec<AggregateSeries>) -> BTreeMap<String, Vec<AggregatePoint>> {
+    let strip = |point| AggregatePoint { latency_ms: None, ..point };
+    let totals: Vec<u64> =
+        series.iter().map(|series| series.points.iter().map(|point| point.total).sum()).collect();
+    assert!(totals.is_sorted_by(|a, b| a >= b), "largest group first");
+    series.into_iter().map(|s| (s.group, s.points.into_iter().map(strip).collect())).collect()
+}
+
+pub(super) async fn counters_equal_a_recount(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    let logs = newest_first(&batches);
+    let start = (NOW_UNIX_NANO - 30 * HOUR).div_euclid(HOUR) * HOUR;
+    let part = TimeRange { from_unix_nano: start + 27 * HOUR, to_unix_nano: start + 31 * HOUR };
+    for (range, bucket_seconds) in
+        [(part, 10), (part, 60), (part, 3_600), (TimeRange::ALL, 60), (TimeRange::ALL, 3_600), (TimeRange::ALL, 86_400)]
+    {
+        for group_by in [GroupBy::Nothing, GroupBy::Service, GroupBy::Level, GroupBy::Template] {
+            let query = aggregate(range, bucket_seconds, group_by);
+            let mut expected = logs.clone();
+            if group_by == GroupBy::Template && bucket_seconds % 3_600 != 0 {
+                expected.retain(|log| log.scored.level.is_error());
+            }
+            let found = storage.aggregate(&tenant(), query.clone()).await.unwrap();
+            assert_eq!(without_latency(found), recount(&expected, &query), "{query:?}");
+        }
+    }
+    latencies_equal_a_recount(&*storage, &logs).await;
+    for summary in storage.list_services(&tenant()).await.unwrap() {
+        let mut of_service = logs.clone();
+        of_service.retain(|log| log.service == summary.service);
+        let count = |holds: fn(&StoredLog) -> bool| of_service.iter().filter(|l| holds(l)).count() as u64;
+        assert_eq!(summary.total, of_service.len() as u64);
+        assert_eq!(summary.errors, count(|log| log.scored.level.is_error()));
+        assert_eq!(summary.anomalies, count(|log| log.scored.is_anomaly));
+        assert_eq!(summary.last_seen_unix_nano, of_service[0].id.time_unix_nano);
+        let oldest = of_service.last().unwrap().id.time_unix_nano;
+        assert_eq!(summary.first_seen_unix_nano, oldest.div_euclid(HOUR) * HOUR);
+    }
+}
+
+async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
+    let mut query = aggregate(TimeRange::ALL, 3_600, GroupBy::Service);
+    query.service = Some(service("payments"));
+    let mut counted: BTreeMap<i64, (f64, BTreeMap<i32, u64>)> = BTreeMap::new();
+    for log in logs.iter().filter(|log| log.service.as_str() == "payments") {
+        if let Some(latency_ms) = log.scored.record.latency_ms {
+            let column = counted.entry(log.id.time_unix_nano.div_euclid(HOUR) * HOUR).or_default();
+            column.0 += latency_ms;
+            *column.1.entry(latency_bucket(latency_ms)).or_default() += 1;
+        }
+    }
+    let cells: Vec<(i64, i32, u64)> = counted
+        .iter()
+        .flat_map(|(start, (_, column))| column.iter().map(|(bucket, count)| (*start, *bucket, *count)))
+        .collect();
+    let found = storage.latency_heatmap(&tenant(), query.clone()).await.unwrap();
+    let found: Vec<_> =
+        found.iter().map(|cell| (cell.start_unix_nano, cell.latency_bucket, cell.count)).collect();
+    assert_eq!(found, cells);
+    let series = storage.aggregate(&tenant(), query).await.unwrap();
+    assert_eq!(series.len(), 1);
+    for point in &series[0].points {
+        let (sum, column) = &counted[&point.start_unix_nano];
+        let buckets: Vec<(i32, u64)> = column.iter().map(|(bucket, count)| (*bucket, *count)).collect();
+        let count: u64 = column.values().sum();
+        let latency = point.latency_ms.unwrap();
+        assert!((latency.average - sum / count as f64).abs() < 1e-6);
+        assert_eq!(Some(latency.p50), latency_percentile(&buckets, 0.5));
+        assert_eq!(Some(latency.p99), latency_percentile(&buckets, 0.99));
+    }
+}
+
+pub(super) async fn templates_are_counted(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches = store_history(&*storage).await;
+    let logs = newest_first(&batches);
+    let listed = storage.list_templates(&tenant(), None, TimeRange::ALL, 1_000).await.unwrap();
+    let mut counts: BTreeMap<_, u64> = BTreeMap::new();
+    logs.iter().for_each(|log| *counts.entry(log.scored.template_id).or_default() += 1);
+    assert_eq!(listed.len(), counts.len());
+    assert!(listed.is_sorted_by(|a, b| a.count >= b.count), "most frequent first");
+    for summary in &listed {
+        let of_template = logs.iter().filter(|log| log.scored.template_id == summary.template_id);
+        let of_template: Vec<&StoredLog> = of_template.collect();
+        assert_eq!(summary.count, of_template.len() as u64);
+        assert_eq!(summary.last_seen_unix_nano, of_template[0].id.time_unix_nano);
+        assert_eq!(summary.first_seen_unix_nano, of_template.last().unwrap().id.time_unix_nano);
+        assert_eq!(Some(summary.level), of_template.iter().map(|log| log.scored.level).max());
+        assert_eq!(summary.service, of_template[0].service);
+        assert!(summary.pattern.starts_with(summary.service.as_str()));
+    }
+    let mut loaded = storage.load_templates().await.unwrap();
+    loaded.sort_by_key(|(template, _)| template.template_id);
+    let loaded: Vec<_> = loaded.into_iter().map(|(template, count)| (template.template_id, count)).collect();
+    assert_eq!(loaded, counts.into_iter().collect::<Vec<_>>());
+    let only = service("users");
+    let of_users = storage.list_templates(&tenant(), Some(&only), TimeRange::ALL, 2).await.unwrap();
+    assert!(of_users.len() == 2 && of_users.iter().all(|summary| summary.service == only));
+    trends_compare_with_the_day_before(&*storage).await;
+}
+
+/// 24 logs in each of the 24 hours before, then 48 in the last full hour.
+async fn trends_compare_with_the_day_before(storage: &dyn Storage) {
+    let hour = NOW_UNIX_NANO.div_euclid(HOUR) * HOUR;
+    let mut written = empty_batch(100, "steady");
+    for hours_ago in 1..=25 {
+        for number in 0..if hours_ago == 1 { 48 } else { 24 } {
+            // The same level every time, so that all have one template.
+            let index = written.records.len() as u32;
+            push(&mut written, index, hour - hours_ago * HOUR + number * SECOND);
+        }
+    }
+    let pattern = written.records[0].template_id;
+    written.records.iter_mut().for_each(|log| log.template_id = pattern);
+    store(storage, &[written]).await;
+    let range = TimeRange { from_unix_nano: hour - HOUR, to_unix_nano: NOW_UNIX_NANO };
+    let only = service("steady");
+    let listed = storage.list_templates(&tenant(), Some(&only), range, 10).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].count, listed[0].trend), (48, Some(2.0)));
+}
+
+pub(super) async fn too_many_points_are_refused(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let mut written = empty_batch(1, "payments");
+    for index in 0..10_001 {
+        push(&mut written, index, NOW_UNIX_NANO - i64::from(index) * 10 * SECOND);
+    }
+    assert_eq!(stored(&written).len(), 10_001);
+    store(&*storage, &[written]).await;
+    let narrow = aggregate(TimeRange::ALL, 10, GroupBy::Nothing);
+    let refused = storage.aggregate(&tenant(), narrow).await;
+    assert!(matches!(refused, Err(StorageError::LimitExceeded(_))));
+    let wide = aggregate(TimeRange::ALL, 20, GroupBy::Nothing);
+    assert_eq!(storage.aggregate(&tenant(), wide).await.unwrap()[0].points.len(), 5_001);
+}
