@@ -161,7 +161,10 @@ impl From<StorageError> for Refusal {
             }
             StorageError::NotFound(_) => return Self::NotFound(message),
             StorageError::LimitExceeded(_) => return Self::invalid("request", message),
-            StorageError::NewerSchema { .. } => return Self::FailedPrecondition(message),
+            // Found when a data directory is opened, before anything is served.
+            StorageError::NewerSchema { .. }
+            | StorageError::InUse { .. }
+            | StorageError::Directory { .. } => return Self::FailedPrecondition(message),
             StorageError::Corrupt(_) => {
                 warn!(%error, "stored data cannot be read");
                 return Self::DataLoss(message);
