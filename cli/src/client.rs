@@ -1,0 +1,251 @@
+//! The way to the server, and who we are there.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
+use logweir_proto::v1::{
+    self, admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient,
+};
+use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
+use tonic::{
+    Code, Request, Status,
+    codec::CompressionEncoding,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    delivery::{batch::service_of, pipeline::Answer},
+    error::{Error, explain},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A page of 1,000 logs, each as large as the contract allows a message to be, and more.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Which server, and who we are there.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// The server's address; several are tried in turn
+    #[arg(
+        long,
+        value_name = "URL[,URL…]",
+        env = "LOGWEIR_ENDPOINT",
+        default_value = "http://127.0.0.1:4317",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub endpoint: String,
+    /// The token (made by `logweir token issue`); better given by the environment
+    #[arg(
+        long,
+        env = "LOGWEIR_TOKEN",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Server"
+    )]
+    pub token: Option<String>,
+    /// A file that holds the token alone
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOGWEIR_TOKEN_FILE",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Adds the token to each request.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A connection that carries the token.
+pub type Connection = InterceptedService<Channel, Bearer>;
+
+impl ServerArgs {
+    /// Connects to ask something.
+    pub async fn query(&self) -> Result<QueryServiceClient<Connection>, Error> {
+        let connection = self.connect().await?;
+        Ok(QueryServiceClient::new(connection)
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Zstd))
+    }
+
+    /// Connects to administer.
+    pub async fn admin(&self) -> Result<AdminServiceClient<Connection>, Error> {
+        let connection = self.connect().await?;
+        Ok(AdminServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// Prepares to send batches.
+    pub fn sender(&self, compression: Compression) -> Result<Sender, Error> {
+        let token = Token::Text(self.read_token()?);
+        let mut options = SendOptions::default();
+        options.compression = compression;
+        Sender::connect(&self.endpoint, token, options)
+            .map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        let token = self.read_token()?;
+        let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
+            Error::Refused("the token holds characters that cannot be sent: paste it again".into())
+        })?;
+        bearer.set_sensitive(true);
+        let mut failure = None;
+        for address in self.endpoint.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            match endpoint(address)?.connect().await {
+                Ok(channel) => return Ok(InterceptedService::new(channel, Bearer(bearer))),
+                Err(error) => failure = Some(root_cause(&error)),
+            }
+        }
+        Err(unreachable(&self.endpoint, failure.as_deref().unwrap_or("no address is given")))
+    }
+
+    fn read_token(&self) -> Result<String, Error> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => fs::read_to_string(path).map_err(|source| Error::File {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?,
+            (None, None) => String::new(),
+        };
+        let token = token.trim();
+        if token.is_empty() {
+            let advice = "no token: set LOGWEIR_TOKEN to what `logweir token issue` prints";
+            return Err(Error::Refused(advice.to_owned()));
+        }
+        Ok(token.to_owned())
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let with_scheme =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let unusable = || Error::Usage(format!("{address:?} is no address: give http://HOST:PORT"));
+    if !with_scheme.starts_with("http://") {
+        return Err(unusable());
+    }
+    let endpoint = Endpoint::from_shared(with_scheme).map_err(|_| unusable())?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+}
+
+fn unreachable(endpoint: &str, cause: &str) -> Error {
+    Error::Unavailable(format!(
+        "cannot reach {endpoint}: {cause}; is the server running, and does LOGWEIR_ENDPOINT name it?"
+    ))
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Checks a filter before the server does, and shows where it is wrong.
+pub fn check_filter(filter: &str) -> Result<(), Error> {
+    match Filter::parse(filter, now_unix_nano()) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let pointed = error.pointed(filter);
+            Err(Error::Usage(format!("the filter is not understood: {}\n{pointed}", error.message)))
+        }
+    }
+}
+
+/// Delivers one batch: tries again until it is answered for good or so much time has passed.
+pub async fn send_batch(
+    sender: Sender,
+    endpoint: String,
+    batch: v1::Batch,
+    patience: Option<Duration>,
+) -> Result<Answer, Error> {
+    let service = service_of(&batch).to_owned();
+    let encoded = EncodedBatch::new(batch, now_unix_nano());
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    match sender.send(&encoded, deadline).await {
+        SendOutcome::Accepted { accepted, rejected } => {
+            Ok(Answer::Accepted { accepted: accepted.into(), rejected })
+        }
+        SendOutcome::TooLarge { message } => {
+            Ok(Answer::Refused { reason: "batch_too_large".to_owned(), message })
+        }
+        SendOutcome::Refused { code, reason, message, .. } if is_final(code) => {
+            Ok(Answer::Refused { reason: reason.to_string(), message })
+        }
+        SendOutcome::Refused { code, message, .. } => {
+            let status = Status::new(code, message);
+            Err(match code {
+                Code::PermissionDenied => {
+                    Error::Refused(format!("{} (logs of service {service:?})", explain(&status)))
+                }
+                _ => Error::Server(status),
+            })
+        }
+        SendOutcome::OutOfTime { message } => {
+            let cause = if message.is_empty() { "no answer" } else { &message };
+            Err(unreachable(&endpoint, cause))
+        }
+    }
+}
+
+/// Whether the batch itself is at fault, so that it is given up; any other refusal concerns all
+/// batches and ends the sending, which can be taken up again.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_shown_with_a_caret() {
+        let Err(Error::Usage(text)) = check_filter("level>=warn (payment") else { panic!() };
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[1], "level>=warn (payment");
+        assert_eq!(lines[2].trim_start(), "^");
+        assert!(check_filter("service:pay level>=warn \"a b\"").is_ok());
+    }
+
+    #[test]
+    fn addresses_are_completed_or_refused() {
+        for good in ["127.0.0.1:4317", "http://h:1", "[::1]:4317"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in ["https://h:1", "ftp://h", "a b"] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_asked() {
+        let args = ServerArgs {
+            endpoint: "127.0.0.1:1".into(),
+            token: Some(" ".into()),
+            token_file: None,
+        };
+        assert!(matches!(args.read_token(), Err(Error::Refused(_))));
+    }
+}

@@ -1,0 +1,156 @@
+//! The subcommands, each in a file of its own, and how a command line becomes one of them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    error::{Exit, exit_of, is_broken_pipe},
+    output::say,
+};
+
+pub mod completions;
+pub mod config;
+pub mod dead_letters;
+pub mod deploy;
+pub mod export;
+pub mod get;
+pub mod loadgen;
+pub mod report;
+pub mod search;
+pub mod send;
+pub mod services;
+pub mod standalone;
+pub mod stats;
+pub mod tail;
+pub mod templates;
+pub mod token;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    used wrongly: an argument, a filter, a file that is not there
+  3    the server cannot be reached or cannot answer now; trying again may help
+  4    refused: the token is missing, not accepted, or does not allow it
+  5    done in part: logs were rejected or are missing, or what was asked for is not there
+  130  interrupted
+
+Environment:
+  LOGWEIR_ENDPOINT    the server's address
+  LOGWEIR_TOKEN       the token
+  LOGWEIR_TOKEN_FILE  a file that holds the token
+  NO_COLOR            if set: no colours";
+
+/// Logweir: logs in, judged and kept, nothing lost in silence.
+#[derive(Debug, Parser)]
+#[command(name = "logweir", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `logweir` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process, until Ctrl-C
+    Standalone(standalone::StandaloneArgs),
+    /// Issue, list or revoke tokens, on the server's machine
+    Token(token::TokenArgs),
+    /// Check the settings of a server
+    Config(config::ConfigArgs),
+    /// Send files or standard input, resumably
+    Send(send::SendArgs),
+    /// Find logs, newest first
+    Search(search::SearchArgs),
+    /// Write every matching log as NDJSON, oldest first
+    Export(export::ExportArgs),
+    /// Show logs as they are stored
+    Tail(tail::TailArgs),
+    /// Show one log, with those around it
+    Get(get::GetArgs),
+    /// Show logs, errors and latency of each service
+    Stats(stats::StatsArgs),
+    /// List the services that have sent logs
+    Services(services::ServicesArgs),
+    /// List the patterns that messages follow
+    Templates(templates::TemplatesArgs),
+    /// Show what each sender emitted, what is stored and what is missing
+    Report(report::ReportArgs),
+    /// List, replay or discard what could not be stored
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Mark or list versions going live
+    Deploy(deploy::DeployArgs),
+    /// Make up logs from a seed, with faults that are known beforehand
+    Loadgen(loadgen::LoadgenArgs),
+    /// Write the completions of a shell to standard output
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// Runs it.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Standalone(args) => args.run().await,
+            Self::Token(args) => args.run().await,
+            Self::Config(args) => args.run(),
+            Self::Send(args) => args.run().await,
+            Self::Search(args) => args.run().await,
+            Self::Export(args) => args.run().await,
+            Self::Tail(args) => args.run().await,
+            Self::Get(args) => args.run().await,
+            Self::Stats(args) => args.run().await,
+            Self::Services(args) => args.run().await,
+            Self::Templates(args) => args.run().await,
+            Self::Report(args) => args.run().await,
+            Self::DeadLetters(args) => args.run().await,
+            Self::Deploy(args) => args.run().await,
+            Self::Loadgen(args) => args.run().await,
+            Self::Completions(args) => args.run(),
+        }
+    }
+}
+
+/// Reads the command line and runs it.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("logweir: cannot start: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(command.run());
+    // A thread that still reads standard input must not hold the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            say(&format!("logweir: {error:#}"));
+            exit_of(&error).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_may_begin_with_a_dash_and_times_too() {
+        let line = ["logweir", "search", "--from", "-1h", "service:pay", "-level:debug"];
+        let Ok(Cli { command: Command::Search(args) }) = Cli::try_parse_from(line) else { panic!() };
+        assert_eq!(args.query.filter(), "service:pay -level:debug");
+        assert_eq!(args.query.from.as_deref(), Some("-1h"));
+    }
+}

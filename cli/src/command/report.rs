@@ -1,0 +1,127 @@
+//! `logweir report`: what each sender emitted, what became of it, and what is missing.
+
+use clap::Args;
+use logweir_proto::v1;
+use serde::Serialize;
+
+use crate::{
+    client::ServerArgs,
+    error::{Error, Exit},
+    moment::{rfc3339, shown},
+    output::{Output, OutputArgs, Tone, count, grouped, say, text},
+};
+
+/// Arguments of `logweir report`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exits with 5 if logs are missing: emitted, but neither stored, rejected, \
+    dropped nor waiting at their sender. While senders are busy this may pass.")]
+pub struct ReportArgs {
+    /// Only this service
+    #[arg(long)]
+    service: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Producer<'a> {
+    producer_id: &'a str,
+    service: &'a str,
+    instance: &'a str,
+    sequence: u64,
+    emitted: u64,
+    stored: u64,
+    rejected: u64,
+    dropped: u64,
+    queued: u64,
+    spooled: u64,
+    missing: i64,
+    missing_sequences: Vec<(u64, u64)>,
+    last_received: String,
+}
+
+impl ReportArgs {
+    /// Runs it.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        let request =
+            v1::DeliveryReportRequest { service: self.service.clone().unwrap_or_default() };
+        let mut client = self.server.query().await?;
+        let answer = client.delivery_report(request).await.map_err(Error::from)?;
+        let producers = answer.into_inner().producers;
+        let mut output = Output::new(&self.output);
+        if output.json {
+            for producer in &producers {
+                output.object(&json(producer))?;
+            }
+        } else if producers.is_empty() {
+            say("no sender has said what it emitted");
+        } else {
+            let header = [
+                "producer",
+                "service",
+                "emitted",
+                "stored",
+                "rejected",
+                "dropped",
+                "waiting",
+                "missing",
+                "last received",
+            ];
+            output.table(&header, producers.iter().map(row).collect())?;
+        }
+        output.flush()?;
+        let missing: i64 = producers.iter().map(|producer| producer.missing.max(0)).sum();
+        if missing == 0 {
+            return Ok(Exit::Done);
+        }
+        if !output.json {
+            say(&format!("{} logs are missing", grouped(missing.unsigned_abs())));
+        }
+        Ok(Exit::Partial)
+    }
+}
+
+fn dropped(account: &v1::Account) -> u64 {
+    account.dropped.iter().map(|drop| drop.count).sum()
+}
+
+fn json(producer: &v1::ProducerReport) -> Producer<'_> {
+    let account = producer.account.clone().unwrap_or_default();
+    Producer {
+        producer_id: &producer.producer_id,
+        service: &producer.service,
+        instance: &producer.instance,
+        sequence: producer.sequence,
+        emitted: account.emitted,
+        stored: producer.stored,
+        rejected: producer.rejected,
+        dropped: dropped(&account),
+        queued: account.queued,
+        spooled: account.spooled,
+        missing: producer.missing,
+        missing_sequences: producer
+            .missing_sequences
+            .iter()
+            .map(|range| (range.first, range.last))
+            .collect(),
+        last_received: rfc3339(producer.last_received_unix_nano),
+    }
+}
+
+fn row(producer: &v1::ProducerReport) -> Vec<crate::output::Value> {
+    let account = producer.account.clone().unwrap_or_default();
+    let missing = text(&producer.missing.to_string());
+    vec![
+        text(producer.producer_id.get(..12).unwrap_or(&producer.producer_id)).tone(Tone::Dim),
+        text(&producer.service).tone(Tone::Name),
+        count(account.emitted),
+        count(producer.stored),
+        count(producer.rejected),
+        count(dropped(&account)),
+        count(account.queued + account.spooled),
+        if producer.missing > 0 { missing.tone(Tone::Bad) } else { missing },
+        text(&shown(producer.last_received_unix_nano)),
+    ]
+}

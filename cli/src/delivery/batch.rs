@@ -1,0 +1,255 @@
+//! Gathers records into batches, each of one service and from one producer. Bounded: a full batcher
+//! says so, and its owner takes everything out before it adds more. Pure: ids are arguments.
+
+use std::collections::BTreeMap;
+
+use logweir_proto::v1;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+/// Name of this client in the batches' producer.
+const SDK_NAME: &str = "logweir-cli";
+
+/// Bounds of a batch and of all that is gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Records of a batch.
+    pub batch_records_max: usize,
+    /// A batch, bytes encoded; one record may be larger alone.
+    pub batch_bytes_max: usize,
+    /// Records gathered over all services.
+    pub gathered_records_max: usize,
+    /// Bytes gathered over all services.
+    pub gathered_bytes_max: usize,
+}
+
+impl BatchLimits {
+    /// Batches of so many records at most, up to eight of them gathered at once.
+    pub fn with_batch_records(batch_records_max: usize) -> Self {
+        Self {
+            batch_records_max,
+            batch_bytes_max: 1 << 20,
+            gathered_records_max: 8 * batch_records_max,
+            gathered_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// Records waiting for their batch.
+pub struct Batcher {
+    limits: BatchLimits,
+    pending: BTreeMap<String, Vec<Sized>>,
+    records: usize,
+    bytes: usize,
+}
+
+struct Sized {
+    record: v1::LogRecord,
+    bytes: usize,
+}
+
+impl Batcher {
+    /// An empty batcher.
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, pending: BTreeMap::new(), records: 0, bytes: 0 }
+    }
+
+    /// Adds a record.
+    pub fn add(&mut self, service: &str, record: v1::LogRecord) {
+        let bytes = record.encoded_len() + 8;
+        self.records += 1;
+        self.bytes += bytes;
+        let sized = Sized { record, bytes };
+        match self.pending.get_mut(service) {
+            Some(pending) => pending.push(sized),
+            None => {
+                self.pending.insert(service.to_owned(), vec![sized]);
+            }
+        }
+    }
+
+    /// Whether everything must be taken out before more is added.
+    pub fn is_full(&self) -> bool {
+        self.records >= self.limits.gathered_records_max
+            || self.bytes >= self.limits.gathered_bytes_max
+    }
+
+    /// Whether nothing is gathered.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Takes everything out, cut into batches, by service.
+    pub fn take(&mut self) -> Vec<(String, Vec<v1::LogRecord>)> {
+        (self.records, self.bytes) = (0, 0);
+        let mut batches = Vec::new();
+        for (service, pending) in std::mem::take(&mut self.pending) {
+            let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+            for Sized { record, bytes } in pending {
+                let is_full = batch.len() >= self.limits.batch_records_max
+                    || batch_bytes + bytes > self.limits.batch_bytes_max;
+                if is_full && !batch.is_empty() {
+                    batches.push((service.clone(), std::mem::take(&mut batch)));
+                    batch_bytes = 0;
+                }
+                batch_bytes += bytes;
+                batch.push(record);
+            }
+            batches.push((service, batch));
+        }
+        batches
+    }
+}
+
+/// What one producer has done, cumulatively.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Producer {
+    /// Random per producer.
+    #[serde(with = "hex::serde")]
+    pub id: [u8; 16],
+    /// Its newest batch.
+    pub sequence: u64,
+    /// Records in all its batches.
+    pub emitted: u64,
+    /// Of these, answered by the server in any way.
+    pub settled: u64,
+    /// Of these, rejected.
+    pub rejected: u64,
+}
+
+/// A producer per service, since a producer's account belongs to one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Producers(pub BTreeMap<String, Producer>);
+
+/// Random bytes for a new producer or batch.
+pub type MintId<'a> = &'a mut dyn FnMut() -> [u8; 16];
+
+impl Producers {
+    /// Makes the next batch of a service.
+    pub fn batch(
+        &mut self,
+        service: &str,
+        records: Vec<v1::LogRecord>,
+        mint_id: MintId<'_>,
+    ) -> v1::Batch {
+        let producer = self.0.entry(service.to_owned()).or_insert_with(|| Producer {
+            id: mint_id(),
+            sequence: 0,
+            emitted: 0,
+            settled: 0,
+            rejected: 0,
+        });
+        let spooled = producer.emitted.saturating_sub(producer.settled);
+        producer.sequence += 1;
+        producer.emitted += records.len() as u64;
+        let account = v1::Account {
+            emitted: producer.emitted,
+            rejected: producer.rejected,
+            spooled,
+            ..Default::default()
+        };
+        v1::Batch {
+            batch_id: mint_id().to_vec(),
+            producer: Some(v1::Producer {
+                producer_id: producer.id.to_vec(),
+                sequence: producer.sequence,
+                account: Some(account),
+                sdk_name: SDK_NAME.to_owned(),
+                sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
+            }),
+            resource: Some(v1::Resource { service: service.to_owned(), ..Default::default() }),
+            records,
+        }
+    }
+
+    /// After a restart: whatever is in no batch that waits was answered.
+    pub fn settle_all_but(&mut self, waiting: &[v1::Batch]) {
+        for (service, producer) in &mut self.0 {
+            let batches = waiting.iter().filter(|batch| service_of(batch) == service);
+            let records: usize = batches.map(|batch| batch.records.len()).sum();
+            producer.settled = producer.emitted.saturating_sub(records as u64);
+        }
+    }
+
+    /// Notes that a batch of a service was answered.
+    pub fn settle(&mut self, service: &str, records: u64, rejected: u64) {
+        if let Some(producer) = self.0.get_mut(service) {
+            producer.settled += records;
+            producer.rejected += rejected;
+        }
+    }
+}
+
+/// The service of a batch.
+pub fn service_of(batch: &v1::Batch) -> &str {
+    batch.resource.as_ref().map_or("", |resource| &resource.service)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(message: &str) -> v1::LogRecord {
+        v1::LogRecord { message: message.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_producer_counts_without_gaps_and_its_account_balances() {
+        let mut producers = Producers::default();
+        let mut next = 0;
+        let mut mint = || {
+            next += 1;
+            [next; 16]
+        };
+        let first = producers.batch("a", vec![record("1"), record("2")], &mut mint);
+        let second = producers.batch("a", vec![record("3")], &mut mint);
+        producers.settle("a", 2, 1);
+        let third = producers.batch("a", vec![record("4")], &mut mint);
+        let account = |batch: &v1::Batch| {
+            let producer = batch.producer.as_ref().unwrap();
+            let account = producer.account.as_ref().unwrap();
+            (producer.sequence, account.emitted, account.spooled, account.rejected)
+        };
+        assert_eq!(account(&first), (1, 2, 0, 0));
+        assert_eq!(account(&second), (2, 3, 2, 0));
+        assert_eq!(account(&third), (3, 4, 1, 1));
+        assert_ne!(first.batch_id, second.batch_id);
+        let other = producers.batch("b", vec![], &mut mint);
+        assert_eq!(account(&other).0, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_comes_out_once_in_order_and_within_bounds(
+            logs in prop::collection::vec((0..4_u8, 0..300_usize), 0..200),
+        ) {
+            let limits = BatchLimits {
+                batch_records_max: 7,
+                batch_bytes_max: 600,
+                gathered_records_max: 1_000,
+                gathered_bytes_max: 1 << 20,
+            };
+            let mut batcher = Batcher::new(limits);
+            for (number, (service, length)) in logs.iter().enumerate() {
+                let text = format!("{number:03}{}", "x".repeat(*length));
+                batcher.add(&service.to_string(), record(&text));
+            }
+            let batches = batcher.take();
+            prop_assert!(batcher.is_empty());
+            prop_assert!(batches.iter().all(|(_, b)| !b.is_empty() && b.len() <= 7));
+            for service in 0..4_u8 {
+                let expected: Vec<_> =
+                    (0..logs.len()).filter(|n| logs[*n].0 == service).collect();
+                let found: Vec<usize> = batches
+                    .iter()
+                    .filter(|(name, _)| *name == service.to_string())
+                    .flat_map(|(_, batch)| batch)
+                    .map(|record| record.message[..3].parse().unwrap())
+                    .collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

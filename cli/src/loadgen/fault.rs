@@ -1,0 +1,135 @@
+//! Named faults and the record of what they did.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use crate::moment::{parse_duration, rfc3339};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// Four in ten logs become errors of one pattern.
+    ErrorBurst,
+    /// Latencies are five times as long.
+    LatencyShift,
+    /// No logs at all.
+    Silence,
+    /// One log in ten follows a pattern that never occurred before.
+    NewPattern,
+}
+
+const KINDS: [(&str, FaultKind); 4] = [
+    ("error-burst", FaultKind::ErrorBurst),
+    ("latency-shift", FaultKind::LatencyShift),
+    ("silence", FaultKind::Silence),
+    ("new-pattern", FaultKind::NewPattern),
+];
+
+/// A fault as given: `KIND@START+LENGTH:SERVICE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// When, counted from the beginning.
+    pub start: Duration,
+    /// For how long.
+    pub length: Duration,
+    /// Where.
+    pub service: String,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || {
+            format!(
+                "{text:?} is no fault: write KIND@START+LENGTH:SERVICE, such as error-burst@10m+2m:payments"
+            )
+        };
+        let (kind, rest) = text.split_once('@').ok_or_else(form)?;
+        let (start, rest) = rest.split_once('+').ok_or_else(form)?;
+        let (length, service) = rest.split_once(':').ok_or_else(form)?;
+        let kind = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
+        let kind = kind.ok_or_else(|| {
+            format!("{text:?}: use error-burst, latency-shift, silence or new-pattern")
+        })?;
+        let (start, length) = (parse_duration(start)?, parse_duration(length)?);
+        Ok(Self { kind, start, length, service: service.to_owned() })
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = KINDS.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// A fault in event time, and what it touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TruthEntry {
+    /// What went wrong.
+    pub kind: FaultKind,
+    /// Where.
+    pub service: String,
+    /// From when.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub start: i64,
+    /// Until when.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub end: i64,
+    /// Logs changed, or, in a silence, left out.
+    pub logs: u64,
+}
+
+impl TruthEntry {
+    /// Places a fault in time.
+    pub fn new(fault: &Fault, start_unix_nano: i64) -> Self {
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        let start = start_unix_nano.saturating_add(nanos(fault.start));
+        Self {
+            kind: fault.kind,
+            service: fault.service.clone(),
+            start,
+            end: start.saturating_add(nanos(fault.length)),
+            logs: 0,
+        }
+    }
+
+    /// Whether it touches a service at a moment.
+    pub fn covers(&self, service: &str, unix_nano: i64) -> bool {
+        (self.start..self.end).contains(&unix_nano) && self.service == service
+    }
+}
+
+fn as_rfc3339<S: Serializer>(unix_nano: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*unix_nano))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_read_as_it_is_written() {
+        let fault: Fault = "error-burst@10m+2m:payments".parse().unwrap();
+        assert_eq!(fault.kind, FaultKind::ErrorBurst);
+        assert_eq!((fault.start.as_secs(), fault.length.as_secs()), (600, 120));
+        for bad in ["", "x@1m+1m:s", "silence@1m:s", "silence@1x+1m:s"] {
+            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_truth_is_one_json_object() {
+        let fault: Fault = "silence@1s+1s:a".parse().unwrap();
+        let entry = TruthEntry::new(&fault, 1_767_571_200_000_000_000);
+        assert!(entry.covers("a", entry.start) && !entry.covers("a", entry.end));
+        let json = serde_json::to_string(&entry).unwrap();
+        let expected = r#"{"kind":"silence","service":"a","start":"2026-01-05T00:00:01.000000000Z","end":"2026-01-05T00:00:02.000000000Z","logs":0}"#;
+        assert_eq!(json, expected);
+    }
+}

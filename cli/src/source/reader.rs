@@ -1,0 +1,399 @@
+//! Reads inputs, once or for as long as they grow, into a [`Feed`]. Runs on a thread of its own.
+//!
+//! Following polls: four times a second it looks for new files, renamed ones (known by their inode)
+//! and truncated ones. A file that lost its name is read until nothing was added for a minute. What
+//! cannot be read is said, counted and passed over; it never stops the other files.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, BufRead},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    delivery::feed::Feed,
+    error::Error,
+    source::{
+        input::{self, FILES_MAX, Input, Progress},
+        line::{Joiner, Line, LineReader},
+    },
+};
+
+const POLL: Duration = Duration::from_millis(250);
+/// So many polls without news end a file that lost its name.
+const GONE_POLLS_MAX: u32 = 240;
+/// Most files that are followed at once: each is open.
+const FOLLOWED_MAX: usize = 1_000;
+
+/// What reading came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadSummary {
+    /// Files read to their end.
+    pub files: u64,
+    /// Files that an earlier run has sent.
+    pub already_sent: u64,
+    /// Files that could not be read, or not to their end.
+    pub failed: u64,
+}
+
+/// Reads files into a feed.
+pub struct Reader<'a> {
+    /// Where logs go.
+    pub feed: &'a mut Feed,
+    /// Counts what is read on disk.
+    pub read_bytes: Arc<AtomicU64>,
+    /// Tells the user something at once.
+    pub say: &'a (dyn Fn(&str) + Sync),
+    /// What it came to.
+    pub summary: ReadSummary,
+}
+
+/// Why a file was not read to its end.
+enum Failure {
+    /// This file cannot be read.
+    File(io::Error),
+    /// Nothing more can be sent.
+    Feed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Feed(error)
+    }
+}
+
+impl Reader<'_> {
+    /// Reads a stream that is no file, to its end.
+    pub fn read_stream(&mut self, mut stream: impl BufRead, stem: &str) -> Result<(), Error> {
+        let mut text = Text { lines: LineReader::new(0), joiner: Joiner::default() };
+        let name = Path::new("standard input");
+        let read = text.pump(&mut stream, None, stem, self.feed);
+        match read.and_then(|_| Ok(text.finish(None, stem, self.feed)?)) {
+            Ok(()) => self.summary.files += 1,
+            Err(Failure::File(error)) => self.failed(name, &error),
+            Err(Failure::Feed(error)) => return Err(error),
+        }
+        self.feed.flush()
+    }
+
+    /// Reads every file once.
+    pub fn read_files(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
+        for path in discover(paths)? {
+            match self.read_file(&path) {
+                Ok(true) => self.summary.files += 1,
+                Ok(false) => self.summary.already_sent += 1,
+                Err(Failure::File(error)) => self.failed(&path, &error),
+                Err(Failure::Feed(error)) => return Err(error),
+            }
+        }
+        self.feed.flush()
+    }
+
+    /// Reads every file and whatever is added, until the user stops it.
+    pub fn follow_files(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
+        let mut following = Following { tails: Vec::new(), given_up: HashSet::new(), round: 0 };
+        following.open_all(self, &discover(paths)?)?;
+        following.open_renamed(self)?;
+        while !self.feed.is_stopped() {
+            following.poll(self)?;
+            self.feed.flush()?;
+            thread::sleep(POLL);
+            // A name may be gone for a moment while its file is rotated.
+            let files = discover(paths).unwrap_or_default();
+            following.open_all(self, &files)?;
+            following.round += 1;
+        }
+        for tail in &mut following.tails {
+            tail.text.finish_complete_lines(tail.file, &tail.stem, self.feed)?;
+        }
+        self.feed.flush()
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<bool, Failure> {
+        let size = fs::metadata(path).map_err(Failure::File)?.len();
+        let known = self.find(path).map_err(Failure::File)?;
+        let file = known.filter(|known| self.feed.state.files[*known].is_complete(size));
+        if file.is_some() {
+            return Ok(false);
+        }
+        let mut tail = self.open(path, known).map_err(Failure::File)?;
+        tail.pump(self.feed)?;
+        tail.text.finish(tail.file, &tail.stem, self.feed)?;
+        self.feed.complete_file(tail.number, tail.size_read());
+        Ok(true)
+    }
+
+    fn open(&mut self, path: &Path, known: Option<usize>) -> io::Result<Tail> {
+        let offset = known.map_or(0, |known| self.feed.state.files[known].offset);
+        let mut input = input::open(path, offset, self.read_bytes.clone())?;
+        let mut start = (known, offset);
+        if !input.is_compressed && input.size < offset {
+            (self.say)(&format!("{} was truncated: reading it anew", path.display()));
+            input = input::open(path, 0, self.read_bytes.clone())?;
+            start = (None, 0);
+        }
+        let files = &mut self.feed.state.files;
+        // Following rotated files for years: the place of a finished one is used again.
+        let finished = || files.iter().position(|file| file.complete_at_bytes.is_some());
+        let free = if files.len() < FILES_MAX { None } else { finished() };
+        let number = start.0.or(free).unwrap_or(files.len());
+        let progress = Progress {
+            path: path.to_owned(),
+            identity: input.identity.clone(),
+            offset: start.1,
+            complete_at_bytes: None,
+        };
+        if number == files.len() {
+            files.push(progress);
+        } else {
+            files[number] = progress;
+        }
+        Ok(Tail::new(path, input, number, start.1))
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Option<usize>> {
+        let metadata = fs::metadata(path)?;
+        for (number, progress) in self.feed.state.files.iter().enumerate() {
+            let identity = &progress.identity;
+            let may_be = progress.path == path
+                || (identity.device, identity.inode) == (metadata.dev(), metadata.ino());
+            if may_be && input::is_same(path, progress)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    fn failed(&mut self, path: &Path, error: &io::Error) {
+        self.summary.failed += 1;
+        (self.say)(&format!("cannot read {}: {error}", path.display()));
+    }
+}
+
+fn discover(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    input::discover(paths).map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// The text of one source.
+struct Text {
+    lines: LineReader,
+    joiner: Joiner,
+}
+
+impl Text {
+    /// Reads what there is; true if there was anything.
+    fn pump(
+        &mut self,
+        reader: &mut impl BufRead,
+        file: Option<usize>,
+        stem: &str,
+        feed: &mut Feed,
+    ) -> Result<bool, Failure> {
+        let start = self.lines.offset();
+        while let Some(line) = self.lines.next_line(reader).map_err(Failure::File)? {
+            if let Some(log) = self.joiner.push(line) {
+                feed.add(&log, file, stem)?;
+            }
+            if feed.is_stopped() {
+                return Err(Failure::Feed(Error::Interrupted));
+            }
+        }
+        Ok(self.lines.offset() > start)
+    }
+
+    /// Takes what waited for more: a last line without an end, and the last log.
+    fn finish(&mut self, file: Option<usize>, stem: &str, feed: &mut Feed) -> Result<(), Error> {
+        let last = self.lines.last_line().and_then(|line| self.joiner.push(line));
+        self.add(last, file, stem, feed)?;
+        self.finish_complete_lines(file, stem, feed)
+    }
+
+    /// Takes the last log, but leaves a line without an end for later.
+    fn finish_complete_lines(
+        &mut self,
+        file: Option<usize>,
+        stem: &str,
+        feed: &mut Feed,
+    ) -> Result<(), Error> {
+        let last = self.joiner.finish();
+        self.add(last, file, stem, feed)
+    }
+
+    #[allow(clippy::unused_self, reason = "reads as a step of the text")]
+    fn add(
+        &self,
+        log: Option<Line>,
+        file: Option<usize>,
+        stem: &str,
+        feed: &mut Feed,
+    ) -> Result<(), Error> {
+        log.map_or(Ok(()), |log| feed.add(&log, file, stem))
+    }
+}
+
+/// An open file.
+struct Tail {
+    path: PathBuf,
+    input: Input,
+    text: Text,
+    stem: String,
+    number: usize,
+    file: Option<usize>,
+    quiet_polls: u32,
+}
+
+impl Tail {
+    fn new(path: &Path, input: Input, number: usize, offset: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            input,
+            text: Text { lines: LineReader::new(offset), joiner: Joiner::default() },
+            stem: input::stem(path),
+            number,
+            file: Some(number),
+            quiet_polls: 0,
+        }
+    }
+
+    fn pump(&mut self, feed: &mut Feed) -> Result<bool, Failure> {
+        self.text.pump(&mut self.input.reader, self.file, &self.stem, feed)
+    }
+
+    /// The size on disk that was read, as far as it can be told.
+    fn size_read(&self) -> u64 {
+        if self.input.is_compressed { self.input.size } else { self.text.lines.offset() }
+    }
+
+    fn is_at(&self, metadata: &fs::Metadata) -> bool {
+        let identity = &self.input.identity;
+        (identity.device, identity.inode) == (metadata.dev(), metadata.ino())
+    }
+}
+
+struct Following {
+    tails: Vec<Tail>,
+    given_up: HashSet<PathBuf>,
+    round: u64,
+}
+
+impl Following {
+    /// Opens the files that are new, and notes the new names of those that are not.
+    fn open_all(&mut self, reader: &mut Reader<'_>, files: &[PathBuf]) -> Result<(), Error> {
+        for path in files {
+            let Ok(metadata) = fs::metadata(path) else { continue };
+            if let Some(tail) = self.tails.iter_mut().find(|tail| tail.is_at(&metadata)) {
+                tail.path.clone_from(path);
+            } else if !self.given_up.contains(path) {
+                self.open(reader, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An earlier run's file that was renamed since, out of what the arguments name.
+    fn open_renamed(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        let known: Vec<_> = reader.feed.state.files.clone();
+        for progress in known {
+            let inode = (progress.identity.device, progress.identity.inode);
+            let is_open = self
+                .tails
+                .iter()
+                .any(|tail| (tail.input.identity.device, tail.input.identity.inode) == inode);
+            let directory = progress.path.parent().unwrap_or(Path::new("."));
+            let siblings = fs::read_dir(directory).into_iter().flatten().flatten();
+            let renamed = siblings.map(|entry| entry.path()).find(|path| {
+                fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == inode)
+            });
+            if let Some(path) = renamed.filter(|_| !is_open) {
+                self.open(reader, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, reader: &mut Reader<'_>, path: &Path) -> Result<(), Error> {
+        let is_rotated_copy = self.round > 0 && path.extension().is_some_and(|ext| ext == "gz");
+        if is_rotated_copy {
+            // Its lines were read while it was not yet compressed.
+            (reader.say)(&format!("passing over {}: compressed while following", path.display()));
+            self.given_up.insert(path.to_owned());
+            return Ok(());
+        }
+        if self.tails.len() >= FOLLOWED_MAX || self.given_up.len() >= FILES_MAX {
+            return Err(Error::Usage(format!(
+                "more than {FOLLOWED_MAX} files to follow; name fewer"
+            )));
+        }
+        let opened = reader.find(path).and_then(|known| reader.open(path, known));
+        match opened {
+            Ok(tail) => self.tails.push(tail),
+            Err(error) => {
+                reader.failed(path, &error);
+                self.given_up.insert(path.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        let mut number = 0;
+        while number < self.tails.len() {
+            let tail = &mut self.tails[number];
+            match tail.poll(reader.feed) {
+                Ok(Next::Continue) => number += 1,
+                Ok(Next::Ended) => {
+                    reader.summary.files += 1;
+                    let tail = self.tails.swap_remove(number);
+                    if tail.input.is_compressed {
+                        self.given_up.insert(tail.path);
+                    }
+                }
+                Ok(Next::Truncated) => {
+                    let tail = self.tails.swap_remove(number);
+                    self.open(reader, &tail.path)?;
+                }
+                // Asked to stop in the middle of a file: what was read is flushed, the rest waits.
+                Err(Failure::Feed(Error::Interrupted)) if reader.feed.is_stopped() => return Ok(()),
+                Err(Failure::Feed(error)) => return Err(error),
+                Err(Failure::File(error)) => {
+                    let tail = self.tails.swap_remove(number);
+                    reader.failed(&tail.path, &error);
+                    self.given_up.insert(tail.path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Next {
+    Continue,
+    Ended,
+    Truncated,
+}
+
+impl Tail {
+    fn poll(&mut self, feed: &mut Feed) -> Result<Next, Failure> {
+        if self.pump(feed)? {
+            self.quiet_polls = 0;
+            return Ok(Next::Continue);
+        }
+        self.quiet_polls = self.quiet_polls.saturating_add(1);
+        // Quiet for one poll: the last log has all its lines.
+        self.text.finish_complete_lines(self.file, &self.stem, feed)?;
+        let metadata = fs::metadata(&self.path).ok().filter(|metadata| self.is_at(metadata));
+        let is_shorter =
+            metadata.as_ref().is_some_and(|metadata| metadata.len() < self.text.lines.offset());
+        if self.input.is_compressed || (metadata.is_none() && self.quiet_polls > GONE_POLLS_MAX) {
+            self.text.finish(self.file, &self.stem, feed)?;
+            feed.complete_file(self.number, self.size_read());
+            return Ok(Next::Ended);
+        }
+        Ok(if is_shorter { Next::Truncated } else { Next::Continue })
+    }
+}
