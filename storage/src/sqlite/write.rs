@@ -57,6 +57,7 @@ pub(super) fn write_batches(
     for tenant_id in tenants {
         let logs = admitted_logs(&entries, tenant_id);
         for part in cut(&logs) {
+            number_services(db, ids, tenant_id, part)?;
             let unstorable = store_part(db, ids, encoder, tenant_id, part)?;
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
@@ -109,6 +110,20 @@ fn admitted_logs<'a>(entries: &[Entry<'a>], tenant_id: i64) -> Vec<Incoming<'a>>
         logs.extend(batch.records.iter().map(|scored| Incoming { entry, batch, scored }));
     }
     logs
+}
+
+/// Gives every service its number here, outside of savepoints: a number given in one that is rolled
+/// back would be given again to another.
+fn number_services(
+    db: &Transaction<'_>,
+    ids: &mut Ids,
+    tenant_id: i64,
+    logs: &[Incoming<'_>],
+) -> rusqlite::Result<()> {
+    for of_service in logs.chunk_by(|a, b| a.batch.resource.service == b.batch.resource.service) {
+        ids.service(db, tenant_id, &of_service[0].batch.resource.service)?;
+    }
+    Ok(())
 }
 
 /// Counts the logs that were stored.
