@@ -1,6 +1,155 @@
-//! The whole path, measured.
-mod process;
+//! The whole path, measured: one server process, its clients beside it, on one machine.
+//!
+//! Every figure stands beside that of a reference in the same run, a server that only decodes and
+//! answers, because absolute figures differ from day to day and machine to machine.
 
-fn main() {
-    let _ = process::folder_bytes;
+mod load;
+mod process;
+mod queries;
+mod reference;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use load::{Load, Outcome};
+use process::Server;
+
+/// Measures the whole path.
+#[derive(Parser)]
+struct Arguments {
+    /// Logs stored by the end.
+    #[arg(long, default_value_t = 20_000_000)]
+    logs: u64,
+    /// The server binary.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/logweir"))]
+    binary: PathBuf,
+    /// Where the data lie; a temporary folder by default.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Decode and answer only; the reference runs itself with this.
+    #[arg(long, hide = true)]
+    serve_reference: bool,
+}
+
+/// Logs of each measured run at full speed.
+const RUN_LOGS: u64 = 1_000_000;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.serve_reference {
+        return reference::serve().await;
+    }
+    let temporary = tempfile::tempdir()?;
+    let data_dir = arguments.data_dir.as_deref().unwrap_or(temporary.path());
+    measure(&arguments, data_dir).await
+}
+
+async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
+    println!("{:44} {:>10} {:>12} {:>9} {:>9}", "", "logs/s", "CPU-s/M", "p50 ms", "p99 ms");
+    let decode_only = {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--serve-reference");
+        let server = Server::start(command).await?;
+        let load = full_speed(&server, "none", 0);
+        measured("reference: decode and answer", &server, &load).await?
+    };
+
+    let mut command = Command::new(&arguments.binary);
+    command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+    let server = Server::start(command).await?;
+    let token = admin_token(&arguments.binary, data_dir)?;
+
+    let first = full_speed(&server, &token, 1_000);
+    measured("warm-up", &server, &first).await?;
+    let first = full_speed(&server, &token, 2_000);
+    let fast = measured("full speed, 16 x 1,000 logs", &server, &first).await?;
+    println!(
+        "{:44} {:>10.2} {:>12.2}",
+        "  ÷ reference",
+        fast.0 / decode_only.0,
+        fast.1 / decode_only.1
+    );
+    let memory = server.memory_peak_bytes()? as f64 / f64::from(1 << 20);
+    println!("{:44} {memory:>10.0} MiB", "  resident memory, highest so far");
+
+    let many = Load { clients: 1_000, connections: 1_000, batch_records: 50, ..first.clone() };
+    measured("full speed, 1,000 x 50 logs", &server, &many).await?;
+    let steady = Load { logs_per_second: Some(50_000.0), seed: 4_000, ..first.clone() };
+    measured("50,000 logs/s, 16 x 1,000 logs", &server, &steady).await?;
+
+    let stored = 5 * RUN_LOGS;
+    let fill = Load {
+        logs: arguments.logs.saturating_sub(stored),
+        history: Duration::from_secs(3_600),
+        seed: 5_000,
+        ..first.clone()
+    };
+    measured("fill, event time over an hour", &server, &fill).await?;
+    let last = Load { seed: 6_000, ..first };
+    let late = measured("full speed, last million", &server, &last).await?;
+    println!("{:44} {:>10.2}", "  ÷ the same at two million", late.0 / fast.0);
+    let memory = server.memory_peak_bytes()? as f64 / f64::from(1 << 20);
+    println!("{:44} {memory:>10.0} MiB", "  resident memory, highest so far");
+
+    settle(&server).await?;
+    let total = stored + fill.logs;
+    let bytes = process::folder_bytes(data_dir)?;
+    println!("{:44} {:>10.1} bytes a log, all files", "disk", bytes as f64 / total as f64);
+    queries::measure(&server.endpoint, &token).await
+}
+
+fn full_speed(server: &Server, token: &str, seed: u64) -> Load {
+    Load {
+        endpoint: server.endpoint.clone(),
+        token: token.to_owned(),
+        clients: 16,
+        connections: 4,
+        batch_records: 1_000,
+        logs: RUN_LOGS,
+        logs_per_second: None,
+        history: Duration::ZERO,
+        seed,
+    }
+}
+
+/// Runs a load and prints its line: logs/s, and CPU-seconds of the server per million logs.
+async fn measured(name: &str, server: &Server, load: &Load) -> anyhow::Result<(f64, f64)> {
+    let before = server.cpu()?;
+    let outcome: Outcome = load.run().await?;
+    let cpu = (server.cpu()? - before).as_secs_f64() / outcome.logs as f64 * 1e6;
+    let rate = outcome.logs_per_second();
+    let (p50, p99) = (outcome.latency_ms(0.5), outcome.latency_ms(0.99));
+    println!("{name:44} {rate:>10.0} {cpu:>12.2} {p50:>9.1} {p99:>9.1}");
+    Ok((rate, cpu))
+}
+
+/// Waits until the server has merged what it wants to merge: until it uses next to no processor.
+async fn settle(server: &Server) -> anyhow::Result<()> {
+    let begun = server.cpu()?;
+    loop {
+        let before = server.cpu()?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if server.cpu()? - before < Duration::from_millis(60) {
+            break;
+        }
+    }
+    let cpu = (server.cpu()? - begun).as_secs_f64();
+    println!("{:44} {cpu:>10.1} CPU-s after the last log", "merging");
+    Ok(())
+}
+
+fn admin_token(binary: &Path, data_dir: &Path) -> anyhow::Result<String> {
+    let output = Command::new(binary)
+        .args(["token", "issue", "--service", "*", "--role", "admin", "--data-dir"])
+        .arg(data_dir)
+        .output()
+        .with_context(|| format!("{} does not run: build it first", binary.display()))?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -1,0 +1,131 @@
+//! Clients that send at a rate, or as fast as they are answered.
+
+use std::time::{Duration, Instant};
+
+use logweir::loadgen::{Config, Generator};
+use logweir_proto::v1;
+use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
+use tokio::task::JoinSet;
+
+/// How to load a server.
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) endpoint: String,
+    pub(crate) token: String,
+    /// Clients in parallel, each with one batch under way.
+    pub(crate) clients: usize,
+    /// Connections that they share.
+    pub(crate) connections: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) logs: u64,
+    /// None: as fast as they are answered.
+    pub(crate) logs_per_second: Option<f64>,
+    /// Event time runs over this span, ending now; zero: every log happens now.
+    pub(crate) history: Duration,
+    pub(crate) seed: u64,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) logs: u64,
+    pub(crate) elapsed: Duration,
+    latencies: Vec<Duration>,
+}
+
+impl Outcome {
+    pub(crate) fn logs_per_second(&self) -> f64 {
+        self.logs as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Time from due to acknowledged, refusals and retries included.
+    pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let rank = (self.latencies.len() as f64 * quantile) as usize;
+        self.latencies.get(rank.min(last)).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+    }
+}
+
+impl Load {
+    /// Runs it to the end.
+    #[allow(clippy::disallowed_methods, reason = "the clients are awaited here")]
+    pub(crate) async fn run(&self) -> anyhow::Result<Outcome> {
+        let mut senders = Vec::new();
+        for _ in 0..self.connections {
+            let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
+            senders.push(Sender::connect(
+                &self.endpoint,
+                Token::Text(self.token.clone()),
+                options,
+            )?);
+        }
+        let begun = Instant::now();
+        let mut clients = JoinSet::new();
+        for number in 0..self.clients {
+            let sender = senders[number % senders.len()].clone();
+            clients.spawn(self.clone().client(number, sender, begun));
+        }
+        let mut outcome = Outcome::default();
+        while let Some(client) = clients.join_next().await {
+            let client = client??;
+            outcome.logs += client.logs;
+            outcome.latencies.extend(client.latencies);
+        }
+        outcome.elapsed = begun.elapsed();
+        outcome.latencies.sort_unstable();
+        Ok(outcome)
+    }
+
+    async fn client(
+        self,
+        number: usize,
+        sender: Sender,
+        begun: Instant,
+    ) -> anyhow::Result<Outcome> {
+        let config = Config { seed: self.seed + number as u64, ..Config::default() };
+        let mut generator = Generator::new(config, 0);
+        let rounds = (self.logs / self.batch_records as u64).div_ceil(self.clients as u64);
+        let interval = self.logs_per_second.map(|rate| {
+            Duration::from_secs_f64(self.batch_records as f64 * self.clients as f64 / rate)
+        });
+        let mut outcome = Outcome::default();
+        for round in 0..rounds {
+            let mut due = Instant::now();
+            if let Some(interval) = interval {
+                // Clients start spread over one interval. Latency counts from the due time, so that
+                // a server that stalls is not measured less often.
+                let offset = interval.mul_f64(number as f64 / self.clients as f64);
+                due = begun + offset + interval.mul_f64(round as f64);
+                tokio::time::sleep_until(due.into()).await;
+            }
+            let age = self.history.mul_f64(1.0 - round as f64 / rounds as f64);
+            let time = logweir_core::runtime::clock::now_unix_nano() - age.as_nanos() as i64;
+            let service = (number + round as usize) % generator.service_count();
+            let batch = batch(&mut generator, service, self.batch_records, time);
+            if interval.is_none() {
+                due = Instant::now();
+            }
+            match sender.send(&batch, None).await {
+                SendOutcome::Accepted { rejected, .. } if rejected.is_empty() => {}
+                other => anyhow::bail!("a batch was not accepted: {other:?}"),
+            }
+            outcome.latencies.push(due.elapsed());
+            outcome.logs += self.batch_records as u64;
+        }
+        Ok(outcome)
+    }
+}
+
+fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i64) -> EncodedBatch {
+    let mut records = Vec::new();
+    generator.records(service, records_max, time, 1_000_000, &mut records);
+    let service = generator.service_name(service).to_owned();
+    let resource = v1::Resource { service, instance: "bench-1".into(), ..v1::Resource::default() };
+    let batch = v1::Batch {
+        batch_id: uuid::Uuid::now_v7().into_bytes().to_vec(),
+        producer: None,
+        resource: Some(resource),
+        records,
+    };
+    EncodedBatch::new(batch, time)
+}

@@ -1,0 +1,27 @@
+//! `logweir config`: what the settings come to.
+
+use clap::{Args, Subcommand};
+
+use crate::{error::Exit, settings::SettingsArgs};
+
+/// Arguments of `logweir config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the effective settings as TOML, or every mistake in them
+    Check(SettingsArgs),
+}
+
+impl ConfigArgs {
+    /// Runs it. Secrets are in files that the settings name, never in the settings.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        let Action::Check(settings) = self.action;
+        print!("{}", toml::to_string(&settings.load(&[])?)?);
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,260 @@
+//! The settings of the processes that serve, read once at their start.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use logweir_core::runtime::{
+    config::{ConfigError, Mistake, Override, load, overrides_from_env},
+    telemetry::LogConfig,
+};
+use logweir_processor::{ProcessorConfig, ServiceInfo};
+use logweir_queue::QueueLimits;
+use logweir_server::{ServerConfig, ServiceConfig};
+use logweir_storage::SqliteConfig;
+use serde::{Deserialize, Serialize};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Everything that can be set, with its default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the data lie.
+    pub data_dir: String,
+    /// The one address for gRPC and HTTP.
+    pub listen: String,
+    /// The keys that sign tokens; empty: `token_keys` in the data directory.
+    pub token_key_file: String,
+    /// How the process logs about itself.
+    pub log: LogConfig,
+    /// The doors.
+    pub server: ServerConfig,
+    /// What may wait for its commit.
+    pub queue: QueueSettings,
+    /// Grouping, enrichment and judgement.
+    pub processor: ProcessorConfig,
+    /// What is kept, and for how long.
+    pub retention: RetentionSettings,
+    /// What is known about services, by name.
+    pub services: BTreeMap<String, ServiceInfo>,
+}
+
+/// What may wait for its commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueSettings {
+    /// Batches.
+    pub batches_max: usize,
+    /// Memory of the batches, bytes.
+    pub bytes_max: usize,
+}
+
+/// What is kept, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// The oldest logs go when the database is larger, bytes; 0 for no limit.
+    pub disk_bytes_max: u64,
+    /// Logs go at this age by event time, hours; 0 for no limit.
+    pub age_hours: u64,
+    /// How long a batch keeps a ledger entry of its own, hours.
+    pub ledger_hours: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: default_data_dir().display().to_string(),
+            listen: "127.0.0.1:4317".into(),
+            token_key_file: String::new(),
+            log: LogConfig::default(),
+            server: ServerConfig::default(),
+            queue: QueueSettings::default(),
+            processor: ProcessorConfig::default(),
+            retention: RetentionSettings::default(),
+            services: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        let QueueLimits { batches_max, bytes_max } = QueueLimits::default();
+        Self { batches_max, bytes_max }
+    }
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        let storage = SqliteConfig::new("");
+        Self {
+            disk_bytes_max: storage.disk_bytes_max,
+            age_hours: storage.retention_age.map_or(0, |age| age.as_secs() / HOUR.as_secs()),
+            ledger_hours: storage.ledger_age.as_secs() / HOUR.as_secs(),
+        }
+    }
+}
+
+impl Settings {
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        Path::new(&self.data_dir)
+    }
+
+    /// Where the keys that sign tokens lie.
+    pub fn token_key_file(&self) -> PathBuf {
+        match self.token_key_file.as_str() {
+            "" => self.data_dir().join("token_keys"),
+            path => path.into(),
+        }
+    }
+
+    /// The storage's part.
+    pub fn storage(&self) -> SqliteConfig {
+        let hours = |hours: u64| HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX));
+        SqliteConfig {
+            disk_bytes_max: self.retention.disk_bytes_max,
+            retention_age: (self.retention.age_hours > 0).then(|| hours(self.retention.age_hours)),
+            ledger_age: hours(self.retention.ledger_hours),
+            ..SqliteConfig::new(self.data_dir())
+        }
+    }
+
+    /// The queue's part.
+    pub fn queue(&self) -> QueueLimits {
+        QueueLimits { batches_max: self.queue.batches_max, bytes_max: self.queue.bytes_max }
+    }
+
+    /// The server's part, with what is known about services.
+    pub fn server(&self) -> ServerConfig {
+        let known = |info: &ServiceInfo| ServiceConfig {
+            region: info.region.clone(),
+            owner: info.owner.clone(),
+        };
+        let services = self.services.iter().map(|(name, info)| (name.clone(), known(info)));
+        ServerConfig { services: services.collect(), ..self.server.clone() }
+    }
+
+    /// The processor's part, with what is known about services.
+    pub fn processor(&self) -> ProcessorConfig {
+        ProcessorConfig { services: self.services.clone(), ..self.processor.clone() }
+    }
+
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut require = |key: &str, holds: bool, rule: &str| {
+            if !holds {
+                let text = format!("{key} {rule}");
+                mistakes.push(Mistake { origin: "configuration".into(), text });
+            }
+        };
+        require("queue.batches_max", self.queue.batches_max > 0, "must be positive");
+        require("queue.bytes_max", self.queue.bytes_max > 0, "must be positive");
+        require("processor.group_rows_max", self.processor.group_rows_max > 0, "must be positive");
+        require("retention.ledger_hours", self.retention.ledger_hours > 0, "must be positive");
+        let share = self.processor.contamination;
+        require("processor.contamination", (0.0..=0.5).contains(&share), "must be between 0 and 0.5");
+        let request = self.server.limits.request_bytes_max;
+        let budget = self.server.limits.in_flight_bytes_max;
+        require(
+            "server.limits.in_flight_bytes_max",
+            budget >= request,
+            "must not be below server.limits.request_bytes_max",
+        );
+        mistakes
+    }
+}
+
+/// Which settings apply.
+#[derive(Debug, Clone, Args)]
+pub struct SettingsArgs {
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where the data lie
+    #[arg(long, value_name = "DIR", env = "LOGWEIR_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// Flags over environment over file over defaults; every mistake at once.
+    pub fn load(&self, flags: &[(&str, Option<&str>)]) -> Result<Settings, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?;
+        let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+        let mut overrides = overrides_from_env(environment());
+        let data_dir = self.data_dir.as_ref().map(|directory| directory.display().to_string());
+        let flags = [&[("data_dir", data_dir.as_deref())], flags].concat();
+        overrides.extend(flags.iter().filter_map(|(key, text)| {
+            let text = (*text)?.to_owned();
+            let origin = format!("--{}", key.replace('_', "-"));
+            Some(Override { path: vec![(*key).to_owned()], text, origin })
+        }));
+        let settings: Settings = load(&Settings::default(), file, &overrides)?;
+        match settings.mistakes() {
+            mistakes if mistakes.is_empty() => Ok(settings),
+            mistakes => Err(ConfigError(mistakes)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError(vec![Mistake { origin: name, text: error.to_string() }])),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the rim: read once at the start")]
+fn environment() -> Vec<(String, String)> {
+    let named = std::env::vars_os();
+    named.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect()
+}
+
+fn default_data_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || variable("HOME").map(|home| home.join(".local/share"));
+    variable("XDG_DATA_HOME").or_else(home).unwrap_or_default().join("logweir")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(config: Option<PathBuf>) -> SettingsArgs {
+        SettingsArgs { config, data_dir: Some("/data".into()) }
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_can_be_written_down() {
+        let settings = args(None).load(&[("listen", Some("[::1]:1"))]).unwrap();
+        assert_eq!((settings.data_dir.as_str(), settings.listen.as_str()), ("/data", "[::1]:1"));
+        let text = toml::to_string(&settings).unwrap();
+        assert_eq!(toml::to_string(&toml::from_str::<Settings>(&text).unwrap()).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_known_about_services_reaches_both_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("logweir.toml");
+        fs::write(&file, "[services.shop]\nowner = 'team-a'\nversion = '7'").unwrap();
+        let settings = args(Some(file)).load(&[]).unwrap();
+        assert_eq!(settings.server().services["shop"].owner, "team-a");
+        assert_eq!(settings.processor().services["shop"].version, "7");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("logweir.toml");
+        fs::write(&file, "[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0").unwrap();
+        let error = args(Some(file)).load(&[]).unwrap_err().to_string();
+        assert!(error.contains("queue.batches_max must be positive"), "{error}");
+        assert!(error.contains("processor.contamination must be between"), "{error}");
+    }
+}

@@ -1,0 +1,294 @@
+//! Kills the real process again and again under load, and audits what is stored against what was
+//! acknowledged. A short form by default; `make faults` runs the long one and prints its seed, and
+//! `LOGWEIR_FAULT_SEED` repeats one.
+
+#![allow(clippy::disallowed_methods, reason = "the clients of a test are supervised by the test")]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use logweir_proto::v1::{
+    Account, Batch, DeliveryReportRequest, ExportLogsRequest, IngestRequest, Level, LogRecord,
+    ProducerReport, Producer, Resource, ingest_service_client::IngestServiceClient,
+    query_service_client::QueryServiceClient,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use support::Standalone;
+use tokio::sync::watch;
+use tonic::{Request, metadata::MetadataValue, transport::Channel};
+
+/// Steps of the write path at which the process is killed, in order.
+const STEPS: [&str; 6] = [
+    "ingest_before_publish",
+    "write_after_ledger",
+    "write_after_rows",
+    "write_before_commit",
+    "write_after_commit",
+    "ingest_before_answer",
+];
+const WRITERS: usize = 10;
+const QUITTERS: usize = 2;
+
+struct Plan {
+    seed: u64,
+    logs: u64,
+    random_kills: usize,
+}
+
+fn plan() -> Plan {
+    let long = std::env::var("LOGWEIR_FAULTS").is_ok_and(|form| form == "long");
+    let seed = std::env::var("LOGWEIR_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("LOGWEIR_FAULT_SEED={seed}");
+    if long {
+        Plan { seed, logs: 1_000_000, random_kills: 20 }
+    } else {
+        Plan { seed, logs: 60_000, random_kills: 3 }
+    }
+}
+
+/// What the clients know: the oracle. An OK is an obligation.
+#[derive(Default)]
+struct Oracle {
+    next_number: AtomicU64,
+    /// Batches of the accounted producer: sequences and numbers handed out together.
+    sequence: Mutex<(u64, u64)>,
+    /// First number and size of each acknowledged batch.
+    acknowledged: Mutex<Vec<(u64, u64)>>,
+    /// The same for batches given up without an answer.
+    abandoned: Mutex<Vec<(u64, u64)>>,
+    done: AtomicBool,
+}
+
+type Ingest = IngestServiceClient<Channel>;
+
+fn request<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = MetadataValue::try_from(format!("Bearer {token}")).expect("a token is ASCII");
+    request.metadata_mut().insert("authorization", value);
+    request.set_timeout(Duration::from_secs(10));
+    request
+}
+
+fn records(first: u64, count: u64) -> Vec<LogRecord> {
+    (first..first + count)
+        .map(|number| LogRecord {
+            time_unix_nano: 1_800_000_000_000_000_000 + number * 1_000,
+            level: if number % 50 == 0 { Level::Error } else { Level::Info }.into(),
+            message: format!("event {number} of the fault test took {} ms", number % 97),
+            latency_ms: Some((number % 97) as f64),
+            ..LogRecord::default()
+        })
+        .collect()
+}
+
+impl Oracle {
+    fn unaccounted(&self, service: &str, count: u64) -> (u64, Batch) {
+        let first = self.next_number.fetch_add(count, Ordering::SeqCst);
+        let batch = Batch {
+            batch_id: uuid::Uuid::now_v7().into_bytes().to_vec(),
+            producer: None,
+            resource: Some(Resource { service: service.into(), ..Resource::default() }),
+            records: records(first, count),
+        };
+        (first, batch)
+    }
+
+    /// A batch of the accounted producer: its sequence and its account are one consistent cut.
+    fn accounted(&self, count: u64) -> (u64, Batch) {
+        let mut cut = self.sequence.lock().expect("not poisoned");
+        let (first, mut batch) = self.unaccounted("accounted", count);
+        cut.0 += 1;
+        cut.1 += count;
+        let account = Account { emitted: cut.1, ..Account::default() };
+        batch.producer = Some(Producer {
+            producer_id: vec![7; 16],
+            sequence: cut.0,
+            account: Some(account),
+            ..Producer::default()
+        });
+        (first, batch)
+    }
+}
+
+/// Sends one batch until it is acknowledged.
+async fn insist(client: &mut Ingest, batch: &Batch, token: &str) {
+    loop {
+        let sent = IngestRequest { batch: Some(batch.clone()) };
+        match client.ingest(request(sent, token)).await {
+            Ok(answer) => {
+                assert_eq!(answer.get_ref().accepted as usize, batch.records.len());
+                return;
+            }
+            Err(status) => {
+                use tonic::Code::{Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
+                let transient =
+                    [Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown];
+                assert!(transient.contains(&status.code()), "not retryable: {status:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn write(oracle: Arc<Oracle>, plan: Arc<Plan>, writer: usize, mut client: Ingest, token: String) {
+    let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1));
+    while oracle.next_number.load(Ordering::SeqCst) < plan.logs {
+        let count = random.random_range(1..1_000);
+        let (first, batch) = oracle.accounted(count);
+        insist(&mut client, &batch, &token).await;
+        oracle.acknowledged.lock().expect("not poisoned").push((first, count));
+    }
+}
+
+/// Sends each batch once and gives it up when no answer comes.
+async fn quit(oracle: Arc<Oracle>, plan: Arc<Plan>, writer: usize, mut client: Ingest, token: String) {
+    let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1_000));
+    while !oracle.done.load(Ordering::SeqCst) {
+        let count = random.random_range(1..300);
+        let (first, batch) = oracle.unaccounted("quitter", count);
+        let sent = IngestRequest { batch: Some(batch) };
+        let list = match client.ingest(request(sent, &token)).await {
+            Ok(_) => &oracle.acknowledged,
+            Err(_) => &oracle.abandoned,
+        };
+        list.lock().expect("not poisoned").push((first, count));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Kills the process by its own hand at each step, then from outside at random points of progress.
+/// Returns how long each restart took until ready.
+async fn kill_repeatedly(
+    mut server: Standalone,
+    data_dir: &Path,
+    plan: &Plan,
+    mut progress: watch::Receiver<u64>,
+) -> (Standalone, Vec<Duration>) {
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    let listen = server.address().to_owned();
+    let mut restarts = Vec::new();
+    let mut restart = |env: &[(&str, &str)]| {
+        let begun = Instant::now();
+        let server = Standalone::start_with(data_dir, &listen, env);
+        restarts.push(begun.elapsed());
+        server
+    };
+    for step in STEPS {
+        server.kill();
+        let setting = format!("{step}={}*off->return", random.random_range(0..10));
+        let mut dying = restart(&[("FAILPOINTS", &setting)]);
+        let ended = tokio::task::spawn_blocking(move || dying.wait()).await.expect("it is awaited");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}");
+        server = restart(&[]);
+    }
+    let share = plan.logs / (plan.random_kills as u64 + 2);
+    for _ in 0..plan.random_kills {
+        let target = *progress.borrow() + random.random_range(1..=share);
+        progress.wait_for(|numbers| *numbers >= target.min(plan.logs)).await.expect("writers go on");
+        server.kill();
+        server = restart(&[]);
+    }
+    (server, restarts)
+}
+
+struct Audit {
+    times_stored: HashMap<u64, u32>,
+    reports: Vec<ProducerReport>,
+}
+
+async fn audit(server: &Standalone, token: &str) -> Audit {
+    let mut client = QueryServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
+    let mut export = Request::new(ExportLogsRequest::default());
+    *export.metadata_mut() = request((), token).metadata().clone();
+    let mut stream = client.export_logs(export).await.expect("export starts").into_inner();
+    let mut times_stored = HashMap::new();
+    while let Some(part) = stream.message().await.expect("export goes on") {
+        for log in part.logs {
+            let record = log.record.expect("every log has its record");
+            let number = (record.time_unix_nano - 1_800_000_000_000_000_000) / 1_000;
+            let expected = format!("event {number} of the fault test took {} ms", number % 97);
+            assert_eq!(record.message, expected, "a log is stored as it was sent");
+            *times_stored.entry(number).or_insert(0) += 1;
+        }
+    }
+    let report = client.delivery_report(request(DeliveryReportRequest::default(), token)).await;
+    Audit { times_stored, reports: report.expect("the report is there").into_inner().producers }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_kill_loses_doubles_or_halves_a_batch() {
+    let plan = Arc::new(plan());
+    let data_dir = tempfile::tempdir().expect("a temporary folder");
+    let token = support::token(data_dir.path(), "*", "admin");
+    let server = Standalone::start(data_dir.path());
+    let channel = Channel::from_shared(server.endpoint.clone()).expect("a URL").connect_lazy();
+    let client = IngestServiceClient::new(channel);
+    let oracle = Arc::new(Oracle::default());
+
+    let (progress, watched) = watch::channel(0);
+    let observer = tokio::spawn(observe(Arc::clone(&oracle), progress));
+    let spawn = |writer| {
+        tokio::spawn(write(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+    };
+    let writers: Vec<_> = (0..WRITERS).map(spawn).collect();
+    let spawn = |writer| {
+        tokio::spawn(quit(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+    };
+    let quitters: Vec<_> = (0..QUITTERS).map(spawn).collect();
+
+    let (server, restarts) = kill_repeatedly(server, data_dir.path(), &plan, watched).await;
+    for writer in writers {
+        writer.await.expect("every batch is acknowledged in the end");
+    }
+    oracle.done.store(true, Ordering::SeqCst);
+    for quitter in quitters {
+        quitter.await.expect("giving up is no failure");
+    }
+    observer.await.expect("it only watches");
+
+    let audit = audit(&server, &token).await;
+    let acknowledged = oracle.acknowledged.lock().expect("not poisoned");
+    let abandoned = oracle.abandoned.lock().expect("not poisoned");
+    let times = |number: u64| audit.times_stored.get(&number).copied().unwrap_or(0);
+    let obliged = acknowledged.iter().flat_map(|&(first, count)| first..first + count);
+    let lost = obliged.filter(|&number| times(number) == 0).count();
+    let doubled = audit.times_stored.values().filter(|&&times| times > 1).count();
+    let halved = abandoned
+        .iter()
+        .filter(|&&(first, count)| {
+            let stored = (first..first + count).filter(|&number| times(number) > 0).count() as u64;
+            stored != 0 && stored != count
+        })
+        .count();
+    let slowest = restarts.iter().max().copied().unwrap_or_default();
+    println!(
+        "{} logs stored, {} batches abandoned, {} kills, slowest restart {slowest:?}",
+        audit.times_stored.len(),
+        abandoned.len(),
+        restarts.len(),
+    );
+    assert_eq!((lost, doubled, halved), (0, 0, 0), "lost, doubled, halved");
+    let report = audit.reports.iter().find(|r| r.service == "accounted").expect("it is known");
+    let account = report.account.as_ref().expect("it gave one");
+    assert_eq!((report.missing, report.stored), (0, account.emitted), "{report:?}");
+    assert!(report.missing_sequences.is_empty(), "{report:?}");
+}
+
+/// Tells the killer how many numbers were handed out.
+async fn observe(oracle: Arc<Oracle>, progress: watch::Sender<u64>) {
+    while !oracle.done.load(Ordering::SeqCst) {
+        let numbers = oracle.next_number.load(Ordering::SeqCst);
+        progress.send_if_modified(|seen| std::mem::replace(seen, numbers) != numbers);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! Runs the real binary for whole-path tests.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+/// The binary under test, with an environment that holds nothing of the caller's.
+pub fn logweir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logweir"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// A running `logweir standalone`, killed when dropped.
+pub struct Standalone {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// Such as `http://127.0.0.1:40123`.
+    pub endpoint: String,
+}
+
+impl Standalone {
+    /// Starts it on a free port and waits until it says that it is ready.
+    pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, "127.0.0.1:0", &[])
+    }
+
+    /// Starts it on an address, with further environment variables.
+    pub fn start_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
+        let mut child = logweir()
+            .arg("standalone")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--listen", listen])
+            .envs(env.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        let mut said = String::new();
+        let endpoint = loop {
+            line.clear();
+            let read = stdout.read_line(&mut line).expect("stdout can be read");
+            assert!(read > 0, "it ended before it was ready; it said: {said:?}");
+            said += &line;
+            if let Some(url) = line.trim().strip_prefix("ready on ") {
+                break url.to_owned();
+            }
+        };
+        Self { child, stdout, endpoint }
+    }
+
+    /// The address without the scheme.
+    pub fn address(&self) -> &str {
+        self.endpoint.trim_start_matches("http://")
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+        self.child.wait().expect("it ends")
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Standalone {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A new token of a role for a service.
+pub fn token(data_dir: &Path, service: &str, role: &str) -> String {
+    let output = logweir()
+        .args(["token", "issue", "--service", service, "--role", role])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output()
+        .expect("the binary runs");
+    succeeded(&output).trim().to_owned()
+}
+
+/// Runs a client command against a server; its standard output.
+pub fn client(server: &Standalone, token: &str, args: &[&str]) -> Output {
+    logweir()
+        .args(args)
+        .env("LOGWEIR_ENDPOINT", &server.endpoint)
+        .env("LOGWEIR_TOKEN", token)
+        .output()
+        .expect("the binary runs")
+}
+
+/// The standard output of a run that succeeded.
+pub fn succeeded(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    String::from_utf8(output.stdout.clone()).expect("it prints UTF-8")
+}
