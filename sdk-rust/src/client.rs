@@ -20,7 +20,7 @@ use crate::{
     queue::{Queue, Queued},
     record::{self, Record},
     rim,
-    transport::Sender,
+    transport::{Listeners, Sender},
     worker::{Command, Reply, Worker},
 };
 
@@ -144,7 +144,7 @@ impl Client {
             queue: Mutex::new(Queue::new(config.queue)),
             progress: Mutex::default(),
             wake: Notify::new(),
-            token_refused: Arc::clone(&config.send.token_refused),
+            token_refused: Arc::default(),
             last_report: Mutex::default(),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -152,7 +152,7 @@ impl Client {
         let for_thread = Arc::clone(&shared);
         let body = move || {
             rim::mark_sdk_thread();
-            match runtime_and_sender(&config) {
+            match runtime_and_sender(&config, &for_thread) {
                 Ok((runtime, sender)) => {
                     started.send(Ok(())).ok();
                     let worker = Worker::new(config, for_thread, sender, receiver);
@@ -291,12 +291,24 @@ fn deadline(timeout: Duration) -> Instant {
     rim::now() + timeout.min(FOREVER)
 }
 
-fn runtime_and_sender(config: &Config) -> Result<(tokio::runtime::Runtime, Sender), BuildError> {
+fn runtime_and_sender(
+    config: &Config,
+    shared: &Shared,
+) -> Result<(tokio::runtime::Runtime, Sender), BuildError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(BuildError::Thread)?;
+    let listeners = Listeners {
+        notice: config.notice.clone(),
+        token_refused: Arc::clone(&shared.token_refused),
+    };
     let sender = {
         let _inside = runtime.enter();
-        Sender::connect(&config.endpoints, config.token.clone(), config.send.clone())?
+        Sender::connect_with(
+            &config.endpoints,
+            config.token.clone(),
+            config.send.clone(),
+            listeners,
+        )?
     };
     Ok((runtime, sender))
 }

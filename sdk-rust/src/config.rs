@@ -280,8 +280,6 @@ impl ClientBuilder {
             compression: self.compression,
             attempt_timeout: self.attempt_timeout,
             retry: self.retry.clone(),
-            notice: notice.clone(),
-            token_refused: Arc::default(),
         };
         let queue_records = self.queue_records.max(1);
         let batch_records = self.batch_records.clamp(1, BATCH_RECORDS_MAX.min(queue_records));

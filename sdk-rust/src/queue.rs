@@ -54,6 +54,7 @@ pub(crate) struct Queued {
 /// What became of a push. The evicted are freed by the caller, outside the lock.
 #[derive(Default)]
 pub(crate) struct Pushed {
+    #[allow(clippy::vec_box, reason = "moved as they are, without a copy under the lock")]
     pub(crate) evicted: Vec<Box<Queued>>,
     pub(crate) wake: bool,
 }
@@ -178,6 +179,7 @@ impl Queue {
     }
 
     /// Gives up the logs that came before `limit`, at most `chunk` of them. True if there are more.
+    #[allow(clippy::vec_box, reason = "moved as they are, without a copy under the lock")]
     pub(crate) fn expire(
         &mut self,
         limit: Instant,

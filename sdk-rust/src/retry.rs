@@ -565,7 +565,8 @@ mod tests {
         for _ in 0..5 {
             let ticket = scene.ticket();
             scene.refuse(ticket, &refusal(Code::Unavailable));
-            scene.now += scene.wait().unwrap();
+            let wait = scene.wait().unwrap();
+            scene.now += wait;
         }
         let probe = scene.ticket();
         assert_eq!(scene.wait(), None);

@@ -108,7 +108,7 @@ pub enum Compression {
 }
 
 /// How a [`Sender`] sends.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SendOptions {
     /// Compression of requests of 1 KiB and more.
     pub compression: Compression,
@@ -116,9 +116,6 @@ pub struct SendOptions {
     pub attempt_timeout: Duration,
     /// When to try again.
     pub retry: RetryPolicy,
-    pub(crate) notice: Notice,
-    /// Told whether batches are held because the token is refused.
-    pub(crate) token_refused: Arc<AtomicBool>,
 }
 
 impl Default for SendOptions {
@@ -127,20 +124,16 @@ impl Default for SendOptions {
             compression: Compression::default(),
             attempt_timeout: Duration::from_secs(10),
             retry: RetryPolicy::default(),
-            notice: rim::notice_on_stderr(),
-            token_refused: Arc::default(),
         }
     }
 }
 
-impl std::fmt::Debug for SendOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SendOptions")
-            .field("compression", &self.compression)
-            .field("attempt_timeout", &self.attempt_timeout)
-            .field("retry", &self.retry)
-            .finish_non_exhaustive()
-    }
+/// Whom a sender tells of a refused token, apart from its caller.
+#[derive(Clone)]
+pub(crate) struct Listeners {
+    pub(crate) notice: Notice,
+    /// Whether batches are held because the token is refused.
+    pub(crate) token_refused: Arc<AtomicBool>,
 }
 
 /// What became of a batch.
@@ -186,6 +179,7 @@ struct Inner {
     doors: Vec<Door>,
     token: Token,
     options: SendOptions,
+    listeners: Listeners,
     state: Mutex<State>,
     /// An attempt ended, or the gate moved.
     moved: Notify,
@@ -220,6 +214,17 @@ impl Sender {
         token: Token,
         options: SendOptions,
     ) -> Result<Self, BuildError> {
+        let listeners =
+            Listeners { notice: rim::notice_on_stderr(), token_refused: Arc::default() };
+        Self::connect_with(endpoints, token, options, listeners)
+    }
+
+    pub(crate) fn connect_with(
+        endpoints: &str,
+        token: Token,
+        options: SendOptions,
+        listeners: Listeners,
+    ) -> Result<Self, BuildError> {
         let addresses = parse_endpoints(endpoints)?;
         let header = token.header()?;
         let doors = addresses.into_iter().map(|address| door(address, options.compression));
@@ -227,7 +232,7 @@ impl Sender {
         let gate = Gate::new(options.retry.clone(), doors.len());
         let state = Mutex::new(State { gate, header, token_said: None });
         let moved = Notify::new();
-        Ok(Self { inner: Arc::new(Inner { doors, token, options, state, moved }) })
+        Ok(Self { inner: Arc::new(Inner { doors, token, options, listeners, state, moved }) })
     }
 
     /// Sends a batch and tries again, byte for byte, until it is answered for good or `deadline` has
@@ -328,7 +333,7 @@ impl Attempt<'_> {
     fn succeeded(&self) {
         let mut state = self.inner.state.lock();
         state.gate.succeeded(self.ticket);
-        self.inner.options.token_refused.store(false, Ordering::Relaxed);
+        self.inner.listeners.token_refused.store(false, Ordering::Relaxed);
     }
 
     fn refused(&self, refusal: &Refusal, history: &mut History) -> Next {
@@ -338,7 +343,7 @@ impl Attempt<'_> {
             let next = gate.refused(self.ticket, refusal, history, now, rim::random_share());
             (next, gate.is_token_refused())
         };
-        self.inner.options.token_refused.store(is_token_refused, Ordering::Relaxed);
+        self.inner.listeners.token_refused.store(is_token_refused, Ordering::Relaxed);
         if next == Next::ReadToken {
             self.read_token();
         }
@@ -365,7 +370,9 @@ impl Attempt<'_> {
         }
         let address = &self.inner.doors[self.ticket.door].address;
         let advice = "logs are held; give a valid token";
-        (self.inner.options.notice)(&format!("{address} refuses the token ({message}): {advice}"));
+        (self.inner.listeners.notice)(&format!(
+            "{address} refuses the token ({message}): {advice}"
+        ));
     }
 }
 
@@ -387,8 +394,10 @@ fn parse_endpoint(name: &str) -> Result<String, BuildError> {
     let address = if name.contains("://") { name.into() } else { format!("http://{name}") };
     let uri: tonic::codegen::http::Uri =
         address.parse().map_err(|_| BuildError::Endpoint(name.into()))?;
-    let usable =
-        uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
+    let plain = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
+    let usable = uri.scheme_str() == Some("http") && !host.is_empty() && is_plain;
     if usable { Ok(address) } else { Err(BuildError::Endpoint(name.into())) }
 }
 
@@ -463,7 +472,16 @@ mod tests {
         for (list, expected) in good {
             assert_eq!(parse_endpoints(list).unwrap(), expected, "{list}");
         }
-        for bad in ["", " , ", "http://", "https://a:1", "ftp://a", "a b:1", "http://a:99999999"] {
+        for bad in [
+            "",
+            " , ",
+            "http://",
+            "https://a:1",
+            "ftp://a",
+            "a b:1",
+            "http://a:99999999",
+            "http://u@a:1",
+        ] {
             assert!(parse_endpoints(bad).is_err(), "{bad:?}");
         }
     }

@@ -46,7 +46,7 @@ pub(crate) enum Command {
 
 /// Logs moved under one hold of the queue's lock: a microsecond or so.
 const CHUNK: usize = 64;
-/// Of so many sends one goes to what waits on disk, if there is anything newer.
+/// Of so many sends one goes to what waits on disk, even if there is anything newer.
 const BACKLOG_TURN: u64 = 4;
 /// Drops and rejections are said this often.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
@@ -74,8 +74,10 @@ pub(crate) struct Worker {
     in_flight: HashMap<Id, Tracked>,
     /// Batches in memory that wait for their turn, oldest first.
     live: VecDeque<Tracked>,
-    /// Batches on disk alone that wait for their turn.
+    /// Own batches on disk alone that wait for their turn.
     backlog: VecDeque<Tracked>,
+    /// Batches of dead processes, on disk alone.
+    adopted: VecDeque<Tracked>,
     outstanding: Outstanding,
     waiters: Vec<Waiter>,
     /// Logs before this position are not kept waiting for others.
@@ -107,6 +109,7 @@ impl Worker {
             in_flight: HashMap::new(),
             live: VecDeque::new(),
             backlog: VecDeque::new(),
+            adopted: VecDeque::new(),
             outstanding: Outstanding::default(),
             waiters: Vec::new(),
             forced_through: 0,
@@ -153,7 +156,7 @@ impl Worker {
                 self.spool_works = true;
                 self.shared.progress.lock().spool_damaged = spool.damaged_runs();
                 self.spool = Some(spool);
-                self.backlog.extend(adopted.into_iter().map(|Adopted { frame, record_count }| {
+                self.adopted.extend(adopted.into_iter().map(|Adopted { frame, record_count }| {
                     self.shared.progress.lock().adopted_waiting += u64::from(record_count);
                     Tracked::adopted(frame, record_count)
                 }));
@@ -288,26 +291,28 @@ impl Worker {
         }
     }
 
-    /// Newer batches first, but the disk has its share: neither starves the other.
+    /// What is newest in line first, but what waits on disk has its share, so that neither starves
+    /// the other; one place is always free of dead processes' batches.
     fn next_to_send(&mut self) -> Option<Tracked> {
-        let from_disk = self.in_flight.values().filter(|tracked| tracked.is_from_disk).count();
-        let disk_may = from_disk < self.config.in_flight.saturating_sub(1).max(1);
+        let adopted = self.in_flight.values().filter(|tracked| tracked.tag.is_none()).count();
+        let adopted_may = adopted < self.config.in_flight.saturating_sub(1).max(1);
         self.turns += 1;
-        if disk_may && (self.live.is_empty() || self.turns.is_multiple_of(BACKLOG_TURN)) {
-            self.backlog.pop_front().or_else(|| self.live.pop_front())
-        } else {
-            self.live.pop_front()
-        }
+        let preferred = match self.turns % (2 * BACKLOG_TURN) {
+            0 if adopted_may => self.adopted.pop_front(),
+            BACKLOG_TURN => self.backlog.pop_front(),
+            _ => None,
+        };
+        preferred
+            .or_else(|| self.live.pop_front())
+            .or_else(|| self.backlog.pop_front())
+            .or_else(|| if adopted_may { self.adopted.pop_front() } else { None })
     }
 
     /// The batch's bytes and its deadline; none if it was given up.
     fn prepare(&mut self, tracked: &mut Tracked, now: Instant) -> Option<(EncodedBatch, Instant)> {
         let batch = match (&tracked.batch, tracked.frame, &mut self.spool) {
             (Some(batch), _, _) => Ok(batch.clone()),
-            (None, Some(frame), Some(spool)) => {
-                tracked.is_from_disk = true;
-                spool.read(frame)
-            }
+            (None, Some(frame), Some(spool)) => spool.read(frame),
             (None, _, _) => Err(std::io::ErrorKind::NotFound.into()),
         };
         let batch = match batch {

@@ -1,5 +1,7 @@
 //! Waiting, ending, and the bounds of memory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

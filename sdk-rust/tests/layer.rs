@@ -1,5 +1,7 @@
 //! The `tracing` layer, from the macro to the server.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use logweir_sdk::{

@@ -1,5 +1,7 @@
 //! The lower-level sender, for programs that keep ids and sequences themselves.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -17,7 +17,6 @@ pub(super) struct Tracked {
     pub(super) tag: Option<u64>,
     /// When it is given up, if it is in memory alone.
     pub(super) deadline: Option<Instant>,
-    pub(super) is_from_disk: bool,
     /// Logs were taken out of it on the server's word.
     pub(super) is_repaired: bool,
 }
@@ -30,7 +29,6 @@ impl Tracked {
             frame: None,
             tag: Some(tag),
             deadline: Some(deadline),
-            is_from_disk: false,
             is_repaired: false,
         }
     }
@@ -42,7 +40,6 @@ impl Tracked {
             record_count,
             tag: None,
             deadline: None,
-            is_from_disk: false,
             is_repaired: false,
         }
     }
@@ -227,8 +224,12 @@ impl Worker {
         while let Some(segment) = self.spool.as_mut().and_then(|spool| spool.evict()) {
             let is_gone =
                 |tracked: &Tracked| tracked.frame.is_some_and(|frame| frame.segment == segment);
-            let (gone, kept): (Vec<_>, Vec<_>) = self.backlog.drain(..).partition(is_gone);
-            self.backlog = kept.into();
+            let mut gone = Vec::new();
+            for line in [&mut self.backlog, &mut self.adopted] {
+                let (out, kept): (Vec<_>, Vec<_>) = line.drain(..).partition(is_gone);
+                *line = kept.into();
+                gone.extend(out);
+            }
             for tracked in gone {
                 self.give_up(tracked, DropReason::CacheOverflow);
             }

@@ -1,5 +1,6 @@
 //! A real server with scripted answers, on a thread and a runtime of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 use logweir_sdk::{
-    Client, ClientBuilder, RetryPolicy,
+    Client, ClientBuilder, RetryPolicy, Stats,
     v1::{
         self,
         ingest_service_server::{IngestService, IngestServiceServer},
@@ -309,4 +310,13 @@ pub(crate) fn client_of(server: &Server) -> ClientBuilder {
         .retry(quick())
         .batch_delay(Duration::from_secs(3_600))
         .on_notice(|_| {})
+}
+
+/// Waits until the client's counts satisfy `until`.
+pub(crate) fn wait_for_stats(client: &Client, what: &str, until: impl Fn(&Stats) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !until(&client.stats()) {
+        assert!(Instant::now() < deadline, "{what} did not happen: {:?}", client.stats());
+        std::thread::yield_now();
+    }
 }
