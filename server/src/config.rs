@@ -63,8 +63,7 @@ impl Default for RateConfig {
 }
 
 /// What is known about a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// The region it runs in.
     pub region: String,

@@ -41,10 +41,7 @@ use logweir_proto::v1::{
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
-use tokio::{
-    net::TcpListener,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
@@ -129,6 +126,7 @@ pub async fn run(
     let (health, router) = parts.routes(budget.clone(), tasks)?;
     let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
     let lookout = Lookout { auth, ingest, budget, readiness, health, clock };
+    lookout.look().await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
     connection::serve(listener, router, &config, tasks).await;
     Ok(())
@@ -219,13 +217,11 @@ struct Lookout {
 impl Lookout {
     async fn run(self) {
         let stop = self.readiness.stop.clone();
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = ticks.tick() => self.look().await,
+                () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
             }
         }
         self.report(ServingStatus::NotServing).await;

@@ -172,7 +172,7 @@ impl QueryService for QueryDoor {
         let now = (self.clock)();
         let range = TimeRange {
             from_unix_nano: now.saturating_sub(i64::from(minutes) * NANOS_PER_MINUTE),
-            to_unix_nano: now,
+            to_unix_nano: now.saturating_add(1),
         };
         let query = AggregateQuery {
             range: widened(range, 10),
@@ -263,7 +263,9 @@ impl QueryDoor {
             return Err(Refusal::invalid("bucket_seconds", why));
         }
         let mut range = time_range(range)?;
-        range.to_unix_nano = range.to_unix_nano.min((self.clock)().max(range.from_unix_nano));
+        if range.to_unix_nano == i64::MAX {
+            range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano);
+        }
         let range = widened(range, bucket_seconds);
         let width = i64::from(bucket_seconds) * NANOS_PER_SECOND;
         let buckets = range.to_unix_nano.saturating_sub(range.from_unix_nano) / width;

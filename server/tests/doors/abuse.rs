@@ -1,0 +1,278 @@
+//! Requests that mean harm, or are simply wrong: each gets its status and a text that helps, memory
+//! stays bounded, and nothing is stored.
+
+use std::{fs, time::Duration};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use hyper::{Request as HttpRequest, Response as HttpResponse};
+use logweir_core::identity::Role;
+use logweir_proto::v1;
+use logweir_queue::QueueLimits;
+use logweir_server::ServerConfig;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+use tonic::{Code, Status, body::Body, transport::Channel};
+use tonic_types::StatusExt;
+use tower::{Service, ServiceExt};
+
+use crate::harness::{Bench, batch, reason, with_token};
+
+#[tokio::test]
+async fn without_a_good_token_nothing_is_taken() {
+    let bench = Bench::new().await;
+    let stranger = Bench::new().await;
+    let tokens = [
+        ("nonsense".to_owned(), "TOKEN_MALFORMED"),
+        (stranger.admin(), "TOKEN_KEY_UNKNOWN"),
+        (bench.expired_token(), "TOKEN_EXPIRED"),
+    ];
+    for (token, expected) in tokens {
+        let status = bench.send_with(&token, batch(1, &["x"])).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, expected));
+        assert!(status.message().contains("logweir token issue"), "{status}");
+    }
+    let bare = v1::IngestRequest { batch: Some(batch(1, &["x"])) };
+    let status = bench.ingest().ingest(bare).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::Unauthenticated, "TOKEN_MISSING".into()));
+    assert!(bench.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_token_writes_its_own_service_only() {
+    let bench = Bench::new().await;
+    let orders = bench.token("default", "orders", Role::Ingest);
+    let status = bench.send_with(&orders, batch(1, &["x"])).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::PermissionDenied, "SERVICE_FOREIGN".into())
+    );
+    let unnamed = v1::Batch { resource: None, ..batch(1, &["x"]) };
+    let status = bench.send(unnamed).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let request = status.get_details_bad_request().unwrap();
+    assert_eq!(request.field_violations[0].field, "batch.resource.service");
+    assert!(bench.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_role_opens_its_own_doors_only() {
+    let bench = Bench::new().await;
+    let ingest = bench.token("default", "payments", Role::Ingest);
+    let viewer = bench.token("default", "payments", Role::Viewer);
+    let search = v1::SearchLogsRequest::default;
+    let list = v1::ListTokensRequest::default;
+    let refusals = [
+        bench.send_with(&viewer, batch(1, &["x"])).await.unwrap_err(),
+        bench.query().search_logs(with_token(&ingest, search())).await.unwrap_err(),
+        bench.administer().list_tokens(with_token(&ingest, list())).await.unwrap_err(),
+        bench.administer().list_tokens(with_token(&viewer, list())).await.unwrap_err(),
+    ];
+    for status in refusals {
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::PermissionDenied, "ROLE_INSUFFICIENT".into())
+        );
+    }
+    assert!(bench.send_with(&ingest, batch(1, &["x"])).await.is_ok());
+    assert!(bench.query().search_logs(with_token(&viewer, search())).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tenant_sees_nothing_of_another() {
+    let bench = Bench::new().await;
+    bench.send(batch(1, &["secret"])).await.unwrap();
+    let id = bench.stored().await[0].id.clone();
+    let other = bench.token("other", "*", Role::Admin);
+    let request = with_token(&other, v1::SearchLogsRequest::default());
+    assert!(bench.query().search_logs(request).await.unwrap().into_inner().logs.is_empty());
+    let request = with_token(&other, v1::GetLogRequest { id, neighbours: 3 });
+    assert_eq!(bench.query().get_log(request).await.unwrap_err().code(), Code::NotFound);
+    let request = with_token(&other, v1::ListServicesRequest {});
+    let services = bench.query().list_services(request).await.unwrap().into_inner().services;
+    assert!(services.is_empty());
+    // The same batch id is another batch in another tenant.
+    assert_eq!(bench.send_with(&other, batch(1, &["theirs"])).await.unwrap().accepted, 1);
+    assert_eq!(bench.stored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_envelope_names_its_fields() {
+    let bench = Bench::new().await;
+    let status = bench.send(v1::Batch { batch_id: vec![], ..batch(1, &["x"]) }).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let request = status.get_details_bad_request().unwrap();
+    assert_eq!(request.field_violations[0].description, "is 0 bytes, must be 16");
+    let empty = with_token(&bench.admin(), v1::IngestRequest { batch: None });
+    let status = bench.ingest().ingest(empty).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "batch: is missing"));
+}
+
+/// Sends a body as it is, and reads the status of the answer.
+async fn post(
+    mut channel: Channel,
+    token: &str,
+    encoding: Option<&str>,
+    body: Bytes,
+) -> Result<(), Status> {
+    let mut request = HttpRequest::post("/logweir.v1.IngestService/Ingest")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"));
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let body = Body::new(axum::body::Body::from(body));
+    let sent = channel.ready().await.unwrap().call(request.body(body).unwrap()).await;
+    let response: HttpResponse<Body> = sent.map_err(|error| Status::unknown(error.to_string()))?;
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => Err(status),
+        _ => Ok(()),
+    }
+}
+
+fn framed(flag: u8, payload: &[u8]) -> Bytes {
+    [&[flag][..], &(payload.len() as u32).to_be_bytes(), payload].concat().into()
+}
+
+/// What inflates to `mebibytes`: one compressed mebibyte of zeros, over and over.
+fn gzip_bomb(mebibytes: usize) -> Vec<u8> {
+    use flate2::{Compress, Compression, FlushCompress};
+    const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut block = Vec::with_capacity(1 << 20);
+    let mut deflate = Compress::new(Compression::best(), false);
+    deflate.compress_vec(&vec![0; 1 << 20], &mut block, FlushCompress::Full).unwrap();
+    [&GZIP_HEADER[..], &block.repeat(mebibytes)].concat()
+}
+
+fn zstd_bomb(mebibytes: usize) -> Vec<u8> {
+    zstd::encode_all(&vec![0; 1 << 20][..], 19).unwrap().repeat(mebibytes)
+}
+
+/// The most memory this process has had resident, bytes.
+fn memory_peak_bytes() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn bombs_are_refused_and_take_no_memory() {
+    const EXTRA_BYTES_MAX: usize = 256 << 20;
+    let bench = Bench::new().await;
+    let token = bench.admin();
+    // Sized to pass the bound on the compressed length, so that inflating has to stop them.
+    let gzip = framed(1, &gzip_bomb(3 << 10));
+    let zstd = framed(1, &zstd_bomb(10 << 10));
+    assert!(gzip.len() < 4 << 20 && zstd.len() < 4 << 20, "{} {}", gzip.len(), zstd.len());
+    let before = memory_peak_bytes();
+    let attacks = (0..32).map(|number| {
+        let (encoding, body) =
+            if number % 2 == 0 { ("gzip", gzip.clone()) } else { ("zstd", zstd.clone()) };
+        post(bench.channel.clone(), &token, Some(encoding), body)
+    });
+    for outcome in join_all(attacks).await {
+        let status = outcome.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        if reason(&status) == "BATCH_TOO_LARGE" {
+            let expected = "the request in bytes is over 4194304, the limit is 4194304: split";
+            assert!(status.message().starts_with(expected), "{status}");
+        }
+    }
+    let extra = memory_peak_bytes() - before;
+    assert!(extra < EXTRA_BYTES_MAX, "{extra} bytes");
+    assert!(bench.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_ten_mebibyte_bomb_is_refused_by_its_length() {
+    let bench = Bench::new().await;
+    let bomb = framed(1, &gzip_bomb(10 << 10));
+    assert!(bomb.len() > 9 << 20);
+    let before = memory_peak_bytes();
+    let status = post(bench.channel.clone(), &bench.admin(), Some("gzip"), bomb).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::ResourceExhausted, "BATCH_TOO_LARGE".into())
+    );
+    assert!(memory_peak_bytes() - before < 64 << 20);
+}
+
+#[tokio::test]
+async fn a_batch_that_swells_when_decoded_is_refused() {
+    let bench = Bench::new().await;
+    // Two million empty logs: four mebibytes on the wire, hundreds decoded.
+    let logs = [0x22, 0].repeat(2_000_000);
+    let mut body = vec![0x0a];
+    prost::encoding::encode_varint(logs.len() as u64, &mut body);
+    body.extend_from_slice(&logs);
+    let before = memory_peak_bytes();
+    let outcome = post(bench.channel.clone(), &bench.admin(), None, framed(0, &body)).await;
+    let status = outcome.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::ResourceExhausted, "BATCH_TOO_LARGE".into())
+    );
+    assert!(memory_peak_bytes() - before < 64 << 20);
+}
+
+#[tokio::test]
+async fn an_unknown_compression_is_named() {
+    let bench = Bench::new().await;
+    let (token, body) = (bench.admin(), framed(1, b"x"));
+    let status = post(bench.channel.clone(), &token, Some("br"), body).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(status.message(), "the encoding \"br\" is not supported: use gzip, zstd or none");
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_the_senders_fault() {
+    let bench = Bench::new().await;
+    let token = bench.admin();
+    let bodies = [
+        (None, framed(0, b"\xff\xff\xff")),
+        (None, framed(0, b"abc").slice(..6)),
+        (None, Bytes::new()),
+        (Some("gzip"), framed(1, b"no gzip")),
+        (Some("zstd"), framed(1, b"no zstd")),
+    ];
+    for (encoding, body) in bodies {
+        let status = post(bench.channel.clone(), &token, encoding, body).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status)), (Code::InvalidArgument, "MALFORMED".into()));
+    }
+}
+
+#[test]
+fn any_body_is_answered() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let bench = runtime.block_on(Bench::new());
+    let token = bench.admin();
+    let encodings = prop::sample::select(vec![None, Some("gzip"), Some("zstd"), Some("identity")]);
+    let bodies = prop::collection::vec(any::<u8>(), 0..400);
+    let mut runner = TestRunner::new(Config { cases: 200, ..Config::default() });
+    let outcome = runner.run(&(encodings, bodies, 0..3_u8), |(encoding, bytes, flag)| {
+        let body = if flag < 2 { framed(flag, &bytes) } else { bytes.into() };
+        let answer = runtime.block_on(post(bench.channel.clone(), &token, encoding, body));
+        let code = answer.err().map_or(Code::Ok, |status| status.code());
+        let expected = [Code::InvalidArgument, Code::ResourceExhausted, Code::FailedPrecondition];
+        prop_assert!(expected.contains(&code), "{code:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+    assert!(runtime.block_on(bench.stored()).is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_closed() {
+    let config = ServerConfig { connections_max: 1, ..ServerConfig::default() };
+    let bench = Bench::with(config, QueueLimits::default()).await;
+    // The bench itself holds the one connection.
+    assert!(bench.send(batch(1, &["x"])).await.is_ok());
+    let mut second = TcpStream::connect(bench.address).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(30), second.read(&mut [0; 1])).await;
+    assert_eq!(read.unwrap().unwrap_or(0), 0);
+    assert!(bench.send(batch(2, &["x"])).await.is_ok());
+}

@@ -1,0 +1,126 @@
+//! Tokens, dead letters and deploy marks.
+
+use logweir_proto::v1;
+use tonic::Code;
+
+use crate::harness::{Bench, NOW, batch, messages, reason, with_token};
+
+#[tokio::test]
+async fn a_token_works_until_it_is_revoked() {
+    let bench = Bench::new().await;
+    let admin = bench.admin();
+    let request = v1::IssueTokenRequest {
+        service: "payments".into(),
+        role: v1::Role::Ingest.into(),
+        ttl_seconds: 0,
+    };
+    let request = with_token(&admin, request);
+    let issued = bench.administer().issue_token(request).await.unwrap().into_inner();
+    assert!(bench.send_with(&issued.jwt, batch(1, &["x"])).await.is_ok());
+    let token = issued.token.unwrap();
+    assert_eq!(token.expires_unix_nano, NOW + 90 * 86_400 * 1_000_000_000);
+
+    let request = v1::RevokeTokenRequest { token_id: token.token_id.clone() };
+    let request = with_token(&admin, request);
+    let revoked = bench.administer().revoke_token(request).await.unwrap().into_inner();
+    assert_eq!(revoked.token.unwrap().revoked_unix_nano, NOW);
+    let status = bench.send_with(&issued.jwt, batch(2, &["x"])).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::Unauthenticated, "TOKEN_REVOKED".into()));
+
+    let request = with_token(&admin, v1::ListTokensRequest {});
+    let tokens = bench.administer().list_tokens(request).await.unwrap().into_inner().tokens;
+    assert_eq!((tokens.len(), tokens[0].token_id.as_str()), (1, token.token_id.as_str()));
+    let request = with_token(&admin, v1::RevokeTokenRequest { token_id: "nobody".into() });
+    let status = bench.administer().revoke_token(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_bad_token_request_is_refused() {
+    let bench = Bench::new().await;
+    let good = v1::IssueTokenRequest { service: "*".into(), role: 1, ttl_seconds: 60 };
+    for (bad, field) in [
+        (v1::IssueTokenRequest { service: String::new(), ..good.clone() }, "service"),
+        (v1::IssueTokenRequest { role: 0, ..good.clone() }, "role"),
+        (v1::IssueTokenRequest { ttl_seconds: 59, ..good }, "ttl_seconds"),
+    ] {
+        let request = with_token(&bench.admin(), bad);
+        let status = bench.administer().issue_token(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(field), "{status}");
+    }
+}
+
+async fn dead_letters(bench: &Bench) -> v1::ListDeadLettersResponse {
+    let request = with_token(&bench.admin(), v1::ListDeadLettersRequest::default());
+    bench.administer().list_dead_letters(request).await.unwrap().into_inner()
+}
+
+async fn replay(bench: &Bench, dead_letter_ids: Vec<u64>) -> (u64, u64) {
+    let request = with_token(&bench.admin(), v1::ReplayDeadLettersRequest { dead_letter_ids });
+    let answer = bench.administer().replay_dead_letters(request).await.unwrap().into_inner();
+    (answer.replayed, answer.rejected)
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_replayed_once_or_stays() {
+    let bench = Bench::new().await;
+    let mut sent = batch(1, &["curable", "incurable"]);
+    // The trace id is put aside with the log, so that the log itself can be taken.
+    sent.records[0].trace_id = vec![1; 3];
+    sent.records[1].latency_ms = Some(-1.0);
+    bench.send(sent).await.unwrap();
+    let letters = dead_letters(&bench).await.dead_letters;
+    assert_eq!(letters.len(), 2);
+    assert_eq!(replay(&bench, vec![]).await, (1, 1));
+    assert_eq!(messages(&bench.stored().await), ["curable"]);
+    assert_eq!(replay(&bench, vec![]).await, (0, 1));
+    let all = letters.iter().map(|letter| letter.dead_letter_id).collect();
+    replay(&bench, all).await;
+    assert_eq!(bench.stored().await.len(), 1);
+    let replayed: Vec<_> = dead_letters(&bench)
+        .await
+        .dead_letters
+        .iter()
+        .map(|letter| (letter.reason.clone(), letter.replayed_unix_nano))
+        .collect();
+    assert!(replayed.contains(&("invalid_trace_id".into(), NOW)), "{replayed:?}");
+    assert!(replayed.contains(&("invalid_latency".into(), 0)), "{replayed:?}");
+}
+
+#[tokio::test]
+async fn dead_letters_are_discarded_by_id_or_all() {
+    let bench = Bench::new().await;
+    let mut sent = batch(1, &["a", "b", "c"]);
+    sent.records.iter_mut().for_each(|record| record.latency_ms = Some(-1.0));
+    bench.send(sent).await.unwrap();
+    let discard = |dead_letter_ids: Vec<u64>, all| {
+        let request = v1::DiscardDeadLettersRequest { dead_letter_ids, all };
+        let (mut client, request) = (bench.administer(), with_token(&bench.admin(), request));
+        async move { client.discard_dead_letters(request).await.map(|a| a.into_inner().discarded) }
+    };
+    let first = dead_letters(&bench).await.dead_letters[0].dead_letter_id;
+    assert_eq!(discard(vec![], false).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(discard(vec![first], true).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(discard(vec![first], false).await.unwrap(), 1);
+    assert_eq!(discard(vec![], true).await.unwrap(), 2);
+    assert_eq!(dead_letters(&bench).await.total, 0);
+}
+
+#[tokio::test]
+async fn deploys_are_marked_and_listed() {
+    let bench = Bench::new().await;
+    let deploy =
+        v1::Deploy { service: "payments".into(), version: "1.2".into(), ..Default::default() };
+    let request = with_token(&bench.admin(), v1::MarkDeployRequest { deploy: Some(deploy) });
+    let marked =
+        bench.administer().mark_deploy(request).await.unwrap().into_inner().deploy.unwrap();
+    assert_eq!(marked.time_unix_nano, NOW);
+    let list = |service: &str| {
+        with_token(&bench.admin(), v1::ListDeploysRequest { service: service.into(), limit: 0 })
+    };
+    let found = bench.administer().list_deploys(list("payments")).await.unwrap().into_inner();
+    assert_eq!(found.deploys, [marked]);
+    let found = bench.administer().list_deploys(list("orders")).await.unwrap().into_inner();
+    assert!(found.deploys.is_empty());
+}

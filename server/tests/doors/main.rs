@@ -1,0 +1,10 @@
+//! The doors as a client meets them: a real client, a real port, a real queue and a real storage.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod abuse;
+mod admin;
+mod harness;
+mod http;
+mod ingest;
+mod query;
