@@ -92,6 +92,7 @@ impl ServerArgs {
     }
 
     /// Prepares to send batches.
+    #[allow(clippy::field_reassign_with_default, reason = "it has private fields")]
     pub fn sender(&self, compression: Compression) -> Result<Sender, Error> {
         let token = Token::Text(self.read_token()?);
         let mut options = SendOptions::default();

@@ -39,7 +39,8 @@ impl GetArgs {
         for entry in &found.before {
             entry::write(&mut output, entry)?;
         }
-        if !output.json && !(found.before.is_empty() && found.after.is_empty()) {
+        let has_neighbours = !found.before.is_empty() || !found.after.is_empty();
+        if has_neighbours && !output.json {
             output.line(&output.paint("→ this log", Tone::Warning))?;
         }
         entry::write(&mut output, &log)?;

@@ -397,3 +397,258 @@ impl Tail {
         Ok(if is_shorter { Next::Truncated } else { Next::Continue })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        fs::OpenOptions,
+        io::Write,
+        sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    };
+
+    use logweir_core::limits::Limits;
+    use logweir_proto::v1;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        delivery::{
+            batch::{BatchLimits, service_of},
+            feed::FeedParts,
+            journal::{Group, Journal},
+        },
+        source::record::Rules,
+    };
+
+    const NOW: i64 = 1_767_400_000_000_000_000;
+
+    /// A feed whose groups nobody sends; each ends up in the journal, if there is one.
+    struct Rig {
+        feed: Feed,
+        groups: mpsc::Receiver<Group>,
+        stop: Arc<AtomicBool>,
+        said: std::sync::Mutex<Vec<String>>,
+    }
+
+    impl Rig {
+        fn new(journal: Option<&Path>, group_records: usize) -> Self {
+            let (groups, receiver) = mpsc::channel(1_000);
+            let stop = Arc::new(AtomicBool::new(false));
+            let (journal, state) = match journal {
+                Some(directory) => {
+                    let (journal, left) = Journal::open(directory).unwrap();
+                    (Some(Arc::new(journal)), left.state)
+                }
+                None => Default::default(),
+            };
+            let ticks = AtomicI64::new(NOW);
+            let feed = Feed::new(FeedParts {
+                state,
+                rules: Rules { service: None, limits: Limits::default() },
+                limits: BatchLimits {
+                    gathered_records_max: group_records,
+                    ..BatchLimits::with_batch_records(3)
+                },
+                clock: Arc::new(move || ticks.fetch_add(1, Ordering::Relaxed)),
+                journal,
+                counts: Arc::default(),
+                groups,
+                stop: stop.clone(),
+            });
+            Self { feed, groups: receiver, stop, said: Default::default() }
+        }
+
+        fn with<T>(&mut self, act: impl FnOnce(&mut Reader<'_>) -> T) -> (T, ReadSummary) {
+            let Self { feed, said, .. } = self;
+            let say = |text: &str| said.lock().unwrap().push(text.to_owned());
+            let summary = ReadSummary::default();
+            let mut reader = Reader { feed, read_bytes: Arc::default(), say: &say, summary };
+            let result = act(&mut reader);
+            (result, reader.summary)
+        }
+
+        fn records(&mut self) -> Vec<(String, v1::LogRecord)> {
+            let mut records = Vec::new();
+            while let Ok(group) = self.groups.try_recv() {
+                for batch in group.batches {
+                    let service = service_of(&batch).to_owned();
+                    records.extend(batch.records.into_iter().map(|r| (service.clone(), r)));
+                }
+            }
+            records
+        }
+
+        fn messages(&mut self) -> Vec<String> {
+            self.records().into_iter().map(|(_, record)| record.message).collect()
+        }
+    }
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    fn append(path: &Path, text: &str) {
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_json_lines_is_read_whole() {
+        let mut rig = Rig::new(None, 100);
+        let (result, summary) = rig.with(|reader| reader.read_files(&[fixture("orders.ndjson")]));
+        result.unwrap();
+        assert_eq!(summary, ReadSummary { files: 1, already_sent: 0, failed: 0 });
+        let mut services = BTreeMap::new();
+        for (service, _) in rig.records() {
+            *services.entry(service).or_insert(0) += 1;
+        }
+        let expected = [("billing", 2), ("orders", 4), ("orders.Core_Worker", 1)];
+        assert_eq!(services, expected.map(|(name, count)| (name.to_owned(), count)).into());
+        let tally = &rig.feed.tally;
+        assert_eq!((tally.records, tally.renamed, tally.untimed), (7, 1, 1));
+        assert!(tally.renamed_examples.contains("orders.Core$Worker"));
+    }
+
+    #[test]
+    fn a_file_of_many_formats_is_read_whole() {
+        let mut rig = Rig::new(None, 100);
+        rig.with(|reader| reader.read_files(&[fixture("shop.log")])).0.unwrap();
+        let records = rig.records();
+        let level = |message: &str| {
+            let found = records.iter().find(|(_, record)| record.message.starts_with(message));
+            found.map(|(service, record)| (service.as_str(), record.level()))
+        };
+        assert_eq!(records.len(), 10);
+        assert_eq!(level("Server ready"), Some(("shop", v1::Level::Info)));
+        assert_eq!(level("Request 42 failed"), Some(("shop", v1::Level::Error)));
+        assert_eq!(level("cache is 91"), Some(("shop", v1::Level::Warn)));
+        assert_eq!(level("logfmt works"), Some(("shop", v1::Level::Info)));
+        assert_eq!(level("Accepted key"), Some(("sshd", v1::Level::Unspecified)));
+        assert_eq!(level("epoch"), Some(("shop", v1::Level::Debug)));
+        assert_eq!((rig.feed.tally.invalid_utf8, rig.feed.tally.untimed), (1, 3));
+    }
+
+    #[test]
+    fn killed_after_any_group_it_goes_on_without_loss_or_doubles() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.log");
+        let lines: Vec<_> = (0..40).map(|n| format!("INFO line {n}")).collect();
+        fs::write(&path, lines.join("\n  and more\n")).unwrap();
+        for noted in 0..8 {
+            let journal = directory.path().join(format!("journal-{noted}"));
+            let mut found = Vec::new();
+            {
+                let mut rig = Rig::new(Some(&journal), 5);
+                rig.with(|reader| {
+                    let known = reader.find(&path).unwrap();
+                    let mut tail = reader.open(&path, known).unwrap();
+                    while reader.feed.state.group < noted {
+                        let line = tail.text.lines.next_line(&mut tail.input.reader).unwrap();
+                        if let Some(log) = tail.text.joiner.push(line.unwrap()) {
+                            reader.feed.add(&log, tail.file, &tail.stem).unwrap();
+                        }
+                    }
+                });
+                found.extend(rig.messages());
+            }
+            let mut rig = Rig::new(Some(&journal), 5);
+            let paths = std::slice::from_ref(&path);
+            rig.with(|reader| reader.read_files(paths)).0.unwrap();
+            found.extend(rig.messages());
+            assert_eq!(found.len(), 40, "killed after {noted} groups");
+            let numbers = found.iter().enumerate().map(|(n, _)| format!("line {n}"));
+            assert!(numbers.zip(&found).all(|(start, message)| message.starts_with(&start)));
+            let sequences = rig.feed.state.producers.0["app"].sequence;
+            assert_eq!(rig.feed.state.producers.0["app"].emitted, 40);
+            assert!(sequences >= 14);
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_not_sent_again_but_what_was_added_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, journal) = (directory.path().join("a.log"), directory.path().join("journal"));
+        let paths = std::slice::from_ref(&path);
+        append(&path, "one\ntwo\n");
+        let runs =
+            [("", 1, 0, vec!["one", "two"]), ("", 0, 1, vec![]), ("three", 1, 0, vec!["three"])];
+        for (added, files, already_sent, messages) in runs {
+            append(&path, added);
+            let mut rig = Rig::new(Some(&journal), 100);
+            let (result, summary) = rig.with(|reader| reader.read_files(paths));
+            result.unwrap();
+            assert_eq!((summary.files, summary.already_sent), (files, already_sent));
+            assert_eq!(rig.messages(), messages);
+        }
+    }
+
+    #[test]
+    fn a_broken_file_is_said_and_the_others_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a.gz"), [0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap();
+        fs::write(directory.path().join("b.log"), "fine\n").unwrap();
+        let mut rig = Rig::new(None, 100);
+        let paths = [directory.path().to_owned()];
+        let (result, summary) = rig.with(|reader| reader.read_files(&paths));
+        result.unwrap();
+        assert_eq!((summary.files, summary.failed), (1, 1));
+        assert_eq!(rig.messages(), ["fine"]);
+        assert!(rig.said.lock().unwrap()[0].contains("a.gz"));
+    }
+
+    #[test]
+    fn rotation_by_rename_and_by_truncation_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.log");
+        let paths = [directory.path().to_owned()];
+        append(&path, "one\nhalf");
+        let mut rig = Rig::new(None, 100);
+        rig.with(|reader| {
+            let mut following = Following { tails: vec![], given_up: HashSet::new(), round: 0 };
+            let mut poll = |reader: &mut Reader<'_>| {
+                following.open_all(reader, &discover(&paths).unwrap()).unwrap();
+                // A log is complete once a poll finds nothing after it.
+                following.poll(reader).unwrap();
+                following.poll(reader).unwrap();
+                following.round += 1;
+            };
+            poll(reader);
+            append(&path, " a line\n");
+            poll(reader);
+            fs::rename(&path, directory.path().join("app.log.1")).unwrap();
+            append(&directory.path().join("app.log.1"), "late\n");
+            append(&path, "new file\n");
+            poll(reader);
+            fs::write(&path, "cut\n").unwrap();
+            poll(reader);
+            fs::write(directory.path().join("app.log.2.gz"), [0x1f, 0x8b]).unwrap();
+            poll(reader);
+            poll(reader);
+            reader.feed.flush().unwrap();
+        });
+        let mut records = rig.records();
+        records.sort_by_key(|(_, record)| record.time_unix_nano);
+        let found: Vec<_> = records.iter().map(|(_, record)| record.message.as_str()).collect();
+        assert_eq!(found, ["one", "half a line", "late", "new file", "cut"]);
+        assert!(records.iter().all(|(service, _)| service == "app"));
+        assert_eq!(rig.said.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn asked_to_stop_it_leaves_the_rest_for_the_next_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, journal) = (directory.path().join("a.log"), directory.path().join("journal"));
+        append(&path, "one\ntwo\n");
+        let mut rig = Rig::new(Some(&journal), 100);
+        rig.stop.store(true, Ordering::Relaxed);
+        let paths = std::slice::from_ref(&path);
+        let (result, _) = rig.with(|reader| reader.read_files(paths));
+        assert!(matches!(result, Err(Error::Interrupted)));
+        assert!(rig.records().is_empty());
+        drop(rig);
+        let mut rig = Rig::new(Some(&journal), 100);
+        rig.with(|reader| reader.read_files(paths)).0.unwrap();
+        assert_eq!(rig.messages(), ["one", "two"]);
+    }
+}

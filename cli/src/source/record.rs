@@ -122,7 +122,10 @@ fn shorten(text: &mut String, bytes_max: usize) -> bool {
 }
 
 fn cut(text: &str, bytes_max: usize) -> (&str, bool) {
-    let end = text.floor_char_boundary(bytes_max);
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     (&text[..end], end < text.len())
 }
 
