@@ -76,6 +76,8 @@ CREATE TABLE blocks (
     logs               INTEGER NOT NULL,
     -- Of messages, loggers and attributes, before compression.
     text_bytes         INTEGER NOT NULL,
+    -- Of body and word filter.
+    disk_bytes         INTEGER NOT NULL,
     time_min_unix_nano INTEGER NOT NULL,
     time_max_unix_nano INTEGER NOT NULL,
     -- Bit n is set if a log of level n occurs, bit 7 if an anomaly does.

@@ -6,7 +6,7 @@ mod administering;
 mod isolation;
 mod maintaining;
 mod reading;
-mod sample;
+pub(crate) mod sample;
 mod writing;
 
 use std::sync::Arc;

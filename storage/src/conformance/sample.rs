@@ -14,19 +14,19 @@ use logweir_core::{
 use super::NOW_UNIX_NANO;
 use crate::{ReadLogs, SearchQuery, Storage, TimeRange, WriteOutcome};
 
-pub(super) const SECOND: i64 = 1_000_000_000;
-pub(super) const HOUR: i64 = 3_600 * SECOND;
+pub(crate) const SECOND: i64 = 1_000_000_000;
+pub(crate) const HOUR: i64 = 3_600 * SECOND;
 
-pub(super) fn tenant() -> Tenant {
+pub(crate) fn tenant() -> Tenant {
     Tenant::default()
 }
 
-pub(super) fn service(name: &str) -> Service {
+pub(crate) fn service(name: &str) -> Service {
     Service::new(name).unwrap()
 }
 
 /// An id for a batch: distinct numbers give distinct ids.
-pub(super) fn batch_id(number: u64) -> BatchId {
+pub(crate) fn batch_id(number: u64) -> BatchId {
     let mut bytes = [0xb5; 16];
     bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     bytes[8..].copy_from_slice(&number.to_be_bytes());
@@ -35,7 +35,7 @@ pub(super) fn batch_id(number: u64) -> BatchId {
 
 /// A batch of a service with so many logs, a second apart, the newest so long ago. Levels,
 /// latencies, templates and anomalies vary.
-pub(super) fn batch(number: u64, of: &str, logs: u32, ago: i64) -> ScoredBatch {
+pub(crate) fn batch(number: u64, of: &str, logs: u32, ago: i64) -> ScoredBatch {
     let mut batch = empty_batch(number, of);
     for index in 0..logs {
         let time = NOW_UNIX_NANO - ago - i64::from(logs - 1 - index) * SECOND;
@@ -44,7 +44,7 @@ pub(super) fn batch(number: u64, of: &str, logs: u32, ago: i64) -> ScoredBatch {
     batch
 }
 
-pub(super) fn empty_batch(number: u64, of: &str) -> ScoredBatch {
+pub(crate) fn empty_batch(number: u64, of: &str) -> ScoredBatch {
     ScoredBatch {
         tenant: tenant(),
         batch_id: batch_id(number),
@@ -63,7 +63,7 @@ pub(super) fn empty_batch(number: u64, of: &str) -> ScoredBatch {
 }
 
 /// Adds a log; what it is like depends on the batch's checksum and the index.
-pub(super) fn push(batch: &mut ScoredBatch, index: u32, time_unix_nano: i64) {
+pub(crate) fn push(batch: &mut ScoredBatch, index: u32, time_unix_nano: i64) {
     let varied = batch.checksum.wrapping_add(u64::from(index));
     let levels = [Level::Info, Level::Debug, Level::Warn, Level::Error, Level::Info, Level::Fatal];
     let level = levels[varied as usize % levels.len()];
@@ -111,7 +111,7 @@ fn template(tenant: &Tenant, service: &Service, pattern: &str) -> Template {
 
 /// The batch as sent by a producer, which says that this is all it has ever emitted but what its
 /// earlier sequences carried.
-pub(super) fn by(
+pub(crate) fn by(
     producer: u8,
     sequence: u64,
     emitted: u64,
@@ -127,7 +127,7 @@ pub(super) fn by(
 }
 
 /// A record that the server did not let pass.
-pub(super) fn rejected(index: u32) -> RejectedRecord {
+pub(crate) fn rejected(index: u32) -> RejectedRecord {
     RejectedRecord {
         record: Record {
             index,
@@ -141,7 +141,7 @@ pub(super) fn rejected(index: u32) -> RejectedRecord {
 }
 
 /// What a reader is to see of a batch.
-pub(super) fn stored(batch: &ScoredBatch) -> Vec<StoredLog> {
+pub(crate) fn stored(batch: &ScoredBatch) -> Vec<StoredLog> {
     let log = |scored: &ScoredRecord| StoredLog {
         id: logweir_core::identity::LogId {
             time_unix_nano: scored.record.time_unix_nano,
@@ -158,13 +158,13 @@ pub(super) fn stored(batch: &ScoredBatch) -> Vec<StoredLog> {
 }
 
 /// What a reader is to see of batches, newest first.
-pub(super) fn newest_first<'a>(batches: impl IntoIterator<Item = &'a ScoredBatch>) -> Vec<StoredLog> {
+pub(crate) fn newest_first<'a>(batches: impl IntoIterator<Item = &'a ScoredBatch>) -> Vec<StoredLog> {
     let mut logs: Vec<StoredLog> = batches.into_iter().flat_map(stored).collect();
     logs.sort_by_key(|log| std::cmp::Reverse(log.id));
     logs
 }
 
-pub(super) fn query(filter: &str, page_size: usize) -> SearchQuery {
+pub(crate) fn query(filter: &str, page_size: usize) -> SearchQuery {
     SearchQuery {
         filter: Filter::parse(filter, NOW_UNIX_NANO).unwrap(),
         range: TimeRange::ALL,
@@ -174,7 +174,7 @@ pub(super) fn query(filter: &str, page_size: usize) -> SearchQuery {
 }
 
 /// All matches, newest first, by pages of the size.
-pub(super) async fn search_all(
+pub(crate) async fn search_all(
     storage: &(impl ReadLogs + ?Sized),
     tenant: &Tenant,
     filter: &str,
@@ -195,7 +195,7 @@ pub(super) async fn search_all(
 }
 
 /// Writes batches in one call, each of which is to be stored whole.
-pub(super) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
+pub(crate) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
     let outcomes = storage.write(batches.to_vec()).await.unwrap();
     let expected: Vec<WriteOutcome> = batches
         .iter()
@@ -208,7 +208,7 @@ pub(super) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
 }
 
 /// Runs upkeep until there is nothing left to do.
-pub(super) async fn maintain(storage: &dyn Storage, now_unix_nano: i64) {
+pub(crate) async fn maintain(storage: &dyn Storage, now_unix_nano: i64) {
     for _ in 0..1_000 {
         if !storage.maintain(now_unix_nano).await.unwrap() {
             return;

@@ -43,7 +43,7 @@ impl NewBlock {
     }
 
     /// Bytes on the disk.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn disk_bytes(&self) -> u64 {
         (self.encoded.body.len() + self.encoded.word_filter.len()) as u64
     }
 }
@@ -72,15 +72,16 @@ pub(super) fn insert(
     let content_mask = summary.level_mask | if summary.has_anomaly { ANOMALY_BIT } else { 0 };
     let block_id = db
         .prepare_cached(
-            "INSERT INTO blocks (tenant_id, generation, logs, text_bytes, time_min_unix_nano,
-                                 time_max_unix_nano, content_mask, is_settled)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO blocks (tenant_id, generation, logs, text_bytes, disk_bytes,
+                                 time_min_unix_nano, time_max_unix_nano, content_mask, is_settled)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .insert(params![
             tenant_id,
             generation,
             summary.rows,
             block.text_bytes,
+            block.disk_bytes(),
             summary.time_min_unix_nano,
             summary.time_max_unix_nano,
             content_mask,

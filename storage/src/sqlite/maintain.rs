@@ -102,13 +102,14 @@ pub(super) fn retain(
     let mut more = false;
     if let Some(age) = retention.age {
         let cutoff = now.saturating_sub(nanos(age));
-        let deleted = writer.free(|db, _| delete_oldest(db, cutoff))?;
+        let deleted = writer.free(|db, _| delete_oldest(db, cutoff, u64::MAX))?;
         more |= deleted == DELETED_BLOCKS_PER_STEP;
     }
     if retention.disk_bytes_max > 0 {
         let space = writer.run_plain(Space::of)?;
-        if space.used_bytes() > retention.disk_bytes_max {
-            let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX)? {
+        let excess = space.used_bytes().saturating_sub(retention.disk_bytes_max);
+        if excess > 0 {
+            let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX, excess)? {
                 0 => delete_oldest_buckets(db),
                 deleted => Ok(deleted),
             })?;
@@ -120,22 +121,26 @@ pub(super) fn retain(
     Ok(more)
 }
 
-/// Deletes the oldest blocks that end before a time; how many.
-fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64) -> Result<usize, Fault> {
-    let oldest: Vec<(i64, u64)> = db
-        .prepare_cached(
-            "SELECT block_id, logs FROM blocks WHERE time_max_unix_nano < ?1
-             ORDER BY time_max_unix_nano LIMIT ?2",
-        )?
-        .query_map(params![cutoff_unix_nano, DELETED_BLOCKS_PER_STEP], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
+/// Deletes the oldest blocks that end before a time, until so many bytes are free; how many.
+fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Result<usize, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT block_id, logs, disk_bytes FROM blocks WHERE time_max_unix_nano < ?1
+         ORDER BY time_max_unix_nano LIMIT ?2",
+    )?;
+    let oldest: Vec<(i64, u64, u64)> = select
+        .query_map(params![cutoff_unix_nano, DELETED_BLOCKS_PER_STEP], |row| row.try_into())?
         .collect::<Result<_, _>>()?;
-    for (block_id, logs) in &oldest {
-        blocks::delete(db, *block_id)?;
-        counter!("logweir_storage_logs_expired_total").increment(*logs);
+    let (mut deleted, mut freed) = (0, 0);
+    for (block_id, logs, disk_bytes) in oldest {
+        if freed >= bytes {
+            break;
+        }
+        blocks::delete(db, block_id)?;
+        counter!("logweir_storage_logs_expired_total").increment(logs);
+        deleted += 1;
+        freed += disk_bytes;
     }
-    Ok(oldest.len())
+    Ok(deleted)
 }
 
 /// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
@@ -321,7 +326,7 @@ pub(super) fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Resu
     }
     for block in &merged.outputs {
         blocks::insert(db, ids, merged.tenant_id, merged.generation, block)?;
-        counter!("logweir_storage_block_bytes_total", "kind" => "merged").increment(block.bytes());
+        counter!("logweir_storage_block_bytes_total", "kind" => "merged").increment(block.disk_bytes());
     }
     counter!("logweir_storage_merged_blocks_total").increment(merged.inputs.len() as u64);
     Ok(true)

@@ -14,7 +14,7 @@ use crate::StorageError;
 /// Calls that read at a time; further ones wait.
 const READERS_MAX: usize = 4;
 /// A snapshot is let go after this, so that the write-ahead log can be cut.
-pub(super) const SNAPSHOT_MAX: Duration = Duration::from_secs(2);
+const SNAPSHOT_MAX: Duration = Duration::from_secs(2);
 
 /// The pool.
 #[derive(Clone)]
@@ -24,12 +24,21 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
 }
 
-/// Tells a long read whether anyone still waits for it.
-pub(super) struct Caller(Weak<()>);
+/// What a long read looks at in between.
+pub(super) struct Caller {
+    waiting: Weak<()>,
+    /// How long it may hold a snapshot.
+    pub(super) snapshot_max: Duration,
+}
 
 impl Caller {
+    pub(super) fn new(waiting: &Arc<()>, snapshot_max: Duration) -> Self {
+        Self { waiting: Arc::downgrade(waiting), snapshot_max }
+    }
+
+    /// Whether nobody waits for the result any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
+        self.waiting.strong_count() == 0
     }
 }
 
@@ -48,7 +57,7 @@ impl Readers {
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.map_err(|e| unavailable(e.into()))?;
         let waiting = Arc::new(());
-        let caller = Caller(Arc::downgrade(&waiting));
+        let caller = Caller::new(&waiting, SNAPSHOT_MAX);
         let pool = self.clone();
         let work = move || {
             let result = pool.with_connection(|connection| read(connection, &caller));

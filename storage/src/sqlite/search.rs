@@ -16,7 +16,7 @@ use super::{
     blocks::ANOMALY_BIT,
     faults::Fault,
     ids::{find_service, find_tenant},
-    readers::{Caller, SNAPSHOT_MAX},
+    readers::Caller,
 };
 use crate::{
     LogWithNeighbours, StorageError,
@@ -241,7 +241,7 @@ fn step(
             Order::NewestFirst => nearest.saturating_add(1) < to,
             Order::OldestFirst => nearest > from,
         };
-        if started.elapsed() > SNAPSHOT_MAX && is_behind_start {
+        if started.elapsed() >= caller.snapshot_max && is_behind_start {
             return Ok(Some(nearest));
         }
         if caller.is_gone() {

@@ -1,11 +1,16 @@
 use std::{path::Path, sync::Arc};
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     Storage,
-    conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
+    conformance::{
+        NOW_UNIX_NANO, StorageUnderTest, check_storage,
+        sample::{HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant},
+    },
+    sqlite::readers::Caller,
 };
 
 struct InDirectory(TempDir);
@@ -31,7 +36,248 @@ fn clock() -> Clock {
     Arc::new(|| NOW_UNIX_NANO)
 }
 
+fn count(directory: &TempDir, sql: &str) -> i64 {
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    db.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
 #[tokio::test]
 async fn it_is_a_storage() {
     check_storage(InDirectory::fresh).await;
+}
+
+#[tokio::test]
+async fn a_second_process_is_kept_out_but_may_administer() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    assert!(matches!(open(directory.path()), Err(StorageError::InUse { .. })));
+    let config = SqliteConfig::new(directory.path());
+    let beside = SqliteStorage::open_for_administration(&config, clock()).unwrap();
+    let token = TokenRecord {
+        token_id: "t".into(),
+        service: "*".parse().unwrap(),
+        role: logweir_core::identity::Role::Admin,
+        issued_unix_nano: 1,
+        expires_unix_nano: 2,
+        revoked_unix_nano: None,
+    };
+    beside.insert_token(&tenant(), token.clone()).await.unwrap();
+    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [token]);
+    drop(storage);
+    open(directory.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    let refused = open(directory.path());
+    assert!(matches!(refused, Err(StorageError::NewerSchema { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let refused = open(&file.join("data")).err().unwrap();
+    assert!(matches!(refused, StorageError::Directory { .. }) && !refused.is_retryable());
+    assert!(refused.to_string().contains("file/data"));
+}
+
+/// SQLite reports a limit on pages as it reports a disk without room.
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_passes_by_itself() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let first = by(1, 1, 100, batch(1, "payments", 100, 0));
+    store(&storage, std::slice::from_ref(&first)).await;
+    storage.check_ready().await.unwrap();
+    let limit = |pages_max| {
+        storage.writer.run(move |writer| {
+            writer.limit_pages(pages_max);
+            Ok(())
+        })
+    };
+    limit(Some(1)).await.unwrap();
+    let second = by(1, 2, 5_100, batch(2, "payments", 5_000, 0));
+    for _ in 0..2 {
+        let refused = storage.write(vec![second.clone()]).await.unwrap_err();
+        assert!(matches!(refused, StorageError::DiskFull { .. }), "{refused:?}");
+        assert!(matches!(storage.check_ready().await, Err(StorageError::DiskFull { .. })));
+    }
+    assert_eq!(search_all(&storage, &tenant(), "", 1_000).await, newest_first([&first]));
+    // Deleting is possible all the while.
+    storage.maintain(NOW_UNIX_NANO).await.unwrap();
+
+    limit(None).await.unwrap();
+    storage.check_ready().await.unwrap();
+    store(&storage, std::slice::from_ref(&second)).await;
+    assert_eq!(search_all(&storage, &tenant(), "", 1_000).await, newest_first([&first, &second]));
+    let report = storage.delivery_report(&tenant(), None).await.unwrap();
+    assert_eq!((report[0].stored, report[0].missing()), (5_100, 0));
+    assert!(directory.path().join("reserve").exists());
+}
+
+#[tokio::test]
+async fn writes_wait_for_the_reserve() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let make_full = |writer: &mut Writer| {
+        let full: Result<(), StorageError> = writer.add(|_, _| Err(Fault::DiskFull));
+        assert!(matches!(full, Err(StorageError::DiskFull { .. })));
+        Ok(())
+    };
+    storage.writer.run(make_full).await.unwrap();
+    assert!(!directory.path().join("reserve").exists(), "given up");
+    // A directory in its place stands for a disk that has no room for it.
+    std::fs::create_dir(directory.path().join("reserve")).unwrap();
+    storage.write(vec![batch(1, "payments", 3, 0)]).await.unwrap_err();
+    storage.check_ready().await.unwrap_err();
+    std::fs::remove_dir(directory.path().join("reserve")).unwrap();
+    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+}
+
+#[tokio::test]
+async fn a_defect_in_a_write_leaves_nothing_and_the_next_one_works() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let panics = |writer: &mut Writer| {
+        writer.add(|db, ids| {
+            ids.service(db, 1, &service("ghost"))?;
+            panic!("on purpose")
+        })
+    };
+    let ended: Result<(), StorageError> = storage.writer.run(panics).await;
+    assert!(matches!(ended, Err(StorageError::Unavailable(_))));
+    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    assert_eq!(count(&directory, "SELECT count(*) FROM services"), 1);
+}
+
+#[tokio::test]
+async fn logs_past_their_age_go_and_their_counts_stay() {
+    let directory = TempDir::new().unwrap();
+    let mut config = SqliteConfig::new(directory.path());
+    config.retention_age = Some(Duration::from_secs(24 * 3_600));
+    let storage = SqliteStorage::open(&config, clock()).unwrap();
+    let (old, new) = (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, 0));
+    store(&storage, &[old]).await;
+    store(&storage, std::slice::from_ref(&new)).await;
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert_eq!(search_all(&storage, &tenant(), "", 1_000).await, newest_first([&new]));
+    assert_eq!(storage.list_services(&tenant()).await.unwrap()[0].total, 50);
+    for table in ["blocks", "block_services", "block_words", "block_bodies"] {
+        assert_eq!(count(&directory, &format!("SELECT count(*) FROM {table}")), 1, "{table}");
+    }
+}
+
+/// Random letters, so that they take room.
+fn bulky(number: u64) -> ScoredBatch {
+    let mut bulky = batch(number, "payments", 200, (1_000 - number as i64) * HOUR);
+    let mut state = number;
+    for log in &mut bulky.records {
+        log.record.message = (0..2_000)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b'a' + (state >> 59) as u8 % 26)
+            })
+            .collect();
+    }
+    bulky
+}
+
+#[tokio::test]
+async fn the_oldest_logs_go_when_there_are_too_many() {
+    let directory = TempDir::new().unwrap();
+    let mut config = SqliteConfig::new(directory.path());
+    config.disk_bytes_max = 4 << 20;
+    let storage = SqliteStorage::open(&config, clock()).unwrap();
+    for number in 1..=40 {
+        store(&storage, &[bulky(number)]).await;
+    }
+    let size = || std::fs::metadata(directory.path().join("logweir.db")).unwrap().len();
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert!(size() <= config.disk_bytes_max, "{}", size());
+    let left = search_all(&storage, &tenant(), "", 1_000).await;
+    assert!(!left.is_empty() && left.len() < 8_000, "{}", left.len());
+    let newest = newest_first([&bulky(40)]);
+    assert_eq!(left[..200], newest);
+    assert!(!storage.maintain(NOW_UNIX_NANO).await.unwrap());
+}
+
+#[tokio::test]
+async fn merging_leaves_few_blocks() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    for number in 0..100 {
+        store(&storage, &[batch(number, ["a", "b", "c"][number as usize % 3], 60, 0)]).await;
+    }
+    assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 100);
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert!(count(&directory, "SELECT count(*) FROM blocks") <= 8);
+    assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 6_000);
+    assert_eq!(count(&directory, "SELECT sum(logs) FROM block_services"), 6_000);
+}
+
+#[tokio::test]
+async fn a_merge_whose_input_is_gone_is_dropped() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    for number in 0..20 {
+        store(&storage, &[batch(number, "payments", 10, 0)]).await;
+    }
+    let merged = storage.readers.run(|db, _| maintain::merge(db)).await.unwrap().unwrap();
+    let work = move |writer: &mut Writer| {
+        writer.free(|db, ids| {
+            blocks::delete(db, 1)?;
+            maintain::swap(db, ids, &merged)
+        })
+    };
+    assert!(!storage.writer.run(work).await.unwrap());
+    assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 190);
+}
+
+/// With no time for a snapshot at all, a search lets go after every step that brings it on.
+#[tokio::test]
+async fn a_search_over_many_snapshots_finds_the_same() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let mut batches = Vec::new();
+    for number in 0..12 {
+        // Some overlap in time, some do not.
+        let written = batch(number, "payments", 40, number as i64 / 3 * 30_000_000_000);
+        store(&storage, std::slice::from_ref(&written)).await;
+        batches.push(written);
+    }
+    let files = Files::create(directory.path()).unwrap();
+    let db = files.open_reader().unwrap();
+    let waiting = Arc::new(());
+    let caller = Caller::new(&waiting, Duration::ZERO);
+    let mut expected = newest_first(&batches);
+    for page_size in [50, 1_000] {
+        let query = query("", page_size);
+        let page = search::search(&db, &caller, &tenant(), &query, Order::NewestFirst).unwrap();
+        assert_eq!(page.logs, expected[..page_size.min(480)]);
+    }
+    expected.reverse();
+    let page = search::search(&db, &caller, &tenant(), &query("", 300), Order::OldestFirst).unwrap();
+    assert_eq!(page.logs, expected[..300]);
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_an_error_and_others_are_read() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let (old, new) = (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, 0));
+    store(&storage, &[old]).await;
+    store(&storage, std::slice::from_ref(&new)).await;
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    db.execute("UPDATE block_bodies SET body = x'00' WHERE block_id = 1", []).unwrap();
+    let first = storage.search(&tenant(), query("", 10)).await.unwrap();
+    assert_eq!(first.logs, newest_first([&new])[..10]);
+    let all = storage.search(&tenant(), query("", 100)).await;
+    assert!(matches!(all, Err(StorageError::Corrupt(what)) if what.contains("block 1")));
 }

@@ -212,9 +212,10 @@ fn in_savepoint(
             Ok(None)
         }
         Err(fault) => {
-            let cause = fault.data_cause();
+            // Anything else ends the transaction: SQLite may have rolled all of it back already.
+            let Some(cause) = fault.data_cause() else { return Err(fault) };
             db.execute_batch("ROLLBACK TO part; RELEASE part")?;
-            cause.map(Some).ok_or(fault)
+            Ok(Some(cause))
         }
     }
 }
@@ -242,7 +243,7 @@ fn store_block(
         corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
     })?;
     blocks::insert(db, ids, tenant_id, 0, &block)?;
-    counter!("logweir_storage_block_bytes_total", "kind" => "fresh").increment(block.bytes());
+    counter!("logweir_storage_block_bytes_total", "kind" => "fresh").increment(block.disk_bytes());
     Ok(())
 }
 
