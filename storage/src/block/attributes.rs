@@ -8,10 +8,11 @@ use logweir_core::record::{Attribute, Value};
 use super::{
     BlockError,
     bytes::{put_bytes, put_varint},
-    categories, integers,
+    categories::{self, CategoryWriter},
+    integers,
     numbers::{read_floats, write_floats},
     section::{Section, SectionReader},
-    texts::{TextWriter, Texts},
+    texts::{KnownSkeletons, TextWriter, Texts},
     words::read_ids,
 };
 
@@ -38,121 +39,175 @@ const fn kind_of(value: &Value) -> u8 {
 struct Column<'a> {
     key: &'a str,
     kind: u8,
-    texts: Vec<&'a str>,
+    texts: TextWriter<'a>,
     integers: Vec<i64>,
     doubles: Vec<f64>,
 }
 
 impl<'a> Column<'a> {
+    fn new(key: &'a str, kind: u8) -> Self {
+        let (integers, doubles) = (Vec::new(), Vec::new());
+        Self { key, kind, texts: TextWriter::default(), integers, doubles }
+    }
+
     fn is_of(&self, attribute: &Attribute) -> bool {
         self.kind == kind_of(&attribute.value) && self.key == attribute.key
     }
 
     fn push(&mut self, value: &'a Value) {
         match value {
-            Value::String(text) | Value::Json(text) => self.texts.push(text),
+            Value::String(text) | Value::Json(text) => {
+                self.texts.push(text, |_| {});
+            }
             Value::Int(number) => self.integers.push(*number),
             Value::Double(number) => self.doubles.push(*number),
             Value::Bool(truth) => self.integers.push((*truth).into()),
         }
     }
+
+    fn push_read(&mut self, values: &'a Values, position: usize, known: &mut KnownSkeletons) {
+        match values {
+            Values::String(texts) | Values::Json(texts) => {
+                self.texts.push_split(texts, position, known, |_| {});
+            }
+            Values::Int(numbers) | Values::Bool(numbers) => self.integers.push(numbers[position]),
+            Values::Double(numbers) => self.doubles.push(numbers[position]),
+        }
+    }
+
+    fn write(&self, out: &mut Section) -> Result<(), BlockError> {
+        match self.kind {
+            STRING | JSON => {
+                self.texts.write_ids(out);
+                self.texts.write_texts(out)?;
+            }
+            DOUBLE => write_floats(&self.doubles, out),
+            _ => integers::write(&self.integers, out),
+        }
+        Ok(())
+    }
+
+    /// About how long its names and values would be as text, bytes.
+    fn text_bytes(&self) -> usize {
+        let numbers = self.integers.len() + self.doubles.len();
+        let values = numbers + self.texts.text_count();
+        values * self.key.len() + numbers * 8 + self.texts.text_bytes()
+    }
 }
 
 /// Collects attributes.
 #[derive(Default)]
-struct Writer<'a> {
+pub(super) struct AttributeWriter<'a> {
     columns: Vec<Column<'a>>,
-    column_ids: HashMap<(&'a str, u8), usize>,
+    column_ids: HashMap<(&'a str, u8), u32>,
     /// Which columns the attributes of a log belong to.
-    shapes: Vec<Vec<usize>>,
-    shape_ids: HashMap<Vec<usize>, usize>,
+    shapes: Vec<Vec<u32>>,
+    shape_ids: HashMap<Vec<u32>, u32>,
+    shape_of_rows: CategoryWriter,
+    count: usize,
 }
 
-impl<'a> Writer<'a> {
-    fn has_shape(&self, shape: usize, attributes: &[Attribute]) -> bool {
-        let columns = &self.shapes[shape];
-        columns.len() == attributes.len()
-            && columns.iter().zip(attributes).all(|(column, a)| self.columns[*column].is_of(a))
-    }
+/// What a block's columns and shapes became in another.
+#[derive(Debug, Default)]
+pub(super) struct KnownAttributes {
+    shapes: Vec<Option<u32>>,
+    skeletons: Vec<KnownSkeletons>,
+}
 
-    fn shape_of(&mut self, attributes: &'a [Attribute]) -> usize {
-        let shape: Vec<usize> = attributes.iter().map(|a| self.column_of(a)).collect();
-        if let Some(known) = self.shape_ids.get(&shape) {
-            return *known;
+impl<'a> AttributeWriter<'a> {
+    /// Adds the attributes of a log of a group.
+    pub(super) fn push(&mut self, group: u32, attributes: &'a [Attribute]) {
+        let shape = match self.shape_of_rows.likely(group) {
+            Some(shape) if self.has_shape(shape, attributes) => shape,
+            _ => {
+                let columns =
+                    attributes.iter().map(|a| self.column_id(&a.key, kind_of(&a.value))).collect();
+                self.shape_id(columns)
+            }
+        };
+        self.shape_of_rows.push(group, shape);
+        self.count += attributes.len();
+        for (column, attribute) in self.shapes[shape as usize].iter().zip(attributes) {
+            self.columns[*column as usize].push(&attribute.value);
         }
-        self.shapes.push(shape.clone());
-        self.shape_ids.insert(shape, self.shapes.len() - 1);
-        self.shapes.len() - 1
     }
 
-    fn column_of(&mut self, attribute: &'a Attribute) -> usize {
-        let (key, kind) = (attribute.key.as_str(), kind_of(&attribute.value));
-        *self.column_ids.entry((key, kind)).or_insert_with(|| {
-            let (texts, integers, doubles) = (Vec::new(), Vec::new(), Vec::new());
-            self.columns.push(Column { key, kind, texts, integers, doubles });
-            self.columns.len() - 1
+    /// Adds the attributes of a row of another block.
+    pub(super) fn push_read(
+        &mut self,
+        group: u32,
+        attributes: &'a Attributes,
+        row: usize,
+        known: &mut KnownAttributes,
+    ) {
+        let number = attributes.shape_of_rows[row] as usize;
+        known.shapes.resize(attributes.shapes.len(), None);
+        known.skeletons.resize_with(attributes.columns.len(), KnownSkeletons::default);
+        let columns = &attributes.shapes[number];
+        let shape = *known.shapes[number].get_or_insert_with(|| {
+            let id = |column: &u32| {
+                let (key, values) = &attributes.columns[*column as usize];
+                self.column_id(key, values.kind())
+            };
+            let columns = columns.iter().map(id).collect();
+            self.shape_id(columns)
+        });
+        self.shape_of_rows.push(group, shape);
+        self.count += columns.len();
+        let positions = &attributes.positions[attributes.starts[row] as usize..];
+        let targets = &self.shapes[shape as usize];
+        for ((target, column), position) in targets.iter().zip(columns).zip(positions) {
+            let known = &mut known.skeletons[*column as usize];
+            let values = &attributes.columns[*column as usize].1;
+            self.columns[*target as usize].push_read(values, *position as usize, known);
+        }
+    }
+
+    fn has_shape(&self, shape: u32, attributes: &[Attribute]) -> bool {
+        let columns = &self.shapes[shape as usize];
+        let is_of = |(column, attribute): (&u32, &Attribute)| {
+            self.columns[*column as usize].is_of(attribute)
+        };
+        columns.len() == attributes.len() && columns.iter().zip(attributes).all(is_of)
+    }
+
+    fn shape_id(&mut self, columns: Vec<u32>) -> u32 {
+        *self.shape_ids.entry(columns).or_insert_with_key(|columns| {
+            self.shapes.push(columns.clone());
+            self.shapes.len() as u32 - 1
         })
     }
-}
 
-/// Appends the attributes of each log; `groups` are groups of logs that are likely to be alike.
-pub(super) fn write<'a>(
-    logs: impl Iterator<Item = &'a [Attribute]>,
-    groups: &categories::Groups<'_>,
-    out: &mut Section,
-    scratch: &mut Vec<i64>,
-) -> Result<(), BlockError> {
-    let mut writer = Writer::default();
-    let mut likely = vec![None; groups.count];
-    let mut shapes = Vec::with_capacity(groups.of_rows.len());
-    let mut total = 0;
-    for (attributes, group) in logs.zip(groups.of_rows) {
-        let likely = &mut likely[*group as usize];
-        let shape = match *likely {
-            Some(shape) if writer.has_shape(shape, attributes) => shape,
-            _ => writer.shape_of(attributes),
-        };
-        *likely = Some(shape);
-        shapes.push(shape as u32);
-        total += attributes.len();
-        for (at, attribute) in attributes.iter().enumerate() {
-            let column = writer.shapes[shape][at];
-            writer.columns[column].push(&attribute.value);
-        }
+    fn column_id(&mut self, key: &'a str, kind: u8) -> u32 {
+        *self.column_ids.entry((key, kind)).or_insert_with(|| {
+            self.columns.push(Column::new(key, kind));
+            self.columns.len() as u32 - 1
+        })
     }
-    if total > VALUES_MAX {
-        return Err(BlockError::TooLarge("more than 16 million attributes"));
-    }
-    put_varint(&mut out.symbols, writer.columns.len() as u64);
-    for column in &writer.columns {
-        put_bytes(&mut out.text, column.key.as_bytes());
-        out.symbols.push(column.kind);
-    }
-    put_varint(&mut out.symbols, writer.shapes.len() as u64);
-    for shape in &writer.shapes {
-        put_varint(&mut out.symbols, shape.len() as u64);
-        shape.iter().for_each(|column| put_varint(&mut out.symbols, *column as u64));
-    }
-    categories::write(&shapes, groups, out, scratch);
-    writer.columns.iter().try_for_each(|column| write_column(column, out, scratch))
-}
 
-fn write_column(
-    column: &Column<'_>,
-    out: &mut Section,
-    scratch: &mut Vec<i64>,
-) -> Result<(), BlockError> {
-    match column.kind {
-        STRING | JSON => {
-            let mut texts = TextWriter::new(column.texts.len());
-            column.texts.iter().for_each(|text| texts.push(text, |_| {}));
-            texts.write_ids(out, scratch);
-            texts.write_texts(out, scratch)?;
-        }
-        DOUBLE => write_floats(&column.doubles, out, scratch),
-        _ => integers::write(&column.integers, out),
+    /// About how long names and values would be as text, bytes.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.columns.iter().map(Column::text_bytes).sum()
     }
-    Ok(())
+
+    /// Appends everything.
+    pub(super) fn write(&self, out: &mut Section) -> Result<(), BlockError> {
+        if self.count > VALUES_MAX {
+            return Err(BlockError::TooLarge("more than 16 million attributes"));
+        }
+        put_varint(&mut out.symbols, self.columns.len() as u64);
+        for column in &self.columns {
+            put_bytes(&mut out.text, column.key.as_bytes());
+            out.symbols.push(column.kind);
+        }
+        put_varint(&mut out.symbols, self.shapes.len() as u64);
+        for shape in &self.shapes {
+            put_varint(&mut out.symbols, shape.len() as u64);
+            shape.iter().for_each(|column| put_varint(&mut out.symbols, (*column).into()));
+        }
+        self.shape_of_rows.write(out);
+        self.columns.iter().try_for_each(|column| column.write(out))
+    }
 }
 
 /// The values of a column read back.
@@ -178,7 +233,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Reads what [`write`] wrote.
+    /// Reads what [`AttributeWriter::write`] wrote.
     pub(super) fn read(
         groups: &categories::Groups<'_>,
         from: &mut SectionReader<'_>,
@@ -268,6 +323,16 @@ impl Values {
             DOUBLE => read_floats(count, from).map(Self::Double),
             BOOL => integers::read(count, from).map(Self::Bool),
             _ => Err(BlockError::Corrupt("an attribute is of an unknown kind")),
+        }
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::String(_) => STRING,
+            Self::Json(_) => JSON,
+            Self::Int(_) => INT,
+            Self::Double(_) => DOUBLE,
+            Self::Bool(_) => BOOL,
         }
     }
 

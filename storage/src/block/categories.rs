@@ -18,25 +18,39 @@ pub(super) struct Groups<'a> {
 
 const AS_LAST: i64 = 0;
 
-/// Appends a column.
-pub(super) fn write(
-    values: &[u32],
-    groups: &Groups<'_>,
-    out: &mut Section,
-    scratch: &mut Vec<i64>,
-) {
-    let mut last = vec![u32::MAX; groups.count];
-    scratch.clear();
-    scratch.extend(values.iter().zip(groups.of_rows).map(|(&value, group)| {
-        let last = &mut last[*group as usize];
-        if *last == value {
-            AS_LAST
-        } else {
-            *last = value;
-            i64::from(value) + 1
+/// Collects a column.
+#[derive(Debug, Default)]
+pub(super) struct CategoryWriter {
+    codes: Vec<i64>,
+    last: Vec<Option<u32>>,
+}
+
+impl CategoryWriter {
+    /// The last value of a group: the likely next.
+    #[inline]
+    pub(super) fn likely(&self, group: u32) -> Option<u32> {
+        self.last.get(group as usize).copied().flatten()
+    }
+
+    /// Adds a value.
+    #[inline]
+    pub(super) fn push(&mut self, group: u32, value: u32) {
+        if self.likely(group) == Some(value) {
+            self.codes.push(AS_LAST);
+            return;
         }
-    }));
-    integers::write(scratch, out);
+        let group = group as usize;
+        if self.last.len() <= group {
+            self.last.resize(group + 1, None);
+        }
+        self.last[group] = Some(value);
+        self.codes.push(i64::from(value) + 1);
+    }
+
+    /// Appends the column.
+    pub(super) fn write(&self, out: &mut Section) {
+        integers::write(&self.codes, out);
+    }
 }
 
 /// Reads a column of values below `limit`.
@@ -74,7 +88,9 @@ mod tests {
             let (values, of_rows): (Vec<u32>, Vec<u32>) = rows.into_iter().unzip();
             let groups = Groups { of_rows: &of_rows, count: 5 };
             let mut section = Section::default();
-            write(&values, &groups, &mut section, &mut Vec::new());
+            let mut writer = CategoryWriter::default();
+            values.iter().zip(&of_rows).for_each(|(value, group)| writer.push(*group, *value));
+            writer.write(&mut section);
             round_trip(&section, |reader| assert_eq!(read(9, &groups, reader).unwrap(), values));
         }
     }

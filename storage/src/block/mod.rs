@@ -21,6 +21,7 @@ mod attributes;
 mod bloom;
 mod bytes;
 mod categories;
+mod columns;
 mod encode;
 mod integers;
 mod numbers;
@@ -129,8 +130,27 @@ pub struct Summary {
     pub level_mask: u8,
     /// Whether any log was judged an anomaly.
     pub has_anomaly: bool,
-    /// The services, ascending.
-    pub services: Vec<Service>,
+    /// What it holds of each service, by name.
+    pub parts: Vec<ServicePart>,
     /// The templates, ascending.
     pub template_ids: Vec<TemplateId>,
+    /// Bytes of messages, loggers and attributes before compression, about.
+    pub text_bytes: u64,
+}
+
+/// What a block holds of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePart {
+    /// The service.
+    pub service: Service,
+    /// Its logs.
+    pub rows: u32,
+    /// Earliest event time.
+    pub time_min_unix_nano: i64,
+    /// Latest event time.
+    pub time_max_unix_nano: i64,
+    /// Bit `level as u8` is set for each level that occurs.
+    pub level_mask: u8,
+    /// Whether any log was judged an anomaly.
+    pub has_anomaly: bool,
 }

@@ -66,9 +66,9 @@ fn scaled<F: Float>(value: F, scale: f64) -> Option<i64> {
 }
 
 /// Appends a column without its length: as decimals if all values are, else their bits.
-pub(super) fn write_floats<F: Float>(values: &[F], out: &mut Section, scratch: &mut Vec<i64>) {
+pub(super) fn write_floats<F: Float>(values: &[F], out: &mut Section) {
     let mut at = 0;
-    scratch.clear();
+    let mut scratch: Vec<i64> = Vec::with_capacity(values.len());
     while at < SCALES.len() {
         let start = scratch.len();
         scratch.extend(values[start..].iter().map_while(|value| scaled(*value, SCALES[at])));
@@ -89,7 +89,7 @@ pub(super) fn write_floats<F: Float>(values: &[F], out: &mut Section, scratch: &
             out.symbols.push(BITS);
             scratch.clear();
             scratch.extend(values.iter().map(|value| value.bits()));
-            integers::write(scratch, out);
+            integers::write(&scratch, out);
         }
     }
 }
@@ -117,14 +117,14 @@ const NEW: i64 = 1;
 
 /// Appends a column of ids, each distinct one once.
 pub(super) fn write_ids<const N: usize>(
-    ids: impl Iterator<Item = Option<[u8; N]>>,
+    ids: &[Option<[u8; N]>],
     out: &mut Section,
     mut on_new: impl FnMut(&[u8; N]),
 ) {
     let mut known: HashMap<[u8; N], i64> = HashMap::new();
     let mut last = None;
-    let mut codes = Vec::new();
-    for id in ids {
+    let mut codes = Vec::with_capacity(ids.len());
+    for &id in ids {
         codes.push(match id {
             None => ABSENT,
             Some(id) => {
@@ -187,7 +187,7 @@ mod tests {
 
     fn check<F: Float>(values: &[F]) -> u8 {
         let mut section = Section::default();
-        write_floats(values, &mut section, &mut Vec::new());
+        write_floats(values, &mut section);
         let coding = section.symbols[0];
         round_trip(&section, |reader| {
             let read = read_floats::<F>(values.len(), reader).unwrap();
@@ -223,13 +223,14 @@ mod tests {
 
         #[test]
         fn ids_come_back(picks in prop::collection::vec(prop::option::of(0_u8..20), 0..100)) {
-            let ids = || picks.iter().map(|pick| pick.map(|pick| [pick; 8]));
+            let ids: Vec<Option<[u8; 8]>> =
+                picks.iter().map(|pick| pick.map(|pick| [pick; 8])).collect();
             let (mut section, mut new) = (Section::default(), Vec::new());
-            write_ids(ids(), &mut section, |id| new.push(*id));
+            write_ids(&ids, &mut section, |id| new.push(*id));
             round_trip(&section, |reader| {
-                assert_eq!(read_ids(picks.len(), reader).unwrap(), ids().collect::<Vec<_>>());
+                assert_eq!(read_ids(picks.len(), reader).unwrap(), ids);
             });
-            let distinct: std::collections::BTreeSet<[u8; 8]> = ids().flatten().collect();
+            let distinct: std::collections::BTreeSet<[u8; 8]> = ids.iter().copied().flatten().collect();
             prop_assert_eq!(new.len(), distinct.len());
         }
     }

@@ -13,6 +13,7 @@ use super::{
     attributes::Attributes,
     bytes::Reader,
     categories::{self, Groups},
+    columns::{SENT_AS_IS, SENT_OTHER},
     integers, numbers,
     section::{PackedSection, SectionReader},
     texts::Texts,
@@ -132,7 +133,6 @@ impl<'a> Block<'a> {
         let details = self.details()?;
         let origin = &keys.origins[keys.origin_of_rows[row] as usize];
         let level = keys.levels[row];
-        let reasons = details.reason_starts[row] as usize..details.reason_starts[row + 1] as usize;
         let record = Record {
             index: keys.indices[row],
             time_unix_nano: keys.times[row],
@@ -157,7 +157,7 @@ impl<'a> Block<'a> {
                 template_id: keys.template_id(row),
                 anomaly_score: details.scores[row],
                 is_anomaly: keys.anomalies[row],
-                anomaly_reasons: details.reasons[reasons].to_vec(),
+                anomaly_reasons: details.reasons_of(row).to_vec(),
             },
         })
     }
@@ -323,7 +323,7 @@ impl Details {
     fn read(groups: &Groups<'_>, from: &mut SectionReader<'_>) -> Result<Self, BlockError> {
         let rows = groups.of_rows.len();
         let sent_levels = integers::read(rows, from)?;
-        if sent_levels.iter().any(|code| !(0..=7).contains(code)) {
+        if sent_levels.iter().any(|code| !(SENT_AS_IS..=SENT_OTHER + 6).contains(code)) {
             return Err(BlockError::Corrupt("a level is not known"));
         }
         let severities = categories::read(256, groups, from)?;
@@ -358,10 +358,14 @@ impl Details {
         })
     }
 
-    fn sent_level(&self, row: usize, level: Level) -> Option<Level> {
+    pub(super) fn sent_level(&self, row: usize, level: Level) -> Option<Level> {
         match self.sent_levels[row] {
-            0 => Some(level),
-            code => Level::from_number(code as u8 - 1),
+            SENT_AS_IS => Some(level),
+            code => Level::from_number((code - SENT_OTHER) as u8),
         }
+    }
+
+    pub(super) fn reasons_of(&self, row: usize) -> &[String] {
+        &self.reasons[self.reason_starts[row] as usize..self.reason_starts[row + 1] as usize]
     }
 }

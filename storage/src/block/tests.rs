@@ -205,11 +205,42 @@ proptest! {
         prop_assert_eq!(Some(summary.time_max_unix_nano), times().max());
         prop_assert_eq!(summary.has_anomaly, logs.iter().any(|log| log.scored.is_anomaly));
         for log in &logs {
-            prop_assert!(summary.services.contains(&log.service));
             prop_assert!(summary.template_ids.contains(&log.scored.template_id));
             prop_assert!(summary.level_mask & 1 << log.scored.level as u8 != 0);
         }
-        prop_assert!(summary.services.is_sorted() && summary.template_ids.is_sorted());
+        prop_assert!(summary.template_ids.is_sorted());
+        prop_assert!(summary.parts.is_sorted_by_key(|part| part.service.clone()));
+        let mut rows = 0;
+        for part in &summary.parts {
+            let logs: Vec<&StoredLog> = logs.iter().filter(|l| l.service == part.service).collect();
+            let times = || logs.iter().map(|log| log.id.time_unix_nano);
+            prop_assert_eq!(part.rows as usize, logs.len());
+            prop_assert_eq!(Some(part.time_min_unix_nano), times().min());
+            prop_assert_eq!(Some(part.time_max_unix_nano), times().max());
+            prop_assert_eq!(part.has_anomaly, logs.iter().any(|log| log.scored.is_anomaly));
+            rows += part.rows;
+        }
+        prop_assert_eq!(rows, summary.rows);
+    }
+
+    #[test]
+    fn merging_is_reading_and_encoding_again(
+        one in any_logs(),
+        other in any_logs(),
+        picks in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..80),
+    ) {
+        let bodies = [&one, &other].map(|logs| encode(logs, Effort::Fresh).body);
+        let blocks = bodies.each_ref().map(|body| Block::open(body).unwrap());
+        let mut places = Vec::new();
+        let mut picked = Vec::new();
+        for (second, index) in picks {
+            let logs = if second { &other } else { &one };
+            let row = index.index(logs.len());
+            places.push((u32::from(second), row as u32));
+            picked.push(logs[row].clone());
+        }
+        let merged = Encoder::new().merge(&blocks, &places).unwrap();
+        prop_assert_eq!(merged, encode(&picked, Effort::Merged));
     }
 
     #[test]

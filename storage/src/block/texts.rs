@@ -13,7 +13,7 @@ use super::{
     bytes::{put_bytes, put_varint},
     integers,
     section::{Section, SectionReader},
-    words::{self, Word, WordColumn, digits_index},
+    words::{self, Word, WordColumn},
 };
 
 /// Marks a gap of a skeleton: a byte that UTF-8 never has.
@@ -68,24 +68,33 @@ pub(super) struct TextWriter<'a> {
     ids: Vec<u32>,
     /// The first of each text's words.
     first_words: Vec<u32>,
-    words: Vec<Word<'a>>,
+    /// As [`words::write`] takes them.
+    words: Vec<i64>,
+    others: Vec<&'a [u8]>,
+    /// The length of all texts.
+    text_bytes: usize,
 }
 
-impl<'a> TextWriter<'a> {
-    pub(super) fn new(count: usize) -> Self {
+impl Default for TextWriter<'_> {
+    fn default() -> Self {
         Self {
             skeletons: Vec::new(),
             bytes: Vec::new(),
             table: vec![0; 64],
-            ids: Vec::with_capacity(count),
-            first_words: Vec::with_capacity(count),
-            words: Vec::with_capacity(count),
+            ids: Vec::new(),
+            first_words: Vec::new(),
+            words: Vec::new(),
+            others: Vec::new(),
+            text_bytes: 0,
         }
     }
+}
 
-    /// Adds a text; `on_word` is shown its variable words.
-    pub(super) fn push(&mut self, text: &'a str, mut on_word: impl FnMut(&[u8])) {
+impl<'a> TextWriter<'a> {
+    /// Adds a text, shows its variable words to `on_word`, and gives the number of its skeleton.
+    pub(super) fn push(&mut self, text: &'a str, mut on_word: impl FnMut(Word<'_>)) -> u32 {
         let text = text.as_bytes();
+        self.text_bytes += text.len();
         let skeleton_start = self.bytes.len();
         self.first_words.push(self.words.len() as u32);
         let (mut gaps, mut copied, mut at) = (0, 0, 0);
@@ -97,17 +106,65 @@ impl<'a> TextWriter<'a> {
             if (class & DIGIT != 0 || may_be_hex) && gaps < GAPS_MAX {
                 self.bytes.extend_from_slice(&text[copied..start]);
                 self.bytes.push(GAP);
-                let bytes = &text[start..at];
-                let digits = digits_index(bytes);
-                self.words.push(Word { bytes, digits });
-                on_word(bytes);
+                let word = Word::of(&text[start..at]);
+                self.push_word(word);
+                on_word(word);
                 copied = at;
                 gaps += 1;
             }
         }
         self.bytes.extend_from_slice(&text[copied..]);
         let id = self.skeleton_id(skeleton_start, gaps);
+        self.skeletons[id as usize].texts += 1;
         self.ids.push(id);
+        id
+    }
+
+    /// Like [`Self::push`], for a text that is split already. `known` remembers the numbers of the
+    /// skeletons of `texts`.
+    pub(super) fn push_split(
+        &mut self,
+        texts: &'a Texts,
+        at: usize,
+        known: &mut KnownSkeletons,
+        mut on_word: impl FnMut(Word<'_>),
+    ) -> u32 {
+        let number = texts.ids[at] as usize;
+        let skeleton = &texts.skeletons[number];
+        known.0.resize(texts.skeletons.len(), None);
+        let id = *known.0[number].get_or_insert_with(|| self.add_skeleton(skeleton));
+        let found = &mut self.skeletons[id as usize];
+        found.texts += 1;
+        self.text_bytes += found.length - found.gaps as usize;
+        self.first_words.push(self.words.len() as u32);
+        for column in &skeleton.columns {
+            let word = column.get(texts.ranks[at] as usize);
+            self.text_bytes += word.length();
+            self.push_word(word);
+            on_word(word);
+        }
+        self.ids.push(id);
+        id
+    }
+
+    #[inline]
+    fn push_word(&mut self, word: Word<'a>) {
+        self.words.push(match word {
+            Word::Digits(index) => index,
+            Word::Other(word) => {
+                self.others.push(word);
+                -(self.others.len() as i64)
+            }
+        });
+    }
+
+    fn add_skeleton(&mut self, skeleton: &ReadSkeleton) -> u32 {
+        let start = self.bytes.len();
+        for (at, piece) in skeleton.pieces.iter().enumerate() {
+            self.bytes.extend((at > 0).then_some(GAP));
+            self.bytes.extend_from_slice(piece);
+        }
+        self.skeleton_id(start, skeleton.columns.len() as u32)
     }
 
     /// The id of the skeleton that was appended to `bytes`; a known one is taken off again.
@@ -117,16 +174,15 @@ impl<'a> TextWriter<'a> {
         let mask = self.table.len() - 1;
         let mut slot = hash as usize & mask;
         while let Some(id) = self.table[slot].checked_sub(1) {
-            let other = &mut self.skeletons[id as usize];
+            let other = &self.skeletons[id as usize];
             if other.hash == hash && &known[other.start..other.start + other.length] == new {
-                other.texts += 1;
                 self.bytes.truncate(start);
                 return id;
             }
             slot = (slot + 1) & mask;
         }
         let length = new.len();
-        self.skeletons.push(Skeleton { start, length, hash, gaps, texts: 1 });
+        self.skeletons.push(Skeleton { start, length, hash, gaps, texts: 0 });
         self.table[slot] = self.skeletons.len() as u32;
         if self.skeletons.len() * 2 > self.table.len() {
             self.grow();
@@ -147,38 +203,33 @@ impl<'a> TextWriter<'a> {
         }
     }
 
-    /// The skeleton of each text, by number in order of first appearance.
-    pub(super) fn ids(&self) -> &[u32] {
-        &self.ids
+    /// How many texts there are.
+    pub(super) const fn text_count(&self) -> usize {
+        self.ids.len()
     }
 
-    /// How many skeletons there are.
-    pub(super) const fn skeleton_count(&self) -> usize {
-        self.skeletons.len()
+    /// The length of all texts, bytes.
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// The words that stand in skeletons.
-    pub(super) fn fixed_words(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn fixed_words(&self) -> impl Iterator<Item = Word<'_>> {
         let of = |skeleton: &Skeleton| {
             let bytes = &self.bytes[skeleton.start..skeleton.start + skeleton.length];
             bytes.split(|byte| *byte == GAP || !is_word_byte(*byte))
         };
-        self.skeletons.iter().flat_map(of).filter(|word| !word.is_empty())
+        self.skeletons.iter().flat_map(of).filter(|word| !word.is_empty()).map(Word::of)
     }
 
     /// Appends the ids.
-    pub(super) fn write_ids(&self, out: &mut Section, scratch: &mut Vec<i64>) {
-        scratch.clear();
-        scratch.extend(self.ids.iter().map(|id| i64::from(*id)));
-        integers::write(scratch, out);
+    pub(super) fn write_ids(&self, out: &mut Section) {
+        let ids: Vec<i64> = self.ids.iter().map(|id| i64::from(*id)).collect();
+        integers::write(&ids, out);
     }
 
     /// Appends the skeletons and the words.
-    pub(super) fn write_texts(
-        &self,
-        out: &mut Section,
-        scratch: &mut Vec<i64>,
-    ) -> Result<(), BlockError> {
+    pub(super) fn write_texts(&self, out: &mut Section) -> Result<(), BlockError> {
         if self.words.len() > WORDS_MAX {
             return Err(BlockError::TooLarge("more than 16 million variable words"));
         }
@@ -198,7 +249,7 @@ impl<'a> TextWriter<'a> {
             for gap in 0..skeleton.gaps {
                 column.clear();
                 column.extend(firsts.iter().map(|first| self.words[(first + gap) as usize]));
-                words::write(&column, out, scratch);
+                words::write(&column, &self.others, out);
             }
         }
         Ok(())
@@ -257,6 +308,10 @@ struct ReadSkeleton {
     pieces: Vec<Box<[u8]>>,
     columns: Vec<WordColumn>,
 }
+
+/// The numbers that the skeletons of a column got when they were added to another.
+#[derive(Debug, Default)]
+pub(super) struct KnownSkeletons(Vec<Option<u32>>);
 
 /// Whether texts of a skeleton have a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -414,19 +469,35 @@ mod tests {
     use crate::block::section::tests::round_trip;
 
     fn check(texts: &[String], look: impl FnOnce(&Texts)) {
-        let mut writer = TextWriter::new(texts.len());
+        let mut writer = TextWriter::default();
         for text in texts {
             writer.push(text, |_| {});
         }
-        let (mut section, mut scratch) = (Section::default(), Vec::new());
-        writer.write_texts(&mut section, &mut scratch).unwrap();
+        let mut section = Section::default();
+        writer.write_texts(&mut section).unwrap();
         round_trip(&section, |reader| {
-            let read = Texts::read(writer.ids().to_vec(), reader).unwrap();
+            let read = Texts::read(writer.ids.clone(), reader).unwrap();
             for (at, text) in texts.iter().enumerate() {
                 assert_eq!(read.get(at).as_ref(), Ok(text));
             }
+            check_split(&read, &section);
             look(&read);
         });
+    }
+
+    /// A column made of split texts is the same as one made of whole texts.
+    fn check_split(texts: &Texts, expected: &Section) {
+        let (mut writer, mut known) = (TextWriter::default(), KnownSkeletons::default());
+        for at in 0..texts.ids.len() {
+            writer.push_split(texts, at, &mut known, |_| {});
+        }
+        let length = |at| texts.get(at).unwrap().len();
+        assert_eq!(writer.text_bytes(), (0..texts.ids.len()).map(length).sum::<usize>());
+        let mut section = Section::default();
+        writer.write_texts(&mut section).unwrap();
+        assert_eq!(section.text, expected.text);
+        assert_eq!(section.symbols, expected.symbols);
+        assert_eq!(section.bits, expected.bits);
     }
 
     #[test]

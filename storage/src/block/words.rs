@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{
     BlockError,
-    bytes::{BitReader, BitWriter, put_bytes},
+    bytes::{BitReader, BitWriter, put_bytes, put_varint},
     integers,
     section::{Section, SectionReader},
 };
@@ -45,15 +45,6 @@ const SHORTER: [i64; DIGITS_MAX + 2] = {
     table
 };
 
-/// A variable word of a message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Word<'a> {
-    /// As it is written.
-    pub(super) bytes: &'a [u8],
-    /// Its [`digits_index`], or negative.
-    pub(super) digits: i64,
-}
-
 /// The position of a string of 1 to 18 digits among all such, by length, then value, so that
 /// leading zeros survive; negative for anything else.
 #[inline]
@@ -75,10 +66,7 @@ pub(super) fn digits_index(bytes: &[u8]) -> i64 {
 /// Appends the string of digits with this index.
 #[inline]
 fn put_digits(index: i64, out: &mut Vec<u8>) {
-    let mut length = 1;
-    while length < DIGITS_MAX && index >= SHORTER[length + 1] {
-        length += 1;
-    }
+    let length = digits_length(index);
     let mut value = index - SHORTER[length];
     let mut digits = [b'0'; DIGITS_MAX];
     for digit in digits[..length].iter_mut().rev() {
@@ -100,27 +88,51 @@ fn split_affix(word: &[u8]) -> Option<(Affix<'_>, i64)> {
     is_only.then_some(((&word[..start], suffix), index))
 }
 
-/// Appends a column, without its length.
-pub(super) fn write(column: &[Word<'_>], out: &mut Section, scratch: &mut Vec<i64>) {
-    scratch.clear();
-    if column.iter().all(|word| word.digits >= 0) {
+/// How long the string of digits with this index is.
+#[inline]
+pub(super) fn digits_length(index: i64) -> usize {
+    let mut length = 1;
+    while length < DIGITS_MAX && index >= SHORTER[length + 1] {
+        length += 1;
+    }
+    length
+}
+
+/// Appends a column, without its length. A word is its [`digits_index`], or `-1 - at` if it is
+/// `others[at]`.
+pub(super) fn write(column: &[i64], others: &[&[u8]], out: &mut Section) {
+    if column.iter().all(|word| *word >= 0) {
         out.symbols.push(DIGITS);
-        scratch.extend(column.iter().map(|word| word.digits));
-        integers::write(scratch, out);
-    } else if !(write_affixed(column, out) || write_named(column, out) || write_hex(column, out)) {
+        integers::write(column, out);
+        return;
+    }
+    let mut digits = Vec::new();
+    let mut ends = Vec::new();
+    for index in column.iter().filter(|word| **word >= 0) {
+        put_digits(*index, &mut digits);
+        ends.push(digits.len());
+    }
+    let (mut start, mut ends) = (0, ends.into_iter());
+    let mut next_digits = || {
+        let end = ends.next().unwrap_or(start);
+        std::mem::replace(&mut start, end)..end
+    };
+    let words: Vec<&[u8]> = column
+        .iter()
+        .map(|word| if *word < 0 { others[(-1 - word) as usize] } else { &digits[next_digits()] })
+        .collect();
+    if !(write_affixed(&words, out) || write_named(&words, out) || write_hex(&words, out)) {
         out.symbols.push(PLAIN);
-        for word in column {
-            put_bytes(&mut out.text, word.bytes);
-        }
+        words.iter().for_each(|word| put_bytes(&mut out.text, word));
     }
 }
 
-fn write_affixed(column: &[Word<'_>], out: &mut Section) -> bool {
+fn write_affixed(column: &[&[u8]], out: &mut Section) -> bool {
     let limit = AFFIXES_MAX.min(1 + column.len() / 8);
     let mut affixes: Vec<Affix<'_>> = Vec::new();
     let (mut ids, mut numbers) = (Vec::new(), Vec::new());
     for word in column {
-        let Some((affix, index)) = split_affix(word.bytes) else {
+        let Some((affix, index)) = split_affix(word) else {
             return false;
         };
         let id = affixes.iter().position(|known| *known == affix).unwrap_or(affixes.len());
@@ -143,24 +155,24 @@ fn write_affixed(column: &[Word<'_>], out: &mut Section) -> bool {
     true
 }
 
-fn write_named(column: &[Word<'_>], out: &mut Section) -> bool {
+fn write_named(column: &[&[u8]], out: &mut Section) -> bool {
     let limit = column.len() / 4;
     let mut ids: HashMap<&[u8], i64> = HashMap::new();
     let mut names = Vec::new();
     let mut values = Vec::new();
     for word in column {
         let next = ids.len() as i64;
-        let id = *ids.entry(word.bytes).or_insert(next);
+        let id = *ids.entry(word).or_insert(next);
         if id == next {
             if names.len() == limit {
                 return false;
             }
-            names.push(word.bytes);
+            names.push(*word);
         }
         values.push(id);
     }
     out.symbols.push(NAMED);
-    super::bytes::put_varint(&mut out.symbols, names.len() as u64);
+    put_varint(&mut out.symbols, names.len() as u64);
     for name in names {
         put_bytes(&mut out.text, name);
     }
@@ -168,10 +180,10 @@ fn write_named(column: &[Word<'_>], out: &mut Section) -> bool {
     true
 }
 
-fn write_hex(column: &[Word<'_>], out: &mut Section) -> bool {
+fn write_hex(column: &[&[u8]], out: &mut Section) -> bool {
     let is_hex = |letters: std::ops::RangeInclusive<u8>| {
         let fits = |byte: &u8| byte.is_ascii_digit() || letters.contains(byte);
-        column.iter().all(|w| (w.bytes.len() as i64) < HEX_DIGITS_MAX && w.bytes.iter().all(fits))
+        column.iter().all(|word| (word.len() as i64) < HEX_DIGITS_MAX && word.iter().all(fits))
     };
     let coding = if is_hex(b'a'..=b'f') {
         HEX_LOWER
@@ -181,10 +193,10 @@ fn write_hex(column: &[Word<'_>], out: &mut Section) -> bool {
         return false;
     };
     out.symbols.push(coding);
-    let lengths: Vec<i64> = column.iter().map(|word| word.bytes.len() as i64).collect();
+    let lengths: Vec<i64> = column.iter().map(|word| word.len() as i64).collect();
     integers::write(&lengths, out);
     let mut writer = BitWriter::new(&mut out.bits);
-    for eight in column.iter().flat_map(|word| word.bytes.chunks(8)) {
+    for eight in column.iter().flat_map(|word| word.chunks(8)) {
         let half = |value: u64, byte: &u8| value << 4 | u64::from((byte & 0xf) + (byte >> 6) * 9);
         writer.put(eight.iter().fold(0, half), 4 * eight.len() as u32);
     }
@@ -192,11 +204,39 @@ fn write_hex(column: &[Word<'_>], out: &mut Section) -> bool {
     true
 }
 
+/// A variable word of a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Word<'a> {
+    /// Digits only, as [`digits_index`].
+    Digits(i64),
+    /// As it is written.
+    Other(&'a [u8]),
+}
+
+impl<'a> Word<'a> {
+    #[inline]
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        match digits_index(bytes) {
+            index if index >= 0 => Self::Digits(index),
+            _ => Self::Other(bytes),
+        }
+    }
+
+    /// How long it is, bytes.
+    #[inline]
+    pub(super) fn length(self) -> usize {
+        match self {
+            Self::Digits(index) => digits_length(index),
+            Self::Other(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// A column read back.
 #[derive(Debug)]
 pub(super) enum WordColumn {
     Digits(Vec<i64>),
-    Affixed { affixes: Vec<(Vec<u8>, Vec<u8>)>, ids: Vec<i64>, numbers: Vec<i64> },
+    Affixed { affixes: Vec<(Vec<u8>, Vec<u8>)>, numbers: Vec<i64>, words: Strings },
     Named { names: Strings, ids: Vec<i64> },
     Hex(Strings),
     Plain(Strings),
@@ -270,7 +310,16 @@ pub(super) fn read(count: usize, from: &mut SectionReader<'_>) -> Result<WordCol
             };
             let affixes = (0..known).map(|_| affix(from)).collect::<Result<Vec<_>, _>>()?;
             let ids = read_ids(count, known, from)?;
-            Ok(WordColumn::Affixed { affixes, ids, numbers: read_numbers(count, from)? })
+            let numbers = read_numbers(count, from)?;
+            let mut words = Strings::default();
+            for (id, number) in ids.iter().zip(&numbers) {
+                let (prefix, suffix) = &affixes[*id as usize];
+                words.bytes.extend_from_slice(prefix);
+                put_digits(*number, &mut words.bytes);
+                words.bytes.extend_from_slice(suffix);
+                words.end()?;
+            }
+            Ok(WordColumn::Affixed { affixes, numbers, words })
         }
         NAMED => {
             let known = usize::try_from(from.symbols.varint()?).unwrap_or(usize::MAX);
@@ -306,20 +355,23 @@ pub(super) fn read_ids(
 }
 
 impl WordColumn {
+    /// The word at a position.
+    #[inline]
+    pub(super) fn get(&self, position: usize) -> Word<'_> {
+        match self {
+            Self::Digits(numbers) => Word::Digits(numbers[position]),
+            Self::Named { names, ids } => Word::of(names.get(ids[position] as usize)),
+            Self::Affixed { words, .. } | Self::Hex(words) | Self::Plain(words) => {
+                Word::of(words.get(position))
+            }
+        }
+    }
+
     /// Appends the word at a position.
     pub(super) fn append(&self, position: usize, out: &mut Vec<u8>) {
-        match self {
-            Self::Digits(numbers) => put_digits(numbers[position], out),
-            Self::Affixed { affixes, ids, numbers } => {
-                let (prefix, suffix) = &affixes[ids[position] as usize];
-                out.extend_from_slice(prefix);
-                put_digits(numbers[position], out);
-                out.extend_from_slice(suffix);
-            }
-            Self::Named { names, ids } => out.extend_from_slice(names.get(ids[position] as usize)),
-            Self::Hex(strings) | Self::Plain(strings) => {
-                out.extend_from_slice(strings.get(position));
-            }
+        match self.get(position) {
+            Word::Digits(index) => put_digits(index, out),
+            Word::Other(word) => out.extend_from_slice(word),
         }
     }
 
@@ -368,12 +420,17 @@ mod tests {
     use crate::block::section::tests::round_trip;
 
     fn check(words: &[String]) -> (u8, usize) {
-        let column: Vec<Word<'_>> = words
-            .iter()
-            .map(|word| Word { bytes: word.as_bytes(), digits: digits_index(word.as_bytes()) })
-            .collect();
+        let mut others = Vec::new();
+        let mut code = |word| match Word::of(word) {
+            Word::Digits(index) => index,
+            Word::Other(word) => {
+                others.push(word);
+                -(others.len() as i64)
+            }
+        };
+        let column: Vec<i64> = words.iter().map(|word| code(word.as_bytes())).collect();
         let mut section = Section::default();
-        write(&column, &mut section, &mut Vec::new());
+        write(&column, &others, &mut section);
         let coding = section.symbols[0];
         let length = round_trip(&section, |reader| {
             let column = read(words.len(), reader).unwrap();
