@@ -2,6 +2,7 @@
 //!
 //! Criterion times many calls together; the percentiles beside it time each call, the clock's own
 //! cost included. `drained`: a server takes everything. `full`: nobody does, and each log evicts one.
+//! Last, how fast the library empties a full queue into a server beside it, by compression.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -12,12 +13,13 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use logweir_sdk::{Client, Level, Record};
+use logweir_sdk::{Client, Compression, Level, Record};
 use support::{Answer, Server};
 
 /// One log every so often is 100,000 a second.
 const PACE: Duration = Duration::from_micros(10);
 const TIMED_CALLS: usize = 300_000;
+const SENT_TOGETHER: usize = 200_000;
 
 fn record(number: usize) -> Record {
     Record::new(Level::Info, format!("user {number} logged in from 10.0.0.7 after 3 attempts"))
@@ -81,5 +83,28 @@ fn emit(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, emit);
+/// Sends a full queue in batches of 1,000, and prints the rate.
+fn throughput(_: &mut Criterion) {
+    for compression in [Compression::None, Compression::Zstd, Compression::Gzip] {
+        let server = Server::scripted([]);
+        let client = Client::builder()
+            .endpoint(server.url())
+            .token("secret")
+            .compression(compression)
+            .queue_records(2 * SENT_TOGETHER)
+            .queue_bytes(1 << 30)
+            .batch_records(1_000)
+            .in_flight(8)
+            .build()
+            .expect("the settings are right");
+        let before = Instant::now();
+        (0..SENT_TOGETHER).for_each(|number| client.emit(record(number)));
+        let report = client.flush(Duration::from_secs(60));
+        assert_eq!(report.sent, SENT_TOGETHER as u64);
+        let rate = SENT_TOGETHER as f64 / before.elapsed().as_secs_f64();
+        println!("send/{compression:?}: {rate:.0} logs/s, emit and a test server included");
+    }
+}
+
+criterion_group!(benches, emit, throughput);
 criterion_main!(benches);

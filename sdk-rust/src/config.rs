@@ -259,7 +259,9 @@ impl ClientBuilder {
 
     /// Is called with what a person should know, instead of writing it to stderr.
     pub fn on_notice(mut self, call: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.notice = Some(Arc::new(call));
+        self.notice = Some(Arc::new(move |text| {
+            rim::survive(|| call(text));
+        }));
         self
     }
 

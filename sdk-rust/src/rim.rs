@@ -56,6 +56,11 @@ pub(crate) fn notice_on_stderr() -> Notice {
     })
 }
 
+/// Runs the program's own code, whose panic must not take the sending thread along.
+pub(crate) fn survive<T>(call: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok()
+}
+
 thread_local! {
     static IN_SDK: Cell<bool> = const { Cell::new(false) };
 }

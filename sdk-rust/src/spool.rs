@@ -13,9 +13,9 @@ mod frame;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -266,7 +266,7 @@ impl Spool {
         }
         let id = self.next_segment;
         let path = own.path.join(format!("{id:010}.seg"));
-        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
         File::open(&own.path)?.sync_all()?;
         self.next_segment += 1;
         self.active = Some((id, file));
@@ -280,10 +280,11 @@ impl Spool {
         self.segments.insert(id, segment);
     }
 
-    /// Appends no more to the active segment.
+    /// Appends no more to the active segment. Should forcing it to disk fail here, it can still be
+    /// read and sent: only a power cut would show it.
     fn seal(&mut self) {
+        self.sync().ok();
         let Some((id, _)) = self.active.take() else { return };
-        self.needs_sync = false;
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.is_sealed = true;
             if segment.waiting == 0 {
@@ -346,7 +347,7 @@ impl Spool {
                 break;
             }
             let is_own = self.folders[0].as_ref().is_some_and(|own| own.path == path);
-            if is_own || !path.is_dir() {
+            if is_own || !self.is_of_our_user(&path) {
                 continue;
             }
             if let Some(folder) = lock_dead_folder(&path) {
@@ -355,6 +356,13 @@ impl Spool {
             }
         }
         adopted
+    }
+
+    /// Whether it is a folder, and nobody else can have put logs into it for us to send.
+    fn is_of_our_user(&self, path: &Path) -> bool {
+        let own = self.folders[0].as_ref().and_then(|own| fs::metadata(&own.path).ok());
+        let (Some(own), Ok(there)) = (own, fs::symlink_metadata(path)) else { return false };
+        there.is_dir() && there.uid() == own.uid()
     }
 
     fn adopt_folder(&mut self, index: usize, path: &Path, adopted: &mut Vec<Adopted>) {
@@ -418,7 +426,8 @@ fn create_folder(root: &Path) -> io::Result<Folder> {
     for _ in 0..8 {
         let name = hex::encode(crate::rim::random_bytes::<8>());
         let path = root.join(&name);
-        fs::create_dir(&path)?;
+        // Logs are nobody else's business.
+        DirBuilder::new().mode(0o700).create(&path)?;
         let Ok(lock) = File::create(path.join(LOCK_FILE)) else { continue };
         if lock.try_lock().is_ok() && is_in_place(&lock, &path) {
             return Ok(Folder { path, salt: frame::salt(&name), _lock: lock });

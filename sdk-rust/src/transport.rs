@@ -78,7 +78,7 @@ impl Token {
                 let read = std::fs::read_to_string(path);
                 Some(read.map_err(|error| BuildError::TokenFile(path.clone(), error))?)
             }
-            Self::Callback(read) => read(),
+            Self::Callback(read) => rim::survive(|| read()).flatten(),
             Self::None => None,
         };
         let Some(text) = text else { return Ok(None) };

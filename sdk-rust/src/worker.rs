@@ -173,7 +173,7 @@ impl Worker {
         self.say_drops(now);
         self.sync_spool(now);
         self.force_what_is_due(now);
-        self.cut_batches();
+        self.cut_batches(now);
         self.answer_waiters(now);
         self.start_sends(now);
     }
@@ -230,9 +230,11 @@ impl Worker {
         }
     }
 
-    fn cut_batches(&mut self) {
+    fn cut_batches(&mut self, now: Instant) {
         while self.may_cut() && self.has_cause_to_cut() {
             self.cut_batch();
+            // A batch that can go out at once does not go to disk alone.
+            self.start_sends(now);
         }
     }
 
@@ -390,10 +392,8 @@ impl Worker {
         let count = said.map_or(1, |said| said.since);
         let rejection = Rejection { reason: reason.into(), message: message.into(), count };
         match self.config.on_rejected.clone() {
-            // A callback that panics must not take the thread along.
             Some(call) => {
-                let call = std::panic::AssertUnwindSafe(|| call(&rejection));
-                std::panic::catch_unwind(call).ok();
+                rim::survive(|| call(&rejection));
             }
             None => (self.config.notice)(&format!(
                 "the server rejected {count} logs, {reason}: {message}"
