@@ -84,7 +84,8 @@ pub(super) fn deploy(name: &str, version: &str, time_unix_nano: i64) -> Deploy {
 
 pub(super) async fn deploys_are_listed(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let deploys = [deploy("payments", "1.0", 10), deploy("orders", "2.0", 20), deploy("payments", "1.1", 30)];
+    let deploys =
+        [deploy("payments", "1.0", 10), deploy("orders", "2.0", 20), deploy("payments", "1.1", 30)];
     for deploy in &deploys {
         storage.insert_deploy(&tenant(), deploy.clone()).await.unwrap();
     }

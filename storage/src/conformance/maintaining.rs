@@ -12,7 +12,8 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
     let mut batches = Vec::new();
     for number in 0..70 {
         let name = ["payments", "orders", "users"][number as usize % 3];
-        let written = batch(number, name, 5 + number as u32 * 7 % 90, (70 - number as i64) * 20 * SECOND);
+        let written =
+            batch(number, name, 5 + number as u32 * 7 % 90, (70 - number as i64) * 20 * SECOND);
         store(&*storage, std::slice::from_ref(&written)).await;
         batches.push(written);
     }
@@ -40,8 +41,10 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
 
 pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let batches: Vec<_> =
-        (1..=9).map(|n| by(1, n, n * 3, batch(n, "payments", 3, 0))).filter(|b| b.checksum % 2 == 0).collect();
+    let batches: Vec<_> = (1..=9)
+        .map(|n| by(1, n, n * 3, batch(n, "payments", 3, 0)))
+        .filter(|b| b.checksum % 2 == 0)
+        .collect();
     store(&*storage, &batches).await;
     let report = storage.delivery_report(&tenant(), None).await.unwrap();
     maintain(&*storage, NOW_UNIX_NANO + 49 * HOUR).await;

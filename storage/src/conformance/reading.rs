@@ -11,8 +11,8 @@ use logweir_core::{
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
     sample::{
-        HOUR, SECOND, batch, empty_batch, newest_first, push, query, search_all, service, store, stored,
-        tenant,
+        HOUR, SECOND, batch, empty_batch, newest_first, push, query, search_all, service, store,
+        stored, tenant,
     },
 };
 use crate::{
@@ -93,10 +93,12 @@ pub(super) async fn pages_are_complete_and_in_order(test: &impl StorageUnderTest
         let searched = search_all(&*storage, &tenant(), "", page_size).await;
         assert_eq!(searched, all, "pages of {page_size}");
     }
-    let range = TimeRange { from_unix_nano: NOW_UNIX_NANO - 100 * SECOND, to_unix_nano: NOW_UNIX_NANO };
+    let range =
+        TimeRange { from_unix_nano: NOW_UNIX_NANO - 100 * SECOND, to_unix_nano: NOW_UNIX_NANO };
     let page = storage.search(&tenant(), SearchQuery { range, ..query("", 5_000) }).await.unwrap();
-    let in_range =
-        |log: &&StoredLog| (range.from_unix_nano..range.to_unix_nano).contains(&log.id.time_unix_nano);
+    let in_range = |log: &&StoredLog| {
+        (range.from_unix_nano..range.to_unix_nano).contains(&log.id.time_unix_nano)
+    };
     assert!(page.logs.iter().eq(all.iter().filter(in_range)));
     all.reverse();
     for page_size in [3, 5_000] {
@@ -190,9 +192,14 @@ pub(super) async fn counters_equal_a_recount(test: &impl StorageUnderTest) {
     let logs = newest_first(&batches);
     let start = (NOW_UNIX_NANO - 30 * HOUR).div_euclid(HOUR) * HOUR;
     let part = TimeRange { from_unix_nano: start + 27 * HOUR, to_unix_nano: start + 31 * HOUR };
-    for (range, bucket_seconds) in
-        [(part, 10), (part, 60), (part, 3_600), (TimeRange::ALL, 60), (TimeRange::ALL, 3_600), (TimeRange::ALL, 86_400)]
-    {
+    for (range, bucket_seconds) in [
+        (part, 10),
+        (part, 60),
+        (part, 3_600),
+        (TimeRange::ALL, 60),
+        (TimeRange::ALL, 3_600),
+        (TimeRange::ALL, 86_400),
+    ] {
         for group_by in [GroupBy::Nothing, GroupBy::Service, GroupBy::Level, GroupBy::Template] {
             let query = aggregate(range, bucket_seconds, group_by);
             let mut expected = logs.clone();
@@ -207,7 +214,8 @@ pub(super) async fn counters_equal_a_recount(test: &impl StorageUnderTest) {
     for summary in storage.list_services(&tenant()).await.unwrap() {
         let mut of_service = logs.clone();
         of_service.retain(|log| log.service == summary.service);
-        let count = |holds: fn(&StoredLog) -> bool| of_service.iter().filter(|l| holds(l)).count() as u64;
+        let count =
+            |holds: fn(&StoredLog) -> bool| of_service.iter().filter(|l| holds(l)).count() as u64;
         assert_eq!(summary.total, of_service.len() as u64);
         assert_eq!(summary.errors, count(|log| log.scored.level.is_error()));
         assert_eq!(summary.anomalies, count(|log| log.scored.is_anomaly));
@@ -230,7 +238,9 @@ async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
     }
     let cells: Vec<(i64, i32, u64)> = counted
         .iter()
-        .flat_map(|(start, (_, column))| column.iter().map(|(bucket, count)| (*start, *bucket, *count)))
+        .flat_map(|(start, (_, column))| {
+            column.iter().map(|(bucket, count)| (*start, *bucket, *count))
+        })
         .collect();
     let found = storage.latency_heatmap(&tenant(), query.clone()).await.unwrap();
     let found: Vec<_> =
@@ -240,7 +250,8 @@ async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
     assert_eq!(series.len(), 1);
     for point in &series[0].points {
         let (sum, column) = &counted[&point.start_unix_nano];
-        let buckets: Vec<(i32, u64)> = column.iter().map(|(bucket, count)| (*bucket, *count)).collect();
+        let buckets: Vec<(i32, u64)> =
+            column.iter().map(|(bucket, count)| (*bucket, *count)).collect();
         let count: u64 = column.values().sum();
         let latency = point.latency_ms.unwrap();
         assert!((latency.average - sum / count as f64).abs() < 1e-6);
@@ -270,7 +281,8 @@ pub(super) async fn templates_are_counted(test: &impl StorageUnderTest) {
     }
     let mut loaded = storage.load_templates().await.unwrap();
     loaded.sort_by_key(|(template, _)| template.template_id);
-    let loaded: Vec<_> = loaded.into_iter().map(|(template, count)| (template.template_id, count)).collect();
+    let loaded: Vec<_> =
+        loaded.into_iter().map(|(template, count)| (template.template_id, count)).collect();
     assert_eq!(loaded, counts.into_iter().collect::<Vec<_>>());
     let only = service("users");
     let of_users = storage.list_templates(&tenant(), Some(&only), TimeRange::ALL, 2).await.unwrap();

@@ -111,12 +111,7 @@ fn template(tenant: &Tenant, service: &Service, pattern: &str) -> Template {
 
 /// The batch as sent by a producer, which says that this is all it has ever emitted but what its
 /// earlier sequences carried.
-pub(crate) fn by(
-    producer: u8,
-    sequence: u64,
-    emitted: u64,
-    batch: ScoredBatch,
-) -> ScoredBatch {
+pub(crate) fn by(producer: u8, sequence: u64, emitted: u64, batch: ScoredBatch) -> ScoredBatch {
     let producer = Producer {
         producer_id: ProducerId([producer; 16]),
         sequence,
@@ -158,7 +153,9 @@ pub(crate) fn stored(batch: &ScoredBatch) -> Vec<StoredLog> {
 }
 
 /// What a reader is to see of batches, newest first.
-pub(crate) fn newest_first<'a>(batches: impl IntoIterator<Item = &'a ScoredBatch>) -> Vec<StoredLog> {
+pub(crate) fn newest_first<'a>(
+    batches: impl IntoIterator<Item = &'a ScoredBatch>,
+) -> Vec<StoredLog> {
     let mut logs: Vec<StoredLog> = batches.into_iter().flat_map(stored).collect();
     logs.sort_by_key(|log| std::cmp::Reverse(log.id));
     logs

@@ -4,7 +4,9 @@ use logweir_core::record::{Account, ScoredBatch};
 
 use super::{
     StorageUnderTest,
-    sample::{batch, batch_id, by, empty_batch, newest_first, push, rejected, search_all, store, tenant},
+    sample::{
+        batch, batch_id, by, empty_batch, newest_first, push, rejected, search_all, store, tenant,
+    },
 };
 use crate::{DeadLetter, ProducerReport, Storage, WriteOutcome};
 
@@ -42,8 +44,7 @@ pub(super) async fn a_batch_is_stored_once(test: &impl StorageUnderTest) {
 pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let (first, second) = (batch(1, "payments", 10, 0), batch(2, "orders", 20, 0));
-    let outcomes =
-        storage.write(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
+    let outcomes = storage.write(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
     assert_eq!(
         outcomes,
         [
@@ -56,7 +57,9 @@ pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUn
     assert_eq!(storage.write(Vec::new()).await.unwrap(), []);
 }
 
-pub(super) async fn other_content_under_the_same_id_is_put_aside_once(test: &impl StorageUnderTest) {
+pub(super) async fn other_content_under_the_same_id_is_put_aside_once(
+    test: &impl StorageUnderTest,
+) {
     let storage = test.open().await;
     let first = by(1, 1, 10, batch(1, "payments", 10, 0));
     store(&*storage, std::slice::from_ref(&first)).await;
@@ -67,7 +70,10 @@ pub(super) async fn other_content_under_the_same_id_is_put_aside_once(test: &imp
     assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), CONFLICT);
     let letters = dead_letters(&*storage).await;
     let reasons: Vec<&str> = letters.iter().rev().map(|letter| letter.reason.as_str()).collect();
-    assert_eq!(reasons, ["batch_conflict", "batch_conflict", "batch_conflict", "message_too_large"]);
+    assert_eq!(
+        reasons,
+        ["batch_conflict", "batch_conflict", "batch_conflict", "message_too_large"]
+    );
     assert_eq!(letters[3].record, other.records[0].record);
     assert!(letters.iter().all(|letter| letter.batch_id == batch_id(1)));
     assert_eq!(search_all(&*storage, &tenant(), "", 1_000).await, newest_first([&first]));
@@ -106,8 +112,7 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
     let good = by(1, 1, 40, batch(1, "orders", 40, 0));
     let bad = poisoned(by(1, 2, 140, batch(2, "payments", 100, 0)), &[0, 57, 99]);
     let all_bad = poisoned(by(1, 3, 141, batch(3, "users", 1, 0)), &[0]);
-    let outcomes =
-        storage.write(vec![good.clone(), bad.clone(), all_bad.clone()]).await.unwrap();
+    let outcomes = storage.write(vec![good.clone(), bad.clone(), all_bad.clone()]).await.unwrap();
     assert_eq!(
         outcomes,
         [
@@ -119,12 +124,11 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
     assert_eq!(storage.write(vec![bad.clone()]).await.unwrap(), DUPLICATE);
     let mut letters = dead_letters(&*storage).await;
     letters.reverse();
-    assert!(letters.iter().all(|letter| letter.reason == "unstorable" && !letter.detail.is_empty()));
-    let places: Vec<_> = letters.iter().map(|l| (l.batch_id, l.record.index)).collect();
-    assert_eq!(
-        places,
-        [(batch_id(2), 0), (batch_id(2), 57), (batch_id(2), 99), (batch_id(3), 0)]
+    assert!(
+        letters.iter().all(|letter| letter.reason == "unstorable" && !letter.detail.is_empty())
     );
+    let places: Vec<_> = letters.iter().map(|l| (l.batch_id, l.record.index)).collect();
+    assert_eq!(places, [(batch_id(2), 0), (batch_id(2), 57), (batch_id(2), 99), (batch_id(3), 0)]);
     let mut survivors = bad.clone();
     survivors.records.retain(|log| log.record.latency_ms.is_none_or(f64::is_finite));
     assert_eq!(

@@ -1,63 +1,20 @@
 //! The tables of blocks: a row for pruning, a row per service in it, the word filter and the body.
 
-use logweir_core::{
-    identity::Service,
-    record::{Record, Value},
-};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{faults::Fault, ids::Ids, merge::is_settled};
-use crate::block::{BlockError, Effort, EncodedBlock, Encoder, Row};
+use crate::block::EncodedBlock;
 
 /// Set in a content mask if an anomaly occurs; the bits below are the levels.
 pub(super) const ANOMALY_BIT: u8 = 1 << 7;
 
-/// A block that is ready to be added.
-pub(super) struct NewBlock {
-    encoded: EncodedBlock,
-    text_bytes: usize,
-    parts: Vec<Part>,
+const fn content_mask(level_mask: u8, has_anomaly: bool) -> u8 {
+    if has_anomaly { level_mask | ANOMALY_BIT } else { level_mask }
 }
 
-/// What a block holds of one service.
-struct Part {
-    service: Service,
-    logs: u32,
-    time_min: i64,
-    time_max: i64,
-    content_mask: u8,
-}
-
-impl NewBlock {
-    /// Encodes rows, at least one; those of a service lie side by side.
-    pub(super) fn encode(
-        encoder: &mut Encoder,
-        rows: &[Row<'_>],
-        effort: Effort,
-    ) -> Result<Self, BlockError> {
-        Ok(Self {
-            encoded: encoder.encode(rows, effort)?,
-            text_bytes: rows.iter().map(|row| text_bytes(&row.scored.record)).sum(),
-            parts: rows.chunk_by(|a, b| a.service == b.service).map(Part::of).collect(),
-        })
-    }
-
-    /// Bytes on the disk.
-    pub(super) fn disk_bytes(&self) -> u64 {
-        (self.encoded.body.len() + self.encoded.word_filter.len()) as u64
-    }
-}
-
-/// Bytes of a log before compression, about.
-pub(super) fn text_bytes(record: &Record) -> usize {
-    let attributes = record.attributes.iter().map(|attribute| {
-        let value = match &attribute.value {
-            Value::String(text) | Value::Json(text) => text.len(),
-            Value::Int(_) | Value::Double(_) | Value::Bool(_) => 8,
-        };
-        attribute.key.len() + value
-    });
-    record.message.len() + record.logger.len() + attributes.sum::<usize>()
+/// Bytes of a block on the disk.
+pub(super) const fn disk_bytes(block: &EncodedBlock) -> u64 {
+    (block.body.len() + block.word_filter.len()) as u64
 }
 
 /// Adds a block whose logs have been merged `generation` times.
@@ -66,10 +23,9 @@ pub(super) fn insert(
     ids: &mut Ids,
     tenant_id: i64,
     generation: u32,
-    block: &NewBlock,
+    block: &EncodedBlock,
 ) -> Result<(), Fault> {
-    let summary = &block.encoded.summary;
-    let content_mask = summary.level_mask | if summary.has_anomaly { ANOMALY_BIT } else { 0 };
+    let summary = &block.summary;
     let block_id = db
         .prepare_cached(
             "INSERT INTO blocks (tenant_id, generation, logs, text_bytes, disk_bytes,
@@ -80,53 +36,31 @@ pub(super) fn insert(
             tenant_id,
             generation,
             summary.rows,
-            block.text_bytes,
-            block.disk_bytes(),
+            summary.text_bytes,
+            disk_bytes(block),
             summary.time_min_unix_nano,
             summary.time_max_unix_nano,
-            content_mask,
-            is_settled(generation, summary.rows.into(), block.text_bytes as u64),
+            content_mask(summary.level_mask, summary.has_anomaly),
+            is_settled(generation, summary.rows.into(), summary.text_bytes),
         ])?;
     let mut insert_part =
         db.prepare_cached("INSERT INTO block_services VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    for part in &block.parts {
+    for part in &summary.parts {
         let service_id = ids.service(db, tenant_id, &part.service)?;
         insert_part.execute(params![
             block_id,
             service_id,
-            part.logs,
-            part.time_min,
-            part.time_max,
-            part.content_mask,
+            part.rows,
+            part.time_min_unix_nano,
+            part.time_max_unix_nano,
+            content_mask(part.level_mask, part.has_anomaly),
         ])?;
     }
     db.prepare_cached("INSERT INTO block_words (block_id, words) VALUES (?1, ?2)")?
-        .execute(params![block_id, block.encoded.word_filter])?;
+        .execute(params![block_id, block.word_filter])?;
     db.prepare_cached("INSERT INTO block_bodies (block_id, body) VALUES (?1, ?2)")?
-        .execute(params![block_id, block.encoded.body])?;
+        .execute(params![block_id, block.body])?;
     Ok(())
-}
-
-impl Part {
-    fn of(rows: &[Row<'_>]) -> Self {
-        let mut part = Self {
-            service: rows[0].service.clone(),
-            logs: rows.len() as u32,
-            time_min: i64::MAX,
-            time_max: i64::MIN,
-            content_mask: 0,
-        };
-        for row in rows {
-            let time = row.scored.record.time_unix_nano;
-            part.time_min = part.time_min.min(time);
-            part.time_max = part.time_max.max(time);
-            part.content_mask |= 1 << row.scored.level as u8;
-            if row.scored.is_anomaly {
-                part.content_mask |= ANOMALY_BIT;
-            }
-        }
-        part
-    }
 }
 
 /// Deletes a block; whether it was there.

@@ -7,13 +7,12 @@ use std::{collections::BTreeSet, time::Duration};
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
     limits::PRODUCER_RETENTION_DAYS,
-    record::StoredLog,
 };
 use metrics::{counter, gauge};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    blocks::{self, NewBlock},
+    blocks,
     faults::Fault,
     ids::Ids,
     merge::{Candidate, Place, choose, cut},
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     StorageError,
-    block::{Block, BlockError, Effort, Encoder, Row, Window},
+    block::{Block, BlockError, EncodedBlock, Encoder, Window},
 };
 
 const FOLDED_PER_STEP: usize = 2_000;
@@ -219,7 +218,7 @@ pub(super) struct Merged {
     tenant_id: i64,
     generation: u32,
     inputs: Vec<i64>,
-    outputs: Vec<NewBlock>,
+    outputs: Vec<EncodedBlock>,
 }
 
 /// Chooses a run of any tenant and merges it in memory, from a snapshot. Nothing if there is none
@@ -283,11 +282,11 @@ fn services(db: &Connection, blocks: &[i64]) -> rusqlite::Result<BTreeSet<String
     Ok(names)
 }
 
-/// Only the places of the logs are sorted; the logs themselves are read a block at a time.
+/// Only the places of the logs are sorted; the logs themselves are never put together.
 fn merge_bodies(
     bodies: &[Vec<u8>],
     services: &BTreeSet<String>,
-) -> Result<Vec<NewBlock>, BlockError> {
+) -> Result<Vec<EncodedBlock>, BlockError> {
     let blocks: Vec<Block<'_>> =
         bodies.iter().map(|body| Block::open(body)).collect::<Result<_, _>>()?;
     let mut places = Vec::new();
@@ -304,13 +303,11 @@ fn merge_bodies(
         return Err(BlockError::Corrupt("it has logs of a service that it is not listed for"));
     }
     let mut encoder = Encoder::new();
-    let encode = |part: &[Place]| {
-        let log = |place: &Place| blocks[place.block as usize].log(place.row);
-        let logs: Vec<StoredLog> = part.iter().map(log).collect::<Result<_, _>>()?;
-        let rows: Vec<Row<'_>> = logs.iter().map(Row::from).collect();
-        NewBlock::encode(&mut encoder, &rows, Effort::Merged)
+    let merge = |part: &[Place]| {
+        let places: Vec<(u32, u32)> = part.iter().map(|place| (place.block, place.row)).collect();
+        encoder.merge(&blocks, &places)
     };
-    cut(&mut places, services.len()).into_iter().map(encode).collect()
+    cut(&mut places, services.len()).into_iter().map(merge).collect()
 }
 
 /// Puts merged blocks in the place of their inputs, unless one of those is gone; whether it did.
@@ -326,7 +323,8 @@ pub(super) fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Resu
     }
     for block in &merged.outputs {
         blocks::insert(db, ids, merged.tenant_id, merged.generation, block)?;
-        counter!("logweir_storage_block_bytes_total", "kind" => "merged").increment(block.disk_bytes());
+        counter!("logweir_storage_block_bytes_total", "kind" => "merged")
+            .increment(blocks::disk_bytes(block));
     }
     counter!("logweir_storage_merged_blocks_total").increment(merged.inputs.len() as u64);
     Ok(true)

@@ -45,16 +45,15 @@ use rusqlite::Transaction;
 use self::{
     faults::Fault,
     files::Files,
-    ids::Ids,
     maintain::Retention,
     readers::Readers,
     search::Order,
-    writer::{Writer, WriterHandle},
+    writer::{Tools, Writer, WriterHandle},
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, HeatmapCell,
     LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery, ServiceSummary,
-    StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome, block::Encoder,
+    StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome,
 };
 
 /// Where the data lies and how long it is kept.
@@ -137,8 +136,8 @@ impl SqliteStorage {
         change: impl FnOnce(&Transaction<'_>, i64) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
         let tenant = tenant.clone();
-        let change = move |db: &Transaction<'_>, ids: &mut Ids| {
-            let tenant_id = ids.tenant(db, &tenant)?;
+        let change = move |db: &Transaction<'_>, tools: &mut Tools| {
+            let tenant_id = tools.ids.tenant(db, &tenant)?;
             change(db, tenant_id)
         };
         self.writer.run(move |writer| writer.free(change)).await
@@ -197,9 +196,8 @@ impl WriteLogs for SqliteStorage {
         let clock = self.clock.clone();
         let work = move |writer: &mut Writer| {
             let started = std::time::Instant::now();
-            let outcomes = writer.add(|db, ids| {
-                let outcomes =
-                    write::write_batches(db, ids, &mut Encoder::new(), &batches, clock())?;
+            let outcomes = writer.add(|db, tools| {
+                let outcomes = write::write_batches(db, tools, &batches, clock())?;
                 fault::step("write_before_commit");
                 Ok(outcomes)
             })?;
@@ -396,8 +394,9 @@ impl Administer for SqliteStorage {
         let retain = move |writer: &mut Writer| maintain::retain(writer, now_unix_nano, &retention);
         more |= self.writer.run(retain).await?;
         if let Some(merged) = self.readers.run(|db, _| maintain::merge(db)).await? {
-            let swap =
-                move |writer: &mut Writer| writer.free(|db, ids| maintain::swap(db, ids, &merged));
+            let swap = move |writer: &mut Writer| {
+                writer.free(|db, tools| maintain::swap(db, &mut tools.ids, &merged))
+            };
             self.writer.run(swap).await?;
             more = true;
         }

@@ -8,7 +8,9 @@ use crate::{
     Storage,
     conformance::{
         NOW_UNIX_NANO, StorageUnderTest, check_storage,
-        sample::{HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant},
+        sample::{
+            HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant,
+        },
     },
     sqlite::readers::Caller,
 };
@@ -146,8 +148,8 @@ async fn a_defect_in_a_write_leaves_nothing_and_the_next_one_works() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     let panics = |writer: &mut Writer| {
-        writer.add(|db, ids| {
-            ids.service(db, 1, &service("ghost"))?;
+        writer.add(|db, tools| {
+            tools.ids.service(db, 1, &service("ghost"))?;
             panic!("on purpose")
         })
     };
@@ -231,9 +233,9 @@ async fn a_merge_whose_input_is_gone_is_dropped() {
     }
     let merged = storage.readers.run(|db, _| maintain::merge(db)).await.unwrap().unwrap();
     let work = move |writer: &mut Writer| {
-        writer.free(|db, ids| {
+        writer.free(|db, tools| {
             blocks::delete(db, 1)?;
-            maintain::swap(db, ids, &merged)
+            maintain::swap(db, &mut tools.ids, &merged)
         })
     };
     assert!(!storage.writer.run(work).await.unwrap());
@@ -263,7 +265,8 @@ async fn a_search_over_many_snapshots_finds_the_same() {
         assert_eq!(page.logs, expected[..page_size.min(480)]);
     }
     expected.reverse();
-    let page = search::search(&db, &caller, &tenant(), &query("", 300), Order::OldestFirst).unwrap();
+    let page =
+        search::search(&db, &caller, &tenant(), &query("", 300), Order::OldestFirst).unwrap();
     assert_eq!(page.logs, expected[..300]);
 }
 

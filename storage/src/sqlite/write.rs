@@ -12,21 +12,22 @@ use rusqlite::Transaction;
 
 use super::{
     bisect::bisect,
-    blocks::{self, NewBlock, text_bytes},
+    blocks,
     dead_letters::DeadLetters,
     derived::Derived,
     faults::Fault,
     ids::Ids,
     ledger::{Admission, Ledger},
+    writer::Tools,
 };
 use crate::{
     WriteOutcome,
     block::{BlockError, Effort, Encoder, Row},
 };
 
-/// A block is cut at so many logs, and at so many bytes of text: bounds what a reader has to hold.
+/// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to hold.
 const BLOCK_LOGS_MAX: usize = 32 << 10;
-const BLOCK_TEXT_BYTES_MAX: usize = 16 << 20;
+const BLOCK_HEAP_BYTES_MAX: usize = 32 << 20;
 
 /// What is known of a batch in the course of a transaction.
 struct Entry<'a> {
@@ -39,8 +40,7 @@ struct Entry<'a> {
 /// Commits nothing itself: the caller does. One outcome for each batch, in order.
 pub(super) fn write_batches(
     db: &Transaction<'_>,
-    ids: &mut Ids,
-    encoder: &mut Encoder,
+    Tools { ids, encoder }: &mut Tools,
     batches: &[ScoredBatch],
     now_unix_nano: i64,
 ) -> Result<Vec<WriteOutcome>, Fault> {
@@ -157,8 +157,8 @@ fn cut<'a, 'b>(logs: &'b [Incoming<'a>]) -> Vec<&'b [Incoming<'a>]> {
     let mut parts = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (position, log) in logs.iter().enumerate() {
-        let added = text_bytes(&log.scored.record);
-        let is_full = position - start == BLOCK_LOGS_MAX || bytes + added > BLOCK_TEXT_BYTES_MAX;
+        let added = log.scored.record.heap_bytes();
+        let is_full = position - start == BLOCK_LOGS_MAX || bytes + added > BLOCK_HEAP_BYTES_MAX;
         if is_full && position > start {
             parts.push(&logs[start..position]);
             (start, bytes) = (position, 0);
@@ -236,14 +236,15 @@ fn store_block(
         }
     }
     let rows: Vec<Row<'_>> = logs.iter().map(Incoming::row).collect();
-    let encoded = NewBlock::encode(encoder, &rows, Effort::Fresh);
+    let encoded = encoder.encode(&rows, Effort::Fresh);
     let block = encoded.map_err(|error| match error {
         BlockError::Unstorable { detail, .. } => Fault::Data(detail),
         BlockError::TooLarge(what) => Fault::Data(format!("too large: {what}")),
         corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
     })?;
     blocks::insert(db, ids, tenant_id, 0, &block)?;
-    counter!("logweir_storage_block_bytes_total", "kind" => "fresh").increment(block.disk_bytes());
+    counter!("logweir_storage_block_bytes_total", "kind" => "fresh")
+        .increment(blocks::disk_bytes(&block));
     Ok(())
 }
 

@@ -14,18 +14,25 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{faults::Fault, files::Files, ids::Ids};
-use crate::StorageError;
+use crate::{StorageError, block::Encoder};
 
 /// Jobs that wait; the callers of further ones wait themselves.
 const JOBS_MAX: usize = 16;
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
+/// What a transaction may use that outlives it, unless it fails.
+#[derive(Default)]
+pub(super) struct Tools {
+    pub(super) ids: Ids,
+    pub(super) encoder: Encoder,
+}
+
 /// What the thread works with.
 pub(super) struct Writer {
     files: Files,
     connection: Option<Connection>,
-    ids: Ids,
+    tools: Tools,
     /// Whether the last write found no room.
     is_full: bool,
     /// A test's stand-in for a small disk.
@@ -37,7 +44,7 @@ impl Writer {
         Self {
             files,
             connection: Some(connection),
-            ids: Ids::default(),
+            tools: Tools::default(),
             is_full: false,
             pages_max: None,
         }
@@ -51,7 +58,7 @@ impl Writer {
     /// first tries to have the reserve back, and fails if there is no room for that.
     pub(super) fn add<T>(
         &mut self,
-        body: impl FnOnce(&Transaction<'_>, &mut Ids) -> Result<T, Fault>,
+        body: impl FnOnce(&Transaction<'_>, &mut Tools) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
         if self.is_full
             && let Err(fault) = self.files.keep_reserve()
@@ -69,7 +76,7 @@ impl Writer {
     /// The same for what sets space free, which may use the reserve's room.
     pub(super) fn free<T>(
         &mut self,
-        body: impl FnOnce(&Transaction<'_>, &mut Ids) -> Result<T, Fault>,
+        body: impl FnOnce(&Transaction<'_>, &mut Tools) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
         let result = self.attempt(body);
         result.map_err(|fault| self.failed(fault))
@@ -77,21 +84,21 @@ impl Writer {
 
     fn attempt<T>(
         &mut self,
-        body: impl FnOnce(&Transaction<'_>, &mut Ids) -> Result<T, Fault>,
+        body: impl FnOnce(&Transaction<'_>, &mut Tools) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(reopen(&self.files, self.pages_max)?),
         };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = body(&transaction, &mut self.ids)?;
+        let value = body(&transaction, &mut self.tools)?;
         transaction.commit()?;
         Ok(value)
     }
 
     /// Notes a failure: nothing learnt in the transaction holds any more.
     fn failed(&mut self, fault: Fault) -> StorageError {
-        self.ids = Ids::default();
+        self.tools = Tools::default();
         let fault = match fault {
             Fault::Sqlite(error) if is_io(&error) && self.files.has_no_room() => Fault::DiskFull,
             other => other,
@@ -182,7 +189,7 @@ impl WriterHandle {
                         "a write ended in a defect of the program; nothing of it is kept"
                     );
                     writer.connection = None;
-                    writer.ids = Ids::default();
+                    writer.tools = Tools::default();
                 }
             }
             drop(writer);
