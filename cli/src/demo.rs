@@ -15,7 +15,7 @@ use logweir_storage::Storage;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    delivery::batch::Producers,
+    delivery::batch::{Ids, Producers},
     loadgen::{Config, Generator},
     settings::Settings,
 };
@@ -52,7 +52,8 @@ pub async fn start(
 }
 
 fn generator(now_unix_nano: i64) -> anyhow::Result<Generator> {
-    let config = Config { seed: 7, services: 6, rate_per_second: RATE_PER_SECOND, ..Config::default() };
+    let config =
+        Config { seed: 7, services: 6, rate_per_second: RATE_PER_SECOND, ..Config::default() };
     let names = Generator::new(config.clone(), now_unix_nano);
     let mut faults = Vec::new();
     for round in 0..60 {
@@ -76,9 +77,8 @@ async fn send(mut generator: Generator, sender: Sender) {
         let from = now_unix_nano() - length_nanos;
         for (service, records) in generator.tick(from, length_nanos) {
             let name = generator.service_name(service).to_owned();
-            let mut mint_id = || uuid::Uuid::now_v7().into_bytes();
             let count = records.len() as u64;
-            let batch = producers.batch(&name, records, &mut mint_id);
+            let batch = producers.batch(&name, records, Ids::mint());
             sender.send(&EncodedBatch::new(batch, now_unix_nano()), None).await;
             producers.settle(&name, count, 0);
         }

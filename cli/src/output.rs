@@ -109,6 +109,11 @@ pub fn count(number: u64) -> Value {
     Value { text: grouped(number), tone: Tone::Plain, is_number: true }
 }
 
+/// A cell with a whole number of either sign.
+pub fn integer(number: i64) -> Value {
+    Value { text: number.to_string(), tone: Tone::Plain, is_number: true }
+}
+
 /// A cell with a number that may be absent.
 pub fn number(number: Option<f64>, decimals: usize) -> Value {
     let text = number.map_or("-".to_owned(), |number| format!("{number:.decimals$}"));

@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::{
     client::{ServerArgs, send_batch},
     delivery::{
-        batch::{BatchLimits, Batcher, Producers, service_of},
+        batch::{BatchLimits, Batcher, Ids, Producers, service_of},
         pipeline::{Counts, Delivered},
     },
     entry,
@@ -326,8 +326,7 @@ async fn generate(
             waiting = 0;
             counts.settle(&mut producers);
             for (service, records) in batcher.take() {
-                let mut mint_id = || uuid::Uuid::now_v7().into_bytes();
-                let batch = producers.batch(&service, records, &mut mint_id);
+                let batch = producers.batch(&service, records, Ids::mint());
                 if batches.send(batch).await.is_err() {
                     return spans;
                 }

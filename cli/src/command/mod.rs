@@ -44,7 +44,7 @@ Environment:
 
 /// Logweir: logs in, judged and kept, nothing lost in silence.
 #[derive(Debug, Parser)]
-#[command(name = "logweir", version, about, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "logweir", version, after_help = EXIT_CODES, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

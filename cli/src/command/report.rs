@@ -8,7 +8,7 @@ use crate::{
     client::ServerArgs,
     error::{Error, Exit},
     moment::{rfc3339, shown},
-    output::{Output, OutputArgs, Tone, count, grouped, say, text},
+    output::{Output, OutputArgs, Tone, count, grouped, integer, say, text},
 };
 
 /// Arguments of `logweir report`.
@@ -87,6 +87,12 @@ fn dropped(account: &v1::Account) -> u64 {
     account.dropped.iter().map(|drop| drop.count).sum()
 }
 
+/// What still waits at the sender: logs that it said to be in its spool may have arrived since.
+fn waiting(producer: &v1::ProducerReport, account: &v1::Account) -> u64 {
+    let gone = producer.stored + producer.rejected + dropped(account) + account.queued;
+    account.queued + account.spooled.min(account.emitted.saturating_sub(gone))
+}
+
 fn json(producer: &v1::ProducerReport) -> Producer<'_> {
     let account = producer.account.clone().unwrap_or_default();
     Producer {
@@ -112,7 +118,7 @@ fn json(producer: &v1::ProducerReport) -> Producer<'_> {
 
 fn row(producer: &v1::ProducerReport) -> Vec<crate::output::Value> {
     let account = producer.account.clone().unwrap_or_default();
-    let missing = text(&producer.missing.to_string());
+    let missing = integer(producer.missing);
     vec![
         text(producer.producer_id.get(..12).unwrap_or(&producer.producer_id)).tone(Tone::Dim),
         text(&producer.service).tone(Tone::Name),
@@ -120,7 +126,7 @@ fn row(producer: &v1::ProducerReport) -> Vec<crate::output::Value> {
         count(producer.stored),
         count(producer.rejected),
         count(dropped(&account)),
-        count(account.queued + account.spooled),
+        count(waiting(producer, &account)),
         if producer.missing > 0 { missing.tone(Tone::Bad) } else { missing },
         text(&shown(producer.last_received_unix_nano)),
     ]

@@ -1,5 +1,5 @@
 //! Gathers records into batches, each of one service and from one producer. Bounded: a full batcher
-//! says so, and its owner takes everything out before it adds more. Pure: ids are arguments.
+//! says so, and its owner takes everything out before it adds more. Pure, but for [`Ids::mint`].
 
 use std::collections::BTreeMap;
 
@@ -24,12 +24,12 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// Batches of so many records at most, up to eight of them gathered at once.
+    /// Batches of so many records at most, up to sixteen of them gathered at once.
     pub fn with_batch_records(batch_records_max: usize) -> Self {
         Self {
             batch_records_max,
             batch_bytes_max: 1 << 20,
-            gathered_records_max: 8 * batch_records_max,
+            gathered_records_max: 16 * batch_records_max,
             gathered_bytes_max: 8 << 20,
         }
     }
@@ -121,19 +121,28 @@ pub struct Producer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Producers(pub BTreeMap<String, Producer>);
 
-/// Random bytes for a new producer or batch.
-pub type MintId<'a> = &'a mut dyn FnMut() -> [u8; 16];
+/// Fresh ids for a batch, and for its producer if that is new.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    /// Of the batch; a UUIDv7 tells the server its age.
+    pub batch: [u8; 16],
+    /// Of the producer, should it be new.
+    pub producer: [u8; 16],
+}
+
+impl Ids {
+    /// Ids that were never used.
+    pub fn mint() -> Self {
+        let (batch, producer) = (uuid::Uuid::now_v7(), uuid::Uuid::new_v4());
+        Self { batch: batch.into_bytes(), producer: producer.into_bytes() }
+    }
+}
 
 impl Producers {
     /// Makes the next batch of a service.
-    pub fn batch(
-        &mut self,
-        service: &str,
-        records: Vec<v1::LogRecord>,
-        mint_id: MintId<'_>,
-    ) -> v1::Batch {
+    pub fn batch(&mut self, service: &str, records: Vec<v1::LogRecord>, ids: Ids) -> v1::Batch {
         let producer = self.0.entry(service.to_owned()).or_insert_with(|| Producer {
-            id: mint_id(),
+            id: ids.producer,
             sequence: 0,
             emitted: 0,
             settled: 0,
@@ -149,7 +158,7 @@ impl Producers {
             ..Default::default()
         };
         v1::Batch {
-            batch_id: mint_id().to_vec(),
+            batch_id: ids.batch.to_vec(),
             producer: Some(v1::Producer {
                 producer_id: producer.id.to_vec(),
                 sequence: producer.sequence,
@@ -201,12 +210,12 @@ mod tests {
         let mut next = 0;
         let mut mint = || {
             next += 1;
-            [next; 16]
+            Ids { batch: [next; 16], producer: [100 + next; 16] }
         };
-        let first = producers.batch("a", vec![record("1"), record("2")], &mut mint);
-        let second = producers.batch("a", vec![record("3")], &mut mint);
+        let first = producers.batch("a", vec![record("1"), record("2")], mint());
+        let second = producers.batch("a", vec![record("3")], mint());
         producers.settle("a", 2, 1);
-        let third = producers.batch("a", vec![record("4")], &mut mint);
+        let third = producers.batch("a", vec![record("4")], mint());
         let account = |batch: &v1::Batch| {
             let producer = batch.producer.as_ref().unwrap();
             let account = producer.account.as_ref().unwrap();
@@ -216,7 +225,9 @@ mod tests {
         assert_eq!(account(&second), (2, 3, 2, 0));
         assert_eq!(account(&third), (3, 4, 1, 1));
         assert_ne!(first.batch_id, second.batch_id);
-        let other = producers.batch("b", vec![], &mut mint);
+        let id = |batch: &v1::Batch| batch.producer.as_ref().unwrap().producer_id.clone();
+        assert_eq!(id(&first), id(&second));
+        let other = producers.batch("b", vec![], mint());
         assert_eq!(account(&other).0, 1);
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     delivery::{
-        batch::{BatchLimits, Batcher},
+        batch::{BatchLimits, Batcher, Ids},
         journal::{Group, Journal, State},
         pipeline::Counts,
     },
@@ -143,12 +143,11 @@ impl Feed {
         }
         self.counts.settle(&mut self.state.producers);
         self.state.group += 1;
-        let mut mint_id = || uuid::Uuid::now_v7().into_bytes();
         let batches = self
             .batcher
             .take()
             .into_iter()
-            .map(|(service, records)| self.state.producers.batch(&service, records, &mut mint_id))
+            .map(|(service, records)| self.state.producers.batch(&service, records, Ids::mint()))
             .collect();
         let group = Group { state: self.state.clone(), batches };
         if let Some(journal) = &self.journal {

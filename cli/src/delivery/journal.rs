@@ -220,6 +220,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::delivery::batch::Ids;
 
     const GROUPS: u64 = 3;
     const BATCHES_PER_GROUP: u64 = 2;
@@ -242,13 +243,13 @@ mod tests {
         }
     }
 
-    fn next_group(state: &State, mint: &mut dyn FnMut() -> [u8; 16]) -> Group {
+    fn next_group(state: &State) -> Group {
         let mut state = state.clone();
         let batches = (0..BATCHES_PER_GROUP)
             .map(|index| {
                 let message = format!("{}-{index}", state.group);
                 let record = v1::LogRecord { message, ..Default::default() };
-                state.producers.batch("s", vec![record], mint)
+                state.producers.batch("s", vec![record], Ids::mint())
             })
             .collect();
         state.group += 1;
@@ -265,9 +266,8 @@ mod tests {
                 return false;
             }
         }
-        let mut mint = || uuid::Uuid::new_v4().into_bytes();
         while state.group < GROUPS {
-            let group = next_group(&state, &mut mint);
+            let group = next_group(&state);
             if journal.note(&group).is_err() || send(&journal, ledger, &group).is_err() {
                 return false;
             }
@@ -318,7 +318,7 @@ mod tests {
     fn a_damaged_group_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (journal, left) = Journal::open(directory.path()).unwrap();
-        let group = next_group(&left.state, &mut || [1; 16]);
+        let group = next_group(&left.state);
         journal.note(&group).unwrap();
         let path = journal.group_path(1);
         drop(journal);

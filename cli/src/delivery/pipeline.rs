@@ -199,6 +199,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::delivery::batch::Ids;
 
     fn group(number: u64, sizes: &[usize]) -> Group {
         let mut state = State { group: number, ..State::default() };
@@ -206,7 +207,7 @@ mod tests {
             .iter()
             .map(|size| {
                 let records = vec![v1::LogRecord::default(); *size];
-                state.producers.batch("s", records, &mut || [1; 16])
+                state.producers.batch("s", records, Ids::mint())
             })
             .collect();
         Group { state, batches }
@@ -269,7 +270,7 @@ mod tests {
         let delivered = counts.delivered();
         assert_eq!((delivered.sent, delivered.accepted, delivered.rejected_total()), (8, 2, 6));
         let mut producers = Producers::default();
-        producers.batch("s", vec![v1::LogRecord::default(); 8], &mut || [1; 16]);
+        producers.batch("s", vec![v1::LogRecord::default(); 8], Ids::mint());
         counts.settle(&mut producers);
         assert_eq!((producers.0["s"].settled, producers.0["s"].rejected), (8, 6));
     }

@@ -97,8 +97,8 @@ impl LineReader {
     }
 }
 
-/// Joins stack traces: a line that begins with a blank, or with `Caused by:`, belongs to the line of
-/// text before it. A log that has grown to [`JOINED_BYTES_MAX`] takes no more; the next line then
+/// Joins stack traces: a line that begins with a blank, with `Caused by:` or with the full name of an
+/// exception's class belongs to the line of text before it. A log that has grown to [`JOINED_BYTES_MAX`] takes no more; the next line then
 /// starts a log of its own, so nothing is lost.
 #[derive(Default)]
 pub struct Joiner {
@@ -135,9 +135,19 @@ impl Joiner {
 
 fn continues(before: &str, line: &str) -> bool {
     let indented = line.starts_with([' ', '\t']);
-    (indented || line.starts_with("Caused by:"))
+    (indented || line.starts_with("Caused by:") || is_exception(line))
         && !is_structured(before)
         && before.len() + 1 + line.len() <= JOINED_BYTES_MAX
+}
+
+/// `java.lang.IllegalStateException: no connection left`.
+fn is_exception(line: &str) -> bool {
+    let name = line.split([':', ' ']).next().unwrap_or_default();
+    let is_class = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$');
+    ["Exception", "Error", "Throwable"].iter().any(|kind| name.ends_with(kind))
+        && name.contains('.')
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(is_class)
 }
 
 #[cfg(test)]
@@ -196,10 +206,10 @@ mod tests {
     #[test]
     fn a_stack_trace_is_one_log() {
         let found =
-            joined(b"Boom: x\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e\nnext\n\n{\"a\":1}\n x\n");
-        let trace = "Boom: x\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e";
+            joined(b"Boom: x\na.b.CError\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e\nnext\n\n{\"a\":1}\n x\n");
+        let trace = "Boom: x\na.b.CError\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e";
         assert_eq!(texts(&found), [trace, "next", "{\"a\":1}", " x"]);
-        assert_eq!(found[1].end, 49);
+        assert_eq!(found[1].end, 60);
     }
 
     #[test]
