@@ -15,10 +15,46 @@ const SERVICES: u64 = 20;
 const PATTERNS_PER_SERVICE: u64 = 50;
 const BATCH: u32 = 1_000;
 const WORDS: [&str; 40] = [
-    "request", "completed", "connection", "refused", "by", "upstream", "cache", "miss", "for", "key",
-    "payment", "accepted", "order", "shipped", "retrying", "after", "timeout", "in", "worker", "pool",
-    "session", "opened", "closed", "user", "logged", "query", "returned", "rows", "slow", "handler",
-    "fetched", "object", "from", "bucket", "with", "status", "queue", "depth", "now", "at",
+    "request",
+    "completed",
+    "connection",
+    "refused",
+    "by",
+    "upstream",
+    "cache",
+    "miss",
+    "for",
+    "key",
+    "payment",
+    "accepted",
+    "order",
+    "shipped",
+    "retrying",
+    "after",
+    "timeout",
+    "in",
+    "worker",
+    "pool",
+    "session",
+    "opened",
+    "closed",
+    "user",
+    "logged",
+    "query",
+    "returned",
+    "rows",
+    "slow",
+    "handler",
+    "fetched",
+    "object",
+    "from",
+    "bucket",
+    "with",
+    "status",
+    "queue",
+    "depth",
+    "now",
+    "at",
 ];
 
 /// A small generator of noise (SplitMix64).
@@ -73,7 +109,10 @@ fn log(service: u64, batch: u64, index: u32, time: i64, noise: &mut Noise) -> St
     let regions = ["eu-west-1", "us-east-1", "ap-south-1"];
     let attributes = vec![
         Attribute::new("region", Value::String(regions[noise.below(3) as usize].into())),
-        Attribute::new("http.status", Value::Int([200, 200, 200, 404, 500][noise.below(5) as usize])),
+        Attribute::new(
+            "http.status",
+            Value::Int([200, 200, 200, 404, 500][noise.below(5) as usize]),
+        ),
         Attribute::new("user", Value::String(format!("u{}", noise.below(50_000)))),
     ];
     let batch_id = BatchId(u128::from(Noise(batch).next()).to_be_bytes());
@@ -148,7 +187,9 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
     group.bench_function("decode", |b| {
         b.iter(|| Block::open(&block.body).expect("a good block").logs().expect("good logs"));
     });
-    for text in ["", "level:error", "timeout", "*imeo*", "\"connection refused\"", "4711", "user=u77"] {
+    for text in
+        ["", "level:error", "timeout", "*imeo*", "\"connection refused\"", "4711", "user=u77"]
+    {
         let filter = Filter::parse(text, 0).expect("a good filter");
         group.bench_function(format!("scan {text:?}"), |b| {
             b.iter(|| {
@@ -165,10 +206,37 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
     group.finish();
 }
 
+/// Five blocks of 20 services each become one block of one service.
+fn bench_merge(criterion: &mut Criterion) {
+    let mut encoder = Encoder::new();
+    let logs = logs(0..SERVICES, 5);
+    let of_round = |round: usize| {
+        let batches = logs.chunks(BATCH as usize).skip(round).step_by(5);
+        encode(&mut encoder, &batches.flatten().cloned().collect::<Vec<_>>(), Effort::Fresh).body
+    };
+    let bodies: Vec<Vec<u8>> = (0..5).map(of_round).collect();
+    let mut group = criterion.benchmark_group("merge");
+    group.throughput(Throughput::Elements(logs.len() as u64)).sample_size(10);
+    group.bench_function("5 blocks to 20", |b| {
+        b.iter(|| {
+            let open = |body| Block::open(body).expect("a good block");
+            let blocks: Vec<Block<'_>> = bodies.iter().map(|body| open(body)).collect();
+            for service in 0..SERVICES as u32 {
+                let rows = service * BATCH..(service + 1) * BATCH;
+                let places: Vec<(u32, u32)> =
+                    (0..5).flat_map(|block| rows.clone().map(move |row| (block, row))).collect();
+                black_box(encoder.merge(&blocks, &places).expect("good rows"));
+            }
+        });
+    });
+    group.finish();
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     bench_encode(&mut criterion, "fresh", &logs(0..SERVICES, 1), Effort::Fresh);
     bench_encode(&mut criterion, "small", &logs(3..4, 1)[..50], Effort::Fresh);
     bench_encode(&mut criterion, "merged", &logs(3..4, 50), Effort::Merged);
+    bench_merge(&mut criterion);
     criterion.final_summary();
 }

@@ -105,7 +105,7 @@ fn template_hash(template_id: TemplateId) -> u64 {
 /// The line of an entry, and its bits in the line.
 #[inline]
 fn places(hash: u64, lines: usize) -> (usize, impl Iterator<Item = usize>) {
-    let line = ((hash >> 32) * lines as u64 >> 32) as usize;
+    let line = (((hash >> 32) * lines as u64) >> 32) as usize;
     let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (line, (1..=BITS_SET).map(move |at| (mixed >> (64 - 9 * at)) as usize & 511))
 }
@@ -134,9 +134,7 @@ fn may_hold(word_filter: &[u8], expression: &Expression) -> bool {
             phrase.closed_words().all(|word| has(word_filter, word_hash(word.as_bytes())))
         }
         Expression::Term(Term::Template(id)) => has(word_filter, template_hash(*id)),
-        Expression::Term(Term::Trace(id)) => {
-            has(word_filter, xxh3_64_with_seed(id, TRACE_SEED))
-        }
+        Expression::Term(Term::Trace(id)) => has(word_filter, xxh3_64_with_seed(id, TRACE_SEED)),
         Expression::Term(_) => true,
     }
 }
@@ -148,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_there_is_found_and_little_else() {
         let mut writer = FilterWriter::default();
-        let word = |i: usize| if i % 2 == 0 { format!("Word{i}") } else { i.to_string() };
+        let word = |i: usize| if i.is_multiple_of(2) { format!("Word{i}") } else { i.to_string() };
         for i in (0..10_000).chain(0..10_000) {
             writer.add_word(Word::of(word(i).as_bytes()));
         }
@@ -163,7 +161,9 @@ mod tests {
     #[test]
     fn an_expression_is_ruled_out_only_by_what_it_needs() {
         let mut writer = FilterWriter::default();
-        ["connection", "refused"].iter().for_each(|word| writer.add_word(Word::of(word.as_bytes())));
+        ["connection", "refused"]
+            .iter()
+            .for_each(|word| writer.add_word(Word::of(word.as_bytes())));
         writer.add_template(TemplateId(7));
         writer.add_trace(&[7; 16]);
         let word_filter = writer.finish();

@@ -165,6 +165,23 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    /// For this many logs.
+    pub(super) fn for_rows(count: usize) -> Self {
+        Self {
+            messages: TextWriter::for_texts(count),
+            times: Vec::with_capacity(count),
+            anomalies: Vec::with_capacity(count),
+            sent_levels: Vec::with_capacity(count),
+            has_latency: Vec::with_capacity(count),
+            latencies: Vec::with_capacity(count),
+            scores: Vec::with_capacity(count),
+            trace_ids: Vec::with_capacity(count),
+            span_ids: Vec::with_capacity(count),
+            reason_counts: Vec::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
     /// Adds a log; an error says why it cannot be stored.
     pub(super) fn push_row(
         &mut self,

@@ -34,7 +34,7 @@ impl Encoder {
     pub fn encode(&mut self, rows: &[Row<'_>], effort: Effort) -> Result<EncodedBlock, BlockError> {
         check_count(rows.len())?;
         self.filter.clear();
-        let mut columns = Columns::default();
+        let mut columns = Columns::for_rows(rows.len());
         for (position, row) in rows.iter().enumerate() {
             columns
                 .push_row(row, &mut self.filter)
@@ -53,7 +53,7 @@ impl Encoder {
         check_count(places.len())?;
         self.filter.clear();
         let mut sources = blocks.iter().map(Source::of).collect::<Result<Vec<_>, _>>()?;
-        let mut columns = Columns::default();
+        let mut columns = Columns::for_rows(places.len());
         for (block, row) in places {
             let source = &mut sources[*block as usize];
             columns.push_read(source, *row as usize, &mut self.filter);

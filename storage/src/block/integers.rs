@@ -3,6 +3,8 @@
 //! Columns differ: some are constant, some hold few values, some grow steadily, some are noise. The
 //! cost of each coding is estimated from one or two passes; short columns get the simple ones.
 
+use std::borrow::Cow;
+
 use super::{
     BlockError,
     bytes::{BitReader, BitWriter, put_signed},
@@ -27,6 +29,8 @@ const DIFFERENCES: u8 = 8;
 /// Shorter columns are constant or packed: choosing costs more than it gains.
 const CHOICE_MIN: usize = 48;
 const CHUNK: usize = 128;
+/// Of columns longer than this many, only as many are looked at to choose.
+const SAMPLE: usize = 8 * CHUNK;
 const NAMES_MAX: usize = 256;
 
 /// Appends a column. Its length is not written.
@@ -51,38 +55,49 @@ pub(super) fn write(values: &[i64], out: &mut Section) {
 }
 
 fn write_cheapest(values: &[i64], min: i64, max: i64, out: &mut Section) {
-    let count = values.len() as f32;
-    let mut best = (PACKED, count * width_of(min, max) as f32);
+    let sample = sample(values);
+    let mut best = (PACKED, sample.len() as f32 * width_of(min, max) as f32);
     let mut offer = |coding: u8, cost: f32| {
         if cost < best.1 * 0.98 {
             best = (coding, cost);
         }
     };
-    offer(LENGTHS, lengths_cost(values.iter().map(|v| v.wrapping_sub(min))));
-    offer(LENGTHS | DIFFERENCES, lengths_cost(differences(values)));
-    offer(CHUNKED, chunked_cost(values));
-    let names = Names::of(values);
-    if let Some(names) = &names {
-        offer(NAMED, names.cost(count));
+    offer(LENGTHS, lengths_cost(sample.iter().map(|v| v.wrapping_sub(min))));
+    offer(LENGTHS | DIFFERENCES, lengths_cost(differences(&sample)));
+    offer(CHUNKED, chunked_cost(&sample));
+    if min.abs_diff(max) < 1 << 16 {
+        offer(PLANES, planes_cost(&sample, min));
     }
-    if names.is_none() && min.abs_diff(max) < 1 << 16 {
-        offer(PLANES, planes_cost(values, min));
+    let names = Names::of(&sample);
+    let is_named = names.is_some_and(|names| names.cost(sample.len() as f32) < best.1);
+    if is_named && let Some(names) = Names::of(values) {
+        out.symbols.push(NAMED);
+        names.write(values, out);
+        return;
     }
     out.symbols.push(best.0);
-    match (best.0, names) {
-        (LENGTHS, _) => {
+    match best.0 {
+        PACKED => write_packed(values, min, max, out),
+        CHUNKED => write_chunked(values, out),
+        PLANES => write_planes(values, min, out),
+        LENGTHS => {
             put_signed(&mut out.symbols, min);
             write_lengths(values.iter().map(|v| v.wrapping_sub(min)), out);
         }
-        (CHUNKED, _) => write_chunked(values, out),
-        (PLANES, _) => write_planes(values, min, out),
-        (NAMED, Some(names)) => names.write(values, out),
-        (PACKED, _) => write_packed(values, min, max, out),
         _ => {
             put_signed(&mut out.symbols, values[0]);
             write_lengths(differences(values), out);
         }
     }
+}
+
+/// A few stretches of a long column, else all of it.
+fn sample(values: &[i64]) -> Cow<'_, [i64]> {
+    if values.len() <= 2 * SAMPLE {
+        return values.into();
+    }
+    let step = values.len() / (SAMPLE / CHUNK);
+    values.chunks_exact(step).flat_map(|stretch| &stretch[..CHUNK]).copied().collect()
 }
 
 /// Reads a column of `count` values.
@@ -207,7 +222,7 @@ fn lengths_cost(values: impl Iterator<Item = i64>) -> f32 {
         counts[usize::from(symbol_of(value))] += 1;
         tails += tail_of(value).1 as usize;
     }
-    tails as f32 + entropy_bits(&counts)
+    tails as f32 + symbol_bits(&counts)
 }
 
 fn write_lengths(values: impl Iterator<Item = i64> + Clone, out: &mut Section) {
@@ -285,7 +300,7 @@ impl Names {
 
     fn cost(&self, count: f32) -> f32 {
         // A repeated symbol costs something all the same.
-        entropy_bits(&self.counts).max(count * 0.02) + self.values.len() as f32 * 12.0
+        symbol_bits(&self.counts).max(count * 0.02) + self.values.len() as f32 * 12.0
     }
 
     fn write(&self, values: &[i64], out: &mut Section) {
@@ -313,7 +328,7 @@ fn planes_cost(values: &[i64], min: i64) -> f32 {
         low[usize::from(a)] += 1;
         high[usize::from(b)] += 1;
     }
-    entropy_bits(&low) + entropy_bits(&high) + 512.0
+    symbol_bits(&low) + symbol_bits(&high)
 }
 
 fn write_planes(values: &[i64], min: i64, out: &mut Section) {
@@ -322,11 +337,13 @@ fn write_planes(values: &[i64], min: i64, out: &mut Section) {
     out.symbols.extend(values.iter().map(|value| (value.wrapping_sub(min) >> 8) as u8));
 }
 
-/// About how many bits it takes to say which symbol comes, for all of them.
-fn entropy_bits(counts: &[u32; 256]) -> f32 {
+/// About how many bits it takes to say which symbol comes, for all of them. Columns share the
+/// compressor's tables, so they do not get quite what each has coming.
+fn symbol_bits(counts: &[u32; 256]) -> f32 {
     let total: u32 = counts.iter().sum();
     let used = counts.iter().filter(|count| **count > 0);
-    used.map(|&count| count as f32 * (total as f32 / count as f32).log2()).sum()
+    let entropy: f32 = used.map(|&count| count as f32 * (total as f32 / count as f32).log2()).sum();
+    60.0 + 1.2 * entropy
 }
 
 #[cfg(test)]
@@ -348,10 +365,12 @@ mod tests {
         assert!(check(&[7; 1_000]) < 10);
         assert!(check(&[i64::MIN, i64::MAX]) < 40);
         assert!(check(&(0..1_000).collect::<Vec<_>>()) < 60);
-        assert!(check(&(0..1_000).map(|i| 1 << 40 | noise(i) % 3).collect::<Vec<_>>()) < 400);
+        assert!(check(&(0..1_000).map(|i| (1 << 40) + noise(i) % 3).collect::<Vec<_>>()) < 400);
         assert!(check(&(0..1_000).map(|i| i * 1_000_000 + noise(i)).collect::<Vec<_>>()) < 3_400);
         assert!(check(&(0..1_000).map(noise).collect::<Vec<_>>()) < 2_100);
-        assert!(check(&(0..1_000).map(|i| i / 100 * 5_000 + noise(i) % 16).collect::<Vec<_>>()) < 700);
+        assert!(
+            check(&(0..1_000).map(|i| i / 100 * 5_000 + noise(i) % 16).collect::<Vec<_>>()) < 700
+        );
         check(&[]);
         check(&[i64::MIN]);
     }

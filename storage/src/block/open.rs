@@ -121,8 +121,8 @@ impl<'a> Block<'a> {
     /// The row with this id.
     pub fn find(&self, id: LogId) -> Result<Option<u32>, BlockError> {
         let keys = self.keys()?;
-        let found = (0..self.rows)
-            .find(|row| keys.times[*row] == id.time_unix_nano && keys.id(*row) == id);
+        let found =
+            (0..self.rows).find(|row| keys.times[*row] == id.time_unix_nano && keys.id(*row) == id);
         Ok(found.map(|row| row as u32))
     }
 
@@ -332,7 +332,8 @@ impl Details {
         let has_latency = integers::read(rows, from)?;
         let present = has_latency.iter().filter(|has| **has != 0).count();
         let mut found = numbers::read_floats(present, from)?.into_iter();
-        let latencies = has_latency.into_iter().map(|has| if has == 0 { None } else { found.next() });
+        let latencies =
+            has_latency.into_iter().map(|has| if has == 0 { None } else { found.next() });
         let latencies = latencies.collect();
         let scores = numbers::read_floats(rows, from)?;
         let trace_ids = numbers::read_ids(rows, from)?;

@@ -3,7 +3,9 @@
 use logweir_core::{
     filter::Filter,
     identity::{BatchId, LogId, Service, TemplateId},
-    record::{Attribute, Level, Record, Resource, ScoredRecord, StoredLog, Value, content_checksum},
+    record::{
+        Attribute, Level, Record, Resource, ScoredRecord, StoredLog, Value, content_checksum,
+    },
 };
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -142,14 +144,10 @@ fn encode(logs: &[StoredLog], effort: Effort) -> EncodedBlock {
 /// Equal to the bit, as `==` is not where there are NaN and negative zero.
 fn assert_same(found: &StoredLog, expected: &StoredLog) {
     let resource = Resource::of(found.service.clone());
-    let checksum = |log: &StoredLog| {
-        content_checksum(&resource, std::slice::from_ref(&log.scored.record))
-    };
+    let checksum =
+        |log: &StoredLog| content_checksum(&resource, std::slice::from_ref(&log.scored.record));
     assert_eq!(checksum(found), checksum(expected), "{found:?} {expected:?}");
-    assert_eq!(
-        found.scored.anomaly_score.to_bits(),
-        expected.scored.anomaly_score.to_bits()
-    );
+    assert_eq!(found.scored.anomaly_score.to_bits(), expected.scored.anomaly_score.to_bits());
     let rest = |log: &StoredLog| {
         let mut log = log.clone();
         log.scored.anomaly_score = 0.0;
@@ -182,6 +180,8 @@ fn read_all(body: &[u8], filter: &Filter) -> Result<usize, BlockError> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn logs_come_back(logs in any_logs(), merged in any::<bool>()) {
         let effort = if merged { Effort::Merged } else { Effort::Fresh };
@@ -329,7 +329,10 @@ fn the_largest_log_comes_back() {
         .map(|i| Attribute::new(format!("{i:0256}"), Value::String("x9 ".repeat(5_461))))
         .collect();
     let logs = [log, plain_log("")];
-    assert_all_same(&Block::open(&encode(&logs, Effort::Fresh).body).unwrap().logs().unwrap(), &logs);
+    assert_all_same(
+        &Block::open(&encode(&logs, Effort::Fresh).body).unwrap().logs().unwrap(),
+        &logs,
+    );
 }
 
 #[test]

@@ -91,6 +91,16 @@ impl Default for TextWriter<'_> {
 }
 
 impl<'a> TextWriter<'a> {
+    /// For this many texts.
+    pub(super) fn for_texts(count: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(count),
+            first_words: Vec::with_capacity(count),
+            words: Vec::with_capacity(2 * count),
+            ..Self::default()
+        }
+    }
+
     /// Adds a text, shows its variable words to `on_word`, and gives the number of its skeleton.
     pub(super) fn push(&mut self, text: &'a str, mut on_word: impl FnMut(Word<'_>)) -> u32 {
         let text = text.as_bytes();
@@ -235,10 +245,7 @@ impl<'a> TextWriter<'a> {
         }
         put_varint(&mut out.symbols, self.skeletons.len() as u64);
         for skeleton in &self.skeletons {
-            put_bytes(
-                &mut out.text,
-                &self.bytes[skeleton.start..skeleton.start + skeleton.length],
-            );
+            put_bytes(&mut out.text, &self.bytes[skeleton.start..skeleton.start + skeleton.length]);
         }
         let mut column = Vec::new();
         let by_skeleton = self.first_words_by_skeleton();

@@ -16,9 +16,9 @@ use super::{
 const DIGITS: u8 = 0;
 /// Digits between one of a few prefixes and suffixes.
 const AFFIXED: u8 = 1;
-/// Hexadecimal digits, letters in lower case.
+/// Hexadecimal digits, letters in lower case, as numbers or as half bytes.
 const HEX_LOWER: u8 = 2;
-/// Hexadecimal digits, letters in upper case.
+/// The same, letters in upper case.
 const HEX_UPPER: u8 = 3;
 /// One of a few words.
 const NAMED: u8 = 4;
@@ -30,6 +30,8 @@ const DIGITS_MAX: usize = 18;
 const AFFIXES_MAX: usize = 16;
 /// Longest word of the hexadecimal kinds.
 const HEX_DIGITS_MAX: i64 = 1 << 16;
+/// More do not fit a number.
+const HEX_NUMBER_MAX: i64 = 16;
 
 /// How many digit strings are shorter than this many digits.
 const SHORTER: [i64; DIGITS_MAX + 2] = {
@@ -121,7 +123,7 @@ pub(super) fn write(column: &[i64], others: &[&[u8]], out: &mut Section) {
         .iter()
         .map(|word| if *word < 0 { others[(-1 - word) as usize] } else { &digits[next_digits()] })
         .collect();
-    if !(write_affixed(&words, out) || write_named(&words, out) || write_hex(&words, out)) {
+    if !(write_affixed(&words, out) || write_hex(&words, out) || write_named(&words, out)) {
         out.symbols.push(PLAIN);
         words.iter().for_each(|word| put_bytes(&mut out.text, word));
     }
@@ -195,9 +197,14 @@ fn write_hex(column: &[&[u8]], out: &mut Section) -> bool {
     out.symbols.push(coding);
     let lengths: Vec<i64> = column.iter().map(|word| word.len() as i64).collect();
     integers::write(&lengths, out);
+    let half = |value: u64, byte: &u8| value << 4 | u64::from((byte & 0xf) + (byte >> 6) * 9);
+    if lengths.iter().all(|length| *length <= HEX_NUMBER_MAX) {
+        let number = |word: &&[u8]| word.iter().fold(0, half) as i64;
+        integers::write(&column.iter().map(number).collect::<Vec<_>>(), out);
+        return true;
+    }
     let mut writer = BitWriter::new(&mut out.bits);
     for eight in column.iter().flat_map(|word| word.chunks(8)) {
-        let half = |value: u64, byte: &u8| value << 4 | u64::from((byte & 0xf) + (byte >> 6) * 9);
         writer.put(eight.iter().fold(0, half), 4 * eight.len() as u32);
     }
     writer.finish();
@@ -279,18 +286,26 @@ impl Strings {
         if lengths.iter().any(|length| !(0..HEX_DIGITS_MAX).contains(length)) {
             return Err(BlockError::Corrupt("a hexadecimal word is too long"));
         }
+        let mut strings = Self::default();
+        let put = |number: u64, length: usize, bytes: &mut Vec<u8>| {
+            bytes.extend((0..length).rev().map(|at| {
+                let half = (number >> (4 * at)) as u8 & 0xf;
+                if half < 10 { b'0' + half } else { ten + half - 10 }
+            }));
+        };
+        if lengths.iter().all(|length| *length <= HEX_NUMBER_MAX) {
+            for (number, length) in integers::read(count, from)?.into_iter().zip(lengths) {
+                put(number as u64, length as usize, &mut strings.bytes);
+                strings.end()?;
+            }
+            return Ok(strings);
+        }
         let digits = lengths.iter().sum::<i64>() as usize;
         let mut bits = BitReader::new(from.bits.take(digits.div_ceil(2))?);
-        let mut strings = Self::default();
-        strings.bytes.reserve(digits);
         for mut length in lengths.into_iter().map(|length| length as usize) {
             while length > 0 {
                 let count = length.min(8);
-                let eight = bits.take(4 * count as u32);
-                strings.bytes.extend((0..count).rev().map(|at| {
-                    let half = (eight >> (4 * at)) as u8 & 0xf;
-                    if half < 10 { b'0' + half } else { ten + half - 10 }
-                }));
+                put(bits.take(4 * count as u32), count, &mut strings.bytes);
                 length -= count;
             }
             strings.end()?;
@@ -383,12 +398,14 @@ impl WordColumn {
                 let index = digits_index(word);
                 index >= 0 && numbers.contains(&index)
             }
-            Self::Affixed { affixes, numbers, .. } => split_affix(word).is_some_and(|(affix, n)| {
-                let fits = |(prefix, suffix): &(Vec<u8>, Vec<u8>)| {
-                    prefix.eq_ignore_ascii_case(affix.0) && suffix.eq_ignore_ascii_case(affix.1)
-                };
-                affixes.iter().any(fits) && numbers.contains(&n)
-            }),
+            Self::Affixed { affixes, numbers, .. } => {
+                split_affix(word).is_some_and(|(affix, n)| {
+                    let fits = |(prefix, suffix): &(Vec<u8>, Vec<u8>)| {
+                        prefix.eq_ignore_ascii_case(affix.0) && suffix.eq_ignore_ascii_case(affix.1)
+                    };
+                    affixes.iter().any(fits) && numbers.contains(&n)
+                })
+            }
             Self::Named { names, .. } => names.iter().any(equals),
             Self::Hex(words) => word.iter().all(u8::is_ascii_hexdigit) && words.iter().any(equals),
             Self::Plain(words) => words.iter().any(equals),
@@ -441,7 +458,10 @@ mod tests {
                 assert_eq!(String::from_utf8_lossy(&found), *word);
                 assert!(column.has_word(word.to_ascii_uppercase().as_bytes()), "{word}");
                 let part = word.to_ascii_lowercase();
-                assert!(part.as_bytes().windows(2).all(|part| column.may_have_part(part)), "{word}");
+                assert!(
+                    part.as_bytes().windows(2).all(|part| column.may_have_part(part)),
+                    "{word}"
+                );
             }
             assert!(!column.has_word(b"nowhere9"));
         });
