@@ -50,7 +50,7 @@ pub enum Error {
     Interrupted,
     /// The server answered with an error.
     #[error("{}", explain(.0))]
-    Server(#[from] Status),
+    Server(Status),
     /// The file system answered with an error.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -69,6 +69,13 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+}
+
+/// Not a source: its text says it all already.
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Server(status)
+    }
 }
 
 impl Error {
@@ -127,7 +134,7 @@ pub fn explain(status: &Status) -> String {
     }
     match status.code() {
         Code::Unauthenticated => {
-            format!("the server does not accept the token: {text}; check LOGWEIR_TOKEN")
+            format!("the server does not accept the token: {text}")
         }
         Code::PermissionDenied => format!("the token does not allow this: {text}"),
         Code::Unavailable => format!("the server cannot answer now: {text}"),

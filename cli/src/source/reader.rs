@@ -461,6 +461,7 @@ mod tests {
 
         fn with<T>(&mut self, act: impl FnOnce(&mut Reader<'_>) -> T) -> (T, ReadSummary) {
             let Self { feed, said, .. } = self;
+            let said = &*said;
             let say = |text: &str| said.lock().unwrap().push(text.to_owned());
             let summary = ReadSummary::default();
             let mut reader = Reader { feed, read_bytes: Arc::default(), say: &say, summary };
