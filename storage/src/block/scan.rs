@@ -86,20 +86,15 @@ impl Block<'_> {
         let skeletons = &self.keys()?.skeletons;
         let messages = self.messages()?;
         let verdicts = messages.verdicts(phrase);
-        let (mut message, mut damage) = (Vec::new(), None);
+        let (mut scratch, mut damage) = (Vec::new(), None);
         rows.retain(|row| match verdicts[skeletons[*row as usize] as usize] {
             Verdict::Never => false,
             Verdict::Always => true,
             Verdict::Perhaps => {
-                message.clear();
-                messages.append(*row as usize, &mut message);
-                match std::str::from_utf8(&message) {
-                    Ok(message) => phrase.matches(message),
-                    Err(_) => {
-                        damage = Some(BlockError::Corrupt("a text is not UTF-8"));
-                        false
-                    }
-                }
+                messages.has_phrase(*row as usize, phrase, &mut scratch).unwrap_or_else(|error| {
+                    damage = Some(error);
+                    false
+                })
             }
         });
         damage.map_or(Ok(rows), Err)

@@ -25,6 +25,8 @@ const WORDS_MAX: usize = 1 << 24;
 /// Letters that make a hexadecimal word without digits; shorter ones are left alone.
 const HEX_LETTERS_MIN: usize = 4;
 
+const NOT_UTF8: BlockError = BlockError::Corrupt("a text is not UTF-8");
+
 const WORD: u8 = 1;
 const DIGIT: u8 = 2;
 const NOT_HEX: u8 = 4;
@@ -383,7 +385,31 @@ impl Texts {
     pub(super) fn get(&self, text: usize) -> Result<String, BlockError> {
         let mut bytes = Vec::with_capacity(128);
         self.append(text, &mut bytes);
-        String::from_utf8(bytes).map_err(|_| BlockError::Corrupt("a text is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| NOT_UTF8)
+    }
+
+    /// Whether a text, of which the verdict is [`Verdict::Perhaps`], has a phrase; `scratch` is
+    /// overwritten.
+    pub(super) fn has_phrase(
+        &self,
+        text: usize,
+        phrase: &Phrase,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, BlockError> {
+        scratch.clear();
+        let [word] = phrase.words.as_slice() else {
+            self.append(text, scratch);
+            let message = std::str::from_utf8(scratch);
+            return message.map(|message| phrase.matches(message)).map_err(|_| NOT_UTF8);
+        };
+        // A single word is not among the fixed ones, or the verdict would be another.
+        let skeleton = &self.skeletons[self.ids[text] as usize];
+        let rank = self.ranks[text] as usize;
+        Ok(skeleton.columns.iter().any(|column| {
+            scratch.clear();
+            column.append(rank, scratch);
+            fits(scratch, word.as_bytes(), phrase.open_start, phrase.open_end)
+        }))
     }
 
     /// The verdict of each skeleton.
@@ -442,23 +468,31 @@ fn weaker(one: Verdict, other: Verdict) -> Verdict {
 
 impl Part<'_> {
     fn verdict(&self, word: &[u8], open_start: bool, open_end: bool) -> Verdict {
-        let perhaps = |may: bool| if may { Verdict::Perhaps } else { Verdict::Never };
         match self {
-            Self::Fixed(found) => {
-                let fits = match (open_start, open_end) {
-                    (false, false) => found.eq_ignore_ascii_case(word),
-                    (true, false) => ends_with(found, word),
-                    (false, true) => found
-                        .get(..word.len())
-                        .is_some_and(|start| start.eq_ignore_ascii_case(word)),
-                    (true, true) => {
-                        found.windows(word.len().max(1)).any(|w| w.eq_ignore_ascii_case(word))
-                    }
-                };
-                if fits { Verdict::Always } else { Verdict::Never }
+            Self::Fixed(found) if fits(found, word, open_start, open_end) => Verdict::Always,
+            Self::Variable(column) if open_start || open_end => {
+                if column.may_have_part(word) {
+                    Verdict::Perhaps
+                } else {
+                    Verdict::Never
+                }
             }
-            Self::Variable(column) if open_start || open_end => perhaps(column.may_have_part(word)),
-            Self::Variable(column) => perhaps(column.has_word(word)),
+            Self::Variable(column) if column.has_word(word) => Verdict::Perhaps,
+            Self::Fixed(_) | Self::Variable(_) => Verdict::Never,
+        }
+    }
+}
+
+/// Whether a whole word of a text is what a phrase asks for.
+fn fits(found: &[u8], word: &[u8], open_start: bool, open_end: bool) -> bool {
+    match (open_start, open_end) {
+        (false, false) => found.eq_ignore_ascii_case(word),
+        (true, false) => ends_with(found, word),
+        (false, true) => {
+            found.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+        }
+        (true, true) => {
+            found.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word))
         }
     }
 }
