@@ -152,3 +152,116 @@ impl Tail {
         fitting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::StreamExt;
+    use logweir_core::{
+        identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
+        record::{Level, Record, ScoredRecord},
+    };
+    use logweir_queue::LiveFeed;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        auth::{Access, issue},
+        token_keys::TokenKeys,
+    };
+
+    const NOW: i64 = 1_760_000_000_000_000_000;
+
+    struct Bench {
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        token_id: String,
+        feed: LiveFeed,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (keys, tenant) = (TokenKeys::generate(), Tenant::default());
+            let ttl = Duration::from_secs(3_600);
+            let (record, jwt) = issue(&keys, &tenant, &ServiceScope::Any, Role::Viewer, ttl, NOW);
+            let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
+            let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
+            let (caller, feed) = (caller.unwrap(), LiveFeed::default());
+            Self { auth, caller, token_id: record.token_id, feed }
+        }
+
+        fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
+            let reader = self.feed.subscribe(Tenant::default());
+            let filter = Filter::parse(filter, NOW).unwrap();
+            let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
+            Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
+        }
+
+        fn publish(&self, messages: &[&str]) {
+            let logs = (0..).zip(messages).map(|(index, message)| log(index, message)).collect();
+            self.feed.publish(Tenant::default(), logs);
+        }
+    }
+
+    fn log(index: u32, message: &str) -> StoredLog {
+        StoredLog {
+            id: LogId { time_unix_nano: NOW, batch_id: BatchId([1; 16]), index },
+            received_unix_nano: NOW,
+            service: Service::new("a").unwrap(),
+            instance: String::new(),
+            environment: String::new(),
+            scored: ScoredRecord {
+                record: Record { index, message: message.into(), ..Record::default() },
+                level: Level::Info,
+                template_id: TemplateId(1),
+                anomaly_score: 0.0,
+                is_anomaly: false,
+                anomaly_reasons: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tail_ends_when_its_token_is_revoked() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("");
+        bench.publish(&["one"]);
+        assert_eq!(tail.next().await.unwrap().unwrap().logs.len(), 1);
+        bench.auth.add_revoked(bench.token_id.clone());
+        let began = tokio::time::Instant::now();
+        let status = tail.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(began.elapsed() <= Duration::from_secs(2));
+        assert!(tail.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_event_comes_in_parts_and_only_its_matches() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("-unwanted");
+        let long = "x".repeat(1 << 20);
+        let wanted = [long.as_str(), "unwanted", &long, &long, &long, "unwanted", &long];
+        bench.publish(&wanted);
+        let mut indices = Vec::new();
+        let mut parts = 0;
+        while indices.len() < 5 {
+            let part = tail.next().await.unwrap().unwrap();
+            let ids = part.logs.iter().map(|log| log.id.parse::<LogId>().unwrap().index);
+            indices.extend(ids);
+            parts += 1;
+        }
+        assert_eq!((indices, parts), (vec![0, 2, 3, 4, 6], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_told_what_it_missed_even_without_a_match() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("nothing-like-it");
+        for _ in 0..200 {
+            bench.publish(&["passing"]);
+        }
+        let part = tail.next().await.unwrap().unwrap();
+        assert!(part.logs.is_empty() && part.skipped > 0, "{part:?}");
+    }
+}
