@@ -3,7 +3,10 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use logweir_core::record::{Level, ScoredBatch, ScoredRecord};
+use logweir_core::{
+    identity::TemplateId,
+    record::{Level, ScoredBatch, ScoredRecord, Template},
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{faults::Fault, histogram::Histogram, ids::Ids};
@@ -19,14 +22,15 @@ pub(super) const fn bucket_start(time_unix_nano: i64, width_seconds: i64) -> i64
     time_unix_nano.div_euclid(NANOS).div_euclid(width_seconds) * width_seconds
 }
 
+/// The counts of one tenant.
 #[derive(Default)]
-pub(super) struct Derived {
+pub(super) struct Derived<'a> {
     /// By start and service, 10 seconds wide; hours are added up from these.
     services: HashMap<(i64, i64), ServiceCounts>,
     /// By start and template, an hour wide.
-    templates: HashMap<(i64, i64), TemplateCounts>,
+    templates: HashMap<(i64, TemplateId), (&'a Template, TemplateCounts)>,
     /// By start and template, 10 seconds wide, errors only: all and anomalies.
-    template_errors: HashMap<(i64, i64), (u64, u64)>,
+    template_errors: HashMap<(i64, TemplateId), (u64, u64)>,
 }
 
 #[derive(Clone, Default)]
@@ -56,32 +60,28 @@ struct TemplateCounts {
     last_unix_nano: i64,
 }
 
-impl Derived {
+impl<'a> Derived<'a> {
     /// Counts a log that is stored.
     pub(super) fn observe(
         &mut self,
-        db: &Connection,
-        ids: &mut Ids,
-        tenant_id: i64,
-        batch: &ScoredBatch,
+        service_id: i64,
+        batch: &'a ScoredBatch,
         log: &ScoredRecord,
     ) -> Result<(), Fault> {
         let time = log.record.time_unix_nano;
         let fine = bucket_start(time, FINE_SECONDS);
-        let service_id = ids.service(db, tenant_id, &batch.resource.service)?;
-        let service = self.services.entry((fine, service_id)).or_default();
-        service.observe(log);
-        let Some(template) = batch.templates.get(&log.template_id) else {
-            return Err(Fault::Data("its template did not come with its batch".into()));
-        };
-        let template_key = ids.template(db, tenant_id, template)?;
-        let hour = bucket_start(time, HOUR_SECONDS);
-        self.templates
-            .entry((hour, template_key))
-            .or_insert(TemplateCounts::none(time))
-            .add(&TemplateCounts::of(log));
+        self.services.entry((fine, service_id)).or_default().observe(log);
+        let counts = TemplateCounts::of(log);
+        match self.templates.entry((bucket_start(time, HOUR_SECONDS), log.template_id)) {
+            Entry::Occupied(mut known) => known.get_mut().1.add(&counts),
+            Entry::Vacant(place) => {
+                let template =
+                    batch.templates.get(&log.template_id).ok_or_else(template_missing)?;
+                place.insert((&**template, counts));
+            }
+        }
         if log.level.is_error() {
-            let counts = self.template_errors.entry((fine, template_key)).or_default();
+            let counts = self.template_errors.entry((fine, log.template_id)).or_default();
             counts.0 += 1;
             counts.1 += u64::from(log.is_anomaly);
         }
@@ -89,7 +89,7 @@ impl Derived {
     }
 
     /// Adds everything to the tables.
-    pub(super) fn save(self, db: &Connection) -> Result<(), Fault> {
+    pub(super) fn save(self, db: &Connection, ids: &mut Ids, tenant_id: i64) -> Result<(), Fault> {
         let mut hours: HashMap<(i64, i64), ServiceCounts> = HashMap::new();
         for (&(start, service_id), counts) in &self.services {
             let hour = start.div_euclid(HOUR_SECONDS) * HOUR_SECONDS;
@@ -99,12 +99,27 @@ impl Derived {
         save_services(db, FINE_SECONDS, &by_key(self.services))?;
         save_services(db, HOUR_SECONDS, &hours)?;
         save_service_totals(db, &hours)?;
-        let templates = by_key(self.templates);
-        save_template_errors(db, &by_key(self.template_errors))?;
+        let mut keys: HashMap<TemplateId, i64> = HashMap::new();
+        let mut templates = HashMap::new();
+        for ((start, template_id), (template, counts)) in self.templates {
+            let key = ids.template(db, tenant_id, template)?;
+            keys.insert(template_id, key);
+            templates.insert((start, key), counts);
+        }
+        let with_key =
+            |((start, template_id), counts)| Some(((start, *keys.get(&template_id)?), counts));
+        let errors = self.template_errors.into_iter().filter_map(with_key).collect();
+        save_template_errors(db, &by_key(errors))?;
+        let templates = by_key(templates);
         save_templates(db, &templates)?;
         save_template_totals(db, &templates)?;
         Ok(())
     }
+}
+
+/// A batch brings the pattern of every template that it names.
+pub(super) fn template_missing() -> Fault {
+    Fault::Data("its template did not come with its batch".into())
 }
 
 type Sorted<T> = Vec<((i64, i64), T)>;
@@ -177,17 +192,6 @@ impl Latency {
 }
 
 impl TemplateCounts {
-    const fn none(time: i64) -> Self {
-        Self {
-            total: 0,
-            errors: 0,
-            anomalies: 0,
-            level: Level::Trace,
-            first_unix_nano: time,
-            last_unix_nano: time,
-        }
-    }
-
     fn of(log: &ScoredRecord) -> Self {
         Self {
             total: 1,

@@ -14,7 +14,7 @@ use super::{
     bisect::bisect,
     blocks,
     dead_letters::DeadLetters,
-    derived::Derived,
+    derived::{Derived, template_missing},
     faults::Fault,
     ids::Ids,
     ledger::{Admission, Ledger},
@@ -52,9 +52,9 @@ pub(super) fn write_batches(
         entries.push(Entry { batch, tenant_id, admission, unstorable: Vec::new() });
     }
     fault::step("write_after_ledger");
-    let mut derived = Derived::default();
     let tenants: BTreeSet<i64> = entries.iter().map(|entry| entry.tenant_id).collect();
     for tenant_id in tenants {
+        let mut derived = Derived::default();
         let logs = admitted_logs(&entries, tenant_id);
         for part in cut(&logs) {
             number_services(db, ids, tenant_id, part)?;
@@ -62,8 +62,8 @@ pub(super) fn write_batches(
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
         }
+        derived.save(db, ids, tenant_id)?;
     }
-    derived.save(db)?;
     let mut dead_letters = DeadLetters::new(db, now_unix_nano)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in &entries {
@@ -120,25 +120,31 @@ fn number_services(
     tenant_id: i64,
     logs: &[Incoming<'_>],
 ) -> rusqlite::Result<()> {
-    for of_service in logs.chunk_by(|a, b| a.batch.resource.service == b.batch.resource.service) {
-        ids.service(db, tenant_id, &of_service[0].batch.resource.service)?;
+    for of_batch in logs.chunk_by(|a, b| a.entry == b.entry) {
+        ids.service(db, tenant_id, &of_batch[0].batch.resource.service)?;
     }
     Ok(())
 }
 
 /// Counts the logs that were stored.
-fn observe(
+fn observe<'a>(
     db: &Transaction<'_>,
     ids: &mut Ids,
-    derived: &mut Derived,
+    derived: &mut Derived<'a>,
     tenant_id: i64,
-    logs: &[Incoming<'_>],
+    logs: &[Incoming<'a>],
     unstorable: &[(usize, String)],
 ) -> Result<(), Fault> {
     let mut bad = unstorable.iter().map(|(position, _)| *position).peekable();
-    for (position, log) in logs.iter().enumerate() {
-        if bad.next_if_eq(&position).is_none() {
-            derived.observe(db, ids, tenant_id, log.batch, log.scored)?;
+    let mut position = 0;
+    for of_batch in logs.chunk_by(|a, b| a.entry == b.entry) {
+        let batch = of_batch[0].batch;
+        let service_id = ids.service(db, tenant_id, &batch.resource.service)?;
+        for log in of_batch {
+            if bad.next_if_eq(&position).is_none() {
+                derived.observe(service_id, batch, log.scored)?;
+            }
+            position += 1;
         }
     }
     Ok(())
@@ -232,7 +238,7 @@ fn store_block(
     }
     for log in logs {
         if !log.batch.templates.contains_key(&log.scored.template_id) {
-            return Err(Fault::Data("its template did not come with its batch".into()));
+            return Err(template_missing());
         }
     }
     let rows: Vec<Row<'_>> = logs.iter().map(Incoming::row).collect();
