@@ -19,7 +19,10 @@ use logweir_core::runtime::clock::now_unix_nano;
 use logweir_proto::v1;
 use logweir_sdk::{Compression, Sender};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
@@ -236,12 +239,13 @@ impl LoadgenArgs {
         let (batches, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
         let limits = BatchLimits::with_batch_records(self.batch.into());
         let started = Instant::now();
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, interrupts) =
+            (Arc::new(AtomicBool::new(false)), signal(SignalKind::interrupt())?);
         let generating = generate(spans, limits, counts.clone(), batches, stop.clone());
         let sending = send_all(receiver, &senders, &self.server.endpoint, &counts, &latencies);
         let (spans, sent) = tokio::select! {
             both = async { tokio::join!(generating, sending) } => both,
-            () = interrupted_twice(&stop) => return Err(Error::Interrupted.into()),
+            () = interrupted_twice(interrupts, &stop) => return Err(Error::Interrupted.into()),
         };
         sent?;
         let elapsed = started.elapsed();
@@ -291,8 +295,8 @@ impl LoadgenArgs {
 }
 
 /// Waits for the second Ctrl-C; the first one ends the generating.
-async fn interrupted_twice(stop: &AtomicBool) {
-    while tokio::signal::ctrl_c().await.is_ok() {
+async fn interrupted_twice(mut interrupts: Signal, stop: &AtomicBool) {
+    while interrupts.recv().await.is_some() {
         if stop.swap(true, Ordering::Relaxed) {
             return;
         }

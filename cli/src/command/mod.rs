@@ -1,6 +1,6 @@
 //! The subcommands, each in a file of its own, and how a command line becomes one of them.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -114,7 +114,7 @@ impl Command {
 
 /// Reads the command line and runs it.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = Cli::parse_from(negations_spelled_out(std::env::args_os())).command;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -135,6 +135,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Filters negate with a dash, as options begin: of the commands that take a filter, `-level:debug`
+/// becomes `not level:debug` before options are looked for.
+fn negations_spelled_out(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<_> = args.collect();
+    let takes_filter = |arg: &OsString| FILTERING.iter().any(|name| arg == name);
+    if args.get(1).is_some_and(takes_filter) {
+        for arg in args.iter_mut().skip(2).take_while(|arg| **arg != *"--") {
+            if let Some(term) = arg.to_str().and_then(negated_term) {
+                *arg = format!("not {term}").into();
+            }
+        }
+    }
+    args
+}
+
+const FILTERING: [&str; 3] = ["search", "export", "tail"];
+
+fn negated_term(arg: &str) -> Option<&str> {
+    let term = arg.strip_prefix('-')?;
+    let is_option = matches!(term, "h" | "V")
+        || term.strip_prefix('n').is_some_and(|limit| limit.bytes().all(|b| b.is_ascii_digit()));
+    let starts_term = |c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '(' | '*');
+    (term.starts_with(starts_term) && !is_option).then_some(term)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -147,10 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn filters_may_begin_with_a_dash_and_times_too() {
-        let line = ["logweir", "search", "--from", "-1h", "service:pay", "-level:debug"];
-        let Ok(Cli { command: Command::Search(args) }) = Cli::try_parse_from(line) else { panic!() };
-        assert_eq!(args.query.filter(), "service:pay -level:debug");
+    fn negations_and_options_go_in_any_order() {
+        let line = "logweir search -level:debug --from -1h service:pay -(a -n5 -\"b\" --to -1m";
+        let args = negations_spelled_out(line.split(' ').map(OsString::from));
+        let Ok(Cli { command: Command::Search(args) }) = Cli::try_parse_from(args) else {
+            panic!()
+        };
+        assert_eq!(args.query.filter(), "not level:debug service:pay not (a not \"b\"");
         assert_eq!(args.query.from.as_deref(), Some("-1h"));
+        assert_eq!((args.query.to.as_deref(), args.limit), (Some("-1m"), 5));
+    }
+
+    #[test]
+    fn other_commands_keep_their_options() {
+        let line = "logweir send -f x.log";
+        let args = negations_spelled_out(line.split(' ').map(OsString::from));
+        assert!(matches!(Cli::try_parse_from(args), Ok(Cli { command: Command::Send(_) })));
     }
 }

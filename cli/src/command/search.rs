@@ -27,7 +27,7 @@ Filter, terms joined by blanks:
 #[command(after_help = FILTER_HELP)]
 pub struct Query {
     /// What to find; none finds all
-    #[arg(value_name = "FILTER", allow_hyphen_values = true, trailing_var_arg = false)]
+    #[arg(value_name = "FILTER")]
     terms: Vec<String>,
     /// Only from this time on: -1h, 2026-01-02, 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]

@@ -20,7 +20,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use logweir_core::{limits::Limits, runtime::clock};
 use logweir_sdk::{Compression, Sender};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -113,6 +116,26 @@ struct Summary<'a> {
     seconds: f64,
 }
 
+/// What a person at a terminal sees meanwhile.
+#[derive(Clone)]
+struct Progress {
+    bar: ProgressBar,
+    read_bytes: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// Says something above the bar.
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| say(text));
+    }
+
+    fn show(&self, sent: u64, elapsed: Duration) {
+        let rate = sent as f64 / elapsed.as_secs_f64().max(0.001);
+        self.bar.set_position(self.read_bytes.load(Ordering::Relaxed));
+        self.bar.set_message(format!("{} logs, {}/s", grouped(sent), grouped(rate as u64)));
+    }
+}
+
 impl SendArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
@@ -122,27 +145,31 @@ impl SendArgs {
         let started = Instant::now();
         let (journal, left) = self.open_journal()?;
         let counts = Arc::new(Counts::default());
-        let progress = self.progress_bar();
-        let read_bytes = Arc::new(AtomicU64::new(0));
+        let progress = Progress { bar: self.progress_bar(), read_bytes: Arc::default() };
+        let interrupts = signal(SignalKind::interrupt())?;
         let stop = Arc::new(AtomicBool::new(false));
         let (groups, receiver) = mpsc::channel(GROUPS_WAITING_MAX);
         let feed = self.feed(&journal, left.state, &counts, groups, &stop);
-        let reading = self.start_reading(feed, read_bytes.clone(), progress.clone());
+        let reading = self.start_reading(feed, progress.clone());
         let waiting = left.groups;
         if !waiting.is_empty() {
             let logs: usize =
                 waiting.iter().flat_map(|g| &g.batches).map(|b| b.records.len()).sum();
-            progress.suspend(|| {
-                say(&format!("continuing: {} logs wait since the last run", grouped(logs as u64)))
-            });
+            let logs = grouped(logs as u64);
+            progress.say(&format!("continuing: {logs} logs wait since the last run"));
         }
         let groups = tokio_stream::iter(waiting).chain(ReceiverStream::new(receiver));
+        // Asked to stop, what is noted but not begun waits for the next run.
+        let leaves_rest = !self.follow && journal.is_some();
+        let is_stopped = stop.clone();
+        let groups =
+            groups.take_while(move |_| !(leaves_rest && is_stopped.load(Ordering::Relaxed)));
         let delivering = self.deliver(groups, &counts, sender, journal);
         let delivered = tokio::select! {
             delivered = delivering => delivered,
-            () = self.watch(&stop, &progress, &counts, &read_bytes) => Err(Error::Interrupted),
+            () = self.watch(interrupts, &stop, &progress, &counts) => Err(Error::Interrupted),
         };
-        progress.finish_and_clear();
+        progress.bar.finish_and_clear();
         let interrupted = stop.swap(true, Ordering::Relaxed);
         // After a failure the reader may wait for input that never comes; its result does not matter.
         delivered?;
@@ -234,12 +261,12 @@ impl SendArgs {
     fn start_reading(
         &self,
         mut feed: Feed,
-        read_bytes: Arc<AtomicU64>,
-        progress: ProgressBar,
+        progress: Progress,
     ) -> tokio::task::JoinHandle<Result<(ReadSummary, Tally), Error>> {
         let (paths, follow, is_stdin) = (self.paths.clone(), self.follow, self.is_stdin());
         tokio::task::spawn_blocking(move || {
-            let say = |text: &str| progress.suspend(|| say(&escape(text)));
+            let say = |text: &str| progress.say(&escape(text));
+            let read_bytes = progress.read_bytes.clone();
             let mut reader =
                 Reader { feed: &mut feed, read_bytes, say: &say, summary: ReadSummary::default() };
             let read = if is_stdin {
@@ -282,25 +309,19 @@ impl SendArgs {
     /// Shows progress and waits for Ctrl-C: the first stops reading, the second everything.
     async fn watch(
         &self,
+        mut interrupts: Signal,
         stop: &AtomicBool,
-        progress: &ProgressBar,
+        progress: &Progress,
         counts: &Counts,
-        read_bytes: &AtomicU64,
     ) {
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let started = Instant::now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    let sent = counts.sent();
-                    let rate = sent as f64 / started.elapsed().as_secs_f64().max(0.001);
-                    progress.set_position(read_bytes.load(Ordering::Relaxed));
-                    progress.set_message(format!("{} logs, {}/s", grouped(sent), grouped(rate as u64)));
+                    progress.show(counts.sent(), started.elapsed());
                 }
-                signal = tokio::signal::ctrl_c() => {
-                    if signal.is_err() {
-                        std::future::pending::<()>().await;
-                    }
+                Some(()) = interrupts.recv() => {
                     if stop.swap(true, Ordering::Relaxed) {
                         return;
                     }
@@ -309,7 +330,7 @@ impl SendArgs {
                     } else {
                         "stopping after what is in flight; the same command continues"
                     };
-                    progress.suspend(|| say(text));
+                    progress.say(text);
                     if self.is_stdin() {
                         return;
                     }

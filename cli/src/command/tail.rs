@@ -25,7 +25,7 @@ pub struct TailArgs {
 #[derive(Debug, Args)]
 struct TailFilter {
     /// What to show; none shows all (the language is that of `logweir search`)
-    #[arg(value_name = "FILTER", allow_hyphen_values = true)]
+    #[arg(value_name = "FILTER")]
     terms: Vec<String>,
 }
 
