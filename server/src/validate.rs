@@ -512,8 +512,8 @@ mod tests {
 
         #[test]
         fn any_time_is_settled(sent: u64, now in 0..i64::MAX) {
-            let mut record = Record::default();
-            record.time_unix_nano = i64::try_from(sent).unwrap_or(i64::MAX);
+            let time_unix_nano = i64::try_from(sent).unwrap_or(i64::MAX);
+            let mut record = Record { time_unix_nano, ..Record::default() };
             settle_time(&mut record, sent, now);
             prop_assert!(record.time_unix_nano <= now.saturating_add(FUTURE_NANOS_MAX));
         }
