@@ -158,7 +158,11 @@ impl Settings {
         require("processor.group_rows_max", self.processor.group_rows_max > 0, "must be positive");
         require("retention.ledger_hours", self.retention.ledger_hours > 0, "must be positive");
         let share = self.processor.contamination;
-        require("processor.contamination", (0.0..=0.5).contains(&share), "must be between 0 and 0.5");
+        require(
+            "processor.contamination",
+            (0.0..=0.5).contains(&share),
+            "must be between 0 and 0.5",
+        );
         let request = self.server.limits.request_bytes_max;
         let budget = self.server.limits.in_flight_bytes_max;
         require(
@@ -213,11 +217,14 @@ fn read(path: &Path) -> Result<(String, String), ConfigError> {
 #[allow(clippy::disallowed_methods, reason = "the rim: read once at the start")]
 fn environment() -> Vec<(String, String)> {
     let named = std::env::vars_os();
-    named.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect()
+    named
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect()
 }
 
 fn default_data_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || variable("HOME").map(|home| home.join(".local/share"));
     variable("XDG_DATA_HOME").or_else(home).unwrap_or_default().join("logweir")
 }

@@ -55,7 +55,8 @@ fn no_crate_names_one_that_it_may_not() {
         let name = package["name"].as_str().expect("a name");
         let (_, allowed) = ARROWS.iter().find(|(known, _)| *known == name).expect("it is known");
         let named = names(&package["dependencies"], |dependency| {
-            known.contains(dependency["name"].as_str().expect("a name")) && dependency["kind"].is_null()
+            known.contains(dependency["name"].as_str().expect("a name"))
+                && dependency["kind"].is_null()
         });
         let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
         let surplus: Vec<&&str> = named.difference(&allowed).collect();

@@ -18,7 +18,7 @@ use std::{
 
 use logweir_proto::v1::{
     Account, Batch, DeliveryReportRequest, ExportLogsRequest, IngestRequest, Level, LogRecord,
-    ProducerReport, Producer, Resource, ingest_service_client::IngestServiceClient,
+    Producer, ProducerReport, Resource, ingest_service_client::IngestServiceClient,
     query_service_client::QueryServiceClient,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -82,7 +82,7 @@ fn request<T>(message: T, token: &str) -> Request<T> {
 fn records(first: u64, count: u64) -> Vec<LogRecord> {
     (first..first + count)
         .map(|number| LogRecord {
-            time_unix_nano: 1_800_000_000_000_000_000 + number * 1_000,
+            time_unix_nano: 1_700_000_000_000_000_000 + number * 1_000,
             level: if number % 50 == 0 { Level::Error } else { Level::Info }.into(),
             message: format!("event {number} of the fault test took {} ms", number % 97),
             latency_ms: Some((number % 97) as f64),
@@ -130,7 +130,9 @@ async fn insist(client: &mut Ingest, batch: &Batch, token: &str) {
                 return;
             }
             Err(status) => {
-                use tonic::Code::{Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
+                use tonic::Code::{
+                    Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown,
+                };
                 let transient =
                     [Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown];
                 assert!(transient.contains(&status.code()), "not retryable: {status:?}");
@@ -140,7 +142,13 @@ async fn insist(client: &mut Ingest, batch: &Batch, token: &str) {
     }
 }
 
-async fn write(oracle: Arc<Oracle>, plan: Arc<Plan>, writer: usize, mut client: Ingest, token: String) {
+async fn write(
+    oracle: Arc<Oracle>,
+    plan: Arc<Plan>,
+    writer: usize,
+    mut client: Ingest,
+    token: String,
+) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1));
     while oracle.next_number.load(Ordering::SeqCst) < plan.logs {
         let count = random.random_range(1..1_000);
@@ -151,7 +159,13 @@ async fn write(oracle: Arc<Oracle>, plan: Arc<Plan>, writer: usize, mut client: 
 }
 
 /// Sends each batch once and gives it up when no answer comes.
-async fn quit(oracle: Arc<Oracle>, plan: Arc<Plan>, writer: usize, mut client: Ingest, token: String) {
+async fn quit(
+    oracle: Arc<Oracle>,
+    plan: Arc<Plan>,
+    writer: usize,
+    mut client: Ingest,
+    token: String,
+) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1_000));
     while !oracle.done.load(Ordering::SeqCst) {
         let count = random.random_range(1..300);
@@ -194,7 +208,10 @@ async fn kill_repeatedly(
     let share = plan.logs / (plan.random_kills as u64 + 2);
     for _ in 0..plan.random_kills {
         let target = *progress.borrow() + random.random_range(1..=share);
-        progress.wait_for(|numbers| *numbers >= target.min(plan.logs)).await.expect("writers go on");
+        progress
+            .wait_for(|numbers| *numbers >= target.min(plan.logs))
+            .await
+            .expect("writers go on");
         server.kill();
         server = restart(&[]);
     }
@@ -215,7 +232,7 @@ async fn audit(server: &Standalone, token: &str) -> Audit {
     while let Some(part) = stream.message().await.expect("export goes on") {
         for log in part.logs {
             let record = log.record.expect("every log has its record");
-            let number = (record.time_unix_nano - 1_800_000_000_000_000_000) / 1_000;
+            let number = (record.time_unix_nano - 1_700_000_000_000_000_000) / 1_000;
             let expected = format!("event {number} of the fault test took {} ms", number % 97);
             assert_eq!(record.message, expected, "a log is stored as it was sent");
             *times_stored.entry(number).or_insert(0) += 1;

@@ -50,7 +50,11 @@ impl Level {
     /// OpenTelemetry's severity 1–24 in groups of four (Logs Data Model, "Mapping of
     /// SeverityNumber").
     pub const fn from_severity_number(severity: u8) -> Option<Self> {
-        if severity >= 1 && severity <= 24 { Self::from_number((severity - 1) / 4 + 1) } else { None }
+        if severity >= 1 && severity <= 24 {
+            Self::from_number((severity - 1) / 4 + 1)
+        } else {
+            None
+        }
     }
 
     /// Whether it counts as an error in every rate.
@@ -428,9 +432,13 @@ mod tests {
 
     #[test]
     fn severity_numbers_fall_into_levels_by_fours() {
-        for (severity, level) in
-            [(1, Level::Trace), (4, Level::Trace), (9, Level::Info), (17, Level::Error), (24, Level::Fatal)]
-        {
+        for (severity, level) in [
+            (1, Level::Trace),
+            (4, Level::Trace),
+            (9, Level::Info),
+            (17, Level::Error),
+            (24, Level::Fatal),
+        ] {
             assert_eq!(Level::from_severity_number(severity), Some(level));
         }
         assert_eq!(Level::from_severity_number(0), None);
@@ -439,9 +447,12 @@ mod tests {
 
     #[test]
     fn levels_are_read_in_the_usual_spellings() {
-        for (text, level) in
-            [("WARNING", Level::Warn), ("err", Level::Error), ("Notice", Level::Info), ("CRITICAL", Level::Fatal)]
-        {
+        for (text, level) in [
+            ("WARNING", Level::Warn),
+            ("err", Level::Error),
+            ("Notice", Level::Info),
+            ("CRITICAL", Level::Fatal),
+        ] {
             assert_eq!(text.parse(), Ok(level));
         }
         assert!("loud".parse::<Level>().is_err());

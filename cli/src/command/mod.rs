@@ -122,6 +122,8 @@ pub fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
+    // Empty unless the binary is a test build; see the fault steps of `core`.
+    let _scenario = fail::FailScenario::setup();
     let result = runtime.block_on(command.run());
     // A thread that still reads standard input must not hold the process.
     runtime.shutdown_background();

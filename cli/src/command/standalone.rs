@@ -50,7 +50,8 @@ impl StandaloneArgs {
         let endpoint = format!("http://{}", listener.local_addr()?);
         let (ports, storage) = open(&settings, &tasks).await?;
         let publisher = Arc::clone(&ports.publisher);
-        let served = logweir_server::run(settings.server(), ports, listener, &tasks, system_clock());
+        let served =
+            logweir_server::run(settings.server(), ports, listener, &tasks, system_clock());
         println!("ready on {endpoint}");
         if self.demo {
             demo::start(&settings, &endpoint, storage.as_ref(), &tasks).await?;
@@ -98,7 +99,9 @@ async fn stop(tasks: &Tasks, publisher: &dyn Publisher) -> anyhow::Result<Exit> 
 
 async fn listen(address: &str) -> Result<TcpListener, Error> {
     let address: SocketAddr = address.parse().map_err(|_| {
-        Error::Usage(format!("--listen {address:?} is no address: use IP:PORT, such as 127.0.0.1:4317"))
+        Error::Usage(format!(
+            "--listen {address:?} is no address: use IP:PORT, such as 127.0.0.1:4317"
+        ))
     })?;
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {

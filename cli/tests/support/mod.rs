@@ -9,28 +9,28 @@ use std::{
 };
 
 /// The binary under test, with an environment that holds nothing of the caller's.
-pub fn logweir() -> Command {
+pub(crate) fn logweir() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logweir"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
 /// A running `logweir standalone`, killed when dropped.
-pub struct Standalone {
+pub(crate) struct Standalone {
     child: Child,
     stdout: BufReader<ChildStdout>,
     /// Such as `http://127.0.0.1:40123`.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Standalone {
     /// Starts it on a free port and waits until it says that it is ready.
-    pub fn start(data_dir: &Path) -> Self {
+    pub(crate) fn start(data_dir: &Path) -> Self {
         Self::start_with(data_dir, "127.0.0.1:0", &[])
     }
 
     /// Starts it on an address, with further environment variables.
-    pub fn start_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
         let mut child = logweir()
             .arg("standalone")
             .arg("--data-dir")
@@ -56,30 +56,30 @@ impl Standalone {
     }
 
     /// The address without the scheme.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.endpoint.trim_start_matches("http://")
     }
 
     /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL, and waits for the end.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn stop(mut self) -> std::process::ExitStatus {
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
         self.child.wait().expect("it ends")
     }
 
     /// Waits until it has ended by itself.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("it ends")
     }
 }
@@ -93,7 +93,7 @@ impl Drop for Standalone {
 }
 
 /// A new token of a role for a service.
-pub fn token(data_dir: &Path, service: &str, role: &str) -> String {
+pub(crate) fn token(data_dir: &Path, service: &str, role: &str) -> String {
     let output = logweir()
         .args(["token", "issue", "--service", service, "--role", role])
         .arg("--data-dir")
@@ -104,7 +104,7 @@ pub fn token(data_dir: &Path, service: &str, role: &str) -> String {
 }
 
 /// Runs a client command against a server; its standard output.
-pub fn client(server: &Standalone, token: &str, args: &[&str]) -> Output {
+pub(crate) fn client(server: &Standalone, token: &str, args: &[&str]) -> Output {
     logweir()
         .args(args)
         .env("LOGWEIR_ENDPOINT", &server.endpoint)
@@ -114,7 +114,7 @@ pub fn client(server: &Standalone, token: &str, args: &[&str]) -> Output {
 }
 
 /// The standard output of a run that succeeded.
-pub fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout.clone()).expect("it prints UTF-8")

@@ -89,7 +89,9 @@ fn merge(into: &mut Table, from: Table, origin: &str, path: &str, mistakes: &mut
             (None, _) => mistakes.push(unknown(origin, &full, &key, into)),
             // An empty table among the defaults is a map whose keys the user chooses.
             (Some(Value::Table(old)), Value::Table(new)) if old.is_empty() => *old = new,
-            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new, origin, &full, mistakes),
+            (Some(Value::Table(old)), Value::Table(new)) => {
+                merge(old, new, origin, &full, mistakes)
+            }
             (Some(Value::Float(old)), Value::Integer(new)) => *old = new as f64,
             (Some(old), new) if old.same_type(&new) => *old = new,
             (Some(old), new) => mistakes.push(Mistake {

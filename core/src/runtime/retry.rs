@@ -27,7 +27,8 @@ mod tests {
     #[test]
     fn the_bound_doubles_up_to_the_cap() {
         let backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(30) };
-        for (attempt, bound_ms) in [(1, 200), (2, 400), (5, 3_200), (9, 30_000), (u32::MAX, 30_000)] {
+        for (attempt, bound_ms) in [(1, 200), (2, 400), (5, 3_200), (9, 30_000), (u32::MAX, 30_000)]
+        {
             assert_eq!(backoff.delay(attempt, 1.0).as_millis(), bound_ms, "{attempt}");
             assert_eq!(backoff.delay(attempt, 0.0), Duration::ZERO);
         }
