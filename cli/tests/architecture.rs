@@ -40,7 +40,7 @@ fn metadata() -> Value {
     serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
 }
 
-fn names<'a>(list: &'a Value, keep: impl Fn(&Value) -> bool) -> BTreeSet<&'a str> {
+fn names(list: &Value, keep: impl Fn(&Value) -> bool) -> BTreeSet<&str> {
     let items = list.as_array().expect("a list").iter();
     items.filter(|item| keep(item)).map(|item| item["name"].as_str().expect("a name")).collect()
 }

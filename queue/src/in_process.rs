@@ -5,11 +5,7 @@
 //! for everything that waits for a commit, wherever in the processor it is. Nothing is kept over a
 //! restart: a batch that was not answered is its sender's to repeat.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::record::Batch;

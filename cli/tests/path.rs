@@ -1,0 +1,174 @@
+//! The whole path through the real binary: files in, logs and counts out.
+
+mod support;
+
+use std::{collections::BTreeMap, fs, net::TcpListener, path::Path, time::Duration};
+
+use serde_json::Value;
+use support::{Standalone, client, logweir, succeeded, token};
+
+const LOGS: usize = 600;
+
+/// Three services, three levels, two patterns a service.
+fn write_fixture(path: &Path) {
+    let line = |number: usize| {
+        let service = ["shop", "billing", "search"][number % 3];
+        let level =
+            if number.is_multiple_of(50) { "ERROR" } else { ["INFO", "WARN"][number / 3 % 2] };
+        let message = match number / 3 % 2 {
+            0 => format!("order {number} placed by user {}", number * 7),
+            _ => format!("payment of order {number} took {} ms", number % 90),
+        };
+        let time = format!("2026-01-02T03:{:02}:{:02}.{:03}Z", number / 60, number % 60, number);
+        serde_json::json!({
+            "time": time, "service": service, "level": level, "message": message, "user_id": number
+        })
+        .to_string()
+    };
+    let lines: Vec<String> = (0..LOGS).map(line).collect();
+    fs::write(path, lines.join("\n") + "\n").expect("the fixture can be written");
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    server: Standalone,
+    token: String,
+}
+
+impl World {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data_dir = folder.path().join("data");
+        let server = Standalone::start(&data_dir);
+        let token = token(&data_dir, "*", "admin");
+        Self { folder, server, token }
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        succeeded(&client(&self.server, &self.token, args))
+    }
+
+    /// The objects of a command's `--json` output; an export has no other form.
+    fn objects(&self, args: &[&str]) -> Vec<Value> {
+        let json: &[&str] = if args == ["export"] { &[] } else { &["--json"] };
+        let text = self.run(&[args, json].concat());
+        text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()
+    }
+
+    fn send_fixture(&self) -> String {
+        let file = self.folder.path().join("fixture.ndjson");
+        write_fixture(&file);
+        let journal = self.folder.path().join("journal");
+        let (file, journal) = (file.display().to_string(), journal.display().to_string());
+        self.run(&["send", &file, "--journal", &journal])
+    }
+}
+
+fn count_by(objects: &[Value], key: impl Fn(&Value) -> String) -> BTreeMap<String, usize> {
+    objects.iter().fold(BTreeMap::new(), |mut counts, object| {
+        *counts.entry(key(object)).or_default() += 1;
+        counts
+    })
+}
+
+#[test]
+fn counts_by_service_level_and_template_come_back_exactly() {
+    let world = World::start();
+    world.send_fixture();
+    let logs = world.objects(&["export"]);
+    assert_eq!(logs.len(), LOGS);
+    let field = |name: &'static str| move |log: &Value| log[name].as_str().unwrap_or("").to_owned();
+    let by_service = count_by(&logs, field("service"));
+    assert_eq!(by_service.values().copied().collect::<Vec<_>>(), [200, 200, 200]);
+    let by_level = count_by(&logs, field("level"));
+    assert_eq!((by_level["ERROR"], by_level["INFO"] + by_level["WARN"]), (12, 588));
+
+    let services = world.objects(&["services"]);
+    let totals = services.iter().map(|s| s["total"].as_u64().expect("a number")).sum::<u64>();
+    let errors = services.iter().map(|s| s["errors"].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!((services.len(), totals, errors), (3, 600, 12));
+    let templates = world.objects(&["templates"]);
+    let per_template = count_by(&logs, field("template_id"));
+    assert_eq!((templates.len(), per_template.len()), (6, 6));
+    for template in &templates {
+        let id = template["template_id"].as_str().expect("an id");
+        assert_eq!(template["count"].as_u64(), Some(per_template[id] as u64), "{template}");
+    }
+    for report in world.objects(&["report"]) {
+        assert_eq!((report["missing"].as_i64(), report["stored"].as_u64()), (Some(0), Some(200)));
+    }
+}
+
+#[test]
+fn sending_again_adds_nothing_and_everything_survives_a_kill() {
+    let world = World::start();
+    world.send_fixture();
+    world.send_fixture();
+    assert_eq!(world.objects(&["export"]).len(), LOGS);
+    let World { folder, server, token } = world;
+    server.kill();
+    let server = Standalone::start(&folder.path().join("data"));
+    let world = World { folder, server, token };
+    let found = world.objects(&["search", "service:shop", "level>=error", "order"]);
+    assert_eq!(found.len(), 4);
+    assert_eq!(world.objects(&["search", "user_id=42"]).len(), 1);
+    assert_eq!(world.server.stop().code(), Some(0), "SIGTERM ends it in order");
+}
+
+#[test]
+fn mistakes_get_one_clear_line_and_their_exit_code() {
+    let world = World::start();
+    let fails = |args: &[&str], token: &str, code: i32, says: &str| {
+        let output = client(&world.server, token, args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    };
+    fails(&["search", "level>=lowd"], &world.token, 2, "^");
+    fails(&["search"], "nonsense", 4, "token");
+    let data_dir = world.folder.path().join("data");
+    fails(&["search"], &token(&data_dir, "shop", "ingest"), 4, "role");
+    fails(&["send", "/nowhere/at-all.log"], &world.token, 2, "/nowhere/at-all.log");
+
+    let listen = world.server.address();
+    let start = |data_dir: &Path, listen: &str| {
+        let mut command = logweir();
+        command.arg("standalone").arg("--data-dir").arg(data_dir).args(["--listen", listen]);
+        let output = command.output().expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = start(&world.folder.path().join("other"), listen);
+    assert_eq!((code, stderr.contains("another program has it")), (Some(3), true), "{stderr}");
+    let (code, stderr) = start(&data_dir, "127.0.0.1:0");
+    assert_eq!((code, stderr.contains("another process uses")), (Some(1), true), "{stderr}");
+}
+
+#[test]
+fn a_revoked_token_is_refused_within_five_seconds() {
+    let world = World::start();
+    let data_dir = world.folder.path().join("data").display().to_string();
+    let listed = logweir().args(["token", "list", "--json", "--data-dir", &data_dir]).output();
+    let listed = succeeded(&listed.expect("the binary runs"));
+    let token: Value = serde_json::from_str(listed.lines().next().expect("one")).expect("JSON");
+    let id = token["token_id"].as_str().expect("an id");
+    assert!(client(&world.server, &world.token, &["stats"]).status.success());
+    let revoke = logweir().args(["token", "revoke", id, "--data-dir", &data_dir]).output();
+    succeeded(&revoke.expect("the binary runs"));
+    let begun = std::time::Instant::now();
+    while client(&world.server, &world.token, &["stats"]).status.success() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the promise is 5 s");
+    }
+}
+
+#[test]
+fn without_a_server_it_says_how_to_reach_one() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = format!("http://{}", free.local_addr().expect("it is bound"));
+    drop(free);
+    let mut command = logweir();
+    let output = command.args(["stats", "--endpoint", &endpoint, "--token", "x.y.z"]).output();
+    let output = output.expect("the binary runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains(&endpoint), "{stderr}");
+}
