@@ -23,7 +23,11 @@ use logweir_proto::v1::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use support::Standalone;
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tonic::{Request, metadata::MetadataValue, transport::Channel};
 
 /// Steps of the write path at which the process is killed, in order.
@@ -299,6 +303,69 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     let account = report.account.as_ref().expect("it gave one");
     assert_eq!((report.missing, report.stored), (0, account.emitted), "{report:?}");
     assert!(report.missing_sequences.is_empty(), "{report:?}");
+}
+
+/// Passes bytes on, and cuts the connection instead of passing an answer on, one time in ten: what was
+/// answered is stored, and its sender does not know.
+async fn cut_answers(listener: TcpListener, server: String, seed: u64, cuts: Arc<AtomicU64>) {
+    let mut random = StdRng::seed_from_u64(seed);
+    while let Ok((client, _)) = listener.accept().await {
+        let (server, cuts) = (server.clone(), Arc::clone(&cuts));
+        let mut random = StdRng::seed_from_u64(random.random());
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(server).await else { return };
+            let (mut questions, mut from_client) = client.into_split();
+            let (mut answers, mut to_server) = server.into_split();
+            let forward = async { tokio::io::copy(&mut questions, &mut to_server).await.is_ok() };
+            let back = async {
+                let mut buffer = vec![0; 16 << 10];
+                while let Ok(read @ 1..) = answers.read(&mut buffer).await {
+                    if random.random_ratio(1, 10) {
+                        cuts.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                    if from_client.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = forward => {}
+                () = back => {}
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_double_nothing() {
+    let plan = Arc::new(Plan { logs: 200_000, ..plan() });
+    let data_dir = tempfile::tempdir().expect("a temporary folder");
+    let token = support::token(data_dir.path(), "*", "admin");
+    let server = Standalone::start(data_dir.path());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let proxy = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let cuts = Arc::new(AtomicU64::new(0));
+    let address = server.address().to_owned();
+    let cutting = tokio::spawn(cut_answers(listener, address, plan.seed, Arc::clone(&cuts)));
+    let channel = Channel::from_shared(proxy).expect("a URL").connect_lazy();
+    let client = IngestServiceClient::new(channel);
+    let oracle = Arc::new(Oracle::default());
+    let spawn = |writer| {
+        tokio::spawn(write(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+    };
+    for writer in (0..WRITERS).map(spawn).collect::<Vec<_>>() {
+        writer.await.expect("every batch is acknowledged in the end");
+    }
+    cutting.abort();
+    let audit = audit(&server, &token).await;
+    let sent = oracle.next_number.load(Ordering::SeqCst);
+    assert_eq!(audit.times_stored.len() as u64, sent, "each log is there");
+    assert!(audit.times_stored.values().all(|&times| times == 1), "and there once");
+    assert_eq!((audit.reports[0].missing, audit.reports[0].stored), (0, sent));
+    let cuts = cuts.load(Ordering::SeqCst);
+    assert!(cuts > 0, "no answer was lost, so nothing was tested");
+    println!("{sent} logs, {cuts} answers lost");
 }
 
 /// Tells the killer how many numbers were handed out.
