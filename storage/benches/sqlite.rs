@@ -183,6 +183,7 @@ async fn write(storage: &SqliteStorage, made: &Made, total: u64) {
         merge_wall += started.elapsed().as_secs_f64();
         merge_cpu += cpu_seconds() - used;
     }
+    while storage.maintain(START + 60_000_000_000).await.expect("upkeep") {}
     let millions = total as f64 / 1e6;
     println!(
         "write   {:.3} s wall, {:.3} s CPU per million (slowest {slowest:?})",

@@ -42,7 +42,8 @@ CREATE TABLE batches (
 
 -- The producers' accounts, kept for 90 days after the last batch.
 CREATE TABLE producers (
-    producer_key            INTEGER PRIMARY KEY,
+    -- Never used again: the ledger refers to it.
+    producer_key            INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_id               INTEGER NOT NULL,
     producer_id             BLOB    NOT NULL,
     service                 TEXT    NOT NULL,
@@ -65,6 +66,7 @@ CREATE TABLE producers (
     last_received_unix_nano INTEGER NOT NULL,
     UNIQUE (tenant_id, producer_id)
 ) STRICT;
+CREATE INDEX producers_by_last_received ON producers (last_received_unix_nano);
 
 -- The logs, in compressed column blocks. A block holds logs of one tenant, sorted by service.
 CREATE TABLE blocks (
@@ -78,6 +80,8 @@ CREATE TABLE blocks (
     text_bytes         INTEGER NOT NULL,
     -- Of body and word filter.
     disk_bytes         INTEGER NOT NULL,
+    -- When it was written or merged.
+    made_unix_seconds  INTEGER NOT NULL,
     time_min_unix_nano INTEGER NOT NULL,
     time_max_unix_nano INTEGER NOT NULL,
     -- Bit n is set if a log of level n occurs, bit 7 if an anomaly does.

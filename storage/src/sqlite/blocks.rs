@@ -17,20 +17,28 @@ pub(super) const fn disk_bytes(block: &EncodedBlock) -> u64 {
     (block.body.len() + block.word_filter.len()) as u64
 }
 
-/// Adds a block whose logs have been merged `generation` times.
+/// Where a block comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) tenant_id: i64,
+    /// How often its logs have been merged.
+    pub(super) generation: u32,
+    pub(super) now_unix_nano: i64,
+}
+
+/// Adds a block.
 pub(super) fn insert(
     db: &Transaction<'_>,
     ids: &mut Ids,
-    tenant_id: i64,
-    generation: u32,
+    Origin { tenant_id, generation, now_unix_nano }: Origin,
     block: &EncodedBlock,
 ) -> Result<(), Fault> {
     let summary = &block.summary;
     let block_id = db
         .prepare_cached(
-            "INSERT INTO blocks (tenant_id, generation, logs, text_bytes, disk_bytes,
+            "INSERT INTO blocks (tenant_id, generation, logs, text_bytes, disk_bytes, made_unix_seconds,
                                  time_min_unix_nano, time_max_unix_nano, content_mask, is_settled)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .insert(params![
             tenant_id,
@@ -38,6 +46,7 @@ pub(super) fn insert(
             summary.rows,
             summary.text_bytes,
             disk_bytes(block),
+            now_unix_nano.div_euclid(1_000_000_000),
             summary.time_min_unix_nano,
             summary.time_max_unix_nano,
             content_mask(summary.level_mask, summary.has_anomaly),

@@ -9,10 +9,10 @@ use logweir_core::{
     limits::PRODUCER_RETENTION_DAYS,
 };
 use metrics::{counter, gauge};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    blocks,
+    blocks::{self, Origin},
     faults::Fault,
     ids::Ids,
     merge::{Candidate, Place, choose, cut},
@@ -74,8 +74,7 @@ pub(super) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
     }
     let silence = i64::from(PRODUCER_RETENTION_DAYS) * 86_400_000_000_000;
     db.execute(
-        "DELETE FROM producers WHERE last_received_unix_nano < ?1 AND NOT EXISTS
-             (SELECT 1 FROM batches WHERE batches.producer_key = producers.producer_key)",
+        "DELETE FROM producers WHERE last_received_unix_nano < ?1",
         [now_unix_nano.saturating_sub(silence)],
     )?;
     Ok(count == FOLDED_PER_STEP)
@@ -83,9 +82,11 @@ pub(super) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
 
 fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), Fault> {
     let Some(&(key, _)) = sequences.first() else { return Ok(()) };
-    let mut folded: RangeSet = db
+    let folded: Option<RangeSet> = db
         .prepare_cached("SELECT folded_sequences FROM producers WHERE producer_key = ?1")?
-        .query_row([key], |row| row.get(0))?;
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let Some(mut folded) = folded else { return Ok(()) };
     sequences.iter().for_each(|(_, sequence)| folded.insert(*sequence));
     db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
         .execute(params![key, folded])?;
@@ -213,24 +214,32 @@ fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageErr
     Ok(more)
 }
 
+/// What comes of looking for blocks to merge.
+pub(super) enum Merge {
+    /// A run was merged in memory.
+    Merged(Merged),
+    /// A block that was to be merged cannot be read.
+    Damaged(i64),
+}
+
 /// What a merge makes of a run of blocks.
 pub(super) struct Merged {
-    tenant_id: i64,
-    generation: u32,
+    origin: Origin,
     inputs: Vec<i64>,
     outputs: Vec<EncodedBlock>,
 }
 
 /// Chooses a run of any tenant and merges it in memory, from a snapshot. Nothing if there is none
 /// worth it.
-pub(super) fn merge(db: &Connection) -> Result<Option<Merged>, Fault> {
+pub(super) fn merge(db: &Connection, now_unix_nano: i64) -> Result<Option<Merge>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let tenants: Vec<i64> = snapshot
         .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id")?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for tenant_id in tenants {
-        let run = choose(&candidates(&snapshot, tenant_id)?);
+        let candidates = candidates(&snapshot, tenant_id)?;
+        let run = choose(&candidates, now_unix_nano.div_euclid(1_000_000_000));
         if run.is_empty() {
             continue;
         }
@@ -238,18 +247,44 @@ pub(super) fn merge(db: &Connection) -> Result<Option<Merged>, Fault> {
         let bodies = bodies(&snapshot, &inputs)?;
         let services = services(&snapshot, &inputs)?;
         drop(snapshot);
-        let outputs = merge_bodies(&bodies, &services)
+        let mut blocks = Vec::with_capacity(inputs.len());
+        for (block_id, body) in inputs.iter().zip(&bodies) {
+            match Block::open(body) {
+                Ok(block) => blocks.push(block),
+                Err(_) => return Ok(Some(Merge::Damaged(*block_id))),
+            }
+        }
+        let outputs = merge_blocks(&blocks, &services)
             .map_err(|error| Fault::corrupt(format!("one of the blocks {inputs:?}: {error}")))?;
         let generation = run.iter().map(|block| block.generation).max().unwrap_or(0) + 1;
-        return Ok(Some(Merged { tenant_id, generation, inputs, outputs }));
+        let origin = Origin { tenant_id, generation, now_unix_nano };
+        return Ok(Some(Merge::Merged(Merged { origin, inputs, outputs })));
     }
     Ok(None)
+}
+
+/// Puts what a merge came to into the database.
+pub(super) fn finish(db: &Transaction<'_>, ids: &mut Ids, merge: &Merge) -> Result<(), Fault> {
+    match merge {
+        Merge::Merged(merged) => {
+            if !swap(db, ids, merged)? {
+                tracing::debug!("a merge came to nothing: one of its blocks is gone");
+            }
+        }
+        // Left as it is, so that the others are merged; whoever reads it is told.
+        Merge::Damaged(block_id) => {
+            tracing::error!(block_id, "a block of logs is damaged; the others are not affected");
+            counter!("logweir_storage_damaged_blocks_total").increment(1);
+            db.execute("UPDATE blocks SET is_settled = 1 WHERE block_id = ?1", [block_id])?;
+        }
+    }
+    Ok(())
 }
 
 /// Blocks that are not settled, oldest first.
 fn candidates(db: &Connection, tenant_id: i64) -> rusqlite::Result<Vec<Candidate>> {
     db.prepare_cached(
-        "SELECT block_id, generation, logs, text_bytes FROM blocks
+        "SELECT block_id, generation, logs, text_bytes, made_unix_seconds FROM blocks
          WHERE tenant_id = ?1 AND is_settled = 0 ORDER BY block_id LIMIT 10000",
     )?
     .query_map([tenant_id], |row| {
@@ -258,6 +293,7 @@ fn candidates(db: &Connection, tenant_id: i64) -> rusqlite::Result<Vec<Candidate
             generation: row.get(1)?,
             logs: row.get(2)?,
             text_bytes: row.get(3)?,
+            made_unix_seconds: row.get(4)?,
         })
     })?
     .collect()
@@ -283,17 +319,15 @@ fn services(db: &Connection, blocks: &[i64]) -> rusqlite::Result<BTreeSet<String
 }
 
 /// Only the places of the logs are sorted; the logs themselves are never put together.
-fn merge_bodies(
-    bodies: &[Vec<u8>],
+fn merge_blocks(
+    blocks: &[Block<'_>],
     services: &BTreeSet<String>,
 ) -> Result<Vec<EncodedBlock>, BlockError> {
-    let blocks: Vec<Block<'_>> =
-        bodies.iter().map(|body| Block::open(body)).collect::<Result<_, _>>()?;
     let mut places = Vec::new();
     for (service, name) in (0..).zip(services) {
         let of_service = Term::Text(TextField::Service, name.clone());
         let filter = Filter { expression: Expression::Term(of_service) };
-        for (number, block) in (0..).zip(&blocks) {
+        for (number, block) in (0..).zip(blocks) {
             for row in block.matching(&filter, &Window::ALL)? {
                 places.push(Place { service, id: block.id(row)?, block: number, row });
             }
@@ -305,13 +339,13 @@ fn merge_bodies(
     let mut encoder = Encoder::new();
     let merge = |part: &[Place]| {
         let places: Vec<(u32, u32)> = part.iter().map(|place| (place.block, place.row)).collect();
-        encoder.merge(&blocks, &places)
+        encoder.merge(blocks, &places)
     };
     cut(&mut places, services.len()).into_iter().map(merge).collect()
 }
 
 /// Puts merged blocks in the place of their inputs, unless one of those is gone; whether it did.
-pub(super) fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Result<bool, Fault> {
+fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Result<bool, Fault> {
     let mut exists = db.prepare_cached("SELECT 1 FROM blocks WHERE block_id = ?1")?;
     for block_id in &merged.inputs {
         if !exists.exists([block_id])? {
@@ -322,7 +356,7 @@ pub(super) fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Resu
         blocks::delete(db, *block_id)?;
     }
     for block in &merged.outputs {
-        blocks::insert(db, ids, merged.tenant_id, merged.generation, block)?;
+        blocks::insert(db, ids, merged.origin, block)?;
         counter!("logweir_storage_block_bytes_total", "kind" => "merged")
             .increment(blocks::disk_bytes(block));
     }

@@ -11,8 +11,10 @@ use logweir_core::identity::LogId;
 /// Blocks that make a run worth merging, and the most in one.
 const RUN_BLOCKS_MIN: usize = 16;
 const RUN_BLOCKS_MAX: usize = 64;
-/// So many logs are worth merging however few the blocks are.
+/// So many logs are worth merging however few the blocks are, and so many if the oldest has waited.
 const RUN_LOGS_MIN: u64 = 128 << 10;
+const WAITED_LOGS_MIN: u64 = 48 << 10;
+const WAITED_SECONDS: i64 = 30;
 /// A merge has no more than this in memory.
 const RUN_LOGS_MAX: u64 = 160 << 10;
 const RUN_TEXT_BYTES_MAX: u64 = 32 << 20;
@@ -35,6 +37,7 @@ pub(super) struct Candidate {
     pub(super) generation: u32,
     pub(super) logs: u64,
     pub(super) text_bytes: u64,
+    pub(super) made_unix_seconds: i64,
 }
 
 impl Candidate {
@@ -47,12 +50,15 @@ impl Candidate {
 
 /// The blocks to merge next, of one tenant's, given in order of arrival: the oldest run of the
 /// lowest step that is worth it.
-pub(super) fn choose(candidates: &[Candidate]) -> Vec<Candidate> {
+pub(super) fn choose(candidates: &[Candidate], now_unix_seconds: i64) -> Vec<Candidate> {
     let steps = candidates.iter().map(Candidate::step).max().map_or(0, |step| step + 1);
-    (0..steps).map(|step| run(candidates, step)).find(|run| !run.is_empty()).unwrap_or_default()
+    (0..steps)
+        .map(|step| run(candidates, step, now_unix_seconds))
+        .find(|run| !run.is_empty())
+        .unwrap_or_default()
 }
 
-fn run(candidates: &[Candidate], step: u32) -> Vec<Candidate> {
+fn run(candidates: &[Candidate], step: u32, now_unix_seconds: i64) -> Vec<Candidate> {
     let (mut run, mut logs, mut text_bytes) = (Vec::new(), 0, 0);
     let mut is_cut = false;
     for candidate in candidates.iter().filter(|candidate| candidate.step() == step) {
@@ -67,7 +73,11 @@ fn run(candidates: &[Candidate], step: u32) -> Vec<Candidate> {
         text_bytes += candidate.text_bytes;
         run.push(*candidate);
     }
-    let is_worth_it = is_cut || run.len() >= RUN_BLOCKS_MIN || logs >= RUN_LOGS_MIN;
+    let has_waited = run
+        .first()
+        .is_some_and(|oldest| now_unix_seconds - oldest.made_unix_seconds >= WAITED_SECONDS);
+    let logs_min = if has_waited { WAITED_LOGS_MIN } else { RUN_LOGS_MIN };
+    let is_worth_it = is_cut || run.len() >= RUN_BLOCKS_MIN || logs >= logs_min;
     if is_worth_it { run } else { Vec::new() }
 }
 
@@ -118,11 +128,11 @@ mod tests {
     use super::*;
 
     fn fresh(block_id: i64, logs: u64) -> Candidate {
-        Candidate { block_id, generation: 0, logs, text_bytes: logs * 150 }
+        Candidate { block_id, generation: 0, logs, text_bytes: logs * 150, made_unix_seconds: 100 }
     }
 
     fn chosen(candidates: &[Candidate]) -> Vec<i64> {
-        choose(candidates).iter().map(|candidate| candidate.block_id).collect()
+        choose(candidates, 110).iter().map(|candidate| candidate.block_id).collect()
     }
 
     #[test]
@@ -146,6 +156,13 @@ mod tests {
     }
 
     #[test]
+    fn what_has_waited_is_merged_sooner() {
+        let blocks: Vec<Candidate> = (0..4).map(|id| fresh(id, 20_000)).collect();
+        let chosen = |count: usize, now| choose(&blocks[..count], now).len();
+        assert_eq!((chosen(4, 129), chosen(2, 130), chosen(4, 130)), (0, 0, 4));
+    }
+
+    #[test]
     fn what_has_its_size_stays() {
         assert!(is_settled(1, 5_000, 0) && is_settled(1, 10, 5 << 20));
         assert!(!is_settled(0, 20_000, 5 << 20) && !is_settled(1, 1_000, 100_000));
@@ -160,7 +177,7 @@ mod tests {
             blocks.push(fresh(next_id, logs));
             written += logs;
             loop {
-                let run = choose(&blocks);
+                let run = choose(&blocks, 110);
                 if run.is_empty() {
                     break;
                 }

@@ -387,17 +387,22 @@ impl Administer for SqliteStorage {
 
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
         let retention = self.retention;
+        // Deleting comes first: when the disk is full, the rest waits for the room that it makes.
+        let retain = move |writer: &mut Writer| maintain::retain(writer, now_unix_nano, &retention);
+        let mut more = self.writer.run(retain).await?;
         let fold = move |writer: &mut Writer| {
             writer.free(|db, _| maintain::fold(db, now_unix_nano, retention.ledger_age))
         };
-        let mut more = self.writer.run(fold).await?;
-        let retain = move |writer: &mut Writer| maintain::retain(writer, now_unix_nano, &retention);
-        more |= self.writer.run(retain).await?;
-        if let Some(merged) = self.readers.run(|db, _| maintain::merge(db)).await? {
-            let swap = move |writer: &mut Writer| {
-                writer.free(|db, tools| maintain::swap(db, &mut tools.ids, &merged))
+        more |= self.writer.run(fold).await?;
+        if self.check_ready().await.is_err() {
+            return Ok(more);
+        }
+        let merge = self.readers.run(move |db, _| maintain::merge(db, now_unix_nano)).await?;
+        if let Some(merge) = merge {
+            let finish = move |writer: &mut Writer| {
+                writer.add(|db, tools| maintain::finish(db, &mut tools.ids, &merge))
             };
-            self.writer.run(swap).await?;
+            self.writer.run(finish).await?;
             more = true;
         }
         Ok(more)

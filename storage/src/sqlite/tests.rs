@@ -231,14 +231,16 @@ async fn a_merge_whose_input_is_gone_is_dropped() {
     for number in 0..20 {
         store(&storage, &[batch(number, "payments", 10, 0)]).await;
     }
-    let merged = storage.readers.run(|db, _| maintain::merge(db)).await.unwrap().unwrap();
+    let merge = storage.readers.run(|db, _| maintain::merge(db, NOW_UNIX_NANO)).await;
+    let merge = merge.unwrap().unwrap();
     let work = move |writer: &mut Writer| {
         writer.free(|db, tools| {
             blocks::delete(db, 1)?;
-            maintain::swap(db, &mut tools.ids, &merged)
+            maintain::finish(db, &mut tools.ids, &merge)
         })
     };
-    assert!(!storage.writer.run(work).await.unwrap());
+    storage.writer.run(work).await.unwrap();
+    assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 19);
     assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 190);
 }
 
@@ -283,4 +285,18 @@ async fn a_damaged_block_is_an_error_and_others_are_read() {
     assert_eq!(first.logs, newest_first([&new])[..10]);
     let all = storage.search(&tenant(), query("", 100)).await;
     assert!(matches!(all, Err(StorageError::Corrupt(what)) if what.contains("block 1")));
+}
+
+#[tokio::test]
+async fn a_damaged_block_does_not_keep_others_from_being_merged() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    for number in 0..20 {
+        store(&storage, &[batch(number, "payments", 10, 0)]).await;
+    }
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    db.execute("UPDATE block_bodies SET body = x'00' WHERE block_id = 3", []).unwrap();
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 2);
+    assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 200);
 }

@@ -12,7 +12,7 @@ use rusqlite::Transaction;
 
 use super::{
     bisect::bisect,
-    blocks,
+    blocks::{self, Origin},
     dead_letters::DeadLetters,
     derived::{Derived, template_missing},
     faults::Fault,
@@ -54,11 +54,12 @@ pub(super) fn write_batches(
     fault::step("write_after_ledger");
     let tenants: BTreeSet<i64> = entries.iter().map(|entry| entry.tenant_id).collect();
     for tenant_id in tenants {
+        let origin = Origin { tenant_id, generation: 0, now_unix_nano };
         let mut derived = Derived::default();
         let logs = admitted_logs(&entries, tenant_id);
         for part in cut(&logs) {
             number_services(db, ids, tenant_id, part)?;
-            let unstorable = store_part(db, ids, encoder, tenant_id, part)?;
+            let unstorable = store_part(db, ids, encoder, origin, part)?;
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
         }
@@ -182,10 +183,10 @@ fn store_part(
     db: &Transaction<'_>,
     ids: &mut Ids,
     encoder: &mut Encoder,
-    tenant_id: i64,
+    origin: Origin,
     logs: &[Incoming<'_>],
 ) -> Result<Vec<(usize, String)>, Fault> {
-    let mut store = |logs: &[Incoming<'_>]| store_block(db, ids, encoder, tenant_id, logs);
+    let mut store = |logs: &[Incoming<'_>]| store_block(db, ids, encoder, origin, logs);
     if in_savepoint(db, true, || store(logs))?.is_none() {
         return Ok(Vec::new());
     }
@@ -230,7 +231,7 @@ fn store_block(
     db: &Transaction<'_>,
     ids: &mut Ids,
     encoder: &mut Encoder,
-    tenant_id: i64,
+    origin: Origin,
     logs: &[Incoming<'_>],
 ) -> Result<(), Fault> {
     if logs.is_empty() {
@@ -248,7 +249,7 @@ fn store_block(
         BlockError::TooLarge(what) => Fault::Data(format!("too large: {what}")),
         corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
     })?;
-    blocks::insert(db, ids, tenant_id, 0, &block)?;
+    blocks::insert(db, ids, origin, &block)?;
     counter!("logweir_storage_block_bytes_total", "kind" => "fresh")
         .increment(blocks::disk_bytes(&block));
     Ok(())
