@@ -17,9 +17,9 @@ use std::{
 };
 
 use logweir_proto::v1::{
-    Account, Batch, DeliveryReportRequest, ExportLogsRequest, IngestRequest, Level, LogRecord,
-    Producer, ProducerReport, Resource, ingest_service_client::IngestServiceClient,
-    query_service_client::QueryServiceClient,
+    Account, Batch, DeliveryReportRequest, ExportLogsRequest, IngestRequest, Level,
+    ListServicesRequest, LogRecord, Producer, ProducerReport, Resource,
+    ingest_service_client::IngestServiceClient, query_service_client::QueryServiceClient,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use support::Standalone;
@@ -225,6 +225,8 @@ async fn kill_repeatedly(
 struct Audit {
     times_stored: HashMap<u64, u32>,
     reports: Vec<ProducerReport>,
+    /// What the counters say: a log stored twice has one id, and an export shows an id once.
+    counted: u64,
 }
 
 async fn audit(server: &Standalone, token: &str) -> Audit {
@@ -243,7 +245,13 @@ async fn audit(server: &Standalone, token: &str) -> Audit {
         }
     }
     let report = client.delivery_report(request(DeliveryReportRequest::default(), token)).await;
-    Audit { times_stored, reports: report.expect("the report is there").into_inner().producers }
+    let services = client.list_services(request(ListServicesRequest {}, token)).await;
+    let services = services.expect("the services are there").into_inner().services;
+    Audit {
+        times_stored,
+        reports: report.expect("the report is there").into_inner().producers,
+        counted: services.iter().map(|service| service.total).sum(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,6 +307,7 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
         restarts.len(),
     );
     assert_eq!((lost, doubled, halved), (0, 0, 0), "lost, doubled, halved");
+    assert_eq!(audit.counted, audit.times_stored.len() as u64, "counted once");
     let report = audit.reports.iter().find(|r| r.service == "accounted").expect("it is known");
     let account = report.account.as_ref().expect("it gave one");
     assert_eq!((report.missing, report.stored), (0, account.emitted), "{report:?}");
@@ -362,6 +371,7 @@ async fn lost_answers_double_nothing() {
     let sent = oracle.next_number.load(Ordering::SeqCst);
     assert_eq!(audit.times_stored.len() as u64, sent, "each log is there");
     assert!(audit.times_stored.values().all(|&times| times == 1), "and there once");
+    assert_eq!(audit.counted, sent, "and counted once");
     assert_eq!((audit.reports[0].missing, audit.reports[0].stored), (0, sent));
     let cuts = cuts.load(Ordering::SeqCst);
     assert!(cuts > 0, "no answer was lost, so nothing was tested");
