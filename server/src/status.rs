@@ -163,8 +163,12 @@ impl From<StorageError> for Refusal {
             StorageError::LimitExceeded(_) => return Self::invalid("request", message),
             // Found when a data directory is opened, before anything is served.
             StorageError::NewerSchema { .. }
+            | StorageError::OtherSchema { .. }
             | StorageError::InUse { .. }
             | StorageError::Directory { .. } => return Self::FailedPrecondition(message),
+            StorageError::Broken(cause) => {
+                return Self::FailedPrecondition(format!("{message}: {cause}"));
+            }
             StorageError::Corrupt(_) => {
                 warn!(%error, "stored data cannot be read");
                 return Self::DataLoss(message);
@@ -246,6 +250,8 @@ mod tests {
             StorageError::DiskFull { directory: "/d".into() },
             StorageError::Unavailable("locked".into()),
             StorageError::NewerSchema { found: 2, known: 1 },
+            StorageError::OtherSchema { missing: "column a.b".into() },
+            StorageError::Broken("read-only".into()),
             StorageError::NotFound("log".into()),
             StorageError::LimitExceeded("too many".into()),
             StorageError::Corrupt("block 7".into()),

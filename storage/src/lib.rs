@@ -84,6 +84,18 @@ pub enum StorageError {
         /// In this program.
         known: u32,
     },
+    /// The database has this program's schema version, but not its tables.
+    #[error(
+        "the database is not as this program makes it (it lacks: {missing}): \
+         start the program that wrote it, or use another data directory"
+    )]
+    OtherSchema {
+        /// The first thing that it lacks.
+        missing: String,
+    },
+    /// A fault that does not pass by itself.
+    #[error("storage has failed, and stays so until the cause is removed")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What the caller named does not exist.
     #[error("{0} was not found")]
     NotFound(String),

@@ -176,7 +176,7 @@ impl SqliteStorage {
 fn open_writer(files: &Files) -> Result<Writer, StorageError> {
     let open = || -> Result<_, Fault> {
         let mut connection = files.open_writer()?;
-        schema::migrate(&mut connection)?;
+        schema::prepare(&mut connection)?;
         Ok(connection)
     };
     let opened = open().or_else(|fault| match fault {

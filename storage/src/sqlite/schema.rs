@@ -1,4 +1,8 @@
-//! Numbered migrations; the number of the last one applied is the database's `user_version`.
+//! Numbered migrations; the number of the last one applied is the database's `user_version`. A
+//! database that has the number but not the tables, because a program that was never released made
+//! it or somebody changed it, is refused when it is opened: every write to it would fail for ever.
+
+use std::collections::BTreeSet;
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -10,9 +14,28 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_initia
 /// The version that this program knows.
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 
-/// Brings the database to the known version, each step in a transaction of its own, and refuses a
-/// newer one. Several processes may do so at once.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+/// All that statements depend on, a line each: columns with type, constraint and place in the key,
+/// and indices with their columns.
+const SHAPE: &str = "
+    SELECT format('column %s.%s %s%s%s%s', m.name, c.name, c.type, iif(c.\"notnull\", ' NOT NULL', ''),
+                  iif(c.pk, ' key ' || c.pk, ''),
+                  iif(c.pk AND m.sql LIKE '%AUTOINCREMENT%', ' AUTOINCREMENT', ''))
+    FROM sqlite_schema m JOIN pragma_table_xinfo(m.name) c WHERE m.type = 'table'
+    UNION ALL
+    SELECT format('%s %s ON %s %s', iif(l.\"unique\", 'unique index', 'index'), l.name, m.name,
+                  group_concat(c.name))
+    FROM sqlite_schema m JOIN pragma_index_list(m.name) l JOIN pragma_index_info(l.name) c
+    WHERE m.type = 'table' GROUP BY m.name, l.name";
+
+/// Brings the database to the known version and makes sure that it has the shape of that version.
+/// Several processes may do so at once.
+pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+    migrate(connection)?;
+    check(connection)
+}
+
+/// Each step in a transaction of its own; refuses a newer version.
+fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     if version(connection)? == KNOWN {
         return Ok(());
     }
@@ -31,6 +54,21 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Compares with what the migrations make of an empty database. What somebody added is let be.
+fn check(connection: &Connection) -> Result<(), Fault> {
+    let mut model = Connection::open_in_memory()?;
+    migrate(&mut model)?;
+    let found = shape(connection)?;
+    match shape(&model)?.difference(&found).next() {
+        None => Ok(()),
+        Some(missing) => Err(StorageError::OtherSchema { missing: missing.clone() }.into()),
+    }
+}
+
+fn shape(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    connection.prepare(SHAPE)?.query_map([], |row| row.get(0))?.collect()
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
@@ -45,6 +83,35 @@ mod tests {
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
         assert_eq!(version(&connection).unwrap(), KNOWN);
+    }
+
+    #[test]
+    fn the_version_with_another_shape_is_refused() {
+        for (change, missing) in [
+            ("ALTER TABLE blocks DROP COLUMN made_unix_seconds", "column blocks.made_unix_seconds"),
+            ("DROP TABLE tokens", "column tokens."),
+            ("DROP INDEX blocks_by_end", "index blocks_by_end ON blocks time_max_unix_nano"),
+            ("ALTER TABLE tenants RENAME COLUMN name TO title", "column tenants.name TEXT NOT NULL"),
+        ] {
+            let mut connection = Connection::open_in_memory().unwrap();
+            prepare(&mut connection).unwrap();
+            connection.execute_batch(change).unwrap();
+            match prepare(&mut connection) {
+                Err(Fault::Answer(StorageError::OtherSchema { missing: found })) => {
+                    assert!(found.starts_with(missing), "{change}: {found}");
+                }
+                other => panic!("{change}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_somebody_added_is_let_be() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        prepare(&mut connection).unwrap();
+        let added = "CREATE INDEX own ON services (name); CREATE TABLE notes (text); ANALYZE;";
+        connection.execute_batch(added).unwrap();
+        prepare(&mut connection).unwrap();
     }
 
     #[test]
