@@ -14,7 +14,7 @@ use logweir_core::runtime::{
 };
 use logweir_processor::{ProcessorConfig, ServiceInfo};
 use logweir_queue::QueueLimits;
-use logweir_server::{ServerConfig, ServiceConfig};
+use logweir_server::{ServerConfig, ServiceConfig, TlsFiles};
 use logweir_storage::SqliteConfig;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,12 @@ pub struct Settings {
     pub listen: String,
     /// The keys that sign tokens; empty: `token_keys` in the data directory.
     pub token_key_file: String,
+    /// The server's certificate and its chain, PEM; empty: no TLS.
+    pub tls_cert: String,
+    /// The certificate's private key, PEM.
+    pub tls_key: String,
+    /// The CAs of clients, PEM: others are refused. Empty: any client may connect.
+    pub tls_client_ca: String,
     /// How the process logs about itself.
     pub log: LogConfig,
     /// The doors.
@@ -72,6 +78,9 @@ impl Default for Settings {
             data_dir: default_data_dir().display().to_string(),
             listen: "127.0.0.1:4317".into(),
             token_key_file: String::new(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            tls_client_ca: String::new(),
             log: LogConfig::default(),
             server: ServerConfig::default(),
             queue: QueueSettings::default(),
@@ -112,6 +121,16 @@ impl Settings {
             "" => self.data_dir().join("token_keys"),
             path => path.into(),
         }
+    }
+
+    /// Where the certificates lie; none: no TLS.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        Some(TlsFiles {
+            certificate: path(&self.tls_cert)?,
+            key: path(&self.tls_key)?,
+            client_ca: path(&self.tls_client_ca),
+        })
     }
 
     /// The storage's part.
@@ -163,6 +182,10 @@ impl Settings {
             (0.0..=0.5).contains(&share),
             "must be between 0 and 0.5",
         );
+        let [cert, key, client_ca] =
+            [&self.tls_cert, &self.tls_key, &self.tls_client_ca].map(|path| !path.is_empty());
+        require("tls_cert", cert || !(key || client_ca), "must be given to speak TLS");
+        require("tls_key", key || !(cert || client_ca), "must be given to speak TLS");
         let request = self.server.limits.request_bytes_max;
         let budget = self.server.limits.in_flight_bytes_max;
         require(
@@ -183,6 +206,9 @@ pub struct SettingsArgs {
     /// Where the data lie
     #[arg(long, value_name = "DIR", env = "LOGWEIR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The keys that sign tokens [default: token_keys in the data directory]
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TOKEN_KEY_FILE")]
+    pub token_key_file: Option<PathBuf>,
 }
 
 impl SettingsArgs {
@@ -191,8 +217,11 @@ impl SettingsArgs {
         let file = self.config.as_deref().map(read).transpose()?;
         let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
         let mut overrides = overrides_from_env(environment());
-        let data_dir = self.data_dir.as_ref().map(|directory| directory.display().to_string());
-        let flags = [&[("data_dir", data_dir.as_deref())], flags].concat();
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let (data_dir, token_key_file) = (text(&self.data_dir), text(&self.token_key_file));
+        let own =
+            [("data_dir", data_dir.as_deref()), ("token_key_file", token_key_file.as_deref())];
+        let flags = [&own, flags].concat();
         overrides.extend(flags.iter().filter_map(|(key, text)| {
             let text = (*text)?.to_owned();
             let origin = format!("--{}", key.replace('_', "-"));
@@ -234,7 +263,7 @@ mod tests {
     use super::*;
 
     fn args(config: Option<PathBuf>) -> SettingsArgs {
-        SettingsArgs { config, data_dir: Some("/data".into()) }
+        SettingsArgs { config, data_dir: Some("/data".into()), token_key_file: None }
     }
 
     #[test]
@@ -259,9 +288,11 @@ mod tests {
     fn values_that_cannot_work_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("logweir.toml");
-        fs::write(&file, "[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0").unwrap();
+        let text = "tls_cert = 'a'\n[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0";
+        fs::write(&file, text).unwrap();
         let error = args(Some(file)).load(&[]).unwrap_err().to_string();
         assert!(error.contains("queue.batches_max must be positive"), "{error}");
         assert!(error.contains("processor.contamination must be between"), "{error}");
+        assert!(error.contains("tls_key must be given to speak TLS"), "{error}");
     }
 }

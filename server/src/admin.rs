@@ -56,7 +56,7 @@ impl AdminService for AdminDoor {
         let role = role(asked.role)?;
         let ttl = ttl(asked.ttl_seconds)?;
         let now = (self.clock)();
-        let (record, jwt) = issue(self.auth.keys(), &caller.tenant, &scope, role, ttl, now);
+        let (record, jwt) = issue(&self.auth.keys(), &caller.tenant, &scope, role, ttl, now);
         self.storage.insert_token(&caller.tenant, record.clone()).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::IssueTokenResponse { token: Some(token(record)), jwt }))
     }

@@ -2,9 +2,9 @@
 //!
 //! A token is a JWT signed with HMAC-SHA-256 by a key of 256 random bits. The algorithm is fixed here
 //! and never taken from the token; its `kid` selects the key, so that keys rotate by adding one. It
-//! is verified without the database; only the ids of revoked tokens are polled. A token seen before
-//! is found in a bounded cache, so that its signature is computed once and not for every request;
-//! expiry and revocation are looked at every time.
+//! is verified without the database; only the ids of revoked tokens and the keys are polled. A token
+//! seen before is found in a bounded cache, so that its signature is computed once and not for every
+//! request; expiry, revocation and whether its key is still there are looked at every time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +22,10 @@ use metrics::counter;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use crate::{status::Refusal, token_keys::TokenKeys};
+use crate::{
+    status::Refusal,
+    token_keys::{TokenKeys, TokenKeysError},
+};
 
 const ISSUER: &str = "logweir";
 const AUDIENCE: &str = "logweir";
@@ -90,6 +93,7 @@ pub(crate) struct Caller {
     pub(crate) scope: ServiceScope,
     pub(crate) role: Role,
     token_id: String,
+    kid: String,
     expires_unix_nano: i64,
 }
 
@@ -121,7 +125,7 @@ impl Access {
 
 /// Verifies tokens.
 pub(crate) struct Auth {
-    keys: TokenKeys,
+    keys: RwLock<TokenKeys>,
     clock: Clock,
     validation: Validation,
     revoked: RwLock<HashSet<String>>,
@@ -137,11 +141,21 @@ impl Auth {
         // Expiry is judged by our own clock, with the time in the answer.
         validation.validate_exp = false;
         let (revoked, verified) = Default::default();
-        Self { keys, clock, validation, revoked, verified }
+        Self { keys: RwLock::new(keys), clock, validation, revoked, verified }
     }
 
-    pub(crate) fn keys(&self) -> &TokenKeys {
-        &self.keys
+    pub(crate) fn keys(&self) -> TokenKeys {
+        self.keys.read().clone()
+    }
+
+    /// Takes the keys that are in their file now; whether they changed.
+    pub(crate) fn reload_keys(&self) -> Result<bool, TokenKeysError> {
+        let Some(keys) = self.keys().reread()? else { return Ok(false) };
+        let mut current = self.keys.write();
+        *current = keys;
+        // Before the keys are let go, lest a token be remembered that only the old ones verify.
+        self.verified.write().clear();
+        Ok(true)
     }
 
     /// The caller behind an `authorization` header, if it may use this part of the contract.
@@ -165,7 +179,7 @@ impl Auth {
         Err(Refusal::PermissionDenied { reason: "ROLE_INSUFFICIENT", message })
     }
 
-    /// Whether the token has neither expired nor been revoked.
+    /// Whether the token has neither expired nor been revoked, and its key is still there.
     pub(crate) fn check_current(&self, caller: &Caller) -> Result<(), Refusal> {
         if (self.clock)() >= caller.expires_unix_nano {
             let expired = rfc3339(caller.expires_unix_nano);
@@ -180,6 +194,9 @@ impl Auth {
                 caller.token_id
             );
             return Err(Refusal::Unauthenticated { reason: "TOKEN_REVOKED", message });
+        }
+        if self.keys.read().get(&caller.kid).is_none() {
+            return Err(key_unknown());
         }
         Ok(())
     }
@@ -209,7 +226,9 @@ impl Auth {
             return Ok(Arc::clone(caller));
         }
         counter!("logweir_token_verifications_total").increment(1);
-        let caller = Arc::new(self.verify_signature(token)?);
+        // Held until the token is remembered: no key is exchanged meanwhile.
+        let keys = self.keys.read();
+        let caller = Arc::new(self.verify_signature(&keys, token)?);
         let mut verified = self.verified.write();
         if verified.len() >= CACHED_TOKENS_MAX {
             verified.clear();
@@ -218,17 +237,13 @@ impl Auth {
         Ok(caller)
     }
 
-    fn verify_signature(&self, token: &str) -> Result<Caller, Refusal> {
+    fn verify_signature(&self, keys: &TokenKeys, token: &str) -> Result<Caller, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(malformed("it is too long"));
         }
         let header = decode_header(token).map_err(|_| malformed("it is not a JWT"))?;
         let kid = header.kid.ok_or_else(|| malformed("it names no key"))?;
-        let key = self.keys.get(&kid).ok_or_else(|| {
-            let message = "the token is signed with a key that this server does not have: issue a \
-                           new one here with `logweir token issue`";
-            Refusal::Unauthenticated { reason: "TOKEN_KEY_UNKNOWN", message: message.into() }
-        })?;
+        let key = keys.get(&kid).ok_or_else(key_unknown)?;
         let claims = decode::<Claims>(token, &key.decoding, &self.validation)
             .map_err(|_| malformed("its signature or claims are not valid"))?
             .claims;
@@ -238,6 +253,7 @@ impl Auth {
             scope: claims.service.parse().map_err(|_| malformed("its service is not valid"))?,
             role: claims.role,
             token_id: claims.jti,
+            kid,
             expires_unix_nano: claims.exp.saturating_mul(NANOS_PER_SECOND),
         })
     }
@@ -254,6 +270,12 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(malformed("the header is not `Bearer TOKEN`")),
     }
+}
+
+fn key_unknown() -> Refusal {
+    let message = "the token is signed with a key that this server does not have: issue a new one \
+                   here with `logweir token issue`";
+    Refusal::Unauthenticated { reason: "TOKEN_KEY_UNKNOWN", message: message.into() }
 }
 
 fn malformed(what: &str) -> Refusal {
@@ -287,16 +309,20 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
+            Self::with(TokenKeys::generate())
+        }
+
+        fn with(keys: TokenKeys) -> Self {
             let now = Arc::new(AtomicI64::new(NOW));
             let told = Arc::clone(&now);
             let clock: Clock = Arc::new(move || told.load(Ordering::Relaxed));
-            Self { auth: Auth::new(TokenKeys::generate(), clock), now }
+            Self { auth: Auth::new(keys, clock), now }
         }
 
         fn token(&self, role: Role) -> (TokenRecord, String) {
             let scope = ServiceScope::One(Service::new("payments").unwrap());
             let ttl = Duration::from_secs(60);
-            issue(&self.auth.keys, &Tenant::new("acme").unwrap(), &scope, role, ttl, NOW)
+            issue(&self.auth.keys(), &Tenant::new("acme").unwrap(), &scope, role, ttl, NOW)
         }
 
         fn admit(&self, token: &str, access: Access) -> Result<Arc<Caller>, Refusal> {
@@ -362,7 +388,7 @@ mod tests {
     fn an_unsigned_token_is_refused() {
         let bench = Bench::new();
         let (_, good) = bench.token(Role::Admin);
-        let kid = &bench.auth.keys.newest().kid;
+        let kid = bench.auth.keys().newest().kid.clone();
         let header = format!(r#"{{"alg":"none","typ":"JWT","kid":"{kid}"}}"#);
         let claims = good.split('.').nth(1).unwrap();
         let unsigned = format!("{}.{claims}.", base64url(header.as_bytes()));
@@ -409,6 +435,46 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(ended.await.reason(), "TOKEN_REVOKED");
         assert!(began.elapsed() <= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_come_and_go_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token_keys");
+        let bench = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let old_line = std::fs::read_to_string(&path).unwrap();
+        let (_, old) = bench.token(Role::Ingest);
+        let caller = bench.admit(&old, Access::Ingest).unwrap();
+        let stream = bench.auth.ended(&caller);
+        tokio::pin!(stream);
+        assert!(!bench.auth.reload_keys().unwrap());
+
+        let both_lines = TokenKeys::rotated(&old_line);
+        std::fs::write(&path, &both_lines).unwrap();
+        assert!(bench.auth.reload_keys().unwrap());
+        let (_, new) = bench.token(Role::Ingest);
+        assert_ne!(decode_header(&old).unwrap().kid, decode_header(&new).unwrap().kid);
+        for token in [&old, &new] {
+            assert!(bench.admit(token, Access::Ingest).is_ok());
+        }
+        assert!(futures::poll!(&mut stream).is_pending());
+
+        std::fs::write(&path, "half a li").unwrap();
+        assert!(bench.auth.reload_keys().is_err());
+        assert!(bench.admit(&old, Access::Ingest).is_ok());
+
+        let new_line = both_lines.lines().next().unwrap();
+        std::fs::write(&path, new_line).unwrap();
+        assert!(bench.auth.reload_keys().unwrap());
+        assert!(bench.admit(&new, Access::Ingest).is_ok());
+        assert_eq!(bench.admit(&old, Access::Ingest).unwrap_err().reason(), "TOKEN_KEY_UNKNOWN");
+        assert_eq!(stream.await.reason(), "TOKEN_KEY_UNKNOWN");
+
+        // Another secret under the same name: what was remembered does not hold.
+        let (kid, _) = new_line.split_once(' ').unwrap();
+        std::fs::write(&path, format!("{kid} {}", "ab".repeat(32))).unwrap();
+        assert!(bench.auth.reload_keys().unwrap());
+        assert_eq!(bench.admit(&new, Access::Ingest).unwrap_err().reason(), "TOKEN_MALFORMED");
     }
 
     #[test]

@@ -1,26 +1,32 @@
-//! Connections: accepted up to a bound, spoken to in HTTP/1.1 or HTTP/2 as they begin, and let
-//! finish when the server stops.
+//! Connections: accepted up to a bound, within TLS if that is set up, spoken to in HTTP/1.1 or HTTP/2
+//! as they begin, and let finish when the server stops.
 
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use logweir_core::runtime::tasks::{Fate, Tasks};
 use metrics::{counter, gauge};
 use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, tls::Tls};
 
-/// A connection must send its first byte, and each request its headers, within this.
+/// A connection must send its first byte, shake hands, and send each request's headers, within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,12 +36,17 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// After the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// With what a connection within TLS begins.
+const HANDSHAKE_BYTE: u8 = 0x16;
+const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: text/plain\r\n\r\nthis port speaks TLS only: use https://\n";
 
 /// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded time.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     config: &ServerConfig,
+    tls: Option<Tls>,
     tasks: &Tasks,
 ) {
     let builder = builder(config);
@@ -53,7 +64,9 @@ pub(crate) async fn serve(
             counter!("logweir_connections_refused_total").increment(1);
             continue;
         };
-        let connection = Connection { stream, permit, builder: builder.clone() };
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let (builder, stop) = (builder.clone(), stop.clone());
+        let connection = Connection { stream, acceptor, permit, builder, stop };
         let watcher = graceful.watcher();
         tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
     }
@@ -100,24 +113,73 @@ async fn usable(accepted: io::Result<(TcpStream, std::net::SocketAddr)>) -> Opti
 
 struct Connection {
     stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
     permit: OwnedSemaphorePermit,
     builder: auto::Builder<TokioExecutor>,
+    stop: CancellationToken,
 }
 
 impl Connection {
-    async fn serve(self, router: Router, watcher: hyper_util::server::graceful::Watcher) {
-        let Self { stream, permit, builder } = self;
-        if !matches!(timeout(HEADER_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
-            debug!("the connection was silent");
-            return;
-        }
+    async fn serve(self, router: Router, watcher: Watcher) {
+        let Self { stream, acceptor, permit, builder, stop } = self;
+        let begun = tokio::select! {
+            biased;
+            // Nothing is under way yet.
+            () = stop.cancelled() => return,
+            begun = timeout(HEADER_TIMEOUT, begin(stream, acceptor)) => begun,
+        };
+        let spoken = Spoken { builder, router, watcher };
         gauge!("logweir_connections").increment(1);
-        let service = TowerToHyperService::new(router);
-        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = watcher.watch(served).await {
-            debug!(error, "the connection ended badly");
+        match begun {
+            Ok(Ok(Begun::Plain(stream))) => spoken.over(stream).await,
+            Ok(Ok(Begun::Tls(stream))) => spoken.over(*stream).await,
+            Ok(Err(error)) => debug!(%error, "the connection did not begin well"),
+            Err(_) => debug!("the connection was silent"),
         }
         gauge!("logweir_connections").decrement(1);
         drop(permit);
+    }
+}
+
+enum Begun {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Waits for the first byte, and shakes hands within TLS.
+async fn begin(mut stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Begun> {
+    stream.readable().await?;
+    let Some(acceptor) = acceptor else { return Ok(Begun::Plain(stream)) };
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE_BYTE {
+        counter!("logweir_tls_handshakes_failed_total").increment(1);
+        stream.write_all(TLS_ONLY).await?;
+        stream.shutdown().await?;
+        // Closed with something unread, the client might not see the answer.
+        copy(&mut stream, &mut sink()).await?;
+        return Err(io::Error::other("it is not within TLS"));
+    }
+    match acceptor.accept(stream).await {
+        Ok(stream) => Ok(Begun::Tls(Box::new(stream))),
+        Err(error) => {
+            counter!("logweir_tls_handshakes_failed_total").increment(1);
+            Err(error)
+        }
+    }
+}
+
+struct Spoken {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    watcher: Watcher,
+}
+
+impl Spoken {
+    async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(self, stream: S) {
+        let service = TowerToHyperService::new(self.router);
+        let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = self.watcher.watch(served).await {
+            debug!(error, "the connection ended badly");
+        }
     }
 }

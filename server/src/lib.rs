@@ -21,6 +21,7 @@ mod query;
 mod rate_limit;
 mod status;
 mod stream;
+mod tls;
 mod token_keys;
 mod validate;
 mod weigh;
@@ -45,7 +46,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     admin::AdminDoor,
@@ -62,10 +63,11 @@ use crate::{
 pub use crate::{
     auth::issue,
     config::{RateConfig, ServerConfig, ServiceConfig},
+    tls::{Tls, TlsError, TlsFiles},
     token_keys::{TokenKeys, TokenKeysError},
 };
 
-/// How often revoked tokens are read and readiness is looked at.
+/// How often revoked tokens, keys and certificates are read and readiness is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Health and reflection ask small questions.
 const SMALL_QUESTION_BYTES_MAX: usize = 4 << 10;
@@ -92,6 +94,8 @@ pub struct Ports {
     pub live_feed: LiveFeed,
     /// Sign and verify tokens.
     pub token_keys: TokenKeys,
+    /// Speaks TLS on the port; none: the port is plain.
+    pub tls: Option<Tls>,
     /// Served at `/metrics`.
     pub metrics: Metrics,
 }
@@ -125,10 +129,11 @@ pub async fn run(
         Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
     let (health, router) = parts.routes(budget.clone(), tasks)?;
     let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
-    let lookout = Lookout { auth, ingest, budget, readiness, health, clock };
+    let tls = ports.tls.clone();
+    let lookout = Lookout { auth, tls, ingest, budget, readiness, health, clock };
     lookout.look().await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
-    connection::serve(listener, router, &config, tasks).await;
+    connection::serve(listener, router, &config, ports.tls, tasks).await;
     Ok(())
 }
 
@@ -207,6 +212,7 @@ impl Parts<'_> {
 /// Looks every few seconds at what changes behind the server's back.
 struct Lookout {
     auth: Arc<Auth>,
+    tls: Option<Tls>,
     ingest: Arc<Ingest>,
     budget: Budget,
     readiness: Readiness,
@@ -236,6 +242,16 @@ impl Lookout {
                 warn!(%error, "the revoked tokens cannot be read; the last known ones hold");
             }
         }
+        let (auth, tls) = (Arc::clone(&self.auth), self.tls.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            note_reload("token keys", auth.reload_keys());
+            if let Some(tls) = tls {
+                note_reload("TLS certificate", tls.reload());
+            }
+        });
+        if let Err(error) = reading.await {
+            warn!(%error, "the token keys and certificates were not read");
+        }
         self.ingest.rates.forget_idle();
         self.budget.report();
         let ready = self.readiness.check().await.is_ok();
@@ -248,6 +264,18 @@ impl Lookout {
         }
         for service in ["logweir.v1.QueryService", "logweir.v1.AdminService"] {
             self.health.set_service_status(service, ServingStatus::Serving).await;
+        }
+    }
+}
+
+/// Until a file does again, what was read of it last holds.
+fn note_reload<E: std::error::Error + 'static>(what: &'static str, reloaded: Result<bool, E>) {
+    match reloaded {
+        Ok(false) => {}
+        Ok(true) => info!("the {what} changed and took effect"),
+        Err(error) => {
+            counter!("logweir_file_reloads_failed_total", "what" => what).increment(1);
+            warn!(error = &error as &dyn std::error::Error, "the {what} stay as they were");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The keys that sign tokens, in a file of lines `kid secret`, newest first.
 //!
 //! The file is created on first use, readable by its owner only and never in part. To rotate, put a
-//! new line first (see [`TokenKeys::rotated`]) and restart; remove an old line once its tokens may
-//! end.
+//! new line first (see [`TokenKeys::rotated`]); remove an old line once its tokens may end. A server
+//! looks at the file again while it runs; if it does not do then, the last keys stay in use.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -42,9 +42,20 @@ pub enum TokenKeysError {
     Exposed(PathBuf),
 }
 
-/// The keys, newest first; at least one.
+/// The keys.
 #[derive(Clone)]
-pub struct TokenKeys(Vec<TokenKey>);
+pub struct TokenKeys {
+    /// Newest first; at least one.
+    keys: Vec<TokenKey>,
+    /// Where they come from, if from a file.
+    source: Option<Source>,
+}
+
+#[derive(Clone)]
+struct Source {
+    path: PathBuf,
+    text: String,
+}
 
 #[derive(Clone)]
 pub(crate) struct TokenKey {
@@ -64,15 +75,18 @@ impl TokenKey {
 impl TokenKeys {
     /// Reads the keys, creating the file with a random key if there is none.
     pub fn open_or_create(path: &Path) -> Result<Self, TokenKeysError> {
-        let io_error = |source| TokenKeysError::Io { path: path.to_owned(), source };
         if !path.exists() {
-            create(path, &random_line()).map_err(io_error)?;
+            let created = create(path, &random_line());
+            created.map_err(|source| TokenKeysError::Io { path: path.to_owned(), source })?;
         }
-        let mode = fs::metadata(path).map_err(io_error)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(TokenKeysError::Exposed(path.to_owned()));
-        }
-        Self::parse(path, &fs::read_to_string(path).map_err(io_error)?)
+        Self::parse(path, read(path)?)
+    }
+
+    /// What is in the file now, if that is something else.
+    pub(crate) fn reread(&self) -> Result<Option<Self>, TokenKeysError> {
+        let Some(Source { path, text }) = &self.source else { return Ok(None) };
+        let now = read(path)?;
+        if now == *text { Ok(None) } else { Self::parse(path, now).map(Some) }
     }
 
     /// A key file's text with a new key before the old ones.
@@ -82,18 +96,19 @@ impl TokenKeys {
 
     /// One random key that is written nowhere.
     pub fn generate() -> Self {
-        Self(vec![TokenKey::new(&random_kid(), &rand::random::<[u8; SECRET_BYTES]>())])
+        let key = TokenKey::new(&random_kid(), &rand::random::<[u8; SECRET_BYTES]>());
+        Self { keys: vec![key], source: None }
     }
 
     pub(crate) fn newest(&self) -> &TokenKey {
-        self.0.first().expect("there is at least one key")
+        self.keys.first().expect("there is at least one key")
     }
 
     pub(crate) fn get(&self, kid: &str) -> Option<&TokenKey> {
-        self.0.iter().find(|key| key.kid == kid)
+        self.keys.iter().find(|key| key.kid == kid)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, TokenKeysError> {
+    fn parse(path: &Path, text: String) -> Result<Self, TokenKeysError> {
         let mut keys: Vec<TokenKey> = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let invalid =
@@ -115,8 +130,17 @@ impl TokenKeys {
             let what = "is missing: restore the file, or delete it to make a new key";
             return Err(TokenKeysError::Invalid { path: path.to_owned(), line: 1, what });
         }
-        Ok(Self(keys))
+        Ok(Self { keys, source: Some(Source { path: path.to_owned(), text }) })
     }
+}
+
+fn read(path: &Path) -> Result<String, TokenKeysError> {
+    let io_error = |source| TokenKeysError::Io { path: path.to_owned(), source };
+    let mode = fs::metadata(path).map_err(io_error)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(TokenKeysError::Exposed(path.to_owned()));
+    }
+    fs::read_to_string(path).map_err(io_error)
 }
 
 fn random_kid() -> String {

@@ -9,7 +9,7 @@ use logweir_core::runtime::{
     telemetry::{self, Metrics},
 };
 use logweir_queue::{InProcessQueue, LiveFeed, Publisher};
-use logweir_server::{Ports, TokenKeys};
+use logweir_server::{Ports, Tls, TokenKeys};
 use logweir_storage::{SqliteStorage, Storage};
 use tokio::{
     net::TcpListener,
@@ -34,6 +34,15 @@ pub struct StandaloneArgs {
     /// The one address for gRPC and HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN")]
     listen: Option<String>,
+    /// Speak TLS alone, with this certificate and its chain (PEM); needs --tls-key
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_CERT")]
+    tls_cert: Option<String>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_KEY")]
+    tls_key: Option<String>,
+    /// Take clients with a certificate of this CA alone (PEM)
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_CLIENT_CA")]
+    tls_client_ca: Option<String>,
     /// Send made-up traffic, and say what to try
     #[arg(long)]
     demo: bool,
@@ -42,13 +51,24 @@ pub struct StandaloneArgs {
 impl StandaloneArgs {
     /// Runs it until SIGINT or SIGTERM.
     pub async fn run(self) -> anyhow::Result<Exit> {
-        let settings = self.settings.load(&[("listen", self.listen.as_deref())])?;
+        let settings = self.settings.load(&[
+            ("listen", self.listen.as_deref()),
+            ("tls_cert", self.tls_cert.as_deref()),
+            ("tls_key", self.tls_key.as_deref()),
+            ("tls_client_ca", self.tls_client_ca.as_deref()),
+        ])?;
+        let tls = settings.tls_files().map(Tls::open).transpose()?;
+        if tls.is_some() && self.demo {
+            let text = "--demo speaks no TLS: leave out the certificate to try it";
+            return Err(Error::Usage(text.into()).into());
+        }
         telemetry::start_logging(&settings.log).map_err(Error::Usage)?;
         let tasks = Tasks::new();
         stop_on_signals(&tasks)?;
         let listener = listen(&settings.listen).await?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
-        let (ports, storage) = open(&settings, &tasks).await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr()?);
+        let (ports, storage) = open(&settings, tls, &tasks).await?;
         let publisher = Arc::clone(&ports.publisher);
         let served =
             logweir_server::run(settings.server(), ports, listener, &tasks, system_clock());
@@ -62,7 +82,11 @@ impl StandaloneArgs {
 }
 
 /// Opens storage and starts the processor.
-async fn open(settings: &Settings, tasks: &Tasks) -> anyhow::Result<(Ports, Arc<dyn Storage>)> {
+async fn open(
+    settings: &Settings,
+    tls: Option<Tls>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Ports, Arc<dyn Storage>)> {
     let metrics = Metrics::install()?;
     let storage = Arc::new(SqliteStorage::open(&settings.storage(), system_clock())?);
     let token_keys = TokenKeys::open_or_create(&settings.token_key_file())?;
@@ -78,7 +102,8 @@ async fn open(settings: &Settings, tasks: &Tasks) -> anyhow::Result<(Ports, Arc<
         clock: system_clock(),
     };
     logweir_processor::start(parts, tasks).await?;
-    let ports = Ports { publisher, storage: storage.clone(), live_feed, token_keys, metrics };
+    let storage_port = storage.clone();
+    let ports = Ports { publisher, storage: storage_port, live_feed, token_keys, tls, metrics };
     Ok((ports, storage))
 }
 

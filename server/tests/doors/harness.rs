@@ -17,11 +17,14 @@ use logweir_proto::v1::{
     query_service_client::QueryServiceClient,
 };
 use logweir_queue::{Consumer, InProcessQueue, LiveFeed, QueueLimits};
-use logweir_server::{Ports, ServerConfig, TokenKeys, issue};
+use logweir_server::{Ports, ServerConfig, Tls, TokenKeys, issue};
 use logweir_storage::{SqliteConfig, SqliteStorage, WriteLogs};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch};
-use tonic::{Request, Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    transport::{Channel, ClientTlsConfig},
+};
 use tonic_types::StatusExt;
 
 /// What the server's clock says.
@@ -29,6 +32,14 @@ pub(crate) const NOW: i64 = 1_760_000_000_000_000_000;
 
 /// The template of every log.
 const TEMPLATE: TemplateId = TemplateId(7);
+
+/// What the server and its client have in their files.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    pub(crate) keys: Option<TokenKeys>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) client: Option<ClientTlsConfig>,
+}
 
 pub(crate) struct Bench {
     pub(crate) address: SocketAddr,
@@ -47,11 +58,16 @@ impl Bench {
     }
 
     pub(crate) async fn with(config: ServerConfig, queue: QueueLimits) -> Self {
+        Self::start(config, queue, Secrets::default()).await
+    }
+
+    /// Starts the server alone with these secrets; connects plainly, or within TLS as said.
+    pub(crate) async fn start(config: ServerConfig, queue: QueueLimits, secrets: Secrets) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock: Clock = Arc::new(|| NOW);
         let storage = SqliteConfig::new(directory.path().join("data"));
         let storage = Arc::new(SqliteStorage::open(&storage, Arc::clone(&clock)).unwrap());
-        let keys = TokenKeys::open_or_create(&directory.path().join("token_keys")).unwrap();
+        let keys = secrets.keys.unwrap_or_else(TokenKeys::generate);
         let (publisher, consumer) = InProcessQueue::open(queue);
         let live_feed = LiveFeed::default();
         let tasks = Tasks::new();
@@ -66,6 +82,7 @@ impl Bench {
             storage,
             live_feed,
             token_keys: keys.clone(),
+            tls: secrets.tls,
             metrics: Metrics::detached(),
         };
         let serving = tasks.clone();
@@ -73,8 +90,14 @@ impl Bench {
             logweir_server::run(config, ports, listener, &serving, clock).await.unwrap();
             done.send_replace(true);
         });
-        let channel =
-            Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let endpoint = match secrets.client {
+            None => Channel::from_shared(format!("http://{address}")).unwrap(),
+            Some(client) => {
+                let endpoint = Channel::from_shared(format!("https://{address}")).unwrap();
+                endpoint.tls_config(client).unwrap()
+            }
+        };
+        let channel = endpoint.connect_lazy();
         Self { address, tasks, channel, keys, storing, served, _directory: directory }
     }
 

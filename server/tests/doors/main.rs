@@ -8,3 +8,4 @@ mod harness;
 mod http;
 mod ingest;
 mod query;
+mod tls;

@@ -1,0 +1,268 @@
+//! TLS on the one port: the server's certificate, and if a CA of clients is given, only clients with
+//! a certificate of it.
+//!
+//! The files are read when the process starts and looked at again while it runs, so that a renewed
+//! certificate needs no restart. If they do not do then, the last ones that did stay in use.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, RootCertStore, ServerConfig,
+        crypto::{CryptoProvider, ring},
+        pki_types::{
+            CertificateDer, PrivateKeyDer,
+            pem::{self, PemObject},
+        },
+        server::WebPkiClientVerifier,
+    },
+};
+
+/// Best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Where the certificates lie, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, followed by those between it and its CA.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+    /// The CAs of clients; with it, a client without a certificate of theirs is refused.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why TLS cannot be spoken.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("the TLS {what} {} cannot be read", .path.display())]
+    Unreadable {
+        /// Which of the files.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("the TLS {what} {} is not valid: {why}", .path.display())]
+    Invalid {
+        /// Which of the files.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+/// Accepts TLS. Clones share the certificates.
+#[derive(Clone)]
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    files: TlsFiles,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    texts: Texts,
+    config: Arc<ServerConfig>,
+}
+
+/// What is in the files.
+#[derive(PartialEq, Eq)]
+struct Texts {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let texts = Texts::read(&files)?;
+        let config = Arc::new(texts.parse(&files)?);
+        Ok(Self(Arc::new(Shared { files, current: RwLock::new(Current { texts, config }) })))
+    }
+
+    /// Reads the files again; whether they changed. New connections meet what is new.
+    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
+        let Shared { files, current } = &*self.0;
+        let texts = Texts::read(files)?;
+        if current.read().texts == texts {
+            return Ok(false);
+        }
+        let config = Arc::new(texts.parse(files)?);
+        *current.write() = Current { texts, config };
+        Ok(true)
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.0.current.read().config))
+    }
+}
+
+const CERTIFICATE: &str = "certificate";
+const KEY: &str = "key";
+const CLIENT_CA: &str = "client CA";
+
+impl Texts {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read = |what, path: &Path| {
+            fs::read(path).map_err(|source| TlsError::Unreadable {
+                what,
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let client_ca = files.client_ca.as_deref().map(|path| read(CLIENT_CA, path));
+        Ok(Self {
+            certificate: read(CERTIFICATE, &files.certificate)?,
+            key: read(KEY, &files.key)?,
+            client_ca: client_ca.transpose()?,
+        })
+    }
+
+    fn parse(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(CERTIFICATE, &files.certificate, &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| invalid(KEY, &files.key, not_pem(&error, "a private key")))?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider speaks TLS 1.2 and 1.3");
+        let builder = match files.client_ca.as_deref().zip(self.client_ca.as_deref()) {
+            None => builder.with_no_client_auth(),
+            Some((path, text)) => {
+                builder.with_client_cert_verifier(client_verifier(path, text, provider)?)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let why = format!("it does not belong to {}", files.certificate.display());
+                invalid(KEY, &files.key, why)
+            }
+            error => invalid(CERTIFICATE, &files.certificate, error.to_string()),
+        })?;
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        Ok(config)
+    }
+}
+
+fn client_verifier(
+    path: &Path,
+    text: &[u8],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(CLIENT_CA, path, text)? {
+        roots.add(certificate).map_err(|error| invalid(CLIENT_CA, path, error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| invalid(CLIENT_CA, path, error.to_string()))
+}
+
+fn certificates(
+    what: &'static str,
+    path: &Path,
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
+    match found.map_err(|error| invalid(what, path, not_pem(&error, "a certificate")))? {
+        found if found.is_empty() => {
+            Err(invalid(what, path, not_pem(&pem::Error::NoItemsFound, "a certificate")))
+        }
+        found => Ok(found),
+    }
+}
+
+fn invalid(what: &'static str, path: &Path, why: String) -> TlsError {
+    TlsError::Invalid { what, path: path.to_owned(), why }
+}
+
+fn not_pem(error: &pem::Error, wanted: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => format!("it holds no PEM of {wanted}"),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (cert.pem(), signing_key.serialize_pem())
+    }
+
+    fn files(folder: &Path) -> TlsFiles {
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        TlsFiles { certificate, key, client_ca: None }
+    }
+
+    fn write(files: &TlsFiles, (certificate, key): &(String, String)) {
+        fs::write(&files.certificate, certificate).unwrap();
+        fs::write(&files.key, key).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_in_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = files(folder.path());
+        let good = pair();
+        let said = |files: &TlsFiles| {
+            let error = Tls::open(files.clone()).err().unwrap().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+            error.replace(&format!("{}/", folder.path().display()), "")
+        };
+        assert_eq!(said(&files), "the TLS certificate cert.pem cannot be read");
+        let damaged = good.0.replace("MII", "***");
+        for (pair, expected) in [
+            ((String::new(), good.1.clone()), "cert.pem is not valid: it holds no PEM of a certif"),
+            ((good.1.clone(), good.1.clone()), "cert.pem is not valid: it holds no PEM of a cert"),
+            ((damaged, good.1.clone()), "the TLS certificate cert.pem is not valid: base64"),
+            ((good.0.clone(), good.0.clone()), "key.pem is not valid: it holds no PEM of a priva"),
+            ((good.0.clone(), pair().1), "the TLS key key.pem is not valid: it does not belong"),
+        ] {
+            write(&files, &pair);
+            let error = said(&files);
+            assert!(error.contains(expected), "{error}");
+        }
+        write(&files, &good);
+        assert!(Tls::open(files.clone()).is_ok());
+        files.client_ca = Some(files.key.clone());
+        let expected = "the TLS client CA key.pem is not valid: it holds no PEM of a certificate";
+        assert_eq!(said(&files), expected);
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_taken_once_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        write(&files, &pair());
+        let tls = Tls::open(files.clone()).unwrap();
+        let config = || Arc::clone(&tls.0.current.read().config);
+        let old = config();
+        assert!(!tls.reload().unwrap());
+        let new = pair();
+        fs::write(&files.certificate, &new.0).unwrap();
+        assert!(tls.reload().is_err());
+        assert!(Arc::ptr_eq(&old, &config()));
+        fs::write(&files.key, &new.1).unwrap();
+        assert!(tls.reload().unwrap());
+        assert!(!Arc::ptr_eq(&old, &config()));
+    }
+}
