@@ -113,11 +113,13 @@ impl StorageError {
         matches!(self, Self::DiskFull { .. } | Self::Unavailable(_))
     }
 
-    /// When to try again, for retryable errors.
+    /// When to try again. Logs that could not be written are sent again whatever the cause, only
+    /// more slowly where a person has to see to it.
     pub const fn retry_after(&self) -> Duration {
         match self {
+            Self::Unavailable(_) => Duration::from_secs(1),
             Self::DiskFull { .. } => Duration::from_secs(5),
-            _ => Duration::from_secs(1),
+            _ => Duration::from_secs(10),
         }
     }
 }

@@ -41,11 +41,47 @@ impl Fault {
     pub(super) fn into_storage_error(self, directory: &std::path::Path) -> StorageError {
         match self {
             Self::DiskFull => StorageError::DiskFull { directory: directory.display().to_string() },
-            Self::Sqlite(error) => StorageError::Unavailable(Box::new(error)),
-            Self::Data(cause) => StorageError::Unavailable(cause.into()),
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    StorageError::Corrupt(error.to_string())
+                }
+                Some(code) if passes(code) => StorageError::Unavailable(Box::new(error)),
+                None if is_misread(&error) => StorageError::Corrupt(error.to_string()),
+                _ => StorageError::Broken(Box::new(error)),
+            },
+            Self::Data(cause) => StorageError::Broken(cause.into()),
             Self::Answer(error) => error,
         }
     }
+}
+
+/// Whether a value in a table is not what this program puts there.
+const fn is_misread(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(
+        error,
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+    )
+}
+
+/// Whether waiting may help.
+const fn passes(code: ErrorCode) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed, OperationAborted,
+        OperationInterrupted, OutOfMemory, SchemaChanged, SystemIoFailure,
+    };
+    matches!(
+        code,
+        CannotOpen
+            | DatabaseBusy
+            | DatabaseLocked
+            | FileLockingProtocolFailed
+            | OperationAborted
+            | OperationInterrupted
+            | OutOfMemory
+            | SchemaChanged
+            | SystemIoFailure
+    )
 }
 
 impl From<rusqlite::Error> for Fault {

@@ -55,7 +55,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Fault> {
 }
 
 /// Compares with what the migrations make of an empty database. What somebody added is let be.
-fn check(connection: &Connection) -> Result<(), Fault> {
+pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     let mut model = Connection::open_in_memory()?;
     migrate(&mut model)?;
     let found = shape(connection)?;

@@ -144,6 +144,40 @@ async fn writes_wait_for_the_reserve() {
 }
 
 #[tokio::test]
+async fn a_fault_that_stays_is_told_and_over_when_its_cause_is() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    db.execute_batch("ALTER TABLE blocks RENAME COLUMN logs TO gone").unwrap();
+    for _ in 0..2 {
+        let failed = storage.write(vec![batch(1, "payments", 3, 0)]).await.unwrap_err();
+        assert!(matches!(failed, StorageError::Broken(_)) && !failed.is_retryable(), "{failed:?}");
+        let unready = storage.check_ready().await;
+        assert!(matches!(unready, Err(StorageError::OtherSchema { .. })), "{unready:?}");
+    }
+    db.execute_batch("ALTER TABLE blocks RENAME COLUMN gone TO logs").unwrap();
+    storage.check_ready().await.unwrap();
+    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+}
+
+#[tokio::test]
+async fn damage_is_told_until_a_write_succeeds() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let damaged = |writer: &mut Writer| {
+        let damaged = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        writer.add(|_, _| Err(rusqlite::Error::SqliteFailure(damaged, None).into()))
+    };
+    let failed: Result<(), StorageError> = storage.writer.run(damaged).await;
+    assert!(matches!(failed, Err(StorageError::Corrupt(_))), "{failed:?}");
+    for _ in 0..2 {
+        assert!(matches!(storage.check_ready().await, Err(StorageError::Corrupt(_))));
+    }
+    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    storage.check_ready().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_defect_in_a_write_leaves_nothing_and_the_next_one_works() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();

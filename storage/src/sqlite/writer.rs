@@ -13,7 +13,7 @@ use metrics::{counter, gauge};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{faults::Fault, files::Files, ids::Ids};
+use super::{faults::Fault, files::Files, ids::Ids, schema};
 use crate::{StorageError, block::Encoder};
 
 /// Jobs that wait; the callers of further ones wait themselves.
@@ -35,6 +35,10 @@ pub(super) struct Writer {
     tools: Tools,
     /// Whether the last write found no room.
     is_full: bool,
+    /// Whether the last transaction failed for another reason.
+    has_failed: bool,
+    /// Why the database cannot be read, until a write has succeeded nevertheless.
+    damage: Option<String>,
     /// A test's stand-in for a small disk.
     pages_max: Option<u32>,
 }
@@ -46,6 +50,8 @@ impl Writer {
             connection: Some(connection),
             tools: Tools::default(),
             is_full: false,
+            has_failed: false,
+            damage: None,
             pages_max: None,
         }
     }
@@ -66,9 +72,13 @@ impl Writer {
             return Err(fault.into_storage_error(self.files.directory()));
         }
         let result = self.free(body);
-        if result.is_ok() && self.is_full {
-            self.set_full(false);
-            tracing::info!("there is space on the disk again; writes are taken");
+        if result.is_ok() {
+            self.has_failed = false;
+            self.damage = None;
+            if self.is_full {
+                self.set_full(false);
+                tracing::info!("there is space on the disk again; writes are taken");
+            }
         }
         result
     }
@@ -103,17 +113,23 @@ impl Writer {
             Fault::Sqlite(error) if is_io(&error) && self.files.has_no_room() => Fault::DiskFull,
             other => other,
         };
-        if !matches!(fault, Fault::Answer(_)) {
-            self.connection = None;
-            counter!("logweir_storage_failed_transactions_total").increment(1);
-        }
+        let is_answer = matches!(fault, Fault::Answer(_));
         if matches!(fault, Fault::DiskFull) && !self.is_full {
             tracing::error!(directory = %self.files.directory().display(),
                 "the disk is full; no logs are taken until there is space");
             self.set_full(true);
             self.files.release_reserve();
         }
-        fault.into_storage_error(self.files.directory())
+        let error = fault.into_storage_error(self.files.directory());
+        if !is_answer {
+            self.connection = None;
+            counter!("logweir_storage_failed_transactions_total").increment(1);
+            self.has_failed |= !matches!(error, StorageError::DiskFull { .. });
+            if let StorageError::Corrupt(what) = &error {
+                self.damage = Some(what.clone());
+            }
+        }
+        error
     }
 
     fn set_full(&mut self, is_full: bool) {
@@ -121,12 +137,17 @@ impl Writer {
         gauge!("logweir_storage_disk_full").set(f64::from(u8::from(is_full)));
     }
 
-    /// While the disk was full at the last write: tries whether a write would find room now.
-    pub(super) fn check_room(&mut self) -> Result<(), StorageError> {
-        if !self.is_full {
+    /// After a transaction that failed: tries whether a write would succeed now. Whether damage is
+    /// gone only the next write can tell, which may touch the damaged place.
+    pub(super) fn check_ready(&mut self) -> Result<(), StorageError> {
+        if let Some(what) = &self.damage {
+            return Err(StorageError::Corrupt(what.clone()));
+        }
+        if !self.is_full && !self.has_failed {
             return Ok(());
         }
         self.add(|transaction, _| {
+            schema::check(transaction)?;
             transaction.execute_batch(
                 "SAVEPOINT probe;
                  INSERT INTO block_bodies (body) VALUES (zeroblob(65536));
@@ -188,6 +209,7 @@ impl WriterHandle {
                     tracing::error!(
                         "a write ended in a defect of the program; nothing of it is kept"
                     );
+                    counter!("logweir_storage_failed_transactions_total").increment(1);
                     writer.connection = None;
                     writer.tools = Tools::default();
                 }
