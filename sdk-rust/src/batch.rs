@@ -1,8 +1,14 @@
 //! Batches: immutable, numbered, encoded once. A retry repeats the very bytes.
+//!
+//! A batch that the server does not take as it is goes on as others that follow from it alone: ids,
+//! numbers and content are those that any process would come to, so that one killed halfway, and the
+//! next that starts over, send the same. A pair of producer and sequence names one batch for ever,
+//! because the server recognises a repeat by it once it has forgotten the batch's id.
 
 use bytes::Bytes;
 use logweir_proto::v1;
 use prost::Message;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::error::{DropCounts, DropReason};
 
@@ -119,46 +125,89 @@ impl Batcher {
     }
 }
 
-/// The drops as an account lists them.
-pub(crate) fn drop_counts(dropped: DropCounts) -> Vec<v1::DropCount> {
-    let entry = |(reason, count): (DropReason, u64)| v1::DropCount {
-        reason: reason.as_str().into(),
-        count,
+/// The drops as an account lists them, and the logs that are in other accounts.
+pub(crate) fn drop_counts(dropped: DropCounts, moved: u64) -> Vec<v1::DropCount> {
+    let named = dropped.iter().map(|(reason, count)| (reason.as_str(), count));
+    let moved = (moved > 0).then_some((MOVED, moved));
+    let entry = |(reason, count): (&str, u64)| v1::DropCount { reason: reason.into(), count };
+    named.chain(moved).map(entry).collect()
+}
+
+/// What an account gives as the reason for logs that are in another producer's account.
+pub(crate) const MOVED: &str = "moved";
+
+/// What follows from a batch, each with an id of its own.
+#[derive(Clone, Copy)]
+enum Part {
+    FirstHalf = 1,
+    SecondHalf = 2,
+    SecondProducer = 3,
+    Repaired = 4,
+}
+
+/// Random bytes that follow from an id.
+fn derived(id: [u8; 16], part: Part) -> [u8; 16] {
+    xxh3_128_with_seed(&id, part as u64).to_be_bytes()
+}
+
+/// A batch id that follows from another, of the same time: the server tells a batch's age by it.
+fn derived_batch_id(id: [u8; 16], part: Part) -> [u8; 16] {
+    let mut new = derived(id, part);
+    new[..6].copy_from_slice(&id[..6]);
+    uuid::Builder::from_bytes(new).with_version(uuid::Version::SortRand).into_uuid().into_bytes()
+}
+
+/// The halves of a batch that is too large; none if it cannot be split. The first keeps the number,
+/// which would otherwise be a hole for ever. The second is the only batch of a producer of its own,
+/// since all other numbers of the old one are given; both accounts balance.
+pub(crate) fn halves(whole: &EncodedBatch) -> Option<[EncodedBatch; 2]> {
+    let mut first = whole.decode().filter(|batch| batch.records.len() > 1)?;
+    let records = first.records.split_off(first.records.len().div_ceil(2));
+    let moved = records.len() as u64;
+    let producer = first.producer.as_ref().map(|producer| v1::Producer {
+        producer_id: derived(whole.batch_id, Part::SecondProducer).to_vec(),
+        sequence: 1,
+        account: Some(v1::Account { emitted: moved, ..v1::Account::default() }),
+        ..producer.clone()
+    });
+    let second = v1::Batch {
+        batch_id: derived_batch_id(whole.batch_id, Part::SecondHalf).to_vec(),
+        producer,
+        resource: first.resource.clone(),
+        records,
     };
-    dropped.iter().map(entry).collect()
+    first.batch_id = derived_batch_id(whole.batch_id, Part::FirstHalf).to_vec();
+    add_drop(&mut first, MOVED, moved);
+    Some([first, second].map(|batch| EncodedBatch::new(batch, whole.created_unix_nano)))
 }
 
-/// The first half of a batch that is too large, under a new id and the old number, and the logs of
-/// the second half, which are for the next number. The old number would otherwise be a hole for ever.
-/// The first half says of the second what is true as of its own number: those logs wait.
-pub(crate) fn halve(
-    mut batch: v1::Batch,
-    new_id: [u8; 16],
-    created_unix_nano: i64,
-) -> (EncodedBatch, Vec<v1::LogRecord>) {
-    let second = batch.records.split_off(batch.records.len().div_ceil(2));
-    batch.batch_id = new_id.to_vec();
-    let account = batch.producer.as_mut().and_then(|producer| producer.account.as_mut());
-    if let Some(account) = account {
-        account.queued += second.len() as u64;
-    }
-    (EncodedBatch::new(batch, created_unix_nano), second)
-}
-
-/// The batch under a new id and the old number, without the logs at some positions.
+/// The batch under its old number, without the logs at some positions, which it says are dropped;
+/// none if it is damaged.
 pub(crate) fn without(
-    mut batch: v1::Batch,
+    whole: &EncodedBatch,
     positions: &[u32],
-    new_id: [u8; 16],
-    created_unix_nano: i64,
-) -> EncodedBatch {
-    let mut position = 0;
+    reason: DropReason,
+) -> Option<EncodedBatch> {
+    let mut batch = whole.decode()?;
+    let (mut position, before) = (0, batch.records.len());
     batch.records.retain(|_| {
         position += 1;
         !positions.contains(&(position - 1))
     });
-    batch.batch_id = new_id.to_vec();
-    EncodedBatch::new(batch, created_unix_nano)
+    batch.batch_id = derived_batch_id(whole.batch_id, Part::Repaired).to_vec();
+    let dropped = (before - batch.records.len()) as u64;
+    add_drop(&mut batch, reason.as_str(), dropped);
+    Some(EncodedBatch::new(batch, whole.created_unix_nano))
+}
+
+/// Adds to what a batch's account says was dropped.
+fn add_drop(batch: &mut v1::Batch, reason: &str, count: u64) {
+    let account = batch.producer.as_mut().and_then(|producer| producer.account.as_mut());
+    let Some(v1::Account { dropped, .. }) = account else { return };
+    match dropped.iter_mut().find(|drop| drop.reason == reason) {
+        Some(drop) => drop.count += count,
+        None => dropped.push(v1::DropCount { reason: reason.into(), count }),
+    }
 }
 
 #[cfg(test)]
@@ -191,23 +240,59 @@ mod tests {
         assert!(batcher.is_news(&v1::Account { rejected: 1, ..account }));
     }
 
-    #[test]
-    fn halves_keep_every_log_and_the_first_keeps_the_number() {
-        let account = v1::Account { emitted: 9, queued: 4, ..Default::default() };
-        let built = batcher().build(records(5), account, 1, &[1; 10]);
-        let (first, second) = halve(built.decode().unwrap(), [5; 16], 1);
-        assert_eq!((first.sequence(), first.record_count(), first.batch_id()), (1, 3, [5; 16]));
-        let account = first.decode().unwrap().producer.unwrap().account.unwrap();
-        assert_eq!((account.emitted, account.queued), (9, 6));
-        assert_eq!(second, records(5)[3..]);
+    fn account(batch: &EncodedBatch) -> v1::Account {
+        batch.decode().unwrap().producer.unwrap().account.unwrap()
     }
 
     #[test]
-    fn logs_at_fault_are_taken_out_by_position() {
+    fn halves_keep_every_log_and_both_accounts_balance() {
+        let said = v1::Account { emitted: 9, queued: 4, ..Default::default() };
+        let built = batcher().build(records(5), said, 1_700_000_000_000_000_000, &[1; 10]);
+        let [first, second] = halves(&built).unwrap();
+        assert_eq!((first.producer_id, first.sequence(), first.record_count()), ([9; 16], 1, 3));
+        assert_eq!((account(&first).emitted, account(&first).queued), (9, 4));
+        let moved = v1::DropCount { reason: MOVED.into(), count: 2 };
+        assert_eq!(account(&first).dropped, [moved]);
+        assert_eq!((second.sequence(), account(&second).emitted), (1, 2));
+        let kept = [&first, &second].map(|half| half.decode().unwrap().records).concat();
+        assert_eq!(kept, records(5));
+        let [third, _] = halves(&first).unwrap();
+        assert_eq!(account(&third).dropped[0].count, 3, "moves add up");
+        assert!(halves(&halves(&second).unwrap()[0]).is_none(), "a single log stays whole");
+    }
+
+    #[test]
+    fn what_follows_from_a_batch_is_the_same_each_time_and_shares_no_id() {
+        let built = batcher().build(records(5), v1::Account::default(), 1 << 60, &[1; 10]);
+        let all = || {
+            let rest = without(&built, &[1], DropReason::SendError).unwrap();
+            let [first, second] = halves(&built).unwrap();
+            let deeper = halves(&second).unwrap();
+            [built.clone(), rest, first, second].into_iter().chain(deeper).collect::<Vec<_>>()
+        };
+        assert_eq!(all(), all());
+        let mut ids: Vec<_> = all().iter().map(EncodedBatch::batch_id).collect();
+        for id in &ids {
+            let uuid = uuid::Uuid::from_bytes(*id);
+            assert_eq!((uuid.get_version_num(), id[..6] == built.batch_id()[..6]), (7, true));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+        let mut names: Vec<_> =
+            all()[2..].iter().map(|batch| (batch.producer_id, batch.sequence)).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 3, "the half of a half keeps the number that it halves");
+    }
+
+    #[test]
+    fn logs_at_fault_are_taken_out_by_position_and_counted() {
         let built = batcher().build(records(4), v1::Account::default(), 1, &[1; 10]);
-        let rest = without(built.decode().unwrap(), &[0, 2, 9], [5; 16], 1);
+        let rest = without(&built, &[0, 2, 9], DropReason::SendError).unwrap();
         let messages: Vec<String> =
             rest.decode().unwrap().records.into_iter().map(|record| record.message).collect();
         assert_eq!(messages, ["1", "3"]);
+        assert_eq!((account(&rest).dropped[0].count, rest.sequence()), (2, 1));
     }
 }

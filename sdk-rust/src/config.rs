@@ -14,7 +14,7 @@ use crate::{
     record::{self, NAME_BYTES_MAX, Value},
     retry::RetryPolicy,
     rim::{self, Notice},
-    spool::SpoolOptions,
+    spool::{SpoolOptions, SpoolSync},
     transport::{Compression, SendOptions, Token, parse_endpoints},
 };
 
@@ -31,6 +31,8 @@ const BATCH_RECORDS_MAX: usize = 10_000;
 /// Leaves room for the resource in a request of 4 MiB.
 const BATCH_BYTES_MAX: usize = 3 << 20;
 const IN_FLIGHT_MAX: usize = 64;
+/// No setting is longer, so that no sum of times overflows.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// Logs of one kind that the server rejected.
 #[derive(Debug, Clone, PartialEq)]
@@ -300,15 +302,23 @@ impl ClientBuilder {
             },
             batch_records,
             batch_bytes,
-            batch_delay: self.batch_delay,
+            batch_delay: self.batch_delay.min(TIME_MAX),
             in_flight: self.in_flight.clamp(1, IN_FLIGHT_MAX),
-            memory_age_max: self.memory_age_max,
+            memory_age_max: self.memory_age_max.min(TIME_MAX),
             send,
-            spool: self.spool,
+            spool: self.spool.map(in_range),
             on_rejected: self.on_rejected,
             notice,
         })
     }
+}
+
+fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
+    spool.age_max = spool.age_max.min(TIME_MAX);
+    if let SpoolSync::Interval(interval) = &mut spool.sync {
+        *interval = (*interval).min(TIME_MAX);
+    }
+    spool
 }
 
 fn endpoints_from(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> String {

@@ -55,6 +55,24 @@ impl Default for RetryPolicy {
     }
 }
 
+impl RetryPolicy {
+    /// With waits that can be added to any time.
+    fn in_range(mut self) -> Self {
+        for wait in [
+            &mut self.first,
+            &mut self.max,
+            &mut self.server_delay_max,
+            &mut self.token_first,
+            &mut self.token_max,
+            &mut self.permission_wait,
+            &mut self.permission_pause,
+        ] {
+            *wait = (*wait).min(WAIT_MAX);
+        }
+        self
+    }
+}
+
 /// An answer other than OK, or none at all.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Refusal {
@@ -70,6 +88,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// No wait is longer, so that none overflows.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// The `ErrorInfo` reason of a batch that is too large.
 const BATCH_TOO_LARGE: &str = "BATCH_TOO_LARGE";
 /// The `ErrorInfo` reason of a batch that is too old to be told from a repeat.
@@ -258,7 +278,7 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(policy: RetryPolicy, doors: usize) -> Self {
         Self {
-            policy,
+            policy: policy.in_range(),
             doors: (0..doors).map(|_| Pace::default()).collect(),
             account: Pace::default(),
             next_door: 0,

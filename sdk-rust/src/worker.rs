@@ -78,6 +78,8 @@ pub(crate) struct Worker {
     backlog: VecDeque<Tracked>,
     /// Batches of dead processes, on disk alone.
     adopted: VecDeque<Tracked>,
+    /// Own logs that are in the accounts of other producers, because their batch was split.
+    moved: u64,
     outstanding: Outstanding,
     waiters: Vec<Waiter>,
     /// Logs before this position are not kept waiting for others.
@@ -110,6 +112,7 @@ impl Worker {
             live: VecDeque::new(),
             backlog: VecDeque::new(),
             adopted: VecDeque::new(),
+            moved: 0,
             outstanding: Outstanding::default(),
             waiters: Vec::new(),
             forced_through: 0,
@@ -238,9 +241,11 @@ impl Worker {
         }
     }
 
-    /// Without a working spool, a batch is cut only when it can go out at once.
+    /// A batch is cut when it can go out at once, or to disk as all before it did.
     fn may_cut(&self) -> bool {
-        self.spool_works || self.tasks.len() + self.live.len() < self.config.in_flight
+        let is_on_disk = |tracked: &Tracked| tracked.frame.is_some();
+        self.tasks.len() + self.live.len() < self.config.in_flight
+            || self.spool_works && self.live.iter().all(is_on_disk)
     }
 
     fn has_cause_to_cut(&self) -> bool {
@@ -266,17 +271,13 @@ impl Worker {
         let now = rim::now_unix_nano();
         let batch = self.batcher.build(records, account, now, &rim::random_bytes());
         let tag = self.outstanding.next_tag();
-        self.track(Tracked::own(batch, tag, self.memory_deadline()));
-    }
-
-    fn memory_deadline(&self) -> Instant {
-        rim::now() + self.config.memory_age_max
+        self.track(Tracked::own(batch, tag, rim::now()));
     }
 
     fn account(&self, queue: &crate::queue::Queue) -> v1::Account {
         v1::Account {
             emitted: queue.emitted(),
-            dropped: batch::drop_counts(queue.dropped()),
+            dropped: batch::drop_counts(queue.dropped(), self.moved),
             rejected: self.shared.progress.lock().rejected,
             queued: queue.len() as u64,
             spooled: self.outstanding.spooled(),
@@ -326,19 +327,30 @@ impl Worker {
             }
         };
         tracked.batch = Some(batch.clone());
-        let deadline = match (tracked.frame, &self.spool) {
-            (Some(_), Some(spool)) => {
-                let age = rim::now_unix_nano().saturating_sub(batch.created_unix_nano);
-                let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
-                now + spool.options().age_max.saturating_sub(age)
-            }
-            _ => tracked.deadline.unwrap_or_else(|| self.memory_deadline()),
-        };
+        let deadline = self.deadline(tracked, &batch, now);
         if deadline <= now {
             self.give_up(tracked.clone(), DropReason::Expired);
             return None;
         }
         Some((batch, deadline))
+    }
+
+    /// When it is given up. Only a dead process's batch is as old as the machine's clock says, which
+    /// may have jumped.
+    fn deadline(&self, tracked: &Tracked, batch: &EncodedBatch, now: Instant) -> Instant {
+        let age_max = match (tracked.frame, &self.spool) {
+            (Some(_), Some(spool)) => spool.options().age_max,
+            _ => self.config.memory_age_max,
+        };
+        match (tracked.cut_at, tracked.frame) {
+            (Some(cut_at), _) => cut_at + age_max,
+            (None, Some(_)) => {
+                let age = rim::now_unix_nano().saturating_sub(batch.created_unix_nano);
+                let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
+                now + age_max.saturating_sub(age)
+            }
+            (None, None) => now + age_max,
+        }
     }
 
     fn answered(&mut self, done: Result<(Id, SendOutcome), JoinError>) {
@@ -405,38 +417,27 @@ impl Worker {
     fn refused(&mut self, tracked: Tracked, reason: DropReason, bad: &[u32], message: &str) {
         let count = bad.iter().filter(|at| u64::from(**at) < tracked.records()).count() as u64;
         let is_repairable = !tracked.is_repaired && count > 0 && count < tracked.records();
-        let batch = tracked.batch.as_ref().and_then(EncodedBatch::decode);
-        let (true, Some(batch)) = (is_repairable, batch) else {
+        let whole = tracked.batch.as_ref().filter(|_| is_repairable);
+        let Some(rest) = whole.and_then(|whole| batch::without(whole, bad, reason)) else {
             (self.config.notice)(&format!("the server refused a batch for good: {message}"));
             return self.give_up(tracked, reason);
         };
-        let now = rim::now_unix_nano();
-        let rest = batch::without(batch, bad, batch::batch_id(now, &rim::random_bytes()), now);
         self.count_drop(&tracked, reason, count);
         let rest = Tracked { is_repaired: true, ..tracked.successor(rest) };
         self.replace(tracked, [rest]);
     }
 
-    /// Splits a batch that is too large. The dead processes' accounts cannot go on, so that both
-    /// halves of theirs keep the number.
+    /// Splits a batch that is too large, or gives it up if it is a single log.
     fn split(&mut self, tracked: Tracked) {
-        let batch = tracked.batch.as_ref().and_then(EncodedBatch::decode);
-        let Some(batch) = batch.filter(|batch| batch.records.len() > 1) else {
+        let Some([first, second]) = tracked.batch.as_ref().and_then(batch::halves) else {
             return self.give_up(tracked, DropReason::TooLarge);
         };
-        let now = rim::now_unix_nano();
-        let mut template = v1::Batch { records: Vec::new(), ..batch.clone() };
-        let new_id = || batch::batch_id(now, &rim::random_bytes());
-        let (first, records) = batch::halve(batch, new_id(), now);
-        let second = if tracked.tag.is_some() {
-            let account = self.account(&self.shared.queue.lock());
-            self.batcher.build(records, account, now, &rim::random_bytes())
-        } else {
-            template.batch_id = new_id().to_vec();
-            EncodedBatch::new(v1::Batch { records, ..template }, now)
-        };
-        let halves = [tracked.successor(first), tracked.successor(second)];
-        self.replace(tracked, halves);
+        if tracked.tag.is_some() && !tracked.is_moved {
+            self.moved += u64::from(second.record_count);
+        }
+        let first = tracked.successor(first);
+        let second = Tracked { is_moved: true, ..tracked.successor(second) };
+        self.replace(tracked, [first, second]);
     }
 
     fn spool_failed(&mut self, error: &std::io::Error) {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use logweir_sdk::{Client, DropReason, Level, Record};
+use logweir_sdk::{Client, DropReason, Level, Record, RetryPolicy, SpoolOptions, SpoolSync};
 use parking_lot::Mutex;
 use support::{Answer, PATIENCE, Server, client_of};
 
@@ -229,4 +229,26 @@ fn what_waits_too_long_in_memory_expires() {
     let report = client.flush(PATIENCE);
     assert!(report.is_complete());
     assert_eq!((report.sent, report.dropped.get(DropReason::Expired)), (0, 50));
+}
+
+#[test]
+fn no_time_is_too_long() {
+    let server = Server::scripted([support::status(tonic::Code::Unavailable)]);
+    let root = tempfile::TempDir::new().unwrap();
+    let spool = SpoolOptions {
+        age_max: Duration::MAX,
+        sync: SpoolSync::Interval(Duration::MAX),
+        ..SpoolOptions::new(root.path())
+    };
+    let retry = RetryPolicy { server_delay_max: Duration::MAX, ..support::quick() };
+    let client = client_of(&server)
+        .batch_delay(Duration::MAX)
+        .memory_age_max(Duration::MAX)
+        .attempt_timeout(Duration::MAX)
+        .retry(retry)
+        .spool(spool)
+        .build()
+        .unwrap();
+    client.emit(info(1));
+    assert_eq!(client.flush(Duration::MAX).sent, 1);
 }

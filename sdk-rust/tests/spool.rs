@@ -15,7 +15,8 @@ use std::{
 use logweir_sdk::{Client, ClientBuilder, DropReason, Level, Record, SpoolOptions, SpoolSync};
 use support::{Answer, PATIENCE, Seen, Server, client_of, quick, wait_for_stats};
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 const MOMENT: Duration = Duration::from_millis(30);
 
@@ -135,6 +136,24 @@ fn a_full_spool_gives_up_the_oldest_and_says_so() {
 }
 
 #[test]
+fn a_spool_smaller_than_what_is_under_way_keeps_memory_bounded() {
+    let (server, root) = (Server::ruled(|_, _| Some(Answer::Hold)), TempDir::new().unwrap());
+    let spool = SpoolOptions { bytes_max: 100_000, ..SpoolOptions::new(root.path()) };
+    let client = client_of(&server).spool(spool).batch_records(1).queue_records(10);
+    let client = client.build().unwrap();
+    for _ in 0..500 {
+        client.emit(Record::new(Level::Info, "x".repeat(20_000)));
+        client.flush(Duration::ZERO);
+        let stats = client.stats();
+        assert!(stats.in_flight + stats.queued < 20, "{stats:?}");
+    }
+    server.open_gate();
+    let report = client.flush(PATIENCE);
+    assert_eq!(report.sent + report.dropped.total(), 500);
+    assert_eq!(server.seen(|seen| seen.missing(0)), 0);
+}
+
+#[test]
 fn what_is_too_old_expires() {
     let root = TempDir::new().unwrap();
     let away = Server::ruled(|_, _| Some(Answer::Hold));
@@ -172,6 +191,62 @@ fn a_split_batch_leaves_nothing_behind() {
     assert_eq!((report.sent, report.spooled), (40, 0));
     assert_eq!(server.seen(|seen| seen.missing(0)), 0);
     assert_eq!(files(root.path()), Vec::<PathBuf>::new());
+}
+
+/// Copies a spool, as a process that is killed leaves it.
+fn copy(from: &Path, to: &Path) {
+    for folder in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let copied = to.join(folder.file_name().unwrap());
+        fs::create_dir_all(&copied).unwrap();
+        for file in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            fs::copy(&file, copied.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// Sends what a dead process left, twice: as if the process that took it over was killed after all
+/// of it was sent, and before any of it was marked as done with.
+fn take_over_twice(server: &Server) {
+    let (root, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let away = Server::ruled(|_, _| Some(Answer::Hold));
+    let client = spooling(&away, &root).build().unwrap();
+    emit(&client, 0..10);
+    client.shutdown(Duration::ZERO);
+    copy(root.path(), left.path());
+    for spool in [&root, &left] {
+        let client = spooling(server, spool).build().unwrap();
+        wait_for_stats(&client, "the answers", |stats| {
+            stats.adopted_sent + stats.adopted_dropped == 10
+        });
+        client.shutdown(PATIENCE);
+        assert_eq!(files(spool.path()), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_dead_processs_batch_is_split_the_same_way_each_time() {
+    let server = Server::ruled(|batch, _| {
+        let is_large = batch.records.len() > 3;
+        is_large.then(|| support::with_reason(Code::ResourceExhausted, "BATCH_TOO_LARGE"))
+    });
+    take_over_twice(&server);
+    assert_eq!(server.seen(Seen::messages), expected(0..10));
+    assert_eq!(server.seen(|seen| (seen.missing(0), seen.doubled)), (0, 4));
+}
+
+#[test]
+fn a_dead_processs_batch_is_repaired_the_same_way_each_time() {
+    let server = Server::ruled(|batch, _| {
+        let at = batch.records.iter().position(|record| record.message == "000003")?;
+        let field = format!("batch.records[{at}].message");
+        let details = ErrorDetails::with_bad_request_violation(field, "bad");
+        let status = Status::with_error_details(Code::InvalidArgument, "bad", details);
+        Some(Answer::Refuse(status))
+    });
+    take_over_twice(&server);
+    let left: Vec<String> = expected(0..10).into_iter().filter(|log| log != "000003").collect();
+    assert_eq!(server.seen(Seen::messages), left);
+    assert_eq!(server.seen(|seen| (seen.missing(0), seen.doubled)), (0, 1));
 }
 
 #[test]

@@ -15,20 +15,23 @@ pub(super) struct Tracked {
     pub(super) record_count: u32,
     /// When it was cut, as a running number; none for a dead process's batch.
     pub(super) tag: Option<u64>,
-    /// When it is given up, if it is in memory alone.
-    pub(super) deadline: Option<Instant>,
+    /// The same by a clock that never jumps.
+    pub(super) cut_at: Option<Instant>,
+    /// It is in the account of a producer of its own, and counts as moved in ours.
+    pub(super) is_moved: bool,
     /// Logs were taken out of it on the server's word.
     pub(super) is_repaired: bool,
 }
 
 impl Tracked {
-    pub(super) fn own(batch: EncodedBatch, tag: u64, deadline: Instant) -> Self {
+    pub(super) fn own(batch: EncodedBatch, tag: u64, cut_at: Instant) -> Self {
         Self {
             record_count: batch.record_count,
             batch: Some(batch),
             frame: None,
             tag: Some(tag),
-            deadline: Some(deadline),
+            cut_at: Some(cut_at),
+            is_moved: false,
             is_repaired: false,
         }
     }
@@ -39,7 +42,8 @@ impl Tracked {
             frame: Some(frame),
             record_count,
             tag: None,
-            deadline: None,
+            cut_at: None,
+            is_moved: false,
             is_repaired: false,
         }
     }
@@ -157,10 +161,13 @@ impl Worker {
     }
 
     pub(super) fn count_drop(&mut self, tracked: &Tracked, reason: DropReason, count: u64) {
-        if tracked.tag.is_some() {
-            self.shared.queue.lock().count_drop(reason, count);
-        } else {
+        if tracked.tag.is_none() {
             self.shared.progress.lock().adopted_dropped += count;
+            return;
+        }
+        self.shared.queue.lock().count_drop(reason, count);
+        if tracked.is_moved {
+            self.moved -= count;
         }
     }
 
@@ -207,15 +214,13 @@ impl Worker {
         progress.spooled = self.outstanding.spooled();
     }
 
-    /// Keeps in memory what will be sent next, and no more.
+    /// Keeps in memory what will be sent next, and no more. What is not on disk stays.
     fn leave_surplus_on_disk(&mut self) {
-        while self.live.len() > self.config.in_flight
-            && self.live.front().is_some_and(|tracked| tracked.frame.is_some())
-        {
-            if let Some(mut tracked) = self.live.pop_front() {
-                tracked.batch = None;
-                self.backlog.push_back(tracked);
-            }
+        while self.live.len() > self.config.in_flight {
+            let on_disk = self.live.iter().position(|tracked| tracked.frame.is_some());
+            let Some(mut tracked) = on_disk.and_then(|at| self.live.remove(at)) else { return };
+            tracked.batch = None;
+            self.backlog.push_back(tracked);
         }
     }
 

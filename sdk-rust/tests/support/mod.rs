@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -77,19 +77,38 @@ impl Seen {
         last.and_then(|producer| producer.account.clone()).unwrap_or_default()
     }
 
-    /// `emitted − stored − rejected − dropped − queued − spooled`, as the server computes it.
+    /// `emitted − stored − rejected − dropped − queued − spooled`, as the server computes it for each
+    /// producer; what is too much for one does not make up for what another lacks.
     pub(crate) fn missing(&self, rejected: u64) -> i64 {
-        let account = self.last_account();
-        let dropped: u64 = account.dropped.iter().map(|drop| drop.count).sum();
-        let known = self.stored_records() as u64 + rejected + dropped + account.queued;
-        account.emitted as i64 - known as i64
+        let mut producers: HashMap<&[u8], (u64, v1::Account, i64)> = HashMap::new();
+        for batch in self.stored.values() {
+            let producer = batch.producer.as_ref().unwrap();
+            let known = producers.entry(&producer.producer_id).or_default();
+            known.2 += batch.records.len() as i64;
+            if producer.sequence >= known.0 {
+                known.0 = producer.sequence;
+                known.1 = producer.account.clone().unwrap_or_default();
+            }
+        }
+        let missing = |(_, account, stored): (u64, v1::Account, i64)| {
+            let dropped: u64 = account.dropped.iter().map(|drop| drop.count).sum();
+            (account.emitted as i64 - stored - (dropped + account.queued) as i64).abs()
+        };
+        producers.into_values().map(missing).sum::<i64>() - rejected as i64
     }
 
+    /// The numbers of all producers' batches.
     pub(crate) fn sequences(&self) -> Vec<u64> {
+        self.names().into_iter().map(|(_, sequence)| sequence).collect()
+    }
+
+    /// Producer and number of each batch.
+    pub(crate) fn names(&self) -> Vec<(Vec<u8>, u64)> {
         let producers = self.stored.values().filter_map(|batch| batch.producer.as_ref());
-        let mut sequences: Vec<u64> = producers.map(|producer| producer.sequence).collect();
-        sequences.sort_unstable();
-        sequences
+        let mut names: Vec<_> =
+            producers.map(|producer| (producer.producer_id.clone(), producer.sequence)).collect();
+        names.sort_unstable_by_key(|(_, sequence)| *sequence);
+        names
     }
 }
 
@@ -189,6 +208,11 @@ impl Drop for Server {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
+        }
+        if !std::thread::panicking() {
+            let names = self.seen(Seen::names);
+            let different: HashSet<_> = names.iter().collect();
+            assert_eq!(different.len(), names.len(), "a number of a producer names one batch");
         }
     }
 }
