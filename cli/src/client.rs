@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use tonic::{
     codec::CompressionEncoding,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
@@ -60,6 +60,35 @@ pub struct ServerArgs {
         help_heading = "Server"
     )]
     pub token_file: Option<PathBuf>,
+    /// For https://: the CA of the server (PEM), in place of the system's
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOGWEIR_TLS_CA",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub tls_ca: Option<PathBuf>,
+    /// For https://: a certificate to show to the server (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOGWEIR_TLS_CLIENT_CERT",
+        requires = "tls_client_key",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub tls_client_cert: Option<PathBuf>,
+    /// The private key of --tls-client-cert (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOGWEIR_TLS_CLIENT_KEY",
+        requires = "tls_client_cert",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub tls_client_key: Option<PathBuf>,
 }
 
 /// Adds the token to each request.
@@ -109,7 +138,7 @@ impl ServerArgs {
         bearer.set_sensitive(true);
         let mut failure = None;
         for address in self.endpoint.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            match endpoint(address)?.connect().await {
+            match self.dial(address)?.connect().await {
                 Ok(channel) => return Ok(InterceptedService::new(channel, Bearer(bearer))),
                 Err(error) => failure = Some(root_cause(&error)),
             }
@@ -117,14 +146,33 @@ impl ServerArgs {
         Err(unreachable(&self.endpoint, failure.as_deref().unwrap_or("no address is given")))
     }
 
+    /// An address with what is needed to connect to it.
+    fn dial(&self, address: &str) -> Result<Endpoint, Error> {
+        let endpoint = endpoint(address)?;
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Ok(endpoint);
+        }
+        let mut tls = match &self.tls_ca {
+            None => ClientTlsConfig::new().with_native_roots(),
+            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+        };
+        if let Some((certificate, key)) =
+            self.tls_client_cert.as_ref().zip(self.tls_client_key.as_ref())
+        {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        endpoint.tls_config(tls).map_err(|error| {
+            let cause = root_cause(&error);
+            Error::Usage(format!(
+                "TLS cannot be set up: {cause}; check --tls-ca, --tls-client-cert and --tls-client-key"
+            ))
+        })
+    }
+
     fn read_token(&self) -> Result<String, Error> {
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
-            (None, Some(path)) => fs::read_to_string(path).map_err(|source| Error::File {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?,
+            (None, Some(path)) => read(path)?,
             (None, None) => String::new(),
         };
         let token = token.trim();
@@ -136,11 +184,16 @@ impl ServerArgs {
     }
 }
 
+fn read(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::File { action: "read", path: path.to_owned(), source };
+    fs::read_to_string(path).map_err(failed)
+}
+
 fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let with_scheme =
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let unusable = || Error::Usage(format!("{address:?} is no address: give http://HOST:PORT"));
-    if !with_scheme.starts_with("http://") {
+    let unusable = || Error::Usage(format!("{address:?} is no address: give http(s)://HOST:PORT"));
+    if !["http://", "https://"].iter().any(|scheme| with_scheme.starts_with(scheme)) {
         return Err(unusable());
     }
     let endpoint = Endpoint::from_shared(with_scheme).map_err(|_| unusable())?;
@@ -232,10 +285,10 @@ mod tests {
 
     #[test]
     fn addresses_are_completed_or_refused() {
-        for good in ["127.0.0.1:4317", "http://h:1", "[::1]:4317"] {
+        for good in ["127.0.0.1:4317", "http://h:1", "[::1]:4317", "https://h:1"] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
-        for bad in ["https://h:1", "ftp://h", "a b"] {
+        for bad in ["ftp://h", "a b"] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }
@@ -246,6 +299,9 @@ mod tests {
             endpoint: "127.0.0.1:1".into(),
             token: Some(" ".into()),
             token_file: None,
+            tls_ca: None,
+            tls_client_cert: None,
+            tls_client_key: None,
         };
         assert!(matches!(args.read_token(), Err(Error::Refused(_))));
     }

@@ -66,7 +66,7 @@ impl Ingest {
         counter!("logweir_bytes_received_total").increment(bytes as u64);
         let now = (self.clock)();
         let (batch_id, service) = check_envelope(&sent, &caller.scope, &self.limits, now)?;
-        self.rates.check(&caller.tenant, &service, sent.records.len(), bytes)?;
+        self.rates.check(&caller.tenant, &service, [sent.records.len(), bytes], Instant::now())?;
         let producer = sent.producer.map(wire::producer_from_wire).transpose();
         let producer =
             producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;

@@ -26,10 +26,12 @@ mod token_keys;
 mod validate;
 mod weigh;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
-use governor::clock::DefaultClock;
 use logweir_core::runtime::{
     clock::Clock,
     tasks::{Fate, Tasks},
@@ -121,7 +123,7 @@ pub async fn run(
     let ingest = Arc::new(Ingest {
         publisher: Arc::clone(&ports.publisher),
         limits: config.limits.clone(),
-        rates: RateLimits::new(&config.rate, DefaultClock::default()),
+        rates: RateLimits::new(&config.rate),
         clock: Arc::clone(&clock),
     });
     let budget = Budget::new(config.limits.in_flight_bytes_max);
@@ -252,7 +254,7 @@ impl Lookout {
         if let Err(error) = reading.await {
             warn!(%error, "the token keys and certificates were not read");
         }
-        self.ingest.rates.forget_idle();
+        self.ingest.rates.forget_idle(Instant::now());
         self.budget.report();
         let ready = self.readiness.check().await.is_ok();
         self.report(if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
