@@ -7,6 +7,12 @@
 //!   derived from those logs (buckets, latency buckets, templates, producers' accounts), then dead
 //!   letters, each table in a fixed order and by ascending keys. A batch seen before adds nothing;
 //!   the same id with another checksum goes whole to the dead letters.
+//! - **Sequences.** A batch of a producer is remembered by its id for the ledger's age (48 hours) and
+//!   by its sequence until the producer has been silent for 90 days, which the server refuses older
+//!   ids for. So a producer must never give a sequence to two batches; where it can be seen that it
+//!   did, or where so many gaps were left that a sequence is forgotten, the batch goes whole to the
+//!   dead letters, as `sequence_reused` or `sequence_forgotten`. A batch without a producer is
+//!   remembered for the ledger's age only.
 //! - **Durable.** When `write` returns `Ok`, the transaction survives the death of the process and
 //!   a power cut. When it returns `Err`, nothing of it is visible, and the same batches should be
 //!   written again. (If the process dies before that, a transaction whose last fsync failed may

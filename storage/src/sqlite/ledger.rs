@@ -1,18 +1,27 @@
 //! What makes delivery once: the ledger of batches and the producers' accounts.
+//!
+//! Of a batch whose entry was folded only its producer's sequence is left, so that a repeat is told
+//! by that alone. This holds because a producer gives each sequence to one batch only. Where it can
+//! be seen that one did not, or where the sequence is forgotten, the batch may be new and may be a
+//! repeat: it is put aside whole, so that it is neither lost in silence nor stored twice.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use logweir_core::{
     identity::{BatchId, ProducerId},
     record::{Account, Producer, ScoredBatch},
 };
+use metrics::counter;
 use rusqlite::{
     Connection, OptionalExtension, params,
     types::{FromSql, FromSqlError, FromSqlResult, ValueRef},
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::{faults::Fault, ranges::RangeSet};
+use super::{
+    faults::Fault,
+    ranges::{Membership, RangeSet},
+};
 
 /// What the ledger says of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,18 +32,30 @@ pub(super) enum Admission {
     Duplicate,
     /// The id was used with other content. No entry if this content was put aside before.
     Conflict { entry_id: Option<i64> },
+    /// It cannot be told whether it was committed before.
+    Doubtful { entry_id: i64, doubt: Doubt },
+}
+
+/// Why it cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Its sequence was folded long ago, but its id was minted lately.
+    SequenceReused,
+    /// Its producer left too many gaps to be remembered.
+    SequenceForgotten,
 }
 
 /// The ledger and the accounts in the course of one transaction.
 pub(super) struct Ledger {
-    now_unix_seconds: i64,
+    now_unix_nano: i64,
+    /// How long an entry is kept until it is folded.
+    age: Duration,
     producers: HashMap<(i64, ProducerId), ProducerRow>,
 }
 
 impl Ledger {
-    pub(super) fn new(now_unix_nano: i64) -> Self {
-        let now_unix_seconds = now_unix_nano.div_euclid(1_000_000_000);
-        Self { now_unix_seconds, producers: HashMap::new() }
+    pub(super) fn new(now_unix_nano: i64, age: Duration) -> Self {
+        Self { now_unix_nano, age, producers: HashMap::new() }
     }
 
     /// Enters a batch unless it was committed before.
@@ -44,18 +65,27 @@ impl Ledger {
         tenant_id: i64,
         batch: &ScoredBatch,
     ) -> Result<Admission, Fault> {
-        let producer = match &batch.producer {
-            None => None,
-            Some(sent) => {
-                let known = self.producer(db, tenant_id, sent)?;
-                if known.folded.contains(sent.sequence) {
-                    return Ok(Admission::Duplicate);
-                }
-                Some((known.key, sent.sequence))
+        let minted_lately = self.is_minted_lately(batch.batch_id);
+        let (mut producer, mut doubt, mut is_reused) = (None, None, false);
+        if let Some(sent) = &batch.producer {
+            let known = self.producer(db, tenant_id, sent)?;
+            match known.folded.find(sent.sequence) {
+                Membership::In if minted_lately => doubt = Some(Doubt::SequenceReused),
+                Membership::In => return Ok(Admission::Duplicate),
+                Membership::Forgotten => doubt = Some(Doubt::SequenceForgotten),
+                Membership::Out => {}
             }
-        };
+            is_reused = known.committed.find(sent.sequence) == Membership::In;
+            producer = Some((known.key, sent.sequence));
+        }
         if let Some(entry_id) = self.enter(db, tenant_id, batch.batch_id, batch, producer)? {
-            return Ok(Admission::New { entry_id });
+            if is_reused {
+                report_reuse(batch);
+            }
+            return Ok(match doubt {
+                Some(doubt) => Admission::Doubtful { entry_id, doubt },
+                None => Admission::New { entry_id },
+            });
         }
         let known: i64 = db
             .prepare_cached("SELECT checksum FROM batches WHERE tenant_id = ?1 AND batch_id = ?2")?
@@ -66,6 +96,15 @@ impl Ledger {
         // The content that conflicts has an entry of its own, so that its repeats add nothing.
         let id = conflict_id(batch.batch_id, batch.checksum);
         Ok(Admission::Conflict { entry_id: self.enter(db, tenant_id, id, batch, producer)? })
+    }
+
+    /// Whether the id says that it is younger than anything folded. Half of the age is left for the
+    /// clocks of senders.
+    fn is_minted_lately(&self, batch_id: BatchId) -> bool {
+        batch_id.minted_unix_ms().is_some_and(|minted_unix_ms| {
+            let age_ms = i128::from(self.now_unix_nano / 1_000_000) - i128::from(minted_unix_ms);
+            age_ms < (self.age.as_millis() / 2) as i128
+        })
     }
 
     fn enter(
@@ -85,7 +124,7 @@ impl Ledger {
             tenant_id,
             batch_id.0,
             batch.checksum as i64,
-            self.now_unix_seconds,
+            self.now_unix_nano.div_euclid(1_000_000_000),
             producer.map(|(key, _)| key),
             producer.map(|(_, sequence)| sequence as i64),
             batch.records.len(),
@@ -138,6 +177,15 @@ impl Ledger {
         rows.sort_unstable_by_key(|row| row.key);
         rows.iter().try_for_each(|row| row.save(db))
     }
+}
+
+/// Two batches of one sequence: told while the first is in the ledger.
+fn report_reuse(batch: &ScoredBatch) {
+    let Some(sent) = &batch.producer else { return };
+    counter!("logweir_storage_sequences_reused_total").increment(1);
+    tracing::warn!(tenant = %batch.tenant, producer_id = %sent.producer_id, sequence = sent.sequence,
+        sdk = sent.sdk, "a producer gave one sequence to two batches: later on they would be taken \
+        for one and the same");
 }
 
 fn conflict_id(batch_id: BatchId, checksum: u64) -> BatchId {

@@ -194,11 +194,11 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
 #[async_trait]
 impl WriteLogs for SqliteStorage {
     async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError> {
-        let clock = self.clock.clone();
+        let (clock, ledger_age) = (self.clock.clone(), self.retention.ledger_age);
         let work = move |writer: &mut Writer| {
             let started = std::time::Instant::now();
             let outcomes = writer.add(|db, tools| {
-                let outcomes = write::write_batches(db, tools, &batches, clock())?;
+                let outcomes = write::write_batches(db, tools, &batches, clock(), ledger_age)?;
                 fault::step("write_before_commit");
                 Ok(outcomes)
             })?;

@@ -1,7 +1,8 @@
-//! A set of sequence numbers as ranges: what a producer has delivered. Producers number their
-//! batches without gaps, so it stays small; it keeps at most [`RANGES_MAX`] ranges and then forgets
-//! the lowest.
+//! A set of sequence numbers, from 1, as ranges: what a producer has delivered. Producers number
+//! their batches without gaps, so it stays small. It keeps at most [`RANGES_MAX`] ranges and then
+//! forgets which of the lowest numbers it has, but not that it has forgotten.
 
+use metrics::counter;
 use rusqlite::{
     ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
@@ -12,9 +13,19 @@ use super::varint;
 /// About 8 KiB at the worst. A producer with more gaps than this has lost track itself.
 const RANGES_MAX: usize = 1_000;
 
-/// A set of numbers. Ranges are inclusive, ascending and never touch.
+/// A set of numbers. Ranges are inclusive, ascending and never touch. One that begins with 0 stands
+/// for what is forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RangeSet(Vec<(u64, u64)>);
+
+/// Whether a number is in a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Membership {
+    In,
+    Out,
+    /// It may have been.
+    Forgotten,
+}
 
 impl RangeSet {
     /// Adds a number.
@@ -23,7 +34,9 @@ impl RangeSet {
         if self.0.get(position).is_some_and(|&(first, _)| first <= number) {
             return;
         }
-        let joins_before = position > 0 && self.0[position - 1].1 + 1 == number;
+        let joins_before = position > 0
+            && self.0[position - 1].1 + 1 == number
+            && !is_forgotten(self.0[position - 1]);
         let joins_after =
             self.0.get(position).is_some_and(|&(first, _)| number.checked_add(1) == Some(first));
         match (joins_before, joins_after) {
@@ -36,17 +49,29 @@ impl RangeSet {
             (false, false) => self.0.insert(position, (number, number)),
         }
         if self.0.len() > RANGES_MAX {
-            self.0.remove(0);
+            self.forget_lowest();
         }
     }
 
-    /// Whether it has the number.
-    pub(super) fn contains(&self, number: u64) -> bool {
-        let position = self.0.partition_point(|&(_, last)| last < number);
-        self.0.get(position).is_some_and(|&(first, _)| first <= number)
+    /// Puts the two lowest ranges and the gap between them into one that stands for all below.
+    fn forget_lowest(&mut self) {
+        let (_, forgotten) = self.0.remove(1);
+        self.0[0] = (0, forgotten);
+        counter!("logweir_storage_sequence_ranges_forgotten_total").increment(1);
     }
 
-    /// The first `limit` ranges from 1 on that are missing below its highest number.
+    /// Whether it has the number.
+    pub(super) fn find(&self, number: u64) -> Membership {
+        let position = self.0.partition_point(|&(_, last)| last < number);
+        match self.0.get(position) {
+            Some(&range) if is_forgotten(range) => Membership::Forgotten,
+            Some(&(first, _)) if first <= number => Membership::In,
+            _ => Membership::Out,
+        }
+    }
+
+    /// The first `limit` ranges from 1, or from what is forgotten, on that are missing below its
+    /// highest number.
     pub(super) fn missing(&self, limit: usize) -> Vec<(u64, u64)> {
         let mut next = 1;
         let mut missing = Vec::new();
@@ -89,6 +114,10 @@ impl RangeSet {
     }
 }
 
+const fn is_forgotten((first, _): (u64, u64)) -> bool {
+    first == 0
+}
+
 impl ToSql for RangeSet {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.to_bytes().into())
@@ -126,24 +155,38 @@ mod tests {
     fn gaps_are_missing() {
         assert_eq!(of([2, 3, 7]).missing(10), [(1, 1), (4, 6)]);
         assert_eq!(of([2, 3, 7]).missing(1), [(1, 1)]);
-        assert_eq!(of([0, u64::MAX]).missing(10), [(1, u64::MAX - 1)]);
+        assert_eq!(of([1, u64::MAX]).missing(10), [(2, u64::MAX - 1)]);
         assert_eq!(of([]).missing(10), []);
     }
 
     #[test]
     fn the_lowest_are_forgotten_at_the_limit() {
-        let set = of((0..2_000).map(|n| n * 2 + 1));
+        let mut set = of((0..2_000).map(|n| n * 2 + 1));
         assert_eq!(set.0.len(), RANGES_MAX);
-        assert!(set.contains(3_999) && !set.contains(1));
+        // A thousand ranges: one for all that is forgotten, and 999 of one number each.
+        let known_from = 2 * 1_001 + 1;
+        for number in 1..known_from - 1 {
+            assert_eq!(set.find(number), Membership::Forgotten, "{number}");
+        }
+        assert_eq!(set.find(known_from - 1), Membership::Out);
+        assert_eq!(set.find(known_from), Membership::In);
+        assert_eq!(set.missing(1), [(known_from - 1, known_from - 1)]);
+        for number in [4, known_from - 1] {
+            set.insert(number);
+        }
+        assert_eq!(set.find(4), Membership::Forgotten);
+        assert_eq!(set.find(known_from - 1), Membership::In);
+        assert_eq!(RangeSet::from_bytes(&set.to_bytes()), Some(set));
     }
 
     proptest! {
         #[test]
-        fn it_is_a_set(numbers in prop::collection::vec(0_u64..200, 0..200)) {
+        fn it_is_a_set(numbers in prop::collection::vec(1_u64..200, 0..200)) {
             let model: BTreeSet<u64> = numbers.iter().copied().collect();
             let set = of(numbers);
-            for number in 0..=200 {
-                prop_assert_eq!(set.contains(number), model.contains(&number));
+            for number in 1..=200 {
+                let found = if model.contains(&number) { Membership::In } else { Membership::Out };
+                prop_assert_eq!(set.find(number), found);
             }
             prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(RangeSet::from_bytes(&set.to_bytes()), Some(set));
@@ -152,7 +195,7 @@ mod tests {
         #[test]
         fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             if let Some(set) = RangeSet::from_bytes(&bytes) {
-                set.contains(5);
+                set.find(5);
                 set.missing(10);
             }
         }

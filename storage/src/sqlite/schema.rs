@@ -91,7 +91,10 @@ mod tests {
             ("ALTER TABLE blocks DROP COLUMN made_unix_seconds", "column blocks.made_unix_seconds"),
             ("DROP TABLE tokens", "column tokens."),
             ("DROP INDEX blocks_by_end", "index blocks_by_end ON blocks time_max_unix_nano"),
-            ("ALTER TABLE tenants RENAME COLUMN name TO title", "column tenants.name TEXT NOT NULL"),
+            (
+                "ALTER TABLE tenants RENAME COLUMN name TO title",
+                "column tenants.name TEXT NOT NULL",
+            ),
         ] {
             let mut connection = Connection::open_in_memory().unwrap();
             prepare(&mut connection).unwrap();

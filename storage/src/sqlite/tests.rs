@@ -1,5 +1,6 @@
 use std::{path::Path, sync::Arc};
 
+use logweir_core::identity::BatchId;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -191,6 +192,65 @@ async fn a_defect_in_a_write_leaves_nothing_and_the_next_one_works() {
     assert!(matches!(ended, Err(StorageError::Unavailable(_))));
     store(&storage, &[batch(1, "payments", 3, 0)]).await;
     assert_eq!(count(&directory, "SELECT count(*) FROM services"), 1);
+}
+
+const REPEATED: [WriteOutcome; 1] = [WriteOutcome::Duplicate];
+
+async fn reasons(storage: &SqliteStorage) -> Vec<String> {
+    let (letters, _) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();
+    letters.into_iter().rev().map(|letter| letter.reason).collect()
+}
+
+/// Every other sequence never comes, until more gaps are left than are remembered.
+#[tokio::test]
+async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let odd = |n: u64| by(1, n, n, batch(n, "payments", 1, 0));
+    let batches: Vec<_> = (0..1_100).map(|n| odd(n * 2 + 1)).collect();
+    store(&storage, &batches).await;
+    maintain(&storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    let report = storage.delivery_report(&tenant(), None).await.unwrap();
+    assert_eq!(report[0].missing_sequences[0], (202, 202), "what is forgotten is not missing");
+    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 1 };
+    for (repeat, outcome) in [(odd(1), aside), (odd(203), WriteOutcome::Duplicate)] {
+        assert_eq!(storage.write(vec![repeat.clone()]).await.unwrap(), [outcome]);
+        assert_eq!(storage.write(vec![repeat]).await.unwrap(), REPEATED);
+    }
+    assert_eq!(storage.write(vec![odd(2)]).await.unwrap(), [aside], "new, but who knows");
+    store(&storage, &[odd(202)]).await;
+    assert_eq!(reasons(&storage).await, ["sequence_forgotten", "sequence_forgotten"]);
+    assert_eq!(storage.list_services(&tenant()).await.unwrap()[0].total, 1_101);
+}
+
+/// An id minted so many hours after the clock of the tests.
+fn minted(hours: i64) -> BatchId {
+    let unix_ms = ((NOW_UNIX_NANO + hours * HOUR) / 1_000_000) as u64;
+    let mut bytes = [0x70; 16];
+    bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
+    BatchId(bytes)
+}
+
+#[tokio::test]
+async fn another_batch_of_a_folded_sequence_is_put_aside_and_a_repeat_is_not() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let mut first = by(1, 1, 3, batch(1, "payments", 3, 0));
+    first.batch_id = minted(0);
+    store(&storage, std::slice::from_ref(&first)).await;
+    maintain(&storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    drop(storage);
+    let later: Clock = Arc::new(|| NOW_UNIX_NANO + 49 * HOUR);
+    let storage = SqliteStorage::open(&SqliteConfig::new(directory.path()), later).unwrap();
+    assert_eq!(storage.write(vec![first]).await.unwrap(), REPEATED);
+    let mut other = by(1, 1, 5, batch(2, "payments", 2, 0));
+    other.batch_id = minted(48);
+    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2 };
+    assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), [aside]);
+    assert_eq!(storage.write(vec![other]).await.unwrap(), REPEATED);
+    assert_eq!(reasons(&storage).await, ["sequence_reused", "sequence_reused"]);
+    let report = storage.delivery_report(&tenant(), None).await.unwrap();
+    assert_eq!((report[0].stored, report[0].rejected, report[0].missing()), (3, 2, 0));
 }
 
 #[tokio::test]

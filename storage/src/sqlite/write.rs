@@ -1,10 +1,10 @@
 //! The transaction of a write, in the order that the contract gives: ledger, logs, what is derived
 //! from them, producers, dead letters.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use logweir_core::{
-    record::{Record, RejectedRecord, ScoredBatch, ScoredRecord},
+    record::{RejectedRecord, ScoredBatch, ScoredRecord},
     runtime::fault,
 };
 use metrics::counter;
@@ -17,7 +17,7 @@ use super::{
     derived::{Derived, template_missing},
     faults::Fault,
     ids::Ids,
-    ledger::{Admission, Ledger},
+    ledger::{Admission, Doubt, Ledger},
     writer::Tools,
 };
 use crate::{
@@ -43,8 +43,9 @@ pub(super) fn write_batches(
     Tools { ids, encoder }: &mut Tools,
     batches: &[ScoredBatch],
     now_unix_nano: i64,
+    ledger_age: Duration,
 ) -> Result<Vec<WriteOutcome>, Fault> {
-    let mut ledger = Ledger::new(now_unix_nano);
+    let mut ledger = Ledger::new(now_unix_nano, ledger_age);
     let mut entries = Vec::with_capacity(batches.len());
     for batch in batches {
         let tenant_id = ids.tenant(db, &batch.tenant)?;
@@ -267,11 +268,16 @@ fn settle(
         Admission::Duplicate => Ok(WriteOutcome::Duplicate),
         Admission::Conflict { entry_id: None } => Ok(WriteOutcome::Conflict),
         Admission::Conflict { entry_id: Some(entry_id) } => {
-            let conflicting = batch.records.iter().map(|scored| conflicting(&scored.record));
-            let count = dead_letters.add(tenant_id, batch, conflicting)?
-                + dead_letters.add(tenant_id, batch, batch.rejected.iter().cloned())?;
-            ledger.settle(db, (tenant_id, entry_id), batch, 0, count)?;
+            put_aside_whole(db, ledger, dead_letters, entry, entry_id, CONFLICT)?;
             Ok(WriteOutcome::Conflict)
+        }
+        Admission::Doubtful { entry_id, doubt } => {
+            let cause = match doubt {
+                Doubt::SequenceReused => SEQUENCE_REUSED,
+                Doubt::SequenceForgotten => SEQUENCE_FORGOTTEN,
+            };
+            let dead_lettered = put_aside_whole(db, ledger, dead_letters, entry, entry_id, cause)?;
+            Ok(WriteOutcome::Stored { stored: 0, dead_lettered })
         }
         Admission::New { entry_id } => {
             let put_aside = batch.rejected.iter().chain(unstorable).cloned();
@@ -283,13 +289,41 @@ fn settle(
     }
 }
 
-fn conflicting(record: &Record) -> RejectedRecord {
-    RejectedRecord {
-        record: record.clone(),
-        reason: "batch_conflict".into(),
-        detail: "the batch_id was used before with other content; mint a new id for every batch"
-            .into(),
-    }
+/// Why a whole batch is put aside: a stable name, and words for a person.
+type Cause = (&'static str, &'static str);
+
+const CONFLICT: Cause = (
+    "batch_conflict",
+    "the batch_id was used before with other content; mint a new id for every batch",
+);
+const SEQUENCE_REUSED: Cause = (
+    "sequence_reused",
+    "its producer gave the sequence to another batch before; give every batch its own, and replay \
+     this log if it is missing",
+);
+const SEQUENCE_FORGOTTEN: Cause = (
+    "sequence_forgotten",
+    "its producer left so many gaps in its sequences that it is no longer known whether this one \
+     was stored; replay this log if it is missing",
+);
+
+/// Puts all logs of a batch aside; how many.
+fn put_aside_whole(
+    db: &Transaction<'_>,
+    ledger: &mut Ledger,
+    dead_letters: &mut DeadLetters<'_>,
+    &Entry { batch, tenant_id, .. }: &Entry<'_>,
+    entry_id: i64,
+    (reason, detail): Cause,
+) -> Result<u32, Fault> {
+    let whole = batch.records.iter().map(|scored| RejectedRecord {
+        record: scored.record.clone(),
+        reason: reason.into(),
+        detail: detail.into(),
+    });
+    let count = dead_letters.add(tenant_id, batch, whole.chain(batch.rejected.iter().cloned()))?;
+    ledger.settle(db, (tenant_id, entry_id), batch, 0, count)?;
+    Ok(count)
 }
 
 fn count(outcomes: &[WriteOutcome]) {
