@@ -61,6 +61,7 @@ CREATE TABLE producers (
     dead_lettered           INTEGER NOT NULL,
     -- Sequences committed, and those of them whose ledger entry is gone. Ranges in ascending order,
     -- each two LEB128 numbers: how far it begins after the end of the one before, its length less one.
+    -- A first range that begins with 0 stands for numbers of which it is forgotten.
     committed_sequences     BLOB    NOT NULL,
     folded_sequences        BLOB    NOT NULL,
     last_received_unix_nano INTEGER NOT NULL,

@@ -183,7 +183,8 @@ impl Ledger {
 fn report_reuse(batch: &ScoredBatch) {
     let Some(sent) = &batch.producer else { return };
     counter!("logweir_storage_sequences_reused_total").increment(1);
-    tracing::warn!(tenant = %batch.tenant, producer_id = %sent.producer_id, sequence = sent.sequence,
+    // Counted only: there may be one with every batch.
+    tracing::debug!(tenant = %batch.tenant, producer_id = %sent.producer_id, sequence = sent.sequence,
         sdk = sent.sdk, "a producer gave one sequence to two batches: later on they would be taken \
         for one and the same");
 }

@@ -2,7 +2,11 @@
 //! into their producers, silent producers forgotten, old logs deleted, small blocks merged, and
 //! free pages given back to the disk.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
@@ -229,15 +233,22 @@ pub(super) struct Merged {
     outputs: Vec<EncodedBlock>,
 }
 
-/// Chooses a run of any tenant and merges it in memory, from a snapshot. Nothing if there is none
-/// worth it.
-pub(super) fn merge(db: &Connection, now_unix_nano: i64) -> Result<Option<Merge>, Fault> {
+/// Chooses a run of the next tenant that has one and merges it in memory, from a snapshot. Nothing if
+/// there is none worth it. `last_tenant` is whose turn it was.
+pub(super) fn merge(
+    db: &Connection,
+    last_tenant: &AtomicI64,
+    now_unix_nano: i64,
+) -> Result<Option<Merge>, Fault> {
     let snapshot = db.unchecked_transaction()?;
+    let last = last_tenant.load(Ordering::Relaxed);
     let tenants: Vec<i64> = snapshot
-        .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id")?
-        .query_map([], |row| row.get(0))?
+        .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id <= ?1, tenant_id")?
+        .query_map([last], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for tenant_id in tenants {
+        // Noted before, so that a tenant with a fault does not keep the others waiting.
+        last_tenant.store(tenant_id, Ordering::Relaxed);
         let candidates = candidates(&snapshot, tenant_id)?;
         let run = choose(&candidates, now_unix_nano.div_euclid(1_000_000_000));
         if run.is_empty() {

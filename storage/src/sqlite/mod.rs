@@ -32,7 +32,11 @@ mod varint;
 mod write;
 mod writer;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use logweir_core::{
@@ -41,13 +45,13 @@ use logweir_core::{
     runtime::{clock::Clock, fault},
 };
 use metrics::histogram;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use self::{
     faults::Fault,
     files::Files,
     maintain::Retention,
-    readers::Readers,
+    readers::{Caller, Readers},
     search::Order,
     writer::{Tools, Writer, WriterHandle},
 };
@@ -88,6 +92,8 @@ pub struct SqliteStorage {
     readers: Readers,
     retention: Retention,
     clock: Clock,
+    /// The tenant whose blocks were merged last.
+    last_merged: Arc<AtomicI64>,
 }
 
 impl SqliteStorage {
@@ -127,7 +133,8 @@ impl SqliteStorage {
             disk_bytes_max: config.disk_bytes_max,
         };
         let writer = WriterHandle::start(writer, lock)?;
-        Ok(Self { writer, readers: Readers::new(files), retention, clock })
+        let readers = Readers::new(files);
+        Ok(Self { writer, readers, retention, clock, last_merged: Arc::default() })
     }
 
     /// Runs a small change of one tenant's administration.
@@ -148,7 +155,7 @@ impl SqliteStorage {
     async fn list<T: Default + Send + 'static>(
         &self,
         tenant: &Tenant,
-        list: impl FnOnce(&rusqlite::Connection, i64) -> Result<T, Fault> + Send + 'static,
+        list: impl FnOnce(&Connection, i64) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
         let tenant = tenant.clone();
         self.readers
@@ -398,7 +405,9 @@ impl Administer for SqliteStorage {
         if self.check_ready().await.is_err() {
             return Ok(more);
         }
-        let merge = self.readers.run(move |db, _| maintain::merge(db, now_unix_nano)).await?;
+        let last = Arc::clone(&self.last_merged);
+        let merge = move |db: &Connection, _: &Caller| maintain::merge(db, &last, now_unix_nano);
+        let merge = self.readers.run(merge).await?;
         if let Some(merge) = merge {
             let finish = move |writer: &mut Writer| {
                 writer.add(|db, tools| maintain::finish(db, &mut tools.ids, &merge))

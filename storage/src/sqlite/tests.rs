@@ -1,4 +1,4 @@
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use logweir_core::identity::BatchId;
 use rusqlite::Connection;
@@ -319,14 +319,32 @@ async fn merging_leaves_few_blocks() {
 }
 
 #[tokio::test]
+async fn tenants_take_turns_in_merging() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    for number in 0..400 {
+        let name = ["a", "b", "c", "d"][number as usize % 4];
+        let tenant = Tenant::new(name).unwrap();
+        let written = ScoredBatch { tenant, ..batch(number, "payments", 1, 0) };
+        store(&storage, &[written]).await;
+    }
+    for turns in 1..=4 {
+        assert!(storage.maintain(NOW_UNIX_NANO).await.unwrap());
+        let merged = "SELECT count(DISTINCT tenant_id) FROM blocks WHERE generation > 0";
+        assert_eq!(count(&directory, merged), turns);
+    }
+}
+
+#[tokio::test]
 async fn a_merge_whose_input_is_gone_is_dropped() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     for number in 0..20 {
         store(&storage, &[batch(number, "payments", 10, 0)]).await;
     }
-    let merge = storage.readers.run(|db, _| maintain::merge(db, NOW_UNIX_NANO)).await;
-    let merge = merge.unwrap().unwrap();
+    let merge =
+        |db: &Connection, _: &Caller| maintain::merge(db, &AtomicI64::new(0), NOW_UNIX_NANO);
+    let merge = storage.readers.run(merge).await.unwrap().unwrap();
     let work = move |writer: &mut Writer| {
         writer.free(|db, tools| {
             blocks::delete(db, 1)?;
