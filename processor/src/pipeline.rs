@@ -159,12 +159,12 @@ impl Writer {
         histogram!("logweir_processor_group_seconds").record(taken.elapsed().as_secs_f64());
     }
 
-    /// Shows what is stored. A batch of which storage kept only a part is left out: which part is
-    /// not known here.
+    /// Shows what is stored.
     fn show(&self, copies: Vec<(Tenant, Vec<StoredLog>)>, outcomes: &[WriteOutcome]) {
-        for ((tenant, logs), outcome) in copies.into_iter().zip(outcomes) {
-            let whole = matches!(outcome, WriteOutcome::Stored { stored, .. } if *stored as usize == logs.len());
-            if whole && !logs.is_empty() {
+        for ((tenant, mut logs), outcome) in copies.into_iter().zip(outcomes) {
+            let WriteOutcome::Stored { put_aside, .. } = outcome else { continue };
+            logs.retain(|log| put_aside.binary_search(&log.id.index).is_err());
+            if !logs.is_empty() {
                 self.live_feed.publish(tenant, logs);
             }
         }
@@ -227,7 +227,7 @@ impl Tally {
         let (mut logs, mut letters, mut anomalies) = (0, 0, 0);
         for (outcome, of_batch) in outcomes.iter().zip(&self.anomalies) {
             let name = match outcome {
-                WriteOutcome::Stored { stored, dead_lettered } => {
+                WriteOutcome::Stored { stored, dead_lettered, .. } => {
                     logs += u64::from(*stored);
                     letters += u64::from(*dead_lettered);
                     anomalies += of_batch;

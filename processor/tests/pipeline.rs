@@ -176,6 +176,20 @@ async fn a_repeated_batch_is_acknowledged_but_neither_stored_nor_shown_again() {
 }
 
 #[tokio::test]
+async fn of_a_batch_stored_in_part_that_part_is_shown() {
+    let setting = Setting::new(OPEN).await;
+    let mut reader = setting.live_feed.subscribe(Tenant::default());
+    let mut poisoned = batch(1, &["first", "second", "third"]);
+    poisoned.records[1].latency_ms = Some(f64::NAN);
+    setting.publisher.publish(poisoned).await.unwrap();
+    let shown = reader.next().await.unwrap();
+    let indices: Vec<u32> = shown.logs.iter().map(|log| log.id.index).collect();
+    assert_eq!(indices, [0, 2]);
+    assert_eq!(setting.stored("").await.len(), 2);
+    setting.stop().await;
+}
+
+#[tokio::test]
 async fn batches_that_come_while_others_commit_share_a_transaction() {
     let setting = Arc::new(Setting::new(0).await);
     let publish = |id: u8| {

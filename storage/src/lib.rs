@@ -131,19 +131,28 @@ impl StorageError {
 }
 
 /// What became of one batch of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Its logs are stored.
+    /// Its logs are stored, but those put aside.
     Stored {
         /// Logs stored.
         stored: u32,
         /// Logs dead-lettered, those rejected before included.
         dead_lettered: u32,
+        /// Indices of the logs of `records` that storage itself dead-lettered, ascending.
+        put_aside: Vec<u32>,
     },
     /// It was stored before; nothing was added.
     Duplicate,
     /// Its id was used before with other content; it went to the dead letters whole.
     Conflict,
+}
+
+impl WriteOutcome {
+    /// The outcome of a batch of which storage has put nothing aside itself.
+    pub const fn stored(stored: u32, dead_lettered: u32) -> Self {
+        Self::Stored { stored, dead_lettered, put_aside: Vec::new() }
+    }
 }
 
 /// The processor's side.

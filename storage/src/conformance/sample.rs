@@ -196,10 +196,7 @@ pub(crate) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
     let outcomes = storage.write(batches.to_vec()).await.unwrap();
     let expected: Vec<WriteOutcome> = batches
         .iter()
-        .map(|batch| WriteOutcome::Stored {
-            stored: batch.records.len() as u32,
-            dead_lettered: batch.rejected.len() as u32,
-        })
+        .map(|batch| WriteOutcome::stored(batch.records.len() as u32, batch.rejected.len() as u32))
         .collect();
     assert_eq!(outcomes, expected);
 }

@@ -47,11 +47,7 @@ pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUn
     let outcomes = storage.write(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
     assert_eq!(
         outcomes,
-        [
-            WriteOutcome::Stored { stored: 10, dead_lettered: 0 },
-            WriteOutcome::Stored { stored: 20, dead_lettered: 0 },
-            WriteOutcome::Duplicate,
-        ]
+        [WriteOutcome::stored(10, 0), WriteOutcome::stored(20, 0), WriteOutcome::Duplicate,]
     );
     assert_eq!(search_all(&*storage, &tenant(), "", 7).await, newest_first([&first, &second]));
     assert_eq!(storage.write(Vec::new()).await.unwrap(), []);
@@ -116,9 +112,9 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
     assert_eq!(
         outcomes,
         [
-            WriteOutcome::Stored { stored: 40, dead_lettered: 0 },
-            WriteOutcome::Stored { stored: 97, dead_lettered: 3 },
-            WriteOutcome::Stored { stored: 0, dead_lettered: 1 },
+            WriteOutcome::stored(40, 0),
+            WriteOutcome::Stored { stored: 97, dead_lettered: 3, put_aside: vec![0, 57, 99] },
+            WriteOutcome::Stored { stored: 0, dead_lettered: 1, put_aside: vec![0] },
         ]
     );
     assert_eq!(storage.write(vec![bad.clone()]).await.unwrap(), DUPLICATE);

@@ -212,8 +212,8 @@ async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled(
     maintain(&storage, NOW_UNIX_NANO + 49 * HOUR).await;
     let report = storage.delivery_report(&tenant(), None).await.unwrap();
     assert_eq!(report[0].missing_sequences[0], (202, 202), "what is forgotten is not missing");
-    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 1 };
-    for (repeat, outcome) in [(odd(1), aside), (odd(203), WriteOutcome::Duplicate)] {
+    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 1, put_aside: vec![0] };
+    for (repeat, outcome) in [(odd(1), aside.clone()), (odd(203), WriteOutcome::Duplicate)] {
         assert_eq!(storage.write(vec![repeat.clone()]).await.unwrap(), [outcome]);
         assert_eq!(storage.write(vec![repeat]).await.unwrap(), REPEATED);
     }
@@ -245,7 +245,7 @@ async fn another_batch_of_a_folded_sequence_is_put_aside_and_a_repeat_is_not() {
     assert_eq!(storage.write(vec![first]).await.unwrap(), REPEATED);
     let mut other = by(1, 1, 5, batch(2, "payments", 2, 0));
     other.batch_id = minted(48);
-    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2 };
+    let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2, put_aside: vec![0, 1] };
     assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), [aside]);
     assert_eq!(storage.write(vec![other]).await.unwrap(), REPEATED);
     assert_eq!(reasons(&storage).await, ["sequence_reused", "sequence_reused"]);

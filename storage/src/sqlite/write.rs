@@ -277,14 +277,16 @@ fn settle(
                 Doubt::SequenceForgotten => SEQUENCE_FORGOTTEN,
             };
             let dead_lettered = put_aside_whole(db, ledger, dead_letters, entry, entry_id, cause)?;
-            Ok(WriteOutcome::Stored { stored: 0, dead_lettered })
+            let put_aside = batch.records.iter().map(|scored| scored.record.index).collect();
+            Ok(WriteOutcome::Stored { stored: 0, dead_lettered, put_aside })
         }
         Admission::New { entry_id } => {
-            let put_aside = batch.rejected.iter().chain(unstorable).cloned();
-            let dead_lettered = dead_letters.add(tenant_id, batch, put_aside)?;
+            let rejected = batch.rejected.iter().chain(unstorable).cloned();
+            let dead_lettered = dead_letters.add(tenant_id, batch, rejected)?;
             let stored = (batch.records.len() - unstorable.len()) as u32;
             ledger.settle(db, (tenant_id, entry_id), batch, stored, dead_lettered)?;
-            Ok(WriteOutcome::Stored { stored, dead_lettered })
+            let put_aside = unstorable.iter().map(|rejected| rejected.record.index).collect();
+            Ok(WriteOutcome::Stored { stored, dead_lettered, put_aside })
         }
     }
 }
@@ -329,7 +331,7 @@ fn put_aside_whole(
 fn count(outcomes: &[WriteOutcome]) {
     for outcome in outcomes {
         let name = match outcome {
-            WriteOutcome::Stored { stored, dead_lettered } => {
+            WriteOutcome::Stored { stored, dead_lettered, .. } => {
                 counter!("logweir_storage_logs_total").increment(u64::from(*stored));
                 counter!("logweir_storage_dead_letters_total").increment(u64::from(*dead_lettered));
                 "stored"
