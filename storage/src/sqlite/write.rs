@@ -1,7 +1,11 @@
 //! The transaction of a write, in the order that the contract gives: ledger, logs, what is derived
 //! from them, producers, dead letters.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use logweir_core::{
     record::{RejectedRecord, ScoredBatch, ScoredRecord},
@@ -244,16 +248,28 @@ fn store_block(
         }
     }
     let rows: Vec<Row<'_>> = logs.iter().map(Incoming::row).collect();
-    let encoded = encoder.encode(&rows, Effort::Fresh);
-    let block = encoded.map_err(|error| match error {
-        BlockError::Unstorable { detail, .. } => Fault::Data(detail),
-        BlockError::TooLarge(what) => Fault::Data(format!("too large: {what}")),
-        corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
-    })?;
+    let block = encode(encoder, |encoder| encoder.encode(&rows, Effort::Fresh))?;
     blocks::insert(db, ids, origin, &block)?;
     counter!("logweir_storage_block_bytes_total", "kind" => "fresh")
         .increment(blocks::disk_bytes(&block));
     Ok(())
+}
+
+/// A log on which encoding panics is a defect of ours, and no reason to keep all others waiting for
+/// ever: it is one that cannot be stored.
+fn encode<T>(
+    encoder: &mut Encoder,
+    encode: impl FnOnce(&mut Encoder) -> Result<T, BlockError>,
+) -> Result<T, Fault> {
+    let encoded = catch_unwind(AssertUnwindSafe(|| encode(encoder))).map_err(|_| {
+        *encoder = Encoder::new();
+        Fault::Data("the program failed on it: please report this".into())
+    })?;
+    encoded.map_err(|error| match error {
+        BlockError::Unstorable { detail, .. } => Fault::Data(detail),
+        BlockError::TooLarge(what) => Fault::Data(format!("too large: {what}")),
+        corrupt @ BlockError::Corrupt(_) => Fault::from(corrupt),
+    })
 }
 
 /// Puts aside what is to be put aside of a batch, and tells what became of it.
@@ -340,5 +356,17 @@ fn count(outcomes: &[WriteOutcome]) {
             WriteOutcome::Conflict => "conflict",
         };
         counter!("logweir_storage_batches_total", "outcome" => name).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_encoder_is_a_fault_of_the_data() {
+        let mut encoder = Encoder::new();
+        let failed: Result<(), Fault> = encode(&mut encoder, |_| panic!("on purpose"));
+        assert!(failed.is_err_and(|fault| fault.data_cause().is_some()));
     }
 }
