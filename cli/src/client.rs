@@ -22,7 +22,7 @@ use tonic::{
 
 use crate::{
     delivery::{batch::service_of, pipeline::Answer},
-    error::{Error, explain},
+    error::{Error, explain, root_cause},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -154,7 +154,14 @@ impl ServerArgs {
         }
         let mut tls = match &self.tls_ca {
             None => ClientTlsConfig::new().with_native_roots(),
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+            Some(path) => {
+                let text = read(path)?;
+                if !text.contains("-----BEGIN CERTIFICATE-----") {
+                    let text = format!("{} holds no PEM of a certificate", path.display());
+                    return Err(Error::Usage(text));
+                }
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text))
+            }
         };
         if let Some((certificate, key)) =
             self.tls_client_cert.as_ref().zip(self.tls_client_key.as_ref())
@@ -204,14 +211,6 @@ fn unreachable(endpoint: &str, cause: &str) -> Error {
     Error::Unavailable(format!(
         "cannot reach {endpoint}: {cause}; is the server running, and does LOGWEIR_ENDPOINT name it?"
     ))
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// Checks a filter before the server does, and shows where it is wrong.

@@ -1,6 +1,6 @@
 //! What can go wrong in a command, and the exit code that says so.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{error::Error as _, io, path::PathBuf, process::ExitCode};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -74,8 +74,27 @@ pub enum Error {
 /// Not a source: its text says it all already.
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        Self::Server(status)
+        match status.source() {
+            // Made on this side of a connection that ended, such as one that only looked like ours.
+            Some(cause) if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {
+                Self::Unavailable(format!(
+                    "the connection to the server broke: {}; check whether LOGWEIR_ENDPOINT must \
+                     begin with https://, and whether the server wants --tls-client-cert",
+                    root_cause(cause)
+                ))
+            }
+            _ => Self::Server(status),
+        }
     }
+}
+
+/// The last of the causes.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 impl Error {
