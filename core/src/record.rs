@@ -409,6 +409,25 @@ pub struct ScoredBatch {
     pub templates: HashMap<TemplateId, Arc<Template>>,
 }
 
+impl ScoredBatch {
+    /// Its logs as a reader is to see them once they are stored.
+    pub fn stored_logs(&self) -> Vec<StoredLog> {
+        let stored = |scored: &ScoredRecord| StoredLog {
+            id: LogId {
+                time_unix_nano: scored.record.time_unix_nano,
+                batch_id: self.batch_id,
+                index: scored.record.index,
+            },
+            received_unix_nano: self.received_unix_nano,
+            service: self.resource.service.clone(),
+            instance: self.resource.instance.clone(),
+            environment: self.resource.environment.clone(),
+            scored: scored.clone(),
+        };
+        self.records.iter().map(stored).collect()
+    }
+}
+
 /// A stored log, as a reader sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredLog {

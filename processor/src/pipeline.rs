@@ -7,7 +7,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::{LogId, Tenant},
+    identity::Tenant,
     record::{ScoredBatch, StoredLog},
 };
 use logweir_queue::{Consumer, Delivery, LiveFeed, Settlement};
@@ -172,23 +172,7 @@ impl Writer {
 }
 
 fn copies(batches: &[ScoredBatch]) -> Vec<(Tenant, Vec<StoredLog>)> {
-    batches.iter().map(|batch| (batch.tenant.clone(), stored_logs(batch))).collect()
-}
-
-fn stored_logs(batch: &ScoredBatch) -> Vec<StoredLog> {
-    let stored = |scored: &logweir_core::record::ScoredRecord| StoredLog {
-        id: LogId {
-            time_unix_nano: scored.record.time_unix_nano,
-            batch_id: batch.batch_id,
-            index: scored.record.index,
-        },
-        received_unix_nano: batch.received_unix_nano,
-        service: batch.resource.service.clone(),
-        instance: batch.resource.instance.clone(),
-        environment: batch.resource.environment.clone(),
-        scored: scored.clone(),
-    };
-    batch.records.iter().map(stored).collect()
+    batches.iter().map(|batch| (batch.tenant.clone(), batch.stored_logs())).collect()
 }
 
 /// Hands the batches back to the queue, with what stands in the way.

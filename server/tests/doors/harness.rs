@@ -4,8 +4,8 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::{LogId, Role, ServiceScope, TemplateId, Tenant},
-    record::{Batch, RejectedRecord, ScoredBatch, ScoredRecord, StoredLog, Template},
+    identity::{Role, ServiceScope, TemplateId, Tenant},
+    record::{Batch, RejectedRecord, ScoredBatch, ScoredRecord, Template},
     runtime::{
         clock::Clock,
         tasks::{Fate, Tasks},
@@ -183,7 +183,7 @@ impl Store {
             }
             let (batch, settlement) = delivery.into_parts();
             let (tenant, scored) = (batch.tenant.clone(), scored(batch));
-            let logs = stored_logs(&scored);
+            let logs = scored.stored_logs();
             self.storage.write(vec![scored]).await.unwrap();
             self.live_feed.publish(tenant, logs);
             settlement.acknowledge();
@@ -218,22 +218,6 @@ fn scored(batch: Batch) -> ScoredBatch {
         rejected,
         templates: HashMap::from([(TEMPLATE, Arc::new(template))]),
     }
-}
-
-fn stored_logs(batch: &ScoredBatch) -> Vec<StoredLog> {
-    let log = |scored: &ScoredRecord| StoredLog {
-        id: LogId {
-            time_unix_nano: scored.record.time_unix_nano,
-            batch_id: batch.batch_id,
-            index: scored.record.index,
-        },
-        received_unix_nano: batch.received_unix_nano,
-        service: batch.resource.service.clone(),
-        instance: batch.resource.instance.clone(),
-        environment: batch.resource.environment.clone(),
-        scored: scored.clone(),
-    };
-    batch.records.iter().map(log).collect()
 }
 
 pub(crate) fn with_token<T>(token: &str, message: T) -> Request<T> {

@@ -12,7 +12,7 @@ use super::{
     NOW_UNIX_NANO, StorageUnderTest,
     sample::{
         HOUR, SECOND, batch, empty_batch, newest_first, push, query, search_all, service, store,
-        stored, tenant,
+        tenant,
     },
 };
 use crate::{
@@ -317,7 +317,7 @@ pub(super) async fn too_many_points_are_refused(test: &impl StorageUnderTest) {
     for index in 0..10_001 {
         push(&mut written, index, NOW_UNIX_NANO - i64::from(index) * 10 * SECOND);
     }
-    assert_eq!(stored(&written).len(), 10_001);
+    assert_eq!(written.records.len(), 10_001);
     store(&*storage, &[written]).await;
     let narrow = aggregate(TimeRange::ALL, 10, GroupBy::Nothing);
     let refused = storage.aggregate(&tenant(), narrow).await;

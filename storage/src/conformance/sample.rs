@@ -135,28 +135,11 @@ pub(crate) fn rejected(index: u32) -> RejectedRecord {
     }
 }
 
-/// What a reader is to see of a batch.
-pub(crate) fn stored(batch: &ScoredBatch) -> Vec<StoredLog> {
-    let log = |scored: &ScoredRecord| StoredLog {
-        id: logweir_core::identity::LogId {
-            time_unix_nano: scored.record.time_unix_nano,
-            batch_id: batch.batch_id,
-            index: scored.record.index,
-        },
-        received_unix_nano: batch.received_unix_nano,
-        service: batch.resource.service.clone(),
-        instance: batch.resource.instance.clone(),
-        environment: batch.resource.environment.clone(),
-        scored: scored.clone(),
-    };
-    batch.records.iter().map(log).collect()
-}
-
 /// What a reader is to see of batches, newest first.
 pub(crate) fn newest_first<'a>(
     batches: impl IntoIterator<Item = &'a ScoredBatch>,
 ) -> Vec<StoredLog> {
-    let mut logs: Vec<StoredLog> = batches.into_iter().flat_map(stored).collect();
+    let mut logs: Vec<StoredLog> = batches.into_iter().flat_map(ScoredBatch::stored_logs).collect();
     logs.sort_by_key(|log| std::cmp::Reverse(log.id));
     logs
 }
