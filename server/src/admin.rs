@@ -13,7 +13,7 @@ use logweir_storage::{DeadLetter, Deploy, Storage, TokenRecord};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    answer::first_that_fit,
+    answer::cut,
     auth::{Auth, issue},
     gate,
     ingest::Ingest,
@@ -67,8 +67,8 @@ impl AdminService for AdminDoor {
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
         let caller = gate::caller(&request)?;
         let found = self.storage.list_tokens(&caller.tenant).await.map_err(Refusal::from)?;
-        let tokens = first_that_fit(found.into_iter().map(token));
-        Ok(Response::new(v1::ListTokensResponse { tokens }))
+        let (tokens, truncated) = cut(found.into_iter().map(token));
+        Ok(Response::new(v1::ListTokensResponse { tokens, truncated }))
     }
 
     async fn revoke_token(
@@ -99,7 +99,7 @@ impl AdminService for AdminDoor {
             .list_dead_letters(&caller.tenant, before, limit)
             .await
             .map_err(Refusal::from)?;
-        let dead_letters = first_that_fit(found.into_iter().map(dead_letter));
+        let (dead_letters, _) = cut(found.into_iter().map(dead_letter));
         Ok(Response::new(v1::ListDeadLettersResponse { dead_letters, total }))
     }
 

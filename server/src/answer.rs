@@ -1,9 +1,10 @@
 //! Answers of the readers' door, as they go out.
 
-use logweir_core::wire;
+use logweir_core::{record::StoredLog, wire};
 use logweir_proto::v1;
 use logweir_storage::{
-    AggregatePoint, AggregateSeries, ProducerReport, ServiceSummary, TemplateSummary,
+    AggregatePoint, AggregateSeries, LogWithNeighbours, ProducerReport, ServiceSummary,
+    TemplateSummary,
 };
 use prost::Message;
 
@@ -12,34 +13,54 @@ use crate::{config::ServiceConfig, status::Refusal};
 /// An answer is cut before it grows beyond this, for clients take 4 MiB by default.
 const ANSWER_BYTES_MAX: usize = 3 << 20;
 
-/// The first of these that fit one answer together; at least one if there is one.
-pub(crate) fn first_that_fit<M: Message>(items: impl Iterator<Item = M>) -> Vec<M> {
+/// The first of these that fit one answer together, at least one if there is one; and whether there
+/// are more.
+pub(crate) fn cut<M: Message>(items: impl Iterator<Item = M>) -> (Vec<M>, bool) {
+    cut_at(ANSWER_BYTES_MAX, 1, items)
+}
+
+fn cut_at<M: Message>(
+    bytes_max: usize,
+    at_least: usize,
+    items: impl Iterator<Item = M>,
+) -> (Vec<M>, bool) {
     let mut bytes = 0;
     let mut fitting = Vec::new();
-    let mut items = items.peekable();
-    while let Some(item) = items.next_if(|item| {
+    for item in items {
         bytes += item.encoded_len();
-        bytes <= ANSWER_BYTES_MAX || fitting.is_empty()
-    }) {
+        if bytes > bytes_max && fitting.len() >= at_least {
+            return (fitting, true);
+        }
         fitting.push(item);
     }
-    fitting
+    (fitting, false)
 }
 
 /// All of these, or a refusal that asks for less: for answers that mean nothing in part.
 pub(crate) fn all_if_they_fit<M: Message>(
     items: impl Iterator<Item = M>,
 ) -> Result<Vec<M>, Refusal> {
-    let mut items = items.peekable();
-    let fitting = first_that_fit(&mut items);
-    if items.peek().is_none() {
-        return Ok(fitting);
+    match cut(items) {
+        (all, false) => Ok(all),
+        (_, true) => {
+            let why = format!(
+                "asks for an answer of over {ANSWER_BYTES_MAX} bytes: ask for a shorter range, \
+                 wider buckets or one service"
+            );
+            Err(Refusal::invalid("range", why))
+        }
     }
-    let why = format!(
-        "asks for an answer of over {ANSWER_BYTES_MAX} bytes: ask for a shorter range, wider \
-         buckets or one service"
-    );
-    Err(Refusal::invalid("range", why))
+}
+
+/// A log, and the nearest of its neighbours if not all fit.
+pub(crate) fn log_with_neighbours(found: LogWithNeighbours) -> v1::GetLogResponse {
+    let entries = |logs: Vec<StoredLog>| logs.into_iter().map(wire::log_entry_to_wire);
+    let log = wire::log_entry_to_wire(found.log);
+    let share = ANSWER_BYTES_MAX.saturating_sub(log.encoded_len()) / 2;
+    let (mut before, fewer_before) = cut_at(share, 0, entries(found.before).rev());
+    before.reverse();
+    let (after, fewer_after) = cut_at(share, 0, entries(found.after));
+    v1::GetLogResponse { log: Some(log), before, after, truncated: fewer_before || fewer_after }
 }
 
 pub(crate) fn series(series: AggregateSeries) -> v1::Series {
@@ -130,10 +151,19 @@ mod tests {
             message: "x".repeat(bytes),
             ..v1::RejectedRecord::default()
         };
-        assert_eq!(first_that_fit([5 << 20, 1].map(entry).into_iter()).len(), 1);
-        assert_eq!(first_that_fit([1 << 20; 5].map(entry).into_iter()).len(), 2);
-        assert_eq!(first_that_fit([1_000; 5].map(entry).into_iter()).len(), 5);
-        assert_eq!(first_that_fit(std::iter::empty::<v1::RejectedRecord>()).len(), 0);
+        let kept = |bytes: &[usize]| {
+            let (kept, more) = cut(bytes.iter().copied().map(entry));
+            (kept.len(), more)
+        };
+        assert_eq!(kept(&[5 << 20]), (1, false));
+        assert_eq!(kept(&[5 << 20, 1]), (1, true));
+        assert_eq!(kept(&[1 << 20; 3]), (2, true));
+        assert_eq!(kept(&[1_000; 5]), (5, false));
+        assert_eq!(kept(&[]), (0, false));
+        for (count, fits) in [(2, true), (3, false), (4, false)] {
+            let answer = all_if_they_fit((0..count).map(|_| entry(1 << 20)));
+            assert_eq!(answer.is_ok_and(|all| all.len() == count), fits, "{count}");
+        }
     }
 
     #[test]

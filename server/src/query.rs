@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    answer::{self, all_if_they_fit, first_that_fit},
+    answer::{self, all_if_they_fit, cut},
     auth::Auth,
     config::ServiceConfig,
     gate,
@@ -72,7 +72,7 @@ impl QueryService for QueryDoor {
         let page = self.storage.search(&caller.tenant, query).await.map_err(Refusal::from)?;
         let found = page.logs.len();
         let ids: Vec<LogId> = page.logs.iter().map(|log| log.id).collect();
-        let logs = first_that_fit(page.logs.into_iter().map(wire::log_entry_to_wire));
+        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
         let next = if logs.len() < found { Some(ids[logs.len() - 1]) } else { page.next };
         let next_page_token = next.map_or_else(String::new, |id| id.to_string());
         Ok(Response::new(v1::SearchLogsResponse { logs, next_page_token }))
@@ -122,9 +122,10 @@ impl QueryService for QueryDoor {
         };
         let mut series =
             self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
+        let truncated = series.len() > SERIES_MAX;
         series.truncate(SERIES_MAX);
         let series = all_if_they_fit(series.into_iter().map(answer::series))?;
-        Ok(Response::new(v1::AggregateLogsResponse { series }))
+        Ok(Response::new(v1::AggregateLogsResponse { series, truncated }))
     }
 
     async fn latency_heatmap(
@@ -158,7 +159,8 @@ impl QueryService for QueryDoor {
             let known = self.services.get(summary.service.as_str()).cloned().unwrap_or_default();
             answer::service(summary, known)
         });
-        Ok(Response::new(v1::ListServicesResponse { services: services.collect() }))
+        let (services, truncated) = cut(services);
+        Ok(Response::new(v1::ListServicesResponse { services, truncated }))
     }
 
     async fn service_stats(
@@ -181,9 +183,10 @@ impl QueryService for QueryDoor {
             service: service(&asked.service)?,
         };
         let series = self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
-        let mut stats: Vec<_> = series.into_iter().filter_map(answer::service_stat).collect();
+        // The largest stay if not all fit.
+        let (mut stats, truncated) = cut(series.into_iter().filter_map(answer::service_stat));
         stats.sort_by(|a, b| a.service.cmp(&b.service));
-        Ok(Response::new(v1::ServiceStatsResponse { stats }))
+        Ok(Response::new(v1::ServiceStatsResponse { stats, truncated }))
     }
 
     async fn list_templates(
@@ -199,8 +202,8 @@ impl QueryService for QueryDoor {
             .list_templates(&caller.tenant, service.as_ref(), range, limit as usize)
             .await
             .map_err(Refusal::from)?;
-        let templates = first_that_fit(found.into_iter().map(answer::template));
-        Ok(Response::new(v1::ListTemplatesResponse { templates }))
+        let (templates, truncated) = cut(found.into_iter().map(answer::template));
+        Ok(Response::new(v1::ListTemplatesResponse { templates, truncated }))
     }
 
     async fn get_log(
@@ -217,13 +220,7 @@ impl QueryService for QueryDoor {
         let neighbours = asked.neighbours as usize;
         let found =
             self.storage.get(&caller.tenant, id, neighbours).await.map_err(Refusal::from)?;
-        // The nearest stay if not all fit.
-        let nearest = found.before.into_iter().rev();
-        let mut before = first_that_fit(nearest.map(wire::log_entry_to_wire));
-        before.reverse();
-        let after = first_that_fit(found.after.into_iter().map(wire::log_entry_to_wire));
-        let log = Some(wire::log_entry_to_wire(found.log));
-        Ok(Response::new(v1::GetLogResponse { log, before, after }))
+        Ok(Response::new(answer::log_with_neighbours(found)))
     }
 
     async fn delivery_report(
@@ -237,9 +234,11 @@ impl QueryService for QueryDoor {
             .delivery_report(&caller.tenant, service.as_ref())
             .await
             .map_err(Refusal::from)?;
+        let too_many = found.len() > PRODUCERS_MAX;
         found.truncate(PRODUCERS_MAX);
-        let producers = first_that_fit(found.into_iter().map(answer::producer));
-        Ok(Response::new(v1::DeliveryReportResponse { producers }))
+        let (producers, too_large) = cut(found.into_iter().map(answer::producer));
+        let truncated = too_many || too_large;
+        Ok(Response::new(v1::DeliveryReportResponse { producers, truncated }))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    answer::first_that_fit,
+    answer::cut,
     auth::{Auth, Caller},
     status::Refusal,
 };
@@ -57,7 +57,7 @@ impl Export {
         }
         let page = self.storage.export(&self.caller.tenant, query.clone()).await?;
         let ids: Vec<_> = page.logs.iter().map(|log| log.id).collect();
-        let logs = first_that_fit(page.logs.into_iter().map(wire::log_entry_to_wire));
+        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
         if logs.is_empty() {
             return Ok(None);
         }
@@ -134,20 +134,16 @@ impl Tail {
     /// The matches of the event at hand that fit one message.
     fn take_matches(&mut self) -> Vec<v1::LogEntry> {
         let Some(Rest { logs, next }) = self.rest.take() else { return Vec::new() };
-        let mut after = logs.len();
-        let mut positions = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
-        let mut taken = Vec::new();
-        let entries = positions.by_ref().map(|at| {
-            taken.push(at);
+        let mut last = next;
+        let matches = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
+        let entries = matches.map(|at| {
+            last = at;
             wire::log_entry_to_wire(logs[at].clone())
         });
-        let fitting = first_that_fit(entries);
-        // One more was looked at than fits, unless all fit.
-        if taken.len() > fitting.len() {
-            after = taken[fitting.len()];
-        }
-        if after < logs.len() {
-            self.rest = Some(Rest { logs, next: after });
+        let (fitting, more) = cut(entries);
+        if more {
+            // The last one looked at did not fit.
+            self.rest = Some(Rest { logs, next: last });
         }
         fitting
     }

@@ -198,3 +198,27 @@ async fn a_log_is_found_by_its_id_among_its_neighbours() {
         assert_eq!(bench.query().get_log(get(id, neighbours)).await.unwrap_err().code(), code);
     }
 }
+
+#[tokio::test]
+async fn large_neighbours_are_left_out_from_the_farthest_and_it_is_said() {
+    let bench = Bench::new().await;
+    let message = |number| format!("{number:03} {}", "x".repeat(60_000));
+    for id in 0..4_u8 {
+        let long: Vec<String> = (0..40).map(message).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        bench.send(batch(id, &long)).await.unwrap();
+    }
+    let stored = bench.query().search_logs(with_token(&bench.admin(), search("020"))).await;
+    let id = stored.unwrap().into_inner().logs[0].id.clone();
+    let get = |neighbours| {
+        let request = v1::GetLogRequest { id: id.clone(), neighbours };
+        let (mut client, request) = (bench.query(), with_token(&bench.admin(), request));
+        async move { client.get_log(request).await.unwrap().into_inner() }
+    };
+    let few = get(10).await;
+    assert_eq!((few.before.len(), few.after.len(), few.truncated), (10, 10, false));
+    let many = get(60).await;
+    assert!(many.truncated && (20..60).contains(&many.before.len()));
+    assert_eq!(many.before.last(), few.before.last());
+    assert_eq!(many.after.first(), few.after.first());
+}
