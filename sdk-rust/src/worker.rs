@@ -28,6 +28,7 @@ use crate::{
     config::{Config, Rejection},
     error::DropReason,
     queue::{Room, expiry_limit},
+    record::MESSAGE_BYTES_MAX,
     rim,
     spool::{Adopted, Spool, SpoolSync},
     transport::{SendOutcome, Sender},
@@ -50,6 +51,8 @@ const CHUNK: usize = 64;
 const BACKLOG_TURN: u64 = 4;
 /// Drops and rejections are said this often.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
+/// No server's limit is taken to be lower: it must take a single log.
+const BATCH_BYTES_FLOOR: usize = MESSAGE_BYTES_MAX;
 /// Most kinds of rejections told apart.
 const REJECTIONS_MAX: usize = 64;
 /// With nothing to wait for, the loop still turns this often.
@@ -435,9 +438,18 @@ impl Worker {
         if tracked.tag.is_some() && !tracked.is_moved {
             self.moved += u64::from(second.record_count);
         }
+        self.learn_limit(&first);
         let first = tracked.successor(first);
         let second = Tracked { is_moved: true, ..tracked.successor(second) };
         self.replace(tracked, [first, second]);
+    }
+
+    /// From now on no batch is larger than the half of one that was too large, so that splitting, and
+    /// a producer for each second half, stays rare.
+    fn learn_limit(&mut self, half: &EncodedBatch) {
+        let Config { batch_records, batch_bytes, .. } = &mut self.config;
+        *batch_records = (*batch_records).min(half.record_count as usize);
+        *batch_bytes = half.encoded_len().max(BATCH_BYTES_FLOOR).min(*batch_bytes);
     }
 
     fn spool_failed(&mut self, error: &std::io::Error) {

@@ -122,6 +122,10 @@ fn a_batch_that_is_too_large_is_split_without_a_hole() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 7, "each part has an id of its own");
+    let tried = server.seen(|seen| seen.attempts.len());
+    emit(&client, 10);
+    assert_eq!(client.flush(PATIENCE).sent, 20);
+    assert_eq!(server.seen(|seen| seen.attempts.len()), tried + 4, "the limit is known by now");
 }
 
 #[test]
