@@ -15,12 +15,15 @@ use crate::{
     retry::RetryPolicy,
     rim::{self, Notice},
     spool::{SpoolOptions, SpoolSync},
-    transport::{Compression, SendOptions, Token, parse_endpoints},
+    transport::{Compression, SendOptions, TlsOptions, Token, parse_endpoints},
 };
 
 const ENDPOINT: &str = "LOGWEIR_ENDPOINT";
 const TOKEN: &str = "LOGWEIR_TOKEN";
 const TOKEN_FILE: &str = "LOGWEIR_TOKEN_FILE";
+const TLS_CA: &str = "LOGWEIR_TLS_CA";
+const TLS_CERTIFICATE: &str = "LOGWEIR_TLS_CLIENT_CERT";
+const TLS_KEY: &str = "LOGWEIR_TLS_CLIENT_KEY";
 const SERVICE: &str = "LOGWEIR_SERVICE";
 const OTEL_SERVICE: &str = "OTEL_SERVICE_NAME";
 const OTEL_RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
@@ -82,6 +85,7 @@ pub struct ClientBuilder {
     compression: Compression,
     attempt_timeout: Duration,
     retry: RetryPolicy,
+    tls: Option<TlsOptions>,
     spool: Option<SpoolOptions>,
     on_rejected: Option<OnRejected>,
     notice: Option<Notice>,
@@ -106,6 +110,7 @@ impl Default for ClientBuilder {
             compression: send.compression,
             attempt_timeout: send.attempt_timeout,
             retry: RetryPolicy { hold_on_refused_token: true, ..send.retry },
+            tls: None,
             spool: None,
             on_rejected: None,
             notice: None,
@@ -241,6 +246,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how to speak to an `https://` address. Default: `LOGWEIR_TLS_CA`,
+    /// `LOGWEIR_TLS_CLIENT_CERT` and `LOGWEIR_TLS_CLIENT_KEY`, else the system's CAs.
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.tls = Some(options);
+        self
+    }
+
     /// Turns the spool on, with its defaults, under this folder.
     pub fn spool_dir(self, directory: impl Into<PathBuf>) -> Self {
         self.spool(SpoolOptions::new(directory))
@@ -284,6 +296,7 @@ impl ClientBuilder {
             compression: self.compression,
             attempt_timeout: self.attempt_timeout,
             retry: self.retry.clone(),
+            tls: self.tls.clone().unwrap_or_else(|| tls_from(environment, &notice)),
         };
         let queue_records = self.queue_records.max(1);
         let batch_records = self.batch_records.clamp(1, BATCH_RECORDS_MAX.min(queue_records));
@@ -311,6 +324,24 @@ impl ClientBuilder {
             notice,
         })
     }
+}
+
+/// Files that cannot be used are left out: a server that needs them says so to the sending thread.
+fn tls_from(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> TlsOptions {
+    let path = |name| environment(name).map(PathBuf::from);
+    let options = TlsOptions {
+        ca_file: path(TLS_CA),
+        client_files: path(TLS_CERTIFICATE).zip(path(TLS_KEY)),
+    };
+    if options == TlsOptions::default() {
+        return options;
+    }
+    options.check().map(|()| options).unwrap_or_else(|error| {
+        notice(&format!(
+            "{TLS_CA}, {TLS_CERTIFICATE} or {TLS_KEY}: {error}; going on with the system's CAs"
+        ));
+        TlsOptions::default()
+    })
 }
 
 fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
@@ -495,7 +526,8 @@ mod tests {
     #[test]
     fn a_wrong_environment_costs_one_warning_each_and_the_default() {
         let environment = [
-            (ENDPOINT, "https://nowhere"),
+            (ENDPOINT, "ftp://nowhere"),
+            (TLS_CA, "/nowhere"),
             (SERVICE, "not valid"),
             (TOKEN, "line\nbreak"),
             (OTEL_RESOURCE, "novalue,,ok=1"),
@@ -504,13 +536,13 @@ mod tests {
         assert_eq!(config.endpoints, ENDPOINT_DEFAULT);
         assert!(config.resource.service.is_empty());
         assert_eq!(config.resource.attributes.len(), 1);
-        assert_eq!(said.len(), 4, "{said:?}");
+        assert_eq!(said.len(), 5, "{said:?}");
     }
 
     #[test]
     fn wrong_code_fails_at_once() {
         let fails = |builder: ClientBuilder| builder.resolve(&|_| None).err().unwrap();
-        let error = fails(Client::builder().endpoint("https://a"));
+        let error = fails(Client::builder().endpoint("ftp://a"));
         assert!(matches!(error, BuildError::Endpoint(_)));
         let error = fails(Client::builder().service("a b"));
         assert!(matches!(error, BuildError::Service(_)));

@@ -7,7 +7,7 @@ use std::{fmt, io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An address that is not one.
-    #[error("endpoint {0:?} is not usable: give http://HOST:PORT, several separated by commas")]
+    #[error("endpoint {0:?} is not usable: give http(s)://HOST:PORT, several separated by commas")]
     Endpoint(String),
     /// A token with characters that a header cannot carry.
     #[error("the token holds characters that cannot be sent: paste it again, or issue a new one")]
@@ -15,6 +15,9 @@ pub enum BuildError {
     /// A token file that cannot be read.
     #[error("cannot read the token file {0:?}: check its path and permissions")]
     TokenFile(PathBuf, #[source] io::Error),
+    /// A certificate or key that cannot be used.
+    #[error("TLS cannot be set up: {0}; check the files of the CA, the certificate and the key")]
+    Tls(String),
     /// A name that the server would refuse.
     #[error("service {0:?} is not valid: use 1 to 128 characters of A-Z a-z 0-9 . _ / -")]
     Service(String),

@@ -55,7 +55,7 @@ pub use record::{
 };
 pub use retry::RetryPolicy;
 pub use spool::{SpoolOptions, SpoolSync};
-pub use transport::{Compression, SendOptions, SendOutcome, Sender, Token};
+pub use transport::{Compression, SendOptions, SendOutcome, Sender, TlsOptions, Token};
 
 /// How long a guard, or a panic, waits for the last logs.
 const LAST_WORDS: Duration = Duration::from_secs(1);

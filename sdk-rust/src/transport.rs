@@ -5,7 +5,7 @@
 //! is durable, refused for good, or out of time.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +24,7 @@ use tonic::{
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
@@ -107,6 +107,46 @@ pub enum Compression {
     Zstd,
 }
 
+/// How to speak to `https://` addresses. The files are PEM, and read once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsOptions {
+    /// The CA of the server, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate to show to the server, and its private key.
+    pub client_files: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsOptions {
+    /// Whether the files can be used.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        self.apply(Endpoint::from_static("https://localhost")).map(|_| ())
+    }
+
+    fn apply(&self, endpoint: Endpoint) -> Result<Endpoint, BuildError> {
+        let mut config = match &self.ca_file {
+            None => ClientTlsConfig::new().with_native_roots(),
+            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(path)?)),
+        };
+        if let Some((certificate, key)) = &self.client_files {
+            config = config.identity(Identity::from_pem(pem(certificate)?, pem(key)?));
+        }
+        endpoint.tls_config(config).map_err(|error| {
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            BuildError::Tls(cause)
+        })
+    }
+}
+
+/// The text of a PEM file. Without this check a file that holds none would count as an empty one.
+fn pem(path: &Path) -> Result<String, BuildError> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let text = text.and_then(|text| {
+        if text.contains("-----BEGIN ") { Ok(text) } else { Err("it holds no PEM".into()) }
+    });
+    text.map_err(|cause| BuildError::Tls(format!("{}: {cause}", path.display())))
+}
+
 /// How a [`Sender`] sends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SendOptions {
@@ -116,6 +156,8 @@ pub struct SendOptions {
     pub attempt_timeout: Duration,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// For `https://` addresses.
+    pub tls: TlsOptions,
 }
 
 impl Default for SendOptions {
@@ -124,6 +166,7 @@ impl Default for SendOptions {
             compression: Compression::default(),
             attempt_timeout: Duration::from_secs(10),
             retry: RetryPolicy::default(),
+            tls: TlsOptions::default(),
         }
     }
 }
@@ -227,7 +270,7 @@ impl Sender {
     ) -> Result<Self, BuildError> {
         let addresses = parse_endpoints(endpoints)?;
         let header = token.header()?;
-        let doors = addresses.into_iter().map(|address| door(address, options.compression));
+        let doors = addresses.into_iter().map(|address| door(address, &options));
         let doors = doors.collect::<Result<Vec<_>, _>>()?;
         let gate = Gate::new(options.retry.clone(), doors.len());
         let state = Mutex::new(State { gate, header, token_said: None });
@@ -347,7 +390,8 @@ impl Attempt<'_> {
         if next == Next::ReadToken {
             self.read_token();
         }
-        if is_token_refused {
+        // Otherwise the caller hears of it, and says so.
+        if is_token_refused && self.inner.options.retry.hold_on_refused_token {
             self.say_token_refused(&refusal.message, now);
         }
         next
@@ -369,7 +413,7 @@ impl Attempt<'_> {
             *said = Some(now);
         }
         let address = &self.inner.doors[self.ticket.door].address;
-        let advice = "logs are held; give a valid token";
+        let advice = "logs are held; give a valid one, made by `logweir token issue`";
         (self.inner.listeners.notice)(&format!(
             "{address} refuses the token ({message}): {advice}"
         ));
@@ -397,11 +441,13 @@ fn parse_endpoint(name: &str) -> Result<String, BuildError> {
     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
     let plain = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
-    let usable = uri.scheme_str() == Some("http") && !host.is_empty() && is_plain;
+    let usable = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default())
+        && !host.is_empty()
+        && is_plain;
     if usable { Ok(address) } else { Err(BuildError::Endpoint(name.into())) }
 }
 
-fn door(address: String, compression: Compression) -> Result<Door, BuildError> {
+fn door(address: String, options: &SendOptions) -> Result<Door, BuildError> {
     let endpoint = Endpoint::from_shared(address.clone())
         .and_then(|endpoint| endpoint.user_agent(format!("{SDK_NAME}/{SDK_VERSION}")))
         .map_err(|_| BuildError::Endpoint(address.clone()))?
@@ -410,8 +456,10 @@ fn door(address: String, compression: Compression) -> Result<Door, BuildError> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
+    let is_tls = endpoint.uri().scheme_str() == Some("https");
+    let endpoint = if is_tls { options.tls.apply(endpoint)? } else { endpoint };
     let plain = Grpc::new(endpoint.connect_lazy());
-    let packed = match compression {
+    let packed = match options.compression {
         Compression::None => plain.clone(),
         Compression::Gzip => plain.clone().send_compressed(CompressionEncoding::Gzip),
         Compression::Zstd => plain.clone().send_compressed(CompressionEncoding::Zstd),
@@ -465,7 +513,7 @@ mod tests {
     fn endpoints_are_a_comma_list_with_http_understood() {
         let good = [
             ("http://a:4317", vec!["http://a:4317"]),
-            (" a:1 ,http://b:2,", vec!["http://a:1", "http://b:2"]),
+            (" a:1 ,https://b:2,", vec!["http://a:1", "https://b:2"]),
             ("127.0.0.1:4317", vec!["http://127.0.0.1:4317"]),
             ("[::1]:4317", vec!["http://[::1]:4317"]),
         ];
@@ -476,7 +524,7 @@ mod tests {
             "",
             " , ",
             "http://",
-            "https://a:1",
+            "https://",
             "ftp://a",
             "a b:1",
             "http://a:99999999",

@@ -25,7 +25,10 @@ use tokio::{
     sync::{oneshot, watch},
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status, Streaming, codec::CompressionEncoding};
+use tonic::{
+    Code, Request, Response, Status, Streaming, codec::CompressionEncoding,
+    transport::ServerTlsConfig,
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// How long a test waits for what must happen.
@@ -130,22 +133,32 @@ pub(crate) struct Server {
 impl Server {
     /// A server that gives these answers in turn, then accepts.
     pub(crate) fn scripted(script: impl IntoIterator<Item = Answer>) -> Self {
-        Self::start(script.into_iter().collect(), None, None)
+        Self::start(script.into_iter().collect(), None, None, None)
     }
 
     /// A server whose answers depend on the batch.
     pub(crate) fn ruled(
         rule: impl Fn(&v1::Batch, &str) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(VecDeque::new(), Some(Box::new(rule)), None)
+        Self::start(VecDeque::new(), Some(Box::new(rule)), None, None)
     }
 
     /// A server at a known address.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self::start(VecDeque::new(), None, Some(address))
+        Self::start(VecDeque::new(), None, Some(address), None)
     }
 
-    fn start(script: VecDeque<Answer>, rule: Option<Rule>, at: Option<SocketAddr>) -> Self {
+    /// A server that speaks TLS.
+    pub(crate) fn secured(tls: ServerTlsConfig) -> Self {
+        Self::start(VecDeque::new(), None, None, Some(tls))
+    }
+
+    fn start(
+        script: VecDeque<Answer>,
+        rule: Option<Rule>,
+        at: Option<SocketAddr>,
+        tls: Option<ServerTlsConfig>,
+    ) -> Self {
         let state = Arc::new(State {
             seen: Mutex::default(),
             changed: Condvar::new(),
@@ -166,7 +179,12 @@ impl Server {
                 let service = IngestServiceServer::new(Scripted { state: for_thread })
                     .accept_compressed(CompressionEncoding::Gzip)
                     .accept_compressed(CompressionEncoding::Zstd);
-                let serve = tonic::transport::Server::builder()
+                let builder = tonic::transport::Server::builder();
+                let mut builder = match tls {
+                    Some(tls) => builder.tls_config(tls).unwrap(),
+                    None => builder,
+                };
+                let serve = builder
                     .add_service(service)
                     .serve_with_incoming(TcpListenerStream::new(listener));
                 tokio::select! {
