@@ -18,7 +18,7 @@ const RESERVE_BYTES: usize = 8 << 20;
 /// Blobs of tens of kilobytes: fewer overflow pages, and still small enough for the tables of
 /// counters, whose pages are written anew by every transaction.
 const PAGE_BYTES: u32 = 8 << 10;
-const WRITER_CACHE_BYTES: i64 = 32 << 20;
+const WRITER_CACHE_BYTES: i64 = 16 << 20;
 const READER_CACHE_BYTES: i64 = 8 << 20;
 /// The write-ahead log is copied into the database at this size, and cut to it.
 const WAL_BYTES: u32 = 16 << 20;

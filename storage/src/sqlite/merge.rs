@@ -12,12 +12,12 @@ use logweir_core::identity::LogId;
 const RUN_BLOCKS_MIN: usize = 16;
 const RUN_BLOCKS_MAX: usize = 64;
 /// So many logs are worth merging however few the blocks are, and so many if the oldest has waited.
-const RUN_LOGS_MIN: u64 = 128 << 10;
+const RUN_LOGS_MIN: u64 = 64 << 10;
 const WAITED_LOGS_MIN: u64 = 48 << 10;
 const WAITED_SECONDS: i64 = 30;
 /// A merge has no more than this in memory.
-const RUN_LOGS_MAX: u64 = 160 << 10;
-const RUN_TEXT_BYTES_MAX: u64 = 32 << 20;
+const RUN_LOGS_MAX: u64 = 80 << 10;
+const RUN_TEXT_BYTES_MAX: u64 = 16 << 20;
 /// A service is alone in its blocks from this size on; so large, a merged block stays as it is.
 const ALONE_LOGS_MIN: usize = 2 << 10;
 const SETTLED_TEXT_BYTES: u64 = 4 << 20;
@@ -151,15 +151,15 @@ mod tests {
     #[test]
     fn large_writes_are_merged_by_their_size() {
         let blocks: Vec<Candidate> = (0..20).map(|id| fresh(id, 20_000)).collect();
-        assert_eq!(chosen(&blocks[..6]), [0_i64; 0]);
-        assert_eq!(chosen(&blocks), (0..8).collect::<Vec<_>>());
+        assert_eq!(chosen(&blocks[..3]), [0_i64; 0]);
+        assert_eq!(chosen(&blocks), (0..4).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_has_waited_is_merged_sooner() {
         let blocks: Vec<Candidate> = (0..4).map(|id| fresh(id, 20_000)).collect();
         let chosen = |count: usize, now| choose(&blocks[..count], now).len();
-        assert_eq!((chosen(4, 129), chosen(2, 130), chosen(4, 130)), (0, 0, 4));
+        assert_eq!((chosen(3, 129), chosen(2, 130), chosen(3, 130)), (0, 0, 3));
     }
 
     #[test]
