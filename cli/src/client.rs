@@ -11,7 +11,7 @@ use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
 use logweir_proto::v1::{
     self, admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient,
 };
-use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
+use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, TlsOptions, Token};
 use tonic::{
     Code, Request, Status,
     codec::CompressionEncoding,
@@ -121,11 +121,11 @@ impl ServerArgs {
     }
 
     /// Prepares to send batches.
-    #[allow(clippy::field_reassign_with_default, reason = "it has private fields")]
     pub fn sender(&self, compression: Compression) -> Result<Sender, Error> {
         let token = Token::Text(self.read_token()?);
-        let mut options = SendOptions::default();
-        options.compression = compression;
+        let client_files = self.tls_client_cert.clone().zip(self.tls_client_key.clone());
+        let tls = TlsOptions { ca_file: self.tls_ca.clone(), client_files };
+        let options = SendOptions { compression, tls, ..SendOptions::default() };
         Sender::connect(&self.endpoint, token, options)
             .map_err(|error| Error::Usage(error.to_string()))
     }

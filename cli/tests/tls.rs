@@ -54,16 +54,21 @@ fn server_and_client_meet_within_tls() {
     let server = Standalone::start_with(&data_dir, "127.0.0.1:0", &files);
     assert!(server.endpoint.starts_with("https://127.0.0.1:"), "{}", server.endpoint);
     let token = token(&data_dir, "*", "admin");
-    let ask = |endpoint: &str, files: &[(&str, &str)]| -> Output {
+    write(folder.path(), "shop.log", "INFO paid\n".to_owned());
+    let run = |arguments: &[&str], endpoint: &str, files: &[(&str, &str)]| -> Output {
         let mut command = logweir();
-        command.arg("services").env("LOGWEIR_ENDPOINT", endpoint).env("LOGWEIR_TOKEN", &token);
+        command.args(arguments).env("LOGWEIR_ENDPOINT", endpoint).env("LOGWEIR_TOKEN", &token);
         command.envs(files.iter().map(|(name, file)| (*name, path(file))));
         command.output().expect("the binary runs")
     };
+    let ask = |endpoint: &str, files: &[(&str, &str)]| run(&["services"], endpoint, files);
     let identity =
         [("LOGWEIR_TLS_CLIENT_CERT", "client"), ("LOGWEIR_TLS_CLIENT_KEY", "client_key")];
     let with = |ca| [("LOGWEIR_TLS_CA", ca), identity[0], identity[1]];
-    succeeded(&ask(&server.endpoint, &with("ca")));
+    let (log, journal) = (path("shop.log"), path("journal"));
+    let send = ["send", &log, "--journal", &journal];
+    succeeded(&run(&send, &server.endpoint, &with("ca")));
+    assert!(succeeded(&ask(&server.endpoint, &with("ca"))).contains("shop"));
     let plain = server.endpoint.replace("https", "http");
     for (output, code, said) in [
         (ask(&server.endpoint, &with("other_ca")), 3, "invalid peer certificate"),
