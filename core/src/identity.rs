@@ -193,6 +193,9 @@ bytes_type! {
     ProducerId, 16, "producer_id", "use 16 bytes (32 hexadecimal digits)"
 }
 
+/// 2025: no batch of this program is older.
+const UUID_V7_BEGAN_UNIX_MS: u64 = 1_735_689_600_000;
+
 impl BatchId {
     /// The id of a replay of a dead letter: always the same, so that it is stored once.
     pub fn of_replay(tenant: &Tenant, dead_letter_id: u64) -> Self {
@@ -200,11 +203,14 @@ impl BatchId {
         Self(hash.to_be_bytes())
     }
 
-    /// When a UUIDv7 was minted, in milliseconds since 1970; none for other ids.
+    /// When a UUIDv7 was minted, in milliseconds since 1970; none for other ids. One random id in 64
+    /// looks like a UUIDv7, so that a time before there were any says that it is none.
     pub fn minted_unix_ms(self) -> Option<u64> {
         let id = uuid::Uuid::from_bytes(self.0);
         let (seconds, nanos) = id.get_timestamp()?.to_unix();
-        (id.get_version_num() == 7).then(|| seconds * 1_000 + u64::from(nanos / 1_000_000))
+        let minted_unix_ms = seconds * 1_000 + u64::from(nanos / 1_000_000);
+        (id.get_version_num() == 7 && minted_unix_ms >= UUID_V7_BEGAN_UNIX_MS)
+            .then_some(minted_unix_ms)
     }
 }
 
@@ -307,5 +313,9 @@ mod tests {
         let now = uuid::Uuid::now_v7();
         assert!(BatchId(now.into_bytes()).minted_unix_ms().unwrap() > 1_600_000_000_000);
         assert_eq!(BatchId([1; 16]).minted_unix_ms(), None);
+        // Random bytes that happen to have a UUIDv7's version and variant.
+        let mut random = [0x01; 16];
+        (random[6], random[8]) = (0x7a, 0x9b);
+        assert_eq!(BatchId(random).minted_unix_ms(), None);
     }
 }
