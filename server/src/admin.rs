@@ -198,6 +198,10 @@ impl AdminDoor {
         letters: Vec<DeadLetter>,
         answer: &mut v1::ReplayDeadLettersResponse,
     ) -> Result<(), Refusal> {
+        // Not sent in again: their batches need not be remembered any more.
+        let (done, letters): (Vec<_>, Vec<_>) =
+            letters.into_iter().partition(|letter| letter.replayed_unix_nano.is_some());
+        answer.replayed += done.len() as u64;
         let outcomes: Vec<(u64, bool)> = stream::iter(letters)
             .map(|letter| async {
                 let id = letter.dead_letter_id;

@@ -75,8 +75,10 @@ async fn a_dead_letter_is_replayed_once_or_stays() {
     assert_eq!(replay(&bench, vec![]).await, (1, 1));
     assert_eq!(messages(&bench.stored().await), ["curable"]);
     assert_eq!(replay(&bench, vec![]).await, (0, 1));
+    // What was replayed is not sent in again, even once its batch is forgotten; this would wait.
+    bench.set_storing(false);
     let all = letters.iter().map(|letter| letter.dead_letter_id).collect();
-    replay(&bench, all).await;
+    assert_eq!(replay(&bench, all).await, (1, 1));
     assert_eq!(bench.stored().await.len(), 1);
     let replayed: Vec<_> = dead_letters(&bench)
         .await
