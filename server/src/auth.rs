@@ -34,6 +34,7 @@ const TOKEN_BYTES_MAX: usize = 2_048;
 const CACHED_TOKENS_MAX: usize = 4_096;
 /// How often an open stream looks whether its token still holds.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
+const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What a token says.
@@ -226,6 +227,18 @@ impl Auth {
             return Ok(Arc::clone(caller));
         }
         counter!("logweir_token_verifications_total").increment(1);
+        match self.verify_and_remember(token) {
+            Err(refusal) if refusal.reason() == KEY_UNKNOWN => {
+                // Its key may have come just now: the token need not wait for the next look. What is
+                // wrong with the file is told by those who look at it in turn.
+                drop(self.reload_keys());
+                self.verify_and_remember(token)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_and_remember(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         // Held until the token is remembered: no key is exchanged meanwhile.
         let keys = self.keys.read();
         let caller = Arc::new(self.verify_signature(&keys, token)?);
@@ -275,7 +288,7 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
 fn key_unknown() -> Refusal {
     let message = "the token is signed with a key that this server does not have: issue a new one \
                    here with `logweir token issue`";
-    Refusal::Unauthenticated { reason: "TOKEN_KEY_UNKNOWN", message: message.into() }
+    Refusal::Unauthenticated { reason: KEY_UNKNOWN, message: message.into() }
 }
 
 fn malformed(what: &str) -> Refusal {
@@ -451,8 +464,9 @@ mod tests {
 
         let both_lines = TokenKeys::rotated(&old_line);
         std::fs::write(&path, &both_lines).unwrap();
-        assert!(bench.auth.reload_keys().unwrap());
-        let (_, new) = bench.token(Role::Ingest);
+        let other = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let (_, new) = other.token(Role::Ingest);
+        assert!(bench.admit(&new, Access::Ingest).is_ok());
         assert_ne!(decode_header(&old).unwrap().kid, decode_header(&new).unwrap().kid);
         for token in [&old, &new] {
             assert!(bench.admit(token, Access::Ingest).is_ok());
