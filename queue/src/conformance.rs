@@ -1,21 +1,28 @@
-//! The one suite that every implementation of the queue port passes.
+//! The suites that implementations of the queue port pass.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, Resource},
 };
 
-use crate::{Consumer, PublishError, Publisher};
+use crate::{Consumer, Delivery, PublishError, Publisher};
 
 /// Opens a fresh queue bounded in batches and bytes.
 pub trait OpenQueue: Fn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>) {}
 
 impl<F: Fn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>)> OpenQueue for F {}
 
-/// Checks the contract in the crate's documentation; panics where it is broken.
+/// Checks what the crate's documentation promises of every queue; panics where it is broken.
 pub async fn check_queue(open: impl OpenQueue) {
+    what_is_published_arrives_once(&open).await;
+    receiving_may_be_given_up_at_any_moment(&open).await;
+    a_closed_queue_refuses(&open).await;
+}
+
+/// Checks a queue that keeps nothing itself, so that publishing waits for the settlement.
+pub async fn check_waiting_queue(open: impl OpenQueue) {
     publishing_waits_for_the_acknowledgement(&open).await;
     a_requeue_names_its_cause(&open).await;
     an_unsettled_delivery_is_requeued(&open).await;
@@ -36,6 +43,60 @@ fn batch(number: u8, message_bytes: usize) -> Batch {
         records: vec![Record { message: "x".repeat(message_bytes), ..Record::default() }],
         rejected: Vec::new(),
     }
+}
+
+/// Acknowledges a delivery and gives its batch's number.
+fn settle(delivery: Option<Delivery>) -> u8 {
+    let (received, settlement) = delivery.expect("the queue is open").into_parts();
+    let number = received.batch_id.0[0];
+    assert_eq!(received, batch(number, number.into()), "it arrives as it was published");
+    settlement.acknowledge();
+    number
+}
+
+async fn publish_all(publisher: &dyn Publisher, numbers: impl Iterator<Item = u8>) {
+    for number in numbers {
+        assert_eq!(publisher.publish(batch(number, number.into())).await, Ok(()));
+    }
+}
+
+async fn what_is_published_arrives_once(open: &impl OpenQueue) {
+    let (publisher, mut consumer) = open(100, 1 << 20);
+    assert!(consumer.try_receive().is_none(), "it is empty");
+    let receive = async {
+        let mut numbers = BTreeSet::new();
+        for _ in 1..=60 {
+            assert!(numbers.insert(settle(consumer.receive().await)), "each is delivered once");
+        }
+    };
+    let (odd, even) = ((1..60).step_by(2), (2..=60).step_by(2));
+    tokio::join!(publish_all(&*publisher, odd), publish_all(&*publisher, even), receive);
+    assert!(consumer.try_receive().is_none(), "nothing else is delivered");
+}
+
+/// Each call is polled once and, if it has nothing then, given up a moment later, when it may have
+/// been woken.
+async fn receiving_may_be_given_up_at_any_moment(open: &impl OpenQueue) {
+    let (publisher, mut consumer) = open(100, 1 << 20);
+    let receive = async {
+        let mut numbers = BTreeSet::new();
+        while numbers.len() < 40 {
+            let mut receiving = consumer.receive();
+            match poll_fn(|context| Poll::Ready(receiving.as_mut().poll(context))).await {
+                Poll::Ready(delivery) => assert!(numbers.insert(settle(delivery))),
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::join!(publish_all(&*publisher, 1..=20), publish_all(&*publisher, 21..=40), receive);
+}
+
+async fn a_closed_queue_refuses(open: &impl OpenQueue) {
+    let (publisher, _consumer) = open(10, 1 << 20);
+    assert_eq!(publisher.check_ready(), Ok(()));
+    publisher.close();
+    assert_eq!(publisher.check_ready(), Err(PublishError::Closed));
+    assert_eq!(publisher.publish(batch(1, 10)).await, Err(PublishError::Closed));
 }
 
 async fn publishing_waits_for_the_acknowledgement(open: &impl OpenQueue) {

@@ -183,13 +183,13 @@ impl Drop for InProcessConsumer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check_queue;
+    use crate::{check_queue, check_waiting_queue};
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        check_queue(|batches_max, bytes_max| {
-            InProcessQueue::open(QueueLimits { batches_max, bytes_max })
-        })
-        .await;
+        let open =
+            |batches_max, bytes_max| InProcessQueue::open(QueueLimits { batches_max, bytes_max });
+        check_queue(open).await;
+        check_waiting_queue(open).await;
     }
 }

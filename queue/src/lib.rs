@@ -11,9 +11,13 @@
 //!   [`PublishError::Full`]; nothing waits without bound.
 //! - **Settlement.** Every [`Delivery`] is acknowledged, or requeued, exactly once; one that is
 //!   dropped unsettled is requeued. A requeued batch is delivered again by a queue that keeps
-//!   batches itself; the in-process queue hands it back to the publisher, whose sender repeats it.
-//! - **Shutdown.** After [`Publisher::close`] publishing is refused; [`Consumer::receive`] hands out
-//!   what waits and then returns none.
+//!   batches itself, though not before the time asked for; the in-process queue hands it back to the
+//!   publisher, whose sender repeats it.
+//! - **Cancelling.** Dropping a future of [`Consumer::receive`] loses no batch: the next call has it.
+//!   Dropping one of [`Publisher::publish`] leaves open whether the batch is stored, as an error does.
+//! - **Shutdown.** After [`Publisher::close`] publishing is refused. Where the consumer is in the same
+//!   process, [`Consumer::receive`] hands out what waits and then returns none; one that consumes what
+//!   other processes publish returns none once its own process is to stop.
 
 mod conformance;
 mod in_process;
@@ -25,7 +29,7 @@ use async_trait::async_trait;
 use logweir_core::record::Batch;
 
 pub use self::{
-    conformance::check_queue,
+    conformance::{check_queue, check_waiting_queue},
     in_process::{InProcessQueue, QueueLimits},
     live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
 };
@@ -80,7 +84,7 @@ pub trait Publisher: Send + Sync {
 /// The end that the processor holds. See the module's contract.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next batch, waiting for one; none once the queue is closed and empty.
+    /// The next batch, waiting for one; none once no more will come. May be cancelled at any moment.
     async fn receive(&mut self) -> Option<Delivery>;
 
     /// The next batch if one waits now.
@@ -93,11 +97,11 @@ pub struct Delivery {
     settlement: Settlement,
 }
 
-/// How an implementation learns what became of a delivery.
+/// How an implementation learns what became of a delivery. Neither call may block.
 pub trait Receipt: Send {
     /// It is stored.
     fn acknowledge(self: Box<Self>);
-    /// It could not be stored now.
+    /// It could not be stored now, and should not be tried again before `retry_after`.
     fn requeue(self: Box<Self>, cause: String, retry_after: Duration);
 }
 
