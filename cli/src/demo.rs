@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     delivery::batch::{Ids, Producers},
     loadgen::{Config, Generator},
+    output::announce,
     settings::Settings,
 };
 
@@ -40,7 +41,7 @@ pub async fn start(
     let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
     let sender = Sender::connect(endpoint, Token::Text(token.clone()), options)?;
     let generator = generator(now_unix_nano())?;
-    print!("{}", advice(settings.data_dir(), endpoint, generator.service_name(0), &token));
+    announce(&advice(settings.data_dir(), endpoint, generator.service_name(0), &token));
     let stop = tasks.stop_token();
     tasks.spawn("demo traffic", Fate::MayEnd, async move {
         tokio::select! {
@@ -111,7 +112,6 @@ From Rust, with the same two variables set:
 
   let guard = logweir_sdk::init(\"shop\")?;
   tracing::info!(order = 42, latency_ms = 12.5, \"order placed\");
-
 ",
         data = data_dir.display(),
         bin = folder.display(),

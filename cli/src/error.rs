@@ -2,6 +2,8 @@
 
 use std::{error::Error as _, io, path::PathBuf, process::ExitCode};
 
+use logweir_core::runtime::config::ConfigError;
+use logweir_storage::StorageError;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -52,7 +54,7 @@ pub enum Error {
     #[error("{}", explain(.0))]
     Server(Status),
     /// The file system answered with an error.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     File {
         /// What was tried.
         action: &'static str,
@@ -114,7 +116,18 @@ impl Error {
 
 /// The exit code for any error of a command.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map_or(Exit::Failed, Error::exit)
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| {
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return Some(error.exit());
+        }
+        match cause.downcast_ref::<StorageError>() {
+            Some(StorageError::NotFound(_)) => return Some(Exit::Partial),
+            Some(StorageError::Unavailable(_)) => return Some(Exit::Unavailable),
+            _ => {}
+        }
+        cause.is::<ConfigError>().then_some(Exit::Usage)
+    };
+    error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
 }
 
 /// Whether the reader of our output has gone away, which is no failure of ours.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 use logweir_proto::v1;
 use serde::Serialize;
 
@@ -155,15 +155,13 @@ impl Output {
         if self.flushes { self.out.flush() } else { Ok(()) }
     }
 
-    /// Writes a table; columns of numbers to the right.
+    /// Writes a table; columns of numbers to the right, columns that say nothing left out. A row
+    /// stays on one line, however long, so that ids and patterns can be copied and searched.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<Value>>) -> io::Result<()> {
+        let says = |column: usize| rows.iter().any(|row| !matches!(&*row[column].text, "" | "-"));
+        let kept: Vec<bool> = (0..header.len()).map(says).collect();
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if self.flushes {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        } else {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
         if !self.color {
             table.force_no_tty();
         } else {
@@ -172,13 +170,19 @@ impl Output {
         let is_number = |column: usize| {
             rows.first().and_then(|row| row.get(column)).is_some_and(|value| value.is_number)
         };
-        let heads = header.iter().enumerate().map(|(column, name)| {
+        let heads = header.iter().enumerate().filter(|(column, _)| kept[*column]);
+        let heads = heads.map(|(column, name)| {
             let cell = Cell::new(name.to_uppercase()).add_attribute(Attribute::Dim);
             if is_number(column) { cell.set_alignment(CellAlignment::Right) } else { cell }
         });
         table.set_header(heads.collect::<Vec<_>>());
         for row in rows {
-            table.add_row(row.into_iter().map(cell).collect::<Vec<_>>());
+            let values =
+                row.into_iter().zip(&kept).filter_map(|(value, kept)| kept.then_some(value));
+            table.add_row(values.map(cell).collect::<Vec<_>>());
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
         }
         for line in table.lines() {
             self.line(line.trim_end())?;
@@ -218,6 +222,13 @@ fn cell(value: Value) -> Cell {
 pub fn say(text: &str) {
     // When standard error is closed there is nobody to tell.
     drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Says something on standard output that no command waits for.
+pub fn announce(text: &str) {
+    let mut stdout = io::stdout();
+    // A server goes on when nobody reads what it says.
+    drop(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
 }
 
 /// A number with its thousands apart.

@@ -1,5 +1,7 @@
 //! `logweir config`: what the settings come to.
 
+use std::io::{self, Write};
+
 use clap::{Args, Subcommand};
 
 use crate::{error::Exit, settings::SettingsArgs};
@@ -21,7 +23,7 @@ impl ConfigArgs {
     /// Runs it. Secrets are in files that the settings name, never in the settings.
     pub fn run(self) -> anyhow::Result<Exit> {
         let Action::Check(settings) = self.action;
-        print!("{}", toml::to_string(&settings.load(&[])?)?);
+        io::stdout().write_all(toml::to_string(&settings.load(&[])?)?.as_bytes())?;
         Ok(Exit::Done)
     }
 }

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::{
     demo,
     error::{Error, Exit},
+    output::announce,
     settings::{Settings, SettingsArgs},
 };
 
@@ -72,7 +73,7 @@ impl StandaloneArgs {
         let publisher = Arc::clone(&ports.publisher);
         let served =
             logweir_server::run(settings.server(), ports, listener, &tasks, system_clock());
-        println!("ready on {endpoint}");
+        announce(&format!("ready on {endpoint}"));
         if self.demo {
             demo::start(&settings, &endpoint, storage.as_ref(), &tasks).await?;
         }

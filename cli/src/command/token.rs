@@ -82,6 +82,17 @@ struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// Opens what is there; a mistyped directory is not made.
+    fn open_existing(&self) -> anyhow::Result<SqliteStorage> {
+        let settings = self.settings.load(&[])?;
+        let directory = settings.data_dir();
+        if !directory.is_dir() {
+            let text = format!("there is no data directory {}", directory.display());
+            return Err(Error::Missing(text).into());
+        }
+        Ok(SqliteStorage::open_for_administration(&settings.storage(), system_clock())?)
+    }
+
     fn open(&self) -> anyhow::Result<(Settings, SqliteStorage)> {
         let settings = self.settings.load(&[])?;
         let storage = SqliteStorage::open_for_administration(&settings.storage(), system_clock())?;
@@ -111,7 +122,9 @@ impl IssueArgs {
         let (record, jwt) =
             issue(&keys, tenant, &self.service, self.role, self.ttl, now_unix_nano());
         storage.insert_token(tenant, record).await?;
-        println!("{jwt}");
+        let mut output = Output::new(&OutputArgs::default());
+        output.line(&jwt)?;
+        output.flush()?;
         Ok(Exit::Done)
     }
 }
@@ -128,7 +141,7 @@ struct Token<'a> {
 
 impl ListArgs {
     async fn run(self) -> anyhow::Result<Exit> {
-        let (_, storage) = self.place.open()?;
+        let storage = self.place.open_existing()?;
         let tokens = storage.list_tokens(&self.place.tenant).await?;
         let mut output = Output::new(&self.output);
         if output.json {
@@ -172,7 +185,7 @@ fn row(token: &TokenRecord, now_unix_nano: i64) -> Vec<crate::output::Value> {
 
 impl RevokeArgs {
     async fn run(self) -> anyhow::Result<Exit> {
-        let (_, storage) = self.place.open()?;
+        let storage = self.place.open_existing()?;
         storage.revoke_token(&self.place.tenant, &self.token_id, now_unix_nano()).await?;
         say(&format!("token {} is revoked", self.token_id));
         Ok(Exit::Done)
