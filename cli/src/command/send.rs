@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    time::timeout,
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use xxhash_rust::xxh3::xxh3_64;
@@ -49,6 +50,8 @@ use crate::{
 const GROUPS_WAITING_MAX: usize = 2;
 /// Services that the summary names one by one.
 const SERVICES_SHOWN_MAX: usize = 20;
+/// A server that does not answer for so long is spoken of.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 const FORMATS_HELP: &str = "\
@@ -164,7 +167,7 @@ impl SendArgs {
         let is_stopped = stop.clone();
         let groups =
             groups.take_while(move |_| !(leaves_rest && is_stopped.load(Ordering::Relaxed)));
-        let delivering = self.deliver(groups, &counts, sender, journal);
+        let delivering = self.deliver(groups, &counts, sender, journal, &progress);
         let delivered = tokio::select! {
             delivered = delivering => delivered,
             () = self.watch(interrupts, &stop, &progress, &counts) => Err(Error::Interrupted),
@@ -172,7 +175,7 @@ impl SendArgs {
         progress.bar.finish_and_clear();
         let interrupted = stop.swap(true, Ordering::Relaxed);
         // After a failure the reader may wait for input that never comes; its result does not matter.
-        delivered?;
+        delivered.map_err(|error| self.advised(error))?;
         let (summary, tally) = reading.await??;
         self.write_summary(&counts.delivered(), &summary, &tally, started.elapsed())?;
         Ok(exit(&counts.delivered(), &summary, interrupted && !self.follow))
@@ -291,10 +294,25 @@ impl SendArgs {
         counts: &Counts,
         sender: Sender,
         journal: Option<Arc<Journal>>,
+        progress: &Progress,
     ) -> Result<(), Error> {
         let patience = (!self.follow).then_some(self.patience);
-        let send =
-            |batch| send_batch(sender.clone(), self.server.endpoint.clone(), batch, patience);
+        let is_told = AtomicBool::new(false);
+        let send = async |batch| {
+            let endpoint = self.server.endpoint.clone();
+            let mut sending = Box::pin(send_batch(sender.clone(), endpoint, batch, patience));
+            let answer = match timeout(SILENCE_MAX, &mut sending).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    if !is_told.swap(true, Ordering::Relaxed) {
+                        progress.say(&self.no_answer());
+                    }
+                    sending.await
+                }
+            };
+            is_told.store(false, Ordering::Relaxed);
+            answer
+        };
         let complete = |state: State| {
             let journal = journal.clone();
             async move {
@@ -304,6 +322,25 @@ impl SendArgs {
             }
         };
         deliver(groups, self.in_flight.into(), counts, send, complete).await
+    }
+
+    fn no_answer(&self) -> String {
+        let until = if self.follow {
+            "until it comes".to_owned()
+        } else {
+            format!("for {} s (--patience)", self.patience.as_secs_f64())
+        };
+        format!("no answer yet from {}; trying {until}", self.server.endpoint)
+    }
+
+    /// What to do about a refusal: a service that nobody named may be the file's name.
+    fn advised(&self, error: Error) -> Error {
+        match error {
+            Error::Refused(text) if self.service.is_none() => {
+                Error::Refused(format!("{text}; --service NAME sets the service of every line"))
+            }
+            other => other,
+        }
     }
 
     /// Shows progress and waits for Ctrl-C: the first stops reading, the second everything.
