@@ -38,14 +38,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `now`, `-1h` (before now), `2026-01-02`, `2026-01-02T03:04:05Z` and what else logs have.
+/// Nothing is before 1970, and zero would mean that no moment is given.
 pub fn parse_moment(text: &str, now_unix_nano: i64) -> Result<i64, String> {
-    let text = text.trim();
+    moment(text.trim(), now_unix_nano).map(|unix_nano| unix_nano.max(1))
+}
+
+fn moment(text: &str, now_unix_nano: i64) -> Result<i64, String> {
     let nanos = |ago: Duration| i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
     if text == "now" {
         return Ok(now_unix_nano);
     }
     if let Some(ago) = text.strip_prefix('-') {
-        return Ok(now_unix_nano.saturating_sub(nanos(parse_duration(ago)?)).max(1));
+        return Ok(now_unix_nano.saturating_sub(nanos(parse_duration(ago)?)));
     }
     if let Ok(date) = text.parse::<NaiveDate>() {
         let days = i64::from(date.to_epoch_days());
@@ -92,6 +96,9 @@ mod tests {
             ("-1h", NOW - 3_600_000_000_000),
             ("2026-01-02T03:04:05Z", NOW),
             ("2026-01-02", 1_767_312_000_000_000_000),
+            ("1970-01-01", 1),
+            ("1969-12-31", 1),
+            ("-99y", 1),
         ] {
             assert_eq!(parse_moment(text, NOW).unwrap(), expected, "{text}");
         }

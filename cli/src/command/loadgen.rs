@@ -238,6 +238,8 @@ impl LoadgenArgs {
         let (counts, latencies) = (Arc::new(Counts::default()), Mutex::new(Quantiles::default()));
         let (batches, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
         let limits = BatchLimits::with_batch_records(self.batch.into());
+        // At once, so that a file that cannot be written is known before anything is sent.
+        write_truth(self.truth.as_deref(), &spans.generator)?;
         let started = Instant::now();
         let (stop, interrupts) =
             (Arc::new(AtomicBool::new(false)), signal(SignalKind::interrupt())?);

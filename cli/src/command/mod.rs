@@ -181,8 +181,8 @@ mod tests {
             panic!()
         };
         assert_eq!(args.query.filter(), "not level:debug service:pay not (a not \"b\"");
-        assert_eq!(args.query.from.as_deref(), Some("-1h"));
-        assert_eq!((args.query.to.as_deref(), args.limit), (Some("-1m"), 5));
+        assert_eq!(args.query.time.from.as_deref(), Some("-1h"));
+        assert_eq!((args.query.time.to.as_deref(), args.limit), (Some("-1m"), 5));
     }
 
     #[test]

@@ -29,12 +29,35 @@ pub struct Query {
     /// What to find; none finds all
     #[arg(value_name = "FILTER")]
     terms: Vec<String>,
+    /// When.
+    #[command(flatten)]
+    pub time: TimeArgs,
+}
+
+/// A range of event time.
+#[derive(Debug, Args)]
+pub struct TimeArgs {
     /// Only from this time on: -1h, 2026-01-02, 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// Only before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<String>,
+}
+
+impl TimeArgs {
+    /// The range; zero where it is open.
+    pub fn range(&self) -> Result<v1::TimeRange, Error> {
+        let now = now_unix_nano();
+        let read = |text: &Option<String>| {
+            text.as_deref().map_or(Ok(0), |text| parse_moment(text, now)).map_err(Error::Usage)
+        };
+        let (from_unix_nano, to_unix_nano) = (read(&self.from)?, read(&self.to)?);
+        if to_unix_nano != 0 && from_unix_nano >= to_unix_nano {
+            return Err(Error::Usage("--from must be before --to".to_owned()));
+        }
+        Ok(v1::TimeRange { from_unix_nano, to_unix_nano })
+    }
 }
 
 impl Query {
@@ -49,15 +72,6 @@ impl Query {
     /// terms, `'"a b"'` is one.
     pub fn filter(&self) -> String {
         self.terms.join(" ")
-    }
-
-    /// The range of event time.
-    pub fn range(&self) -> Result<v1::TimeRange, Error> {
-        let now = now_unix_nano();
-        let read = |text: &Option<String>| {
-            text.as_deref().map_or(Ok(0), |text| parse_moment(text, now)).map_err(Error::Usage)
-        };
-        Ok(v1::TimeRange { from_unix_nano: read(&self.from)?, to_unix_nano: read(&self.to)? })
     }
 }
 
@@ -81,7 +95,7 @@ impl SearchArgs {
     pub async fn run(self) -> anyhow::Result<Exit> {
         let mut request = v1::SearchLogsRequest {
             filter: self.query.checked_filter()?,
-            range: Some(self.query.range()?),
+            range: Some(self.query.time.range()?),
             ..Default::default()
         };
         let mut client = self.server.query().await?;

@@ -120,6 +120,9 @@ impl StatsArgs {
     }
 
     async fn series(&self, output: &mut Output, every: Duration) -> anyhow::Result<bool> {
+        if every.is_zero() || !every.as_millis().is_multiple_of(10_000) {
+            return Err(Error::Usage("--every takes multiples of 10s".to_owned()).into());
+        }
         let now = now_unix_nano();
         let window = i64::try_from(self.window.as_nanos()).unwrap_or(now);
         let range = v1::TimeRange { from_unix_nano: (now - window).max(1), to_unix_nano: 0 };

@@ -1,15 +1,15 @@
 //! `logweir templates`: the patterns that messages follow, most frequent first.
 
 use clap::Args;
-use logweir_core::runtime::clock::now_unix_nano;
 use logweir_proto::v1;
 use serde::Serialize;
 
 use crate::{
     client::ServerArgs,
+    command::search::TimeArgs,
     entry::level_name,
     error::{Error, Exit},
-    moment::{parse_moment, rfc3339, shown},
+    moment::{rfc3339, shown},
     output::{Output, OutputArgs, Tone, count, number, say, text},
 };
 
@@ -22,12 +22,8 @@ pub struct TemplatesArgs {
     /// At most so many
     #[arg(long, short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// Only from this time on: -1h, 2026-01-02, 2026-01-02T03:04:05Z
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<String>,
-    /// Only before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<String>,
+    #[command(flatten)]
+    time: TimeArgs,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -51,7 +47,7 @@ impl TemplatesArgs {
     pub async fn run(self) -> anyhow::Result<Exit> {
         let request = v1::ListTemplatesRequest {
             service: self.service.clone().unwrap_or_default(),
-            range: self.range()?,
+            range: Some(self.time.range()?),
             limit: self.limit,
         };
         let mut client = self.server.query().await?;
@@ -70,19 +66,6 @@ impl TemplatesArgs {
         }
         output.flush()?;
         Ok(Exit::Done)
-    }
-
-    fn range(&self) -> Result<Option<v1::TimeRange>, Error> {
-        if self.from.is_none() && self.to.is_none() {
-            return Ok(None);
-        }
-        let now = now_unix_nano();
-        let read = |text: &Option<String>| {
-            text.as_deref().map_or(Ok(0), |text| parse_moment(text, now)).map_err(Error::Usage)
-        };
-        let range =
-            v1::TimeRange { from_unix_nano: read(&self.from)?, to_unix_nano: read(&self.to)? };
-        Ok(Some(range))
     }
 }
 
