@@ -48,10 +48,9 @@ impl World {
         succeeded(&client(&self.server, &self.token, args))
     }
 
-    /// The objects of a command's `--json` output; an export has no other form.
+    /// The objects of a command's `--json` output.
     fn objects(&self, args: &[&str]) -> Vec<Value> {
-        let json: &[&str] = if args == ["export"] { &[] } else { &["--json"] };
-        let text = self.run(&[args, json].concat());
+        let text = self.run(&[args, &["--json"]].concat());
         text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()
     }
 
@@ -129,6 +128,20 @@ fn mistakes_get_one_clear_line_and_their_exit_code() {
     let data_dir = world.folder.path().join("data");
     fails(&["search"], &token(&data_dir, "shop", "ingest"), 4, "role");
     fails(&["send", "/nowhere/at-all.log"], &world.token, 2, "/nowhere/at-all.log");
+    fails(&["search", "--from", "-1h", "--to", "-2h"], &world.token, 2, "--from");
+    fails(&["stats", "--every", "7s"], &world.token, 2, "--every");
+    fails(&["dead-letters", "replay", "7"], &world.token, 5, "not there");
+    let shop = token(&data_dir, "shop", "ingest");
+    let file = world.folder.path().join("app.log");
+    fs::write(&file, "a line\n").expect("it can be written");
+    let (file, journal) = (file.display().to_string(), world.folder.path().display().to_string());
+    fails(&["send", &file, "--journal", &journal], &shop, 4, "--service NAME");
+    let place = data_dir.display().to_string();
+    fails(&["token", "revoke", "abc", "--data-dir", &place], "", 5, "abc");
+    let elsewhere = format!("{place}-mistyped");
+    fails(&["token", "list", "--data-dir", &elsewhere], "", 5, &elsewhere);
+    assert!(!Path::new(&elsewhere).exists(), "a mistyped directory is not made");
+    fails(&["config", "check", "--config", "/nowhere.toml"], "", 2, "/nowhere.toml");
 
     let listen = world.server.address();
     let start = |data_dir: &Path, listen: &str| {
@@ -141,6 +154,24 @@ fn mistakes_get_one_clear_line_and_their_exit_code() {
     assert_eq!((code, stderr.contains("another program has it")), (Some(3), true), "{stderr}");
     let (code, stderr) = start(&data_dir, "127.0.0.1:0");
     assert_eq!((code, stderr.contains("another process uses")), (Some(1), true), "{stderr}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_one_that_nobody_reads_is_none() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data_dir = folder.path().display().to_string();
+    let issue = ["token", "issue", "--service", "shop", "--data-dir", &data_dir];
+    for args in [&["config", "check"][..], &["completions", "bash"], &issue] {
+        let output = logweir().args(args).stdout(full()).output().expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let status = logweir().args(args).stdout(writer).status().expect("the binary runs");
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `logweir dead-letters`: what could not be stored.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use logweir_proto::v1;
 use serde::Serialize;
@@ -33,7 +35,8 @@ enum Action {
         #[arg(long, value_name = "ID", default_value_t = 0)]
         before: u64,
     },
-    /// Send them through ingest again; each is stored at most once
+    /// Send them through ingest again; each is stored at most once, and one that fails again becomes
+    /// a dead letter anew
     Replay(Which),
     /// Delete them for good
     Discard(Which),
@@ -48,6 +51,22 @@ struct Which {
     /// All of them
     #[arg(long)]
     all: bool,
+}
+
+impl Which {
+    /// How many letters are named one by one.
+    fn asked(&self) -> u64 {
+        self.ids.iter().collect::<BTreeSet<_>>().len() as u64
+    }
+}
+
+/// Whether letters that were named are not there, which is said.
+fn say_missing(asked: u64, found: u64) -> bool {
+    let missing = asked.saturating_sub(found);
+    if missing > 0 {
+        say(&format!("{} of {} are not there", grouped(missing), grouped(asked)));
+    }
+    missing > 0
 }
 
 #[derive(Serialize)]
@@ -87,6 +106,7 @@ impl DeadLettersArgs {
                 Exit::Done
             }
             Action::Replay(which) => {
+                let asked = which.asked();
                 let request = v1::ReplayDeadLettersRequest { dead_letter_ids: which.ids };
                 let answer = client.replay_dead_letters(request).await.map_err(Error::from)?;
                 let v1::ReplayDeadLettersResponse { replayed, rejected } = answer.into_inner();
@@ -94,11 +114,13 @@ impl DeadLettersArgs {
                     output.object(&Replayed { replayed, rejected })?;
                 } else {
                     let (replayed, again) = (grouped(replayed), grouped(rejected));
-                    output.line(&format!("{replayed} stored, {again} rejected again"))?;
+                    output.line(&format!("{replayed} sent again, {again} rejected again"))?;
                 }
-                if rejected > 0 { Exit::Partial } else { Exit::Done }
+                let are_missing = say_missing(asked, replayed + rejected);
+                if rejected > 0 || are_missing { Exit::Partial } else { Exit::Done }
             }
             Action::Discard(which) => {
+                let asked = which.asked();
                 let request =
                     v1::DiscardDeadLettersRequest { dead_letter_ids: which.ids, all: which.all };
                 let answer = client.discard_dead_letters(request).await.map_err(Error::from)?;
@@ -108,7 +130,7 @@ impl DeadLettersArgs {
                 } else {
                     output.line(&format!("{} deleted", grouped(discarded)))?;
                 }
-                Exit::Done
+                if say_missing(asked, discarded) { Exit::Partial } else { Exit::Done }
             }
         };
         output.flush()?;
