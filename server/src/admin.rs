@@ -28,8 +28,8 @@ const LIST_MAX: u32 = 1_000;
 const NAMED_IDS_MAX: usize = 10_000;
 const PREVIEW_CHARACTERS: usize = 256;
 const NOTE_BYTES_MAX: usize = 1_024;
-/// Dead letters read at a time for a replay.
-const REPLAY_PAGE: usize = 1_000;
+/// Dead letters read at a time: each may be as large as a request.
+const LETTERS_PAGE: usize = 64;
 /// Replays that wait for their commit at a time.
 const REPLAY_WINDOW: usize = 64;
 
@@ -93,13 +93,20 @@ impl AdminService for AdminDoor {
         let caller = gate::caller(&request)?;
         let asked = request.into_inner();
         let limit = list_limit(asked.limit)?;
-        let before = (asked.before_dead_letter_id > 0).then_some(asked.before_dead_letter_id);
-        let (found, total) = self
-            .storage
-            .list_dead_letters(&caller.tenant, before, limit)
-            .await
-            .map_err(Refusal::from)?;
-        let (dead_letters, _) = cut(found.into_iter().map(dead_letter));
+        let mut before = (asked.before_dead_letter_id > 0).then_some(asked.before_dead_letter_id);
+        let mut found = Vec::new();
+        let total = loop {
+            let page = LETTERS_PAGE.min(limit - found.len());
+            let listed = self.storage.list_dead_letters(&caller.tenant, before, page).await;
+            let (letters, total) = listed.map_err(Refusal::from)?;
+            let is_last = letters.len() < page;
+            found.extend(letters.into_iter().map(dead_letter));
+            before = found.last().map(|letter| letter.dead_letter_id);
+            if is_last || found.len() == limit {
+                break total;
+            }
+        };
+        let (dead_letters, _) = cut(found.into_iter());
         Ok(Response::new(v1::ListDeadLettersResponse { dead_letters, total }))
     }
 
@@ -114,10 +121,10 @@ impl AdminService for AdminDoor {
         if ids.is_empty() {
             self.replay_all(&caller.tenant, &mut answer).await?;
         }
-        for ids in ids.chunks(REPLAY_PAGE) {
+        for ids in ids.chunks(LETTERS_PAGE) {
             let letters = self
                 .storage
-                .take_dead_letters(&caller.tenant, ids, REPLAY_PAGE)
+                .take_dead_letters(&caller.tenant, ids, LETTERS_PAGE)
                 .await
                 .map_err(Refusal::from)?;
             self.replay_page(&caller.tenant, letters, &mut answer).await?;
@@ -174,21 +181,20 @@ impl AdminService for AdminDoor {
 }
 
 impl AdminDoor {
-    /// Page by page, until a page is not full or nothing in it was accepted: those that are rejected
-    /// again stay, and would come again.
+    /// Page by page from the newest to the oldest, so that each is tried once.
     async fn replay_all(
         &self,
         tenant: &Tenant,
         answer: &mut v1::ReplayDeadLettersResponse,
     ) -> Result<(), Refusal> {
+        let mut before = None;
         loop {
-            let letters = self.storage.take_dead_letters(tenant, &[], REPLAY_PAGE).await?;
-            let (found, before) = (letters.len(), answer.replayed);
-            answer.rejected = 0;
+            let listed = self.storage.list_dead_letters(tenant, before, LETTERS_PAGE).await;
+            let (mut letters, _) = listed?;
+            let Some(oldest) = letters.last() else { return Ok(()) };
+            before = Some(oldest.dead_letter_id);
+            letters.retain(|letter| letter.replayed_unix_nano.is_none());
             self.replay_page(tenant, letters, answer).await?;
-            if found < REPLAY_PAGE || answer.replayed == before {
-                return Ok(());
-            }
         }
     }
 

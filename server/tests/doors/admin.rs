@@ -91,6 +91,29 @@ async fn a_dead_letter_is_replayed_once_or_stays() {
 }
 
 #[tokio::test]
+async fn those_that_are_rejected_again_do_not_stand_in_the_way_of_others() {
+    let bench = Bench::new().await;
+    let mut sent = batch(1, &["incurable"; 150]);
+    sent.records.iter_mut().for_each(|record| record.latency_ms = Some(-1.0));
+    bench.send(sent).await.unwrap();
+    let mut sent = batch(2, &["curable"]);
+    sent.records[0].trace_id = vec![1; 3];
+    bench.send(sent).await.unwrap();
+    let mut sent = batch(3, &["incurable"; 1_100]);
+    sent.records.iter_mut().for_each(|record| record.latency_ms = Some(-1.0));
+    bench.send(sent).await.unwrap();
+    assert_eq!(replay(&bench, vec![]).await, (1, 1_250));
+    assert_eq!(messages(&bench.stored().await), ["curable"]);
+    assert_eq!(replay(&bench, vec![]).await, (0, 1_250));
+    let request = v1::ListDeadLettersRequest { limit: 1_000, before_dead_letter_id: 0 };
+    let request = with_token(&bench.admin(), request);
+    let listed = bench.administer().list_dead_letters(request).await.unwrap().into_inner();
+    let ids: Vec<u64> = listed.dead_letters.iter().map(|letter| letter.dead_letter_id).collect();
+    assert_eq!((ids.len(), listed.total), (1_000, 1_251));
+    assert!(ids.is_sorted_by(|newer, older| newer > older));
+}
+
+#[tokio::test]
 async fn dead_letters_are_discarded_by_id_or_all() {
     let bench = Bench::new().await;
     let mut sent = batch(1, &["a", "b", "c"]);
