@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use logweir_proto::v1::LogRecord;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
-    config::{ClientBuilder, Config},
+    config::{BeforeSend, ClientBuilder, Config},
     error::{BuildError, DropCounts, DropReason},
     queue::{Queue, Queued},
     record::{self, Record},
@@ -49,6 +50,7 @@ impl std::fmt::Debug for Client {
 struct Inner {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    before_send: Option<BeforeSend>,
 }
 
 /// What the program's threads and the sending thread share.
@@ -148,6 +150,7 @@ impl Client {
             last_report: Mutex::default(),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let before_send = config.before_send.clone();
         let (started, has_started) = sync_channel(1);
         let for_thread = Arc::clone(&shared);
         let body = move || {
@@ -167,7 +170,7 @@ impl Client {
         spawned.map_err(BuildError::Thread)?;
         let died = || BuildError::Thread(std::io::ErrorKind::BrokenPipe.into());
         has_started.recv().unwrap_or_else(|_| Err(died()))?;
-        Ok(Self { inner: Arc::new(Inner { shared, commands }) })
+        Ok(Self { inner: Arc::new(Inner { shared, commands, before_send }) })
     }
 
     /// Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is
@@ -177,10 +180,13 @@ impl Client {
         if record.time_unix_nano == 0 {
             record.time_unix_nano = u64::try_from(rim::now_unix_nano()).unwrap_or(0);
         }
+        let shared = &self.inner.shared;
+        if !self.inner.keeps(&mut record) {
+            return shared.queue.lock().give_up(DropReason::BeforeSend);
+        }
         record::fit(&mut record);
         let (weight, encoded) = record::sizes(&record);
         let queued = Box::new(Queued { record, at: rim::now(), weight, encoded, position: 0 });
-        let shared = &self.inner.shared;
         let token_refused = shared.token_refused.load(Ordering::Relaxed);
         let reason = if token_refused { DropReason::AuthFailed } else { DropReason::QueueOverflow };
         let pushed = shared.queue.lock().push(queued, reason);
@@ -226,6 +232,12 @@ impl Client {
 }
 
 impl Inner {
+    /// What the program's own `before_send` makes of a log.
+    fn keeps(&self, record: &mut LogRecord) -> bool {
+        let Some(call) = &self.before_send else { return true };
+        rim::outside_itself(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
+    }
+
     fn ask(
         &self,
         timeout: Duration,

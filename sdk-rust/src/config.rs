@@ -48,6 +48,8 @@ pub struct Rejection {
     pub count: u64,
 }
 
+/// Changes a log, and says whether to keep it.
+pub(crate) type BeforeSend = Arc<dyn Fn(&mut v1::LogRecord) -> bool + Send + Sync>;
 pub(crate) type OnRejected = Arc<dyn Fn(&Rejection) + Send + Sync>;
 
 /// Settings that are checked.
@@ -63,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) memory_age_max: Duration,
     pub(crate) send: SendOptions,
     pub(crate) spool: Option<SpoolOptions>,
+    pub(crate) before_send: Option<BeforeSend>,
     pub(crate) on_rejected: Option<OnRejected>,
     pub(crate) notice: Notice,
 }
@@ -87,6 +90,7 @@ pub struct ClientBuilder {
     retry: RetryPolicy,
     tls: Option<TlsOptions>,
     spool: Option<SpoolOptions>,
+    before_send: Option<BeforeSend>,
     on_rejected: Option<OnRejected>,
     notice: Option<Notice>,
 }
@@ -112,6 +116,7 @@ impl Default for ClientBuilder {
             retry: RetryPolicy { hold_on_refused_token: true, ..send.retry },
             tls: None,
             spool: None,
+            before_send: None,
             on_rejected: None,
             notice: None,
         }
@@ -264,6 +269,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Is called with each log on the thread that emits it: may change it, say to blank out a secret,
+    /// and says whether to keep it. What it gives up is counted as `before_send`, and so is a log that
+    /// it panics on. A log that it emits itself is not given to it.
+    pub fn before_send(
+        mut self,
+        call: impl Fn(&mut v1::LogRecord) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.before_send = Some(Arc::new(call));
+        self
+    }
+
     /// Is called when the server rejected logs: once per reason and minute, on the sending thread.
     /// Without it a line on stderr says so.
     pub fn on_rejected(mut self, call: impl Fn(&Rejection) + Send + Sync + 'static) -> Self {
@@ -320,6 +336,7 @@ impl ClientBuilder {
             memory_age_max: self.memory_age_max.min(TIME_MAX),
             send,
             spool: self.spool.map(in_range),
+            before_send: self.before_send,
             on_rejected: self.on_rejected,
             notice,
         })

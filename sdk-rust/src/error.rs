@@ -44,6 +44,8 @@ pub enum DropReason {
     Expired,
     /// The server refused it for good.
     SendError,
+    /// The program's own `before_send` wanted it so, or panicked.
+    BeforeSend,
     /// Still unsent when `shutdown` ran out of time.
     ShutdownTimeout,
     /// A fault of this library or of the disk under its spool.
@@ -52,13 +54,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of [`DropCounts`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueOverflow,
         Self::CacheOverflow,
         Self::TooLarge,
         Self::AuthFailed,
         Self::Expired,
         Self::SendError,
+        Self::BeforeSend,
         Self::ShutdownTimeout,
         Self::InternalSdkError,
     ];
@@ -72,6 +75,7 @@ impl DropReason {
             Self::AuthFailed => "auth_failed",
             Self::Expired => "expired",
             Self::SendError => "send_error",
+            Self::BeforeSend => "before_send",
             Self::ShutdownTimeout => "shutdown_timeout",
             Self::InternalSdkError => "internal_sdk_error",
         }
@@ -130,8 +134,8 @@ mod tests {
             counts.add(reason, position as u64);
             assert_eq!(counts.get(reason), position as u64);
         }
-        assert_eq!(counts.total(), 28);
-        assert_eq!(counts.iter().count(), 7);
+        assert_eq!(counts.total(), 36);
+        assert_eq!(counts.iter().count(), 8);
         assert!(counts.to_string().starts_with("cache_overflow 1, too_large 2"));
     }
 }

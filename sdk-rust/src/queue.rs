@@ -155,6 +155,16 @@ impl Queue {
         pushed
     }
 
+    /// Counts a log that the program gave up itself: it is no news to anybody.
+    pub(crate) fn give_up(&mut self, reason: DropReason) {
+        if self.closed {
+            self.emitted_after_close += 1;
+        } else {
+            self.emitted += 1;
+            self.dropped.add(reason, 1);
+        }
+    }
+
     /// Moves logs in order of arrival into `records`, at most `chunk` of them, so that the lock is
     /// held briefly. True if more would fit.
     pub(crate) fn take(

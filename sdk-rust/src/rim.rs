@@ -63,6 +63,7 @@ pub(crate) fn survive<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 thread_local! {
     static IN_SDK: Cell<bool> = const { Cell::new(false) };
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Marks this thread as the library's own: what it logs must not come back to it.
@@ -73,4 +74,15 @@ pub(crate) fn mark_sdk_thread() {
 /// Whether this thread is the library's own.
 pub(crate) fn is_sdk_thread() -> bool {
     IN_SDK.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Runs the program's own code, unless it is that code which calls: none then. None as well if it
+/// panics, told apart by the outer.
+pub(crate) fn outside_itself<T>(call: impl FnOnce() -> T) -> Option<Option<T>> {
+    if IN_HOOK.try_with(|flag| flag.replace(true)).unwrap_or(true) {
+        return None;
+    }
+    let result = survive(call);
+    IN_HOOK.try_with(|flag| flag.set(false)).ok();
+    Some(result)
 }

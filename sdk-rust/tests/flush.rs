@@ -252,3 +252,34 @@ fn no_time_is_too_long() {
     client.emit(info(1));
     assert_eq!(client.flush(Duration::MAX).sent, 1);
 }
+
+#[test]
+fn before_send_may_change_and_give_up_what_is_emitted() {
+    let server = Server::scripted([]);
+    let emits: Arc<Mutex<Option<Client>>> = Arc::default();
+    let inner = Arc::clone(&emits);
+    let client = client_of(&server)
+        .before_send(move |record| {
+            match record.message.as_str() {
+                "secret" => record.message = "***".into(),
+                "panic" => std::panic::resume_unwind(Box::new("on purpose")),
+                "more" => inner.lock().as_ref().unwrap().emit(Record::new(Level::Info, "secret")),
+                _ => {}
+            }
+            record.message != "noise"
+        })
+        .build()
+        .unwrap();
+    *emits.lock() = Some(client.clone());
+    for message in ["secret", "noise", "panic", "more", "plain"] {
+        client.emit(Record::new(Level::Info, message));
+    }
+    *emits.lock() = None;
+    let report = client.flush(PATIENCE);
+    assert_eq!((report.sent, report.dropped.get(DropReason::BeforeSend)), (4, 2));
+    let expected = ["***", "more", "plain", "secret"];
+    assert_eq!(
+        server.seen(|seen| (seen.messages(), seen.missing(0))),
+        (expected.map(String::from).to_vec(), 0)
+    );
+}
