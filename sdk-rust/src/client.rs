@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::sync_channel,
     },
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
-    config::{BeforeSend, ClientBuilder, Config},
+    config::{ClientBuilder, Config},
     error::{BuildError, DropCounts, DropReason},
     queue::{Queue, Queued},
     record::{self, Record},
@@ -36,6 +36,9 @@ const COMMANDS_MAX: usize = 1_024;
 ///
 /// After `build` nothing here fails, blocks for I/O or grows without bound: what cannot be delivered
 /// is dropped by the drop policy, and counted.
+///
+/// In a forked child it is as if built anew at the first log: what waited at the fork stays the
+/// parent's to send.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -49,8 +52,13 @@ impl std::fmt::Debug for Client {
 
 struct Inner {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-    before_send: Option<BeforeSend>,
+    /// None once dropped.
+    commands: Option<mpsc::Sender<Command>>,
+    config: Config,
+    /// The process that this belongs to.
+    process_id: u32,
+    /// What a forked child uses in place of this.
+    child: OnceLock<Box<Inner>>,
 }
 
 /// What the program's threads and the sending thread share.
@@ -142,46 +150,21 @@ impl Client {
     }
 
     pub(crate) fn start(config: Config) -> Result<Self, BuildError> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::new(config.queue)),
-            progress: Mutex::default(),
-            wake: Notify::new(),
-            token_refused: Arc::default(),
-            last_report: Mutex::default(),
-        });
-        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let before_send = config.before_send.clone();
-        let (started, has_started) = sync_channel(1);
-        let for_thread = Arc::clone(&shared);
-        let body = move || {
-            rim::mark_sdk_thread();
-            match runtime_and_sender(&config, &for_thread) {
-                Ok((runtime, sender)) => {
-                    started.send(Ok(())).ok();
-                    let worker = Worker::new(config, for_thread, sender, receiver);
-                    runtime.block_on(worker.run());
-                }
-                Err(error) => {
-                    started.send(Err(error)).ok();
-                }
-            }
-        };
-        let spawned = thread::Builder::new().name("logweir".into()).spawn(body);
-        spawned.map_err(BuildError::Thread)?;
-        let died = || BuildError::Thread(std::io::ErrorKind::BrokenPipe.into());
-        has_started.recv().unwrap_or_else(|_| Err(died()))?;
-        Ok(Self { inner: Arc::new(Inner { shared, commands, before_send }) })
+        let (inner, receiver) = Inner::new(config);
+        inner.start_thread(receiver)?;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is
     /// full the drop policy decides.
     pub fn emit(&self, record: impl Into<Record>) {
+        let inner = self.inner.of_this_process();
         let mut record = record.into().0;
         if record.time_unix_nano == 0 {
             record.time_unix_nano = u64::try_from(rim::now_unix_nano()).unwrap_or(0);
         }
-        let shared = &self.inner.shared;
-        if !self.inner.keeps(&mut record) {
+        let shared = &inner.shared;
+        if !inner.keeps(&mut record) {
             return shared.queue.lock().give_up(DropReason::BeforeSend);
         }
         record::fit(&mut record);
@@ -199,11 +182,13 @@ impl Client {
     /// called from any thread, also from one that runs futures, which it blocks; prefer
     /// [`Self::flush_async`] there.
     pub fn flush(&self, timeout: Duration) -> FlushReport {
-        self.inner.ask(timeout, |deadline, reply| Command::Flush { deadline, reply })
+        let inner = self.inner.started();
+        inner.map_or_else(FlushReport::default, |inner| inner.flush(timeout))
     }
 
     /// As [`Self::flush`], for any async runtime or none.
     pub async fn flush_async(&self, timeout: Duration) -> FlushReport {
+        let Some(inner) = self.inner.started() else { return FlushReport::default() };
         let (answer, answered) = oneshot::channel();
         let reply: Reply = Box::new(move |report| {
             // The caller may have stopped waiting.
@@ -211,30 +196,100 @@ impl Client {
         });
         let command = Command::Flush { deadline: deadline(timeout), reply };
         if !rim::is_sdk_thread()
-            && self.inner.commands.try_send(command).is_ok()
+            && inner.command(command)
             && let Ok(report) = answered.await
         {
             return report;
         }
-        self.inner.report_now()
+        inner.report_now()
     }
 
     /// Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
     /// Later calls get the same report.
     pub fn shutdown(&self, timeout: Duration) -> FlushReport {
-        self.inner.shutdown(timeout)
+        let inner = self.inner.started();
+        inner.map_or_else(FlushReport::default, |inner| inner.shutdown(timeout))
     }
 
     /// Counts since the start.
     pub fn stats(&self) -> Stats {
-        self.inner.stats()
+        self.inner.started().map_or_else(Stats::default, Inner::stats)
     }
 }
 
 impl Inner {
+    fn new(config: Config) -> (Self, mpsc::Receiver<Command>) {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::new(config.queue)),
+            progress: Mutex::default(),
+            wake: Notify::new(),
+            token_refused: Arc::default(),
+            last_report: Mutex::default(),
+        });
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (process_id, child) = (rim::process_id(), OnceLock::new());
+        (Self { shared, commands: Some(commands), config, process_id, child }, receiver)
+    }
+
+    fn start_thread(&self, receiver: mpsc::Receiver<Command>) -> Result<(), BuildError> {
+        let (started, has_started) = sync_channel(1);
+        let (shared, config) = (Arc::clone(&self.shared), self.config.clone());
+        let body = move || {
+            rim::mark_sdk_thread();
+            match runtime_and_sender(&config, &shared) {
+                Ok((runtime, sender)) => {
+                    started.send(Ok(())).ok();
+                    let worker = Worker::new(config, shared, sender, receiver);
+                    runtime.block_on(worker.run());
+                }
+                Err(error) => {
+                    started.send(Err(error)).ok();
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("logweir".into()).spawn(body);
+        spawned.map_err(BuildError::Thread)?;
+        let died = || BuildError::Thread(std::io::ErrorKind::BrokenPipe.into());
+        has_started.recv().unwrap_or_else(|_| Err(died()))
+    }
+
+    /// This, or in a forked child what the child has in place of it: another producer, with a thread,
+    /// a queue and a spool of its own. What waited at the fork is the parent's, and so are the locks,
+    /// which nobody here may ever open again.
+    fn of_this_process(&self) -> &Self {
+        if self.process_id == rim::process_id() {
+            return self;
+        }
+        let start = || {
+            let (child, receiver) = Self::new(self.config.for_child(self.process_id));
+            if let Err(error) = child.start_thread(receiver) {
+                (child.config.notice)(&format!("cannot send logs of a forked child: {error}"));
+            }
+            Box::new(child)
+        };
+        self.child.get_or_init(start).of_this_process()
+    }
+
+    /// The same, but none if a forked child has emitted nothing.
+    fn started(&self) -> Option<&Self> {
+        if self.process_id == rim::process_id() {
+            return Some(self);
+        }
+        self.child.get()?.started()
+    }
+
+    /// Whether the sending thread was told.
+    fn command(&self, command: Command) -> bool {
+        self.commands.as_ref().is_some_and(|commands| commands.try_send(command).is_ok())
+    }
+
+    fn flush(&self, timeout: Duration) -> FlushReport {
+        self.ask(timeout, |deadline, reply| Command::Flush { deadline, reply })
+    }
+
     /// What the program's own `before_send` makes of a log.
     fn keeps(&self, record: &mut LogRecord) -> bool {
-        let Some(call) = &self.before_send else { return true };
+        let Some(call) = &self.config.before_send else { return true };
         rim::outside_itself(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
     }
 
@@ -250,7 +305,7 @@ impl Inner {
         });
         // The sending thread cannot wait for itself.
         if !rim::is_sdk_thread()
-            && self.commands.try_send(command(deadline(timeout), reply)).is_ok()
+            && self.command(command(deadline(timeout), reply))
             && let Ok(report) = answered.recv_timeout(timeout.saturating_add(ANSWER_GRACE))
         {
             return report;
@@ -294,7 +349,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shutdown(DROP_TIMEOUT);
+        if self.process_id == rim::process_id() {
+            self.shutdown(DROP_TIMEOUT);
+        } else {
+            // To drop it would be to speak to a thread that only the parent has.
+            std::mem::forget(self.commands.take());
+        }
     }
 }
 

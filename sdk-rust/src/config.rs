@@ -53,6 +53,7 @@ pub(crate) type BeforeSend = Arc<dyn Fn(&mut v1::LogRecord) -> bool + Send + Syn
 pub(crate) type OnRejected = Arc<dyn Fn(&Rejection) + Send + Sync>;
 
 /// Settings that are checked.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) endpoints: String,
     pub(crate) token: Token,
@@ -343,6 +344,18 @@ impl ClientBuilder {
     }
 }
 
+impl Config {
+    /// The same for a forked child, whose instance is its own.
+    pub(crate) fn for_child(&self, parent_id: u32) -> Self {
+        let mut config = self.clone();
+        let v1::Resource { host, instance, .. } = &mut config.resource;
+        if *instance == instance_of(host, parent_id) {
+            *instance = instance_of(host, rim::process_id());
+        }
+        config
+    }
+}
+
 /// Files that cannot be used are left out: a server that needs them says so to the sending thread.
 fn tls_from(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> TlsOptions {
     let path = |name| environment(name).map(PathBuf::from);
@@ -420,10 +433,14 @@ fn resolve_resource(
         }
     }
     set_if_empty(&mut resource.host, rim::host_name());
-    let instance = format!("{}:{}", resource.host, std::process::id());
+    let instance = instance_of(&resource.host, rim::process_id());
     set_if_empty(&mut resource.instance, instance);
     fit(&mut resource);
     Ok(resource)
+}
+
+fn instance_of(host: &str, process_id: u32) -> String {
+    format!("{host}:{process_id}")
 }
 
 fn set_field(resource: &mut v1::Resource, key: &str, value: String, notice: &Notice) {

@@ -43,6 +43,11 @@ pub(crate) fn random_bytes<const SIZE: usize>() -> [u8; SIZE] {
     bytes
 }
 
+/// The number of this process, which a fork changes.
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
 /// The name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
