@@ -142,6 +142,15 @@ impl Attribute {
     pub fn new(key: impl Into<String>, value: Value) -> Self {
         Self { key: key.into(), value }
     }
+
+    /// About how much memory it holds, bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let value = match &self.value {
+            Value::String(text) | Value::Json(text) => text.len(),
+            Value::Int(_) | Value::Double(_) | Value::Bool(_) => 0,
+        };
+        size_of::<Self>() + self.key.len() + value
+    }
 }
 
 /// A log. Fields that the sender left out are empty until the processor derives them.
@@ -177,17 +186,9 @@ impl Record {
 
     /// About how much memory it holds, bytes.
     pub fn heap_bytes(&self) -> usize {
-        let attributes: usize = self.attributes.iter().map(|a| attribute_bytes(a) + 56).sum();
+        let attributes: usize = self.attributes.iter().map(Attribute::heap_bytes).sum();
         size_of::<Self>() + self.message.len() + self.logger.len() + attributes
     }
-}
-
-fn attribute_bytes(attribute: &Attribute) -> usize {
-    let value = match &attribute.value {
-        Value::String(text) | Value::Json(text) => text.len(),
-        Value::Int(_) | Value::Double(_) | Value::Bool(_) => 0,
-    };
-    attribute.key.len() + value
 }
 
 /// What all logs of a batch have in common.
@@ -210,6 +211,14 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// About how much memory it holds, bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let attributes: usize = self.attributes.iter().map(Attribute::heap_bytes).sum();
+        let Self { instance, environment, version, region, host, .. } = self;
+        let fields = [instance, environment, version, region, host].map(String::len);
+        fields.iter().sum::<usize>() + attributes
+    }
+
     /// A service about which nothing else is known.
     pub fn of(service: Service) -> Self {
         Self {
@@ -292,11 +301,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// About how much memory it holds, bytes.
+    /// About how much memory it holds, bytes, once each log has the resource's values for its own.
     pub fn heap_bytes(&self) -> usize {
+        let copies = self.resource.heap_bytes() * (1 + self.records.len());
         let good: usize = self.records.iter().map(Record::heap_bytes).sum();
         let bad: usize = self.rejected.iter().map(|r| r.record.heap_bytes() + r.detail.len()).sum();
-        size_of::<Self>() + good + bad
+        size_of::<Self>() + copies + good + bad
     }
 }
 
@@ -475,6 +485,23 @@ mod tests {
             assert_eq!(text.parse(), Ok(level));
         }
         assert!("loud".parse::<Level>().is_err());
+    }
+
+    #[test]
+    fn a_batch_weighs_what_its_logs_get_from_the_resource() {
+        let mut resource = Resource::of(Service::new("a").unwrap());
+        resource.attributes = vec![Attribute::new("k", Value::String("x".repeat(16_384)))];
+        let batch = Batch {
+            tenant: Tenant::default(),
+            batch_id: BatchId([1; 16]),
+            checksum: 0,
+            received_unix_nano: 0,
+            producer: None,
+            resource,
+            records: vec![Record::default(); 1_000],
+            rejected: Vec::new(),
+        };
+        assert!(batch.heap_bytes() > 1_000 * 16_384);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     auth::Caller,
     rate_limit::RateLimits,
     status::{self, Refusal},
-    validate::{check_envelope, check_record, settle_time},
+    validate::{check_copies, check_envelope, check_record, settle_time},
 };
 
 /// Takes batches to the queue.
@@ -66,11 +66,13 @@ impl Ingest {
         counter!("logweir_bytes_received_total").increment(bytes as u64);
         let now = (self.clock)();
         let (batch_id, service) = check_envelope(&sent, &caller.scope, &self.limits, now)?;
-        self.rates.check(&caller.tenant, &service, [sent.records.len(), bytes], Instant::now())?;
+        let resource = wire::resource_from_wire(sent.resource.unwrap_or_default(), service);
+        check_copies(&resource, sent.records.len(), &self.limits)?;
+        let cost = [sent.records.len(), bytes];
+        self.rates.check(&caller.tenant, &resource.service, cost, Instant::now())?;
         let producer = sent.producer.map(wire::producer_from_wire).transpose();
         let producer =
             producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;
-        let resource = wire::resource_from_wire(sent.resource.unwrap_or_default(), service);
         let envelope = Envelope { batch_id, received_unix_nano: now, resource };
         let judged = judge(&caller.tenant, envelope, sent.records, &self.limits);
         let batch = Batch { producer, ..judged };

@@ -9,12 +9,15 @@ use logweir_core::{
         DROP_REASONS_MAX, FUTURE_NANOS_MAX, Limits, PRODUCER_RETENTION_DAYS,
         RESOURCE_FIELD_BYTES_MAX, SDK_NAME_BYTES_MAX,
     },
-    record::{Attribute, Record, Value},
+    record::{Attribute, Record, Resource, Value},
     wire::FieldViolation,
 };
 use logweir_proto::v1;
 
 use crate::status::{Refusal, Violation};
+
+/// What the logs of a batch get from its resource may take this many times the bound on a request.
+const COPIES_RATIO_MAX: usize = 8;
 
 /// Where a time that was replaced is kept.
 pub(crate) const ORIGINAL_TIME_ATTRIBUTE: &str = "logweir.original_time_unix_nano";
@@ -140,6 +143,22 @@ fn check_resource(resource: &v1::Resource, limits: &Limits, found: &mut Found) {
             found.add("batch.resource.attributes", bad.detail);
         }
     }
+}
+
+/// Each log of a batch gets the values of its resource for its own, which a small request could make
+/// into more than fits in memory.
+pub(crate) fn check_copies(
+    resource: &Resource,
+    records: usize,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    let value = resource.heap_bytes().saturating_mul(records);
+    let limit = limits.request_bytes_max.saturating_mul(COPIES_RATIO_MAX);
+    if value <= limit || records <= 1 {
+        return Ok(());
+    }
+    let what = "the memory in bytes for the resource's values on each of the batch's logs";
+    Err(Refusal::TooLarge { what, value: value.to_string(), limit })
 }
 
 /// A batch minted longer ago than producers are remembered cannot be told from a repeat.
@@ -281,6 +300,23 @@ mod tests {
 
     fn resource(batch: &mut v1::Batch) -> &mut v1::Resource {
         batch.resource.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_resource_that_grows_with_every_log_is_to_be_split() {
+        let mut resource = Resource::of(Service::new("a").unwrap());
+        let long = Value::String("x".repeat(16_384));
+        resource.attributes =
+            (0..100).map(|n| Attribute::new(n.to_string(), long.clone())).collect();
+        let check = |records| check_copies(&resource, records, &Limits::default());
+        let refusal = check(10_000).unwrap_err();
+        assert_eq!(refusal.reason(), "BATCH_TOO_LARGE");
+        assert!(check(20).is_ok());
+        // As OpenTelemetry describes a pod, in the largest batch.
+        let usual = Value::String("x".repeat(50));
+        resource.attributes =
+            (0..25).map(|n| Attribute::new(n.to_string(), usual.clone())).collect();
+        assert_eq!(check_copies(&resource, 10_000, &Limits::default()), Ok(()));
     }
 
     #[test]

@@ -276,3 +276,18 @@ async fn a_connection_too_many_is_closed() {
     assert_eq!(read.unwrap().unwrap_or(0), 0);
     assert!(bench.send(batch(2, &["x"])).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_resource_is_not_copied_onto_more_logs_than_memory_holds() {
+    let bench = Bench::new().await;
+    let attribute = |number: u32| v1::Attribute {
+        key: number.to_string(),
+        value: Some(v1::attribute::Value::StringValue("x".repeat(16_384))),
+    };
+    let mut sent = batch(1, &["x"; 10_000]);
+    sent.resource.as_mut().unwrap().attributes = (0..100).map(attribute).collect();
+    let status = bench.send(sent.clone()).await.unwrap_err();
+    assert_eq!(reason(&status), "BATCH_TOO_LARGE", "{status}");
+    sent.records.truncate(10);
+    assert_eq!(bench.send(sent).await.unwrap().accepted, 10);
+}
