@@ -89,6 +89,8 @@ pub(crate) struct Worker {
     forced_through: u64,
     batch_due: Option<Instant>,
     drops_said: Option<Instant>,
+    /// When faults were said, by what they concern.
+    faults_said: HashMap<&'static str, Instant>,
     rejections: HashMap<String, Said>,
     turns: u64,
 }
@@ -121,6 +123,7 @@ impl Worker {
             forced_through: 0,
             batch_due: None,
             drops_said: None,
+            faults_said: HashMap::new(),
             rejections: HashMap::new(),
             turns: 0,
         }
@@ -422,7 +425,7 @@ impl Worker {
         let is_repairable = !tracked.is_repaired && count > 0 && count < tracked.records();
         let whole = tracked.batch.as_ref().filter(|_| is_repairable);
         let Some(rest) = whole.and_then(|whole| batch::without(whole, bad, reason)) else {
-            (self.config.notice)(&format!("the server refused a batch for good: {message}"));
+            self.say_fault("batch", &format!("the server refused a batch for good: {message}"));
             return self.give_up(tracked, reason);
         };
         self.count_drop(&tracked, reason, count);
@@ -460,7 +463,17 @@ impl Worker {
         }
         drop(progress);
         if std::mem::replace(&mut self.spool_works, false) {
-            (self.config.notice)(&format!("the spool fails, logs stay in memory: {error}"));
+            self.say_fault("spool", &format!("the spool fails, logs stay in memory: {error}"));
+        }
+    }
+
+    /// Says what may go wrong again and again, each kind at most once a minute.
+    fn say_fault(&mut self, kind: &'static str, text: &str) {
+        let now = rim::now();
+        let said = self.faults_said.get(kind);
+        if said.is_none_or(|said| now >= *said + NOTICE_INTERVAL) {
+            self.faults_said.insert(kind, now);
+            (self.config.notice)(text);
         }
     }
 

@@ -254,7 +254,7 @@ fn a_server_that_comes_back_gets_everything() {
     assert_eq!(client.flush(PATIENCE).sent, 10);
     drop(server);
     emit(&client, 10);
-    assert_eq!(client.flush(Duration::from_millis(20)).pending, 10);
+    assert_eq!(client.flush(Duration::ZERO).pending, 10);
     let server = Server::at(address);
     let report = client.flush(PATIENCE);
     assert_eq!((report.sent, report.pending), (20, 0));
@@ -297,4 +297,17 @@ fn batches_carry_what_the_program_is() {
     assert_eq!((producer.producer_id.len(), producer.sequence), (16, 1));
     assert_eq!(producer.sdk_name, "logweir-sdk-rust");
     assert!(batch.records[0].time_unix_nano > 0);
+}
+
+#[test]
+fn what_goes_wrong_again_and_again_is_said_once() {
+    let server = Server::ruled(|_, _| Some(status(Code::InvalidArgument)));
+    let said: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = Arc::clone(&said);
+    let client = client_of(&server).batch_records(1);
+    let client = client.on_notice(move |text| sink.lock().push(text.to_owned())).build().unwrap();
+    emit(&client, 20);
+    assert_eq!(client.flush(PATIENCE).dropped.total(), 20);
+    let refusals = said.lock().iter().filter(|text| text.contains("refused")).count();
+    assert_eq!(refusals, 1);
 }

@@ -18,8 +18,6 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-const MOMENT: Duration = Duration::from_millis(30);
-
 fn emit(client: &Client, numbers: std::ops::Range<usize>) {
     for number in numbers {
         client.emit(Record::new(Level::Info, format!("{number:06}")));
@@ -59,9 +57,10 @@ fn what_cannot_be_sent_is_sent_by_the_next_start_under_its_own_ids() {
     let away = Server::ruled(|_, _| Some(Answer::Hold));
     let client = spooling(&away, &root).build().unwrap();
     emit(&client, 0..95);
-    let report = client.flush(MOMENT);
+    let report = client.flush(Duration::ZERO);
     assert_eq!((report.spooled, report.pending), (95, 0));
-    let report = client.shutdown(MOMENT);
+    away.wait_until("an attempt", |seen| !seen.attempts.is_empty());
+    let report = client.shutdown(Duration::ZERO);
     assert_eq!((report.sent, report.spooled, report.dropped.total()), (0, 95, 0));
     let tried = away.seen(|seen| seen.attempts.clone());
 
@@ -86,7 +85,7 @@ fn an_outage_longer_than_the_queue_loses_nothing() {
     let client = spooling(&server, &root).queue_records(100).build().unwrap();
     for start in (0..2_000).step_by(50) {
         emit(&client, start..start + 50);
-        assert_eq!(client.flush(Duration::from_millis(1)).dropped.total(), 0);
+        assert_eq!(client.flush(Duration::ZERO).dropped.total(), 0);
     }
     server.open_gate();
     let report = client.flush(PATIENCE);
@@ -101,7 +100,7 @@ fn a_backlog_does_not_hold_up_what_is_new() {
     let away = Server::ruled(|_, _| Some(Answer::Hold));
     let client = spooling(&away, &root).build().unwrap();
     emit(&client, 0..500);
-    client.shutdown(MOMENT);
+    client.shutdown(Duration::ZERO);
     let back = Server::ruled(|batch, _| {
         let is_old = batch.records.iter().any(|record| record.message.as_str() < "000500");
         is_old.then_some(Answer::Hold)
@@ -159,7 +158,7 @@ fn what_is_too_old_expires() {
     let away = Server::ruled(|_, _| Some(Answer::Hold));
     let client = spooling(&away, &root).build().unwrap();
     emit(&client, 0..20);
-    client.shutdown(MOMENT);
+    client.shutdown(Duration::ZERO);
     let back = Server::scripted([]);
     let spool = SpoolOptions { age_max: Duration::ZERO, ..SpoolOptions::new(root.path()) };
     let client = client_of(&back).spool(spool).build().unwrap();
@@ -255,7 +254,7 @@ fn damage_costs_what_is_damaged() {
     let away = Server::ruled(|_, _| Some(Answer::Hold));
     let client = spooling(&away, &root).build().unwrap();
     emit(&client, 0..100);
-    client.shutdown(MOMENT);
+    client.shutdown(Duration::ZERO);
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "seg");
     let segment = files(root.path()).into_iter().find(is_segment).unwrap();
     let mut data = fs::read(&segment).unwrap();
