@@ -31,15 +31,14 @@ impl Standalone {
 
     /// Starts it on an address, with further environment variables.
     pub(crate) fn start_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
-        let mut child = logweir()
-            .arg("standalone")
-            .arg("--data-dir")
-            .arg(data_dir)
-            .args(["--listen", listen])
-            .envs(env.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut command = logweir();
+        command.arg("standalone").arg("--data-dir").arg(data_dir).args(["--listen", listen]);
+        Self::start_by(command.envs(env.iter().copied()))
+    }
+
+    /// Starts it by a command that becomes it.
+    pub(crate) fn start_by(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
         let mut said = String::new();
