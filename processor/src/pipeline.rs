@@ -4,7 +4,7 @@
 //! taken and scored; so two groups are in hand at most, and what is behind them waits in the queue,
 //! which is bounded.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 
 use logweir_core::{
     identity::Tenant,
@@ -159,14 +159,17 @@ impl Writer {
         histogram!("logweir_processor_group_seconds").record(taken.elapsed().as_secs_f64());
     }
 
-    /// Shows what is stored.
+    /// Shows what is stored, what is of one tenant together: a reader that lags can be behind by so
+    /// many groups, however small.
     fn show(&self, copies: Vec<(Tenant, Vec<StoredLog>)>, outcomes: &[WriteOutcome]) {
+        let mut shown: HashMap<Tenant, Vec<StoredLog>> = HashMap::new();
         for ((tenant, mut logs), outcome) in copies.into_iter().zip(outcomes) {
             let WriteOutcome::Stored { put_aside, .. } = outcome else { continue };
             logs.retain(|log| put_aside.binary_search(&log.id.index).is_err());
-            if !logs.is_empty() {
-                self.live_feed.publish(tenant, logs);
-            }
+            shown.entry(tenant).or_default().append(&mut logs);
+        }
+        for (tenant, logs) in shown {
+            self.live_feed.publish(tenant, logs);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What has just been stored, for live tails: best effort, and it never delays a commit.
 //!
-//! A reader that is too slow loses whole transactions, oldest first, and is told how many logs they
-//! held.
+//! A reader that is too slow loses whole groups, oldest first, and is told how many logs they held.
+//! For all slow readers together at most [`GROUPS_MAX`] groups of about [`GROUP_BYTES_MAX`] are kept.
 
 use std::sync::{
     Arc,
@@ -11,10 +11,12 @@ use std::sync::{
 use logweir_core::{identity::Tenant, record::StoredLog};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// Groups kept for readers that lag: with groups of a few thousand logs, some megabytes.
+/// Groups kept for readers that lag.
 const GROUPS_MAX: usize = 64;
+/// A group is closed by the log that reaches this size; so it is larger by one log at most.
+const GROUP_BYTES_MAX: usize = 512 << 10;
 
-/// What is published for one tenant by one transaction.
+/// What is published for one tenant by one transaction, or a part of it.
 #[derive(Debug, Clone)]
 struct Group {
     tenant: Tenant,
@@ -62,6 +64,21 @@ impl LiveFeed {
 
     /// Shows committed logs to the readers of a tenant. Called by one task, in order of commit.
     pub fn publish(&self, tenant: Tenant, logs: Vec<StoredLog>) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for log in logs {
+            bytes += log.scored.record.heap_bytes();
+            group.push(log);
+            if bytes >= GROUP_BYTES_MAX {
+                self.send(tenant.clone(), std::mem::take(&mut group));
+                bytes = 0;
+            }
+        }
+        if !group.is_empty() {
+            self.send(tenant, group);
+        }
+    }
+
+    fn send(&self, tenant: Tenant, logs: Vec<StoredLog>) {
         let count = logs.len() as u64;
         let published_before = self.published.fetch_add(count, Ordering::Relaxed);
         let group = Group { tenant, logs: logs.into(), published_before };
@@ -156,5 +173,24 @@ mod tests {
             skipped += event.skipped;
         }
         assert_eq!((seen, skipped), (GROUPS_MAX as u64 * 2, 20));
+    }
+
+    #[tokio::test]
+    async fn large_transactions_come_in_parts() {
+        let feed = LiveFeed::default();
+        let mut reader = feed.subscribe(Tenant::default());
+        let large = |index| {
+            let mut large = log(index);
+            large.scored.record.message = "x".repeat(64 << 10);
+            large
+        };
+        feed.publish(Tenant::default(), (0..100).map(large).collect());
+        drop(feed);
+        let mut indices = Vec::new();
+        while let Some(event) = reader.next().await {
+            assert!(event.logs.len() <= GROUP_BYTES_MAX / (64 << 10));
+            indices.extend(event.logs.iter().map(|log| log.id.index));
+        }
+        assert_eq!(indices, (0..100).collect::<Vec<_>>());
     }
 }
