@@ -15,7 +15,8 @@ use async_trait::async_trait;
 
 use crate::Storage;
 
-/// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC.
+/// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC. An implementation
+/// takes the time from there alone, never from its database.
 pub const NOW_UNIX_NANO: i64 = 1_700_000_000_000_000_000;
 
 /// A storage under test. It keeps ledger entries for 48 hours and deletes no logs.
@@ -30,12 +31,14 @@ pub trait StorageUnderTest: Send + Sync {
 pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     writing::a_batch_is_stored_once(&fresh()).await;
     writing::a_batch_twice_in_a_call_is_stored_once(&fresh()).await;
+    writing::repeats_at_the_same_time_are_stored_once(&fresh()).await;
     writing::other_content_under_the_same_id_is_put_aside_once(&fresh()).await;
     writing::rejected_records_are_put_aside(&fresh()).await;
     writing::poison_takes_nothing_along(&fresh()).await;
     writing::a_batch_without_logs_updates_the_account(&fresh()).await;
     writing::accounts_balance(&fresh()).await;
     reading::logs_come_back_as_they_were(&fresh()).await;
+    reading::odd_values_come_back_as_they_were(&fresh()).await;
     reading::pages_are_complete_and_in_order(&fresh()).await;
     reading::pages_stay_stable_while_data_comes_in(&fresh()).await;
     reading::a_log_has_its_neighbours(&fresh()).await;

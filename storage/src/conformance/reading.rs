@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use logweir_core::{
     filter::Filter,
     identity::LogId,
-    record::{ScoredBatch, StoredLog},
+    record::{Attribute, ScoredBatch, StoredLog, Value},
 };
 
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
     sample::{
-        HOUR, SECOND, batch, empty_batch, newest_first, push, query, search_all, service, store,
-        tenant,
+        HOUR, SECOND, batch, empty_batch, maintain, newest_first, push, query, search_all, service,
+        store, tenant,
     },
 };
 use crate::{
@@ -70,6 +70,44 @@ pub(super) async fn logs_come_back_as_they_were(test: &impl StorageUnderTest) {
     let digits: String = trace.iter().map(|byte| format!("{byte:02x}")).collect();
     let by_trace = format!("trace:{digits}");
     assert!(!search_all(&*storage, &tenant(), &by_trace, 100).await.is_empty());
+}
+
+/// What some database or coding might take for a mark of its own, or have no room for.
+pub(super) async fn odd_values_come_back_as_they_were(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let texts = [
+        "",
+        "\0",
+        "a\0b",
+        "\r\n\t\u{1b}[0m",
+        "\u{10ffff}\u{feff}",
+        "'\\N\"%_<*>",
+        "null",
+        "e\u{301}",
+    ];
+    let mut written = empty_batch(1, "payments");
+    written.resource.instance = "a\0b".into();
+    written.resource.environment = "\u{10ffff}".into();
+    for (index, text) in (0..).zip(texts) {
+        push(&mut written, index, [NOW_UNIX_NANO, 0, 1][index as usize % 3]);
+        let record = &mut written.records[index as usize].record;
+        record.message = text.into();
+        record.logger = text.into();
+        record.latency_ms = Some([0.0, 1e-300, f64::MAX][index as usize % 3]);
+        record.attributes = vec![
+            Attribute::new(format!("key {text}"), Value::String(text.into())),
+            Attribute::new("json", Value::Json(" {\"b\": 1.0, \"a\": 1e400}".into())),
+            Attribute::new("least", Value::Int(i64::MIN)),
+            Attribute::new("infinite", Value::Double(f64::NEG_INFINITY)),
+            Attribute::new("small", Value::Double(-0.0)),
+            Attribute::new("least", Value::Bool(true)),
+        ];
+    }
+    store(&*storage, std::slice::from_ref(&written)).await;
+    let expected = newest_first([&written]);
+    assert_eq!(search_all(&*storage, &tenant(), "", 3).await, expected);
+    maintain(&*storage, NOW_UNIX_NANO).await;
+    assert_eq!(search_all(&*storage, &tenant(), "", 100).await, expected);
 }
 
 async fn export_all(storage: &dyn Storage, filter: &str, page_size: usize) -> Vec<StoredLog> {

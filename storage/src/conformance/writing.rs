@@ -53,6 +53,34 @@ pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUn
     assert_eq!(storage.write(Vec::new()).await.unwrap(), []);
 }
 
+/// As when senders repeat to several processes what they had no answer for.
+pub(super) async fn repeats_at_the_same_time_are_stored_once(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batches: Vec<ScoredBatch> = (1..=8)
+        .map(|n| by(1, n, n * 5, batch(n, ["payments", "orders"][n as usize % 2], 5, 0)))
+        .collect();
+    let turned = |by: usize| {
+        let mut turned = batches.clone();
+        turned.rotate_left(by);
+        turned
+    };
+    let reversed = batches.iter().rev().cloned().collect();
+    let (a, b, c, d) = tokio::join!(
+        storage.write(turned(0)),
+        storage.write(turned(3)),
+        storage.write(turned(6)),
+        storage.write(reversed),
+    );
+    let outcomes: Vec<WriteOutcome> = [a, b, c, d].into_iter().flat_map(Result::unwrap).collect();
+    let stored = outcomes.iter().filter(|outcome| **outcome == WriteOutcome::stored(5, 0)).count();
+    let repeats = outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Duplicate).count();
+    assert_eq!((stored, repeats), (8, 24));
+    assert_eq!(search_all(&*storage, &tenant(), "", 1_000).await, newest_first(&batches));
+    assert_eq!(total(&*storage).await, 40);
+    let report = report(&*storage).await;
+    assert_eq!((report.stored, report.missing(), report.missing_sequences), (40, 0, vec![]));
+}
+
 pub(super) async fn other_content_under_the_same_id_is_put_aside_once(
     test: &impl StorageUnderTest,
 ) {

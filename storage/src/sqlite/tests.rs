@@ -223,28 +223,33 @@ async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled(
     assert_eq!(storage.list_services(&tenant()).await.unwrap()[0].total, 1_101);
 }
 
-/// An id minted so many hours after the clock of the tests.
-fn minted(hours: i64) -> BatchId {
-    let unix_ms = ((NOW_UNIX_NANO + hours * HOUR) / 1_000_000) as u64;
+/// When ids that tell their age were common.
+const YEAR_2026: i64 = 1_780_000_000_000_000_000;
+
+fn minted(unix_nano: i64) -> BatchId {
     let mut bytes = [0x70; 16];
-    bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
+    bytes[..6].copy_from_slice(&(unix_nano / 1_000_000).to_be_bytes()[2..]);
+    bytes[8] = 0x80;
     BatchId(bytes)
 }
 
 #[tokio::test]
 async fn another_batch_of_a_folded_sequence_is_put_aside_and_a_repeat_is_not() {
     let directory = TempDir::new().unwrap();
-    let storage = open(directory.path()).unwrap();
+    let open_at = |now: i64| {
+        SqliteStorage::open(&SqliteConfig::new(directory.path()), Arc::new(move || now)).unwrap()
+    };
+    let storage = open_at(YEAR_2026);
     let mut first = by(1, 1, 3, batch(1, "payments", 3, 0));
-    first.batch_id = minted(0);
+    (first.batch_id, first.received_unix_nano) = (minted(YEAR_2026), YEAR_2026);
     store(&storage, std::slice::from_ref(&first)).await;
-    maintain(&storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    let later = YEAR_2026 + 49 * HOUR;
+    maintain(&storage, later).await;
     drop(storage);
-    let later: Clock = Arc::new(|| NOW_UNIX_NANO + 49 * HOUR);
-    let storage = SqliteStorage::open(&SqliteConfig::new(directory.path()), later).unwrap();
+    let storage = open_at(later);
     assert_eq!(storage.write(vec![first]).await.unwrap(), REPEATED);
     let mut other = by(1, 1, 5, batch(2, "payments", 2, 0));
-    other.batch_id = minted(48);
+    other.batch_id = minted(later - HOUR);
     let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2, put_aside: vec![0, 1] };
     assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), [aside]);
     assert_eq!(storage.write(vec![other]).await.unwrap(), REPEATED);
