@@ -17,11 +17,18 @@ pub(super) const ORIGINAL_TIME_ATTRIBUTE: &str = "logweir.original_time_unix_nan
 /// Best first.
 const MESSAGE_KEYS: [&str; 6] = ["message", "msg", "body", "log", "event", "text"];
 
-/// What a body says, before any of it is adopted.
+/// A body while it is read.
 struct Draft<'a> {
     record: &'a Record,
     received_unix_nano: i64,
     limits: &'a Limits,
+    has_status: bool,
+    found: Found,
+}
+
+/// What a body says.
+#[derive(Default)]
+struct Found {
     message: Option<String>,
     level: Option<Level>,
     time_unix_nano: Option<i64>,
@@ -29,7 +36,6 @@ struct Draft<'a> {
     trace_id: Option<[u8; 16]>,
     span_id: Option<[u8; 8]>,
     logger: Option<String>,
-    has_status: bool,
     attributes: Vec<Attribute>,
 }
 
@@ -38,16 +44,9 @@ pub(super) fn adopt(record: &mut Record, fields: Fields, received_unix_nano: i64
     let mut draft = Draft {
         received_unix_nano,
         limits,
-        message: None,
-        level: None,
-        time_unix_nano: None,
-        latency_ms: None,
-        trace_id: None,
-        span_id: None,
-        logger: None,
         has_status: record.attribute("status").is_some()
             || fields.iter().any(|(key, _)| key == "status"),
-        attributes: Vec::new(),
+        found: Found::default(),
         record,
     };
     let is_text = |key: &str| {
@@ -57,7 +56,9 @@ pub(super) fn adopt(record: &mut Record, fields: Fields, received_unix_nano: i64
     let message_key = MESSAGE_KEYS.into_iter().find(|key| is_text(key));
     for (key, value) in fields {
         match value {
-            Value::String(text) if Some(key.as_str()) == message_key => draft.message = Some(text),
+            Value::String(text) if Some(key.as_str()) == message_key => {
+                draft.found.message = Some(text);
+            }
             value => {
                 if draft.place(key, value).is_none() {
                     return;
@@ -65,10 +66,11 @@ pub(super) fn adopt(record: &mut Record, fields: Fields, received_unix_nano: i64
             }
         }
     }
-    draft.finish().apply(record);
+    let found = draft.found;
+    found.apply(record);
 }
 
-impl<'a> Draft<'a> {
+impl Draft<'_> {
     /// None if the field has no place.
     fn place(&mut self, key: String, value: Value) -> Option<()> {
         let placed = match key.as_str() {
@@ -99,7 +101,7 @@ impl<'a> Draft<'a> {
             _ => None,
         };
         let sent = self.record.level.or(Level::from_severity_number(self.record.severity_number));
-        fill(&mut self.level, sent, level)
+        fill(&mut self.found.level, sent, level)
     }
 
     fn time(&mut self, value: &Value) -> bool {
@@ -114,17 +116,17 @@ impl<'a> Draft<'a> {
         let possible = time.filter(|time| (1..=latest).contains(time));
         let none_sent = self.record.attribute(ORIGINAL_TIME_ATTRIBUTE) == Some(&Value::Int(0));
         let sent = (!none_sent).then_some(self.record.time_unix_nano);
-        fill(&mut self.time_unix_nano, sent, possible)
+        fill(&mut self.found.time_unix_nano, sent, possible)
     }
 
     fn trace_id(&mut self, value: &Value) -> bool {
         let Value::String(text) = value else { return false };
-        fill(&mut self.trace_id, self.record.trace_id, hex_id(text))
+        fill(&mut self.found.trace_id, self.record.trace_id, hex_id(text))
     }
 
     fn span_id(&mut self, value: &Value) -> bool {
         let Value::String(text) = value else { return false };
-        fill(&mut self.span_id, self.record.span_id, hex_id(text))
+        fill(&mut self.found.span_id, self.record.span_id, hex_id(text))
     }
 
     /// Its flags have no other place, so it stays an attribute as well.
@@ -133,10 +135,10 @@ impl<'a> Draft<'a> {
             && let Some((trace_id, span_id)) = traceparent(text)
             && self.record.trace_id.is_none()
             && self.record.span_id.is_none()
-            && self.trace_id.is_none()
-            && self.span_id.is_none()
+            && self.found.trace_id.is_none()
+            && self.found.span_id.is_none()
         {
-            (self.trace_id, self.span_id) = (Some(trace_id), Some(span_id));
+            (self.found.trace_id, self.found.span_id) = (Some(trace_id), Some(span_id));
         }
         false
     }
@@ -145,12 +147,12 @@ impl<'a> Draft<'a> {
         let Value::String(text) = value else { return false };
         let fits = !text.is_empty() && text.len() <= RESOURCE_FIELD_BYTES_MAX;
         let sent = (!self.record.logger.is_empty()).then(|| self.record.logger.clone());
-        fill(&mut self.logger, sent, fits.then(|| text.clone()))
+        fill(&mut self.found.logger, sent, fits.then(|| text.clone()))
     }
 
     fn latency(&mut self, key: &str, value: &Value) -> bool {
         is_latency(key).is_some_and(|unit| {
-            fill(&mut self.latency_ms, self.record.latency_ms, latency_ms(unit, value))
+            fill(&mut self.found.latency_ms, self.record.latency_ms, latency_ms(unit, value))
         })
     }
 
@@ -166,38 +168,13 @@ impl<'a> Draft<'a> {
         let fits = !key.is_empty()
             && key.len() <= limits.attribute_key_bytes_max
             && bytes <= limits.attribute_value_bytes_max
-            && self.record.attributes.len() + self.attributes.len() < limits.attributes_max
-            && self.attributes.iter().all(|known| known.key != key);
-        fits.then(|| self.attributes.push(Attribute { key, value }))
-    }
-
-    fn finish(self) -> Adopted {
-        Adopted {
-            message: self.message,
-            level: self.level,
-            time_unix_nano: self.time_unix_nano,
-            latency_ms: self.latency_ms,
-            trace_id: self.trace_id,
-            span_id: self.span_id,
-            logger: self.logger,
-            attributes: self.attributes,
-        }
+            && self.record.attributes.len() + self.found.attributes.len() < limits.attributes_max
+            && self.found.attributes.iter().all(|known| known.key != key);
+        fits.then(|| self.found.attributes.push(Attribute { key, value }))
     }
 }
 
-/// A draft whose every field has a place.
-struct Adopted {
-    message: Option<String>,
-    level: Option<Level>,
-    time_unix_nano: Option<i64>,
-    latency_ms: Option<f64>,
-    trace_id: Option<[u8; 16]>,
-    span_id: Option<[u8; 8]>,
-    logger: Option<String>,
-    attributes: Vec<Attribute>,
-}
-
-impl Adopted {
+impl Found {
     fn apply(self, record: &mut Record) {
         if let Some(message) = self.message {
             record.message = message;
