@@ -15,7 +15,8 @@ buf_version := 1.75.0
 
 run:
 	@deploy/setup.sh build
-	@cargo build --release --quiet -p logweir
+	@echo "building; the first time takes some minutes" >&2
+	@cargo build --release -p logweir
 	@exec $(CARGO_TARGET_DIR)/release/logweir standalone --demo
 
 test: lint contract unit doc

@@ -68,6 +68,10 @@ want cc gcc libc6-dev
 [ "$1" = build ] || want npm npm
 install_packages
 install_rust
+if [ "$1" = test ] && ! { cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then
+    say "installing clippy and rustfmt"
+    rustup -q component add clippy rustfmt || fail "cargo clippy and cargo fmt are missing: install them"
+fi
 if [ "$1" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
     say "installing cargo-nextest"
     cargo install --locked --quiet cargo-nextest || fail "cargo-nextest could not be installed"
