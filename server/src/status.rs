@@ -221,6 +221,8 @@ pub(crate) fn name(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     /// The codes that every client of the contract retries.
