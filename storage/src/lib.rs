@@ -14,9 +14,10 @@
 //!   dead letters, as `sequence_reused` or `sequence_forgotten`. A batch without a producer is
 //!   remembered for the ledger's age only.
 //! - **Durable.** When `write` returns `Ok`, the transaction survives the death of the process and
-//!   a power cut. When it returns `Err`, nothing of it is visible, and the same batches should be
-//!   written again. (If the process dies before that, a transaction whose last fsync failed may
-//!   come back, whole and with its ledger, so that writing it again is right even then.)
+//!   a power cut. When it returns `Err`, the same batches should be written again; nothing of them is
+//!   visible, unless the answer to the commit was lost (a connection that broke, or a process that
+//!   died after an fsync failed): then it is there whole and with its ledger, so that writing it
+//!   again is right even then.
 //! - **Poison.** A log that storage cannot hold (a *data* error, such as a latency that is not
 //!   finite) is found by bisection in rolled-back savepoints and dead-lettered with the reason
 //!   `unstorable`; the rest of its batch commits with it in the same transaction. Errors of disk,
@@ -45,8 +46,9 @@ use logweir_core::{
 pub use self::{
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     query::{
-        AggregateQuery, GroupBy, LATENCY_BUCKET_GROWTH, SearchPage, SearchQuery, TimeRange,
-        latency_bucket, latency_bucket_bounds, latency_percentile,
+        AggregateQuery, CELLS_MAX, GroupBy, LATENCY_BUCKET_GROWTH, POINTS_MAX, PRODUCERS_MAX,
+        SERIES_MAX, SearchPage, SearchQuery, TimeRange, latency_bucket, latency_bucket_bounds,
+        latency_percentile,
     },
     sqlite::{SqliteConfig, SqliteStorage},
 };
@@ -181,13 +183,15 @@ pub trait ReadLogs: Send + Sync {
         id: LogId,
         neighbours: usize,
     ) -> Result<LogWithNeighbours, StorageError>;
-    /// Counts per time bucket and group, largest group first.
+    /// Counts per time bucket and group, largest group first, at most [`SERIES_MAX`] groups;
+    /// `LimitExceeded` over [`POINTS_MAX`] buckets in a group or [`CELLS_MAX`] in all.
     async fn aggregate(
         &self,
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<AggregateSeries>, StorageError>;
-    /// Logs per time and latency bucket, by time, then latency. Ignores `group_by`.
+    /// Logs per time and latency bucket, by time, then latency. Ignores `group_by`; `LimitExceeded`
+    /// over [`POINTS_MAX`] time buckets or [`CELLS_MAX`] cells.
     async fn latency_heatmap(
         &self,
         tenant: &Tenant,
@@ -203,7 +207,7 @@ pub trait ReadLogs: Send + Sync {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError>;
-    /// The producers' accounts, most recently heard of first.
+    /// The producers' accounts, most recently heard of first, at most [`PRODUCERS_MAX`].
     async fn delivery_report(
         &self,
         tenant: &Tenant,

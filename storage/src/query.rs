@@ -9,6 +9,15 @@ use logweir_core::{
     record::StoredLog,
 };
 
+/// Groups of an aggregation that are answered; the smallest are left out.
+pub const SERIES_MAX: usize = 1_000;
+/// Time buckets of a group, or of a heatmap.
+pub const POINTS_MAX: usize = 10_000;
+/// Points over all groups, and cells of a heatmap: bounds memory.
+pub const CELLS_MAX: usize = 1_000_000;
+/// Accounts in a report; those heard of longest ago are left out.
+pub const PRODUCERS_MAX: usize = 10_000;
+
 /// A span of event time in nanoseconds since 1970-01-01 UTC: from inclusive, to exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeRange {

@@ -16,14 +16,12 @@ use super::{
 };
 use crate::{
     AggregatePoint, AggregateSeries, HeatmapCell, LatencySummary, ServiceSummary, StorageError,
-    query::{AggregateQuery, GroupBy, TimeRange, latency_percentile},
+    query::{
+        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, SERIES_MAX, TimeRange, latency_percentile,
+    },
 };
 
 const NANOS: i64 = 1_000_000_000;
-const SERIES_MAX: usize = 1_000;
-const POINTS_MAX: usize = 10_000;
-/// Bounds memory: points over all groups, and cells of a heatmap.
-const CELLS_MAX: usize = 1_000_000;
 
 /// Which rows of a table of buckets a query reads.
 struct Slice {

@@ -16,9 +16,11 @@ use super::{
     ledger::Dropped,
     ranges::RangeSet,
 };
-use crate::{ProducerReport, TemplateSummary, query::TimeRange};
+use crate::{
+    ProducerReport, TemplateSummary,
+    query::{PRODUCERS_MAX, TimeRange},
+};
 
-const PRODUCERS_MAX: usize = 10_000;
 const MISSING_RANGES_MAX: usize = 10;
 const TREND_HOURS: i64 = 24;
 
