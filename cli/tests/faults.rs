@@ -61,9 +61,11 @@ fn plan() -> Plan {
 }
 
 /// What the clients know: the oracle. An OK is an obligation.
-#[derive(Default)]
 struct Oracle {
-    next_number: AtomicU64,
+    /// How many numbers were handed out; the killer waits for more.
+    next_number: watch::Sender<u64>,
+    /// Whether a server is there to be asked.
+    is_up: watch::Sender<bool>,
     /// Batches of the accounted producer: sequences and numbers handed out together.
     sequence: Mutex<(u64, u64)>,
     /// First number and size of each acknowledged batch.
@@ -71,6 +73,19 @@ struct Oracle {
     /// The same for batches given up without an answer.
     abandoned: Mutex<Vec<(u64, u64)>>,
     done: AtomicBool,
+}
+
+impl Default for Oracle {
+    fn default() -> Self {
+        Self {
+            next_number: watch::Sender::new(0),
+            is_up: watch::Sender::new(true),
+            sequence: Mutex::default(),
+            acknowledged: Mutex::default(),
+            abandoned: Mutex::default(),
+            done: AtomicBool::new(false),
+        }
+    }
 }
 
 type Ingest = IngestServiceClient<Channel>;
@@ -96,8 +111,21 @@ fn records(first: u64, count: u64) -> Vec<LogRecord> {
 }
 
 impl Oracle {
+    fn numbers(&self) -> u64 {
+        *self.next_number.borrow()
+    }
+
+    async fn server_is_up(&self) {
+        let mut is_up = self.is_up.subscribe();
+        is_up.wait_for(|is_up| *is_up).await.expect("the oracle outlives its clients");
+    }
+
     fn unaccounted(&self, service: &str, count: u64) -> (u64, Batch) {
-        let first = self.next_number.fetch_add(count, Ordering::SeqCst);
+        let mut first = 0;
+        self.next_number.send_modify(|next| {
+            first = *next;
+            *next += count;
+        });
         let batch = Batch {
             batch_id: uuid::Uuid::now_v7().into_bytes().to_vec(),
             producer: None,
@@ -125,8 +153,9 @@ impl Oracle {
 }
 
 /// Sends one batch until it is acknowledged.
-async fn insist(client: &mut Ingest, batch: &Batch, token: &str) {
+async fn insist(oracle: &Oracle, client: &mut Ingest, batch: &Batch, token: &str) {
     loop {
+        oracle.server_is_up().await;
         let sent = IngestRequest { batch: Some(batch.clone()) };
         match client.ingest(request(sent, token)).await {
             Ok(answer) => {
@@ -140,7 +169,7 @@ async fn insist(client: &mut Ingest, batch: &Batch, token: &str) {
                 let transient =
                     [Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown];
                 assert!(transient.contains(&status.code()), "not retryable: {status:?}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -154,10 +183,10 @@ async fn write(
     token: String,
 ) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1));
-    while oracle.next_number.load(Ordering::SeqCst) < plan.logs {
+    while oracle.numbers() < plan.logs {
         let count = random.random_range(1..1_000);
         let (first, batch) = oracle.accounted(count);
-        insist(&mut client, &batch, &token).await;
+        insist(&oracle, &mut client, &batch, &token).await;
         oracle.acknowledged.lock().expect("not poisoned").push((first, count));
     }
 }
@@ -172,6 +201,7 @@ async fn quit(
 ) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1_000));
     while !oracle.done.load(Ordering::SeqCst) {
+        oracle.server_is_up().await;
         let count = random.random_range(1..300);
         let (first, batch) = oracle.unaccounted("quitter", count);
         let sent = IngestRequest { batch: Some(batch) };
@@ -180,7 +210,6 @@ async fn quit(
             Err(_) => &oracle.abandoned,
         };
         list.lock().expect("not poisoned").push((first, count));
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -190,8 +219,9 @@ async fn kill_repeatedly(
     mut server: Standalone,
     data_dir: &Path,
     plan: &Plan,
-    mut progress: watch::Receiver<u64>,
+    oracle: &Oracle,
 ) -> (Standalone, Vec<Duration>) {
+    let mut progress = oracle.next_number.subscribe();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let listen = server.address().to_owned();
     let mut restarts = Vec::new();
@@ -199,13 +229,16 @@ async fn kill_repeatedly(
         let begun = Instant::now();
         let server = Standalone::start_with(data_dir, &listen, env);
         restarts.push(begun.elapsed());
+        oracle.is_up.send_replace(true);
         server
     };
     for step in STEPS {
         server.kill();
+        oracle.is_up.send_replace(false);
         let setting = format!("{step}={}*off->return", random.random_range(0..10));
         let mut dying = restart(&[("FAILPOINTS", &setting)]);
         let ended = tokio::task::spawn_blocking(move || dying.wait()).await.expect("it is awaited");
+        oracle.is_up.send_replace(false);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}");
         server = restart(&[]);
     }
@@ -217,6 +250,7 @@ async fn kill_repeatedly(
             .await
             .expect("writers go on");
         server.kill();
+        oracle.is_up.send_replace(false);
         server = restart(&[]);
     }
     (server, restarts)
@@ -264,8 +298,6 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     let client = IngestServiceClient::new(channel);
     let oracle = Arc::new(Oracle::default());
 
-    let (progress, watched) = watch::channel(0);
-    let observer = tokio::spawn(observe(Arc::clone(&oracle), progress));
     let spawn = |writer| {
         tokio::spawn(write(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
     };
@@ -275,7 +307,7 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     };
     let quitters: Vec<_> = (0..QUITTERS).map(spawn).collect();
 
-    let (server, restarts) = kill_repeatedly(server, data_dir.path(), &plan, watched).await;
+    let (server, restarts) = kill_repeatedly(server, data_dir.path(), &plan, &oracle).await;
     for writer in writers {
         writer.await.expect("every batch is acknowledged in the end");
     }
@@ -283,7 +315,6 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     for quitter in quitters {
         quitter.await.expect("giving up is no failure");
     }
-    observer.await.expect("it only watches");
 
     let audit = audit(&server, &token).await;
     let acknowledged = oracle.acknowledged.lock().expect("not poisoned");
@@ -368,7 +399,7 @@ async fn lost_answers_double_nothing() {
     }
     cutting.abort();
     let audit = audit(&server, &token).await;
-    let sent = oracle.next_number.load(Ordering::SeqCst);
+    let sent = oracle.numbers();
     assert_eq!(audit.times_stored.len() as u64, sent, "each log is there");
     assert!(audit.times_stored.values().all(|&times| times == 1), "and there once");
     assert_eq!(audit.counted, sent, "and counted once");
@@ -376,13 +407,4 @@ async fn lost_answers_double_nothing() {
     let cuts = cuts.load(Ordering::SeqCst);
     assert!(cuts > 0, "no answer was lost, so nothing was tested");
     println!("{sent} logs, {cuts} answers lost");
-}
-
-/// Tells the killer how many numbers were handed out.
-async fn observe(oracle: Arc<Oracle>, progress: watch::Sender<u64>) {
-    while !oracle.done.load(Ordering::SeqCst) {
-        let numbers = oracle.next_number.load(Ordering::SeqCst);
-        progress.send_if_modified(|seen| std::mem::replace(seen, numbers) != numbers);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
