@@ -251,6 +251,8 @@ mod tests {
         let storage = [
             StorageError::DiskFull { directory: "/d".into() },
             StorageError::Unavailable("locked".into()),
+            StorageError::InUse { directory: "/d".into() },
+            StorageError::Directory { directory: "/d".into(), source: io::Error::other("gone") },
             StorageError::NewerSchema { found: 2, known: 1 },
             StorageError::OtherSchema { missing: "column a.b".into() },
             StorageError::Broken("read-only".into()),
