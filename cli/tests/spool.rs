@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use support::Standalone;
 use tonic::{Request, metadata::MetadataValue};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Numbers of a run's logs start at a multiple of this.
 const RUN: u64 = 1_000_000;
 const TIME: u64 = 1_700_000_000_000_000_000;
@@ -128,7 +128,8 @@ async fn audit(server: &Standalone, token: &str) -> Audit {
 
 /// Takes over what the killed programs left, until all of it is answered.
 fn send_the_rest(server: &Standalone, token: &str, spool: &Path) {
-    let client = client(&server.endpoint, token, spool).build().expect("the settings are good");
+    let client = client(&server.endpoint, token, spool).in_flight(32).build();
+    let client = client.expect("the settings are good");
     let deadline = Instant::now() + PATIENCE;
     // The flush is answered once the spool is open.
     while client.flush(PATIENCE).spooled > 0 || client.stats().adopted_waiting > 0 {

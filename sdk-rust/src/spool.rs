@@ -118,7 +118,13 @@ impl Spool {
     pub(crate) fn open(options: SpoolOptions) -> io::Result<(Self, Vec<Adopted>)> {
         fs::create_dir_all(&options.directory)?;
         let own = create_folder(&options.directory)?;
-        let mut spool = Self {
+        let mut spool = Self::of(options, own);
+        let adopted = spool.adopt();
+        Ok((spool, adopted))
+    }
+
+    fn of(options: SpoolOptions, own: Folder) -> Self {
+        Self {
             options,
             folders: vec![Some(own)],
             segments: BTreeMap::new(),
@@ -128,9 +134,7 @@ impl Spool {
             waiting: 0,
             needs_sync: false,
             damaged_runs: 0,
-        };
-        let adopted = spool.adopt();
-        Ok((spool, adopted))
+        }
     }
 
     pub(crate) fn options(&self) -> &SpoolOptions {
@@ -342,12 +346,8 @@ impl Spool {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths {
-            // What does not fit stays for the next start.
-            if self.bytes >= self.options.bytes_max || self.waiting >= FRAMES_MAX {
-                break;
-            }
             let is_own = self.folders[0].as_ref().is_some_and(|own| own.path == path);
-            if is_own || !self.is_of_our_user(&path) {
+            if is_own || !self.is_of_our_user(&path) || !self.has_room_for(&path) {
                 continue;
             }
             if let Some(folder) = lock_dead_folder(&path) {
@@ -356,6 +356,15 @@ impl Spool {
             }
         }
         adopted
+    }
+
+    /// What does not fit stays for the next start, so that nothing is given up to take it over. One
+    /// that never would fit is taken over alone.
+    fn has_room_for(&self, path: &Path) -> bool {
+        let segments = files_with_extension(path, "seg").unwrap_or_default();
+        let lengths = segments.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
+        let fits = self.bytes + lengths.sum::<u64>() <= self.options.bytes_max;
+        self.waiting == 0 || fits && self.waiting < FRAMES_MAX
     }
 
     /// Whether it is a folder, and nobody else can have put logs into it for us to send.
@@ -538,6 +547,35 @@ mod tests {
         }
         spool.close().unwrap();
         assert_eq!(files(&root), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_for_the_next_start() {
+        let root = TempDir::new().unwrap();
+        for _ in 0..3 {
+            let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
+            let mut written =
+                create_folder(root.path()).map(|own| Spool::of(options, own)).unwrap();
+            written.append(&batch(1, 4 << 20)).unwrap();
+        }
+        let adopted = || {
+            let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
+            let (mut spool, adopted) = Spool::open(options).unwrap();
+            for adopted in &adopted {
+                spool.acknowledge(adopted.frame).unwrap();
+            }
+            assert_eq!(spool.evict(), None);
+            spool.close().unwrap();
+            adopted.len()
+        };
+        assert_eq!([adopted(), adopted(), adopted()], [2, 1, 0]);
+        let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
+        let mut large = create_folder(root.path()).map(|own| Spool::of(options, own)).unwrap();
+        for sequence in 1..=3 {
+            large.append(&batch(sequence, 4 << 20)).unwrap();
+        }
+        drop(large);
+        assert_eq!(adopted(), 3, "one that never fits is taken over alone");
     }
 
     #[test]
