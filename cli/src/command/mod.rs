@@ -173,6 +173,43 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The words of a command as a shell reads them, up to what ends it.
+    fn words(command: &str) -> Vec<OsString> {
+        let mut words = Vec::new();
+        for (number, part) in command.split('\'').enumerate() {
+            if number % 2 == 1 {
+                words.push(part.into());
+                continue;
+            }
+            let end = part.find(['#', '&', ')', '|']).unwrap_or(part.len());
+            words.extend(part[..end].split_whitespace().map(OsString::from));
+            if end < part.len() {
+                break;
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn the_commands_of_the_readme_exist() {
+        let readme = include_str!("../../../README.md");
+        let lines = readme.lines().filter(|line| line.starts_with("    "));
+        let mut checked = 0;
+        for line in lines.filter(|line| !line.contains("PATH=")) {
+            if let Some(at) = line.find("logweir ") {
+                let args = negations_spelled_out(words(&line[at..]).into_iter());
+                Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{line}: {error}"));
+                checked += 1;
+            } else if let Some(target) = line.trim().strip_prefix("make ") {
+                let target = target.split_whitespace().next().unwrap();
+                let makefile = include_str!("../../../Makefile");
+                assert!(makefile.contains(&format!("\n{target}:")), "{line}");
+                checked += 1;
+            }
+        }
+        assert!(checked >= 14, "{checked}");
+    }
+
     #[test]
     fn negations_and_options_go_in_any_order() {
         let line = "logweir search -level:debug --from -1h service:pay -(a -n5 -\"b\" --to -1m";
