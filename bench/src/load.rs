@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use logweir::loadgen::{Config, Generator};
 use logweir_proto::v1;
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
+use prost::Message;
 use tokio::task::JoinSet;
 
 /// How to load a server.
@@ -102,6 +103,7 @@ impl Load {
             let time = logweir_core::runtime::clock::now_unix_nano() - age.as_nanos() as i64;
             let service = (number + round as usize) % generator.service_count();
             let batch = batch(&mut generator, service, self.batch_records, time);
+            let batch = EncodedBatch::new(batch, time);
             if interval.is_none() {
                 due = Instant::now();
             }
@@ -116,16 +118,34 @@ impl Load {
     }
 }
 
-fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i64) -> EncodedBatch {
+/// Bytes a log of this kind as encoded for the wire, a service's logs together, in one stream of
+/// zstd's hardest level: about what such logs have to say.
+pub(crate) fn compressed_bytes() -> anyhow::Result<f64> {
+    const BATCHES_PER_SERVICE: usize = 8;
+    const BATCH_RECORDS: usize = 1_000;
+    const HARDEST_LEVEL: i32 = 22;
+    let mut generator = Generator::new(Config::default(), 0);
+    let mut encoded = Vec::new();
+    for service in 0..generator.service_count() {
+        for number in 0..BATCHES_PER_SERVICE {
+            let time = number as i64 * 1_000_000_000;
+            let batch = batch(&mut generator, service, BATCH_RECORDS, time);
+            batch.encode(&mut encoded)?;
+        }
+    }
+    let logs = generator.service_count() * BATCHES_PER_SERVICE * BATCH_RECORDS;
+    Ok(zstd::bulk::compress(&encoded, HARDEST_LEVEL)?.len() as f64 / logs as f64)
+}
+
+fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i64) -> v1::Batch {
     let mut records = Vec::new();
     generator.records(service, records_max, time, 1_000_000, &mut records);
     let service = generator.service_name(service).to_owned();
     let resource = v1::Resource { service, instance: "bench-1".into(), ..v1::Resource::default() };
-    let batch = v1::Batch {
+    v1::Batch {
         batch_id: uuid::Uuid::now_v7().into_bytes().to_vec(),
         producer: None,
         resource: Some(resource),
         records,
-    };
-    EncodedBatch::new(batch, time)
+    }
 }

@@ -101,6 +101,8 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     let total = stored + fill.logs;
     let bytes = process::folder_bytes(data_dir)?;
     println!("{:44} {:>10.1} bytes a log, all files", "disk", bytes as f64 / total as f64);
+    let compressed = load::compressed_bytes()?;
+    println!("{:44} {compressed:>10.1} bytes a log", "  reference: the same in zstd -22");
     queries::measure(&server.endpoint, &token).await
 }
 

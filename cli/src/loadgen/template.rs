@@ -288,9 +288,11 @@ impl Template {
 
     /// One log of this pattern, unique by its serial. Its time is not set.
     pub fn record(&self, random: &mut Random, serial: u64, latency_factor: f64) -> v1::LogRecord {
-        let latency_ms = self
-            .latency
-            .map(|(median, spread)| median * (spread * random.normal()).exp() * latency_factor);
+        // In whole microseconds, as clocks are read.
+        let latency_ms = self.latency.map(|(median, spread)| {
+            let exact_ms = median * (spread * random.normal()).exp() * latency_factor;
+            (exact_ms * 1e3).round() / 1e3
+        });
         let mut message = String::with_capacity(160);
         for (position, parameter) in self.parameters.into_iter().enumerate() {
             message.push_str(&self.words[position]);
