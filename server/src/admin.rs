@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use logweir_core::{
-    identity::{Role, Service, ServiceScope, Tenant},
+    identity::{Role, Service, ServiceScope},
     limits::RESOURCE_FIELD_BYTES_MAX,
     runtime::clock::Clock,
 };
@@ -17,6 +16,7 @@ use crate::{
     auth::{Auth, issue},
     gate,
     ingest::Ingest,
+    replay::{LETTERS_PAGE, Replay},
     status::Refusal,
 };
 
@@ -28,10 +28,6 @@ const LIST_MAX: u32 = 1_000;
 const NAMED_IDS_MAX: usize = 10_000;
 const PREVIEW_CHARACTERS: usize = 256;
 const NOTE_BYTES_MAX: usize = 1_024;
-/// Dead letters read at a time: each may be as large as a request.
-const LETTERS_PAGE: usize = 64;
-/// Replays that wait for their commit at a time.
-const REPLAY_WINDOW: usize = 64;
 
 /// The administrators' door.
 pub(crate) struct AdminDoor {
@@ -117,18 +113,8 @@ impl AdminService for AdminDoor {
         let caller = gate::caller(&request)?;
         let ids = request.into_inner().dead_letter_ids;
         check_ids(&ids)?;
-        let mut answer = v1::ReplayDeadLettersResponse::default();
-        if ids.is_empty() {
-            self.replay_all(&caller.tenant, &mut answer).await?;
-        }
-        for ids in ids.chunks(LETTERS_PAGE) {
-            let letters = self
-                .storage
-                .take_dead_letters(&caller.tenant, ids, LETTERS_PAGE)
-                .await
-                .map_err(Refusal::from)?;
-            self.replay_page(&caller.tenant, letters, &mut answer).await?;
-        }
+        let replay = Replay::begin(&self.storage, &self.ingest, &caller.tenant).await?;
+        let answer = if ids.is_empty() { replay.all().await? } else { replay.named(&ids).await? };
         Ok(Response::new(answer))
     }
 
@@ -177,51 +163,6 @@ impl AdminService for AdminDoor {
             .map_err(Refusal::from)?;
         let deploys = found.into_iter().map(deploy_to_wire).collect();
         Ok(Response::new(v1::ListDeploysResponse { deploys }))
-    }
-}
-
-impl AdminDoor {
-    /// Page by page from the newest to the oldest, so that each is tried once.
-    async fn replay_all(
-        &self,
-        tenant: &Tenant,
-        answer: &mut v1::ReplayDeadLettersResponse,
-    ) -> Result<(), Refusal> {
-        let mut before = None;
-        loop {
-            let listed = self.storage.list_dead_letters(tenant, before, LETTERS_PAGE).await;
-            let (mut letters, _) = listed?;
-            let Some(oldest) = letters.last() else { return Ok(()) };
-            before = Some(oldest.dead_letter_id);
-            letters.retain(|letter| letter.replayed_unix_nano.is_none());
-            self.replay_page(tenant, letters, answer).await?;
-        }
-    }
-
-    async fn replay_page(
-        &self,
-        tenant: &Tenant,
-        letters: Vec<DeadLetter>,
-        answer: &mut v1::ReplayDeadLettersResponse,
-    ) -> Result<(), Refusal> {
-        // Not sent in again: their batches need not be remembered any more.
-        let (done, letters): (Vec<_>, Vec<_>) =
-            letters.into_iter().partition(|letter| letter.replayed_unix_nano.is_some());
-        answer.replayed += done.len() as u64;
-        let outcomes: Vec<(u64, bool)> = stream::iter(letters)
-            .map(|letter| async {
-                let id = letter.dead_letter_id;
-                self.ingest.replay(tenant, letter).await.map(|accepted| (id, accepted))
-            })
-            .buffer_unordered(REPLAY_WINDOW)
-            .try_collect()
-            .await?;
-        let accepted: Vec<u64> =
-            outcomes.iter().filter(|(_, accepted)| *accepted).map(|(id, _)| *id).collect();
-        self.storage.mark_replayed(tenant, &accepted, (self.clock)()).await?;
-        answer.replayed += accepted.len() as u64;
-        answer.rejected += (outcomes.len() - accepted.len()) as u64;
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use logweir_core::{
-    identity::{BatchId, Tenant},
+    identity::{BatchId, LogId, Tenant},
     limits::Limits,
     record::{Batch, Record, RejectedRecord, Resource, content_checksum},
     runtime::{clock::Clock, fault},
@@ -82,13 +82,13 @@ impl Ingest {
         Ok(answer)
     }
 
-    /// Sends a dead letter in again, under an id of its own that is always the same. Returns whether
-    /// it was accepted; if not, it breaks a rule and stays where it is.
+    /// Sends a dead letter in again, under an id of its own that is always the same. Returns the id
+    /// that its log has once it is stored; none if it breaks a rule and stays where it is.
     pub(crate) async fn replay(
         &self,
         tenant: &Tenant,
         letter: DeadLetter,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<LogId>, Refusal> {
         let envelope = Envelope {
             batch_id: BatchId::of_replay(tenant, letter.dead_letter_id),
             received_unix_nano: (self.clock)(),
@@ -96,11 +96,11 @@ impl Ingest {
         };
         let records = vec![wire::record_to_wire(letter.record)];
         let batch = judge(tenant, envelope, records, &self.limits);
-        if !batch.rejected.is_empty() {
-            return Ok(false);
-        }
+        let [record] = &batch.records[..] else { return Ok(None) };
+        let (time_unix_nano, index) = (record.time_unix_nano, record.index);
+        let log_id = LogId { time_unix_nano, batch_id: batch.batch_id, index };
         self.publish(batch).await?;
-        Ok(true)
+        Ok(Some(log_id))
     }
 
     async fn publish(&self, batch: Batch) -> Result<(), Refusal> {

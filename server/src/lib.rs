@@ -19,6 +19,7 @@ mod ingest;
 mod message_body;
 mod query;
 mod rate_limit;
+mod replay;
 mod status;
 mod stream;
 mod tls;

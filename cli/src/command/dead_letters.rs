@@ -86,6 +86,7 @@ struct Letter<'a> {
 struct Replayed {
     replayed: u64,
     rejected: u64,
+    waiting: u64,
 }
 
 #[derive(Serialize)]
@@ -109,14 +110,21 @@ impl DeadLettersArgs {
                 let asked = which.asked();
                 let request = v1::ReplayDeadLettersRequest { dead_letter_ids: which.ids };
                 let answer = client.replay_dead_letters(request).await.map_err(Error::from)?;
-                let v1::ReplayDeadLettersResponse { replayed, rejected } = answer.into_inner();
+                let v1::ReplayDeadLettersResponse { replayed, rejected, waiting } =
+                    answer.into_inner();
                 if output.json {
-                    output.object(&Replayed { replayed, rejected })?;
+                    output.object(&Replayed { replayed, rejected, waiting })?;
                 } else {
-                    let (replayed, again) = (grouped(replayed), grouped(rejected));
-                    output.line(&format!("{replayed} sent again, {again} rejected again"))?;
+                    let (stored, again) = (grouped(replayed), grouped(rejected));
+                    output.line(&format!("{stored} stored, {again} rejected again"))?;
                 }
-                let are_missing = say_missing(asked, replayed + rejected);
+                if waiting > 0 {
+                    say(&format!(
+                        "{} wait for a processor; `logweir dead-letters list` shows those that fail",
+                        grouped(waiting)
+                    ));
+                }
+                let are_missing = say_missing(asked, replayed + rejected + waiting);
                 if rejected > 0 || are_missing { Exit::Partial } else { Exit::Done }
             }
             Action::Discard(which) => {
