@@ -73,6 +73,14 @@ pub fn shown(unix_nano: i64) -> String {
     DateTime::from_timestamp_nanos(unix_nano).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
+/// The hour of a moment for people, for what is known to the hour only; a dash for none.
+pub fn shown_hour(unix_nano: i64) -> String {
+    if unix_nano == 0 {
+        return "-".to_owned();
+    }
+    DateTime::from_timestamp_nanos(unix_nano).format("%Y-%m-%d %Hh").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +120,6 @@ mod tests {
         assert_eq!(rfc3339(NOW + 5), "2026-01-02T03:04:05.000000005Z");
         assert_eq!(shown(NOW), "2026-01-02 03:04:05.000");
         assert_eq!(shown(0), "-");
+        assert_eq!((shown_hour(NOW).as_str(), shown_hour(0).as_str()), ("2026-01-02 03h", "-"));
     }
 }

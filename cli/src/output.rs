@@ -224,6 +224,11 @@ pub fn say(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
+/// Says that an answer holds only a part of what was asked for, and what to do.
+pub fn say_cut(advice: &str) {
+    say(&format!("there is more that did not fit one answer: {advice}"));
+}
+
 /// Says something on standard output that no command waits for.
 pub fn announce(text: &str) {
     let mut stdout = io::stdout();

@@ -8,7 +8,7 @@ use crate::{
     client::ServerArgs,
     entry,
     error::{Error, Exit},
-    output::{Output, OutputArgs, Tone},
+    output::{Output, OutputArgs, Tone, say_cut},
 };
 
 /// Arguments of `logweir get`.
@@ -52,6 +52,9 @@ impl GetArgs {
             entry::write(&mut output, entry)?;
         }
         output.flush()?;
+        if found.truncated {
+            say_cut("ask for fewer --neighbours");
+        }
         Ok(Exit::Done)
     }
 }

@@ -8,13 +8,14 @@ use crate::{
     client::ServerArgs,
     error::{Error, Exit},
     moment::{rfc3339, shown},
-    output::{Output, OutputArgs, Tone, count, grouped, integer, say, text},
+    output::{Output, OutputArgs, Tone, count, grouped, integer, say, say_cut, text},
 };
 
 /// Arguments of `logweir report`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 5 if logs are missing: emitted, but neither stored, rejected, \
-    dropped nor waiting at their sender. While senders are busy this may pass.")]
+    dropped nor waiting at their sender. While senders are busy this may pass. Exits with 5 too if \
+    not all senders fit the answer.")]
 pub struct ReportArgs {
     /// Only this service
     #[arg(long)]
@@ -49,7 +50,7 @@ impl ReportArgs {
             v1::DeliveryReportRequest { service: self.service.clone().unwrap_or_default() };
         let mut client = self.server.query().await?;
         let answer = client.delivery_report(request).await.map_err(Error::from)?;
-        let producers = answer.into_inner().producers;
+        let v1::DeliveryReportResponse { producers, truncated } = answer.into_inner();
         let mut output = Output::new(&self.output);
         if output.json {
             for producer in &producers {
@@ -73,14 +74,19 @@ impl ReportArgs {
         }
         output.flush()?;
         let missing: i64 = producers.iter().map(|producer| producer.missing.max(0)).sum();
-        if missing == 0 {
-            return Ok(Exit::Done);
-        }
-        if !output.json {
+        if missing > 0 && !output.json {
             say(&format!("{} logs are missing", grouped(missing.unsigned_abs())));
         }
-        Ok(Exit::Partial)
+        if truncated {
+            say_cut("nothing is known of the other senders; ask for one --service");
+        }
+        Ok(exit(missing, truncated))
     }
+}
+
+/// What is not shown may be missing.
+fn exit(missing: i64, truncated: bool) -> Exit {
+    if missing > 0 || truncated { Exit::Partial } else { Exit::Done }
 }
 
 fn dropped(account: &v1::Account) -> u64 {
@@ -130,4 +136,15 @@ fn row(producer: &v1::ProducerReport) -> Vec<crate::output::Value> {
         if producer.missing > 0 { missing.tone(Tone::Bad) } else { missing },
         text(&shown(producer.last_received_unix_nano)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_cut_is_no_proof() {
+        let exits = [exit(0, false), exit(3, false), exit(0, true)];
+        assert_eq!(exits, [Exit::Done, Exit::Partial, Exit::Partial]);
+    }
 }

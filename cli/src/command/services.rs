@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
-    moment::{rfc3339, shown},
-    output::{Output, OutputArgs, Tone, count, say, text},
+    moment::{rfc3339, shown, shown_hour},
+    output::{Output, OutputArgs, Tone, count, say, say_cut, text},
 };
 
 /// Arguments of `logweir services`.
@@ -37,7 +37,7 @@ impl ServicesArgs {
     pub async fn run(self) -> anyhow::Result<Exit> {
         let mut client = self.server.query().await?;
         let answer = client.list_services(v1::ListServicesRequest {}).await.map_err(Error::from)?;
-        let services = answer.into_inner().services;
+        let v1::ListServicesResponse { services, truncated } = answer.into_inner();
         let mut output = Output::new(&self.output);
         if output.json {
             for service in &services {
@@ -60,6 +60,9 @@ impl ServicesArgs {
             output.table(&header, services.iter().map(row).collect())?;
         }
         output.flush()?;
+        if truncated {
+            say_cut("`logweir stats --service NAME` knows the others");
+        }
         Ok(Exit::Done)
     }
 }
@@ -70,7 +73,7 @@ fn row(service: &v1::ServiceSummary) -> Vec<crate::output::Value> {
         count(service.total),
         count(service.errors),
         count(service.anomalies),
-        text(&shown(service.first_seen_unix_nano)),
+        text(&shown_hour(service.first_seen_unix_nano)),
         text(&shown(service.last_seen_unix_nano)),
         text(&service.region),
         text(&service.owner),

@@ -11,7 +11,7 @@ use crate::{
     client::ServerArgs,
     error::{Error, Exit},
     moment::{parse_duration, rfc3339, shown},
-    output::{Output, OutputArgs, Tone, count, number, say, text},
+    output::{Output, OutputArgs, Tone, count, number, say, say_cut, text},
 };
 
 /// Arguments of `logweir stats`.
@@ -98,7 +98,8 @@ impl StatsArgs {
         let service = self.service.clone().unwrap_or_default();
         let request = v1::ServiceStatsRequest { window_minutes, service };
         let mut client = self.server.query().await?;
-        let stats = client.service_stats(request).await.map_err(Error::from)?.into_inner().stats;
+        let answer = client.service_stats(request).await.map_err(Error::from)?;
+        let v1::ServiceStatsResponse { stats, truncated } = answer.into_inner();
         if output.json {
             for stat in &stats {
                 output.object(&Stat {
@@ -115,6 +116,9 @@ impl StatsArgs {
             let header =
                 ["service", "logs", "errors", "error %", "anomalies", "average ms", "p95 ms"];
             output.table(&header, stats.iter().map(stat_row).collect())?;
+        }
+        if truncated {
+            say_cut("ask for one --service");
         }
         Ok(stats.is_empty())
     }
@@ -133,7 +137,8 @@ impl StatsArgs {
             service: self.service.clone().unwrap_or_default(),
         };
         let mut client = self.server.query().await?;
-        let series = client.aggregate_logs(request).await.map_err(Error::from)?.into_inner().series;
+        let answer = client.aggregate_logs(request).await.map_err(Error::from)?;
+        let v1::AggregateLogsResponse { series, truncated } = answer.into_inner();
         let points =
             series.iter().flat_map(|one| one.points.iter().map(|point| (&one.group, point)));
         if output.json {
@@ -147,6 +152,9 @@ impl StatsArgs {
             points.sort_by_key(|(_, point)| point.start_unix_nano);
             let rows = points.into_iter().map(|(group, point)| point_row(group, point)).collect();
             output.table(&header, rows)?;
+        }
+        if truncated {
+            say_cut("the smallest series are left out; ask for one --service");
         }
         Ok(series.is_empty())
     }

@@ -10,7 +10,7 @@ use crate::{
     entry::level_name,
     error::{Error, Exit},
     moment::{rfc3339, shown},
-    output::{Output, OutputArgs, Tone, count, number, say, text},
+    output::{Output, OutputArgs, Tone, count, number, say, say_cut, text},
 };
 
 /// Arguments of `logweir templates`.
@@ -52,7 +52,7 @@ impl TemplatesArgs {
         };
         let mut client = self.server.query().await?;
         let answer = client.list_templates(request).await.map_err(Error::from)?;
-        let templates = answer.into_inner().templates;
+        let v1::ListTemplatesResponse { templates, truncated } = answer.into_inner();
         let mut output = Output::new(&self.output);
         if output.json {
             for template in &templates {
@@ -65,6 +65,9 @@ impl TemplatesArgs {
             output.table(&header, templates.iter().map(row).collect())?;
         }
         output.flush()?;
+        if truncated {
+            say_cut("ask for one --service, or for fewer with -n");
+        }
         Ok(Exit::Done)
     }
 }
