@@ -207,10 +207,34 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-fn unreachable(endpoint: &str, cause: &str) -> Error {
+fn unreachable(endpoints: &str, cause: &str) -> Error {
+    let hint = endpoints.split(',').find_map(left_out).unwrap_or_default();
     Error::Unavailable(format!(
-        "cannot reach {endpoint}: {cause}; is the server running, and does LOGWEIR_ENDPOINT name it?"
+        "cannot reach {endpoints}: {cause}; is the server running, and does LOGWEIR_ENDPOINT name \
+         it?{hint}"
     ))
+}
+
+/// What an address leaves to be guessed, with what was taken.
+fn left_out(address: &str) -> Option<String> {
+    let address = address.trim();
+    let (scheme, place) = address.split_once("://").unwrap_or(("", address));
+    let authority = place.split('/').next().unwrap_or_default();
+    let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    let scheme_taken = if scheme.is_empty() { "http" } else { scheme };
+    let port_taken = if scheme_taken == "https" { 443 } else { 80 };
+    let taken = match (scheme.is_empty(), has_port) {
+        (false, true) => return None,
+        (true, true) => "no http:// or https://, so http:// was taken".to_owned(),
+        (false, false) => format!("no port, so {port_taken} was taken"),
+        (true, false) => {
+            "neither http:// or https:// nor a port, so http:// and 80 were taken".into()
+        }
+    };
+    let port = if has_port { authority.rsplit(':').next().unwrap_or_default() } else { "4317" };
+    let host =
+        if has_port { authority.trim_end_matches(port).trim_end_matches(':') } else { authority };
+    Some(format!(" {address:?} has {taken}: did you mean {scheme_taken}://{host}:{port}?"))
 }
 
 /// Checks a filter before the server does, and shows where it is wrong.
@@ -289,6 +313,23 @@ mod tests {
         }
         for bad in ["ftp://h", "a b"] {
             assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_an_address_leaves_out_is_said() {
+        for (address, meant) in [
+            ("http://h:1", None),
+            ("https://[::1]:1", None),
+            ("h", Some("http://h:4317")),
+            ("http://h/", Some("http://h:4317")),
+            ("https://[::1]", Some("https://[::1]:4317")),
+            ("h:1", Some("http://h:1")),
+        ] {
+            let text = unreachable(address, "refused").to_string();
+            let expected = meant.map(|meant| format!("did you mean {meant}?"));
+            let said = expected.as_ref().map_or(!text.contains("mean"), |said| text.contains(said));
+            assert!(said, "{address}: {text}");
         }
     }
 

@@ -122,6 +122,14 @@ impl Access {
             Self::Admin => "admin",
         }
     }
+
+    fn needed_roles(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest or admin",
+            Self::Query => "viewer or admin",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Verifies tokens.
@@ -171,10 +179,10 @@ impl Auth {
             return Ok(caller);
         }
         let message = format!(
-            "the token has role {}, this needs {} or admin: issue one with \
+            "the token has role {}, this needs {}: issue one with \
              `logweir token issue --role {}`",
             caller.role.as_str(),
-            access.needed_role(),
+            access.needed_roles(),
             access.needed_role(),
         );
         Err(Refusal::PermissionDenied { reason: "ROLE_INSUFFICIENT", message })

@@ -438,8 +438,9 @@ fn summary_lines(
     let rate = delivered.sent as f64 / elapsed.as_secs_f64().max(0.001);
     let mut lines = vec![(
         format!(
-            "{} logs sent, {} accepted, in {:.1} s ({}/s)",
+            "{} {} sent, {} accepted, in {:.1} s ({}/s)",
             grouped(delivered.sent),
+            if delivered.sent == 1 { "log" } else { "logs" },
             grouped(delivered.accepted),
             elapsed.as_secs_f64(),
             grouped(rate as u64)
@@ -456,22 +457,36 @@ fn summary_lines(
         }
     }
     let examples: Vec<_> = tally.renamed_examples.iter().map(String::as_str).collect();
+    let examples = examples.join(", ");
     let notes = [
-        (summary.already_sent, "files were already sent (--again sends them once more)".to_owned()),
-        (summary.failed, "files could not be read to their end".to_owned()),
+        (
+            summary.already_sent,
+            ["file was", "files were"],
+            "already sent (--again sends again)".to_owned(),
+        ),
+        (summary.failed, ["file", "files"], "could not be read to the end".to_owned()),
         (
             tally.renamed,
-            format!(
-                "logs name another service, kept in `service.original`: {}",
-                examples.join(", ")
-            ),
+            ["log names", "logs name"],
+            format!("another service, kept in `service.original`: {examples}"),
         ),
-        (tally.truncated, "logs were cut to the limits, marked `logweir.truncated`".to_owned()),
-        (tally.invalid_utf8, "logs were no UTF-8, marked `logweir.invalid_utf8`".to_owned()),
-        (tally.untimed, "logs have no time of their own: that of sending was taken".to_owned()),
+        (
+            tally.truncated,
+            ["log was", "logs were"],
+            "cut to the limits, marked `logweir.truncated`".to_owned(),
+        ),
+        (
+            tally.invalid_utf8,
+            ["log was", "logs were"],
+            "no UTF-8, marked `logweir.invalid_utf8`".to_owned(),
+        ),
+        (tally.untimed, ["log has", "logs have"], "no time: that of sending was taken".to_owned()),
     ];
-    let notes = notes.into_iter().filter(|(count, _)| *count > 0);
-    lines.extend(notes.map(|(count, text)| (format!("{} {text}", grouped(count)), Tone::Warning)));
+    let notes = notes.into_iter().filter(|(count, ..)| *count > 0);
+    lines.extend(notes.map(|(count, [one, many], text)| {
+        let what = if count == 1 { one } else { many };
+        (format!("{} {what} {text}", grouped(count)), Tone::Warning)
+    }));
     lines
 }
 
