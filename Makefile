@@ -47,7 +47,8 @@ bench:
 	@deploy/setup.sh build
 	cargo run --release --quiet -p logweir-bench
 
-# The long fault suite: a million logs, twenty kills. Prints its seed.
+# The long fault suites: a million logs and twenty kills of the server, sixty of a sender with a
+# spool. They print their seeds.
 faults:
 	@deploy/setup.sh test
-	LOGWEIR_FAULTS=long cargo nextest run -p logweir --test faults --no-capture
+	LOGWEIR_FAULTS=long cargo nextest run -p logweir --test faults --test spool --no-capture
