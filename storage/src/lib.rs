@@ -29,9 +29,13 @@
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
 
+mod buckets;
 mod conformance;
+mod histogram;
 mod query;
+mod ranges;
 mod sqlite;
+mod varint;
 
 pub mod block;
 

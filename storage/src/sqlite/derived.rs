@@ -9,18 +9,14 @@ use logweir_core::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{faults::Fault, histogram::Histogram, ids::Ids};
-use crate::query::latency_bucket;
+use super::{faults::Fault, ids::Ids};
+use crate::{
+    buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start},
+    histogram::Histogram,
+    query::latency_bucket,
+};
 
-/// The two widths of buckets.
-pub(super) const FINE_SECONDS: i64 = 10;
-pub(super) const HOUR_SECONDS: i64 = 3_600;
 const NANOS: i64 = 1_000_000_000;
-
-/// Start of the bucket that a time falls into.
-pub(super) const fn bucket_start(time_unix_nano: i64, width_seconds: i64) -> i64 {
-    time_unix_nano.div_euclid(NANOS).div_euclid(width_seconds) * width_seconds
-}
 
 /// The counts of one tenant.
 #[derive(Default)]

@@ -13,15 +13,13 @@ use logweir_core::{
 };
 use metrics::counter;
 use rusqlite::{
-    Connection, OptionalExtension, params,
-    types::{FromSql, FromSqlError, FromSqlResult, ValueRef},
+    Connection, OptionalExtension, ToSql, params,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::{
-    faults::Fault,
-    ranges::{Membership, RangeSet},
-};
+use super::faults::Fault;
+use crate::ranges::{Membership, RangeSet};
 
 /// What the ledger says of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,6 +315,19 @@ fn create(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRo
 
 fn dropped_to_json(dropped: &[(String, u64)]) -> String {
     serde_json::json!(dropped).to_string()
+}
+
+impl ToSql for RangeSet {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_bytes().into())
+    }
+}
+
+impl FromSql for RangeSet {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let damaged = || FromSqlError::Other("the ranges of sequences are damaged".into());
+        Self::from_bytes(value.as_blob()?).ok_or_else(damaged)
+    }
 }
 
 /// The drops of an account as read from the table.

@@ -20,12 +20,12 @@ use super::{
     faults::Fault,
     ids::Ids,
     merge::{Candidate, Place, choose, cut},
-    ranges::RangeSet,
     writer::Writer,
 };
 use crate::{
     StorageError,
     block::{Block, BlockError, EncodedBlock, Encoder, Window},
+    ranges::RangeSet,
 };
 
 const FOLDED_PER_STEP: usize = 2_000;

@@ -16,19 +16,16 @@ mod dead_letters;
 mod derived;
 mod faults;
 mod files;
-mod histogram;
 mod ids;
 mod ledger;
 mod maintain;
 mod merge;
-mod ranges;
 mod readers;
 mod reports;
 mod schema;
 mod search;
 #[cfg(test)]
 mod tests;
-mod varint;
 mod write;
 mod writer;
 

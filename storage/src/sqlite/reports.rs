@@ -8,17 +8,12 @@ use logweir_core::{
 };
 use rusqlite::{Connection, Row, params};
 
-use super::{
-    aggregate::{seconds, service_of},
-    derived::{HOUR_SECONDS, bucket_start},
-    faults::Fault,
-    ids::find_tenant,
-    ledger::Dropped,
-    ranges::RangeSet,
-};
+use super::{aggregate::service_of, faults::Fault, ids::find_tenant, ledger::Dropped};
 use crate::{
     ProducerReport, TemplateSummary,
+    buckets::{HOUR_SECONDS, bucket_start, seconds},
     query::{PRODUCERS_MAX, TimeRange},
+    ranges::RangeSet,
 };
 
 const MISSING_RANGES_MAX: usize = 10;

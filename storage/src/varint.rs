@@ -1,7 +1,7 @@
 //! Numbers as LEB128: seven bits a byte, lowest first.
 
 /// Appends a number.
-pub(super) fn write(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -10,7 +10,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes a number off the front; none if there is no whole one.
-pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

@@ -3,12 +3,8 @@
 //! forgets which of the lowest numbers it has, but not that it has forgotten.
 
 use metrics::counter;
-use rusqlite::{
-    ToSql,
-    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
-};
 
-use super::varint;
+use crate::varint;
 
 /// About 8 KiB at the worst. A producer with more gaps than this has lost track itself.
 const RANGES_MAX: usize = 1_000;
@@ -16,11 +12,11 @@ const RANGES_MAX: usize = 1_000;
 /// A set of numbers. Ranges are inclusive, ascending and never touch. One that begins with 0 stands
 /// for what is forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RangeSet(Vec<(u64, u64)>);
+pub(crate) struct RangeSet(Vec<(u64, u64)>);
 
 /// Whether a number is in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Membership {
+pub(crate) enum Membership {
     In,
     Out,
     /// It may have been.
@@ -29,7 +25,7 @@ pub(super) enum Membership {
 
 impl RangeSet {
     /// Adds a number.
-    pub(super) fn insert(&mut self, number: u64) {
+    pub(crate) fn insert(&mut self, number: u64) {
         let position = self.0.partition_point(|&(_, last)| last < number);
         if self.0.get(position).is_some_and(|&(first, _)| first <= number) {
             return;
@@ -61,7 +57,7 @@ impl RangeSet {
     }
 
     /// Whether it has the number.
-    pub(super) fn find(&self, number: u64) -> Membership {
+    pub(crate) fn find(&self, number: u64) -> Membership {
         let position = self.0.partition_point(|&(_, last)| last < number);
         match self.0.get(position) {
             Some(&range) if is_forgotten(range) => Membership::Forgotten,
@@ -72,7 +68,7 @@ impl RangeSet {
 
     /// The first `limit` ranges from 1, or from what is forgotten, on that are missing below its
     /// highest number.
-    pub(super) fn missing(&self, limit: usize) -> Vec<(u64, u64)> {
+    pub(crate) fn missing(&self, limit: usize) -> Vec<(u64, u64)> {
         let mut next = 1;
         let mut missing = Vec::new();
         for &(first, last) in &self.0 {
@@ -89,7 +85,7 @@ impl RangeSet {
 
     /// As kept in the table: of each range how far it begins after the end of the one before, and
     /// its length less one.
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * 4);
         let mut end = 0;
         for &(first, last) in &self.0 {
@@ -101,7 +97,7 @@ impl RangeSet {
     }
 
     /// From [`RangeSet::to_bytes`]; none if damaged.
-    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let mut ranges = Vec::new();
         let mut end = 0_u64;
         while !bytes.is_empty() {
@@ -116,19 +112,6 @@ impl RangeSet {
 
 const fn is_forgotten((first, _): (u64, u64)) -> bool {
     first == 0
-}
-
-impl ToSql for RangeSet {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.to_bytes().into())
-    }
-}
-
-impl FromSql for RangeSet {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let damaged = || FromSqlError::Other("the ranges of sequences are damaged".into());
-        Self::from_bytes(value.as_blob()?).ok_or_else(damaged)
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Logs per latency bucket as a small sorted list, and as the bytes kept in `latency_buckets`.
 
-use super::varint;
 use crate::query::LATENCY_BUCKET_MIN;
+use crate::varint;
 
 /// Logs per latency bucket, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Histogram(Vec<(i32, u64)>);
+pub(crate) struct Histogram(Vec<(i32, u64)>);
 
 impl Histogram {
     /// Counts logs of one bucket.
-    pub(super) fn add(&mut self, bucket: i32, count: u64) {
+    pub(crate) fn add(&mut self, bucket: i32, count: u64) {
         match self.0.binary_search_by_key(&bucket, |&(bucket, _)| bucket) {
             Ok(found) => self.0[found].1 = self.0[found].1.saturating_add(count),
             Err(place) => self.0.insert(place, (bucket, count)),
@@ -17,17 +17,17 @@ impl Histogram {
     }
 
     /// Counts what another has counted.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|&(bucket, count)| self.add(bucket, count));
     }
 
     /// Each bucket with a log, ascending.
-    pub(super) fn as_slice(&self) -> &[(i32, u64)] {
+    pub(crate) fn as_slice(&self) -> &[(i32, u64)] {
         &self.0
     }
 
     /// As kept: of each bucket its distance from the one before, and its logs.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * 3);
         let mut before = LATENCY_BUCKET_MIN;
         for &(bucket, count) in &self.0 {
@@ -39,7 +39,7 @@ impl Histogram {
     }
 
     /// Counts what [`Histogram::to_bytes`] kept; false if damaged.
-    pub(super) fn merge_bytes(&mut self, mut bytes: &[u8]) -> bool {
+    pub(crate) fn merge_bytes(&mut self, mut bytes: &[u8]) -> bool {
         let mut bucket = LATENCY_BUCKET_MIN;
         while !bytes.is_empty() {
             let (Some(step), Some(count)) = (varint::read(&mut bytes), varint::read(&mut bytes))
