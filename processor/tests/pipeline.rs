@@ -47,7 +47,7 @@ impl WriteLogs for Gated {
         self.arrived.add_permits(1);
         self.gate.acquire().await.expect("the gate is never closed").forget();
         if self.disk_full.load(Ordering::SeqCst) {
-            return Err(StorageError::DiskFull { directory: "/data".into() });
+            return Err(StorageError::DiskFull { place: "/data".into() });
         }
         self.storage.write(batches).await
     }

@@ -165,7 +165,7 @@ impl From<StorageError> for Refusal {
             StorageError::NewerSchema { .. }
             | StorageError::OtherSchema { .. }
             | StorageError::InUse { .. }
-            | StorageError::Directory { .. } => return Self::FailedPrecondition(message),
+            | StorageError::Unusable { .. } => return Self::FailedPrecondition(message),
             StorageError::Broken(cause) => {
                 return Self::FailedPrecondition(format!("{message}: {cause}"));
             }
@@ -249,10 +249,10 @@ mod tests {
             check_retryable(&format!("{error:?}"), error.into(), true);
         }
         let storage = [
-            StorageError::DiskFull { directory: "/d".into() },
+            StorageError::DiskFull { place: "/d".into() },
             StorageError::Unavailable("locked".into()),
-            StorageError::InUse { directory: "/d".into() },
-            StorageError::Directory { directory: "/d".into(), source: io::Error::other("gone") },
+            StorageError::InUse { place: "/d".into() },
+            StorageError::Unusable { place: "/d".into(), source: io::Error::other("gone").into() },
             StorageError::NewerSchema { found: 2, known: 1 },
             StorageError::OtherSchema { missing: "column a.b".into() },
             StorageError::Broken("read-only".into()),

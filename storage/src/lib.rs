@@ -32,6 +32,7 @@
 mod buckets;
 mod conformance;
 mod histogram;
+mod postgres;
 mod query;
 mod ranges;
 mod sqlite;
@@ -49,6 +50,7 @@ use logweir_core::{
 
 pub use self::{
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
+    postgres::{PostgresConfig, PostgresStorage},
     query::{
         AggregateQuery, CELLS_MAX, GroupBy, LATENCY_BUCKET_GROWTH, POINTS_MAX, PRODUCERS_MAX,
         SERIES_MAX, SearchPage, SearchQuery, TimeRange, latency_bucket, latency_bucket_bounds,
@@ -61,26 +63,24 @@ pub use self::{
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// No space left, or over the configured size; writes resume alone once there is space.
-    #[error("the disk is full: free space under {directory}, or lower retention.disk_bytes_max")]
+    #[error("the disk is full: free space in {place}, or lower what retention keeps")]
     DiskFull {
-        /// Where.
-        directory: String,
+        /// The data directory, or the database.
+        place: String,
     },
     /// Another process has the data directory open.
-    #[error("another process uses {directory}: stop it, or use another data directory")]
+    #[error("another process uses {place}: stop it, or use another data directory")]
     InUse {
         /// Which.
-        directory: String,
+        place: String,
     },
-    /// The data directory cannot be used at all.
-    #[error(
-        "{directory} cannot be used as data directory: check that it is there and may be written"
-    )]
-    Directory {
+    /// The data directory or the database cannot be used at all.
+    #[error("{place} cannot be used: check that it is there and that this program may write to it")]
+    Unusable {
         /// Which.
-        directory: String,
+        place: String,
         /// Why not.
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A passing fault: a lock, a connection, an I/O error.
     #[error("storage is not available at the moment")]
@@ -88,7 +88,7 @@ pub enum StorageError {
     /// The database was written by a newer version of this program.
     #[error(
         "the database has schema version {found}, this program knows up to {known}: \
-         start the newer program, or use another data directory"
+         start the newer program, or use another database"
     )]
     NewerSchema {
         /// In the database.
@@ -99,7 +99,7 @@ pub enum StorageError {
     /// The database has this program's schema version, but not its tables.
     #[error(
         "the database is not as this program makes it (it lacks: {missing}): \
-         start the program that wrote it, or use another data directory"
+         start the program that wrote it, or use another database"
     )]
     OtherSchema {
         /// The first thing that it lacks.

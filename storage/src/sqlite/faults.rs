@@ -40,7 +40,7 @@ impl Fault {
     /// For the caller.
     pub(super) fn into_storage_error(self, directory: &std::path::Path) -> StorageError {
         match self {
-            Self::DiskFull => StorageError::DiskFull { directory: directory.display().to_string() },
+            Self::DiskFull => StorageError::DiskFull { place: directory.display().to_string() },
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                     StorageError::Corrupt(error.to_string())

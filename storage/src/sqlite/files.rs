@@ -62,7 +62,7 @@ impl Files {
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {
-                Err(StorageError::InUse { directory: self.directory.display().to_string() })
+                Err(StorageError::InUse { place: self.directory.display().to_string() })
             }
             Err(TryLockError::Error(source)) => Err(unusable(&self.directory, source)),
         }
@@ -146,7 +146,7 @@ fn fault_of(directory: &Path, error: io::Error) -> Fault {
 }
 
 fn unusable(directory: &Path, source: io::Error) -> StorageError {
-    StorageError::Directory { directory: directory.display().to_string(), source }
+    StorageError::Unusable { place: directory.display().to_string(), source: source.into() }
 }
 
 fn create_private(directory: &Path) -> io::Result<()> {

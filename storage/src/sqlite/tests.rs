@@ -87,7 +87,7 @@ async fn a_directory_that_cannot_be_is_named() {
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let refused = open(&file.join("data")).err().unwrap();
-    assert!(matches!(refused, StorageError::Directory { .. }) && !refused.is_retryable());
+    assert!(matches!(refused, StorageError::Unusable { .. }) && !refused.is_retryable());
     assert!(refused.to_string().contains("file/data"));
 }
 
