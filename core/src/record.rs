@@ -308,6 +308,18 @@ impl Batch {
         let bad: usize = self.rejected.iter().map(|r| r.record.heap_bytes() + r.detail.len()).sum();
         size_of::<Self>() + copies + good + bad
     }
+
+    /// The batch with all its logs rejected as `quarantined`: none is looked at any more, and each
+    /// becomes a dead letter as it was sent.
+    pub fn quarantined(mut self, detail: &str) -> Self {
+        let reject = |record| RejectedRecord {
+            record,
+            reason: "quarantined".to_owned(),
+            detail: detail.to_owned(),
+        };
+        self.rejected.extend(std::mem::take(&mut self.records).into_iter().map(reject));
+        self
+    }
 }
 
 /// A checksum of a batch's content as sent, before anything is filled in or rejected: XXH3-64 over

@@ -5,6 +5,8 @@
 //! reports a [`FieldViolation`], leaves the field empty and keeps the value sent as an attribute
 //! named `logweir.` and the reason, so that a dead letter still shows it.
 
+mod queued;
+
 use std::collections::HashSet;
 
 use logweir_proto::v1;
@@ -14,6 +16,8 @@ use crate::{
     identity::{IdentityError, Service},
     record::{Account, Attribute, Level, Producer, Record, Resource, StoredLog, Value},
 };
+
+pub use self::queued::{LiveLogs, decode_batch, decode_live_logs, encode_batch, encode_live_logs};
 
 /// Up to this many attributes are compared pair by pair; a set is quicker for more, and keeps a
 /// hostile record from taking quadratic time.
@@ -37,6 +41,9 @@ pub enum WireError {
     /// A name that no service can have.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A batch whose logs and positions do not belong together.
+    #[error("the kept bytes have positions for other logs than they hold; discard them")]
+    Indices,
 }
 
 /// A record as sent, and the first of its fields that cannot be held, if any. Of attributes with

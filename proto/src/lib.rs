@@ -10,3 +10,12 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 }
+
+/// What processes say to each other through a message broker; no part of the public contract.
+pub mod queue {
+    /// Version 1 of the envelopes.
+    #[allow(missing_docs, reason = "generated; the .proto files are linted for comments instead")]
+    pub mod v1 {
+        tonic::include_proto!("logweir.queue.v1");
+    }
+}
