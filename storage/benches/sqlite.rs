@@ -175,7 +175,7 @@ async fn write(storage: &SqliteStorage, made: &Made, total: u64) {
         encoder.encode(&rows, Effort::Fresh).expect("good rows");
         encode += cpu_seconds() - used;
         let (started, used) = (Instant::now(), cpu_seconds());
-        storage.write(batches).await.expect("room");
+        storage.write(batches.into()).await.expect("room");
         slowest = slowest.max(started.elapsed());
         (wall, cpu) = (wall + started.elapsed().as_secs_f64(), cpu + cpu_seconds() - used);
         let (started, used) = (Instant::now(), cpu_seconds());

@@ -23,8 +23,11 @@
 //!   `unstorable`; the rest of its batch commits with it in the same transaction. Errors of disk,
 //!   lock, time or connection never bisect: they fail the write and are retryable.
 //! - **Blocking.** No call blocks the async pool.
-//! - **Isolation.** Every call names its tenant and sees nothing else. Only [`Administer`]'s
-//!   `revoked_token_ids` and `load_templates` span tenants: they serve the processes themselves.
+//! - **Isolation.** Every call names its tenant and sees nothing else. Only `load_templates`,
+//!   [`Administer`]'s `revoked_token_ids` and heartbeats span tenants: they serve the processes
+//!   themselves.
+//! - **Clock.** Times come from the clock that the storage is given, but for the age of heartbeats: where
+//!   several machines share a database, the database's clock tells it.
 //! - **Reading.** A reader sees whole transactions only. A page is ordered newest first by
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
@@ -40,7 +43,7 @@ mod varint;
 
 pub mod block;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::{
@@ -164,8 +167,9 @@ impl WriteOutcome {
 /// The processor's side.
 #[async_trait]
 pub trait WriteLogs: Send + Sync {
-    /// Commits the batches in one transaction; one outcome for each, in order.
-    async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError>;
+    /// Commits the batches in one transaction; one outcome for each, in order. They are shared, so
+    /// that who writes may do so again.
+    async fn write(&self, batches: Arc<[ScoredBatch]>) -> Result<Vec<WriteOutcome>, StorageError>;
 
     /// Every known template of every tenant with its count: what a processor starts from.
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError>;
@@ -272,6 +276,12 @@ pub trait Administer: Send + Sync {
         service: Option<&Service>,
         limit: usize,
     ) -> Result<Vec<Deploy>, StorageError>;
+    /// Notes that a process lives; to be called every 2 seconds.
+    async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError>;
+    /// The processes of all tenants whose last heartbeat is not older, by id.
+    async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError>;
+    /// Forgets a process that ends: others need not wait until its last heartbeat is old.
+    async fn forget_process(&self, process_id: &str) -> Result<(), StorageError>;
     /// Retention, folding of old ledger rows and merging of blocks: one bounded step of each.
     /// Whether there is more to do at once.
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError>;
@@ -452,6 +462,39 @@ pub struct DeadLetter {
     pub detail: String,
     /// When it was replayed.
     pub replayed_unix_nano: Option<i64>,
+}
+
+/// How long a process that has not said that it ends is remembered.
+pub(crate) const HEARTBEAT_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a process says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    /// Of this start of the process.
+    pub process_id: String,
+    /// `server`, `processor`, `standalone` or `alerting`.
+    pub kind: String,
+    /// The machine.
+    pub host: String,
+    /// Of the program.
+    pub version: String,
+    /// When it started.
+    pub started_unix_nano: i64,
+    /// The partitions of the queue that it reads.
+    pub partitions: Vec<u16>,
+    /// Receive time through which it has committed everything; none if it commits nothing.
+    pub committed_unix_nano: Option<i64>,
+    /// The share of its capacity that it uses, 0 to 1.
+    pub load: f64,
+}
+
+/// A process that lives, as far as is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveProcess {
+    /// What it said last.
+    pub heartbeat: Heartbeat,
+    /// How long ago, by the storage's clock.
+    pub age: Duration,
 }
 
 /// A version going live.

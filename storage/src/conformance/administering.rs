@@ -1,12 +1,14 @@
 //! Tokens, dead letters and deploys.
 
+use std::time::Duration;
+
 use logweir_core::identity::{Role, ServiceScope};
 
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
     sample::{batch, rejected, service, store, tenant},
 };
-use crate::{Deploy, StorageError, TokenRecord};
+use crate::{Deploy, Heartbeat, StorageError, TokenRecord};
 
 pub(super) fn token(id: &str, scope: &str, issued: i64) -> TokenRecord {
     TokenRecord {
@@ -96,4 +98,40 @@ pub(super) async fn deploys_are_listed(test: &impl StorageUnderTest) {
     let listed = storage.list_deploys(&tenant(), Some(&only), 10).await.unwrap();
     assert_eq!(listed, [third, first]);
     assert_eq!(storage.list_services(&tenant()).await.unwrap(), [], "a deploy is no log");
+}
+
+pub(super) async fn processes_live_until_they_are_forgotten(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(storage.live_processes(hour).await.unwrap(), []);
+    let first = Heartbeat {
+        process_id: "processor-1".into(),
+        kind: "processor".into(),
+        host: "rack-7".into(),
+        version: "0.1.0".into(),
+        started_unix_nano: NOW_UNIX_NANO + 1,
+        partitions: vec![0, 3, u16::MAX],
+        committed_unix_nano: Some(NOW_UNIX_NANO + 2),
+        load: 0.25,
+    };
+    let second = Heartbeat {
+        process_id: "server-1".into(),
+        kind: "server".into(),
+        partitions: Vec::new(),
+        committed_unix_nano: None,
+        ..first.clone()
+    };
+    for heartbeat in [&second, &first, &second] {
+        storage.beat(heartbeat.clone()).await.unwrap();
+    }
+    let moved = Heartbeat { partitions: vec![1], load: 0.5, ..first };
+    storage.beat(moved.clone()).await.unwrap();
+    let live = storage.live_processes(hour).await.unwrap();
+    assert!(live.iter().all(|process| process.age < hour), "{live:?}");
+    let live: Vec<Heartbeat> = live.into_iter().map(|process| process.heartbeat).collect();
+    assert_eq!(live, [moved, second.clone()]);
+    storage.forget_process("processor-1").await.unwrap();
+    storage.forget_process("processor-1").await.unwrap();
+    let live = storage.live_processes(hour).await.unwrap();
+    assert!(live.len() == 1 && live[0].heartbeat == second);
 }

@@ -35,7 +35,7 @@ pub(super) async fn a_tenant_sees_nothing_of_another(test: &impl StorageUnderTes
 
     // The same ids of batch, producer and service are its own.
     let own = ScoredBatch { tenant: other(), ..batch(1, "payments", 2, 0) };
-    let outcomes = storage.write(vec![by(1, 1, 2, own.clone()), written]).await.unwrap();
+    let outcomes = storage.write(vec![by(1, 1, 2, own.clone()), written].into()).await.unwrap();
     let stored = WriteOutcome::stored(2, 0);
     assert_eq!(outcomes, [stored, WriteOutcome::Duplicate]);
     assert_eq!(search_all(&*storage, &other(), "service:payments", 100).await.len(), 2);

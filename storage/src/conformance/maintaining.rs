@@ -36,7 +36,10 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
         assert_eq!(storage.get(&tenant(), log.id, 0).await.unwrap().log, *log);
     }
     assert_eq!(storage.list_services(&tenant()).await.unwrap(), services);
-    assert_eq!(storage.write(vec![batches[0].clone()]).await.unwrap(), [WriteOutcome::Duplicate]);
+    assert_eq!(
+        storage.write(vec![batches[0].clone()].into()).await.unwrap(),
+        [WriteOutcome::Duplicate]
+    );
 }
 
 pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) {
@@ -51,7 +54,10 @@ pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) 
     drop(storage);
     let storage = test.open().await;
     for batch in &batches {
-        assert_eq!(storage.write(vec![batch.clone()]).await.unwrap(), [WriteOutcome::Duplicate]);
+        assert_eq!(
+            storage.write(vec![batch.clone()].into()).await.unwrap(),
+            [WriteOutcome::Duplicate]
+        );
     }
     assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), report);
     // One that never came is still taken.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use crate::Storage;
 
 /// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC. An implementation
-/// takes the time from there alone, never from its database.
+/// takes the time from there alone, never from its database, but for the age of heartbeats.
 pub const NOW_UNIX_NANO: i64 = 1_700_000_000_000_000_000;
 
 /// A storage under test. It keeps ledger entries for 48 hours and deletes no logs.
@@ -48,6 +48,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     administering::tokens_are_kept_and_revoked(&fresh()).await;
     administering::dead_letters_are_listed_replayed_and_discarded(&fresh()).await;
     administering::deploys_are_listed(&fresh()).await;
+    administering::processes_live_until_they_are_forgotten(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;

@@ -176,7 +176,7 @@ pub(crate) async fn search_all(
 
 /// Writes batches in one call, each of which is to be stored whole.
 pub(crate) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
-    let outcomes = storage.write(batches.to_vec()).await.unwrap();
+    let outcomes = storage.write(batches.into()).await.unwrap();
     let expected: Vec<WriteOutcome> = batches
         .iter()
         .map(|batch| WriteOutcome::stored(batch.records.len() as u32, batch.rejected.len() as u32))

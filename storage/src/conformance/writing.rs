@@ -33,10 +33,10 @@ pub(super) async fn a_batch_is_stored_once(test: &impl StorageUnderTest) {
     let written = batch(1, "payments", 50, 0);
     let storage = test.open().await;
     store(&*storage, std::slice::from_ref(&written)).await;
-    assert_eq!(storage.write(vec![written.clone()]).await.unwrap(), DUPLICATE);
+    assert_eq!(storage.write(vec![written.clone()].into()).await.unwrap(), DUPLICATE);
     drop(storage);
     let storage = test.open().await;
-    assert_eq!(storage.write(vec![written.clone()]).await.unwrap(), DUPLICATE);
+    assert_eq!(storage.write(vec![written.clone()].into()).await.unwrap(), DUPLICATE);
     assert_eq!(search_all(&*storage, &tenant(), "", 1_000).await, newest_first([&written]));
     assert_eq!(total(&*storage).await, 50);
 }
@@ -44,13 +44,14 @@ pub(super) async fn a_batch_is_stored_once(test: &impl StorageUnderTest) {
 pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let (first, second) = (batch(1, "payments", 10, 0), batch(2, "orders", 20, 0));
-    let outcomes = storage.write(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
+    let outcomes =
+        storage.write(vec![first.clone(), second.clone(), first.clone()].into()).await.unwrap();
     assert_eq!(
         outcomes,
         [WriteOutcome::stored(10, 0), WriteOutcome::stored(20, 0), WriteOutcome::Duplicate,]
     );
     assert_eq!(search_all(&*storage, &tenant(), "", 7).await, newest_first([&first, &second]));
-    assert_eq!(storage.write(Vec::new()).await.unwrap(), []);
+    assert_eq!(storage.write([].into()).await.unwrap(), []);
 }
 
 /// As when senders repeat to several processes what they had no answer for.
@@ -62,7 +63,7 @@ pub(super) async fn repeats_at_the_same_time_are_stored_once(test: &impl Storage
     let turned = |by: usize| {
         let mut turned = batches.clone();
         turned.rotate_left(by);
-        turned
+        turned.into()
     };
     let reversed = batches.iter().rev().cloned().collect();
     let (a, b, c, d) = tokio::join!(
@@ -90,8 +91,8 @@ pub(super) async fn other_content_under_the_same_id_is_put_aside_once(
     let mut other = by(1, 2, 13, batch(2, "payments", 3, 0));
     other.batch_id = first.batch_id;
     other.rejected.push(rejected(3));
-    assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), CONFLICT);
-    assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), CONFLICT);
+    assert_eq!(storage.write(vec![other.clone()].into()).await.unwrap(), CONFLICT);
+    assert_eq!(storage.write(vec![other.clone()].into()).await.unwrap(), CONFLICT);
     let letters = dead_letters(&*storage).await;
     let reasons: Vec<&str> = letters.iter().rev().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(
@@ -110,7 +111,7 @@ pub(super) async fn rejected_records_are_put_aside(test: &impl StorageUnderTest)
     let mut written = by(1, 1, 7, batch(1, "payments", 5, 0));
     written.rejected = vec![rejected(5), rejected(6)];
     store(&*storage, std::slice::from_ref(&written)).await;
-    assert_eq!(storage.write(vec![written.clone()]).await.unwrap(), DUPLICATE);
+    assert_eq!(storage.write(vec![written.clone()].into()).await.unwrap(), DUPLICATE);
     let letters = dead_letters(&*storage).await;
     assert_eq!(letters.len(), 2);
     let newest = &letters[0];
@@ -136,7 +137,8 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
     let good = by(1, 1, 40, batch(1, "orders", 40, 0));
     let bad = poisoned(by(1, 2, 140, batch(2, "payments", 100, 0)), &[0, 57, 99]);
     let all_bad = poisoned(by(1, 3, 141, batch(3, "users", 1, 0)), &[0]);
-    let outcomes = storage.write(vec![good.clone(), bad.clone(), all_bad.clone()]).await.unwrap();
+    let outcomes =
+        storage.write(vec![good.clone(), bad.clone(), all_bad.clone()].into()).await.unwrap();
     assert_eq!(
         outcomes,
         [
@@ -145,7 +147,7 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
             WriteOutcome::Stored { stored: 0, dead_lettered: 1, put_aside: vec![0] },
         ]
     );
-    assert_eq!(storage.write(vec![bad.clone()]).await.unwrap(), DUPLICATE);
+    assert_eq!(storage.write(vec![bad.clone()].into()).await.unwrap(), DUPLICATE);
     let mut letters = dead_letters(&*storage).await;
     letters.reverse();
     assert!(

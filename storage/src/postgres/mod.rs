@@ -9,6 +9,8 @@
 
 mod config;
 mod faults;
+mod filter;
+mod statement;
 mod values;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How values lie in the tables: times.
+//! How values lie in the tables: times and ids.
 
 use std::error::Error;
 
@@ -53,6 +53,32 @@ impl<'a> FromSql<'a> for Timestamp {
     }
 
     accepts!(TIMESTAMPTZ);
+}
+
+/// A `uuid`, which is any 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Id(pub(super) [u8; 16]);
+
+impl ToSql for Id {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(UUID);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Id {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    accepts!(UUID);
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod dead_letters;
 mod derived;
 mod faults;
 mod files;
+mod heartbeats;
 mod ids;
 mod ledger;
 mod maintain;
@@ -53,9 +54,9 @@ use self::{
     writer::{Tools, Writer, WriterHandle},
 };
 use crate::{
-    Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, HeatmapCell,
-    LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery, ServiceSummary,
-    StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome,
+    Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
+    LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
+    ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome,
 };
 
 /// Where the data lies and how long it is kept.
@@ -197,7 +198,7 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
 
 #[async_trait]
 impl WriteLogs for SqliteStorage {
-    async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError> {
+    async fn write(&self, batches: Arc<[ScoredBatch]>) -> Result<Vec<WriteOutcome>, StorageError> {
         let (clock, ledger_age) = (self.clock.clone(), self.retention.ledger_age);
         let work = move |writer: &mut Writer| {
             let started = std::time::Instant::now();
@@ -388,6 +389,27 @@ impl Administer for SqliteStorage {
             administer::list_deploys(db, tenant_id, service.as_ref(), limit)
         })
         .await
+    }
+
+    async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
+        let now = (self.clock)();
+        let beat = move |writer: &mut Writer| {
+            writer.free(|db, _| Ok(heartbeats::beat(db, &heartbeat, now)?))
+        };
+        self.writer.run(beat).await
+    }
+
+    async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
+        let now = (self.clock)();
+        self.readers.run(move |db, _| heartbeats::live(db, age_max, now)).await
+    }
+
+    async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
+        let process_id = process_id.to_owned();
+        let forget = move |writer: &mut Writer| {
+            writer.free(|db, _| Ok(heartbeats::forget(db, &process_id)?))
+        };
+        self.writer.run(forget).await
     }
 
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {

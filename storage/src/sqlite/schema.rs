@@ -9,7 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
+];
 
 /// The version that this program knows.
 const KNOWN: u32 = MIGRATIONS.len() as u32;

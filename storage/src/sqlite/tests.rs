@@ -108,7 +108,7 @@ async fn a_full_disk_loses_nothing_and_passes_by_itself() {
     limit(Some(1)).await.unwrap();
     let second = by(1, 2, 5_100, batch(2, "payments", 5_000, 0));
     for _ in 0..2 {
-        let refused = storage.write(vec![second.clone()]).await.unwrap_err();
+        let refused = storage.write(vec![second.clone()].into()).await.unwrap_err();
         assert!(matches!(refused, StorageError::DiskFull { .. }), "{refused:?}");
         assert!(matches!(storage.check_ready().await, Err(StorageError::DiskFull { .. })));
     }
@@ -138,7 +138,7 @@ async fn writes_wait_for_the_reserve() {
     assert!(!directory.path().join("reserve").exists(), "given up");
     // A directory in its place stands for a disk that has no room for it.
     std::fs::create_dir(directory.path().join("reserve")).unwrap();
-    storage.write(vec![batch(1, "payments", 3, 0)]).await.unwrap_err();
+    storage.write(vec![batch(1, "payments", 3, 0)].into()).await.unwrap_err();
     storage.check_ready().await.unwrap_err();
     std::fs::remove_dir(directory.path().join("reserve")).unwrap();
     store(&storage, &[batch(1, "payments", 3, 0)]).await;
@@ -151,7 +151,7 @@ async fn a_fault_that_stays_is_told_and_over_when_its_cause_is() {
     let db = Connection::open(directory.path().join("logweir.db")).unwrap();
     db.execute_batch("ALTER TABLE blocks RENAME COLUMN logs TO gone").unwrap();
     for _ in 0..2 {
-        let failed = storage.write(vec![batch(1, "payments", 3, 0)]).await.unwrap_err();
+        let failed = storage.write(vec![batch(1, "payments", 3, 0)].into()).await.unwrap_err();
         assert!(matches!(failed, StorageError::Broken(_)) && !failed.is_retryable(), "{failed:?}");
         let unready = storage.check_ready().await;
         assert!(matches!(unready, Err(StorageError::OtherSchema { .. })), "{unready:?}");
@@ -214,10 +214,10 @@ async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled(
     assert_eq!(report[0].missing_sequences[0], (202, 202), "what is forgotten is not missing");
     let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 1, put_aside: vec![0] };
     for (repeat, outcome) in [(odd(1), aside.clone()), (odd(203), WriteOutcome::Duplicate)] {
-        assert_eq!(storage.write(vec![repeat.clone()]).await.unwrap(), [outcome]);
-        assert_eq!(storage.write(vec![repeat]).await.unwrap(), REPEATED);
+        assert_eq!(storage.write(vec![repeat.clone()].into()).await.unwrap(), [outcome]);
+        assert_eq!(storage.write(vec![repeat].into()).await.unwrap(), REPEATED);
     }
-    assert_eq!(storage.write(vec![odd(2)]).await.unwrap(), [aside], "new, but who knows");
+    assert_eq!(storage.write(vec![odd(2)].into()).await.unwrap(), [aside], "new, but who knows");
     store(&storage, &[odd(202)]).await;
     assert_eq!(reasons(&storage).await, ["sequence_forgotten", "sequence_forgotten"]);
     assert_eq!(storage.list_services(&tenant()).await.unwrap()[0].total, 1_101);
@@ -247,12 +247,12 @@ async fn another_batch_of_a_folded_sequence_is_put_aside_and_a_repeat_is_not() {
     maintain(&storage, later).await;
     drop(storage);
     let storage = open_at(later);
-    assert_eq!(storage.write(vec![first]).await.unwrap(), REPEATED);
+    assert_eq!(storage.write(vec![first].into()).await.unwrap(), REPEATED);
     let mut other = by(1, 1, 5, batch(2, "payments", 2, 0));
     other.batch_id = minted(later - HOUR);
     let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2, put_aside: vec![0, 1] };
-    assert_eq!(storage.write(vec![other.clone()]).await.unwrap(), [aside]);
-    assert_eq!(storage.write(vec![other]).await.unwrap(), REPEATED);
+    assert_eq!(storage.write(vec![other.clone()].into()).await.unwrap(), [aside]);
+    assert_eq!(storage.write(vec![other].into()).await.unwrap(), REPEATED);
     assert_eq!(reasons(&storage).await, ["sequence_reused", "sequence_reused"]);
     let report = storage.delivery_report(&tenant(), None).await.unwrap();
     assert_eq!((report[0].stored, report[0].rejected, report[0].missing()), (3, 2, 0));
@@ -416,4 +416,35 @@ async fn a_damaged_block_does_not_keep_others_from_being_merged() {
     maintain(&storage, NOW_UNIX_NANO).await;
     assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 2);
     assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 200);
+}
+
+#[tokio::test]
+async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
+    let directory = TempDir::new().unwrap();
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(NOW_UNIX_NANO));
+    let clock = Arc::clone(&now);
+    let clock: Clock = Arc::new(move || clock.load(std::sync::atomic::Ordering::Relaxed));
+    let storage = SqliteStorage::open(&SqliteConfig::new(directory.path()), clock).unwrap();
+    let beat = |process_id: &str| {
+        storage.beat(Heartbeat {
+            process_id: process_id.into(),
+            kind: "processor".into(),
+            host: String::new(),
+            version: String::new(),
+            started_unix_nano: 0,
+            partitions: Vec::new(),
+            committed_unix_nano: None,
+            load: 0.0,
+        })
+    };
+    beat("a").await.unwrap();
+    now.fetch_add(7_000_000_000, std::sync::atomic::Ordering::Relaxed);
+    beat("b").await.unwrap();
+    let live = storage.live_processes(Duration::from_secs(6)).await.unwrap();
+    assert!(live.len() == 1 && live[0].heartbeat.process_id == "b", "{live:?}");
+    let live = storage.live_processes(Duration::from_secs(7)).await.unwrap();
+    assert_eq!((live.len(), live[0].age), (2, Duration::from_secs(7)));
+    now.fetch_add(24 * HOUR, std::sync::atomic::Ordering::Relaxed);
+    beat("b").await.unwrap();
+    assert_eq!(storage.live_processes(Duration::MAX).await.unwrap().len(), 1);
 }

@@ -1,0 +1,187 @@
+//! Statements put together from fixed text and values. Values never become text: each is bound to a
+//! placeholder with its type, in a statement without a name, so that nothing of a session is needed.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use deadpool_postgres::Transaction;
+use tokio_postgres::{
+    Row, RowStream,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
+
+use super::values::{Id, Timestamp};
+
+/// A value to bind.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Bytes(Vec<u8>),
+    Double(f64),
+    Id(Id),
+    Int(i32),
+    Long(i64),
+    Longs(Vec<i64>),
+    MaybeLong(Option<i64>),
+    Real(f32),
+    Small(i16),
+    Smalls(Vec<i16>),
+    Text(String),
+    Texts(Vec<String>),
+    Time(Timestamp),
+}
+
+impl Value {
+    const fn kind(&self) -> Type {
+        match self {
+            Self::Bytes(_) => Type::BYTEA,
+            Self::Double(_) => Type::FLOAT8,
+            Self::Id(_) => Type::UUID,
+            Self::Int(_) => Type::INT4,
+            Self::Long(_) | Self::MaybeLong(_) => Type::INT8,
+            Self::Longs(_) => Type::INT8_ARRAY,
+            Self::Real(_) => Type::FLOAT4,
+            Self::Small(_) => Type::INT2,
+            Self::Smalls(_) => Type::INT2_ARRAY,
+            Self::Text(_) => Type::TEXT,
+            Self::Texts(_) => Type::TEXT_ARRAY,
+            Self::Time(_) => Type::TIMESTAMPTZ,
+        }
+    }
+
+    fn inner(&self) -> &dyn ToSql {
+        match self {
+            Self::Bytes(value) => value,
+            Self::Double(value) => value,
+            Self::Id(value) => value,
+            Self::Int(value) => value,
+            Self::Long(value) => value,
+            Self::Longs(value) => value,
+            Self::MaybeLong(value) => value,
+            Self::Real(value) => value,
+            Self::Small(value) => value,
+            Self::Smalls(value) => value,
+            Self::Text(value) => value,
+            Self::Texts(value) => value,
+            Self::Time(value) => value,
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.inner().to_sql(kind, out)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// A part of a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Piece {
+    Text(&'static str),
+    Value(Value),
+}
+
+impl From<&'static str> for Piece {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Value> for Piece {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+/// A statement in the making.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Statement {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    pub(super) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), values: Vec::new() }
+    }
+
+    /// Goes on with text of the program's own.
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Goes on with a value.
+    pub(super) fn value(mut self, value: Value) -> Self {
+        self.values.push(value);
+        self.text.push_str(&format!("${}", self.values.len()));
+        self
+    }
+
+    /// Goes on with pieces.
+    pub(super) fn pieces(self, pieces: impl IntoIterator<Item = Piece>) -> Self {
+        pieces.into_iter().fold(self, |statement, piece| match piece {
+            Piece::Text(text) => statement.text(text),
+            Piece::Value(value) => statement.value(value),
+        })
+    }
+
+    fn into_parts(self) -> (String, Vec<(Value, Type)>) {
+        let typed = |value: Value| {
+            let kind = value.kind();
+            (value, kind)
+        };
+        (self.text, self.values.into_iter().map(typed).collect())
+    }
+
+    /// All rows at once: for answers with a limit.
+    pub(super) async fn rows(
+        self,
+        db: &Transaction<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let (text, values) = self.into_parts();
+        let values: Vec<_> =
+            values.iter().map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone())).collect();
+        db.query_typed(&text, &values).await
+    }
+
+    /// Row by row.
+    pub(super) async fn stream(
+        self,
+        db: &Transaction<'_>,
+    ) -> Result<RowStream, tokio_postgres::Error> {
+        let (text, values) = self.into_parts();
+        db.query_typed_raw(&text, values).await
+    }
+
+    /// How many rows it changed.
+    pub(super) async fn execute(self, db: &Transaction<'_>) -> Result<u64, tokio_postgres::Error> {
+        let (text, values) = self.into_parts();
+        let values: Vec<_> =
+            values.iter().map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone())).collect();
+        db.execute_typed(&text, &values).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_numbered_and_never_text() {
+        let statement = Statement::new("SELECT 1 WHERE a = ")
+            .value(Value::Text("'; DROP TABLE logs; --".into()))
+            .pieces([" AND b = ".into(), Value::Long(7).into()]);
+        assert_eq!(statement.text, "SELECT 1 WHERE a = $1 AND b = $2");
+        assert_eq!(statement.values.len(), 2);
+    }
+}
