@@ -84,9 +84,9 @@ impl Condition {
             Self::Always => Self::Never,
             Self::Never => Self::Always,
             // An absent value compares as NULL, and its negation holds.
-            Self::If(pieces) => {
-                Self::If(["(".into()].into_iter().chain(pieces).chain([") IS NOT TRUE".into()]).collect())
-            }
+            Self::If(pieces) => Self::If(
+                ["(".into()].into_iter().chain(pieces).chain([") IS NOT TRUE".into()]).collect(),
+            ),
         }
     }
 
@@ -142,9 +142,11 @@ fn of_term(term: &Term, wanted: bool) -> Condition {
         Term::Template(id) => equals("template_id = ", Value::Long(id.0 as i64), wanted),
         Term::Trace(id) => equals("trace_id = ", Value::Bytes(id.to_vec()), wanted),
         Term::Span(id) => equals("span_id = ", Value::Bytes(id.to_vec()), wanted),
-        Term::Anomaly(expected) => Condition::holds([
-            if *expected == wanted { "is_anomaly" } else { "NOT is_anomaly" }.into(),
-        ]),
+        Term::Anomaly(expected) => {
+            Condition::holds([
+                if *expected == wanted { "is_anomaly" } else { "NOT is_anomaly" }.into()
+            ])
+        }
     }
 }
 
@@ -155,22 +157,14 @@ fn exactly(condition: Condition, wanted: bool) -> Condition {
 
 /// Of a condition that does, but in rows that hold their texts in a coding of their own.
 fn nearly(condition: Condition, wanted: bool) -> Condition {
-    Condition::any([
-        Condition::holds(["exact IS NOT NULL".into()]),
-        exactly(condition, wanted),
-    ])
+    Condition::any([Condition::holds(["exact IS NOT NULL".into()]), exactly(condition, wanted)])
 }
 
 fn equals(column: &'static str, value: Value, wanted: bool) -> Condition {
     exactly(Condition::holds([column.into(), value.into()]), wanted)
 }
 
-fn compare(
-    column: &'static str,
-    comparison: Comparison,
-    bound: Value,
-    wanted: bool,
-) -> Condition {
+fn compare(column: &'static str, comparison: Comparison, bound: Value, wanted: bool) -> Condition {
     let condition = Condition::holds([column.into(), symbol(comparison).into(), bound.into()]);
     exactly(condition, wanted)
 }
@@ -229,9 +223,11 @@ fn words(phrase: &Phrase) -> Condition {
     let mut words: Vec<&String> = phrase.words.iter().collect();
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.dedup();
-    Condition::all(words.into_iter().map(|word| {
-        contains("position(", word.clone(), " in lower(message COLLATE \"C\")) > 0")
-    }))
+    Condition::all(
+        words.into_iter().map(|word| {
+            contains("position(", word.clone(), " in lower(message COLLATE \"C\")) > 0")
+        }),
+    )
 }
 
 fn contains(before: &'static str, text: String, after: &'static str) -> Condition {

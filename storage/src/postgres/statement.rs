@@ -73,7 +73,7 @@ impl ToSql for Value {
         kind: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        self.inner().to_sql(kind, out)
+        self.inner().to_sql_checked(kind, out)
     }
 
     fn accepts(_: &Type) -> bool {
@@ -149,8 +149,10 @@ impl Statement {
         db: &Transaction<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let (text, values) = self.into_parts();
-        let values: Vec<_> =
-            values.iter().map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone())).collect();
+        let values: Vec<_> = values
+            .iter()
+            .map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone()))
+            .collect();
         db.query_typed(&text, &values).await
     }
 
@@ -166,8 +168,10 @@ impl Statement {
     /// How many rows it changed.
     pub(super) async fn execute(self, db: &Transaction<'_>) -> Result<u64, tokio_postgres::Error> {
         let (text, values) = self.into_parts();
-        let values: Vec<_> =
-            values.iter().map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone())).collect();
+        let values: Vec<_> = values
+            .iter()
+            .map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone()))
+            .collect();
         db.execute_typed(&text, &values).await
     }
 }

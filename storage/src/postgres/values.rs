@@ -60,11 +60,7 @@ impl<'a> FromSql<'a> for Timestamp {
 pub(super) struct Id(pub(super) [u8; 16]);
 
 impl ToSql for Id {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         out.extend_from_slice(&self.0);
         Ok(IsNull::No)
     }
