@@ -146,7 +146,7 @@ impl Writer {
         let copies = self.live_feed.has_readers().then(|| copies(&batches));
         let tally = Tally::of(&batches);
         let started = Instant::now();
-        match self.storage.write(batches).await {
+        match self.storage.write(batches.into()).await {
             Ok(outcomes) => {
                 histogram!("logweir_processor_write_seconds")
                     .record(started.elapsed().as_secs_f64());

@@ -42,7 +42,7 @@ struct Gated {
 
 #[async_trait]
 impl WriteLogs for Gated {
-    async fn write(&self, batches: Vec<ScoredBatch>) -> Result<Vec<WriteOutcome>, StorageError> {
+    async fn write(&self, batches: Arc<[ScoredBatch]>) -> Result<Vec<WriteOutcome>, StorageError> {
         self.groups.lock().push(batches.len());
         self.arrived.add_permits(1);
         self.gate.acquire().await.expect("the gate is never closed").forget();

@@ -184,7 +184,7 @@ impl Store {
             let (batch, settlement) = delivery.into_parts();
             let (tenant, scored) = (batch.tenant.clone(), scored(batch));
             let logs = scored.stored_logs();
-            self.storage.write(vec![scored]).await.unwrap();
+            self.storage.write(vec![scored].into()).await.unwrap();
             self.live_feed.publish(tenant, logs);
             settlement.acknowledge();
         }
