@@ -1,0 +1,255 @@
+//! A private PostgreSQL, or a database of the one that the whole run shares.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
+
+use crate::{blocking, instance::Instance, port, share};
+
+const USER: &str = "logweir";
+
+/// A crash of the server loses nothing without `fsync`; only one of the machine would.
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+max_connections = 200
+max_locks_per_transaction = 256
+max_wal_size = 256MB
+log_line_prefix = '%m [%p] %d '
+";
+
+/// A database of its own for a test, empty; it is removed when dropped.
+pub struct Postgres {
+    server: Arc<Server>,
+    database: String,
+}
+
+impl Postgres {
+    /// A database of the shared server, or of a private one when none is shared.
+    pub async fn start() -> Self {
+        match share::postgres() {
+            Some(address) => blocking(|| Self::create_in(Server::attach(address))).await,
+            None => Self::private().await,
+        }
+    }
+
+    /// A server of its own, which may be killed.
+    pub async fn private() -> Self {
+        Self::private_with("").await
+    }
+
+    /// A server of its own with further lines of `postgresql.conf`.
+    pub async fn private_with(settings: &str) -> Self {
+        let settings = settings.to_owned();
+        blocking(move || Self::create_in(Server::start(&settings))).await
+    }
+
+    fn create_in(server: Server) -> Self {
+        let database = format!("test_{}", Uuid::new_v4().simple());
+        server.sql(&format!("create database {database}"));
+        Self { server: Arc::new(server), database }
+    }
+
+    /// Such as `postgres://logweir:SECRET@127.0.0.1:20123/test_1`; its user may do everything.
+    pub fn url(&self) -> String {
+        self.server.address.url(&self.database)
+    }
+
+    /// Where it listens, on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.server.address.port
+    }
+
+    /// SIGKILL for every process of a private server.
+    pub async fn kill(&self) {
+        self.with(Private::kill).await;
+    }
+
+    /// Ends a private server in order, without waiting for its clients.
+    pub async fn stop(&self) {
+        self.with(Private::stop).await;
+    }
+
+    /// Starts a private server again on the same port, ending it in order if it runs.
+    pub async fn restart(&self) {
+        self.with(|private| {
+            private.stop();
+            private.run();
+        })
+        .await;
+    }
+
+    /// Stops the clocks of a private server: connections stay open and nothing answers.
+    pub async fn pause(&self) {
+        self.with(|private| private.instance.signal(Signal::STOP)).await;
+    }
+
+    /// Lets a paused server go on.
+    pub async fn resume(&self) {
+        self.with(|private| private.instance.signal(Signal::CONT)).await;
+    }
+
+    /// The last lines that a private server wrote about itself.
+    pub fn log(&self) -> String {
+        self.server.private().instance.log()
+    }
+
+    async fn with(&self, work: impl FnOnce(&Private) + Send + 'static) {
+        let server = self.server.clone();
+        blocking(move || work(server.private())).await;
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.server.private.is_none() {
+            self.server.sql(&format!("drop database {} with (force)", self.database));
+        }
+    }
+}
+
+/// How to reach a server.
+#[derive(Clone)]
+pub(crate) struct Address {
+    port: u16,
+    password: String,
+}
+
+impl Address {
+    fn url(&self, database: &str) -> String {
+        let Self { port, password } = self;
+        format!("postgres://{USER}:{password}@127.0.0.1:{port}/{database}")
+    }
+
+    /// For the environment variable of a shared server.
+    pub(crate) fn to_text(&self) -> String {
+        format!("{} {}", self.port, self.password)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let (port, password) = text.split_once(' ')?;
+        Some(Self { port: port.parse().ok()?, password: password.to_owned() })
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) address: Address,
+    /// None where another process started it.
+    private: Option<Private>,
+}
+
+impl Server {
+    fn attach(address: Address) -> Self {
+        Self { address, private: None }
+    }
+
+    pub(crate) fn start(settings: &str) -> Self {
+        let address = Address { port: port::free(), password: Uuid::new_v4().simple().to_string() };
+        let private = Private::new(&address, settings);
+        private.run();
+        Self { address, private: Some(private) }
+    }
+
+    fn private(&self) -> &Private {
+        self.private
+            .as_ref()
+            .expect("only a private server can be tampered with: Postgres::private")
+    }
+
+    /// Runs a statement in the maintenance database.
+    fn sql(&self, statement: &str) {
+        let mut command = Command::new("psql");
+        command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", statement]);
+        command.arg(self.address.url("postgres")).stdin(Stdio::null());
+        let output = command.output().expect("psql runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{statement}: {stderr}");
+    }
+}
+
+struct Private {
+    instance: Instance,
+    programs: PathBuf,
+    port: u16,
+    postmaster: Mutex<Option<Child>>,
+}
+
+impl Private {
+    fn new(address: &Address, settings: &str) -> Self {
+        let instance = Instance::new("postgres");
+        let programs = programs();
+        let password = instance.write("password", &address.password);
+        let mut command = instance.command(programs.join("initdb"));
+        command.args(["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata=data"]);
+        command.arg("--auth=scram-sha-256").arg(format!("--username={USER}"));
+        command.arg("--pwfile").arg(password);
+        instance.run(&mut command);
+        let port = address.port;
+        instance.write("data/postgresql.conf", format!("{SETTINGS}port = {port}\n{settings}"));
+        Self { instance, programs, port, postmaster: Mutex::new(None) }
+    }
+
+    fn run(&self) {
+        let mut command = self.instance.command(self.programs.join("postgres"));
+        let mut child = command.arg("-D").arg("data").spawn().expect("PostgreSQL starts");
+        self.instance.until("PostgreSQL takes connections", || {
+            let ended = child.try_wait().expect("it is a child of this process");
+            assert!(ended.is_none(), "PostgreSQL ended: {}", self.instance.log());
+            self.is_ready()
+        });
+        *self.postmaster.lock().expect("no holder panics") = Some(child);
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut command = self.instance.command(self.programs.join("pg_isready"));
+        command.args(["--quiet", "--host=127.0.0.1"]).arg(format!("--port={}", self.port));
+        command.status().expect("pg_isready runs").success()
+    }
+
+    fn kill(&self) {
+        self.instance.kill();
+        self.reap();
+    }
+
+    fn stop(&self) {
+        if let Some(postmaster) = &*self.postmaster.lock().expect("no holder panics") {
+            // What SIGINT asks for is called a fast shutdown. A killed server is gone already.
+            kill_process(Pid::from_child(postmaster), Signal::INT).ok();
+        }
+        self.reap();
+    }
+
+    fn reap(&self) {
+        if let Some(mut postmaster) = self.postmaster.lock().expect("no holder panics").take() {
+            postmaster.wait().expect("it is a child of this process");
+        }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where the newest server's programs are: distributions keep them out of the path.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|version| folder_of(*version).join("postgres").exists())
+        .max();
+    let newest = newest.expect("no PostgreSQL in /usr/lib/postgresql: run deploy/setup.sh test");
+    folder_of(newest)
+}
+
+fn folder_of(version: u32) -> PathBuf {
+    Path::new("/usr/lib/postgresql").join(version.to_string()).join("bin")
+}

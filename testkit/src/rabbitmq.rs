@@ -1,0 +1,344 @@
+//! A private RabbitMQ node, or a virtual host of the one that the whole run shares.
+//!
+//! The node has a port mapper (`epmd`) of its own, so that none is left behind and none of the
+//! machine's is disturbed. It is told what to do by `erl_call`, a hundred times quicker than
+//! `rabbitmqctl`.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use crate::{blocking, instance::Instance, port, share};
+
+const USER: &str = "logweir";
+/// What was declared is on disk two seconds later, if nothing asks for it at once.
+const KEEP: &str = "ok = mnesia:sync_log()";
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// A virtual host of its own for a test, empty; it is removed when dropped.
+pub struct RabbitMq {
+    node: Arc<Node>,
+    vhost: String,
+}
+
+impl RabbitMq {
+    /// A virtual host of the shared node, or of a private one when none is shared.
+    pub async fn start() -> Self {
+        match share::rabbitmq() {
+            Some(address) => blocking(|| Self::create_in(Node::attach(address))).await,
+            None => Self::private().await,
+        }
+    }
+
+    /// A node of its own, which may be killed. It takes about ten seconds to start.
+    pub async fn private() -> Self {
+        Self::private_with("").await
+    }
+
+    /// A node of its own with further lines of `rabbitmq.conf`.
+    pub async fn private_with(settings: &str) -> Self {
+        let settings = settings.to_owned();
+        blocking(move || Self::create_in(Node::start(&settings))).await
+    }
+
+    fn create_in(node: Node) -> Self {
+        let vhost = format!("test_{}", Uuid::new_v4().simple());
+        node.address.evaluate(&format!(
+            r#"ok = rabbit_vhost:add(<<"{vhost}">>, <<"testkit">>),
+            ok = rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{vhost}">>,
+                <<".*">>, <<".*">>, <<".*">>, <<"testkit">>),
+            {KEEP}."#
+        ));
+        Self { node: Arc::new(node), vhost }
+    }
+
+    /// Such as `amqp://logweir:SECRET@127.0.0.1:20123/test_1`; its user may do everything.
+    pub fn url(&self) -> String {
+        let Address { port, password, .. } = &self.node.address;
+        format!("amqp://{USER}:{password}@127.0.0.1:{port}/{}", self.vhost)
+    }
+
+    /// Where it listens, on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.node.address.port
+    }
+
+    /// The name of the virtual host.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// SIGKILL for every process of a private node.
+    pub async fn kill(&self) {
+        self.with(Private::kill).await;
+    }
+
+    /// Ends a private node in order.
+    pub async fn stop(&self) {
+        self.with(Private::stop).await;
+    }
+
+    /// Starts a private node again on the same port, ending it in order if it runs.
+    pub async fn restart(&self) {
+        self.with(|private| {
+            private.stop();
+            private.run();
+        })
+        .await;
+    }
+
+    /// Stops the clocks of a private node: connections stay open and nothing answers.
+    pub async fn pause(&self) {
+        self.with(|private| private.instance.signal(Signal::STOP)).await;
+    }
+
+    /// Lets a paused node go on.
+    pub async fn resume(&self) {
+        self.with(|private| private.instance.signal(Signal::CONT)).await;
+    }
+
+    /// Raises the memory alarm of a private node: publishers are told that they are blocked.
+    pub async fn block(&self) {
+        self.with(|private| {
+            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.0).");
+        })
+        .await;
+    }
+
+    /// Ends what [`Self::block`] began.
+    pub async fn unblock(&self) {
+        self.with(|private| {
+            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).");
+        })
+        .await;
+    }
+
+    /// Evaluates Erlang in the node, one sequence of expressions with a full stop; its value as the
+    /// node prints it. For what no client can see or do.
+    pub async fn evaluate(&self, expressions: &str) -> String {
+        let (node, expressions) = (self.node.clone(), expressions.to_owned());
+        blocking(move || node.address.evaluate(&expressions)).await
+    }
+
+    /// The last lines that a private node wrote about itself.
+    pub fn log(&self) -> String {
+        self.node.private().instance.log()
+    }
+
+    async fn with(&self, work: impl FnOnce(&Private) + Send + 'static) {
+        let node = self.node.clone();
+        blocking(move || work(node.private())).await;
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        if self.node.private.is_none() {
+            let remove = format!(r#"rabbit_vhost:delete(<<"{}">>, <<"testkit">>)."#, self.vhost);
+            self.node.address.evaluate(&remove);
+        }
+    }
+}
+
+/// How to reach a node.
+#[derive(Clone)]
+pub(crate) struct Address {
+    port: u16,
+    /// Where it speaks with other nodes.
+    distribution_port: u16,
+    password: String,
+    /// What the nodes of a cluster know each other by.
+    cookie: String,
+}
+
+impl Address {
+    fn new() -> Self {
+        let secret = || Uuid::new_v4().simple().to_string();
+        let (port, distribution_port) = (port::free(), port::free());
+        Self { port, distribution_port, password: secret(), cookie: secret() }
+    }
+
+    /// For the environment variable of a shared node.
+    pub(crate) fn to_text(&self) -> String {
+        let Self { port, distribution_port, password, cookie } = self;
+        format!("{port} {distribution_port} {password} {cookie}")
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.split(' ').collect();
+        let [port, distribution_port, password, cookie] = fields[..] else { return None };
+        Some(Self {
+            port: port.parse().ok()?,
+            distribution_port: distribution_port.parse().ok()?,
+            password: password.to_owned(),
+            cookie: cookie.to_owned(),
+        })
+    }
+
+    fn evaluate(&self, expressions: &str) -> String {
+        self.try_evaluate(expressions).unwrap_or_else(|error| panic!("{expressions}: {error}"))
+    }
+
+    fn try_evaluate(&self, expressions: &str) -> Result<String, String> {
+        let mut command = Command::new("erl_call");
+        command.arg("-address").arg(format!("127.0.0.1:{}", self.distribution_port));
+        command.args(["-c", &self.cookie, "-e"]).env("HOME", "/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("erl_call runs: deploy/setup.sh test installs it");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // A full stop ends a sequence only where white space follows.
+        stdin.write_all(format!("{expressions}\n").as_bytes()).expect("erl_call reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("erl_call ends");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        match stdout.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}')) {
+            Some(value) if output.status.success() => Ok(value.to_owned()),
+            _ => Err(format!("{stdout}{}", String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) address: Address,
+    /// None where another process started it.
+    private: Option<Private>,
+}
+
+impl Node {
+    fn attach(address: Address) -> Self {
+        Self { address, private: None }
+    }
+
+    pub(crate) fn start(settings: &str) -> Self {
+        let address = Address::new();
+        let private = Private::new(address.clone(), settings);
+        private.run();
+        Self { address, private: Some(private) }
+    }
+
+    fn private(&self) -> &Private {
+        self.private.as_ref().expect("only a private node can be tampered with: RabbitMq::private")
+    }
+}
+
+struct Private {
+    instance: Instance,
+    address: Address,
+    port_mapper_port: u16,
+    running: Mutex<Vec<Child>>,
+}
+
+impl Private {
+    fn new(address: Address, settings: &str) -> Self {
+        let instance = Instance::new("rabbitmq");
+        let Address { port, password, .. } = &address;
+        instance.write(
+            "rabbitmq.conf",
+            format!(
+                "listeners.tcp.1 = 127.0.0.1:{port}\n\
+                default_user = {USER}\n\
+                default_pass = {password}\n\
+                disk_free_limit.absolute = 50MB\n\
+                log.console = true\n\
+                log.file = false\n\
+                {settings}\n"
+            ),
+        );
+        instance.write("plugins", "[].\n");
+        instance.write(".erlang.cookie", &address.cookie);
+        instance.make_folder("data");
+        Self { instance, address, port_mapper_port: port::free(), running: Mutex::default() }
+    }
+
+    fn run(&self) {
+        let port_mapper = self
+            .instance
+            .command("epmd")
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .arg("-port")
+            .arg(self.port_mapper_port.to_string())
+            .spawn();
+        let port_mapper = port_mapper.expect("epmd starts");
+        let mut node = self.node_command().spawn().expect("RabbitMQ starts");
+        self.instance.until("RabbitMQ takes connections", || {
+            let ended = node.try_wait().expect("it is a child of this process");
+            assert!(ended.is_none(), "RabbitMQ ended: {}", self.instance.log());
+            self.is_listening()
+        });
+        self.instance.until("RabbitMQ runs", || {
+            self.address.try_evaluate("rabbit:is_running().").as_deref() == Ok("true")
+        });
+        self.running.lock().expect("no holder panics").extend([port_mapper, node]);
+    }
+
+    fn node_command(&self) -> Command {
+        let folder = self.instance.folder();
+        let mut command = self.instance.command(SERVER);
+        let mut set = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            command.env(name, value.as_ref());
+        };
+        set("ERL_EPMD_ADDRESS", &"127.0.0.1");
+        set("ERL_EPMD_PORT", &self.port_mapper_port.to_string());
+        set("RABBITMQ_NODENAME", &"logweir@localhost");
+        set("RABBITMQ_NODE_IP_ADDRESS", &"127.0.0.1");
+        set("RABBITMQ_NODE_PORT", &self.address.port.to_string());
+        set("RABBITMQ_DIST_PORT", &self.address.distribution_port.to_string());
+        set("RABBITMQ_MNESIA_BASE", &folder.join("data"));
+        set("RABBITMQ_LOG_BASE", &folder.join("data"));
+        set("RABBITMQ_PID_FILE", &folder.join("data/pid"));
+        set("RABBITMQ_CONFIG_FILE", &folder.join("rabbitmq.conf"));
+        set("RABBITMQ_ENABLED_PLUGINS_FILE", &folder.join("plugins"));
+        set("RABBITMQ_CONF_ENV_FILE", &Path::new("/dev/null"));
+        // Idle schedulers must not spin: the machine is shared with the tests.
+        set(
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            &"-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
+        );
+        command
+    }
+
+    /// Whether it answers the greeting of a client.
+    fn is_listening(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.address.port)) else {
+            return false;
+        };
+        let limit = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        limit.and_then(|()| stream.write_all(b"AMQP\0\0\x09\x01")).is_ok()
+            && stream.read_exact(&mut [0; 8]).is_ok()
+    }
+
+    fn kill(&self) {
+        self.instance.kill();
+        self.reap();
+    }
+
+    fn stop(&self) {
+        if !self.running.lock().expect("no holder panics").is_empty() {
+            // The answer may be cut off by the end. A killed node cannot be reached.
+            drop(self.address.try_evaluate("spawn(fun() -> rabbit:stop_and_halt() end), ok."));
+            let mut running = self.running.lock().expect("no holder panics");
+            running.pop().expect("the node").wait().expect("it is a child of this process");
+        }
+        self.kill();
+    }
+
+    fn reap(&self) {
+        for mut child in self.running.lock().expect("no holder panics").drain(..) {
+            child.wait().expect("it is a child of this process");
+        }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
