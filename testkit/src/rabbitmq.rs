@@ -55,7 +55,7 @@ impl RabbitMq {
             r#"ok = rabbit_vhost:add(<<"{vhost}">>, <<"testkit">>),
             ok = rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{vhost}">>,
                 <<".*">>, <<".*">>, <<".*">>, <<"testkit">>),
-            {KEEP}."#
+            {KEEP}"#
         ));
         Self { node: Arc::new(node), vhost }
     }
@@ -108,7 +108,7 @@ impl RabbitMq {
     /// Raises the memory alarm of a private node: publishers are told that they are blocked.
     pub async fn block(&self) {
         self.with(|private| {
-            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.0).");
+            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.0)");
         })
         .await;
     }
@@ -116,13 +116,13 @@ impl RabbitMq {
     /// Ends what [`Self::block`] began.
     pub async fn unblock(&self) {
         self.with(|private| {
-            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).");
+            private.address.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)");
         })
         .await;
     }
 
-    /// Evaluates Erlang in the node, one sequence of expressions with a full stop; its value as the
-    /// node prints it. For what no client can see or do.
+    /// Evaluates Erlang in the node, expressions separated by commas; the value of the last as text.
+    /// For what no client can see or do.
     pub async fn evaluate(&self, expressions: &str) -> String {
         let (node, expressions) = (self.node.clone(), expressions.to_owned());
         blocking(move || node.address.evaluate(&expressions)).await
@@ -142,7 +142,7 @@ impl RabbitMq {
 impl Drop for RabbitMq {
     fn drop(&mut self) {
         if self.node.private.is_none() {
-            let remove = format!(r#"rabbit_vhost:delete(<<"{}">>, <<"testkit">>)."#, self.vhost);
+            let remove = format!(r#"rabbit_vhost:delete(<<"{}">>, <<"testkit">>)"#, self.vhost);
             self.node.address.evaluate(&remove);
         }
     }
@@ -190,16 +190,20 @@ impl Address {
     fn try_evaluate(&self, expressions: &str) -> Result<String, String> {
         let mut command = Command::new("erl_call");
         command.arg("-address").arg(format!("127.0.0.1:{}", self.distribution_port));
-        command.args(["-c", &self.cookie, "-e"]).env("HOME", "/");
+        command.args(["-c", &self.cookie, "-e", "-fetch_stdout", "-no_result_term"]);
+        command.env("HOME", "/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("erl_call runs: deploy/setup.sh test installs it");
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        // A full stop ends a sequence only where white space follows.
-        stdin.write_all(format!("{expressions}\n").as_bytes()).expect("erl_call reads");
+        let printed = format!(
+            "try begin {expressions} end of Value -> io:format(\"ok ~0tp\", [Value])\n\
+            catch Class:Reason:Stack -> io:format(\"~0tp\", [{{Class, Reason, Stack}}]) end.\n"
+        );
+        stdin.write_all(printed.as_bytes()).expect("erl_call reads");
         drop(stdin);
         let output = child.wait_with_output().expect("erl_call ends");
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        match stdout.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}')) {
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        match stdout.strip_prefix("ok ") {
             Some(value) if output.status.success() => Ok(value.to_owned()),
             _ => Err(format!("{stdout}{}", String::from_utf8_lossy(&output.stderr))),
         }
@@ -274,7 +278,7 @@ impl Private {
             self.is_listening()
         });
         self.instance.until("RabbitMQ runs", || {
-            self.address.try_evaluate("rabbit:is_running().").as_deref() == Ok("true")
+            self.address.try_evaluate("rabbit:is_running()").as_deref() == Ok("true")
         });
         self.running.lock().expect("no holder panics").extend([port_mapper, node]);
     }
@@ -323,7 +327,7 @@ impl Private {
     fn stop(&self) {
         if !self.running.lock().expect("no holder panics").is_empty() {
             // The answer may be cut off by the end. A killed node cannot be reached.
-            drop(self.address.try_evaluate("spawn(fun() -> rabbit:stop_and_halt() end), ok."));
+            drop(self.address.try_evaluate("spawn(fun() -> rabbit:stop_and_halt() end), ok"));
             let mut running = self.running.lock().expect("no holder panics");
             running.pop().expect("the node").wait().expect("it is a child of this process");
         }

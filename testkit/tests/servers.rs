@@ -29,22 +29,26 @@ async fn what_postgres_committed_outlives_its_death() {
     assert_eq!(sql(&postgres, "select value from kept").as_deref(), Ok("7"));
 }
 
+async fn assert_knows_vhost(rabbitmq: &RabbitMq) {
+    let names = rabbitmq.evaluate("rabbit_vhost:list_names()").await;
+    assert!(names.contains(rabbitmq.vhost()), "{names}");
+}
+
 #[tokio::test]
 async fn rabbitmq_dies_and_comes_back() {
     let rabbitmq = RabbitMq::private().await;
-    let vhosts = "rabbit_vhost:list_names().";
-    assert!(rabbitmq.evaluate(vhosts).await.contains(rabbitmq.vhost()));
+    assert_knows_vhost(&rabbitmq).await;
     rabbitmq.kill().await;
     assert!(std::net::TcpStream::connect(("127.0.0.1", rabbitmq.port())).is_err());
     rabbitmq.restart().await;
-    assert!(rabbitmq.evaluate(vhosts).await.contains(rabbitmq.vhost()));
+    assert_knows_vhost(&rabbitmq).await;
     rabbitmq.block().await;
-    let alarms = rabbitmq.evaluate("rabbit_alarm:get_alarms().").await;
+    let alarms = rabbitmq.evaluate("rabbit_alarm:get_alarms()").await;
     assert!(alarms.contains("memory"), "{alarms}");
     rabbitmq.unblock().await;
-    assert_eq!(rabbitmq.evaluate("rabbit_alarm:get_alarms().").await, "[]");
+    assert_eq!(rabbitmq.evaluate("rabbit_alarm:get_alarms()").await, "[]");
     rabbitmq.restart().await;
-    assert!(rabbitmq.evaluate(vhosts).await.contains(rabbitmq.vhost()));
+    assert_knows_vhost(&rabbitmq).await;
 }
 
 #[tokio::test]
