@@ -2,21 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use logweir_core::runtime::{
-    config::{ConfigError, Mistake, Override, load, overrides_from_env},
-    telemetry::LogConfig,
+use logweir_core::{
+    limits::LEDGER_HOURS_MIN,
+    runtime::{
+        config::{ConfigError, Mistake, Override, load, overrides_from_env},
+        telemetry::LogConfig,
+    },
 };
 use logweir_processor::{ProcessorConfig, ServiceInfo};
 use logweir_queue::QueueLimits;
 use logweir_server::{ServerConfig, ServiceConfig, TlsFiles};
 use logweir_storage::SqliteConfig;
 use serde::{Deserialize, Serialize};
+
+use crate::secret::SecretUrl;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -30,6 +35,15 @@ pub struct Settings {
     pub listen: String,
     /// The keys that sign tokens; empty: `token_keys` in the data directory.
     pub token_key_file: String,
+    /// The database of the distributed processes, `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`;
+    /// `standalone` does without.
+    pub database_url: SecretUrl,
+    /// A file that holds `database_url` alone, in its place.
+    pub database_url_file: String,
+    /// The broker of the distributed processes, `amqp://USER:PASSWORD@HOST:PORT/VHOST`.
+    pub amqp_url: SecretUrl,
+    /// A file that holds `amqp_url` alone, in its place.
+    pub amqp_url_file: String,
     /// The server's certificate and its chain, PEM; empty: no TLS.
     pub tls_cert: String,
     /// The certificate's private key, PEM.
@@ -78,6 +92,10 @@ impl Default for Settings {
             data_dir: default_data_dir().display().to_string(),
             listen: "127.0.0.1:4317".into(),
             token_key_file: String::new(),
+            database_url: SecretUrl::default(),
+            database_url_file: String::new(),
+            amqp_url: SecretUrl::default(),
+            amqp_url_file: String::new(),
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_client_ca: String::new(),
@@ -164,6 +182,17 @@ impl Settings {
         ProcessorConfig { services: self.services.clone(), ..self.processor.clone() }
     }
 
+    /// Takes the addresses that are in files from there.
+    fn read_secrets(&mut self) -> Vec<Mistake> {
+        [
+            read_secret("database_url", &mut self.database_url, &self.database_url_file),
+            read_secret("amqp_url", &mut self.amqp_url, &self.amqp_url_file),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         let mut require = |key: &str, holds: bool, rule: &str| {
@@ -175,7 +204,11 @@ impl Settings {
         require("queue.batches_max", self.queue.batches_max > 0, "must be positive");
         require("queue.bytes_max", self.queue.bytes_max > 0, "must be positive");
         require("processor.group_rows_max", self.processor.group_rows_max > 0, "must be positive");
-        require("retention.ledger_hours", self.retention.ledger_hours > 0, "must be positive");
+        require(
+            "retention.ledger_hours",
+            self.retention.ledger_hours >= u64::from(LEDGER_HOURS_MIN),
+            &format!("must be at least {LEDGER_HOURS_MIN}"),
+        );
         let share = self.processor.contamination;
         require(
             "processor.contamination",
@@ -198,7 +231,7 @@ impl Settings {
 }
 
 /// Which settings apply.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Default, Args)]
 pub struct SettingsArgs {
     /// A TOML file of settings
     #[arg(long, value_name = "FILE", env = "LOGWEIR_CONFIG")]
@@ -209,6 +242,25 @@ pub struct SettingsArgs {
     /// The keys that sign tokens [default: token_keys in the data directory]
     #[arg(long, value_name = "FILE", env = "LOGWEIR_TOKEN_KEY_FILE")]
     pub token_key_file: Option<PathBuf>,
+    /// The database of the distributed processes; better given by the environment
+    #[arg(long, value_name = "URL", env = "LOGWEIR_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// A file that holds the database's URL alone
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_DATABASE_URL_FILE")]
+    pub database_url_file: Option<String>,
+    /// The broker of the distributed processes; better given by the environment
+    #[arg(long, value_name = "URL", env = "LOGWEIR_AMQP_URL", hide_env_values = true)]
+    pub amqp_url: Option<String>,
+    /// A file that holds the broker's URL alone
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_AMQP_URL_FILE")]
+    pub amqp_url_file: Option<String>,
+}
+
+/// Without what may hold a secret.
+impl fmt::Debug for SettingsArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingsArgs").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl SettingsArgs {
@@ -219,20 +271,40 @@ impl SettingsArgs {
         let mut overrides = overrides_from_env(environment());
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let (data_dir, token_key_file) = (text(&self.data_dir), text(&self.token_key_file));
-        let own =
-            [("data_dir", data_dir.as_deref()), ("token_key_file", token_key_file.as_deref())];
+        let own = [
+            ("data_dir", data_dir.as_deref()),
+            ("token_key_file", token_key_file.as_deref()),
+            ("database_url", self.database_url.as_deref()),
+            ("database_url_file", self.database_url_file.as_deref()),
+            ("amqp_url", self.amqp_url.as_deref()),
+            ("amqp_url_file", self.amqp_url_file.as_deref()),
+        ];
         let flags = [&own, flags].concat();
         overrides.extend(flags.iter().filter_map(|(key, text)| {
             let text = (*text)?.to_owned();
             let origin = format!("--{}", key.replace('_', "-"));
             Some(Override { path: vec![(*key).to_owned()], text, origin })
         }));
-        let settings: Settings = load(&Settings::default(), file, &overrides)?;
-        match settings.mistakes() {
-            mistakes if mistakes.is_empty() => Ok(settings),
-            mistakes => Err(ConfigError(mistakes)),
-        }
+        let mut settings: Settings = load(&Settings::default(), file, &overrides)?;
+        let mut mistakes = settings.mistakes();
+        mistakes.extend(settings.read_secrets());
+        if mistakes.is_empty() { Ok(settings) } else { Err(ConfigError(mistakes)) }
     }
+}
+
+fn read_secret(key: &str, secret: &mut SecretUrl, file: &str) -> Option<Mistake> {
+    if file.is_empty() {
+        return None;
+    }
+    let mistake = |text| Some(Mistake { origin: "configuration".into(), text });
+    if !secret.is_empty() {
+        return mistake(format!("{key} and {key}_file are both given: leave one out"));
+    }
+    match fs::read_to_string(file) {
+        Ok(text) => *secret = SecretUrl::new(&text),
+        Err(error) => return mistake(format!("{key}_file {file}: {error}")),
+    }
+    secret.is_empty().then(|| mistake(format!("{key}_file {file} is empty")))?
 }
 
 fn read(path: &Path) -> Result<(String, String), ConfigError> {
@@ -263,7 +335,7 @@ mod tests {
     use super::*;
 
     fn args(config: Option<PathBuf>) -> SettingsArgs {
-        SettingsArgs { config, data_dir: Some("/data".into()), token_key_file: None }
+        SettingsArgs { config, data_dir: Some("/data".into()), ..SettingsArgs::default() }
     }
 
     #[test]
@@ -282,6 +354,30 @@ mod tests {
         let settings = args(Some(file)).load(&[]).unwrap();
         assert_eq!(settings.server().services["shop"].owner, "team-a");
         assert_eq!(settings.processor().services["shop"].version, "7");
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_are_shown_masked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("amqp_url");
+        fs::write(&file, "amqp://u:s3cret@h/v\n").unwrap();
+        let args = SettingsArgs {
+            database_url: Some("postgresql://u:s3cret@h/d".into()),
+            amqp_url_file: Some(file.display().to_string()),
+            ..args(None)
+        };
+        let settings = args.load(&[]).unwrap();
+        assert_eq!(settings.amqp_url.reveal(), "amqp://u:s3cret@h/v");
+        assert_eq!(settings.database_url.reveal(), "postgresql://u:s3cret@h/d");
+        let shown = format!("{settings:?}{}{args:?}", toml::to_string(&settings).unwrap());
+        assert!(shown.contains("u:***@h") && !shown.contains("s3cret"), "{shown}");
+
+        let both = SettingsArgs { amqp_url: Some("amqp://u:s3cret@h/v".into()), ..args.clone() };
+        let nowhere = SettingsArgs { amqp_url_file: Some("/nowhere".into()), ..args };
+        for (args, says) in [(both, "both given"), (nowhere, "/nowhere: No such file")] {
+            let error = args.load(&[]).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub const FUTURE_NANOS_MAX: i64 = 600_000_000_000;
 pub const HISTORY_NANOS: i64 = 600_000_000_000;
 /// How long a producer's account is kept after its last batch; an older batch is `expired`.
 pub const PRODUCER_RETENTION_DAYS: u32 = 90;
+/// The least time for which the ledger remembers a batch by its id; an older batch that names no
+/// producer, and so is remembered by nothing else, is `expired`.
+pub const LEDGER_HOURS_MIN: u32 = 48;
 
 /// What one request may carry.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 use logweir_core::{
     identity::{BatchId, ProducerId, Service, ServiceScope},
     limits::{
-        DROP_REASONS_MAX, FUTURE_NANOS_MAX, Limits, PRODUCER_RETENTION_DAYS,
+        DROP_REASONS_MAX, FUTURE_NANOS_MAX, LEDGER_HOURS_MIN, Limits, PRODUCER_RETENTION_DAYS,
         RESOURCE_FIELD_BYTES_MAX, SDK_NAME_BYTES_MAX,
     },
     record::{Attribute, Record, Resource, Value},
@@ -51,7 +51,7 @@ pub(crate) fn check_envelope(
     }
     match (batch_id, service) {
         (Ok(batch_id), Ok(service)) if found.0.is_empty() => {
-            check_age(batch_id, now_unix_nano)?;
+            check_age(batch_id, batch.producer.is_some(), now_unix_nano)?;
             Ok((batch_id, service))
         }
         (_, Err(refusal @ Refusal::PermissionDenied { .. })) => Err(refusal),
@@ -161,16 +161,21 @@ pub(crate) fn check_copies(
     Err(Refusal::TooLarge { what, value: value.to_string(), limit })
 }
 
-/// A batch minted longer ago than producers are remembered cannot be told from a repeat.
-fn check_age(batch_id: BatchId, now_unix_nano: i64) -> Result<(), Refusal> {
+/// A batch minted longer ago than it is remembered cannot be told from a repeat: by its producer's
+/// numbers, or by its id alone.
+fn check_age(batch_id: BatchId, has_producer: bool, now_unix_nano: i64) -> Result<(), Refusal> {
     let Some(minted_unix_ms) = batch_id.minted_unix_ms() else { return Ok(()) };
     let now_unix_ms = u64::try_from(now_unix_nano / 1_000_000).unwrap_or(0);
-    let age_days = now_unix_ms.saturating_sub(minted_unix_ms) / 86_400_000;
-    if age_days < u64::from(PRODUCER_RETENTION_DAYS) {
+    let age_hours = now_unix_ms.saturating_sub(minted_unix_ms) / 3_600_000;
+    let (limit_hours, of_what) = match has_producer {
+        true => (24 * PRODUCER_RETENTION_DAYS, "for batches with a producer"),
+        false => (LEDGER_HOURS_MIN, "for batches without a producer"),
+    };
+    if age_hours < u64::from(limit_hours) {
         return Ok(());
     }
     Err(Refusal::Expired(format!(
-        "batch {batch_id} was minted {age_days} days ago, the limit is {PRODUCER_RETENTION_DAYS}: \
+        "batch {batch_id} was minted {age_hours} hours ago, the limit {of_what} is {limit_hours}: \
          it may be stored already, send its logs under a new id if they are not"
     )))
 }
@@ -432,20 +437,25 @@ mod tests {
 
     #[test]
     fn a_batch_older_than_the_ledger_remembers_is_expired() {
-        let minted = |days_ago: u64| {
+        let minted = |hours_ago: u64| {
             let now_ms = NOW as u64 / 1_000_000;
             let mut id = [0x11; 16];
-            id[..6].copy_from_slice(&(now_ms - days_ago * 86_400_000).to_be_bytes()[2..]);
+            id[..6].copy_from_slice(&(now_ms - hours_ago * 3_600_000).to_be_bytes()[2..]);
             id[6] = 0x70;
             id[8] = 0x80;
             id.to_vec()
         };
-        let old = refusal(|b| b.batch_id = minted(91));
-        assert_eq!(old.reason(), "EXPIRED");
-        assert!(old.to_string().contains("91 days ago, the limit is 90"), "{old}");
-        let mut young = batch();
-        young.batch_id = minted(89);
-        assert!(check_envelope(&young, &scope(), &Limits::default(), NOW).is_ok());
+        for (producer, limit) in [(batch().producer, 90 * 24), (None, 48)] {
+            let old = refusal(|b| {
+                b.producer.clone_from(&producer);
+                b.batch_id = minted(limit);
+            });
+            assert_eq!(old.reason(), "EXPIRED");
+            let text = format!("{limit} hours ago");
+            assert!(old.to_string().contains(&text), "{old}");
+            let young = v1::Batch { batch_id: minted(limit - 1), producer, ..batch() };
+            assert!(check_envelope(&young, &scope(), &Limits::default(), NOW).is_ok());
+        }
     }
 
     fn check_verdict(record: Record, expected: Option<(&str, &str)>) {
