@@ -11,6 +11,7 @@ mod config;
 mod faults;
 mod filter;
 mod statement;
+mod texts;
 mod values;
 
 use std::sync::Arc;
