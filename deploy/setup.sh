@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs what building and testing need and this machine lacks, on Debian or Ubuntu.
 #   deploy/setup.sh build   Rust and a C compiler
-#   deploy/setup.sh test    the same, cargo-nextest, and Node.js for the contract's linter
-# Needs root or sudo only when something is missing.
+#   deploy/setup.sh test    the same, cargo-nextest, PostgreSQL, PgBouncer and RabbitMQ for the tests,
+#                           and Node.js for the contract's linter and for TimescaleDB as WebAssembly
+# Needs root or sudo only when something is missing. Starts no service of the system: the tests start
+# servers of their own.
 set -eu
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -17,11 +19,26 @@ as_root() {
 }
 
 packages=
-want() { # want COMMAND PACKAGE...
-    have "$1" && return 0
+want() { # want COMMAND-OR-FILE... -- PACKAGE...
+    while [ "$1" != -- ]; do
+        if have "$1" || [ -x "$1" ]; then return 0; fi
+        shift
+    done
     shift
     packages="$packages $*"
 }
+
+# Denies every start of a service, for as long as the installation takes.
+install_quietly='
+    policy=/usr/sbin/policy-rc.d
+    if ! [ -e $policy ]; then
+        trap "rm -f $policy" EXIT
+        trap "exit 1" HUP INT TERM
+        printf "#!/bin/sh\nexit 101\n" >$policy
+        chmod 755 $policy
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+'
 
 install_packages() {
     [ -n "$packages" ] || return 0
@@ -29,8 +46,7 @@ install_packages() {
     say "installing$packages"
     as_root apt-get -qq update || fail "apt-get update failed: check the network and the package sources"
     # shellcheck disable=SC2086 # a list of packages
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-        $packages >/dev/null || fail "apt-get could not install$packages"
+    as_root sh -c "$install_quietly" install $packages || fail "apt-get could not install$packages"
     packages=
 }
 
@@ -46,7 +62,7 @@ install_rust() {
     rust_is_new_enough && return 0
     say "installing Rust (rustup, stable) for $(id -un)"
     if ! have rustup; then
-        want curl curl ca-certificates
+        want curl -- curl ca-certificates
         install_packages
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
             sh -s -- -y -q --profile minimal --component clippy,rustfmt ||
@@ -63,9 +79,16 @@ build | test) ;;
 *) fail "usage: deploy/setup.sh build|test" ;;
 esac
 
-want cc gcc libc6-dev
-[ "$1" = build ] || want node nodejs
-[ "$1" = build ] || want npm npm
+want cc -- gcc libc6-dev
+if [ "$1" = test ]; then
+    want node -- nodejs
+    want npm -- npm
+    want /usr/lib/postgresql/*/bin/postgres -- postgresql
+    want /usr/lib/rabbitmq/bin/rabbitmq-server -- rabbitmq-server
+    want erl_call -- erlang-base
+    want /usr/sbin/pgbouncer -- pgbouncer
+    docker compose version >/dev/null 2>&1 || want docker-compose -- docker-compose
+fi
 install_packages
 install_rust
 if [ "$1" = test ] && ! { cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then
@@ -75,4 +98,10 @@ fi
 if [ "$1" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
     say "installing cargo-nextest"
     cargo install --locked --quiet cargo-nextest || fail "cargo-nextest could not be installed"
+fi
+
+timescaledb=$(dirname "$0")/../testkit/timescaledb
+if [ "$1" = test ] && ! [ "$timescaledb/node_modules/.package-lock.json" -nt "$timescaledb/package-lock.json" ]; then
+    say "installing TimescaleDB as WebAssembly"
+    npm --prefix "$timescaledb" ci --silent --no-fund --no-audit || fail "npm could not install TimescaleDB"
 fi
