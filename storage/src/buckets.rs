@@ -42,7 +42,8 @@ pub(crate) struct Span {
     pub(crate) width: i64,
     pub(crate) from: i64,
     pub(crate) to: i64,
-    bucket: i64,
+    /// Width of the query's buckets.
+    pub(crate) bucket: i64,
 }
 
 impl Span {
@@ -130,12 +131,13 @@ impl<K: Hash + Eq> Groups<K> {
         group: K,
         start: i64,
         (count, sum_ms): (u64, f64),
-        histogram: &[u8],
+        histogram: &Histogram,
     ) -> Result<(), StorageError> {
         let counts = self.at(group, start)?;
         counts.latency_count += count;
         counts.latency_sum_ms += sum_ms;
-        merge(&mut counts.histogram, histogram)
+        counts.histogram.merge(histogram);
+        Ok(())
     }
 
     /// The series, largest group first.
@@ -178,12 +180,13 @@ impl Heatmap {
     }
 
     /// Counts the latencies of a stored bucket that starts at this second.
-    pub(crate) fn add(&mut self, start: i64, histogram: &[u8]) -> Result<(), StorageError> {
+    pub(crate) fn add(&mut self, start: i64, histogram: &Histogram) -> Result<(), StorageError> {
         let start = self.span.start_unix_nano(start);
         if self.columns.len() >= POINTS_MAX && !self.columns.contains_key(&start) {
             return Err(too_many());
         }
-        merge(self.columns.entry(start).or_default(), histogram)
+        self.columns.entry(start).or_default().merge(histogram);
+        Ok(())
     }
 
     /// The cells by time, then latency.
@@ -198,11 +201,26 @@ impl Heatmap {
     }
 }
 
-fn merge(histogram: &mut Histogram, bytes: &[u8]) -> Result<(), StorageError> {
-    if histogram.merge_bytes(bytes) {
-        Ok(())
-    } else {
-        Err(StorageError::Corrupt("the counts of a latency bucket".into()))
+/// How often a template occurs in the last full hour, against the hours before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trend {
+    /// Starts of the first hour that counts and of the last one.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
+impl Trend {
+    /// Hours before the last one.
+    const HOURS: i64 = 24;
+
+    pub(crate) fn ending(end_unix_nano: i64) -> Self {
+        let last = bucket_start(end_unix_nano, HOUR_SECONDS).saturating_sub(HOUR_SECONDS);
+        Self { first: last.saturating_sub(Self::HOURS * HOUR_SECONDS), last }
+    }
+
+    /// The last hour ÷ the mean of those before.
+    pub(crate) fn of(last: f64, before: f64) -> f64 {
+        last / (before / Self::HOURS as f64)
     }
 }
 

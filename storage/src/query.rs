@@ -32,6 +32,13 @@ impl TimeRange {
     pub const ALL: Self = Self { from_unix_nano: i64::MIN, to_unix_nano: i64::MAX };
 }
 
+/// Which end of time a walk through the logs begins at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
 /// A page of a search or an export.
 #[derive(Debug, Clone)]
 pub struct SearchQuery {

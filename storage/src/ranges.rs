@@ -8,6 +8,8 @@ use crate::varint;
 
 /// About 8 KiB at the worst. A producer with more gaps than this has lost track itself.
 const RANGES_MAX: usize = 1_000;
+/// Missing ranges that a report shows of a producer.
+pub(crate) const MISSING_RANGES_MAX: usize = 10;
 
 /// A set of numbers. Ranges are inclusive, ascending and never touch. One that begins with 0 stands
 /// for what is forgotten.

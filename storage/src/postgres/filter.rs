@@ -264,7 +264,7 @@ fn equal_value(named: &str, text: &str) -> Condition {
         return Condition::Always;
     }
     let as_text = in_attributes(format!("{named}{}", json(text)));
-    let may_be_json = text.trim_start().starts_with(['{', '[', '"', 't', 'f', 'n']);
+    let may_be_json = text.starts_with(['{', '[', 'n']);
     let as_json = match may_be_json {
         true if can_be_bound(text) => in_attributes(format!("{named}{text}")),
         _ => Condition::Never,

@@ -7,12 +7,20 @@
 //!
 //! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free.
 
+mod administer;
+mod aggregate;
 mod config;
+mod dead_letters;
 mod faults;
 mod filter;
+mod ports;
+mod reports;
+mod rows;
+mod search;
 mod statement;
 mod texts;
 mod values;
+mod walk;
 
 use std::sync::Arc;
 

@@ -135,6 +135,15 @@ impl Statement {
         })
     }
 
+    /// Goes on with values in brackets.
+    pub(super) fn list(self, values: impl IntoIterator<Item = Value>) -> Self {
+        let mut between = "(";
+        let listed = values.into_iter().fold(self, |statement, value| {
+            statement.text(std::mem::replace(&mut between, ", ")).value(value)
+        });
+        listed.text(")")
+    }
+
     fn into_parts(self) -> (String, Vec<(Value, Type)>) {
         let typed = |value: Value| {
             let kind = value.kind();

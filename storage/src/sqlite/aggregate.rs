@@ -15,6 +15,7 @@ use super::{
 use crate::{
     AggregateSeries, HeatmapCell, ServiceSummary,
     buckets::{Groups, Heatmap, Logs, Span},
+    histogram::Histogram,
     query::{AggregateQuery, GroupBy},
 };
 
@@ -90,9 +91,8 @@ fn with_latencies<K: Hash + Eq>(
     let mut groups = Groups::new(slice.span);
     add_counts(db, slice, &mut groups, |service, _| group(service))?;
     each_latency(db, slice, |row| {
-        let counts = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
         let sums = (row.get(2)?, row.get(3)?);
-        Ok(groups.add_latencies(group(row.get(1)?), row.get(0)?, sums, counts)?)
+        Ok(groups.add_latencies(group(row.get(1)?), row.get(0)?, sums, &histogram(row)?)?)
     })?;
     Ok(groups)
 }
@@ -141,6 +141,15 @@ fn each_latency(
     Ok(())
 }
 
+fn histogram(row: &Row<'_>) -> Result<Histogram, Fault> {
+    let mut histogram = Histogram::default();
+    if histogram.merge_bytes(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?) {
+        Ok(histogram)
+    } else {
+        Err(Fault::corrupt("the counts of a latency bucket"))
+    }
+}
+
 /// Full counts in hours; below that errors alone are kept.
 fn by_template(db: &Connection, slice: &Slice) -> Result<Vec<AggregateSeries>, Fault> {
     let mut select = db.prepare_cached(
@@ -168,10 +177,7 @@ pub(super) fn latency_heatmap(
     let snapshot = db.unchecked_transaction()?;
     let Some(slice) = Slice::of(&snapshot, tenant, query)? else { return Ok(Vec::new()) };
     let mut heatmap = Heatmap::new(slice.span);
-    each_latency(&snapshot, &slice, |row| {
-        let counts = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-        Ok(heatmap.add(row.get(0)?, counts)?)
-    })?;
+    each_latency(&snapshot, &slice, |row| Ok(heatmap.add(row.get(0)?, &histogram(row)?)?))?;
     Ok(heatmap.into_cells()?)
 }
 

@@ -50,13 +50,13 @@ use self::{
     files::Files,
     maintain::Retention,
     readers::{Caller, Readers},
-    search::Order,
     writer::{Tools, Writer, WriterHandle},
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
     LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
     ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome,
+    query::Order,
 };
 
 /// Where the data lies and how long it is kept.

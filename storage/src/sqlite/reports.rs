@@ -11,13 +11,10 @@ use rusqlite::{Connection, Row, params};
 use super::{aggregate::service_of, faults::Fault, ids::find_tenant, ledger::Dropped};
 use crate::{
     ProducerReport, TemplateSummary,
-    buckets::{HOUR_SECONDS, bucket_start, seconds},
+    buckets::{Trend, seconds},
     query::{PRODUCERS_MAX, TimeRange},
-    ranges::RangeSet,
+    ranges::{MISSING_RANGES_MAX, RangeSet},
 };
-
-const MISSING_RANGES_MAX: usize = 10;
-const TREND_HOURS: i64 = 24;
 
 /// Every template of every tenant with its count.
 pub(super) fn load_templates(db: &Connection) -> Result<Vec<(Template, u64)>, Fault> {
@@ -76,7 +73,7 @@ pub(super) fn list_templates(
     while let Some(row) = rows.next()? {
         found.push((row.get(7)?, template_summary(row)?));
     }
-    let trends = trends(&snapshot, range.to_unix_nano.min(now_unix_nano))?;
+    let trends = trends(&snapshot, Trend::ending(range.to_unix_nano.min(now_unix_nano)))?;
     Ok(found
         .into_iter()
         .map(|(key, summary): (i64, _)| TemplateSummary {
@@ -100,10 +97,8 @@ fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> {
     })
 }
 
-/// Of each template with a history: its last full hour before `end` ÷ the mean of the hours before.
-fn trends(db: &Connection, end_unix_nano: i64) -> Result<HashMap<i64, f64>, Fault> {
-    let end = bucket_start(end_unix_nano, HOUR_SECONDS);
-    let last = end.saturating_sub(HOUR_SECONDS);
+/// Of each template with a history.
+fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT template_key, sum(total) FILTER (WHERE start_unix_seconds = ?2),
                 sum(total) FILTER (WHERE start_unix_seconds < ?2)
@@ -111,14 +106,12 @@ fn trends(db: &Connection, end_unix_nano: i64) -> Result<HashMap<i64, f64>, Faul
          WHERE width_seconds = 3600 AND start_unix_seconds >= ?1 AND start_unix_seconds <= ?2
          GROUP BY template_key",
     )?;
-    let first = last.saturating_sub(TREND_HOURS * HOUR_SECONDS);
-    let mut rows = select.query([first, last])?;
+    let mut rows = select.query([trend.first, trend.last])?;
     let mut trends = HashMap::new();
     while let Some(row) = rows.next()? {
         let (newest, before): (Option<f64>, Option<f64>) = (row.get(1)?, row.get(2)?);
         if let Some(before) = before {
-            let mean = before / TREND_HOURS as f64;
-            trends.insert(row.get(0)?, newest.unwrap_or(0.0) / mean);
+            trends.insert(row.get(0)?, Trend::of(newest.unwrap_or(0.0), before));
         }
     }
     Ok(trends)

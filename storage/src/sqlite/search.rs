@@ -21,15 +21,8 @@ use super::{
 use crate::{
     LogWithNeighbours, StorageError,
     block::{self, Block, BlockError, Window},
-    query::{SearchPage, SearchQuery, TimeRange},
+    query::{Order, SearchPage, SearchQuery, TimeRange},
 };
-
-/// Which end of time a walk begins at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    NewestFirst,
-    OldestFirst,
-}
 
 /// A page of matches in the order given.
 pub(super) fn search(
