@@ -10,5 +10,6 @@ pub mod error;
 pub mod loadgen;
 pub mod moment;
 pub mod output;
+pub mod secret;
 pub mod settings;
 pub mod source;

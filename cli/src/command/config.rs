@@ -20,7 +20,7 @@ enum Action {
 }
 
 impl ConfigArgs {
-    /// Runs it. Secrets are in files that the settings name, never in the settings.
+    /// Runs it. Secrets are masked, or in files that the settings name.
     pub fn run(self) -> anyhow::Result<Exit> {
         let Action::Check(settings) = self.action;
         io::stdout().write_all(toml::to_string(&settings.load(&[])?)?.as_bytes())?;
