@@ -16,6 +16,7 @@ use crate::{
     auth::{Auth, issue},
     gate,
     ingest::Ingest,
+    processes,
     replay::{LETTERS_PAGE, Replay},
     status::Refusal,
 };
@@ -35,6 +36,8 @@ pub(crate) struct AdminDoor {
     pub(crate) auth: Arc<Auth>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) clock: Clock,
+    /// Of the queue.
+    pub(crate) partitions: u16,
 }
 
 #[tonic::async_trait]
@@ -163,6 +166,15 @@ impl AdminService for AdminDoor {
             .map_err(Refusal::from)?;
         let deploys = found.into_iter().map(deploy_to_wire).collect();
         Ok(Response::new(v1::ListDeploysResponse { deploys }))
+    }
+
+    async fn list_processes(
+        &self,
+        request: Request<v1::ListProcessesRequest>,
+    ) -> Result<Response<v1::ListProcessesResponse>, Status> {
+        let silence_max = processes::silence_max(request.into_inner().silent_seconds_max)?;
+        let found = self.storage.live_processes(silence_max).await.map_err(Refusal::from)?;
+        Ok(Response::new(processes::listed(found, self.partitions, (self.clock)())))
     }
 }
 

@@ -17,6 +17,7 @@ mod http;
 mod inflate;
 mod ingest;
 mod message_body;
+mod processes;
 mod query;
 mod rate_limit;
 mod replay;
@@ -35,6 +36,7 @@ use std::{
 use axum::Router;
 use logweir_core::runtime::{
     clock::Clock,
+    identity::ProcessIdentity,
     tasks::{Fate, Tasks},
     telemetry::Metrics,
 };
@@ -99,6 +101,10 @@ pub struct Ports {
     pub token_keys: TokenKeys,
     /// Speaks TLS on the port; none: the port is plain.
     pub tls: Option<Tls>,
+    /// Who says that this process lives; none: another part of it does.
+    pub identity: Option<ProcessIdentity>,
+    /// Of the queue.
+    pub partitions: u16,
     /// Served at `/metrics`.
     pub metrics: Metrics,
 }
@@ -132,6 +138,11 @@ pub async fn run(
         Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
     let (health, router) = parts.routes(budget.clone(), tasks)?;
     let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
+    if let Some(identity) = ports.identity.clone() {
+        let (storage, stop) = (Arc::clone(&ports.storage), tasks.stop_token());
+        let beat = processes::beat(identity, storage, budget.clone(), stop);
+        tasks.spawn("server heartbeat", Fate::Essential, beat);
+    }
     let tls = ports.tls.clone();
     let lookout = Lookout { auth, tls, ingest, budget, readiness, health, clock };
     lookout.look().await;
@@ -208,6 +219,7 @@ impl Parts<'_> {
             auth: Arc::clone(self.auth),
             ingest: Arc::clone(self.ingest),
             clock: Arc::clone(self.clock),
+            partitions: self.ports.partitions,
         }
     }
 }

@@ -68,8 +68,16 @@ impl Budget {
     }
 
     pub(crate) fn report(&self) {
-        let taken = self.bytes_max - self.room.available_permits();
-        gauge!("logweir_in_flight_bytes").set(taken as f64);
+        gauge!("logweir_in_flight_bytes").set(self.taken() as f64);
+    }
+
+    /// 0 to 1.
+    pub(crate) fn share_taken(&self) -> f64 {
+        self.taken() as f64 / self.bytes_max.max(1) as f64
+    }
+
+    fn taken(&self) -> usize {
+        self.bytes_max - self.room.available_permits()
     }
 }
 

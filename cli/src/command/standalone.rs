@@ -104,7 +104,16 @@ async fn open(
     };
     logweir_processor::start(parts, tasks).await?;
     let storage_port = storage.clone();
-    let ports = Ports { publisher, storage: storage_port, live_feed, token_keys, tls, metrics };
+    let ports = Ports {
+        publisher,
+        storage: storage_port,
+        live_feed,
+        token_keys,
+        tls,
+        identity: None,
+        partitions: 1,
+        metrics,
+    };
     Ok((ports, storage))
 }
 

@@ -149,3 +149,24 @@ async fn deploys_are_marked_and_listed() {
     let found = bench.administer().list_deploys(list("orders")).await.unwrap().into_inner();
     assert!(found.deploys.is_empty());
 }
+
+#[tokio::test]
+async fn a_process_is_listed_while_it_lives() {
+    let bench = Bench::new().await;
+    let list = || with_token(&bench.admin(), v1::ListProcessesRequest::default());
+    // Its first word is said while it starts to serve.
+    let answer = loop {
+        let answer = bench.administer().list_processes(list()).await.unwrap().into_inner();
+        if !answer.processes.is_empty() {
+            break answer;
+        }
+    };
+    let [process] = &answer.processes[..] else { panic!("{answer:?}") };
+    assert_eq!((process.kind.as_str(), process.started_unix_nano), ("server", NOW));
+    assert!(process.alive && process.process_id.starts_with("server-"), "{process:?}");
+    assert_eq!(answer.unowned_partitions, [0, 1], "a server reads from none");
+    let viewer = bench.token("default", "*", logweir_core::identity::Role::Viewer);
+    let request = with_token(&viewer, v1::ListProcessesRequest::default());
+    let status = bench.administer().list_processes(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}

@@ -8,6 +8,7 @@ use logweir_core::{
     record::{Batch, RejectedRecord, ScoredBatch, ScoredRecord, Template},
     runtime::{
         clock::Clock,
+        identity::ProcessIdentity,
         tasks::{Fate, Tasks},
         telemetry::Metrics,
     },
@@ -83,6 +84,8 @@ impl Bench {
             live_feed,
             token_keys: keys.clone(),
             tls: secrets.tls,
+            identity: Some(ProcessIdentity::new("server", &clock)),
+            partitions: 2,
             metrics: Metrics::detached(),
         };
         let serving = tasks.clone();
