@@ -22,6 +22,8 @@
 mod conformance;
 mod in_process;
 mod live_feed;
+mod partition;
+mod rabbitmq;
 
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub use self::{
     conformance::{check_queue, check_waiting_queue},
     in_process::{InProcessQueue, QueueLimits},
     live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
+    partition::{owned, partition_of},
+    rabbitmq::{Partitions, RabbitConfig, RabbitError, consumer, publisher},
 };
 
 /// Why a batch was not taken. All of them are transient: repeat the batch under the same id.
@@ -94,6 +98,7 @@ pub trait Consumer: Send {
 /// A batch to be processed, and the duty to settle it.
 pub struct Delivery {
     batch: Batch,
+    delivery_count: u32,
     settlement: Settlement,
 }
 
@@ -111,7 +116,18 @@ pub struct Settlement(Option<Box<dyn Receipt>>);
 impl Delivery {
     /// A batch with its receipt.
     pub fn new(batch: Batch, receipt: Box<dyn Receipt>) -> Self {
-        Self { batch, settlement: Settlement(Some(receipt)) }
+        Self { batch, delivery_count: 0, settlement: Settlement(Some(receipt)) }
+    }
+
+    /// The same, handed out so many times before.
+    pub fn with_delivery_count(self, delivery_count: u32) -> Self {
+        Self { delivery_count, ..self }
+    }
+
+    /// How often the batch was handed out before and not settled, because whoever had it died or
+    /// lost the queue. A requeue does not count: what stood in the way then was not the batch.
+    pub fn delivery_count(&self) -> u32 {
+        self.delivery_count
     }
 
     /// The batch.

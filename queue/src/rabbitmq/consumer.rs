@@ -1,0 +1,620 @@
+//! A processor's end: fetches the batches of its partitions, hands them out, and acknowledges what
+//! is stored.
+//!
+//! One task owns the connection, with a channel for each partition and one for the broker's dead
+//! letters. What it fetched waits in [`Held`], bounded by the prefetch; the batches are read when
+//! they are handed out, so that memory holds them compressed for as long as possible.
+//!
+//! A requeued batch does not go back to the broker while this process keeps the partition: it is
+//! held and handed out again when its time has come. So a batch's delivery count tells how often it
+//! was *not* settled, because its process or the connection died, and a fault of storage that lasts
+//! makes no good batch look like one that kills.
+//!
+//! Giving a partition up is to stop fetching, to give back what was not handed out, and to wait for
+//! the rest. An acknowledgement whose connection is gone is dropped: the batch comes again, and
+//! storage knows it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{
+    FutureExt, StreamExt,
+    future::join_all,
+    stream::{self, BoxStream, SelectAll},
+};
+use lapin::{
+    Acker, BasicProperties, Channel, Connection,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
+        BasicQosOptions, QueueDeclareOptions,
+    },
+    types::{FieldTable, ShortString},
+};
+use logweir_core::runtime::clock::now_unix_nano;
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    RabbitConfig, RabbitError,
+    connection::{Events, Session, answered},
+    held::{Fetched, Held, Verdict},
+    message,
+    topology::Names,
+};
+use crate::{Consumer, Delivery, Receipt};
+
+/// What a batch is taken to weigh before one was seen, bytes.
+const FIRST_MESSAGE_BYTES: usize = 64 << 10;
+/// Fewer would leave the processor waiting for the broker after each batch.
+const PREFETCH_MIN: u16 = 4;
+/// Dead letters of the broker are rare and never urgent.
+const DEAD_LETTERS_PREFETCH: u16 = 4;
+
+/// Where batches are fetched from. Dead letters come first in the order: they have their place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    DeadLetters,
+    Partition(u16),
+}
+
+/// A message as it was fetched.
+struct Message {
+    subscription: u64,
+    source: Source,
+    properties: BasicProperties,
+    body: Vec<u8>,
+    delivery_count: u32,
+    acker: Acker,
+}
+
+impl Fetched for Message {
+    fn subscription(&self) -> u64 {
+        self.subscription
+    }
+}
+
+/// What the consumer's end and the task share.
+struct Shared {
+    held: Mutex<Held<Message>>,
+    arrived: Notify,
+    settled: Notify,
+    stop: CancellationToken,
+    /// Batches that wait in the broker, by partition, as last seen.
+    ready: Mutex<BTreeMap<u16, u32>>,
+}
+
+/// Which partitions a consumer takes from. Cheap to clone.
+#[derive(Clone)]
+pub struct Partitions {
+    assigned: Arc<watch::Sender<BTreeSet<u16>>>,
+    shared: Arc<Shared>,
+}
+
+impl Partitions {
+    /// Takes from these partitions and no others from now on. What was fetched from one that is
+    /// given up goes back to the broker, unless it is in hand: that may still be acknowledged.
+    pub fn assign(&self, partitions: BTreeSet<u16>) {
+        self.assigned.send_if_modified(|assigned| {
+            let changed = *assigned != partitions;
+            *assigned = partitions;
+            changed
+        });
+    }
+
+    /// The partitions last assigned.
+    pub fn assigned(&self) -> BTreeSet<u16> {
+        self.assigned.borrow().clone()
+    }
+
+    /// Batches that wait in the broker to be fetched, by assigned partition, as last seen.
+    pub fn ready(&self) -> BTreeMap<u16, u32> {
+        self.shared.ready.lock().clone()
+    }
+
+    /// Batches handed out and not settled, of any partition.
+    pub fn in_hand(&self) -> usize {
+        self.shared.held.lock().handed_out()
+    }
+}
+
+/// The end that the pipeline holds.
+pub(super) struct RabbitConsumer {
+    shared: Arc<Shared>,
+    dead_letters: ShortString,
+}
+
+#[async_trait]
+impl Consumer for RabbitConsumer {
+    async fn receive(&mut self) -> Option<Delivery> {
+        let shared = Arc::clone(&self.shared);
+        while !shared.stop.is_cancelled() {
+            let arrived = shared.arrived.notified();
+            if let Some(delivery) = self.try_receive() {
+                return Some(delivery);
+            }
+            let due = shared.held.lock().next_due();
+            tokio::select! {
+                () = arrived => {}
+                () = wait_until(due) => {}
+                () = shared.stop.cancelled() => {}
+            }
+        }
+        None
+    }
+
+    fn try_receive(&mut self) -> Option<Delivery> {
+        if self.shared.stop.is_cancelled() {
+            return None;
+        }
+        let message = self.shared.held.lock().take(Instant::now())?;
+        Some(self.delivery(message))
+    }
+}
+
+/// For ever if there is no such time.
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl RabbitConsumer {
+    fn delivery(&self, message: Arc<Message>) -> Delivery {
+        let Message { properties, body, source, delivery_count, .. } = &*message;
+        let delivery_count = *delivery_count;
+        let batch = match message::decode(properties, body) {
+            Ok(batch) => batch,
+            Err(error) => {
+                counter!("logweir_queue_unreadable_total").increment(1);
+                error!(bytes = body.len(), "a message is no batch and becomes a dead letter: {error}");
+                message::unreadable(properties, body, &error, now_unix_nano())
+            }
+        };
+        let batch = if *source == Source::DeadLetters {
+            counter!("logweir_queue_quarantined_total").increment(1);
+            error!(batch_id = %batch.batch_id, "the broker gave a batch up; it is quarantined");
+            batch.quarantined(&format!("RabbitMQ put it among {}", self.dead_letters))
+        } else {
+            batch
+        };
+        let receipt = RabbitReceipt { shared: Arc::clone(&self.shared), message };
+        Delivery::new(batch, Box::new(receipt)).with_delivery_count(delivery_count)
+    }
+}
+
+impl Drop for RabbitConsumer {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+struct RabbitReceipt {
+    shared: Arc<Shared>,
+    message: Arc<Message>,
+}
+
+impl Receipt for RabbitReceipt {
+    fn acknowledge(self: Box<Self>) {
+        self.shared.held.lock().acknowledge(self.message);
+        self.shared.settled.notify_one();
+    }
+
+    fn requeue(self: Box<Self>, _cause: String, retry_after: Duration) {
+        counter!("logweir_queue_requeued_total").increment(1);
+        self.shared.held.lock().requeue(self.message, Instant::now() + retry_after);
+        self.shared.arrived.notify_one();
+        self.shared.settled.notify_one();
+    }
+}
+
+/// The task's side.
+pub(super) struct ConsumerSession {
+    config: RabbitConfig,
+    names: Names,
+    shared: Arc<Shared>,
+    assigned: watch::Receiver<BTreeSet<u16>>,
+    next_subscription: u64,
+    /// Average size of the messages lately, bytes.
+    message_bytes: f64,
+}
+
+impl ConsumerSession {
+    pub(super) fn new(
+        config: &RabbitConfig,
+        stop: CancellationToken,
+    ) -> (RabbitConsumer, Partitions, Self) {
+        let shared = Arc::new(Shared {
+            held: Mutex::new(Held::new()),
+            arrived: Notify::new(),
+            settled: Notify::new(),
+            // Dropping the consumer ends the task, and nothing else.
+            stop: stop.child_token(),
+            ready: Mutex::default(),
+        });
+        let (sender, assigned) = watch::channel(BTreeSet::new());
+        let names = Names::new(config);
+        let dead_letters = names.dead_letters();
+        let partitions =
+            Partitions { assigned: Arc::new(sender), shared: Arc::clone(&shared) };
+        let session = Self {
+            config: config.clone(),
+            names,
+            shared: Arc::clone(&shared),
+            assigned,
+            next_subscription: 0,
+            message_bytes: FIRST_MESSAGE_BYTES as f64,
+        };
+        (RabbitConsumer { shared, dead_letters }, partitions, session)
+    }
+}
+
+#[async_trait]
+impl Session for ConsumerSession {
+    async fn run(&mut self, connection: &Connection) -> Result<(), RabbitError> {
+        let mut events = Events::of(connection);
+        let mut fetching = Fetching::new(connection);
+        let mut check = interval(self.config.lag_interval());
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (stop, shared) = (self.shared.stop.clone(), Arc::clone(&self.shared));
+        gauge!("logweir_queue_consumer_connected").set(1.0);
+        self.assign(&mut fetching).await?;
+        let mut may_change = true;
+        loop {
+            self.settle(&mut fetching).await?;
+            if stop.is_cancelled() && shared.held.lock().handed_out() == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                blocked = events.next() => drop(blocked?),
+                () = stop.cancelled(), if !fetching.by_source.is_empty() => {
+                    self.take_from(&mut fetching, &BTreeSet::new()).await?;
+                }
+                changed = self.assigned.changed(), if may_change && !stop.is_cancelled() => {
+                    // Once nobody can assign any more, what was assigned stays.
+                    may_change = changed.is_ok();
+                    self.assign(&mut fetching).await?;
+                }
+                () = shared.settled.notified() => {}
+                Some(item) = fetching.items.next() => self.add(&mut fetching, item)?,
+                _ = check.tick(), if !stop.is_cancelled() => {
+                    events.check()?;
+                    self.check(&mut fetching).await?;
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, _error: &RabbitError) {
+        gauge!("logweir_queue_consumer_connected").set(0.0);
+        self.shared.held.lock().lose();
+    }
+
+    /// What is in hand cannot be acknowledged without a connection.
+    async fn finished(&self) {
+        self.shared.stop.cancelled().await;
+    }
+}
+
+impl ConsumerSession {
+    async fn assign(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
+        let assigned = self.assigned.borrow_and_update().clone();
+        info!(partitions = ?assigned, "taking batches");
+        let partitions = assigned.into_iter().filter(|at| *at < self.config.partitions);
+        let sources = partitions.map(Source::Partition).chain([Source::DeadLetters]).collect();
+        self.take_from(fetching, &sources).await
+    }
+
+    /// Fetches from these sources and gives the others up.
+    async fn take_from(
+        &mut self,
+        fetching: &mut Fetching<'_>,
+        sources: &BTreeSet<Source>,
+    ) -> Result<(), RabbitError> {
+        let given_up: Vec<Source> =
+            fetching.by_source.keys().filter(|source| !sources.contains(source)).copied().collect();
+        for source in given_up {
+            let subscription = fetching.give_up(source).await?;
+            self.shared.held.lock().end(subscription);
+            if let Source::Partition(partition) = source {
+                self.shared.ready.lock().remove(&partition);
+                lag_gauge(partition).set(0.0);
+            }
+        }
+        for source in sources {
+            if !fetching.by_source.contains_key(source) {
+                self.next_subscription += 1;
+                let subscription = self.next_subscription;
+                self.shared.held.lock().begin(subscription);
+                let prefetch = self.prefetch(*source, sources.len() - 1);
+                fetching.subscribe(*source, subscription, self.queue(*source), prefetch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn queue(&self, source: Source) -> ShortString {
+        match source {
+            Source::DeadLetters => self.names.dead_letters(),
+            Source::Partition(partition) => self.names.partition(partition),
+        }
+    }
+
+    /// How many messages of the average size a partition may have fetched.
+    fn prefetch(&self, source: Source, partitions: usize) -> u16 {
+        if source == Source::DeadLetters {
+            return DEAD_LETTERS_PREFETCH;
+        }
+        let bytes = self.config.prefetch_bytes_max as f64 / partitions.max(1) as f64;
+        let max = self.config.prefetch_batches_max.max(1);
+        ((bytes / self.message_bytes) as u16).clamp(PREFETCH_MIN.min(max), max)
+    }
+
+    fn add(&mut self, fetching: &mut Fetching<'_>, item: Item) -> Result<(), RabbitError> {
+        let Item { source, subscription, tag, delivery } = item;
+        let Some(delivery) = delivery else {
+            return fetching.ended(source, &tag);
+        };
+        let delivery = delivery?;
+        self.message_bytes += (delivery.data.len() as f64 - self.message_bytes) / 64.0;
+        fetching.came(subscription);
+        let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered);
+        self.shared.held.lock().add(Message {
+            subscription,
+            source,
+            delivery_count,
+            properties: delivery.properties,
+            body: delivery.data,
+            acker: delivery.acker,
+        });
+        self.shared.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Tells the broker what is settled. What came by an earlier connection fails without harm.
+    async fn settle(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
+        let settled = self.shared.held.lock().take_settled();
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let tell = settled.iter().map(|(message, verdict)| async {
+            let told = match verdict {
+                Verdict::Acknowledge => message.acker.ack(BasicAckOptions::default()).await,
+                Verdict::Return => {
+                    let options = BasicNackOptions { requeue: true, ..Default::default() };
+                    message.acker.nack(options).await
+                }
+            };
+            if let Err(error) = told {
+                tracing::debug!("a batch cannot be settled any more: {error}");
+            }
+        });
+        answered(join_all(tell).map(Ok)).await?;
+        for (message, _) in &settled {
+            fetching.settled(message.subscription).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the queues' lengths: for the metrics, for the prefetch, and because a consumer that
+    /// gets nothing while batches wait is broken, whatever the connection says.
+    async fn check(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
+        let partitions: Vec<u16> = fetching.partitions().collect();
+        for &partition in &partitions {
+            let ready = fetching.ready(self.names.partition(partition)).await?;
+            lag_gauge(partition).set(f64::from(ready));
+            self.shared.ready.lock().insert(partition, ready);
+            let source = Source::Partition(partition);
+            let prefetch = self.prefetch(source, partitions.len());
+            fetching.renew(source, prefetch).await?;
+            fetching.check_silence(source, ready, self.config.silence())?;
+        }
+        Ok(())
+    }
+}
+
+fn lag_gauge(partition: u16) -> metrics::Gauge {
+    gauge!("logweir_queue_ready_batches", "partition" => partition.to_string())
+}
+
+/// A message of a subscription, or the end of one of its consumers.
+struct Item {
+    source: Source,
+    subscription: u64,
+    tag: ShortString,
+    delivery: Option<lapin::Result<lapin::message::Delivery>>,
+}
+
+/// What is being fetched on one connection.
+struct Fetching<'a> {
+    connection: &'a Connection,
+    /// For questions.
+    channel: Option<Channel>,
+    items: SelectAll<BoxStream<'static, Item>>,
+    by_source: BTreeMap<Source, Subscription>,
+    /// Given up, with messages in hand.
+    closing: BTreeMap<u64, Subscription>,
+    next_tag: u64,
+}
+
+struct Subscription {
+    number: u64,
+    channel: Channel,
+    queue: ShortString,
+    /// The consumer that fetches; earlier ones have been cancelled.
+    tag: ShortString,
+    prefetch: u16,
+    /// Messages fetched and not settled.
+    unsettled: usize,
+    /// When a message last came or was settled.
+    active: Instant,
+}
+
+impl<'a> Fetching<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            channel: None,
+            items: SelectAll::new(),
+            by_source: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            next_tag: 0,
+        }
+    }
+
+    async fn subscribe(
+        &mut self,
+        source: Source,
+        number: u64,
+        queue: ShortString,
+        prefetch: u16,
+    ) -> Result<(), RabbitError> {
+        let channel = answered(self.connection.create_channel()).await?;
+        let (tag, active) = (ShortString::default(), Instant::now());
+        let mut subscription =
+            Subscription { number, channel, queue, tag, prefetch, unsettled: 0, active };
+        self.consume(source, &mut subscription).await?;
+        self.by_source.insert(source, subscription);
+        Ok(())
+    }
+
+    async fn consume(
+        &mut self,
+        source: Source,
+        subscription: &mut Subscription,
+    ) -> Result<(), RabbitError> {
+        self.next_tag += 1;
+        let tag: ShortString = format!("{}-{}", subscription.queue, self.next_tag).into();
+        let Subscription { channel, queue, number, .. } = &*subscription;
+        answered(channel.basic_qos(subscription.prefetch, BasicQosOptions::default())).await?;
+        let options = BasicConsumeOptions::default();
+        let consume =
+            channel.basic_consume(queue.clone(), tag.clone(), options, FieldTable::default());
+        let consumer = answered(consume).await?;
+        let number = *number;
+        subscription.tag = tag.clone();
+        let item = move |delivery| Item {
+            source,
+            subscription: number,
+            tag: tag.clone(),
+            delivery,
+        };
+        let items = consumer.map(Some).chain(stream::once(async { None })).map(item);
+        self.items.push(items.boxed());
+        Ok(())
+    }
+
+    /// Fetches no more of a source; gives the number of its subscription.
+    async fn give_up(&mut self, source: Source) -> Result<u64, RabbitError> {
+        let subscription = self.by_source.remove(&source).expect("it is being fetched");
+        let Subscription { channel, tag, number, .. } = &subscription;
+        let number = *number;
+        answered(channel.basic_cancel(tag.clone(), BasicCancelOptions::default())).await?;
+        self.closing.insert(number, subscription);
+        self.close_if_settled(number).await?;
+        Ok(number)
+    }
+
+    /// Fetches with another prefetch if that pays. What the earlier consumer fetched stays.
+    async fn renew(&mut self, source: Source, prefetch: u16) -> Result<(), RabbitError> {
+        let Some(mut subscription) = self.by_source.remove(&source) else { return Ok(()) };
+        let (smaller, larger) = (subscription.prefetch / 2, subscription.prefetch.saturating_mul(2));
+        if prefetch <= smaller || prefetch >= larger {
+            let tag = subscription.tag.clone();
+            let cancel = subscription.channel.basic_cancel(tag, BasicCancelOptions::default());
+            answered(cancel).await?;
+            subscription.prefetch = prefetch;
+            self.consume(source, &mut subscription).await?;
+        }
+        self.by_source.insert(source, subscription);
+        Ok(())
+    }
+
+    /// A consumer has ended: if nobody cancelled it here, the broker did, for its queue is gone.
+    fn ended(&self, source: Source, tag: &ShortString) -> Result<(), RabbitError> {
+        match self.by_source.get(&source) {
+            Some(subscription) if subscription.tag == *tag => Err(RabbitError::Unreachable(
+                format!("the broker cancelled the consumer of {}", subscription.queue),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn came(&mut self, number: u64) {
+        if let Some(subscription) = self.find(number) {
+            subscription.unsettled += 1;
+            subscription.active = Instant::now();
+        }
+    }
+
+    async fn settled(&mut self, number: u64) -> Result<(), RabbitError> {
+        // One of an earlier connection is not known here.
+        if let Some(subscription) = self.find(number) {
+            subscription.unsettled = subscription.unsettled.saturating_sub(1);
+            subscription.active = Instant::now();
+        }
+        self.close_if_settled(number).await
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Subscription> {
+        let fetching = self.by_source.values_mut().find(|found| found.number == number);
+        fetching.or_else(|| self.closing.get_mut(&number))
+    }
+
+    async fn close_if_settled(&mut self, number: u64) -> Result<(), RabbitError> {
+        match self.closing.get(&number) {
+            Some(subscription) if subscription.unsettled == 0 => {
+                let subscription = self.closing.remove(&number).expect("it was just there");
+                answered(subscription.channel.close(200, "given up".into())).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = u16> {
+        self.by_source.keys().filter_map(|source| match source {
+            Source::Partition(partition) => Some(*partition),
+            Source::DeadLetters => None,
+        })
+    }
+
+    /// Messages of a queue that nobody has fetched.
+    async fn ready(&mut self, queue: ShortString) -> Result<u32, RabbitError> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => answered(self.connection.create_channel()).await?,
+        };
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let declared = answered(channel.queue_declare(queue, options, FieldTable::default())).await?;
+        self.channel = Some(channel);
+        Ok(declared.message_count())
+    }
+
+    fn check_silence(
+        &self,
+        source: Source,
+        ready: u32,
+        silence_max: Duration,
+    ) -> Result<(), RabbitError> {
+        let Some(subscription) = self.by_source.get(&source) else { return Ok(()) };
+        let has_room = subscription.unsettled < usize::from(subscription.prefetch);
+        if ready > 0 && has_room && subscription.active.elapsed() > silence_max {
+            counter!("logweir_queue_silences_total").increment(1);
+            let queue = &subscription.queue;
+            warn!(%queue, ready, "batches wait and none came for {silence_max:?}");
+            return Err(RabbitError::Unreachable(format!("the consumer of {queue} is silent")));
+        }
+        Ok(())
+    }
+}
