@@ -1,7 +1,7 @@
 //! What is counted of the logs of a transaction: gathered in memory first, so that each row of the
 //! counting tables is touched once, by ascending key.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use logweir_core::{
     identity::TemplateId,
@@ -70,8 +70,7 @@ impl<'a> Derived<'a> {
         match self.templates.entry((bucket_start(time, HOUR_SECONDS), log.template_id)) {
             Entry::Occupied(mut known) => known.get_mut().1.add(&counts),
             Entry::Vacant(place) => {
-                let template =
-                    batch.templates.get(&log.template_id).ok_or(TEMPLATE_MISSING)?;
+                let template = batch.templates.get(&log.template_id).ok_or(TEMPLATE_MISSING)?;
                 place.insert((&**template, counts));
             }
         }
@@ -90,10 +89,16 @@ impl<'a> Derived<'a> {
             let hour = start.div_euclid(HOUR_SECONDS) * HOUR_SECONDS;
             hours.entry((hour, service)).or_default().add(counts);
         }
+        let mut totals: BTreeMap<TemplateId, (&'a Template, TemplateCounts)> = BTreeMap::new();
+        for (&(_, template_id), (template, counts)) in &self.templates {
+            let total = totals.entry(template_id).or_insert((*template, TemplateCounts::NONE));
+            total.1.add(counts);
+        }
         Counts {
             services: by_key(self.services),
             service_hours: by_key(hours),
-            templates: by_key(self.templates),
+            template_totals: totals.into_values().collect(),
+            templates: by_key(self.templates.into_iter().map(|(key, of)| (key, of.1)).collect()),
             template_errors: by_key(self.template_errors),
         }
     }
@@ -108,8 +113,10 @@ pub(crate) struct Counts<'a> {
     pub(crate) services: Sorted<i64, ServiceCounts>,
     /// An hour wide.
     pub(crate) service_hours: Sorted<i64, ServiceCounts>,
+    /// All hours, by id.
+    pub(crate) template_totals: Vec<(&'a Template, TemplateCounts)>,
     /// An hour wide.
-    pub(crate) templates: Sorted<TemplateId, (&'a Template, TemplateCounts)>,
+    pub(crate) templates: Sorted<TemplateId, TemplateCounts>,
     /// 10 seconds wide, errors only: all and anomalies.
     pub(crate) template_errors: Sorted<TemplateId, (u64, u64)>,
 }
@@ -186,6 +193,15 @@ impl Latency {
 }
 
 impl TemplateCounts {
+    const NONE: Self = Self {
+        total: 0,
+        errors: 0,
+        anomalies: 0,
+        level: Level::Trace,
+        first_unix_nano: i64::MAX,
+        last_unix_nano: i64::MIN,
+    };
+
     fn of(log: &ScoredRecord) -> Self {
         Self {
             total: 1,
@@ -197,7 +213,7 @@ impl TemplateCounts {
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) {
         self.total += other.total;
         self.errors += other.errors;
         self.anomalies += other.anomalies;

@@ -32,8 +32,11 @@
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
 
+mod admission;
+mod bisect;
 mod buckets;
 mod conformance;
+mod derived;
 mod histogram;
 mod postgres;
 mod query;

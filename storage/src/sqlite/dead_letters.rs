@@ -36,14 +36,13 @@ impl<'a> DeadLetters<'a> {
         &mut self,
         tenant_id: i64,
         batch: &ScoredBatch,
-        rejected: impl Iterator<Item = RejectedRecord>,
+        rejected: Vec<RejectedRecord>,
     ) -> rusqlite::Result<u32> {
-        let mut rejected = rejected.peekable();
-        if rejected.peek().is_none() {
+        let count = rejected.len() as u32;
+        if count == 0 {
             return Ok(0);
         }
         let resource = wire::encode_resource(&batch.resource);
-        let mut count = 0;
         for RejectedRecord { record, reason, detail } in rejected {
             self.insert.execute(params![
                 tenant_id,
@@ -55,7 +54,6 @@ impl<'a> DeadLetters<'a> {
                 reason,
                 detail,
             ])?;
-            count += 1;
         }
         Ok(count)
     }

@@ -1,6 +1,6 @@
 //! The counts of a transaction's logs on their way into the tables.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use logweir_core::{identity::TemplateId, record::Level};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -25,23 +25,28 @@ pub(super) fn save(
     save_services(db, HOUR_SECONDS, &counts.service_hours)?;
     save_service_totals(db, &counts.service_hours)?;
     let mut keys: HashMap<TemplateId, i64> = HashMap::new();
-    let mut templates = HashMap::new();
-    for ((start, template_id), (template, counts)) in counts.templates {
+    for (template, counts) in &counts.template_totals {
         let key = ids.template(db, tenant_id, template)?;
-        keys.insert(template_id, key);
-        templates.insert((start, key), counts);
+        keys.insert(template.template_id, key);
+        add_template_total(db, key, counts)?;
     }
-    let with_key =
-        |((start, template_id), counts)| Some(((start, *keys.get(&template_id)?), counts));
-    let errors = counts.template_errors.into_iter().filter_map(with_key).collect();
-    save_template_errors(db, &by_key(errors))?;
-    let templates = by_key(templates);
-    save_templates(db, &templates)?;
-    save_template_totals(db, &templates)?;
+    save_template_errors(db, &with_keys(counts.template_errors, &keys))?;
+    save_templates(db, &with_keys(counts.templates, &keys))?;
     Ok(())
 }
 
-fn save_services(db: &Connection, width: i64, rows: &Sorted<i64, ServiceCounts>) -> Result<(), Fault> {
+/// By the key of the template in place of its id, ascending.
+fn with_keys<T>(rows: Sorted<TemplateId, T>, keys: &HashMap<TemplateId, i64>) -> Sorted<i64, T> {
+    let with_key =
+        |((start, template_id), counts)| Some(((start, *keys.get(&template_id)?), counts));
+    by_key(rows.into_iter().filter_map(with_key).collect())
+}
+
+fn save_services(
+    db: &Connection,
+    width: i64,
+    rows: &Sorted<i64, ServiceCounts>,
+) -> Result<(), Fault> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO service_buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET total = total + excluded.total,
@@ -101,7 +106,10 @@ fn save_latency(db: &Connection, key: (i64, i64, i64), added: &Latency) -> Resul
     Ok(())
 }
 
-fn save_service_totals(db: &Connection, hours: &Sorted<i64, ServiceCounts>) -> rusqlite::Result<()> {
+fn save_service_totals(
+    db: &Connection,
+    hours: &Sorted<i64, ServiceCounts>,
+) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE services SET total = total + ?2, errors = errors + ?3, anomalies = anomalies + ?4,
              first_seen_unix_nano = min(first_seen_unix_nano, ?5),
@@ -158,30 +166,19 @@ fn add_template_bucket(
     Ok(())
 }
 
-fn save_template_totals(db: &Connection, hours: &Sorted<i64, TemplateCounts>) -> rusqlite::Result<()> {
-    let mut totals: HashMap<(i64, i64), TemplateCounts> = HashMap::new();
-    for ((_, template_key), counts) in hours {
-        match totals.entry((*template_key, 0)) {
-            Entry::Occupied(mut known) => known.get_mut().add(counts),
-            Entry::Vacant(place) => {
-                place.insert(*counts);
-            }
-        }
-    }
-    let mut upsert = db.prepare_cached(
+fn add_template_total(db: &Connection, key: i64, added: &TemplateCounts) -> rusqlite::Result<()> {
+    db.prepare_cached(
         "INSERT INTO template_totals VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET total = total + excluded.total, level = max(level, excluded.level),
              first_seen_unix_nano = min(first_seen_unix_nano, excluded.first_seen_unix_nano),
              last_seen_unix_nano = max(last_seen_unix_nano, excluded.last_seen_unix_nano)",
-    )?;
-    for ((template_key, _), counts) in by_key(totals) {
-        upsert.execute(params![
-            template_key,
-            counts.total,
-            counts.level as u8,
-            counts.first_unix_nano,
-            counts.last_unix_nano,
-        ])?;
-    }
+    )?
+    .execute(params![
+        key,
+        added.total,
+        added.level as u8,
+        added.first_unix_nano,
+        added.last_unix_nano,
+    ])?;
     Ok(())
 }

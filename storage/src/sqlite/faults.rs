@@ -23,6 +23,11 @@ impl Fault {
         Self::Answer(StorageError::Corrupt(what.into()))
     }
 
+    /// Values that cannot be stored.
+    pub(super) fn data(cause: &str) -> Self {
+        Self::Data(cause.to_owned())
+    }
+
     /// The cause if the values at hand are to blame, so that bisecting helps.
     pub(super) fn data_cause(&self) -> Option<String> {
         use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};

@@ -10,7 +10,6 @@
 
 mod administer;
 mod aggregate;
-mod bisect;
 mod blocks;
 mod dead_letters;
 mod derived;

@@ -15,18 +15,20 @@ use metrics::counter;
 use rusqlite::Transaction;
 
 use super::{
-    bisect::bisect,
     blocks::{self, Origin},
     dead_letters::DeadLetters,
-    derived::{Derived, template_missing},
+    derived::save,
     faults::Fault,
     ids::Ids,
-    ledger::{Admission, Doubt, Ledger},
+    ledger::Ledger,
     writer::Tools,
 };
 use crate::{
     WriteOutcome,
+    admission::{self, Admission},
+    bisect::Bisection,
     block::{BlockError, Effort, Encoder, Row},
+    derived::{Derived, TEMPLATE_MISSING},
 };
 
 /// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to hold.
@@ -37,7 +39,7 @@ const BLOCK_HEAP_BYTES_MAX: usize = 32 << 20;
 struct Entry<'a> {
     batch: &'a ScoredBatch,
     tenant_id: i64,
-    admission: Admission,
+    admission: Admission<i64>,
     unstorable: Vec<RejectedRecord>,
 }
 
@@ -68,16 +70,16 @@ pub(super) fn write_batches(
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
         }
-        derived.save(db, ids, tenant_id)?;
+        save(db, ids, tenant_id, derived.finish())?;
     }
     let mut dead_letters = DeadLetters::new(db, now_unix_nano)?;
     let mut outcomes = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    for entry in entries {
         outcomes.push(settle(db, &mut ledger, &mut dead_letters, entry)?);
     }
     ledger.save(db)?;
     fault::step("write_after_rows");
-    count(&outcomes);
+    admission::count(&outcomes);
     Ok(outcomes)
 }
 
@@ -148,7 +150,7 @@ fn observe<'a>(
         let service_id = ids.service(db, tenant_id, &batch.resource.service)?;
         for log in of_batch {
             if bad.next_if_eq(&position).is_none() {
-                derived.observe(service_id, batch, log.scored)?;
+                derived.observe(service_id, batch, log.scored).map_err(Fault::data)?;
             }
             position += 1;
         }
@@ -160,8 +162,7 @@ fn observe<'a>(
 fn put_aside(entries: &mut [Entry<'_>], logs: &[Incoming<'_>], unstorable: Vec<(usize, String)>) {
     for (position, detail) in unstorable {
         let Incoming { entry, scored, .. } = logs[position];
-        let (record, reason) = (scored.record.clone(), "unstorable".to_owned());
-        entries[entry].unstorable.push(RejectedRecord { record, reason, detail });
+        entries[entry].unstorable.push(admission::unstorable(&scored.record, detail));
     }
 }
 
@@ -195,7 +196,11 @@ fn store_part(
     if in_savepoint(db, true, || store(logs))?.is_none() {
         return Ok(Vec::new());
     }
-    let unstorable = bisect(logs.len(), |part| in_savepoint(db, false, || store(&logs[part])))?;
+    let mut bisection = Bisection::new(logs.len());
+    while let Some(part) = bisection.next() {
+        bisection.tell(in_savepoint(db, false, || store(&logs[part]))?);
+    }
+    let unstorable = bisection.finish();
     let mut bad = unstorable.iter().map(|(position, _)| *position).peekable();
     let good = logs.iter().enumerate().filter(|(position, _)| bad.next_if_eq(position).is_none());
     let good: Vec<Incoming<'_>> = good.map(|(_, log)| *log).collect();
@@ -244,7 +249,7 @@ fn store_block(
     }
     for log in logs {
         if !log.batch.templates.contains_key(&log.scored.template_id) {
-            return Err(template_missing());
+            return Err(Fault::data(TEMPLATE_MISSING));
         }
     }
     let rows: Vec<Row<'_>> = logs.iter().map(Incoming::row).collect();
@@ -277,86 +282,14 @@ fn settle(
     db: &Transaction<'_>,
     ledger: &mut Ledger,
     dead_letters: &mut DeadLetters<'_>,
-    entry: &Entry<'_>,
+    Entry { batch, tenant_id, admission, unstorable }: Entry<'_>,
 ) -> Result<WriteOutcome, Fault> {
-    let &Entry { batch, tenant_id, admission, ref unstorable } = entry;
-    match admission {
-        Admission::Duplicate => Ok(WriteOutcome::Duplicate),
-        Admission::Conflict { entry_id: None } => Ok(WriteOutcome::Conflict),
-        Admission::Conflict { entry_id: Some(entry_id) } => {
-            put_aside_whole(db, ledger, dead_letters, entry, entry_id, CONFLICT)?;
-            Ok(WriteOutcome::Conflict)
-        }
-        Admission::Doubtful { entry_id, doubt } => {
-            let cause = match doubt {
-                Doubt::SequenceReused => SEQUENCE_REUSED,
-                Doubt::SequenceForgotten => SEQUENCE_FORGOTTEN,
-            };
-            let dead_lettered = put_aside_whole(db, ledger, dead_letters, entry, entry_id, cause)?;
-            let put_aside = batch.records.iter().map(|scored| scored.record.index).collect();
-            Ok(WriteOutcome::Stored { stored: 0, dead_lettered, put_aside })
-        }
-        Admission::New { entry_id } => {
-            let rejected = batch.rejected.iter().chain(unstorable).cloned();
-            let dead_lettered = dead_letters.add(tenant_id, batch, rejected)?;
-            let stored = (batch.records.len() - unstorable.len()) as u32;
-            ledger.settle(db, (tenant_id, entry_id), batch, stored, dead_lettered)?;
-            let put_aside = unstorable.iter().map(|rejected| rejected.record.index).collect();
-            Ok(WriteOutcome::Stored { stored, dead_lettered, put_aside })
-        }
+    let settled = admission::settle(batch, admission, unstorable);
+    if let Some(entry_id) = settled.entry {
+        let dead_lettered = dead_letters.add(tenant_id, batch, settled.put_aside)?;
+        ledger.settle(db, (tenant_id, entry_id), batch, settled.stored, dead_lettered)?;
     }
-}
-
-/// Why a whole batch is put aside: a stable name, and words for a person.
-type Cause = (&'static str, &'static str);
-
-const CONFLICT: Cause = (
-    "batch_conflict",
-    "the batch_id was used before with other content; mint a new id for every batch",
-);
-const SEQUENCE_REUSED: Cause = (
-    "sequence_reused",
-    "its producer gave the sequence to another batch before; give every batch its own, and replay \
-     this log if it is missing",
-);
-const SEQUENCE_FORGOTTEN: Cause = (
-    "sequence_forgotten",
-    "its producer left so many gaps in its sequences that it is no longer known whether this one \
-     was stored; replay this log if it is missing",
-);
-
-/// Puts all logs of a batch aside; how many.
-fn put_aside_whole(
-    db: &Transaction<'_>,
-    ledger: &mut Ledger,
-    dead_letters: &mut DeadLetters<'_>,
-    &Entry { batch, tenant_id, .. }: &Entry<'_>,
-    entry_id: i64,
-    (reason, detail): Cause,
-) -> Result<u32, Fault> {
-    let whole = batch.records.iter().map(|scored| RejectedRecord {
-        record: scored.record.clone(),
-        reason: reason.into(),
-        detail: detail.into(),
-    });
-    let count = dead_letters.add(tenant_id, batch, whole.chain(batch.rejected.iter().cloned()))?;
-    ledger.settle(db, (tenant_id, entry_id), batch, 0, count)?;
-    Ok(count)
-}
-
-fn count(outcomes: &[WriteOutcome]) {
-    for outcome in outcomes {
-        let name = match outcome {
-            WriteOutcome::Stored { stored, dead_lettered, .. } => {
-                counter!("logweir_storage_logs_total").increment(u64::from(*stored));
-                counter!("logweir_storage_dead_letters_total").increment(u64::from(*dead_lettered));
-                "stored"
-            }
-            WriteOutcome::Duplicate => "duplicate",
-            WriteOutcome::Conflict => "conflict",
-        };
-        counter!("logweir_storage_batches_total", "outcome" => name).increment(1);
-    }
+    Ok(settled.outcome)
 }
 
 #[cfg(test)]
