@@ -110,6 +110,130 @@ pub(super) async fn odd_values_come_back_as_they_were(test: &impl StorageUnderTe
     assert_eq!(search_all(&*storage, &tenant(), "", 100).await, expected);
 }
 
+/// Logs on which the terms of a filter differ: words within words, numbers in many forms, values that
+/// a database may hold in a form of its own.
+fn varied() -> ScoredBatch {
+    let messages = [
+        "Connection REFUSED by peer",
+        "connection: 'refused'",
+        "it was refusedly so",
+        "die gr\u{f6}\u{df}e GR\u{d6}SSE",
+        "100% of _users_ \\ done",
+        "a\0b refused",
+        "",
+    ];
+    let values = [
+        Value::Int(42),
+        Value::Int(-42),
+        Value::Int(i64::MAX),
+        Value::Double(42.0),
+        Value::Double(41.999_999),
+        Value::Double(1e300),
+        Value::Double(f64::INFINITY),
+        Value::String("42".into()),
+        Value::String("+042.0".into()),
+        Value::String("41.99999999999999999999".into()),
+        Value::String("4.2e1".into()),
+        Value::String("a \"quoted\" \\ text\n".into()),
+        Value::String("a\0b".into()),
+        Value::String("true".into()),
+        Value::String(String::new()),
+        Value::Bool(true),
+        Value::Json("null".into()),
+        Value::Json("{\"a\": [1, \"x\"]}".into()),
+        Value::Json("42".into()),
+    ];
+    let mut batch = empty_batch(1, "payments");
+    for (index, value) in (0..).zip(values) {
+        push(&mut batch, index, NOW_UNIX_NANO - i64::from(index) * 250);
+        let record = &mut batch.records[index as usize].record;
+        record.message = messages[index as usize % messages.len()].into();
+        record.logger = ["app.db", "app\0", ""][index as usize % 3].into();
+        record.attributes.push(Attribute::new("v", value.clone()));
+        record.attributes.push(Attribute::new("a \"key\"", value));
+    }
+    batch
+}
+
+const TERMS: [&str; 48] = [
+    "refused",
+    "\"connection refused\"",
+    "*fuse*",
+    "refuse*",
+    "*fused",
+    "GR\u{d6}SSE",
+    "gr\u{f6}\u{df}e",
+    "\"a b\"",
+    "_users_",
+    "100",
+    "service:payments",
+    "service:\"no service\"",
+    "instance:payments-1",
+    "environment:\"a\0b\"",
+    "logger:app.db",
+    "logger:\"app\0\"",
+    "logger:\"app\u{fffd}\"",
+    "logger:\"\"",
+    "level>=error",
+    "level<info",
+    "level:warn",
+    "latency>50",
+    "latency<=48.25",
+    "score>=0.9995",
+    "score<0.9",
+    "anomaly:true",
+    "anomaly:false",
+    "time<2023-11-14T22:13:19.999999250Z",
+    "time>=2023-11-14T22:13:19.999997500Z",
+    "time:2023-11-14T22:13:19.999999500Z",
+    "template:0",
+    "trace:efefefefefefefefefefefefefefefef",
+    "span:eeeeeeeeeeeeeeee",
+    "v=42",
+    "v=42.0",
+    "v=\"+42\"",
+    "v>41",
+    "v<=42",
+    "v>a",
+    "v=true",
+    "v=TRUE",
+    "v=inf",
+    "v=\"\"",
+    "v=null",
+    "v=\"{\\\"a\\\": [1, \\\"x\\\"]}\"",
+    "\"a \\\"key\\\"\"=\"a \\\"quoted\\\" \\\\ text\n\"",
+    "v=\"a\0b\"",
+    "nothere=42",
+];
+
+/// Each term alone, negated, and with others.
+pub(super) async fn filters_hold_for_the_same_logs(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let batch = varied();
+    let all = newest_first([&batch]);
+    store(&*storage, &[batch]).await;
+    let mut held = 0;
+    for (place, term) in TERMS.iter().enumerate() {
+        let other = TERMS[(place * 7 + 5) % TERMS.len()];
+        let third = TERMS[(place * 11 + 3) % TERMS.len()];
+        for text in [
+            term.to_string(),
+            format!("-{term}"),
+            format!("{term} or {other}"),
+            format!("-({term} {other})"),
+            format!("-({term} or {other}) or -(-{third} {other})"),
+        ] {
+            let filter = Filter::parse(&text, NOW_UNIX_NANO);
+            let filter = filter.unwrap_or_else(|error| panic!("{}", error.pointed(&text)));
+            let mut expected = all.clone();
+            expected.retain(|log| filter.matches(log));
+            assert_eq!(search_all(&*storage, &tenant(), &text, 7).await, expected, "{text}");
+            held += usize::from(!expected.is_empty() && expected.len() < all.len());
+        }
+    }
+    assert!(held > TERMS.len(), "most filters tell logs apart");
+}
+
 async fn export_all(storage: &dyn Storage, filter: &str, page_size: usize) -> Vec<StoredLog> {
     let mut query = query(filter, page_size);
     let mut logs = Vec::new();
