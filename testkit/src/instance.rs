@@ -5,12 +5,18 @@
 //!
 //! The guard is a shell that reads from a pipe of this process. When the pipe closes, because the
 //! instance was dropped or because this process died, it kills the processes and removes the folder.
+//! A folder of limited size is a tmpfs that only the guard's mount namespace knows, so that nothing
+//! stays mounted either; servers and test reach it through the guard.
 
 use std::{
+    env,
     ffi::OsStr,
     fs::{self, File},
-    io::Write as _,
-    os::unix::process::CommandExt as _,
+    io::{BufRead as _, BufReader, ErrorKind, Write as _},
+    os::unix::{
+        fs::{OpenOptionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     thread::sleep,
@@ -19,24 +25,47 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-/// Kills until nothing is left, since a server may be forking while it is looked for.
-const GUARD: &str = r#"
+/// Runs the rest in the namespace that `$3` makes, if any, and then removes the folder `$1`.
+const GUARD: &str = r#"$3 sh -c "$4" guard "$1" "$2"; rm -rf "$1""#;
+/// Mounts a disk of `$2` bytes, if any; says its process id; waits for the pipe to close; kills until
+/// nothing is left, since a server may be forking while it is looked for.
+const GUARD_INSIDE: &str = r#"
+[ -z "$2" ] || mount -t tmpfs -o "size=$2,mode=755" tmpfs "$1" || exit 1
+echo $$
 read -r _
 while pids=$(find /proc -maxdepth 2 -name cwd -lname "$1*" 2>/dev/null | cut -d/ -f3); [ -n "$pids" ]
 do kill -KILL $pids 2>/dev/null
 done
-rm -rf "$1"
 "#;
+/// How root and how others get a mount namespace, and how they enter it.
+const OF_ROOT: [&str; 2] = ["unshare --mount", "--mount"];
+const OF_OTHERS: [&str; 2] = [
+    "unshare --user --map-current-user --keep-caps --mount",
+    "--mount --user --preserve-credentials",
+];
 
 /// How often a condition is looked at that nothing announces.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) struct Instance {
     folder: PathBuf,
+    /// The folder as this process reaches it.
+    reachable: PathBuf,
+    /// What makes a command a process of the servers.
+    prefix: Vec<String>,
     user: Option<User>,
     guard: Child,
     /// Open as long as the instance is to live.
     alive: Option<ChildStdin>,
+}
+
+/// What a folder lies on.
+#[derive(Clone, Copy)]
+pub(crate) enum Disk {
+    /// The machine's.
+    Shared,
+    /// One of its own, of so many bytes.
+    Own { bytes: u64 },
 }
 
 /// Whom servers run as when this process is root.
@@ -65,20 +94,48 @@ impl User {
 }
 
 impl Instance {
-    pub(crate) fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str, disk: Disk) -> Self {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(&format!("logweir-{kind}-")).tempdir();
         let folder = folder.expect("a temporary folder can be made").keep();
+        let [make, enter] = if geteuid().is_root() { OF_ROOT } else { OF_OTHERS };
+        let (size, namespace) = match disk {
+            Disk::Shared => (String::new(), ""),
+            Disk::Own { bytes } => (bytes.to_string(), make),
+        };
         let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "guard"]).arg(&folder).current_dir("/").process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["-c", GUARD, "guard"]).arg(&folder).args([&size, namespace, GUARD_INSIDE]);
+        command.current_dir("/").process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut guard = command.spawn().expect("a shell starts");
         let alive = guard.stdin.take();
-        let instance = Self { folder, user: User::unprivileged(), guard, alive };
-        instance.give(&instance.folder);
+        let mut id = String::new();
+        let mut said = BufReader::new(guard.stdout.take().expect("stdout is piped"));
+        said.read_line(&mut id).expect("the guard's words can be read");
+        let id = id.trim();
+        assert!(!id.is_empty(), "no tmpfs may be mounted here");
+        let user = User::unprivileged();
+        let (reachable, mut prefix) = match disk {
+            Disk::Shared => (folder.clone(), Vec::new()),
+            Disk::Own { .. } => {
+                let inside = folder.strip_prefix("/").expect("an absolute path");
+                let enter = format!("nsenter --target {id} {enter}");
+                (Path::new("/proc").join(id).join("root").join(inside), words(&enter))
+            }
+        };
+        prefix.extend(words("sh -c").into_iter().chain([r#"cd "$0" && exec "$@""#.to_owned()]));
+        prefix.push(folder.to_str().expect("the path is text").to_owned());
+        if let Some(User { user_id, group_id }) = user {
+            let become_user =
+                format!("setpriv --reuid={user_id} --regid={group_id} --clear-groups");
+            prefix.extend(words(&become_user));
+        }
+        let instance = Self { folder, reachable, prefix, user, guard, alive };
+        instance.give(&instance.reachable);
         instance
     }
 
+    /// The folder as the servers see it.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -86,43 +143,44 @@ impl Instance {
     /// Makes the servers' user the owner of a path.
     fn give(&self, path: &Path) {
         if let Some(User { user_id, group_id }) = self.user {
-            std::os::unix::fs::chown(path, Some(user_id), Some(group_id))
-                .expect("root may change owners");
+            chown(path, Some(user_id), Some(group_id)).expect("root may change owners");
         }
     }
 
     /// Writes a file that only the servers' user can read.
-    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let path = self.folder.join(name);
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.reachable.join(name);
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         let mut file = file.expect("the folder can be written to");
         file.write_all(content.as_ref()).expect("there is room");
         self.give(&path);
-        path
     }
 
-    pub(crate) fn make_folder(&self, name: &str) -> PathBuf {
-        let path = self.folder.join(name);
-        fs::create_dir_all(&path).expect("the folder can be written to");
-        self.give(&path);
-        path
-    }
-
-    /// A command that runs in the folder, as the servers' user, and writes to the instance's log.
+    /// A command that runs in the folder, as the servers' user.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let log = File::options().create(true).append(true).open(self.folder.join("log"));
-        let log = log.expect("the folder can be written to");
+        let mut command = Command::new(&self.prefix[0]);
+        command.args(&self.prefix[1..]).arg(program);
+        self.set_up(command)
+    }
+
+    /// The same as the user of this process.
+    pub(crate) fn own_command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.folder).process_group(0).env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+        command.current_dir(&self.folder);
+        self.set_up(command)
+    }
+
+    /// Nothing of the caller's but the path, and what is said goes to the instance's log.
+    fn set_up(&self, mut command: Command) -> Command {
+        let log = File::options().create(true).append(true).open(self.reachable.join("log"));
+        let log = log.expect("the folder can be written to");
+        let mut path = env::var_os("PATH").unwrap_or_default();
+        path.push(":/usr/sbin:/sbin");
+        command.process_group(0).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &self.folder).env("TMPDIR", &self.folder);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        if let Some(User { user_id, group_id }) = self.user {
-            command.uid(user_id).gid(group_id);
-        }
         command
     }
 
@@ -135,8 +193,26 @@ impl Instance {
 
     /// What the servers said last.
     pub(crate) fn log(&self) -> String {
-        let log = fs::read(self.folder.join("log")).unwrap_or_default();
+        let log = fs::read(self.reachable.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(8_192)..]).into_owned()
+    }
+
+    /// Leaves no room on a disk of the instance's own.
+    pub(crate) fn fill_disk(&self) {
+        assert_ne!(self.reachable, self.folder, "this instance has no disk of its own");
+        let file = File::options().create(true).append(true).open(self.reachable.join("ballast"));
+        let mut file = file.expect("a file can be made");
+        let error = loop {
+            if let Err(error) = file.write_all(&[0; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    }
+
+    /// Gives the room back that [`Self::fill_disk`] took.
+    pub(crate) fn free_disk(&self) {
+        fs::remove_file(self.reachable.join("ballast")).expect("the disk was filled");
     }
 
     fn processes(&self) -> Vec<Pid> {
@@ -188,4 +264,17 @@ impl Drop for Instance {
         drop(self.alive.take());
         self.guard.wait().expect("the guard is a child of this process");
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// Whether a server can have a disk of its own here: containers often forbid it.
+pub fn may_mount() -> bool {
+    let [make, _] = if geteuid().is_root() { OF_ROOT } else { OF_OTHERS };
+    let place = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"$0 mount -t tmpfs tmpfs "$1""#, make]).arg(place.path());
+    command.output().expect("a shell starts").status.success()
 }

@@ -11,12 +11,19 @@
 pub mod share;
 
 mod instance;
+mod pgbouncer;
 mod port;
 mod postgres;
+mod proxy;
 mod rabbitmq;
+mod timescaledb;
 
+pub use instance::may_mount;
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
+pub use proxy::{Faults, Proxy};
 pub use rabbitmq::RabbitMq;
+pub use timescaledb::TimescaleDb;
 
 /// Waits for a step of the kit in a test that is not asynchronous.
 pub fn wait<T>(step: impl Future<Output = T>) -> T {

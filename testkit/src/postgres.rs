@@ -10,9 +10,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
-use crate::{blocking, instance::Instance, port, share};
+use crate::{
+    blocking,
+    instance::{Disk, Instance},
+    port, share,
+};
 
-const USER: &str = "logweir";
+pub(crate) const USER: &str = "logweir";
 
 /// A crash of the server loses nothing without `fsync`; only one of the machine would.
 const SETTINGS: &str = "
@@ -48,7 +52,14 @@ impl Postgres {
     /// A server of its own with further lines of `postgresql.conf`.
     pub async fn private_with(settings: &str) -> Self {
         let settings = settings.to_owned();
-        blocking(move || Self::create_in(Server::start(&settings))).await
+        blocking(move || Self::create_in(Server::start(&settings, Disk::Shared))).await
+    }
+
+    /// A server of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`]; an
+    /// empty server takes 60 MB.
+    pub async fn on_disk(bytes: u64, settings: &str) -> Self {
+        let settings = settings.to_owned();
+        blocking(move || Self::create_in(Server::start(&settings, Disk::Own { bytes }))).await
     }
 
     fn create_in(server: Server) -> Self {
@@ -96,9 +107,28 @@ impl Postgres {
         self.with(|private| private.instance.signal(Signal::CONT)).await;
     }
 
+    /// Leaves no room on the disk of a server that was started by [`Self::on_disk`].
+    pub async fn fill_disk(&self) {
+        self.with(|private| private.instance.fill_disk()).await;
+    }
+
+    /// Gives the room back that [`Self::fill_disk`] took.
+    pub async fn free_disk(&self) {
+        self.with(|private| private.instance.free_disk()).await;
+    }
+
     /// The last lines that a private server wrote about itself.
     pub fn log(&self) -> String {
         self.server.private().instance.log()
+    }
+
+    /// The name of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.server.address
     }
 
     async fn with(&self, work: impl FnOnce(&Private) + Send + 'static) {
@@ -118,12 +148,12 @@ impl Drop for Postgres {
 /// How to reach a server.
 #[derive(Clone)]
 pub(crate) struct Address {
-    port: u16,
-    password: String,
+    pub(crate) port: u16,
+    pub(crate) password: String,
 }
 
 impl Address {
-    fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         let Self { port, password } = self;
         format!("postgres://{USER}:{password}@127.0.0.1:{port}/{database}")
     }
@@ -150,9 +180,9 @@ impl Server {
         Self { address, private: None }
     }
 
-    pub(crate) fn start(settings: &str) -> Self {
+    pub(crate) fn start(settings: &str, disk: Disk) -> Self {
         let address = Address { port: port::free(), password: Uuid::new_v4().simple().to_string() };
-        let private = Private::new(&address, settings);
+        let private = Private::new(&address, settings, disk);
         private.run();
         Self { address, private: Some(private) }
     }
@@ -182,14 +212,14 @@ struct Private {
 }
 
 impl Private {
-    fn new(address: &Address, settings: &str) -> Self {
-        let instance = Instance::new("postgres");
+    fn new(address: &Address, settings: &str, disk: Disk) -> Self {
+        let instance = Instance::new("postgres", disk);
         let programs = programs();
-        let password = instance.write("password", &address.password);
+        instance.write("password", &address.password);
         let mut command = instance.command(programs.join("initdb"));
         command.args(["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata=data"]);
         command.arg("--auth=scram-sha-256").arg(format!("--username={USER}"));
-        command.arg("--pwfile").arg(password);
+        command.arg("--pwfile=password");
         instance.run(&mut command);
         let port = address.port;
         instance.write("data/postgresql.conf", format!("{SETTINGS}port = {port}\n{settings}"));

@@ -16,7 +16,11 @@ use std::{
 use rustix::process::Signal;
 use uuid::Uuid;
 
-use crate::{blocking, instance::Instance, port, share};
+use crate::{
+    blocking,
+    instance::{Disk, Instance},
+    port, share,
+};
 
 const USER: &str = "logweir";
 /// What was declared is on disk two seconds later, if nothing asks for it at once.
@@ -46,7 +50,13 @@ impl RabbitMq {
     /// A node of its own with further lines of `rabbitmq.conf`.
     pub async fn private_with(settings: &str) -> Self {
         let settings = settings.to_owned();
-        blocking(move || Self::create_in(Node::start(&settings))).await
+        blocking(move || Self::create_in(Node::start(&settings, Disk::Shared))).await
+    }
+
+    /// A node of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`].
+    pub async fn on_disk(bytes: u64, settings: &str) -> Self {
+        let settings = settings.to_owned();
+        blocking(move || Self::create_in(Node::start(&settings, Disk::Own { bytes }))).await
     }
 
     fn create_in(node: Node) -> Self {
@@ -103,6 +113,25 @@ impl RabbitMq {
     /// Lets a paused node go on.
     pub async fn resume(&self) {
         self.with(|private| private.instance.signal(Signal::CONT)).await;
+    }
+
+    /// Leaves no room on the disk of a node that was started by [`Self::on_disk`]. The node has
+    /// raised its alarm when this returns: publishers are told that they are blocked.
+    pub async fn fill_disk(&self) {
+        self.with(|private| {
+            private.instance.fill_disk();
+            private.look_at_disk();
+        })
+        .await;
+    }
+
+    /// Gives the room back that [`Self::fill_disk`] took, which ends the alarm.
+    pub async fn free_disk(&self) {
+        self.with(|private| {
+            private.instance.free_disk();
+            private.look_at_disk();
+        })
+        .await;
     }
 
     /// Raises the memory alarm of a private node: publishers are told that they are blocked.
@@ -221,9 +250,9 @@ impl Node {
         Self { address, private: None }
     }
 
-    pub(crate) fn start(settings: &str) -> Self {
+    pub(crate) fn start(settings: &str, disk: Disk) -> Self {
         let address = Address::new();
-        let private = Private::new(address.clone(), settings);
+        let private = Private::new(address.clone(), settings, disk);
         private.run();
         Self { address, private: Some(private) }
     }
@@ -241,8 +270,8 @@ struct Private {
 }
 
 impl Private {
-    fn new(address: Address, settings: &str) -> Self {
-        let instance = Instance::new("rabbitmq");
+    fn new(address: Address, settings: &str, disk: Disk) -> Self {
+        let instance = Instance::new("rabbitmq", disk);
         let Address { port, password, .. } = &address;
         instance.write(
             "rabbitmq.conf",
@@ -258,7 +287,6 @@ impl Private {
         );
         instance.write("plugins", "[].\n");
         instance.write(".erlang.cookie", &address.cookie);
-        instance.make_folder("data");
         Self { instance, address, port_mapper_port: port::free(), running: Mutex::default() }
     }
 
@@ -297,7 +325,7 @@ impl Private {
         set("RABBITMQ_DIST_PORT", &self.address.distribution_port.to_string());
         set("RABBITMQ_MNESIA_BASE", &folder.join("data"));
         set("RABBITMQ_LOG_BASE", &folder.join("data"));
-        set("RABBITMQ_PID_FILE", &folder.join("data/pid"));
+        set("RABBITMQ_PID_FILE", &folder.join("pid"));
         set("RABBITMQ_CONFIG_FILE", &folder.join("rabbitmq.conf"));
         set("RABBITMQ_ENABLED_PLUGINS_FILE", &folder.join("plugins"));
         set("RABBITMQ_CONF_ENV_FILE", &Path::new("/dev/null"));
@@ -317,6 +345,12 @@ impl Private {
         let limit = stream.set_read_timeout(Some(Duration::from_secs(5)));
         limit.and_then(|()| stream.write_all(b"AMQP\0\0\x09\x01")).is_ok()
             && stream.read_exact(&mut [0; 8]).is_ok()
+    }
+
+    /// The node looks every ten seconds by itself.
+    fn look_at_disk(&self) {
+        let look = "rabbit_disk_monitor ! update, sys:get_state(rabbit_disk_monitor)";
+        self.address.evaluate(look);
     }
 
     fn kill(&self) {
