@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
+use async_trait::async_trait;
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, Resource},
@@ -10,9 +11,19 @@ use logweir_core::{
 use crate::{Consumer, Delivery, PublishError, Publisher};
 
 /// Opens a fresh queue bounded in batches and bytes.
-pub trait OpenQueue: Fn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>) {}
+pub trait OpenQueue: AsyncFn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>) {}
 
-impl<F: Fn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>)> OpenQueue for F {}
+impl<F: AsyncFn(usize, usize) -> (Arc<dyn Publisher>, Box<dyn Consumer>)> OpenQueue for F {}
+
+/// A fresh queue that keeps batches, bounded in bytes.
+#[async_trait]
+pub trait KeepingQueue {
+    /// The publisher's end.
+    fn publisher(&self) -> Arc<dyn Publisher>;
+
+    /// A consumer that takes from all of it. Dropping one is the death of its process.
+    async fn consumer(&self) -> Box<dyn Consumer>;
+}
 
 /// Checks what the crate's documentation promises of every queue; panics where it is broken.
 pub async fn check_queue(open: impl OpenQueue) {
@@ -30,6 +41,16 @@ pub async fn check_waiting_queue(open: impl OpenQueue) {
     an_oversized_batch_passes_alone(&open).await;
     closing_drains(&open).await;
     a_vanished_consumer_refuses(&open).await;
+}
+
+/// Checks a queue that keeps batches itself, so that they outlive their consumers. `open` takes the
+/// bound in bytes, which need not be kept to the byte.
+pub async fn check_keeping_queue<Q: KeepingQueue>(open: impl AsyncFn(usize) -> Q) {
+    publishing_waits_for_no_consumer(&open(1 << 20).await).await;
+    a_requeued_batch_comes_again_in_time(&open(1 << 20).await).await;
+    an_unsettled_batch_comes_again(&open(1 << 20).await).await;
+    deaths_are_counted(&open(1 << 20).await).await;
+    a_full_queue_refuses_until_there_is_room(&open(64 << 10).await).await;
 }
 
 fn batch(number: u8, message_bytes: usize) -> Batch {
@@ -61,7 +82,7 @@ async fn publish_all(publisher: &dyn Publisher, numbers: impl Iterator<Item = u8
 }
 
 async fn what_is_published_arrives_once(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(100, 1 << 20);
+    let (publisher, mut consumer) = open(100, 1 << 20).await;
     assert!(consumer.try_receive().is_none(), "it is empty");
     let receive = async {
         let mut numbers = BTreeSet::new();
@@ -77,7 +98,7 @@ async fn what_is_published_arrives_once(open: &impl OpenQueue) {
 /// Each call is polled once and, if it has nothing then, given up a moment later, when it may have
 /// been woken.
 async fn receiving_may_be_given_up_at_any_moment(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(100, 1 << 20);
+    let (publisher, mut consumer) = open(100, 1 << 20).await;
     let receive = async {
         let mut numbers = BTreeSet::new();
         while numbers.len() < 40 {
@@ -92,7 +113,7 @@ async fn receiving_may_be_given_up_at_any_moment(open: &impl OpenQueue) {
 }
 
 async fn a_closed_queue_refuses(open: &impl OpenQueue) {
-    let (publisher, _consumer) = open(10, 1 << 20);
+    let (publisher, _consumer) = open(10, 1 << 20).await;
     assert_eq!(publisher.check_ready(), Ok(()));
     publisher.close();
     assert_eq!(publisher.check_ready(), Err(PublishError::Closed));
@@ -100,7 +121,7 @@ async fn a_closed_queue_refuses(open: &impl OpenQueue) {
 }
 
 async fn publishing_waits_for_the_acknowledgement(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(10, 1 << 20);
+    let (publisher, mut consumer) = open(10, 1 << 20).await;
     let mut publishing = publisher.publish(batch(1, 10));
     let delivery = tokio::select! {
         biased;
@@ -115,7 +136,7 @@ async fn publishing_waits_for_the_acknowledgement(open: &impl OpenQueue) {
 }
 
 async fn a_requeue_names_its_cause(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(10, 1 << 20);
+    let (publisher, mut consumer) = open(10, 1 << 20).await;
     let settle = async {
         let (_, settlement) = consumer.receive().await.expect("the queue is open").into_parts();
         settlement.requeue("disk full", Duration::from_secs(5));
@@ -126,14 +147,14 @@ async fn a_requeue_names_its_cause(open: &impl OpenQueue) {
 }
 
 async fn an_unsettled_delivery_is_requeued(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(10, 1 << 20);
+    let (publisher, mut consumer) = open(10, 1 << 20).await;
     let give_up = async { drop(consumer.receive().await) };
     let (published, ()) = tokio::join!(publisher.publish(batch(1, 10)), give_up);
     assert!(matches!(published, Err(PublishError::NotDurable { .. })), "{published:?}");
 }
 
 async fn a_full_queue_refuses_at_once(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(2, 1 << 20);
+    let (publisher, mut consumer) = open(2, 1 << 20).await;
     let (first, second) = (publisher.publish(batch(1, 10)), publisher.publish(batch(2, 10)));
     let beyond = async {
         assert!(matches!(publisher.check_ready(), Err(PublishError::Full { .. })));
@@ -152,7 +173,7 @@ async fn a_full_queue_refuses_at_once(open: &impl OpenQueue) {
 }
 
 async fn an_oversized_batch_passes_alone(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(10, 4_000);
+    let (publisher, mut consumer) = open(10, 4_000).await;
     let beyond = async {
         assert!(publisher.publish(batch(2, 10)).await.is_err(), "no room beside it");
         consumer.receive().await.expect("the queue is open").into_parts().1.acknowledge();
@@ -162,7 +183,7 @@ async fn an_oversized_batch_passes_alone(open: &impl OpenQueue) {
 }
 
 async fn closing_drains(open: &impl OpenQueue) {
-    let (publisher, mut consumer) = open(10, 1 << 20);
+    let (publisher, mut consumer) = open(10, 1 << 20).await;
     let drain = async {
         publisher.close();
         assert_eq!(publisher.publish(batch(2, 10)).await, Err(PublishError::Closed));
@@ -174,8 +195,95 @@ async fn closing_drains(open: &impl OpenQueue) {
 }
 
 async fn a_vanished_consumer_refuses(open: &impl OpenQueue) {
-    let (publisher, consumer) = open(10, 1 << 20);
+    let (publisher, consumer) = open(10, 1 << 20).await;
     let (published, ()) = tokio::join!(publisher.publish(batch(1, 10)), async { drop(consumer) });
     assert!(published.is_err());
     assert!(publisher.check_ready().is_err());
+}
+
+async fn publishing_waits_for_no_consumer(queue: &impl KeepingQueue) {
+    let publisher = queue.publisher();
+    publish_all(&*publisher, 1..=20).await;
+    let mut consumer = queue.consumer().await;
+    let mut numbers = BTreeSet::new();
+    while numbers.len() < 20 {
+        assert!(numbers.insert(settle(consumer.receive().await)), "each is delivered once");
+    }
+    assert!(consumer.try_receive().is_none(), "nothing else is delivered");
+}
+
+async fn a_requeued_batch_comes_again_in_time(queue: &impl KeepingQueue) {
+    publish_all(&*queue.publisher(), 1..=2).await;
+    let mut consumer = queue.consumer().await;
+    let retry_after = Duration::from_millis(300);
+    let first = consumer.receive().await.expect("the queue is open");
+    let (batch, settlement) = first.into_parts();
+    let requeued = batch.batch_id.0[0];
+    let asked = tokio::time::Instant::now();
+    settlement.requeue("storage is away", retry_after);
+    assert_ne!(settle(consumer.receive().await), requeued, "others need not wait");
+    let again = consumer.receive().await.expect("the queue is open");
+    assert!(asked.elapsed() >= retry_after, "not before the time asked for");
+    assert_eq!(again.delivery_count(), 0, "a requeue says nothing against the batch");
+    assert_eq!(settle(Some(again)), requeued);
+    assert!(consumer.try_receive().is_none(), "once acknowledged it is gone");
+}
+
+async fn an_unsettled_batch_comes_again(queue: &impl KeepingQueue) {
+    publish_all(&*queue.publisher(), 1..=1).await;
+    let mut consumer = queue.consumer().await;
+    drop(consumer.receive().await.expect("the queue is open"));
+    assert_eq!(settle(consumer.receive().await), 1);
+}
+
+/// Each consumer dies with what it was handed out.
+async fn deaths_are_counted(queue: &impl KeepingQueue) {
+    publish_all(&*queue.publisher(), 1..=1).await;
+    for deaths in 0..3 {
+        let mut consumer = queue.consumer().await;
+        let delivery = consumer.receive().await.expect("the queue is open");
+        assert_eq!(delivery.delivery_count(), deaths);
+        std::mem::forget(delivery);
+    }
+    let mut consumer = queue.consumer().await;
+    let delivery = consumer.receive().await.expect("the queue is open");
+    assert_eq!(delivery.delivery_count(), 3);
+    assert_eq!(settle(Some(delivery)), 1);
+}
+
+async fn a_full_queue_refuses_until_there_is_room(queue: &impl KeepingQueue) {
+    let publisher = queue.publisher();
+    let mut published = 0_usize;
+    let refused = loop {
+        match publisher.publish(noise(published)).await {
+            Ok(()) => published += 1,
+            Err(refused) => break refused,
+        }
+        assert!(published < 10_000, "the bound is not kept");
+    };
+    assert!(matches!(refused, PublishError::Full { .. }), "{refused:?}");
+    assert!(!refused.retry_after().is_zero());
+    let mut consumer = queue.consumer().await;
+    for _ in 0..published {
+        consumer.receive().await.expect("the queue is open").into_parts().1.acknowledge();
+    }
+    while let Err(refused) = publisher.publish(noise(published)).await {
+        assert!(matches!(refused, PublishError::Full { .. }), "{refused:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A batch of 4 KB that cannot be compressed much.
+fn noise(number: usize) -> Batch {
+    let mut state = number as u64 + 1;
+    let mut digits = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    let mut batch = batch(0, 0);
+    batch.batch_id.0[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    batch.records[0].message = (0..512).map(|_| digits()).collect();
+    batch
 }

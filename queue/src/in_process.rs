@@ -187,8 +187,9 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        let open =
-            |batches_max, bytes_max| InProcessQueue::open(QueueLimits { batches_max, bytes_max });
+        let open = async |batches_max, bytes_max| {
+            InProcessQueue::open(QueueLimits { batches_max, bytes_max })
+        };
         check_queue(open).await;
         check_waiting_queue(open).await;
     }

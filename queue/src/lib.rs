@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use logweir_core::record::Batch;
 
 pub use self::{
-    conformance::{check_queue, check_waiting_queue},
+    conformance::{KeepingQueue, check_keeping_queue, check_queue, check_waiting_queue},
     in_process::{InProcessQueue, QueueLimits},
     live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
     partition::{owned, partition_of},

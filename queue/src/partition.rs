@@ -127,7 +127,7 @@ mod tests {
     fn the_partition_is_part_of_the_format() {
         let (tenant, service) = (Tenant::default(), Service::new("payments").unwrap());
         let (other, joined) = (Tenant::new("defaultp").unwrap(), Service::new("ayments").unwrap());
-        assert_eq!(partition_of(&tenant, &service, u16::MAX), 0);
+        assert_eq!(partition_of(&tenant, &service, u16::MAX), 28_019);
         assert_ne!(
             partition_of(&tenant, &service, u16::MAX),
             partition_of(&other, &joined, u16::MAX)

@@ -19,8 +19,7 @@ use super::{RabbitConfig, RabbitError, config::ANSWER_TIMEOUT, topology};
 /// A dead connection is noticed within two of these.
 const HEARTBEAT_SECONDS: u16 = 5;
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 /// AMQP's number for what a user may not do.
 const ACCESS_REFUSED: u16 = 403;
 /// AMQP's number for a virtual host that is not there.
@@ -128,7 +127,8 @@ impl Opener {
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let tls =
             OwnedTLSConfig { identity: None, cert_chain: self.config.tls_authorities_pem.clone() };
-        let runtime = lapin::runtime::default_runtime().map_err(|error| self.unreachable(&error))?;
+        let runtime =
+            lapin::runtime::default_runtime().map_err(|error| self.unreachable(&error))?;
         let opening =
             Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime);
         match timeout(ANSWER_TIMEOUT, opening).await {

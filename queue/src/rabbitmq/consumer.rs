@@ -88,7 +88,10 @@ struct Shared {
     held: Mutex<Held<Message>>,
     arrived: Notify,
     settled: Notify,
+    /// The process is to stop: nothing more is handed out.
     stop: CancellationToken,
+    /// The consumer is dropped: nobody waits for what is in hand.
+    gone: CancellationToken,
     /// Batches that wait in the broker, by partition, as last seen.
     ready: Mutex<BTreeMap<u16, u32>>,
 }
@@ -177,7 +180,10 @@ impl RabbitConsumer {
             Ok(batch) => batch,
             Err(error) => {
                 counter!("logweir_queue_unreadable_total").increment(1);
-                error!(bytes = body.len(), "a message is no batch and becomes a dead letter: {error}");
+                error!(
+                    bytes = body.len(),
+                    "a message is no batch and becomes a dead letter: {error}"
+                );
                 message::unreadable(properties, body, &error, now_unix_nano())
             }
         };
@@ -195,7 +201,7 @@ impl RabbitConsumer {
 
 impl Drop for RabbitConsumer {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.shared.gone.cancel();
     }
 }
 
@@ -238,15 +244,14 @@ impl ConsumerSession {
             held: Mutex::new(Held::new()),
             arrived: Notify::new(),
             settled: Notify::new(),
-            // Dropping the consumer ends the task, and nothing else.
-            stop: stop.child_token(),
+            stop,
+            gone: CancellationToken::new(),
             ready: Mutex::default(),
         });
         let (sender, assigned) = watch::channel(BTreeSet::new());
         let names = Names::new(config);
         let dead_letters = names.dead_letters();
-        let partitions =
-            Partitions { assigned: Arc::new(sender), shared: Arc::clone(&shared) };
+        let partitions = Partitions { assigned: Arc::new(sender), shared: Arc::clone(&shared) };
         let session = Self {
             config: config.clone(),
             names,
@@ -272,12 +277,14 @@ impl Session for ConsumerSession {
         let mut may_change = true;
         loop {
             self.settle(&mut fetching).await?;
-            if stop.is_cancelled() && shared.held.lock().handed_out() == 0 {
+            let stopped = stop.is_cancelled() && shared.held.lock().handed_out() == 0;
+            if stopped || shared.gone.is_cancelled() {
                 return Ok(());
             }
             tokio::select! {
                 biased;
                 blocked = events.next() => drop(blocked?),
+                () = shared.gone.cancelled() => {}
                 () = stop.cancelled(), if !fetching.by_source.is_empty() => {
                     self.take_from(&mut fetching, &BTreeSet::new()).await?;
                 }
@@ -303,7 +310,10 @@ impl Session for ConsumerSession {
 
     /// What is in hand cannot be acknowledged without a connection.
     async fn finished(&self) {
-        self.shared.stop.cancelled().await;
+        tokio::select! {
+            () = self.shared.stop.cancelled() => {}
+            () = self.shared.gone.cancelled() => {}
+        }
     }
 }
 
@@ -504,12 +514,8 @@ impl<'a> Fetching<'a> {
         let consumer = answered(consume).await?;
         let number = *number;
         subscription.tag = tag.clone();
-        let item = move |delivery| Item {
-            source,
-            subscription: number,
-            tag: tag.clone(),
-            delivery,
-        };
+        let item =
+            move |delivery| Item { source, subscription: number, tag: tag.clone(), delivery };
         let items = consumer.map(Some).chain(stream::once(async { None })).map(item);
         self.items.push(items.boxed());
         Ok(())
@@ -529,7 +535,8 @@ impl<'a> Fetching<'a> {
     /// Fetches with another prefetch if that pays. What the earlier consumer fetched stays.
     async fn renew(&mut self, source: Source, prefetch: u16) -> Result<(), RabbitError> {
         let Some(mut subscription) = self.by_source.remove(&source) else { return Ok(()) };
-        let (smaller, larger) = (subscription.prefetch / 2, subscription.prefetch.saturating_mul(2));
+        let (smaller, larger) =
+            (subscription.prefetch / 2, subscription.prefetch.saturating_mul(2));
         if prefetch <= smaller || prefetch >= larger {
             let tag = subscription.tag.clone();
             let cancel = subscription.channel.basic_cancel(tag, BasicCancelOptions::default());
@@ -596,7 +603,8 @@ impl<'a> Fetching<'a> {
             None => answered(self.connection.create_channel()).await?,
         };
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        let declared = answered(channel.queue_declare(queue, options, FieldTable::default())).await?;
+        let declared =
+            answered(channel.queue_declare(queue, options, FieldTable::default())).await?;
         self.channel = Some(channel);
         Ok(declared.message_count())
     }

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn what_an_ended_subscription_left_goes_back() {
         let now = Instant::now();
-        let mut held = held(&[(1, "stored"), (1, "requeued"), (1, "late"), (1, "waits"), (2, "other")]);
+        let mut held =
+            held(&[(1, "stored"), (1, "requeued"), (1, "late"), (1, "waits"), (2, "other")]);
         let [stored, requeued, late] = [(); 3].map(|()| held.take(now).unwrap());
         held.requeue(late, now + Duration::from_secs(9));
         held.end(1);

@@ -207,7 +207,10 @@ mod tests {
         let parts: String = kept.rejected.iter().map(|r| r.record.message.as_str()).collect();
         assert_eq!((kept.rejected.len(), parts), (3, hex::encode(&body)));
         assert_eq!(kept.resource.service.as_str(), "logweir.unreadable");
-        assert_eq!(kept.rejected[2].detail.split(';').next(), Some("part 3 of 3 of a message of the queue"));
+        assert_eq!(
+            kept.rejected[2].detail.split(';').next(),
+            Some("part 3 of 3 of a message of the queue")
+        );
     }
 
     #[test]

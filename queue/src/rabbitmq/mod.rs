@@ -37,11 +37,7 @@ use std::sync::Arc;
 
 use logweir_core::runtime::tasks::{Fate, Tasks};
 
-pub use self::{
-    config::RabbitConfig,
-    consumer::Partitions,
-
-};
+pub use self::{config::RabbitConfig, consumer::Partitions};
 use self::{
     connection::{Opener, keep},
     consumer::ConsumerSession,
@@ -56,7 +52,9 @@ pub enum RabbitError {
     #[error("the address of RabbitMQ is not valid: {0}; use amqp://user:password@host:port/vhost")]
     Url(String),
     /// The broker knows the user not, or the virtual host.
-    #[error("RabbitMQ at {address} refuses the connection: {cause}; check user, password and vhost")]
+    #[error(
+        "RabbitMQ at {address} refuses the connection: {cause}; check user, password and vhost"
+    )]
     Refused {
         /// Host and port.
         address: String,
@@ -100,8 +98,9 @@ pub async fn publisher(
 }
 
 /// Connects a processor's end: declares the queues. It takes from no partition until
-/// [`Partitions::assign`]. Once the process is to stop, or the consumer is dropped, it gives back
-/// what was not handed out and ends when everything handed out is settled.
+/// [`Partitions::assign`]. Once the process is to stop, it gives back what was not handed out and
+/// ends when everything handed out is settled; once the consumer is dropped, it gives back what is
+/// not settled at that moment.
 pub async fn consumer(
     config: &RabbitConfig,
     tasks: &Tasks,

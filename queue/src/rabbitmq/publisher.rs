@@ -12,18 +12,10 @@
 //! there were looked at; and if anything among them was returned, none of them counts: everything is
 //! declared again and published again.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
     Channel, Confirmation, Connection,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -192,10 +184,16 @@ impl Shared {
     }
 
     fn set_broker(&self, broker: Broker) {
-        gauge!("logweir_queue_publisher_connected")
-            .set(if matches!(broker, Broker::IsAway(_)) { 0.0 } else { 1.0 });
-        gauge!("logweir_queue_blocked")
-            .set(if matches!(broker, Broker::Blocks(_)) { 1.0 } else { 0.0 });
+        gauge!("logweir_queue_publisher_connected").set(if matches!(broker, Broker::IsAway(_)) {
+            0.0
+        } else {
+            1.0
+        });
+        gauge!("logweir_queue_blocked").set(if matches!(broker, Broker::Blocks(_)) {
+            1.0
+        } else {
+            0.0
+        });
         self.state.lock().broker = broker;
     }
 
@@ -216,7 +214,8 @@ impl PublisherSession {
     pub(super) fn new(config: &RabbitConfig) -> (RabbitPublisher, Self) {
         let batches_max = config.unconfirmed_batches_max.max(1);
         let (sender, intake) = mpsc::channel(batches_max);
-        let broker = Broker::IsAway("the connection is being prepared".into());
+        // The first connection is open already.
+        let broker = Broker::Takes;
         let shared = Arc::new(Shared {
             names: Names::new(config),
             partitions: config.partitions,
