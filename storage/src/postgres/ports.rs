@@ -2,7 +2,7 @@
 //! work in one transaction.
 
 use async_trait::async_trait;
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use logweir_core::identity::{LogId, Service, Tenant};
 use tokio_postgres::IsolationLevel;
 
@@ -14,43 +14,42 @@ use crate::{
 };
 
 /// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
-/// Compiling statements costs more than it gains for ones as short as these, and other processes of
-/// the server's are for other calls.
+/// Compiling statements costs more than it gains for ones as short as these, and the server's other
+/// processors are for other calls.
 const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
                        SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// Begins to read. The transaction ends when it is dropped.
-async fn reading(
-    connection: &mut Object,
-    isolation: IsolationLevel,
-) -> Result<Transaction<'_>, Fault> {
-    let begin = connection.build_transaction().isolation_level(isolation).read_only(true);
-    let db = begin.start().await?;
-    db.batch_execute(READING).await?;
-    Ok(db)
-}
-
-/// Of one moment, however many statements it takes.
-async fn snapshot(connection: &mut Object) -> Result<Transaction<'_>, Fault> {
-    reading(connection, IsolationLevel::RepeatableRead).await
-}
-
-/// Each statement of a moment of its own.
-async fn walking(connection: &mut Object) -> Result<Transaction<'_>, Fault> {
-    reading(connection, IsolationLevel::ReadCommitted).await
-}
-
 impl PostgresStorage {
-    async fn page(
+    /// Reads what was of one moment, however many statements it takes.
+    async fn snapshot<T>(
         &self,
-        tenant: &Tenant,
-        query: &SearchQuery,
-        order: Order,
-    ) -> Result<SearchPage, StorageError> {
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        self.read(IsolationLevel::RepeatableRead, read).await
+    }
+
+    /// Reads with each statement what is of its moment: for a search, which may take long.
+    async fn walk<T>(
+        &self,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        self.read(IsolationLevel::ReadCommitted, read).await
+    }
+
+    async fn read<T>(
+        &self,
+        isolation: IsolationLevel,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
         let mut connection = self.connection().await?;
-        let page =
-            async { search::search(&walking(&mut connection).await?, tenant, query, order).await };
-        page.await.map_err(|fault| self.told(fault))
+        let work = async {
+            let begin = connection.build_transaction().isolation_level(isolation).read_only(true);
+            let db = begin.start().await?;
+            db.batch_execute(READING).await?;
+            // Dropping the transaction ends it, and nobody waits for that.
+            read(&db).await
+        };
+        work.await.map_err(|fault| self.told(fault))
     }
 }
 
@@ -61,7 +60,7 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: SearchQuery,
     ) -> Result<SearchPage, StorageError> {
-        self.page(tenant, &query, Order::NewestFirst).await
+        self.walk(async |db| search::search(db, tenant, &query, Order::NewestFirst).await).await
     }
 
     async fn export(
@@ -69,7 +68,7 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: SearchQuery,
     ) -> Result<SearchPage, StorageError> {
-        self.page(tenant, &query, Order::OldestFirst).await
+        self.walk(async |db| search::search(db, tenant, &query, Order::OldestFirst).await).await
     }
 
     async fn get(
@@ -78,10 +77,7 @@ impl ReadLogs for PostgresStorage {
         id: LogId,
         neighbours: usize,
     ) -> Result<LogWithNeighbours, StorageError> {
-        let mut connection = self.connection().await?;
-        let found =
-            async { search::get(&walking(&mut connection).await?, tenant, id, neighbours).await };
-        found.await.map_err(|fault| self.told(fault))
+        self.walk(async |db| search::get(db, tenant, id, neighbours).await).await
     }
 
     async fn aggregate(
@@ -89,10 +85,7 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<AggregateSeries>, StorageError> {
-        let mut connection = self.connection().await?;
-        let series =
-            async { aggregate::aggregate(&snapshot(&mut connection).await?, tenant, &query).await };
-        series.await.map_err(|fault| self.told(fault))
+        self.snapshot(async |db| aggregate::aggregate(db, tenant, &query).await).await
     }
 
     async fn latency_heatmap(
@@ -100,18 +93,11 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<HeatmapCell>, StorageError> {
-        let mut connection = self.connection().await?;
-        let cells = async {
-            aggregate::latency_heatmap(&snapshot(&mut connection).await?, tenant, &query).await
-        };
-        cells.await.map_err(|fault| self.told(fault))
+        self.snapshot(async |db| aggregate::latency_heatmap(db, tenant, &query).await).await
     }
 
     async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError> {
-        let mut connection = self.connection().await?;
-        let services =
-            async { aggregate::list_services(&snapshot(&mut connection).await?, tenant).await };
-        services.await.map_err(|fault| self.told(fault))
+        self.snapshot(async |db| aggregate::list_services(db, tenant).await).await
     }
 
     async fn list_templates(
@@ -121,13 +107,11 @@ impl ReadLogs for PostgresStorage {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
-        let now_unix_nano = (self.clock)();
-        let mut connection = self.connection().await?;
-        let templates = async {
-            let db = snapshot(&mut connection).await?;
-            reports::list_templates(&db, tenant, service, range, limit, now_unix_nano).await
-        };
-        templates.await.map_err(|fault| self.told(fault))
+        let now = (self.clock)();
+        self.snapshot(async |db| {
+            reports::list_templates(db, tenant, service, range, limit, now).await
+        })
+        .await
     }
 
     async fn delivery_report(
@@ -135,10 +119,6 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError> {
-        let mut connection = self.connection().await?;
-        let report = async {
-            reports::delivery_report(&snapshot(&mut connection).await?, tenant, service).await
-        };
-        report.await.map_err(|fault| self.told(fault))
+        self.snapshot(async |db| reports::delivery_report(db, tenant, service).await).await
     }
 }
