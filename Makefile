@@ -26,6 +26,8 @@ lint:
 	@deploy/setup.sh test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	if docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
+		else docker-compose config --quiet; fi
 
 $(buf):
 	@deploy/setup.sh test
@@ -36,9 +38,11 @@ contract: $(buf)
 	$(buf) lint proto
 	$(buf) breaking proto --against proto/released.binpb
 
+# One PostgreSQL and one RabbitMQ for all tests, which end with them.
 unit:
 	@deploy/setup.sh test
-	cargo nextest run --workspace --no-fail-fast
+	cargo nextest run --workspace --no-run
+	$(CARGO_TARGET_DIR)/debug/testkit share cargo nextest run --workspace --no-fail-fast
 
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
