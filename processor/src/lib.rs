@@ -1,17 +1,21 @@
 //! Between queue and storage: completes logs, finds their templates, scores them and writes them.
 //!
-//! [`start`] runs two kinds of tasks: the pipeline, which ends when the queue is closed and empty,
-//! and the upkeep (retention and merging in storage, refreshing the deploys), which ends when the
-//! process is to stop.
+//! [`start`] runs these tasks: the pipeline, which ends when the queue hands out no more; and those
+//! that end when the process is to stop: the upkeep (retention and merging in storage, refreshing the
+//! deploys), and the membership (heartbeats, and which partitions to read).
 //!
 //! Nothing here decides what is durable or stored once: a batch is acknowledged after storage has
 //! committed it, and requeued if that failed; a processor that dies leaves batches unacknowledged.
 
 mod config;
 mod enrich;
+mod intake;
+mod membership;
 mod pipeline;
+mod progress;
 mod score;
 mod upkeep;
+mod write;
 
 use std::sync::Arc;
 
@@ -19,18 +23,23 @@ use logweir_core::{
     limits::Limits,
     runtime::{
         clock::Clock,
+        identity::ProcessIdentity,
         tasks::{Fate, Tasks},
     },
 };
 use logweir_detect::Detector;
-use logweir_queue::{Consumer, LiveFeed};
+use logweir_queue::{Consumer, LiveFeed, Partitions};
 use logweir_storage::{Administer, StorageError, WriteLogs};
 
 pub use self::config::{ProcessorConfig, ServiceInfo};
 use self::{
     enrich::{DeployMarks, Enricher},
+    intake::Intake,
+    membership::Membership,
     pipeline::Pipeline,
+    progress::Progress,
     score::Scorer,
+    write::Writer,
 };
 
 /// What a processor works with.
@@ -39,8 +48,15 @@ pub struct Parts {
     pub config: ProcessorConfig,
     /// The limits that derived attributes keep to.
     pub limits: Limits,
+    /// Who it is to others.
+    pub identity: ProcessIdentity,
     /// Where batches come from.
     pub consumer: Box<dyn Consumer>,
+    /// The consumer's choice of partitions, where processors share them. Such a queue keeps what is
+    /// not acknowledged; without one the publishers keep it.
+    pub partitions: Option<Partitions>,
+    /// Of the queue.
+    pub partition_count: u16,
     /// Where logs go.
     pub write: Arc<dyn WriteLogs>,
     /// Whose upkeep it sees to.
@@ -53,18 +69,37 @@ pub struct Parts {
 
 /// Learns from storage which templates are known, then starts the tasks. An error is storage's.
 pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
-    let Parts { config, limits, consumer, write, administer, live_feed, clock } = parts;
+    let config = &parts.config;
     let mut detector = Detector::new(config.detector());
-    detector.preload(write.load_templates().await?);
+    detector.preload(parts.write.load_templates().await?);
     let marks = DeployMarks::default();
-    let scorer = Scorer::new(Enricher::new(&config, limits), detector, marks.clone());
-    let pipeline = Pipeline::new(&config, consumer, scorer, write, live_feed);
+    let scorer = Scorer::new(Enricher::new(config, parts.limits), detector, marks.clone());
+    let progress = Arc::new(Progress::new(parts.partition_count));
+    let intake = Intake::new(config, parts.consumer, Arc::clone(&progress));
+    let writer = Writer {
+        storage: parts.write,
+        live_feed: parts.live_feed,
+        progress: Arc::clone(&progress),
+        holds: parts.partitions.is_some(),
+        stop: tasks.stop_token(),
+    };
+    let pipeline = Pipeline::new(intake, scorer, writer);
     tasks.spawn("processor pipeline", Fate::Essential, pipeline.run());
+    let membership = Membership {
+        identity: parts.identity,
+        administer: Arc::clone(&parts.administer),
+        partitions: parts.partitions,
+        partition_count: parts.partition_count,
+        progress,
+        clock: Arc::clone(&parts.clock),
+        stop: tasks.stop_token(),
+    };
+    tasks.spawn("processor membership", Fate::Essential, membership.run());
     let (stop, refresh) = (tasks.stop_token(), config.deploys_refresh());
-    let deploys = upkeep::refresh_deploys(Arc::clone(&administer), marks, refresh, stop);
+    let deploys = upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop);
     tasks.spawn("processor deploys", Fate::Essential, deploys);
-    let maintain =
-        upkeep::maintain(administer, clock, config.maintenance_pause(), tasks.stop_token());
+    let (pause, stop) = (config.maintenance_pause(), tasks.stop_token());
+    let maintain = upkeep::maintain(parts.administer, parts.clock, pause, stop);
     tasks.spawn("processor maintenance", Fate::Essential, maintain);
     Ok(())
 }

@@ -18,6 +18,7 @@ use logweir_core::{
     record::{Batch, Level, Record, Resource, ScoredBatch, StoredLog, Template},
     runtime::{
         clock::{now_unix_nano, system_clock},
+        identity::ProcessIdentity,
         tasks::Tasks,
     },
 };
@@ -90,7 +91,10 @@ impl Setting {
         let parts = Parts {
             config: ProcessorConfig::default(),
             limits: Limits::default(),
+            identity: ProcessIdentity::new("standalone", &system_clock()),
             consumer,
+            partitions: None,
+            partition_count: 1,
             write,
             administer,
             live_feed: live_feed.clone(),

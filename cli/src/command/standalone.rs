@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use clap::Args;
 use logweir_core::runtime::{
     clock::system_clock,
+    identity::ProcessIdentity,
     tasks::{Fate, Tasks},
     telemetry::{self, Metrics},
 };
@@ -96,7 +97,10 @@ async fn open(
     let parts = logweir_processor::Parts {
         config: settings.processor(),
         limits: settings.server.limits.clone(),
+        identity: ProcessIdentity::new("standalone", &system_clock()),
         consumer,
+        partitions: None,
+        partition_count: 1,
         write: storage.clone(),
         administer: storage.clone(),
         live_feed: live_feed.clone(),

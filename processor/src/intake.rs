@@ -1,0 +1,210 @@
+//! Takes batches from the queue, those that come close together as one group.
+//!
+//! A batch that was handed out before and never settled may be what ended its processor. So from its
+//! [`SUSPECT_FROM`]th time on it makes a group, and so a transaction, of its own; and one that ends
+//! every processor that touches it is quarantined at its [`QUARANTINED_FROM`]th time: nothing looks
+//! at its logs any more, each becomes a dead letter as it was sent.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::record::Batch;
+use logweir_queue::{Consumer, Delivery, Settlement};
+use metrics::counter;
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, warn};
+
+use crate::{config::ProcessorConfig, progress::Progress};
+
+/// How often a batch was handed out before when it is first taken alone.
+pub(crate) const SUSPECT_FROM: u32 = 3;
+/// How often a batch was handed out before when it is quarantined.
+pub(crate) const QUARANTINED_FROM: u32 = 10;
+
+/// Forms groups.
+pub(crate) struct Intake {
+    consumer: Box<dyn Consumer>,
+    progress: Arc<Progress>,
+    rows_max: usize,
+    bytes_max: usize,
+    age_max: Duration,
+    /// Came behind the last group and is the next one, alone.
+    suspect: Option<Delivery>,
+}
+
+/// What is written in one transaction.
+pub(crate) struct Group {
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) settlements: Vec<Settlement>,
+    /// When its first batch came.
+    pub(crate) taken: Instant,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        config: &ProcessorConfig,
+        consumer: Box<dyn Consumer>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            consumer,
+            progress,
+            rows_max: config.group_rows_max,
+            bytes_max: config.group_bytes_max,
+            age_max: config.group_age(),
+            suspect: None,
+        }
+    }
+
+    /// The next group: the first batch that comes, and those that come soon after it.
+    pub(crate) async fn take(&mut self) -> Option<Group> {
+        let first = match self.suspect.take() {
+            Some(suspect) => suspect,
+            None => self.first().await?,
+        };
+        let is_alone = is_suspect(&first);
+        let mut group = Group::new();
+        self.add(&mut group, first);
+        let deadline = group.taken + self.age_max;
+        while !is_alone && group.rows < self.rows_max && group.bytes < self.bytes_max {
+            let next = match self.consumer.try_receive() {
+                Some(delivery) => Some(delivery),
+                None => timeout_at(deadline, self.consumer.receive()).await.ok().flatten(),
+            };
+            match next {
+                Some(suspect) if is_suspect(&suspect) => {
+                    self.suspect = Some(suspect);
+                    break;
+                }
+                Some(delivery) => self.add(&mut group, delivery),
+                None => break,
+            }
+        }
+        Some(group)
+    }
+
+    async fn first(&mut self) -> Option<Delivery> {
+        if let Some(delivery) = self.consumer.try_receive() {
+            return Some(delivery);
+        }
+        self.progress.set_idle(true);
+        let received = self.consumer.receive().await;
+        self.progress.set_idle(false);
+        received
+    }
+
+    fn add(&self, group: &mut Group, delivery: Delivery) {
+        let times = delivery.delivery_count();
+        let (batch, settlement) = delivery.into_parts();
+        self.progress.taken(&batch);
+        group.rows += batch.records.len() + batch.rejected.len();
+        group.bytes += batch.heap_bytes();
+        group.batches.push(judged(batch, times));
+        group.settlements.push(settlement);
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        let (batches, settlements) = (Vec::new(), Vec::new());
+        Self { batches, settlements, taken: Instant::now(), rows: 0, bytes: 0 }
+    }
+}
+
+fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.delivery_count() >= SUSPECT_FROM
+}
+
+fn judged(batch: Batch, times: u32) -> Batch {
+    let batch_id = batch.batch_id;
+    if times >= QUARANTINED_FROM {
+        counter!("logweir_processor_quarantined_total").increment(1);
+        error!(%batch_id, times, "a batch was handed out again and again; it is quarantined");
+        return batch.quarantined(&format!("it was handed out {times} times and never settled"));
+    }
+    if times >= SUSPECT_FROM {
+        counter!("logweir_processor_suspects_total").increment(1);
+        warn!(%batch_id, times, "a batch was handed out before; it is processed alone");
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::pending};
+
+    use async_trait::async_trait;
+    use logweir_core::{
+        identity::{BatchId, Service, Tenant},
+        record::{Record, Resource},
+    };
+    use logweir_queue::Receipt;
+
+    use super::*;
+
+    /// Hands out one batch for each number of times that it was handed out before.
+    struct Scripted(VecDeque<u32>);
+
+    struct Unsettled;
+
+    impl Receipt for Unsettled {
+        fn acknowledge(self: Box<Self>) {}
+
+        fn requeue(self: Box<Self>, _: String, _: Duration) {}
+    }
+
+    #[async_trait]
+    impl Consumer for Scripted {
+        async fn receive(&mut self) -> Option<Delivery> {
+            match self.try_receive() {
+                Some(delivery) => Some(delivery),
+                None => pending().await,
+            }
+        }
+
+        fn try_receive(&mut self) -> Option<Delivery> {
+            let times = self.0.pop_front()?;
+            let batch = Batch {
+                tenant: Tenant::default(),
+                batch_id: BatchId([1; 16]),
+                checksum: 1,
+                received_unix_nano: 1,
+                producer: None,
+                resource: Resource::of(Service::new("a").unwrap()),
+                records: vec![Record::default()],
+                rejected: Vec::new(),
+            };
+            Some(Delivery::new(batch, Box::new(Unsettled)).with_delivery_count(times))
+        }
+    }
+
+    async fn groups(times: &[u32], count: usize) -> Vec<Vec<Batch>> {
+        let consumer = Box::new(Scripted(times.iter().copied().collect()));
+        let progress = Arc::new(Progress::new(1));
+        let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress);
+        let mut groups = Vec::new();
+        for _ in 0..count {
+            groups.push(intake.take().await.unwrap().batches);
+        }
+        groups
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_ended_a_processor_is_taken_alone() {
+        let groups = groups(&[0, 2, 3, 9, 0, 1, 4], 5).await;
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 1, 1, 2, 1]);
+        assert!(groups.iter().flatten().all(|batch| batch.rejected.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_every_processor_is_quarantined_unseen() {
+        let groups = groups(&[10, 0], 2).await;
+        let [quarantined] = &groups[0][..] else { panic!("{groups:?}") };
+        assert!(quarantined.records.is_empty());
+        assert_eq!(quarantined.rejected[0].reason, "quarantined");
+        assert!(quarantined.rejected[0].detail.contains("10 times"), "{quarantined:?}");
+        assert_eq!(groups[1][0].records.len(), 1);
+    }
+}

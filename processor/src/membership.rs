@@ -1,0 +1,217 @@
+//! Says every two seconds that this process lives and how it is doing, and takes its share of the
+//! queue's partitions: all living processors know of each other by these heartbeats and come to the
+//! same answer on their own.
+//!
+//! A processor that dies is missed after six seconds, and its partitions are taken over with the next
+//! heartbeat of the others, so within ten. One that ends in order says so, and is not waited for.
+//! Two that read the same partition for a while do no harm: storage takes each batch once.
+//!
+//! While storage cannot be asked, everybody keeps what he has; and once it can, nobody judges by
+//! the heartbeats until all have had time for one, since until then all but the first seem dead.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use logweir_core::runtime::{
+    clock::Clock,
+    identity::{BEAT_EVERY, DEAD_AFTER, ProcessIdentity},
+};
+use logweir_queue::{Partitions, owned};
+use logweir_storage::{Administer, Heartbeat, LiveProcess, StorageError};
+use metrics::{counter, gauge};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::progress::Progress;
+
+const NANOS_PER_SECOND: f64 = 1e9;
+
+/// What a heartbeat is made of.
+pub(crate) struct Membership {
+    pub(crate) identity: ProcessIdentity,
+    pub(crate) administer: Arc<dyn Administer>,
+    /// What to share with the other processors; none: this one reads everything.
+    pub(crate) partitions: Option<Partitions>,
+    /// Of the queue.
+    pub(crate) partition_count: u16,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Membership {
+    pub(crate) async fn run(self) {
+        let mut ticks = interval(BEAT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trust = Trust::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            match self.beat().await {
+                Ok(living) if trust.heard(Instant::now()) => self.take_share(&living),
+                Ok(_) => {}
+                Err(error) => {
+                    trust.missed();
+                    counter!("logweir_heartbeats_failed_total").increment(1);
+                    warn!(%error, "storage does not know that this process lives");
+                }
+            }
+        }
+        if let Err(error) = self.administer.forget_process(&self.identity.process_id).await {
+            warn!(%error, "the other processors will wait before they take over");
+        }
+    }
+
+    /// Says how this process is doing; who else lives.
+    async fn beat(&self) -> Result<Vec<LiveProcess>, StorageError> {
+        self.administer.beat(self.heartbeat()).await?;
+        self.administer.live_processes(DEAD_AFTER).await
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let partitions = self.assigned();
+        let now_unix_nano = (self.clock)();
+        let waiting = self.partitions.as_ref().map(Partitions::ready).unwrap_or_default();
+        let committed = partitions.iter().map(|partition| {
+            let waiting = waiting.get(partition).copied().unwrap_or(0);
+            let committed = self.progress.committed(*partition, waiting, now_unix_nano);
+            report_lag(*partition, committed, now_unix_nano);
+            // Nothing committed yet: nothing from before the start is known to be.
+            committed.unwrap_or(self.identity.started_unix_nano)
+        });
+        let committed_unix_nano = committed.min();
+        let load = self.progress.take_load();
+        gauge!("logweir_processor_load").set(load);
+        gauge!("logweir_processor_partitions").set(partitions.len() as f64);
+        if let Some(committed) = committed_unix_nano {
+            gauge!("logweir_processor_committed_unix_seconds")
+                .set(committed as f64 / NANOS_PER_SECOND);
+        }
+        Heartbeat {
+            process_id: self.identity.process_id.clone(),
+            kind: self.identity.kind.to_owned(),
+            host: self.identity.host.clone(),
+            version: self.identity.version().to_owned(),
+            started_unix_nano: self.identity.started_unix_nano,
+            partitions: partitions.into_iter().collect(),
+            committed_unix_nano,
+            load,
+        }
+    }
+
+    fn assigned(&self) -> BTreeSet<u16> {
+        match &self.partitions {
+            Some(partitions) => partitions.assigned(),
+            None => (0..self.partition_count).collect(),
+        }
+    }
+
+    fn take_share(&self, living: &[LiveProcess]) {
+        let Some(partitions) = &self.partitions else { return };
+        let share = share(&self.identity, living, self.partition_count);
+        let before = partitions.assigned();
+        if share == before {
+            return;
+        }
+        info!(partitions = ?share, "the partitions of this processor changed");
+        for given_up in before.difference(&share) {
+            report_lag(*given_up, None, 0);
+        }
+        counter!("logweir_processor_reassignments_total").increment(1);
+        self.progress.keep(&share);
+        partitions.assign(share);
+    }
+}
+
+/// The partitions of one processor among those that live. It counts itself: it does.
+fn share(identity: &ProcessIdentity, living: &[LiveProcess], partitions: u16) -> BTreeSet<u16> {
+    let of_kind = living.iter().filter(|process| process.heartbeat.kind == identity.kind);
+    let mut ids: BTreeSet<String> =
+        of_kind.map(|process| process.heartbeat.process_id.clone()).collect();
+    ids.insert(identity.process_id.clone());
+    owned(&identity.process_id, &ids, partitions)
+}
+
+fn report_lag(partition: u16, committed_unix_nano: Option<i64>, now_unix_nano: i64) {
+    let behind = committed_unix_nano.map_or(0, |committed| (now_unix_nano - committed).max(0));
+    gauge!("logweir_processor_lag_seconds", "partition" => partition.to_string())
+        .set(behind as f64 / NANOS_PER_SECOND);
+}
+
+/// Whether the heartbeats of others tell who lives.
+#[derive(Default)]
+struct Trust {
+    /// Whether storage could not be asked.
+    missing: bool,
+    /// When it could be again.
+    since: Option<Instant>,
+}
+
+impl Trust {
+    fn missed(&mut self) {
+        (self.missing, self.since) = (true, None);
+    }
+
+    /// Storage answered: whether the answer can be trusted.
+    fn heard(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let settling = if self.missing { DEAD_AFTER } else { Duration::ZERO };
+        let trusted = now.duration_since(since) >= settling;
+        if trusted {
+            self.missing = false;
+        }
+        trusted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(process_id: &str) -> ProcessIdentity {
+        let (process_id, host) = (process_id.to_owned(), "h".to_owned());
+        ProcessIdentity { process_id, kind: "processor", host, started_unix_nano: 1 }
+    }
+
+    fn alive(process_id: &str, kind: &str) -> LiveProcess {
+        let heartbeat = Heartbeat {
+            process_id: process_id.into(),
+            kind: kind.into(),
+            host: "h".into(),
+            version: "1".into(),
+            started_unix_nano: 1,
+            partitions: Vec::new(),
+            committed_unix_nano: None,
+            load: 0.0,
+        };
+        LiveProcess { heartbeat, age: Duration::ZERO }
+    }
+
+    #[test]
+    fn processors_share_the_partitions_and_servers_have_none() {
+        let living = [alive("a", "processor"), alive("b", "processor"), alive("s", "server")];
+        let shares = ["a", "b"].map(|id| share(&identity(id), &living, 4));
+        assert_eq!(shares[0].len(), 2);
+        assert_eq!(&shares[0] | &shares[1], (0..4).collect());
+        let alone = share(&identity("c"), &[], 4);
+        assert_eq!(alone, (0..4).collect(), "who asks lives");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_outage_all_have_time_for_a_heartbeat() {
+        let mut trust = Trust::default();
+        assert!(trust.heard(Instant::now()), "at the start the others beat already");
+        trust.missed();
+        let back = Instant::now();
+        assert!(!trust.heard(back));
+        assert!(!trust.heard(back + BEAT_EVERY));
+        trust.missed();
+        let back = back + BEAT_EVERY * 2;
+        assert!(!trust.heard(back));
+        assert!(trust.heard(back + DEAD_AFTER));
+        assert!(trust.heard(back + DEAD_AFTER + BEAT_EVERY));
+    }
+}

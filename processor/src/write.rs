@@ -1,0 +1,344 @@
+//! Writes groups, settles them and shows what is stored.
+//!
+//! When a group cannot be written, what happens next depends on who keeps its batches:
+//! - *The publishers do* (the in-process queue): it is given back at once, so that their senders hear
+//!   of it and try again.
+//! - *The queue does*: it is held and written again, one try after the other with the pause that
+//!   storage asks for, so that a database that is down is asked about once a second by each
+//!   processor, and nothing is fetched meanwhile beyond the prefetch. When the process is to stop it
+//!   is given back after all.
+//!
+//! An error that does not pass by itself may be due to one of the batches: then each is written
+//! alone, and only those that fail again are given back.
+
+use std::{collections::HashMap, error::Error, sync::Arc};
+
+use logweir_core::{
+    identity::Tenant,
+    record::{ScoredBatch, StoredLog},
+};
+use logweir_queue::{LiveFeed, Settlement};
+use logweir_storage::{StorageError, WriteLogs, WriteOutcome};
+use metrics::{counter, histogram};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::progress::{InHand, Progress};
+
+/// The end of the pipeline.
+pub(crate) struct Writer {
+    pub(crate) storage: Arc<dyn WriteLogs>,
+    pub(crate) live_feed: LiveFeed,
+    pub(crate) progress: Arc<Progress>,
+    /// Whether the queue keeps what is not acknowledged.
+    pub(crate) holds: bool,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A group that is ready to be written.
+pub(crate) struct Scored {
+    pub(crate) batches: Vec<ScoredBatch>,
+    pub(crate) settlements: Vec<Settlement>,
+    pub(crate) taken: Instant,
+}
+
+impl Writer {
+    pub(crate) async fn write(&self, scored: Scored) {
+        let Scored { batches, settlements, taken } = scored;
+        let batches: Arc<[ScoredBatch]> = batches.into();
+        let begun = Instant::now();
+        match self.commit(&batches).await {
+            Err(error) if !error.is_retryable() && batches.len() > 1 => {
+                warn!(
+                    batches = batches.len(),
+                    "a write failed, each batch is written alone: {error}"
+                );
+                counter!("logweir_processor_groups_taken_apart_total").increment(1);
+                for (batch, settlement) in batches.iter().zip(settlements) {
+                    let alone: Arc<[ScoredBatch]> = [batch.clone()].into();
+                    let written = self.commit(&alone).await;
+                    self.settle(&alone, vec![settlement], written);
+                }
+            }
+            written => self.settle(&batches, settlements, written),
+        }
+        self.progress.add_busy(begun.elapsed());
+        histogram!("logweir_processor_group_seconds").record(taken.elapsed().as_secs_f64());
+    }
+
+    /// One transaction, tried again while that may help and somebody keeps the batches.
+    async fn commit(
+        &self,
+        batches: &Arc<[ScoredBatch]>,
+    ) -> Result<Vec<WriteOutcome>, StorageError> {
+        let mut failures = 0_u32;
+        loop {
+            let begun = Instant::now();
+            let error = match self.storage.write(Arc::clone(batches)).await {
+                Ok(outcomes) => {
+                    histogram!("logweir_processor_write_seconds")
+                        .record(begun.elapsed().as_secs_f64());
+                    if failures > 0 {
+                        info!(failures, "storage takes logs again");
+                    }
+                    return Ok(outcomes);
+                }
+                Err(error) => error,
+            };
+            counter!("logweir_processor_write_failures_total").increment(1);
+            if !self.holds || !error.is_retryable() || self.stop.is_cancelled() {
+                return Err(error);
+            }
+            if failures == 0 {
+                let (batches, cause) = (batches.len(), told(&error));
+                warn!(batches, "a write failed, its batches are held and written again: {cause}");
+            }
+            failures += 1;
+            // Cut short when the process is to stop: one more try, then they are given back.
+            drop(timeout(error.retry_after(), self.stop.cancelled()).await);
+        }
+    }
+
+    fn settle(
+        &self,
+        batches: &[ScoredBatch],
+        settlements: Vec<Settlement>,
+        written: Result<Vec<WriteOutcome>, StorageError>,
+    ) {
+        let places: Vec<InHand> = batches.iter().map(|batch| self.place(batch)).collect();
+        self.progress.settled(&places, written.is_ok());
+        match written {
+            Ok(outcomes) => {
+                settlements.into_iter().for_each(Settlement::acknowledge);
+                report(batches, &outcomes);
+                if self.live_feed.has_readers() {
+                    self.show(batches, &outcomes);
+                }
+            }
+            Err(error) => give_back(settlements, &error),
+        }
+    }
+
+    fn place(&self, batch: &ScoredBatch) -> InHand {
+        let service = &batch.resource.service;
+        self.progress.place(&batch.tenant, service, batch.received_unix_nano)
+    }
+
+    /// Shows what is stored, what is of one tenant together: a reader that lags can be behind by so
+    /// many groups, however small.
+    fn show(&self, batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
+        let mut shown: HashMap<&Tenant, Vec<StoredLog>> = HashMap::new();
+        for (batch, outcome) in batches.iter().zip(outcomes) {
+            let WriteOutcome::Stored { put_aside, .. } = outcome else { continue };
+            let mut logs = batch.stored_logs();
+            logs.retain(|log| put_aside.binary_search(&log.id.index).is_err());
+            shown.entry(&batch.tenant).or_default().append(&mut logs);
+        }
+        for (tenant, logs) in shown {
+            self.live_feed.publish(tenant.clone(), logs);
+        }
+    }
+}
+
+fn told(failure: &StorageError) -> String {
+    match failure.source() {
+        Some(source) => format!("{failure}: {source}"),
+        None => failure.to_string(),
+    }
+}
+
+/// Hands the batches back to the queue, with what stands in the way.
+fn give_back(settlements: Vec<Settlement>, failure: &StorageError) {
+    let cause = told(failure);
+    if failure.is_retryable() {
+        warn!(batches = settlements.len(), "a write failed, its batches are given back: {cause}");
+    } else {
+        error!(batches = settlements.len(), "a write failed, its batches are given back: {cause}");
+    }
+    for settlement in settlements {
+        settlement.requeue(&cause, failure.retry_after());
+    }
+}
+
+/// Counts a group that is stored.
+fn report(batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
+    counter!("logweir_processor_groups_total").increment(1);
+    let (mut logs, mut letters, mut anomalies) = (0, 0, 0);
+    for (outcome, batch) in outcomes.iter().zip(batches) {
+        let name = match outcome {
+            WriteOutcome::Stored { stored, dead_lettered, .. } => {
+                logs += u64::from(*stored);
+                letters += u64::from(*dead_lettered);
+                anomalies += batch.records.iter().filter(|scored| scored.is_anomaly).count() as u64;
+                "stored"
+            }
+            WriteOutcome::Duplicate => "duplicate",
+            WriteOutcome::Conflict => "conflict",
+        };
+        counter!("logweir_processor_batches_total", "outcome" => name).increment(1);
+    }
+    counter!("logweir_processor_logs_total").increment(logs);
+    counter!("logweir_processor_dead_letters_total").increment(letters);
+    counter!("logweir_processor_anomalies_total").increment(anomalies);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap as Map, time::Duration};
+
+    use async_trait::async_trait;
+    use logweir_core::{
+        identity::{BatchId, Service},
+        record::{Resource, Template},
+    };
+    use logweir_queue::Receipt;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Fails by the script, then works; batch 13 is never taken.
+    #[derive(Default)]
+    struct Scripted {
+        failures: Mutex<Vec<StorageError>>,
+        /// When each try came, and with how many batches.
+        tries: Mutex<Vec<(Instant, usize)>>,
+    }
+
+    #[async_trait]
+    impl WriteLogs for Scripted {
+        async fn write(
+            &self,
+            batches: Arc<[ScoredBatch]>,
+        ) -> Result<Vec<WriteOutcome>, StorageError> {
+            self.tries.lock().push((Instant::now(), batches.len()));
+            if let Some(error) = self.failures.lock().pop() {
+                return Err(error);
+            }
+            if batches.iter().any(|batch| batch.batch_id.0[0] == 13) {
+                return Err(StorageError::Broken("it does not like 13".into()));
+            }
+            Ok(batches.iter().map(|_| WriteOutcome::stored(0, 0)).collect())
+        }
+
+        async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
+            Ok(Vec::new())
+        }
+    }
+
+    type Settled = Arc<Mutex<Vec<(u8, bool)>>>;
+
+    struct Noted(u8, Settled);
+
+    impl Receipt for Noted {
+        fn acknowledge(self: Box<Self>) {
+            self.1.lock().push((self.0, true));
+        }
+
+        fn requeue(self: Box<Self>, _: String, _: Duration) {
+            self.1.lock().push((self.0, false));
+        }
+    }
+
+    struct Setting {
+        storage: Arc<Scripted>,
+        writer: Writer,
+        settled: Settled,
+    }
+
+    fn setting(holds: bool, failures: Vec<StorageError>) -> Setting {
+        let storage = Arc::new(Scripted { failures: Mutex::new(failures), ..Default::default() });
+        let writer = Writer {
+            storage: Arc::<Scripted>::clone(&storage),
+            live_feed: LiveFeed::default(),
+            progress: Arc::new(Progress::new(1)),
+            holds,
+            stop: CancellationToken::new(),
+        };
+        Setting { storage, writer, settled: Settled::default() }
+    }
+
+    impl Setting {
+        async fn write(&self, numbers: &[u8]) -> Vec<(u8, bool)> {
+            let batch = |&number: &u8| ScoredBatch {
+                tenant: Tenant::default(),
+                batch_id: BatchId([number; 16]),
+                checksum: 1,
+                received_unix_nano: 1,
+                producer: None,
+                resource: Resource::of(Service::new("a").unwrap()),
+                records: Vec::new(),
+                rejected: Vec::new(),
+                templates: Map::new(),
+            };
+            let delivery = |&number: &u8| {
+                let receipt = Box::new(Noted(number, Arc::clone(&self.settled)));
+                let batch = logweir_core::record::Batch {
+                    tenant: Tenant::default(),
+                    batch_id: BatchId([number; 16]),
+                    checksum: 1,
+                    received_unix_nano: 1,
+                    producer: None,
+                    resource: Resource::of(Service::new("a").unwrap()),
+                    records: Vec::new(),
+                    rejected: Vec::new(),
+                };
+                logweir_queue::Delivery::new(batch, receipt).into_parts().1
+            };
+            let scored = Scored {
+                batches: numbers.iter().map(batch).collect(),
+                settlements: numbers.iter().map(delivery).collect(),
+                taken: Instant::now(),
+            };
+            self.writer.write(scored).await;
+            std::mem::take(&mut self.settled.lock())
+        }
+
+        fn tries(&self) -> Vec<usize> {
+            self.storage.tries.lock().iter().map(|(_, batches)| *batches).collect()
+        }
+    }
+
+    fn unavailable(times: usize) -> Vec<StorageError> {
+        (0..times).map(|_| StorageError::Unavailable("it is down".into())).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_storage_is_down_it_is_tried_once_a_second_and_the_batches_are_held() {
+        let setting = setting(true, unavailable(60));
+        let begun = Instant::now();
+        assert_eq!(setting.write(&[1, 2]).await, [(1, true), (2, true)]);
+        assert_eq!(begun.elapsed(), Duration::from_secs(60));
+        let tries = setting.storage.tries.lock().clone();
+        assert!(tries.windows(2).all(|two| two[1].0 - two[0].0 >= Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asked_to_stop_it_tries_once_more_and_gives_back() {
+        let setting = setting(true, unavailable(60));
+        let stop = setting.writer.stop.clone();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            stop.cancel();
+        };
+        let (settled, ()) = tokio::join!(setting.write(&[1]), stopping);
+        assert_eq!((settled, setting.tries().len()), (vec![(1, false)], 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_publishers_wait_they_hear_at_once() {
+        let setting = setting(false, unavailable(1));
+        assert_eq!(setting.write(&[1, 2]).await, [(1, false), (2, false)]);
+        assert_eq!(setting.tries(), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_group_that_fails_for_good_only_those_at_fault_are_given_back() {
+        for holds in [true, false] {
+            let setting = setting(holds, Vec::new());
+            let settled = setting.write(&[1, 13, 2]).await;
+            assert_eq!(settled, [(1, true), (13, false), (2, true)]);
+            assert_eq!(setting.tries(), [3, 1, 1, 1]);
+        }
+    }
+}
