@@ -59,10 +59,20 @@ pub(crate) struct Instance {
     alive: Option<ChildStdin>,
 }
 
+/// How a private server differs from the usual.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// Further lines of its configuration.
+    pub(crate) settings: String,
+    pub(crate) disk: Disk,
+    pub(crate) is_tls: bool,
+}
+
 /// What a folder lies on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) enum Disk {
     /// The machine's.
+    #[default]
     Shared,
     /// One of its own, of so many bytes.
     Own { bytes: u64 },

@@ -10,6 +10,7 @@
 
 pub mod share;
 
+mod certificates;
 mod instance;
 mod pgbouncer;
 mod port;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     blocking,
-    instance::{Disk, Instance},
+    certificates::{self, AUTHORITY, CERTIFICATE, KEY},
+    instance::{Disk, Instance, Options},
     port, share,
 };
 
@@ -51,15 +52,23 @@ impl Postgres {
 
     /// A server of its own with further lines of `postgresql.conf`.
     pub async fn private_with(settings: &str) -> Self {
-        let settings = settings.to_owned();
-        blocking(move || Self::create_in(Server::start(&settings, Disk::Shared))).await
+        Self::start_with(Options { settings: settings.into(), ..Options::default() }).await
+    }
+
+    /// A server of its own whose URL asks for TLS; [`Self::ca_file`] certifies it.
+    pub async fn private_tls() -> Self {
+        Self::start_with(Options { is_tls: true, ..Options::default() }).await
     }
 
     /// A server of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`]; an
     /// empty server takes 60 MB.
     pub async fn on_disk(bytes: u64, settings: &str) -> Self {
-        let settings = settings.to_owned();
-        blocking(move || Self::create_in(Server::start(&settings, Disk::Own { bytes }))).await
+        let disk = Disk::Own { bytes };
+        Self::start_with(Options { settings: settings.into(), disk, ..Options::default() }).await
+    }
+
+    async fn start_with(options: Options) -> Self {
+        blocking(move || Self::create_in(Server::start(&options))).await
     }
 
     fn create_in(server: Server) -> Self {
@@ -70,7 +79,14 @@ impl Postgres {
 
     /// Such as `postgres://logweir:SECRET@127.0.0.1:20123/test_1`; its user may do everything.
     pub fn url(&self) -> String {
-        self.server.address.url(&self.database)
+        let url = self.server.address.url(&self.database);
+        let is_tls = self.server.private.as_ref().is_some_and(|private| private.is_tls);
+        if is_tls { url + "?sslmode=require" } else { url }
+    }
+
+    /// The authority of a server that was started by [`Self::private_tls`], PEM.
+    pub fn ca_file(&self) -> PathBuf {
+        self.server.private().instance.folder().join(AUTHORITY)
     }
 
     /// Where it listens, on the loopback address.
@@ -180,9 +196,9 @@ impl Server {
         Self { address, private: None }
     }
 
-    pub(crate) fn start(settings: &str, disk: Disk) -> Self {
+    pub(crate) fn start(options: &Options) -> Self {
         let address = Address { port: port::free(), password: Uuid::new_v4().simple().to_string() };
-        let private = Private::new(&address, settings, disk);
+        let private = Private::new(&address, options);
         private.run();
         Self { address, private: Some(private) }
     }
@@ -208,12 +224,13 @@ struct Private {
     instance: Instance,
     programs: PathBuf,
     port: u16,
+    is_tls: bool,
     postmaster: Mutex<Option<Child>>,
 }
 
 impl Private {
-    fn new(address: &Address, settings: &str, disk: Disk) -> Self {
-        let instance = Instance::new("postgres", disk);
+    fn new(address: &Address, options: &Options) -> Self {
+        let instance = Instance::new("postgres", options.disk);
         let programs = programs();
         instance.write("password", &address.password);
         let mut command = instance.command(programs.join("initdb"));
@@ -222,8 +239,16 @@ impl Private {
         command.arg("--pwfile=password");
         instance.run(&mut command);
         let port = address.port;
-        instance.write("data/postgresql.conf", format!("{SETTINGS}port = {port}\n{settings}"));
-        Self { instance, programs, port, postmaster: Mutex::new(None) }
+        let mut settings = format!("{SETTINGS}port = {port}\n{}\n", options.settings);
+        if options.is_tls {
+            certificates::write(&instance);
+            settings += &format!(
+                "ssl = on\nssl_cert_file = '../{CERTIFICATE}'\nssl_key_file = '../{KEY}'\n"
+            );
+        }
+        instance.write("data/postgresql.conf", settings);
+        let is_tls = options.is_tls;
+        Self { instance, programs, port, is_tls, postmaster: Mutex::new(None) }
     }
 
     fn run(&self) {

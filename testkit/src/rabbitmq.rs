@@ -5,12 +5,11 @@
 //! `rabbitmqctl`.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Write as _,
     net::{Ipv4Addr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -18,7 +17,8 @@ use uuid::Uuid;
 
 use crate::{
     blocking,
-    instance::{Disk, Instance},
+    certificates::{self, AUTHORITY, CERTIFICATE, KEY},
+    instance::{Disk, Instance, Options},
     port, share,
 };
 
@@ -49,14 +49,22 @@ impl RabbitMq {
 
     /// A node of its own with further lines of `rabbitmq.conf`.
     pub async fn private_with(settings: &str) -> Self {
-        let settings = settings.to_owned();
-        blocking(move || Self::create_in(Node::start(&settings, Disk::Shared))).await
+        Self::start_with(Options { settings: settings.into(), ..Options::default() }).await
+    }
+
+    /// A node of its own that speaks TLS, `amqps://`; [`Self::ca_file`] certifies it.
+    pub async fn private_tls() -> Self {
+        Self::start_with(Options { is_tls: true, ..Options::default() }).await
     }
 
     /// A node of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`].
     pub async fn on_disk(bytes: u64, settings: &str) -> Self {
-        let settings = settings.to_owned();
-        blocking(move || Self::create_in(Node::start(&settings, Disk::Own { bytes }))).await
+        let disk = Disk::Own { bytes };
+        Self::start_with(Options { settings: settings.into(), disk, ..Options::default() }).await
+    }
+
+    async fn start_with(options: Options) -> Self {
+        blocking(move || Self::create_in(Node::start(&options))).await
     }
 
     fn create_in(node: Node) -> Self {
@@ -73,7 +81,14 @@ impl RabbitMq {
     /// Such as `amqp://logweir:SECRET@127.0.0.1:20123/test_1`; its user may do everything.
     pub fn url(&self) -> String {
         let Address { port, password, .. } = &self.node.address;
-        format!("amqp://{USER}:{password}@127.0.0.1:{port}/{}", self.vhost)
+        let is_tls = self.node.private.as_ref().is_some_and(|private| private.is_tls);
+        let scheme = if is_tls { "amqps" } else { "amqp" };
+        format!("{scheme}://{USER}:{password}@127.0.0.1:{port}/{}", self.vhost)
+    }
+
+    /// The authority of a node that was started by [`Self::private_tls`], PEM.
+    pub fn ca_file(&self) -> PathBuf {
+        self.node.private().instance.folder().join(AUTHORITY)
     }
 
     /// Where it listens, on the loopback address.
@@ -250,9 +265,9 @@ impl Node {
         Self { address, private: None }
     }
 
-    pub(crate) fn start(settings: &str, disk: Disk) -> Self {
+    pub(crate) fn start(options: &Options) -> Self {
         let address = Address::new();
-        let private = Private::new(address.clone(), settings, disk);
+        let private = Private::new(address.clone(), options);
         private.run();
         Self { address, private: Some(private) }
     }
@@ -265,29 +280,45 @@ impl Node {
 struct Private {
     instance: Instance,
     address: Address,
+    is_tls: bool,
     port_mapper_port: u16,
     running: Mutex<Vec<Child>>,
 }
 
 impl Private {
-    fn new(address: Address, settings: &str, disk: Disk) -> Self {
-        let instance = Instance::new("rabbitmq", disk);
+    fn new(address: Address, options: &Options) -> Self {
+        let instance = Instance::new("rabbitmq", options.disk);
         let Address { port, password, .. } = &address;
+        let listener = if options.is_tls {
+            certificates::write(&instance);
+            format!(
+                "listeners.tcp = none\n\
+                listeners.ssl.1 = 127.0.0.1:{port}\n\
+                ssl_options.cacertfile = {AUTHORITY}\n\
+                ssl_options.certfile = {CERTIFICATE}\n\
+                ssl_options.keyfile = {KEY}\n"
+            )
+        } else {
+            format!("listeners.tcp.1 = 127.0.0.1:{port}\n")
+        };
         instance.write(
             "rabbitmq.conf",
             format!(
-                "listeners.tcp.1 = 127.0.0.1:{port}\n\
+                "{listener}\
                 default_user = {USER}\n\
                 default_pass = {password}\n\
                 disk_free_limit.absolute = 50MB\n\
                 log.console = true\n\
                 log.file = false\n\
-                {settings}\n"
+                {}\n",
+                options.settings
             ),
         );
         instance.write("plugins", "[].\n");
         instance.write(".erlang.cookie", &address.cookie);
-        Self { instance, address, port_mapper_port: port::free(), running: Mutex::default() }
+        let is_tls = options.is_tls;
+        let port_mapper_port = port::free();
+        Self { instance, address, is_tls, port_mapper_port, running: Mutex::default() }
     }
 
     fn run(&self) {
@@ -303,7 +334,8 @@ impl Private {
         self.instance.until("RabbitMQ takes connections", || {
             let ended = node.try_wait().expect("it is a child of this process");
             assert!(ended.is_none(), "RabbitMQ ended: {}", self.instance.log());
-            self.is_listening()
+            // It listens when all else is done.
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.address.port)).is_ok()
         });
         self.instance.until("RabbitMQ runs", || {
             self.address.try_evaluate("rabbit:is_running()").as_deref() == Ok("true")
@@ -335,16 +367,6 @@ impl Private {
             &"-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
         );
         command
-    }
-
-    /// Whether it answers the greeting of a client.
-    fn is_listening(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.address.port)) else {
-            return false;
-        };
-        let limit = stream.set_read_timeout(Some(Duration::from_secs(5)));
-        limit.and_then(|()| stream.write_all(b"AMQP\0\0\x09\x01")).is_ok()
-            && stream.read_exact(&mut [0; 8]).is_ok()
     }
 
     /// The node looks every ten seconds by itself.

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::{instance::Disk, postgres, rabbitmq};
+use crate::{instance::Options, postgres, rabbitmq};
 
 const POSTGRES: &str = "LOGWEIR_TESTKIT_POSTGRES";
 const RABBITMQ: &str = "LOGWEIR_TESTKIT_RABBITMQ";
@@ -14,8 +14,8 @@ const RABBITMQ: &str = "LOGWEIR_TESTKIT_RABBITMQ";
 /// Runs a command that finds servers to share in its environment. They end with it.
 pub fn run(command: &mut Command) -> std::io::Result<ExitStatus> {
     let (server, node) = thread::scope(|scope| {
-        let server = scope.spawn(|| postgres::Server::start("", Disk::Shared));
-        let node = rabbitmq::Node::start("", Disk::Shared);
+        let server = scope.spawn(|| postgres::Server::start(&Options::default()));
+        let node = rabbitmq::Node::start(&Options::default());
         (server.join().expect("PostgreSQL starts"), node)
     });
     command.env(POSTGRES, server.address.to_text()).env(RABBITMQ, node.address.to_text()).status()

@@ -132,6 +132,20 @@ async fn timescaledb_takes_rows_by_copy_on_two_connections() {
 }
 
 #[tokio::test]
+async fn servers_show_a_certificate_of_their_authority() {
+    let (postgres, rabbitmq) = tokio::join!(Postgres::private_tls(), RabbitMq::private_tls());
+    let url = format!("{}&sslrootcert={}", postgres.url(), postgres.ca_file().display());
+    let url = url.replace("require", "verify-full");
+    let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    assert_eq!(sql(&url, encrypted).as_deref(), Ok("t"));
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1", "-CAfile"]);
+    command.arg(rabbitmq.ca_file()).arg("-connect").arg(format!("127.0.0.1:{}", rabbitmq.port()));
+    let output = command.stdin(Stdio::null()).output().expect("openssl runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
 async fn pgbouncer_hands_a_connection_to_each_transaction() {
     let postgres = Postgres::start().await;
     let pool = PgBouncer::start(&postgres).await;
