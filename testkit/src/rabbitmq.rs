@@ -234,6 +234,8 @@ impl Address {
     fn try_evaluate(&self, expressions: &str) -> Result<String, String> {
         let mut command = Command::new("erl_call");
         command.arg("-address").arg(format!("127.0.0.1:{}", self.distribution_port));
+        // Of two callers of one name the node refuses the second.
+        command.arg("-h").arg(Uuid::new_v4().simple().to_string());
         command.args(["-c", &self.cookie, "-e", "-fetch_stdout", "-no_result_term"]);
         command.env("HOME", "/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
