@@ -12,9 +12,11 @@
 -- One row.
 CREATE TABLE schema_version (
     -- The last migration applied.
-    version integer NOT NULL,
+    version         integer     NOT NULL,
     -- How `logs` is laid out: 'timescaledb' (a hypertable) or 'partitions' (one for each day).
-    layout  text    NOT NULL
+    layout          text        NOT NULL,
+    -- Logs of earlier days lie in one partition, logs_backfill; means nothing in a hypertable.
+    backfill_before timestamptz NOT NULL
 );
 
 -- The logs. Nothing is unique here: the ledger makes delivery once. Ordered and paged by time, time_nanos,

@@ -24,6 +24,16 @@ impl Fault {
         Self::Answer(StorageError::Corrupt(what.into()))
     }
 
+    /// Values that cannot be stored.
+    pub(super) fn data(cause: &str) -> Self {
+        Self::Data(cause.to_owned())
+    }
+
+    /// Another transaction came in between; the next attempt finds it done.
+    pub(super) fn passing(cause: &str) -> Self {
+        Self::Answer(StorageError::Unavailable(cause.into()))
+    }
+
     /// The cause if the values at hand are to blame, so that bisecting helps.
     pub(super) fn data_cause(&self) -> Option<String> {
         match self {

@@ -10,25 +10,37 @@
 mod administer;
 mod aggregate;
 mod config;
+mod copy;
 mod dead_letters;
+mod derived;
 mod faults;
 mod filter;
+mod ledger;
+mod locks;
+mod maintain;
+mod partitions;
 mod ports;
 mod reports;
 mod rows;
+mod schema;
 mod search;
 mod statement;
 mod texts;
+mod timescale;
 mod values;
 mod walk;
+mod write;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use deadpool_postgres::{Object, Pool};
 use logweir_core::runtime::clock::Clock;
 
 pub use self::config::PostgresConfig;
-use self::faults::Fault;
+use self::{faults::Fault, partitions::KnownDays, schema::Layout, timescale::Features};
 use crate::StorageError;
 
 /// PostgreSQL as storage.
@@ -38,6 +50,12 @@ pub struct PostgresStorage {
     config: PostgresConfig,
     /// The database as a person knows it, without secrets.
     place: Arc<str>,
+    layout: Layout,
+    features: Features,
+    /// What a transaction that writes begins with.
+    writing: String,
+    days: KnownDays,
+    backfill_checked: Hourly,
 }
 
 impl PostgresStorage {
@@ -45,9 +63,20 @@ impl PostgresStorage {
     /// processes may do so at once.
     pub async fn open(config: &PostgresConfig, clock: Clock) -> Result<Self, StorageError> {
         let (pool, place) = config.pool()?;
-        let storage = Self { pool, clock, config: config.clone(), place };
-        drop(storage.connection().await?);
-        Ok(storage)
+        let told = |fault: Fault| fault.into_storage_error(&place);
+        let (layout, features, commits_late) = prepare(&pool, clock()).await.map_err(told)?;
+        tracing::info!(place = %place, ?layout, ?features, "storage is PostgreSQL");
+        Ok(Self {
+            pool,
+            clock,
+            config: config.clone(),
+            place,
+            layout,
+            features,
+            writing: writing(features, commits_late),
+            days: KnownDays::default(),
+            backfill_checked: Hourly::default(),
+        })
     }
 
     /// A connection of the pool's; it goes back when it is dropped.
@@ -58,5 +87,51 @@ impl PostgresStorage {
     /// What a fault is to a caller.
     fn told(&self, fault: Fault) -> StorageError {
         fault.into_storage_error(&self.place)
+    }
+}
+
+/// The layout, what TimescaleDB offers, and whether the server answers before a commit is on disk.
+async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, bool), Fault> {
+    let mut connection = pool.get().await?;
+    let db = connection.transaction().await?;
+    let layout = schema::prepare(&db, now_unix_nano).await?;
+    let features = match layout {
+        Layout::Timescale => Features::of(&db).await?,
+        Layout::Partitions { .. } => Features::default(),
+    };
+    let row = db
+        .query_typed_one("SELECT current_setting('synchronous_commit') IN ('off', 'local')", &[])
+        .await?;
+    let commits_late = row.try_get(0)?;
+    db.commit().await?;
+    Ok((layout, features, commits_late))
+}
+
+/// A statement that writes waits and works for a minute at most. Whatever the database's default is,
+/// a commit is answered when it is on disk.
+fn writing(features: Features, commits_late: bool) -> String {
+    let mut writing = String::from("SET LOCAL statement_timeout = 60000");
+    if commits_late {
+        writing.push_str("; SET LOCAL synchronous_commit = on");
+    }
+    if features.direct_compression {
+        writing.push_str("; SET LOCAL timescaledb.enable_direct_compress_copy = on");
+    }
+    writing
+}
+
+/// Something that is done once an hour.
+#[derive(Debug, Default)]
+struct Hourly(AtomicI64);
+
+impl Hourly {
+    const HOUR_NANOS: i64 = 3_600_000_000_000;
+
+    fn lapsed(&self, now_unix_nano: i64) -> bool {
+        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= Self::HOUR_NANOS
+    }
+
+    fn note(&self, now_unix_nano: i64) {
+        self.0.store(now_unix_nano, Ordering::Relaxed);
     }
 }
