@@ -1,6 +1,8 @@
-# make run   builds and starts everything in one process, with demo traffic, until Ctrl-C
-# make test  every check, as CI runs it
-# make bench the whole path measured on this machine
+# make run     builds and starts everything in one process, with demo traffic, until Ctrl-C
+# make cluster the same as many processes: PostgreSQL, RabbitMQ, two servers, two processors
+# make test    every check, as CI runs it
+# make bench   the whole path measured on this machine
+# make faults  the long fault suites
 SHELL := /bin/sh
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -11,13 +13,20 @@ tools := $(CARGO_TARGET_DIR)/tools
 buf := $(tools)/node_modules/.bin/buf
 buf_version := 1.75.0
 
-.PHONY: run test bench faults lint contract unit doc
+.PHONY: run cluster test bench faults lint contract unit doc
 
 run:
 	@deploy/setup.sh build
 	@echo "building; the first time takes some minutes" >&2
 	@cargo build --release -p logweir
 	@exec $(CARGO_TARGET_DIR)/release/logweir standalone --demo
+
+cluster:
+	@deploy/setup.sh servers
+	@echo "building; the first time takes some minutes" >&2
+	@cargo build --release -p logweir
+	@cargo build --quiet -p logweir-testkit
+	@exec $(CARGO_TARGET_DIR)/debug/testkit cluster $(CARGO_TARGET_DIR)/release/logweir
 
 test: lint contract unit doc
 	@echo "all checks passed"

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what building and testing need and this machine lacks, on Debian or Ubuntu.
-#   deploy/setup.sh build   Rust and a C compiler
-#   deploy/setup.sh test    the same, cargo-nextest, PostgreSQL, PgBouncer and RabbitMQ for the tests,
-#                           and Node.js for the contract's linter and for TimescaleDB as WebAssembly
-# Needs root or sudo only when something is missing. Starts no service of the system: the tests start
-# servers of their own.
+#   deploy/setup.sh build     Rust and a C compiler
+#   deploy/setup.sh servers   the same, PostgreSQL and RabbitMQ
+#   deploy/setup.sh test      the same, PgBouncer, cargo-nextest, and Node.js for the contract's linter
+#                             and for TimescaleDB as WebAssembly
+# Needs root or sudo only when something is missing. Starts no service of the system: what needs
+# servers starts its own.
 set -eu
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -75,17 +76,19 @@ install_rust() {
 }
 
 case "${1:-}" in
-build | test) ;;
-*) fail "usage: deploy/setup.sh build|test" ;;
+build | servers | test) ;;
+*) fail "usage: deploy/setup.sh build|servers|test" ;;
 esac
 
 want cc -- gcc libc6-dev
-if [ "$1" = test ]; then
-    want node -- nodejs
-    want npm -- npm
+if [ "$1" != build ]; then
     want /usr/lib/postgresql/*/bin/postgres -- postgresql
     want /usr/lib/rabbitmq/bin/rabbitmq-server -- rabbitmq-server
     want erl_call -- erlang-base
+fi
+if [ "$1" = test ]; then
+    want node -- nodejs
+    want npm -- npm
     want /usr/sbin/pgbouncer -- pgbouncer
     docker compose version >/dev/null 2>&1 || want docker-compose -- docker-compose
 fi

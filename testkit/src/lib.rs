@@ -8,6 +8,7 @@
 //! of tests, and [`Postgres::start`] and [`RabbitMq::start`] then make a database or a virtual host
 //! there. A test that kills or fills a server asks for a private one.
 
+pub mod cluster;
 pub mod share;
 
 mod certificates;

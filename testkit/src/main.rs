@@ -1,7 +1,9 @@
-//! `testkit share COMMAND…` runs a command with servers that its tests share.
+//! `testkit share COMMAND…` runs a command with servers that its tests share; `testkit cluster BINARY`
+//! runs Logweir as many processes.
 
 use std::{
     env,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -13,8 +15,12 @@ fn main() -> ExitCode {
             let code = status.expect("the command can be started").code().unwrap_or(1);
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
+        [verb, binary] if verb == "cluster" => {
+            testkit::wait(testkit::cluster::run(Path::new(binary))).expect("signals can be heeded");
+            ExitCode::SUCCESS
+        }
         _ => {
-            eprintln!("usage: testkit share COMMAND [ARGUMENT…]");
+            eprintln!("usage: testkit share COMMAND [ARGUMENT…] | testkit cluster BINARY");
             ExitCode::from(2)
         }
     }
