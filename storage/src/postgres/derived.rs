@@ -152,7 +152,7 @@ async fn save_latencies(
                   FROM (SELECT bucket, sum(count)::bigint AS count
                         FROM (SELECT * FROM unnest(known.buckets, known.counts)
                               UNION ALL SELECT * FROM unnest(excluded.buckets, excluded.counts))
-                             AS both (bucket, count)
+                             AS u (bucket, count)
                         GROUP BY bucket) AS added)",
         &[
             (&tenants, Type::TEXT_ARRAY),

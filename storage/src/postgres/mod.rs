@@ -15,6 +15,7 @@ mod dead_letters;
 mod derived;
 mod faults;
 mod filter;
+mod heartbeats;
 mod ledger;
 mod locks;
 mod maintain;
@@ -25,6 +26,8 @@ mod rows;
 mod schema;
 mod search;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod timescale;
 mod values;

@@ -43,7 +43,7 @@ const SHAPE: &str = "
           AND NOT t.relispartition";
 
 /// What [`SHAPE`] finds in a database that this program has made.
-const KNOWN_SHAPE: &str = include_str!("../../migrations/postgres/shape.txt");
+pub(super) const KNOWN_SHAPE: &str = include_str!("../../migrations/postgres/shape.txt");
 
 /// How `logs` is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +87,16 @@ async fn check_server(db: &Transaction<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// None if there is no schema yet.
+/// None if there is no schema yet. The catalogue is read as a table: looking a name up may answer from
+/// what was so before the lock was waited for.
 async fn version(db: &Transaction<'_>) -> Result<Option<u32>, Fault> {
-    let exists =
-        db.query_typed_one("SELECT to_regclass('schema_version') IS NOT NULL", &[]).await?;
+    let exists = db
+        .query_typed_one(
+            "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'schema_version'
+                                AND relnamespace = current_schema()::regnamespace)",
+            &[],
+        )
+        .await?;
     if !exists.try_get::<_, bool>(0)? {
         return Ok(None);
     }

@@ -1,0 +1,248 @@
+use std::time::Duration;
+
+use logweir_core::{
+    identity::Tenant,
+    record::{ScoredBatch, StoredLog},
+};
+use testkit::Postgres;
+use tokio_postgres::NoTls;
+
+use super::*;
+use crate::{
+    ReadLogs, WriteLogs, WriteOutcome,
+    conformance::{
+        NOW_UNIX_NANO,
+        sample::{HOUR, SECOND, batch, by, newest_first, push, search_all, tenant},
+    },
+};
+
+const DAY: i64 = 24 * HOUR;
+
+fn clock() -> Clock {
+    Arc::new(|| NOW_UNIX_NANO)
+}
+
+async fn open(url: &str) -> Result<PostgresStorage, StorageError> {
+    PostgresStorage::open(&PostgresConfig::new(url), clock()).await
+}
+
+/// A way to the database that is not this program's.
+async fn psql(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    #[allow(clippy::disallowed_methods, reason = "a test; it ends with the client")]
+    tokio::spawn(connection);
+    client
+}
+
+async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn write(storage: &PostgresStorage, batches: &[ScoredBatch]) -> Vec<WriteOutcome> {
+    storage.write(batches.into()).await.unwrap()
+}
+
+async fn all(storage: &PostgresStorage) -> Vec<StoredLog> {
+    search_all(storage, &tenant(), "", 1_000).await
+}
+
+async fn maintain(storage: &PostgresStorage, now_unix_nano: i64) {
+    while storage.upkeep(now_unix_nano).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn processes_that_start_at_once_make_one_schema() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let opened = futures::future::join_all((0..8).map(|_| open(&url))).await;
+    for storage in &opened {
+        storage.as_ref().unwrap().probe().await.unwrap();
+    }
+    let client = psql(&url).await;
+    assert_eq!(number(&client, "SELECT count(*) FROM schema_version").await, 1);
+}
+
+#[tokio::test]
+async fn the_shape_is_the_one_that_is_checked() {
+    let server = Postgres::start().await;
+    let storage = open(&server.url()).await.unwrap();
+    let mut connection = storage.connection().await.unwrap();
+    let db = connection.transaction().await.unwrap();
+    let found: Vec<String> = schema::shape(&db).await.unwrap().into_iter().collect();
+    assert_eq!(found.join("\n") + "\n", schema::KNOWN_SHAPE);
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_another_shape_are_refused() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    drop(open(&url).await.unwrap());
+    let client = psql(&url).await;
+    client
+        .batch_execute("CREATE TABLE notes (text text); CREATE INDEX own ON services (total)")
+        .await
+        .unwrap();
+    drop(open(&url).await.unwrap());
+    client.batch_execute("ALTER TABLE templates DROP COLUMN pattern_exact").await.unwrap();
+    let refused = open(&url).await.err().unwrap();
+    assert!(
+        matches!(&refused, StorageError::OtherSchema { missing } if missing == "column templates.pattern_exact bytea"),
+        "{refused:?}"
+    );
+    client.batch_execute("UPDATE schema_version SET version = 99").await.unwrap();
+    let refused = open(&url).await.err().unwrap();
+    assert!(matches!(refused, StorageError::NewerSchema { found: 99, known: 1 }), "{refused:?}");
+}
+
+/// Each holds what the other wants next, again and again: in the one order there is no circle.
+#[tokio::test]
+async fn writers_of_the_same_services_never_lock_each_other_out() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let storages = [open(&url).await.unwrap(), open(&url).await.unwrap()];
+    let names = ["payments", "orders", "users", "carts"];
+    let writer = async |of: u64| {
+        for round in 0..25_u64 {
+            let number = of * 1_000 + round * 10;
+            // Half of the batches are the other's too; each comes in an order of its own.
+            let mut batches: Vec<ScoredBatch> = (0..4)
+                .map(|n| {
+                    by(
+                        of as u8,
+                        round * 4 + n + 1,
+                        0,
+                        batch(number + n, names[n as usize], 40, n as i64 * 7 * SECOND),
+                    )
+                })
+                .collect();
+            batches.push(by(9, round + 1, 0, batch(900_000 + round, "payments", 10, 0)));
+            batches.rotate_left(((of + round) % 5) as usize);
+            let outcomes = write(&storages[of as usize % 2], &batches).await;
+            assert_eq!(outcomes.len(), 5);
+        }
+    };
+    tokio::join!(writer(1), writer(2), writer(3), writer(4));
+    let expected = 4 * 25 * 160 + 25 * 10;
+    let client = psql(&url).await;
+    for sql in [
+        "SELECT count(*) FROM logs",
+        "SELECT sum(total)::bigint FROM services",
+        "SELECT sum(total)::bigint FROM service_buckets WHERE width_seconds = 10",
+        "SELECT sum(total)::bigint FROM service_buckets WHERE width_seconds = 3600",
+        "SELECT sum(total)::bigint FROM templates",
+        "SELECT sum(total)::bigint FROM template_buckets WHERE width_seconds = 3600",
+        "SELECT sum(stored)::bigint FROM producers",
+        "SELECT sum(stored)::bigint FROM batches",
+    ] {
+        assert_eq!(number(&client, sql).await, expected, "{sql}");
+    }
+    let latencies = "SELECT count(*) FROM logs WHERE latency_ms IS NOT NULL";
+    let latencies = number(&client, latencies).await;
+    for sql in [
+        "SELECT sum(count)::bigint FROM latency_buckets WHERE width_seconds = 10",
+        "SELECT sum(count)::bigint FROM latency_counts WHERE width_seconds = 3600",
+    ] {
+        assert_eq!(number(&client, sql).await, latencies, "{sql}");
+    }
+}
+
+/// What a database refuses is found log by log, and takes nothing along.
+#[tokio::test]
+async fn a_log_that_the_database_refuses_is_put_aside_alone() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let storage = open(&url).await.unwrap();
+    let client = psql(&url).await;
+    client
+        .batch_execute("ALTER TABLE logs ADD CONSTRAINT no_poison CHECK (message <> 'poison')")
+        .await
+        .unwrap();
+    let mut bad = by(1, 2, 100, batch(2, "payments", 100, 0));
+    for index in [0, 57, 99] {
+        bad.records[index].record.message = "poison".into();
+    }
+    let good = by(1, 1, 40, batch(1, "orders", 40, 0));
+    let outcomes = write(&storage, &[bad.clone(), good.clone()]).await;
+    let stored = WriteOutcome::Stored { stored: 97, dead_lettered: 3, put_aside: vec![0, 57, 99] };
+    assert_eq!(outcomes, [stored, WriteOutcome::stored(40, 0)]);
+    assert_eq!(write(&storage, &[bad.clone()]).await, [WriteOutcome::Duplicate]);
+    bad.records.retain(|log| log.record.message != "poison");
+    assert_eq!(all(&storage).await, newest_first([&bad, &good]));
+    let letters = "SELECT count(*) FROM dead_letters WHERE reason = 'unstorable' AND detail LIKE '%no_poison%'";
+    assert_eq!(number(&client, letters).await, 3);
+    assert_eq!(number(&client, "SELECT sum(total)::bigint FROM services").await, 137);
+}
+
+#[tokio::test]
+async fn a_day_that_was_dropped_meanwhile_is_made_again() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let storage = open(&url).await.unwrap();
+    let first = batch(1, "payments", 5, 3 * DAY);
+    write(&storage, std::slice::from_ref(&first)).await;
+    let client = psql(&url).await;
+    client.batch_execute("DROP TABLE logs_20231111").await.unwrap();
+    let second = batch(2, "payments", 5, 3 * DAY);
+    write(&storage, std::slice::from_ref(&second)).await;
+    assert_eq!(all(&storage).await, newest_first([&second]));
+}
+
+#[tokio::test]
+async fn old_days_go_and_history_lies_in_one_partition() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let kept = PostgresConfig {
+        retention_age: Some(Duration::from_secs(10 * 86_400)),
+        ..PostgresConfig::new(&url)
+    };
+    let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
+    let mut ages: Vec<ScoredBatch> = Vec::new();
+    for (number, days) in [0, 5, 9, 12, 80, 95, 400].into_iter().enumerate() {
+        ages.push(batch(number as u64, "payments", 3, days * DAY));
+    }
+    write(&storage, &ages).await;
+    let client = psql(&url).await;
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'logs'::regclass";
+    assert_eq!(number(&client, "SELECT count(*) FROM logs_backfill").await, 6);
+    assert_eq!(number(&client, partitions).await, 6);
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert_eq!(all(&storage).await, newest_first(&ages[..3]));
+    assert_eq!(number(&client, "SELECT sum(total)::bigint FROM services").await, 21);
+    // Three that hold logs, two made ahead, and the one for history.
+    assert_eq!(number(&client, partitions).await, 6);
+}
+
+#[tokio::test]
+async fn history_goes_row_by_row_while_some_of_it_is_kept() {
+    let server = Postgres::start().await;
+    let kept = PostgresConfig {
+        retention_age: Some(Duration::from_secs(200 * 86_400)),
+        ..PostgresConfig::new(server.url())
+    };
+    let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
+    let young = batch(1, "payments", 3, 150 * DAY);
+    write(&storage, &[young.clone(), batch(2, "payments", 3, 400 * DAY)]).await;
+    maintain(&storage, NOW_UNIX_NANO).await;
+    assert_eq!(all(&storage).await, newest_first([&young]));
+}
+
+/// A tenant's name, and a text that a text column cannot hold, in every place.
+#[tokio::test]
+async fn what_text_cannot_hold_is_shown_and_kept() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let storage = open(&url).await.unwrap();
+    let mut odd = by(1, 1, 1, batch(1, "payments", 0, 0));
+    odd.tenant = Tenant::new("other").unwrap();
+    odd.resource.instance = "a\0b".into();
+    push(&mut odd, 0, NOW_UNIX_NANO);
+    odd.records[0].anomaly_reasons = vec!["odd".into(), "\0".into()];
+    odd.producer.as_mut().unwrap().account.dropped = vec![("a\0".into(), 1)];
+    write(&storage, std::slice::from_ref(&odd)).await;
+    assert_eq!(search_all(&storage, &odd.tenant, "", 10).await, newest_first([&odd]));
+    let client = psql(&url).await;
+    let shown = "SELECT count(*) FROM logs WHERE instance = 'a\u{fffd}b' AND anomaly_reasons[2] = '\u{fffd}'";
+    assert_eq!(number(&client, shown).await, 1);
+    let report = storage.delivery_report(&odd.tenant, None).await.unwrap();
+    assert_eq!(report[0].account, odd.producer.unwrap().account);
+}
