@@ -100,14 +100,14 @@ fn read_token(row: &Row) -> Result<TokenRecord, Fault> {
 pub(super) async fn insert_deploy(
     db: &Transaction<'_>,
     tenant: &Tenant,
-    deploy: Deploy,
+    deploy: &Deploy,
 ) -> Result<(), Fault> {
     let values = [
         Value::Text(tenant.to_string()),
         Value::Long(deploy.time_unix_nano),
         Value::Text(deploy.service.to_string()),
-        Value::Text(deploy.version),
-        Value::Text(deploy.note),
+        Value::Text(deploy.version.clone()),
+        Value::Text(deploy.note.clone()),
     ];
     Statement::new("INSERT INTO deploys (tenant, time_unix_nano, service, version, note) VALUES ")
         .list(values)

@@ -254,8 +254,10 @@ fn equal_value(named: &str, text: &str) -> Condition {
         && !text.starts_with('0')
         && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_plain_number && !text.is_empty() {
-        // 42, 42.0, "42", "+042" and what else is the same number.
-        return Condition::any([in_attributes(text.to_owned()), in_attributes(ROUNDS_UP.into())]);
+        // 42, 42.0, "42", "+042.0" and what else is the same number.
+        let number = format!("{}\"?[+]?0*{text}[^0-9]", escaped(named));
+        let shown = [in_attributes(text.to_owned()), contains("attributes::text ~ ", number, "")];
+        return Condition::any([Condition::all(shown), in_attributes(ROUNDS_UP.into())]);
     }
     let may_be_number = text.len() > NUMBER_CHARACTERS_MAX
         || text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
@@ -270,6 +272,18 @@ fn equal_value(named: &str, text: &str) -> Condition {
         _ => Condition::Never,
     };
     Condition::any([as_text, as_json])
+}
+
+/// As a regular expression that means the text itself.
+fn escaped(text: &str) -> String {
+    let mut expression = String::with_capacity(text.len() * 2);
+    for character in text.chars() {
+        if character.is_ascii() && !character.is_ascii_alphanumeric() {
+            expression.push('\\');
+        }
+        expression.push(character);
+    }
+    expression
 }
 
 /// As it stands in the column: in quotes, with what JSON cannot hold escaped.

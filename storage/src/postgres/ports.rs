@@ -1,16 +1,21 @@
 //! The calls of the port that read, and those that administer: each takes a connection and does its
 //! work in one transaction.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use logweir_core::identity::{LogId, Service, Tenant};
 use tokio_postgres::IsolationLevel;
 
-use super::{PostgresStorage, aggregate, faults::Fault, reports, search};
+use super::{
+    PostgresStorage, administer, aggregate, dead_letters, faults::Fault, heartbeats, reports,
+    search,
+};
 use crate::{
-    AggregateQuery, AggregateSeries, HeatmapCell, LogWithNeighbours, ProducerReport, ReadLogs,
-    SearchPage, SearchQuery, ServiceSummary, StorageError, TemplateSummary, TimeRange,
-    query::Order,
+    Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
+    LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
+    ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, query::Order,
 };
 
 /// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
@@ -48,6 +53,22 @@ impl PostgresStorage {
             db.batch_execute(READING).await?;
             // Dropping the transaction ends it, and nobody waits for that.
             read(&db).await
+        };
+        work.await.map_err(|fault| self.told(fault))
+    }
+
+    /// Makes a small change.
+    async fn change<T>(
+        &self,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let mut connection = self.connection().await?;
+        let work = async {
+            let db = connection.transaction().await?;
+            db.batch_execute(&self.writing).await?;
+            let answer = change(&db).await?;
+            db.commit().await?;
+            Ok(answer)
         };
         work.await.map_err(|fault| self.told(fault))
     }
@@ -120,5 +141,101 @@ impl ReadLogs for PostgresStorage {
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError> {
         self.snapshot(async |db| reports::delivery_report(db, tenant, service).await).await
+    }
+}
+
+#[async_trait]
+impl Administer for PostgresStorage {
+    async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
+        self.change(async |db| administer::insert_token(db, tenant, &token).await).await
+    }
+
+    async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
+        self.snapshot(async |db| administer::list_tokens(db, tenant).await).await
+    }
+
+    async fn revoke_token(
+        &self,
+        tenant: &Tenant,
+        token_id: &str,
+        now_unix_nano: i64,
+    ) -> Result<TokenRecord, StorageError> {
+        let revoked = self
+            .change(async |db| administer::revoke_token(db, tenant, token_id, now_unix_nano).await)
+            .await?;
+        revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")))
+    }
+
+    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
+        self.snapshot(async |db| administer::revoked_token_ids(db, now_unix_nano).await).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        tenant: &Tenant,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetter>, u64), StorageError> {
+        self.snapshot(async |db| dead_letters::list(db, tenant, before, limit).await).await
+    }
+
+    async fn take_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
+        self.snapshot(async |db| dead_letters::take(db, tenant, ids, limit).await).await
+    }
+
+    async fn mark_replayed(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        now_unix_nano: i64,
+    ) -> Result<(), StorageError> {
+        self.change(async |db| dead_letters::mark_replayed(db, tenant, ids, now_unix_nano).await)
+            .await
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: Option<&[u64]>,
+    ) -> Result<u64, StorageError> {
+        self.change(async |db| dead_letters::discard(db, tenant, ids).await).await
+    }
+
+    async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
+        self.change(async |db| administer::insert_deploy(db, tenant, &deploy).await).await
+    }
+
+    async fn list_deploys(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        limit: usize,
+    ) -> Result<Vec<Deploy>, StorageError> {
+        self.snapshot(async |db| administer::list_deploys(db, tenant, service, limit).await).await
+    }
+
+    async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
+        self.change(async |db| heartbeats::beat(db, &heartbeat).await).await
+    }
+
+    async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
+        self.snapshot(async |db| heartbeats::live(db, age_max).await).await
+    }
+
+    async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
+        self.change(async |db| heartbeats::forget(db, process_id).await).await
+    }
+
+    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+        self.upkeep(now_unix_nano).await
+    }
+
+    async fn check_ready(&self) -> Result<(), StorageError> {
+        self.probe().await
     }
 }

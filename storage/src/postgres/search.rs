@@ -30,6 +30,8 @@ use crate::{
 const NANOS: i64 = 1_000_000_000;
 /// Rows that a stretch may hold in vain: about 0.1 s of the database's time.
 const STRETCH_ROWS_MAX: u64 = 250_000;
+/// More than these of a stretch in vain, and the next one is small.
+const PASSED_ROWS_MAX: u64 = 8_000;
 /// The first stretch of a search whose condition lets rows pass in vain.
 const DOUBTFUL_ROWS_MIN: u64 = 2_000;
 /// Hours looked ahead at first.
@@ -222,7 +224,7 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             Some(_) => Vec::new(),
             None => services_in(db, scope, &stretch).await?,
         };
-        scope.read(db, part, &services, page).await?;
+        let read = scope.read(db, part, &services, page).await?;
         if page.wanted() == 0 {
             return Ok(());
         }
@@ -230,7 +232,12 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             Order::NewestFirst => range.to_unix_nano = part.from_unix_nano,
             Order::OldestFirst => range.from_unix_nano = part.to_unix_nano,
         }
-        rows = wanted.saturating_mul(GROWTH).min(STRETCH_ROWS_MAX);
+        // Rows passed in vain cost more than rows that the database looks through alone.
+        rows = if read > PASSED_ROWS_MAX {
+            DOUBTFUL_ROWS_MIN
+        } else {
+            wanted.saturating_mul(GROWTH).min(STRETCH_ROWS_MAX)
+        };
         hours = (hours * GROWTH as i64).min(10_000);
     }
     Ok(())
@@ -332,15 +339,16 @@ impl Scope<'_> {
         }
     }
 
-    /// Takes the matches of a part of the range into the page, until it is full. Without services,
-    /// and without one that is required, of all.
+    /// Takes the matches of a part of the range into the page, until it is full; how many rows it
+    /// read. Without services, and without one that is required, of all.
     async fn read(
         &self,
         db: &Transaction<'_>,
         part: TimeRange,
         services: &[String],
         page: &mut Page,
-    ) -> Result<(), Fault> {
+    ) -> Result<u64, Fault> {
+        let mut read = 0;
         let mut after = page.cursor;
         let mut limit = if self.is_exact { 0 } else { DOUBTFUL_ROWS_MIN };
         loop {
@@ -357,12 +365,13 @@ impl Scope<'_> {
                 if is_in && self.filter.matches(&log) {
                     page.logs.push(log);
                     if page.wanted() == 0 {
-                        return Ok(());
+                        return Ok(read + count);
                     }
                 }
             }
+            read += count;
             if count < limit {
-                return Ok(());
+                return Ok(read);
             }
             limit *= GROWTH;
         }
