@@ -220,7 +220,10 @@ async fn save_service_totals(
 
 async fn save_templates(db: &Transaction<'_>, counted: &[Counted<'_>]) -> Result<(), Fault> {
     let rows = || counted.iter().flat_map(|of| &of.counts.template_totals);
-    let tenants: Vec<&str> = rows().map(|(template, _)| template.tenant.as_str()).collect();
+    let tenants: Vec<&str> = counted
+        .iter()
+        .flat_map(|of| of.counts.template_totals.iter().map(|_| of.tenant.as_str()))
+        .collect();
     let ids: Vec<i64> = rows().map(|(template, _)| template.template_id.0 as i64).collect();
     let names: Vec<&str> = rows().map(|(template, _)| template.service.as_str()).collect();
     let patterns: Vec<_> = rows().map(|(template, _)| readable(&template.pattern)).collect();
