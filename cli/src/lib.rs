@@ -13,3 +13,4 @@ pub mod output;
 pub mod secret;
 pub mod settings;
 pub mod source;
+pub mod wiring;

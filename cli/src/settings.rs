@@ -12,16 +12,17 @@ use logweir_core::{
     limits::LEDGER_HOURS_MIN,
     runtime::{
         config::{ConfigError, Mistake, Override, load, overrides_from_env},
+        identity::ProcessIdentity,
         telemetry::LogConfig,
     },
 };
 use logweir_processor::{ProcessorConfig, ServiceInfo};
-use logweir_queue::QueueLimits;
+use logweir_queue::{QueueLimits, RabbitConfig};
 use logweir_server::{ServerConfig, ServiceConfig, TlsFiles};
-use logweir_storage::SqliteConfig;
+use logweir_storage::{PostgresConfig, SqliteConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::secret::SecretUrl;
+use crate::{error::Error, secret::SecretUrl};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub amqp_url: SecretUrl,
     /// A file that holds `amqp_url` alone, in its place.
     pub amqp_url_file: String,
+    /// For `amqps://`: CAs that the broker's certificate may come from besides the system's, PEM.
+    pub amqp_tls_ca: String,
     /// The server's certificate and its chain, PEM; empty: no TLS.
     pub tls_cert: String,
     /// The certificate's private key, PEM.
@@ -54,8 +57,12 @@ pub struct Settings {
     pub log: LogConfig,
     /// The doors.
     pub server: ServerConfig,
-    /// What may wait for its commit.
+    /// What may wait for its commit in `standalone`.
     pub queue: QueueSettings,
+    /// The queue of the distributed processes.
+    pub rabbitmq: RabbitConfig,
+    /// The storage of the distributed processes.
+    pub database: DatabaseSettings,
     /// Grouping, enrichment and judgement.
     pub processor: ProcessorConfig,
     /// What is kept, and for how long.
@@ -72,6 +79,14 @@ pub struct QueueSettings {
     pub batches_max: usize,
     /// Memory of the batches, bytes.
     pub bytes_max: usize,
+}
+
+/// The storage of the distributed processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// Connections of each process at a time.
+    pub connections_max: usize,
 }
 
 /// What is kept, and for how long.
@@ -96,12 +111,15 @@ impl Default for Settings {
             database_url_file: String::new(),
             amqp_url: SecretUrl::default(),
             amqp_url_file: String::new(),
+            amqp_tls_ca: String::new(),
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_client_ca: String::new(),
             log: LogConfig::default(),
             server: ServerConfig::default(),
             queue: QueueSettings::default(),
+            rabbitmq: RabbitConfig::default(),
+            database: DatabaseSettings::default(),
             processor: ProcessorConfig::default(),
             retention: RetentionSettings::default(),
             services: BTreeMap::new(),
@@ -113,6 +131,12 @@ impl Default for QueueSettings {
     fn default() -> Self {
         let QueueLimits { batches_max, bytes_max } = QueueLimits::default();
         Self { batches_max, bytes_max }
+    }
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self { connections_max: PostgresConfig::new("").connections_max }
     }
 }
 
@@ -151,15 +175,52 @@ impl Settings {
         })
     }
 
-    /// The storage's part.
+    /// The part of the storage in the data directory.
     pub fn storage(&self) -> SqliteConfig {
-        let hours = |hours: u64| HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX));
         SqliteConfig {
             disk_bytes_max: self.retention.disk_bytes_max,
             retention_age: (self.retention.age_hours > 0).then(|| hours(self.retention.age_hours)),
             ledger_age: hours(self.retention.ledger_hours),
             ..SqliteConfig::new(self.data_dir())
         }
+    }
+
+    /// The part of the storage in a database, which must be given.
+    pub fn postgres(&self) -> Result<PostgresConfig, Error> {
+        if self.database_url.is_empty() {
+            let text = "no database: set LOGWEIR_DATABASE_URL, or LOGWEIR_DATABASE_URL_FILE to a file \
+                        that holds it (postgresql://USER:PASSWORD@HOST:PORT/DATABASE); `logweir \
+                        standalone` needs none";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        Ok(PostgresConfig {
+            connections_max: self.database.connections_max,
+            retention_age: (self.retention.age_hours > 0).then(|| hours(self.retention.age_hours)),
+            ledger_age: hours(self.retention.ledger_hours),
+            ..PostgresConfig::new(self.database_url.reveal())
+        })
+    }
+
+    /// The part of the queue in a broker, which must be given.
+    pub fn rabbitmq(&self, identity: &ProcessIdentity) -> Result<RabbitConfig, Error> {
+        if self.amqp_url.is_empty() {
+            let text = "no broker: set LOGWEIR_AMQP_URL, or LOGWEIR_AMQP_URL_FILE to a file that holds \
+                        it (amqp://USER:PASSWORD@HOST:PORT/VHOST); `logweir standalone` needs none";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        let read_pem = |path: &str| {
+            fs::read_to_string(path).map_err(|source| {
+                let path = path.into();
+                Error::File { action: "read", path, source }
+            })
+        };
+        let authorities = Some(self.amqp_tls_ca.as_str()).filter(|path| !path.is_empty());
+        Ok(RabbitConfig {
+            url: self.amqp_url.reveal().to_owned(),
+            tls_authorities_pem: authorities.map(read_pem).transpose()?,
+            process: format!("{} on {}", identity.process_id, identity.host),
+            ..self.rabbitmq.clone()
+        })
     }
 
     /// The queue's part.
@@ -203,6 +264,8 @@ impl Settings {
         };
         require("queue.batches_max", self.queue.batches_max > 0, "must be positive");
         require("queue.bytes_max", self.queue.bytes_max > 0, "must be positive");
+        require("rabbitmq.partitions", self.rabbitmq.partitions > 0, "must be positive");
+        require("database.connections_max", self.database.connections_max > 0, "must be positive");
         require("processor.group_rows_max", self.processor.group_rows_max > 0, "must be positive");
         require(
             "retention.ledger_hours",
@@ -290,6 +353,10 @@ impl SettingsArgs {
         mistakes.extend(settings.read_secrets());
         if mistakes.is_empty() { Ok(settings) } else { Err(ConfigError(mistakes)) }
     }
+}
+
+fn hours(hours: u64) -> Duration {
+    HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX))
 }
 
 fn read_secret(key: &str, secret: &mut SecretUrl, file: &str) -> Option<Mistake> {

@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
-use support::{Standalone, client, succeeded, token};
+use support::{Process, client, succeeded, token};
 
 const LOGS: usize = 30;
 const POISONED: [usize; 3] = [0, 13, 29];
@@ -21,14 +21,14 @@ fn write_fixture(path: &Path) {
 }
 
 /// The objects that a command prints.
-fn objects(server: &Standalone, token: &str, args: &[&str]) -> Vec<Value> {
+fn objects(server: &Process, token: &str, args: &[&str]) -> Vec<Value> {
     let output = client(server, token, &[args, &["--json"]].concat());
     let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()
 }
 
 /// The messages stored; each must be there once.
-fn stored(server: &Standalone, token: &str) -> BTreeSet<String> {
+fn stored(server: &Process, token: &str) -> BTreeSet<String> {
     let logs = objects(server, token, &["export"]);
     let messages: Vec<_> = logs.iter().map(|log| log["message"].to_string()).collect();
     let set: BTreeSet<_> = messages.iter().cloned().collect();
@@ -38,7 +38,7 @@ fn stored(server: &Standalone, token: &str) -> BTreeSet<String> {
     set
 }
 
-fn assert_nothing_is_missing(server: &Standalone, token: &str) {
+fn assert_nothing_is_missing(server: &Process, token: &str) {
     for report in objects(server, token, &["report"]) {
         assert_eq!(report["missing"].as_i64(), Some(0), "{report}");
     }
@@ -49,7 +49,7 @@ fn a_poisoned_log_is_put_aside_alone_and_replayed_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data_dir = folder.path().join("data");
     let token = token(&data_dir, "*", "admin");
-    let server = Standalone::start_with(&data_dir, "127.0.0.1:0", &POISON);
+    let server = Process::standalone_with(&data_dir, "127.0.0.1:0", &POISON);
     let (file, journal) = (folder.path().join("drinks.log"), folder.path().join("journal"));
     write_fixture(&file);
     let (file, journal) = (file.display().to_string(), journal.display().to_string());
@@ -79,7 +79,7 @@ fn a_poisoned_log_is_put_aside_alone_and_replayed_once() {
     assert_eq!(stored(&server, &token), good);
 
     server.kill();
-    let server = Standalone::start(&data_dir);
+    let server = Process::standalone(&data_dir);
     let ids: Vec<_> = letters.iter().map(|letter| letter["dead_letter_id"].to_string()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let by_id = [&["dead-letters", "replay"], &ids[..]];
@@ -89,7 +89,7 @@ fn a_poisoned_log_is_put_aside_alone_and_replayed_once() {
     }
     assert_nothing_is_missing(&server, &token);
 
-    let discard = |server: &Standalone, what: &str| {
+    let discard = |server: &Process, what: &str| {
         let output = client(server, &token, &["dead-letters", "discard", what, "--json"]);
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         (output.status.code(), text)

@@ -16,7 +16,7 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
-use support::{Standalone, client, logweir, succeeded};
+use support::{Process, client, logweir, succeeded};
 
 const LOGS: usize = 30_000;
 /// As an own user, then as root.
@@ -37,7 +37,7 @@ fn may_mount(namespace: &[&str], place: &Path) -> bool {
 }
 
 /// Starts a server that can run out of room, by a shell that makes the room and becomes the server.
-fn start(place: &Path) -> (Standalone, Room) {
+fn start(place: &Path) -> (Process, Room) {
     let binary = logweir().get_program().to_owned();
     let become_server = r#"exec "$BINARY" standalone --data-dir "$PLACE" --listen 127.0.0.1:0"#;
     let run = |command: &mut Command, script: String| {
@@ -46,7 +46,7 @@ fn start(place: &Path) -> (Standalone, Room) {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("BINARY", &binary).env("PLACE", place);
-        Standalone::start_by(command)
+        Process::start(command)
     };
     if let Some(namespace) = NAMESPACES.into_iter().find(|namespace| may_mount(namespace, place)) {
         let mount = r#"mount -t tmpfs -o size=40m tmpfs "$PLACE" && "#;
@@ -62,7 +62,7 @@ fn start(place: &Path) -> (Standalone, Room) {
 }
 
 impl Room {
-    fn fill(&self, server: &Standalone) {
+    fn fill(&self, server: &Process) {
         match self {
             Self::Disk { ballast } => {
                 let mut file = File::create(ballast).expect("the server's disk can be reached");
@@ -77,7 +77,7 @@ impl Room {
         }
     }
 
-    fn free(&self, server: &Standalone) {
+    fn free(&self, server: &Process) {
         match self {
             Self::Disk { ballast } => fs::remove_file(ballast).expect("it is there"),
             Self::FileSize => limit_file_size(server, None),
@@ -85,7 +85,7 @@ impl Room {
     }
 }
 
-fn limit_file_size(server: &Standalone, bytes_max: Option<u64>) {
+fn limit_file_size(server: &Process, bytes_max: Option<u64>) {
     let id = Pid::from_raw(server.id().cast_signed()).expect("a process id is not zero");
     let limit = Rlimit { current: bytes_max, maximum: None };
     prlimit(Some(id), Resource::Fsize, limit).expect("the limit of one's own process");
@@ -107,7 +107,7 @@ fn write_fixture(path: &Path) {
     }
 }
 
-fn readiness(server: &Standalone) -> String {
+fn readiness(server: &Process) -> String {
     let mut stream = TcpStream::connect(server.address()).expect("it listens");
     let request = "GET /readyz HTTP/1.1\r\nHost: logweir\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("it reads");

@@ -22,7 +22,7 @@ use logweir_proto::v1::{
     ingest_service_client::IngestServiceClient, query_service_client::QueryServiceClient,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use support::Standalone;
+use support::Process;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -216,18 +216,18 @@ async fn quit(
 /// Kills the process by its own hand at each step, then from outside at random points of progress.
 /// Returns how long each restart took until ready.
 async fn kill_repeatedly(
-    mut server: Standalone,
+    mut server: Process,
     data_dir: &Path,
     plan: &Plan,
     oracle: &Oracle,
-) -> (Standalone, Vec<Duration>) {
+) -> (Process, Vec<Duration>) {
     let mut progress = oracle.next_number.subscribe();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let listen = server.address().to_owned();
     let mut restarts = Vec::new();
     let mut restart = |env: &[(&str, &str)]| {
         let begun = Instant::now();
-        let server = Standalone::start_with(data_dir, &listen, env);
+        let server = Process::standalone_with(data_dir, &listen, env);
         restarts.push(begun.elapsed());
         oracle.is_up.send_replace(true);
         server
@@ -263,7 +263,7 @@ struct Audit {
     counted: u64,
 }
 
-async fn audit(server: &Standalone, token: &str) -> Audit {
+async fn audit(server: &Process, token: &str) -> Audit {
     let mut client = QueryServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
     let mut export = Request::new(ExportLogsRequest::default());
     *export.metadata_mut() = request((), token).metadata().clone();
@@ -293,7 +293,7 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     let plan = Arc::new(plan());
     let data_dir = tempfile::tempdir().expect("a temporary folder");
     let token = support::token(data_dir.path(), "*", "admin");
-    let server = Standalone::start(data_dir.path());
+    let server = Process::standalone(data_dir.path());
     let channel = Channel::from_shared(server.endpoint.clone()).expect("a URL").connect_lazy();
     let client = IngestServiceClient::new(channel);
     let oracle = Arc::new(Oracle::default());
@@ -382,7 +382,7 @@ async fn lost_answers_double_nothing() {
     let plan = Arc::new(Plan { logs: 200_000, ..plan() });
     let data_dir = tempfile::tempdir().expect("a temporary folder");
     let token = support::token(data_dir.path(), "*", "admin");
-    let server = Standalone::start(data_dir.path());
+    let server = Process::standalone(data_dir.path());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let proxy = format!("http://{}", listener.local_addr().expect("it is bound"));
     let cuts = Arc::new(AtomicU64::new(0));

@@ -5,33 +5,11 @@ mod support;
 use std::{collections::BTreeMap, fs, net::TcpListener, path::Path, time::Duration};
 
 use serde_json::Value;
-use support::{Standalone, client, logweir, succeeded, token};
-
-const LOGS: usize = 600;
-
-/// Three services, three levels, two patterns a service.
-fn write_fixture(path: &Path) {
-    let line = |number: usize| {
-        let service = ["shop", "billing", "search"][number % 3];
-        let level =
-            if number.is_multiple_of(50) { "ERROR" } else { ["INFO", "WARN"][number / 3 % 2] };
-        let message = match number / 3 % 2 {
-            0 => format!("order {number} placed by user {}", number * 7),
-            _ => format!("payment of order {number} took {} ms", number % 90),
-        };
-        let time = format!("2026-01-02T03:{:02}:{:02}.{:03}Z", number / 60, number % 60, number);
-        serde_json::json!({
-            "time": time, "service": service, "level": level, "message": message, "user_id": number
-        })
-        .to_string()
-    };
-    let lines: Vec<String> = (0..LOGS).map(line).collect();
-    fs::write(path, lines.join("\n") + "\n").expect("the fixture can be written");
-}
+use support::{FIXTURE_LOGS, Process, client, logweir, succeeded, token, write_fixture};
 
 struct World {
     folder: tempfile::TempDir,
-    server: Standalone,
+    server: Process,
     token: String,
 }
 
@@ -39,7 +17,7 @@ impl World {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data_dir = folder.path().join("data");
-        let server = Standalone::start(&data_dir);
+        let server = Process::standalone(&data_dir);
         let token = token(&data_dir, "*", "admin");
         Self { folder, server, token }
     }
@@ -75,7 +53,7 @@ fn counts_by_service_level_and_template_come_back_exactly() {
     let world = World::start();
     world.send_fixture();
     let logs = world.objects(&["export"]);
-    assert_eq!(logs.len(), LOGS);
+    assert_eq!(logs.len(), FIXTURE_LOGS);
     let field = |name: &'static str| move |log: &Value| log[name].as_str().unwrap_or("").to_owned();
     let by_service = count_by(&logs, field("service"));
     assert_eq!(by_service.values().copied().collect::<Vec<_>>(), [200, 200, 200]);
@@ -103,10 +81,10 @@ fn sending_again_adds_nothing_and_everything_survives_a_kill() {
     let world = World::start();
     world.send_fixture();
     world.send_fixture();
-    assert_eq!(world.objects(&["export"]).len(), LOGS);
+    assert_eq!(world.objects(&["export"]).len(), FIXTURE_LOGS);
     let World { folder, server, token } = world;
     server.kill();
-    let server = Standalone::start(&folder.path().join("data"));
+    let server = Process::standalone(&folder.path().join("data"));
     let world = World { folder, server, token };
     let found = world.objects(&["search", "service:shop", "level>=error", "order"]);
     assert_eq!(found.len(), 4);

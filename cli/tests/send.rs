@@ -4,11 +4,11 @@ mod support;
 
 use std::{fs, process::Output};
 
-use support::{Standalone, client, token};
+use support::{Process, client, token};
 use tempfile::TempDir;
 
 /// Sends a log with a token; what came of it, and what was said.
-fn send(server: &Standalone, token: &str, service: &str) -> (Output, String) {
+fn send(server: &Process, token: &str, service: &str) -> (Output, String) {
     let folder = TempDir::new().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(path("shop.log"), "INFO paid\n").expect("the file can be written");
@@ -21,7 +21,7 @@ fn send(server: &Standalone, token: &str, service: &str) -> (Output, String) {
 #[test]
 fn a_refused_token_ends_it_and_is_said_once_with_what_to_do() {
     let (data_dir, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
-    let server = Standalone::start(data_dir.path());
+    let server = Process::standalone(data_dir.path());
     for (token, advice) in [
         (token(other.path(), "*", "ingest"), "logweir token issue"),
         (token(data_dir.path(), "*", "viewer"), "logweir token issue"),

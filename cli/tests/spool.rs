@@ -19,7 +19,7 @@ use logweir_proto::v1::{
 };
 use logweir_sdk::{Client, ClientBuilder, Level, Record, RetryPolicy, SpoolOptions};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use support::Standalone;
+use support::Process;
 use tonic::{Request, metadata::MetadataValue};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -103,7 +103,7 @@ fn request<T>(message: T, token: &str) -> Request<T> {
     request
 }
 
-async fn audit(server: &Standalone, token: &str) -> Audit {
+async fn audit(server: &Process, token: &str) -> Audit {
     let mut client = QueryServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
     let export = client.export_logs(request(ExportLogsRequest::default(), token)).await;
     let mut stream = export.expect("export starts").into_inner();
@@ -127,7 +127,7 @@ async fn audit(server: &Standalone, token: &str) -> Audit {
 }
 
 /// Takes over what the killed programs left, until all of it is answered.
-fn send_the_rest(server: &Standalone, token: &str, spool: &Path) {
+fn send_the_rest(server: &Process, token: &str, spool: &Path) {
     let client = client(&server.endpoint, token, spool).in_flight(32).build();
     let client = client.expect("the settings are good");
     let deadline = Instant::now() + PATIENCE;
@@ -152,7 +152,7 @@ fn kill_and_audit(env: &[(&str, &str)]) {
     let (data_dir, spool) = (tempfile::tempdir(), tempfile::tempdir());
     let (data_dir, spool) = (data_dir.expect("a folder"), spool.expect("a folder"));
     let token = support::token(data_dir.path(), "*", "admin");
-    let mut server = Standalone::start_with(data_dir.path(), "127.0.0.1:0", env);
+    let mut server = Process::standalone_with(data_dir.path(), "127.0.0.1:0", env);
     let listen = server.address().to_owned();
 
     let mut safe = Vec::new();
@@ -172,7 +172,7 @@ fn kill_and_audit(env: &[(&str, &str)]) {
         let killed = std::thread::spawn(move || run_and_kill(program, says));
         if kills_server {
             server.kill();
-            server = Standalone::start_with(data_dir.path(), &listen, env);
+            server = Process::standalone_with(data_dir.path(), &listen, env);
         }
         safe.push(killed.join().expect("it does not fail"));
     }

@@ -5,7 +5,7 @@ mod support;
 use std::{fs, path::Path, process::Output};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Standalone, logweir, succeeded, token};
+use support::{Process, logweir, succeeded, token};
 use tempfile::TempDir;
 
 type Authority = Issuer<'static, KeyPair>;
@@ -51,7 +51,7 @@ fn server_and_client_meet_within_tls() {
         ("LOGWEIR_TLS_CLIENT_CA", path("ca")),
     ];
     let files = files.each_ref().map(|(name, path)| (*name, path.as_str()));
-    let server = Standalone::start_with(&data_dir, "127.0.0.1:0", &files);
+    let server = Process::standalone_with(&data_dir, "127.0.0.1:0", &files);
     assert!(server.endpoint.starts_with("https://127.0.0.1:"), "{}", server.endpoint);
     let token = token(&data_dir, "*", "admin");
     write(folder.path(), "shop.log", "INFO paid\n".to_owned());

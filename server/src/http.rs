@@ -20,18 +20,21 @@ use crate::status::Refusal;
 /// What readiness depends on.
 #[derive(Clone)]
 pub(crate) struct Readiness {
-    pub(crate) publisher: Arc<dyn Publisher>,
+    /// None where no batches are taken.
+    pub(crate) publisher: Option<Arc<dyn Publisher>>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) stop: CancellationToken,
 }
 
 impl Readiness {
-    /// Whether a batch would be taken now.
+    /// Whether a batch would be taken now, or written where none are taken.
     pub(crate) async fn check(&self) -> Result<(), Refusal> {
         if self.stop.is_cancelled() {
             return Err(Refusal::stopping());
         }
-        self.publisher.check_ready()?;
+        if let Some(publisher) = &self.publisher {
+            publisher.check_ready()?;
+        }
         self.storage.check_ready().await?;
         Ok(())
     }

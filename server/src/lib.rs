@@ -123,7 +123,7 @@ pub async fn run(
     let revoked = ports.storage.revoked_token_ids(clock()).await;
     auth.set_revoked(revoked.map_err(ServerError::RevokedTokens)?);
     let readiness = Readiness {
-        publisher: Arc::clone(&ports.publisher),
+        publisher: Some(Arc::clone(&ports.publisher)),
         storage: Arc::clone(&ports.storage),
         stop: tasks.stop_token(),
     };
@@ -149,6 +149,19 @@ pub async fn run(
     tasks.spawn("lookout", Fate::Essential, lookout.run());
     connection::serve(listener, router, &config, ports.tls, tasks).await;
     Ok(())
+}
+
+/// Answers on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one that
+/// takes no batches itself, until the tasks are asked to stop.
+pub async fn run_status(
+    config: &ServerConfig,
+    storage: Arc<dyn Storage>,
+    metrics: Metrics,
+    listener: TcpListener,
+    tasks: &Tasks,
+) {
+    let readiness = Readiness { publisher: None, storage, stop: tasks.stop_token() };
+    connection::serve(listener, http::router(readiness, metrics), config, None, tasks).await;
 }
 
 /// What the doors are made of.

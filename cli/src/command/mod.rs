@@ -16,9 +16,13 @@ pub mod deploy;
 pub mod export;
 pub mod get;
 pub mod loadgen;
+pub mod migrate;
+pub mod processes;
+pub mod processor;
 pub mod report;
 pub mod search;
 pub mod send;
+pub mod server;
 pub mod services;
 pub mod standalone;
 pub mod stats;
@@ -56,6 +60,14 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process, until Ctrl-C
     Standalone(standalone::StandaloneArgs),
+    /// Run the doors of a distributed installation: from senders to RabbitMQ, from PostgreSQL to readers
+    Server(server::ServerArgs),
+    /// Run a processor of a distributed installation: from RabbitMQ to PostgreSQL
+    Processor(processor::ProcessorArgs),
+    /// Bring the database of a distributed installation to this program's schema
+    Migrate(migrate::MigrateArgs),
+    /// List the processes, and how far each is behind
+    Processes(processes::ProcessesArgs),
     /// Issue, list or revoke tokens, on the server's machine
     Token(token::TokenArgs),
     /// Check the settings of a server
@@ -93,6 +105,10 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<Exit> {
         match self {
             Self::Standalone(args) => args.run().await,
+            Self::Server(args) => args.run().await,
+            Self::Processor(args) => args.run().await,
+            Self::Migrate(args) => args.run().await,
+            Self::Processes(args) => args.run().await,
             Self::Token(args) => args.run().await,
             Self::Config(args) => args.run(),
             Self::Send(args) => args.run().await,

@@ -1,15 +1,15 @@
-//! `logweir token`: issues, lists and revokes tokens on the machine that holds the data directory,
-//! whether the server runs or not.
+//! `logweir token`: issues, lists and revokes tokens, whether a server runs or not: on the machine that
+//! holds the data directory, or where the database and the file of the keys can be reached.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use logweir_core::{
     identity::{Role, ServiceScope, Tenant},
     runtime::clock::{now_unix_nano, system_clock},
 };
-use logweir_server::{TokenKeys, issue};
-use logweir_storage::{Administer, SqliteStorage, TokenRecord};
+use logweir_server::issue;
+use logweir_storage::{SqliteStorage, Storage, TokenRecord};
 use serde::Serialize;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     moment::{parse_duration, rfc3339, shown},
     output::{Output, OutputArgs, Tone, say, text},
     settings::{Settings, SettingsArgs},
+    wiring::{open_database, token_keys},
 };
 
 /// Shorter tokens expire before they are used.
@@ -83,21 +84,25 @@ struct PlaceArgs {
 
 impl PlaceArgs {
     /// Opens what is there; a mistyped directory is not made.
-    fn open_existing(&self) -> anyhow::Result<SqliteStorage> {
+    async fn open_existing(&self) -> anyhow::Result<Arc<dyn Storage>> {
         let settings = self.settings.load(&[])?;
         let directory = settings.data_dir();
-        if !directory.is_dir() {
+        if settings.database_url.is_empty() && !directory.is_dir() {
             let text = format!("there is no data directory {}", directory.display());
             return Err(Error::Missing(text).into());
         }
-        Ok(SqliteStorage::open_for_administration(&settings.storage(), system_clock())?)
+        open(&settings).await
     }
+}
 
-    fn open(&self) -> anyhow::Result<(Settings, SqliteStorage)> {
-        let settings = self.settings.load(&[])?;
-        let storage = SqliteStorage::open_for_administration(&settings.storage(), system_clock())?;
-        Ok((settings, storage))
+/// The database where one is given, else the data directory.
+async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Storage>> {
+    let clock = system_clock();
+    if settings.database_url.is_empty() {
+        let config = settings.storage();
+        return Ok(Arc::new(SqliteStorage::open_for_administration(&config, clock)?));
     }
+    Ok(Arc::new(open_database(settings, &clock).await?))
 }
 
 impl TokenArgs {
@@ -116,8 +121,9 @@ impl IssueArgs {
         if !(TTL_MIN..=TTL_MAX).contains(&self.ttl) {
             return Err(Error::Usage("--ttl must be between 1m and 3650d".into()).into());
         }
-        let (settings, storage) = self.place.open()?;
-        let keys = TokenKeys::open_or_create(&settings.token_key_file())?;
+        let settings = self.place.settings.load(&[])?;
+        let storage = open(&settings).await?;
+        let keys = token_keys(&settings)?;
         let tenant = &self.place.tenant;
         let (record, jwt) =
             issue(&keys, tenant, &self.service, self.role, self.ttl, now_unix_nano());
@@ -141,7 +147,7 @@ struct Token<'a> {
 
 impl ListArgs {
     async fn run(self) -> anyhow::Result<Exit> {
-        let storage = self.place.open_existing()?;
+        let storage = self.place.open_existing().await?;
         let tokens = storage.list_tokens(&self.place.tenant).await?;
         let mut output = Output::new(&self.output);
         if output.json {
@@ -185,7 +191,7 @@ fn row(token: &TokenRecord, now_unix_nano: i64) -> Vec<crate::output::Value> {
 
 impl RevokeArgs {
     async fn run(self) -> anyhow::Result<Exit> {
-        let storage = self.place.open_existing()?;
+        let storage = self.place.open_existing().await?;
         storage.revoke_token(&self.place.tenant, &self.token_id, now_unix_nano()).await?;
         say(&format!("token {} is revoked", self.token_id));
         Ok(Exit::Done)

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod cluster;
+
 use std::{
+    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
@@ -15,29 +18,29 @@ pub(crate) fn logweir() -> Command {
     command
 }
 
-/// A running `logweir standalone`, killed when dropped.
-pub(crate) struct Standalone {
+/// A running `logweir standalone`, `server` or `processor`, killed when dropped.
+pub(crate) struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
     /// Such as `http://127.0.0.1:40123`.
     pub(crate) endpoint: String,
 }
 
-impl Standalone {
-    /// Starts it on a free port and waits until it says that it is ready.
-    pub(crate) fn start(data_dir: &Path) -> Self {
-        Self::start_with(data_dir, "127.0.0.1:0", &[])
+impl Process {
+    /// Starts a standalone on a free port and waits until it says that it is ready.
+    pub(crate) fn standalone(data_dir: &Path) -> Self {
+        Self::standalone_with(data_dir, "127.0.0.1:0", &[])
     }
 
     /// Starts it on an address, with further environment variables.
-    pub(crate) fn start_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn standalone_with(data_dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
         let mut command = logweir();
         command.arg("standalone").arg("--data-dir").arg(data_dir).args(["--listen", listen]);
-        Self::start_by(command.envs(env.iter().copied()))
+        Self::start(command.envs(env.iter().copied()))
     }
 
     /// Starts it by a command that becomes it.
-    pub(crate) fn start_by(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
@@ -83,7 +86,7 @@ impl Standalone {
     }
 }
 
-impl Drop for Standalone {
+impl Drop for Process {
     fn drop(&mut self) {
         // Already ended is as good.
         drop(self.child.kill());
@@ -103,7 +106,7 @@ pub(crate) fn token(data_dir: &Path, service: &str, role: &str) -> String {
 }
 
 /// Runs a client command against a server; its standard output.
-pub(crate) fn client(server: &Standalone, token: &str, args: &[&str]) -> Output {
+pub(crate) fn client(server: &Process, token: &str, args: &[&str]) -> Output {
     logweir()
         .args(args)
         .env("LOGWEIR_ENDPOINT", &server.endpoint)
@@ -117,4 +120,27 @@ pub(crate) fn succeeded(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout.clone()).expect("it prints UTF-8")
+}
+
+/// Logs of the fixture.
+pub(crate) const FIXTURE_LOGS: usize = 600;
+
+/// Writes NDJSON of three services, three levels, two patterns a service.
+pub(crate) fn write_fixture(path: &Path) {
+    let line = |number: usize| {
+        let service = ["shop", "billing", "search"][number % 3];
+        let level =
+            if number.is_multiple_of(50) { "ERROR" } else { ["INFO", "WARN"][number / 3 % 2] };
+        let message = match number / 3 % 2 {
+            0 => format!("order {number} placed by user {}", number * 7),
+            _ => format!("payment of order {number} took {} ms", number % 90),
+        };
+        let time = format!("2026-01-02T03:{:02}:{:02}.{:03}Z", number / 60, number % 60, number);
+        serde_json::json!({
+            "time": time, "service": service, "level": level, "message": message, "user_id": number
+        })
+        .to_string()
+    };
+    let lines: Vec<String> = (0..FIXTURE_LOGS).map(line).collect();
+    fs::write(path, lines.join("\n") + "\n").expect("the fixture can be written");
 }

@@ -1,0 +1,47 @@
+//! `logweir processor`: takes batches from RabbitMQ and writes them to PostgreSQL. Any number of them
+//! may run; they share the queue's partitions among each other.
+
+use clap::Args;
+use logweir_queue::LiveFeed;
+
+use crate::{
+    error::Exit,
+    output::announce,
+    settings::SettingsArgs,
+    wiring::{Process, of_broker},
+};
+
+/// Arguments of `logweir processor`.
+#[derive(Debug, Args)]
+pub struct ProcessorArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The address of /healthz, /readyz and /metrics, plain HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN", default_value = "127.0.0.1:4319")]
+    listen: String,
+}
+
+impl ProcessorArgs {
+    /// Runs it until SIGINT or SIGTERM; what it has taken is stored before it ends.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        let settings = self.settings.load(&[
+            ("listen", Some(&self.listen)),
+            // Nothing that is secret is told there.
+            ("tls_cert", Some("")),
+            ("tls_key", Some("")),
+            ("tls_client_ca", Some("")),
+        ])?;
+        let partitions = settings.rabbitmq.partitions;
+        let process = Process::begin("processor", settings, partitions)?;
+        let rabbit = process.settings.rabbitmq(&process.identity)?;
+        let door = process.open_door().await?;
+        let storage = process.open_database().await?;
+        let consumer = logweir_queue::consumer(&rabbit, &process.tasks).await;
+        let (consumer, partitions) = consumer.map_err(of_broker)?;
+        let live_feed = LiveFeed::default();
+        process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;
+        announce(&format!("ready on {}", door.endpoint));
+        process.serve_status(door, storage).await;
+        process.stop().await
+    }
+}

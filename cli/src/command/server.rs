@@ -1,0 +1,42 @@
+//! `logweir server`: the doors, in front of RabbitMQ and PostgreSQL. Any number of them may run; they
+//! share the database, the broker and the file of the keys that sign tokens.
+
+use std::sync::Arc;
+
+use clap::Args;
+use logweir_queue::LiveFeed;
+
+use crate::{
+    error::Exit,
+    output::announce,
+    settings::SettingsArgs,
+    wiring::{DoorArgs, Process, of_broker},
+};
+
+/// Arguments of `logweir server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    door: DoorArgs,
+}
+
+impl ServerArgs {
+    /// Runs it until SIGINT or SIGTERM.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        let settings = self.door.load(&self.settings)?;
+        let partitions = settings.rabbitmq.partitions;
+        let process = Process::begin("server", settings, partitions)?;
+        let rabbit = process.settings.rabbitmq(&process.identity)?;
+        let door = process.open_door().await?;
+        let storage = process.open_database().await?;
+        let publisher =
+            logweir_queue::publisher(&rabbit, &process.tasks).await.map_err(of_broker)?;
+        let live_feed = LiveFeed::default();
+        announce(&format!("ready on {}", door.endpoint));
+        process.serve(door, Arc::clone(&publisher), storage, live_feed, true).await?;
+        publisher.close();
+        process.stop().await
+    }
+}

@@ -1,0 +1,281 @@
+//! What the serving processes have in common: how each begins, how its parts are put together, and in
+//! which order they end. A backend is named only here and in `standalone`.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use logweir_core::runtime::{
+    clock::{Clock, system_clock},
+    identity::ProcessIdentity,
+    tasks::{Fate, Tasks},
+    telemetry::{self, Metrics},
+};
+use logweir_processor::Parts;
+use logweir_queue::{Consumer, LiveFeed, Partitions, Publisher, RabbitError};
+use logweir_server::{Ports, Tls, TokenKeys};
+use logweir_storage::{PostgresStorage, Storage, StorageError};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
+
+use crate::{
+    error::{Error, Exit, root_cause},
+    settings::{Settings, SettingsArgs},
+};
+
+/// How long everything may take to stop once the doors are closed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a start waits for a database that does not answer, and between two tries.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PAUSE: Duration = Duration::from_millis(500);
+
+/// Arguments of the processes that have doors.
+#[derive(Debug, Args)]
+pub struct DoorArgs {
+    /// The one address for gRPC and HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN")]
+    listen: Option<String>,
+    /// Speak TLS alone, with this certificate and its chain (PEM); needs --tls-key
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_CERT")]
+    tls_cert: Option<String>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_KEY")]
+    tls_key: Option<String>,
+    /// Take clients with a certificate of this CA alone (PEM)
+    #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_CLIENT_CA")]
+    tls_client_ca: Option<String>,
+}
+
+impl DoorArgs {
+    /// The settings with these above all.
+    pub fn load(&self, settings: &SettingsArgs) -> anyhow::Result<Settings> {
+        Ok(settings.load(&[
+            ("listen", self.listen.as_deref()),
+            ("tls_cert", self.tls_cert.as_deref()),
+            ("tls_key", self.tls_key.as_deref()),
+            ("tls_client_ca", self.tls_client_ca.as_deref()),
+        ])?)
+    }
+}
+
+/// A serving process.
+pub struct Process {
+    /// What was set.
+    pub settings: Settings,
+    /// Its tasks; asked to stop by SIGINT and SIGTERM.
+    pub tasks: Tasks,
+    /// Who it is to others.
+    pub identity: ProcessIdentity,
+    /// The time.
+    pub clock: Clock,
+    /// Of its queue.
+    partitions: u16,
+    metrics: Metrics,
+}
+
+/// An address that is listened on, plain or within TLS.
+pub struct Door {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    /// Such as `http://127.0.0.1:4317`.
+    pub endpoint: String,
+}
+
+impl Process {
+    /// Begins to log, to count and to heed signals; its queue has so many partitions.
+    pub fn begin(kind: &'static str, settings: Settings, partitions: u16) -> anyhow::Result<Self> {
+        telemetry::start_logging(&settings.log).map_err(Error::Usage)?;
+        let (tasks, clock) = (Tasks::new(), system_clock());
+        stop_on_signals(&tasks)?;
+        let identity = ProcessIdentity::new(kind, &clock);
+        Ok(Self { settings, tasks, identity, clock, partitions, metrics: Metrics::install()? })
+    }
+
+    /// Opens the address of the doors; who connects waits until they are served.
+    pub async fn open_door(&self) -> anyhow::Result<Door> {
+        let tls = self.settings.tls_files().map(Tls::open).transpose()?;
+        let listener = listen(&self.settings.listen).await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr()?);
+        Ok(Door { listener, tls, endpoint })
+    }
+
+    /// The database, once it answers.
+    pub async fn open_database(&self) -> anyhow::Result<Arc<dyn Storage>> {
+        Ok(Arc::new(open_database(&self.settings, &self.clock).await?))
+    }
+
+    /// Serves until the process is to stop and what was under way is answered.
+    pub async fn serve(
+        &self,
+        door: Door,
+        publisher: Arc<dyn Publisher>,
+        storage: Arc<dyn Storage>,
+        live_feed: LiveFeed,
+        says_it_lives: bool,
+    ) -> anyhow::Result<()> {
+        let ports = Ports {
+            publisher,
+            storage,
+            live_feed,
+            token_keys: token_keys(&self.settings)?,
+            tls: door.tls,
+            identity: says_it_lives.then(|| self.identity.clone()),
+            partitions: self.partitions,
+            metrics: self.metrics.clone(),
+        };
+        let config = self.settings.server();
+        let clock = Arc::clone(&self.clock);
+        Ok(logweir_server::run(config, ports, door.listener, &self.tasks, clock).await?)
+    }
+
+    /// Starts to move batches from the queue to storage.
+    pub async fn start_processor(
+        &self,
+        consumer: Box<dyn Consumer>,
+        partitions: Option<Partitions>,
+        storage: Arc<dyn Storage>,
+        live_feed: LiveFeed,
+    ) -> anyhow::Result<()> {
+        let parts = Parts {
+            config: self.settings.processor(),
+            limits: self.settings.server.limits.clone(),
+            identity: self.identity.clone(),
+            consumer,
+            partitions,
+            partition_count: self.partitions,
+            write: Arc::clone(&storage) as _,
+            administer: storage as _,
+            live_feed,
+            clock: Arc::clone(&self.clock),
+        };
+        Ok(logweir_processor::start(parts, &self.tasks).await?)
+    }
+
+    /// Answers about the process itself until it is to stop.
+    pub async fn serve_status(&self, door: Door, storage: Arc<dyn Storage>) {
+        let (config, metrics) = (self.settings.server(), self.metrics.clone());
+        logweir_server::run_status(&config, storage, metrics, door.listener, &self.tasks).await;
+    }
+
+    /// Downstream: the doors are closed already; what they took is stored, then everything ends.
+    pub async fn stop(&self) -> anyhow::Result<Exit> {
+        self.tasks.stop();
+        let end = self.tasks.wait(STOP_TIMEOUT).await;
+        if !end.laggards.is_empty() {
+            warn!(laggards = ?end.laggards, "some tasks did not stop in time");
+        }
+        match end.failed {
+            Some(what) => Err(anyhow::anyhow!("{what}")),
+            None if end.laggards.is_empty() => Ok(Exit::Done),
+            None => Ok(Exit::Failed),
+        }
+    }
+}
+
+/// The database of the settings, once it answers.
+pub async fn open_database(settings: &Settings, clock: &Clock) -> anyhow::Result<PostgresStorage> {
+    let config = settings.postgres()?;
+    let open = || PostgresStorage::open(&config, Arc::clone(clock));
+    Ok(patiently("the database", START_PATIENCE, StorageError::is_retryable, open).await?)
+}
+
+/// Tries until it succeeds, fails for good, or so much time has passed.
+async fn patiently<T, E, F>(
+    what: &str,
+    patience: Duration,
+    may_pass: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: std::error::Error + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        match attempt().await {
+            Err(error) if may_pass(&error) && begun.elapsed() < patience => {
+                if !std::mem::replace(&mut is_told, true) {
+                    let cause = root_cause(&error);
+                    warn!("{what} does not answer yet ({cause}); trying for {patience:?}");
+                }
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// A failure of the broker as the command's.
+pub fn of_broker(error: RabbitError) -> Error {
+    if error.is_retryable() {
+        Error::Unavailable(error.to_string())
+    } else {
+        Error::Usage(error.to_string())
+    }
+}
+
+/// The keys that sign tokens; made if there are none, which is said where others may have theirs.
+pub fn token_keys(settings: &Settings) -> anyhow::Result<TokenKeys> {
+    let path = settings.token_key_file();
+    let is_new = !path.exists();
+    if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+        std::fs::create_dir_all(folder).map_err(|source| Error::File {
+            action: "create",
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let keys = TokenKeys::open_or_create(&path)?;
+    if is_new && !settings.database_url.is_empty() {
+        warn!(
+            "the keys that sign tokens were made, in {}: every server of the installation must have \
+             the same file, see token_key_file",
+            path.display()
+        );
+    }
+    Ok(keys)
+}
+
+async fn listen(address: &str) -> Result<TcpListener, Error> {
+    let address: SocketAddr = address.parse().map_err(|_| {
+        Error::Usage(format!(
+            "--listen {address:?} is no address: use IP:PORT, such as 127.0.0.1:4317"
+        ))
+    })?;
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program has it; stop that, or pass --listen",
+            std::io::ErrorKind::PermissionDenied => "take a port above 1023 with --listen",
+            _ => "pass another with --listen",
+        };
+        Error::Unavailable(format!("cannot listen on {address}: {error}; {advice}"))
+    })
+}
+
+/// SIGINT or SIGTERM stops in order.
+fn stop_on_signals(tasks: &Tasks) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stopping = tasks.clone();
+    tasks.spawn("signals", Fate::MayEnd, async move {
+        let stop = stopping.stop_token();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = stop.cancelled() => return,
+        }
+        info!("stopping");
+        stopping.stop();
+    });
+    Ok(())
+}
