@@ -275,7 +275,9 @@ impl Private {
 
     fn stop(&self) {
         if let Some(postmaster) = &*self.postmaster.lock().expect("no holder panics") {
-            // What SIGINT asks for is called a fast shutdown. A killed server is gone already.
+            // What SIGINT asks for is called a fast shutdown. A killed server is gone already, and a
+            // paused one has to hear it.
+            self.instance.signal(Signal::CONT);
             kill_process(Pid::from_child(postmaster), Signal::INT).ok();
         }
         self.reap();

@@ -384,6 +384,7 @@ impl Private {
 
     fn stop(&self) {
         if !self.running.lock().expect("no holder panics").is_empty() {
+            self.instance.signal(Signal::CONT);
             // The answer may be cut off by the end. A killed node cannot be reached.
             drop(self.address.try_evaluate("spawn(fun() -> rabbit:stop_and_halt() end), ok"));
             let mut running = self.running.lock().expect("no holder panics");

@@ -35,6 +35,22 @@ async fn what_postgres_committed_outlives_its_death() {
     assert_eq!(sql(&postgres.url(), "select value from kept").as_deref(), Ok("7"));
 }
 
+#[tokio::test]
+async fn a_paused_server_takes_a_question_and_answers_when_it_goes_on() {
+    let postgres = Postgres::private().await;
+    postgres.pause().await;
+    let mut client = TcpStream::connect(("127.0.0.1", postgres.port())).expect("the port is open");
+    let may_i_encrypt = [0, 0, 0, 8, 4, 210, 22, 47];
+    client.write_all(&may_i_encrypt).expect("it is taken");
+    client.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit can be set");
+    let mut answer = [0];
+    assert!(client.read_exact(&mut answer).is_err(), "it was answered");
+    client.set_read_timeout(None).expect("a limit can be set");
+    postgres.resume().await;
+    client.read_exact(&mut answer).expect("it is answered");
+    assert_eq!(&answer, b"N");
+}
+
 async fn assert_knows_vhost(rabbitmq: &RabbitMq) {
     let names = rabbitmq.evaluate("rabbit_vhost:list_names()").await;
     assert!(names.contains(rabbitmq.vhost()), "{names}");

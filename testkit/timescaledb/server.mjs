@@ -29,6 +29,10 @@ async function open() {
     await writeFile(draft, Buffer.from(await made.arrayBuffer()))
     await rename(draft, image)
   }
+  // In a database that was loaded the extension does not find its other half, the columnstore, itself.
+  const { rows } = await database.query("select extversion from pg_extension where extname = 'timescaledb'")
+  await database.exec('select _timescaledb_functions.time_to_internal(now())')
+  await database.exec(`load '$libdir/timescaledb-tsl-${rows[0].extversion}'`)
   await database.exec('set client_min_messages = notice')
   return database
 }
