@@ -50,14 +50,10 @@ impl Membership {
                 () = self.stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
-            match self.beat().await {
-                Ok(living) if trust.heard(Instant::now()) => self.take_share(&living),
-                Ok(_) => {}
-                Err(error) => {
-                    trust.missed();
-                    counter!("logweir_heartbeats_failed_total").increment(1);
-                    warn!(%error, "storage does not know that this process lives");
-                }
+            if let Err(error) = self.live(&mut trust).await {
+                trust.missed();
+                counter!("logweir_heartbeats_failed_total").increment(1);
+                warn!(%error, "storage does not know that this process lives");
             }
         }
         if let Err(error) = self.administer.forget_process(&self.identity.process_id).await {
@@ -65,10 +61,15 @@ impl Membership {
         }
     }
 
-    /// Says how this process is doing; who else lives.
-    async fn beat(&self) -> Result<Vec<LiveProcess>, StorageError> {
+    /// Says how this process is doing, looks who else lives, and takes its share; a new share is said
+    /// at once.
+    async fn live(&self, trust: &mut Trust) -> Result<(), StorageError> {
         self.administer.beat(self.heartbeat()).await?;
-        self.administer.live_processes(DEAD_AFTER).await
+        let living = self.administer.live_processes(DEAD_AFTER).await?;
+        if trust.heard(Instant::now()) && self.take_share(&living) {
+            self.administer.beat(self.heartbeat()).await?;
+        }
+        Ok(())
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -109,12 +110,13 @@ impl Membership {
         }
     }
 
-    fn take_share(&self, living: &[LiveProcess]) {
-        let Some(partitions) = &self.partitions else { return };
+    /// Whether it is another one than before.
+    fn take_share(&self, living: &[LiveProcess]) -> bool {
+        let Some(partitions) = &self.partitions else { return false };
         let share = share(&self.identity, living, self.partition_count);
         let before = partitions.assigned();
         if share == before {
-            return;
+            return false;
         }
         info!(partitions = ?share, "the partitions of this processor changed");
         for given_up in before.difference(&share) {
@@ -123,6 +125,7 @@ impl Membership {
         counter!("logweir_processor_reassignments_total").increment(1);
         self.progress.keep(&share);
         partitions.assign(share);
+        true
     }
 }
 

@@ -132,13 +132,15 @@ impl Client<'_> {
         living.map(|one| (one["process_id"].to_string(), partitions(one))).collect()
     }
 
-    /// Asks until so many processors share all partitions.
+    /// Asks until so many processors share all partitions, none of them more than its share.
     pub(crate) fn until_shared_by(&self, processors: usize) {
         until(&format!("{processors} processors share the partitions"), || {
             let found = self.processors();
             let mut owned: Vec<u64> = found.iter().flat_map(|(_, owned)| owned).copied().collect();
             owned.sort_unstable();
-            found.len() == processors && owned == [0, 1, 2, 3]
+            let fair =
+                |(_, owned): &(_, BTreeSet<u64>)| owned.len() <= 4_usize.div_ceil(processors);
+            found.len() == processors && owned == [0, 1, 2, 3] && found.iter().all(fair)
         });
     }
 }
