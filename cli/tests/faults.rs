@@ -7,28 +7,26 @@
 mod support;
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use logweir_proto::v1::{
-    Account, Batch, DeliveryReportRequest, ExportLogsRequest, IngestRequest, Level,
-    ListServicesRequest, LogRecord, Producer, ProducerReport, Resource,
-    ingest_service_client::IngestServiceClient, query_service_client::QueryServiceClient,
-};
+use logweir_proto::v1::{Batch, IngestRequest, ingest_service_client::IngestServiceClient};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use support::Process;
+use support::{
+    Process,
+    oracle::{Form, Oracle, Sending, audit, form, request},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
-use tonic::{Request, metadata::MetadataValue, transport::Channel};
+use tonic::transport::Channel;
 
 /// Steps of the write path at which the process is killed, in order.
 const STEPS: [&str; 6] = [
@@ -49,113 +47,44 @@ struct Plan {
 }
 
 fn plan() -> Plan {
-    let long = std::env::var("LOGWEIR_FAULTS").is_ok_and(|form| form == "long");
-    let seed = std::env::var("LOGWEIR_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(rand::random);
-    println!("LOGWEIR_FAULT_SEED={seed}");
-    if long {
+    let Form { seed, is_long } = form();
+    if is_long {
         Plan { seed, logs: 1_000_000, random_kills: 20 }
     } else {
         Plan { seed, logs: 60_000, random_kills: 3 }
     }
 }
 
-/// What the clients know: the oracle. An OK is an obligation.
-struct Oracle {
-    /// How many numbers were handed out; the killer waits for more.
-    next_number: watch::Sender<u64>,
+/// What the clients share.
+struct Clients {
+    oracle: Oracle,
     /// Whether a server is there to be asked.
     is_up: watch::Sender<bool>,
-    /// Batches of the accounted producer: sequences and numbers handed out together.
-    sequence: Mutex<(u64, u64)>,
-    /// First number and size of each acknowledged batch.
-    acknowledged: Mutex<Vec<(u64, u64)>>,
-    /// The same for batches given up without an answer.
-    abandoned: Mutex<Vec<(u64, u64)>>,
-    done: AtomicBool,
+    /// All of them send as one program.
+    sending: Mutex<Sending>,
 }
 
-impl Default for Oracle {
-    fn default() -> Self {
+impl Clients {
+    fn new() -> Self {
         Self {
-            next_number: watch::Sender::new(0),
+            oracle: Oracle::default(),
             is_up: watch::Sender::new(true),
-            sequence: Mutex::default(),
-            acknowledged: Mutex::default(),
-            abandoned: Mutex::default(),
-            done: AtomicBool::new(false),
+            sending: Mutex::new(Sending::new("accounted", [7; 16])),
         }
+    }
+
+    async fn server_is_up(&self) {
+        let mut is_up = self.is_up.subscribe();
+        is_up.wait_for(|is_up| *is_up).await.expect("it outlives the clients");
     }
 }
 
 type Ingest = IngestServiceClient<Channel>;
 
-fn request<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let value = MetadataValue::try_from(format!("Bearer {token}")).expect("a token is ASCII");
-    request.metadata_mut().insert("authorization", value);
-    request.set_timeout(Duration::from_secs(10));
-    request
-}
-
-fn records(first: u64, count: u64) -> Vec<LogRecord> {
-    (first..first + count)
-        .map(|number| LogRecord {
-            time_unix_nano: 1_700_000_000_000_000_000 + number * 1_000,
-            level: if number % 50 == 0 { Level::Error } else { Level::Info }.into(),
-            message: format!("event {number} of the fault test took {} ms", number % 97),
-            latency_ms: Some((number % 97) as f64),
-            ..LogRecord::default()
-        })
-        .collect()
-}
-
-impl Oracle {
-    fn numbers(&self) -> u64 {
-        *self.next_number.borrow()
-    }
-
-    async fn server_is_up(&self) {
-        let mut is_up = self.is_up.subscribe();
-        is_up.wait_for(|is_up| *is_up).await.expect("the oracle outlives its clients");
-    }
-
-    fn unaccounted(&self, service: &str, count: u64) -> (u64, Batch) {
-        let mut first = 0;
-        self.next_number.send_modify(|next| {
-            first = *next;
-            *next += count;
-        });
-        let batch = Batch {
-            batch_id: uuid::Uuid::now_v7().into_bytes().to_vec(),
-            producer: None,
-            resource: Some(Resource { service: service.into(), ..Resource::default() }),
-            records: records(first, count),
-        };
-        (first, batch)
-    }
-
-    /// A batch of the accounted producer: its sequence and its account are one consistent cut.
-    fn accounted(&self, count: u64) -> (u64, Batch) {
-        let mut cut = self.sequence.lock().expect("not poisoned");
-        let (first, mut batch) = self.unaccounted("accounted", count);
-        cut.0 += 1;
-        cut.1 += count;
-        let account = Account { emitted: cut.1, ..Account::default() };
-        batch.producer = Some(Producer {
-            producer_id: vec![7; 16],
-            sequence: cut.0,
-            account: Some(account),
-            ..Producer::default()
-        });
-        (first, batch)
-    }
-}
-
 /// Sends one batch until it is acknowledged.
-async fn insist(oracle: &Oracle, client: &mut Ingest, batch: &Batch, token: &str) {
+async fn insist(clients: &Clients, client: &mut Ingest, batch: &Batch, token: &str) {
     loop {
-        oracle.server_is_up().await;
+        clients.server_is_up().await;
         let sent = IngestRequest { batch: Some(batch.clone()) };
         match client.ingest(request(sent, token)).await {
             Ok(answer) => {
@@ -176,40 +105,38 @@ async fn insist(oracle: &Oracle, client: &mut Ingest, batch: &Batch, token: &str
 }
 
 async fn write(
-    oracle: Arc<Oracle>,
+    clients: Arc<Clients>,
     plan: Arc<Plan>,
     writer: usize,
     mut client: Ingest,
     token: String,
 ) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1));
-    while oracle.numbers() < plan.logs {
+    while clients.oracle.numbers() < plan.logs {
         let count = random.random_range(1..1_000);
-        let (first, batch) = oracle.accounted(count);
-        insist(&oracle, &mut client, &batch, &token).await;
-        oracle.acknowledged.lock().expect("not poisoned").push((first, count));
+        let (first, batch) =
+            clients.sending.lock().expect("not poisoned").batch(&clients.oracle, count);
+        insist(&clients, &mut client, &batch, &token).await;
+        clients.oracle.note(first, count, true);
     }
 }
 
 /// Sends each batch once and gives it up when no answer comes.
 async fn quit(
-    oracle: Arc<Oracle>,
+    clients: Arc<Clients>,
     plan: Arc<Plan>,
     writer: usize,
     mut client: Ingest,
     token: String,
 ) {
     let mut random = StdRng::seed_from_u64(plan.seed ^ (writer as u64 + 1_000));
-    while !oracle.done.load(Ordering::SeqCst) {
-        oracle.server_is_up().await;
+    while !clients.oracle.has_ended() {
+        clients.server_is_up().await;
         let count = random.random_range(1..300);
-        let (first, batch) = oracle.unaccounted("quitter", count);
+        let (first, batch) = clients.oracle.batch("quitter", count);
         let sent = IngestRequest { batch: Some(batch) };
-        let list = match client.ingest(request(sent, &token)).await {
-            Ok(_) => &oracle.acknowledged,
-            Err(_) => &oracle.abandoned,
-        };
-        list.lock().expect("not poisoned").push((first, count));
+        let answer = client.ingest(request(sent, &token)).await;
+        clients.oracle.note(first, count, answer.is_ok());
     }
 }
 
@@ -219,9 +146,8 @@ async fn kill_repeatedly(
     mut server: Process,
     data_dir: &Path,
     plan: &Plan,
-    oracle: &Oracle,
+    clients: &Clients,
 ) -> (Process, Vec<Duration>) {
-    let mut progress = oracle.next_number.subscribe();
     let mut random = StdRng::seed_from_u64(plan.seed);
     let listen = server.address().to_owned();
     let mut restarts = Vec::new();
@@ -229,63 +155,28 @@ async fn kill_repeatedly(
         let begun = Instant::now();
         let server = Process::standalone_with(data_dir, &listen, env);
         restarts.push(begun.elapsed());
-        oracle.is_up.send_replace(true);
+        clients.is_up.send_replace(true);
         server
     };
     for step in STEPS {
         server.kill();
-        oracle.is_up.send_replace(false);
+        clients.is_up.send_replace(false);
         let setting = format!("{step}={}*off->return", random.random_range(0..10));
         let mut dying = restart(&[("FAILPOINTS", &setting)]);
         let ended = tokio::task::spawn_blocking(move || dying.wait()).await.expect("it is awaited");
-        oracle.is_up.send_replace(false);
+        clients.is_up.send_replace(false);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}");
         server = restart(&[]);
     }
     let share = plan.logs / (plan.random_kills as u64 + 2);
     for _ in 0..plan.random_kills {
-        let target = *progress.borrow() + random.random_range(1..=share);
-        progress
-            .wait_for(|numbers| *numbers >= target.min(plan.logs))
-            .await
-            .expect("writers go on");
+        let target = clients.oracle.numbers() + random.random_range(1..=share);
+        clients.oracle.until(target.min(plan.logs)).await;
         server.kill();
-        oracle.is_up.send_replace(false);
+        clients.is_up.send_replace(false);
         server = restart(&[]);
     }
     (server, restarts)
-}
-
-struct Audit {
-    times_stored: HashMap<u64, u32>,
-    reports: Vec<ProducerReport>,
-    /// What the counters say: a log stored twice has one id, and an export shows an id once.
-    counted: u64,
-}
-
-async fn audit(server: &Process, token: &str) -> Audit {
-    let mut client = QueryServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
-    let mut export = Request::new(ExportLogsRequest::default());
-    *export.metadata_mut() = request((), token).metadata().clone();
-    let mut stream = client.export_logs(export).await.expect("export starts").into_inner();
-    let mut times_stored = HashMap::new();
-    while let Some(part) = stream.message().await.expect("export goes on") {
-        for log in part.logs {
-            let record = log.record.expect("every log has its record");
-            let number = (record.time_unix_nano - 1_700_000_000_000_000_000) / 1_000;
-            let expected = format!("event {number} of the fault test took {} ms", number % 97);
-            assert_eq!(record.message, expected, "a log is stored as it was sent");
-            *times_stored.entry(number).or_insert(0) += 1;
-        }
-    }
-    let report = client.delivery_report(request(DeliveryReportRequest::default(), token)).await;
-    let services = client.list_services(request(ListServicesRequest {}, token)).await;
-    let services = services.expect("the services are there").into_inner().services;
-    Audit {
-        times_stored,
-        reports: report.expect("the report is there").into_inner().producers,
-        counted: services.iter().map(|service| service.total).sum(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,48 +187,37 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     let server = Process::standalone(data_dir.path());
     let channel = Channel::from_shared(server.endpoint.clone()).expect("a URL").connect_lazy();
     let client = IngestServiceClient::new(channel);
-    let oracle = Arc::new(Oracle::default());
+    let clients = Arc::new(Clients::new());
 
     let spawn = |writer| {
-        tokio::spawn(write(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+        tokio::spawn(write(clients.clone(), plan.clone(), writer, client.clone(), token.clone()))
     };
     let writers: Vec<_> = (0..WRITERS).map(spawn).collect();
     let spawn = |writer| {
-        tokio::spawn(quit(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+        tokio::spawn(quit(clients.clone(), plan.clone(), writer, client.clone(), token.clone()))
     };
     let quitters: Vec<_> = (0..QUITTERS).map(spawn).collect();
 
-    let (server, restarts) = kill_repeatedly(server, data_dir.path(), &plan, &oracle).await;
+    let (server, restarts) = kill_repeatedly(server, data_dir.path(), &plan, &clients).await;
     for writer in writers {
         writer.await.expect("every batch is acknowledged in the end");
     }
-    oracle.done.store(true, Ordering::SeqCst);
+    clients.oracle.end();
     for quitter in quitters {
         quitter.await.expect("giving up is no failure");
     }
 
-    let audit = audit(&server, &token).await;
-    let acknowledged = oracle.acknowledged.lock().expect("not poisoned");
-    let abandoned = oracle.abandoned.lock().expect("not poisoned");
-    let times = |number: u64| audit.times_stored.get(&number).copied().unwrap_or(0);
-    let obliged = acknowledged.iter().flat_map(|&(first, count)| first..first + count);
-    let lost = obliged.filter(|&number| times(number) == 0).count();
-    let doubled = audit.times_stored.values().filter(|&&times| times > 1).count();
-    let halved = abandoned
-        .iter()
-        .filter(|&&(first, count)| {
-            let stored = (first..first + count).filter(|&number| times(number) > 0).count() as u64;
-            stored != 0 && stored != count
-        })
-        .count();
+    let audit = audit(&server.endpoint, &token).await;
+    let verdict = clients.oracle.judge(&audit);
     let slowest = restarts.iter().max().copied().unwrap_or_default();
     println!(
         "{} logs stored, {} batches abandoned, {} kills, slowest restart {slowest:?}",
         audit.times_stored.len(),
-        abandoned.len(),
+        verdict.abandoned,
         restarts.len(),
     );
-    assert_eq!((lost, doubled, halved), (0, 0, 0), "lost, doubled, halved");
+    let found = (verdict.lost, verdict.doubled, verdict.halved);
+    assert_eq!(found, (0, 0, 0), "lost, doubled, halved");
     assert_eq!(audit.counted, audit.times_stored.len() as u64, "counted once");
     let report = audit.reports.iter().find(|r| r.service == "accounted").expect("it is known");
     let account = report.account.as_ref().expect("it gave one");
@@ -390,16 +270,16 @@ async fn lost_answers_double_nothing() {
     let cutting = tokio::spawn(cut_answers(listener, address, plan.seed, Arc::clone(&cuts)));
     let channel = Channel::from_shared(proxy).expect("a URL").connect_lazy();
     let client = IngestServiceClient::new(channel);
-    let oracle = Arc::new(Oracle::default());
+    let clients = Arc::new(Clients::new());
     let spawn = |writer| {
-        tokio::spawn(write(oracle.clone(), plan.clone(), writer, client.clone(), token.clone()))
+        tokio::spawn(write(clients.clone(), plan.clone(), writer, client.clone(), token.clone()))
     };
     for writer in (0..WRITERS).map(spawn).collect::<Vec<_>>() {
         writer.await.expect("every batch is acknowledged in the end");
     }
     cutting.abort();
-    let audit = audit(&server, &token).await;
-    let sent = oracle.numbers();
+    let audit = audit(&server.endpoint, &token).await;
+    let sent = clients.oracle.numbers();
     assert_eq!(audit.times_stored.len() as u64, sent, "each log is there");
     assert!(audit.times_stored.values().all(|&times| times == 1), "and there once");
     assert_eq!(audit.counted, sent, "and counted once");

@@ -19,7 +19,10 @@ use logweir_proto::v1::{
 };
 use logweir_sdk::{Client, ClientBuilder, Level, Record, RetryPolicy, SpoolOptions};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use support::Process;
+use support::{
+    Process,
+    oracle::{Form, form},
+};
 use tonic::{Request, metadata::MetadataValue};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -144,10 +147,7 @@ fn send_the_rest(server: &Process, token: &str, spool: &Path) {
 
 /// Kills the program so many times, and the server in between, which has these settings.
 fn kill_and_audit(env: &[(&str, &str)]) {
-    let long = std::env::var("LOGWEIR_FAULTS").is_ok_and(|form| form == "long");
-    let seed = std::env::var("LOGWEIR_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(rand::random);
-    println!("LOGWEIR_FAULT_SEED={seed}");
+    let Form { seed, is_long } = form();
     let mut random = StdRng::seed_from_u64(seed);
     let (data_dir, spool) = (tempfile::tempdir(), tempfile::tempdir());
     let (data_dir, spool) = (data_dir.expect("a folder"), spool.expect("a folder"));
@@ -156,7 +156,7 @@ fn kill_and_audit(env: &[(&str, &str)]) {
     let listen = server.address().to_owned();
 
     let mut safe = Vec::new();
-    for run in 0..if long { 60 } else { 8 } {
+    for run in 0..if is_long { 60 } else { 8 } {
         let program = Command::new(std::env::current_exe().expect("it is this one"))
             .args(["--exact", "program_that_emits_until_it_is_killed", "--nocapture"])
             .env(SPOOL, spool.path())
