@@ -57,8 +57,10 @@ doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
 bench:
-	@deploy/setup.sh build
-	cargo run --release --quiet -p logweir-bench
+	@deploy/setup.sh test
+	cargo build --release --quiet -p logweir -p logweir-bench
+	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir
+	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir --distributed 5000000
 
 # The long fault suites: a million logs and twenty kills of the server, sixty of a sender with a
 # spool. They print their seeds.

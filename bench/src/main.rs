@@ -3,6 +3,7 @@
 //! Every figure stands beside that of a reference in the same run, a server that only decodes and
 //! answers, because absolute figures differ from day to day and machine to machine.
 
+mod distributed;
 mod load;
 mod process;
 mod queries;
@@ -31,6 +32,9 @@ struct Arguments {
     /// Where the data lie; a temporary folder by default.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Measure the distributed setting instead; so many logs wait in the broker at most.
+    #[arg(long, value_name = "BACKLOG")]
+    distributed: Option<u64>,
     /// Decode and answer only; the reference runs itself with this.
     #[arg(long, hide = true)]
     serve_reference: bool,
@@ -47,7 +51,10 @@ async fn main() -> anyhow::Result<()> {
     }
     let temporary = tempfile::tempdir()?;
     let data_dir = arguments.data_dir.as_deref().unwrap_or(temporary.path());
-    measure(&arguments, data_dir).await
+    match arguments.distributed {
+        Some(backlog) => distributed::measure(&arguments.binary, data_dir, backlog).await,
+        None => measure(&arguments, data_dir).await,
+    }
 }
 
 async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
@@ -63,7 +70,7 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(&arguments.binary);
     command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
     let server = Server::start(command).await?;
-    let token = admin_token(&arguments.binary, data_dir)?;
+    let token = admin_token(Command::new(&arguments.binary).env("LOGWEIR_DATA_DIR", data_dir))?;
 
     let first = full_speed(&server, &token, 1_000);
     measured("warm-up", &server, &first).await?;
@@ -146,12 +153,10 @@ async fn settle(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn admin_token(binary: &Path, data_dir: &Path) -> anyhow::Result<String> {
-    let output = Command::new(binary)
-        .args(["token", "issue", "--service", "*", "--role", "admin", "--data-dir"])
-        .arg(data_dir)
-        .output()
-        .with_context(|| format!("{} does not run: build it first", binary.display()))?;
+/// A token by the binary's own command, which knows where the data lie.
+fn admin_token(command: &mut Command) -> anyhow::Result<String> {
+    let arguments = ["token", "issue", "--service", "*", "--role", "admin"];
+    let output = command.args(arguments).output().context("the binary does not run: build it")?;
     anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
