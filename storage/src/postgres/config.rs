@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{NoTls, config::Host};
+use tokio_postgres::config::Host;
 
+use super::tls::Tls;
 use crate::StorageError;
 
 /// Longest wait for a connection, a free one or a new one.
@@ -15,7 +16,8 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where the data lies and how long it is kept.
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; may be PgBouncer's.
+    /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`; may be PgBouncer's.
+    /// `sslmode` and `sslrootcert` mean what they mean elsewhere.
     pub url: String,
     /// Connections of this process.
     pub connections_max: usize,
@@ -38,9 +40,16 @@ impl PostgresConfig {
 
     /// The pool, and the name of the database without secrets.
     pub(super) fn pool(&self) -> Result<(Pool, Arc<str>), StorageError> {
-        let mut config: tokio_postgres::Config = self.url.parse().map_err(unusable)?;
+        let (url, tls) = Tls::split(&self.url).map_err(unusable)?;
+        let mut config: tokio_postgres::Config = url.parse().map_err(unusable)?;
+        if self.url.contains("://") {
+            config.ssl_mode(tls.mode);
+        }
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(PEER_TIMEOUT);
-        config.keepalives_idle(PEER_TIMEOUT);
+        config
+            .keepalives_idle(PEER_TIMEOUT)
+            .keepalives_interval(PEER_TIMEOUT / 4)
+            .keepalives_retries(4);
         if config.get_application_name().is_none() {
             config.application_name("logweir");
         }
@@ -48,7 +57,7 @@ impl PostgresConfig {
         // A query to see whether a connection works would cost a round trip each time: one that does
         // not is found out by its use.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config, NoTls, recycling);
+        let manager = Manager::from_config(config, tls.connector().map_err(unusable)?, recycling);
         let pool = Pool::builder(manager)
             .max_size(self.connections_max.max(1))
             .runtime(Runtime::Tokio1)
@@ -60,8 +69,8 @@ impl PostgresConfig {
     }
 }
 
-fn unusable(source: impl std::error::Error + Send + Sync + 'static) -> StorageError {
-    StorageError::Unusable { place: "the database's URL".to_owned(), source: Box::new(source) }
+fn unusable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
+    StorageError::Unusable { place: "the database's URL".to_owned(), source: source.into() }
 }
 
 /// Host, port and database.

@@ -1,7 +1,10 @@
 //! What can go wrong inside, before it is told to a caller: the one place that reads SQLSTATEs.
 
+use std::{error::Error, io};
+
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_rustls::rustls;
 
 use crate::StorageError;
 
@@ -60,6 +63,9 @@ impl Fault {
                     StorageError::Unusable { place: place.to_owned(), source: Box::new(error) }
                 }
                 Some(Kind::Corrupt) => StorageError::Corrupt(error.to_string()),
+                None if is_distrust(&error) => {
+                    StorageError::Unusable { place: place.to_owned(), source: Box::new(error) }
+                }
                 // What is not from the server is from the connection to it.
                 Some(Kind::Passing) | None => StorageError::Unavailable(Box::new(error)),
                 Some(Kind::Data | Kind::Other) => StorageError::Broken(Box::new(error)),
@@ -109,6 +115,12 @@ fn kind(error: &DbError) -> Kind {
         _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Kind::Unusable,
         _ => Kind::Other,
     }
+}
+
+/// Whether the server's certificate, or it ours, is not to be trusted.
+fn is_distrust(error: &tokio_postgres::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// Reported as the violation of a constraint that has no name.

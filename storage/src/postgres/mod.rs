@@ -30,6 +30,7 @@ mod statement;
 mod tests;
 mod texts;
 mod timescale;
+mod tls;
 mod values;
 mod walk;
 mod write;
