@@ -25,6 +25,18 @@ async fn open(url: String) -> Arc<dyn Storage> {
     Arc::new(PostgresStorage::open(&PostgresConfig::new(url), clock).await.unwrap())
 }
 
+async fn execute(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let executed = async {
+        let executed = client.batch_execute(sql).await;
+        drop(client);
+        executed
+    };
+    let (executed, ended) = tokio::join!(executed, connection);
+    executed.unwrap();
+    ended.unwrap();
+}
+
 /// A server on which every storage under test is a database of its own.
 struct Databases {
     server: Postgres,
@@ -45,19 +57,8 @@ impl Databases {
     async fn create(&self) -> String {
         let end = format!("_{}", self.count.fetch_add(1, Ordering::Relaxed));
         let url = self.server.url();
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         let name = url.rsplit('/').next().unwrap();
-        let create = format!("CREATE DATABASE {name}{end}");
-        let (created, ended) = tokio::join!(
-            async {
-                let created = client.batch_execute(&create).await;
-                drop(client);
-                created
-            },
-            connection
-        );
-        created.unwrap();
-        ended.unwrap();
+        execute(&url, &format!("CREATE DATABASE {name}{end}")).await;
         end
     }
 }
@@ -93,16 +94,29 @@ async fn it_is_a_storage_behind_pgbouncer() {
     check_storage(|| databases.fresh()).await;
 }
 
-struct InTimescale(OnceCell<TimescaleDb>);
+/// A database that is emptied for every storage under test: a new one takes seconds.
+struct InTimescale<'a> {
+    server: &'a TimescaleDb,
+    emptied: OnceCell<()>,
+}
+
+const DROP_ALL: &str = "DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('DROP TABLE %I CASCADE', name);
+    END LOOP;
+END $$";
 
 #[async_trait]
-impl StorageUnderTest for InTimescale {
+impl StorageUnderTest for InTimescale<'_> {
     async fn open(&self) -> Arc<dyn Storage> {
-        open(self.0.get_or_init(TimescaleDb::start).await.url()).await
+        let url = self.server.url();
+        self.emptied.get_or_init(|| execute(&url, DROP_ALL)).await;
+        open(url).await
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_a_storage_with_timescaledb() {
-    check_storage(|| InTimescale(OnceCell::new())).await;
+    let server = TimescaleDb::start().await;
+    check_storage(|| InTimescale { server: &server, emptied: OnceCell::new() }).await;
 }
