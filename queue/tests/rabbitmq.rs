@@ -1,22 +1,26 @@
-//! The queue in RabbitMQ, against a real broker.
+//! The queue in RabbitMQ, against a real broker. `rabbitmq/faults.rs` has what befalls the broker.
 
 mod rabbitmq {
     pub(crate) mod bench;
+    mod faults;
+    mod partitions;
+    mod poison;
+    mod topology;
 }
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use logweir_core::runtime::tasks::Tasks;
 use logweir_queue::{
     Consumer, KeepingQueue, Publisher, RabbitConfig, check_keeping_queue, check_queue,
 };
-use rabbitmq::bench::{all, config};
+use rabbitmq::bench;
 use testkit::RabbitMq;
 
 /// Every queue of a suite gets names of its own.
 fn fresh(broker: &RabbitMq) -> RabbitConfig {
-    RabbitConfig { prefix: format!("q{}", uuid::Uuid::new_v4().simple()), ..config(broker) }
+    let prefix = format!("q{}", uuid::Uuid::new_v4().simple());
+    RabbitConfig { prefix, ..bench::config(broker) }
 }
 
 struct Kept {
@@ -31,10 +35,7 @@ impl KeepingQueue for Kept {
     }
 
     async fn consumer(&self) -> Box<dyn Consumer> {
-        let (consumer, partitions) =
-            logweir_queue::consumer(&self.config, &Tasks::new()).await.unwrap();
-        partitions.assign(all(&self.config));
-        consumer
+        bench::consumer(&self.config).await.0
     }
 }
 
@@ -44,11 +45,7 @@ async fn keeps_the_contract_of_every_queue() {
     check_queue(async |unconfirmed_batches_max, unconfirmed_bytes_max| {
         let config =
             RabbitConfig { unconfirmed_batches_max, unconfirmed_bytes_max, ..fresh(&broker) };
-        let tasks = Tasks::new();
-        let publisher = logweir_queue::publisher(&config, &tasks).await.unwrap();
-        let (consumer, partitions) = logweir_queue::consumer(&config, &tasks).await.unwrap();
-        partitions.assign(all(&config));
-        (publisher, consumer)
+        (bench::publisher(&config).await, bench::consumer(&config).await.0)
     })
     .await;
 }
@@ -59,7 +56,7 @@ async fn keeps_the_contract_of_a_queue_that_keeps_batches() {
     check_keeping_queue(async |partition_bytes_max| {
         let partition_bytes_max = partition_bytes_max as u64;
         let config = RabbitConfig { partition_bytes_max, ..fresh(&broker) };
-        let publisher = logweir_queue::publisher(&config, &Tasks::new()).await.unwrap();
+        let publisher = bench::publisher(&config).await;
         Kept { config, publisher }
     })
     .await;

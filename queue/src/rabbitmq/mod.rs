@@ -93,7 +93,7 @@ pub async fn publisher(
     let opener = Opener::new(config, "publish")?;
     let connection = opener.open_at_start().await?;
     let (publisher, session) = PublisherSession::new(config);
-    tasks.spawn("queue publisher", Fate::Essential, keep(opener, connection, session));
+    tasks.spawn("queue publisher", Fate::MayEnd, keep(opener, connection, session));
     Ok(Arc::new(publisher))
 }
 
@@ -108,6 +108,6 @@ pub async fn consumer(
     let opener = Opener::new(config, "consume")?;
     let connection = opener.open_at_start().await?;
     let (consumer, partitions, session) = ConsumerSession::new(config, tasks.stop_token());
-    tasks.spawn("queue consumer", Fate::Essential, keep(opener, connection, session));
+    tasks.spawn("queue consumer", Fate::MayEnd, keep(opener, connection, session));
     Ok((Box::new(consumer), partitions))
 }
