@@ -4,7 +4,7 @@ use logweir_core::{
     identity::Tenant,
     record::{ScoredBatch, StoredLog},
 };
-use testkit::Postgres;
+use testkit::{Faults, PgBouncer, Postgres, Proxy};
 use tokio_postgres::NoTls;
 
 use super::*;
@@ -245,4 +245,125 @@ async fn what_text_cannot_hold_is_shown_and_kept() {
     assert_eq!(number(&client, shown).await, 1);
     let report = storage.delivery_report(&odd.tenant, None).await.unwrap();
     assert_eq!(report[0].account, odd.producer.unwrap().account);
+}
+
+/// The ledger is what tells: the same batches are written again and add nothing.
+#[tokio::test]
+async fn a_server_that_is_killed_loses_nothing_and_doubles_nothing() {
+    let server = Postgres::private().await;
+    let storage = open(&server.url()).await.unwrap();
+    let first = by(1, 1, 50, batch(1, "payments", 50, 0));
+    write(&storage, std::slice::from_ref(&first)).await;
+    server.kill().await;
+    let second = by(1, 2, 100, batch(2, "payments", 50, 0));
+    let refused = storage.write([second.clone()].into()).await.unwrap_err();
+    assert!(matches!(refused, StorageError::Unavailable(_)), "{refused:?}");
+    assert!(storage.probe().await.unwrap_err().is_retryable());
+    server.restart().await;
+    let outcomes = write(&storage, &[first.clone(), second.clone()]).await;
+    assert_eq!(outcomes, [WriteOutcome::Duplicate, WriteOutcome::stored(50, 0)]);
+    assert_eq!(all(&storage).await, newest_first([&first, &second]));
+    storage.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_cut_off_is_there_whole_or_not_at_all() {
+    let server = Postgres::start().await;
+    drop(open(&server.url()).await.unwrap());
+    let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()), 7);
+    let storage = open(&proxy.url(&server.url())).await.unwrap();
+    let mut batches = Vec::new();
+    let mut cut = 0;
+    for number in 1..=40 {
+        let written = by(1, number, number * 30, batch(number, "payments", 30, 0));
+        proxy.set(Faults { cut_question: 0.01, cut_answer: 0.01, ..Faults::default() });
+        while let Err(error) = storage.write([written.clone()].into()).await {
+            assert!(error.is_retryable(), "{error:?}");
+            cut += 1;
+        }
+        batches.push(written);
+    }
+    proxy.set(Faults::default());
+    assert!(cut > 0, "nothing was cut");
+    assert_eq!(all(&storage).await, newest_first(&batches));
+    let client = psql(&server.url()).await;
+    assert_eq!(number(&client, "SELECT sum(total)::bigint FROM services").await, 1_200);
+    assert_eq!(number(&client, "SELECT stored FROM producers").await, 1_200);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_passes_by_itself() {
+    if !testkit::may_mount() {
+        return;
+    }
+    let server = Postgres::on_disk(200 << 20, "max_wal_size = 64MB\nmin_wal_size = 32MB").await;
+    let storage = open(&server.url()).await.unwrap();
+    let first = batch(1, "payments", 50, 0);
+    write(&storage, std::slice::from_ref(&first)).await;
+    server.fill_disk().await;
+    let large = batch(2, "payments", 50_000, 0);
+    let refused = storage.write([large.clone()].into()).await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused:?}");
+    server.free_disk().await;
+    server.restart().await;
+    while storage.write([large.clone()].into()).await.is_err_and(|error| error.is_retryable()) {}
+    assert_eq!(all(&storage).await.len(), 50_050);
+}
+
+/// Its statements have names that several processes give alike.
+#[tokio::test]
+async fn several_processes_share_pgbouncers_connections() {
+    let server = Postgres::start().await;
+    let pool = PgBouncer::start(&server).await;
+    let url = pool.url();
+    let storages = futures::future::join_all((0..3).map(|_| open(&url))).await;
+    let storages: Vec<PostgresStorage> = storages.into_iter().map(Result::unwrap).collect();
+    let writer = async |of: u64| {
+        for round in 0..20 {
+            let number = of * 1_000 + round;
+            let written = by(of as u8, round + 1, 0, batch(number, "payments", 20, 0));
+            let storage = &storages[(of % 3) as usize];
+            assert_eq!(write(storage, &[written]).await, [WriteOutcome::stored(20, 0)]);
+            storage.upkeep(NOW_UNIX_NANO).await.unwrap();
+        }
+    };
+    tokio::join!(writer(1), writer(2), writer(3), writer(4), writer(5), writer(6));
+    assert_eq!(all(&storages[0]).await.len(), 6 * 20 * 20);
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_and_the_server_known() {
+    let server = Postgres::private_tls().await;
+    let (plain, _) =
+        server.url().split_once('?').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let root = server.ca_file();
+    let root = root.display();
+    for parameters in
+        ["sslmode=require".to_owned(), format!("sslmode=verify-full&sslrootcert={root}")]
+    {
+        let storage = open(&format!("{plain}?{parameters}")).await.unwrap();
+        let connection = storage.connection().await.unwrap();
+        let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let row = connection.query_typed_one(encrypted, &[]).await.unwrap();
+        assert!(row.get::<_, bool>(0), "{parameters}");
+    }
+    let unknown = open(&format!("{plain}?sslmode=verify-full")).await.err().unwrap();
+    assert!(matches!(unknown, StorageError::Unusable { .. }), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_without_secrets() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let (before, after) = url.split_once('@').unwrap();
+    let (user, secret) = before.rsplit_once(':').unwrap();
+    let wrong = open(&format!("{user}:{secret}x@{after}")).await.err().unwrap();
+    assert!(matches!(wrong, StorageError::Unusable { .. }), "{wrong:?}");
+    let missing = open(&format!("{url}_not")).await.err().unwrap();
+    assert!(matches!(missing, StorageError::Unusable { .. }), "{missing:?}");
+    let nobody = open("postgres://127.0.0.1:1/none").await.err().unwrap();
+    for told in [&wrong, &missing, &nobody] {
+        assert!(!format!("{told} {told:?}").contains(secret), "{told:?}");
+    }
+    assert!(nobody.is_retryable(), "{nobody:?}");
 }
