@@ -63,7 +63,8 @@ bench:
 	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir --distributed 5000000
 
 # The long fault suites: a million logs and twenty kills of the server, sixty of a sender with a
-# spool. They print their seeds.
+# spool, and everything that may die in the distributed setting. They print their seeds.
 faults:
 	@deploy/setup.sh test
-	LOGWEIR_FAULTS=long cargo nextest run -p logweir --test faults --test spool --no-capture
+	LOGWEIR_FAULTS=long cargo nextest run --profile faults -p logweir \
+		--test faults --test spool --test distributed_faults --no-capture

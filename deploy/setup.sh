@@ -51,7 +51,7 @@ install_packages() {
     packages=
 }
 
-rust_version_min=1.90
+rust_version_min=1.91
 rust_is_new_enough() {
     have cargo || return 1
     found=$(rustc --version 2>/dev/null | cut -d' ' -f2)

@@ -27,9 +27,12 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "logweir-storage",
         ],
     ),
-    // For tests alone: whom it starts, it knows by their addresses.
+    // For tests and benchmarks: whom it starts, it knows by their addresses.
     ("logweir-testkit", &[]),
-    ("logweir-bench", &["logweir", "logweir-core", "logweir-proto", "logweir-sdk"]),
+    (
+        "logweir-bench",
+        &["logweir", "logweir-core", "logweir-proto", "logweir-sdk", "logweir-testkit"],
+    ),
 ];
 
 fn metadata() -> Value {

@@ -35,7 +35,10 @@ pub use self::{
     in_process::{InProcessQueue, QueueLimits},
     live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
     partition::{owned, partition_of},
-    rabbitmq::{Partitions, RabbitConfig, RabbitError, consumer, publisher},
+    rabbitmq::{
+        Partitions, RabbitConfig, RabbitError, consumer, follow_live_feed, publisher,
+        relay_live_feed,
+    },
 };
 
 /// Why a batch was not taken. All of them are transient: repeat the batch under the same id.

@@ -1,7 +1,8 @@
 //! What has just been stored, for live tails: best effort, and it never delays a commit.
 //!
 //! A reader that is too slow loses whole groups, oldest first, and is told how many logs they held.
-//! For all slow readers together at most [`GROUPS_MAX`] groups of about [`GROUP_BYTES_MAX`] are kept.
+//! Where the logs come from other processes, it is also told how many were lost on the way. For all
+//! slow readers together at most [`GROUPS_MAX`] groups of about [`GROUP_BYTES_MAX`] are kept.
 
 use std::sync::{
     Arc,
@@ -9,7 +10,10 @@ use std::sync::{
 };
 
 use logweir_core::{identity::Tenant, record::StoredLog};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    watch,
+};
 
 /// Groups kept for readers that lag.
 const GROUPS_MAX: usize = 64;
@@ -19,10 +23,13 @@ const GROUP_BYTES_MAX: usize = 512 << 10;
 /// What is published for one tenant by one transaction, or a part of it.
 #[derive(Debug, Clone)]
 struct Group {
-    tenant: Tenant,
+    /// None tells all of them what was lost.
+    tenant: Option<Tenant>,
     logs: Arc<[StoredLog]>,
     /// Logs published before these, of all tenants.
     published_before: u64,
+    /// Logs lost on the way here before these, of all tenants.
+    lost_before: u64,
 }
 
 /// The writing end, held by the processor; readers subscribe to it. Cheap to clone.
@@ -30,6 +37,8 @@ struct Group {
 pub struct LiveFeed {
     sender: broadcast::Sender<Group>,
     published: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    readers: Arc<watch::Sender<usize>>,
 }
 
 /// What a reader gets.
@@ -39,20 +48,32 @@ pub struct LiveFeedEvent {
     pub logs: Arc<[StoredLog]>,
     /// Logs of any tenant passed over just before these because the reader was too slow.
     pub skipped: u64,
+    /// Logs of any tenant lost on the way to this process just before these.
+    pub gap: u64,
 }
 
 /// The reading end: one tenant's logs from the subscription on.
 pub struct LiveFeedReader {
     tenant: Tenant,
+    groups: Groups,
+}
+
+/// All tenants' logs from the subscription on.
+pub(crate) struct Groups {
     receiver: broadcast::Receiver<Group>,
+    readers: Arc<watch::Sender<usize>>,
     lagged: bool,
     seen_until: u64,
+    seen_lost: u64,
+    /// What was missed and not told so far.
+    skipped: u64,
+    gap: u64,
 }
 
 impl Default for LiveFeed {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(GROUPS_MAX);
-        Self { sender, published: Arc::default() }
+        Self { sender, published: Arc::default(), lost: Arc::default(), readers: Arc::default() }
     }
 }
 
@@ -69,48 +90,110 @@ impl LiveFeed {
             bytes += log.scored.record.heap_bytes();
             group.push(log);
             if bytes >= GROUP_BYTES_MAX {
-                self.send(tenant.clone(), std::mem::take(&mut group));
+                self.send(Some(tenant.clone()), std::mem::take(&mut group));
                 bytes = 0;
             }
         }
         if !group.is_empty() {
-            self.send(tenant, group);
+            self.send(Some(tenant), group);
         }
     }
 
-    fn send(&self, tenant: Tenant, logs: Vec<StoredLog>) {
+    /// Shows what another process stored, behind logs that were lost on the way.
+    pub(crate) fn relay(&self, tenant: Tenant, logs: Vec<StoredLog>, lost: u64) {
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        if !logs.is_empty() {
+            self.send(Some(tenant), logs);
+        } else if lost > 0 {
+            self.send(None, logs);
+        }
+    }
+
+    fn send(&self, tenant: Option<Tenant>, logs: Vec<StoredLog>) {
         let count = logs.len() as u64;
         let published_before = self.published.fetch_add(count, Ordering::Relaxed);
-        let group = Group { tenant, logs: logs.into(), published_before };
+        let lost_before = self.lost.load(Ordering::Relaxed);
+        let group = Group { tenant, logs: logs.into(), published_before, lost_before };
         // Without readers there is nobody to tell.
         drop(self.sender.send(group));
     }
 
     /// Reads what a tenant stores from now on.
     pub fn subscribe(&self, tenant: Tenant) -> LiveFeedReader {
+        LiveFeedReader { tenant, groups: self.subscribe_all() }
+    }
+
+    /// Reads what all tenants store from now on.
+    pub(crate) fn subscribe_all(&self) -> Groups {
         let receiver = self.sender.subscribe();
-        let seen_until = self.published.load(Ordering::Relaxed);
-        LiveFeedReader { tenant, receiver, lagged: false, seen_until }
+        self.readers.send_modify(|readers| *readers += 1);
+        Groups {
+            receiver,
+            readers: Arc::clone(&self.readers),
+            lagged: false,
+            seen_until: self.published.load(Ordering::Relaxed),
+            seen_lost: self.lost.load(Ordering::Relaxed),
+            skipped: 0,
+            gap: 0,
+        }
+    }
+
+    /// How many readers there are.
+    pub(crate) fn readers(&self) -> watch::Receiver<usize> {
+        self.readers.subscribe()
     }
 }
 
-impl LiveFeedReader {
-    /// The next logs of the tenant; none once the feed is gone.
-    pub async fn next(&mut self) -> Option<LiveFeedEvent> {
-        let mut skipped = 0;
+impl Groups {
+    /// The next logs of any tenant, or of none if there is only a loss to tell; none once the feed is
+    /// gone. May be cancelled.
+    async fn next(&mut self) -> Option<(Option<Tenant>, Arc<[StoredLog]>)> {
         loop {
             match self.receiver.recv().await {
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(_)) => self.lagged = true,
                 Ok(group) => {
                     if std::mem::take(&mut self.lagged) {
-                        skipped += group.published_before.saturating_sub(self.seen_until);
+                        self.skipped += group.published_before.saturating_sub(self.seen_until);
                     }
+                    self.gap += group.lost_before.saturating_sub(self.seen_lost);
+                    self.seen_lost = group.lost_before;
                     self.seen_until = group.published_before + group.logs.len() as u64;
-                    if group.tenant == self.tenant {
-                        return Some(LiveFeedEvent { logs: group.logs, skipped });
-                    }
+                    return Some((group.tenant, group.logs));
                 }
+            }
+        }
+    }
+
+    /// The next logs with their tenant. May be cancelled.
+    pub(crate) async fn next_of_any(&mut self) -> Option<(Tenant, LiveFeedEvent)> {
+        loop {
+            if let (Some(tenant), logs) = self.next().await? {
+                return Some((tenant, self.event(logs)));
+            }
+        }
+    }
+
+    fn event(&mut self, logs: Arc<[StoredLog]>) -> LiveFeedEvent {
+        let (skipped, gap) = (std::mem::take(&mut self.skipped), std::mem::take(&mut self.gap));
+        LiveFeedEvent { logs, skipped, gap }
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        self.readers.send_modify(|readers| *readers -= 1);
+    }
+}
+
+impl LiveFeedReader {
+    /// The next logs of the tenant, or none of them and what was lost; none once the feed is gone.
+    /// May be cancelled.
+    pub async fn next(&mut self) -> Option<LiveFeedEvent> {
+        loop {
+            match self.groups.next().await? {
+                (Some(tenant), _) if tenant != self.tenant => {}
+                (_, logs) => return Some(self.groups.event(logs)),
             }
         }
     }
@@ -173,6 +256,34 @@ mod tests {
             skipped += event.skipped;
         }
         assert_eq!((seen, skipped), (GROUPS_MAX as u64 * 2, 20));
+    }
+
+    #[tokio::test]
+    async fn a_loss_on_the_way_is_told_once_with_logs_or_without() {
+        let feed = LiveFeed::default();
+        let mut reader = feed.subscribe(Tenant::default());
+        feed.relay(Tenant::new("other").unwrap(), vec![log(1)], 5);
+        feed.relay(Tenant::default(), vec![log(2)], 2);
+        feed.relay(Tenant::default(), Vec::new(), 0);
+        feed.relay(Tenant::default(), Vec::new(), 3);
+        let event = reader.next().await.unwrap();
+        assert_eq!((event.logs.len(), event.gap, event.skipped), (1, 7, 0));
+        let event = reader.next().await.unwrap();
+        assert_eq!((event.logs.len(), event.gap), (0, 3));
+        // Who comes later is told of nothing before.
+        let mut late = feed.subscribe(Tenant::default());
+        feed.relay(Tenant::default(), vec![log(3)], 0);
+        assert_eq!(late.next().await.unwrap().gap, 0);
+    }
+
+    #[test]
+    fn readers_are_counted() {
+        let feed = LiveFeed::default();
+        let readers = feed.readers();
+        let (first, second) = (feed.subscribe(Tenant::default()), feed.subscribe_all());
+        assert_eq!(*readers.borrow(), 2);
+        drop((first, second));
+        assert_eq!((*readers.borrow(), feed.has_readers()), (0, false));
     }
 
     #[tokio::test]

@@ -108,16 +108,16 @@ impl Tail {
     }
 
     async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
-        let mut skipped = 0;
+        let (mut skipped, mut gap) = (0, 0);
         loop {
             if self.rest.is_none() {
                 let event = self.next_event().await?;
-                skipped += event.skipped;
+                (skipped, gap) = (skipped + event.skipped, gap + event.gap);
                 self.rest = Some(Rest { logs: event.logs, next: 0 });
             }
             let logs = self.take_matches();
-            if !logs.is_empty() || skipped > 0 {
-                return Ok(v1::TailLogsResponse { logs, skipped, gap: 0 });
+            if !logs.is_empty() || skipped + gap > 0 {
+                return Ok(v1::TailLogsResponse { logs, skipped, gap });
             }
         }
     }

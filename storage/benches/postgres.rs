@@ -3,13 +3,17 @@
 //! then searches. Whether TimescaleDB is there is up to the database.
 
 mod made;
+mod queries;
 
 use std::{sync::Arc, time::Instant};
 
 use logweir_core::{identity::Tenant, record::ScoredBatch};
 use logweir_storage::{Administer, PostgresConfig, PostgresStorage, ReadLogs, WriteLogs};
 
-use self::made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds, queries};
+use self::{
+    made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
+    queries::queries,
+};
 
 async fn write(storage: &PostgresStorage, made: &Made, total: u64) {
     let (mut wall, mut cpu) = (0.0, 0.0);

@@ -3,6 +3,7 @@
 //! services and 1,000 templates, 20,000 to a transaction, merges as it goes, and then searches.
 
 mod made;
+mod queries;
 
 use std::{
     path::Path,
@@ -16,7 +17,10 @@ use logweir_storage::{
     block::{Effort, Encoder, Row},
 };
 
-use self::made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds, queries};
+use self::{
+    made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
+    queries::queries,
+};
 
 fn disk_bytes(directory: &Path) -> u64 {
     std::fs::metadata(directory.join("logweir.db")).map_or(0, |found| found.len())

@@ -15,7 +15,8 @@ pub(crate) struct Bisection {
 impl Bisection {
     /// Among so many items.
     pub(crate) fn new(count: usize) -> Self {
-        Self { parts: vec![0..count], at_fault: Vec::new() }
+        let whole = 0..count;
+        Self { parts: vec![whole], at_fault: Vec::new() }
     }
 
     /// A part to try.

@@ -39,6 +39,7 @@ impl ProcessorArgs {
         let consumer = logweir_queue::consumer(&rabbit, &process.tasks).await;
         let (consumer, partitions) = consumer.map_err(of_broker)?;
         let live_feed = LiveFeed::default();
+        logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;
         announce(&format!("ready on {}", door.endpoint));
         process.serve_status(door, storage).await;

@@ -34,6 +34,7 @@ impl ServerArgs {
         let publisher =
             logweir_queue::publisher(&rabbit, &process.tasks).await.map_err(of_broker)?;
         let live_feed = LiveFeed::default();
+        logweir_queue::follow_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         announce(&format!("ready on {}", door.endpoint));
         process.serve(door, Arc::clone(&publisher), storage, live_feed, true).await?;
         publisher.close();

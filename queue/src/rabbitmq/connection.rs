@@ -40,10 +40,17 @@ pub(super) trait Session: Send {
     async fn finished(&self);
 }
 
-/// Runs a session on one connection after the other, until it is done.
-pub(super) async fn keep(opener: Opener, first: Connection, mut session: impl Session) {
-    let mut connection = first;
+/// Runs a session on one connection after the other, until it is done. The first may be there.
+pub(super) async fn keep(opener: Opener, first: Option<Connection>, mut session: impl Session) {
+    let mut next = first;
     loop {
+        let connection = match next.take() {
+            Some(connection) => connection,
+            None => tokio::select! {
+                connection = opener.open_again() => connection,
+                () = session.finished() => return,
+            },
+        };
         match session.run(&connection).await {
             Ok(()) => return close(&connection).await,
             Err(error) => {
@@ -55,10 +62,6 @@ pub(super) async fn keep(opener: Opener, first: Connection, mut session: impl Se
         }
         // A connection that is alive, such as one whose queue was deleted, is not left behind.
         close(&connection).await;
-        connection = tokio::select! {
-            next = opener.open_again() => next,
-            () = session.finished() => return,
-        };
     }
 }
 
@@ -108,7 +111,7 @@ impl Opener {
             sleep(BACKOFF.delay(attempt, rand::random())).await;
             match self.open().await {
                 Ok(connection) => {
-                    info!(purpose = self.purpose, attempt, "connected again");
+                    info!(purpose = self.purpose, attempt, "connected");
                     return connection;
                 }
                 Err(error) => warn!(purpose = self.purpose, attempt, "not connected: {error}"),

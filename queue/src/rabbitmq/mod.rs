@@ -28,6 +28,7 @@ mod config;
 mod connection;
 mod consumer;
 mod held;
+mod live;
 mod message;
 mod publisher;
 mod topology;
@@ -37,7 +38,11 @@ use std::sync::Arc;
 
 use logweir_core::runtime::tasks::{Fate, Tasks};
 
-pub use self::{config::RabbitConfig, consumer::Partitions};
+pub use self::{
+    config::RabbitConfig,
+    consumer::Partitions,
+    live::{follow_live_feed, relay_live_feed},
+};
 use self::{
     connection::{Opener, keep},
     consumer::ConsumerSession,
@@ -93,7 +98,7 @@ pub async fn publisher(
     let opener = Opener::new(config, "publish")?;
     let connection = opener.open_at_start().await?;
     let (publisher, session) = PublisherSession::new(config);
-    tasks.spawn("queue publisher", Fate::MayEnd, keep(opener, connection, session));
+    tasks.spawn("queue publisher", Fate::MayEnd, keep(opener, Some(connection), session));
     Ok(Arc::new(publisher))
 }
 
@@ -108,6 +113,6 @@ pub async fn consumer(
     let opener = Opener::new(config, "consume")?;
     let connection = opener.open_at_start().await?;
     let (consumer, partitions, session) = ConsumerSession::new(config, tasks.stop_token());
-    tasks.spawn("queue consumer", Fate::MayEnd, keep(opener, connection, session));
+    tasks.spawn("queue consumer", Fate::MayEnd, keep(opener, Some(connection), session));
     Ok((Box::new(consumer), partitions))
 }

@@ -34,7 +34,10 @@ async fn queues_that_differ_are_named_with_the_difference() {
 async fn what_cannot_be_reached_is_said_without_the_password() {
     let broker = RabbitMq::start().await;
     let good = config(&broker);
-    let wrong = RabbitConfig { url: good.url.replace("amqp://logweir:", "amqp://logweir:no"), ..good.clone() };
+    let wrong = RabbitConfig {
+        url: good.url.replace("amqp://logweir:", "amqp://logweir:no"),
+        ..good.clone()
+    };
     let error = refusal(&wrong).await;
     assert!(matches!(error, RabbitError::Refused { .. }), "{error}");
     let elsewhere = RabbitConfig { url: format!("{}_not_there", good.url), ..good.clone() };

@@ -126,7 +126,11 @@ fn put_texts(out: &mut Vec<u8>, texts: &[String]) -> bool {
         for number in [1, 0, TEXT_OID, texts.len() as i32, 1] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        texts.iter().fold(true, |is_exact, text| put_text(out, text) && is_exact)
+        let mut is_exact = true;
+        for text in texts {
+            is_exact &= put_text(out, text);
+        }
+        is_exact
     })
 }
 

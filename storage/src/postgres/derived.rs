@@ -229,7 +229,7 @@ async fn save_templates(db: &Transaction<'_>, counted: &[Counted<'_>]) -> Result
     let patterns: Vec<_> = rows().map(|(template, _)| readable(&template.pattern)).collect();
     let shown: Vec<&str> = patterns.iter().map(|pattern| &**pattern).collect();
     let exact: Vec<Option<&[u8]>> = rows()
-        .map(|(template, _)| template.pattern.contains('\0').then(|| template.pattern.as_bytes()))
+        .map(|(template, _)| template.pattern.contains('\0').then_some(template.pattern.as_bytes()))
         .collect();
     let totals: Vec<i64> = rows().map(|(_, counts)| counts.total as i64).collect();
     let levels: Vec<i16> = rows().map(|(_, counts)| counts.level as i16).collect();

@@ -34,12 +34,18 @@ pub(super) fn put_attributes(out: &mut Vec<u8>, attributes: &[Attribute]) -> boo
             Value::Int(number) => put_json(out, number),
             Value::Bool(truth) => put_json(out, truth),
             Value::Double(number) if number.is_finite() => put_json(out, number),
-            Value::Double(number) => put_json(out, &number.to_string()) && false,
+            Value::Double(number) => {
+                put_json(out, &number.to_string());
+                false
+            }
             Value::Json(text) if is_plain_json(text) => {
                 out.extend_from_slice(text.as_bytes());
                 true
             }
-            Value::Json(text) => put_string(out, text) && false,
+            Value::Json(text) => {
+                put_string(out, text);
+                false
+            }
         };
     }
     if attributes.is_empty() {
