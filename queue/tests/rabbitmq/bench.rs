@@ -29,12 +29,13 @@ pub(crate) fn all(config: &RabbitConfig) -> BTreeSet<u16> {
 }
 
 pub(crate) async fn publisher(config: &RabbitConfig) -> Arc<dyn Publisher> {
-    logweir_queue::publisher(config, &Tasks::new()).await.unwrap()
+    logweir_queue::publisher(config, &Tasks::new()).await.expect("the broker answers")
 }
 
 /// A consumer of all partitions.
 pub(crate) async fn consumer(config: &RabbitConfig) -> (Box<dyn Consumer>, Partitions) {
-    let (consumer, partitions) = logweir_queue::consumer(config, &Tasks::new()).await.unwrap();
+    let (consumer, partitions) =
+        logweir_queue::consumer(config, &Tasks::new()).await.expect("the broker answers");
     partitions.assign(all(config));
     (consumer, partitions)
 }
@@ -43,7 +44,7 @@ pub(crate) async fn consumer(config: &RabbitConfig) -> (Box<dyn Consumer>, Parti
 pub(crate) fn batch(number: u64) -> Batch {
     let mut batch_id = BatchId([0; 16]);
     batch_id.0[8..].copy_from_slice(&number.to_be_bytes());
-    let service = Service::new(&format!("service-{}", number % 7)).unwrap();
+    let service = Service::new(&format!("service-{}", number % 7)).expect("a name");
     Batch {
         tenant: Tenant::default(),
         batch_id,
@@ -57,7 +58,7 @@ pub(crate) fn batch(number: u64) -> Batch {
 }
 
 pub(crate) fn number(batch: &Batch) -> u64 {
-    u64::from_be_bytes(batch.batch_id.0[8..].try_into().unwrap())
+    u64::from_be_bytes(batch.batch_id.0[8..].try_into().expect("eight bytes"))
 }
 
 /// Publishes until it is taken, as a sender does.

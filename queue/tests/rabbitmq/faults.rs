@@ -14,10 +14,18 @@ use super::bench::{
 
 async fn delete_queues(config: &RabbitConfig) {
     let connecting = Connection::connect(&config.url, ConnectionProperties::default());
-    let channel = connecting.await.unwrap().create_channel().await.unwrap();
+    let channel = connecting
+        .await
+        .expect("the broker answers")
+        .create_channel()
+        .await
+        .expect("the broker answers");
     for partition in 0..config.partitions {
         let queue = format!("{}.batches.{partition}", config.prefix).into();
-        channel.queue_delete(queue, QueueDeleteOptions::default()).await.unwrap();
+        channel
+            .queue_delete(queue, QueueDeleteOptions::default())
+            .await
+            .expect("the broker answers");
     }
 }
 
@@ -83,7 +91,7 @@ async fn what_was_not_confirmed_is_published_again_while_somebody_waits() {
     };
     broker.kill().await;
     broker.restart().await;
-    let answers = waiting.await.unwrap();
+    let answers = waiting.await.expect("the broker answers");
     // Those that came too late to be taken were refused; none waits for ever.
     let confirmed = (1..=20).zip(&answers).filter(|(_, answer)| answer.is_ok());
     let owed: BTreeSet<u64> = confirmed.map(|(number, _)| number).chain([0]).collect();

@@ -10,13 +10,14 @@ use testkit::RabbitMq;
 use super::bench::{config, consumer, deliver, number, publisher, receive};
 
 async fn publish_raw(config: &RabbitConfig, queue: &str, body: &[u8]) {
-    let connection =
-        Connection::connect(&config.url, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let connection = Connection::connect(&config.url, ConnectionProperties::default())
+        .await
+        .expect("the broker answers");
+    let channel = connection.create_channel().await.expect("the broker answers");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("the broker answers");
     let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
     let sent = channel.basic_publish("".into(), queue.into(), options, body, properties);
-    assert!(sent.await.unwrap().await.unwrap().is_ack());
+    assert!(sent.await.expect("the broker answers").await.expect("the broker answers").is_ack());
 }
 
 #[tokio::test(flavor = "multi_thread")]
