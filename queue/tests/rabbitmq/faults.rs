@@ -1,5 +1,7 @@
 //! What befalls the broker. The oracle: what was published `Ok` is an obligation.
 
+#![allow(clippy::disallowed_methods, reason = "the publishers of a test are awaited by the test")]
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
