@@ -367,8 +367,9 @@ fn dead_letters_are_replayed_through_the_queue() {
         [serde_json::json!({ "replayed": stored, "rejected": rejected, "waiting": 0 })]
     };
     assert_eq!(replayed, expected(0, 2), "what fails again does not count as stored");
-    world.processors.clear();
+    assert_eq!(world.processors.remove(0).stop().code(), Some(0));
     world.processors.push(world.cluster.start("processor"));
+    world.at(0).until_shared_by(1);
     let replayed = world.at(0).objects(&["dead-letters", "replay", "--all"]);
     assert_eq!(replayed, expected(2, 0));
     world.at(0).until_total(4);

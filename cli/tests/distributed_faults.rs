@@ -222,7 +222,7 @@ impl World {
             }
             Fault::BlockBroker => {
                 self.cluster.rabbitmq.block().await;
-                self.assert_refused_at_once().await;
+                self.assert_refused_at_once(&clients.oracle).await;
                 self.cluster.rabbitmq.unblock().await;
             }
             Fault::LoseAnswers => {
@@ -303,20 +303,21 @@ impl World {
     }
 
     /// While the broker takes nothing, servers say so within a second, and when to come again.
-    async fn assert_refused_at_once(&self) {
-        let oracle = Oracle::default();
+    async fn assert_refused_at_once(&self, oracle: &Oracle) {
         let begun = Instant::now();
         for server in &self.servers {
             let mut client =
                 IngestServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
-            let (_, batch) = oracle.batch("refused", 1);
+            let (first, batch) = oracle.batch("refused", 1);
             // One that came before the server heard of the alarm may have been taken.
+            let mut was_taken = false;
             let status = loop {
                 let sent = IngestRequest { batch: Some(batch.clone()) };
                 match client.ingest(request(sent, &self.token)).await {
-                    Ok(_) => assert!(begun.elapsed() < PATIENCE, "it takes batches all the same"),
+                    Ok(_) => was_taken = true,
                     Err(status) => break status,
                 }
+                assert!(begun.elapsed() < PATIENCE, "it takes batches all the same");
             };
             assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
             assert!(status.get_details_retry_info().is_some(), "{status}");
@@ -324,6 +325,7 @@ impl World {
             let sent = IngestRequest { batch: Some(batch) };
             client.ingest(request(sent, &self.token)).await.expect_err("it is blocked still");
             assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
+            oracle.note(first, 1, was_taken);
         }
     }
 

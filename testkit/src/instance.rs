@@ -235,14 +235,14 @@ impl Instance {
         ids.filter(here).filter_map(Pid::from_raw).collect()
     }
 
-    /// Sends a signal to every process of the instance, again as long as new ones turn up.
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends a signal to every process of the instance, again as long as new ones turn up; to which.
+    pub(crate) fn signal(&self, signal: Signal) -> Vec<Pid> {
         let mut reached = Vec::new();
         loop {
             let found = self.processes();
             let new: Vec<Pid> = found.into_iter().filter(|id| !reached.contains(id)).collect();
             if new.is_empty() {
-                return;
+                return reached;
             }
             for id in new {
                 // It may have ended meanwhile.
@@ -254,8 +254,8 @@ impl Instance {
 
     /// SIGKILL for every process of the instance, and the end of them all.
     pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
-        self.until("everything has ended", || self.processes().is_empty());
+        let killed = self.signal(Signal::KILL);
+        self.until("everything has ended", || killed.iter().all(|id| has_ended(*id)));
     }
 
     /// Waits for what no event announces.
@@ -274,6 +274,17 @@ impl Drop for Instance {
         drop(self.alive.take());
         self.guard.wait().expect("the guard is a child of this process");
     }
+}
+
+/// Whether every thread of a process has, and so all that it had open is closed. Nobody may have
+/// waited for it.
+fn has_ended(id: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", id.as_raw_pid())) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state comes behind the name, which may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 fn words(text: &str) -> Vec<String> {

@@ -115,12 +115,12 @@ impl Postgres {
 
     /// Stops the clocks of a private server: connections stay open and nothing answers.
     pub async fn pause(&self) {
-        self.with(|private| private.instance.signal(Signal::STOP)).await;
+        self.with(|private| drop(private.instance.signal(Signal::STOP))).await;
     }
 
     /// Lets a paused server go on.
     pub async fn resume(&self) {
-        self.with(|private| private.instance.signal(Signal::CONT)).await;
+        self.with(|private| drop(private.instance.signal(Signal::CONT))).await;
     }
 
     /// Leaves no room on the disk of a server that was started by [`Self::on_disk`].

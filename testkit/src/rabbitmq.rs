@@ -122,12 +122,12 @@ impl RabbitMq {
 
     /// Stops the clocks of a private node: connections stay open and nothing answers.
     pub async fn pause(&self) {
-        self.with(|private| private.instance.signal(Signal::STOP)).await;
+        self.with(|private| drop(private.instance.signal(Signal::STOP))).await;
     }
 
     /// Lets a paused node go on.
     pub async fn resume(&self) {
-        self.with(|private| private.instance.signal(Signal::CONT)).await;
+        self.with(|private| drop(private.instance.signal(Signal::CONT))).await;
     }
 
     /// Leaves no room on the disk of a node that was started by [`Self::on_disk`]. The node has
