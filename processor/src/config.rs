@@ -46,7 +46,7 @@ impl Default for ProcessorConfig {
 
 impl ProcessorConfig {
     /// The detector's part.
-    pub(crate) fn detector(&self) -> DetectorConfig {
+    pub fn detector(&self) -> DetectorConfig {
         DetectorConfig {
             contamination: self.contamination,
             templates_per_service_max: self.templates_per_service_max,

@@ -13,6 +13,7 @@ pub mod completions;
 pub mod config;
 pub mod dead_letters;
 pub mod deploy;
+pub mod evaluate;
 pub mod export;
 pub mod get;
 pub mod loadgen;
@@ -96,6 +97,8 @@ pub enum Command {
     Deploy(deploy::DeployArgs),
     /// Make up logs from a seed, with faults that are known beforehand
     Loadgen(loadgen::LoadgenArgs),
+    /// Run the detection over labelled files, as a server does, for a scorer to judge
+    Evaluate(evaluate::EvaluateArgs),
     /// Write the completions of a shell to standard output
     Completions(completions::CompletionsArgs),
 }
@@ -123,6 +126,7 @@ impl Command {
             Self::DeadLetters(args) => args.run().await,
             Self::Deploy(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,
+            Self::Evaluate(args) => args.run(),
             Self::Completions(args) => args.run(),
         }
     }

@@ -1,0 +1,166 @@
+//! `logweir evaluate templates`: which logs follow the same pattern.
+
+use std::{
+    collections::HashSet,
+    io::BufRead,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use clap::Args;
+use logweir_core::{
+    identity::{Service, Tenant},
+    record::{Level, Record, Template},
+};
+use logweir_detect::Detector;
+use serde::{Deserialize, Serialize};
+
+use super::{Run, create, file_error, inputs};
+use crate::{
+    error::{Error, Exit},
+    output::{count, text},
+};
+
+/// Logs between two looks at the progress.
+const TICK_LOGS: usize = 1_000;
+
+/// Arguments of `logweir evaluate templates`.
+#[derive(Debug, Args)]
+pub(super) struct TemplatesArgs {
+    /// Where the files NAME.ndjson[.gz] lie, an object a line with `line_id` and `message`
+    #[arg(long, value_name = "DIR")]
+    input: PathBuf,
+    /// Where NAME.csv is written for each, with `line_id,cluster_id,template`
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    line_id: String,
+    #[serde(default)]
+    level: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    name: String,
+    logs: usize,
+    templates: usize,
+    seconds: f64,
+}
+
+impl TemplatesArgs {
+    /// Runs it.
+    pub(super) fn run(self, mut run: Run) -> anyhow::Result<Exit> {
+        let files = inputs(&self.input, &[".ndjson", ".ndjson.gz"])?;
+        run.expect(files.iter().map(|(_, path)| path.as_path()));
+        let mut summaries = Vec::new();
+        for (name, path) in files {
+            summaries.push(self.file(&run, name, &path)?);
+        }
+        let seconds = run.seconds();
+        if run.output.json {
+            for summary in &summaries {
+                run.output.object(summary)?;
+            }
+        } else {
+            let row = |summary: &Summary| {
+                let (logs, templates) = (summary.logs as u64, summary.templates as u64);
+                vec![text(&summary.name), count(logs), count(templates)]
+            };
+            run.output.table(&["set", "logs", "patterns"], summaries.iter().map(row).collect())?;
+            run.output.line(&format!("{seconds:.1} s"))?;
+        }
+        run.output.flush()?;
+        Ok(Exit::Done)
+    }
+
+    /// The logs of a file are those of one service, as when a program's log file is sent.
+    fn file(&self, run: &Run, name: String, path: &Path) -> anyhow::Result<Summary> {
+        let started = Instant::now();
+        let (tenant, service) = (Tenant::default(), Service::new("evaluated")?);
+        let mut detector = Detector::new(run.config.detector());
+        let mut assigned = Vec::new();
+        for (number, line) in run.open(path)?.lines().enumerate() {
+            let line = line.map_err(|source| file_error("read", path, source))?;
+            let line: Line = serde_json::from_str(&line).map_err(|error| {
+                Error::Usage(format!("{}:{}: {error}", path.display(), number + 1))
+            })?;
+            let level = line.level.parse().unwrap_or(Level::Info);
+            let record = Record { message: line.message, ..Record::default() };
+            let template = detector.observe(&tenant, &service, 0, &record, level).template;
+            assigned.push((line.line_id, template));
+            if number % TICK_LOGS == 0 {
+                run.tick();
+            }
+        }
+        let logs = assigned.len();
+        let target = self.output.join(format!("{name}.csv"));
+        let templates = write(&target, assigned)?;
+        Ok(Summary { name, logs, templates, seconds: started.elapsed().as_secs_f64() })
+    }
+}
+
+/// Writes the patterns of logs; how many patterns there are.
+fn write(path: &Path, assigned: Vec<(String, Arc<Template>)>) -> anyhow::Result<usize> {
+    let mut writer = create(path, &["line_id", "cluster_id", "template"])?;
+    let mut templates = HashSet::new();
+    for (line_id, template) in assigned {
+        let id = template.template_id;
+        writer.write_record([&line_id, &id.to_string(), &template.pattern])?;
+        templates.insert(id);
+    }
+    writer.flush().map_err(|source| file_error("write", path, source))?;
+    Ok(templates.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use clap::Parser;
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+    use crate::command::{Cli, Command};
+
+    #[test]
+    fn each_file_becomes_a_table_of_its_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = |id, message| format!("{{\"line_id\":\"{id}\",\"message\":\"{message}\"}}\n");
+        let plain = log("1", "took 5 ms") + &log("2", "done") + &log("3", "took 7 ms");
+        fs::write(folder.path().join("a.ndjson"), plain).unwrap();
+        let file = fs::File::create(folder.path().join("b.ndjson.gz")).unwrap();
+        let mut gzip = GzEncoder::new(file, Compression::fast());
+        gzip.write_all(log("x", "a, b").as_bytes()).unwrap();
+        gzip.finish().unwrap();
+
+        let output = folder.path().join("predicted");
+        let (input, output_arg) = (folder.path().to_str().unwrap(), output.to_str().unwrap());
+        let args = ["logweir", "evaluate", "templates", "--input", input, "--output", output_arg];
+        let Command::Evaluate(command) = Cli::parse_from(args).command else { panic!() };
+        assert_eq!(command.run().unwrap(), Exit::Done);
+
+        let table = fs::read_to_string(output.join("a.csv")).unwrap();
+        let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split(',').collect()).collect();
+        assert_eq!(rows[0], ["line_id", "cluster_id", "template"]);
+        assert_eq!((rows[1][1], rows[1][2]), (rows[3][1], "took <*> ms"));
+        assert_ne!(rows[1][1], rows[2][1]);
+        let table = fs::read_to_string(output.join("b.csv")).unwrap();
+        assert!(table.contains(",\"a, b\"\n"), "{table}");
+    }
+
+    #[test]
+    fn a_line_that_is_no_log_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.ndjson"), "{}\n").unwrap();
+        let path = folder.path().to_str().unwrap();
+        let args = ["logweir", "evaluate", "templates", "--input", path, "--output", path];
+        let Command::Evaluate(command) = Cli::parse_from(args).command else { panic!() };
+        let error = command.run().unwrap_err().to_string();
+        assert!(error.contains("a.ndjson:1: missing field `line_id`"), "{error}");
+    }
+}
