@@ -1,7 +1,8 @@
 //! The distributed setting on one machine: PostgreSQL, RabbitMQ, a server, processors and the client.
 //!
 //! The reference is what the database alone can do: a bare binary COPY, on one connection, of rows
-//! that were stored, into the table that they were stored in.
+//! that were stored, into the table that they were stored in; with TimescaleDB straight into columns,
+//! as the processors do it.
 
 use std::{
     path::Path,
@@ -26,6 +27,8 @@ const RUN_LOGS: u64 = 500_000;
 /// As many rows as the largest transaction of a processor.
 const COPY_ROWS: u64 = 20_000;
 const COPY_ROUNDS: u64 = 10;
+/// Event time of what waits in the broker.
+const BACKLOG_SPAN: Duration = Duration::from_secs(5 * 3_600);
 
 struct Cluster<'a> {
     binary: &'a Path,
@@ -37,43 +40,48 @@ struct Cluster<'a> {
 }
 
 /// Measures it all; `backlog` logs wait in the broker at most.
-pub(crate) async fn measure(binary: &Path, folder: &Path, backlog: u64) -> anyhow::Result<()> {
-    let (postgres, rabbitmq) =
-        tokio::join!(Postgres::private_with("fsync = on"), RabbitMq::private());
+pub(crate) async fn measure(
+    binary: &Path,
+    folder: &Path,
+    backlog: u64,
+    is_timescale: bool,
+) -> anyhow::Result<()> {
+    let settings = match is_timescale {
+        true => "fsync = on\nshared_preload_libraries = 'timescaledb'",
+        false => "fsync = on",
+    };
+    let (postgres, rabbitmq) = tokio::join!(Postgres::private_with(settings), RabbitMq::private());
     let (database, connection) = tokio_postgres::connect(&postgres.url(), NoTls).await?;
     #[allow(clippy::disallowed_methods, reason = "it ends with the client")]
     tokio::spawn(connection);
     let mut cluster = Cluster { binary, folder, postgres, rabbitmq, database, sent: 0 };
     let server = cluster.start(&["server", "--listen", "127.0.0.1:0"]).await?;
     let token = crate::admin_token(&mut cluster.command(&[]))?;
-    let load = |logs, seed| Load { logs, ..full_speed(&server, &token, seed) };
+    let load = |logs, seed| Load { logs, is_traced: true, ..full_speed(&server, &token, seed) };
 
-    let first = cluster.processor().await?;
-    let members = [("server", &server), ("processor", &first)];
-    cluster.run("warm-up", &members, load(RUN_LOGS, 1_000)).await?;
-    let one = cluster.run("one processor", &members, load(RUN_LOGS, 2_000)).await?;
-    let copied = cluster.bare_copy().await?;
-    println!("{:44} {copied:>10.0} rows/s, bare", "reference: COPY");
-    println!("{:44} {:>10.2}", "  one processor ÷ reference", one / copied);
+    let mut processors = vec![cluster.processor().await?];
+    cluster.run("warm-up", &server, &processors, load(RUN_LOGS, 1_000)).await?;
+    let one = cluster.run("one processor", &server, &processors, load(RUN_LOGS, 2_000)).await?;
+    cluster.reference(one).await?;
     let half = Load { logs_per_second: Some(one / 2.0), ..load(RUN_LOGS, 3_000) };
-    cluster.run("at half of that", &members, half).await?;
+    cluster.run("at half of that", &server, &processors, half.clone()).await?;
+    for (count, name) in [(2, "two processors"), (4, "four processors")] {
+        while processors.len() < count {
+            processors.push(cluster.processor().await?);
+        }
+        let rate = cluster.run(name, &server, &processors, load(RUN_LOGS, 4_000)).await?;
+        println!("{:44} {:>10.2}", "  ÷ one processor", rate / one);
+    }
+    drop(processors);
 
-    let second = cluster.processor().await?;
-    let members = [("server", &server), ("processor", &first), ("processor", &second)];
-    cluster.run("two processors", &members, load(RUN_LOGS, 4_000)).await?;
-    drop((first, second));
-
-    let waiting = load(backlog, 5_000);
-    let ingest = cluster.fill("into the broker alone", &server, waiting).await?;
-    let processor = cluster.processor().await?;
-    let drain = cluster.drain(backlog, &processor).await?;
-    println!("{:44} {:>10.2}", "  drained ÷ ingested", drain / ingest);
-    println!(
-        "{:44} {:>10.1} bytes a log",
-        "disk of the database",
-        cluster.disk_bytes_a_log().await?
-    );
-    queries::measure(&server.endpoint, &token).await
+    let waiting = Load { history: BACKLOG_SPAN, ..load(backlog, 5_000) };
+    cluster.fill("into the broker alone", &server, waiting).await?;
+    let processors = [cluster.processor().await?, cluster.processor().await?];
+    let meanwhile = Load { logs: backlog / 4, ..half };
+    cluster.drain(one, &processors, meanwhile).await?;
+    cluster.print_disk().await?;
+    // Of the backlog alone.
+    queries::measure(&server.endpoint, &token, BACKLOG_SPAN / 2).await
 }
 
 impl Cluster<'_> {
@@ -97,17 +105,19 @@ impl Cluster<'_> {
     async fn run(
         &mut self,
         name: &str,
-        members: &[(&str, &Server)],
+        server: &Server,
+        processors: &[Server],
         load: Load,
     ) -> anyhow::Result<f64> {
-        let before = self.cpu(members)?;
+        let before = self.cpu(server, processors)?;
         let begun = Instant::now();
         let outcome = self.send(&load).await?;
         self.wait_until_stored().await?;
         let rate = outcome.logs as f64 / begun.elapsed().as_secs_f64();
         print_rate(name, rate, &outcome);
         let mut total = Duration::ZERO;
-        for ((member, after), (_, before)) in self.cpu(members)?.into_iter().zip(before) {
+        for ((member, after), (_, before)) in self.cpu(server, processors)?.into_iter().zip(before)
+        {
             let used = after - before;
             total += used;
             let used = used.as_secs_f64() / outcome.logs as f64 * 1e6;
@@ -136,38 +146,78 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    fn cpu(&self, members: &[(&str, &Server)]) -> anyhow::Result<Vec<(String, Duration)>> {
-        let mut all = Vec::new();
-        for (name, member) in members {
-            all.push(((*name).to_owned(), member.cpu()?));
+    /// Used so far, by kind of process.
+    fn cpu(
+        &self,
+        server: &Server,
+        processors: &[Server],
+    ) -> anyhow::Result<[(&'static str, Duration); 4]> {
+        let mut processing = Duration::ZERO;
+        for processor in processors {
+            processing += processor.cpu()?;
         }
-        for (name, program) in [("PostgreSQL", "postgres"), ("RabbitMQ", "beam.smp")] {
-            all.push((name.to_owned(), process::cpu_below(std::process::id(), program)?));
-        }
-        Ok(all)
+        let below = |program| process::cpu_below(std::process::id(), program);
+        Ok([
+            ("server", server.cpu()?),
+            ("processors", processing),
+            ("PostgreSQL", below("postgres")?),
+            ("RabbitMQ", below("beam.smp")?),
+        ])
     }
 
     /// Sends while nobody consumes; logs a second until the acknowledgement.
-    async fn fill(&mut self, name: &str, server: &Server, load: Load) -> anyhow::Result<f64> {
-        print_memory(server)?;
+    async fn fill(&mut self, name: &str, server: &Server, load: Load) -> anyhow::Result<()> {
+        print_memory("before", server)?;
         let outcome = self.send(&load).await?;
         print_rate(name, outcome.logs_per_second(), &outcome);
-        print_memory(server)?;
-        Ok(outcome.logs_per_second())
+        print_memory("after", server)
     }
 
-    /// Waits until the backlog is stored; logs a second.
-    async fn drain(&self, backlog: u64, processor: &Server) -> anyhow::Result<f64> {
-        let begun = Instant::now();
+    /// Waits until the backlog is stored while more comes, and then until all is.
+    async fn drain(
+        &mut self,
+        one: f64,
+        processors: &[Server],
+        meanwhile: Load,
+    ) -> anyhow::Result<()> {
+        let (before, begun) = (self.stored().await?, Instant::now());
+        let outcome = self.send(&meanwhile).await?;
+        let busy = self.stored().await? - before;
+        let draining = busy as f64 / begun.elapsed().as_secs_f64();
+        print_rate("backlog, while more comes: comes", outcome.logs_per_second(), &outcome);
+        println!("{:44} {draining:>10.0}", "  is stored");
+        println!("{:44} {:>10.2}", "  ÷ comes", draining / outcome.logs_per_second());
+        let (left, begun) = (self.sent - self.stored().await?, Instant::now());
         self.wait_until_stored().await?;
-        let rate = backlog as f64 / begun.elapsed().as_secs_f64();
-        println!("{:44} {rate:>10.0}", format!("backlog of {backlog} drained"));
-        println!(
-            "{:44} {:>10} MiB highest",
-            "  resident, processor",
-            processor.memory_peak_bytes()? >> 20
-        );
-        Ok(rate)
+        let alone = left as f64 / begun.elapsed().as_secs_f64();
+        println!("{:44} {alone:>10.0}", format!("the last {left} of it alone"));
+        println!("{:44} {:>10.2}", "  ÷ one processor, end to end", alone / one);
+        for processor in processors {
+            let peak = processor.memory_peak_bytes()? >> 20;
+            println!("{:44} {peak:>10} MiB at most", "  resident, a processor");
+        }
+        Ok(())
+    }
+
+    /// A bare COPY beside what one processor stores.
+    async fn reference(&self, one: f64) -> anyhow::Result<()> {
+        let mut ways = vec![("rows", "off")];
+        if self.has_timescaledb().await? {
+            ways.push(("columns", "on"));
+        }
+        for (into, direct) in ways {
+            let set = format!("SET timescaledb.enable_direct_compress_copy = {direct}");
+            self.database.batch_execute(&set).await?;
+            let copied = self.bare_copy().await?;
+            println!("{:44} {copied:>10.0} rows/s, bare", format!("reference: COPY into {into}"));
+            println!("{:44} {:>10.2}", "  one processor ÷ reference", one / copied);
+        }
+        Ok(())
+    }
+
+    async fn has_timescaledb(&self) -> anyhow::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')";
+        Ok(self.database.query_one(sql, &[]).await?.get(0))
     }
 
     /// Rows a second of transactions of a COPY alone. The rows stay, in addition to what is counted.
@@ -190,17 +240,30 @@ impl Cluster<'_> {
         Ok((COPY_ROWS * COPY_ROUNDS) as f64 / begun.elapsed().as_secs_f64())
     }
 
-    async fn disk_bytes_a_log(&self) -> anyhow::Result<f64> {
+    /// As stored, and once TimescaleDB has made columns of all rows.
+    async fn print_disk(&self) -> anyhow::Result<()> {
+        println!("{:44} {:>10.1} bytes a log", "disk of the database", self.disk().await?);
+        if self.has_timescaledb().await? {
+            let compress = "SELECT count(compress_chunk(chunk, recompress => true))
+                            FROM show_chunks('logs') AS chunk";
+            self.database.query_one(compress, &[]).await?;
+            println!("{:44} {:>10.1} bytes a log", "  compressed", self.disk().await?);
+        }
+        Ok(())
+    }
+
+    async fn disk(&self) -> anyhow::Result<f64> {
         let size = "SELECT pg_database_size(current_database())";
         let bytes: i64 = self.database.query_one(size, &[]).await?.get(0);
-        Ok(bytes as f64 / (self.sent + COPY_ROWS * COPY_ROUNDS) as f64)
+        let row = self.database.query_one("SELECT count(*) FROM logs", &[]).await?;
+        Ok(bytes as f64 / row.get::<_, i64>(0) as f64)
     }
 }
 
-fn print_memory(server: &Server) -> anyhow::Result<()> {
+fn print_memory(when: &str, server: &Server) -> anyhow::Result<()> {
     let broker = process::memory_bytes_below(std::process::id(), "beam.smp")? >> 20;
     let server = server.memory_bytes()? >> 20;
-    println!("{:44} {server:>10} MiB server, {broker} MiB broker", "  resident");
+    println!("{:44} {server:>10} MiB server, {broker} MiB broker", format!("  resident {when}"));
     Ok(())
 }
 

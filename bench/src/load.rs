@@ -23,6 +23,8 @@ pub(crate) struct Load {
     pub(crate) logs_per_second: Option<f64>,
     /// Event time runs over this span, ending now; zero: every log happens now.
     pub(crate) history: Duration,
+    /// Whether logs belong to traces, ten logs to each.
+    pub(crate) is_traced: bool,
     pub(crate) seed: u64,
 }
 
@@ -102,7 +104,10 @@ impl Load {
             let age = self.history.mul_f64(1.0 - round as f64 / rounds as f64);
             let time = logweir_core::runtime::clock::now_unix_nano() - age.as_nanos() as i64;
             let service = (number + round as usize) % generator.service_count();
-            let batch = batch(&mut generator, service, self.batch_records, time);
+            let mut batch = batch(&mut generator, service, self.batch_records, time);
+            if self.is_traced {
+                trace(&mut batch);
+            }
             let batch = EncodedBatch::new(batch, time);
             if interval.is_none() {
                 due = Instant::now();
@@ -147,5 +152,14 @@ fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i6
         producer: None,
         resource: Some(resource),
         records,
+    }
+}
+
+fn trace(batch: &mut v1::Batch) {
+    for records in batch.records.chunks_mut(10) {
+        let trace_id = uuid::Uuid::new_v4();
+        for record in records {
+            record.trace_id = trace_id.as_bytes().to_vec();
+        }
     }
 }

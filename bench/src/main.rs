@@ -35,6 +35,9 @@ struct Arguments {
     /// Measure the distributed setting instead; so many logs wait in the broker at most.
     #[arg(long, value_name = "BACKLOG")]
     distributed: Option<u64>,
+    /// With the TimescaleDB that is installed for this machine's PostgreSQL.
+    #[arg(long, requires = "distributed")]
+    timescaledb: bool,
     /// Decode and answer only; the reference runs itself with this.
     #[arg(long, hide = true)]
     serve_reference: bool,
@@ -52,7 +55,10 @@ async fn main() -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
     let data_dir = arguments.data_dir.as_deref().unwrap_or(temporary.path());
     match arguments.distributed {
-        Some(backlog) => distributed::measure(&arguments.binary, data_dir, backlog).await,
+        Some(backlog) => {
+            let is_timescale = arguments.timescaledb;
+            distributed::measure(&arguments.binary, data_dir, backlog, is_timescale).await
+        }
         None => measure(&arguments, data_dir).await,
     }
 }
@@ -110,7 +116,7 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     println!("{:44} {:>10.1} bytes a log, all files", "disk", bytes as f64 / total as f64);
     let compressed = load::compressed_bytes()?;
     println!("{:44} {compressed:>10.1} bytes a log", "  reference: the same in zstd -22");
-    queries::measure(&server.endpoint, &token).await
+    queries::measure(&server.endpoint, &token, Duration::ZERO).await
 }
 
 fn full_speed(server: &Server, token: &str, seed: u64) -> Load {
@@ -123,6 +129,7 @@ fn full_speed(server: &Server, token: &str, seed: u64) -> Load {
         logs: RUN_LOGS,
         logs_per_second: None,
         history: Duration::ZERO,
+        is_traced: false,
         seed,
     }
 }

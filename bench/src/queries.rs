@@ -1,6 +1,6 @@
 //! Reading back what the load has stored.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use logweir_proto::v1::{
@@ -10,6 +10,7 @@ use logweir_proto::v1::{
 use tonic::{Request, transport::Channel};
 
 const REPEATS: usize = 11;
+const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 struct Reader {
     client: QueryServiceClient<Channel>,
@@ -23,18 +24,16 @@ impl Reader {
         Ok(request)
     }
 
-    async fn search(&mut self, filter: &str) -> anyhow::Result<usize> {
-        let message =
-            SearchLogsRequest { filter: filter.into(), page_size: 100, ..Default::default() };
+    async fn search(&mut self, filter: &str, range: Option<TimeRange>) -> anyhow::Result<usize> {
+        let filter = filter.to_owned();
+        let message = SearchLogsRequest { filter, range, page_size: 100, ..Default::default() };
         let request = self.request(message)?;
         Ok(self.client.search_logs(request).await?.into_inner().logs.len())
     }
 
-    async fn counts(&mut self) -> anyhow::Result<usize> {
-        let now = logweir_core::runtime::clock::now_unix_nano();
-        let hour = TimeRange { from_unix_nano: now - 3_600_000_000_000, to_unix_nano: now };
+    async fn counts(&mut self, range: TimeRange) -> anyhow::Result<usize> {
         let message = AggregateLogsRequest {
-            range: Some(hour),
+            range: Some(range),
             bucket_seconds: 60,
             group_by: GroupBy::Service.into(),
             service: String::new(),
@@ -44,38 +43,40 @@ impl Reader {
         Ok(answer.series.iter().map(|series| series.points.len()).sum())
     }
 
-    /// One of the newest errors: its service and the rarest-looking word of its message.
-    async fn needle(&mut self) -> anyhow::Result<(String, String)> {
+    /// The newest error of a range: its service, trace, and the rarest-looking word of its message.
+    async fn needle(&mut self, range: TimeRange) -> anyhow::Result<(String, String, String)> {
         let filter = "level>=error".into();
-        let message = SearchLogsRequest { filter, page_size: 1, ..Default::default() };
+        let range = Some(range);
+        let message = SearchLogsRequest { filter, range, page_size: 1, ..Default::default() };
         let request = self.request(message)?;
         let answer = self.client.search_logs(request).await?.into_inner();
         let log = answer.logs.into_iter().next().context("there are errors")?;
-        let message = log.record.context("it has a record")?.message;
-        let words = message.split(|c: char| !c.is_ascii_alphanumeric());
+        let record = log.record.context("it has a record")?;
+        let words = record.message.split(|c: char| !c.is_ascii_alphanumeric());
         let longest = words.filter(|word| word.bytes().any(|byte| byte.is_ascii_digit()));
         let word = longest.max_by_key(|word| word.len()).context("it has parameters")?;
-        Ok((log.service, word.to_owned()))
+        Ok((log.service, hex::encode(&record.trace_id), word.to_owned()))
     }
 }
 
-/// Prints the median of each query.
-pub(crate) async fn measure(endpoint: &str, token: &str) -> anyhow::Result<()> {
+/// Prints the median of each query; where it looks at an hour, that which ended so long ago.
+pub(crate) async fn measure(endpoint: &str, token: &str, ago: Duration) -> anyhow::Result<()> {
     let client = QueryServiceClient::connect(endpoint.to_owned()).await?;
     let mut reader = Reader { client, token: token.to_owned() };
-    let (service, word) = reader.needle().await?;
-    let errors = format!("service:{service} level>=error");
-    let absent = "zyzzyva".to_owned();
-    for (name, filter) in [
-        ("newest 100 errors of a service", errors),
-        ("a rare word", word),
-        ("an absent word", absent),
+    let to_unix_nano = logweir_core::runtime::clock::now_unix_nano() - ago.as_nanos() as i64;
+    let hour = TimeRange { from_unix_nano: to_unix_nano - HOUR_NANOS, to_unix_nano };
+    let (service, trace, word) = reader.needle(hour).await?;
+    for (name, filter, range) in [
+        ("newest 100 errors of a service", format!("service:{service} level>=error"), None),
+        ("a trace", format!("trace:{trace}"), None),
+        ("a rare word in an hour", word, Some(hour)),
+        ("an absent word in an hour", "zyzzyva".to_owned(), Some(hour)),
     ] {
         let mut times = Vec::new();
         let mut found = 0;
         for _ in 0..REPEATS {
             let begun = Instant::now();
-            found = reader.search(&filter).await?;
+            found = reader.search(&filter, range).await?;
             times.push(begun.elapsed());
         }
         print_median(name, times, found);
@@ -84,14 +85,14 @@ pub(crate) async fn measure(endpoint: &str, token: &str) -> anyhow::Result<()> {
     let mut found = 0;
     for _ in 0..REPEATS {
         let begun = Instant::now();
-        found = reader.counts().await?;
+        found = reader.counts(hour).await?;
         times.push(begun.elapsed());
     }
     print_median("counts per minute and service of an hour", times, found);
     Ok(())
 }
 
-fn print_median(name: &str, mut times: Vec<std::time::Duration>, found: usize) {
+fn print_median(name: &str, mut times: Vec<Duration>, found: usize) {
     times.sort_unstable();
     let median = times[times.len() / 2].as_secs_f64() * 1e3;
     println!("{name:44} {median:>10.1} ms median, {found} found");

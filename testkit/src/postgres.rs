@@ -1,7 +1,7 @@
 //! A private PostgreSQL, or a database of the one that the whole run shares.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -17,6 +17,9 @@ use crate::{
     port, share,
 };
 
+/// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries = 'timescaledb'`
+/// where that is installed: the storage finds it and uses it, and so every test does.
+const SETTINGS_VARIABLE: &str = "LOGWEIR_TEST_POSTGRES_SETTINGS";
 pub(crate) const USER: &str = "logweir";
 
 /// A crash of the server loses nothing without `fsync`; only one of the machine would.
@@ -239,7 +242,9 @@ impl Private {
         command.arg("--pwfile=password");
         instance.run(&mut command);
         let port = address.port;
-        let mut settings = format!("{SETTINGS}port = {port}\n{}\n", options.settings);
+        let general = env::var_os(SETTINGS_VARIABLE).unwrap_or_default();
+        let general = general.to_string_lossy();
+        let mut settings = format!("{SETTINGS}port = {port}\n{}\n{general}\n", options.settings);
         if options.is_tls {
             certificates::write(&instance);
             settings += &format!(
