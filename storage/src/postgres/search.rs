@@ -71,9 +71,11 @@ pub(super) async fn search(
     if scope.condition == Condition::Never {
         return Ok(page.finish());
     }
-    if required.trace.is_some() {
+    if let Some(trace) = required.trace {
         db.batch_execute("SET LOCAL enable_seqscan = off").await?;
-        scope.read(db, range, &[], &mut page).await?;
+        if let Some(part) = span(db, trace, range).await? {
+            scope.read(db, part, &[], &mut page).await?;
+        }
     } else {
         walk(db, &scope, &mut page).await?;
     }
@@ -206,6 +208,45 @@ async fn services(
         .await?;
     let found = rows.first().map(|row| rows::service(rows::get(row, 0)?));
     Ok(found.transpose()?.map(Some))
+}
+
+/// When within a range a trace was, of whatever tenant. With TimescaleDB's columns this reads two of
+/// them; a trace is short, and so the rest is read of little time.
+async fn span(
+    db: &Transaction<'_>,
+    trace: [u8; 16],
+    range: TimeRange,
+) -> Result<Option<TimeRange>, Fault> {
+    let statement = Statement::new("SELECT min(time), max(time) FROM ");
+    let rows = traced(statement, "time", trace, range).rows(db).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (first, last): (Option<Timestamp>, Option<Timestamp>) =
+        (rows::get(row, 0)?, rows::get(row, 1)?);
+    let bounds = first.zip(last).map(|(first, last)| TimeRange {
+        from_unix_nano: range.from_unix_nano.max(first.with_nanos(0)),
+        to_unix_nano: range.to_unix_nano.min(last.with_nanos(999).saturating_add(1)),
+    });
+    Ok(bounds)
+}
+
+/// Goes on with a table of the rows of a trace. The index of traces leads to them, and no other can:
+/// among further conditions the database, which knows little of new rows, may choose another index.
+fn traced(statement: Statement, columns: &str, trace: [u8; 16], range: TimeRange) -> Statement {
+    let (from, to) = bounds(range);
+    statement
+        .text(&format!("(SELECT {columns} FROM logs WHERE trace_id = "))
+        .value(Value::Bytes(trace.to_vec()))
+        .text(" AND time >= ")
+        .value(from)
+        .text(" AND time <= ")
+        .value(to)
+        .text(" OFFSET 0) AS traced")
+}
+
+/// Of a column of time, both inclusive, widened to microseconds.
+fn bounds(range: TimeRange) -> (Value, Value) {
+    let time = |unix_nano| Value::Time(Timestamp::of_nanos(unix_nano).0);
+    (time(range.from_unix_nano), time(range.to_unix_nano.saturating_sub(1)))
 }
 
 async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Result<(), Fault> {
@@ -378,7 +419,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The candidates after an id, in order. Bounds of time are widened to microseconds.
+    /// The candidates after an id, in order.
     fn statement(
         &self,
         part: TimeRange,
@@ -386,16 +427,10 @@ impl Scope<'_> {
         after: Option<LogId>,
         limit: u64,
     ) -> Statement {
-        let time = |unix_nano| Value::Time(Timestamp::of_nanos(unix_nano).0);
-        let (from, to) = (time(part.from_unix_nano), time(part.to_unix_nano.saturating_sub(1)));
+        let (from, to) = bounds(part);
         let mut statement = Statement::new("SELECT ").text(rows::LOG).text(" FROM ");
         statement = match self.trace {
-            // The index of traces leads to them at once, wherever in time they are; among the conditions
-            // of the others the database, which knows little of new rows, may choose another index.
-            Some(trace) => statement
-                .text("(SELECT * FROM logs WHERE trace_id = ")
-                .value(Value::Bytes(trace.to_vec()))
-                .text(" OFFSET 0) AS traced"),
+            Some(trace) => traced(statement, "*", trace, part),
             None => statement.text("logs"),
         };
         statement = statement
