@@ -63,13 +63,14 @@ impl PostgresStorage {
         match self.layout {
             Layout::Timescale if self.features.columnstore => {
                 timescale::set_retention(db, age).await?;
+                if self.policies_checked.lapsed(now_unix_nano) {
+                    self.check_policies(db, now_unix_nano).await?;
+                    self.policies_checked.note(now_unix_nano);
+                }
                 Ok(false)
             }
             Layout::Timescale => {
-                if let Some(age) = age {
-                    let cutoff = now_unix_nano.saturating_sub(nanos(age));
-                    timescale::drop_chunks(db, cutoff.div_euclid(1_000_000_000)).await?;
-                }
+                self.drop_chunks(db, now_unix_nano).await?;
                 Ok(false)
             }
             Layout::Partitions { first_day } => {
@@ -77,6 +78,28 @@ impl PostgresStorage {
                 let cutoff = now_unix_nano.saturating_sub(nanos(age));
                 self.retain_days(db, first_day, cutoff, now_unix_nano).await
             }
+        }
+    }
+
+    async fn drop_chunks(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+        let Some(age) = self.config.retention_age else { return Ok(()) };
+        let cutoff = now_unix_nano.saturating_sub(nanos(age));
+        timescale::drop_chunks(db, cutoff.div_euclid(1_000_000_000)).await
+    }
+
+    /// Tells of policies that fail, and does what cannot wait for them: the disk must not fill up.
+    async fn check_policies(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+        let failed = timescale::failed_policies(db).await?;
+        for policy in &failed {
+            counter!("logweir_storage_failed_policies_total").increment(1);
+            tracing::warn!(
+                "TimescaleDB's {policy} failed when it ran last; see timescaledb_information.job_errors. \
+                 Until it succeeds old logs are dropped here, and chunks stay as they were written"
+            );
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => self.drop_chunks(db, now_unix_nano).await,
         }
     }
 

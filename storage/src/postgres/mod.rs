@@ -60,6 +60,7 @@ pub struct PostgresStorage {
     writing: String,
     days: KnownDays,
     backfill_checked: Hourly,
+    policies_checked: Hourly,
 }
 
 impl PostgresStorage {
@@ -68,7 +69,7 @@ impl PostgresStorage {
     pub async fn open(config: &PostgresConfig, clock: Clock) -> Result<Self, StorageError> {
         let (pool, place) = config.pool()?;
         let told = |fault: Fault| fault.into_storage_error(&place);
-        let (layout, features, commits_late) = prepare(&pool, clock()).await.map_err(told)?;
+        let (layout, features, server) = prepare(&pool, clock()).await.map_err(told)?;
         tracing::info!(place = %place, ?layout, ?features, "storage is PostgreSQL");
         Ok(Self {
             pool,
@@ -77,9 +78,10 @@ impl PostgresStorage {
             place,
             layout,
             features,
-            writing: writing(features, commits_late),
+            writing: writing(features, &server),
             days: KnownDays::default(),
             backfill_checked: Hourly::default(),
+            policies_checked: Hourly::default(),
         })
     }
 
@@ -94,8 +96,8 @@ impl PostgresStorage {
     }
 }
 
-/// The layout, what TimescaleDB offers, and whether the server answers before a commit is on disk.
-async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, bool), Fault> {
+/// The layout, what TimescaleDB offers, and the rest that is to be known of the server.
+async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, Server), Fault> {
     let mut connection = pool.get().await?;
     let db = connection.transaction().await?;
     let layout = schema::prepare(&db, now_unix_nano).await?;
@@ -104,19 +106,35 @@ async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, b
         Layout::Partitions { .. } => Features::default(),
     };
     let row = db
-        .query_typed_one("SELECT current_setting('synchronous_commit') IN ('off', 'local')", &[])
+        .query_typed_one(
+            "SELECT current_setting('synchronous_commit') IN ('off', 'local'),
+                    EXISTS (SELECT FROM pg_settings WHERE name = 'default_toast_compression'
+                                                         AND 'lz4' = ANY(enumvals))",
+            &[],
+        )
         .await?;
-    let commits_late = row.try_get(0)?;
+    let server = Server { commits_late: row.try_get(0)?, has_lz4: row.try_get(1)? };
     db.commit().await?;
-    Ok((layout, features, commits_late))
+    Ok((layout, features, server))
+}
+
+/// What is to be known of the server.
+struct Server {
+    /// It answers before a commit is on disk, unless told otherwise.
+    commits_late: bool,
+    /// It can compress long values by LZ4, several times quicker than by its own method.
+    has_lz4: bool,
 }
 
 /// A statement that writes waits and works for a minute at most. Whatever the database's default is,
 /// a commit is answered when it is on disk.
-fn writing(features: Features, commits_late: bool) -> String {
+fn writing(features: Features, server: &Server) -> String {
     let mut writing = String::from("SET LOCAL statement_timeout = 60000");
-    if commits_late {
+    if server.commits_late {
         writing.push_str("; SET LOCAL synchronous_commit = on");
+    }
+    if server.has_lz4 {
+        writing.push_str("; SET LOCAL default_toast_compression = lz4");
     }
     if features.direct_compression {
         writing.push_str("; SET LOCAL timescaledb.enable_direct_compress_copy = on");

@@ -121,7 +121,21 @@ pub(super) async fn set_retention(
     Ok(())
 }
 
-/// Drops old chunks where there are no policies.
+/// The policies of `logs` whose last run failed.
+pub(super) async fn failed_policies(db: &Transaction<'_>) -> Result<Vec<String>, Fault> {
+    let rows = db
+        .query_typed(
+            "SELECT j.proc_name::text
+             FROM timescaledb_information.jobs j JOIN timescaledb_information.job_stats s USING (job_id)
+             WHERE j.hypertable_name = 'logs' AND j.hypertable_schema = current_schema()
+                   AND s.last_run_status = 'Failed'",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Drops old chunks where no policy does.
 pub(super) async fn drop_chunks(db: &Transaction<'_>, seconds: i64) -> Result<(), Fault> {
     db.execute_typed(
         "SELECT drop_chunks('logs', older_than => to_timestamp($1))",
