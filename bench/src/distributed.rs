@@ -30,6 +30,9 @@ const COPY_ROUNDS: u64 = 10;
 /// Event time of what waits in the broker.
 const BACKLOG_SPAN: Duration = Duration::from_secs(5 * 3_600);
 
+/// As a database of its own machine would be set.
+const SETTINGS: &str = "fsync = on\nshared_buffers = 1GB\nmax_wal_size = 4GB\n";
+
 struct Cluster<'a> {
     binary: &'a Path,
     folder: &'a Path,
@@ -47,10 +50,11 @@ pub(crate) async fn measure(
     is_timescale: bool,
 ) -> anyhow::Result<()> {
     let settings = match is_timescale {
-        true => "fsync = on\nshared_preload_libraries = 'timescaledb'",
-        false => "fsync = on",
+        true => "shared_preload_libraries = 'timescaledb'",
+        false => "",
     };
-    let (postgres, rabbitmq) = tokio::join!(Postgres::private_with(settings), RabbitMq::private());
+    let settings = format!("{SETTINGS}{settings}");
+    let (postgres, rabbitmq) = tokio::join!(Postgres::private_with(&settings), RabbitMq::private());
     let (database, connection) = tokio_postgres::connect(&postgres.url(), NoTls).await?;
     #[allow(clippy::disallowed_methods, reason = "it ends with the client")]
     tokio::spawn(connection);
