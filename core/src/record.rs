@@ -406,6 +406,10 @@ pub struct Template {
     pub service: Service,
     /// The message with its variable parts masked.
     pub pattern: String,
+    /// The merged pattern that it belongs to, by which it is shown; none if it stands for itself.
+    pub merged_into: Option<TemplateId>,
+    /// It was found by merging others, not by masking a message.
+    pub is_merger: bool,
 }
 
 /// A batch after the processor, ready to be written.

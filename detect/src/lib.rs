@@ -22,10 +22,10 @@ use logweir_core::{
     record::{Level, Record, Template},
 };
 
-pub use self::template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD};
+pub use self::template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters};
 use self::{
     score::{Baseline, Described, Frequency, LatencyHistogram},
-    template::IdMap,
+    template::{Asked, Catalogue, Learnt, Place},
 };
 
 /// Bounds and budget of a [`Detector`].
@@ -92,18 +92,28 @@ pub struct Detector {
 struct ServiceState {
     tenant: Tenant,
     service: Service,
-    seed: u64,
-    templates: IdMap<TemplateState>,
-    /// Templates that are not catch-alls.
-    counted: usize,
+    templates: Catalogue<Habits>,
     baseline: Baseline,
     last_received_unix_nano: i64,
 }
 
-struct TemplateState {
-    template: Arc<Template>,
+/// What is learnt of a pattern.
+#[derive(Default)]
+struct Habits {
     frequency: Frequency,
     latency: Option<Box<LatencyHistogram>>,
+}
+
+impl Learnt for Habits {
+    fn absorb(&mut self, other: Self) {
+        // Of two histograms the one of more logs stays; it fades within hours anyway.
+        if other.latency.is_some()
+            && (self.latency.is_none() || other.frequency.count > self.frequency.count)
+        {
+            self.latency = other.latency;
+        }
+        self.frequency.absorb(other.frequency);
+    }
 }
 
 impl Detector {
@@ -125,20 +135,32 @@ impl Detector {
         for (template, count) in known {
             let at = self.enter(&template.tenant, &template.service, i64::MIN);
             if self.has_room(at) {
-                let frequency = Frequency::counted(count);
-                let id = template.template_id.0;
-                let state =
-                    TemplateState { template: Arc::new(template), frequency, latency: None };
-                if self.services[at].templates.insert(id, state).is_none() {
-                    self.services[at].counted += 1;
-                    self.stats.templates += 1;
-                }
+                let habits = Habits { frequency: Frequency::counted(count), latency: None };
+                self.grow(at, |templates| templates.preload(template, habits));
             }
         }
-        for ServiceState { baseline, templates, .. } in &mut self.services {
+        for at in 0..self.services.len() {
+            self.grow(at, Catalogue::settle);
+            let ServiceState { baseline, templates, .. } = &mut self.services[at];
             *baseline = Baseline::new(self.config.contamination);
-            baseline.preload(templates.values_mut().map(|known| &mut known.frequency));
+            baseline.preload(templates.all_learnt().map(|habits| &mut habits.frequency));
         }
+    }
+
+    /// Merges patterns that turned out to be one, where new ones came since it last did. It does so
+    /// by itself as new patterns come; to be called now and then for the last of them.
+    pub fn settle(&mut self) {
+        for at in 0..self.services.len() {
+            self.grow(at, Catalogue::settle);
+        }
+    }
+
+    /// Templates whose alias changed since this was last asked, those that were not there before
+    /// among them. To be stored; whoever knows the same templates finds the same aliases.
+    pub fn take_template_changes(&mut self) -> Vec<Arc<Template>> {
+        let mut changes = Vec::new();
+        self.services.iter_mut().for_each(|state| state.templates.take_changes(&mut changes));
+        changes
     }
 
     /// Judges a log, then learns from it.
@@ -151,17 +173,16 @@ impl Detector {
         level: Level,
     ) -> Verdict {
         let at = self.enter(tenant, service, received_unix_nano);
-        let id = self.template(at, &record.message);
+        let place = self.template(at, &record.message);
         let state = &mut self.services[at];
         let time = record.time_unix_nano;
         if received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
-            return state.history(id);
+            return state.history(place);
         }
         if let Some(factor) = state.baseline.rescale(time) {
-            let frequencies = state.templates.values_mut().map(|known| &mut known.frequency);
-            state.baseline.scale(factor, frequencies);
+            state.scale(factor);
         }
-        state.judge(id, record, level)
+        state.judge(place, record, level)
     }
 
     /// What it holds, and what its bounds cost so far.
@@ -185,11 +206,9 @@ impl Detector {
 
     fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
         let state = ServiceState {
-            seed: template::service_seed(&tenant, &service),
+            templates: Catalogue::new(tenant.clone(), service.clone()),
             tenant: tenant.clone(),
             service: service.clone(),
-            templates: IdMap::default(),
-            counted: 0,
             baseline: Baseline::new(self.config.contamination),
             last_received_unix_nano: i64::MIN,
         };
@@ -209,59 +228,61 @@ impl Detector {
         let at = oldest.map_or(0, |(at, _)| at);
         let gone = std::mem::replace(&mut self.services[at], newcomer);
         self.by_name.remove(&(gone.tenant, gone.service));
-        self.stats.templates -= gone.counted;
+        self.stats.templates -= gone.templates.len();
         self.stats.services_forgotten += 1;
         at
     }
 
     fn has_room(&self, at: usize) -> bool {
-        self.services[at].counted < self.config.templates_per_service_max
+        self.services[at].templates.len() < self.config.templates_per_service_max
             && self.stats.templates < self.config.templates_max
     }
 
-    /// The id of the message's template, which is known from now on.
-    fn template(&mut self, at: usize, message: &str) -> u64 {
+    /// Changes the templates of a service, and keeps account.
+    fn grow<T>(&mut self, at: usize, change: impl FnOnce(&mut Catalogue<Habits>) -> T) -> T {
+        let state = &mut self.services[at];
+        let before = state.templates.len();
+        let result = change(&mut state.templates);
+        self.stats.templates = self.stats.templates + state.templates.len() - before;
+        if state.templates.take_absorbed() {
+            state.scale(1.0);
+        }
+        result
+    }
+
+    /// Where the message belongs, which is known from now on.
+    fn template(&mut self, at: usize, message: &str) -> Place {
         let words = template::mask(message, &mut self.signature);
-        let id = template::template_id(self.services[at].seed, &self.signature).0;
-        if self.services[at].templates.contains_key(&id) {
-            return id;
+        if let Some(place) = self.services[at].templates.find(&self.signature) {
+            return place;
         }
-        if self.has_room(at) {
-            self.stats.templates += 1;
-            self.services[at].counted += 1;
-            self.services[at].insert(&self.signature);
-            return id;
-        }
-        self.stats.catch_all_logs += 1;
-        self.services[at].insert(template::catch_all(words).as_bytes())
+        let has_room = self.has_room(at);
+        let signature = std::mem::take(&mut self.signature);
+        let asked = Asked { message, signature: &signature, words, has_room };
+        let place = self.grow(at, |templates| templates.admit(&asked));
+        self.signature = signature;
+        self.stats.catch_all_logs += u64::from(self.services[at].templates.is_catch_all(place));
+        place
     }
 }
 
 impl ServiceState {
-    fn insert(&mut self, signature: &[u8]) -> u64 {
-        let id = template::template_id(self.seed, signature);
-        self.templates.entry(id.0).or_insert_with(|| TemplateState {
-            template: template::template(&self.tenant, &self.service, id, signature),
-            frequency: Frequency::default(),
-            latency: None,
-        });
-        id.0
+    fn scale(&mut self, factor: f64) {
+        let frequencies = self.templates.all_learnt().map(|habits| &mut habits.frequency);
+        self.baseline.scale(factor, frequencies);
     }
 
-    fn known(&mut self, id: u64) -> (&mut TemplateState, &mut Baseline, &Service) {
-        let known = self.templates.get_mut(&id).expect("the template was looked up or inserted");
-        (known, &mut self.baseline, &self.service)
-    }
-
-    fn history(&mut self, id: u64) -> Verdict {
-        let (known, ..) = self.known(id);
-        known.frequency.count += 1;
-        let template = known.template.clone();
+    fn history(&mut self, place: Place) -> Verdict {
+        let (_, habits) = self.templates.learnt(place);
+        habits.frequency.count += 1;
+        let template = Arc::clone(self.templates.template_of(place));
         Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
-    fn judge(&mut self, id: u64, record: &Record, level: Level) -> Verdict {
-        let (known, baseline, service) = self.known(id);
+    fn judge(&mut self, place: Place, record: &Record, level: Level) -> Verdict {
+        let template = Arc::clone(self.templates.template_of(place));
+        let (pattern, known) = self.templates.learnt(place);
+        let (baseline, service) = (&mut self.baseline, &self.service);
         let time = record.time_unix_nano;
         let latency_tail = match (record.latency_ms, &known.latency) {
             (Some(latency_ms), Some(histogram)) => histogram.tail(latency_ms),
@@ -272,7 +293,6 @@ impl ServiceState {
         let mut reasons = Vec::new();
         if judgement.is_anomaly {
             let p99 = known.latency.as_ref().map(|histogram| histogram.percentile(0.99));
-            let pattern = &known.template.pattern;
             let latency = record.latency_ms.zip(p99);
             let log = Described { service, level, pattern, seen_before, latency };
             reasons = baseline.reasons(judgement, &log);
@@ -283,7 +303,7 @@ impl ServiceState {
             histogram.learn(latency_ms, time);
         }
         Verdict {
-            template: known.template.clone(),
+            template,
             anomaly_score: judgement.score,
             is_anomaly: judgement.is_anomaly,
             reasons,

@@ -43,6 +43,12 @@ impl Frequency {
     pub(crate) fn counted(count: u64) -> Self {
         Self { count, weight: 0.0 }
     }
+
+    /// Adds the logs of a pattern that turned out to be the same.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.weight += other.weight;
+    }
 }
 
 /// What is usual for a service.

@@ -4,21 +4,35 @@
 //! processor and every restart agrees without asking. A known pattern costs one pass over the
 //! message, one hash and one look-up, and allocates nothing.
 //!
+//! Masking alone leaves several ids to what is one pattern to a person, such as `user bob left` and
+//! `user eve left`. They are merged by the number of words that a place has taken (see [`merge`]): an
+//! id is given an alias, and nothing that was stored changes. See [`catalogue`] for when.
+//!
 //! A service has a bounded number of patterns. Above it, a message with a new pattern falls into the
 //! service's catch-all for its number of words: `<other: 12 words>`.
 
+mod catalogue;
+mod glob;
 mod mask;
+mod merge;
+mod pattern;
 
-use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
-
-use logweir_core::{
-    identity::{Service, TemplateId, Tenant},
-    record::Template,
+use std::{
+    collections::{HashMap, HashSet},
+    hash::BuildHasherDefault,
 };
-use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
-pub(crate) use self::mask::mask;
-pub use self::mask::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD};
+use logweir_core::identity::{Service, TemplateId, Tenant};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
+
+pub(crate) use self::{
+    catalogue::{Asked, Catalogue, Learnt, Place},
+    mask::mask,
+};
+pub use self::{
+    glob::parameters,
+    mask::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD},
+};
 
 /// Numbers of words above this share a catch-all.
 const CATCH_ALL_WORDS_MAX: usize = 32;
@@ -46,23 +60,20 @@ pub(crate) fn catch_all(words: usize) -> String {
     }
 }
 
-/// A template from a pattern.
-pub(crate) fn template(
-    tenant: &Tenant,
-    service: &Service,
-    template_id: TemplateId,
-    signature: &[u8],
-) -> Arc<Template> {
-    Arc::new(Template {
-        template_id,
-        tenant: tenant.clone(),
-        service: service.clone(),
-        pattern: String::from_utf8_lossy(signature).into_owned(),
-    })
+/// Whether a pattern is a catch-all. No message has it: its number would be masked.
+pub(crate) fn is_catch_all(pattern: &str) -> bool {
+    pattern.starts_with("<other: ")
+}
+
+/// The key of a settled pattern.
+pub(crate) fn pattern_hash(pattern: &str) -> u64 {
+    xxh3_64(pattern.as_bytes())
 }
 
 /// A map whose keys are hashes already.
-pub(crate) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type HashedMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+/// A set of hashes.
+pub(crate) type HashedSet = HashSet<u64, BuildHasherDefault<IdHasher>>;
 
 /// Passes a hash through.
 #[derive(Default)]

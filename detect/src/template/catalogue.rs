@@ -1,0 +1,470 @@
+//! The templates of one service.
+//!
+//! A message's id is a hash of its masked text alone. Which ids are one pattern is another question,
+//! answered by [`Rules`] over all signatures known, whenever enough of them are new: *settling*. The
+//! ids stay; each gets an alias, the id of the merged pattern. A merged pattern that is itself
+//! outgrown gets one too, so that an id once shown leads on for ever.
+//!
+//! What is learnt of a pattern is kept once for all ids that are one. It is never parted again, even
+//! if more signatures should put their patterns apart.
+//!
+//! Bounded: a pattern keeps [`MEMBERS_MAX`] signatures; what follows it beyond them, or when there is
+//! no room for more, gets the merged pattern's id. What follows none that is known gets, when there is
+//! no room, a catch-all's.
+
+use std::{mem, sync::Arc};
+
+use logweir_core::{
+    identity::{Service, TemplateId, Tenant},
+    record::Template,
+};
+
+use super::{
+    HashedMap, catch_all, glob, is_catch_all, mask, merge::Rules, pattern_hash, service_seed,
+    template_id,
+};
+
+/// Signatures kept of one pattern.
+const MEMBERS_MAX: u32 = 1_000;
+/// It settles when one signature in so many is new.
+const NEW_SHARE: usize = 16;
+/// Merged patterns one after the other that lead from a signature to its pattern.
+const WAY_MAX: usize = 4;
+
+/// What is learnt of a pattern.
+pub(crate) trait Learnt: Default {
+    /// Takes in what was learnt of a pattern that turned out to be the same.
+    fn absorb(&mut self, other: Self);
+}
+
+/// See the module's documentation.
+pub(crate) struct Catalogue<S> {
+    tenant: Tenant,
+    service: Service,
+    seed: u64,
+    by_id: HashedMap<u32>,
+    known: Vec<Known>,
+    /// How many of them.
+    catch_alls: usize,
+    learnt: Vec<S>,
+    rules: Rules,
+    /// The patterns, by a hash of their text.
+    heads: HashedMap<Head>,
+    /// Of an earlier mask version.
+    outdated: Vec<Outdated>,
+    /// Signatures since it last settled.
+    new: usize,
+    /// Whether what was learnt of several patterns became one, and nobody asked yet.
+    absorbed: bool,
+    /// Templates whose alias storage does not know yet.
+    changes: HashedMap<Arc<Template>>,
+}
+
+struct Known {
+    template: Arc<Template>,
+    /// Where what was learnt of it lies.
+    learnt: u32,
+    /// The pattern that it belongs to, itself if it is alone.
+    head: u32,
+}
+
+struct Outdated {
+    template: Arc<Template>,
+    /// What its pattern is under the present masks.
+    successor: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Head {
+    known: u32,
+    members: u32,
+}
+
+/// Where a message belongs; until the catalogue is asked for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+/// What is asked of a catalogue.
+pub(crate) struct Asked<'a> {
+    pub(crate) message: &'a str,
+    /// The masked message.
+    pub(crate) signature: &'a [u8],
+    /// The number of its words.
+    pub(crate) words: usize,
+    /// Whether a new signature may be kept.
+    pub(crate) has_room: bool,
+}
+
+impl<S: Learnt> Catalogue<S> {
+    pub(crate) fn new(tenant: Tenant, service: Service) -> Self {
+        Self {
+            seed: service_seed(&tenant, &service),
+            tenant,
+            service,
+            by_id: HashedMap::default(),
+            known: Vec::new(),
+            catch_alls: 0,
+            learnt: Vec::new(),
+            rules: Rules::default(),
+            heads: HashedMap::default(),
+            outdated: Vec::new(),
+            new: 0,
+            absorbed: false,
+            changes: HashedMap::default(),
+        }
+    }
+
+    /// Signatures and merged patterns known.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len() - self.catch_alls
+    }
+
+    /// The place of a message with this signature, if it is known: one look-up.
+    #[inline]
+    pub(crate) fn find(&self, signature: &[u8]) -> Option<Place> {
+        let id = template_id(self.seed, signature);
+        self.by_id.get(&id.0).copied().map(Place)
+    }
+
+    /// The place of a message whose signature is not known.
+    pub(crate) fn admit(&mut self, asked: &Asked<'_>) -> Place {
+        let signature = String::from_utf8_lossy(asked.signature).into_owned();
+        let hash = pattern_hash(&self.rules.pattern(&signature));
+        let head = self.heads.get(&hash).copied();
+        let is_full = head.is_some_and(|head| head.members >= MEMBERS_MAX);
+        if !asked.has_room || is_full {
+            return head.map_or_else(|| self.catch_all(asked.words), |head| Place(head.known));
+        }
+        let id = template_id(self.seed, asked.signature);
+        let sharer = match head {
+            Some(head) => Some(head.known),
+            None => self.successor_of_outdated(asked.message),
+        };
+        let at = self.insert(id, signature, sharer);
+        let head = self.heads.entry(hash).or_insert(Head { known: at, members: 0 });
+        head.members += 1;
+        let head = head.known;
+        self.join(at, head);
+        self.new += 1;
+        if self.new * NEW_SHARE > self.known.len() {
+            self.settle();
+        }
+        Place(self.by_id[&id.0])
+    }
+
+    /// Takes over a template from storage. To be followed by [`Self::settle`].
+    pub(crate) fn preload(&mut self, template: Template, learnt: S) {
+        let (id, is_merger) = (template.template_id, template.is_merger);
+        if self.by_id.contains_key(&id.0) {
+            return;
+        }
+        if id != template_id(self.seed, template.pattern.as_bytes()) {
+            return self.preload_outdated(template, learnt);
+        }
+        let is_catch_all = is_catch_all(&template.pattern);
+        self.push(Arc::new(template), learnt);
+        self.catch_alls += usize::from(is_catch_all);
+        self.new += usize::from(!is_merger && !is_catch_all);
+    }
+
+    fn preload_outdated(&mut self, template: Template, learnt: S) {
+        let mut signature = Vec::new();
+        mask(&template.pattern, &mut signature);
+        let successor = template_id(self.seed, &signature);
+        match self.by_id.get(&successor.0) {
+            Some(&at) => {
+                let at = self.known[at as usize].learnt as usize;
+                self.learnt[at].absorb(learnt);
+            }
+            None => {
+                let signature = String::from_utf8_lossy(&signature).into_owned();
+                let successor = self.template(successor, signature);
+                self.changes.insert(successor.template_id.0, Arc::clone(&successor));
+                self.push(successor, learnt);
+                self.new += 1;
+            }
+        }
+        let template = Arc::new(template);
+        self.outdated.push(Outdated { template, successor: successor.0 });
+    }
+
+    /// A pattern of an earlier mask version that the message follows is no new one.
+    fn successor_of_outdated(&self, message: &str) -> Option<u32> {
+        let follows = |old: &&Outdated| glob::captures(&old.template.pattern, message).is_some();
+        let old = self.outdated.iter().find(follows)?;
+        self.by_id.get(&old.successor).copied()
+    }
+
+    fn catch_all(&mut self, words: usize) -> Place {
+        let pattern = catch_all(words);
+        let id = template_id(self.seed, pattern.as_bytes());
+        let known = self.by_id.get(&id.0).copied();
+        Place(known.unwrap_or_else(|| {
+            self.catch_alls += 1;
+            self.insert(id, pattern, None)
+        }))
+    }
+
+    fn insert(&mut self, id: TemplateId, pattern: String, sharer: Option<u32>) -> u32 {
+        let template = self.template(id, pattern);
+        let Some(sharer) = sharer else { return self.push(template, S::default()) };
+        let at = self.known.len() as u32;
+        let learnt = self.known[sharer as usize].learnt;
+        self.known.push(Known { template, learnt, head: at });
+        self.by_id.insert(id.0, at);
+        at
+    }
+
+    fn push(&mut self, template: Arc<Template>, learnt: S) -> u32 {
+        let at = self.known.len() as u32;
+        self.by_id.insert(template.template_id.0, at);
+        self.known.push(Known { template, learnt: self.learnt.len() as u32, head: at });
+        self.learnt.push(learnt);
+        at
+    }
+
+    fn template(&self, template_id: TemplateId, pattern: String) -> Arc<Template> {
+        let (tenant, service) = (self.tenant.clone(), self.service.clone());
+        let (merged_into, is_merger) = (None, false);
+        Arc::new(Template { template_id, tenant, service, pattern, merged_into, is_merger })
+    }
+
+    /// Makes a template a member of a merged pattern. That of two that are alone comes to be when
+    /// they settle.
+    fn join(&mut self, at: u32, head: u32) {
+        let merger = &self.known[head as usize].template;
+        if merger.is_merger {
+            let merged_into = Some(merger.template_id);
+            let known = &mut self.known[at as usize];
+            known.template = Arc::new(Template { merged_into, ..(*known.template).clone() });
+            known.head = head;
+        }
+    }
+}
+
+/// Settling.
+impl<S: Learnt> Catalogue<S> {
+    /// Finds out anew which signatures are one pattern, if some are new.
+    pub(crate) fn settle(&mut self) {
+        if self.new == 0 {
+            return;
+        }
+        self.new = 0;
+        let signatures = (0..self.known.len() as u32).filter(|&at| self.is_signature(at));
+        let signatures: Vec<u32> = signatures.collect();
+        let texts = signatures.iter().map(|&at| &*self.known[at as usize].template.pattern);
+        let (rules, patterns) = Rules::settle(texts);
+        self.rules = rules;
+        let mut groups: HashedMap<(String, Vec<u32>)> = HashedMap::default();
+        for (at, pattern) in signatures.into_iter().zip(patterns) {
+            let group = groups.entry(pattern_hash(&pattern));
+            group.or_insert_with(|| (pattern, Vec::new())).1.push(at);
+        }
+        let mut unions = Unions::new(self.learnt.len());
+        self.heads.clear();
+        for (hash, (pattern, members)) in groups {
+            let head = self.head(pattern, &members);
+            for &at in &members {
+                unions.unite(self.known[at as usize].learnt, self.known[head as usize].learnt);
+                self.set_head(at, head);
+            }
+            self.heads.insert(hash, Head { known: head, members: members.len() as u32 });
+        }
+        self.lead_outgrown_on(&mut unions);
+        self.shorten_ways(&mut unions);
+        self.lead_outdated_on();
+        self.absorb(unions);
+        self.drop_outgrown();
+    }
+
+    fn is_signature(&self, at: u32) -> bool {
+        let template = &self.known[at as usize].template;
+        !template.is_merger && !is_catch_all(&template.pattern)
+    }
+
+    /// The template that stands for a group of signatures.
+    fn head(&mut self, pattern: String, members: &[u32]) -> u32 {
+        let [first, others @ ..] = members else { unreachable!("a group has a member") };
+        if others.is_empty() {
+            return *first;
+        }
+        let id = template_id(self.seed, pattern.as_bytes());
+        if let Some(&at) = self.by_id.get(&id.0) {
+            return at;
+        }
+        let at = self.insert(id, pattern, Some(*first));
+        let known = &mut self.known[at as usize];
+        known.template = Arc::new(Template { is_merger: true, ..(*known.template).clone() });
+        self.changes.insert(id.0, Arc::clone(&known.template));
+        at
+    }
+
+    fn set_head(&mut self, at: u32, head: u32) {
+        let head_id = self.known[head as usize].template.template_id;
+        let known = &mut self.known[at as usize];
+        known.head = head;
+        if let Some(changed) = aliased(&known.template, head_id) {
+            self.changes.insert(changed.template_id.0, Arc::clone(&changed));
+            known.template = changed;
+        }
+    }
+
+    /// Merged patterns that are a group's no longer become members of what they grew into.
+    fn lead_outgrown_on(&mut self, unions: &mut Unions) {
+        for at in 0..self.known.len() as u32 {
+            let Known { template, learnt, .. } = &self.known[at as usize];
+            if !template.is_merger {
+                continue;
+            }
+            let own = self.heads.get(&pattern_hash(&template.pattern));
+            if own.is_some_and(|head| head.known == at) {
+                self.set_head(at, at);
+                continue;
+            }
+            let hash = pattern_hash(&self.rules.pattern(&template.pattern));
+            if let Some(&Head { known: head, .. }) = self.heads.get(&hash) {
+                unions.unite(*learnt, self.known[head as usize].learnt);
+                self.set_head(at, head);
+            }
+        }
+    }
+
+    /// A head that belongs to another pattern itself leads all its members there.
+    fn shorten_ways(&mut self, unions: &mut Unions) {
+        for at in 0..self.known.len() as u32 {
+            let mut head = self.known[at as usize].head;
+            // A way never leads back, because each pattern on it is more general.
+            for _ in 0..WAY_MAX {
+                head = self.known[head as usize].head;
+            }
+            if head != self.known[at as usize].head {
+                unions.unite(self.known[at as usize].learnt, self.known[head as usize].learnt);
+                self.set_head(at, head);
+            }
+        }
+        self.heads.values_mut().for_each(|head| head.known = self.known[head.known as usize].head);
+    }
+
+    fn lead_outdated_on(&mut self) {
+        for outdated in &mut self.outdated {
+            let Some(&at) = self.by_id.get(&outdated.successor) else { continue };
+            let head = self.known[at as usize].head;
+            let head_id = self.known[head as usize].template.template_id;
+            if let Some(changed) = aliased(&outdated.template, head_id) {
+                self.changes.insert(changed.template_id.0, Arc::clone(&changed));
+                outdated.template = changed;
+            }
+        }
+    }
+
+    /// Puts together what was learnt of patterns that are one.
+    fn absorb(&mut self, mut unions: Unions) {
+        let mut moved_to = vec![u32::MAX; self.learnt.len()];
+        let mut kept: Vec<S> = Vec::with_capacity(self.learnt.len());
+        for (at, learnt) in mem::take(&mut self.learnt).into_iter().enumerate() {
+            let root = unions.root(at as u32) as usize;
+            if moved_to[root] == u32::MAX {
+                moved_to[root] = kept.len() as u32;
+                kept.push(learnt);
+            } else {
+                kept[moved_to[root] as usize].absorb(learnt);
+                self.absorbed = true;
+            }
+            moved_to[at] = moved_to[root];
+        }
+        self.learnt = kept;
+        for known in &mut self.known {
+            known.learnt = moved_to[known.learnt as usize];
+        }
+    }
+
+    /// Forgets merged patterns that lead on to others: storage knows where.
+    fn drop_outgrown(&mut self) {
+        let is_outgrown = |known: &Known| {
+            known.template.is_merger && known.template.merged_into.is_some()
+        };
+        if !self.known.iter().any(is_outgrown) {
+            return;
+        }
+        let mut moved_to = Vec::with_capacity(self.known.len());
+        let mut kept = 0;
+        for known in &self.known {
+            moved_to.push(kept);
+            kept += u32::from(!is_outgrown(known));
+        }
+        self.known.retain(|known| !is_outgrown(known));
+        let last = (self.known.len() as u32).saturating_sub(1);
+        self.by_id.clear();
+        for (at, known) in self.known.iter_mut().enumerate() {
+            known.head = moved_to[known.head as usize].min(last);
+            self.by_id.insert(known.template.template_id.0, at as u32);
+        }
+        self.heads.values_mut().for_each(|head| head.known = moved_to[head.known as usize]);
+    }
+}
+
+/// Reading.
+impl<S> Catalogue<S> {
+    /// The template whose id the message has for ever.
+    pub(crate) fn template_of(&self, place: Place) -> &Arc<Template> {
+        &self.known[place.0 as usize].template
+    }
+
+    /// Whether it is no pattern's, for lack of room.
+    pub(crate) fn is_catch_all(&self, place: Place) -> bool {
+        is_catch_all(&self.template_of(place).pattern)
+    }
+
+    /// The pattern that it belongs to by now, and what was learnt of it.
+    pub(crate) fn learnt(&mut self, place: Place) -> (&str, &mut S) {
+        let Known { learnt, head, .. } = self.known[place.0 as usize];
+        let pattern = &self.known[head as usize].template.pattern;
+        (pattern, &mut self.learnt[learnt as usize])
+    }
+
+    /// What was learnt of all patterns.
+    pub(crate) fn all_learnt(&mut self) -> impl Iterator<Item = &mut S> {
+        self.learnt.iter_mut()
+    }
+
+    /// Whether what was learnt of several patterns became one since this was last asked.
+    pub(crate) fn take_absorbed(&mut self) -> bool {
+        mem::take(&mut self.absorbed)
+    }
+
+    /// Moves the templates whose alias storage does not know yet.
+    pub(crate) fn take_changes(&mut self, into: &mut Vec<Arc<Template>>) {
+        into.extend(mem::take(&mut self.changes).into_values());
+    }
+}
+
+/// The template with this alias, if that is a change. One that stands for itself has none.
+fn aliased(template: &Arc<Template>, head: TemplateId) -> Option<Arc<Template>> {
+    let merged_into = Some(head).filter(|&head| head != template.template_id);
+    let changed = || Arc::new(Template { merged_into, ..(**template).clone() });
+    (template.merged_into != merged_into).then(changed)
+}
+
+/// Sets that can be united.
+struct Unions(Vec<u32>);
+
+impl Unions {
+    fn new(count: usize) -> Self {
+        Self((0..count as u32).collect())
+    }
+
+    fn root(&mut self, mut at: u32) -> u32 {
+        while self.0[at as usize] != at {
+            let above = self.0[self.0[at as usize] as usize];
+            self.0[at as usize] = above;
+            at = above;
+        }
+        at
+    }
+
+    fn unite(&mut self, a: u32, b: u32) {
+        let (a, b) = (self.root(a), self.root(b));
+        // The older one stays.
+        self.0[a.max(b) as usize] = a.min(b);
+    }
+}

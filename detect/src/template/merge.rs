@@ -1,0 +1,151 @@
+//! Which patterns are one, by cardinality.
+//!
+//! A *hole* is a pattern without one of its words. Once [`WORDS_MIN`] different words have filled a
+//! hole, or one beside a wildcard, that place is variable: a message's constant part is written by a
+//! programmer and takes few values, its variable part takes many. (Drain and its kin merge what is
+//! similar, and so confuse `connected` with `disconnected`.) At least [`TELLING_WORDS_MIN`] words
+//! that say something must remain, or all short messages would be one.
+//!
+//! This is done in rounds, because a pattern that got a wildcard may fill the hole of another. All
+//! patterns of a round are judged by the same counts, so that the outcome is a pure function of the
+//! *set* of signatures: whoever knows the same ones finds the same patterns, in whatever order they
+//! came. What a round found variable is kept as [`Rules`], by which a signature that comes later
+//! finds its pattern at once.
+
+use std::collections::HashMap;
+
+use super::{
+    HashedMap, HashedSet,
+    pattern::{self, Kind, Token, collapse, settled, text, tokens},
+};
+
+/// Different words by which a place is variable.
+const WORDS_MIN: usize = 4;
+const TELLING_WORDS_MIN: usize = 2;
+/// Rounds until nothing changes; in practice two or three.
+const ROUNDS_MAX: usize = 6;
+/// Words of a pattern whose places are looked at.
+const PLACES_MAX: usize = 64;
+
+/// What was found variable: holes, by round.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    rounds: Vec<HashedSet>,
+}
+
+impl Rules {
+    /// Finds the rules, and the pattern of each signature.
+    pub(crate) fn settle<'a>(signatures: impl Iterator<Item = &'a str>) -> (Self, Vec<String>) {
+        let mut found: Vec<String> = signatures.map(settled).collect();
+        let mut rounds = Vec::new();
+        while rounds.len() < ROUNDS_MAX {
+            let variable = variable_holes(&found);
+            if variable.is_empty() {
+                break;
+            }
+            let mut changed = false;
+            for pattern in &mut found {
+                if let Some(general) = generalised(pattern, &variable) {
+                    changed |= general != *pattern;
+                    *pattern = general;
+                }
+            }
+            rounds.push(variable);
+            if !changed {
+                break;
+            }
+        }
+        (Self { rounds }, found)
+    }
+
+    /// The pattern of a signature.
+    pub(crate) fn pattern(&self, signature: &str) -> String {
+        let apply = |pattern: String, variable| generalised(&pattern, variable).unwrap_or(pattern);
+        self.rounds.iter().fold(settled(signature), apply)
+    }
+}
+
+/// What filled a hole.
+#[derive(Default)]
+struct Filling {
+    words: [u64; WORDS_MIN],
+    count: usize,
+    is_wild: bool,
+}
+
+impl Filling {
+    fn add(&mut self, token: &Token<'_>) {
+        if token.kind == Kind::Wild {
+            self.is_wild = true;
+        } else if self.count < WORDS_MIN {
+            let word = token.hash();
+            if !self.words[..self.count].contains(&word) {
+                self.words[self.count] = word;
+                self.count += 1;
+            }
+        }
+    }
+
+    fn is_variable(&self) -> bool {
+        self.count >= WORDS_MIN || (self.is_wild && self.count > 0)
+    }
+}
+
+fn variable_holes(patterns: &[String]) -> HashedSet {
+    let mut fillings: HashedMap<Filling> = HashMap::default();
+    for pattern in patterns {
+        let tokens = tokens(pattern);
+        for (at, hole) in holes(&tokens) {
+            fillings.entry(hole).or_default().add(&tokens[at]);
+        }
+    }
+    let variable = fillings.into_iter().filter(|(_, filling)| filling.is_variable());
+    variable.map(|(hole, _)| hole).collect()
+}
+
+/// The pattern with a wildcard in each of its places that is variable, if there is one.
+fn generalised(pattern: &str, variable: &HashedSet) -> Option<String> {
+    let mut tokens = tokens(pattern);
+    let found = holes(&tokens).into_iter().filter(|(_, hole)| variable.contains(hole));
+    let places: Vec<usize> = found.map(|(at, _)| at).collect();
+    if places.is_empty() {
+        return None;
+    }
+    for at in places {
+        tokens[at] = pattern::WILD;
+    }
+    collapse(&mut tokens);
+    Some(text(&tokens))
+}
+
+/// The places of a pattern that may be variable, each with a hash of all that is around it.
+fn holes(tokens: &[Token<'_>]) -> Vec<(usize, u64)> {
+    let is_place = |token: &Token<'_>| matches!(token.kind, Kind::Word | Kind::Wild);
+    let telling = tokens.iter().filter(|token| token.is_telling()).count();
+    if telling < TELLING_WORDS_MIN {
+        return Vec::new();
+    }
+    let mut behind = vec![0; tokens.len() + 1];
+    for (at, token) in tokens.iter().enumerate().rev() {
+        behind[at] = mixed(behind[at + 1], token.hash());
+    }
+    let mut before = 1;
+    let mut holes = Vec::with_capacity(tokens.len() / 2 + 1);
+    for (at, token) in tokens.iter().enumerate() {
+        let remain = telling - usize::from(token.is_telling());
+        if is_place(token) && remain >= TELLING_WORDS_MIN {
+            holes.push((at, mixed(before, behind[at + 1])));
+            if holes.len() == PLACES_MAX {
+                break;
+            }
+        }
+        before = mixed(before, token.hash());
+    }
+    holes
+}
+
+/// Depends on the order of its arguments.
+fn mixed(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b.rotate_left(32) ^ 0xd6e8_feb8_6659_fd93);
+    (product as u64) ^ ((product >> 64) as u64)
+}
