@@ -20,17 +20,14 @@ use logweir_core::{
 };
 
 use super::{
-    HashedMap, catch_all, glob, is_catch_all, mask, merge::Rules, pattern_hash, service_seed,
-    template_id,
+    HashedMap, catch_all, glob, is_catch_all, mask, merge::Rules, merger_id, pattern_hash,
+    service_seed, template_id,
 };
 
 /// Signatures kept of one pattern.
 const MEMBERS_MAX: u32 = 1_000;
 /// It settles when one signature in so many is new.
 const NEW_SHARE: usize = 16;
-/// Merged patterns one after the other that lead from a signature to its pattern.
-const WAY_MAX: usize = 4;
-
 /// What is learnt of a pattern.
 pub(crate) trait Learnt: Default {
     /// Takes in what was learnt of a pattern that turned out to be the same.
@@ -158,7 +155,12 @@ impl<S: Learnt> Catalogue<S> {
         if self.by_id.contains_key(&id.0) {
             return;
         }
-        if id != template_id(self.seed, template.pattern.as_bytes()) {
+        let expected = if is_merger {
+            merger_id(self.seed, &template.pattern)
+        } else {
+            template_id(self.seed, template.pattern.as_bytes())
+        };
+        if id != expected {
             return self.preload_outdated(template, learnt);
         }
         let is_catch_all = is_catch_all(&template.pattern);
@@ -252,6 +254,7 @@ impl<S: Learnt> Catalogue<S> {
         self.new = 0;
         let signatures = (0..self.known.len() as u32).filter(|&at| self.is_signature(at));
         let signatures: Vec<u32> = signatures.collect();
+        let former = self.members(&signatures);
         let texts = signatures.iter().map(|&at| &*self.known[at as usize].template.pattern);
         let (rules, patterns) = Rules::settle(texts);
         self.rules = rules;
@@ -270,8 +273,7 @@ impl<S: Learnt> Catalogue<S> {
             }
             self.heads.insert(hash, Head { known: head, members: members.len() as u32 });
         }
-        self.lead_outgrown_on(&mut unions);
-        self.shorten_ways(&mut unions);
+        self.lead_outgrown_on(&former, &mut unions);
         self.lead_outdated_on();
         self.absorb(unions);
         self.drop_outgrown();
@@ -288,7 +290,7 @@ impl<S: Learnt> Catalogue<S> {
         if others.is_empty() {
             return *first;
         }
-        let id = template_id(self.seed, pattern.as_bytes());
+        let id = merger_id(self.seed, &pattern);
         if let Some(&at) = self.by_id.get(&id.0) {
             return at;
         }
@@ -310,39 +312,36 @@ impl<S: Learnt> Catalogue<S> {
     }
 
     /// Merged patterns that are a group's no longer become members of what they grew into.
-    fn lead_outgrown_on(&mut self, unions: &mut Unions) {
+    fn lead_outgrown_on(&mut self, former: &HashedMap<u32>, unions: &mut Unions) {
         for at in 0..self.known.len() as u32 {
             let Known { template, learnt, .. } = &self.known[at as usize];
             if !template.is_merger {
                 continue;
             }
-            let own = self.heads.get(&pattern_hash(&template.pattern));
-            if own.is_some_and(|head| head.known == at) {
-                self.set_head(at, at);
-                continue;
-            }
-            let hash = pattern_hash(&self.rules.pattern(&template.pattern));
-            if let Some(&Head { known: head, .. }) = self.heads.get(&hash) {
+            let of = |pattern: &str| self.heads.get(&pattern_hash(pattern)).map(|head| head.known);
+            let head = of(&template.pattern)
+                .or_else(|| of(&self.rules.pattern(&template.pattern)))
+                .or_else(|| Some(self.known[*former.get(&template.template_id.0)? as usize].head));
+            if let Some(head) = head {
                 unions.unite(*learnt, self.known[head as usize].learnt);
                 self.set_head(at, head);
             }
         }
     }
 
-    /// A head that belongs to another pattern itself leads all its members there.
-    fn shorten_ways(&mut self, unions: &mut Unions) {
-        for at in 0..self.known.len() as u32 {
-            let mut head = self.known[at as usize].head;
-            // A way never leads back, because each pattern on it is more general.
-            for _ in 0..WAY_MAX {
-                head = self.known[head as usize].head;
-            }
-            if head != self.known[at as usize].head {
-                unions.unite(self.known[at as usize].learnt, self.known[head as usize].learnt);
-                self.set_head(at, head);
+    /// Of each merged pattern, the signature with the lowest id that belongs to it.
+    fn members(&self, signatures: &[u32]) -> HashedMap<u32> {
+        let mut members: HashedMap<u32> = HashedMap::default();
+        let id = |at: u32| self.known[at as usize].template.template_id;
+        for &at in signatures {
+            if let Some(merger) = self.known[at as usize].template.merged_into {
+                let member = members.entry(merger.0).or_insert(at);
+                if id(at) < id(*member) {
+                    *member = at;
+                }
             }
         }
-        self.heads.values_mut().for_each(|head| head.known = self.known[head.known as usize].head);
+        members
     }
 
     fn lead_outdated_on(&mut self) {
@@ -380,9 +379,8 @@ impl<S: Learnt> Catalogue<S> {
 
     /// Forgets merged patterns that lead on to others: storage knows where.
     fn drop_outgrown(&mut self) {
-        let is_outgrown = |known: &Known| {
-            known.template.is_merger && known.template.merged_into.is_some()
-        };
+        let is_outgrown =
+            |known: &Known| known.template.is_merger && known.template.merged_into.is_some();
         if !self.known.iter().any(is_outgrown) {
             return;
         }
@@ -466,5 +464,253 @@ impl Unions {
         let (a, b) = (self.root(a), self.root(b));
         // The older one stays.
         self.0[a.max(b) as usize] = a.min(b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Count(u64);
+
+    impl Learnt for Count {
+        fn absorb(&mut self, other: Self) {
+            self.0 += other.0;
+        }
+    }
+
+    struct Bench {
+        catalogue: Catalogue<Count>,
+        stored: BTreeMap<u64, Arc<Template>>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (tenant, service) = (Tenant::default(), Service::new("payments").unwrap());
+            Self { catalogue: Catalogue::new(tenant, service), stored: BTreeMap::new() }
+        }
+
+        fn log(&mut self, message: &str) -> Arc<Template> {
+            self.log_with(message, true)
+        }
+
+        fn log_with(&mut self, message: &str, has_room: bool) -> Arc<Template> {
+            let mut signature = Vec::new();
+            let words = mask(message, &mut signature);
+            let asked = Asked { message, signature: &signature, words, has_room };
+            let found = self.catalogue.find(&signature);
+            let place = found.unwrap_or_else(|| self.catalogue.admit(&asked));
+            self.catalogue.learnt(place).1.0 += 1;
+            let template = Arc::clone(self.catalogue.template_of(place));
+            self.stored.entry(template.template_id.0).or_insert_with(|| Arc::clone(&template));
+            self.store();
+            template
+        }
+
+        /// As storage does.
+        fn store(&mut self) {
+            let mut changes = Vec::new();
+            self.catalogue.take_changes(&mut changes);
+            self.stored.extend(changes.into_iter().map(|of| (of.template_id.0, of)));
+        }
+
+        fn settle(&mut self) {
+            self.catalogue.settle();
+            self.store();
+        }
+
+        /// What a reader is shown for an id.
+        fn shown(&self, template: &Template) -> String {
+            let mut template = &self.stored[&template.template_id.0];
+            for _ in 0..10 {
+                let Some(id) = template.merged_into else { return template.pattern.clone() };
+                template = &self.stored[&id.0];
+            }
+            panic!("aliases lead in a circle")
+        }
+
+        fn counts(&mut self) -> BTreeSet<u64> {
+            self.catalogue.all_learnt().map(|count| count.0).collect()
+        }
+    }
+
+    #[test]
+    fn ids_stay_and_lead_to_the_merged_pattern() {
+        let mut bench = Bench::new();
+        let names = ["ann", "bob", "cid", "dan", "eve"];
+        let messages = names.map(|name| format!("user {name} has left"));
+        let ids = messages.each_ref().map(|message| bench.log(message).template_id);
+        let again = messages.each_ref().map(|message| bench.log(message));
+        assert_eq!(again.each_ref().map(|template| template.template_id), ids);
+        for template in &again {
+            assert_eq!(bench.shown(template), "user <*> has left");
+        }
+        assert_eq!(bench.counts(), [10].into());
+    }
+
+    #[test]
+    fn what_follows_a_merged_pattern_is_nothing_new() {
+        let mut bench = Bench::new();
+        for name in ["ann", "bob", "cid", "dan"] {
+            bench.log(&format!("user {name} has left"));
+        }
+        let zoe = bench.log("user zoe has left");
+        assert!(zoe.merged_into.is_some() && zoe.pattern == "user zoe has left");
+        assert_eq!(bench.counts(), [5].into());
+    }
+
+    #[test]
+    fn an_outgrown_pattern_leads_on() {
+        let mut bench = Bench::new();
+        let (names, ways) = (["ann", "bob", "cid", "dan"], ["left", "come", "paid", "sold"]);
+        let mut log =
+            |way: &str| names.map(|name| bench.log(&format!("user {name} has just {way}")));
+        let narrow = log(ways[0])[0].merged_into;
+        ways[1..].iter().for_each(|way| drop(log(way)));
+        let narrow = Arc::clone(
+            &bench.stored[&narrow
+                .unwrap_or_else(|| {
+                    bench
+                        .stored
+                        .values()
+                        .find(|of| of.pattern == "user <*> has just left")
+                        .unwrap()
+                        .template_id
+                })
+                .0],
+        );
+        assert_eq!(bench.shown(&narrow), "user <*> has just <*>");
+        assert_eq!(bench.counts(), [16].into());
+    }
+
+    #[test]
+    fn without_room_a_message_joins_what_it_follows_or_the_catch_all() {
+        let mut bench = Bench::new();
+        for name in ["ann", "bob", "cid", "dan"] {
+            bench.log(&format!("user {name} has left"));
+        }
+        let known = bench.catalogue.len();
+        assert_eq!(bench.log_with("user zoe has left", false).pattern, "user <*> has left");
+        assert_eq!(bench.log_with("something else", false).pattern, "<other: 2 words>");
+        assert_eq!(bench.catalogue.len(), known);
+        assert_eq!(bench.log_with("user ann has left", false).pattern, "user ann has left");
+    }
+
+    #[test]
+    fn a_pattern_keeps_a_bounded_number_of_signatures() {
+        let mut bench = Bench::new();
+        let word = |n: u32| -> String {
+            (0..4).map(|digit| char::from(b'a' + (n / 26_u32.pow(digit) % 26) as u8)).collect()
+        };
+        for n in 0..3_000 {
+            bench.log(&format!("user {} has left", word(n)));
+        }
+        assert!(bench.catalogue.len() <= MEMBERS_MAX as usize + 5, "{}", bench.catalogue.len());
+        assert_eq!(bench.counts(), [3_000].into());
+    }
+
+    #[test]
+    fn a_restart_finds_the_same_and_has_nothing_to_say() {
+        let mut bench = Bench::new();
+        for name in ["ann", "bob", "cid", "dan", "eve"] {
+            bench.log(&format!("user {name} has left"));
+        }
+        bench.settle();
+        let mut restarted = Bench::new();
+        for template in bench.stored.values() {
+            restarted.catalogue.preload((**template).clone(), Count(1));
+        }
+        restarted.settle();
+        assert!(restarted.stored.is_empty(), "{:?}", restarted.stored);
+        assert_eq!(restarted.counts(), [6].into());
+    }
+
+    #[test]
+    fn patterns_of_an_earlier_mask_version_are_nothing_new() {
+        let mut bench = Bench::new();
+        let old = |id, pattern: &str| Template {
+            template_id: TemplateId(id),
+            tenant: Tenant::default(),
+            service: Service::new("payments").unwrap(),
+            pattern: pattern.into(),
+            merged_into: None,
+            is_merger: false,
+        };
+        // One that the present masks leave, and one that they would have left more of.
+        bench.catalogue.preload(old(1, "took <*> ms"), Count(10));
+        bench.catalogue.preload(old(2, "link <*> is up"), Count(20));
+        bench.settle();
+        bench.log("took 7 ms");
+        bench.log("link en0 is up");
+        bench.settle();
+        assert_eq!(bench.counts(), [11, 21].into());
+        assert_eq!(bench.shown(&old(1, "")), "took <*> ms");
+        assert_eq!(bench.shown(&old(2, "")), "link <*> is up");
+    }
+
+    fn message() -> impl Strategy<Value = String> {
+        "[a-c]( [a-e]| [0-9]{1,3}|=[a-c]| ms){1,4}"
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_depends_on_the_message_alone(messages in prop::collection::vec(message(), 1..80)) {
+            let mut bench = Bench::new();
+            let ids: Vec<_> = messages.iter().map(|message| bench.log(message).template_id).collect();
+            bench.settle();
+            for (message, id) in messages.iter().zip(ids).rev() {
+                prop_assert_eq!(bench.log(message).template_id, id);
+                prop_assert_eq!(Bench::new().log(message).template_id, id);
+            }
+            prop_assert_eq!(bench.counts().len() <= messages.len(), true);
+        }
+
+        #[test]
+        fn settled_patterns_do_not_depend_on_the_order(
+            (messages, shuffled) in prop::collection::vec(message(), 1..80)
+                .prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))
+        ) {
+            let patterns = |messages: &[String]| -> BTreeMap<String, String> {
+                let mut bench = Bench::new();
+                let templates: Vec<_> = messages.iter().map(|message| bench.log(message)).collect();
+                bench.settle();
+                let shown = templates.iter().map(|template| bench.shown(template));
+                messages.iter().cloned().zip(shown).collect()
+            };
+            prop_assert_eq!(patterns(&messages), patterns(&shuffled));
+        }
+
+        #[test]
+        fn two_that_saw_a_part_each_agree_once_they_know_all(
+            messages in prop::collection::vec((message(), any::<bool>()), 1..80)
+        ) {
+            let (mut a, mut b, mut whole) = (Bench::new(), Bench::new(), Bench::new());
+            for (message, first) in &messages {
+                if *first { a.log(message) } else { b.log(message) };
+                whole.log(message);
+            }
+            [&mut a, &mut b, &mut whole].into_iter().for_each(Bench::settle);
+            let (of_a, of_b) = (a.stored.clone(), b.stored.clone());
+            for (bench, others) in [(&mut a, of_b), (&mut b, of_a)] {
+                for (id, template) in others {
+                    bench.catalogue.preload((*template).clone(), Count(1));
+                    bench.stored.entry(id).or_insert(template);
+                }
+            }
+            for bench in [&mut a, &mut b] {
+                bench.settle();
+                for (message, _) in &messages {
+                    let template = bench.log(message);
+                    let expected = whole.log(message);
+                    prop_assert_eq!(template.template_id, expected.template_id);
+                    prop_assert_eq!(bench.shown(&template), whole.shown(&expected));
+                }
+            }
+        }
     }
 }

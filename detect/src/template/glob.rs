@@ -45,7 +45,13 @@ pub(crate) fn captures(pattern: &str, message: &str) -> Option<Vec<Range<usize>>
 fn literal_at(literal: &str, text: &str, start: usize) -> Option<usize> {
     let text = text.as_bytes();
     let mut at = start;
+    let mut last = 0;
     for &byte in literal.as_bytes() {
+        let repeats = byte == b' ' && last == b' ';
+        last = byte;
+        if repeats {
+            continue;
+        }
         if byte == b' ' {
             let blanks = text[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             if blanks == 0 {

@@ -36,8 +36,20 @@ const METHODS: [&[u8]; 7] =
     [b"GET ", b"POST ", b"PUT ", b"DELETE ", b"HEAD ", b"PATCH ", b"OPTIONS "];
 /// Keys of JSON objects whose values say what happened rather than to whom.
 const TELLING_KEYS: [&[u8]; 14] = [
-    b"msg", b"message", b"event", b"error", b"err", b"exception", b"text", b"level", b"severity",
-    b"lvl", b"logger", b"action", b"type", b"name",
+    b"msg",
+    b"message",
+    b"event",
+    b"error",
+    b"err",
+    b"exception",
+    b"text",
+    b"level",
+    b"severity",
+    b"lvl",
+    b"logger",
+    b"action",
+    b"type",
+    b"name",
 ];
 
 const WORD: u8 = 1;
@@ -103,13 +115,21 @@ pub(crate) fn text_read(message: &str) -> &str {
     while !text.is_char_boundary(bound) {
         bound -= 1;
     }
-    let bounded = &text[..bound];
-    let end = memchr::memchr(b'\n', bounded.as_bytes()).unwrap_or(bound);
-    if end == bound || is_json(bounded.as_bytes()) {
+    let bounded = whole_words(text, bound);
+    let end = memchr::memchr(b'\n', bounded.as_bytes()).unwrap_or(bounded.len());
+    if end == bounded.len() || is_json(bounded.as_bytes()) {
         return bounded.trim_end();
     }
     let first = bounded[..end].trim_end();
     if first.starts_with(TRACEBACK) { exception(text).unwrap_or(first) } else { first }
+}
+
+/// What lies before a bound, without the word that the bound cuts.
+fn whole_words(text: &str, bound: usize) -> &str {
+    let bounded = &text[..bound];
+    let is_cut = bound < text.len() && !text[bound..].starts_with(char::is_whitespace);
+    let blank = bounded.rfind([' ', '\n']).filter(|_| is_cut);
+    blank.map_or(bounded, |blank| &bounded[..blank])
 }
 
 /// The last line that is not indented.
@@ -387,7 +407,9 @@ fn ends_url(byte: u8) -> bool {
 
 /// The length of the path that `text` begins with.
 fn path_bytes(text: &[u8]) -> usize {
-    text.iter().take_while(|&&byte| !has(byte, BLANK) && !b":,;\"'()[]{}<>=|".contains(&byte)).count()
+    text.iter()
+        .take_while(|&&byte| !has(byte, BLANK) && !b":,;\"'()[]{}<>=|".contains(&byte))
+        .count()
 }
 
 /// The length of a JSON text up to its closing quote.
@@ -448,8 +470,8 @@ mod tests {
             (r"open C:\Windows\win.ini failed", "open <*> failed"),
             ("on en0 by ssh2 over IPv6", "on en0 by ssh2 over IPv6"),
             ("enabled......1", "enabled......<*>"),
-            ("ws=WorkSource{1, 2}, uid=3", "ws=<*>, uid=<*>"),
-            ("\"GET /v2/x HTTP/1.1\" status: 200", "\"GET <*>\" status: <*>"),
+            ("ws=WorkSource{1,2}, uid=3", "ws=<*>, uid=<*>"),
+            ("\"GET /v2/x HTTP/1.1\" status: 200", "\"GET <*> HTTP/<*>\" status: <*>"),
             ("entered 'Active' state", "entered 'Active' state"),
             ("fetch https://a.b/c?d=e&f#g failed", "fetch <*> failed"),
             ("mail to a.b@example.com sent", "mail to <*> sent"),
@@ -458,9 +480,15 @@ mod tests {
             ("lock \"Some.Name\" released", "lock \"<*>\" released"),
             ("option 'very fast' isn't known", "option '<*>' isn't known"),
             (r#"{"event":"paid","n":12}"#, r#"{"event":"paid","n":<*>}"#),
-            (r#"{"msg":"user 7 left","user":"bob\" x","ok":true}"#, r#"{"msg":"user <*> left","user":"<*>","ok":<*>}"#),
+            (
+                r#"{"msg":"user 7 left","user":"bob\" x","ok":true}"#,
+                r#"{"msg":"user <*> left","user":"<*>","ok":<*>}"#,
+            ),
             ("{\n  \"a\": null,\n  \"b\": [\"x\", \"y\"]\n}", "{ \"a\": <*>, \"b\": [\"<*>\"] }"),
-            ("Traceback (most recent call last):\n  File \"a.py\", line 3\nValueError: bad 7\n", "ValueError: bad <*>"),
+            (
+                "Traceback (most recent call last):\n  File \"a.py\", line 3\nValueError: bad 7\n",
+                "ValueError: bad <*>",
+            ),
             ("java.io.IOException: gone\n\tat a.b(C.java:1)", "java.io.IOException: gone"),
             ("ids [1, 2, 3] and (4) (5)", "ids [<*>] and (<*>) (<*>)"),
             ("a   b\t\tc  ", "a b c"),

@@ -146,6 +146,87 @@ fn holes(tokens: &[Token<'_>]) -> Vec<(usize, u64)> {
 
 /// Depends on the order of its arguments.
 fn mixed(a: u64, b: u64) -> u64 {
-    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b.rotate_left(32) ^ 0xd6e8_feb8_6659_fd93);
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15)
+        * u128::from(b.rotate_left(32) ^ 0xd6e8_feb8_6659_fd93);
     (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(signatures: &[&str]) -> Vec<String> {
+        Rules::settle(signatures.iter().copied()).1
+    }
+
+    #[test]
+    fn a_place_with_many_words_is_variable_and_one_with_few_is_not() {
+        let users = ["user ann has left", "user bob has left", "user cid has left"];
+        assert_eq!(found(&users), users);
+        let users = [users[0], users[1], users[2], "user dan has left"];
+        assert_eq!(found(&users), ["user <*> has left"; 4]);
+        let beside_a_wildcard = ["user <*> has left", "user ann has left"];
+        assert_eq!(found(&beside_a_wildcard), ["user <*> has left"; 2]);
+    }
+
+    #[test]
+    fn short_messages_keep_their_words() {
+        let jobs = [
+            "boot (command <*>)",
+            "wait (command <*>)",
+            "halt (command <*>)",
+            "init (command <*>)",
+        ];
+        assert_eq!(found(&jobs), jobs);
+    }
+
+    #[test]
+    fn lists_of_any_length_are_one() {
+        let lists = [
+            "loaded modules a b",
+            "loaded modules c b",
+            "loaded modules d b",
+            "loaded modules e b",
+            "loaded modules <*> f",
+            "loaded modules <*> <*> g",
+            "loaded modules <*>, <*> h",
+        ];
+        assert_eq!(found(&lists), ["loaded modules <*>"; 7]);
+    }
+
+    #[test]
+    fn rules_find_the_pattern_of_what_comes_later() {
+        let signatures =
+            ["user a has left", "user b has left", "user c has left", "user d has left"];
+        let (rules, _) = Rules::settle(signatures.into_iter());
+        assert_eq!(rules.pattern("user zoe has left"), "user <*> has left");
+        assert_eq!(rules.pattern("user zoe has come"), "user zoe has come");
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_does_not_matter(
+            (signatures, shuffled) in prop::collection::hash_set("[a-c]( [a-e]| <\\*>){1,4}", 0..60)
+                .prop_map(|set| set.into_iter().collect::<Vec<_>>())
+                .prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))
+        ) {
+            let patterns = |order: &[String]| -> HashMap<String, String> {
+                let (_, found) = Rules::settle(order.iter().map(String::as_str));
+                order.iter().cloned().zip(found).collect()
+            };
+            prop_assert_eq!(patterns(&signatures), patterns(&shuffled));
+        }
+
+        #[test]
+        fn rules_find_what_settling_found(
+            signatures in prop::collection::vec("[a-c]( [a-e]| <\\*>){1,4}", 0..60)
+        ) {
+            let (rules, found) = Rules::settle(signatures.iter().map(String::as_str));
+            for (signature, found) in signatures.iter().zip(found) {
+                prop_assert_eq!(rules.pattern(signature), found);
+            }
+        }
+    }
 }

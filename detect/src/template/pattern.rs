@@ -52,7 +52,8 @@ impl Token<'_> {
 
     /// Whether it is a word with a letter: one that says something.
     pub(crate) fn is_telling(&self) -> bool {
-        self.kind == Kind::Word && self.text.bytes().any(|byte| byte.is_ascii_alphabetic() || byte > 127)
+        self.kind == Kind::Word
+            && self.text.bytes().any(|byte| byte.is_ascii_alphabetic() || byte > 127)
     }
 
     fn is_one_of(&self, words: &[&str]) -> bool {
@@ -72,7 +73,8 @@ pub(crate) fn tokens(pattern: &str) -> Vec<Token<'_>> {
             let is_joiner = rest[..length].bytes().all(|byte| matches!(byte, b'.' | b'-'));
             (length, if is_joiner { Kind::Joiner } else { Kind::Word })
         } else {
-            let is_joiner = matches!(first, b' ' | b',' | b';' | b':' | b'/' | b'\\' | b'|' | b'"' | b'\'');
+            let is_joiner =
+                matches!(first, b' ' | b',' | b';' | b':' | b'/' | b'\\' | b'|' | b'"' | b'\'');
             (1, if is_joiner { Kind::Joiner } else { Kind::Separator })
         };
         let (text, after) = rest.split_at(length);
@@ -109,7 +111,8 @@ fn mask_times(tokens: &mut [Token<'_>]) {
     let is = |token: Option<&Token<'_>>, text: &str| token.is_some_and(|token| token.text == text);
     for at in (0..tokens.len()).rev() {
         let (before, token, after) = (&tokens[..at], tokens[at], &tokens[at + 1..]);
-        let after = if is(after.first(), ",") && token.is_one_of(&DAYS) { &after[1..] } else { after };
+        let after =
+            if is(after.first(), ",") && token.is_one_of(&DAYS) { &after[1..] } else { after };
         let leads_on = after.first().is_some_and(|next| matches!(next.text, " " | "-" | "/"))
             && after.get(1).is_some_and(|next| next.kind == Kind::Wild);
         let follows = is(before.last(), " ")

@@ -200,6 +200,8 @@ fn scored(batch: Batch) -> ScoredBatch {
         tenant: batch.tenant.clone(),
         service: batch.resource.service.clone(),
         pattern: "any".into(),
+        merged_into: None,
+        is_merger: false,
     };
     let records = batch.records.into_iter().map(|record| ScoredRecord {
         level: record.level.unwrap_or_default(),

@@ -46,7 +46,14 @@ impl Made {
                 "{of} step {n} handled request <*> for user <*> in <*> ms via route <*> with result ok"
             );
             let template_id = TemplateId(mixed(n + 1_000_000));
-            Arc::new(Template { template_id, tenant: Tenant::default(), service: of, pattern })
+            Arc::new(Template {
+                template_id,
+                tenant: Tenant::default(),
+                service: of,
+                pattern,
+                merged_into: None,
+                is_merger: false,
+            })
         };
         let templates = (0..SERVICES * TEMPLATES_PER_SERVICE).map(template).collect();
         Self { services, templates, step: SPAN / total as i64 }

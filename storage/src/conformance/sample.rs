@@ -106,6 +106,8 @@ fn template(tenant: &Tenant, service: &Service, pattern: &str) -> Template {
         tenant: tenant.clone(),
         service: service.clone(),
         pattern: pattern.into(),
+        merged_into: None,
+        is_merger: false,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) async fn load_templates(db: &Transaction<'_>) -> Result<Vec<(Template
             tenant: tenant.map_err(|error| Fault::corrupt(error.to_string()))?,
             service: rows::service(rows::get(&row, 1)?)?,
             pattern: pattern(&row)?,
+            merged_into: None,
+            is_merger: false,
         };
         templates.push((template, rows::count(&row, 5)?));
     }

@@ -33,6 +33,8 @@ pub(super) fn load_templates(db: &Connection) -> Result<Vec<(Template, u64)>, Fa
             tenant,
             service: service_of(row, 1)?,
             pattern: row.get(2)?,
+            merged_into: None,
+            is_merger: false,
         };
         templates.push((template, row.get(4)?));
     }

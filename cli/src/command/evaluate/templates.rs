@@ -1,7 +1,7 @@
 //! `logweir evaluate templates`: which logs follow the same pattern.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::BufRead,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use logweir_core::{
-    identity::{Service, Tenant},
+    identity::{Service, TemplateId, Tenant},
     record::{Level, Record, Template},
 };
 use logweir_detect::Detector;
@@ -97,18 +97,28 @@ impl TemplatesArgs {
                 run.tick();
             }
         }
+        detector.settle();
+        let changes = detector.take_template_changes().into_iter();
+        let changes = changes.map(|template| (template.template_id, template)).collect();
         let logs = assigned.len();
         let target = self.output.join(format!("{name}.csv"));
-        let templates = write(&target, assigned)?;
+        let templates = write(&target, assigned, &changes)?;
         Ok(Summary { name, logs, templates, seconds: started.elapsed().as_secs_f64() })
     }
 }
 
-/// Writes the patterns of logs; how many patterns there are.
-fn write(path: &Path, assigned: Vec<(String, Arc<Template>)>) -> anyhow::Result<usize> {
+/// Writes the patterns of logs as a reader is shown them; how many patterns there are.
+fn write(
+    path: &Path,
+    assigned: Vec<(String, Arc<Template>)>,
+    changes: &HashMap<TemplateId, Arc<Template>>,
+) -> anyhow::Result<usize> {
     let mut writer = create(path, &["line_id", "cluster_id", "template"])?;
     let mut templates = HashSet::new();
     for (line_id, template) in assigned {
+        let current = |id: TemplateId| changes.get(&id);
+        let template = current(template.template_id).unwrap_or(&template);
+        let template = template.merged_into.and_then(current).unwrap_or(template);
         let id = template.template_id;
         writer.write_record([&line_id, &id.to_string(), &template.pattern])?;
         templates.insert(id);
