@@ -12,6 +12,7 @@
 //! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
 
 mod score;
+mod series;
 mod template;
 
 use std::{collections::HashMap, sync::Arc};
@@ -22,6 +23,9 @@ use logweir_core::{
     record::{Level, Record, Template},
 };
 
+pub use self::series::{
+    Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
+};
 pub use self::template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters};
 use self::{
     score::{Baseline, Described, Frequency, LatencyHistogram},

@@ -3,6 +3,7 @@
 //! It writes predictions; scorers that know the truth read them. Nothing here reads a truth, and
 //! nothing can be set here that a server does not have.
 
+mod series;
 mod templates;
 
 use std::{
@@ -40,6 +41,8 @@ pub struct EvaluateArgs {
 enum What {
     /// Write the pattern of every log: each NAME.ndjson[.gz] becomes NAME.csv
     Templates(templates::TemplatesArgs),
+    /// Judge every row of numbers in time: each NAME.csv[.gz] becomes NAME.csv
+    Series(series::SeriesArgs),
 }
 
 /// What all evaluations take.
@@ -61,6 +64,7 @@ impl EvaluateArgs {
         let run = Run::begin(&self.common)?;
         match self.what {
             What::Templates(args) => args.run(run),
+            What::Series(args) => args.run(run),
         }
     }
 }
