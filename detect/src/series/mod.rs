@@ -68,7 +68,7 @@ pub struct SeriesConfig {
 impl Default for SeriesConfig {
     fn default() -> Self {
         Self {
-            alert_probability: 0.0012,
+            alert_probability: 0.0017,
             rest_rows: 120,
             warm_up_rows: 60,
             recent_rows: 96,
