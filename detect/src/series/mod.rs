@@ -10,8 +10,8 @@
 //!
 //! What they measure has no common unit, so each keeps a histogram of its own measures and says how
 //! rare this one is (`tail`). The rarest counts, times the number of judges (Bonferroni's correction). The score
-//! is that probability on a logarithmic scale, so it means the same for every series, and the alert
-//! threshold is a budget of false alarms, not a number that was searched.
+//! is that probability on a logarithmic scale, so that series can be compared by it. The alert
+//! threshold is a share of rows, chosen on the public series of `docs/detection.md`.
 //!
 //! After an alert the bar is raised: what goes on is no news, and is learnt as the new usual. Another
 //! alert must be ten times rarer at first; the bar comes down with time.
