@@ -62,7 +62,9 @@ fn a_new_level_is_told_once_and_becomes_the_usual() {
 fn a_slow_drift_is_followed() {
     let drift = |row: i64| 100.0 + row as f64 * 0.005;
     let told = alerts(5 * MINUTE, 5_000, |row| Some(drift(row) + 5.0 * normal(row)));
-    assert!(told.len() <= 8, "{:?}", rows(&told));
+    // No more than by chance: a drift is no event.
+    let budget = 5_000.0 * SeriesConfig::default().alert_probability;
+    assert!(told.len() as f64 <= budget, "{:?}", rows(&told));
 }
 
 #[test]
