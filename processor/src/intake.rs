@@ -1,24 +1,19 @@
 //! Takes batches from the queue, those that come close together as one group.
 //!
-//! A batch that was handed out before and never settled may be what ended its processor. So from its
-//! [`SUSPECT_FROM`]th time on it makes a group, and so a transaction, of its own; and one that ends
-//! every processor that touches it is quarantined at its [`QUARANTINED_FROM`]th time: nothing looks
-//! at its logs any more, each becomes a dead letter as it was sent.
+//! A batch that was handed out before and never settled may be what ended its processor, or may only
+//! have been fetched along with that. So from its [`SUSPECT_FROM`]th time on it is taken alone, and
+//! what becomes of it then decides: see [`crate::suspect`].
 
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::record::Batch;
 use logweir_queue::{Consumer, Delivery, Settlement};
-use metrics::counter;
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, warn};
 
 use crate::{config::ProcessorConfig, progress::Progress};
 
 /// How often a batch was handed out before when it is first taken alone.
 pub(crate) const SUSPECT_FROM: u32 = 3;
-/// How often a batch was handed out before when it is quarantined.
-pub(crate) const QUARANTINED_FROM: u32 = 10;
 
 /// Forms groups.
 pub(crate) struct Intake {
@@ -35,6 +30,8 @@ pub(crate) struct Intake {
 pub(crate) struct Group {
     pub(crate) batches: Vec<Batch>,
     pub(crate) settlements: Vec<Settlement>,
+    /// Whether it is one batch that may end who processes it.
+    pub(crate) is_suspect: bool,
     /// When its first batch came.
     pub(crate) taken: Instant,
     rows: usize,
@@ -63,11 +60,10 @@ impl Intake {
             Some(suspect) => suspect,
             None => self.first().await?,
         };
-        let is_alone = is_suspect(&first);
-        let mut group = Group::new();
+        let mut group = Group::new(is_suspect(&first));
         self.add(&mut group, first);
         let deadline = group.taken + self.age_max;
-        while !is_alone && group.rows < self.rows_max && group.bytes < self.bytes_max {
+        while !group.is_suspect && group.rows < self.rows_max && group.bytes < self.bytes_max {
             let next = match self.consumer.try_receive() {
                 Some(delivery) => Some(delivery),
                 None => timeout_at(deadline, self.consumer.receive()).await.ok().flatten(),
@@ -95,39 +91,24 @@ impl Intake {
     }
 
     fn add(&self, group: &mut Group, delivery: Delivery) {
-        let times = delivery.delivery_count();
         let (batch, settlement) = delivery.into_parts();
         self.progress.taken(&batch);
         group.rows += batch.records.len() + batch.rejected.len();
         group.bytes += batch.heap_bytes();
-        group.batches.push(judged(batch, times));
+        group.batches.push(batch);
         group.settlements.push(settlement);
     }
 }
 
 impl Group {
-    fn new() -> Self {
+    fn new(is_suspect: bool) -> Self {
         let (batches, settlements) = (Vec::new(), Vec::new());
-        Self { batches, settlements, taken: Instant::now(), rows: 0, bytes: 0 }
+        Self { batches, settlements, is_suspect, taken: Instant::now(), rows: 0, bytes: 0 }
     }
 }
 
 fn is_suspect(delivery: &Delivery) -> bool {
     delivery.delivery_count() >= SUSPECT_FROM
-}
-
-fn judged(batch: Batch, times: u32) -> Batch {
-    let batch_id = batch.batch_id;
-    if times >= QUARANTINED_FROM {
-        counter!("logweir_processor_quarantined_total").increment(1);
-        error!(%batch_id, times, "a batch was handed out again and again; it is quarantined");
-        return batch.quarantined(&format!("it was handed out {times} times and never settled"));
-    }
-    if times >= SUSPECT_FROM {
-        counter!("logweir_processor_suspects_total").increment(1);
-        warn!(%batch_id, times, "a batch was handed out before; it is processed alone");
-    }
-    batch
 }
 
 #[cfg(test)]
@@ -179,32 +160,21 @@ mod tests {
         }
     }
 
-    async fn groups(times: &[u32], count: usize) -> Vec<Vec<Batch>> {
+    async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {
         let consumer = Box::new(Scripted(times.iter().copied().collect()));
         let progress = Arc::new(Progress::new(1));
         let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress);
         let mut groups = Vec::new();
         for _ in 0..count {
-            groups.push(intake.take().await.unwrap().batches);
+            let group = intake.take().await.unwrap();
+            groups.push((group.batches.len(), group.is_suspect));
         }
         groups
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_may_have_ended_a_processor_is_taken_alone() {
-        let groups = groups(&[0, 2, 3, 9, 0, 1, 4], 5).await;
-        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
-        assert_eq!(sizes, [2, 1, 1, 2, 1]);
-        assert!(groups.iter().flatten().all(|batch| batch.rejected.is_empty()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_ends_every_processor_is_quarantined_unseen() {
-        let groups = groups(&[10, 0], 2).await;
-        let [quarantined] = &groups[0][..] else { panic!("{groups:?}") };
-        assert!(quarantined.records.is_empty());
-        assert_eq!(quarantined.rejected[0].reason, "quarantined");
-        assert!(quarantined.rejected[0].detail.contains("10 times"), "{quarantined:?}");
-        assert_eq!(groups[1][0].records.len(), 1);
+        let groups = groups(&[0, 2, 3, 9, 0, 4], 5).await;
+        assert_eq!(groups, [(2, false), (1, true), (1, true), (1, false), (1, true)]);
     }
 }

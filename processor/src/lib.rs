@@ -14,6 +14,7 @@ mod membership;
 mod pipeline;
 mod progress;
 mod score;
+mod suspect;
 mod upkeep;
 mod write;
 
@@ -39,6 +40,7 @@ use self::{
     pipeline::Pipeline,
     progress::Progress,
     score::Scorer,
+    suspect::Trials,
     write::Writer,
 };
 
@@ -83,7 +85,8 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
         holds: parts.partitions.is_some(),
         stop: tasks.stop_token(),
     };
-    let pipeline = Pipeline::new(intake, scorer, writer);
+    let trials = Trials { administer: Arc::clone(&parts.administer), stop: tasks.stop_token() };
+    let pipeline = Pipeline::new(intake, scorer, writer, trials);
     tasks.spawn("processor pipeline", Fate::Essential, pipeline.run());
     let membership = Membership {
         identity: parts.identity,

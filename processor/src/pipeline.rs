@@ -2,7 +2,7 @@
 //!
 //! Batches that arrive close together share a transaction. While one group commits, the next is
 //! taken and scored; so two groups are in hand at most, and what is behind them waits in the queue,
-//! which is bounded.
+//! which is bounded. A batch that may end the process is in hand alone.
 
 use metrics::histogram;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     intake::{Group, Intake},
     score::Scorer,
+    suspect::Trials,
     write::{Scored, Writer},
 };
 
@@ -17,22 +18,32 @@ use crate::{
 pub(crate) struct Pipeline {
     intake: Intake,
     writer: Writer,
+    trials: Trials,
     scorer: Option<Box<Scorer>>,
 }
 
+/// What comes after the group that is being written.
+enum Next {
+    Scored(Scored),
+    Suspect(Group),
+}
+
 impl Pipeline {
-    pub(crate) fn new(intake: Intake, scorer: Scorer, writer: Writer) -> Self {
-        Self { intake, writer, scorer: Some(Box::new(scorer)) }
+    pub(crate) fn new(intake: Intake, scorer: Scorer, writer: Writer, trials: Trials) -> Self {
+        Self { intake, writer, trials, scorer: Some(Box::new(scorer)) }
     }
 
     /// Take → enrich → template → score → write → acknowledge, until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         let mut ready: Option<Scored> = None;
         loop {
-            let Self { intake, writer, scorer } = &mut self;
+            let Self { intake, writer, scorer, .. } = &mut self;
             let take_and_score = async {
                 let group = intake.take().await?;
-                Some(score(scorer, group).await)
+                if group.is_suspect {
+                    return Some(Next::Suspect(group));
+                }
+                Some(Next::Scored(score(scorer, group).await))
             };
             let write_and_acknowledge = async {
                 if let Some(scored) = ready.take() {
@@ -41,10 +52,26 @@ impl Pipeline {
             };
             let (next, ()) = tokio::join!(take_and_score, write_and_acknowledge);
             match next {
-                Some(scored) => ready = Some(scored),
+                Some(Next::Scored(scored)) => ready = Some(scored),
+                Some(Next::Suspect(group)) => self.try_alone(group).await,
                 None => return,
             }
         }
+    }
+
+    /// Everything before is settled, and nothing is taken meanwhile.
+    async fn try_alone(&mut self, mut suspect: Group) {
+        let Some(batch) = suspect.batches.pop() else { return };
+        let (tenant, batch_id) = (batch.tenant.clone(), batch.batch_id);
+        let (progress, service) = (&self.writer.progress, &batch.resource.service);
+        let place = progress.place(&tenant, service, batch.received_unix_nano);
+        let Some(batch) = self.trials.begin(batch).await else {
+            return progress.settled(&[place], false);
+        };
+        suspect.batches.push(batch);
+        let scored = score(&mut self.scorer, suspect).await;
+        self.writer.write(scored).await;
+        self.trials.end(&tenant, batch_id).await;
     }
 }
 

@@ -285,6 +285,11 @@ pub trait Administer: Send + Sync {
     async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError>;
     /// Forgets a process that ends: others need not wait until its last heartbeat is old.
     async fn forget_process(&self, process_id: &str) -> Result<(), StorageError>;
+    /// Notes that a batch is about to be tried which may end who tries it. How often that was noted
+    /// before and no end of it.
+    async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError>;
+    /// Notes that who tried the batch lives: none of its trials counts any more.
+    async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError>;
     /// Retention, folding of old ledger rows and merging of blocks: one bounded step of each.
     /// Whether there is more to do at once.
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError>;
@@ -469,6 +474,8 @@ pub struct DeadLetter {
 
 /// How long a process that has not said that it ends is remembered.
 pub(crate) const HEARTBEAT_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a trial of which no end was noted is remembered.
+pub(crate) const TRIAL_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What a process says of itself.
 #[derive(Debug, Clone, PartialEq)]

@@ -233,3 +233,13 @@ CREATE TABLE heartbeats (
     -- By the database's clock.
     beaten_at           timestamptz      NOT NULL
 );
+
+-- Batches that processors had and never settled: each is tried alone now, and noted here meanwhile.
+CREATE TABLE trials (
+    tenant   text COLLATE "C" NOT NULL,
+    batch_id uuid             NOT NULL,
+    -- How often it was tried and who tried it ended.
+    begun    integer          NOT NULL,
+    begun_at timestamptz      NOT NULL,
+    PRIMARY KEY (tenant, batch_id)
+);

@@ -12,3 +12,13 @@ CREATE TABLE heartbeats (
     load                REAL    NOT NULL,
     beaten_unix_nano    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Batches that processors had and never settled: each is tried alone now, and noted here meanwhile.
+CREATE TABLE trials (
+    tenant          TEXT    NOT NULL,
+    batch_id        BLOB    NOT NULL,
+    -- How often it was tried and who tried it ended.
+    begun           INTEGER NOT NULL,
+    begun_unix_nano INTEGER NOT NULL,
+    PRIMARY KEY (tenant, batch_id)
+) STRICT, WITHOUT ROWID;

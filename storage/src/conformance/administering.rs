@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::{Role, ServiceScope};
+use logweir_core::identity::{BatchId, Role, ServiceScope, Tenant};
 
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
@@ -134,4 +134,22 @@ pub(super) async fn processes_live_until_they_are_forgotten(test: &impl StorageU
     storage.forget_process("processor-1").await.unwrap();
     let live = storage.live_processes(hour).await.unwrap();
     assert!(live.len() == 1 && live[0].heartbeat == second);
+}
+
+pub(super) async fn trials_count_until_one_ends(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let (id, other) = (BatchId([1; 16]), BatchId([2; 16]));
+    for before in 0..3 {
+        assert_eq!(storage.begin_trial(&tenant(), id).await.unwrap(), before);
+    }
+    drop(storage);
+    let storage = test.open().await;
+    assert_eq!(storage.begin_trial(&tenant(), id).await.unwrap(), 3, "it outlives who began it");
+    assert_eq!(storage.begin_trial(&tenant(), other).await.unwrap(), 0);
+    let stranger = Tenant::new("stranger").unwrap();
+    assert_eq!(storage.begin_trial(&stranger, id).await.unwrap(), 0);
+    storage.end_trial(&tenant(), id).await.unwrap();
+    storage.end_trial(&tenant(), id).await.unwrap();
+    assert_eq!(storage.begin_trial(&tenant(), id).await.unwrap(), 0);
+    assert_eq!(storage.begin_trial(&tenant(), other).await.unwrap(), 1);
 }

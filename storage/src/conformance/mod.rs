@@ -50,6 +50,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     administering::dead_letters_are_listed_replayed_and_discarded(&fresh()).await;
     administering::deploys_are_listed(&fresh()).await;
     administering::processes_live_until_they_are_forgotten(&fresh()).await;
+    administering::trials_count_until_one_ends(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;

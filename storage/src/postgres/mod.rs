@@ -31,6 +31,7 @@ mod tests;
 mod texts;
 mod timescale;
 mod tls;
+mod trials;
 mod values;
 mod walk;
 mod write;
@@ -100,6 +101,7 @@ impl PostgresStorage {
 async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, Server), Fault> {
     let mut connection = pool.get().await?;
     let db = connection.transaction().await?;
+    db.batch_execute(ABANDONED).await?;
     let layout = schema::prepare(&db, now_unix_nano).await?;
     let features = match layout {
         Layout::Timescale => Features::of(&db).await?,
@@ -126,10 +128,14 @@ struct Server {
     has_lz4: bool,
 }
 
+/// The server ends a transaction from which it hears nothing: one whose machine has gone, or stands
+/// still, would keep its locks, and everybody waiting for them, until TCP finds out after hours.
+const ABANDONED: &str = "SET LOCAL idle_in_transaction_session_timeout = 15000";
+
 /// A statement that writes waits and works for a minute at most. Whatever the database's default is,
 /// a commit is answered when it is on disk.
 fn writing(features: Features, server: &Server) -> String {
-    let mut writing = String::from("SET LOCAL statement_timeout = 60000");
+    let mut writing = format!("{ABANDONED}; SET LOCAL statement_timeout = 60000");
     if server.commits_late {
         writing.push_str("; SET LOCAL synchronous_commit = on");
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
-use logweir_core::identity::{LogId, Service, Tenant};
+use logweir_core::identity::{BatchId, LogId, Service, Tenant};
 use tokio_postgres::IsolationLevel;
 
 use super::{
     PostgresStorage, administer, aggregate, dead_letters, faults::Fault, heartbeats, reports,
-    search,
+    search, trials,
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
@@ -229,6 +229,14 @@ impl Administer for PostgresStorage {
 
     async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
         self.change(async |db| heartbeats::forget(db, process_id).await).await
+    }
+
+    async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {
+        self.change(async |db| trials::begin(db, tenant, batch_id).await).await
+    }
+
+    async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError> {
+        self.change(async |db| trials::end(db, tenant, batch_id).await).await
     }
 
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {

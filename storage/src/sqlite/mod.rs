@@ -26,6 +26,7 @@ mod schema;
 mod search;
 #[cfg(test)]
 mod tests;
+mod trials;
 mod write;
 mod writer;
 
@@ -37,7 +38,7 @@ use std::{
 
 use async_trait::async_trait;
 use logweir_core::{
-    identity::{LogId, Service, Tenant},
+    identity::{BatchId, LogId, Service, Tenant},
     record::{ScoredBatch, Template},
     runtime::{clock::Clock, fault},
 };
@@ -409,6 +410,21 @@ impl Administer for SqliteStorage {
             writer.free(|db, _| Ok(heartbeats::forget(db, &process_id)?))
         };
         self.writer.run(forget).await
+    }
+
+    async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {
+        let (tenant, now) = (tenant.clone(), (self.clock)());
+        let begin = move |writer: &mut Writer| {
+            writer.free(|db, _| Ok(trials::begin(db, &tenant, batch_id, now)?))
+        };
+        self.writer.run(begin).await
+    }
+
+    async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError> {
+        let tenant = tenant.clone();
+        let end =
+            move |writer: &mut Writer| writer.free(|db, _| Ok(trials::end(db, &tenant, batch_id)?));
+        self.writer.run(end).await
     }
 
     async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
