@@ -135,12 +135,11 @@ impl PostgresStorage {
             let mut connection = self.connection().await?;
             let db = connection.transaction().await?;
             // As a write does; nothing of it stays. A standby, or a server without room for the log of
-            // what it writes, refuses.
+            // what it writes, refuses. An id of its own: nobody waits for another's probe.
             db.batch_execute(
                 "SET LOCAL statement_timeout = 5000;
                  INSERT INTO batches (tenant, batch_id, checksum, committed_at, stored, dead_lettered)
-                 VALUES ('', '00000000-0000-0000-0000-000000000000', 0, 'epoch', 0, 0)
-                 ON CONFLICT DO NOTHING",
+                 VALUES ('', gen_random_uuid(), 0, 'epoch', 0, 0)",
             )
             .await?;
             db.rollback().await?;

@@ -146,6 +146,20 @@ async fn writers_of_the_same_services_never_lock_each_other_out() {
     }
 }
 
+/// The machine of a processor may go without a word, and its locks must not stay.
+#[tokio::test]
+async fn an_abandoned_transaction_is_ended_by_the_server() {
+    let server = Postgres::start().await;
+    let storage = open(&server.url()).await.unwrap();
+    let mut connection = storage.connection().await.unwrap();
+    let db = connection.transaction().await.unwrap();
+    db.batch_execute(&storage.writing).await.unwrap();
+    let limit = "SELECT extract(epoch FROM
+                     current_setting('idle_in_transaction_session_timeout')::interval)::bigint";
+    let limit: i64 = db.query_one(limit, &[]).await.unwrap().get(0);
+    assert!((1..=20).contains(&limit), "{limit} s");
+}
+
 /// What a database refuses is found log by log, and takes nothing along.
 #[tokio::test]
 async fn a_log_that_the_database_refuses_is_put_aside_alone() {
