@@ -12,7 +12,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Level, or `target=level` pairs joined by commas.
+    /// Level, or `target=level` pairs joined by commas. By default the drivers of RabbitMQ and
+    /// PostgreSQL are silent: what they have to say of a lost connection, the process says itself, and
+    /// of a message that came back they would print the logs in it.
     pub filter: String,
     /// `text` or `json`.
     pub format: LogFormat,
@@ -20,7 +22,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text }
+        Self { filter: "info,lapin=off,deadpool=off".into(), format: LogFormat::Text }
     }
 }
 
