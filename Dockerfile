@@ -1,7 +1,7 @@
 # One small image for every process: `docker build -t logweir .`, then `docker run logweir server` and so on.
 # The first stage is the only one with a compiler; the last has a C library, CA certificates and BusyBox,
 # whose wget asks a process whether it is ready.
-FROM rust:1.90-bookworm AS build
+FROM rust:1.91-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
