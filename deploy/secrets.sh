@@ -10,16 +10,20 @@ chmod 700 "$folder"
 
 password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-if [ -e "$folder/database_url" ] && [ -e "$folder/amqp_url" ]; then
-    echo "secrets: $folder is complete; a new database or broker needs no new ones" >&2
-    exit
-fi
+# Makes a file of standard input, unless it is there.
+keep() {
+    if [ -s "$folder/$1" ]; then
+        cat >/dev/null
+    else
+        cat >"$folder/$1"
+        echo "secrets: made $folder/$1" >&2
+    fi
+}
 
-database=$(password)
-printf '%s' "$database" >"$folder/database_password"
-printf 'postgresql://logweir:%s@timescaledb:5432/logweir\n' "$database" >"$folder/database_url"
+password | keep database_password
+printf 'postgresql://logweir:%s@timescaledb:5432/logweir\n' "$(cat "$folder/database_password")" |
+    keep database_url
 
-broker=$(password)
-printf 'default_user = logweir\ndefault_pass = %s\n' "$broker" >"$folder/rabbitmq_user.conf"
-printf 'amqp://logweir:%s@rabbitmq:5672/%%2f\n' "$broker" >"$folder/amqp_url"
-echo "secrets: made in $folder" >&2
+printf 'default_user = logweir\ndefault_pass = %s\n' "$(password)" | keep rabbitmq_user.conf
+broker=$(sed -n 's/^default_pass = //p' "$folder/rabbitmq_user.conf")
+printf 'amqp://logweir:%s@rabbitmq:5672/%%2f\n' "$broker" | keep amqp_url
