@@ -31,15 +31,18 @@ fn nanos(duration: Duration) -> i64 {
 impl PostgresStorage {
     /// One bounded step of each. Whether there is more to do at once.
     pub(super) async fn upkeep(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
-        let more = async {
-            if let Layout::Partitions { .. } = self.layout {
-                self.ensure(&self.days.unknown(partitions::ahead(now_unix_nano))).await?;
+        // None waits for another to succeed. Deleting comes first: when the disk is full, the rest needs
+        // the room that it makes.
+        let retained = self.one_step(now_unix_nano, Step::Retain).await;
+        let ahead = match self.layout {
+            Layout::Partitions { .. } => {
+                self.ensure(&self.days.unknown(partitions::ahead(now_unix_nano))).await
             }
-            // Deleting comes first: when the disk is full, the rest waits for the room that it makes.
-            let more = self.one_step(now_unix_nano, Step::Retain).await?;
-            Ok(self.one_step(now_unix_nano, Step::Fold).await? | more)
+            Layout::Timescale => Ok(()),
         };
-        more.await.map_err(|fault| self.told(fault))
+        let folded = self.one_step(now_unix_nano, Step::Fold).await;
+        let more = retained.and_then(|more| ahead.and(folded).map(|folded| more | folded));
+        more.map_err(|fault| self.told(fault))
     }
 
     async fn one_step(&self, now_unix_nano: i64, step: Step) -> Result<bool, Fault> {

@@ -226,6 +226,24 @@ async fn old_days_go_and_history_lies_in_one_partition() {
     assert_eq!(number(&client, partitions).await, 6);
 }
 
+/// Such as a full disk, from which only deleting leads out.
+#[tokio::test]
+async fn what_stands_in_the_way_of_new_days_keeps_no_old_ones() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let kept = PostgresConfig {
+        retention_age: Some(Duration::from_secs(10 * 86_400)),
+        ..PostgresConfig::new(&url)
+    };
+    let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
+    let (young, old) = (batch(1, "payments", 3, 0), batch(2, "payments", 3, 80 * DAY));
+    write(&storage, &[young.clone(), old]).await;
+    let tomorrow = partitions::date(partitions::day_of(NOW_UNIX_NANO) + 1).replace('-', "");
+    psql(&url).await.batch_execute(&format!("CREATE TABLE logs_{tomorrow} ()")).await.unwrap();
+    storage.upkeep(NOW_UNIX_NANO).await.unwrap_err();
+    assert_eq!(all(&storage).await, newest_first([&young]));
+}
+
 #[tokio::test]
 async fn history_goes_row_by_row_while_some_of_it_is_kept() {
     let server = Postgres::start().await;
