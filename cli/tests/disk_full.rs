@@ -8,8 +8,7 @@ mod support;
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -107,15 +106,6 @@ fn write_fixture(path: &Path) {
     }
 }
 
-fn readiness(server: &Process) -> String {
-    let mut stream = TcpStream::connect(server.address()).expect("it listens");
-    let request = "GET /readyz HTTP/1.1\r\nHost: logweir\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
-}
-
 #[test]
 fn a_full_disk_refuses_for_now_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -136,7 +126,7 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
     let refused = client(&server, &token, &[&send[..], &["--patience", "3s"]].concat());
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(3), "it cannot answer now: {stderr}");
-    let answer = readiness(&server);
+    let answer = server.readiness();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     if matches!(room, Room::Disk { .. }) {
         assert!(stderr.contains("disk") && answer.contains("disk"), "{stderr} {answer}");
@@ -144,7 +134,7 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
 
     room.free(&server);
     succeeded(&client(&server, &token, &send));
-    assert!(readiness(&server).starts_with("HTTP/1.1 200"), "it goes on by itself");
+    assert!(server.readiness().starts_with("HTTP/1.1 200"), "it goes on by itself");
     let objects = |args: &[&str]| -> Vec<Value> {
         let text = succeeded(&client(&server, &token, args));
         text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()

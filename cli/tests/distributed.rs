@@ -378,6 +378,26 @@ fn dead_letters_are_replayed_through_the_queue() {
     }
 }
 
+/// Who sends is not turned away by what only storing and reading need.
+#[test]
+fn a_server_stays_ready_while_the_database_is_away() {
+    let cluster = testkit::wait(Cluster::private());
+    let (server, processor) = (cluster.start("server"), cluster.start("processor"));
+    let token = cluster.token("*", "admin");
+    let client = Client { endpoint: &server.endpoint, token: &token };
+    client.until_shared_by(1);
+    testkit::wait(cluster.postgres.kill());
+    let not_ready = || processor.readiness().starts_with("HTTP/1.1 503");
+    until("the processor is not ready", not_ready);
+    let answer = server.readiness();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let sdk = sdk(&server.endpoint, &token, "bar");
+    sdk.emit(Record::new(Level::Info, "it waits in the queue"));
+    assert_eq!(sdk.shutdown(PATIENCE).sent, 1);
+    testkit::wait(cluster.postgres.restart());
+    client.until_total(1);
+}
+
 #[test]
 fn any_number_may_migrate_at_once() {
     let cluster = testkit::wait(Cluster::shared());

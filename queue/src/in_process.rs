@@ -110,6 +110,10 @@ impl Publisher for InProcessPublisher {
         self.0.state.lock().check(self.0.limits, 0)
     }
 
+    fn keeps_batches(&self) -> bool {
+        false
+    }
+
     fn close(&self) {
         self.0.state.lock().closed = true;
         self.0.arrived.notify_one();

@@ -84,6 +84,9 @@ pub trait Publisher: Send + Sync {
     /// Whether a batch would be taken now; what readiness reports.
     fn check_ready(&self) -> Result<(), PublishError>;
 
+    /// Whether the queue keeps batches itself, so that it takes them while storage is away.
+    fn keeps_batches(&self) -> bool;
+
     /// Refuses batches from now on.
     fn close(&self);
 }

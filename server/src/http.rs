@@ -34,9 +34,11 @@ impl Readiness {
         }
         if let Some(publisher) = &self.publisher {
             publisher.check_ready()?;
+            if publisher.keeps_batches() {
+                return Ok(());
+            }
         }
-        self.storage.check_ready().await?;
-        Ok(())
+        Ok(self.storage.check_ready().await?)
     }
 }
 

@@ -7,7 +7,8 @@ pub(crate) mod oracle;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -61,6 +62,16 @@ impl Process {
     /// The address without the scheme.
     pub(crate) fn address(&self) -> &str {
         self.endpoint.trim_start_matches("http://")
+    }
+
+    /// What it answers to who asks whether it is ready.
+    pub(crate) fn readiness(&self) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        let request = "GET /readyz HTTP/1.1\r\nHost: logweir\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// The process id.

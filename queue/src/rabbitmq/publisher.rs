@@ -154,6 +154,10 @@ impl Publisher for RabbitPublisher {
         self.shared.window.check(0)
     }
 
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
     fn close(&self) {
         self.shared.state.lock().closed = true;
         self.shared.closing.notify_one();
