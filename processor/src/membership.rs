@@ -51,9 +51,10 @@ impl Membership {
                 _ = ticks.tick() => {}
             }
             if let Err(error) = self.live(&mut trust).await {
-                trust.missed();
                 counter!("logweir_heartbeats_failed_total").increment(1);
-                warn!(%error, "storage does not know that this process lives");
+                if trust.missed() {
+                    warn!(%error, "storage does not know that this process lives");
+                }
             }
         }
         if let Err(error) = self.administer.forget_process(&self.identity.process_id).await {
@@ -154,8 +155,11 @@ struct Trust {
 }
 
 impl Trust {
-    fn missed(&mut self) {
+    /// Storage cannot be asked: whether that is new.
+    fn missed(&mut self) -> bool {
+        let is_new = !self.missing || self.since.is_some();
         (self.missing, self.since) = (true, None);
+        is_new
     }
 
     /// Storage answered: whether the answer can be trusted.
@@ -207,7 +211,7 @@ mod tests {
     async fn after_an_outage_all_have_time_for_a_heartbeat() {
         let mut trust = Trust::default();
         assert!(trust.heard(Instant::now()), "at the start the others beat already");
-        trust.missed();
+        assert!(trust.missed() && !trust.missed(), "it is told once");
         let back = Instant::now();
         assert!(!trust.heard(back));
         assert!(!trust.heard(back + BEAT_EVERY));

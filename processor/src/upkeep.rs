@@ -1,10 +1,10 @@
 //! What storage needs done beside the logs: retention, merging, and reading the deploys. A step that
-//! fails is logged and tried again after the usual pause.
+//! fails is tried again after the usual pause; the first of several in a row is logged.
 
 use std::{sync::Arc, time::Duration};
 
-use logweir_core::runtime::clock::Clock;
-use logweir_storage::{Administer, StorageError};
+use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_storage::{Administer, Deploy, StorageError};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -21,11 +21,11 @@ pub(crate) async fn maintain(
     pause: Duration,
     stop: CancellationToken,
 ) {
+    let mut is_failing = false;
     while !stop.is_cancelled() {
-        let more = storage.maintain(clock()).await.unwrap_or_else(|error| {
-            report("maintenance", &error);
-            false
-        });
+        let done = storage.maintain(clock()).await;
+        report("maintenance", &done, &mut is_failing);
+        let more = done.unwrap_or(false);
         if more {
             // A commit of logs that waits goes first.
             tokio::task::yield_now().await;
@@ -42,22 +42,12 @@ pub(crate) async fn refresh_deploys(
     pause: Duration,
     stop: CancellationToken,
 ) {
+    let mut is_failing = false;
     loop {
-        let mut deploys = Vec::new();
-        let mut complete = true;
-        for tenant in marks.tenants() {
-            match storage.list_deploys(&tenant, None, DEPLOYS_PER_TENANT_MAX).await {
-                Ok(found) => {
-                    deploys.extend(found.into_iter().map(|deploy| (tenant.clone(), deploy)));
-                }
-                Err(error) => {
-                    report("reading deploys", &error);
-                    complete = false;
-                }
-            }
-        }
+        let read = read_deploys(&*storage, &marks.tenants()).await;
+        report("reading deploys", &read, &mut is_failing);
         // Marks known before are better than some of them.
-        if complete {
+        if let Ok(deploys) = read {
             marks.replace(deploys);
         }
         if stopped_within(pause, &stop).await {
@@ -66,9 +56,27 @@ pub(crate) async fn refresh_deploys(
     }
 }
 
-fn report(what: &'static str, error: &StorageError) {
-    counter!("logweir_processor_upkeep_failures_total", "what" => what).increment(1);
-    warn!(error = error as &dyn std::error::Error, "{what} failed; it is tried again");
+async fn read_deploys(
+    storage: &dyn Administer,
+    tenants: &[Tenant],
+) -> Result<Vec<(Tenant, Deploy)>, StorageError> {
+    let mut deploys = Vec::new();
+    for tenant in tenants {
+        let found = storage.list_deploys(tenant, None, DEPLOYS_PER_TENANT_MAX).await?;
+        deploys.extend(found.into_iter().map(|deploy| (tenant.clone(), deploy)));
+    }
+    Ok(deploys)
+}
+
+/// Counts a failure, and tells the first of several in a row.
+fn report<T>(what: &'static str, outcome: &Result<T, StorageError>, is_failing: &mut bool) {
+    if let Err(error) = outcome {
+        counter!("logweir_processor_upkeep_failures_total", "what" => what).increment(1);
+        if !*is_failing {
+            warn!(error = error as &dyn std::error::Error, "{what} failed; it is tried again");
+        }
+    }
+    *is_failing = outcome.is_err();
 }
 
 async fn stopped_within(pause: Duration, stop: &CancellationToken) -> bool {
@@ -77,11 +85,8 @@ async fn stopped_within(pause: Duration, stop: &CancellationToken) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use logweir_core::{
-        identity::{Service, Tenant},
-        runtime::clock::system_clock,
-    };
-    use logweir_storage::{Deploy, SqliteConfig, SqliteStorage};
+    use logweir_core::{identity::Service, runtime::clock::system_clock};
+    use logweir_storage::{SqliteConfig, SqliteStorage};
 
     use super::*;
 

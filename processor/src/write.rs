@@ -8,8 +8,8 @@
 //!   processor, and nothing is fetched meanwhile beyond the prefetch. When the process is to stop it
 //!   is given back after all.
 //!
-//! An error that does not pass by itself may be due to one of the batches: then each is written
-//! alone, and only those that fail again are given back.
+//! An error that is neither storage's state nor the way to it may be due to one of the batches: then
+//! each is written alone, and only those that fail again are given back.
 
 use std::{collections::HashMap, error::Error, sync::Arc};
 
@@ -49,7 +49,7 @@ impl Writer {
         let batches: Arc<[ScoredBatch]> = batches.into();
         let begun = Instant::now();
         match self.commit(&batches).await {
-            Err(error) if !error.is_retryable() && batches.len() > 1 => {
+            Err(error) if may_be_a_batchs(&error) && batches.len() > 1 => {
                 warn!(
                     batches = batches.len(),
                     "a write failed, each batch is written alone: {error}"
@@ -87,7 +87,7 @@ impl Writer {
                 Err(error) => error,
             };
             counter!("logweir_processor_write_failures_total").increment(1);
-            if !self.holds || !error.is_retryable() || self.stop.is_cancelled() {
+            if !self.holds || may_be_a_batchs(&error) || self.stop.is_cancelled() {
                 return Err(error);
             }
             if failures == 0 {
@@ -139,6 +139,11 @@ impl Writer {
             self.live_feed.publish(tenant.clone(), logs);
         }
     }
+}
+
+/// Whether it would pass with other batches. A database that refuses this program, say, would not.
+const fn may_be_a_batchs(error: &StorageError) -> bool {
+    matches!(error, StorageError::Broken(_) | StorageError::Corrupt(_))
 }
 
 fn told(failure: &StorageError) -> String {
@@ -311,6 +316,15 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
         let tries = setting.storage.tries.lock().clone();
         assert!(tries.windows(2).all(|two| two[1].0 - two[0].0 >= Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_storage_refuses_everybody_no_batch_is_blamed() {
+        let unusable =
+            || StorageError::Unusable { place: "a database".into(), source: "no".into() };
+        let setting = setting(true, vec![unusable(), unusable()]);
+        assert_eq!(setting.write(&[1, 2]).await, [(1, true), (2, true)]);
+        assert_eq!(setting.tries(), [2, 2, 2]);
     }
 
     #[tokio::test(start_paused = true)]
