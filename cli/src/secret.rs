@@ -36,8 +36,9 @@ impl SecretUrl {
         }
         let Some((scheme, rest)) = self.0.split_once("://") else { return MASK.to_owned() };
         let (place, query) = rest.split_once('?').map_or((rest, None), |(a, b)| (a, Some(b)));
-        // A password may hold any character, an @ or / that should have been escaped too.
+        // A password may hold any character, an @, / or ? that should have been escaped too.
         let place = match place.rsplit_once('@') {
+            None if rest.contains('@') => return MASK.to_owned(),
             None => place.to_owned(),
             Some((who, host)) => {
                 let user = who.split_once(':').map_or(who, |(user, _)| user);
@@ -86,6 +87,7 @@ mod tests {
             ("amqp://u:s3cret@h:5672/%2f?heartbeat=5", "amqp://u:***@h:5672/%2f?heartbeat=5"),
             ("amqp://u:s3cret@@/s3cret@h/v", "amqp://u:***@h/v"),
             ("postgres://h/d?user=u&password=s3cret", "postgres://h/d?user=u&password=***"),
+            ("amqp://u:s3cret?more@h/v", "***"),
             ("host=h user=u password=s3cret", "***"),
         ] {
             let secret = SecretUrl::new(url);

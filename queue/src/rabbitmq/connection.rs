@@ -12,7 +12,7 @@ use lapin::{
 use logweir_core::runtime::retry::Backoff;
 use metrics::counter;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{RabbitConfig, RabbitError, config::ANSWER_TIMEOUT, topology};
 
@@ -20,6 +20,8 @@ use super::{RabbitConfig, RabbitError, config::ANSWER_TIMEOUT, topology};
 const HEARTBEAT_SECONDS: u16 = 5;
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
+/// Attempts between two words about a broker that stays away: about half a minute.
+const ATTEMPTS_PER_WORD: u32 = 30;
 /// AMQP's number for what a user may not do.
 const ACCESS_REFUSED: u16 = 403;
 /// AMQP's number for a virtual host that is not there.
@@ -81,7 +83,9 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(config: &RabbitConfig, purpose: &'static str) -> Result<Self, RabbitError> {
-        let mut uri: AMQPUri = config.url.parse().map_err(RabbitError::Url)?;
+        // The library's words may hold the whole address, and with it the password.
+        let told = |cause: String| RabbitError::Url(cause.replace(&config.url, "***"));
+        let mut uri: AMQPUri = config.url.parse().map_err(told)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_MS);
         Ok(Self { config: config.clone(), uri, purpose })
@@ -114,7 +118,10 @@ impl Opener {
                     info!(purpose = self.purpose, attempt, "connected");
                     return connection;
                 }
-                Err(error) => warn!(purpose = self.purpose, attempt, "not connected: {error}"),
+                Err(error) if attempt % ATTEMPTS_PER_WORD == 1 => {
+                    warn!(purpose = self.purpose, attempt, "not connected, trying on: {error}");
+                }
+                Err(error) => debug!(purpose = self.purpose, attempt, "not connected: {error}"),
             }
         }
     }
@@ -239,5 +246,19 @@ pub(super) async fn declared<T>(
         Ok(Err(error)) => Err(RabbitError::Unreachable(format!("{what}: {}", cause(&error)))),
         Ok(Ok(value)) => Ok(value),
         Err(_) => Err(RabbitError::Unreachable(format!("{what}: the broker does not answer"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_told_without_the_password() {
+        for url in ["amqp:u:s3cret@h", "http://u:s3cret@h", "u:s3cret@h", "amqp://u:s3cret@h:x"] {
+            let config = RabbitConfig { url: url.into(), ..RabbitConfig::default() };
+            let error = Opener::new(&config, "publish").err().expect("it is none").to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }
