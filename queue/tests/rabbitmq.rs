@@ -3,6 +3,7 @@
 mod rabbitmq {
     pub(crate) mod bench;
     mod faults;
+    mod live;
     mod partitions;
     mod poison;
     mod topology;

@@ -53,8 +53,9 @@ use super::{
 };
 use crate::{Consumer, Delivery, Receipt};
 
-/// What a batch is taken to weigh before one was seen, bytes.
-const FIRST_MESSAGE_BYTES: usize = 64 << 10;
+/// What a batch is taken to weigh before one was seen, bytes: much, for what lies in the queue then
+/// may be many large ones, and they come all at once.
+const FIRST_MESSAGE_BYTES: usize = 1 << 20;
 /// Fewer would leave the processor waiting for the broker after each batch.
 const PREFETCH_MIN: u16 = 4;
 /// Dead letters of the broker are rare and never urgent.
