@@ -4,7 +4,7 @@
 //! A server with readers binds a queue of its own to the live exchange and says, at once and every
 //! two seconds, that it has readers; a processor shows logs only while it has heard that lately.
 //! Every message carries its publisher's id and how many logs that showed before, and the count comes
-//! every second though nothing is stored, so that a server sees what was lost on the way: dropped by
+//! every second though nothing is stored, and as soon as a server says that it reads, so that a server sees what was lost on the way: dropped by
 //! a processor that could not keep up, by the broker from a full queue, or with a connection.
 //!
 //! All tenants' logs are shown while any server has a reader.
@@ -139,6 +139,10 @@ impl Session for Relay {
                 reader = heard.next() => {
                     reader.ok_or_else(cancelled)??;
                     self.read_on();
+                    // A server that is new misses nothing from here on without knowing.
+                    if may_send {
+                        sent.push(self.send(&channel, Tenant::default(), Vec::new()));
+                    }
                 }
                 Some(confirmed) = sent.next() => confirmed?,
                 next = next_group(&mut self.reading), if may_send => {
