@@ -17,7 +17,7 @@ mod score;
 mod upkeep;
 mod write;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use logweir_core::{
     limits::Limits,
@@ -82,6 +82,7 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
         progress: Arc::clone(&progress),
         holds: parts.partitions.is_some(),
         stop: tasks.stop_token(),
+        waiting: HashMap::new(),
     };
     let pipeline = Pipeline::new(intake, scorer, writer);
     tasks.spawn("processor pipeline", Fate::Essential, pipeline.run());

@@ -14,8 +14,8 @@
 use std::{collections::HashMap, error::Error, sync::Arc};
 
 use logweir_core::{
-    identity::Tenant,
-    record::{ScoredBatch, StoredLog},
+    identity::{TemplateId, Tenant},
+    record::{ScoredBatch, StoredLog, Template},
 };
 use logweir_queue::{LiveFeed, Settlement};
 use logweir_storage::{StorageError, WriteLogs, WriteOutcome};
@@ -34,18 +34,26 @@ pub(crate) struct Writer {
     /// Whether the queue keeps what is not acknowledged.
     pub(crate) holds: bool,
     pub(crate) stop: CancellationToken,
+    /// Templates whose aliases could not be noted yet, at most [`TEMPLATES_WAITING_MAX`].
+    pub(crate) waiting: HashMap<TemplateId, Arc<Template>>,
 }
+
+/// More than these are left to the next start, which finds the same.
+const TEMPLATES_WAITING_MAX: usize = 100_000;
 
 /// A group that is ready to be written.
 pub(crate) struct Scored {
     pub(crate) batches: Vec<ScoredBatch>,
+    /// Templates that turned out to be the same as others.
+    pub(crate) templates: Vec<Arc<Template>>,
     pub(crate) settlements: Vec<Settlement>,
     pub(crate) taken: Instant,
 }
 
 impl Writer {
-    pub(crate) async fn write(&self, scored: Scored) {
-        let Scored { batches, settlements, taken } = scored;
+    pub(crate) async fn write(&mut self, scored: Scored) {
+        let Scored { batches, templates, settlements, taken } = scored;
+        self.note(templates).await;
         let batches: Arc<[ScoredBatch]> = batches.into();
         let begun = Instant::now();
         match self.commit(&batches).await {
@@ -65,6 +73,25 @@ impl Writer {
         }
         self.progress.add_busy(begun.elapsed());
         histogram!("logweir_processor_group_seconds").record(taken.elapsed().as_secs_f64());
+    }
+
+    /// Notes which templates are the same; logs do not wait for it to succeed.
+    async fn note(&mut self, templates: Vec<Arc<Template>>) {
+        self.waiting.extend(templates.into_iter().map(|of| (of.template_id, of)));
+        if self.waiting.is_empty() {
+            return;
+        }
+        match self.storage.save_templates(self.waiting.values().cloned().collect()).await {
+            Ok(()) => self.waiting.clear(),
+            Err(error) => {
+                counter!("logweir_processor_template_failures_total").increment(1);
+                if self.waiting.len() > TEMPLATES_WAITING_MAX || !error.is_retryable() {
+                    let (count, cause) = (self.waiting.len(), told(&error));
+                    warn!(count, "merged patterns are shown apart until the next start: {cause}");
+                    self.waiting.clear();
+                }
+            }
+        }
     }
 
     /// One transaction, tried again while that may help and somebody keeps the batches.
