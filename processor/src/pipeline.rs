@@ -59,7 +59,8 @@ async fn score(scorer: &mut Option<Box<Scorer>>, group: Group) -> Scored {
         (owned, scored)
     });
     // Panics on single logs are caught inside; any other is a defect that must stop the process.
-    let (owned, (batches, templates)) = scoring.await.expect("scoring does not panic and is not cancelled");
+    let (owned, (batches, templates)) =
+        scoring.await.expect("scoring does not panic and is not cancelled");
     *scorer = Some(owned);
     Scored { batches, templates, settlements, taken }
 }

@@ -157,7 +157,8 @@ mod tests {
             records: (0..).zip(messages).map(|(index, message)| record(index, message)).collect(),
             rejected: Vec::new(),
         };
-        let (scored, _) = scorer.score(vec![batch(["x", "y", "z"]), batch(["x 1", "poison", "x 2"])]);
+        let (scored, _) =
+            scorer.score(vec![batch(["x", "y", "z"]), batch(["x 1", "poison", "x 2"])]);
         let kept: Vec<u32> = scored[1].records.iter().map(|scored| scored.record.index).collect();
         assert_eq!((scored[0].records.len(), kept), (3, vec![0, 2]));
         assert_eq!(scored[1].templates.len(), 1);

@@ -217,7 +217,7 @@ mod tests {
     use async_trait::async_trait;
     use logweir_core::{
         identity::{BatchId, Service},
-        record::{Resource, Template},
+        record::Resource,
     };
     use logweir_queue::Receipt;
     use parking_lot::Mutex;
@@ -246,6 +246,10 @@ mod tests {
                 return Err(StorageError::Broken("it does not like 13".into()));
             }
             Ok(batches.iter().map(|_| WriteOutcome::stored(0, 0)).collect())
+        }
+
+        async fn save_templates(&self, _: Vec<Arc<Template>>) -> Result<(), StorageError> {
+            Ok(())
         }
 
         async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
@@ -281,12 +285,13 @@ mod tests {
             progress: Arc::new(Progress::new(1)),
             holds,
             stop: CancellationToken::new(),
+            waiting: HashMap::new(),
         };
         Setting { storage, writer, settled: Settled::default() }
     }
 
     impl Setting {
-        async fn write(&self, numbers: &[u8]) -> Vec<(u8, bool)> {
+        async fn write(&mut self, numbers: &[u8]) -> Vec<(u8, bool)> {
             let batch = |&number: &u8| ScoredBatch {
                 tenant: Tenant::default(),
                 batch_id: BatchId([number; 16]),
@@ -313,6 +318,7 @@ mod tests {
                 logweir_queue::Delivery::new(batch, receipt).into_parts().1
             };
             let scored = Scored {
+                templates: Vec::new(),
                 batches: numbers.iter().map(batch).collect(),
                 settlements: numbers.iter().map(delivery).collect(),
                 taken: Instant::now(),
@@ -332,7 +338,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_storage_is_down_it_is_tried_once_a_second_and_the_batches_are_held() {
-        let setting = setting(true, unavailable(60));
+        let mut setting = setting(true, unavailable(60));
         let begun = Instant::now();
         assert_eq!(setting.write(&[1, 2]).await, [(1, true), (2, true)]);
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
@@ -342,7 +348,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn asked_to_stop_it_tries_once_more_and_gives_back() {
-        let setting = setting(true, unavailable(60));
+        let mut setting = setting(true, unavailable(60));
         let stop = setting.writer.stop.clone();
         let stopping = async {
             tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -354,7 +360,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_publishers_wait_they_hear_at_once() {
-        let setting = setting(false, unavailable(1));
+        let mut setting = setting(false, unavailable(1));
         assert_eq!(setting.write(&[1, 2]).await, [(1, false), (2, false)]);
         assert_eq!(setting.tries(), [2]);
     }
@@ -362,7 +368,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_a_group_that_fails_for_good_only_those_at_fault_are_given_back() {
         for holds in [true, false] {
-            let setting = setting(holds, Vec::new());
+            let mut setting = setting(holds, Vec::new());
             let settled = setting.write(&[1, 13, 2]).await;
             assert_eq!(settled, [(1, true), (13, false), (2, true)]);
             assert_eq!(setting.tries(), [3, 1, 1, 1]);

@@ -122,7 +122,10 @@ async fn migrate(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> 
 
 /// Brings an older schema to the known version.
 async fn change(db: &Transaction<'_>, found: u32) -> Result<(), Fault> {
-    for (number, sql) in (2..).zip(CHANGES).filter(|(number, _)| *number > found) {
+    for (number, sql) in (2_i32..).zip(CHANGES) {
+        if number.unsigned_abs() <= found {
+            continue;
+        }
         db.batch_execute(sql).await?;
         let version = (&number as _, Type::INT4);
         db.execute_typed("UPDATE schema_version SET version = $1", &[version]).await?;

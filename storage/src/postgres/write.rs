@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     pin::pin,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
