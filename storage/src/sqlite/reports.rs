@@ -65,7 +65,7 @@ pub(super) fn list_templates(
     let mut select = snapshot.prepare_cached(&format!(
         "SELECT t.template_id, s.name, t.pattern, found.total, found.first, found.last, found.level,
                 t.template_key
-         FROM (SELECT coalesce(merger.template_key, template_key) AS template_key,
+         FROM (SELECT coalesce(merger.template_key, own.template_key) AS template_key,
                       sum(counts.total) AS total, min(totals.first_seen_unix_nano) AS first,
                       max(totals.last_seen_unix_nano) AS last, max(totals.level) AS level
                FROM ({counts}) AS counts JOIN templates own USING (template_key)
@@ -110,7 +110,7 @@ fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> {
 /// Of each template with a history.
 fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT coalesce(merger.template_key, template_key),
+        "SELECT coalesce(merger.template_key, own.template_key),
                 sum(total) FILTER (WHERE start_unix_seconds = ?2),
                 sum(total) FILTER (WHERE start_unix_seconds < ?2)
          FROM template_buckets JOIN templates own USING (template_key)
