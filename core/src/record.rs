@@ -431,13 +431,15 @@ pub struct ScoredBatch {
     pub records: Vec<ScoredRecord>,
     /// The logs to put among the dead letters.
     pub rejected: Vec<RejectedRecord>,
-    /// The pattern of every `template_id` in `records`.
+    /// The pattern of every `template_id` in `records`, which is never a merged one's id unless there
+    /// was no room for another.
     pub templates: HashMap<TemplateId, Arc<Template>>,
 }
 
 impl ScoredBatch {
-    /// Its logs as a reader is to see them once they are stored.
+    /// Its logs as a reader is to see them once they are stored: with the ids of merged patterns.
     pub fn stored_logs(&self) -> Vec<StoredLog> {
+        let shown = |id: TemplateId| self.templates.get(&id)?.merged_into;
         let stored = |scored: &ScoredRecord| StoredLog {
             id: LogId {
                 time_unix_nano: scored.record.time_unix_nano,
@@ -448,7 +450,10 @@ impl ScoredBatch {
             service: self.resource.service.clone(),
             instance: self.resource.instance.clone(),
             environment: self.resource.environment.clone(),
-            scored: scored.clone(),
+            scored: ScoredRecord {
+                template_id: shown(scored.template_id).unwrap_or(scored.template_id),
+                ..scored.clone()
+            },
         };
         self.records.iter().map(stored).collect()
     }

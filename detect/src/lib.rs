@@ -32,6 +32,9 @@ use self::{
     template::{Asked, Catalogue, Learnt, Place},
 };
 
+/// Bytes that a template's pattern may have on average: more of long ones leave less room.
+const PATTERN_BYTES_MEAN: usize = 512;
+
 /// Bounds and budget of a [`Detector`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectorConfig {
@@ -91,6 +94,8 @@ pub struct Detector {
     current: usize,
     signature: Vec<u8>,
     stats: DetectorStats,
+    /// Of all templates.
+    pattern_bytes: usize,
 }
 
 struct ServiceState {
@@ -130,6 +135,7 @@ impl Detector {
             current: 0,
             signature: Vec::with_capacity(SIGNATURE_BYTES_MAX),
             stats: DetectorStats::default(),
+            pattern_bytes: 0,
         }
     }
 
@@ -233,6 +239,7 @@ impl Detector {
         let gone = std::mem::replace(&mut self.services[at], newcomer);
         self.by_name.remove(&(gone.tenant, gone.service));
         self.stats.templates -= gone.templates.len();
+        self.pattern_bytes -= gone.templates.bytes();
         self.stats.services_forgotten += 1;
         at
     }
@@ -240,14 +247,16 @@ impl Detector {
     fn has_room(&self, at: usize) -> bool {
         self.services[at].templates.len() < self.config.templates_per_service_max
             && self.stats.templates < self.config.templates_max
+            && self.pattern_bytes < self.config.templates_max * PATTERN_BYTES_MEAN
     }
 
     /// Changes the templates of a service, and keeps account.
     fn grow<T>(&mut self, at: usize, change: impl FnOnce(&mut Catalogue<Habits>) -> T) -> T {
         let state = &mut self.services[at];
-        let before = state.templates.len();
+        let before = (state.templates.len(), state.templates.bytes());
         let result = change(&mut state.templates);
-        self.stats.templates = self.stats.templates + state.templates.len() - before;
+        self.stats.templates = self.stats.templates + state.templates.len() - before.0;
+        self.pattern_bytes = self.pattern_bytes + state.templates.bytes() - before.1;
         if state.templates.take_absorbed() {
             state.scale(1.0);
         }

@@ -170,3 +170,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_merge_is_no_new_pattern() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    bench.steady(20_000);
+    let names = ["ann", "bob", "cid", "dan"];
+    let alarms = |bench: &mut Bench, name: &str| {
+        usize::from(bench.log(&format!("account of {name} was opened"), None).is_anomaly)
+    };
+    let first: usize = names.iter().map(|name| alarms(&mut bench, name)).sum();
+    for _ in 0..2_000 {
+        for name in names {
+            bench.log(&format!("account of {name} was opened"), None);
+        }
+    }
+    let later: usize =
+        ["eve", "flo", "gus", "hal"].iter().map(|name| alarms(&mut bench, name)).sum();
+    assert!(first > 0, "the first of them are new");
+    assert_eq!(later, 0, "those that follow a merged pattern are not");
+    let eve = bench.log("account of eve was opened", None).template;
+    let changes = bench.detector.take_template_changes();
+    let merger = changes.iter().find(|of| Some(of.template_id) == eve.merged_into).unwrap();
+    assert_eq!((merger.pattern.as_str(), merger.is_merger), ("account of <*> was opened", true));
+}
+
+#[test]
+fn adversarial_messages_keep_to_the_bounds() {
+    let config = DetectorConfig {
+        templates_per_service_max: 300,
+        templates_max: 400,
+        ..DetectorConfig::default()
+    };
+    let mut bench = Bench::new(config);
+    let mut state = 1_u64;
+    for n in 0..20_000_u64 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
+        let letters = |length: u64| -> String {
+            let of = |k| char::from(b'a' + (state.rotate_left(k as u32 * 5) % 26) as u8);
+            (0..length).map(of).collect()
+        };
+        let message = match n % 5 {
+            0 => letters(2_000),
+            1 => letters(9).chars().flat_map(|letter| [letter, ' ']).collect(),
+            2 => String::from_utf8_lossy(&state.to_le_bytes()).into_owned(),
+            3 => format!("{{\"{}\": \"{}\"", letters(5), letters(40)),
+            _ => format!("a={}{} '{}", letters(3), "(".repeat(50), letters(4)),
+        };
+        bench.log(&message, None);
+    }
+    let stats = bench.detector.stats();
+    // A service's merged patterns come on top of its signatures.
+    assert!(stats.templates <= 450, "{stats:?}");
+    assert!(stats.catch_all_logs > 10_000, "{stats:?}");
+}

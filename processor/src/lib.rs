@@ -18,7 +18,7 @@ mod suspect;
 mod upkeep;
 mod write;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use logweir_core::{
     limits::Limits,
@@ -84,6 +84,7 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
         progress: Arc::clone(&progress),
         holds: parts.partitions.is_some(),
         stop: tasks.stop_token(),
+        waiting: HashMap::new(),
     };
     let trials = Trials { administer: Arc::clone(&parts.administer), stop: tasks.stop_token() };
     let pipeline = Pipeline::new(intake, scorer, writer, trials);

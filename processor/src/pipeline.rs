@@ -81,12 +81,13 @@ async fn score(scorer: &mut Option<Box<Scorer>>, group: Group) -> Scored {
     let Group { batches, settlements, taken, .. } = group;
     let scoring = tokio::task::spawn_blocking(move || {
         let started = Instant::now();
-        let batches = owned.score(batches);
+        let scored = owned.score(batches);
         histogram!("logweir_processor_score_seconds").record(started.elapsed().as_secs_f64());
-        (owned, batches)
+        (owned, scored)
     });
     // Panics on single logs are caught inside; any other is a defect that must stop the process.
-    let (owned, batches) = scoring.await.expect("scoring does not panic and is not cancelled");
+    let (owned, (batches, templates)) =
+        scoring.await.expect("scoring does not panic and is not cancelled");
     *scorer = Some(owned);
-    Scored { batches, settlements, taken }
+    Scored { batches, templates, settlements, taken }
 }

@@ -7,9 +7,12 @@ use std::{
     any::Any,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
-use logweir_core::record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord};
+use logweir_core::record::{
+    Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template,
+};
 use logweir_detect::{Detector, Verdict};
 use metrics::{counter, gauge};
 use tracing::error;
@@ -19,24 +22,34 @@ use crate::enrich::{DeployMarks, Enricher, Marks, Shared};
 /// The reason under which a log that cannot be processed is dead-lettered.
 pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
 
+/// The detector settles by itself while many templates are new; this is for the last of them.
+const SETTLE_PAUSE_NANOS: i64 = 5_000_000_000;
+
 /// Enriches, templates and scores.
 pub(crate) struct Scorer {
     enricher: Enricher,
     detector: Detector,
     marks: DeployMarks,
+    /// Receive time from which on the templates are settled again.
+    settle_unix_nano: i64,
 }
 
 impl Scorer {
     pub(crate) fn new(enricher: Enricher, detector: Detector, marks: DeployMarks) -> Self {
-        Self { enricher, detector, marks }
+        Self { enricher, detector, marks, settle_unix_nano: i64::MIN }
     }
 
-    /// Judges the batches of a group.
-    pub(crate) fn score(&mut self, batches: Vec<Batch>) -> Vec<ScoredBatch> {
+    /// Judges the batches of a group; also the templates that turned out to be the same as others.
+    pub(crate) fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
         let marks = self.marks.current();
+        let received = batches.iter().map(|batch| batch.received_unix_nano).max();
         let scored = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
+        if let Some(received) = received.filter(|received| *received >= self.settle_unix_nano) {
+            self.detector.settle();
+            self.settle_unix_nano = received.saturating_add(SETTLE_PAUSE_NANOS);
+        }
         self.report();
-        scored
+        (scored, self.detector.take_template_changes())
     }
 
     fn batch(&mut self, batch: Batch, marks: &Marks) -> ScoredBatch {
@@ -144,7 +157,8 @@ mod tests {
             records: (0..).zip(messages).map(|(index, message)| record(index, message)).collect(),
             rejected: Vec::new(),
         };
-        let scored = scorer.score(vec![batch(["x", "y", "z"]), batch(["x 1", "poison", "x 2"])]);
+        let (scored, _) =
+            scorer.score(vec![batch(["x", "y", "z"]), batch(["x 1", "poison", "x 2"])]);
         let kept: Vec<u32> = scored[1].records.iter().map(|scored| scored.record.index).collect();
         assert_eq!((scored[0].records.len(), kept), (3, vec![0, 2]));
         assert_eq!(scored[1].templates.len(), 1);

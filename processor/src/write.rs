@@ -14,8 +14,8 @@
 use std::{collections::HashMap, error::Error, sync::Arc};
 
 use logweir_core::{
-    identity::Tenant,
-    record::{ScoredBatch, StoredLog},
+    identity::{TemplateId, Tenant},
+    record::{ScoredBatch, StoredLog, Template},
 };
 use logweir_queue::{LiveFeed, Settlement};
 use logweir_storage::{StorageError, WriteLogs, WriteOutcome};
@@ -34,18 +34,26 @@ pub(crate) struct Writer {
     /// Whether the queue keeps what is not acknowledged.
     pub(crate) holds: bool,
     pub(crate) stop: CancellationToken,
+    /// Templates whose aliases could not be noted yet, at most [`TEMPLATES_WAITING_MAX`].
+    pub(crate) waiting: HashMap<TemplateId, Arc<Template>>,
 }
+
+/// More than these are left to the next start, which finds the same.
+const TEMPLATES_WAITING_MAX: usize = 100_000;
 
 /// A group that is ready to be written.
 pub(crate) struct Scored {
     pub(crate) batches: Vec<ScoredBatch>,
+    /// Templates that turned out to be the same as others.
+    pub(crate) templates: Vec<Arc<Template>>,
     pub(crate) settlements: Vec<Settlement>,
     pub(crate) taken: Instant,
 }
 
 impl Writer {
-    pub(crate) async fn write(&self, scored: Scored) {
-        let Scored { batches, settlements, taken } = scored;
+    pub(crate) async fn write(&mut self, scored: Scored) {
+        let Scored { batches, templates, settlements, taken } = scored;
+        self.note(templates).await;
         let batches: Arc<[ScoredBatch]> = batches.into();
         let begun = Instant::now();
         match self.commit(&batches).await {
@@ -65,6 +73,25 @@ impl Writer {
         }
         self.progress.add_busy(begun.elapsed());
         histogram!("logweir_processor_group_seconds").record(taken.elapsed().as_secs_f64());
+    }
+
+    /// Notes which templates are the same; logs do not wait for it to succeed.
+    async fn note(&mut self, templates: Vec<Arc<Template>>) {
+        self.waiting.extend(templates.into_iter().map(|of| (of.template_id, of)));
+        if self.waiting.is_empty() {
+            return;
+        }
+        match self.storage.save_templates(self.waiting.values().cloned().collect()).await {
+            Ok(()) => self.waiting.clear(),
+            Err(error) => {
+                counter!("logweir_processor_template_failures_total").increment(1);
+                if self.waiting.len() > TEMPLATES_WAITING_MAX || !error.is_retryable() {
+                    let (count, cause) = (self.waiting.len(), told(&error));
+                    warn!(count, "merged patterns are shown apart until the next start: {cause}");
+                    self.waiting.clear();
+                }
+            }
+        }
     }
 
     /// One transaction, tried again while that may help and somebody keeps the batches.
@@ -195,7 +222,7 @@ mod tests {
     use async_trait::async_trait;
     use logweir_core::{
         identity::{BatchId, Service},
-        record::{Resource, Template},
+        record::Resource,
     };
     use logweir_queue::Receipt;
     use parking_lot::Mutex;
@@ -224,6 +251,10 @@ mod tests {
                 return Err(StorageError::Broken("it does not like 13".into()));
             }
             Ok(batches.iter().map(|_| WriteOutcome::stored(0, 0)).collect())
+        }
+
+        async fn save_templates(&self, _: Vec<Arc<Template>>) -> Result<(), StorageError> {
+            Ok(())
         }
 
         async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
@@ -259,12 +290,13 @@ mod tests {
             progress: Arc::new(Progress::new(1)),
             holds,
             stop: CancellationToken::new(),
+            waiting: HashMap::new(),
         };
         Setting { storage, writer, settled: Settled::default() }
     }
 
     impl Setting {
-        async fn write(&self, numbers: &[u8]) -> Vec<(u8, bool)> {
+        async fn write(&mut self, numbers: &[u8]) -> Vec<(u8, bool)> {
             let batch = |&number: &u8| ScoredBatch {
                 tenant: Tenant::default(),
                 batch_id: BatchId([number; 16]),
@@ -291,6 +323,7 @@ mod tests {
                 logweir_queue::Delivery::new(batch, receipt).into_parts().1
             };
             let scored = Scored {
+                templates: Vec::new(),
                 batches: numbers.iter().map(batch).collect(),
                 settlements: numbers.iter().map(delivery).collect(),
                 taken: Instant::now(),
@@ -310,7 +343,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_storage_is_down_it_is_tried_once_a_second_and_the_batches_are_held() {
-        let setting = setting(true, unavailable(60));
+        let mut setting = setting(true, unavailable(60));
         let begun = Instant::now();
         assert_eq!(setting.write(&[1, 2]).await, [(1, true), (2, true)]);
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
@@ -329,7 +362,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn asked_to_stop_it_tries_once_more_and_gives_back() {
-        let setting = setting(true, unavailable(60));
+        let mut setting = setting(true, unavailable(60));
         let stop = setting.writer.stop.clone();
         let stopping = async {
             tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -341,7 +374,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_publishers_wait_they_hear_at_once() {
-        let setting = setting(false, unavailable(1));
+        let mut setting = setting(false, unavailable(1));
         assert_eq!(setting.write(&[1, 2]).await, [(1, false), (2, false)]);
         assert_eq!(setting.tries(), [2]);
     }
@@ -349,7 +382,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_a_group_that_fails_for_good_only_those_at_fault_are_given_back() {
         for holds in [true, false] {
-            let setting = setting(holds, Vec::new());
+            let mut setting = setting(holds, Vec::new());
             let settled = setting.write(&[1, 13, 2]).await;
             assert_eq!(settled, [(1, true), (13, false), (2, true)]);
             assert_eq!(setting.tries(), [3, 1, 1, 1]);

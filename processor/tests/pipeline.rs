@@ -53,6 +53,10 @@ impl WriteLogs for Gated {
         self.storage.write(batches).await
     }
 
+    async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
+        self.storage.save_templates(templates).await
+    }
+
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
         self.storage.load_templates().await
     }

@@ -33,6 +33,7 @@
 //!   comes in, and late data may only appear where a reader has not been yet.
 
 mod admission;
+mod aliases;
 mod bisect;
 mod buckets;
 mod conformance;
@@ -173,6 +174,10 @@ pub trait WriteLogs: Send + Sync {
     /// Commits the batches in one transaction; one outcome for each, in order. They are shared, so
     /// that who writes may do so again.
     async fn write(&self, batches: Arc<[ScoredBatch]>) -> Result<Vec<WriteOutcome>, StorageError>;
+
+    /// Notes templates and what they were merged into, whether they are known or not. From then on
+    /// readers are shown the merged pattern; what is stored stays as it is.
+    async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError>;
 
     /// Every known template of every tenant with its count: what a processor starts from.
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError>;

@@ -43,6 +43,8 @@ pub(crate) struct Catalogue<S> {
     known: Vec<Known>,
     /// How many of them.
     catch_alls: usize,
+    /// Their patterns.
+    bytes: usize,
     learnt: Vec<S>,
     rules: Rules,
     /// The patterns, by a hash of their text.
@@ -101,6 +103,7 @@ impl<S: Learnt> Catalogue<S> {
             by_id: HashedMap::default(),
             known: Vec::new(),
             catch_alls: 0,
+            bytes: 0,
             learnt: Vec::new(),
             rules: Rules::default(),
             heads: HashedMap::default(),
@@ -114,6 +117,11 @@ impl<S: Learnt> Catalogue<S> {
     /// Signatures and merged patterns known.
     pub(crate) fn len(&self) -> usize {
         self.known.len() - self.catch_alls
+    }
+
+    /// Bytes of their patterns.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The place of a message with this signature, if it is known: one look-up.
@@ -212,6 +220,7 @@ impl<S: Learnt> Catalogue<S> {
         let Some(sharer) = sharer else { return self.push(template, S::default()) };
         let at = self.known.len() as u32;
         let learnt = self.known[sharer as usize].learnt;
+        self.bytes += template.pattern.len();
         self.known.push(Known { template, learnt, head: at });
         self.by_id.insert(id.0, at);
         at
@@ -220,6 +229,7 @@ impl<S: Learnt> Catalogue<S> {
     fn push(&mut self, template: Arc<Template>, learnt: S) -> u32 {
         let at = self.known.len() as u32;
         self.by_id.insert(template.template_id.0, at);
+        self.bytes += template.pattern.len();
         self.known.push(Known { template, learnt: self.learnt.len() as u32, head: at });
         self.learnt.push(learnt);
         at
@@ -391,6 +401,7 @@ impl<S: Learnt> Catalogue<S> {
             kept += u32::from(!is_outgrown(known));
         }
         self.known.retain(|known| !is_outgrown(known));
+        self.bytes = self.known.iter().map(|known| known.template.pattern.len()).sum();
         let last = (self.known.len() as u32).saturating_sub(1);
         self.by_id.clear();
         for (at, known) in self.known.iter_mut().enumerate() {

@@ -5,6 +5,7 @@
 mod administering;
 mod isolation;
 mod maintaining;
+mod merging;
 mod reading;
 pub(crate) mod sample;
 mod writing;
@@ -45,6 +46,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     reading::a_log_has_its_neighbours(&fresh()).await;
     reading::counters_equal_a_recount(&fresh()).await;
     reading::templates_are_counted(&fresh()).await;
+    merging::merged_patterns_are_shown_as_one(&fresh()).await;
     reading::too_many_points_are_refused(&fresh()).await;
     administering::tokens_are_kept_and_revoked(&fresh()).await;
     administering::dead_letters_are_listed_replayed_and_discarded(&fresh()).await;

@@ -138,8 +138,10 @@ async fn add_templates(
     groups: &mut Groups<String>,
 ) -> Result<(), Fault> {
     let statement = slice.select().text(
-        ", sum(total)::bigint, sum(errors)::bigint, sum(anomalies)::bigint, template_id
-         FROM template_buckets WHERE tenant = ",
+        ", sum(counts.total)::bigint, sum(errors)::bigint, sum(anomalies)::bigint,
+           coalesce(merged_into, template_id)
+         FROM template_buckets counts LEFT JOIN templates USING (tenant, template_id)
+         WHERE tenant = ",
     );
     let mut statement = slice.bound(statement);
     if let Some(service) = slice.service {
@@ -151,7 +153,7 @@ async fn add_templates(
             .text(")");
     }
     let group = |row: &Row| Ok(rows::template_id(rows::get(row, 4)?).to_string());
-    add(db, statement.text(" GROUP BY bucket, template_id"), groups, group).await
+    add(db, statement.text(" GROUP BY bucket, 5"), groups, group).await
 }
 
 async fn add_latencies<K: Hash + Eq>(

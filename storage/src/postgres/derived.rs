@@ -235,11 +235,16 @@ async fn save_templates(db: &Transaction<'_>, counted: &[Counted<'_>]) -> Result
     let levels: Vec<i16> = rows().map(|(_, counts)| counts.level as i16).collect();
     let first: Vec<i64> = rows().map(|(_, counts)| counts.first_unix_nano).collect();
     let last: Vec<i64> = rows().map(|(_, counts)| counts.last_unix_nano).collect();
+    let mergers: Vec<bool> = rows().map(|(template, _)| template.is_merger).collect();
+    let aliases: Vec<Option<i64>> =
+        rows().map(|(template, _)| template.merged_into.map(|id| id.0 as i64)).collect();
     db.execute_typed(
         "INSERT INTO templates AS known (tenant, template_id, service, pattern, pattern_exact, total,
-                                         level, first_seen_unix_nano, last_seen_unix_nano)
+                                         level, first_seen_unix_nano, last_seen_unix_nano,
+                                         merged_into, is_merger)
          SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[],
-                              $6::bigint[], $7::smallint[], $8::bigint[], $9::bigint[])
+                              $6::bigint[], $7::smallint[], $8::bigint[], $9::bigint[],
+                              $10::bigint[], $11::boolean[])
          ON CONFLICT (tenant, template_id) DO UPDATE SET
              total = known.total + excluded.total, level = greatest(known.level, excluded.level),
              first_seen_unix_nano = least(known.first_seen_unix_nano, excluded.first_seen_unix_nano),
@@ -254,6 +259,8 @@ async fn save_templates(db: &Transaction<'_>, counted: &[Counted<'_>]) -> Result
             (&levels, Type::INT2_ARRAY),
             (&first, Type::INT8_ARRAY),
             (&last, Type::INT8_ARRAY),
+            (&aliases, Type::INT8_ARRAY),
+            (&mergers, Type::BOOL_ARRAY),
         ],
     )
     .await?;

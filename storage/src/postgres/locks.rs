@@ -15,6 +15,7 @@ pub(super) enum Lock {
     Migrate = 1,
     Partition = 2,
     Maintain = 3,
+    Templates = 4,
 }
 
 /// Waits until nobody else does it.

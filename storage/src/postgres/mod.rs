@@ -12,6 +12,7 @@
 
 mod administer;
 mod aggregate;
+mod aliases;
 mod config;
 mod copy;
 mod dead_letters;

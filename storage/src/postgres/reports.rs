@@ -26,7 +26,8 @@ use crate::{
 /// Every template of every tenant with its count.
 pub(super) async fn load_templates(db: &Transaction<'_>) -> Result<Vec<(Template, u64)>, Fault> {
     let statement = Statement::new(
-        "SELECT template_id, service, pattern, pattern_exact, tenant, total FROM templates",
+        "SELECT template_id, service, pattern, pattern_exact, tenant, total, merged_into, is_merger
+         FROM templates",
     );
     let mut found = pin!(statement.stream(db).await?);
     let mut templates = Vec::new();
@@ -37,8 +38,8 @@ pub(super) async fn load_templates(db: &Transaction<'_>) -> Result<Vec<(Template
             tenant: tenant.map_err(|error| Fault::corrupt(error.to_string()))?,
             service: rows::service(rows::get(&row, 1)?)?,
             pattern: pattern(&row)?,
-            merged_into: None,
-            is_merger: false,
+            merged_into: rows::get::<Option<i64>>(&row, 6)?.map(rows::template_id),
+            is_merger: rows::get(&row, 7)?,
         };
         templates.push((template, rows::count(&row, 5)?));
     }
@@ -85,17 +86,23 @@ fn most_frequent(
     range: TimeRange,
     limit: usize,
 ) -> Statement {
-    const COLUMNS: &str = "SELECT t.template_id, t.service, t.pattern, t.pattern_exact, \
-         t.first_seen_unix_nano, t.last_seen_unix_nano, t.level, ";
+    // A row for each pattern, under the one that it was merged into.
+    const FOUND: &str = "SELECT t.template_id, t.service, t.pattern, t.pattern_exact, \
+         found.first, found.last, found.level, found.count
+         FROM (SELECT coalesce(merger.template_id, own.template_id) AS template_id,
+                      min(own.first_seen_unix_nano) AS first, max(own.last_seen_unix_nano) AS last,
+                      max(own.level) AS level, sum(counts.count)::bigint AS count FROM (";
     let tenant = Value::Text(tenant.to_string());
     // Without bounds the totals say it all: they also count hours that are gone.
-    let mut statement = if range == TimeRange::ALL {
-        Statement::new(COLUMNS).text("t.total AS count FROM templates t WHERE t.tenant = ")
+    let statement = if range == TimeRange::ALL {
+        Statement::new(FOUND)
+            .text("SELECT template_id, total AS count FROM templates WHERE total > 0 AND tenant = ")
+            .value(tenant.clone())
     } else {
         let (from, to) = seconds(range);
-        Statement::new(COLUMNS)
+        Statement::new(FOUND)
             .text(
-                "counts.count FROM (SELECT template_id, sum(total)::bigint AS count
+                "SELECT template_id, sum(total)::bigint AS count
                  FROM template_buckets WHERE tenant = ",
             )
             .value(tenant.clone())
@@ -103,14 +110,23 @@ fn most_frequent(
             .value(Value::Time(Timestamp::of_seconds(from.saturating_sub(HOUR_SECONDS))))
             .text(" AND start_at < ")
             .value(Value::Time(Timestamp::of_seconds(to)))
-            .text(" GROUP BY template_id) counts JOIN templates t USING (template_id) WHERE t.tenant = ")
-    }
-    .value(tenant);
+            .text(" GROUP BY template_id")
+    };
+    let mut statement = statement
+        .text(
+            ") counts JOIN templates own USING (template_id)
+                 LEFT JOIN templates merger ON merger.tenant = own.tenant
+                                           AND merger.template_id = own.merged_into
+             WHERE own.tenant = ",
+        )
+        .value(tenant.clone());
     if let Some(service) = service {
-        statement = statement.text(" AND t.service = ").value(Value::Text(service.to_string()));
+        statement = statement.text(" AND own.service = ").value(Value::Text(service.to_string()));
     }
     statement
-        .text(" ORDER BY count DESC, t.template_id LIMIT ")
+        .text(" GROUP BY 1) found JOIN templates t USING (template_id) WHERE t.tenant = ")
+        .value(tenant)
+        .text(" ORDER BY found.count DESC, t.template_id LIMIT ")
         .value(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)))
 }
 
@@ -135,19 +151,25 @@ async fn trends(
     trend: Trend,
 ) -> Result<HashMap<i64, f64>, Fault> {
     let last = Value::Time(Timestamp::of_seconds(trend.last));
-    let found = Statement::new("SELECT template_id, (sum(total) FILTER (WHERE start_at = ")
+    let tenant = Value::Text(tenant.to_string());
+    let found = Statement::new(
+        "SELECT coalesce(own.merged_into, own.template_id), (sum(b.total) FILTER (WHERE start_at = ",
+    )
         .value(last.clone())
-        .text("))::bigint, (sum(total) FILTER (WHERE start_at < ")
+        .text("))::bigint, (sum(b.total) FILTER (WHERE start_at < ")
         .value(last.clone())
-        .text("))::bigint FROM template_buckets WHERE tenant = ")
-        .value(Value::Text(tenant.to_string()))
+        .text(
+            "))::bigint FROM template_buckets b JOIN templates own USING (tenant, template_id)
+             WHERE tenant = ",
+        )
+        .value(tenant)
         .text(" AND width_seconds = 3600 AND start_at >= ")
         .value(Value::Time(Timestamp::of_seconds(trend.first)))
         .text(" AND start_at <= ")
         .value(last)
-        .text(" AND template_id = ANY(")
+        .text(" AND coalesce(own.merged_into, own.template_id) = ANY(")
         .value(Value::Longs(ids))
-        .text(") GROUP BY template_id")
+        .text(") GROUP BY 1")
         .rows(db)
         .await?;
     let mut trends = HashMap::new();

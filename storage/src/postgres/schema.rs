@@ -17,9 +17,12 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-const KNOWN: u32 = 1;
+const KNOWN: u32 = 2;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
+/// What was changed since, from the second version on.
+const CHANGES: [&str; KNOWN as usize - 1] =
+    [include_str!("../../migrations/postgres/0002_template_aliases.sql")];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 
 /// Servers older than PostgreSQL 14 are refused.
@@ -108,10 +111,27 @@ async fn version(db: &Transaction<'_>) -> Result<Option<u32>, Fault> {
 /// Under the lock; another process may have been here before.
 async fn migrate(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
     match version(db).await? {
-        Some(KNOWN) => Ok(()),
+        Some(found @ 1..=KNOWN) => change(db, found).await,
         Some(found) => Err(StorageError::NewerSchema { found, known: KNOWN }.into()),
-        None => create(db, now_unix_nano).await,
+        None => {
+            create(db, now_unix_nano).await?;
+            change(db, 1).await
+        }
     }
+}
+
+/// Brings an older schema to the known version.
+async fn change(db: &Transaction<'_>, found: u32) -> Result<(), Fault> {
+    for (number, sql) in (2_i32..).zip(CHANGES) {
+        if number.unsigned_abs() <= found {
+            continue;
+        }
+        db.batch_execute(sql).await?;
+        let version = (&number as _, Type::INT4);
+        db.execute_typed("UPDATE schema_version SET version = $1", &[version]).await?;
+        tracing::info!(version = number, "the database's tables are changed");
+    }
+    Ok(())
 }
 
 async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
@@ -121,7 +141,7 @@ async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
     db.execute_typed(
         "INSERT INTO schema_version (version, layout, backfill_before) VALUES ($1, $2, $3)",
         &[
-            (&(KNOWN as i32), Type::INT4),
+            (&1_i32, Type::INT4),
             (&layout, Type::TEXT),
             (&partitions::start_of(first_day), Type::TIMESTAMPTZ),
         ],
@@ -133,7 +153,7 @@ async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
         partitions::create(db, first_day).await?;
     }
     db.batch_execute(INDEXES).await?;
-    tracing::info!(version = KNOWN, layout, "the database has its tables now");
+    tracing::info!(layout, "the database has its tables now");
     Ok(())
 }
 

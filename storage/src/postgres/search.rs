@@ -14,6 +14,7 @@ use logweir_core::{
 };
 
 use super::{
+    aliases,
     faults::Fault,
     filter::{Condition, is_exact},
     rows,
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     LogWithNeighbours, StorageError,
+    aliases::of_logs,
     buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start, seconds},
     query::{Order, SearchPage, SearchQuery, TimeRange},
 };
@@ -47,7 +49,9 @@ pub(super) async fn search(
     query: &SearchQuery,
     order: Order,
 ) -> Result<SearchPage, Fault> {
-    let required = query.filter.required();
+    let expanded = aliases::expanded(db, tenant, &query.filter).await?;
+    let filter = expanded.as_ref().unwrap_or(&query.filter);
+    let required = filter.required();
     let mut range = query.range;
     range.from_unix_nano = range.from_unix_nano.max(required.time.0);
     range.to_unix_nano = range.to_unix_nano.min(required.time.1);
@@ -57,9 +61,9 @@ pub(super) async fn search(
     let Some(services) = services(db, tenant, &required).await? else { return Ok(page.finish()) };
     let scope = Scope {
         tenant,
-        filter: &query.filter,
-        condition: Condition::of(&query.filter),
-        is_exact: is_exact(&query.filter),
+        filter,
+        condition: Condition::of(filter),
+        is_exact: is_exact(filter),
         levels: levels(&required),
         anomalies_only: required.anomaly == Some(true),
         template: required.template,
@@ -79,7 +83,9 @@ pub(super) async fn search(
     } else {
         walk(db, &scope, &mut page).await?;
     }
-    Ok(page.finish())
+    let mut page = page.finish();
+    aliases::show(db, tenant, of_logs(&page.logs), &mut page.logs).await?;
+    Ok(page)
 }
 
 /// One log with those around it.
@@ -89,8 +95,9 @@ pub(super) async fn get(
     id: LogId,
     neighbours: usize,
 ) -> Result<LogWithNeighbours, Fault> {
-    let log = find(db, tenant, id).await?;
-    let log = log.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
+    let found = find(db, tenant, id).await?;
+    let mut log = found.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
+    aliases::show(db, tenant, of_logs([&log]), [&mut log]).await?;
     if neighbours == 0 {
         return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
     }

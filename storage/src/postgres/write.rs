@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     pin::pin,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use metrics::{counter, histogram};
 use tokio_postgres::{IsolationLevel, types::Type};
 
 use super::{
-    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN,
+    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN, aliases,
     copy::{COPY, HEADER, Incoming, TRAILER},
     derived::{self, Counted},
     faults::Fault,
@@ -65,6 +66,19 @@ impl WriteLogs for PostgresStorage {
         admission::count(&outcomes);
         histogram!("logweir_storage_write_seconds").record(started.elapsed().as_secs_f64());
         Ok(outcomes)
+    }
+
+    async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
+        let save = async {
+            let mut connection = self.connection().await?;
+            let begin =
+                connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let db = begin.read_only(false).start().await?;
+            db.batch_execute(&self.writing).await?;
+            aliases::save(&db, &templates).await?;
+            Ok(db.commit().await?)
+        };
+        save.await.map_err(|fault: Fault| self.told(fault))
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {

@@ -153,7 +153,7 @@ fn histogram(row: &Row<'_>) -> Result<Histogram, Fault> {
 /// Full counts in hours; below that errors alone are kept.
 fn by_template(db: &Connection, slice: &Slice) -> Result<Vec<AggregateSeries>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT b.start_unix_seconds, t.template_id, b.total, b.errors, b.anomalies
+        "SELECT b.start_unix_seconds, coalesce(t.merged_into, t.template_id), b.total, b.errors, b.anomalies
          FROM template_buckets b JOIN templates t USING (template_key)
          WHERE b.width_seconds = ?1 AND b.start_unix_seconds >= ?2 AND b.start_unix_seconds < ?3
            AND t.tenant_id = ?4 AND (?5 IS NULL OR t.service_id = ?5)",

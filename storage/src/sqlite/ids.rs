@@ -74,10 +74,18 @@ impl Ids {
             None => {
                 let service_id = self.service(db, tenant_id, &template.service)?;
                 db.prepare_cached(
-                    "INSERT INTO templates (tenant_id, template_id, service_id, pattern)
-                     VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO templates
+                         (tenant_id, template_id, service_id, pattern, merged_into, is_merger)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
-                .insert(params![tenant_id, hash, service_id, template.pattern])?
+                .insert(params![
+                    tenant_id,
+                    hash,
+                    service_id,
+                    template.pattern,
+                    template.merged_into.map(|id| id.0 as i64),
+                    template.is_merger,
+                ])?
             }
         };
         remember(&mut self.templates, key, id);

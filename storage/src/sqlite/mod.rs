@@ -10,6 +10,7 @@
 
 mod administer;
 mod aggregate;
+mod aliases;
 mod blocks;
 mod dead_letters;
 mod derived;
@@ -212,6 +213,13 @@ impl WriteLogs for SqliteStorage {
             Ok(outcomes)
         };
         self.writer.run(work).await
+    }
+
+    async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
+        let save = move |writer: &mut Writer| {
+            writer.add(|db, tools| aliases::save(db, &mut tools.ids, &templates))
+        };
+        self.writer.run(save).await
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {

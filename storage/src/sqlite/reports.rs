@@ -19,8 +19,9 @@ use crate::{
 /// Every template of every tenant with its count.
 pub(super) fn load_templates(db: &Connection) -> Result<Vec<(Template, u64)>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT t.template_id, s.name, t.pattern, tenants.name, totals.total
-         FROM templates t JOIN template_totals totals USING (template_key)
+        "SELECT t.template_id, s.name, t.pattern, tenants.name, coalesce(totals.total, 0),
+                t.merged_into, t.is_merger
+         FROM templates t LEFT JOIN template_totals totals USING (template_key)
               JOIN services s USING (service_id) JOIN tenants ON tenants.tenant_id = t.tenant_id",
     )?;
     let mut rows = select.query([])?;
@@ -33,8 +34,8 @@ pub(super) fn load_templates(db: &Connection) -> Result<Vec<(Template, u64)>, Fa
             tenant,
             service: service_of(row, 1)?,
             pattern: row.get(2)?,
-            merged_into: None,
-            is_merger: false,
+            merged_into: row.get::<_, Option<i64>>(5)?.map(|id| TemplateId(id as u64)),
+            is_merger: row.get(6)?,
         };
         templates.push((template, row.get(4)?));
     }
@@ -62,12 +63,19 @@ pub(super) fn list_templates(
     };
     let (from, to) = if range == TimeRange::ALL { (0, 0) } else { seconds(range) };
     let mut select = snapshot.prepare_cached(&format!(
-        "SELECT t.template_id, s.name, t.pattern, counts.total, totals.first_seen_unix_nano,
-                totals.last_seen_unix_nano, totals.level, t.template_key
-         FROM ({counts}) AS counts JOIN templates t USING (template_key)
-              JOIN template_totals totals USING (template_key) JOIN services s USING (service_id)
-         WHERE t.tenant_id = ?3 AND (?4 IS NULL OR s.name = ?4)
-         ORDER BY counts.total DESC, t.template_id LIMIT ?5"
+        "SELECT t.template_id, s.name, t.pattern, found.total, found.first, found.last, found.level,
+                t.template_key
+         FROM (SELECT coalesce(merger.template_key, own.template_key) AS template_key,
+                      sum(counts.total) AS total, min(totals.first_seen_unix_nano) AS first,
+                      max(totals.last_seen_unix_nano) AS last, max(totals.level) AS level
+               FROM ({counts}) AS counts JOIN templates own USING (template_key)
+                    JOIN template_totals totals USING (template_key)
+                    LEFT JOIN templates merger ON merger.tenant_id = own.tenant_id
+                                              AND merger.template_id = own.merged_into
+               WHERE own.tenant_id = ?3 GROUP BY 1) AS found
+              JOIN templates t USING (template_key) JOIN services s USING (service_id)
+         WHERE ?4 IS NULL OR s.name = ?4
+         ORDER BY found.total DESC, t.template_id LIMIT ?5"
     ))?;
     let name = service.map(Service::as_str);
     let mut rows = select.query(params![from, to, tenant_id, name, limit])?;
@@ -102,11 +110,14 @@ fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> {
 /// Of each template with a history.
 fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT template_key, sum(total) FILTER (WHERE start_unix_seconds = ?2),
+        "SELECT coalesce(merger.template_key, own.template_key),
+                sum(total) FILTER (WHERE start_unix_seconds = ?2),
                 sum(total) FILTER (WHERE start_unix_seconds < ?2)
-         FROM template_buckets
+         FROM template_buckets JOIN templates own USING (template_key)
+              LEFT JOIN templates merger ON merger.tenant_id = own.tenant_id
+                                        AND merger.template_id = own.merged_into
          WHERE width_seconds = 3600 AND start_unix_seconds >= ?1 AND start_unix_seconds <= ?2
-         GROUP BY template_key",
+         GROUP BY 1",
     )?;
     let mut rows = select.query([trend.first, trend.last])?;
     let mut trends = HashMap::new();

@@ -9,9 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
+    include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
 ];
 
 /// The version that this program knows.

@@ -13,6 +13,7 @@ use logweir_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    aliases,
     blocks::ANOMALY_BIT,
     faults::Fault,
     ids::{find_service, find_tenant},
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     LogWithNeighbours, StorageError,
+    aliases::of_logs,
     block::{self, Block, BlockError, Window},
     query::{Order, SearchPage, SearchQuery, TimeRange},
 };
@@ -32,13 +34,15 @@ pub(super) fn search(
     query: &SearchQuery,
     order: Order,
 ) -> Result<SearchPage, Fault> {
-    let required = query.filter.required();
+    let expanded = aliases::expanded(db, tenant, &query.filter)?;
+    let filter = expanded.as_ref().unwrap_or(&query.filter);
+    let required = filter.required();
     let mut range = query.range;
     range.from_unix_nano = range.from_unix_nano.max(required.time.0);
     range.to_unix_nano = range.to_unix_nano.min(required.time.1);
     let mut page = Page::new(order, query);
     page.narrow_to_cursor(&mut range);
-    let scope = Scope { tenant, filter: &query.filter, required: &required };
+    let scope = Scope { tenant, filter, required: &required };
     while let Some(reached) = step(db, caller, &scope, range, &mut page)? {
         page.forget_beyond(reached);
         match order {
@@ -46,7 +50,9 @@ pub(super) fn search(
             Order::OldestFirst => range.from_unix_nano = reached,
         }
     }
-    Ok(page.finish())
+    let mut page = page.finish();
+    aliases::show(db, tenant, &of_logs(&page.logs), &mut page.logs)?;
+    Ok(page)
 }
 
 /// One log with those around it.
@@ -57,7 +63,9 @@ pub(super) fn get(
     id: LogId,
     neighbours: usize,
 ) -> Result<LogWithNeighbours, Fault> {
-    let log = find(db, tenant, id)?.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
+    let found = find(db, tenant, id)?;
+    let mut log = found.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
+    aliases::show(db, tenant, &of_logs([&log]), [&mut log])?;
     if neighbours == 0 {
         return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
     }
