@@ -11,7 +11,9 @@
 //! all together; above either bound a new pattern falls into its service's catch-all. Of services
 //! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
 
+mod model;
 mod score;
+pub mod sequence;
 mod template;
 
 use std::{collections::HashMap, sync::Arc};
@@ -22,6 +24,7 @@ use logweir_core::{
     record::{Level, Record, Template},
 };
 
+pub use self::model::ModelError;
 pub use self::template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters};
 use self::{
     score::{Baseline, Described, Frequency, LatencyHistogram},

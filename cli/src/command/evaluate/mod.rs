@@ -3,6 +3,7 @@
 //! It writes predictions; scorers that know the truth read them. Nothing here reads a truth, and
 //! nothing can be set here that a server does not have.
 
+mod sequences;
 mod templates;
 
 use std::{
@@ -40,6 +41,8 @@ pub struct EvaluateArgs {
 enum What {
     /// Write the pattern of every log: each NAME.ndjson[.gz] becomes NAME.csv
     Templates(templates::TemplatesArgs),
+    /// Judge sessions of events by what others teach
+    Sequences(sequences::SequencesArgs),
 }
 
 /// What all evaluations take.
@@ -61,6 +64,7 @@ impl EvaluateArgs {
         let run = Run::begin(&self.common)?;
         match self.what {
             What::Templates(args) => args.run(run),
+            What::Sequences(args) => args.run(run),
         }
     }
 }
