@@ -11,7 +11,9 @@
 //! all together; above either bound a new pattern falls into its service's catch-all. Of services
 //! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
 
+mod model;
 mod score;
+pub mod sequence;
 mod series;
 mod template;
 
@@ -23,6 +25,7 @@ use logweir_core::{
     record::{Level, Record, Template},
 };
 
+pub use self::model::ModelError;
 pub use self::series::{
     Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
 };

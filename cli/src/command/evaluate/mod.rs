@@ -3,6 +3,7 @@
 //! It writes predictions; scorers that know the truth read them. Nothing here reads a truth, and
 //! nothing can be set here that a server does not have.
 
+mod sequences;
 mod series;
 mod templates;
 
@@ -43,6 +44,8 @@ enum What {
     Templates(templates::TemplatesArgs),
     /// Judge every row of numbers in time: each NAME.csv[.gz] becomes NAME.csv
     Series(series::SeriesArgs),
+    /// Judge sessions of events by what others teach
+    Sequences(sequences::SequencesArgs),
 }
 
 /// What all evaluations take.
@@ -65,6 +68,7 @@ impl EvaluateArgs {
         match self.what {
             What::Templates(args) => args.run(run),
             What::Series(args) => args.run(run),
+            What::Sequences(args) => args.run(run),
         }
     }
 }

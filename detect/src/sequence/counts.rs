@@ -1,0 +1,396 @@
+//! How often events come in a session, each given how often another came.
+//!
+//! For each event a few partners are kept: those whose counts say most about each other (mutual
+//! information). A session is as surprising as its most surprising pair: "3 times 'received', but
+//! 'stored' only twice". A count never seen beside a partner's count gets the share of Witten and
+//! Bell, backed by the counts the event has wherever the partner is present; where even the
+//! partner's count is new, what counts is whether the two used to be equal, or one the larger.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use super::hash::IdMap;
+use crate::model::{ModelError, Reader};
+
+/// Partners of an event.
+const PARTNERS_MAX: usize = 8;
+/// Different events of a session that are paired.
+const PAIRED_MAX: usize = 64;
+/// Pairs of events among which partners are looked for.
+const PAIRS_MAX: usize = 1 << 18;
+/// Sessions in which an event, or a pair, must have been to be judged by.
+const SESSIONS_MIN: u32 = 2;
+/// A count stops here.
+const COUNT_MAX: u32 = u32::MAX / 4;
+
+/// A session's events and how often each came, by event.
+pub(super) type Bag = [(u64, u32)];
+
+/// The bag of a sequence.
+pub(super) fn bag(events: &[u64]) -> Vec<(u64, u32)> {
+    let mut sorted = events.to_vec();
+    sorted.sort_unstable();
+    sorted.chunk_by(|one, other| one == other).map(|run| (run[0], run.len() as u32)).collect()
+}
+
+/// Small counts are told apart, large ones by a quarter.
+fn bucket(count: u32) -> u8 {
+    if count <= 8 {
+        count as u8
+    } else {
+        8 + ((count as f32 / 8.0).ln() / 1.25_f32.ln()).min(40.0) as u8
+    }
+}
+
+/// The least count of a bucket.
+fn least(bucket: u8) -> u32 {
+    if bucket <= 8 {
+        bucket.into()
+    } else {
+        (8.0 * 1.25_f32.powi(i32::from(bucket) - 8)).ceil() as u32
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Table {
+    total: u32,
+    /// Cells whose count is not zero.
+    distinct: u8,
+    /// The largest of them.
+    largest: u8,
+    cells: Vec<(u8, u32)>,
+}
+
+impl Table {
+    fn count(&self, bucket: u8) -> u32 {
+        self.cells.iter().find(|(cell, _)| *cell == bucket).map_or(0, |(_, count)| *count)
+    }
+
+    fn usual(&self) -> (u8, u32) {
+        self.cells.iter().copied().max_by_key(|(_, count)| *count).unwrap_or_default()
+    }
+
+    /// Changes a count by so many sessions.
+    fn change(&mut self, bucket: u8, by: i64) {
+        if !self.cells.iter().any(|(cell, _)| *cell == bucket) {
+            self.cells.push((bucket, 0));
+        }
+        let cell = self.cells.iter_mut().find(|(cell, _)| *cell == bucket);
+        let count = &mut cell.expect("the cell was just made").1;
+        let changed = (i64::from(*count) + by).clamp(0, COUNT_MAX.into()) as u32;
+        self.total = (self.total - *count).saturating_add(changed);
+        let has_turned = (*count == 0) != (changed == 0);
+        *count = changed;
+        if has_turned {
+            self.summarise();
+        }
+    }
+
+    fn summarise(&mut self) {
+        let cells = || self.cells.iter().filter(|(_, count)| *count > 0);
+        self.distinct = cells().count() as u8;
+        self.largest = cells().map(|(bucket, _)| *bucket).max().unwrap_or(0);
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend((self.cells.len() as u16).to_le_bytes());
+        for (bucket, count) in &self.cells {
+            bytes.extend(u16::from(*bucket).to_le_bytes());
+            bytes.extend(count.to_le_bytes());
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, ModelError> {
+        let mut table = Self::default();
+        for _ in 0..byte(reader)? {
+            let (bucket, count) = (byte(reader)?, reader.u32()?);
+            let total = table.total.checked_add(count).filter(|&total| total <= COUNT_MAX);
+            table.total = total.ok_or_else(|| reader.corrupt())?;
+            table.cells.push((bucket, count));
+        }
+        table.summarise();
+        Ok(table)
+    }
+}
+
+/// How often an event came where another was present.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Relation {
+    event: u64,
+    /// By the other's count.
+    rows: Vec<(u8, Table)>,
+    all: Table,
+    /// How often less, as much, and more than the other.
+    order: [u32; 3],
+}
+
+impl Relation {
+    fn change(&mut self, given: u8, bucket: u8, by: i64) {
+        if !self.rows.iter().any(|(row, _)| *row == given) {
+            self.rows.push((given, Table::default()));
+        }
+        let row = self.rows.iter_mut().find(|(row, _)| *row == given);
+        row.expect("the row was just made").1.change(bucket, by);
+        self.all.change(bucket, by);
+        let order = &mut self.order[place(bucket.cmp(&given))];
+        *order = (i64::from(*order) + by).clamp(0, COUNT_MAX.into()) as u32;
+    }
+
+    fn row(&self, given: u8) -> Option<&Table> {
+        self.rows.iter().find(|(row, table)| *row == given && table.total > 0).map(|(_, row)| row)
+    }
+
+    fn probability(&self, given: u8, bucket: u8) -> f32 {
+        let Some(row) = self.row(given) else {
+            let order = self.order[place(bucket.cmp(&given))] as f32;
+            return (order + 0.5) / (self.order.iter().sum::<u32>() as f32 + 1.5);
+        };
+        // A count above all seen is the less likely the further it is off.
+        let beyond = bucket.saturating_sub(self.all.largest).min(30);
+        let new = 0.5_f32.powi(1 + i32::from(beyond));
+        let distinct = f32::from(self.all.distinct);
+        let base =
+            (self.all.count(bucket) as f32 + distinct * new) / (self.all.total as f32 + distinct);
+        let distinct = f32::from(row.distinct);
+        (row.count(bucket) as f32 + distinct * base) / (row.total as f32 + distinct)
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.event.to_le_bytes());
+        self.order.iter().for_each(|count| bytes.extend(count.to_le_bytes()));
+        self.all.encode(bytes);
+        bytes.extend((self.rows.len() as u16).to_le_bytes());
+        for (given, row) in &self.rows {
+            bytes.extend(u16::from(*given).to_le_bytes());
+            row.encode(bytes);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, ModelError> {
+        let event = reader.u64()?;
+        let mut order = [0; 3];
+        for count in &mut order {
+            *count = reader.u32()?;
+            if *count > COUNT_MAX {
+                return Err(reader.corrupt());
+            }
+        }
+        let all = Table::decode(reader)?;
+        let rows = byte(reader)?;
+        let rows = (0..rows).map(|_| Ok((byte(reader)?, Table::decode(reader)?)));
+        Ok(Self { event, rows: rows.collect::<Result<_, _>>()?, all, order })
+    }
+}
+
+fn byte(reader: &mut Reader<'_>) -> Result<u8, ModelError> {
+    u8::try_from(reader.u16()?).map_err(|_| reader.corrupt())
+}
+
+fn place(order: Ordering) -> usize {
+    match order {
+        Ordering::Less => 0,
+        Ordering::Equal => 1,
+        Ordering::Greater => 2,
+    }
+}
+
+/// A pair of counts and how surprising it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Finding {
+    /// Minus the logarithm of its probability.
+    pub(super) nats: f32,
+    /// The event that is there too often, too seldom or not at all.
+    pub(super) event: u64,
+    /// How often it came.
+    pub(super) count: u32,
+    /// The other event.
+    pub(super) given: u64,
+    /// How often that came.
+    pub(super) given_count: u32,
+}
+
+/// What is usual instead of a finding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Usual {
+    /// So often, in that many of so many sessions; the number is the least of a range if large.
+    Count(u32, u32, u32),
+    /// Less, as much or more than the other, in that many of so many sessions.
+    Order(Ordering, u32, u32),
+}
+
+/// Pairs of counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Counts {
+    /// The partners of each event, judged by its count.
+    partners: IdMap<Vec<Relation>>,
+}
+
+impl Counts {
+    /// Finds partners and learns the counts of bags, each with the number of its sessions.
+    pub(super) fn fit<'a>(bags: impl Iterator<Item = (&'a Bag, u32)> + Clone) -> Self {
+        let mut counts = Self { partners: choose(bags.clone()) };
+        bags.for_each(|(bag, sessions)| counts.change(bag, i64::from(sessions)));
+        counts
+    }
+
+    /// Learns a bag so many times, or forgets it, without looking for new partners.
+    pub(super) fn change(&mut self, bag: &Bag, by: i64) {
+        for (given, given_count) in bag {
+            for relation in self.partners.get_mut(given).into_iter().flatten() {
+                relation.change(bucket(*given_count), bucket(count_of(bag, relation.event)), by);
+            }
+        }
+    }
+
+    /// The most surprising pair.
+    pub(super) fn worst(&self, bag: &Bag) -> Option<Finding> {
+        let mut worst: Option<(f32, u64, u64)> = None;
+        for (given, given_count) in bag {
+            for relation in self.partners.get(given).into_iter().flatten() {
+                let count = bucket(count_of(bag, relation.event));
+                let probability = relation.probability(bucket(*given_count), count);
+                if worst.is_none_or(|(least, ..)| probability < least) {
+                    worst = Some((probability, relation.event, *given));
+                }
+            }
+        }
+        worst.map(|(probability, event, given)| Finding {
+            nats: -probability.max(f32::MIN_POSITIVE).ln(),
+            event,
+            count: count_of(bag, event),
+            given,
+            given_count: count_of(bag, given),
+        })
+    }
+
+    /// What is usual where something was found.
+    pub(super) fn usual(&self, found: &Finding) -> Usual {
+        let relations = self.partners.get(&found.given);
+        let is_it = |relation: &&Relation| relation.event == found.event;
+        let Some(relation) = relations.and_then(|all| all.iter().find(is_it)) else {
+            return Usual::Count(0, 0, 0);
+        };
+        if let Some(row) = relation.row(bucket(found.given_count)) {
+            let (usual, sessions) = row.usual();
+            return Usual::Count(least(usual), sessions, row.total);
+        }
+        let orders = [Ordering::Less, Ordering::Equal, Ordering::Greater];
+        let most = orders.into_iter().max_by_key(|order| relation.order[place(*order)]);
+        let most = most.unwrap_or(Ordering::Equal);
+        Usual::Order(most, relation.order[place(most)], relation.order.iter().sum())
+    }
+
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
+        let mut events: Vec<_> = self.partners.iter().collect();
+        events.sort_unstable_by_key(|(event, _)| **event);
+        bytes.extend((events.len() as u32).to_le_bytes());
+        for (event, relations) in events {
+            bytes.extend(event.to_le_bytes());
+            bytes.extend((relations.len() as u16).to_le_bytes());
+            relations.iter().for_each(|relation| relation.encode(bytes));
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, ModelError> {
+        let mut counts = Self::default();
+        for _ in 0..reader.u32()? {
+            let event = reader.u64()?;
+            let relations = byte(reader)?;
+            let relations = (0..relations).map(|_| Relation::decode(reader));
+            let relations = relations.collect::<Result<Vec<_>, _>>()?;
+            counts.partners.insert(event, relations);
+        }
+        Ok(counts)
+    }
+}
+
+fn count_of(bag: &Bag, event: u64) -> u32 {
+    bag.binary_search_by_key(&event, |(known, _)| *known).map_or(0, |at| bag[at].1)
+}
+
+/// How often two events came so often together.
+type Joint = Vec<((u8, u8), u32)>;
+
+/// The partners of each event, still without counts.
+fn choose<'a>(bags: impl Iterator<Item = (&'a Bag, u32)> + Clone) -> IdMap<Vec<Relation>> {
+    let mut sessions = 0_u64;
+    let mut single: IdMap<Table> = IdMap::default();
+    for (bag, weight) in bags.clone() {
+        sessions += u64::from(weight);
+        for (event, count) in bag {
+            single.entry(*event).or_default().change(bucket(*count), weight.into());
+        }
+    }
+    single.retain(|_, table| table.total >= SESSIONS_MIN);
+    let joints = joints(bags, &single);
+    let mut ranked: IdMap<Vec<(f64, u64)>> = IdMap::default();
+    for ((one, other), joint) in &joints {
+        if joint.iter().map(|(_, count)| count).sum::<u32>() >= SESSIONS_MIN {
+            let information = information(joint, &single[one], &single[other], sessions as f64);
+            ranked.entry(*one).or_default().push((information, *other));
+            ranked.entry(*other).or_default().push((information, *one));
+        }
+    }
+    let partners = ranked.into_iter().map(|(event, mut all)| {
+        all.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        let best = all.into_iter().take(PARTNERS_MAX);
+        (event, best.map(|(_, event)| Relation { event, ..Relation::default() }).collect())
+    });
+    partners.collect()
+}
+
+fn joints<'a>(
+    bags: impl Iterator<Item = (&'a Bag, u32)>,
+    single: &IdMap<Table>,
+) -> HashMap<(u64, u64), Joint> {
+    let mut joints: HashMap<(u64, u64), Joint> = HashMap::new();
+    for (bag, weight) in bags {
+        let mut known: Vec<(u64, u8)> = Vec::with_capacity(PAIRED_MAX);
+        let here = bag.iter().filter(|(event, _)| single.contains_key(event));
+        known.extend(here.take(PAIRED_MAX).map(|(event, count)| (*event, bucket(*count))));
+        for (at, (one, count)) in known.iter().enumerate() {
+            for (other, other_count) in &known[at + 1..] {
+                let is_full = joints.len() >= PAIRS_MAX;
+                if is_full && !joints.contains_key(&(*one, *other)) {
+                    continue;
+                }
+                let joint = joints.entry((*one, *other)).or_default();
+                let cell = (*count, *other_count);
+                match joint.iter_mut().find(|(known, _)| *known == cell) {
+                    Some((_, count)) => *count = count.saturating_add(weight),
+                    None => joint.push((cell, weight)),
+                }
+            }
+        }
+    }
+    joints
+}
+
+/// What the counts of two events say about each other, in nats; absence is a count as well.
+fn information(joint: &Joint, one: &Table, other: &Table, sessions: f64) -> f64 {
+    let term = |together: f64, one: f64, other: f64| {
+        if together > 0.0 {
+            together / sessions * (together * sessions / (one * other)).ln()
+        } else {
+            0.0
+        }
+    };
+    let (one_absent, other_absent) =
+        (sessions - f64::from(one.total), sessions - f64::from(other.total));
+    let both: f64 = joint.iter().map(|(_, count)| f64::from(*count)).sum();
+    let mut sum = term(one_absent - f64::from(other.total) + both, one_absent, other_absent);
+    for ((count, other_count), together) in joint {
+        let (one, other) = (one.count(*count), other.count(*other_count));
+        sum += term((*together).into(), one.into(), other.into());
+    }
+    for (count, times) in &one.cells {
+        let beside = joint.iter().filter(|((cell, _), _)| cell == count);
+        let alone = f64::from(*times) - beside.map(|(_, count)| f64::from(*count)).sum::<f64>();
+        sum += term(alone, (*times).into(), other_absent);
+    }
+    for (count, times) in &other.cells {
+        let beside = joint.iter().filter(|((_, cell), _)| cell == count);
+        let alone = f64::from(*times) - beside.map(|(_, count)| f64::from(*count)).sum::<f64>();
+        sum += term(alone, one_absent, (*times).into());
+    }
+    sum
+}
