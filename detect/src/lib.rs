@@ -25,18 +25,26 @@ use logweir_core::{
     record::{Level, Record, Template},
 };
 
-pub use self::model::ModelError;
-pub use self::series::{
-    Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
+pub use self::{
+    model::ModelError,
+    score::{
+        FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features, ForestModel,
+        ForestParameters,
+    },
+    series::{
+        Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
+    },
+    template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
-pub use self::template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters};
 use self::{
-    score::{Baseline, Described, Frequency, LatencyHistogram},
-    template::{Asked, Catalogue, Learnt, Place},
+    score::{Baseline, Fade, Habits, Log},
+    template::{Asked, Catalogue, Place},
 };
 
 /// Bytes that a template's pattern may have on average: more of long ones leave less room.
 const PATTERN_BYTES_MEAN: usize = 512;
+/// Rows of a training sample.
+pub const SAMPLE_ROWS_MAX: usize = 100_000;
 
 /// Bounds and budget of a [`Detector`].
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +96,17 @@ pub struct DetectorStats {
     pub services_forgotten: u64,
 }
 
+/// Whose logs a model was trained on, and whose it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ModelScope {
+    /// A service's; takes the place of the forest that the detector grows itself.
+    Service(Tenant, Service),
+    /// A tenant's, for services without a forest of their own.
+    Tenant(Tenant),
+    /// All, for services of tenants without one.
+    Global,
+}
+
 /// Finds templates and scores. See the crate's documentation.
 pub struct Detector {
     config: DetectorConfig,
@@ -99,6 +118,8 @@ pub struct Detector {
     stats: DetectorStats,
     /// Of all templates.
     pattern_bytes: usize,
+    fade: Arc<Fade>,
+    forests: HashMap<ModelScope, Arc<ForestModel>>,
 }
 
 struct ServiceState {
@@ -107,25 +128,6 @@ struct ServiceState {
     templates: Catalogue<Habits>,
     baseline: Baseline,
     last_received_unix_nano: i64,
-}
-
-/// What is learnt of a pattern.
-#[derive(Default)]
-struct Habits {
-    frequency: Frequency,
-    latency: Option<Box<LatencyHistogram>>,
-}
-
-impl Learnt for Habits {
-    fn absorb(&mut self, other: Self) {
-        // Of two histograms the one of more logs stays; it fades within hours anyway.
-        if other.latency.is_some()
-            && (self.latency.is_none() || other.frequency.count > self.frequency.count)
-        {
-            self.latency = other.latency;
-        }
-        self.frequency.absorb(other.frequency);
-    }
 }
 
 impl Detector {
@@ -139,6 +141,8 @@ impl Detector {
             signature: Vec::with_capacity(SIGNATURE_BYTES_MAX),
             stats: DetectorStats::default(),
             pattern_bytes: 0,
+            fade: Arc::new(Fade::new()),
+            forests: HashMap::new(),
         }
     }
 
@@ -148,16 +152,50 @@ impl Detector {
         for (template, count) in known {
             let at = self.enter(&template.tenant, &template.service, i64::MIN);
             if self.has_room(at) {
-                let habits = Habits { frequency: Frequency::counted(count), latency: None };
-                self.grow(at, |templates| templates.preload(template, habits));
+                self.grow(at, |templates| templates.preload(template, Habits::counted(count)));
             }
         }
         for at in 0..self.services.len() {
             self.grow(at, Catalogue::settle);
             let ServiceState { baseline, templates, .. } = &mut self.services[at];
-            *baseline = Baseline::new(self.config.contamination);
-            baseline.preload(templates.all_learnt().map(|habits| &mut habits.frequency));
+            baseline.preload(templates.all_learnt());
         }
+    }
+
+    /// Has a model serve a scope from the next log on; none goes back to what is learned here, or
+    /// to a wider scope. It keeps serving services that come later.
+    pub fn install(&mut self, scope: ModelScope, forest: Option<Arc<ForestModel>>) {
+        match forest {
+            Some(forest) => self.forests.insert(scope, forest),
+            None => self.forests.remove(&scope),
+        };
+        for at in 0..self.services.len() {
+            self.equip(at);
+        }
+    }
+
+    /// A sample of a scope's logs to train on, without those that alarmed; at most about
+    /// [`SAMPLE_ROWS_MAX`] rows.
+    pub fn sample(&self, scope: &ModelScope) -> Vec<Features> {
+        let is_in = |state: &&ServiceState| match scope {
+            ModelScope::Service(tenant, service) => {
+                state.tenant == *tenant && state.service == *service
+            }
+            ModelScope::Tenant(tenant) => state.tenant == *tenant,
+            ModelScope::Global => true,
+        };
+        let samples = || self.services.iter().filter(is_in).map(|state| state.baseline.sample());
+        let rows: usize = samples().map(<[Features]>::len).sum();
+        let step = rows.div_ceil(SAMPLE_ROWS_MAX).max(1);
+        samples().flatten().step_by(step).copied().collect()
+    }
+
+    fn equip(&mut self, at: usize) {
+        let ServiceState { tenant, service, baseline, .. } = &mut self.services[at];
+        let own = ModelScope::Service(tenant.clone(), service.clone());
+        baseline.install(self.forests.get(&own).cloned());
+        let wider = self.forests.get(&ModelScope::Tenant(tenant.clone()));
+        baseline.fall_back(wider.or_else(|| self.forests.get(&ModelScope::Global)).cloned());
     }
 
     /// Merges patterns that turned out to be one, where new ones came since it last did. It does so
@@ -218,11 +256,12 @@ impl Detector {
     }
 
     fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
+        let seed = template::service_seed(&tenant, &service);
         let state = ServiceState {
             templates: Catalogue::new(tenant.clone(), service.clone()),
             tenant: tenant.clone(),
             service: service.clone(),
-            baseline: Baseline::new(self.config.contamination),
+            baseline: Baseline::new(self.config.contamination, seed, Arc::clone(&self.fade)),
             last_received_unix_nano: i64::MIN,
         };
         let at = if self.services.len() < self.config.services_max.max(1) {
@@ -232,6 +271,7 @@ impl Detector {
             self.forget_oldest(state)
         };
         self.by_name.insert((tenant, service), at);
+        self.equip(at);
         at
     }
 
@@ -284,45 +324,26 @@ impl Detector {
 
 impl ServiceState {
     fn scale(&mut self, factor: f64) {
-        let frequencies = self.templates.all_learnt().map(|habits| &mut habits.frequency);
-        self.baseline.scale(factor, frequencies);
+        self.baseline.scale(factor, self.templates.all_learnt());
     }
 
     fn history(&mut self, place: Place) -> Verdict {
         let (_, habits) = self.templates.learnt(place);
-        habits.frequency.count += 1;
+        habits.count_history();
         let template = Arc::clone(self.templates.template_of(place));
         Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
     fn judge(&mut self, place: Place, record: &Record, level: Level) -> Verdict {
         let template = Arc::clone(self.templates.template_of(place));
-        let (pattern, known) = self.templates.learnt(place);
-        let (baseline, service) = (&mut self.baseline, &self.service);
-        let time = record.time_unix_nano;
-        let latency_tail = match (record.latency_ms, &known.latency) {
-            (Some(latency_ms), Some(histogram)) => histogram.tail(latency_ms),
-            _ => None,
-        };
-        let seen_before = known.frequency.count;
-        let judgement = baseline.observe(&mut known.frequency, latency_tail, time);
-        let mut reasons = Vec::new();
-        if judgement.is_anomaly {
-            let p99 = known.latency.as_ref().map(|histogram| histogram.percentile(0.99));
-            let latency = record.latency_ms.zip(p99);
-            let log = Described { service, level, pattern, seen_before, latency };
-            reasons = baseline.reasons(judgement, &log);
-        }
-        if let Some(latency_ms) = record.latency_ms {
-            let histogram =
-                known.latency.get_or_insert_with(|| Box::new(LatencyHistogram::new(time)));
-            histogram.learn(latency_ms, time);
-        }
+        let (pattern, habits) = self.templates.learnt(place);
+        let log = Log { service: &self.service, pattern, record, level };
+        let judgement = self.baseline.observe(habits, &log);
         Verdict {
             template,
             anomaly_score: judgement.score,
             is_anomaly: judgement.is_anomaly,
-            reasons,
+            reasons: judgement.reasons,
         }
     }
 }

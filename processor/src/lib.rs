@@ -32,14 +32,16 @@ use logweir_detect::Detector;
 use logweir_queue::{Consumer, LiveFeed, Partitions};
 use logweir_storage::{Administer, StorageError, WriteLogs};
 
-pub use self::config::{ProcessorConfig, ServiceInfo};
+pub use self::{
+    config::{ProcessorConfig, ServiceInfo},
+    score::Scorer,
+};
 use self::{
     enrich::{DeployMarks, Enricher},
     intake::Intake,
     membership::Membership,
     pipeline::Pipeline,
     progress::Progress,
-    score::Scorer,
     suspect::Trials,
     write::Writer,
 };

@@ -10,14 +10,18 @@ use std::{
     sync::Arc,
 };
 
-use logweir_core::record::{
-    Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template,
+use logweir_core::{
+    limits::Limits,
+    record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template},
 };
 use logweir_detect::{Detector, Verdict};
 use metrics::{counter, gauge};
 use tracing::error;
 
-use crate::enrich::{DeployMarks, Enricher, Marks, Shared};
+use crate::{
+    config::ProcessorConfig,
+    enrich::{DeployMarks, Enricher, Marks, Shared},
+};
 
 /// The reason under which a log that cannot be processed is dead-lettered.
 pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
@@ -26,7 +30,7 @@ pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
 const SETTLE_PAUSE_NANOS: i64 = 5_000_000_000;
 
 /// Enriches, templates and scores.
-pub(crate) struct Scorer {
+pub struct Scorer {
     enricher: Enricher,
     detector: Detector,
     marks: DeployMarks,
@@ -39,8 +43,14 @@ impl Scorer {
         Self { enricher, detector, marks, settle_unix_nano: i64::MIN }
     }
 
+    /// One that knows nothing yet: no templates, and no deploys. For judging logs that are not stored.
+    pub fn offline(config: &ProcessorConfig, limits: Limits) -> Self {
+        let detector = Detector::new(config.detector());
+        Self::new(Enricher::new(config, limits), detector, DeployMarks::default())
+    }
+
     /// Judges the batches of a group; also the templates that turned out to be the same as others.
-    pub(crate) fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
+    pub fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
         let marks = self.marks.current();
         let received = batches.iter().map(|batch| batch.received_unix_nano).max();
         let scored = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
@@ -130,21 +140,16 @@ fn failed(record: Record, panic: &(dyn Any + Send)) -> RejectedRecord {
 mod tests {
     use logweir_core::{
         identity::{BatchId, Service, Tenant},
-        limits::Limits,
         record::Resource,
     };
-    use logweir_detect::DetectorConfig;
 
     use super::*;
-    use crate::config::ProcessorConfig;
 
     #[test]
     fn a_log_that_panics_is_dead_lettered_alone() {
         let scenario = fail::FailScenario::setup();
         fail::cfg("process_record", "return").unwrap();
-        let enricher = Enricher::new(&ProcessorConfig::default(), Limits::default());
-        let detector = Detector::new(DetectorConfig::default());
-        let mut scorer = Scorer::new(enricher, detector, DeployMarks::default());
+        let mut scorer = Scorer::offline(&ProcessorConfig::default(), Limits::default());
         let record =
             |index, message: &str| Record { index, message: message.into(), ..Record::default() };
         let batch = |messages: [&str; 3]| Batch {

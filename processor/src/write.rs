@@ -355,7 +355,7 @@ mod tests {
     async fn while_storage_refuses_everybody_no_batch_is_blamed() {
         let unusable =
             || StorageError::Unusable { place: "a database".into(), source: "no".into() };
-        let setting = setting(true, vec![unusable(), unusable()]);
+        let mut setting = setting(true, vec![unusable(), unusable()]);
         assert_eq!(setting.write(&[1, 2]).await, [(1, true), (2, true)]);
         assert_eq!(setting.tries(), [2, 2, 2]);
     }

@@ -262,7 +262,10 @@ async fn a_restart_knows_the_patterns_of_before() {
     setting.publish(2, &["order 9 paid", "the bank said no"]).await.unwrap();
     let anomalies = setting.stored("anomaly:true").await;
     let [log] = &anomalies[..] else { panic!("{anomalies:?}") };
-    assert_eq!(log.scored.anomaly_reasons, ["new pattern for a: the bank said no"]);
+    assert_eq!(
+        log.scored.anomaly_reasons,
+        ["new pattern, seen for the first time in a: the bank said no"]
+    );
     setting.stop().await;
 }
 

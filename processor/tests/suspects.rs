@@ -97,6 +97,10 @@ impl WriteLogs for Deadly {
         self.storage.write(batches).await
     }
 
+    async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
+        self.storage.save_templates(templates).await
+    }
+
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
         self.storage.load_templates().await
     }

@@ -36,8 +36,8 @@ use crate::{
 
 const INGEST_PATH: &str = "/logweir.v1.IngestService/Ingest";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below this, compression costs more than it saves.
 const COMPRESS_FROM_BYTES: usize = 1 << 10;
 /// A refused token is said this often.

@@ -53,7 +53,13 @@ Faults, each from START after the beginning for LENGTH, in one service:
   latency-shift  latencies are five times as long
   silence        no logs at all
   new-pattern    one log in ten follows a pattern that never occurred before
-Such as --fault error-burst@10m+2m:payments. --truth writes when and where, and how many logs.";
+  error-rise     one log in five becomes one of the usual errors
+  flood          three logs in four become one usual, harmless pattern
+  latency-spikes of logs with a latency one in twenty takes thirty times as long
+  long-message   one log in fifty carries a dump of 2,000 bytes
+  odd-value      one log in fifty comes from a region that does not exist
+Such as --fault error-burst@10m+2m:payments. --truth writes when and where, how many logs, and their
+moments after the start; `logweir evaluate anomalies` reads it.";
 
 /// Arguments of `logweir loadgen`.
 #[derive(Debug, Args)]

@@ -2,12 +2,12 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::moment::{parse_duration, rfc3339};
+use crate::moment::{parse_duration, parse_moment, rfc3339};
 
 /// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// Four in ten logs become errors of one pattern.
@@ -18,14 +18,32 @@ pub enum FaultKind {
     Silence,
     /// One log in ten follows a pattern that never occurred before.
     NewPattern,
+    /// One log in five becomes one of the usual errors.
+    ErrorRise,
+    /// Three logs in four become one usual, harmless pattern.
+    Flood,
+    /// Of logs with a latency one in twenty takes thirty times as long.
+    LatencySpikes,
+    /// One log in fifty carries a dump of 2,000 bytes.
+    LongMessage,
+    /// One log in fifty comes from a region that does not exist.
+    OddValue,
 }
 
-const KINDS: [(&str, FaultKind); 4] = [
+const KINDS: [(&str, FaultKind); 9] = [
     ("error-burst", FaultKind::ErrorBurst),
     ("latency-shift", FaultKind::LatencyShift),
     ("silence", FaultKind::Silence),
     ("new-pattern", FaultKind::NewPattern),
+    ("error-rise", FaultKind::ErrorRise),
+    ("flood", FaultKind::Flood),
+    ("latency-spikes", FaultKind::LatencySpikes),
+    ("long-message", FaultKind::LongMessage),
+    ("odd-value", FaultKind::OddValue),
 ];
+
+/// Times of changed logs that are kept of a fault; beyond, they are only counted.
+const TIMES_MAX: usize = 2_000_000;
 
 /// A fault as given: `KIND@START+LENGTH:SERVICE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +71,8 @@ impl FromStr for Fault {
         let (start, rest) = rest.split_once('+').ok_or_else(form)?;
         let (length, service) = rest.split_once(':').ok_or_else(form)?;
         let kind = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
-        let kind = kind.ok_or_else(|| {
-            format!("{text:?}: use error-burst, latency-shift, silence or new-pattern")
-        })?;
+        let kind = kind
+            .ok_or_else(|| format!("{text:?}: use {}", KINDS.map(|(name, _)| name).join(", ")))?;
         let (start, length) = (parse_duration(start)?, parse_duration(length)?);
         Ok(Self { kind, start, length, service: service.to_owned() })
     }
@@ -69,20 +86,23 @@ impl fmt::Display for FaultKind {
 }
 
 /// A fault in event time, and what it touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TruthEntry {
     /// What went wrong.
     pub kind: FaultKind,
     /// Where.
     pub service: String,
     /// From when.
-    #[serde(serialize_with = "as_rfc3339")]
+    #[serde(serialize_with = "as_rfc3339", deserialize_with = "from_rfc3339")]
     pub start: i64,
     /// Until when.
-    #[serde(serialize_with = "as_rfc3339")]
+    #[serde(serialize_with = "as_rfc3339", deserialize_with = "from_rfc3339")]
     pub end: i64,
     /// Logs changed, or, in a silence, left out.
     pub logs: u64,
+    /// When the changed logs were, nanoseconds after `start`; no two logs of a service share a
+    /// moment. Only the first two million.
+    pub after_nanos: Vec<i64>,
 }
 
 impl TruthEntry {
@@ -96,6 +116,15 @@ impl TruthEntry {
             start,
             end: start.saturating_add(nanos(fault.length)),
             logs: 0,
+            after_nanos: Vec::new(),
+        }
+    }
+
+    /// Counts a log that it changed.
+    pub fn changed(&mut self, unix_nano: i64) {
+        self.logs += 1;
+        if self.after_nanos.len() < TIMES_MAX {
+            self.after_nanos.push(unix_nano - self.start);
         }
     }
 
@@ -107,6 +136,11 @@ impl TruthEntry {
 
 fn as_rfc3339<S: Serializer>(unix_nano: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*unix_nano))
+}
+
+fn from_rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_moment(&text, 0).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -126,10 +160,12 @@ mod tests {
     #[test]
     fn the_truth_is_one_json_object() {
         let fault: Fault = "silence@1s+1s:a".parse().unwrap();
-        let entry = TruthEntry::new(&fault, 1_767_571_200_000_000_000);
+        let mut entry = TruthEntry::new(&fault, 1_767_571_200_000_000_000);
+        entry.changed(entry.start + 5);
         assert!(entry.covers("a", entry.start) && !entry.covers("a", entry.end));
         let json = serde_json::to_string(&entry).unwrap();
-        let expected = r#"{"kind":"silence","service":"a","start":"2026-01-05T00:00:01.000000000Z","end":"2026-01-05T00:00:02.000000000Z","logs":0}"#;
+        let expected = r#"{"kind":"silence","service":"a","start":"2026-01-05T00:00:01.000000000Z","end":"2026-01-05T00:00:02.000000000Z","logs":1,"after_nanos":[5]}"#;
         assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<TruthEntry>(&json).unwrap(), entry);
     }
 }

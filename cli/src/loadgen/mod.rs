@@ -20,6 +20,15 @@ const BURST_SHARE: f64 = 0.4;
 const NEW_PATTERN_SHARE: f64 = 0.1;
 /// What a latency shift multiplies by.
 const LATENCY_FACTOR: f64 = 5.0;
+/// Share of a service's logs that a rise of errors turns into usual errors.
+const ERROR_RISE_SHARE: f64 = 0.2;
+/// Share of a service's logs that a flood takes.
+const FLOOD_SHARE: f64 = 0.75;
+/// Share of the latencies that spike, and what they are multiplied by.
+const SPIKE_SHARE: f64 = 0.05;
+const SPIKE_FACTOR: f64 = 30.0;
+/// Share of a service's logs that are long, or odd.
+const ODD_SHARE: f64 = 0.02;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -151,34 +160,75 @@ impl Generator {
 
     fn record(&mut self, service: usize, unix_nano: i64) -> Option<v1::LogRecord> {
         self.serial += 1;
-        let mut template = None;
-        let mut latency_factor = 1.0;
+        let mut changes = Vec::new();
         for number in 0..self.truth.len() {
-            let entry = &self.truth[number];
-            if !entry.covers(&self.services[service].name, unix_nano) {
+            if !self.truth[number].covers(&self.services[service].name, unix_nano) {
                 continue;
             }
-            match entry.kind {
+            match self.truth[number].kind {
                 FaultKind::Silence => {
                     self.truth[number].logs += 1;
                     return None;
                 }
-                FaultKind::LatencyShift => latency_factor = LATENCY_FACTOR,
-                FaultKind::ErrorBurst if self.random.share() < BURST_SHARE => {
-                    template = Some(self.services[service].burst_template());
-                }
-                FaultKind::NewPattern if self.random.share() < NEW_PATTERN_SHARE => {
-                    template = Some(self.services[service].new_template(number));
-                }
-                FaultKind::ErrorBurst | FaultKind::NewPattern => continue,
+                kind if self.random.share() < share_of(kind) => changes.push((number, kind)),
+                _ => {}
             }
-            self.truth[number].logs += 1;
         }
         let model = &self.services[service];
+        let mut template = None;
+        for &(number, kind) in &changes {
+            match kind {
+                FaultKind::ErrorBurst => template = Some(model.burst_template()),
+                FaultKind::NewPattern => template = Some(model.new_template(number)),
+                FaultKind::ErrorRise => template = Some(model.usual_error(&mut self.random)),
+                FaultKind::Flood => template = Some(model.flood_template()),
+                _ => {}
+            }
+        }
         let template = template.unwrap_or_else(|| model.pick(&mut self.random));
+        let factor = |(_, kind): &(usize, FaultKind)| match kind {
+            FaultKind::LatencyShift => LATENCY_FACTOR,
+            FaultKind::LatencySpikes => SPIKE_FACTOR,
+            _ => 1.0,
+        };
+        let latency_factor: f64 = changes.iter().map(factor).product();
         let mut record = template.record(&mut self.random, self.serial, latency_factor);
         record.time_unix_nano = unix_nano.unsigned_abs();
+        for (number, kind) in changes {
+            if self.alter(&mut record, kind) {
+                self.truth[number].changed(unix_nano);
+            }
+        }
         Some(record)
+    }
+
+    /// Does to a log what its template does not; whether the fault has changed it.
+    fn alter(&mut self, record: &mut v1::LogRecord, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::LatencyShift | FaultKind::LatencySpikes => record.latency_ms.is_some(),
+            FaultKind::LongMessage => {
+                template::insert_dump(&mut record.message, &mut self.random);
+                true
+            }
+            FaultKind::OddValue => {
+                template::set_odd_region(&mut record.attributes);
+                true
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Of a service's logs.
+fn share_of(kind: FaultKind) -> f64 {
+    match kind {
+        FaultKind::ErrorBurst => BURST_SHARE,
+        FaultKind::NewPattern => NEW_PATTERN_SHARE,
+        FaultKind::ErrorRise => ERROR_RISE_SHARE,
+        FaultKind::Flood => FLOOD_SHARE,
+        FaultKind::LatencySpikes => SPIKE_SHARE,
+        FaultKind::LongMessage | FaultKind::OddValue => ODD_SHARE,
+        FaultKind::LatencyShift | FaultKind::Silence => 1.0,
     }
 }
 
@@ -278,9 +328,28 @@ mod tests {
         assert!(generator.truth()[0].logs <= errors as u64);
         let (_, fresh) = logs(faulty(&format!("new-pattern@2s+10s:{service}")), 5);
         assert!(of_first(&fresh).iter().any(|log| log.message.contains("unprecedented")));
+        let (generator, flood) = logs(faulty(&format!("flood@2s+10s:{service}")), 5);
+        let flooded = of_first(&flood).len() * 3 / 4;
+        assert!(generator.truth()[0].logs.abs_diff(flooded as u64) < 60);
+        let (generator, rise) = logs(faulty(&format!("error-rise@2s+10s:{service}")), 5);
+        let errors = of_first(&rise).iter().filter(is_error).count();
+        assert!(errors * 7 > of_first(&rise).len() && generator.truth()[0].logs <= errors as u64);
+        let (generator, long) = logs(faulty(&format!("long-message@2s+10s:{service}")), 5);
+        let is_long = |log: &&v1::LogRecord| log.message.len() > 2_000;
+        let truth = &generator.truth()[0];
+        assert_eq!(of_first(&long).iter().filter(is_long).count() as u64, truth.logs);
+        assert!(truth.logs > 0 && truth.after_nanos.is_sorted_by(|a, b| a < b));
+        let (generator, odd) = logs(faulty(&format!("odd-value@2s+10s:{service}")), 5);
+        let is_odd = |log: &&v1::LogRecord| format!("{:?}", log.attributes).contains("nowhere");
+        let odd = of_first(&odd).iter().filter(is_odd).count();
+        assert_eq!(odd as u64, generator.truth()[0].logs);
         let (_, normal) = logs(Config::default(), 5);
         let (_, slow) = logs(faulty(&format!("latency-shift@2s+10s:{service}")), 5);
         let total = |logs: &[v1::LogRecord]| logs.iter().filter_map(|l| l.latency_ms).sum::<f64>();
         assert!(total(&of_first(&slow)) > 4.0 * total(&of_first(&normal)));
+        let (generator, spikes) = logs(faulty(&format!("latency-spikes@2s+10s:{service}")), 5);
+        let with_latency = of_first(&spikes).iter().filter(|l| l.latency_ms.is_some()).count();
+        let spiked = generator.truth()[0].logs as usize;
+        assert!(spiked > 0 && spiked * 10 < with_latency, "{spiked} of {with_latency}");
     }
 }

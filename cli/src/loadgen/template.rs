@@ -162,6 +162,19 @@ impl ServiceModel {
         self.burst.clone()
     }
 
+    /// One of its usual errors.
+    pub fn usual_error(&self, random: &mut Random) -> Template {
+        let errors: Vec<_> =
+            self.templates.iter().filter(|t| t.level == v1::Level::Error).collect();
+        let chosen = random.below(errors.len().max(1) as u64) as usize;
+        errors.get(chosen).map_or_else(|| self.burst_template(), |chosen| (*chosen).clone())
+    }
+
+    /// The pattern that its floods repeat: a usual and harmless one.
+    pub fn flood_template(&self) -> Template {
+        self.templates[self.templates.len() - 1].clone()
+    }
+
     /// A pattern that occurs in one fault only.
     pub fn new_template(&self, fault: usize) -> Template {
         Template::unprecedented(&self.name, fault)
@@ -350,6 +363,22 @@ impl Parameter {
                 into.push_str(" ms");
             }
         }
+    }
+}
+
+/// Lengthens the first parameter by a dump in hexadecimal digits.
+pub fn insert_dump(message: &mut String, random: &mut Random) {
+    const DUMP_BYTES: usize = 2_000;
+    let mut dump = String::with_capacity(DUMP_BYTES);
+    (0..DUMP_BYTES / 16).for_each(|_| push_hex(random.bits(), &mut dump));
+    let at = message.find(" of ").unwrap_or(message.len());
+    message.insert_str(at, &dump);
+}
+
+/// Has a log come from a region that does not exist.
+pub fn set_odd_region(attributes: &mut [v1::Attribute]) {
+    for attribute in attributes.iter_mut().filter(|attribute| attribute.key == "region") {
+        attribute.value = Some(Value::StringValue("nowhere".to_owned()));
     }
 }
 

@@ -14,11 +14,22 @@ const BUCKETS_PER_OCTAVE: f64 = 4.0;
 /// Bucket 0 takes everything below 2⁻¹⁰ ms, about a microsecond; the last everything over 3 days.
 const LOWEST_OCTAVE: f64 = -10.0;
 /// Weight below which a distribution says nothing.
-const WEIGHT_MIN: f32 = 50.0;
+const WEIGHT_MIN: f32 = 10.0;
+/// Weight below which it says nothing about what lies beyond all that was seen.
+const WEIGHT_BEYOND_MIN: f32 = 50.0;
 /// Exponent of the power law beyond the highest latency seen.
 const TAIL_EXPONENT: i32 = 4;
 /// Counts below this weight have faded.
 const FADED: f32 = 0.5;
+
+/// Where a latency lies in its pattern's distribution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tail {
+    /// The chance of one as high or higher; rather too high than too low. 1 while little is known.
+    pub(crate) at_least: f64,
+    /// The same with half of its equals, which is even from 0 to 1 for usual latencies.
+    pub(crate) middle: f64,
+}
 
 /// The distribution of a pattern's latency.
 #[derive(Debug, Clone)]
@@ -35,21 +46,35 @@ impl LatencyHistogram {
     }
 
     /// The chance of a latency as high as this; none while too little is known.
-    pub(crate) fn tail(&self, latency_ms: f64) -> Option<f64> {
+    pub(crate) fn tail(&self, latency_ms: f64) -> Option<Tail> {
         let unit = self.decay.last_weight() as f32;
         if self.total < WEIGHT_MIN * unit {
             return None;
         }
         let bucket = bucket(latency_ms);
-        let above: f32 = self.weights[bucket..].iter().sum();
-        let seen = f64::from((above + unit) / (self.total + unit));
-        if above >= FADED * unit {
-            return Some(seen);
+        let above: f32 = self.weights[bucket + 1..].iter().sum();
+        let within = self.weights[bucket];
+        let total = self.total + unit;
+        let middle = f64::from((above + within * 0.5 + unit * 0.5) / total);
+        if self.total < WEIGHT_BEYOND_MIN * unit {
+            return Some(Tail { at_least: 1.0, middle });
         }
+        let seen = f64::from((above + within + unit) / total);
         let faded = FADED * unit;
+        if above + within >= faded {
+            return Some(Tail { at_least: seen, middle });
+        }
         let highest = self.weights.iter().rposition(|&weight| weight >= faded).unwrap_or(bucket);
         let octaves = bucket.saturating_sub(highest) as f64 / BUCKETS_PER_OCTAVE;
-        Some(seen * (-octaves * f64::from(TAIL_EXPONENT)).exp2())
+        let beyond = (-octaves * f64::from(TAIL_EXPONENT)).exp2();
+        Some(Tail { at_least: seen * beyond, middle: middle * beyond })
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let factor = (self.decay.last_weight() / other.decay.last_weight()) as f32;
+        self.weights.iter_mut().zip(&other.weights).for_each(|(own, more)| *own += more * factor);
+        self.total += other.total * factor;
     }
 
     /// Learns a latency.
@@ -105,8 +130,9 @@ mod tests {
 
     #[test]
     fn few_latencies_say_nothing() {
-        assert_eq!(learned([10.0; 40]).tail(1_000.0), None);
-        assert!(learned([10.0; 60]).tail(1_000.0).is_some());
+        assert!(learned([10.0; 8]).tail(1_000.0).is_none());
+        assert_eq!(learned([10.0; 40]).tail(1_000.0).map(|tail| tail.at_least), Some(1.0));
+        assert!(learned([10.0; 60]).tail(1_000.0).is_some_and(|tail| tail.at_least < 1e-6));
     }
 
     #[test]
@@ -114,7 +140,7 @@ mod tests {
         let histogram = learned((0..1_000).map(|n| 10.0 + f64::from(n % 100)));
         let tails: Vec<f64> = [5.0, 60.0, 100.0, 200.0, 1_000.0]
             .iter()
-            .map(|&l| histogram.tail(l).unwrap())
+            .map(|&l| histogram.tail(l).unwrap().at_least)
             .collect();
         assert!(tails.is_sorted_by(|a, b| a > b), "{tails:?}");
         assert!(tails[0] > 0.99 && (0.4..0.7).contains(&tails[1]) && tails[3] < 0.001, "{tails:?}");
@@ -132,11 +158,21 @@ mod tests {
     #[test]
     fn it_follows_a_shift_of_level() {
         let mut histogram = learned([10.0; 1_000]);
-        assert!(histogram.tail(100.0).unwrap() < 1e-5);
+        assert!(histogram.tail(100.0).unwrap().at_least < 1e-5);
         for n in 0..1_000 {
             histogram.learn(100.0, 3_600 * SECOND + n * SECOND);
         }
-        assert!(histogram.tail(100.0).unwrap() > 0.5);
+        assert!(histogram.tail(100.0).unwrap().at_least > 0.5);
+    }
+
+    #[test]
+    fn merged_it_is_as_if_all_had_been_one() {
+        let mut merged = learned((0..500).map(|n| 10.0 + f64::from(n)));
+        merged.merge(&learned((500..1_000).map(|n| 10.0 + f64::from(n))));
+        let whole = learned((0..1_000).map(|n| 10.0 + f64::from(n)));
+        assert!((merged.percentile(0.9) / whole.percentile(0.9) - 1.0).abs() < 0.01);
+        let (one, other) = (merged.tail(900.0).unwrap(), whole.tail(900.0).unwrap());
+        assert!((one.middle / other.middle - 1.0).abs() < 0.05);
     }
 
     #[test]

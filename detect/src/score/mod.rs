@@ -5,107 +5,274 @@
 //! - *Novelty*: the chance that the next log has a pattern never seen, by Good and Turing the share
 //!   of patterns seen once. A service that keeps inventing patterns is not alarming.
 //! - *Rarity*: the share of logs whose pattern is as rare as this one or rarer.
-//! - *Latency*: see [`latency`].
+//! - *Bursts*: a pattern, or a level, that is far more frequent than it should be; see [`share`].
+//! - *Latency*: a slow log for its pattern ([`latency`]), and slow phases ([`shift`], [`slow`]).
+//! - *Length* of the message for its pattern; see [`length`].
+//! - *Parameters*: a value never seen of an attribute of few values; see [`values`].
+//! - *Combination*: an isolation [`forest`] over numbers about the log. It is asked only about logs
+//!   that some other test raises, for it costs as much as all others together.
 //!
-//! The smallest counts, corrected for the number of tests. Its complement is the score. Whether it
-//! alarms is up to a threshold that follows the budget of false alarms; see [`Threshold`].
+//! [`evidence`] combines them into one tail probability, whose complement is the score. A log with a
+//! tail within `contamination` is an anomaly if its cause has alarms left.
+//!
+//! What alarms is not learned until it has turned out to be usual; see [`episode`]. So a fault is an
+//! anomaly from its first logs to its last, a new level is accepted after half an hour, and a flood
+//! of one message changes nothing for the others: it has its own cause, its own budget, and is kept
+//! out of what the others are measured by.
 
 mod decay;
+mod episode;
+mod evidence;
+mod features;
+mod forest;
 mod latency;
+mod length;
+mod reason;
+mod reservoir;
+mod share;
+mod shift;
+mod slow;
+mod values;
 
-use logweir_core::{identity::Service, record::Level};
+use std::sync::Arc;
 
-use self::decay::{Decay, HALF_LIFE_RARITY_SECONDS};
-pub(crate) use self::latency::LatencyHistogram;
+use logweir_core::{
+    identity::Service,
+    record::{Level, Record},
+};
+
+pub(crate) use self::share::Fade;
+use self::{
+    decay::{Decay, HALF_LIFE_RARITY_SECONDS},
+    episode::{Episode, GAP_NANOS, Phase, USUAL_NANOS},
+    evidence::{Budget, CAUSES, Cause, Evidence},
+    length::Lengths,
+    reservoir::Reservoir,
+    share::{Share, WINDOW_LOGS},
+    slow::{Finding, Pace, ServicePace, Spell},
+    values::{NewValue, Values},
+};
+pub use self::{
+    features::{FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features},
+    forest::{ForestModel, ForestParameters},
+};
+
+use crate::template::Learnt;
 
 /// Logs of a service before anything alarms.
-const LEARNING_LOGS: u64 = 1_000;
+const LEARNING_LOGS: u64 = 500;
 /// How confident a baseline from stored counts may be, in logs.
 const PRELOADED_WEIGHT_MAX: f64 = 100_000.0;
-/// No claim is made beyond one in a million.
-const TAIL_MIN: f64 = 1e-6;
-const PATTERN_CHARS_MAX: usize = 160;
+/// Logs with a smaller tail than this by the other tests are shown to the forest.
+const RAISED: f64 = 0.05;
+/// Messages of a pattern before its own lengths are what its messages are measured by.
+const LENGTHS_MIN: u32 = 20;
+/// So unlikely are the alarms of a cause to come together by chance: each is unlikely in itself.
+const SPELL_TAIL: f64 = 0.01;
+/// Time that counts as a log for recent counts: a window of them is an hour.
+const IDLE_TICK_NANOS: i64 = 3_600_000_000_000 / WINDOW_LOGS as i64;
 /// Weights are grouped by their binary exponent; this one has index 0.
 const EXPONENT_MIN: i64 = -64;
 const EXPONENTS: usize = 128;
+/// What has alarmed and was not seen for so long has gone again, and is known as one log: ten
+/// minutes.
+const GONE_NANOS: i64 = GAP_NANOS;
 
-/// How often a pattern occurs.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Frequency {
-    /// Logs ever.
-    pub(crate) count: u64,
-    /// Logs, fading.
-    weight: f64,
+/// A log to judge.
+pub(crate) struct Log<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) pattern: &'a str,
+    pub(crate) record: &'a Record,
+    pub(crate) level: Level,
 }
 
-impl Frequency {
-    /// A pattern that storage has counted.
+/// The judgement on one log.
+#[derive(Debug, Clone)]
+pub(crate) struct Judgement {
+    pub(crate) score: f32,
+    pub(crate) is_anomaly: bool,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// What is usual for a pattern.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Habits {
+    /// Logs ever.
+    count: u64,
+    /// Logs learned, fading.
+    weight: f64,
+    /// What its first log weighs.
+    first_weight: f64,
+    /// Logs since it was last accepted that were not learned, for they alarmed.
+    held: f32,
+    /// How unusual it was when it came up; 1 once it is known.
+    novel_tail: f32,
+    born_unix_nano: i64,
+    last_unix_nano: i64,
+    recent: Share,
+    burst: Episode,
+    lengths: Lengths,
+    long: Episode,
+    pace: Option<Box<Pace>>,
+}
+
+impl Habits {
+    /// Those of a pattern that storage has counted.
     pub(crate) fn counted(count: u64) -> Self {
-        Self { count, weight: 0.0 }
+        Self { count, novel_tail: 1.0, ..Self::default() }
     }
 
-    /// Adds the logs of a pattern that turned out to be the same.
-    pub(crate) fn absorb(&mut self, other: Self) {
+    /// Counts a log that is too old to teach anything.
+    pub(crate) fn count_history(&mut self) {
+        self.count += 1;
+        self.novel_tail = 1.0;
+    }
+}
+
+impl Learnt for Habits {
+    /// Whatever is usual for either is usual.
+    fn absorb(&mut self, other: Self) {
         self.count = self.count.saturating_add(other.count);
         self.weight += other.weight;
+        self.held += other.held;
+        self.novel_tail = self.novel_tail.max(other.novel_tail);
+        self.born_unix_nano = self.born_unix_nano.min(other.born_unix_nano);
+        self.last_unix_nano = self.last_unix_nano.max(other.last_unix_nano);
+        self.recent.merge(&other.recent);
+        self.lengths.merge(&other.lengths);
+        self.pace = match (self.pace.take(), other.pace) {
+            (Some(mut own), Some(more)) => {
+                own.merge(&more);
+                Some(own)
+            }
+            (own, more) => own.or(more),
+        };
     }
+}
+
+/// What is usual for a level.
+#[derive(Debug, Clone, Copy, Default)]
+struct LevelHabits {
+    weight: f64,
+    held: f32,
+    recent: Share,
+    burst: Episode,
+}
+
+/// How often a cause alarms.
+#[derive(Debug, Clone, Copy, Default)]
+struct AlarmHabits {
+    weight: f64,
+    recent: Share,
+    spell: Episode,
 }
 
 /// What is usual for a service.
 #[derive(Debug, Clone)]
 pub(crate) struct Baseline {
+    contamination: f64,
     decay: Decay,
+    fade: Arc<Fade>,
     started: bool,
     /// Logs ever.
     seen: u64,
-    /// Logs, fading.
+    /// Weight of the window of recent logs.
+    window: f64,
+    /// What recent counts fade by: the logs, and the time that passes without any.
+    clock: u64,
+    clock_unix_nano: i64,
+    /// Logs learned, fading.
     total: f64,
     /// Those of patterns seen once.
     singles: f64,
     /// Logs by the order of magnitude of their pattern's weight.
     by_magnitude: Box<[f64; EXPONENTS]>,
-    threshold: Threshold,
+    levels: [LevelHabits; Level::ALL.len()],
+    /// Logs that taught the levels, fading.
+    levels_total: f64,
+    pace: ServicePace,
+    lengths: Lengths,
+    long: Episode,
+    values: Values,
+    budget: Budget,
+    /// How often each cause alarms.
+    alarms: [AlarmHabits; CAUSES],
+    reservoir: Reservoir,
+    /// Given by the model store for this service.
+    installed: Option<Arc<ForestModel>>,
+    /// The best there is for others: the tenant's or the global one.
+    fallback: Option<Arc<ForestModel>>,
 }
 
-/// The judgement on one log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Judgement {
-    pub(crate) score: f32,
-    pub(crate) is_anomaly: bool,
-    rarity_tail: f64,
-    latency_tail: Option<f64>,
+/// What reasons are made of, beside the log.
+struct Findings {
+    evidence: Evidence,
+    /// The pattern or level is unusual in itself.
+    is_pattern: bool,
+    is_level: bool,
+    /// The longest message so far, if this one is too long.
+    longest: Option<u32>,
+    latency: Option<Finding>,
+    value: Option<NewValue>,
+    features: Option<Features>,
 }
 
 impl Baseline {
-    pub(crate) fn new(contamination: f64) -> Self {
+    /// `seed` decides what is sampled and how forests are grown.
+    pub(crate) fn new(contamination: f64, seed: u64, fade: Arc<Fade>) -> Self {
+        let contamination = contamination.clamp(evidence::TAIL_MIN, 0.5);
         Self {
+            contamination,
             decay: Decay::new(HALF_LIFE_RARITY_SECONDS, 0),
+            fade,
             started: false,
             seen: 0,
+            window: 0.0,
+            clock: 0,
+            clock_unix_nano: i64::MAX,
             total: 0.0,
             singles: 0.0,
             by_magnitude: Box::new([0.0; EXPONENTS]),
-            threshold: Threshold::new(contamination),
+            levels: Default::default(),
+            levels_total: 0.0,
+            pace: ServicePace::new(),
+            lengths: Lengths::default(),
+            long: Episode::default(),
+            values: Values::default(),
+            budget: Budget::new(contamination),
+            alarms: Default::default(),
+            reservoir: Reservoir::new(seed),
+            installed: None,
+            fallback: None,
         }
     }
 
     /// Starts from what storage has counted, before any log is learned.
-    pub(crate) fn preload<'a>(&mut self, frequencies: impl Iterator<Item = &'a mut Frequency>) {
-        let frequencies: Vec<&mut Frequency> = frequencies.collect();
-        self.seen = frequencies.iter().fold(0, |sum, known| sum.saturating_add(known.count));
+    pub(crate) fn preload<'a>(&mut self, known: impl Iterator<Item = &'a mut Habits>) {
+        let known: Vec<&mut Habits> = known.collect();
+        self.forget_sums();
+        self.seen = known.iter().fold(0, |sum, known| sum.saturating_add(known.count));
         let scale = (PRELOADED_WEIGHT_MAX / self.seen.max(1) as f64).min(1.0);
-        for known in frequencies {
+        for known in known {
             known.weight = known.count as f64 * scale;
-            self.account(*known);
+            known.first_weight = scale;
+            self.account(known);
         }
     }
 
-    fn account(&mut self, known: Frequency) {
-        self.total += known.weight;
-        self.by_magnitude[magnitude(known.weight)] += known.weight;
-        if known.count == 1 {
-            self.singles += known.weight;
-        }
+    /// Takes the place of what it learns itself; `None` goes back to that.
+    pub(crate) fn install(&mut self, forest: Option<Arc<ForestModel>>) {
+        self.installed = forest;
+    }
+
+    /// What serves while the service has no forest of its own.
+    pub(crate) fn fall_back(&mut self, forest: Option<Arc<ForestModel>>) {
+        self.fallback = forest;
+    }
+
+    /// A sample of its logs.
+    pub(crate) fn sample(&self) -> &[Features] {
+        self.reservoir.rows()
     }
 
     /// Whether all weights must be scaled before the next log is learned, and by what.
@@ -118,136 +285,357 @@ impl Baseline {
     }
 
     /// Scales all weights.
-    pub(crate) fn scale<'a>(
-        &mut self,
-        factor: f64,
-        frequencies: impl Iterator<Item = &'a mut Frequency>,
-    ) {
+    pub(crate) fn scale<'a>(&mut self, factor: f64, known: impl Iterator<Item = &'a mut Habits>) {
+        self.forget_sums();
+        for known in known {
+            known.weight *= factor;
+            known.first_weight *= factor;
+            known.recent.scale(factor as f32);
+            self.account(known);
+        }
+        self.levels_total *= factor;
+        for level in &mut self.levels {
+            level.weight *= factor;
+            level.recent.scale(factor as f32);
+        }
+        for alarms in &mut self.alarms {
+            alarms.weight *= factor;
+            alarms.recent.scale(factor as f32);
+        }
+    }
+
+    fn forget_sums(&mut self) {
         (self.total, self.singles) = (0.0, 0.0);
         self.by_magnitude.fill(0.0);
-        for known in frequencies {
-            known.weight *= factor;
-            self.account(*known);
+    }
+
+    fn account(&mut self, known: &Habits) {
+        self.total += known.weight;
+        self.by_magnitude[magnitude(known.weight)] += known.weight;
+        if known.count == 1 {
+            self.singles += known.first_weight;
         }
     }
 
     /// Judges a log of a pattern, then learns it.
-    pub(crate) fn observe(
-        &mut self,
-        frequency: &mut Frequency,
-        latency_tail: Option<f64>,
-        time_unix_nano: i64,
-    ) -> Judgement {
-        let weight = self.decay.weight(time_unix_nano);
-        let rarity_tail = self.rarity_tail(*frequency, weight);
-        self.learn(frequency, weight);
-        let tests = if latency_tail.is_some() { 2.0 } else { 1.0 };
-        let smallest = latency_tail.map_or(rarity_tail, |latency| latency.min(rarity_tail));
-        let tail = (smallest * tests).clamp(TAIL_MIN, 1.0);
-        let is_anomaly = self.seen > LEARNING_LOGS && self.threshold.is_passed_by(tail);
-        Judgement { score: score(tail), is_anomaly, rarity_tail, latency_tail }
-    }
-
-    fn rarity_tail(&self, known: Frequency, weight: f64) -> f64 {
-        let as_rare = if known.count == 0 {
-            self.singles
-        } else {
-            self.by_magnitude[..=magnitude(known.weight)].iter().sum()
-        };
-        (as_rare + weight) / (self.total + weight)
-    }
-
-    fn learn(&mut self, known: &mut Frequency, weight: f64) {
-        let before = known.weight;
-        known.count += 1;
-        known.weight += weight;
+    pub(crate) fn observe(&mut self, habits: &mut Habits, log: &Log<'_>) -> Judgement {
+        let time = log.record.time_unix_nano;
         self.seen += 1;
+        self.advance(time);
+        let weight = self.decay.weight(time);
+        let mut found = Findings::new();
+        self.judge_pattern(habits, weight, time, &mut found);
+        self.judge_level(log.level, weight, time, &mut found);
+        self.judge_latency(habits, log, &mut found);
+        self.judge_length(habits, log, &mut found);
+        self.judge_values(log, &mut found);
+        self.judge_combination(habits, log, &mut found);
+        let tail = found.evidence.combined();
+        let is_anomaly = tail <= self.contamination && self.is_affordable(habits, log, &found);
+        let reasons =
+            if is_anomaly { reason::reasons(self, habits, log, &found) } else { Vec::new() };
+        self.learn(habits, log, weight, &found);
+        Judgement { score: score(tail), is_anomaly, reasons }
+    }
+
+    /// An hour without logs fades recent counts as much as a window of logs.
+    fn advance(&mut self, time_unix_nano: i64) {
+        let idle = time_unix_nano.saturating_sub(self.clock_unix_nano).max(0);
+        self.clock_unix_nano =
+            if self.seen == 1 { time_unix_nano } else { self.clock_unix_nano.saturating_add(idle) };
+        let ticks = 1 + (idle / IDLE_TICK_NANOS).unsigned_abs();
+        self.clock += ticks;
+        self.window = self.window * f64::from(self.fade.over(ticks)) + 1.0;
+    }
+
+    /// From here on a test's tail alarms by itself.
+    fn bound(&self, cause: Cause) -> f64 {
+        self.contamination * cause.weight()
+    }
+
+    fn is_learning(&self) -> bool {
+        self.seen <= LEARNING_LOGS
+    }
+
+    /// Novelty, rarity, bursts.
+    fn judge_pattern(&mut self, habits: &mut Habits, weight: f64, time: i64, found: &mut Findings) {
+        if habits.count == 0 {
+            let tail = (self.singles + weight) / (self.total + weight);
+            habits.novel_tail = if self.is_learning() { 1.0 } else { tail.min(1.0) as f32 };
+            habits.born_unix_nano = time;
+        } else {
+            if time.saturating_sub(habits.last_unix_nano) > GONE_NANOS {
+                habits.held = habits.held.min(1.0);
+            }
+            let age = time.saturating_sub(habits.born_unix_nano);
+            if habits.novel_tail < 1.0 && age > USUAL_NANOS {
+                self.accept_pattern(habits, weight);
+            }
+        }
+        habits.recent.count(self.clock, &self.fade);
+        if habits.novel_tail < 1.0 {
+            let tail = f64::from(habits.novel_tail);
+            found.evidence.add(Cause::Novelty, tail);
+            found.is_pattern = tail <= self.bound(Cause::Novelty);
+            found.evidence.continues = found.is_pattern && habits.count > 0;
+        } else if habits.weight > 0.0 {
+            found.evidence.add(Cause::Rarity, self.rarity_tail(habits.weight, weight));
+        }
+        let usual = (habits.weight + weight) / (self.total + weight);
+        if self.is_learning() {
+            return habits.recent.accept();
+        }
+        let tail = habits.recent.excess_tail(usual, self.window);
+        if tail > self.bound(Cause::Burst) {
+            return habits.recent.passed();
+        }
+        match habits.burst.alarm(time) {
+            Phase::Usual => return self.accept_pattern(habits, weight),
+            phase => found.evidence.continues |= phase == Phase::Continuing,
+        }
+        found.evidence.add(Cause::Burst, tail);
+        found.is_pattern = true;
+        habits.recent.alarmed();
+    }
+
+    /// A pattern that is there all the time is as usual as its logs are many.
+    fn accept_pattern(&mut self, habits: &mut Habits, weight: f64) {
+        habits.novel_tail = 1.0;
+        habits.recent.accept();
+        let logs = std::mem::take(&mut habits.held);
+        self.add_weight(habits, f64::from(logs) * weight);
+    }
+
+    fn rarity_tail(&self, known: f64, weight: f64) -> f64 {
+        let as_rare: f64 = self.by_magnitude[..=magnitude(known)].iter().sum();
+        ((as_rare + weight) / (self.total + weight)).min(1.0)
+    }
+
+    /// A level's frequency is that of the logs whose pattern does not explain it.
+    fn judge_level(&mut self, level: Level, weight: f64, time: i64, found: &mut Findings) {
+        if found.is_pattern {
+            return;
+        }
+        let (is_learning, bound) = (self.is_learning(), self.bound(Cause::Level));
+        let habits = &mut self.levels[level as usize - 1];
+        habits.recent.count(self.clock, &self.fade);
+        let usual = (habits.weight + weight) / (self.levels_total + weight);
+        if is_learning {
+            return habits.recent.accept();
+        }
+        let tail = habits.recent.excess_tail(usual, self.window);
+        if level < Level::Warn || tail > bound {
+            return habits.recent.passed();
+        }
+        match habits.burst.alarm(time) {
+            Phase::Usual => {
+                habits.recent.accept();
+                let logs = f64::from(std::mem::take(&mut habits.held));
+                habits.weight += logs * weight;
+                self.levels_total += logs * weight;
+            }
+            phase => {
+                habits.recent.alarmed();
+                found.evidence.continues |= phase == Phase::Continuing;
+                found.evidence.add(Cause::Level, tail);
+                found.is_level = true;
+            }
+        }
+    }
+
+    fn judge_latency(&mut self, habits: &mut Habits, log: &Log<'_>, found: &mut Findings) {
+        let Some(latency_ms) = log.record.latency_ms else { return };
+        let time = log.record.time_unix_nano;
+        let pace = habits.pace.get_or_insert_with(|| Box::new(Pace::new(time)));
+        // In a spell there is reason to look at this cause: it is no longer one of many.
+        let is_running = self.alarms[Cause::Latency as usize].spell.is_running(time);
+        let weight = if is_running { Cause::Latency.weight() } else { 1.0 };
+        let spell = Spell { is_running, bound: self.bound(Cause::Latency) / weight };
+        found.latency = pace.observe(&mut self.pace, latency_ms, time, spell);
+        let Some(latency) = found.latency else { return };
+        found.evidence.add(Cause::Latency, latency.latency_tail * weight);
+        if let Some(tail) = latency.slowdown_tail {
+            found.evidence.add(Cause::Slowdown, tail);
+            found.evidence.continues |= latency.continues && tail <= self.bound(Cause::Slowdown);
+        }
+    }
+
+    /// Against its pattern's lengths, or its service's while the pattern has few.
+    fn judge_length(&mut self, habits: &mut Habits, log: &Log<'_>, found: &mut Findings) {
+        let bound = self.bound(Cause::Length);
+        let is_known = habits.lengths.count() >= LENGTHS_MIN;
+        let (lengths, episode) = if is_known {
+            (&habits.lengths, &mut habits.long)
+        } else {
+            (&self.lengths, &mut self.long)
+        };
+        let tail = lengths.tail(log.record.message.len());
+        if tail > bound || self.seen <= LEARNING_LOGS {
+            return;
+        }
+        match episode.alarm(log.record.time_unix_nano) {
+            Phase::Usual => {}
+            phase => {
+                found.evidence.continues |= phase == Phase::Continuing;
+                found.evidence.add(Cause::Length, tail);
+                found.longest = Some(lengths.longest());
+            }
+        }
+    }
+
+    fn judge_values(&mut self, log: &Log<'_>, found: &mut Findings) {
+        let (attributes, time) = (&log.record.attributes, log.record.time_unix_nano);
+        found.value = self.values.observe(attributes, time, USUAL_NANOS);
+        if let Some(value) = found.value {
+            found.evidence.add(Cause::Value, value.tail);
+            found.evidence.continues |= value.earlier_tail <= self.bound(Cause::Value);
+        }
+    }
+
+    /// The forest, on logs that something else raises, and the sample that it is grown from.
+    fn judge_combination(&mut self, habits: &Habits, log: &Log<'_>, found: &mut Findings) {
+        let tail = found.evidence.combined();
+        let wanted = self.reservoir.wants(self.seen);
+        if tail > RAISED && !wanted {
+            return;
+        }
+        let features = self.features(habits, log);
+        if tail <= RAISED {
+            let forest = self.installed.as_ref();
+            let forest = forest.or_else(|| self.reservoir.forest(self.seen));
+            if let Some(forest) = forest.or(self.fallback.as_ref()) {
+                found.evidence.add(Cause::Forest, forest.tail(&features));
+                found.features = Some(features);
+            }
+        }
+        // What alarms is no example of what is usual.
+        if wanted && tail > self.contamination {
+            self.reservoir.take(features, self.seen);
+        }
+    }
+
+    fn forest_statistics(&self) -> Option<&FeatureStatistics> {
+        let forest = self.installed.as_ref().or(self.reservoir.grown());
+        forest.or(self.fallback.as_ref()).map(|forest| forest.statistics())
+    }
+
+    fn features(&self, habits: &Habits, log: &Log<'_>) -> Features {
+        const HOUR_NANOS: i64 = 3_600_000_000_000;
+        let hours = log.record.time_unix_nano.div_euclid(HOUR_NANOS);
+        // 1970-01-01 was a Thursday, day 3 of its week.
+        let weekday = (hours.div_euclid(24) + 3).rem_euclid(7);
+        let share = |part: f64, whole: f64| ((part + 0.5) / (whole + 1.0)).ln() as f32;
+        let level = &self.levels[log.level as usize - 1];
+        [
+            hours.rem_euclid(24) as f32,
+            weekday as f32,
+            share(habits.recent.recent().into(), self.window),
+            share(level.recent.recent().into(), self.window),
+            (log.record.message.len() as f32).ln_1p(),
+            log.record.latency_ms.map_or(-1.0, |latency_ms| (latency_ms as f32).ln_1p().min(1e3)),
+            -share(habits.weight, self.total),
+        ]
+    }
+
+    /// Whether the alarm belongs to an episode or its cause has one left. What cannot be afforded
+    /// is usual, or the rest of its episode would be free.
+    fn is_affordable(&mut self, habits: &mut Habits, log: &Log<'_>, found: &Findings) -> bool {
+        let time = log.record.time_unix_nano;
+        if self.is_learning() {
+            return false;
+        }
+        let cause = found.evidence.leading();
+        if found.evidence.continues || self.is_spell(cause, time) {
+            return true;
+        }
+        if self.budget.take(cause, self.seen) {
+            return true;
+        }
+        if cause == Cause::Latency
+            && let (Some(pace), Some(latency_ms)) = (&mut habits.pace, log.record.latency_ms)
+        {
+            pace.learn_outlier(latency_ms, time);
+        }
+        habits.novel_tail = 1.0;
+        habits.recent.accept();
+        if let Some(value) = &found.value {
+            self.values.accept(value);
+        }
+        false
+    }
+
+    /// Whether a cause alarms far more often than it does here. One that always alarms often is
+    /// wrong about this service, and is held to its budget; one that suddenly does has found
+    /// something.
+    fn is_spell(&mut self, cause: Cause, time: i64) -> bool {
+        let weight = self.decay.last_weight();
+        let habits = &mut self.alarms[cause as usize];
+        habits.recent.count(self.clock, &self.fade);
+        let usual = (habits.weight + weight) / (self.total + weight);
+        let tail = habits.recent.excess_tail(usual, self.window);
+        let goes_on = habits.spell.is_running(time);
+        if (goes_on || tail <= SPELL_TAIL) && habits.spell.alarm(time) != Phase::Usual {
+            return true;
+        }
+        habits.weight += weight;
+        false
+    }
+
+    fn learn(&mut self, habits: &mut Habits, log: &Log<'_>, weight: f64, found: &Findings) {
+        habits.count += 1;
+        habits.last_unix_nano = log.record.time_unix_nano;
+        if found.is_pattern {
+            habits.held += 1.0;
+        } else {
+            self.add_weight(habits, weight);
+            let level = &mut self.levels[log.level as usize - 1];
+            if found.is_level {
+                level.held += 1.0;
+            } else {
+                level.weight += weight;
+                self.levels_total += weight;
+            }
+        }
+        // Patterns seen once tell how often there are new ones, even if they alarm.
+        match habits.count {
+            1 => {
+                habits.first_weight = weight;
+                self.singles += weight;
+            }
+            2 => self.singles = (self.singles - habits.first_weight).max(0.0),
+            _ => {}
+        }
+        if found.longest.is_none() {
+            habits.lengths.learn(log.record.message.len());
+            self.lengths.learn(log.record.message.len());
+        }
+    }
+
+    fn add_weight(&mut self, habits: &mut Habits, weight: f64) {
+        let before = habits.weight;
+        habits.weight += weight;
         self.total += weight;
-        let (from, to) = (magnitude(before), magnitude(known.weight));
+        let (from, to) = (magnitude(before), magnitude(habits.weight));
         if from == to {
             self.by_magnitude[to] += weight;
         } else {
             self.by_magnitude[from] = (self.by_magnitude[from] - before).max(0.0);
-            self.by_magnitude[to] += known.weight;
+            self.by_magnitude[to] += habits.weight;
         }
-        match known.count {
-            1 => self.singles += weight,
-            2 => self.singles = (self.singles - before).max(0.0),
-            _ => {}
-        }
-    }
-
-    /// Why a log was called an anomaly, in a person's words. `seen_before` is how often its pattern
-    /// had occurred.
-    pub(crate) fn reasons(&self, judgement: Judgement, log: &Described<'_>) -> Vec<String> {
-        let mut reasons = Vec::new();
-        let bound = self.threshold.contamination;
-        if let (Some(tail), Some((latency_ms, p99))) = (judgement.latency_tail, log.latency)
-            && tail <= bound
-        {
-            let (latency, p99) = (milliseconds(latency_ms), milliseconds(p99));
-            reasons.push(format!("latency {latency}; this pattern's p99 is {p99}"));
-        }
-        if judgement.rarity_tail <= bound {
-            reasons.push(self.rarity_reason(log));
-        }
-        reasons
-    }
-
-    fn rarity_reason(&self, log: &Described<'_>) -> String {
-        if log.seen_before > 0 {
-            let times = if log.seen_before == 1 { "time" } else { "times" };
-            let (count, seen) = (grouped(log.seen_before), grouped(self.seen));
-            return format!("rare pattern: seen {count} {times} in {seen} logs");
-        }
-        let pattern: String = log.pattern.chars().take(PATTERN_CHARS_MAX).collect();
-        let level = if log.level >= Level::Warn { log.level.as_str() } else { "" };
-        let gap = if level.is_empty() { "" } else { " " };
-        format!("new {level}{gap}pattern for {}: {pattern}", log.service)
     }
 }
 
-/// What reasons are made of.
-pub(crate) struct Described<'a> {
-    pub(crate) service: &'a Service,
-    pub(crate) level: Level,
-    pub(crate) pattern: &'a str,
-    pub(crate) seen_before: u64,
-    /// The latency and its pattern's 99th percentile, milliseconds.
-    pub(crate) latency: Option<(f64, f64)>,
-}
-
-/// Decides what alarms, so that a false-alarm budget is kept whatever the tails are worth.
-///
-/// An alarm needs a tail probability within the budget. On top, the bound follows the budget's
-/// quantile of recent tails (Robbins and Monro, 1951): each alarm makes it stricter by a step, each
-/// other log relaxes it by the budget's share of a step, so in the long run no more than that share
-/// alarms, and a burst of equal logs is silenced after some tens.
-#[derive(Debug, Clone)]
-struct Threshold {
-    contamination: f64,
-    tail_log2: f64,
-}
-
-const THRESHOLD_STEP_LOG2: f64 = 0.25;
-
-impl Threshold {
-    fn new(contamination: f64) -> Self {
-        let contamination = contamination.clamp(TAIL_MIN, 0.5);
-        Self { contamination, tail_log2: contamination.log2() }
-    }
-
-    fn is_passed_by(&mut self, tail: f64) -> bool {
-        let budget = self.contamination;
-        let passed = tail <= budget && tail.log2() <= self.tail_log2;
-        let step = if passed { -1.0 } else { budget / (1.0 - budget) };
-        let next = self.tail_log2 + step * THRESHOLD_STEP_LOG2;
-        if !passed && next >= budget.log2() {
-            self.tail_log2 = budget.log2();
-        } else {
-            self.tail_log2 = next;
+impl Findings {
+    fn new() -> Self {
+        Self {
+            evidence: Evidence::new(),
+            is_pattern: false,
+            is_level: false,
+            longest: None,
+            latency: None,
+            value: None,
+            features: None,
         }
-        passed
     }
 }
 
@@ -259,84 +647,4 @@ fn magnitude(weight: f64) -> usize {
 /// In thousandths: finer means nothing to a reader, and costs space where scores are stored.
 fn score(tail: f64) -> f32 {
     (((1.0 - tail) * 1_000.0).round() / 1_000.0) as f32
-}
-
-fn milliseconds(latency_ms: f64) -> String {
-    if latency_ms >= 100.0 { format!("{latency_ms:.0} ms") } else { format!("{latency_ms:.2} ms") }
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: i64 = 1_000_000_000;
-
-    fn steady(baseline: &mut Baseline, known: &mut Frequency, logs: i64) -> usize {
-        (0..logs).filter(|n| baseline.observe(known, None, n * SECOND / 100).is_anomaly).count()
-    }
-
-    #[test]
-    fn a_new_pattern_is_unusual_once_much_is_known() {
-        let mut baseline = Baseline::new(0.001);
-        let mut known = Frequency::default();
-        assert_eq!(baseline.rescale(0), None);
-        assert!(!baseline.observe(&mut known, None, 0).is_anomaly);
-        assert_eq!(steady(&mut baseline, &mut known, 10_000), 0);
-        let mut new = Frequency::default();
-        let judgement = baseline.observe(&mut new, None, 100 * SECOND);
-        assert!(judgement.is_anomaly && judgement.score > 0.999);
-    }
-
-    #[test]
-    fn a_burst_of_alarms_silences_itself() {
-        let mut baseline = Baseline::new(0.001);
-        let mut known = Frequency::default();
-        steady(&mut baseline, &mut known, 1_000_000);
-        let mut rare = Frequency::default();
-        let alarms = (0..10_000)
-            .filter(|n| baseline.observe(&mut rare, None, 10_000 * SECOND + n).is_anomaly)
-            .count();
-        assert!((5..=60).contains(&alarms), "{alarms}");
-    }
-
-    #[test]
-    fn a_service_that_keeps_inventing_patterns_stays_quiet() {
-        let mut baseline = Baseline::new(0.001);
-        let alarms = (0..20_000)
-            .filter(|n| baseline.observe(&mut Frequency::default(), None, n * SECOND).is_anomaly)
-            .count();
-        assert_eq!(alarms, 0);
-    }
-
-    #[test]
-    fn scaling_keeps_shares() {
-        let mut baseline = Baseline::new(0.001);
-        let (mut often, mut rare) = (Frequency::default(), Frequency::default());
-        steady(&mut baseline, &mut often, 1_000);
-        steady(&mut baseline, &mut rare, 10);
-        let before = baseline.rarity_tail(rare, 0.0);
-        baseline.scale(2.0_f64.powi(-16), [&mut often, &mut rare].into_iter());
-        assert!((baseline.rarity_tail(rare, 0.0) / before - 1.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn numbers_read_like_a_person_writes_them() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (120_000, "120,000")] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(milliseconds(1_320.2), "1320 ms");
-        assert_eq!(milliseconds(1.234), "1.23 ms");
-    }
 }

@@ -24,6 +24,9 @@ use crate::{
 const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
                        SET LOCAL max_parallel_workers_per_gather = 0";
 
+/// Heartbeats are small, and others draw conclusions from those that do not come.
+const BEATEN_WITHIN: Duration = Duration::from_secs(4);
+
 impl PostgresStorage {
     /// Reads what was of one moment, however many statements it takes.
     async fn snapshot<T>(
@@ -61,6 +64,14 @@ impl PostgresStorage {
         &self,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
+        self.change_within(WRITTEN_WITHIN, change).await
+    }
+
+    async fn change_within<T>(
+        &self,
+        answered_within: Duration,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
         let work = async |connection: &mut Object| {
             let db = connection.transaction().await?;
             db.batch_execute(&self.writing).await?;
@@ -68,7 +79,7 @@ impl PostgresStorage {
             db.commit().await?;
             Ok(answer)
         };
-        self.on_connection(WRITTEN_WITHIN, work).await.map_err(|fault| self.told(fault))
+        self.on_connection(answered_within, work).await.map_err(|fault| self.told(fault))
     }
 }
 
@@ -218,15 +229,15 @@ impl Administer for PostgresStorage {
     }
 
     async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
-        self.change(async |db| heartbeats::beat(db, &heartbeat).await).await
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::beat(db, &heartbeat).await).await
     }
 
     async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
-        self.snapshot(async |db| heartbeats::live(db, age_max).await).await
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::live(db, age_max).await).await
     }
 
     async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
-        self.change(async |db| heartbeats::forget(db, process_id).await).await
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::forget(db, process_id).await).await
     }
 
     async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {

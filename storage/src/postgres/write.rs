@@ -69,8 +69,7 @@ impl WriteLogs for PostgresStorage {
     }
 
     async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
-        let save = async {
-            let mut connection = self.connection().await?;
+        let save = async |connection: &mut Object| {
             let begin =
                 connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
             let db = begin.read_only(false).start().await?;
@@ -78,7 +77,7 @@ impl WriteLogs for PostgresStorage {
             aliases::save(&db, &templates).await?;
             Ok(db.commit().await?)
         };
-        save.await.map_err(|fault: Fault| self.told(fault))
+        self.on_connection(WRITTEN_WITHIN, save).await.map_err(|fault| self.told(fault))
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {

@@ -1,8 +1,10 @@
 //! `logweir evaluate`: the detection of production, with its settings, over labelled files.
 //!
-//! It writes predictions; scorers that know the truth read them. Nothing here reads a truth, and
-//! nothing can be set here that a server does not have.
+//! It writes predictions; scorers that know the truth read them. Only what judges single logs reads
+//! the truth of `logweir loadgen` itself, after the judgement. Nothing can be set here that a server
+//! does not have.
 
+mod anomalies;
 mod sequences;
 mod series;
 mod templates;
@@ -40,6 +42,8 @@ pub struct EvaluateArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Say which logs are anomalies and why and, with a truth, how many of them are
+    Anomalies(anomalies::AnomaliesArgs),
     /// Write the pattern of every log: each NAME.ndjson[.gz] becomes NAME.csv
     Templates(templates::TemplatesArgs),
     /// Judge every row of numbers in time: each NAME.csv[.gz] becomes NAME.csv
@@ -66,6 +70,7 @@ impl EvaluateArgs {
     pub fn run(self) -> anyhow::Result<Exit> {
         let run = Run::begin(&self.common)?;
         match self.what {
+            What::Anomalies(args) => args.run(run),
             What::Templates(args) => args.run(run),
             What::Series(args) => args.run(run),
             What::Sequences(args) => args.run(run),
