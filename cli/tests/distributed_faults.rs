@@ -1,7 +1,7 @@
 //! Kills servers, processors, the broker and the database again and again under load, loses answers,
-//! blocks the broker and sends logs that the processors choke on; then audits what is stored against
-//! what was acknowledged. A short form by default; `make faults` runs the long one. Each prints its
-//! seed, and `LOGWEIR_FAULT_SEED` repeats its faults.
+//! spoils every network, blocks the broker, fills queue and disks, and sends logs that the processors
+//! choke on; then audits what is stored against what was acknowledged. A short form by default;
+//! `make faults` runs the long one. Each prints its seed, and `LOGWEIR_FAULT_SEED` repeats its faults.
 
 #![allow(clippy::disallowed_methods, reason = "the clients of a test are supervised by the test")]
 
@@ -9,35 +9,23 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    os::unix::process::ExitStatusExt as _,
-    pin::pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use logweir_proto::v1::{
-    DeadLetter, IngestRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
-    admin_service_client::AdminServiceClient, ingest_service_client::IngestServiceClient,
-};
-use logweir_sdk::{EncodedBatch, RetryPolicy, SendOptions, SendOutcome, Sender, Token};
+use logweir_proto::v1::DeadLetter;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use support::{
-    Process,
-    cluster::{Client, Cluster, PATIENCE},
-    oracle::{Audit, Form, Oracle, Sending, audit, form, number_of, request},
+    clients::Clients,
+    cluster::{Cluster, PATIENCE},
+    network::{Hop, spells},
+    oracle::{Audit, Form, form, number_of},
+    world::{Kind, Settings, World, blocking},
 };
-use testkit::{Faults, Proxy};
-use tokio::{sync::watch, time::interval};
-use tonic_types::StatusExt as _;
+use testkit::Faults;
 
-/// Programs that send each batch until it is acknowledged, and such that give up soon.
-const WRITERS: usize = 8;
-const QUITTERS: usize = 2;
-/// One batch in so many holds a log that the processors choke on.
-const POISON_EVERY: u32 = 50;
-/// What every processor is told: to choke on some logs, and to linger now and then between the logs
-/// and their commit, so that a database is killed there.
-const PROCESSOR: &str = "process_record=return;write_before_commit=3%sleep(200)";
+/// A dead peer is noticed, and everything goes on, within so long.
+const NOTICED: Duration = Duration::from_secs(30);
+
 /// Steps at which processes kill themselves.
 const PROCESSOR_STEPS: [&str; 4] =
     ["write_after_ledger", "write_after_rows", "write_before_commit", "write_after_commit"];
@@ -55,6 +43,8 @@ enum Fault {
     KillDatabase,
     BlockBroker,
     LoseAnswers,
+    BadNetwork(Hop),
+    LosePeers(Hop),
     RestartInOrder,
 }
 
@@ -62,13 +52,16 @@ struct Plan {
     seed: u64,
     /// Logs between two faults.
     share: u64,
+    /// How long a network is bad in each way, and how late then.
+    spell: Duration,
+    latency_max: Duration,
     faults: Vec<Fault>,
 }
 
 fn plan() -> Plan {
     use Fault::{
-        BlockBroker, KillBoth, KillBroker, KillDatabase, KillProcessor, KillServer, LoseAnswers,
-        ProcessorDiesAt, RestartInOrder, ServerDiesAt,
+        BadNetwork, BlockBroker, KillBoth, KillBroker, KillDatabase, KillProcessor, KillServer,
+        LoseAnswers, LosePeers, ProcessorDiesAt, RestartInOrder, ServerDiesAt,
     };
     let Form { seed, is_long } = form();
     let mut random = StdRng::seed_from_u64(seed);
@@ -82,6 +75,12 @@ fn plan() -> Plan {
         (KillDatabase, times(2, 10)),
         (BlockBroker, times(1, 4)),
         (LoseAnswers, times(1, 6)),
+        (BadNetwork(Hop::Clients), times(1, 2)),
+        (BadNetwork(Hop::Broker), times(1, 3)),
+        (BadNetwork(Hop::Database), times(1, 3)),
+        (LosePeers(Hop::Clients), times(1, 2)),
+        (LosePeers(Hop::Broker), times(1, 2)),
+        (LosePeers(Hop::Database), times(1, 3)),
         (RestartInOrder, times(1, 10)),
     ] {
         faults.extend(vec![fault; count]);
@@ -92,107 +91,15 @@ fn plan() -> Plan {
     faults.extend(at_a_step(&PROCESSOR_STEPS, ProcessorDiesAt));
     faults.extend(at_a_step(&SERVER_STEPS, ServerDiesAt));
     faults.shuffle(&mut random);
-    Plan { seed, share: times(3_000, 25_000) as u64, faults }
-}
-
-/// What the clients share.
-struct Clients {
-    oracle: Oracle,
-    sender: Sender,
-    /// Up to which number logs are sent for now.
-    allowed: watch::Sender<u64>,
-}
-
-impl Clients {
-    /// Waits until so many more logs are under way.
-    async fn send(&self, logs: u64) {
-        let target = self.oracle.numbers() + logs;
-        self.allowed.send_modify(|allowed| *allowed = (*allowed).max(target));
-        self.oracle.until(target).await;
-    }
-
-    /// Waits until more may be sent; whether it may.
-    async fn may_send(&self) -> bool {
-        let mut allowed = self.allowed.subscribe();
-        let more = allowed.wait_for(|allowed| *allowed > self.oracle.numbers());
-        drop(more.await.expect("it outlives the clients"));
-        !self.oracle.has_ended()
-    }
-
-    async fn write(self: Arc<Self>, writer: usize, seed: u64) {
-        let mut random = StdRng::seed_from_u64(seed ^ (writer as u64 + 1));
-        let mut sending = Sending::new(&format!("service-{writer}"), [writer as u8 + 1; 16]);
-        while self.may_send().await {
-            let count = random.random_range(1..200);
-            let (first, mut batch) = sending.batch(&self.oracle, count);
-            if random.random_ratio(1, POISON_EVERY) {
-                self.oracle.poison(first, &mut batch, random.random_range(0..count as usize));
-            }
-            match self.sender.send(&EncodedBatch::new(batch, 0), None).await {
-                SendOutcome::Accepted { accepted, .. } => assert_eq!(u64::from(accepted), count),
-                refused => panic!("not to be refused for good: {refused:?}"),
-            }
-            self.oracle.note(first, count, true);
-        }
-    }
-
-    async fn quit(self: Arc<Self>, writer: usize, seed: u64) {
-        let mut random = StdRng::seed_from_u64(seed ^ (writer as u64 + 1_000));
-        while self.may_send().await {
-            let count = random.random_range(1..200);
-            let (first, batch) = self.oracle.batch("quitter", count);
-            let deadline = Instant::now() + Duration::from_millis(random.random_range(0..30));
-            let outcome = self.sender.send(&EncodedBatch::new(batch, 0), Some(deadline)).await;
-            let accepted = matches!(outcome, SendOutcome::Accepted { .. });
-            self.oracle.note(first, count, accepted);
-        }
-    }
-}
-
-/// The cluster that faults befall.
-struct World {
-    cluster: Cluster,
-    servers: Vec<Process>,
-    /// Before each server, where clients connect.
-    proxies: Vec<Proxy>,
-    processors: Vec<Process>,
-    token: String,
-    random: StdRng,
+    let (spell, latency_max) = match is_long {
+        false => (Duration::from_secs(1), Duration::from_millis(200)),
+        true => (Duration::from_secs(12), Duration::from_secs(2)),
+    };
+    Plan { seed, share: times(3_000, 25_000) as u64, spell, latency_max, faults }
 }
 
 impl World {
-    async fn start(seed: u64) -> Self {
-        let cluster = Cluster::private().await;
-        let servers: Vec<_> = (0..2).map(|_| cluster.start("server")).collect();
-        let proxy = |server: &Process| Proxy::start(server.address(), seed);
-        let proxies = servers.iter().map(proxy).collect();
-        let processor = |_| cluster.start_with("processor", "127.0.0.1:0", &chokes());
-        let processors = (0..2).map(processor).collect();
-        let token = cluster.token("*", "admin");
-        let random = StdRng::seed_from_u64(seed ^ 0xfa17);
-        let world = Self { cluster, servers, proxies, processors, token, random };
-        world.until_settled().await;
-        world
-    }
-
-    /// Waits until both processors share the partitions.
-    async fn until_settled(&self) {
-        let (endpoint, token) = (self.servers[0].endpoint.clone(), self.token.clone());
-        blocking(move || Client { endpoint: &endpoint, token: &token }.until_shared_by(2)).await;
-    }
-
-    fn sender(&self) -> Sender {
-        let endpoints: Vec<String> =
-            self.proxies.iter().map(|proxy| format!("http://{}", proxy.address())).collect();
-        let (first, max) = (Duration::from_millis(20), Duration::from_millis(500));
-        let retry =
-            RetryPolicy { first, max, internal_retries: u32::MAX, ..RetryPolicy::default() };
-        let options = SendOptions { retry, ..SendOptions::default() };
-        let token = Token::Text(self.token.clone());
-        Sender::connect(&endpoints.join(","), token, options).expect("the settings are good")
-    }
-
-    async fn suffer(&mut self, fault: Fault, clients: &Clients, share: u64) {
+    async fn suffer(&mut self, fault: Fault, clients: &Clients, plan: &Plan) {
         match fault {
             Fault::KillProcessor => {
                 let at = self.random.random_range(0..2);
@@ -217,19 +124,31 @@ impl World {
             Fault::KillDatabase => {
                 self.cluster.postgres.kill().await;
                 // The queue takes logs meanwhile.
-                clients.send(share / 4).await;
+                clients.send(plan.share / 4).await;
                 self.cluster.postgres.restart().await;
             }
             Fault::BlockBroker => {
                 self.cluster.rabbitmq.block().await;
-                self.assert_refused_at_once(&clients.oracle).await;
+                self.assert_refused_at_once("refused", &clients.oracle).await;
                 self.cluster.rabbitmq.unblock().await;
             }
             Fault::LoseAnswers => {
                 let faults = Faults { cut_answer: 0.1, ..Faults::default() };
-                self.proxies.iter().for_each(|proxy| proxy.set(faults));
-                clients.send(share / 2).await;
-                self.proxies.iter().for_each(|proxy| proxy.set(Faults::default()));
+                self.network.set(Hop::Clients, faults);
+                clients.send(plan.share / 2).await;
+                self.network.set(Hop::Clients, Faults::default());
+            }
+            Fault::BadNetwork(hop) => {
+                for faults in spells(plan.latency_max) {
+                    self.network.set(hop, faults);
+                    clients.send_during(plan.spell, plan.share / 20).await;
+                }
+                self.network.set(hop, Faults::default());
+                self.assert_flows_within(NOTICED, clients, plan.share / 4).await;
+            }
+            Fault::LosePeers(hop) => {
+                self.network.lose(hop);
+                self.assert_flows_within(NOTICED, clients, plan.share / 4).await;
             }
             Fault::RestartInOrder => {
                 for kind in [Kind::Server, Kind::Processor] {
@@ -241,177 +160,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Ends a process and starts another in its place.
-    async fn exchange(
-        &mut self,
-        kind: Kind,
-        at: usize,
-        end: impl FnOnce(Process) + Send + 'static,
-    ) {
-        let processes = match kind {
-            Kind::Server => &mut self.servers,
-            Kind::Processor => &mut self.processors,
-        };
-        let old = processes.remove(at);
-        let listen = old.address().to_owned();
-        blocking(move || end(old)).await;
-        let new = self.start_again(kind, &listen, kind.points()).await;
-        match kind {
-            Kind::Server => self.servers.insert(at, new),
-            Kind::Processor => self.processors.insert(at, new),
-        }
-    }
-
-    async fn start_again(&self, kind: Kind, listen: &str, points: String) -> Process {
-        let mut command = self.cluster.command(&[kind.name(), "--listen", listen]);
-        command.env("FAILPOINTS", points);
-        blocking(move || Process::start(&mut command)).await
-    }
-
-    /// Has a process kill itself at a step, and starts another in its place.
-    async fn die_at(&mut self, kind: Kind, step: &'static str, clients: &Clients) {
-        let at = self.random.random_range(0..2);
-        let after = self.random.random_range(0..5);
-        let points = format!("{};{step}={after}*off->return", kind.points());
-        let processes = match kind {
-            Kind::Server => &mut self.servers,
-            Kind::Processor => &mut self.processors,
-        };
-        let old = processes.remove(at);
-        let listen = old.address().to_owned();
-        blocking(move || old.kill()).await;
-        // Somebody has to take the step.
-        let mut dying = self.start_again(kind, &listen, points).await;
-        let mut ended = pin!(blocking(move || dying.wait()));
-        let mut flow = interval(Duration::from_millis(100));
-        let ended = loop {
-            tokio::select! {
-                ended = &mut ended => break ended,
-                _ = flow.tick() => {
-                    clients.allowed.send_replace(clients.oracle.numbers() + 500);
-                }
-            }
-        };
-        assert_eq!(ended.signal(), Some(9), "{step}");
-        let new = self.start_again(kind, &listen, kind.points()).await;
-        match kind {
-            Kind::Server => self.servers.insert(at, new),
-            Kind::Processor => self.processors.insert(at, new),
-        }
-    }
-
-    /// While the broker takes nothing, servers say so within a second, and when to come again.
-    async fn assert_refused_at_once(&self, oracle: &Oracle) {
-        let begun = Instant::now();
-        for server in &self.servers {
-            let mut client =
-                IngestServiceClient::connect(server.endpoint.clone()).await.expect("it is up");
-            let (first, batch) = oracle.batch("refused", 1);
-            // One that came before the server heard of the alarm may have been taken.
-            let mut was_taken = false;
-            let status = loop {
-                let sent = IngestRequest { batch: Some(batch.clone()) };
-                match client.ingest(request(sent, &self.token)).await {
-                    Ok(_) => was_taken = true,
-                    Err(status) => break status,
-                }
-                assert!(begun.elapsed() < PATIENCE, "it takes batches all the same");
-            };
-            assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
-            assert!(status.get_details_retry_info().is_some(), "{status}");
-            let asked = Instant::now();
-            let sent = IngestRequest { batch: Some(batch) };
-            client.ingest(request(sent, &self.token)).await.expect_err("it is blocked still");
-            assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
-            oracle.note(first, 1, was_taken);
-        }
-    }
-
-    /// Asks until everything that is owed is stored and the queue is empty.
-    async fn until_quiet(&self, oracle: &Oracle) -> Audit {
-        let begun = Instant::now();
-        loop {
-            let waiting = self.waiting().await;
-            let audit = audit(&self.servers[0].endpoint, &self.token).await;
-            let verdict = oracle.judge(&audit);
-            if waiting == 0 && verdict.lost == 0 || begun.elapsed() > 3 * PATIENCE {
-                println!("quiet after {:?}, {waiting} batches wait", begun.elapsed());
-                return audit;
-            }
-        }
-    }
-
-    /// Batches in the broker, fetched or not.
-    async fn waiting(&self) -> u64 {
-        let vhost = self.cluster.rabbitmq.vhost();
-        let sum = format!(
-            "lists:sum([proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages])) \
-             || Q <- rabbit_amqqueue:list(<<\"{vhost}\">>)])"
-        );
-        let sum = self.cluster.rabbitmq.evaluate(&sum).await;
-        sum.trim().parse().unwrap_or_else(|_| panic!("no number of messages: {sum}"))
-    }
-
-    /// Every dead letter.
-    async fn dead_letters(&self) -> Vec<DeadLetter> {
-        let endpoint = self.servers[0].endpoint.clone();
-        let mut client = AdminServiceClient::connect(endpoint).await.expect("it is up");
-        let mut found: Vec<DeadLetter> = Vec::new();
-        loop {
-            let before = found.last().map_or(0, |letter| letter.dead_letter_id);
-            let page = ListDeadLettersRequest { limit: 1_000, before_dead_letter_id: before };
-            let page = client.list_dead_letters(request(page, &self.token)).await;
-            let page = page.expect("they are listed").into_inner().dead_letters;
-            if page.is_empty() {
-                return found;
-            }
-            found.extend(page);
-        }
-    }
-
-    async fn replay_all(&self) -> (u64, u64) {
-        let endpoint = self.servers[0].endpoint.clone();
-        let mut client = AdminServiceClient::connect(endpoint).await.expect("it is up");
-        let mut replay = request(ReplayDeadLettersRequest::default(), &self.token);
-        replay.set_timeout(PATIENCE);
-        let answer = client.replay_dead_letters(replay).await.expect("it is answered").into_inner();
-        (answer.replayed + answer.waiting, answer.rejected)
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Server,
-    Processor,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Processor => "processor",
-        }
-    }
-
-    /// Its fail points.
-    fn points(self) -> String {
-        match self {
-            Self::Server => String::new(),
-            Self::Processor => PROCESSOR.to_owned(),
-        }
-    }
-}
-
-fn chokes() -> [(&'static str, &'static str); 1] {
-    [("FAILPOINTS", PROCESSOR)]
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -426,47 +174,22 @@ fn choked_on(letters: &[DeadLetter]) -> BTreeSet<u64> {
     numbers
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_fault_of_any_process_loses_doubles_or_halves_a_batch() {
-    let plan = plan();
-    let mut world = World::start(plan.seed).await;
-    let clients = Arc::new(Clients {
-        oracle: Oracle::default(),
-        sender: world.sender(),
-        allowed: watch::Sender::new(plan.share),
-    });
-    let writers = (0..WRITERS).map(|n| tokio::spawn(clients.clone().write(n, plan.seed)));
-    let quitters = (0..QUITTERS).map(|n| tokio::spawn(clients.clone().quit(n, plan.seed)));
-    let running: Vec<_> = writers.chain(quitters).collect();
-
-    let begun = Instant::now();
-    for (number, &fault) in plan.faults.iter().enumerate() {
-        let sent = clients.oracle.numbers();
-        clients.send(world.random.random_range(1..=plan.share / 2)).await;
-        // So that the fault comes while logs flow.
-        clients.allowed.send_replace(clients.oracle.numbers() + plan.share / 2);
-        println!("{:>6.1?} {number:>3}: {fault:?} at {sent}", begun.elapsed());
-        world.suffer(fault, &clients, plan.share).await;
-    }
-    clients.oracle.end();
-    clients.allowed.send_replace(u64::MAX);
-    for client in running {
-        client.await.expect("every batch is acknowledged in the end");
-    }
-
+/// Once everything is quiet: nothing acknowledged is lost, nothing is there twice, no batch in part,
+/// and among the dead letters is what was choked on alone.
+async fn assert_whole(world: &World, clients: &Clients) -> (Audit, BTreeSet<u64>) {
     let found = world.until_quiet(&clients.oracle).await;
     let verdict = clients.oracle.judge(&found);
     let letters = choked_on(&world.dead_letters().await);
     println!(
-        "{} logs stored, {} batches abandoned, {} logs choked on, {} faults, {} answers cut",
+        "{} logs stored, {} batches abandoned, {} logs choked on, {} chunks cut",
         found.times_stored.len(),
         verdict.abandoned,
         letters.len(),
-        plan.faults.len(),
-        world.proxies.iter().map(Proxy::cuts).sum::<u64>(),
+        world.network.cuts(),
     );
     println!("counted {}, more than once: {:?}", found.counted, found.repeated);
     let counts = (verdict.lost, verdict.doubled, verdict.halved);
+    println!("lost, doubled, halved: {counts:?}");
     assert_eq!(counts, (0, 0, 0), "lost, doubled, halved");
     assert_eq!(found.counted, found.times_stored.len() as u64, "counted once");
     assert!(verdict.poisoned.is_subset(&letters), "every poisoned log is put aside");
@@ -477,6 +200,28 @@ async fn no_fault_of_any_process_loses_doubles_or_halves_a_batch() {
         assert_eq!((report.missing, arrived), (0, emitted), "{report:?}");
         assert!(report.missing_sequences.is_empty(), "{report:?}");
     }
+    (found, letters)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_of_any_process_loses_doubles_or_halves_a_batch() {
+    let plan = plan();
+    let mut world = World::start(Cluster::private().await, &[], plan.seed).await;
+    let clients = Clients::new(world.sender());
+    let running = clients.start(plan.seed);
+
+    let begun = Instant::now();
+    for (number, &fault) in plan.faults.iter().enumerate() {
+        let sent = clients.oracle.numbers();
+        clients.send(world.random.random_range(1..=plan.share / 2)).await;
+        // So that the fault comes while logs flow.
+        clients.allow(plan.share / 2);
+        println!("{:>6.1?} {number:>3}: {fault:?} at {sent}", begun.elapsed());
+        world.suffer(fault, &clients, &plan).await;
+    }
+    clients.end(running).await;
+    println!("{} faults", plan.faults.len());
+    let (found, letters) = assert_whole(&world, &clients).await;
 
     // Once the processors are mended, what they choked on is stored, and once however often it is
     // sent in again.
@@ -495,4 +240,80 @@ async fn no_fault_of_any_process_loses_doubles_or_halves_a_batch() {
     assert_eq!(stored.len(), found.times_stored.len() + letters.len(), "and nothing else");
     assert!(mended.times_stored.values().all(|times| *times == 1), "and once");
     assert_eq!(mended.counted, stored.len() as u64);
+}
+
+/// A small queue, of which processors fetch little.
+const SMALL_QUEUE: Settings = &[
+    ("LOGWEIR_RABBITMQ__PARTITION_BYTES_MAX", "100000"),
+    ("LOGWEIR_RABBITMQ__PREFETCH_BATCHES_MAX", "8"),
+];
+const MEBIBYTE: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_down_a_full_queue_refuses_and_memory_stays() {
+    let Form { seed, is_long } = form();
+    let outage = Duration::from_secs(if is_long { 60 } else { 5 });
+    let world = World::start(Cluster::private().await, SMALL_QUEUE, seed).await;
+    let clients = Clients::new(world.sender());
+    let running = clients.start(seed);
+    clients.send(3_000).await;
+
+    world.cluster.postgres.kill().await;
+    clients.allow(u64::MAX / 2);
+    world.assert_refused_at_once("service-0", &clients.oracle).await;
+    let memory = |field| world.servers.iter().map(|one| one.memory(field)).max().expect("two");
+    let (begun, before, mut refusals) = (Instant::now(), memory("RssAnon"), 0);
+    while begun.elapsed() < outage {
+        world.assert_refused_at_once("service-0", &clients.oracle).await;
+        refusals += 1;
+    }
+    let (after, most) = (memory("RssAnon"), memory("VmHWM"));
+    println!(
+        "full at {} logs, {refusals} times refused, memory {} to {} MiB, {} at most",
+        clients.oracle.numbers(),
+        before / MEBIBYTE,
+        after / MEBIBYTE,
+        most / MEBIBYTE,
+    );
+    assert!(after.saturating_sub(before) <= 64 * MEBIBYTE, "memory grows: {before} to {after}");
+    assert!(most <= 512 * MEBIBYTE, "{most} bytes of memory");
+
+    clients.allow(0);
+    world.cluster.postgres.restart().await;
+    world.assert_flows_within(PATIENCE, &clients, 1_000).await;
+    clients.end(running).await;
+    assert_whole(&world, &clients).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disks_of_database_and_broker_refuse_and_go_on_by_themselves() {
+    if !testkit::may_mount() {
+        println!("no disk may be mounted here: full disks are not tested");
+        return;
+    }
+    let Form { seed, is_long } = form();
+    let (rounds, share) = if is_long { (4, 20_000) } else { (1, 3_000) };
+    let world = World::start(Cluster::on_disks().await, &[], seed).await;
+    let clients = Clients::new(world.sender());
+    let running = clients.start(seed);
+    for round in 0..rounds {
+        clients.send(share).await;
+        clients.allow(share);
+        println!("{round}: the broker's disk is full");
+        world.cluster.rabbitmq.fill_disk().await;
+        world.assert_refused_at_once("refused", &clients.oracle).await;
+        world.cluster.rabbitmq.free_disk().await;
+        world.assert_flows_within(NOTICED, &clients, share).await;
+
+        clients.allow(share);
+        println!("{round}: the database's disk is full");
+        world.cluster.postgres.fill_disk().await;
+        world.until_a_write_fails(&clients).await;
+        world.cluster.postgres.free_disk().await;
+        let ended = world.cluster.postgres.restart_if_ended().await;
+        println!("        the database had ended: {ended}");
+        world.assert_flows_within(NOTICED, &clients, share).await;
+    }
+    clients.end(running).await;
+    assert_whole(&world, &clients).await;
 }

@@ -116,6 +116,13 @@ impl Postgres {
         .await;
     }
 
+    /// Starts a private server again if it has ended by itself, as a service manager does; whether it
+    /// had.
+    pub async fn restart_if_ended(&self) -> bool {
+        let server = self.server.clone();
+        blocking(move || server.private().run_if_ended()).await
+    }
+
     /// Stops the clocks of a private server: connections stay open and nothing answers.
     pub async fn pause(&self) {
         self.with(|private| drop(private.instance.signal(Signal::STOP))).await;
@@ -265,6 +272,17 @@ impl Private {
             self.is_ready()
         });
         *self.postmaster.lock().expect("no holder panics") = Some(child);
+    }
+
+    fn run_if_ended(&self) -> bool {
+        let ended =
+            self.postmaster.lock().expect("no holder panics").as_mut().is_none_or(|child| {
+                child.try_wait().expect("it is a child of this process").is_some()
+            });
+        if ended {
+            self.run();
+        }
+        ended
     }
 
     fn is_ready(&self) -> bool {

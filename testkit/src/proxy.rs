@@ -50,6 +50,8 @@ struct Orders {
     faults: Faults,
     /// Grows when all connections are to be reset.
     resets: u64,
+    /// Grows when all connections are to be lost.
+    losses: u64,
 }
 
 /// A running proxy; it ends when dropped, and its connections with it.
@@ -101,6 +103,12 @@ impl Proxy {
     /// Resets every open connection.
     pub fn reset(&self) {
         self.orders().send_modify(|orders| orders.resets += 1);
+    }
+
+    /// Takes the peers of every open connection away: nothing passes any more, and nothing ends, until
+    /// one side gives it up, which the other then hears of. New connections work.
+    pub fn lose(&self) {
+        self.orders().send_modify(|orders| orders.losses += 1);
     }
 
     /// How many chunks it has cut so far.
@@ -198,7 +206,9 @@ impl Connection {
 
     fn way(&mut self, from: OwnedReadHalf, to: OwnedWriteHalf, cut: fn(&Faults) -> f64) -> Way {
         let random = StdRng::seed_from_u64(self.random.random());
-        Way { from, to, cut, random, orders: self.orders.clone(), cuts: self.cuts.clone() }
+        let (orders, cuts) = (self.orders.clone(), self.cuts.clone());
+        let losses = orders.borrow().losses;
+        Way { from, to, cut, random, orders, losses, cuts }
     }
 }
 
@@ -209,6 +219,8 @@ struct Way {
     cut: fn(&Faults) -> f64,
     random: StdRng,
     orders: watch::Receiver<Orders>,
+    /// Losses before this connection.
+    losses: u64,
     cuts: Arc<AtomicU64>,
 }
 
@@ -218,6 +230,9 @@ impl Way {
         while let Ok(read @ 1..) = self.from.read(&mut buffer).await {
             let Ok(faults) = self.open().await else { return End::Cut };
             sleep(faults.latency_max.mul_f64(self.random.random())).await;
+            if self.is_lost() {
+                continue;
+            }
             let is_cut = self.random.random_bool((self.cut)(&faults));
             let passed = if is_cut { self.random.random_range(0..read) } else { read };
             if self.to.write_all(&buffer[..passed]).await.is_err() {
@@ -228,9 +243,16 @@ impl Way {
                 return End::Cut;
             }
         }
+        if self.is_lost() {
+            return End::Cut;
+        }
         // What cannot be told to the other side has ended for it already.
         self.to.shutdown().await.ok();
         End::Closed
+    }
+
+    fn is_lost(&self) -> bool {
+        self.orders.borrow().losses > self.losses
     }
 
     /// The faults, once bytes may pass.

@@ -205,6 +205,31 @@ fn a_black_hole_gives_back_what_it_held() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
+#[test]
+fn a_lost_peer_is_silent_and_the_next_is_there() {
+    let echo = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let proxy = Proxy::start(echo.local_addr().expect("it is bound").to_string(), 7);
+    let connect = || {
+        let client = TcpStream::connect(proxy.address()).expect("it listens");
+        (client, echo.accept().expect("the proxy connects").0)
+    };
+    let (mut client, mut server) = connect();
+    let mut read = [0; 4];
+    proxy.lose();
+    client.write_all(b"lost").expect("it is taken");
+    server.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit can be set");
+    let error = server.read_exact(&mut read).expect_err("nothing comes");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "nor does it end");
+    let (mut next, mut next_server) = connect();
+    next.write_all(b"next").expect("it is taken");
+    next_server.read_exact(&mut read).expect("it comes through");
+    assert_eq!(&read, b"next");
+    server.set_read_timeout(None).expect("a limit can be set");
+    drop(client);
+    let error = server.read_exact(&mut read).expect_err("it hears of the end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// What is left of a run of the kit's own binary that is killed.
 #[test]
 fn nothing_outlives_a_killed_test() {

@@ -10,12 +10,16 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{Postgres, RabbitMq};
+use testkit::{Postgres, Proxy, RabbitMq};
 
 use super::{Process, logweir, succeeded};
 
 /// How long anything may take that comes by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Disks of [`Cluster::on_disks`]: what is empty takes 60 MB, and the broker keeps 50 MB free.
+const DATABASE_BYTES: u64 = 400 << 20;
+const BROKER_BYTES: u64 = 400 << 20;
 
 /// Database, broker and what the processes share; removed when dropped.
 pub(crate) struct Cluster {
@@ -37,11 +41,31 @@ impl Cluster {
         Self::over(postgres, rabbitmq)
     }
 
+    /// Over servers of its own on disks of their own, which can be filled. Needs
+    /// [`testkit::may_mount`].
+    pub(crate) async fn on_disks() -> Self {
+        let postgres =
+            Postgres::on_disk(DATABASE_BYTES, "max_wal_size = 64MB\nmin_wal_size = 32MB");
+        let (postgres, rabbitmq) = tokio::join!(postgres, RabbitMq::on_disk(BROKER_BYTES, ""));
+        Self::over(postgres, rabbitmq)
+    }
+
     fn over(postgres: Postgres, rabbitmq: RabbitMq) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("database_url"), postgres.url()).expect("there is room");
-        fs::write(folder.path().join("amqp_url"), rabbitmq.url()).expect("there is room");
-        Self { postgres, rabbitmq, folder }
+        let cluster = Self { postgres, rabbitmq, folder };
+        cluster.tell(&cluster.postgres.url(), &cluster.rabbitmq.url());
+        cluster
+    }
+
+    /// Tells the processes where database and broker are.
+    fn tell(&self, database_url: &str, amqp_url: &str) {
+        fs::write(self.path("database_url"), database_url).expect("there is room");
+        fs::write(self.path("amqp_url"), amqp_url).expect("there is room");
+    }
+
+    /// Has the processes that start from now on reach database and broker by proxies.
+    pub(crate) fn is_reached_by(&self, database: &Proxy, broker: &Proxy) {
+        self.tell(&database.url(&self.postgres.url()), &broker.url(&self.rabbitmq.url()));
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -2,12 +2,16 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod clients;
 pub(crate) mod cluster;
+pub(crate) mod network;
 pub(crate) mod oracle;
+pub(crate) mod world;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -66,6 +70,30 @@ impl Process {
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A line of its status in bytes, such as `VmHWM`.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
+        kibibytes.parse::<u64>().expect("a number") << 10
+    }
+
+    /// The sum of one of its metrics; 0 if there is none yet.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        let request = "GET /metrics HTTP/1.0\r\nHost: logweir\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (series.split('{').next() == Some(name))
+                .then(|| value.parse::<f64>().expect("a number"))
+        };
+        answer.lines().filter_map(value).sum()
     }
 
     /// SIGKILL, and waits for the end.

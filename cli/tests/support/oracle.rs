@@ -42,6 +42,8 @@ pub(crate) fn form() -> Form {
 pub(crate) struct Oracle {
     /// How many numbers were handed out; whoever causes faults waits for more.
     next_number: watch::Sender<u64>,
+    /// How many of them are acknowledged or given up.
+    answered: watch::Sender<u64>,
     /// First number and size of each acknowledged batch.
     acknowledged: Mutex<Vec<(u64, u64)>>,
     /// The same for batches given up without an answer.
@@ -117,6 +119,13 @@ impl Oracle {
     pub(crate) fn note(&self, first: u64, count: u64, acknowledged: bool) {
         let list = if acknowledged { &self.acknowledged } else { &self.abandoned };
         list.lock().expect("not poisoned").push((first, count));
+        self.answered.send_modify(|answered| *answered += count);
+    }
+
+    /// Waits until so many logs were acknowledged or given up.
+    pub(crate) async fn until_answered(&self, logs: u64) {
+        let mut progress = self.answered.subscribe();
+        progress.wait_for(|now| *now >= logs).await.expect("the oracle outlives its clients");
     }
 
     /// Tells the clients to come to an end.

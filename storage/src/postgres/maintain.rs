@@ -4,13 +4,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use logweir_core::limits::PRODUCER_RETENTION_DAYS;
 use metrics::counter;
 use tokio_postgres::types::Type;
 
 use super::{
-    PostgresStorage,
+    PostgresStorage, READ_WITHIN,
     faults::Fault,
     locks::{self, Lock},
     partitions,
@@ -22,6 +22,10 @@ use crate::StorageError;
 
 const FOLDED_PER_STEP: i64 = 2_000;
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
+/// Longest time in which the database says whether it takes logs.
+const PROBED_WITHIN: Duration = Duration::from_secs(8);
+/// Old logs may be many.
+const PATIENT: &str = "SET LOCAL statement_timeout = 50000";
 const DAY_SECONDS: i64 = 86_400;
 
 fn nanos(duration: Duration) -> i64 {
@@ -43,18 +47,21 @@ impl PostgresStorage {
     }
 
     async fn one_step(&self, now_unix_nano: i64, step: Step) -> Result<bool, Fault> {
-        let mut connection = self.connection().await?;
-        let mut db = connection.transaction().await?;
-        db.batch_execute(&self.writing).await?;
-        if !locks::try_take(&db, Lock::Maintain).await? {
-            return Ok(false);
-        }
-        let more = match step {
-            Step::Retain => self.retain(&mut db, now_unix_nano).await?,
-            Step::Fold => fold(&db, now_unix_nano, self.config.ledger_age).await?,
+        let work = async |connection: &mut Object| {
+            let mut db = connection.transaction().await?;
+            db.batch_execute(&self.writing).await?;
+            db.batch_execute(PATIENT).await?;
+            if !locks::try_take(&db, Lock::Maintain).await? {
+                return Ok(false);
+            }
+            let more = match step {
+                Step::Retain => self.retain(&mut db, now_unix_nano).await?,
+                Step::Fold => fold(&db, now_unix_nano, self.config.ledger_age).await?,
+            };
+            db.commit().await?;
+            Ok(more)
         };
-        db.commit().await?;
-        Ok(more)
+        self.on_connection(READ_WITHIN, work).await
     }
 
     /// Deletes logs that are too old.
@@ -131,8 +138,7 @@ impl PostgresStorage {
 
     /// Whether writes would be taken now.
     pub(super) async fn probe(&self) -> Result<(), StorageError> {
-        let probe = async {
-            let mut connection = self.connection().await?;
+        let probe = async |connection: &mut Object| {
             let db = connection.transaction().await?;
             // As a write does; nothing of it stays. A standby, or a server without room for the log of
             // what it writes, refuses.
@@ -146,7 +152,7 @@ impl PostgresStorage {
             db.rollback().await?;
             Ok(())
         };
-        probe.await.map_err(|fault| self.told(fault))
+        self.on_connection(PROBED_WITHIN, probe).await.map_err(|fault| self.told(fault))
     }
 }
 

@@ -5,7 +5,10 @@
 //! no state of a session, no statement by name that outlives its transaction, only locks that end with
 //! one. A lost connection is `Unavailable`; the next call takes another one.
 //!
-//! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free.
+//! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free. A server that
+//! does not answer is taken for dead, whatever the network says: after 20 s for what writes, 60 s for
+//! what reads or deletes old logs. The server does the same to a process that is silent in the middle
+//! of a transaction, whose locks would keep others from writing the same batches.
 
 mod administer;
 mod aggregate;
@@ -35,17 +38,27 @@ mod values;
 mod walk;
 mod write;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use deadpool_postgres::{Object, Pool};
 use logweir_core::runtime::clock::Clock;
+use metrics::counter;
+use tokio::time::timeout;
 
 pub use self::config::PostgresConfig;
 use self::{faults::Fault, partitions::KnownDays, schema::Layout, timescale::Features};
 use crate::StorageError;
+
+/// Longest work on a connection that writes; a dead server is noticed by then.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
+/// The same where much may have to be read, or deleted.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// PostgreSQL as storage.
 pub struct PostgresStorage {
@@ -85,9 +98,23 @@ impl PostgresStorage {
         })
     }
 
-    /// A connection of the pool's; it goes back when it is dropped.
-    async fn connection(&self) -> Result<Object, StorageError> {
-        self.pool.get().await.map_err(|error| self.told(Fault::from(error)))
+    /// Works on a connection of the pool's. If the answer does not come in time its server is taken for
+    /// dead, and so are those of the connections that nobody uses at the moment: the next call makes
+    /// a new one.
+    async fn on_connection<T>(
+        &self,
+        answered_within: Duration,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut connection = self.pool.get().await?;
+        if let Ok(done) = timeout(answered_within, work(&mut connection)).await {
+            return done;
+        }
+        // Dropped like that it is closed and does not go back.
+        drop(Object::take(connection));
+        self.pool.retain(|_, _| false);
+        counter!("logweir_storage_silences_total").increment(1);
+        Err(Fault::passing(&format!("the database did not answer within {answered_within:?}")))
     }
 
     /// What a fault is to a caller.
@@ -126,10 +153,13 @@ struct Server {
     has_lz4: bool,
 }
 
-/// A statement that writes waits and works for a minute at most. Whatever the database's default is,
-/// a commit is answered when it is on disk.
+/// A statement that writes waits and works for less than its caller does, and a caller that went away
+/// without a word keeps its locks no longer. Whatever the database's default is, a commit is answered
+/// when it is on disk.
 fn writing(features: Features, server: &Server) -> String {
-    let mut writing = String::from("SET LOCAL statement_timeout = 60000");
+    let mut writing = String::from(
+        "SET LOCAL statement_timeout = 15000; SET LOCAL idle_in_transaction_session_timeout = 15000",
+    );
     if server.commits_late {
         writing.push_str("; SET LOCAL synchronous_commit = on");
     }

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use logweir_core::identity::{LogId, Service, Tenant};
 use tokio_postgres::IsolationLevel;
 
 use super::{
-    PostgresStorage, administer, aggregate, dead_letters, faults::Fault, heartbeats, reports,
-    search,
+    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN, administer, aggregate, dead_letters,
+    faults::Fault, heartbeats, reports, search,
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
@@ -46,15 +46,14 @@ impl PostgresStorage {
         isolation: IsolationLevel,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let mut connection = self.connection().await?;
-        let work = async {
+        let work = async |connection: &mut Object| {
             let begin = connection.build_transaction().isolation_level(isolation).read_only(true);
             let db = begin.start().await?;
             db.batch_execute(READING).await?;
             // Dropping the transaction ends it, and nobody waits for that.
             read(&db).await
         };
-        work.await.map_err(|fault| self.told(fault))
+        self.on_connection(READ_WITHIN, work).await.map_err(|fault| self.told(fault))
     }
 
     /// Makes a small change.
@@ -62,15 +61,14 @@ impl PostgresStorage {
         &self,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let mut connection = self.connection().await?;
-        let work = async {
+        let work = async |connection: &mut Object| {
             let db = connection.transaction().await?;
             db.batch_execute(&self.writing).await?;
             let answer = change(&db).await?;
             db.commit().await?;
             Ok(answer)
         };
-        work.await.map_err(|fault| self.told(fault))
+        self.on_connection(WRITTEN_WITHIN, work).await.map_err(|fault| self.told(fault))
     }
 }
 

@@ -66,7 +66,7 @@ async fn processes_that_start_at_once_make_one_schema() {
 async fn the_shape_is_the_one_that_is_checked() {
     let server = Postgres::start().await;
     let storage = open(&server.url()).await.unwrap();
-    let mut connection = storage.connection().await.unwrap();
+    let mut connection = storage.pool.get().await.unwrap();
     let db = connection.transaction().await.unwrap();
     let found: Vec<String> = schema::shape(&db).await.unwrap().into_iter().collect();
     assert_eq!(found.join("\n") + "\n", schema::KNOWN_SHAPE);
@@ -291,6 +291,46 @@ async fn what_is_cut_off_is_there_whole_or_not_at_all() {
     assert_eq!(number(&client, "SELECT stored FROM producers").await, 1_200);
 }
 
+/// No network says that they are gone: connections stay open, and nothing comes.
+#[tokio::test]
+async fn silent_servers_are_given_up_together_and_the_next_one_is_asked() {
+    let server = Postgres::start().await;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()), 7);
+    let storage = open(&proxy.url(&server.url())).await.unwrap();
+    let first = batch(1, "payments", 50, 0);
+    write(&storage, std::slice::from_ref(&first)).await;
+    let two = (storage.pool.get().await.unwrap(), storage.pool.get().await.unwrap());
+    drop(two);
+    proxy.lose();
+    tokio::time::pause();
+    let second = batch(2, "payments", 50, 0);
+    let refused = storage.write([second.clone()].into()).await.unwrap_err();
+    assert!(matches!(refused, StorageError::Unavailable(_)), "{refused:?}");
+    tokio::time::resume();
+    write(&storage, std::slice::from_ref(&second)).await;
+    assert_eq!(all(&storage).await, newest_first([&first, &second]));
+}
+
+/// Its transaction would keep the batch from everybody.
+#[tokio::test]
+async fn a_process_that_went_silent_in_a_transaction_keeps_no_locks() {
+    let server = Postgres::start().await;
+    let storage = open(&server.url()).await.unwrap();
+    let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()), 7);
+    let silent = psql(&proxy.url(&server.url())).await;
+    let first = batch(1, "payments", 50, 0);
+    silent.batch_execute(&format!("BEGIN; {}", storage.writing)).await.unwrap();
+    // For a shorter time than processes are given.
+    silent.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 200").await.unwrap();
+    let sql =
+        "INSERT INTO batches (tenant, batch_id, checksum, committed_at, stored, dead_lettered)
+               VALUES ($1, $2, 0, 'epoch', 0, 0)";
+    let id = values::Id(first.batch_id.0);
+    silent.execute(sql, &[&first.tenant.as_str(), &id]).await.unwrap();
+    proxy.lose();
+    assert_eq!(write(&storage, std::slice::from_ref(&first)).await, [WriteOutcome::stored(50, 0)]);
+}
+
 #[tokio::test]
 async fn a_full_disk_is_told_and_passes_by_itself() {
     if !testkit::may_mount() {
@@ -342,7 +382,7 @@ async fn connections_are_encrypted_and_the_server_known() {
         ["sslmode=require".to_owned(), format!("sslmode=verify-full&sslrootcert={root}")]
     {
         let storage = open(&format!("{plain}?{parameters}")).await.unwrap();
-        let connection = storage.connection().await.unwrap();
+        let connection = storage.pool.get().await.unwrap();
         let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         let row = connection.query_typed_one(encrypted, &[]).await.unwrap();
         assert!(row.get::<_, bool>(0), "{parameters}");

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use futures::SinkExt;
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
@@ -21,7 +21,7 @@ use metrics::{counter, histogram};
 use tokio_postgres::{IsolationLevel, types::Type};
 
 use super::{
-    PostgresStorage,
+    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN,
     copy::{COPY, HEADER, Incoming, TRAILER},
     derived::{self, Counted},
     faults::Fault,
@@ -68,28 +68,30 @@ impl WriteLogs for PostgresStorage {
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
-        let load = async {
-            let mut connection = self.connection().await?;
+        let load = async |connection: &mut Object| {
             let db = connection.build_transaction().read_only(true).start().await?;
             reports::load_templates(&db).await
         };
-        load.await.map_err(|fault| self.told(fault))
+        self.on_connection(READ_WITHIN, load).await.map_err(|fault| self.told(fault))
     }
 }
 
 impl PostgresStorage {
     async fn write_once(&self, batches: &[ScoredBatch]) -> Result<Vec<WriteOutcome>, Fault> {
         self.ensure_days(batches).await?;
-        let mut connection = self.connection().await?;
-        let begin = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-        let mut db = begin.read_only(false).start().await?;
-        db.batch_execute(&self.writing).await?;
-        let now = (self.clock)();
-        let outcomes = write_batches(&mut db, batches, now, self.config.ledger_age).await?;
-        fault::step("write_before_commit");
-        // If the answer is lost it may have succeeded: the ledger then knows the batches.
-        db.commit().await?;
-        Ok(outcomes)
+        let work = async |connection: &mut Object| {
+            let begin =
+                connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let mut db = begin.read_only(false).start().await?;
+            db.batch_execute(&self.writing).await?;
+            let now = (self.clock)();
+            let outcomes = write_batches(&mut db, batches, now, self.config.ledger_age).await?;
+            fault::step("write_before_commit");
+            // If the answer is lost it may have succeeded: the ledger then knows the batches.
+            db.commit().await?;
+            Ok(outcomes)
+        };
+        self.on_connection(WRITTEN_WITHIN, work).await
     }
 
     /// Makes the partitions of the logs' days that are not known to be there.
@@ -104,11 +106,14 @@ impl PostgresStorage {
         if days.is_empty() {
             return Ok(());
         }
-        let mut connection = self.connection().await?;
-        let db = connection.transaction().await?;
-        db.batch_execute(&self.writing).await?;
-        partitions::ensure(&db, days).await?;
-        db.commit().await?;
+        let work = async |connection: &mut Object| {
+            let db = connection.transaction().await?;
+            db.batch_execute(&self.writing).await?;
+            partitions::ensure(&db, days).await?;
+            db.commit().await?;
+            Ok(())
+        };
+        self.on_connection(WRITTEN_WITHIN, work).await?;
         self.days.remember(days);
         Ok(())
     }
