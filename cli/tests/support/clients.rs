@@ -1,5 +1,7 @@
 //! The programs that send while faults befall a cluster.
 
+#![allow(clippy::disallowed_methods, reason = "the clients of a test are supervised by the test")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
