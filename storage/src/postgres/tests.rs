@@ -151,7 +151,7 @@ async fn writers_of_the_same_services_never_lock_each_other_out() {
 async fn an_abandoned_transaction_is_ended_by_the_server() {
     let server = Postgres::start().await;
     let storage = open(&server.url()).await.unwrap();
-    let mut connection = storage.connection().await.unwrap();
+    let mut connection = storage.pool.get().await.unwrap();
     let db = connection.transaction().await.unwrap();
     db.batch_execute(&storage.writing).await.unwrap();
     let limit = "SELECT extract(epoch FROM
