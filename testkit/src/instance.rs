@@ -23,7 +23,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::{
+    fs::statvfs,
+    process::{Pid, Signal, geteuid, kill_process},
+};
 
 /// Runs the rest in the namespace that `$3` makes, if any, and then removes the folder `$1`.
 const GUARD: &str = r#"$3 sh -c "$4" guard "$1" "$2"; rm -rf "$1""#;
@@ -207,17 +210,22 @@ impl Instance {
         String::from_utf8_lossy(&log[log.len().saturating_sub(8_192)..]).into_owned()
     }
 
-    /// Leaves no room on a disk of the instance's own.
-    pub(crate) fn fill_disk(&self) {
+    /// Leaves so much room, or none, on a disk of the instance's own.
+    pub(crate) fn fill_disk(&self, left_bytes: u64) {
         assert_ne!(self.reachable, self.folder, "this instance has no disk of its own");
         let file = File::options().create(true).append(true).open(self.reachable.join("ballast"));
         let mut file = file.expect("a file can be made");
-        let error = loop {
+        while self.free_bytes() > left_bytes {
             if let Err(error) = file.write_all(&[0; 4096]) {
-                break error;
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+                return;
             }
-        };
-        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let disk = statvfs(&self.reachable).expect("the disk can be asked");
+        disk.f_bavail * disk.f_frsize
     }
 
     /// Gives the room back that [`Self::fill_disk`] took.

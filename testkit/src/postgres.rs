@@ -135,7 +135,7 @@ impl Postgres {
 
     /// Leaves no room on the disk of a server that was started by [`Self::on_disk`].
     pub async fn fill_disk(&self) {
-        self.with(|private| private.instance.fill_disk()).await;
+        self.with(|private| private.instance.fill_disk(0)).await;
     }
 
     /// Gives the room back that [`Self::fill_disk`] took.

@@ -23,6 +23,9 @@ use crate::{
 };
 
 const USER: &str = "logweir";
+/// Far below the room at which the alarm is raised. With none at all the quorum queues of RabbitMQ 3.10
+/// end by themselves, and nothing but a restart of the node brings them back.
+const LEFT_BYTES: u64 = 16 << 20;
 /// What was declared is on disk two seconds later, if nothing asks for it at once.
 const KEEP: &str = "ok = mnesia:sync_log()";
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -130,11 +133,11 @@ impl RabbitMq {
         self.with(|private| drop(private.instance.signal(Signal::CONT))).await;
     }
 
-    /// Leaves no room on the disk of a node that was started by [`Self::on_disk`]. The node has
+    /// Leaves less room than the node wants on a disk that [`Self::on_disk`] gave it. The node has
     /// raised its alarm when this returns: publishers are told that they are blocked.
     pub async fn fill_disk(&self) {
         self.with(|private| {
-            private.instance.fill_disk();
+            private.instance.fill_disk(LEFT_BYTES);
             private.look_at_disk();
         })
         .await;

@@ -215,6 +215,8 @@ fn a_lost_peer_is_silent_and_the_next_is_there() {
     };
     let (mut client, mut server) = connect();
     let mut read = [0; 4];
+    client.write_all(b"here").expect("it is taken");
+    server.read_exact(&mut read).expect("it comes through");
     proxy.lose();
     client.write_all(b"lost").expect("it is taken");
     server.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit can be set");

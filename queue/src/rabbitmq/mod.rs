@@ -14,6 +14,9 @@
 //! - *The broker blocks publishers* (its memory or disk alarm): everything that waits for a
 //!   confirmation is answered [`PublishError::Full`](crate::PublishError::Full) at once, and so is
 //!   what comes until the alarm ends.
+//! - *The broker's disk has no room at all*, because others filled it past its alarm's limit: quorum
+//!   queues of RabbitMQ 3.10 end, and refuse consumers with `INTERNAL_ERROR`, until the broker is
+//!   restarted. Nothing is lost, nothing flows. Let the limit (`disk_free_limit`) be large.
 //! - *A queue is full or has no majority*: the broker refuses the batch, or does not confirm it in
 //!   time.
 //! - *A queue is deleted*: its next batch is returned, everything is declared again, and the batch
