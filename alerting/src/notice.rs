@@ -1,0 +1,98 @@
+//! What a channel is asked to say. A notice stands for one transition of one incident: whatever is
+//! repeated or taken up after a restart has the same key, so that a receiver can tell.
+
+use serde::{Deserialize, Serialize};
+
+use crate::incident::Incident;
+
+/// What there is to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// It fires.
+    Opened,
+    /// It changed: less bad, acknowledged, or known better. Worth an edit, not a sound.
+    Updated,
+    /// It got worse, or nobody sees to it: worth a sound.
+    Escalated,
+    /// It still fires.
+    Reminder,
+    /// It is over. Only where its opening was told.
+    Resolved,
+    /// Many at once, or one that comes and goes.
+    Digest,
+}
+
+impl NoticeKind {
+    /// As in keys.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+            Self::Escalated => "escalated",
+            Self::Reminder => "reminder",
+            Self::Resolved => "resolved",
+            Self::Digest => "digest",
+        }
+    }
+}
+
+/// Something to say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The same for the same transition, whenever it is made: of the incident, the kind and its
+    /// number. At most 128 bytes of printable ASCII.
+    pub key: String,
+    /// What.
+    pub kind: NoticeKind,
+    /// When it came about.
+    pub at_unix_nano: i64,
+    /// Counts up within an incident; a channel tells a lower one first or not at all.
+    pub sequence: u32,
+    /// The incident as it was then.
+    pub incident: Incident,
+    /// The others of a digest; empty otherwise. Cut to the worst.
+    #[serde(default)]
+    pub others: Vec<Incident>,
+    /// How many a digest stands for, those cut included; 1 otherwise.
+    pub count: u64,
+    /// Channels to tell; empty for the default ones.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// One sentence for people that says why now, such as "not acknowledged for 10 min".
+    #[serde(default)]
+    pub text: String,
+}
+
+impl Notice {
+    /// Of an incident.
+    pub fn new(kind: NoticeKind, sequence: u32, at_unix_nano: i64, incident: &Incident) -> Self {
+        Self {
+            key: key(&incident.id, kind, sequence),
+            kind,
+            at_unix_nano,
+            sequence,
+            incident: incident.clone(),
+            others: Vec::new(),
+            count: 1,
+            channels: incident.channels.clone(),
+            text: String::new(),
+        }
+    }
+}
+
+/// The key of a transition.
+pub fn key(incident_id: &str, kind: NoticeKind, sequence: u32) -> String {
+    format!("{incident_id}-{sequence}-{}", kind.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_transitions_apart() {
+        assert_eq!(key("ab12", NoticeKind::Opened, 1), "ab12-1-opened");
+        assert_ne!(key("ab12", NoticeKind::Reminder, 2), key("ab12", NoticeKind::Reminder, 3));
+    }
+}

@@ -1,0 +1,290 @@
+//! What is watched, and when it is worth an incident. A rule holds for every service that it selects,
+//! each by itself.
+
+use std::{collections::BTreeMap, fmt};
+
+use logweir_core::record::Level;
+use serde::{Deserialize, Serialize};
+
+/// Length of a rule's name in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Series of a rule that may be in an incident at once; what is beyond is summed up in one.
+pub const INCIDENTS_PER_RULE_MAX: usize = 500;
+
+/// How bad it is, ascending.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth a look today.
+    #[default]
+    Warning,
+    /// Worth waking somebody.
+    Critical,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+/// Which way a volume must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// More than there should be.
+    Up,
+    /// Less than there should be.
+    Down,
+}
+
+/// What a number is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Threshold {
+    /// A number in the kind's own unit.
+    Absolute(f64),
+    /// So many times what is usual at this time for this service. Without enough history it gives no
+    /// verdict.
+    Relative(f64),
+    /// What is usual, its own scatter and chance taken into account: no number to be set.
+    Unusual,
+}
+
+/// What is measured. Every window is in seconds and ends now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RuleKind {
+    /// Share of errors among the logs, 0 to 1.
+    ErrorRate {
+        /// Seconds.
+        window_seconds: u32,
+        /// Of the share.
+        threshold: Threshold,
+    },
+    /// Errors in the window.
+    ErrorCount {
+        /// Seconds.
+        window_seconds: u32,
+        /// Of the count.
+        threshold: Threshold,
+    },
+    /// Logs in the window.
+    Volume {
+        /// Seconds.
+        window_seconds: u32,
+        /// More or less.
+        direction: Direction,
+        /// Of the count.
+        threshold: Threshold,
+    },
+    /// A percentile of the latencies.
+    Latency {
+        /// Seconds.
+        window_seconds: u32,
+        /// 0 to 1, such as 0.95.
+        percentile: f64,
+        /// Of milliseconds.
+        threshold: Threshold,
+    },
+    /// Logs that detection calls anomalies.
+    AnomalyCount {
+        /// Seconds.
+        window_seconds: u32,
+        /// Of the count.
+        threshold: Threshold,
+    },
+    /// A pattern that never occurred before.
+    NewPattern {
+        /// At or above this level.
+        #[serde(with = "level_name")]
+        level: Level,
+        /// Logs of it that are needed.
+        hits: u32,
+    },
+    /// Logs that match a filter.
+    MatchCount {
+        /// In the language of the search.
+        filter: String,
+        /// Seconds.
+        window_seconds: u32,
+        /// Of the count.
+        threshold: Threshold,
+    },
+    /// A service that logged steadily logs no more.
+    ServiceSilence {
+        /// Seconds of silence at least; a service whose usual gaps are long is given longer.
+        silence_seconds: u32,
+    },
+    /// A processor reports no more.
+    ProcessorSilence {
+        /// Seconds since its last heartbeat.
+        silence_seconds: u32,
+    },
+    /// How fast a service's error budget goes, in two windows at once.
+    BurnRate {
+        /// The promised share of logs that are no errors, such as 0.999.
+        objective: f64,
+        /// Seconds; says that it matters.
+        long_window_seconds: u32,
+        /// Seconds; says that it still goes on.
+        short_window_seconds: u32,
+        /// Times the pace at which the budget would just last.
+        factor: f64,
+    },
+    /// Batches set aside because nothing could be done with them.
+    DeadLetters {
+        /// Seconds.
+        window_seconds: u32,
+        /// More than so many.
+        count: u64,
+    },
+    /// Logs that a sending process had to give up.
+    SdkLoss {
+        /// Seconds.
+        window_seconds: u32,
+        /// More than so many.
+        count: u64,
+    },
+    /// How far the processing is behind.
+    QueueLag {
+        /// More than so many seconds.
+        lag_seconds: u32,
+    },
+}
+
+impl RuleKind {
+    /// Its name, as in files.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ErrorRate { .. } => "error_rate",
+            Self::ErrorCount { .. } => "error_count",
+            Self::Volume { .. } => "volume",
+            Self::Latency { .. } => "latency",
+            Self::AnomalyCount { .. } => "anomaly_count",
+            Self::NewPattern { .. } => "new_pattern",
+            Self::MatchCount { .. } => "match_count",
+            Self::ServiceSilence { .. } => "service_silence",
+            Self::ProcessorSilence { .. } => "processor_silence",
+            Self::BurnRate { .. } => "burn_rate",
+            Self::DeadLetters { .. } => "dead_letters",
+            Self::SdkLoss { .. } => "sdk_loss",
+            Self::QueueLag { .. } => "queue_lag",
+        }
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Unique; incidents refer to it.
+    pub name: String,
+    /// What is measured.
+    pub measure: RuleKind,
+    /// Services that it holds for, by name or with `*`; empty for all. Of no meaning to rules about
+    /// the system itself.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Whether it is evaluated.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How bad it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Logs in the window that it takes for a verdict.
+    #[serde(default)]
+    pub minimum_support: u64,
+    /// Seconds that it must hold before it fires.
+    #[serde(default)]
+    pub for_seconds: u32,
+    /// Seconds that it must not hold before it is resolved.
+    #[serde(default = "keep_firing_seconds")]
+    pub keep_firing_seconds: u32,
+    /// Once firing it holds down to this share of its threshold.
+    #[serde(default = "recovery_share")]
+    pub recovery_share: f64,
+    /// Put on its incidents, next to `service` and `rule`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Names of the channels that are told; empty for the default ones.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// For a person: what to do.
+    #[serde(default)]
+    pub runbook: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn keep_firing_seconds() -> u32 {
+    300
+}
+
+const fn recovery_share() -> f64 {
+    0.8
+}
+
+impl Rule {
+    /// A rule with the defaults that a file leaves out.
+    pub fn new(name: &str, measure: RuleKind) -> Self {
+        Self {
+            name: name.to_owned(),
+            measure,
+            services: Vec::new(),
+            enabled: yes(),
+            severity: Severity::default(),
+            minimum_support: 0,
+            for_seconds: 0,
+            keep_firing_seconds: keep_firing_seconds(),
+            recovery_share: recovery_share(),
+            labels: BTreeMap::new(),
+            channels: Vec::new(),
+            runbook: String::new(),
+        }
+    }
+}
+
+/// A level by its name, in any of the usual spellings.
+mod level_name {
+    use logweir_core::record::Level;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(
+        level: &Level,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&level.as_str().to_ascii_lowercase())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Level, D::Error> {
+        let text = String::deserialize(from)?;
+        let unknown =
+            |()| D::Error::custom(format!("{text:?} is no level: use warn, error or fatal"));
+        text.parse().map_err(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_the_same_after_json() {
+        let rule = Rule::new("new", RuleKind::NewPattern { level: Level::Error, hits: 3 });
+        let json = serde_json::to_string(&rule).unwrap();
+        assert!(json.contains(r#""kind":"new_pattern","level":"error""#), "{json}");
+        assert_eq!(serde_json::from_str::<Rule>(&json).unwrap(), rule);
+    }
+}
