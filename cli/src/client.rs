@@ -9,7 +9,8 @@ use std::{
 use clap::Args;
 use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
 use logweir_proto::v1::{
-    self, admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient,
+    self, admin_service_client::AdminServiceClient, model_service_client::ModelServiceClient,
+    query_service_client::QueryServiceClient,
 };
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, TlsOptions, Token};
 use tonic::{
@@ -118,6 +119,12 @@ impl ServerArgs {
     pub async fn admin(&self) -> Result<AdminServiceClient<Connection>, Error> {
         let connection = self.connect().await?;
         Ok(AdminServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// Connects to what has to do with models.
+    pub async fn models(&self) -> Result<ModelServiceClient<Connection>, Error> {
+        let connection = self.connect().await?;
+        Ok(ModelServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
     /// Prepares to send batches.

@@ -153,7 +153,10 @@ impl Process {
             partitions,
             partition_count: self.partitions,
             write: Arc::clone(&storage) as _,
-            administer: storage as _,
+            administer: Arc::clone(&storage) as _,
+            read: Arc::clone(&storage) as _,
+            models: Arc::clone(&storage) as _,
+            jobs: storage as _,
             live_feed,
             clock: Arc::clone(&self.clock),
         };

@@ -4,6 +4,7 @@
 
 pub mod filter;
 pub mod identity;
+pub mod job;
 pub mod limits;
 pub mod record;
 pub mod runtime;

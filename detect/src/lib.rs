@@ -11,6 +11,7 @@
 //! all together; above either bound a new pattern falls into its service's catch-all. Of services
 //! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
 
+mod cluster;
 mod model;
 mod score;
 pub mod sequence;
@@ -20,12 +21,13 @@ mod template;
 use std::{collections::HashMap, sync::Arc};
 
 use logweir_core::{
-    identity::{Service, Tenant},
+    identity::{Service, TemplateId, Tenant},
     limits::HISTORY_NANOS,
     record::{Level, Record, Template},
 };
 
 pub use self::{
+    cluster::{PATTERNS_MAX, cluster},
     model::ModelError,
     score::{
         FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features, ForestModel,
@@ -120,6 +122,7 @@ pub struct Detector {
     pattern_bytes: usize,
     fade: Arc<Fade>,
     forests: HashMap<ModelScope, Arc<ForestModel>>,
+    feedback: HashMap<TemplateId, f32>,
 }
 
 struct ServiceState {
@@ -143,6 +146,7 @@ impl Detector {
             pattern_bytes: 0,
             fade: Arc::new(Fade::new()),
             forests: HashMap::new(),
+            feedback: HashMap::new(),
         }
     }
 
@@ -172,6 +176,12 @@ impl Detector {
         for at in 0..self.services.len() {
             self.equip(at);
         }
+    }
+
+    /// What people said of patterns, in place of all that was said before: above 0 their logs are
+    /// anomalies, below 0 they are usual; what is beyond 2 either way counts as 2.
+    pub fn set_feedback(&mut self, weights: HashMap<TemplateId, f32>) {
+        self.feedback = weights;
     }
 
     /// A sample of a scope's logs to train on, without those that alarmed; at most about
@@ -233,7 +243,7 @@ impl Detector {
         if let Some(factor) = state.baseline.rescale(time) {
             state.scale(factor);
         }
-        state.judge(place, record, level)
+        state.judge(place, record, level, &self.feedback)
     }
 
     /// What it holds, and what its bounds cost so far.
@@ -334,10 +344,19 @@ impl ServiceState {
         Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
-    fn judge(&mut self, place: Place, record: &Record, level: Level) -> Verdict {
+    fn judge(
+        &mut self,
+        place: Place,
+        record: &Record,
+        level: Level,
+        said: &HashMap<TemplateId, f32>,
+    ) -> Verdict {
         let template = Arc::clone(self.templates.template_of(place));
+        let of_pattern = said.get(&template.merged_into.unwrap_or(template.template_id));
+        let feedback = of_pattern.or_else(|| said.get(&template.template_id)).copied();
         let (pattern, habits) = self.templates.learnt(place);
-        let log = Log { service: &self.service, pattern, record, level };
+        let feedback = feedback.unwrap_or_default();
+        let log = Log { service: &self.service, pattern, record, level, feedback };
         let judgement = self.baseline.observe(habits, &log);
         Verdict {
             template,

@@ -80,6 +80,24 @@ fn a_new_pattern_is_an_anomaly_and_says_so() {
 }
 
 #[test]
+fn what_people_say_of_a_pattern_moves_its_scores_within_bounds() {
+    let message = "card 12 was refused by the bank";
+    let judged = |weight: f32| {
+        let mut bench = Bench::new(DetectorConfig::default());
+        let known = bench.log(message, None).template.template_id;
+        bench.steady(20_000);
+        bench.detector.set_feedback(HashMap::from([(known, weight)]));
+        bench.log(message, None)
+    };
+    let scores = [-9.0, -2.0, 0.0, 1.0, 2.0, 9.0].map(|weight| judged(weight).anomaly_score);
+    assert!(scores.is_sorted() && scores[0] < scores[2] && scores[2] < scores[5], "{scores:?}");
+    assert!(scores[0] == scores[1] && scores[4] == scores[5], "{scores:?}");
+    let marked = judged(2.0);
+    assert!(marked.is_anomaly, "{marked:?}");
+    assert_eq!(marked.reasons.last().map(String::as_str), Some("marked as an anomaly before"));
+}
+
+#[test]
 fn a_latency_far_out_is_an_anomaly_and_names_what_is_usual() {
     let mut bench = Bench::new(DetectorConfig::default());
     for n in 0..5_000 {

@@ -23,6 +23,16 @@ pub struct ProcessorConfig {
     pub deploys_refresh_ms: u64,
     /// Pause between steps of retention and merging when there was nothing to do, milliseconds.
     pub maintenance_pause_ms: u64,
+    /// How often it is looked which models are active, milliseconds.
+    pub models_refresh_ms: u64,
+    /// How often it is looked for jobs that servers ask for, such as a training, milliseconds.
+    pub jobs_pause_ms: u64,
+    /// Models older than this are not used, days.
+    pub model_age_days_max: u64,
+    /// Whether models are trained every day; they are candidates until somebody promotes one.
+    pub training_daily: bool,
+    /// At which hour, UTC.
+    pub training_hour_utc: u8,
     /// What is known about services, by name. Comes from the common section.
     #[serde(skip)]
     pub services: BTreeMap<String, ServiceInfo>,
@@ -39,6 +49,11 @@ impl Default for ProcessorConfig {
             templates_per_service_max: detector.templates_per_service_max,
             deploys_refresh_ms: 5_000,
             maintenance_pause_ms: 1_000,
+            models_refresh_ms: 2_000,
+            jobs_pause_ms: 500,
+            model_age_days_max: 90,
+            training_daily: true,
+            training_hour_utc: 3,
             services: BTreeMap::new(),
         }
     }
@@ -61,6 +76,20 @@ impl ProcessorConfig {
     /// At least a tenth of a second: 0 would never rest.
     pub(crate) fn deploys_refresh(&self) -> Duration {
         Duration::from_millis(self.deploys_refresh_ms.max(100))
+    }
+
+    /// At least a tenth of a second: 0 would never rest.
+    pub(crate) fn models_refresh(&self) -> Duration {
+        Duration::from_millis(self.models_refresh_ms.max(100))
+    }
+
+    /// At least a tenth of a second: 0 would never rest.
+    pub(crate) fn jobs_pause(&self) -> Duration {
+        Duration::from_millis(self.jobs_pause_ms.max(100))
+    }
+
+    pub(crate) fn model_age_max(&self) -> Duration {
+        Duration::from_secs(self.model_age_days_max.saturating_mul(86_400))
     }
 
     /// At least a tenth of a second: 0 would never rest.

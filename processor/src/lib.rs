@@ -2,7 +2,8 @@
 //!
 //! [`start`] runs these tasks: the pipeline, which ends when the queue hands out no more; and those
 //! that end when the process is to stop: the upkeep (retention and merging in storage, refreshing the
-//! deploys), and the membership (heartbeats, and which partitions to read).
+//! deploys), the membership (heartbeats, and which partitions to read), and what has to do with models:
+//! reading those that are active, doing the jobs that servers ask for, and the daily training.
 //!
 //! Nothing here decides what is durable or stored once: a batch is acknowledged after storage has
 //! committed it, and requeued if that failed; a processor that dies leaves batches unacknowledged.
@@ -11,6 +12,7 @@ mod config;
 mod enrich;
 mod intake;
 mod membership;
+mod model;
 mod pipeline;
 mod progress;
 mod score;
@@ -30,7 +32,7 @@ use logweir_core::{
 };
 use logweir_detect::Detector;
 use logweir_queue::{Consumer, LiveFeed, Partitions};
-use logweir_storage::{Administer, StorageError, WriteLogs};
+use logweir_storage::{Administer, KeepModels, PassJobs, ReadLogs, StorageError, WriteLogs};
 
 pub use self::{
     config::{ProcessorConfig, ServiceInfo},
@@ -40,6 +42,7 @@ use self::{
     enrich::{DeployMarks, Enricher},
     intake::Intake,
     membership::Membership,
+    model::{ActiveModels, Said, Tools, Workshop},
     pipeline::Pipeline,
     progress::Progress,
     suspect::Trials,
@@ -65,6 +68,12 @@ pub struct Parts {
     pub write: Arc<dyn WriteLogs>,
     /// Whose upkeep it sees to.
     pub administer: Arc<dyn Administer>,
+    /// What models are trained on.
+    pub read: Arc<dyn ReadLogs>,
+    /// Where models are kept.
+    pub models: Arc<dyn KeepModels>,
+    /// Where servers ask for models.
+    pub jobs: Arc<dyn PassJobs>,
     /// Where stored logs are shown.
     pub live_feed: LiveFeed,
     /// The time.
@@ -77,7 +86,10 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let mut detector = Detector::new(config.detector());
     detector.preload(parts.write.load_templates().await?);
     let marks = DeployMarks::default();
-    let scorer = Scorer::new(Enricher::new(config, parts.limits), detector, marks.clone());
+    let models = (ActiveModels::default(), Said::default());
+    start_models(&parts, &marks, &models, tasks);
+    let enricher = Enricher::new(config, parts.limits);
+    let scorer = Scorer::new(enricher, detector, marks.clone(), models);
     let progress = Arc::new(Progress::new(parts.partition_count));
     let intake = Intake::new(config, parts.consumer, Arc::clone(&progress));
     let writer = Writer {
@@ -108,4 +120,37 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let maintain = upkeep::maintain(parts.administer, parts.clock, pause, stop);
     tasks.spawn("processor maintenance", Fate::Essential, maintain);
     Ok(())
+}
+
+/// The tasks that have to do with models.
+fn start_models(parts: &Parts, marks: &DeployMarks, models: &(ActiveModels, Said), tasks: &Tasks) {
+    let config = &parts.config;
+    let refresh = model::refresh(
+        Arc::clone(&parts.models),
+        models.clone(),
+        Arc::clone(&parts.clock),
+        config.model_age_max(),
+        config.models_refresh(),
+        tasks.stop_token(),
+    );
+    tasks.spawn("processor models", Fate::Essential, refresh);
+    let tools = Tools {
+        read: Arc::clone(&parts.read),
+        models: Arc::clone(&parts.models),
+        detector: config.detector(),
+        clock: Arc::clone(&parts.clock),
+    };
+    let (jobs, pause, stop) = (Arc::clone(&parts.jobs), config.jobs_pause(), tasks.stop_token());
+    tasks.spawn("processor jobs", Fate::Essential, Workshop { jobs, tools, pause, stop }.run());
+    if config.training_daily {
+        let daily = model::train_daily(
+            Arc::clone(&parts.jobs),
+            Arc::clone(&parts.models),
+            marks.clone(),
+            config.training_hour_utc,
+            Arc::clone(&parts.clock),
+            tasks.stop_token(),
+        );
+        tasks.spawn("processor training", Fate::Essential, daily);
+    }
 }

@@ -21,6 +21,7 @@ use tracing::error;
 use crate::{
     config::ProcessorConfig,
     enrich::{DeployMarks, Enricher, Marks, Shared},
+    model::{ActiveModels, InUse, Said},
 };
 
 /// The reason under which a log that cannot be processed is dead-lettered.
@@ -34,31 +35,41 @@ pub struct Scorer {
     enricher: Enricher,
     detector: Detector,
     marks: DeployMarks,
+    models: InUse,
     /// Receive time from which on the templates are settled again.
     settle_unix_nano: i64,
 }
 
 impl Scorer {
-    pub(crate) fn new(enricher: Enricher, detector: Detector, marks: DeployMarks) -> Self {
-        Self { enricher, detector, marks, settle_unix_nano: i64::MIN }
+    pub(crate) fn new(
+        enricher: Enricher,
+        detector: Detector,
+        marks: DeployMarks,
+        (models, said): (ActiveModels, Said),
+    ) -> Self {
+        let models = InUse::new(models, said);
+        Self { enricher, detector, marks, models, settle_unix_nano: i64::MIN }
     }
 
-    /// One that knows nothing yet: no templates, and no deploys. For judging logs that are not stored.
+    /// One that knows nothing yet: no templates, no deploys and no
+    /// models. For judging logs that are not stored.
     pub fn offline(config: &ProcessorConfig, limits: Limits) -> Self {
         let detector = Detector::new(config.detector());
-        Self::new(Enricher::new(config, limits), detector, DeployMarks::default())
+        let enricher = Enricher::new(config, limits);
+        Self::new(enricher, detector, DeployMarks::default(), Default::default())
     }
 
     /// Judges the batches of a group; also the templates that turned out to be the same as others.
     pub fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
         let marks = self.marks.current();
         let received = batches.iter().map(|batch| batch.received_unix_nano).max();
-        let scored = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
+        self.models.follow(&mut self.detector);
+        let scored: Vec<_> = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
         if let Some(received) = received.filter(|received| *received >= self.settle_unix_nano) {
             self.detector.settle();
             self.settle_unix_nano = received.saturating_add(SETTLE_PAUSE_NANOS);
         }
-        self.report();
+        self.report(&scored, received.unwrap_or(0));
         (scored, self.detector.take_template_changes())
     }
 
@@ -103,7 +114,11 @@ impl Scorer {
         (level, self.detector.observe(&batch.tenant, service, received, record, level))
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, scored: &[ScoredBatch], received_unix_nano: i64) {
+        let records = || scored.iter().flat_map(|batch| &batch.records);
+        let anomalies = records().filter(|record| record.is_anomaly).count() as u64;
+        let logs = records().count() as u64;
+        self.models.note(logs, anomalies, &self.detector, received_unix_nano);
         let stats = self.detector.stats();
         gauge!("logweir_detector_services").set(stats.services as f64);
         gauge!("logweir_detector_templates").set(stats.templates as f64);

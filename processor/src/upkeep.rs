@@ -69,7 +69,11 @@ async fn read_deploys(
 }
 
 /// Counts a failure, and tells the first of several in a row.
-fn report<T>(what: &'static str, outcome: &Result<T, StorageError>, is_failing: &mut bool) {
+pub(crate) fn report<T>(
+    what: &'static str,
+    outcome: &Result<T, StorageError>,
+    is_failing: &mut bool,
+) {
     if let Err(error) = outcome {
         counter!("logweir_processor_upkeep_failures_total", "what" => what).increment(1);
         if !*is_failing {

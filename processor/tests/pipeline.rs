@@ -101,6 +101,9 @@ impl Setting {
             partition_count: 1,
             write,
             administer,
+            read: Arc::<SqliteStorage>::clone(&storage),
+            models: Arc::<SqliteStorage>::clone(&storage),
+            jobs: Arc::<SqliteStorage>::clone(&storage),
             live_feed: live_feed.clone(),
             clock: system_clock(),
         };

@@ -98,6 +98,13 @@ pub(crate) struct Caller {
     expires_unix_nano: i64,
 }
 
+impl Caller {
+    /// The token's id.
+    pub(crate) fn token_id(&self) -> &str {
+        &self.token_id
+    }
+}
+
 /// Which part of the contract is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {

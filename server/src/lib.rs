@@ -17,6 +17,7 @@ mod http;
 mod inflate;
 mod ingest;
 mod message_body;
+mod models;
 mod processes;
 mod query;
 mod rate_limit;
@@ -42,7 +43,7 @@ use logweir_core::runtime::{
 };
 use logweir_proto::v1::{
     self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
-    query_service_server::QueryServiceServer,
+    model_service_server::ModelServiceServer, query_service_server::QueryServiceServer,
 };
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
@@ -62,6 +63,7 @@ use crate::{
     inflate::Inflater,
     ingest::Ingest,
     message_body::Budget,
+    models::ModelDoor,
     query::QueryDoor,
     rate_limit::RateLimits,
 };
@@ -192,6 +194,7 @@ impl Parts<'_> {
             .max_decoding_message_size(self.config.limits.request_bytes_max);
         let query = QueryServiceServer::new(self.query_door(tasks));
         let admin = AdminServiceServer::new(self.admin_door());
+        let models = ModelServiceServer::new(self.model_door(tasks));
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -201,6 +204,7 @@ impl Parts<'_> {
         let routes = Routes::new(Gate::new(ingest, Access::Ingest, &gate))
             .add_service(Gate::new(query, Access::Query, &gate))
             .add_service(Gate::new(admin, Access::Admin, &gate))
+            .add_service(Gate::new(models, Access::Query, &gate))
             .add_service(health_service.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX))
             .add_service(reflection.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX));
         Ok((health, routes.prepare().into_axum_router()))
@@ -223,6 +227,14 @@ impl Parts<'_> {
             clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
             services: Arc::new(self.config.services.clone()),
+        }
+    }
+
+    fn model_door(&self, tasks: &Tasks) -> ModelDoor {
+        ModelDoor {
+            storage: Arc::clone(&self.ports.storage),
+            clock: Arc::clone(self.clock),
+            stop: tasks.stop_token(),
         }
     }
 
@@ -290,7 +302,9 @@ impl Lookout {
         for service in ["", "logweir.v1.IngestService"] {
             self.health.set_service_status(service, status).await;
         }
-        for service in ["logweir.v1.QueryService", "logweir.v1.AdminService"] {
+        for service in
+            ["logweir.v1.QueryService", "logweir.v1.AdminService", "logweir.v1.ModelService"]
+        {
             self.health.set_service_status(service, ServingStatus::Serving).await;
         }
     }

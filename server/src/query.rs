@@ -290,7 +290,7 @@ fn widened(range: TimeRange, bucket_seconds: u32) -> TimeRange {
     }
 }
 
-fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Refusal> {
+pub(crate) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Refusal> {
     match value {
         0 => Ok(default),
         value if value <= max => Ok(value),
@@ -298,7 +298,7 @@ fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Refus
     }
 }
 
-fn time_range(range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
+pub(crate) fn time_range(range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
     let v1::TimeRange { from_unix_nano, to_unix_nano } = range.unwrap_or_default();
     for (field, time) in [("range.from", from_unix_nano), ("range.to", to_unix_nano)] {
         if time < 0 {
@@ -322,11 +322,11 @@ fn page_token(text: &str) -> Result<Option<LogId>, Refusal> {
     text.parse().map(Some).map_err(|_| Refusal::invalid("page_token", why))
 }
 
-fn log_id(field: &str, text: &str) -> Result<LogId, Refusal> {
+pub(crate) fn log_id(field: &str, text: &str) -> Result<LogId, Refusal> {
     text.parse().map_err(|error| Refusal::invalid(field, format!("{error}")))
 }
 
-fn service(name: &str) -> Result<Option<Service>, Refusal> {
+pub(crate) fn service(name: &str) -> Result<Option<Service>, Refusal> {
     if name.is_empty() {
         return Ok(None);
     }

@@ -24,8 +24,8 @@
 //!   lock, time or connection never bisect: they fail the write and are retryable.
 //! - **Blocking.** No call blocks the async pool.
 //! - **Isolation.** Every call names its tenant and sees nothing else. Only `load_templates`,
-//!   [`Administer`]'s `revoked_token_ids` and heartbeats span tenants: they serve the processes
-//!   themselves.
+//!   [`Administer`]'s `revoked_token_ids` and heartbeats, [`KeepModels`]' `active_models` and
+//!   `list_feedback`, and the taking of jobs span tenants: they serve the processes themselves.
 //! - **Clock.** Times come from the clock that the storage is given, but for the age of heartbeats: where
 //!   several machines share a database, the database's clock tells it.
 //! - **Reading.** A reader sees whole transactions only. A page is ordered newest first by
@@ -39,6 +39,7 @@ mod buckets;
 mod conformance;
 mod derived;
 mod histogram;
+mod models;
 mod postgres;
 mod query;
 mod ranges;
@@ -57,6 +58,10 @@ use logweir_core::{
 
 pub use self::{
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
+    models::{
+        FEEDBACK_MAX, Feedback, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobState, KeepModels,
+        MODELS_KEPT, Model, ModelKind, ModelState, NewModel, PassJobs,
+    },
     postgres::{PostgresConfig, PostgresStorage},
     query::{
         AggregateQuery, CELLS_MAX, GroupBy, LATENCY_BUCKET_GROWTH, POINTS_MAX, PRODUCERS_MAX,
@@ -303,9 +308,9 @@ pub trait Administer: Send + Sync {
 }
 
 /// All sides of a storage.
-pub trait Storage: WriteLogs + ReadLogs + Administer {}
+pub trait Storage: WriteLogs + ReadLogs + Administer + KeepModels + PassJobs {}
 
-impl<T: WriteLogs + ReadLogs + Administer> Storage for T {}
+impl<T: WriteLogs + ReadLogs + Administer + KeepModels + PassJobs> Storage for T {}
 
 /// A log between its neighbours.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,15 +9,18 @@ use crate::{
     output::say,
 };
 
+pub mod clusters;
 pub mod completions;
 pub mod config;
 pub mod dead_letters;
 pub mod deploy;
 pub mod evaluate;
 pub mod export;
+pub mod feedback;
 pub mod get;
 pub mod loadgen;
 pub mod migrate;
+pub mod models;
 pub mod processes;
 pub mod processor;
 pub mod report;
@@ -89,12 +92,18 @@ pub enum Command {
     Services(services::ServicesArgs),
     /// List the patterns that messages follow
     Templates(templates::TemplatesArgs),
+    /// Show patterns, or anomalies, in groups that say nearly the same
+    Clusters(clusters::ClustersArgs),
     /// Show what each sender emitted, what is stored and what is missing
     Report(report::ReportArgs),
     /// List, replay or discard what could not be stored
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Mark or list versions going live
     Deploy(deploy::DeployArgs),
+    /// Say that a log is an anomaly, or is none: its pattern is judged accordingly
+    Feedback(feedback::FeedbackArgs),
+    /// Train, compare and promote what judges logs
+    Models(models::ModelsArgs),
     /// Make up logs from a seed, with faults that are known beforehand
     Loadgen(loadgen::LoadgenArgs),
     /// Run the detection over labelled files, as a server does, for a scorer to judge
@@ -122,9 +131,12 @@ impl Command {
             Self::Stats(args) => args.run().await,
             Self::Services(args) => args.run().await,
             Self::Templates(args) => args.run().await,
+            Self::Clusters(args) => args.run().await,
             Self::Report(args) => args.run().await,
             Self::DeadLetters(args) => args.run().await,
             Self::Deploy(args) => args.run().await,
+            Self::Feedback(args) => args.run().await,
+            Self::Models(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,
             Self::Evaluate(args) => args.run(),
             Self::Completions(args) => args.run(),

@@ -69,6 +69,10 @@ const RAISED: f64 = 0.05;
 const LENGTHS_MIN: u32 = 20;
 /// So unlikely are the alarms of a cause to come together by chance: each is unlikely in itself.
 const SPELL_TAIL: f64 = 0.01;
+/// What a person says of a pattern makes its logs so many times more, or less, likely to be anomalies,
+/// at most so often.
+const FEEDBACK_FACTOR: f64 = 100.0;
+const FEEDBACK_MAX: f32 = 2.0;
 /// Time that counts as a log for recent counts: a window of them is an hour.
 const IDLE_TICK_NANOS: i64 = 3_600_000_000_000 / WINDOW_LOGS as i64;
 /// Weights are grouped by their binary exponent; this one has index 0.
@@ -84,6 +88,8 @@ pub(crate) struct Log<'a> {
     pub(crate) pattern: &'a str,
     pub(crate) record: &'a Record,
     pub(crate) level: Level,
+    /// What people said of its pattern: above 0 an anomaly, below 0 usual.
+    pub(crate) feedback: f32,
 }
 
 /// The judgement on one log.
@@ -330,7 +336,7 @@ impl Baseline {
         self.judge_length(habits, log, &mut found);
         self.judge_values(log, &mut found);
         self.judge_combination(habits, log, &mut found);
-        let tail = found.evidence.combined();
+        let tail = heeding(log.feedback, found.evidence.combined());
         let is_anomaly = tail <= self.contamination && self.is_affordable(habits, log, &found);
         let reasons =
             if is_anomaly { reason::reasons(self, habits, log, &found) } else { Vec::new() };
@@ -642,6 +648,15 @@ impl Findings {
 fn magnitude(weight: f64) -> usize {
     let exponent = ((weight.to_bits() >> 52) & 0x7ff) as i64 - 1023;
     (exponent - EXPONENT_MIN).clamp(0, EXPONENTS as i64 - 1) as usize
+}
+
+/// A tail with what people said of the pattern.
+fn heeding(feedback: f32, tail: f64) -> f64 {
+    if feedback == 0.0 {
+        return tail;
+    }
+    let feedback = f64::from(feedback.clamp(-FEEDBACK_MAX, FEEDBACK_MAX));
+    (tail * FEEDBACK_FACTOR.powf(-feedback)).min(1.0)
 }
 
 /// In thousandths: finer means nothing to a reader, and costs space where scores are stored.

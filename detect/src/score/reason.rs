@@ -32,6 +32,7 @@ pub(super) fn reasons(
         .filter(|&cause| !(has_slowdown && cause == Cause::Latency))
         .filter(|&cause| !(has_novelty && cause == Cause::Burst))
         .filter_map(|cause| context.reason(cause))
+        .chain((log.feedback > 0.0).then(|| "marked as an anomaly before".to_owned()))
         .collect()
 }
 

@@ -7,5 +7,6 @@ mod admin;
 mod harness;
 mod http;
 mod ingest;
+mod models;
 mod query;
 mod tls;

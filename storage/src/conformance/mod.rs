@@ -4,6 +4,7 @@
 
 mod administering;
 mod isolation;
+mod judging;
 mod maintaining;
 mod merging;
 mod reading;
@@ -53,6 +54,10 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     administering::deploys_are_listed(&fresh()).await;
     administering::processes_live_until_they_are_forgotten(&fresh()).await;
     administering::trials_count_until_one_ends(&fresh()).await;
+    judging::models_are_kept_promoted_and_rolled_back(&fresh()).await;
+    judging::promotions_at_the_same_time_leave_one_active(&fresh()).await;
+    judging::the_last_word_on_a_log_holds(&fresh()).await;
+    judging::a_job_is_done_once_and_answered(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;

@@ -29,7 +29,7 @@ const BEATEN_WITHIN: Duration = Duration::from_secs(4);
 
 impl PostgresStorage {
     /// Reads what was of one moment, however many statements it takes.
-    async fn snapshot<T>(
+    pub(super) async fn snapshot<T>(
         &self,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
@@ -60,7 +60,7 @@ impl PostgresStorage {
     }
 
     /// Makes a small change.
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {

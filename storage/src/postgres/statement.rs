@@ -15,6 +15,7 @@ use super::values::{Id, Timestamp};
 /// A value to bind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
+    Bool(bool),
     Bytes(Vec<u8>),
     Double(f64),
     Id(Id),
@@ -34,6 +35,7 @@ pub(super) enum Value {
 impl Value {
     const fn kind(&self) -> Type {
         match self {
+            Self::Bool(_) => Type::BOOL,
             Self::Bytes(_) => Type::BYTEA,
             Self::Double(_) => Type::FLOAT8,
             Self::Id(_) => Type::UUID,
@@ -52,6 +54,7 @@ impl Value {
 
     fn inner(&self) -> &dyn ToSql {
         match self {
+            Self::Bool(value) => value,
             Self::Bytes(value) => value,
             Self::Double(value) => value,
             Self::Id(value) => value,

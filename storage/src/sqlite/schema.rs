@@ -9,10 +9,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
+    include_str!("../../migrations/sqlite/0004_models.sql"),
 ];
 
 /// The version that this program knows.

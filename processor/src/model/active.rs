@@ -1,0 +1,271 @@
+//! The models that are active, as the pipeline's detector uses them; and what people said.
+//!
+//! A model that is damaged, of another version or too old is not used: what the detector learns by
+//! itself serves in its place, and a warning and a metric say so. While storage cannot be read, what was
+//! read last holds.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_detect::{Detector, ForestModel, ModelScope};
+use logweir_storage::{KeepModels, Model, StorageError};
+use metrics::gauge;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    feedback::{Said, Weights},
+    train::{greatest, scope},
+};
+use crate::upkeep;
+
+/// How often drift is measured, and the share of anomalies.
+const MEASURED_EVERY_NANOS: i64 = 60_000_000_000;
+/// From this population stability index on, much has changed since the training.
+const DRIFT_HIGH: f64 = 0.25;
+/// Fewer logs than this say nothing about drift.
+const DRIFT_ROWS_MIN: usize = 500;
+
+/// A model in use.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    model: Model,
+    scope: ModelScope,
+    forest: Arc<ForestModel>,
+}
+
+type Models = HashMap<u64, Arc<Loaded>>;
+
+/// The active models by id. Shared by the pipeline, which uses them, and the task that reads them.
+#[derive(Clone, Default)]
+pub(crate) struct ActiveModels(Arc<Mutex<Arc<Models>>>);
+
+impl ActiveModels {
+    fn current(&self) -> Arc<Models> {
+        Arc::clone(&self.0.lock())
+    }
+
+    /// Reads what has become active; ids of `unusable` models were warned about before.
+    async fn refresh(
+        &self,
+        storage: &dyn KeepModels,
+        oldest_unix_nano: i64,
+        unusable: &mut Vec<u64>,
+    ) -> Result<(), StorageError> {
+        let known = self.current();
+        let mut models = Models::new();
+        let mut refused = Vec::new();
+        for (tenant, model) in storage.active_models().await? {
+            let is_same = |loaded: &&Arc<Loaded>| loaded.model.checksum == model.checksum;
+            let loaded = match known.get(&model.model_id).filter(is_same) {
+                Some(loaded) if model.made.created_unix_nano >= oldest_unix_nano => {
+                    Ok(Arc::clone(loaded))
+                }
+                _ => load(storage, &tenant, &model, oldest_unix_nano).await?.map(Arc::new),
+            };
+            match loaded {
+                Ok(loaded) => drop(models.insert(model.model_id, loaded)),
+                Err(why) => {
+                    if !unusable.contains(&model.model_id) {
+                        let id = model.model_id;
+                        warn!(model = id, "an active model is not used: {why}");
+                    }
+                    refused.push(model.model_id);
+                }
+            }
+        }
+        gauge!("logweir_models_unusable").set(refused.len() as f64);
+        gauge!("logweir_models_in_use").set(models.len() as f64);
+        *unusable = refused;
+        if models.keys().ne(known.keys()) || models.len() != known.len() {
+            *self.0.lock() = Arc::new(models);
+        }
+        Ok(())
+    }
+}
+
+/// A model, or why it cannot be used; an error if storage cannot be read at the moment.
+async fn load(
+    storage: &dyn KeepModels,
+    tenant: &Tenant,
+    model: &Model,
+    oldest_unix_nano: i64,
+) -> Result<Result<Loaded, String>, StorageError> {
+    if model.made.created_unix_nano < oldest_unix_nano {
+        return Ok(Err("it is too old: train another, and promote it".to_owned()));
+    }
+    let body = match storage.load_model(tenant, model.model_id).await {
+        Ok(body) => body,
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    Ok(match ForestModel::decode(&body) {
+        Ok(forest) => {
+            let scope = scope(tenant, model.made.scope.as_ref());
+            Ok(Loaded { model: model.clone(), scope, forest: Arc::new(forest) })
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Reads again and again which models are active, and what people said. Models older than `age_max`
+/// are not used.
+pub(crate) async fn refresh(
+    storage: Arc<dyn KeepModels>,
+    (models, said): (ActiveModels, Said),
+    clock: Clock,
+    age_max: Duration,
+    pause: Duration,
+    stop: CancellationToken,
+) {
+    let (mut unusable, mut models_fail, mut said_fails) = (Vec::new(), false, false);
+    loop {
+        let oldest = clock().saturating_sub(i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX));
+        let refreshed = models.refresh(storage.as_ref(), oldest, &mut unusable).await;
+        upkeep::report("reading models", &refreshed, &mut models_fail);
+        let refreshed = said.refresh(storage.as_ref()).await;
+        upkeep::report("reading feedback", &refreshed, &mut said_fails);
+        if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// What a detector has been given of the active models, and how they fare.
+#[derive(Default)]
+pub(crate) struct InUse {
+    active: ActiveModels,
+    said: Said,
+    given: Arc<Models>,
+    heard: Arc<Weights>,
+    measured_unix_nano: i64,
+    logs: u64,
+    anomalies: u64,
+}
+
+impl InUse {
+    pub(crate) fn new(active: ActiveModels, said: Said) -> Self {
+        Self { active, said, ..Self::default() }
+    }
+
+    /// Has the detector use what is active now, and what was said.
+    pub(crate) fn follow(&mut self, detector: &mut Detector) {
+        let said = self.said.current();
+        if !Arc::ptr_eq(&said, &self.heard) {
+            detector.set_feedback(Weights::clone(&said));
+            self.heard = said;
+        }
+        let current = self.active.current();
+        if Arc::ptr_eq(&current, &self.given) {
+            return;
+        }
+        let gone = self.given.iter().filter(|(id, _)| !current.contains_key(id));
+        for (id, loaded) in gone {
+            detector.install(loaded.scope.clone(), None);
+            gauges(*id, 0.0, 0.0);
+        }
+        for (id, loaded) in current.iter() {
+            detector.install(loaded.scope.clone(), Some(Arc::clone(&loaded.forest)));
+            info!(model = id, scope = ?loaded.scope, "a model judges from now on");
+        }
+        self.given = current;
+        self.measured_unix_nano = 0;
+    }
+
+    /// Counts what was judged, and measures now and then.
+    pub(crate) fn note(&mut self, logs: u64, anomalies: u64, detector: &Detector, now: i64) {
+        self.logs += logs;
+        self.anomalies += anomalies;
+        if now.saturating_sub(self.measured_unix_nano) < MEASURED_EVERY_NANOS {
+            return;
+        }
+        self.measured_unix_nano = now;
+        let share = self.anomalies as f64 / self.logs.max(1) as f64;
+        gauge!("logweir_detector_anomaly_share").set(share);
+        (self.logs, self.anomalies) = (0, 0);
+        for (id, loaded) in self.given.iter() {
+            let rows = detector.sample(&loaded.scope);
+            let age = now.saturating_sub(loaded.model.made.created_unix_nano) as f64 / 1e9;
+            if rows.len() < DRIFT_ROWS_MIN {
+                gauges(*id, age, 0.0);
+                continue;
+            }
+            let (drift, feature) = greatest(loaded.forest.statistics().stability_index(&rows));
+            gauges(*id, age, drift);
+            if drift > DRIFT_HIGH {
+                warn!(
+                    model = id,
+                    feature,
+                    drift = format!("{drift:.2}"),
+                    "logs have changed much since this model was trained: train another"
+                );
+            }
+        }
+    }
+}
+
+fn gauges(model_id: u64, age_seconds: f64, drift: f64) {
+    let model = model_id.to_string();
+    gauge!("logweir_model_age_seconds", "model" => model.clone()).set(age_seconds);
+    gauge!("logweir_model_drift", "model" => model).set(drift);
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::runtime::clock::system_clock;
+    use logweir_detect::{FEATURE_COUNT, ForestParameters};
+    use logweir_storage::{ModelKind, NewModel, SqliteConfig, SqliteStorage};
+
+    use super::*;
+
+    fn new_model(created_unix_nano: i64) -> NewModel {
+        NewModel {
+            kind: ModelKind::IsolationForest,
+            scope: None,
+            parameters: "{}".into(),
+            trained_from_unix_nano: 0,
+            trained_to_unix_nano: 1,
+            rows: 100,
+            statistics: "{}".into(),
+            metrics: "{}".into(),
+            created_unix_nano,
+        }
+    }
+
+    fn body() -> Vec<u8> {
+        let rows: Vec<_> = (0..100_u16).map(|row| [f32::from(row); FEATURE_COUNT]).collect();
+        ForestModel::train(&rows, &ForestParameters::default()).unwrap().encode()
+    }
+
+    #[tokio::test]
+    async fn what_is_active_is_used_unless_it_is_damaged_or_too_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = SqliteStorage::open(&config, system_clock()).unwrap();
+        let tenant = Tenant::default();
+        let mut damaged = body();
+        damaged.truncate(90);
+        let mut ids = Vec::new();
+        for (created, body) in [(10, body()), (10, damaged), (1, body()), (10, body())] {
+            let model = storage.insert_model(&tenant, new_model(created), body).await.unwrap();
+            ids.push(model.model_id);
+        }
+        let models = ActiveModels::default();
+        let mut detector = Detector::new(logweir_detect::DetectorConfig::default());
+        let mut in_use = InUse::new(models.clone(), Said::default());
+        let mut unusable = Vec::new();
+        for (number, is_usable) in [(0, true), (1, false), (2, false), (3, true)] {
+            storage.promote_model(&tenant, ids[number], 20).await.unwrap();
+            models.refresh(&storage, 5, &mut unusable).await.unwrap();
+            let expected = if is_usable { vec![ids[number]] } else { Vec::new() };
+            assert_eq!(models.current().keys().copied().collect::<Vec<_>>(), expected, "{number}");
+            assert_eq!(unusable.is_empty(), is_usable, "{number}");
+            in_use.follow(&mut detector);
+            in_use.note(10, 1, &detector, 100);
+        }
+        storage.roll_back_model(&tenant, ModelKind::IsolationForest, None).await.unwrap();
+        models.refresh(&storage, 5, &mut unusable).await.unwrap();
+        assert_eq!(unusable, [ids[2]], "the one before is too old");
+    }
+}

@@ -1,0 +1,80 @@
+//! What people said of logs, as weights of their patterns.
+//!
+//! Each verdict moves its pattern by one, up to [`WEIGHT_MAX`]; one that contradicts those before first
+//! halves what they came to. So the last words count most, and no pattern is silenced for ever.
+
+use std::{collections::HashMap, sync::Arc};
+
+use logweir_core::identity::{TemplateId, Tenant};
+use logweir_storage::{Feedback, KeepModels, StorageError};
+use parking_lot::Mutex;
+
+const WEIGHT_MAX: f32 = 2.0;
+
+/// Above 0 for patterns of anomalies, below 0 for usual ones.
+pub(crate) type Weights = HashMap<TemplateId, f32>;
+
+/// The weights as of the last reading. Shared by the pipeline and the task that reads.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<Mutex<Arc<Weights>>>);
+
+impl Said {
+    pub(crate) fn current(&self) -> Arc<Weights> {
+        Arc::clone(&self.0.lock())
+    }
+
+    pub(crate) async fn refresh(&self, storage: &dyn KeepModels) -> Result<(), StorageError> {
+        let weights = weights(&storage.list_feedback().await?);
+        if weights != *self.current() {
+            *self.0.lock() = Arc::new(weights);
+        }
+        Ok(())
+    }
+}
+
+/// Of verdicts in the order in which they were given. A template's id stands for its tenant too.
+fn weights(said: &[(Tenant, Feedback)]) -> Weights {
+    let mut weights = Weights::new();
+    for (_, feedback) in said {
+        let weight = weights.entry(feedback.template_id).or_default();
+        let step = if feedback.is_anomaly { 1.0 } else { -1.0 };
+        if *weight * step < 0.0 {
+            *weight /= 2.0;
+        }
+        *weight = (*weight + step).clamp(-WEIGHT_MAX, WEIGHT_MAX);
+    }
+    weights
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::identity::{BatchId, LogId, Service};
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_count_most() {
+        for (said, expected) in [
+            (&[true][..], 1.0),
+            (&[false, false, false], -2.0),
+            (&[true, true, true, false], 0.0),
+            (&[false, true], 0.5),
+            (&[false, false, true, true], 1.0),
+        ] {
+            let verdict = |(index, is_anomaly): (u32, &bool)| {
+                let log_id = LogId { time_unix_nano: 1, batch_id: BatchId([1; 16]), index };
+                let feedback = Feedback {
+                    log_id,
+                    service: Service::new("a").unwrap(),
+                    template_id: TemplateId(7),
+                    is_anomaly: *is_anomaly,
+                    given_by: "t".into(),
+                    given_unix_nano: 1,
+                };
+                (Tenant::default(), feedback)
+            };
+            let verdicts: Vec<_> = (0..).zip(said).map(verdict).collect();
+            assert_eq!(weights(&verdicts)[&TemplateId(7)], expected, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The jobs that servers ask for, one at a time in each process.
+//!
+//! A job ends with its answer or with why it cannot be done. One that fails for a passing fault of
+//! storage is not ended: when its lease is over, whoever comes takes it again.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::{
+    identity::{IdentityError, Service, Tenant},
+    job::{JobFailure, JobRequest, Trained},
+    runtime::clock::Clock,
+};
+use logweir_detect::{DetectorConfig, ModelError};
+use logweir_storage::{Job, KeepModels, PassJobs, ReadLogs, StorageError, TimeRange};
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::upkeep;
+use super::{
+    clusters::{Asked, of_anomalies, of_patterns},
+    compare::compare,
+    replay::Window,
+    train::{json, train},
+};
+
+/// How long a job may take.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// What jobs are done with.
+pub(crate) struct Tools {
+    pub(crate) read: Arc<dyn ReadLogs>,
+    pub(crate) models: Arc<dyn KeepModels>,
+    pub(crate) detector: DetectorConfig,
+    pub(crate) clock: Clock,
+}
+
+/// Does jobs.
+pub(crate) struct Workshop {
+    pub(crate) jobs: Arc<dyn PassJobs>,
+    pub(crate) tools: Tools,
+    /// Between two looks for a job.
+    pub(crate) pause: Duration,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Why a job came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Storage could not.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no model, or none could be made.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A name breaks its rules.
+    #[error(transparent)]
+    Name(#[from] IdentityError),
+    /// The request is of another version of this program.
+    #[error("the job is not understood: run the same version everywhere")]
+    Unknown(#[from] serde_json::Error),
+}
+
+impl Workshop {
+    /// Until the process is to stop; a job at hand is left to another then.
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&self) {
+        let mut is_failing = false;
+        loop {
+            let taken = self.jobs.take_job((self.tools.clock)(), LEASE).await;
+            let done = match taken {
+                Ok(Some(job)) => self.finish(job).await.map(|()| true),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            };
+            upkeep::report("a job", &done, &mut is_failing);
+            match done {
+                Ok(true) => {}
+                Ok(false) => tokio::time::sleep(self.pause).await,
+                Err(error) => tokio::time::sleep(self.pause.max(error.retry_after())).await,
+            }
+        }
+    }
+
+    /// An error leaves the job to whoever takes it when its lease is over.
+    async fn finish(&self, job: Job) -> Result<(), StorageError> {
+        let begun = Instant::now();
+        let answer = match self.tools.answer(&job.tenant, &job.request).await {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Storage(error)) if error.is_retryable() => return Err(error),
+            Err(failure) => {
+                warn!(job = job.job_id, "a job cannot be done: {failure}");
+                Err(json(&JobFailure {
+                    not_found: matches!(failure, Failure::Storage(StorageError::NotFound(_))),
+                    message: failure.to_string(),
+                }))
+            }
+        };
+        let outcome = if answer.is_ok() { "done" } else { "failed" };
+        counter!("logweir_processor_jobs_total", "outcome" => outcome).increment(1);
+        histogram!("logweir_processor_job_seconds").record(begun.elapsed().as_secs_f64());
+        self.jobs.finish_job(job.job_id, answer).await
+    }
+}
+
+impl Tools {
+    async fn answer(&self, tenant: &Tenant, request: &str) -> Result<String, Failure> {
+        match serde_json::from_str(request)? {
+            JobRequest::TrainModel { service, from_unix_nano, to_unix_nano } => {
+                let service = (!service.is_empty()).then(|| Service::new(&service)).transpose()?;
+                let range = TimeRange { from_unix_nano, to_unix_nano };
+                let window = Window { tenant: tenant.clone(), service, range };
+                let model = train(self, &window).await?;
+                info!(model = model.model_id, rows = model.made.rows, "a model was trained");
+                Ok(json(&Trained { model_id: model.model_id }))
+            }
+            JobRequest::CompareModels { first, second, from_unix_nano, to_unix_nano } => {
+                let range = TimeRange { from_unix_nano, to_unix_nano };
+                Ok(json(&compare(self, tenant, (first, second), range).await?))
+            }
+            JobRequest::ListClusters {
+                service,
+                from_unix_nano,
+                to_unix_nano,
+                anomalies,
+                limit,
+            } => {
+                let service = (!service.is_empty()).then(|| Service::new(&service)).transpose()?;
+                let range = TimeRange { from_unix_nano, to_unix_nano };
+                let asked = Asked { tenant: tenant.clone(), service, range, limit: limit as usize };
+                let found = if anomalies {
+                    of_anomalies(&*self.read, &asked).await
+                } else {
+                    of_patterns(&*self.read, &asked).await
+                };
+                Ok(json(&found?))
+            }
+        }
+    }
+}

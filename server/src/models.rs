@@ -1,0 +1,269 @@
+//! Models: listed and promoted in storage, trained and compared by processors, which are asked by a
+//! job and answered for here.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::{
+    identity::{Role, Tenant},
+    job::{Cluster, Clusters, Comparison, Differing, JobFailure, JobRequest, Trained},
+    runtime::clock::Clock,
+};
+use logweir_proto::v1::{self, model_service_server::ModelService};
+use logweir_storage::{Feedback, JobState, Model, ModelKind, ModelState, Storage, TimeRange};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    answer::cut,
+    auth::Caller,
+    gate,
+    query::{bounded, log_id, service, time_range},
+    status::Refusal,
+};
+
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 1_000;
+const CLUSTERS_DEFAULT: u32 = 20;
+const CLUSTERS_MAX: u32 = 100;
+const DAY_NANOS: i64 = 86_400_000_000_000;
+/// How long a caller waits for a processor.
+const JOB_PATIENCE: Duration = Duration::from_secs(600);
+/// How long one that asks again should wait.
+const JOB_RETRY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The door to the models.
+pub(crate) struct ModelDoor {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl ModelService for ModelDoor {
+    async fn list_models(
+        &self,
+        request: Request<v1::ListModelsRequest>,
+    ) -> Result<Response<v1::ListModelsResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let limit = bounded("limit", request.into_inner().limit, LIST_DEFAULT, LIST_MAX)?;
+        let found = self.storage.list_models(&caller.tenant, limit as usize).await;
+        let brief = |found| v1::Model { statistics: String::new(), ..model(found) };
+        let (models, truncated) = cut(found.map_err(Refusal::from)?.into_iter().map(brief));
+        Ok(Response::new(v1::ListModelsResponse { models, truncated }))
+    }
+
+    async fn get_model(
+        &self,
+        request: Request<v1::GetModelRequest>,
+    ) -> Result<Response<v1::GetModelResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let id = request.into_inner().model_id;
+        let found = self.storage.get_model(&caller.tenant, id).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::GetModelResponse { model: Some(model(found)) }))
+    }
+
+    async fn train_model(
+        &self,
+        request: Request<v1::TrainModelRequest>,
+    ) -> Result<Response<v1::TrainModelResponse>, Status> {
+        let caller = administrator(&request)?;
+        let asked = request.into_inner();
+        service(&asked.service)?;
+        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
+        let job = JobRequest::TrainModel { service: asked.service, from_unix_nano, to_unix_nano };
+        let Trained { model_id } = self.ask(&caller.tenant, &job).await?;
+        let trained = self.storage.get_model(&caller.tenant, model_id).await;
+        let trained = model(trained.map_err(Refusal::from)?);
+        Ok(Response::new(v1::TrainModelResponse { model: Some(trained) }))
+    }
+
+    async fn compare_models(
+        &self,
+        request: Request<v1::CompareModelsRequest>,
+    ) -> Result<Response<v1::CompareModelsResponse>, Status> {
+        let caller = administrator(&request)?;
+        let asked = request.into_inner();
+        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
+        let (first, second) = (asked.first_model_id, asked.second_model_id);
+        let job = JobRequest::CompareModels { first, second, from_unix_nano, to_unix_nano };
+        let found: Comparison = self.ask(&caller.tenant, &job).await?;
+        let logs = |logs: Vec<Differing>| logs.into_iter().map(differing).collect();
+        Ok(Response::new(v1::CompareModelsResponse {
+            logs: found.logs,
+            first_anomalies: found.first_anomalies,
+            second_anomalies: found.second_anomalies,
+            both: found.both,
+            only_first: logs(found.only_first),
+            only_second: logs(found.only_second),
+        }))
+    }
+
+    async fn give_feedback(
+        &self,
+        request: Request<v1::GiveFeedbackRequest>,
+    ) -> Result<Response<v1::GiveFeedbackResponse>, Status> {
+        let caller = administrator(&request)?;
+        let v1::GiveFeedbackRequest { log_id: id, is_anomaly } = request.into_inner();
+        let log_id = log_id("log_id", &id)?;
+        let found = self.storage.get(&caller.tenant, log_id, 0).await.map_err(Refusal::from)?.log;
+        let (service, template_id) = (found.service, found.scored.template_id);
+        let answer = v1::GiveFeedbackResponse {
+            service: service.to_string(),
+            template_id: template_id.to_string(),
+        };
+        let given_by = caller.token_id().to_owned();
+        let given_unix_nano = (self.clock)();
+        let said = Feedback { log_id, service, template_id, is_anomaly, given_by, given_unix_nano };
+        self.storage.give_feedback(&caller.tenant, said).await.map_err(Refusal::from)?;
+        Ok(Response::new(answer))
+    }
+
+    async fn list_clusters(
+        &self,
+        request: Request<v1::ListClustersRequest>,
+    ) -> Result<Response<v1::ListClustersResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let asked = request.into_inner();
+        service(&asked.service)?;
+        let limit = bounded("limit", asked.limit, CLUSTERS_DEFAULT, CLUSTERS_MAX)?;
+        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
+        let (service, anomalies) = (asked.service, asked.anomalies);
+        let job =
+            JobRequest::ListClusters { service, from_unix_nano, to_unix_nano, anomalies, limit };
+        let Clusters { clusters, total, logs } = self.ask(&caller.tenant, &job).await?;
+        let clusters = clusters.into_iter().map(cluster).collect();
+        Ok(Response::new(v1::ListClustersResponse { clusters, total, logs }))
+    }
+
+    async fn promote_model(
+        &self,
+        request: Request<v1::PromoteModelRequest>,
+    ) -> Result<Response<v1::PromoteModelResponse>, Status> {
+        let caller = administrator(&request)?;
+        let id = request.into_inner().model_id;
+        let promoted = self.storage.promote_model(&caller.tenant, id, (self.clock)()).await;
+        let promoted = model(promoted.map_err(Refusal::from)?);
+        Ok(Response::new(v1::PromoteModelResponse { model: Some(promoted) }))
+    }
+
+    async fn roll_back_model(
+        &self,
+        request: Request<v1::RollBackModelRequest>,
+    ) -> Result<Response<v1::RollBackModelResponse>, Status> {
+        let caller = administrator(&request)?;
+        let service = service(&request.into_inner().service)?;
+        let kind = ModelKind::IsolationForest;
+        let back = self.storage.roll_back_model(&caller.tenant, kind, service.as_ref()).await;
+        let model = back.map_err(Refusal::from)?.map(model);
+        Ok(Response::new(v1::RollBackModelResponse { model }))
+    }
+}
+
+impl ModelDoor {
+    /// The last day if nothing is said.
+    fn range(&self, range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
+        let mut range = time_range(range)?;
+        if range.to_unix_nano == i64::MAX {
+            range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano + 1);
+        }
+        if range.from_unix_nano == 0 {
+            range.from_unix_nano = range.to_unix_nano.saturating_sub(DAY_NANOS).max(0);
+        }
+        Ok(range)
+    }
+
+    /// Has a processor do a job, and waits for its answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        tenant: &Tenant,
+        job: &JobRequest,
+    ) -> Result<T, Refusal> {
+        let unreadable = |error: serde_json::Error| {
+            let text = "the processor's answer is not understood: run the same version everywhere";
+            Refusal::FailedPrecondition(format!("{text} ({error})"))
+        };
+        let request = serde_json::to_string(job).map_err(unreadable)?;
+        let inserted = self.storage.insert_job(tenant, request, None, (self.clock)()).await?;
+        let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
+        let begun = Instant::now();
+        loop {
+            match self.storage.job_state(tenant, job_id).await? {
+                JobState::Done(answer) => return serde_json::from_str(&answer).map_err(unreadable),
+                JobState::Failed(why) => return Err(failed(why)),
+                JobState::Open if begun.elapsed() > JOB_PATIENCE => {
+                    let message = "no processor has answered yet: see that one is running, and \
+                                   look at the list of models before asking again";
+                    return Err(Refusal::Unavailable {
+                        reason: "JOB_WAITS",
+                        message: message.into(),
+                        retry_after: JOB_RETRY,
+                    });
+                }
+                JobState::Open => tokio::select! {
+                    () = self.stop.cancelled() => return Err(Refusal::stopping()),
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                },
+            }
+        }
+    }
+}
+
+/// The caller, if it may change what judges.
+fn administrator<T>(request: &Request<T>) -> Result<Arc<Caller>, Refusal> {
+    let caller = gate::caller(request)?;
+    if caller.role == Role::Admin {
+        return Ok(caller);
+    }
+    Err(Refusal::PermissionDenied {
+        reason: "ROLE_INSUFFICIENT",
+        message: format!("the token's role is {}: this needs admin", caller.role.as_str()),
+    })
+}
+
+fn failed(why: String) -> Refusal {
+    match serde_json::from_str::<JobFailure>(&why) {
+        Ok(failure) if failure.not_found => Refusal::NotFound(failure.message),
+        Ok(failure) => Refusal::FailedPrecondition(failure.message),
+        Err(_) => Refusal::FailedPrecondition(why),
+    }
+}
+
+fn differing(log: Differing) -> v1::DifferingLog {
+    let Differing { id, service, message, reasons } = log;
+    v1::DifferingLog { id, service, message, reasons }
+}
+
+fn cluster(found: Cluster) -> v1::Cluster {
+    let Cluster { logs, patterns, services, representative, sample_ids } = found;
+    v1::Cluster { logs, patterns, services, representative, sample_ids }
+}
+
+fn model(found: Model) -> v1::Model {
+    let Model { model_id, made, state, activated_unix_nano, checksum, bytes } = found;
+    let state = match state {
+        ModelState::Candidate => v1::ModelState::Candidate,
+        ModelState::Active => v1::ModelState::Active,
+        ModelState::Retired => v1::ModelState::Retired,
+    };
+    v1::Model {
+        model_id,
+        kind: made.kind.as_str().to_owned(),
+        service: made.scope.map_or_else(String::new, |service| service.to_string()),
+        state: state.into(),
+        parameters: made.parameters,
+        trained_on: Some(v1::TimeRange {
+            from_unix_nano: made.trained_from_unix_nano,
+            to_unix_nano: made.trained_to_unix_nano,
+        }),
+        rows: made.rows,
+        statistics: made.statistics,
+        metrics: made.metrics,
+        created_unix_nano: made.created_unix_nano,
+        activated_unix_nano: activated_unix_nano.unwrap_or(0),
+        checksum: format!("{checksum:016x}"),
+        bytes,
+    }
+}

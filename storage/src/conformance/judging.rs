@@ -1,0 +1,196 @@
+//! Models, what people say of logs, and jobs.
+
+use std::time::Duration;
+
+use logweir_core::identity::{LogId, TemplateId, Tenant};
+
+use super::{
+    NOW_UNIX_NANO, StorageUnderTest,
+    sample::{SECOND, batch_id, service, tenant},
+};
+use crate::{
+    Feedback, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobState, MODELS_KEPT, Model, ModelKind, ModelState,
+    NewModel, StorageError,
+};
+
+const FOREST: ModelKind = ModelKind::IsolationForest;
+
+fn new_model(scope: Option<&str>, rows: u64) -> NewModel {
+    NewModel {
+        kind: FOREST,
+        scope: scope.map(service),
+        parameters: r#"{"trees":100}"#.into(),
+        trained_from_unix_nano: NOW_UNIX_NANO - 10,
+        trained_to_unix_nano: NOW_UNIX_NANO,
+        rows,
+        statistics: r#"{"rows":1,"text":"\u0000"}"#.into(),
+        metrics: "{}".into(),
+        created_unix_nano: NOW_UNIX_NANO + rows as i64,
+    }
+}
+
+pub(super) async fn models_are_kept_promoted_and_rolled_back(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let tenant = tenant();
+    let mut models = Vec::new();
+    for (scope, rows) in [(Some("payments"), 1), (Some("payments"), 2), (None, 3)] {
+        let body = vec![rows as u8; 1_000];
+        models.push(storage.insert_model(&tenant, new_model(scope, rows), body).await.unwrap());
+    }
+    let [first, second, wide] = [0, 1, 2].map(|number| models[number].clone());
+    assert_eq!(
+        (first.state, first.activated_unix_nano, first.bytes),
+        (ModelState::Candidate, None, 1_000)
+    );
+    assert!(first.model_id < second.model_id && first.checksum != second.checksum);
+    assert_eq!(first.made, new_model(Some("payments"), 1));
+    let newest = [wide.clone(), second.clone(), first.clone()];
+    assert_eq!(storage.list_models(&tenant, 10).await.unwrap(), newest);
+    assert_eq!(storage.list_models(&tenant, 1).await.unwrap(), newest[..1]);
+    assert_eq!(storage.get_model(&tenant, wide.model_id).await.unwrap(), wide);
+    assert_eq!(storage.load_model(&tenant, second.model_id).await.unwrap(), [2; 1_000]);
+    assert_eq!(storage.active_models().await.unwrap(), []);
+
+    let ids = async || -> Vec<u64> {
+        let active = storage.active_models().await.unwrap();
+        active.into_iter().map(|(_, model)| model.model_id).collect()
+    };
+    for (now, model) in [(5, &first), (6, &wide), (7, &second), (8, &second)] {
+        let promoted = storage.promote_model(&tenant, model.model_id, now).await.unwrap();
+        assert_eq!((promoted.state, promoted.activated_unix_nano), (ModelState::Active, Some(now)));
+    }
+    assert_eq!(ids().await, [second.model_id, wide.model_id]);
+    let retired = storage.get_model(&tenant, first.model_id).await.unwrap();
+    assert_eq!((retired.state, retired.activated_unix_nano), (ModelState::Retired, Some(5)));
+
+    let payments = service("payments");
+    let back = storage.roll_back_model(&tenant, FOREST, Some(&payments)).await.unwrap().unwrap();
+    assert_eq!((back.model_id, back.state), (first.model_id, ModelState::Active));
+    assert_eq!(storage.get_model(&tenant, second.model_id).await.unwrap(), second);
+    assert_eq!(storage.roll_back_model(&tenant, FOREST, None).await.unwrap(), None);
+    assert_eq!(ids().await, [first.model_id]);
+    let refused = storage.roll_back_model(&tenant, FOREST, None).await;
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    for unknown in [0, u64::MAX] {
+        let refused = storage.promote_model(&tenant, unknown, 9).await;
+        assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    }
+    assert_eq!(ids().await, [first.model_id]);
+    only_the_newest_are_kept(&*storage, &first).await;
+}
+
+async fn only_the_newest_are_kept(storage: &dyn crate::Storage, active: &Model) {
+    for rows in 100..100 + MODELS_KEPT as u64 {
+        let model = new_model(Some("payments"), rows);
+        storage.insert_model(&tenant(), model, vec![1]).await.unwrap();
+    }
+    let kept = storage.list_models(&tenant(), 1_000).await.unwrap();
+    let of_scope: Vec<u64> = kept
+        .iter()
+        .filter(|model| model.made.scope.is_some())
+        .map(|model| model.made.rows)
+        .collect();
+    assert_eq!(of_scope.len(), MODELS_KEPT + 1);
+    assert_eq!(of_scope.last(), Some(&active.made.rows), "what is active stays");
+    assert_eq!(kept.len(), of_scope.len() + 1, "other scopes are not touched");
+}
+
+pub(super) async fn promotions_at_the_same_time_leave_one_active(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let tenant = tenant();
+    let mut ids = Vec::new();
+    for rows in 1..=4 {
+        let model = storage.insert_model(&tenant, new_model(None, rows), vec![0]).await.unwrap();
+        ids.push(model.model_id);
+    }
+    let promote = |id: u64| storage.promote_model(&tenant, id, NOW_UNIX_NANO);
+    let promoted = tokio::join!(promote(ids[0]), promote(ids[1]), promote(ids[2]), promote(ids[3]));
+    for result in [promoted.0, promoted.1, promoted.2, promoted.3] {
+        assert_eq!(result.unwrap().state, ModelState::Active);
+    }
+    assert_eq!(storage.active_models().await.unwrap().len(), 1);
+}
+
+pub(super) async fn the_last_word_on_a_log_holds(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let said = |index: u32, is_anomaly: bool, given_unix_nano: i64| Feedback {
+        log_id: LogId { time_unix_nano: NOW_UNIX_NANO, batch_id: batch_id(1), index },
+        service: service("payments"),
+        template_id: TemplateId(u64::MAX - 1),
+        is_anomaly,
+        given_by: "token".into(),
+        given_unix_nano,
+    };
+    assert_eq!(storage.list_feedback().await.unwrap(), []);
+    for feedback in [said(1, true, 10), said(2, true, 20), said(1, false, 30)] {
+        storage.give_feedback(&tenant(), feedback).await.unwrap();
+    }
+    let other = Tenant::new("other").unwrap();
+    storage.give_feedback(&other, said(1, true, 25)).await.unwrap();
+    let expected =
+        [(tenant(), said(2, true, 20)), (other, said(1, true, 25)), (tenant(), said(1, false, 30))];
+    assert_eq!(storage.list_feedback().await.unwrap(), expected);
+}
+
+pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW_UNIX_NANO);
+    let insert = async |request: &str, key: Option<&str>| {
+        storage.insert_job(&tenant, request.into(), key, now).await.unwrap()
+    };
+    assert_eq!(storage.take_job(now, lease).await.unwrap(), None);
+    let first = insert("first", None).await.unwrap();
+    let second = insert("second", Some("daily")).await.unwrap();
+    assert_eq!(insert("again", Some("daily")).await, None);
+
+    let taken = storage.take_job(now, lease).await.unwrap().unwrap();
+    assert_eq!((taken.job_id, taken.tenant, &*taken.request), (first, tenant.clone(), "first"));
+    assert_eq!(storage.take_job(now, lease).await.unwrap().unwrap().job_id, second);
+    assert_eq!(storage.take_job(now, lease).await.unwrap(), None);
+    assert_eq!(storage.job_state(&tenant, first).await.unwrap(), JobState::Open);
+    storage.finish_job(first, Ok("answer".into())).await.unwrap();
+    storage.finish_job(first, Err("too late".into())).await.unwrap();
+    let done = storage.job_state(&tenant, first).await.unwrap();
+    assert_eq!(done, JobState::Done("answer".into()));
+    let other = Tenant::new("other").unwrap();
+    for (whose, id) in [(&other, first), (&tenant, u64::MAX)] {
+        let refused = storage.job_state(whose, id).await;
+        assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    }
+
+    // Whoever took the second has died, again and again.
+    let mut later = now;
+    for _ in 1..JOB_ATTEMPTS_MAX {
+        later += 61 * SECOND;
+        assert_eq!(storage.take_job(later, lease).await.unwrap().unwrap().job_id, second);
+    }
+    assert_eq!(storage.take_job(later + 61 * SECOND, lease).await.unwrap(), None);
+    let failed = storage.job_state(&tenant, second).await.unwrap();
+    assert!(matches!(failed, JobState::Failed(_)), "{failed:?}");
+    assert_eq!(insert("again", Some("daily")).await, None, "a failed one counts too");
+
+    for _ in 0..JOBS_OPEN_MAX {
+        insert("more", None).await.unwrap();
+    }
+    let refused = storage.insert_job(&tenant, "more".into(), None, now).await;
+    assert!(matches!(refused, Err(StorageError::LimitExceeded(_))));
+    let days_later = now + 3 * 86_400 * SECOND;
+    storage.insert_job(&other, "clears".into(), None, days_later).await.unwrap();
+    let forgotten = storage.job_state(&tenant, first).await;
+    assert!(matches!(forgotten, Err(StorageError::NotFound(_))));
+}
+
+pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant) {
+    let model = storage.insert_model(&tenant(), new_model(None, 1), vec![1]).await.unwrap();
+    assert_eq!(storage.list_models(other, 10).await.unwrap(), []);
+    let id = model.model_id;
+    let refused = storage.get_model(other, id).await;
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    let refused = storage.load_model(other, id).await;
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    let refused = storage.promote_model(other, id, NOW_UNIX_NANO).await;
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    let refused = storage.roll_back_model(other, FOREST, None).await;
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    assert_eq!(storage.get_model(&tenant(), id).await.unwrap(), model);
+}
