@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::upkeep;
 use super::{
     clusters::{Asked, of_anomalies, of_patterns},
     compare::compare,
     replay::Window,
     train::{json, train},
 };
+use crate::upkeep;
 
 /// How long a job may take.
 const LEASE: Duration = Duration::from_secs(600);
