@@ -51,8 +51,8 @@ impl Scorer {
         Self { enricher, detector, marks, models, settle_unix_nano: i64::MIN }
     }
 
-    /// One that knows nothing yet: no templates, no deploys and no
-    /// models. For judging logs that are not stored.
+    /// One that knows nothing yet: no templates, no deploys and no models. For judging logs that are
+    /// not stored.
     pub fn offline(config: &ProcessorConfig, limits: Limits) -> Self {
         let detector = Detector::new(config.detector());
         let enricher = Enricher::new(config, limits);

@@ -119,6 +119,9 @@ fn live(broker: &Arc<Broker>, write: &Arc<Deadly>, deaths: u32) {
         partition_count: 1,
         write: Arc::<Deadly>::clone(write),
         administer: Arc::<SqliteStorage>::clone(&write.storage),
+        read: Arc::<SqliteStorage>::clone(&write.storage),
+        models: Arc::<SqliteStorage>::clone(&write.storage),
+        jobs: Arc::<SqliteStorage>::clone(&write.storage),
         live_feed: LiveFeed::default(),
         clock: system_clock(),
     };
