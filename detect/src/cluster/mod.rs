@@ -19,8 +19,8 @@ use crate::template::WILDCARD;
 /// Patterns that are grouped at a time; those after are groups of their own.
 pub const PATTERNS_MAX: usize = 2_000;
 const DIMENSIONS: usize = 128;
-/// Two patterns are neighbours from this cosine of the angle between them on: about two words in
-/// three are the same.
+/// Two patterns are neighbours from this cosine of the angle between them on: about three words in
+/// four are the same.
 const COSINE_MIN: f64 = 0.65;
 /// Two patterns make a group.
 const POINTS_MIN: usize = 2;
@@ -104,11 +104,11 @@ mod tests {
         let patterns = [
             "connection to database <*> refused after <*> ms",
             "connection to cache <*> refused after <*> ms",
-            "user <*> logged in",
+            "user <*> has logged in again",
             "Connection to database <*> refused",
-            "user <*> logged out",
+            "user <*> has logged out again",
             "disk <*> is full",
-            "user <*> logged in",
+            "user <*> has logged in again",
         ];
         let groups = cluster(&patterns);
         assert!(groups[0] == groups[1] && groups[0] == groups[3], "{groups:?}");

@@ -46,6 +46,7 @@ pub(crate) struct Bench {
     pub(crate) address: SocketAddr,
     pub(crate) tasks: Tasks,
     pub(crate) channel: Channel,
+    pub(crate) storage: Arc<SqliteStorage>,
     keys: TokenKeys,
     /// Whether batches are stored as they come, or wait.
     storing: watch::Sender<bool>,
@@ -80,7 +81,7 @@ impl Bench {
         let (done, served) = watch::channel(false);
         let ports = Ports {
             publisher,
-            storage,
+            storage: storage.clone(),
             live_feed,
             token_keys: keys.clone(),
             tls: secrets.tls,
@@ -101,7 +102,8 @@ impl Bench {
             }
         };
         let channel = endpoint.connect_lazy();
-        Self { address, tasks, channel, keys, storing, served, _directory: directory }
+        let _directory = directory;
+        Self { address, tasks, channel, storage, keys, storing, served, _directory }
     }
 
     pub(crate) fn token(&self, tenant: &str, service: &str, role: Role) -> String {
