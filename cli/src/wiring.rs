@@ -156,6 +156,7 @@ impl Process {
             administer: Arc::clone(&storage) as _,
             read: Arc::clone(&storage) as _,
             models: Arc::clone(&storage) as _,
+            findings: Arc::clone(&storage) as _,
             jobs: storage as _,
             live_feed,
             clock: Arc::clone(&self.clock),

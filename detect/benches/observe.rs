@@ -8,7 +8,7 @@ use logweir_core::{
     identity::{Service, Tenant},
     record::{Level, Record},
 };
-use logweir_detect::{Detector, DetectorConfig};
+use logweir_detect::{Detector, DetectorConfig, ReceivedLog};
 
 const SERVICES: usize = 20;
 const LOGS: usize = 20_000;
@@ -59,12 +59,26 @@ fn observe(criterion: &mut Criterion) {
     group.bench_function("template and score", |bencher| {
         bencher.iter(|| {
             for (service, record) in &logs {
-                let received = record.time_unix_nano;
-                black_box(detector.observe(&tenant, service, received, record, Level::Info));
+                let received_unix_nano = record.time_unix_nano;
+                black_box(detector.observe(&received(
+                    &tenant,
+                    service,
+                    received_unix_nano,
+                    record,
+                )));
             }
         });
     });
     group.finish();
+}
+
+fn received<'a>(
+    tenant: &'a Tenant,
+    service: &'a Service,
+    received_unix_nano: i64,
+    record: &'a Record,
+) -> ReceivedLog<'a> {
+    ReceivedLog { tenant, service, instance: "", received_unix_nano, record, level: Level::Info }
 }
 
 criterion_group!(benches, observe);

@@ -12,7 +12,9 @@ use logweir_core::{
     limits::HISTORY_NANOS,
     record::{Attribute, Level, Record, Value},
 };
-use logweir_detect::{Detector, DetectorConfig, FEATURE_COUNT, ForestModel, ForestParameters};
+use logweir_detect::{
+    Detector, DetectorConfig, FEATURE_COUNT, ForestModel, ForestParameters, ReceivedLog,
+};
 
 const SERVICES: u64 = 20;
 const PATTERNS: u64 = 50;
@@ -87,8 +89,13 @@ impl Stream {
         let started = Instant::now();
         for (n, record) in self.logs.iter().enumerate() {
             let service = &self.services[n / RUN as usize % SERVICES as usize];
-            let received = record.time_unix_nano + age_nanos;
-            black_box(self.detector.observe(&self.tenant, service, received, record, Level::Info));
+            let received_unix_nano = record.time_unix_nano + age_nanos;
+            black_box(self.detector.observe(&received(
+                &self.tenant,
+                service,
+                received_unix_nano,
+                record,
+            )));
         }
         started.elapsed()
     }
@@ -129,6 +136,15 @@ fn forest(criterion: &mut Criterion) {
     let bytes = model.encode();
     group.bench_function("decode", |bencher| bencher.iter(|| ForestModel::decode(&bytes)));
     group.finish();
+}
+
+fn received<'a>(
+    tenant: &'a Tenant,
+    service: &'a Service,
+    received_unix_nano: i64,
+    record: &'a Record,
+) -> ReceivedLog<'a> {
+    ReceivedLog { tenant, service, instance: "", received_unix_nano, record, level: Level::Info }
 }
 
 criterion_group!(benches, score, forest);

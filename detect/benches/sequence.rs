@@ -61,7 +61,7 @@ fn follow(criterion: &mut Criterion) {
                     event: *event,
                     received_unix_nano,
                 };
-                black_box(tracker.observe(log));
+                black_box(tracker.observe(log, || ()));
             }
             tracker.alarms().len()
         });

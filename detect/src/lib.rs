@@ -16,6 +16,7 @@ mod model;
 mod score;
 pub mod sequence;
 mod series;
+mod session;
 mod template;
 
 use std::{collections::HashMap, sync::Arc};
@@ -36,10 +37,12 @@ pub use self::{
     series::{
         Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
     },
+    session::UnusualSession,
     template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
 use self::{
     score::{Baseline, Fade, Habits, Log},
+    session::{Sessions, described},
     template::{Asked, Catalogue, Place},
 };
 
@@ -72,6 +75,23 @@ impl Default for DetectorConfig {
     }
 }
 
+/// A log as a detector meets it.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedLog<'a> {
+    /// Whose.
+    pub tenant: &'a Tenant,
+    /// Its service.
+    pub service: &'a Service,
+    /// The service's instance; empty if it has no name.
+    pub instance: &'a str,
+    /// When it was received, nanoseconds since 1970-01-01 UTC.
+    pub received_unix_nano: i64,
+    /// The log.
+    pub record: &'a Record,
+    /// Its level, given or derived.
+    pub level: Level,
+}
+
 /// What a detector says about a log.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -96,6 +116,10 @@ pub struct DetectorStats {
     pub catch_all_logs: u64,
     /// Services forgotten for lack of room.
     pub services_forgotten: u64,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Sessions that were dropped unjudged, for lack of room.
+    pub sessions_dropped: u64,
 }
 
 /// Whose logs a model was trained on, and whose it serves.
@@ -123,6 +147,7 @@ pub struct Detector {
     fade: Arc<Fade>,
     forests: HashMap<ModelScope, Arc<ForestModel>>,
     feedback: HashMap<TemplateId, f32>,
+    sessions: Sessions,
 }
 
 struct ServiceState {
@@ -137,6 +162,7 @@ impl Detector {
     /// Knows nothing yet.
     pub fn new(config: DetectorConfig) -> Self {
         Self {
+            sessions: Sessions::new(config.contamination),
             config,
             services: Vec::new(),
             by_name: HashMap::new(),
@@ -225,30 +251,43 @@ impl Detector {
     }
 
     /// Judges a log, then learns from it.
-    pub fn observe(
-        &mut self,
-        tenant: &Tenant,
-        service: &Service,
-        received_unix_nano: i64,
-        record: &Record,
-        level: Level,
-    ) -> Verdict {
-        let at = self.enter(tenant, service, received_unix_nano);
-        let place = self.template(at, &record.message);
+    pub fn observe(&mut self, log: &ReceivedLog<'_>) -> Verdict {
+        let at = self.enter(log.tenant, log.service, log.received_unix_nano);
+        let place = self.template(at, &log.record.message);
         let state = &mut self.services[at];
-        let time = record.time_unix_nano;
-        if received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
+        let time = log.record.time_unix_nano;
+        if log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
             return state.history(place);
         }
         if let Some(factor) = state.baseline.rescale(time) {
             state.scale(factor);
         }
-        state.judge(place, record, level, &self.feedback)
+        let (mut verdict, event) = state.judge(place, log, &self.feedback);
+        if let Some(step) = self.sessions.observe(log, event) {
+            verdict.is_anomaly = true;
+            verdict.anomaly_score = verdict.anomaly_score.max(step.score as f32);
+            verdict
+                .reasons
+                .extend(described(&step.reasons, |event| event_name(&self.services, event)));
+        }
+        verdict
+    }
+
+    /// Sessions that turned out to be unusual as a whole when they ended, since this was last asked.
+    pub fn take_unusual_sessions(&mut self, now_unix_nano: i64) -> Vec<UnusualSession> {
+        let Self { sessions, services, .. } = self;
+        sessions.take_unusual(now_unix_nano, |event| event_name(services, event))
     }
 
     /// What it holds, and what its bounds cost so far.
     pub fn stats(&self) -> DetectorStats {
-        DetectorStats { services: self.services.len(), ..self.stats }
+        let sessions = self.sessions.stats();
+        DetectorStats {
+            services: self.services.len(),
+            sessions: sessions.sessions,
+            sessions_dropped: sessions.dropped,
+            ..self.stats
+        }
     }
 
     fn enter(&mut self, tenant: &Tenant, service: &Service, received_unix_nano: i64) -> usize {
@@ -344,27 +383,36 @@ impl ServiceState {
         Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
+    /// Also what the pattern goes by in sequences.
     fn judge(
         &mut self,
         place: Place,
-        record: &Record,
-        level: Level,
+        log: &ReceivedLog<'_>,
         said: &HashMap<TemplateId, f32>,
-    ) -> Verdict {
+    ) -> (Verdict, u64) {
         let template = Arc::clone(self.templates.template_of(place));
         let of_pattern = said.get(&template.merged_into.unwrap_or(template.template_id));
         let feedback = of_pattern.or_else(|| said.get(&template.template_id)).copied();
         let (pattern, habits) = self.templates.learnt(place);
         let feedback = feedback.unwrap_or_default();
+        let event = habits.event(template.template_id);
+        let (record, level) = (log.record, log.level);
         let log = Log { service: &self.service, pattern, record, level, feedback };
         let judgement = self.baseline.observe(habits, &log);
-        Verdict {
+        let verdict = Verdict {
             template,
             anomaly_score: judgement.score,
             is_anomaly: judgement.is_anomaly,
             reasons: judgement.reasons,
-        }
+        };
+        (verdict, event)
     }
+}
+
+/// What a pattern reads, by any of its ids.
+fn event_name(services: &[ServiceState], event: u64) -> String {
+    let named = services.iter().find_map(|state| state.templates.pattern(TemplateId(event)));
+    named.unwrap_or("a pattern that is no longer known").to_owned()
 }
 
 #[cfg(test)]

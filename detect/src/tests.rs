@@ -26,7 +26,14 @@ impl Bench {
     fn log_at(&mut self, message: &str, latency_ms: Option<f64>, time_unix_nano: i64) -> Verdict {
         let message = message.to_owned();
         let record = Record { message, latency_ms, time_unix_nano, ..Record::default() };
-        self.detector.observe(&self.tenant, &self.service, self.now, &record, Level::Error)
+        self.detector.observe(&ReceivedLog {
+            tenant: &self.tenant,
+            service: &self.service,
+            instance: "",
+            received_unix_nano: self.now,
+            record: &record,
+            level: Level::Error,
+        })
     }
 
     /// 50 patterns, some of them rare, latencies with a heavy tail. How many alarmed.

@@ -10,6 +10,7 @@
 
 mod config;
 mod enrich;
+mod findings;
 mod intake;
 mod membership;
 mod model;
@@ -32,7 +33,9 @@ use logweir_core::{
 };
 use logweir_detect::Detector;
 use logweir_queue::{Consumer, LiveFeed, Partitions};
-use logweir_storage::{Administer, KeepModels, PassJobs, ReadLogs, StorageError, WriteLogs};
+use logweir_storage::{
+    Administer, KeepFindings, KeepModels, PassJobs, ReadLogs, StorageError, WriteLogs,
+};
 
 pub use self::{
     config::{ProcessorConfig, ServiceInfo},
@@ -40,6 +43,7 @@ pub use self::{
 };
 use self::{
     enrich::{DeployMarks, Enricher},
+    findings::Findings,
     intake::Intake,
     membership::Membership,
     model::{ActiveModels, Said, Tools, Workshop},
@@ -72,6 +76,8 @@ pub struct Parts {
     pub read: Arc<dyn ReadLogs>,
     /// Where models are kept.
     pub models: Arc<dyn KeepModels>,
+    /// Where findings are kept.
+    pub findings: Arc<dyn KeepFindings>,
     /// Where servers ask for models.
     pub jobs: Arc<dyn PassJobs>,
     /// Where stored logs are shown.
@@ -89,7 +95,10 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let models = (ActiveModels::default(), Said::default());
     start_models(&parts, &marks, &models, tasks);
     let enricher = Enricher::new(config, parts.limits);
-    let scorer = Scorer::new(enricher, detector, marks.clone(), models);
+    let (findings, noticed) = Findings::open();
+    let keep = findings::keep(parts.findings, noticed, tasks.stop_token());
+    tasks.spawn("processor findings", Fate::Essential, keep);
+    let scorer = Scorer::new(enricher, detector, marks.clone(), models, findings);
     let progress = Arc::new(Progress::new(parts.partition_count));
     let intake = Intake::new(config, parts.consumer, Arc::clone(&progress));
     let writer = Writer {

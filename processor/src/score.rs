@@ -14,20 +14,22 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template},
 };
-use logweir_detect::{Detector, Verdict};
+use logweir_detect::{Detector, ReceivedLog, Verdict};
 use metrics::{counter, gauge};
 use tracing::error;
 
 use crate::{
     config::ProcessorConfig,
     enrich::{DeployMarks, Enricher, Marks, Shared},
+    findings::{Findings, unusual},
     model::{ActiveModels, InUse, Said},
 };
 
 /// The reason under which a log that cannot be processed is dead-lettered.
 pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
 
-/// The detector settles by itself while many templates are new; this is for the last of them.
+/// The detector settles by itself while many templates are new; this is for the last of them, and for
+/// the sessions that ended meanwhile.
 const SETTLE_PAUSE_NANOS: i64 = 5_000_000_000;
 
 /// Enriches, templates and scores.
@@ -36,6 +38,7 @@ pub struct Scorer {
     detector: Detector,
     marks: DeployMarks,
     models: InUse,
+    findings: Findings,
     /// Receive time from which on the templates are settled again.
     settle_unix_nano: i64,
 }
@@ -46,9 +49,10 @@ impl Scorer {
         detector: Detector,
         marks: DeployMarks,
         (models, said): (ActiveModels, Said),
+        findings: Findings,
     ) -> Self {
         let models = InUse::new(models, said);
-        Self { enricher, detector, marks, models, settle_unix_nano: i64::MIN }
+        Self { enricher, detector, marks, models, findings, settle_unix_nano: i64::MIN }
     }
 
     /// One that knows nothing yet: no templates, no deploys and no models. For judging logs that are
@@ -56,7 +60,8 @@ impl Scorer {
     pub fn offline(config: &ProcessorConfig, limits: Limits) -> Self {
         let detector = Detector::new(config.detector());
         let enricher = Enricher::new(config, limits);
-        Self::new(enricher, detector, DeployMarks::default(), Default::default())
+        let (marks, findings) = (DeployMarks::default(), Findings::default());
+        Self::new(enricher, detector, marks, Default::default(), findings)
     }
 
     /// Judges the batches of a group; also the templates that turned out to be the same as others.
@@ -67,6 +72,10 @@ impl Scorer {
         let scored: Vec<_> = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
         if let Some(received) = received.filter(|received| *received >= self.settle_unix_nano) {
             self.detector.settle();
+            for session in self.detector.take_unusual_sessions(received) {
+                let (tenant, finding) = unusual(session);
+                self.findings.add(tenant, finding);
+            }
             self.settle_unix_nano = received.saturating_add(SETTLE_PAUSE_NANOS);
         }
         self.report(&scored, received.unwrap_or(0));
@@ -110,18 +119,30 @@ impl Scorer {
             panic!("asked for by a fail point")
         });
         let level = self.enricher.enrich(record, shared);
-        let (service, received) = (&batch.resource.service, batch.received_unix_nano);
-        (level, self.detector.observe(&batch.tenant, service, received, record, level))
+        let received = ReceivedLog {
+            tenant: &batch.tenant,
+            service: &batch.resource.service,
+            instance: &batch.resource.instance,
+            received_unix_nano: batch.received_unix_nano,
+            record,
+            level,
+        };
+        (level, self.detector.observe(&received))
     }
 
     fn report(&mut self, scored: &[ScoredBatch], received_unix_nano: i64) {
         let records = || scored.iter().flat_map(|batch| &batch.records);
         let anomalies = records().filter(|record| record.is_anomaly).count() as u64;
         let logs = records().count() as u64;
-        self.models.note(logs, anomalies, &self.detector, received_unix_nano);
+        for (tenant, drift) in self.models.note(logs, anomalies, &self.detector, received_unix_nano)
+        {
+            self.findings.add(tenant, drift);
+        }
         let stats = self.detector.stats();
         gauge!("logweir_detector_services").set(stats.services as f64);
         gauge!("logweir_detector_templates").set(stats.templates as f64);
+        gauge!("logweir_detector_sessions").set(stats.sessions as f64);
+        counter!("logweir_detector_sessions_dropped_total").absolute(stats.sessions_dropped);
         counter!("logweir_detector_catch_all_logs_total").absolute(stats.catch_all_logs);
         counter!("logweir_detector_services_forgotten_total").absolute(stats.services_forgotten);
         counter!("logweir_processor_attributes_left_out_total")

@@ -103,6 +103,7 @@ impl Setting {
             administer,
             read: Arc::<SqliteStorage>::clone(&storage),
             models: Arc::<SqliteStorage>::clone(&storage),
+            findings: Arc::<SqliteStorage>::clone(&storage),
             jobs: Arc::<SqliteStorage>::clone(&storage),
             live_feed: live_feed.clone(),
             clock: system_clock(),

@@ -121,6 +121,7 @@ fn live(broker: &Arc<Broker>, write: &Arc<Deadly>, deaths: u32) {
         administer: Arc::<SqliteStorage>::clone(&write.storage),
         read: Arc::<SqliteStorage>::clone(&write.storage),
         models: Arc::<SqliteStorage>::clone(&write.storage),
+        findings: Arc::<SqliteStorage>::clone(&write.storage),
         jobs: Arc::<SqliteStorage>::clone(&write.storage),
         live_feed: LiveFeed::default(),
         clock: system_clock(),

@@ -3,8 +3,8 @@
 use logweir_core::{record::StoredLog, wire};
 use logweir_proto::v1;
 use logweir_storage::{
-    AggregatePoint, AggregateSeries, LogWithNeighbours, ProducerReport, ServiceSummary,
-    TemplateSummary,
+    AggregatePoint, AggregateSeries, Finding, FindingKind, LogWithNeighbours, ProducerReport,
+    ServiceSummary, TemplateSummary,
 };
 use prost::Message;
 
@@ -107,6 +107,24 @@ pub(crate) fn service(summary: ServiceSummary, known: ServiceConfig) -> v1::Serv
         last_seen_unix_nano: summary.last_seen_unix_nano,
         region: known.region,
         owner: known.owner,
+    }
+}
+
+/// A finding.
+pub(crate) fn finding(found: Finding) -> v1::Finding {
+    let kind = match found.kind {
+        FindingKind::UnusualSession => v1::FindingKind::UnusualSession,
+        FindingKind::ModelDrift => v1::FindingKind::ModelDrift,
+    };
+    v1::Finding {
+        kind: kind.into(),
+        service: found.service.map_or_else(String::new, |service| service.to_string()),
+        subject: found.subject,
+        from_unix_nano: found.from_unix_nano,
+        to_unix_nano: found.to_unix_nano,
+        logs: found.logs,
+        score: found.score,
+        reasons: found.reasons,
     }
 }
 

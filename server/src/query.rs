@@ -33,6 +33,8 @@ const PAGE_SIZE_MAX: u32 = 1_000;
 const BUCKET_SECONDS_DEFAULT: u32 = 60;
 const BUCKETS_MAX: i64 = 10_000;
 const SERIES_MAX: usize = 1_000;
+const FINDINGS_DEFAULT: u32 = 100;
+const FINDINGS_MAX: u32 = 10_000;
 const TEMPLATES_DEFAULT: u32 = 100;
 const TEMPLATES_MAX: u32 = 10_000;
 const NEIGHBOURS_MAX: u32 = 100;
@@ -204,6 +206,23 @@ impl QueryService for QueryDoor {
             .map_err(Refusal::from)?;
         let (templates, truncated) = cut(found.into_iter().map(answer::template));
         Ok(Response::new(v1::ListTemplatesResponse { templates, truncated }))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let asked = request.into_inner();
+        let limit = bounded("limit", asked.limit, FINDINGS_DEFAULT, FINDINGS_MAX)?;
+        let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
+        let found = self
+            .storage
+            .list_findings(&caller.tenant, service.as_ref(), range, limit as usize)
+            .await
+            .map_err(Refusal::from)?;
+        let (findings, truncated) = cut(found.into_iter().map(answer::finding));
+        Ok(Response::new(v1::ListFindingsResponse { findings, truncated }))
     }
 
     async fn get_log(

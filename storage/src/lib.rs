@@ -38,6 +38,7 @@ mod bisect;
 mod buckets;
 mod conformance;
 mod derived;
+mod findings;
 mod histogram;
 mod models;
 mod postgres;
@@ -58,6 +59,7 @@ use logweir_core::{
 
 pub use self::{
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
+    findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},
     models::{
         FEEDBACK_MAX, Feedback, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobState, KeepModels,
         MODELS_KEPT, Model, ModelKind, ModelState, NewModel, PassJobs,
@@ -308,9 +310,12 @@ pub trait Administer: Send + Sync {
 }
 
 /// All sides of a storage.
-pub trait Storage: WriteLogs + ReadLogs + Administer + KeepModels + PassJobs {}
+pub trait Storage:
+    WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + PassJobs
+{
+}
 
-impl<T: WriteLogs + ReadLogs + Administer + KeepModels + PassJobs> Storage for T {}
+impl<T: WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + PassJobs> Storage for T {}
 
 /// A log between its neighbours.
 #[derive(Debug, Clone, PartialEq)]

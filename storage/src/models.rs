@@ -8,7 +8,7 @@
 //! - **Jobs** are taken by one process at a time, oldest first. One whose lease is over is taken again
 //!   by whoever comes, [`JOB_ATTEMPTS_MAX`] times in all, and then has failed.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use logweir_core::identity::{LogId, Service, TemplateId, Tenant};
@@ -47,6 +47,7 @@ pub enum ModelState {
     Retired,
 }
 
+/// The stable names of the variants of a type.
 macro_rules! names {
     ($type:ident { $($variant:ident = $name:literal),+ }) => {
         impl $type {
@@ -56,18 +57,23 @@ macro_rules! names {
             }
         }
 
-        impl FromStr for $type {
-            type Err = StorageError;
+        impl std::str::FromStr for $type {
+            type Err = $crate::StorageError;
 
-            fn from_str(name: &str) -> Result<Self, StorageError> {
+            fn from_str(name: &str) -> Result<Self, Self::Err> {
                 match name {
                     $($name => Ok(Self::$variant),)+
-                    _ => Err(StorageError::Corrupt(format!("there is no {name:?} of a model"))),
+                    _ => Err($crate::StorageError::Corrupt(format!(
+                        concat!("{:?} is no ", stringify!($type), " of this version"),
+                        name
+                    ))),
                 }
             }
         }
     };
 }
+
+pub(crate) use names;
 
 names!(ModelKind { IsolationForest = "isolation_forest" });
 names!(ModelState { Candidate = "candidate", Active = "active", Retired = "retired" });

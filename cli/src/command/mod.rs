@@ -17,6 +17,7 @@ pub mod deploy;
 pub mod evaluate;
 pub mod export;
 pub mod feedback;
+pub mod findings;
 pub mod get;
 pub mod loadgen;
 pub mod migrate;
@@ -94,6 +95,8 @@ pub enum Command {
     Templates(templates::TemplatesArgs),
     /// Show patterns, or anomalies, in groups that say nearly the same
     Clusters(clusters::ClustersArgs),
+    /// Show what was noticed about more than one log: unusual traces, drift of models
+    Findings(findings::FindingsArgs),
     /// Show what each sender emitted, what is stored and what is missing
     Report(report::ReportArgs),
     /// List, replay or discard what could not be stored
@@ -135,6 +138,7 @@ impl Command {
             Self::Report(args) => args.run().await,
             Self::DeadLetters(args) => args.run().await,
             Self::Deploy(args) => args.run().await,
+            Self::Findings(args) => args.run().await,
             Self::Feedback(args) => args.run().await,
             Self::Models(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,

@@ -37,7 +37,7 @@ mod values;
 use std::sync::Arc;
 
 use logweir_core::{
-    identity::Service,
+    identity::{Service, TemplateId},
     record::{Level, Record},
 };
 
@@ -103,6 +103,9 @@ pub(crate) struct Judgement {
 /// What is usual for a pattern.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Habits {
+    /// The id of its first log since the start, by which sequences know the pattern: merging it with
+    /// others makes it nothing new.
+    event: Option<TemplateId>,
     /// Logs ever.
     count: u64,
     /// Logs learned, fading.
@@ -128,6 +131,11 @@ impl Habits {
         Self { count, novel_tail: 1.0, ..Self::default() }
     }
 
+    /// What the pattern goes by in sequences; its log at hand has this id.
+    pub(crate) fn event(&mut self, template_id: TemplateId) -> u64 {
+        self.event.get_or_insert(template_id).0
+    }
+
     /// Counts a log that is too old to teach anything.
     pub(crate) fn count_history(&mut self) {
         self.count += 1;
@@ -138,6 +146,7 @@ impl Habits {
 impl Learnt for Habits {
     /// Whatever is usual for either is usual.
     fn absorb(&mut self, other: Self) {
+        self.event = self.event.or(other.event);
         self.count = self.count.saturating_add(other.count);
         self.weight += other.weight;
         self.held += other.held;

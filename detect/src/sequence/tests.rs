@@ -171,7 +171,7 @@ proptest! {
 const SECOND: i64 = 1_000_000_000;
 
 struct Stream {
-    tracker: SequenceTracker,
+    tracker: SequenceTracker<u64>,
     now: i64,
     session: u64,
 }
@@ -193,14 +193,14 @@ impl Stream {
                 self.now += 1_000_000;
                 let received_unix_nano = self.now;
                 let log = SequenceLog { scope: 5, session, kind, event, received_unix_nano };
-                verdicts.extend(self.tracker.observe(log));
+                verdicts.extend(self.tracker.observe(log, || session));
             }
         }
         verdicts
     }
 
     /// Lets time pass until traces are over.
-    fn rest(&mut self) -> Vec<ClosedSession> {
+    fn rest(&mut self) -> Vec<ClosedSession<u64>> {
         self.now += 61 * SECOND;
         self.tracker.advance(self.now);
         self.tracker.alarms()

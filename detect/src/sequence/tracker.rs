@@ -94,7 +94,9 @@ pub struct SequenceLog {
 
 /// A session that was unusual as a whole.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ClosedSession {
+pub struct ClosedSession<O> {
+    /// Whose it is, as was said when it began.
+    pub owner: O,
     /// As in its logs.
     pub scope: u64,
     /// As in its logs.
@@ -124,12 +126,12 @@ pub struct TrackerStats {
     pub alarms_lost: u64,
 }
 
-/// Follows sessions. See the module's documentation.
+/// Follows sessions, each with whatever says whose it is. See the module's documentation.
 #[derive(Debug)]
-pub struct SequenceTracker {
+pub struct SequenceTracker<O> {
     config: TrackerConfig,
     model: SequenceModel,
-    sessions: Vec<Session>,
+    sessions: Vec<Session<O>>,
     by_key: IdMap<usize>,
     free: Vec<usize>,
     /// The session that is looked at next for whether it is over.
@@ -142,12 +144,13 @@ pub struct SequenceTracker {
     refit_after: u64,
     /// The least surprise of a transition that alarms at once.
     transition_min: f32,
-    alarms: Vec<ClosedSession>,
+    alarms: Vec<ClosedSession<O>>,
     stats: TrackerStats,
 }
 
 #[derive(Debug)]
-struct Session {
+struct Session<O> {
+    owner: O,
     key: u64,
     scope: u64,
     kind: SessionKind,
@@ -172,7 +175,7 @@ struct Sampled {
     fit: u32,
 }
 
-impl SequenceTracker {
+impl<O: Clone> SequenceTracker<O> {
     /// Knows nothing yet.
     pub fn new(config: TrackerConfig) -> Self {
         let model = SequenceModel::new(config.model.clone());
@@ -207,10 +210,15 @@ impl SequenceTracker {
     }
 
     /// Learns from a log; says so if its step is unusual for a session that has not alarmed yet.
-    pub fn observe(&mut self, log: SequenceLog) -> Option<SequenceVerdict> {
+    /// `owner` is asked when a session begins.
+    pub fn observe(
+        &mut self,
+        log: SequenceLog,
+        owner: impl FnOnce() -> O,
+    ) -> Option<SequenceVerdict> {
         self.now_unix_nano = self.now_unix_nano.max(log.received_unix_nano);
         self.close_idle();
-        let at = self.enter(&log);
+        let at = self.enter(&log, owner);
         let share = self.model.share();
         let session = &mut self.sessions[at];
         let recent = session.recent;
@@ -240,7 +248,7 @@ impl SequenceTracker {
     }
 
     /// The sessions that closed and were unusual, since this was last asked.
-    pub fn alarms(&mut self) -> Vec<ClosedSession> {
+    pub fn alarms(&mut self) -> Vec<ClosedSession<O>> {
         std::mem::take(&mut self.alarms)
     }
 
@@ -278,26 +286,27 @@ impl SequenceTracker {
         }
     }
 
-    fn enter(&mut self, log: &SequenceLog) -> usize {
+    fn enter(&mut self, log: &SequenceLog, owner: impl FnOnce() -> O) -> usize {
         if let Some(&at) = self.by_key.get(&log.session) {
             return at;
         }
+        let mut session = Session::new(log, owner());
+        if self.free.is_empty() && self.sessions.len() >= self.config.sessions_max.max(1) {
+            self.stats.dropped += 1;
+            self.remove(self.silent());
+        }
         let at = match self.free.pop() {
-            Some(at) => at,
-            None if self.sessions.len() < self.config.sessions_max.max(1) => {
-                self.sessions.push(Session::new(log));
-                self.sessions.len() - 1
+            Some(at) => {
+                session.bag = std::mem::take(&mut self.sessions[at].bag);
+                session.bag.clear();
+                self.sessions[at] = session;
+                at
             }
             None => {
-                self.stats.dropped += 1;
-                let at = self.silent();
-                self.remove(at);
-                self.free.pop().unwrap_or(at)
+                self.sessions.push(session);
+                self.sessions.len() - 1
             }
         };
-        let bag = std::mem::take(&mut self.sessions[at].bag);
-        self.sessions[at] = Session { bag, ..Session::new(log) };
-        self.sessions[at].bag.clear();
         self.by_key.insert(log.session, at);
         at
     }
@@ -363,6 +372,7 @@ impl SequenceTracker {
             return;
         }
         self.alarms.push(ClosedSession {
+            owner: session.owner.clone(),
             scope: session.scope,
             session: session.key,
             first_unix_nano: session.first_unix_nano,
@@ -435,13 +445,14 @@ impl SequenceTracker {
     }
 }
 
-impl Session {
-    fn new(log: &SequenceLog) -> Self {
+impl<O> Session<O> {
+    fn new(log: &SequenceLog, owner: O) -> Self {
         let recent = match log.kind {
             SessionKind::Trace => Recent::start(log.scope),
             SessionKind::Window => Recent::unknown(log.scope),
         };
         Self {
+            owner,
             key: log.session,
             scope: log.scope,
             kind: log.kind,

@@ -431,6 +431,13 @@ impl<S> Catalogue<S> {
         (pattern, &mut self.learnt[learnt as usize])
     }
 
+    /// The pattern that an id belongs to by now.
+    pub(crate) fn pattern(&self, template_id: TemplateId) -> Option<&str> {
+        let &at = self.by_id.get(&template_id.0)?;
+        let head = self.known[at as usize].head;
+        Some(&self.known[head as usize].template.pattern)
+    }
+
     /// What was learnt of all patterns.
     pub(crate) fn all_learnt(&mut self) -> impl Iterator<Item = &mut S> {
         self.learnt.iter_mut()

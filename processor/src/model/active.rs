@@ -4,11 +4,15 @@
 //! itself serves in its place, and a warning and a metric say so. While storage cannot be read, what was
 //! read last holds.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
 use logweir_detect::{Detector, ForestModel, ModelScope};
-use logweir_storage::{KeepModels, Model, StorageError};
+use logweir_storage::{Finding, FindingKind, KeepModels, Model, StorageError};
 use metrics::gauge;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +34,7 @@ const DRIFT_ROWS_MIN: usize = 500;
 /// A model in use.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    tenant: Tenant,
     model: Model,
     scope: ModelScope,
     forest: Arc<ForestModel>,
@@ -103,7 +108,8 @@ async fn load(
     Ok(match ForestModel::decode(&body) {
         Ok(forest) => {
             let scope = scope(tenant, model.made.scope.as_ref());
-            Ok(Loaded { model: model.clone(), scope, forest: Arc::new(forest) })
+            let tenant = tenant.clone();
+            Ok(Loaded { tenant, model: model.clone(), scope, forest: Arc::new(forest) })
         }
         Err(error) => Err(error.to_string()),
     })
@@ -140,6 +146,8 @@ pub(crate) struct InUse {
     given: Arc<Models>,
     heard: Arc<Weights>,
     measured_unix_nano: i64,
+    /// Models from whose training the logs have drifted away.
+    drifting: BTreeSet<u64>,
     logs: u64,
     anomalies: u64,
 }
@@ -173,17 +181,24 @@ impl InUse {
         self.measured_unix_nano = 0;
     }
 
-    /// Counts what was judged, and measures now and then.
-    pub(crate) fn note(&mut self, logs: u64, anomalies: u64, detector: &Detector, now: i64) {
+    /// Counts what was judged, and measures now and then; the drifts that began.
+    pub(crate) fn note(
+        &mut self,
+        logs: u64,
+        anomalies: u64,
+        detector: &Detector,
+        now: i64,
+    ) -> Vec<(Tenant, Finding)> {
         self.logs += logs;
         self.anomalies += anomalies;
         if now.saturating_sub(self.measured_unix_nano) < MEASURED_EVERY_NANOS {
-            return;
+            return Vec::new();
         }
         self.measured_unix_nano = now;
         let share = self.anomalies as f64 / self.logs.max(1) as f64;
         gauge!("logweir_detector_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
+        let mut begun = Vec::new();
         for (id, loaded) in self.given.iter() {
             let rows = detector.sample(&loaded.scope);
             let age = now.saturating_sub(loaded.model.made.created_unix_nano) as f64 / 1e9;
@@ -193,16 +208,39 @@ impl InUse {
             }
             let (drift, feature) = greatest(loaded.forest.statistics().stability_index(&rows));
             gauges(*id, age, drift);
-            if drift > DRIFT_HIGH {
-                warn!(
-                    model = id,
-                    feature,
-                    drift = format!("{drift:.2}"),
-                    "logs have changed much since this model was trained: train another"
-                );
+            if drift <= DRIFT_HIGH {
+                self.drifting.remove(id);
+            } else if self.drifting.insert(*id) {
+                begun.push(drifted(loaded, rows.len() as u64, (drift, feature), now));
             }
         }
+        begun
     }
+}
+
+fn drifted(
+    loaded: &Loaded,
+    rows: u64,
+    (drift, feature): (f64, &str),
+    now: i64,
+) -> (Tenant, Finding) {
+    let reason = format!(
+        "logs have changed much since model {} was trained (stability index {drift:.2} of {feature}): \
+         train another",
+        loaded.model.model_id
+    );
+    warn!(model = loaded.model.model_id, "{reason}");
+    let finding = Finding {
+        kind: FindingKind::ModelDrift,
+        service: loaded.model.made.scope.clone(),
+        subject: loaded.model.model_id.to_string(),
+        from_unix_nano: loaded.model.made.created_unix_nano,
+        to_unix_nano: now,
+        logs: rows,
+        score: drift.min(1.0),
+        reasons: vec![reason],
+    };
+    (loaded.tenant.clone(), finding)
 }
 
 fn gauges(model_id: u64, age_seconds: f64, drift: f64) {

@@ -10,7 +10,7 @@ use logweir_core::{
     identity::{Service, Tenant},
     record::StoredLog,
 };
-use logweir_detect::{Detector, Verdict};
+use logweir_detect::{Detector, ReceivedLog, Verdict};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
 
 /// Logs read for a training or a comparison.
@@ -107,6 +107,13 @@ pub(crate) async fn replay<J: Judge>(
 /// A detector that takes a stored log for a new one: its time is when it was received, so that old
 /// logs teach as they did then.
 pub(crate) fn observe(detector: &mut Detector, tenant: &Tenant, log: &StoredLog) -> Verdict {
-    let (record, level) = (&log.scored.record, log.scored.level);
-    detector.observe(tenant, &log.service, record.time_unix_nano, record, level)
+    let record = &log.scored.record;
+    detector.observe(&ReceivedLog {
+        tenant,
+        service: &log.service,
+        instance: &log.instance,
+        received_unix_nano: record.time_unix_nano,
+        record,
+        level: log.scored.level,
+    })
 }

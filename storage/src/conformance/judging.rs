@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::{LogId, TemplateId, Tenant};
+use logweir_core::identity::{LogId, Service, TemplateId, Tenant};
 
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
     sample::{SECOND, batch_id, service, tenant},
 };
 use crate::{
-    Feedback, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobState, MODELS_KEPT, Model, ModelKind, ModelState,
-    NewModel, StorageError,
+    FINDINGS_KEPT, Feedback, Finding, FindingKind, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobState,
+    MODELS_KEPT, Model, ModelKind, ModelState, NewModel, StorageError, TimeRange,
 };
 
 const FOREST: ModelKind = ModelKind::IsolationForest;
@@ -193,4 +193,39 @@ pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant)
     let refused = storage.roll_back_model(other, FOREST, None).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
     assert_eq!(storage.get_model(&tenant(), id).await.unwrap(), model);
+}
+
+pub(super) async fn a_finding_is_kept_once(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let found = |subject: &str, to_unix_nano: i64| Finding {
+        kind: FindingKind::UnusualSession,
+        service: Some(service("payments")),
+        subject: subject.into(),
+        from_unix_nano: NOW_UNIX_NANO - 5,
+        to_unix_nano,
+        logs: 3,
+        score: 0.999,
+        reasons: vec!["a \"reason\"".into(), String::new()],
+    };
+    let drift = Finding { kind: FindingKind::ModelDrift, service: None, ..found("7", 40) };
+    let findings = vec![found("a", 20), found("b", 30), drift.clone()];
+    storage.insert_findings(&tenant(), findings.clone()).await.unwrap();
+    storage.insert_findings(&tenant(), findings).await.unwrap();
+    let other = Tenant::new("other").unwrap();
+    storage.insert_findings(&other, vec![found("c", 50)]).await.unwrap();
+    let list = async |service: Option<&Service>, from_unix_nano, to_unix_nano, limit| {
+        let range = TimeRange { from_unix_nano, to_unix_nano };
+        storage.list_findings(&tenant(), service, range, limit).await.unwrap()
+    };
+    let all = [drift, found("b", 30), found("a", 20)];
+    assert_eq!(list(None, 0, i64::MAX, 9).await, all);
+    assert_eq!(list(None, 20, 40, 9).await, all[1..], "from inclusive, to exclusive");
+    assert_eq!(list(None, 0, i64::MAX, 1).await, all[..1]);
+    assert_eq!(list(Some(&service("payments")), 0, i64::MAX, 9).await, all[1..]);
+    assert_eq!(list(Some(&service("nobody")), 0, i64::MAX, 9).await, []);
+
+    let many = (0..FINDINGS_KEPT as i64).map(|n| found("many", 100 + n)).collect();
+    storage.insert_findings(&tenant(), many).await.unwrap();
+    assert_eq!(list(None, 0, 100, 9).await, [], "the oldest make room");
+    assert_eq!(list(None, 0, i64::MAX, usize::MAX).await.len(), FINDINGS_KEPT);
 }

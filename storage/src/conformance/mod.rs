@@ -58,6 +58,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     judging::promotions_at_the_same_time_leave_one_active(&fresh()).await;
     judging::the_last_word_on_a_log_holds(&fresh()).await;
     judging::a_job_is_done_once_and_answered(&fresh()).await;
+    judging::a_finding_is_kept_once(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;

@@ -19,6 +19,7 @@ mod dead_letters;
 mod derived;
 mod faults;
 mod filter;
+mod findings;
 mod heartbeats;
 mod jobs;
 mod ledger;

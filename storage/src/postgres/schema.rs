@@ -17,13 +17,14 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-const KNOWN: u32 = 3;
+const KNOWN: u32 = 4;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
 const CHANGES: [&str; KNOWN as usize - 1] = [
     include_str!("../../migrations/postgres/0002_template_aliases.sql"),
     include_str!("../../migrations/postgres/0003_models.sql"),
+    include_str!("../../migrations/postgres/0004_findings.sql"),
 ];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 

@@ -16,6 +16,7 @@ mod dead_letters;
 mod derived;
 mod faults;
 mod files;
+mod findings;
 mod heartbeats;
 mod ids;
 mod jobs;

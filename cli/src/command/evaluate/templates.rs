@@ -13,7 +13,7 @@ use logweir_core::{
     identity::{Service, TemplateId, Tenant},
     record::{Level, Record, Template},
 };
-use logweir_detect::Detector;
+use logweir_detect::{Detector, ReceivedLog};
 use serde::{Deserialize, Serialize};
 
 use super::{Run, create, file_error, inputs};
@@ -91,8 +91,15 @@ impl TemplatesArgs {
             })?;
             let level = line.level.parse().unwrap_or(Level::Info);
             let record = Record { message: line.message, ..Record::default() };
-            let template = detector.observe(&tenant, &service, 0, &record, level).template;
-            assigned.push((line.line_id, template));
+            let log = ReceivedLog {
+                tenant: &tenant,
+                service: &service,
+                instance: "",
+                received_unix_nano: 0,
+                record: &record,
+                level,
+            };
+            assigned.push((line.line_id, detector.observe(&log).template));
             if number % TICK_LOGS == 0 {
                 run.tick();
             }
