@@ -63,6 +63,20 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// A server and a token for it.
+async fn standalone(
+    arguments: &Arguments,
+    data_dir: &Path,
+    scoring: bool,
+) -> anyhow::Result<(Server, String)> {
+    let mut command = Command::new(&arguments.binary);
+    command.env("LOGWEIR_PROCESSOR__SCORING", scoring.to_string());
+    command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+    let server = Server::start(command).await?;
+    let token = admin_token(Command::new(&arguments.binary).env("LOGWEIR_DATA_DIR", data_dir))?;
+    Ok((server, token))
+}
+
 async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     println!("{:44} {:>10} {:>12} {:>9} {:>9}", "", "logs/s", "CPU-s/M", "p50 ms", "p99 ms");
     let decode_only = {
@@ -73,15 +87,18 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
         measured("reference: decode and answer", &server, &load).await?
     };
 
-    let mut command = Command::new(&arguments.binary);
-    command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
-    let server = Server::start(command).await?;
-    let token = admin_token(Command::new(&arguments.binary).env("LOGWEIR_DATA_DIR", data_dir))?;
+    let unjudged = {
+        let folder = tempfile::tempdir()?;
+        let (server, token) = standalone(arguments, folder.path(), false).await?;
+        measured("warm-up, scoring off", &server, &full_speed(&server, &token, 1_000)).await?;
+        measured("full speed, scoring off", &server, &full_speed(&server, &token, 2_000)).await?
+    };
 
-    let first = full_speed(&server, &token, 1_000);
-    measured("warm-up", &server, &first).await?;
+    let (server, token) = standalone(arguments, data_dir, true).await?;
+    measured("warm-up", &server, &full_speed(&server, &token, 1_000)).await?;
     let first = full_speed(&server, &token, 2_000);
     let fast = measured("full speed, 16 x 1,000 logs", &server, &first).await?;
+    println!("{:44} {:>10.2}", "  ÷ scoring off", fast.0 / unjudged.0);
     println!(
         "{:44} {:>10.2} {:>12.2}",
         "  ÷ reference",

@@ -54,6 +54,8 @@ pub const SAMPLE_ROWS_MAX: usize = 100_000;
 /// Bounds and budget of a [`Detector`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectorConfig {
+    /// Whether logs are judged; without it they get their template alone.
+    pub scoring: bool,
     /// Share of logs that may be called anomalies.
     pub contamination: f64,
     /// Templates of a service, catch-alls aside.
@@ -67,6 +69,7 @@ pub struct DetectorConfig {
 impl Default for DetectorConfig {
     fn default() -> Self {
         Self {
+            scoring: true,
             contamination: 0.001,
             templates_per_service_max: 10_000,
             templates_max: 100_000,
@@ -256,8 +259,8 @@ impl Detector {
         let place = self.template(at, &log.record.message);
         let state = &mut self.services[at];
         let time = log.record.time_unix_nano;
-        if log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
-            return state.history(place);
+        if !self.config.scoring || log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
+            return state.unjudged(place);
         }
         if let Some(factor) = state.baseline.rescale(time) {
             state.scale(factor);
@@ -376,9 +379,9 @@ impl ServiceState {
         self.baseline.scale(factor, self.templates.all_learnt());
     }
 
-    fn history(&mut self, place: Place) -> Verdict {
+    fn unjudged(&mut self, place: Place) -> Verdict {
         let (_, habits) = self.templates.learnt(place);
-        habits.count_history();
+        habits.count_unjudged();
         let template = Arc::clone(self.templates.template_of(place));
         Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }

@@ -237,6 +237,17 @@ proptest! {
 }
 
 #[test]
+fn without_scoring_a_log_gets_its_template_alone() {
+    let config = DetectorConfig { scoring: false, ..DetectorConfig::default() };
+    let mut bench = Bench::new(config);
+    assert_eq!(bench.steady(20_000), 0);
+    let verdict = bench.log("never seen before 7", Some(1e9));
+    assert_eq!((verdict.is_anomaly, verdict.anomaly_score), (false, 0.0));
+    assert_eq!(verdict.template.pattern, "never seen before <*>");
+    assert_eq!(bench.detector.stats().sessions, 0);
+}
+
+#[test]
 fn a_merge_is_no_new_pattern() {
     let mut bench = Bench::new(DetectorConfig::default());
     bench.steady(20_000);

@@ -15,6 +15,8 @@ pub struct ProcessorConfig {
     pub group_bytes_max: usize,
     /// How long the first batch of a transaction waits for others, milliseconds.
     pub group_age_ms_max: u64,
+    /// Whether logs are judged; without it they get their template alone.
+    pub scoring: bool,
     /// Share of logs that may be called anomalies.
     pub contamination: f64,
     /// Templates of a service; messages with further patterns share catch-alls.
@@ -45,6 +47,7 @@ impl Default for ProcessorConfig {
             group_rows_max: 20_000,
             group_bytes_max: 16 << 20,
             group_age_ms_max: 5,
+            scoring: detector.scoring,
             contamination: detector.contamination,
             templates_per_service_max: detector.templates_per_service_max,
             deploys_refresh_ms: 5_000,
@@ -63,6 +66,7 @@ impl ProcessorConfig {
     /// The detector's part.
     pub fn detector(&self) -> DetectorConfig {
         DetectorConfig {
+            scoring: self.scoring,
             contamination: self.contamination,
             templates_per_service_max: self.templates_per_service_max,
             ..DetectorConfig::default()

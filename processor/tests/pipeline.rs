@@ -25,8 +25,8 @@ use logweir_core::{
 use logweir_processor::{Parts, ProcessorConfig, start};
 use logweir_queue::{InProcessQueue, LiveFeed, PublishError, Publisher, QueueLimits};
 use logweir_storage::{
-    Administer, ReadLogs, SearchQuery, SqliteConfig, SqliteStorage, StorageError, TimeRange,
-    WriteLogs, WriteOutcome,
+    Administer, FindingKind, KeepFindings, ReadLogs, SearchQuery, SqliteConfig, SqliteStorage,
+    StorageError, TimeRange, WriteLogs, WriteOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -291,4 +291,40 @@ async fn stopping_stores_what_was_taken() {
     let end = setting.tasks.wait(Duration::from_secs(30)).await;
     assert!(end.laggards.is_empty() && end.failed.is_none(), "{end:?}");
     assert_eq!(setting.stored("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_unusual_as_a_whole_is_found() {
+    let setting = Setting::new(OPEN).await;
+    let traces = |count: u32, messages: &'static [&'static str]| -> Vec<(u128, &'static str)> {
+        let of = |trace: u32| messages.iter().map(move |message| (u128::from(trace), *message));
+        (0..count).flat_map(of).collect()
+    };
+    let usual = traces(1_200, &["cart opened again", "order was paid"]);
+    let unusual = vec![(9_999, "cart opened again")];
+    let later = vec![(10_000, "cart opened again")];
+    for (id, seconds, logs) in [(1, 0, usual), (2, 1, unusual), (3, 70, later)] {
+        let messages: Vec<&str> = logs.iter().map(|(_, message)| *message).collect();
+        let mut batch = batch(id, &messages);
+        batch.received_unix_nano += seconds * 1_000_000_000;
+        for (record, (trace_id, _)) in batch.records.iter_mut().zip(&logs) {
+            record.trace_id = Some(trace_id.to_be_bytes());
+            record.time_unix_nano = batch.received_unix_nano;
+        }
+        setting.publisher.publish(batch).await.unwrap();
+    }
+    let found = loop {
+        let tenant = Tenant::default();
+        let found = setting.storage.list_findings(&tenant, None, TimeRange::ALL, 10).await.unwrap();
+        if !found.is_empty() {
+            break found;
+        }
+        tokio::task::yield_now().await;
+    };
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(found.kind, FindingKind::UnusualSession);
+    assert_eq!((found.subject.as_str(), found.logs), ("0000000000000000000000000000270f", 1));
+    assert!(found.reasons.iter().any(|reason| reason.contains("order was paid")), "{found:?}");
+    assert_eq!(setting.stored("anomaly:true").await, []);
+    setting.stop().await;
 }

@@ -136,8 +136,8 @@ impl Habits {
         self.event.get_or_insert(template_id).0
     }
 
-    /// Counts a log that is too old to teach anything.
-    pub(crate) fn count_history(&mut self) {
+    /// Counts a log that is to teach nothing, for its age or because nothing is judged.
+    pub(crate) fn count_unjudged(&mut self) {
         self.count += 1;
         self.novel_tail = 1.0;
     }
