@@ -146,7 +146,7 @@ fn patterns_and_anomalies_come_in_groups() {
     let counts: u64 = groups.iter().map(|group| group["patterns"].as_u64().unwrap_or(0)).sum();
     assert_eq!(counts, patterns as u64);
     let sample = groups[0]["sample_ids"][0].as_str().expect("a log");
-    assert_eq!(world.one(&["get", sample])["id"].as_str(), Some(sample));
+    assert_eq!(world.one(&["get", sample, "--neighbours", "0"])["id"].as_str(), Some(sample));
     assert_eq!(world.objects(&["clusters", "--service", "nobody"]), [Value::Null; 0]);
     let said = world.one(&["feedback", sample, "--normal"]);
     assert_eq!(

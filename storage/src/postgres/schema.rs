@@ -17,7 +17,7 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-const KNOWN: u32 = 4;
+pub(super) const KNOWN: u32 = 4;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
