@@ -25,7 +25,8 @@
 //! - **Blocking.** No call blocks the async pool.
 //! - **Isolation.** Every call names its tenant and sees nothing else. Only `load_templates`,
 //!   [`Administer`]'s `revoked_token_ids` and heartbeats, [`KeepModels`]' `active_models` and
-//!   `list_feedback`, and the taking of jobs span tenants: they serve the processes themselves.
+//!   `list_feedback`, [`KeepAlerts`]' lead, `list_settings` and `list_actions`, and the taking of
+//!   jobs span tenants: they serve the processes themselves.
 //! - **Clock.** Times come from the clock that the storage is given, but for the age of heartbeats: where
 //!   several machines share a database, the database's clock tells it.
 //! - **Reading.** A reader sees whole transactions only. A page is ordered newest first by
@@ -33,6 +34,7 @@
 //!   comes in, and late data may only appear where a reader has not been yet.
 
 mod admission;
+mod alerts;
 mod aliases;
 mod bisect;
 mod buckets;
@@ -58,6 +60,10 @@ use logweir_core::{
 };
 
 pub use self::{
+    alerts::{
+        ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DeliveryState,
+        DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery, StoredIncident,
+    },
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},
     models::{
@@ -311,11 +317,14 @@ pub trait Administer: Send + Sync {
 
 /// All sides of a storage.
 pub trait Storage:
-    WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + PassJobs
+    WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + KeepAlerts + PassJobs
 {
 }
 
-impl<T: WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + PassJobs> Storage for T {}
+impl<T: WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + KeepAlerts + PassJobs>
+    Storage for T
+{
+}
 
 /// A log between its neighbours.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a suite of tests; it panics where the contract is broken")]
 
 mod administering;
+mod alerting;
 mod isolation;
 mod judging;
 mod maintaining;
@@ -59,6 +60,11 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     judging::the_last_word_on_a_log_holds(&fresh()).await;
     judging::a_job_is_done_once_and_answered(&fresh()).await;
     judging::a_finding_is_kept_once(&fresh()).await;
+    alerting::one_process_leads_at_a_time(&fresh()).await;
+    alerting::what_was_set_is_kept_until_it_is_removed(&fresh()).await;
+    alerting::actions_wait_for_the_leader(&fresh()).await;
+    alerting::an_incident_and_what_is_told_of_it_are_there_together(&fresh()).await;
+    alerting::incidents_are_found_and_old_ones_forgotten(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;

@@ -12,6 +12,7 @@
 
 mod administer;
 mod aggregate;
+mod alerts;
 mod aliases;
 mod config;
 mod copy;

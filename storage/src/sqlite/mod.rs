@@ -10,6 +10,7 @@
 
 mod administer;
 mod aggregate;
+mod alerts;
 mod aliases;
 mod blocks;
 mod dead_letters;

@@ -9,12 +9,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
     include_str!("../../migrations/sqlite/0004_models.sql"),
     include_str!("../../migrations/sqlite/0005_findings.sql"),
+    include_str!("../../migrations/sqlite/0006_alerts.sql"),
 ];
 
 /// The version that this program knows.
