@@ -120,8 +120,8 @@ pub struct AlertChanges {
     pub deliveries: Vec<NewDelivery>,
     /// Deliveries that changed.
     pub updates: Vec<DeliveryUpdate>,
-    /// States of channels by name, JSON.
-    pub channels: Vec<(String, String)>,
+    /// States that are kept from one moment to the next, by name, JSON.
+    pub states: Vec<(String, String)>,
     /// Actions that were taken account of.
     pub actions_done: Vec<i64>,
 }
@@ -194,8 +194,8 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         incident_id: &str,
     ) -> Result<Vec<StoredDelivery>, StorageError>;
-    /// The states of a tenant's channels, by name.
-    async fn channel_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError>;
+    /// The states of a tenant, by name.
+    async fn alert_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError>;
 }
 
 pub(crate) fn no_incident(incident_id: &str) -> StorageError {

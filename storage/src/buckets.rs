@@ -142,8 +142,11 @@ impl<K: Hash + Eq> Groups<K> {
 
     /// The series, largest group first.
     pub(crate) fn into_series(self, name: impl Fn(K) -> String) -> Vec<AggregateSeries> {
-        let finish =
-            |counts: Counts| AggregatePoint { latency_ms: counts.latency(), ..counts.point };
+        let finish = |counts: Counts| AggregatePoint {
+            latency_ms: counts.latency(),
+            latencies: counts.histogram.into_inner(),
+            ..counts.point
+        };
         let series = self.groups.into_iter().map(|(group, points)| {
             let points: Vec<AggregatePoint> = points.into_values().map(finish).collect();
             let total: u64 = points.iter().map(|point| point.total).sum();

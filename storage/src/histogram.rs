@@ -26,6 +26,11 @@ impl Histogram {
         &self.0
     }
 
+    /// Each bucket with a log, ascending.
+    pub(crate) fn into_inner(self) -> Vec<(i32, u64)> {
+        self.0
+    }
+
     /// As kept: of each bucket its distance from the one before, and its logs.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * 3);

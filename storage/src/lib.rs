@@ -347,7 +347,7 @@ pub struct AggregateSeries {
 }
 
 /// What happened in one time bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct AggregatePoint {
     /// Start of the bucket, nanoseconds since 1970-01-01 UTC.
     pub start_unix_nano: i64,
@@ -359,6 +359,9 @@ pub struct AggregatePoint {
     pub anomalies: u64,
     /// Mean, median, 95th and 99th percentile of latency in milliseconds.
     pub latency_ms: Option<LatencySummary>,
+    /// Logs per latency bucket, ascending; see [`latency_bucket`]. Empty unless latencies were asked
+    /// for by service, or of all together.
+    pub latencies: Vec<(i32, u64)>,
 }
 
 /// Mean and percentiles in milliseconds; percentiles within 5 %.

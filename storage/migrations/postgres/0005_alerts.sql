@@ -55,10 +55,10 @@ CREATE UNIQUE INDEX deliveries_by_key ON deliveries (tenant, channel, key);
 CREATE INDEX deliveries_by_incident ON deliveries (tenant, incident_id);
 CREATE INDEX deliveries_waiting ON deliveries (tenant, channel, delivery_id) WHERE state = 'waiting';
 
--- How a channel's destination does.
-CREATE TABLE channel_states (
-    tenant  text COLLATE "C" NOT NULL,
-    channel text COLLATE "C" NOT NULL,
-    body    text NOT NULL, -- JSON
-    PRIMARY KEY (tenant, channel)
+-- What alerting knows of a channel's destination, and of all open incidents.
+CREATE TABLE alert_states (
+    tenant text COLLATE "C" NOT NULL,
+    name   text COLLATE "C" NOT NULL,
+    body   text NOT NULL, -- JSON
+    PRIMARY KEY (tenant, name)
 );

@@ -55,10 +55,10 @@ CREATE UNIQUE INDEX deliveries_by_key ON deliveries (tenant_id, channel, key);
 CREATE INDEX deliveries_by_incident ON deliveries (tenant_id, incident_id);
 CREATE INDEX deliveries_waiting ON deliveries (tenant_id, channel, delivery_id) WHERE state = 'waiting';
 
--- How a channel's destination does.
-CREATE TABLE channel_states (
+-- What alerting knows of a channel's destination, and of all open incidents.
+CREATE TABLE alert_states (
     tenant_id INTEGER NOT NULL,
-    channel   TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
     body      TEXT    NOT NULL, -- JSON
-    PRIMARY KEY (tenant_id, channel)
+    PRIMARY KEY (tenant_id, name)
 ) STRICT, WITHOUT ROWID;

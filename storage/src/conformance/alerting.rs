@@ -130,7 +130,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
             delivery("mail", "a", 1),
             delivery("slack", "b", 1),
         ],
-        channels: vec![("slack".into(), "1".into())],
+        states: vec![("slack".into(), "1".into())],
         ..AlertChanges::default()
     };
     commit(&tenant(), new.clone()).await;
@@ -140,7 +140,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     let foreign = AlertChanges {
         incidents: vec![incident("a", "firing", 10)],
         deliveries: vec![delivery("slack", "a", 1)],
-        channels: vec![("slack".into(), "9".into())],
+        states: vec![("slack".into(), "9".into())],
         ..AlertChanges::default()
     };
     commit(&other, foreign).await;
@@ -168,7 +168,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         incidents: vec![incident("a", "resolved", 10)],
         deliveries: vec![delivery("slack", "a", 2)],
         updates: vec![sent, tried],
-        channels: vec![("slack".into(), "2".into()), ("mail".into(), "3".into())],
+        states: vec![("slack".into(), "2".into()), ("mail".into(), "3".into())],
         ..AlertChanges::default()
     };
     commit(&tenant(), changes).await;
@@ -184,7 +184,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         [DeliveryState::Sent, DeliveryState::Waiting, DeliveryState::Waiting]
     );
     assert_eq!(
-        storage.channel_states(&tenant()).await.unwrap(),
+        storage.alert_states(&tenant()).await.unwrap(),
         [("mail".to_owned(), "3".to_owned()), ("slack".to_owned(), "2".to_owned())]
     );
     assert_eq!(storage.waiting_deliveries(&other, "slack", 9).await.unwrap().len(), 1);

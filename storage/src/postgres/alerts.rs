@@ -252,11 +252,11 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
-    async fn channel_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError> {
+    async fn alert_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError> {
         self.snapshot(async |db| {
-            let found = Statement::new("SELECT channel, body FROM channel_states WHERE tenant = ")
+            let found = Statement::new("SELECT name, body FROM alert_states WHERE tenant = ")
                 .value(Value::Text(tenant.to_string()))
-                .text(" ORDER BY channel")
+                .text(" ORDER BY name")
                 .rows(db)
                 .await?;
             found.iter().map(|row| Ok((rows::get(row, 0)?, rows::get(row, 1)?))).collect()
@@ -339,10 +339,10 @@ async fn commit(db: &Transaction<'_>, tenant: &Tenant, changes: AlertChanges) ->
             .execute(db)
             .await?;
     }
-    for (channel, body) in changes.channels {
-        Statement::new("INSERT INTO channel_states (tenant, channel, body) VALUES ")
-            .list([whose(), Value::Text(channel), Value::Text(body)])
-            .text(" ON CONFLICT (tenant, channel) DO UPDATE SET body = excluded.body")
+    for (name, body) in changes.states {
+        Statement::new("INSERT INTO alert_states (tenant, name, body) VALUES ")
+            .list([whose(), Value::Text(name), Value::Text(body)])
+            .text(" ON CONFLICT (tenant, name) DO UPDATE SET body = excluded.body")
             .execute(db)
             .await?;
     }

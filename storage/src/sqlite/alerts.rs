@@ -230,10 +230,10 @@ impl KeepAlerts for SqliteStorage {
         .await
     }
 
-    async fn channel_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError> {
+    async fn alert_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError> {
         self.list(tenant, |db, tenant_id| {
             let mut select = db.prepare_cached(
-                "SELECT channel, body FROM channel_states WHERE tenant_id = ?1 ORDER BY channel",
+                "SELECT name, body FROM alert_states WHERE tenant_id = ?1 ORDER BY name",
             )?;
             let rows = select.query_map([tenant_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -299,11 +299,11 @@ fn commit(db: &Connection, tenant_id: i64, changes: &AlertChanges) -> Result<(),
             update.thread,
         ])?;
     }
-    for (channel, body) in &changes.channels {
+    for (name, body) in &changes.states {
         db.prepare_cached(
-            "INSERT OR REPLACE INTO channel_states (tenant_id, channel, body) VALUES (?1, ?2, ?3)",
+            "INSERT OR REPLACE INTO alert_states (tenant_id, name, body) VALUES (?1, ?2, ?3)",
         )?
-        .execute(params![tenant_id, channel, body])?;
+        .execute(params![tenant_id, name, body])?;
     }
     for action_id in &changes.actions_done {
         db.prepare_cached("DELETE FROM alert_actions WHERE tenant_id = ?1 AND action_id = ?2")?

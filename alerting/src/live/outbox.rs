@@ -1,0 +1,272 @@
+//! The outbox of one channel, in storage.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_storage::{
+    AlertChanges, DeliveryState, DeliveryUpdate, KeepAlerts, NewDelivery, StorageError,
+    StoredDelivery,
+};
+use parking_lot::Mutex;
+
+use super::settings::Routes;
+use crate::{
+    breaker::BreakerState,
+    incident::{Incident, IncidentState},
+    notice::{Notice, NoticeKind},
+    outbox::{
+        Change, ChannelState, DELIVERIES_MAX, Delivery, Finished, Outbox, OutboxError, Outcome,
+        Queue, Started,
+    },
+    rule::Severity,
+};
+
+/// The name under which a channel's state is kept.
+pub(crate) fn state_name(channel: &str) -> String {
+    format!("channel:{channel}")
+}
+
+/// What waits for the channels of a tenant, while this process leads.
+pub(crate) struct StoredOutbox {
+    pub(crate) storage: Arc<dyn KeepAlerts>,
+    pub(crate) tenant: Tenant,
+    pub(crate) epoch: i64,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) clock: Clock,
+    /// As they were loaded last, by id: what is recorded builds on them.
+    pub(crate) loaded: Mutex<HashMap<i64, Delivery>>,
+}
+
+#[async_trait]
+impl Outbox for StoredOutbox {
+    async fn load(&self, channel: &str) -> Result<Queue, OutboxError> {
+        let states = self.storage.alert_states(&self.tenant).await.map_err(unavailable)?;
+        let states: BTreeMap<String, String> = states.into_iter().collect();
+        let found = self.storage.waiting_deliveries(&self.tenant, channel, DELIVERIES_MAX).await;
+        let mut deliveries: Vec<Delivery> =
+            found.map_err(unavailable)?.iter().filter_map(delivery).collect();
+        follow(&mut deliveries);
+        deliveries.sort_by_key(|delivery| (delivery.message_key.is_none(), delivery.id));
+        let mut loaded = self.loaded.lock();
+        loaded.clear();
+        loaded.extend(deliveries.iter().map(|delivery| (delivery.id, delivery.clone())));
+        Ok(Queue {
+            state: channel_state(&states, channel),
+            fallbacks: self.routes.fallbacks(channel, |other| {
+                let state = channel_state(&states, other).breaker.state;
+                matches!(state, BreakerState::Closed | BreakerState::HalfOpen { .. })
+            }),
+            deliveries,
+        })
+    }
+
+    async fn start(&self, channel: &str, started: &Started) -> Result<Duration, OutboxError> {
+        let updates = self.updates(&started.ids, |delivery| {
+            delivery.attempts += 1;
+            delivery.message_key = Some(started.message_key.clone());
+            (DeliveryState::Waiting, None)
+        });
+        self.commit(AlertChanges {
+            updates,
+            states: vec![state(channel, &started.state)],
+            ..AlertChanges::default()
+        })
+        .await
+    }
+
+    async fn finish(&self, channel: &str, finished: &Finished) -> Result<(), OutboxError> {
+        let updates = self.updates(&finished.ids, |delivery| match &finished.outcome {
+            Outcome::Sent { thread, .. } => (DeliveryState::Sent, thread.clone()),
+            Outcome::GivenUp { .. } => (DeliveryState::GivenUp, None),
+            Outcome::Retry { not_before_unix_nano, may_have_arrived, is_plain, .. } => {
+                delivery.not_before_unix_nano = *not_before_unix_nano;
+                delivery.is_plain |= *is_plain;
+                if !may_have_arrived {
+                    delivery.message_key = None;
+                }
+                (DeliveryState::Waiting, None)
+            }
+        });
+        let mut deliveries = Vec::new();
+        let now = (self.clock)();
+        let others = || self.routes.fallbacks(channel, |_| true);
+        if let Some(change) = &finished.change {
+            let notice = changed(&self.tenant, channel, change);
+            deliveries.extend(others().iter().map(|to| new_delivery(to, notice.clone(), now)));
+        }
+        if let Outcome::GivenUp { error } = &finished.outcome {
+            let given_up = self.given_up(channel, &finished.ids, error);
+            let to = others().into_iter().next();
+            deliveries.extend(to.into_iter().flat_map(|to| {
+                given_up.iter().map(move |notice| new_delivery(&to, notice.clone(), now))
+            }));
+        }
+        let states = vec![state(channel, &finished.state)];
+        self.commit(AlertChanges { updates, deliveries, states, ..AlertChanges::default() })
+            .await
+            .map(drop)
+    }
+
+    async fn hand_over(
+        &self,
+        _channel: &str,
+        ids: &[i64],
+        to: &str,
+        reason: &str,
+    ) -> Result<(), OutboxError> {
+        let now = (self.clock)();
+        let mut deliveries = Vec::new();
+        let updates = self.updates(ids, |delivery| {
+            let mut notice = delivery.notice.clone();
+            notice.text = reason.to_owned();
+            deliveries.push(new_delivery(to, notice, now));
+            delivery.is_handed_over = true;
+            (DeliveryState::Waiting, None)
+        });
+        let changes = AlertChanges { updates, deliveries, ..AlertChanges::default() };
+        self.commit(changes).await.map(drop)
+    }
+}
+
+impl StoredOutbox {
+    /// Changes loaded deliveries.
+    fn updates(
+        &self,
+        ids: &[i64],
+        mut change: impl FnMut(&mut Delivery) -> (DeliveryState, Option<String>),
+    ) -> Vec<DeliveryUpdate> {
+        let mut loaded = self.loaded.lock();
+        let mut update = |id: &i64| {
+            let delivery = loaded.get_mut(id)?;
+            let (state, thread) = change(delivery);
+            Some(DeliveryUpdate { delivery_id: *id, state, body: json(delivery), thread })
+        };
+        ids.iter().filter_map(&mut update).collect()
+    }
+
+    fn given_up(&self, channel: &str, ids: &[i64], error: &str) -> Vec<Notice> {
+        let loaded = self.loaded.lock();
+        let notices = ids.iter().filter_map(|id| loaded.get(id)).map(|delivery| {
+            let mut notice = delivery.notice.clone();
+            notice.text = format!("could not be told through {channel}: {error}");
+            notice
+        });
+        notices.collect()
+    }
+
+    async fn commit(&self, changes: AlertChanges) -> Result<Duration, OutboxError> {
+        let committed = self.storage.commit_alerts(self.epoch, &self.tenant, changes).await;
+        committed.map_err(unavailable)?.ok_or(OutboxError::NotLeading)
+    }
+}
+
+/// What follows something that another channel was told, goes there too.
+fn follow(deliveries: &mut [Delivery]) {
+    let mut handed_over: Vec<String> = Vec::new();
+    for delivery in deliveries {
+        let incident = &delivery.notice.incident.id;
+        delivery.follows_hand_over |= handed_over.contains(incident);
+        if delivery.is_handed_over {
+            handed_over.push(incident.clone());
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn unavailable(error: StorageError) -> OutboxError {
+    OutboxError::Unavailable(error.to_string())
+}
+
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data is JSON")
+}
+
+fn state(channel: &str, state: &ChannelState) -> (String, String) {
+    (state_name(channel), json(state))
+}
+
+/// Of a channel that nothing is known of: all is well.
+pub(crate) fn channel_state(states: &BTreeMap<String, String>, channel: &str) -> ChannelState {
+    let kept = states.get(&state_name(channel));
+    kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
+}
+
+/// A stored delivery; none if its form is not understood, which leaves it where it is.
+fn delivery(stored: &StoredDelivery) -> Option<Delivery> {
+    let read: Result<Delivery, _> = serde_json::from_str(&stored.delivery.body);
+    let id = stored.delivery_id;
+    match read {
+        Ok(delivery) => Some(Delivery { id, thread: stored.thread.clone(), ..delivery }),
+        Err(error) => {
+            tracing::error!(id, "a stored notice is not understood: {error}");
+            None
+        }
+    }
+}
+
+/// A notice for a channel.
+pub(crate) fn new_delivery(channel: &str, notice: Notice, now_unix_nano: i64) -> NewDelivery {
+    let (key, sequence) = (notice.key.clone(), notice.sequence);
+    let incident_id = notice.incident.id.clone();
+    let delivery = Delivery {
+        id: 0,
+        notice,
+        created_unix_nano: now_unix_nano,
+        attempts: 0,
+        not_before_unix_nano: now_unix_nano,
+        message_key: None,
+        is_plain: false,
+        is_handed_over: false,
+        follows_hand_over: false,
+        thread: None,
+    };
+    NewDelivery {
+        channel: channel.to_owned(),
+        key,
+        incident_id,
+        sequence,
+        created_unix_nano: now_unix_nano,
+        body: json(&delivery),
+    }
+}
+
+/// That a channel went down or came back.
+fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
+    let is_well = change.to == BreakerState::Closed;
+    let at = change.at_unix_nano;
+    let summary = if is_well {
+        format!("channel {channel} works again")
+    } else {
+        format!("channel {channel} cannot be told ({}): {}", change.to, change.reason)
+    };
+    let mut incident = Incident {
+        id: format!("channel-{at:x}"),
+        tenant: tenant.to_string(),
+        rule: "channel down".to_owned(),
+        kind: "channel_down".to_owned(),
+        service: String::new(),
+        labels: [("channel".to_owned(), channel.to_owned())].into(),
+        severity: Severity::Warning,
+        state: if is_well { IncidentState::Resolved } else { IncidentState::Firing },
+        overlays: crate::incident::Overlays::default(),
+        pending_unix_nano: at,
+        firing_unix_nano: Some(at),
+        resolved_unix_nano: is_well.then_some(at),
+        acknowledged_by: String::new(),
+        escalation_level: 0,
+        group: format!("channel-{channel}"),
+        channels: Vec::new(),
+        runbook: String::new(),
+        evidence: crate::incident::Evidence::default(),
+        timeline: Vec::new(),
+    };
+    incident.evidence.summary = summary;
+    incident.evidence.started_unix_nano = at;
+    let kind = if is_well { NoticeKind::Resolved } else { NoticeKind::Opened };
+    Notice::new(kind, 1, at, &incident)
+}

@@ -1,0 +1,134 @@
+//! What was set, by tenant: rules, channels, silences and the like, as stored.
+
+use std::collections::BTreeMap;
+
+use logweir_core::identity::Tenant;
+use logweir_storage::AlertSetting;
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::{
+    built_in,
+    channel::ChannelConfig,
+    keeper::Telling,
+    quiet::{Inhibition, MuteTime, Quiet, Silence},
+    rule::Rule,
+};
+
+/// What kinds of settings there are.
+pub const RULE: &str = "rule";
+/// See [`ChannelConfig`].
+pub const CHANNEL: &str = "channel";
+/// See [`Silence`].
+pub const SILENCE: &str = "silence";
+/// See [`MuteTime`].
+pub const MUTE_TIME: &str = "mute_time";
+/// See [`Inhibition`].
+pub const INHIBITION: &str = "inhibition";
+/// See [`Telling`]; the one of its kind has the name `telling`.
+pub const TELLING: &str = "telling";
+
+/// What a tenant has set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// The built-in rules, and the tenant's own; one of the same name takes the place of a built-in
+    /// one.
+    pub rules: Vec<Rule>,
+    /// By name.
+    pub channels: BTreeMap<String, ChannelConfig>,
+    /// Who does not want to know what.
+    pub quiet: Quiet,
+    /// How often people are told.
+    pub telling: Telling,
+}
+
+impl Settings {
+    /// Of what is stored for a tenant; what is not understood is left out with a warning. `files`
+    /// are rules from files, which hold for every tenant and give way to stored ones.
+    pub fn of<'a>(settings: impl Iterator<Item = &'a AlertSetting>, files: &[Rule]) -> Self {
+        let mut found = Self::default();
+        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        for rule in files {
+            rules.insert(rule.name.clone(), rule.clone());
+        }
+        for setting in settings {
+            match setting.kind.as_str() {
+                RULE => {
+                    rules.extend(read(setting).map(|rule: Rule| (setting.name.clone(), rule)));
+                }
+                CHANNEL => {
+                    let channel = read(setting).map(|of| (setting.name.clone(), of));
+                    found.channels.extend(channel);
+                }
+                SILENCE => found.quiet.silences.extend(read::<Silence>(setting)),
+                MUTE_TIME => found.quiet.mute_times.extend(read::<MuteTime>(setting)),
+                INHIBITION => found.quiet.inhibitions.extend(read::<Inhibition>(setting)),
+                TELLING => found.telling = read(setting).unwrap_or_default(),
+                other => warn!(kind = other, "a setting of alerting is not understood"),
+            }
+        }
+        let built_in = built_in::rules().into_iter();
+        found.rules = built_in.filter(|rule| !rules.contains_key(&rule.name)).collect();
+        found.rules.extend(rules.into_values());
+        found
+    }
+}
+
+fn read<T: DeserializeOwned>(setting: &AlertSetting) -> Option<T> {
+    let read = serde_json::from_str(&setting.body);
+    let AlertSetting { kind, name, .. } = setting;
+    read.inspect_err(|error| warn!(kind, name, "a setting is not understood: {error}")).ok()
+}
+
+/// Which channels are told of what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routes {
+    /// By name: whether it is a default one, and its fallback.
+    channels: BTreeMap<String, (bool, Option<String>)>,
+}
+
+impl Routes {
+    /// Of the channels.
+    pub fn of(settings: &Settings) -> Self {
+        let route = |config: &ChannelConfig| (config.is_default, config.fallback.clone());
+        let channels = settings.channels.iter();
+        Self { channels: channels.map(|(name, config)| (name.clone(), route(config))).collect() }
+    }
+
+    /// The channels for something that names these; the default ones where it names none that is
+    /// there, and all if there is no default.
+    pub fn told<'a>(&'a self, named: &'a [String]) -> Vec<&'a str> {
+        let known: Vec<&str> =
+            named.iter().filter(|name| self.channels.contains_key(*name)).map(|n| &**n).collect();
+        if !known.is_empty() {
+            return known;
+        }
+        let default = self.channels.iter().filter(|(_, (is_default, _))| *is_default);
+        let default: Vec<&str> = default.map(|(name, _)| name.as_str()).collect();
+        if default.is_empty() { self.channels.keys().map(String::as_str).collect() } else { default }
+    }
+
+    /// The channels that could be told in place of one, the first choice first.
+    pub fn fallbacks(&self, channel: &str, is_well: impl Fn(&str) -> bool) -> Vec<String> {
+        let own = self.channels.get(channel).and_then(|(_, fallback)| fallback.clone());
+        let default = self.channels.iter().filter(|(_, (is_default, _))| *is_default);
+        let mut found: Vec<String> = own.into_iter().collect();
+        found.extend(default.map(|(name, _)| name.clone()));
+        let mut seen = Vec::new();
+        found.retain(|name| {
+            let is_new = !seen.contains(name);
+            seen.push(name.clone());
+            is_new && name != channel && self.channels.contains_key(name) && is_well(name)
+        });
+        found
+    }
+}
+
+/// What is stored, by tenant.
+pub(crate) fn by_tenant(stored: Vec<(Tenant, AlertSetting)>) -> BTreeMap<Tenant, Vec<AlertSetting>> {
+    let mut grouped: BTreeMap<Tenant, Vec<AlertSetting>> = BTreeMap::new();
+    for (tenant, setting) in stored {
+        grouped.entry(tenant).or_default().push(setting);
+    }
+    grouped
+}
