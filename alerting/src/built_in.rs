@@ -9,8 +9,16 @@ pub fn rules() -> Vec<Rule> {
     let unusual = Threshold::Unusual;
     let volume = |direction| RuleKind::Volume { window_seconds: 60, direction, threshold: unusual };
     vec![
-        rule("service silent", RuleKind::ServiceSilence { silence_seconds: 14 }, Severity::Critical),
-        rule("error spike", RuleKind::ErrorRate { window_seconds: 60, threshold: unusual }, WARNING),
+        rule(
+            "service silent",
+            RuleKind::ServiceSilence { silence_seconds: 14 },
+            Severity::Critical,
+        ),
+        rule(
+            "error spike",
+            RuleKind::ErrorRate { window_seconds: 60, threshold: unusual },
+            WARNING,
+        ),
         rule(
             "latency shift",
             RuleKind::Latency { window_seconds: 60, percentile: 0.95, threshold: unusual },
@@ -25,7 +33,11 @@ pub fn rules() -> Vec<Rule> {
             Severity::Critical,
         ),
         rule("dead letters", RuleKind::DeadLetters { window_seconds: 300, count: 0 }, WARNING),
-        rule("logs lost before sending", RuleKind::SdkLoss { window_seconds: 300, count: 0 }, WARNING),
+        rule(
+            "logs lost before sending",
+            RuleKind::SdkLoss { window_seconds: 300, count: 0 },
+            WARNING,
+        ),
         rule("queue lag", RuleKind::QueueLag { lag_seconds: 60 }, Severity::Critical),
     ]
 }

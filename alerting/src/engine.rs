@@ -409,7 +409,8 @@ impl Engine {
                     (errors / logs.max(1.0) / budget, logs)
                 };
                 let (long, short) = (burn(*long_window_seconds), burn(*short_window_seconds));
-                let answer = Answer { value: long.0.min(short.0), normal: Some(1.0), support: long.1 };
+                let answer =
+                    Answer { value: long.0.min(short.0), normal: Some(1.0), support: long.1 };
                 holds(&answer, Some(*factor), false, rule, is_active)
                     .then(|| number_finding(rule, &answer, Some(*factor), false, moment))
             }
@@ -472,12 +473,21 @@ impl Engine {
         let before = service.abnormal;
         let mut abnormal = Abnormal::default();
         for &rule in &service.open {
-            let Some(tracked) = self.keeper.open(&key(&self.rules[rule as usize].name, name)) else {
+            let Some(tracked) = self.keeper.open(&key(&self.rules[rule as usize].name, name))
+            else {
                 continue;
             };
             let incident = &tracked.incident;
             let is_old = now - incident.pending_unix_nano > ACCEPT_NANOS;
-            if is_old || !incident.state.is_active() || !incident.labels.contains_key("built_in") {
+            // What goes wrong a third time in a day is its nature, as far as anybody can tell.
+            let is_nature = self.keeper.fired_lately(&tracked.key) >= 3;
+            let is_young = service.watched.normal.usual().is_young();
+            if is_old
+                || is_nature
+                || is_young
+                || !incident.state.is_active()
+                || !incident.labels.contains_key("built_in")
+            {
                 continue;
             }
             match incident.kind.as_str() {
@@ -515,7 +525,8 @@ impl Engine {
             incident.state.is_active()
                 && !self.rules.iter().any(|rule| rule.enabled && rule.name == incident.rule)
         };
-        let gone: Vec<String> = self.keeper.incidents().filter(is_gone).map(|i| i.id.clone()).collect();
+        let gone: Vec<String> =
+            self.keeper.incidents().filter(is_gone).map(|i| i.id.clone()).collect();
         for id in gone {
             self.keeper.resolve(&id, "", "its rule is gone", now);
         }
@@ -581,9 +592,7 @@ fn answer(watched: &Watched, moment: &Moment, asked: Asked) -> Answer {
             normal: known(usual.rate * sums.seconds),
             support: sums.total,
         },
-        Number::Anomalies => {
-            Answer { value: sums.anomalies, normal: None, support: sums.total }
-        }
+        Number::Anomalies => Answer { value: sums.anomalies, normal: None, support: sums.total },
         Number::Latency(quantile) => Answer {
             value: watched.rows.latency_ms(moment.at_unix_nano, buckets, quantile),
             normal: known(watched.normal.latency_ms(quantile)),

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn slowness_is_found_where_it_is() {
-        let timed = |id: &str, ms| PatternCount { latency_ms: Some(ms), ..pattern(id, 3, 100, 100.0) };
+        let timed =
+            |id: &str, ms| PatternCount { latency_ms: Some(ms), ..pattern(id, 3, 100, 100.0) };
         let patterns = [timed("same", (900.0, 880.0)), timed("slow", (50.0, 10.0))];
         assert_eq!(first(Symptom::Latency, &patterns), "slow");
     }

@@ -19,7 +19,7 @@ pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
 const CERTAIN: f64 = 4.7;
 const DOUBTFUL: f64 = 3.5;
 /// More while less than a day is known.
-const YOUNG_EXTRA: f64 = 1.3;
+const YOUNG_EXTRA: f64 = 1.5;
 /// Standard deviations from the level that matters.
 const BEYOND: f64 = 2.2;
 /// How far above the healthy ceiling a level must be.
@@ -112,7 +112,8 @@ impl Watched {
             self.normal.learn(next, self.rows.at(next), abnormal);
         }
         let slow_from = self.normal.usual().slow_from;
-        let moment = Moment { at_unix_nano, sums: self.rows.sums(at_unix_nano, WINDOWS, slow_from) };
+        let moment =
+            Moment { at_unix_nano, sums: self.rows.sums(at_unix_nano, WINDOWS, slow_from) };
         let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
         if bucket != self.last_bucket && self.normal.usual().spans > 0 {
             self.last_bucket = bucket;
@@ -257,7 +258,7 @@ impl Watched {
             return None;
         }
         let chance = (WEEK_SECONDS * rate).max(1.0).ln() + 5.0;
-        let needed = chance.max(SILENCE_FACTOR * self.silence.limit());
+        let needed = chance.max(SILENCE_FACTOR * self.silence.limit(usual.is_young()));
         let seconds = (needed / rate).max(SILENCE_SECONDS_MIN);
         let sureness = match gap / seconds {
             over if over >= 1.0 => Sureness::Certain,
@@ -290,7 +291,7 @@ impl Watched {
         let mut best: Option<(usize, Sureness)> = None;
         for window in 1..4 {
             let sums = &moment.sums[window];
-            let limit = self.drops[window].limit();
+            let limit = self.drops[window].limit(false);
             let line = share.min(1.0 / (CEILING_FACTOR * limit).max(1.0));
             let expected = usual.rate_low * sums.seconds;
             let sure = count_deviance(sums.total, expected) <= -CERTAIN;
@@ -298,7 +299,9 @@ impl Watched {
             let is_below = sums.total <= expected * line;
             let sureness = match () {
                 () if sure && beyond => Sureness::Certain,
-                () if is_active && sums.total <= expected * (line * 1.5).min(0.7) => Sureness::Holds,
+                () if is_active && sums.total <= expected * (line * 1.5).min(0.7) => {
+                    Sureness::Holds
+                }
                 () if sure && is_below => Sureness::Doubt,
                 () => continue,
             };
@@ -317,7 +320,7 @@ impl Watched {
         let mut best: Option<(usize, Sureness)> = None;
         for window in 2..4 {
             let sums = &moment.sums[window];
-            let factor = SURGE_FACTOR.max(1.4 * self.surges[window].limit());
+            let factor = SURGE_FACTOR.max(1.4 * self.surges[window].limit(false));
             let expected = usual.rate_high * sums.seconds;
             let sure = sums.total >= 100.0 && count_deviance(sums.total, expected) >= CERTAIN;
             let sureness = match () {
@@ -381,9 +384,9 @@ impl Watched {
         let (hits, total) = share.of(sums);
         let young = if usual.is_young() { YOUNG_EXTRA } else { 1.0 };
         let factor = if window >= 3 { matters.factor_long } else { matters.factor };
-        let limit = self.shares[share as usize][window].limit();
+        let limit = self.shares[share as usize][window].limit(usual.is_young());
         let line = (normal * factor).max(normal + matters.excess).max(limit * CEILING_FACTOR);
-        let line = (line * young.sqrt()).min(0.97);
+        let line = (line * young).min(0.97);
         let from_usual = share_deviance(hits, total, normal);
         let sure = hits >= matters.hits_min && from_usual >= CERTAIN * young;
         let sureness = match () {
@@ -442,7 +445,13 @@ impl Share {
 }
 
 fn measured(name: &str, now: f64, normal: f64, threshold: Option<f64>, support: f64) -> Measured {
-    Measured { name: name.to_owned(), now, normal: Some(normal), threshold, support: support as u64 }
+    Measured {
+        name: name.to_owned(),
+        now,
+        normal: Some(normal),
+        threshold,
+        support: support as u64,
+    }
 }
 
 /// A number for a person: two or three digits that count.

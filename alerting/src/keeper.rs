@@ -25,6 +25,10 @@ const RESOLVED_NANOS: i64 = 3_600 * SECOND;
 /// Changes within this time make an incident that flaps.
 const FLAP_NANOS: i64 = 1_800 * SECOND;
 const FLAP_CHANGES: usize = 4;
+/// How long an incident that is over still explains others.
+const AFTERMATH_NANOS: i64 = 600 * SECOND;
+/// Incidents of a key within this time that say that it is restless by nature.
+const RESTLESS_NANOS: i64 = 86_400 * SECOND;
 
 /// How often people are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +136,8 @@ pub struct Keeper {
     tracked: BTreeMap<String, Tracked>,
     /// Moments of firing and resolving of each key.
     changes: BTreeMap<String, VecDeque<i64>>,
+    /// Moments of firing of each key, over a day.
+    fired: BTreeMap<String, VecDeque<i64>>,
     #[serde(skip)]
     open: HashMap<String, String>,
     #[serde(skip)]
@@ -149,6 +155,11 @@ impl Keeper {
     /// The incident of a key that is not over.
     pub fn open(&self, key: &str) -> Option<&Tracked> {
         self.tracked.get(self.open.get(key)?)
+    }
+
+    /// How often the incidents of a key fired within a day before it last did, that time included.
+    pub fn fired_lately(&self, key: &str) -> usize {
+        self.fired.get(key).map_or(0, VecDeque::len)
     }
 
     /// An incident.
@@ -270,6 +281,9 @@ impl Keeper {
         tracked.told_severity = breach.severity;
         let key = tracked.key.clone();
         self.mark_change(&key, id, observed.now_unix_nano);
+        let fired = self.fired.entry(key).or_default();
+        fired.retain(|at| observed.now_unix_nano - at <= RESTLESS_NANOS);
+        fired.push_back(observed.now_unix_nano);
         self.touched.insert(id.to_owned());
         Some(id.to_owned())
     }
@@ -332,9 +346,6 @@ impl Keeper {
 
     /// What is to be told now.
     pub fn tell(&mut self, now_unix_nano: i64, quiet: &Quiet, telling: &Telling) -> Vec<Notice> {
-        if self.tracked.is_empty() {
-            return Vec::new();
-        }
         self.lay_over(now_unix_nano, quiet);
         let mut notices = Vec::new();
         for tracked in self.tracked.values_mut() {
@@ -347,16 +358,22 @@ impl Keeper {
             let resolved = tracked.incident.resolved_unix_nano;
             !tracked.is_closed || resolved.is_none_or(|at| now_unix_nano - at < RESOLVED_NANOS)
         });
-        self.changes.retain(|_, changes| {
-            changes.back().is_some_and(|at| now_unix_nano - at <= FLAP_NANOS)
-        });
+        self.fired
+            .retain(|_, fired| fired.back().is_some_and(|at| now_unix_nano - at <= RESTLESS_NANOS));
+        self.changes
+            .retain(|_, changes| changes.back().is_some_and(|at| now_unix_nano - at <= FLAP_NANOS));
         notices
     }
 
     /// Brings the overlays up to date.
     fn lay_over(&mut self, now_unix_nano: i64, quiet: &Quiet) {
-        let active: Vec<Incident> =
-            self.incidents().filter(|incident| incident.state.is_active()).cloned().collect();
+        // What follows from something may go on for a while after it.
+        let is_source = |incident: &&Incident| {
+            let resolved = incident.resolved_unix_nano;
+            incident.state.is_active()
+                || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
+        };
+        let sources: Vec<Incident> = self.incidents().filter(is_source).cloned().collect();
         for tracked in self.tracked.values_mut() {
             let incident = &mut tracked.incident;
             if !incident.state.is_active() {
@@ -365,7 +382,7 @@ impl Keeper {
             let before = incident.overlays;
             let silenced = quiet.silence_of(incident, now_unix_nano).is_some();
             let muted = quiet.is_muted(incident, now_unix_nano);
-            let inhibited = active.iter().any(|other| quiet.inhibits(other, incident));
+            let inhibited = sources.iter().any(|other| quiet.inhibits(other, incident));
             incident.overlays.silenced = silenced;
             incident.overlays.muted = muted;
             incident.overlays.inhibited = inhibited;
@@ -404,7 +421,13 @@ impl Keeper {
     }
 
     /// Somebody wants to hear of it later.
-    pub fn snooze(&mut self, id: &str, actor: &str, until_unix_nano: i64, now_unix_nano: i64) -> bool {
+    pub fn snooze(
+        &mut self,
+        id: &str,
+        actor: &str,
+        until_unix_nano: i64,
+        now_unix_nano: i64,
+    ) -> bool {
         self.change(id, |tracked| {
             tracked.incident.overlays.snoozed_until_unix_nano = Some(until_unix_nano);
             tracked.incident.note(now_unix_nano, Event::Snoozed, actor, "");
@@ -443,8 +466,14 @@ impl Tracked {
             return;
         }
         let incident = &mut self.incident;
-        incident.evidence.summary.clone_from(&breach.evidence.summary);
-        incident.evidence.measured.clone_from(&breach.evidence.measured);
+        let extent = |evidence: &Evidence| {
+            evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
+        };
+        // The worst is what people want to know.
+        if extent(&breach.evidence) > extent(&incident.evidence) {
+            incident.evidence.summary.clone_from(&breach.evidence.summary);
+            incident.evidence.measured.clone_from(&breach.evidence.measured);
+        }
         if breach.severity > incident.severity {
             incident.severity = breach.severity;
             incident.note(now_unix_nano, Event::Escalated, "", &breach.evidence.summary);
@@ -486,9 +515,8 @@ impl Tracked {
     /// What became critical is heard through a silence, unless the silence says otherwise.
     fn is_quiet(&self, now: i64, quiet: &Quiet, is_worse: bool) -> bool {
         let overlays = &self.incident.overlays;
-        let is_hidden = || {
-            quiet.silence_of(&self.incident, now).is_none_or(|silence| silence.hides_critical)
-        };
+        let is_hidden =
+            || quiet.silence_of(&self.incident, now).is_none_or(|silence| silence.hides_critical);
         let is_critical_now = is_worse && self.incident.severity == Severity::Critical;
         if overlays.silenced && is_critical_now && !is_hidden() {
             return false;

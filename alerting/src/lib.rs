@@ -19,6 +19,7 @@ pub mod keeper;
 mod normal;
 pub mod notice;
 pub mod novelty;
+pub mod play;
 pub mod quiet;
 pub mod rule;
 mod statistics;

@@ -119,8 +119,15 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
-    pub(crate) fn limit(&self) -> f64 {
-        self.days.iter().copied().fold(0.0, f32::max).into()
+    /// While a service is young, what is ten minutes old counts already.
+    pub(crate) fn limit(&self, is_young: bool) -> f64 {
+        let days = self.days.iter().copied().fold(0.0, f32::max);
+        if !is_young {
+            return days.into();
+        }
+        let newest = self.newest_slot.rem_euclid(SLOTS as i64) as usize;
+        let fresh = self.slots.iter().enumerate().filter(|(place, _)| *place != newest);
+        fresh.map(|(_, level)| *level).fold(days, f32::max).into()
     }
 
     pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
@@ -389,10 +396,10 @@ mod tests {
     fn a_ceiling_waits_and_fades() {
         let mut ceiling = Ceiling::default();
         ceiling.learn(MONDAY, 0.3);
-        assert_eq!(ceiling.limit(), 0.0);
+        assert_eq!(ceiling.limit(false), 0.0);
         ceiling.learn(MONDAY + 4 * 3_600, 0.1);
-        assert!((ceiling.limit() - 0.3).abs() < 1e-6);
+        assert!((ceiling.limit(false) - 0.3).abs() < 1e-6);
         ceiling.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
-        assert!(ceiling.limit() < 0.3);
+        assert!(ceiling.limit(false) < 0.3);
     }
 }

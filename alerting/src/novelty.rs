@@ -90,7 +90,8 @@ impl Novelty {
         }
         let age = at_unix_nano - self.first_unix_nano?;
         let newest = self.came.back().copied();
-        let is_calm = age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
+        let is_calm =
+            age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
         let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
         let is_usual = came_lately >= USUAL_NEW;
         let mut worst: Option<(&NewPattern, f64)> = None;
@@ -103,7 +104,7 @@ impl Novelty {
             if !is_many(pattern, level, share, hits_min) {
                 continue;
             }
-            if self.counted.insert(pattern.template_id.clone()) {
+            if age >= HISTORY_NANOS && self.counted.insert(pattern.template_id.clone()) {
                 self.came.push_back(at_unix_nano);
             }
             let many_more = !is_usual

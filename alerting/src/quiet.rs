@@ -83,15 +83,15 @@ impl Quiet {
 
     /// Whether a mute time covers an incident.
     pub fn is_muted(&self, incident: &Incident, now_unix_nano: i64) -> bool {
-        self.mute_times.iter().any(|mute| {
-            mute.covers(now_unix_nano) && matches(&mute.matchers, &incident.labels)
-        })
+        self.mute_times
+            .iter()
+            .any(|mute| mute.covers(now_unix_nano) && matches(&mute.matchers, &incident.labels))
     }
 
-    /// Whether an active incident explains another.
+    /// Whether an incident that fires, or did so lately, explains another.
     pub fn inhibits(&self, source: &Incident, target: &Incident) -> bool {
         source.id != target.id
-            && source.state.is_active()
+            && source.firing_unix_nano.is_some()
             && (explains(source, target)
                 || self.inhibitions.iter().any(|inhibition| inhibition.holds(source, target)))
     }
@@ -123,7 +123,8 @@ impl MuteTime {
         };
         // 1970-01-01 was a Thursday.
         let weekday = (began + 3).rem_euclid(7);
-        is_in && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| i64::from(*d) == weekday))
+        is_in
+            && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| i64::from(*d) == weekday))
     }
 }
 
@@ -138,9 +139,9 @@ fn explains(source: &Incident, target: &Incident) -> bool {
     ];
     let is_same = source.service == target.service || source.service.is_empty();
     let is_built_in = |incident: &Incident| incident.labels.contains_key("built_in");
-    let follows = FOLLOWS.iter().any(|(cause, all)| {
-        *cause == source.kind && all.contains(&target.kind.as_str())
-    });
+    let follows = FOLLOWS
+        .iter()
+        .any(|(cause, all)| *cause == source.kind && all.contains(&target.kind.as_str()));
     // Who came first by far is no consequence.
     let is_in_time = source.pending_unix_nano <= target.pending_unix_nano + 600_000_000_000;
     is_same && follows && is_in_time && is_built_in(source) && is_built_in(target)
@@ -148,9 +149,9 @@ fn explains(source: &Incident, target: &Incident) -> bool {
 
 /// Whether labels have all the values asked for.
 pub fn matches(matchers: &Matchers, labels: &Labels) -> bool {
-    matchers.iter().all(|(name, pattern)| {
-        labels.get(name).is_some_and(|value| matches_text(pattern, value))
-    })
+    matchers
+        .iter()
+        .all(|(name, pattern)| labels.get(name).is_some_and(|value| matches_text(pattern, value)))
 }
 
 /// Whether a text is as a pattern says, where `*` stands for any text.

@@ -73,20 +73,28 @@ impl System {
     pub(crate) fn judge(&self, rule: &RuleKind, now: i64) -> Vec<(String, Option<Finding>)> {
         match *rule {
             RuleKind::ProcessorSilence { silence_seconds } => {
-                let silent = self.processors.iter().filter(|(_, last)| {
-                    now - **last > i64::from(silence_seconds) * SECOND
-                });
+                let silent = self
+                    .processors
+                    .iter()
+                    .filter(|(_, last)| now - **last > i64::from(silence_seconds) * SECOND);
                 let names: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
                 let found = (!names.is_empty()).then(|| {
                     let summary = format!("no heartbeat of {}", names.join(", "));
-                    finding(Severity::Critical, "silent processors", names.len() as f64, summary, now)
+                    finding(
+                        Severity::Critical,
+                        "silent processors",
+                        names.len() as f64,
+                        summary,
+                        now,
+                    )
                 });
                 vec![(String::new(), found)]
             }
             RuleKind::DeadLetters { window_seconds, count } => {
                 let grown = self.dead_letters.grown(now, window_seconds);
                 let found = (grown > count).then(|| {
-                    let summary = format!("{grown} new dead letters: see `logweir dead-letters list`");
+                    let summary =
+                        format!("{grown} new dead letters: see `logweir dead-letters list`");
                     finding(Severity::Warning, "dead letters", grown as f64, summary, now)
                 });
                 vec![(String::new(), found)]
@@ -117,7 +125,8 @@ impl System {
 }
 
 fn finding(severity: Severity, name: &str, now: f64, summary: String, at: i64) -> Finding {
-    let measured = Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
+    let measured =
+        Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
     Finding {
         sureness: Sureness::Certain,
         severity,

@@ -182,7 +182,10 @@ mod tests {
         rows.put(row(40, 7));
         let place = latency_place(0);
         let [short, long] = rows.sums(43_000_000_000, [1, 3], [place - 1, place]);
-        assert_eq!((short.seconds, short.total, short.slow, short.very_slow), (13.0, 7.0, 7.0, 0.0));
+        assert_eq!(
+            (short.seconds, short.total, short.slow, short.very_slow),
+            (13.0, 7.0, 7.0, 0.0)
+        );
         assert_eq!((long.seconds, long.total), (33.0, 17.0));
         let [now] = rows.sums(25_000_000_000, [0], [place, place]);
         assert_eq!((now.seconds, now.total), (5.0, 5.0));
