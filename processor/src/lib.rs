@@ -31,6 +31,7 @@ use logweir_core::{
 use logweir_detect::Detector;
 use logweir_queue::{Consumer, LiveFeed, Partitions};
 use logweir_storage::{Administer, StorageError, WriteLogs};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     config::{ProcessorConfig, ServiceInfo},
@@ -102,10 +103,16 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     };
     tasks.spawn("processor membership", Fate::Essential, membership.run());
     let (stop, refresh) = (tasks.stop_token(), config.deploys_refresh());
-    let deploys = upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop);
-    tasks.spawn("processor deploys", Fate::Essential, deploys);
-    let (pause, stop) = (config.maintenance_pause(), tasks.stop_token());
-    let maintain = upkeep::maintain(parts.administer, parts.clock, pause, stop);
-    tasks.spawn("processor maintenance", Fate::Essential, maintain);
+    let deploys =
+        upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop.clone());
+    let maintain =
+        upkeep::maintain(parts.administer, parts.clock, config.maintenance_pause(), stop.clone());
+    tasks.spawn("processor deploys", Fate::Essential, until_stopped(stop.clone(), deploys));
+    tasks.spawn("processor maintenance", Fate::Essential, until_stopped(stop, maintain));
     Ok(())
+}
+
+/// Whoever is to stop does not wait for a database that does not answer.
+async fn until_stopped(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
 }

@@ -251,13 +251,14 @@ struct Lookout {
 impl Lookout {
     async fn run(self) {
         let stop = self.readiness.stop.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                self.look().await;
             }
-        }
+        };
+        // Whoever is to stop does not wait for a database that does not answer.
+        stop.run_until_cancelled(looks).await;
         self.report(ServingStatus::NotServing).await;
     }
 
