@@ -25,6 +25,7 @@ use logweir_core::{
     runtime::{
         clock::Clock,
         identity::ProcessIdentity,
+        retry::at_start,
         tasks::{Fate, Tasks},
     },
 };
@@ -72,11 +73,17 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// Learns from storage which templates are known, then starts the tasks. An error is storage's.
+/// Learns from storage which templates are known, then starts the tasks, unless the process is to
+/// stop before. An error is storage's.
 pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let config = &parts.config;
     let mut detector = Detector::new(config.detector());
-    detector.preload(parts.write.load_templates().await?);
+    let load = || parts.write.load_templates();
+    let templates = at_start("the database", StorageError::is_retryable, load);
+    let Some(templates) = tasks.stop_token().run_until_cancelled(templates).await else {
+        return Ok(());
+    };
+    detector.preload(templates?);
     let marks = DeployMarks::default();
     let scorer = Scorer::new(Enricher::new(config, parts.limits), detector, marks.clone());
     let progress = Arc::new(Progress::new(parts.partition_count));
