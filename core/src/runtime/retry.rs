@@ -65,10 +65,14 @@ mod tests {
     /// What comes of attempts of which the first so many fail, and how many there were.
     async fn attempts(failing: u32, may_pass: bool) -> (Result<u32, Failed>, u32) {
         let mut count = 0;
-        let outcome = at_start("it", |_| may_pass, || {
-            count += 1;
-            std::future::ready(if count <= failing { Err(Failed(count)) } else { Ok(count) })
-        });
+        let outcome = at_start(
+            "it",
+            |_| may_pass,
+            || {
+                count += 1;
+                std::future::ready(if count <= failing { Err(Failed(count)) } else { Ok(count) })
+            },
+        );
         (outcome.await, count)
     }
 
