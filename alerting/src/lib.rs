@@ -6,8 +6,22 @@
 //! twice under two keys.
 //!
 //! In reading order: [`rule`] is what may be asked, [`incident`] what is found, [`notice`] what is
-//! told of it.
+//! told of it. [`engine`] is what drives the rest: `window` sums up, `normal` knows what is usual,
+//! `judge` and [`novelty`] say what is not, [`evidence`] why it may be, [`keeper`] leads incidents
+//! through their lives and says what is told.
 
+pub mod built_in;
+pub mod engine;
+pub mod evidence;
 pub mod incident;
+mod judge;
+pub mod keeper;
+mod normal;
 pub mod notice;
+pub mod novelty;
+pub mod play;
+pub mod quiet;
 pub mod rule;
+mod statistics;
+pub mod system;
+pub mod window;

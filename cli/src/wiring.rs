@@ -1,18 +1,13 @@
 //! What the serving processes have in common: how each begins, how its parts are put together, and in
 //! which order they end. A backend is named only here and in `standalone`.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use logweir_core::runtime::{
     clock::{Clock, system_clock},
     identity::ProcessIdentity,
+    retry::at_start,
     tasks::{Fate, Tasks},
     telemetry::{self, Metrics},
 };
@@ -27,15 +22,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    error::{Error, Exit, root_cause},
+    error::{Error, Exit},
     settings::{Settings, SettingsArgs},
 };
 
 /// How long everything may take to stop once the doors are closed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a start waits for a database that does not answer, and between two tries.
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// Arguments of the processes that have doors.
 #[derive(Debug, Args)]
@@ -106,6 +98,14 @@ impl Process {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{}", listener.local_addr()?);
         Ok(Door { listener, tls, endpoint })
+    }
+
+    /// What a start waits for; none: the process is to stop before it has that.
+    pub async fn unless_stopped<T>(
+        &self,
+        start: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<Option<T>> {
+        self.tasks.stop_token().run_until_cancelled(start).await.transpose()
     }
 
     /// The database, once it answers.
@@ -189,34 +189,7 @@ impl Process {
 pub async fn open_database(settings: &Settings, clock: &Clock) -> anyhow::Result<PostgresStorage> {
     let config = settings.postgres()?;
     let open = || PostgresStorage::open(&config, Arc::clone(clock));
-    Ok(patiently("the database", START_PATIENCE, StorageError::is_retryable, open).await?)
-}
-
-/// Tries until it succeeds, fails for good, or so much time has passed.
-async fn patiently<T, E, F>(
-    what: &str,
-    patience: Duration,
-    may_pass: impl Fn(&E) -> bool,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, E>
-where
-    E: std::error::Error + 'static,
-    F: Future<Output = Result<T, E>>,
-{
-    let begun = Instant::now();
-    let mut is_told = false;
-    loop {
-        match attempt().await {
-            Err(error) if may_pass(&error) && begun.elapsed() < patience => {
-                if !std::mem::replace(&mut is_told, true) {
-                    let cause = root_cause(&error);
-                    warn!("{what} does not answer yet ({cause}); trying for {patience:?}");
-                }
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            settled => return settled,
-        }
-    }
+    Ok(at_start("the database", StorageError::is_retryable, open).await?)
 }
 
 /// A failure of the broker as the command's.

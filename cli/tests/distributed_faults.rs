@@ -242,6 +242,32 @@ async fn no_fault_of_any_process_loses_doubles_or_halves_a_batch() {
     assert_eq!(mended.counted, stored.len() as u64);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leads_queues_dies_and_the_others_go_on() {
+    let Form { seed, is_long } = form();
+    let (rounds, share) = if is_long { (10, 20_000) } else { (2, 3_000) };
+    let mut world = World::start(Cluster::with_peers().await, &[], seed).await;
+    let clients = Clients::new(world.sender());
+    let running = clients.start(seed);
+    for round in 0..rounds {
+        clients.send(share).await;
+        clients.allow(share);
+        let partition = world.random.random_range(0..4);
+        let leader = world.cluster.leader(partition).await;
+        println!("{round}: {} leads partition {partition} and dies", leader.name());
+        leader.kill().await;
+        // Everybody is connected to the first node.
+        let carries_all = leader.name() == world.cluster.rabbitmq.name();
+        if !carries_all {
+            world.assert_flows_within(NOTICED, &clients, share).await;
+        }
+        leader.restart().await;
+        world.assert_flows_within(NOTICED, &clients, share).await;
+    }
+    clients.end(running).await;
+    assert_whole(&world, &clients).await;
+}
+
 /// A small queue, of which processors fetch little.
 const SMALL_QUEUE: Settings = &[
     ("LOGWEIR_RABBITMQ__PARTITION_BYTES_MAX", "100000"),

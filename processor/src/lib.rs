@@ -28,6 +28,7 @@ use logweir_core::{
     runtime::{
         clock::Clock,
         identity::ProcessIdentity,
+        retry::at_start,
         tasks::{Fate, Tasks},
     },
 };
@@ -36,6 +37,7 @@ use logweir_queue::{Consumer, LiveFeed, Partitions};
 use logweir_storage::{
     Administer, KeepFindings, KeepModels, PassJobs, ReadLogs, StorageError, WriteLogs,
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     config::{ProcessorConfig, ServiceInfo},
@@ -86,11 +88,17 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// Learns from storage which templates are known, then starts the tasks. An error is storage's.
+/// Learns from storage which templates are known, then starts the tasks, unless the process is to
+/// stop before. An error is storage's.
 pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let config = &parts.config;
     let mut detector = Detector::new(config.detector());
-    detector.preload(parts.write.load_templates().await?);
+    let load = || parts.write.load_templates();
+    let templates = at_start("the database", StorageError::is_retryable, load);
+    let Some(templates) = tasks.stop_token().run_until_cancelled(templates).await else {
+        return Ok(());
+    };
+    detector.preload(templates?);
     let marks = DeployMarks::default();
     let models = (ActiveModels::default(), Said::default());
     start_models(&parts, &marks, &models, tasks);
@@ -123,11 +131,12 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     };
     tasks.spawn("processor membership", Fate::Essential, membership.run());
     let (stop, refresh) = (tasks.stop_token(), config.deploys_refresh());
-    let deploys = upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop);
-    tasks.spawn("processor deploys", Fate::Essential, deploys);
-    let (pause, stop) = (config.maintenance_pause(), tasks.stop_token());
-    let maintain = upkeep::maintain(parts.administer, parts.clock, pause, stop);
-    tasks.spawn("processor maintenance", Fate::Essential, maintain);
+    let deploys =
+        upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop.clone());
+    let maintain =
+        upkeep::maintain(parts.administer, parts.clock, config.maintenance_pause(), stop.clone());
+    tasks.spawn("processor deploys", Fate::Essential, until_stopped(stop.clone(), deploys));
+    tasks.spawn("processor maintenance", Fate::Essential, until_stopped(stop, maintain));
     Ok(())
 }
 
@@ -142,6 +151,7 @@ fn start_models(parts: &Parts, marks: &DeployMarks, models: &(ActiveModels, Said
         config.models_refresh(),
         tasks.stop_token(),
     );
+    let refresh = until_stopped(tasks.stop_token(), refresh);
     tasks.spawn("processor models", Fate::Essential, refresh);
     let tools = Tools {
         read: Arc::clone(&parts.read),
@@ -160,6 +170,12 @@ fn start_models(parts: &Parts, marks: &DeployMarks, models: &(ActiveModels, Said
             Arc::clone(&parts.clock),
             tasks.stop_token(),
         );
+        let daily = until_stopped(tasks.stop_token(), daily);
         tasks.spawn("processor training", Fate::Essential, daily);
     }
+}
+
+/// Whoever is to stop does not wait for a database that does not answer.
+async fn until_stopped(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
 }

@@ -1,6 +1,6 @@
 //! Tries a batch that may have ended its processor, and quarantines one that did.
 //!
-//! A processor that dies makes suspects of everything that it had fetched, and so does one that loses
+//! A processor that dies makes suspects of everything that it had fetched, and so may one that loses
 //! its broker. Each of them is tried alone, with nothing else in hand, and storage is told before: so
 //! the trials of which no end was noted are those that ended a processor, and nothing that only
 //! waited behind the culprit is taken for one. Of [`TRIALS_MAX`] such trials the batch is

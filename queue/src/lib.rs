@@ -131,7 +131,8 @@ impl Delivery {
     }
 
     /// How often the batch was handed out before and not settled, because whoever had it died or
-    /// lost the queue. A requeue does not count: what stood in the way then was not the batch.
+    /// lost the queue, as far as this process does not know better. A requeue does not count: what
+    /// stood in the way then was not the batch.
     pub fn delivery_count(&self) -> u32 {
         self.delivery_count
     }

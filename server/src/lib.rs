@@ -38,6 +38,7 @@ use axum::Router;
 use logweir_core::runtime::{
     clock::Clock,
     identity::ProcessIdentity,
+    retry::at_start,
     tasks::{Fate, Tasks},
     telemetry::Metrics,
 };
@@ -111,8 +112,8 @@ pub struct Ports {
     pub metrics: Metrics,
 }
 
-/// Serves on the listener until the tasks are asked to stop and what is under way has been
-/// answered, or the drain time-out has passed. The publisher is not closed: that is up to its owner,
+/// Learns from storage which tokens are revoked, then serves on the listener until the tasks are asked
+/// to stop and what is under way has been answered, or the drain time-out has passed. The publisher is not closed: that is up to its owner,
 /// after this returns.
 pub async fn run(
     config: ServerConfig,
@@ -122,12 +123,15 @@ pub async fn run(
     clock: Clock,
 ) -> Result<(), ServerError> {
     let auth = Arc::new(Auth::new(ports.token_keys.clone(), Arc::clone(&clock)));
-    let revoked = ports.storage.revoked_token_ids(clock()).await;
+    let stop = tasks.stop_token();
+    let read = || ports.storage.revoked_token_ids(clock());
+    let revoked = at_start("the database", StorageError::is_retryable, read);
+    let Some(revoked) = stop.run_until_cancelled(revoked).await else { return Ok(()) };
     auth.set_revoked(revoked.map_err(ServerError::RevokedTokens)?);
     let readiness = Readiness {
         publisher: Some(Arc::clone(&ports.publisher)),
         storage: Arc::clone(&ports.storage),
-        stop: tasks.stop_token(),
+        stop: stop.clone(),
     };
     let ingest = Arc::new(Ingest {
         publisher: Arc::clone(&ports.publisher),
@@ -141,13 +145,13 @@ pub async fn run(
     let (health, router) = parts.routes(budget.clone(), tasks)?;
     let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
-        let (storage, stop) = (Arc::clone(&ports.storage), tasks.stop_token());
-        let beat = processes::beat(identity, storage, budget.clone(), stop);
+        let storage = Arc::clone(&ports.storage);
+        let beat = processes::beat(identity, storage, budget.clone(), stop.clone());
         tasks.spawn("server heartbeat", Fate::Essential, beat);
     }
     let tls = ports.tls.clone();
     let lookout = Lookout { auth, tls, ingest, budget, readiness, health, clock };
-    lookout.look().await;
+    stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
     connection::serve(listener, router, &config, ports.tls, tasks).await;
     Ok(())
@@ -263,13 +267,14 @@ struct Lookout {
 impl Lookout {
     async fn run(self) {
         let stop = self.readiness.stop.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                self.look().await;
             }
-        }
+        };
+        // Whoever is to stop does not wait for a database that does not answer.
+        stop.run_until_cancelled(looks).await;
         self.report(ServingStatus::NotServing).await;
     }
 

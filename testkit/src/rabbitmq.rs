@@ -1,7 +1,7 @@
 //! A private RabbitMQ node, or a virtual host of the one that the whole run shares.
 //!
-//! The node has a port mapper (`epmd`) of its own, so that none is left behind and none of the
-//! machine's is disturbed. It is told what to do by `erl_call`, a hundred times quicker than
+//! The node, or those of a cluster, have a port mapper (`epmd`) of their own, so that none is left behind
+//! and none of the machine's is disturbed. A node is told what to do by `erl_call`, a hundred times quicker than
 //! `rabbitmqctl`.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    thread,
 };
 
 use rustix::process::Signal;
@@ -29,6 +30,9 @@ const LEFT_BYTES: u64 = 16 << 20;
 /// What was declared is on disk two seconds later, if nothing asks for it at once.
 const KEEP: &str = "ok = mnesia:sync_log()";
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// What a node that is alone is called.
+const NAME: &str = "logweir@localhost";
 
 /// A virtual host of its own for a test, empty; it is removed when dropped.
 pub struct RabbitMq {
@@ -66,6 +70,18 @@ impl RabbitMq {
         Self::start_with(Options { settings: settings.into(), disk, ..Options::default() }).await
     }
 
+    /// Three nodes that are one broker, each of which may be killed, and a virtual host of them all.
+    pub async fn cluster() -> [Self; 3] {
+        blocking(|| {
+            let [first, second, third] = Node::start_cluster();
+            let first = Self::create_in(first);
+            let other = |node| Self { node: Arc::new(node), vhost: first.vhost.clone() };
+            let (second, third) = (other(second), other(third));
+            [first, second, third]
+        })
+        .await
+    }
+
     async fn start_with(options: Options) -> Self {
         blocking(move || Self::create_in(Node::start(&options))).await
     }
@@ -97,6 +113,11 @@ impl RabbitMq {
     /// Where it listens, on the loopback address.
     pub fn port(&self) -> u16 {
         self.node.address.port
+    }
+
+    /// What a private node is called among those of a cluster.
+    pub fn name(&self) -> &str {
+        &self.node.private().name
     }
 
     /// The name of the virtual host.
@@ -271,9 +292,45 @@ impl Node {
     }
 
     pub(crate) fn start(options: &Options) -> Self {
-        let address = Address::new();
-        let private = Private::new(address.clone(), options);
-        private.run();
+        let port_mapper = Arc::new(PortMapper::start());
+        let node = Self::new(Address::new(), NAME.to_owned(), port_mapper, options);
+        node.private().run();
+        node
+    }
+
+    /// Nodes that find each other by name.
+    fn start_cluster() -> [Self; 3] {
+        let names = [0, 1, 2].map(|number| format!("logweir-{number}@localhost"));
+        let mut settings = "cluster_formation.peer_discovery_backend = classic_config\n".to_owned();
+        for (number, name) in (1..).zip(&names) {
+            settings += &format!("cluster_formation.classic_config.nodes.{number} = {name}\n");
+        }
+        let options = Options { settings, ..Options::default() };
+        let port_mapper = Arc::new(PortMapper::start());
+        let Address { password, cookie, .. } = Address::new();
+        let nodes = names.map(|name| {
+            let shared =
+                Address { password: password.clone(), cookie: cookie.clone(), ..Address::new() };
+            Self::new(shared, name, Arc::clone(&port_mapper), &options)
+        });
+        thread::scope(|all| {
+            for node in &nodes {
+                all.spawn(|| node.private().run());
+            }
+        });
+        nodes[0].private().instance.until("the nodes are a cluster", || {
+            nodes[0].address.evaluate("length(rabbit_nodes:all_running())") == "3"
+        });
+        nodes
+    }
+
+    fn new(
+        address: Address,
+        name: String,
+        port_mapper: Arc<PortMapper>,
+        options: &Options,
+    ) -> Self {
+        let private = Private::new(address.clone(), name, port_mapper, options);
         Self { address, private: Some(private) }
     }
 
@@ -282,16 +339,49 @@ impl Node {
     }
 }
 
+/// Where nodes are found by name. It outlives them, in a folder of its own.
+struct PortMapper {
+    instance: Instance,
+    port: u16,
+    running: Child,
+}
+
+impl PortMapper {
+    fn start() -> Self {
+        let (instance, port) = (Instance::new("epmd", Disk::Shared), port::free());
+        let mut command = instance.command("epmd");
+        command.env("ERL_EPMD_ADDRESS", "127.0.0.1").arg("-port").arg(port.to_string());
+        let running = command.spawn().expect("epmd starts");
+        instance.until("epmd takes connections", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        Self { instance, port, running }
+    }
+}
+
+impl Drop for PortMapper {
+    fn drop(&mut self) {
+        self.instance.kill();
+        self.running.wait().expect("it is a child of this process");
+    }
+}
+
 struct Private {
     instance: Instance,
     address: Address,
+    name: String,
     is_tls: bool,
-    port_mapper_port: u16,
-    running: Mutex<Vec<Child>>,
+    port_mapper: Arc<PortMapper>,
+    running: Mutex<Option<Child>>,
 }
 
 impl Private {
-    fn new(address: Address, options: &Options) -> Self {
+    fn new(
+        address: Address,
+        name: String,
+        port_mapper: Arc<PortMapper>,
+        options: &Options,
+    ) -> Self {
         let instance = Instance::new("rabbitmq", options.disk);
         let Address { port, password, .. } = &address;
         let listener = if options.is_tls {
@@ -322,19 +412,10 @@ impl Private {
         instance.write("plugins", "[].\n");
         instance.write(".erlang.cookie", &address.cookie);
         let is_tls = options.is_tls;
-        let port_mapper_port = port::free();
-        Self { instance, address, is_tls, port_mapper_port, running: Mutex::default() }
+        Self { instance, address, name, is_tls, port_mapper, running: Mutex::default() }
     }
 
     fn run(&self) {
-        let port_mapper = self
-            .instance
-            .command("epmd")
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .arg("-port")
-            .arg(self.port_mapper_port.to_string())
-            .spawn();
-        let port_mapper = port_mapper.expect("epmd starts");
         let mut node = self.node_command().spawn().expect("RabbitMQ starts");
         self.instance.until("RabbitMQ takes connections", || {
             let ended = node.try_wait().expect("it is a child of this process");
@@ -345,7 +426,7 @@ impl Private {
         self.instance.until("RabbitMQ runs", || {
             self.address.try_evaluate("rabbit:is_running()").as_deref() == Ok("true")
         });
-        self.running.lock().expect("no holder panics").extend([port_mapper, node]);
+        *self.running.lock().expect("no holder panics") = Some(node);
     }
 
     fn node_command(&self) -> Command {
@@ -355,8 +436,8 @@ impl Private {
             command.env(name, value.as_ref());
         };
         set("ERL_EPMD_ADDRESS", &"127.0.0.1");
-        set("ERL_EPMD_PORT", &self.port_mapper_port.to_string());
-        set("RABBITMQ_NODENAME", &"logweir@localhost");
+        set("ERL_EPMD_PORT", &self.port_mapper.port.to_string());
+        set("RABBITMQ_NODENAME", &self.name);
         set("RABBITMQ_NODE_IP_ADDRESS", &"127.0.0.1");
         set("RABBITMQ_NODE_PORT", &self.address.port.to_string());
         set("RABBITMQ_DIST_PORT", &self.address.distribution_port.to_string());
@@ -386,19 +467,18 @@ impl Private {
     }
 
     fn stop(&self) {
-        if !self.running.lock().expect("no holder panics").is_empty() {
+        if self.running.lock().expect("no holder panics").is_some() {
             self.instance.signal(Signal::CONT);
             // The answer may be cut off by the end. A killed node cannot be reached.
             drop(self.address.try_evaluate("spawn(fun() -> rabbit:stop_and_halt() end), ok"));
-            let mut running = self.running.lock().expect("no holder panics");
-            running.pop().expect("the node").wait().expect("it is a child of this process");
+            self.reap();
         }
         self.kill();
     }
 
     fn reap(&self) {
-        for mut child in self.running.lock().expect("no holder panics").drain(..) {
-            child.wait().expect("it is a child of this process");
+        if let Some(mut node) = self.running.lock().expect("no holder panics").take() {
+            node.wait().expect("it is a child of this process");
         }
     }
 }

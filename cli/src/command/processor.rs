@@ -35,9 +35,15 @@ impl ProcessorArgs {
         let process = Process::begin("processor", settings, partitions)?;
         let rabbit = process.settings.rabbitmq(&process.identity)?;
         let door = process.open_door().await?;
-        let storage = process.open_database().await?;
-        let consumer = logweir_queue::consumer(&rabbit, &process.tasks).await;
-        let (consumer, partitions) = consumer.map_err(of_broker)?;
+        let connect = async {
+            let storage = process.open_database().await?;
+            let consumer = logweir_queue::consumer(&rabbit, &process.tasks).await;
+            Ok((storage, consumer.map_err(of_broker)?))
+        };
+        let connected = process.unless_stopped(connect).await?;
+        let Some((storage, (consumer, partitions))) = connected else {
+            return process.stop().await;
+        };
         let live_feed = LiveFeed::default();
         logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;

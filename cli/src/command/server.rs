@@ -30,9 +30,14 @@ impl ServerArgs {
         let process = Process::begin("server", settings, partitions)?;
         let rabbit = process.settings.rabbitmq(&process.identity)?;
         let door = process.open_door().await?;
-        let storage = process.open_database().await?;
-        let publisher =
-            logweir_queue::publisher(&rabbit, &process.tasks).await.map_err(of_broker)?;
+        let connect = async {
+            let storage = process.open_database().await?;
+            let publisher = logweir_queue::publisher(&rabbit, &process.tasks).await;
+            Ok((storage, publisher.map_err(of_broker)?))
+        };
+        let Some((storage, publisher)) = process.unless_stopped(connect).await? else {
+            return process.stop().await;
+        };
         let live_feed = LiveFeed::default();
         logweir_queue::follow_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         announce(&format!("ready on {}", door.endpoint));

@@ -25,6 +25,8 @@ const BROKER_BYTES: u64 = 400 << 20;
 pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
     pub(crate) rabbitmq: RabbitMq,
+    /// Further nodes of the broker.
+    pub(crate) peers: Vec<RabbitMq>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -50,9 +52,16 @@ impl Cluster {
         Self::over(postgres, rabbitmq)
     }
 
+    /// Over a database of its own and a broker of three nodes, the first of which is connected to.
+    pub(crate) async fn with_peers() -> Self {
+        let (postgres, nodes) = tokio::join!(Postgres::private(), RabbitMq::cluster());
+        let [first, second, third] = nodes;
+        Self { peers: vec![second, third], ..Self::over(postgres, first) }
+    }
+
     fn over(postgres: Postgres, rabbitmq: RabbitMq) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let cluster = Self { postgres, rabbitmq, folder };
+        let cluster = Self { postgres, rabbitmq, peers: Vec::new(), folder };
         cluster.tell(&cluster.postgres.url(), &cluster.rabbitmq.url());
         cluster
     }
@@ -70,6 +79,18 @@ impl Cluster {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The node of the broker that leads a partition's queue.
+    pub(crate) async fn leader(&self, partition: u16) -> &RabbitMq {
+        let vhost = self.rabbitmq.vhost();
+        let leader = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, \
+             <<\"logweir.batches.{partition}\">>)), {{_, N}} = amqqueue:get_pid(Q), N"
+        );
+        let leader = self.rabbitmq.evaluate(&leader).await;
+        let mut nodes = std::iter::once(&self.rabbitmq).chain(&self.peers);
+        nodes.find(|node| leader.trim_matches('\'') == node.name()).expect("it is one of them")
     }
 
     /// A command that finds database, broker and keys in its environment.

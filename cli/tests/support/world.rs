@@ -210,11 +210,12 @@ impl World {
         println!("        flows after {:.1?}", begun.elapsed());
     }
 
-    /// Batches in the broker, fetched or not. The queues of the live feed come and go, and hold none.
+    /// Batches in the broker, fetched or not, as the leader of each queue counts them. The queues of the live feed come and go, and hold none.
     pub(crate) async fn waiting(&self) -> u64 {
         let vhost = self.cluster.rabbitmq.vhost();
         let sum = format!(
-            "lists:sum([proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages])) \
+            "lists:sum([proplists:get_value(messages, \
+             erpc:call(element(2, amqqueue:get_pid(Q)), rabbit_amqqueue, info, [Q, [messages]])) \
              || Q <- rabbit_amqqueue:list(<<\"{vhost}\">>), amqqueue:is_durable(Q)])"
         );
         let sum = self.cluster.rabbitmq.evaluate(&sum).await;

@@ -8,7 +8,9 @@
 //! A requeued batch does not go back to the broker while this process keeps the partition: it is
 //! held and handed out again when its time has come. So a batch's delivery count tells how often it
 //! was *not* settled, because its process or the connection died, and a fault of storage that lasts
-//! makes no good batch look like one that kills.
+//! makes no good batch look like one that kills. Nor does a bad network: connections that this process
+//! has outlived are taken off the count. That may clear a batch that killed others; then it kills
+//! this process as well, and the next one has outlived nothing.
 //!
 //! Giving a partition up is to stop fetching, to give back what was not handed out, and to wait for
 //! the rest. An acknowledgement whose connection is gone is dropped: the batch comes again, and
@@ -232,6 +234,8 @@ pub(super) struct ConsumerSession {
     shared: Arc<Shared>,
     assigned: watch::Receiver<BTreeSet<u16>>,
     next_subscription: u64,
+    /// Connections that were lost while this process lived on.
+    outlived: u32,
     /// Average size of the messages lately, bytes.
     message_bytes: f64,
 }
@@ -259,6 +263,7 @@ impl ConsumerSession {
             shared: Arc::clone(&shared),
             assigned,
             next_subscription: 0,
+            outlived: 0,
             message_bytes: FIRST_MESSAGE_BYTES as f64,
         };
         (RabbitConsumer { shared, dead_letters }, partitions, session)
@@ -306,6 +311,7 @@ impl Session for ConsumerSession {
 
     fn lost(&mut self, _error: &RabbitError) {
         gauge!("logweir_queue_consumer_connected").set(0.0);
+        self.outlived = self.outlived.saturating_add(1);
         self.shared.held.lock().lose();
     }
 
@@ -380,7 +386,8 @@ impl ConsumerSession {
         let delivery = delivery?;
         self.message_bytes += (delivery.data.len() as f64 - self.message_bytes) / 64.0;
         fetching.came(subscription);
-        let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered);
+        let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered)
+            .saturating_sub(self.outlived);
         self.shared.held.lock().add(Message {
             subscription,
             source,

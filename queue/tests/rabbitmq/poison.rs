@@ -5,7 +5,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use logweir_queue::RabbitConfig;
-use testkit::RabbitMq;
+use testkit::{Proxy, RabbitMq};
 
 use super::bench::{config, consumer, deliver, number, publisher, receive};
 
@@ -53,4 +53,24 @@ async fn a_batch_that_the_broker_gave_up_comes_quarantined() {
     assert_eq!(batch.rejected[0].reason, "quarantined");
     assert_eq!(batch.rejected[0].record.message, "log 5");
     settlement.acknowledge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_its_process_outlives_says_nothing_against_a_batch() {
+    let broker = RabbitMq::start().await;
+    let direct = config(&broker);
+    deliver(&*publisher(&direct).await, 5).await;
+    let network = Proxy::start(format!("127.0.0.1:{}", broker.port()), 1);
+    let far = RabbitConfig { url: network.url(&direct.url), ..direct.clone() };
+    let (mut living, _) = consumer(&far).await;
+    for _ in 0..4 {
+        let delivery = receive(&mut *living).await;
+        assert_eq!(delivery.delivery_count(), 0, "the process lives");
+        std::mem::forget(delivery);
+        network.reset();
+    }
+    drop(living);
+    let (mut other, _) = consumer(&direct).await;
+    let delivery = receive(&mut *other).await;
+    assert_eq!(delivery.delivery_count(), 4, "for another each may have been a death");
 }

@@ -24,7 +24,8 @@ use crate::{
 const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
                        SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// Heartbeats are small, and others draw conclusions from those that do not come.
+/// Heartbeats are small, and others draw conclusions from those that do not come; a revoked token must
+/// not be let in for long.
 const BEATEN_WITHIN: Duration = Duration::from_secs(4);
 
 impl PostgresStorage {
@@ -176,7 +177,9 @@ impl Administer for PostgresStorage {
     }
 
     async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
-        self.snapshot(async |db| administer::revoked_token_ids(db, now_unix_nano).await).await
+        let read =
+            async |db: &Transaction<'_>| administer::revoked_token_ids(db, now_unix_nano).await;
+        self.change_within(BEATEN_WITHIN, read).await
     }
 
     async fn list_dead_letters(

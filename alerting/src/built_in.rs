@@ -1,0 +1,52 @@
+//! The rules that work with nothing configured. They carry the label `built_in`.
+
+use logweir_core::record::Level;
+
+use crate::rule::{Direction, Rule, RuleKind, Severity, Threshold};
+
+/// The built-in rules, in the order in which one explains the others.
+pub fn rules() -> Vec<Rule> {
+    let unusual = Threshold::Unusual;
+    let volume = |direction| RuleKind::Volume { window_seconds: 60, direction, threshold: unusual };
+    vec![
+        rule(
+            "service silent",
+            RuleKind::ServiceSilence { silence_seconds: 14 },
+            Severity::Critical,
+        ),
+        rule(
+            "error spike",
+            RuleKind::ErrorRate { window_seconds: 60, threshold: unusual },
+            WARNING,
+        ),
+        rule(
+            "latency shift",
+            RuleKind::Latency { window_seconds: 60, percentile: 0.95, threshold: unusual },
+            WARNING,
+        ),
+        rule("new error pattern", RuleKind::NewPattern { level: Level::Warn, hits: 3 }, WARNING),
+        rule("volume drop", volume(Direction::Down), WARNING),
+        rule("volume surge", volume(Direction::Up), Severity::Info),
+        rule(
+            "processor silent",
+            RuleKind::ProcessorSilence { silence_seconds: 30 },
+            Severity::Critical,
+        ),
+        rule("dead letters", RuleKind::DeadLetters { window_seconds: 300, count: 0 }, WARNING),
+        rule(
+            "logs lost before sending",
+            RuleKind::SdkLoss { window_seconds: 300, count: 0 },
+            WARNING,
+        ),
+        rule("queue lag", RuleKind::QueueLag { lag_seconds: 60 }, Severity::Critical),
+    ]
+}
+
+const WARNING: Severity = Severity::Warning;
+
+fn rule(name: &str, measure: RuleKind, severity: Severity) -> Rule {
+    let mut rule = Rule::new(name, measure);
+    rule.severity = severity;
+    rule.labels.insert("built_in".to_owned(), "true".to_owned());
+    rule
+}

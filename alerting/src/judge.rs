@@ -1,0 +1,470 @@
+//! What is unusual about a service right now, with nothing configured.
+//!
+//! A share or a rate is unusual if chance explains it neither from what is usual, nor from somewhat
+//! more than that: so it is both certain and large enough to matter. "Somewhat more" grows with how
+//! restless the service was in a week of health ([`Ceiling`]). Several windows are looked at, as a
+//! busy service shows a fault in seconds and a quiet one in minutes.
+
+use crate::{
+    incident::Measured,
+    normal::{Abnormal, Ceiling, LEARN_DELAY_SECONDS, Normal, Share, Usual},
+    rule::Severity,
+    statistics::{count_deviance, count_high, count_low, share_deviance, share_low},
+    window::{BUCKET_SECONDS, Row, Rows, Sums},
+};
+
+/// Full buckets of the windows that are looked at, besides the open one.
+pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
+/// Standard deviations from what is usual that a verdict takes, and a doubt.
+const CERTAIN: f64 = 4.7;
+const DOUBTFUL: f64 = 3.5;
+/// More while less than a day is known.
+const YOUNG_EXTRA: f64 = 1.5;
+/// Standard deviations from the level that matters.
+const BEYOND: f64 = 2.2;
+/// How far above the healthy ceiling a level must be.
+const CEILING_FACTOR: f64 = 1.3;
+/// Standard deviations within which a healthy level counts as credible.
+const CREDIBLE: f64 = 2.5;
+/// Five-minute rows that must be known.
+const SPANS_MIN: usize = 12;
+/// Of expected logs that a silence must outlast the longest healthy one.
+const SILENCE_FACTOR: f64 = 1.5;
+/// No silence is shorter, seconds: a restart may take so long.
+const SILENCE_SECONDS_MIN: f64 = 14.0;
+const WEEK_SECONDS: f64 = 604_800.0;
+/// A volume must fall below this share of what is usual, or rise above so many times it.
+const DROP_SHARE: f64 = 0.45;
+const DROP_SHARE_ONE_DAY: f64 = 0.35;
+const SURGE_FACTOR: f64 = 2.2;
+/// Logs in a window that make its share worth showing.
+const SHOWN_LOGS_MIN: f64 = 20.0;
+const NANOS: i64 = 1_000_000_000;
+
+/// How sure a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sureness {
+    /// It may be: worth to be pending.
+    Doubt,
+    /// It keeps up what fires.
+    Holds,
+    /// It is.
+    Certain,
+}
+
+/// Something that is unusual.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Finding {
+    pub(crate) sureness: Sureness,
+    pub(crate) severity: Severity,
+    pub(crate) measured: Vec<Measured>,
+    pub(crate) summary: String,
+    /// When it began, as far as the buckets tell.
+    pub(crate) started_unix_nano: i64,
+}
+
+/// How large a share must be to matter.
+struct Matters {
+    factor: f64,
+    factor_long: f64,
+    excess: f64,
+    hits_min: f64,
+}
+
+const MATTERS: [Matters; 3] = [
+    Matters { factor: 2.0, factor_long: 1.6, excess: 0.004, hits_min: 4.0 },
+    Matters { factor: 1.8, factor_long: 1.5, excess: 0.06, hits_min: 5.0 },
+    Matters { factor: 3.0, factor_long: 2.5, excess: 0.02, hits_min: 5.0 },
+];
+
+/// A service as the judge knows it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watched {
+    pub(crate) rows: Rows,
+    pub(crate) normal: Normal,
+    pub(crate) last_seen_unix_nano: i64,
+    shares: [[Ceiling; WINDOWS.len()]; 3],
+    drops: [Ceiling; WINDOWS.len()],
+    surges: [Ceiling; WINDOWS.len()],
+    silence: Ceiling,
+    last_bucket: i64,
+}
+
+/// The sums of a moment.
+pub(crate) struct Moment {
+    pub(crate) at_unix_nano: i64,
+    pub(crate) sums: [Sums; WINDOWS.len()],
+}
+
+impl Watched {
+    pub(crate) fn put(&mut self, row: Row) {
+        if self.normal.next_seconds().is_none() {
+            self.normal.begin(row.start_seconds);
+        }
+        self.last_seen_unix_nano = self.last_seen_unix_nano.max(row.last_seen_unix_nano);
+        self.rows.put(row);
+    }
+
+    /// Learns what is old enough, and sums up what is new.
+    pub(crate) fn pass(&mut self, at_unix_nano: i64, abnormal: Abnormal) -> Moment {
+        let until = at_unix_nano.div_euclid(NANOS) - LEARN_DELAY_SECONDS;
+        while let Some(next) = self.normal.next_seconds().filter(|next| next + 10 <= until) {
+            self.normal.learn(next, self.rows.at(next), abnormal);
+        }
+        let slow_from = self.normal.usual().slow_from;
+        let moment =
+            Moment { at_unix_nano, sums: self.rows.sums(at_unix_nano, WINDOWS, slow_from) };
+        let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
+        if bucket != self.last_bucket && self.normal.usual().spans > 0 {
+            self.last_bucket = bucket;
+            self.learn_ceilings(&moment, abnormal);
+        }
+        moment
+    }
+
+    fn learn_ceilings(&mut self, moment: &Moment, abnormal: Abnormal) {
+        let seconds = moment.at_unix_nano.div_euclid(NANOS);
+        let usual = self.normal.usual();
+        for (window, sums) in moment.sums.iter().enumerate() {
+            for share in Share::ALL {
+                let is_abnormal =
+                    if share == Share::Errors { abnormal.errors } else { abnormal.latency };
+                let (hits, total) = share.of(sums);
+                if !is_abnormal {
+                    let level = share_low(hits, total, CREDIBLE);
+                    self.shares[share as usize][window].learn(seconds, level);
+                }
+            }
+            if !abnormal.volume {
+                let drop = usual.rate_low * sums.seconds / count_high(sums.total, CREDIBLE);
+                self.drops[window].learn(seconds, drop);
+                let expected = (usual.rate_high * sums.seconds).max(1.0);
+                self.surges[window].learn(seconds, count_low(sums.total, CREDIBLE) / expected);
+            }
+        }
+        if !abnormal.volume {
+            let gap = (moment.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+            self.silence.learn(seconds, gap * usual.rate);
+        }
+    }
+
+    /// What was learnt of the last hours belonged to a fault.
+    pub(crate) fn forget_fresh(&mut self, what: Abnormal) {
+        if what.errors {
+            self.shares[0].iter_mut().for_each(Ceiling::forget_fresh);
+        }
+        if what.latency {
+            self.shares[1..].iter_mut().flatten().for_each(Ceiling::forget_fresh);
+        }
+        if what.volume {
+            let all = self.drops.iter_mut().chain(&mut self.surges);
+            all.chain([&mut self.silence]).for_each(Ceiling::forget_fresh);
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.normal.usual().spans >= SPANS_MIN
+    }
+
+    /// Whether its share of errors is unusual.
+    pub(crate) fn errors(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
+        let found = self.share(Share::Errors, moment, is_active)?;
+        let usual = self.normal.usual();
+        let sums = &moment.sums[found.window];
+        let per_second = sums.errors / sums.seconds;
+        let share = sums.errors / sums.total.max(1.0);
+        // Few logs at night make the share of a steady trickle of errors rise: not by itself a fault.
+        let is_more = per_second >= 1.3 * usual.errors_per_second || share >= 4.0 * usual.shares[0];
+        if !is_active && !is_more {
+            return None;
+        }
+        let is_bad = share >= 0.2 && share >= 3.0 * usual.shares[0] && sums.errors >= 8.0;
+        let (now, normal) = (per_second * 60.0, usual.errors_per_second * 60.0);
+        let shown = percent(share);
+        let usually = percent(usual.shares[0]);
+        Some(Finding {
+            sureness: found.sureness,
+            severity: if is_bad { Severity::Critical } else { Severity::Warning },
+            summary: format!(
+                "errors/min: {}, normal {}; {shown} of logs are errors, normal {usually}",
+                figure(now),
+                figure(normal)
+            ),
+            measured: vec![
+                measured("errors/min", now, normal, None, sums.total),
+                measured("error share", share, usual.shares[0], Some(found.line), sums.total),
+            ],
+            started_unix_nano: self.share_began(Share::Errors, moment, found.line),
+        })
+    }
+
+    /// Whether its latencies are unusual.
+    pub(crate) fn latency(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
+        let slow = self.share(Share::Slow, moment, is_active).map(|found| (Share::Slow, found));
+        let very = self.share(Share::VerySlow, moment, is_active);
+        let very = very.map(|found| (Share::VerySlow, found));
+        let (share, found) = match (slow, very) {
+            (Some(slow), Some(very)) if very.1.sureness > slow.1.sureness => very,
+            (slow, very) => slow.or(very)?,
+        };
+        let usual = self.normal.usual();
+        let counts = self.rows.latencies(moment.at_unix_nano, WINDOWS[found.window]);
+        let now = |quantile| {
+            crate::window::quantile_place(&counts, quantile).map_or(0.0, crate::window::latency_ms)
+        };
+        let (p50, p95) = (now(0.5), now(0.95));
+        let timed = moment.sums[found.window].timed;
+        // More slow logs than usual, but none that is slow enough to be felt.
+        let is_felt = p50 >= 1.3 * usual.p50_ms || p95 >= 1.4 * usual.p95_ms;
+        if !is_active && !is_felt {
+            return None;
+        }
+        Some(Finding {
+            sureness: found.sureness,
+            severity: Severity::Warning,
+            summary: format!(
+                "latency p95: {} ms, normal {} ms; p50 {} ms, normal {} ms",
+                figure(p95),
+                figure(usual.p95_ms),
+                figure(p50),
+                figure(usual.p50_ms)
+            ),
+            measured: vec![
+                measured("latency p95 ms", p95, usual.p95_ms, None, timed),
+                measured("latency p50 ms", p50, usual.p50_ms, None, timed),
+            ],
+            started_unix_nano: self.share_began(share, moment, found.line),
+        })
+    }
+
+    /// Errors and logs of the last seconds, however many.
+    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> (f64, f64) {
+        if seconds <= 3_600 {
+            let buckets = i64::from(seconds) / BUCKET_SECONDS - 1;
+            let [sums] = self.rows.sums(at_unix_nano, [buckets.max(0)], [0, 0]);
+            return (sums.errors, sums.total);
+        }
+        self.normal.errors_since(at_unix_nano.div_euclid(NANOS) - i64::from(seconds))
+    }
+
+    /// Whether it is silent, though it should not be.
+    pub(crate) fn silence(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
+        let usual = self.normal.usual();
+        // On a first weekend nobody knows how quiet it will be.
+        let trust = if usual.days > 0 || usual.is_young() { 1.0 } else { 0.5 };
+        let rate = usual.rate_low * trust;
+        let gap = (moment.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+        if !self.is_known() || rate <= 0.0 {
+            return None;
+        }
+        let chance = (WEEK_SECONDS * rate).max(1.0).ln() + 5.0;
+        let needed = chance.max(SILENCE_FACTOR * self.silence.limit(usual.is_young()));
+        let seconds = (needed / rate).max(SILENCE_SECONDS_MIN);
+        let sureness = match gap / seconds {
+            over if over >= 1.0 => Sureness::Certain,
+            over if over >= 0.5 => Sureness::Doubt,
+            _ => return None,
+        };
+        if is_active && sureness < Sureness::Certain {
+            return None;
+        }
+        let normal = usual.rate * 60.0;
+        Some(Finding {
+            sureness,
+            severity: Severity::Critical,
+            summary: format!("silent for {} s; normal are {} logs/min", gap as u64, figure(normal)),
+            measured: vec![
+                measured("logs/min", 0.0, normal, None, 0.0),
+                measured("silent s", gap, 1.0 / usual.rate.max(1e-9), Some(seconds), 0.0),
+            ],
+            started_unix_nano: self.last_seen_unix_nano,
+        })
+    }
+
+    /// Whether it logs far less than usual.
+    pub(crate) fn drop(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
+        let usual = self.normal.usual();
+        if usual.days == 0 || usual.rate_low <= 0.0 {
+            return None;
+        }
+        let share = if usual.days >= 2 { DROP_SHARE } else { DROP_SHARE_ONE_DAY };
+        let mut best: Option<(usize, Sureness)> = None;
+        for window in 1..4 {
+            let sums = &moment.sums[window];
+            let limit = self.drops[window].limit(false);
+            let line = share.min(1.0 / (CEILING_FACTOR * limit).max(1.0));
+            let expected = usual.rate_low * sums.seconds;
+            let sure = count_deviance(sums.total, expected) <= -CERTAIN;
+            let beyond = count_deviance(sums.total, expected * line) <= -BEYOND;
+            let is_below = sums.total <= expected * line;
+            let sureness = match () {
+                () if sure && beyond => Sureness::Certain,
+                () if is_active && sums.total <= expected * (line * 1.5).min(0.7) => {
+                    Sureness::Holds
+                }
+                () if sure && is_below => Sureness::Doubt,
+                () => continue,
+            };
+            best = best.filter(|best| best.1 >= sureness).or(Some((window, sureness)));
+        }
+        let (window, sureness) = best?;
+        Some(self.volume_finding(moment, window, sureness, Severity::Warning))
+    }
+
+    /// Whether it logs far more than usual.
+    pub(crate) fn surge(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
+        let usual = self.normal.usual();
+        if usual.days == 0 || usual.rate_high <= 0.0 {
+            return None;
+        }
+        let mut best: Option<(usize, Sureness)> = None;
+        for window in 2..4 {
+            let sums = &moment.sums[window];
+            let factor = SURGE_FACTOR.max(1.4 * self.surges[window].limit(false));
+            let expected = usual.rate_high * sums.seconds;
+            let sure = sums.total >= 100.0 && count_deviance(sums.total, expected) >= CERTAIN;
+            let sureness = match () {
+                () if sure && count_deviance(sums.total, expected * factor) >= BEYOND => {
+                    Sureness::Certain
+                }
+                () if is_active && sums.total >= expected * (0.8 * factor) => Sureness::Holds,
+                () => continue,
+            };
+            best = best.filter(|best| best.1 >= sureness).or(Some((window, sureness)));
+        }
+        let (window, sureness) = best?;
+        Some(self.volume_finding(moment, window, sureness, Severity::Info))
+    }
+
+    fn volume_finding(
+        &self,
+        moment: &Moment,
+        window: usize,
+        sureness: Sureness,
+        severity: Severity,
+    ) -> Finding {
+        let usual = self.normal.usual();
+        let sums = &moment.sums[window];
+        let (now, normal) = (sums.total / sums.seconds * 60.0, usual.rate * 60.0);
+        Finding {
+            sureness,
+            severity,
+            summary: format!("logs/min: {}, normal {}", figure(now), figure(normal)),
+            measured: vec![measured("logs/min", now, normal, None, sums.total)],
+            started_unix_nano: moment.at_unix_nano - (sums.seconds * 1e9) as i64,
+        }
+    }
+
+    fn share(&self, share: Share, moment: &Moment, is_active: bool) -> Option<Found> {
+        if !self.is_known() {
+            return None;
+        }
+        let usual = self.normal.usual();
+        let mut best: Option<Found> = None;
+        for (window, sums) in moment.sums.iter().enumerate() {
+            let found = self.share_in(share, window, sums, usual, is_active);
+            let Some(found) = found else { continue };
+            if best.as_ref().is_none_or(|best| found.sureness > best.sureness) {
+                best = Some(found);
+            }
+        }
+        best
+    }
+
+    fn share_in(
+        &self,
+        share: Share,
+        window: usize,
+        sums: &Sums,
+        usual: &Usual,
+        is_active: bool,
+    ) -> Option<Found> {
+        let matters = &MATTERS[share as usize];
+        let normal = usual.shares[share as usize];
+        let (hits, total) = share.of(sums);
+        let young = if usual.is_young() { YOUNG_EXTRA } else { 1.0 };
+        let factor = if window >= 3 { matters.factor_long } else { matters.factor };
+        let limit = self.shares[share as usize][window].limit(usual.is_young());
+        let line = (normal * factor).max(normal + matters.excess).max(limit * CEILING_FACTOR);
+        let line = (line * young).min(0.97);
+        let from_usual = share_deviance(hits, total, normal);
+        let sure = hits >= matters.hits_min && from_usual >= CERTAIN * young;
+        let sureness = match () {
+            () if sure && share_deviance(hits, total, line) >= BEYOND => Sureness::Certain,
+            () if is_active && self.still(share, window, hits, total, line) => Sureness::Holds,
+            () if hits >= 3.0 && from_usual >= DOUBTFUL * young && hits >= line * total => {
+                Sureness::Doubt
+            }
+            () => return None,
+        };
+        Some(Found { window, sureness, line })
+    }
+
+    /// Whether what fires holds on: judged by the shortest window that has enough logs.
+    fn still(&self, share: Share, window: usize, hits: f64, total: f64, line: f64) -> bool {
+        let is_enough = total >= SHOWN_LOGS_MIN || (window == 4 && total > 0.0);
+        let is_minute = window >= 2 || share == Share::Errors && window >= 1;
+        is_minute && window < 4 && is_enough && hits >= 2.0 && hits >= line * 0.8 * total
+    }
+
+    /// The start of the first bucket of those above the line without a break.
+    fn share_began(&self, share: Share, moment: &Moment, line: f64) -> i64 {
+        let slow_from = self.normal.usual().slow_from;
+        let mut began = moment.at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+        let mut misses = 0;
+        for row in self.rows.newest_first() {
+            let sums = Sums::of(row, slow_from);
+            let (hits, total) = share.of(&sums);
+            if hits > 0.0 && hits >= line * total {
+                (began, misses) = (began.min(row.start_seconds), 0);
+            } else {
+                misses += 1;
+            }
+            if misses > 2 {
+                break;
+            }
+        }
+        began * NANOS
+    }
+}
+
+struct Found {
+    window: usize,
+    sureness: Sureness,
+    line: f64,
+}
+
+impl Share {
+    fn of(self, sums: &Sums) -> (f64, f64) {
+        match self {
+            Self::Errors => (sums.errors, sums.total),
+            Self::Slow => (sums.slow, sums.timed),
+            Self::VerySlow => (sums.very_slow, sums.timed),
+        }
+    }
+}
+
+fn measured(name: &str, now: f64, normal: f64, threshold: Option<f64>, support: f64) -> Measured {
+    Measured {
+        name: name.to_owned(),
+        now,
+        normal: Some(normal),
+        threshold,
+        support: support as u64,
+    }
+}
+
+/// A number for a person: two or three digits that count.
+pub(crate) fn figure(number: f64) -> String {
+    match number.abs() {
+        large if large >= 10.0 => format!("{number:.0}"),
+        middle if middle >= 1.0 => format!("{number:.1}"),
+        small if small >= 0.01 => format!("{number:.2}"),
+        tiny if tiny > 0.0 => format!("{number:.4}"),
+        _ => "0".to_owned(),
+    }
+}
+
+pub(crate) fn percent(share: f64) -> String {
+    format!("{} %", figure(share * 100.0))
+}

@@ -1,0 +1,567 @@
+//! The life of incidents, and what is told of it. Pure: what it keeps is plain data.
+//!
+//! It is called in three steps, which belong into one transaction: [`Keeper::observe`] for what each
+//! rule says, [`Keeper::attach`] for the evidence of what fires, [`Keeper::tell`] for the notices.
+//!
+//! What it keeps to:
+//! - nobody is told of an incident that was pending only;
+//! - "resolved" is told where "opened" was, and only there;
+//! - event time decides what is over: where it stands still, nothing ends.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    incident::{Event, Evidence, Incident, IncidentState, Labels},
+    notice::{Notice, NoticeKind},
+    quiet::Quiet,
+    rule::Severity,
+};
+
+const SECOND: i64 = 1_000_000_000;
+/// How long a resolved incident is remembered here.
+const RESOLVED_NANOS: i64 = 3_600 * SECOND;
+/// Changes within this time make an incident that flaps.
+const FLAP_NANOS: i64 = 1_800 * SECOND;
+const FLAP_CHANGES: usize = 4;
+/// How long an incident that is over still explains others.
+const AFTERMATH_NANOS: i64 = 600 * SECOND;
+/// Incidents of a key within this time that say that it is restless by nature.
+const RESTLESS_NANOS: i64 = 86_400 * SECOND;
+
+/// How often people are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telling {
+    /// Seconds until the first reminder; each further one takes twice as long once acknowledged.
+    pub repeat_seconds: u32,
+    /// Seconds between reminders at most.
+    pub repeat_seconds_max: u32,
+    /// Seconds until a critical incident that nobody acknowledges goes a level up.
+    pub escalate_seconds: u32,
+    /// Levels.
+    pub escalations_max: u32,
+    /// Seconds between digests of an incident that flaps.
+    pub flap_seconds: u32,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Self {
+            repeat_seconds: 4 * 3_600,
+            repeat_seconds_max: 24 * 3_600,
+            escalate_seconds: 600,
+            escalations_max: 3,
+            flap_seconds: 1_800,
+        }
+    }
+}
+
+/// What a rule says of one service at a moment.
+#[derive(Debug, Clone)]
+pub struct Observed<'a> {
+    /// What it is told apart by: unique for rule and labels.
+    pub key: &'a str,
+    /// Event time through which the logs are known.
+    pub at_unix_nano: i64,
+    /// Now.
+    pub now_unix_nano: i64,
+    /// None if the rule does not hold.
+    pub breach: Option<Breach>,
+    /// The rule's, in seconds.
+    pub for_seconds: u32,
+    /// The rule's, in seconds.
+    pub keep_firing_seconds: u32,
+}
+
+/// That a rule holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breach {
+    /// Only keeps up what fires.
+    pub is_weak: bool,
+    /// Only makes pending.
+    pub is_doubt: bool,
+    /// How bad.
+    pub severity: Severity,
+    /// What is known.
+    pub evidence: Evidence,
+}
+
+/// What an incident of a rule and service begins with.
+#[derive(Debug, Clone)]
+pub struct Origin<'a> {
+    /// Whose logs.
+    pub tenant: &'a str,
+    /// The rule's name.
+    pub rule: &'a str,
+    /// The rule's kind.
+    pub kind: &'a str,
+    /// The service; empty for the system.
+    pub service: &'a str,
+    /// The rule's labels.
+    pub labels: &'a Labels,
+    /// The rule's channels.
+    pub channels: &'a [String],
+    /// The rule's runbook.
+    pub runbook: &'a str,
+}
+
+/// An incident and what was told of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// The incident.
+    pub incident: Incident,
+    /// Rule and labels.
+    pub key: String,
+    /// Since when it holds without a break, event time; none while only doubted.
+    breach_since_unix_nano: Option<i64>,
+    /// When it last held, event time.
+    last_breach_unix_nano: i64,
+    /// Number of the last notice; 0 if nothing was told.
+    sequence: u32,
+    /// Whether its end was told, or need not be.
+    is_closed: bool,
+    told_severity: Severity,
+    last_told_unix_nano: i64,
+    reminders: u32,
+    /// Whether an acknowledgement or a change for the better is still to be told.
+    is_changed: bool,
+    keep_firing_seconds: u32,
+}
+
+/// All incidents that are not over, and those of the last hour.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Keeper {
+    tracked: BTreeMap<String, Tracked>,
+    /// Moments of firing and resolving of each key.
+    changes: BTreeMap<String, VecDeque<i64>>,
+    /// Moments of firing of each key, over a day.
+    fired: BTreeMap<String, VecDeque<i64>>,
+    #[serde(skip)]
+    open: HashMap<String, String>,
+    #[serde(skip)]
+    touched: BTreeSet<String>,
+}
+
+impl Keeper {
+    /// Takes up what was kept.
+    pub fn restore(mut self) -> Self {
+        let open = self.tracked.values().filter(|t| t.incident.state != IncidentState::Resolved);
+        self.open = open.map(|t| (t.key.clone(), t.incident.id.clone())).collect();
+        self
+    }
+
+    /// The incident of a key that is not over.
+    pub fn open(&self, key: &str) -> Option<&Tracked> {
+        self.tracked.get(self.open.get(key)?)
+    }
+
+    /// How often the incidents of a key fired within a day before it last did, that time included.
+    pub fn fired_lately(&self, key: &str) -> usize {
+        self.fired.get(key).map_or(0, VecDeque::len)
+    }
+
+    /// An incident.
+    pub fn get(&self, id: &str) -> Option<&Incident> {
+        self.tracked.get(id).map(|tracked| &tracked.incident)
+    }
+
+    /// Every incident that is known here.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.tracked.values().map(|tracked| &tracked.incident)
+    }
+
+    /// Incidents that have changed since this was last asked: what is to be written. One that is no
+    /// longer known was never more than pending, and is to be deleted.
+    pub fn take_touched(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Takes in what a rule says. Returns the id if it has begun to fire and wants evidence.
+    pub fn observe(&mut self, observed: &Observed<'_>, origin: &Origin<'_>) -> Option<String> {
+        let id = self.open.get(observed.key).cloned();
+        match (id, &observed.breach) {
+            (None, Some(breach)) if !breach.is_weak => {
+                let id = self.begin(observed, origin, breach);
+                self.advance(&id, observed, breach)
+            }
+            (Some(id), Some(breach)) => self.advance(&id, observed, breach),
+            (Some(id), None) => {
+                self.recede(&id, observed);
+                None
+            }
+            (None, _) => None,
+        }
+    }
+
+    fn begin(&mut self, observed: &Observed<'_>, origin: &Origin<'_>, breach: &Breach) -> String {
+        let id = incident_id(origin.tenant, observed.key, observed.now_unix_nano);
+        let mut labels = origin.labels.clone();
+        labels.insert("rule".to_owned(), origin.rule.to_owned());
+        if !origin.service.is_empty() {
+            labels.insert("service".to_owned(), origin.service.to_owned());
+        }
+        let group = self.group_of(origin, observed.now_unix_nano).unwrap_or_else(|| id.clone());
+        let mut incident = Incident {
+            id: id.clone(),
+            tenant: origin.tenant.to_owned(),
+            rule: origin.rule.to_owned(),
+            kind: origin.kind.to_owned(),
+            service: origin.service.to_owned(),
+            labels,
+            severity: breach.severity,
+            state: IncidentState::Pending,
+            overlays: crate::incident::Overlays::default(),
+            pending_unix_nano: observed.now_unix_nano,
+            firing_unix_nano: None,
+            resolved_unix_nano: None,
+            acknowledged_by: String::new(),
+            escalation_level: 0,
+            group,
+            channels: origin.channels.to_vec(),
+            runbook: origin.runbook.to_owned(),
+            evidence: breach.evidence.clone(),
+            timeline: Vec::new(),
+        };
+        incident.note(observed.now_unix_nano, Event::Pending, "", &breach.evidence.summary);
+        self.open.insert(observed.key.to_owned(), id.clone());
+        let tracked = Tracked {
+            incident,
+            key: observed.key.to_owned(),
+            breach_since_unix_nano: None,
+            last_breach_unix_nano: observed.at_unix_nano,
+            sequence: 0,
+            is_closed: false,
+            told_severity: breach.severity,
+            last_told_unix_nano: 0,
+            reminders: 0,
+            is_changed: false,
+            keep_firing_seconds: observed.keep_firing_seconds,
+        };
+        self.tracked.insert(id.clone(), tracked);
+        id
+    }
+
+    /// The group of an incident of the same service that began to fire lately.
+    fn group_of(&self, origin: &Origin<'_>, now_unix_nano: i64) -> Option<String> {
+        let is_near = |incident: &&Incident| {
+            incident.service == origin.service
+                && incident.tenant == origin.tenant
+                && incident.state.is_active()
+                && now_unix_nano - incident.pending_unix_nano <= 600 * SECOND
+        };
+        self.incidents().find(is_near).map(|incident| incident.group.clone())
+    }
+
+    /// It holds.
+    fn advance(&mut self, id: &str, observed: &Observed<'_>, breach: &Breach) -> Option<String> {
+        let tracked = self.tracked.get_mut(id)?;
+        tracked.last_breach_unix_nano = observed.at_unix_nano;
+        tracked.keep_firing_seconds = observed.keep_firing_seconds;
+        if tracked.incident.state.is_active() {
+            tracked.worsen(observed.now_unix_nano, breach);
+            self.touched.insert(id.to_owned());
+            return None;
+        }
+        if breach.is_doubt || breach.is_weak {
+            tracked.breach_since_unix_nano = None;
+            return None;
+        }
+        let since = *tracked.breach_since_unix_nano.get_or_insert(observed.at_unix_nano);
+        let incident = &mut tracked.incident;
+        incident.severity = breach.severity;
+        incident.evidence = breach.evidence.clone();
+        if observed.at_unix_nano - since < i64::from(observed.for_seconds) * SECOND {
+            return None;
+        }
+        incident.state = IncidentState::Firing;
+        incident.firing_unix_nano = Some(observed.now_unix_nano);
+        incident.note(observed.now_unix_nano, Event::Firing, "", &breach.evidence.summary);
+        tracked.told_severity = breach.severity;
+        let key = tracked.key.clone();
+        self.mark_change(&key, id, observed.now_unix_nano);
+        let fired = self.fired.entry(key).or_default();
+        fired.retain(|at| observed.now_unix_nano - at <= RESTLESS_NANOS);
+        fired.push_back(observed.now_unix_nano);
+        self.touched.insert(id.to_owned());
+        Some(id.to_owned())
+    }
+
+    /// It does not hold.
+    fn recede(&mut self, id: &str, observed: &Observed<'_>) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        if tracked.incident.state == IncidentState::Pending {
+            // A doubt may come and go; it is dropped after half a minute without one.
+            tracked.breach_since_unix_nano = None;
+            if observed.at_unix_nano - tracked.last_breach_unix_nano > 30 * SECOND {
+                let key = tracked.key.clone();
+                self.tracked.remove(id);
+                self.open.remove(&key);
+            }
+            return;
+        }
+        let flaps = i64::from(tracked.incident.overlays.flapping);
+        let keep = i64::from(observed.keep_firing_seconds) * SECOND;
+        let keep = keep.max(flaps * FLAP_NANOS);
+        if observed.at_unix_nano - tracked.last_breach_unix_nano >= keep {
+            self.close(id, observed.now_unix_nano, "", "");
+        }
+    }
+
+    fn mark_change(&mut self, key: &str, id: &str, now_unix_nano: i64) {
+        let changes = self.changes.entry(key.to_owned()).or_default();
+        changes.retain(|at| now_unix_nano - at <= FLAP_NANOS);
+        changes.push_back(now_unix_nano);
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        if changes.len() >= FLAP_CHANGES && !tracked.incident.overlays.flapping {
+            tracked.incident.overlays.flapping = true;
+            tracked.incident.note(now_unix_nano, Event::Flapping, "", "");
+        }
+    }
+
+    fn close(&mut self, id: &str, now_unix_nano: i64, actor: &str, text: &str) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        tracked.incident.state = IncidentState::Resolved;
+        tracked.incident.resolved_unix_nano = Some(now_unix_nano);
+        tracked.incident.note(now_unix_nano, Event::Resolved, actor, text);
+        let key = tracked.key.clone();
+        self.open.remove(&key);
+        self.mark_change(&key, id, now_unix_nano);
+        self.touched.insert(id.to_owned());
+    }
+
+    /// Adds what was found out about an incident to what its rule said.
+    pub fn attach(&mut self, id: &str, found: Evidence) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        let evidence = &mut tracked.incident.evidence;
+        evidence.probable_causes = found.probable_causes;
+        evidence.deploys = found.deploys;
+        evidence.sample_logs = found.sample_logs;
+        evidence.instances = found.instances;
+        evidence.trace_ids = found.trace_ids;
+        evidence.link = found.link;
+        self.touched.insert(id.to_owned());
+    }
+
+    /// What is to be told now.
+    pub fn tell(&mut self, now_unix_nano: i64, quiet: &Quiet, telling: &Telling) -> Vec<Notice> {
+        self.lay_over(now_unix_nano, quiet);
+        let mut notices = Vec::new();
+        for tracked in self.tracked.values_mut() {
+            if let Some(notice) = tracked.tell(now_unix_nano, quiet, telling) {
+                self.touched.insert(tracked.incident.id.clone());
+                notices.push(notice);
+            }
+        }
+        self.tracked.retain(|_, tracked| {
+            let resolved = tracked.incident.resolved_unix_nano;
+            !tracked.is_closed || resolved.is_none_or(|at| now_unix_nano - at < RESOLVED_NANOS)
+        });
+        self.fired
+            .retain(|_, fired| fired.back().is_some_and(|at| now_unix_nano - at <= RESTLESS_NANOS));
+        self.changes
+            .retain(|_, changes| changes.back().is_some_and(|at| now_unix_nano - at <= FLAP_NANOS));
+        notices
+    }
+
+    /// Brings the overlays up to date.
+    fn lay_over(&mut self, now_unix_nano: i64, quiet: &Quiet) {
+        // What follows from something may go on for a while after it.
+        let is_source = |incident: &&Incident| {
+            let resolved = incident.resolved_unix_nano;
+            incident.state.is_active()
+                || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
+        };
+        let sources: Vec<Incident> = self.incidents().filter(is_source).cloned().collect();
+        for tracked in self.tracked.values_mut() {
+            let incident = &mut tracked.incident;
+            if !incident.state.is_active() {
+                continue;
+            }
+            let before = incident.overlays;
+            let silenced = quiet.silence_of(incident, now_unix_nano).is_some();
+            let muted = quiet.is_muted(incident, now_unix_nano);
+            let inhibited = sources.iter().any(|other| quiet.inhibits(other, incident));
+            incident.overlays.silenced = silenced;
+            incident.overlays.muted = muted;
+            incident.overlays.inhibited = inhibited;
+            for (was, is, event) in [
+                (before.silenced, silenced, Event::Silenced),
+                (before.muted, muted, Event::Muted),
+                (before.inhibited, inhibited, Event::Inhibited),
+            ] {
+                if is != was {
+                    let event = if is { event } else { Event::Audible };
+                    incident.note(now_unix_nano, event, "", "");
+                    self.touched.insert(incident.id.clone());
+                }
+            }
+        }
+    }
+
+    /// Somebody sees to it. Whether there is such an incident that fires.
+    pub fn acknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.state = IncidentState::Acknowledged;
+            tracked.incident.acknowledged_by = actor.to_owned();
+            tracked.is_changed = true;
+            tracked.incident.note(now_unix_nano, Event::Acknowledged, actor, "");
+        })
+    }
+
+    /// Nobody sees to it any longer.
+    pub fn unacknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.state = IncidentState::Firing;
+            tracked.incident.acknowledged_by.clear();
+            tracked.last_told_unix_nano = now_unix_nano;
+            tracked.incident.note(now_unix_nano, Event::Unacknowledged, actor, "");
+        })
+    }
+
+    /// Somebody wants to hear of it later.
+    pub fn snooze(
+        &mut self,
+        id: &str,
+        actor: &str,
+        until_unix_nano: i64,
+        now_unix_nano: i64,
+    ) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.overlays.snoozed_until_unix_nano = Some(until_unix_nano);
+            tracked.incident.note(now_unix_nano, Event::Snoozed, actor, "");
+        })
+    }
+
+    /// Somebody says that it is over. If it is not, a new incident begins.
+    pub fn resolve(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
+        let is_active = self.get(id).is_some_and(|incident| incident.state.is_active());
+        if is_active {
+            self.close(id, now_unix_nano, actor, text);
+        }
+        is_active
+    }
+
+    /// A person wrote something.
+    pub fn note(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| tracked.incident.note(now_unix_nano, Event::Note, actor, text))
+    }
+
+    fn change(&mut self, id: &str, change: impl FnOnce(&mut Tracked)) -> bool {
+        let Some(tracked) = self.tracked.get_mut(id) else { return false };
+        if !tracked.incident.state.is_active() {
+            return false;
+        }
+        change(tracked);
+        self.touched.insert(id.to_owned());
+        true
+    }
+}
+
+impl Tracked {
+    /// Keeps the evidence and the severity up to date while it fires.
+    fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) {
+        if breach.is_weak {
+            return;
+        }
+        let incident = &mut self.incident;
+        let extent = |evidence: &Evidence| {
+            evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
+        };
+        // The worst is what people want to know.
+        if extent(&breach.evidence) > extent(&incident.evidence) {
+            incident.evidence.summary.clone_from(&breach.evidence.summary);
+            incident.evidence.measured.clone_from(&breach.evidence.measured);
+        }
+        if breach.severity > incident.severity {
+            incident.severity = breach.severity;
+            incident.note(now_unix_nano, Event::Escalated, "", &breach.evidence.summary);
+        }
+    }
+
+    fn notice(&mut self, kind: NoticeKind, now_unix_nano: i64, text: &str) -> Notice {
+        self.sequence += 1;
+        self.last_told_unix_nano = now_unix_nano;
+        self.told_severity = self.incident.severity;
+        self.is_changed = false;
+        let mut notice = Notice::new(kind, self.sequence, now_unix_nano, &self.incident);
+        notice.text = text.to_owned();
+        notice
+    }
+
+    fn tell(&mut self, now: i64, quiet: &Quiet, telling: &Telling) -> Option<Notice> {
+        let is_told = self.sequence > 0;
+        match self.incident.state {
+            IncidentState::Pending => None,
+            IncidentState::Resolved if self.is_closed => None,
+            IncidentState::Resolved => {
+                self.is_closed = true;
+                is_told.then(|| self.notice(NoticeKind::Resolved, now, ""))
+            }
+            IncidentState::Firing | IncidentState::Acknowledged => {
+                let is_worse = self.incident.severity > self.told_severity;
+                if self.is_quiet(now, quiet, is_worse) {
+                    return None;
+                }
+                if !is_told {
+                    return Some(self.notice(NoticeKind::Opened, now, ""));
+                }
+                self.tell_on(now, telling, is_worse)
+            }
+        }
+    }
+
+    /// What became critical is heard through a silence, unless the silence says otherwise.
+    fn is_quiet(&self, now: i64, quiet: &Quiet, is_worse: bool) -> bool {
+        let overlays = &self.incident.overlays;
+        let is_hidden =
+            || quiet.silence_of(&self.incident, now).is_none_or(|silence| silence.hides_critical);
+        let is_critical_now = is_worse && self.incident.severity == Severity::Critical;
+        if overlays.silenced && is_critical_now && !is_hidden() {
+            return false;
+        }
+        overlays.is_quiet(now)
+    }
+
+    /// Of what was told already.
+    fn tell_on(&mut self, now: i64, telling: &Telling, is_worse: bool) -> Option<Notice> {
+        if is_worse {
+            return Some(self.notice(NoticeKind::Escalated, now, "it got worse"));
+        }
+        let is_acknowledged = self.incident.state == IncidentState::Acknowledged;
+        if self.is_changed {
+            return Some(self.notice(NoticeKind::Updated, now, ""));
+        }
+        let since = now - self.last_told_unix_nano;
+        let seconds = |seconds: u32| i64::from(seconds) * SECOND;
+        if self.incident.overlays.flapping {
+            let is_due = since >= seconds(telling.flap_seconds);
+            return is_due.then(|| self.notice(NoticeKind::Digest, now, "it comes and goes"));
+        }
+        let may_escalate = !is_acknowledged
+            && self.incident.severity == Severity::Critical
+            && self.incident.escalation_level < telling.escalations_max;
+        if may_escalate && since >= seconds(telling.escalate_seconds) {
+            self.incident.escalation_level += 1;
+            let is_last = self.incident.escalation_level == telling.escalations_max;
+            let last = if is_last { "; this is the last level" } else { "" };
+            let minutes = telling.escalate_seconds / 60;
+            let text = format!("not acknowledged for {minutes} min{last}");
+            self.incident.note(now, Event::Escalated, "", &text);
+            return Some(self.notice(NoticeKind::Escalated, now, &text));
+        }
+        let doubled = if is_acknowledged { self.reminders.min(10) } else { 0 };
+        let wait = seconds(telling.repeat_seconds) << doubled;
+        (since >= wait.min(seconds(telling.repeat_seconds_max))).then(|| {
+            self.reminders += 1;
+            self.notice(NoticeKind::Reminder, now, "it still goes on")
+        })
+    }
+}
+
+/// Made of what it is told apart by and when it began, so that it is the same after a restart.
+fn incident_id(tenant: &str, key: &str, pending_unix_nano: i64) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{key}").as_bytes());
+    format!("{:012x}{:08x}", pending_unix_nano / 1_000_000, (hash >> 32) as u32)
+}

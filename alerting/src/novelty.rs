@@ -1,0 +1,162 @@
+//! Patterns that never occurred before.
+//!
+//! The worse its level, the fewer logs of a new pattern it takes. A service whose vocabulary still
+//! grows, or whose messages do not fall into patterns, has new ones all the time; there, many more
+//! logs are asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use logweir_core::record::Level;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    incident::Measured,
+    judge::{Finding, Sureness, figure, percent},
+    rule::Severity,
+    window::Rows,
+};
+
+const NANOS: i64 = 1_000_000_000;
+/// How long a pattern counts as new.
+pub const NEW_NANOS: i64 = 900 * NANOS;
+/// New patterns of a service that are looked at.
+const NEW_MAX: usize = 1_000;
+/// How long a new pattern says that the next is no surprise.
+const MEMORY_NANOS: i64 = 86_400 * NANOS;
+/// New patterns in that time that make the next one no surprise.
+const USUAL_NEW: usize = 3;
+/// So many times the logs are asked for then.
+const USUAL_NEW_FACTOR: u64 = 10;
+/// Seconds of history without which every pattern is new.
+const HISTORY_NANOS: i64 = 2 * 3_600 * NANOS;
+/// The same for harmless levels, without any new pattern in between.
+const CALM_NANOS: i64 = 12 * 3_600 * NANOS;
+/// One cause may log several times at once.
+const SPREAD_NANOS: i64 = NANOS / 2;
+
+/// A pattern that is new, as counted so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPattern {
+    /// The template's id, in hexadecimal.
+    pub template_id: String,
+    /// The pattern.
+    pub pattern: String,
+    /// Number of its highest level, 1 to 6.
+    pub level: u8,
+    /// Its first log.
+    pub first_unix_nano: i64,
+    /// Its newest log.
+    pub last_unix_nano: i64,
+    /// Logs since the first.
+    pub count: u64,
+}
+
+/// The new patterns of a service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Novelty {
+    patterns: BTreeMap<String, NewPattern>,
+    /// When new patterns came up that had enough logs.
+    came: VecDeque<i64>,
+    counted: std::collections::HashSet<String>,
+    first_unix_nano: Option<i64>,
+}
+
+impl Novelty {
+    pub(crate) fn put(&mut self, pattern: NewPattern) {
+        self.first_unix_nano.get_or_insert(pattern.first_unix_nano);
+        if self.patterns.len() < NEW_MAX || self.patterns.contains_key(&pattern.template_id) {
+            self.patterns.insert(pattern.template_id.clone(), pattern);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The worst of the new patterns that are many enough.
+    pub(crate) fn judge(
+        &mut self,
+        rows: &Rows,
+        at_unix_nano: i64,
+        level_min: Level,
+        hits_min: u32,
+    ) -> Option<Finding> {
+        self.patterns.retain(|_, pattern| at_unix_nano - pattern.first_unix_nano <= NEW_NANOS);
+        while self.came.front().is_some_and(|came| at_unix_nano - came > MEMORY_NANOS) {
+            self.came.pop_front();
+        }
+        if self.counted.len() > NEW_MAX {
+            self.counted.clear();
+        }
+        let age = at_unix_nano - self.first_unix_nano?;
+        let newest = self.came.back().copied();
+        let is_calm =
+            age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
+        let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
+        let is_usual = came_lately >= USUAL_NEW;
+        let mut worst: Option<(&NewPattern, f64)> = None;
+        for pattern in self.patterns.values() {
+            let level = Level::from_number(pattern.level).unwrap_or_default();
+            let since = pattern.first_unix_nano.div_euclid(10 * NANOS) * 10;
+            let newest_first = rows.newest_first().take_while(|row| row.start_seconds >= since);
+            let logs: u64 = newest_first.map(|row| row.total).sum();
+            let share = pattern.count as f64 / logs.max(1) as f64;
+            if !is_many(pattern, level, share, hits_min) {
+                continue;
+            }
+            if age >= HISTORY_NANOS && self.counted.insert(pattern.template_id.clone()) {
+                self.came.push_back(at_unix_nano);
+            }
+            let many_more = !is_usual
+                || pattern.count >= u64::from(hits_min) * USUAL_NEW_FACTOR && share >= 0.05;
+            let is_known = if level < level_min { is_calm } else { age >= HISTORY_NANOS };
+            let is_worse = worst.is_none_or(|(other, _)| {
+                (pattern.level, pattern.count) > (other.level, other.count)
+            });
+            if is_known && many_more && is_worse {
+                worst = Some((pattern, share));
+            }
+        }
+        worst.map(|(pattern, share)| finding(pattern, share))
+    }
+}
+
+/// How many logs a new pattern takes, by its level.
+fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> bool {
+    let hits = u64::from(hits_min);
+    let (needed, share_min) = match level {
+        Level::Fatal | Level::Error => (hits, 0.003),
+        Level::Warn => (hits * 2, 0.02),
+        _ => (hits * 10, 0.05),
+    };
+    let spread = pattern.last_unix_nano - pattern.first_unix_nano;
+    pattern.count >= needed && share >= share_min && spread >= SPREAD_NANOS
+}
+
+fn finding(pattern: &NewPattern, share: f64) -> Finding {
+    let level = Level::from_number(pattern.level).unwrap_or_default();
+    let severity = match level {
+        Level::Fatal => Severity::Critical,
+        Level::Error | Level::Warn => Severity::Warning,
+        _ => Severity::Info,
+    };
+    Finding {
+        sureness: Sureness::Certain,
+        severity,
+        summary: format!(
+            "a pattern that never occurred before, {} times, {} of logs: {} {}",
+            figure(pattern.count as f64),
+            percent(share),
+            level.as_str(),
+            pattern.pattern
+        ),
+        measured: vec![Measured {
+            name: "logs of a new pattern".to_owned(),
+            now: pattern.count as f64,
+            normal: Some(0.0),
+            threshold: None,
+            support: pattern.count,
+        }],
+        started_unix_nano: pattern.first_unix_nano,
+    }
+}

@@ -1,0 +1,205 @@
+//! Who does not want to know what, and when: silences, mute times and inhibition. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::incident::{Incident, Labels};
+
+/// Labels and the values that they must have; `*` stands for any text within a value.
+pub type Matchers = BTreeMap<String, String>;
+
+/// Keeps incidents quiet for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Unique.
+    pub id: String,
+    /// All must match; none matches everything.
+    pub matchers: Matchers,
+    /// From when.
+    pub from_unix_nano: i64,
+    /// Until when.
+    pub to_unix_nano: i64,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// Whether also what becomes critical stays quiet.
+    #[serde(default)]
+    pub hides_critical: bool,
+}
+
+/// A time of the week at which nobody wants to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MuteTime {
+    /// Unique.
+    pub name: String,
+    /// All must match.
+    pub matchers: Matchers,
+    /// 0 is Monday; empty for every day.
+    #[serde(default)]
+    pub weekdays: Vec<u8>,
+    /// Minutes after midnight, inclusive.
+    pub from_minute: u16,
+    /// Minutes after midnight, exclusive; below `from_minute` it goes over midnight.
+    pub to_minute: u16,
+    /// Minutes east of UTC.
+    #[serde(default)]
+    pub utc_offset_minutes: i32,
+}
+
+/// One incident that explains another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inhibition {
+    /// What explains.
+    pub source: Matchers,
+    /// What is explained.
+    pub target: Matchers,
+    /// Labels that both must have with the same value.
+    #[serde(default)]
+    pub equal: Vec<String>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quiet {
+    /// Silences, past ones included.
+    pub silences: Vec<Silence>,
+    /// Mute times.
+    pub mute_times: Vec<MuteTime>,
+    /// Inhibitions, the built-in ones not included.
+    pub inhibitions: Vec<Inhibition>,
+}
+
+impl Quiet {
+    /// Whether a silence covers an incident.
+    pub fn silence_of(&self, incident: &Incident, now_unix_nano: i64) -> Option<&Silence> {
+        self.silences.iter().find(|silence| {
+            (silence.from_unix_nano..silence.to_unix_nano).contains(&now_unix_nano)
+                && matches(&silence.matchers, &incident.labels)
+        })
+    }
+
+    /// Whether a mute time covers an incident.
+    pub fn is_muted(&self, incident: &Incident, now_unix_nano: i64) -> bool {
+        self.mute_times
+            .iter()
+            .any(|mute| mute.covers(now_unix_nano) && matches(&mute.matchers, &incident.labels))
+    }
+
+    /// Whether an incident that fires, or did so lately, explains another.
+    pub fn inhibits(&self, source: &Incident, target: &Incident) -> bool {
+        source.id != target.id
+            && source.firing_unix_nano.is_some()
+            && (explains(source, target)
+                || self.inhibitions.iter().any(|inhibition| inhibition.holds(source, target)))
+    }
+}
+
+impl Inhibition {
+    fn holds(&self, source: &Incident, target: &Incident) -> bool {
+        let is_equal = |label: &String| source.labels.get(label) == target.labels.get(label);
+        matches(&self.source, &source.labels)
+            && matches(&self.target, &target.labels)
+            && self.equal.iter().all(is_equal)
+            // Two that match both sides must not hide each other.
+            && !(matches(&self.source, &target.labels) && matches(&self.target, &source.labels)
+                && (target.pending_unix_nano, &target.id) < (source.pending_unix_nano, &source.id))
+    }
+}
+
+impl MuteTime {
+    /// Whether a moment lies in it.
+    pub fn covers(&self, now_unix_nano: i64) -> bool {
+        const MINUTES: i64 = 1_440;
+        let minute = now_unix_nano.div_euclid(60_000_000_000) + i64::from(self.utc_offset_minutes);
+        let (day, minute) = (minute.div_euclid(MINUTES), minute.rem_euclid(MINUTES));
+        let (from, to) = (i64::from(self.from_minute), i64::from(self.to_minute));
+        // What goes over midnight belongs to the day that it began on.
+        let (is_in, began) = match from < to {
+            true => ((from..to).contains(&minute), day),
+            false => (minute >= from || minute < to, if minute < to { day - 1 } else { day }),
+        };
+        // 1970-01-01 was a Thursday.
+        let weekday = (began + 3).rem_euclid(7);
+        is_in
+            && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| i64::from(*d) == weekday))
+    }
+}
+
+/// What the built-in rules explain of each other: the cause is told, not what follows from it.
+fn explains(source: &Incident, target: &Incident) -> bool {
+    const FOLLOWS: [(&str, &[&str]); 5] = [
+        ("error_rate", &["new_pattern", "volume_up"]),
+        ("new_pattern", &["volume_up"]),
+        ("service_silence", &["volume_down", "latency"]),
+        ("processor_silence", &["queue_lag", "service_silence", "volume_down"]),
+        ("queue_lag", &["service_silence", "volume_down"]),
+    ];
+    let is_same = source.service == target.service || source.service.is_empty();
+    let is_built_in = |incident: &Incident| incident.labels.contains_key("built_in");
+    let follows = FOLLOWS
+        .iter()
+        .any(|(cause, all)| *cause == source.kind && all.contains(&target.kind.as_str()));
+    // Who came first by far is no consequence.
+    let is_in_time = source.pending_unix_nano <= target.pending_unix_nano + 600_000_000_000;
+    is_same && follows && is_in_time && is_built_in(source) && is_built_in(target)
+}
+
+/// Whether labels have all the values asked for.
+pub fn matches(matchers: &Matchers, labels: &Labels) -> bool {
+    matchers
+        .iter()
+        .all(|(name, pattern)| labels.get(name).is_some_and(|value| matches_text(pattern, value)))
+}
+
+/// Whether a text is as a pattern says, where `*` stands for any text.
+pub fn matches_text(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or("");
+    for part in parts {
+        let Some(found) = left.find(part) else { return false };
+        left = &left[found + part.len()..];
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, expected) in [
+            ("pay*", "payments", true),
+            ("*ents", "payments", true),
+            ("p*m*s", "payments", true),
+            ("pay", "payments", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches_text(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_night_belongs_to_the_day_it_began_on() {
+        const MINUTE: i64 = 60_000_000_000;
+        /// 2026-01-05T00:00:00Z, a Monday.
+        const MONDAY: i64 = 1_767_571_200_000_000_000;
+        let mute = MuteTime {
+            name: "night".to_owned(),
+            matchers: Matchers::new(),
+            weekdays: vec![0],
+            from_minute: 22 * 60,
+            to_minute: 6 * 60,
+            utc_offset_minutes: 0,
+        };
+        for (hour, expected) in [(0, false), (21, false), (22, true), (29, true), (30, false)] {
+            assert_eq!(mute.covers(MONDAY + hour * 60 * MINUTE), expected, "{hour}");
+        }
+    }
+}
