@@ -178,7 +178,7 @@ impl Playing {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
             self.logs += 1;
-            if self.logs % TICK_LINES == 0 {
+            if self.logs.is_multiple_of(TICK_LINES) {
                 run.tick();
             }
             let Parsed { time_unix_nano, service, record } = parse(&line, 0);
