@@ -31,7 +31,7 @@ const SPANS_MIN: usize = 12;
 /// Of expected logs that a silence must outlast the longest healthy one.
 const SILENCE_FACTOR: f64 = 1.5;
 /// No silence is shorter, seconds: a restart may take so long.
-const SILENCE_SECONDS_MIN: f64 = 14.0;
+const SILENCE_SECONDS_MIN: f64 = 12.0;
 const WEEK_SECONDS: f64 = 604_800.0;
 /// A volume must fall below this share of what is usual, or rise above so many times it.
 const DROP_SHARE: f64 = 0.45;
@@ -194,7 +194,7 @@ impl Watched {
                 measured("errors/min", now, normal, None, sums.total),
                 measured("error share", share, usual.shares[0], Some(found.line), sums.total),
             ],
-            started_unix_nano: self.share_began(Share::Errors, moment, found.line),
+            started_unix_nano: self.share_began(Share::Errors, moment, &found),
         })
     }
 
@@ -233,7 +233,7 @@ impl Watched {
                 measured("latency p95 ms", p95, usual.p95_ms, None, timed),
                 measured("latency p50 ms", p50, usual.p50_ms, None, timed),
             ],
-            started_unix_nano: self.share_began(share, moment, found.line),
+            started_unix_nano: self.share_began(share, moment, &found),
         })
     }
 
@@ -257,7 +257,8 @@ impl Watched {
         if !self.is_known() || rate <= 0.0 {
             return None;
         }
-        let chance = (WEEK_SECONDS * rate).max(1.0).ln() + 5.0;
+        let young = if usual.is_young() { YOUNG_EXTRA } else { 1.0 };
+        let chance = ((WEEK_SECONDS * rate).max(1.0).ln() + 5.0) * young;
         let needed = chance.max(SILENCE_FACTOR * self.silence.limit(usual.is_young()));
         let seconds = (needed / rate).max(SILENCE_SECONDS_MIN);
         let sureness = match gap / seconds {
@@ -407,22 +408,28 @@ impl Watched {
         is_minute && window < 4 && is_enough && hits >= 2.0 && hits >= line * 0.8 * total
     }
 
-    /// The start of the first bucket of those above the line without a break.
-    fn share_began(&self, share: Share, moment: &Moment, line: f64) -> i64 {
+    /// The start of the first of those buckets above the line that follow each other without a
+    /// break. Buckets with few logs are taken together.
+    fn share_began(&self, share: Share, moment: &Moment, found: &Found) -> i64 {
         let slow_from = self.normal.usual().slow_from;
-        let mut began = moment.at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
-        let mut misses = 0;
+        let seconds = moment.at_unix_nano.div_euclid(NANOS);
+        let mut began =
+            if found.window < 3 { seconds } else { seconds - WINDOWS[found.window] * 10 };
+        let (mut hits, mut total) = (0.0, 0.0);
         for row in self.rows.newest_first() {
             let sums = Sums::of(row, slow_from);
-            let (hits, total) = share.of(&sums);
-            if hits > 0.0 && hits >= line * total {
-                (began, misses) = (began.min(row.start_seconds), 0);
-            } else {
-                misses += 1;
+            let of_row = share.of(&sums);
+            (hits, total) = (hits + of_row.0, total + of_row.1);
+            if of_row.0 > 0.0 && hits >= found.line * total {
+                began = began.min(row.start_seconds);
             }
-            if misses > 2 {
+            if total < SHOWN_LOGS_MIN {
+                continue;
+            }
+            if hits < found.line * total {
                 break;
             }
+            (hits, total) = (0.0, 0.0);
         }
         began * NANOS
     }
