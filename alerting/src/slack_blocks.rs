@@ -111,7 +111,8 @@ fn fields(view: &View) -> Value {
     }
     let lasted = if view.is_resolved { "lasted" } else { "for" };
     all.push(format!("*Since*\n{} ({lasted} {})", view.since, view.lasted));
-    all.extend(view.numbers.iter().take(4).map(number));
+    let when = if view.is_resolved { "then" } else { "now" };
+    all.extend(view.numbers.iter().take(4).map(|shown| number(shown, when)));
     all.push(format!("*Rule*\n{}", slack(&view.rule)));
     if !view.acknowledged_by.is_empty() {
         all.push(format!("*Seen to by*\n{}", slack(&view.acknowledged_by)));
@@ -124,12 +125,13 @@ fn fields(view: &View) -> Value {
     json!({ "type": "section", "fields": fields })
 }
 
-fn number(number: &NumberView) -> String {
+fn number(number: &NumberView, when: &str) -> String {
     let times = match number.times.as_str() {
         "" => String::new(),
         times => format!(" ({times})"),
     };
-    format!("*{}*\n*{}* now, normal {}{times}", slack(&number.name), number.now, number.normal)
+    let NumberView { name, now, normal, .. } = number;
+    format!("*{}*\n*{now}* {when}, normal {normal}{times}", slack(name))
 }
 
 fn causes(view: &View) -> String {

@@ -160,7 +160,11 @@ impl View {
             until: incident.resolved_unix_nano.map(moment).unwrap_or_default(),
             lasted: span(ended.saturating_sub(began)),
             numbers: evidence.measured.iter().map(NumberView::new).collect(),
-            causes: evidence.probable_causes.iter().map(CauseView::new).collect(),
+            causes: evidence
+                .probable_causes
+                .iter()
+                .map(|cause| CauseView::new(cause, is_resolved))
+                .collect(),
             deploys: evidence.deploys.iter().map(deploy).collect(),
             samples: evidence.sample_logs.iter().map(SampleView::new).collect(),
             instances: evidence.instances.iter().map(|text| name(text)).collect(),
@@ -206,11 +210,12 @@ impl NumberView {
 }
 
 impl CauseView {
-    fn new(cause: &crate::incident::ProbableCause) -> Self {
-        let now = number(cause.count_now as f64);
+    fn new(cause: &crate::incident::ProbableCause, is_over: bool) -> Self {
+        let when = if is_over { "then" } else { "now" };
+        let now = format!("{} {when}", number(cause.count_now as f64));
         let growth = match cause.is_new {
-            true => format!("never seen before, {now} now"),
-            false => format!("{now} now, usually {}", number(cause.count_before)),
+            true => format!("never seen before, {now}"),
+            false => format!("{now}, usually {}", number(cause.count_before)),
         };
         let pattern = clean_line(&cause.pattern, LINE_CHARS_MAX);
         Self { pattern, level: name(&cause.level), growth }
@@ -279,7 +284,8 @@ fn title(incident: &Incident) -> String {
                 Some(_) => format!(" (normal {})", shown.normal),
                 None => String::new(),
             };
-            format!("{} {}{against}", shown.name, shown.now)
+            let was = if is_over(incident) { "was " } else { "" };
+            format!("{} {was}{}{against}", shown.name, shown.now)
         }
         None => incident.rule.clone(),
     };
@@ -374,8 +380,13 @@ pub(crate) mod tests {
         let mut notice = notice(NoticeKind::Resolved);
         notice.incident.note(0, Event::Resolved, "", "");
         let view = View::new(&notice, "k", true);
-        assert!(view.headline().starts_with("[TEST] [Resolved] checkout"), "{}", view.headline());
+        assert!(
+            view.headline().starts_with("[TEST] [Resolved] checkout: errors/min was 80"),
+            "{}",
+            view.headline()
+        );
         assert_eq!(view.lasted, "29 min 12 s");
+        assert_eq!(view.causes[0].growth, "412 then, usually 3");
     }
 
     #[test]
