@@ -1,0 +1,6 @@
+//! Alerting at work: one process leads, feeds the engine from storage, keeps what it finds and tells
+//! people.
+
+pub mod settings;
+
+mod outbox;
