@@ -8,7 +8,9 @@
 //! In reading order: [`rule`] is what may be asked, [`incident`] what is found, [`notice`] what is
 //! told of it. [`engine`] is what drives the rest: `window` sums up, `normal` knows what is usual,
 //! `judge` and [`novelty`] say what is not, [`evidence`] why it may be, [`keeper`] leads incidents
-//! through their lives and says what is told.
+//! through their lives and says what is told. A notice then waits in the [`outbox`]; [`plan`] decides
+//! what a channel's worker does next, the [`breaker`] and the [`pace`] whether it may, and [`deliver`]
+//! does it through a [`channel`].
 
 pub mod built_in;
 pub mod engine;
@@ -26,3 +28,19 @@ pub mod rule;
 mod statistics;
 pub mod system;
 pub mod window;
+
+pub mod breaker;
+pub mod channel;
+pub mod deliver;
+pub mod outbox;
+pub mod pace;
+pub mod plan;
+
+pub mod address;
+mod email_body;
+pub mod sample;
+pub mod secret;
+pub mod slack_blocks;
+pub mod template;
+pub mod text;
+pub mod view;

@@ -13,18 +13,23 @@ pub mod share;
 
 mod certificates;
 mod instance;
+mod listener;
+mod mail_server;
 mod pgbouncer;
 mod port;
 mod postgres;
 mod proxy;
 mod rabbitmq;
+mod receiver;
 mod timescaledb;
 
 pub use instance::may_mount;
+pub use mail_server::{Mail, MailManner, MailServer};
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use proxy::{Faults, Proxy};
 pub use rabbitmq::RabbitMq;
+pub use receiver::{Answer, Call, Receiver};
 pub use timescaledb::TimescaleDb;
 
 /// Waits for a step of the kit in a test that is not asynchronous.

@@ -1,0 +1,395 @@
+//! The circuit breaker of a channel: whether to call a destination at all.
+//!
+//! Five failures in a row, or half of at least ten calls within a minute, open it. While it is open
+//! nothing is called and what waits is put together; after a pause that doubles from 30 s to 10 min
+//! one message is tried, and two that get through close it. Being told to slow down is no failure: it
+//! pauses as long as the destination says. Being told that the address or the password is wrong stops
+//! the channel until its settings change or a test of it succeeds; once an hour one message is tried
+//! all the same, because the mistake may be the other side's and nobody may be looking.
+//!
+//! It is plain data, kept with the outbox, and so survives a restart and a change of the leader.
+
+use std::{collections::VecDeque, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Failures in a row that open it.
+pub const FAILURES_IN_ROW_MAX: u32 = 5;
+/// How far back failures are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// Calls in the window without which their share of failures says nothing.
+pub const CALLS_MIN: usize = 10;
+/// Calls that are remembered.
+pub const CALLS_MAX: usize = 64;
+/// The first pause, and the longest.
+pub const PAUSE_FIRST: Duration = Duration::from_secs(30);
+/// The longest pause.
+pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Messages that must get through before it closes.
+pub const PROBES_NEEDED: u32 = 2;
+/// The pause when a destination asks for one and does not say how long.
+pub const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause that a destination may ask for: what waits is given up after a day.
+pub const RATE_LIMIT_PAUSE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How often a wrongly set channel is tried all the same.
+pub const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(3600);
+/// Names that do not exist, in a row, that pass for a wrong setting.
+pub const UNRESOLVED_MAX: u32 = 3;
+
+/// Where a breaker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum BreakerState {
+    /// All is well.
+    #[default]
+    Closed,
+    /// It fails: nothing is called before the time.
+    Open {
+        /// When to try.
+        until_unix_nano: i64,
+    },
+    /// One message at a time tries whether it works again.
+    HalfOpen {
+        /// Messages that got through.
+        successes: u32,
+    },
+    /// The destination asked for a pause.
+    RateLimited {
+        /// When it ends.
+        until_unix_nano: i64,
+        /// Messages that had got through where it was half-open before.
+        probing: Option<u32>,
+    },
+    /// A person must look: the address, the name or the password is wrong.
+    Misconfigured {
+        /// When to try all the same.
+        until_unix_nano: i64,
+    },
+}
+
+impl BreakerState {
+    /// As in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen { .. } => "half_open",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Misconfigured { .. } => "misconfigured",
+        }
+    }
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The destination took the message, or found fault with the message alone.
+    Well,
+    /// No answer, or one that says that it fails.
+    Failed,
+    /// The destination's name does not exist.
+    Unresolved,
+    /// It wants a pause.
+    RateLimited {
+        /// How long, if it said.
+        pause: Option<Duration>,
+    },
+    /// It says that the address or the password is wrong.
+    Misconfigured,
+}
+
+/// Whether a call may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Yes.
+    Open,
+    /// One, to see whether it works again.
+    Probe,
+    /// Not before this moment.
+    NotBefore(i64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Call {
+    at_unix_nano: i64,
+    failed: bool,
+}
+
+/// A breaker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// Where it is.
+    #[serde(flatten)]
+    pub state: BreakerState,
+    /// Since when the destination has not been well; none when it is.
+    pub down_since_unix_nano: Option<i64>,
+    failures_in_row: u32,
+    unresolved_in_row: u32,
+    openings_in_row: u32,
+    calls: VecDeque<Call>,
+}
+
+impl Breaker {
+    /// Whether a call may be made now.
+    pub fn pass(&self, now_unix_nano: i64) -> Pass {
+        let (until, then) = match self.state {
+            BreakerState::Closed => return Pass::Open,
+            BreakerState::HalfOpen { .. } => return Pass::Probe,
+            BreakerState::Open { until_unix_nano }
+            | BreakerState::Misconfigured { until_unix_nano }
+            | BreakerState::RateLimited { until_unix_nano, probing: Some(_) } => {
+                (until_unix_nano, Pass::Probe)
+            }
+            BreakerState::RateLimited { until_unix_nano, probing: None } => {
+                (until_unix_nano, Pass::Open)
+            }
+        };
+        if now_unix_nano < until { Pass::NotBefore(until) } else { then }
+    }
+
+    /// A call is about to be made, as [`Breaker::pass`] allowed.
+    pub fn begin(&mut self) {
+        self.state = match self.state {
+            BreakerState::Open { .. } | BreakerState::Misconfigured { .. } => {
+                BreakerState::HalfOpen { successes: 0 }
+            }
+            BreakerState::RateLimited { probing: Some(successes), .. } => {
+                BreakerState::HalfOpen { successes }
+            }
+            BreakerState::RateLimited { probing: None, .. } => BreakerState::Closed,
+            state => state,
+        };
+    }
+
+    /// A call came to its end.
+    pub fn end(&mut self, answered: Answered, now_unix_nano: i64) {
+        match answered {
+            Answered::Well => self.succeed(now_unix_nano),
+            Answered::Failed => self.fail(now_unix_nano),
+            Answered::Unresolved => {
+                self.unresolved_in_row += 1;
+                if self.unresolved_in_row >= UNRESOLVED_MAX {
+                    self.misconfigure(now_unix_nano);
+                } else {
+                    self.fail(now_unix_nano);
+                }
+            }
+            Answered::RateLimited { pause } => self.pause(pause, now_unix_nano),
+            Answered::Misconfigured => self.misconfigure(now_unix_nano),
+        }
+    }
+
+    /// A person changed the settings, or tested the channel with success.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether messages are better told elsewhere: the channel has been down for `patience`, or is
+    /// set wrongly.
+    pub fn is_down(&self, patience: Duration, now_unix_nano: i64) -> bool {
+        let down_for = self.down_since_unix_nano.map(|since| now_unix_nano.saturating_sub(since));
+        match self.state {
+            BreakerState::Closed | BreakerState::RateLimited { probing: None, .. } => false,
+            BreakerState::Misconfigured { .. } => true,
+            _ => down_for.is_some_and(|down| down >= nanos(patience)),
+        }
+    }
+
+    fn succeed(&mut self, now: i64) {
+        self.failures_in_row = 0;
+        self.unresolved_in_row = 0;
+        self.remember(false, now);
+        if let BreakerState::HalfOpen { successes } = self.state {
+            let successes = successes + 1;
+            if successes < PROBES_NEEDED {
+                self.state = BreakerState::HalfOpen { successes };
+                return;
+            }
+            self.reset();
+        }
+        self.down_since_unix_nano = None;
+    }
+
+    fn fail(&mut self, now: i64) {
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.remember(true, now);
+        self.down_since_unix_nano.get_or_insert(now);
+        let is_probing = matches!(self.state, BreakerState::HalfOpen { .. });
+        if is_probing || self.failures_in_row >= FAILURES_IN_ROW_MAX || self.half_failed(now) {
+            let pause = PAUSE_FIRST.saturating_mul(1 << self.openings_in_row.min(16));
+            let until_unix_nano = now.saturating_add(nanos(pause.min(PAUSE_MAX)));
+            self.openings_in_row = self.openings_in_row.saturating_add(1);
+            self.state = BreakerState::Open { until_unix_nano };
+        }
+    }
+
+    fn half_failed(&self, now: i64) -> bool {
+        let recent = self.calls.iter().filter(|call| now - call.at_unix_nano <= nanos(WINDOW));
+        let (calls, failed) = recent
+            .fold((0, 0), |(calls, failed), call| (calls + 1, failed + usize::from(call.failed)));
+        calls >= CALLS_MIN && failed * 2 >= calls
+    }
+
+    fn pause(&mut self, pause: Option<Duration>, now: i64) {
+        let pause = pause.unwrap_or(RATE_LIMIT_PAUSE).min(RATE_LIMIT_PAUSE_MAX);
+        let probing = match self.state {
+            BreakerState::HalfOpen { successes } => Some(successes),
+            _ => None,
+        };
+        let until_unix_nano = now.saturating_add(nanos(pause));
+        self.unresolved_in_row = 0;
+        self.state = BreakerState::RateLimited { until_unix_nano, probing };
+    }
+
+    fn misconfigure(&mut self, now: i64) {
+        self.down_since_unix_nano.get_or_insert(now);
+        let until_unix_nano = now.saturating_add(nanos(MISCONFIGURED_PAUSE));
+        self.state = BreakerState::Misconfigured { until_unix_nano };
+    }
+
+    fn remember(&mut self, failed: bool, at_unix_nano: i64) {
+        if self.calls.len() >= CALLS_MAX {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(Call { at_unix_nano, failed });
+    }
+}
+
+/// A duration as a difference of moments.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// Plays `answers`, each at its second, and gives the states after each.
+    fn play(answers: &[(i64, Answered)]) -> (Breaker, Vec<&'static str>) {
+        let mut breaker = Breaker::default();
+        let mut states = Vec::new();
+        for &(second, answered) in answers {
+            breaker.begin();
+            breaker.end(answered, second * SECOND);
+            states.push(breaker.state.name());
+        }
+        (breaker, states)
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
+        use Answered::{Failed, Well};
+        let fails = [(0, Failed), (1, Failed), (2, Failed), (3, Failed), (4, Failed)];
+        let (mut breaker, states) = play(&fails);
+        assert_eq!(states, ["closed", "closed", "closed", "closed", "open"]);
+        assert_eq!(breaker.pass(33 * SECOND), Pass::NotBefore(34 * SECOND));
+        assert_eq!(breaker.pass(34 * SECOND), Pass::Probe);
+        breaker.begin();
+        breaker.end(Well, 34 * SECOND);
+        assert_eq!(breaker.state, BreakerState::HalfOpen { successes: 1 });
+        breaker.begin();
+        breaker.end(Well, 35 * SECOND);
+        assert_eq!(breaker.state, BreakerState::Closed);
+        assert_eq!(breaker.down_since_unix_nano, None);
+    }
+
+    #[test]
+    fn a_success_between_failures_keeps_it_closed() {
+        use Answered::{Failed, Well};
+        let answers: Vec<_> =
+            (0..60).map(|at| (at * 10, if at % 5 == 4 { Well } else { Failed })).collect();
+        let (_, states) = play(&answers);
+        assert!(states.iter().all(|state| *state == "closed"));
+    }
+
+    #[test]
+    fn half_of_ten_within_a_minute_open_it() {
+        use Answered::{Failed, Well};
+        let answers: Vec<_> =
+            (0..10).map(|at| (at, if at % 2 == 0 { Well } else { Failed })).collect();
+        let (_, states) = play(&answers);
+        assert_eq!(states[8], "closed");
+        assert_eq!(states[9], "open");
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_ten_minutes_and_no_more() {
+        let mut breaker = play(&[(0, Answered::Failed); 5]).0;
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let Pass::NotBefore(until) = breaker.pass(now) else { panic!("it is open") };
+            pauses.push((until - now) / SECOND);
+            now = until;
+            breaker.begin();
+            breaker.end(Answered::Failed, now);
+        }
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
+    }
+
+    #[test]
+    fn a_pause_is_no_failure_and_is_kept_to_the_moment() {
+        let limited = Answered::RateLimited { pause: Some(Duration::from_secs(7)) };
+        let (mut breaker, states) = play(&[(0, limited)]);
+        assert_eq!(states, ["rate_limited"]);
+        assert_eq!(breaker.pass(7 * SECOND - 1), Pass::NotBefore(7 * SECOND));
+        assert_eq!(breaker.pass(7 * SECOND), Pass::Open);
+        assert!(!breaker.is_down(Duration::ZERO, SECOND));
+        breaker.begin();
+        assert_eq!(breaker.state, BreakerState::Closed);
+        let unsaid = play(&[(0, Answered::RateLimited { pause: None })]).0;
+        assert_eq!(unsaid.pass(0), Pass::NotBefore(60 * SECOND));
+    }
+
+    #[test]
+    fn a_pause_while_probing_ends_in_a_probe() {
+        let mut breaker = play(&[(0, Answered::Failed); 5]).0;
+        breaker.begin();
+        breaker.end(Answered::Well, 30 * SECOND);
+        breaker.begin();
+        breaker.end(Answered::RateLimited { pause: None }, 31 * SECOND);
+        assert_eq!(breaker.pass(91 * SECOND), Pass::Probe);
+        breaker.begin();
+        breaker.end(Answered::Well, 91 * SECOND);
+        assert_eq!(breaker.state, BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_wrong_setting_stops_it_until_somebody_looks() {
+        let (mut breaker, states) = play(&[(0, Answered::Misconfigured)]);
+        assert_eq!(states, ["misconfigured"]);
+        assert!(breaker.is_down(Duration::from_secs(120), 0));
+        assert_eq!(breaker.pass(SECOND), Pass::NotBefore(3600 * SECOND));
+        breaker.reset();
+        assert_eq!(breaker.pass(SECOND), Pass::Open);
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_three_times_is_a_wrong_setting() {
+        let (_, states) = play(&[(0, Answered::Unresolved); 3]);
+        assert_eq!(states, ["closed", "closed", "misconfigured"]);
+    }
+
+    #[test]
+    fn it_is_down_after_patience() {
+        let breaker = play(&[(0, Answered::Failed); 5]).0;
+        assert!(!breaker.is_down(Duration::from_secs(120), 119 * SECOND));
+        assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
+    }
+
+    #[test]
+    fn it_is_the_same_after_being_kept() {
+        let breaker = play(&[(0, Answered::Failed); 5]).0;
+        let kept = serde_json::to_string(&breaker).unwrap();
+        assert_eq!(serde_json::from_str::<Breaker>(&kept).unwrap(), breaker);
+    }
+}

@@ -1,0 +1,277 @@
+//! One HTTP request to one checked address. No redirect is followed: it could lead anywhere.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::Bytes,
+    client::conn::http1,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use url::Url;
+
+use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
+use crate::text::clean_line;
+
+/// Of an answer, what is read.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Where to post. Its path may be a secret.
+#[derive(Clone)]
+pub(crate) struct Target {
+    url: Url,
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    /// Reads an address; only `https`, or `http` too if the channel says so.
+    pub(crate) fn new(text: &str, allows_http: bool) -> Result<Self, String> {
+        let url =
+            Url::parse(text.trim()).map_err(|error| format!("the URL is invalid: {error}"))?;
+        match url.scheme() {
+            "https" => {}
+            "http" if allows_http => {}
+            "http" => return Err("the URL is http; use https, or set `allow_http`".into()),
+            other => return Err(format!("the URL's scheme {other:?} is not https")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the URL has a user or password in it; leave it out".into());
+        }
+        let host = url.host_str().ok_or("the URL has no host")?.to_owned();
+        let port = url.port_or_known_default().ok_or("the URL has no port")?;
+        Ok(Self { url, host, port })
+    }
+}
+
+/// What to post.
+pub(crate) struct Post<'a> {
+    pub(crate) target: &'a Target,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// After `Authorization: Bearer`.
+    pub(crate) bearer: Option<&'a str>,
+    pub(crate) body: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) pause: Option<Duration>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The provider's words, for people.
+    pub(crate) fn words(&self) -> String {
+        clean_line(&self.body, WORDS_BYTES_MAX)
+    }
+
+    /// Sorts the status. What a provider says in the body of a success comes on top.
+    pub(crate) fn verdict(self) -> Result<Self, SendError> {
+        let status = self.status;
+        let pause = self.pause;
+        let (failure, may_have_arrived) = match status.as_u16() {
+            200..=299 => return Ok(self),
+            429 => (Failure::RateLimited { pause }, false),
+            401 | 403 | 404 | 407 | 410 | 300..=399 => (Failure::Misconfigured, false),
+            408 | 425 | 500..=599 => (Failure::Failing { pause }, true),
+            _ => (Failure::Rejected, false),
+        };
+        let hint = match status.as_u16() {
+            300..=399 => " (redirects are not followed; set the final address)",
+            _ => "",
+        };
+        let text = format!("answered {status}{hint}: {}", self.words());
+        Err(SendError { may_have_arrived, ..SendError::new(failure, text) })
+    }
+}
+
+impl Network {
+    /// Posts and reads the answer, all within the time-out of a call.
+    pub(crate) async fn post(
+        &self,
+        post: Post<'_>,
+        message: &Message<'_>,
+        steps: &mut Steps,
+    ) -> Result<Answer, SendError> {
+        let within_tls = post.target.url.scheme() == "https";
+        let started = Instant::now();
+        let (host, port) = (&post.target.host, post.target.port);
+        let stream = self.connect(host, port, within_tls, steps).await?;
+        check_lease(message)?;
+        let left = self.call_timeout.saturating_sub(started.elapsed());
+        let since = Instant::now();
+        let answered = timeout(left, exchange(stream, post)).await;
+        let outcome = match answered {
+            Ok(outcome) => outcome,
+            Err(_) => Err(lost("no answer came in time")),
+        };
+        let outcome = outcome.map(|answer| {
+            let said = format!("{}: {}", answer.status, answer.words());
+            (answer, said)
+        });
+        steps.note("answer", since, outcome)
+    }
+}
+
+/// Whether this process may still send.
+pub(crate) fn check_lease(message: &Message<'_>) -> Result<(), SendError> {
+    match message.not_after {
+        Some(not_after) if Instant::now() >= not_after => {
+            let text = "not sent: this process may no longer be the one that sends";
+            Err(SendError::new(Failure::TooLate, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The request may have been taken.
+fn lost(text: impl std::fmt::Display) -> SendError {
+    let failure = Failure::Failing { pause: None };
+    SendError { may_have_arrived: true, ..SendError::new(failure, text) }
+}
+
+async fn exchange(stream: Stream, post: Post<'_>) -> Result<Answer, SendError> {
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| lost(describe(&error)))?;
+    let request = request(post)?;
+    let call = async {
+        let response =
+            sender.send_request(request).await.map_err(|error| lost(describe(&error)))?;
+        let status = response.status();
+        let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let pause = pause.and_then(|text| retry_after(text, response.headers()));
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        // An answer that is too long or breaks off has still said its status.
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Ok(Answer { status, pause, body: String::from_utf8_lossy(&body).into_owned() })
+    };
+    tokio::pin!(connection, call);
+    let mut is_open = true;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut call => return answer,
+            ended = &mut connection, if is_open => {
+                is_open = false;
+                if let Err(error) = ended {
+                    tracing::debug!(error = describe(&error), "a connection ended");
+                }
+            }
+        }
+    }
+}
+
+fn request(post: Post<'_>) -> Result<Request<Full<Bytes>>, SendError> {
+    let url = &post.target.url;
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let authority = match url.port() {
+        Some(port) => format!("{}:{port}", post.target.host),
+        None => post.target.host.clone(),
+    };
+    let mut request = Request::post(path)
+        .header(HOST, authority)
+        .header(USER_AGENT, concat!("logweir/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_TYPE, "application/json; charset=utf-8");
+    if let Some(token) = post.bearer {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    for (name, value) in post.headers {
+        request = request.header(name, value);
+    }
+    // The error would quote the header, and with it a token.
+    let built = request.body(Full::new(Bytes::from(post.body)));
+    built.map_err(|_| {
+        let text = "the URL, the token or a header has characters that HTTP does not allow";
+        SendError::new(Failure::Misconfigured, text)
+    })
+}
+
+/// `Retry-After` in seconds, or as a date, which is held against the answer's own `Date`.
+fn retry_after(text: &str, headers: &HeaderMap) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse::<f64>() {
+        return Duration::try_from_secs_f64(if seconds < 0.0 { 0.0 } else { seconds }).ok();
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let now = headers.get(hyper::header::DATE)?.to_str().ok()?;
+    let now = httpdate::parse_http_date(now).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+fn describe(error: &hyper::Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("the connection broke: {error}{}", cause.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_safe_urls_are_taken() {
+        let bad = [
+            ("http://a.example/x", "allow_http"),
+            ("ftp://a.example/x", "not https"),
+            ("file:///etc/passwd", "not https"),
+            ("https://user:secret@a.example/", "user or password"),
+            ("https://", "invalid"),
+            ("not a url", "invalid"),
+        ];
+        for (text, reason) in bad {
+            let error = Target::new(text, false).err().unwrap();
+            assert!(error.contains(reason), "{text}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(Target::new("https://hooks.slack.com/services/T0/B0/secret", false).is_ok());
+        assert!(Target::new("http://a.example/x", true).is_ok());
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let mut headers = HeaderMap::new();
+        headers.insert("date", "Wed, 21 Oct 2026 07:28:00 GMT".parse().unwrap());
+        let cases = [
+            ("30", Some(30_000)),
+            ("0.5", Some(500)),
+            ("-1", Some(0)),
+            ("Wed, 21 Oct 2026 07:28:05 GMT", Some(5_000)),
+            ("Wed, 21 Oct 2026 07:27:00 GMT", Some(0)),
+            ("soon", None),
+            ("NaN", None),
+        ];
+        for (text, expected) in cases {
+            let pause = retry_after(text, &headers).map(|pause| pause.as_millis());
+            assert_eq!(pause, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_says_what_to_do() {
+        let verdict = |status: u16| {
+            let answer = Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                pause: Some(Duration::from_secs(3)),
+                body: "why".into(),
+            };
+            answer.verdict().map(|_| ()).map_err(|error| (error.failure, error.may_have_arrived))
+        };
+        let pause = Some(Duration::from_secs(3));
+        assert_eq!(verdict(204), Ok(()));
+        assert_eq!(verdict(429), Err((Failure::RateLimited { pause }, false)));
+        assert_eq!(verdict(400), Err((Failure::Rejected, false)));
+        for status in [301, 401, 403, 404, 410] {
+            assert_eq!(verdict(status), Err((Failure::Misconfigured, false)), "{status}");
+        }
+        for status in [408, 500, 502, 503] {
+            assert_eq!(verdict(status), Err((Failure::Failing { pause }, true)), "{status}");
+        }
+    }
+}

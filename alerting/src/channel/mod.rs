@@ -1,0 +1,182 @@
+//! Where people are told: one file per kind of channel, behind one trait.
+//!
+//! A channel says one message and reports what came of it; it neither waits nor tries again, which is
+//! [`crate::deliver`]'s work. What a destination answers is sorted here, once, into what the breaker
+//! and the schedule understand. Errors carry the provider's own words, cut and cleaned, and never an
+//! address's path, a password or a token.
+
+pub mod email;
+pub mod slack;
+pub mod webhook;
+
+mod config;
+mod connect;
+mod http;
+mod step;
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+
+pub use config::{ChannelConfig, ChannelKind, build};
+pub use connect::{Network, Resolve, SystemResolver};
+pub use step::{Step, Steps};
+
+use crate::{breaker::Answered, notice::Notice, pace::PaceLimit};
+
+/// Bytes of a provider's answer that are shown.
+pub const WORDS_BYTES_MAX: usize = 512;
+
+/// In which form to say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// As set for the channel.
+    #[default]
+    Full,
+    /// Text alone: the full form was refused.
+    Plain,
+}
+
+/// One message to say.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// What to say.
+    pub notice: &'a Notice,
+    /// The same whenever the same is said again.
+    pub key: &'a str,
+    /// What the channel returned when the incident was opened on it.
+    pub thread: Option<&'a str>,
+    /// In which form.
+    pub form: Form,
+    /// Whether it is only a test.
+    pub is_test: bool,
+    /// Nothing may be sent after this moment: this process may no longer be the one that sends.
+    pub not_after: Option<Instant>,
+}
+
+impl<'a> Message<'a> {
+    /// A message that says `notice` by itself.
+    pub fn new(notice: &'a Notice) -> Self {
+        let (form, key) = (Form::Full, notice.key.as_str());
+        Self { notice, key, thread: None, form, is_test: false, not_after: None }
+    }
+}
+
+/// The destination took the message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// What later messages about the incident need, to edit it and to stand below it.
+    pub thread: Option<String>,
+    /// What the destination said, or what is worth knowing of it.
+    pub words: String,
+}
+
+/// Why a message did not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The name does not exist.
+    Unresolved,
+    /// It does not answer, or says that it fails: try again, not before the pause if it named one.
+    Failing {
+        /// How long to wait at least.
+        pause: Option<Duration>,
+    },
+    /// It wants a pause.
+    RateLimited {
+        /// How long, if it said.
+        pause: Option<Duration>,
+    },
+    /// Address, name or password is wrong: a person must look.
+    Misconfigured,
+    /// It finds fault with this message: trying the same again is useless.
+    Rejected,
+    /// This process may no longer send.
+    TooLate,
+}
+
+/// A message did not get through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct SendError {
+    /// Why.
+    pub failure: Failure,
+    /// What happened, in words, the provider's own included; no secrets.
+    pub text: String,
+    /// Whether the destination may have taken the message all the same. It is then repeated with the
+    /// same key and the same content.
+    pub may_have_arrived: bool,
+}
+
+impl SendError {
+    pub(crate) fn new(failure: Failure, text: impl fmt::Display) -> Self {
+        Self { failure, text: text.to_string(), may_have_arrived: false }
+    }
+
+    /// As the breaker takes it; none where it says nothing about the destination.
+    pub const fn answered(&self) -> Option<Answered> {
+        Some(match self.failure {
+            Failure::Unresolved => Answered::Unresolved,
+            Failure::Failing { .. } => Answered::Failed,
+            Failure::RateLimited { pause } => Answered::RateLimited { pause },
+            Failure::Misconfigured => Answered::Misconfigured,
+            Failure::Rejected => Answered::Well,
+            Failure::TooLate => return None,
+        })
+    }
+
+    /// How long the destination wants to be left alone.
+    pub const fn pause(&self) -> Option<Duration> {
+        match self.failure {
+            Failure::Failing { pause } | Failure::RateLimited { pause } => pause,
+            _ => None,
+        }
+    }
+}
+
+/// What a kind of channel bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// How fast it may be called.
+    pub pace: PaceLimit,
+    /// Incidents that may wait at once; more are told in one message. None for machines, which want
+    /// each by itself.
+    pub digest_over: Option<usize>,
+}
+
+/// Where people are told.
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// What it bears.
+    fn manner(&self) -> Manner;
+
+    /// Says a message, within the time-outs of its network, and notes each step. When it returns an
+    /// error, `may_have_arrived` says whether the message may be there all the same.
+    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError>;
+}
+
+/// A test of a channel, step by step.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TestReport {
+    /// Whether the message got through.
+    pub succeeded: bool,
+    /// What was done, up to the step that failed.
+    pub steps: Vec<Step>,
+    /// The provider's words, or what went wrong and what to do.
+    pub words: String,
+}
+
+/// Sends a message that says it is a test.
+pub async fn test_channel(channel: &dyn Channel, notice: &Notice) -> TestReport {
+    let mut steps = Steps::default();
+    let message = Message { is_test: true, ..Message::new(notice) };
+    let sent = channel.send(&message, &mut steps).await;
+    let succeeded = sent.is_ok();
+    let words = match sent {
+        Ok(receipt) => receipt.words,
+        Err(error) => error.text,
+    };
+    TestReport { succeeded, steps: steps.into_vec(), words }
+}

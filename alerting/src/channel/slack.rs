@@ -1,0 +1,252 @@
+//! Slack: an incoming webhook, or a bot that can also edit its messages and answer below them.
+//!
+//! With a bot an incident is one thread: its opening is the message, which is edited as the incident
+//! changes; what is worth a sound is said below it. A webhook can only add messages.
+//!
+//! Slack takes one message a second for a channel or a webhook, says `Retry-After` when it wants a
+//! pause, and refuses blocks beyond its documented sizes whole; so everything is cut to fit
+//! (<https://docs.slack.dev/reference/block-kit/blocks>).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps,
+    http::{Answer, Post, Target},
+};
+use crate::{
+    notice::NoticeKind,
+    pace::PaceLimit,
+    secret::Secret,
+    slack_blocks::{blocks, fallback_text},
+    template::Templates,
+    view::View,
+};
+
+/// Time between messages: Slack's second, and a margin for the way there.
+pub const SLACK_PACE: PaceLimit = PaceLimit { every: Duration::from_millis(1_100), burst: 1 };
+/// Incidents that may wait at once.
+const DIGEST_OVER: usize = 5;
+const API: &str = "https://slack.com/api";
+
+/// How to reach Slack: a webhook's URL, or a bot's token and a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlackConfig {
+    /// Of an incoming webhook; whoever has it can post.
+    pub webhook_url: Secret,
+    /// Of a bot with the scope `chat:write`.
+    pub bot_token: Secret,
+    /// The bot's channel: its id, or `#name`.
+    pub channel: String,
+    /// Slack's API, if it is not `https://slack.com/api`, such as a proxy.
+    pub api_url: Option<String>,
+    /// Whether `http` will do.
+    pub allow_http: bool,
+}
+
+enum Way {
+    Webhook(Target),
+    Bot { post: Target, update: Target },
+}
+
+/// Posts to Slack.
+pub struct Slack {
+    config: SlackConfig,
+    way: Way,
+    templates: Templates,
+    network: Network,
+}
+
+/// What later messages need: the channel's id and the first message's time.
+fn thread(channel: &str, ts: &str) -> String {
+    format!("{channel} {ts}")
+}
+
+impl Slack {
+    /// Checks the settings; calls nothing.
+    pub fn new(
+        config: SlackConfig,
+        templates: Templates,
+        network: Network,
+    ) -> Result<Self, String> {
+        let way = match (config.webhook_url.is_empty(), config.bot_token.is_empty()) {
+            (false, true) => {
+                Way::Webhook(Target::new(config.webhook_url.reveal(), config.allow_http)?)
+            }
+            (true, false) if config.channel.is_empty() => {
+                return Err("a bot needs a `channel`, its id or `#name`".into());
+            }
+            (true, false) => {
+                let api = config.api_url.as_deref().unwrap_or(API).trim_end_matches('/');
+                let method = |name: &str| Target::new(&format!("{api}/{name}"), config.allow_http);
+                Way::Bot { post: method("chat.postMessage")?, update: method("chat.update")? }
+            }
+            _ => return Err("set either `webhook_url`, or `bot_token` and `channel`".into()),
+        };
+        Ok(Self { config, way, templates, network })
+    }
+
+    async fn call(
+        &self,
+        target: &Target,
+        body: &Value,
+        message: &Message<'_>,
+        steps: &mut Steps,
+    ) -> Result<Answer, SendError> {
+        let bearer = Some(self.config.bot_token.reveal()).filter(|token| !token.is_empty());
+        let post = Post { target, headers: Vec::new(), bearer, body: body.to_string() };
+        self.network.post(post, message, steps).await?.verdict()
+    }
+
+    /// Calls a method of the API, whose errors come with status 200.
+    async fn method(
+        &self,
+        target: &Target,
+        body: &Value,
+        message: &Message<'_>,
+        steps: &mut Steps,
+    ) -> Result<Posted, SendError> {
+        let answer = self.call(target, body, message, steps).await?;
+        let Ok(said) = serde_json::from_str::<Said>(&answer.body) else {
+            let text = format!("answered no JSON: {}", answer.words());
+            let failing = Failure::Failing { pause: None };
+            return Err(SendError { may_have_arrived: true, ..SendError::new(failing, text) });
+        };
+        match said {
+            Said { ok: true, channel, ts, .. } => {
+                Ok(Posted { channel: channel.unwrap_or_default(), ts: ts.unwrap_or_default() })
+            }
+            Said { error, .. } => Err(refused(&error.unwrap_or_default(), answer.pause)),
+        }
+    }
+
+    /// As a bot: edits the opening where that is what is wanted, and posts else.
+    async fn as_bot(
+        &self,
+        (post, update): (&Target, &Target),
+        message: &Message<'_>,
+        content: Value,
+        steps: &mut Steps,
+    ) -> Result<Receipt, SendError> {
+        let kind = message.notice.kind;
+        let opening = message.thread.and_then(|thread| thread.split_once(' '));
+        if let Some((channel, ts)) = opening
+            && matches!(kind, NoticeKind::Updated | NoticeKind::Resolved)
+        {
+            let mut edit = content.clone();
+            edit["channel"] = channel.into();
+            edit["ts"] = ts.into();
+            let edited = self.method(update, &edit, message, steps).await;
+            let is_gone = match &edited {
+                Ok(_) => false,
+                // Somebody deleted it, or it may no longer be edited: it is said anew.
+                Err(error) if error.failure == Failure::Rejected => true,
+                Err(_) => return edited.map(|_| Receipt::default()),
+            };
+            if kind == NoticeKind::Updated && !is_gone {
+                let words = "edited the first message".into();
+                return Ok(Receipt { thread: message.thread.map(str::to_owned), words });
+            }
+            if !is_gone {
+                tokio::time::sleep(SLACK_PACE.every).await;
+            }
+        }
+        let mut anew = content;
+        anew["channel"] =
+            opening.map_or(self.config.channel.as_str(), |(channel, _)| channel).into();
+        anew["unfurl_links"] = false.into();
+        anew["metadata"] =
+            json!({ "event_type": "logweir_notice", "event_payload": { "key": message.key } });
+        if let Some((_, ts)) = opening {
+            anew["thread_ts"] = ts.into();
+            anew["reply_broadcast"] =
+                matches!(kind, NoticeKind::Escalated | NoticeKind::Reminder).into();
+        }
+        let posted = self.method(post, &anew, message, steps).await?;
+        let first = match message.thread {
+            Some(thread) => thread.to_owned(),
+            None => thread(&posted.channel, &posted.ts),
+        };
+        Ok(Receipt { thread: Some(first), words: format!("posted at {}", posted.ts) })
+    }
+}
+
+#[async_trait]
+impl Channel for Slack {
+    fn manner(&self) -> Manner {
+        Manner { pace: SLACK_PACE, digest_over: Some(DIGEST_OVER) }
+    }
+
+    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+        let view = View::new(message.notice, message.key, message.is_test);
+        let content = match message.form {
+            Form::Full => {
+                let blocks = blocks(&view, &self.templates);
+                json!({ "text": fallback_text(&view), "blocks": blocks })
+            }
+            Form::Plain => json!({ "text": fallback_text(&view) }),
+        };
+        match &self.way {
+            Way::Webhook(target) => {
+                let answer = self.call(target, &content, message, steps).await?;
+                Ok(Receipt { thread: None, words: answer.words() })
+            }
+            Way::Bot { post, update } => self.as_bot((post, update), message, content, steps).await,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Said {
+    ok: bool,
+    error: Option<String>,
+    channel: Option<String>,
+    ts: Option<String>,
+}
+
+struct Posted {
+    channel: String,
+    ts: String,
+}
+
+/// Sorts the errors that Slack documents for `chat.postMessage` and `chat.update`.
+fn refused(error: &str, pause: Option<Duration>) -> SendError {
+    let (failure, hint) = match error {
+        "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
+            (Failure::RateLimited { pause }, "")
+        }
+        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired" => {
+            (Failure::Misconfigured, "; make a new bot token")
+        }
+        "missing_scope" | "no_permission" | "not_allowed_token_type" => {
+            (Failure::Misconfigured, "; give the bot the scope `chat:write`")
+        }
+        "not_in_channel" | "restricted_action" => {
+            (Failure::Misconfigured, "; invite the bot to the channel")
+        }
+        "channel_not_found"
+        | "is_archived"
+        | "team_access_not_granted"
+        | "access_denied"
+        | "ekm_access_denied"
+        | "enterprise_is_restricted"
+        | "org_login_required" => {
+            (Failure::Misconfigured, "; check the channel and the bot's rights")
+        }
+        "internal_error"
+        | "fatal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "accesslimited"
+        | "team_added_to_org" => (Failure::Failing { pause }, ""),
+        _ => (Failure::Rejected, ""),
+    };
+    let words = crate::text::clean_line(error, super::WORDS_BYTES_MAX);
+    let may_have_arrived = matches!(failure, Failure::Failing { .. });
+    let text = format!("Slack answered {words:?}{hint}");
+    SendError { may_have_arrived, ..SendError::new(failure, text) }
+}

@@ -1,0 +1,141 @@
+//! A signed JSON document to any receiver.
+//!
+//! The document is a contract, described in `docs/channels.md`. The signature covers the moment and
+//! the body, so that a receiver can refuse what was changed or is played again later; the key, in
+//! `Idempotency-Key` and in the body, is the same whenever the same is said again.
+
+use async_trait::async_trait;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use logweir_core::runtime::clock::Clock;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::{
+    Channel, Form, Manner, Message, Network, Receipt, SendError, Steps,
+    http::{Post, Target},
+};
+use crate::{
+    breaker::nanos,
+    incident::IncidentState,
+    notice::Notice,
+    pace::PaceLimit,
+    secret::Secret,
+    template::{Markup, Templates, render},
+    view::View,
+};
+
+/// Of the document.
+const FORMAT_VERSION: u32 = 1;
+
+/// How to reach a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where to post. It may have a token in its path, and so is a secret.
+    pub url: Secret,
+    /// Signs each message; without it nothing is signed.
+    #[serde(default)]
+    pub signing_secret: Secret,
+    /// Sent as `Authorization: Bearer`.
+    #[serde(default)]
+    pub bearer_token: Secret,
+    /// Whether `http` will do.
+    #[serde(default)]
+    pub allow_http: bool,
+}
+
+/// Posts JSON.
+pub struct Webhook {
+    config: WebhookConfig,
+    target: Target,
+    templates: Templates,
+    network: Network,
+    clock: Clock,
+}
+
+impl Webhook {
+    /// Checks the settings; calls nothing.
+    pub fn new(
+        config: WebhookConfig,
+        templates: Templates,
+        network: Network,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let target = Target::new(config.url.reveal(), config.allow_http)?;
+        Ok(Self { config, target, templates, network, clock })
+    }
+
+    fn body(&self, message: &Message<'_>) -> String {
+        let view = View::new(message.notice, message.key, message.is_test);
+        let Some(template) = self.templates.body.as_deref().filter(|_| message.form == Form::Full)
+        else {
+            return document(message.notice, &view, None).to_string();
+        };
+        let rendered = render(template, Markup::Json, &view).map_err(|error| error.to_string());
+        let parsed = rendered.and_then(|text| match serde_json::from_str::<Value>(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(format!("template: what it prints is no JSON: {error}")),
+        });
+        parsed.unwrap_or_else(|why| document(message.notice, &view, Some(why)).to_string())
+    }
+}
+
+#[async_trait]
+impl Channel for Webhook {
+    fn manner(&self) -> Manner {
+        let pace = PaceLimit { every: std::time::Duration::from_millis(600), burst: 20 };
+        Manner { pace, digest_over: None }
+    }
+
+    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+        let body = self.body(message);
+        let seconds = (self.clock)() / nanos(std::time::Duration::from_secs(1));
+        let mut headers = vec![
+            ("idempotency-key", message.key.to_owned()),
+            ("x-logweir-timestamp", seconds.to_string()),
+        ];
+        if !self.config.signing_secret.is_empty() {
+            let signature = sign(self.config.signing_secret.reveal(), seconds, &body);
+            headers.push(("x-logweir-signature", signature));
+        }
+        let bearer = Some(self.config.bearer_token.reveal()).filter(|token| !token.is_empty());
+        let post = Post { target: &self.target, headers, bearer, body };
+        let answer = self.network.post(post, message, steps).await?.verdict()?;
+        Ok(Receipt { thread: None, words: format!("{}: {}", answer.status, answer.words()) })
+    }
+}
+
+/// `v1=` and the hexadecimal HMAC-SHA256 of the seconds, a dot and the body.
+pub fn sign(secret: &str, unix_seconds: i64, body: &str) -> String {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(format!("{unix_seconds}.").as_bytes());
+    mac.update(body.as_bytes());
+    format!("v1={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+/// The document.
+fn document(notice: &Notice, view: &View, template_error: Option<String>) -> Value {
+    let incident = &notice.incident;
+    let status = match incident.state {
+        IncidentState::Resolved => "resolved",
+        _ => "firing",
+    };
+    json!({
+        "version": FORMAT_VERSION,
+        "key": view.key,
+        "kind": view.kind,
+        "status": status,
+        "severity": view.severity,
+        "is_test": view.is_test,
+        "at_unix_nano": notice.at_unix_nano,
+        "title": view.headline(),
+        "text": view.text,
+        "link": view.link,
+        "incident": incident,
+        "others": notice.others,
+        "count": notice.count,
+        "template_error": template_error,
+    })
+}

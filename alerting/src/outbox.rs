@@ -1,0 +1,178 @@
+//! What waits to be told, and the port through which it is kept.
+//!
+//! A delivery is one notice for one channel, written in the incident's own transaction. Its life:
+//! before a message is sent, the attempt is recorded with the message's key; after the answer, what
+//! came of it. A process that is killed in between leaves a delivery that was begun and not ended:
+//! whoever comes next sends the same message with the same key again. So nothing is missed, and a
+//! repeat can be told.
+//!
+//! Several notices may go in one message. A message that may have arrived is repeated as it was, with
+//! the same notices under the same key; only what has certainly not arrived is put together anew.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    breaker::{Breaker, BreakerState},
+    notice::Notice,
+    pace::Pace,
+};
+
+/// Deliveries that are looked at together. What waits beyond them is counted.
+pub const DELIVERIES_MAX: usize = 200;
+/// After so long a delivery is given up, and that is itself told.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// What is known of a channel's destination.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelState {
+    /// Whether to call it.
+    pub breaker: Breaker,
+    /// How fast.
+    pub pace: Pace,
+    /// What went wrong last, in words; empty if nothing.
+    pub last_error: String,
+}
+
+/// One notice for one channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The outbox's own name for it.
+    pub id: i64,
+    /// What to say.
+    pub notice: Notice,
+    /// When it was written.
+    pub created_unix_nano: i64,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// Not to be tried before.
+    pub not_before_unix_nano: i64,
+    /// The key of the message in which it may have arrived already; that message is repeated as it
+    /// was.
+    pub message_key: Option<String>,
+    /// Whether its full form was refused.
+    pub is_plain: bool,
+    /// Whether the fallback channel has it too.
+    pub is_handed_over: bool,
+    /// Whether an earlier notice of its incident went to the fallback channel: then so must this.
+    pub follows_hand_over: bool,
+    /// What the channel returned for the incident's first message.
+    pub thread: Option<String>,
+}
+
+/// What waits for a channel.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Queue {
+    /// Of the channel.
+    pub state: ChannelState,
+    /// At most [`DELIVERIES_MAX`]: those with a `message_key` first, then oldest first; of one
+    /// incident always in the order of the notices' sequence.
+    pub deliveries: Vec<Delivery>,
+    /// The channels that could be told instead, the first choice first; those that are down are left
+    /// out.
+    pub fallbacks: Vec<String>,
+}
+
+/// A message is about to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    /// The deliveries in it.
+    pub ids: Vec<i64>,
+    /// Its key.
+    pub message_key: String,
+    /// The channel's state from now on.
+    pub state: ChannelState,
+}
+
+/// What came of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It got through: its deliveries are done.
+    Sent {
+        /// For later messages about the incident.
+        thread: Option<String>,
+        /// The provider's words.
+        words: String,
+    },
+    /// It is tried again.
+    Retry {
+        /// Not before.
+        not_before_unix_nano: i64,
+        /// Whether it may have arrived: then its deliveries keep the message's key, else they lose
+        /// it.
+        may_have_arrived: bool,
+        /// Whether to say it in the plain form.
+        is_plain: bool,
+        /// Why.
+        error: String,
+    },
+    /// It is given up. That is told through another channel.
+    GivenUp {
+        /// Why.
+        error: String,
+    },
+}
+
+/// A message came to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The deliveries in it.
+    pub ids: Vec<i64>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The channel's state from now on.
+    pub state: ChannelState,
+    /// The breaker's change, if it is worth telling.
+    pub change: Option<Change>,
+}
+
+/// A channel went down or came back, which other channels are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub at_unix_nano: i64,
+    /// Before.
+    pub from: BreakerState,
+    /// Now.
+    pub to: BreakerState,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Why the outbox did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// Another process leads now: stop, and send nothing.
+    #[error("another process leads; this one sends nothing more")]
+    NotLeading,
+    /// The store does not answer: try again.
+    #[error("the outbox cannot be reached, try again: {0}")]
+    Unavailable(String),
+}
+
+/// Keeps what waits. Every method checks that the process still leads, in the same transaction.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// What waits for a channel.
+    async fn load(&self, channel: &str) -> Result<Queue, OutboxError>;
+
+    /// Records that a message is about to be sent, and counts the attempt. Returns how long this
+    /// process leads at least from now; nothing is sent after that.
+    async fn start(&self, channel: &str, started: &Started) -> Result<Duration, OutboxError>;
+
+    /// Records what came of it. Doing so twice is the same as once.
+    async fn finish(&self, channel: &str, finished: &Finished) -> Result<(), OutboxError>;
+
+    /// Writes deliveries of the same notices, under the same keys, for another channel, with the
+    /// reason as their text, and marks these as handed over. They stay here, too.
+    async fn hand_over(
+        &self,
+        channel: &str,
+        ids: &[i64],
+        to: &str,
+        reason: &str,
+    ) -> Result<(), OutboxError>;
+}

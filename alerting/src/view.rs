@@ -1,0 +1,403 @@
+//! A notice as a person reads it: everything in words, cleaned and cut, nothing yet in any channel's
+//! markup. Channels lay it out, and templates are given it.
+//!
+//! The order is that of the questions of somebody who was woken up: what broke, how bad, since when,
+//! how far from normal, why probably, where to look.
+
+use serde::Serialize;
+
+use crate::{
+    incident::{Incident, IncidentState, Measured},
+    notice::{Notice, NoticeKind},
+    text::{clean_line, moment, number, span, time_of_day},
+};
+
+/// Characters of a title.
+const TITLE_CHARS_MAX: usize = 140;
+/// Characters of a sentence.
+const SENTENCE_CHARS_MAX: usize = 600;
+/// Characters of a pattern or a sample log.
+const LINE_CHARS_MAX: usize = 300;
+/// Characters of a name.
+const NAME_CHARS_MAX: usize = 128;
+
+/// A notice in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// `opened`, `updated`, `escalated`, `reminder`, `resolved` or `digest`.
+    pub kind: &'static str,
+    /// In a word, such as `Critical` or `Resolved`.
+    pub status: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// Whether it is over.
+    pub is_resolved: bool,
+    /// Whether it is only a test.
+    pub is_test: bool,
+    /// One line: the service and what is wrong.
+    pub title: String,
+    /// One sentence, with numbers.
+    pub summary: String,
+    /// Why now; empty if it is plain.
+    pub text: String,
+    /// The service; empty where it is about the system itself.
+    pub service: String,
+    /// The rule.
+    pub rule: String,
+    /// When it began.
+    pub since: String,
+    /// The same, the time of day alone.
+    pub since_time: String,
+    /// When it was over; empty while it is not.
+    pub until: String,
+    /// How long it has lasted.
+    pub lasted: String,
+    /// The numbers against normal.
+    pub numbers: Vec<NumberView>,
+    /// Most probable first.
+    pub causes: Vec<CauseView>,
+    /// Such as `checkout 1.4.2 at 10:01:07`.
+    pub deploys: Vec<String>,
+    /// Logs that show it.
+    pub samples: Vec<SampleView>,
+    /// Who logged it.
+    pub instances: Vec<String>,
+    /// Traces to follow.
+    pub traces: Vec<String>,
+    /// Where to look on; empty if there is no such address.
+    pub link: String,
+    /// What to do; empty if the rule has none. Only an `https` or `http` address is a link.
+    pub runbook: String,
+    /// Who sees to it; empty for nobody.
+    pub acknowledged_by: String,
+    /// The incident's id.
+    pub incident_id: String,
+    /// The key by which a repeat is told.
+    pub key: String,
+    /// The incidents of a digest, the first included.
+    pub others: Vec<LineView>,
+    /// How many a digest stands for.
+    pub count: u64,
+}
+
+/// A number against normal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NumberView {
+    /// What is measured.
+    pub name: String,
+    /// Now.
+    pub now: String,
+    /// Usual; `–` if not known.
+    pub normal: String,
+    /// Where the line is drawn; `–` without one.
+    pub threshold: String,
+    /// How many times normal, such as `40×`; empty if that says nothing.
+    pub times: String,
+}
+
+/// A probable cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CauseView {
+    /// The pattern.
+    pub pattern: String,
+    /// Its level.
+    pub level: String,
+    /// Such as `412 now, usually 3`, or `never seen before, 12 now`.
+    pub growth: String,
+}
+
+/// A sample log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SampleView {
+    /// Time of day.
+    pub time: String,
+    /// Its level.
+    pub level: String,
+    /// The message, on one line.
+    pub message: String,
+}
+
+/// An incident on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LineView {
+    /// In a word.
+    pub status: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// Whether it is over.
+    pub is_resolved: bool,
+    /// The service and what is wrong.
+    pub title: String,
+    /// When it began.
+    pub since: String,
+    /// Where to look on.
+    pub link: String,
+}
+
+impl View {
+    /// Puts a notice into words.
+    pub fn new(notice: &Notice, key: &str, is_test: bool) -> Self {
+        let incident = &notice.incident;
+        let evidence = &incident.evidence;
+        let is_resolved = incident.state == IncidentState::Resolved;
+        let is_digest = !notice.others.is_empty();
+        let began = began(incident);
+        let ended = incident.resolved_unix_nano.unwrap_or(notice.at_unix_nano);
+        let title = if is_digest { digest_title(notice) } else { title(incident) };
+        Self {
+            kind: notice.kind.name(),
+            status: if is_digest { "Digest".into() } else { status(notice) },
+            severity: worst(notice).to_string(),
+            is_resolved: is_resolved && (!is_digest || notice.others.iter().all(is_over)),
+            is_test,
+            title,
+            summary: clean_line(&evidence.summary, SENTENCE_CHARS_MAX),
+            text: clean_line(&notice.text, SENTENCE_CHARS_MAX),
+            service: name(&incident.service),
+            rule: name(&incident.rule),
+            since: moment(began),
+            since_time: time_of_day(began),
+            until: incident.resolved_unix_nano.map(moment).unwrap_or_default(),
+            lasted: span(ended.saturating_sub(began)),
+            numbers: evidence.measured.iter().map(NumberView::new).collect(),
+            causes: evidence
+                .probable_causes
+                .iter()
+                .map(|cause| CauseView::new(cause, is_resolved))
+                .collect(),
+            deploys: evidence.deploys.iter().map(deploy).collect(),
+            samples: evidence.sample_logs.iter().map(SampleView::new).collect(),
+            instances: evidence.instances.iter().map(|text| name(text)).collect(),
+            traces: evidence.trace_ids.iter().map(|text| name(text)).collect(),
+            link: link(&evidence.link),
+            runbook: clean_line(&incident.runbook, SENTENCE_CHARS_MAX),
+            acknowledged_by: name(&incident.acknowledged_by),
+            incident_id: name(&incident.id),
+            key: name(key),
+            others: match is_digest {
+                true => std::iter::once(incident).chain(&notice.others).map(line).collect(),
+                false => Vec::new(),
+            },
+            count: notice.count,
+        }
+    }
+
+    /// The runbook, if it is an address.
+    pub fn runbook_link(&self) -> String {
+        link(&self.runbook)
+    }
+
+    /// One line that says it all, for a phone's lock screen and a mail's subject.
+    pub fn headline(&self) -> String {
+        let test = if self.is_test { "[TEST] " } else { "" };
+        format!("{test}[{}] {}", self.status, self.title)
+    }
+}
+
+impl NumberView {
+    fn new(measured: &Measured) -> Self {
+        let share =
+            measured.normal.filter(|normal| *normal > 0.0).map(|normal| measured.now / normal);
+        let times = share.filter(|times| times.is_finite() && (*times >= 1.5 || *times <= 0.67));
+        Self {
+            name: name(&measured.name),
+            now: number(measured.now),
+            normal: measured.normal.map_or_else(|| "–".to_owned(), number),
+            threshold: measured.threshold.map_or_else(|| "–".to_owned(), number),
+            times: times.map_or_else(String::new, |times| format!("{}×", number(times))),
+        }
+    }
+}
+
+impl CauseView {
+    fn new(cause: &crate::incident::ProbableCause, is_over: bool) -> Self {
+        let when = if is_over { "then" } else { "now" };
+        let now = format!("{} {when}", number(cause.count_now as f64));
+        let growth = match cause.is_new {
+            true => format!("never seen before, {now}"),
+            false => format!("{now}, usually {}", number(cause.count_before)),
+        };
+        let pattern = clean_line(&cause.pattern, LINE_CHARS_MAX);
+        Self { pattern, level: name(&cause.level), growth }
+    }
+}
+
+impl SampleView {
+    fn new(sample: &crate::incident::SampleLog) -> Self {
+        let message = clean_line(&sample.message, LINE_CHARS_MAX);
+        Self { time: time_of_day(sample.at_unix_nano), level: name(&sample.level), message }
+    }
+}
+
+fn name(text: &str) -> String {
+    clean_line(text, NAME_CHARS_MAX)
+}
+
+fn is_over(incident: &Incident) -> bool {
+    incident.state == IncidentState::Resolved
+}
+
+fn worst(notice: &Notice) -> crate::rule::Severity {
+    let others = notice.others.iter().map(|incident| incident.severity);
+    others.max().map_or(notice.incident.severity, |worst| worst.max(notice.incident.severity))
+}
+
+/// When it began: as the logs tell, else when it was seen.
+fn began(incident: &Incident) -> i64 {
+    match incident.evidence.started_unix_nano {
+        0 => incident.pending_unix_nano,
+        started => started,
+    }
+}
+
+fn status(notice: &Notice) -> String {
+    let incident = &notice.incident;
+    let word = match (incident.state, notice.kind) {
+        (IncidentState::Resolved, _) => "Resolved".to_owned(),
+        (IncidentState::Acknowledged, NoticeKind::Updated) => "Acknowledged".to_owned(),
+        (_, kind) => {
+            let severity = incident.severity.to_string();
+            let severity = severity[..1].to_ascii_uppercase() + &severity[1..];
+            match kind {
+                NoticeKind::Escalated => format!("{severity}, escalated"),
+                NoticeKind::Reminder => format!("{severity}, still firing"),
+                _ => severity,
+            }
+        }
+    };
+    match notice.count {
+        0 | 1 => word,
+        count => format!("{word}, {count} times"),
+    }
+}
+
+/// The service, and the first number or else the rule.
+fn title(incident: &Incident) -> String {
+    let about = match incident.service.as_str() {
+        "" => "logweir",
+        service => service,
+    };
+    let what = match incident.evidence.measured.first() {
+        Some(measured) => {
+            let shown = NumberView::new(measured);
+            let against = match measured.normal {
+                Some(_) => format!(" (normal {})", shown.normal),
+                None => String::new(),
+            };
+            let was = if is_over(incident) { "was " } else { "" };
+            format!("{} {was}{}{against}", shown.name, shown.now)
+        }
+        None => incident.rule.clone(),
+    };
+    clean_line(&format!("{about}: {what}"), TITLE_CHARS_MAX)
+}
+
+fn digest_title(notice: &Notice) -> String {
+    let mut services: Vec<&str> = std::iter::once(&notice.incident)
+        .chain(&notice.others)
+        .map(|incident| incident.service.as_str())
+        .filter(|service| !service.is_empty())
+        .collect();
+    services.sort_unstable();
+    services.dedup();
+    let shown = services.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = match services.len().saturating_sub(3) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    clean_line(&format!("{} incidents: {shown}{more}", notice.count), TITLE_CHARS_MAX)
+}
+
+fn line(incident: &Incident) -> LineView {
+    let severity = incident.severity.to_string();
+    let status = match incident.state {
+        IncidentState::Resolved => "resolved".to_owned(),
+        _ => severity.clone(),
+    };
+    let until = incident.resolved_unix_nano.map(time_of_day);
+    let since = time_of_day(began(incident));
+    LineView {
+        status,
+        severity,
+        is_resolved: is_over(incident),
+        title: title(incident),
+        since: until.map_or_else(|| since.clone(), |until| format!("{since}–{until}")),
+        link: link(&incident.evidence.link),
+    }
+}
+
+fn deploy(mark: &crate::incident::DeployMark) -> String {
+    let at = time_of_day(mark.at_unix_nano);
+    format!("{} {} at {at}", name(&mark.service), name(&mark.version))
+}
+
+/// Only what is an address of the web is a link.
+fn link(text: &str) -> String {
+    match url::Url::parse(text.trim()) {
+        Ok(url) if matches!(url.scheme(), "https" | "http") => url.to_string(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{incident::Event, sample::notice};
+
+    pub(crate) fn view() -> View {
+        let notice = notice(NoticeKind::Opened);
+        View::new(&notice, &notice.key, false)
+    }
+
+    #[test]
+    fn an_incident_in_words() {
+        let view = view();
+        assert_eq!(view.headline(), "[Critical] checkout: errors/min 80 (normal 2)");
+        assert_eq!(view.numbers[0].times, "40×");
+        assert_eq!(view.since, "2026-03-08 02:41:10 UTC");
+        assert_eq!(view.lasted, "2 min 5 s");
+        assert_eq!(view.causes[0].growth, "412 now, usually 3");
+        assert_eq!(view.causes[1].growth, "never seen before, 37 now");
+        assert_eq!(view.deploys, ["checkout 1.4.2 at 02:40:02"]);
+    }
+
+    #[test]
+    fn only_addresses_of_the_web_are_links() {
+        let mut notice = notice(NoticeKind::Opened);
+        for (text, expected) in [
+            ("https://logs.example/i/1", "https://logs.example/i/1"),
+            ("javascript:alert(1)", ""),
+            ("/incidents/1", ""),
+            ("", ""),
+        ] {
+            notice.incident.evidence.link = text.into();
+            assert_eq!(View::new(&notice, "k", false).link, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_length() {
+        let mut notice = notice(NoticeKind::Resolved);
+        notice.incident.note(0, Event::Resolved, "", "");
+        let view = View::new(&notice, "k", true);
+        assert!(
+            view.headline().starts_with("[TEST] [Resolved] checkout: errors/min was 80"),
+            "{}",
+            view.headline()
+        );
+        assert_eq!(view.lasted, "29 min 12 s");
+        assert_eq!(view.causes[0].growth, "412 then, usually 3");
+    }
+
+    #[test]
+    fn a_digest_names_services() {
+        let mut digest = notice(NoticeKind::Digest);
+        for service in ["a", "b", "c", "c"] {
+            digest.others.push(Incident { service: service.into(), ..digest.incident.clone() });
+        }
+        digest.count = 40;
+        let view = View::new(&digest, "k", false);
+        assert_eq!(view.title, "40 incidents: a, b, c and 1 more");
+        assert_eq!(view.others.len(), 5);
+    }
+}

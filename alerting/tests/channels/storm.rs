@@ -1,0 +1,256 @@
+//! Hours of trouble on a simulated clock: the worker's decisions without its waiting.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use logweir_alerting::{
+    breaker::BreakerState,
+    channel::{Failure, Manner, Receipt, SendError, slack::SLACK_PACE},
+    deliver::{begin, end},
+    notice::NoticeKind,
+    outbox::Started,
+    plan::{Letter, Plan, plan},
+    rule::Severity,
+};
+use proptest::prelude::*;
+
+use crate::harness::{MemoryOutbox, Record, notice};
+
+const SECOND: i64 = 1_000_000_000;
+const SLACK: Manner = Manner { pace: SLACK_PACE, digest_over: Some(5) };
+
+/// What the destination does with a message, and whether the process then lives to record it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Taken,
+    TakenInSilence,
+    TakenThenKilled,
+    Refused(u16),
+    Limited,
+    Unreachable,
+}
+
+impl Fate {
+    fn is_taken(self) -> bool {
+        matches!(self, Self::Taken | Self::TakenInSilence | Self::TakenThenKilled)
+    }
+
+    fn sent(self) -> Result<Receipt, SendError> {
+        let error = |failure, may_have_arrived| SendError {
+            failure,
+            text: "as the test has it".into(),
+            may_have_arrived,
+        };
+        let failing = Failure::Failing { pause: None };
+        Err(match self {
+            Self::Taken | Self::TakenThenKilled => return Ok(Receipt::default()),
+            Self::TakenInSilence => error(failing, true),
+            Self::Refused(_) => error(failing, true),
+            Self::Limited => {
+                error(Failure::RateLimited { pause: Some(Duration::from_secs(9)) }, false)
+            }
+            Self::Unreachable => error(failing, false),
+        })
+    }
+}
+
+/// One call of the destination.
+struct Call {
+    at: i64,
+    key: String,
+    names: BTreeSet<String>,
+    is_over: BTreeSet<String>,
+    fate: Fate,
+}
+
+struct World {
+    outbox: std::sync::Arc<MemoryOutbox>,
+    now: i64,
+    calls: Vec<Call>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { outbox: MemoryOutbox::new(), now: 0, calls: Vec::new() }
+    }
+
+    fn tell(&self, id: usize, kind: NoticeKind, severity: Severity) {
+        self.outbox.add(notice(&format!("i{id}"), kind, severity, self.now));
+    }
+
+    /// Lets the worker work until a moment, each message meeting its fate.
+    fn run_until(&mut self, until: i64, mut fate: impl FnMut(i64) -> Fate) {
+        while self.now < until {
+            let queue = self.outbox.load_now();
+            match plan(&queue, SLACK, self.now) {
+                Plan::Idle => self.now = until,
+                Plan::Wait(at) => {
+                    assert!(at > self.now, "it would spin");
+                    self.now = at.min(until);
+                }
+                Plan::HandOver { ids, .. } => self.outbox.hand_over_now(&ids),
+                Plan::GiveUp(_) => panic!("nothing is a day old"),
+                Plan::Send(letter) => {
+                    let fate = fate(self.now);
+                    self.send(&letter, begin(queue.state, SLACK, self.now), fate);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, letter: &Letter, state: logweir_alerting::outbox::ChannelState, fate: Fate) {
+        let (ids, message_key) = (letter.ids.clone(), letter.key.clone());
+        self.outbox.start_now(&Started { ids, message_key, state: state.clone() }).unwrap();
+        let all = std::iter::once(&letter.notice.incident).chain(&letter.notice.others);
+        self.calls.push(Call {
+            at: self.now,
+            key: letter.key.clone(),
+            names: all.clone().map(|incident| incident.id.clone()).collect(),
+            is_over: all
+                .filter(|incident| incident.resolved_unix_nano.is_some())
+                .map(|incident| incident.id.clone())
+                .collect(),
+            fate,
+        });
+        self.now += SECOND / 20;
+        if fate != Fate::TakenThenKilled {
+            let finished = end(letter, state, fate.sent(), (SLACK, self.now, 0.5));
+            self.outbox.finish_now(&finished).unwrap();
+        }
+    }
+
+    fn record(&self) -> Record {
+        self.outbox.record()
+    }
+}
+
+#[test]
+fn an_hour_without_slack_in_a_storm_of_a_thousand() {
+    let mut world = World::new();
+    world.outbox.fall_back_to("mail");
+    for id in 0..1_000 {
+        let severity = if id % 10 == 0 { Severity::Critical } else { Severity::Warning };
+        world.tell(id, NoticeKind::Opened, severity);
+        let next = world.now + 3 * SECOND;
+        world.run_until(next, |_| Fate::Unreachable);
+    }
+    world.run_until(3_600 * SECOND, |_| Fate::Unreachable);
+    let dead = world.calls.len();
+    assert!(dead <= 40, "{dead} calls in an hour");
+    let record = world.record();
+    assert!(!record.handed_over.is_empty(), "what is critical goes elsewhere");
+    assert_eq!(record.changes.len(), 1, "one report that it is down");
+    let back = world.now;
+    world.run_until(back + 720 * SECOND, |_| Fate::Taken);
+    let sent = world.record().sent;
+    assert_eq!(sent.len(), 1_000, "all are told");
+    assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 1_000, "and once");
+    let after = &world.calls[dead..];
+    assert!(after.len() <= 13, "{} messages for a thousand incidents", after.len());
+    let took = after.last().unwrap().at - after.first().unwrap().at;
+    assert!(took <= 60 * SECOND, "within a minute of its return, not {took} ns");
+    assert_eq!(world.outbox.breaker().state, BreakerState::Closed);
+}
+
+#[test]
+fn what_opened_and_ended_meanwhile_is_told_at_once() {
+    let mut world = World::new();
+    world.tell(1, NoticeKind::Opened, Severity::Warning);
+    world.run_until(60 * SECOND, |_| Fate::Unreachable);
+    world.tell(1, NoticeKind::Resolved, Severity::Warning);
+    let dead = world.calls.len();
+    world.run_until(3_600 * SECOND, |_| Fate::Taken);
+    let after = &world.calls[dead..];
+    assert_eq!(after.len(), 1);
+    assert_eq!(after[0].key, "i1-2-resolved");
+    assert_eq!(world.record().sent.len(), 2);
+}
+
+#[test]
+fn what_was_handed_over_ends_there_too() {
+    let mut world = World::new();
+    world.outbox.fall_back_to("mail");
+    world.tell(1, NoticeKind::Opened, Severity::Critical);
+    world.run_until(200 * SECOND, |_| Fate::Unreachable);
+    assert_eq!(world.record().handed_over, ["i1-1-opened"]);
+    world.run_until(1_000 * SECOND, |_| Fate::Taken);
+    world.tell(1, NoticeKind::Resolved, Severity::Critical);
+    world.run_until(1_100 * SECOND, |_| Fate::Taken);
+    let record = world.record();
+    assert_eq!(record.sent, ["i1-1-opened", "i1-2-resolved"]);
+    assert_eq!(record.handed_over, ["i1-1-opened", "i1-2-resolved"]);
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![
+        12 => Just(Fate::Taken),
+        1 => Just(Fate::TakenInSilence),
+        2 => Just(Fate::TakenThenKilled),
+        2 => Just(Fate::Refused(500)),
+        2 => Just(Fate::Limited),
+        1 => Just(Fate::Unreachable),
+    ];
+    prop::collection::vec(fate, 400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever a destination does and whenever the process is killed: every notice is told, no end
+    /// before its beginning, no repeat but under the key of a call that may have been taken, and the
+    /// pace and each wish for a pause are kept.
+    #[test]
+    fn nothing_is_missed_and_repeats_can_be_told(
+        fates in fates(),
+        incidents in prop::collection::vec((0_i64..40, 1_i64..60), 1..60),
+    ) {
+        let mut world = World::new();
+        let mut events: Vec<(i64, usize, NoticeKind)> = Vec::new();
+        let mut at = 0;
+        for (id, (gap, lasts)) in incidents.iter().enumerate() {
+            at += gap;
+            events.push((at, id, NoticeKind::Opened));
+            events.push((at + lasts, id, NoticeKind::Resolved));
+        }
+        events.sort_by_key(|event| event.0);
+        let mut fates = fates.into_iter().chain(std::iter::repeat(Fate::Taken));
+        for (at, id, kind) in &events {
+            world.run_until(at * SECOND, |_| fates.next().unwrap());
+            let severity = if id % 3 == 0 { Severity::Critical } else { Severity::Warning };
+            world.tell(*id, *kind, severity);
+        }
+        let end = world.now + 24 * 3_600 * SECOND - 3_000 * SECOND;
+        world.run_until(end, |_| fates.next().unwrap());
+
+        let record = world.record();
+        prop_assert_eq!(record.sent.len(), events.len());
+        let mut taken: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut told: BTreeSet<&str> = BTreeSet::new();
+        let mut ended: BTreeSet<&str> = BTreeSet::new();
+        for (call, next) in world.calls.iter().zip(world.calls.iter().skip(1)) {
+            prop_assert!(next.at - call.at >= SECOND, "the pace is kept");
+            if call.fate == Fate::Limited {
+                prop_assert!(next.at - call.at >= 9 * SECOND, "Retry-After is kept");
+            }
+        }
+        for call in &world.calls {
+            if call.fate.is_taken() {
+                let repeats = taken.insert(&call.key, call.fate == Fate::Taken);
+                prop_assert!(repeats != Some(true), "{} was recorded and told again", call.key);
+                for name in &call.names {
+                    prop_assert!(
+                        told.insert(name) || call.is_over.contains(name) || repeats.is_some(),
+                        "{} was told twice under two keys", name
+                    );
+                    if call.is_over.contains(name) {
+                        ended.insert(name);
+                    } else {
+                        prop_assert!(!ended.contains(name.as_str()), "{} ended before it began", name);
+                    }
+                }
+            }
+        }
+    }
+}
