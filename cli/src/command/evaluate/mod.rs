@@ -5,6 +5,7 @@
 //! does not have.
 
 mod anomalies;
+mod incidents;
 mod sequences;
 mod series;
 mod templates;
@@ -44,6 +45,8 @@ pub struct EvaluateArgs {
 enum What {
     /// Say which logs are anomalies and why and, with a truth, how many of them are
     Anomalies(anomalies::AnomaliesArgs),
+    /// Play logs through the built-in rules and list the incidents
+    Incidents(incidents::IncidentsArgs),
     /// Write the pattern of every log: each NAME.ndjson[.gz] becomes NAME.csv
     Templates(templates::TemplatesArgs),
     /// Judge every row of numbers in time: each NAME.csv[.gz] becomes NAME.csv
@@ -71,6 +74,7 @@ impl EvaluateArgs {
         let run = Run::begin(&self.common)?;
         match self.what {
             What::Anomalies(args) => args.run(run),
+            What::Incidents(args) => args.run(run),
             What::Templates(args) => args.run(run),
             What::Series(args) => args.run(run),
             What::Sequences(args) => args.run(run),
