@@ -194,7 +194,7 @@ impl Watched {
                 measured("errors/min", now, normal, None, sums.total),
                 measured("error share", share, usual.shares[0], Some(found.line), sums.total),
             ],
-            started_unix_nano: self.share_began(Share::Errors, moment, found.line),
+            started_unix_nano: self.share_began(Share::Errors, moment, &found),
         })
     }
 
@@ -233,7 +233,7 @@ impl Watched {
                 measured("latency p95 ms", p95, usual.p95_ms, None, timed),
                 measured("latency p50 ms", p50, usual.p50_ms, None, timed),
             ],
-            started_unix_nano: self.share_began(share, moment, found.line),
+            started_unix_nano: self.share_began(share, moment, &found),
         })
     }
 
@@ -407,22 +407,28 @@ impl Watched {
         is_minute && window < 4 && is_enough && hits >= 2.0 && hits >= line * 0.8 * total
     }
 
-    /// The start of the first bucket of those above the line without a break.
-    fn share_began(&self, share: Share, moment: &Moment, line: f64) -> i64 {
+    /// The start of the first of those buckets above the line that follow each other without a
+    /// break. Buckets with few logs are taken together.
+    fn share_began(&self, share: Share, moment: &Moment, found: &Found) -> i64 {
         let slow_from = self.normal.usual().slow_from;
-        let mut began = moment.at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
-        let mut misses = 0;
+        let seconds = moment.at_unix_nano.div_euclid(NANOS);
+        let mut began =
+            if found.window < 3 { seconds } else { seconds - WINDOWS[found.window] * 10 };
+        let (mut hits, mut total) = (0.0, 0.0);
         for row in self.rows.newest_first() {
             let sums = Sums::of(row, slow_from);
-            let (hits, total) = share.of(&sums);
-            if hits > 0.0 && hits >= line * total {
-                (began, misses) = (began.min(row.start_seconds), 0);
-            } else {
-                misses += 1;
+            let of_row = share.of(&sums);
+            (hits, total) = (hits + of_row.0, total + of_row.1);
+            if of_row.0 > 0.0 && hits >= found.line * total {
+                began = began.min(row.start_seconds);
             }
-            if misses > 2 {
+            if total < SHOWN_LOGS_MIN {
+                continue;
+            }
+            if hits < found.line * total {
                 break;
             }
+            (hits, total) = (0.0, 0.0);
         }
         began * NANOS
     }

@@ -565,3 +565,6 @@ fn incident_id(tenant: &str, key: &str, pending_unix_nano: i64) -> String {
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{key}").as_bytes());
     format!("{:012x}{:08x}", pending_unix_nano / 1_000_000, (hash >> 32) as u32)
 }
+
+#[cfg(test)]
+mod tests;

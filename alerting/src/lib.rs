@@ -15,6 +15,7 @@
 pub mod built_in;
 pub mod engine;
 pub mod evidence;
+pub mod file;
 pub mod incident;
 mod judge;
 pub mod keeper;

@@ -1,0 +1,257 @@
+//! Rules from YAML files.
+//!
+//! A file that is wrong anywhere is refused as a whole, with the line of every mistake that could be
+//! told apart; the rules that ran before go on.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use crate::rule::{NAME_BYTES_MAX, Rule, RuleKind, Threshold};
+
+/// Bytes of a file.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Rules of all files.
+pub const RULES_MAX: usize = 10_000;
+/// Seconds of a window: thirty days.
+const WINDOW_SECONDS_MAX: u32 = 30 * 86_400;
+/// Windows that rest on buckets of ten seconds: an hour.
+const FINE_SECONDS_MAX: u32 = 3_600;
+
+/// A mistake in a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {message}")]
+pub struct FileError {
+    /// Which file.
+    pub file: String,
+    /// Its line, from 1; 0 if it is about the whole file.
+    pub line: u64,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    rules: Vec<Spanned<Rule>>,
+}
+
+/// Reads the rules of one file.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
+    let error = |line, message| FileError { file: file.to_owned(), line, message };
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("the file has over {FILE_BYTES_MAX} bytes: split it");
+        return Err(vec![error(0, message)]);
+    }
+    let read: File = serde_saphyr::from_str(text).map_err(|source| {
+        let line = source.location().map_or(0, |location| location.line());
+        vec![error(line, first_line(&source.to_string()))]
+    })?;
+    let mut names = HashSet::new();
+    let mut errors = Vec::new();
+    for rule in &read.rules {
+        let line = rule.referenced.line();
+        let mut found = mistakes(&rule.value);
+        if !names.insert(rule.value.name.as_str()) {
+            found.push(format!("the name {:?} is taken: use another", rule.value.name));
+        }
+        errors.extend(found.into_iter().map(|message| error(line, message)));
+    }
+    if errors.is_empty() {
+        Ok(read.rules.into_iter().map(|rule| rule.value).collect())
+    } else {
+        Err(errors)
+    }
+}
+
+/// Without the place, which is told apart from it.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or("not readable");
+    let message = line.strip_prefix("error: ").unwrap_or(line);
+    let is_place = message.starts_with("line ");
+    let message =
+        if is_place { message.split_once(": ").map_or(message, |(_, m)| m) } else { message };
+    message.to_owned()
+}
+
+/// What is wrong with a rule, wherever it comes from.
+pub fn mistakes(rule: &Rule) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut check = |is_good: bool, message: String| {
+        if !is_good {
+            found.push(format!("rule {:?}: {message}", rule.name));
+        }
+    };
+    let name = &rule.name;
+    let is_name = !name.trim().is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.chars().any(char::is_control);
+    check(is_name, format!("a name has 1 to {NAME_BYTES_MAX} bytes without control characters"));
+    let share = rule.recovery_share;
+    check(share > 0.0 && share <= 1.0, format!("recovery_share is {share}; use above 0 to 1"));
+    for (window, is_fine) in windows(&rule.measure) {
+        let max = if is_fine { FINE_SECONDS_MAX } else { WINDOW_SECONDS_MAX };
+        let is_good = (10..=max).contains(&window);
+        check(is_good, format!("a window of {window} s; use 10 to {max}"));
+    }
+    if let Some(threshold) = threshold(&rule.measure) {
+        let number = match threshold {
+            Threshold::Absolute(number) => number.is_finite() && number >= 0.0,
+            Threshold::Relative(factor) => factor.is_finite() && factor > 0.0,
+            Threshold::Unusual => true,
+        };
+        check(number, "a threshold is a finite number, not negative".to_owned());
+    }
+    match &rule.measure {
+        RuleKind::Latency { percentile, .. } => {
+            let is_good = *percentile > 0.0 && *percentile < 1.0;
+            check(is_good, format!("percentile is {percentile}; write 0.95 for p95"));
+        }
+        RuleKind::BurnRate { objective, factor, .. } => {
+            let is_good = *objective > 0.0 && *objective < 1.0;
+            check(is_good, format!("objective is {objective}; write 0.999 for 99.9 %"));
+            check(*factor > 0.0 && factor.is_finite(), "factor must be above 0".to_owned());
+        }
+        RuleKind::MatchCount { filter, .. } => {
+            if let Err(error) = logweir_core::filter::Filter::parse(filter, 0) {
+                check(false, format!("filter: {error}"));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The windows of a kind, and whether they rest on the buckets of ten seconds.
+fn windows(kind: &RuleKind) -> Vec<(u32, bool)> {
+    match *kind {
+        RuleKind::ErrorRate { window_seconds, .. }
+        | RuleKind::ErrorCount { window_seconds, .. }
+        | RuleKind::Volume { window_seconds, .. }
+        | RuleKind::Latency { window_seconds, .. }
+        | RuleKind::AnomalyCount { window_seconds, .. }
+        | RuleKind::MatchCount { window_seconds, .. }
+        | RuleKind::DeadLetters { window_seconds, .. }
+        | RuleKind::SdkLoss { window_seconds, .. } => vec![(window_seconds, true)],
+        RuleKind::BurnRate { long_window_seconds, short_window_seconds, .. } => {
+            vec![(long_window_seconds, false), (short_window_seconds, false)]
+        }
+        RuleKind::ServiceSilence { silence_seconds }
+        | RuleKind::ProcessorSilence { silence_seconds } => vec![(silence_seconds, false)],
+        RuleKind::NewPattern { .. } | RuleKind::QueueLag { .. } => Vec::new(),
+    }
+}
+
+const fn threshold(kind: &RuleKind) -> Option<Threshold> {
+    match *kind {
+        RuleKind::ErrorRate { threshold, .. }
+        | RuleKind::ErrorCount { threshold, .. }
+        | RuleKind::Volume { threshold, .. }
+        | RuleKind::Latency { threshold, .. }
+        | RuleKind::AnomalyCount { threshold, .. }
+        | RuleKind::MatchCount { threshold, .. } => Some(threshold),
+        _ => None,
+    }
+}
+
+/// The rules of several files, of which each keeps those that were last good.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    good: BTreeMap<String, Vec<Rule>>,
+}
+
+impl Files {
+    /// Takes in a file as it is now. If it is wrong, its last good rules stay.
+    pub fn put(&mut self, file: &str, text: &str) -> Result<(), Vec<FileError>> {
+        let rules = parse(file, text)?;
+        let error = |message| Err(vec![FileError { file: file.to_owned(), line: 0, message }]);
+        let others = || self.good.iter().filter(|(other, _)| *other != file);
+        let names: HashSet<&str> =
+            others().flat_map(|(_, rules)| rules).map(|rule| rule.name.as_str()).collect();
+        if let Some(rule) = rules.iter().find(|rule| names.contains(rule.name.as_str())) {
+            return error(format!(
+                "the name {:?} is taken by another file: use another",
+                rule.name
+            ));
+        }
+        if names.len() + rules.len() > RULES_MAX {
+            return error(format!("there are over {RULES_MAX} rules: leave some out"));
+        }
+        self.good.insert(file.to_owned(), rules);
+        Ok(())
+    }
+
+    /// Forgets a file that is gone.
+    pub fn remove(&mut self, file: &str) {
+        self.good.remove(file);
+    }
+
+    /// All rules, by file.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.good.values().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+rules:
+  - name: too many errors
+    services: [\"pay*\"]
+    severity: critical
+    minimum_support: 50
+    for_seconds: 20
+    labels: {team: shop}
+    channels: [on-call]
+    measure:
+      kind: error_rate
+      window_seconds: 300
+      threshold: {absolute: 0.05}
+  - name: five times as slow
+    measure: {kind: latency, window_seconds: 60, percentile: 0.95, threshold: {relative: 5}}
+  - name: odd volume
+    measure: {kind: volume, window_seconds: 60, direction: down, threshold: unusual}
+";
+
+    #[test]
+    fn a_good_file_is_read() {
+        let rules = parse("a.yaml", GOOD).unwrap();
+        assert_eq!(rules.len(), 3);
+        assert_eq!(rules[0].labels["team"], "shop");
+        assert_eq!(rules[0].keep_firing_seconds, 300);
+        assert_eq!(threshold(&rules[1].measure), Some(Threshold::Relative(5.0)));
+    }
+
+    fn check(text: &str, line: u64, part: &str) {
+        let errors = parse("a.yaml", text).unwrap_err();
+        assert_eq!(errors[0].line, line, "{errors:?}");
+        assert!(errors[0].message.contains(part), "{errors:?}");
+    }
+
+    #[test]
+    fn a_mistake_has_a_line() {
+        check("rules:\n  - name: a\n", 2, "measure");
+        check("rules:\n  - name: a\n    measure: [", 3, "");
+        check(&GOOD.replace("severity: critical", "severity: huge"), 4, "huge");
+        check(&GOOD.replace("percentile: 0.95", "percentile: 95"), 13, "0.95");
+        check(&GOOD.replace("odd volume", "too many errors"), 15, "taken");
+        check(&GOOD.replace("window_seconds: 300", "window_seconds: 3"), 2, "window");
+        let filter = "rules:\n\n  - name: f\n    measure: {kind: match_count, filter: \"level:(\", \
+                      window_seconds: 60, threshold: {absolute: 1}}\n";
+        check(filter, 3, "filter");
+    }
+
+    #[test]
+    fn a_bad_file_leaves_the_last_good_rules() {
+        let mut files = Files::default();
+        files.put("a.yaml", GOOD).unwrap();
+        files.put("a.yaml", "rules: 3").unwrap_err();
+        assert_eq!(files.rules().count(), 3);
+        files.put("b.yaml", GOOD).unwrap_err();
+        files.remove("a.yaml");
+        assert_eq!(files.rules().count(), 0);
+    }
+}
