@@ -1,1 +1,89 @@
-fn main() {}
+//! How long an evaluation takes: 10,000 rules, each for every one of 500 services, on one thread.
+//! There are five seconds for it.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use logweir_alerting::{
+    built_in,
+    engine::Engine,
+    keeper::Keeper,
+    rule::{Direction, Rule, RuleKind, Threshold},
+    window::Row,
+};
+
+const SECOND: i64 = 1_000_000_000;
+/// 2026-01-05T00:00:00Z
+const START: i64 = 1_767_571_200;
+const SERVICES: usize = 500;
+const RULES: usize = 10_000;
+
+fn rule(number: usize) -> Rule {
+    let window_seconds = [30, 60, 120, 300, 600, 900, 1_800, 3_600][number % 8];
+    let level = 1.0 + (number % 97) as f64 / 10.0;
+    let measure = match number / 8 % 5 {
+        0 => {
+            let threshold = Threshold::Absolute((0.1 * level).min(0.99));
+            RuleKind::ErrorRate { window_seconds, threshold }
+        }
+        1 => RuleKind::ErrorCount { window_seconds, threshold: Threshold::Relative(3.0 * level) },
+        2 => RuleKind::Volume {
+            window_seconds,
+            direction: Direction::Up,
+            threshold: Threshold::Relative(3.0 * level),
+        },
+        3 => RuleKind::Volume {
+            window_seconds,
+            direction: Direction::Down,
+            threshold: Threshold::Absolute(0.5),
+        },
+        _ => RuleKind::Latency {
+            window_seconds,
+            percentile: 0.95,
+            threshold: Threshold::Absolute(5_000.0 * level),
+        },
+    };
+    Rule::new(&format!("rule {number}"), measure)
+}
+
+fn row(start_seconds: i64, service: usize) -> Row {
+    let total = 50 + (service % 50) as u64;
+    Row {
+        start_seconds,
+        total,
+        errors: total / 50,
+        anomalies: 0,
+        latencies: (10..40).map(|bucket| (bucket, total / 30 + 1)).collect(),
+        last_seen_unix_nano: (start_seconds + 9) * SECOND,
+    }
+}
+
+fn evaluate(criterion: &mut Criterion) {
+    let mut rules = built_in::rules();
+    rules.extend((0..RULES).map(rule));
+    let mut engine = Engine::new("tenant", rules, Keeper::default());
+    let names: Vec<String> = (0..SERVICES).map(|number| format!("service-{number}")).collect();
+    for start in (START..START + 7_200).step_by(10) {
+        for (number, name) in names.iter().enumerate() {
+            engine.replay(name, row(start, number));
+        }
+    }
+    let mut now = (START + 7_200) * SECOND;
+    let mut group = criterion.benchmark_group("evaluate");
+    group.sample_size(10);
+    group.bench_function("10,000 rules for 500 services", |bencher| {
+        bencher.iter(|| {
+            now += 2 * SECOND;
+            let start = now / SECOND / 10 * 10 - 10;
+            for (number, name) in names.iter().enumerate() {
+                engine.observe(name, row(start, number));
+            }
+            black_box(engine.evaluate(now));
+            black_box(engine.tell(now));
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, evaluate);
+criterion_main!(benches);

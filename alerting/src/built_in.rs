@@ -11,7 +11,7 @@ pub fn rules() -> Vec<Rule> {
     vec![
         rule(
             "service silent",
-            RuleKind::ServiceSilence { silence_seconds: 14 },
+            RuleKind::ServiceSilence { silence_seconds: 12 },
             Severity::Critical,
         ),
         rule(

@@ -31,7 +31,7 @@ const SPANS_MIN: usize = 12;
 /// Of expected logs that a silence must outlast the longest healthy one.
 const SILENCE_FACTOR: f64 = 1.5;
 /// No silence is shorter, seconds: a restart may take so long.
-const SILENCE_SECONDS_MIN: f64 = 14.0;
+const SILENCE_SECONDS_MIN: f64 = 12.0;
 const WEEK_SECONDS: f64 = 604_800.0;
 /// A volume must fall below this share of what is usual, or rise above so many times it.
 const DROP_SHARE: f64 = 0.45;
@@ -257,7 +257,8 @@ impl Watched {
         if !self.is_known() || rate <= 0.0 {
             return None;
         }
-        let chance = (WEEK_SECONDS * rate).max(1.0).ln() + 5.0;
+        let young = if usual.is_young() { YOUNG_EXTRA } else { 1.0 };
+        let chance = ((WEEK_SECONDS * rate).max(1.0).ln() + 5.0) * young;
         let needed = chance.max(SILENCE_FACTOR * self.silence.limit(usual.is_young()));
         let seconds = (needed / rate).max(SILENCE_SECONDS_MIN);
         let sureness = match gap / seconds {

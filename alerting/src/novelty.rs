@@ -126,7 +126,7 @@ fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> boo
     let hits = u64::from(hits_min);
     let (needed, share_min) = match level {
         Level::Fatal | Level::Error => (hits, 0.003),
-        Level::Warn => (hits * 2, 0.02),
+        Level::Warn => (hits + 1, 0.02),
         _ => (hits * 10, 0.05),
     };
     let spread = pattern.last_unix_nano - pattern.first_unix_nano;
