@@ -34,6 +34,9 @@ pub const LATENESS_NANOS: i64 = 2 * SECOND;
 pub const EVALUATE_NANOS: i64 = 2 * SECOND;
 /// Services that are watched; more are not, and are counted.
 pub const SERVICES_MAX: usize = 10_000;
+/// How far back a service that lagged is judged, and at what steps.
+const CATCH_UP_NANOS: i64 = 3_600 * SECOND;
+const CATCH_UP_STEP_NANOS: i64 = 10 * SECOND;
 /// After so long what an incident calls abnormal is the new normal.
 const ACCEPT_NANOS: i64 = 6 * 3_600 * SECOND;
 const SECOND: i64 = 1_000_000_000;
@@ -302,7 +305,7 @@ impl Engine {
         for name in names {
             let Some(mut service) = self.services.remove(&name) else { continue };
             let at = service.watermark_unix_nano.map(|w| w.min(now_unix_nano - LATENESS_NANOS));
-            if let Some(at) = at.filter(|at| *at > service.judged_unix_nano) {
+            for at in at.into_iter().flat_map(|at| moments(service.judged_unix_nano, at)) {
                 service.judged_unix_nano = at;
                 self.judge(&name, &mut service, at, now_unix_nano, &mut requests);
             }
@@ -531,6 +534,20 @@ impl Engine {
             self.keeper.resolve(&id, "", "its rule is gone", now);
         }
     }
+}
+
+/// The moments to judge between two: a service that lagged is judged as it would have been, at every
+/// bucket of the last hour.
+fn moments(judged: i64, at: i64) -> Vec<i64> {
+    if at <= judged {
+        return Vec::new();
+    }
+    if judged == i64::MIN {
+        return vec![at];
+    }
+    let first = judged.max(at.saturating_sub(CATCH_UP_NANOS));
+    let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
+    steps.take_while(|moment| *moment < at).chain([at]).collect()
 }
 
 fn key(rule: &str, service: &str) -> String {

@@ -389,7 +389,9 @@ impl Watched {
         let line = (normal * factor).max(normal + matters.excess).max(limit * CEILING_FACTOR);
         let line = (line * young).min(0.97);
         let from_usual = share_deviance(hits, total, normal);
-        let sure = hits >= matters.hits_min && from_usual >= CERTAIN * young;
+        // Latencies are asked twice, and their tails are heavy.
+        let certain = if share == Share::Errors { CERTAIN } else { CERTAIN + 0.5 };
+        let sure = hits >= matters.hits_min && from_usual >= certain * young;
         let sureness = match () {
             () if sure && share_deviance(hits, total, line) >= BEYOND => Sureness::Certain,
             () if is_active && self.still(share, window, hits, total, line) => Sureness::Holds,

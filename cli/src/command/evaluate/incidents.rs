@@ -28,7 +28,7 @@ use logweir_core::{
     wire::record_from_wire,
 };
 use logweir_processor::Scorer;
-use logweir_storage::query::latency_bucket;
+use logweir_storage::latency_bucket;
 use serde::Serialize;
 
 use super::{Run, file_error};
