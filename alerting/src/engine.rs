@@ -305,7 +305,8 @@ impl Engine {
         for name in names {
             let Some(mut service) = self.services.remove(&name) else { continue };
             let at = service.watermark_unix_nano.map(|w| w.min(now_unix_nano - LATENESS_NANOS));
-            for at in at.into_iter().flat_map(|at| moments(service.judged_unix_nano, at)) {
+            let judged = service.judged_unix_nano;
+            for at in at.into_iter().flat_map(|at| moments(judged, at)) {
                 service.judged_unix_nano = at;
                 self.judge(&name, &mut service, at, now_unix_nano, &mut requests);
             }
@@ -387,9 +388,19 @@ impl Engine {
         let rule = &self.rules[rule];
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
-                watched.errors(moment, is_active)
+                let found = watched.errors(moment, is_active);
+                if is_active && found.is_some() {
+                    service.watched.held_unix_nano[0] = moment.at_unix_nano;
+                }
+                found
             }
-            RuleKind::Latency { .. } => watched.latency(moment, is_active),
+            RuleKind::Latency { .. } => {
+                let found = watched.latency(moment, is_active);
+                if is_active && found.is_some() {
+                    service.watched.held_unix_nano[1] = moment.at_unix_nano;
+                }
+                found
+            }
             RuleKind::Volume { direction: Direction::Down, .. } => watched.drop(moment, is_active),
             RuleKind::Volume { direction: Direction::Up, .. } => watched.surge(moment, is_active),
             RuleKind::ServiceSilence { .. } => watched.silence(moment, is_active),
@@ -487,15 +498,14 @@ impl Engine {
             let is_young = service.watched.normal.usual().is_young();
             if is_old
                 || is_nature
-                || is_young
                 || !incident.state.is_active()
                 || !incident.labels.contains_key("built_in")
             {
                 continue;
             }
             match incident.kind.as_str() {
-                "error_rate" => abnormal.errors = true,
-                "latency" => abnormal.latency = true,
+                "error_rate" => abnormal.errors = !is_young,
+                "latency" => abnormal.latency = !is_young,
                 "volume_down" | "volume_up" | "service_silence" => abnormal.volume = true,
                 _ => {}
             }
