@@ -90,7 +90,7 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
 fn check(fault: Fault, rule: &str, delay_seconds_max: i64, cause: Option<u64>) {
     let incidents = play(fault, 7);
     let first = incidents.first().unwrap_or_else(|| panic!("{fault:?} is not found"));
-    let firing = first.firing_unix_nano.unwrap();
+    let firing = first.firing_unix_nano.expect("it fired");
     assert!(firing >= FAULT, "{fault:?}: {} fires before", first.rule);
     assert!(
         firing - FAULT <= delay_seconds_max * SECOND,
