@@ -19,6 +19,7 @@ pub mod file;
 pub mod incident;
 mod judge;
 pub mod keeper;
+pub mod live;
 mod normal;
 pub mod notice;
 pub mod novelty;
