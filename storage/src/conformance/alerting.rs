@@ -146,7 +146,10 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         storage.commit_alerts(epoch, tenant, changes).await.unwrap().unwrap();
     };
     let new = AlertChanges {
-        incidents: vec![incident("a", "firing", 10), incident("b", "pending", 20)],
+        incidents: vec![
+            incident("a", "firing", NOW_UNIX_NANO),
+            incident("b", "pending", NOW_UNIX_NANO),
+        ],
         deliveries: vec![
             delivery("slack", "a", 1),
             delivery("mail", "a", 1),
@@ -160,7 +163,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     commit(&tenant(), new).await;
     let other = Tenant::new("other").unwrap();
     let foreign = AlertChanges {
-        incidents: vec![incident("a", "firing", 10)],
+        incidents: vec![incident("a", "firing", NOW_UNIX_NANO)],
         deliveries: vec![delivery("slack", "a", 1)],
         states: vec![("slack".into(), "9".into())],
         ..AlertChanges::default()
@@ -187,7 +190,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         thread: None,
     };
     let changes = AlertChanges {
-        incidents: vec![incident("a", "resolved", 10)],
+        incidents: vec![incident("a", "resolved", NOW_UNIX_NANO)],
         deliveries: vec![delivery("slack", "a", 2)],
         updates: vec![sent, tried],
         states: vec![("slack".into(), "2".into()), ("mail".into(), "3".into())],
