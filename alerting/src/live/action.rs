@@ -1,0 +1,72 @@
+//! What people ask of alerting, on its way to the process that leads.
+
+use serde::{Deserialize, Serialize};
+
+/// What somebody wants done; stored as JSON until the leader takes account of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Somebody sees to it: no escalation any more, fewer reminders.
+    Acknowledge {
+        /// Which.
+        incident_id: String,
+        /// Who.
+        actor: String,
+    },
+    /// Nobody sees to it after all.
+    Unacknowledge {
+        /// Which.
+        incident_id: String,
+        /// Who said so.
+        actor: String,
+    },
+    /// It is over.
+    Resolve {
+        /// Which.
+        incident_id: String,
+        /// Who said so.
+        actor: String,
+        /// Why; may be empty.
+        text: String,
+    },
+    /// Nobody is to be told of it for a while.
+    Snooze {
+        /// Which.
+        incident_id: String,
+        /// Who.
+        actor: String,
+        /// Until when.
+        until_unix_nano: i64,
+    },
+    /// Something worth writing down.
+    Note {
+        /// Which.
+        incident_id: String,
+        /// Who.
+        actor: String,
+        /// What.
+        text: String,
+    },
+    /// A channel's settings changed or a test of it succeeded: its breaker begins anew.
+    ResetChannel {
+        /// The channel's name.
+        channel: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_the_same_after_json() {
+        let action = Action::Snooze {
+            incident_id: "ab12".to_owned(),
+            actor: "anna".to_owned(),
+            until_unix_nano: 5,
+        };
+        let json = serde_json::to_string(&action).unwrap();
+        assert!(json.starts_with(r#"{"action":"snooze","incident_id":"ab12""#), "{json}");
+        assert_eq!(serde_json::from_str::<Action>(&json).unwrap(), action);
+    }
+}
