@@ -34,6 +34,9 @@ pub const LATENESS_NANOS: i64 = 2 * SECOND;
 pub const EVALUATE_NANOS: i64 = 2 * SECOND;
 /// Services that are watched; more are not, and are counted.
 pub const SERVICES_MAX: usize = 10_000;
+/// How far back a service that lagged is judged, and at what steps.
+const CATCH_UP_NANOS: i64 = 3_600 * SECOND;
+const CATCH_UP_STEP_NANOS: i64 = 10 * SECOND;
 /// After so long what an incident calls abnormal is the new normal.
 const ACCEPT_NANOS: i64 = 6 * 3_600 * SECOND;
 const SECOND: i64 = 1_000_000_000;
@@ -302,7 +305,8 @@ impl Engine {
         for name in names {
             let Some(mut service) = self.services.remove(&name) else { continue };
             let at = service.watermark_unix_nano.map(|w| w.min(now_unix_nano - LATENESS_NANOS));
-            if let Some(at) = at.filter(|at| *at > service.judged_unix_nano) {
+            let judged = service.judged_unix_nano;
+            for at in at.into_iter().flat_map(|at| moments(judged, at)) {
                 service.judged_unix_nano = at;
                 self.judge(&name, &mut service, at, now_unix_nano, &mut requests);
             }
@@ -384,9 +388,19 @@ impl Engine {
         let rule = &self.rules[rule];
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
-                watched.errors(moment, is_active)
+                let found = watched.errors(moment, is_active);
+                if is_active && found.is_some() {
+                    service.watched.held_unix_nano[0] = moment.at_unix_nano;
+                }
+                found
             }
-            RuleKind::Latency { .. } => watched.latency(moment, is_active),
+            RuleKind::Latency { .. } => {
+                let found = watched.latency(moment, is_active);
+                if is_active && found.is_some() {
+                    service.watched.held_unix_nano[1] = moment.at_unix_nano;
+                }
+                found
+            }
             RuleKind::Volume { direction: Direction::Down, .. } => watched.drop(moment, is_active),
             RuleKind::Volume { direction: Direction::Up, .. } => watched.surge(moment, is_active),
             RuleKind::ServiceSilence { .. } => watched.silence(moment, is_active),
@@ -484,15 +498,14 @@ impl Engine {
             let is_young = service.watched.normal.usual().is_young();
             if is_old
                 || is_nature
-                || is_young
                 || !incident.state.is_active()
                 || !incident.labels.contains_key("built_in")
             {
                 continue;
             }
             match incident.kind.as_str() {
-                "error_rate" => abnormal.errors = true,
-                "latency" => abnormal.latency = true,
+                "error_rate" => abnormal.errors = !is_young,
+                "latency" => abnormal.latency = !is_young,
                 "volume_down" | "volume_up" | "service_silence" => abnormal.volume = true,
                 _ => {}
             }
@@ -531,6 +544,20 @@ impl Engine {
             self.keeper.resolve(&id, "", "its rule is gone", now);
         }
     }
+}
+
+/// The moments to judge between two: a service that lagged is judged as it would have been, at every
+/// bucket of the last hour.
+fn moments(judged: i64, at: i64) -> Vec<i64> {
+    if at <= judged {
+        return Vec::new();
+    }
+    if judged == i64::MIN {
+        return vec![at];
+    }
+    let first = judged.max(at.saturating_sub(CATCH_UP_NANOS));
+    let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
+    steps.take_while(|moment| *moment < at).chain([at]).collect()
 }
 
 fn key(rule: &str, service: &str) -> String {

@@ -88,6 +88,9 @@ pub(crate) struct Watched {
     surges: [Ceiling; WINDOWS.len()],
     silence: Ceiling,
     last_bucket: i64,
+    /// Until when an incident of errors, and one of latency, was last held up. A window that reaches
+    /// back before it would find the same again.
+    pub(crate) held_unix_nano: [i64; 2],
 }
 
 /// The sums of a moment.
@@ -362,7 +365,18 @@ impl Watched {
         }
         let usual = self.normal.usual();
         let mut best: Option<Found> = None;
-        for (window, sums) in moment.sums.iter().enumerate() {
+        // What fires is held up by the last minute, or as long as it takes to have some logs: a
+        // long window would keep it up long after it is over.
+        let enough = |sums: &Sums| share.of(sums).1 >= SHOWN_LOGS_MIN;
+        let last = match is_active {
+            true => moment.sums.iter().skip(2).position(enough).map_or(WINDOWS.len(), |at| at + 3),
+            false => WINDOWS.len(),
+        };
+        let held = self.held_unix_nano[usize::from(share != Share::Errors)];
+        for (window, sums) in moment.sums.iter().enumerate().take(last) {
+            if !is_active && moment.at_unix_nano - ((sums.seconds * 1e9) as i64) < held {
+                break;
+            }
             let found = self.share_in(share, window, sums, usual, is_active);
             let Some(found) = found else { continue };
             if best.as_ref().is_none_or(|best| found.sureness > best.sureness) {
@@ -389,7 +403,9 @@ impl Watched {
         let line = (normal * factor).max(normal + matters.excess).max(limit * CEILING_FACTOR);
         let line = (line * young).min(0.97);
         let from_usual = share_deviance(hits, total, normal);
-        let sure = hits >= matters.hits_min && from_usual >= CERTAIN * young;
+        // Latencies are asked twice, and their tails are heavy.
+        let certain = if share == Share::Errors { CERTAIN } else { CERTAIN + 0.5 };
+        let sure = hits >= matters.hits_min && from_usual >= certain * young;
         let sureness = match () {
             () if sure && share_deviance(hits, total, line) >= BEYOND => Sureness::Certain,
             () if is_active && self.still(share, window, hits, total, line) => Sureness::Holds,

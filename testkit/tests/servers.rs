@@ -245,7 +245,7 @@ fn nothing_outlives_a_killed_test() {
     let read =
         kit.stdout.take().expect("stdout is piped").read(&mut said).expect("the shell speaks");
     let folders = String::from_utf8_lossy(&said[..read]).into_owned();
-    assert_eq!(folders.lines().count(), 2, "{folders}");
+    assert_eq!(folders.lines().count(), 3, "{folders}");
     kit.kill().expect("it runs");
     kit.wait().expect("it ends");
     while folders.lines().any(|folder| Path::new(folder).exists()) {

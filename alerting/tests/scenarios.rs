@@ -1,0 +1,178 @@
+//! Whole scenarios with a quiet day before, through the built-in rules: every fault is found, soon,
+//! and for the right cause; and nothing else is.
+
+use logweir_alerting::{
+    built_in,
+    engine::Engine,
+    incident::Incident,
+    keeper::Keeper,
+    play::{PlayedLog, Player},
+    window::Row,
+};
+use logweir_core::record::Level;
+
+const SECOND: i64 = 1_000_000_000;
+/// 2026-01-05T00:00:00Z, a Monday.
+const START: i64 = 1_767_571_200 * SECOND;
+const FAULT: i64 = START + 25 * 3_600 * SECOND;
+const END: i64 = FAULT + 900 * SECOND;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    Burst,
+    Slow,
+    Silent,
+    New,
+}
+
+fn engine() -> Engine {
+    Engine::new("tenant", built_in::rules(), Keeper::default())
+}
+
+/// Two logs a second at random, two in a hundred of them errors.
+fn play(fault: Fault, seed: u64) -> Vec<Incident> {
+    let mut random = Random(seed);
+    let mut player = Player::new(engine());
+    let mut time = START;
+    loop {
+        time += (-(1.0 - random.share()).ln() * 0.5e9) as i64;
+        if time >= END {
+            break;
+        }
+        let fault = if time >= FAULT { fault } else { Fault::None };
+        let choice = random.share();
+        let (mut level, mut template) = (Level::Info, (random.share() * 6.0) as u64);
+        if choice < 0.02 {
+            (level, template) = (Level::Error, 10);
+        }
+        let mut latency_ms = 20.0 * (-random.share().ln() + 0.1);
+        let is_hit = random.share() < 0.3;
+        match fault {
+            Fault::None => {}
+            Fault::Burst if is_hit => (level, template) = (Level::Error, 10),
+            Fault::New if is_hit => (level, template) = (Level::Error, 11),
+            Fault::Slow => latency_ms *= 4.0,
+            Fault::Silent => continue,
+            Fault::Burst | Fault::New => {}
+        }
+        player.log(&PlayedLog {
+            time_unix_nano: time,
+            service: "payments",
+            level,
+            message: "a message",
+            latency_ms: Some(latency_ms),
+            latency_bucket: Some((latency_ms.ln() / 1.1_f64.ln()).floor() as i32),
+            template_id: template,
+            pattern: "a <*>",
+            is_anomaly: false,
+            trace_id: "",
+            instance: "",
+        });
+    }
+    player.pass(END);
+    player.finish().0
+}
+
+fn check(fault: Fault, rule: &str, delay_seconds_max: i64, cause: Option<u64>) {
+    let incidents = play(fault, 7);
+    let first = incidents.first().unwrap_or_else(|| panic!("{fault:?} is not found"));
+    let firing = first.firing_unix_nano.expect("it fired");
+    assert!(firing >= FAULT, "{fault:?}: {} fires before", first.rule);
+    assert!(
+        firing - FAULT <= delay_seconds_max * SECOND,
+        "{fault:?}: {} s",
+        (firing - FAULT) / SECOND
+    );
+    assert!(incidents.iter().any(|incident| incident.rule == rule), "{fault:?}: {incidents:?}");
+    if let Some(cause) = cause {
+        let found = &first.evidence.probable_causes[0];
+        assert_eq!(found.template_id, format!("{cause:016x}"), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_healthy_service_is_left_alone() {
+    assert_eq!(play(Fault::None, 3), []);
+}
+
+#[test]
+fn a_burst_of_errors_is_found() {
+    check(Fault::Burst, "error spike", 30, Some(10));
+}
+
+#[test]
+fn a_new_pattern_is_found() {
+    check(Fault::New, "new error pattern", 30, Some(11));
+}
+
+#[test]
+fn slowness_is_found() {
+    check(Fault::Slow, "latency shift", 30, None);
+}
+
+#[test]
+fn silence_is_found() {
+    check(Fault::Silent, "service silent", 30, None);
+}
+
+/// A service that logs steadily for two hours, through this moment.
+fn steady() -> (Engine, i64) {
+    let mut engine = engine();
+    let start = START / SECOND;
+    for start_seconds in (start..start + 7_200).step_by(10) {
+        let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
+        let row = Row { start_seconds, total: 50, last_seen_unix_nano, ..Row::default() };
+        engine.replay("payments", row);
+    }
+    (engine, (start + 7_200) * SECOND)
+}
+
+#[test]
+fn a_pipeline_that_lags_silences_nobody() {
+    let (mut engine, end) = steady();
+    engine.set_watermark("payments", Some(end));
+    for step in 1..1_000 {
+        engine.evaluate(end + 2 * step * SECOND);
+        assert_eq!(engine.tell(end + 2 * step * SECOND), []);
+    }
+    engine.set_watermark("payments", None);
+    engine.evaluate(end + 3_000 * SECOND);
+    assert_eq!(engine.keeper().incidents().count(), 0);
+    engine.set_watermark("payments", Some(end + 3_000 * SECOND));
+    engine.evaluate(end + 3_010 * SECOND);
+    let told = engine.tell(end + 3_010 * SECOND);
+    assert_eq!(told[0].incident.rule, "service silent");
+}
+
+#[test]
+fn incidents_are_taken_up_after_a_restart() {
+    let (mut first, end) = steady();
+    first.evaluate(end + 60 * SECOND);
+    assert_eq!(first.tell(end + 60 * SECOND).len(), 1);
+    let kept = serde_json::to_string(first.keeper()).unwrap();
+    let keeper: Keeper = serde_json::from_str(&kept).unwrap();
+    let mut second = Engine::new("tenant", built_in::rules(), keeper);
+    let start = START / SECOND;
+    for start_seconds in (start..start + 7_200).step_by(10) {
+        let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
+        let row = Row { start_seconds, total: 50, last_seen_unix_nano, ..Row::default() };
+        second.replay("payments", row);
+    }
+    second.evaluate(end + 62 * SECOND);
+    assert_eq!(second.tell(end + 62 * SECOND), []);
+    assert_eq!(second.keeper().incidents().count(), 1);
+}
