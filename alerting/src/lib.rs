@@ -32,6 +32,7 @@ pub mod window;
 pub mod breaker;
 pub mod channel;
 pub mod deliver;
+pub mod live;
 pub mod outbox;
 pub mod pace;
 pub mod plan;

@@ -4,6 +4,10 @@
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
+use logweir_alerting::{
+    address::AddressPolicy,
+    channel::{Network, SystemResolver},
+};
 use logweir_core::runtime::{
     clock::{Clock, system_clock},
     identity::ProcessIdentity,
@@ -129,6 +133,7 @@ impl Process {
             token_keys: token_keys(&self.settings)?,
             tls: door.tls,
             identity: says_it_lives.then(|| self.identity.clone()),
+            channel_network: channel_network()?,
             partitions: self.partitions,
             metrics: self.metrics.clone(),
         };
@@ -255,4 +260,10 @@ fn stop_on_signals(tasks: &Tasks) -> std::io::Result<()> {
         stopping.stop();
     });
     Ok(())
+}
+
+/// How channels are reached: at public addresses.
+fn channel_network() -> anyhow::Result<Network> {
+    let addresses = AddressPolicy::default();
+    Network::new(addresses, Arc::new(SystemResolver), &[]).map_err(anyhow::Error::msg)
 }

@@ -46,7 +46,8 @@ use logweir_core::runtime::{
 };
 use logweir_proto::v1::{
     self, admin_service_server::AdminServiceServer, alert_service_server::AlertServiceServer,
-    ingest_service_server::IngestServiceServer, model_service_server::ModelServiceServer, query_service_server::QueryServiceServer,
+    ingest_service_server::IngestServiceServer, model_service_server::ModelServiceServer,
+    query_service_server::QueryServiceServer,
 };
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};

@@ -105,7 +105,11 @@ impl Routes {
         }
         let default = self.channels.iter().filter(|(_, (is_default, _))| *is_default);
         let default: Vec<&str> = default.map(|(name, _)| name.as_str()).collect();
-        if default.is_empty() { self.channels.keys().map(String::as_str).collect() } else { default }
+        if default.is_empty() {
+            self.channels.keys().map(String::as_str).collect()
+        } else {
+            default
+        }
     }
 
     /// The channels that could be told in place of one, the first choice first.
@@ -125,7 +129,9 @@ impl Routes {
 }
 
 /// What is stored, by tenant.
-pub(crate) fn by_tenant(stored: Vec<(Tenant, AlertSetting)>) -> BTreeMap<Tenant, Vec<AlertSetting>> {
+pub(crate) fn by_tenant(
+    stored: Vec<(Tenant, AlertSetting)>,
+) -> BTreeMap<Tenant, Vec<AlertSetting>> {
     let mut grouped: BTreeMap<Tenant, Vec<AlertSetting>> = BTreeMap::new();
     for (tenant, setting) in stored {
         grouped.entry(tenant).or_default().push(setting);

@@ -126,8 +126,10 @@ async fn find(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<StoredIncid
     let mut found = door.storage.list_incidents(tenant, query).await?;
     found.retain(|incident| incident.incident_id.starts_with(id));
     if found.len() > 1 {
-        let ids: Vec<&str> = found.iter().map(|of| of.incident_id.as_str()).take(NAMED_MAX).collect();
-        let why = format!("{} incidents begin with {id:?}, such as {}", found.len(), ids.join(", "));
+        let ids: Vec<&str> =
+            found.iter().map(|of| of.incident_id.as_str()).take(NAMED_MAX).collect();
+        let why =
+            format!("{} incidents begin with {id:?}, such as {}", found.len(), ids.join(", "));
         return Err(Refusal::invalid("incident_id", why));
     }
     found.pop().ok_or_else(|| Refusal::NotFound(format!("there is no incident {id:?}")))
