@@ -125,7 +125,7 @@ fn matcher(text: &str) -> Result<(String, String), Error> {
 fn state(silence: &v1::Silence, now_unix_nano: i64) -> (&'static str, Tone) {
     match now_unix_nano {
         now if now >= silence.to_unix_nano => ("ended", Tone::Dim),
-        now if now < silence.from_unix_nano => ("to come", Tone::Plain),
+        now if now < silence.from_unix_nano => ("scheduled", Tone::Plain),
         _ => ("active", Tone::Warning),
     }
 }
