@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use logweir_alerting::live::AlertingConfig;
 use logweir_core::{
     limits::LEDGER_HOURS_MIN,
     runtime::{
@@ -65,6 +66,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// Grouping, enrichment and judgement.
     pub processor: ProcessorConfig,
+    /// Rules, and how channels reach the world.
+    pub alerting: AlertingConfig,
     /// What is kept, and for how long.
     pub retention: RetentionSettings,
     /// What is known about services, by name.
@@ -121,6 +124,7 @@ impl Default for Settings {
             rabbitmq: RabbitConfig::default(),
             database: DatabaseSettings::default(),
             processor: ProcessorConfig::default(),
+            alerting: AlertingConfig::default(),
             retention: RetentionSettings::default(),
             services: BTreeMap::new(),
         }

@@ -4,10 +4,7 @@
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use logweir_alerting::{
-    address::AddressPolicy,
-    channel::{Network, SystemResolver},
-};
+use logweir_alerting::live;
 use logweir_core::runtime::{
     clock::{Clock, system_clock},
     identity::ProcessIdentity,
@@ -133,7 +130,7 @@ impl Process {
             token_keys: token_keys(&self.settings)?,
             tls: door.tls,
             identity: says_it_lives.then(|| self.identity.clone()),
-            channel_network: channel_network()?,
+            channel_network: self.settings.alerting.network().map_err(anyhow::Error::msg)?,
             partitions: self.partitions,
             metrics: self.metrics.clone(),
         };
@@ -169,10 +166,30 @@ impl Process {
         Ok(logweir_processor::start(parts, &self.tasks).await?)
     }
 
+    /// Starts to watch what is stored, and to tell people; unless another process does.
+    pub fn start_alerting(&self, storage: &Arc<dyn Storage>) -> anyhow::Result<()> {
+        if !self.settings.alerting.enabled {
+            return Ok(());
+        }
+        let parts = live::Parts {
+            config: self.settings.alerting.clone(),
+            holder: self.identity.process_id.clone(),
+            read: Arc::clone(storage) as _,
+            administer: Arc::clone(storage) as _,
+            alerts: Arc::clone(storage) as _,
+            partition_of: logweir_queue::partition_of,
+            partitions: self.partitions,
+            clock: Arc::clone(&self.clock),
+        };
+        live::start(parts, &self.tasks).map_err(|why| Error::Usage(why).into())
+    }
+
     /// Answers about the process itself until it is to stop.
-    pub async fn serve_status(&self, door: Door, storage: Arc<dyn Storage>) {
+    pub async fn serve_status(&self, door: Door, storage: Arc<dyn Storage>, says_it_lives: bool) {
         let (config, metrics) = (self.settings.server(), self.metrics.clone());
-        logweir_server::run_status(&config, storage, metrics, door.listener, &self.tasks).await;
+        let identity = says_it_lives.then(|| self.identity.clone());
+        let (listener, tasks) = (door.listener, &self.tasks);
+        logweir_server::run_status(&config, identity, storage, metrics, listener, tasks).await;
     }
 
     /// Downstream: the doors are closed already; what they took is stored, then everything ends.
@@ -260,10 +277,4 @@ fn stop_on_signals(tasks: &Tasks) -> std::io::Result<()> {
         stopping.stop();
     });
     Ok(())
-}
-
-/// How channels are reached: at public addresses.
-fn channel_network() -> anyhow::Result<Network> {
-    let addresses = AddressPolicy::default();
-    Network::new(addresses, Arc::new(SystemResolver), &[]).map_err(anyhow::Error::msg)
 }

@@ -152,7 +152,9 @@ pub async fn run(
     let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
-        let beat = processes::beat(identity, storage, budget.clone(), stop.clone());
+        let taken = budget.clone();
+        let load = move || taken.share_taken();
+        let beat = processes::beat(identity, storage, load, stop.clone());
         tasks.spawn("server heartbeat", Fate::Essential, beat);
     }
     let tls = ports.tls.clone();
@@ -164,14 +166,20 @@ pub async fn run(
 }
 
 /// Answers on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one that
-/// takes no batches itself, until the tasks are asked to stop.
+/// takes no batches itself, until the tasks are asked to stop. With an identity it also says that the
+/// process lives.
 pub async fn run_status(
     config: &ServerConfig,
+    identity: Option<ProcessIdentity>,
     storage: Arc<dyn Storage>,
     metrics: Metrics,
     listener: TcpListener,
     tasks: &Tasks,
 ) {
+    if let Some(identity) = identity {
+        let beats = processes::beat(identity, Arc::clone(&storage), || 0.0, tasks.stop_token());
+        tasks.spawn("heartbeat", Fate::Essential, beats);
+    }
     let readiness = Readiness { publisher: None, storage, stop: tasks.stop_token() };
     connection::serve(listener, http::router(readiness, metrics), config, None, tasks).await;
 }

@@ -10,7 +10,7 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{message_body::Budget, status::Refusal};
+use crate::status::Refusal;
 
 const SILENT_SECONDS_DEFAULT: u32 = 60;
 const SILENT_SECONDS_MAX: u32 = 86_400;
@@ -20,7 +20,7 @@ const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 pub(crate) async fn beat(
     identity: ProcessIdentity,
     storage: Arc<dyn Storage>,
-    budget: Budget,
+    load: impl Fn() -> f64,
     stop: CancellationToken,
 ) {
     loop {
@@ -32,7 +32,7 @@ pub(crate) async fn beat(
             started_unix_nano: identity.started_unix_nano,
             partitions: Vec::new(),
             committed_unix_nano: None,
-            load: budget.share_taken(),
+            load: load(),
         };
         if let Err(error) = storage.beat(heartbeat).await {
             counter!("logweir_heartbeats_failed_total").increment(1);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use logweir_core::identity::{Service, Tenant};
 
-use crate::{StorageError, TimeRange};
+use crate::{StorageError, TemplateSummary, TimeRange};
 
 /// How long resolved incidents and deliveries that are done are kept.
 pub const ALERTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
@@ -142,6 +142,16 @@ pub struct IncidentQuery {
 /// Keeps what alerting knows.
 #[async_trait]
 pub trait KeepAlerts: Send + Sync {
+    /// Every tenant that has sent logs.
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError>;
+    /// Templates whose first log is not older, newest first, at most `limit`; counts are of all their
+    /// logs, and merged patterns are left out.
+    async fn new_templates(
+        &self,
+        tenant: &Tenant,
+        since_unix_nano: i64,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError>;
     /// Takes the lead, or keeps it, for so long from now on; the epoch, or none while another leads.
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError>;
     /// Gives the lead up, so that another may take it at once.

@@ -1,7 +1,223 @@
-//! Alerting at work: one process leads, feeds the engine from storage, keeps what it finds and tells
-//! people.
+//! Alerting at work: of all processes one leads, feeds the engine from storage, keeps what it finds
+//! and tells people.
+//!
+//! What an evaluation found and what is to be told of it are committed together; only then are the
+//! channels' workers woken. A commit that fails is tried again with the next evaluation, and nothing
+//! of it is forgotten meanwhile. A process that loses the lead drops everything: the next leader
+//! starts from what was committed.
 
 pub mod action;
 pub mod settings;
 
+mod config;
+mod evidence;
 mod outbox;
+mod tenant;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use logweir_core::{
+    identity::{Service, Tenant},
+    runtime::{
+        clock::Clock,
+        tasks::{Fate, Tasks},
+    },
+};
+use logweir_storage::{Administer, KeepAlerts, ReadLogs, StorageError};
+use metrics::{counter, gauge, histogram};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::config::AlertingConfig;
+use self::{
+    settings::{Settings, by_tenant},
+    tenant::TenantAlerts,
+};
+use crate::{channel::Network, file::Files};
+
+/// How long a leader may be silent until another takes over.
+const LEASE: Duration = Duration::from_secs(10);
+/// Between two evaluations, and between two tries to lead.
+const EVALUATE_EVERY: Duration = Duration::from_secs(2);
+/// Actions that are taken at a time.
+const ACTIONS_MAX: usize = 200;
+
+/// What alerting works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Its settings.
+    pub config: AlertingConfig,
+    /// Who this process is, to others that would lead.
+    pub holder: String,
+    /// What is watched.
+    pub read: Arc<dyn ReadLogs>,
+    /// Who lives, and what was deployed.
+    pub administer: Arc<dyn Administer>,
+    /// Where alerting's own is kept.
+    pub alerts: Arc<dyn KeepAlerts>,
+    /// The partition of the queue that a service's logs go through.
+    pub partition_of: fn(&Tenant, &Service, u16) -> u16,
+    /// Of the queue.
+    pub partitions: u16,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
+pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
+    let network = parts.config.network()?;
+    let leader = Leader {
+        parts,
+        network,
+        tasks: tasks.clone(),
+        files: Files::default(),
+        texts: BTreeMap::new(),
+    };
+    let stop = tasks.stop_token();
+    tasks.spawn("alerting", Fate::Essential, async move {
+        let holder = leader.parts.holder.clone();
+        let alerts = Arc::clone(&leader.parts.alerts);
+        stop.run_until_cancelled(leader.run()).await;
+        // Best effort: otherwise another waits until the lease is over.
+        let resigned = tokio::time::timeout(Duration::from_secs(2), alerts.resign(&holder)).await;
+        if !matches!(resigned, Ok(Ok(()))) {
+            info!("the lead of alerting could not be given up; it ends by itself");
+        }
+    });
+    Ok(())
+}
+
+struct Leader {
+    parts: Parts,
+    network: Network,
+    tasks: Tasks,
+    files: Files,
+    /// The rule files as they were read last.
+    texts: BTreeMap<String, String>,
+}
+
+/// The time in which this process leads; its workers end with it.
+struct Term {
+    epoch: i64,
+    tenants: BTreeMap<Tenant, TenantAlerts>,
+    stop: CancellationToken,
+}
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Leader {
+    async fn run(mut self) {
+        let mut term: Option<Term> = None;
+        let mut is_failing = false;
+        loop {
+            let begun = Instant::now();
+            let led = self.parts.alerts.lead(&self.parts.holder, LEASE).await;
+            term = self.follow(term, &led);
+            let evaluated = match (&mut term, led) {
+                (Some(term), Ok(_)) => self.evaluate(term).await,
+                (_, led) => led.map(drop),
+            };
+            match &evaluated {
+                Err(error) if !is_failing => warn!("alerting waits for storage: {error}"),
+                _ => {}
+            }
+            is_failing = evaluated.is_err();
+            gauge!("logweir_alerting_leads").set(f64::from(u8::from(term.is_some())));
+            let spent = begun.elapsed();
+            histogram!("logweir_alerting_evaluation_seconds").record(spent.as_secs_f64());
+            tokio::time::sleep(EVALUATE_EVERY.saturating_sub(spent)).await;
+        }
+    }
+
+    /// A new term where the lead is new, the same where it is kept, and while storage does not say
+    /// who leads.
+    fn follow(&self, term: Option<Term>, led: &Result<Option<i64>, StorageError>) -> Option<Term> {
+        match (term, led) {
+            (Some(term), Ok(Some(epoch))) if term.epoch == *epoch => Some(term),
+            (_, Ok(Some(epoch))) => {
+                info!(epoch, "this process leads alerting");
+                let stop = self.tasks.stop_token().child_token();
+                Some(Term { epoch: *epoch, tenants: BTreeMap::new(), stop })
+            }
+            (Some(_), Ok(None)) => {
+                warn!("another process leads alerting now");
+                None
+            }
+            (None, Ok(None)) => None,
+            (term, Err(_)) => term,
+        }
+    }
+
+    async fn evaluate(&mut self, term: &mut Term) -> Result<(), StorageError> {
+        self.read_files().await;
+        let rules: Vec<_> = self.files.rules().cloned().collect();
+        let mut stored = by_tenant(self.parts.alerts.list_settings().await?);
+        let mut tenants = self.parts.alerts.list_tenants().await?;
+        tenants.push(Tenant::default());
+        tenants.extend(stored.keys().cloned());
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut actions: BTreeMap<Tenant, Vec<(i64, String)>> = BTreeMap::new();
+        for (tenant, id, body) in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
+            actions.entry(tenant).or_default().push((id, body));
+        }
+        let mut failed = None;
+        for tenant in tenants {
+            let own = stored.remove(&tenant).unwrap_or_default();
+            let settings = Settings::of(own.iter(), &rules);
+            let wanted = actions.remove(&tenant).unwrap_or_default();
+            let evaluated = self.evaluate_tenant(term, &tenant, settings, wanted).await;
+            match evaluated {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // One tenant's trouble is none of another's.
+                Err(error) => failed = Some(error),
+            }
+        }
+        counter!("logweir_alerting_evaluations_total").increment(1);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// False if this process leads no longer.
+    async fn evaluate_tenant(
+        &self,
+        term: &mut Term,
+        tenant: &Tenant,
+        settings: Settings,
+        actions: Vec<(i64, String)>,
+    ) -> Result<bool, StorageError> {
+        if !term.tenants.contains_key(tenant) {
+            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch).await?;
+            term.tenants.insert(tenant.clone(), alerts);
+        }
+        let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
+        alerts.take_settings(&self.parts, settings, &self.network, &self.tasks, &term.stop);
+        alerts.evaluate(&self.parts, actions).await
+    }
+
+    /// A file that cannot be read, or has a mistake, leaves its last good rules.
+    async fn read_files(&mut self) {
+        let config = self.parts.config.clone();
+        let read = tokio::task::spawn_blocking(move || config.rule_files()).await;
+        // Nothing is known of the files when they could not even be looked for.
+        let Ok(Some(texts)) = read else { return };
+        for (name, text) in &texts {
+            if self.texts.get(name) == Some(text) {
+                continue;
+            }
+            if let Err(mistakes) = self.files.put(name, text) {
+                counter!("logweir_alerting_rule_file_errors_total").increment(1);
+                mistakes.iter().for_each(|mistake| warn!("{mistake}"));
+            }
+        }
+        let gone = self.texts.keys().filter(|name| !texts.contains_key(*name));
+        gone.for_each(|name| self.files.remove(name));
+        self.texts = texts;
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
     output::say,
 };
 
+pub mod alerting;
 pub mod channels;
 pub mod clusters;
 pub mod completions;
@@ -73,6 +74,8 @@ pub enum Command {
     Server(server::ServerArgs),
     /// Run a processor of a distributed installation: from RabbitMQ to PostgreSQL
     Processor(processor::ProcessorArgs),
+    /// Run alerting of a distributed installation: watch what is stored, tell people
+    Alerting(alerting::AlertingArgs),
     /// Bring the database of a distributed installation to this program's schema
     Migrate(migrate::MigrateArgs),
     /// List the processes, and how far each is behind
@@ -134,6 +137,7 @@ impl Command {
             Self::Standalone(args) => args.run().await,
             Self::Server(args) => args.run().await,
             Self::Processor(args) => args.run().await,
+            Self::Alerting(args) => args.run().await,
             Self::Migrate(args) => args.run().await,
             Self::Processes(args) => args.run().await,
             Self::Token(args) => args.run().await,

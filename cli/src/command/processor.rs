@@ -48,7 +48,7 @@ impl ProcessorArgs {
         logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;
         announce(&format!("ready on {}", door.endpoint));
-        process.serve_status(door, storage).await;
+        process.serve_status(door, storage, false).await;
         process.stop().await
     }
 }

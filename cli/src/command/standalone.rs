@@ -1,4 +1,4 @@
-//! `logweir standalone`: server, queue, processor and storage in one process.
+//! `logweir standalone`: server, queue, processor, storage and alerting in one process.
 
 use std::sync::Arc;
 
@@ -46,6 +46,7 @@ impl StandaloneArgs {
         let (publisher, consumer) = InProcessQueue::open(process.settings.queue());
         let live_feed = LiveFeed::default();
         process.start_processor(consumer, None, storage.clone(), live_feed.clone()).await?;
+        process.start_alerting(&storage)?;
         announce(&format!("ready on {}", door.endpoint));
         if self.demo {
             let (settings, tasks) = (&process.settings, &process.tasks);

@@ -191,7 +191,9 @@ fn check_trees(roots: &[u32], nodes: &[Node]) -> Option<()> {
             let left = usize::from(node.left);
             let is_split =
                 usize::from(node.feature) < FEATURE_COUNT && left > offset && root + left + 1 < end;
-            if node.feature != LEAF && !is_split {
+            // A leaf says how deep it lies.
+            let is_leaf = node.feature == LEAF && node.threshold >= 0.0;
+            if !is_leaf && !is_split {
                 return None;
             }
         }

@@ -62,3 +62,6 @@ CREATE TABLE alert_states (
     body   text NOT NULL, -- JSON
     PRIMARY KEY (tenant, name)
 );
+
+-- Of the patterns, the new ones are asked for all the time.
+CREATE INDEX templates_by_first_seen ON templates (tenant, first_seen_unix_nano);

@@ -62,3 +62,6 @@ CREATE TABLE alert_states (
     body      TEXT    NOT NULL, -- JSON
     PRIMARY KEY (tenant_id, name)
 ) STRICT, WITHOUT ROWID;
+
+-- Of the patterns, the new ones are asked for all the time.
+CREATE INDEX template_totals_by_first_seen ON template_totals (first_seen_unix_nano);

@@ -6,7 +6,7 @@ use logweir_core::identity::Tenant;
 
 use super::{
     NOW_UNIX_NANO, StorageUnderTest,
-    sample::{SECOND, service, tenant},
+    sample::{SECOND, batch, service, store, tenant},
 };
 use crate::{
     ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DeliveryState, DeliveryUpdate,
@@ -35,6 +35,28 @@ fn delivery(channel: &str, incident_id: &str, sequence: u32) -> NewDelivery {
         created_unix_nano: NOW_UNIX_NANO,
         body: "{}".into(),
     }
+}
+
+pub(super) async fn new_patterns_are_found(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    assert_eq!(storage.list_tenants().await.unwrap(), []);
+    let first = batch(1, "payments", 3, 0);
+    let second = batch(2, "payments", 3, 60 * SECOND);
+    store(&*storage, &[first, second]).await;
+    assert_eq!(storage.list_tenants().await.unwrap(), [tenant()]);
+    let all = storage.list_templates(&tenant(), None, TimeRange::ALL, 100).await.unwrap();
+    let oldest = all.iter().map(|template| template.first_seen_unix_nano).min().unwrap();
+    let found = storage.new_templates(&tenant(), oldest, 100).await.unwrap();
+    assert_eq!(found.len(), all.len());
+    for template in &found {
+        let same = all.iter().find(|of| of.template_id == template.template_id).unwrap();
+        assert_eq!((template.count, &template.pattern), (same.count, &same.pattern));
+        assert_eq!(template.first_seen_unix_nano, same.first_seen_unix_nano);
+    }
+    assert_eq!(storage.new_templates(&tenant(), i64::MAX, 100).await.unwrap(), []);
+    assert_eq!(storage.new_templates(&tenant(), oldest, 1).await.unwrap().len(), 1);
+    let other = Tenant::new("other").unwrap();
+    assert_eq!(storage.new_templates(&other, 0, 100).await.unwrap(), []);
 }
 
 pub(super) async fn one_process_leads_at_a_time(test: &impl StorageUnderTest) {
@@ -124,7 +146,10 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         storage.commit_alerts(epoch, tenant, changes).await.unwrap().unwrap();
     };
     let new = AlertChanges {
-        incidents: vec![incident("a", "firing", 10), incident("b", "pending", 20)],
+        incidents: vec![
+            incident("a", "firing", NOW_UNIX_NANO),
+            incident("b", "pending", NOW_UNIX_NANO),
+        ],
         deliveries: vec![
             delivery("slack", "a", 1),
             delivery("mail", "a", 1),
@@ -138,7 +163,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     commit(&tenant(), new).await;
     let other = Tenant::new("other").unwrap();
     let foreign = AlertChanges {
-        incidents: vec![incident("a", "firing", 10)],
+        incidents: vec![incident("a", "firing", NOW_UNIX_NANO)],
         deliveries: vec![delivery("slack", "a", 1)],
         states: vec![("slack".into(), "9".into())],
         ..AlertChanges::default()
@@ -165,7 +190,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         thread: None,
     };
     let changes = AlertChanges {
-        incidents: vec![incident("a", "resolved", 10)],
+        incidents: vec![incident("a", "resolved", NOW_UNIX_NANO)],
         deliveries: vec![delivery("slack", "a", 2)],
         updates: vec![sent, tried],
         states: vec![("slack".into(), "2".into()), ("mail".into(), "3".into())],

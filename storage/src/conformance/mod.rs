@@ -60,6 +60,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     judging::the_last_word_on_a_log_holds(&fresh()).await;
     judging::a_job_is_done_once_and_answered(&fresh()).await;
     judging::a_finding_is_kept_once(&fresh()).await;
+    alerting::new_patterns_are_found(&fresh()).await;
     alerting::one_process_leads_at_a_time(&fresh()).await;
     alerting::what_was_set_is_kept_until_it_is_removed(&fresh()).await;
     alerting::actions_wait_for_the_leader(&fresh()).await;

@@ -341,7 +341,7 @@ fn recount(logs: &[StoredLog], query: &AggregateQuery) -> BTreeMap<String, Vec<A
 }
 
 fn without_latency(series: Vec<AggregateSeries>) -> BTreeMap<String, Vec<AggregatePoint>> {
-    let strip = |point| AggregatePoint { latency_ms: None, ..point };
+    let strip = |point| AggregatePoint { latency_ms: None, latencies: Vec::new(), ..point };
     let totals: Vec<u64> =
         series.iter().map(|series| series.points.iter().map(|point| point.total).sum()).collect();
     assert!(totals.is_sorted_by(|a, b| a >= b), "largest group first");

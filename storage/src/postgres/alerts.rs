@@ -11,12 +11,13 @@ use super::{
     PostgresStorage,
     faults::Fault,
     models::tenant_of,
+    reports::template_summary,
     rows,
     statement::{Statement, Value},
 };
 use crate::{
     ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, IncidentQuery, KeepAlerts,
-    NewDelivery, StorageError, StoredDelivery, StoredIncident, TimeRange,
+    NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary, TimeRange,
     alerts::{lead_left, no_incident, too_many_actions},
 };
 
@@ -32,6 +33,39 @@ const DELIVERY: &str = "SELECT d.delivery_id, d.channel, d.key, d.incident_id, d
 
 #[async_trait]
 impl KeepAlerts for PostgresStorage {
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
+        self.snapshot(async |db| {
+            let found =
+                Statement::new("SELECT DISTINCT tenant FROM services ORDER BY 1").rows(db).await?;
+            found.iter().map(|row| tenant_of(row, 0)).collect()
+        })
+        .await
+    }
+
+    async fn new_templates(
+        &self,
+        tenant: &Tenant,
+        since_unix_nano: i64,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError> {
+        self.snapshot(async |db| {
+            let found = Statement::new(
+                "SELECT template_id, service, pattern, pattern_exact, first_seen_unix_nano,
+                        last_seen_unix_nano, level, total
+                 FROM templates WHERE merged_into IS NULL AND total > 0 AND tenant = ",
+            )
+            .value(Value::Text(tenant.to_string()))
+            .text(" AND first_seen_unix_nano >= ")
+            .value(Value::Long(since_unix_nano))
+            .text(" ORDER BY first_seen_unix_nano DESC LIMIT ")
+            .value(at_most(limit))
+            .rows(db)
+            .await?;
+            found.iter().map(template_summary).collect()
+        })
+        .await
+    }
+
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError> {
         self.change(async |db| {
             let led = Statement::new(

@@ -130,7 +130,8 @@ fn most_frequent(
         .value(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)))
 }
 
-fn template_summary(row: &Row) -> Result<TemplateSummary, Fault> {
+/// Id, service, pattern, its bytes, first and last log, level, count.
+pub(super) fn template_summary(row: &Row) -> Result<TemplateSummary, Fault> {
     Ok(TemplateSummary {
         template_id: rows::template_id(rows::get(row, 0)?),
         service: rows::service(rows::get(row, 1)?)?,

@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use logweir_core::identity::Tenant;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStorage, faults::Fault, models::tenant_of, writer::Writer};
+use super::{
+    SqliteStorage, faults::Fault, models::tenant_of, reports::template_summary, writer::Writer,
+};
 use crate::{
     ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, IncidentQuery, KeepAlerts,
-    NewDelivery, StorageError, StoredDelivery, StoredIncident, TimeRange,
+    NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary, TimeRange,
     alerts::{lead_left, no_incident, too_many_actions},
 };
 
@@ -23,6 +25,49 @@ const DELIVERY: &str = "d.delivery_id, d.channel, d.key, d.incident_id, d.sequen
 
 #[async_trait]
 impl KeepAlerts for SqliteStorage {
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
+        self.readers
+            .run(|db, _| {
+                let mut select = db.prepare_cached(
+                    "SELECT name FROM tenants
+                     WHERE tenant_id IN (SELECT tenant_id FROM services) ORDER BY name",
+                )?;
+                let mut rows = select.query([])?;
+                let mut tenants = Vec::new();
+                while let Some(row) = rows.next()? {
+                    tenants.push(tenant_of(row, 0)?);
+                }
+                Ok(tenants)
+            })
+            .await
+    }
+
+    async fn new_templates(
+        &self,
+        tenant: &Tenant,
+        since_unix_nano: i64,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError> {
+        self.list(tenant, move |db, tenant_id| {
+            let mut select = db.prepare_cached(
+                "SELECT t.template_id, s.name, t.pattern, totals.total,
+                        totals.first_seen_unix_nano, totals.last_seen_unix_nano, totals.level
+                 FROM template_totals totals JOIN templates t USING (template_key)
+                      JOIN services s USING (service_id)
+                 WHERE totals.first_seen_unix_nano >= ?2 AND t.tenant_id = ?1
+                       AND t.merged_into IS NULL AND totals.total > 0
+                 ORDER BY totals.first_seen_unix_nano DESC LIMIT ?3",
+            )?;
+            let mut rows = select.query(params![tenant_id, since_unix_nano, limit])?;
+            let mut templates = Vec::new();
+            while let Some(row) = rows.next()? {
+                templates.push(template_summary(row)?);
+            }
+            Ok(templates)
+        })
+        .await
+    }
+
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError> {
         let (holder, now) = (holder.to_owned(), (self.clock)());
         let lead = move |writer: &mut Writer| {

@@ -93,7 +93,7 @@ pub(super) fn list_templates(
         .collect())
 }
 
-fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> {
+pub(super) fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> {
     let level = Level::from_number(row.get(6)?);
     Ok(TemplateSummary {
         template_id: TemplateId(row.get::<_, i64>(0)? as u64),
