@@ -125,8 +125,9 @@ fn webhook(name: &str, url: &str) -> Value {
 
 fn fields(status: &Status) -> Vec<String> {
     use tonic_types::StatusExt as _;
-    let bad = status.get_details_bad_request().unwrap_or_default();
-    bad.field_violations.into_iter().map(|violation| violation.field).collect()
+    let bad = status.get_details_bad_request();
+    let violations = bad.into_iter().flat_map(|bad| bad.field_violations);
+    violations.map(|violation| violation.field).collect()
 }
 
 fn assert_invalid(refused: &Status, field: &str) {
