@@ -5,8 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files =
-        ["log", "ingest", "query", "admin", "model"].map(|name| format!("logweir/v1/{name}.proto"));
+    let files = ["log", "ingest", "query", "admin", "model", "alert"]
+        .map(|name| format!("logweir/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=logweir");
     let public = protox::compile(&files, ["."])?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);

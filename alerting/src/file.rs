@@ -1,14 +1,17 @@
-//! Rules from YAML files.
+//! Rules from YAML files, and channels for whoever sends them to a server.
 //!
 //! A file that is wrong anywhere is refused as a whole, with the line of every mistake that could be
 //! told apart; the rules that ran before go on.
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 
-use crate::rule::{NAME_BYTES_MAX, Rule, RuleKind, Threshold};
+use crate::{
+    channel::ChannelConfig,
+    rule::{NAME_BYTES_MAX, Rule, RuleKind, Threshold},
+};
 
 /// Bytes of a file.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -37,17 +40,48 @@ struct File {
     rules: Vec<Spanned<Rule>>,
 }
 
-/// Reads the rules of one file.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelFile {
+    channels: Vec<Spanned<ChannelConfig>>,
+}
+
+/// Reads the channels of one file. What is wrong with a channel itself is said where it is built.
+pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<FileError>> {
+    let read: ChannelFile = read(file, text)?;
+    let mut names = HashSet::new();
+    let mut errors = Vec::new();
+    for channel in &read.channels {
+        let name = channel.value.name.as_str();
+        if !names.insert(name) {
+            let line = channel.referenced.line();
+            let message = format!("the name {name:?} is taken: use another");
+            errors.push(FileError { file: file.to_owned(), line, message });
+        }
+    }
+    if errors.is_empty() {
+        Ok(read.channels.into_iter().map(|channel| channel.value).collect())
+    } else {
+        Err(errors)
+    }
+}
+
+fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<FileError>> {
     let error = |line, message| FileError { file: file.to_owned(), line, message };
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has over {FILE_BYTES_MAX} bytes: split it");
         return Err(vec![error(0, message)]);
     }
-    let read: File = serde_saphyr::from_str(text).map_err(|source| {
+    serde_saphyr::from_str(text).map_err(|source| {
         let line = source.location().map_or(0, |location| location.line());
         vec![error(line, first_line(&source.to_string()))]
-    })?;
+    })
+}
+
+/// Reads the rules of one file.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
+    let error = |line, message| FileError { file: file.to_owned(), line, message };
+    let read: File = read(file, text)?;
     let mut names = HashSet::new();
     let mut errors = Vec::new();
     for rule in &read.rules {
@@ -242,6 +276,27 @@ rules:
         let filter = "rules:\n\n  - name: f\n    measure: {kind: match_count, filter: \"level:(\", \
                       window_seconds: 60, threshold: {absolute: 1}}\n";
         check(filter, 3, "filter");
+    }
+
+    #[test]
+    fn channels_are_read_and_their_mistakes_have_lines() {
+        let good = "\
+channels:
+  - name: on-call
+    is_default: true
+    kind: {slack: {bot_token: xoxb-1, channel: \"#alerts\"}}
+  - name: hook
+    kind:
+      webhook:
+        url: https://hooks.example.com/x
+";
+        let channels = parse_channels("c.yaml", good).unwrap();
+        assert_eq!(channels.len(), 2);
+        assert!(channels[0].is_default && !channels[1].is_default);
+        let line = |text: &str| parse_channels("c.yaml", text).unwrap_err()[0].line;
+        assert_eq!(line(&good.replace("webhook:", "pigeon:")), 7);
+        assert_eq!(line(&good.replace("name: hook", "name: on-call")), 5);
+        assert_eq!(line(&good.replace("is_default", "is_defualt")), 3);
     }
 
     #[test]

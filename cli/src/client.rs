@@ -9,8 +9,8 @@ use std::{
 use clap::Args;
 use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
 use logweir_proto::v1::{
-    self, admin_service_client::AdminServiceClient, model_service_client::ModelServiceClient,
-    query_service_client::QueryServiceClient,
+    self, admin_service_client::AdminServiceClient, alert_service_client::AlertServiceClient,
+    model_service_client::ModelServiceClient, query_service_client::QueryServiceClient,
 };
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, TlsOptions, Token};
 use tonic::{
@@ -125,6 +125,12 @@ impl ServerArgs {
     pub async fn models(&self) -> Result<ModelServiceClient<Connection>, Error> {
         let connection = self.connect().await?;
         Ok(ModelServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// Connects to what has to do with alerting.
+    pub async fn alerts(&self) -> Result<AlertServiceClient<Connection>, Error> {
+        let connection = self.connect().await?;
+        Ok(AlertServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
     /// Prepares to send batches.

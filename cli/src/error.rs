@@ -172,7 +172,10 @@ pub fn explain(status: &Status) -> String {
         Code::Unavailable => format!("the server cannot answer now: {text}"),
         Code::DeadlineExceeded => format!("the server did not answer in time: {text}"),
         Code::Unimplemented => format!("the server does not know this request: {text}"),
-        Code::InvalidArgument | Code::NotFound | Code::ResourceExhausted => text,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition => text,
         code => format!("the server failed ({code:?}): {text}"),
     }
 }

@@ -130,6 +130,7 @@ impl Process {
             token_keys: token_keys(&self.settings)?,
             tls: door.tls,
             identity: says_it_lives.then(|| self.identity.clone()),
+            channel_network: self.settings.alerting.network().map_err(Error::Usage)?,
             partitions: self.partitions,
             metrics: self.metrics.clone(),
         };

@@ -11,7 +11,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("logweir-queue", &["logweir-core"]),
     ("logweir-storage", &["logweir-core"]),
     ("logweir-detect", &["logweir-core"]),
-    ("logweir-server", &["logweir-core", "logweir-proto", "logweir-queue", "logweir-storage"]),
+    (
+        "logweir-server",
+        &["logweir-alerting", "logweir-core", "logweir-proto", "logweir-queue", "logweir-storage"],
+    ),
     ("logweir-processor", &["logweir-core", "logweir-queue", "logweir-storage", "logweir-detect"]),
     ("logweir-alerting", &["logweir-core", "logweir-storage"]),
     ("logweir-sdk", &["logweir-proto"]),

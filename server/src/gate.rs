@@ -7,6 +7,7 @@ use hyper::{
     Request, Response,
     header::{AUTHORIZATION, HeaderValue},
 };
+use logweir_core::identity::Role;
 use metrics::counter;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -130,5 +131,17 @@ pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refu
     found.cloned().ok_or_else(|| Refusal::PermissionDenied {
         reason: "NO_CALLER",
         message: "the request came in past the gate".into(),
+    })
+}
+
+/// The caller, if it may change things, where others may look at them.
+pub(crate) fn administrator<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refusal> {
+    let caller = caller(request)?;
+    if caller.role == Role::Admin {
+        return Ok(caller);
+    }
+    Err(Refusal::PermissionDenied {
+        reason: "ROLE_INSUFFICIENT",
+        message: format!("the token's role is {}: this needs admin", caller.role.as_str()),
     })
 }

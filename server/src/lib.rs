@@ -7,6 +7,7 @@
 //! answered, and streams end with `UNAVAILABLE`.
 
 mod admin;
+mod alerts;
 mod answer;
 mod auth;
 mod config;
@@ -35,6 +36,7 @@ use std::{
 };
 
 use axum::Router;
+use logweir_alerting::channel::Network;
 use logweir_core::runtime::{
     clock::Clock,
     identity::ProcessIdentity,
@@ -43,13 +45,14 @@ use logweir_core::runtime::{
     telemetry::Metrics,
 };
 use logweir_proto::v1::{
-    self, admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
-    model_service_server::ModelServiceServer, query_service_server::QueryServiceServer,
+    self, admin_service_server::AdminServiceServer, alert_service_server::AlertServiceServer,
+    ingest_service_server::IngestServiceServer, model_service_server::ModelServiceServer,
+    query_service_server::QueryServiceServer,
 };
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
@@ -57,6 +60,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::AdminDoor,
+    alerts::{AlertDoor, TESTS_MAX},
     auth::{Access, Auth},
     gate::{Gate, GateParts},
     grpc::IngestDoor,
@@ -106,6 +110,8 @@ pub struct Ports {
     pub tls: Option<Tls>,
     /// Who says that this process lives; none: another part of it does.
     pub identity: Option<ProcessIdentity>,
+    /// How channels are reached when they are tested.
+    pub channel_network: Network,
     /// Of the queue.
     pub partitions: u16,
     /// Served at `/metrics`.
@@ -207,6 +213,7 @@ impl Parts<'_> {
         let query = QueryServiceServer::new(self.query_door(tasks));
         let admin = AdminServiceServer::new(self.admin_door());
         let models = ModelServiceServer::new(self.model_door(tasks));
+        let alerts = AlertServiceServer::new(self.alert_door());
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -217,6 +224,7 @@ impl Parts<'_> {
             .add_service(Gate::new(query, Access::Query, &gate))
             .add_service(Gate::new(admin, Access::Admin, &gate))
             .add_service(Gate::new(models, Access::Query, &gate))
+            .add_service(Gate::new(alerts, Access::Query, &gate))
             .add_service(health_service.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX))
             .add_service(reflection.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX));
         Ok((health, routes.prepare().into_axum_router()))
@@ -247,6 +255,15 @@ impl Parts<'_> {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
+        }
+    }
+
+    fn alert_door(&self) -> AlertDoor {
+        AlertDoor {
+            storage: Arc::clone(&self.ports.storage),
+            clock: Arc::clone(self.clock),
+            network: self.ports.channel_network.clone(),
+            tests: Semaphore::new(TESTS_MAX),
         }
     }
 
@@ -315,9 +332,12 @@ impl Lookout {
         for service in ["", "logweir.v1.IngestService"] {
             self.health.set_service_status(service, status).await;
         }
-        for service in
-            ["logweir.v1.QueryService", "logweir.v1.AdminService", "logweir.v1.ModelService"]
-        {
+        for service in [
+            "logweir.v1.QueryService",
+            "logweir.v1.AdminService",
+            "logweir.v1.ModelService",
+            "logweir.v1.AlertService",
+        ] {
             self.health.set_service_status(service, ServingStatus::Serving).await;
         }
     }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::{Role, Tenant},
+    identity::Tenant,
     job::{Cluster, Clusters, Comparison, Differing, JobFailure, JobRequest, Trained},
     runtime::clock::Clock,
 };
@@ -17,7 +17,6 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     answer::cut,
-    auth::Caller,
     gate,
     query::{bounded, log_id, service, time_range},
     status::Refusal,
@@ -69,7 +68,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::TrainModelRequest>,
     ) -> Result<Response<v1::TrainModelResponse>, Status> {
-        let caller = administrator(&request)?;
+        let caller = gate::administrator(&request)?;
         let asked = request.into_inner();
         service(&asked.service)?;
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
@@ -84,7 +83,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::CompareModelsRequest>,
     ) -> Result<Response<v1::CompareModelsResponse>, Status> {
-        let caller = administrator(&request)?;
+        let caller = gate::administrator(&request)?;
         let asked = request.into_inner();
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
         let (first, second) = (asked.first_model_id, asked.second_model_id);
@@ -105,7 +104,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::GiveFeedbackRequest>,
     ) -> Result<Response<v1::GiveFeedbackResponse>, Status> {
-        let caller = administrator(&request)?;
+        let caller = gate::administrator(&request)?;
         let v1::GiveFeedbackRequest { log_id: id, is_anomaly } = request.into_inner();
         let log_id = log_id("log_id", &id)?;
         let found = self.storage.get(&caller.tenant, log_id, 0).await.map_err(Refusal::from)?.log;
@@ -142,7 +141,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::PromoteModelRequest>,
     ) -> Result<Response<v1::PromoteModelResponse>, Status> {
-        let caller = administrator(&request)?;
+        let caller = gate::administrator(&request)?;
         let id = request.into_inner().model_id;
         let promoted = self.storage.promote_model(&caller.tenant, id, (self.clock)()).await;
         let promoted = model(promoted.map_err(Refusal::from)?);
@@ -153,7 +152,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::RollBackModelRequest>,
     ) -> Result<Response<v1::RollBackModelResponse>, Status> {
-        let caller = administrator(&request)?;
+        let caller = gate::administrator(&request)?;
         let service = service(&request.into_inner().service)?;
         let kind = ModelKind::IsolationForest;
         let back = self.storage.roll_back_model(&caller.tenant, kind, service.as_ref()).await;
@@ -209,18 +208,6 @@ impl ModelDoor {
             }
         }
     }
-}
-
-/// The caller, if it may change what judges.
-fn administrator<T>(request: &Request<T>) -> Result<Arc<Caller>, Refusal> {
-    let caller = gate::caller(request)?;
-    if caller.role == Role::Admin {
-        return Ok(caller);
-    }
-    Err(Refusal::PermissionDenied {
-        reason: "ROLE_INSUFFICIENT",
-        message: format!("the token's role is {}: this needs admin", caller.role.as_str()),
-    })
 }
 
 fn failed(why: String) -> Refusal {

@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub mod alerting;
+pub mod channels;
 pub mod clusters;
 pub mod completions;
 pub mod config;
@@ -20,16 +21,19 @@ pub mod export;
 pub mod feedback;
 pub mod findings;
 pub mod get;
+pub mod incidents;
 pub mod loadgen;
 pub mod migrate;
 pub mod models;
 pub mod processes;
 pub mod processor;
 pub mod report;
+pub mod rules;
 pub mod search;
 pub mod send;
 pub mod server;
 pub mod services;
+pub mod silences;
 pub mod standalone;
 pub mod stats;
 pub mod tail;
@@ -108,6 +112,14 @@ pub enum Command {
     Deploy(deploy::DeployArgs),
     /// Say that a log is an anomaly, or is none: its pattern is judged accordingly
     Feedback(feedback::FeedbackArgs),
+    /// Show what is wrong and what is known about it; acknowledge, resolve or snooze it
+    Incidents(incidents::IncidentsArgs),
+    /// List or change what is watched
+    Rules(rules::RulesArgs),
+    /// List, change or test where people are told
+    Channels(channels::ChannelsArgs),
+    /// Keep incidents quiet for a while
+    Silences(silences::SilencesArgs),
     /// Train, compare and promote what judges logs
     Models(models::ModelsArgs),
     /// Make up logs from a seed, with faults that are known beforehand
@@ -144,6 +156,10 @@ impl Command {
             Self::Deploy(args) => args.run().await,
             Self::Findings(args) => args.run().await,
             Self::Feedback(args) => args.run().await,
+            Self::Incidents(args) => args.run().await,
+            Self::Rules(args) => args.run().await,
+            Self::Channels(args) => args.run().await,
+            Self::Silences(args) => args.run().await,
             Self::Models(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,
             Self::Evaluate(args) => args.run(),

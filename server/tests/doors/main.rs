@@ -4,6 +4,7 @@
 
 mod abuse;
 mod admin;
+mod alerts;
 mod harness;
 mod http;
 mod ingest;

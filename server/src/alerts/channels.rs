@@ -1,0 +1,154 @@
+//! Channels: set, shown without their secrets, and tested.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use logweir_alerting::{
+    breaker::BreakerState,
+    channel::{ChannelConfig, TestReport, build, test_channel},
+    live::{action::Action, settings::CHANNEL},
+    notice::NoticeKind,
+    outbox::ChannelState,
+    rule::NAME_BYTES_MAX,
+    sample,
+};
+use logweir_core::identity::Tenant;
+use logweir_proto::v1;
+
+use super::{AlertDoor, check_room, parsed, read};
+use crate::{answer::cut, status::Refusal};
+
+/// Of a tenant; each has a worker.
+const CHANNELS_MAX: usize = 100;
+const TEST_RETRY: Duration = Duration::from_secs(5);
+
+pub(super) async fn list(
+    door: &AlertDoor,
+    tenant: &Tenant,
+) -> Result<v1::ListChannelsResponse, Refusal> {
+    let stored = door.settings(tenant, CHANNEL).await?;
+    let states: BTreeMap<String, String> =
+        door.storage.alert_states(tenant).await?.into_iter().collect();
+    let configs = stored.iter().filter_map(read::<ChannelConfig>);
+    let (channels, truncated) = cut(configs.map(|config| wire(&config, &state(&states, &config))));
+    Ok(v1::ListChannelsResponse { channels, truncated })
+}
+
+pub(super) async fn put(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    config: &str,
+) -> Result<v1::PutChannelResponse, Refusal> {
+    let mut config: ChannelConfig = parsed("config", config)?;
+    check(&config)?;
+    let stored = door.settings(tenant, CHANNEL).await?;
+    check_room("channels", &stored, &config.name, CHANNELS_MAX)?;
+    let old = stored.iter().find(|setting| setting.name == config.name).and_then(read);
+    if let Some(old) = old {
+        config.keep_secrets(&old);
+    }
+    build(&config, &door.network, &door.clock).map_err(|why| Refusal::invalid("config", why))?;
+    let is_unknown = |name: &&String| !stored.iter().any(|setting| setting.name == **name);
+    let unknown = config.fallback.iter().filter(is_unknown);
+    let warnings = unknown.map(|name| format!("there is no channel {name:?} yet")).collect();
+    door.put(tenant, CHANNEL, &config.name, &config).await?;
+    door.ask(tenant, &Action::ResetChannel { channel: config.name.clone() }).await?;
+    let channel = Some(wire(&config, &ChannelState::default()));
+    Ok(v1::PutChannelResponse { channel, warnings })
+}
+
+fn check(config: &ChannelConfig) -> Result<(), Refusal> {
+    let name = &config.name;
+    let is_name = !name.trim().is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.chars().any(char::is_control);
+    if !is_name {
+        let why = format!("a name has 1 to {NAME_BYTES_MAX} bytes without control characters");
+        return Err(Refusal::invalid("config.name", why));
+    }
+    if config.fallback.as_ref() == Some(name) {
+        let why = "is the channel itself: name another, or none";
+        return Err(Refusal::invalid("config.fallback", why));
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
+    if door.delete(tenant, CHANNEL, name).await? {
+        return Ok(());
+    }
+    Err(unknown(name))
+}
+
+pub(super) async fn test(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    name: &str,
+) -> Result<v1::TestChannelResponse, Refusal> {
+    let stored = door.settings(tenant, CHANNEL).await?;
+    let config = stored.iter().find(|setting| setting.name == name);
+    let config: ChannelConfig = config.and_then(read).ok_or_else(|| unknown(name))?;
+    let channel = build(&config, &door.network, &door.clock).map_err(|why| {
+        Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
+    })?;
+    let Ok(_permit) = door.tests.try_acquire() else {
+        return Err(Refusal::Unavailable {
+            reason: "TESTS_RUN",
+            message: "other channels are being tested".to_owned(),
+            retry_after: TEST_RETRY,
+        });
+    };
+    let report = test_channel(&*channel, &sample::notice(NoticeKind::Opened)).await;
+    if report.succeeded {
+        door.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
+    }
+    Ok(tested(report))
+}
+
+fn unknown(name: &str) -> Refusal {
+    Refusal::NotFound(format!("there is no channel {name:?}"))
+}
+
+fn tested(report: TestReport) -> v1::TestChannelResponse {
+    let steps = report.steps.into_iter().map(|step| v1::TestStep {
+        name: step.name.to_owned(),
+        succeeded: step.succeeded,
+        detail: step.detail,
+        took_ms: step.took.as_secs_f64() * 1_000.0,
+    });
+    v1::TestChannelResponse {
+        succeeded: report.succeeded,
+        steps: steps.collect(),
+        words: report.words,
+    }
+}
+
+/// As the leader last left it; nothing is known of a channel that was never called.
+fn state(states: &BTreeMap<String, String>, config: &ChannelConfig) -> ChannelState {
+    let kept = states.get(&format!("channel:{}", config.name));
+    kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
+}
+
+fn wire(config: &ChannelConfig, known: &ChannelState) -> v1::AlertChannel {
+    let breaker = known.breaker.state;
+    let state = match breaker {
+        BreakerState::Closed => v1::ChannelState::Closed,
+        BreakerState::Open { .. } => v1::ChannelState::Open,
+        BreakerState::HalfOpen { .. } => v1::ChannelState::HalfOpen,
+        BreakerState::RateLimited { .. } => v1::ChannelState::RateLimited,
+        BreakerState::Misconfigured { .. } => v1::ChannelState::Misconfigured,
+    };
+    let until_unix_nano = match breaker {
+        BreakerState::Open { until_unix_nano }
+        | BreakerState::RateLimited { until_unix_nano, .. }
+        | BreakerState::Misconfigured { until_unix_nano } => until_unix_nano,
+        BreakerState::Closed | BreakerState::HalfOpen { .. } => 0,
+    };
+    v1::AlertChannel {
+        name: config.name.clone(),
+        config: config.masked().to_string(),
+        state: state.into(),
+        until_unix_nano,
+        down_since_unix_nano: known.breaker.down_since_unix_nano.unwrap_or(0),
+        last_error: known.last_error.clone(),
+    }
+}

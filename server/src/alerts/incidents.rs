@@ -1,0 +1,136 @@
+//! Incidents: shown from storage, changed by the leader.
+
+use logweir_alerting::live::action::Action;
+use logweir_core::identity::Tenant;
+use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
+use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
+
+use super::{AlertDoor, TEXT_BYTES_MAX, check_length, incident_wire};
+use crate::{
+    answer::cut,
+    auth::Caller,
+    query::{bounded, service, time_range},
+    status::Refusal,
+};
+
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 1_000;
+/// A shorter beginning of an id says too little.
+const PREFIX_CHARS_MIN: usize = 4;
+/// Incidents that a beginning of an id is looked for in.
+const PREFIX_LOOKED_AT: usize = 1_000;
+/// Of a beginning that several ids share, so many are named.
+const NAMED_MAX: usize = 5;
+const SNOOZE_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
+
+pub(super) async fn list(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    asked: v1::ListIncidentsRequest,
+) -> Result<v1::ListIncidentsResponse, Refusal> {
+    let query = IncidentQuery {
+        service: service(&asked.service)?,
+        is_open: asked.open,
+        range: Some(time_range(asked.range)?),
+        limit: bounded("limit", asked.limit, LIST_DEFAULT, LIST_MAX)? as usize,
+    };
+    let found = door.storage.list_incidents(tenant, query).await?;
+    let (incidents, truncated) = cut(found.into_iter().map(incident_wire::brief));
+    Ok(v1::ListIncidentsResponse { incidents, truncated })
+}
+
+pub(super) async fn get(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    id: &str,
+) -> Result<v1::GetIncidentResponse, Refusal> {
+    let found = find(door, tenant, id).await?;
+    let deliveries = door.storage.deliveries_of(tenant, &found.incident_id).await?;
+    let mut incident = incident_wire::full(&found)?;
+    incident.deliveries = deliveries.iter().map(incident_wire::delivery).collect();
+    Ok(v1::GetIncidentResponse { incident: Some(incident) })
+}
+
+pub(super) async fn act(
+    door: &AlertDoor,
+    caller: &Caller,
+    asked: v1::ActOnIncidentRequest,
+) -> Result<v1::ActOnIncidentResponse, Refusal> {
+    let Some(action) = asked.action else {
+        return Err(Refusal::invalid("action", "is missing: say what to do"));
+    };
+    check(&action, (door.clock)())?;
+    let found = find(door, &caller.tenant, &asked.incident_id).await?;
+    let incident_id = found.incident_id.clone();
+    check_state(&found, &action)?;
+    let action = to_do(action, found.incident_id, caller.token_id().to_owned());
+    door.ask(&caller.tenant, &action).await?;
+    Ok(v1::ActOnIncidentResponse { incident_id })
+}
+
+fn check(action: &Asked, now_unix_nano: i64) -> Result<(), Refusal> {
+    match action {
+        Asked::Acknowledge(_) | Asked::Unacknowledge(_) => Ok(()),
+        Asked::Resolve(resolve) => check_length("resolve.text", &resolve.text, TEXT_BYTES_MAX),
+        Asked::Note(note) if note.text.trim().is_empty() => {
+            Err(Refusal::invalid("note.text", "is empty: say what is worth writing down"))
+        }
+        Asked::Note(note) => check_length("note.text", &note.text, TEXT_BYTES_MAX),
+        Asked::Snooze(snooze) => {
+            let left = snooze.until_unix_nano.saturating_sub(now_unix_nano);
+            if (1..=SNOOZE_NANOS_MAX).contains(&left) {
+                return Ok(());
+            }
+            let why = "must be in the future and at most 7 days away";
+            Err(Refusal::invalid("snooze.until_unix_nano", why))
+        }
+    }
+}
+
+fn check_state(found: &StoredIncident, action: &Asked) -> Result<(), Refusal> {
+    let StoredIncident { incident_id, state, .. } = found;
+    let is_acknowledged = state == "acknowledged";
+    if matches!(action, Asked::Unacknowledge(_)) && state == "firing" {
+        let message = format!("nobody has acknowledged incident {incident_id}");
+        return Err(Refusal::FailedPrecondition(message));
+    }
+    if is_acknowledged || state == "firing" {
+        return Ok(());
+    }
+    let message = format!("incident {incident_id} is {state}: only what fires can be changed");
+    Err(Refusal::FailedPrecondition(message))
+}
+
+fn to_do(asked: Asked, incident_id: String, actor: String) -> Action {
+    match asked {
+        Asked::Acknowledge(_) => Action::Acknowledge { incident_id, actor },
+        Asked::Unacknowledge(_) => Action::Unacknowledge { incident_id, actor },
+        Asked::Resolve(v1::Resolve { text }) => Action::Resolve { incident_id, actor, text },
+        Asked::Snooze(v1::Snooze { until_unix_nano }) => {
+            Action::Snooze { incident_id, actor, until_unix_nano }
+        }
+        Asked::Note(v1::Note { text }) => Action::Note { incident_id, actor, text },
+    }
+}
+
+/// The incident of an id, or of a beginning that no other shares.
+async fn find(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<StoredIncident, Refusal> {
+    if id.is_empty() {
+        return Err(Refusal::invalid("incident_id", "is empty: name an incident"));
+    }
+    match door.storage.get_incident(tenant, id).await {
+        Err(StorageError::NotFound(_)) if id.chars().count() >= PREFIX_CHARS_MIN => {}
+        other => return Ok(other?),
+    }
+    let query = IncidentQuery { limit: PREFIX_LOOKED_AT, ..IncidentQuery::default() };
+    let mut found = door.storage.list_incidents(tenant, query).await?;
+    found.retain(|incident| incident.incident_id.starts_with(id));
+    if found.len() > 1 {
+        let ids: Vec<&str> =
+            found.iter().map(|of| of.incident_id.as_str()).take(NAMED_MAX).collect();
+        let why =
+            format!("{} incidents begin with {id:?}, such as {}", found.len(), ids.join(", "));
+        return Err(Refusal::invalid("incident_id", why));
+    }
+    found.pop().ok_or_else(|| Refusal::NotFound(format!("there is no incident {id:?}")))
+}

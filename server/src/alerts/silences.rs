@@ -1,0 +1,108 @@
+//! Silences.
+
+use logweir_alerting::{live::settings::SILENCE, quiet};
+use logweir_core::identity::Tenant;
+use logweir_proto::v1;
+
+use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room, read};
+use crate::{answer::cut, auth::Caller, status::Refusal};
+
+/// Of a tenant, past ones included.
+const SILENCES_MAX: usize = 1_000;
+const MATCHERS_MAX: usize = 20;
+const LABEL_BYTES_MAX: usize = 128;
+const VALUE_BYTES_MAX: usize = 256;
+/// What is to be quiet for good is a rule to be changed.
+const SILENCE_NANOS_MAX: i64 = 366 * 86_400_000_000_000;
+
+pub(super) async fn list(
+    door: &AlertDoor,
+    tenant: &Tenant,
+) -> Result<v1::ListSilencesResponse, Refusal> {
+    let stored = door.settings(tenant, SILENCE).await?;
+    let mut silences: Vec<quiet::Silence> = stored.iter().filter_map(read).collect();
+    silences.sort_by_key(|silence| std::cmp::Reverse(silence.to_unix_nano));
+    let (silences, truncated) = cut(silences.into_iter().map(wire));
+    Ok(v1::ListSilencesResponse { silences, truncated })
+}
+
+pub(super) async fn put(
+    door: &AlertDoor,
+    caller: &Caller,
+    asked: v1::Silence,
+) -> Result<v1::PutSilenceResponse, Refusal> {
+    let mut silence = checked(asked, (door.clock)())?;
+    silence.author = caller.token_id().to_owned();
+    let stored = door.settings(&caller.tenant, SILENCE).await?;
+    if silence.id.is_empty() {
+        silence.id = hex::encode(rand::random::<[u8; 8]>());
+    } else if !stored.iter().any(|setting| setting.name == silence.id) {
+        return Err(unknown(&silence.id));
+    }
+    check_room("silences", &stored, &silence.id, SILENCES_MAX)?;
+    door.put(&caller.tenant, SILENCE, &silence.id, &silence).await?;
+    Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
+}
+
+fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<quiet::Silence, Refusal> {
+    let invalid = |field: &str, why: String| Err(Refusal::invalid(format!("silence.{field}"), why));
+    if !(1..=MATCHERS_MAX).contains(&asked.matchers.len()) {
+        let why = format!("1 to {MATCHERS_MAX} are needed; `rule` as `*` covers everything");
+        return invalid("matchers", why);
+    }
+    for (label, value) in &asked.matchers {
+        let is_good = (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && (1..=VALUE_BYTES_MAX).contains(&value.len());
+        if !is_good {
+            let why = format!(
+                "a label has 1 to {LABEL_BYTES_MAX} bytes and its value 1 to {VALUE_BYTES_MAX}"
+            );
+            return invalid("matchers", why);
+        }
+    }
+    let (from, to) = match asked.from_unix_nano {
+        0 => (now_unix_nano, asked.to_unix_nano),
+        from => (from, asked.to_unix_nano),
+    };
+    if from < 0 {
+        return invalid("from_unix_nano", format!("is {from}, must not be negative"));
+    }
+    if to <= now_unix_nano || to <= from {
+        return invalid("to_unix_nano", format!("is {to}: end it in the future, after it begins"));
+    }
+    if to - from > SILENCE_NANOS_MAX {
+        return invalid("to_unix_nano", "is over 366 days after the beginning".to_owned());
+    }
+    check_length("silence.comment", &asked.comment, TEXT_BYTES_MAX)?;
+    Ok(quiet::Silence {
+        id: asked.silence_id,
+        matchers: asked.matchers.into_iter().collect(),
+        from_unix_nano: from,
+        to_unix_nano: to,
+        author: String::new(),
+        comment: asked.comment,
+        hides_critical: asked.hides_critical,
+    })
+}
+
+pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<(), Refusal> {
+    if door.delete(tenant, SILENCE, id).await? { Ok(()) } else { Err(unknown(id)) }
+}
+
+fn unknown(id: &str) -> Refusal {
+    Refusal::NotFound(format!("there is no silence {id:?}"))
+}
+
+fn wire(silence: quiet::Silence) -> v1::Silence {
+    let quiet::Silence { id, matchers, from_unix_nano, to_unix_nano, author, comment, .. } =
+        silence;
+    v1::Silence {
+        silence_id: id,
+        matchers: matchers.into_iter().collect(),
+        from_unix_nano,
+        to_unix_nano,
+        comment,
+        author,
+        hides_critical: silence.hides_critical,
+    }
+}
