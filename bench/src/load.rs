@@ -85,7 +85,8 @@ impl Load {
         sender: Sender,
         begun: Instant,
     ) -> anyhow::Result<Outcome> {
-        let config = Config { seed: self.seed + number as u64, ..Config::default() };
+        // The clients are instances of the same services.
+        let config = Config { stream: self.seed + number as u64, ..Config::default() };
         let mut generator = Generator::new(config, 0);
         let rounds = (self.logs / self.batch_records as u64).div_ceil(self.clients as u64);
         let interval = self.logs_per_second.map(|rate| {

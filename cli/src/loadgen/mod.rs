@@ -33,8 +33,10 @@ const ODD_SHARE: f64 = 0.02;
 /// What to generate.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Everything follows from it.
+    /// Everything follows from it, and from the stream.
     pub seed: u64,
+    /// Which of the streams of logs of the same services and patterns.
+    pub stream: u64,
     /// How many services.
     pub services: usize,
     /// Patterns of each service.
@@ -51,6 +53,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             seed: 1,
+            stream: 0,
             services: 20,
             templates_per_service: 60,
             rate_per_second: 1_000.0,
@@ -80,7 +83,8 @@ impl Generator {
             .collect();
         let truth =
             config.faults.iter().map(|fault| TruthEntry::new(fault, start_unix_nano)).collect();
-        let random = Random::new(config.seed ^ 0x6c6f_6777_6569_7221);
+        let stream = config.stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let random = Random::new(config.seed ^ 0x6c6f_6777_6569_7221 ^ stream);
         let owed = vec![0.0; services.len()];
         Self { config, services, random, serial: 0, owed, truth }
     }
