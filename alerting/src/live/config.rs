@@ -30,6 +30,9 @@ pub struct AlertingConfig {
     /// A file with certificate authorities, PEM, that channels trust besides the machine's; empty for
     /// none.
     pub authorities_file: PathBuf,
+    /// After the start of `standalone` nothing is judged for so long: senders still have logs from
+    /// before, whose absence says nothing. Seconds.
+    pub start_pause_seconds: u32,
     /// Where people look at incidents: notices link to `{link}/incidents/ID`; empty for no link.
     pub link: String,
 }
@@ -43,6 +46,7 @@ impl Default for AlertingConfig {
             networks_allowed,
             ports_allowed,
             authorities_file: PathBuf::new(),
+            start_pause_seconds: 60,
             link: String::new(),
         }
     }

@@ -193,6 +193,11 @@ impl<'a> Owners<'a> {
         let service = Service::new(service).ok()?;
         let partition = (parts.partition_of)(tenant, &service, parts.partitions);
         let owner = self.0.get(&partition)?;
+        let pause = i64::from(parts.config.start_pause_seconds) * SECOND;
+        let is_fresh = now.saturating_sub(owner.heartbeat.started_unix_nano) < pause;
+        if is_fresh && owner.heartbeat.kind == "standalone" {
+            return None;
+        }
         let committed = owner.heartbeat.committed_unix_nano?;
         // It said so a while ago; of what came since nothing is known, but where it was up to date
         // then it is taken to be now.

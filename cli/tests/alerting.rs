@@ -1,0 +1,190 @@
+//! Alerting through the real binary, from logs to a receiver's door: what is told, and that whatever
+//! dies in between, nothing is missed and a repeat has the same key.
+
+mod support;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use logweir_testkit::{Answer, Call, Receiver};
+use serde_json::Value;
+use support::{Process, client, succeeded, token};
+
+const CONFIG: &str = "\
+[alerting]
+networks_allowed = ['127.0.0.0/8', '::1/128']
+start_pause_seconds = 0
+";
+
+struct World {
+    folder: tempfile::TempDir,
+    server: Option<Process>,
+    token: String,
+}
+
+impl World {
+    fn start(receiver: &Receiver) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("config.toml"), CONFIG).expect("it can be written");
+        let server = serve(folder.path(), true);
+        let token = token(&folder.path().join("data"), "*", "admin");
+        let world = Self { folder, server: Some(server), token };
+        let url = receiver.url("/hook");
+        world.put(
+            "channels",
+            &format!(
+                "channels:\n  - name: hook\n    is_default: true\n    kind:\n      webhook:\n        \
+                 url: {url}\n        signing_secret: secret\n        bearer_token: ''\n        \
+                 allow_http: true\n"
+            ),
+        );
+        world
+    }
+
+    fn server(&self) -> &Process {
+        self.server.as_ref().expect("it runs")
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        succeeded(&client(self.server(), &self.token, args))
+    }
+
+    fn objects(&self, args: &[&str]) -> Vec<Value> {
+        let text = self.run(&[args, &["--json"]].concat());
+        text.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()
+    }
+
+    fn put(&self, what: &str, text: &str) {
+        let file = self.folder.path().join("file.yaml");
+        fs::write(&file, text).expect("it can be written");
+        self.run(&[what, "put", file.to_str().expect("UTF-8")]);
+    }
+
+    /// SIGKILL, and a new start.
+    fn restart(&mut self) {
+        self.server.take().expect("it runs").kill();
+        self.server = Some(serve(self.folder.path(), true));
+    }
+
+    fn send(&self, service: &str, message: &str) {
+        let file = self.folder.path().join("one.log");
+        fs::write(&file, format!("{{\"message\":\"{message}\"}}\n")).expect("it can be written");
+        self.run(&["send", file.to_str().expect("UTF-8"), "--service", service]);
+    }
+}
+
+fn serve(folder: &Path, alerting: bool) -> Process {
+    let config = folder.join("config.toml");
+    let env = [
+        ("LOGWEIR_CONFIG", config.to_str().expect("UTF-8")),
+        ("LOGWEIR_ALERTING__ENABLED", if alerting { "true" } else { "false" }),
+    ];
+    Process::standalone_with(&folder.join("data"), "127.0.0.1:0", &env)
+}
+
+fn notice(call: &Call) -> Value {
+    serde_json::from_str(&call.body).expect("JSON")
+}
+
+/// The kinds of the notices about a service, as they came.
+fn told(calls: &[Call], service: &str) -> Vec<String> {
+    let notices = calls.iter().map(notice);
+    let of_it = notices.filter(|notice| notice["incident"]["service"] == service);
+    of_it.map(|notice| notice["kind"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_incident_is_told_seen_to_and_its_end_is_told_too() {
+    let receiver = Receiver::start(|_| Answer::ok());
+    let world = World::start(&receiver);
+    world.put(
+        "rules",
+        "rules:\n  - name: boom\n    severity: critical\n    measure: {kind: match_count, \
+         filter: boom, window_seconds: 60, threshold: {absolute: 0}}\n",
+    );
+    world.send("payments", "boom in the engine room 7");
+    let calls = receiver.wait(|calls| !told(calls, "payments").is_empty()).await;
+    let opened = notice(&calls[0]);
+    assert_eq!((&opened["kind"], &opened["incident"]["rule"]), (&"opened".into(), &"boom".into()));
+    assert_eq!(opened["incident"]["severity"], "critical");
+    let cause = &opened["incident"]["evidence"]["sample_logs"];
+    assert!(cause.to_string().contains("boom in the engine room 7"), "{opened}");
+    assert!(calls[0].header("x-logweir-signature").is_some_and(|text| text.starts_with("v1=")));
+
+    let listed = world.objects(&["incidents", "list", "--open"]);
+    let id = listed[0]["incident_id"].as_str().expect("an id").to_owned();
+    assert_eq!(opened["incident"]["id"].as_str(), Some(&*id));
+    world.run(&["incidents", "ack", &id]);
+    receiver.wait(|calls| told(calls, "payments").contains(&"updated".to_owned())).await;
+    let shown = world.run(&["incidents", "show", &id]);
+    assert!(shown.contains("boom") && shown.contains("payments"), "{shown}");
+    world.run(&["incidents", "resolve", &id, "-m", "put out"]);
+    let calls =
+        receiver.wait(|calls| told(calls, "payments").contains(&"resolved".to_owned())).await;
+    assert_eq!(told(&calls, "payments"), ["opened", "updated", "resolved"]);
+    assert_eq!(world.objects(&["incidents", "list", "--open", "--service", "payments"]).len(), 0);
+}
+
+#[tokio::test]
+async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key() {
+    const ROUNDS: usize = 10;
+    // The first time that a third of the services are told, nobody answers: the process is killed
+    // meanwhile, and must tell it again.
+    let mut seen: Vec<String> = Vec::new();
+    let receiver = Receiver::start(move |call| {
+        let service = notice(call)["incident"]["service"].as_str().unwrap_or_default().to_owned();
+        let is_new = !seen.contains(&service);
+        seen.push(service.clone());
+        let number = service.trim_start_matches("service-").parse::<usize>().unwrap_or(1);
+        if is_new && number.is_multiple_of(3) { Answer::TakenInSilence } else { Answer::ok() }
+    });
+    let mut world = World::start(&receiver);
+    world.put(
+        "rules",
+        "rules:\n  - name: boom\n    measure: {kind: match_count, filter: boom, \
+         window_seconds: 60, threshold: {absolute: 0}}\n",
+    );
+    for round in 0..ROUNDS {
+        let service = format!("service-{round}");
+        world.send(&service, "boom");
+        match round % 3 {
+            // Told, but the answer is lost.
+            0 => drop(receiver.wait(|calls| !told(calls, &service).is_empty()).await),
+            // Told and answered.
+            1 => drop(receiver.wait(|calls| !told(calls, &service).is_empty()).await),
+            // Nobody knows how far it is.
+            _ => {}
+        }
+        world.restart();
+    }
+    let opened = |calls: &[Call]| -> BTreeMap<String, Vec<String>> {
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for call in calls {
+            let notice = notice(call);
+            let incidents = std::iter::once(&notice["incident"])
+                .chain(notice["others"].as_array().into_iter().flatten());
+            for incident in incidents.filter(|of| of["rule"] == "boom") {
+                let service = incident["service"].as_str().expect("a service").to_owned();
+                let id = incident["id"].as_str().expect("an id").to_owned();
+                keys.entry(service).or_default().push(id);
+            }
+        }
+        keys
+    };
+    let repeated = |calls: &Vec<Call>| {
+        let opened = opened(calls);
+        opened.len() == ROUNDS
+            && (0..ROUNDS).step_by(3).all(|round| opened[&format!("service-{round}")].len() > 1)
+    };
+    let calls = receiver.wait(repeated).await;
+    for (service, ids) in opened(&calls) {
+        assert!(ids.iter().all(|id| *id == ids[0]), "{service} has one incident: {ids:?}");
+    }
+    let mut bodies: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+    for call in &calls {
+        let key = call.header("idempotency-key").expect("a key").to_owned();
+        let at_unix_nano = notice(call)["at_unix_nano"].to_string();
+        let kind = notice(call)["kind"].as_str().map(str::to_owned);
+        let first = bodies.entry(key).or_insert_with(|| (at_unix_nano.clone(), kind.clone()));
+        assert_eq!(*first, (at_unix_nano, kind), "the same key says the same");
+    }
+}
