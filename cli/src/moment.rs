@@ -65,6 +65,11 @@ pub fn rfc3339(unix_nano: i64) -> String {
     DateTime::from_timestamp_nanos(unix_nano).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
+/// A moment as a person would type it, to the second: `2026-01-02T03:04:05Z`.
+pub fn typed(unix_nano: i64) -> String {
+    DateTime::from_timestamp_nanos(unix_nano).to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
 /// A moment for people: UTC, to the millisecond; a dash for none.
 pub fn shown(unix_nano: i64) -> String {
     if unix_nano == 0 {
@@ -118,6 +123,7 @@ mod tests {
     #[test]
     fn a_moment_is_shown_to_the_point() {
         assert_eq!(rfc3339(NOW + 5), "2026-01-02T03:04:05.000000005Z");
+        assert_eq!(typed(NOW + 5), "2026-01-02T03:04:05Z");
         assert_eq!(shown(NOW), "2026-01-02 03:04:05.000");
         assert_eq!(shown(0), "-");
         assert_eq!((shown_hour(NOW).as_str(), shown_hour(0).as_str()), ("2026-01-02 03h", "-"));

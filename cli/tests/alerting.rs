@@ -5,9 +5,9 @@ mod support;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use logweir_testkit::{Answer, Call, Receiver};
 use serde_json::Value;
 use support::{Process, client, succeeded, token};
+use testkit::{Answer, Call, Receiver};
 
 const CONFIG: &str = "\
 [alerting]

@@ -199,12 +199,13 @@ fn row(channel: &v1::AlertChannel) -> Vec<Value> {
     ]
 }
 
+fn step(step: &v1::TestStep) -> Step<'_> {
+    let v1::TestStep { name, succeeded, detail, took_ms } = step;
+    Step { name, succeeded: *succeeded, detail, took_ms: *took_ms }
+}
+
 fn tested(output: &mut Output, report: &v1::TestChannelResponse) -> std::io::Result<()> {
     if output.json {
-        let step = |step| {
-            let v1::TestStep { name, succeeded, detail, took_ms } = step;
-            Step { name, succeeded: *succeeded, detail, took_ms: *took_ms }
-        };
         let steps = report.steps.iter().map(step).collect();
         return output.object(&Tested { succeeded: report.succeeded, words: &report.words, steps });
     }

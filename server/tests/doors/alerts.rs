@@ -225,7 +225,7 @@ async fn secrets_are_kept_and_never_shown() {
     let url = "https://hooks.example.com/token-in-the-path";
     let stored = alerts.put_channel(&webhook("hook", url)).await.unwrap().channel.unwrap();
     let listed = alerts.channels(&alerts.admin).await;
-    assert_eq!(listed, [stored.clone()]);
+    assert_eq!((listed.len(), &listed[0]), (1, &stored));
     assert!(!stored.config.contains("token-in") && !stored.config.contains("signs"), "{stored:?}");
     // What was shown is sent back with another wording.
     let mut config: Value = serde_json::from_str(&stored.config).unwrap();

@@ -8,7 +8,7 @@ use logweir_proto::v1;
 
 use super::{began, delivery_state, level, quiet, severity, state};
 use crate::{
-    moment::{rfc3339, shown},
+    moment::{shown, typed},
     output::{Output, Tone, count, escape, text},
 };
 
@@ -231,10 +231,10 @@ fn next(incident: &v1::Incident) -> Vec<String> {
         v1::IncidentState::Acknowledged => commands.push(format!("logweir incidents unack {id}")),
         _ => {}
     }
-    let from = rfc3339(began(incident).saturating_sub(AROUND_NANOS));
+    let from = typed(began(incident).saturating_sub(AROUND_NANOS));
     let until = match incident.resolved_unix_nano {
         0 => String::new(),
-        over => format!(" --to {}", rfc3339(over.saturating_add(AROUND_NANOS))),
+        over => format!(" --to {}", typed(over.saturating_add(AROUND_NANOS))),
     };
     let service = match incident.service.as_str() {
         "" => String::new(),
