@@ -66,9 +66,11 @@ impl World {
     }
 
     fn send(&self, service: &str, message: &str) {
-        let file = self.folder.path().join("one.log");
+        let file = self.folder.path().join(format!("{service}.log"));
         fs::write(&file, format!("{{\"message\":\"{message}\"}}\n")).expect("it can be written");
-        self.run(&["send", file.to_str().expect("UTF-8"), "--service", service]);
+        let journal = self.folder.path().join("journal");
+        let [file, journal] = [&file, &journal].map(|path| path.to_str().expect("UTF-8"));
+        self.run(&["send", file, "--service", service, "--journal", journal]);
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const SECOND: i64 = 1_000_000_000;
+/// What belongs to an incident came at most so long before it was noticed, or since it began.
+const WINDOW_NANOS_MIN: i64 = 60 * SECOND;
 /// What is normal is looked for in so long a time before.
 const BEFORE_NANOS: i64 = 3_600 * SECOND;
 /// Logs of each time that are looked at, the newest.
@@ -44,10 +46,12 @@ pub(super) async fn find(
         return Ok(Evidence { link, ..Evidence::default() });
     };
     let symptom = Symptom::of(&asked.kind);
-    let now = sample(parts, tenant, &service, symptom, (asked.from_unix_nano, i64::MAX)).await?;
-    let from = asked.from_unix_nano.saturating_sub(BEFORE_NANOS);
-    let before = sample(parts, tenant, &service, symptom, (from, asked.from_unix_nano)).await?;
-    let window = asked.to_unix_nano.saturating_sub(asked.from_unix_nano).max(SECOND);
+    // What a rule counts came before it was evaluated.
+    let begun = asked.from_unix_nano.min(asked.to_unix_nano.saturating_sub(WINDOW_NANOS_MIN));
+    let now = sample(parts, tenant, &service, symptom, (begun, i64::MAX)).await?;
+    let from = begun.saturating_sub(BEFORE_NANOS);
+    let before = sample(parts, tenant, &service, symptom, (from, begun)).await?;
+    let window = asked.to_unix_nano.saturating_sub(begun).max(SECOND);
     let patterns = patterns(parts, tenant, &service, from).await?;
     let probable_causes = probable_causes(symptom, &counts(&now, &before, window, &patterns));
     let sample_logs = samples(&now, probable_causes.iter().map(|cause| cause.template_id.as_str()));
@@ -154,12 +158,18 @@ fn counts(
     ids.into_iter().map(count).collect()
 }
 
+/// Logs of the probable causes, or else the newest.
 fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec<SampleLog> {
     let of = |template_id: &'a str| {
         let is_it = move |log: &&StoredLog| log.scored.template_id.to_string() == template_id;
         now.logs.iter().filter(is_it).take(SAMPLES_OF_A_CAUSE)
     };
-    template_ids.flat_map(of).take(EVIDENCE_MAX).map(sample_log).collect()
+    let found: Vec<SampleLog> =
+        template_ids.flat_map(of).take(EVIDENCE_MAX).map(sample_log).collect();
+    if found.is_empty() {
+        return now.logs.iter().take(SAMPLES_OF_A_CAUSE).map(sample_log).collect();
+    }
+    found
 }
 
 fn sample_log(log: &StoredLog) -> SampleLog {
