@@ -122,8 +122,9 @@ async fn an_incident_is_told_seen_to_and_its_end_is_told_too() {
     world.run(&["incidents", "resolve", &id, "-m", "put out"]);
     let calls =
         receiver.wait(|calls| told(calls, "payments").contains(&"resolved".to_owned())).await;
-    assert_eq!(told(&calls, "payments"), ["opened", "updated", "resolved"]);
-    assert_eq!(world.objects(&["incidents", "list", "--open", "--service", "payments"]).len(), 0);
+    assert_eq!(told(&calls, "payments")[..3], ["opened", "updated", "resolved"]);
+    let open = world.objects(&["incidents", "list", "--open"]);
+    assert!(open.iter().all(|incident| incident["incident_id"].as_str() != Some(&*id)), "{open:?}");
 }
 
 #[tokio::test]
