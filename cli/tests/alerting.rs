@@ -13,6 +13,7 @@ const CONFIG: &str = "\
 [alerting]
 networks_allowed = ['127.0.0.0/8', '::1/128']
 start_pause_seconds = 0
+heartbeat_seconds = 1
 ";
 
 struct World {
@@ -24,7 +25,10 @@ struct World {
 impl World {
     fn start(receiver: &Receiver) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("config.toml"), CONFIG).expect("it can be written");
+        let heartbeat = folder.path().join("heartbeat");
+        fs::write(&heartbeat, receiver.url("/alive")).expect("it can be written");
+        let config = format!("{CONFIG}heartbeat_url_file = '{}'\n", heartbeat.display());
+        fs::write(folder.path().join("config.toml"), config).expect("it can be written");
         let server = serve(folder.path(), true);
         let token = token(&folder.path().join("data"), "*", "admin");
         let world = Self { folder, server: Some(server), token };
@@ -83,8 +87,13 @@ fn serve(folder: &Path, alerting: bool) -> Process {
     Process::standalone_with(&folder.join("data"), "127.0.0.1:0", &env)
 }
 
+/// What a call to the hook said; heartbeats say nothing.
 fn notice(call: &Call) -> Value {
-    serde_json::from_str(&call.body).expect("JSON")
+    if call.path == "/alive" {
+        Value::Null
+    } else {
+        serde_json::from_str(&call.body).expect("JSON")
+    }
 }
 
 /// The kinds of the notices about a service, as they came.
@@ -105,12 +114,13 @@ async fn an_incident_is_told_seen_to_and_its_end_is_told_too() {
     );
     world.send("payments", "boom in the engine room 7");
     let calls = receiver.wait(|calls| !told(calls, "payments").is_empty()).await;
-    let opened = notice(&calls[0]);
+    let first = calls.iter().find(|call| call.path == "/hook").expect("it was told");
+    let opened = notice(first);
     assert_eq!((&opened["kind"], &opened["incident"]["rule"]), (&"opened".into(), &"boom".into()));
     assert_eq!(opened["incident"]["severity"], "critical");
     let cause = &opened["incident"]["evidence"]["sample_logs"];
     assert!(cause.to_string().contains("boom in the engine room 7"), "{opened}");
-    assert!(calls[0].header("x-logweir-signature").is_some_and(|text| text.starts_with("v1=")));
+    assert!(first.header("x-logweir-signature").is_some_and(|text| text.starts_with("v1=")));
 
     let listed = world.objects(&["incidents", "list", "--open"]);
     let id = listed[0]["incident_id"].as_str().expect("an id").to_owned();
@@ -134,6 +144,9 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
     // meanwhile, and must tell it again.
     let mut seen: Vec<String> = Vec::new();
     let receiver = Receiver::start(move |call| {
+        if call.path == "/alive" {
+            return Answer::ok();
+        }
         let service = notice(call)["incident"]["service"].as_str().unwrap_or_default().to_owned();
         let is_new = !seen.contains(&service);
         seen.push(service.clone());
@@ -183,11 +196,19 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
         assert!(ids.iter().all(|id| *id == ids[0]), "{service} has one incident: {ids:?}");
     }
     let mut bodies: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
-    for call in &calls {
+    for call in calls.iter().filter(|call| call.path == "/hook") {
         let key = call.header("idempotency-key").expect("a key").to_owned();
         let at_unix_nano = notice(call)["at_unix_nano"].to_string();
         let kind = notice(call)["kind"].as_str().map(str::to_owned);
         let first = bodies.entry(key).or_insert_with(|| (at_unix_nano.clone(), kind.clone()));
         assert_eq!(*first, (at_unix_nano, kind), "the same key says the same");
     }
+}
+
+#[tokio::test]
+async fn whoever_watches_us_hears_that_we_live() {
+    let receiver = Receiver::start(|_| Answer::ok());
+    let _world = World::start(&receiver);
+    let calls = receiver.wait(|calls| calls.len() > 1).await;
+    assert!(calls.iter().all(|call| call.path == "/alive" && call.body.is_empty()), "{calls:?}");
 }

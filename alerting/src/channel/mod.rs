@@ -9,6 +9,7 @@ pub mod email;
 pub mod slack;
 pub mod webhook;
 
+mod beacon;
 mod config;
 mod connect;
 mod http;
@@ -21,6 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use beacon::Beacon;
 pub use config::{ChannelConfig, ChannelKind, build};
 pub use connect::{Network, Resolve, SystemResolver};
 pub use step::{Step, Steps};

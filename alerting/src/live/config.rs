@@ -33,6 +33,11 @@ pub struct AlertingConfig {
     /// After the start of `standalone` nothing is judged for so long: senders still have logs from
     /// before, whose absence says nothing. Seconds.
     pub start_pause_seconds: u32,
+    /// A file that holds an address outside, called again and again while the leader evaluates, so
+    /// that whoever owns it misses us when we die; empty for none.
+    pub heartbeat_url_file: PathBuf,
+    /// Between two such calls, seconds.
+    pub heartbeat_seconds: u32,
     /// Where people look at incidents: notices link to `{link}/incidents/ID`; empty for no link.
     pub link: String,
 }
@@ -47,6 +52,8 @@ impl Default for AlertingConfig {
             ports_allowed,
             authorities_file: PathBuf::new(),
             start_pause_seconds: 60,
+            heartbeat_url_file: PathBuf::new(),
+            heartbeat_seconds: 60,
             link: String::new(),
         }
     }

@@ -11,6 +11,7 @@ pub mod settings;
 
 mod config;
 mod evidence;
+mod heartbeat;
 mod outbox;
 mod tenant;
 mod watch;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 pub use self::config::AlertingConfig;
 use self::{
+    heartbeat::Heartbeat,
     settings::{Settings, by_tenant},
     tenant::TenantAlerts,
 };
@@ -68,10 +70,13 @@ pub struct Parts {
 /// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
 pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
     let network = parts.config.network()?;
+    let every = Duration::from_secs(parts.config.heartbeat_seconds.max(1).into());
+    let heartbeat = Heartbeat::new(&parts.config.heartbeat_url_file, every, &network)?;
     let leader = Leader {
         parts,
         network,
         tasks: tasks.clone(),
+        heartbeat,
         files: Files::default(),
         texts: BTreeMap::new(),
     };
@@ -93,6 +98,7 @@ struct Leader {
     parts: Parts,
     network: Network,
     tasks: Tasks,
+    heartbeat: Heartbeat,
     files: Files,
     /// The rule files as they were read last.
     texts: BTreeMap<String, String>,
@@ -128,6 +134,9 @@ impl Leader {
                 _ => {}
             }
             is_failing = evaluated.is_err();
+            if term.is_some() && !is_failing {
+                self.heartbeat.evaluated(&self.tasks);
+            }
             gauge!("logweir_alerting_leads").set(f64::from(u8::from(term.is_some())));
             let spent = begun.elapsed();
             histogram!("logweir_alerting_evaluation_seconds").record(spent.as_secs_f64());
