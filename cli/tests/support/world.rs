@@ -189,8 +189,8 @@ impl World {
             let waiting = self.waiting().await;
             let audit = audit(&self.servers[0].endpoint, &self.token).await;
             let verdict = oracle.judge(&audit);
-            if waiting == 0 && verdict.lost == 0 || begun.elapsed() > 3 * PATIENCE {
-                println!("quiet after {:?}, {waiting} batches wait", begun.elapsed());
+            if waiting == Some(0) && verdict.lost == 0 || begun.elapsed() > 3 * PATIENCE {
+                println!("quiet after {:?}, {waiting:?} batches wait", begun.elapsed());
                 return audit;
             }
         }
@@ -202,24 +202,30 @@ impl World {
         let flow = async {
             clients.send(logs).await;
             clients.answered().await;
-            while self.waiting().await > 0 {}
+            while self.waiting().await != Some(0) {}
         };
         if timeout(limit, flow).await.is_err() {
-            panic!("stuck after {limit:?}: {} batches wait", self.waiting().await);
+            panic!("stuck after {limit:?}: {:?} batches wait", self.waiting().await);
         }
         println!("        flows after {:.1?}", begun.elapsed());
     }
 
-    /// Batches in the broker, fetched or not, as the leader of each queue counts them. The queues of the live feed come and go, and hold none.
-    pub(crate) async fn waiting(&self) -> u64 {
+    /// Batches in the broker, fetched or not, as the leader of each queue counts them; none while a
+    /// node that led one is dead and no other leads yet. The queues of the live feed come and go, and
+    /// hold none.
+    pub(crate) async fn waiting(&self) -> Option<u64> {
         let vhost = self.cluster.rabbitmq.vhost();
         let sum = format!(
-            "lists:sum([proplists:get_value(messages, \
+            "try lists:sum([proplists:get_value(messages, \
              erpc:call(element(2, amqqueue:get_pid(Q)), rabbit_amqqueue, info, [Q, [messages]])) \
-             || Q <- rabbit_amqqueue:list(<<\"{vhost}\">>), amqqueue:is_durable(Q)])"
+             || Q <- rabbit_amqqueue:list(<<\"{vhost}\">>), amqqueue:is_durable(Q)]) \
+             catch error:{{erpc, noconnection}} -> no_leader end"
         );
         let sum = self.cluster.rabbitmq.evaluate(&sum).await;
-        sum.trim().parse().unwrap_or_else(|_| panic!("no number of messages: {sum}"))
+        match sum.trim() {
+            "no_leader" => None,
+            sum => Some(sum.parse().unwrap_or_else(|_| panic!("no number of messages: {sum}"))),
+        }
     }
 
     /// Every dead letter.
