@@ -2,7 +2,7 @@
 //! waits to be told. What is in the bodies is alerting's own, JSON.
 //!
 //! - **One leads.** [`KeepAlerts::lead`] gives the lead to one process at a time, for a while, with an
-//!   epoch that grows with each that takes over. [`KeepAlerts::commit_alerts`] checks the epoch and
+//!   epoch that grows with each that takes over, and with each lead that had run out. [`KeepAlerts::commit_alerts`] checks the epoch and
 //!   that the lead has not run out, in its own transaction: who was paused and wakes up changes
 //!   nothing. The time is the database's where several machines share one.
 //! - **Together.** A commit is one transaction: an incident and what is to be told of it are there
@@ -191,6 +191,8 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         incident_id: &str,
     ) -> Result<StoredIncident, StorageError>;
+    /// The channels for which something waits, by name; whether or not they are still set.
+    async fn waiting_channels(&self, tenant: &Tenant) -> Result<Vec<String>, StorageError>;
     /// What waits for a channel, oldest first, at most `limit`.
     async fn waiting_deliveries(
         &self,

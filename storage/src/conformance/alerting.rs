@@ -90,6 +90,8 @@ pub(super) async fn one_process_leads_at_a_time(test: &impl StorageUnderTest) {
     let again = storage.lead("first", Duration::ZERO).await.unwrap().unwrap();
     assert!(again > second);
     assert_eq!(commit(again).await, None, "its time is over");
+    let renewed = storage.lead("first", LEASE).await.unwrap().unwrap();
+    assert!(renewed > again, "who let the lead run out has lost it");
 }
 
 pub(super) async fn what_was_set_is_kept_until_it_is_removed(test: &impl StorageUnderTest) {
@@ -170,6 +172,8 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     };
     commit(&other, foreign).await;
 
+    assert_eq!(storage.waiting_channels(&tenant()).await.unwrap(), ["mail", "slack"]);
+    assert_eq!(storage.waiting_channels(&other).await.unwrap(), ["slack"]);
     let waiting =
         async |channel: &str| storage.waiting_deliveries(&tenant(), channel, 9).await.unwrap();
     let slack = waiting("slack").await;

@@ -33,6 +33,20 @@ const DELIVERY: &str = "SELECT d.delivery_id, d.channel, d.key, d.incident_id, d
 
 #[async_trait]
 impl KeepAlerts for PostgresStorage {
+    async fn waiting_channels(&self, tenant: &Tenant) -> Result<Vec<String>, StorageError> {
+        self.snapshot(async |db| {
+            let found = Statement::new(
+                "SELECT DISTINCT channel FROM deliveries WHERE state = 'waiting' AND tenant = ",
+            )
+            .value(Value::Text(tenant.to_string()))
+            .text(" ORDER BY channel")
+            .rows(db)
+            .await?;
+            found.iter().map(|row| rows::get(row, 0)).collect()
+        })
+        .await
+    }
+
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
         self.snapshot(async |db| {
             let found =
@@ -76,7 +90,8 @@ impl KeepAlerts for PostgresStorage {
             .value(Value::Double(lease.as_secs_f64()))
             .text(
                 ") ON CONFLICT (name) DO UPDATE SET
-                       epoch = leases.epoch + (leases.holder <> excluded.holder)::int,
+                       epoch = leases.epoch + (leases.holder <> excluded.holder
+                           OR leases.expires_at <= clock_timestamp())::int,
                        holder = excluded.holder, expires_at = excluded.expires_at
                    WHERE leases.holder = excluded.holder OR leases.expires_at <= clock_timestamp()
                    RETURNING epoch",

@@ -25,6 +25,18 @@ const DELIVERY: &str = "d.delivery_id, d.channel, d.key, d.incident_id, d.sequen
 
 #[async_trait]
 impl KeepAlerts for SqliteStorage {
+    async fn waiting_channels(&self, tenant: &Tenant) -> Result<Vec<String>, StorageError> {
+        self.list(tenant, |db, tenant_id| {
+            let mut select = db.prepare_cached(
+                "SELECT DISTINCT channel FROM deliveries
+                 WHERE tenant_id = ?1 AND state = 'waiting' ORDER BY channel",
+            )?;
+            let rows = select.query_map([tenant_id], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
         self.readers
             .run(|db, _| {
@@ -78,7 +90,7 @@ impl KeepAlerts for SqliteStorage {
                         "INSERT INTO leases (name, holder, epoch, expires_unix_nano)
                          VALUES ('alerting', ?1, 1, ?2)
                          ON CONFLICT (name) DO UPDATE SET
-                             epoch = epoch + (holder <> excluded.holder),
+                             epoch = epoch + (holder <> excluded.holder OR expires_unix_nano <= ?3),
                              holder = excluded.holder,
                              expires_unix_nano = excluded.expires_unix_nano
                          WHERE holder = excluded.holder OR expires_unix_nano <= ?3
