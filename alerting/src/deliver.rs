@@ -63,7 +63,7 @@ impl Worker {
             let pause = match step {
                 Ok(Step::Did) => Duration::ZERO,
                 Ok(Step::Wait(pause)) => pause.min(LOOK_EVERY),
-                Ok(Step::Send(letter, state)) => match self.tell(*letter, state).await {
+                Ok(Step::Send(letter, state)) => match self.tell(*letter, state, &stop).await {
                     Ok(()) => Duration::ZERO,
                     Err(OutboxError::NotLeading) => return,
                     Err(error) => self.store_pause(&error, &mut failures),
@@ -116,7 +116,12 @@ impl Worker {
 
     /// Sends one message. It is not broken off when the process is to stop: it ends within the
     /// channel's time-outs, and then its outcome is known.
-    async fn tell(&self, letter: Letter, state: ChannelState) -> Result<(), OutboxError> {
+    async fn tell(
+        &self,
+        letter: Letter,
+        state: ChannelState,
+        stop: &CancellationToken,
+    ) -> Result<(), OutboxError> {
         let asked = Instant::now();
         let state = begin(state, self.channel.manner(), (self.clock)());
         let (ids, message_key) = (letter.ids.clone(), letter.key.clone());
@@ -134,10 +139,12 @@ impl Worker {
         let sent = self.channel.send(&message, &mut Steps::default()).await;
         let now = (self.clock)();
         let finished = end(&letter, state, sent, (self.channel.manner(), now, (self.random)()));
+        self.record(&finished, stop).await?;
         self.report(&letter, &finished);
-        self.record(&finished).await
+        Ok(())
     }
 
+    /// What is counted is recorded: whoever watches the metric may rely on that.
     fn report(&self, letter: &Letter, finished: &Finished) {
         match &finished.outcome {
             Outcome::Sent { .. } => count(&self.name, "sent"),
@@ -155,12 +162,17 @@ impl Worker {
         }
     }
 
-    /// The answer is known: until it is recorded, or another process leads, nothing else matters.
-    async fn record(&self, finished: &Finished) -> Result<(), OutboxError> {
+    /// The answer is known: until it is recorded, or another process leads, nothing else matters. A
+    /// process that is to stop tries once: the message is then repeated, under the same key.
+    async fn record(
+        &self,
+        finished: &Finished,
+        stop: &CancellationToken,
+    ) -> Result<(), OutboxError> {
         let mut failures = 0;
         loop {
             match self.outbox.finish(&self.name, finished).await {
-                Err(error @ OutboxError::Unavailable(_)) => {
+                Err(error @ OutboxError::Unavailable(_)) if !stop.is_cancelled() => {
                     sleep(self.store_pause(&error, &mut failures)).await;
                 }
                 ended => return ended,

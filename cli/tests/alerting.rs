@@ -3,10 +3,15 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Process, client, succeeded, token};
+use support::{
+    Process, client,
+    cluster::{Cluster, until},
+    succeeded, token,
+};
 use testkit::{Answer, Call, Receiver};
 
 const CONFIG: &str = "\
@@ -15,6 +20,21 @@ networks_allowed = ['127.0.0.0/8', '::1/128']
 start_pause_seconds = 0
 heartbeat_seconds = 1
 ";
+
+const BOOM: &str = "rules:\n  - name: boom\n    measure: {kind: match_count, filter: boom, \
+                    window_seconds: 60, threshold: {absolute: 0}}\n";
+
+/// How often the opening of an incident about a service was told.
+fn openings(calls: &[Call], service: &str) -> usize {
+    told(calls, service).iter().filter(|kind| *kind == "opened").count()
+}
+
+fn hook(name: &str, url: &str, is_default: bool) -> String {
+    format!(
+        "channels:\n  - name: {name}\n    is_default: {is_default}\n    kind: {{webhook: {{url: \
+         '{url}', signing_secret: secret, bearer_token: '', allow_http: true}}}}\n"
+    )
+}
 
 struct World {
     folder: tempfile::TempDir,
@@ -33,14 +53,7 @@ impl World {
         let token = token(&folder.path().join("data"), "*", "admin");
         let world = Self { folder, server: Some(server), token };
         let url = receiver.url("/hook");
-        world.put(
-            "channels",
-            &format!(
-                "channels:\n  - name: hook\n    is_default: true\n    kind:\n      webhook:\n        \
-                 url: {url}\n        signing_secret: secret\n        bearer_token: ''\n        \
-                 allow_http: true\n"
-            ),
-        );
+        world.put("channels", &hook("hook", &url, true));
         world
     }
 
@@ -154,11 +167,7 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
         if is_new && number.is_multiple_of(3) { Answer::TakenInSilence } else { Answer::ok() }
     });
     let mut world = World::start(&receiver);
-    world.put(
-        "rules",
-        "rules:\n  - name: boom\n    measure: {kind: match_count, filter: boom, \
-         window_seconds: 60, threshold: {absolute: 0}}\n",
-    );
+    world.put("rules", BOOM);
     for round in 0..ROUNDS {
         let service = format!("service-{round}");
         world.send(&service, "boom");
@@ -211,4 +220,99 @@ async fn whoever_watches_us_hears_that_we_live() {
     let _world = World::start(&receiver);
     let calls = receiver.wait(|calls| calls.len() > 1).await;
     assert!(calls.iter().all(|call| call.path == "/alive" && call.body.is_empty()), "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_while_settings_change_or_the_process_stops_is_told_once() {
+    let receiver = Receiver::start(|call| match call.path.as_str() {
+        "/hook" => Answer::TakenSlowly(Duration::from_secs(3)),
+        _ => Answer::ok(),
+    });
+    let mut world = World::start(&receiver);
+    world.put("rules", BOOM);
+    world.send("first", "boom");
+    receiver.wait(|calls| openings(calls, "first") > 0).await;
+    // Every worker begins anew.
+    world.put("channels", &hook("other", &receiver.url("/other"), false));
+    world.send("second", "boom");
+    receiver.wait(|calls| openings(calls, "second") > 0).await;
+    assert_eq!(world.server.take().expect("it runs").stop().code(), Some(0));
+    world.server = Some(serve(world.folder.path(), true));
+    world.send("third", "boom");
+    let calls = receiver.wait(|calls| openings(calls, "third") > 0).await;
+    assert_eq!(["first", "second", "third"].map(|service| openings(&calls, service)), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_channel_that_is_deleted_is_told_elsewhere() {
+    let receiver = Receiver::start(|call| match call.path.as_str() {
+        "/hook" => Answer::Refused(500, None, "not now".into()),
+        _ => Answer::ok(),
+    });
+    let world = World::start(&receiver);
+    world.put("rules", BOOM);
+    world.send("payments", "boom");
+    receiver.wait(|calls| openings(calls, "payments") > 0).await;
+    world.put("channels", &hook("other", &receiver.url("/other"), false));
+    world.run(&["channels", "delete", "hook"]);
+    let elsewhere = |calls: &Vec<Call>| calls.iter().any(|call| call.path == "/other");
+    let calls = receiver.wait(elsewhere).await;
+    let call = calls.iter().find(|call| call.path == "/other").expect("it was told");
+    let said = notice(call);
+    assert_eq!(said["incident"]["service"], "payments");
+    assert_eq!(said["text"], "its channel hook is gone");
+    let first = calls.iter().find(|call| call.path == "/hook").expect("it was tried");
+    assert_eq!(call.header("idempotency-key"), first.header("idempotency-key"));
+}
+
+fn signal(process: &Process, signal: Signal) {
+    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(id, signal).expect("it runs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_stopped_tells_nothing_old_when_it_wakes_and_leads_again() {
+    let receiver = Receiver::start(|_| Answer::ok());
+    let cluster = Cluster::shared().await;
+    let config = cluster.folder.path().join("config.toml");
+    fs::write(&config, CONFIG).expect("it can be written");
+    let env = [("LOGWEIR_CONFIG", config.to_str().expect("UTF-8"))];
+    let start = |kind: &str| cluster.start_with(kind, "127.0.0.1:0", &env);
+    let (server, _processor) = (start("server"), start("processor"));
+    let token = cluster.token("*", "admin");
+    let run = |args: &[&str]| succeeded(&client(&server, &token, args));
+    let file = cluster.folder.path().join("file.yaml");
+    let put = |what: &str, text: &str| {
+        fs::write(&file, text).expect("it can be written");
+        run(&[what, "put", file.to_str().expect("UTF-8")]);
+    };
+    put("channels", &hook("hook", &receiver.url("/hook"), true));
+    put("rules", BOOM);
+    let send = |service: &str| {
+        let file = cluster.folder.path().join(format!("{service}.log"));
+        fs::write(&file, "{\"message\":\"boom\"}\n").expect("it can be written");
+        let journal = cluster.folder.path().join("journal");
+        let [file, journal] = [&file, &journal].map(|path| path.to_str().expect("UTF-8"));
+        run(&["send", file, "--service", service, "--journal", journal]);
+    };
+    let leads = |process: &Process| process.metric("logweir_alerting_leads") == 1.0;
+    // What is counted is recorded as sent.
+    let told = |process: &Process| process.metric("logweir_notifications_total") > 0.0;
+
+    let first = start("alerting");
+    until("the first leads", || leads(&first));
+    let second = start("alerting");
+    send("one");
+    until("the first has told it", || told(&first));
+    signal(&first, Signal::STOP);
+    send("two");
+    until("the second has told it", || told(&second));
+    signal(&first, Signal::CONT);
+    until("the first stands by", || !leads(&first));
+    // Its workers must be as new when it leads again.
+    second.kill();
+    send("three");
+    let calls = receiver.wait(|calls| openings(calls, "three") > 0).await;
+    assert!(leads(&first));
+    assert_eq!(["one", "two", "three"].map(|service| openings(&calls, service)), [1, 1, 1]);
 }

@@ -16,7 +16,7 @@ mod outbox;
 mod tenant;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use logweir_core::{
     identity::{Service, Tenant},
@@ -28,10 +28,10 @@ use logweir_core::{
 use logweir_storage::{Administer, KeepAlerts, ReadLogs, StorageError};
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
 
-pub use self::config::AlertingConfig;
+pub use self::{config::AlertingConfig, outbox::channel_state_name};
 use self::{
     heartbeat::Heartbeat,
     settings::{Settings, by_tenant},
@@ -43,6 +43,9 @@ use crate::{channel::Network, file::Files};
 const LEASE: Duration = Duration::from_secs(10);
 /// Between two evaluations, and between two tries to lead.
 const EVALUATE_EVERY: Duration = Duration::from_secs(2);
+/// How long what is being told may take to end when the process stops: longer than a channel's call.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Actions that are taken at a time.
 const ACTIONS_MAX: usize = 200;
 
@@ -76,28 +79,53 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
         parts,
         network,
         tasks: tasks.clone(),
+        workers: TaskTracker::new(),
         heartbeat,
         files: Files::default(),
         texts: BTreeMap::new(),
     };
     let stop = tasks.stop_token();
     tasks.spawn("alerting", Fate::Essential, async move {
-        let holder = leader.parts.holder.clone();
-        let alerts = Arc::clone(&leader.parts.alerts);
+        let (parts, workers) = (leader.parts.clone(), leader.workers.clone());
         stop.run_until_cancelled(leader.run()).await;
+        workers.close();
+        // What is on its way is recorded before another may lead, or the other would repeat it.
+        let drained = tokio::time::timeout(DRAIN_TIMEOUT, leading(&parts, workers.wait())).await;
         // Best effort: otherwise another waits until the lease is over.
-        let resigned = tokio::time::timeout(Duration::from_secs(2), alerts.resign(&holder)).await;
-        if !matches!(resigned, Ok(Ok(()))) {
-            info!("the lead of alerting could not be given up; it ends by itself");
+        let resign = parts.alerts.resign(&parts.holder);
+        let resigned = tokio::time::timeout(RESIGN_TIMEOUT, resign).await;
+        if drained.is_err() || !matches!(resigned, Ok(Ok(()))) {
+            info!("alerting could not be left in order; what was being told may be told again");
         }
     });
     Ok(())
+}
+
+/// Does what may take longer than the lease, and keeps the lead meanwhile.
+async fn leading<T>(parts: &Parts, work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        done = work => done,
+        never = renew(parts) => match never {},
+    }
+}
+
+/// Whether it worked shows when something is committed.
+async fn renew(parts: &Parts) -> Infallible {
+    loop {
+        tokio::time::sleep(EVALUATE_EVERY).await;
+        if let Err(error) = parts.alerts.lead(&parts.holder, LEASE).await {
+            counter!("logweir_alerting_renewals_failed_total").increment(1);
+            debug!(%error, "the lead of alerting could not be renewed");
+        }
+    }
 }
 
 struct Leader {
     parts: Parts,
     network: Network,
     tasks: Tasks,
+    /// What channels are being told.
+    workers: TaskTracker,
     heartbeat: Heartbeat,
     files: Files,
     /// The rule files as they were read last.
@@ -126,7 +154,10 @@ impl Leader {
             let led = self.parts.alerts.lead(&self.parts.holder, LEASE).await;
             term = self.follow(term, &led);
             let evaluated = match (&mut term, led) {
-                (Some(term), Ok(_)) => self.evaluate(term).await,
+                (Some(term), Ok(_)) => {
+                    let parts = self.parts.clone();
+                    leading(&parts, self.evaluate(term)).await
+                }
                 (_, led) => led.map(drop),
             };
             match &evaluated {
@@ -202,11 +233,11 @@ impl Leader {
         actions: Vec<(i64, String)>,
     ) -> Result<bool, StorageError> {
         if !term.tenants.contains_key(tenant) {
-            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch).await?;
+            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch, &settings).await?;
             term.tenants.insert(tenant.clone(), alerts);
         }
         let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
-        alerts.take_settings(&self.parts, settings, &self.network, &self.tasks, &term.stop);
+        alerts.take_settings(self, settings, &term.stop);
         alerts.evaluate(&self.parts, actions).await
     }
 

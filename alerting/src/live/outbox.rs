@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The name under which a channel's state is kept.
-pub(crate) fn state_name(channel: &str) -> String {
+pub fn channel_state_name(channel: &str) -> String {
     format!("channel:{channel}")
 }
 
@@ -187,12 +187,12 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
 }
 
 fn state(channel: &str, state: &ChannelState) -> (String, String) {
-    (state_name(channel), json(state))
+    (channel_state_name(channel), json(state))
 }
 
 /// Of a channel that nothing is known of: all is well.
 pub(crate) fn channel_state(states: &BTreeMap<String, String>, channel: &str) -> ChannelState {
-    let kept = states.get(&state_name(channel));
+    let kept = states.get(&channel_state_name(channel));
     kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
 }
 
@@ -233,6 +233,32 @@ pub(crate) fn new_delivery(channel: &str, notice: Notice, now_unix_nano: i64) ->
         created_unix_nano: now_unix_nano,
         body: json(&delivery),
     }
+}
+
+/// What waited for a channel that is gone, for those that are there.
+pub(crate) fn rerouted(
+    channel: &str,
+    waiting: &[StoredDelivery],
+    routes: &Routes,
+    now_unix_nano: i64,
+) -> AlertChanges {
+    let mut changes = AlertChanges::default();
+    for stored in waiting {
+        if let Some(Delivery { mut notice, .. }) = delivery(stored) {
+            notice.text = format!("its channel {channel} is gone");
+            let told = routes.told(&notice.channels).into_iter();
+            changes
+                .deliveries
+                .extend(told.map(|to| new_delivery(to, notice.clone(), now_unix_nano)));
+        }
+        changes.updates.push(DeliveryUpdate {
+            delivery_id: stored.delivery_id,
+            state: DeliveryState::GivenUp,
+            body: stored.delivery.body.clone(),
+            thread: None,
+        });
+    }
+    changes
 }
 
 /// That a channel went down or came back.

@@ -2,34 +2,32 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
-use logweir_core::{
-    identity::Tenant,
-    runtime::tasks::{Fate, Tasks},
-};
+use logweir_core::{identity::Tenant, runtime::tasks::Fate};
 use logweir_storage::{AlertChanges, NewDelivery, StorageError, StoredIncident};
 use metrics::counter;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as Turn, Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Parts,
+    Leader, Parts,
     action::Action,
     evidence,
-    outbox::{StoredOutbox, channel_state, json, new_delivery, state_name},
+    outbox::{StoredOutbox, channel_state, channel_state_name, json, new_delivery, rerouted},
     settings::{Routes, Settings},
     watch,
 };
 use crate::{
-    channel::{ChannelConfig, Network, build},
+    channel::{ChannelConfig, build},
     deliver::Worker,
     engine::Engine,
     incident::{Incident, IncidentState},
     keeper::Keeper,
+    outbox::DELIVERIES_MAX,
 };
 
 /// The name under which the open incidents are kept.
@@ -42,9 +40,12 @@ pub(super) struct TenantAlerts {
     settings: Settings,
     routes: Arc<Routes>,
     workers: BTreeMap<String, Running>,
+    /// Of each channel: of two workers the later waits until the earlier has recorded its answer.
+    turns: BTreeMap<String, Arc<Turn<()>>>,
     /// What is not committed yet.
     unsaved: Unsaved,
-    knows_the_past: bool,
+    /// Whether something may wait for a channel that is gone.
+    has_orphans: bool,
 }
 
 #[derive(Default)]
@@ -70,6 +71,15 @@ struct Running {
     routes: Arc<Routes>,
     wake: Arc<Notify>,
     stop: CancellationToken,
+    /// As long as it works; none if the channel could not be made.
+    alive: Option<Weak<()>>,
+}
+
+impl Running {
+    /// One that has ended by itself is replaced.
+    fn has_ended(&self) -> bool {
+        self.alive.as_ref().is_some_and(|alive| alive.strong_count() == 0)
+    }
 }
 
 impl Drop for Running {
@@ -79,11 +89,12 @@ impl Drop for Running {
 }
 
 impl TenantAlerts {
-    /// Takes up what was committed.
+    /// Takes up what was committed, and learns what is normal.
     pub(super) async fn load(
         parts: &Parts,
         tenant: &Tenant,
         epoch: i64,
+        settings: &Settings,
     ) -> Result<Self, StorageError> {
         let states: BTreeMap<String, String> =
             parts.alerts.alert_states(tenant).await?.into_iter().collect();
@@ -95,26 +106,26 @@ impl TenantAlerts {
                 Keeper::default()
             }
         };
-        let settings = Settings::of(std::iter::empty(), &[]);
+        let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), keeper);
+        watch::replay(parts, tenant, &mut engine, (parts.clock)()).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,
-            engine: Engine::new(tenant.as_str(), settings.rules.clone(), keeper),
-            routes: Arc::new(Routes::of(&settings)),
-            settings,
+            engine,
+            routes: Arc::new(Routes::of(settings)),
+            settings: settings.clone(),
+            turns: BTreeMap::new(),
             workers: BTreeMap::new(),
             unsaved: Unsaved::default(),
-            knows_the_past: false,
+            has_orphans: true,
         })
     }
 
     /// Has engine and workers follow what is set.
     pub(super) fn take_settings(
         &mut self,
-        parts: &Parts,
+        leader: &Leader,
         settings: Settings,
-        network: &Network,
-        tasks: &Tasks,
         stop: &CancellationToken,
     ) {
         if settings.rules != self.settings.rules {
@@ -124,16 +135,21 @@ impl TenantAlerts {
         self.engine.set_telling(settings.telling.clone());
         let routes = Routes::of(&settings);
         if routes != *self.routes {
+            self.has_orphans = true;
             self.routes = Arc::new(routes);
         }
         let routes = Arc::clone(&self.routes);
         self.workers.retain(|name, running| {
             settings.channels.get(name) == Some(&running.config)
                 && Arc::ptr_eq(&running.routes, &routes)
+                && !running.has_ended()
+        });
+        self.turns.retain(|name, turn| {
+            settings.channels.contains_key(name) || Arc::strong_count(turn) > 1
         });
         for (name, config) in &settings.channels {
             if !self.workers.contains_key(name) {
-                let running = self.employ(parts, config, network, tasks, stop.child_token());
+                let running = self.employ(leader, config, stop.child_token());
                 self.workers.insert(name.clone(), running);
             }
         }
@@ -141,15 +157,14 @@ impl TenantAlerts {
     }
 
     fn employ(
-        &self,
-        parts: &Parts,
+        &mut self,
+        leader: &Leader,
         config: &ChannelConfig,
-        network: &Network,
-        tasks: &Tasks,
         stop: CancellationToken,
     ) -> Running {
         let wake = Arc::new(Notify::new());
-        match build(config, network, &parts.clock) {
+        let parts = &leader.parts;
+        let alive = match build(config, &leader.network, &parts.clock) {
             Ok(channel) => {
                 let outbox = StoredOutbox {
                     storage: Arc::clone(&parts.alerts),
@@ -167,14 +182,25 @@ impl TenantAlerts {
                     wake: Arc::clone(&wake),
                     random: rand::random::<f64>,
                 };
-                tasks.spawn("alerting channel", Fate::MayEnd, worker.run(stop.clone()));
+                let turn = Arc::clone(self.turns.entry(config.name.clone()).or_default());
+                let (alive, stop) = (Arc::new(()), stop.clone());
+                let lives = Arc::downgrade(&alive);
+                let work = async move {
+                    let _alive = alive;
+                    let _turn = turn.lock().await;
+                    worker.run(stop).await;
+                };
+                let work = leader.workers.track_future(work);
+                leader.tasks.spawn("alerting channel", Fate::MayEnd, work);
+                Some(lives)
             }
             Err(why) => {
                 let channel = &config.name;
                 warn!(tenant = %self.tenant, channel, "nobody can be told through it: {why}");
+                None
             }
-        }
-        Running { config: config.clone(), routes: Arc::clone(&self.routes), wake, stop }
+        };
+        Running { config: config.clone(), routes: Arc::clone(&self.routes), wake, stop, alive }
     }
 
     /// One evaluation; false if this process leads no longer.
@@ -184,9 +210,8 @@ impl TenantAlerts {
         actions: Vec<(i64, String)>,
     ) -> Result<bool, StorageError> {
         let now = (parts.clock)();
-        if !self.knows_the_past {
-            watch::replay(parts, &self.tenant, &mut self.engine, now).await?;
-            self.knows_the_past = true;
+        if self.has_orphans && !self.reroute(parts, now).await? {
+            return Ok(false);
         }
         watch::observe(parts, &self.tenant, &mut self.engine, now).await?;
         for (id, body) in actions {
@@ -212,6 +237,29 @@ impl TenantAlerts {
         }
         self.unsaved.incidents.extend(self.engine.take_touched());
         self.commit(parts).await
+    }
+
+    /// What waits for a channel that is gone is told through those that are there, and says so; false
+    /// if this process leads no longer.
+    async fn reroute(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
+        for channel in parts.alerts.waiting_channels(&self.tenant).await? {
+            while !self.settings.channels.contains_key(&channel) {
+                let waiting =
+                    parts.alerts.waiting_deliveries(&self.tenant, &channel, DELIVERIES_MAX).await?;
+                if waiting.is_empty() {
+                    break;
+                }
+                let changes = rerouted(&channel, &waiting, &self.routes, now);
+                let alerts = &parts.alerts;
+                if alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_none() {
+                    return Ok(false);
+                }
+                warn!(tenant = %self.tenant, channel, count = waiting.len(),
+                      "the channel is gone: what waited for it is told elsewhere");
+            }
+        }
+        self.has_orphans = false;
+        Ok(true)
     }
 
     async fn act(&mut self, parts: &Parts, body: &str, now: i64) -> Result<(), StorageError> {
@@ -241,7 +289,7 @@ impl TenantAlerts {
                 let states = parts.alerts.alert_states(&self.tenant).await?.into_iter().collect();
                 let mut state = channel_state(&states, channel);
                 state.breaker.reset();
-                self.unsaved.states.push((state_name(channel), json(&state)));
+                self.unsaved.states.push((channel_state_name(channel), json(&state)));
                 true
             }
         };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use logweir_alerting::{
     breaker::BreakerState,
     channel::{ChannelConfig, TestReport, build, test_channel},
-    live::{action::Action, settings::CHANNEL},
+    live::{action::Action, channel_state_name, settings::CHANNEL},
     notice::NoticeKind,
     outbox::ChannelState,
     rule::NAME_BYTES_MAX,
@@ -124,7 +124,7 @@ fn tested(report: TestReport) -> v1::TestChannelResponse {
 
 /// As the leader last left it; nothing is known of a channel that was never called.
 fn state(states: &BTreeMap<String, String>, config: &ChannelConfig) -> ChannelState {
-    let kept = states.get(&format!("channel:{}", config.name));
+    let kept = states.get(&channel_state_name(&config.name));
     kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
 }
 
