@@ -70,7 +70,9 @@ pub fn probable_causes(symptom: Symptom, patterns: &[PatternCount]) -> Vec<Proba
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| by_level(a.2, b.2)));
     let total: f64 = ranked.iter().map(|(_, excess, _)| excess.max(0.0)).sum();
     let causes = ranked.into_iter().take(EVIDENCE_MAX);
-    causes.map(|(_, excess, pattern)| cause(pattern, excess / total.max(1e-9))).collect()
+    // Of latencies beyond all measure the sum is no number, and nothing is known of a share.
+    let share = |excess: f64| Some(excess / total.max(1e-9)).filter(|share| share.is_finite());
+    causes.map(|(_, excess, pattern)| cause(pattern, share(excess).unwrap_or(0.0))).collect()
 }
 
 fn by_level(left: &PatternCount, right: &PatternCount) -> Ordering {
@@ -134,6 +136,17 @@ mod tests {
         assert_eq!(first(Symptom::More, &patterns), "burst");
         assert_eq!(first(Symptom::Less, &[pattern("gone", 3, 0, 50.0), busy]), "gone");
         assert_eq!(first(Symptom::Errors, &[pattern("one", 5, 1, 0.0)]), "");
+    }
+
+    #[test]
+    fn latencies_beyond_all_measure_leave_numbers() {
+        let endless = PatternCount {
+            latency_ms: Some((f64::INFINITY, 5.0)),
+            ..pattern("endless", 3, 100, 100.0)
+        };
+        let found = probable_causes(Symptom::Latency, &[endless]);
+        assert_eq!(found[0].template_id, "endless");
+        assert!(found[0].share.is_finite(), "what is no number cannot be read back from JSON");
     }
 
     #[test]
