@@ -14,7 +14,8 @@ const KEPT_NANOS: i64 = 3_600 * SECOND;
 /// A processor that is gone for so long was taken away on purpose.
 const FORGOTTEN_NANOS: i64 = 24 * 3_600 * SECOND;
 
-/// What is known about the system at a moment. Totals only grow.
+/// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a sender
+/// is forgotten) says nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SystemReport {
     /// When.
@@ -29,22 +30,28 @@ pub struct SystemReport {
     pub queue_lag_seconds: Vec<(String, f64)>,
 }
 
+/// By how much a total has grown, and when.
 #[derive(Debug, Clone, Default)]
-struct Counter(VecDeque<(i64, u64)>);
+struct Counter {
+    total: Option<u64>,
+    growth: VecDeque<(i64, u64)>,
+}
 
 impl Counter {
     fn put(&mut self, at: i64, total: u64) {
-        while self.0.len() > 1 && self.0.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
-            self.0.pop_front();
+        while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
+            self.growth.pop_front();
         }
-        self.0.push_back((at, total));
+        let grown = total.saturating_sub(self.total.replace(total).unwrap_or(total));
+        if grown > 0 {
+            self.growth.push_back((at, grown));
+        }
     }
 
     fn grown(&self, now: i64, window_seconds: u32) -> u64 {
         let from = now - i64::from(window_seconds) * SECOND;
-        let before = self.0.iter().rev().find(|(at, _)| *at <= from).or(self.0.front());
-        let last = self.0.back().map_or(0, |(_, total)| *total);
-        last.saturating_sub(before.map_or(last, |(_, total)| *total))
+        let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
+        recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
     }
 }
 
@@ -133,5 +140,23 @@ fn finding(severity: Severity, name: &str, now: f64, summary: String, at: i64) -
         summary,
         measured: vec![measured],
         started_unix_nano: at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_growth_counts_and_only_growth_is_kept() {
+        let mut counter = Counter::default();
+        for (second, total) in [(0, 10), (2, 10), (4, 13), (6, 1), (8, 2)] {
+            counter.put(second * SECOND, total);
+        }
+        assert_eq!(counter.grown(8 * SECOND, 60), 4, "three came, and after the clearing one");
+        assert_eq!(counter.grown(8 * SECOND, 4), 1);
+        assert_eq!(counter.growth.len(), 2);
+        counter.put(8 * SECOND + 2 * KEPT_NANOS, 2);
+        assert!(counter.growth.is_empty());
     }
 }
