@@ -168,10 +168,12 @@ impl Slack {
         }
         let posted = self.method(post, &anew, message, steps).await?;
         let first = match message.thread {
-            Some(thread) => thread.to_owned(),
-            None => thread(&posted.channel, &posted.ts),
+            Some(thread) => Some(thread.to_owned()),
+            // A digest is no incident's: to edit it for one would take away the others.
+            None if kind == NoticeKind::Digest => None,
+            None => Some(thread(&posted.channel, &posted.ts)),
         };
-        Ok(Receipt { thread: Some(first), words: format!("posted at {}", posted.ts) })
+        Ok(Receipt { thread: first, words: format!("posted at {}", posted.ts) })
     }
 }
 

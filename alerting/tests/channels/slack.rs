@@ -256,6 +256,16 @@ async fn a_bot_edits_its_first_message_and_answers_below_it() {
 }
 
 #[tokio::test]
+async fn a_digest_is_no_first_message_that_could_be_edited() {
+    let receiver = Receiver::start(|_| {
+        Answer::Taken(json!({ "ok": true, "channel": "C1", "ts": "17.5" }).to_string())
+    });
+    let slack = bot(&receiver);
+    let many = digest(3, &sample::notice(NoticeKind::Opened));
+    assert_eq!(send(&slack, &many).await.unwrap(), None, "the others would be gone from it");
+}
+
+#[tokio::test]
 async fn a_bot_is_told_what_is_wrong_with_status_200() {
     let cases = [
         ("invalid_auth", Failure::Misconfigured),
