@@ -22,6 +22,9 @@ const WINDOW_SECONDS_MAX: u32 = 30 * 86_400;
 /// Windows that rest on buckets of ten seconds: an hour.
 const FINE_SECONDS_MAX: u32 = 3_600;
 
+/// Labels that incidents have of themselves.
+const RESERVED: [&str; 2] = ["rule", "service"];
+
 /// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
@@ -122,6 +125,12 @@ pub fn mistakes(rule: &Rule) -> Vec<String> {
         && name.len() <= NAME_BYTES_MAX
         && !name.chars().any(char::is_control);
     check(is_name, format!("a name has 1 to {NAME_BYTES_MAX} bytes without control characters"));
+    let is_none = rule.services.iter().any(String::is_empty);
+    check(!is_none, "a service is empty; leave `services` out for all".to_owned());
+    for label in RESERVED {
+        let is_free = !rule.labels.contains_key(label);
+        check(is_free, format!("the label {label:?} is Logweir's own; use another"));
+    }
     let share = rule.recovery_share;
     check(share > 0.0 && share <= 1.0, format!("recovery_share is {share}; use above 0 to 1"));
     for (window, is_fine) in windows(&rule.measure) {
@@ -136,13 +145,26 @@ pub fn mistakes(rule: &Rule) -> Vec<String> {
             Threshold::Unusual => true,
         };
         check(number, "a threshold is a finite number, not negative".to_owned());
+        let has_normal =
+            !matches!(rule.measure, RuleKind::AnomalyCount { .. } | RuleKind::MatchCount { .. });
+        let can_hold = has_normal || !matches!(threshold, Threshold::Relative(_));
+        let kind = rule.measure.name();
+        check(can_hold, format!("{kind} has no normal to be relative to; use `absolute`"));
     }
     match &rule.measure {
+        RuleKind::ErrorRate { threshold: Threshold::Absolute(share), .. } => {
+            check(*share < 1.0, format!("an error rate of {share}; write 0.05 for 5 %"));
+        }
+        RuleKind::NewPattern { hits, .. } => {
+            check(*hits > 0, "hits is 0; use 1 or more".to_owned())
+        }
         RuleKind::Latency { percentile, .. } => {
             let is_good = *percentile > 0.0 && *percentile < 1.0;
             check(is_good, format!("percentile is {percentile}; write 0.95 for p95"));
         }
-        RuleKind::BurnRate { objective, factor, .. } => {
+        RuleKind::BurnRate { objective, factor, long_window_seconds, short_window_seconds } => {
+            let (long, short) = (long_window_seconds, short_window_seconds);
+            check(long > short, format!("the long window, {long} s, is not over {short} s"));
             let is_good = *objective > 0.0 && *objective < 1.0;
             check(is_good, format!("objective is {objective}; write 0.999 for 99.9 %"));
             check(*factor > 0.0 && factor.is_finite(), "factor must be above 0".to_owned());
@@ -276,6 +298,20 @@ rules:
         let filter = "rules:\n\n  - name: f\n    measure: {kind: match_count, filter: \"level:(\", \
                       window_seconds: 60, threshold: {absolute: 1}}\n";
         check(filter, 3, "filter");
+        for (measure, part) in [
+            ("{kind: error_rate, window_seconds: 60, threshold: {absolute: 5}}", "5 %"),
+            ("{kind: anomaly_count, window_seconds: 60, threshold: {relative: 3}}", "no normal"),
+            ("{kind: new_pattern, level: error, hits: 0}", "hits"),
+            (
+                "{kind: burn_rate, objective: 0.999, factor: 2, long_window_seconds: 60, \
+                 short_window_seconds: 60}",
+                "long window",
+            ),
+        ] {
+            check(&format!("rules:\n  - name: f\n    measure: {measure}\n"), 2, part);
+        }
+        check(&GOOD.replace("{team: shop}", "{service: shop}"), 2, "own");
+        check(&GOOD.replace("[\"pay*\"]", "[\"\"]"), 2, "empty");
     }
 
     #[test]
