@@ -211,7 +211,8 @@ pub struct Evidence {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
-    /// Unique and the same after a restart: of tenant, rule, labels and the moment of pending.
+    /// Unique and the same after a restart: of tenant, rule, labels and the event time at which
+    /// it began.
     pub id: String,
     /// Whose logs.
     pub tenant: String,

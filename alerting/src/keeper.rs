@@ -8,7 +8,7 @@
 //! - "resolved" is told where "opened" was, and only there;
 //! - event time decides what is over: where it stands still, nothing ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +182,7 @@ impl Keeper {
     pub fn observe(&mut self, observed: &Observed<'_>, origin: &Origin<'_>) -> Option<String> {
         let id = self.open.get(observed.key).cloned();
         match (id, &observed.breach) {
-            (None, Some(breach)) if !breach.is_weak => {
+            (None, Some(breach)) if !breach.is_weak && !self.is_past(observed) => {
                 let id = self.begin(observed, origin, breach);
                 self.advance(&id, observed, breach)
             }
@@ -195,8 +195,21 @@ impl Keeper {
         }
     }
 
+    /// Whether an incident that is over accounts for this moment: a process that takes over judges
+    /// the last minutes again.
+    fn is_past(&self, observed: &Observed<'_>) -> bool {
+        let is_later = |tracked: &Tracked| tracked.last_breach_unix_nano >= observed.at_unix_nano;
+        self.tracked.values().any(|tracked| is_later(tracked) && tracked.key == observed.key)
+    }
+
+    /// Incidents of a rule that are not over.
+    pub fn open_of(&self, rule: &str) -> usize {
+        let ids = self.open.values().filter_map(|id| self.get(id));
+        ids.filter(|incident| incident.rule == rule).count()
+    }
+
     fn begin(&mut self, observed: &Observed<'_>, origin: &Origin<'_>, breach: &Breach) -> String {
-        let id = incident_id(origin.tenant, observed.key, observed.now_unix_nano);
+        let id = incident_id(origin.tenant, observed.key, observed.at_unix_nano);
         let mut labels = origin.labels.clone();
         labels.insert("rule".to_owned(), origin.rule.to_owned());
         if !origin.service.is_empty() {
@@ -295,9 +308,7 @@ impl Keeper {
             // A doubt may come and go; it is dropped after half a minute without one.
             tracked.breach_since_unix_nano = None;
             if observed.at_unix_nano - tracked.last_breach_unix_nano > 30 * SECOND {
-                let key = tracked.key.clone();
-                self.tracked.remove(id);
-                self.open.remove(&key);
+                self.drop_pending(id);
             }
             return;
         }
@@ -306,6 +317,12 @@ impl Keeper {
         let keep = keep.max(flaps * FLAP_NANOS);
         if observed.at_unix_nano - tracked.last_breach_unix_nano >= keep {
             self.close(id, observed.now_unix_nano, "", "");
+        }
+    }
+
+    fn drop_pending(&mut self, id: &str) {
+        if let Some(tracked) = self.tracked.remove(id) {
+            self.open.remove(&tracked.key);
         }
     }
 
@@ -349,10 +366,11 @@ impl Keeper {
         self.lay_over(now_unix_nano, quiet);
         let mut notices = Vec::new();
         for tracked in self.tracked.values_mut() {
-            if let Some(notice) = tracked.tell(now_unix_nano, quiet, telling) {
+            let told = tracked.tell(now_unix_nano, quiet, telling);
+            if !told.is_empty() {
                 self.touched.insert(tracked.incident.id.clone());
-                notices.push(notice);
             }
+            notices.extend(told);
         }
         self.tracked.retain(|_, tracked| {
             let resolved = tracked.incident.resolved_unix_nano;
@@ -367,22 +385,16 @@ impl Keeper {
 
     /// Brings the overlays up to date.
     fn lay_over(&mut self, now_unix_nano: i64, quiet: &Quiet) {
-        // What follows from something may go on for a while after it.
-        let is_source = |incident: &&Incident| {
-            let resolved = incident.resolved_unix_nano;
-            incident.state.is_active()
-                || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
-        };
-        let sources: Vec<Incident> = self.incidents().filter(is_source).cloned().collect();
+        let all_inhibited = self.inhibited(now_unix_nano, quiet);
         for tracked in self.tracked.values_mut() {
-            let incident = &mut tracked.incident;
-            if !incident.state.is_active() {
+            if !tracked.incident.state.is_active() && !tracked.is_unheard() {
                 continue;
             }
+            let incident = &mut tracked.incident;
             let before = incident.overlays;
             let silenced = quiet.silence_of(incident, now_unix_nano).is_some();
             let muted = quiet.is_muted(incident, now_unix_nano);
-            let inhibited = sources.iter().any(|other| quiet.inhibits(other, incident));
+            let inhibited = all_inhibited.contains(&incident.id);
             incident.overlays.silenced = silenced;
             incident.overlays.muted = muted;
             incident.overlays.inhibited = inhibited;
@@ -398,6 +410,28 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Incidents that others explain. Only those of a service, or of the system, explain each other,
+    /// but for what was set.
+    fn inhibited(&self, now_unix_nano: i64, quiet: &Quiet) -> HashSet<String> {
+        // What follows from something may go on for a while after it.
+        let is_source = |incident: &&Incident| {
+            let resolved = incident.resolved_unix_nano;
+            incident.state.is_active()
+                || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
+        };
+        let mut by_service: HashMap<&str, Vec<&Incident>> = HashMap::new();
+        for source in self.incidents().filter(is_source) {
+            by_service.entry(&source.service).or_default().push(source);
+        }
+        let is_inhibited = |target: &&Incident| {
+            let near = |service: &str| by_service.get(service).into_iter().flatten();
+            let explains = |source: &&Incident| quiet.inhibits(source, target);
+            near(&target.service).chain(near("")).any(explains)
+                || (!quiet.inhibitions.is_empty() && by_service.values().flatten().any(explains))
+        };
+        self.incidents().filter(is_inhibited).map(|incident| incident.id.clone()).collect()
     }
 
     /// Somebody sees to it. Whether there is such an incident that fires.
@@ -441,6 +475,15 @@ impl Keeper {
             self.close(id, now_unix_nano, actor, text);
         }
         is_active
+    }
+
+    /// Nobody asks any longer whether it holds.
+    pub fn end(&mut self, id: &str, text: &str, now_unix_nano: i64) {
+        match self.get(id).map(|incident| incident.state) {
+            Some(IncidentState::Pending) => self.drop_pending(id),
+            Some(state) if state.is_active() => self.close(id, now_unix_nano, "", text),
+            _ => {}
+        }
     }
 
     /// A person wrote something.
@@ -490,24 +533,38 @@ impl Tracked {
         notice
     }
 
-    fn tell(&mut self, now: i64, quiet: &Quiet, telling: &Telling) -> Option<Notice> {
+    /// Whether it fired and was over within one evaluation, because its logs came late, so that there
+    /// was no time yet to tell of it.
+    fn is_unheard(&self) -> bool {
+        let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
+        let is_untold = self.sequence == 0 && !self.is_closed;
+        is_untold && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
+    }
+
+    fn tell(&mut self, now: i64, quiet: &Quiet, telling: &Telling) -> Vec<Notice> {
         let is_told = self.sequence > 0;
         match self.incident.state {
-            IncidentState::Pending => None,
-            IncidentState::Resolved if self.is_closed => None,
+            IncidentState::Pending => Vec::new(),
+            IncidentState::Resolved if self.is_closed => Vec::new(),
             IncidentState::Resolved => {
+                let is_unheard = self.is_unheard() && !self.is_quiet(now, quiet, false);
                 self.is_closed = true;
-                is_told.then(|| self.notice(NoticeKind::Resolved, now, ""))
+                let late = "its logs came late: it was over before it could be told";
+                let opened = is_unheard.then(|| self.notice(NoticeKind::Opened, now, late));
+                let text = if is_unheard { late } else { "" };
+                let is_told = is_told || is_unheard;
+                let resolved = is_told.then(|| self.notice(NoticeKind::Resolved, now, text));
+                opened.into_iter().chain(resolved).collect()
             }
             IncidentState::Firing | IncidentState::Acknowledged => {
                 let is_worse = self.incident.severity > self.told_severity;
                 if self.is_quiet(now, quiet, is_worse) {
-                    return None;
+                    return Vec::new();
                 }
                 if !is_told {
-                    return Some(self.notice(NoticeKind::Opened, now, ""));
+                    return vec![self.notice(NoticeKind::Opened, now, "")];
                 }
-                self.tell_on(now, telling, is_worse)
+                self.tell_on(now, telling, is_worse).into_iter().collect()
             }
         }
     }
@@ -560,10 +617,11 @@ impl Tracked {
     }
 }
 
-/// Made of what it is told apart by and when it began, so that it is the same after a restart.
-fn incident_id(tenant: &str, key: &str, pending_unix_nano: i64) -> String {
+/// Made of what it is told apart by and the event time at which it began, so that it is the same after
+/// a restart, and another for what comes later however late both are judged.
+fn incident_id(tenant: &str, key: &str, at_unix_nano: i64) -> String {
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{key}").as_bytes());
-    format!("{:012x}{:08x}", pending_unix_nano / 1_000_000, (hash >> 32) as u32)
+    format!("{:012x}{:08x}", at_unix_nano / 1_000_000, (hash >> 32) as u32)
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ fn merge(notices: &[&Notice]) -> Notice {
     }
     let has = |kind| ordered.iter().any(|notice| notice.kind == kind);
     let is_over = merged.incident.state == IncidentState::Resolved;
-    if is_over && has(NoticeKind::Opened) {
+    if is_over && has(NoticeKind::Opened) && merged.text.is_empty() {
         merged.text = was_firing(&merged);
     } else if !is_over {
         let loudest = [NoticeKind::Opened, NoticeKind::Escalated, NoticeKind::Reminder];

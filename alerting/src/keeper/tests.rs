@@ -74,6 +74,44 @@ impl Case {
 use NoticeKind::{Digest, Escalated, Opened, Reminder, Resolved, Updated};
 
 #[test]
+fn what_came_late_and_is_over_is_told_whole_and_once() {
+    let mut case = Case::new();
+    let replay = |case: &mut Case| {
+        for second in 0..400 {
+            let breach = (second % 200 < 20).then(|| Case::breach(Severity::Warning));
+            case.say("s", breach, (400 - second) * SECOND);
+        }
+        case.tell()
+    };
+    assert_eq!(replay(&mut case), [Opened, Resolved, Opened, Resolved], "two, each with an id");
+    let keys: HashSet<&str> = case.notices.iter().map(|notice| notice.key.as_str()).collect();
+    assert_eq!(keys.len(), 4);
+    // Another process takes over and judges the same time again.
+    let kept = serde_json::to_string(&case.keeper).unwrap();
+    case.keeper = serde_json::from_str::<Keeper>(&kept).unwrap().restore();
+    assert_eq!(replay(&mut case), []);
+}
+
+#[test]
+fn what_came_late_under_a_silence_stays_quiet() {
+    let mut case = Case::new();
+    case.quiet.mute_times.push(MuteTime {
+        name: "always".to_owned(),
+        matchers: Matchers::new(),
+        weekdays: Vec::new(),
+        from_minute: 0,
+        to_minute: 1_440,
+        utc_offset_minutes: 0,
+    });
+    for second in 0..100 {
+        let breach = (second < 20).then(|| Case::breach(Severity::Warning));
+        case.say("s", breach, (100 - second) * SECOND);
+    }
+    assert_eq!(case.tell(), []);
+    assert!(case.keeper.incidents().all(|incident| incident.overlays.muted));
+}
+
+#[test]
 fn it_fires_after_its_time_and_ends_after_its_time() {
     let mut case = Case::new();
     assert_eq!(case.run(10, Some(Severity::Warning)), []);
