@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
-    incident::{Evidence, Incident, Measured},
+    incident::{Evidence, Incident, IncidentState, Measured},
     judge::{Finding, Moment, Sureness, Watched, figure},
     keeper::{Breach, Keeper, Observed, Origin, Telling},
     normal::Abnormal,
@@ -118,6 +118,9 @@ pub struct Engine {
     quiet: Quiet,
     telling: Telling,
     services_refused: u64,
+    incidents_refused: u64,
+    /// Whether there may be incidents that no rule watches any longer.
+    has_orphans: bool,
 }
 
 impl Engine {
@@ -135,6 +138,8 @@ impl Engine {
             quiet: Quiet::default(),
             telling: Telling::default(),
             services_refused: 0,
+            incidents_refused: 0,
+            has_orphans: true,
         };
         engine.set_rules(rules);
         engine
@@ -142,7 +147,14 @@ impl Engine {
 
     /// Takes other rules from now on. What fires by a rule that is gone is resolved.
     pub fn set_rules(&mut self, rules: Vec<Rule>) {
+        // Of another filter nothing has been counted yet.
+        let old: HashSet<&str> = {
+            let is_kept = |rule: &&Rule| rules.contains(rule);
+            self.rules.iter().filter(is_match_count).filter(is_kept).map(|r| &*r.name).collect()
+        };
+        self.matches.retain(|(rule, _), _| old.contains(rule.as_str()));
         self.rules = rules;
+        self.has_orphans = true;
         self.asked.clear();
         self.plans = (0..self.rules.len()).map(|rule| self.plan(rule)).collect();
         let names: Vec<String> = self.services.keys().cloned().collect();
@@ -155,12 +167,9 @@ impl Engine {
     }
 
     fn rules_of(&self, service: &str) -> (Vec<u32>, HashSet<u32>) {
-        let holds = |rule: &Rule| {
-            rule.services.is_empty() || rule.services.iter().any(|name| matches_text(name, service))
-        };
         let numbers = (0..self.rules.len()).filter(|&number| {
             let rule = &self.rules[number];
-            rule.enabled && self.plans[number] != Plan::System && holds(rule)
+            rule.enabled && self.plans[number] != Plan::System && selects(rule, service)
         });
         let rules: Vec<u32> = numbers.filter_map(|number| u32::try_from(number).ok()).collect();
         let is_open = |rule: &&u32| {
@@ -198,6 +207,11 @@ impl Engine {
     /// Services that were not watched for lack of room.
     pub const fn services_refused(&self) -> u64 {
         self.services_refused
+    }
+
+    /// Findings that became no incident because their rule has [`INCIDENTS_PER_RULE_MAX`].
+    pub const fn incidents_refused(&self) -> u64 {
+        self.incidents_refused
     }
 
     fn plan(&mut self, rule: usize) -> Plan {
@@ -280,9 +294,17 @@ impl Engine {
         }
     }
 
-    /// Takes in how many logs of a service matched a rule's filter in a bucket.
+    /// Takes in how many logs of a service that is watched matched a rule's filter in a bucket, as far
+    /// as could be seen.
     pub fn observe_matches(&mut self, rule: &str, service: &str, row: Row) {
-        self.matches.entry((rule.to_owned(), service.to_owned())).or_default().put(row);
+        if !self.services.contains_key(service) {
+            return;
+        }
+        let rows = self.matches.entry((rule.to_owned(), service.to_owned())).or_default();
+        // A bucket that has passed partly out of sight was seen whole before.
+        if rows.at(row.start_seconds).is_none_or(|seen| seen.total <= row.total) {
+            rows.put(row);
+        }
     }
 
     /// Takes in how the system itself does.
@@ -347,17 +369,18 @@ impl Engine {
         for &number in &rules {
             let is_open = !service.open.is_empty() && service.open.contains(&number);
             let rule = number as usize;
+            let is_active = is_open && self.is_active(rule, name);
             let finding = match self.plans[rule] {
                 Plan::Number { asked, threshold, is_down } => {
                     let line = line(answers[asked], threshold);
                     let rule = &self.rules[rule];
-                    let is_breach = holds(&answers[asked], line, is_down, rule, is_open);
+                    let is_breach = holds(&answers[asked], line, is_down, rule, is_active);
                     if !is_breach && !is_open {
                         continue;
                     }
                     is_breach.then(|| number_finding(rule, &answers[asked], line, is_down, &moment))
                 }
-                Plan::Special => self.special(rule, name, service, &moment, is_open),
+                Plan::Special => self.special(rule, name, service, &moment, is_active),
                 Plan::System => continue,
             };
             if finding.is_none() && !is_open {
@@ -381,10 +404,9 @@ impl Engine {
         name: &str,
         service: &mut Service,
         moment: &Moment,
-        is_open: bool,
+        is_active: bool,
     ) -> Option<Finding> {
         let watched = &service.watched;
-        let is_active = is_open && self.is_active(rule, name);
         let rule = &self.rules[rule];
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
@@ -449,9 +471,9 @@ impl Engine {
         let key = key(&rule.name, service);
         let is_full = finding.is_some()
             && self.keeper.open(&key).is_none()
-            && self.keeper.incidents().filter(|i| i.rule == rule.name).count()
-                >= INCIDENTS_PER_RULE_MAX;
+            && self.keeper.open_of(&rule.name) >= INCIDENTS_PER_RULE_MAX;
         if is_full {
+            self.incidents_refused += 1;
             return (None, false);
         }
         let started = finding.as_ref().map_or(at, |finding| finding.started_unix_nano);
@@ -532,16 +554,21 @@ impl Engine {
         }
     }
 
-    /// Ends what fires by a rule that is gone.
+    /// Ends what no rule asks about any longer: the rule is gone, or no longer selects the service.
     fn end_orphans(&mut self, now: i64) {
+        if !std::mem::take(&mut self.has_orphans) {
+            return;
+        }
+        let rules: HashMap<&str, &Rule> =
+            self.rules.iter().filter(|rule| rule.enabled).map(|r| (&*r.name, r)).collect();
         let is_gone = |incident: &&Incident| {
-            incident.state.is_active()
-                && !self.rules.iter().any(|rule| rule.enabled && rule.name == incident.rule)
+            incident.state != IncidentState::Resolved
+                && rules.get(&*incident.rule).is_none_or(|rule| !asks_about(rule, incident))
         };
         let gone: Vec<String> =
             self.keeper.incidents().filter(is_gone).map(|i| i.id.clone()).collect();
         for id in gone {
-            self.keeper.resolve(&id, "", "its rule is gone", now);
+            self.keeper.end(&id, "its rule is gone", now);
         }
     }
 }
@@ -558,6 +585,21 @@ fn moments(judged: i64, at: i64) -> Vec<i64> {
     let first = judged.max(at.saturating_sub(CATCH_UP_NANOS));
     let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
     steps.take_while(|moment| *moment < at).chain([at]).collect()
+}
+
+fn is_match_count(rule: &&Rule) -> bool {
+    matches!(rule.measure, RuleKind::MatchCount { .. })
+}
+
+/// Whether a rule holds for a service.
+fn selects(rule: &Rule, service: &str) -> bool {
+    rule.services.is_empty() || rule.services.iter().any(|name| matches_text(name, service))
+}
+
+/// Whether a rule still asks what an incident of its name answers.
+fn asks_about(rule: &Rule, incident: &Incident) -> bool {
+    let is_system = incident.service.is_empty() || matches!(rule.measure, RuleKind::SdkLoss { .. });
+    incident.kind == kind_of(&rule.measure) && (is_system || selects(rule, &incident.service))
 }
 
 fn key(rule: &str, service: &str) -> String {
@@ -638,13 +680,13 @@ fn line(answer: Answer, threshold: Threshold) -> Option<f64> {
     }
 }
 
-fn holds(answer: &Answer, line: Option<f64>, is_down: bool, rule: &Rule, is_open: bool) -> bool {
+fn holds(answer: &Answer, line: Option<f64>, is_down: bool, rule: &Rule, is_active: bool) -> bool {
     let Some(line) = line else { return false };
     if is_down {
-        let line = if is_open { line / rule.recovery_share.max(0.01) } else { line };
+        let line = if is_active { line / rule.recovery_share.max(0.01) } else { line };
         return answer.value < line;
     }
-    let line = if is_open { line * rule.recovery_share } else { line };
+    let line = if is_active { line * rule.recovery_share } else { line };
     answer.value > line && answer.support >= rule.minimum_support as f64
 }
 

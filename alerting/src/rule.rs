@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Length of a rule's name in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Series of a rule that may be in an incident at once; what is beyond is summed up in one.
+/// Series of a rule that may be in an incident at once; what is beyond is counted and not told.
 pub const INCIDENTS_PER_RULE_MAX: usize = 500;
 
 /// How bad it is, ascending.

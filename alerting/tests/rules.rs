@@ -1,0 +1,112 @@
+//! Rules with a number, from rows to what is told: lines, changes of the rules, and logs that come
+//! late.
+
+use logweir_alerting::{
+    engine::Engine,
+    incident::IncidentState,
+    keeper::Keeper,
+    notice::NoticeKind,
+    rule::{Rule, RuleKind, Threshold},
+    window::Row,
+};
+
+const SECOND: i64 = 1_000_000_000;
+const START: i64 = 1_767_571_200;
+
+fn errors(for_seconds: u32) -> Rule {
+    let threshold = Threshold::Absolute(100.0);
+    let measure = RuleKind::ErrorCount { window_seconds: 10, threshold };
+    Rule { for_seconds, keep_firing_seconds: 20, ..Rule::new("errors", measure) }
+}
+
+struct Case {
+    engine: Engine,
+    second: i64,
+}
+
+impl Case {
+    fn new(rule: Rule) -> Self {
+        Self { engine: Engine::new("t", vec![rule], Keeper::default()), second: START }
+    }
+
+    /// As many errors in each bucket; what is told meanwhile.
+    fn run(&mut self, seconds: i64, errors: u64) -> Vec<NoticeKind> {
+        let mut told = Vec::new();
+        for _ in 0..seconds / 10 {
+            let row = Row {
+                start_seconds: self.second,
+                total: 1_000,
+                errors,
+                last_seen_unix_nano: (self.second + 9) * SECOND,
+                ..Row::default()
+            };
+            self.engine.observe("shop", row);
+            self.second += 10;
+            let now = (self.second - 1) * SECOND + 2 * SECOND;
+            self.engine.evaluate(now);
+            told.extend(self.engine.tell(now).iter().map(|notice| notice.kind));
+        }
+        told
+    }
+
+    fn state(&self) -> Option<IncidentState> {
+        self.engine.keeper().incidents().next().map(|incident| incident.state)
+    }
+}
+
+#[test]
+fn what_only_nears_the_line_never_fires() {
+    let mut case = Case::new(errors(60));
+    case.run(10, 101);
+    assert_eq!(case.state(), Some(IncidentState::Pending));
+    assert_eq!(case.run(300, 90), [], "above the line of recovery, below that of firing");
+    let mut case = Case::new(errors(60));
+    assert_eq!(case.run(70, 101), [NoticeKind::Opened]);
+    assert_eq!(case.run(300, 90), [], "it goes on down to the line of recovery");
+}
+
+#[test]
+fn what_a_person_resolved_opens_anew_only_above_the_line() {
+    let mut case = Case::new(errors(0));
+    assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+    let id = case.engine.keeper().incidents().next().unwrap().id.clone();
+    assert!(case.engine.keeper_mut().resolve(&id, "ann", "", case.second * SECOND));
+    assert_eq!(case.run(100, 90), [NoticeKind::Resolved]);
+    assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+}
+
+#[test]
+fn what_no_rule_asks_about_any_longer_ends() {
+    let narrowed = Rule { services: vec!["till".to_owned()], ..errors(0) };
+    let threshold = Threshold::Absolute(0.9);
+    let measure = RuleKind::ErrorRate { window_seconds: 10, threshold };
+    let other = Rule::new("errors", measure);
+    for rules in [vec![narrowed], vec![other], vec![]] {
+        let mut case = Case::new(errors(0));
+        assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+        case.engine.set_rules(rules);
+        assert_eq!(case.run(10, 150), [NoticeKind::Resolved]);
+        let mut case = Case::new(errors(60));
+        case.run(10, 150);
+        case.engine.set_rules(Vec::new());
+        case.run(10, 150);
+        assert_eq!(case.state(), None, "nothing pending is left of a rule that is gone");
+    }
+}
+
+#[test]
+fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
+    let threshold = Threshold::Absolute(50.0);
+    let filter = "boom".to_owned();
+    let measure = RuleKind::MatchCount { filter, window_seconds: 60, threshold };
+    let mut case = Case::new(Rule::new("boom", measure));
+    case.run(10, 0);
+    let seen = |total| Row { start_seconds: START, total, ..Row::default() };
+    case.engine.observe_matches("boom", "shop", seen(60));
+    case.engine.observe_matches("boom", "shop", seen(3));
+    assert_eq!(case.run(10, 0), [NoticeKind::Opened]);
+    let measure =
+        RuleKind::MatchCount { filter: "other".to_owned(), window_seconds: 60, threshold };
+    case.engine.set_rules(vec![Rule { keep_firing_seconds: 0, ..Rule::new("boom", measure) }]);
+    assert_eq!(case.run(10, 0), [NoticeKind::Resolved], "of another filter nothing was counted");
+}
