@@ -238,9 +238,17 @@ impl Files {
         Ok(())
     }
 
-    /// Forgets a file that is gone.
-    pub fn remove(&mut self, file: &str) {
-        self.good.remove(file);
+    /// Takes in all files that there are now, none as the text of one that cannot be read; returns what
+    /// is wrong with them.
+    pub fn follow(&mut self, texts: &BTreeMap<String, Option<String>>) -> Vec<FileError> {
+        self.good.retain(|file, _| texts.contains_key(file));
+        let mut wrong = Vec::new();
+        // Twice, since a rule may have moved to a file that is looked at before the one that it was in.
+        for _ in 0..2 {
+            let texts = texts.iter().filter_map(|(file, text)| Some((file, text.as_ref()?)));
+            wrong = texts.filter_map(|(file, text)| self.put(file, text).err()).flatten().collect();
+        }
+        wrong
     }
 
     /// All rules, by file.
@@ -342,7 +350,30 @@ channels:
         files.put("a.yaml", "rules: 3").unwrap_err();
         assert_eq!(files.rules().count(), 3);
         files.put("b.yaml", GOOD).unwrap_err();
-        files.remove("a.yaml");
+        assert_eq!(files.follow(&BTreeMap::new()), []);
         assert_eq!(files.rules().count(), 0);
+    }
+
+    #[test]
+    fn files_are_followed_as_they_are_renamed_split_and_out_of_reach() {
+        let texts = |of: &[(&str, Option<&str>)]| {
+            let owned = |(file, text): &(&str, Option<&str>)| {
+                ((*file).to_owned(), text.map(ToOwned::to_owned))
+            };
+            of.iter().map(owned).collect::<BTreeMap<_, _>>()
+        };
+        let mut files = Files::default();
+        assert_eq!(files.follow(&texts(&[("b.yaml", Some(GOOD))])), []);
+        assert_eq!(files.follow(&texts(&[("c.yaml", Some(GOOD))])), []);
+        assert_eq!(files.rules().count(), 3, "renamed");
+        assert_eq!(files.follow(&texts(&[("c.yaml", None)])), []);
+        assert_eq!(files.rules().count(), 3, "not to be read at the moment");
+        let (first, second) = GOOD.split_at(GOOD.find("  - name: odd").unwrap());
+        let second = format!("rules:\n{second}");
+        let split = [("a.yaml", Some(second.as_str())), ("c.yaml", Some(first))];
+        assert_eq!(files.follow(&texts(&split)), []);
+        assert_eq!(files.rules().count(), 3, "split");
+        let twice = [("a.yaml", Some(GOOD)), ("c.yaml", Some(GOOD))];
+        assert!(files.follow(&texts(&twice))[0].to_string().contains("taken"));
     }
 }

@@ -76,9 +76,9 @@ impl AlertingConfig {
         Network::new(policy, Arc::new(SystemResolver), &authorities)
     }
 
-    /// The rule files with their texts; those that cannot be read are left out with a warning. None if
+    /// The rule files with their texts; none for one that cannot be read, which is said. None at all if
     /// the folder cannot be read.
-    pub(crate) fn rule_files(&self) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn rule_files(&self) -> Option<BTreeMap<String, Option<String>>> {
         if self.rules_folder.as_os_str().is_empty() {
             return Some(BTreeMap::new());
         }
@@ -90,9 +90,9 @@ impl AlertingConfig {
         };
         let read = |path: PathBuf| {
             let text = std::fs::read_to_string(&path).inspect_err(|error| warned(&path, error));
-            Some((path.display().to_string(), text.ok()?))
+            (path.display().to_string(), text.ok())
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml);
-        Some(paths.filter_map(read).collect())
+        Some(paths.map(read).collect())
     }
 }

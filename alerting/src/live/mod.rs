@@ -129,7 +129,7 @@ struct Leader {
     heartbeat: Heartbeat,
     files: Files,
     /// The rule files as they were read last.
-    texts: BTreeMap<String, String>,
+    texts: BTreeMap<String, Option<String>>,
 }
 
 /// The time in which this process leads; its workers end with it.
@@ -201,12 +201,14 @@ impl Leader {
         let mut tenants = self.parts.alerts.list_tenants().await?;
         tenants.push(Tenant::default());
         tenants.extend(stored.keys().cloned());
-        tenants.sort_unstable();
-        tenants.dedup();
         let mut actions: BTreeMap<Tenant, Vec<(i64, String)>> = BTreeMap::new();
         for (tenant, id, body) in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
             actions.entry(tenant).or_default().push((id, body));
         }
+        // Or what nobody takes would hold up the others' actions.
+        tenants.extend(actions.keys().cloned());
+        tenants.sort_unstable();
+        tenants.dedup();
         let mut failed = None;
         for tenant in tenants {
             let own = stored.remove(&tenant).unwrap_or_default();
@@ -247,17 +249,13 @@ impl Leader {
         let read = tokio::task::spawn_blocking(move || config.rule_files()).await;
         // Nothing is known of the files when they could not even be looked for.
         let Ok(Some(texts)) = read else { return };
-        for (name, text) in &texts {
-            if self.texts.get(name) == Some(text) {
-                continue;
-            }
-            if let Err(mistakes) = self.files.put(name, text) {
-                counter!("logweir_alerting_rule_file_errors_total").increment(1);
-                mistakes.iter().for_each(|mistake| warn!("{mistake}"));
-            }
+        if texts == self.texts {
+            return;
         }
-        let gone = self.texts.keys().filter(|name| !texts.contains_key(*name));
-        gone.for_each(|name| self.files.remove(name));
+        for mistake in self.files.follow(&texts) {
+            counter!("logweir_alerting_rule_file_errors_total").increment(1);
+            warn!("{mistake}");
+        }
         self.texts = texts;
     }
 }
