@@ -320,6 +320,16 @@ impl Engine {
         }
     }
 
+    /// From when on the next evaluation wants rows: a service that lagged is judged from where it was
+    /// left.
+    pub fn wanted_from(&self, now_unix_nano: i64) -> i64 {
+        let is_known =
+            |of: &&Service| of.watermark_unix_nano.is_some() && of.judged_unix_nano != i64::MIN;
+        let judged = self.services.values().filter(is_known).map(|of| of.judged_unix_nano);
+        let earliest = now_unix_nano.saturating_sub(CATCH_UP_NANOS);
+        judged.min().unwrap_or(now_unix_nano).clamp(earliest, now_unix_nano)
+    }
+
     /// Judges everything. Returns what has begun to fire.
     pub fn evaluate(&mut self, now_unix_nano: i64) -> Vec<EvidenceRequest> {
         let mut requests = Vec::new();

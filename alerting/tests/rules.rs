@@ -110,3 +110,16 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
     case.engine.set_rules(vec![Rule { keep_firing_seconds: 0, ..Rule::new("boom", measure) }]);
     assert_eq!(case.run(10, 0), [NoticeKind::Resolved], "of another filter nothing was counted");
 }
+
+#[test]
+fn a_service_that_lagged_wants_its_rows_from_where_it_was_left() {
+    let mut case = Case::new(errors(0));
+    case.run(100, 0);
+    let judged = (case.second - 1) * SECOND;
+    let later = judged + 1_200 * SECOND;
+    assert_eq!(case.engine.wanted_from(later), judged);
+    case.engine.set_watermark("shop", None);
+    assert_eq!(case.engine.wanted_from(later), later, "it will not be judged");
+    case.engine.set_watermark("shop", Some(later));
+    assert_eq!(case.engine.wanted_from(judged + 7_200 * SECOND), judged + 3_600 * SECOND);
+}

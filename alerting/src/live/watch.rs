@@ -21,7 +21,8 @@ use crate::{
 
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3_600 * SECOND;
-/// How far back is read anew with each evaluation: what comes later than that is not seen.
+/// How far back from what was judged is read anew with each evaluation: what comes later than that is
+/// not seen.
 const LATE_NANOS: i64 = 180 * SECOND;
 /// Logs may be stamped ahead of this machine's clock.
 const AHEAD_NANOS: i64 = 60 * SECOND;
@@ -63,9 +64,17 @@ pub(super) async fn observe(
     engine: &mut Engine,
     now: i64,
 ) -> Result<(), StorageError> {
+    // Through when logs are known is asked first: what comes after is read or not, and not judged.
+    let processes = parts.administer.live_processes(PROCESSORS_KNOWN).await?;
+    let owners = Owners::of(&processes);
     let last_seen = last_seen(parts, tenant).await?;
+    for service in last_seen.keys() {
+        let through = owners.watermark(parts, tenant, service, now);
+        engine.set_watermark(service, through);
+    }
+    let wanted = engine.wanted_from(now);
     let range = TimeRange {
-        from_unix_nano: now - LATE_NANOS,
+        from_unix_nano: wanted - LATE_NANOS,
         to_unix_nano: now.saturating_add(AHEAD_NANOS),
     };
     for (service, rows) in rows(parts, tenant, range).await? {
@@ -88,13 +97,7 @@ pub(super) async fn observe(
         };
         engine.observe_pattern(template.service.as_str(), pattern);
     }
-    matches(parts, tenant, engine, now).await?;
-    let processes = parts.administer.live_processes(PROCESSORS_KNOWN).await?;
-    let owners = Owners::of(&processes);
-    for service in last_seen.keys() {
-        let through = owners.watermark(parts, tenant, service, now);
-        engine.set_watermark(service, through);
-    }
+    matches(parts, tenant, engine, now, wanted).await?;
     let report = report(parts, tenant, &processes, now).await?;
     engine.observe_system(report);
     Ok(())
@@ -145,6 +148,7 @@ async fn matches(
     tenant: &Tenant,
     engine: &mut Engine,
     now: i64,
+    wanted: i64,
 ) -> Result<(), StorageError> {
     let asked: Vec<(String, String)> = engine
         .rules()
@@ -158,7 +162,8 @@ async fn matches(
     for (rule, filter) in asked {
         // What is no filter any more was one when the rule was set.
         let Ok(filter) = Filter::parse(&filter, now) else { continue };
-        let range = TimeRange { from_unix_nano: now - MATCHES_NANOS, to_unix_nano: i64::MAX };
+        let from_unix_nano = wanted.min(now - MATCHES_NANOS);
+        let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
         let mut rows: BTreeMap<(String, i64), Row> = BTreeMap::new();
         for log in parts.read.search(tenant, query).await?.logs {
