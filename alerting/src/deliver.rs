@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    breaker::{Answered, BreakerState, nanos},
+    breaker::{Answered, Breaker, BreakerState, nanos},
     channel::{Channel, Failure, Form, Message, Receipt, SendError, Steps},
     outbox::{Change, ChannelState, Finished, Outbox, OutboxError, Outcome, Queue, Started},
     plan::{Letter, Plan, plan},
@@ -105,6 +105,7 @@ impl Worker {
                 Ok(Step::Did)
             }
             Plan::GiveUp(ids) => {
+                warn!(channel = self.name, count = ids.len(), "not told within 24 h: given up");
                 let finished = given_up(ids, &queue);
                 count(&self.name, "given_up");
                 self.outbox.finish(&self.name, &finished).await?;
@@ -211,7 +212,7 @@ pub fn end(
     sent: Result<Receipt, SendError>,
     (manner, now_unix_nano, random): (crate::channel::Manner, i64, f64),
 ) -> Finished {
-    let from = state.breaker.state;
+    let before = state.breaker.clone();
     state.pace.answered(manner.pace, now_unix_nano);
     let answered = match &sent {
         Ok(_) => Some(Answered::Well),
@@ -221,7 +222,7 @@ pub fn end(
         state.breaker.end(answered, now_unix_nano);
     }
     state.last_error = sent.as_ref().err().map(|error| error.text.clone()).unwrap_or_default();
-    let change = change(from, &state, now_unix_nano);
+    let change = change(&before, &state, now_unix_nano);
     let outcome = match sent {
         Ok(receipt) => Outcome::Sent { thread: receipt.thread, words: receipt.words },
         Err(error) => failed(letter, error, now_unix_nano, random),
@@ -256,13 +257,16 @@ fn given_up(ids: Vec<i64>, queue: &Queue) -> Finished {
 }
 
 /// Worth telling: it opened, it is set wrongly, or it is well again. Not each probe.
-fn change(from: BreakerState, state: &ChannelState, at_unix_nano: i64) -> Option<Change> {
-    let to = state.breaker.state;
+fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<Change> {
+    let (from, to) = (before.state, state.breaker.state);
+    let since = before.down_since_unix_nano.or(state.breaker.down_since_unix_nano);
+    let since_unix_nano = since.unwrap_or(at_unix_nano);
     let is_new = match (from, to) {
         (BreakerState::Closed, BreakerState::Open { .. }) => true,
         (BreakerState::HalfOpen { .. }, BreakerState::Closed) => true,
         (_, BreakerState::Misconfigured { .. }) => from.name() != "half_open",
         _ => false,
     };
-    is_new.then(|| Change { at_unix_nano, from, to, reason: state.last_error.clone() })
+    let reason = || state.last_error.clone();
+    is_new.then(|| Change { at_unix_nano, since_unix_nano, from, to, reason: reason() })
 }

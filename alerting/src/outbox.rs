@@ -134,6 +134,8 @@ pub struct Finished {
 pub struct Change {
     /// When.
     pub at_unix_nano: i64,
+    /// Since when it is or was not well.
+    pub since_unix_nano: i64,
     /// Before.
     pub from: BreakerState,
     /// Now.

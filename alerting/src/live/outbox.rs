@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 
 use super::settings::Routes;
 use crate::{
-    breaker::BreakerState,
+    breaker::{BreakerState, nanos},
     incident::{Incident, IncidentState},
     notice::{Notice, NoticeKind},
     outbox::{
-        Change, ChannelState, DELIVERIES_MAX, Delivery, Finished, Outbox, OutboxError, Outcome,
-        Queue, Started,
+        Change, ChannelState, DELIVERIES_MAX, Delivery, Finished, GIVE_UP_AFTER, Outbox,
+        OutboxError, Outcome, Queue, Started,
     },
     rule::Severity,
 };
@@ -235,7 +235,8 @@ pub(crate) fn new_delivery(channel: &str, notice: Notice, now_unix_nano: i64) ->
     }
 }
 
-/// What waited for a channel that is gone, for those that are there.
+/// What waited for a channel that is gone, for those that are there; what waited for over a day is given
+/// up.
 pub(crate) fn rerouted(
     channel: &str,
     waiting: &[StoredDelivery],
@@ -243,8 +244,13 @@ pub(crate) fn rerouted(
     now_unix_nano: i64,
 ) -> AlertChanges {
     let mut changes = AlertChanges::default();
+    let is_new = |of: &StoredDelivery| {
+        now_unix_nano.saturating_sub(of.delivery.created_unix_nano) < nanos(GIVE_UP_AFTER)
+    };
     for stored in waiting {
-        if let Some(Delivery { mut notice, .. }) = delivery(stored) {
+        if is_new(stored)
+            && let Some(Delivery { mut notice, .. }) = delivery(stored)
+        {
             notice.text = format!("its channel {channel} is gone");
             let told = routes.told(&notice.channels).into_iter();
             changes
@@ -261,17 +267,18 @@ pub(crate) fn rerouted(
     changes
 }
 
-/// That a channel went down or came back.
-fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
+/// That a channel went down or came back: of one incident, so that the one ends the other.
+pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
     let is_well = change.to == BreakerState::Closed;
-    let at = change.at_unix_nano;
-    let summary = if is_well {
-        format!("channel {channel} works again")
-    } else {
-        format!("channel {channel} cannot be told ({}): {}", change.to, change.reason)
+    let (at, since) = (change.at_unix_nano, change.since_unix_nano);
+    let summary = match (is_well, change.reason.as_str()) {
+        (true, "") => format!("channel {channel} works again"),
+        (true, reason) => format!("channel {channel} is called again: {reason}"),
+        (false, reason) => format!("channel {channel} cannot be told ({}): {reason}", change.to),
     };
+    let name = xxhash_rust::xxh3::xxh3_64(channel.as_bytes()) as u32;
     let mut incident = Incident {
-        id: format!("channel-{at:x}"),
+        id: format!("channel-{name:08x}-{since:x}"),
         tenant: tenant.to_string(),
         rule: "channel down".to_owned(),
         kind: "channel_down".to_owned(),
@@ -280,8 +287,8 @@ fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
         severity: Severity::Warning,
         state: if is_well { IncidentState::Resolved } else { IncidentState::Firing },
         overlays: crate::incident::Overlays::default(),
-        pending_unix_nano: at,
-        firing_unix_nano: Some(at),
+        pending_unix_nano: since,
+        firing_unix_nano: Some(since),
         resolved_unix_nano: is_well.then_some(at),
         acknowledged_by: String::new(),
         escalation_level: 0,
@@ -292,7 +299,8 @@ fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
         timeline: Vec::new(),
     };
     incident.evidence.summary = summary;
-    incident.evidence.started_unix_nano = at;
-    let kind = if is_well { NoticeKind::Resolved } else { NoticeKind::Opened };
-    Notice::new(kind, 1, at, &incident)
+    incident.evidence.started_unix_nano = since;
+    let (kind, sequence) =
+        if is_well { (NoticeKind::Resolved, 2) } else { (NoticeKind::Opened, 1) };
+    Notice::new(kind, sequence, at, &incident)
 }

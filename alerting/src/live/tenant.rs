@@ -3,13 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use logweir_core::{identity::Tenant, runtime::tasks::Fate};
 use logweir_storage::{AlertChanges, NewDelivery, StorageError, StoredIncident};
 use metrics::counter;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as Turn, Notify};
+use tokio::{
+    sync::{Mutex as Turn, Notify},
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,21 +21,29 @@ use super::{
     Leader, Parts,
     action::Action,
     evidence,
-    outbox::{StoredOutbox, channel_state, channel_state_name, json, new_delivery, rerouted},
+    outbox::{
+        StoredOutbox, changed, channel_state, channel_state_name, json, new_delivery, rerouted,
+    },
     settings::{Routes, Settings},
     watch,
 };
 use crate::{
+    breaker::BreakerState,
     channel::{ChannelConfig, build},
     deliver::Worker,
     engine::Engine,
     incident::{Incident, IncidentState},
     keeper::Keeper,
-    outbox::DELIVERIES_MAX,
+    notice::{Notice, NoticeKind},
+    outbox::{Change, DELIVERIES_MAX},
 };
 
 /// The name under which the open incidents are kept.
 const KEEPER: &str = "keeper";
+/// How often they are committed while all that changes is until when they hold.
+const KEEP_NANOS: i64 = 30_000_000_000;
+/// How long all the evidence of one evaluation may take to find.
+const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct TenantAlerts {
     tenant: Tenant,
@@ -44,6 +56,8 @@ pub(super) struct TenantAlerts {
     turns: BTreeMap<String, Arc<Turn<()>>>,
     /// What is not committed yet.
     unsaved: Unsaved,
+    /// When the open incidents were last committed.
+    kept_unix_nano: i64,
     /// Whether something may wait for a channel that is gone.
     has_orphans: bool,
 }
@@ -51,7 +65,7 @@ pub(super) struct TenantAlerts {
 #[derive(Default)]
 struct Unsaved {
     incidents: BTreeSet<String>,
-    deliveries: Vec<NewDelivery>,
+    notices: Vec<Notice>,
     states: Vec<(String, String)>,
     actions_done: Vec<i64>,
 }
@@ -59,7 +73,7 @@ struct Unsaved {
 impl Unsaved {
     fn is_empty(&self) -> bool {
         self.incidents.is_empty()
-            && self.deliveries.is_empty()
+            && self.notices.is_empty()
             && self.states.is_empty()
             && self.actions_done.is_empty()
     }
@@ -117,6 +131,7 @@ impl TenantAlerts {
             turns: BTreeMap::new(),
             workers: BTreeMap::new(),
             unsaved: Unsaved::default(),
+            kept_unix_nano: i64::MIN,
             has_orphans: true,
         })
     }
@@ -220,28 +235,63 @@ impl TenantAlerts {
                 self.unsaved.actions_done.push(id);
             }
         }
+        let until = Instant::now() + EVIDENCE_TIMEOUT;
         for request in self.engine.evaluate(now) {
             info!(tenant = %self.tenant, incident = request.incident_id, service = request.service,
                   kind = request.kind, "an incident fires");
             counter!("logweir_alerting_incidents_total").increment(1);
             // An incident is told without evidence rather than late.
-            match evidence::find(parts, &self.tenant, &request).await {
-                Ok(found) => self.engine.attach(&request.incident_id, found),
-                Err(error) => warn!("an incident has no evidence: {error}"),
+            match timeout_at(until, evidence::find(parts, &self.tenant, &request)).await {
+                Ok(Ok(found)) => self.engine.attach(&request.incident_id, found),
+                Ok(Err(error)) => warn!("an incident has no evidence: {error}"),
+                Err(_) => warn!("an incident has no evidence: it was not found in time"),
             }
         }
-        for notice in self.engine.tell(now) {
-            for channel in self.routes.told(&notice.channels) {
-                self.unsaved.deliveries.push(new_delivery(channel, notice.clone(), now));
-            }
+        let refused = [
+            ("services", self.engine.services_refused()),
+            ("incidents", self.engine.incidents_refused()),
+        ];
+        for (what, count) in refused {
+            let tenant = self.tenant.to_string();
+            counter!("logweir_alerting_refused_total", "tenant" => tenant, "what" => what)
+                .absolute(count);
         }
+        self.unsaved.notices.extend(self.engine.tell(now));
         self.unsaved.incidents.extend(self.engine.take_touched());
-        self.commit(parts).await
+        self.commit(parts, now).await
+    }
+
+    /// What is to be told, by channel: an end wherever something was told of its incident, or in place
+    /// of channels that are gone.
+    async fn deliveries(&self, parts: &Parts, now: i64) -> Result<Vec<NewDelivery>, StorageError> {
+        let mut new: Vec<NewDelivery> = Vec::new();
+        for notice in &self.unsaved.notices {
+            let mut channels: BTreeSet<String> =
+                self.routes.told(&notice.channels).into_iter().map(str::to_owned).collect();
+            if notice.kind == NoticeKind::Resolved {
+                let id = &notice.incident.id;
+                let stored = parts.alerts.deliveries_of(&self.tenant, id).await?;
+                let stored = stored.into_iter().map(|of| of.delivery);
+                let known = stored.chain(new.iter().filter(|of| of.incident_id == *id).cloned());
+                let told: BTreeSet<String> = known.map(|of| of.channel).collect();
+                let is_there = |name: &&String| self.settings.channels.contains_key(*name);
+                let there: BTreeSet<String> = told.iter().filter(is_there).cloned().collect();
+                if told.is_empty() || !there.is_empty() {
+                    channels = there;
+                }
+            }
+            new.extend(channels.iter().map(|name| new_delivery(name, notice.clone(), now)));
+        }
+        Ok(new)
     }
 
     /// What waits for a channel that is gone is told through those that are there, and says so; false
     /// if this process leads no longer.
     async fn reroute(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
+        if self.settings.channels.is_empty() {
+            // It waits for the next channel that is set.
+            return Ok(true);
+        }
         for channel in parts.alerts.waiting_channels(&self.tenant).await? {
             while !self.settings.channels.contains_key(&channel) {
                 let waiting =
@@ -288,6 +338,12 @@ impl TenantAlerts {
             Action::ResetChannel { channel } => {
                 let states = parts.alerts.alert_states(&self.tenant).await?.into_iter().collect();
                 let mut state = channel_state(&states, channel);
+                if let Some(since_unix_nano) = state.breaker.down_since_unix_nano {
+                    let (from, to) = (state.breaker.state, BreakerState::Closed);
+                    let reason = "it was set anew, or a test of it got through".to_owned();
+                    let change = Change { at_unix_nano: now, since_unix_nano, from, to, reason };
+                    self.unsaved.notices.push(changed(&self.tenant, channel, &change));
+                }
                 state.breaker.reset();
                 self.unsaved.states.push((channel_state_name(channel), json(&state)));
                 true
@@ -299,23 +355,27 @@ impl TenantAlerts {
         Ok(())
     }
 
-    async fn commit(&mut self, parts: &Parts) -> Result<bool, StorageError> {
-        if self.unsaved.is_empty() {
+    async fn commit(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
+        let is_active = || self.engine.keeper().incidents().any(|of| of.state.is_active());
+        let is_due = now.saturating_sub(self.kept_unix_nano) >= KEEP_NANOS && is_active();
+        if self.unsaved.is_empty() && !is_due {
             return Ok(true);
         }
+        let deliveries = self.deliveries(parts, now).await?;
         let keeper = self.engine.keeper();
         let incidents = self.unsaved.incidents.iter().filter_map(|id| keeper.get(id));
         let mut states = self.unsaved.states.clone();
         states.push((KEEPER.to_owned(), json(keeper)));
         let changes = AlertChanges {
             incidents: incidents.map(stored).collect(),
-            deliveries: self.unsaved.deliveries.clone(),
+            deliveries,
             updates: Vec::new(),
             states,
             actions_done: self.unsaved.actions_done.clone(),
         };
         let leads = parts.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
         if leads {
+            self.kept_unix_nano = now;
             self.unsaved = Unsaved::default();
             self.workers.values().for_each(|running| running.wake.notify_one());
         }
