@@ -273,8 +273,9 @@ impl Keeper {
         tracked.last_breach_unix_nano = observed.at_unix_nano;
         tracked.keep_firing_seconds = observed.keep_firing_seconds;
         if tracked.incident.state.is_active() {
-            tracked.worsen(observed.now_unix_nano, breach);
-            self.touched.insert(id.to_owned());
+            if tracked.worsen(observed.now_unix_nano, breach) {
+                self.touched.insert(id.to_owned());
+            }
             return None;
         }
         if breach.is_doubt || breach.is_weak {
@@ -503,24 +504,27 @@ impl Keeper {
 }
 
 impl Tracked {
-    /// Keeps the evidence and the severity up to date while it fires.
-    fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) {
+    /// Keeps the evidence and the severity up to date while it fires; whether that changed anything.
+    fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) -> bool {
         if breach.is_weak {
-            return;
+            return false;
         }
         let incident = &mut self.incident;
         let extent = |evidence: &Evidence| {
             evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
         };
         // The worst is what people want to know.
-        if extent(&breach.evidence) > extent(&incident.evidence) {
+        let is_further = extent(&breach.evidence) > extent(&incident.evidence);
+        if is_further {
             incident.evidence.summary.clone_from(&breach.evidence.summary);
             incident.evidence.measured.clone_from(&breach.evidence.measured);
         }
-        if breach.severity > incident.severity {
+        let is_worse = breach.severity > incident.severity;
+        if is_worse {
             incident.severity = breach.severity;
             incident.note(now_unix_nano, Event::Escalated, "", &breach.evidence.summary);
         }
+        is_further || is_worse
     }
 
     fn notice(&mut self, kind: NoticeKind, now_unix_nano: i64, text: &str) -> Notice {
