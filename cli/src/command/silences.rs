@@ -86,10 +86,7 @@ impl SilencesArgs {
                 let from_unix_nano = from.map_err(Error::Usage)?;
                 let nanos = i64::try_from(lasting.as_nanos()).unwrap_or(i64::MAX);
                 let silence = v1::Silence {
-                    matchers: matchers
-                        .iter()
-                        .map(|text| matcher(text))
-                        .collect::<Result<_, _>>()?,
+                    matchers: all_of(&matchers)?,
                     from_unix_nano,
                     to_unix_nano: from_unix_nano.saturating_add(nanos),
                     comment,
@@ -111,6 +108,19 @@ impl SilencesArgs {
         output.flush()?;
         Ok(Exit::Done)
     }
+}
+
+/// One value alone can be asked of a label.
+fn all_of(texts: &[String]) -> Result<HashMap<String, String>, Error> {
+    let mut all = HashMap::new();
+    for text in texts {
+        let (label, value) = matcher(text)?;
+        if all.insert(label.clone(), value).is_some() {
+            let text = format!("{label:?} is there twice: add a silence for each of its values");
+            return Err(Error::Usage(text));
+        }
+    }
+    Ok(all)
 }
 
 fn matcher(text: &str) -> Result<(String, String), Error> {
