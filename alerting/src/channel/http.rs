@@ -14,10 +14,12 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
-use crate::text::clean_line;
+use crate::{secret::MASK, text::clean_line};
 
 /// Of an answer, what is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// A shorter part of an address is no secret.
+const SECRET_BYTES_MIN: usize = 8;
 
 /// Where to post. Its path may be a secret.
 #[derive(Clone)]
@@ -106,12 +108,16 @@ impl Network {
         check_lease(message)?;
         let left = self.call_timeout.saturating_sub(started.elapsed());
         let since = Instant::now();
+        let secrets = secrets(&post);
         let answered = timeout(left, exchange(stream, post)).await;
         let outcome = match answered {
             Ok(outcome) => outcome,
             Err(_) => Err(lost("no answer came in time")),
         };
-        let outcome = outcome.map(|answer| {
+        let outcome = outcome.map(|mut answer| {
+            for secret in &secrets {
+                answer.body = answer.body.replace(secret, MASK);
+            }
             let said = format!("{}: {}", answer.status, answer.words());
             (answer, said)
         });
@@ -128,6 +134,16 @@ pub(crate) fn check_lease(message: &Message<'_>) -> Result<(), SendError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What an answer may quote and nobody may read: parts of the path and the query that are long enough
+/// to be a token, and the token itself.
+fn secrets(post: &Post<'_>) -> Vec<String> {
+    let url = &post.target.url;
+    let query = url.query().unwrap_or_default();
+    let parts = url.path().split('/').chain(query.split(['&', '=']));
+    let parts = parts.filter(|part| part.len() >= SECRET_BYTES_MIN).chain(post.bearer);
+    parts.map(str::to_owned).collect()
 }
 
 /// The request may have been taken.

@@ -61,6 +61,19 @@ async fn a_document_is_signed_and_says_its_key() {
     assert_eq!(body["incident"]["service"], "checkout");
 }
 
+#[tokio::test]
+async fn what_an_answer_quotes_of_the_address_is_masked() {
+    let quote = "Cannot POST /hooks/T0KEN-OF-THE-PATH?key=T0KEN-OF-THE-QUERY";
+    let receiver = Receiver::start(|_| Answer::Refused(404, None, quote.into()));
+    let url = receiver.url("/hooks/T0KEN-OF-THE-PATH?key=T0KEN-OF-THE-QUERY");
+    let webhook = webhook(&url, None, network(""));
+    let mut steps = Steps::default();
+    let notice = sample::notice(NoticeKind::Opened);
+    let error = webhook.send(&Message::new(&notice), &mut steps).await.unwrap_err();
+    assert!(error.text.contains("Cannot POST /hooks/***?key=***"), "{error}");
+    assert!(!format!("{:?}", steps.into_vec()).contains("T0KEN"));
+}
+
 #[test]
 fn the_signature_is_hmac_sha256() {
     // Made with `printf '1.body' | openssl dgst -sha256 -hmac secret`.
