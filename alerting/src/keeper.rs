@@ -594,6 +594,10 @@ impl Tracked {
         if self.is_changed {
             return Some(self.notice(NoticeKind::Updated, now, ""));
         }
+        if self.incident.overlays.snoozed_until_unix_nano.take().is_some() {
+            self.incident.note(now, Event::Audible, "", "");
+            return Some(self.notice(NoticeKind::Reminder, now, "it was snoozed until now"));
+        }
         let since = now - self.last_told_unix_nano;
         let seconds = |seconds: u32| i64::from(seconds) * SECOND;
         if self.incident.overlays.flapping {

@@ -187,6 +187,17 @@ fn a_silence_keeps_quiet_but_for_what_becomes_critical() {
 }
 
 #[test]
+fn who_snoozes_hears_of_it_when_the_time_has_come() {
+    let mut case = Case::new();
+    case.run(12, Some(Severity::Warning));
+    let id = case.id();
+    assert!(case.keeper.snooze(&id, "ann", case.now + 600 * SECOND, case.now));
+    assert_eq!(case.run(598, Some(Severity::Warning)), []);
+    assert_eq!(case.run(4, Some(Severity::Warning)), [Reminder]);
+    assert_eq!(case.run(600, Some(Severity::Warning)), [], "once");
+}
+
+#[test]
 fn snoozed_and_muted_is_quiet() {
     let mut case = Case::new();
     case.run(12, Some(Severity::Warning));
