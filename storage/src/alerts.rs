@@ -20,6 +20,8 @@ use crate::{StorageError, TemplateSummary, TimeRange};
 
 /// How long resolved incidents and deliveries that are done are kept.
 pub const ALERTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// How the ids of incidents begin of which only the deliveries are stored.
+pub const DELIVERED_ONLY: &str = "channel-";
 /// Actions of a tenant that wait; more are refused.
 pub const ACTIONS_WAITING_MAX: usize = 1_000;
 

@@ -61,8 +61,9 @@ use logweir_core::{
 
 pub use self::{
     alerts::{
-        ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DeliveryState,
-        DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery, StoredIncident,
+        ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DELIVERED_ONLY,
+        DeliveryState, DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery,
+        StoredIncident,
     },
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},

@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
 use logweir_storage::{
-    AlertChanges, DeliveryState, DeliveryUpdate, KeepAlerts, NewDelivery, StorageError,
-    StoredDelivery,
+    AlertChanges, DELIVERED_ONLY, DeliveryState, DeliveryUpdate, KeepAlerts, NewDelivery,
+    StorageError, StoredDelivery,
 };
 use parking_lot::Mutex;
 
@@ -278,7 +278,7 @@ pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice
     };
     let name = xxhash_rust::xxh3::xxh3_64(channel.as_bytes()) as u32;
     let mut incident = Incident {
-        id: format!("channel-{name:08x}-{since:x}"),
+        id: format!("{DELIVERED_ONLY}{name:08x}-{since:x}"),
         tenant: tenant.to_string(),
         rule: "channel down".to_owned(),
         kind: "channel_down".to_owned(),

@@ -228,7 +228,10 @@ pub(super) async fn incidents_are_found_and_old_ones_forgotten(test: &impl Stora
     let (open, over) = (incident("a", "firing", old), incident("b", "resolved", NOW_UNIX_NANO));
     let first = AlertChanges {
         incidents: vec![open.clone(), over.clone(), elsewhere.clone()],
-        deliveries: vec![delivery("slack", "a", 1)],
+        deliveries: vec![
+            delivery("slack", "a", 1),
+            NewDelivery { created_unix_nano: old, ..delivery("slack", "channel-1", 1) },
+        ],
         ..AlertChanges::default()
     };
     storage.commit_alerts(epoch, &tenant(), first).await.unwrap().unwrap();
@@ -251,17 +254,20 @@ pub(super) async fn incidents_are_found_and_old_ones_forgotten(test: &impl Stora
     assert!(matches!(missing, Err(StorageError::NotFound(_))), "{missing:?}");
 
     let told = storage.waiting_deliveries(&tenant(), "slack", 9).await.unwrap();
+    let given_up = |of: &StoredDelivery| DeliveryUpdate {
+        delivery_id: of.delivery_id,
+        state: DeliveryState::GivenUp,
+        body: "{}".into(),
+        thread: None,
+    };
     let ended = AlertChanges {
         incidents: vec![incident("a", "resolved", old)],
-        updates: vec![DeliveryUpdate {
-            delivery_id: told[0].delivery_id,
-            state: DeliveryState::GivenUp,
-            body: "{}".into(),
-            thread: None,
-        }],
+        updates: told.iter().map(given_up).collect(),
         ..AlertChanges::default()
     };
     storage.commit_alerts(epoch, &tenant(), ended).await.unwrap().unwrap();
     assert_eq!(list(all()).await, [elsewhere, over]);
-    assert_eq!(storage.deliveries_of(&tenant(), "a").await.unwrap(), []);
+    for of in ["a", "channel-1"] {
+        assert_eq!(storage.deliveries_of(&tenant(), of).await.unwrap(), []);
+    }
 }

@@ -16,8 +16,9 @@ use super::{
     statement::{Statement, Value},
 };
 use crate::{
-    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, IncidentQuery, KeepAlerts,
-    NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary, TimeRange,
+    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DELIVERED_ONLY, IncidentQuery,
+    KeepAlerts, NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary,
+    TimeRange,
     alerts::{lead_left, no_incident, too_many_actions},
 };
 
@@ -419,6 +420,16 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now_unix_nano: i64) -> Re
         .value(Value::Text(tenant.to_string()))
         .text(" AND incident_id IN (SELECT incident_id FROM incidents WHERE tenant = ");
     is_old(done).text(")").execute(db).await?;
+    Statement::new("DELETE FROM deliveries WHERE state <> 'waiting' AND tenant = ")
+        .value(Value::Text(tenant.to_string()))
+        .text(" AND created_unix_nano < ")
+        .value(Value::Long(old))
+        .text(" AND incident_id >= ")
+        .value(Value::Text(DELIVERED_ONLY.to_owned()))
+        .text(" AND incident_id < ")
+        .value(Value::Text(format!("{DELIVERED_ONLY}~")))
+        .execute(db)
+        .await?;
     is_old(Statement::new("DELETE FROM incidents WHERE tenant = ")).execute(db).await?;
     Ok(())
 }

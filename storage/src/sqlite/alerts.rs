@@ -11,8 +11,9 @@ use super::{
     SqliteStorage, faults::Fault, models::tenant_of, reports::template_summary, writer::Writer,
 };
 use crate::{
-    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, IncidentQuery, KeepAlerts,
-    NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary, TimeRange,
+    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DELIVERED_ONLY, IncidentQuery,
+    KeepAlerts, NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary,
+    TimeRange,
     alerts::{lead_left, no_incident, too_many_actions},
 };
 
@@ -377,6 +378,11 @@ fn forget(db: &Connection, tenant_id: i64, now_unix_nano: i64) -> Result<(), Fau
                  AND resolved_unix_nano < ?2)",
     )?
     .execute(params![tenant_id, old])?;
+    db.prepare_cached(
+        "DELETE FROM deliveries WHERE tenant_id = ?1 AND state <> 'waiting'
+             AND created_unix_nano < ?2 AND incident_id >= ?3 AND incident_id < ?3 || '~'",
+    )?
+    .execute(params![tenant_id, old, DELIVERED_ONLY])?;
     db.prepare_cached(
         "DELETE FROM incidents
          WHERE tenant_id = ?1 AND began_unix_nano < ?2 AND resolved_unix_nano < ?2",
