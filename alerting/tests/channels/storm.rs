@@ -169,6 +169,21 @@ fn what_opened_and_ended_meanwhile_is_told_at_once() {
 }
 
 #[test]
+fn what_waited_for_a_day_is_given_up_and_what_follows_goes_where_it_began() {
+    let outbox = MemoryOutbox::new();
+    outbox.add(notice("a", NoticeKind::Opened, Severity::Warning, 0));
+    let mut queue = outbox.load_now();
+    let (id, created) = (queue.deliveries[0].id, queue.deliveries[0].created_unix_nano);
+    let day = 86_400 * SECOND;
+    assert!(matches!(plan(&queue, SLACK, created + day), Plan::Send(_)));
+    assert_eq!(plan(&queue, SLACK, created + day + 1), Plan::GiveUp(vec![id]));
+    queue.fallbacks = vec!["other".to_owned()];
+    queue.deliveries[0].follows_hand_over = true;
+    let planned = plan(&queue, SLACK, created);
+    assert!(matches!(planned, Plan::HandOver { ids, to, .. } if ids == [id] && to == "other"));
+}
+
+#[test]
 fn what_was_handed_over_ends_there_too() {
     let mut world = World::new();
     world.outbox.fall_back_to("mail");
