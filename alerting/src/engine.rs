@@ -281,9 +281,17 @@ impl Engine {
     pub fn replay(&mut self, service: &str, row: Row) {
         let end = (row.start_seconds + 10) * SECOND;
         if let Some(service) = self.service(service) {
+            service.novelty.known_since(end - 10 * SECOND);
             service.watched.put(row);
             service.watched.pass(end, Abnormal::default());
             service.judged_unix_nano = end;
+        }
+    }
+
+    /// Takes in a pattern that was new in the past, to learn from only; ascending by the first log.
+    pub fn replay_pattern(&mut self, service: &str, pattern: &NewPattern) {
+        if let Some(service) = self.service(service) {
+            service.novelty.recall(pattern);
         }
     }
 

@@ -31,6 +31,8 @@ const USUAL_NEW_FACTOR: u64 = 10;
 const HISTORY_NANOS: i64 = 2 * 3_600 * NANOS;
 /// The same for harmless levels, without any new pattern in between.
 const CALM_NANOS: i64 = 12 * 3_600 * NANOS;
+/// Logs of an error that was new in the past, from which on it counts as one.
+const HITS_RECALLED: u32 = 3;
 /// One cause may log several times at once.
 const SPREAD_NANOS: i64 = NANOS / 2;
 
@@ -66,6 +68,23 @@ impl Novelty {
         self.first_unix_nano.get_or_insert(pattern.first_unix_nano);
         if self.patterns.len() < NEW_MAX || self.patterns.contains_key(&pattern.template_id) {
             self.patterns.insert(pattern.template_id.clone(), pattern);
+        }
+    }
+
+    /// Knows the service since this moment at least.
+    pub(crate) fn known_since(&mut self, unix_nano: i64) {
+        let first = self.first_unix_nano.get_or_insert(unix_nano);
+        *first = unix_nano.min(*first);
+    }
+
+    /// Takes in a pattern that was new in the past, ascending by its first log: those that come now
+    /// are the less of a surprise.
+    pub(crate) fn recall(&mut self, pattern: &NewPattern) {
+        let level = Level::from_number(pattern.level).unwrap_or_default();
+        self.known_since(pattern.first_unix_nano);
+        if is_many(pattern, level, 1.0, HITS_RECALLED) {
+            self.came.push_back(pattern.first_unix_nano);
+            self.counted.insert(pattern.template_id.clone());
         }
     }
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use logweir::moment::parse_moment;
 use logweir_alerting::{incident::Event, notice::NoticeKind, sample};
 use logweir_core::{identity::Tenant, runtime::clock::now_unix_nano};
 use logweir_storage::{AlertChanges, KeepAlerts, SqliteConfig, SqliteStorage, StoredIncident};
@@ -77,6 +78,56 @@ fn rules_come_from_files_and_a_mistake_has_its_line() {
     world.run(&["rules", "delete", "too many errors"]);
     assert_eq!(world.failed(&["rules", "delete", "too many errors"]).0, Some(5));
     assert_eq!(world.failed(&["rules", "delete", "service silent"]).0, Some(1));
+}
+
+const TRIED: &str = "\
+rules:
+  - name: booms
+    measure: {kind: match_count, filter: boom, window_seconds: 60, threshold: {absolute: 10}}
+  - name: errors
+    measure: {kind: error_count, window_seconds: 60, threshold: {absolute: 10}}
+  - name: new
+    measure: {kind: new_pattern, level: error, hits: 3}
+";
+
+#[test]
+fn a_rule_is_previewed_in_the_stored_past() {
+    const MINUTE: i64 = 60_000_000_000;
+    let world = World::start();
+    // An hour and a half in which all is well, and a minute of it in which it is not.
+    let begin = (now_unix_nano() / MINUTE - 200) * MINUTE;
+    let bad = begin + 150 * MINUTE;
+    let log = |time: i64, level: &str, message: &str| {
+        format!("{{\"time\":{time},\"level\":\"{level}\",\"message\":\"{message}\"}}\n")
+    };
+    let calm = (0..1_080).map(|n| log(begin + n * MINUTE / 6, "info", "order paid"));
+    let wrong = (0..30).map(|n| log(bad + n * MINUTE / 30, "error", "boom, no card reader"));
+    let logs = world.file("shop.ndjson", &calm.chain(wrong).collect::<String>());
+    let journal = world.folder.path().join("journal").display().to_string();
+    world.run(&["send", &logs, "--service", "shop", "--journal", &journal]);
+
+    let rules = world.file("tried.yaml", TRIED);
+    let found = world.objects(&["rules", "preview", &rules, "--from", "-70m", "--to", "-20m"]);
+    assert_eq!(found.len(), 3);
+    for of in &found {
+        let [incident] = &of["incidents"].as_array().expect("a list")[..] else { panic!("{of}") };
+        assert_eq!((&incident["rule"], &incident["service"]), (&of["rule"], &"shop".into()));
+        let fired = incident["firing"].as_str().expect("a moment");
+        let fired = parse_moment(fired, 0).expect("a time");
+        assert!((bad..bad + MINUTE).contains(&fired), "{of}");
+        assert_eq!(incident["state"], "resolved");
+    }
+    let text = world.run(&["rules", "preview", &rules, "--to", "-70m"]);
+    assert!(text.starts_with("booms: 0 incidents from 2"), "{text}");
+    assert!(!world.run(&["rules", "list"]).contains("booms"), "nothing is stored");
+
+    let (code, said) = world.failed(&["rules", "preview", &rules, "--from", "-9d"]);
+    assert!(code != Some(0) && said.contains("longer than 7 days"), "{said}");
+    let measure = "{kind: dead_letters, window_seconds: 60, count: 1}";
+    let system =
+        world.file("system.yaml", &format!("rules:\n  - name: lost\n    measure: {measure}\n"));
+    let (code, said) = world.failed(&["rules", "preview", &system]);
+    assert!(code != Some(0) && said.contains("cannot be previewed, only tried"), "{said}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::AdminDoor,
-    alerts::{AlertDoor, TESTS_MAX},
+    alerts::{AlertDoor, PREVIEWS_MAX, TESTS_MAX},
     auth::{Access, Auth},
     gate::{Gate, GateParts},
     grpc::IngestDoor,
@@ -264,6 +264,7 @@ impl Parts<'_> {
             clock: Arc::clone(self.clock),
             network: self.ports.channel_network.clone(),
             tests: Semaphore::new(TESTS_MAX),
+            previews: Semaphore::new(PREVIEWS_MAX),
         }
     }
 

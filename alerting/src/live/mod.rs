@@ -7,6 +7,7 @@
 //! starts from what was committed.
 
 pub mod action;
+pub mod preview;
 pub mod settings;
 
 mod config;

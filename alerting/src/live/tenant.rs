@@ -121,7 +121,8 @@ impl TenantAlerts {
             }
         };
         let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), keeper);
-        watch::replay(parts, tenant, &mut engine, (parts.clock)()).await?;
+        let past = (&*parts.read, &*parts.alerts);
+        watch::replay(past, tenant, &mut engine, (parts.clock)()).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use logweir_core::{
     filter::Filter,
     identity::{Service, Tenant},
+    record::StoredLog,
 };
 use logweir_storage::{
-    AggregatePoint, AggregateQuery, GroupBy, LiveProcess, SearchQuery, StorageError, TimeRange,
+    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchQuery,
+    StorageError, TemplateSummary, TimeRange,
 };
 
 use super::Parts;
@@ -19,8 +21,8 @@ use crate::{
     window::{BUCKET_SECONDS, Row},
 };
 
-const SECOND: i64 = 1_000_000_000;
-const HOUR: i64 = 3_600 * SECOND;
+pub(super) const SECOND: i64 = 1_000_000_000;
+pub(super) const HOUR: i64 = 3_600 * SECOND;
 /// How far back from what was judged is read anew with each evaluation: what comes later than that is
 /// not seen.
 const LATE_NANOS: i64 = 180 * SECOND;
@@ -29,7 +31,7 @@ const AHEAD_NANOS: i64 = 60 * SECOND;
 /// How far back is read at the beginning, to know what is normal.
 const HISTORY_HOURS: i64 = 24;
 /// New patterns of a tenant that are looked at.
-const NEW_PATTERNS_MAX: usize = 1_000;
+pub(super) const NEW_PATTERNS_MAX: usize = 1_000;
 /// Logs that a rule's filter is counted over, the newest.
 const MATCHES_MAX: usize = 1_000;
 const MATCHES_NANOS: i64 = 40 * SECOND;
@@ -38,21 +40,29 @@ const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
 /// A processor that has been silent for longer reads no partition.
 const ALIVE_MAX: Duration = Duration::from_secs(15);
 
-/// Has the engine learn what was normal before this process led.
+/// Has the engine learn what was normal before a moment.
 pub(super) async fn replay(
-    parts: &Parts,
+    (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
     tenant: &Tenant,
     engine: &mut Engine,
-    now: i64,
+    until_unix_nano: i64,
 ) -> Result<(), StorageError> {
     for hour in (0..HISTORY_HOURS).rev() {
-        let to_unix_nano = now - LATE_NANOS - hour * HOUR;
+        let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
         let range = TimeRange { from_unix_nano: to_unix_nano - HOUR, to_unix_nano };
-        for (service, rows) in rows(parts, tenant, range).await? {
+        for (service, rows) in rows(read, tenant, range).await? {
             for row in rows {
                 engine.replay(&service, row);
             }
         }
+    }
+    let since = until_unix_nano - HISTORY_HOURS * HOUR;
+    let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+    // Younger ones are judged.
+    let is_past = |of: &TemplateSummary| of.first_seen_unix_nano < until_unix_nano - NEW_NANOS;
+    for template in new.into_iter().rev().filter(is_past) {
+        let service = template.service.clone();
+        engine.replay_pattern(service.as_str(), &new_pattern(template));
     }
     Ok(())
 }
@@ -77,7 +87,7 @@ pub(super) async fn observe(
         from_unix_nano: wanted - LATE_NANOS,
         to_unix_nano: now.saturating_add(AHEAD_NANOS),
     };
-    for (service, rows) in rows(parts, tenant, range).await? {
+    for (service, rows) in rows(&*parts.read, tenant, range).await? {
         for mut row in rows {
             let end = (row.start_seconds + BUCKET_SECONDS) * SECOND - 1;
             let last = last_seen.get(&service).copied().unwrap_or(end);
@@ -87,20 +97,24 @@ pub(super) async fn observe(
     }
     let new = parts.alerts.new_templates(tenant, now - NEW_NANOS, NEW_PATTERNS_MAX).await?;
     for template in new {
-        let pattern = NewPattern {
-            template_id: template.template_id.to_string(),
-            pattern: template.pattern,
-            level: template.level as u8,
-            first_unix_nano: template.first_seen_unix_nano,
-            last_unix_nano: template.last_seen_unix_nano,
-            count: template.count,
-        };
-        engine.observe_pattern(template.service.as_str(), pattern);
+        let service = template.service.clone();
+        engine.observe_pattern(service.as_str(), new_pattern(template));
     }
     matches(parts, tenant, engine, now, wanted).await?;
     let report = report(parts, tenant, &processes, now).await?;
     engine.observe_system(report);
     Ok(())
+}
+
+pub(super) fn new_pattern(template: TemplateSummary) -> NewPattern {
+    NewPattern {
+        template_id: template.template_id.to_string(),
+        pattern: template.pattern,
+        level: template.level as u8,
+        first_unix_nano: template.first_seen_unix_nano,
+        last_unix_nano: template.last_seen_unix_nano,
+        count: template.count,
+    }
 }
 
 /// The newest log of each service.
@@ -110,8 +124,8 @@ async fn last_seen(parts: &Parts, tenant: &Tenant) -> Result<BTreeMap<String, i6
 }
 
 /// What services logged in a range, in buckets, ascending.
-async fn rows(
-    parts: &Parts,
+pub(super) async fn rows(
+    read: &dyn ReadLogs,
     tenant: &Tenant,
     range: TimeRange,
 ) -> Result<BTreeMap<String, Vec<Row>>, StorageError> {
@@ -126,7 +140,7 @@ async fn rows(
         group_by: GroupBy::Service,
         service: None,
     };
-    let series = parts.read.aggregate(tenant, query).await?.into_iter();
+    let series = read.aggregate(tenant, query).await?.into_iter();
     Ok(series.map(|of| (of.group, of.points.into_iter().map(row).collect())).collect())
 }
 
@@ -165,20 +179,26 @@ async fn matches(
         let from_unix_nano = wanted.min(now - MATCHES_NANOS);
         let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
-        let mut rows: BTreeMap<(String, i64), Row> = BTreeMap::new();
-        for log in parts.read.search(tenant, query).await?.logs {
-            let time = log.scored.record.time_unix_nano;
-            let start_seconds = time.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
-            let row = rows.entry((log.service.to_string(), start_seconds)).or_default();
-            row.start_seconds = start_seconds;
-            row.total += 1;
-            row.last_seen_unix_nano = row.last_seen_unix_nano.max(time);
-        }
-        for ((service, _), row) in rows {
+        let found = parts.read.search(tenant, query).await?.logs;
+        for ((_, service), row) in counted(&found) {
             engine.observe_matches(&rule, &service, row);
         }
     }
     Ok(())
+}
+
+/// Logs in buckets, of each service.
+pub(super) fn counted(logs: &[StoredLog]) -> BTreeMap<(i64, String), Row> {
+    let mut rows: BTreeMap<(i64, String), Row> = BTreeMap::new();
+    for log in logs {
+        let time = log.scored.record.time_unix_nano;
+        let start_seconds = time.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
+        let row = rows.entry((start_seconds, log.service.to_string())).or_default();
+        row.start_seconds = start_seconds;
+        row.total += 1;
+        row.last_seen_unix_nano = row.last_seen_unix_nano.max(time);
+    }
+    rows
 }
 
 /// Which processor reads a partition, and through when it has committed.

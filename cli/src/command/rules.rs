@@ -13,8 +13,13 @@ use serde_json::Value as Json;
 
 use crate::{
     client::ServerArgs,
+    command::{
+        incidents::{json::Incident, table},
+        search::TimeArgs,
+    },
     error::{Error, Exit},
-    output::{Output, OutputArgs, Tone, Value, say, say_cut, text},
+    moment::shown,
+    output::{Output, OutputArgs, Tone, Value, escape, say, say_cut, text},
 };
 
 /// Arguments of `logweir rules`.
@@ -39,6 +44,15 @@ enum Action {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Show what the rules of YAML files would have found in the stored past; nothing is stored and
+    /// nobody is told
+    Preview {
+        /// The files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        time: TimeArgs,
+    },
     /// Delete a stored rule; a built-in one whose place it took holds again
     Delete {
         /// Its name
@@ -52,6 +66,14 @@ struct Listed<'a> {
     built_in: bool,
     enabled: bool,
     definition: Json,
+}
+
+#[derive(Serialize)]
+struct Previewed<'a> {
+    rule: &'a str,
+    from_unix_nano: i64,
+    to_unix_nano: i64,
+    incidents: Vec<Incident<'a>>,
 }
 
 impl RulesArgs {
@@ -82,6 +104,12 @@ impl RulesArgs {
                 }
                 list(&mut output, &stored)?;
             }
+            Action::Preview { files, time } => {
+                let range = time.range()?;
+                for rule in read(&files)? {
+                    preview(&self.server, &mut output, &rule, range).await?;
+                }
+            }
             Action::Delete { name } => {
                 let mut client = self.server.alerts().await?;
                 let request = v1::DeleteRuleRequest { name };
@@ -92,6 +120,39 @@ impl RulesArgs {
         output.flush()?;
         Ok(Exit::Done)
     }
+}
+
+async fn preview(
+    server: &ServerArgs,
+    output: &mut Output,
+    rule: &Rule,
+    range: v1::TimeRange,
+) -> anyhow::Result<()> {
+    let definition = serde_json::to_string(rule)?;
+    let request = v1::PreviewRuleRequest { definition, range: Some(range) };
+    let mut client = server.alerts().await?;
+    let answer = client.preview_rule(request).await.map_err(Error::from)?.into_inner();
+    let v1::TimeRange { from_unix_nano, to_unix_nano } = answer.range.unwrap_or_default();
+    let incidents = &answer.incidents;
+    if output.json {
+        output.object(&Previewed {
+            rule: &rule.name,
+            from_unix_nano,
+            to_unix_nano,
+            incidents: incidents.iter().map(Incident::new).collect(),
+        })?;
+    } else {
+        let (from, to) = (shown(from_unix_nano), shown(to_unix_nano));
+        let name = escape(&rule.name);
+        output.line(&format!("{name}: {} incidents from {from} to {to}", incidents.len()))?;
+        if !incidents.is_empty() {
+            table(output, incidents)?;
+        }
+    }
+    if answer.truncated {
+        say_cut("ask for a shorter time");
+    }
+    Ok(())
 }
 
 /// The rules of all files, or every mistake in them.

@@ -28,6 +28,15 @@ pub(super) fn brief(stored: StoredIncident) -> v1::Incident {
             ..v1::Incident::default()
         };
     };
+    without_details(incident)
+}
+
+/// An incident that is stored nowhere.
+pub(super) fn previewed(incident: Incident) -> v1::Incident {
+    without_details(wire(incident))
+}
+
+fn without_details(incident: v1::Incident) -> v1::Incident {
     v1::Incident {
         probable_causes: Vec::new(),
         deploys: Vec::new(),

@@ -24,6 +24,8 @@ const DEFINITION_BYTES_MAX: usize = 64 << 10;
 const TEXT_BYTES_MAX: usize = 1_024;
 /// Tests of channels at a time: each holds a connection to somewhere else.
 pub(crate) const TESTS_MAX: usize = 4;
+/// Previews of rules at a time: each reads days of the past.
+pub(crate) const PREVIEWS_MAX: usize = 1;
 /// How long somebody should wait when the leader is behind.
 const ACTION_RETRY: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,8 @@ pub(crate) struct AlertDoor {
     pub(crate) network: Network,
     /// At most [`TESTS_MAX`].
     pub(crate) tests: Semaphore,
+    /// At most [`PREVIEWS_MAX`].
+    pub(crate) previews: Semaphore,
 }
 
 #[tonic::async_trait]
@@ -63,6 +67,15 @@ impl AlertService for AlertDoor {
         let caller = gate::administrator(&request)?;
         rules::delete(self, &caller.tenant, &request.into_inner().name).await?;
         Ok(Response::new(v1::DeleteRuleResponse {}))
+    }
+
+    async fn preview_rule(
+        &self,
+        request: Request<v1::PreviewRuleRequest>,
+    ) -> Result<Response<v1::PreviewRuleResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let asked = request.into_inner();
+        Ok(Response::new(rules::try_out(self, &caller.tenant, asked).await?))
     }
 
     async fn list_channels(

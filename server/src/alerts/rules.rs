@@ -1,20 +1,31 @@
 //! Rules, built-in and stored.
 
+use std::time::Duration;
+
 use logweir_alerting::{
     built_in,
     channel::ChannelConfig,
     file::{RULES_MAX, mistakes},
-    live::settings::{CHANNEL, RULE},
+    live::{
+        preview::{PREVIEW_NANOS_MAX, PreviewError, preview},
+        settings::{CHANNEL, RULE},
+    },
     rule::Rule,
 };
 use logweir_core::identity::Tenant;
 use logweir_proto::v1;
+use logweir_storage::TimeRange;
 
-use super::{AlertDoor, check_room, parsed, read};
+use super::{AlertDoor, check_room, incident_wire, parsed, read};
 use crate::{
     answer::cut,
+    query::time_range,
     status::{Refusal, Violation},
 };
+
+const DAY_NANOS: i64 = 86_400_000_000_000;
+/// How long somebody should wait while others preview.
+const PREVIEW_RETRY: Duration = Duration::from_secs(10);
 
 pub(super) async fn list(
     door: &AlertDoor,
@@ -34,19 +45,59 @@ pub(super) async fn put(
     tenant: &Tenant,
     definition: &str,
 ) -> Result<v1::PutRuleResponse, Refusal> {
-    let rule: Rule = parsed("definition", definition)?;
-    let found: Vec<Violation> = mistakes(&rule)
-        .into_iter()
-        .map(|why| Violation { field: "definition".to_owned(), why })
-        .collect();
-    if !found.is_empty() {
-        return Err(Refusal::Invalid(found));
-    }
+    let rule = checked(definition)?;
     let stored = door.settings(tenant, RULE).await?;
     check_room("rules", &stored, &rule.name, RULES_MAX)?;
     let warnings = unknown_channels(door, tenant, &rule).await?;
     door.put(tenant, RULE, &rule.name, &rule).await?;
     Ok(v1::PutRuleResponse { rule: Some(wire(&rule, false)), warnings })
+}
+
+fn checked(definition: &str) -> Result<Rule, Refusal> {
+    let rule: Rule = parsed("definition", definition)?;
+    let violation = |why| Violation { field: "definition".to_owned(), why };
+    let found: Vec<Violation> = mistakes(&rule).into_iter().map(violation).collect();
+    if found.is_empty() { Ok(rule) } else { Err(Refusal::Invalid(found)) }
+}
+
+pub(super) async fn try_out(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    asked: v1::PreviewRuleRequest,
+) -> Result<v1::PreviewRuleResponse, Refusal> {
+    // A rule that is turned off would find nothing.
+    let rule = Rule { enabled: true, ..checked(&asked.definition)? };
+    let range = previewed_range(asked.range, (door.clock)())?;
+    let Ok(_permit) = door.previews.try_acquire() else {
+        return Err(Refusal::Unavailable {
+            reason: "PREVIEWS_RUN",
+            message: "other rules are being previewed".to_owned(),
+            retry_after: PREVIEW_RETRY,
+        });
+    };
+    let found =
+        preview(&*door.storage, tenant, rule, range).await.map_err(|error| match error {
+            PreviewError::NotKept(_) => Refusal::FailedPrecondition(error.to_string()),
+            PreviewError::Filter(why) => Refusal::invalid("definition", why),
+            PreviewError::Storage(error) => error.into(),
+        })?;
+    let (from_unix_nano, to_unix_nano) = (found.from_unix_nano, range.to_unix_nano);
+    let (incidents, truncated) = cut(found.incidents.into_iter().map(incident_wire::previewed));
+    let range = Some(v1::TimeRange { from_unix_nano, to_unix_nano });
+    Ok(v1::PreviewRuleResponse { incidents, truncated, range })
+}
+
+fn previewed_range(asked: Option<v1::TimeRange>, now: i64) -> Result<TimeRange, Refusal> {
+    let mut asked = time_range(asked)?;
+    asked.to_unix_nano = asked.to_unix_nano.min(now);
+    if asked.from_unix_nano == 0 {
+        asked.from_unix_nano = asked.to_unix_nano - DAY_NANOS;
+    }
+    match asked.to_unix_nano - asked.from_unix_nano {
+        1..=PREVIEW_NANOS_MAX => Ok(asked),
+        ..=0 => Err(Refusal::invalid("range", "is in the future: preview the past")),
+        _ => Err(Refusal::invalid("range", "is longer than 7 days: ask for a shorter one")),
+    }
 }
 
 async fn unknown_channels(

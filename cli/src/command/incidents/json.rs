@@ -10,7 +10,7 @@ use crate::moment::rfc3339;
 
 /// An incident; in lists the details are left out.
 #[derive(Serialize)]
-pub(super) struct Incident<'a> {
+pub(in crate::command) struct Incident<'a> {
     incident_id: &'a str,
     rule: &'a str,
     kind: &'a str,
@@ -109,7 +109,7 @@ fn moment(unix_nano: i64) -> Option<String> {
 }
 
 impl<'a> Incident<'a> {
-    pub(super) fn new(incident: &'a v1::Incident) -> Self {
+    pub(in crate::command) fn new(incident: &'a v1::Incident) -> Self {
         let overlays = incident.overlays.unwrap_or_default();
         let labels = incident.labels.iter();
         Self {

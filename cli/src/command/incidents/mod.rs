@@ -1,6 +1,6 @@
 //! `logweir incidents`: what is wrong, what is known about it, and what somebody does about it.
 
-mod json;
+pub(super) mod json;
 mod show;
 
 use std::time::Duration;
@@ -152,8 +152,7 @@ async fn list(
     } else if incidents.is_empty() {
         say("no incidents");
     } else {
-        let header = ["incident", "began", "state", "severity", "service", "rule", "quiet", "what"];
-        output.table(&header, incidents.iter().map(row).collect())?;
+        table(output, incidents)?;
     }
     if answer.truncated {
         say_cut("ask for fewer with -n, or a shorter time");
@@ -172,6 +171,12 @@ async fn show(server: &ServerArgs, output: &mut Output, id: String) -> anyhow::R
         return Ok(());
     }
     Ok(show::write(output, &incident, now_unix_nano())?)
+}
+
+/// Writes what there is of incidents in a list.
+pub(super) fn table(output: &mut Output, incidents: &[v1::Incident]) -> std::io::Result<()> {
+    let header = ["incident", "began", "state", "severity", "service", "rule", "quiet", "what"];
+    output.table(&header, incidents.iter().map(row).collect())
 }
 
 fn row(incident: &v1::Incident) -> Vec<Value> {

@@ -1,0 +1,247 @@
+//! What a rule would have found in the stored past, before it wakes anybody.
+//!
+//! The engine is played through the buckets of storage, each when it was complete: what happened is
+//! seen ten seconds late at most. Of what the system was like itself nothing is kept.
+
+use std::{collections::BTreeMap, mem::take};
+
+use logweir_core::{filter::Filter, identity::Tenant};
+use logweir_storage::{
+    AggregateQuery, GroupBy, SearchQuery, Storage, StorageError, TemplateSummary, TimeRange,
+};
+
+use super::watch::{HOUR, NEW_PATTERNS_MAX, SECOND, counted, new_pattern, replay, rows};
+use crate::{
+    engine::{Engine, LATENESS_NANOS},
+    incident::Incident,
+    keeper::Keeper,
+    novelty::NEW_NANOS,
+    rule::{Rule, RuleKind},
+    window::{BUCKET_SECONDS, Row},
+};
+
+/// The longest past that is played: a week.
+pub const PREVIEW_NANOS_MAX: i64 = 7 * 24 * HOUR;
+/// Logs that a rule's filter is counted over, the newest.
+const MATCHES_MAX: usize = 20_000;
+const PAGE_LOGS: usize = 1_000;
+const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
+
+/// Why a rule cannot be previewed.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// It is about the system, of which nothing is kept.
+    #[error("what rule {0:?} is about is not kept: it cannot be previewed, only tried")]
+    NotKept(String),
+    /// The rule's filter is none.
+    #[error("the filter is not understood: {0}")]
+    Filter(String),
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Preview {
+    /// Incidents that fired, those that began first first.
+    pub incidents: Vec<Incident>,
+    /// From when on the past was played: later than asked where there was too much to count.
+    pub from_unix_nano: i64,
+}
+
+/// Plays a rule through a range, which is at most [`PREVIEW_NANOS_MAX`] long; a day before it teaches
+/// what is normal.
+pub async fn preview(
+    storage: &dyn Storage,
+    tenant: &Tenant,
+    rule: Rule,
+    range: TimeRange,
+) -> Result<Preview, PreviewError> {
+    if is_of_system(&rule.measure) {
+        return Err(PreviewError::NotKept(rule.name));
+    }
+    let mut past = Past::read(storage, tenant, &rule, range).await?;
+    let from_unix_nano = past.from_unix_nano;
+    let mut engine = Engine::new(tenant.as_str(), vec![rule], Keeper::default());
+    replay((storage, storage), tenant, &mut engine, from_unix_nano).await?;
+    let mut found: BTreeMap<String, Incident> = BTreeMap::new();
+    let mut hour = from_unix_nano;
+    while hour < range.to_unix_nano {
+        let end = range.to_unix_nano.min(hour + HOUR);
+        let part = TimeRange { from_unix_nano: hour, to_unix_nano: end - 1 };
+        let mut steps = past.steps(storage, tenant, part).await?;
+        for start_seconds in (hour / SECOND..end / SECOND).step_by(BUCKET_SECONDS as usize) {
+            let step = steps.remove(&start_seconds).unwrap_or_default();
+            past.play(&mut engine, step, start_seconds);
+            take_found(&mut engine, &mut found);
+            // A long past must not keep others from their turn.
+            tokio::task::yield_now().await;
+        }
+        hour = end;
+    }
+    let mut incidents: Vec<Incident> = found.into_values().collect();
+    incidents.sort_by_key(|incident| incident.firing_unix_nano);
+    Ok(Preview { incidents, from_unix_nano })
+}
+
+const fn is_of_system(kind: &RuleKind) -> bool {
+    matches!(
+        kind,
+        RuleKind::ProcessorSilence { .. }
+            | RuleKind::DeadLetters { .. }
+            | RuleKind::SdkLoss { .. }
+            | RuleKind::QueueLag { .. }
+    )
+}
+
+fn take_found(engine: &mut Engine, found: &mut BTreeMap<String, Incident>) {
+    for id in engine.take_touched() {
+        let fired = engine.keeper().get(&id).filter(|known| known.firing_unix_nano.is_some());
+        if let Some(incident) = fired {
+            found.insert(id, incident.clone());
+        }
+    }
+}
+
+/// What the engine is fed with, beside the services' buckets.
+struct Past {
+    from_unix_nano: i64,
+    rule: String,
+    matches: BTreeMap<i64, Vec<(String, Row)>>,
+    patterns: BTreeMap<String, Pattern>,
+}
+
+/// A pattern that was new in the range.
+struct Pattern {
+    summary: TemplateSummary,
+    counted: u64,
+}
+
+/// What a bucket brought.
+#[derive(Default)]
+struct Step {
+    rows: Vec<(String, Row)>,
+    /// Logs of new patterns, by id.
+    patterns: Vec<(String, u64)>,
+}
+
+impl Past {
+    async fn read(
+        storage: &dyn Storage,
+        tenant: &Tenant,
+        rule: &Rule,
+        range: TimeRange,
+    ) -> Result<Self, PreviewError> {
+        let from_unix_nano = range.from_unix_nano.div_euclid(WIDTH_NANOS) * WIDTH_NANOS;
+        let mut past = Self {
+            from_unix_nano,
+            rule: rule.name.clone(),
+            matches: BTreeMap::new(),
+            patterns: BTreeMap::new(),
+        };
+        match &rule.measure {
+            RuleKind::NewPattern { .. } => {
+                let since = from_unix_nano.saturating_sub(NEW_NANOS);
+                let new = storage.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+                let entry = |summary: TemplateSummary| {
+                    (summary.template_id.to_string(), Pattern { summary, counted: 0 })
+                };
+                past.patterns = new.into_iter().map(entry).collect();
+            }
+            RuleKind::MatchCount { filter, .. } => {
+                let parsed = Filter::parse(filter, range.to_unix_nano);
+                let filter = parsed.map_err(|error| PreviewError::Filter(error.to_string()))?;
+                past.count(storage, tenant, filter, range).await?;
+            }
+            _ => {}
+        }
+        Ok(past)
+    }
+
+    /// Counts what a filter matches, newest first, as far back as is possible.
+    async fn count(
+        &mut self,
+        storage: &dyn Storage,
+        tenant: &Tenant,
+        filter: Filter,
+        range: TimeRange,
+    ) -> Result<(), StorageError> {
+        let mut logs = Vec::new();
+        let mut cursor = None;
+        loop {
+            let filter = filter.clone();
+            let query = SearchQuery { filter, range, cursor, page_size: PAGE_LOGS };
+            let page = storage.search(tenant, query).await?;
+            logs.extend(page.logs);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+            if logs.len() >= MATCHES_MAX {
+                let oldest = logs.last().map_or(0, |log| log.scored.record.time_unix_nano);
+                // Its own bucket is not whole.
+                self.from_unix_nano = (oldest.div_euclid(WIDTH_NANOS) + 1) * WIDTH_NANOS;
+                break;
+            }
+        }
+        for ((start_seconds, service), row) in counted(&logs) {
+            self.matches.entry(start_seconds).or_default().push((service, row));
+        }
+        Ok(())
+    }
+
+    /// What an hour brought, by the beginning of each bucket.
+    async fn steps(
+        &self,
+        storage: &dyn Storage,
+        tenant: &Tenant,
+        range: TimeRange,
+    ) -> Result<BTreeMap<i64, Step>, StorageError> {
+        let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
+        for (service, rows) in rows(storage, tenant, range).await? {
+            for row in rows {
+                steps.entry(row.start_seconds).or_default().rows.push((service.clone(), row));
+            }
+        }
+        if self.patterns.is_empty() {
+            return Ok(steps);
+        }
+        let query = AggregateQuery {
+            range,
+            bucket_seconds: BUCKET_SECONDS as u32,
+            group_by: GroupBy::Template,
+            service: None,
+        };
+        for series in storage.aggregate(tenant, query).await? {
+            if self.patterns.contains_key(&series.group) {
+                for point in series.points {
+                    let step = steps.entry(point.start_unix_nano.div_euclid(SECOND)).or_default();
+                    step.patterns.push((series.group.clone(), point.total));
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    fn play(&mut self, engine: &mut Engine, step: Step, start_seconds: i64) {
+        let now = (start_seconds + BUCKET_SECONDS) * SECOND;
+        for (service, row) in step.rows {
+            engine.observe(&service, row);
+        }
+        for (service, row) in self.matches.get_mut(&start_seconds).map(take).unwrap_or_default() {
+            engine.observe_matches(&self.rule, &service, row);
+        }
+        for (id, logs) in step.patterns {
+            let Some(pattern) = self.patterns.get_mut(&id) else { continue };
+            pattern.counted += logs;
+            let mut so_far = new_pattern(pattern.summary.clone());
+            so_far.count = pattern.counted;
+            so_far.last_unix_nano = so_far.last_unix_nano.min(now - 1);
+            if now - so_far.first_unix_nano < NEW_NANOS {
+                engine.observe_pattern(pattern.summary.service.as_str(), so_far);
+            }
+        }
+        engine.evaluate(now + LATENESS_NANOS);
+    }
+}
