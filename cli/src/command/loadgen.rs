@@ -33,7 +33,7 @@ use crate::{
     },
     entry,
     error::{Error, Exit},
-    loadgen::{Config, Generator, fault::Fault},
+    loadgen::{Config, Generator, WEEKEND_SHARE, fault::Fault, template::ERROR_SHARE},
     moment::{parse_duration, parse_moment},
     output::{Output, OutputArgs, grouped, say},
 };
@@ -58,6 +58,13 @@ Faults, each from START after the beginning for LENGTH, in one service:
   latency-spikes of logs with a latency one in twenty takes thirty times as long
   long-message   one log in fifty carries a dump of 2,000 bytes
   odd-value      one log in fifty comes from a region that does not exist
+  error-ramp     more and more logs become one of the usual errors, in the end four in ten
+  level-shift    four times as many errors, one log in twenty at least, all more of one pattern
+  latency-ramp   latencies grow, to five times at the end
+  latency-one    the commonest pattern with a latency takes six times as long
+  volume-drop    four in five logs are missing
+  volume-surge   three times as many logs
+  restart        harmless: 5 s of silence, then half of the logs are messages of a start
 Such as --fault error-burst@10m+2m:payments. --truth writes when and where, how many logs, and their
 moments after the start; `logweir evaluate anomalies` reads it.";
 
@@ -83,6 +90,19 @@ pub struct LoadgenArgs {
     /// Keep the rate the same all day and week
     #[arg(long)]
     steady: bool,
+    /// What a day of a weekend has of a working day's logs [default: 0.52]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "steady")]
+    weekend: Option<f64>,
+    /// Share of errors among the logs of a healthy service [default: 0.02]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    errors: Option<f64>,
+    /// Logs come by chance, as those of independent requests do, rather than evenly
+    #[arg(long)]
+    irregular: bool,
+    /// A service whose nature are bursts of errors and of logs, every 40 minutes or so; may be given
+    /// again
+    #[arg(long = "restless", value_name = "SERVICE")]
+    restless: Vec<String>,
     /// KIND@START+LENGTH:SERVICE; may be given again
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
@@ -113,6 +133,13 @@ pub struct LoadgenArgs {
 
 fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|n| if n > 0.0 { Ok(n) } else { Err("must be above 0".to_owned()) })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|share| match share {
+        0.0..=1.0 => Ok(share),
+        _ => Err("write a number from 0 to 1".to_owned()),
+    })
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {
@@ -178,7 +205,7 @@ impl LoadgenArgs {
             next: 0,
             left: self.count.unwrap_or(u64::MAX),
         };
-        self.check_faults(&spans.generator)?;
+        self.check_services(&spans.generator)?;
         if self.dry_run {
             let args = OutputArgs { json: true, ..OutputArgs::default() };
             let truth = self.truth.clone();
@@ -201,6 +228,10 @@ impl LoadgenArgs {
             services: self.services.into(),
             rate_per_second: self.rate,
             has_rhythm: !self.steady,
+            weekend_share: self.weekend.unwrap_or(WEEKEND_SHARE),
+            error_share: self.errors.unwrap_or(ERROR_SHARE),
+            is_irregular: self.irregular,
+            restless: self.restless.clone(),
             faults: self.faults.clone(),
             ..Config::default()
         }
@@ -224,14 +255,16 @@ impl LoadgenArgs {
         Ok(Pace { start_unix_nano: start.unwrap_or(now), span_nanos, span_wall, spans_max })
     }
 
-    fn check_faults(&self, generator: &Generator) -> Result<(), Error> {
+    fn check_services(&self, generator: &Generator) -> Result<(), Error> {
         let names: Vec<_> =
             (0..generator.service_count()).map(|service| generator.service_name(service)).collect();
-        match self.faults.iter().find(|fault| !names.contains(&fault.service.as_str())) {
+        let faulty = self.faults.iter().map(|fault| ("--fault", &fault.service));
+        let restless = self.restless.iter().map(|service| ("--restless", service));
+        let unknown = faulty.chain(restless).find(|(_, name)| !names.contains(&name.as_str()));
+        match unknown {
             None => Ok(()),
-            Some(fault) => Err(Error::Usage(format!(
-                "--fault: there is no service {:?}; there are {}",
-                fault.service,
+            Some((option, name)) => Err(Error::Usage(format!(
+                "{option}: there is no service {name:?}; there are {}",
                 names.join(", ")
             ))),
         }

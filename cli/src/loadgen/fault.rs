@@ -28,9 +28,23 @@ pub enum FaultKind {
     LongMessage,
     /// One log in fifty comes from a region that does not exist.
     OddValue,
+    /// More and more logs become one of the usual errors, in the end four in ten.
+    ErrorRamp,
+    /// There are four times as many errors, one in twenty logs at least, all on top of one pattern.
+    LevelShift,
+    /// Latencies grow, to five times at the end.
+    LatencyRamp,
+    /// The commonest pattern with a latency takes six times as long.
+    LatencyOne,
+    /// Four in five logs are missing.
+    VolumeDrop,
+    /// Three times as many logs.
+    VolumeSurge,
+    /// Five seconds without logs, then one log in two is one of the messages of a start. Harmless.
+    Restart,
 }
 
-const KINDS: [(&str, FaultKind); 9] = [
+const KINDS: [(&str, FaultKind); 16] = [
     ("error-burst", FaultKind::ErrorBurst),
     ("latency-shift", FaultKind::LatencyShift),
     ("silence", FaultKind::Silence),
@@ -40,6 +54,13 @@ const KINDS: [(&str, FaultKind); 9] = [
     ("latency-spikes", FaultKind::LatencySpikes),
     ("long-message", FaultKind::LongMessage),
     ("odd-value", FaultKind::OddValue),
+    ("error-ramp", FaultKind::ErrorRamp),
+    ("level-shift", FaultKind::LevelShift),
+    ("latency-ramp", FaultKind::LatencyRamp),
+    ("latency-one", FaultKind::LatencyOne),
+    ("volume-drop", FaultKind::VolumeDrop),
+    ("volume-surge", FaultKind::VolumeSurge),
+    ("restart", FaultKind::Restart),
 ];
 
 /// Times of changed logs that are kept of a fault; beyond, they are only counted.
@@ -103,6 +124,12 @@ pub struct TruthEntry {
     /// When the changed logs were, nanoseconds after `start`; no two logs of a service share a
     /// moment. Only the first two million.
     pub after_nanos: Vec<i64>,
+    /// The pattern that the changed logs have in common, with `<*>` for parameters; empty if none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pattern: String,
+    /// The first log that was changed or left out.
+    #[serde(skip)]
+    pub first_unix_nano: Option<i64>,
 }
 
 impl TruthEntry {
@@ -117,12 +144,25 @@ impl TruthEntry {
             end: start.saturating_add(nanos(fault.length)),
             logs: 0,
             after_nanos: Vec::new(),
+            pattern: String::new(),
+            first_unix_nano: None,
         }
+    }
+
+    /// How much of it has passed, from 0 to 1.
+    pub fn progress(&self, unix_nano: i64) -> f64 {
+        (unix_nano - self.start) as f64 / (self.end - self.start).max(1) as f64
+    }
+
+    /// Counts a log that it touched.
+    pub fn touched(&mut self, unix_nano: i64) {
+        self.logs += 1;
+        self.first_unix_nano.get_or_insert(unix_nano);
     }
 
     /// Counts a log that it changed.
     pub fn changed(&mut self, unix_nano: i64) {
-        self.logs += 1;
+        self.touched(unix_nano);
         if self.after_nanos.len() < TIMES_MAX {
             self.after_nanos.push(unix_nano - self.start);
         }

@@ -11,7 +11,7 @@ pub mod template;
 
 use fault::{Fault, FaultKind, TruthEntry};
 use random::Random;
-use template::ServiceModel;
+use template::{ServiceModel, Template};
 
 const DAY_NANOS: f64 = 86_400e9;
 /// Share of a service's logs that an error burst turns into errors.
@@ -29,6 +29,24 @@ const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_FACTOR: f64 = 30.0;
 /// Share of a service's logs that are long, or odd.
 const ODD_SHARE: f64 = 0.02;
+/// Share of a service's logs that a ramp of errors reaches.
+const ERROR_RAMP_SHARE: f64 = 0.4;
+/// What a shift of the level of errors adds, in times what is usual, and at least.
+const LEVEL_SHIFT_FACTOR: f64 = 3.0;
+const LEVEL_SHIFT_SHARE_MIN: f64 = 0.05;
+/// What the latency of one pattern is multiplied by.
+const ONE_LATENCY_FACTOR: f64 = 6.0;
+/// Share of the logs that a drop leaves out, and what a surge multiplies them by.
+const DROP_SHARE: f64 = 0.8;
+const SURGE_FACTOR: f64 = 3.0;
+/// A restart: how long it is silent, and the share of messages of the start after it.
+const RESTART_NANOS: i64 = 5_000_000_000;
+const START_SHARE: f64 = 0.5;
+/// What weekends have of a working day's logs.
+pub const WEEKEND_SHARE: f64 = 0.6 / 1.16;
+/// Of a restless service: seconds from a burst to the next and how long one lasts, by the mean.
+const BURST_PAUSE_SECONDS: f64 = 2_400.0;
+const BURST_SECONDS: f64 = 100.0;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -45,6 +63,14 @@ pub struct Config {
     pub rate_per_second: f64,
     /// Whether rates follow the hour and the weekday.
     pub has_rhythm: bool,
+    /// What a day of a weekend has of a working day's logs.
+    pub weekend_share: f64,
+    /// Of all logs of a service.
+    pub error_share: f64,
+    /// Whether logs come by chance, as those of independent requests do, rather than evenly.
+    pub is_irregular: bool,
+    /// Services whose nature are bursts of errors and of logs.
+    pub restless: Vec<String>,
     /// What goes wrong and when.
     pub faults: Vec<Fault>,
 }
@@ -58,6 +84,10 @@ impl Default for Config {
             templates_per_service: 60,
             rate_per_second: 1_000.0,
             has_rhythm: true,
+            weekend_share: WEEKEND_SHARE,
+            error_share: template::ERROR_SHARE,
+            is_irregular: false,
+            restless: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -72,21 +102,53 @@ pub struct Generator {
     serial: u64,
     /// Fractions of a log that each service is still owed.
     owed: Vec<f64>,
+    /// The burst of each restless service, the present or the last one.
+    bursts: Vec<Burst>,
     truth: Vec<TruthEntry>,
+}
+
+/// A burst that is a service's nature.
+#[derive(Debug, Clone, Copy, Default)]
+struct Burst {
+    start_unix_nano: i64,
+    end_unix_nano: i64,
+    /// Share of the logs that become usual errors.
+    errors: f64,
+    /// So many times as many logs.
+    factor: f64,
+}
+
+impl Burst {
+    fn at(self, unix_nano: i64) -> Option<Self> {
+        (self.start_unix_nano..self.end_unix_nano).contains(&unix_nano).then_some(self)
+    }
+
+    /// The next one after a moment.
+    fn next(unix_nano: i64, random: &mut Random) -> Self {
+        let mut after = |mean: f64| (-(1.0 - random.share()).ln() * mean * 1e9) as i64;
+        let start_unix_nano = unix_nano + after(BURST_PAUSE_SECONDS);
+        let end_unix_nano = start_unix_nano + after(BURST_SECONDS) + 20_000_000_000;
+        let (errors, factor) = (0.05 + 0.15 * random.share(), 1.0 + 1.5 * random.share());
+        Self { start_unix_nano, end_unix_nano, errors, factor }
+    }
 }
 
 impl Generator {
     /// The world of a seed. `start_unix_nano` is the moment that the faults count from.
     pub fn new(config: Config, start_unix_nano: i64) -> Self {
         let services: Vec<_> = (0..config.services)
-            .map(|number| ServiceModel::new(config.seed, number, config.templates_per_service))
+            .map(|number| {
+                let templates = config.templates_per_service;
+                ServiceModel::new(config.seed, number, templates, config.error_share)
+            })
             .collect();
         let truth =
             config.faults.iter().map(|fault| TruthEntry::new(fault, start_unix_nano)).collect();
         let stream = config.stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let random = Random::new(config.seed ^ 0x6c6f_6777_6569_7221 ^ stream);
         let owed = vec![0.0; services.len()];
-        Self { config, services, random, serial: 0, owed, truth }
+        let bursts = vec![Burst::default(); services.len()];
+        Self { config, services, random, serial: 0, owed, bursts, truth }
     }
 
     /// How many services there are.
@@ -131,7 +193,14 @@ impl Generator {
     ) -> Vec<(usize, Vec<v1::LogRecord>)> {
         let mut logs = Vec::new();
         for service in 0..self.services.len() {
-            let rate = self.rate(service, from_unix_nano);
+            let rate = self.rate(service, from_unix_nano) * self.surge(service, from_unix_nano);
+            if self.config.is_irregular {
+                let records = self.by_chance(service, rate, from_unix_nano, length_nanos);
+                if !records.is_empty() {
+                    logs.push((service, records));
+                }
+                continue;
+            }
             // A little noise, so that no two spans are the same.
             let noise = 1.0 + 0.1 * self.random.normal();
             self.owed[service] += (rate * length_nanos as f64 / 1e9 * noise).max(0.0);
@@ -147,6 +216,44 @@ impl Generator {
         logs
     }
 
+    /// A service's logs of a span, each independent of the others.
+    fn by_chance(
+        &mut self,
+        service: usize,
+        rate: f64,
+        from_unix_nano: i64,
+        length_nanos: i64,
+    ) -> Vec<v1::LogRecord> {
+        let mut records = Vec::new();
+        let mut after_nanos = 0;
+        loop {
+            // No two logs of a service share a moment.
+            let pause = (-(1.0 - self.random.share()).ln() / rate * 1e9).min(1e18) as i64;
+            after_nanos += pause.max(1);
+            if after_nanos >= length_nanos {
+                return records;
+            }
+            records.extend(self.record(service, from_unix_nano + after_nanos));
+        }
+    }
+
+    /// So many times as many logs as its rhythm says.
+    fn surge(&mut self, service: usize, unix_nano: i64) -> f64 {
+        let name = &self.services[service].name;
+        let surges = self
+            .truth
+            .iter()
+            .filter(|truth| truth.kind == FaultKind::VolumeSurge && truth.covers(name, unix_nano));
+        let factor = SURGE_FACTOR.powi(i32::try_from(surges.count()).unwrap_or(0));
+        if !self.config.restless.contains(name) {
+            return factor;
+        }
+        if self.bursts[service].end_unix_nano <= unix_nano {
+            self.bursts[service] = Burst::next(unix_nano, &mut self.random);
+        }
+        factor * self.bursts[service].at(unix_nano).map_or(1.0, |burst| burst.factor)
+    }
+
     /// Logs a second of a service at a moment.
     fn rate(&self, service: usize, unix_nano: i64) -> f64 {
         let shares: f64 = self.services.iter().map(|model| model.share).sum();
@@ -159,57 +266,121 @@ impl Generator {
         let hour = (days.fract() - model.busiest_hour / 24.0) * std::f64::consts::TAU;
         // 1970-01-01 was a Thursday; days 2 and 3 of that week are its weekend.
         let is_weekend = matches!(days.rem_euclid(7.0) as u32, 2 | 3);
-        mean * (1.0 + 0.6 * hour.cos()) * if is_weekend { 0.6 } else { 1.16 }
+        let weekend = self.config.weekend_share;
+        let working_day = 7.0 / (5.0 + 2.0 * weekend);
+        mean * (1.0 + 0.6 * hour.cos()) * working_day * if is_weekend { weekend } else { 1.0 }
     }
 
     fn record(&mut self, service: usize, unix_nano: i64) -> Option<v1::LogRecord> {
         self.serial += 1;
         let mut changes = Vec::new();
         for number in 0..self.truth.len() {
-            if !self.truth[number].covers(&self.services[service].name, unix_nano) {
+            let truth = &self.truth[number];
+            if !truth.covers(&self.services[service].name, unix_nano) {
                 continue;
             }
-            match self.truth[number].kind {
-                FaultKind::Silence => {
-                    self.truth[number].logs += 1;
-                    return None;
-                }
-                kind if self.random.share() < share_of(kind) => changes.push((number, kind)),
-                _ => {}
+            let kind = truth.kind;
+            if self.is_left_out(number, unix_nano) {
+                self.truth[number].touched(unix_nano);
+                return None;
             }
+            let share = self.share_of(kind, self.truth[number].progress(unix_nano));
+            if self.random.share() < share {
+                changes.push((number, kind));
+            }
+        }
+        let burst = self.bursts[service].at(unix_nano);
+        let errs = burst.is_some_and(|burst| self.random.share() < burst.errors);
+        let model = &self.services[service];
+        let mut template = errs.then(|| model.usual_error(&mut self.random));
+        for &(number, kind) in &changes {
+            template = self.template_of(service, number, kind).or(template);
         }
         let model = &self.services[service];
-        let mut template = None;
-        for &(number, kind) in &changes {
-            match kind {
-                FaultKind::ErrorBurst => template = Some(model.burst_template()),
-                FaultKind::NewPattern => template = Some(model.new_template(number)),
-                FaultKind::ErrorRise => template = Some(model.usual_error(&mut self.random)),
-                FaultKind::Flood => template = Some(model.flood_template()),
-                _ => {}
-            }
-        }
         let template = template.unwrap_or_else(|| model.pick(&mut self.random));
-        let factor = |(_, kind): &(usize, FaultKind)| match kind {
-            FaultKind::LatencyShift => LATENCY_FACTOR,
-            FaultKind::LatencySpikes => SPIKE_FACTOR,
-            _ => 1.0,
-        };
-        let latency_factor: f64 = changes.iter().map(factor).product();
+        let mut latency_factor = 1.0;
+        changes.retain(|&(number, kind)| {
+            let factor = match kind {
+                FaultKind::LatencyShift => LATENCY_FACTOR,
+                FaultKind::LatencySpikes => SPIKE_FACTOR,
+                FaultKind::LatencyRamp => {
+                    1.0 + (LATENCY_FACTOR - 1.0) * self.truth[number].progress(unix_nano)
+                }
+                FaultKind::LatencyOne if template.is(&model.main_timed()) => ONE_LATENCY_FACTOR,
+                FaultKind::LatencyOne => return false,
+                _ => 1.0,
+            };
+            latency_factor *= factor;
+            true
+        });
         let mut record = template.record(&mut self.random, self.serial, latency_factor);
         record.time_unix_nano = unix_nano.unsigned_abs();
         for (number, kind) in changes {
             if self.alter(&mut record, kind) {
                 self.truth[number].changed(unix_nano);
+                if has_one_pattern(kind) && self.truth[number].pattern.is_empty() {
+                    self.truth[number].pattern = template.pattern();
+                }
             }
         }
         Some(record)
     }
 
+    /// Whether a fault leaves out a log.
+    fn is_left_out(&mut self, number: usize, unix_nano: i64) -> bool {
+        let truth = &self.truth[number];
+        match truth.kind {
+            FaultKind::Silence => true,
+            FaultKind::VolumeDrop => self.random.share() < DROP_SHARE,
+            FaultKind::Restart => unix_nano - truth.start < RESTART_NANOS,
+            _ => false,
+        }
+    }
+
+    /// What a log becomes by a fault; none if it stays what it is.
+    fn template_of(&mut self, service: usize, number: usize, kind: FaultKind) -> Option<Template> {
+        let model = &self.services[service];
+        Some(match kind {
+            FaultKind::ErrorBurst => model.burst_template(),
+            FaultKind::NewPattern => model.new_template(number),
+            FaultKind::ErrorRise => model.usual_error(&mut self.random),
+            FaultKind::ErrorRamp | FaultKind::LevelShift => model.main_error(),
+            FaultKind::Flood => model.flood_template(),
+            FaultKind::Restart => model.start_template(&mut self.random),
+            _ => return None,
+        })
+    }
+
+    /// Of a service's logs that a fault changes.
+    fn share_of(&self, kind: FaultKind, progress: f64) -> f64 {
+        match kind {
+            FaultKind::ErrorBurst => BURST_SHARE,
+            FaultKind::NewPattern => NEW_PATTERN_SHARE,
+            FaultKind::ErrorRise => ERROR_RISE_SHARE,
+            FaultKind::ErrorRamp => ERROR_RAMP_SHARE * progress,
+            FaultKind::LevelShift => {
+                (LEVEL_SHIFT_FACTOR * self.config.error_share).max(LEVEL_SHIFT_SHARE_MIN)
+            }
+            FaultKind::Flood => FLOOD_SHARE,
+            FaultKind::LatencySpikes => SPIKE_SHARE,
+            FaultKind::LongMessage | FaultKind::OddValue => ODD_SHARE,
+            FaultKind::Restart => START_SHARE,
+            FaultKind::VolumeDrop => 0.0,
+            FaultKind::LatencyShift
+            | FaultKind::LatencyRamp
+            | FaultKind::LatencyOne
+            | FaultKind::VolumeSurge
+            | FaultKind::Silence => 1.0,
+        }
+    }
+
     /// Does to a log what its template does not; whether the fault has changed it.
     fn alter(&mut self, record: &mut v1::LogRecord, kind: FaultKind) -> bool {
         match kind {
-            FaultKind::LatencyShift | FaultKind::LatencySpikes => record.latency_ms.is_some(),
+            FaultKind::LatencyShift
+            | FaultKind::LatencySpikes
+            | FaultKind::LatencyRamp
+            | FaultKind::LatencyOne => record.latency_ms.is_some(),
             FaultKind::LongMessage => {
                 template::insert_dump(&mut record.message, &mut self.random);
                 true
@@ -223,17 +394,17 @@ impl Generator {
     }
 }
 
-/// Of a service's logs.
-fn share_of(kind: FaultKind) -> f64 {
-    match kind {
-        FaultKind::ErrorBurst => BURST_SHARE,
-        FaultKind::NewPattern => NEW_PATTERN_SHARE,
-        FaultKind::ErrorRise => ERROR_RISE_SHARE,
-        FaultKind::Flood => FLOOD_SHARE,
-        FaultKind::LatencySpikes => SPIKE_SHARE,
-        FaultKind::LongMessage | FaultKind::OddValue => ODD_SHARE,
-        FaultKind::LatencyShift | FaultKind::Silence => 1.0,
-    }
+/// Whether all logs that a fault changes follow one pattern.
+const fn has_one_pattern(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::ErrorBurst
+            | FaultKind::NewPattern
+            | FaultKind::ErrorRamp
+            | FaultKind::LevelShift
+            | FaultKind::LatencyOne
+            | FaultKind::Flood
+    )
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ const OUTCOMES: [&str; 16] = [
     "next to an older version of it",
 ];
 const REGIONS: [&str; 4] = ["eu-central", "eu-west", "us-east", "ap-south"];
-/// Levels by their share of a service's logs, in thousandths.
+/// Levels by their share of a service's logs, in thousandths, at the usual share of errors.
 const LEVELS: [(v1::Level, u64); 5] = [
     (v1::Level::Debug, 150),
     (v1::Level::Info, 760),
@@ -105,6 +105,8 @@ const LEVELS: [(v1::Level, u64); 5] = [
     (v1::Level::Error, 18),
     (v1::Level::Fatal, 2),
 ];
+/// The usual share of errors, fatal ones included.
+pub const ERROR_SHARE: f64 = 0.02;
 /// Slots of the table that a template is picked from.
 const SLOTS: usize = 8_192;
 
@@ -118,13 +120,16 @@ pub struct ServiceModel {
     pub busiest_hour: f64,
     templates: Vec<Template>,
     burst: Template,
+    /// The commonest error, and the commonest pattern with a latency.
+    main_error: usize,
+    main_timed: usize,
     /// Template numbers, each as often as its weight asks for.
     slots: Vec<u16>,
 }
 
 impl ServiceModel {
     /// The service of a seed and number.
-    pub fn new(seed: u64, number: usize, templates: usize) -> Self {
+    pub fn new(seed: u64, number: usize, templates: usize, error_share: f64) -> Self {
         let stream = seed.wrapping_mul(0x9e37_79b9).wrapping_add(number as u64 + 1);
         let mut random = Random::new(stream);
         let round = number / SERVICES.len();
@@ -141,9 +146,21 @@ impl ServiceModel {
             })
             .collect();
         let burst = Template::burst(&name);
-        let slots = slots_of(&templates);
+        let slots = slots_of(&templates, error_share);
+        let main_error = commonest(&slots, &templates, |t| t.level == v1::Level::Error);
+        let main_timed =
+            commonest(&slots, &templates, |t| t.latency.is_some() && t.level < v1::Level::Warn);
         let share = 1.0 / (1.0 + number as f64 * 0.15);
-        Self { name, share, busiest_hour: 8.0 + random.share() * 10.0, templates, burst, slots }
+        Self {
+            name,
+            share,
+            busiest_hour: 8.0 + random.share() * 10.0,
+            templates,
+            burst,
+            main_error,
+            main_timed,
+            slots,
+        }
     }
 
     /// Its patterns.
@@ -160,6 +177,24 @@ impl ServiceModel {
     /// The pattern of its error bursts.
     pub fn burst_template(&self) -> Template {
         self.burst.clone()
+    }
+
+    /// Its commonest error.
+    pub fn main_error(&self) -> Template {
+        self.templates[self.main_error].clone()
+    }
+
+    /// The commonest of its harmless patterns that measure a latency.
+    pub fn main_timed(&self) -> Template {
+        self.templates[self.main_timed].clone()
+    }
+
+    /// One of the messages of its start.
+    pub fn start_template(&self, random: &mut Random) -> Template {
+        const PARTS: [&str; 6] = ["settings", "pool", "cache", "listener", "scheduler", "metrics"];
+        const STEPS: [&str; 2] = ["is being set up", "is ready for work"];
+        let part = PARTS[random.below(PARTS.len() as u64) as usize];
+        Template::start(&self.name, part, STEPS[random.below(STEPS.len() as u64) as usize])
     }
 
     /// One of its usual errors.
@@ -193,14 +228,18 @@ fn level_of(index: usize, count: usize) -> v1::Level {
 }
 
 /// Within a level, weights fall like 1/rank, as the patterns of real services do.
-fn slots_of(templates: &[Template]) -> Vec<u16> {
+fn slots_of(templates: &[Template], error_share: f64) -> Vec<u16> {
     let mut slots = Vec::with_capacity(SLOTS);
+    let others = (1.0 - error_share) / (1.0 - ERROR_SHARE);
     for (level, thousandths) in LEVELS {
+        let is_error = level >= v1::Level::Error;
+        let thousandths =
+            thousandths as f64 * if is_error { error_share / ERROR_SHARE } else { others };
         let numbers: Vec<_> =
             (0..templates.len()).filter(|number| templates[*number].level == level).collect();
         let total: f64 = (1..=numbers.len()).map(|rank| 1.0 / rank as f64).sum();
         for (rank, number) in numbers.iter().enumerate() {
-            let weight = thousandths as f64 / 1_000.0 / (rank + 1) as f64 / total;
+            let weight = thousandths / 1_000.0 / (rank + 1) as f64 / total;
             let count = (weight * SLOTS as f64).round().max(1.0) as usize;
             slots.extend(std::iter::repeat_n(u16::try_from(*number).unwrap_or(0), count));
         }
@@ -210,6 +249,14 @@ fn slots_of(templates: &[Template]) -> Vec<u16> {
     let common = slots.get(SLOTS / 2).copied().unwrap_or(fill);
     slots.resize(SLOTS, common);
     slots
+}
+
+/// The template that is meant and fills most slots.
+fn commonest(slots: &[u16], templates: &[Template], is_meant: fn(&Template) -> bool) -> usize {
+    let mut counts = vec![0; templates.len()];
+    slots.iter().for_each(|slot| counts[usize::from(*slot)] += 1);
+    let meant = (0..templates.len()).rev().filter(|number| is_meant(&templates[*number]));
+    meant.max_by_key(|number| counts[*number]).unwrap_or(0)
 }
 
 /// A pattern of messages: words with parameters between them.
@@ -292,6 +339,22 @@ impl Template {
         ];
         let parameters = [Parameter::Number, Parameter::Path, Parameter::Hex];
         Self { level: v1::Level::Warn, words: words.into(), parameters, latency: None }
+    }
+
+    fn start(service: &str, part: &str, step: &str) -> Self {
+        let words = [
+            format!("{part} of {service} {step}, generation "),
+            " from ".to_owned(),
+            " in ".to_owned(),
+            " as configured".to_owned(),
+        ];
+        let parameters = [Parameter::Number, Parameter::Path, Parameter::Milliseconds];
+        Self { level: v1::Level::Info, words: words.into(), parameters, latency: None }
+    }
+
+    /// Whether both stand for the same messages.
+    pub fn is(&self, other: &Self) -> bool {
+        self.words == other.words
     }
 
     /// The words with `<*>` for each parameter.
@@ -416,7 +479,7 @@ mod tests {
 
     #[test]
     fn every_level_has_its_share() {
-        let model = ServiceModel::new(1, 0, 60);
+        let model = ServiceModel::new(1, 0, 60, ERROR_SHARE);
         let mut random = Random::new(1);
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..100_000 {

@@ -5,33 +5,22 @@
 //! Lines may be out of order by up to two minutes.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    cmp::{self, Reverse},
+    collections::BinaryHeap,
     fs::File,
     io::{BufRead, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use logweir_alerting::{
-    built_in,
-    engine::Engine,
-    incident::{Evidence, Incident, ProbableCause},
-    keeper::Keeper,
-    notice::{Notice, NoticeKind},
-    play::{PlayedLog, Player},
-};
-use logweir_core::{
-    identity::{BatchId, Service, Tenant},
-    limits::Limits,
-    record::{Batch, Record, Resource},
-    wire::record_from_wire,
-};
-use logweir_processor::Scorer;
-use logweir_storage::latency_bucket;
+use logweir_alerting::incident::{Evidence, Incident, ProbableCause};
+use logweir_core::{record::Record, wire::record_from_wire};
 use serde::Serialize;
 
-use super::{Run, file_error};
+use super::{
+    Run, file_error,
+    playing::{Played, Playing},
+};
 use crate::{
     error::Exit,
     moment::rfc3339,
@@ -46,8 +35,6 @@ use crate::{
 const DISORDER_NANOS: i64 = 120_000_000_000;
 /// Logs that wait for earlier ones at most.
 const WAITING_MAX: usize = 2_000_000;
-/// Logs of a batch, as a busy client sends them.
-const BATCH_LOGS_MAX: usize = 1_000;
 /// Lines between two looks at the progress.
 const TICK_LINES: u64 = 10_000;
 /// The service of logs that name none.
@@ -82,28 +69,24 @@ impl PartialEq for Waiting {
 impl Eq for Waiting {}
 
 impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
         (self.time_unix_nano, self.line).cmp(&(other.time_unix_nano, other.line))
     }
 }
 
-struct Playing {
-    scorer: Scorer,
-    player: Player,
+/// Logs of files, on their way into the play.
+struct Intake {
+    playing: Playing,
     waiting: BinaryHeap<Reverse<Waiting>>,
     newest_unix_nano: i64,
-    /// Logs in a row of one service.
-    batch: Vec<Waiting>,
     logs: u64,
     without_time: u64,
-    late: u64,
-    played_unix_nano: i64,
 }
 
 #[derive(Serialize)]
@@ -150,30 +133,25 @@ impl IncidentsArgs {
     /// Runs it.
     pub(super) fn run(self, mut run: Run) -> anyhow::Result<Exit> {
         run.expect(self.input.iter().map(PathBuf::as_path));
-        let engine = Engine::new(Tenant::default().as_str(), built_in::rules(), Keeper::default());
-        let mut playing = Playing {
-            scorer: Scorer::offline(&run.config, Limits::default()),
-            player: Player::new(engine),
+        let mut intake = Intake {
+            playing: Playing::new(&run.config),
             waiting: BinaryHeap::new(),
             newest_unix_nano: i64::MIN,
-            batch: Vec::new(),
             logs: 0,
             without_time: 0,
-            late: 0,
-            played_unix_nano: i64::MIN,
         };
         let mut first_unix_nano = None;
         for path in &self.input {
-            playing.file(&run, path, &mut first_unix_nano)?;
+            intake.file(&run, path, &mut first_unix_nano)?;
         }
-        let report = playing.finish(first_unix_nano, run.seconds())?;
+        let report = intake.finish(first_unix_nano, run.seconds())?;
         write(&self.output, &report)?;
         show(&mut run, &report)?;
         Ok(Exit::Done)
     }
 }
 
-impl Playing {
+impl Intake {
     fn file(&mut self, run: &Run, path: &Path, first: &mut Option<i64>) -> anyhow::Result<()> {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
@@ -210,87 +188,25 @@ impl Playing {
                 break;
             }
             let Some(Reverse(log)) = self.waiting.pop() else { break };
-            let is_other = self.batch.last().is_some_and(|last| last.service != log.service);
-            if is_other || self.batch.len() >= BATCH_LOGS_MAX {
-                self.play()?;
-            }
-            self.batch.push(log);
-        }
-        Ok(())
-    }
-
-    fn play(&mut self) -> anyhow::Result<()> {
-        let waiting = std::mem::take(&mut self.batch);
-        let Some(last) = waiting.last() else { return Ok(()) };
-        let service = last.service.clone();
-        let received_unix_nano = last.time_unix_nano;
-        let records = waiting.into_iter().zip(0..).map(|(log, index)| {
-            let mut record = log.record;
-            record.index = index;
-            record
-        });
-        let batch = Batch {
-            tenant: Tenant::default(),
-            batch_id: BatchId([0; 16]),
-            checksum: 0,
-            received_unix_nano,
-            producer: None,
-            resource: Resource::of(Service::new(&service)?),
-            records: records.collect(),
-            rejected: Vec::new(),
-        };
-        let (scored, _) = self.scorer.score(vec![batch]);
-        for batch in &scored {
-            for log in &batch.records {
-                let time_unix_nano = log.record.time_unix_nano;
-                self.late += u64::from(time_unix_nano < self.played_unix_nano);
-                self.played_unix_nano = self.played_unix_nano.max(time_unix_nano);
-                let pattern = batch.templates.get(&log.template_id);
-                let trace_id = log.record.trace_id.map(hex::encode).unwrap_or_default();
-                self.player.log(&PlayedLog {
-                    time_unix_nano,
-                    service: &service,
-                    level: log.level,
-                    message: &log.record.message,
-                    latency_ms: log.record.latency_ms,
-                    latency_bucket: log.record.latency_ms.map(latency_bucket),
-                    template_id: log.template_id.0,
-                    pattern: pattern.map_or("", |template| &template.pattern),
-                    is_anomaly: log.is_anomaly,
-                    trace_id: &trace_id,
-                    instance: "",
-                });
-            }
+            self.playing.log(&log.service, log.record)?;
         }
         Ok(())
     }
 
     fn finish(mut self, first: Option<i64>, seconds: f64) -> anyhow::Result<Report> {
         self.release(i64::MAX)?;
-        self.play()?;
         let newest = first.map(|_| self.newest_unix_nano);
-        if let Some(newest) = newest {
-            self.player.pass(newest);
-        }
-        let (incidents, notices) = self.player.finish();
-        let told = opened(&notices);
-        let incidents = incidents.into_iter();
+        let Played { incidents, told, late } = self.playing.finish(newest)?;
         Ok(Report {
             logs: self.logs - self.without_time,
             lines_without_time: self.without_time,
-            logs_out_of_order: self.late,
+            logs_out_of_order: late,
             from: first.map(rfc3339),
             to: newest.map(rfc3339),
             seconds,
-            incidents: incidents.map(|i| found(told.contains_key(&i.id), i)).collect(),
+            incidents: incidents.into_iter().map(|i| found(told.contains_key(&i.id), i)).collect(),
         })
     }
-}
-
-/// When each incident was first told.
-fn opened(notices: &[Notice]) -> BTreeMap<String, i64> {
-    let opened = notices.iter().filter(|notice| notice.kind == NoticeKind::Opened);
-    opened.map(|notice| (notice.incident.id.clone(), notice.at_unix_nano)).collect()
 }
 
 fn found(notified: bool, incident: Incident) -> Found {

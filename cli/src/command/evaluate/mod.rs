@@ -6,6 +6,8 @@
 
 mod anomalies;
 mod incidents;
+mod playing;
+mod scenarios;
 mod sequences;
 mod series;
 mod templates;
@@ -47,6 +49,8 @@ enum What {
     Anomalies(anomalies::AnomaliesArgs),
     /// Play logs through the built-in rules and list the incidents
     Incidents(incidents::IncidentsArgs),
+    /// Play scenarios with known faults through the built-in rules and say how many were found
+    Scenarios(scenarios::ScenariosArgs),
     /// Write the pattern of every log: each NAME.ndjson[.gz] becomes NAME.csv
     Templates(templates::TemplatesArgs),
     /// Judge every row of numbers in time: each NAME.csv[.gz] becomes NAME.csv
@@ -75,6 +79,7 @@ impl EvaluateArgs {
         match self.what {
             What::Anomalies(args) => args.run(run),
             What::Incidents(args) => args.run(run),
+            What::Scenarios(args) => args.run(run),
             What::Templates(args) => args.run(run),
             What::Series(args) => args.run(run),
             What::Sequences(args) => args.run(run),
