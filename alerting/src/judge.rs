@@ -10,7 +10,10 @@ use crate::{
     normal::{Abnormal, Ceiling, LEARN_DELAY_SECONDS, Normal, Share, Usual},
     rule::Severity,
     statistics::{count_deviance, count_high, count_low, share_deviance, share_low},
-    window::{BUCKET_SECONDS, Row, Rows, Sums},
+    window::{
+        BUCKET_SECONDS, LATENCY_BUCKET_GROWTH, Row, Rows, Sums, latency_ms, mean_place,
+        quantile_place,
+    },
 };
 
 /// Full buckets of the windows that are looked at, besides the open one.
@@ -24,6 +27,12 @@ const YOUNG_EXTRA: f64 = 1.5;
 const BEYOND: f64 = 2.2;
 /// How far above the healthy ceiling a level must be.
 const CEILING_FACTOR: f64 = 1.3;
+/// How far above what chance was seen to do in health.
+const CHANCE_FACTOR: f64 = 1.1;
+/// Standard deviations that latencies must have where many logs are anomalies.
+const SLOWER: f64 = 2.5;
+/// So many times the usual latency is felt, in the middle of a distribution and in its mean.
+const FELT: f64 = 1.3;
 /// Standard deviations within which a healthy level counts as credible.
 const CREDIBLE: f64 = 2.5;
 /// Five-minute rows that must be known.
@@ -32,10 +41,14 @@ const SPANS_MIN: usize = 12;
 const SILENCE_FACTOR: f64 = 1.5;
 /// No silence is shorter, seconds: a restart may take so long.
 const SILENCE_SECONDS_MIN: f64 = 12.0;
+/// Full buckets before a silence that say how busy the service was then, and how far they may err.
+const BEFORE_SILENCE: [i64; 4] = [3, 6, 30, 60];
+const BEFORE_SILENCE_ERR: f64 = 2.0;
 const WEEK_SECONDS: f64 = 604_800.0;
 /// A volume must fall below this share of what is usual, or rise above so many times it.
 const DROP_SHARE: f64 = 0.45;
 const DROP_SHARE_ONE_DAY: f64 = 0.35;
+const DROP_SHARE_GUESS: f64 = 0.3;
 const SURGE_FACTOR: f64 = 2.2;
 /// Logs in a window that make its share worth showing.
 const SHOWN_LOGS_MIN: f64 = 20.0;
@@ -71,10 +84,11 @@ struct Matters {
     hits_min: f64,
 }
 
-const MATTERS: [Matters; 3] = [
+const MATTERS: [Matters; 4] = [
     Matters { factor: 2.0, factor_long: 1.6, excess: 0.004, hits_min: 4.0 },
     Matters { factor: 1.8, factor_long: 1.5, excess: 0.06, hits_min: 5.0 },
     Matters { factor: 3.0, factor_long: 2.5, excess: 0.02, hits_min: 5.0 },
+    Matters { factor: 3.0, factor_long: 3.0, excess: 0.02, hits_min: 4.0 },
 ];
 
 /// A service as the judge knows it.
@@ -83,7 +97,9 @@ pub(crate) struct Watched {
     pub(crate) rows: Rows,
     pub(crate) normal: Normal,
     pub(crate) last_seen_unix_nano: i64,
-    shares: [[Ceiling; WINDOWS.len()]; 3],
+    shares: [[Ceiling; WINDOWS.len()]; Share::ALL.len()],
+    /// How far chance, or what looks like it, carried each share away from what is usual.
+    chances: [[Ceiling; WINDOWS.len()]; Share::ALL.len()],
     drops: [Ceiling; WINDOWS.len()],
     surges: [Ceiling; WINDOWS.len()],
     silence: Ceiling,
@@ -91,6 +107,9 @@ pub(crate) struct Watched {
     /// Until when an incident of errors, and one of latency, was last held up. A window that reaches
     /// back before it would find the same again.
     pub(crate) held_unix_nano: [i64; 2],
+    /// Until when errors, latency and volume were last abnormal: a window that reaches back before
+    /// it teaches nothing.
+    abnormal_unix_nano: [i64; 3],
 }
 
 /// The sums of a moment.
@@ -117,35 +136,52 @@ impl Watched {
         let slow_from = self.normal.usual().slow_from;
         let moment =
             Moment { at_unix_nano, sums: self.rows.sums(at_unix_nano, WINDOWS, slow_from) };
+        for (until, is_abnormal) in self.abnormal_unix_nano.iter_mut().zip([
+            abnormal.errors,
+            abnormal.latency,
+            abnormal.volume,
+        ]) {
+            if is_abnormal {
+                *until = at_unix_nano;
+            }
+        }
         let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
         if bucket != self.last_bucket && self.normal.usual().spans > 0 {
             self.last_bucket = bucket;
-            self.learn_ceilings(&moment, abnormal);
+            self.learn_ceilings(&moment);
         }
         moment
     }
 
-    fn learn_ceilings(&mut self, moment: &Moment, abnormal: Abnormal) {
+    fn learn_ceilings(&mut self, moment: &Moment) {
         let seconds = moment.at_unix_nano.div_euclid(NANOS);
         let usual = self.normal.usual();
+        let [errors, latency, volume] = self.abnormal_unix_nano;
         for (window, sums) in moment.sums.iter().enumerate() {
+            let from = moment.at_unix_nano - (sums.seconds * 1e9) as i64;
             for share in Share::ALL {
-                let is_abnormal =
-                    if share == Share::Errors { abnormal.errors } else { abnormal.latency };
-                let (hits, total) = share.of(sums);
-                if !is_abnormal {
-                    let level = share_low(hits, total, CREDIBLE);
-                    self.shares[share as usize][window].learn(seconds, level);
+                let healthy_from = match share {
+                    Share::Errors => errors,
+                    Share::Slow | Share::VerySlow => latency,
+                    Share::Odd => errors.max(latency),
+                };
+                if from < healthy_from {
+                    continue;
                 }
+                let (hits, total) = share.of(sums);
+                let level = share_low(hits, total, CREDIBLE);
+                self.shares[share as usize][window].learn(seconds, level);
+                let chance = share_deviance(hits, total, usual.shares[share as usize]);
+                self.chances[share as usize][window].learn(seconds, chance.max(0.0));
             }
-            if !abnormal.volume {
+            if from >= volume {
                 let drop = usual.rate_low * sums.seconds / count_high(sums.total, CREDIBLE);
                 self.drops[window].learn(seconds, drop);
                 let expected = (usual.rate_high * sums.seconds).max(1.0);
                 self.surges[window].learn(seconds, count_low(sums.total, CREDIBLE) / expected);
             }
         }
-        if !abnormal.volume {
+        if self.last_seen_unix_nano >= volume {
             let gap = (moment.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
             self.silence.learn(seconds, gap * usual.rate);
         }
@@ -153,11 +189,21 @@ impl Watched {
 
     /// What was learnt of the last hours belonged to a fault.
     pub(crate) fn forget_fresh(&mut self, what: Abnormal) {
-        if what.errors {
-            self.shares[0].iter_mut().for_each(Ceiling::forget_fresh);
-        }
-        if what.latency {
-            self.shares[1..].iter_mut().flatten().for_each(Ceiling::forget_fresh);
+        for ceilings in [&mut self.shares, &mut self.chances] {
+            let [errors, slow, very_slow, odd] = ceilings;
+            let forget = |ceilings: &mut [Ceiling]| {
+                ceilings.iter_mut().for_each(Ceiling::forget_fresh);
+            };
+            if what.errors {
+                forget(errors);
+            }
+            if what.latency {
+                forget(slow);
+                forget(very_slow);
+            }
+            if what.is_odd() {
+                forget(odd);
+            }
         }
         if what.volume {
             let all = self.drops.iter_mut().chain(&mut self.surges);
@@ -203,41 +249,71 @@ impl Watched {
 
     /// Whether its latencies are unusual.
     pub(crate) fn latency(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
-        let slow = self.share(Share::Slow, moment, is_active).map(|found| (Share::Slow, found));
-        let very = self.share(Share::VerySlow, moment, is_active);
-        let very = very.map(|found| (Share::VerySlow, found));
-        let (share, found) = match (slow, very) {
-            (Some(slow), Some(very)) if very.1.sureness > slow.1.sureness => very,
-            (slow, very) => slow.or(very)?,
-        };
+        let asked = [Share::Slow, Share::VerySlow, Share::Odd].into_iter();
+        let found = asked.filter_map(|share| {
+            let found = self.share(share, moment, is_active)?;
+            let is_it = share != Share::Odd || self.is_slower(moment, found.window);
+            is_it.then_some((share, found))
+        });
+        // The first of the surest.
+        let (share, found) = found
+            .reduce(|best, other| if other.1.sureness > best.1.sureness { other } else { best })?;
         let usual = self.normal.usual();
         let counts = self.rows.latencies(moment.at_unix_nano, WINDOWS[found.window]);
-        let now = |quantile| {
-            crate::window::quantile_place(&counts, quantile).map_or(0.0, crate::window::latency_ms)
-        };
+        let now = |quantile| quantile_place(&counts, quantile).map_or(0.0, latency_ms);
         let (p50, p95) = (now(0.5), now(0.95));
-        let timed = moment.sums[found.window].timed;
+        let sums = &moment.sums[found.window];
         // More slow logs than usual, but none that is slow enough to be felt.
-        let is_felt = p50 >= 1.3 * usual.p50_ms || p95 >= 1.4 * usual.p95_ms;
+        let is_felt = p50 >= FELT * usual.p50_ms
+            || p95 >= 1.4 * usual.p95_ms
+            || share == Share::Odd && self.slower(&counts).0 >= FELT;
         if !is_active && !is_felt {
             return None;
         }
+        let odd = if share == Share::Odd {
+            let (now, usually) = (sums.anomalies / sums.total, usual.shares[Share::Odd as usize]);
+            format!("; {} of logs are anomalies, normal {}", percent(now), percent(usually))
+        } else {
+            String::new()
+        };
         Some(Finding {
             sureness: found.sureness,
             severity: Severity::Warning,
             summary: format!(
-                "latency p95: {} ms, normal {} ms; p50 {} ms, normal {} ms",
+                "latency p95: {} ms, normal {} ms; p50 {} ms, normal {} ms{odd}",
                 figure(p95),
                 figure(usual.p95_ms),
                 figure(p50),
                 figure(usual.p50_ms)
             ),
             measured: vec![
-                measured("latency p95 ms", p95, usual.p95_ms, None, timed),
-                measured("latency p50 ms", p50, usual.p50_ms, None, timed),
+                measured("latency p95 ms", p95, usual.p95_ms, None, sums.timed),
+                measured("latency p50 ms", p50, usual.p50_ms, None, sums.timed),
             ],
             started_unix_nano: self.share_began(share, moment, &found),
         })
+    }
+
+    /// Whether many anomalies in a window have to do with slowness.
+    fn is_slower(&self, moment: &Moment, window: usize) -> bool {
+        let sums = &moment.sums[window];
+        let shares = &self.normal.usual().shares;
+        let is_more = |share: Share| {
+            let (hits, total) = share.of(sums);
+            share_deviance(hits, total, shares[share as usize]) >= SLOWER
+        };
+        let counts = || self.rows.latencies(moment.at_unix_nano, WINDOWS[window]);
+        is_more(Share::Slow) || is_more(Share::VerySlow) || self.slower(&counts()).1 >= SLOWER
+    }
+
+    /// So many times as slow as usual are these latencies by their geometric mean, and how far from
+    /// what is usual this is in standard deviations.
+    fn slower(&self, counts: &[f32]) -> (f64, f64) {
+        let (usual, spread) = self.normal.usual().latency_places;
+        let Some((now, _)) = mean_place(counts) else { return (1.0, 0.0) };
+        let logs: f64 = counts.iter().map(|count| f64::from(*count)).sum();
+        let places = now - usual;
+        (LATENCY_BUCKET_GROWTH.powf(places), places / spread.max(1.0) * logs.sqrt())
     }
 
     /// Errors and logs of the last seconds, however many.
@@ -255,9 +331,9 @@ impl Watched {
         let usual = self.normal.usual();
         // On a first weekend nobody knows how quiet it will be.
         let trust = if usual.days > 0 || usual.is_young() { 1.0 } else { 0.5 };
-        let rate = usual.rate_low * trust;
+        let rate = (usual.rate_low * trust).min(self.rate_before_silence());
         let gap = (moment.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
-        if !self.is_known() || rate <= 0.0 {
+        if !self.is_known() || rate <= 0.0 || gap < SILENCE_SECONDS_MIN / 2.0 {
             return None;
         }
         let young = if usual.is_young() { YOUNG_EXTRA } else { 1.0 };
@@ -285,21 +361,37 @@ impl Watched {
         })
     }
 
+    /// The most that the service may have logged a second when it was last heard: it may have
+    /// become quiet before it fell silent.
+    fn rate_before_silence(&self) -> f64 {
+        let sums = self.rows.sums(self.last_seen_unix_nano, BEFORE_SILENCE, [0, 0]);
+        let rates =
+            sums.iter().map(|sums| count_high(sums.total, BEFORE_SILENCE_ERR) / sums.seconds);
+        rates.fold(f64::MAX, f64::min)
+    }
+
     /// Whether it logs far less than usual.
     pub(crate) fn drop(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
         let usual = self.normal.usual();
-        if usual.days == 0 || usual.rate_low <= 0.0 {
+        let share = match usual.days {
+            0 if !usual.is_guess => return None,
+            0 => DROP_SHARE_GUESS,
+            1 => DROP_SHARE_ONE_DAY,
+            _ => DROP_SHARE,
+        };
+        if usual.rate_low <= 0.0 {
             return None;
         }
-        let share = if usual.days >= 2 { DROP_SHARE } else { DROP_SHARE_ONE_DAY };
         let mut best: Option<(usize, Sureness)> = None;
         for window in 1..4 {
             let sums = &moment.sums[window];
             let limit = self.drops[window].limit(false);
             let line = share.min(1.0 / (CEILING_FACTOR * limit).max(1.0));
             let expected = usual.rate_low * sums.seconds;
-            let sure = count_deviance(sums.total, expected) <= -CERTAIN;
-            let beyond = count_deviance(sums.total, expected * line) <= -BEYOND;
+            // Half a log more, or the deviance of a small count is too great.
+            let count = sums.total + 0.5;
+            let sure = count_deviance(count, expected) <= -CERTAIN;
+            let beyond = count_deviance(count, expected * line) <= -BEYOND;
             let is_below = sums.total <= expected * line;
             let sureness = match () {
                 () if sure && beyond => Sureness::Certain,
@@ -318,7 +410,7 @@ impl Watched {
     /// Whether it logs far more than usual.
     pub(crate) fn surge(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
         let usual = self.normal.usual();
-        if usual.days == 0 || usual.rate_high <= 0.0 {
+        if usual.days == 0 && !usual.is_guess || usual.rate_high <= 0.0 {
             return None;
         }
         let mut best: Option<(usize, Sureness)> = None;
@@ -405,7 +497,9 @@ impl Watched {
         let from_usual = share_deviance(hits, total, normal);
         // Latencies are asked twice, and their tails are heavy.
         let certain = if share == Share::Errors { CERTAIN } else { CERTAIN + 0.5 };
-        let sure = hits >= matters.hits_min && from_usual >= certain * young;
+        let seen = self.chances[share as usize][window].limit(usual.is_young());
+        let certain = (certain * young).max(seen * CHANCE_FACTOR);
+        let sure = hits >= matters.hits_min && from_usual >= certain;
         let sureness = match () {
             () if sure && share_deviance(hits, total, line) >= BEYOND => Sureness::Certain,
             () if is_active && self.still(share, window, hits, total, line) => Sureness::Holds,
@@ -463,6 +557,7 @@ impl Share {
             Self::Errors => (sums.errors, sums.total),
             Self::Slow => (sums.slow, sums.timed),
             Self::VerySlow => (sums.very_slow, sums.timed),
+            Self::Odd => (sums.anomalies, sums.total),
         }
     }
 }

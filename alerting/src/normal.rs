@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use crate::{
     statistics::median,
-    window::{BUCKET_SECONDS, LATENCY_BUCKETS, Row, latency_place, quantile_place},
+    window::{BUCKET_SECONDS, LATENCY_BUCKETS, Row, latency_place, mean_place, quantile_place},
 };
 
 /// Seconds of a row.
@@ -43,10 +43,12 @@ pub(crate) enum Share {
     Errors,
     Slow,
     VerySlow,
+    /// Logs that detection calls anomalies.
+    Odd,
 }
 
 impl Share {
-    pub(crate) const ALL: [Self; 3] = [Self::Errors, Self::Slow, Self::VerySlow];
+    pub(crate) const ALL: [Self; 4] = [Self::Errors, Self::Slow, Self::VerySlow, Self::Odd];
 }
 
 /// What is not to be learnt now, as it is not normal.
@@ -57,6 +59,13 @@ pub(crate) struct Abnormal {
     pub(crate) volume: bool,
 }
 
+impl Abnormal {
+    /// Whether anomalies are to be expected.
+    pub(crate) const fn is_odd(self) -> bool {
+        self.errors || self.latency
+    }
+}
+
 /// Five minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Span {
@@ -64,7 +73,7 @@ struct Span {
     total: f32,
     timed: f32,
     /// By [`Share`].
-    hits: [f32; 3],
+    hits: [f32; 4],
     abnormal: Abnormal,
 }
 
@@ -74,6 +83,7 @@ impl Span {
             Share::Errors => (self.hits[0], self.total, self.abnormal.errors),
             Share::Slow => (self.hits[1], self.timed, self.abnormal.latency),
             Share::VerySlow => (self.hits[2], self.timed, self.abnormal.latency),
+            Share::Odd => (self.hits[3], self.total, self.abnormal.is_odd()),
         };
         (!is_abnormal).then_some((f64::from(hits), f64::from(total)))
     }
@@ -90,8 +100,11 @@ pub(crate) struct Usual {
     pub(crate) rate_high: f64,
     /// Earlier days of this kind that are known at this time.
     pub(crate) days: usize,
+    /// Whether the rates are those of the last hour, with what happened at this time of the other
+    /// kind of day: on a first weekend, once it is an hour old.
+    pub(crate) is_guess: bool,
     /// By [`Share`].
-    pub(crate) shares: [f64; 3],
+    pub(crate) shares: [f64; 4],
     /// Errors a second.
     pub(crate) errors_per_second: f64,
     /// Latencies above these places are slow, and very slow.
@@ -99,6 +112,8 @@ pub(crate) struct Usual {
     /// Milliseconds: median, and 95 in a hundred are below.
     pub(crate) p50_ms: f64,
     pub(crate) p95_ms: f64,
+    /// Mean and standard deviation of the latencies' places.
+    pub(crate) latency_places: (f64, f64),
 }
 
 impl Usual {
@@ -215,10 +230,11 @@ impl Normal {
         let Some(row) = row else { return };
         self.open.total += row.total as f32;
         self.open.hits[0] += row.errors as f32;
+        self.open.hits[3] += row.anomalies as f32;
         for &(bucket, count) in &row.latencies {
             let (place, count) = (latency_place(bucket), count as f32);
             self.open.timed += count;
-            for (hits, from) in self.open.hits[1..].iter_mut().zip(self.usual.slow_from) {
+            for (hits, from) in self.open.hits[1..3].iter_mut().zip(self.usual.slow_from) {
                 *hits += if place > from { count } else { 0.0 };
             }
             if !abnormal.latency {
@@ -262,8 +278,13 @@ impl Normal {
             .map(|span| f64::from(span.total) / SPAN_SECONDS as f64)
             .collect();
         let rate = median(&mut recent);
-        let (mut lows, mut highs) = self.rates_of_days(index);
+        let (mut lows, mut highs) = self.rates_of_days(index, false);
         let days = lows.len();
+        let guess = if days == 0 { self.change_on_other_days(index) } else { None };
+        if let Some((fall, rise)) = guess {
+            (lows, highs) = (vec![rate * fall], vec![rate * rise]);
+        }
+        let is_known = !lows.is_empty();
         let low = if days >= 3 { median(&mut lows) } else { least(&lows) };
         let high = if days >= 3 { median(&mut highs) } else { most(&highs) };
         let place = |quantile| quantile_place(&self.latencies, quantile);
@@ -273,23 +294,40 @@ impl Normal {
         Usual {
             spans: self.spans.len(),
             rate,
-            rate_low: if days > 0 { rate.min(low) } else { rate },
-            rate_high: if days > 0 { rate.max(high) } else { rate },
+            rate_low: if is_known { rate.min(low) } else { rate },
+            rate_high: if is_known { rate.max(high) } else { rate },
             days,
+            is_guess: guess.is_some(),
             shares: Share::ALL.map(|share| self.share_at(share, index)),
             errors_per_second: errors.0 / (known.max(1) as f64 * SPAN_SECONDS as f64),
             slow_from: [0.9, 0.99].map(|q| place(q).unwrap_or(LATENCY_BUCKETS)),
             p50_ms: milliseconds(0.5),
             p95_ms: milliseconds(0.95),
+            latency_places: mean_place(&self.latencies).unwrap_or_default(),
         }
     }
 
-    /// About the lowest and highest rates around this time on each earlier day of this kind.
-    fn rates_of_days(&self, index: i64) -> (Vec<f64>, Vec<f64>) {
+    /// By how much the rate fell and rose within the last hour on the day before, which was of
+    /// another kind; none unless the last hour is all of this kind.
+    fn change_on_other_days(&self, index: i64) -> Option<(f64, f64)> {
+        let begun = index - 2 * RECENT_SPANS as i64;
+        if is_weekend(begun) != is_weekend(index) || self.spans.front()?.index > index - DAY_SPANS {
+            return None;
+        }
+        let (lows, highs) = self.rates_of_days(index, true);
+        let (lows_before, highs_before) = self.rates_of_days(index - RECENT_SPANS as i64 / 2, true);
+        let fall = lows.first()? / highs_before.first()?.max(1e-9);
+        let rise = highs.first()? / lows_before.first()?.max(1e-9);
+        Some((fall.min(1.0), rise.max(1.0)))
+    }
+
+    /// About the lowest and highest rates around this time on each earlier day of this kind, or of
+    /// the other; the latest first.
+    fn rates_of_days(&self, index: i64, is_other: bool) -> (Vec<f64>, Vec<f64>) {
         let (mut lows, mut highs) = (Vec::new(), Vec::new());
         for day in 1..=7 {
             let same = index - day * DAY_SPANS;
-            if is_weekend(same) != is_weekend(index) {
+            if (is_weekend(same) != is_weekend(index)) != is_other {
                 continue;
             }
             let near = self.range(same - RATE_REACH..same + RATE_REACH + 1);

@@ -13,7 +13,7 @@ pub const LATENCY_BUCKETS: usize = 339;
 /// Of the first of them.
 pub const LATENCY_BUCKET_MIN: i32 = -145;
 /// Ratio of the bounds of a latency bucket.
-const LATENCY_BUCKET_GROWTH: f64 = 1.1;
+pub(crate) const LATENCY_BUCKET_GROWTH: f64 = 1.1;
 
 /// The place of a latency bucket.
 pub(crate) fn latency_place(bucket: i32) -> usize {
@@ -163,6 +163,17 @@ pub(crate) fn quantile_place(counts: &[f32], quantile: f64) -> Option<usize> {
         below += f64::from(*count);
         total > 0.0 && below >= total * quantile && below > 0.0
     })
+}
+
+/// Mean and standard deviation of the places of counted latencies; none without any.
+pub(crate) fn mean_place(counts: &[f32]) -> Option<(f64, f64)> {
+    let sums = counts.iter().enumerate().fold([0.0; 3], |[count, sum, squares], (place, logs)| {
+        let (place, logs) = (place as f64, f64::from(*logs));
+        [count + logs, sum + logs * place, squares + logs * place * place]
+    });
+    let [count, sum, squares] = sums;
+    let mean = sum / count;
+    (count > 0.0).then(|| (mean, (squares / count - mean * mean).max(0.0).sqrt()))
 }
 
 #[cfg(test)]

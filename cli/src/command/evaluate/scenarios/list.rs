@@ -21,6 +21,7 @@ const ERROR_SHARES: [f64; 4] = [0.02, 0.001, 0.05, 0.1];
 
 const ERRORS: &[&str] = &["error_rate"];
 const BURST: &[&str] = &["error_rate", "new_pattern"];
+const LESS: &[&str] = &["service_silence", "volume_down"];
 const LATENCY: &[&str] = &["latency"];
 
 /// A scenario.
@@ -59,8 +60,8 @@ pub(super) const SCENARIOS: [Scenario; 16] = [
     fault("latency-shift", &[(FaultKind::LatencyShift, 0, 10)], LATENCY),
     fault("latency-rise", &[(FaultKind::LatencyRamp, 0, 60)], LATENCY),
     fault("latency-one", &[(FaultKind::LatencyOne, 0, 15)], LATENCY),
-    fault("silence", &[(FaultKind::Silence, 0, 10)], &["service_silence"]),
-    fault("volume-drop", &[(FaultKind::VolumeDrop, 0, 20)], &["volume_down", "service_silence"]),
+    fault("silence", &[(FaultKind::Silence, 0, 10)], LESS),
+    fault("volume-drop", &[(FaultKind::VolumeDrop, 0, 20)], LESS),
     fault("volume-surge", &[(FaultKind::VolumeSurge, 0, 20)], &["volume_up"]),
     fault("new-pattern", &[(FaultKind::NewPattern, 0, 10)], &["new_pattern"]),
     fault("level-shift", &[(FaultKind::LevelShift, 0, 240)], ERRORS),
