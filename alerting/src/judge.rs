@@ -27,10 +27,13 @@ const YOUNG_EXTRA: f64 = 1.5;
 const BEYOND: f64 = 2.2;
 /// How far above the healthy ceiling a level must be.
 const CEILING_FACTOR: f64 = 1.3;
-/// How far above what chance was seen to do in health.
+/// How far above what chance was seen to do in health, and how much of that once more where it was
+/// seen to do more than chance alone does.
 const CHANCE_FACTOR: f64 = 1.1;
+const RESTLESS_FROM: f64 = 4.3;
+const RESTLESS_EXTRA: f64 = 0.6;
 /// Standard deviations that latencies must have where many logs are anomalies.
-const SLOWER: f64 = 2.5;
+const SLOWER: f64 = 4.0;
 /// So many times the usual latency is felt, in the middle of a distribution and in its mean.
 const FELT: f64 = 1.3;
 /// Standard deviations within which a healthy level counts as credible.
@@ -47,7 +50,7 @@ const BEFORE_SILENCE_ERR: f64 = 2.0;
 const WEEK_SECONDS: f64 = 604_800.0;
 /// A volume must fall below this share of what is usual, or rise above so many times it.
 const DROP_SHARE: f64 = 0.45;
-const DROP_SHARE_ONE_DAY: f64 = 0.35;
+const DROP_SHARE_ONE_DAY: f64 = 0.4;
 const DROP_SHARE_GUESS: f64 = 0.3;
 const SURGE_FACTOR: f64 = 2.2;
 /// Logs in a window that make its share worth showing.
@@ -171,8 +174,11 @@ impl Watched {
                 let (hits, total) = share.of(sums);
                 let level = share_low(hits, total, CREDIBLE);
                 self.shares[share as usize][window].learn(seconds, level);
-                let chance = share_deviance(hits, total, usual.shares[share as usize]);
-                self.chances[share as usize][window].learn(seconds, chance.max(0.0));
+                // What is usual of the first hour is too rough to say what chance is.
+                if usual.spans >= SPANS_MIN {
+                    let chance = share_deviance(hits, total, usual.shares[share as usize]);
+                    self.chances[share as usize][window].learn(seconds, chance.max(0.0));
+                }
             }
             if from >= volume {
                 let drop = usual.rate_low * sums.seconds / count_high(sums.total, CREDIBLE);
@@ -271,7 +277,7 @@ impl Watched {
             return None;
         }
         let odd = if share == Share::Odd {
-            let (now, usually) = (sums.anomalies / sums.total, usual.shares[Share::Odd as usize]);
+            let (now, usually) = (sums.odd / sums.total, usual.shares[Share::Odd as usize]);
             format!("; {} of logs are anomalies, normal {}", percent(now), percent(usually))
         } else {
             String::new()
@@ -294,7 +300,7 @@ impl Watched {
         })
     }
 
-    /// Whether many anomalies in a window have to do with slowness.
+    /// Whether many anomalies of a window have to do with slowness.
     fn is_slower(&self, moment: &Moment, window: usize) -> bool {
         let sums = &moment.sums[window];
         let shares = &self.normal.usual().shares;
@@ -498,7 +504,8 @@ impl Watched {
         // Latencies are asked twice, and their tails are heavy.
         let certain = if share == Share::Errors { CERTAIN } else { CERTAIN + 0.5 };
         let seen = self.chances[share as usize][window].limit(usual.is_young());
-        let certain = (certain * young).max(seen * CHANCE_FACTOR);
+        let restless = RESTLESS_EXTRA * (seen - RESTLESS_FROM).max(0.0);
+        let certain = (certain * young).max(seen * CHANCE_FACTOR + restless);
         let sure = hits >= matters.hits_min && from_usual >= certain;
         let sureness = match () {
             () if sure && share_deviance(hits, total, line) >= BEYOND => Sureness::Certain,
@@ -557,7 +564,7 @@ impl Share {
             Self::Errors => (sums.errors, sums.total),
             Self::Slow => (sums.slow, sums.timed),
             Self::VerySlow => (sums.very_slow, sums.timed),
-            Self::Odd => (sums.anomalies, sums.total),
+            Self::Odd => (sums.odd, sums.total),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) enum Share {
     Errors,
     Slow,
     VerySlow,
-    /// Logs that detection calls anomalies.
+    /// Anomalies that are no errors.
     Odd,
 }
 
@@ -230,7 +230,7 @@ impl Normal {
         let Some(row) = row else { return };
         self.open.total += row.total as f32;
         self.open.hits[0] += row.errors as f32;
-        self.open.hits[3] += row.anomalies as f32;
+        self.open.hits[3] += row.odd() as f32;
         for &(bucket, count) in &row.latencies {
             let (place, count) = (latency_place(bucket), count as f32);
             self.open.timed += count;
@@ -278,7 +278,7 @@ impl Normal {
             .map(|span| f64::from(span.total) / SPAN_SECONDS as f64)
             .collect();
         let rate = median(&mut recent);
-        let (mut lows, mut highs) = self.rates_of_days(index, false);
+        let (mut lows, mut highs) = self.rates_of_days(index);
         let days = lows.len();
         let guess = if days == 0 { self.change_on_other_days(index) } else { None };
         if let Some((fall, rise)) = guess {
@@ -307,41 +307,33 @@ impl Normal {
         }
     }
 
-    /// By how much the rate fell and rose within the last hour on the day before, which was of
-    /// another kind; none unless the last hour is all of this kind.
+    /// By how much the rate falls and rises around this time on the day before, which was of another
+    /// kind; none unless the last two hours are all of this kind.
     fn change_on_other_days(&self, index: i64) -> Option<(f64, f64)> {
-        let begun = index - 2 * RECENT_SPANS as i64;
-        if is_weekend(begun) != is_weekend(index) || self.spans.front()?.index > index - DAY_SPANS {
+        let is_settled = is_weekend(index - 2 * RECENT_SPANS as i64) == is_weekend(index);
+        let same = index - DAY_SPANS;
+        if !is_settled || is_weekend(same) == is_weekend(index) {
             return None;
         }
-        let (lows, highs) = self.rates_of_days(index, true);
-        let (lows_before, highs_before) = self.rates_of_days(index - RECENT_SPANS as i64 / 2, true);
-        let fall = lows.first()? / highs_before.first()?.max(1e-9);
-        let rise = highs.first()? / lows_before.first()?.max(1e-9);
-        Some((fall.min(1.0), rise.max(1.0)))
+        let (low, high) = self.extremes(same - SHARE_REACH..same + SHARE_REACH + 1)?;
+        (low > 0.0).then(|| (low / high, high / low))
     }
 
-    /// About the lowest and highest rates around this time on each earlier day of this kind, or of
-    /// the other; the latest first.
-    fn rates_of_days(&self, index: i64, is_other: bool) -> (Vec<f64>, Vec<f64>) {
-        let (mut lows, mut highs) = (Vec::new(), Vec::new());
-        for day in 1..=7 {
-            let same = index - day * DAY_SPANS;
-            if (is_weekend(same) != is_weekend(index)) != is_other {
-                continue;
-            }
-            let near = self.range(same - RATE_REACH..same + RATE_REACH + 1);
-            let mut rates: Vec<f64> = near
-                .filter(|span| !span.abnormal.volume)
-                .map(|span| f64::from(span.total) / SPAN_SECONDS as f64)
-                .collect();
-            if rates.len() >= 3 {
-                rates.sort_unstable_by(f64::total_cmp);
-                lows.push(rates[1]);
-                highs.push(rates[rates.len() - 2]);
-            }
-        }
-        (lows, highs)
+    /// About the lowest and the highest rate of some rows.
+    fn extremes(&self, indices: std::ops::Range<i64>) -> Option<(f64, f64)> {
+        let spans = self.range(indices).filter(|span| !span.abnormal.volume);
+        let mut rates: Vec<f64> =
+            spans.map(|span| f64::from(span.total) / SPAN_SECONDS as f64).collect();
+        rates.sort_unstable_by(f64::total_cmp);
+        (rates.len() >= 3).then(|| (rates[1], rates[rates.len() - 2]))
+    }
+
+    /// About the lowest and highest rates around this time on each earlier day of this kind.
+    fn rates_of_days(&self, index: i64) -> (Vec<f64>, Vec<f64>) {
+        let days = (1..=7).map(|day| index - day * DAY_SPANS);
+        let alike = days.filter(|same| is_weekend(*same) == is_weekend(index));
+        let near = |same: i64| self.extremes(same - RATE_REACH..same + RATE_REACH + 1);
+        alike.filter_map(near).unzip()
     }
 
     /// The share that is usual now: of the last day, and not below what it was at this time of day.

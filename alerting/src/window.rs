@@ -43,6 +43,13 @@ pub struct Row {
     pub last_seen_unix_nano: i64,
 }
 
+impl Row {
+    /// Anomalies that cannot all be errors.
+    pub(crate) fn odd(&self) -> u64 {
+        self.anomalies.saturating_sub(self.errors)
+    }
+}
+
 /// Sums over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sums {
@@ -54,6 +61,8 @@ pub struct Sums {
     pub errors: f64,
     /// Of these called anomalies.
     pub anomalies: f64,
+    /// Anomalies that cannot all be errors, bucket by bucket.
+    pub odd: f64,
     /// Logs with a latency.
     pub timed: f64,
     /// Of these slower than nine in ten usually are.
@@ -74,6 +83,7 @@ impl Sums {
         self.total += row.total as f64;
         self.errors += row.errors as f64;
         self.anomalies += row.anomalies as f64;
+        self.odd += row.odd() as f64;
         for &(bucket, count) in &row.latencies {
             let place = latency_place(bucket);
             self.timed += count as f64;

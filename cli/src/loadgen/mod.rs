@@ -527,4 +527,76 @@ mod tests {
         let spiked = generator.truth()[0].logs as usize;
         assert!(spiked > 0 && spiked * 10 < with_latency, "{spiked} of {with_latency}");
     }
+
+    #[test]
+    fn what_grows_and_what_goes_is_as_much_as_promised() {
+        let service = Generator::new(Config::default(), START).service_name(0).to_owned();
+        let of = |fault: &str, seconds| {
+            let (generator, logs) = logs(faulty(&format!("{fault}:{service}")), seconds);
+            let of_first: Vec<v1::LogRecord> =
+                logs.into_iter().filter(|(s, _)| *s == 0).map(|(_, log)| log).collect();
+            (generator.truth()[0].clone(), of_first)
+        };
+        let errors = |logs: &[v1::LogRecord]| {
+            logs.iter().filter(|log| log.level >= v1::Level::Error as i32).count() as f64
+                / logs.len() as f64
+        };
+        let (truth, ramp) = of("error-ramp@0s+10s", 10);
+        let half = ramp.len() / 2;
+        assert!(errors(&ramp[..half]) < 0.2 && errors(&ramp[half..]) > 0.25);
+        assert!(truth.pattern.contains("could not be") && truth.first_unix_nano >= Some(START));
+        let (truth, shifted) = of("level-shift@0s+10s", 10);
+        assert!((0.05..0.11).contains(&errors(&shifted)), "{}", errors(&shifted));
+        assert!(!truth.pattern.is_empty());
+        let (_, whole) = of("silence@1h+1s", 10);
+        let (truth, few) = of("volume-drop@0s+10s", 10);
+        assert!(few.len() * 4 < whole.len() && few.len() * 6 > whole.len());
+        assert_eq!(truth.logs as usize + few.len(), whole.len());
+        let (_, many) = of("volume-surge@0s+10s", 10);
+        assert!(many.len() * 10 > whole.len() * 28 && many.len() * 10 < whole.len() * 32);
+        let (truth, one) = of("latency-one@0s+10s", 10);
+        let total = |logs: &[v1::LogRecord]| logs.iter().filter_map(|l| l.latency_ms).sum::<f64>();
+        assert!(truth.logs > 0 && (truth.logs as usize) < one.len() / 2);
+        assert!(total(&one) > total(&whole));
+        let (_, slower) = of("latency-ramp@0s+10s", 10);
+        let half = slower.len() / 2;
+        assert!(total(&slower[half..]) > 1.5 * total(&slower[..half]));
+        let (truth, started) = of("restart@0s+10s", 10);
+        let of_start = |log: &&v1::LogRecord| log.message.contains("generation");
+        assert!(started[0].time_unix_nano >= (START + RESTART_NANOS) as u64);
+        assert!(started.iter().filter(of_start).count() * 5 > started.len() * 2);
+        assert!(truth.pattern.is_empty());
+    }
+
+    #[test]
+    fn weekends_are_as_quiet_as_asked() {
+        let config = Config { weekend_share: 0.15, ..Config::default() };
+        let generator = Generator::new(config, START);
+        let rate = |hour: i64| generator.rate(0, START + hour * 3_600 * SECOND);
+        let mean = (0..7 * 24).map(rate).sum::<f64>() / (7.0 * 24.0);
+        let shares: f64 = generator.services.iter().map(|s| s.share).sum();
+        assert!((mean / (1_000.0 * generator.services[0].share / shares) - 1.0).abs() < 0.02);
+        assert!((rate(5 * 24 + 12) / rate(4 * 24 + 12) - 0.15).abs() < 1e-9);
+    }
+
+    #[test]
+    fn logs_by_chance_keep_the_rate_and_a_restless_service_has_bursts() {
+        let config = Config { services: 1, rate_per_second: 20.0, ..Config::default() };
+        let config = Config { is_irregular: true, has_rhythm: false, ..config };
+        let (generator, logs) = logs(config.clone(), 1_000);
+        let count = logs.len() as f64;
+        assert!((count - 20_000.0).abs() < 4.0 * 20_000_f64.sqrt(), "{count}");
+        assert!(logs.is_sorted_by(|a, b| a.1.time_unix_nano < b.1.time_unix_nano));
+        let restless = vec![generator.service_name(0).to_owned()];
+        let mut generator = Generator::new(Config { restless, ..config }, START);
+        let mut spans: Vec<usize> = (0..1_000)
+            .map(|span| {
+                let logs = generator.tick(START + span * 20 * SECOND, 20 * SECOND);
+                logs.first().map_or(0, |(_, records)| records.len())
+            })
+            .collect();
+        spans.sort_unstable();
+        assert!((350..450).contains(&spans[500]), "{}", spans[500]);
+        assert!(spans[999] > 600, "{}", spans[999]);
+    }
 }

@@ -311,3 +311,64 @@ fn row(sum: &Sum) -> Vec<Value> {
         number(Some(sum.false_per_day), 3),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn played(names: &[&str], rate: f64, seeds: std::ops::Range<u64>) -> Vec<Verdict> {
+        let scenarios = SCENARIOS.into_iter().filter(|scenario| names.contains(&scenario.name));
+        let tasks: Vec<Task> =
+            scenarios.flat_map(|s| seeds.clone().map(move |seed| (s, rate, seed))).collect();
+        assert!(tasks.len() >= names.len());
+        play_all(&ProcessorConfig::default(), &tasks, 2).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_found_for_the_right_cause_and_nothing_else_is() {
+        let faulty = SCENARIOS.map(|s| s.name);
+        let faulty: Vec<&str> =
+            faulty.into_iter().filter(|n| !["weekly", "restless"].contains(n)).collect();
+        for verdict in played(&faulty, 0.7, 4..5) {
+            let name = verdict.scenario;
+            assert_eq!(verdict.faults.is_empty(), name == "restarts");
+            for fault in &verdict.faults {
+                assert!(fault.delay_seconds.is_some_and(|delay| delay >= 0.0), "{name} is missed");
+                assert_ne!(fault.is_cause_first, Some(false), "{name}");
+            }
+            assert!(verdict.false_incidents.is_empty(), "{name}: {:?}", verdict.false_incidents);
+        }
+    }
+
+    #[test]
+    fn a_quiet_weekend_is_no_fault() {
+        for verdict in played(&["weekly"], 0.1, 1..3) {
+            assert!(verdict.service_days >= 15.0 && verdict.false_incidents.is_empty());
+        }
+    }
+
+    #[test]
+    fn sums_say_what_was_found() {
+        let fault = |delay_seconds: Option<f64>| verdict::FaultVerdict {
+            service: "payments".to_owned(),
+            kind: crate::loadgen::fault::FaultKind::ErrorRamp,
+            rule: delay_seconds.map(|_| "error spike".to_owned()),
+            delay_seconds,
+            told: usize::from(delay_seconds.is_some()),
+            is_cause_first: delay_seconds.map(|delay| delay < 25.0),
+        };
+        let delays = [None, Some(10.0), Some(20.0), Some(30.0)];
+        let verdict = Verdict {
+            scenario: "slow-rise",
+            rate: 1.0,
+            seed: 1,
+            service_days: 3.5,
+            faults: delays.into_iter().map(fault).collect(),
+            false_incidents: Vec::new(),
+        };
+        let sum = sum("all", None, [&verdict, &verdict].into_iter());
+        assert_eq!((sum.faults, sum.found, sum.with_pattern, sum.pattern_first), (8, 6, 6, 4));
+        assert_eq!((sum.delay_seconds_median, sum.delay_seconds_max), (Some(20.0), Some(30.0)));
+        assert_eq!((sum.precision, sum.false_per_service_week), (Some(1.0), 0.0));
+    }
+}
