@@ -18,22 +18,25 @@ use crate::{
 
 /// Full buckets of the windows that are looked at, besides the open one.
 pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
-/// Standard deviations from what is usual that a verdict takes, and a doubt.
-const CERTAIN: f64 = 4.7;
+/// Standard deviations from what is usual that a verdict on errors takes, one on latency and one on
+/// the volume, which chance alone moves less than people do; and a doubt.
+const CERTAIN: f64 = 4.5;
+const CERTAIN_LATENCY: f64 = 4.8;
+const CERTAIN_VOLUME: f64 = 4.7;
 const DOUBTFUL: f64 = 3.5;
 /// More while less than a day is known.
 const YOUNG_EXTRA: f64 = 1.5;
 /// Standard deviations from the level that matters.
-const BEYOND: f64 = 2.2;
+const BEYOND: f64 = 1.8;
 /// How far above the healthy ceiling a level must be.
 const CEILING_FACTOR: f64 = 1.3;
 /// How far above what chance was seen to do in health, and how much of that once more where it was
 /// seen to do more than chance alone does.
 const CHANCE_FACTOR: f64 = 1.1;
-const RESTLESS_FROM: f64 = 4.3;
-const RESTLESS_EXTRA: f64 = 0.6;
+const RESTLESS_FROM: f64 = 4.2;
+const RESTLESS_EXTRA: f64 = 1.2;
 /// Standard deviations that latencies must have where many logs are anomalies.
-const SLOWER: f64 = 4.0;
+const SLOWER: f64 = 3.5;
 /// So many times the usual latency is felt, in the middle of a distribution and in its mean.
 const FELT: f64 = 1.3;
 /// Standard deviations within which a healthy level counts as credible.
@@ -335,8 +338,9 @@ impl Watched {
     /// Whether it is silent, though it should not be.
     pub(crate) fn silence(&self, moment: &Moment, is_active: bool) -> Option<Finding> {
         let usual = self.normal.usual();
-        // On a first weekend nobody knows how quiet it will be.
-        let trust = if usual.days > 0 || usual.is_young() { 1.0 } else { 0.5 };
+        // When a first weekend begins nobody knows how quiet it will be.
+        let is_known = usual.days > 0 || usual.is_guess || usual.is_young();
+        let trust = if is_known { 1.0 } else { 0.5 };
         let rate = (usual.rate_low * trust).min(self.rate_before_silence());
         let gap = (moment.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
         if !self.is_known() || rate <= 0.0 || gap < SILENCE_SECONDS_MIN / 2.0 {
@@ -396,7 +400,7 @@ impl Watched {
             let expected = usual.rate_low * sums.seconds;
             // Half a log more, or the deviance of a small count is too great.
             let count = sums.total + 0.5;
-            let sure = count_deviance(count, expected) <= -CERTAIN;
+            let sure = count_deviance(count, expected) <= -CERTAIN_VOLUME;
             let beyond = count_deviance(count, expected * line) <= -BEYOND;
             let is_below = sums.total <= expected * line;
             let sureness = match () {
@@ -424,7 +428,8 @@ impl Watched {
             let sums = &moment.sums[window];
             let factor = SURGE_FACTOR.max(1.4 * self.surges[window].limit(false));
             let expected = usual.rate_high * sums.seconds;
-            let sure = sums.total >= 100.0 && count_deviance(sums.total, expected) >= CERTAIN;
+            let sure =
+                sums.total >= 100.0 && count_deviance(sums.total, expected) >= CERTAIN_VOLUME;
             let sureness = match () {
                 () if sure && count_deviance(sums.total, expected * factor) >= BEYOND => {
                     Sureness::Certain
@@ -502,7 +507,7 @@ impl Watched {
         let line = (line * young).min(0.97);
         let from_usual = share_deviance(hits, total, normal);
         // Latencies are asked twice, and their tails are heavy.
-        let certain = if share == Share::Errors { CERTAIN } else { CERTAIN + 0.5 };
+        let certain = if share == Share::Errors { CERTAIN } else { CERTAIN_LATENCY };
         let seen = self.chances[share as usize][window].limit(usual.is_young());
         let restless = RESTLESS_EXTRA * (seen - RESTLESS_FROM).max(0.0);
         let certain = (certain * young).max(seen * CHANCE_FACTOR + restless);

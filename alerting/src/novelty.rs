@@ -144,7 +144,8 @@ impl Novelty {
 fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> bool {
     let hits = u64::from(hits_min);
     let (needed, share_min) = match level {
-        Level::Fatal | Level::Error => (hits, 0.003),
+        Level::Fatal => (hits.saturating_sub(1).max(1), 0.001),
+        Level::Error => (hits, 0.003),
         Level::Warn => (hits + 1, 0.02),
         _ => (hits * 10, 0.05),
     };
