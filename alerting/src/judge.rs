@@ -9,7 +9,7 @@ use crate::{
     incident::Measured,
     normal::{Abnormal, Ceiling, LEARN_DELAY_SECONDS, Normal, Share, Usual},
     rule::Severity,
-    statistics::{count_deviance, count_high, count_low, share_deviance, share_low},
+    statistics::{count_deviance, count_high, count_low, share_deviance, share_excess, share_low},
     window::{
         BUCKET_SECONDS, LATENCY_BUCKET_GROWTH, Row, Rows, Sums, latency_ms, mean_place,
         quantile_place,
@@ -179,8 +179,8 @@ impl Watched {
                 self.shares[share as usize][window].learn(seconds, level);
                 // What is usual of the first hour is too rough to say what chance is.
                 if usual.spans >= SPANS_MIN {
-                    let chance = share_deviance(hits, total, usual.shares[share as usize]);
-                    self.chances[share as usize][window].learn(seconds, chance.max(0.0));
+                    let chance = share_excess(hits, total, usual.shares[share as usize]);
+                    self.chances[share as usize][window].learn(seconds, chance);
                 }
             }
             if from >= volume {
@@ -505,7 +505,7 @@ impl Watched {
         let limit = self.shares[share as usize][window].limit(usual.is_young());
         let line = (normal * factor).max(normal + matters.excess).max(limit * CEILING_FACTOR);
         let line = (line * young).min(0.97);
-        let from_usual = share_deviance(hits, total, normal);
+        let from_usual = share_excess(hits, total, normal);
         // Latencies are asked twice, and their tails are heavy.
         let certain = if share == Share::Errors { CERTAIN } else { CERTAIN_LATENCY };
         let seen = self.chances[share as usize][window].limit(usual.is_young());

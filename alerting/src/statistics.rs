@@ -17,6 +17,13 @@ pub(crate) fn share_deviance(hits: f64, total: f64, share: f64) -> f64 {
     (2.0 * deviance.max(0.0)).sqrt() * if found >= share { 1.0 } else { -1.0 }
 }
 
+/// How far `hits` of `total` lie above a share, in standard deviations; 0 if they do not. For what is
+/// asked again and again: of a few hits the deviance alone says more than their chance does, which
+/// half a hit less makes up for.
+pub(crate) fn share_excess(hits: f64, total: f64, share: f64) -> f64 {
+    share_deviance((hits - 0.5).max(0.0), total, share).max(0.0)
+}
+
 /// How far a count lies above (or, negative, below) what is expected, in standard deviations.
 pub(crate) fn count_deviance(count: f64, expected: f64) -> f64 {
     let expected = expected.max(1e-9);
@@ -67,6 +74,14 @@ mod tests {
         assert!((share_deviance(260.0, 10_000.0, 0.02) - 4.1).abs() < 0.15);
         assert!((count_deviance(130.0, 100.0) - 2.9).abs() < 0.1);
         assert!(count_deviance(0.0, 8.0) < -3.9 && share_deviance(0.0, 0.0, 0.1) == 0.0);
+    }
+
+    #[test]
+    fn a_few_hits_say_no_more_than_their_chance() {
+        // Four of seven where two in a hundred are usual: 5.4 in a million, 4.4 deviations.
+        assert!(share_deviance(4.0, 7.0, 0.02) > 4.6);
+        assert!((4.0..4.4).contains(&share_excess(4.0, 7.0, 0.02)));
+        assert_eq!(share_excess(1.0, 100.0, 0.02), 0.0);
     }
 
     #[test]
