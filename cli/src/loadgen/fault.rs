@@ -206,6 +206,8 @@ mod tests {
         let json = serde_json::to_string(&entry).unwrap();
         let expected = r#"{"kind":"silence","service":"a","start":"2026-01-05T00:00:01.000000000Z","end":"2026-01-05T00:00:02.000000000Z","logs":1,"after_nanos":[5]}"#;
         assert_eq!(json, expected);
+        assert_eq!(entry.first_unix_nano, Some(entry.start + 5));
+        entry.first_unix_nano = None;
         assert_eq!(serde_json::from_str::<TruthEntry>(&json).unwrap(), entry);
     }
 }
