@@ -1,22 +1,27 @@
 //! How often events come in a session, each given how often another came.
 //!
-//! For each event a few partners are kept: those whose counts say most about each other (mutual
-//! information). A session is as surprising as its most surprising pair: "3 times 'received', but
+//! For each event a few partners are kept: the three whose counts and its own say most about each other
+//! (mutual information), and more that say more than chance does (the G-test: what independent counts
+//! say, times twice the sessions, is a chi-squared variable). A session is as surprising as its most surprising pair: "3 times 'received', but
 //! 'stored' only twice". A count never seen beside a partner's count gets the share of Witten and
 //! Bell, backed by the counts the event has wherever the partner is present; where even the
 //! partner's count is new, what counts is whether the two used to be equal, or one the larger.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::cmp::Ordering;
 
-use super::hash::IdMap;
+use super::hash::{IdMap, PairMap};
 use crate::model::{ModelError, Reader};
 
-/// Partners of an event.
+/// Partners of an event, if there are as many events: each is another way to see that one is missing.
+const PARTNERS_MIN: usize = 3;
+/// Partners of an event, with those that say more than chance does.
 const PARTNERS_MAX: usize = 8;
 /// Different events of a session that are paired.
 const PAIRED_MAX: usize = 64;
 /// Pairs of events among which partners are looked for.
 const PAIRS_MAX: usize = 1 << 18;
+/// Standard deviations above its mean, from which on what two events say about each other is no chance.
+const CHANCE_DEVIATIONS: f64 = 4.0;
 /// Sessions in which an event, or a pair, must have been to be judged by.
 const SESSIONS_MIN: u32 = 2;
 /// A count stops here.
@@ -225,10 +230,17 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Finds partners and learns the counts of bags, each with the number of its sessions.
-    pub(super) fn fit<'a>(bags: impl Iterator<Item = (&'a Bag, u32)> + Clone) -> Self {
-        let mut counts = Self { partners: choose(bags.clone()) };
-        bags.for_each(|(bag, sessions)| counts.change(bag, i64::from(sessions)));
+    /// Finds partners and learns the counts of bags, each with its scope and the number of its
+    /// sessions. Partners are found within a scope: that two events are of the same one says nothing.
+    pub(super) fn fit<'a>(bags: impl Iterator<Item = (u64, &'a Bag, u32)>) -> Self {
+        let mut scopes: IdMap<Vec<(&Bag, u32)>> = IdMap::default();
+        bags.for_each(|(scope, bag, sessions)| {
+            scopes.entry(scope).or_default().push((bag, sessions))
+        });
+        let mut counts = Self { partners: choose(scopes.values()) };
+        for (bag, sessions) in scopes.values().flatten() {
+            counts.change(bag, i64::from(*sessions));
+        }
         counts
     }
 
@@ -311,39 +323,51 @@ fn count_of(bag: &Bag, event: u64) -> u32 {
 type Joint = Vec<((u8, u8), u32)>;
 
 /// The partners of each event, still without counts.
-fn choose<'a>(bags: impl Iterator<Item = (&'a Bag, u32)> + Clone) -> IdMap<Vec<Relation>> {
-    let mut sessions = 0_u64;
-    let mut single: IdMap<Table> = IdMap::default();
-    for (bag, weight) in bags.clone() {
-        sessions += u64::from(weight);
-        for (event, count) in bag {
-            single.entry(*event).or_default().change(bucket(*count), weight.into());
-        }
-    }
-    single.retain(|_, table| table.total >= SESSIONS_MIN);
-    let joints = joints(bags, &single);
+fn choose<'a>(scopes: impl Iterator<Item = &'a Vec<(&'a Bag, u32)>>) -> IdMap<Vec<Relation>> {
     let mut ranked: IdMap<Vec<(f64, u64)>> = IdMap::default();
-    for ((one, other), joint) in &joints {
-        if joint.iter().map(|(_, count)| count).sum::<u32>() >= SESSIONS_MIN {
-            let information = information(joint, &single[one], &single[other], sessions as f64);
-            ranked.entry(*one).or_default().push((information, *other));
-            ranked.entry(*other).or_default().push((information, *one));
-        }
-    }
+    scopes.for_each(|bags| rank(bags, &mut ranked));
     let partners = ranked.into_iter().map(|(event, mut all)| {
         all.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-        let best = all.into_iter().take(PARTNERS_MAX);
-        (event, best.map(|(_, event)| Relation { event, ..Relation::default() }).collect())
+        let mut best: Vec<Relation> = Vec::with_capacity(PARTNERS_MAX);
+        for (beyond_chance, event) in all {
+            let is_wanted =
+                best.len() < PARTNERS_MIN || beyond_chance > 0.0 && best.len() < PARTNERS_MAX;
+            if is_wanted && best.iter().all(|relation| relation.event != event) {
+                best.push(Relation { event, ..Relation::default() });
+            }
+        }
+        (event, best)
     });
     partners.collect()
 }
 
-fn joints<'a>(
-    bags: impl Iterator<Item = (&'a Bag, u32)>,
-    single: &IdMap<Table>,
-) -> HashMap<(u64, u64), Joint> {
-    let mut joints: HashMap<(u64, u64), Joint> = HashMap::new();
+/// Adds for each event of a scope those that it goes with, and how much more they say about each other
+/// than chance does.
+fn rank(bags: &[(&Bag, u32)], ranked: &mut IdMap<Vec<(f64, u64)>>) {
+    let mut sessions = 0.0;
+    let mut single: IdMap<Table> = IdMap::default();
     for (bag, weight) in bags {
+        sessions += f64::from(*weight);
+        for (event, count) in *bag {
+            single.entry(*event).or_default().change(bucket(*count), (*weight).into());
+        }
+    }
+    single.retain(|_, table| table.total >= SESSIONS_MIN);
+    for ((one, other), joint) in &joints(bags, &single) {
+        let together = joint.iter().map(|(_, count)| count).sum::<u32>();
+        let (left, right) = (&single[one], &single[other]);
+        if together >= SESSIONS_MIN {
+            let information = 2.0 * sessions * information(joint, left, right, sessions);
+            let beyond_chance = information - chance(left, right);
+            ranked.entry(*one).or_default().push((beyond_chance, *other));
+            ranked.entry(*other).or_default().push((beyond_chance, *one));
+        }
+    }
+}
+
+fn joints(bags: &[(&Bag, u32)], single: &IdMap<Table>) -> PairMap<Joint> {
+    let mut joints: PairMap<Joint> = PairMap::default();
+    for &(bag, weight) in bags {
         let mut known: Vec<(u64, u8)> = Vec::with_capacity(PAIRED_MAX);
         let here = bag.iter().filter(|(event, _)| single.contains_key(event));
         known.extend(here.take(PAIRED_MAX).map(|(event, count)| (*event, bucket(*count))));
@@ -363,6 +387,13 @@ fn joints<'a>(
         }
     }
     joints
+}
+
+/// What independent counts hardly ever say about each other, as twice the nats of all sessions. A
+/// count has as many degrees of freedom as it has values beside absence.
+fn chance(one: &Table, other: &Table) -> f64 {
+    let freedom = (one.cells.len() * other.cells.len()) as f64;
+    freedom + CHANCE_DEVIATIONS * (2.0 * freedom).sqrt()
 }
 
 /// What the counts of two events say about each other, in nats; absence is a count as well.
@@ -393,4 +424,44 @@ fn information(joint: &Joint, one: &Table, other: &Table, sessions: f64) -> f64 
         sum += term(alone, one_absent, (*times).into());
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Windows of two services in turn, each with the same shares of events, drawn by chance; and with
+    /// a pair, if wanted, of which one never comes without the other.
+    fn windows(pairs: u64) -> Vec<(u64, Vec<(u64, u32)>)> {
+        let mut state = 7_u64;
+        let mut draw = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        let window = |n: u64| {
+            let scope = n % 2;
+            let mut events: Vec<u64> =
+                (0..64).map(|_| 100 * scope + draw() % 6 * (draw() % 6)).collect();
+            (0..draw() % 4 * pairs).for_each(|_| events.extend([500, 501]));
+            (scope, bag(&events))
+        };
+        (0..104).map(window).collect()
+    }
+
+    fn fit(windows: &[(u64, Vec<(u64, u32)>)]) -> Counts {
+        Counts::fit(windows.iter().map(|(scope, bag)| (*scope, &bag[..], 1)))
+    }
+
+    #[test]
+    fn what_comes_by_chance_has_no_partners_and_what_belongs_together_has() {
+        let by_chance = fit(&windows(0));
+        let relations: usize = by_chance.partners.values().map(Vec::len).sum();
+        let least = by_chance.partners.len() * PARTNERS_MIN;
+        assert!(relations <= least + 6, "{relations} partners, {least} at least");
+        let together = fit(&windows(1));
+        let partner = |event| together.partners[&event][0].event;
+        assert_eq!((partner(500), partner(501)), (501, 500));
+    }
 }

@@ -5,6 +5,9 @@
 //! does, counts one novelty three times; on sessions of interleaved steps this drowns the rest.)
 //! An event that a context never had gets the share of Witten and Bell: how often that context
 //! had something new before, spread over all events.
+//!
+//! After a context with many followers no longer one is asked: there, steps are interleaved by
+//! chance, and what chance puts in a row says nothing.
 
 use super::hash::{IdMap, mix};
 use crate::model::{ModelError, Reader};
@@ -13,6 +16,8 @@ use crate::model::{ModelError, Reader};
 pub(super) const ORDER_MAX: usize = 3;
 /// Different followers told apart; of a context with more, none is a surprise.
 const FOLLOWERS_MAX: usize = 64;
+/// A context with more followers is not looked beyond.
+const BRANCHES_MAX: u32 = 16;
 /// A context's counts are halved here, so that it follows what changes.
 const TOTAL_MAX: u32 = 1 << 20;
 /// A context explains for another if it was there at least one in so many times as often.
@@ -138,6 +143,10 @@ impl Context {
         }
     }
 
+    fn is_branching(&self) -> bool {
+        self.distinct > BRANCHES_MAX
+    }
+
     fn forget(&mut self, event: u64) {
         self.total = self.total.saturating_sub(1);
         match self.followers.iter_mut().find(|(follower, _)| *follower == event) {
@@ -196,6 +205,9 @@ impl Grams {
                 if probability < least.0 {
                     least = (probability, order);
                 }
+                if context.is_branching() {
+                    break;
+                }
             }
         }
         surprise(least, share)
@@ -217,6 +229,9 @@ impl Grams {
                 }
             }
             context.learn(event);
+            if context.is_branching() {
+                break;
+            }
         }
         surprise(least, share)
     }

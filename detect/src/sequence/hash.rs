@@ -8,7 +8,10 @@ use std::{
 /// A map whose keys are hashes already.
 pub(super) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
-/// Spreads a key that may be a small number.
+/// A map whose keys are two of them.
+pub(super) type PairMap<V> = HashMap<(u64, u64), V, BuildHasherDefault<IdHasher>>;
+
+/// Spreads keys that may be small numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct IdHasher(u64);
 
@@ -22,7 +25,7 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, key: u64) {
-        self.0 = mix(0, key);
+        self.0 = mix(self.0, key);
     }
 }
 

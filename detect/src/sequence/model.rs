@@ -122,7 +122,7 @@ impl SequenceModel {
             model.learn(session.as_ref(), &bag);
             *bags.entry(bag).or_default() += 1;
         }
-        model.counts = Counts::fit(bags.iter().map(|(bag, sessions)| (&bag[..], *sessions)));
+        model.counts = Counts::fit(bags.iter().map(|(bag, sessions)| (0, &bag[..], *sessions)));
         let surprises = model.cross_judge(sessions);
         model.calibration = Calibration::fit(&surprises, model.parameters.contamination);
         model

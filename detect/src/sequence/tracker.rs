@@ -23,7 +23,7 @@ use super::{
 /// Sessions after which partners are looked for the first time.
 const REFIT_SESSIONS_MIN: u64 = 64;
 /// Sessions between two looks, once there have been as many.
-const REFIT_SESSIONS_MAX: u64 = 8_192;
+const REFIT_SESSIONS_MAX: u64 = 32_768;
 /// Sessions between two settings of the threshold.
 const SETTLE_SESSIONS: u64 = 64;
 /// Different events of a session that are counted; of more, a session's counts are not judged.
@@ -168,6 +168,7 @@ struct Session<O> {
 /// A closed session like which others were.
 #[derive(Debug)]
 struct Sampled {
+    scope: u64,
     bag: Box<Bag>,
     sessions: u32,
     /// By the counts of that fit.
@@ -401,7 +402,8 @@ impl<O: Clone> SequenceTracker<O> {
         }
         let found = counts.worst(&session.bag);
         if self.sample.len() < self.config.sample_max {
-            let sampled = Sampled { bag: session.bag.clone().into(), sessions: 1, found, fit };
+            let (scope, bag) = (session.scope, session.bag.clone().into());
+            let sampled = Sampled { scope, bag, sessions: 1, found, fit };
             self.sample.insert(key, sampled);
         } else {
             self.unsampled += 1;
@@ -424,7 +426,8 @@ impl<O: Clone> SequenceTracker<O> {
     /// Finds partners anew, and lets what is old weigh less.
     fn refit(&mut self) {
         let sample = self.sample.values();
-        self.model.counts = Counts::fit(sample.map(|known| (&known.bag[..], known.sessions)));
+        let sample = sample.map(|known| (known.scope, &known.bag[..], known.sessions));
+        self.model.counts = Counts::fit(sample);
         self.fits = self.fits.wrapping_add(1);
         if self.sample.len() >= self.config.sample_max / 2 {
             self.age_sample();
