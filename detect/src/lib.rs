@@ -156,6 +156,8 @@ pub struct Detector {
 struct ServiceState {
     tenant: Tenant,
     service: Service,
+    /// Of both names.
+    seed: u64,
     templates: Catalogue<Habits>,
     baseline: Baseline,
     last_received_unix_nano: i64,
@@ -266,7 +268,7 @@ impl Detector {
             state.scale(factor);
         }
         let (mut verdict, event) = state.judge(place, log, &self.feedback);
-        if let Some(step) = self.sessions.observe(log, event) {
+        if let Some(step) = self.sessions.observe(log, state.seed, event) {
             verdict.is_anomaly = true;
             verdict.anomaly_score = verdict.anomaly_score.max(step.score as f32);
             verdict
@@ -313,6 +315,7 @@ impl Detector {
             templates: Catalogue::new(tenant.clone(), service.clone()),
             tenant: tenant.clone(),
             service: service.clone(),
+            seed,
             baseline: Baseline::new(self.config.contamination, seed, Arc::clone(&self.fade)),
             last_received_unix_nano: i64::MIN,
         };

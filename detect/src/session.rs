@@ -13,7 +13,6 @@ use crate::{
         ClosedSession, SequenceLog, SequenceReason, SequenceTracker, SequenceVerdict, SessionKind,
         TrackerConfig, TrackerStats,
     },
-    template,
 };
 
 /// A session that was unusual as a whole, which no single log of it shows.
@@ -58,16 +57,22 @@ impl Sessions {
         Self(SequenceTracker::new(config))
     }
 
-    /// Learns from a log; says so if it should not have come after those before it.
-    pub(crate) fn observe(&mut self, log: &ReceivedLog<'_>, event: u64) -> Option<SequenceVerdict> {
+    /// Learns from a log of a service with this seed; says so if it should not have come after those
+    /// before it.
+    pub(crate) fn observe(
+        &mut self,
+        log: &ReceivedLog<'_>,
+        service_seed: u64,
+        event: u64,
+    ) -> Option<SequenceVerdict> {
         let (kind, scope, session) = match log.record.trace_id {
             Some(trace_id) => {
                 let scope = xxh3_64(log.tenant.as_str().as_bytes());
                 (SessionKind::Trace, scope, xxh3_64_with_seed(&trace_id, scope))
             }
             None => {
-                let scope = template::service_seed(log.tenant, log.service);
-                (SessionKind::Window, scope, xxh3_64_with_seed(log.instance.as_bytes(), scope))
+                let session = xxh3_64_with_seed(log.instance.as_bytes(), service_seed);
+                (SessionKind::Window, service_seed, session)
             }
         };
         let received_unix_nano = log.received_unix_nano;

@@ -64,7 +64,7 @@ const LEARNING_LOGS: u64 = 500;
 /// How confident a baseline from stored counts may be, in logs.
 const PRELOADED_WEIGHT_MAX: f64 = 100_000.0;
 /// Logs with a smaller tail than this by the other tests are shown to the forest.
-const RAISED: f64 = 0.05;
+const RAISED: f64 = 0.02;
 /// Messages of a pattern before its own lengths are what its messages are measured by.
 const LENGTHS_MIN: u32 = 20;
 /// So unlikely are the alarms of a cause to come together by chance: each is unlikely in itself.
