@@ -28,7 +28,7 @@ fn logs(services: &[Service]) -> Vec<(Service, Record)> {
             let service = (n / RUN) % SERVICES;
             let draw = xxh3_64(&n.to_le_bytes()) >> 32;
             // The square of an even draw: few are frequent.
-            let kind = (draw * draw >> 32) as usize * 50 >> 32;
+            let kind = (((draw * draw) >> 32) as usize * 50) >> 32;
             let message = format!(
                 "{} {} request {n} from 10.0.{}.{}:{} for user=u{n} took {}.{} ms, trace {:032x} {}",
                 word(service * 50 + kind),
