@@ -1,5 +1,5 @@
 # make run     builds and starts everything in one process, with demo traffic, until Ctrl-C
-# make cluster the same as many processes: PostgreSQL, RabbitMQ, two servers, two processors
+# make cluster the same as many processes: PostgreSQL, RabbitMQ, two of each kind of process
 # make test    every check, as CI runs it
 # make bench   the whole path measured on this machine
 # make faults  the long fault suites
@@ -63,8 +63,9 @@ bench:
 	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir --distributed 5000000
 
 # The long fault suites: a million logs and twenty kills of the server, sixty of a sender with a
-# spool, and everything that may die in the distributed setting. They print their seeds.
+# spool, fifty while people are told, and everything that may die in the distributed setting. They
+# print their seeds.
 faults:
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults -p logweir \
-		--test faults --test spool --test distributed_faults --no-capture
+		--test faults --test spool --test alerting --test distributed_faults --no-capture

@@ -10,6 +10,7 @@ use serde_json::Value;
 use support::{
     Process, client,
     cluster::{Cluster, until},
+    oracle::form,
     succeeded, token,
 };
 use testkit::{Answer, Call, Receiver};
@@ -152,7 +153,7 @@ async fn an_incident_is_told_seen_to_and_its_end_is_told_too() {
 
 #[tokio::test]
 async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key() {
-    const ROUNDS: usize = 10;
+    let rounds: usize = if form().is_long { 50 } else { 10 };
     // The first time that a third of the services are told, nobody answers: the process is killed
     // meanwhile, and must tell it again.
     let mut seen: Vec<String> = Vec::new();
@@ -168,7 +169,7 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
     });
     let mut world = World::start(&receiver);
     world.put("rules", BOOM);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let service = format!("service-{round}");
         world.send(&service, "boom");
         match round % 3 {
@@ -197,8 +198,8 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
     };
     let repeated = |calls: &Vec<Call>| {
         let opened = opened(calls);
-        opened.len() == ROUNDS
-            && (0..ROUNDS).step_by(3).all(|round| opened[&format!("service-{round}")].len() > 1)
+        opened.len() == rounds
+            && (0..rounds).step_by(3).all(|round| opened[&format!("service-{round}")].len() > 1)
     };
     let calls = receiver.wait(repeated).await;
     for (service, ids) in opened(&calls) {

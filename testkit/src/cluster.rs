@@ -1,5 +1,5 @@
-//! The distributed setting on one machine: PostgreSQL, RabbitMQ, two servers, two processors and made-up
-//! traffic, as local processes on the loopback address, until somebody ends it.
+//! The distributed setting on one machine: PostgreSQL, RabbitMQ, two servers, two processors, two for
+//! alerting and made-up traffic, as local processes on the loopback address, until somebody ends it.
 //!
 //! A process that somebody kills starts again after a while, so that what a death does can be watched.
 
@@ -31,7 +31,7 @@ const DEAD_FOR: Duration = Duration::from_secs(20);
 pub async fn run(binary: &Path) -> std::io::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    eprintln!("starting PostgreSQL, RabbitMQ, two servers and two processors");
+    eprintln!("starting PostgreSQL, RabbitMQ, two servers, two processors and two for alerting");
     let binary = binary.to_owned();
     let mut cluster = tokio::select! {
         cluster = Cluster::start(&binary) => cluster,
@@ -102,7 +102,8 @@ impl Cluster {
             command
         };
         let server = |number: usize| command(&["server", "--listen", &addresses[number]]);
-        let processor = || command(&["processor", "--listen", "127.0.0.1:0"]);
+        let [processor, alerting] =
+            ["processor", "alerting"].map(|kind| move || command(&[kind, "--listen", "127.0.0.1:0"]));
         let members = [
             ("traffic-1", traffic(0)),
             ("traffic-2", traffic(1)),
@@ -110,6 +111,8 @@ impl Cluster {
             ("server-2", server(1)),
             ("processor-1", processor()),
             ("processor-2", processor()),
+            ("alerting-1", alerting()),
+            ("alerting-2", alerting()),
         ];
         let members = members.map(|(name, command)| Member::start(name, command));
         let cluster =
@@ -134,7 +137,7 @@ impl Cluster {
 
     /// Downstream, so that each stores what it has taken while the next still runs.
     fn stop(mut self) {
-        for group in ["traffic", "server", "processor"] {
+        for group in ["traffic", "server", "processor", "alerting"] {
             let group = self.members.iter_mut().filter(|member| member.name.starts_with(group));
             let mut group: Vec<&mut Member> = group.collect();
             group.iter().for_each(|member| member.ask_to_stop());
@@ -162,6 +165,8 @@ In another terminal:
   logweir processes                # who is alive, which partitions each has, how far each is
   logweir stats                    # each service over the last 5 minutes
   logweir tail                     # as they come, through both servers
+  logweir rules list               # what is watched; one alerting process leads, the other stands by
+  logweir incidents list           # what is wrong, once there is an hour of history
   logweir report                   # what each sender emitted, and what is missing: nothing
   kill -9 {victim}                     # a processor: the other takes its partitions within 10 s,
                                    # and in {dead_for} s it starts again
