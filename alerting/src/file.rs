@@ -1,4 +1,4 @@
-//! Rules from YAML files, and channels for whoever sends them to a server.
+//! Rules from YAML files, and channels and the notification policy for whoever sends them to a server.
 //!
 //! A file that is wrong anywhere is refused as a whole, with the line of every mistake that could be
 //! told apart; the rules that ran before go on.
@@ -10,6 +10,7 @@ use serde_saphyr::Spanned;
 
 use crate::{
     channel::ChannelConfig,
+    policy::Policy,
     rule::{NAME_BYTES_MAX, Rule, RuleKind, Threshold},
 };
 
@@ -67,6 +68,17 @@ pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<
     } else {
         Err(errors)
     }
+}
+
+/// Reads a notification policy.
+pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
+    let policy: Policy = read(file, text)?;
+    let mistakes = policy.mistakes();
+    if mistakes.is_empty() {
+        return Ok(policy);
+    }
+    let error = |message| FileError { file: file.to_owned(), line: 0, message };
+    Err(mistakes.into_iter().map(error).collect())
 }
 
 fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<FileError>> {

@@ -24,6 +24,7 @@ mod normal;
 pub mod notice;
 pub mod novelty;
 pub mod play;
+pub mod policy;
 pub mod quiet;
 pub mod rule;
 mod statistics;

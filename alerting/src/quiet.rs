@@ -1,12 +1,13 @@
 //! Who does not want to know what, and when: silences, mute times and inhibition. Pure.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::incident::{Incident, Labels};
+use crate::incident::Incident;
 
-/// Labels and the values that they must have; `*` stands for any text within a value.
+/// Labels and the values that they must have; `*` stands for any text within a value. `severity` is
+/// a label of every incident that has none of this name.
 pub type Matchers = BTreeMap<String, String>;
 
 /// Keeps incidents quiet for a while.
@@ -29,19 +30,37 @@ pub struct Silence {
     pub hides_critical: bool,
 }
 
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "they are what they are called")]
+pub enum Weekday {
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
 /// A time of the week at which nobody wants to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MuteTime {
     /// Unique.
     pub name: String,
-    /// All must match.
-    pub matchers: Matchers,
-    /// 0 is Monday; empty for every day.
+    /// All must match; none matches everything.
     #[serde(default)]
-    pub weekdays: Vec<u8>,
-    /// Minutes after midnight, inclusive.
+    pub matchers: Matchers,
+    /// On which days it begins; empty for every day.
+    #[serde(default)]
+    pub weekdays: Vec<Weekday>,
+    /// Minutes after midnight, inclusive; `22:00` in a file.
+    #[serde(rename = "from", with = "minute_of_day")]
     pub from_minute: u16,
-    /// Minutes after midnight, exclusive; below `from_minute` it goes over midnight.
+    /// Minutes after midnight, exclusive; not above `from_minute` it goes over midnight.
+    #[serde(rename = "to", with = "minute_of_day")]
     pub to_minute: u16,
     /// Minutes east of UTC.
     #[serde(default)]
@@ -50,6 +69,7 @@ pub struct MuteTime {
 
 /// One incident that explains another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Inhibition {
     /// What explains.
     pub source: Matchers,
@@ -77,7 +97,7 @@ impl Quiet {
     pub fn silence_of(&self, incident: &Incident, now_unix_nano: i64) -> Option<&Silence> {
         self.silences.iter().find(|silence| {
             (silence.from_unix_nano..silence.to_unix_nano).contains(&now_unix_nano)
-                && matches(&silence.matchers, &incident.labels)
+                && matches(&silence.matchers, incident)
         })
     }
 
@@ -85,7 +105,7 @@ impl Quiet {
     pub fn is_muted(&self, incident: &Incident, now_unix_nano: i64) -> bool {
         self.mute_times
             .iter()
-            .any(|mute| mute.covers(now_unix_nano) && matches(&mute.matchers, &incident.labels))
+            .any(|mute| mute.covers(now_unix_nano) && matches(&mute.matchers, incident))
     }
 
     /// Whether an incident that fires, or did so lately, explains another.
@@ -99,12 +119,12 @@ impl Quiet {
 
 impl Inhibition {
     fn holds(&self, source: &Incident, target: &Incident) -> bool {
-        let is_equal = |label: &String| source.labels.get(label) == target.labels.get(label);
-        matches(&self.source, &source.labels)
-            && matches(&self.target, &target.labels)
+        let is_equal = |name: &String| label(source, name) == label(target, name);
+        matches(&self.source, source)
+            && matches(&self.target, target)
             && self.equal.iter().all(is_equal)
             // Two that match both sides must not hide each other.
-            && !(matches(&self.source, &target.labels) && matches(&self.target, &source.labels)
+            && !(matches(&self.source, target) && matches(&self.target, source)
                 && (target.pending_unix_nano, &target.id) < (source.pending_unix_nano, &source.id))
     }
 }
@@ -123,8 +143,31 @@ impl MuteTime {
         };
         // 1970-01-01 was a Thursday.
         let weekday = (began + 3).rem_euclid(7);
-        is_in
-            && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| i64::from(*d) == weekday))
+        is_in && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| *d as i64 == weekday))
+    }
+}
+
+mod minute_of_day {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    pub(super) fn serialize<S: Serializer>(minute: &u16, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:02}:{:02}", minute / 60, minute % 60))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+        let text = String::deserialize(from)?;
+        let parts = text.split_once(':');
+        let numbers = parts.and_then(|(hour, minute)| Some((two(hour)?, two(minute)?)));
+        match numbers {
+            Some((hour @ 0..24, minute @ 0..60)) => Ok(hour * 60 + minute),
+            _ => Err(D::Error::custom(format!("{text:?} is no time of day: write \"22:00\""))),
+        }
+    }
+
+    fn two(text: &str) -> Option<u16> {
+        let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_number)
     }
 }
 
@@ -147,11 +190,18 @@ fn explains(source: &Incident, target: &Incident) -> bool {
     is_same && follows && is_in_time && is_built_in(source) && is_built_in(target)
 }
 
-/// Whether labels have all the values asked for.
-pub fn matches(matchers: &Matchers, labels: &Labels) -> bool {
-    matchers
-        .iter()
-        .all(|(name, pattern)| labels.get(name).is_some_and(|value| matches_text(pattern, value)))
+/// Whether an incident has all these labels; its severity counts as one.
+pub fn matches(matchers: &Matchers, incident: &Incident) -> bool {
+    matchers.iter().all(|(name, pattern)| {
+        label(incident, name).is_some_and(|value| matches_text(pattern, &value))
+    })
+}
+
+fn label<'a>(incident: &'a Incident, name: &str) -> Option<Cow<'a, str>> {
+    match incident.labels.get(name) {
+        Some(value) => Some(value.into()),
+        None => (name == "severity").then(|| incident.severity.to_string().into()),
+    }
 }
 
 /// Whether a text is as a pattern says, where `*` stands for any text.
@@ -193,7 +243,7 @@ mod tests {
         let mute = MuteTime {
             name: "night".to_owned(),
             matchers: Matchers::new(),
-            weekdays: vec![0],
+            weekdays: vec![Weekday::Monday],
             from_minute: 22 * 60,
             to_minute: 6 * 60,
             utc_offset_minutes: 0,

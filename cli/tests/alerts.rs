@@ -161,6 +161,25 @@ channels:
 }
 
 #[test]
+fn the_notification_policy_is_stored_as_a_whole_and_shown_as_a_file() {
+    let world = World::start();
+    let shown = world.run(&["policy", "show"]);
+    assert!(shown.contains("repeat_seconds: 14400"), "{shown}");
+    let wrong = world.file("wrong.yaml", "mute_times: [{name: nights, from: '22:00', to: '7'}]\n");
+    let (code, said) = world.failed(&["policy", "put", &wrong]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("wrong.yaml:1: ") && said.contains("\"7\" is no time of day"), "{said}");
+    let nights = "mute_times:\n  - {name: nights, matchers: {severity: warning}, from: '22:00', to: '07:00'}\n";
+    world.run(&["policy", "put", &world.file("nights.yaml", nights)]);
+    let shown = world.run(&["policy", "show"]);
+    assert!(shown.contains("nights") && shown.contains("22:00"), "{shown}");
+    let again = world.file("again.yaml", &shown);
+    assert_eq!(world.run(&["policy", "put", &again]), shown, "what is shown can be stored again");
+    world.run(&["policy", "put", &world.file("none.yaml", "{}\n")]);
+    assert!(!world.run(&["policy", "show"]).contains("nights"));
+}
+
+#[test]
 fn a_silence_is_added_and_deleted() {
     let world = World::start();
     let add = ["silences", "add", "--match", "service=pay*", "--for", "2h", "--comment", "works"];

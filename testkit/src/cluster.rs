@@ -102,8 +102,8 @@ impl Cluster {
             command
         };
         let server = |number: usize| command(&["server", "--listen", &addresses[number]]);
-        let [processor, alerting] =
-            ["processor", "alerting"].map(|kind| move || command(&[kind, "--listen", "127.0.0.1:0"]));
+        let [processor, alerting] = ["processor", "alerting"]
+            .map(|kind| move || command(&[kind, "--listen", "127.0.0.1:0"]));
         let members = [
             ("traffic-1", traffic(0)),
             ("traffic-2", traffic(1)),

@@ -97,10 +97,10 @@ fn what_came_late_under_a_silence_stays_quiet() {
     let mut case = Case::new();
     case.quiet.mute_times.push(MuteTime {
         name: "always".to_owned(),
-        matchers: Matchers::new(),
+        matchers: Matchers::from([("severity".to_owned(), "warning".to_owned())]),
         weekdays: Vec::new(),
         from_minute: 0,
-        to_minute: 1_440,
+        to_minute: 0,
         utc_offset_minutes: 0,
     });
     for second in 0..100 {

@@ -11,7 +11,8 @@ use crate::{
     built_in,
     channel::ChannelConfig,
     keeper::Telling,
-    quiet::{Inhibition, MuteTime, Quiet, Silence},
+    policy::Policy,
+    quiet::{Quiet, Silence},
     rule::Rule,
 };
 
@@ -21,12 +22,8 @@ pub const RULE: &str = "rule";
 pub const CHANNEL: &str = "channel";
 /// See [`Silence`].
 pub const SILENCE: &str = "silence";
-/// See [`MuteTime`].
-pub const MUTE_TIME: &str = "mute_time";
-/// See [`Inhibition`].
-pub const INHIBITION: &str = "inhibition";
-/// See [`Telling`]; the one of its kind has the name `telling`.
-pub const TELLING: &str = "telling";
+/// See [`Policy`]; a tenant has one, of the name [`POLICY`].
+pub const POLICY: &str = "policy";
 
 /// What a tenant has set.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,9 +58,12 @@ impl Settings {
                     found.channels.extend(channel);
                 }
                 SILENCE => found.quiet.silences.extend(read::<Silence>(setting)),
-                MUTE_TIME => found.quiet.mute_times.extend(read::<MuteTime>(setting)),
-                INHIBITION => found.quiet.inhibitions.extend(read::<Inhibition>(setting)),
-                TELLING => found.telling = read(setting).unwrap_or_default(),
+                POLICY => {
+                    let policy: Policy = read(setting).unwrap_or_default();
+                    found.telling = policy.reminders;
+                    found.quiet.mute_times = policy.mute_times;
+                    found.quiet.inhibitions = policy.inhibitions;
+                }
                 other => warn!(kind = other, "a setting of alerting is not understood"),
             }
         }
@@ -137,4 +137,29 @@ pub(crate) fn by_tenant(
         grouped.entry(tenant).or_default().push(setting);
     }
     grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_holds_and_one_that_is_not_understood_leaves_the_defaults() {
+        let setting = |body: &str| AlertSetting {
+            kind: POLICY.to_owned(),
+            name: POLICY.to_owned(),
+            body: body.to_owned(),
+        };
+        let stored = setting(
+            r#"{"reminders": {"repeat_seconds": 600},
+                "mute_times": [{"name": "nights", "from": "22:00", "to": "07:00"}],
+                "inhibitions": [{"source": {"service": "db"}, "target": {"service": "shop"}}]}"#,
+        );
+        let settings = Settings::of([&stored].into_iter(), &[]);
+        assert_eq!(settings.telling.repeat_seconds, 600);
+        assert_eq!((settings.quiet.mute_times.len(), settings.quiet.inhibitions.len()), (1, 1));
+        let damaged = Settings::of([&setting("{\"reminders\": 1}")].into_iter(), &[]);
+        assert_eq!(damaged.telling, Telling::default());
+        assert!(!damaged.rules.is_empty());
+    }
 }

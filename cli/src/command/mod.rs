@@ -25,6 +25,7 @@ pub mod incidents;
 pub mod loadgen;
 pub mod migrate;
 pub mod models;
+pub mod policy;
 pub mod processes;
 pub mod processor;
 pub mod report;
@@ -118,6 +119,8 @@ pub enum Command {
     Rules(rules::RulesArgs),
     /// List, change or test where people are told
     Channels(channels::ChannelsArgs),
+    /// When nobody wants to know, what explains what, how often people are reminded
+    Policy(policy::PolicyArgs),
     /// Keep incidents quiet for a while
     Silences(silences::SilencesArgs),
     /// Train, compare and promote what judges logs
@@ -159,6 +162,7 @@ impl Command {
             Self::Incidents(args) => args.run().await,
             Self::Rules(args) => args.run().await,
             Self::Channels(args) => args.run().await,
+            Self::Policy(args) => args.run().await,
             Self::Silences(args) => args.run().await,
             Self::Models(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,

@@ -4,6 +4,7 @@
 mod channels;
 mod incident_wire;
 mod incidents;
+mod policy;
 mod rules;
 mod silences;
 
@@ -137,6 +138,23 @@ impl AlertService for AlertDoor {
         let caller = gate::administrator(&request)?;
         silences::delete(self, &caller.tenant, &request.into_inner().silence_id).await?;
         Ok(Response::new(v1::DeleteSilenceResponse {}))
+    }
+
+    async fn get_notification_policy(
+        &self,
+        request: Request<v1::GetNotificationPolicyRequest>,
+    ) -> Result<Response<v1::GetNotificationPolicyResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        Ok(Response::new(policy::get(self, &caller.tenant).await?))
+    }
+
+    async fn put_notification_policy(
+        &self,
+        request: Request<v1::PutNotificationPolicyRequest>,
+    ) -> Result<Response<v1::PutNotificationPolicyResponse>, Status> {
+        let caller = gate::administrator(&request)?;
+        let asked = request.into_inner();
+        Ok(Response::new(policy::put(self, &caller.tenant, &asked.definition).await?))
     }
 
     async fn list_incidents(

@@ -1,0 +1,36 @@
+//! The notification policy.
+
+use logweir_alerting::{live::settings::POLICY, policy::Policy};
+use logweir_core::identity::Tenant;
+use logweir_proto::v1;
+
+use super::{AlertDoor, parsed, read};
+use crate::status::{Refusal, Violation};
+
+pub(super) async fn get(
+    door: &AlertDoor,
+    tenant: &Tenant,
+) -> Result<v1::GetNotificationPolicyResponse, Refusal> {
+    let stored = door.settings(tenant, POLICY).await?;
+    let policy: Policy = stored.first().and_then(read).unwrap_or_default();
+    Ok(v1::GetNotificationPolicyResponse { definition: json(&policy) })
+}
+
+pub(super) async fn put(
+    door: &AlertDoor,
+    tenant: &Tenant,
+    definition: &str,
+) -> Result<v1::PutNotificationPolicyResponse, Refusal> {
+    let policy: Policy = parsed("definition", definition)?;
+    let violation = |why| Violation { field: "definition".to_owned(), why };
+    let found: Vec<Violation> = policy.mistakes().into_iter().map(violation).collect();
+    if !found.is_empty() {
+        return Err(Refusal::Invalid(found));
+    }
+    door.put(tenant, POLICY, POLICY, &policy).await?;
+    Ok(v1::PutNotificationPolicyResponse { definition: json(&policy) })
+}
+
+fn json(policy: &Policy) -> String {
+    serde_json::to_string(policy).expect("plain data is JSON")
+}
