@@ -216,8 +216,8 @@ impl<'a> Columns<'a> {
 
     /// `group` is the skeleton of the message, from which much follows.
     fn push_head(&mut self, group: u32, head: &Head<'a>) {
-        self.note_part(head);
-        self.origins.push(head.origin, head.index);
+        let is_next = self.origins.push(head.origin, head.index);
+        self.note_part(head, is_next);
         self.times.push(head.time_unix_nano);
         self.levels.push(group, head.level as u32);
         let template = self.templates.id(head.template_id, self.template_of_rows.likely(group));
@@ -240,10 +240,11 @@ impl<'a> Columns<'a> {
         self.reasons.extend(head.anomaly_reasons.iter().map(String::as_str));
     }
 
-    fn note_part(&mut self, head: &Head<'_>) {
+    /// `is_next`: the log before it was of the same origin, and so of the same service.
+    fn note_part(&mut self, head: &Head<'_>, is_next: bool) {
         let time = head.time_unix_nano;
         let service = head.origin.service;
-        if self.parts.last().is_none_or(|part| part.service != *service) {
+        if !is_next && self.parts.last().is_none_or(|part| part.service != *service) {
             // Kept last while its logs come in; seldom again after others.
             let known = self.parts.iter().position(|part| part.service == *service);
             let part = known.map(|at| self.parts.remove(at));
@@ -336,13 +337,28 @@ pub(super) const SENT_AS_IS: i64 = 0;
 pub(super) const SENT_OTHER: i64 = 1;
 
 /// What the logs of a batch have in common.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Origin<'a> {
     batch_id: BatchId,
     received_unix_nano: i64,
     service: &'a Service,
     instance: &'a str,
     environment: &'a str,
+}
+
+impl Origin<'_> {
+    fn is(&self, other: &Self) -> bool {
+        self.batch_id == other.batch_id
+            && self.received_unix_nano == other.received_unix_nano
+            && is_text(self.service.as_str(), other.service.as_str())
+            && is_text(self.instance, other.instance)
+            && is_text(self.environment, other.environment)
+    }
+}
+
+/// Logs of a batch share their texts: where they lie is compared first.
+fn is_text(one: &str, other: &str) -> bool {
+    std::ptr::eq(one, other) || one == other
 }
 
 /// The origins, and the origin and index of each log.
@@ -357,9 +373,11 @@ struct Origins<'a> {
 }
 
 impl<'a> Origins<'a> {
-    fn push(&mut self, origin: Origin<'a>, index: u32) {
-        let is = |at: usize| self.known.get(at).is_some_and(|(known, _)| *known == origin);
-        if !is(self.current) {
+    /// Whether the log before it was of the same origin.
+    fn push(&mut self, origin: Origin<'a>, index: u32) -> bool {
+        let is = |at: usize| self.known.get(at).is_some_and(|(known, _)| known.is(&origin));
+        let is_next = is(self.current);
+        if !is_next {
             let found = self.of_batch.get(&origin.batch_id).copied().filter(|at| is(*at));
             self.current = found.unwrap_or_else(|| {
                 self.of_batch.insert(origin.batch_id, self.known.len());
@@ -371,6 +389,7 @@ impl<'a> Origins<'a> {
         self.skipped.push(i64::from(index) - i64::from(*next));
         *next = index.wrapping_add(1);
         self.ids.push(self.current as i64);
+        is_next
     }
 
     fn write(&self, out: &mut Section) {
