@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Deliveries that are looked at together. What waits beyond them is counted.
-pub const DELIVERIES_MAX: usize = 200;
+pub const DELIVERIES_MAX: usize = 1_000;
 /// After so long a delivery is given up, and that is itself told.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
