@@ -18,7 +18,7 @@ use crate::{
         search::TimeArgs,
     },
     error::{Error, Exit},
-    moment::shown,
+    moment::{rfc3339, shown},
     output::{Output, OutputArgs, Tone, Value, escape, say, say_cut, text},
 };
 
@@ -71,8 +71,8 @@ struct Listed<'a> {
 #[derive(Serialize)]
 struct Previewed<'a> {
     rule: &'a str,
-    from_unix_nano: i64,
-    to_unix_nano: i64,
+    from: String,
+    to: String,
     incidents: Vec<Incident<'a>>,
 }
 
@@ -137,8 +137,8 @@ async fn preview(
     if output.json {
         output.object(&Previewed {
             rule: &rule.name,
-            from_unix_nano,
-            to_unix_nano,
+            from: rfc3339(from_unix_nano),
+            to: rfc3339(to_unix_nano),
             incidents: incidents.iter().map(Incident::new).collect(),
         })?;
     } else {
