@@ -105,6 +105,7 @@ In another terminal:
   logweir tail service:{service}
   logweir search anomaly:true             # what was judged unusual, and why
   logweir templates --service {service}   # the patterns that its messages follow
+  logweir incidents list                  # what is wrong, once there is an hour of history
   logweir report                          # what each sender emitted, and what is missing
   logweir send /var/log/dpkg.log --service host
 
