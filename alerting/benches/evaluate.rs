@@ -4,12 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use logweir_alerting::{
+use logweir_alerting::{engine::Engine, keeper::Keeper, window::Row};
+use logweir_incident::{
     built_in,
-    engine::Engine,
-    keeper::Keeper,
     rule::{Direction, Rule, RuleKind, Threshold},
-    window::Row,
 };
 
 const SECOND: i64 = 1_000_000_000;

@@ -11,15 +11,18 @@ use std::{
 };
 
 use logweir_core::runtime::{clock::Clock, retry::Backoff};
+use logweir_incident::{
+    channel::{Breaker, BreakerState, ChannelState, breaker::Answered},
+    time::nanos,
+};
 use metrics::counter;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    breaker::{Answered, Breaker, BreakerState, nanos},
     channel::{Channel, Failure, Form, Message, Receipt, SendError, Steps},
-    outbox::{Change, ChannelState, Finished, Outbox, OutboxError, Outcome, Queue, Started},
+    outbox::{Change, Finished, Outbox, OutboxError, Outcome, Queue, Started},
     plan::{Letter, Plan, plan},
 };
 
@@ -130,7 +133,7 @@ impl Worker {
         let leads = self.outbox.start(&self.name, &started).await?;
         let not_after = asked + leads.saturating_sub(LEAD_MARGIN);
         let message = Message {
-            notice: &letter.notice,
+            notification: &letter.notification,
             key: &letter.key,
             thread: letter.thread.as_deref(),
             form: letter.form,

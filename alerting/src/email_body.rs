@@ -1,11 +1,10 @@
-//! A notice as a mail's text and as its page.
+//! A notification as a mail's text and as its page.
 
-use serde::Serialize;
-
-use crate::{
+use logweir_incident::render::{
     template::{Markup, TemplateError, fill},
     view::View,
 };
+use serde::Serialize;
 
 const TEXT: &str = include_str!("email.txt");
 const PAGE: &str = include_str!("email.html");
@@ -53,8 +52,14 @@ impl<'a> Page<'a> {
 
 #[cfg(test)]
 mod tests {
+    use logweir_incident::{notification::NotificationKind, sample};
+
     use super::*;
-    use crate::view::tests::view;
+
+    fn view() -> View {
+        let notification = sample::notification(NotificationKind::Opened);
+        View::new(&notification, &notification.key, false)
+    }
 
     #[test]
     fn a_mail_tells_first_what_is_needed_first() {

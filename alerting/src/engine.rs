@@ -5,7 +5,7 @@
 //!    [`Engine::observe_system`] for what is new;
 //! 2. [`Engine::evaluate`]: returns what fires just now and wants evidence;
 //! 3. [`Engine::attach`] for each of these;
-//! 4. [`Engine::tell`]: the notices, to be written in one transaction with
+//! 4. [`Engine::tell`]: the notifications, to be written in one transaction with
 //!    [`Engine::take_touched`].
 //!
 //! A service is judged at the moment through which its logs are known, its watermark. Where that
@@ -15,15 +15,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::{
+use logweir_incident::{
     incident::{Evidence, Incident, IncidentState, Measured},
-    judge::{Finding, Moment, Sureness, Watched, figure},
-    keeper::{Breach, Keeper, Observed, Origin, Telling},
-    normal::Abnormal,
-    notice::Notice,
-    novelty::{NewPattern, Novelty},
-    quiet::{Quiet, matches_text},
+    notification::Notification,
+    policy::Reminders,
     rule::{Direction, INCIDENTS_PER_RULE_MAX, Rule, RuleKind, Threshold},
+    suppression::{Suppression, matches_text},
+};
+
+use crate::{
+    judge::{Finding, Moment, Sureness, Watched, figure},
+    keeper::{Breach, Keeper, Observed, Origin},
+    normal::Abnormal,
+    novelty::{NewPattern, Novelty},
     system::{System, SystemReport},
     window::{Row, Rows},
 };
@@ -115,8 +119,8 @@ pub struct Engine {
     matches: HashMap<(String, String), Rows>,
     system: System,
     keeper: Keeper,
-    quiet: Quiet,
-    telling: Telling,
+    suppression: Suppression,
+    reminders: Reminders,
     services_refused: u64,
     incidents_refused: u64,
     /// Whether there may be incidents that no rule watches any longer.
@@ -135,8 +139,8 @@ impl Engine {
             matches: HashMap::new(),
             system: System::default(),
             keeper: keeper.restore(),
-            quiet: Quiet::default(),
-            telling: Telling::default(),
+            suppression: Suppression::default(),
+            reminders: Reminders::default(),
             services_refused: 0,
             incidents_refused: 0,
             has_orphans: true,
@@ -180,13 +184,13 @@ impl Engine {
     }
 
     /// Who wants to hear nothing.
-    pub fn set_quiet(&mut self, quiet: Quiet) {
-        self.quiet = quiet;
+    pub fn set_suppression(&mut self, suppression: Suppression) {
+        self.suppression = suppression;
     }
 
     /// How often people are told.
-    pub fn set_telling(&mut self, telling: Telling) {
-        self.telling = telling;
+    pub fn set_reminders(&mut self, reminders: Reminders) {
+        self.reminders = reminders;
     }
 
     /// The rules.
@@ -363,8 +367,8 @@ impl Engine {
     }
 
     /// What is to be told now.
-    pub fn tell(&mut self, now_unix_nano: i64) -> Vec<Notice> {
-        self.keeper.tell(now_unix_nano, &self.quiet, &self.telling)
+    pub fn tell(&mut self, now_unix_nano: i64) -> Vec<Notification> {
+        self.keeper.tell(now_unix_nano, &self.suppression, &self.reminders)
     }
 
     /// See [`Keeper::take_touched`].

@@ -2,10 +2,9 @@
 
 use std::cmp::Ordering;
 
-use crate::{
-    incident::{EVIDENCE_MAX, ProbableCause},
-    statistics::count_deviance,
-};
+use logweir_incident::incident::{EVIDENCE_MAX, ProbableCause};
+
+use crate::statistics::count_deviance;
 
 /// Logs of a pattern that it takes to be a cause.
 const SUPPORT_MIN: u64 = 2;

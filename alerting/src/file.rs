@@ -5,26 +5,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use logweir_incident::{
+    channel::ChannelConfig,
+    policy::Policy,
+    rule::{RULES_MAX, Rule},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 
-use crate::{
-    channel::ChannelConfig,
-    policy::Policy,
-    rule::{NAME_BYTES_MAX, Rule, RuleKind, Threshold},
-};
-
 /// Bytes of a file.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-/// Rules of all files.
-pub const RULES_MAX: usize = 10_000;
-/// Seconds of a window: thirty days.
-const WINDOW_SECONDS_MAX: u32 = 30 * 86_400;
-/// Windows that rest on buckets of ten seconds: an hour.
-const FINE_SECONDS_MAX: u32 = 3_600;
-
-/// Labels that incidents have of themselves.
-const RESERVED: [&str; 2] = ["rule", "service"];
 
 /// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +91,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
     let mut errors = Vec::new();
     for rule in &read.rules {
         let line = rule.referenced.line();
-        let mut found = mistakes(&rule.value);
+        let mut found = rule.value.mistakes();
         if !names.insert(rule.value.name.as_str()) {
             found.push(format!("the name {:?} is taken: use another", rule.value.name));
         }
@@ -122,105 +112,6 @@ fn first_line(text: &str) -> String {
     let message =
         if is_place { message.split_once(": ").map_or(message, |(_, m)| m) } else { message };
     message.to_owned()
-}
-
-/// What is wrong with a rule, wherever it comes from.
-pub fn mistakes(rule: &Rule) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut check = |is_good: bool, message: String| {
-        if !is_good {
-            found.push(format!("rule {:?}: {message}", rule.name));
-        }
-    };
-    let name = &rule.name;
-    let is_name = !name.trim().is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && !name.chars().any(char::is_control);
-    check(is_name, format!("a name has 1 to {NAME_BYTES_MAX} bytes without control characters"));
-    let is_none = rule.services.iter().any(String::is_empty);
-    check(!is_none, "a service is empty; leave `services` out for all".to_owned());
-    for label in RESERVED {
-        let is_free = !rule.labels.contains_key(label);
-        check(is_free, format!("the label {label:?} is Logweir's own; use another"));
-    }
-    let share = rule.recovery_share;
-    check(share > 0.0 && share <= 1.0, format!("recovery_share is {share}; use above 0 to 1"));
-    for (window, is_fine) in windows(&rule.measure) {
-        let max = if is_fine { FINE_SECONDS_MAX } else { WINDOW_SECONDS_MAX };
-        let is_good = (10..=max).contains(&window);
-        check(is_good, format!("a window of {window} s; use 10 to {max}"));
-    }
-    if let Some(threshold) = threshold(&rule.measure) {
-        let number = match threshold {
-            Threshold::Absolute(number) => number.is_finite() && number >= 0.0,
-            Threshold::Relative(factor) => factor.is_finite() && factor > 0.0,
-            Threshold::Unusual => true,
-        };
-        check(number, "a threshold is a finite number, not negative".to_owned());
-        let has_normal =
-            !matches!(rule.measure, RuleKind::AnomalyCount { .. } | RuleKind::MatchCount { .. });
-        let can_hold = has_normal || !matches!(threshold, Threshold::Relative(_));
-        let kind = rule.measure.name();
-        check(can_hold, format!("{kind} has no normal to be relative to; use `absolute`"));
-    }
-    match &rule.measure {
-        RuleKind::ErrorRate { threshold: Threshold::Absolute(share), .. } => {
-            check(*share < 1.0, format!("an error rate of {share}; write 0.05 for 5 %"));
-        }
-        RuleKind::NewPattern { hits, .. } => {
-            check(*hits > 0, "hits is 0; use 1 or more".to_owned())
-        }
-        RuleKind::Latency { percentile, .. } => {
-            let is_good = *percentile > 0.0 && *percentile < 1.0;
-            check(is_good, format!("percentile is {percentile}; write 0.95 for p95"));
-        }
-        RuleKind::BurnRate { objective, factor, long_window_seconds, short_window_seconds } => {
-            let (long, short) = (long_window_seconds, short_window_seconds);
-            check(long > short, format!("the long window, {long} s, is not over {short} s"));
-            let is_good = *objective > 0.0 && *objective < 1.0;
-            check(is_good, format!("objective is {objective}; write 0.999 for 99.9 %"));
-            check(*factor > 0.0 && factor.is_finite(), "factor must be above 0".to_owned());
-        }
-        RuleKind::MatchCount { filter, .. } => {
-            if let Err(error) = logweir_core::filter::Filter::parse(filter, 0) {
-                check(false, format!("filter: {error}"));
-            }
-        }
-        _ => {}
-    }
-    found
-}
-
-/// The windows of a kind, and whether they rest on the buckets of ten seconds.
-fn windows(kind: &RuleKind) -> Vec<(u32, bool)> {
-    match *kind {
-        RuleKind::ErrorRate { window_seconds, .. }
-        | RuleKind::ErrorCount { window_seconds, .. }
-        | RuleKind::Volume { window_seconds, .. }
-        | RuleKind::Latency { window_seconds, .. }
-        | RuleKind::AnomalyCount { window_seconds, .. }
-        | RuleKind::MatchCount { window_seconds, .. }
-        | RuleKind::DeadLetters { window_seconds, .. }
-        | RuleKind::SdkLoss { window_seconds, .. } => vec![(window_seconds, true)],
-        RuleKind::BurnRate { long_window_seconds, short_window_seconds, .. } => {
-            vec![(long_window_seconds, false), (short_window_seconds, false)]
-        }
-        RuleKind::ServiceSilence { silence_seconds }
-        | RuleKind::ProcessorSilence { silence_seconds } => vec![(silence_seconds, false)],
-        RuleKind::NewPattern { .. } | RuleKind::QueueLag { .. } => Vec::new(),
-    }
-}
-
-const fn threshold(kind: &RuleKind) -> Option<Threshold> {
-    match *kind {
-        RuleKind::ErrorRate { threshold, .. }
-        | RuleKind::ErrorCount { threshold, .. }
-        | RuleKind::Volume { threshold, .. }
-        | RuleKind::Latency { threshold, .. }
-        | RuleKind::AnomalyCount { threshold, .. }
-        | RuleKind::MatchCount { threshold, .. } => Some(threshold),
-        _ => None,
-    }
 }
 
 /// The rules of several files, of which each keeps those that were last good.
@@ -271,6 +162,11 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
+    use logweir_incident::{
+        policy::Reminders,
+        rule::{RuleKind, Threshold},
+    };
+
     use super::*;
 
     const GOOD: &str = "\
@@ -298,7 +194,14 @@ rules:
         assert_eq!(rules.len(), 3);
         assert_eq!(rules[0].labels["team"], "shop");
         assert_eq!(rules[0].keep_firing_seconds, 300);
-        assert_eq!(threshold(&rules[1].measure), Some(Threshold::Relative(5.0)));
+        assert_eq!(
+            rules[1].measure,
+            RuleKind::Latency {
+                window_seconds: 60,
+                percentile: 0.95,
+                threshold: Threshold::Relative(5.0),
+            }
+        );
     }
 
     fn check(text: &str, line: u64, part: &str) {
@@ -387,5 +290,35 @@ channels:
         assert_eq!(files.rules().count(), 3, "split");
         let twice = [("a.yaml", Some(GOOD)), ("c.yaml", Some(GOOD))];
         assert!(files.follow(&texts(&twice))[0].to_string().contains("taken"));
+    }
+
+    #[test]
+    fn a_policy_is_read_and_its_mistakes_are_told() {
+        let good = "\
+reminders: {repeat_seconds: 3600}
+mute_times:
+  - {name: nights, matchers: {severity: warning}, weekdays: [saturday, sunday], from: '22:00', to: '07:30'}
+inhibitions:
+  - {source: {service: database}, target: {service: 'shop*'}, equal: [region]}
+";
+        let policy = parse_policy("policy.yaml", good).unwrap();
+        assert_eq!(policy.reminders.repeat_seconds, 3_600);
+        assert_eq!(policy.reminders.escalate_seconds, Reminders::default().escalate_seconds);
+        let mute = &policy.mute_times[0];
+        assert_eq!((mute.from_minute, mute.to_minute), (22 * 60, 7 * 60 + 30));
+        let json = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+
+        for (text, told) in [
+            ("mute_times: [{name: a, from: '25:00', to: '01:00'}]", "\"25:00\" is no time of day"),
+            ("mute_times: [{name: a, from: '1:00', to: '01:00'}]", "\"1:00\" is no time of day"),
+            ("mute_times: [{name: '', from: '00:00', to: '01:00'}]", "needs a name"),
+            ("inhibitions: [{source: {}, target: {a: b}}]", "would hide everything"),
+            ("reminders: {repeat_seconds: 1}", "repeat_seconds is 1; use 60 to"),
+            ("reminder: {}", "reminder"),
+        ] {
+            let told_of = parse_policy("policy.yaml", text).unwrap_err();
+            assert!(told_of.iter().any(|of| of.to_string().contains(told)), "{text}: {told_of:?}");
+        }
     }
 }

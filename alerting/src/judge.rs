@@ -5,10 +5,10 @@
 //! restless the service was in a week of health ([`Ceiling`]). Several windows are looked at, as a
 //! busy service shows a fault in seconds and a quiet one in minutes.
 
+use logweir_incident::{incident::Measured, rule::Severity};
+
 use crate::{
-    incident::Measured,
     normal::{Abnormal, Ceiling, LEARN_DELAY_SECONDS, Normal, Share, Usual},
-    rule::Severity,
     statistics::{count_deviance, count_high, count_low, share_deviance, share_excess, share_low},
     window::{
         BUCKET_SECONDS, LATENCY_BUCKET_GROWTH, Row, Rows, Sums, latency_ms, mean_place,

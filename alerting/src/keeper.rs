@@ -1,7 +1,7 @@
 //! The life of incidents, and what is told of it. Pure: what it keeps is plain data.
 //!
 //! It is called in three steps, which belong into one transaction: [`Keeper::observe`] for what each
-//! rule says, [`Keeper::attach`] for the evidence of what fires, [`Keeper::tell`] for the notices.
+//! rule says, [`Keeper::attach`] for the evidence of what fires, [`Keeper::tell`] for the notifications.
 //!
 //! What it keeps to:
 //! - nobody is told of an incident that was pending only;
@@ -10,14 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{
+use logweir_incident::{
     incident::{Event, Evidence, Incident, IncidentState, Labels},
-    notice::{Notice, NoticeKind},
-    quiet::Quiet,
+    notification::{Notification, NotificationKind},
+    policy::Reminders,
     rule::Severity,
+    suppression::Suppression,
 };
+use serde::{Deserialize, Serialize};
 
 const SECOND: i64 = 1_000_000_000;
 /// How long a resolved incident is remembered here.
@@ -29,34 +29,6 @@ const FLAP_CHANGES: usize = 4;
 const AFTERMATH_NANOS: i64 = 600 * SECOND;
 /// Incidents of a key within this time that say that it is restless by nature.
 const RESTLESS_NANOS: i64 = 86_400 * SECOND;
-
-/// How often people are told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Telling {
-    /// Seconds until the first reminder; each further one takes twice as long once acknowledged.
-    pub repeat_seconds: u32,
-    /// Seconds between reminders at most.
-    pub repeat_seconds_max: u32,
-    /// Seconds until a critical incident that nobody acknowledges goes a level up.
-    pub escalate_seconds: u32,
-    /// Levels.
-    pub escalations_max: u32,
-    /// Seconds between digests of an incident that flaps.
-    pub flap_seconds: u32,
-}
-
-impl Default for Telling {
-    fn default() -> Self {
-        Self {
-            repeat_seconds: 4 * 3_600,
-            repeat_seconds_max: 24 * 3_600,
-            escalate_seconds: 600,
-            escalations_max: 3,
-            flap_seconds: 1_800,
-        }
-    }
-}
 
 /// What a rule says of one service at a moment.
 #[derive(Debug, Clone)]
@@ -118,7 +90,7 @@ pub struct Tracked {
     breach_since_unix_nano: Option<i64>,
     /// When it last held, event time.
     last_breach_unix_nano: i64,
-    /// Number of the last notice; 0 if nothing was told.
+    /// Number of the last notification; 0 if nothing was told.
     sequence: u32,
     /// Whether its end was told, or need not be.
     is_closed: bool,
@@ -225,7 +197,7 @@ impl Keeper {
             labels,
             severity: breach.severity,
             state: IncidentState::Pending,
-            overlays: crate::incident::Overlays::default(),
+            overlays: logweir_incident::incident::Overlays::default(),
             pending_unix_nano: observed.now_unix_nano,
             firing_unix_nano: None,
             resolved_unix_nano: None,
@@ -363,15 +335,20 @@ impl Keeper {
     }
 
     /// What is to be told now.
-    pub fn tell(&mut self, now_unix_nano: i64, quiet: &Quiet, telling: &Telling) -> Vec<Notice> {
-        self.lay_over(now_unix_nano, quiet);
-        let mut notices = Vec::new();
+    pub fn tell(
+        &mut self,
+        now_unix_nano: i64,
+        suppression: &Suppression,
+        reminders: &Reminders,
+    ) -> Vec<Notification> {
+        self.lay_over(now_unix_nano, suppression);
+        let mut notifications = Vec::new();
         for tracked in self.tracked.values_mut() {
-            let told = tracked.tell(now_unix_nano, quiet, telling);
+            let told = tracked.tell(now_unix_nano, suppression, reminders);
             if !told.is_empty() {
                 self.touched.insert(tracked.incident.id.clone());
             }
-            notices.extend(told);
+            notifications.extend(told);
         }
         self.tracked.retain(|_, tracked| {
             let resolved = tracked.incident.resolved_unix_nano;
@@ -381,20 +358,20 @@ impl Keeper {
             .retain(|_, fired| fired.back().is_some_and(|at| now_unix_nano - at <= RESTLESS_NANOS));
         self.changes
             .retain(|_, changes| changes.back().is_some_and(|at| now_unix_nano - at <= FLAP_NANOS));
-        notices
+        notifications
     }
 
     /// Brings the overlays up to date.
-    fn lay_over(&mut self, now_unix_nano: i64, quiet: &Quiet) {
-        let all_inhibited = self.inhibited(now_unix_nano, quiet);
+    fn lay_over(&mut self, now_unix_nano: i64, suppression: &Suppression) {
+        let all_inhibited = self.inhibited(now_unix_nano, suppression);
         for tracked in self.tracked.values_mut() {
             if !tracked.incident.state.is_active() && !tracked.is_unheard() {
                 continue;
             }
             let incident = &mut tracked.incident;
             let before = incident.overlays;
-            let silenced = quiet.silence_of(incident, now_unix_nano).is_some();
-            let muted = quiet.is_muted(incident, now_unix_nano);
+            let silenced = suppression.silence_of(incident, now_unix_nano).is_some();
+            let muted = suppression.is_muted(incident, now_unix_nano);
             let inhibited = all_inhibited.contains(&incident.id);
             incident.overlays.silenced = silenced;
             incident.overlays.muted = muted;
@@ -415,7 +392,7 @@ impl Keeper {
 
     /// Incidents that others explain. Only those of a service, or of the system, explain each other,
     /// but for what was set.
-    fn inhibited(&self, now_unix_nano: i64, quiet: &Quiet) -> HashSet<String> {
+    fn inhibited(&self, now_unix_nano: i64, suppression: &Suppression) -> HashSet<String> {
         // What follows from something may go on for a while after it.
         let is_source = |incident: &&Incident| {
             let resolved = incident.resolved_unix_nano;
@@ -428,9 +405,10 @@ impl Keeper {
         }
         let is_inhibited = |target: &&Incident| {
             let near = |service: &str| by_service.get(service).into_iter().flatten();
-            let explains = |source: &&Incident| quiet.inhibits(source, target);
+            let explains = |source: &&Incident| suppression.inhibits(source, target);
             near(&target.service).chain(near("")).any(explains)
-                || (!quiet.inhibitions.is_empty() && by_service.values().flatten().any(explains))
+                || (!suppression.inhibitions.is_empty()
+                    && by_service.values().flatten().any(explains))
         };
         self.incidents().filter(is_inhibited).map(|incident| incident.id.clone()).collect()
     }
@@ -527,14 +505,20 @@ impl Tracked {
         is_further || is_worse
     }
 
-    fn notice(&mut self, kind: NoticeKind, now_unix_nano: i64, text: &str) -> Notice {
+    fn notification(
+        &mut self,
+        kind: NotificationKind,
+        now_unix_nano: i64,
+        text: &str,
+    ) -> Notification {
         self.sequence += 1;
         self.last_told_unix_nano = now_unix_nano;
         self.told_severity = self.incident.severity;
         self.is_changed = false;
-        let mut notice = Notice::new(kind, self.sequence, now_unix_nano, &self.incident);
-        notice.text = text.to_owned();
-        notice
+        let mut notification =
+            Notification::new(kind, self.sequence, now_unix_nano, &self.incident);
+        notification.text = text.to_owned();
+        notification
     }
 
     /// Whether it fired and was over within one evaluation, because its logs came late, so that there
@@ -545,39 +529,47 @@ impl Tracked {
         is_untold && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
     }
 
-    fn tell(&mut self, now: i64, quiet: &Quiet, telling: &Telling) -> Vec<Notice> {
+    fn tell(
+        &mut self,
+        now: i64,
+        suppression: &Suppression,
+        reminders: &Reminders,
+    ) -> Vec<Notification> {
         let is_told = self.sequence > 0;
         match self.incident.state {
             IncidentState::Pending => Vec::new(),
             IncidentState::Resolved if self.is_closed => Vec::new(),
             IncidentState::Resolved => {
-                let is_unheard = self.is_unheard() && !self.is_quiet(now, quiet, false);
+                let is_unheard = self.is_unheard() && !self.is_quiet(now, suppression, false);
                 self.is_closed = true;
                 let late = "its logs came late: it was over before it could be told";
-                let opened = is_unheard.then(|| self.notice(NoticeKind::Opened, now, late));
+                let opened =
+                    is_unheard.then(|| self.notification(NotificationKind::Opened, now, late));
                 let text = if is_unheard { late } else { "" };
                 let is_told = is_told || is_unheard;
-                let resolved = is_told.then(|| self.notice(NoticeKind::Resolved, now, text));
+                let resolved =
+                    is_told.then(|| self.notification(NotificationKind::Resolved, now, text));
                 opened.into_iter().chain(resolved).collect()
             }
             IncidentState::Firing | IncidentState::Acknowledged => {
                 let is_worse = self.incident.severity > self.told_severity;
-                if self.is_quiet(now, quiet, is_worse) {
+                if self.is_quiet(now, suppression, is_worse) {
                     return Vec::new();
                 }
                 if !is_told {
-                    return vec![self.notice(NoticeKind::Opened, now, "")];
+                    return vec![self.notification(NotificationKind::Opened, now, "")];
                 }
-                self.tell_on(now, telling, is_worse).into_iter().collect()
+                self.tell_on(now, reminders, is_worse).into_iter().collect()
             }
         }
     }
 
     /// What became critical is heard through a silence, unless the silence says otherwise.
-    fn is_quiet(&self, now: i64, quiet: &Quiet, is_worse: bool) -> bool {
+    fn is_quiet(&self, now: i64, suppression: &Suppression, is_worse: bool) -> bool {
         let overlays = &self.incident.overlays;
-        let is_hidden =
-            || quiet.silence_of(&self.incident, now).is_none_or(|silence| silence.hides_critical);
+        let is_hidden = || {
+            suppression.silence_of(&self.incident, now).is_none_or(|silence| silence.hides_critical)
+        };
         let is_critical_now = is_worse && self.incident.severity == Severity::Critical;
         if overlays.silenced && is_critical_now && !is_hidden() {
             return false;
@@ -586,41 +578,46 @@ impl Tracked {
     }
 
     /// Of what was told already.
-    fn tell_on(&mut self, now: i64, telling: &Telling, is_worse: bool) -> Option<Notice> {
+    fn tell_on(&mut self, now: i64, reminders: &Reminders, is_worse: bool) -> Option<Notification> {
         if is_worse {
-            return Some(self.notice(NoticeKind::Escalated, now, "it got worse"));
+            return Some(self.notification(NotificationKind::Escalated, now, "it got worse"));
         }
         let is_acknowledged = self.incident.state == IncidentState::Acknowledged;
         if self.is_changed {
-            return Some(self.notice(NoticeKind::Updated, now, ""));
+            return Some(self.notification(NotificationKind::Updated, now, ""));
         }
         if self.incident.overlays.snoozed_until_unix_nano.take().is_some() {
             self.incident.note(now, Event::Audible, "", "");
-            return Some(self.notice(NoticeKind::Reminder, now, "it was snoozed until now"));
+            return Some(self.notification(
+                NotificationKind::Reminder,
+                now,
+                "it was snoozed until now",
+            ));
         }
         let since = now - self.last_told_unix_nano;
         let seconds = |seconds: u32| i64::from(seconds) * SECOND;
         if self.incident.overlays.flapping {
-            let is_due = since >= seconds(telling.flap_seconds);
-            return is_due.then(|| self.notice(NoticeKind::Digest, now, "it comes and goes"));
+            let is_due = since >= seconds(reminders.flap_seconds);
+            return is_due
+                .then(|| self.notification(NotificationKind::Digest, now, "it comes and goes"));
         }
         let may_escalate = !is_acknowledged
             && self.incident.severity == Severity::Critical
-            && self.incident.escalation_level < telling.escalations_max;
-        if may_escalate && since >= seconds(telling.escalate_seconds) {
+            && self.incident.escalation_level < reminders.escalations_max;
+        if may_escalate && since >= seconds(reminders.escalate_seconds) {
             self.incident.escalation_level += 1;
-            let is_last = self.incident.escalation_level == telling.escalations_max;
+            let is_last = self.incident.escalation_level == reminders.escalations_max;
             let last = if is_last { "; this is the last level" } else { "" };
-            let minutes = telling.escalate_seconds / 60;
+            let minutes = reminders.escalate_seconds / 60;
             let text = format!("not acknowledged for {minutes} min{last}");
             self.incident.note(now, Event::Escalated, "", &text);
-            return Some(self.notice(NoticeKind::Escalated, now, &text));
+            return Some(self.notification(NotificationKind::Escalated, now, &text));
         }
         let doubled = if is_acknowledged { self.reminders.min(10) } else { 0 };
-        let wait = seconds(telling.repeat_seconds) << doubled;
-        (since >= wait.min(seconds(telling.repeat_seconds_max))).then(|| {
+        let wait = seconds(reminders.repeat_seconds) << doubled;
+        (since >= wait.min(seconds(reminders.repeat_seconds_max))).then(|| {
             self.reminders += 1;
-            self.notice(NoticeKind::Reminder, now, "it still goes on")
+            self.notification(NotificationKind::Reminder, now, "it still goes on")
         })
     }
 }

@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use logweir_core::record::Level;
+use logweir_incident::{incident::Measured, rule::Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    incident::Measured,
     judge::{Finding, Sureness, figure, percent},
-    rule::Severity,
     window::Rows,
 };
 

@@ -1,67 +1,27 @@
 //! What waits to be told, and the port through which it is kept.
 //!
-//! A delivery is one notice for one channel, written in the incident's own transaction. Its life:
+//! A delivery is one notification for one channel, written in the incident's own transaction. Its life:
 //! before a message is sent, the attempt is recorded with the message's key; after the answer, what
 //! came of it. A process that is killed in between leaves a delivery that was begun and not ended:
 //! whoever comes next sends the same message with the same key again. So nothing is missed, and a
 //! repeat can be told.
 //!
-//! Several notices may go in one message. A message that may have arrived is repeated as it was, with
-//! the same notices under the same key; only what has certainly not arrived is put together anew.
+//! Several notifications may go in one message. A message that may have arrived is repeated as it was, with
+//! the same notifications under the same key; only what has certainly not arrived is put together anew.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    breaker::{Breaker, BreakerState},
-    notice::Notice,
-    pace::Pace,
+use logweir_incident::{
+    channel::{BreakerState, ChannelState},
+    delivery::Delivery,
 };
+use serde::{Deserialize, Serialize};
 
 /// Deliveries that are looked at together. What waits beyond them is counted.
 pub const DELIVERIES_MAX: usize = 1_000;
 /// After so long a delivery is given up, and that is itself told.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-/// What is known of a channel's destination.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ChannelState {
-    /// Whether to call it.
-    pub breaker: Breaker,
-    /// How fast.
-    pub pace: Pace,
-    /// What went wrong last, in words; empty if nothing.
-    pub last_error: String,
-}
-
-/// One notice for one channel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// The outbox's own name for it.
-    pub id: i64,
-    /// What to say.
-    pub notice: Notice,
-    /// When it was written.
-    pub created_unix_nano: i64,
-    /// How often it was begun.
-    pub attempts: u32,
-    /// Not to be tried before.
-    pub not_before_unix_nano: i64,
-    /// The key of the message in which it may have arrived already; that message is repeated as it
-    /// was.
-    pub message_key: Option<String>,
-    /// Whether its full form was refused.
-    pub is_plain: bool,
-    /// Whether the fallback channel has it too.
-    pub is_handed_over: bool,
-    /// Whether an earlier notice of its incident went to the fallback channel: then so must this.
-    pub follows_hand_over: bool,
-    /// What the channel returned for the incident's first message.
-    pub thread: Option<String>,
-}
 
 /// What waits for a channel.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -69,7 +29,7 @@ pub struct Queue {
     /// Of the channel.
     pub state: ChannelState,
     /// At most [`DELIVERIES_MAX`]: those with a `message_key` first, then oldest first; of one
-    /// incident always in the order of the notices' sequence.
+    /// incident always in the order of the notifications' sequence.
     pub deliveries: Vec<Delivery>,
     /// The channels that could be told instead, the first choice first; those that are down are left
     /// out.
@@ -168,7 +128,7 @@ pub trait Outbox: Send + Sync {
     /// Records what came of it. Doing so twice is the same as once.
     async fn finish(&self, channel: &str, finished: &Finished) -> Result<(), OutboxError>;
 
-    /// Writes deliveries of the same notices, under the same keys, for another channel, with the
+    /// Writes deliveries of the same notifications, under the same keys, for another channel, with the
     /// reason as their text, and marks these as handed over. They stay here, too.
     async fn hand_over(
         &self,

@@ -7,16 +7,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use logweir_incident::{
+    channel::{BreakerState, breaker::Pass},
+    delivery::Delivery,
+    incident::IncidentState,
+    notification::{Notification, NotificationKind},
+    render::text::{span, time_of_day},
+    rule::Severity,
+    time::nanos,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    breaker::{BreakerState, Pass, nanos},
     channel::{Form, Manner},
-    incident::IncidentState,
-    notice::{Notice, NoticeKind},
-    outbox::{Delivery, GIVE_UP_AFTER, Queue},
-    rule::Severity,
-    text::{span, time_of_day},
+    outbox::{GIVE_UP_AFTER, Queue},
 };
 
 /// Incidents in a digest.
@@ -54,7 +58,7 @@ pub struct Letter {
     /// Its key.
     pub key: String,
     /// What it says.
-    pub notice: Notice,
+    pub notification: Notification,
     /// In which form.
     pub form: Form,
     /// The incident's first message.
@@ -122,7 +126,7 @@ fn hand_over(queue: &Queue, now: i64) -> Option<Plan> {
     let is_down = breaker.is_down(FALLBACK_AFTER, now);
     let is_wrong = matches!(breaker.state, BreakerState::Misconfigured { .. });
     let goes = |delivery: &&Delivery| {
-        let is_critical = delivery.notice.incident.severity == Severity::Critical;
+        let is_critical = delivery.notification.incident.severity == Severity::Critical;
         let is_due = is_wrong || (is_down && is_critical) || delivery.follows_hand_over;
         is_due && !delivery.is_handed_over
     };
@@ -163,7 +167,7 @@ fn units(deliveries: &[Delivery]) -> Vec<Unit<'_>> {
 }
 
 fn incident_of(delivery: &Delivery) -> &str {
-    &delivery.notice.incident.id
+    &delivery.notification.incident.id
 }
 
 /// The oldest that is critical, else the newest.
@@ -196,7 +200,7 @@ impl Unit<'_> {
     }
 
     fn severity(&self) -> Severity {
-        let all = self.deliveries.iter().map(|delivery| delivery.notice.incident.severity);
+        let all = self.deliveries.iter().map(|delivery| delivery.notification.incident.severity);
         all.max().unwrap_or_default()
     }
 
@@ -210,13 +214,14 @@ impl Unit<'_> {
     }
 
     fn letter(&self) -> Letter {
-        let mut by_incident: BTreeMap<&str, Vec<&Notice>> = BTreeMap::new();
+        let mut by_incident: BTreeMap<&str, Vec<&Notification>> = BTreeMap::new();
         for delivery in &self.deliveries {
-            by_incident.entry(incident_of(delivery)).or_default().push(&delivery.notice);
+            by_incident.entry(incident_of(delivery)).or_default().push(&delivery.notification);
         }
-        let merged: Vec<Notice> = by_incident.values().map(|notices| merge(notices)).collect();
-        let mut letter = match <[Notice; 1]>::try_from(merged) {
-            Ok([notice]) => self.letter_of(notice.key.clone(), notice),
+        let merged: Vec<Notification> =
+            by_incident.values().map(|notifications| merge(notifications)).collect();
+        let mut letter = match <[Notification; 1]>::try_from(merged) {
+            Ok([notification]) => self.letter_of(notification.key.clone(), notification),
             Err(many) => self.letter_of(String::new(), digest_of(many)),
         };
         if let Some(key) = self.key {
@@ -226,11 +231,11 @@ impl Unit<'_> {
         letter
     }
 
-    fn letter_of(&self, key: String, notice: Notice) -> Letter {
+    fn letter_of(&self, key: String, notification: Notification) -> Letter {
         Letter {
             ids: self.deliveries.iter().map(|delivery| delivery.id).collect(),
             key,
-            notice,
+            notification,
             form: if self.is_plain() { Form::Plain } else { Form::Full },
             thread: self.deliveries.iter().find_map(|delivery| delivery.thread.clone()),
             attempts: self.deliveries.iter().map(|delivery| delivery.attempts).max().unwrap_or(0),
@@ -239,30 +244,31 @@ impl Unit<'_> {
     }
 }
 
-/// What happened to one incident, as one notice: the newest, which also says what it stands for.
-fn merge(notices: &[&Notice]) -> Notice {
-    let mut ordered = notices.to_vec();
-    ordered.sort_by_key(|notice| notice.sequence);
+/// What happened to one incident, as one notification: the newest, which also says what it stands for.
+fn merge(notifications: &[&Notification]) -> Notification {
+    let mut ordered = notifications.to_vec();
+    ordered.sort_by_key(|notification| notification.sequence);
     let last = ordered.last().expect("a unit has a delivery");
     let mut merged = (*last).clone();
     if ordered.len() == 1 {
         return merged;
     }
-    let has = |kind| ordered.iter().any(|notice| notice.kind == kind);
+    let has = |kind| ordered.iter().any(|notification| notification.kind == kind);
     let is_over = merged.incident.state == IncidentState::Resolved;
-    if is_over && has(NoticeKind::Opened) && merged.text.is_empty() {
+    if is_over && has(NotificationKind::Opened) && merged.text.is_empty() {
         merged.text = was_firing(&merged);
     } else if !is_over {
-        let loudest = [NoticeKind::Opened, NoticeKind::Escalated, NoticeKind::Reminder];
+        let loudest =
+            [NotificationKind::Opened, NotificationKind::Escalated, NotificationKind::Reminder];
         merged.kind = loudest.into_iter().find(|kind| has(*kind)).unwrap_or(merged.kind);
     }
     merged
 }
 
-fn was_firing(notice: &Notice) -> String {
-    let incident = &notice.incident;
+fn was_firing(notification: &Notification) -> String {
+    let incident = &notification.incident;
     let began = incident.firing_unix_nano.unwrap_or(incident.pending_unix_nano);
-    let ended = incident.resolved_unix_nano.unwrap_or(notice.at_unix_nano);
+    let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
     let (from, to) = (time_of_day(began), time_of_day(ended));
     let lasted = span(ended.saturating_sub(began));
     format!("was firing {from} to {to} UTC ({lasted}), while this channel could not be told")
@@ -271,15 +277,16 @@ fn was_firing(notice: &Notice) -> String {
 fn digest(units: &[&Unit<'_>]) -> Letter {
     let deliveries: Vec<&Delivery> =
         units.iter().flat_map(|unit| &unit.deliveries).copied().collect();
-    let notices = units.iter().map(|unit| {
-        let notices: Vec<&Notice> = unit.deliveries.iter().map(|d| &d.notice).collect();
-        merge(&notices)
+    let notifications = units.iter().map(|unit| {
+        let notifications: Vec<&Notification> =
+            unit.deliveries.iter().map(|d| &d.notification).collect();
+        merge(&notifications)
     });
-    let notice = digest_of(notices.collect());
+    let notification = digest_of(notifications.collect());
     Letter {
         ids: deliveries.iter().map(|delivery| delivery.id).collect(),
-        key: notice.key.clone(),
-        notice,
+        key: notification.key.clone(),
+        notification,
         form: Form::Full,
         thread: None,
         attempts: deliveries.iter().map(|delivery| delivery.attempts).max().unwrap_or(0),
@@ -287,24 +294,28 @@ fn digest(units: &[&Unit<'_>]) -> Letter {
     }
 }
 
-/// One notice of many, the worst first. Its key is made of theirs.
-fn digest_of(mut notices: Vec<Notice>) -> Notice {
-    notices.sort_by_key(|notice| {
-        let is_over = notice.incident.state == IncidentState::Resolved;
-        (is_over, std::cmp::Reverse(notice.incident.severity), notice.at_unix_nano)
+/// One notification of many, the worst first. Its key is made of theirs.
+fn digest_of(mut notifications: Vec<Notification>) -> Notification {
+    notifications.sort_by_key(|notification| {
+        let is_over = notification.incident.state == IncidentState::Resolved;
+        (is_over, std::cmp::Reverse(notification.incident.severity), notification.at_unix_nano)
     });
     let mut hash = Sha256::new();
-    for notice in &notices {
-        hash.update(notice.key.as_bytes());
+    for notification in &notifications {
+        hash.update(notification.key.as_bytes());
         hash.update([0]);
     }
-    let at_unix_nano = notices.iter().map(|notice| notice.at_unix_nano).max().unwrap_or_default();
-    let count = notices.iter().map(|notice| notice.count.max(1)).sum();
-    let mut incidents = notices
+    let at_unix_nano = notifications
+        .iter()
+        .map(|notification| notification.at_unix_nano)
+        .max()
+        .unwrap_or_default();
+    let count = notifications.iter().map(|notification| notification.count.max(1)).sum();
+    let mut incidents = notifications
         .into_iter()
-        .flat_map(|notice| std::iter::once(notice.incident).chain(notice.others));
+        .flat_map(|notification| std::iter::once(notification.incident).chain(notification.others));
     let incident = incidents.next().expect("a digest has a notice");
-    let mut digest = Notice::new(NoticeKind::Digest, 0, at_unix_nano, &incident);
+    let mut digest = Notification::new(NotificationKind::Digest, 0, at_unix_nano, &incident);
     digest.key = format!("digest-{}", hex::encode(&hash.finalize()[..16]));
     digest.others = incidents.collect();
     digest.count = count;

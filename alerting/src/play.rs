@@ -7,12 +7,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use logweir_core::record::Level;
+use logweir_incident::{
+    incident::{EVIDENCE_MAX, Evidence, SampleLog},
+    notification::Notification,
+};
 
 use crate::{
     engine::{EVALUATE_NANOS, Engine, EvidenceRequest, LATENESS_NANOS},
     evidence::{PatternCount, Symptom, probable_causes},
-    incident::{EVIDENCE_MAX, Evidence, SampleLog},
-    notice::Notice,
     novelty::{NEW_NANOS, NewPattern},
     window::{BUCKET_SECONDS, Row},
 };
@@ -58,9 +60,9 @@ pub struct Player {
     changed: HashSet<String>,
     /// The moment of the next evaluation; none before the first log.
     next_unix_nano: Option<i64>,
-    notices: Vec<Notice>,
+    notifications: Vec<Notification>,
     /// Every incident that has fired, as last known.
-    fired: std::collections::BTreeMap<String, crate::incident::Incident>,
+    fired: std::collections::BTreeMap<String, logweir_incident::incident::Incident>,
 }
 
 #[derive(Default)]
@@ -101,7 +103,7 @@ impl Player {
             services: HashMap::new(),
             changed: HashSet::new(),
             next_unix_nano: None,
-            notices: Vec::new(),
+            notifications: Vec::new(),
             fired: std::collections::BTreeMap::new(),
         }
     }
@@ -145,13 +147,13 @@ impl Player {
             let evidence = self.evidence(&request);
             self.engine.attach(&request.incident_id, evidence);
         }
-        let notices = self.engine.tell(now);
+        let notifications = self.engine.tell(now);
         for id in self.engine.take_touched() {
             if let Some(incident) = self.engine.keeper().get(&id) {
                 self.fired.insert(id, incident.clone());
             }
         }
-        self.notices.extend(notices);
+        self.notifications.extend(notifications);
     }
 
     /// What was found out, as it would be from storage.
@@ -184,11 +186,11 @@ impl Player {
     }
 
     /// Every incident that fired, by when it did, and all that was told.
-    pub fn finish(self) -> (Vec<crate::incident::Incident>, Vec<Notice>) {
+    pub fn finish(self) -> (Vec<logweir_incident::incident::Incident>, Vec<Notification>) {
         let mut incidents: Vec<_> = self.fired.into_values().collect();
         incidents.retain(|incident| incident.firing_unix_nano.is_some());
         incidents.sort_by_key(|incident| (incident.firing_unix_nano, incident.id.clone()));
-        (incidents, self.notices)
+        (incidents, self.notifications)
     }
 }
 

@@ -1,12 +1,11 @@
-//! A notice as Slack's blocks, within Slack's documented sizes.
+//! A notification as Slack's blocks, within Slack's documented sizes.
 
-use serde_json::{Value, json};
-
-use crate::{
+use logweir_incident::render::{
     template::{Markup, Templates, escape, render},
     text::{cut, cut_escaped},
     view::{LineView, NumberView, View},
 };
+use serde_json::{Value, json};
 
 /// Blocks of a message.
 pub const BLOCKS_MAX: usize = 50;
@@ -79,7 +78,7 @@ fn header(view: &View, templates: &Templates) -> Value {
     };
     let own = templates.title.as_deref().map(|title| render(title, Markup::Text, view));
     let title = match own {
-        Some(Ok(title)) => crate::text::clean_line(&title, HEADER_CHARS_MAX),
+        Some(Ok(title)) => logweir_incident::render::text::clean_line(&title, HEADER_CHARS_MAX),
         _ => view.headline(),
     };
     let text = cut(&format!("{sign} {title}"), HEADER_CHARS_MAX);

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::{
+use logweir_incident::{
     incident::Measured,
-    judge::{Finding, Sureness, figure},
     rule::{RuleKind, Severity},
 };
+
+use crate::judge::{Finding, Sureness, figure};
 
 const SECOND: i64 = 1_000_000_000;
 /// How far back counters are kept.

@@ -1,13 +1,11 @@
 //! Rules with a number, from rows to what is told: lines, changes of the rules, and logs that come
 //! late.
 
-use logweir_alerting::{
-    engine::Engine,
+use logweir_alerting::{engine::Engine, keeper::Keeper, window::Row};
+use logweir_incident::{
     incident::IncidentState,
-    keeper::Keeper,
-    notice::NoticeKind,
+    notification::NotificationKind,
     rule::{Rule, RuleKind, Threshold},
-    window::Row,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -30,7 +28,7 @@ impl Case {
     }
 
     /// As many errors in each bucket; what is told meanwhile.
-    fn run(&mut self, seconds: i64, errors: u64) -> Vec<NoticeKind> {
+    fn run(&mut self, seconds: i64, errors: u64) -> Vec<NotificationKind> {
         let mut told = Vec::new();
         for _ in 0..seconds / 10 {
             let row = Row {
@@ -44,7 +42,7 @@ impl Case {
             self.second += 10;
             let now = (self.second - 1) * SECOND + 2 * SECOND;
             self.engine.evaluate(now);
-            told.extend(self.engine.tell(now).iter().map(|notice| notice.kind));
+            told.extend(self.engine.tell(now).iter().map(|notification| notification.kind));
         }
         told
     }
@@ -61,18 +59,18 @@ fn what_only_nears_the_line_never_fires() {
     assert_eq!(case.state(), Some(IncidentState::Pending));
     assert_eq!(case.run(300, 90), [], "above the line of recovery, below that of firing");
     let mut case = Case::new(errors(60));
-    assert_eq!(case.run(70, 101), [NoticeKind::Opened]);
+    assert_eq!(case.run(70, 101), [NotificationKind::Opened]);
     assert_eq!(case.run(300, 90), [], "it goes on down to the line of recovery");
 }
 
 #[test]
 fn what_a_person_resolved_opens_anew_only_above_the_line() {
     let mut case = Case::new(errors(0));
-    assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+    assert_eq!(case.run(10, 150), [NotificationKind::Opened]);
     let id = case.engine.keeper().incidents().next().unwrap().id.clone();
     assert!(case.engine.keeper_mut().resolve(&id, "ann", "", case.second * SECOND));
-    assert_eq!(case.run(100, 90), [NoticeKind::Resolved]);
-    assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+    assert_eq!(case.run(100, 90), [NotificationKind::Resolved]);
+    assert_eq!(case.run(10, 150), [NotificationKind::Opened]);
 }
 
 #[test]
@@ -83,9 +81,9 @@ fn what_no_rule_asks_about_any_longer_ends() {
     let other = Rule::new("errors", measure);
     for rules in [vec![narrowed], vec![other], vec![]] {
         let mut case = Case::new(errors(0));
-        assert_eq!(case.run(10, 150), [NoticeKind::Opened]);
+        assert_eq!(case.run(10, 150), [NotificationKind::Opened]);
         case.engine.set_rules(rules);
-        assert_eq!(case.run(10, 150), [NoticeKind::Resolved]);
+        assert_eq!(case.run(10, 150), [NotificationKind::Resolved]);
         let mut case = Case::new(errors(60));
         case.run(10, 150);
         case.engine.set_rules(Vec::new());
@@ -104,11 +102,15 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
     let seen = |total| Row { start_seconds: START, total, ..Row::default() };
     case.engine.observe_matches("boom", "shop", seen(60));
     case.engine.observe_matches("boom", "shop", seen(3));
-    assert_eq!(case.run(10, 0), [NoticeKind::Opened]);
+    assert_eq!(case.run(10, 0), [NotificationKind::Opened]);
     let measure =
         RuleKind::MatchCount { filter: "other".to_owned(), window_seconds: 60, threshold };
     case.engine.set_rules(vec![Rule { keep_firing_seconds: 0, ..Rule::new("boom", measure) }]);
-    assert_eq!(case.run(10, 0), [NoticeKind::Resolved], "of another filter nothing was counted");
+    assert_eq!(
+        case.run(10, 0),
+        [NotificationKind::Resolved],
+        "of another filter nothing was counted"
+    );
 }
 
 #[test]

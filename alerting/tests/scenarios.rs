@@ -2,14 +2,13 @@
 //! and for the right cause; and nothing else is.
 
 use logweir_alerting::{
-    built_in,
     engine::Engine,
-    incident::Incident,
     keeper::Keeper,
     play::{PlayedLog, Player},
     window::Row,
 };
 use logweir_core::record::Level;
+use logweir_incident::{built_in, incident::Incident};
 
 const SECOND: i64 = 1_000_000_000;
 /// 2026-01-05T00:00:00Z, a Monday.

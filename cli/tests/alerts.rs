@@ -6,8 +6,8 @@ mod support;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use logweir::moment::parse_moment;
-use logweir_alerting::{incident::Event, notice::NoticeKind, sample};
 use logweir_core::{identity::Tenant, runtime::clock::now_unix_nano};
+use logweir_incident::{incident::Event, notification::NotificationKind, sample};
 use logweir_storage::{AlertChanges, KeepAlerts, SqliteConfig, SqliteStorage, StoredIncident};
 use serde_json::Value;
 use support::{Process, client, succeeded, token};
@@ -201,7 +201,7 @@ fn a_silence_is_added_and_deleted() {
 /// Leaves an incident in the storage of a standalone that does not run.
 fn store_incident(data_dir: &Path) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut incident = sample::notice(NoticeKind::Opened).incident;
+    let mut incident = sample::notification(NotificationKind::Opened).incident;
     incident.evidence.sample_logs[0].log_id = "0123".to_owned();
     incident.note(incident.pending_unix_nano, Event::Firing, "", "80 errors/min");
     let stored = StoredIncident {

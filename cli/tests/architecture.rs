@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// Each crate, and the crates of this workspace that it may name. No arrow runs the other way.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("logweir-proto", &[]),
     ("logweir-core", &["logweir-proto"]),
     ("logweir-queue", &["logweir-core"]),
@@ -13,10 +13,18 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("logweir-detect", &["logweir-core"]),
     (
         "logweir-server",
-        &["logweir-alerting", "logweir-core", "logweir-proto", "logweir-queue", "logweir-storage"],
+        &[
+            "logweir-alerting",
+            "logweir-core",
+            "logweir-incident",
+            "logweir-proto",
+            "logweir-queue",
+            "logweir-storage",
+        ],
     ),
     ("logweir-processor", &["logweir-core", "logweir-queue", "logweir-storage", "logweir-detect"]),
-    ("logweir-alerting", &["logweir-core", "logweir-storage"]),
+    ("logweir-incident", &["logweir-core"]),
+    ("logweir-alerting", &["logweir-core", "logweir-incident", "logweir-storage"]),
     ("logweir-sdk", &["logweir-proto"]),
     (
         "logweir",
@@ -24,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "logweir-alerting",
             "logweir-core",
             "logweir-detect",
+            "logweir-incident",
             "logweir-processor",
             "logweir-proto",
             "logweir-queue",

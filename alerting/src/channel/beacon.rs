@@ -1,30 +1,28 @@
 //! An address that is called to say that we live.
 
-use super::{
-    Message, Network, SendError, Steps,
-    http::{Post, Target},
-};
-use crate::{notice::NoticeKind, sample};
+use logweir_incident::{channel::Endpoint, notification::NotificationKind, sample};
+
+use super::{Message, Network, SendError, Steps, http::Post};
 
 /// Says that this process lives.
 #[derive(Clone)]
 pub struct Beacon {
-    target: Target,
+    target: Endpoint,
     network: Network,
 }
 
 impl Beacon {
     /// Calls this address; what is wrong with it is said in words.
     pub fn new(url: &str, network: Network) -> Result<Self, String> {
-        Ok(Self { target: Target::new(url, true)?, network })
+        Ok(Self { target: Endpoint::new(url, true)?, network })
     }
 
     /// Posts an empty body once.
     pub async fn call(&self) -> Result<(), SendError> {
-        let notice = sample::notice(NoticeKind::Updated);
+        let notification = sample::notification(NotificationKind::Updated);
         let post =
             Post { target: &self.target, headers: Vec::new(), bearer: None, body: String::new() };
-        let message = Message::new(&notice);
+        let message = Message::new(&notification);
         let answer = self.network.post(post, &message, &mut Steps::default()).await?;
         answer.verdict().map(drop)
     }

@@ -17,7 +17,18 @@ use lettre::{
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
-use serde::{Deserialize, Serialize};
+use logweir_incident::{
+    channel::{
+        EmailConfig, Encryption, PaceLimit,
+        email::{Correspondents, MailAddress},
+    },
+    notification::NotificationKind,
+    render::{
+        template::{Markup, Templates, render},
+        text::clean_line,
+        view::View,
+    },
+};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
@@ -25,71 +36,14 @@ use super::{
     Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps, WORDS_BYTES_MAX,
     connect::Stream, http::check_lease,
 };
-use crate::{
-    email_body::{html, plain},
-    notice::NoticeKind,
-    pace::PaceLimit,
-    secret::Secret,
-    template::{Markup, Templates, render},
-    text::clean_line,
-    view::View,
-};
+use crate::email_body::{html, plain};
 
-/// Recipients of a channel.
-pub const RECIPIENTS_MAX: usize = 50;
 /// Twenty mails an hour for each recipient; what is beyond is told together.
 pub const EMAIL_PACE: PaceLimit = PaceLimit { every: Duration::from_secs(180), burst: 20 };
 /// Incidents that may wait at once.
 const DIGEST_OVER: usize = 5;
 /// Characters of a subject.
 const SUBJECT_CHARS_MAX: usize = 180;
-
-/// How a mail server is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encryption {
-    /// Plain at first, then TLS; refused if the server cannot.
-    #[default]
-    Starttls,
-    /// TLS from the start.
-    Tls,
-    /// None. Passwords are not sent this way.
-    None,
-}
-
-/// How to reach a mail server, and whom to write to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmailConfig {
-    /// The server's name.
-    pub host: String,
-    /// Its port; by default 587, 465 or 25 as the encryption has it.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// How it is spoken to.
-    #[serde(default)]
-    pub encryption: Encryption,
-    /// Empty for none.
-    #[serde(default)]
-    pub username: String,
-    /// Of the user.
-    #[serde(default)]
-    pub password: Secret,
-    /// Who writes, such as `Logweir <alerts@example.com>`.
-    pub from: String,
-    /// Whom to write to.
-    pub to: Vec<String>,
-}
-
-impl EmailConfig {
-    fn port(&self) -> u16 {
-        self.port.unwrap_or(match self.encryption {
-            Encryption::Starttls => 587,
-            Encryption::Tls => 465,
-            Encryption::None => 25,
-        })
-    }
-}
 
 /// Sends mail.
 pub struct Email {
@@ -109,17 +63,9 @@ impl Email {
         templates: Templates,
         network: Network,
     ) -> Result<Self, String> {
-        let mailbox = |text: &String| {
-            text.parse::<Mailbox>().map_err(|error| format!("the address {text:?}: {error}"))
-        };
-        let from = mailbox(&config.from)?;
-        let to = config.to.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
-        if to.is_empty() || to.len() > RECIPIENTS_MAX {
-            return Err(format!("`to` must name 1 to {RECIPIENTS_MAX} addresses"));
-        }
-        if config.encryption == Encryption::None && !config.password.is_empty() {
-            return Err("a password is not sent without encryption; use `starttls`".into());
-        }
+        let Correspondents { from, to } = config.correspondents()?;
+        let from = mailbox(from)?;
+        let to = to.into_iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
         let starttls = match config.encryption {
             Encryption::Starttls => Some(tls_parameters(&config.host, &network)?),
             _ => None,
@@ -131,7 +77,7 @@ impl Email {
     /// The mail whole, as it goes over the wire.
     pub fn mail(&self, message: &Message<'_>) -> Result<Vec<u8>, SendError> {
         let rejected = |error: lettre::error::Error| SendError::new(Failure::Rejected, error);
-        let view = View::new(message.notice, message.key, message.is_test);
+        let view = View::new(message.notification, message.key, message.is_test);
         let mut mail = Mail::builder()
             .from(self.from.clone())
             .subject(self.subject(&view))
@@ -179,11 +125,12 @@ impl Email {
     }
 
     fn is_opening(&self, message: &Message<'_>) -> bool {
-        message.notice.kind == NoticeKind::Opened && message.notice.others.is_empty()
+        message.notification.kind == NotificationKind::Opened
+            && message.notification.others.is_empty()
     }
 
     fn opening_id(&self, message: &Message<'_>) -> String {
-        self.id("incident", &message.notice.incident.id)
+        self.id("incident", &message.notification.incident.id)
     }
 
     fn message_id(&self, message: &Message<'_>) -> String {
@@ -302,9 +249,15 @@ impl AsyncTokioStream for Stream {
     }
 }
 
-/// The moment of the notice: a repeat has the same date.
+/// The moment of the notification: a repeat has the same date.
 fn moment(message: &Message<'_>) -> u64 {
-    u64::try_from(message.notice.at_unix_nano).unwrap_or_default()
+    u64::try_from(message.notification.at_unix_nano).unwrap_or_default()
+}
+
+fn mailbox(address: MailAddress) -> Result<Mailbox, String> {
+    let MailAddress { name, local_part, domain } = address;
+    let address = Address::new(local_part, domain).map_err(|error| error.to_string())?;
+    Ok(Mailbox::new(name, address))
 }
 
 fn tls_parameters(host: &str, network: &Network) -> Result<TlsParameters, String> {

@@ -10,48 +10,19 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
+use logweir_incident::{channel::Endpoint, render::text::clean_line, secret::MASK};
 use tokio::time::timeout;
-use url::Url;
 
 use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
-use crate::{secret::MASK, text::clean_line};
 
 /// Of an answer, what is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A shorter part of an address is no secret.
 const SECRET_BYTES_MIN: usize = 8;
 
-/// Where to post. Its path may be a secret.
-#[derive(Clone)]
-pub(crate) struct Target {
-    url: Url,
-    host: String,
-    port: u16,
-}
-
-impl Target {
-    /// Reads an address; only `https`, or `http` too if the channel says so.
-    pub(crate) fn new(text: &str, allows_http: bool) -> Result<Self, String> {
-        let url =
-            Url::parse(text.trim()).map_err(|error| format!("the URL is invalid: {error}"))?;
-        match url.scheme() {
-            "https" => {}
-            "http" if allows_http => {}
-            "http" => return Err("the URL is http; use https, or set `allow_http`".into()),
-            other => return Err(format!("the URL's scheme {other:?} is not https")),
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("the URL has a user or password in it; leave it out".into());
-        }
-        let host = url.host_str().ok_or("the URL has no host")?.to_owned();
-        let port = url.port_or_known_default().ok_or("the URL has no port")?;
-        Ok(Self { url, host, port })
-    }
-}
-
 /// What to post.
 pub(crate) struct Post<'a> {
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a Endpoint,
     /// Names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// After `Authorization: Bearer`.
@@ -101,9 +72,9 @@ impl Network {
         message: &Message<'_>,
         steps: &mut Steps,
     ) -> Result<Answer, SendError> {
-        let within_tls = post.target.url.scheme() == "https";
+        let within_tls = post.target.url().scheme() == "https";
         let started = Instant::now();
-        let (host, port) = (&post.target.host, post.target.port);
+        let (host, port) = (post.target.host(), post.target.port());
         let stream = self.connect(host, port, within_tls, steps).await?;
         check_lease(message)?;
         let left = self.call_timeout.saturating_sub(started.elapsed());
@@ -139,7 +110,7 @@ pub(crate) fn check_lease(message: &Message<'_>) -> Result<(), SendError> {
 /// What an answer may quote and nobody may read: parts of the path and the query that are long enough
 /// to be a token, and the token itself.
 fn secrets(post: &Post<'_>) -> Vec<String> {
-    let url = &post.target.url;
+    let url = post.target.url();
     let query = url.query().unwrap_or_default();
     let parts = url.path().split('/').chain(query.split(['&', '=']));
     let parts = parts.filter(|part| part.len() >= SECRET_BYTES_MIN).chain(post.bearer);
@@ -184,14 +155,14 @@ async fn exchange(stream: Stream, post: Post<'_>) -> Result<Answer, SendError> {
 }
 
 fn request(post: Post<'_>) -> Result<Request<Full<Bytes>>, SendError> {
-    let url = &post.target.url;
+    let url = post.target.url();
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
     let authority = match url.port() {
-        Some(port) => format!("{}:{port}", post.target.host),
-        None => post.target.host.clone(),
+        Some(port) => format!("{}:{port}", post.target.host()),
+        None => post.target.host().to_owned(),
     };
     let mut request = Request::post(path)
         .header(HOST, authority)
@@ -242,12 +213,12 @@ mod tests {
             ("not a url", "invalid"),
         ];
         for (text, reason) in bad {
-            let error = Target::new(text, false).err().unwrap();
+            let error = Endpoint::new(text, false).err().unwrap();
             assert!(error.contains(reason), "{text}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
-        assert!(Target::new("https://hooks.slack.com/services/T0/B0/secret", false).is_ok());
-        assert!(Target::new("http://a.example/x", true).is_ok());
+        assert!(Endpoint::new("https://hooks.slack.com/services/T0/B0/secret", false).is_ok());
+        assert!(Endpoint::new("http://a.example/x", true).is_ok());
     }
 
     #[test]

@@ -10,24 +10,28 @@ pub mod slack;
 pub mod webhook;
 
 mod beacon;
-mod config;
 mod connect;
 mod http;
 mod step;
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use logweir_core::runtime::clock::Clock;
+use logweir_incident::{
+    channel::{ChannelConfig, ChannelKind, PaceLimit, breaker::Answered},
+    notification::Notification,
+};
 
 pub use beacon::Beacon;
-pub use config::{ChannelConfig, ChannelKind, build};
 pub use connect::{Network, Resolve, SystemResolver};
 pub use step::{Step, Steps};
 
-use crate::{breaker::Answered, notice::Notice, pace::PaceLimit};
+use self::{email::Email, slack::Slack, webhook::Webhook};
 
 /// Bytes of a provider's answer that are shown.
 pub const WORDS_BYTES_MAX: usize = 512;
@@ -46,7 +50,7 @@ pub enum Form {
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// What to say.
-    pub notice: &'a Notice,
+    pub notification: &'a Notification,
     /// The same whenever the same is said again.
     pub key: &'a str,
     /// What the channel returned when the incident was opened on it.
@@ -60,10 +64,10 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// A message that says `notice` by itself.
-    pub fn new(notice: &'a Notice) -> Self {
-        let (form, key) = (Form::Full, notice.key.as_str());
-        Self { notice, key, thread: None, form, is_test: false, not_after: None }
+    /// A message that says `notification` by itself.
+    pub fn new(notification: &'a Notification) -> Self {
+        let (form, key) = (Form::Full, notification.key.as_str());
+        Self { notification, key, thread: None, form, is_test: false, not_after: None }
     }
 }
 
@@ -159,6 +163,23 @@ pub trait Channel: Send + Sync {
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError>;
 }
 
+/// Makes a channel of its settings. What is wrong with them is said in words; nothing is called.
+pub fn build(
+    config: &ChannelConfig,
+    network: &Network,
+    clock: &Clock,
+) -> Result<Arc<dyn Channel>, String> {
+    config.check()?;
+    let (templates, network) = (config.templates.clone(), network.clone());
+    Ok(match config.kind.clone() {
+        ChannelKind::Slack(slack) => Arc::new(Slack::new(slack, templates, network)?),
+        ChannelKind::Email(email) => Arc::new(Email::new(email, templates, network)?),
+        ChannelKind::Webhook(webhook) => {
+            Arc::new(Webhook::new(webhook, templates, network, Arc::clone(clock))?)
+        }
+    })
+}
+
 /// A test of a channel, step by step.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TestReport {
@@ -171,9 +192,9 @@ pub struct TestReport {
 }
 
 /// Sends a message that says it is a test.
-pub async fn test_channel(channel: &dyn Channel, notice: &Notice) -> TestReport {
+pub async fn test_channel(channel: &dyn Channel, notification: &Notification) -> TestReport {
     let mut steps = Steps::default();
-    let message = Message { is_test: true, ..Message::new(notice) };
+    let message = Message { is_test: true, ..Message::new(notification) };
     let sent = channel.send(&message, &mut steps).await;
     let succeeded = sent.is_ok();
     let words = match sent {

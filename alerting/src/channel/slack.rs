@@ -10,53 +10,29 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use logweir_incident::{
+    channel::{Endpoint, PaceLimit, SlackConfig, slack::SlackEndpoints},
+    notification::NotificationKind,
+    render::{template::Templates, view::View},
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps,
-    http::{Answer, Post, Target},
+    http::{Answer, Post},
 };
-use crate::{
-    notice::NoticeKind,
-    pace::PaceLimit,
-    secret::Secret,
-    slack_blocks::{blocks, fallback_text},
-    template::Templates,
-    view::View,
-};
+use crate::slack_blocks::{blocks, fallback_text};
 
 /// Time between messages: Slack's second, and a margin for the way there.
 pub const SLACK_PACE: PaceLimit = PaceLimit { every: Duration::from_millis(1_100), burst: 1 };
 /// Incidents that may wait at once.
 const DIGEST_OVER: usize = 5;
-const API: &str = "https://slack.com/api";
-
-/// How to reach Slack: a webhook's URL, or a bot's token and a channel.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SlackConfig {
-    /// Of an incoming webhook; whoever has it can post.
-    pub webhook_url: Secret,
-    /// Of a bot with the scope `chat:write`.
-    pub bot_token: Secret,
-    /// The bot's channel: its id, or `#name`.
-    pub channel: String,
-    /// Slack's API, if it is not `https://slack.com/api`, such as a proxy.
-    pub api_url: Option<String>,
-    /// Whether `http` will do.
-    pub allow_http: bool,
-}
-
-enum Way {
-    Webhook(Target),
-    Bot { post: Target, update: Target },
-}
 
 /// Posts to Slack.
 pub struct Slack {
     config: SlackConfig,
-    way: Way,
+    endpoints: SlackEndpoints,
     templates: Templates,
     network: Network,
 }
@@ -73,26 +49,13 @@ impl Slack {
         templates: Templates,
         network: Network,
     ) -> Result<Self, String> {
-        let way = match (config.webhook_url.is_empty(), config.bot_token.is_empty()) {
-            (false, true) => {
-                Way::Webhook(Target::new(config.webhook_url.reveal(), config.allow_http)?)
-            }
-            (true, false) if config.channel.is_empty() => {
-                return Err("a bot needs a `channel`, its id or `#name`".into());
-            }
-            (true, false) => {
-                let api = config.api_url.as_deref().unwrap_or(API).trim_end_matches('/');
-                let method = |name: &str| Target::new(&format!("{api}/{name}"), config.allow_http);
-                Way::Bot { post: method("chat.postMessage")?, update: method("chat.update")? }
-            }
-            _ => return Err("set either `webhook_url`, or `bot_token` and `channel`".into()),
-        };
-        Ok(Self { config, way, templates, network })
+        let endpoints = config.endpoints()?;
+        Ok(Self { config, endpoints, templates, network })
     }
 
     async fn call(
         &self,
-        target: &Target,
+        target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
         steps: &mut Steps,
@@ -105,7 +68,7 @@ impl Slack {
     /// Calls a method of the API, whose errors come with status 200.
     async fn method(
         &self,
-        target: &Target,
+        target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
         steps: &mut Steps,
@@ -127,15 +90,15 @@ impl Slack {
     /// As a bot: edits the opening where that is what is wanted, and posts else.
     async fn as_bot(
         &self,
-        (post, update): (&Target, &Target),
+        (post, update): (&Endpoint, &Endpoint),
         message: &Message<'_>,
         content: Value,
         steps: &mut Steps,
     ) -> Result<Receipt, SendError> {
-        let kind = message.notice.kind;
+        let kind = message.notification.kind;
         let opening = message.thread.and_then(|thread| thread.split_once(' '));
         if let Some((channel, ts)) = opening
-            && matches!(kind, NoticeKind::Updated | NoticeKind::Resolved)
+            && matches!(kind, NotificationKind::Updated | NotificationKind::Resolved)
         {
             let mut edit = content.clone();
             edit["channel"] = channel.into();
@@ -147,7 +110,7 @@ impl Slack {
                 Err(error) if error.failure == Failure::Rejected => true,
                 Err(_) => return edited.map(|_| Receipt::default()),
             };
-            if kind == NoticeKind::Updated && !is_gone {
+            if kind == NotificationKind::Updated && !is_gone {
                 let words = "edited the first message".into();
                 return Ok(Receipt { thread: message.thread.map(str::to_owned), words });
             }
@@ -164,13 +127,13 @@ impl Slack {
         if let Some((_, ts)) = opening {
             anew["thread_ts"] = ts.into();
             anew["reply_broadcast"] =
-                matches!(kind, NoticeKind::Escalated | NoticeKind::Reminder).into();
+                matches!(kind, NotificationKind::Escalated | NotificationKind::Reminder).into();
         }
         let posted = self.method(post, &anew, message, steps).await?;
         let first = match message.thread {
             Some(thread) => Some(thread.to_owned()),
             // A digest is no incident's: to edit it for one would take away the others.
-            None if kind == NoticeKind::Digest => None,
+            None if kind == NotificationKind::Digest => None,
             None => Some(thread(&posted.channel, &posted.ts)),
         };
         Ok(Receipt { thread: first, words: format!("posted at {}", posted.ts) })
@@ -184,7 +147,7 @@ impl Channel for Slack {
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
-        let view = View::new(message.notice, message.key, message.is_test);
+        let view = View::new(message.notification, message.key, message.is_test);
         let content = match message.form {
             Form::Full => {
                 let blocks = blocks(&view, &self.templates);
@@ -192,12 +155,14 @@ impl Channel for Slack {
             }
             Form::Plain => json!({ "text": fallback_text(&view) }),
         };
-        match &self.way {
-            Way::Webhook(target) => {
+        match &self.endpoints {
+            SlackEndpoints::Webhook(target) => {
                 let answer = self.call(target, &content, message, steps).await?;
                 Ok(Receipt { thread: None, words: answer.words() })
             }
-            Way::Bot { post, update } => self.as_bot((post, update), message, content, steps).await,
+            SlackEndpoints::Bot { post, update } => {
+                self.as_bot((post, update), message, content, steps).await
+            }
         }
     }
 }
@@ -247,7 +212,7 @@ fn refused(error: &str, pause: Option<Duration>) -> SendError {
         | "team_added_to_org" => (Failure::Failing { pause }, ""),
         _ => (Failure::Rejected, ""),
     };
-    let words = crate::text::clean_line(error, super::WORDS_BYTES_MAX);
+    let words = logweir_incident::render::text::clean_line(error, super::WORDS_BYTES_MAX);
     let may_have_arrived = matches!(failure, Failure::Failing { .. });
     let text = format!("Slack answered {words:?}{hint}");
     SendError { may_have_arrived, ..SendError::new(failure, text) }

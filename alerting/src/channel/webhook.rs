@@ -7,48 +7,28 @@
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logweir_core::runtime::clock::Clock;
-use serde::{Deserialize, Serialize};
+use logweir_incident::{
+    channel::{Endpoint, PaceLimit, WebhookConfig},
+    incident::IncidentState,
+    notification::Notification,
+    render::{
+        template::{Markup, Templates, render},
+        view::View,
+    },
+    time::nanos,
+};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{
-    Channel, Form, Manner, Message, Network, Receipt, SendError, Steps,
-    http::{Post, Target},
-};
-use crate::{
-    breaker::nanos,
-    incident::IncidentState,
-    notice::Notice,
-    pace::PaceLimit,
-    secret::Secret,
-    template::{Markup, Templates, render},
-    view::View,
-};
+use super::{Channel, Form, Manner, Message, Network, Receipt, SendError, Steps, http::Post};
 
 /// Of the document.
 const FORMAT_VERSION: u32 = 1;
 
-/// How to reach a webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookConfig {
-    /// Where to post. It may have a token in its path, and so is a secret.
-    pub url: Secret,
-    /// Signs each message; without it nothing is signed.
-    #[serde(default)]
-    pub signing_secret: Secret,
-    /// Sent as `Authorization: Bearer`.
-    #[serde(default)]
-    pub bearer_token: Secret,
-    /// Whether `http` will do.
-    #[serde(default)]
-    pub allow_http: bool,
-}
-
 /// Posts JSON.
 pub struct Webhook {
     config: WebhookConfig,
-    target: Target,
+    target: Endpoint,
     templates: Templates,
     network: Network,
     clock: Clock,
@@ -62,22 +42,22 @@ impl Webhook {
         network: Network,
         clock: Clock,
     ) -> Result<Self, String> {
-        let target = Target::new(config.url.reveal(), config.allow_http)?;
+        let target = config.endpoint()?;
         Ok(Self { config, target, templates, network, clock })
     }
 
     fn body(&self, message: &Message<'_>) -> String {
-        let view = View::new(message.notice, message.key, message.is_test);
+        let view = View::new(message.notification, message.key, message.is_test);
         let Some(template) = self.templates.body.as_deref().filter(|_| message.form == Form::Full)
         else {
-            return document(message.notice, &view, None).to_string();
+            return document(message.notification, &view, None).to_string();
         };
         let rendered = render(template, Markup::Json, &view).map_err(|error| error.to_string());
         let parsed = rendered.and_then(|text| match serde_json::from_str::<Value>(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(format!("template: what it prints is no JSON: {error}")),
         });
-        parsed.unwrap_or_else(|why| document(message.notice, &view, Some(why)).to_string())
+        parsed.unwrap_or_else(|why| document(message.notification, &view, Some(why)).to_string())
     }
 }
 
@@ -116,8 +96,8 @@ pub fn sign(secret: &str, unix_seconds: i64, body: &str) -> String {
 }
 
 /// The document.
-fn document(notice: &Notice, view: &View, template_error: Option<String>) -> Value {
-    let incident = &notice.incident;
+fn document(notification: &Notification, view: &View, template_error: Option<String>) -> Value {
+    let incident = &notification.incident;
     let status = match incident.state {
         IncidentState::Resolved => "resolved",
         _ => "firing",
@@ -129,13 +109,13 @@ fn document(notice: &Notice, view: &View, template_error: Option<String>) -> Val
         "status": status,
         "severity": view.severity,
         "is_test": view.is_test,
-        "at_unix_nano": notice.at_unix_nano,
+        "at_unix_nano": notification.at_unix_nano,
         "title": view.headline(),
         "text": view.text,
         "link": view.link,
         "incident": incident,
-        "others": notice.others,
-        "count": notice.count,
+        "others": notification.others,
+        "count": notification.count,
         "template_error": template_error,
     })
 }

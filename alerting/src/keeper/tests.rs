@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
+use logweir_incident::suppression::{Matchers, MuteTime, Silence};
 use proptest::prelude::*;
 
 use super::*;
-use crate::quiet::{Matchers, MuteTime, Silence};
 
 const START: i64 = 1_767_571_200 * SECOND;
 const DAY: i64 = 86_400 * SECOND;
@@ -11,14 +11,14 @@ const DAY: i64 = 86_400 * SECOND;
 struct Case {
     keeper: Keeper,
     now: i64,
-    quiet: Quiet,
-    notices: Vec<Notice>,
+    suppression: Suppression,
+    notifications: Vec<Notification>,
 }
 
 impl Case {
     fn new() -> Self {
-        let quiet = Quiet::default();
-        Self { keeper: Keeper::default(), now: START, quiet, notices: Vec::new() }
+        let suppression = Suppression::default();
+        Self { keeper: Keeper::default(), now: START, suppression, notifications: Vec::new() }
     }
 
     fn breach(severity: Severity) -> Breach {
@@ -48,15 +48,15 @@ impl Case {
         self.keeper.observe(&observed, &origin);
     }
 
-    fn tell(&mut self) -> Vec<NoticeKind> {
-        let told = self.keeper.tell(self.now, &self.quiet, &Telling::default());
-        let kinds = told.iter().map(|notice| notice.kind).collect();
-        self.notices.extend(told);
+    fn tell(&mut self) -> Vec<NotificationKind> {
+        let told = self.keeper.tell(self.now, &self.suppression, &Reminders::default());
+        let kinds = told.iter().map(|notification| notification.kind).collect();
+        self.notifications.extend(told);
         kinds
     }
 
     /// Says the same every two seconds; what was told.
-    fn run(&mut self, seconds: i64, breach: Option<Severity>) -> Vec<NoticeKind> {
+    fn run(&mut self, seconds: i64, breach: Option<Severity>) -> Vec<NotificationKind> {
         let mut told = Vec::new();
         for _ in 0..seconds / 2 {
             self.now += 2 * SECOND;
@@ -71,7 +71,7 @@ impl Case {
     }
 }
 
-use NoticeKind::{Digest, Escalated, Opened, Reminder, Resolved, Updated};
+use NotificationKind::{Digest, Escalated, Opened, Reminder, Resolved, Updated};
 
 #[test]
 fn what_came_late_and_is_over_is_told_whole_and_once() {
@@ -84,7 +84,8 @@ fn what_came_late_and_is_over_is_told_whole_and_once() {
         case.tell()
     };
     assert_eq!(replay(&mut case), [Opened, Resolved, Opened, Resolved], "two, each with an id");
-    let keys: HashSet<&str> = case.notices.iter().map(|notice| notice.key.as_str()).collect();
+    let keys: HashSet<&str> =
+        case.notifications.iter().map(|notification| notification.key.as_str()).collect();
     assert_eq!(keys.len(), 4);
     // Another process takes over and judges the same time again.
     let kept = serde_json::to_string(&case.keeper).unwrap();
@@ -95,7 +96,7 @@ fn what_came_late_and_is_over_is_told_whole_and_once() {
 #[test]
 fn what_came_late_under_a_silence_stays_quiet() {
     let mut case = Case::new();
-    case.quiet.mute_times.push(MuteTime {
+    case.suppression.mute_times.push(MuteTime {
         name: "always".to_owned(),
         matchers: Matchers::from([("severity".to_owned(), "warning".to_owned())]),
         weekdays: Vec::new(),
@@ -118,7 +119,7 @@ fn it_fires_after_its_time_and_ends_after_its_time() {
     assert_eq!(case.run(2, Some(Severity::Warning)), [Opened]);
     assert_eq!(case.run(58, None), []);
     assert_eq!(case.run(2, None), [Resolved]);
-    let incident = &case.notices[1].incident;
+    let incident = &case.notifications[1].incident;
     assert_eq!(incident.firing_unix_nano, Some(START + 12 * SECOND));
     assert_eq!(incident.resolved_unix_nano, Some(START + 72 * SECOND));
     assert_eq!(case.keeper.open("s"), None);
@@ -148,7 +149,7 @@ fn who_does_not_acknowledge_is_told_again() {
     let mut case = Case::new();
     case.run(12, Some(Severity::Critical));
     assert_eq!(case.run(1_802, Some(Severity::Critical)), [Escalated; 3]);
-    assert!(case.notices.last().unwrap().text.contains("last level"));
+    assert!(case.notifications.last().unwrap().text.contains("last level"));
     assert_eq!(case.run(14_400, Some(Severity::Critical)), [Reminder]);
     let id = case.id();
     assert!(case.keeper.acknowledge(&id, "ann", case.now));
@@ -166,7 +167,7 @@ fn what_gets_worse_is_told_at_once() {
 #[test]
 fn a_silence_keeps_quiet_but_for_what_becomes_critical() {
     let mut case = Case::new();
-    case.quiet.silences.push(Silence {
+    case.suppression.silences.push(Silence {
         id: "1".to_owned(),
         matchers: Matchers::from([("service".to_owned(), "s".to_owned())]),
         from_unix_nano: START,
@@ -177,10 +178,10 @@ fn a_silence_keeps_quiet_but_for_what_becomes_critical() {
     });
     assert_eq!(case.run(80, Some(Severity::Warning)), []);
     assert_eq!(case.run(2, Some(Severity::Critical)), [Opened]);
-    let mut case = Case { quiet: case.quiet, ..Case::new() };
+    let mut case = Case { suppression: case.suppression, ..Case::new() };
     assert_eq!(case.run(98, Some(Severity::Warning)), []);
     assert_eq!(case.run(4, Some(Severity::Warning)), [Opened]);
-    let mut case = Case { quiet: case.quiet, ..Case::new() };
+    let mut case = Case { suppression: case.suppression, ..Case::new() };
     assert_eq!(case.run(20, Some(Severity::Warning)), []);
     // It ended before anybody was told.
     assert_eq!(case.run(200, None), []);
@@ -205,7 +206,7 @@ fn snoozed_and_muted_is_quiet() {
     assert!(case.keeper.snooze(&id, "ann", case.now + 8 * 3_600 * SECOND, case.now));
     assert_eq!(case.run(6 * 3_600, Some(Severity::Warning)), []);
     let mut case = Case::new();
-    case.quiet.mute_times.push(MuteTime {
+    case.suppression.mute_times.push(MuteTime {
         name: "night".to_owned(),
         matchers: Matchers::new(),
         weekdays: Vec::new(),
@@ -297,7 +298,7 @@ fn take(case: &mut Case, step: Step) {
             case.keeper.snooze(&id, "ann", until, case.now);
         }
         Step::Resolve => drop(case.keeper.resolve(&id, "ann", "", case.now)),
-        Step::Silence(seconds) => case.quiet.silences.push(Silence {
+        Step::Silence(seconds) => case.suppression.silences.push(Silence {
             id: String::new(),
             matchers: Matchers::new(),
             from_unix_nano: case.now,
@@ -319,21 +320,24 @@ fn take(case: &mut Case, step: Step) {
 
 /// What a channel hears of each incident: opened first and once, resolved last and once, numbers
 /// that count up, and keys that are never used twice.
-fn check_notices(notices: &[Notice]) {
-    let mut heard: HashMap<&str, Vec<&Notice>> = HashMap::new();
+fn check_notices(notifications: &[Notification]) {
+    let mut heard: HashMap<&str, Vec<&Notification>> = HashMap::new();
     let mut keys = BTreeSet::new();
-    for notice in notices {
-        assert!(keys.insert(&notice.key), "{} twice", notice.key);
-        heard.entry(&notice.incident.id).or_default().push(notice);
+    for notification in notifications {
+        assert!(keys.insert(&notification.key), "{} twice", notification.key);
+        heard.entry(&notification.incident.id).or_default().push(notification);
     }
     for of_one in heard.values() {
-        let kinds: Vec<NoticeKind> = of_one.iter().map(|notice| notice.kind).collect();
+        let kinds: Vec<NotificationKind> =
+            of_one.iter().map(|notification| notification.kind).collect();
         assert_eq!(kinds[0], Opened, "{kinds:?}");
         assert_eq!(kinds.iter().filter(|kind| **kind == Opened).count(), 1, "{kinds:?}");
         let resolved = kinds.iter().position(|kind| *kind == Resolved);
         assert!(resolved.is_none_or(|at| at == kinds.len() - 1), "{kinds:?}");
-        assert!(of_one.iter().zip(1..).all(|(notice, number)| notice.sequence == number));
-        assert!(of_one.iter().all(|notice| notice.incident.firing_unix_nano.is_some()));
+        assert!(
+            of_one.iter().zip(1..).all(|(notification, number)| notification.sequence == number)
+        );
+        assert!(of_one.iter().all(|notification| notification.incident.firing_unix_nano.is_some()));
     }
 }
 
@@ -348,7 +352,7 @@ proptest! {
                 let is_resolved = incident.state == IncidentState::Resolved;
                 // No way leads from pending to resolved.
                 prop_assert!(!is_resolved || incident.firing_unix_nano.is_some());
-                prop_assert!(incident.timeline.len() <= crate::incident::TIMELINE_MAX);
+                prop_assert!(incident.timeline.len() <= logweir_incident::incident::TIMELINE_MAX);
             }
         }
         // Once all is over and nothing is quiet, whoever heard of it hears that it is over.
@@ -359,9 +363,9 @@ proptest! {
             }
             case.tell();
         }
-        check_notices(&case.notices);
-        let opened = case.notices.iter().filter(|notice| notice.kind == Opened).count();
-        let resolved = case.notices.iter().filter(|notice| notice.kind == Resolved).count();
+        check_notices(&case.notifications);
+        let opened = case.notifications.iter().filter(|notification| notification.kind == Opened).count();
+        let resolved = case.notifications.iter().filter(|notification| notification.kind == Resolved).count();
         prop_assert_eq!(opened, resolved);
     }
 }

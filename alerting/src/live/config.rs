@@ -38,7 +38,7 @@ pub struct AlertingConfig {
     pub heartbeat_url_file: PathBuf,
     /// Between two such calls, seconds.
     pub heartbeat_seconds: u32,
-    /// Where people look at incidents: notices link to `{link}/incidents/ID`; empty for no link.
+    /// Where people look at incidents: notifications link to `{link}/incidents/ID`; empty for no link.
     pub link: String,
 }
 

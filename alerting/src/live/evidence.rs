@@ -8,13 +8,13 @@ use logweir_core::{
     identity::{Service, TemplateId, Tenant},
     record::StoredLog,
 };
+use logweir_incident::incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog};
 use logweir_storage::{SearchQuery, StorageError, TimeRange};
 
 use super::Parts;
 use crate::{
     engine::EvidenceRequest,
     evidence::{PatternCount, Symptom, probable_causes},
-    incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog},
 };
 
 const SECOND: i64 = 1_000_000_000;

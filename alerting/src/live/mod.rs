@@ -6,7 +6,6 @@
 //! of it is forgotten meanwhile. A process that loses the lead drops everything: the next leader
 //! starts from what was committed.
 
-pub mod action;
 pub mod preview;
 pub mod settings;
 

@@ -8,6 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_incident::{
+    channel::{BreakerState, ChannelState},
+    delivery::Delivery,
+    incident::{Incident, IncidentState},
+    notification::{Notification, NotificationKind},
+    rule::Severity,
+    time::nanos,
+};
 use logweir_storage::{
     AlertChanges, DELIVERED_ONLY, DeliveryState, DeliveryUpdate, KeepAlerts, NewDelivery,
     StorageError, StoredDelivery,
@@ -15,15 +23,8 @@ use logweir_storage::{
 use parking_lot::Mutex;
 
 use super::settings::Routes;
-use crate::{
-    breaker::{BreakerState, nanos},
-    incident::{Incident, IncidentState},
-    notice::{Notice, NoticeKind},
-    outbox::{
-        Change, ChannelState, DELIVERIES_MAX, Delivery, Finished, GIVE_UP_AFTER, Outbox,
-        OutboxError, Outcome, Queue, Started,
-    },
-    rule::Severity,
+use crate::outbox::{
+    Change, DELIVERIES_MAX, Finished, GIVE_UP_AFTER, Outbox, OutboxError, Outcome, Queue, Started,
 };
 
 /// The name under which a channel's state is kept.
@@ -96,14 +97,17 @@ impl Outbox for StoredOutbox {
         let now = (self.clock)();
         let others = || self.routes.fallbacks(channel, |_| true);
         if let Some(change) = &finished.change {
-            let notice = changed(&self.tenant, channel, change);
-            deliveries.extend(others().iter().map(|to| new_delivery(to, notice.clone(), now)));
+            let notification = changed(&self.tenant, channel, change);
+            deliveries
+                .extend(others().iter().map(|to| new_delivery(to, notification.clone(), now)));
         }
         if let Outcome::GivenUp { error } = &finished.outcome {
             let given_up = self.given_up(channel, &finished.ids, error);
             let to = others().into_iter().next();
             deliveries.extend(to.into_iter().flat_map(|to| {
-                given_up.iter().map(move |notice| new_delivery(&to, notice.clone(), now))
+                given_up
+                    .iter()
+                    .map(move |notification| new_delivery(&to, notification.clone(), now))
             }));
         }
         let states = vec![state(channel, &finished.state)];
@@ -122,9 +126,9 @@ impl Outbox for StoredOutbox {
         let now = (self.clock)();
         let mut deliveries = Vec::new();
         let updates = self.updates(ids, |delivery| {
-            let mut notice = delivery.notice.clone();
-            notice.text = reason.to_owned();
-            deliveries.push(new_delivery(to, notice, now));
+            let mut notification = delivery.notification.clone();
+            notification.text = reason.to_owned();
+            deliveries.push(new_delivery(to, notification, now));
             delivery.is_handed_over = true;
             (DeliveryState::Waiting, None)
         });
@@ -149,14 +153,14 @@ impl StoredOutbox {
         ids.iter().filter_map(&mut update).collect()
     }
 
-    fn given_up(&self, channel: &str, ids: &[i64], error: &str) -> Vec<Notice> {
+    fn given_up(&self, channel: &str, ids: &[i64], error: &str) -> Vec<Notification> {
         let loaded = self.loaded.lock();
-        let notices = ids.iter().filter_map(|id| loaded.get(id)).map(|delivery| {
-            let mut notice = delivery.notice.clone();
-            notice.text = format!("could not be told through {channel}: {error}");
-            notice
+        let notifications = ids.iter().filter_map(|id| loaded.get(id)).map(|delivery| {
+            let mut notification = delivery.notification.clone();
+            notification.text = format!("could not be told through {channel}: {error}");
+            notification
         });
-        notices.collect()
+        notifications.collect()
     }
 
     async fn commit(&self, changes: AlertChanges) -> Result<Duration, OutboxError> {
@@ -169,7 +173,7 @@ impl StoredOutbox {
 fn follow(deliveries: &mut [Delivery]) {
     let mut handed_over: Vec<String> = Vec::new();
     for delivery in deliveries {
-        let incident = &delivery.notice.incident.id;
+        let incident = &delivery.notification.incident.id;
         delivery.follows_hand_over |= handed_over.contains(incident);
         if delivery.is_handed_over {
             handed_over.push(incident.clone());
@@ -203,19 +207,23 @@ fn delivery(stored: &StoredDelivery) -> Option<Delivery> {
     match read {
         Ok(delivery) => Some(Delivery { id, thread: stored.thread.clone(), ..delivery }),
         Err(error) => {
-            tracing::error!(id, "a stored notice is not understood: {error}");
+            tracing::error!(id, "a stored notification is not understood: {error}");
             None
         }
     }
 }
 
-/// A notice for a channel.
-pub(crate) fn new_delivery(channel: &str, notice: Notice, now_unix_nano: i64) -> NewDelivery {
-    let (key, sequence) = (notice.key.clone(), notice.sequence);
-    let incident_id = notice.incident.id.clone();
+/// A notification for a channel.
+pub(crate) fn new_delivery(
+    channel: &str,
+    notification: Notification,
+    now_unix_nano: i64,
+) -> NewDelivery {
+    let (key, sequence) = (notification.key.clone(), notification.sequence);
+    let incident_id = notification.incident.id.clone();
     let delivery = Delivery {
         id: 0,
-        notice,
+        notification,
         created_unix_nano: now_unix_nano,
         attempts: 0,
         not_before_unix_nano: now_unix_nano,
@@ -249,13 +257,13 @@ pub(crate) fn rerouted(
     };
     for stored in waiting {
         if is_new(stored)
-            && let Some(Delivery { mut notice, .. }) = delivery(stored)
+            && let Some(Delivery { mut notification, .. }) = delivery(stored)
         {
-            notice.text = format!("its channel {channel} is gone");
-            let told = routes.told(&notice.channels).into_iter();
+            notification.text = format!("its channel {channel} is gone");
+            let told = routes.told(&notification.channels).into_iter();
             changes
                 .deliveries
-                .extend(told.map(|to| new_delivery(to, notice.clone(), now_unix_nano)));
+                .extend(told.map(|to| new_delivery(to, notification.clone(), now_unix_nano)));
         }
         changes.updates.push(DeliveryUpdate {
             delivery_id: stored.delivery_id,
@@ -268,7 +276,7 @@ pub(crate) fn rerouted(
 }
 
 /// That a channel went down or came back: of one incident, so that the one ends the other.
-pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice {
+pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notification {
     let is_well = change.to == BreakerState::Closed;
     let (at, since) = (change.at_unix_nano, change.since_unix_nano);
     let summary = match (is_well, change.reason.as_str()) {
@@ -286,7 +294,7 @@ pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice
         labels: [("channel".to_owned(), channel.to_owned())].into(),
         severity: Severity::Warning,
         state: if is_well { IncidentState::Resolved } else { IncidentState::Firing },
-        overlays: crate::incident::Overlays::default(),
+        overlays: logweir_incident::incident::Overlays::default(),
         pending_unix_nano: since,
         firing_unix_nano: Some(since),
         resolved_unix_nano: is_well.then_some(at),
@@ -295,12 +303,12 @@ pub(crate) fn changed(tenant: &Tenant, channel: &str, change: &Change) -> Notice
         group: format!("channel-{channel}"),
         channels: Vec::new(),
         runbook: String::new(),
-        evidence: crate::incident::Evidence::default(),
+        evidence: logweir_incident::incident::Evidence::default(),
         timeline: Vec::new(),
     };
     incident.evidence.summary = summary;
     incident.evidence.started_unix_nano = since;
     let (kind, sequence) =
-        if is_well { (NoticeKind::Resolved, 2) } else { (NoticeKind::Opened, 1) };
-    Notice::new(kind, sequence, at, &incident)
+        if is_well { (NotificationKind::Resolved, 2) } else { (NotificationKind::Opened, 1) };
+    Notification::new(kind, sequence, at, &incident)
 }

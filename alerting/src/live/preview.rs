@@ -6,6 +6,10 @@
 use std::{collections::BTreeMap, mem::take};
 
 use logweir_core::{filter::Filter, identity::Tenant};
+use logweir_incident::{
+    incident::Incident,
+    rule::{Rule, RuleKind},
+};
 use logweir_storage::{
     AggregateQuery, GroupBy, SearchQuery, Storage, StorageError, TemplateSummary, TimeRange,
 };
@@ -13,10 +17,8 @@ use logweir_storage::{
 use super::watch::{HOUR, NEW_PATTERNS_MAX, SECOND, counted, new_pattern, replay, rows};
 use crate::{
     engine::{Engine, LATENESS_NANOS},
-    incident::Incident,
     keeper::Keeper,
     novelty::NEW_NANOS,
-    rule::{Rule, RuleKind},
     window::{BUCKET_SECONDS, Row},
 };
 

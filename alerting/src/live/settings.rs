@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 
 use logweir_core::identity::Tenant;
+use logweir_incident::{
+    built_in,
+    channel::ChannelConfig,
+    policy::{Policy, Reminders},
+    rule::Rule,
+    suppression::{Silence, Suppression},
+};
 use logweir_storage::AlertSetting;
 use serde::de::DeserializeOwned;
 use tracing::warn;
-
-use crate::{
-    built_in,
-    channel::ChannelConfig,
-    keeper::Telling,
-    policy::Policy,
-    quiet::{Quiet, Silence},
-    rule::Rule,
-};
 
 /// What kinds of settings there are.
 pub const RULE: &str = "rule";
@@ -34,9 +32,9 @@ pub struct Settings {
     /// By name.
     pub channels: BTreeMap<String, ChannelConfig>,
     /// Who does not want to know what.
-    pub quiet: Quiet,
+    pub suppression: Suppression,
     /// How often people are told.
-    pub telling: Telling,
+    pub reminders: Reminders,
 }
 
 impl Settings {
@@ -57,12 +55,12 @@ impl Settings {
                     let channel = read(setting).map(|of| (setting.name.clone(), of));
                     found.channels.extend(channel);
                 }
-                SILENCE => found.quiet.silences.extend(read::<Silence>(setting)),
+                SILENCE => found.suppression.silences.extend(read::<Silence>(setting)),
                 POLICY => {
                     let policy: Policy = read(setting).unwrap_or_default();
-                    found.telling = policy.reminders;
-                    found.quiet.mute_times = policy.mute_times;
-                    found.quiet.inhibitions = policy.inhibitions;
+                    found.reminders = policy.reminders;
+                    found.suppression.mute_times = policy.mute_times;
+                    found.suppression.inhibitions = policy.inhibitions;
                 }
                 other => warn!(kind = other, "a setting of alerting is not understood"),
             }
@@ -156,10 +154,13 @@ mod tests {
                 "inhibitions": [{"source": {"service": "db"}, "target": {"service": "shop"}}]}"#,
         );
         let settings = Settings::of([&stored].into_iter(), &[]);
-        assert_eq!(settings.telling.repeat_seconds, 600);
-        assert_eq!((settings.quiet.mute_times.len(), settings.quiet.inhibitions.len()), (1, 1));
+        assert_eq!(settings.reminders.repeat_seconds, 600);
+        assert_eq!(
+            (settings.suppression.mute_times.len(), settings.suppression.inhibitions.len()),
+            (1, 1)
+        );
         let damaged = Settings::of([&setting("{\"reminders\": 1}")].into_iter(), &[]);
-        assert_eq!(damaged.telling, Telling::default());
+        assert_eq!(damaged.reminders, Reminders::default());
         assert!(!damaged.rules.is_empty());
     }
 }

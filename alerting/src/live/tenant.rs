@@ -7,6 +7,12 @@ use std::{
 };
 
 use logweir_core::{identity::Tenant, runtime::tasks::Fate};
+use logweir_incident::{
+    action::Action,
+    channel::{BreakerState, ChannelConfig},
+    incident::{Incident, IncidentState},
+    notification::{Notification, NotificationKind},
+};
 use logweir_storage::{AlertChanges, NewDelivery, StorageError, StoredIncident};
 use metrics::counter;
 use parking_lot::Mutex;
@@ -18,9 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Leader, Parts,
-    action::Action,
-    evidence,
+    Leader, Parts, evidence,
     outbox::{
         StoredOutbox, changed, channel_state, channel_state_name, json, new_delivery, rerouted,
     },
@@ -28,13 +32,10 @@ use super::{
     watch,
 };
 use crate::{
-    breaker::BreakerState,
-    channel::{ChannelConfig, build},
+    channel::build,
     deliver::Worker,
     engine::Engine,
-    incident::{Incident, IncidentState},
     keeper::Keeper,
-    notice::{Notice, NoticeKind},
     outbox::{Change, DELIVERIES_MAX},
 };
 
@@ -65,7 +66,7 @@ pub(super) struct TenantAlerts {
 #[derive(Default)]
 struct Unsaved {
     incidents: BTreeSet<String>,
-    notices: Vec<Notice>,
+    notifications: Vec<Notification>,
     states: Vec<(String, String)>,
     actions_done: Vec<i64>,
 }
@@ -73,7 +74,7 @@ struct Unsaved {
 impl Unsaved {
     fn is_empty(&self) -> bool {
         self.incidents.is_empty()
-            && self.notices.is_empty()
+            && self.notifications.is_empty()
             && self.states.is_empty()
             && self.actions_done.is_empty()
     }
@@ -147,8 +148,8 @@ impl TenantAlerts {
         if settings.rules != self.settings.rules {
             self.engine.set_rules(settings.rules.clone());
         }
-        self.engine.set_quiet(settings.quiet.clone());
-        self.engine.set_telling(settings.telling.clone());
+        self.engine.set_suppression(settings.suppression.clone());
+        self.engine.set_reminders(settings.reminders.clone());
         let routes = Routes::of(&settings);
         if routes != *self.routes {
             self.has_orphans = true;
@@ -257,7 +258,7 @@ impl TenantAlerts {
             counter!("logweir_alerting_refused_total", "tenant" => tenant, "what" => what)
                 .absolute(count);
         }
-        self.unsaved.notices.extend(self.engine.tell(now));
+        self.unsaved.notifications.extend(self.engine.tell(now));
         self.unsaved.incidents.extend(self.engine.take_touched());
         self.commit(parts, now).await
     }
@@ -266,11 +267,11 @@ impl TenantAlerts {
     /// of channels that are gone.
     async fn deliveries(&self, parts: &Parts, now: i64) -> Result<Vec<NewDelivery>, StorageError> {
         let mut new: Vec<NewDelivery> = Vec::new();
-        for notice in &self.unsaved.notices {
+        for notification in &self.unsaved.notifications {
             let mut channels: BTreeSet<String> =
-                self.routes.told(&notice.channels).into_iter().map(str::to_owned).collect();
-            if notice.kind == NoticeKind::Resolved {
-                let id = &notice.incident.id;
+                self.routes.told(&notification.channels).into_iter().map(str::to_owned).collect();
+            if notification.kind == NotificationKind::Resolved {
+                let id = &notification.incident.id;
                 let stored = parts.alerts.deliveries_of(&self.tenant, id).await?;
                 let stored = stored.into_iter().map(|of| of.delivery);
                 let known = stored.chain(new.iter().filter(|of| of.incident_id == *id).cloned());
@@ -281,7 +282,7 @@ impl TenantAlerts {
                     channels = there;
                 }
             }
-            new.extend(channels.iter().map(|name| new_delivery(name, notice.clone(), now)));
+            new.extend(channels.iter().map(|name| new_delivery(name, notification.clone(), now)));
         }
         Ok(new)
     }
@@ -343,7 +344,7 @@ impl TenantAlerts {
                     let (from, to) = (state.breaker.state, BreakerState::Closed);
                     let reason = "it was set anew, or a test of it got through".to_owned();
                     let change = Change { at_unix_nano: now, since_unix_nano, from, to, reason };
-                    self.unsaved.notices.push(changed(&self.tenant, channel, &change));
+                    self.unsaved.notifications.push(changed(&self.tenant, channel, &change));
                 }
                 state.breaker.reset();
                 self.unsaved.states.push((channel_state_name(channel), json(&state)));

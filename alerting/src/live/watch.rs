@@ -7,6 +7,7 @@ use logweir_core::{
     identity::{Service, Tenant},
     record::StoredLog,
 };
+use logweir_incident::rule::RuleKind;
 use logweir_storage::{
     AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchQuery,
     StorageError, TemplateSummary, TimeRange,
@@ -16,7 +17,6 @@ use super::Parts;
 use crate::{
     engine::Engine,
     novelty::{NEW_NANOS, NewPattern},
-    rule::RuleKind,
     system::SystemReport,
     window::{BUCKET_SECONDS, Row},
 };

@@ -6,27 +6,26 @@ use std::{
 };
 
 use logweir_alerting::{
-    channel::{
-        Channel,
-        slack::{Slack, SlackConfig},
-        webhook::{Webhook, WebhookConfig},
-    },
+    channel::{Channel, slack::Slack, webhook::Webhook},
     deliver::Worker,
-    notice::NoticeKind,
     outbox::Outbox,
-    rule::Severity,
-    secret::Secret,
-    template::Templates,
 };
 use logweir_core::runtime::{
     clock::{now_unix_nano, system_clock},
     tasks::{Fate, Tasks},
 };
+use logweir_incident::{
+    channel::{SlackConfig, WebhookConfig},
+    notification::NotificationKind,
+    render::template::Templates,
+    rule::Severity,
+    secret::Secret,
+};
 use testkit::{Answer, Call, Receiver};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{MemoryOutbox, network, notice};
+use crate::harness::{MemoryOutbox, network, notification};
 
 fn slack(receiver: &Receiver) -> Arc<dyn Channel> {
     let config = SlackConfig {
@@ -65,7 +64,12 @@ fn at_once() -> f64 {
 fn open(outbox: &MemoryOutbox, count: usize) {
     for id in 0..count {
         let severity = Severity::Warning;
-        outbox.add(notice(&format!("i{id}"), NoticeKind::Opened, severity, now_unix_nano()));
+        outbox.add(notification(
+            &format!("i{id}"),
+            NotificationKind::Opened,
+            severity,
+            now_unix_nano(),
+        ));
     }
 }
 

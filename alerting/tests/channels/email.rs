@@ -1,15 +1,12 @@
 //! Mail, over a server that speaks SMTP.
 
-use logweir_alerting::{
-    channel::{
-        Channel, Failure, Message, Steps,
-        email::{Email, EmailConfig, Encryption},
-        test_channel,
-    },
-    notice::NoticeKind,
+use logweir_alerting::channel::{Channel, Failure, Message, Steps, email::Email, test_channel};
+use logweir_incident::{
+    channel::{EmailConfig, Encryption},
+    notification::NotificationKind,
+    render::template::Templates,
     sample,
     secret::Secret,
-    template::Templates,
 };
 use testkit::{MailManner, MailServer};
 
@@ -47,7 +44,7 @@ async fn a_mail_goes_by_starttls_with_a_password() {
     let server =
         MailServer::start(MailManner { starttls: true, credentials, ..MailManner::default() });
     let channel = with_password(&server, "hunter2");
-    let report = test_channel(&channel, &sample::notice(NoticeKind::Opened)).await;
+    let report = test_channel(&channel, &sample::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
     let names: Vec<_> = report.steps.iter().map(|step| step.name).collect();
     assert_eq!(names, ["dns", "connect", "tls", "authentication", "answer"]);
@@ -61,11 +58,11 @@ async fn a_mail_goes_by_starttls_with_a_password() {
 
 #[tokio::test]
 async fn a_mail_goes_by_tls_and_plainly() {
-    let notice = sample::notice(NoticeKind::Opened);
+    let notification = sample::notification(NotificationKind::Opened);
     for (tls, encryption) in [(true, Encryption::Tls), (false, Encryption::None)] {
         let server = MailServer::start(MailManner { tls, ..MailManner::default() });
         let channel = email(config(&server, encryption), &server);
-        channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap();
+        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
         assert_eq!(server.mails()[0].within_tls, tls);
     }
 }
@@ -74,9 +71,9 @@ async fn a_mail_goes_by_tls_and_plainly() {
 async fn an_incident_is_one_conversation_and_a_repeat_has_the_same_id() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::None), &server);
-    for kind in [NoticeKind::Opened, NoticeKind::Opened, NoticeKind::Resolved] {
-        let notice = sample::notice(kind);
-        channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap();
+    for kind in [NotificationKind::Opened, NotificationKind::Opened, NotificationKind::Resolved] {
+        let notification = sample::notification(kind);
+        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
     }
     let mails = server.mails();
     let header = |at: usize, name| mails[at].header(name);
@@ -99,14 +96,15 @@ async fn a_recipient_that_is_refused_is_named_and_keeps_nobody_from_their_mail()
     let unknown = vec!["ben@example.com".to_owned()];
     let server = MailServer::start(MailManner { unknown, ..MailManner::default() });
     let channel = email(config(&server, Encryption::None), &server);
-    let notice = sample::notice(NoticeKind::Opened);
-    let receipt = channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap();
+    let notification = sample::notification(NotificationKind::Opened);
+    let receipt = channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
     assert!(receipt.words.contains("ben@example.com") && receipt.words.contains("no such user"));
     assert_eq!(server.mails()[0].to, ["anna@example.com"]);
     let mut alone = config(&server, Encryption::None);
     alone.to = vec!["ben@example.com".into()];
     let channel = email(alone, &server);
-    let error = channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap_err();
+    let error =
+        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(error.text.contains("no such user here"), "{error}");
 }
@@ -136,11 +134,12 @@ async fn each_refusal_is_understood() {
         ),
         (MailManner { credentials, ..manner() }, "who are you", Failure::Rejected, false),
     ];
-    let notice = sample::notice(NoticeKind::Opened);
+    let notification = sample::notification(NotificationKind::Opened);
     for (manner, words, failure, may_have_arrived) in cases {
         let server = MailServer::start(manner);
         let channel = email(config(&server, Encryption::None), &server);
-        let error = channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap_err();
+        let error =
+            channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
         assert!(error.text.contains(words), "{error}");
         assert_eq!((error.failure, error.may_have_arrived), (failure, may_have_arrived), "{error}");
     }
@@ -152,7 +151,7 @@ async fn a_wrong_password_is_a_wrong_setting_and_is_not_said() {
     let server =
         MailServer::start(MailManner { starttls: true, credentials, ..MailManner::default() });
     let channel = with_password(&server, "swordfish");
-    let report = test_channel(&channel, &sample::notice(NoticeKind::Opened)).await;
+    let report = test_channel(&channel, &sample::notification(NotificationKind::Opened)).await;
     assert!(!report.succeeded);
     assert_eq!(report.steps.last().unwrap().name, "authentication");
     assert!(report.words.contains("wrong password") && report.words.contains("check user"));
@@ -163,8 +162,9 @@ async fn a_wrong_password_is_a_wrong_setting_and_is_not_said() {
 async fn without_starttls_nothing_is_sent() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::Starttls), &server);
-    let notice = sample::notice(NoticeKind::Opened);
-    let error = channel.send(&Message::new(&notice), &mut Steps::default()).await.unwrap_err();
+    let notification = sample::notification(NotificationKind::Opened);
+    let error =
+        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(server.mails().is_empty());
 }
@@ -189,10 +189,10 @@ fn settings_that_cannot_work_are_said() {
 fn what_logs_say_adds_no_header() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::None), &server);
-    let mut notice = sample::notice(NoticeKind::Opened);
-    notice.incident.service = "x\r\nBcc: evil@example.com\r\n\r\n<b>".into();
-    notice.key = "k\r\nX-Evil: 1".into();
-    let mail = channel.mail(&Message::new(&notice)).unwrap();
+    let mut notification = sample::notification(NotificationKind::Opened);
+    notification.incident.service = "x\r\nBcc: evil@example.com\r\n\r\n<b>".into();
+    notification.key = "k\r\nX-Evil: 1".into();
+    let mail = channel.mail(&Message::new(&notification)).unwrap();
     let mail = String::from_utf8(mail).unwrap();
     let head = mail.split("\r\n\r\n").next().unwrap();
     let names: Vec<_> = head.lines().filter(|line| !line.starts_with(' ')).collect();

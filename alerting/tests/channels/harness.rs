@@ -1,4 +1,4 @@
-//! An outbox in memory, a network that may reach the loopback address, and notices to send.
+//! An outbox in memory, a network that may reach the loopback address, and notifications to send.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use std::{
 use async_trait::async_trait;
 use logweir_alerting::{
     address::AddressPolicy,
-    breaker::Breaker,
     channel::{Network, SystemResolver},
+    outbox::{Change, DELIVERIES_MAX, Finished, Outbox, OutboxError, Outcome, Queue, Started},
+};
+use logweir_incident::{
+    channel::{Breaker, ChannelState},
+    delivery::Delivery,
     incident::{Incident, IncidentState},
-    notice::{Notice, NoticeKind},
-    outbox::{
-        Change, ChannelState, DELIVERIES_MAX, Delivery, Finished, Outbox, OutboxError, Outcome,
-        Queue, Started,
-    },
+    notification::{Notification, NotificationKind},
     rule::Severity,
     sample,
 };
@@ -31,9 +31,14 @@ pub(crate) fn network(authority: &str) -> Network {
     network
 }
 
-/// A notice about the incident of this id.
-pub(crate) fn notice(id: &str, kind: NoticeKind, severity: Severity, at_unix_nano: i64) -> Notice {
-    let made_up = sample::notice(kind).incident;
+/// A notification about the incident of this id.
+pub(crate) fn notification(
+    id: &str,
+    kind: NotificationKind,
+    severity: Severity,
+    at_unix_nano: i64,
+) -> Notification {
+    let made_up = sample::notification(kind).incident;
     let incident = Incident {
         id: id.into(),
         service: format!("service-{id}"),
@@ -41,8 +46,8 @@ pub(crate) fn notice(id: &str, kind: NoticeKind, severity: Severity, at_unix_nan
         firing_unix_nano: Some(at_unix_nano),
         ..made_up
     };
-    let sequence = if kind == NoticeKind::Opened { 1 } else { 2 };
-    Notice::new(kind, sequence, at_unix_nano, &incident)
+    let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
+    Notification::new(kind, sequence, at_unix_nano, &incident)
 }
 
 #[derive(Default)]
@@ -59,9 +64,9 @@ struct Inside {
 /// What an outbox saw.
 #[derive(Clone, Default)]
 pub(crate) struct Record {
-    /// The message's key and the notices' keys in it, as begun.
+    /// The message's key and the notifications' keys in it, as begun.
     pub(crate) begun: Vec<(String, Vec<String>)>,
-    /// The notices' keys, in the order in which they were done.
+    /// The notifications' keys, in the order in which they were done.
     pub(crate) sent: Vec<String>,
     pub(crate) given_up: Vec<String>,
     pub(crate) handed_over: Vec<String>,
@@ -90,14 +95,14 @@ impl MemoryOutbox {
         self.inside.lock().unwrap().fallbacks = vec![channel.into()];
     }
 
-    pub(crate) fn add(&self, notice: Notice) {
+    pub(crate) fn add(&self, notification: Notification) {
         let mut inside = self.inside.lock().unwrap();
         let id = inside.record.begun.len() as i64 * 1_000_000 + inside.waiting.len() as i64;
         let id = inside.waiting.keys().last().map_or(id, |last| id.max(last + 1));
-        let created_unix_nano = notice.at_unix_nano;
+        let created_unix_nano = notification.at_unix_nano;
         let delivery = Delivery {
             id,
-            notice,
+            notification,
             created_unix_nano,
             attempts: 0,
             not_before_unix_nano: created_unix_nano,
@@ -134,7 +139,7 @@ impl MemoryOutbox {
         let inside = self.inside.lock().unwrap();
         let mut deliveries: Vec<Delivery> = inside.waiting.values().cloned().collect();
         for delivery in &mut deliveries {
-            let incident = &delivery.notice.incident.id;
+            let incident = &delivery.notification.incident.id;
             delivery.thread = inside.threads.get(incident).cloned();
             delivery.follows_hand_over = inside.handed_over.contains(incident);
         }
@@ -152,7 +157,7 @@ impl MemoryOutbox {
             let delivery = inside.waiting.get_mut(id).unwrap();
             delivery.attempts += 1;
             delivery.message_key = Some(started.message_key.clone());
-            keys.push(delivery.notice.key.clone());
+            keys.push(delivery.notification.key.clone());
         }
         inside.record.begun.push((started.message_key.clone(), keys));
         Ok(leads)
@@ -168,14 +173,14 @@ impl MemoryOutbox {
                 Outcome::Sent { thread, .. } => {
                     let delivery = inside.waiting.remove(id).unwrap();
                     if let Some(thread) = thread {
-                        let incident = delivery.notice.incident.id.clone();
+                        let incident = delivery.notification.incident.id.clone();
                         inside.threads.entry(incident).or_insert_with(|| thread.clone());
                     }
-                    inside.record.sent.push(delivery.notice.key);
+                    inside.record.sent.push(delivery.notification.key);
                 }
                 Outcome::GivenUp { .. } => {
                     let delivery = inside.waiting.remove(id).unwrap();
-                    inside.record.given_up.push(delivery.notice.key);
+                    inside.record.given_up.push(delivery.notification.key);
                 }
                 Outcome::Retry { not_before_unix_nano, may_have_arrived, is_plain, .. } => {
                     let delivery = inside.waiting.get_mut(id).unwrap();
@@ -197,7 +202,8 @@ impl MemoryOutbox {
         for id in ids {
             let delivery = inside.waiting.get_mut(id).unwrap();
             delivery.is_handed_over = true;
-            let (key, incident) = (delivery.notice.key.clone(), &delivery.notice.incident);
+            let (key, incident) =
+                (delivery.notification.key.clone(), &delivery.notification.incident);
             let (incident, state) = (incident.id.clone(), incident.state);
             inside.record.handed_over.push(key);
             if state != IncidentState::Resolved {

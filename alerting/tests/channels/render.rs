@@ -4,25 +4,24 @@
 use std::{fs, path::PathBuf};
 
 use logweir_alerting::{
-    channel::{
-        Message,
-        email::{Email, EmailConfig, Encryption},
-    },
+    channel::{Message, email::Email},
+    slack_blocks::blocks,
+};
+use logweir_incident::{
+    channel::{EmailConfig, Encryption},
     incident::{Incident, IncidentState},
-    notice::{Notice, NoticeKind},
+    notification::{Notification, NotificationKind},
+    render::{template::Templates, view::View},
     rule::Severity,
     sample,
     secret::Secret,
-    slack_blocks::blocks,
-    template::Templates,
-    view::View,
 };
 
 use crate::harness::network;
 
-fn digest() -> Notice {
-    let mut digest = sample::notice(NoticeKind::Opened);
-    digest.kind = NoticeKind::Digest;
+fn digest() -> Notification {
+    let mut digest = sample::notification(NotificationKind::Opened);
+    digest.kind = NotificationKind::Digest;
     digest.count = 14;
     let first = digest.incident.clone();
     let service = |name: &str, severity, state| Incident {
@@ -52,15 +51,16 @@ fn what_people_see() {
     };
     let email = Email::new(config, Templates::default(), network("")).unwrap();
     let folder = std::env::var_os("LOGWEIR_RENDER_DIR").map(PathBuf::from);
-    let notices = [
-        ("opened", sample::notice(NoticeKind::Opened)),
-        ("resolved", sample::notice(NoticeKind::Resolved)),
+    let notifications = [
+        ("opened", sample::notification(NotificationKind::Opened)),
+        ("resolved", sample::notification(NotificationKind::Resolved)),
         ("digest", digest()),
     ];
-    for (name, notice) in notices {
-        let blocks = blocks(&View::new(&notice, &notice.key, false), &Templates::default());
+    for (name, notification) in notifications {
+        let blocks =
+            blocks(&View::new(&notification, &notification.key, false), &Templates::default());
         crate::slack::check(&blocks);
-        let mail = String::from_utf8(email.mail(&Message::new(&notice)).unwrap()).unwrap();
+        let mail = String::from_utf8(email.mail(&Message::new(&notification)).unwrap()).unwrap();
         assert!(mail.contains("https://logs.example.com/incidents/"), "{mail}");
         if let Some(folder) = &folder {
             let blocks = serde_json::to_string_pretty(&blocks).unwrap();

@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use logweir_alerting::{
-    channel::{
-        Channel, Failure, Form, Message, SendError, Steps,
-        slack::{Slack, SlackConfig},
-        test_channel,
-    },
+    channel::{Channel, Failure, Form, Message, SendError, Steps, slack::Slack, test_channel},
+    slack_blocks::blocks,
+};
+use logweir_incident::{
+    channel::SlackConfig,
     incident::Incident,
-    notice::{Notice, NoticeKind},
+    notification::{Notification, NotificationKind},
+    render::{template::Templates, view::View},
     sample,
     secret::Secret,
-    slack_blocks::blocks,
-    template::Templates,
-    view::View,
 };
 use serde_json::{Value, json};
 use testkit::{Answer, Receiver};
@@ -40,8 +38,8 @@ fn bot(receiver: &Receiver) -> Slack {
     Slack::new(config, Templates::default(), network("")).unwrap()
 }
 
-async fn send(slack: &Slack, notice: &Notice) -> Result<Option<String>, SendError> {
-    let sent = slack.send(&Message::new(notice), &mut Steps::default()).await;
+async fn send(slack: &Slack, notification: &Notification) -> Result<Option<String>, SendError> {
+    let sent = slack.send(&Message::new(notification), &mut Steps::default()).await;
     sent.map(|receipt| receipt.thread)
 }
 
@@ -95,9 +93,9 @@ fn text(object: &Value, chars_max: usize) -> usize {
     chars
 }
 
-fn hostile() -> Notice {
-    let mut notice = sample::notice(NoticeKind::Opened);
-    let incident = &mut notice.incident;
+fn hostile() -> Notification {
+    let mut notification = sample::notification(NotificationKind::Opened);
+    let incident = &mut notification.incident;
     let bad = "<!channel> ```&&& <http://evil|click> \u{202e}\r\n\u{0}*bold*".repeat(400);
     incident.service.clone_from(&bad);
     incident.rule.clone_from(&bad);
@@ -117,12 +115,12 @@ fn hostile() -> Notice {
     evidence.probable_causes.iter_mut().for_each(|cause| cause.pattern.clone_from(&bad));
     evidence.sample_logs.iter_mut().for_each(|sample| sample.message.clone_from(&bad));
     evidence.deploys.iter_mut().for_each(|deploy| deploy.version.clone_from(&bad));
-    notice
+    notification
 }
 
-fn digest(count: usize, of: &Notice) -> Notice {
+fn digest(count: usize, of: &Notification) -> Notification {
     let mut digest = of.clone();
-    digest.kind = NoticeKind::Digest;
+    digest.kind = NotificationKind::Digest;
     digest.count = count as u64 + 40;
     digest.others = (1..count)
         .map(|n| Incident { service: format!("service-{n}"), ..of.incident.clone() })
@@ -132,26 +130,29 @@ fn digest(count: usize, of: &Notice) -> Notice {
 
 #[test]
 fn blocks_fit_whatever_logs_say() {
-    let plain = sample::notice(NoticeKind::Opened);
+    let plain = sample::notification(NotificationKind::Opened);
     let hostile = hostile();
-    for notice in [
+    for notification in [
         &plain,
-        &sample::notice(NoticeKind::Resolved),
+        &sample::notification(NotificationKind::Resolved),
         &hostile,
         &digest(7, &plain),
         &digest(100, &plain),
         &digest(100, &hostile),
     ] {
         for is_test in [false, true] {
-            check(&blocks(&View::new(notice, &notice.key, is_test), &Templates::default()));
+            check(&blocks(
+                &View::new(notification, &notification.key, is_test),
+                &Templates::default(),
+            ));
         }
     }
 }
 
 #[test]
 fn an_own_wording_is_used_and_a_broken_one_is_said() {
-    let notice = sample::notice(NoticeKind::Opened);
-    let view = View::new(&notice, &notice.key, false);
+    let notification = sample::notification(NotificationKind::Opened);
+    let view = View::new(&notification, &notification.key, false);
     let own = |body: &str| {
         let templates = Templates { title: Some("{{ service }}!".into()), body: Some(body.into()) };
         let blocks = blocks(&view, &templates);
@@ -169,7 +170,7 @@ fn an_own_wording_is_used_and_a_broken_one_is_said() {
 async fn a_webhook_takes_a_message_within_tls() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
     let slack = webhook(&receiver.url(PATH), receiver.authority());
-    let report = test_channel(&slack, &sample::notice(NoticeKind::Opened)).await;
+    let report = test_channel(&slack, &sample::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
     let names: Vec<_> = report.steps.iter().map(|step| step.name).collect();
     assert_eq!(names, ["dns", "connect", "tls", "answer"]);
@@ -199,11 +200,11 @@ async fn each_answer_is_understood() {
         (Answer::TakenInSilence, failing, true),
         (Answer::TakenSlowly(Duration::from_secs(60)), failing, true),
     ];
-    let notice = sample::notice(NoticeKind::Opened);
+    let notification = sample::notification(NotificationKind::Opened);
     for (answer, failure, may_have_arrived) in cases {
         let scripted = answer.clone();
         let receiver = Receiver::start(move |_| scripted.clone());
-        let error = send(&webhook(&receiver.url(PATH), ""), &notice).await.unwrap_err();
+        let error = send(&webhook(&receiver.url(PATH), ""), &notification).await.unwrap_err();
         assert_eq!((error.failure, error.may_have_arrived), (failure, may_have_arrived), "{error}");
         assert!(!error.text.contains("very-secret"), "{error}");
         if let Answer::Refused(_, _, words) = answer {
@@ -211,17 +212,19 @@ async fn each_answer_is_understood() {
         }
     }
     let nobody = webhook(&format!("http://{dead}{PATH}"), "");
-    let error = send(&nobody, &notice).await.unwrap_err();
+    let error = send(&nobody, &notification).await.unwrap_err();
     assert_eq!((error.failure, error.may_have_arrived), (failing, false), "{error}");
     let unknown = webhook("http://no-such-name.invalid/x", "");
-    let error = send(&unknown, &notice).await.unwrap_err();
+    let error = send(&unknown, &notification).await.unwrap_err();
     assert_eq!(error.failure, Failure::Unresolved, "{error}");
 }
 
 #[tokio::test]
 async fn a_certificate_of_nobody_we_know_is_refused() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
-    let error = send(&webhook(&receiver.url(PATH), ""), &sample::notice(NoticeKind::Opened)).await;
+    let error =
+        send(&webhook(&receiver.url(PATH), ""), &sample::notification(NotificationKind::Opened))
+            .await;
     let error = error.unwrap_err();
     assert!(error.text.contains("TLS failed") && !error.may_have_arrived, "{error}");
     assert!(receiver.calls().is_empty());
@@ -233,10 +236,12 @@ async fn a_bot_edits_its_first_message_and_answers_below_it() {
         Answer::Taken(json!({ "ok": true, "channel": "C1", "ts": "17.5" }).to_string())
     });
     let slack = bot(&receiver);
-    let thread = send(&slack, &sample::notice(NoticeKind::Opened)).await.unwrap().unwrap();
-    for kind in [NoticeKind::Updated, NoticeKind::Escalated, NoticeKind::Resolved] {
-        let notice = sample::notice(kind);
-        let message = Message { thread: Some(&thread), ..Message::new(&notice) };
+    let thread =
+        send(&slack, &sample::notification(NotificationKind::Opened)).await.unwrap().unwrap();
+    for kind in [NotificationKind::Updated, NotificationKind::Escalated, NotificationKind::Resolved]
+    {
+        let notification = sample::notification(kind);
+        let message = Message { thread: Some(&thread), ..Message::new(&notification) };
         slack.send(&message, &mut Steps::default()).await.unwrap();
     }
     let calls = receiver.calls();
@@ -261,7 +266,7 @@ async fn a_digest_is_no_first_message_that_could_be_edited() {
         Answer::Taken(json!({ "ok": true, "channel": "C1", "ts": "17.5" }).to_string())
     });
     let slack = bot(&receiver);
-    let many = digest(3, &sample::notice(NoticeKind::Opened));
+    let many = digest(3, &sample::notification(NotificationKind::Opened));
     assert_eq!(send(&slack, &many).await.unwrap(), None, "the others would be gone from it");
 }
 
@@ -277,7 +282,9 @@ async fn a_bot_is_told_what_is_wrong_with_status_200() {
     for (word, failure) in cases {
         let said = json!({ "ok": false, "error": word }).to_string();
         let receiver = Receiver::start(move |_| Answer::Taken(said.clone()));
-        let error = send(&bot(&receiver), &sample::notice(NoticeKind::Opened)).await.unwrap_err();
+        let error = send(&bot(&receiver), &sample::notification(NotificationKind::Opened))
+            .await
+            .unwrap_err();
         assert_eq!(error.failure, failure, "{error}");
         assert!(error.text.contains(word) && !error.text.contains("very-secret"), "{error}");
     }
@@ -287,8 +294,8 @@ async fn a_bot_is_told_what_is_wrong_with_status_200() {
 async fn the_plain_form_has_no_blocks() {
     let receiver = Receiver::start(|_| Answer::ok());
     let slack = webhook(&receiver.url(PATH), "");
-    let notice = hostile();
-    let message = Message { form: Form::Plain, ..Message::new(&notice) };
+    let notification = hostile();
+    let message = Message { form: Form::Plain, ..Message::new(&notification) };
     slack.send(&message, &mut Steps::default()).await.unwrap();
     let body: Value = serde_json::from_str(&receiver.calls()[0].body).unwrap();
     assert!(body.get("blocks").is_none());

@@ -6,17 +6,15 @@ use std::{
 };
 
 use logweir_alerting::{
-    breaker::BreakerState,
     channel::{Failure, Manner, Receipt, SendError, slack::SLACK_PACE},
     deliver::{begin, end},
-    notice::NoticeKind,
     outbox::Started,
     plan::{Letter, Plan, plan},
-    rule::Severity,
 };
+use logweir_incident::{channel::BreakerState, notification::NotificationKind, rule::Severity};
 use proptest::prelude::*;
 
-use crate::harness::{MemoryOutbox, Record, notice};
+use crate::harness::{MemoryOutbox, Record, notification};
 
 const SECOND: i64 = 1_000_000_000;
 const SLACK: Manner = Manner { pace: SLACK_PACE, digest_over: Some(5) };
@@ -76,8 +74,8 @@ impl World {
         Self { outbox: MemoryOutbox::new(), now: 0, calls: Vec::new() }
     }
 
-    fn tell(&self, id: usize, kind: NoticeKind, severity: Severity) {
-        self.outbox.add(notice(&format!("i{id}"), kind, severity, self.now));
+    fn tell(&self, id: usize, kind: NotificationKind, severity: Severity) {
+        self.outbox.add(notification(&format!("i{id}"), kind, severity, self.now));
     }
 
     /// Lets the worker work until a moment, each message meeting its fate.
@@ -100,10 +98,15 @@ impl World {
         }
     }
 
-    fn send(&mut self, letter: &Letter, state: logweir_alerting::outbox::ChannelState, fate: Fate) {
+    fn send(
+        &mut self,
+        letter: &Letter,
+        state: logweir_incident::channel::ChannelState,
+        fate: Fate,
+    ) {
         let (ids, message_key) = (letter.ids.clone(), letter.key.clone());
         self.outbox.start_now(&Started { ids, message_key, state: state.clone() }).unwrap();
-        let all = std::iter::once(&letter.notice.incident).chain(&letter.notice.others);
+        let all = std::iter::once(&letter.notification.incident).chain(&letter.notification.others);
         self.calls.push(Call {
             at: self.now,
             key: letter.key.clone(),
@@ -132,7 +135,7 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
     world.outbox.fall_back_to("mail");
     for id in 0..1_000 {
         let severity = if id % 10 == 0 { Severity::Critical } else { Severity::Warning };
-        world.tell(id, NoticeKind::Opened, severity);
+        world.tell(id, NotificationKind::Opened, severity);
         let next = world.now + 3 * SECOND;
         world.run_until(next, |_| Fate::Unreachable);
     }
@@ -157,9 +160,9 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
 #[test]
 fn what_opened_and_ended_meanwhile_is_told_at_once() {
     let mut world = World::new();
-    world.tell(1, NoticeKind::Opened, Severity::Warning);
+    world.tell(1, NotificationKind::Opened, Severity::Warning);
     world.run_until(60 * SECOND, |_| Fate::Unreachable);
-    world.tell(1, NoticeKind::Resolved, Severity::Warning);
+    world.tell(1, NotificationKind::Resolved, Severity::Warning);
     let dead = world.calls.len();
     world.run_until(3_600 * SECOND, |_| Fate::Taken);
     let after = &world.calls[dead..];
@@ -171,7 +174,7 @@ fn what_opened_and_ended_meanwhile_is_told_at_once() {
 #[test]
 fn what_waited_for_a_day_is_given_up_and_what_follows_goes_where_it_began() {
     let outbox = MemoryOutbox::new();
-    outbox.add(notice("a", NoticeKind::Opened, Severity::Warning, 0));
+    outbox.add(notification("a", NotificationKind::Opened, Severity::Warning, 0));
     let mut queue = outbox.load_now();
     let (id, created) = (queue.deliveries[0].id, queue.deliveries[0].created_unix_nano);
     let day = 86_400 * SECOND;
@@ -187,11 +190,11 @@ fn what_waited_for_a_day_is_given_up_and_what_follows_goes_where_it_began() {
 fn what_was_handed_over_ends_there_too() {
     let mut world = World::new();
     world.outbox.fall_back_to("mail");
-    world.tell(1, NoticeKind::Opened, Severity::Critical);
+    world.tell(1, NotificationKind::Opened, Severity::Critical);
     world.run_until(200 * SECOND, |_| Fate::Unreachable);
     assert_eq!(world.record().handed_over, ["i1-1-opened"]);
     world.run_until(1_000 * SECOND, |_| Fate::Taken);
-    world.tell(1, NoticeKind::Resolved, Severity::Critical);
+    world.tell(1, NotificationKind::Resolved, Severity::Critical);
     world.run_until(1_100 * SECOND, |_| Fate::Taken);
     let record = world.record();
     assert_eq!(record.sent, ["i1-1-opened", "i1-2-resolved"]);
@@ -213,7 +216,7 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever a destination does and whenever the process is killed: every notice is told, no end
+    /// Whatever a destination does and whenever the process is killed: every notification is told, no end
     /// before its beginning, no repeat but under the key of a call that may have been taken, and the
     /// pace and each wish for a pause are kept.
     #[test]
@@ -222,12 +225,12 @@ proptest! {
         incidents in prop::collection::vec((0_i64..40, 1_i64..60), 1..60),
     ) {
         let mut world = World::new();
-        let mut events: Vec<(i64, usize, NoticeKind)> = Vec::new();
+        let mut events: Vec<(i64, usize, NotificationKind)> = Vec::new();
         let mut at = 0;
         for (id, (gap, lasts)) in incidents.iter().enumerate() {
             at += gap;
-            events.push((at, id, NoticeKind::Opened));
-            events.push((at + lasts, id, NoticeKind::Resolved));
+            events.push((at, id, NotificationKind::Opened));
+            events.push((at + lasts, id, NotificationKind::Resolved));
         }
         events.sort_by_key(|event| event.0);
         let mut fates = fates.into_iter().chain(std::iter::repeat(Fate::Taken));

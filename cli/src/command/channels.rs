@@ -3,7 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::{channel::ChannelConfig, file::parse_channels};
+use logweir_alerting::file::parse_channels;
+use logweir_incident::channel::ChannelConfig;
 use logweir_proto::v1;
 use serde::Serialize;
 use serde_json::Value as Json;

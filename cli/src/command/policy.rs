@@ -3,7 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::{file::parse_policy, policy::Policy};
+use logweir_alerting::file::parse_policy;
+use logweir_incident::policy::Policy;
 use logweir_proto::v1;
 
 use super::rules::refused;

@@ -3,10 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::{
-    file::{FileError, parse},
-    rule::Rule,
-};
+use logweir_alerting::file::{FileError, parse};
+use logweir_incident::rule::Rule;
 use logweir_proto::v1;
 use serde::Serialize;
 use serde_json::Value as Json;

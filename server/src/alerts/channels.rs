@@ -3,15 +3,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use logweir_alerting::{
-    breaker::BreakerState,
-    channel::{ChannelConfig, TestReport, build, test_channel},
-    live::{action::Action, channel_state_name, settings::CHANNEL},
-    notice::NoticeKind,
-    outbox::ChannelState,
+    channel::{TestReport, build, test_channel},
+    live::{channel_state_name, settings::CHANNEL},
+};
+use logweir_core::identity::Tenant;
+use logweir_incident::{
+    action::Action,
+    channel::{BreakerState, ChannelConfig, ChannelState},
+    notification::NotificationKind,
     rule::NAME_BYTES_MAX,
     sample,
 };
-use logweir_core::identity::Tenant;
 use logweir_proto::v1;
 
 use super::{AlertDoor, check_room, parsed, read};
@@ -97,7 +99,7 @@ pub(super) async fn test(
             retry_after: TEST_RETRY,
         });
     };
-    let report = test_channel(&*channel, &sample::notice(NoticeKind::Opened)).await;
+    let report = test_channel(&*channel, &sample::notification(NotificationKind::Opened)).await;
     if report.succeeded {
         door.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
     }

@@ -1,14 +1,14 @@
 //! Incidents as they go out.
 
-use logweir_alerting::{
+use logweir_core::{record::Level, wire::level_to_wire};
+use logweir_incident::{
+    delivery::Delivery,
     incident::{
         Evidence, Incident, IncidentState, Measured, Overlays, ProbableCause, SampleLog,
         TimelineEntry,
     },
-    outbox::Delivery,
     rule::Severity,
 };
-use logweir_core::{record::Level, wire::level_to_wire};
 use logweir_proto::v1;
 use logweir_storage::{DeliveryState, StoredDelivery, StoredIncident};
 use serde_json::Value;
@@ -178,10 +178,10 @@ pub(super) fn delivery(stored: &StoredDelivery) -> v1::AlertDelivery {
     let known = read.as_ref();
     v1::AlertDelivery {
         channel: stored.delivery.channel.clone(),
-        kind: known.map_or_else(String::new, |known| known.notice.kind.name().to_owned()),
+        kind: known.map_or_else(String::new, |known| known.notification.kind.name().to_owned()),
         state: state.into(),
         created_unix_nano: stored.delivery.created_unix_nano,
         attempts: known.map_or(0, |known| known.attempts),
-        text: known.map_or_else(String::new, |known| known.notice.text.clone()),
+        text: known.map_or_else(String::new, |known| known.notification.text.clone()),
     }
 }

@@ -1,7 +1,7 @@
 //! Incidents: shown from storage, changed by the leader.
 
-use logweir_alerting::live::action::Action;
 use logweir_core::identity::Tenant;
+use logweir_incident::action::Action;
 use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
 

@@ -10,8 +10,9 @@ mod silences;
 
 use std::{sync::Arc, time::Duration};
 
-use logweir_alerting::{channel::Network, live::action::Action};
+use logweir_alerting::channel::Network;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_incident::action::Action;
 use logweir_proto::v1::{self, alert_service_server::AlertService};
 use logweir_storage::{AlertSetting, Storage, StorageError};
 use tokio::sync::Semaphore;

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use logweir_alerting::{
-    built_in,
-    channel::ChannelConfig,
-    file::{RULES_MAX, mistakes},
-    live::{
-        preview::{PREVIEW_NANOS_MAX, PreviewError, preview},
-        settings::{CHANNEL, RULE},
-    },
-    rule::Rule,
+use logweir_alerting::live::{
+    preview::{PREVIEW_NANOS_MAX, PreviewError, preview},
+    settings::{CHANNEL, RULE},
 };
 use logweir_core::identity::Tenant;
+use logweir_incident::{
+    built_in,
+    channel::ChannelConfig,
+    rule::{RULES_MAX, Rule},
+};
 use logweir_proto::v1;
 use logweir_storage::TimeRange;
 
@@ -56,7 +55,7 @@ pub(super) async fn put(
 fn checked(definition: &str) -> Result<Rule, Refusal> {
     let rule: Rule = parsed("definition", definition)?;
     let violation = |why| Violation { field: "definition".to_owned(), why };
-    let found: Vec<Violation> = mistakes(&rule).into_iter().map(violation).collect();
+    let found: Vec<Violation> = rule.mistakes().into_iter().map(violation).collect();
     if found.is_empty() { Ok(rule) } else { Err(Refusal::Invalid(found)) }
 }
 

@@ -1,7 +1,8 @@
 //! Silences.
 
-use logweir_alerting::{live::settings::SILENCE, quiet};
+use logweir_alerting::live::settings::SILENCE;
 use logweir_core::identity::Tenant;
+use logweir_incident::suppression;
 use logweir_proto::v1;
 
 use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room, read};
@@ -20,7 +21,7 @@ pub(super) async fn list(
     tenant: &Tenant,
 ) -> Result<v1::ListSilencesResponse, Refusal> {
     let stored = door.settings(tenant, SILENCE).await?;
-    let mut silences: Vec<quiet::Silence> = stored.iter().filter_map(read).collect();
+    let mut silences: Vec<suppression::Silence> = stored.iter().filter_map(read).collect();
     silences.sort_by_key(|silence| std::cmp::Reverse(silence.to_unix_nano));
     let (silences, truncated) = cut(silences.into_iter().map(wire));
     Ok(v1::ListSilencesResponse { silences, truncated })
@@ -44,7 +45,7 @@ pub(super) async fn put(
     Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
 }
 
-fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<quiet::Silence, Refusal> {
+fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<suppression::Silence, Refusal> {
     let invalid = |field: &str, why: String| Err(Refusal::invalid(format!("silence.{field}"), why));
     if !(1..=MATCHERS_MAX).contains(&asked.matchers.len()) {
         let why = format!("1 to {MATCHERS_MAX} are needed; `rule` as `*` covers everything");
@@ -74,7 +75,7 @@ fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<quiet::Silence, Ref
         return invalid("to_unix_nano", "is over 366 days after the beginning".to_owned());
     }
     check_length("silence.comment", &asked.comment, TEXT_BYTES_MAX)?;
-    Ok(quiet::Silence {
+    Ok(suppression::Silence {
         id: asked.silence_id,
         matchers: asked.matchers.into_iter().collect(),
         from_unix_nano: from,
@@ -93,9 +94,10 @@ fn unknown(id: &str) -> Refusal {
     Refusal::NotFound(format!("there is no silence {id:?}"))
 }
 
-fn wire(silence: quiet::Silence) -> v1::Silence {
-    let quiet::Silence { id, matchers, from_unix_nano, to_unix_nano, author, comment, .. } =
-        silence;
+fn wire(silence: suppression::Silence) -> v1::Silence {
+    let suppression::Silence {
+        id, matchers, from_unix_nano, to_unix_nano, author, comment, ..
+    } = silence;
     v1::Silence {
         silence_id: id,
         matchers: matchers.into_iter().collect(),

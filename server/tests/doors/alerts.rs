@@ -4,15 +4,16 @@
 use std::{collections::HashMap, time::Duration};
 
 use axum::{Router, routing::post};
-use logweir_alerting::{
+use logweir_alerting::live::settings::CHANNEL;
+use logweir_core::{identity::Role, identity::Tenant};
+use logweir_incident::{
+    action::Action,
     channel::ChannelConfig,
+    delivery::Delivery,
     incident::{Incident, IncidentState},
-    live::{action::Action, settings::CHANNEL},
-    notice::NoticeKind,
-    outbox::Delivery,
+    notification::NotificationKind,
     sample,
 };
-use logweir_core::{identity::Role, identity::Tenant};
 use logweir_proto::v1::{
     self, act_on_incident_request::Action as Act, alert_service_client::AlertServiceClient,
 };
@@ -367,7 +368,7 @@ async fn a_wrong_silence_is_refused_by_its_field() {
 }
 
 fn incident(id: &str, state: IncidentState) -> Incident {
-    let mut incident = sample::notice(NoticeKind::Opened).incident;
+    let mut incident = sample::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
     incident
@@ -387,12 +388,12 @@ fn stored(incident: &Incident) -> StoredIncident {
 
 /// That a channel is to be told that the incident was opened.
 fn told(incident: &Incident) -> NewDelivery {
-    let mut notice = sample::notice(NoticeKind::Opened);
-    notice.incident = incident.clone();
-    let key = notice.key.clone();
+    let mut notification = sample::notification(NotificationKind::Opened);
+    notification.incident = incident.clone();
+    let key = notification.key.clone();
     let delivery = Delivery {
         id: 0,
-        notice,
+        notification,
         created_unix_nano: NOW,
         attempts: 3,
         not_before_unix_nano: 0,

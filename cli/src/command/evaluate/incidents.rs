@@ -13,8 +13,8 @@ use std::{
 };
 
 use clap::Args;
-use logweir_alerting::incident::{Evidence, Incident, ProbableCause};
 use logweir_core::{record::Record, wire::record_from_wire};
+use logweir_incident::incident::{Evidence, Incident, ProbableCause};
 use serde::Serialize;
 
 use super::{

@@ -5,11 +5,8 @@
 use std::collections::BTreeMap;
 
 use logweir_alerting::{
-    built_in,
     engine::Engine,
-    incident::Incident,
     keeper::Keeper,
-    notice::NoticeKind,
     play::{PlayedLog, Player},
 };
 use logweir_core::{
@@ -17,6 +14,7 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Record, Resource},
 };
+use logweir_incident::{built_in, incident::Incident, notification::NotificationKind};
 use logweir_processor::{ProcessorConfig, Scorer};
 use logweir_storage::latency_bucket;
 
@@ -114,9 +112,13 @@ impl Playing {
         if let Some(until_unix_nano) = until_unix_nano {
             self.player.pass(until_unix_nano);
         }
-        let (incidents, notices) = self.player.finish();
-        let opened = notices.iter().filter(|notice| notice.kind == NoticeKind::Opened);
-        let told = opened.map(|notice| (notice.incident.id.clone(), notice.at_unix_nano)).collect();
+        let (incidents, notifications) = self.player.finish();
+        let opened = notifications
+            .iter()
+            .filter(|notification| notification.kind == NotificationKind::Opened);
+        let told = opened
+            .map(|notification| (notification.incident.id.clone(), notification.at_unix_nano))
+            .collect();
         Ok(Played { incidents, told, late: self.late })
     }
 }

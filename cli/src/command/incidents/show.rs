@@ -3,7 +3,7 @@
 
 use std::io;
 
-use logweir_alerting::text::{number, span};
+use logweir_incident::render::text::{number, span};
 use logweir_proto::v1;
 
 use super::{began, delivery_state, level, quiet, severity, state};

@@ -1,6 +1,6 @@
 //! Which faults were found, and which incidents were false.
 
-use logweir_alerting::incident::Incident;
+use logweir_incident::incident::Incident;
 use serde::Serialize;
 
 use super::list::Scenario;

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    breaker::nanos,
     incident::{
         DeployMark, Evidence, Incident, IncidentState, Measured, Overlays, ProbableCause, SampleLog,
     },
-    notice::{Notice, NoticeKind},
+    notification::{Notification, NotificationKind},
     rule::Severity,
+    time::nanos,
 };
 
 /// 2026-03-08 02:41:10 UTC.
@@ -19,8 +19,8 @@ const fn seconds(count: i64) -> i64 {
     count * 1_000_000_000
 }
 
-/// A notice about a shop whose database pool ran dry at night.
-pub fn notice(kind: NoticeKind) -> Notice {
+/// A notification about a shop whose database pool ran dry at night.
+pub fn notification(kind: NotificationKind) -> Notification {
     let fired = STARTED_UNIX_NANO + seconds(9);
     let mut incident = Incident {
         id: "4f1c9a7be2d03586".into(),
@@ -44,13 +44,13 @@ pub fn notice(kind: NoticeKind) -> Notice {
         timeline: Vec::new(),
     };
     let mut at = STARTED_UNIX_NANO + seconds(125);
-    if kind == NoticeKind::Resolved {
+    if kind == NotificationKind::Resolved {
         at = STARTED_UNIX_NANO + nanos(std::time::Duration::from_secs(29 * 60 + 12));
         incident.state = IncidentState::Resolved;
         incident.resolved_unix_nano = Some(at);
     }
-    let sequence = if kind == NoticeKind::Opened { 1 } else { 2 };
-    Notice::new(kind, sequence, at, &incident)
+    let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
+    Notification::new(kind, sequence, at, &incident)
 }
 
 fn evidence() -> Evidence {

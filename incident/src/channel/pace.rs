@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::breaker::nanos;
+use crate::time::nanos;
 
 /// What a destination bears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::nanos;
+
 /// Failures in a row that open it.
 pub const FAILURES_IN_ROW_MAX: u32 = 5;
 /// How far back failures are counted.
@@ -260,11 +262,6 @@ impl Breaker {
         }
         self.calls.push_back(Call { at_unix_nano, failed });
     }
-}
-
-/// A duration as a difference of moments.
-pub(crate) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Texts that whoever keeps a channel may word themselves.
 //!
 //! A template is not trusted: it may loop, and it is filled with what logs say. So it knows nothing
-//! but the notice; it has `if` and `for` and no other statement (a variable that doubles itself would
+//! but the notification; it has `if` and `for` and no other statement (a variable that doubles itself would
 //! eat the memory long before its fuel is gone); its fuel and its output are bounded; and whatever it
 //! prints is escaped for where it goes, without a way to switch that off. It is tried when a channel
 //! is made. If it fails later all the same, the plain form is sent with a note: never nothing.
@@ -13,7 +13,7 @@ use minijinja::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{text, view::View};
+use crate::render::{text, view::View};
 
 /// Bytes of a template.
 pub const SOURCE_BYTES_MAX: usize = 16 << 10;
@@ -54,18 +54,14 @@ pub enum Markup {
 #[error("template: {0}")]
 pub struct TemplateError(String);
 
-/// Fills a template with a notice.
+/// Fills a template with a notification.
 pub fn render(source: &str, markup: Markup, view: &View) -> Result<String, TemplateError> {
     check_source(source)?;
     fill(source, markup, view)
 }
 
-/// Fills a template that is part of the program.
-pub(crate) fn fill(
-    source: &str,
-    markup: Markup,
-    view: impl Serialize,
-) -> Result<String, TemplateError> {
+/// Fills a template that is part of the program, and so is trusted with any statement.
+pub fn fill(source: &str, markup: Markup, view: impl Serialize) -> Result<String, TemplateError> {
     let mut environment = Environment::empty();
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH_MAX);
@@ -214,7 +210,7 @@ impl io::Write for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::view;
+    use crate::render::view::tests::view;
 
     #[test]
     fn it_is_filled_and_escaped_for_where_it_goes() {

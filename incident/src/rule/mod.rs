@@ -1,6 +1,8 @@
 //! What is watched, and when it is worth an incident. A rule holds for every service that it selects,
 //! each by itself.
 
+mod mistakes;
+
 use std::{collections::BTreeMap, fmt};
 
 use logweir_core::record::Level;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Length of a rule's name in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
+/// Rules of a tenant, and rules of all files together.
+pub const RULES_MAX: usize = 10_000;
 /// Series of a rule that may be in an incident at once; what is beyond is counted and not told.
 pub const INCIDENTS_PER_RULE_MAX: usize = 500;
 

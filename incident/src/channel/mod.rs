@@ -1,23 +1,33 @@
-//! A channel's settings, as they are kept, and the channel that they make.
+//! A channel's settings, as they are kept, and what is known of its destination.
 
-use std::sync::Arc;
+pub mod breaker;
+pub mod email;
+pub mod endpoint;
+pub mod pace;
+pub mod slack;
+pub mod state;
+pub mod webhook;
 
-use logweir_core::runtime::clock::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    Channel, Network,
-    email::{Email, EmailConfig},
-    slack::{Slack, SlackConfig},
-    webhook::{Webhook, WebhookConfig},
+pub use self::{
+    breaker::{Breaker, BreakerState},
+    email::{EmailConfig, Encryption},
+    endpoint::Endpoint,
+    pace::{Pace, PaceLimit},
+    slack::SlackConfig,
+    state::ChannelState,
+    webhook::WebhookConfig,
 };
 use crate::{
-    notice::NoticeKind,
+    notification::NotificationKind,
+    render::{
+        template::{Markup, TemplateError, Templates, render},
+        view::View,
+    },
     sample,
-    secret::MASK,
-    template::{Markup, Templates, render},
-    view::View,
+    secret::{MASK, Secret},
 };
 
 /// Fields that are never shown.
@@ -73,6 +83,20 @@ impl ChannelConfig {
         shown
     }
 
+    /// Whether a channel can be made of the settings; an error says in words what is wrong and what
+    /// to do.
+    pub fn check(&self) -> Result<(), String> {
+        if self.is_masked() {
+            return Err("a secret is masked; set it anew, since the address changed".into());
+        }
+        try_templates(self)?;
+        match &self.kind {
+            ChannelKind::Slack(slack) => slack.endpoints().map(drop),
+            ChannelKind::Email(email) => email.correspondents().map(drop),
+            ChannelKind::Webhook(webhook) => webhook.endpoint().map(drop),
+        }
+    }
+
     fn is_masked(&self) -> bool {
         let secrets = match &self.kind {
             ChannelKind::Slack(slack) => vec![&slack.webhook_url, &slack.bot_token],
@@ -85,7 +109,7 @@ impl ChannelConfig {
     /// Fills secrets that somebody left masked with those of `old`: whoever changes a channel's name
     /// need not know its password.
     pub fn keep_secrets(&mut self, old: &Self) {
-        let mask = |secret: &crate::secret::Secret| secret.reveal() == MASK;
+        let mask = |secret: &Secret| secret.reveal() == MASK;
         match (&mut self.kind, &old.kind) {
             (ChannelKind::Slack(new), ChannelKind::Slack(old)) => {
                 if mask(&new.webhook_url) {
@@ -118,26 +142,6 @@ impl ChannelConfig {
     }
 }
 
-/// Makes a channel of its settings. What is wrong with them is said in words; nothing is called.
-pub fn build(
-    config: &ChannelConfig,
-    network: &Network,
-    clock: &Clock,
-) -> Result<Arc<dyn Channel>, String> {
-    if config.is_masked() {
-        return Err("a secret is masked; set it anew, since the address changed".into());
-    }
-    try_templates(config)?;
-    let (templates, network) = (config.templates.clone(), network.clone());
-    Ok(match config.kind.clone() {
-        ChannelKind::Slack(slack) => Arc::new(Slack::new(slack, templates, network)?),
-        ChannelKind::Email(email) => Arc::new(Email::new(email, templates, network)?),
-        ChannelKind::Webhook(webhook) => {
-            Arc::new(Webhook::new(webhook, templates, network, Arc::clone(clock))?)
-        }
-    })
-}
-
 /// Fills the templates with a made-up incident, so that a mistake shows when it is made.
 fn try_templates(config: &ChannelConfig) -> Result<(), String> {
     let markup = match &config.kind {
@@ -145,9 +149,9 @@ fn try_templates(config: &ChannelConfig) -> Result<(), String> {
         ChannelKind::Email(_) => Markup::Text,
         ChannelKind::Webhook(_) => Markup::Json,
     };
-    let notice = sample::notice(NoticeKind::Opened);
-    let view = View::new(&notice, &notice.key, true);
-    let words = |error: crate::template::TemplateError| error.to_string();
+    let notification = sample::notification(NotificationKind::Opened);
+    let view = View::new(&notification, &notification.key, true);
+    let words = |error: TemplateError| error.to_string();
     if let Some(title) = &config.templates.title {
         render(title, Markup::Text, &view).map_err(words)?;
     }
@@ -164,7 +168,6 @@ fn try_templates(config: &ChannelConfig) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     fn webhook(url: &str, secret: &str) -> ChannelConfig {
         let kind = ChannelKind::Webhook(WebhookConfig {

@@ -1,4 +1,4 @@
-//! What a channel is asked to say. A notice stands for one transition of one incident: whatever is
+//! What a channel is asked to say. A notification stands for one transition of one incident: whatever is
 //! repeated or taken up after a restart has the same key, so that a receiver can tell.
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::incident::Incident;
 /// What there is to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NoticeKind {
+pub enum NotificationKind {
     /// It fires.
     Opened,
     /// It changed: less bad, acknowledged, or known better. Worth an edit, not a sound.
@@ -23,7 +23,7 @@ pub enum NoticeKind {
     Digest,
 }
 
-impl NoticeKind {
+impl NotificationKind {
     /// As in keys.
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,12 +39,12 @@ impl NoticeKind {
 
 /// Something to say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct Notification {
     /// The same for the same transition, whenever it is made: of the incident, the kind and its
     /// number. At most 128 bytes of printable ASCII.
     pub key: String,
     /// What.
-    pub kind: NoticeKind,
+    pub kind: NotificationKind,
     /// When it came about.
     pub at_unix_nano: i64,
     /// Counts up within an incident; a channel tells a lower one first or not at all.
@@ -64,9 +64,14 @@ pub struct Notice {
     pub text: String,
 }
 
-impl Notice {
+impl Notification {
     /// Of an incident.
-    pub fn new(kind: NoticeKind, sequence: u32, at_unix_nano: i64, incident: &Incident) -> Self {
+    pub fn new(
+        kind: NotificationKind,
+        sequence: u32,
+        at_unix_nano: i64,
+        incident: &Incident,
+    ) -> Self {
         Self {
             key: key(&incident.id, kind, sequence),
             kind,
@@ -82,7 +87,7 @@ impl Notice {
 }
 
 /// The key of a transition.
-pub fn key(incident_id: &str, kind: NoticeKind, sequence: u32) -> String {
+pub fn key(incident_id: &str, kind: NotificationKind, sequence: u32) -> String {
     format!("{incident_id}-{sequence}-{}", kind.name())
 }
 
@@ -92,7 +97,10 @@ mod tests {
 
     #[test]
     fn a_key_tells_transitions_apart() {
-        assert_eq!(key("ab12", NoticeKind::Opened, 1), "ab12-1-opened");
-        assert_ne!(key("ab12", NoticeKind::Reminder, 2), key("ab12", NoticeKind::Reminder, 3));
+        assert_eq!(key("ab12", NotificationKind::Opened, 1), "ab12-1-opened");
+        assert_ne!(
+            key("ab12", NotificationKind::Reminder, 2),
+            key("ab12", NotificationKind::Reminder, 3)
+        );
     }
 }

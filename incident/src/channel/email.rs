@@ -1,0 +1,160 @@
+//! How a mail server is reached, and who is written to.
+
+use std::{fmt, str::FromStr};
+
+use email_address::EmailAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+/// Recipients of a channel.
+pub const RECIPIENTS_MAX: usize = 50;
+
+/// How a mail server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// Plain at first, then TLS; refused if the server cannot.
+    #[default]
+    Starttls,
+    /// TLS from the start.
+    Tls,
+    /// None. Passwords are not sent this way.
+    None,
+}
+
+/// How to reach a mail server, and whom to write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmailConfig {
+    /// The server's name.
+    pub host: String,
+    /// Its port; by default 587, 465 or 25 as the encryption has it.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub encryption: Encryption,
+    /// Empty for none.
+    #[serde(default)]
+    pub username: String,
+    /// Of the user.
+    #[serde(default)]
+    pub password: Secret,
+    /// Who writes, such as `Logweir <alerts@example.com>`.
+    pub from: String,
+    /// Whom to write to.
+    pub to: Vec<String>,
+}
+
+/// Who writes, and who is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correspondents {
+    /// The sender.
+    pub from: MailAddress,
+    /// The recipients, 1 to [`RECIPIENTS_MAX`].
+    pub to: Vec<MailAddress>,
+}
+
+impl EmailConfig {
+    /// The port to connect to: the one that is set, or the usual one of the encryption.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.encryption {
+            Encryption::Starttls => 587,
+            Encryption::Tls => 465,
+            Encryption::None => 25,
+        })
+    }
+
+    /// The addresses; an error says which setting is wrong and what to do.
+    pub fn correspondents(&self) -> Result<Correspondents, String> {
+        let address = |text: &String| {
+            text.parse::<MailAddress>().map_err(|error| format!("the address {text:?}: {error}"))
+        };
+        let from = address(&self.from)?;
+        let to = self.to.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+        if to.is_empty() || to.len() > RECIPIENTS_MAX {
+            return Err(format!("`to` must name 1 to {RECIPIENTS_MAX} addresses"));
+        }
+        if self.encryption == Encryption::None && !self.password.is_empty() {
+            return Err("a password is not sent without encryption; use `starttls`".into());
+        }
+        Ok(Correspondents { from, to })
+    }
+}
+
+/// A mail address, with the name of whom it belongs to if that was given: `ops@example.com` or
+/// `Operations <ops@example.com>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailAddress {
+    /// The name before the address.
+    pub name: Option<String>,
+    /// What stands before the `@`.
+    pub local_part: String,
+    /// What stands after it.
+    pub domain: String,
+}
+
+/// A text is no mail address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailAddressError;
+
+impl fmt::Display for MailAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("write `name@example.com` or `Name <name@example.com>`")
+    }
+}
+
+impl std::error::Error for MailAddressError {}
+
+impl FromStr for MailAddress {
+    type Err = MailAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (name, address) = match text.strip_suffix('>') {
+            Some(named) => named.rsplit_once('<').ok_or(MailAddressError)?,
+            None => ("", text),
+        };
+        let (local_part, domain) = address.trim().rsplit_once('@').ok_or(MailAddressError)?;
+        let is_address =
+            EmailAddress::is_valid_local_part(local_part) && EmailAddress::is_valid_domain(domain);
+        if !is_address || name.chars().any(char::is_control) {
+            return Err(MailAddressError);
+        }
+        let name = Some(unquoted(name.trim())).filter(|name| !name.is_empty());
+        Ok(Self { name, local_part: local_part.to_owned(), domain: domain.to_owned() })
+    }
+}
+
+/// A name without the quotes that it may stand in.
+fn unquoted(name: &str) -> String {
+    let inside = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.map_or_else(|| name.to_owned(), |inside| inside.replace("\\\"", "\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(Option<&str>, &str, &str)>) {
+        let parsed = text.parse::<MailAddress>().ok();
+        let parts = parsed.as_ref().map(|MailAddress { name, local_part, domain }| {
+            (name.as_deref(), local_part.as_str(), domain.as_str())
+        });
+        assert_eq!(parts, expected, "{text}");
+    }
+
+    #[test]
+    fn an_address_may_have_a_name() {
+        check("ops@example.com", Some((None, "ops", "example.com")));
+        check(" <ops@example.com> ", Some((None, "ops", "example.com")));
+        check("Logweir <ops@example.com>", Some((Some("Logweir"), "ops", "example.com")));
+        check("\"Ops, \\\"Night\\\"\" <a@b.c>", Some((Some("Ops, \"Night\""), "a", "b.c")));
+        check("ops@localhost", Some((None, "ops", "localhost")));
+        for wrong in ["", "ops", "ops@", "@example.com", "a b@example.com", "ops@example.com>"] {
+            check(wrong, None);
+        }
+        check("a\r\nBcc: x <ops@example.com>", None);
+    }
+}

@@ -1,0 +1,18 @@
+//! What is known of a channel's destination from the calls that were made.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Breaker, Pace};
+
+/// What is known of a channel's destination. Kept between evaluations, so that neither a restart nor
+/// another leader forgets that a destination is down.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelState {
+    /// Whether to call it.
+    pub breaker: Breaker,
+    /// How fast.
+    pub pace: Pace,
+    /// What went wrong last, in words; empty if nothing.
+    pub last_error: String,
+}

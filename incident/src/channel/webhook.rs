@@ -1,0 +1,30 @@
+//! How a receiver of JSON is reached.
+
+use serde::{Deserialize, Serialize};
+
+use super::Endpoint;
+use crate::secret::Secret;
+
+/// How to reach a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where to post. It may have a token in its path, and so is a secret.
+    pub url: Secret,
+    /// Signs each message; without it nothing is signed.
+    #[serde(default)]
+    pub signing_secret: Secret,
+    /// Sent as `Authorization: Bearer`.
+    #[serde(default)]
+    pub bearer_token: Secret,
+    /// Whether `http` will do.
+    #[serde(default)]
+    pub allow_http: bool,
+}
+
+impl WebhookConfig {
+    /// The address to call; an error says what is wrong with it.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        Endpoint::new(self.url.reveal(), self.allow_http)
+    }
+}

@@ -1,0 +1,33 @@
+//! One notification on its way to one channel.
+
+use serde::{Deserialize, Serialize};
+
+use crate::notification::Notification;
+
+/// One notification for one channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The outbox's own name for it.
+    pub id: i64,
+    /// What to say.
+    #[serde(alias = "notice")]
+    pub notification: Notification,
+    /// When it was written.
+    pub created_unix_nano: i64,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// Not to be tried before.
+    pub not_before_unix_nano: i64,
+    /// The key of the message in which it may have arrived already; that message is repeated as it
+    /// was.
+    pub message_key: Option<String>,
+    /// Whether its full form was refused.
+    pub is_plain: bool,
+    /// Whether the fallback channel has it too.
+    pub is_handed_over: bool,
+    /// Whether an earlier notification of its incident went to the fallback channel: then so must
+    /// this.
+    pub follows_hand_over: bool,
+    /// What the channel returned for the incident's first message.
+    pub thread: Option<String>,
+}
