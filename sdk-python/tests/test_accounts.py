@@ -44,7 +44,7 @@ def test_account(case: Any) -> None:
         with client_of(server.endpoint, **given) as client:
             if is_paused:
                 # The sending thread takes nothing in without the lock.
-                with client._shared.queue.lock:
+                with client.shared.queue.lock:
                     emit(client, case["emit"])
             else:
                 emit(client, case["emit"])

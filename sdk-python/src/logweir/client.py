@@ -11,24 +11,27 @@ import weakref
 from dataclasses import replace
 from typing import Any, Optional
 
-from logweir import rim, trace
+from logweir import rim
 from logweir.config import Config, Surroundings, environment_of, resolve
 from logweir.errors import BEFORE_SEND, SAMPLE_RATE
 from logweir.record import Level, Record, attributes_of, level_of, nanoseconds, text_of
 from logweir.report import FlushReport, Stats
 from logweir.sampling import Sampler
 from logweir.shared import Command, Shared
+from logweir.trace import current_ids
 from logweir.worker import Worker
 
 EXIT_TIMEOUT = 5.0
 """How long the end of the process waits for the last logs, seconds."""
 # The thread answers a flush at its deadline; beyond this it is taken for dead.
 ANSWER_GRACE = 2.0
-# The inbox may hold this share of the queue before it is taken in, and at most so many logs: beyond that
-# bound the two together would hold more than they should.
-INBOX_SHARE, INBOX_RECORDS_MAX = 32, 512
+# The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
+# as much by then, the caller takes it in.
+INBOX_PATIENCE = 4
+# No process has this number.
+NO_PROCESS = -1
 # A longer message is taken in at once, so that its size counts.
-INBOX_CHARACTERS_MAX = 1_024
+INBOX_CHARACTERS_MAX = 256
 
 
 class Client:
@@ -51,9 +54,9 @@ class Client:
         self.is_disabled = config.is_disabled
         self._sampler = Sampler(config.sample_rates) if config.sample_rates else None
         self._before_send = config.before_send
-        share = min(config.queue.records_max // INBOX_SHARE, config.batch_records, INBOX_RECORDS_MAX)
-        self._inbox_records = max(share, 1)
-        self._urgent_level = config.queue.urgent_level
+        # Whether a log may go into the inbox as it is.
+        self._is_filtered = self._sampler is not None or self._before_send is not None
+        self.urgent_level = config.queue.urgent_level
         self._renew()
         _clients.add(self)
         if config.spool is not None and not config.is_disabled:
@@ -63,8 +66,12 @@ class Client:
     def _renew(self) -> None:
         """Everything that belongs to one process."""
         self.process_id = rim.process_id()
-        self._shared = Shared(self._config.queue)
-        self.inbox = self._shared.queue.inbox
+        # A bridge may append to the inbox itself what comes from this process, but not from this thread.
+        is_direct = not self._is_filtered and not self.is_disabled
+        self.tuples_process_id = self.process_id if is_direct else NO_PROCESS
+        self.sending_thread_id: Optional[int] = None
+        self.shared = Shared(self._config.queue)
+        self.inbox = self.shared.queue.inbox
         self._worker: Optional[Worker] = None
         self._thread: Optional[threading.Thread] = None
         self._starting = threading.Lock()
@@ -96,7 +103,7 @@ class Client:
                 int(time_unix_nano) or rim.now_unix_nano(),
                 message if type(message) is str else text_of(message),
                 logger if type(logger) is str else text_of(logger),
-                (bytes(trace_id), bytes(span_id)) if trace_id or span_id else trace.current_ids(),
+                (bytes(trace_id), bytes(span_id)) if trace_id or span_id else current_ids(),
                 attributes_of(attributes),
                 None if latency_ms is None else float(latency_ms),
                 int(severity_number),
@@ -115,24 +122,15 @@ class Client:
             self._after_fork()
         if self.is_disabled:
             return
-        if self._sampler is not None or self._before_send is not None:
-            kept = self._filtered(record)
-            self.inbox.append(kept)
-            if type(kept) is str:
-                self._notice_inbox(0, "")
-                return
-            record = kept  # type: ignore[assignment]
-        else:
-            self.inbox.append(record)
-        # This, and no more, is what most logs cost.
+        kept = self._filtered(record) if self._is_filtered else record
+        self.inbox.append(kept)
+        level, message = (0, "") if type(kept) is str else (kept[0], kept[2])
         if (
-            self._shared.is_asleep
-            or len(self.inbox) >= self._inbox_records
-            or record[0] >= self._urgent_level
-            or len(record[2]) > INBOX_CHARACTERS_MAX
-            or self._thread is None
+            len(self.inbox) >= self.shared.look_at
+            or level >= self.urgent_level
+            or len(message) > INBOX_CHARACTERS_MAX
         ):
-            self._notice_inbox(record[0], record[2])
+            self.look_at_inbox(level, message)
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
         """Waits until everything handed over before the call is answered, or the time (seconds) is up."""
@@ -147,56 +145,57 @@ class Client:
         """Counts since the start."""
         if self.process_id != rim.process_id():
             self._after_fork()
-        return self._shared.stats()
+        return self.shared.stats()
 
     def _filtered(self, record: Record) -> Any:
         """The log, or the reason for which it is given up."""
         if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
             return SAMPLE_RATE
-        if self._before_send is None or rim.inside.get():
+        if self._before_send is None or rim.inside():
             return record
         # What it logs itself is not given to it.
-        token = rim.inside.set(True)
+        token = rim.inside_mark.set(True)
         try:
             return _as_record(self._before_send(LogEvent(record))) or BEFORE_SEND
         except Exception:
             return BEFORE_SEND
         finally:
-            rim.inside.reset(token)
+            rim.inside_mark.reset(token)
 
-    def _notice_inbox(self, level: int, message: str) -> None:
+    def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
-        shared = self._shared
+        shared = self.shared
         if self._thread is None and self._worker is None:
             self._start_thread()
-        count = len(self.inbox)
-        is_large = len(message) > INBOX_CHARACTERS_MAX
-        if shared.is_asleep or level >= self._urgent_level or count == self._inbox_records:
-            shared.is_asleep = False
+        count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
+        if level >= self.urgent_level or shared.look_at <= count and shared.look_at < most:
+            # The next to look is who finds that this was of no use.
+            shared.look_at = most
             shared.poller.wake()
-        if is_large or count > self._inbox_records:
+        if count >= most or len(message) > INBOX_CHARACTERS_MAX:
             self._take_in()
 
     def _take_in(self) -> None:
         """Takes the inbox in if nobody does so now. It must not wait: a handler of a signal may have
         interrupted whoever holds the lock, on this very thread."""
-        queue = self._shared.queue
+        queue = self.shared.queue
         if queue.lock.acquire(blocking=False):
             try:
                 before = queue.records
                 queue.take_in(rim.now())
+                self.shared.look_at = self._config.inbox_records
                 is_full = before < self._config.batch_records <= queue.records
             finally:
                 queue.lock.release()
             if is_full:
-                self._shared.poller.wake()
+                self.shared.poller.wake()
 
     def _ask(self, timeout: float, closes: bool) -> FlushReport:
         if self.process_id != rim.process_id():
             self._after_fork()
-        shared = self._shared
+        shared = self.shared
         # The sending thread cannot wait for itself.
-        if shared.last_report is not None or rim.inside.get():
+        if shared.last_report is not None or rim.inside():
             return shared.report()
         command = Command(rim.now() + max(timeout, 0.0), closes)
         if self._worker is None and not self.inbox and shared.queue.emitted == 0:
@@ -217,15 +216,16 @@ class Client:
             if self._thread is not None:
                 return True
             if self._worker is None:
-                self._worker = Worker(self._config, self._shared)
+                self._worker = Worker(self._config, self.shared)
             thread = threading.Thread(target=self._worker.run, name="logweir", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
-                if any(command.closes for command in self._shared.commands):
+                if any(command.closes for command in self.shared.commands):
                     self._worker.run()
                 return False
             self._thread = thread
+            self.sending_thread_id = thread.ident
         _flush_at_end_of_child(self)
         return True
 
@@ -234,7 +234,7 @@ class Client:
         at the fork is the parent's, and so are the locks, which nobody here may ever open again."""
         if self.process_id == rim.process_id():
             return
-        worker, parent_id, poller = self._worker, self.process_id, self._shared.poller
+        worker, parent_id, poller = self._worker, self.process_id, self.shared.poller
         resource = self._config.resource.for_child(parent_id, rim.process_id())
         self._config = replace(self._config, resource=resource)
         self._renew()

@@ -36,6 +36,8 @@ BATCH_DELAY = 1.0
 IN_FLIGHT, IN_FLIGHT_MAX = 2, 64
 MEMORY_AGE_MAX = 300.0
 ATTEMPT_TIMEOUT = 10.0
+# What gathers outside of the queue is at most this share of it, and so many logs.
+INBOX_SHARE, INBOX_RECORDS = 64, 256
 # No setting is longer, so that no wait is more than the system can count.
 SECONDS_MAX = 10 * 365 * 24 * 3_600.0
 # An address: no user, no path; http is understood.
@@ -96,6 +98,12 @@ class Config:
     on_rejected: Optional[Callable[[Rejection], None]]
     notice: rim.Notice
     is_disabled: bool
+
+    @property
+    def inbox_records(self) -> int:
+        """How many logs may gather before the sending thread takes them in."""
+        share = self.queue.records_max // INBOX_SHARE
+        return max(min(share, self.batch_records, INBOX_RECORDS), 1)
 
 
 class TokenSource:

@@ -8,14 +8,16 @@ thread.
 from __future__ import annotations
 
 import logging
-from os import getpid
+from sys import modules
 from typing import Any, Optional, Union
 
-from logweir import rim
 from logweir.client import INBOX_CHARACTERS_MAX, Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.record import Attributes, Level, Record, attributes_of, text_of
+from logweir.rim import inside
+from logweir.trace import OTEL_MODULE as _OTEL
 from logweir.trace import current_ids
+from logweir.trace import own_ids
 
 # What every record has; any other name was given by the program.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -60,31 +62,65 @@ class Handler(logging.Handler):
                 return kept
             if isinstance(kept, logging.LogRecord):
                 record = kept
-        if rim.inside.get():
-            return record
+        client = self.client
+        if (
+            record.process != client.tuples_process_id
+            or record.thread == client.sending_thread_id
+            or record.exc_info
+            or record.stack_info
+            or type(record) is not logging.LogRecord
+        ):
+            return self._handle_rare(record)
+        # The rest is what nearly all logs cost their caller: one tuple, appended. All is written out here,
+        # as a call costs more than what it would do; the dictionary is looked at last, as it is only made then.
         try:
-            message = record.getMessage()
-            attributes: Attributes = ()
-        except Exception as error:
-            message = text_of(record.msg)
-            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {error}"),)
-        level = _LEVELS.get(record.levelno) or level_of_number(record.levelno)
-        trace, latency_ms = current_ids(), None
-        if len(record.__dict__) != _STANDARD_COUNT or record.exc_info or record.stack_info:
-            trace, latency_ms, named = self._named(record, trace)
-            attributes += named
-        self.client.put(
-            Record(level, record.created, message, record.name, trace, attributes, latency_ms)
-        )
+            message = record.msg
+            if type(message) is not str:
+                message = str(message)
+            if record.args:
+                message %= record.args
+            level = _LEVELS[record.levelno]
+        except Exception:
+            return self._handle_rare(record)
+        trace = current_ids() if _OTEL in modules else own_ids()
+        entry = (level, record.created, message, record.name, trace, (), None, 0)
+        if len(record.__dict__) != _STANDARD_COUNT:
+            return self._handle_rare(record)
+        inbox = client.inbox
+        inbox.append(entry)
+        if (
+            len(inbox) >= client.shared.look_at
+            or level >= client.urgent_level
+            or len(message) > INBOX_CHARACTERS_MAX
+        ):
+            client.look_at_inbox(level, message)
+        return record
+
+    def _handle_rare(self, record: logging.LogRecord) -> Any:
+        if not inside():
+            self.client.put(self._record(record))
         return record
 
     emit = handle
 
-    def _named(self, record: logging.LogRecord, trace: Any) -> tuple[Any, Optional[float], Attributes]:
+    def _record(self, record: logging.LogRecord) -> Record:
+        """The same with everything that a log may have."""
+        attributes: Attributes = ()
+        try:
+            message = record.getMessage()
+        except Exception as error:
+            message = text_of(record.msg)
+            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {error}"),)
+        level = _LEVELS.get(record.levelno) or level_of_number(record.levelno)
+        trace, latency_ms, named = self._named(record)
+        attributes += named
+        return Record(level, record.created, message, record.name, trace, attributes, latency_ms)
+
+    def _named(self, record: logging.LogRecord) -> tuple[Any, Optional[float], Attributes]:
         """Trace, latency and attributes of a log that has more than a message."""
         named = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         latency_ms = take_latency(named)
-        trace = take_trace(named) or trace
+        trace = take_trace(named) or current_ids()
         attributes = attributes_of(named)
         if record.exc_info:
             attributes += exception_attributes(record.exc_info)

@@ -23,7 +23,7 @@ class Sink:
 
     def __call__(self, message: Any) -> None:
         """Takes a message. Never fails, and never waits."""
-        if not rim.inside.get():
+        if not rim.inside():
             self._client.put(_record(message.record))
 
 

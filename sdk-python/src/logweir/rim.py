@@ -27,9 +27,12 @@ random_bytes = os.urandom
 process_id = os.getpid
 """The number of this process, which a fork changes."""
 
-inside: ContextVar[bool] = ContextVar("logweir_inside", default=False)
-"""Whether the library itself is at work here: what it logs must not come back to it. A variable of the
+inside_mark: ContextVar[bool] = ContextVar("logweir_inside", default=False)
+"""Set where the library itself is at work: what it logs must not come back to it. A variable of the
 context, because under gevent many contexts share a thread."""
+
+inside = inside_mark.get
+"""Whether the library itself is at work here."""
 
 
 def random_share() -> float:

@@ -52,8 +52,9 @@ class Shared:
         self.progress = Progress()
         self.poller = Poller()
         self.commands: deque[Command] = deque()
-        # Nothing waits: the next log must wake the sending thread.
-        self.is_asleep = False
+        # Whoever appends to the inbox does no more until it holds so many logs: at first and while the
+        # sending thread sleeps, one.
+        self.look_at = 1
         # Of the shutdown, once it is over.
         self.last_report: Optional[FlushReport] = None
 

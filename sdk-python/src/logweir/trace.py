@@ -62,24 +62,25 @@ class TraceContext:
         return f"{_VERSION}-{self.trace_id.hex()}-{self.span_id.hex()}-{self.flags:02x}"
 
 
-current: ContextVar[Optional[TraceContext]] = ContextVar("logweir_trace", default=None)
-"""The place in a trace of what runs here."""
+_Ids = tuple[bytes, bytes]
+_current_ids: ContextVar[Optional[_Ids]] = ContextVar("logweir_trace", default=None)
+own_ids = _current_ids.get
+"""Trace and span of what runs here, by this module alone."""
+OTEL_MODULE = "opentelemetry.trace"
 
 
-def current_ids() -> Optional[tuple[bytes, bytes]]:
+def current_ids() -> Optional[_Ids]:
     """Trace and span of what runs here: OpenTelemetry's, if the program has it, else this module's."""
-    otel = sys.modules.get("opentelemetry.trace")
-    if otel is not None:
-        ids = _ids_of_otel(otel)
-        if ids is not None:
-            return ids
-    context = current.get()
-    return None if context is None else (context.trace_id, context.span_id)
+    otel = sys.modules.get(OTEL_MODULE)
+    return (None if otel is None else _ids_of_otel(otel)) or own_ids()
 
 
-def _ids_of_otel(otel: Any) -> Optional[tuple[bytes, bytes]]:
+def _ids_of_otel(otel: Any) -> Optional[_Ids]:
     try:
-        span = otel.get_current_span().get_span_context()
+        span = otel.get_current_span()
+        if span is otel.INVALID_SPAN:
+            return None
+        span = span.get_span_context()
         if not span.is_valid:
             return None
         return span.trace_id.to_bytes(TRACE_ID_BYTES, "big"), span.span_id.to_bytes(SPAN_ID_BYTES, "big")
@@ -100,8 +101,8 @@ def trace(header: Optional[str] = None) -> Iterator[TraceContext]:
 @contextmanager
 def within(context: TraceContext) -> Iterator[TraceContext]:
     """Logs within belong to this very place in a trace."""
-    token = current.set(context)
+    token = _current_ids.set((context.trace_id, context.span_id))
     try:
         yield context
     finally:
-        current.reset(token)
+        _current_ids.reset(token)

@@ -110,7 +110,7 @@ class Worker:
 
     def run(self) -> None:
         """Runs until shutdown."""
-        rim.inside.set(True)
+        rim.inside_mark.set(True)
         self._open_spool()
         while True:
             now = rim.now()
@@ -132,12 +132,11 @@ class Worker:
     def _wait(self, until: float, now: float) -> None:
         shared = self._shared
         # Whoever appends looks at this afterwards; so a log is seen here, or wakes.
-        shared.is_asleep = self._queue.records == 0
-        if shared.is_asleep and self._queue.inbox:
-            shared.is_asleep = False
-            return
+        shared.look_at = 1 if self._queue.records == 0 else self._config.inbox_records
+        if shared.look_at == 1 and self._queue.inbox:
+            until = now
         self._sender.wait(until, now)
-        shared.is_asleep = False
+        shared.look_at = self._config.inbox_records
 
     def _turn(self, now: float) -> None:
         self._accept_commands()
@@ -719,7 +718,7 @@ class _Packing:
         count = len(self._records)
         try:
             if record[5]:
-                record = record._replace(attributes=self._redactor.redact(record[5]))
+                record = Record._make(record)._replace(attributes=self._redactor.redact(record[5]))
             size = write(record, self._records).ByteSize() + RECORD_FRAME_BYTES
         except Exception as error:
             del self._records[count:]
