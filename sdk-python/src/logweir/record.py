@@ -232,27 +232,46 @@ def valid(text: str) -> str:
 # Texts of no more characters are within the limits in any case.
 MESSAGE_CHARACTERS_SAFE = MESSAGE_BYTES_MAX // UTF8_BYTES_MAX
 NAME_CHARACTERS_SAFE = NAME_BYTES_MAX // UTF8_BYTES_MAX
+KEY_CHARACTERS_SAFE = ATTRIBUTE_KEY_BYTES_MAX // UTF8_BYTES_MAX
+VALUE_CHARACTERS_SAFE = ATTRIBUTE_VALUE_BYTES_MAX // UTF8_BYTES_MAX
 
 
 def write(record: Record, into: Any) -> Any:
     """Adds a log to a batch's `records`, and returns it there."""
     level, time, message, logger, trace, attributes, latency_ms, severity_number = record
-    is_plain = (
-        trace is None
-        and not attributes
-        and latency_ms is None
-        and severity_number == 0
-        and level <= LEVEL_MAX
+    if (
+        0 <= level <= LEVEL_MAX
         and len(message) <= MESSAGE_CHARACTERS_SAFE
         and len(logger) <= NAME_CHARACTERS_SAFE
-    )
-    if is_plain:
+        and latency_ms is None
+        and severity_number == 0
+        and (trace is None or len(trace[0]) == TRACE_ID_BYTES and len(trace[1]) == SPAN_ID_BYTES)
+        and (not attributes or _are_safe(attributes))
+    ):
+        count = len(into)
         try:
-            return into.add(time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger)
+            log = into.add(
+                time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger
+            )
+            if trace is not None:
+                log.trace_id, log.span_id = trace
+            if attributes:
+                write_attributes(attributes, log.attributes)
+            return log
         except UnicodeError:
-            # The message is no valid Unicode; `fit` makes it so.
-            pass
+            # A text is no valid Unicode; `fit` makes it so.
+            del into[count:]
     return _write_fitted(fit(Record._make(record)), into)
+
+
+def _are_safe(attributes: Attributes) -> bool:
+    """Whether attributes are within the limits in any case."""
+    for key, value in attributes:
+        if not 0 < len(key) <= KEY_CHARACTERS_SAFE:
+            return False
+        if isinstance(value, str) and len(value) > VALUE_CHARACTERS_SAFE:
+            return False
+    return len(attributes) <= ATTRIBUTES_MAX
 
 
 def nanoseconds(time: Union[int, float]) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ CORRUPT_KEPT_MAX = 4
 # Most batches in a spool: each costs a few bytes of memory.
 FRAMES_MAX = 1 << 16
 NAME_BYTES = 8
+# Any other folder is none of ours.
+_NAME = re.compile(r"[0-9a-f]{16}\Z")
 ADOPTED_FOLDER = "adopted"
 SYNC_ALWAYS = 0.0
 """Batches are forced to disk before they are sent: survives a power cut."""
@@ -196,7 +199,8 @@ class Spool:
         """Takes over the folders of dead processes; of each, the oldest batches come first."""
         adopted: list[Adopted] = []
         for folder in sorted(_folders(self._root)):
-            if folder != self._own and self._is_of_our_user(folder) and self._may_take(folder):
+            is_spool = _NAME.match(folder.name) and folder != self._own
+            if is_spool and self._is_of_our_user(folder) and self._may_take(folder):
                 adopted.extend(self._adopt_folder(folder))
         return adopted
 

@@ -11,8 +11,11 @@ from typing import Callable, Optional
 OWNER_FILE = "owner"
 # An owner elsewhere renews its file more often, unless it is dead.
 SILENCE_S_MAX = 600.0
-# In /proc/PID/stat: the fields after the name of the program, which may hold blanks, begin with the third.
-_FIELDS_BEFORE, _START_FIELD = 3, 22
+# In /proc/PID/stat: the fields after the name of the program, which may hold blanks, begin with the third,
+# the state.
+_STATE_FIELD, _START_FIELD = 3, 22
+# States of processes that have ended, and that nobody has asked about so far.
+_ENDED = (b"Z", b"X")
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ def this_process() -> Owner:
 
 
 def start_of(pid: int) -> str:
-    """When a process started, as the kernel counts; empty if there is none, or no /proc."""
+    """When a process started, as the kernel counts; empty if it has ended, or there is no /proc."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-        return fields[_START_FIELD - _FIELDS_BEFORE].decode()
+        if fields[0] not in _ENDED:
+            return fields[_START_FIELD - _STATE_FIELD].decode()
     return ""
 
 
