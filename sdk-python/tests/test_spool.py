@@ -205,7 +205,7 @@ def test_an_owner_that_finds_its_folder_gone_makes_a_new_one(tmp_path: Path) -> 
     spool.renew()
     spool.append(batch(2))
     spool.close()
-    assert files(tmp_path) == ["0000000000.seg", "0000000000.seg", OWNER_FILE, OWNER_FILE, OWNER_FILE]
+    assert files(tmp_path) == ["0000000000.seg", "0000000001.seg", OWNER_FILE, OWNER_FILE, OWNER_FILE]
 
 
 def test_a_process_that_has_ended_unasked_is_dead() -> None:

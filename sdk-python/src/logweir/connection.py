@@ -43,6 +43,8 @@ RECEIVE_BYTES = 64 << 10
 SEND_BYTES_MAX = 256 << 10
 # An answer is small; a larger one is no answer of ours.
 ANSWER_BYTES_MAX = 4 << 20
+WRONG_PORT = "it does not speak HTTP/2; is this the port for gRPC?"
+_HTTP_1 = b"HTTP/"
 # Before each message: whether it is compressed, and its length.
 _PREFIX = Struct(">BI")
 _IN_PROGRESS = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
@@ -389,7 +391,7 @@ class Connection:
             return False
         self._is_handshaking = False
         if self._socket.selected_alpn_protocol() not in (None, "h2"):
-            raise OSError("it does not speak HTTP/2; is this the port for gRPC?")
+            raise OSError(WRONG_PORT)
         self._begin()
         return True
 
@@ -415,14 +417,14 @@ class Connection:
                 )
                 return
             self._heard, self._ping_until = now, None
+            if not self.is_open and data.startswith(_HTTP_1):
+                # HTTP/2 would take it for the head of an enormous frame, and wait for the rest.
+                self.close(WRONG_PORT)
+                return
             try:
                 events = self._http.receive_data(data)
             except h2.exceptions.ProtocolError as error:
-                self.close(
-                    f"broken HTTP/2: {error}"
-                    if self.is_open
-                    else "it does not speak HTTP/2; is this the port for gRPC?"
-                )
+                self.close(f"broken HTTP/2: {error}" if self.is_open else WRONG_PORT)
                 return
             for event in events:
                 self._handle(event)

@@ -679,6 +679,7 @@ class Worker:
             waiter.command.answer(report)
         while self._shared.commands:
             self._shared.commands.popleft().answer(report)
+        self._shared.poller.close()
 
     def _next_moment(self, now: float) -> float:
         """When the next turn is due even if nothing happens."""
