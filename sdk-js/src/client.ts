@@ -10,8 +10,9 @@ import type { EndListener, Platform } from "./platform.js";
 import { Queue } from "./queue.js";
 import { type Attributes, Level, type LevelName, type LogRecord, toLevel } from "./record.js";
 import { Redaction } from "./redaction.js";
-import { Worker } from "./worker.js";
+import { isKept } from "./sampling.js";
 import type { FlushReport } from "./worker/wait.js";
+import { Worker } from "./worker.js";
 
 /** How long a program that ends by itself waits for its last logs, milliseconds. */
 const endTimeoutMs = 5_000;
@@ -79,10 +80,16 @@ export class BaseClient {
 
 	/**
 	 * Takes a log. Of the attributes, `latency_ms` or `duration_ms` (a number), `trace_id` and `span_id`
-	 * (hexadecimal) become fields of the log. Without ids, the trace of the running code is used.
+	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running code is used; without
+	 * a time, milliseconds since 1970-01-01 UTC, it happens now.
 	 */
-	emit(level: Level | LevelName, message: unknown, attributes?: Attributes): void {
-		this.#take(levelNumber(level), message, attributes, undefined);
+	emit(
+		level: Level | LevelName,
+		message: unknown,
+		attributes?: Attributes,
+		timeUnixMs?: number,
+	): void {
+		this.#take(levelNumber(level), message, attributes, undefined, timeUnixMs);
 	}
 
 	/** Takes a log that is given field by field. */
@@ -162,12 +169,13 @@ export class BaseClient {
 		message: unknown,
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
+		timeUnixMs?: number,
 	): void {
 		if (this.#config.isDisabled || !this.#queue.enter()) {
 			return;
 		}
 		try {
-			this.#takeCounted(level, message, attributes, record);
+			this.#takeCounted(level, message, attributes, record, timeUnixMs ?? Date.now());
 		} catch {
 			// Whatever the program handed over, it must not fail for it.
 			this.#queue.countDrop("internal_sdk_error", 1);
@@ -180,30 +188,24 @@ export class BaseClient {
 		message: unknown,
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
+		timeUnixMs: number,
 	): void {
-		if (this.#config.sampleRates.size > 0 && !this.#isInSample(level)) {
+		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
-		const nowMs = Date.now();
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
 			const trace = this.#platform.currentTrace();
-			const length = this.#encoder.encodePlain(level, message, attributes, trace, nowMs);
+			const length = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
 			this.#push(level, length);
 			return;
 		}
 		const whole = this.#whole(level, message, attributes, record);
 		if (this.#isKept(whole)) {
-			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, nowMs));
+			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, timeUnixMs));
 		} else {
 			this.#queue.giveUp("before_send", 1);
 		}
-	}
-
-	#isInSample(level: number): boolean {
-		const known = level === Level.UNSPECIFIED ? Level.INFO : (level as Level);
-		const rate = this.#config.sampleRates.get(known);
-		return rate === undefined || this.#platform.randomShare() < rate;
 	}
 
 	/** The log field by field, as `beforeSend` may change it. */
@@ -269,4 +271,3 @@ function levelNumber(level: Level | LevelName): number {
 function nonNegative(timeoutMs: number): number {
 	return Number.isNaN(timeoutMs) ? 0 : Math.max(0, timeoutMs);
 }
-

@@ -134,7 +134,14 @@ const compressions: readonly Compression[] = ["auto", "none", "gzip", "zstd"];
 /** What the platform knows that settings depend on. */
 export type Facts = Pick<
 	Platform,
-	"environment" | "readFile" | "hostName" | "processId" | "packing" | "packings" | "checkTls" | "say"
+	| "environment"
+	| "readFile"
+	| "hostName"
+	| "processId"
+	| "packing"
+	| "packings"
+	| "checkTls"
+	| "say"
 >;
 
 /** Settings from code, environment and defaults. Throws a `ConfigError` for what the code sets wrongly. */
@@ -251,7 +258,9 @@ function wholeNumber(variable: string, otherwise: number, source: Source): numbe
 	if (/^\d+$/.test(text.trim())) {
 		return Number(text);
 	}
-	source.notice(`${variable}: ${JSON.stringify(text)} is not a whole number; going on with ${otherwise}`);
+	source.notice(
+		`${variable}: ${JSON.stringify(text)} is not a whole number; going on with ${otherwise}`,
+	);
 	return otherwise;
 }
 

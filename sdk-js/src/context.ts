@@ -6,8 +6,8 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomFillSync } from "node:crypto";
-import { childOf, formatTraceparent, newTrace, parseTraceparent, type Trace } from "./trace.js";
 import type { TraceIds } from "./encode.js";
+import { childOf, formatTraceparent, newTrace, parseTraceparent, type Trace } from "./trace.js";
 
 export { formatTraceparent, parseTraceparent, type Trace } from "./trace.js";
 

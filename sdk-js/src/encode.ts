@@ -7,6 +7,7 @@
  * attributes of the log.
  */
 
+import { cutText } from "./limits.js";
 import {
 	type Attributes,
 	attributeKeyBytesMax,
@@ -62,7 +63,10 @@ const bufferBytes = 64 << 10;
 const bufferKeptBytesMax = 512 << 10;
 /** Below this many UTF-16 units a loop is quicker than a call. */
 const loopUnitsMax = 48;
-const nanosecondsPerMillisecond = 1_000_000n;
+const nanosecondsPerMillisecond = 1_000_000;
+/** What half a word of 32 bits, and a whole one, count up to. */
+const halfStep = 0x1_0000;
+const wordStep = 0x1_0000_0000;
 
 /** Writes a text as UTF-8 into a buffer that has room, and returns the end. */
 export type WriteText = (buffer: Uint8Array, at: number, text: string) => number;
@@ -86,16 +90,13 @@ export class Encoder {
 	#endWithRoomForOne = 0;
 	#endWithRoomForTwo = 0;
 	#latencyMs: number | undefined;
+	#logger = "";
 	#traceId: Uint8Array | string | undefined;
 	#spanId: Uint8Array | string | undefined;
 	/** Holds the last log that was encoded, from its start. */
 	buffer: Uint8Array;
 
-	constructor(
-		allocate: (bytes: number) => Uint8Array,
-		writeText: WriteText,
-		redaction: Redaction,
-	) {
+	constructor(allocate: (bytes: number) => Uint8Array, writeText: WriteText, redaction: Redaction) {
 		this.#allocate = allocate;
 		this.#writeText = writeText;
 		this.#redaction = redaction;
@@ -104,36 +105,37 @@ export class Encoder {
 	}
 
 	/** Encodes a log that is given field by field, and returns its length. */
-	encode(record: LogRecord, nowMs: number): number {
+	encode(record: LogRecord, timeUnixMs: number): number {
 		this.#begin();
 		this.#latencyMs = record.latencyMs;
 		this.#traceId = record.traceId;
 		this.#spanId = record.spanId;
-		this.#time(record.timeUnixNano, nowMs);
+		this.#time(record.timeUnixNano, timeUnixMs);
 		this.#level(record.level);
 		this.#severityNumber(record.severityNumber);
 		this.#message(record.message);
-		this.#logger(record.logger);
+		this.#logger = record.logger === undefined ? "" : toText(record.logger);
 		this.#each(record.attributes, false);
 		return this.#finish();
 	}
 
 	/**
 	 * Encodes a log as most are: a level, a message and attributes, of which `latency_ms`,
-	 * `duration_ms`, `trace_id` and `span_id` have a meaning.
+	 * `duration_ms`, `trace_id`, `span_id` and `logger` have a meaning.
 	 */
 	encodePlain(
 		level: number,
 		message: unknown,
 		attributes: Attributes | undefined,
 		trace: TraceIds | undefined,
-		nowMs: number,
+		timeUnixMs: number,
 	): number {
 		this.#begin();
 		this.#latencyMs = undefined;
+		this.#logger = "";
 		this.#traceId = trace?.traceId;
 		this.#spanId = trace?.spanId;
-		this.#time(undefined, nowMs);
+		this.#time(undefined, timeUnixMs);
 		this.#level(level);
 		this.#message(message);
 		if (message instanceof Error) {
@@ -156,7 +158,11 @@ export class Encoder {
 
 	/** Writes the flags, and what may stand after the attributes. */
 	#finish(): number {
+		this.#checkFields();
 		this.#flags();
+		if (this.#logger !== "") {
+			this.#text(Tag.logger, this.#logger, nameBytesMax);
+		}
 		this.#room(fixedBytesMax);
 		if (this.#latencyMs !== undefined) {
 			this.#double(Tag.latencyMs, this.#latencyMs);
@@ -167,7 +173,6 @@ export class Encoder {
 	}
 
 	#flags(): void {
-		this.#checkFields();
 		const isSurplus = this.#attributesSeen > attributesMax;
 		const isNameless = this.#attributesSeen > this.#attributes && !isSurplus;
 		if (!this.#isTruncated && !isSurplus && !isNameless) {
@@ -192,14 +197,15 @@ export class Encoder {
 			this.#latencyMs = undefined;
 			this.#isTruncated = true;
 		}
+		const isLong = this.#logger.length * unitBytesMax > nameBytesMax;
+		if (isLong && cutText(this.#logger, nameBytesMax) !== this.#logger) {
+			this.#isTruncated = true;
+		}
 		this.#traceId = this.#checkedId(this.#traceId, traceIdBytes);
 		this.#spanId = this.#checkedId(this.#spanId, spanIdBytes);
 	}
 
-	#checkedId(
-		id: Uint8Array | string | undefined,
-		bytes: number,
-	): Uint8Array | string | undefined {
+	#checkedId(id: Uint8Array | string | undefined, bytes: number): Uint8Array | string | undefined {
 		if (id === undefined || id.length === 0) {
 			return undefined;
 		}
@@ -208,13 +214,28 @@ export class Encoder {
 		return isWhole ? id : undefined;
 	}
 
-	#time(timeUnixNano: bigint | undefined, nowMs: number): void {
+	#time(timeUnixNano: bigint | undefined, timeUnixMs: number): void {
 		this.#room(fixedBytesMax);
-		const given = typeof timeUnixNano === "bigint" && timeUnixNano !== 0n;
-		const time = given ? timeUnixNano : BigInt(Math.trunc(nowMs)) * nanosecondsPerMillisecond;
 		this.buffer[this.#at] = Tag.timeUnixNano;
-		this.#view.setBigUint64(this.#at + 1, BigInt.asUintN(64, time), true);
+		if (typeof timeUnixNano === "bigint" && timeUnixNano !== 0n) {
+			this.#view.setBigUint64(this.#at + 1, BigInt.asUintN(64, timeUnixNano), true);
+		} else {
+			this.#milliseconds(this.#at + 1, timeUnixMs);
+		}
 		this.#at += 9;
+	}
+
+	/** Writes milliseconds as nanoseconds of 64 bits, by halves, since there is no exact number so large. */
+	#milliseconds(at: number, milliseconds: number): void {
+		const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
+		const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
+		const carried = (high % halfStep) * halfStep + Math.trunc(low);
+		this.#view.setUint32(at, carried % wordStep, true);
+		this.#view.setUint32(
+			at + 4,
+			Math.floor(high / halfStep) + Math.floor(carried / wordStep),
+			true,
+		);
 	}
 
 	#level(level: number | undefined): void {
@@ -248,12 +269,6 @@ export class Encoder {
 		const text = message === undefined ? "" : toText(message);
 		if (text !== "") {
 			this.#isTruncated = this.#text(Tag.message, text, messageBytesMax) || this.#isTruncated;
-		}
-	}
-
-	#logger(logger: string | undefined): void {
-		if (logger !== undefined && logger !== "") {
-			this.#isTruncated = this.#text(Tag.logger, toText(logger), nameBytesMax) || this.#isTruncated;
 		}
 	}
 
@@ -310,6 +325,12 @@ export class Encoder {
 					return false;
 				}
 				this.#spanId = value;
+				return true;
+			case "logger":
+				if (typeof value !== "string" || value === "") {
+					return false;
+				}
+				this.#logger = value;
 				return true;
 			default:
 				return false;

@@ -4,8 +4,8 @@
  */
 
 import type { EncodedBatch } from "./batch.js";
-import type { TraceIds, WriteText } from "./encode.js";
 import type { TlsOptions } from "./config.js";
+import type { TraceIds, WriteText } from "./encode.js";
 
 /** Where a batch lies. */
 export interface FrameRef {

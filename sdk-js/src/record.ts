@@ -20,7 +20,9 @@ const levelsByName = new Map<string, Level>(Object.entries(Level));
 /** The level of a name in any case, or of a number; undefined if there is none. */
 export function toLevel(level: unknown): Level | undefined {
 	if (typeof level === "number") {
-		return Number.isInteger(level) && level >= 0 && level <= Level.FATAL ? (level as Level) : undefined;
+		return Number.isInteger(level) && level >= 0 && level <= Level.FATAL
+			? (level as Level)
+			: undefined;
 	}
 	return typeof level === "string" ? levelsByName.get(level.toUpperCase()) : undefined;
 }
@@ -30,7 +32,9 @@ export function toLevel(level: unknown): Level | undefined {
  * 64 bits and a Date become text, an Error becomes `exception.type`, `exception.message` and
  * `exception.stacktrace`, anything else becomes JSON. `undefined` is left out.
  */
-export type Attributes = { readonly [name: string]: unknown } | Iterable<readonly [string, unknown]>;
+export type Attributes =
+	| { readonly [name: string]: unknown }
+	| Iterable<readonly [string, unknown]>;
 
 /** A log, field by field. */
 export interface LogRecord {

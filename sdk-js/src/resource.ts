@@ -5,7 +5,12 @@ import { ConfigError } from "./errors.js";
 import { AttributeSchema, type Resource, ResourceSchema } from "./generated/logweir/v1/log_pb.js";
 import { cutText } from "./limits.js";
 import type { Platform } from "./platform.js";
-import { attributeKeyBytesMax, attributesMax, attributeValueBytesMax, nameBytesMax } from "./record.js";
+import {
+	attributeKeyBytesMax,
+	attributesMax,
+	attributeValueBytesMax,
+	nameBytesMax,
+} from "./record.js";
 
 /** What the program says of itself. */
 export interface ResourceOptions {
@@ -183,7 +188,10 @@ function addDetected(collector: Collector, facts: Facts): void {
 	}
 	for (const [attribute, variables] of podVariables) {
 		const values = variables.map((variable) => facts.environment(variable));
-		collector.setAttribute(attribute, values.find((value) => value !== undefined));
+		collector.setAttribute(
+			attribute,
+			values.find((value) => value !== undefined),
+		);
 	}
 }
 
@@ -219,7 +227,10 @@ function toResource(collector: Collector): Resource {
 }
 
 function toAttribute(name: string, value: Value) {
-	return create(AttributeSchema, { key: cutText(name, attributeKeyBytesMax), value: toValue(value) });
+	return create(AttributeSchema, {
+		key: cutText(name, attributeKeyBytesMax),
+		value: toValue(value),
+	});
 }
 
 function toValue(value: Value) {

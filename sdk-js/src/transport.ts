@@ -11,7 +11,14 @@ import { type DropReason, errorText } from "./errors.js";
 import { IngestResponseSchema, type RejectedRecord } from "./generated/logweir/v1/ingest_pb.js";
 import type { Door, DoorOptions, Platform } from "./platform.js";
 import { causeText, toRefusal } from "./refusal.js";
-import { Gate, type History, type Next, type Refusal, type RetryPolicy, type Ticket } from "./retry.js";
+import {
+	Gate,
+	type History,
+	type Next,
+	type Refusal,
+	type RetryPolicy,
+	type Ticket,
+} from "./retry.js";
 import { sdkName, sdkVersion } from "./version.js";
 
 /** A refused token is said this often, milliseconds. */

@@ -16,7 +16,7 @@ import { Rejections, Rhythm } from "./notices.js";
 import type { Platform, SpoolFiles } from "./platform.js";
 import type { Queue } from "./queue.js";
 import { messageBytesMax } from "./record.js";
-import { type SendOutcome, Sender } from "./transport.js";
+import { Sender, type SendOutcome } from "./transport.js";
 import { adoptedBatch, Outstanding, ownBatch, successor, type Tracked } from "./worker/track.js";
 import { type FlushReport, Waiter } from "./worker/wait.js";
 

@@ -7,7 +7,11 @@ import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import type { Compression } from "@connectrpc/connect/protocol";
-import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import {
+	compressionGzip,
+	createGrpcTransport,
+	Http2SessionManager,
+} from "@connectrpc/connect-node";
 import type { TlsOptions } from "../config.js";
 import { currentTrace } from "../context.js";
 import { ingest } from "../ingest.js";
