@@ -63,6 +63,9 @@ export class BaseClient {
 	readonly #worker: Worker;
 	readonly #hasSpool: boolean;
 	readonly #stopListening: () => void;
+	/** The two clocks, read together. */
+	#lastUnixMs = 0;
+	#lastNow = 0;
 	/** The program's own `beforeSend` is running. */
 	#isInHook = false;
 
@@ -196,8 +199,8 @@ export class BaseClient {
 		}
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
 			const trace = this.#platform.currentTrace();
-			const length = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
-			this.#push(level, length);
+			const end = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
+			this.#push(level, end);
 			return;
 		}
 		const whole = this.#whole(level, message, attributes, record);
@@ -236,16 +239,26 @@ export class BaseClient {
 		}
 	}
 
-	#push(level: number, length: number): void {
-		const lane = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
-		if (this.#hasSpool && this.#queue.isFullFor(lane, length)) {
+	#push(level: number, end: number): void {
+		const { buffer, start } = this.#encoder;
+		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
+		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
 			this.#worker.relieve();
 		}
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
-		const now = this.#platform.now();
-		if (this.#queue.push(this.#encoder.buffer, length, lane, now, reason)) {
+		if (this.#queue.push(buffer, start, end, known, this.#now(), reason)) {
 			this.#worker.wake();
 		}
+	}
+
+	/** The clock that never jumps is dear: it is asked only if the other has moved. */
+	#now(): number {
+		const unixMs = Date.now();
+		if (unixMs !== this.#lastUnixMs) {
+			this.#lastUnixMs = unixMs;
+			this.#lastNow = this.#platform.now();
+		}
+		return this.#lastNow;
 	}
 
 	#endListener(): EndListener {

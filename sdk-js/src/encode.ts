@@ -1,5 +1,5 @@
 /**
- * A log as the bytes of `logweir.v1.LogRecord`, cut to the limits of the contract while it is written.
+ * A log as the bytes of a field of `logweir.v1.Batch`, cut to the limits of the contract while it is written.
  *
  * Written by hand into one buffer that is used again and again, since this runs at each call of the
  * program: no object, no intermediate form. The server refuses a log that is over a limit. The library
@@ -33,8 +33,9 @@ const severityNumberMax = 24;
 const traceIdBytes = 16;
 const spanIdBytes = 8;
 
-/** Fields of `LogRecord` and `Attribute`, as protobuf writes number and type. */
+/** Fields of `Batch`, `LogRecord` and `Attribute`, as protobuf writes number and type. */
 const Tag = {
+	record: 0x22,
 	timeUnixNano: 0x09,
 	level: 0x10,
 	severityNumber: 0x18,
@@ -52,6 +53,8 @@ const Tag = {
 	jsonValue: 0x32,
 } as const;
 
+/** The tag and the longest length of a log. */
+const framingBytesMax = 5;
 /** One UTF-16 unit takes at most so many bytes of UTF-8. */
 const unitBytesMax = 3;
 /** Tags, lengths and numbers of a log without its texts. */
@@ -93,8 +96,10 @@ export class Encoder {
 	#logger = "";
 	#traceId: Uint8Array | string | undefined;
 	#spanId: Uint8Array | string | undefined;
-	/** Holds the last log that was encoded, from its start. */
+	/** Holds the last log that was encoded. */
 	buffer: Uint8Array;
+	/** Where it begins there. */
+	start = 0;
 
 	constructor(allocate: (bytes: number) => Uint8Array, writeText: WriteText, redaction: Redaction) {
 		this.#allocate = allocate;
@@ -104,7 +109,7 @@ export class Encoder {
 		this.#view = viewOf(this.buffer);
 	}
 
-	/** Encodes a log that is given field by field, and returns its length. */
+	/** Encodes a log that is given field by field, and returns its end in the buffer. */
 	encode(record: LogRecord, timeUnixMs: number): number {
 		this.#begin();
 		this.#latencyMs = record.latencyMs;
@@ -121,7 +126,7 @@ export class Encoder {
 
 	/**
 	 * Encodes a log as most are: a level, a message and attributes, of which `latency_ms`,
-	 * `duration_ms`, `trace_id`, `span_id` and `logger` have a meaning.
+	 * `duration_ms`, `trace_id`, `span_id` and `logger` have a meaning. Returns its end in the buffer.
 	 */
 	encodePlain(
 		level: number,
@@ -150,7 +155,7 @@ export class Encoder {
 			this.buffer = this.#allocate(bufferBytes);
 			this.#view = viewOf(this.buffer);
 		}
-		this.#at = 0;
+		this.#at = framingBytesMax;
 		this.#isTruncated = false;
 		this.#attributes = 0;
 		this.#attributesSeen = 0;
@@ -169,7 +174,16 @@ export class Encoder {
 		}
 		this.#id(Tag.traceId, this.#traceId);
 		this.#id(Tag.spanId, this.#spanId);
+		this.#frame();
 		return this.#at;
+	}
+
+	/** Writes what makes it a field of a batch right before it. */
+	#frame(): void {
+		const length = this.#at - framingBytesMax;
+		this.start = framingBytesMax - varintBytes(length) - 1;
+		this.buffer[this.start] = Tag.record;
+		writeVarint(this.buffer, this.start + 1, length);
 	}
 
 	#flags(): void {

@@ -19,7 +19,7 @@ const tagBytes = 1;
 export async function ingest(
 	transport: Transport,
 	request: Uint8Array,
-	headers: Headers,
+	headers: { [name: string]: string },
 	signal: AbortSignal,
 ): Promise<Uint8Array> {
 	const message = create(IngestRequestSchema);

@@ -5,6 +5,8 @@
  */
 
 const chunkBytes = 32 << 10;
+/** Chunks that are kept for use again: new memory costs more than the copying. */
+const sparesMax = 8;
 /** Position, length and time of arrival. */
 const factsPerLog = 3;
 const logsFirst = 64;
@@ -12,8 +14,34 @@ const logsFirst = 64;
 /** What each waiting log takes beside its encoded bytes: its facts, in a ring that may be half empty. */
 export const logOverheadBytes = 2 * factsPerLog * Float64Array.BYTES_PER_ELEMENT;
 
-export class Lane {
+/** Gives out chunks, and takes them back. */
+export class Chunks {
 	readonly #allocate: (bytes: number) => Uint8Array;
+	readonly #spares: Uint8Array[] = [];
+
+	constructor(allocate: (bytes: number) => Uint8Array) {
+		this.#allocate = allocate;
+	}
+
+	get(): Uint8Array {
+		return this.#spares.pop() ?? this.#allocate(chunkBytes);
+	}
+
+	giveBack(chunk: Uint8Array): void {
+		if (this.#spares.length < sparesMax) {
+			this.#spares.push(chunk);
+		}
+	}
+}
+
+/** The first logs of a lane that go into a batch together. */
+export interface Run {
+	count: number;
+	bytes: number;
+}
+
+export class Lane {
+	readonly #source: Chunks;
 	#chunks: Uint8Array[] = [];
 	/** Where the first log begins in the first chunk, and where the next goes in the last. */
 	#readAt = 0;
@@ -22,8 +50,8 @@ export class Lane {
 	#first = 0;
 	#count = 0;
 
-	constructor(allocate: (bytes: number) => Uint8Array) {
-		this.#allocate = allocate;
+	constructor(source: Chunks) {
+		this.#source = source;
 	}
 
 	get length(): number {
@@ -45,26 +73,49 @@ export class Lane {
 		return this.#fact(0, 2);
 	}
 
-	push(source: Uint8Array, length: number, position: number, arrivedAt: number): void {
+	/** Adds a log, which is a part of a buffer. */
+	push(source: Uint8Array, start: number, end: number, position: number, arrivedAt: number): void {
 		if (this.#count * factsPerLog === this.#facts.length) {
 			this.#growFacts();
 		}
 		const at = this.#factAt(this.#count, 0);
 		this.#facts[at] = position;
-		this.#facts[at + 1] = length;
+		this.#facts[at + 1] = end - start;
 		this.#facts[at + 2] = arrivedAt;
 		this.#count += 1;
-		this.#write(source, length);
+		this.#write(source, start, end);
 	}
 
-	/** Removes the first log. */
-	drop(): void {
-		this.#read(undefined, 0);
+	/** How many of the first logs arrived before a position, and fit together. */
+	run(before: number, recordsMax: number, bytesMax: number): Run {
+		const run = { count: 0, bytes: 0 };
+		const most = Math.min(this.#count, recordsMax);
+		while (run.count < most) {
+			const at = this.#factAt(run.count, 0);
+			const bytes = run.bytes + (this.#facts[at + 1] as number);
+			if ((this.#facts[at] as number) >= before || bytes > bytesMax) {
+				break;
+			}
+			run.bytes = bytes;
+			run.count += 1;
+		}
+		return run;
 	}
 
-	/** Moves the first log to a place that has room for it. */
-	take(target: Uint8Array, at: number): void {
-		this.#read(target, at);
+	/** Removes the first logs, and copies them to a place that has room for them, if one is given. */
+	take(run: Run, target?: Uint8Array, at = 0): void {
+		this.#read(run.bytes, target, at);
+		this.#count -= run.count;
+		this.#first += run.count;
+		const logs = this.#facts.length / factsPerLog;
+		if (this.#first >= logs) {
+			this.#first -= logs;
+		}
+		if (this.#count === 0 && this.#chunks.length === 1) {
+			// The last chunk begins anew, rather than to run out.
+			this.#readAt = 0;
+			this.#writeAt = 0;
+		}
 	}
 
 	/** How many wait that arrived before a position. */
@@ -83,7 +134,7 @@ export class Lane {
 	}
 
 	clear(): void {
-		this.#chunks = [];
+		this.#chunks.length = 0;
 		this.#readAt = 0;
 		this.#writeAt = 0;
 		this.#facts = new Float64Array(logsFirst * factsPerLog);
@@ -110,71 +161,40 @@ export class Lane {
 		this.#first = 0;
 	}
 
-	#write(source: Uint8Array, length: number): void {
-		let from = 0;
-		while (from < length) {
+	#write(source: Uint8Array, start: number, end: number): void {
+		let from = start;
+		while (from < end) {
 			let chunk = this.#chunks[this.#chunks.length - 1];
 			if (chunk === undefined || this.#writeAt === chunk.length) {
-				chunk = this.#allocate(chunkBytes);
+				chunk = this.#source.get();
 				this.#chunks.push(chunk);
 				this.#writeAt = 0;
 			}
-			const part = Math.min(length - from, chunk.length - this.#writeAt);
-			copy(source, from, chunk, this.#writeAt, part);
+			const part = Math.min(end - from, chunk.length - this.#writeAt);
+			chunk.set(partOf(source, from, part), this.#writeAt);
 			this.#writeAt += part;
 			from += part;
 		}
 	}
 
-	#read(target: Uint8Array | undefined, at: number): void {
-		let left = this.bytes;
-		let to = at;
+	#read(bytes: number, target: Uint8Array | undefined, at: number): void {
+		let left = bytes;
 		while (left > 0) {
 			const chunk = this.#chunks[0] as Uint8Array;
 			const part = Math.min(left, chunk.length - this.#readAt);
-			if (target !== undefined) {
-				copy(chunk, this.#readAt, target, to, part);
-			}
+			target?.set(partOf(chunk, this.#readAt, part), at + bytes - left);
 			this.#readAt += part;
-			to += part;
 			left -= part;
 			if (this.#readAt === chunk.length) {
 				this.#chunks.shift();
+				this.#source.giveBack(chunk);
 				this.#readAt = 0;
 			}
-		}
-		this.#forgetFirst();
-	}
-
-	#forgetFirst(): void {
-		this.#count -= 1;
-		this.#first += 1;
-		if (this.#first * factsPerLog === this.#facts.length) {
-			this.#first = 0;
-		}
-		if (this.#count === 0 && this.#chunks.length === 1) {
-			// The last chunk begins anew, rather than to run out.
-			this.#readAt = 0;
-			this.#writeAt = 0;
 		}
 	}
 }
 
-/** Below this a loop is quicker than the call that copies. */
-const loopBytesMax = 96;
-
-export function copy(
-	source: Uint8Array,
-	from: number,
-	target: Uint8Array,
-	to: number,
-	length: number,
-): void {
-	if (length <= loopBytesMax) {
-		for (let index = 0; index < length; index += 1) {
-			target[to + index] = source[from + index] as number;
-		}
-		return;
-	}
-	target.set(source.subarray(from, from + length), to);
+/** A part of a buffer; quicker than the `subarray` of Node's own kind of buffer. */
+function partOf(buffer: Uint8Array, from: number, length: number): Uint8Array {
+	return new Uint8Array(buffer.buffer, buffer.byteOffset + from, length);
 }

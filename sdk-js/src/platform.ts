@@ -54,8 +54,15 @@ export type Packing = "none" | "gzip" | "zstd";
 
 /** The way to one endpoint. */
 export interface Door {
-	/** Sends a request as it is, and returns the answer's message. Throws a `ConnectError`. */
-	ingest(request: Uint8Array, headers: Headers, signal: AbortSignal): Promise<Uint8Array>;
+	/**
+	 * Sends a request as it is, and returns the answer's message. Throws a `ConnectError` with headers if
+	 * a server answered.
+	 */
+	ingest(
+		request: Uint8Array,
+		headers: { [name: string]: string },
+		signal: AbortSignal,
+	): Promise<Uint8Array>;
 	/** Opens the connection beforehand; the cause if that fails. Undefined where it cannot be. */
 	open(): Promise<unknown>;
 	/** Gives up a connection that does not come about. */
@@ -86,6 +93,7 @@ export interface Platform {
 	randomShare(): number;
 	randomBytes(count: number): Uint8Array;
 	sha256(bytes: Uint8Array): Uint8Array;
+	/** A buffer of its own, with anything in it. */
 	allocate(bytes: number): Uint8Array;
 	writeText: WriteText;
 	/** A variable of the environment; undefined if there is none. */

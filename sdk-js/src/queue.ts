@@ -6,7 +6,7 @@
  */
 
 import type { DropCounts, DropReason } from "./errors.js";
-import { copy, Lane, logOverheadBytes } from "./lane.js";
+import { Chunks, Lane, logOverheadBytes, type Run } from "./lane.js";
 import { Level } from "./record.js";
 
 /**
@@ -30,7 +30,7 @@ export interface QueueBounds {
 	policy: DropPolicy;
 }
 
-/** Logs taken out for a batch, as fields of it. */
+/** Logs taken out for a batch, back to back as they were pushed. */
 export interface Taken {
 	records: Uint8Array;
 	count: number;
@@ -41,10 +41,6 @@ const laneCount = 6;
 const errorLane = 4;
 /** A tenth is kept for errors. */
 const reservedDivisor = 10;
-/** Field 4 of a batch, with a length. */
-const recordTag = 0x22;
-/** The tag and the longest length of a log in a batch. */
-const recordFramingBytesMax = 5;
 
 export class Queue {
 	readonly #bounds: QueueBounds;
@@ -75,7 +71,8 @@ export class Queue {
 		this.#bounds = bounds;
 		this.#overheadBytes = overheadBytes;
 		this.#allocate = allocate;
-		this.#lanes = Array.from({ length: laneCount }, () => new Lane(allocate));
+		const chunks = new Chunks(allocate);
+		this.#lanes = Array.from({ length: laneCount }, () => new Lane(chunks));
 	}
 
 	/** Counts a log as handed over. False if it is too late for it. */
@@ -89,18 +86,19 @@ export class Queue {
 	}
 
 	/**
-	 * Takes in an encoded log that was counted, and whoever must go for it out. `reason` is what an
-	 * overflow counts as. True if the sending should know.
+	 * Takes in an encoded log that was counted, a part of a buffer, and whoever must go for it out.
+	 * `reason` is what an overflow counts as. True if the sending should know.
 	 */
 	push(
-		encoded: Uint8Array,
-		length: number,
+		buffer: Uint8Array,
+		start: number,
+		end: number,
 		level: number,
 		now: number,
 		reason: DropReason,
 	): boolean {
 		const lane = laneOf(level);
-		const weight = length + this.#overheadBytes;
+		const weight = end - start + this.#overheadBytes;
 		let wakes = false;
 		while (this.#isFullFor(lane, weight)) {
 			wakes = this.countDrop(reason, 1) || wakes;
@@ -111,7 +109,7 @@ export class Queue {
 			this.#drop(victim);
 		}
 		wakes = this.#wakes(level, weight) || wakes;
-		this.#lane(lane).push(encoded, length, this.#nextPosition, now);
+		this.#lane(lane).push(buffer, start, end, this.#nextPosition, now);
 		this.#nextPosition += 1;
 		this.#records += 1;
 		this.#bytes += weight;
@@ -129,28 +127,25 @@ export class Queue {
 
 	/** Moves logs in order of arrival out, as many as fit. A log larger than a whole batch goes alone. */
 	take(recordsMax: number, bytesMax: number): Taken {
-		let buffer = this.#allocate(Math.min(this.#bytes, bytesMax) + recordFramingBytesMax);
-		let end = 0;
+		let buffer = this.#allocate(Math.min(this.#bytes, bytesMax));
 		let count = 0;
-		let bytesLeft = bytesMax;
+		let end = 0;
 		while (count < recordsMax) {
 			const lane = this.#firstLane();
 			if (lane === undefined) {
 				break;
 			}
-			const first = this.#lane(lane);
-			const length = first.bytes;
-			if (length > bytesLeft && count > 0) {
+			const run = this.#run(lane, recordsMax - count, bytesMax - end, count === 0);
+			if (run.count === 0) {
 				break;
 			}
-			buffer = this.#withRoom(buffer, end, length + recordFramingBytesMax);
-			buffer[end] = recordTag;
-			end = writeLength(buffer, end + 1, length);
-			this.#forget(lane, length);
-			first.take(buffer, end);
-			end += length;
-			count += 1;
-			bytesLeft -= length;
+			if (run.bytes > buffer.length) {
+				buffer = this.#allocate(run.bytes);
+			}
+			this.#forget(lane, run);
+			this.#lane(lane).take(run, buffer, end);
+			count += run.count;
+			end += run.bytes;
 		}
 		return { records: buffer.subarray(0, end), count };
 	}
@@ -252,17 +247,32 @@ export class Queue {
 		return this.#lanes[index] as Lane;
 	}
 
-	#drop(lane: number): void {
-		this.#forget(lane, this.#lane(lane).bytes);
-		this.#lane(lane).drop();
+	/** The first logs of a lane, as many as arrived before those of others, and fit. */
+	#run(lane: number, recordsMax: number, bytesMax: number, mayBeLarger: boolean): Run {
+		let before = Number.POSITIVE_INFINITY;
+		for (let other = 0; other < laneCount; other += 1) {
+			if (other !== lane) {
+				before = Math.min(before, this.#lane(other).position);
+			}
+		}
+		const first = this.#lane(lane);
+		const run = first.run(before, recordsMax, bytesMax);
+		return run.count === 0 && mayBeLarger ? { count: 1, bytes: first.bytes } : run;
 	}
 
-	#forget(lane: number, length: number): void {
-		const weight = length + this.#overheadBytes;
-		this.#records -= 1;
+	#drop(lane: number): void {
+		const first = this.#lane(lane);
+		const run = { count: 1, bytes: first.bytes };
+		this.#forget(lane, run);
+		first.take(run);
+	}
+
+	#forget(lane: number, { count, bytes }: Run): void {
+		const weight = bytes + count * this.#overheadBytes;
+		this.#records -= count;
 		this.#bytes -= weight;
 		if (lane < errorLane) {
-			this.#recordsBelowError -= 1;
+			this.#recordsBelowError -= count;
 			this.#bytesBelowError -= weight;
 		}
 	}
@@ -315,15 +325,6 @@ export class Queue {
 		const fillsBytes = this.#bytes < wakeBytes && this.#bytes + weight >= wakeBytes;
 		return this.#records === 0 || this.#records + 1 === wakeRecords || fillsBytes || isUrgent;
 	}
-
-	#withRoom(buffer: Uint8Array, end: number, more: number): Uint8Array {
-		if (end + more <= buffer.length) {
-			return buffer;
-		}
-		const larger = this.#allocate(Math.max(2 * buffer.length, end + more));
-		copy(buffer, 0, larger, 0, end);
-		return larger;
-	}
 }
 
 function withoutReserve(max: number): number {
@@ -332,16 +333,4 @@ function withoutReserve(max: number): number {
 
 function laneOf(level: number): number {
 	return (level === Level.UNSPECIFIED ? Level.INFO : level) - 1;
-}
-
-function writeLength(buffer: Uint8Array, at: number, length: number): number {
-	let rest = length;
-	let end = at;
-	while (rest > 0x7f) {
-		buffer[end] = (rest & 0x7f) | 0x80;
-		rest >>>= 7;
-		end += 1;
-	}
-	buffer[end] = rest;
-	return end + 1;
 }

@@ -13,8 +13,11 @@ export interface Owner {
 
 /** An owner that cannot be looked at, and has not renewed its file for so long, is dead. Milliseconds. */
 const silenceMaxMs = 10 * 60 * 1_000;
-/** The field of `/proc/PID/stat` that holds the start, counted from the one after the name. */
+/** The fields of `/proc/PID/stat` that hold state and start, counted from the one after the name. */
+const stateField = 0;
 const startField = 19;
+/** States of a process that has ended, but whose parent has not asked for its result. */
+const endedStates = "ZXx";
 
 /** Whether a folder's owner is dead. Pure but for the look at a process of the same namespace. */
 export function isDead(
@@ -55,7 +58,8 @@ export function startOf(pid: number): string | undefined {
 	try {
 		const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
 		// The name before may hold blanks and brackets.
-		return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[startField];
+		const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+		return endedStates.includes(fields[stateField] ?? "") ? undefined : fields[startField];
 	} catch {
 		return undefined;
 	}

@@ -193,13 +193,11 @@ export class Sender {
 		const header = await this.#tokenHeader();
 		const left = deadline - this.#platform.now();
 		const timeoutMs = Math.max(1, Math.ceil(Math.min(left, this.#options.attemptTimeoutMs)));
-		const headers = new Headers({
+		const headers = {
 			"user-agent": `${sdkName}/${sdkVersion}`,
 			[timeoutHeader]: `${timeoutMs}m`,
-		});
-		if (header !== undefined) {
-			headers.set("authorization", header);
-		}
+			...(header === undefined ? {} : { authorization: header }),
+		};
 		return this.#withTimeout(endpoint, timeoutMs, (signal) =>
 			endpoint.door.ingest(request, headers, signal),
 		);

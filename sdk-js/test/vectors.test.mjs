@@ -16,7 +16,7 @@ import { isKept } from "../dist/esm/sampling.js";
 import { decodeMarks, encodeMark, frameHead, salt, scan } from "../dist/esm/spool-frame.js";
 import { isDead } from "../dist/esm/spool-owner.js";
 import { childOf, formatTraceparent, newTrace, parseTraceparent } from "../dist/esm/trace.js";
-import { decoded, encodedBytes, encoderOf, platforms } from "./support/encoder.mjs";
+import { decoded, encoderOf, platforms } from "./support/encoder.mjs";
 import {
 	bytes,
 	hex,
@@ -51,8 +51,8 @@ function recordsOf(records) {
 		nodePlatform.allocate,
 	);
 	for (const record of records) {
-		const { length } = encodedBytes(encoder, programRecord(record));
-		queue.push(encoder.buffer, length, 3, 0, "queue_overflow");
+		const end = encoder.encode(programRecord(record), 0);
+		queue.push(encoder.buffer, encoder.start, end, 3, 0, "queue_overflow");
 	}
 	return queue.take(records.length, 1 << 20).records;
 }
@@ -125,7 +125,7 @@ describe("drops", () => {
 			for (const { level, times = 1, bytes: length = 1 } of push) {
 				for (let time = 0; time < times; time += 1) {
 					const log = new Uint8Array(length).fill(number);
-					queue.push(log, length, WireLevel[level], 0, "queue_overflow");
+					queue.push(log, 0, length, WireLevel[level], 0, "queue_overflow");
 					number += 1;
 				}
 			}

@@ -6,60 +6,46 @@ import * as os from "node:os";
 import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
-import type { Compression } from "@connectrpc/connect/protocol";
-import {
-	compressionGzip,
-	createGrpcTransport,
-	Http2SessionManager,
-} from "@connectrpc/connect-node";
+import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsOptions } from "../config.js";
 import { currentTrace } from "../context.js";
-import { ingest } from "../ingest.js";
+import { IngestService } from "../generated/logweir/v1/ingest_pb.js";
 import type { Door, DoorOptions, EndListener, Packing, Platform } from "../platform.js";
 import { Spool } from "../spool.js";
+import { type Packer, unaryCall } from "./grpc.js";
 
 /** How often an idle connection is checked, and how long an answer may take, milliseconds. */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 5_000;
 /** Below this compression costs more than it saves, bytes. */
 const packFromBytes = 1 << 10;
-/** The server's answers are small. */
-const answerBytesMax = 4 << 20;
+const ingestPath = `/${IngestService.typeName}/${IngestService.method.ingest.name}`;
 const nanosecondsPerMillisecond = 1_000_000n;
 const stderr = 2;
 
-type Zstd = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
+type Pack = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
 
 /** From Node 22.15 on. */
-const zstdCompress = (zlib as { zstdCompress?: Zstd }).zstdCompress;
+const zstdCompress = (zlib as { zstdCompress?: Pack }).zstdCompress;
 const packings: readonly Packing[] =
 	zstdCompress === undefined ? ["none", "gzip"] : ["none", "gzip", "zstd"];
 
-function compressionOf(packing: Packing): { sendCompression?: Compression } {
-	if (packing === "zstd" && zstdCompress !== undefined) {
-		const sendCompression = {
-			name: "zstd",
-			compress: promisify(zstdCompress),
-			decompress: () => Promise.reject(new Error("answers are not compressed so")),
-		};
-		return { sendCompression };
+/** Compression runs on threads of its own. */
+function packerOf(packing: Packing): Packer | undefined {
+	const compress = packing === "zstd" ? zstdCompress : (zlib.gzip as Pack);
+	if (packing === "none" || compress === undefined) {
+		return undefined;
 	}
-	return packing === "none" ? {} : { sendCompression: compressionGzip };
+	return { name: packing, pack: promisify(compress), fromBytes: packFromBytes };
 }
 
 function openDoor(address: string, options: DoorOptions): Door {
 	const ping = { pingIntervalMs, pingTimeoutMs, pingIdleConnection: true };
 	const sessionManager = new Http2SessionManager(address, ping, secureOptions(options.tls));
-	const transport = createGrpcTransport({
-		baseUrl: address,
-		sessionManager,
-		acceptCompression: [],
-		...compressionOf(options.packing),
-		compressMinBytes: packFromBytes,
-		readMaxBytes: answerBytesMax,
-	});
+	const packer = packerOf(options.packing);
 	return {
-		ingest: (request, headers, signal) => ingest(transport, request, headers, signal),
+		ingest: (request, headers, signal) =>
+			unaryCall(sessionManager, ingestPath, request, headers, signal, packer),
 		async open() {
 			const state = await sessionManager.connect();
 			return state === "error" ? sessionManager.error() : undefined;
