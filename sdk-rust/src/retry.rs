@@ -464,7 +464,7 @@ impl EndpointPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic_types::{ErrorDetails, FieldViolation};
+    use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
     fn refusal(code: Code) -> Refusal {
         Refusal {
