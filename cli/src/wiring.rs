@@ -134,7 +134,6 @@ impl Process {
             token_keys: token_keys(&self.settings)?,
             tls: door.tls,
             identity: says_it_lives.then(|| self.identity.clone()),
-            channel_network: self.settings.alerting.network().map_err(Error::Usage)?,
             partitions: self.partitions,
             metrics: self.metrics.clone(),
         };
@@ -181,6 +180,7 @@ impl Process {
             read: Arc::clone(storage) as _,
             administer: Arc::clone(storage) as _,
             alerts: Arc::clone(storage) as _,
+            jobs: Arc::clone(storage) as _,
             partition_of: logweir_queue::partition_of,
             partitions: self.partitions,
             clock: Arc::clone(&self.clock),

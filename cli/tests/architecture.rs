@@ -13,14 +13,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("logweir-detect", &["logweir-core"]),
     (
         "logweir-server",
-        &[
-            "logweir-alerting",
-            "logweir-core",
-            "logweir-incident",
-            "logweir-proto",
-            "logweir-queue",
-            "logweir-storage",
-        ],
+        &["logweir-core", "logweir-incident", "logweir-proto", "logweir-queue", "logweir-storage"],
     ),
     ("logweir-processor", &["logweir-core", "logweir-queue", "logweir-storage", "logweir-detect"]),
     ("logweir-incident", &["logweir-core"]),
@@ -49,10 +42,11 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
 ];
 
-fn metadata() -> Value {
+fn metadata(more: &[&str]) -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args(["metadata", "--format-version", "1", "--offline"])
         .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+        .args(more)
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -66,7 +60,7 @@ fn names(list: &Value, keep: impl Fn(&Value) -> bool) -> BTreeSet<&str> {
 
 #[test]
 fn no_crate_names_one_that_it_may_not() {
-    let metadata = metadata();
+    let metadata = metadata(&["--no-deps"]);
     let packages = &metadata["packages"];
     let known: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     assert_eq!(names(packages, |_| true), known, "a new crate belongs in the table above");
@@ -80,5 +74,40 @@ fn no_crate_names_one_that_it_may_not() {
         let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
         let surplus: Vec<&&str> = named.difference(&allowed).collect();
         assert!(surplus.is_empty(), "{name} must not depend on {surplus:?}");
+    }
+}
+
+/// The ids of all that a package of the workspace is built from, itself included.
+fn built_from<'a>(resolve: &'a Value, name: &str) -> BTreeSet<&'a str> {
+    let nodes = resolve["nodes"].as_array().expect("a list");
+    let id = |node: &'a Value| node["id"].as_str().expect("an id");
+    let is_it = |node: &&Value| id(node).contains(&format!("/{name}#"));
+    let mut found = BTreeSet::new();
+    let mut left: Vec<&str> = vec![id(nodes.iter().find(is_it).expect("it is there"))];
+    while let Some(next) = left.pop() {
+        if !found.insert(next) {
+            continue;
+        }
+        let node = nodes.iter().find(|node| id(node) == next).expect("it is there");
+        let named = node["deps"].as_array().expect("a list").iter();
+        let is_normal = |dependency: &&Value| {
+            let kinds = dependency["dep_kinds"].as_array().expect("a list");
+            kinds.iter().any(|kind| kind["kind"].is_null())
+        };
+        left.extend(named.filter(is_normal).map(|of| of["pkg"].as_str().expect("an id")));
+    }
+    found
+}
+
+#[test]
+fn a_server_is_built_without_what_calls_outside() {
+    let metadata = metadata(&[]);
+    let of_server = built_from(&metadata["resolve"], "server");
+    let of_alerting = built_from(&metadata["resolve"], "alerting");
+    // Mail, and whoever sends it.
+    for part in ["#lettre@", "/alerting#"] {
+        assert!(of_alerting.iter().any(|id| id.contains(part)), "alerting is built from {part}");
+        let surplus: Vec<&&str> = of_server.iter().filter(|id| id.contains(part)).collect();
+        assert!(surplus.is_empty(), "the server must not be built from {surplus:?}");
     }
 }

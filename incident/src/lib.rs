@@ -8,18 +8,20 @@
 //! doubt to its end; a [`suppression`] says who does not want to know of it, and the [`policy`] how
 //! often people are told; an [`action`] is what somebody does about it. A [`notification`] stands for
 //! one transition of an incident, a [`delivery`] for its way to one [`channel`], and [`render`] puts it
-//! into words.
+//! into words. A [`job`] is what a server has alerting do.
 
 pub mod action;
 pub mod built_in;
 pub mod channel;
 pub mod delivery;
 pub mod incident;
+pub mod job;
 pub mod notification;
 pub mod policy;
 pub mod render;
 pub mod rule;
 pub mod sample;
 pub mod secret;
+pub mod setting;
 pub mod suppression;
 pub mod time;

@@ -17,6 +17,7 @@ mod grpc;
 mod http;
 mod inflate;
 mod ingest;
+mod jobs;
 mod message_body;
 mod models;
 mod processes;
@@ -37,7 +38,6 @@ use std::{
 };
 
 use axum::Router;
-use logweir_alerting::channel::Network;
 use logweir_core::runtime::{
     clock::Clock,
     identity::ProcessIdentity,
@@ -68,6 +68,7 @@ use crate::{
     http::Readiness,
     inflate::Inflater,
     ingest::Ingest,
+    jobs::Jobs,
     message_body::Budget,
     models::ModelDoor,
     query::QueryDoor,
@@ -113,8 +114,6 @@ pub struct Ports {
     pub tls: Option<Tls>,
     /// Who says that this process lives; none: another part of it does.
     pub identity: Option<ProcessIdentity>,
-    /// How channels are reached when they are tested.
-    pub channel_network: Network,
     /// Of the queue.
     pub partitions: u16,
     /// Served at `/metrics`.
@@ -216,7 +215,7 @@ impl Parts<'_> {
         let query = QueryServiceServer::new(self.query_door(tasks));
         let admin = AdminServiceServer::new(self.admin_door());
         let models = ModelServiceServer::new(self.model_door(tasks));
-        let alerts = AlertServiceServer::new(self.alert_door());
+        let alerts = AlertServiceServer::new(self.alert_door(tasks));
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -262,15 +261,23 @@ impl Parts<'_> {
         ModelDoor {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
+            jobs: self.jobs(tasks),
+        }
+    }
+
+    fn jobs(&self, tasks: &Tasks) -> Jobs {
+        Jobs {
+            storage: Arc::clone(&self.ports.storage),
+            clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
         }
     }
 
-    fn alert_door(&self) -> AlertDoor {
+    fn alert_door(&self, tasks: &Tasks) -> AlertDoor {
         AlertDoor {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
-            network: self.ports.channel_network.clone(),
+            jobs: self.jobs(tasks),
             tests: Semaphore::new(TESTS_MAX),
             previews: Semaphore::new(PREVIEWS_MAX),
         }

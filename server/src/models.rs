@@ -1,23 +1,20 @@
 //! Models: listed and promoted in storage, trained and compared by processors, which are asked by a
 //! job and answered for here.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use logweir_core::{
-    identity::Tenant,
-    job::{Cluster, Clusters, Comparison, Differing, JobFailure, JobRequest, Trained},
+    job::{Cluster, Clusters, Comparison, Differing, JobRequest, Trained},
     runtime::clock::Clock,
 };
 use logweir_proto::v1::{self, model_service_server::ModelService};
-use logweir_storage::{Feedback, JobState, Model, ModelKind, ModelState, Storage, TimeRange};
-use serde::de::DeserializeOwned;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use logweir_storage::{Feedback, JobKind, Model, ModelKind, ModelState, Storage, TimeRange};
 use tonic::{Request, Response, Status};
 
 use crate::{
     answer::cut,
     gate,
+    jobs::Jobs,
     query::{bounded, log_id, service, time_range},
     status::Refusal,
 };
@@ -27,17 +24,12 @@ const LIST_MAX: u32 = 1_000;
 const CLUSTERS_DEFAULT: u32 = 20;
 const CLUSTERS_MAX: u32 = 100;
 const DAY_NANOS: i64 = 86_400_000_000_000;
-/// How long a caller waits for a processor.
-const JOB_PATIENCE: Duration = Duration::from_secs(600);
-/// How long one that asks again should wait.
-const JOB_RETRY: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The door to the models.
 pub(crate) struct ModelDoor {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
-    pub(crate) stop: CancellationToken,
+    pub(crate) jobs: Jobs,
 }
 
 #[tonic::async_trait]
@@ -73,7 +65,7 @@ impl ModelService for ModelDoor {
         service(&asked.service)?;
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
         let job = JobRequest::TrainModel { service: asked.service, from_unix_nano, to_unix_nano };
-        let Trained { model_id } = self.ask(&caller.tenant, &job).await?;
+        let Trained { model_id } = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let trained = self.storage.get_model(&caller.tenant, model_id).await;
         let trained = model(trained.map_err(Refusal::from)?);
         Ok(Response::new(v1::TrainModelResponse { model: Some(trained) }))
@@ -88,7 +80,7 @@ impl ModelService for ModelDoor {
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
         let (first, second) = (asked.first_model_id, asked.second_model_id);
         let job = JobRequest::CompareModels { first, second, from_unix_nano, to_unix_nano };
-        let found: Comparison = self.ask(&caller.tenant, &job).await?;
+        let found: Comparison = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let logs = |logs: Vec<Differing>| logs.into_iter().map(differing).collect();
         Ok(Response::new(v1::CompareModelsResponse {
             logs: found.logs,
@@ -132,7 +124,8 @@ impl ModelService for ModelDoor {
         let (service, anomalies) = (asked.service, asked.anomalies);
         let job =
             JobRequest::ListClusters { service, from_unix_nano, to_unix_nano, anomalies, limit };
-        let Clusters { clusters, total, logs } = self.ask(&caller.tenant, &job).await?;
+        let Clusters { clusters, total, logs } =
+            self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let clusters = clusters.into_iter().map(cluster).collect();
         Ok(Response::new(v1::ListClustersResponse { clusters, total, logs }))
     }
@@ -172,49 +165,6 @@ impl ModelDoor {
             range.from_unix_nano = range.to_unix_nano.saturating_sub(DAY_NANOS).max(0);
         }
         Ok(range)
-    }
-
-    /// Has a processor do a job, and waits for its answer.
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        tenant: &Tenant,
-        job: &JobRequest,
-    ) -> Result<T, Refusal> {
-        let unreadable = |error: serde_json::Error| {
-            let text = "the processor's answer is not understood: run the same version everywhere";
-            Refusal::FailedPrecondition(format!("{text} ({error})"))
-        };
-        let request = serde_json::to_string(job).map_err(unreadable)?;
-        let inserted = self.storage.insert_job(tenant, request, None, (self.clock)()).await?;
-        let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
-        let begun = Instant::now();
-        loop {
-            match self.storage.job_state(tenant, job_id).await? {
-                JobState::Done(answer) => return serde_json::from_str(&answer).map_err(unreadable),
-                JobState::Failed(why) => return Err(failed(why)),
-                JobState::Open if begun.elapsed() > JOB_PATIENCE => {
-                    let message = "no processor has answered yet: see that one is running, and \
-                                   look at the list of models before asking again";
-                    return Err(Refusal::Unavailable {
-                        reason: "JOB_WAITS",
-                        message: message.into(),
-                        retry_after: JOB_RETRY,
-                    });
-                }
-                JobState::Open => tokio::select! {
-                    () = self.stop.cancelled() => return Err(Refusal::stopping()),
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                },
-            }
-        }
-    }
-}
-
-fn failed(why: String) -> Refusal {
-    match serde_json::from_str::<JobFailure>(&why) {
-        Ok(failure) if failure.not_found => Refusal::NotFound(failure.message),
-        Ok(failure) => Refusal::FailedPrecondition(failure.message),
-        Err(_) => Refusal::FailedPrecondition(why),
     }
 }
 

@@ -42,6 +42,7 @@ mod conformance;
 mod derived;
 mod findings;
 mod histogram;
+mod jobs;
 mod models;
 mod postgres;
 mod query;
@@ -67,9 +68,9 @@ pub use self::{
     },
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},
+    jobs::{JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs},
     models::{
-        FEEDBACK_MAX, Feedback, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobState, KeepModels,
-        MODELS_KEPT, Model, ModelKind, ModelState, NewModel, PassJobs,
+        FEEDBACK_MAX, Feedback, KeepModels, MODELS_KEPT, Model, ModelKind, ModelState, NewModel,
     },
     postgres::{PostgresConfig, PostgresStorage},
     query::{

@@ -1,14 +1,9 @@
-//! The parts of the port that have to do with judgement: models, what people say of logs, and the
-//! jobs by which one process asks another to learn or to compare.
+//! The parts of the port that have to do with detection: models, and what people say of logs.
 //!
 //! - **One active.** Of each kind and scope at most one model is active, whoever promotes at once.
 //! - **Checked.** A model's body is handed out only if it has the checksum that it was stored with.
 //! - **Bounded.** Of each kind and scope [`MODELS_KEPT`] models are kept besides the active one, those
-//!   made or active last. Answers to jobs are kept for two days.
-//! - **Jobs** are taken by one process at a time, oldest first. One whose lease is over is taken again
-//!   by whoever comes, [`JOB_ATTEMPTS_MAX`] times in all, and then has failed.
-
-use std::time::Duration;
+//!   made or active last.
 
 use async_trait::async_trait;
 use logweir_core::identity::{LogId, Service, TemplateId, Tenant};
@@ -20,14 +15,6 @@ use crate::StorageError;
 pub const MODELS_KEPT: usize = 20;
 /// Verdicts that are read, those given last.
 pub const FEEDBACK_MAX: usize = 10_000;
-/// How often a job is begun.
-pub const JOB_ATTEMPTS_MAX: u32 = 3;
-/// Jobs of a tenant that wait or are worked on; more are refused.
-pub const JOBS_OPEN_MAX: usize = 64;
-/// How long answers are kept.
-pub(crate) const JOBS_KEPT: Duration = Duration::from_secs(48 * 3_600);
-/// Why a job failed that nobody finished.
-pub(crate) const JOB_ABANDONED: &str = "whoever worked on it died or took too long, each time";
 
 /// What a kind of model is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,28 +122,6 @@ pub struct Feedback {
     pub given_unix_nano: i64,
 }
 
-/// A job to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// Its id.
-    pub job_id: u64,
-    /// For whom.
-    pub tenant: Tenant,
-    /// What, JSON.
-    pub request: String,
-}
-
-/// How far a job is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobState {
-    /// It waits, or somebody works on it.
-    Open,
-    /// Done, with the answer, JSON.
-    Done(String),
-    /// It cannot be done, and why, JSON, or the text of a job that nobody finished.
-    Failed(String),
-}
-
 /// Keeps models and what people say of logs.
 #[async_trait]
 pub trait KeepModels: Send + Sync {
@@ -197,34 +162,6 @@ pub trait KeepModels: Send + Sync {
     async fn list_feedback(&self) -> Result<Vec<(Tenant, Feedback)>, StorageError>;
 }
 
-/// Passes jobs between processes.
-#[async_trait]
-pub trait PassJobs: Send + Sync {
-    /// Asks for a job; its id. With a key, none if there is one with the key. `LimitExceeded` if
-    /// [`JOBS_OPEN_MAX`] are open.
-    async fn insert_job(
-        &self,
-        tenant: &Tenant,
-        request: String,
-        unique_key: Option<&str>,
-        now_unix_nano: i64,
-    ) -> Result<Option<u64>, StorageError>;
-    /// Takes the oldest job that waits, or whose lease is over.
-    async fn take_job(
-        &self,
-        now_unix_nano: i64,
-        lease: Duration,
-    ) -> Result<Option<Job>, StorageError>;
-    /// Tells the answer, or why there is none. Nothing happens if the job is finished already.
-    async fn finish_job(
-        &self,
-        job_id: u64,
-        answer: Result<String, String>,
-    ) -> Result<(), StorageError>;
-    /// How far a job of a tenant is.
-    async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError>;
-}
-
 /// The checksum that is kept beside a body.
 pub(crate) fn checksum(body: &[u8]) -> u64 {
     xxh3_64(body)
@@ -247,21 +184,6 @@ pub(crate) fn no_model(model_id: u64) -> StorageError {
 pub(crate) fn none_active(kind: ModelKind, scope: &str) -> StorageError {
     let whose = if scope.is_empty() { "the tenant" } else { scope };
     StorageError::NotFound(format!("an active model ({}) of {whose}", kind.as_str()))
-}
-
-pub(crate) fn too_many_jobs() -> StorageError {
-    StorageError::LimitExceeded(format!(
-        "{JOBS_OPEN_MAX} jobs are open: wait until some are done, and see that a processor runs"
-    ))
-}
-
-/// The state as it is stored.
-pub(crate) fn job_state(state: &str, answer: String) -> JobState {
-    match state {
-        "done" => JobState::Done(answer),
-        "failed" => JobState::Failed(answer),
-        _ => JobState::Open,
-    }
 }
 
 pub(crate) fn scope_text(scope: Option<&Service>) -> &str {

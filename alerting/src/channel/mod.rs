@@ -24,12 +24,13 @@ use async_trait::async_trait;
 use logweir_core::runtime::clock::Clock;
 use logweir_incident::{
     channel::{ChannelConfig, ChannelKind, PaceLimit, breaker::Answered},
+    job::TestReport,
     notification::Notification,
 };
 
 pub use beacon::Beacon;
 pub use connect::{Network, Resolve, SystemResolver};
-pub use step::{Step, Steps};
+pub use step::Steps;
 
 use self::{email::Email, slack::Slack, webhook::Webhook};
 
@@ -178,17 +179,6 @@ pub fn build(
             Arc::new(Webhook::new(webhook, templates, network, Arc::clone(clock))?)
         }
     })
-}
-
-/// A test of a channel, step by step.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct TestReport {
-    /// Whether the message got through.
-    pub succeeded: bool,
-    /// What was done, up to the step that failed.
-    pub steps: Vec<Step>,
-    /// The provider's words, or what went wrong and what to do.
-    pub words: String,
 }
 
 /// Sends a message that says it is a test.

@@ -1,50 +1,37 @@
 //! The steps of a call, for whoever asks why a channel does not work.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::Serialize;
-
-/// One step of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
-    /// `dns`, `connect`, `tls`, `authentication` or `answer`.
-    pub name: &'static str,
-    /// Whether it went well.
-    pub succeeded: bool,
-    /// What came of it, in words.
-    pub detail: String,
-    /// How long it took.
-    pub took: Duration,
-}
+use logweir_incident::job::TestStep;
 
 /// The steps of a call so far.
 #[derive(Debug, Default)]
-pub struct Steps(Vec<Step>);
+pub struct Steps(Vec<TestStep>);
 
 impl Steps {
     /// Notes a step that began at `since`.
     pub fn note<T, E: std::fmt::Display>(
         &mut self,
-        name: &'static str,
+        name: &str,
         since: Instant,
         outcome: Result<(T, String), E>,
     ) -> Result<T, E> {
-        let took = since.elapsed();
+        let (name, took) = (name.to_owned(), since.elapsed());
         match outcome {
             Ok((value, detail)) => {
-                self.0.push(Step { name, succeeded: true, detail, took });
+                self.0.push(TestStep { name, succeeded: true, detail, took });
                 Ok(value)
             }
             Err(error) => {
                 let detail = error.to_string();
-                self.0.push(Step { name, succeeded: false, detail, took });
+                self.0.push(TestStep { name, succeeded: false, detail, took });
                 Err(error)
             }
         }
     }
 
     /// In order.
-    pub fn into_vec(self) -> Vec<Step> {
+    pub fn into_vec(self) -> Vec<TestStep> {
         self.0
     }
 }

@@ -6,13 +6,14 @@
 //! of it is forgotten meanwhile. A process that loses the lead drops everything: the next leader
 //! starts from what was committed.
 
-pub mod preview;
+pub mod jobs;
 pub mod settings;
 
 mod config;
 mod evidence;
 mod heartbeat;
 mod outbox;
+mod preview;
 mod tenant;
 mod watch;
 
@@ -25,15 +26,16 @@ use logweir_core::{
         tasks::{Fate, Tasks},
     },
 };
-use logweir_storage::{Administer, KeepAlerts, ReadLogs, StorageError};
+use logweir_storage::{Administer, KeepAlerts, PassJobs, ReadLogs, StorageError};
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub use self::{config::AlertingConfig, outbox::channel_state_name};
+pub use self::config::AlertingConfig;
 use self::{
     heartbeat::Heartbeat,
+    jobs::JobParts,
     settings::{Settings, by_tenant},
     tenant::TenantAlerts,
 };
@@ -62,6 +64,8 @@ pub struct Parts {
     pub administer: Arc<dyn Administer>,
     /// Where alerting's own is kept.
     pub alerts: Arc<dyn KeepAlerts>,
+    /// Where what servers ask for comes from.
+    pub jobs: Arc<dyn PassJobs>,
     /// The partition of the queue that a service's logs go through.
     pub partition_of: fn(&Tenant, &Service, u16) -> u16,
     /// Of the queue.
@@ -75,6 +79,14 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
     let network = parts.config.network()?;
     let every = Duration::from_secs(parts.config.heartbeat_seconds.max(1).into());
     let heartbeat = Heartbeat::new(&parts.config.heartbeat_url_file, every, &network)?;
+    let job_parts = JobParts {
+        read: Arc::clone(&parts.read),
+        alerts: Arc::clone(&parts.alerts),
+        jobs: Arc::clone(&parts.jobs),
+        network: network.clone(),
+        clock: Arc::clone(&parts.clock),
+    };
+    jobs::start(&job_parts, tasks);
     let leader = Leader {
         parts,
         network,

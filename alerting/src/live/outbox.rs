@@ -27,11 +27,6 @@ use crate::outbox::{
     Change, DELIVERIES_MAX, Finished, GIVE_UP_AFTER, Outbox, OutboxError, Outcome, Queue, Started,
 };
 
-/// The name under which a channel's state is kept.
-pub fn channel_state_name(channel: &str) -> String {
-    format!("channel:{channel}")
-}
-
 /// What waits for the channels of a tenant, while this process leads.
 pub(crate) struct StoredOutbox {
     pub(crate) storage: Arc<dyn KeepAlerts>,
@@ -191,12 +186,12 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
 }
 
 fn state(channel: &str, state: &ChannelState) -> (String, String) {
-    (channel_state_name(channel), json(state))
+    (ChannelState::name_of(channel), json(state))
 }
 
 /// Of a channel that nothing is known of: all is well.
 pub(crate) fn channel_state(states: &BTreeMap<String, String>, channel: &str) -> ChannelState {
-    let kept = states.get(&channel_state_name(channel));
+    let kept = states.get(&ChannelState::name_of(channel));
     kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
 }
 

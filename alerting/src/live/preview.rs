@@ -7,11 +7,13 @@ use std::{collections::BTreeMap, mem::take};
 
 use logweir_core::{filter::Filter, identity::Tenant};
 use logweir_incident::{
-    incident::Incident,
+    incident::{Evidence, Incident},
+    job::{Preview, PreviewRule},
     rule::{Rule, RuleKind},
 };
 use logweir_storage::{
-    AggregateQuery, GroupBy, SearchQuery, Storage, StorageError, TemplateSummary, TimeRange,
+    AggregateQuery, GroupBy, KeepAlerts, ReadLogs, SearchQuery, StorageError, TemplateSummary,
+    TimeRange,
 };
 
 use super::watch::{HOUR, NEW_PATTERNS_MAX, SECOND, counted, new_pattern, replay, rows};
@@ -22,16 +24,16 @@ use crate::{
     window::{BUCKET_SECONDS, Row},
 };
 
-/// The longest past that is played: a week.
-pub const PREVIEW_NANOS_MAX: i64 = 7 * 24 * HOUR;
 /// Logs that a rule's filter is counted over, the newest.
 const MATCHES_MAX: usize = 20_000;
 const PAGE_LOGS: usize = 1_000;
+/// Incidents of an answer, those that fired first.
+const INCIDENTS_MAX: usize = 1_000;
 const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
 
 /// Why a rule cannot be previewed.
 #[derive(Debug, thiserror::Error)]
-pub enum PreviewError {
+pub(super) enum PreviewError {
     /// It is about the system, of which nothing is kept.
     #[error("what rule {0:?} is about is not kept: it cannot be previewed, only tried")]
     NotKept(String),
@@ -43,48 +45,55 @@ pub enum PreviewError {
     Storage(#[from] StorageError),
 }
 
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Preview {
-    /// Incidents that fired, those that began first first.
-    pub incidents: Vec<Incident>,
-    /// From when on the past was played: later than asked where there was too much to count.
-    pub from_unix_nano: i64,
-}
-
-/// Plays a rule through a range, which is at most [`PREVIEW_NANOS_MAX`] long; a day before it teaches
-/// what is normal.
-pub async fn preview(
-    storage: &dyn Storage,
+/// Plays a rule through a range; a day before it teaches what is normal. It computes for long and
+/// belongs on a thread that may block; it can be stopped between any two buckets.
+pub(super) async fn preview(
+    (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
     tenant: &Tenant,
-    rule: Rule,
-    range: TimeRange,
+    asked: PreviewRule,
 ) -> Result<Preview, PreviewError> {
+    let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
+    let range = TimeRange { from_unix_nano, to_unix_nano };
     if is_of_system(&rule.measure) {
         return Err(PreviewError::NotKept(rule.name));
     }
-    let mut past = Past::read(storage, tenant, &rule, range).await?;
+    let mut past = Past::read((read, alerts), tenant, &rule, range).await?;
     let from_unix_nano = past.from_unix_nano;
     let mut engine = Engine::new(tenant.as_str(), vec![rule], Keeper::default());
-    replay((storage, storage), tenant, &mut engine, from_unix_nano).await?;
+    replay((read, alerts), tenant, &mut engine, from_unix_nano).await?;
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let mut hour = from_unix_nano;
     while hour < range.to_unix_nano {
         let end = range.to_unix_nano.min(hour + HOUR);
         let part = TimeRange { from_unix_nano: hour, to_unix_nano: end - 1 };
-        let mut steps = past.steps(storage, tenant, part).await?;
+        let mut steps = past.steps(read, tenant, part).await?;
         for start_seconds in (hour / SECOND..end / SECOND).step_by(BUCKET_SECONDS as usize) {
             let step = steps.remove(&start_seconds).unwrap_or_default();
             past.play(&mut engine, step, start_seconds);
             take_found(&mut engine, &mut found);
-            // A long past must not keep others from their turn.
+            // Whoever stops the process is heeded here.
             tokio::task::yield_now().await;
         }
         hour = end;
     }
-    let mut incidents: Vec<Incident> = found.into_values().collect();
+    Ok(answer(found, from_unix_nano))
+}
+
+fn answer(found: BTreeMap<String, Incident>, from_unix_nano: i64) -> Preview {
+    let mut incidents: Vec<Incident> = found.into_values().map(without_examples).collect();
     incidents.sort_by_key(|incident| incident.firing_unix_nano);
-    Ok(Preview { incidents, from_unix_nano })
+    let truncated = incidents.len() > INCIDENTS_MAX;
+    incidents.truncate(INCIDENTS_MAX);
+    Preview { incidents, truncated, from_unix_nano }
+}
+
+/// Whoever tries a rule wants to know when it fires: the rest would make the answer large.
+fn without_examples(mut incident: Incident) -> Incident {
+    let Evidence { summary, measured, started_unix_nano, link, .. } = incident.evidence;
+    incident.evidence =
+        Evidence { summary, measured, started_unix_nano, link, ..Evidence::default() };
+    incident.timeline.clear();
+    incident
 }
 
 const fn is_of_system(kind: &RuleKind) -> bool {
@@ -130,7 +139,7 @@ struct Step {
 
 impl Past {
     async fn read(
-        storage: &dyn Storage,
+        (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
         tenant: &Tenant,
         rule: &Rule,
         range: TimeRange,
@@ -145,7 +154,7 @@ impl Past {
         match &rule.measure {
             RuleKind::NewPattern { .. } => {
                 let since = from_unix_nano.saturating_sub(NEW_NANOS);
-                let new = storage.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+                let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
                 let entry = |summary: TemplateSummary| {
                     (summary.template_id.to_string(), Pattern { summary, counted: 0 })
                 };
@@ -154,7 +163,7 @@ impl Past {
             RuleKind::MatchCount { filter, .. } => {
                 let parsed = Filter::parse(filter, range.to_unix_nano);
                 let filter = parsed.map_err(|error| PreviewError::Filter(error.to_string()))?;
-                past.count(storage, tenant, filter, range).await?;
+                past.count(read, tenant, filter, range).await?;
             }
             _ => {}
         }
@@ -164,7 +173,7 @@ impl Past {
     /// Counts what a filter matches, newest first, as far back as is possible.
     async fn count(
         &mut self,
-        storage: &dyn Storage,
+        read: &dyn ReadLogs,
         tenant: &Tenant,
         filter: Filter,
         range: TimeRange,
@@ -174,7 +183,7 @@ impl Past {
         loop {
             let filter = filter.clone();
             let query = SearchQuery { filter, range, cursor, page_size: PAGE_LOGS };
-            let page = storage.search(tenant, query).await?;
+            let page = read.search(tenant, query).await?;
             logs.extend(page.logs);
             cursor = page.next;
             if cursor.is_none() {
@@ -196,12 +205,12 @@ impl Past {
     /// What an hour brought, by the beginning of each bucket.
     async fn steps(
         &self,
-        storage: &dyn Storage,
+        read: &dyn ReadLogs,
         tenant: &Tenant,
         range: TimeRange,
     ) -> Result<BTreeMap<i64, Step>, StorageError> {
         let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
-        for (service, rows) in rows(storage, tenant, range).await? {
+        for (service, rows) in rows(read, tenant, range).await? {
             for row in rows {
                 steps.entry(row.start_seconds).or_default().rows.push((service.clone(), row));
             }
@@ -215,7 +224,7 @@ impl Past {
             group_by: GroupBy::Template,
             service: None,
         };
-        for series in storage.aggregate(tenant, query).await? {
+        for series in read.aggregate(tenant, query).await? {
             if self.patterns.contains_key(&series.group) {
                 for point in series.points {
                     let step = steps.entry(point.start_unix_nano.div_euclid(SECOND)).or_default();

@@ -8,20 +8,12 @@ use logweir_incident::{
     channel::ChannelConfig,
     policy::{Policy, Reminders},
     rule::Rule,
+    setting::{CHANNEL, POLICY, RULE, SILENCE},
     suppression::{Silence, Suppression},
 };
 use logweir_storage::AlertSetting;
 use serde::de::DeserializeOwned;
 use tracing::warn;
-
-/// What kinds of settings there are.
-pub const RULE: &str = "rule";
-/// See [`ChannelConfig`].
-pub const CHANNEL: &str = "channel";
-/// See [`Silence`].
-pub const SILENCE: &str = "silence";
-/// See [`Policy`]; a tenant has one, of the name [`POLICY`].
-pub const POLICY: &str = "policy";
 
 /// What a tenant has set.
 #[derive(Debug, Clone, PartialEq, Default)]

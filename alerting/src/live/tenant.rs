@@ -9,7 +9,7 @@ use std::{
 use logweir_core::{identity::Tenant, runtime::tasks::Fate};
 use logweir_incident::{
     action::Action,
-    channel::{BreakerState, ChannelConfig},
+    channel::{BreakerState, ChannelConfig, ChannelState},
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
 };
@@ -25,9 +25,7 @@ use tracing::{info, warn};
 
 use super::{
     Leader, Parts, evidence,
-    outbox::{
-        StoredOutbox, changed, channel_state, channel_state_name, json, new_delivery, rerouted,
-    },
+    outbox::{StoredOutbox, changed, channel_state, json, new_delivery, rerouted},
     settings::{Routes, Settings},
     watch,
 };
@@ -347,7 +345,7 @@ impl TenantAlerts {
                     self.unsaved.notifications.push(changed(&self.tenant, channel, &change));
                 }
                 state.breaker.reset();
-                self.unsaved.states.push((channel_state_name(channel), json(&state)));
+                self.unsaved.states.push((ChannelState::name_of(channel), json(&state)));
                 true
             }
         };

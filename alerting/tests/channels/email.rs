@@ -46,7 +46,7 @@ async fn a_mail_goes_by_starttls_with_a_password() {
     let channel = with_password(&server, "hunter2");
     let report = test_channel(&channel, &sample::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
-    let names: Vec<_> = report.steps.iter().map(|step| step.name).collect();
+    let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["dns", "connect", "tls", "authentication", "answer"]);
     assert!(report.words.contains("queued as 4711"), "{}", report.words);
     let mail = &server.mails()[0];

@@ -172,7 +172,7 @@ async fn a_webhook_takes_a_message_within_tls() {
     let slack = webhook(&receiver.url(PATH), receiver.authority());
     let report = test_channel(&slack, &sample::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
-    let names: Vec<_> = report.steps.iter().map(|step| step.name).collect();
+    let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["dns", "connect", "tls", "answer"]);
     assert_eq!(report.words, "ok");
     let calls = receiver.calls();

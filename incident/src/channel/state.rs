@@ -16,3 +16,10 @@ pub struct ChannelState {
     /// What went wrong last, in words; empty if nothing.
     pub last_error: String,
 }
+
+impl ChannelState {
+    /// The name under which a channel's state is kept.
+    pub fn name_of(channel: &str) -> String {
+        format!("channel:{channel}")
+    }
+}

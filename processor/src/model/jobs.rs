@@ -11,7 +11,7 @@ use logweir_core::{
     runtime::clock::Clock,
 };
 use logweir_detect::{DetectorConfig, ModelError};
-use logweir_storage::{Job, KeepModels, PassJobs, ReadLogs, StorageError, TimeRange};
+use logweir_storage::{Job, JobKind, KeepModels, PassJobs, ReadLogs, StorageError, TimeRange};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +75,7 @@ impl Workshop {
     async fn work(&self) {
         let mut is_failing = false;
         loop {
-            let taken = self.jobs.take_job((self.tools.clock)(), LEASE).await;
+            let taken = self.jobs.take_job(JobKind::Detection, (self.tools.clock)(), LEASE).await;
             let done = match taken {
                 Ok(Some(job)) => self.finish(job).await.map(|()| true),
                 Ok(None) => Ok(false),

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{identity::Tenant, job::JobRequest, runtime::clock::Clock};
-use logweir_storage::{KeepModels, PassJobs, StorageError};
+use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
 
 use super::train::json;
@@ -67,7 +67,8 @@ async fn ask(
                 from_unix_nano: due_unix_nano - DAY_NANOS,
                 to_unix_nano: due_unix_nano,
             };
-            jobs.insert_job(tenant, json(&request), Some(&key), now_unix_nano).await?;
+            let job = NewJob::new(JobKind::Detection, json(&request), now_unix_nano);
+            jobs.insert_job(tenant, NewJob { unique_key: Some(key), ..job }).await?;
         }
     }
     Ok(())
@@ -103,7 +104,12 @@ mod tests {
             ask(&storage, &storage, &tenants, due, due).await.unwrap();
         }
         let mut taken = 0;
-        while storage.take_job(3 * DAY_NANOS, LOOK_EVERY).await.unwrap().is_some() {
+        while storage
+            .take_job(JobKind::Detection, 3 * DAY_NANOS, LOOK_EVERY)
+            .await
+            .unwrap()
+            .is_some()
+        {
             taken += 1;
         }
         assert_eq!(taken, 4, "two tenants, two days");

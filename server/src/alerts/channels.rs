@@ -2,19 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use logweir_alerting::{
-    channel::{TestReport, build, test_channel},
-    live::{channel_state_name, settings::CHANNEL},
-};
 use logweir_core::identity::Tenant;
 use logweir_incident::{
     action::Action,
     channel::{BreakerState, ChannelConfig, ChannelState},
-    notification::NotificationKind,
+    job::{AlertingJob, TestChannel, TestReport},
     rule::NAME_BYTES_MAX,
-    sample,
+    setting::CHANNEL,
 };
 use logweir_proto::v1;
+use logweir_storage::JobKind;
 
 use super::{AlertDoor, check_room, parsed, read};
 use crate::{answer::cut, status::Refusal};
@@ -48,7 +45,7 @@ pub(super) async fn put(
     if let Some(old) = old {
         config.keep_secrets(&old);
     }
-    build(&config, &door.network, &door.clock).map_err(|why| Refusal::invalid("config", why))?;
+    config.check().map_err(|why| Refusal::invalid("config", why))?;
     let is_unknown = |name: &&String| !stored.iter().any(|setting| setting.name == **name);
     let unknown = config.fallback.iter().filter(is_unknown);
     let warnings = unknown.map(|name| format!("there is no channel {name:?} yet")).collect();
@@ -89,7 +86,7 @@ pub(super) async fn test(
     let stored = door.settings(tenant, CHANNEL).await?;
     let config = stored.iter().find(|setting| setting.name == name);
     let config: ChannelConfig = config.and_then(read).ok_or_else(|| unknown(name))?;
-    let channel = build(&config, &door.network, &door.clock).map_err(|why| {
+    config.check().map_err(|why| {
         Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
     })?;
     let Ok(_permit) = door.tests.try_acquire() else {
@@ -99,7 +96,8 @@ pub(super) async fn test(
             retry_after: TEST_RETRY,
         });
     };
-    let report = test_channel(&*channel, &sample::notification(NotificationKind::Opened)).await;
+    let asked = AlertingJob::TestChannel(TestChannel { channel: name.to_owned() });
+    let report: TestReport = door.jobs.ask(tenant, JobKind::ChannelTest, &asked).await?;
     if report.succeeded {
         door.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
     }
@@ -112,7 +110,7 @@ fn unknown(name: &str) -> Refusal {
 
 fn tested(report: TestReport) -> v1::TestChannelResponse {
     let steps = report.steps.into_iter().map(|step| v1::TestStep {
-        name: step.name.to_owned(),
+        name: step.name,
         succeeded: step.succeeded,
         detail: step.detail,
         took_ms: step.took.as_secs_f64() * 1_000.0,
@@ -126,7 +124,7 @@ fn tested(report: TestReport) -> v1::TestChannelResponse {
 
 /// As the leader last left it; nothing is known of a channel that was never called.
 fn state(states: &BTreeMap<String, String>, config: &ChannelConfig) -> ChannelState {
-    let kept = states.get(&channel_state_name(&config.name));
+    let kept = states.get(&ChannelState::name_of(&config.name));
     kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
 }
 

@@ -10,7 +10,6 @@ mod silences;
 
 use std::{sync::Arc, time::Duration};
 
-use logweir_alerting::channel::Network;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
 use logweir_incident::action::Action;
 use logweir_proto::v1::{self, alert_service_server::AlertService};
@@ -18,15 +17,15 @@ use logweir_storage::{AlertSetting, Storage, StorageError};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use crate::{gate, status::Refusal};
+use crate::{gate, jobs::Jobs, status::Refusal};
 
 /// Bytes of a rule or of a channel's settings.
 const DEFINITION_BYTES_MAX: usize = 64 << 10;
 /// Bytes of what a person writes.
 const TEXT_BYTES_MAX: usize = 1_024;
-/// Tests of channels at a time: each holds a connection to somewhere else.
+/// Tests of channels that callers wait for at a time.
 pub(crate) const TESTS_MAX: usize = 4;
-/// Previews of rules at a time: each reads days of the past.
+/// Previews of rules that callers wait for at a time: an alerting process does one after another.
 pub(crate) const PREVIEWS_MAX: usize = 1;
 /// How long somebody should wait when the leader is behind.
 const ACTION_RETRY: Duration = Duration::from_secs(30);
@@ -35,8 +34,8 @@ const ACTION_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct AlertDoor {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
-    /// How channels are reached when they are tested.
-    pub(crate) network: Network,
+    /// Has alerting preview rules and test channels.
+    pub(crate) jobs: Jobs,
     /// At most [`TESTS_MAX`].
     pub(crate) tests: Semaphore,
     /// At most [`PREVIEWS_MAX`].

@@ -1,8 +1,7 @@
 //! The notification policy.
 
-use logweir_alerting::live::settings::POLICY;
 use logweir_core::identity::Tenant;
-use logweir_incident::policy::Policy;
+use logweir_incident::{policy::Policy, setting::POLICY};
 use logweir_proto::v1;
 
 use super::{AlertDoor, parsed, read};

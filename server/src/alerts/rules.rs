@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use logweir_alerting::live::{
-    preview::{PREVIEW_NANOS_MAX, PreviewError, preview},
-    settings::{CHANNEL, RULE},
-};
 use logweir_core::identity::Tenant;
 use logweir_incident::{
     built_in,
     channel::ChannelConfig,
+    job::{AlertingJob, PREVIEW_NANOS_MAX, Preview, PreviewRule},
     rule::{RULES_MAX, Rule},
+    setting::{CHANNEL, RULE},
 };
 use logweir_proto::v1;
-use logweir_storage::TimeRange;
+use logweir_storage::{JobKind, TimeRange};
 
 use super::{AlertDoor, check_room, incident_wire, parsed, read};
 use crate::{
@@ -74,16 +72,12 @@ pub(super) async fn try_out(
             retry_after: PREVIEW_RETRY,
         });
     };
-    let found =
-        preview(&*door.storage, tenant, rule, range).await.map_err(|error| match error {
-            PreviewError::NotKept(_) => Refusal::FailedPrecondition(error.to_string()),
-            PreviewError::Filter(why) => Refusal::invalid("definition", why),
-            PreviewError::Storage(error) => error.into(),
-        })?;
-    let (from_unix_nano, to_unix_nano) = (found.from_unix_nano, range.to_unix_nano);
-    let (incidents, truncated) = cut(found.incidents.into_iter().map(incident_wire::previewed));
-    let range = Some(v1::TimeRange { from_unix_nano, to_unix_nano });
-    Ok(v1::PreviewRuleResponse { incidents, truncated, range })
+    let TimeRange { from_unix_nano, to_unix_nano } = range;
+    let asked = AlertingJob::PreviewRule(PreviewRule { rule, from_unix_nano, to_unix_nano });
+    let found: Preview = door.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
+    let (incidents, is_cut) = cut(found.incidents.into_iter().map(incident_wire::previewed));
+    let range = Some(v1::TimeRange { from_unix_nano: found.from_unix_nano, to_unix_nano });
+    Ok(v1::PreviewRuleResponse { incidents, truncated: found.truncated || is_cut, range })
 }
 
 fn previewed_range(asked: Option<v1::TimeRange>, now: i64) -> Result<TimeRange, Refusal> {

@@ -1,8 +1,7 @@
 //! Silences.
 
-use logweir_alerting::live::settings::SILENCE;
 use logweir_core::identity::Tenant;
-use logweir_incident::suppression;
+use logweir_incident::{setting::SILENCE, suppression};
 use logweir_proto::v1;
 
 use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room, read};

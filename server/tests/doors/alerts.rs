@@ -1,10 +1,14 @@
 //! Alerting's door: who may do what, what is refused and why, what is never shown, and that a tenant
 //! reaches nothing of another's.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{Router, routing::post};
-use logweir_alerting::live::settings::CHANNEL;
+use logweir_alerting::{
+    address::AddressPolicy,
+    channel::{Network, SystemResolver},
+    live::jobs::{self, JobParts},
+};
 use logweir_core::{identity::Role, identity::Tenant};
 use logweir_incident::{
     action::Action,
@@ -13,14 +17,16 @@ use logweir_incident::{
     incident::{Incident, IncidentState},
     notification::NotificationKind,
     sample,
+    setting::CHANNEL,
 };
 use logweir_proto::v1::{
     self, act_on_incident_request::Action as Act, alert_service_client::AlertServiceClient,
 };
-use logweir_storage::{AlertChanges, KeepAlerts, NewDelivery, StoredIncident};
+use logweir_storage::{AlertChanges, JobKind, KeepAlerts, NewDelivery, PassJobs, StoredIncident};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
 
 use crate::harness::{Bench, NOW, reason, with_token};
 
@@ -106,6 +112,21 @@ impl Alerts {
         left.iter().map(|(_, _, body)| serde_json::from_str(body).unwrap()).collect()
     }
 
+    /// Has an alerting process take jobs, which may call this machine.
+    fn serve_jobs(&self) {
+        let here = "127.0.0.1/32".parse().unwrap();
+        let policy = AddressPolicy { networks_allowed: vec![here], ..AddressPolicy::default() };
+        let storage = &self.bench.storage;
+        let parts = JobParts {
+            read: storage.clone(),
+            alerts: storage.clone(),
+            jobs: storage.clone(),
+            network: Network::new(policy, Arc::new(SystemResolver), &[]).unwrap(),
+            clock: Arc::new(|| NOW),
+        };
+        jobs::start(&parts, &self.bench.tasks);
+    }
+
     /// As the leader does.
     async fn commit(&self, changes: AlertChanges) {
         let storage = &self.bench.storage;
@@ -125,7 +146,6 @@ fn webhook(name: &str, url: &str) -> Value {
 }
 
 fn fields(status: &Status) -> Vec<String> {
-    use tonic_types::StatusExt as _;
     let bad = status.get_details_bad_request();
     let violations = bad.into_iter().flat_map(|bad| bad.field_violations);
     violations.map(|violation| violation.field).collect()
@@ -297,6 +317,7 @@ async fn a_channel_shows_how_it_is() {
 #[tokio::test]
 async fn a_test_reports_its_steps_and_reaches_no_private_address() {
     let alerts = Alerts::new().await;
+    alerts.serve_jobs();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let receiver = axum::serve(listener, Router::new().route("/", post(|| async { "thanks" })));
@@ -315,6 +336,29 @@ async fn a_test_reports_its_steps_and_reaches_no_private_address() {
     assert!(!report.succeeded && report.steps.iter().any(|step| !step.succeeded), "{report:?}");
     assert!(report.words.contains("networks_allowed"), "{report:?}");
     assert_eq!(alerts.actions().await.len(), 3, "what failed closes no breaker");
+}
+
+#[tokio::test]
+async fn without_an_alerting_process_a_test_and_a_preview_say_what_to_do() {
+    let alerts = Alerts::new().await;
+    alerts.put_channel(&webhook("hook", "http://127.0.0.1:9/")).await.unwrap();
+    let measure = json!({ "kind": "match_count", "filter": "boom", "window_seconds": 60,
+                          "threshold": { "absolute": 1 } });
+    let definition = rule("booms", measure).to_string();
+    let request = v1::PreviewRuleRequest { definition, range: None };
+    let mut client = alerts.client();
+    let preview = client.preview_rule(with_token(&alerts.admin, request));
+    let (tested, previewed) = tokio::join!(alerts.test_channel("hook"), preview);
+    for refused in [tested.unwrap_err(), previewed.unwrap_err()] {
+        assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "JOB_WAITS"));
+        assert!(refused.message().contains("see that `logweir alerting` is running"), "{refused}");
+        assert!(refused.get_details_retry_info().is_some());
+    }
+    let late = NOW + 11_000_000_000;
+    for kind in [JobKind::ChannelTest, JobKind::RulePreview] {
+        let taken = alerts.bench.storage.take_job(kind, late, Duration::ZERO).await.unwrap();
+        assert_eq!(taken, None, "nobody waits for it any more");
+    }
 }
 
 fn silence(label: &str, value: &str, to_unix_nano: i64) -> v1::Silence {

@@ -3,10 +3,6 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use logweir_alerting::{
-    address::AddressPolicy,
-    channel::{Network, SystemResolver},
-};
 use logweir_core::{
     identity::{Role, ServiceScope, TemplateId, Tenant},
     record::{Batch, RejectedRecord, ScoredBatch, ScoredRecord, Template},
@@ -90,7 +86,6 @@ impl Bench {
             token_keys: keys.clone(),
             tls: secrets.tls,
             identity: Some(ProcessIdentity::new("server", &clock)),
-            channel_network: channel_network(),
             partitions: 2,
             metrics: Metrics::detached(),
         };
@@ -177,13 +172,6 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.tasks.stop();
     }
-}
-
-/// Channels may be at this machine, where their tests put them.
-fn channel_network() -> Network {
-    let here = "127.0.0.1/32".parse().unwrap();
-    let addresses = AddressPolicy { networks_allowed: vec![here], ..AddressPolicy::default() };
-    Network::new(addresses, Arc::new(SystemResolver), &[]).unwrap()
 }
 
 struct Store {

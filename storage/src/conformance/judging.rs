@@ -9,8 +9,8 @@ use super::{
     sample::{SECOND, batch_id, service, tenant},
 };
 use crate::{
-    FINDINGS_KEPT, Feedback, Finding, FindingKind, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobState,
-    MODELS_KEPT, Model, ModelKind, ModelState, NewModel, StorageError, TimeRange,
+    FINDINGS_KEPT, Feedback, Finding, FindingKind, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobKind,
+    JobState, MODELS_KEPT, Model, ModelKind, ModelState, NewJob, NewModel, StorageError, TimeRange,
 };
 
 const FOREST: ModelKind = ModelKind::IsolationForest;
@@ -135,19 +135,22 @@ pub(super) async fn the_last_word_on_a_log_holds(test: &impl StorageUnderTest) {
 pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW_UNIX_NANO);
+    let kind = JobKind::Detection;
     let insert = async |request: &str, key: Option<&str>| {
-        storage.insert_job(&tenant, request.into(), key, now).await.unwrap()
+        let unique_key = key.map(str::to_owned);
+        let job = NewJob { unique_key, ..NewJob::new(kind, request.into(), now) };
+        storage.insert_job(&tenant, job).await.unwrap()
     };
-    assert_eq!(storage.take_job(now, lease).await.unwrap(), None);
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None);
     let first = insert("first", None).await.unwrap();
     let second = insert("second", Some("daily")).await.unwrap();
     assert_eq!(insert("again", Some("daily")).await, None);
 
-    let taken = storage.take_job(now, lease).await.unwrap().unwrap();
+    let taken = storage.take_job(kind, now, lease).await.unwrap().unwrap();
     assert_eq!((taken.job_id, taken.tenant, &*taken.request), (first, tenant.clone(), "first"));
-    assert_eq!(storage.take_job(now, lease).await.unwrap().unwrap().job_id, second);
-    assert_eq!(storage.take_job(now, lease).await.unwrap(), None);
-    assert_eq!(storage.job_state(&tenant, first).await.unwrap(), JobState::Open);
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap().unwrap().job_id, second);
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None);
+    assert_eq!(storage.job_state(&tenant, first).await.unwrap(), JobState::Running);
     storage.finish_job(first, Ok("answer".into())).await.unwrap();
     storage.finish_job(first, Err("too late".into())).await.unwrap();
     let done = storage.job_state(&tenant, first).await.unwrap();
@@ -162,9 +165,9 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
     let mut later = now;
     for _ in 1..JOB_ATTEMPTS_MAX {
         later += 61 * SECOND;
-        assert_eq!(storage.take_job(later, lease).await.unwrap().unwrap().job_id, second);
+        assert_eq!(storage.take_job(kind, later, lease).await.unwrap().unwrap().job_id, second);
     }
-    assert_eq!(storage.take_job(later + 61 * SECOND, lease).await.unwrap(), None);
+    assert_eq!(storage.take_job(kind, later + 61 * SECOND, lease).await.unwrap(), None);
     let failed = storage.job_state(&tenant, second).await.unwrap();
     assert!(matches!(failed, JobState::Failed(_)), "{failed:?}");
     assert_eq!(insert("again", Some("daily")).await, None, "a failed one counts too");
@@ -172,12 +175,42 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
     for _ in 0..JOBS_OPEN_MAX {
         insert("more", None).await.unwrap();
     }
-    let refused = storage.insert_job(&tenant, "more".into(), None, now).await;
+    let more = |kind| NewJob::new(kind, "more".into(), now);
+    let refused = storage.insert_job(&tenant, more(kind)).await;
     assert!(matches!(refused, Err(StorageError::LimitExceeded(_))));
+    assert!(storage.insert_job(&tenant, more(JobKind::ChannelTest)).await.unwrap().is_some());
     let days_later = now + 3 * 86_400 * SECOND;
-    storage.insert_job(&other, "clears".into(), None, days_later).await.unwrap();
+    let clears = NewJob::new(kind, "clears".into(), days_later);
+    storage.insert_job(&other, clears).await.unwrap();
     let forgotten = storage.job_state(&tenant, first).await;
     assert!(matches!(forgotten, Err(StorageError::NotFound(_))));
+}
+
+pub(super) async fn a_job_is_taken_by_its_kind_and_only_in_time(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW_UNIX_NANO);
+    let insert = async |kind, begin_before_unix_nano| {
+        let job = NewJob { begin_before_unix_nano, ..NewJob::new(kind, "{}".into(), now) };
+        storage.insert_job(&tenant, job).await.unwrap().unwrap()
+    };
+    let take = async |kind, now| storage.take_job(kind, now, lease).await.unwrap();
+    let state = async |job_id| storage.job_state(&tenant, job_id).await.unwrap();
+    let preview = insert(JobKind::RulePreview, Some(now + 10 * SECOND)).await;
+    let late = insert(JobKind::RulePreview, Some(now + 5 * SECOND)).await;
+    let patient = insert(JobKind::ChannelTest, None).await;
+    assert_eq!(take(JobKind::Detection, now).await, None, "none of them is for a processor");
+    let tested = take(JobKind::ChannelTest, now + 100 * SECOND).await.unwrap();
+    assert_eq!((tested.job_id, state(patient).await), (patient, JobState::Running));
+    let taken = take(JobKind::RulePreview, now + 5 * SECOND).await.unwrap();
+    assert_eq!((taken.job_id, state(preview).await), (preview, JobState::Running));
+    assert_eq!(take(JobKind::RulePreview, now + 5 * SECOND).await, None, "it is too late");
+    assert_eq!(state(late).await, JobState::Waiting);
+    // Whoever began in time and died is followed by another, however late.
+    let again = take(JobKind::RulePreview, now + 70 * SECOND).await.unwrap();
+    assert_eq!(again.job_id, preview);
+    let asked_later = NewJob::new(JobKind::Detection, "{}".into(), now + 6 * SECOND);
+    storage.insert_job(&tenant, asked_later).await.unwrap();
+    assert!(matches!(state(late).await, JobState::Failed(_)), "it takes up no room");
 }
 
 pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant) {

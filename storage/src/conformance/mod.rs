@@ -59,6 +59,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     judging::promotions_at_the_same_time_leave_one_active(&fresh()).await;
     judging::the_last_word_on_a_log_holds(&fresh()).await;
     judging::a_job_is_done_once_and_answered(&fresh()).await;
+    judging::a_job_is_taken_by_its_kind_and_only_in_time(&fresh()).await;
     judging::a_finding_is_kept_once(&fresh()).await;
     alerting::new_patterns_are_found(&fresh()).await;
     alerting::one_process_leads_at_a_time(&fresh()).await;

@@ -14,29 +14,24 @@ use super::{
     statement::{Statement, Value},
 };
 use crate::{
-    JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobState, PassJobs, StorageError,
-    models::{JOB_ABANDONED, JOBS_KEPT, job_state, too_many_jobs},
+    JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
+    jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
 };
 
 #[async_trait]
 impl PassJobs for PostgresStorage {
-    async fn insert_job(
-        &self,
-        tenant: &Tenant,
-        request: String,
-        unique_key: Option<&str>,
-        now_unix_nano: i64,
-    ) -> Result<Option<u64>, StorageError> {
-        self.change(async |db| insert(db, tenant, request, unique_key, now_unix_nano).await).await
+    async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError> {
+        self.change(async |db| insert(db, tenant, job).await).await
     }
 
     async fn take_job(
         &self,
+        kind: JobKind,
         now_unix_nano: i64,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
         let leased = now_unix_nano.saturating_add(lease.as_nanos() as i64);
-        self.change(async |db| take(db, now_unix_nano, leased).await).await
+        self.change(async |db| take(db, kind, now_unix_nano, leased).await).await
     }
 
     async fn finish_job(
@@ -78,60 +73,80 @@ impl PassJobs for PostgresStorage {
     }
 }
 
-async fn insert(
-    db: &Transaction<'_>,
-    tenant: &Tenant,
-    request: String,
-    unique_key: Option<&str>,
-    now_unix_nano: i64,
-) -> Result<Option<u64>, Fault> {
+async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, Fault> {
+    clear(db, job.created_unix_nano).await?;
+    if open(db, tenant, job.kind).await? >= JOBS_OPEN_MAX as u64 {
+        return Err(too_many_jobs(job.kind).into());
+    }
+    let insert = Statement::new(
+        "INSERT INTO jobs (tenant, kind, request, state, created_unix_nano, leased_unix_nano,
+             attempts, answer, unique_key, begin_before_unix_nano) SELECT ",
+    )
+    .value(Value::Text(tenant.to_string()))
+    .text(", ")
+    .value(Value::Text(job.kind.as_str().to_owned()))
+    .text(", ")
+    .value(Value::Text(job.request))
+    .text(", 'waiting', ")
+    .value(Value::Long(job.created_unix_nano))
+    .text(", 0, 0, '', ");
+    let insert = match job.unique_key {
+        Some(key) => insert.value(Value::Text(key)).text(", "),
+        None => insert.text("NULL, "),
+    };
+    let insert = match job.begin_before_unix_nano {
+        Some(before) => insert.value(Value::Long(before)),
+        None => insert.text("NULL"),
+    };
+    let inserted = insert.text(" ON CONFLICT DO NOTHING RETURNING job_id").rows(db).await?;
+    inserted.first().map(|row| rows::count(row, 0)).transpose()
+}
+
+/// Forgets old answers, and ends what nobody began in time.
+async fn clear(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
     let old = now_unix_nano.saturating_sub(JOBS_KEPT.as_nanos() as i64);
     Statement::new("DELETE FROM jobs WHERE state IN ('done', 'failed') AND created_unix_nano < ")
         .value(Value::Long(old))
         .execute(db)
         .await?;
+    Statement::new("UPDATE jobs SET state = 'failed', answer = ")
+        .value(Value::Text(JOB_TOO_LATE.to_owned()))
+        .text(" WHERE state = 'waiting' AND begin_before_unix_nano <= ")
+        .value(Value::Long(now_unix_nano))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// How many jobs of a tenant and kind wait or are worked on.
+async fn open(db: &Transaction<'_>, tenant: &Tenant, kind: JobKind) -> Result<u64, Fault> {
     let open = Statement::new(
         "SELECT count(*) FROM jobs WHERE state IN ('waiting', 'taken') AND tenant = ",
     )
     .value(Value::Text(tenant.to_string()))
+    .text(" AND kind = ")
+    .value(Value::Text(kind.as_str().to_owned()))
     .rows(db)
     .await?;
-    let open = open.first().map_or(Ok(0), |row| rows::count(row, 0))?;
-    if open >= JOBS_OPEN_MAX as u64 {
-        return Err(too_many_jobs().into());
-    }
-    let insert = Statement::new(
-        "INSERT INTO jobs (tenant, unique_key, request, state, created_unix_nano,
-             leased_unix_nano, attempts, answer) SELECT ",
-    )
-    .value(Value::Text(tenant.to_string()))
-    .text(", ");
-    let insert = match unique_key {
-        Some(key) => insert.value(Value::Text(key.to_owned())),
-        None => insert.text("NULL"),
-    };
-    let inserted = insert
-        .text(", ")
-        .value(Value::Text(request))
-        .text(", 'waiting', ")
-        .value(Value::Long(now_unix_nano))
-        .text(", 0, 0, '' ON CONFLICT DO NOTHING RETURNING job_id")
-        .rows(db)
-        .await?;
-    inserted.first().map(|row| rows::count(row, 0)).transpose()
+    open.first().map_or(Ok(0), |row| rows::count(row, 0))
 }
 
 /// Passes over jobs that another process is about to take.
 async fn take(
     db: &Transaction<'_>,
+    kind: JobKind,
     now_unix_nano: i64,
     leased_unix_nano: i64,
 ) -> Result<Option<Job>, Fault> {
     let is_due = |statement: Statement| {
         statement
-            .text("(state = 'waiting' OR state = 'taken' AND leased_unix_nano < ")
+            .text("kind = ")
+            .value(Value::Text(kind.as_str().to_owned()))
+            .text(" AND (state = 'taken' AND leased_unix_nano < ")
             .value(Value::Long(now_unix_nano))
-            .text(")")
+            .text(" OR state = 'waiting' AND coalesce(begin_before_unix_nano > ")
+            .value(Value::Long(now_unix_nano))
+            .text(", true))")
     };
     let taken = is_due(
         Statement::new(

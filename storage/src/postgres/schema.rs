@@ -17,7 +17,7 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-pub(super) const KNOWN: u32 = 5;
+pub(super) const KNOWN: u32 = 6;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
@@ -26,6 +26,7 @@ const CHANGES: [&str; KNOWN as usize - 1] = [
     include_str!("../../migrations/postgres/0003_models.sql"),
     include_str!("../../migrations/postgres/0004_findings.sql"),
     include_str!("../../migrations/postgres/0005_alerts.sql"),
+    include_str!("../../migrations/postgres/0006_job_kinds.sql"),
 ];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 

@@ -13,39 +13,31 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobState, PassJobs, StorageError,
-    models::{JOB_ABANDONED, JOBS_KEPT, job_state, too_many_jobs},
+    JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
+    jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
 };
 
 #[async_trait]
 impl PassJobs for SqliteStorage {
-    async fn insert_job(
-        &self,
-        tenant: &Tenant,
-        request: String,
-        unique_key: Option<&str>,
-        now_unix_nano: i64,
-    ) -> Result<Option<u64>, StorageError> {
-        let key = unique_key.map(str::to_owned);
-        self.change(tenant, move |db, tenant_id| {
-            insert(db, tenant_id, &request, key.as_deref(), now_unix_nano)
-        })
-        .await
+    async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError> {
+        self.change(tenant, move |db, tenant_id| insert(db, tenant_id, &job)).await
     }
 
     async fn take_job(
         &self,
+        kind: JobKind,
         now_unix_nano: i64,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
         // Mostly there is none, and looking does not keep the writer.
         let is_there =
-            self.readers.run(move |db, _| Ok(next(db, now_unix_nano)?.is_some())).await?;
+            self.readers.run(move |db, _| Ok(next(db, kind, now_unix_nano)?.is_some())).await?;
         if !is_there {
             return Ok(None);
         }
         let leased = now_unix_nano.saturating_add(lease.as_nanos() as i64);
-        let take = move |writer: &mut Writer| writer.free(|db, _| take(db, now_unix_nano, leased));
+        let take =
+            move |writer: &mut Writer| writer.free(|db, _| take(db, kind, now_unix_nano, leased));
         self.writer.run(take).await
     }
 
@@ -84,50 +76,78 @@ impl PassJobs for SqliteStorage {
     }
 }
 
-fn insert(
-    db: &Connection,
-    tenant_id: i64,
-    request: &str,
-    unique_key: Option<&str>,
-    now_unix_nano: i64,
-) -> Result<Option<u64>, Fault> {
+fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, Fault> {
+    clear(db, job.created_unix_nano)?;
+    let open: usize = db
+        .prepare_cached(
+            "SELECT count(*) FROM jobs
+             WHERE tenant_id = ?1 AND kind = ?2 AND state IN ('waiting', 'taken')",
+        )?
+        .query_row(params![tenant_id, job.kind.as_str()], |row| row.get(0))?;
+    if open >= JOBS_OPEN_MAX {
+        return Err(too_many_jobs(job.kind).into());
+    }
+    let inserted: Option<i64> = db
+        .prepare_cached(
+            "INSERT INTO jobs (tenant_id, kind, unique_key, request, state, created_unix_nano,
+                 begin_before_unix_nano, leased_unix_nano, attempts, answer)
+             VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?6, 0, 0, '')
+             ON CONFLICT DO NOTHING RETURNING job_id",
+        )?
+        .query_row(
+            params![
+                tenant_id,
+                job.kind.as_str(),
+                job.unique_key,
+                job.request,
+                job.created_unix_nano,
+                job.begin_before_unix_nano,
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(inserted.map(i64::unsigned_abs))
+}
+
+/// Forgets old answers, and ends what nobody began in time.
+fn clear(db: &Connection, now_unix_nano: i64) -> Result<(), Fault> {
     let old = now_unix_nano.saturating_sub(JOBS_KEPT.as_nanos() as i64);
     db.prepare_cached(
         "DELETE FROM jobs WHERE created_unix_nano < ?1 AND state IN ('done', 'failed')",
     )?
     .execute([old])?;
-    let open: usize = db
-        .prepare_cached(
-            "SELECT count(*) FROM jobs WHERE tenant_id = ?1 AND state IN ('waiting', 'taken')",
-        )?
-        .query_row([tenant_id], |row| row.get(0))?;
-    if open >= JOBS_OPEN_MAX {
-        return Err(too_many_jobs().into());
-    }
-    let inserted: Option<i64> = db
-        .prepare_cached(
-            "INSERT INTO jobs (tenant_id, unique_key, request, state, created_unix_nano,
-                 leased_unix_nano, attempts, answer)
-             VALUES (?1, ?2, ?3, 'waiting', ?4, 0, 0, '') ON CONFLICT DO NOTHING RETURNING job_id",
-        )?
-        .query_row(params![tenant_id, unique_key, request, now_unix_nano], |row| row.get(0))
-        .optional()?;
-    Ok(inserted.map(i64::unsigned_abs))
+    db.prepare_cached(
+        "UPDATE jobs SET state = 'failed', answer = ?2
+         WHERE state = 'waiting' AND begin_before_unix_nano <= ?1",
+    )?
+    .execute(params![now_unix_nano, JOB_TOO_LATE])?;
+    Ok(())
 }
 
 /// The oldest job that somebody should begin, and how often it was begun.
-fn next(db: &Connection, now_unix_nano: i64) -> rusqlite::Result<Option<(i64, u32)>> {
+fn next(
+    db: &Connection,
+    kind: JobKind,
+    now_unix_nano: i64,
+) -> rusqlite::Result<Option<(i64, u32)>> {
     db.prepare_cached(
         "SELECT job_id, attempts FROM jobs
-         WHERE state = 'waiting' OR state = 'taken' AND leased_unix_nano < ?1
+         WHERE kind = ?1 AND state IN ('waiting', 'taken')
+               AND (state = 'taken' AND leased_unix_nano < ?2
+                    OR state = 'waiting' AND ifnull(begin_before_unix_nano > ?2, TRUE))
          ORDER BY job_id LIMIT 1",
     )?
-    .query_row([now_unix_nano], |row| Ok((row.get(0)?, row.get(1)?)))
+    .query_row(params![kind.as_str(), now_unix_nano], |row| Ok((row.get(0)?, row.get(1)?)))
     .optional()
 }
 
-fn take(db: &Connection, now_unix_nano: i64, leased_unix_nano: i64) -> Result<Option<Job>, Fault> {
-    while let Some((job_id, attempts)) = next(db, now_unix_nano)? {
+fn take(
+    db: &Connection,
+    kind: JobKind,
+    now_unix_nano: i64,
+    leased_unix_nano: i64,
+) -> Result<Option<Job>, Fault> {
+    while let Some((job_id, attempts)) = next(db, kind, now_unix_nano)? {
         if attempts >= JOB_ATTEMPTS_MAX {
             db.prepare_cached("UPDATE jobs SET state = 'failed', answer = ?2 WHERE job_id = ?1")?
                 .execute(params![job_id, JOB_ABANDONED])?;

@@ -9,13 +9,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
     include_str!("../../migrations/sqlite/0004_models.sql"),
     include_str!("../../migrations/sqlite/0005_findings.sql"),
     include_str!("../../migrations/sqlite/0006_alerts.sql"),
+    include_str!("../../migrations/sqlite/0007_job_kinds.sql"),
 ];
 
 /// The version that this program knows.

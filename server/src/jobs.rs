@@ -1,0 +1,153 @@
+//! What a server has other processes do: it stores a job, whoever can do it takes it, and the server
+//! waits for the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::{identity::Tenant, job::JobFailure, runtime::clock::Clock};
+use logweir_storage::{JobKind, JobState, NewJob, Storage};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::Refusal;
+
+/// How long a caller waits for the answer to a job.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a job of alerting may wait until it is begun: its takers look twice a second.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that asks again should wait.
+const JOB_RETRY: Duration = Duration::from_secs(30);
+/// Between two looks whether a job is done.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Has other processes do jobs.
+pub(crate) struct Jobs {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Jobs {
+    /// Has a job done, and waits for its answer.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        tenant: &Tenant,
+        kind: JobKind,
+        request: &impl Serialize,
+    ) -> Result<T, Refusal> {
+        let request = serde_json::to_string(request).map_err(|error| unreadable(kind, &error))?;
+        let job = new_job(kind, request, (self.clock)());
+        let inserted = self.storage.insert_job(tenant, job).await?;
+        let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
+        let asked = Instant::now();
+        loop {
+            let state = self.storage.job_state(tenant, job_id).await?;
+            if let Some(answer) = answer(kind, state, asked.elapsed())? {
+                return serde_json::from_str(&answer).map_err(|error| unreadable(kind, &error));
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(Refusal::stopping()),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// Nobody waits for a preview or a test that begins late, and a late message would only surprise. A
+/// model is kept, and so worth training late.
+fn new_job(kind: JobKind, request: String, now_unix_nano: i64) -> NewJob {
+    let begin_before_unix_nano = match kind {
+        JobKind::Detection => None,
+        JobKind::RulePreview | JobKind::ChannelTest => {
+            Some(now_unix_nano.saturating_add(BEGIN_PATIENCE.as_nanos() as i64))
+        }
+    };
+    NewJob { begin_before_unix_nano, ..NewJob::new(kind, request, now_unix_nano) }
+}
+
+/// The answer of a job that was asked for so long ago; none while it is worth waiting on.
+fn answer(kind: JobKind, state: JobState, waited: Duration) -> Result<Option<String>, Refusal> {
+    let patience = match (kind, &state) {
+        (JobKind::RulePreview | JobKind::ChannelTest, JobState::Waiting) => BEGIN_PATIENCE,
+        _ => ANSWER_PATIENCE,
+    };
+    match state {
+        JobState::Done(answer) => Ok(Some(answer)),
+        JobState::Failed(why) => Err(failed(why)),
+        JobState::Waiting | JobState::Running if waited <= patience => Ok(None),
+        JobState::Waiting | JobState::Running => Err(Refusal::Unavailable {
+            reason: "JOB_WAITS",
+            message: nobody_answers(kind).to_owned(),
+            retry_after: JOB_RETRY,
+        }),
+    }
+}
+
+const fn nobody_answers(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Detection => {
+            "no processor has answered yet: see that one is running, and look at the list of models \
+             before asking again"
+        }
+        JobKind::RulePreview => {
+            "no alerting process has previewed the rule: see that `logweir alerting` is running, or \
+             that `alerting.enabled` is on in `logweir standalone`, and ask again; one previews one \
+             rule at a time"
+        }
+        JobKind::ChannelTest => {
+            "no alerting process has tested the channel, and nothing was sent: see that `logweir \
+             alerting` is running, or that `alerting.enabled` is on in `logweir standalone`, and \
+             test again"
+        }
+    }
+}
+
+fn unreadable(kind: JobKind, error: &serde_json::Error) -> Refusal {
+    let who = match kind {
+        JobKind::Detection => "the processor's",
+        JobKind::RulePreview | JobKind::ChannelTest => "alerting's",
+    };
+    Refusal::FailedPrecondition(format!(
+        "{who} answer is not understood: run the same version everywhere ({error})"
+    ))
+}
+
+fn failed(why: String) -> Refusal {
+    match serde_json::from_str::<JobFailure>(&why) {
+        Ok(failure) if failure.not_found => Refusal::NotFound(failure.message),
+        Ok(failure) => Refusal::FailedPrecondition(failure.message),
+        Err(_) => Refusal::FailedPrecondition(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: JobKind, state: JobState, waited: u64, expected: Result<Option<&str>, &str>) {
+        let found = answer(kind, state, Duration::from_secs(waited));
+        let found = found.map_err(|refused| refused.to_string());
+        match expected {
+            Ok(answer) => assert_eq!(found, Ok(answer.map(str::to_owned))),
+            Err(part) => {
+                assert!(found.as_ref().is_err_and(|told| told.contains(part)), "{found:?}")
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_begins_is_told_before_what_takes_long() {
+        use JobKind::{ChannelTest, Detection, RulePreview};
+        use JobState::{Done, Failed, Running, Waiting};
+        for kind in [RulePreview, ChannelTest] {
+            check(kind, Waiting, 10, Ok(None));
+            check(kind, Waiting, 11, Err("`logweir alerting` is running"));
+            check(kind, Running, 600, Ok(None));
+            check(kind, Running, 601, Err("`logweir alerting` is running"));
+            check(kind, Done("1".into()), 700, Ok(Some("1")));
+            check(kind, Failed("nobody began it in time".into()), 1, Err("nobody began it"));
+        }
+        check(Detection, Waiting, 600, Ok(None));
+        check(Detection, Waiting, 601, Err("no processor has answered"));
+    }
+}
