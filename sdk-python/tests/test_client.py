@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from clients import HOUR, Notices, balanced, client_of, wait_until
@@ -68,11 +68,10 @@ def test_an_urgent_log_does_not_wait() -> None:
 
 
 def test_a_full_batch_does_not_wait() -> None:
-    with serving() as server:
-        with client_of(server.endpoint, batch_delay=HOUR, batch_records=50) as client:
-            for number in range(100):
-                client.emit("INFO", str(number))
-            server.wait_for(lambda: len(server.messages) == 100)
+    with serving() as server, client_of(server.endpoint, batch_delay=HOUR, batch_records=50) as client:
+        for number in range(100):
+            client.emit("INFO", str(number))
+        server.wait_for(lambda: len(server.messages) == 100)
 
 
 def test_a_shutdown_ends_it_and_later_logs_are_counted() -> None:
@@ -161,7 +160,7 @@ def test_rejected_logs_are_told_once_a_reason() -> None:
 
 
 def test_before_send_changes_logs_or_gives_them_up() -> None:
-    def before_send(event: LogEvent) -> Optional[LogEvent]:
+    def before_send(event: LogEvent) -> LogEvent | None:
         if event.message == "secret":
             return None
         if event.message == "broken":

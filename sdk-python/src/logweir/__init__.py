@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 
-def init(service: str = "", *, level: Union[int, str] = logging.INFO, **settings: Any) -> Client:
+def init(service: str = "", *, level: int | str = logging.INFO, **settings: Any) -> Client:
     """Sends what `logging` logs, from this level on, and returns the client. Address and token come from
     the environment (`LOGWEIR_ENDPOINT`, `LOGWEIR_TOKEN`) unless they are given.
 

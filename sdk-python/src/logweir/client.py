@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from logweir import rim
 from logweir.config import Config, Surroundings, environment_of, resolve
@@ -69,11 +69,11 @@ class Client:
         # A bridge may append to the inbox itself what comes from this process, but not from this thread.
         is_direct = not self._is_filtered and not self.is_disabled
         self.tuples_process_id = self.process_id if is_direct else NO_PROCESS
-        self.sending_thread_id: Optional[int] = None
+        self.sending_thread_id: int | None = None
         self.shared = Shared(self._config.queue)
         self.inbox = self.shared.queue.inbox
-        self._worker: Optional[Worker] = None
-        self._thread: Optional[threading.Thread] = None
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def emit(
@@ -84,7 +84,7 @@ class Client:
         *,
         time_unix_nano: int = 0,
         severity_number: int = 0,
-        latency_ms: Optional[float] = None,
+        latency_ms: float | None = None,
         trace_id: bytes = b"",
         span_id: bytes = b"",
         logger: str = "",
@@ -168,7 +168,7 @@ class Client:
         if self._thread is None and self._worker is None:
             self._start_thread()
         count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
-        if level >= self.urgent_level or shared.look_at <= count and shared.look_at < most:
+        if level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most):
             # The next to look is who finds that this was of no use.
             shared.look_at = most
             shared.poller.wake()
@@ -227,6 +227,10 @@ class Client:
             self._thread = thread
             self.sending_thread_id = thread.ident
         _flush_at_end_of_child(self)
+        if _is_without_threads():
+            self._config.notice(
+                "uWSGI runs without enable-threads: logs are sent only while requests run, and at the end"
+            )
         return True
 
     def _after_fork(self) -> None:
@@ -272,7 +276,7 @@ class LogEvent:
 _LEVELS = frozenset(map(int, Level))
 
 
-def _as_record(event: Optional[LogEvent]) -> Optional[Record]:
+def _as_record(event: LogEvent | None) -> Record | None:
     if event is None:
         return None
     return Record(
@@ -304,6 +308,13 @@ if hasattr(os, "register_at_fork"):
 def _shut_all_down() -> None:
     for client in list(_clients):
         client.shutdown(EXIT_TIMEOUT)
+
+
+def _is_without_threads() -> bool:
+    """Whether this is uWSGI, told to let no thread run between requests."""
+    uwsgi = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", {})
+    return uwsgi is not None and not {"enable-threads", "threads"} & {*options}
 
 
 def _flush_at_end_of_child(client: Client) -> None:

@@ -20,17 +20,18 @@ ExceptionInfo = Union[
 ]
 
 
-def take_latency(named: dict[str, Any]) -> Optional[float]:
+def take_latency(named: dict[str, Any]) -> float | None:
     """Takes out the first latency there is, milliseconds."""
     for name in LATENCY_NAMES:
         value = named.get(name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and math.isfinite(value) and value >= 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if math.isfinite(value) and value >= 0:
             return float(named.pop(name))
     return None
 
 
-def take_trace(named: dict[str, Any]) -> Optional[tuple[bytes, bytes]]:
+def take_trace(named: dict[str, Any]) -> tuple[bytes, bytes] | None:
     """Takes out the ids of trace and span; none if there is neither."""
     trace_id = _take_id(named, "trace_id", TRACE_ID_BYTES)
     span_id = _take_id(named, "span_id", SPAN_ID_BYTES)

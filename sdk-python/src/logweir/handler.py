@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 from sys import modules
-from typing import Any, Optional, Union
+from typing import Any
 
 from logweir.client import INBOX_CHARACTERS_MAX, Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.record import Attributes, Level, Record, attributes_of, text_of
 from logweir.rim import inside
 from logweir.trace import OTEL_MODULE as _OTEL
-from logweir.trace import current_ids
-from logweir.trace import own_ids
+from logweir.trace import current_ids, own_ids
 
 # What every record has; any other name was given by the program.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -50,7 +49,7 @@ class Handler(logging.Handler):
     count as for any handler; a formatter does not, since the server has the parts.
     """
 
-    def __init__(self, client: Client, level: Union[int, str] = logging.NOTSET) -> None:
+    def __init__(self, client: Client, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self.client = client
 
@@ -116,7 +115,7 @@ class Handler(logging.Handler):
         attributes += named
         return Record(level, record.created, message, record.name, trace, attributes, latency_ms)
 
-    def _named(self, record: logging.LogRecord) -> tuple[Any, Optional[float], Attributes]:
+    def _named(self, record: logging.LogRecord) -> tuple[Any, float | None, Attributes]:
         """Trace, latency and attributes of a log that has more than a message."""
         named = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         latency_ms = take_latency(named)

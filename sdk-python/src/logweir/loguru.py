@@ -1,6 +1,6 @@
 """Logs of loguru: a sink.
 
-    loguru.logger.add(logweir.loguru.Sink(client), format="{message}", backtrace=False)
+loguru.logger.add(logweir.loguru.Sink(client), format="{message}", backtrace=False)
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from sys import getsizeof
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Union
 
 MESSAGE_BYTES_MAX = 64 << 10
 """Longest message."""
@@ -83,19 +83,21 @@ class Record(NamedTuple):
 
     level: int
     # Nanoseconds, or seconds as a float, since 1970-01-01 UTC.
-    time: Union[int, float]
+    time: int | float
     message: str
     logger: str = ""
     # Trace id and span id, either of which may be empty.
-    trace: Optional[tuple[bytes, bytes]] = None
+    trace: tuple[bytes, bytes] | None = None
     attributes: Attributes = ()
-    latency_ms: Optional[float] = None
+    latency_ms: float | None = None
     severity_number: int = 0
 
 
 def attributes_of(named: Mapping[str, object]) -> Attributes:
     """Values as the wire knows them."""
-    return tuple([(key if type(key) is str else text_of(key), value_of(value)) for key, value in named.items()])
+    return tuple(
+        [(key if type(key) is str else text_of(key), value_of(value)) for key, value in named.items()]
+    )
 
 
 def value_of(value: object) -> Value:
@@ -245,14 +247,12 @@ def write(record: Record, into: Any) -> Any:
         and len(logger) <= NAME_CHARACTERS_SAFE
         and latency_ms is None
         and severity_number == 0
-        and (trace is None or len(trace[0]) == TRACE_ID_BYTES and len(trace[1]) == SPAN_ID_BYTES)
+        and (trace is None or (len(trace[0]) == TRACE_ID_BYTES and len(trace[1]) == SPAN_ID_BYTES))
         and (not attributes or _are_safe(attributes))
     ):
         count = len(into)
         try:
-            log = into.add(
-                time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger
-            )
+            log = into.add(time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger)
             if trace is not None:
                 log.trace_id, log.span_id = trace
             if attributes:
@@ -274,7 +274,7 @@ def _are_safe(attributes: Attributes) -> bool:
     return len(attributes) <= ATTRIBUTES_MAX
 
 
-def nanoseconds(time: Union[int, float]) -> int:
+def nanoseconds(time: int | float) -> int:
     """A time in the wire's unit. One that it cannot hold becomes 0, which the server takes for now."""
     try:
         nano = time if type(time) is int else int(time * 1e9)

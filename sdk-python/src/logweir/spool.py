@@ -17,7 +17,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from logweir import rim, spool_frame, spool_owner
 from logweir.batch import EncodedBatch
@@ -107,7 +107,7 @@ class Spool:
         self._root = Path(options.directory)
         self._owner: Owner = spool_owner.this_process()
         self._segments: dict[int, _Segment] = {}
-        self._active: Optional[tuple[int, BinaryIO]] = None
+        self._active: tuple[int, BinaryIO] | None = None
         self._next_segment = 0
         self._next_name = 0
         self._bytes = 0
@@ -160,9 +160,9 @@ class Spool:
         with open(segment.marks, "ab", opener=_private) as file:
             file.write(spool_frame.encode_mark(segment.salt, place.offset))
 
-    def evict(self) -> Optional[int]:
+    def evict(self) -> int | None:
         """Deletes the oldest segment if the spool is too full. Its number; its waiting batches are lost."""
-        if self._bytes <= self.options.bytes_max and self._waiting <= FRAMES_MAX or not self._segments:
+        if (self._bytes <= self.options.bytes_max and self._waiting <= FRAMES_MAX) or not self._segments:
             return None
         oldest = min(self._segments)
         if self._active is not None and self._active[0] == oldest:
@@ -353,7 +353,7 @@ class Spool:
         self._bytes += size
         self._waiting += waiting
 
-    def _unload(self, number: int) -> Optional[_Segment]:
+    def _unload(self, number: int) -> _Segment | None:
         segment = self._segments.pop(number, None)
         if segment is not None:
             self._bytes -= segment.bytes

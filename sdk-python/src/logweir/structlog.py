@@ -1,6 +1,6 @@
 """Logs of structlog: a processor.
 
-    structlog.configure(processors=[..., logweir.structlog.Processor(client), structlog.dev.ConsoleRenderer()])
+structlog.configure(processors=[..., logweir.structlog.Processor(client), structlog.dev.ConsoleRenderer()])
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def _record(logger: Any, method: str, event: Any) -> Record:
     latency_ms = take_latency(named)
     trace = take_trace(named) or current_ids()
     attributes = attributes_of(named) + exception_attributes(exception)
-    return Record(
-        level, rim.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms
-    )
+    return Record(level, rim.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms)
 
 
 def _exception(given: Any) -> Any:

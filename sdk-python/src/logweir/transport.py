@@ -7,7 +7,7 @@ with it until it is durable, refused for good, or out of time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
 from logweir import compression, rim
 from logweir.batch import EncodedBatch
@@ -60,7 +60,7 @@ class Sending:
     deadline: float
     done: Callable[[Outcome], None]
     history: History = field(default_factory=History)
-    attempt: Optional[_Attempt] = None
+    attempt: _Attempt | None = None
 
 
 @dataclass(eq=False)
@@ -76,9 +76,9 @@ class _Attempt:
 @dataclass
 class _Door:
     endpoint: str
-    connection: Optional[Connection] = None
+    connection: Connection | None = None
     # Since when nobody can reach it, if a person was told.
-    unreachable_since: Optional[float] = None
+    unreachable_since: float | None = None
 
 
 class Sender:
@@ -92,9 +92,9 @@ class Sender:
         self._compress = compression.compressor(config.compression)
         self._sendings: list[Sending] = []
         # When an attempt may start, if one must wait; none: when another has ended.
-        self._start_at: Optional[float] = None
-        self._token_said: Optional[float] = None
-        self._authorization: Optional[str] = None
+        self._start_at: float | None = None
+        self._token_said: float | None = None
+        self._authorization: str | None = None
         self._read_token()
 
     @property
@@ -160,9 +160,7 @@ class Sender:
         moments += [
             door.connection.began + SLOW_AFTER
             for door in self._doors
-            if door.connection is not None
-            and not door.connection.is_open
-            and door.unreachable_since is None
+            if door.connection is not None and not door.connection.is_open and door.unreachable_since is None
         ]
         for sending in self._sendings:
             moments.append(sending.attempt.until if sending.attempt else sending.deadline)
@@ -261,9 +259,7 @@ class Sender:
             self._finish(sending, Accepted(answer.rejected))
             return
         now = rim.now()
-        following = self._gate.refused(
-            attempt.ticket, answer, sending.history, now, rim.random_share()
-        )
+        following = self._gate.refused(attempt.ticket, answer, sending.history, now, rim.random_share())
         self._gate.finish(attempt.ticket)
         if following is Next.READ_TOKEN:
             self._read_token()
