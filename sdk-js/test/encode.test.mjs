@@ -29,7 +29,7 @@ describe("values of attributes", () => {
 		fraction: [0.5, "doubleValue", 0.5],
 		"minus zero": [-0, "doubleValue", -0],
 		infinity: [Number.POSITIVE_INFINITY, "doubleValue", Number.POSITIVE_INFINITY],
-		"true": [true, "boolValue", true],
+		true: [true, "boolValue", true],
 		"large integer": [2n ** 63n - 1n, "intValue", 2n ** 63n - 1n],
 		"integer beyond 64 bits": [2n ** 63n, "stringValue", "9223372036854775808"],
 		nothing: [null, undefined, undefined],
@@ -46,9 +46,10 @@ describe("values of attributes", () => {
 		for (const [platformName, platform] of Object.entries(platforms)) {
 			test(`${name}, ${platformName}`, () => {
 				const record = decodedPlain(encoderOf(platform), Level.INFO, "m", { value });
-				assert.deepEqual(record.attributes.map(({ value }) => value), [
-					kind === undefined ? { case: undefined } : { case: kind, value: expected },
-				]);
+				assert.deepEqual(
+					record.attributes.map(({ value }) => value),
+					[kind === undefined ? { case: undefined } : { case: kind, value: expected }],
+				);
 			});
 		}
 	}
@@ -85,7 +86,12 @@ test("an error becomes three attributes, as a message too", () => {
 
 test("latency, ids and logger are fields of the log", () => {
 	const traceId = "0af7651916cd43dd8448eb211c80319c";
-	const attributes = { duration_ms: 2.5, trace_id: traceId, span_id: "b7ad6b7169203331", logger: "l" };
+	const attributes = {
+		duration_ms: 2.5,
+		trace_id: traceId,
+		span_id: "b7ad6b7169203331",
+		logger: "l",
+	};
 	const record = decodedPlain(encoderOf(platforms.node), Level.INFO, "m", { ...attributes, a: 1 });
 	assert.equal(record.latencyMs, 2.5);
 	assert.equal(Buffer.from(record.traceId).toString("hex"), traceId);
@@ -99,9 +105,9 @@ test("latency, ids and logger are fields of the log", () => {
 
 const anyText = fc.oneof(
 	fc.string({ unit: "binary" }),
-	fc.string({ unit: "binary", maxLength: 8 }).chain((text) =>
-		fc.integer({ min: 1, max: 20_000 }).map((times) => text.repeat(times)),
-	),
+	fc
+		.string({ unit: "binary", maxLength: 8 })
+		.chain((text) => fc.integer({ min: 1, max: 20_000 }).map((times) => text.repeat(times))),
 	fc.constant("\ud800"),
 );
 const anyRecord = fc.record({

@@ -30,7 +30,10 @@ test("a program that ends by itself sends its last logs", async (t) => {
 		{ LOGWEIR_ENDPOINT: server.endpoint },
 	);
 	assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-	assert.deepEqual(server.records.map(({ message }) => message), ["last words"]);
+	assert.deepEqual(
+		server.records.map(({ message }) => message),
+		["last words"],
+	);
 });
 
 test("process.exit without a spool: one line says how many are lost", async () => {
@@ -136,7 +139,9 @@ for (const kind of ["cluster", "worker_threads"]) {
 		assert.equal(server.records.length, 400);
 		assert.equal(new Set(numbers(server)).size, 400);
 		const batches = [...server.stored.values()].map(({ batch }) => batch);
-		const producers = batches.map(({ producer }) => Buffer.from(producer.producerId).toString("hex"));
+		const producers = batches.map(({ producer }) =>
+			Buffer.from(producer.producerId).toString("hex"),
+		);
 		assert.equal(new Set(producers).size, 4);
 	});
 }
@@ -178,5 +183,8 @@ test("a program whose server is not one of ours gets one clear line", async (t) 
 		{ LOGWEIR_ENDPOINT: `http://127.0.0.1:${web.address().port}` },
 	);
 	assert.equal(code, 0);
-	assert.match(stderr, /^logweir: cannot reach http:.*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/);
+	assert.match(
+		stderr,
+		/^logweir: cannot reach http:.*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/,
+	);
 });

@@ -22,16 +22,19 @@ async function withServer(options, run) {
 }
 
 test("a retry repeats the very bytes", () =>
-	withServer({ answers: [{ refuse: { code: "UNAVAILABLE" } }, { refuse: { code: "INTERNAL" } }] }, async (server) => {
-		const client = testClient({ endpoint: server.endpoint });
-		client.info("once", { user_id: 1 });
-		await client.shutdown(patienceMs);
-		const [first, ...others] = server.attempts;
-		assert.equal(others.length, 2);
-		for (const other of others) {
-			assert.deepEqual(other, first);
-		}
-	}));
+	withServer(
+		{ answers: [{ refuse: { code: "UNAVAILABLE" } }, { refuse: { code: "INTERNAL" } }] },
+		async (server) => {
+			const client = testClient({ endpoint: server.endpoint });
+			client.info("once", { user_id: 1 });
+			await client.shutdown(patienceMs);
+			const [first, ...others] = server.attempts;
+			assert.equal(others.length, 2);
+			for (const other of others) {
+				assert.deepEqual(other, first);
+			}
+		},
+	));
 
 test("a stream that is broken off is tried again, whatever its code", () =>
 	withServer({ answers: [1, 2, 7, 8, 11, 12].map((reset) => ({ reset })) }, async (server) => {
@@ -257,7 +260,12 @@ test("hooks that throw reach nobody", () =>
 		const fail = () => {
 			throw new Error("as the test says");
 		};
-		const client = testClient({ endpoint: server.endpoint, onRejected: fail, onNotice: fail, token: fail });
+		const client = testClient({
+			endpoint: server.endpoint,
+			onRejected: fail,
+			onNotice: fail,
+			token: fail,
+		});
 		client.info("log");
 		await client.shutdown(patienceMs);
 		assert.equal(client.stats().rejected, 1);
@@ -266,8 +274,26 @@ test("hooks that throw reach nobody", () =>
 test("nothing that is handed over throws, and all of it is counted", () =>
 	withServer({}, async (server) => {
 		const client = testClient({ endpoint: server.endpoint });
-		const trap = new Proxy({}, { ownKeys: () => { throw new Error("no keys"); } });
-		const odd = [undefined, null, Symbol("s"), 1n, {}, [], () => {}, Object.create(null), trap, NaN];
+		const trap = new Proxy(
+			{},
+			{
+				ownKeys: () => {
+					throw new Error("no keys");
+				},
+			},
+		);
+		const odd = [
+			undefined,
+			null,
+			Symbol("s"),
+			1n,
+			{},
+			[],
+			() => {},
+			Object.create(null),
+			trap,
+			NaN,
+		];
 		for (const value of odd) {
 			client.emit(value, value, value);
 			client.info(value, { value });
