@@ -20,8 +20,20 @@ function logweir(parameters, env = {}) {
 	return stdout;
 }
 
-async function startLogweir(t, { listen = "127.0.0.1:0", dataDir = temporaryFolder(t), extra = [] } = {}) {
-	const token = logweir(["token", "issue", "--service", "*", "--role", "admin", "--data-dir", dataDir]);
+async function startLogweir(
+	t,
+	{ listen = "127.0.0.1:0", dataDir = temporaryFolder(t), extra = [] } = {},
+) {
+	const token = logweir([
+		"token",
+		"issue",
+		"--service",
+		"*",
+		"--role",
+		"admin",
+		"--data-dir",
+		dataDir,
+	]);
 	const child = spawn(binary, ["standalone", "--data-dir", dataDir, "--listen", listen, ...extra], {
 		stdio: ["ignore", "pipe", "pipe"],
 	});
@@ -76,7 +88,10 @@ test("a wrong token: one clear line, no exception", async (t) => {
 	);
 	assert.equal(code, 0);
 	const [first, second, ...more] = stderr.trimEnd().split("\n");
-	assert.match(first, /^logweir: http:\/\/\S+ refuses the token \(.+\); logs are held; give a valid one/);
+	assert.match(
+		first,
+		/^logweir: http:\/\/\S+ refuses the token \(.+\); logs are held; give a valid one/,
+	);
 	assert.match(second, /^logweir: logs dropped so far: shutdown_timeout 20$/);
 	assert.deepEqual(more, []);
 });
@@ -106,7 +121,8 @@ test("a batch that the server finds too large is split, and the account balances
 		delete process.env.LOGWEIR_SERVER__LIMITS__BATCH_RECORDS_MAX;
 	});
 	const server = await startLogweir(t);
-	const { code, stdout } = await startProgram(["test/programs/emit.mjs", "0", "1000"], server.env).done;
+	const { code, stdout } = await startProgram(["test/programs/emit.mjs", "0", "1000"], server.env)
+		.done;
 	assert.equal(code, 0);
 	assert.equal(JSON.parse(stdout).sent, 1_000);
 	assert.equal(new Set(storedMessages(server.env)).size, 1_000);
