@@ -18,13 +18,13 @@ use logweir_proto::v1::{
     DeliveryReportRequest, ExportLogsRequest, ProducerReport,
     query_service_client::QueryServiceClient,
 };
-use logweir_testkit::{Faults, Proxy};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use support::{
     Process,
     oracle::{Form, form},
 };
+use testkit::{Faults, Proxy};
 use tonic::{Request, metadata::MetadataValue};
 
 /// Event time of log 0; that of the others is so many nanoseconds later.
@@ -144,19 +144,30 @@ fn request<T>(message: T, token: &str) -> Request<T> {
     request
 }
 
+/// A name of JavaScript as the other languages write it.
+fn snake_case(name: &str) -> String {
+    let letter = |letter: char| match letter.is_ascii_uppercase() {
+        true => format!("_{}", letter.to_ascii_lowercase()),
+        false => letter.to_string(),
+    };
+    name.chars().map(letter).collect()
+}
+
 /// The counts that a program prints as its last line.
-fn counts(program: Child) -> Value {
+fn counts(program: Child) -> Map<String, Value> {
     let output = program.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", output.status);
     let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
-    serde_json::from_str(text.lines().last().expect("it prints its counts")).expect("JSON")
+    let line = text.lines().last().expect("it prints its counts");
+    let printed: Map<String, Value> = serde_json::from_str(line).expect("JSON");
+    printed.into_iter().map(|(name, count)| (snake_case(&name), count)).collect()
 }
 
-fn count(counts: &Value, name: &str) -> u64 {
-    counts[name].as_u64().unwrap_or_else(|| panic!("no {name} in {counts}"))
+fn count(counts: &Map<String, Value>, name: &str) -> u64 {
+    counts[name].as_u64().unwrap_or_else(|| panic!("no {name} in {counts:?}"))
 }
 
-fn dropped(counts: &Value) -> u64 {
+fn dropped(counts: &Map<String, Value>) -> u64 {
     let by_reason = counts["dropped"].as_object().expect("drops are counted by reason");
     by_reason.values().map(|count| count.as_u64().expect("a count")).sum()
 }
@@ -199,7 +210,7 @@ fn send_through_faults(language: Language) {
 
     let audit = Audit::of(&server, &token);
     let (lost, dropped) = (audit.lost_below(logs), dropped(&counts));
-    println!("{language:?}: {logs} logs, {kills} kills, {} answers cut: {counts}", proxy.cuts());
+    println!("{language:?}: {logs} logs, {kills} kills, {} answers cut: {counts:?}", proxy.cuts());
     assert_eq!((audit.doubled(), count(&counts, "emitted")), (0, logs), "doubled, emitted");
     let settled = count(&counts, "sent") + count(&counts, "rejected") + dropped;
     assert_eq!(settled, logs, "each is sent, rejected or dropped");
@@ -261,7 +272,7 @@ fn adopt(adopter: Language, server: &Process, token: &str, spool: &Path) -> u64 
         .expect("the program starts");
     let counts = counts(program);
     let own = [count(&counts, "sent"), count(&counts, "adopted_dropped"), dropped(&counts)];
-    assert_eq!(own, [0, 0, 0], "all of it is the dead's: {counts}");
+    assert_eq!(own, [0, 0, 0], "all of it is the dead's: {counts:?}");
     assert_eq!(fs::read_dir(spool).expect("it is there").count(), 0, "nothing stays behind");
     count(&counts, "adopted_sent")
 }

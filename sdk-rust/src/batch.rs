@@ -8,7 +8,6 @@
 use bytes::Bytes;
 use logweir_proto::v1;
 use prost::Message;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::error::{DropCounts, DropReason};
 
@@ -74,7 +73,17 @@ impl EncodedBatch {
 /// A batch id: UUIDv7 of a time and 10 random bytes.
 pub(crate) fn batch_id(now_unix_nano: i64, random: &[u8; 10]) -> [u8; 16] {
     let milliseconds = u64::try_from(now_unix_nano / 1_000_000).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(milliseconds, random).into_uuid().into_bytes()
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
+    id[6..].copy_from_slice(random);
+    marked_as_version_7(id)
+}
+
+/// The version and the variant of a UUID whose first 6 bytes are a time (RFC 9562).
+fn marked_as_version_7(mut id: [u8; 16]) -> [u8; 16] {
+    id[6] = id[6] & 0x0f | 0x70;
+    id[8] = id[8] & 0x3f | 0x80;
+    id
 }
 
 /// Numbers batches and fills in their account.
@@ -138,23 +147,28 @@ pub(crate) const MOVED: &str = "moved";
 
 /// What follows from a batch, each with an id of its own.
 #[derive(Clone, Copy)]
-enum Part {
+pub(crate) enum Part {
     FirstHalf = 1,
     SecondHalf = 2,
     SecondProducer = 3,
     Repaired = 4,
 }
 
-/// Random bytes that follow from an id.
-fn derived(id: [u8; 16], part: Part) -> [u8; 16] {
-    xxh3_128_with_seed(&id, part as u64).to_be_bytes()
+/// Random bytes that follow from an id: the first of a SHA-256, which every language has.
+pub(crate) fn derived(id: [u8; 16], part: Part) -> [u8; 16] {
+    let mut hash = hmac_sha256::Hash::new();
+    hash.update(id);
+    hash.update([part as u8]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    bytes
 }
 
 /// A batch id that follows from another, of the same time: the server tells a batch's age by it.
-fn derived_batch_id(id: [u8; 16], part: Part) -> [u8; 16] {
+pub(crate) fn derived_batch_id(id: [u8; 16], part: Part) -> [u8; 16] {
     let mut new = derived(id, part);
     new[..6].copy_from_slice(&id[..6]);
-    uuid::Builder::from_bytes(new).with_version(uuid::Version::SortRand).into_uuid().into_bytes()
+    marked_as_version_7(new)
 }
 
 /// The halves of a batch that is too large; none if it cannot be split. The first keeps the number,

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::sync_channel,
     },
     thread,
@@ -12,12 +12,13 @@ use std::{
 };
 
 use logweir_proto::v1::LogRecord;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{ClientBuilder, Config},
     error::{BuildError, DropCounts, DropReason},
+    filters,
+    lock::Mutex,
     queue::{Queue, Queued},
     record::{self, Record},
     rim,
@@ -55,6 +56,8 @@ struct Inner {
     /// None once dropped.
     commands: Option<mpsc::Sender<Command>>,
     config: Config,
+    /// Where the draws for sampling have come to.
+    draws: AtomicU64,
     /// The process that this belongs to.
     process_id: u32,
     /// What a forked child uses in place of this.
@@ -150,23 +153,34 @@ impl Client {
     }
 
     pub(crate) fn start(config: Config) -> Result<Self, BuildError> {
-        let (inner, receiver) = Inner::new(config);
-        inner.start_thread(receiver)?;
+        let (mut inner, receiver) = Inner::new(config);
+        if inner.config.is_disabled {
+            inner.commands = None;
+        } else {
+            inner.start_thread(receiver)?;
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is
     /// full the drop policy decides.
     pub fn emit(&self, record: impl Into<Record>) {
+        if self.inner.config.is_disabled {
+            return;
+        }
         let inner = self.inner.of_this_process();
         let mut record = record.into().0;
+        let shared = &inner.shared;
+        if !inner.config.sample_rates.keeps(record.level, || inner.draw()) {
+            return shared.queue.lock().give_up(DropReason::SampleRate);
+        }
         if record.time_unix_nano == 0 {
             record.time_unix_nano = u64::try_from(rim::now_unix_nano()).unwrap_or(0);
         }
-        let shared = &inner.shared;
         if !inner.keeps(&mut record) {
             return shared.queue.lock().give_up(DropReason::BeforeSend);
         }
+        inner.config.redaction.apply_before_cut(&mut record.attributes);
         record::fit(&mut record);
         let (weight, encoded) = record::sizes(&record);
         let queued = Box::new(Queued { record, at: rim::now(), weight, encoded, position: 0 });
@@ -227,8 +241,15 @@ impl Inner {
             last_report: Mutex::default(),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let (process_id, child) = (rim::process_id(), OnceLock::new());
-        (Self { shared, commands: Some(commands), config, process_id, child }, receiver)
+        let inner = Self {
+            shared,
+            commands: Some(commands),
+            config,
+            draws: AtomicU64::new(u64::from_le_bytes(rim::random_bytes())),
+            process_id: rim::process_id(),
+            child: OnceLock::new(),
+        };
+        (inner, receiver)
     }
 
     fn start_thread(&self, receiver: mpsc::Receiver<Command>) -> Result<(), BuildError> {
@@ -285,6 +306,11 @@ impl Inner {
 
     fn flush(&self, timeout: Duration) -> FlushReport {
         self.ask(timeout, |deadline, reply| Command::Flush { deadline, reply })
+    }
+
+    /// A share from 0 up to 1, without a call of the system.
+    fn draw(&self) -> f64 {
+        filters::share(self.draws.fetch_add(filters::STEP, Ordering::Relaxed))
     }
 
     /// What the program's own `before_send` makes of a log.
@@ -371,6 +397,7 @@ fn runtime_and_sender(
     let runtime = runtime.map_err(BuildError::Thread)?;
     let listeners = Listeners {
         notice: config.notice.clone(),
+        logs_wait: Some(if config.spool.is_some() { "in the spool" } else { "in memory" }),
         token_refused: Arc::clone(&shared.token_refused),
     };
     let sender = {

@@ -1,7 +1,7 @@
 //! Settings: code over `LOGWEIR_*` over `OTEL_*` over defaults.
 //!
 //! What the code says must be right, or `build` fails. What the environment says wrongly costs one
-//! warning and the default, so that nobody's deployment breaks a program.
+//! notice and the default, so that nobody's deployment breaks a program.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,12 +10,14 @@ use logweir_proto::v1::{self, Level};
 use crate::{
     client::Client,
     error::BuildError,
+    filters::{Redaction, SampleRates},
     queue::{DropPolicy, QueueBounds},
-    record::{self, NAME_BYTES_MAX, Value},
+    record::{self, Value},
+    resource,
     retry::RetryPolicy,
-    rim::{self, Notice},
+    rim::{self, Notice, Surroundings},
     spool::{SpoolOptions, SpoolSync},
-    transport::{Compression, SendOptions, TlsOptions, Token, parse_endpoints},
+    transport::{self, Compression, SendOptions, TlsOptions, Token, parse_endpoints},
 };
 
 const ENDPOINT: &str = "LOGWEIR_ENDPOINT";
@@ -24,11 +26,19 @@ const TOKEN_FILE: &str = "LOGWEIR_TOKEN_FILE";
 const TLS_CA: &str = "LOGWEIR_TLS_CA";
 const TLS_CERTIFICATE: &str = "LOGWEIR_TLS_CLIENT_CERT";
 const TLS_KEY: &str = "LOGWEIR_TLS_CLIENT_KEY";
-const SERVICE: &str = "LOGWEIR_SERVICE";
-const OTEL_SERVICE: &str = "OTEL_SERVICE_NAME";
-const OTEL_RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
+const COMPRESSION: &str = "LOGWEIR_COMPRESSION";
+const DROP_POLICY: &str = "LOGWEIR_DROP_POLICY";
+const REDACT_KEYS: &str = "LOGWEIR_REDACT_KEYS";
+const SAMPLE_RATES: &str = "LOGWEIR_SAMPLE_RATES";
+const SPOOL_DIR: &str = "LOGWEIR_SPOOL_DIR";
+const OTEL_QUEUE_RECORDS: &str = "OTEL_BLRP_MAX_QUEUE_SIZE";
+const OTEL_BATCH_RECORDS: &str = "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE";
+const OTEL_BATCH_DELAY_MS: &str = "OTEL_BLRP_SCHEDULE_DELAY";
+const OTEL_DISABLED: &str = "OTEL_SDK_DISABLED";
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:4317";
-const SERVICE_BYTES_MAX: usize = 128;
+const QUEUE_RECORDS_DEFAULT: usize = 16_384;
+const BATCH_RECORDS_DEFAULT: usize = 512;
+const BATCH_DELAY_DEFAULT: Duration = Duration::from_secs(1);
 /// A batch of more would be refused.
 const BATCH_RECORDS_MAX: usize = 10_000;
 /// Leaves room for the resource in a request of 4 MiB.
@@ -66,9 +76,13 @@ pub(crate) struct Config {
     pub(crate) memory_age_max: Duration,
     pub(crate) send: SendOptions,
     pub(crate) spool: Option<SpoolOptions>,
+    pub(crate) sample_rates: SampleRates,
+    pub(crate) redaction: Redaction,
     pub(crate) before_send: Option<BeforeSend>,
     pub(crate) on_rejected: Option<OnRejected>,
     pub(crate) notice: Notice,
+    /// Nothing is taken and nothing is sent.
+    pub(crate) is_disabled: bool,
 }
 
 /// Builds a [`Client`]. Every setting has a default; most programs set none but the service.
@@ -77,20 +91,23 @@ pub struct ClientBuilder {
     endpoints: Option<String>,
     token: Option<Token>,
     resource: v1::Resource,
-    queue_records: usize,
+    resource_detection: bool,
+    queue_records: Option<usize>,
     queue_bytes: usize,
-    drop_policy: DropPolicy,
-    batch_records: usize,
+    drop_policy: Option<DropPolicy>,
+    batch_records: Option<usize>,
     batch_bytes: usize,
-    batch_delay: Duration,
+    batch_delay: Option<Duration>,
     urgent_level: Level,
     in_flight: usize,
     memory_age_max: Duration,
-    compression: Compression,
+    compression: Option<Compression>,
     attempt_timeout: Duration,
     retry: RetryPolicy,
     tls: Option<TlsOptions>,
     spool: Option<SpoolOptions>,
+    sample_rates: Vec<(Level, f64)>,
+    redact_keys: Option<Vec<String>>,
     before_send: Option<BeforeSend>,
     on_rejected: Option<OnRejected>,
     notice: Option<Notice>,
@@ -103,20 +120,23 @@ impl Default for ClientBuilder {
             endpoints: None,
             token: None,
             resource: v1::Resource::default(),
-            queue_records: 16_384,
+            resource_detection: true,
+            queue_records: None,
             queue_bytes: 16 << 20,
-            drop_policy: DropPolicy::default(),
-            batch_records: 512,
+            drop_policy: None,
+            batch_records: None,
             batch_bytes: 1 << 20,
-            batch_delay: Duration::from_secs(1),
+            batch_delay: None,
             urgent_level: Level::Fatal,
             in_flight: 2,
             memory_age_max: Duration::from_secs(300),
-            compression: send.compression,
+            compression: None,
             attempt_timeout: send.attempt_timeout,
             retry: RetryPolicy { hold_on_refused_token: true, ..send.retry },
             tls: None,
             spool: None,
+            sample_rates: Vec::new(),
+            redact_keys: None,
             before_send: None,
             on_rejected: None,
             notice: None,
@@ -180,9 +200,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many logs may wait in memory. 16,384.
+    /// Sets whether process, container and pod are looked for, and added as attributes. On.
+    pub fn resource_detection(mut self, is_on: bool) -> Self {
+        self.resource_detection = is_on;
+        self
+    }
+
+    /// Sets how many logs may wait in memory. Default: `OTEL_BLRP_MAX_QUEUE_SIZE`, else 16,384.
     pub fn queue_records(mut self, records: usize) -> Self {
-        self.queue_records = records;
+        self.queue_records = Some(records);
         self
     }
 
@@ -192,15 +218,16 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets who goes when the queue is full.
+    /// Sets who goes when the queue is full. Default: `LOGWEIR_DROP_POLICY`, else the lowest level.
     pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
-        self.drop_policy = policy;
+        self.drop_policy = Some(policy);
         self
     }
 
-    /// Sets the most logs of a batch. 512, at most 10,000.
+    /// Sets the most logs of a batch, up to 10,000. Default: `OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`, else
+    /// 512.
     pub fn batch_records(mut self, records: usize) -> Self {
-        self.batch_records = records;
+        self.batch_records = Some(records);
         self
     }
 
@@ -210,9 +237,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how long a log waits for others, give or take a tenth. 1 s.
+    /// Sets how long a log waits for others, give or take a tenth. Default:
+    /// `OTEL_BLRP_SCHEDULE_DELAY`, else 1 s.
     pub fn batch_delay(mut self, delay: Duration) -> Self {
-        self.batch_delay = delay;
+        self.batch_delay = Some(delay);
         self
     }
 
@@ -234,9 +262,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the compression. zstd; consider none for a server on the same machine.
+    /// Sets the compression. Default: `LOGWEIR_COMPRESSION`, else by the addresses.
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+        self.compression = Some(compression);
         self
     }
 
@@ -259,7 +287,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Turns the spool on, with its defaults, under this folder.
+    /// Turns the spool on, with its defaults, under this folder. Default: `LOGWEIR_SPOOL_DIR`, else
+    /// none.
     pub fn spool_dir(self, directory: impl Into<PathBuf>) -> Self {
         self.spool(SpoolOptions::new(directory))
     }
@@ -267,6 +296,21 @@ impl ClientBuilder {
     /// Turns the spool on.
     pub fn spool(mut self, options: SpoolOptions) -> Self {
         self.spool = Some(options);
+        self
+    }
+
+    /// Keeps this share of the logs of a level, 0 to 1, by chance; the rest is counted as
+    /// `sample_rate`. Default: what `LOGWEIR_SAMPLE_RATES` has for it (`debug=0.1,trace=0`), else 1.
+    pub fn sample_rate(mut self, level: Level, rate: f64) -> Self {
+        self.sample_rates.push((level, rate));
+        self
+    }
+
+    /// Sets the names of attributes whose values are blanked out, in any case, also as the end of a
+    /// longer name (`db_password`) and inside of JSON. Default: the comma list `LOGWEIR_REDACT_KEYS`,
+    /// else `password` and its like. An empty list turns it off.
+    pub fn redact_keys(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.redact_keys = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -298,80 +342,184 @@ impl ClientBuilder {
 
     /// Starts the client. The server need not be up.
     pub fn build(self) -> Result<Client, BuildError> {
-        Client::start(self.resolve(&rim::environment)?)
+        Client::start(self.resolve(&Surroundings::real())?)
     }
 
-    fn resolve(self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, BuildError> {
+    pub(crate) fn resolve(self, around: &Surroundings) -> Result<Config, BuildError> {
         let notice = self.notice.clone().unwrap_or_else(rim::notice_on_stderr);
+        let environment = Environment { around, notice: &notice };
         let endpoints = match &self.endpoints {
             Some(list) => parse_endpoints(list)?.join(","),
-            None => endpoints_from(environment, &notice),
+            None => environment.endpoints(),
         };
-        let token = self.token.clone().unwrap_or_else(|| token_of(environment, &notice));
-        let resource = resolve_resource(self.resource.clone(), environment, &notice)?;
+        let token = match &self.token {
+            Some(token) => token.text().map(|_| token.clone())?,
+            None => environment.token(),
+        };
+        let resource =
+            resource::resolve(self.resource.clone(), self.resource_detection, around, &notice)?;
         let send = SendOptions {
-            compression: self.compression,
+            compression: self
+                .compression
+                .or_else(|| environment.parsed(COMPRESSION, Compression::named))
+                .unwrap_or_default(),
             attempt_timeout: self.attempt_timeout,
             retry: self.retry.clone(),
-            tls: self.tls.clone().unwrap_or_else(|| tls_from(environment, &notice)),
+            tls: self.tls.clone().unwrap_or_else(|| environment.tls()),
         };
-        let queue_records = self.queue_records.max(1);
-        let batch_records = self.batch_records.clamp(1, BATCH_RECORDS_MAX.min(queue_records));
-        let batch_bytes = self.batch_bytes.clamp(1, BATCH_BYTES_MAX);
+        let queue = self.queue_bounds(&environment);
+        let batch_delay = self.batch_delay.or_else(|| {
+            let milliseconds = environment.parsed(OTEL_BATCH_DELAY_MS, |text| text.parse().ok());
+            milliseconds.map(Duration::from_millis)
+        });
+        let spool_dir = || (around.variable)(SPOOL_DIR).map(SpoolOptions::new);
+        let is_disabled = |value: String| value.eq_ignore_ascii_case("true");
         Ok(Config {
             endpoints,
             token,
             resource,
-            queue: QueueBounds {
-                records_max: queue_records,
-                bytes_max: self.queue_bytes,
-                wake_records: batch_records,
-                wake_bytes: batch_bytes,
-                urgent: self.urgent_level,
-                policy: self.drop_policy,
-            },
-            batch_records,
-            batch_bytes,
-            batch_delay: self.batch_delay.min(TIME_MAX),
+            queue,
+            batch_records: queue.wake_records,
+            batch_bytes: queue.wake_bytes,
+            batch_delay: batch_delay.unwrap_or(BATCH_DELAY_DEFAULT).min(TIME_MAX),
             in_flight: self.in_flight.clamp(1, IN_FLIGHT_MAX),
             memory_age_max: self.memory_age_max.min(TIME_MAX),
             send,
-            spool: self.spool.map(in_range),
+            spool: self.spool.or_else(spool_dir).map(in_range),
+            sample_rates: environment.sample_rates(&self.sample_rates)?,
+            redaction: self
+                .redact_keys
+                .as_deref()
+                .map_or_else(|| environment.redaction(), Redaction::of),
             before_send: self.before_send,
             on_rejected: self.on_rejected,
+            is_disabled: (around.variable)(OTEL_DISABLED).is_some_and(is_disabled),
             notice,
         })
+    }
+
+    fn queue_bounds(&self, environment: &Environment<'_>) -> QueueBounds {
+        let size = |code: Option<usize>, variable, default| {
+            let said = || environment.parsed(variable, |text| text.parse().ok());
+            code.or_else(said).unwrap_or(default)
+        };
+        let records_max =
+            size(self.queue_records, OTEL_QUEUE_RECORDS, QUEUE_RECORDS_DEFAULT).max(1);
+        let batch_records = size(self.batch_records, OTEL_BATCH_RECORDS, BATCH_RECORDS_DEFAULT);
+        let policy =
+            self.drop_policy.or_else(|| environment.parsed(DROP_POLICY, DropPolicy::named));
+        QueueBounds {
+            records_max,
+            bytes_max: self.queue_bytes,
+            wake_records: batch_records.clamp(1, BATCH_RECORDS_MAX.min(records_max)),
+            wake_bytes: self.batch_bytes.clamp(1, BATCH_BYTES_MAX),
+            urgent: self.urgent_level,
+            policy: policy.unwrap_or_default(),
+        }
     }
 }
 
 impl Config {
-    /// The same for a forked child, whose instance is its own.
+    /// The same for a forked child.
     pub(crate) fn for_child(&self, parent_id: u32) -> Self {
         let mut config = self.clone();
-        let v1::Resource { host, instance, .. } = &mut config.resource;
-        if *instance == instance_of(host, parent_id) {
-            *instance = instance_of(host, rim::process_id());
-        }
+        resource::for_child(&mut config.resource, parent_id, rim::process_id());
         config
     }
 }
 
-/// Files that cannot be used are left out: a server that needs them says so to the sending thread.
-fn tls_from(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> TlsOptions {
-    let path = |name| environment(name).map(PathBuf::from);
-    let options = TlsOptions {
-        ca_file: path(TLS_CA),
-        client_files: path(TLS_CERTIFICATE).zip(path(TLS_KEY)),
-    };
-    if options == TlsOptions::default() {
-        return options;
+/// What the environment says, and who hears of what it says wrongly.
+struct Environment<'a> {
+    around: &'a Surroundings,
+    notice: &'a Notice,
+}
+
+impl Environment<'_> {
+    /// The value of a variable; none, with a notice, if it is not valid.
+    fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = (self.around.variable)(name)?;
+        let value = parse(text.trim());
+        if value.is_none() {
+            (self.notice)(&format!("{name}: {text:?} is not valid; going on with the default"));
+        }
+        value
     }
-    options.check().map(|()| options).unwrap_or_else(|error| {
-        notice(&format!(
-            "{TLS_CA}, {TLS_CERTIFICATE} or {TLS_KEY}: {error}; going on with the system's CAs"
-        ));
-        TlsOptions::default()
-    })
+
+    fn endpoints(&self) -> String {
+        let Some(list) = (self.around.variable)(ENDPOINT) else { return ENDPOINT_DEFAULT.into() };
+        parse_endpoints(&list).map(|addresses| addresses.join(",")).unwrap_or_else(|error| {
+            (self.notice)(&format!("{ENDPOINT}: {error}; going on with {ENDPOINT_DEFAULT}"));
+            ENDPOINT_DEFAULT.into()
+        })
+    }
+
+    /// A file may come later, or change, and so may the variables: they are read again when the server
+    /// refuses the token, and what cannot be used then counts as none.
+    fn token(&self) -> Token {
+        match read_token(self.around) {
+            Ok(None) => return Token::None,
+            Ok(Some(_)) => {}
+            Err(error) => (self.notice)(&format!(
+                "{TOKEN} or {TOKEN_FILE}: {error}; going on without a token"
+            )),
+        }
+        let around = self.around.clone();
+        Token::Callback(Arc::new(move || read_token(&around).ok().flatten()))
+    }
+
+    /// Files that cannot be used are left out: a server that needs them says so to the sending thread.
+    fn tls(&self) -> TlsOptions {
+        let path = |name| (self.around.variable)(name).map(PathBuf::from);
+        let options = TlsOptions {
+            ca_file: path(TLS_CA),
+            client_files: path(TLS_CERTIFICATE).zip(path(TLS_KEY)),
+        };
+        if options == TlsOptions::default() {
+            return options;
+        }
+        options.check().map(|()| options).unwrap_or_else(|error| {
+            (self.notice)(&format!(
+                "{TLS_CA}, {TLS_CERTIFICATE} or {TLS_KEY}: {error}; going on with the system's CAs"
+            ));
+            TlsOptions::default()
+        })
+    }
+
+    /// The rates of the environment, and over them those of the code.
+    fn sample_rates(&self, code: &[(Level, f64)]) -> Result<SampleRates, BuildError> {
+        let mut rates = SampleRates::default();
+        for pair in (self.around.variable)(SAMPLE_RATES).iter().flat_map(|list| list.split(',')) {
+            let rate = pair.split_once('=').and_then(|(level, rate)| {
+                let level = format!("LEVEL_{}", level.trim().to_ascii_uppercase());
+                Some((Level::from_str_name(&level)?, rate.trim().parse().ok()?))
+            });
+            if rate.is_none_or(|(level, rate)| rates.set(level, rate).is_err()) {
+                (self.notice)(&format!(
+                    "{SAMPLE_RATES}: {pair:?} is not LEVEL=RATE with a rate from 0 to 1; left out"
+                ));
+            }
+        }
+        code.iter().try_for_each(|(level, rate)| rates.set(*level, *rate))?;
+        Ok(rates)
+    }
+
+    fn redaction(&self) -> Redaction {
+        let Some(list) = (self.around.variable)(REDACT_KEYS) else { return Redaction::default() };
+        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Redaction::of(&names.collect::<Vec<_>>())
+    }
+}
+
+fn read_token(around: &Surroundings) -> Result<Option<String>, BuildError> {
+    let text = match ((around.variable)(TOKEN), (around.variable)(TOKEN_FILE)) {
+        (Some(text), _) => text,
+        (None, Some(path)) => {
+            let path = PathBuf::from(path);
+            (around.file)(&path).map_err(|error| BuildError::TokenFile(path, error))?
+        }
+        (None, None) => return Ok(None),
+    };
+    transport::checked_token(&text).map(Some)
 }
 
 fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
@@ -382,144 +530,27 @@ fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
     spool
 }
 
-fn endpoints_from(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> String {
-    let Some(list) = environment(ENDPOINT) else { return ENDPOINT_DEFAULT.into() };
-    match parse_endpoints(&list) {
-        Ok(addresses) => addresses.join(","),
-        Err(error) => {
-            notice(&format!("{ENDPOINT}: {error}; going on with {ENDPOINT_DEFAULT}"));
-            ENDPOINT_DEFAULT.into()
-        }
-    }
-}
-
-/// The environment's token. A file may come later, or change: both are read again when the server
-/// refuses the token, and what cannot be used then counts as none.
-fn token_of(environment: &dyn Fn(&str) -> Option<String>, notice: &Notice) -> Token {
-    let (token, read_again): (_, fn() -> Option<Token>) =
-        match (environment(TOKEN), environment(TOKEN_FILE)) {
-            (Some(text), _) => (Token::Text(text), || rim::environment(TOKEN).map(Token::Text)),
-            (None, Some(path)) => (Token::File(path.into()), || {
-                rim::environment(TOKEN_FILE).map(|path| Token::File(path.into()))
-            }),
-            (None, None) => return Token::None,
-        };
-    if let Err(error) = token.text() {
-        notice(&format!("{TOKEN} or {TOKEN_FILE}: {error}; going on without a token"));
-    }
-    Token::Callback(Arc::new(move || read_again()?.text().ok()?))
-}
-
-fn resolve_resource(
-    mut resource: v1::Resource,
-    environment: &dyn Fn(&str) -> Option<String>,
-    notice: &Notice,
-) -> Result<v1::Resource, BuildError> {
-    if !resource.service.is_empty() && !is_service(&resource.service) {
-        return Err(BuildError::Service(resource.service));
-    }
-    for variable in [SERVICE, OTEL_SERVICE] {
-        if let Some(service) = environment(variable) {
-            set_service(&mut resource, service, variable, notice);
-        }
-    }
-    for pair in environment(OTEL_RESOURCE).iter().flat_map(|list| list.split(',')) {
-        match pair.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                set_field(&mut resource, key.trim(), percent_decoded(value.trim()), notice);
-            }
-            _ if pair.trim().is_empty() => {}
-            _ => notice(&format!("{OTEL_RESOURCE}: {pair:?} is not KEY=VALUE; left out")),
-        }
-    }
-    set_if_empty(&mut resource.host, rim::host_name());
-    let instance = instance_of(&resource.host, rim::process_id());
-    set_if_empty(&mut resource.instance, instance);
-    fit(&mut resource);
-    Ok(resource)
-}
-
-fn instance_of(host: &str, process_id: u32) -> String {
-    format!("{host}:{process_id}")
-}
-
-fn set_field(resource: &mut v1::Resource, key: &str, value: String, notice: &Notice) {
-    match key {
-        "service.name" => set_service(resource, value, OTEL_RESOURCE, notice),
-        "service.version" => set_if_empty(&mut resource.version, value),
-        "service.instance.id" => set_if_empty(&mut resource.instance, value),
-        "deployment.environment" | "deployment.environment.name" => {
-            set_if_empty(&mut resource.environment, value);
-        }
-        "cloud.region" => set_if_empty(&mut resource.region, value),
-        "host.name" => set_if_empty(&mut resource.host, value),
-        _ if resource.attributes.iter().any(|attribute| attribute.key == key) => {}
-        _ => resource.attributes.push(record::attribute(key.into(), value.into())),
-    }
-}
-
-fn set_if_empty(field: &mut String, value: String) {
-    if field.is_empty() {
-        *field = value;
-    }
-}
-
-fn set_service(resource: &mut v1::Resource, service: String, source: &str, notice: &Notice) {
-    if !resource.service.is_empty() {
-        return;
-    }
-    if is_service(&service) {
-        resource.service = service;
-    } else {
-        let error = BuildError::Service(service);
-        notice(&format!("{source}: {error}; going on with the token's service"));
-    }
-}
-
-fn is_service(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
-    (1..=SERVICE_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-/// Cuts the resource to the limits, as a log is.
-fn fit(resource: &mut v1::Resource) {
-    let v1::Resource { instance, environment, version, region, host, attributes, .. } = resource;
-    for field in [instance, environment, version, region, host] {
-        record::cut(field, NAME_BYTES_MAX);
-    }
-    let mut carrier =
-        v1::LogRecord { attributes: std::mem::take(attributes), ..v1::LogRecord::default() };
-    record::fit(&mut carrier);
-    *attributes = carrier.attributes;
-}
-
-/// OpenTelemetry lets values be percent-encoded. What is not valid stays as it is.
-fn percent_decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).filter(|_| *first == b'%');
-        let decoded = code.and_then(|code| hex::decode(code).ok());
-        bytes.push(decoded.as_ref().map_or(*first, |decoded| decoded[0]));
-        rest = if decoded.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parking_lot::Mutex;
+    use crate::lock::Mutex;
+
+    fn around(environment: &[(&str, &str)]) -> Surroundings {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let find = move |name: &str| {
+            let found = environment.iter().find(|(variable, _)| variable == name);
+            found.map(|(_, value)| value.clone())
+        };
+        Surroundings { variable: Arc::new(find), ..Surroundings::real() }
+    }
 
     /// Resolves settings in a made-up environment; also the notices.
     fn resolve(builder: ClientBuilder, environment: &[(&str, &str)]) -> (Config, Vec<String>) {
         let said = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&said);
         let builder = builder.on_notice(move |text| sink.lock().push(text.to_owned()));
-        let find = |name: &str| {
-            let found = environment.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        let config = builder.resolve(&find).unwrap();
+        let config = builder.resolve(&around(environment)).unwrap();
         let said = said.lock().clone();
         (config, said)
     }
@@ -536,50 +567,31 @@ mod tests {
     }
 
     #[test]
-    fn code_beats_logweir_beats_otel() {
-        let environment = [
-            (SERVICE, "own"),
-            (OTEL_SERVICE, "otel"),
-            (OTEL_RESOURCE, "service.name=third,service.version=1%2E2,host.name=h,team=a%20b"),
-        ];
-        let (config, said) = resolve(Client::builder().service("code"), &environment);
-        assert_eq!(config.resource.service, "code");
-        let (config, _) = resolve(Client::builder(), &environment);
-        assert_eq!(config.resource.service, "own");
-        let (config, _) = resolve(Client::builder(), &environment[1..]);
-        assert_eq!(config.resource.service, "otel");
-        let (config, _) = resolve(Client::builder(), &environment[2..]);
-        let resource = config.resource;
-        assert_eq!(resource.service, "third");
-        assert_eq!((resource.version.as_str(), resource.host.as_str()), ("1.2", "h"));
-        let team = record::attribute("team".into(), "a b".into());
-        assert_eq!(resource.attributes, [team]);
-        assert_eq!(said, Vec::<String>::new());
-    }
-
-    #[test]
     fn a_wrong_environment_costs_one_warning_each_and_the_default() {
         let environment = [
             (ENDPOINT, "ftp://nowhere"),
             (TLS_CA, "/nowhere"),
-            (SERVICE, "not valid"),
+            ("LOGWEIR_SERVICE", "not valid"),
             (TOKEN, "line\nbreak"),
-            (OTEL_RESOURCE, "novalue,,ok=1"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "novalue,,ok=1"),
         ];
         let (config, said) = resolve(Client::builder(), &environment);
         assert_eq!(config.endpoints, ENDPOINT_DEFAULT);
         assert!(config.resource.service.is_empty());
-        assert_eq!(config.resource.attributes.len(), 1);
+        let keys: Vec<_> = config.resource.attributes.iter().map(|a| a.key.as_str()).collect();
+        assert_eq!(&keys[..2], ["ok", "process.pid"]);
         assert_eq!(said.len(), 5, "{said:?}");
     }
 
     #[test]
     fn wrong_code_fails_at_once() {
-        let fails = |builder: ClientBuilder| builder.resolve(&|_| None).err().unwrap();
+        let fails = |builder: ClientBuilder| builder.resolve(&around(&[])).err().unwrap();
         let error = fails(Client::builder().endpoint("ftp://a"));
         assert!(matches!(error, BuildError::Endpoint(_)));
         let error = fails(Client::builder().service("a b"));
         assert!(matches!(error, BuildError::Service(_)));
+        let error = fails(Client::builder().sample_rate(Level::Debug, 1.5));
+        assert_eq!(error.to_string(), "sample rate 1.5 of LEVEL_DEBUG is not valid: use 0 to 1");
     }
 
     #[test]

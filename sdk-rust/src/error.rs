@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use logweir_proto::v1::Level;
+
 /// A client, sender or guard that cannot be built. After `build` nothing fails any more: what goes
 /// wrong is retried or counted. None of these is worth a retry unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +20,26 @@ pub enum BuildError {
     /// A certificate or key that cannot be used.
     #[error("TLS cannot be set up: {0}; check the files of the CA, the certificate and the key")]
     Tls(String),
+    /// An address that begins with `https://`, and a library without TLS.
+    #[error("endpoint {0:?} needs TLS: build logweir-sdk with its feature `tls`")]
+    TlsLeftOut(String),
     /// A name that the server would refuse.
     #[error("service {0:?} is not valid: use 1 to 128 characters of A-Z a-z 0-9 . _ / -")]
     Service(String),
+    /// A share of logs that is none.
+    #[error("sample rate {1} of {name} is not valid: use 0 to 1", name = .0.as_str_name())]
+    SampleRate(Level, f64),
     /// The operating system gave no thread or no runtime.
     #[error("cannot start the sending thread: check the limits on threads and open files")]
     Thread(#[source] io::Error),
     /// `init` came too late.
+    #[cfg(feature = "tracing")]
     #[error("a global tracing subscriber is set already: add `logweir_sdk::layer` to it instead")]
     Subscriber,
+    /// `log::init` came too late.
+    #[cfg(feature = "log")]
+    #[error("a global logger is set already: give it a `logweir_sdk::log::Logger` instead")]
+    Logger,
 }
 
 /// Why logs were given up. The names are those of the wire contract.
@@ -44,6 +57,8 @@ pub enum DropReason {
     Expired,
     /// The server refused it for good.
     SendError,
+    /// Left out by the rate of its level.
+    SampleRate,
     /// The program's own `before_send` wanted it so, or panicked.
     BeforeSend,
     /// Still unsent when `shutdown` ran out of time.
@@ -54,13 +69,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of [`DropCounts`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueOverflow,
         Self::CacheOverflow,
         Self::TooLarge,
         Self::AuthFailed,
         Self::Expired,
         Self::SendError,
+        Self::SampleRate,
         Self::BeforeSend,
         Self::ShutdownTimeout,
         Self::InternalSdkError,
@@ -75,6 +91,7 @@ impl DropReason {
             Self::AuthFailed => "auth_failed",
             Self::Expired => "expired",
             Self::SendError => "send_error",
+            Self::SampleRate => "sample_rate",
             Self::BeforeSend => "before_send",
             Self::ShutdownTimeout => "shutdown_timeout",
             Self::InternalSdkError => "internal_sdk_error",
@@ -88,8 +105,8 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// How many logs were given up, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How many logs were given up, by reason. Prints the reasons that occurred by name.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct DropCounts([u64; DropReason::ALL.len()]);
 
 impl DropCounts {
@@ -110,6 +127,13 @@ impl DropCounts {
 
     pub(crate) fn add(&mut self, reason: DropReason, count: u64) {
         self.0[reason as usize] += count;
+    }
+}
+
+impl fmt::Debug for DropCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.iter().map(|(reason, count)| (reason.as_str(), count));
+        f.debug_map().entries(named).finish()
     }
 }
 
@@ -134,8 +158,9 @@ mod tests {
             counts.add(reason, position as u64);
             assert_eq!(counts.get(reason), position as u64);
         }
-        assert_eq!(counts.total(), 36);
-        assert_eq!(counts.iter().count(), 8);
+        assert_eq!(counts.total(), 45);
+        assert_eq!(counts.iter().count(), 9);
         assert!(counts.to_string().starts_with("cache_overflow 1, too_large 2"));
+        assert!(format!("{counts:?}").starts_with("{\"cache_overflow\": 1, \"too_large\": 2"));
     }
 }

@@ -1,8 +1,7 @@
 //! Logs of the `tracing` crate become records.
 //!
 //! Fields become attributes, those of the spans around an event included; the inner one wins. Some
-//! names have a meaning: `message`; `latency_ms` or `duration_ms`, if a number; `trace_id` and
-//! `span_id`, if hexadecimal. The library's own thread, and the crates it sends with, are left out: a
+//! names have a meaning, as [`crate::fields`] tells. The library's own thread, and the crates it sends with, are left out: a
 //! log of sending would cause the next.
 
 use std::fmt;
@@ -15,15 +14,23 @@ use tracing::{
 };
 use tracing_subscriber::{
     Layer,
+    filter::{LevelFilter, Targets},
     layer::Context,
+    prelude::*,
     registry::{LookupSpan, Scope},
 };
 
 use crate::{
     client::Client,
-    record::{self, Record, Value},
+    error::BuildError,
+    fields::Fields,
+    guard::Guard,
+    record::{Record, Value},
     rim,
 };
+
+/// The names of `tracing` are known when a program is compiled.
+type SpanFields = Fields<&'static str>;
 
 /// Crates that sending goes through.
 const IGNORED_CRATES: [&str; 7] =
@@ -31,6 +38,32 @@ const IGNORED_CRATES: [&str; 7] =
 /// The target of events that come from the `log` crate; their own target is a field.
 const LOG_TARGET: &str = "log";
 const LOG_FIELDS: &str = "log.";
+
+/// Levels by target, such as `info,hyper=warn`.
+const RUST_LOG: &str = "RUST_LOG";
+
+/// Sends what `tracing` logs, from now until the guard goes: INFO and above, or what `RUST_LOG` says
+/// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
+/// panic flushes too.
+pub fn init(service: &str) -> Result<Guard, BuildError> {
+    let config = Client::builder().service(service).resolve(&rim::Surroundings::real())?;
+    let filter = filter((rim::Surroundings::real().variable)(RUST_LOG), &config.notice);
+    let client = Client::start(config)?;
+    tracing_subscriber::registry()
+        .with(layer(client.clone()).with_filter(filter))
+        .try_init()
+        .map_err(|_| BuildError::Subscriber)?;
+    Ok(Guard::new(client))
+}
+
+fn filter(setting: Option<String>, notice: &rim::Notice) -> Targets {
+    let default = Targets::new().with_default(LevelFilter::INFO);
+    let Some(text) = setting else { return default };
+    text.parse().unwrap_or_else(|error| {
+        notice(&format!("{RUST_LOG}: {error}; going on with INFO"));
+        default
+    })
+}
 
 /// A layer that sends events to a client.
 ///
@@ -63,14 +96,14 @@ where
         context: Context<'_, S>,
     ) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
+        let mut fields = SpanFields::default();
         attributes.record(&mut fields);
         span.extensions_mut().replace(fields);
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+        if let Some(fields) = span.extensions_mut().get_mut::<SpanFields>() {
             values.record(fields);
         }
     }
@@ -91,48 +124,33 @@ fn is_ignored(metadata: &Metadata<'_>) -> bool {
 }
 
 /// The fields of the spans around an event, outermost first.
-fn inherited<S>(scope: Option<Scope<'_, S>>) -> Fields
+fn inherited<S>(scope: Option<Scope<'_, S>>) -> SpanFields
 where
     S: for<'a> LookupSpan<'a>,
 {
-    let mut all = Fields::default();
+    let mut all = SpanFields::default();
     for span in scope.into_iter().flat_map(Scope::from_root) {
-        if let Some(fields) = span.extensions().get::<Fields>() {
-            for (name, value) in &fields.0 {
-                all.set(name, value.clone());
-            }
+        if let Some(fields) = span.extensions().get::<SpanFields>() {
+            all.set_all(fields);
         }
     }
     all
 }
 
-fn to_record(metadata: &Metadata<'_>, mut fields: Fields) -> LogRecord {
+fn to_record(metadata: &Metadata<'_>, mut fields: SpanFields) -> LogRecord {
     let mut logger = metadata.target().to_owned();
     if logger == LOG_TARGET {
         if let Some(Value::Text(target)) = fields.take("log.target") {
             logger = target;
         }
-        fields.0.retain(|(name, _)| !name.starts_with(LOG_FIELDS));
+        fields.remove_all(LOG_FIELDS);
     }
     let message = match fields.take("message") {
         Some(Value::Text(message)) => message,
         Some(other) => fields_text(other),
         None => metadata.name().to_owned(),
     };
-    let latency_ms = fields.take_number("latency_ms").or_else(|| fields.take_number("duration_ms"));
-    let trace_id = fields.take_id::<16>("trace_id");
-    let span_id = fields.take_id::<8>("span_id");
-    let named = fields.0.into_iter();
-    LogRecord {
-        level: level(metadata).into(),
-        message,
-        latency_ms,
-        trace_id,
-        span_id,
-        logger,
-        attributes: named.map(|(name, value)| record::attribute(name.into(), value)).collect(),
-        ..LogRecord::default()
-    }
+    fields.into_record(level(metadata), logger, message)
 }
 
 fn level(metadata: &Metadata<'_>) -> Level {
@@ -154,49 +172,7 @@ fn fields_text(value: Value) -> String {
     }
 }
 
-/// The fields of an event or a span, each name once.
-#[derive(Debug, Default)]
-struct Fields(Vec<(&'static str, Value)>);
-
-impl Fields {
-    fn set(&mut self, name: &'static str, value: Value) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
-        }
-    }
-
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(known, _)| *known == name)?;
-        Some(self.0.remove(at).1)
-    }
-
-    /// A number that a latency can be. Anything else stays an attribute.
-    fn take_number(&mut self, name: &str) -> Option<f64> {
-        let (_, value) = self.0.iter().find(|(known, _)| *known == name)?;
-        let number = match value {
-            Value::Int(number) => *number as f64,
-            Value::Double(number) => *number,
-            _ => return None,
-        };
-        let is_latency = number.is_finite() && number >= 0.0;
-        is_latency.then(|| self.take(name)).map(|_| number)
-    }
-
-    /// An id in hexadecimal digits; empty if there is none. Anything else stays an attribute.
-    fn take_id<const SIZE: usize>(&mut self, name: &str) -> Vec<u8> {
-        let value = self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-        let Some(Value::Text(text)) = value else { return Vec::new() };
-        let mut id = [0; SIZE];
-        if hex::decode_to_slice(text, &mut id).is_err() {
-            return Vec::new();
-        }
-        self.take(name);
-        id.to_vec()
-    }
-}
-
-impl Visit for Fields {
+impl Visit for Fields<&'static str> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.set(field.name(), Value::Double(value));
     }

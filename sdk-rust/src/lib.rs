@@ -12,7 +12,8 @@
 //! # }
 //! ```
 //!
-//! With `tracing`, one line does it: `let _guard = logweir_sdk::init("payments")?;`
+//! With `tracing`, one line does it: `let _guard = logweir_sdk::init("payments")?;`. With the `log`
+//! crate and this one's feature `log`: `let _guard = logweir_sdk::log::init("payments")?;`.
 //!
 //! **Promises.** After `build` nothing fails, blocks or grows without bound. Every batch keeps its id
 //! over retries and restarts, so that the server stores it once. Every log that is lost is counted by
@@ -28,25 +29,37 @@ mod batch;
 mod client;
 mod config;
 mod error;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod fields;
+mod filters;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod guard;
+mod hex;
+#[cfg(feature = "tracing")]
 mod layer;
+mod lock;
+#[cfg(feature = "log")]
+pub mod log;
 mod queue;
 mod record;
+mod resource;
 mod retry;
 mod rim;
 mod spool;
+mod trace;
 mod transport;
+#[cfg(test)]
+mod vectors;
 mod worker;
-
-use std::time::Duration;
-
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, prelude::*};
 
 pub use batch::EncodedBatch;
 pub use client::{Client, FlushReport, Stats};
 pub use config::{ClientBuilder, Rejection};
 pub use error::{BuildError, DropCounts, DropReason};
-pub use layer::{LogweirLayer, layer};
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub use guard::Guard;
+#[cfg(feature = "tracing")]
+pub use layer::{LogweirLayer, init, layer};
 pub use logweir_proto::v1::{self, Level};
 pub use queue::DropPolicy;
 pub use record::{
@@ -55,45 +68,5 @@ pub use record::{
 };
 pub use retry::RetryPolicy;
 pub use spool::{SpoolOptions, SpoolSync};
+pub use trace::TraceContext;
 pub use transport::{Compression, SendOptions, SendOutcome, Sender, TlsOptions, Token};
-
-/// How long a guard, or a panic, waits for the last logs.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Sends what `tracing` logs, from now until the guard goes: INFO and above, or what `RUST_LOG` says.
-/// Address and token come from the environment. A panic flushes too.
-pub fn init(service: &str) -> Result<Guard, BuildError> {
-    let client = Client::builder().service(service).build()?;
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::registry()
-        .with(layer(client.clone()).with_filter(filter))
-        .try_init()
-        .map_err(|_| BuildError::Subscriber)?;
-    let (for_panics, before) = (client.clone(), std::panic::take_hook());
-    std::panic::set_hook(Box::new(move |panic| {
-        before(panic);
-        for_panics.flush(LAST_WORDS);
-    }));
-    Ok(Guard { client })
-}
-
-/// Keeps [`init`]'s client going; flushes for up to 1 s when it goes.
-#[derive(Debug)]
-#[must_use = "the logs stop when the guard goes"]
-pub struct Guard {
-    client: Client,
-}
-
-impl Guard {
-    /// The client, to flush or to read its counts.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.client.shutdown(LAST_WORDS);
-    }
-}

@@ -26,6 +26,17 @@ pub enum DropPolicy {
     Oldest,
 }
 
+impl DropPolicy {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "severity_aware" => Some(Self::SeverityAware),
+            "newest" => Some(Self::Newest),
+            "oldest" => Some(Self::Oldest),
+            _ => None,
+        }
+    }
+}
+
 /// How much may wait, and what wakes the sending thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueBounds {
@@ -65,7 +76,8 @@ pub(crate) struct Room {
     pub(crate) bytes: usize,
 }
 
-const LANES: usize = 6;
+/// One a level.
+pub(crate) const LANES: usize = 6;
 /// Lanes below this hold what is less than an error.
 const ERROR_LANE: usize = 4;
 /// A tenth is kept for errors.
@@ -327,7 +339,8 @@ pub(crate) fn expiry_limit(now: Instant, age_max: Duration) -> Option<Instant> {
     now.checked_sub(age_max)
 }
 
-fn lane_of(level: i32) -> usize {
+/// The lane of a level; one that is not given counts as INFO.
+pub(crate) fn lane_of(level: i32) -> usize {
     match Level::try_from(level) {
         Ok(Level::Unspecified) | Err(_) => Level::Info as usize - 1,
         Ok(level) => level as usize - 1,

@@ -5,12 +5,14 @@
 //! retried. Each server has its own pause, so that the others go on; what concerns the token or its
 //! quota pauses all. After [`RetryPolicy::probe_after`] failures in a row one batch at a time probes.
 
+mod details;
+
 use std::time::{Duration, Instant};
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 use crate::error::DropReason;
+use details::Details;
 
 /// How long to wait before trying again, and what to do when the token is refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,25 +99,40 @@ const EXPIRED: &str = "EXPIRED";
 
 impl Refusal {
     pub(crate) fn from_status(status: &Status) -> Self {
-        let details = status.get_error_details();
-        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
-        let mut bad_records: Vec<u32> = violations
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|v| record_position(&v.field))
-            .collect();
+        let Details { retry_delay, reason, fields } = Details::decode(status.details());
+        let mut bad_records: Vec<u32> =
+            fields.iter().filter_map(|field| record_position(field)).collect();
         bad_records.sort_unstable();
         bad_records.dedup();
+        // A status that the server sent has no cause on this side.
+        let cause = root_cause(status);
         Self {
             code: status.code(),
-            // A status that the server sent has no cause on this side.
-            is_transport: std::error::Error::source(status).is_some(),
-            retry_delay: details.retry_info().map(|info| info.retry_delay.unwrap_or_default()),
-            reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
+            is_transport: cause.is_some(),
+            retry_delay,
+            reason,
             bad_records,
-            message: status.message().into(),
+            message: cause.unwrap_or_else(|| status.message().into()),
         }
     }
+
+    /// No answer came in time.
+    pub(crate) fn unanswered(limit: Duration) -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            is_transport: true,
+            retry_delay: None,
+            reason: String::new(),
+            bad_records: Vec::new(),
+            message: format!("no answer in {:.1} s", limit.as_secs_f64()),
+        }
+    }
+}
+
+/// What lies at the bottom of an error: the operating system's word, rather than the libraries'.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.last().map(ToString::to_string)
 }
 
 /// The position in `batch.records[17].message`.
@@ -225,16 +242,16 @@ enum Blocked {
     Probe,
 }
 
-/// Leave to make one attempt. Must come back through [`Gate::finish`].
+/// Leave to make one attempt. Must come back through [`EndpointPool::finish`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     /// Which server.
-    pub(crate) door: usize,
-    door_epoch: u64,
+    pub(crate) endpoint: usize,
+    endpoint_epoch: u64,
     account_epoch: u64,
     /// Which reading of the token.
     pub(crate) token_reading: u64,
-    probes_door: bool,
+    probes_endpoint: bool,
     probes_account: bool,
 }
 
@@ -265,23 +282,23 @@ pub(crate) struct History {
 }
 
 /// Decides who may try when. Shared by all batches of a sender.
-pub(crate) struct Gate {
+pub(crate) struct EndpointPool {
     policy: RetryPolicy,
-    doors: Vec<Pace>,
+    endpoints: Vec<Pace>,
     account: Pace,
-    next_door: usize,
+    next_endpoint: usize,
     token_reading: u64,
     token_failures: u32,
     permission_failures: u32,
 }
 
-impl Gate {
-    pub(crate) fn new(policy: RetryPolicy, doors: usize) -> Self {
+impl EndpointPool {
+    pub(crate) fn new(policy: RetryPolicy, endpoints: usize) -> Self {
         Self {
             policy: policy.in_range(),
-            doors: (0..doors).map(|_| Pace::default()).collect(),
+            endpoints: (0..endpoints).map(|_| Pace::default()).collect(),
             account: Pace::default(),
-            next_door: 0,
+            next_endpoint: 0,
             token_reading: 0,
             token_failures: 0,
             permission_failures: 0,
@@ -295,46 +312,46 @@ impl Gate {
             Some(Blocked::Probe) => return Start::Wait(None),
             None => {}
         }
-        let (count, mut earliest) = (self.doors.len(), None::<Instant>);
+        let (count, mut earliest) = (self.endpoints.len(), None::<Instant>);
         for offset in 0..count {
-            let door = (self.next_door + offset) % count;
-            match self.doors[door].blocked(now, self.policy.probe_after) {
+            let endpoint = (self.next_endpoint + offset) % count;
+            match self.endpoints[endpoint].blocked(now, self.policy.probe_after) {
                 Some(Blocked::Until(until)) => {
                     earliest = Some(earliest.map_or(until, |at| at.min(until)));
                 }
                 Some(Blocked::Probe) => {}
-                None => return Start::Now(self.ticket(door)),
+                None => return Start::Now(self.ticket(endpoint)),
             }
         }
         Start::Wait(earliest)
     }
 
-    fn ticket(&mut self, door: usize) -> Ticket {
-        self.next_door = (door + 1) % self.doors.len();
-        let pace = &mut self.doors[door];
-        let probes_door = pace.failures >= self.policy.probe_after;
+    fn ticket(&mut self, endpoint: usize) -> Ticket {
+        self.next_endpoint = (endpoint + 1) % self.endpoints.len();
+        let pace = &mut self.endpoints[endpoint];
+        let probes_endpoint = pace.failures >= self.policy.probe_after;
         let probes_account = self.account.failures > 0;
-        pace.probing |= probes_door;
+        pace.probing |= probes_endpoint;
         self.account.probing |= probes_account;
         Ticket {
-            door,
-            door_epoch: pace.epoch,
+            endpoint,
+            endpoint_epoch: pace.epoch,
             account_epoch: self.account.epoch,
             token_reading: self.token_reading,
-            probes_door,
+            probes_endpoint,
             probes_account,
         }
     }
 
     /// The attempt is over, whatever came of it, even if it was abandoned.
     pub(crate) fn finish(&mut self, ticket: Ticket) {
-        self.doors[ticket.door].probing &= !ticket.probes_door;
+        self.endpoints[ticket.endpoint].probing &= !ticket.probes_endpoint;
         self.account.probing &= !ticket.probes_account;
     }
 
     /// The attempt was answered OK.
     pub(crate) fn succeeded(&mut self, ticket: Ticket) {
-        self.doors[ticket.door].succeed();
+        self.endpoints[ticket.endpoint].succeed();
         self.account.succeed();
         self.token_failures = 0;
         self.permission_failures = 0;
@@ -355,16 +372,16 @@ impl Gate {
         random: f64,
     ) -> Next {
         match verdict(refusal) {
-            Verdict::Retry => self.pause_door(ticket, refusal.retry_delay, now, random),
+            Verdict::Retry => self.pause_endpoint(ticket, refusal.retry_delay, now, random),
             Verdict::RetryAFewTimes => {
                 history.internal_failures += 1;
                 if history.internal_failures > self.policy.internal_retries {
                     return Next::GiveUp(DropReason::SendError);
                 }
-                self.pause_door(ticket, refusal.retry_delay, now, random)
+                self.pause_endpoint(ticket, refusal.retry_delay, now, random)
             }
             Verdict::Throttled => {
-                self.doors[ticket.door].succeed();
+                self.endpoints[ticket.endpoint].succeed();
                 self.account.fail(ticket.account_epoch);
                 let delay = self.server_delay(refusal.retry_delay.unwrap_or_default(), random);
                 self.account.pause(now + delay);
@@ -379,11 +396,11 @@ impl Gate {
 
     /// A refusal for good comes from a server that works.
     fn answered(&mut self, ticket: Ticket, next: Next) -> Next {
-        self.doors[ticket.door].succeed();
+        self.endpoints[ticket.endpoint].succeed();
         next
     }
 
-    fn pause_door(
+    fn pause_endpoint(
         &mut self,
         ticket: Ticket,
         asked: Option<Duration>,
@@ -392,8 +409,8 @@ impl Gate {
     ) -> Next {
         let asked = asked.map(|delay| self.server_delay(delay, random));
         let RetryPolicy { first, max, .. } = self.policy;
-        let pace = &mut self.doors[ticket.door];
-        if pace.fail(ticket.door_epoch) || asked.is_some() {
+        let pace = &mut self.endpoints[ticket.endpoint];
+        if pace.fail(ticket.endpoint_epoch) || asked.is_some() {
             let own = backoff(first, max, pace.failures, random);
             pace.pause(now + asked.unwrap_or(own));
         }
@@ -407,7 +424,7 @@ impl Gate {
     }
 
     fn unauthenticated(&mut self, ticket: Ticket, now: Instant, random: f64) -> Next {
-        self.doors[ticket.door].succeed();
+        self.endpoints[ticket.endpoint].succeed();
         if ticket.token_reading != self.token_reading {
             return Next::Again;
         }
@@ -427,7 +444,7 @@ impl Gate {
     }
 
     fn forbidden(&mut self, ticket: Ticket, now: Instant) -> Next {
-        self.doors[ticket.door].succeed();
+        self.endpoints[ticket.endpoint].succeed();
         if !self.policy.hold_on_refused_token {
             return Next::GiveUp(DropReason::AuthFailed);
         }
@@ -447,7 +464,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic_types::{ErrorDetails, FieldViolation};
+    use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
     fn refusal(code: Code) -> Refusal {
         Refusal {
@@ -528,22 +545,22 @@ mod tests {
         }
     }
 
-    /// A gate on a clock of its own.
+    /// A pool on a clock of its own.
     struct Scene {
-        gate: Gate,
+        pool: EndpointPool,
         now: Instant,
         history: History,
     }
 
     impl Scene {
-        fn new(hold: bool, doors: usize) -> Self {
+        fn new(hold: bool, endpoints: usize) -> Self {
             let policy = RetryPolicy { hold_on_refused_token: hold, ..RetryPolicy::default() };
-            let gate = Gate::new(policy, doors);
-            Self { gate, now: crate::rim::now(), history: History::default() }
+            let pool = EndpointPool::new(policy, endpoints);
+            Self { pool, now: crate::rim::now(), history: History::default() }
         }
 
         fn ticket(&mut self) -> Ticket {
-            match self.gate.start(self.now) {
+            match self.pool.start(self.now) {
                 Start::Now(ticket) => ticket,
                 Start::Wait(until) => panic!("must wait until {until:?}"),
             }
@@ -551,21 +568,21 @@ mod tests {
 
         /// How long until a ticket is given; none while another attempt decides.
         fn wait(&mut self) -> Option<Duration> {
-            match self.gate.start(self.now) {
+            match self.pool.start(self.now) {
                 Start::Now(_) => panic!("need not wait"),
                 Start::Wait(until) => until.map(|until| until - self.now),
             }
         }
 
         fn refuse(&mut self, ticket: Ticket, refusal: &Refusal) -> Next {
-            let next = self.gate.refused(ticket, refusal, &mut self.history, self.now, 1.0);
-            self.gate.finish(ticket);
+            let next = self.pool.refused(ticket, refusal, &mut self.history, self.now, 1.0);
+            self.pool.finish(ticket);
             next
         }
 
         fn succeed(&mut self, ticket: Ticket) {
-            self.gate.succeeded(ticket);
-            self.gate.finish(ticket);
+            self.pool.succeeded(ticket);
+            self.pool.finish(ticket);
         }
     }
 
@@ -590,7 +607,7 @@ mod tests {
         }
         let probe = scene.ticket();
         assert_eq!(scene.wait(), None);
-        scene.gate.finish(probe);
+        scene.pool.finish(probe);
         let probe = scene.ticket();
         scene.succeed(probe);
         let (_, _) = (scene.ticket(), scene.ticket());
@@ -602,8 +619,8 @@ mod tests {
         let first = scene.ticket();
         scene.refuse(first, &refusal(Code::Unavailable));
         let second = scene.ticket();
-        assert_ne!(first.door, second.door);
-        assert_eq!(scene.ticket().door, second.door);
+        assert_ne!(first.endpoint, second.endpoint);
+        assert_eq!(scene.ticket().endpoint, second.endpoint);
         scene.refuse(second, &refusal(Code::Unavailable));
         assert_eq!(scene.wait(), Some(Duration::from_millis(200)));
     }
@@ -611,8 +628,8 @@ mod tests {
     #[test]
     fn servers_take_turns() {
         let mut scene = Scene::new(true, 3);
-        let doors: Vec<usize> = (0..6).map(|_| scene.ticket().door).collect();
-        assert_eq!(doors, [0, 1, 2, 0, 1, 2]);
+        let endpoints: Vec<usize> = (0..6).map(|_| scene.ticket().endpoint).collect();
+        assert_eq!(endpoints, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
@@ -623,7 +640,7 @@ mod tests {
             let retry_delay = Some(Duration::from_secs_f64(asked_s));
             let throttled = Refusal { retry_delay, ..refusal(Code::ResourceExhausted) };
             assert_eq!(scene.refuse(ticket, &throttled), Next::Again);
-            assert_eq!(scene.wait(), Some(Duration::from_secs_f64(waited_s)), "all doors wait");
+            assert_eq!(scene.wait(), Some(Duration::from_secs_f64(waited_s)), "all endpoints wait");
         }
     }
 
@@ -646,18 +663,18 @@ mod tests {
         let (ticket, beside) = (scene.ticket(), scene.ticket());
         assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), Next::ReadToken);
         assert_eq!(scene.refuse(beside, &refusal(Code::Unauthenticated)), Next::Again);
-        assert!(!scene.gate.is_token_refused());
+        assert!(!scene.pool.is_token_refused());
         for wait_s in [1, 2, 4, 8, 16, 32, 60, 60] {
             let ticket = scene.ticket();
             assert_eq!(scene.refuse(ticket, &refusal(Code::Unauthenticated)), Next::ReadToken);
-            assert!(scene.gate.is_token_refused());
+            assert!(scene.pool.is_token_refused());
             assert_eq!(scene.wait(), Some(Duration::from_secs(wait_s)));
             scene.now += Duration::from_secs(wait_s);
         }
         let probe = scene.ticket();
         assert_eq!(scene.wait(), None, "one at a time");
         scene.succeed(probe);
-        assert!(!scene.gate.is_token_refused());
+        assert!(!scene.pool.is_token_refused());
     }
 
     #[test]

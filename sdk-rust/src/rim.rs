@@ -1,15 +1,41 @@
-//! The one place that touches the outside directly: the clock, the environment, randomness, the
-//! machine's name and stderr. Everything else takes these as arguments.
+//! The one place that touches the outside directly: the clock, the environment, randomness, other
+//! processes, the machine's name and stderr. Everything else takes these as arguments.
 
 use std::{
     cell::Cell,
+    fs, io,
     io::{Write, stderr},
+    path::Path,
+    process::Command,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Where the library says what a person should know.
 pub(crate) type Notice = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What settings come from, apart from code.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    /// A variable of the environment; none if it is empty or not text.
+    pub(crate) variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The text of a file.
+    pub(crate) file: Arc<dyn Fn(&Path) -> io::Result<String> + Send + Sync>,
+    pub(crate) host: String,
+    pub(crate) process_id: u32,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub(crate) fn real() -> Self {
+        Self {
+            variable: Arc::new(environment),
+            file: Arc::new(|path| fs::read_to_string(path)),
+            host: host_name(),
+            process_id: process_id(),
+        }
+    }
+}
 
 /// Nanoseconds since 1970-01-01 UTC by the machine's clock.
 #[allow(clippy::disallowed_methods, reason = "this is the rim")]
@@ -25,21 +51,29 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// A variable of the environment; none if it is empty or not text.
 #[allow(clippy::disallowed_methods, reason = "this is the rim")]
-pub(crate) fn environment(name: &str) -> Option<String> {
+fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// A random share, `0.0..1.0`.
 pub(crate) fn random_share() -> f64 {
-    rand::random()
+    share_of(u64::from_le_bytes(random_bytes()))
 }
 
-/// Random bytes, for ids.
+/// The share that random bits stand for, by as many of them as it can tell apart.
+pub(crate) fn share_of(bits: u64) -> f64 {
+    const BITS: u32 = f64::MANTISSA_DIGITS;
+    (bits >> (u64::BITS - BITS)) as f64 / (1_u64 << BITS) as f64
+}
+
+/// Random bytes, for ids. A system that gives none leaves only what differs between calls.
 pub(crate) fn random_bytes<const SIZE: usize>() -> [u8; SIZE] {
     let mut bytes = [0; SIZE];
-    rand::fill(&mut bytes);
+    if getrandom::fill(&mut bytes).is_err() {
+        let moment = now_unix_nano().to_le_bytes().into_iter().chain(process_id().to_le_bytes());
+        bytes.iter_mut().zip(moment.cycle()).for_each(|(byte, other)| *byte = other);
+    }
     bytes
 }
 
@@ -48,9 +82,47 @@ pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
-/// The name of this machine.
-pub(crate) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+/// The name of this machine; empty if it tells none.
+fn host_name() -> String {
+    let by_kernel = fs::read_to_string("/proc/sys/kernel/hostname");
+    // Systems without /proc have the command.
+    let by_command = || {
+        let output = Command::new("uname").arg("-n").output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    by_kernel.ok().or_else(by_command).unwrap_or_default().trim().to_owned()
+}
+
+/// Where numbers of processes mean the same; empty if the system does not tell.
+pub(crate) fn process_namespace() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    match (boot, fs::read_link("/proc/self/ns/pid")) {
+        (Ok(boot), Ok(namespace)) => format!("{}/{}", boot.trim(), namespace.display()),
+        _ => String::new(),
+    }
+}
+
+/// When a process started, as the kernel counts it; none if it is gone, or dead and only not yet
+/// buried by its parent.
+pub(crate) fn process_start(process_id: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;
+    // The name of the program, in brackets, may hold anything.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X");
+    // The state is field 3, the start field 22.
+    fields.nth(22 - 3 - 1).filter(|_| !is_dead).map(ToOwned::to_owned)
+}
+
+/// How long ago a file or folder was changed; nothing if that lies ahead.
+pub(crate) fn age_of(path: &Path) -> io::Result<Duration> {
+    Ok(fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default())
+}
+
+/// Makes a file one that was changed now.
+#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.set_modified(SystemTime::now())
 }
 
 /// Says it on stderr.

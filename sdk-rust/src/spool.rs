@@ -1,15 +1,17 @@
 //! The spool: batches on disk until the server has them, so that they survive `kill -9`.
 //!
-//! Each process has a folder of its own under the spool's root, held by a lock. A batch is appended
-//! to the folder's newest segment before it is sent; when it is done with, a mark goes into the file
-//! beside the segment, and a segment whose batches are all done with is deleted. A process that starts
-//! takes over the folders whose owners are dead, and sends their batches under their own ids.
+//! Each process has a folder of its own under the spool's root, which names its owner. A batch is
+//! appended to the folder's newest segment before it is sent; when it is done with, a mark goes into
+//! the file beside the segment, and a segment whose batches are all done with is deleted. At the start
+//! and from time to time a process takes over the folders whose owners are dead, by renaming them into
+//! its own, which only one can do, and sends their batches under their own ids.
 //!
 //! A damaged segment loses only what is damaged; it is kept aside as `*.corrupt` (the newest few) once
 //! the rest is sent. A lost mark costs one harmless resend. No failure here reaches the program: the
 //! client then goes on in memory.
 
-mod frame;
+pub(crate) mod frame;
+pub(crate) mod owner;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use crate::batch::EncodedBatch;
+use crate::{batch::EncodedBatch, hex, rim};
 
 /// A segment is closed at this size, bytes.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -30,7 +32,10 @@ const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 const CORRUPT_KEPT_MAX: usize = 4;
 /// Most batches in a spool: each costs a few bytes of memory.
 const FRAMES_MAX: usize = 1 << 16;
-const LOCK_FILE: &str = "lock";
+/// Where a process keeps the folders that it took over.
+const ADOPTED_FOLDER: &str = "adopted";
+/// Random bytes in a folder's name; two hexadecimal digits each.
+const NAME_BYTES: usize = 8;
 
 /// When the spool forces its writes to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +89,6 @@ pub(crate) struct Adopted {
 struct Folder {
     path: PathBuf,
     salt: u32,
-    /// Held for as long as the folder is ours.
-    _lock: File,
 }
 
 struct Segment {
@@ -114,13 +117,10 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens this process's folder and takes over those of the dead.
-    pub(crate) fn open(options: SpoolOptions) -> io::Result<(Self, Vec<Adopted>)> {
-        fs::create_dir_all(&options.directory)?;
+    /// Makes this process's folder.
+    pub(crate) fn open(options: SpoolOptions) -> io::Result<Self> {
         let own = create_folder(&options.directory)?;
-        let mut spool = Self::of(options, own);
-        let adopted = spool.adopt();
-        Ok((spool, adopted))
+        Ok(Self::of(options, own))
     }
 
     fn of(options: SpoolOptions, own: Folder) -> Self {
@@ -236,8 +236,27 @@ impl Spool {
         self.needs_sync
     }
 
-    /// Forces everything to disk and deletes what is done with. The locks go with the value.
+    /// Shows that this process lives.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        owner::renew(&self.own()?.path)
+    }
+
+    /// Whether this process was taken for dead, and its folder with all that was in it taken over.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.own().is_ok_and(|own| owner::is_taken(&own.path))
+    }
+
+    /// Begins anew with an empty folder. What was in the old one is another's.
+    pub(crate) fn start_over(&mut self) -> io::Result<()> {
+        let own = create_folder(&self.options.directory)?;
+        let (next_segment, damaged_runs) = (self.next_segment, self.damaged_runs);
+        *self = Self { next_segment, damaged_runs, ..Self::of(self.options.clone(), own) };
+        Ok(())
+    }
+
+    /// Forces everything to disk, deletes what is done with, and leaves the rest to others.
     pub(crate) fn close(mut self) -> io::Result<()> {
+        let own = self.own()?.path.clone();
         let synced = self.sync();
         self.seal();
         let done: Vec<u32> =
@@ -246,7 +265,11 @@ impl Spool {
             self.delete_segment(segment);
         }
         self.delete_folder_if_empty(0);
-        synced
+        if own.exists() { synced.and(owner::release(&own)) } else { synced }
+    }
+
+    fn own(&self) -> io::Result<&Folder> {
+        self.folders[0].as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn segment(&self, id: u32) -> Option<(&Segment, u32)> {
@@ -263,7 +286,7 @@ impl Spool {
             self.sync()?;
             self.seal();
         }
-        let own = self.folders[0].as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let own = self.own()?;
         let salt = own.salt;
         if let Some((id, _)) = &self.active {
             return Ok((*id, salt));
@@ -340,42 +363,58 @@ impl Spool {
     }
 
     /// Takes over the folders of dead processes; of each, the oldest batches come first.
-    fn adopt(&mut self) -> Vec<Adopted> {
+    pub(crate) fn adopt(&mut self) -> Vec<Adopted> {
         let mut adopted = Vec::new();
-        let Ok(entries) = fs::read_dir(&self.options.directory) else { return adopted };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            let is_own = self.folders[0].as_ref().is_some_and(|own| own.path == path);
-            if is_own || !self.is_of_our_user(&path) || !self.has_room_for(&path) {
+        for path in folders_in(&self.options.directory) {
+            let is_own = self.own().is_ok_and(|own| own.path == path);
+            if is_own || !self.is_of_our_user(&path) || !owner::is_dead_folder(&path) {
                 continue;
             }
-            if let Some(folder) = lock_dead_folder(&path) {
-                self.folders.push(Some(folder));
-                self.adopt_folder(self.folders.len() - 1, &path, &mut adopted);
+            // Its owner died before it wrote anything.
+            let is_gone = fs::remove_dir(&path).is_ok();
+            if !is_gone && self.has_room_for(&path) {
+                self.take_over(&path, &mut adopted);
             }
         }
         adopted
     }
 
-    /// What does not fit stays for the next start, so that nothing is given up to take it over. One
+    /// Moves a folder to where our others are. The renaming fails for all but one who try.
+    fn take_over(&mut self, path: &Path, adopted: &mut Vec<Adopted>) {
+        let Ok(own) = self.own() else { return };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+        let folder = own.path.join(ADOPTED_FOLDER);
+        let new = Folder { path: folder.join(name), salt: frame::salt(name) };
+        // It may be there already.
+        create_private_folder(&folder).ok();
+        if fs::rename(path, &new.path).is_ok() {
+            self.adopt_folder(new, adopted);
+        }
+    }
+
+    /// What does not fit stays for the next time, so that nothing is given up to take it over. One
     /// that never would fit is taken over alone.
     fn has_room_for(&self, path: &Path) -> bool {
-        let segments = files_with_extension(path, "seg").unwrap_or_default();
-        let lengths = segments.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
-        let fits = self.bytes + lengths.sum::<u64>() <= self.options.bytes_max;
+        let fits = self.bytes + segment_bytes(path) <= self.options.bytes_max;
         self.waiting == 0 || fits && self.waiting < FRAMES_MAX
     }
 
-    /// Whether it is a folder, and nobody else can have put logs into it for us to send.
+    /// Whether nobody else can have put logs into it for us to send.
     fn is_of_our_user(&self, path: &Path) -> bool {
-        let own = self.folders[0].as_ref().and_then(|own| fs::metadata(&own.path).ok());
-        let (Some(own), Ok(there)) = (own, fs::symlink_metadata(path)) else { return false };
-        there.is_dir() && there.uid() == own.uid()
+        let own = self.own().and_then(|own| fs::metadata(&own.path));
+        let (Ok(own), Ok(there)) = (own, fs::symlink_metadata(path)) else { return false };
+        there.uid() == own.uid()
     }
 
-    fn adopt_folder(&mut self, index: usize, path: &Path, adopted: &mut Vec<Adopted>) {
-        let mut segments = files_with_extension(path, "seg").unwrap_or_default();
+    fn adopt_folder(&mut self, folder: Folder, adopted: &mut Vec<Adopted>) {
+        let path = folder.path.clone();
+        // What it had taken over itself comes to stand beside it.
+        for other in folders_in(&path.join(ADOPTED_FOLDER)) {
+            self.take_over(&other, adopted);
+        }
+        let index = self.folders.len();
+        self.folders.push(Some(folder));
+        let mut segments = files_with_extension(&path, "seg").unwrap_or_default();
         segments.sort();
         for segment in segments {
             // One that cannot be read is left where it is, and so is its folder.
@@ -429,58 +468,63 @@ impl Segment {
     }
 }
 
-/// A new folder with its lock. Another process may mistake it for a dead one's before it is locked;
-/// then the next name is tried.
+/// A new folder that names its owner.
 fn create_folder(root: &Path) -> io::Result<Folder> {
-    for _ in 0..8 {
-        let name = hex::encode(crate::rim::random_bytes::<8>());
-        let path = root.join(&name);
-        // Logs are nobody else's business.
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let Ok(lock) = File::create(path.join(LOCK_FILE)) else { continue };
-        if lock.try_lock().is_ok() && is_in_place(&lock, &path) {
-            return Ok(Folder { path, salt: frame::salt(&name), _lock: lock });
-        }
-    }
-    Err(io::Error::other("cannot lock a folder of the spool"))
+    fs::create_dir_all(root)?;
+    let name = hex::encode(&rim::random_bytes::<NAME_BYTES>());
+    let path = root.join(&name);
+    create_private_folder(&path)?;
+    owner::claim(&path)?;
+    Ok(Folder { path, salt: frame::salt(&name) })
 }
 
-/// The folder, locked, if its owner is dead.
-fn lock_dead_folder(path: &Path) -> Option<Folder> {
-    let name = path.file_name()?.to_str()?;
-    match File::options().read(true).write(true).open(path.join(LOCK_FILE)) {
-        Ok(lock) => {
-            let is_ours = lock.try_lock().is_ok() && is_in_place(&lock, path);
-            is_ours.then(|| Folder { path: path.into(), salt: frame::salt(name), _lock: lock })
-        }
-        Err(error) => {
-            if error.kind() == io::ErrorKind::NotFound {
-                // Its owner died before it locked it. A folder with anything in it stays.
-                fs::remove_dir(path).ok();
-            }
-            None
-        }
-    }
+/// Logs are nobody else's business.
+fn create_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
 }
 
-/// Whether the lock file is still the one in the folder, and not deleted meanwhile.
-fn is_in_place(lock: &File, folder: &Path) -> bool {
-    let there = fs::metadata(folder.join(LOCK_FILE));
-    let (Ok(there), Ok(ours)) = (there, lock.metadata()) else { return false };
-    (there.dev(), there.ino()) == (ours.dev(), ours.ino())
+fn create_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?.write_all(content)
 }
 
-/// Removes a folder without segments; one with anything unknown in it stays, unlocked.
+/// Removes a folder without segments; one with anything unknown in it stays.
 fn remove_folder(path: &Path) {
     for orphan in files_with_extension(path, "ack").unwrap_or_default() {
         if !orphan.with_extension("seg").exists() {
             fs::remove_file(orphan).ok();
         }
     }
-    if files_with_extension(path, "seg").is_ok_and(|segments| segments.is_empty()) {
-        fs::remove_file(path.join(LOCK_FILE)).ok();
+    fs::remove_dir(path.join(ADOPTED_FOLDER)).ok();
+    if only_names_its_owner(path) {
+        fs::remove_file(path.join(owner::OWNER_FILE)).ok();
         fs::remove_dir(path).ok();
     }
+}
+
+fn only_names_its_owner(path: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return false };
+    entries.flatten().all(|entry| entry.file_name() == owner::OWNER_FILE)
+}
+
+/// The folders of processes, without links; whatever has another kind of name is somebody else's.
+fn folders_in(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let is_folder = |entry: &fs::DirEntry| {
+        let has_name = |name: &str| hex::decode::<NAME_BYTES>(name).is_some();
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && entry.file_name().to_str().is_some_and(has_name)
+    };
+    let mut paths: Vec<_> = entries.flatten().filter(is_folder).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// What the segments in a folder take, those that it had taken over included.
+fn segment_bytes(path: &Path) -> u64 {
+    let segments = files_with_extension(path, "seg").unwrap_or_default();
+    let bytes = segments.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
+    let others = folders_in(&path.join(ADOPTED_FOLDER));
+    bytes.sum::<u64>() + others.iter().map(|path| segment_bytes(path)).sum::<u64>()
 }
 
 fn files_with_extension(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
@@ -505,9 +549,19 @@ mod tests {
         }
     }
 
+    fn open_with(options: SpoolOptions) -> (Spool, Vec<Adopted>) {
+        let mut spool = Spool::open(options).unwrap();
+        let adopted = spool.adopt();
+        (spool, adopted)
+    }
+
     fn open(root: &TempDir) -> (Spool, Vec<Adopted>) {
-        let options = SpoolOptions { sync: SpoolSync::Always, ..SpoolOptions::new(root.path()) };
-        Spool::open(options).unwrap()
+        open_with(SpoolOptions { sync: SpoolSync::Always, ..SpoolOptions::new(root.path()) })
+    }
+
+    /// A process that is gone from one moment to the next.
+    fn die(spool: Spool) {
+        owner::release(&spool.own().unwrap().path).unwrap();
     }
 
     fn sequences(spool: &mut Spool, adopted: &[Adopted]) -> Vec<u64> {
@@ -537,8 +591,7 @@ mod tests {
         let written: Vec<EncodedBatch> = (1..=4).map(|n| batch(n, 100)).collect();
         let places: Vec<FrameRef> = written.iter().map(|b| spool.append(b).unwrap()).collect();
         spool.acknowledge(places[1]).unwrap();
-        // No close: the process is gone from one moment to the next.
-        drop(spool);
+        die(spool);
         let (mut spool, adopted) = open(&root);
         assert_eq!(sequences(&mut spool, &adopted), [1, 3, 4]);
         assert_eq!(spool.read(adopted[1].frame).unwrap(), written[2]);
@@ -554,13 +607,13 @@ mod tests {
         let root = TempDir::new().unwrap();
         for _ in 0..3 {
             let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
-            let mut written =
-                create_folder(root.path()).map(|own| Spool::of(options, own)).unwrap();
+            let mut written = Spool::open(options).unwrap();
             written.append(&batch(1, 4 << 20)).unwrap();
+            die(written);
         }
         let adopted = || {
             let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
-            let (mut spool, adopted) = Spool::open(options).unwrap();
+            let (mut spool, adopted) = open_with(options);
             for adopted in &adopted {
                 spool.acknowledge(adopted.frame).unwrap();
             }
@@ -570,11 +623,11 @@ mod tests {
         };
         assert_eq!([adopted(), adopted(), adopted()], [2, 1, 0]);
         let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
-        let mut large = create_folder(root.path()).map(|own| Spool::of(options, own)).unwrap();
+        let mut large = Spool::open(options).unwrap();
         for sequence in 1..=3 {
             large.append(&batch(sequence, 4 << 20)).unwrap();
         }
-        drop(large);
+        die(large);
         assert_eq!(adopted(), 3, "one that never fits is taken over alone");
     }
 
@@ -586,7 +639,7 @@ mod tests {
         let (second, adopted) = open(&root);
         assert_eq!(adopted, []);
         second.close().unwrap();
-        assert_eq!(files(&root), ["0000000000.seg", "lock"]);
+        assert_eq!(files(&root), ["0000000000.seg", "owner"]);
     }
 
     #[test]
@@ -595,20 +648,20 @@ mod tests {
         let (mut spool, _) = open(&root);
         let places: Vec<FrameRef> =
             (0..5).map(|n| spool.append(&batch(n, 3 << 20)).unwrap()).collect();
-        assert_eq!(files(&root), ["0000000000.seg", "0000000001.seg", "lock"]);
+        assert_eq!(files(&root), ["0000000000.seg", "0000000001.seg", "owner"]);
         for place in &places[..3] {
             spool.acknowledge(*place).unwrap();
         }
-        assert_eq!(files(&root), ["0000000001.seg", "lock"]);
+        assert_eq!(files(&root), ["0000000001.seg", "owner"]);
         spool.close().unwrap();
-        assert_eq!(files(&root), ["0000000001.seg", "lock"]);
+        assert_eq!(files(&root), ["0000000001.seg", "owner"]);
     }
 
     #[test]
     fn a_full_spool_gives_up_its_oldest_segment() {
         let root = TempDir::new().unwrap();
         let options = SpoolOptions { bytes_max: 10 << 20, ..SpoolOptions::new(root.path()) };
-        let (mut spool, _) = Spool::open(options).unwrap();
+        let (mut spool, _) = open_with(options);
         let places: Vec<FrameRef> = (0..4)
             .map(|n| {
                 let place = spool.append(&batch(n, 3 << 20)).unwrap();
@@ -626,7 +679,7 @@ mod tests {
         let (mut spool, _) = open(&root);
         let places: Vec<FrameRef> = (1..=3).map(|n| spool.append(&batch(n, 50)).unwrap()).collect();
         let path = spool.segments[&places[0].segment].path.clone();
-        drop(spool);
+        die(spool);
         let mut data = fs::read(&path).unwrap();
         data[places[1].offset as usize + 30] ^= 1;
         fs::write(&path, data).unwrap();
@@ -642,16 +695,84 @@ mod tests {
     #[test]
     fn foreign_and_half_made_files_do_not_stop_the_start() {
         let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join("half-made")).unwrap();
+        let [half_made, noise] = ["0123456789abcdef", "fedcba9876543210"].map(|name| {
+            let path = root.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        });
         fs::create_dir(root.path().join("foreign")).unwrap();
         fs::write(root.path().join("foreign/notes.txt"), "keep me").unwrap();
-        fs::create_dir(root.path().join("noise")).unwrap();
-        fs::write(root.path().join("noise/lock"), "").unwrap();
-        fs::write(root.path().join("noise/0000000000.seg"), vec![0x5A; 10_000]).unwrap();
-        fs::write(root.path().join("noise/0000000009.ack"), "orphan").unwrap();
+        std::os::unix::fs::symlink(&noise, root.path().join("00000000ffffffff")).unwrap();
+        owner::release(&noise).unwrap();
+        fs::write(noise.join("0000000000.seg"), vec![0x5A; 10_000]).unwrap();
+        fs::write(noise.join("0000000009.ack"), "orphan").unwrap();
         let (spool, adopted) = open(&root);
         assert_eq!((adopted, spool.damaged_runs()), (Vec::new(), 1));
         spool.close().unwrap();
+        assert!(half_made.exists(), "its owner may be about to write to it");
+        fs::remove_file(root.path().join("00000000ffffffff")).unwrap();
         assert_eq!(files(&root), ["corrupt", "notes.txt"]);
+    }
+
+    #[test]
+    fn what_the_dead_had_taken_over_comes_along() {
+        let root = TempDir::new().unwrap();
+        let (mut first, _) = open(&root);
+        first.append(&batch(1, 50)).unwrap();
+        die(first);
+        let (mut second, adopted) = open(&root);
+        assert_eq!(sequences(&mut second, &adopted), [1]);
+        second.append(&batch(2, 50)).unwrap();
+        die(second);
+        let (mut third, adopted) = open(&root);
+        assert_eq!(sequences(&mut third, &adopted), [1, 2]);
+        third.acknowledge(adopted[1].frame).unwrap();
+        third.close().unwrap();
+        // It goes on for as long as it takes, one within the other nowhere.
+        let (mut fourth, adopted) = open(&root);
+        assert_eq!(sequences(&mut fourth, &adopted), [1]);
+        fourth.acknowledge(adopted[0].frame).unwrap();
+        fourth.close().unwrap();
+        assert_eq!(files(&root), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_many_who_try_one_takes_over() {
+        let root = TempDir::new().unwrap();
+        for sequence in 0..20 {
+            let mut spool = Spool::open(SpoolOptions::new(root.path())).unwrap();
+            spool.append(&batch(sequence, 50)).unwrap();
+            die(spool);
+        }
+        let start = std::sync::Barrier::new(4);
+        let adopt = || {
+            let mut spool = Spool::open(SpoolOptions::new(root.path())).unwrap();
+            start.wait();
+            let adopted = spool.adopt();
+            sequences(&mut spool, &adopted)
+        };
+        let mut all: Vec<u64> = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(adopt));
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        all.sort_unstable();
+        assert_eq!(all, (0..20).collect::<Vec<_>>(), "each once");
+    }
+
+    #[test]
+    fn an_owner_that_was_taken_for_dead_begins_anew() {
+        let root = TempDir::new().unwrap();
+        let (mut taken, _) = open(&root);
+        let place = taken.append(&batch(1, 50)).unwrap();
+        assert!(!taken.is_taken() && taken.renew().is_ok());
+        owner::release(&taken.own().unwrap().path).unwrap();
+        let (mut other, adopted) = open(&root);
+        assert_eq!(sequences(&mut other, &adopted), [1]);
+        assert!(taken.is_taken());
+        assert_eq!(taken.renew().unwrap_err().kind(), io::ErrorKind::NotFound);
+        taken.start_over().unwrap();
+        assert!(!taken.is_taken() && taken.read(place).is_err());
+        let place = taken.append(&batch(2, 50)).unwrap();
+        assert_eq!(taken.read(place).unwrap().sequence, 2);
     }
 }

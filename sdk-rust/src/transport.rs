@@ -4,8 +4,14 @@
 //! themselves. It must live inside a tokio runtime. It holds no queue: a call returns when the batch
 //! is durable, refused for good, or out of time.
 
+mod contact;
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::{
-    path::{Path, PathBuf},
+    future::Future,
+    net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,27 +20,30 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
+use http::{Uri, uri::PathAndQuery};
 use logweir_proto::v1;
-use parking_lot::Mutex;
 use prost::Message;
 use tokio::{sync::Notify, time::timeout};
 use tonic::{
     Request, Status,
     client::Grpc,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint as Connector},
 };
 
 use crate::{
     batch::{EncodedBatch, SDK_NAME, SDK_VERSION},
     error::{BuildError, DropReason},
-    retry::{Gate, History, Next, Refusal, RetryPolicy, Start, Ticket},
+    lock::Mutex,
+    retry::{EndpointPool, History, Next, Refusal, RetryPolicy, Start, Ticket, root_cause},
     rim::{self, Notice},
 };
+use contact::Contact;
 
 const INGEST_PATH: &str = "/logweir.v1.IngestService/Ingest";
+/// An address that gives no sign of life for so long is said to be away: within two seconds.
+const GREETING_TIMEOUT: Duration = Duration::from_millis(1_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,10 +90,7 @@ impl Token {
             Self::Callback(read) => rim::survive(|| read()).flatten(),
             Self::None => None,
         };
-        let Some(text) = text else { return Ok(None) };
-        let text = text.trim();
-        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_plain { Ok(Some(text.into())) } else { Err(BuildError::Token) }
+        text.as_deref().map(checked_token).transpose()
     }
 
     fn header(&self) -> Result<Option<Header>, BuildError> {
@@ -95,16 +101,60 @@ impl Token {
     }
 }
 
+/// A token without the space around it, if a header can carry it.
+pub(crate) fn checked_token(text: &str) -> Result<String, BuildError> {
+    let text = text.trim();
+    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { Ok(text.into()) } else { Err(BuildError::Token) }
+}
+
 /// How requests are compressed. Small ones never are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Compression {
-    /// Not at all: cheapest for the processor, right for a server on the same machine.
+    /// None if all addresses are of this machine, else zstd if the feature `zstd` is on, else gzip.
+    #[default]
+    Auto,
+    /// Not at all: cheapest for the processor.
     None,
-    /// Smallest support needed; about five times the work of zstd.
+    /// What every server has; about five times the work of zstd.
     Gzip,
     /// Smallest and quick.
-    #[default]
+    #[cfg(feature = "zstd")]
     Zstd,
+}
+
+impl Compression {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "none" => Some(Self::None),
+            "gzip" => Some(Self::Gzip),
+            #[cfg(feature = "zstd")]
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// What it comes to for these addresses.
+    pub(crate) fn encoding(self, addresses: &[String]) -> Option<CompressionEncoding> {
+        match self {
+            Self::Auto if addresses.iter().all(|address| is_loopback(address)) => None,
+            #[cfg(feature = "zstd")]
+            Self::Auto | Self::Zstd => Some(CompressionEncoding::Zstd),
+            #[cfg(not(feature = "zstd"))]
+            Self::Auto => Some(CompressionEncoding::Gzip),
+            Self::Gzip => Some(CompressionEncoding::Gzip),
+            Self::None => None,
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let Ok(uri) = address.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// How to speak to `https://` addresses. The files are PEM, and read once.
@@ -119,32 +169,16 @@ pub struct TlsOptions {
 impl TlsOptions {
     /// Whether the files can be used.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        self.apply(Endpoint::from_static("https://localhost")).map(|_| ())
-    }
-
-    fn apply(&self, endpoint: Endpoint) -> Result<Endpoint, BuildError> {
-        let mut config = match &self.ca_file {
-            None => ClientTlsConfig::new().with_native_roots(),
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(path)?)),
-        };
-        if let Some((certificate, key)) = &self.client_files {
-            config = config.identity(Identity::from_pem(pem(certificate)?, pem(key)?));
-        }
-        endpoint.tls_config(config).map_err(|error| {
-            let cause =
-                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
-            BuildError::Tls(cause)
-        })
+        secured(Connector::from_static("https://localhost"), self).map(|_| ())
     }
 }
 
-/// The text of a PEM file. Without this check a file that holds none would count as an empty one.
-fn pem(path: &Path) -> Result<String, BuildError> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let text = text.and_then(|text| {
-        if text.contains("-----BEGIN ") { Ok(text) } else { Err("it holds no PEM".into()) }
-    });
-    text.map_err(|cause| BuildError::Tls(format!("{}: {cause}", path.display())))
+#[cfg(feature = "tls")]
+use tls::secured;
+
+#[cfg(not(feature = "tls"))]
+fn secured(connector: Connector, _: &TlsOptions) -> Result<Connector, BuildError> {
+    Err(BuildError::TlsLeftOut(connector.uri().to_string()))
 }
 
 /// How a [`Sender`] sends.
@@ -171,10 +205,12 @@ impl Default for SendOptions {
     }
 }
 
-/// Whom a sender tells of a refused token, apart from its caller.
+/// Whom a sender tells, apart from its caller.
 #[derive(Clone)]
 pub(crate) struct Listeners {
     pub(crate) notice: Notice,
+    /// Where logs wait while an address is away; none if only the caller is told.
+    pub(crate) logs_wait: Option<&'static str>,
     /// Whether batches are held because the token is refused.
     pub(crate) token_refused: Arc<AtomicBool>,
 }
@@ -219,31 +255,33 @@ pub struct Sender {
 }
 
 struct Inner {
-    doors: Vec<Door>,
+    endpoints: Vec<Endpoint>,
     token: Token,
     options: SendOptions,
     listeners: Listeners,
     state: Mutex<State>,
-    /// An attempt ended, or the gate moved.
+    /// An attempt ended, or the pool moved.
     moved: Notify,
 }
 
-struct Door {
+struct Endpoint {
     address: String,
+    connector: Connector,
     plain: Grpc<Channel>,
-    packed: Grpc<Channel>,
+    compressed: Grpc<Channel>,
 }
 
 struct State {
-    gate: Gate,
+    pool: EndpointPool,
+    contacts: Vec<Contact>,
     header: Option<Header>,
     token_said: Option<Instant>,
 }
 
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let addresses: Vec<&str> =
-            self.inner.doors.iter().map(|door| door.address.as_str()).collect();
+        let endpoints = self.inner.endpoints.iter();
+        let addresses: Vec<&str> = endpoints.map(|endpoint| endpoint.address.as_str()).collect();
         f.debug_struct("Sender").field("endpoints", &addresses).finish_non_exhaustive()
     }
 }
@@ -257,8 +295,11 @@ impl Sender {
         token: Token,
         options: SendOptions,
     ) -> Result<Self, BuildError> {
-        let listeners =
-            Listeners { notice: rim::notice_on_stderr(), token_refused: Arc::default() };
+        let listeners = Listeners {
+            notice: rim::notice_on_stderr(),
+            logs_wait: None,
+            token_refused: Arc::default(),
+        };
         Self::connect_with(endpoints, token, options, listeners)
     }
 
@@ -270,12 +311,29 @@ impl Sender {
     ) -> Result<Self, BuildError> {
         let addresses = parse_endpoints(endpoints)?;
         let header = token.header()?;
-        let doors = addresses.into_iter().map(|address| door(address, &options));
-        let doors = doors.collect::<Result<Vec<_>, _>>()?;
-        let gate = Gate::new(options.retry.clone(), doors.len());
-        let state = Mutex::new(State { gate, header, token_said: None });
+        let encoding = options.compression.encoding(&addresses);
+        let endpoints = addresses.into_iter().map(|address| endpoint(address, &options, encoding));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let pool = EndpointPool::new(options.retry.clone(), endpoints.len());
+        let contacts = endpoints.iter().map(|_| Contact::default()).collect();
+        let state = Mutex::new(State { pool, contacts, header, token_said: None });
         let moved = Notify::new();
-        Ok(Self { inner: Arc::new(Inner { doors, token, options, listeners, state, moved }) })
+        Ok(Self { inner: Arc::new(Inner { endpoints, token, options, listeners, state, moved }) })
+    }
+
+    /// For each address, a connection that is only to show whether it can be reached.
+    pub(crate) fn greetings(&self) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
+        (0..self.inner.endpoints.len()).map(|number| {
+            let inner = Arc::clone(&self.inner);
+            async move { inner.greet(number).await }
+        })
+    }
+
+    /// Says which addresses have given no sign of life so far.
+    pub(crate) fn say_unanswered(&self) {
+        (0..self.inner.endpoints.len()).for_each(|number| {
+            self.inner.say_away(number, "no answer so far", Contact::unanswered);
+        });
     }
 
     /// Sends a batch and tries again, byte for byte, until it is answered for good or `deadline` has
@@ -293,7 +351,7 @@ impl Sender {
                     let v1::IngestResponse { accepted, rejected } = response;
                     return SendOutcome::Accepted { accepted, rejected };
                 }
-                Err(status) => Refusal::from_status(&status),
+                Err(refusal) => refusal,
             };
             match attempt.refused(&refusal, &mut history) {
                 Next::Again | Next::ReadToken => message = refusal.message,
@@ -318,7 +376,7 @@ impl Sender {
             }
             let until = {
                 let mut state = self.inner.state.lock();
-                match state.gate.start(now) {
+                match state.pool.start(now) {
                     Start::Now(ticket) => {
                         let header = state.header.clone();
                         return Some(Attempt { inner: &self.inner, ticket, header });
@@ -328,12 +386,55 @@ impl Sender {
             };
             match until.into_iter().chain(deadline).min() {
                 None => moved.await,
-                // Either way the gate is asked again.
+                // Either way the pool is asked again.
                 Some(until) => {
                     tokio::time::timeout_at(until.into(), moved).await.ok();
                 }
             }
         }
+    }
+}
+
+impl Inner {
+    async fn greet(&self, number: usize) {
+        let greeted = timeout(GREETING_TIMEOUT, self.endpoints[number].greet()).await;
+        match greeted.unwrap_or_else(|_| Err("no answer so far".into())) {
+            Ok(()) => self.state.lock().contacts[number].greeted(),
+            Err(cause) => self.say_away(number, &cause, Contact::unanswered),
+        }
+    }
+
+    /// Says that an address is away, if what is known of it finds that worth saying.
+    fn say_away(&self, number: usize, cause: &str, judge: fn(&mut Contact, Instant) -> bool) {
+        let is_news = judge(&mut self.state.lock().contacts[number], rim::now());
+        let Some(place) = self.listeners.logs_wait.filter(|_| is_news) else { return };
+        let address = &self.endpoints[number].address;
+        (self.listeners.notice)(&format!(
+            "cannot reach {address} ({cause}); logs are kept {place} and sent when it is back"
+        ));
+    }
+
+    fn say_back(&self, number: usize) {
+        let away = self.state.lock().contacts[number].answered(rim::now());
+        if let (Some(away), Some(_)) = (away, self.listeners.logs_wait) {
+            let address = &self.endpoints[number].address;
+            (self.listeners.notice)(&format!("{address} is back after {} s", away.as_secs()));
+        }
+    }
+}
+
+impl Endpoint {
+    /// Connects, and waits until the other side has said something. What fails is told by its cause.
+    async fn greet(&self) -> Result<(), String> {
+        let uri = self.connector.uri();
+        if uri.scheme_str() == Some("https") {
+            let connected = self.connector.connect().await;
+            return connected
+                .map(drop)
+                .map_err(|error| root_cause(&error).unwrap_or_else(|| error.to_string()));
+        }
+        let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+        contact::greet(&format!("{host}:{port}")).await.map_err(|error| error.to_string())
     }
 }
 
@@ -349,20 +450,21 @@ impl Attempt<'_> {
         &self,
         batch: &EncodedBatch,
         deadline: Option<Instant>,
-    ) -> Result<v1::IngestResponse, Status> {
+    ) -> Result<v1::IngestResponse, Refusal> {
         let limit = self.inner.options.attempt_timeout;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(rim::now()));
         let limit = left.map_or(limit, |left| left.min(limit));
-        let call = self.call(batch.request.clone(), limit);
-        timeout(limit, call)
-            .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+        match timeout(limit, self.call(batch.request.clone(), limit)).await {
+            Ok(answer) => answer.map_err(|status| Refusal::from_status(&status)),
+            Err(_) => Err(Refusal::unanswered(limit)),
+        }
     }
 
     async fn call(&self, bytes: Bytes, limit: Duration) -> Result<v1::IngestResponse, Status> {
-        let door = &self.inner.doors[self.ticket.door];
-        let packs = bytes.len() >= COMPRESS_FROM_BYTES;
-        let mut grpc = if packs { door.packed.clone() } else { door.plain.clone() };
+        let endpoint = &self.inner.endpoints[self.ticket.endpoint];
+        let compresses = bytes.len() >= COMPRESS_FROM_BYTES;
+        let mut grpc =
+            if compresses { endpoint.compressed.clone() } else { endpoint.plain.clone() };
         grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let mut request = Request::new(bytes);
         request.set_timeout(limit);
@@ -374,18 +476,23 @@ impl Attempt<'_> {
     }
 
     fn succeeded(&self) {
-        let mut state = self.inner.state.lock();
-        state.gate.succeeded(self.ticket);
+        self.inner.state.lock().pool.succeeded(self.ticket);
+        self.inner.say_back(self.ticket.endpoint);
         self.inner.listeners.token_refused.store(false, Ordering::Relaxed);
     }
 
     fn refused(&self, refusal: &Refusal, history: &mut History) -> Next {
         let now = rim::now();
         let (next, is_token_refused) = {
-            let gate = &mut self.inner.state.lock().gate;
-            let next = gate.refused(self.ticket, refusal, history, now, rim::random_share());
-            (next, gate.is_token_refused())
+            let pool = &mut self.inner.state.lock().pool;
+            let next = pool.refused(self.ticket, refusal, history, now, rim::random_share());
+            (next, pool.is_token_refused())
         };
+        if refusal.is_transport {
+            self.inner.say_away(self.ticket.endpoint, &refusal.message, Contact::failed);
+        } else {
+            self.inner.say_back(self.ticket.endpoint);
+        }
         self.inner.listeners.token_refused.store(is_token_refused, Ordering::Relaxed);
         if next == Next::ReadToken {
             self.read_token();
@@ -412,17 +519,17 @@ impl Attempt<'_> {
             }
             *said = Some(now);
         }
-        let address = &self.inner.doors[self.ticket.door].address;
-        let advice = "logs are held; give a valid one, made by `logweir token issue`";
+        let address = &self.inner.endpoints[self.ticket.endpoint].address;
+        let advice = r#"logs are held; give a valid one, made by "logweir token issue""#;
         (self.inner.listeners.notice)(&format!(
-            "{address} refuses the token ({message}): {advice}"
+            "{address} refuses the token ({message}); {advice}"
         ));
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.inner.state.lock().gate.finish(self.ticket);
+        self.inner.state.lock().pool.finish(self.ticket);
         self.inner.moved.notify_waiters();
     }
 }
@@ -436,8 +543,7 @@ pub(crate) fn parse_endpoints(list: &str) -> Result<Vec<String>, BuildError> {
 
 fn parse_endpoint(name: &str) -> Result<String, BuildError> {
     let address = if name.contains("://") { name.into() } else { format!("http://{name}") };
-    let uri: tonic::codegen::http::Uri =
-        address.parse().map_err(|_| BuildError::Endpoint(name.into()))?;
+    let uri: Uri = address.parse().map_err(|_| BuildError::Endpoint(name.into()))?;
     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
     let plain = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
@@ -447,24 +553,27 @@ fn parse_endpoint(name: &str) -> Result<String, BuildError> {
     if usable { Ok(address) } else { Err(BuildError::Endpoint(name.into())) }
 }
 
-fn door(address: String, options: &SendOptions) -> Result<Door, BuildError> {
-    let endpoint = Endpoint::from_shared(address.clone())
-        .and_then(|endpoint| endpoint.user_agent(format!("{SDK_NAME}/{SDK_VERSION}")))
+fn endpoint(
+    address: String,
+    options: &SendOptions,
+    encoding: Option<CompressionEncoding>,
+) -> Result<Endpoint, BuildError> {
+    let connector = Connector::from_shared(address.clone())
+        .and_then(|connector| connector.user_agent(format!("{SDK_NAME}/{SDK_VERSION}")))
         .map_err(|_| BuildError::Endpoint(address.clone()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let is_tls = endpoint.uri().scheme_str() == Some("https");
-    let endpoint = if is_tls { options.tls.apply(endpoint)? } else { endpoint };
-    let plain = Grpc::new(endpoint.connect_lazy());
-    let packed = match options.compression {
-        Compression::None => plain.clone(),
-        Compression::Gzip => plain.clone().send_compressed(CompressionEncoding::Gzip),
-        Compression::Zstd => plain.clone().send_compressed(CompressionEncoding::Zstd),
+    let is_tls = connector.uri().scheme_str() == Some("https");
+    let connector = if is_tls { secured(connector, &options.tls)? } else { connector };
+    let plain = Grpc::new(connector.connect_lazy());
+    let compressed = match encoding {
+        None => plain.clone(),
+        Some(encoding) => plain.clone().send_compressed(encoding),
     };
-    Ok(Door { address, plain, packed })
+    Ok(Endpoint { address, connector, plain, compressed })
 }
 
 /// Sends bytes that are encoded already.

@@ -6,6 +6,7 @@
 //! than the queue and the batches under way. With a spool batches are cut as they fill, and those that
 //! cannot be sent at once stay on disk alone.
 
+mod disk;
 mod track;
 mod wait;
 
@@ -30,7 +31,7 @@ use crate::{
     queue::{Room, expiry_limit},
     record::MESSAGE_BYTES_MAX,
     rim,
-    spool::{Adopted, Spool, SpoolSync},
+    spool::Spool,
     transport::{SendOutcome, Sender},
 };
 use track::{Outstanding, Tracked};
@@ -73,6 +74,12 @@ pub(crate) struct Worker {
     /// Whether the last write to the spool succeeded.
     spool_works: bool,
     next_sync: Option<Instant>,
+    /// When the spool's owner shows next that it lives.
+    next_renewal: Option<Instant>,
+    /// When the spools of dead processes are looked for next.
+    next_adoption: Option<Instant>,
+    /// First connections, made at the first log; none before.
+    greetings: Option<JoinSet<()>>,
     tasks: JoinSet<SendOutcome>,
     in_flight: HashMap<Id, Tracked>,
     /// Batches in memory that wait for their turn, oldest first.
@@ -102,7 +109,9 @@ impl Worker {
         sender: Sender,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let batcher = Batcher::new(rim::random_bytes(), config.resource.clone());
+        let mut resource = config.resource.clone();
+        config.redaction.apply(&mut resource.attributes);
+        let batcher = Batcher::new(rim::random_bytes(), resource);
         Self {
             config,
             shared,
@@ -112,6 +121,9 @@ impl Worker {
             spool: None,
             spool_works: false,
             next_sync: None,
+            next_renewal: None,
+            next_adoption: None,
+            greetings: None,
             tasks: JoinSet::new(),
             in_flight: HashMap::new(),
             live: VecDeque::new(),
@@ -158,29 +170,12 @@ impl Worker {
         }
     }
 
-    fn open_spool(&mut self) {
-        let Some(options) = self.config.spool.clone() else { return };
-        match Spool::open(options) {
-            Ok((spool, adopted)) => {
-                self.spool_works = true;
-                self.shared.progress.lock().spool_damaged = spool.damaged_runs();
-                self.spool = Some(spool);
-                self.adopted.extend(adopted.into_iter().map(|Adopted { frame, record_count }| {
-                    self.shared.progress.lock().adopted_waiting += u64::from(record_count);
-                    Tracked::adopted(frame, record_count)
-                }));
-            }
-            Err(error) => {
-                self.shared.progress.lock().spool_failures += 1;
-                (self.config.notice)(&format!("cannot open the spool, going on without: {error}"));
-            }
-        }
-    }
-
     fn turn(&mut self, now: Instant) {
         self.expire(now);
         self.say_drops(now);
+        self.greet_servers();
         self.sync_spool(now);
+        self.maintain_spool(now);
         self.force_what_is_due(now);
         self.cut_batches(now);
         self.answer_waiters(now);
@@ -206,16 +201,13 @@ impl Worker {
         (self.config.notice)(&format!("logs dropped so far: {dropped}"));
     }
 
-    fn sync_spool(&mut self, now: Instant) {
-        let Some(spool) = &mut self.spool else { return };
-        let SpoolSync::Interval(interval) = spool.options().sync else { return };
-        if !spool.needs_sync() {
-            self.next_sync = None;
-        } else if *self.next_sync.get_or_insert(now + interval) <= now {
-            self.next_sync = None;
-            if let Err(error) = spool.sync() {
-                self.spool_failed(&error);
-            }
+    /// Looks, at the first log, whether the servers can be reached.
+    fn greet_servers(&mut self) {
+        if self.greetings.is_none() && self.shared.queue.lock().next_position() > 0 {
+            let greetings = self.greetings.insert(JoinSet::new());
+            self.sender.greetings().for_each(|greeting| {
+                greetings.spawn(greeting);
+            });
         }
     }
 
@@ -273,7 +265,10 @@ impl Worker {
         self.build(records, account);
     }
 
-    fn build(&mut self, records: Vec<v1::LogRecord>, account: v1::Account) {
+    fn build(&mut self, mut records: Vec<v1::LogRecord>, account: v1::Account) {
+        for record in &mut records {
+            self.config.redaction.apply(&mut record.attributes);
+        }
         let now = rim::now_unix_nano();
         let batch = self.batcher.build(records, account, now, &rim::random_bytes());
         let tag = self.outstanding.next_tag();
@@ -326,6 +321,11 @@ impl Worker {
         };
         let batch = match batch {
             Ok(batch) => batch,
+            Err(_) if self.is_spool_taken() => {
+                self.leave_to_adopter(tracked);
+                self.replace_taken_spool();
+                return None;
+            }
             Err(error) => {
                 self.spool_failed(&error);
                 self.give_up(tracked.clone(), DropReason::InternalSdkError);
@@ -455,18 +455,6 @@ impl Worker {
         *batch_bytes = half.encoded_len().max(BATCH_BYTES_FLOOR).min(*batch_bytes);
     }
 
-    fn spool_failed(&mut self, error: &std::io::Error) {
-        let mut progress = self.shared.progress.lock();
-        progress.spool_failures += 1;
-        if let Some(spool) = &self.spool {
-            progress.spool_damaged = spool.damaged_runs();
-        }
-        drop(progress);
-        if std::mem::replace(&mut self.spool_works, false) {
-            self.say_fault("spool", &format!("the spool fails, logs stay in memory: {error}"));
-        }
-    }
-
     /// Says what may go wrong again and again, each kind at most once a minute.
     fn say_fault(&mut self, kind: &'static str, text: &str) {
         let now = rim::now();
@@ -482,8 +470,9 @@ impl Worker {
         let queue = self.shared.queue.lock();
         let oldest = queue.oldest().map(|(_, at)| at + self.config.memory_age_max);
         let drops = self.drops_said.filter(|_| queue.drop_unsaid()).map(|at| at + NOTICE_INTERVAL);
-        let due = [Some(now + IDLE), self.batch_due, self.next_sync, oldest, drops];
+        let disk = [self.next_sync, self.next_renewal, self.next_adoption];
+        let due = [Some(now + IDLE), self.batch_due, oldest, drops].into_iter().chain(disk);
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
-        due.into_iter().flatten().chain(waiters).min().unwrap_or(now)
+        due.flatten().chain(waiters).min().unwrap_or(now)
     }
 }

@@ -284,6 +284,7 @@ fn batches_carry_what_the_program_is() {
         .version("1.2")
         .environment("test")
         .attribute("team", "blue")
+        .resource_detection(false)
         .build()
         .unwrap();
     emit(&client, 1);

@@ -5,7 +5,7 @@
 mod support;
 
 use logweir_sdk::{
-    Level,
+    Level, TraceContext,
     v1::{self, attribute::Value},
 };
 use support::{PATIENCE, Server, client_of};
@@ -85,6 +85,19 @@ fn latency_and_trace_ids_have_their_fields() {
     assert_eq!((records[2].latency_ms, records[2].trace_id.len()), (None, 0));
     assert_eq!(attribute(&records[2], "latency_ms"), Some(Value::StringValue("slow".into())));
     assert_eq!(attribute(&records[2], "trace_id"), Some(Value::StringValue("nonsense".into())));
+}
+
+#[test]
+fn what_is_logged_within_a_request_is_of_its_trace() {
+    let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let here = TraceContext::within(Some(caller));
+    let records = logged(|| here.span().in_scope(|| info!("inside")));
+    let caller = TraceContext::parse(caller).unwrap();
+    assert_eq!(records[0].trace_id, caller.trace_id);
+    assert_eq!(records[0].span_id, here.span_id);
+    assert!(here.span_id != caller.span_id && records[0].attributes.is_empty());
+    let begun = TraceContext::within(Some("nonsense"));
+    assert_ne!(begun.trace_id, TraceContext::within(None).trace_id);
 }
 
 #[test]

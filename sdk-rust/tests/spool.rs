@@ -248,6 +248,40 @@ fn a_dead_processs_batch_is_repaired_the_same_way_each_time() {
     assert_eq!(server.seen(|seen| (seen.missing(0), seen.doubled)), (0, 1));
 }
 
+/// Makes every folder look like a dead process's.
+fn bury_owners(root: &Path) {
+    for folder in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
+        let owner = fs::read_to_string(folder.join("owner")).unwrap();
+        let own_id = format!("\"pid\": {},", std::process::id());
+        fs::write(folder.join("owner"), owner.replace(&own_id, "\"pid\": 0,")).unwrap();
+    }
+}
+
+#[test]
+fn who_was_taken_for_dead_goes_on_and_nothing_is_lost_or_doubled() {
+    let (server, root) = (Server::ruled(|_, _| Some(Answer::Hold)), TempDir::new().unwrap());
+    let first = spooling(&server, &root).build().unwrap();
+    emit(&first, 0..95);
+    assert_eq!(first.flush(Duration::ZERO).spooled, 95);
+    bury_owners(root.path());
+    let second = spooling(&server, &root).build().unwrap();
+    wait_for_stats(&second, "the taking over", |stats| stats.adopted_waiting == 95);
+    emit(&first, 95..195);
+    assert_eq!(first.flush(Duration::ZERO).dropped.total(), 0);
+    server.open_gate();
+    assert!(first.flush(PATIENCE).is_complete());
+    wait_for_stats(&second, "the answers", |stats| stats.adopted_waiting == 0);
+    assert_eq!(server.seen(Seen::messages), expected(0..195));
+    assert_eq!(server.seen(|seen| seen.missing(0)), 0);
+    let stats = first.stats();
+    assert_eq!((stats.sent + stats.spooled, stats.dropped.total()), (195, 0));
+    assert!(stats.spooled > 0, "what was on disk alone is the other's");
+    assert_eq!(second.stats().adopted_sent, 95);
+    first.shutdown(PATIENCE);
+    second.shutdown(PATIENCE);
+    assert_eq!(files(root.path()), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn damage_costs_what_is_damaged() {
     let root = TempDir::new().unwrap();

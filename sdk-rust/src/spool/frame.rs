@@ -23,12 +23,12 @@ fn checksum(salt: u32, bytes: &[u8]) -> u32 {
 }
 
 /// The salt of a folder, from its random name.
-pub(super) fn salt(folder_name: &str) -> u32 {
+pub(crate) fn salt(folder_name: &str) -> u32 {
     checksum(0, folder_name.as_bytes())
 }
 
 /// A batch as a frame.
-pub(super) fn encode(salt: u32, batch: &EncodedBatch) -> Vec<u8> {
+pub(crate) fn encode(salt: u32, batch: &EncodedBatch) -> Vec<u8> {
     let payload_bytes = FACTS_BYTES + batch.request.len();
     let mut frame = Vec::with_capacity(HEADER_BYTES + payload_bytes);
     frame.extend_from_slice(&[0; HEADER_BYTES]);
@@ -48,7 +48,7 @@ pub(super) fn encode(salt: u32, batch: &EncodedBatch) -> Vec<u8> {
 }
 
 /// The frame that `data` starts with, and its length; none if there is no whole, sound one.
-pub(super) fn decode(salt: u32, data: &[u8]) -> Option<(EncodedBatch, usize)> {
+pub(crate) fn decode(salt: u32, data: &[u8]) -> Option<(EncodedBatch, usize)> {
     let (payload_bytes, payload_checksum) = header(salt, data).ok()?;
     let end = HEADER_BYTES.checked_add(payload_bytes)?;
     let payload = data.get(HEADER_BYTES..end)?;
@@ -85,15 +85,15 @@ fn header(salt: u32, data: &[u8]) -> Result<(usize, u32), BadHeader> {
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Whole and sound frames: where, how long, what.
-    pub(super) frames: Vec<(u64, u32, EncodedBatch)>,
+    pub(crate) frames: Vec<(u64, u32, EncodedBatch)>,
     /// Runs of bytes that are no frame, other than the last frame cut off by a crash.
-    pub(super) damaged_runs: u32,
+    pub(crate) damaged_runs: u32,
 }
 
 /// Finds every sound frame, whatever lies between them.
-pub(super) fn scan(salt: u32, data: &[u8]) -> Scan {
+pub(crate) fn scan(salt: u32, data: &[u8]) -> Scan {
     let (mut found, mut offset, mut in_damage) = (Scan::default(), 0, false);
     while offset < data.len() {
         if let Some((batch, length)) = decode(salt, &data[offset..]) {
@@ -127,7 +127,7 @@ fn next_magic(data: &[u8]) -> usize {
 }
 
 /// The mark that the frame at an offset is done with.
-pub(super) fn encode_mark(salt: u32, offset: u64) -> [u8; MARK_BYTES] {
+pub(crate) fn encode_mark(salt: u32, offset: u64) -> [u8; MARK_BYTES] {
     let mut mark = [0; MARK_BYTES];
     mark[..8].copy_from_slice(&offset.to_le_bytes());
     mark[8..].copy_from_slice(&checksum(salt, &offset.to_le_bytes()).to_le_bytes());
@@ -136,7 +136,7 @@ pub(super) fn encode_mark(salt: u32, offset: u64) -> [u8; MARK_BYTES] {
 
 /// The offsets marked in a file of acknowledgements. A damaged mark is left out: its batch is sent
 /// once more, which is harmless.
-pub(super) fn decode_marks(salt: u32, data: &[u8]) -> impl Iterator<Item = u64> + '_ {
+pub(crate) fn decode_marks(salt: u32, data: &[u8]) -> impl Iterator<Item = u64> + '_ {
     data.chunks_exact(MARK_BYTES).filter_map(move |mark| {
         let offset = u64::from_le_bytes(mark[..8].try_into().ok()?);
         (encode_mark(salt, offset) == mark).then_some(offset)

@@ -76,6 +76,8 @@ impl Count {
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     tags_given: u64,
+    /// Logs in the spool that another process took over: nobody here waits for them.
+    left_to_adopter: u64,
     by_tag: BTreeMap<u64, Count>,
     all: Count,
 }
@@ -92,7 +94,7 @@ impl Outstanding {
     }
 
     pub(super) fn spooled(&self) -> u64 {
-        self.all.spooled
+        self.all.spooled + self.left_to_adopter
     }
 
     pub(super) fn in_memory(&self) -> u64 {
@@ -181,6 +183,7 @@ impl Worker {
     }
 
     fn put_into_spool(&mut self, mut tracked: Tracked) -> Tracked {
+        self.replace_taken_spool();
         let (Some(spool), Some(batch)) = (&mut self.spool, &tracked.batch) else { return tracked };
         match spool.append(batch) {
             Ok(frame) => {
@@ -206,6 +209,14 @@ impl Worker {
             None => self.shared.progress.lock().adopted_waiting -= tracked.records(),
         }
         self.publish();
+    }
+
+    /// A batch on disk alone that another process took over with the spool.
+    pub(super) fn leave_to_adopter(&mut self, tracked: &Tracked) {
+        if tracked.tag.is_some() {
+            self.outstanding.left_to_adopter += tracked.records();
+        }
+        self.end(tracked);
     }
 
     fn publish(&self) {
@@ -238,14 +249,20 @@ impl Worker {
             for tracked in gone {
                 self.give_up(tracked, DropReason::CacheOverflow);
             }
-            let in_memory = self.live.iter_mut().chain(self.in_flight.values_mut());
-            for tracked in in_memory.filter(|tracked| is_gone(tracked)) {
-                if let Some(tag) = tracked.tag {
-                    self.outstanding.remove(tag, tracked.records(), true);
-                    self.outstanding.add(tag, tracked.records(), false);
-                }
-                tracked.frame = None;
+            self.keep_in_memory(is_gone);
+        }
+        self.publish();
+    }
+
+    /// Goes on without the spool for batches whose frames there are gone.
+    pub(super) fn keep_in_memory(&mut self, is_gone: impl Fn(&Tracked) -> bool) {
+        let in_memory = self.live.iter_mut().chain(self.in_flight.values_mut());
+        for tracked in in_memory.filter(|tracked| tracked.frame.is_some() && is_gone(tracked)) {
+            if let Some(tag) = tracked.tag {
+                self.outstanding.remove(tag, tracked.records(), true);
+                self.outstanding.add(tag, tracked.records(), false);
             }
+            tracked.frame = None;
         }
         self.publish();
     }

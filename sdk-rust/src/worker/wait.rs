@@ -113,6 +113,9 @@ impl Worker {
             }
         }
         drop(self.shared.queue.lock().clear(DropReason::ShutdownTimeout));
+        if self.greetings.is_some() {
+            self.sender.say_unanswered();
+        }
         self.spool_the_account();
         if let Some(spool) = self.spool.take()
             && let Err(error) = spool.close()

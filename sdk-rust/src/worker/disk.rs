@@ -1,0 +1,100 @@
+//! The spool of the sending thread: opened, kept, lost.
+
+use std::time::{Duration, Instant};
+
+use super::{Worker, track::Tracked};
+use crate::spool::{Adopted, Spool, SpoolSync};
+
+/// The owner of a spool shows so often that it lives.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// The spools of dead processes are looked for so often.
+const ADOPTION_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Worker {
+    pub(super) fn open_spool(&mut self) {
+        let Some(options) = self.config.spool.clone() else { return };
+        match Spool::open(options) {
+            Ok(spool) => {
+                self.spool_works = true;
+                self.spool = Some(spool);
+                let now = crate::rim::now();
+                self.next_renewal = Some(now + RENEWAL_INTERVAL);
+                self.adopt(now);
+            }
+            Err(error) => {
+                self.shared.progress.lock().spool_failures += 1;
+                (self.config.notice)(&format!("cannot open the spool, going on without: {error}"));
+            }
+        }
+    }
+
+    pub(super) fn sync_spool(&mut self, now: Instant) {
+        let Some(spool) = &mut self.spool else { return };
+        let SpoolSync::Interval(interval) = spool.options().sync else { return };
+        if !spool.needs_sync() {
+            self.next_sync = None;
+        } else if *self.next_sync.get_or_insert(now + interval) <= now {
+            self.next_sync = None;
+            if let Err(error) = spool.sync() {
+                self.spool_failed(&error);
+            }
+        }
+    }
+
+    /// Shows that this process lives, and looks for what the dead have left.
+    pub(super) fn maintain_spool(&mut self, now: Instant) {
+        if self.next_renewal.is_some_and(|due| due <= now) {
+            self.next_renewal = Some(now + RENEWAL_INTERVAL);
+            self.replace_taken_spool();
+            if let Some(Err(error)) = self.spool.as_ref().map(Spool::renew) {
+                self.spool_failed(&error);
+            }
+        }
+        if self.next_adoption.is_some_and(|due| due <= now) {
+            self.adopt(now);
+        }
+    }
+
+    fn adopt(&mut self, now: Instant) {
+        self.next_adoption = Some(now + ADOPTION_INTERVAL);
+        let Some(spool) = &mut self.spool else { return };
+        let adopted = spool.adopt();
+        let mut progress = self.shared.progress.lock();
+        progress.spool_damaged = spool.damaged_runs();
+        self.adopted.extend(adopted.into_iter().map(|Adopted { frame, record_count }| {
+            progress.adopted_waiting += u64::from(record_count);
+            Tracked::adopted(frame, record_count)
+        }));
+    }
+
+    pub(super) fn is_spool_taken(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::is_taken)
+    }
+
+    /// Makes a new spool if the old one was taken over. What is on disk alone is then the other's to
+    /// send; what is in memory as well is sent by both, which is harmless.
+    pub(super) fn replace_taken_spool(&mut self) {
+        let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_taken()) else { return };
+        let begun = spool.start_over();
+        for tracked in self.backlog.split_off(0).into_iter().chain(self.adopted.split_off(0)) {
+            self.leave_to_adopter(&tracked);
+        }
+        self.keep_in_memory(|_| true);
+        match begun {
+            Ok(()) => self.say_fault("taken", "the spool was taken over, going on with a new one"),
+            Err(error) => self.spool_failed(&error),
+        }
+    }
+
+    pub(super) fn spool_failed(&mut self, error: &std::io::Error) {
+        let mut progress = self.shared.progress.lock();
+        progress.spool_failures += 1;
+        if let Some(spool) = &self.spool {
+            progress.spool_damaged = spool.damaged_runs();
+        }
+        drop(progress);
+        if std::mem::replace(&mut self.spool_works, false) {
+            self.say_fault("spool", &format!("the spool fails, logs stay in memory: {error}"));
+        }
+    }
+}
