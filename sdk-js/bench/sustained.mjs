@@ -85,7 +85,10 @@ table(
 	Object.keys(makers).map((name) => {
 		const cpu = median(results[name].map((result) => result.cpuMicroseconds)).toFixed(1);
 		const share = (perSecond(own) / perSecond(name)).toFixed(2);
-		return [name, `${Math.round(perSecond(name)).toLocaleString("en")}  ${cpu} µs of processor each  ×${share}`];
+		return [
+			name,
+			`${Math.round(perSecond(name)).toLocaleString("en")}  ${cpu} µs of processor each  ×${share}`,
+		];
 	}),
 );
 stop();

@@ -172,7 +172,11 @@ export class Worker {
 		return new Promise((resolve) => {
 			const waiter = new Waiter(this.#queue.nextPosition, this.#platform.now() + timeoutMs, closes);
 			// The program waits for this, so it must not end before.
-			const timer = this.#platform.laterForSure(Math.min(timeoutMs, timerMaxMs), () => this.turn());
+			const timer = this.#platform.laterForSure(Math.min(timeoutMs, timerMaxMs), () => {
+				// By its own clock a timer may be a little early.
+				waiter.deadline = this.#platform.now();
+				this.turn();
+			});
 			waiter.answer = (report) => {
 				this.#platform.clear(timer);
 				resolve(report);
