@@ -104,7 +104,7 @@ doc:
 sdk-tests: sdks
 	cargo build --quiet -p logweir
 	for python in $$(deploy/interpreters.sh python); do \
-		PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
+		LINT=$$(deploy/interpreters.sh python | tail -n 1 | grep -x $$python) PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
 	for node in $$(deploy/interpreters.sh node); do \
 		NODE=$$node LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-js/test.sh || exit 1; done
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// Each crate, and the crates of this workspace that it may name. No arrow runs the other way.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("logweir-proto", &[]),
     ("logweir-core", &["logweir-proto"]),
     ("logweir-queue", &["logweir-core"]),
@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "logweir-storage",
         ],
     ),
+    ("logweir-example-payments", &["logweir-sdk"]),
     // For tests and benchmarks: whom it starts, it knows by their addresses.
     ("logweir-testkit", &[]),
     (

@@ -161,7 +161,9 @@ def test_a_log_belongs_to_the_trace_around_it() -> None:
         with logweir.trace(header) as context:
             logger.info("inside")
             client.emit("INFO", "inside")
+            assert logweir.traceparent() == context.header
         logger.info("outside")
+        assert logweir.traceparent() is None
         first, second, third = sent(client, server)
     for record in (first, second):
         assert (record.trace_id, record.span_id) == (context.trace_id, context.span_id)

@@ -33,7 +33,7 @@ from logweir.report import FlushReport, Stats
 from logweir.retry import RetryPolicy
 from logweir.signals import flush_on_sigterm
 from logweir.spool import SpoolOptions
-from logweir.trace import TraceContext, trace
+from logweir.trace import TraceContext, trace, traceparent
 
 __all__ = [
     "DROP_REASONS",
@@ -59,6 +59,7 @@ __all__ = [
     "__version__",
     "init",
     "trace",
+    "traceparent",
 ]
 
 

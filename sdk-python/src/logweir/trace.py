@@ -75,6 +75,12 @@ def current_ids() -> _Ids | None:
     return (None if otel is None else _ids_of_otel(otel)) or own_ids()
 
 
+def traceparent() -> Optional[str]:
+    """The header `traceparent` for a call to another service; none outside of a trace."""
+    ids = current_ids()
+    return None if ids is None else TraceContext(*ids).header
+
+
 def _ids_of_otel(otel: Any) -> _Ids | None:
     try:
         span = otel.get_current_span()
