@@ -13,7 +13,7 @@ without bound; every log that is lost is counted by its reason, here and on the 
 from __future__ import annotations
 
 import logging
-from typing import Any, Union
+from typing import Any
 
 from logweir.batch import SDK_VERSION as __version__
 from logweir.client import Client, LogEvent

@@ -257,7 +257,7 @@ class Connection:
         self._failed(cause)
 
     def discard(self) -> None:
-        """Closes the socket and tells nobody. In a forked child it is the parent's connection, which goes on."""
+        """Closes the socket and tells nobody. In a forked child: the parent's connection goes on."""
         self.is_closed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from logweir.trace import current_ids, own_ids
 
 # What every record has; any other name was given by the program.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_LogRecord = logging.LogRecord
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
 _LEVELS = {
     logging.DEBUG: int(Level.DEBUG),
@@ -52,6 +53,8 @@ class Handler(logging.Handler):
     def __init__(self, client: Client, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self.client = client
+        # Levels that are not urgent, of which there are few logs.
+        self._levels = {number: level for number, level in _LEVELS.items() if level < client.urgent_level}
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Takes a log, on the caller's thread. Never fails, and never waits."""
@@ -67,18 +70,18 @@ class Handler(logging.Handler):
             or record.thread == client.sending_thread_id
             or record.exc_info
             or record.stack_info
-            or type(record) is not logging.LogRecord
+            or type(record) is not _LogRecord
         ):
             return self._handle_rare(record)
         # The rest is what nearly all logs cost their caller: one tuple, appended. All is written out here,
-        # as a call costs more than what it would do; the dictionary is looked at last, as it is only made then.
+        # as a call costs more than what it would do. The dictionary is only made when it is looked at: last.
         try:
             message = record.msg
             if type(message) is not str:
                 message = str(message)
             if record.args:
                 message %= record.args
-            level = _LEVELS[record.levelno]
+            level = self._levels[record.levelno]
         except Exception:
             return self._handle_rare(record)
         trace = current_ids() if _OTEL in modules else own_ids()
@@ -87,11 +90,7 @@ class Handler(logging.Handler):
             return self._handle_rare(record)
         inbox = client.inbox
         inbox.append(entry)
-        if (
-            len(inbox) >= client.shared.look_at
-            or level >= client.urgent_level
-            or len(message) > INBOX_CHARACTERS_MAX
-        ):
+        if len(inbox) >= client.shared.look_at or len(message) > INBOX_CHARACTERS_MAX:
             client.look_at_inbox(level, message)
         return record
 

@@ -135,18 +135,19 @@ def text_of(value: object) -> str:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 
-# What a log takes in memory besides its texts, by `sys.getsizeof` of a 64-bit CPython: its tuple and
-# its place in the queue (136 + 88), the numbers in both (3 × 32 + 2 × 24), its slot in the lane (8),
-# and the header of the garbage collector for both tuples (2 × 16).
-RECORD_BYTES = 408
-# The same for an attribute: a pair (56 + 16) and its place in the log's tuple (8).
-ATTRIBUTE_BYTES = 80
+# What a log takes in memory besides its texts, on a 64-bit CPython: its tuple and its place in the queue,
+# each with the header of the garbage collector (120 + 88), its time, position and weight (three of 32), and
+# its slot in the lane (8).
+RECORD_BYTES = 312
+# The tuple of its attributes, if it has any; then for each a pair (72) and its slot (8).
+ATTRIBUTES_BYTES, ATTRIBUTE_BYTES = 56, 80
 
 
 def weight_of(record: Record) -> int:
     """What a log takes in memory, bytes. Loggers are names of the program and not counted."""
     weight = RECORD_BYTES + getsizeof(record[2])
     if record[5]:
+        weight += ATTRIBUTES_BYTES
         for key, value in record[5]:
             weight += ATTRIBUTE_BYTES + getsizeof(key) + getsizeof(value)
     return weight

@@ -275,18 +275,19 @@ class Spool:
     def _adopt_segments(self, folder: Path) -> list[Adopted]:
         adopted: list[Adopted] = []
         for path in sorted(folder.glob("*.seg")):
-            try:
-                adopted.extend(self._adopt_segment(_Segment(folder, path.stem, is_sealed=True)))
-            except OSError:
-                # One that cannot be read is left where it is, and so is its folder.
-                self.damaged_runs += 1
+            adopted.extend(self._adopt_segment(_Segment(folder, path.stem, is_sealed=True)))
         return adopted
 
     def _adopt_segment(self, segment: _Segment) -> list[Adopted]:
-        with segment.path.open("rb") as file:
-            data = file.read(SEGMENT_BYTES_MAX)
+        try:
+            with segment.path.open("rb") as file:
+                data = file.read(SEGMENT_BYTES_MAX)
+            marks = segment.marks.read_bytes() if segment.marks.exists() else b""
+        except OSError:
+            # One that cannot be read is left where it is, and so is its folder.
+            self.damaged_runs += 1
+            return []
         found = spool_frame.scan(segment.salt, data)
-        marks = segment.marks.read_bytes() if segment.marks.exists() else b""
         done = set(spool_frame.decode_marks(segment.salt, marks))
         self.damaged_runs += found.damaged_runs
         segment.is_damaged = found.damaged_runs > 0
@@ -335,7 +336,7 @@ class Spool:
         if not (self._own / OWNER_FILE).exists():
             self.renew()
         segment = _Segment(self._own, f"{self._next_name:010}")
-        file = open(segment.path, "xb", buffering=0, opener=_private)
+        file = open(segment.path, "xb", buffering=0, opener=_private)  # noqa: SIM115 (it stays open)
         _sync_folder(self._own)
         self._next_name += 1
         self._active = (self._insert(segment), file)

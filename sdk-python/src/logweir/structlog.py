@@ -38,7 +38,7 @@ def _record(logger: Any, method: str, event: Any) -> Record:
     name = named.pop("logger", None) or getattr(logger, "name", None) or ""
     # The time of the call is the log's, in whatever form a processor has added it.
     named.pop("timestamp", None)
-    exception = _exception(named.pop("exc_info", None))
+    exception = _exception(named.pop("exc_info", method == "exception"))
     latency_ms = take_latency(named)
     trace = take_trace(named) or current_ids()
     attributes = attributes_of(named) + exception_attributes(exception)
