@@ -1,8 +1,10 @@
-# make run     builds and starts everything in one process, with demo traffic, until Ctrl-C
-# make cluster the same as many processes: PostgreSQL, RabbitMQ, two of each kind of process
-# make test    every check, as CI runs it
-# make bench   the whole path measured on this machine
-# make faults  the long fault suites
+# make run       builds and starts everything in one process, with demo traffic, until Ctrl-C
+# make cluster   the same as many processes: PostgreSQL, RabbitMQ, two of each kind of process
+# make example   a shop of three services in Python, JavaScript and Rust, and one request's logs
+# make packages  the client libraries as they are published: wheel, sdist, tarball, crates
+# make test      every check, as CI runs it
+# make bench     the whole path, and the client libraries, measured on this machine
+# make faults    the long fault suites
 SHELL := /bin/sh
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -13,7 +15,15 @@ tools := $(CARGO_TARGET_DIR)/tools
 buf := $(tools)/node_modules/.bin/buf
 buf_version := 1.75.0
 
-.PHONY: run cluster test bench faults lint contract unit doc
+# Where the client libraries are installed for the tests and the example.
+sdks := $(CARGO_TARGET_DIR)/sdks
+packages := $(CARGO_TARGET_DIR)/packages
+python := $(sdks)/python/bin/python
+contract_files := proto/logweir/v1/log.proto proto/logweir/v1/ingest.proto
+run_example := $(python) -m pip install --quiet --disable-pip-version-check -r examples/fastapi/requirements.txt && \
+	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock && PYTHON=$(python)
+
+.PHONY: run cluster example packages sdks test bench faults lint contract unit doc sdk-tests example-test
 
 run:
 	@deploy/setup.sh build
@@ -28,7 +38,7 @@ cluster:
 	@cargo build --quiet -p logweir-testkit
 	@exec $(CARGO_TARGET_DIR)/debug/testkit cluster $(CARGO_TARGET_DIR)/release/logweir
 
-test: lint contract unit doc
+test: lint contract unit doc sdk-tests example-test
 	@echo "all checks passed"
 
 lint:
@@ -47,8 +57,42 @@ contract: $(buf)
 	$(buf) lint proto
 	$(buf) breaking proto --against proto/released.binpb
 
+# The Python and JavaScript libraries where programs find them. Both make their code from the contract.
+sdks: $(python) sdk-js/dist/.built
+
+$(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
+	@deploy/setup.sh test
+	python3 -m venv $(sdks)/python
+	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python
+	@touch $(python)
+
+sdk-js/dist/.built: $(contract_files) $(shell find sdk-js/src -type f) sdk-js/package-lock.json
+	@deploy/setup.sh test
+	npm --prefix sdk-js ci --silent --no-fund --no-audit
+	npm --prefix sdk-js run --silent build
+	@touch $@
+
+packages:
+	@deploy/setup.sh test
+	@mkdir -p $(packages)
+	sdk-rust/package.sh
+	python3 -m pip wheel --quiet --no-deps --wheel-dir $(packages) ./sdk-python
+	npm --prefix sdk-js ci --silent --no-fund --no-audit
+	cd sdk-js && npm pack --silent --pack-destination $(packages)
+	@ls $(packages)
+
+example: sdks
+	cargo build --quiet --release -p logweir -p logweir-example-payments
+	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
+		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/release/logweir-example-payments examples/run.sh
+
+example-test: sdks
+	cargo build --quiet -p logweir -p logweir-example-payments
+	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir \
+		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/debug/logweir-example-payments examples/run.sh once
+
 # One PostgreSQL and one RabbitMQ for all tests, which end with them.
-unit:
+unit: sdks
 	@deploy/setup.sh test
 	cargo nextest run --workspace --no-run
 	$(CARGO_TARGET_DIR)/debug/testkit share cargo nextest run --workspace --no-fail-fast
@@ -56,16 +100,26 @@ unit:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
-bench:
+# Each library with the interpreters that are here: the oldest and the newest.
+sdk-tests: sdks
+	cargo build --quiet -p logweir
+	for python in $$(deploy/interpreters.sh python); do \
+		PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
+	for node in $$(deploy/interpreters.sh node); do \
+		NODE=$$node LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-js/test.sh || exit 1; done
+
+bench: sdks
 	@deploy/setup.sh test
 	cargo build --release --quiet -p logweir -p logweir-bench
 	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir
 	$(CARGO_TARGET_DIR)/release/logweir-bench --binary $(CARGO_TARGET_DIR)/release/logweir --distributed 5000000
+	$(CARGO_TARGET_DIR)/release/logweir-bench --sdks
 
-# The long fault suites: a million logs and twenty kills of the server, sixty of a sender with a
-# spool, fifty while people are told, and everything that may die in the distributed setting. They
+# The long fault suites: a million logs and twenty kills of the server, the same by the client library
+# of each language, sixty of a sender with a spool, fifty while people are told, and everything that may die in the distributed setting. They
 # print their seeds.
-faults:
+faults: sdks
 	@deploy/setup.sh test
+	cargo build --quiet --examples -p logweir-sdk
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults -p logweir \
-		--test faults --test spool --test alerting --test distributed_faults --no-capture
+		--test faults --test spool --test sdks --test alerting --test distributed_faults --no-capture

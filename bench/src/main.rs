@@ -8,6 +8,8 @@ mod load;
 mod process;
 mod queries;
 mod reference;
+mod sdks;
+mod sink;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,6 +40,18 @@ struct Arguments {
     /// With the TimescaleDB that is installed for this machine's PostgreSQL.
     #[arg(long, requires = "distributed")]
     timescaledb: bool,
+    /// Measure the client libraries of all languages instead.
+    #[arg(long)]
+    sdks: bool,
+    /// Answer OK and count only; the sink runs itself with this.
+    #[arg(long, hide = true)]
+    serve_sink: bool,
+    /// Send a turn's logs by one library; the measurement of libraries runs itself with this.
+    #[arg(long, hide = true, requires = "to")]
+    send_by: Option<sdks::Library>,
+    /// Where to.
+    #[arg(long, hide = true)]
+    to: Option<String>,
     /// Decode and answer only; the reference runs itself with this.
     #[arg(long, hide = true)]
     serve_reference: bool,
@@ -48,11 +62,24 @@ const RUN_LOGS: u64 = 1_000_000;
 /// Turns of the servers with and without scoring.
 const TURNS: u64 = 7;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(library), Some(endpoint)) = (arguments.send_by, &arguments.to) {
+        return sdks::send(library, endpoint);
+    }
+    run(arguments)
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.serve_reference {
         return reference::serve().await;
+    }
+    if arguments.serve_sink {
+        return sink::serve().await;
+    }
+    if arguments.sdks {
+        return sdks::measure().await;
     }
     let temporary = tempfile::tempdir()?;
     let data_dir = arguments.data_dir.as_deref().unwrap_or(temporary.path());

@@ -19,7 +19,7 @@ use logweir_core::{
 };
 use logweir_processor::{ProcessorConfig, ServiceInfo};
 use logweir_queue::{QueueLimits, RabbitConfig};
-use logweir_server::{ServerConfig, ServiceConfig, TlsFiles};
+use logweir_server::{CorsOrigins, ServerConfig, ServiceConfig, TlsFiles};
 use logweir_storage::{PostgresConfig, SqliteConfig};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct Settings {
     pub tls_key: String,
     /// The CAs of clients, PEM: others are refused. Empty: any client may connect.
     pub tls_client_ca: String,
+    /// The origins whose pages may call from a browser, `https://HOST[:PORT]` by commas, or `*`;
+    /// empty: none may.
+    pub cors_origins: String,
     /// How the process logs about itself.
     pub log: LogConfig,
     /// The doors.
@@ -118,6 +121,7 @@ impl Default for Settings {
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_client_ca: String::new(),
+            cors_origins: String::new(),
             log: LogConfig::default(),
             server: ServerConfig::default(),
             queue: QueueSettings::default(),
@@ -239,7 +243,9 @@ impl Settings {
             owner: info.owner.clone(),
         };
         let services = self.services.iter().map(|(name, info)| (name.clone(), known(info)));
-        ServerConfig { services: services.collect(), ..self.server.clone() }
+        // That it can be read was checked when the settings were.
+        let cors_origins = self.cors_origins.parse().unwrap_or_default();
+        ServerConfig { cors_origins, services: services.collect(), ..self.server.clone() }
     }
 
     /// The processor's part, with what is known about services.
@@ -284,6 +290,7 @@ impl Settings {
         );
         let [cert, key, client_ca] =
             [&self.tls_cert, &self.tls_key, &self.tls_client_ca].map(|path| !path.is_empty());
+        let origins = self.cors_origins.parse::<CorsOrigins>().err();
         require("tls_cert", cert || !(key || client_ca), "must be given to speak TLS");
         require("tls_key", key || !(cert || client_ca), "must be given to speak TLS");
         let request = self.server.limits.request_bytes_max;
@@ -293,6 +300,9 @@ impl Settings {
             budget >= request,
             "must not be below server.limits.request_bytes_max",
         );
+        if let Some(error) = origins {
+            require("cors_origins", false, &error.to_string());
+        }
         mistakes
     }
 }
@@ -455,11 +465,12 @@ mod tests {
     fn values_that_cannot_work_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("logweir.toml");
-        let text = "tls_cert = 'a'\n[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0";
+        let text = "tls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0";
         fs::write(&file, text).unwrap();
         let error = args(Some(file)).load(&[]).unwrap_err().to_string();
         assert!(error.contains("queue.batches_max must be positive"), "{error}");
         assert!(error.contains("processor.contamination must be between"), "{error}");
+        assert!(error.contains("cors_origins \"shop\" is no origin"), "{error}");
         assert!(error.contains("tls_key must be given to speak TLS"), "{error}");
     }
 }

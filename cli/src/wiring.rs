@@ -45,6 +45,9 @@ pub struct DoorArgs {
     /// Take clients with a certificate of this CA alone (PEM)
     #[arg(long, value_name = "FILE", env = "LOGWEIR_TLS_CLIENT_CA")]
     tls_client_ca: Option<String>,
+    /// Let pages of these origins call from a browser: https://HOST[:PORT] by commas, or *
+    #[arg(long, value_name = "ORIGINS", env = "LOGWEIR_CORS_ORIGINS")]
+    cors_origins: Option<String>,
 }
 
 impl DoorArgs {
@@ -55,6 +58,7 @@ impl DoorArgs {
             ("tls_cert", self.tls_cert.as_deref()),
             ("tls_key", self.tls_key.as_deref()),
             ("tls_client_ca", self.tls_client_ca.as_deref()),
+            ("cors_origins", self.cors_origins.as_deref()),
         ])?)
     }
 }

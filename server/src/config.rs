@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use logweir_core::limits::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::web::CorsOrigins;
+
 /// How the doors behave. Every number here is a bound; at the bound the caller is told what to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub struct ServerConfig {
     pub read_timeout_seconds: u64,
     /// How long requests under way may take to finish when the server stops, seconds.
     pub drain_timeout_seconds: u64,
+    /// Whose pages may call from a browser. Comes from the common section.
+    #[serde(skip)]
+    pub cors_origins: CorsOrigins,
     /// What is known about services: shown by `ListServices`. Comes from the common section.
     #[serde(skip)]
     pub services: BTreeMap<String, ServiceConfig>,
@@ -38,6 +43,7 @@ impl Default for ServerConfig {
             stream_window_batches: 64,
             read_timeout_seconds: 30,
             drain_timeout_seconds: 10,
+            cors_origins: CorsOrigins::default(),
             services: BTreeMap::new(),
         }
     }

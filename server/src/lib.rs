@@ -1,6 +1,6 @@
 //! The doors: native gRPC and HTTP, authentication, limits, ingest, query, admin.
 //!
-//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1. A request is
+//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A request is
 //! authenticated from its headers before its body is read; the body is read under bounds; a batch is
 //! answered once the queue holds it durably. Every refusal says what to do, and only what may pass
 //! says when to try again. When the process stops, no more is accepted, what is under way is
@@ -28,6 +28,7 @@ mod stream;
 mod tls;
 mod token_keys;
 mod validate;
+mod web;
 mod weigh;
 
 use std::{
@@ -71,12 +72,14 @@ use crate::{
     models::ModelDoor,
     query::QueryDoor,
     rate_limit::RateLimits,
+    web::with_grpc_web,
 };
 pub use crate::{
     auth::issue,
     config::{RateConfig, ServerConfig, ServiceConfig},
     tls::{Tls, TlsError, TlsFiles},
     token_keys::{TokenKeys, TokenKeysError},
+    web::{CorsOriginError, CorsOrigins},
 };
 
 /// How often revoked tokens, keys and certificates are read and readiness is looked at.
@@ -220,14 +223,19 @@ impl Parts<'_> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(ServerError::Reflection)?;
-        let routes = Routes::new(Gate::new(ingest, Access::Ingest, &gate))
-            .add_service(Gate::new(query, Access::Query, &gate))
-            .add_service(Gate::new(admin, Access::Admin, &gate))
-            .add_service(Gate::new(models, Access::Query, &gate))
-            .add_service(Gate::new(alerts, Access::Query, &gate))
+        let routes = Routes::new(with_grpc_web(Gate::new(ingest, Access::Ingest, &gate)))
+            .add_service(with_grpc_web(Gate::new(query, Access::Query, &gate)))
+            .add_service(with_grpc_web(Gate::new(admin, Access::Admin, &gate)))
+            .add_service(with_grpc_web(Gate::new(models, Access::Query, &gate)))
+            .add_service(with_grpc_web(Gate::new(alerts, Access::Query, &gate)))
             .add_service(health_service.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX))
             .add_service(reflection.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX));
-        Ok((health, routes.prepare().into_axum_router()))
+        let router = routes.prepare().into_axum_router();
+        let router = match self.config.cors_origins.layer() {
+            Some(cors) => router.layer(cors),
+            None => router,
+        };
+        Ok((health, router))
     }
 
     fn ingest_door(&self, tasks: &Tasks) -> IngestDoor {

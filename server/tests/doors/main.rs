@@ -11,3 +11,4 @@ mod ingest;
 mod models;
 mod query;
 mod tls;
+mod web;

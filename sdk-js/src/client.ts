@@ -1,0 +1,286 @@
+/**
+ * What a program holds: a client. It takes logs at once, encodes them, and sends them while the
+ * program's own code is not running.
+ */
+
+import { type ClientOptions, type Config, type MutableLogRecord, resolveConfig } from "./config.js";
+import { Encoder } from "./encode.js";
+import type { DropCounts } from "./errors.js";
+import type { EndListener, Platform } from "./platform.js";
+import { Queue } from "./queue.js";
+import { type Attributes, Level, type LevelName, type LogRecord, toLevel } from "./record.js";
+import { Redaction } from "./redaction.js";
+import { isKept } from "./sampling.js";
+import type { FlushReport } from "./worker/wait.js";
+import { Worker } from "./worker.js";
+
+/** How long a program that ends by itself waits for its last logs, milliseconds. */
+const endTimeoutMs = 5_000;
+/** How long flush and shutdown wait if they are not told, milliseconds. */
+const flushTimeoutMsDefault = 5_000;
+/** Stands for a level that is none, which the encoder clears and flags. */
+const noLevel = -1;
+
+/** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
+export interface Stats {
+	/** Logs handed over. */
+	readonly emitted: number;
+	/** Logs that the server has for good. */
+	readonly sent: number;
+	/** Logs that the server rejected. */
+	readonly rejected: number;
+	/** Logs given up, by reason. */
+	readonly dropped: DropCounts;
+	/** Logs waiting in memory for a batch. */
+	readonly queued: number;
+	/** Logs in batches that are under way. */
+	readonly inFlight: number;
+	/** Logs in batches in the spool that are not answered. */
+	readonly spooled: number;
+	/** Logs of dead processes, taken over, not answered so far. */
+	readonly adoptedWaiting: number;
+	/** Logs of dead processes that the server has for good. */
+	readonly adoptedSent: number;
+	/** Logs of dead processes that were refused or too old. */
+	readonly adoptedDropped: number;
+	/** Times that the spool could not be written or read. */
+	readonly spoolFailures: number;
+	/** Damaged places found in the spool. */
+	readonly spoolDamaged: number;
+	/** Logs handed over after `shutdown`; they are in no other count. */
+	readonly emittedAfterShutdown: number;
+}
+
+/**
+ * Sends logs in the background. After it is made nothing here throws, waits for I/O or grows without
+ * bound: what cannot be delivered is dropped by the drop policy, and counted.
+ */
+export class BaseClient {
+	readonly #platform: Platform;
+	readonly #config: Config;
+	readonly #encoder: Encoder;
+	readonly #queue: Queue;
+	readonly #worker: Worker;
+	readonly #hasSpool: boolean;
+	readonly #stopListening: () => void;
+	/** The two clocks, read together. */
+	#lastUnixMs = 0;
+	#lastNow = 0;
+	/** The program's own `beforeSend` is running. */
+	#isInHook = false;
+
+	/** Throws a `ConfigError` for a setting that cannot be used. The server need not be up. */
+	constructor(options: ClientOptions, platform: Platform) {
+		this.#platform = platform;
+		this.#config = resolveConfig(options, platform);
+		const redaction = new Redaction(this.#config.redactKeys);
+		this.#encoder = new Encoder(platform.allocate, platform.writeText, redaction);
+		this.#queue = new Queue(this.#config.queue, platform.allocate);
+		this.#hasSpool = this.#config.spool !== undefined;
+		this.#worker = new Worker(platform, this.#config, this.#queue);
+		this.#stopListening = platform.onEnd(this.#endListener());
+	}
+
+	/**
+	 * Takes a log. Of the attributes, `latency_ms` or `duration_ms` (a number), `trace_id` and `span_id`
+	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running code is used; without
+	 * a time, milliseconds since 1970-01-01 UTC, it happens now.
+	 */
+	emit(
+		level: Level | LevelName,
+		message: unknown,
+		attributes?: Attributes,
+		timeUnixMs?: number,
+	): void {
+		this.#take(levelNumber(level), message, attributes, undefined, timeUnixMs);
+	}
+
+	/** Takes a log that is given field by field. */
+	emitRecord(record: LogRecord): void {
+		this.#take(record?.level ?? Level.UNSPECIFIED, undefined, undefined, record ?? {});
+	}
+
+	trace(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.TRACE, message, attributes, undefined);
+	}
+
+	debug(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.DEBUG, message, attributes, undefined);
+	}
+
+	info(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.INFO, message, attributes, undefined);
+	}
+
+	warn(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.WARN, message, attributes, undefined);
+	}
+
+	error(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.ERROR, message, attributes, undefined);
+	}
+
+	fatal(message: unknown, attributes?: Attributes): void {
+		this.#take(Level.FATAL, message, attributes, undefined);
+	}
+
+	/**
+	 * Waits until everything handed over before the call is answered, or the time is up, milliseconds.
+	 * May be called by several at once. Never rejects.
+	 */
+	flush(timeoutMs = flushTimeoutMsDefault): Promise<FlushReport> {
+		return this.#worker.flush(nonNegative(timeoutMs));
+	}
+
+	/**
+	 * Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
+	 * Later calls get the same report. Never rejects.
+	 */
+	async shutdown(timeoutMs = flushTimeoutMsDefault): Promise<FlushReport> {
+		const report = await this.#worker.shutdown(nonNegative(timeoutMs));
+		this.#stopListening();
+		return report;
+	}
+
+	/** Resolves once the first look for what dead processes left in the spool is over. */
+	adoption(): Promise<void> {
+		return this.#worker.adoption;
+	}
+
+	/** Counts since the start. */
+	stats(): Stats {
+		const { progress, outstanding } = this.#worker;
+		return {
+			emitted: this.#queue.emitted,
+			sent: progress.sent,
+			rejected: progress.rejected,
+			dropped: this.#queue.dropped,
+			queued: this.#queue.length,
+			inFlight: outstanding.inMemory,
+			spooled: outstanding.spooled,
+			adoptedWaiting: progress.adoptedWaiting,
+			adoptedSent: progress.adoptedSent,
+			adoptedDropped: progress.adoptedDropped,
+			spoolFailures: progress.spoolFailures,
+			spoolDamaged: this.#worker.spoolDamaged,
+			emittedAfterShutdown: this.#queue.emittedAfterClose,
+		};
+	}
+
+	#take(
+		level: number,
+		message: unknown,
+		attributes: Attributes | undefined,
+		record: LogRecord | undefined,
+		timeUnixMs?: number,
+	): void {
+		if (this.#config.isDisabled || !this.#queue.enter()) {
+			return;
+		}
+		try {
+			this.#takeCounted(level, message, attributes, record, timeUnixMs ?? Date.now());
+		} catch {
+			// Whatever the program handed over, it must not fail for it.
+			this.#queue.countDrop("internal_sdk_error", 1);
+			this.#worker.wake();
+		}
+	}
+
+	#takeCounted(
+		level: number,
+		message: unknown,
+		attributes: Attributes | undefined,
+		record: LogRecord | undefined,
+		timeUnixMs: number,
+	): void {
+		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
+			this.#queue.giveUp("sample_rate", 1);
+			return;
+		}
+		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
+			const trace = this.#platform.currentTrace();
+			const end = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
+			this.#push(level, end);
+			return;
+		}
+		const whole = this.#whole(level, message, attributes, record);
+		if (this.#isKept(whole)) {
+			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, timeUnixMs));
+		} else {
+			this.#queue.giveUp("before_send", 1);
+		}
+	}
+
+	/** The log field by field, as `beforeSend` may change it. */
+	#whole(
+		level: number,
+		message: unknown,
+		attributes: Attributes | undefined,
+		record: LogRecord | undefined,
+	): MutableLogRecord {
+		const trace = record?.traceId === undefined ? this.#platform.currentTrace() : undefined;
+		const given = record ?? { level, message: message as string, attributes };
+		return { ...given, ...trace };
+	}
+
+	/** What the program's own `beforeSend` makes of a log. It is not asked about its own. */
+	#isKept(record: MutableLogRecord): boolean {
+		const call = this.#config.beforeSend;
+		if (call === undefined || this.#isInHook) {
+			return true;
+		}
+		this.#isInHook = true;
+		try {
+			return call(record) !== false;
+		} catch {
+			return false;
+		} finally {
+			this.#isInHook = false;
+		}
+	}
+
+	#push(level: number, end: number): void {
+		const { buffer, start } = this.#encoder;
+		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
+		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
+			this.#worker.relieve();
+		}
+		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
+		if (this.#queue.push(buffer, start, end, known, this.#now(), reason)) {
+			this.#worker.wake();
+		}
+	}
+
+	/** The clock that never jumps is dear: it is asked only if the other has moved. */
+	#now(): number {
+		const unixMs = Date.now();
+		if (unixMs !== this.#lastUnixMs) {
+			this.#lastUnixMs = unixMs;
+			this.#lastNow = this.#platform.now();
+		}
+		return this.#lastNow;
+	}
+
+	#endListener(): EndListener {
+		let flushedThrough = -1;
+		return {
+			beforeEnd: () => {
+				const { emitted } = this.#queue;
+				if (!this.#worker.isQuiet && emitted !== flushedThrough) {
+					// Once for the same logs, so that the program does end.
+					flushedThrough = emitted;
+					void this.flush(endTimeoutMs);
+				}
+			},
+			atEnd: () => this.#worker.finish(),
+		};
+	}
+}
+
+function levelNumber(level: Level | LevelName): number {
+	return typeof level === "number" ? level : (toLevel(level) ?? noLevel);
+}
+
+function nonNegative(timeoutMs: number): number {
+	return Number.isNaN(timeoutMs) ? 0 : Math.max(0, timeoutMs);
+}

@@ -1,0 +1,126 @@
+/**
+ * What differs between Node and a browser. Everything else takes these as arguments: the clock,
+ * randomness, the environment, the network and the disk.
+ */
+
+import type { EncodedBatch } from "./batch.js";
+import type { TlsOptions } from "./config.js";
+import type { TraceIds, WriteText } from "./encode.js";
+
+/** Where a batch lies. */
+export interface FrameRef {
+	segment: number;
+	offset: number;
+	length: number;
+}
+
+/** A batch of a dead process. */
+export interface Adopted {
+	frame: FrameRef;
+	recordCount: number;
+}
+
+/** The spool's settings. */
+export interface SpoolOptions {
+	/** Its root. Processes may share it. */
+	directory: string;
+	/** Most bytes of one process. 256 MiB. The oldest go first. */
+	bytesMax: number;
+	/** Longest time a batch waits, milliseconds. 24 h. */
+	ageMaxMs: number;
+	/**
+	 * When writes are forced to disk: `always`, before each batch is sent, survives a power cut;
+	 * `interval`, every second, may cost what came since. `kill -9` costs nothing either way.
+	 */
+	sync: "interval" | "always";
+}
+
+/** An open spool. What throws here is counted and told, and the client goes on in memory. */
+export interface SpoolFiles {
+	readonly damagedRuns: number;
+	readonly needsSync: boolean;
+	append(batch: EncodedBatch): FrameRef;
+	read(frame: FrameRef): EncodedBatch;
+	acknowledge(frame: FrameRef): void;
+	evict(): number | undefined;
+	sync(): Promise<void>;
+	renew(): void;
+	adopt(take: (adopted: Adopted) => void): Promise<void>;
+	close(): void;
+}
+
+/** How a request may be compressed on this platform. */
+export type Packing = "none" | "gzip" | "zstd";
+
+/** The way to one endpoint. */
+export interface Door {
+	/**
+	 * Sends a request as it is, and returns the answer's message. Throws a `ConnectError` with headers if
+	 * a server answered.
+	 */
+	ingest(
+		request: Uint8Array,
+		headers: { [name: string]: string },
+		signal: AbortSignal,
+	): Promise<Uint8Array>;
+	/** Opens the connection beforehand; the cause if that fails. Undefined where it cannot be. */
+	open(): Promise<unknown>;
+	/** Gives up a connection that does not come about. */
+	reset(): void;
+	close(): void;
+}
+
+/** What a door needs to be told. */
+export interface DoorOptions {
+	packing: Packing;
+	tls: TlsOptions;
+}
+
+/** Told of the end of the program. */
+export interface EndListener {
+	/** Nothing else keeps the program going: what is under way may be brought to its end. */
+	beforeEnd(): void;
+	/** The program ends with this call. */
+	atEnd(): void;
+}
+
+export interface Platform {
+	/** Nanoseconds since 1970-01-01 UTC. */
+	nowUnixNano(): bigint;
+	/** Milliseconds of a clock that never jumps. */
+	now(): number;
+	/** A random share, 0 up to 1. */
+	randomShare(): number;
+	randomBytes(count: number): Uint8Array;
+	sha256(bytes: Uint8Array): Uint8Array;
+	/** A buffer of its own, with anything in it. */
+	allocate(bytes: number): Uint8Array;
+	writeText: WriteText;
+	/** A variable of the environment; undefined if there is none. */
+	environment(name: string): string | undefined;
+	/** The text of a file; throws if it cannot be read. */
+	readFile(path: string): string;
+	hostName(): string;
+	/** The number of this process; undefined where there is none. */
+	processId(): number | undefined;
+	/** The strongest compression that costs little. */
+	packing: Packing;
+	packings: readonly Packing[];
+	openDoor(address: string, options: DoorOptions): Door;
+	/** Throws if the files of TLS cannot be used. */
+	checkTls(tls: TlsOptions): void;
+	openSpool(options: SpoolOptions): SpoolFiles;
+	/** The trace that the running code belongs to. */
+	currentTrace(): TraceIds | undefined;
+	/** Says a line to a person. */
+	say(line: string): void;
+	/** Calls soon, once the running code has come to its end. */
+	soon(call: () => void): void;
+	/** Calls later, without keeping the program going for it. Returns what [clear] takes. */
+	later(milliseconds: number, call: () => void): unknown;
+	/** As [later], but the program waits for it. */
+	laterForSure(milliseconds: number, call: () => void): unknown;
+	clear(timer: unknown): void;
+	/** Until the returned function is called. */
+	onEnd(listener: EndListener): () => void;
+}

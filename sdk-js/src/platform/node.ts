@@ -1,0 +1,138 @@
+/** The edge to Node: clock, randomness, environment, files, HTTP/2, compression, the process's end. */
+
+import { createHash, randomFillSync } from "node:crypto";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import { createSecureContext } from "node:tls";
+import { promisify } from "node:util";
+import * as zlib from "node:zlib";
+import { Http2SessionManager } from "@connectrpc/connect-node";
+import type { TlsOptions } from "../config.js";
+import { currentTrace } from "../context.js";
+import { IngestService } from "../generated/logweir/v1/ingest_pb.js";
+import type { Door, DoorOptions, EndListener, Packing, Platform } from "../platform.js";
+import { Spool } from "../spool.js";
+import { type Packer, unaryCall } from "./grpc.js";
+
+/** How often an idle connection is checked, and how long an answer may take, milliseconds. */
+const pingIntervalMs = 10_000;
+const pingTimeoutMs = 5_000;
+/** Below this compression costs more than it saves, bytes. */
+const packFromBytes = 1 << 10;
+const ingestPath = `/${IngestService.typeName}/${IngestService.method.ingest.name}`;
+const nanosecondsPerMillisecond = 1_000_000n;
+const stderr = 2;
+
+type Pack = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
+
+/** From Node 22.15 on. */
+const zstdCompress = (zlib as { zstdCompress?: Pack }).zstdCompress;
+const packings: readonly Packing[] =
+	zstdCompress === undefined ? ["none", "gzip"] : ["none", "gzip", "zstd"];
+
+/** Compression runs on threads of its own. */
+function packerOf(packing: Packing): Packer | undefined {
+	const compress = packing === "zstd" ? zstdCompress : (zlib.gzip as Pack);
+	if (packing === "none" || compress === undefined) {
+		return undefined;
+	}
+	return { name: packing, pack: promisify(compress), fromBytes: packFromBytes };
+}
+
+function openDoor(address: string, options: DoorOptions): Door {
+	const ping = { pingIntervalMs, pingTimeoutMs, pingIdleConnection: true };
+	const sessionManager = new Http2SessionManager(address, ping, secureOptions(options.tls));
+	const packer = packerOf(options.packing);
+	return {
+		ingest: (request, headers, signal) =>
+			unaryCall(sessionManager, ingestPath, request, headers, signal, packer),
+		async open() {
+			const state = await sessionManager.connect();
+			return state === "error" ? sessionManager.error() : undefined;
+		},
+		reset() {
+			if (sessionManager.state() === "connecting") {
+				sessionManager.abort();
+			}
+		},
+		close: () => sessionManager.abort(),
+	};
+}
+
+function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
+	const read = (file: string | undefined) => (file === undefined ? {} : fs.readFileSync(file));
+	return Object.fromEntries(
+		Object.entries({
+			ca: tls.caFile,
+			cert: tls.clientCertificateFile,
+			key: tls.clientKeyFile,
+		})
+			.filter(([, file]) => file !== undefined)
+			.map(([name, file]) => [name, read(file)]),
+	);
+}
+
+/** Clients that are told of the process's end, by one listener each of its events. */
+const endListeners = new Set<EndListener>();
+
+function beforeEnd(): void {
+	for (const listener of endListeners) {
+		listener.beforeEnd();
+	}
+}
+
+function atEnd(): void {
+	for (const listener of endListeners) {
+		listener.atEnd();
+	}
+}
+
+function onEnd(listener: EndListener): () => void {
+	if (endListeners.size === 0) {
+		process.on("beforeExit", beforeEnd);
+		process.on("exit", atEnd);
+	}
+	endListeners.add(listener);
+	return () => {
+		endListeners.delete(listener);
+		if (endListeners.size === 0) {
+			process.off("beforeExit", beforeEnd);
+			process.off("exit", atEnd);
+		}
+	};
+}
+
+export const nodePlatform: Platform = {
+	nowUnixNano: () => BigInt(Date.now()) * nanosecondsPerMillisecond,
+	now: () => performance.now(),
+	randomShare: Math.random,
+	randomBytes: (count) => randomFillSync(new Uint8Array(count)),
+	sha256: (bytes) => createHash("sha256").update(bytes).digest(),
+	allocate: (bytes) => Buffer.allocUnsafeSlow(bytes),
+	writeText: (buffer, at, text) => at + (buffer as Buffer).write(text, at),
+	environment: (name) => process.env[name],
+	readFile: (path) => fs.readFileSync(path, "utf8"),
+	hostName: () => os.hostname(),
+	processId: () => process.pid,
+	packing: zstdCompress === undefined ? "gzip" : "zstd",
+	packings,
+	openDoor,
+	checkTls(tls) {
+		createSecureContext(secureOptions(tls));
+	},
+	openSpool: (options) => new Spool(options),
+	currentTrace,
+	say(line) {
+		try {
+			// At once, also in a worker and at the end.
+			fs.writeSync(stderr, `${line}\n`);
+		} catch {
+			process.stderr.write(`${line}\n`);
+		}
+	},
+	soon: (call) => void setImmediate(call),
+	later: (milliseconds, call) => setTimeout(call, milliseconds).unref(),
+	laterForSure: (milliseconds, call) => setTimeout(call, milliseconds),
+	clear: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),
+	onEnd,
+};

@@ -1,0 +1,70 @@
+/** Whose values are blanked out: attributes by their names, and JSON text that has such a name. */
+
+/** Names that are redacted unless the program gives its own list. */
+export const redactKeysDefault: readonly string[] = [
+	"password",
+	"passwd",
+	"secret",
+	"api_key",
+	"apikey",
+	"access_token",
+	"refresh_token",
+	"auth_token",
+	"authorization",
+	"cookie",
+	"set_cookie",
+	"private_key",
+	"credentials",
+];
+
+/** What stands in the place of a redacted value. */
+export const redacted = "[redacted]";
+
+/** How many names of attributes are remembered; a program that makes names up must not fill memory. */
+const namesRememberedMax = 1_024;
+
+/** The form in which names are compared. */
+export function normalized(name: string): string {
+	return name.toLowerCase().replaceAll("-", "_");
+}
+
+export class Redaction {
+	readonly #ends: RegExp | undefined;
+	readonly #inJson: RegExp | undefined;
+	readonly #known = new Map<string, boolean>();
+
+	constructor(keys: readonly string[]) {
+		const names = keys.map(normalized).filter((name) => name !== "");
+		if (names.length === 0) {
+			return;
+		}
+		const any = names.map((name) => escaped(name).replaceAll("_", "[_-]")).join("|");
+		this.#ends = new RegExp(`(?:^|[._-])(?:${any})$`, "i");
+		this.#inJson = new RegExp(`"(?:[^"\\\\]*[._-])?(?:${any})"\\s*:`, "i");
+	}
+
+	/** Whether the value of an attribute of this name must not be sent. */
+	hides(name: string): boolean {
+		if (this.#ends === undefined) {
+			return false;
+		}
+		const known = this.#known.get(name);
+		if (known !== undefined) {
+			return known;
+		}
+		const hides = this.#ends.test(name);
+		if (this.#known.size < namesRememberedMax) {
+			this.#known.set(name, hides);
+		}
+		return hides;
+	}
+
+	/** Whether JSON text has such a name anywhere. */
+	hidesJson(text: string): boolean {
+		return this.#inJson?.test(text) ?? false;
+	}
+}
+
+function escaped(name: string): string {
+	return name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}

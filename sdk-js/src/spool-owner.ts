@@ -1,0 +1,76 @@
+/** Whose a folder of the spool is, and whether that process is dead. */
+
+import * as fs from "node:fs";
+
+/** One start of a process, as its folder's file `owner` names it. */
+export interface Owner {
+	pid: number;
+	/** When it started, by the system's count; empty where there is no `/proc`. */
+	start: string;
+	/** In which running of which system the number is valid; empty where there is no `/proc`. */
+	namespace: string;
+}
+
+/** An owner that cannot be looked at, and has not renewed its file for so long, is dead. Milliseconds. */
+const silenceMaxMs = 10 * 60 * 1_000;
+/** The fields of `/proc/PID/stat` that hold state and start, counted from the one after the name. */
+const stateField = 0;
+const startField = 19;
+/** States of a process that has ended, but whose parent has not asked for its result. */
+const endedStates = "ZXx";
+
+/** Whether a folder's owner is dead. Pure but for the look at a process of the same namespace. */
+export function isDead(
+	ownerText: string | undefined,
+	ageMs: number,
+	namespace: string,
+	startOf: (pid: number) => string | undefined,
+): boolean {
+	const owner = ownerText === undefined ? undefined : parsed(ownerText);
+	if (owner !== undefined && namespace !== "" && owner.namespace === namespace) {
+		return startOf(owner.pid) !== owner.start;
+	}
+	return ageMs > silenceMaxMs;
+}
+
+function parsed(text: string): Owner | undefined {
+	try {
+		const { pid, start, namespace } = JSON.parse(text) as Partial<Owner>;
+		const isOwner =
+			typeof pid === "number" && typeof start === "string" && typeof namespace === "string";
+		return isOwner ? { pid, start, namespace } : undefined;
+	} catch {
+		return undefined;
+	}
+}
+
+/** This process. */
+export function ownerHere(): Owner {
+	return {
+		pid: process.pid,
+		start: startOf(process.pid) ?? "",
+		namespace: namespaceHere(),
+	};
+}
+
+/** When a process started, by the system's count; undefined if there is none of this number. */
+export function startOf(pid: number): string | undefined {
+	try {
+		const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+		// The name before may hold blanks and brackets.
+		const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+		return endedStates.includes(fields[stateField] ?? "") ? undefined : fields[startField];
+	} catch {
+		return undefined;
+	}
+}
+
+/** Numbers of processes mean the same as long as this is the same. */
+function namespaceHere(): string {
+	try {
+		const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+		return `${boot}/${fs.readlinkSync("/proc/self/ns/pid")}`;
+	} catch {
+		return "";
+	}
+}

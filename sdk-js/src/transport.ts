@@ -1,0 +1,315 @@
+/**
+ * The way to the server: one connection per address, retries by the policy of [RetryPolicy]. It holds
+ * no queue: a send ends when the batch is durable, refused for good, or out of time.
+ */
+
+import { fromBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { EncodedBatch } from "./batch.js";
+import type { Token } from "./config.js";
+import { type DropReason, errorText } from "./errors.js";
+import { IngestResponseSchema, type RejectedRecord } from "./generated/logweir/v1/ingest_pb.js";
+import type { Door, DoorOptions, Platform } from "./platform.js";
+import { causeText, toRefusal } from "./refusal.js";
+import {
+	Gate,
+	type History,
+	type Next,
+	type Refusal,
+	type RetryPolicy,
+	type Ticket,
+} from "./retry.js";
+import { sdkName, sdkVersion } from "./version.js";
+
+/** A refused token is said this often, milliseconds. */
+const tokenNoticeIntervalMs = 300_000;
+/** An address that has not been reached after so long is told, milliseconds. */
+const reachTimeoutMs = 1_500;
+/** Before the server cuts off, so that both ends see the same. */
+const timeoutHeader = "grpc-timeout";
+
+/** What became of a batch. */
+export type SendOutcome =
+	/** It is durable, but for the logs named. */
+	| { kind: "accepted"; rejected: RejectedRecord[] }
+	/** It must be split, each part under a new id. */
+	| { kind: "too_large" }
+	/** It was refused for good; never resend it unchanged. */
+	| { kind: "refused"; reason: DropReason; badRecords: number[]; message: string }
+	/** The deadline passed. It may be durable or not. */
+	| { kind: "out_of_time" };
+
+export interface SenderOptions {
+	addresses: readonly string[];
+	token: Token;
+	door: DoorOptions;
+	attemptTimeoutMs: number;
+	retry: RetryPolicy;
+	/** What a person should know. */
+	notice: (text: string) => void;
+	/** Where logs wait while an address cannot be reached. */
+	waitingPlace: string;
+}
+
+interface Endpoint {
+	address: string;
+	door: Door;
+	/** Since when it cannot be reached; undefined while it can. */
+	lostAt: number | undefined;
+}
+
+export class Sender {
+	readonly #platform: Platform;
+	readonly #options: SenderOptions;
+	readonly #endpoints: Endpoint[];
+	readonly #gate: Gate;
+	readonly #closing = new AbortController();
+	/** Called when an attempt has ended, or the gate moved. */
+	#moved = new Set<() => void>();
+	/** None while it is read. */
+	#header: Promise<string | undefined> | undefined;
+	#tokenSaidAt = Number.NEGATIVE_INFINITY;
+	#isOpening = false;
+
+	constructor(platform: Platform, options: SenderOptions) {
+		this.#platform = platform;
+		this.#options = options;
+		this.#endpoints = options.addresses.map((address) => ({
+			address,
+			door: platform.openDoor(address, options.door),
+			lostAt: undefined,
+		}));
+		this.#gate = new Gate(options.retry, this.#endpoints.length);
+	}
+
+	/** Whether batches are held because the token is refused. */
+	get isTokenRefused(): boolean {
+		return this.#gate.isTokenRefused;
+	}
+
+	/** Opens the connections, once, so that a person hears soon of an address that is wrong. */
+	open(): void {
+		if (this.#isOpening) {
+			return;
+		}
+		this.#isOpening = true;
+		for (const endpoint of this.#endpoints) {
+			const { later, clear } = this.#platform;
+			const timer = later(reachTimeoutMs, () => this.#lost(endpoint, "no answer"));
+			void endpoint.door.open().then((cause) => {
+				clear(timer);
+				if (cause === undefined) {
+					this.#back(endpoint);
+				} else {
+					this.#lost(endpoint, causeText(cause));
+				}
+			});
+		}
+	}
+
+	/** Sends a batch and tries again, byte for byte, until it is answered for good or out of time. */
+	async send(batch: EncodedBatch, deadline: number): Promise<SendOutcome> {
+		const history: History = { internalFailures: 0 };
+		for (;;) {
+			const ticket = await this.#acquire(deadline);
+			if (ticket === undefined) {
+				return { kind: "out_of_time" };
+			}
+			const answer = await this.#attempt(ticket, batch, deadline, history);
+			if (answer !== undefined) {
+				return answer;
+			}
+		}
+	}
+
+	/** Gives up what is under way. */
+	close(): void {
+		this.#closing.abort();
+		this.#announceMove();
+		for (const { door } of this.#endpoints) {
+			door.close();
+		}
+	}
+
+	/** Waits for leave to make an attempt; none when the deadline has passed. */
+	async #acquire(deadline: number): Promise<Ticket | undefined> {
+		for (;;) {
+			const now = this.#platform.now();
+			if (now >= deadline || this.#closing.signal.aborted) {
+				return undefined;
+			}
+			const start = this.#gate.start(now);
+			if (start.ticket !== undefined) {
+				return start.ticket;
+			}
+			await this.#moveOr(Math.min(start.until ?? Number.POSITIVE_INFINITY, deadline) - now);
+		}
+	}
+
+	/** Waits until an attempt has ended, or for so long. */
+	#moveOr(milliseconds: number): Promise<void> {
+		return new Promise((resolve) => {
+			const { later, clear } = this.#platform;
+			const wake = () => {
+				clear(timer);
+				this.#moved.delete(wake);
+				resolve();
+			};
+			const timer = later(milliseconds, wake);
+			this.#moved.add(wake);
+		});
+	}
+
+	#announceMove(): void {
+		const waiting = this.#moved;
+		this.#moved = new Set();
+		for (const wake of waiting) {
+			wake();
+		}
+	}
+
+	/** Makes one attempt; undefined if there is to be another. */
+	async #attempt(
+		ticket: Ticket,
+		batch: EncodedBatch,
+		deadline: number,
+		history: History,
+	): Promise<SendOutcome | undefined> {
+		const endpoint = this.#endpoints[ticket.door] as Endpoint;
+		try {
+			const answer = await this.#call(endpoint, batch.request, deadline);
+			this.#gate.succeeded(ticket);
+			this.#back(endpoint);
+			return { kind: "accepted", rejected: fromBinary(IngestResponseSchema, answer).rejected };
+		} catch (thrown) {
+			return this.#refused(ticket, endpoint, thrown, history);
+		} finally {
+			this.#gate.finish(ticket);
+			this.#announceMove();
+		}
+	}
+
+	async #call(endpoint: Endpoint, request: Uint8Array, deadline: number): Promise<Uint8Array> {
+		const header = await this.#tokenHeader();
+		const left = deadline - this.#platform.now();
+		const timeoutMs = Math.max(1, Math.ceil(Math.min(left, this.#options.attemptTimeoutMs)));
+		const headers = {
+			"user-agent": `${sdkName}/${sdkVersion}`,
+			[timeoutHeader]: `${timeoutMs}m`,
+			...(header === undefined ? {} : { authorization: header }),
+		};
+		return this.#withTimeout(endpoint, timeoutMs, (signal) =>
+			endpoint.door.ingest(request, headers, signal),
+		);
+	}
+
+	async #withTimeout(
+		endpoint: Endpoint,
+		timeoutMs: number,
+		call: (signal: AbortSignal) => Promise<Uint8Array>,
+	): Promise<Uint8Array> {
+		const attempt = new AbortController();
+		const abandon = () => attempt.abort();
+		this.#closing.signal.addEventListener("abort", abandon);
+		let isOutOfTime = false;
+		const timer = this.#platform.later(timeoutMs, () => {
+			isOutOfTime = true;
+			endpoint.door.reset();
+			attempt.abort();
+		});
+		try {
+			return await call(attempt.signal);
+		} catch (error) {
+			throw isOutOfTime ? new ConnectError("no answer in time", Code.DeadlineExceeded) : error;
+		} finally {
+			this.#platform.clear(timer);
+			this.#closing.signal.removeEventListener("abort", abandon);
+		}
+	}
+
+	#refused(
+		ticket: Ticket,
+		endpoint: Endpoint,
+		thrown: unknown,
+		history: History,
+	): SendOutcome | undefined {
+		const refusal = toRefusal(thrown);
+		if (!this.#closing.signal.aborted) {
+			this.#noteReach(endpoint, refusal, thrown);
+		}
+		const now = this.#platform.now();
+		const random = this.#platform.randomShare();
+		const next = this.#gate.refused(ticket, refusal, history, now, random);
+		if (next === "read_token") {
+			this.#header = undefined;
+		}
+		if (this.#gate.isTokenRefused) {
+			this.#sayTokenRefused(endpoint.address, refusal.message, now);
+		}
+		return outcomeOf(next, refusal);
+	}
+
+	#noteReach(endpoint: Endpoint, refusal: Refusal, thrown: unknown): void {
+		if (refusal.isTransport) {
+			this.#lost(endpoint, causeText(thrown));
+		} else {
+			this.#back(endpoint);
+		}
+	}
+
+	#lost(endpoint: Endpoint, cause: string): void {
+		if (endpoint.lostAt !== undefined) {
+			return;
+		}
+		endpoint.lostAt = this.#platform.now();
+		const { notice, waitingPlace } = this.#options;
+		notice(
+			`cannot reach ${endpoint.address} (${cause}); logs are kept ${waitingPlace} and sent when it is back`,
+		);
+	}
+
+	#back(endpoint: Endpoint): void {
+		if (endpoint.lostAt === undefined) {
+			return;
+		}
+		const seconds = Math.round((this.#platform.now() - endpoint.lostAt) / 1_000);
+		endpoint.lostAt = undefined;
+		this.#options.notice(`${endpoint.address} is back after ${seconds} s`);
+	}
+
+	#sayTokenRefused(address: string, message: string, now: number): void {
+		if (now - this.#tokenSaidAt < tokenNoticeIntervalMs) {
+			return;
+		}
+		this.#tokenSaidAt = now;
+		const advice = 'logs are held; give a valid one, made by "logweir token issue"';
+		this.#options.notice(`${address} refuses the token (${message}); ${advice}`);
+	}
+
+	/** The token as it was read last. One that cannot be read now may be readable at the next probe. */
+	#tokenHeader(): Promise<string | undefined> {
+		this.#header ??= this.#readToken();
+		return this.#header;
+	}
+
+	async #readToken(): Promise<string | undefined> {
+		try {
+			const token = await this.#options.token.read();
+			return token === undefined ? undefined : `Bearer ${token}`;
+		} catch (error) {
+			this.#options.notice(`the token cannot be read: ${errorText(error)}`);
+			return undefined;
+		}
+	}
+}
+
+function outcomeOf(next: Next, refusal: Refusal): SendOutcome | undefined {
+	if (next === "again" || next === "read_token") {
+		return undefined;
+	}
+	if (next === "split") {
+		return { kind: "too_large" };
+	}
+	const { badRecords, message } = refusal;
+	return { kind: "refused", reason: next.giveUp, badRecords, message };
+}

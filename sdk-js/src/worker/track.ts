@@ -1,0 +1,129 @@
+/** Where each batch is until it is settled, and what it counts as. */
+
+import type { EncodedBatch } from "../batch.js";
+import type { FrameRef } from "../platform.js";
+
+/** A batch that is not settled. */
+export interface Tracked {
+	/** None while it is on disk alone. */
+	batch: EncodedBatch | undefined;
+	/** Where it is on disk, if it is. */
+	frame: FrameRef | undefined;
+	recordCount: number;
+	/** When it was cut, as a running number; none for a dead process's batch. */
+	tag: number | undefined;
+	/** The same by a clock that never jumps. */
+	cutAt: number | undefined;
+	/** It is in the account of a producer of its own, and counts as moved in ours. */
+	isMoved: boolean;
+	/** Logs were taken out of it on the server's word. */
+	isRepaired: boolean;
+}
+
+export function ownBatch(batch: EncodedBatch, tag: number, cutAt: number): Tracked {
+	const { recordCount } = batch;
+	return { batch, frame: undefined, recordCount, tag, cutAt, isMoved: false, isRepaired: false };
+}
+
+export function adoptedBatch(frame: FrameRef, recordCount: number): Tracked {
+	return {
+		batch: undefined,
+		frame,
+		recordCount,
+		tag: undefined,
+		cutAt: undefined,
+		isMoved: false,
+		isRepaired: false,
+	};
+}
+
+/** A batch that takes another's place. */
+export function successor(
+	old: Tracked,
+	batch: EncodedBatch,
+	changes: Partial<Pick<Tracked, "isMoved" | "isRepaired">> = {},
+): Tracked {
+	return { ...old, batch, frame: undefined, recordCount: batch.recordCount, ...changes };
+}
+
+interface Count {
+	batches: number;
+	inMemory: number;
+	spooled: number;
+}
+
+/** This client's unsettled batches, by tag. */
+export class Outstanding {
+	#tagsGiven = 0;
+	/** In the order of the tags. */
+	readonly #byTag = new Map<number, Count>();
+	/** Logs in batches that are in memory alone. */
+	inMemory = 0;
+	/** Logs in batches that are in the spool. */
+	spooled = 0;
+
+	nextTag(): number {
+		this.#tagsGiven += 1;
+		this.#byTag.set(this.#tagsGiven, { batches: 0, inMemory: 0, spooled: 0 });
+		return this.#tagsGiven;
+	}
+
+	/** A tag above all given so far. */
+	get mark(): number {
+		return this.#tagsGiven + 1;
+	}
+
+	/** Whether every batch below a mark is settled. */
+	isSettledBelow(mark: number): boolean {
+		const [first] = this.#byTag.keys();
+		return first === undefined || first >= mark;
+	}
+
+	/** Logs below a mark in memory, and in the spool. */
+	recordsBelow(mark: number): { inMemory: number; spooled: number } {
+		const sum = { inMemory: 0, spooled: 0 };
+		for (const [tag, count] of this.#byTag) {
+			if (tag >= mark) {
+				break;
+			}
+			sum.inMemory += count.inMemory;
+			sum.spooled += count.spooled;
+		}
+		return sum;
+	}
+
+	add(tag: number, records: number, isSpooled: boolean): void {
+		const count = this.#byTag.get(tag);
+		if (count !== undefined) {
+			count.batches += 1;
+			this.#count(count, records, isSpooled);
+		}
+	}
+
+	remove(tag: number, records: number, isSpooled: boolean): void {
+		const count = this.#byTag.get(tag);
+		if (count === undefined) {
+			return;
+		}
+		count.batches -= 1;
+		this.#count(count, -records, isSpooled);
+		if (count.batches === 0) {
+			this.#byTag.delete(tag);
+		}
+	}
+
+	/** A batch that was in the spool is in memory alone. */
+	leaveSpool(tag: number, records: number): void {
+		const count = this.#byTag.get(tag);
+		if (count !== undefined) {
+			this.#count(count, -records, true);
+			this.#count(count, records, false);
+		}
+	}
+
+	#count(count: Count, records: number, isSpooled: boolean): void {
+		const kind = isSpooled ? "spooled" : "inMemory";
+		count[kind] += records;
+		this[kind] += records;
+	}
+}

@@ -1,0 +1,339 @@
+"""What a program holds: `Client`. It hands logs to a thread of the library's own and never waits for it,
+except in `flush` and `shutdown`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from dataclasses import replace
+from typing import Any
+
+from logweir import rim
+from logweir.config import Config, Surroundings, environment_of, resolve
+from logweir.errors import BEFORE_SEND, SAMPLE_RATE
+from logweir.record import Level, Record, attributes_of, level_of, nanoseconds, text_of
+from logweir.report import FlushReport, Stats
+from logweir.sampling import Sampler
+from logweir.shared import Command, Shared
+from logweir.trace import current_ids
+from logweir.worker import Worker
+
+EXIT_TIMEOUT = 5.0
+"""How long the end of the process waits for the last logs, seconds."""
+# The thread answers a flush at its deadline; beyond this it is taken for dead.
+ANSWER_GRACE = 2.0
+# The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
+# as much by then, the caller takes it in.
+INBOX_PATIENCE = 4
+# No process has this number.
+NO_PROCESS = -1
+# A longer message is taken in at once, so that its size counts.
+INBOX_CHARACTERS_MAX = 256
+
+
+class Client:
+    """Sends logs in the background. All settings are keyword arguments, see the README; raises
+    `SettingError` for one that cannot be used. The server need not be up.
+
+    After that nothing here fails, blocks for I/O or grows without bound: what cannot be delivered is
+    dropped by the drop policy, and counted. At the end of the process the client flushes for up to 5 s.
+
+    In a forked child it is as if made anew at the first log: what waited at the fork stays the parent's
+    to send.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        around = Surroundings(environment_of(os.environ))
+        self._start(resolve(settings, around))
+
+    def _start(self, config: Config) -> None:
+        self._config = config
+        self.is_disabled = config.is_disabled
+        self._sampler = Sampler(config.sample_rates) if config.sample_rates else None
+        self._before_send = config.before_send
+        # Whether a log may go into the inbox as it is.
+        self._is_filtered = self._sampler is not None or self._before_send is not None
+        self.urgent_level = config.queue.urgent_level
+        self._renew()
+        _clients.add(self)
+        if config.spool is not None and not config.is_disabled:
+            # What dead processes left is sent even if this one has nothing to say.
+            self._start_thread()
+
+    def _renew(self) -> None:
+        """Everything that belongs to one process."""
+        self.process_id = rim.process_id()
+        # A bridge may append to the inbox itself what comes from this process, but not from this thread.
+        is_direct = not self._is_filtered and not self.is_disabled
+        self.tuples_process_id = self.process_id if is_direct else NO_PROCESS
+        self.sending_thread_id: int | None = None
+        self.shared = Shared(self._config.queue)
+        self.inbox = self.shared.queue.inbox
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def emit(
+        self,
+        level: object,
+        message: object,
+        /,
+        *,
+        time_unix_nano: int = 0,
+        severity_number: int = 0,
+        latency_ms: float | None = None,
+        trace_id: bytes = b"",
+        span_id: bytes = b"",
+        logger: str = "",
+        **attributes: object,
+    ) -> None:
+        """Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is full
+        the drop policy decides.
+
+        `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now.
+        Without `trace_id` the log belongs to the trace that runs here, if any. All other names are
+        attributes: dicts, lists and None become JSON, what is no str, int, float or bool becomes text.
+        """
+        try:
+            record = Record(
+                level_of(level),
+                int(time_unix_nano) or rim.now_unix_nano(),
+                message if type(message) is str else text_of(message),
+                logger if type(logger) is str else text_of(logger),
+                (bytes(trace_id), bytes(span_id)) if trace_id or span_id else current_ids(),
+                attributes_of(attributes),
+                None if latency_ms is None else float(latency_ms),
+                int(severity_number),
+            )
+        except (TypeError, ValueError) as error:
+            # A field that has not its type: the log is kept, with what is wrong with it.
+            attributes["logweir.emit_error"] = f"{type(error).__name__}: {error}"
+            record = Record(
+                level_of(level), rim.now_unix_nano(), text_of(message), attributes=attributes_of(attributes)
+            )
+        self.put(record)
+
+    def put(self, record: Record) -> None:
+        """Takes a log whose values are those of the wire. For bridges from other libraries."""
+        if self.process_id != rim.process_id():
+            self._after_fork()
+        if self.is_disabled:
+            return
+        kept = self._filtered(record) if self._is_filtered else record
+        self.inbox.append(kept)
+        level, message = (0, "") if type(kept) is str else (kept[0], kept[2])
+        if (
+            len(self.inbox) >= self.shared.look_at
+            or level >= self.urgent_level
+            or len(message) > INBOX_CHARACTERS_MAX
+        ):
+            self.look_at_inbox(level, message)
+
+    def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
+        """Waits until everything handed over before the call is answered, or the time (seconds) is up."""
+        return self._ask(timeout, closes=False)
+
+    def shutdown(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
+        """Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
+        Later calls get the same report."""
+        return self._ask(timeout, closes=True)
+
+    def stats(self) -> Stats:
+        """Counts since the start."""
+        if self.process_id != rim.process_id():
+            self._after_fork()
+        return self.shared.stats()
+
+    def _filtered(self, record: Record) -> Any:
+        """The log, or the reason for which it is given up."""
+        if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
+            return SAMPLE_RATE
+        if self._before_send is None or rim.inside():
+            return record
+        # What it logs itself is not given to it.
+        token = rim.inside_mark.set(True)
+        try:
+            return _as_record(self._before_send(LogEvent(record))) or BEFORE_SEND
+        except Exception:
+            return BEFORE_SEND
+        finally:
+            rim.inside_mark.reset(token)
+
+    def look_at_inbox(self, level: int, message: str) -> None:
+        """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
+        shared = self.shared
+        if self._thread is None and self._worker is None:
+            self._start_thread()
+        count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
+        if level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most):
+            # The next to look is who finds that this was of no use.
+            shared.look_at = most
+            shared.poller.wake()
+        if count >= most or len(message) > INBOX_CHARACTERS_MAX:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Takes the inbox in if nobody does so now. It must not wait: a handler of a signal may have
+        interrupted whoever holds the lock, on this very thread."""
+        queue = self.shared.queue
+        if queue.lock.acquire(blocking=False):
+            try:
+                before = queue.records
+                queue.take_in(rim.now())
+                self.shared.look_at = self._config.inbox_records
+                is_full = before < self._config.batch_records <= queue.records
+            finally:
+                queue.lock.release()
+            if is_full:
+                self.shared.poller.wake()
+
+    def _ask(self, timeout: float, closes: bool) -> FlushReport:
+        if self.process_id != rim.process_id():
+            self._after_fork()
+        shared = self.shared
+        # The sending thread cannot wait for itself.
+        if shared.last_report is not None or rim.inside():
+            return shared.report()
+        command = Command(rim.now() + max(timeout, 0.0), closes)
+        if self._worker is None and not self.inbox and shared.queue.emitted == 0:
+            if closes:
+                shared.queue.closed = True
+            return shared.report()
+        shared.commands.append(command)
+        if self._start_thread():
+            shared.poller.wake()
+            if shared.last_report is None:
+                command.answered.wait(max(timeout, 0.0) + ANSWER_GRACE)
+        return command.report or shared.report()
+
+    def _start_thread(self) -> bool:
+        """Starts the sending thread, once. Where there are no threads any more, because the interpreter is
+        about to end, a shutdown runs here. True if the thread runs."""
+        with self._starting:
+            if self._thread is not None:
+                return True
+            if self._worker is None:
+                self._worker = Worker(self._config, self.shared)
+            thread = threading.Thread(target=self._worker.run, name="logweir", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if any(command.closes for command in self.shared.commands):
+                    self._worker.run()
+                return False
+            self._thread = thread
+            self.sending_thread_id = thread.ident
+        _flush_at_end_of_child(self)
+        if _is_without_threads():
+            self._config.notice(
+                "uWSGI runs without enable-threads: logs are sent only while requests run, and at the end"
+            )
+        return True
+
+    def _after_fork(self) -> None:
+        """In a forked child: another producer, with a thread, a queue and a spool of its own. What waited
+        at the fork is the parent's, and so are the locks, which nobody here may ever open again."""
+        if self.process_id == rim.process_id():
+            return
+        worker, parent_id, poller = self._worker, self.process_id, self.shared.poller
+        resource = self._config.resource.for_child(parent_id, rim.process_id())
+        self._config = replace(self._config, resource=resource)
+        self._renew()
+        if worker is not None:
+            worker.discard()
+        poller.close()
+
+
+class LogEvent:
+    """A log as `before_send` sees it; what it changes is kept."""
+
+    __slots__ = (
+        "attributes",
+        "latency_ms",
+        "level",
+        "logger",
+        "message",
+        "severity_number",
+        "span_id",
+        "time_unix_nano",
+        "trace_id",
+    )
+
+    def __init__(self, record: Record) -> None:
+        self.level = Level(record.level) if record.level in _LEVELS else Level.UNSPECIFIED
+        self.time_unix_nano = nanoseconds(record.time)
+        self.message = record.message
+        self.logger = record.logger
+        self.trace_id, self.span_id = record.trace or (b"", b"")
+        self.attributes: dict[str, object] = dict(record.attributes)
+        self.latency_ms = record.latency_ms
+        self.severity_number = record.severity_number
+
+
+_LEVELS = frozenset(map(int, Level))
+
+
+def _as_record(event: LogEvent | None) -> Record | None:
+    if event is None:
+        return None
+    return Record(
+        level_of(event.level),
+        int(event.time_unix_nano),
+        text_of(event.message),
+        text_of(event.logger),
+        (bytes(event.trace_id), bytes(event.span_id)),
+        attributes_of(event.attributes),
+        event.latency_ms,
+        int(event.severity_number),
+    )
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+"""All clients of this process."""
+
+
+def _renew_in_child() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_in_child)
+
+
+@atexit.register
+def _shut_all_down() -> None:
+    for client in list(_clients):
+        client.shutdown(EXIT_TIMEOUT)
+
+
+def _is_without_threads() -> bool:
+    """Whether this is uWSGI, told to let no thread run between requests."""
+    uwsgi = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", {})
+    return uwsgi is not None and not {"enable-threads", "threads"} & {*options}
+
+
+def _flush_at_end_of_child(client: Client) -> None:
+    """Children of `multiprocessing`, and of Celery's copy of it, end without `atexit`: they run their own
+    list of what is to be done at the end."""
+    for name in ("multiprocessing", "billiard"):
+        process, util = sys.modules.get(f"{name}.process"), sys.modules.get(f"{name}.util")
+        if process is None or util is None:
+            continue
+        if getattr(process.current_process(), "_parent_pid", None) is not None:
+            reference = weakref.ref(client)
+            util.Finalize(None, _shut_down, args=(reference,), exitpriority=FINALIZE_PRIORITY)
+
+
+# Late: what others do at the end may still be logged.
+FINALIZE_PRIORITY = 0
+
+
+def _shut_down(reference: weakref.ref[Client]) -> None:
+    client = reference()
+    if client is not None:
+        client.shutdown(EXIT_TIMEOUT)

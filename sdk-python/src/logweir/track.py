@@ -1,0 +1,100 @@
+"""Where each batch is until it is settled, and what it counts as. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from logweir.batch import EncodedBatch
+from logweir.spool import FrameRef
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A batch that is not settled."""
+
+    record_count: int
+    # None while it is on disk alone.
+    batch: EncodedBatch | None = None
+    # Where it is on disk, if it is.
+    frame: FrameRef | None = None
+    # When it was cut, as a running number; none for a dead process's batch.
+    tag: int | None = None
+    # The same by a clock that never jumps.
+    cut_at: float | None = None
+    # It is in the account of a producer of its own, and counts as moved in ours.
+    is_moved: bool = False
+    # Logs were taken out of it on the server's word.
+    is_repaired: bool = False
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether it is a dead process's."""
+        return self.tag is None
+
+    def successor(self, batch: EncodedBatch, *, moved: bool = False, repaired: bool = False) -> Tracked:
+        """A batch that takes this one's place."""
+        return replace(
+            self,
+            batch=batch,
+            frame=None,
+            record_count=batch.record_count,
+            is_moved=self.is_moved or moved,
+            is_repaired=self.is_repaired or repaired,
+        )
+
+
+@dataclass
+class _Count:
+    batches: int = 0
+    in_memory: int = 0
+    spooled: int = 0
+
+    def add(self, records: int, is_spooled: bool) -> None:
+        if is_spooled:
+            self.spooled += records
+        else:
+            self.in_memory += records
+
+
+@dataclass
+class Outstanding:
+    """This process's unsettled batches, by tag."""
+
+    tags_given: int = 0
+    all: _Count = field(default_factory=_Count)
+    _by_tag: dict[int, _Count] = field(default_factory=dict)
+
+    def next_tag(self) -> int:
+        """A tag above all given so far."""
+        self.tags_given += 1
+        return self.tags_given
+
+    def mark(self) -> int:
+        """What is above all tags given so far, and not above the next."""
+        return self.tags_given + 1
+
+    def add(self, tag: int, records: int, is_spooled: bool) -> None:
+        """A batch of this tag is under way."""
+        count = self._by_tag.setdefault(tag, _Count())
+        count.batches += 1
+        count.add(records, is_spooled)
+        self.all.add(records, is_spooled)
+
+    def remove(self, tag: int, records: int, is_spooled: bool) -> None:
+        """A batch of this tag is settled."""
+        count = self._by_tag[tag]
+        count.batches -= 1
+        count.add(-records, is_spooled)
+        self.all.add(-records, is_spooled)
+        if count.batches == 0:
+            del self._by_tag[tag]
+
+    def is_settled_below(self, mark: int) -> bool:
+        """Whether every batch below a mark is settled. Tags are given in order, and kept in it."""
+        oldest = next(iter(self._by_tag), mark)
+        return oldest >= mark
+
+    def records_below(self, mark: int) -> tuple[int, int]:
+        """Logs below a mark in memory, and in the spool."""
+        below = [count for tag, count in self._by_tag.items() if tag < mark]
+        return sum(count.in_memory for count in below), sum(count.spooled for count in below)

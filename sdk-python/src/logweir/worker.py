@@ -1,0 +1,731 @@
+"""The sending thread: queue → batch → spool → server, and the account of it all.
+
+One loop owns everything but the queue. It sleeps until something happens (a wake, a call, an answer, a
+moment that was waited for), then takes one turn: expire, cut batches, answer those who wait, send. Without
+a spool a batch is cut only when it can be sent, so that memory holds no more than the queue and the batches
+under way. With a spool batches are cut as they fill, and those that cannot be sent at once stay on disk
+alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable
+
+from logweir import batch as batches
+from logweir import rim, wire
+from logweir.batch import Batcher, EncodedBatch
+from logweir.config import Config, Rejection
+from logweir.errors import (
+    AUTH_FAILED,
+    CACHE_OVERFLOW,
+    EXPIRED,
+    INTERNAL_SDK_ERROR,
+    QUEUE_OVERFLOW,
+    SHUTDOWN_TIMEOUT,
+    TOO_LARGE,
+)
+from logweir.pacing import NOTICE_INTERVAL, Pacing, drop_list
+from logweir.record import MESSAGE_BYTES_MAX, Record, write
+from logweir.redaction import Redactor
+from logweir.report import FlushReport
+from logweir.shared import Command, Shared
+from logweir.spool import Spool
+from logweir.track import Tracked
+from logweir.transport import Accepted, Outcome, OutOfTime, Refused, Sender, TooLarge
+
+# Of so many sends one goes to what waits on disk, even if there is anything newer.
+BACKLOG_TURN = 4
+# No server's limit is taken to be lower: it must take a single log.
+BATCH_BYTES_FLOOR = MESSAGE_BYTES_MAX
+# With nothing to wait for, the loop still turns this often.
+IDLE = 3_600.0
+# While logs wait, the inbox is looked at this often, however few are in it.
+TAKE_IN_INTERVAL = 1.0
+# How often an owner says that it lives, and looks for those that do not.
+RENEW_INTERVAL = 30.0
+ADOPT_INTERVAL = 60.0
+# A batch's delay is spread by a tenth, so that a fleet does not send in one moment.
+DELAY_SPREAD = 0.1
+# Tag and length before each log in a batch: at most so many bytes.
+RECORD_FRAME_BYTES = 5
+# After a fault of the library itself the loop goes on, but does not spin.
+FAULT_PAUSE = 0.1
+
+
+@dataclass
+class _Waiter:
+    """Somebody who waits for a flush or the shutdown."""
+
+    command: Command
+    # Logs before this position of the queue are meant.
+    position: int
+    # Batches below this mark are meant; none until the last log meant is in a batch.
+    mark: int | None = None
+    # The server knows, or was told, the account.
+    account_told: bool = False
+
+
+class Worker:
+    """See above. `run` is the thread's body; it may also run on the caller's own thread."""
+
+    def __init__(self, config: Config, shared: Shared) -> None:
+        self._config = config
+        self._shared = shared
+        self._queue = shared.queue
+        self._lock = shared.queue.lock
+        self._outstanding = shared.outstanding
+        self._progress = shared.progress
+        self._notice = config.notice
+        self._batch_records = config.batch_records
+        self._batch_bytes = config.batch_bytes
+        self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
+        self._redactor = Redactor(config.redact_keys)
+        self._sender = Sender(config, shared.poller)
+        self._spool: Spool | None = None
+        # Whether the last write to the spool succeeded.
+        self._spool_works = False
+        self._next_sync: float | None = None
+        self._next_renew = IDLE
+        self._next_adopt = IDLE
+        self._in_flight: dict[int, Tracked] = {}
+        # Batches in memory that wait for their turn, oldest first.
+        self._live: deque[Tracked] = deque()
+        # Own batches on disk alone that wait for their turn.
+        self._backlog: deque[Tracked] = deque()
+        # Batches of dead processes, on disk alone.
+        self._adopted: deque[Tracked] = deque()
+        # Own logs that are in the accounts of other producers, because their batch was split.
+        self._moved = 0
+        self._waiters: list[_Waiter] = []
+        # Logs before this position are not kept waiting for others.
+        self._forced_through = 0
+        self._batch_due: float | None = None
+        self._drops_said: float | None = None
+        self._pacing = Pacing()
+        self._sends = 0
+        self._turns = 0
+
+    def run(self) -> None:
+        """Runs until shutdown."""
+        rim.inside_mark.set(True)
+        self._open_spool()
+        while True:
+            now = rim.now()
+            try:
+                self._turn(now)
+                if self._must_finish(now):
+                    self._finish()
+                    return
+                until = self._next_moment(now)
+                self._wait(until, now)
+            except Exception as error:
+                self._say_fault("internal", f"a fault of the library itself: {error!r}")
+                self._shared.poller.wait((), FAULT_PAUSE)
+
+    def discard(self) -> None:
+        """In a forked child: closes what is the parent's, and tells nobody."""
+        self._sender.discard()
+
+    def _wait(self, until: float, now: float) -> None:
+        shared = self._shared
+        # Whoever appends looks at this afterwards; so a log is seen here, or wakes.
+        shared.look_at = 1 if self._queue.records == 0 else self._config.inbox_records
+        if shared.look_at == 1 and self._queue.inbox:
+            until = now
+        self._sender.wait(until, now)
+        shared.look_at = self._config.inbox_records
+
+    def _turn(self, now: float) -> None:
+        self._accept_commands()
+        self._take_in(now)
+        self._say_drops(now)
+        self._care_for_spool(now)
+        self._force_what_is_due(now)
+        self._cut_batches(now)
+        self._start_sends(now)
+        self._sender.step(now)
+        # An answer that failed at once may have made room.
+        self._cut_batches(now)
+        self._answer_waiters(now)
+        self._start_sends(now)
+        self._sender.step(now)
+
+    # Logs.
+
+    def _take_in(self, now: float) -> None:
+        refused = self._sender.is_token_refused
+        with self._lock:
+            self._queue.overflow_reason = AUTH_FAILED if refused else QUEUE_OVERFLOW
+            self._queue.take_in(now)
+            self._queue.expire(now - self._config.memory_age_max, EXPIRED)
+            has_logs = self._queue.records > 0
+        if has_logs:
+            self._sender.open(now)
+
+    def _say_drops(self, now: float) -> None:
+        is_due = self._drops_said is None or now >= self._drops_said + NOTICE_INTERVAL
+        if not is_due or not self._queue.drop_unsaid:
+            return
+        with self._lock:
+            self._queue.drop_unsaid = False
+            dropped = drop_list(self._queue.dropped)
+        self._drops_said = now
+        self._notice(f"logs dropped so far: {dropped}")
+
+    def _force_what_is_due(self, now: float) -> None:
+        """Whatever must not wait for a full batch any longer."""
+        with self._lock:
+            is_due = self._batch_due is not None and self._batch_due <= now
+            if self._queue.is_urgent or is_due:
+                self._queue.is_urgent = False
+                self._forced_through = self._queue.next_position
+                self._batch_due = None
+            oldest = self._queue.oldest()
+        if oldest is None:
+            self._batch_due = None
+        elif oldest.position >= self._forced_through and self._batch_due is None:
+            share = 1 - DELAY_SPREAD + 2 * DELAY_SPREAD * rim.random_share()
+            self._batch_due = now + self._config.batch_delay * share
+
+    def _cut_batches(self, now: float) -> None:
+        while self._may_cut() and self._has_cause_to_cut():
+            self._cut_batch(now)
+            # A batch that can go out at once does not go to disk alone.
+            self._start_sends(now)
+
+    def _may_cut(self) -> bool:
+        """A batch is cut when it can go out at once, or to disk as all before it did."""
+        if len(self._in_flight) + len(self._live) < self._config.in_flight:
+            return True
+        return self._spool_works and all(tracked.frame is not None for tracked in self._live)
+
+    def _has_cause_to_cut(self) -> bool:
+        with self._lock:
+            queue = self._queue
+            if queue.records >= self._batch_records or queue.bytes >= self._batch_bytes:
+                return True
+            oldest = queue.oldest()
+            return oldest is not None and oldest.position < self._forced_through
+
+    def _cut_batch(self, now: float) -> None:
+        packing = _Packing(self._redactor, self._batch_bytes)
+        with self._lock:
+            self._queue.take_in(now)
+            self._queue.take(self._batch_records, packing.fits)
+            self._queue.count_drop(INTERNAL_SDK_ERROR, packing.faulty)
+            # The account is taken with the last of the logs, so that it is true of exactly this batch.
+            tracked = self._build(packing.request, now)
+        if packing.fault:
+            self._say_fault("log", f"a log cannot be encoded: {packing.fault}")
+        self._track(tracked)
+
+    def _build(self, request: Any, now: float) -> Tracked:
+        """The next batch, under the lock."""
+        account = self._account()
+        created = rim.now_unix_nano()
+        built = self._batcher.build(request, account, created, rim.random_bytes(10))
+        tracked = Tracked(
+            record_count=built.record_count,
+            batch=built,
+            tag=self._outstanding.next_tag(),
+            cut_at=now,
+        )
+        self._begin(tracked)
+        return tracked
+
+    def _account(self) -> Any:
+        """What the producer has done, under the lock."""
+        return batches.account_of(
+            emitted=self._queue.emitted,
+            dropped=self._queue.dropped,
+            moved=self._moved,
+            rejected=self._progress.rejected,
+            queued=self._queue.records,
+            spooled=self._outstanding.all.spooled,
+        )
+
+    # Sending.
+
+    def _start_sends(self, now: float) -> None:
+        while len(self._in_flight) < self._config.in_flight:
+            tracked = self._next_to_send()
+            if tracked is None:
+                return
+            self._send(tracked, now)
+
+    def _next_to_send(self) -> Tracked | None:
+        """What is newest in line first, but what waits on disk has its share, so that neither starves the
+        other; one place is always free of dead processes' batches."""
+        adopted = sum(tracked.is_adopted for tracked in self._in_flight.values())
+        adopted_may = adopted < max(self._config.in_flight - 1, 1)
+        self._turns += 1
+        lines = [self._live, self._backlog, self._adopted if adopted_may else ()]
+        turn = self._turns % (2 * BACKLOG_TURN)
+        if turn == 0:
+            lines.insert(0, lines[2])
+        elif turn == BACKLOG_TURN:
+            lines.insert(0, self._backlog)
+        line = next((line for line in lines if line), None)
+        return line.popleft() if isinstance(line, deque) else None
+
+    def _send(self, tracked: Tracked, now: float) -> None:
+        batch = tracked.batch or self._read(tracked)
+        if batch is None:
+            self._give_up(tracked, INTERNAL_SDK_ERROR)
+            return
+        deadline = self._deadline(tracked, batch, now)
+        if deadline <= now:
+            self._give_up(tracked, EXPIRED)
+            return
+        self._sends += 1
+        number = self._sends
+        self._in_flight[number] = replace(tracked, batch=batch)
+        self._sender.send(batch, deadline, lambda outcome: self._answered(number, outcome))
+
+    def _read(self, tracked: Tracked) -> EncodedBatch | None:
+        if self._spool is None or tracked.frame is None:
+            return None
+        try:
+            return self._spool.read(tracked.frame)
+        except OSError as error:
+            self._spool_failed(error)
+            return None
+
+    def _deadline(self, tracked: Tracked, batch: EncodedBatch, now: float) -> float:
+        """When it is given up. Only a dead process's batch is as old as the machine's clock says, which
+        may have jumped."""
+        age_max = self._config.memory_age_max
+        if tracked.frame is not None and self._spool is not None:
+            age_max = self._spool.options.age_max
+        if tracked.cut_at is not None:
+            return tracked.cut_at + age_max
+        age = max((rim.now_unix_nano() - batch.created_unix_nano) / 1e9, 0.0)
+        return now + age_max - age
+
+    # Answers.
+
+    def _answered(self, number: int, outcome: Outcome) -> None:
+        tracked = self._in_flight.pop(number)
+        if isinstance(outcome, Accepted):
+            self._accepted(tracked, outcome.rejected)
+        elif isinstance(outcome, TooLarge):
+            self._split(tracked)
+        elif isinstance(outcome, Refused):
+            self._refused(tracked, outcome)
+        elif isinstance(outcome, OutOfTime):
+            self._give_up(tracked, EXPIRED)
+
+    def _accepted(self, tracked: Tracked, rejected: Sequence[Any]) -> None:
+        rejected_count = min(len(rejected), tracked.record_count)
+        sent = tracked.record_count - rejected_count
+        with self._lock:
+            if tracked.is_adopted:
+                self._progress.adopted_sent += sent
+                self._progress.adopted_dropped += rejected_count
+            else:
+                self._progress.sent += sent
+                self._progress.rejected += rejected_count
+            self._end(tracked)
+        self._acknowledge(tracked)
+        for record in rejected:
+            self._say_rejected(record.reason, record.message)
+
+    def _refused(self, tracked: Tracked, refused: Refused) -> None:
+        """Sends a batch again without the logs that the server named, once; gives it up otherwise."""
+        bad = [position for position in refused.bad_records if position < tracked.record_count]
+        is_repairable = not tracked.is_repaired and 0 < len(bad) < tracked.record_count
+        rest = None
+        if is_repairable and tracked.batch is not None:
+            rest = batches.without(tracked.batch, bad, refused.reason)
+        if rest is None:
+            self._say_fault("batch", f"the server refused a batch for good: {refused.message}")
+            self._give_up(tracked, refused.reason)
+        else:
+            repaired = tracked.successor(rest, repaired=True)
+            self._replace(tracked, [repaired], dropped=len(bad), reason=refused.reason)
+
+    def _split(self, tracked: Tracked) -> None:
+        """Splits a batch that is too large, or gives it up if it is a single log."""
+        halves = batches.halves(tracked.batch) if tracked.batch is not None else None
+        if halves is None:
+            self._give_up(tracked, TOO_LARGE)
+            return
+        first, second = halves
+        if not tracked.is_adopted and not tracked.is_moved:
+            self._moved += second.record_count
+        # From now on no batch is larger, so that splitting, and a producer for each second half, stays rare.
+        self._batch_records = min(self._batch_records, max(first.record_count, 1))
+        self._batch_bytes = min(self._batch_bytes, max(len(first.request), BATCH_BYTES_FLOOR))
+        self._replace(tracked, [tracked.successor(first), tracked.successor(second, moved=True)])
+
+    # Where batches are.
+
+    def _track(self, tracked: Tracked) -> None:
+        """Takes a new batch on: into the spool if there is one, and into the line."""
+        self._live.append(self._put_into_spool(tracked))
+        self._leave_surplus_on_disk()
+        self._evict_from_spool()
+
+    def _replace(self, old: Tracked, new: list[Tracked], dropped: int = 0, reason: str = TOO_LARGE) -> None:
+        """Puts batches at the head of the line in the place of one that cannot be sent as it is. They are
+        in the spool before it leaves it."""
+        with self._lock:
+            self._count_drop(old, reason, dropped)
+            for tracked in new:
+                self._begin(tracked)
+            self._end(old)
+        spooled = [self._put_into_spool(tracked) for tracked in new]
+        self._acknowledge(old)
+        self._live.extendleft(reversed(spooled))
+        self._evict_from_spool()
+
+    def _give_up(self, tracked: Tracked, reason: str) -> None:
+        """Counts a batch as given up."""
+        with self._lock:
+            self._count_drop(tracked, reason, tracked.record_count)
+            self._end(tracked)
+        self._acknowledge(tracked)
+
+    def _count_drop(self, tracked: Tracked, reason: str, count: int) -> None:
+        if tracked.is_adopted:
+            self._progress.adopted_dropped += count
+            return
+        self._queue.count_drop(reason, count)
+        if tracked.is_moved:
+            self._moved -= count
+
+    def _begin(self, tracked: Tracked) -> None:
+        if tracked.tag is None:
+            self._progress.adopted_waiting += tracked.record_count
+        else:
+            self._outstanding.add(tracked.tag, tracked.record_count, tracked.frame is not None)
+
+    def _end(self, tracked: Tracked) -> None:
+        if tracked.tag is None:
+            self._progress.adopted_waiting -= tracked.record_count
+        else:
+            self._outstanding.remove(tracked.tag, tracked.record_count, tracked.frame is not None)
+
+    def _placed(self, tracked: Tracked, placed: Tracked) -> Tracked:
+        """Counts a batch at another place than before."""
+        with self._lock:
+            self._begin(placed)
+            self._end(tracked)
+        return placed
+
+    def _put_into_spool(self, tracked: Tracked) -> Tracked:
+        if self._spool is None or tracked.batch is None:
+            return tracked
+        try:
+            frame = self._spool.append(tracked.batch)
+        except OSError as error:
+            self._spool_failed(error)
+            return tracked
+        self._spool_works = True
+        return self._placed(tracked, replace(tracked, frame=frame))
+
+    def _acknowledge(self, tracked: Tracked) -> None:
+        if self._spool is None or tracked.frame is None:
+            return
+        try:
+            self._spool.acknowledge(tracked.frame)
+        except OSError as error:
+            self._spool_failed(error)
+
+    def _leave_surplus_on_disk(self) -> None:
+        """Keeps in memory what will be sent next, and no more. What is not on disk stays."""
+        while len(self._live) > self._config.in_flight:
+            on_disk = next((tracked for tracked in self._live if tracked.frame is not None), None)
+            if on_disk is None:
+                return
+            self._live.remove(on_disk)
+            self._backlog.append(replace(on_disk, batch=None))
+
+    def _evict_from_spool(self) -> None:
+        """Gives up what a full spool has no room for. What is in memory as well is sent all the same."""
+        while self._spool is not None:
+            segment = self._spool.evict()
+            if segment is None:
+                return
+            self._evicted(segment)
+
+    def _evicted(self, segment: int) -> None:
+        for name in ("_backlog", "_adopted"):
+            line: deque[Tracked] = getattr(self, name)
+            setattr(self, name, deque(t for t in line if not _is_in(t, segment)))
+            for tracked in line:
+                if _is_in(tracked, segment):
+                    self._give_up(tracked, CACHE_OVERFLOW)
+
+        def in_memory(tracked: Tracked) -> Tracked:
+            if not _is_in(tracked, segment):
+                return tracked
+            return self._placed(tracked, replace(tracked, frame=None))
+
+        self._live = deque(map(in_memory, self._live))
+        self._in_flight = {number: in_memory(t) for number, t in self._in_flight.items()}
+
+    # The spool.
+
+    def _open_spool(self) -> None:
+        if self._config.spool is None:
+            return
+        try:
+            self._spool = Spool(self._config.spool)
+        except OSError as error:
+            with self._lock:
+                self._progress.spool_failures += 1
+            self._notice(f"cannot open the spool, going on without: {error}")
+            return
+        self._spool_works = True
+        now = rim.now()
+        self._next_renew = now + RENEW_INTERVAL
+        self._adopt(now)
+
+    def _adopt(self, now: float) -> None:
+        if self._spool is None:
+            return
+        self._next_adopt = now + ADOPT_INTERVAL
+        for adopted in self._spool.adopt():
+            tracked = Tracked(record_count=adopted.record_count, frame=adopted.frame)
+            with self._lock:
+                self._begin(tracked)
+            self._adopted.append(tracked)
+        self._publish_damage()
+
+    def _care_for_spool(self, now: float) -> None:
+        if self._spool is None:
+            return
+        try:
+            self._sync_spool(self._spool, now)
+            if now >= self._next_renew:
+                self._next_renew = now + RENEW_INTERVAL
+                self._spool.renew()
+        except OSError as error:
+            self._spool_failed(error)
+        if now >= self._next_adopt:
+            self._adopt(now)
+
+    def _sync_spool(self, spool: Spool, now: float) -> None:
+        if not spool.needs_sync:
+            self._next_sync = None
+        elif self._next_sync is None:
+            self._next_sync = now + spool.options.sync
+        elif now >= self._next_sync:
+            self._next_sync = None
+            spool.sync()
+
+    def _spool_failed(self, error: OSError) -> None:
+        with self._lock:
+            self._progress.spool_failures += 1
+        self._publish_damage()
+        if self._spool_works:
+            self._spool_works = False
+            self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+
+    def _publish_damage(self) -> None:
+        if self._spool is not None:
+            with self._lock:
+                self._progress.spool_damaged = self._spool.damaged_runs
+
+    # What a person is told.
+
+    def _say_fault(self, kind: str, text: str) -> None:
+        """Says what may go wrong again and again, each kind at most once a minute."""
+        if self._pacing.count(f"fault {kind}", rim.now()) is not None:
+            self._notice(text)
+
+    def _say_rejected(self, reason: str, message: str) -> None:
+        """Counts a rejection, and says so if it was not said within the minute."""
+        count = self._pacing.count(f"rejected {reason}", rim.now())
+        if count is None:
+            return
+        call = self._config.on_rejected
+        if call is None:
+            self._notice(f"the server rejected {count} logs, {reason}: {message}")
+        else:
+            self._survive(call, Rejection(reason, message, count))
+
+    def _survive(self, call: Callable[[Rejection], None], rejection: Rejection) -> None:
+        try:
+            call(rejection)
+        except Exception as error:
+            self._say_fault("on_rejected", f"on_rejected failed: {type(error).__name__}: {error}")
+
+    # Those who wait, and the end.
+
+    def _accept_commands(self) -> None:
+        while self._shared.commands:
+            command = self._shared.commands.popleft()
+            with self._lock:
+                self._queue.take_in(rim.now())
+                self._queue.closed = self._queue.closed or command.closes
+                position = self._queue.next_position
+            self._forced_through = max(self._forced_through, position)
+            self._waiters.append(_Waiter(command, position))
+
+    def _answer_waiters(self, now: float) -> None:
+        """Answers those whose logs are settled, or whose time is up. A shutdown is left to the end."""
+        waiting, self._waiters = self._waiters, []
+        for waiter in waiting:
+            self._advance(waiter, now)
+            is_over = self._is_over(waiter) or waiter.command.deadline <= now
+            if is_over and not waiter.command.closes:
+                waiter.command.answer(self._report(waiter))
+            else:
+                self._waiters.append(waiter)
+
+    def _advance(self, waiter: _Waiter, now: float) -> None:
+        """First the logs, then the account, if the server does not know it as it is now."""
+        with self._lock:
+            oldest = self._queue.oldest()
+            if waiter.mark is None and (oldest is None or oldest.position >= waiter.position):
+                waiter.mark = self._outstanding.mark()
+            if waiter.mark is None or waiter.account_told:
+                return
+            if not self._outstanding.is_settled_below(waiter.mark):
+                return
+            waiter.account_told = True
+            news = self._news(now)
+        if news is not None:
+            self._track(news)
+        # Also when another waiter's account is under way.
+        waiter.mark = self._outstanding.mark()
+
+    def _news(self, now: float) -> Tracked | None:
+        """A batch without logs whose account is news to the server, under the lock."""
+        if not self._batcher.is_news(self._account()):
+            return None
+        request = wire.IngestRequest()
+        request.batch.SetInParent()
+        return self._build(request, now)
+
+    def _is_over(self, waiter: _Waiter) -> bool:
+        return (
+            waiter.account_told
+            and waiter.mark is not None
+            and self._outstanding.is_settled_below(waiter.mark)
+        )
+
+    def _report(self, waiter: _Waiter) -> FlushReport:
+        with self._lock:
+            mark = self._outstanding.mark() if waiter.mark is None else waiter.mark
+            in_memory, spooled = self._outstanding.records_below(mark)
+            return FlushReport(
+                sent=self._progress.sent,
+                rejected=self._progress.rejected,
+                dropped=self._shared.dropped(),
+                spooled=spooled,
+                pending=in_memory + self._queue.count_before(waiter.position),
+            )
+
+    def _must_finish(self, now: float) -> bool:
+        """Whether a shutdown has done what it could."""
+        return any(
+            waiter.command.closes and (self._is_over(waiter) or waiter.command.deadline <= now)
+            for waiter in self._waiters
+        )
+
+    def _finish(self) -> None:
+        """Leaves the rest to the spool or drops it, and answers everyone."""
+        self._sender.discard()
+        self._spool_the_queue()
+        for tracked in [*self._in_flight.values(), *self._live]:
+            if tracked.frame is None:
+                self._give_up(tracked, SHUTDOWN_TIMEOUT)
+        with self._lock:
+            self._queue.clear(SHUTDOWN_TIMEOUT)
+        self._spool_the_account()
+        self._close_spool()
+        self._drops_said = None
+        self._say_drops(rim.now())
+        self._answer_everyone()
+
+    def _spool_the_queue(self) -> None:
+        while self._spool_works and self._queue.records > 0:
+            self._cut_batch(rim.now())
+
+    def _spool_the_account(self) -> None:
+        """What the server could not be told now, it learns from the next process."""
+        with self._lock:
+            is_useful = self._spool_works and self._outstanding.all.spooled > 0
+            news = self._news(rim.now()) if is_useful else None
+        if news is not None:
+            self._track(news)
+
+    def _close_spool(self) -> None:
+        if self._spool is None:
+            return
+        try:
+            self._spool.close()
+        except OSError as error:
+            self._spool_failed(error)
+
+    def _answer_everyone(self) -> None:
+        with self._lock:
+            report = FlushReport(
+                sent=self._progress.sent,
+                rejected=self._progress.rejected,
+                dropped=self._shared.dropped(),
+                spooled=self._outstanding.all.spooled,
+            )
+        self._shared.last_report = report
+        for waiter in self._waiters:
+            waiter.command.answer(report)
+        while self._shared.commands:
+            self._shared.commands.popleft().answer(report)
+        self._shared.poller.close()
+
+    def _next_moment(self, now: float) -> float:
+        """When the next turn is due even if nothing happens."""
+        moments = [now + IDLE]
+        if self._queue.records > 0:
+            moments.append(now + TAKE_IN_INTERVAL)
+        if self._batch_due is not None:
+            moments.append(self._batch_due)
+        if self._next_sync is not None:
+            moments.append(self._next_sync)
+        if self._drops_said is not None and self._queue.drop_unsaid:
+            moments.append(self._drops_said + NOTICE_INTERVAL)
+        if self._spool is not None:
+            moments += [self._next_renew, self._next_adopt]
+        return min([*moments, *(waiter.command.deadline for waiter in self._waiters)])
+
+
+def _is_in(tracked: Tracked, segment: int) -> bool:
+    return tracked.frame is not None and tracked.frame.segment == segment
+
+
+class _Packing:
+    """A batch that fills."""
+
+    def __init__(self, redactor: Redactor, bytes_max: int) -> None:
+        self.request = wire.IngestRequest()
+        self.faulty = 0
+        self.fault = ""
+        # There even if no log gets into it.
+        self.request.batch.SetInParent()
+        self._records = self.request.batch.records
+        self._room = bytes_max
+        self._redactor = redactor
+
+    def fits(self, record: Record) -> bool:
+        """Packs a log if there is room. One larger than a whole batch goes alone."""
+        count = len(self._records)
+        try:
+            if record[5]:
+                record = Record._make(record)._replace(attributes=self._redactor.redact(record[5]))
+            size = write(record, self._records).ByteSize() + RECORD_FRAME_BYTES
+        except Exception as error:
+            del self._records[count:]
+            self.faulty += 1
+            self.fault = repr(error)
+            return True
+        if size > self._room and count > 0:
+            del self._records[count:]
+            return False
+        self._room -= size
+        return True
