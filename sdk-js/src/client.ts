@@ -178,7 +178,7 @@ export class BaseClient {
 			return;
 		}
 		try {
-			this.#takeCounted(level, message, attributes, record, timeUnixMs ?? Date.now());
+			this.#takeCounted(level, message, attributes, record, timeUnixMs);
 		} catch {
 			// Whatever the program handed over, it must not fail for it.
 			this.#queue.countDrop("internal_sdk_error", 1);
@@ -191,21 +191,23 @@ export class BaseClient {
 		message: unknown,
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
-		timeUnixMs: number,
+		timeUnixMs: number | undefined,
 	): void {
+		const unixMs = Date.now();
+		const timeMs = timeUnixMs ?? unixMs;
 		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
 			const trace = this.#platform.currentTrace();
-			const end = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
-			this.#push(level, end);
+			const end = this.#encoder.encodePlain(level, message, attributes, trace, timeMs);
+			this.#push(level, end, unixMs);
 			return;
 		}
 		const whole = this.#whole(level, message, attributes, record);
 		if (this.#isKept(whole)) {
-			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, timeUnixMs));
+			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, timeMs), unixMs);
 		} else {
 			this.#queue.giveUp("before_send", 1);
 		}
@@ -239,21 +241,20 @@ export class BaseClient {
 		}
 	}
 
-	#push(level: number, end: number): void {
+	#push(level: number, end: number, unixMs: number): void {
 		const { buffer, start } = this.#encoder;
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
 			this.#worker.relieve();
 		}
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
-		if (this.#queue.push(buffer, start, end, known, this.#now(), reason)) {
+		if (this.#queue.push(buffer, start, end, known, this.#now(unixMs), reason)) {
 			this.#worker.wake();
 		}
 	}
 
 	/** The clock that never jumps is dear: it is asked only if the other has moved. */
-	#now(): number {
-		const unixMs = Date.now();
+	#now(unixMs: number): number {
 		if (unixMs !== this.#lastUnixMs) {
 			this.#lastUnixMs = unixMs;
 			this.#lastNow = this.#platform.now();

@@ -71,6 +71,20 @@ const nanosecondsPerMillisecond = 1_000_000;
 const halfStep = 0x1_0000;
 const wordStep = 0x1_0000_0000;
 
+/** Names of attributes that are kept; a program that makes names up must not fill memory. */
+const keysKeptMax = 1_024;
+/** The name of a value that was handed over without one. */
+const strayName = "value";
+
+/** The name of an attribute. */
+interface Key {
+	/** As a field of the attribute. */
+	field: Uint8Array;
+	isCut: boolean;
+	/** Its value must not be sent. */
+	isHidden: boolean;
+}
+
 /** Writes a text as UTF-8 into a buffer that has room, and returns the end. */
 export type WriteText = (buffer: Uint8Array, at: number, text: string) => number;
 
@@ -84,6 +98,7 @@ export class Encoder {
 	readonly #allocate: (bytes: number) => Uint8Array;
 	readonly #writeText: WriteText;
 	readonly #redaction: Redaction;
+	readonly #keys = new Map<string, Key>();
 	#view: DataView;
 	#at = 0;
 	#isTruncated = false;
@@ -198,9 +213,9 @@ export class Encoder {
 			this.#at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
-		this.#attribute(truncatedKey, true);
+		this.#attribute(this.#keyOf(truncatedKey), true);
 		if (dropped > 0) {
-			this.#attribute(droppedAttributesKey, dropped);
+			this.#attribute(this.#keyOf(droppedAttributesKey), dropped);
 		}
 	}
 
@@ -286,18 +301,33 @@ export class Encoder {
 		}
 	}
 
-	#each(attributes: Attributes | undefined, hasMeanings: boolean): void {
-		if (attributes === undefined || attributes === null || typeof attributes !== "object") {
+	#each(attributes: unknown, hasMeanings: boolean): void {
+		if (attributes === undefined || attributes === null) {
 			return;
 		}
-		if (Symbol.iterator in attributes) {
-			for (const [name, value] of attributes as Iterable<readonly [string, unknown]>) {
-				this.#named(toText(name), value, hasMeanings);
+		if (typeof attributes !== "object") {
+			this.#named(strayName, attributes, hasMeanings);
+		} else if (attributes instanceof Error) {
+			this.#exception(attributes);
+		} else if (Symbol.iterator in attributes) {
+			this.#eachEntry(attributes as Iterable<unknown>, hasMeanings);
+		} else {
+			for (const name of Object.keys(attributes)) {
+				this.#named(name, read(attributes as Record<string, unknown>, name), hasMeanings);
 			}
-			return;
 		}
-		for (const name of Object.keys(attributes)) {
-			this.#named(name, read(attributes as Record<string, unknown>, name), hasMeanings);
+	}
+
+	/** What is no pair of name and value gets its number for a name. */
+	#eachEntry(entries: Iterable<unknown>, hasMeanings: boolean): void {
+		let number = 0;
+		for (const entry of entries) {
+			if (Array.isArray(entry)) {
+				this.#named(toText(entry[0]), entry[1], hasMeanings);
+			} else {
+				this.#named(String(number), entry, hasMeanings);
+			}
+			number += 1;
 		}
 	}
 
@@ -363,18 +393,42 @@ export class Encoder {
 		} else if (this.#attributes === attributesMax - 1) {
 			this.#endWithRoomForOne = this.#at;
 		}
-		this.#attribute(name, this.#redaction.hides(name) ? redacted : value);
+		const key = this.#keyOf(name);
+		this.#isTruncated ||= key.isCut;
+		this.#attribute(key, key.isHidden ? redacted : value);
 		this.#attributes += 1;
 	}
 
-	#attribute(name: string, value: unknown): void {
-		this.#room(attributeFixedBytesMax);
-		this.buffer[this.#at] = Tag.attributes;
+	#attribute(key: Key, value: unknown): void {
+		const { field } = key;
+		this.#room(field.length + attributeFixedBytesMax);
+		const { buffer } = this;
+		buffer[this.#at] = Tag.attributes;
 		const start = this.#at + 2;
-		this.#at = start;
-		this.#isTruncated = this.#text(Tag.key, name, attributeKeyBytesMax) || this.#isTruncated;
+		for (let index = 0; index < field.length; index += 1) {
+			buffer[start + index] = field[index] as number;
+		}
+		this.#at = start + field.length;
 		this.#value(value);
 		this.#closeLength(start);
+	}
+
+	/** What is to be known of a name, which most programs use again and again. */
+	#keyOf(name: string): Key {
+		const known = this.#keys.get(name);
+		if (known !== undefined) {
+			return known;
+		}
+		const text = cutText(name, attributeKeyBytesMax);
+		const key = {
+			field: toField(Tag.key, text),
+			isCut: text.length < name.length,
+			isHidden: this.#redaction.hides(name),
+		};
+		if (this.#keys.size < keysKeptMax && name.length <= attributeKeyBytesMax) {
+			this.#keys.set(name, key);
+		}
+		return key;
 	}
 
 	/** Writes the length of what was written from `start`, before it. */
@@ -534,6 +588,17 @@ export class Encoder {
 		this.buffer = larger;
 		this.#view = viewOf(larger);
 	}
+}
+
+/** A text as a field. */
+function toField(tag: number, text: string): Uint8Array {
+	const bytes = new TextEncoder().encode(text);
+	const lengthBytes = varintBytes(bytes.length);
+	const field = new Uint8Array(1 + lengthBytes + bytes.length);
+	field[0] = tag;
+	writeVarint(field, 1, bytes.length);
+	field.set(bytes, 1 + lengthBytes);
+	return field;
 }
 
 function viewOf(buffer: Uint8Array): DataView {

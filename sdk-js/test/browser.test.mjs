@@ -91,6 +91,8 @@ async function untilStored(env, messages) {
 			return;
 		}
 		assert.ok(Date.now() < deadline, `stored: ${stored}`);
+		// Lets the browser's driver run.
+		await new Promise((resolve) => setImmediate(resolve));
 	}
 }
 

@@ -84,6 +84,16 @@ test("an error becomes three attributes, as a message too", () => {
 	}
 });
 
+test("attributes of any kind are kept: an error, pairs, a list, a value without a name", () => {
+	const encoder = encoderOf(platforms.node);
+	const kept = (attributes) => values(decodedPlain(encoder, Level.INFO, "m", attributes));
+	assert.equal(kept(new TypeError("boom"))["exception.message"], "boom");
+	assert.deepEqual(kept(new Map([["a", 1]])), { a: 1n });
+	assert.deepEqual(kept(["x", { y: 1 }]), { 0: "x", 1: '{"y":1}' });
+	assert.deepEqual(kept("x"), { value: "x" });
+	assert.deepEqual(kept(null), {});
+});
+
 test("latency, ids and logger are fields of the log", () => {
 	const traceId = "0af7651916cd43dd8448eb211c80319c";
 	const attributes = {
