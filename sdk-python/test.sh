@@ -19,7 +19,7 @@ work=$(cd "$work" && pwd)
 if [ ! -x "$work/venv/bin/pytest" ]; then
     "$python" -m venv "$work/venv"
     "$work/venv/bin/pip" install --quiet --upgrade pip
-    "$work/venv/bin/pip" install --quiet --requirement "$here/tests/requirements.txt"
+    "$work/venv/bin/pip" install --quiet --prefer-binary --requirement "$here/tests/requirements.txt"
 fi
 rm -rf "$work/dist"
 "$work/venv/bin/python" -m build --outdir "$work/dist" "$here" >"$work/build.log" 2>&1 || {

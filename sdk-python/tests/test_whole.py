@@ -64,25 +64,27 @@ def free_port() -> int:
 GUNICORN = ["gunicorn", "--workers", "3", "--bind", "{address}", "web:application"]
 UWSGI = ["uwsgi", "--http-socket", "{address}", "--master", "--processes", "3", "--die-on-term"]
 UWSGI += ["--virtualenv", sys.prefix, "--module", "web:application"]
+# How each is started, and in how many processes it loads the application.
 SERVERS = {
-    "gunicorn sync": [*GUNICORN, "-k", "sync"],
-    "gunicorn sync, preloaded": [*GUNICORN, "-k", "sync", "--preload"],
-    "gunicorn gthread": [*GUNICORN, "-k", "gthread", "--threads", "4"],
-    "gunicorn gthread, preloaded": [*GUNICORN, "-k", "gthread", "--threads", "4", "--preload"],
-    "gunicorn gevent": [*GUNICORN, "-k", "gevent"],
-    "gunicorn gevent, preloaded": [*GUNICORN, "-k", "gevent", "--preload"],
-    "uwsgi": UWSGI,
-    "uwsgi with threads": [*UWSGI, "--enable-threads", "--threads", "4"],
-    "uwsgi, loaded in each": [*UWSGI, "--enable-threads", "--lazy-apps"],
+    "gunicorn sync": ([*GUNICORN, "-k", "sync"], 3),
+    "gunicorn sync, preloaded": ([*GUNICORN, "-k", "sync", "--preload"], 1),
+    "gunicorn gthread": ([*GUNICORN, "-k", "gthread", "--threads", "4"], 3),
+    "gunicorn gthread, preloaded": ([*GUNICORN, "-k", "gthread", "--threads", "4", "--preload"], 1),
+    "gunicorn gevent": ([*GUNICORN, "-k", "gevent"], 3),
+    "gunicorn gevent, preloaded": ([*GUNICORN, "-k", "gevent", "--preload"], 1),
+    "uwsgi": (UWSGI, 1),
+    "uwsgi with threads": ([*UWSGI, "--enable-threads", "--threads", "4"], 1),
+    "uwsgi, loaded in each": ([*UWSGI, "--enable-threads", "--lazy-apps"], 3),
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_web_server(logweir_server: Logweir, name: str) -> None:
+def test_web_server(logweir_server: Logweir, tmp_path: Path, name: str) -> None:
     address = f"127.0.0.1:{free_port()}"
-    program, *arguments = [part.format(address=address) for part in SERVERS[name]]
+    command, loads = SERVERS[name]
+    program, *arguments = [part.format(address=address) for part in command]
     path = os.pathsep.join([logweir_server.environment["PYTHONPATH"], *sys.path[1:]])
-    environment = {**logweir_server.environment, "PYTHONPATH": path}
+    environment = {**logweir_server.environment, "PYTHONPATH": path, "LOADED_FOLDER": str(tmp_path)}
     server = subprocess.Popen(
         [SCRIPTS / program, *arguments], env=environment, cwd=PROGRAMS, stderr=subprocess.DEVNULL
     )
@@ -95,6 +97,8 @@ def test_web_server(logweir_server: Logweir, name: str) -> None:
             return False
 
     try:
+        # A worker of uWSGI that is told to end while it loads does not hear it.
+        wait_until(lambda: len(list(tmp_path.iterdir())) == loads)
         wait_until(answers)
         paths = [f"/{number}" for number in range(100)]
         assert all(map(answers, paths))

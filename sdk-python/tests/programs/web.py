@@ -1,8 +1,13 @@
-"""A web application that logs each request, for servers of all kinds."""
+"""A web application that logs each request, for servers of all kinds.
+
+Leaves a file in LOADED_FOLDER for each time that it is loaded.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import logweir
@@ -17,3 +22,4 @@ def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 application = logweir.WsgiMiddleware(answer)
+Path(os.environ["LOADED_FOLDER"], str(os.getpid())).touch()
