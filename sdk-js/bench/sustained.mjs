@@ -3,9 +3,9 @@ import { execFileSync } from "node:child_process";
 import { logweir, openTelemetry, otlpGrpc, otlpProto } from "./loggers.mjs";
 import { median, path, startSink, table, turn } from "./support.mjs";
 
-const rounds = 9;
-const warmupLogs = 100_000;
-const logs = 200_000;
+const rounds = 5;
+const warmupLogs = 300_000;
+const logs = 500_000;
 const waitingMax = 8_000;
 const perTurn = 100;
 

@@ -100,6 +100,10 @@ export class Encoder {
 	readonly #redaction: Redaction;
 	readonly #keys = new Map<string, Key>();
 	#view: DataView;
+	/** The time that was written last, and its words. */
+	#lastMilliseconds = 0;
+	#lastLowWord = 0;
+	#lastHighWord = 0;
 	#at = 0;
 	#isTruncated = false;
 	#attributes = 0;
@@ -256,15 +260,17 @@ export class Encoder {
 
 	/** Writes milliseconds as nanoseconds of 64 bits, by halves, since there is no exact number so large. */
 	#milliseconds(at: number, milliseconds: number): void {
-		const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
-		const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
-		const carried = (high % halfStep) * halfStep + Math.trunc(low);
-		this.#view.setUint32(at, carried % wordStep, true);
-		this.#view.setUint32(
-			at + 4,
-			Math.floor(high / halfStep) + Math.floor(carried / wordStep),
-			true,
-		);
+		if (milliseconds !== this.#lastMilliseconds) {
+			// Most logs share their millisecond with the one before.
+			const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
+			const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
+			const carried = (high % halfStep) * halfStep + Math.trunc(low);
+			this.#lastMilliseconds = milliseconds;
+			this.#lastLowWord = carried % wordStep;
+			this.#lastHighWord = Math.floor(high / halfStep) + Math.floor(carried / wordStep);
+		}
+		this.#view.setUint32(at, this.#lastLowWord, true);
+		this.#view.setUint32(at + 4, this.#lastHighWord, true);
 	}
 
 	#level(level: number | undefined): void {
