@@ -23,7 +23,7 @@ contract_files := proto/logweir/v1/log.proto proto/logweir/v1/ingest.proto
 run_example := $(python) -m pip install --quiet --disable-pip-version-check -r examples/fastapi/requirements.txt && \
 	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock && PYTHON=$(python)
 
-.PHONY: run cluster example packages sdks test bench faults lint contract unit doc sdk-tests example-test
+.PHONY: run cluster example packages sdks test bench faults lint contract built unit doc sdk-tests example-test
 
 run:
 	@deploy/setup.sh build
@@ -86,23 +86,24 @@ example: sdks
 	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
 		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/release/logweir-example-payments examples/run.sh
 
-example-test: sdks
-	cargo build --quiet -p logweir -p logweir-example-payments
+# With what was built for the tests.
+example-test: sdks built
 	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir \
 		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/debug/logweir-example-payments examples/run.sh once
 
-# One PostgreSQL and one RabbitMQ for all tests, which end with them.
-unit: sdks
+built:
 	@deploy/setup.sh test
 	cargo nextest run --workspace --no-run
+
+# One PostgreSQL and one RabbitMQ for all tests, which end with them.
+unit: sdks built
 	$(CARGO_TARGET_DIR)/debug/testkit share cargo nextest run --workspace --no-fail-fast
 
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
 # Each library with the interpreters that are here: the oldest and the newest.
-sdk-tests: sdks
-	cargo build --quiet -p logweir
+sdk-tests: sdks built
 	for python in $$(deploy/interpreters.sh python); do \
 		LINT=$$(deploy/interpreters.sh python | tail -n 1 | grep -x $$python) PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
 	for node in $$(deploy/interpreters.sh node); do \
@@ -116,8 +117,8 @@ bench: sdks
 	$(CARGO_TARGET_DIR)/release/logweir-bench --sdks
 
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
-# of each language, sixty of a sender with a spool, fifty while people are told, and everything that may die in the distributed setting. They
-# print their seeds.
+# of each language, sixty of a sender with a spool, fifty while people are told, and everything that
+# may die in the distributed setting. They print their seeds.
 faults: sdks
 	@deploy/setup.sh test
 	cargo build --quiet --examples -p logweir-sdk
