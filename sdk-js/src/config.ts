@@ -10,7 +10,7 @@ import type { Resource } from "./generated/logweir/v1/log_pb.js";
 import type { Packing, Platform, SpoolOptions } from "./platform.js";
 import { type DropPolicy, dropPolicies, type QueueBounds } from "./queue.js";
 import { Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { normalized, redactKeysDefault } from "./redaction.js";
+import { normalized, Redaction, redactKeysDefault } from "./redaction.js";
 import { type ResourceOptions, resolveResource } from "./resource.js";
 import { type RetryPolicy, retryPolicyDefault } from "./retry.js";
 
@@ -161,10 +161,11 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		records: Math.min(batchRecords, queueRecords),
 		bytes: size(options, "batchBytes", 1, batchBytesMax, () => 1 << 20),
 	};
+	const redactKeys = redactKeysOf(options.redactKeys, source);
 	return {
 		addresses,
 		token: tokenOf(options.token, heard, notice),
-		resource: resolveResource(options, heard, notice),
+		resource: resolveResource(options, heard, notice, new Redaction(redactKeys)),
 		queue: {
 			recordsMax: queueRecords,
 			bytesMax: size(options, "queueBytes", 0, sizeMax, () => 16 << 20),
@@ -186,7 +187,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		tls: tlsOf(options.tls, facts, source),
 		spool: spoolOf(options.spool, source),
 		sampleRates: sampleRatesOf(options.sampleRates, source),
-		redactKeys: redactKeysOf(options.redactKeys, source),
+		redactKeys,
 		isDisabled: environment("OTEL_SDK_DISABLED")?.toLowerCase() === "true",
 		beforeSend: aFunction("beforeSend", options.beforeSend),
 		onRejected: aFunction("onRejected", options.onRejected),

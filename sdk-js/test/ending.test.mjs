@@ -146,6 +146,21 @@ for (const kind of ["cluster", "worker_threads"]) {
 	});
 }
 
+test("what a client leaves at its end, the next of its process takes over", async (t) => {
+	const { code, stdout } = await run(
+		`import { Client } from "@logweir/sdk";
+		const first = new Client();
+		first.info("left");
+		const { spooled } = await first.shutdown(0);
+		const second = new Client();
+		await second.adoption();
+		console.log(spooled, second.stats().adoptedWaiting);
+		await second.shutdown(0);`,
+		{ LOGWEIR_ENDPOINT: await goneEndpoint(), LOGWEIR_SPOOL_DIR: temporaryFolder(t) },
+	);
+	assert.deepEqual({ code, stdout }, { code: 0, stdout: "1 1\n" });
+});
+
 test("a spool that cannot be opened is told, and the logs are sent all the same", async (t) => {
 	const server = await withServer(t);
 	const { code, stderr } = await run(

@@ -109,9 +109,7 @@ impl Worker {
         sender: Sender,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let mut resource = config.resource.clone();
-        config.redaction.apply(&mut resource.attributes);
-        let batcher = Batcher::new(rim::random_bytes(), resource);
+        let batcher = Batcher::new(rim::random_bytes(), config.resource.clone());
         Self {
             config,
             shared,

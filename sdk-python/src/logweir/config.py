@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from logweir import compression, resource, rim
 from logweir.errors import EndpointError, SettingError, TlsError, TokenError
 from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
 from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of
-from logweir.redaction import REDACT_KEYS, plain_key
+from logweir.redaction import REDACT_KEYS, Redactor, plain_key
 from logweir.resource import ReadText, ReadVariable, Resource
 from logweir.retry import RetryPolicy
 from logweir.spool import SpoolOptions
@@ -177,10 +177,11 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
     policy = code("drop_policy") or env.get("LOGWEIR_DROP_POLICY", _drop_policy, SEVERITY_AWARE)
     packing = code("compression") or env.get("LOGWEIR_COMPRESSION", _compression, compression.AUTO)
     rates = code("sample_rates")
+    redact_keys = _redact_keys(code("redact_keys"), around.variable)
     return Config(
         endpoints=endpoints,
         token=_token(settings, around, notice),
-        resource=_resource(settings, around, notice),
+        resource=_redacted(_resource(settings, around, notice), redact_keys),
         queue=QueueBounds(
             records_max=queue_records,
             bytes_max=_whole_of_code(settings, "queue_bytes", QUEUE_BYTES),
@@ -204,7 +205,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
             if rates is None
             else _checked("sample_rates", _rates, rates)
         ),
-        redact_keys=_redact_keys(code("redact_keys"), around.variable),
+        redact_keys=redact_keys,
         before_send=code("before_send"),
         on_rejected=code("on_rejected"),
         notice=notice,
@@ -448,6 +449,11 @@ def _resource(settings: Mapping[str, Any], around: Surroundings, notice: rim.Not
         process_id=around.process_id,
         notice=notice,
     )
+
+
+def _redacted(found: Resource, redact_keys: tuple[str, ...]) -> Resource:
+    attributes = Redactor(redact_keys).redact(tuple(found.attributes.items()))
+    return replace(found, attributes=dict(attributes))
 
 
 def _tls(

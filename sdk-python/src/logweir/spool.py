@@ -15,14 +15,14 @@ import contextlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from logweir import rim, spool_frame, spool_owner
 from logweir.batch import EncodedBatch
 from logweir.errors import SpoolError
-from logweir.spool_owner import OWNER_FILE, Owner
+from logweir.spool_owner import NO_PROCESS, OWNER_FILE, Owner
 
 # A segment is closed at this size.
 SEGMENT_BYTES = 8 << 20
@@ -194,6 +194,13 @@ class Spool:
             for number in [number for number, s in self._segments.items() if s.waiting == 0]:
                 self._delete_segment(number)
             self._remove_folder(self._own)
+            self._leave_to_others()
+
+    def _leave_to_others(self) -> None:
+        """What is left may be taken over, also by another client of this process."""
+        file = self._own / OWNER_FILE
+        if file.exists():
+            file.write_text(replace(self._owner, pid=NO_PROCESS).line(), encoding="utf-8")
 
     def adopt(self) -> list[Adopted]:
         """Takes over the folders of dead processes; of each, the oldest batches come first."""

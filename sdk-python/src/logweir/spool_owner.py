@@ -14,6 +14,8 @@ SILENCE_S_MAX = 600.0
 # In /proc/PID/stat: the fields after the name of the program, which may hold blanks, begin with the third,
 # the state.
 _STATE_FIELD, _START_FIELD = 3, 22
+# A number that no process has.
+NO_PROCESS = 0
 # States of processes that have ended, and that nobody has asked about so far.
 _ENDED = (b"Z", b"X")
 
