@@ -75,7 +75,7 @@ def current_ids() -> _Ids | None:
     return (None if otel is None else _ids_of_otel(otel)) or own_ids()
 
 
-def traceparent() -> Optional[str]:
+def traceparent() -> str | None:
     """The header `traceparent` for a call to another service; none outside of a trace."""
     ids = current_ids()
     return None if ids is None else TraceContext(*ids).header
