@@ -92,8 +92,8 @@ if [ "$1" = test ]; then
     want chromium -- chromium
     want curl -- curl
     # uWSGI, which the Python library is tested under, is built from source.
-    want python3 -- python3 python3-dev
-    python3 -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv python3-dev"
+    python3 -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' \
+        2>/dev/null || packages="$packages python3 python3-venv python3-dev"
     want /usr/sbin/pgbouncer -- pgbouncer
     docker compose version >/dev/null 2>&1 || want docker-compose -- docker-compose
 fi
