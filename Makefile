@@ -121,6 +121,5 @@ bench: sdks
 # may die in the distributed setting. They print their seeds.
 faults: sdks
 	@deploy/setup.sh test
-	cargo build --quiet --examples -p logweir-sdk
-	LOGWEIR_FAULTS=long cargo nextest run --profile faults -p logweir \
-		--test faults --test spool --test sdks --test alerting --test distributed_faults --no-capture
+	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
+		-E 'package(logweir) & binary(/^(faults|spool|sdks|alerting|distributed_faults)$$/)'
