@@ -20,10 +20,8 @@ sdks := $(CARGO_TARGET_DIR)/sdks
 packages := $(CARGO_TARGET_DIR)/packages
 python := $(sdks)/python/bin/python
 contract_files := proto/logweir/v1/log.proto proto/logweir/v1/ingest.proto
-run_example := $(python) -m pip install --quiet --disable-pip-version-check -r examples/fastapi/requirements.txt && \
-	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock && PYTHON=$(python)
 
-.PHONY: run cluster example packages sdks test bench faults lint contract built unit doc sdk-tests example-test
+.PHONY: run cluster example packages sdks test bench faults lint contract built unit doc sdk-tests
 
 run:
 	@deploy/setup.sh build
@@ -38,7 +36,7 @@ cluster:
 	@cargo build --quiet -p logweir-testkit
 	@exec $(CARGO_TARGET_DIR)/debug/testkit cluster $(CARGO_TARGET_DIR)/release/logweir
 
-test: lint contract unit doc sdk-tests example-test
+test: lint contract unit doc sdk-tests
 	@echo "all checks passed"
 
 lint:
@@ -58,18 +56,23 @@ contract: $(buf)
 	$(buf) breaking proto --against proto/released.binpb
 
 # The Python and JavaScript libraries where programs find them. Both make their code from the contract.
-sdks: $(python) sdk-js/dist/.built
+sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed
 
 $(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
 	@deploy/setup.sh test
 	python3 -m venv $(sdks)/python
-	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python
+	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python \
+		-r examples/fastapi/requirements.txt
 	@touch $(python)
 
 sdk-js/dist/.built: $(contract_files) $(shell find sdk-js/src -type f) sdk-js/package-lock.json
 	@deploy/setup.sh test
 	npm --prefix sdk-js ci --silent --no-fund --no-audit
 	npm --prefix sdk-js run --silent build
+	@touch $@
+
+examples/express/node_modules/.installed: sdk-js/dist/.built examples/express/package.json
+	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock
 	@touch $@
 
 packages:
@@ -83,13 +86,8 @@ packages:
 
 example: sdks
 	cargo build --quiet --release -p logweir -p logweir-example-payments
-	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
+	@PYTHON=$(python) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
 		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/release/logweir-example-payments examples/run.sh
-
-# With what was built for the tests.
-example-test: sdks built
-	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir \
-		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/debug/logweir-example-payments examples/run.sh once
 
 built:
 	@deploy/setup.sh test
