@@ -217,7 +217,7 @@ class Client:
                 return True
             if self._worker is None:
                 self._worker = Worker(self._config, self.shared)
-            thread = threading.Thread(target=self._worker.run, name="logweir", daemon=True)
+            thread = threading.Thread(target=self._run, name="logweir", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
@@ -232,6 +232,12 @@ class Client:
                 "uWSGI runs without enable-threads: logs are sent only while requests run, and at the end"
             )
         return True
+
+    def _run(self) -> None:
+        """The body of the sending thread, which so holds a client that the program has let go of: its logs
+        are still to be sent."""
+        if self._worker is not None:
+            self._worker.run()
 
     def _after_fork(self) -> None:
         """In a forked child: another producer, with a thread, a queue and a spool of its own. What waited

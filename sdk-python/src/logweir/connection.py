@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+
+# `getaddrinfo` imports it at the first name: a fork of another thread meanwhile would leave the child with
+# half of it, and no name could be resolved there any more.
+import encodings.idna  # noqa: F401
 import errno
 import os
 import socket
