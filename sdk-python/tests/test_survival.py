@@ -4,10 +4,19 @@ silence."""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from typing import Any, Callable
 
+import loguru
+import pytest
+from clients import balanced, client_of
 from server import PATIENCE, serving
+
+import logweir
+import logweir.loguru
+import logweir.structlog
 
 
 def run_code(code: str, *arguments: str) -> str:
@@ -49,3 +58,123 @@ def test_a_client_that_the_program_lets_go_of_sends_its_logs() -> None:
     with serving() as server:
         run_code(LET_GO, server.endpoint)
         assert server.messages == ["from a function"]
+
+
+class Text(str):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Number(int):
+    def __int__(self) -> int:
+        raise RuntimeError("no")
+
+
+class Lazy:
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no")
+
+
+class Named(dict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        raise RuntimeError("no")
+
+    __iter__ = items
+
+
+class Listed(list):  # type: ignore[type-arg]
+    def __iter__(self) -> Any:
+        raise RuntimeError("no")
+
+
+class Kind(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no")
+
+
+class Unnamed(metaclass=Kind):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+HOSTILE = [Text("x"), Number(3), Lazy(), Named(a=1), Listed([1]), 10**400, float("inf"), Unnamed()]
+FIELDS = [
+    "time_unix_nano",
+    "severity_number",
+    "latency_ms",
+    "duration_ms",
+    "trace_id",
+    "span_id",
+    "logger",
+    "attribute",
+]
+
+
+def emit(client: logweir.Client, named: dict[str, Any]) -> None:
+    client.emit("INFO", "m", **named)
+
+
+def log(client: logweir.Client, named: dict[str, Any]) -> None:
+    logger = logging.Logger("hostile")
+    logger.addHandler(logweir.Handler(client))
+    logger.info("m", extra=named)
+
+
+def log_by_structlog(client: logweir.Client, named: dict[str, Any]) -> None:
+    logweir.structlog.Processor(client)(None, "info", {"event": "m", **named})
+
+
+def log_by_loguru(client: logweir.Client, named: dict[str, Any]) -> None:
+    number = loguru.logger.add(logweir.loguru.Sink(client), format="{message}", catch=False)
+    try:
+        loguru.logger.bind(**named).info("m")
+    finally:
+        loguru.logger.remove(number)
+
+
+@pytest.mark.parametrize("way", [emit, log, log_by_structlog, log_by_loguru])
+def test_values_whose_own_code_fails_throw_nothing_and_are_counted(way: Callable[..., None]) -> None:
+    with serving() as server, client_of(server.endpoint, before_send=lambda event: event) as client:
+        for field in FIELDS:
+            for value in HOSTILE:
+                way(client, {field: value})
+        report = client.flush(PATIENCE)
+        assert client.stats().emitted == len(FIELDS) * len(HOSTILE) and balanced(client)
+        assert report.is_complete and set(report.dropped) <= {"internal_sdk_error"}
+        # Only what cannot even be named is lost.
+        assert sum(report.dropped.values()) <= len(FIELDS)
+
+
+def test_levels_and_messages_may_be_anything() -> None:
+    logger = logging.Logger("hostile")
+    with serving() as server, client_of(server.endpoint) as client:
+        logger.addHandler(logweir.Handler(client))
+        for value in HOSTILE:
+            client.emit(value, "m")
+            client.emit("INFO", value)
+            logger.info(value)
+            # Two, as `logging` itself looks into a single one.
+            logger.info("%s %s", value, value)
+        assert client.flush(PATIENCE).is_complete
+        assert client.stats().emitted == 4 * len(HOSTILE) and balanced(client)
+
+
+def test_ids_may_be_numbers() -> None:
+    """As OpenTelemetry has them."""
+    with serving() as server, client_of(server.endpoint) as client:
+        client.emit("INFO", "m", trace_id=0x4BF92F3577B34DA6A3CE929D0E0E4736, span_id=0x00F067AA0BA902B7)
+        client.flush(PATIENCE)
+    (record,) = server.records
+    assert record.trace_id.hex() == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert record.span_id.hex() == "00f067aa0ba902b7"
+
+
+def test_any_time_to_wait_will_do() -> None:
+    timeouts: list[Any] = [float("inf"), float("nan"), None, "soon", 10**400, Lazy()]
+    for timeout in timeouts:
+        with serving() as server, client_of(server.endpoint) as client:
+            client.emit("INFO", "m")
+            assert client.flush(timeout).is_complete
+            assert client.shutdown(timeout).sent == 1

@@ -4,17 +4,29 @@ except in `flush` and `shutdown`."""
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
 import threading
 import weakref
 from dataclasses import replace
-from typing import Any
+from typing import Any, Callable
 
 from logweir import rim
 from logweir.config import Config, Surroundings, environment_of, resolve
-from logweir.errors import BEFORE_SEND, SAMPLE_RATE
-from logweir.record import Level, Record, attributes_of, level_of, nanoseconds, text_of
+from logweir.errors import BEFORE_SEND, INTERNAL_SDK_ERROR, SAMPLE_RATE
+from logweir.queue import GivenUp
+from logweir.record import (
+    SPAN_ID_BYTES,
+    TRACE_ID_BYTES,
+    Level,
+    Record,
+    attributes_of,
+    id_bytes,
+    level_of,
+    nanoseconds,
+    text_of,
+)
 from logweir.report import FlushReport, Stats
 from logweir.sampling import Sampler
 from logweir.shared import Command, Shared
@@ -23,6 +35,8 @@ from logweir.worker import Worker
 
 EXIT_TIMEOUT = 5.0
 """How long the end of the process waits for the last logs, seconds."""
+# No call waits longer, seconds: a week, which every platform can wait.
+TIMEOUT_MAX = 7 * 86_400.0
 # The thread answers a flush at its deadline; beyond this it is taken for dead.
 ANSWER_GRACE = 2.0
 # The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
@@ -85,8 +99,8 @@ class Client:
         time_unix_nano: int = 0,
         severity_number: int = 0,
         latency_ms: float | None = None,
-        trace_id: bytes = b"",
-        span_id: bytes = b"",
+        trace_id: bytes | int = b"",
+        span_id: bytes | int = b"",
         logger: str = "",
         **attributes: object,
     ) -> None:
@@ -94,7 +108,8 @@ class Client:
         the drop policy decides.
 
         `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now.
-        Without `trace_id` the log belongs to the trace that runs here, if any. All other names are
+        `trace_id`, `span_id`: 16 and 8 bytes, or the same as a number.
+        Without them the log belongs to the trace that runs here, if any. All other names are
         attributes: dicts, lists and None become JSON, what is no str, int, float or bool becomes text.
         """
         try:
@@ -103,26 +118,33 @@ class Client:
                 int(time_unix_nano) or rim.now_unix_nano(),
                 message if type(message) is str else text_of(message),
                 logger if type(logger) is str else text_of(logger),
-                (bytes(trace_id), bytes(span_id)) if trace_id or span_id else current_ids(),
+                _ids_of(trace_id, span_id) if trace_id or span_id else current_ids(),
                 attributes_of(attributes),
                 None if latency_ms is None else float(latency_ms),
                 int(severity_number),
             )
-        except (TypeError, ValueError) as error:
-            # A field that has not its type: the log is kept, with what is wrong with it.
-            attributes["logweir.emit_error"] = f"{type(error).__name__}: {error}"
-            record = Record(
-                level_of(level), rim.now_unix_nano(), text_of(message), attributes=attributes_of(attributes)
-            )
+        except Exception as error:
+            self.put_made(_record_with_error, error, level, message, attributes)
+            return
         self.put(record)
 
-    def put(self, record: Record) -> None:
-        """Takes a log whose values are those of the wire. For bridges from other libraries."""
+    def put_made(self, make: Callable[..., Record], *given: object) -> None:
+        """Takes the log that `make` makes of what is given. If it fails, the log is counted. For bridges
+        from other libraries."""
+        try:
+            record: Record | GivenUp = make(*given)
+        except Exception:
+            # The program's values have code of their own, whose errors must not come back to the program.
+            record = INTERNAL_SDK_ERROR
+        self.put(record)
+
+    def put(self, record: Record | GivenUp) -> None:
+        """Takes a log whose values are those of the wire, or the reason for which it is given up."""
         if self.process_id != rim.process_id():
             self._after_fork()
         if self.is_disabled:
             return
-        kept = self._filtered(record) if self._is_filtered else record
+        kept: Any = self._filtered(record) if self._is_filtered else record
         self.inbox.append(kept)
         level, message = (0, "") if type(kept) is str else (kept[0], kept[2])
         if (
@@ -133,13 +155,14 @@ class Client:
             self.look_at_inbox(level, message)
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
-        """Waits until everything handed over before the call is answered, or the time (seconds) is up."""
-        return self._ask(timeout, closes=False)
+        """Waits until everything handed over before the call is answered, or the time (seconds) is up.
+        At most a week; what is no number is taken for the default."""
+        return self._ask(_seconds(timeout), closes=False)
 
     def shutdown(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
         """Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
         Later calls get the same report."""
-        return self._ask(timeout, closes=True)
+        return self._ask(_seconds(timeout), closes=True)
 
     def stats(self) -> Stats:
         """Counts since the start."""
@@ -147,8 +170,10 @@ class Client:
             self._after_fork()
         return self.shared.stats()
 
-    def _filtered(self, record: Record) -> Any:
+    def _filtered(self, record: Record | GivenUp) -> Any:
         """The log, or the reason for which it is given up."""
+        if isinstance(record, GivenUp):
+            return record
         if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
             return SAMPLE_RATE
         if self._before_send is None or rim.inside():
@@ -197,7 +222,7 @@ class Client:
         # The sending thread cannot wait for itself.
         if shared.last_report is not None or rim.inside():
             return shared.report()
-        command = Command(rim.now() + max(timeout, 0.0), closes)
+        command = Command(rim.now() + timeout, closes)
         if self._worker is None and not self.inbox and shared.queue.emitted == 0:
             if closes:
                 shared.queue.closed = True
@@ -206,7 +231,7 @@ class Client:
         if self._start_thread():
             shared.poller.wake()
             if shared.last_report is None:
-                command.answered.wait(max(timeout, 0.0) + ANSWER_GRACE)
+                command.answered.wait(timeout + ANSWER_GRACE)
         return command.report or shared.report()
 
     def _start_thread(self) -> bool:
@@ -290,11 +315,40 @@ def _as_record(event: LogEvent | None) -> Record | None:
         int(event.time_unix_nano),
         text_of(event.message),
         text_of(event.logger),
-        (bytes(event.trace_id), bytes(event.span_id)),
+        _ids_of(event.trace_id, event.span_id),
         attributes_of(event.attributes),
         event.latency_ms,
         int(event.severity_number),
     )
+
+
+def _record_with_error(
+    error: Exception, level: object, message: object, attributes: dict[str, object]
+) -> Record:
+    """A log with a field that has not its type: what it says is kept, with what is wrong with it."""
+    wrong = {"logweir.emit_error": f"{type(error).__name__}: {text_of(error)}"}
+    return Record(
+        level_of(level),
+        rim.now_unix_nano(),
+        text_of(message),
+        attributes=attributes_of({**attributes, **wrong}),
+    )
+
+
+def _ids_of(trace_id: object, span_id: object) -> tuple[bytes, bytes]:
+    return (
+        id_bytes(trace_id, TRACE_ID_BYTES) if trace_id else b"",
+        id_bytes(span_id, SPAN_ID_BYTES) if span_id else b"",
+    )
+
+
+def _seconds(timeout: object) -> float:
+    """A time that can be waited for."""
+    try:
+        seconds = float(timeout)  # type: ignore[arg-type]
+    except Exception:
+        return EXIT_TIMEOUT
+    return EXIT_TIMEOUT if math.isnan(seconds) else min(max(seconds, 0.0), TIMEOUT_MAX)
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
