@@ -5,6 +5,7 @@ silence."""
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 from typing import Any, Callable
@@ -178,3 +179,63 @@ def test_any_time_to_wait_will_do() -> None:
             client.emit("INFO", "m")
             assert client.flush(timeout).is_complete
             assert client.shutdown(timeout).sent == 1
+
+
+# Each interrupts the library at its own work on the main thread, at a place where it holds a lock.
+AT_THE_START = """
+import logweir.client
+
+class Interrupted(logweir.client.Worker):
+    def __init__(self, *given):
+        super().__init__(*given)
+        interrupt()
+
+logweir.client.Worker = Interrupted
+"""
+AT_TAKING_IN = """
+real, done = client.shared.queue.take_in, []
+
+def take_in(now):
+    if not done and threading.current_thread() is threading.main_thread():
+        done.append(True)
+        interrupt()
+    real(now)
+
+client.shared.queue.take_in = take_in
+"""
+BEGIN = """
+import logging, os, signal, sys, threading, logweir
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def ask(number, frame):
+    client.stats()
+    client.emit("INFO", "y" * 300)
+    client.flush(3600)
+    client.emit("INFO", "from the handler")
+
+client = logweir.init("tests", endpoint=sys.argv[1], resource_detection=False)
+"""
+ASK = "signal.signal(signal.SIGTERM, ask)"
+# Longer than what may wait in the inbox, so that the caller takes it in.
+LOG = """
+logging.info("x" * 300)
+print("after", flush=True)
+"""
+
+
+@pytest.mark.parametrize("place", [AT_THE_START, AT_TAKING_IN])
+def test_sigterm_in_the_midst_of_a_log_ends_the_program_and_loses_nothing(place: str) -> None:
+    with serving() as server:
+        command = [sys.executable, "-c", BEGIN + place + LOG, server.endpoint]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+        assert server.messages == ["x" * 300]
+
+
+@pytest.mark.parametrize("place", [AT_THE_START, AT_TAKING_IN])
+def test_a_handler_of_a_signal_may_use_the_client_at_any_time(place: str) -> None:
+    with serving() as server:
+        assert run_code(BEGIN + ASK + place + LOG, server.endpoint) == "after\n"
+        assert sorted(server.messages) == ["from the handler", "x" * 300, "y" * 300]

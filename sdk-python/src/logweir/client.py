@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -88,7 +89,9 @@ class Client:
         self.inbox = self.shared.queue.inbox
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        # A signal whose handling waits until the library's own work on that thread is done.
+        self._deferred_signal: int | None = None
 
     def emit(
         self,
@@ -168,7 +171,27 @@ class Client:
         """Counts since the start."""
         if self.process_id != rim.process_id():
             self._after_fork()
-        return self.shared.stats()
+        stats = self.shared.stats()
+        self._raise_deferred()
+        return stats
+
+    def defers(self, number: int) -> bool:
+        """For the handler of a signal. Whether it has interrupted the library's own work on this thread,
+        which would wait for itself for ever; the signal is raised again once that is done."""
+        if self._is_interrupted():
+            self._deferred_signal = number
+            return True
+        return False
+
+    def _is_interrupted(self) -> bool:
+        """Whether a handler of a signal runs here, which has interrupted who holds a lock of the library."""
+        return rim.holds(self.shared.queue.lock) or rim.holds(self._starting)
+
+    def _raise_deferred(self) -> None:
+        number = self._deferred_signal
+        if number is not None and not self._is_interrupted():
+            self._deferred_signal = None
+            signal.raise_signal(number)
 
     def _filtered(self, record: Record | GivenUp) -> Any:
         """The log, or the reason for which it is given up."""
@@ -204,7 +227,7 @@ class Client:
         """Takes the inbox in if nobody does so now. It must not wait: a handler of a signal may have
         interrupted whoever holds the lock, on this very thread."""
         queue = self.shared.queue
-        if queue.lock.acquire(blocking=False):
+        if not rim.holds(queue.lock) and queue.lock.acquire(blocking=False):
             try:
                 before = queue.records
                 queue.take_in(rim.now())
@@ -212,6 +235,7 @@ class Client:
                 is_full = before < self._config.batch_records <= queue.records
             finally:
                 queue.lock.release()
+            self._raise_deferred()
             if is_full:
                 self.shared.poller.wake()
 
@@ -230,27 +254,39 @@ class Client:
         shared.commands.append(command)
         if self._start_thread():
             shared.poller.wake()
-            if shared.last_report is None:
+            # Whoever was interrupted on this thread may hold up the sending thread.
+            if shared.last_report is None and not self._is_interrupted():
                 command.answered.wait(timeout + ANSWER_GRACE)
-        return command.report or shared.report()
+        report = command.report or shared.report()
+        self._raise_deferred()
+        return report
 
     def _start_thread(self) -> bool:
-        """Starts the sending thread, once. Where there are no threads any more, because the interpreter is
-        about to end, a shutdown runs here. True if the thread runs."""
-        with self._starting:
-            if self._thread is not None:
-                return True
-            if self._worker is None:
-                self._worker = Worker(self._config, self.shared)
-            thread = threading.Thread(target=self._run, name="logweir", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                if any(command.closes for command in self.shared.commands):
-                    self._worker.run()
-                return False
-            self._thread = thread
-            self.sending_thread_id = thread.ident
+        """Starts the sending thread, once. True if it runs, or is being started."""
+        if rim.holds(self._starting) or not self._starting.acquire(blocking=False):
+            # A handler of a signal may have interrupted the start on this very thread: it must not wait.
+            return True
+        try:
+            is_running = self._thread is not None or self._try_to_start()
+        finally:
+            self._starting.release()
+        self._raise_deferred()
+        return is_running
+
+    def _try_to_start(self) -> bool:
+        """Where there are no threads any more, because the interpreter is about to end, a shutdown runs
+        here."""
+        if self._worker is None:
+            self._worker = Worker(self._config, self.shared)
+        thread = threading.Thread(target=self._run, name="logweir", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if any(command.closes for command in self.shared.commands):
+                self._worker.run()
+            return False
+        self._thread = thread
+        self.sending_thread_id = thread.ident
         _flush_at_end_of_child(self)
         if _is_without_threads():
             self._config.notice(

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from contextvars import ContextVar
+from threading import RLock
 from typing import Callable
 
 Notice = Callable[[str], None]
@@ -33,6 +34,11 @@ context, because under gevent many contexts share a thread."""
 
 inside = inside_mark.get
 """Whether the library itself is at work here."""
+
+
+def holds(lock: RLock) -> bool:
+    """Whether what runs here holds this lock. `threading.Condition` asks in the same way."""
+    return bool(lock._is_owned())  # type: ignore[attr-defined]
 
 
 def random_share() -> float:
