@@ -8,11 +8,12 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any, Callable
 
 import loguru
 import pytest
-from clients import balanced, client_of
+from clients import Notices, balanced, client_of
 from server import PATIENCE, serving
 
 import logweir
@@ -239,3 +240,26 @@ def test_a_handler_of_a_signal_may_use_the_client_at_any_time(place: str) -> Non
     with serving() as server:
         assert run_code(BEGIN + ASK + place + LOG, server.endpoint) == "after\n"
         assert sorted(server.messages) == ["from the handler", "x" * 300, "y" * 300]
+
+
+def test_without_threads_the_next_log_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threading.Thread.start
+    has_threads = False
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "logweir" and not has_threads:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    notices = Notices()
+    with serving() as server, client_of(server.endpoint, on_notice=notices) as client:
+        # Also with logs so long that the caller takes them in.
+        for size in (1, 1_000, 1):
+            client.emit("INFO", "x" * size)
+        assert client.flush(0).pending == 3
+        assert [text for text in notices.texts if "no thread can be started" in text] == notices.texts
+        assert len(notices.texts) == 1
+        has_threads = True
+        client.emit("INFO", "last")
+        server.wait_for(lambda: len(server.messages) == 4)

@@ -43,6 +43,8 @@ ANSWER_GRACE = 2.0
 # The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
 # as much by then, the caller takes it in.
 INBOX_PATIENCE = 4
+# In the error of the interpreter that starts no more threads because it is about to end.
+AT_THE_END = "interpreter shutdown"
 # No process has this number.
 NO_PROCESS = -1
 # A longer message is taken in at once, so that its size counts.
@@ -89,6 +91,7 @@ class Client:
         self.inbox = self.shared.queue.inbox
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
+        self._no_thread_said = False
         self._starting = threading.RLock()
         # A signal whose handling waits until the library's own work on that thread is done.
         self._deferred_signal: int | None = None
@@ -213,10 +216,10 @@ class Client:
     def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
         shared = self.shared
-        if self._thread is None and self._worker is None:
-            self._start_thread()
+        is_running = self._thread is not None or shared.last_report is not None or self._start_thread()
         count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
-        if level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most):
+        # Without a thread the next log tries again to start one.
+        if is_running and (level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most)):
             # The next to look is who finds that this was of no use.
             shared.look_at = most
             shared.poller.wake()
@@ -231,7 +234,7 @@ class Client:
             try:
                 before = queue.records
                 queue.take_in(rim.now())
-                self.shared.look_at = self._config.inbox_records
+                self.shared.look_at = 1 if self._thread is None else self._config.inbox_records
                 is_full = before < self._config.batch_records <= queue.records
             finally:
                 queue.lock.release()
@@ -281,9 +284,11 @@ class Client:
         thread = threading.Thread(target=self._run, name="logweir", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             if any(command.closes for command in self.shared.commands):
                 self._worker.run()
+            else:
+                self._say_no_thread(error)
             return False
         self._thread = thread
         self.sending_thread_id = thread.ident
@@ -293,6 +298,15 @@ class Client:
                 "uWSGI runs without enable-threads: logs are sent only while requests run, and at the end"
             )
         return True
+
+    def _say_no_thread(self, error: RuntimeError) -> None:
+        """Once; and not at the end of the interpreter, where the shutdown to come sends the logs."""
+        if not self._no_thread_said and AT_THE_END not in str(error):
+            self._no_thread_said = True
+            self._config.notice(
+                f"no thread can be started ({error}); logs are kept in memory, and each new one tries again: "
+                "raise the limit of threads or processes"
+            )
 
     def _run(self) -> None:
         """The body of the sending thread, which so holds a client that the program has let go of: its logs
