@@ -202,16 +202,15 @@ class Client:
             return record
         if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
             return SAMPLE_RATE
-        if self._before_send is None or rim.inside():
+        if self._before_send is None or rim.inside_before_send():
             return record
-        # What it logs itself is not given to it.
-        token = rim.inside_mark.set(True)
+        token = rim.before_send_mark.set(True)
         try:
             return _as_record(self._before_send(LogEvent(record))) or BEFORE_SEND
         except Exception:
             return BEFORE_SEND
         finally:
-            rim.inside_mark.reset(token)
+            rim.before_send_mark.reset(token)
 
     def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
