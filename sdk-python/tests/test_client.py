@@ -245,7 +245,8 @@ def test_a_batch_refused_for_good_is_said_once_a_minute() -> None:
             for number in range(5):
                 client.emit("INFO", str(number))
             client.flush(PATIENCE)
-    assert sum("refused a batch" in text for text in notices.texts) == 1
+    told = [text for text in notices.texts if "refused a batch" in text]
+    assert told == [f"{server.endpoint} refused a batch for good (no)"]
 
 
 def test_what_on_notice_logs_or_raises_does_no_harm() -> None:

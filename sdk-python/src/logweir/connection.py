@@ -109,7 +109,7 @@ class Call:
         if status is None:
             http = self.headers.get(":status", "")
             code = _CODE_OF_HTTP.get(int(http) if http.isdigit() else 0, Code.UNKNOWN)
-            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC")
+            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC", is_foreign=True)
         if status != "0":
             return refusal_of(self.headers)
         return self._response()
