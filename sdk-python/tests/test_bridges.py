@@ -140,7 +140,9 @@ def test_before_send_may_log_without_end() -> None:
     with serving() as server, client_of(server.endpoint, before_send=before_send) as client:
         logger.addHandler(Handler(client))
         logger.info("one")
-        assert [record.message for record in sent(client, server)] == ["one"]
+        messages = [record.message for record in sent(client, server)]
+        assert messages == ["about to send one", "one"]
+        assert client.stats().emitted == 2
 
 
 def test_no_lock_of_logging_is_taken() -> None:

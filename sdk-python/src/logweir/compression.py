@@ -49,4 +49,6 @@ def zstd() -> Compress | None:
 
 def compressor(compression: str) -> Compress | None:
     """The function that packs; none for `none`."""
-    return {NONE: None, GZIP: gzip, ZSTD: zstd()}[compression]
+    if compression == ZSTD:
+        return zstd()
+    return gzip if compression == GZIP else None

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from logweir import compression, resource, rim
 from logweir.errors import EndpointError, SettingError, TlsError, TokenError
+from logweir.pacing import Pacing
 from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
-from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of
+from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of, text_of
 from logweir.redaction import REDACT_KEYS, Redactor, plain_key
 from logweir.resource import ReadText, ReadVariable, Resource
 from logweir.retry import RetryPolicy
@@ -154,9 +155,14 @@ class _Environment:
         try:
             return parse(text)
         except ValueError as error:
-            shown = "as if it were not set" if default is None else f"with {default}"
-            self._notice(f"{name}: {error}; going on {shown}")
+            self._notice(f"{name}: {error}; going on {_shown(default)}")
             return default
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "as if it were not set"
+    return f"with {', '.join(default)}" if isinstance(default, tuple) else f"with {default}"
 
 
 def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
@@ -400,13 +406,18 @@ def _checked_token(read: Callable[[], str]) -> TokenSource:
 
 
 def _surviving_read(call: Callable[[], str | None], notice: rim.Notice) -> Callable[[], str | None]:
+    """The program's own function. That it fails is told once a minute."""
+    pacing = Pacing()
+
     def read() -> str | None:
         try:
             text = call()
+            return None if text is None else str(text)
         except Exception as error:
-            notice(f"the function for the token failed: {type(error).__name__}: {error}")
-            return None
-        return None if text is None else str(text)
+            cause = f"the function for the token failed: {type(error).__name__}: {text_of(error)}"
+            if pacing.count("token", rim.now()) is not None:
+                notice(cause)
+            raise TokenError(cause) from error
 
     return read
 
@@ -422,7 +433,7 @@ def _token_file(path: str, read_text: ReadText) -> str:
 
 def _token_of_environment(around: Surroundings, notice: rim.Notice) -> TokenSource:
     """The environment's token. A file may come later, or change: both are read again when the server
-    refuses the token, and what cannot be used then counts as none."""
+    refuses the token; while there is none that can be used, the last one stays."""
 
     def read() -> str | None:
         text, path = around.variable("LOGWEIR_TOKEN"), around.variable("LOGWEIR_TOKEN_FILE")

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+
+# `getaddrinfo` imports it at the first name: a fork of another thread meanwhile would leave the child with
+# half of it, and no name could be resolved there any more.
+import encodings.idna  # noqa: F401
 import errno
 import os
 import socket
@@ -105,7 +109,7 @@ class Call:
         if status is None:
             http = self.headers.get(":status", "")
             code = _CODE_OF_HTTP.get(int(http) if http.isdigit() else 0, Code.UNKNOWN)
-            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC")
+            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC", is_foreign=True)
         if status != "0":
             return refusal_of(self.headers)
         return self._response()

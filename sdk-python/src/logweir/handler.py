@@ -78,7 +78,7 @@ class Handler(logging.Handler):
         try:
             message = record.msg
             if type(message) is not str:
-                message = str(message)
+                message = text_of(message)
             if record.args:
                 message %= record.args
             level = self._levels[record.levelno]
@@ -96,7 +96,7 @@ class Handler(logging.Handler):
 
     def _handle_rare(self, record: logging.LogRecord) -> Any:
         if not inside():
-            self.client.put(self._record(record))
+            self.client.put_made(self._record, record)
         return record
 
     emit = handle
@@ -105,10 +105,10 @@ class Handler(logging.Handler):
         """The same with everything that a log may have."""
         attributes: Attributes = ()
         try:
-            message = record.getMessage()
+            message = text_of(record.getMessage())
         except Exception as error:
             message = text_of(record.msg)
-            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {error}"),)
+            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {text_of(error)}"),)
         level = _LEVELS.get(record.levelno) or level_of_number(record.levelno)
         trace, latency_ms, named = self._named(record)
         attributes += named

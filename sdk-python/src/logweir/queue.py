@@ -62,7 +62,8 @@ class Queue:
 
     def __init__(self, bounds: QueueBounds) -> None:
         self.bounds = bounds
-        self.lock = threading.Lock()
+        # Reentrant: a handler of a signal may have interrupted whoever holds it, on this very thread.
+        self.lock = threading.RLock()
         # Records, or plain tuples of the same, or GivenUp.
         self.inbox: deque[Any] = deque()
         self.records = 0

@@ -61,9 +61,13 @@ UNKNOWN_LEVEL = LEVEL_MAX + 1
 
 def level_of(level: object) -> int:
     """The number of a level that is given by number or by name."""
-    if isinstance(level, int):
-        return int(level) if 0 <= level <= LEVEL_MAX else UNKNOWN_LEVEL
-    return _LEVEL_OF_NAME.get(str(level).upper(), UNKNOWN_LEVEL)
+    try:
+        if isinstance(level, int):
+            return int(level) if 0 <= level <= LEVEL_MAX else UNKNOWN_LEVEL
+        return _LEVEL_OF_NAME.get(str(level).upper(), UNKNOWN_LEVEL)
+    except Exception:
+        # The value's own code fails.
+        return UNKNOWN_LEVEL
 
 
 class Json(str):
@@ -107,6 +111,14 @@ def value_of(value: object) -> Value:
         return value  # type: ignore[return-value]
     if kind is int:
         return value if INT64_MIN <= value <= INT64_MAX else str(value)  # type: ignore[operator,return-value]
+    try:
+        return _value_of_other(value)
+    except Exception:
+        # Its own code fails, even where it says of what class it is.
+        return text_of(value)
+
+
+def _value_of_other(value: object) -> Value:
     if value is None or isinstance(value, (dict, list, tuple)):
         return json_of(value)
     if isinstance(value, Json):
@@ -123,14 +135,16 @@ def json_of(value: object) -> Value:
     """JSON text; what JSON does not know is text inside it."""
     try:
         return Json(json.dumps(value, default=text_of, ensure_ascii=False))
-    except (TypeError, ValueError, RecursionError):
+    except Exception:
+        # It has no form in JSON, or its own code fails.
         return text_of(value)
 
 
 def text_of(value: object) -> str:
     """A text, whatever the value's own code does."""
     try:
-        return str(value)
+        # `str` may give back a class derived from it.
+        return str.__str__(str(value))
     except Exception as error:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
@@ -194,6 +208,15 @@ def _clear(record: Record) -> Record:
         latency_ms=latency,
         severity_number=severity if 0 <= severity <= SEVERITY_NUMBER_MAX else 0,
     )
+
+
+def id_bytes(given: object, size: int) -> bytes:
+    """An id as bytes. OpenTelemetry has ids as numbers. Raises TypeError, or OverflowError."""
+    if isinstance(given, int):
+        return int.to_bytes(given, size, "big")
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return bytes(given)
+    raise TypeError(f"an id is bytes or an int, not {type(given).__name__}")
 
 
 def _id_of(given: bytes, size: int) -> bytes:

@@ -68,6 +68,8 @@ class Refusal:
     message: str = ""
     # The connection failed, rather than the server answered.
     is_transport: bool = False
+    # The answer has no status of gRPC: whoever gave it is no server of ours.
+    is_foreign: bool = False
     # From google.rpc.RetryInfo, seconds.
     retry_delay: float | None = None
     # From google.rpc.ErrorInfo.

@@ -58,10 +58,13 @@ class Shared:
         self.last_report: FlushReport | None = None
 
     def stats(self) -> Stats:
-        """Counts as of now."""
+        """Counts as of now. Where a handler of a signal has interrupted whoever holds the lock on this very
+        thread, what is in the inbox is left to that one."""
         queue = self.queue
+        is_interrupting = rim.holds(queue.lock)
         with queue.lock:
-            queue.take_in(rim.now())
+            if not is_interrupting:
+                queue.take_in(rim.now())
             progress, under_way = self.progress, self.outstanding.all
             return Stats(
                 emitted=queue.emitted,

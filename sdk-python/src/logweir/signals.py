@@ -42,6 +42,8 @@ def flush_on_sigterm(client: Client) -> None:
         return
 
     def on_sigterm(number: int, frame: FrameType | None) -> Any:
+        if client.defers(number):
+            return None
         if callable(before):
             client.flush(0)
             return before(number, frame)

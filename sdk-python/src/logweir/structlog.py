@@ -27,7 +27,7 @@ class Processor:
     def __call__(self, logger: Any, method: str, event: Any) -> Any:
         """Takes an event. Never fails, and never waits."""
         if not rim.inside():
-            self._client.put(_record(logger, method, event))
+            self._client.put_made(_record, logger, method, event)
         return event
 
 

@@ -90,8 +90,8 @@ def _ids_of_otel(otel: Any) -> _Ids | None:
         if not span.is_valid:
             return None
         return span.trace_id.to_bytes(TRACE_ID_BYTES, "big"), span.span_id.to_bytes(SPAN_ID_BYTES, "big")
-    except (AttributeError, OverflowError):
-        # It is being imported, or not what it seems to be.
+    except Exception:
+        # It is being imported, or not what it seems to be; a log does without a trace.
         return None
 
 

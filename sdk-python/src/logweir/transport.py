@@ -41,7 +41,8 @@ class Refused:
 
     reason: str
     bad_records: tuple[int, ...]
-    message: str
+    # What a person should read: who refused it and why, and what to look at.
+    notice: str
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ class Sender:
         if following is Next.SPLIT:
             self._finish(sending, TooLarge())
         elif isinstance(following, str):
-            self._finish(sending, Refused(following, answer.bad_records, answer.message))
+            notice = refusal_notice(self._doors[attempt.ticket.door].endpoint, answer)
+            self._finish(sending, Refused(following, answer.bad_records, notice))
 
     def _finish(self, sending: Sending, outcome: Outcome) -> None:
         self._sendings.remove(sending)
@@ -293,6 +295,14 @@ class Sender:
             f"{self._doors[ticket.door].endpoint} refuses the token ({message}); logs are held; "
             'give a valid one, made by "logweir token issue"'
         )
+
+
+def refusal_notice(endpoint: str, refusal: Refusal) -> str:
+    """What a person should read of a batch that is refused for good."""
+    text = f"{endpoint} refused a batch for good ({refusal.message})"
+    if refusal.is_foreign or refusal.code == Code.UNIMPLEMENTED:
+        return f"{text}; is this a Logweir server? check LOGWEIR_ENDPOINT"
+    return text
 
 
 def _nobody(answer: Answer) -> None:

@@ -341,7 +341,7 @@ class Worker:
         if is_repairable and tracked.batch is not None:
             rest = batches.without(tracked.batch, bad, refused.reason)
         if rest is None:
-            self._say_fault("batch", f"the server refused a batch for good: {refused.message}")
+            self._say_fault("batch", refused.notice)
             self._give_up(tracked, refused.reason)
         else:
             repaired = tracked.successor(rest, repaired=True)
