@@ -114,7 +114,7 @@ export interface Platform {
 	currentTrace(): TraceIds | undefined;
 	/** Says a line to a person. */
 	say(line: string): void;
-	/** Calls soon, once the running code has come to its end. */
+	/** Calls soon, once the running code has come to its end, without keeping the program going for it. */
 	soon(call: () => void): void;
 	/** Calls later, without keeping the program going for it. Returns what [clear] takes. */
 	later(milliseconds: number, call: () => void): unknown;

@@ -145,7 +145,10 @@ function toJsonWithoutCircles(value: object): string {
 }
 
 /** What stands for a value that throws when it is read. */
-export function unreadable(error: unknown): string {
+export function unreadable(error?: unknown): string {
+	if (error === undefined) {
+		return "[unreadable]";
+	}
 	try {
 		return `[unreadable: ${error instanceof Error ? error.message : String(error)}]`;
 	} catch {

@@ -238,6 +238,95 @@ test("beforeSend changes a log, gives it up, or throws; it is not asked about it
 		assert.deepEqual(client.stats().dropped, { before_send: 2 });
 	}));
 
+test("what a value logs while it is encoded is a log of its own", () =>
+	withServer({}, async (server) => {
+		const client = testClient({ endpoint: server.endpoint });
+		const nested = {
+			get value() {
+				client.info("inner", { padding: "x".repeat(100) });
+				return "read";
+			},
+			toJSON() {
+				client.emitRecord({ level: 4, message: "innermost" });
+				return { a: 1 };
+			},
+		};
+		client.info("outer", { first: 1, value: nested.value, nested, last: "z" });
+		client.info("outer getter", { first: 1, __proto__: null, ...{ nested }, last: "z" });
+		const getter = {
+			first: 1,
+			get middle() {
+				return nested.value;
+			},
+			last: "z",
+		};
+		client.emitRecord({ level: 3, message: "outer record", attributes: getter });
+		await client.shutdown(patienceMs);
+		const logs = Object.fromEntries(
+			server.records.map(({ message, attributes }) => [
+				message,
+				attributes.map(({ key, value }) => [key, String(value.value).slice(0, 20)]),
+			]),
+		);
+		assert.equal(client.stats().sent, client.stats().emitted);
+		assert.equal(server.records.length, 7);
+		assert.deepEqual(logs.outer, [
+			["first", "1"],
+			["value", "read"],
+			["nested", '{"a":1}'],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs["outer getter"], [
+			["first", "1"],
+			["nested", '{"a":1}'],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs["outer record"], [
+			["first", "1"],
+			["middle", "read"],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs.inner, [["padding", "x".repeat(20)]]);
+		assert.deepEqual(logs.innermost, []);
+	}));
+
+test("a value that logs itself without end comes to one, and is counted", () =>
+	withServer({}, async (server) => {
+		const client = testClient({ endpoint: server.endpoint });
+		const endless = {
+			toJSON() {
+				client.info("again", { endless });
+				return {};
+			},
+		};
+		client.info("first", { endless });
+		await client.shutdown(patienceMs);
+		const { emitted, sent, dropped } = client.stats();
+		assert.ok(dropped.internal_sdk_error > 0);
+		assert.equal(emitted, sent + dropped.internal_sdk_error);
+	}));
+
+test("a beforeSend that returns a promise gives its logs up, whatever becomes of it", () =>
+	withServer({}, async (server) => {
+		const unhandled = [];
+		const listen = (error) => unhandled.push(error);
+		process.on("unhandledRejection", listen);
+		const client = testClient({
+			endpoint: server.endpoint,
+			async beforeSend() {
+				throw new Error("as the test says");
+			},
+		});
+		client.info("one");
+		client.info("two");
+		await client.shutdown(patienceMs);
+		await new Promise((resolve) => setImmediate(resolve));
+		process.off("unhandledRejection", listen);
+		assert.deepEqual(unhandled, []);
+		assert.deepEqual(client.stats().dropped, { before_send: 2 });
+		assert.equal(client.notices.filter((text) => text.includes("promise")).length, 1);
+	}));
+
 test("rejected logs are told once per reason", () =>
 	withServer({ answers: [{ reject: [0, 1] }, { reject: [0] }] }, async (server) => {
 		const client = testClient({ endpoint: server.endpoint, batchRecords: 2, inFlight: 1 });
@@ -299,11 +388,21 @@ test("nothing that is handed over throws, and all of it is counted", () =>
 			client.info(value, { value });
 			client.emitRecord(value);
 		}
+		const fail = () => {
+			throw new Error("as the test says");
+		};
+		const traps = { get: fail, has: fail, ownKeys: fail, getPrototypeOf: fail };
+		client.emitRecord(new Proxy({}, traps));
+		client.emitRecord({
+			get level() {
+				return fail();
+			},
+		});
 		client.info("x".repeat(5_000_000), { y: "y".repeat(5_000_000) });
 		const report = await client.shutdown(patienceMs);
 		const { emitted, sent, dropped } = client.stats();
 		assert.equal(report.pending, 0);
-		assert.equal(emitted, 3 * odd.length + 1);
+		assert.equal(emitted, 3 * odd.length + 3);
 		assert.equal(emitted, sent + (dropped.internal_sdk_error ?? 0));
 	}));
 

@@ -22,6 +22,11 @@ const packFromBytes = 1 << 10;
 const ingestPath = `/${IngestService.typeName}/${IngestService.method.ingest.name}`;
 const nanosecondsPerMillisecond = 1_000_000n;
 const stderr = 2;
+/**
+ * What is sent at the end brings the program back to life, and Node tells its end again. One that logs
+ * whenever it is told must end all the same: this is enough for logs made while others are sent.
+ */
+const roundsMax = 3;
 
 type Pack = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
 
@@ -74,8 +79,13 @@ function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buf
 
 /** Clients that are told of the process's end, by one listener each of its events. */
 const endListeners = new Set<EndListener>();
+let rounds = 0;
 
 function beforeEnd(): void {
+	if (rounds === roundsMax) {
+		return;
+	}
+	rounds += 1;
 	for (const listener of endListeners) {
 		listener.beforeEnd();
 	}
@@ -130,7 +140,8 @@ export const nodePlatform: Platform = {
 			process.stderr.write(`${line}\n`);
 		}
 	},
-	soon: (call) => void setImmediate(call),
+	// A program that is about to end is not kept by it: the end itself sends what waits.
+	soon: (call) => void setImmediate(call).unref(),
 	later: (milliseconds, call) => setTimeout(call, milliseconds).unref(),
 	laterForSure: (milliseconds, call) => setTimeout(call, milliseconds),
 	clear: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),
