@@ -63,7 +63,7 @@ export interface Door {
 		headers: { [name: string]: string },
 		signal: AbortSignal,
 	): Promise<Uint8Array>;
-	/** Opens the connection beforehand; the cause if that fails. Undefined where it cannot be. */
+	/** Opens the connection beforehand, until the server has said something; the cause if that fails. Undefined where it cannot be. */
 	open(): Promise<unknown>;
 	/** Gives up a connection that does not come about. */
 	reset(): void;

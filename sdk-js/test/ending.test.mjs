@@ -233,6 +233,6 @@ test("a program whose server is not one of ours gets one clear line", async (t) 
 	assert.equal(code, 0);
 	assert.match(
 		stderr,
-		/^logweir: cannot reach http:.*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/,
+		/^logweir: cannot reach http:\/\/\S+ \(it does not speak HTTP\/2; is this the port for gRPC\?\); .*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/,
 	);
 });

@@ -2,6 +2,7 @@
 
 import { createHash, randomFillSync } from "node:crypto";
 import * as fs from "node:fs";
+import type { ClientHttp2Session } from "node:http2";
 import * as os from "node:os";
 import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
@@ -53,7 +54,7 @@ function openDoor(address: string, options: DoorOptions): Door {
 			unaryCall(sessionManager, ingestPath, request, headers, signal, packer),
 		async open() {
 			const state = await sessionManager.connect();
-			return state === "error" ? sessionManager.error() : undefined;
+			return state === "error" ? sessionManager.error() : greeting(sessionManager);
 		},
 		reset() {
 			if (sessionManager.state() === "connecting") {
@@ -62,6 +63,19 @@ function openDoor(address: string, options: DoorOptions): Door {
 		},
 		close: () => sessionManager.abort(),
 	};
+}
+
+/**
+ * Waits for the server's first word, its settings; the cause if none comes. An address that merely takes
+ * the connection is no server. The manager keeps its session to itself, in a field of its own.
+ */
+function greeting(manager: Http2SessionManager): Promise<unknown> {
+	const { conn } = (manager as unknown as { s: { conn: ClientHttp2Session } }).s;
+	return new Promise((resolve) => {
+		conn.once("remoteSettings", () => resolve(undefined));
+		conn.once("error", resolve);
+		conn.once("close", () => resolve(new Error("the connection was closed")));
+	});
 }
 
 function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
