@@ -80,7 +80,10 @@ export interface ClientOptions extends ResourceOptions {
 	sampleRates?: { readonly [level in LevelName]?: number } | undefined;
 	/** Names of attributes whose values are blanked out; an empty list turns it off. */
 	redactKeys?: readonly string[] | undefined;
-	/** Changes a log in place; a log for which it returns false is given up. */
+	/**
+	 * Changes a log in place; a log for which it returns false is given up. Must be synchronous: a log for
+	 * which it throws or returns a promise is given up too. What it logs itself is not given to it.
+	 */
 	beforeSend?: ((record: MutableLogRecord) => boolean | void) | undefined;
 	/** Called when the server rejected logs, once per reason and minute. Default: a line on stderr. */
 	onRejected?: ((rejection: Rejection) => void) | undefined;

@@ -13,8 +13,8 @@ import {
 	attributeKeyBytesMax,
 	attributesMax,
 	attributeValueBytesMax,
-	Double,
-	JsonText,
+	isDouble,
+	isJsonText,
 	Level,
 	type LogRecord,
 	messageBytesMax,
@@ -67,6 +67,9 @@ const bufferKeptBytesMax = 512 << 10;
 /** Below this many UTF-16 units a loop is quicker than a call. */
 const loopUnitsMax = 48;
 const nanosecondsPerMillisecond = 1_000_000;
+/** Times are nanoseconds of 64 bits without a sign. */
+const timeBits = 64;
+const timeUnixMsEnd = 2 ** timeBits / nanosecondsPerMillisecond;
 /** What half a word of 32 bits, and a whole one, count up to. */
 const halfStep = 0x1_0000;
 const wordStep = 0x1_0000_0000;
@@ -250,10 +253,13 @@ export class Encoder {
 	#time(timeUnixNano: bigint | undefined, timeUnixMs: number): void {
 		this.#room(fixedBytesMax);
 		this.buffer[this.#at] = Tag.timeUnixNano;
-		if (typeof timeUnixNano === "bigint" && timeUnixNano !== 0n) {
-			this.#view.setBigUint64(this.#at + 1, BigInt.asUintN(64, timeUnixNano), true);
+		const isGiven = (timeUnixNano ?? 0n) !== 0n;
+		if (isGiven && isTimeUnixNano(timeUnixNano)) {
+			this.#view.setBigUint64(this.#at + 1, timeUnixNano, true);
 		} else {
-			this.#milliseconds(this.#at + 1, timeUnixMs);
+			const isTime = timeUnixMs >= 0 && timeUnixMs < timeUnixMsEnd;
+			this.#isTruncated ||= isGiven || !isTime;
+			this.#milliseconds(this.#at + 1, isTime ? timeUnixMs : 0);
 		}
 		this.#at += 9;
 	}
@@ -483,12 +489,12 @@ export class Encoder {
 		if (value === null) {
 			return;
 		}
-		if (value instanceof Double) {
+		if (isDouble(value)) {
 			this.#double(Tag.doubleValue, value.value);
 		} else if (value instanceof Date) {
 			this.#valueText(Tag.stringValue, dateText(value));
 		} else {
-			this.#json(value instanceof JsonText ? value.text : toJson(value));
+			this.#json(isJsonText(value) ? value.text : toJson(value));
 		}
 	}
 
@@ -609,6 +615,10 @@ function toField(tag: number, text: string): Uint8Array {
 
 function viewOf(buffer: Uint8Array): DataView {
 	return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+function isTimeUnixNano(time: unknown): time is bigint {
+	return typeof time === "bigint" && BigInt.asUintN(timeBits, time) === time;
 }
 
 function isLatency(value: number): boolean {

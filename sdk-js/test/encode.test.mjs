@@ -1,11 +1,13 @@
 // Whatever a program hands over becomes a log within the limits, and nothing reaches the program.
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import { describe, test } from "node:test";
 import { toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { LogRecordSchema } from "../dist/esm/generated/logweir/v1/log_pb.js";
 import { Level } from "../dist/esm/index.js";
-import { decoded, decodedPlain, encoderOf, platforms } from "./support/encoder.mjs";
+import { toLevel } from "../dist/esm/record.js";
+import { decoded, decodedPlain, encoderOf, platforms, recordIn } from "./support/encoder.mjs";
 
 const circle = { name: "circle" };
 circle.itself = circle;
@@ -111,6 +113,37 @@ test("latency, ids and logger are fields of the log", () => {
 	const odd = { latency_ms: -1, trace_id: "xyz", span_id: 5, logger: 7 };
 	const kept = decodedPlain(encoderOf(platforms.node), Level.INFO, "m", odd);
 	assert.deepEqual(Object.keys(values(kept)), Object.keys(odd));
+});
+
+test("the values of the package's other copy are known", () => {
+	const { json, double } = createRequire(import.meta.url)("../dist/cjs/index.js");
+	const values = { a: json('{"x":1}'), b: double(1) };
+	const record = decodedPlain(encoderOf(platforms.node), Level.INFO, "m", values);
+	assert.deepEqual(
+		record.attributes.map(({ value }) => value),
+		[
+			{ case: "jsonValue", value: '{"x":1}' },
+			{ case: "doubleValue", value: 1 },
+		],
+	);
+});
+
+test("a time that the wire has no place for is cleared, and the log says so", () => {
+	const encoder = encoderOf(platforms.node);
+	const flag = (record) => values(record)["logweir.truncated"];
+	for (const timeUnixNano of [-5n, 2n ** 64n]) {
+		const record = decoded(encoder, { message: "m", timeUnixNano });
+		assert.deepEqual([record.timeUnixNano, flag(record)], [0n, true]);
+	}
+	for (const timeUnixMs of [-5, Number.NaN, Number.POSITIVE_INFINITY]) {
+		const record = recordIn(encoder, encoder.encode({ message: "m" }, timeUnixMs));
+		assert.deepEqual([record.timeUnixNano, flag(record)], [0n, true]);
+	}
+});
+
+test("levels have the names that other libraries give them too", () => {
+	assert.equal(toLevel("warning"), Level.WARN);
+	assert.equal(toLevel("Critical"), Level.FATAL);
 });
 
 const anyText = fc.oneof(

@@ -36,6 +36,39 @@ test("a program that ends by itself sends its last logs", async (t) => {
 	);
 });
 
+test("a program that logs whenever it is told of its end does end", async (t) => {
+	const server = await withServer(t);
+	const { code, stdout } = await run(
+		`import { init } from "@logweir/sdk";
+		init("ending");
+		console.log("work");
+		let times = 0;
+		process.on("beforeExit", () => {
+			times += 1;
+			if (times > 20) process.exit(9);
+			console.log("bye", times);
+		});`,
+		{ LOGWEIR_ENDPOINT: server.endpoint },
+	);
+	assert.equal(code, 0, stdout);
+	const messages = server.records.map(({ message }) => message);
+	assert.deepEqual(messages.slice(0, 2), ["work", "bye 1"]);
+});
+
+test("logs leave while the program goes on, without a flush", async (t) => {
+	const server = await withServer(t);
+	const { code, stdout } = await run(
+		`import { Client } from "@logweir/sdk";
+		const client = new Client({ batchDelayMs: 1 });
+		client.info("one");
+		const timer = setInterval(() => {
+			if (client.stats().sent === 1) { clearInterval(timer); console.log("sent"); }
+		}, 1);`,
+		{ LOGWEIR_ENDPOINT: server.endpoint },
+	);
+	assert.deepEqual({ code, stdout }, { code: 0, stdout: "sent\n" });
+});
+
 test("process.exit without a spool: one line says how many are lost", async () => {
 	const { code, stderr } = await run(
 		`import { Client } from "@logweir/sdk";
@@ -200,6 +233,6 @@ test("a program whose server is not one of ours gets one clear line", async (t) 
 	assert.equal(code, 0);
 	assert.match(
 		stderr,
-		/^logweir: cannot reach http:.*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/,
+		/^logweir: cannot reach http:\/\/\S+ \(it does not speak HTTP\/2; is this the port for gRPC\?\); .*\nlogweir: logs dropped so far: shutdown_timeout 1\n$/,
 	);
 });

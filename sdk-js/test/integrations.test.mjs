@@ -138,6 +138,57 @@ test("the console: levels, places, attributes and errors; it goes on as before",
 	assert.equal(values(records[3])["exception.type"], "TypeError");
 });
 
+test("the console: a trace is one log, though Node writes it by another method", async () => {
+	const { Console } = await import("node:console");
+	const { PassThrough } = await import("node:stream");
+	const target = new Console(new PassThrough(), new PassThrough());
+	const records = await arrived((client) => {
+		wrapConsole(client, target);
+		target.trace("here");
+		target.error("next");
+	});
+	assert.deepEqual(
+		records.map(({ level, message }) => [level, message]),
+		[
+			[Level.TRACE, "here"],
+			[Level.ERROR, "next"],
+		],
+	);
+});
+
+test("the console: what cannot be looked at is a log all the same", async () => {
+	const { proxy, revoke } = Proxy.revocable({}, {});
+	revoke();
+	const target = { trace() {}, debug() {}, log() {}, info() {}, warn() {}, error() {} };
+	const records = await arrived((client) => {
+		wrapConsole(client, target);
+		target.log("text", proxy);
+		target.log(proxy, 1);
+	});
+	assert.deepEqual(
+		records.map(({ message }) => message),
+		["[unreadable]", "[unreadable]"],
+	);
+});
+
+test("the console: what beforeSend writes is taken, however the log came", async () => {
+	const target = { trace() {}, debug() {}, log() {}, info() {}, warn() {}, error() {} };
+	const server = await startServer();
+	const client = testClient({
+		endpoint: server.endpoint,
+		beforeSend: ({ message }) => target.log(`inner of ${message}`),
+	});
+	wrapConsole(client, target);
+	target.log("console");
+	client.info("client");
+	await client.shutdown(patienceMs);
+	await server.close();
+	assert.deepEqual(
+		server.records.map(({ message }) => message),
+		["inner of console", "console", "inner of client", "client"],
+	);
+});
+
 describe("context", () => {
 	const header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 	const { traceId } = parseTraceparent(header);

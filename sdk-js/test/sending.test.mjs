@@ -1,6 +1,7 @@
 // A client against a server that answers by a script: retries, tokens, flushes, the end.
 import assert from "node:assert/strict";
 import { mkdtempSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -147,6 +148,96 @@ test("a name that does not exist is told", async () => {
 	await client.shutdown(0);
 });
 
+test("an address that takes the connection and stays silent is told", async () => {
+	const silent = net.createServer(() => {});
+	await new Promise((resolve) => silent.listen(0, "127.0.0.1", resolve));
+	const sockets = [];
+	silent.on("connection", (socket) => sockets.push(socket.on("error", () => {})));
+	const client = testClient({ endpoint: `http://127.0.0.1:${silent.address().port}` });
+	client.info("kept");
+	await until(() => client.notices.length > 0, "a notice");
+	assert.match(
+		client.notices[0],
+		/^cannot reach http:\/\/127\.0\.0\.1:\d+ \(no answer\); logs are kept/,
+	);
+	// The attempt, which waits for longer, has not even begun.
+	assert.equal(client.stats().queued, 1);
+	await client.shutdown(0);
+	assert.equal(client.notices.filter((text) => text.startsWith("cannot reach")).length, 1);
+	for (const socket of sockets) {
+		socket.destroy();
+	}
+	silent.close();
+});
+
+test("TLS on a port without it is told in one line", async () => {
+	const plain = net.createServer((socket) => {
+		socket.on("error", () => {});
+		socket.end("HTTP/1.1 400 Bad Request\r\n\r\n");
+	});
+	await new Promise((resolve) => plain.listen(0, "127.0.0.1", resolve));
+	const client = testClient({ endpoint: `https://127.0.0.1:${plain.address().port}` });
+	client.info("kept");
+	await until(() => client.notices.length > 0, "a notice");
+	assert.match(
+		client.notices[0],
+		/^cannot reach https:\/\/127\.0\.0\.1:\d+ \(TLS: [a-z0-9 ]+\); logs are kept in memory and sent when it is back$/,
+	);
+	await client.shutdown(0);
+	plain.close();
+});
+
+test("a batch that is refused for good is told with the address, and what to look at", async () => {
+	for (const [code, expected] of [
+		["INVALID_ARGUMENT", /^http:\S+ refused a batch for good \(as the test says\)$/],
+		[
+			"UNIMPLEMENTED",
+			/^http:\S+ refused a batch for good \(.*\); is this a Logweir server\? check LOGWEIR_ENDPOINT$/,
+		],
+	]) {
+		await withServer({ answers: [{ refuse: { code } }] }, async (server) => {
+			const client = testClient({ endpoint: server.endpoint });
+			client.info("refused");
+			await client.shutdown(patienceMs);
+			assert.match(client.notices[0], expected);
+		});
+	}
+});
+
+test("a token that can no longer be read is told once, and the old one is kept", () =>
+	withServer({ token: "old" }, async (server) => {
+		let readings = 0;
+		const token = () => {
+			readings += 1;
+			if (readings > 1) {
+				throw new Error("as the test says");
+			}
+			return "old";
+		};
+		const client = testClient({ endpoint: server.endpoint, token });
+		client.info("first");
+		await client.flush(patienceMs);
+		server.state.token = "new";
+		client.info("second");
+		const flushed = client.flush(patienceMs);
+		await until(() => readings > 4, "some readings");
+		server.state.token = "old";
+		assert.equal((await flushed).sent, 2);
+		const told = client.notices.filter((text) => text.startsWith("the token cannot be read"));
+		assert.deepEqual(told, ["the token cannot be read: as the test says"]);
+		await client.shutdown();
+	}));
+
+test("a token function that never answers is told, and the logs are sent without", () =>
+	withServer({}, async (server) => {
+		const token = () => new Promise(() => {});
+		const client = testClient({ endpoint: server.endpoint, token, attemptTimeoutMs: 50 });
+		client.info("once");
+		await client.shutdown(patienceMs);
+		assert.equal(client.stats().sent, 1);
+		assert.deepEqual(client.notices, ["the token cannot be read: no answer within 50 ms"]);
+	}));
+
 test("another endpoint takes over", async () => {
 	const gone = await startServer();
 	await gone.close();
@@ -238,6 +329,95 @@ test("beforeSend changes a log, gives it up, or throws; it is not asked about it
 		assert.deepEqual(client.stats().dropped, { before_send: 2 });
 	}));
 
+test("what a value logs while it is encoded is a log of its own", () =>
+	withServer({}, async (server) => {
+		const client = testClient({ endpoint: server.endpoint });
+		const nested = {
+			get value() {
+				client.info("inner", { padding: "x".repeat(100) });
+				return "read";
+			},
+			toJSON() {
+				client.emitRecord({ level: 4, message: "innermost" });
+				return { a: 1 };
+			},
+		};
+		client.info("outer", { first: 1, value: nested.value, nested, last: "z" });
+		client.info("outer getter", { first: 1, __proto__: null, ...{ nested }, last: "z" });
+		const getter = {
+			first: 1,
+			get middle() {
+				return nested.value;
+			},
+			last: "z",
+		};
+		client.emitRecord({ level: 3, message: "outer record", attributes: getter });
+		await client.shutdown(patienceMs);
+		const logs = Object.fromEntries(
+			server.records.map(({ message, attributes }) => [
+				message,
+				attributes.map(({ key, value }) => [key, String(value.value).slice(0, 20)]),
+			]),
+		);
+		assert.equal(client.stats().sent, client.stats().emitted);
+		assert.equal(server.records.length, 7);
+		assert.deepEqual(logs.outer, [
+			["first", "1"],
+			["value", "read"],
+			["nested", '{"a":1}'],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs["outer getter"], [
+			["first", "1"],
+			["nested", '{"a":1}'],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs["outer record"], [
+			["first", "1"],
+			["middle", "read"],
+			["last", "z"],
+		]);
+		assert.deepEqual(logs.inner, [["padding", "x".repeat(20)]]);
+		assert.deepEqual(logs.innermost, []);
+	}));
+
+test("a value that logs itself without end comes to one, and is counted", () =>
+	withServer({}, async (server) => {
+		const client = testClient({ endpoint: server.endpoint });
+		const endless = {
+			toJSON() {
+				client.info("again", { endless });
+				return {};
+			},
+		};
+		client.info("first", { endless });
+		await client.shutdown(patienceMs);
+		const { emitted, sent, dropped } = client.stats();
+		assert.ok(dropped.internal_sdk_error > 0);
+		assert.equal(emitted, sent + dropped.internal_sdk_error);
+	}));
+
+test("a beforeSend that returns a promise gives its logs up, whatever becomes of it", () =>
+	withServer({}, async (server) => {
+		const unhandled = [];
+		const listen = (error) => unhandled.push(error);
+		process.on("unhandledRejection", listen);
+		const client = testClient({
+			endpoint: server.endpoint,
+			async beforeSend() {
+				throw new Error("as the test says");
+			},
+		});
+		client.info("one");
+		client.info("two");
+		await client.shutdown(patienceMs);
+		await new Promise((resolve) => setImmediate(resolve));
+		process.off("unhandledRejection", listen);
+		assert.deepEqual(unhandled, []);
+		assert.deepEqual(client.stats().dropped, { before_send: 2 });
+		assert.equal(client.notices.filter((text) => text.includes("promise")).length, 1);
+	}));
+
 test("rejected logs are told once per reason", () =>
 	withServer({ answers: [{ reject: [0, 1] }, { reject: [0] }] }, async (server) => {
 		const client = testClient({ endpoint: server.endpoint, batchRecords: 2, inFlight: 1 });
@@ -299,11 +479,21 @@ test("nothing that is handed over throws, and all of it is counted", () =>
 			client.info(value, { value });
 			client.emitRecord(value);
 		}
+		const fail = () => {
+			throw new Error("as the test says");
+		};
+		const traps = { get: fail, has: fail, ownKeys: fail, getPrototypeOf: fail };
+		client.emitRecord(new Proxy({}, traps));
+		client.emitRecord({
+			get level() {
+				return fail();
+			},
+		});
 		client.info("x".repeat(5_000_000), { y: "y".repeat(5_000_000) });
 		const report = await client.shutdown(patienceMs);
 		const { emitted, sent, dropped } = client.stats();
 		assert.equal(report.pending, 0);
-		assert.equal(emitted, 3 * odd.length + 1);
+		assert.equal(emitted, 3 * odd.length + 3);
 		assert.equal(emitted, sent + (dropped.internal_sdk_error ?? 0));
 	}));
 
