@@ -259,6 +259,9 @@ class Client:
             # Whoever was interrupted on this thread may hold up the sending thread.
             if shared.last_report is None and not self._is_interrupted():
                 command.answered.wait(timeout + ANSWER_GRACE)
+                if closes and self._thread is not None:
+                    # A thread that still runs when the interpreter ends may take the process down with it.
+                    self._thread.join(ANSWER_GRACE)
         report = command.report or shared.report()
         self._raise_deferred()
         return report
