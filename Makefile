@@ -20,10 +20,8 @@ sdks := $(CARGO_TARGET_DIR)/sdks
 packages := $(CARGO_TARGET_DIR)/packages
 python := $(sdks)/python/bin/python
 contract_files := proto/logweir/v1/log.proto proto/logweir/v1/ingest.proto
-run_example := $(python) -m pip install --quiet --disable-pip-version-check -r examples/fastapi/requirements.txt && \
-	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock && PYTHON=$(python)
 
-.PHONY: run cluster example packages sdks test bench faults lint contract unit doc sdk-tests example-test
+.PHONY: run cluster example packages sdks test bench faults lint contract built unit doc sdk-tests
 
 run:
 	@deploy/setup.sh build
@@ -38,7 +36,7 @@ cluster:
 	@cargo build --quiet -p logweir-testkit
 	@exec $(CARGO_TARGET_DIR)/debug/testkit cluster $(CARGO_TARGET_DIR)/release/logweir
 
-test: lint contract unit doc sdk-tests example-test
+test: lint contract unit doc sdk-tests
 	@echo "all checks passed"
 
 lint:
@@ -58,18 +56,23 @@ contract: $(buf)
 	$(buf) breaking proto --against proto/released.binpb
 
 # The Python and JavaScript libraries where programs find them. Both make their code from the contract.
-sdks: $(python) sdk-js/dist/.built
+sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed
 
 $(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
 	@deploy/setup.sh test
 	python3 -m venv $(sdks)/python
-	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python
+	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python \
+		-r examples/fastapi/requirements.txt
 	@touch $(python)
 
 sdk-js/dist/.built: $(contract_files) $(shell find sdk-js/src -type f) sdk-js/package-lock.json
 	@deploy/setup.sh test
 	npm --prefix sdk-js ci --silent --no-fund --no-audit
 	npm --prefix sdk-js run --silent build
+	@touch $@
+
+examples/express/node_modules/.installed: sdk-js/dist/.built examples/express/package.json
+	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock
 	@touch $@
 
 packages:
@@ -83,28 +86,24 @@ packages:
 
 example: sdks
 	cargo build --quiet --release -p logweir -p logweir-example-payments
-	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
+	@PYTHON=$(python) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/release/logweir \
 		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/release/logweir-example-payments examples/run.sh
 
-example-test: sdks
-	cargo build --quiet -p logweir -p logweir-example-payments
-	@$(run_example) LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir \
-		PAYMENTS_BINARY=$(CARGO_TARGET_DIR)/debug/logweir-example-payments examples/run.sh once
-
-# One PostgreSQL and one RabbitMQ for all tests, which end with them.
-unit: sdks
+built:
 	@deploy/setup.sh test
 	cargo nextest run --workspace --no-run
+
+# One PostgreSQL and one RabbitMQ for all tests, which end with them.
+unit: sdks built
 	$(CARGO_TARGET_DIR)/debug/testkit share cargo nextest run --workspace --no-fail-fast
 
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 
 # Each library with the interpreters that are here: the oldest and the newest.
-sdk-tests: sdks
-	cargo build --quiet -p logweir
+sdk-tests: sdks built
 	for python in $$(deploy/interpreters.sh python); do \
-		PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
+		LINT=$$(deploy/interpreters.sh python | tail -n 1 | grep -x $$python) PYTHON=$$python LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-python/test.sh || exit 1; done
 	for node in $$(deploy/interpreters.sh node); do \
 		NODE=$$node LOGWEIR_BINARY=$(CARGO_TARGET_DIR)/debug/logweir sdk-js/test.sh || exit 1; done
 
@@ -116,10 +115,9 @@ bench: sdks
 	$(CARGO_TARGET_DIR)/release/logweir-bench --sdks
 
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
-# of each language, sixty of a sender with a spool, fifty while people are told, and everything that may die in the distributed setting. They
-# print their seeds.
+# of each language, sixty of a sender with a spool, fifty while people are told, and everything that
+# may die in the distributed setting. They print their seeds.
 faults: sdks
 	@deploy/setup.sh test
-	cargo build --quiet --examples -p logweir-sdk
-	LOGWEIR_FAULTS=long cargo nextest run --profile faults -p logweir \
-		--test faults --test spool --test sdks --test alerting --test distributed_faults --no-capture
+	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
+		-E 'package(logweir) & binary(/^(faults|spool|sdks|alerting|distributed_faults)$$/)'

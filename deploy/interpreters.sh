@@ -2,7 +2,7 @@
 # Prints the interpreters that a client library is tested with, one a line: the oldest and the newest
 # that are here.
 #   deploy/interpreters.sh python   python3, and what pyenv has, 3.9 and later
-#   deploy/interpreters.sh node     node, and the oldest and newest supported by the npm registry
+#   deploy/interpreters.sh node     node, and what the npm registry has, 18 and later
 set -eu
 
 # Node.js that the client library must run on, and the newest that it was tried with.
@@ -30,6 +30,6 @@ nodes() {
 
 case "${1:-}" in
 python) pythons | sed -n '1p;$p' | sort -u | cut -d' ' -f2 ;;
-node) nodes | sort -u -k 1,1 | cut -d' ' -f2 ;;
+node) nodes | sort -u -k 1,1 | sed -n '1p;$p' | sort -u | cut -d' ' -f2 ;;
 *) printf 'usage: deploy/interpreters.sh python|node\n' >&2; exit 2 ;;
 esac

@@ -2,8 +2,8 @@
 # Installs what building and testing need and this machine lacks, on Debian or Ubuntu.
 #   deploy/setup.sh build     Rust and a C compiler
 #   deploy/setup.sh servers   the same, PostgreSQL and RabbitMQ
-#   deploy/setup.sh test      the same, PgBouncer, cargo-nextest, and Node.js for the contract's linter
-#                             and for TimescaleDB as WebAssembly
+#   deploy/setup.sh test      the same, PgBouncer, cargo-nextest, Node.js, Python and Chromium for the client
+#                             libraries, the contract's linter and TimescaleDB as WebAssembly
 # Needs root or sudo only when something is missing. Starts no service of the system: what needs
 # servers starts its own.
 set -eu
@@ -89,6 +89,11 @@ fi
 if [ "$1" = test ]; then
     want node -- nodejs
     want npm -- npm
+    want chromium -- chromium
+    want curl -- curl
+    # uWSGI, which the Python library is tested under, is built from source.
+    python3 -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' \
+        2>/dev/null || packages="$packages python3 python3-venv python3-dev"
     want /usr/sbin/pgbouncer -- pgbouncer
     docker compose version >/dev/null 2>&1 || want docker-compose -- docker-compose
 fi

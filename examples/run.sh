@@ -1,7 +1,7 @@
 #!/bin/sh
 # A shop of three services in three languages, and Logweir beside it: makes some checkouts, then shows
 # what one of them left in all three services, by its trace id. Ctrl-C ends it; `run.sh once` ends by
-# itself, and fails unless all three services are in that trace.
+# itself, and fails unless what each service says last is in that trace.
 #
 # Needs the release or debug binary in $LOGWEIR_BINARY, the payments in $PAYMENTS_BINARY, a Python with
 # logweir and requirements.txt in $PYTHON, and the packages of express/ installed.
@@ -71,8 +71,8 @@ say "a checkout was answered $answer"
 of_trace() { "$LOGWEIR_BINARY" search "trace:$trace" --from -1h "$@"; }
 is_complete() {
     found=$(of_trace --json)
-    for service in gateway orders payments; do
-        printf '%s' "$found" | grep -q "\"$service\"" || return 1
+    for message in "card declined" "was not paid" "checkout failed"; do
+        printf '%s' "$found" | grep -q "$message" || return 1
     done
 }
 await "the logs of its trace" is_complete

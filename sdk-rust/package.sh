@@ -12,7 +12,8 @@ cargo run --quiet --release -p logweir-proto --features messages --example messa
 	> "$generated/logweir.v1.rs.new"
 mv "$generated/logweir.v1.rs.new" "$generated/logweir.v1.rs"
 
-# Not verified: that would build both once more. The tests did.
-cargo package --quiet --allow-dirty --no-verify -p logweir-proto -p logweir-sdk
+# Neither built once more, which the tests did, nor with a lock file, which would ask a registry for
+# logweir-proto.
+cargo package --quiet --allow-dirty --no-verify --exclude-lockfile -p logweir-proto -p logweir-sdk
 cp "$target"/package/logweir-proto-*.crate "$target"/package/logweir-sdk-*.crate "$target/packages"
 ls "$target"/packages/*.crate

@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "logweir-storage",
         ],
     ),
+    ("logweir-example-payments", &["logweir-sdk"]),
     // For tests and benchmarks: whom it starts, it knows by their addresses.
     ("logweir-testkit", &[]),
     (

@@ -48,22 +48,22 @@ impl Language {
     /// One of the programs `emit`, `spool` and `adopt`.
     fn program(self, name: &str) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let (runner, script) = match self {
-            Rust => (build_folder().join("examples").join(name), None),
+        let (runner, argument) = match self {
+            Rust => (build_folder().join("examples/sender"), name.into()),
             Python => {
                 let script = root.join(format!("sdk-python/tests/programs/{name}.py"));
-                (target_folder().join("sdks/python/bin/python"), Some(script))
+                (target_folder().join("sdks/python/bin/python"), script)
             }
             JavaScript => {
                 let script = root.join(format!("sdk-js/test/programs/{name}.mjs"));
-                ("node".into(), Some(script))
+                ("node".into(), script)
             }
         };
         let is_there = |path: &Path| path.exists() || !path.is_absolute();
         assert!(is_there(&runner), "{} is missing: run `make sdks`", runner.display());
         let mut command = Command::new(runner);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.args(script);
+        command.arg(argument);
         command
     }
 

@@ -23,10 +23,9 @@ app.add_middleware(logweir.AsgiMiddleware)
 async def order(cart: str, request: Request) -> JSONResponse:
     amount = 5 * len(cart)
     log.info("cart %s costs %d EUR", cart, amount, extra={"cart": cart})
-    header = logweir.TraceContext.current().child().header
     async with httpx.AsyncClient() as client:
         answer = await client.post(
-            f"{PAYMENTS_URL}/charge/{amount}", headers={"traceparent": header}
+            f"{PAYMENTS_URL}/charge/{amount}", headers={"traceparent": logweir.traceparent()}
         )
     if answer.is_error:
         log.error("cart %s was not paid", cart, extra={"status": answer.status_code})

@@ -26,7 +26,10 @@ export function pinoToNull() {
 }
 
 export function pinoToLogweir(ports) {
-	return pinoWith(path("../dist/esm/pino.js"), { endpoint: `http://127.0.0.1:${ports.grpc}`, service: "bench" });
+	return pinoWith(path("../dist/esm/pino.js"), {
+		endpoint: `http://127.0.0.1:${ports.grpc}`,
+		service: "bench",
+	});
 }
 
 export function logweir(ports, options = {}) {

@@ -4,7 +4,7 @@ import { logweir, openTelemetry, otlpGrpc, otlpProto } from "./loggers.mjs";
 import { median, path, startSink, table, turn } from "./support.mjs";
 
 const rounds = 5;
-const warmupLogs = 100_000;
+const warmupLogs = 300_000;
 const logs = 500_000;
 const waitingMax = 8_000;
 const perTurn = 100;
@@ -85,7 +85,10 @@ table(
 	Object.keys(makers).map((name) => {
 		const cpu = median(results[name].map((result) => result.cpuMicroseconds)).toFixed(1);
 		const share = (perSecond(own) / perSecond(name)).toFixed(2);
-		return [name, `${Math.round(perSecond(name)).toLocaleString("en")}  ${cpu} µs of processor each  ×${share}`];
+		return [
+			name,
+			`${Math.round(perSecond(name)).toLocaleString("en")}  ${cpu} µs of processor each  ×${share}`,
+		];
 	}),
 );
 stop();

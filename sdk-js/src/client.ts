@@ -6,6 +6,7 @@
 import { type ClientOptions, type Config, type MutableLogRecord, resolveConfig } from "./config.js";
 import { Encoder } from "./encode.js";
 import type { DropCounts } from "./errors.js";
+import { nestedLogsMax } from "./limits.js";
 import type { EndListener, Platform } from "./platform.js";
 import { Queue } from "./queue.js";
 import { type Attributes, Level, type LevelName, type LogRecord, toLevel } from "./record.js";
@@ -58,6 +59,7 @@ export interface Stats {
 export class BaseClient {
 	readonly #platform: Platform;
 	readonly #config: Config;
+	readonly #redaction: Redaction;
 	readonly #encoder: Encoder;
 	readonly #queue: Queue;
 	readonly #worker: Worker;
@@ -68,13 +70,17 @@ export class BaseClient {
 	#lastNow = 0;
 	/** The program's own `beforeSend` is running. */
 	#isInHook = false;
+	/** It is said once that `beforeSend` does not wait for promises. */
+	#isPromiseSaid = false;
+	/** How many logs are being encoded, each made by a value of the one before. */
+	#depth = 0;
 
 	/** Throws a `ConfigError` for a setting that cannot be used. The server need not be up. */
 	constructor(options: ClientOptions, platform: Platform) {
 		this.#platform = platform;
 		this.#config = resolveConfig(options, platform);
-		const redaction = new Redaction(this.#config.redactKeys);
-		this.#encoder = new Encoder(platform.allocate, platform.writeText, redaction);
+		this.#redaction = new Redaction(this.#config.redactKeys);
+		this.#encoder = this.#newEncoder();
 		this.#queue = new Queue(this.#config.queue, platform.allocate);
 		this.#hasSpool = this.#config.spool !== undefined;
 		this.#worker = new Worker(platform, this.#config, this.#queue);
@@ -97,7 +103,7 @@ export class BaseClient {
 
 	/** Takes a log that is given field by field. */
 	emitRecord(record: LogRecord): void {
-		this.#take(record?.level ?? Level.UNSPECIFIED, undefined, undefined, record ?? {});
+		this.#take(Level.UNSPECIFIED, undefined, undefined, record ?? {});
 	}
 
 	trace(message: unknown, attributes?: Attributes): void {
@@ -178,7 +184,7 @@ export class BaseClient {
 			return;
 		}
 		try {
-			this.#takeCounted(level, message, attributes, record, timeUnixMs ?? Date.now());
+			this.#takeCounted(level, message, attributes, record, timeUnixMs);
 		} catch {
 			// Whatever the program handed over, it must not fail for it.
 			this.#queue.countDrop("internal_sdk_error", 1);
@@ -187,25 +193,26 @@ export class BaseClient {
 	}
 
 	#takeCounted(
-		level: number,
+		givenLevel: number,
 		message: unknown,
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
-		timeUnixMs: number,
+		timeUnixMs: number | undefined,
 	): void {
+		const level = record === undefined ? givenLevel : (record.level ?? givenLevel);
+		const unixMs = Date.now();
+		const timeMs = timeUnixMs ?? unixMs;
 		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
-			const trace = this.#platform.currentTrace();
-			const end = this.#encoder.encodePlain(level, message, attributes, trace, timeUnixMs);
-			this.#push(level, end);
+			this.#pushPlain(level, message, attributes, timeMs, unixMs);
 			return;
 		}
 		const whole = this.#whole(level, message, attributes, record);
 		if (this.#isKept(whole)) {
-			this.#push(whole.level ?? Level.UNSPECIFIED, this.#encoder.encode(whole, timeUnixMs));
+			this.#pushWhole(whole, timeMs, unixMs);
 		} else {
 			this.#queue.giveUp("before_send", 1);
 		}
@@ -231,7 +238,8 @@ export class BaseClient {
 		}
 		this.#isInHook = true;
 		try {
-			return call(record) !== false;
+			const answer: unknown = call(record);
+			return isThenable(answer) ? this.#refusePromise(answer) : answer !== false;
 		} catch {
 			return false;
 		} finally {
@@ -239,21 +247,73 @@ export class BaseClient {
 		}
 	}
 
-	#push(level: number, end: number): void {
-		const { buffer, start } = this.#encoder;
+	/** A log cannot wait for a promise; one that is rejected must not end the program. */
+	#refusePromise(answer: PromiseLike<unknown>): false {
+		answer.then(undefined, () => {});
+		if (!this.#isPromiseSaid) {
+			this.#isPromiseSaid = true;
+			this.#config.notice(
+				"beforeSend returned a promise, its logs are dropped: make it synchronous",
+			);
+		}
+		return false;
+	}
+
+	#pushPlain(
+		level: number,
+		message: unknown,
+		attributes: Attributes | undefined,
+		timeMs: number,
+		unixMs: number,
+	): void {
+		const trace = this.#platform.currentTrace();
+		const encoder = this.#enterEncoder();
+		try {
+			const end = encoder.encodePlain(level, message, attributes, trace, timeMs);
+			this.#push(encoder, level, end, unixMs);
+		} finally {
+			this.#depth -= 1;
+		}
+	}
+
+	#pushWhole(record: LogRecord, timeMs: number, unixMs: number): void {
+		const encoder = this.#enterEncoder();
+		try {
+			const end = encoder.encode(record, timeMs);
+			this.#push(encoder, record.level ?? Level.UNSPECIFIED, end, unixMs);
+		} finally {
+			this.#depth -= 1;
+		}
+	}
+
+	/** A value may log while it is encoded: that log must not write into the buffer of the outer one. */
+	#enterEncoder(): Encoder {
+		if (this.#depth === nestedLogsMax) {
+			throw new RangeError("a value logs itself without end");
+		}
+		this.#depth += 1;
+		return this.#depth === 1 ? this.#encoder : this.#newEncoder();
+	}
+
+	#newEncoder(): Encoder {
+		const { allocate, writeText } = this.#platform;
+		return new Encoder(allocate, writeText, this.#redaction);
+	}
+
+	#push(encoder: Encoder, level: number, end: number, unixMs: number): void {
+		const { buffer, start } = encoder;
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
 			this.#worker.relieve();
 		}
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
-		if (this.#queue.push(buffer, start, end, known, this.#now(), reason)) {
+		if (this.#queue.push(buffer, start, end, known, this.#now(unixMs), reason)) {
 			this.#worker.wake();
 		}
 	}
 
 	/** The clock that never jumps is dear: it is asked only if the other has moved. */
-	#now(): number {
-		const unixMs = Date.now();
+	#now(unixMs: number): number {
 		if (unixMs !== this.#lastUnixMs) {
 			this.#lastUnixMs = unixMs;
 			this.#lastNow = this.#platform.now();
@@ -275,6 +335,10 @@ export class BaseClient {
 			atEnd: () => this.#worker.finish(),
 		};
 	}
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+	return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
 
 function levelNumber(level: Level | LevelName): number {

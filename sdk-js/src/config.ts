@@ -10,7 +10,7 @@ import type { Resource } from "./generated/logweir/v1/log_pb.js";
 import type { Packing, Platform, SpoolOptions } from "./platform.js";
 import { type DropPolicy, dropPolicies, type QueueBounds } from "./queue.js";
 import { Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { normalized, redactKeysDefault } from "./redaction.js";
+import { normalized, Redaction, redactKeysDefault } from "./redaction.js";
 import { type ResourceOptions, resolveResource } from "./resource.js";
 import { type RetryPolicy, retryPolicyDefault } from "./retry.js";
 
@@ -80,7 +80,10 @@ export interface ClientOptions extends ResourceOptions {
 	sampleRates?: { readonly [level in LevelName]?: number } | undefined;
 	/** Names of attributes whose values are blanked out; an empty list turns it off. */
 	redactKeys?: readonly string[] | undefined;
-	/** Changes a log in place; a log for which it returns false is given up. */
+	/**
+	 * Changes a log in place; a log for which it returns false is given up. Must be synchronous: a log for
+	 * which it throws or returns a promise is given up too. What it logs itself is not given to it.
+	 */
 	beforeSend?: ((record: MutableLogRecord) => boolean | void) | undefined;
 	/** Called when the server rejected logs, once per reason and minute. Default: a line on stderr. */
 	onRejected?: ((rejection: Rejection) => void) | undefined;
@@ -161,10 +164,11 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		records: Math.min(batchRecords, queueRecords),
 		bytes: size(options, "batchBytes", 1, batchBytesMax, () => 1 << 20),
 	};
+	const redactKeys = redactKeysOf(options.redactKeys, source);
 	return {
 		addresses,
 		token: tokenOf(options.token, heard, notice),
-		resource: resolveResource(options, heard, notice),
+		resource: resolveResource(options, heard, notice, new Redaction(redactKeys)),
 		queue: {
 			recordsMax: queueRecords,
 			bytesMax: size(options, "queueBytes", 0, sizeMax, () => 16 << 20),
@@ -186,7 +190,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		tls: tlsOf(options.tls, facts, source),
 		spool: spoolOf(options.spool, source),
 		sampleRates: sampleRatesOf(options.sampleRates, source),
-		redactKeys: redactKeysOf(options.redactKeys, source),
+		redactKeys,
 		isDisabled: environment("OTEL_SDK_DISABLED")?.toLowerCase() === "true",
 		beforeSend: aFunction("beforeSend", options.beforeSend),
 		onRejected: aFunction("onRejected", options.onRejected),

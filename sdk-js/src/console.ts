@@ -1,7 +1,8 @@
 /** What a program writes to the console becomes logs; the console goes on as before. */
 
 import type { BaseClient } from "./client.js";
-import { Level, toText } from "./record.js";
+import { nestedLogsMax } from "./limits.js";
+import { Level, toText, unreadable } from "./record.js";
 
 type Method = "trace" | "debug" | "log" | "info" | "warn" | "error";
 
@@ -23,21 +24,28 @@ export type Emitter = Pick<BaseClient, "emit">;
  */
 export function wrapConsole(client: Emitter, target: Console = console): () => void {
 	const before = new Map<Method, Console[Method]>();
-	let isInside = false;
+	let isWriting = false;
+	let depth = 0;
 	for (const [method, level] of levels) {
 		const original = target[method];
 		before.set(method, original);
 		target[method] = (...parts: unknown[]) => {
-			original.apply(target, parts);
-			if (isInside) {
-				// The original may itself write to another method, and a hook of the client to any.
+			if (isWriting) {
+				// The original may itself write to another method.
+				original.apply(target, parts);
 				return;
 			}
-			isInside = true;
+			isWriting = true;
 			try {
-				emitParts(client, level, parts);
+				original.apply(target, parts);
 			} finally {
-				isInside = false;
+				isWriting = false;
+			}
+			depth += 1;
+			try {
+				emitAny(client, level, depth > nestedLogsMax ? [unreadable()] : parts);
+			} finally {
+				depth -= 1;
 			}
 		};
 	}
@@ -46,6 +54,15 @@ export function wrapConsole(client: Emitter, target: Console = console): () => v
 			target[method] = original;
 		}
 	};
+}
+
+/** What cannot even be looked at is a log all the same. */
+function emitAny(client: Emitter, level: Level, parts: unknown[]): void {
+	try {
+		emitParts(client, level, parts);
+	} catch {
+		client.emit(level, unreadable());
+	}
 }
 
 function emitParts(client: Emitter, level: Level, parts: unknown[]): void {

@@ -17,15 +17,19 @@ const storageKey = Symbol.for("@logweir/sdk.trace");
 const openTelemetryKey = Symbol.for("opentelemetry.js.api.1");
 const spanKey = Symbol.for("OpenTelemetry Context Key SPAN");
 
-type Shared = { [storageKey]?: AsyncLocalStorage<Trace> };
-
-function storage(): AsyncLocalStorage<Trace> {
-	const shared = globalThis as Shared;
-	shared[storageKey] ??= new AsyncLocalStorage<Trace>();
-	return shared[storageKey];
+interface Shared {
+	storage: AsyncLocalStorage<Trace>;
+	/** Whether there ever was a trace: a program without pays nothing for this. */
+	isUsed: boolean;
 }
 
-const traces = storage();
+function shared(): Shared {
+	const all = globalThis as { [storageKey]?: Shared };
+	all[storageKey] ??= { storage: new AsyncLocalStorage<Trace>(), isUsed: false };
+	return all[storageKey];
+}
+
+const traces = shared();
 
 /** The part of OpenTelemetry's API that is used here. */
 interface OpenTelemetry {
@@ -34,7 +38,7 @@ interface OpenTelemetry {
 
 /** The trace of the running code; undefined outside of one. */
 export function currentTrace(): TraceIds | undefined {
-	return openTelemetryTrace() ?? traces.getStore();
+	return openTelemetryTrace() ?? (traces.isUsed ? traces.storage.getStore() : undefined);
 }
 
 function openTelemetryTrace(): TraceIds | undefined {
@@ -53,7 +57,8 @@ function openTelemetryTrace(): TraceIds | undefined {
  * or it is not valid. Whatever the function starts, now or later, belongs to it.
  */
 export function withTrace<T>(traceparent: string | undefined, run: () => T): T {
-	return traces.run(traceOf(traceparent), run);
+	traces.isUsed = true;
+	return traces.storage.run(traceOf(traceparent), run);
 }
 
 function traceOf(traceparent: string | undefined): Trace {
@@ -65,7 +70,7 @@ function traceOf(traceparent: string | undefined): Trace {
 
 /** The header `traceparent` for a call to another service; undefined outside of a trace. */
 export function traceparent(): string | undefined {
-	const trace = traces.getStore();
+	const trace = traces.storage.getStore();
 	return trace === undefined ? undefined : formatTraceparent(trace);
 }
 

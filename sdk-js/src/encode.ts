@@ -13,8 +13,8 @@ import {
 	attributeKeyBytesMax,
 	attributesMax,
 	attributeValueBytesMax,
-	Double,
-	JsonText,
+	isDouble,
+	isJsonText,
 	Level,
 	type LogRecord,
 	messageBytesMax,
@@ -67,9 +67,26 @@ const bufferKeptBytesMax = 512 << 10;
 /** Below this many UTF-16 units a loop is quicker than a call. */
 const loopUnitsMax = 48;
 const nanosecondsPerMillisecond = 1_000_000;
+/** Times are nanoseconds of 64 bits without a sign. */
+const timeBits = 64;
+const timeUnixMsEnd = 2 ** timeBits / nanosecondsPerMillisecond;
 /** What half a word of 32 bits, and a whole one, count up to. */
 const halfStep = 0x1_0000;
 const wordStep = 0x1_0000_0000;
+
+/** Names of attributes that are kept; a program that makes names up must not fill memory. */
+const keysKeptMax = 1_024;
+/** The name of a value that was handed over without one. */
+const strayName = "value";
+
+/** The name of an attribute. */
+interface Key {
+	/** As a field of the attribute. */
+	field: Uint8Array;
+	isCut: boolean;
+	/** Its value must not be sent. */
+	isHidden: boolean;
+}
 
 /** Writes a text as UTF-8 into a buffer that has room, and returns the end. */
 export type WriteText = (buffer: Uint8Array, at: number, text: string) => number;
@@ -84,7 +101,12 @@ export class Encoder {
 	readonly #allocate: (bytes: number) => Uint8Array;
 	readonly #writeText: WriteText;
 	readonly #redaction: Redaction;
+	readonly #keys = new Map<string, Key>();
 	#view: DataView;
+	/** The time that was written last, and its words. */
+	#lastMilliseconds = 0;
+	#lastLowWord = 0;
+	#lastHighWord = 0;
 	#at = 0;
 	#isTruncated = false;
 	#attributes = 0;
@@ -198,9 +220,9 @@ export class Encoder {
 			this.#at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
-		this.#attribute(truncatedKey, true);
+		this.#attribute(this.#keyOf(truncatedKey), true);
 		if (dropped > 0) {
-			this.#attribute(droppedAttributesKey, dropped);
+			this.#attribute(this.#keyOf(droppedAttributesKey), dropped);
 		}
 	}
 
@@ -231,25 +253,30 @@ export class Encoder {
 	#time(timeUnixNano: bigint | undefined, timeUnixMs: number): void {
 		this.#room(fixedBytesMax);
 		this.buffer[this.#at] = Tag.timeUnixNano;
-		if (typeof timeUnixNano === "bigint" && timeUnixNano !== 0n) {
-			this.#view.setBigUint64(this.#at + 1, BigInt.asUintN(64, timeUnixNano), true);
+		const isGiven = (timeUnixNano ?? 0n) !== 0n;
+		if (isGiven && isTimeUnixNano(timeUnixNano)) {
+			this.#view.setBigUint64(this.#at + 1, timeUnixNano, true);
 		} else {
-			this.#milliseconds(this.#at + 1, timeUnixMs);
+			const isTime = timeUnixMs >= 0 && timeUnixMs < timeUnixMsEnd;
+			this.#isTruncated ||= isGiven || !isTime;
+			this.#milliseconds(this.#at + 1, isTime ? timeUnixMs : 0);
 		}
 		this.#at += 9;
 	}
 
 	/** Writes milliseconds as nanoseconds of 64 bits, by halves, since there is no exact number so large. */
 	#milliseconds(at: number, milliseconds: number): void {
-		const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
-		const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
-		const carried = (high % halfStep) * halfStep + Math.trunc(low);
-		this.#view.setUint32(at, carried % wordStep, true);
-		this.#view.setUint32(
-			at + 4,
-			Math.floor(high / halfStep) + Math.floor(carried / wordStep),
-			true,
-		);
+		if (milliseconds !== this.#lastMilliseconds) {
+			// Most logs share their millisecond with the one before.
+			const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
+			const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
+			const carried = (high % halfStep) * halfStep + Math.trunc(low);
+			this.#lastMilliseconds = milliseconds;
+			this.#lastLowWord = carried % wordStep;
+			this.#lastHighWord = Math.floor(high / halfStep) + Math.floor(carried / wordStep);
+		}
+		this.#view.setUint32(at, this.#lastLowWord, true);
+		this.#view.setUint32(at + 4, this.#lastHighWord, true);
 	}
 
 	#level(level: number | undefined): void {
@@ -286,18 +313,33 @@ export class Encoder {
 		}
 	}
 
-	#each(attributes: Attributes | undefined, hasMeanings: boolean): void {
-		if (attributes === undefined || attributes === null || typeof attributes !== "object") {
+	#each(attributes: unknown, hasMeanings: boolean): void {
+		if (attributes === undefined || attributes === null) {
 			return;
 		}
-		if (Symbol.iterator in attributes) {
-			for (const [name, value] of attributes as Iterable<readonly [string, unknown]>) {
-				this.#named(toText(name), value, hasMeanings);
+		if (typeof attributes !== "object") {
+			this.#named(strayName, attributes, hasMeanings);
+		} else if (attributes instanceof Error) {
+			this.#exception(attributes);
+		} else if (Symbol.iterator in attributes) {
+			this.#eachEntry(attributes as Iterable<unknown>, hasMeanings);
+		} else {
+			for (const name of Object.keys(attributes)) {
+				this.#named(name, read(attributes as Record<string, unknown>, name), hasMeanings);
 			}
-			return;
 		}
-		for (const name of Object.keys(attributes)) {
-			this.#named(name, read(attributes as Record<string, unknown>, name), hasMeanings);
+	}
+
+	/** What is no pair of name and value gets its number for a name. */
+	#eachEntry(entries: Iterable<unknown>, hasMeanings: boolean): void {
+		let number = 0;
+		for (const entry of entries) {
+			if (Array.isArray(entry)) {
+				this.#named(toText(entry[0]), entry[1], hasMeanings);
+			} else {
+				this.#named(String(number), entry, hasMeanings);
+			}
+			number += 1;
 		}
 	}
 
@@ -363,18 +405,42 @@ export class Encoder {
 		} else if (this.#attributes === attributesMax - 1) {
 			this.#endWithRoomForOne = this.#at;
 		}
-		this.#attribute(name, this.#redaction.hides(name) ? redacted : value);
+		const key = this.#keyOf(name);
+		this.#isTruncated ||= key.isCut;
+		this.#attribute(key, key.isHidden ? redacted : value);
 		this.#attributes += 1;
 	}
 
-	#attribute(name: string, value: unknown): void {
-		this.#room(attributeFixedBytesMax);
-		this.buffer[this.#at] = Tag.attributes;
+	#attribute(key: Key, value: unknown): void {
+		const { field } = key;
+		this.#room(field.length + attributeFixedBytesMax);
+		const { buffer } = this;
+		buffer[this.#at] = Tag.attributes;
 		const start = this.#at + 2;
-		this.#at = start;
-		this.#isTruncated = this.#text(Tag.key, name, attributeKeyBytesMax) || this.#isTruncated;
+		for (let index = 0; index < field.length; index += 1) {
+			buffer[start + index] = field[index] as number;
+		}
+		this.#at = start + field.length;
 		this.#value(value);
 		this.#closeLength(start);
+	}
+
+	/** What is to be known of a name, which most programs use again and again. */
+	#keyOf(name: string): Key {
+		const known = this.#keys.get(name);
+		if (known !== undefined) {
+			return known;
+		}
+		const text = cutText(name, attributeKeyBytesMax);
+		const key = {
+			field: toField(Tag.key, text),
+			isCut: text.length < name.length,
+			isHidden: this.#redaction.hides(name),
+		};
+		if (this.#keys.size < keysKeptMax && name.length <= attributeKeyBytesMax) {
+			this.#keys.set(name, key);
+		}
+		return key;
 	}
 
 	/** Writes the length of what was written from `start`, before it. */
@@ -423,12 +489,12 @@ export class Encoder {
 		if (value === null) {
 			return;
 		}
-		if (value instanceof Double) {
+		if (isDouble(value)) {
 			this.#double(Tag.doubleValue, value.value);
 		} else if (value instanceof Date) {
 			this.#valueText(Tag.stringValue, dateText(value));
 		} else {
-			this.#json(value instanceof JsonText ? value.text : toJson(value));
+			this.#json(isJsonText(value) ? value.text : toJson(value));
 		}
 	}
 
@@ -536,8 +602,23 @@ export class Encoder {
 	}
 }
 
+/** A text as a field. */
+function toField(tag: number, text: string): Uint8Array {
+	const bytes = new TextEncoder().encode(text);
+	const lengthBytes = varintBytes(bytes.length);
+	const field = new Uint8Array(1 + lengthBytes + bytes.length);
+	field[0] = tag;
+	writeVarint(field, 1, bytes.length);
+	field.set(bytes, 1 + lengthBytes);
+	return field;
+}
+
 function viewOf(buffer: Uint8Array): DataView {
 	return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+function isTimeUnixNano(time: unknown): time is bigint {
+	return typeof time === "bigint" && BigInt.asUintN(timeBits, time) === time;
 }
 
 function isLatency(value: number): boolean {

@@ -1,4 +1,4 @@
-/** Cutting texts of the resource to their limits. Logs are cut where they are encoded. */
+/** What several places keep to: the cutting of texts of the resource, and how deep logs may nest. */
 
 /** A text of at most so many bytes of UTF-8, cut at a character boundary. */
 export function cutText(text: string, bytesMax: number): string {
@@ -6,3 +6,6 @@ export function cutText(text: string, bytesMax: number): string {
 	const { read, written } = new TextEncoder().encodeInto(text, buffer);
 	return read === text.length ? text : new TextDecoder().decode(buffer.subarray(0, written));
 }
+
+/** Most logs made by the values of another, one in the other. One that logs itself would never end. */
+export const nestedLogsMax = 4;

@@ -63,7 +63,7 @@ export interface Door {
 		headers: { [name: string]: string },
 		signal: AbortSignal,
 	): Promise<Uint8Array>;
-	/** Opens the connection beforehand; the cause if that fails. Undefined where it cannot be. */
+	/** Opens the connection beforehand, until the server has said something; the cause if that fails. Undefined where it cannot be. */
 	open(): Promise<unknown>;
 	/** Gives up a connection that does not come about. */
 	reset(): void;
@@ -114,7 +114,7 @@ export interface Platform {
 	currentTrace(): TraceIds | undefined;
 	/** Says a line to a person. */
 	say(line: string): void;
-	/** Calls soon, once the running code has come to its end. */
+	/** Calls soon, once the running code has come to its end, without keeping the program going for it. */
 	soon(call: () => void): void;
 	/** Calls later, without keeping the program going for it. Returns what [clear] takes. */
 	later(milliseconds: number, call: () => void): unknown;

@@ -47,6 +47,8 @@ export class Queue {
 	readonly #allocate: (bytes: number) => Uint8Array;
 	readonly #overheadBytes: number;
 	readonly #lanes: Lane[];
+	/** Where logs are put together for a batch; used again and again. */
+	#batch: Uint8Array = new Uint8Array();
 	#records = 0;
 	#bytes = 0;
 	#recordsBelowError = 0;
@@ -125,9 +127,11 @@ export class Queue {
 		return this.#isFullFor(laneOf(level), length + this.#overheadBytes);
 	}
 
-	/** Moves logs in order of arrival out, as many as fit. A log larger than a whole batch goes alone. */
+	/**
+	 * Moves logs in order of arrival out, as many as fit. A log larger than a whole batch goes alone. They
+	 * are valid until the next call.
+	 */
 	take(recordsMax: number, bytesMax: number): Taken {
-		let buffer = this.#allocate(Math.min(this.#bytes, bytesMax));
 		let count = 0;
 		let end = 0;
 		while (count < recordsMax) {
@@ -139,15 +143,22 @@ export class Queue {
 			if (run.count === 0) {
 				break;
 			}
-			if (run.bytes > buffer.length) {
-				buffer = this.#allocate(run.bytes);
-			}
+			this.#makeRoom(end, run.bytes);
 			this.#forget(lane, run);
-			this.#lane(lane).take(run, buffer, end);
+			this.#lane(lane).take(run, this.#batch, end);
 			count += run.count;
 			end += run.bytes;
 		}
-		return { records: buffer.subarray(0, end), count };
+		return { records: this.#batch.subarray(0, end), count };
+	}
+
+	/** Sees to it that so many bytes more fit into the batch. */
+	#makeRoom(end: number, more: number): void {
+		if (end + more > this.#batch.length) {
+			const larger = this.#allocate(Math.max(2 * this.#batch.length, end + more));
+			larger.set(this.#batch.subarray(0, end));
+			this.#batch = larger;
+		}
 	}
 
 	/** Gives up the logs that arrived before a moment. */

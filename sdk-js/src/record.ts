@@ -13,9 +13,21 @@ export const Level = {
 
 export type Level = (typeof Level)[keyof typeof Level];
 /** The same as text. */
-export type LevelName = "trace" | "debug" | "info" | "warn" | "error" | "fatal";
+export type LevelName =
+	| "trace"
+	| "debug"
+	| "info"
+	| "warn"
+	| "warning"
+	| "error"
+	| "fatal"
+	| "critical";
 
-const levelsByName = new Map<string, Level>(Object.entries(Level));
+const levelsByName = new Map<string, Level>([
+	...Object.entries(Level),
+	["WARNING", Level.WARN],
+	["CRITICAL", Level.FATAL],
+]);
 
 /** The level of a name in any case, or of a number; undefined if there is none. */
 export function toLevel(level: unknown): Level | undefined {
@@ -55,8 +67,13 @@ export interface LogRecord {
 	attributes?: Attributes | undefined;
 }
 
+/** The package may be loaded twice, as an ES module and by require: each knows the other's values. */
+const jsonBrand = Symbol.for("@logweir/sdk.json");
+const doubleBrand = Symbol.for("@logweir/sdk.double");
+
 /** A nested value that is JSON text already. */
 export class JsonText {
+	readonly [jsonBrand] = true;
 	readonly text: string;
 
 	constructor(text: string) {
@@ -66,11 +83,20 @@ export class JsonText {
 
 /** A number that stays a floating-point one on the wire, even if it is whole. */
 export class Double {
+	readonly [doubleBrand] = true;
 	readonly value: number;
 
 	constructor(value: number) {
 		this.value = value;
 	}
+}
+
+export function isJsonText(value: object): value is JsonText {
+	return (value as Partial<JsonText>)[jsonBrand] === true;
+}
+
+export function isDouble(value: object): value is Double {
+	return (value as Partial<Double>)[doubleBrand] === true;
 }
 
 /** Marks a text as JSON: `{ cart: json(body) }` is sent as a nested value. */
@@ -145,7 +171,10 @@ function toJsonWithoutCircles(value: object): string {
 }
 
 /** What stands for a value that throws when it is read. */
-export function unreadable(error: unknown): string {
+export function unreadable(error?: unknown): string {
+	if (error === undefined) {
+		return "[unreadable]";
+	}
 	try {
 		return `[unreadable: ${error instanceof Error ? error.message : String(error)}]`;
 	} catch {

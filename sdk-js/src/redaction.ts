@@ -20,9 +20,6 @@ export const redactKeysDefault: readonly string[] = [
 /** What stands in the place of a redacted value. */
 export const redacted = "[redacted]";
 
-/** How many names of attributes are remembered; a program that makes names up must not fill memory. */
-const namesRememberedMax = 1_024;
-
 /** The form in which names are compared. */
 export function normalized(name: string): string {
 	return name.toLowerCase().replaceAll("-", "_");
@@ -31,7 +28,6 @@ export function normalized(name: string): string {
 export class Redaction {
 	readonly #ends: RegExp | undefined;
 	readonly #inJson: RegExp | undefined;
-	readonly #known = new Map<string, boolean>();
 
 	constructor(keys: readonly string[]) {
 		const names = keys.map(normalized).filter((name) => name !== "");
@@ -45,18 +41,7 @@ export class Redaction {
 
 	/** Whether the value of an attribute of this name must not be sent. */
 	hides(name: string): boolean {
-		if (this.#ends === undefined) {
-			return false;
-		}
-		const known = this.#known.get(name);
-		if (known !== undefined) {
-			return known;
-		}
-		const hides = this.#ends.test(name);
-		if (this.#known.size < namesRememberedMax) {
-			this.#known.set(name, hides);
-		}
-		return hides;
+		return this.#ends?.test(name) ?? false;
 	}
 
 	/** Whether JSON text has such a name anywhere. */

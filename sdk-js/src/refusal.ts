@@ -26,6 +26,7 @@ export function toRefusal(thrown: unknown): Refusal {
 	return {
 		code: error.code,
 		isTransport: !isAnswer(error),
+		isForeign: isForeign(error),
 		retryDelayMs: delay === undefined ? undefined : durationMs(delay[0] ?? new Uint8Array()),
 		reason: textOf(details.get(errorInfo)?.[0]),
 		badRecords: badRecords(details.get(badRequest) ?? []),
@@ -50,10 +51,29 @@ export function causeText(thrown: unknown): string {
 		const several = (cause as { errors?: unknown[] } | undefined)?.errors;
 		const inner = several?.[0] ?? (cause as { cause?: unknown } | undefined)?.cause;
 		if (inner === undefined || inner === null) {
-			return errorText(cause);
+			return plainCause(cause);
 		}
 		cause = inner;
 	}
+}
+
+/** One line. What OpenSSL and the HTTP/2 library say of themselves is for their own developers. */
+function plainCause(cause: unknown): string {
+	const { code, reason } = (cause ?? {}) as { code?: unknown; reason?: unknown };
+	if (code === "ERR_HTTP2_ERROR") {
+		return "it does not speak HTTP/2; is this the port for gRPC?";
+	}
+	if (typeof reason === "string") {
+		return `TLS: ${reason}`;
+	}
+	return errorText(cause).split(/[\r\n]/, 1)[0] ?? "";
+}
+
+/** Whether the answer is one that no Logweir server gives. */
+function isForeign(error: ConnectError): boolean {
+	const contentType = error.metadata.get("content-type");
+	const isGrpc = contentType === null || contentType.startsWith("application/grpc");
+	return error.code === Code.Unimplemented || !isGrpc;
 }
 
 /** The values of the first field of a message, each as bytes; none if it is damaged. */

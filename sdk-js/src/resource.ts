@@ -11,6 +11,7 @@ import {
 	attributeValueBytesMax,
 	nameBytesMax,
 } from "./record.js";
+import { type Redaction, redacted } from "./redaction.js";
 
 /** What the program says of itself. */
 export interface ResourceOptions {
@@ -64,8 +65,11 @@ class Collector {
 	readonly attributes = new Map<string, Value>();
 	readonly #notice: (text: string) => void;
 
-	constructor(notice: (text: string) => void) {
+	readonly #redaction: Redaction;
+
+	constructor(notice: (text: string) => void, redaction: Redaction) {
 		this.#notice = notice;
+		this.#redaction = redaction;
 	}
 
 	/** A name that the server would refuse is left out, and told. */
@@ -90,7 +94,7 @@ class Collector {
 
 	setAttribute(name: string, value: Value | undefined): void {
 		if (value !== undefined && !this.attributes.has(name)) {
-			this.attributes.set(name, value);
+			this.attributes.set(name, this.#redaction.hides(name) ? redacted : value);
 		}
 	}
 }
@@ -100,8 +104,9 @@ export function resolveResource(
 	options: ResourceOptions,
 	facts: Facts,
 	notice: (text: string) => void,
+	redaction: Redaction,
 ): Resource {
-	const collector = new Collector(notice);
+	const collector = new Collector(notice, redaction);
 	addGiven(collector, options);
 	addFromEnvironment(collector, facts, notice);
 	const host = facts.hostName();

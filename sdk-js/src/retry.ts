@@ -49,6 +49,8 @@ export interface Refusal {
 	code: Code;
 	/** The connection failed, rather than the server answered. */
 	isTransport: boolean;
+	/** No Logweir server answers so. */
+	isForeign: boolean;
 	/** From `google.rpc.RetryInfo`. */
 	retryDelayMs?: number | undefined;
 	/** From `google.rpc.ErrorInfo`. */

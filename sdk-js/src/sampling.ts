@@ -8,6 +8,9 @@ export function isKept(
 	level: number,
 	draw: () => number,
 ): boolean {
+	if (rates.size === 0) {
+		return true;
+	}
 	// A log without a level counts as INFO.
 	const known = level === Level.UNSPECIFIED ? Level.INFO : (level as Level);
 	const rate = rates.get(known);

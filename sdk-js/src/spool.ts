@@ -33,6 +33,8 @@ const framesMax = 1 << 16;
 /** Reading what the dead left lets the program run after so long. */
 const sliceMs = 2;
 const ownerFile = "owner";
+/** A number that no process has. */
+const noProcess = 0;
 const adoptedFolder = "adopted";
 const folderName = /^[0-9a-f]{16}$/;
 const folderMode = 0o700;
@@ -220,6 +222,15 @@ export class Spool implements SpoolFiles {
 			}
 		}
 		this.#deleteFolderIfEmpty(this.#own);
+		this.#leaveToOthers();
+	}
+
+	/** What is left may be taken over, also by another client of this process. */
+	#leaveToOthers(): void {
+		if (this.#folders.has(this.#own)) {
+			const line = `${JSON.stringify({ ...this.#owner, pid: noProcess })}\n`;
+			fs.writeFileSync(path.join(this.#own.path, ownerFile), line);
+		}
 	}
 
 	#pathOf(segment: number): string {

@@ -9,6 +9,7 @@ import type { EncodedBatch } from "./batch.js";
 import type { Token } from "./config.js";
 import { type DropReason, errorText } from "./errors.js";
 import { IngestResponseSchema, type RejectedRecord } from "./generated/logweir/v1/ingest_pb.js";
+import { Rhythm } from "./notices.js";
 import type { Door, DoorOptions, Platform } from "./platform.js";
 import { causeText, toRefusal } from "./refusal.js";
 import {
@@ -34,8 +35,8 @@ export type SendOutcome =
 	| { kind: "accepted"; rejected: RejectedRecord[] }
 	/** It must be split, each part under a new id. */
 	| { kind: "too_large" }
-	/** It was refused for good; never resend it unchanged. */
-	| { kind: "refused"; reason: DropReason; badRecords: number[]; message: string }
+	/** It was refused for good; never resend it unchanged. The notice is for a person. */
+	| { kind: "refused"; reason: DropReason; badRecords: number[]; notice: string }
 	/** The deadline passed. It may be durable or not. */
 	| { kind: "out_of_time" };
 
@@ -68,6 +69,9 @@ export class Sender {
 	#moved = new Set<() => void>();
 	/** None while it is read. */
 	#header: Promise<string | undefined> | undefined;
+	/** As it was read last. */
+	#lastHeader: string | undefined;
+	readonly #rhythm = new Rhythm();
 	#tokenSaidAt = Number.NEGATIVE_INFINITY;
 	#isOpening = false;
 
@@ -98,6 +102,9 @@ export class Sender {
 			const timer = later(reachTimeoutMs, () => this.#lost(endpoint, "no answer"));
 			void endpoint.door.open().then((cause) => {
 				clear(timer);
+				if (this.#closing.signal.aborted) {
+					return;
+				}
 				if (cause === undefined) {
 					this.#back(endpoint);
 				} else {
@@ -246,7 +253,7 @@ export class Sender {
 		if (this.#gate.isTokenRefused) {
 			this.#sayTokenRefused(endpoint.address, refusal.message, now);
 		}
-		return outcomeOf(next, refusal);
+		return outcomeOf(next, refusal, endpoint.address);
 	}
 
 	#noteReach(endpoint: Endpoint, refusal: Refusal, thrown: unknown): void {
@@ -286,7 +293,7 @@ export class Sender {
 		this.#options.notice(`${address} refuses the token (${message}); ${advice}`);
 	}
 
-	/** The token as it was read last. One that cannot be read now may be readable at the next probe. */
+	/** The token as it was read last. One that cannot be read now may be readable when it is refused. */
 	#tokenHeader(): Promise<string | undefined> {
 		this.#header ??= this.#readToken();
 		return this.#header;
@@ -294,22 +301,38 @@ export class Sender {
 
 	async #readToken(): Promise<string | undefined> {
 		try {
-			const token = await this.#options.token.read();
-			return token === undefined ? undefined : `Bearer ${token}`;
+			const token = await this.#inTime(this.#options.token.read());
+			this.#lastHeader = token === undefined ? undefined : `Bearer ${token}`;
 		} catch (error) {
-			this.#options.notice(`the token cannot be read: ${errorText(error)}`);
-			return undefined;
+			if (this.#rhythm.isDue("token", this.#platform.now())) {
+				this.#options.notice(`the token cannot be read: ${errorText(error)}`);
+			}
 		}
+		return this.#lastHeader;
+	}
+
+	/** A program's function may never answer. */
+	#inTime<Value>(answer: Value | Promise<Value>): Promise<Value> {
+		const { attemptTimeoutMs } = this.#options;
+		return new Promise((resolve, reject) => {
+			const late = () => reject(new Error(`no answer within ${attemptTimeoutMs} ms`));
+			const timer = this.#platform.later(attemptTimeoutMs, late);
+			Promise.resolve(answer)
+				.then(resolve, reject)
+				.finally(() => this.#platform.clear(timer));
+		});
 	}
 }
 
-function outcomeOf(next: Next, refusal: Refusal): SendOutcome | undefined {
+function outcomeOf(next: Next, refusal: Refusal, address: string): SendOutcome | undefined {
 	if (next === "again" || next === "read_token") {
 		return undefined;
 	}
 	if (next === "split") {
 		return { kind: "too_large" };
 	}
-	const { badRecords, message } = refusal;
-	return { kind: "refused", reason: next.giveUp, badRecords, message };
+	const { badRecords, message, isForeign } = refusal;
+	const advice = isForeign ? "; is this a Logweir server? check LOGWEIR_ENDPOINT" : "";
+	const notice = `${address} refused a batch for good (${message})${advice}`;
+	return { kind: "refused", reason: next.giveUp, badRecords, notice };
 }

@@ -172,7 +172,11 @@ export class Worker {
 		return new Promise((resolve) => {
 			const waiter = new Waiter(this.#queue.nextPosition, this.#platform.now() + timeoutMs, closes);
 			// The program waits for this, so it must not end before.
-			const timer = this.#platform.laterForSure(Math.min(timeoutMs, timerMaxMs), () => this.turn());
+			const timer = this.#platform.laterForSure(Math.min(timeoutMs, timerMaxMs), () => {
+				// By its own clock a timer may be a little early.
+				waiter.deadline = this.#platform.now();
+				this.turn();
+			});
 			waiter.answer = (report) => {
 				this.#platform.clear(timer);
 				resolve(report);
@@ -399,12 +403,11 @@ export class Worker {
 		this.#inFlight.add(tracked);
 		const done = (outcome: SendOutcome) => this.#answered(tracked, outcome);
 		this.#sender.send(batch, deadline).then(done, (error: unknown) => {
-			this.#sayFault("send", `a fault of the library itself: ${errorText(error)}`);
 			done({
 				kind: "refused",
 				reason: "internal_sdk_error",
 				badRecords: [],
-				message: errorText(error),
+				notice: `a fault of the library itself: ${errorText(error)}`,
 			});
 		});
 	}
@@ -434,7 +437,7 @@ export class Worker {
 				this.#split(tracked);
 				break;
 			case "refused":
-				this.#refused(tracked, outcome.reason, outcome.badRecords, outcome.message);
+				this.#refused(tracked, outcome.reason, outcome.badRecords, outcome.notice);
 				break;
 			case "out_of_time":
 				this.#giveUp(tracked, "expired");
@@ -477,7 +480,7 @@ export class Worker {
 	}
 
 	/** Resends a batch without the logs that the server named, once; gives it up otherwise. */
-	#refused(tracked: Tracked, reason: DropReason, bad: number[], message: string): void {
+	#refused(tracked: Tracked, reason: DropReason, bad: number[], notice: string): void {
 		const count = bad.filter((position) => position < tracked.recordCount).length;
 		const isRepairable = !tracked.isRepaired && count > 0 && count < tracked.recordCount;
 		const { sha256 } = this.#platform;
@@ -486,7 +489,7 @@ export class Worker {
 				? without(tracked.batch, bad, reason, sha256)
 				: undefined;
 		if (rest === undefined) {
-			this.#sayFault("batch", `the server refused a batch for good: ${message}`);
+			this.#sayFault("batch", notice);
 			this.#giveUp(tracked, reason);
 			return;
 		}

@@ -23,7 +23,9 @@ function optionsOf(settings) {
 function countsOf(account) {
 	return {
 		emitted: Number(account.emitted),
-		dropped: Object.fromEntries(account.dropped.map(({ reason, count }) => [reason, Number(count)])),
+		dropped: Object.fromEntries(
+			account.dropped.map(({ reason, count }) => [reason, Number(count)]),
+		),
 		rejected: Number(account.rejected),
 	};
 }

@@ -109,7 +109,11 @@ describe("filters", () => {
 		test(`sampling: ${name}`, () => {
 			const { sampleRates } = resolveConfig({ sampleRates: sample_rates }, factsOf({}, {}));
 			for (const [level, draw, expected] of draws) {
-				assert.equal(isKept(sampleRates, WireLevel[level], () => draw), expected, level);
+				assert.equal(
+					isKept(sampleRates, WireLevel[level], () => draw),
+					expected,
+					level,
+				);
 			}
 		});
 	}

@@ -1,6 +1,6 @@
 """A server that answers OK to Logweir's and OpenTelemetry's batches, and counts nothing but bytes.
 
-    python bench/sink.py      prints its port, and serves until it is killed
+python bench/sink.py      prints its port, and serves until it is killed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real gRPC server, of grpcio, that gives the answers it is told to give, and remembers what it was sent."""
+"""A real gRPC server, of grpcio, that gives the answers it is told, and remembers what it was sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import grpc
 
@@ -24,7 +24,7 @@ class Refuse:
 
     code: str
     message: str = "told to refuse"
-    retry_delay_ms: Optional[int] = None
+    retry_delay_ms: int | None = None
     reason: str = ""
     bad_records: list[int] = field(default_factory=list)
     # The batch is stored all the same: the answer is lost on the way.
@@ -52,11 +52,11 @@ Answer = Any
 class Server:
     """Listens on a free port of loopback. Thread-safe."""
 
-    def __init__(self, answers: Optional[list[Answer]] = None, port: int = 0, **options: Any) -> None:
+    def __init__(self, answers: list[Answer] | None = None, port: int = 0, **options: Any) -> None:
         self.answers = list(answers or [])
         # Every batch of more logs is too large.
-        self.records_max: Optional[int] = None
-        self.token: Optional[str] = None
+        self.records_max: int | None = None
+        self.token: str | None = None
         self.attempts: list[Any] = []
         self.metadata: list[dict[str, str]] = []
         self.stored: dict[bytes, Any] = {}
@@ -94,8 +94,8 @@ class Server:
     def messages(self) -> list[str]:
         return [record.message for record in self.records]
 
-    def last_account(self, producer_id: Optional[bytes] = None) -> Any:
-        """The account of the stored batch with the highest sequence, of the first producer if none is named."""
+    def last_account(self, producer_id: bytes | None = None) -> Any:
+        """The last account that is stored of a producer; of the first one if none is named."""
         batches = list(self.stored.values())
         producer_id = producer_id or batches[0].producer.producer_id
         own = [batch for batch in batches if batch.producer.producer_id == producer_id]
@@ -183,7 +183,7 @@ def _add(status: Any, kind: str, message: Any) -> None:
 
 
 @contextmanager
-def serving(answers: Optional[list[Answer]] = None, **options: Any) -> Iterator[Server]:
+def serving(answers: list[Answer] | None = None, **options: Any) -> Iterator[Server]:
     server = Server(answers, **options)
     try:
         yield server

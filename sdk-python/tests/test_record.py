@@ -61,7 +61,7 @@ def test_any_log_fits_the_wire(record: Record) -> None:
     assert len(log.message.encode()) <= MESSAGE_BYTES_MAX
     assert len(log.trace_id) in (0, 16) and len(log.span_id) in (0, 8)
     assert log.severity_number <= 24 and log.level in set(Level)
-    assert not log.HasField("latency_ms") or math.isfinite(log.latency_ms) and log.latency_ms >= 0
+    assert not log.HasField("latency_ms") or (math.isfinite(log.latency_ms) and log.latency_ms >= 0)
     assert len(log.attributes) <= ATTRIBUTES_MAX
     for attribute in log.attributes:
         assert 1 <= len(attribute.key.encode()) <= ATTRIBUTE_KEY_BYTES_MAX

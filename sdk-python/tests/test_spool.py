@@ -97,6 +97,16 @@ def test_what_the_dead_had_taken_over_is_taken_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_client_leaves_at_its_end_may_be_taken_over_by_the_next_of_its_process(
+    tmp_path: Path,
+) -> None:
+    first = opened(tmp_path)
+    first.append(batch(7))
+    first.close()
+    second = opened(tmp_path)
+    assert sequences(second, second.adopt()) == [7]
+
+
 def test_two_that_look_at_once_take_each_folder_once(tmp_path: Path) -> None:
     for number in range(8):
         opened(tmp_path).append(batch(number))

@@ -18,6 +18,8 @@ from clients import HOUR, Notices, balanced, client_of, wait_until
 from server import PATIENCE, Hold, Refuse, Server, serving
 
 from logweir import Client, EndpointError, TlsError, TlsOptions, TokenError
+from logweir.connection import Call
+from logweir.transport import refusal_notice
 
 
 def emit(client: Client, count: int, size: int = 0) -> None:
@@ -40,9 +42,9 @@ def test_every_batch_says_who_sends_it() -> None:
 def test_large_requests_are_compressed_and_small_ones_are_not() -> None:
     with serving() as server, relaying(server.port) as (port, count):
         with client_of(f"127.0.0.1:{port}", compression="gzip") as client:
-            emit(client, 1, size=1_000)
+            emit(client, 1, size=500)
             client.flush(PATIENCE)
-            assert count() > 1_000
+            assert count() > 500
             before = count()
             emit(client, 100, size=1_000)
             client.flush(PATIENCE)
@@ -178,6 +180,42 @@ def test_a_function_for_the_token_may_fail() -> None:
     notices.wait_for("RuntimeError: no vault")
 
 
+def test_a_function_for_the_token_that_fails_later_leaves_the_token_and_is_told_once() -> None:
+    notices = Notices()
+    calls = []
+
+    def vault() -> str:
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("no vault")
+        return "good"
+
+    with serving() as server, client_of(server.endpoint, token=vault, on_notice=notices) as client:
+        # It refuses the good token for a while.
+        server.token = "other"
+        emit(client, 1)
+        server.wait_for(lambda: len(server.attempts) > 5)
+        server.token = "good"
+        assert client.flush(PATIENCE).sent == 1
+    assert len(calls) > 3
+    assert sum("no vault" in text for text in notices.texts) == 1
+
+
+def test_an_address_that_is_not_one_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGWEIR_ENDPOINT", "ftp://a")
+    notices = Notices()
+    Client(service="tests", on_notice=notices)
+    assert notices.texts[0].endswith("; going on with http://127.0.0.1:4317")
+
+
+def test_an_answer_without_a_status_of_grpc_is_of_no_server_of_ours() -> None:
+    call = Call(b"", "", None, 1.0, done=lambda answer: None, headers={":status": "200"})
+    answer = call.answer()
+    assert answer.is_foreign
+    expected = "http://a:1 refused a batch for good (HTTP status 200 without a status of gRPC); is this"
+    assert refusal_notice("http://a:1", answer).startswith(expected)
+
+
 @pytest.mark.parametrize("endpoint", ["ftp://a", "", "http://a:1/path", "http://a:0x1"])
 def test_a_wrong_endpoint_fails_at_once(endpoint: str) -> None:
     with pytest.raises(EndpointError, match="HOST:PORT"):
@@ -272,11 +310,10 @@ def listening(answer: bytes, closes: bool) -> Iterator[int]:
 )
 def test_an_address_that_is_no_server_of_ours_is_told(answer: bytes, closes: bool, cause: str) -> None:
     notices = Notices()
-    with listening(answer, closes) as port:
-        with client_of(f"127.0.0.1:{port}", on_notice=notices) as client:
-            emit(client, 1)
-            assert cause in notices.wait_for(f"cannot reach http://127.0.0.1:{port} (")
-            client.shutdown(0)
+    with listening(answer, closes) as port, client_of(f"127.0.0.1:{port}", on_notice=notices) as client:
+        emit(client, 1)
+        assert cause in notices.wait_for(f"cannot reach http://127.0.0.1:{port} (")
+        client.shutdown(0)
 
 
 def test_a_name_that_nobody_knows_is_told() -> None:
@@ -293,7 +330,8 @@ def test_a_server_of_another_service_is_told_and_the_logs_counted() -> None:
         with client_of(server.endpoint, on_notice=notices) as client:
             emit(client, 2)
             assert client.flush(PATIENCE).dropped == {"send_error": 2}
-    notices.wait_for("refused a batch for good: no such method")
+    hint = "is this a Logweir server? check LOGWEIR_ENDPOINT"
+    assert f"{server.endpoint} refused a batch for good (no such method); {hint}" in notices.texts
 
 
 def test_sockets_are_given_back() -> None:

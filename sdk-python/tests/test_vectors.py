@@ -261,7 +261,7 @@ SALT = spool_frame.salt(SPOOL["folder"])
 
 
 def test_spool_salt() -> None:
-    assert SALT == SPOOL["salt"]
+    assert SPOOL["salt"] == SALT
 
 
 @pytest.mark.parametrize("case", SPOOL["frames"])

@@ -34,7 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn builder() -> ClientBuilder {
-    let retry = RetryPolicy { first: MOMENT, max: MOMENT, ..RetryPolicy::default() };
+    let retry = RetryPolicy {
+        first: MOMENT,
+        max: MOMENT,
+        server_delay_max: MOMENT,
+        ..RetryPolicy::default()
+    };
     Client::builder().service("rust").retry(retry)
 }
 

@@ -356,8 +356,11 @@ impl ClientBuilder {
             Some(token) => token.text().map(|_| token.clone())?,
             None => environment.token(),
         };
-        let resource =
+        let redaction =
+            self.redact_keys.as_deref().map_or_else(|| environment.redaction(), Redaction::of);
+        let mut resource =
             resource::resolve(self.resource.clone(), self.resource_detection, around, &notice)?;
+        redaction.apply(&mut resource.attributes);
         let send = SendOptions {
             compression: self
                 .compression
@@ -387,10 +390,7 @@ impl ClientBuilder {
             send,
             spool: self.spool.or_else(spool_dir).map(in_range),
             sample_rates: environment.sample_rates(&self.sample_rates)?,
-            redaction: self
-                .redact_keys
-                .as_deref()
-                .map_or_else(|| environment.redaction(), Redaction::of),
+            redaction,
             before_send: self.before_send,
             on_rejected: self.on_rejected,
             is_disabled: (around.variable)(OTEL_DISABLED).is_some_and(is_disabled),

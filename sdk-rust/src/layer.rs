@@ -1,8 +1,8 @@
 //! Logs of the `tracing` crate become records.
 //!
 //! Fields become attributes, those of the spans around an event included; the inner one wins. Some
-//! names have a meaning, as [`crate::fields`] tells. The library's own thread, and the crates it sends with, are left out: a
-//! log of sending would cause the next.
+//! names have a meaning of their own, as `fields` tells. The library's own thread, and the crates it
+//! sends with, are left out: a log of sending would cause the next.
 
 use std::fmt;
 
@@ -46,8 +46,9 @@ const RUST_LOG: &str = "RUST_LOG";
 /// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
 /// panic flushes too.
 pub fn init(service: &str) -> Result<Guard, BuildError> {
-    let config = Client::builder().service(service).resolve(&rim::Surroundings::real())?;
-    let filter = filter((rim::Surroundings::real().variable)(RUST_LOG), &config.notice);
+    let around = rim::Surroundings::real();
+    let config = Client::builder().service(service).resolve(&around)?;
+    let filter = filter((around.variable)(RUST_LOG), &config.notice);
     let client = Client::start(config)?;
     tracing_subscriber::registry()
         .with(layer(client.clone()).with_filter(filter))

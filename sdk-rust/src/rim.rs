@@ -14,13 +14,16 @@ use std::{
 /// Where the library says what a person should know.
 pub(crate) type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Reads a variable of the environment; none if it is empty or not text.
+type ReadVariable = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// Reads a file of text.
+type ReadFile = dyn Fn(&Path) -> io::Result<String> + Send + Sync;
+
 /// What settings come from, apart from code.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
-    /// A variable of the environment; none if it is empty or not text.
-    pub(crate) variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
-    /// The text of a file.
-    pub(crate) file: Arc<dyn Fn(&Path) -> io::Result<String> + Send + Sync>,
+    pub(crate) variable: Arc<ReadVariable>,
+    pub(crate) file: Arc<ReadFile>,
     pub(crate) host: String,
     pub(crate) process_id: u32,
 }

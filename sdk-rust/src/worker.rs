@@ -102,6 +102,16 @@ pub(crate) struct Worker {
     turns: u64,
 }
 
+/// What a person is told of a batch that was refused for good.
+fn refusal_text(endpoints: &str, code: tonic::Code, message: &str) -> String {
+    // What does not know the call is hardly a Logweir server.
+    let advice = match code {
+        tonic::Code::Unimplemented => "; is this a Logweir server? check LOGWEIR_ENDPOINT",
+        _ => "",
+    };
+    format!("{endpoints} refused a batch for good ({message}){advice}")
+}
+
 impl Worker {
     pub(crate) fn new(
         config: Config,
@@ -109,9 +119,7 @@ impl Worker {
         sender: Sender,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let mut resource = config.resource.clone();
-        config.redaction.apply(&mut resource.attributes);
-        let batcher = Batcher::new(rim::random_bytes(), resource);
+        let batcher = Batcher::new(rim::random_bytes(), config.resource.clone());
         Self {
             config,
             shared,
@@ -368,7 +376,8 @@ impl Worker {
         match outcome {
             Some(SendOutcome::Accepted { rejected, .. }) => self.accepted(tracked, &rejected),
             Some(SendOutcome::TooLarge { .. }) => self.split(tracked),
-            Some(SendOutcome::Refused { reason, bad_records, message, .. }) => {
+            Some(SendOutcome::Refused { code, reason, bad_records, message }) => {
+                let message = refusal_text(&self.config.endpoints, code, &message);
                 self.refused(tracked, reason, &bad_records, &message);
             }
             Some(SendOutcome::OutOfTime { .. }) => self.give_up(tracked, DropReason::Expired),
@@ -425,7 +434,7 @@ impl Worker {
         let is_repairable = !tracked.is_repaired && count > 0 && count < tracked.records();
         let whole = tracked.batch.as_ref().filter(|_| is_repairable);
         let Some(rest) = whole.and_then(|whole| batch::without(whole, bad, reason)) else {
-            self.say_fault("batch", &format!("the server refused a batch for good: {message}"));
+            self.say_fault("batch", message);
             return self.give_up(tracked, reason);
         };
         self.count_drop(&tracked, reason, count);

@@ -312,3 +312,20 @@ fn what_goes_wrong_again_and_again_is_said_once() {
     let refusals = said.lock().iter().filter(|text| text.contains("refused")).count();
     assert_eq!(refusals, 1);
 }
+
+#[test]
+fn a_server_that_does_not_know_the_call_is_told_with_what_to_check() {
+    let server = Server::scripted([status(Code::Unimplemented)]);
+    let said: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = Arc::clone(&said);
+    let client = client_of(&server).on_notice(move |text| sink.lock().push(text.to_owned()));
+    let client = client.build().unwrap();
+    emit(&client, 1);
+    client.flush(PATIENCE);
+    let expected = format!(
+        "{} refused a batch for good (scripted Unimplemented); is this a Logweir server? \
+         check LOGWEIR_ENDPOINT",
+        server.url()
+    );
+    assert!(said.lock().contains(&expected), "{:?}", said.lock());
+}

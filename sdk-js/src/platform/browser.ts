@@ -15,10 +15,10 @@ const say = console.error.bind(console);
 /** Bytes of requests under way that may outlive the page. */
 let keepaliveBytes = 0;
 
-/** A request outlives its page as long as there is room for it. */
+/** A request outlives its page if there is room for it: nobody knows beforehand when a page is left. */
 async function fetchBeyondPage(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
 	const bytes = (init?.body as Uint8Array | undefined)?.length ?? 0;
-	const keepalive = isHidden() && keepaliveBytes + bytes <= keepaliveBytesMax;
+	const keepalive = keepaliveBytes + bytes <= keepaliveBytesMax;
 	if (!keepalive) {
 		return fetch(input, init);
 	}
@@ -28,10 +28,6 @@ async function fetchBeyondPage(input: RequestInfo | URL, init?: RequestInit): Pr
 	} finally {
 		keepaliveBytes -= bytes;
 	}
-}
-
-function isHidden(): boolean {
-	return typeof document !== "undefined" && document.visibilityState === "hidden";
 }
 
 function openDoor(address: string): Door {
@@ -48,7 +44,7 @@ function openDoor(address: string): Door {
 /** A page that is hidden may never be shown again: what waits is sent at once. */
 function onEnd(listener: EndListener): () => void {
 	const onHidden = () => {
-		if (isHidden()) {
+		if (globalThis.document.visibilityState === "hidden") {
 			listener.beforeEnd();
 		}
 	};

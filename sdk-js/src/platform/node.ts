@@ -2,6 +2,7 @@
 
 import { createHash, randomFillSync } from "node:crypto";
 import * as fs from "node:fs";
+import type { ClientHttp2Session } from "node:http2";
 import * as os from "node:os";
 import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
@@ -22,6 +23,11 @@ const packFromBytes = 1 << 10;
 const ingestPath = `/${IngestService.typeName}/${IngestService.method.ingest.name}`;
 const nanosecondsPerMillisecond = 1_000_000n;
 const stderr = 2;
+/**
+ * What is sent at the end brings the program back to life, and Node tells its end again. One that logs
+ * whenever it is told must end all the same: this is enough for logs made while others are sent.
+ */
+const roundsMax = 3;
 
 type Pack = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
 
@@ -48,7 +54,7 @@ function openDoor(address: string, options: DoorOptions): Door {
 			unaryCall(sessionManager, ingestPath, request, headers, signal, packer),
 		async open() {
 			const state = await sessionManager.connect();
-			return state === "error" ? sessionManager.error() : undefined;
+			return state === "error" ? sessionManager.error() : greeting(sessionManager);
 		},
 		reset() {
 			if (sessionManager.state() === "connecting") {
@@ -57,6 +63,19 @@ function openDoor(address: string, options: DoorOptions): Door {
 		},
 		close: () => sessionManager.abort(),
 	};
+}
+
+/**
+ * Waits for the server's first word, its settings; the cause if none comes. An address that merely takes
+ * the connection is no server. The manager keeps its session to itself, in a field of its own.
+ */
+function greeting(manager: Http2SessionManager): Promise<unknown> {
+	const { conn } = (manager as unknown as { s: { conn: ClientHttp2Session } }).s;
+	return new Promise((resolve) => {
+		conn.once("remoteSettings", () => resolve(undefined));
+		conn.once("error", resolve);
+		conn.once("close", () => resolve(new Error("the connection was closed")));
+	});
 }
 
 function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
@@ -74,8 +93,13 @@ function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buf
 
 /** Clients that are told of the process's end, by one listener each of its events. */
 const endListeners = new Set<EndListener>();
+let rounds = 0;
 
 function beforeEnd(): void {
+	if (rounds === roundsMax) {
+		return;
+	}
+	rounds += 1;
 	for (const listener of endListeners) {
 		listener.beforeEnd();
 	}
@@ -130,7 +154,8 @@ export const nodePlatform: Platform = {
 			process.stderr.write(`${line}\n`);
 		}
 	},
-	soon: (call) => void setImmediate(call),
+	// A program that is about to end is not kept by it: the end itself sends what waits.
+	soon: (call) => void setImmediate(call).unref(),
 	later: (milliseconds, call) => setTimeout(call, milliseconds).unref(),
 	laterForSure: (milliseconds, call) => setTimeout(call, milliseconds),
 	clear: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),

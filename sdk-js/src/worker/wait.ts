@@ -21,7 +21,7 @@ export interface FlushReport {
 export class Waiter {
 	/** Logs before this position of the queue are meant. */
 	readonly position: number;
-	readonly deadline: number;
+	deadline: number;
 	/** Whether the client ends with it. */
 	readonly closes: boolean;
 	/** Batches below this mark are meant; none until the last log meant is in a batch. */

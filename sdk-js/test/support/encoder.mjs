@@ -14,7 +14,7 @@ export function encoderOf(platform, redactKeys = []) {
 }
 
 // Encoded, a log is a field of a batch.
-function recordIn(encoder, end) {
+export function recordIn(encoder, end) {
 	const { records } = fromBinary(BatchSchema, encoder.buffer.subarray(encoder.start, end));
 	assert.equal(records.length, 1);
 	return records[0];

@@ -81,7 +81,10 @@ async function body(stream, encoding) {
 }
 
 function sendTrailers(stream, trailers) {
-	stream.respond({ ":status": 200, "content-type": "application/grpc+proto" }, { waitForTrailers: true });
+	stream.respond(
+		{ ":status": 200, "content-type": "application/grpc+proto" },
+		{ waitForTrailers: true },
+	);
 	stream.on("wantTrailers", () => stream.sendTrailers(trailers));
 }
 
@@ -166,7 +169,11 @@ export async function startServer({ answers = [], port = 0, token } = {}) {
 		store(batch, rejected);
 		const response = create(IngestResponseSchema, {
 			accepted: batch.records.length - rejected.length,
-			rejected: rejected.map((index) => ({ index, reason: "test_rule", message: "as the test says" })),
+			rejected: rejected.map((index) => ({
+				index,
+				reason: "test_rule",
+				message: "as the test says",
+			})),
 		});
 		accept(stream, response);
 	}

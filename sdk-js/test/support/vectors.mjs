@@ -9,9 +9,9 @@ import {
 } from "../../dist/esm/generated/logweir/v1/ingest_pb.js";
 import {
 	AttributeSchema,
-	Level as WireLevel,
 	LogRecordSchema,
 	ResourceSchema,
+	Level as WireLevel,
 } from "../../dist/esm/generated/logweir/v1/log_pb.js";
 import { double, json } from "../../dist/esm/index.js";
 

@@ -13,7 +13,7 @@ without bound; every log that is lost is counted by its reason, here and on the 
 from __future__ import annotations
 
 import logging
-from typing import Any, Union
+from typing import Any
 
 from logweir.batch import SDK_VERSION as __version__
 from logweir.client import Client, LogEvent
@@ -33,7 +33,7 @@ from logweir.report import FlushReport, Stats
 from logweir.retry import RetryPolicy
 from logweir.signals import flush_on_sigterm
 from logweir.spool import SpoolOptions
-from logweir.trace import TraceContext, trace
+from logweir.trace import TraceContext, trace, traceparent
 
 __all__ = [
     "DROP_REASONS",
@@ -59,10 +59,11 @@ __all__ = [
     "__version__",
     "init",
     "trace",
+    "traceparent",
 ]
 
 
-def init(service: str = "", *, level: Union[int, str] = logging.INFO, **settings: Any) -> Client:
+def init(service: str = "", *, level: int | str = logging.INFO, **settings: Any) -> Client:
     """Sends what `logging` logs, from this level on, and returns the client. Address and token come from
     the environment (`LOGWEIR_ENDPOINT`, `LOGWEIR_TOKEN`) unless they are given.
 

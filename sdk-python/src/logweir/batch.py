@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Optional
+from typing import Any
 
 from logweir import wire
 
@@ -52,7 +52,7 @@ class EncodedBatch:
     # The encoded IngestRequest.
     request: bytes
 
-    def decode(self) -> Optional[Any]:
+    def decode(self) -> Any | None:
         """The IngestRequest itself; none if the bytes are damaged."""
         try:
             request = wire.IngestRequest.FromString(self.request)
@@ -147,7 +147,7 @@ def account_of(
     )
 
 
-def halves(whole: EncodedBatch) -> Optional[tuple[EncodedBatch, EncodedBatch]]:
+def halves(whole: EncodedBatch) -> tuple[EncodedBatch, EncodedBatch] | None:
     """The halves of a batch that is too large; none if it cannot be split.
 
     The first keeps the number, which would otherwise be a hole for ever. The second is the only batch
@@ -172,7 +172,7 @@ def halves(whole: EncodedBatch) -> Optional[tuple[EncodedBatch, EncodedBatch]]:
     return encoded(first, created), encoded(second, created)
 
 
-def without(whole: EncodedBatch, positions: list[int], reason: str) -> Optional[EncodedBatch]:
+def without(whole: EncodedBatch, positions: list[int], reason: str) -> EncodedBatch | None:
     """The batch under its old number, without the logs at some positions, which it says are dropped;
     none if it is damaged."""
     request = whole.decode()

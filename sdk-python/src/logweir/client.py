@@ -4,17 +4,30 @@ except in `flush` and `shutdown`."""
 from __future__ import annotations
 
 import atexit
+import math
 import os
+import signal
 import sys
 import threading
 import weakref
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any, Callable
 
 from logweir import rim
 from logweir.config import Config, Surroundings, environment_of, resolve
-from logweir.errors import BEFORE_SEND, SAMPLE_RATE
-from logweir.record import Level, Record, attributes_of, level_of, nanoseconds, text_of
+from logweir.errors import BEFORE_SEND, INTERNAL_SDK_ERROR, SAMPLE_RATE
+from logweir.queue import GivenUp
+from logweir.record import (
+    SPAN_ID_BYTES,
+    TRACE_ID_BYTES,
+    Level,
+    Record,
+    attributes_of,
+    id_bytes,
+    level_of,
+    nanoseconds,
+    text_of,
+)
 from logweir.report import FlushReport, Stats
 from logweir.sampling import Sampler
 from logweir.shared import Command, Shared
@@ -23,11 +36,15 @@ from logweir.worker import Worker
 
 EXIT_TIMEOUT = 5.0
 """How long the end of the process waits for the last logs, seconds."""
+# No call waits longer, seconds: a week, which every platform can wait.
+TIMEOUT_MAX = 7 * 86_400.0
 # The thread answers a flush at its deadline; beyond this it is taken for dead.
 ANSWER_GRACE = 2.0
 # The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
 # as much by then, the caller takes it in.
 INBOX_PATIENCE = 4
+# In the error of the interpreter that starts no more threads because it is about to end.
+AT_THE_END = "interpreter shutdown"
 # No process has this number.
 NO_PROCESS = -1
 # A longer message is taken in at once, so that its size counts.
@@ -69,12 +86,15 @@ class Client:
         # A bridge may append to the inbox itself what comes from this process, but not from this thread.
         is_direct = not self._is_filtered and not self.is_disabled
         self.tuples_process_id = self.process_id if is_direct else NO_PROCESS
-        self.sending_thread_id: Optional[int] = None
+        self.sending_thread_id: int | None = None
         self.shared = Shared(self._config.queue)
         self.inbox = self.shared.queue.inbox
-        self._worker: Optional[Worker] = None
-        self._thread: Optional[threading.Thread] = None
-        self._starting = threading.Lock()
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._no_thread_said = False
+        self._starting = threading.RLock()
+        # A signal whose handling waits until the library's own work on that thread is done.
+        self._deferred_signal: int | None = None
 
     def emit(
         self,
@@ -84,9 +104,9 @@ class Client:
         *,
         time_unix_nano: int = 0,
         severity_number: int = 0,
-        latency_ms: Optional[float] = None,
-        trace_id: bytes = b"",
-        span_id: bytes = b"",
+        latency_ms: float | None = None,
+        trace_id: bytes | int = b"",
+        span_id: bytes | int = b"",
         logger: str = "",
         **attributes: object,
     ) -> None:
@@ -94,7 +114,8 @@ class Client:
         the drop policy decides.
 
         `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now.
-        Without `trace_id` the log belongs to the trace that runs here, if any. All other names are
+        `trace_id`, `span_id`: 16 and 8 bytes, or the same as a number.
+        Without them the log belongs to the trace that runs here, if any. All other names are
         attributes: dicts, lists and None become JSON, what is no str, int, float or bool becomes text.
         """
         try:
@@ -103,26 +124,33 @@ class Client:
                 int(time_unix_nano) or rim.now_unix_nano(),
                 message if type(message) is str else text_of(message),
                 logger if type(logger) is str else text_of(logger),
-                (bytes(trace_id), bytes(span_id)) if trace_id or span_id else current_ids(),
+                _ids_of(trace_id, span_id) if trace_id or span_id else current_ids(),
                 attributes_of(attributes),
                 None if latency_ms is None else float(latency_ms),
                 int(severity_number),
             )
-        except (TypeError, ValueError) as error:
-            # A field that has not its type: the log is kept, with what is wrong with it.
-            attributes["logweir.emit_error"] = f"{type(error).__name__}: {error}"
-            record = Record(
-                level_of(level), rim.now_unix_nano(), text_of(message), attributes=attributes_of(attributes)
-            )
+        except Exception as error:
+            self.put_made(_record_with_error, error, level, message, attributes)
+            return
         self.put(record)
 
-    def put(self, record: Record) -> None:
-        """Takes a log whose values are those of the wire. For bridges from other libraries."""
+    def put_made(self, make: Callable[..., Record], *given: object) -> None:
+        """Takes the log that `make` makes of what is given. If it fails, the log is counted. For bridges
+        from other libraries."""
+        try:
+            record: Record | GivenUp = make(*given)
+        except Exception:
+            # The program's values have code of their own, whose errors must not come back to the program.
+            record = INTERNAL_SDK_ERROR
+        self.put(record)
+
+    def put(self, record: Record | GivenUp) -> None:
+        """Takes a log whose values are those of the wire, or the reason for which it is given up."""
         if self.process_id != rim.process_id():
             self._after_fork()
         if self.is_disabled:
             return
-        kept = self._filtered(record) if self._is_filtered else record
+        kept: Any = self._filtered(record) if self._is_filtered else record
         self.inbox.append(kept)
         level, message = (0, "") if type(kept) is str else (kept[0], kept[2])
         if (
@@ -133,42 +161,64 @@ class Client:
             self.look_at_inbox(level, message)
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
-        """Waits until everything handed over before the call is answered, or the time (seconds) is up."""
-        return self._ask(timeout, closes=False)
+        """Waits until everything handed over before the call is answered, or the time (seconds) is up.
+        At most a week; what is no number is taken for the default."""
+        return self._ask(_seconds(timeout), closes=False)
 
     def shutdown(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
         """Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
         Later calls get the same report."""
-        return self._ask(timeout, closes=True)
+        return self._ask(_seconds(timeout), closes=True)
 
     def stats(self) -> Stats:
         """Counts since the start."""
         if self.process_id != rim.process_id():
             self._after_fork()
-        return self.shared.stats()
+        stats = self.shared.stats()
+        self._raise_deferred()
+        return stats
 
-    def _filtered(self, record: Record) -> Any:
+    def defers(self, number: int) -> bool:
+        """For the handler of a signal. Whether it has interrupted the library's own work on this thread,
+        which would wait for itself for ever; the signal is raised again once that is done."""
+        if self._is_interrupted():
+            self._deferred_signal = number
+            return True
+        return False
+
+    def _is_interrupted(self) -> bool:
+        """Whether a handler of a signal runs here, which has interrupted who holds a lock of the library."""
+        return rim.holds(self.shared.queue.lock) or rim.holds(self._starting)
+
+    def _raise_deferred(self) -> None:
+        number = self._deferred_signal
+        if number is not None and not self._is_interrupted():
+            self._deferred_signal = None
+            signal.raise_signal(number)
+
+    def _filtered(self, record: Record | GivenUp) -> Any:
         """The log, or the reason for which it is given up."""
+        if isinstance(record, GivenUp):
+            return record
         if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
             return SAMPLE_RATE
-        if self._before_send is None or rim.inside():
+        if self._before_send is None or rim.inside_before_send():
             return record
-        # What it logs itself is not given to it.
-        token = rim.inside_mark.set(True)
+        token = rim.before_send_mark.set(True)
         try:
             return _as_record(self._before_send(LogEvent(record))) or BEFORE_SEND
         except Exception:
             return BEFORE_SEND
         finally:
-            rim.inside_mark.reset(token)
+            rim.before_send_mark.reset(token)
 
     def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
         shared = self.shared
-        if self._thread is None and self._worker is None:
-            self._start_thread()
+        is_running = self._thread is not None or shared.last_report is not None or self._start_thread()
         count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
-        if level >= self.urgent_level or shared.look_at <= count and shared.look_at < most:
+        # Without a thread the next log tries again to start one.
+        if is_running and (level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most)):
             # The next to look is who finds that this was of no use.
             shared.look_at = most
             shared.poller.wake()
@@ -179,14 +229,15 @@ class Client:
         """Takes the inbox in if nobody does so now. It must not wait: a handler of a signal may have
         interrupted whoever holds the lock, on this very thread."""
         queue = self.shared.queue
-        if queue.lock.acquire(blocking=False):
+        if not rim.holds(queue.lock) and queue.lock.acquire(blocking=False):
             try:
                 before = queue.records
                 queue.take_in(rim.now())
-                self.shared.look_at = self._config.inbox_records
+                self.shared.look_at = 1 if self._thread is None else self._config.inbox_records
                 is_full = before < self._config.batch_records <= queue.records
             finally:
                 queue.lock.release()
+            self._raise_deferred()
             if is_full:
                 self.shared.poller.wake()
 
@@ -197,7 +248,7 @@ class Client:
         # The sending thread cannot wait for itself.
         if shared.last_report is not None or rim.inside():
             return shared.report()
-        command = Command(rim.now() + max(timeout, 0.0), closes)
+        command = Command(rim.now() + timeout, closes)
         if self._worker is None and not self.inbox and shared.queue.emitted == 0:
             if closes:
                 shared.queue.closed = True
@@ -205,29 +256,65 @@ class Client:
         shared.commands.append(command)
         if self._start_thread():
             shared.poller.wake()
-            if shared.last_report is None:
-                command.answered.wait(max(timeout, 0.0) + ANSWER_GRACE)
-        return command.report or shared.report()
+            # Whoever was interrupted on this thread may hold up the sending thread.
+            if shared.last_report is None and not self._is_interrupted():
+                command.answered.wait(timeout + ANSWER_GRACE)
+                if closes and self._thread is not None:
+                    # A thread that still runs when the interpreter ends may take the process down with it.
+                    self._thread.join(ANSWER_GRACE)
+        report = command.report or shared.report()
+        self._raise_deferred()
+        return report
 
     def _start_thread(self) -> bool:
-        """Starts the sending thread, once. Where there are no threads any more, because the interpreter is
-        about to end, a shutdown runs here. True if the thread runs."""
-        with self._starting:
-            if self._thread is not None:
-                return True
-            if self._worker is None:
-                self._worker = Worker(self._config, self.shared)
-            thread = threading.Thread(target=self._worker.run, name="logweir", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                if any(command.closes for command in self.shared.commands):
-                    self._worker.run()
-                return False
-            self._thread = thread
-            self.sending_thread_id = thread.ident
+        """Starts the sending thread, once. True if it runs, or is being started."""
+        if rim.holds(self._starting) or not self._starting.acquire(blocking=False):
+            # A handler of a signal may have interrupted the start on this very thread: it must not wait.
+            return True
+        try:
+            is_running = self._thread is not None or self._try_to_start()
+        finally:
+            self._starting.release()
+        self._raise_deferred()
+        return is_running
+
+    def _try_to_start(self) -> bool:
+        """Where there are no threads any more, because the interpreter is about to end, a shutdown runs
+        here."""
+        if self._worker is None:
+            self._worker = Worker(self._config, self.shared)
+        thread = threading.Thread(target=self._run, name="logweir", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if any(command.closes for command in self.shared.commands):
+                self._worker.run()
+            else:
+                self._say_no_thread(error)
+            return False
+        self._thread = thread
+        self.sending_thread_id = thread.ident
         _flush_at_end_of_child(self)
+        if _is_without_threads():
+            self._config.notice(
+                "uWSGI runs without enable-threads: logs are sent only while requests run, and at the end"
+            )
         return True
+
+    def _say_no_thread(self, error: RuntimeError) -> None:
+        """Once; and not at the end of the interpreter, where the shutdown to come sends the logs."""
+        if not self._no_thread_said and AT_THE_END not in str(error):
+            self._no_thread_said = True
+            self._config.notice(
+                f"no thread can be started ({error}); logs are kept in memory, and each new one tries again: "
+                "raise the limit of threads or processes"
+            )
+
+    def _run(self) -> None:
+        """The body of the sending thread, which so holds a client that the program has let go of: its logs
+        are still to be sent."""
+        if self._worker is not None:
+            self._worker.run()
 
     def _after_fork(self) -> None:
         """In a forked child: another producer, with a thread, a queue and a spool of its own. What waited
@@ -272,7 +359,7 @@ class LogEvent:
 _LEVELS = frozenset(map(int, Level))
 
 
-def _as_record(event: Optional[LogEvent]) -> Optional[Record]:
+def _as_record(event: LogEvent | None) -> Record | None:
     if event is None:
         return None
     return Record(
@@ -280,11 +367,40 @@ def _as_record(event: Optional[LogEvent]) -> Optional[Record]:
         int(event.time_unix_nano),
         text_of(event.message),
         text_of(event.logger),
-        (bytes(event.trace_id), bytes(event.span_id)),
+        _ids_of(event.trace_id, event.span_id),
         attributes_of(event.attributes),
         event.latency_ms,
         int(event.severity_number),
     )
+
+
+def _record_with_error(
+    error: Exception, level: object, message: object, attributes: dict[str, object]
+) -> Record:
+    """A log with a field that has not its type: what it says is kept, with what is wrong with it."""
+    wrong = {"logweir.emit_error": f"{type(error).__name__}: {text_of(error)}"}
+    return Record(
+        level_of(level),
+        rim.now_unix_nano(),
+        text_of(message),
+        attributes=attributes_of({**attributes, **wrong}),
+    )
+
+
+def _ids_of(trace_id: object, span_id: object) -> tuple[bytes, bytes]:
+    return (
+        id_bytes(trace_id, TRACE_ID_BYTES) if trace_id else b"",
+        id_bytes(span_id, SPAN_ID_BYTES) if span_id else b"",
+    )
+
+
+def _seconds(timeout: object) -> float:
+    """A time that can be waited for."""
+    try:
+        seconds = float(timeout)  # type: ignore[arg-type]
+    except Exception:
+        return EXIT_TIMEOUT
+    return EXIT_TIMEOUT if math.isnan(seconds) else min(max(seconds, 0.0), TIMEOUT_MAX)
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -304,6 +420,13 @@ if hasattr(os, "register_at_fork"):
 def _shut_all_down() -> None:
     for client in list(_clients):
         client.shutdown(EXIT_TIMEOUT)
+
+
+def _is_without_threads() -> bool:
+    """Whether this is uWSGI, told to let no thread run between requests."""
+    uwsgi = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", {})
+    return uwsgi is not None and not {"enable-threads", "threads"} & {*options}
 
 
 def _flush_at_end_of_child(client: Client) -> None:

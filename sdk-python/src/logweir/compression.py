@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Callable, Optional
+from typing import Callable
 
 AUTO, NONE, GZIP, ZSTD = "auto", "none", "gzip", "zstd"
 COMPRESSIONS = (AUTO, NONE, GZIP, ZSTD)
@@ -32,7 +32,7 @@ def gzip(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def zstd() -> Optional[Compress]:
+def zstd() -> Compress | None:
     """zstd of the standard library, from Python 3.14 on, or of the package `zstandard`; none without."""
     try:
         from compression import zstd as standard
@@ -44,9 +44,11 @@ def zstd() -> Optional[Compress]:
         import zstandard
     except ImportError:
         return None
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress  # type: ignore[no-any-return]
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress
 
 
-def compressor(compression: str) -> Optional[Compress]:
+def compressor(compression: str) -> Compress | None:
     """The function that packs; none for `none`."""
-    return {NONE: None, GZIP: gzip, ZSTD: zstd()}[compression]
+    if compression == ZSTD:
+        return zstd()
+    return gzip if compression == GZIP else None

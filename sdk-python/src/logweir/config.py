@@ -12,16 +12,17 @@ import math
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
 
 from logweir import compression, resource, rim
 from logweir.errors import EndpointError, SettingError, TlsError, TokenError
+from logweir.pacing import Pacing
 from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
-from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of
-from logweir.redaction import REDACT_KEYS, plain_key
+from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of, text_of
+from logweir.redaction import REDACT_KEYS, Redactor, plain_key
 from logweir.resource import ReadText, ReadVariable, Resource
 from logweir.retry import RetryPolicy
 from logweir.spool import SpoolOptions
@@ -65,11 +66,11 @@ class Rejection:
 class TlsOptions:
     """How to speak to `https://` addresses. The files are PEM."""
 
-    ca_file: Optional[str] = None
+    ca_file: str | None = None
     """The CA of the server, in place of the system's."""
-    certificate_file: Optional[str] = None
+    certificate_file: str | None = None
     """A certificate to show to the server."""
-    key_file: Optional[str] = None
+    key_file: str | None = None
     """Its private key."""
 
 
@@ -90,12 +91,12 @@ class Config:
     compression: str
     retry: RetryPolicy
     # None if no address needs it.
-    tls_context: Optional[ssl.SSLContext]
-    spool: Optional[SpoolOptions]
+    tls_context: ssl.SSLContext | None
+    spool: SpoolOptions | None
     sample_rates: Mapping[str, float]
     redact_keys: tuple[str, ...]
-    before_send: Optional[Callable[[Any], Any]]
-    on_rejected: Optional[Callable[[Rejection], None]]
+    before_send: Callable[[Any], Any] | None
+    on_rejected: Callable[[Rejection], None] | None
     notice: rim.Notice
     is_disabled: bool
 
@@ -109,10 +110,10 @@ class Config:
 class TokenSource:
     """Where the token comes from, and comes from again."""
 
-    def __init__(self, read: Callable[[], Optional[str]]) -> None:
+    def __init__(self, read: Callable[[], str | None]) -> None:
         self._read = read
 
-    def read(self) -> Optional[str]:
+    def read(self) -> str | None:
         """The token as it is now; raises TokenError if it cannot be used."""
         text = self._read()
         if text is None:
@@ -154,9 +155,14 @@ class _Environment:
         try:
             return parse(text)
         except ValueError as error:
-            shown = "as if it were not set" if default is None else f"with {default}"
-            self._notice(f"{name}: {error}; going on {shown}")
+            self._notice(f"{name}: {error}; going on {_shown(default)}")
             return default
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "as if it were not set"
+    return f"with {', '.join(default)}" if isinstance(default, tuple) else f"with {default}"
 
 
 def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
@@ -172,17 +178,16 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
     endpoints = _endpoints(code("endpoint"), env)
     queue_records = _whole(settings, "queue_records", env, "OTEL_BLRP_MAX_QUEUE_SIZE", QUEUE_RECORDS)
     queue_records = max(queue_records, 1)
-    batch_records = _whole(
-        settings, "batch_records", env, "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", BATCH_RECORDS
-    )
+    batch_records = _whole(settings, "batch_records", env, "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", BATCH_RECORDS)
     delay_ms = env.get("OTEL_BLRP_SCHEDULE_DELAY", _count, BATCH_DELAY * 1e3)
     policy = code("drop_policy") or env.get("LOGWEIR_DROP_POLICY", _drop_policy, SEVERITY_AWARE)
     packing = code("compression") or env.get("LOGWEIR_COMPRESSION", _compression, compression.AUTO)
     rates = code("sample_rates")
+    redact_keys = _redact_keys(code("redact_keys"), around.variable)
     return Config(
         endpoints=endpoints,
         token=_token(settings, around, notice),
-        resource=_resource(settings, around, notice),
+        resource=_redacted(_resource(settings, around, notice), redact_keys),
         queue=QueueBounds(
             records_max=queue_records,
             bytes_max=_whole_of_code(settings, "queue_bytes", QUEUE_BYTES),
@@ -190,9 +195,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
             urgent_level=_checked("urgent_level", _level, code("urgent_level", Level.FATAL)),
         ),
         batch_records=_clamped(batch_records, 1, min(BATCH_RECORDS_MAX, queue_records)),
-        batch_bytes=_clamped(
-            _whole_of_code(settings, "batch_bytes", BATCH_BYTES), 1, BATCH_BYTES_MAX
-        ),
+        batch_bytes=_clamped(_whole_of_code(settings, "batch_bytes", BATCH_BYTES), 1, BATCH_BYTES_MAX),
         batch_delay=_seconds(settings, "batch_delay", delay_ms / 1e3),
         in_flight=_clamped(_whole_of_code(settings, "in_flight", IN_FLIGHT), 1, IN_FLIGHT_MAX),
         memory_age_max=_seconds(settings, "memory_age_max", MEMORY_AGE_MAX),
@@ -208,7 +211,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
             if rates is None
             else _checked("sample_rates", _rates, rates)
         ),
-        redact_keys=_redact_keys(code("redact_keys"), around.variable),
+        redact_keys=redact_keys,
         before_send=code("before_send"),
         on_rejected=code("on_rejected"),
         notice=notice,
@@ -270,9 +273,7 @@ def _checked(setting: str, parse: Callable[[Any], Any], value: Any) -> Any:
         raise SettingError(setting, f"{setting}: {error}") from error
 
 
-def _whole(
-    settings: Mapping[str, Any], name: str, env: _Environment, variable: str, default: int
-) -> int:
+def _whole(settings: Mapping[str, Any], name: str, env: _Environment, variable: str, default: int) -> int:
     given = env.get(variable, _count, default)
     return _whole_of_code(settings, name, given)
 
@@ -347,14 +348,14 @@ def _rates_of_environment(text: str, notice: rim.Notice) -> dict[str, float]:
     return rates
 
 
-def _redact_keys(given: Optional[Iterable[str]], variable: ReadVariable) -> tuple[str, ...]:
+def _redact_keys(given: Iterable[str] | None, variable: ReadVariable) -> tuple[str, ...]:
     if given is None:
         listed = variable("LOGWEIR_REDACT_KEYS")
         given = REDACT_KEYS if listed is None else listed.split(",")
     return tuple(plain_key(key) for key in given if key.strip())
 
 
-def _endpoints(given: Optional[str], env: _Environment) -> tuple[str, ...]:
+def _endpoints(given: str | None, env: _Environment) -> tuple[str, ...]:
     if given is not None:
         return parse_endpoints(given)
     default = (ENDPOINT_DEFAULT,)
@@ -404,16 +405,19 @@ def _checked_token(read: Callable[[], str]) -> TokenSource:
     return source
 
 
-def _surviving_read(
-    call: Callable[[], Optional[str]], notice: rim.Notice
-) -> Callable[[], Optional[str]]:
-    def read() -> Optional[str]:
+def _surviving_read(call: Callable[[], str | None], notice: rim.Notice) -> Callable[[], str | None]:
+    """The program's own function. That it fails is told once a minute."""
+    pacing = Pacing()
+
+    def read() -> str | None:
         try:
             text = call()
+            return None if text is None else str(text)
         except Exception as error:
-            notice(f"the function for the token failed: {type(error).__name__}: {error}")
-            return None
-        return None if text is None else str(text)
+            cause = f"the function for the token failed: {type(error).__name__}: {text_of(error)}"
+            if pacing.count("token", rim.now()) is not None:
+                notice(cause)
+            raise TokenError(cause) from error
 
     return read
 
@@ -429,9 +433,9 @@ def _token_file(path: str, read_text: ReadText) -> str:
 
 def _token_of_environment(around: Surroundings, notice: rim.Notice) -> TokenSource:
     """The environment's token. A file may come later, or change: both are read again when the server
-    refuses the token, and what cannot be used then counts as none."""
+    refuses the token; while there is none that can be used, the last one stays."""
 
-    def read() -> Optional[str]:
+    def read() -> str | None:
         text, path = around.variable("LOGWEIR_TOKEN"), around.variable("LOGWEIR_TOKEN_FILE")
         return _token_file(path, around.read_text) if text is None and path is not None else text
 
@@ -458,12 +462,17 @@ def _resource(settings: Mapping[str, Any], around: Surroundings, notice: rim.Not
     )
 
 
+def _redacted(found: Resource, redact_keys: tuple[str, ...]) -> Resource:
+    attributes = Redactor(redact_keys).redact(tuple(found.attributes.items()))
+    return replace(found, attributes=dict(attributes))
+
+
 def _tls(
-    given: Optional[TlsOptions],
+    given: TlsOptions | None,
     endpoints: tuple[str, ...],
     variable: ReadVariable,
     notice: rim.Notice,
-) -> Optional[ssl.SSLContext]:
+) -> ssl.SSLContext | None:
     """How to speak to `https://` addresses. The environment's files, if they cannot be used, are left out:
     a server that needs them says so to the sending thread."""
     if not any(endpoint.startswith("https:") for endpoint in endpoints):
@@ -490,7 +499,7 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _spool(given: Any, variable: ReadVariable) -> Optional[SpoolOptions]:
+def _spool(given: Any, variable: ReadVariable) -> SpoolOptions | None:
     given = given if given is not None else variable("LOGWEIR_SPOOL_DIR")
     if given is None or isinstance(given, SpoolOptions):
         return given

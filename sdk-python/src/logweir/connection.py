@@ -7,8 +7,11 @@ when `next_moment` has come. Nothing of it outlives a fork but the socket, which
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
+
+# `getaddrinfo` imports it at the first name: a fork of another thread meanwhile would leave the child with
+# half of it, and no name could be resolved there any more.
+import encodings.idna  # noqa: F401
 import errno
 import os
 import socket
@@ -16,7 +19,7 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 from urllib.parse import unquote, urlsplit
 
 import h2.config
@@ -71,7 +74,7 @@ class Call:
     # The message, compressed already if there is an encoding.
     message: bytes
     encoding: str
-    authorization: Optional[str]
+    authorization: str | None
     timeout: float
     done: Callable[[Answer], None]
     stream_id: int = 0
@@ -80,8 +83,8 @@ class Call:
     # What is not handed to HTTP/2 so far, for want of room in its windows.
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
 
-    def header_list(self, scheme: str, authority: str) -> list[tuple[str, str]]:
-        headers = [
+    def header_list(self, scheme: str, authority: str) -> list[Any]:
+        headers: list[Any] = [
             (":method", "POST"),
             (":scheme", scheme),
             (":path", INGEST_PATH),
@@ -106,7 +109,7 @@ class Call:
         if status is None:
             http = self.headers.get(":status", "")
             code = _CODE_OF_HTTP.get(int(http) if http.isdigit() else 0, Code.UNKNOWN)
-            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC")
+            return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC", is_foreign=True)
         if status != "0":
             return refusal_of(self.headers)
         return self._response()
@@ -153,17 +156,17 @@ def _details(encoded: str) -> dict[str, Any]:
             kind = detail.type_url.rpartition("/")[2].rpartition(".")[2]
             if kind in kinds:
                 found[kind] = kinds[kind].FromString(detail.value)
-    except (binascii.Error, Exception):
+    except Exception:
         # The code and the message still count. Runtimes of protobuf differ in what they raise.
         return found
     return found
 
 
 def _seconds(duration: Any) -> float:
-    return max(duration.seconds + duration.nanos / 1e9, 0.0)
+    return max(float(duration.seconds + duration.nanos / 1e9), 0.0)
 
 
-def record_position(field: str) -> Optional[int]:
+def record_position(field: str) -> int | None:
     """The position in `batch.records[17].message`."""
     position = field.partition("records[")[2].partition("]")[0]
     return int(position) if position.isdigit() else None
@@ -176,7 +179,7 @@ class Connection:
     def __init__(
         self,
         endpoint: str,
-        tls: Optional[ssl.SSLContext],
+        tls: ssl.SSLContext | None,
         now: float,
         wake: Callable[[], None],
         opened: Callable[[], None],
@@ -191,17 +194,17 @@ class Connection:
         self.began = now
         self.is_open = False
         self.is_closed = False
-        self._socket: Optional[socket.socket] = None
+        self._socket: socket.socket | None = None
         self._is_connected = False
         self._is_handshaking = False
         self._has_begun = False
         self._tls_wants_write = False
-        self._addresses: Optional[list[Any]] = None
+        self._addresses: list[Any] | None = None
         self._resolve_error = ""
         self._last_cause = ""
         self._attempt_until = now + CONNECT_TIMEOUT
         self._heard = now
-        self._ping_until: Optional[float] = None
+        self._ping_until: float | None = None
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self._http = h2.connection.H2Connection(config)
         self._out = bytearray()
@@ -211,11 +214,11 @@ class Connection:
 
     # What its owner needs to know.
 
-    def socket_to_wait_for(self) -> Optional[tuple[int, bool]]:
+    def socket_to_wait_for(self) -> tuple[int, bool] | None:
         """The socket's number, and whether it is to be written to; none while a name is looked up."""
         if self._socket is None:
             return None
-        writes = not self._is_connected or bool(self._out) and not self._is_handshaking
+        writes = not self._is_connected or (bool(self._out) and not self._is_handshaking)
         return self._socket.fileno(), writes or self._tls_wants_write
 
     def next_moment(self) -> float:
@@ -258,7 +261,7 @@ class Connection:
         self._failed(cause)
 
     def discard(self) -> None:
-        """Closes the socket and tells nobody. In a forked child it is the parent's connection, which goes on."""
+        """Closes the socket and tells nobody. In a forked child: the parent's connection goes on."""
         self.is_closed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
@@ -533,7 +536,7 @@ def _text_headers(headers: list[Any]) -> list[tuple[str, str]]:
     return [(_text(name), _text(value)) for name, value in headers]
 
 
-def _text(value: Union[str, bytes]) -> str:
+def _text(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

@@ -20,17 +20,28 @@ ExceptionInfo = Union[
 ]
 
 
-def take_latency(named: dict[str, Any]) -> Optional[float]:
+def take_latency(named: dict[str, Any]) -> float | None:
     """Takes out the first latency there is, milliseconds."""
     for name in LATENCY_NAMES:
-        value = named.get(name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and math.isfinite(value) and value >= 0:
-            return float(named.pop(name))
+        latency = _latency_of(named.get(name))
+        if latency is not None:
+            del named[name]
+            return latency
     return None
 
 
-def take_trace(named: dict[str, Any]) -> Optional[tuple[bytes, bytes]]:
+def _latency_of(value: Any) -> float | None:
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        latency = float(value)
+    except Exception:
+        # No float is so large, or the value's own code fails.
+        return None
+    return latency if math.isfinite(latency) and latency >= 0 else None
+
+
+def take_trace(named: dict[str, Any]) -> tuple[bytes, bytes] | None:
     """Takes out the ids of trace and span; none if there is neither."""
     trace_id = _take_id(named, "trace_id", TRACE_ID_BYTES)
     span_id = _take_id(named, "span_id", SPAN_ID_BYTES)
@@ -39,11 +50,12 @@ def take_trace(named: dict[str, Any]) -> Optional[tuple[bytes, bytes]]:
 
 def _take_id(named: dict[str, Any], name: str, size: int) -> bytes:
     value = named.get(name)
-    if not isinstance(value, str) or len(value) != 2 * size:
-        return b""
     try:
+        if not isinstance(value, str) or len(value) != 2 * size:
+            return b""
         found = bytes.fromhex(value)
-    except ValueError:
+    except Exception:
+        # No hexadecimal digits, or the value's own code fails.
         return b""
     if len(found) != size:
         # Blanks between digits.

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import logging
 from sys import modules
-from typing import Any, Optional, Union
+from typing import Any
 
 from logweir.client import INBOX_CHARACTERS_MAX, Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.record import Attributes, Level, Record, attributes_of, text_of
 from logweir.rim import inside
 from logweir.trace import OTEL_MODULE as _OTEL
-from logweir.trace import current_ids
-from logweir.trace import own_ids
+from logweir.trace import current_ids, own_ids
 
 # What every record has; any other name was given by the program.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_LogRecord = logging.LogRecord
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
 _LEVELS = {
     logging.DEBUG: int(Level.DEBUG),
@@ -50,9 +50,11 @@ class Handler(logging.Handler):
     count as for any handler; a formatter does not, since the server has the parts.
     """
 
-    def __init__(self, client: Client, level: Union[int, str] = logging.NOTSET) -> None:
+    def __init__(self, client: Client, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self.client = client
+        # Levels that are not urgent, of which there are few logs.
+        self._levels = {number: level for number, level in _LEVELS.items() if level < client.urgent_level}
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Takes a log, on the caller's thread. Never fails, and never waits."""
@@ -68,18 +70,18 @@ class Handler(logging.Handler):
             or record.thread == client.sending_thread_id
             or record.exc_info
             or record.stack_info
-            or type(record) is not logging.LogRecord
+            or type(record) is not _LogRecord
         ):
             return self._handle_rare(record)
         # The rest is what nearly all logs cost their caller: one tuple, appended. All is written out here,
-        # as a call costs more than what it would do; the dictionary is looked at last, as it is only made then.
+        # as a call costs more than what it would do. The dictionary is only made when it is looked at: last.
         try:
             message = record.msg
             if type(message) is not str:
-                message = str(message)
+                message = text_of(message)
             if record.args:
                 message %= record.args
-            level = _LEVELS[record.levelno]
+            level = self._levels[record.levelno]
         except Exception:
             return self._handle_rare(record)
         trace = current_ids() if _OTEL in modules else own_ids()
@@ -88,17 +90,13 @@ class Handler(logging.Handler):
             return self._handle_rare(record)
         inbox = client.inbox
         inbox.append(entry)
-        if (
-            len(inbox) >= client.shared.look_at
-            or level >= client.urgent_level
-            or len(message) > INBOX_CHARACTERS_MAX
-        ):
+        if len(inbox) >= client.shared.look_at or len(message) > INBOX_CHARACTERS_MAX:
             client.look_at_inbox(level, message)
         return record
 
     def _handle_rare(self, record: logging.LogRecord) -> Any:
         if not inside():
-            self.client.put(self._record(record))
+            self.client.put_made(self._record, record)
         return record
 
     emit = handle
@@ -107,16 +105,16 @@ class Handler(logging.Handler):
         """The same with everything that a log may have."""
         attributes: Attributes = ()
         try:
-            message = record.getMessage()
+            message = text_of(record.getMessage())
         except Exception as error:
             message = text_of(record.msg)
-            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {error}"),)
+            attributes = ((FORMAT_ERROR, f"{type(error).__name__}: {text_of(error)}"),)
         level = _LEVELS.get(record.levelno) or level_of_number(record.levelno)
         trace, latency_ms, named = self._named(record)
         attributes += named
         return Record(level, record.created, message, record.name, trace, attributes, latency_ms)
 
-    def _named(self, record: logging.LogRecord) -> tuple[Any, Optional[float], Attributes]:
+    def _named(self, record: logging.LogRecord) -> tuple[Any, float | None, Attributes]:
         """Trace, latency and attributes of a log that has more than a message."""
         named = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         latency_ms = take_latency(named)

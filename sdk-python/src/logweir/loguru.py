@@ -1,6 +1,6 @@
 """Logs of loguru: a sink.
 
-    loguru.logger.add(logweir.loguru.Sink(client), format="{message}", backtrace=False)
+loguru.logger.add(logweir.loguru.Sink(client), format="{message}", backtrace=False)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from logweir import rim
 from logweir.client import Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.handler import level_of_number
-from logweir.record import Record, attributes_of
+from logweir.record import Record, attributes_of, text_of
 from logweir.trace import current_ids
 
 
@@ -24,7 +24,7 @@ class Sink:
     def __call__(self, message: Any) -> None:
         """Takes a message. Never fails, and never waits."""
         if not rim.inside():
-            self._client.put(_record(message.record))
+            self._client.put_made(_record, message.record)
 
 
 def _record(said: Any) -> Record:
@@ -38,7 +38,7 @@ def _record(said: Any) -> Record:
     return Record(
         level_of_number(said["level"].no),
         said["time"].timestamp(),
-        said["message"],
+        text_of(said["message"]),
         said["name"] or "",
         trace,
         attributes,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional
 
 NOTICE_INTERVAL = 60.0
 """Drops, rejections and faults are said this often, seconds."""
@@ -24,7 +23,7 @@ class Pacing:
     def __init__(self) -> None:
         self._said: dict[str, _Said] = {}
 
-    def count(self, kind: str, now: float) -> Optional[int]:
+    def count(self, kind: str, now: float) -> int | None:
         """How many to tell of now; none if it is too early."""
         said = self._said.get(kind)
         if said is None and len(self._said) >= KINDS_MAX:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple
 
 from logweir.errors import DROP_REASONS, QUEUE_OVERFLOW
 from logweir.record import LEVEL_MAX, Level, Record, weight_of
@@ -62,8 +62,10 @@ class Queue:
 
     def __init__(self, bounds: QueueBounds) -> None:
         self.bounds = bounds
-        self.lock = threading.Lock()
-        self.inbox: deque[Union[Record, GivenUp]] = deque()
+        # Reentrant: a handler of a signal may have interrupted whoever holds it, on this very thread.
+        self.lock = threading.RLock()
+        # Records, or plain tuples of the same, or GivenUp.
+        self.inbox: deque[Any] = deque()
         self.records = 0
         self.bytes = 0
         self.next_position = 0
@@ -89,7 +91,7 @@ class Queue:
             if type(entry) is str:
                 self.give_up(entry)
             else:
-                self.push(entry, weight_of(entry), now)  # type: ignore[arg-type]
+                self.push(entry, weight_of(entry), now)
 
     def push(self, record: Record, weight: int, now: float) -> None:
         """Takes a log in, and whoever must go for it out."""
@@ -152,7 +154,7 @@ class Queue:
         self.dropped[reason] += count
         self.drop_unsaid = self.drop_unsaid or count > 0
 
-    def oldest(self) -> Optional[Queued]:
+    def oldest(self) -> Queued | None:
         """The log that waits longest."""
         heads = [logs[0] for logs in self._lanes if logs]
         return min(heads) if heads else None
@@ -163,7 +165,7 @@ class Queue:
             return self.records
         return sum(queued.position < position for logs in self._lanes for queued in logs)
 
-    def _next_run(self) -> tuple[Optional[int], int]:
+    def _next_run(self) -> tuple[int | None, int]:
         """The lane of the oldest log, and the position up to which no other lane's log is older."""
         heads = sorted((logs[0].position, lane) for lane, logs in enumerate(self._lanes) if logs)
         if not heads:
@@ -176,12 +178,11 @@ class Queue:
             return True
         if bounds.policy != SEVERITY_AWARE or lane >= ERROR_LANE:
             return False
-        return (
-            self._records_below_error + 1 > _share(bounds.records_max)
-            or self._bytes_below_error + weight > _share(bounds.bytes_max)
-        )
+        return self._records_below_error + 1 > _share(
+            bounds.records_max
+        ) or self._bytes_below_error + weight > _share(bounds.bytes_max)
 
-    def _victim(self, lane: int, weight: int) -> Optional[int]:
+    def _victim(self, lane: int, weight: int) -> int | None:
         """The lane whose oldest log goes for a new one; none if the new one itself goes."""
         if weight > self.bounds.bytes_max or self.bounds.policy == NEWEST:
             return None

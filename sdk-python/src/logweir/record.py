@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from sys import getsizeof
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Union
 
 MESSAGE_BYTES_MAX = 64 << 10
 """Longest message."""
@@ -61,9 +61,13 @@ UNKNOWN_LEVEL = LEVEL_MAX + 1
 
 def level_of(level: object) -> int:
     """The number of a level that is given by number or by name."""
-    if isinstance(level, int):
-        return int(level) if 0 <= level <= LEVEL_MAX else UNKNOWN_LEVEL
-    return _LEVEL_OF_NAME.get(str(level).upper(), UNKNOWN_LEVEL)
+    try:
+        if isinstance(level, int):
+            return int(level) if 0 <= level <= LEVEL_MAX else UNKNOWN_LEVEL
+        return _LEVEL_OF_NAME.get(str(level).upper(), UNKNOWN_LEVEL)
+    except Exception:
+        # The value's own code fails.
+        return UNKNOWN_LEVEL
 
 
 class Json(str):
@@ -83,19 +87,21 @@ class Record(NamedTuple):
 
     level: int
     # Nanoseconds, or seconds as a float, since 1970-01-01 UTC.
-    time: Union[int, float]
+    time: int | float
     message: str
     logger: str = ""
     # Trace id and span id, either of which may be empty.
-    trace: Optional[tuple[bytes, bytes]] = None
+    trace: tuple[bytes, bytes] | None = None
     attributes: Attributes = ()
-    latency_ms: Optional[float] = None
+    latency_ms: float | None = None
     severity_number: int = 0
 
 
 def attributes_of(named: Mapping[str, object]) -> Attributes:
     """Values as the wire knows them."""
-    return tuple([(key if type(key) is str else text_of(key), value_of(value)) for key, value in named.items()])
+    return tuple(
+        [(key if type(key) is str else text_of(key), value_of(value)) for key, value in named.items()]
+    )
 
 
 def value_of(value: object) -> Value:
@@ -105,6 +111,14 @@ def value_of(value: object) -> Value:
         return value  # type: ignore[return-value]
     if kind is int:
         return value if INT64_MIN <= value <= INT64_MAX else str(value)  # type: ignore[operator,return-value]
+    try:
+        return _value_of_other(value)
+    except Exception:
+        # Its own code fails, even where it says of what class it is.
+        return text_of(value)
+
+
+def _value_of_other(value: object) -> Value:
     if value is None or isinstance(value, (dict, list, tuple)):
         return json_of(value)
     if isinstance(value, Json):
@@ -121,30 +135,33 @@ def json_of(value: object) -> Value:
     """JSON text; what JSON does not know is text inside it."""
     try:
         return Json(json.dumps(value, default=text_of, ensure_ascii=False))
-    except (TypeError, ValueError, RecursionError):
+    except Exception:
+        # It has no form in JSON, or its own code fails.
         return text_of(value)
 
 
 def text_of(value: object) -> str:
     """A text, whatever the value's own code does."""
     try:
-        return str(value)
+        # `str` may give back a class derived from it.
+        return str.__str__(str(value))
     except Exception as error:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 
-# What a log takes in memory besides its texts, by `sys.getsizeof` of a 64-bit CPython: its tuple and
-# its place in the queue (136 + 88), the numbers in both (3 × 32 + 2 × 24), its slot in the lane (8),
-# and the header of the garbage collector for both tuples (2 × 16).
-RECORD_BYTES = 408
-# The same for an attribute: a pair (56 + 16) and its place in the log's tuple (8).
-ATTRIBUTE_BYTES = 80
+# What a log takes in memory besides its texts, on a 64-bit CPython: its tuple and its place in the queue,
+# each with the header of the garbage collector (120 + 88), its time, position and weight (three of 32), and
+# its slot in the lane (8).
+RECORD_BYTES = 312
+# The tuple of its attributes, if it has any; then for each a pair (72) and its slot (8).
+ATTRIBUTES_BYTES, ATTRIBUTE_BYTES = 56, 80
 
 
 def weight_of(record: Record) -> int:
     """What a log takes in memory, bytes. Loggers are names of the program and not counted."""
     weight = RECORD_BYTES + getsizeof(record[2])
     if record[5]:
+        weight += ATTRIBUTES_BYTES
         for key, value in record[5]:
             weight += ATTRIBUTE_BYTES + getsizeof(key) + getsizeof(value)
     return weight
@@ -191,6 +208,15 @@ def _clear(record: Record) -> Record:
         latency_ms=latency,
         severity_number=severity if 0 <= severity <= SEVERITY_NUMBER_MAX else 0,
     )
+
+
+def id_bytes(given: object, size: int) -> bytes:
+    """An id as bytes. OpenTelemetry has ids as numbers. Raises TypeError, or OverflowError."""
+    if isinstance(given, int):
+        return int.to_bytes(given, size, "big")
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return bytes(given)
+    raise TypeError(f"an id is bytes or an int, not {type(given).__name__}")
 
 
 def _id_of(given: bytes, size: int) -> bytes:
@@ -245,14 +271,12 @@ def write(record: Record, into: Any) -> Any:
         and len(logger) <= NAME_CHARACTERS_SAFE
         and latency_ms is None
         and severity_number == 0
-        and (trace is None or len(trace[0]) == TRACE_ID_BYTES and len(trace[1]) == SPAN_ID_BYTES)
+        and (trace is None or (len(trace[0]) == TRACE_ID_BYTES and len(trace[1]) == SPAN_ID_BYTES))
         and (not attributes or _are_safe(attributes))
     ):
         count = len(into)
         try:
-            log = into.add(
-                time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger
-            )
+            log = into.add(time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger)
             if trace is not None:
                 log.trace_id, log.span_id = trace
             if attributes:
@@ -274,7 +298,7 @@ def _are_safe(attributes: Attributes) -> bool:
     return len(attributes) <= ATTRIBUTES_MAX
 
 
-def nanoseconds(time: Union[int, float]) -> int:
+def nanoseconds(time: int | float) -> int:
     """A time in the wire's unit. One that it cannot hold becomes 0, which the server takes for now."""
     try:
         nano = time if type(time) is int else int(time * 1e9)

@@ -120,9 +120,7 @@ def _services(variable: ReadVariable) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def _set_service(
-    fields: dict[str, str], service: str, source: str, notice: Callable[[str], None]
-) -> None:
+def _set_service(fields: dict[str, str], service: str, source: str, notice: Callable[[str], None]) -> None:
     if fields["service"]:
         return
     if is_service(service):

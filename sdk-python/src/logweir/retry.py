@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Optional, Union
 
 from logweir.errors import AUTH_FAILED, EXPIRED, SEND_ERROR
 
@@ -69,8 +68,10 @@ class Refusal:
     message: str = ""
     # The connection failed, rather than the server answered.
     is_transport: bool = False
+    # The answer has no status of gRPC: whoever gave it is no server of ours.
+    is_foreign: bool = False
     # From google.rpc.RetryInfo, seconds.
-    retry_delay: Optional[float] = None
+    retry_delay: float | None = None
     # From google.rpc.ErrorInfo.
     reason: str = ""
     # Positions named by google.rpc.BadRequest.
@@ -131,7 +132,8 @@ def verdict(refusal: Refusal) -> Verdict:
 
 def bound(first: float, most: float, failures: int) -> float:
     """A bound that doubles with each failure, up to a cap."""
-    return min(first * 2 ** min(max(failures - 1, 0), DOUBLINGS_MAX), most)
+    doublings = min(max(failures - 1, 0), DOUBLINGS_MAX)
+    return min(first * (1 << doublings), most)
 
 
 @dataclass
@@ -177,7 +179,7 @@ class Ticket:
 class Wait:
     """No attempt may start now. Ask again then, or (none) when an attempt has ended."""
 
-    until: Optional[float]
+    until: float | None
 
 
 class Next(enum.Enum):
@@ -213,7 +215,7 @@ class Gate:
     def __post_init__(self) -> None:
         self._doors = [_Pace() for _ in range(self.doors_count)]
 
-    def start(self, now: float) -> Union[Ticket, Wait]:
+    def start(self, now: float) -> Ticket | Wait:
         """Gives leave to try the next server in turn that is not paused."""
         account = self._account
         if account.not_before > now:
@@ -260,7 +262,7 @@ class Gate:
 
     def refused(
         self, ticket: Ticket, refusal: Refusal, history: History, now: float, random: float
-    ) -> Union[Next, str]:
+    ) -> Next | str:
         """The attempt was refused. What comes next, or the reason for which the batch is given up."""
         found = verdict(refusal)
         if found is Verdict.RETRY_A_FEW_TIMES:
@@ -283,7 +285,7 @@ class Gate:
             return Next.SPLIT
         return EXPIRED if found is Verdict.EXPIRED else SEND_ERROR
 
-    def _pause_door(self, ticket: Ticket, asked: Optional[float], now: float, random: float) -> Next:
+    def _pause_door(self, ticket: Ticket, asked: float | None, now: float, random: float) -> Next:
         pace = self._doors[ticket.door]
         if pace.fail(ticket.door_epoch) or asked is not None:
             own = bound(self.policy.first, self.policy.max, pace.failures) * random
@@ -306,7 +308,7 @@ class Gate:
             self._account.pause(now + longest * (1 - SPREAD + SPREAD * random))
         return Next.READ_TOKEN
 
-    def _forbidden(self, ticket: Ticket, now: float) -> Union[Next, str]:
+    def _forbidden(self, ticket: Ticket, now: float) -> Next | str:
         if not self._account.fail(ticket.account_epoch):
             return Next.AGAIN
         self._permission_failures += 1

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from contextvars import ContextVar
+from threading import RLock
 from typing import Callable
 
 Notice = Callable[[str], None]
@@ -33,6 +34,17 @@ context, because under gevent many contexts share a thread."""
 
 inside = inside_mark.get
 """Whether the library itself is at work here."""
+
+before_send_mark: ContextVar[bool] = ContextVar("logweir_before_send", default=False)
+"""Set where the program's `before_send` runs: what it logs is the program's, but is not given to it."""
+
+inside_before_send = before_send_mark.get
+"""Whether `before_send` runs here."""
+
+
+def holds(lock: RLock) -> bool:
+    """Whether what runs here holds this lock. `threading.Condition` asks in the same way."""
+    return bool(lock._is_owned())  # type: ignore[attr-defined]
 
 
 def random_share() -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Optional
 
 from logweir import rim
 from logweir.poller import Poller
@@ -21,7 +20,7 @@ class Command:
     deadline: float
     # It takes no more logs.
     closes: bool
-    report: Optional[FlushReport] = None
+    report: FlushReport | None = None
     answered: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, report: FlushReport) -> None:
@@ -56,13 +55,16 @@ class Shared:
         # sending thread sleeps, one.
         self.look_at = 1
         # Of the shutdown, once it is over.
-        self.last_report: Optional[FlushReport] = None
+        self.last_report: FlushReport | None = None
 
     def stats(self) -> Stats:
-        """Counts as of now."""
+        """Counts as of now. Where a handler of a signal has interrupted whoever holds the lock on this very
+        thread, what is in the inbox is left to that one."""
         queue = self.queue
+        is_interrupting = rim.holds(queue.lock)
         with queue.lock:
-            queue.take_in(rim.now())
+            if not is_interrupting:
+                queue.take_in(rim.now())
             progress, under_way = self.progress, self.outstanding.all
             return Stats(
                 emitted=queue.emitted,

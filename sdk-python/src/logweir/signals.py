@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from types import FrameType
-from typing import Any, Optional
+from typing import Any
 
+from logweir import rim
 from logweir.client import EXIT_TIMEOUT, Client
+
+_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
+
+
+def _is_caught_outside_of_python() -> bool:
+    """Whether the process has a handler for SIGTERM, by what the kernel says where it says so."""
+    try:
+        found = _CAUGHT.search(rim.read_text("/proc/self/status"))
+    except OSError:
+        return False
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def flush_on_sigterm(client: Client) -> None:
@@ -24,8 +37,13 @@ def flush_on_sigterm(client: Client) -> None:
     if before is None or before is signal.SIG_IGN:
         # None: it was not set by Python, and cannot be called.
         return
+    if before is signal.SIG_DFL and _is_caught_outside_of_python():
+        # A server that embeds Python, such as uWSGI, which would wait for it in vain.
+        return
 
-    def on_sigterm(number: int, frame: Optional[FrameType]) -> Any:
+    def on_sigterm(number: int, frame: FrameType | None) -> Any:
+        if client.defers(number):
+            return None
         if callable(before):
             client.flush(0)
             return before(number, frame)

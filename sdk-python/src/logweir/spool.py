@@ -15,14 +15,14 @@ import contextlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from logweir import rim, spool_frame, spool_owner
 from logweir.batch import EncodedBatch
 from logweir.errors import SpoolError
-from logweir.spool_owner import OWNER_FILE, Owner
+from logweir.spool_owner import NO_PROCESS, OWNER_FILE, Owner
 
 # A segment is closed at this size.
 SEGMENT_BYTES = 8 << 20
@@ -107,7 +107,7 @@ class Spool:
         self._root = Path(options.directory)
         self._owner: Owner = spool_owner.this_process()
         self._segments: dict[int, _Segment] = {}
-        self._active: Optional[tuple[int, BinaryIO]] = None
+        self._active: tuple[int, BinaryIO] | None = None
         self._next_segment = 0
         self._next_name = 0
         self._bytes = 0
@@ -160,9 +160,9 @@ class Spool:
         with open(segment.marks, "ab", opener=_private) as file:
             file.write(spool_frame.encode_mark(segment.salt, place.offset))
 
-    def evict(self) -> Optional[int]:
+    def evict(self) -> int | None:
         """Deletes the oldest segment if the spool is too full. Its number; its waiting batches are lost."""
-        if self._bytes <= self.options.bytes_max and self._waiting <= FRAMES_MAX or not self._segments:
+        if (self._bytes <= self.options.bytes_max and self._waiting <= FRAMES_MAX) or not self._segments:
             return None
         oldest = min(self._segments)
         if self._active is not None and self._active[0] == oldest:
@@ -194,6 +194,13 @@ class Spool:
             for number in [number for number, s in self._segments.items() if s.waiting == 0]:
                 self._delete_segment(number)
             self._remove_folder(self._own)
+            self._leave_to_others()
+
+    def _leave_to_others(self) -> None:
+        """What is left may be taken over, also by another client of this process."""
+        file = self._own / OWNER_FILE
+        if file.exists():
+            file.write_text(replace(self._owner, pid=NO_PROCESS).line(), encoding="utf-8")
 
     def adopt(self) -> list[Adopted]:
         """Takes over the folders of dead processes; of each, the oldest batches come first."""
@@ -275,18 +282,19 @@ class Spool:
     def _adopt_segments(self, folder: Path) -> list[Adopted]:
         adopted: list[Adopted] = []
         for path in sorted(folder.glob("*.seg")):
-            try:
-                adopted.extend(self._adopt_segment(_Segment(folder, path.stem, is_sealed=True)))
-            except OSError:
-                # One that cannot be read is left where it is, and so is its folder.
-                self.damaged_runs += 1
+            adopted.extend(self._adopt_segment(_Segment(folder, path.stem, is_sealed=True)))
         return adopted
 
     def _adopt_segment(self, segment: _Segment) -> list[Adopted]:
-        with segment.path.open("rb") as file:
-            data = file.read(SEGMENT_BYTES_MAX)
+        try:
+            with segment.path.open("rb") as file:
+                data = file.read(SEGMENT_BYTES_MAX)
+            marks = segment.marks.read_bytes() if segment.marks.exists() else b""
+        except OSError:
+            # One that cannot be read is left where it is, and so is its folder.
+            self.damaged_runs += 1
+            return []
         found = spool_frame.scan(segment.salt, data)
-        marks = segment.marks.read_bytes() if segment.marks.exists() else b""
         done = set(spool_frame.decode_marks(segment.salt, marks))
         self.damaged_runs += found.damaged_runs
         segment.is_damaged = found.damaged_runs > 0
@@ -335,7 +343,7 @@ class Spool:
         if not (self._own / OWNER_FILE).exists():
             self.renew()
         segment = _Segment(self._own, f"{self._next_name:010}")
-        file = open(segment.path, "xb", buffering=0, opener=_private)
+        file = open(segment.path, "xb", buffering=0, opener=_private)  # noqa: SIM115 (it stays open)
         _sync_folder(self._own)
         self._next_name += 1
         self._active = (self._insert(segment), file)
@@ -353,7 +361,7 @@ class Spool:
         self._bytes += size
         self._waiting += waiting
 
-    def _unload(self, number: int) -> Optional[_Segment]:
+    def _unload(self, number: int) -> _Segment | None:
         segment = self._segments.pop(number, None)
         if segment is not None:
             self._bytes -= segment.bytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Optional, Union
+from typing import Union
 from zlib import crc32
 
 from logweir.batch import EncodedBatch
@@ -45,7 +45,7 @@ def encode(salt: int, batch: EncodedBatch) -> bytes:
     return b"".join((header, _CHECKSUM.pack(crc32(header, salt)), facts, batch.request))
 
 
-def decode(salt: int, data: Bytes) -> Optional[tuple[EncodedBatch, int]]:
+def decode(salt: int, data: Bytes) -> tuple[EncodedBatch, int] | None:
     """The batch whose frame `data` starts with, and the frame's length; none if there is no whole and
     sound one."""
     header = _sound_header(salt, data)
@@ -61,7 +61,7 @@ def decode(salt: int, data: Bytes) -> Optional[tuple[EncodedBatch, int]]:
     return EncodedBatch(batch_id, producer_id, sequence, record_count, created, request), end
 
 
-def _sound_header(salt: int, data: Bytes) -> Optional[tuple[int, int]]:
+def _sound_header(salt: int, data: Bytes) -> tuple[int, int] | None:
     """Length and checksum of the payload."""
     if len(data) < HEADER_BYTES:
         return None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable
 
 OWNER_FILE = "owner"
 # An owner elsewhere renews its file more often, unless it is dead.
@@ -14,6 +14,8 @@ SILENCE_S_MAX = 600.0
 # In /proc/PID/stat: the fields after the name of the program, which may hold blanks, begin with the third,
 # the state.
 _STATE_FIELD, _START_FIELD = 3, 22
+# A number that no process has.
+NO_PROCESS = 0
 # States of processes that have ended, and that nobody has asked about so far.
 _ENDED = (b"Z", b"X")
 
@@ -31,7 +33,7 @@ class Owner:
         return json.dumps({"pid": self.pid, "start": self.start, "namespace": self.namespace}) + "\n"
 
 
-def parse(line: str) -> Optional[Owner]:
+def parse(line: str) -> Owner | None:
     """The owner that a file names; none if it cannot be read."""
     try:
         said = json.loads(line)
@@ -40,9 +42,7 @@ def parse(line: str) -> Optional[Owner]:
         return None
 
 
-def is_dead(
-    owner: Optional[Owner], age_s: float, namespace: str, start_of: Callable[[int], str]
-) -> bool:
+def is_dead(owner: Owner | None, age_s: float, namespace: str, start_of: Callable[[int], str]) -> bool:
     """Whether an owner is dead. `age_s`: of its file; `namespace`: ours; `start_of`: when a process of
     ours started, empty if there is none."""
     if owner is None or not namespace or owner.namespace != namespace:

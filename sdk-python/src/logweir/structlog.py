@@ -1,6 +1,6 @@
 """Logs of structlog: a processor.
 
-    structlog.configure(processors=[..., logweir.structlog.Processor(client), structlog.dev.ConsoleRenderer()])
+structlog.configure(processors=[..., logweir.structlog.Processor(client), structlog.dev.ConsoleRenderer()])
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Processor:
     def __call__(self, logger: Any, method: str, event: Any) -> Any:
         """Takes an event. Never fails, and never waits."""
         if not rim.inside():
-            self._client.put(_record(logger, method, event))
+            self._client.put_made(_record, logger, method, event)
         return event
 
 
@@ -38,13 +38,11 @@ def _record(logger: Any, method: str, event: Any) -> Record:
     name = named.pop("logger", None) or getattr(logger, "name", None) or ""
     # The time of the call is the log's, in whatever form a processor has added it.
     named.pop("timestamp", None)
-    exception = _exception(named.pop("exc_info", None))
+    exception = _exception(named.pop("exc_info", method == "exception"))
     latency_ms = take_latency(named)
     trace = take_trace(named) or current_ids()
     attributes = attributes_of(named) + exception_attributes(exception)
-    return Record(
-        level, rim.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms
-    )
+    return Record(level, rim.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms)
 
 
 def _exception(given: Any) -> Any:

@@ -1,8 +1,8 @@
 """W3C Trace Context: which trace a log belongs to.
 
-    with logweir.trace(request.headers.get("traceparent")) as context:
-        logging.info("paid")
-        call(headers={"traceparent": context.child().header})
+with logweir.trace(request.headers.get("traceparent")) as context:
+    logging.info("paid")
+    call(headers={"traceparent": context.child().header})
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from logweir import rim
 
@@ -34,25 +34,25 @@ class TraceContext:
     flags: int = SAMPLED
 
     @staticmethod
-    def parse(header: Optional[str]) -> Optional[TraceContext]:
+    def parse(header: str | None) -> TraceContext | None:
         """What a header `traceparent` says; none if it is absent or not valid."""
         found = _HEADER.match((header or "").strip())
         if found is None:
             return None
         version, trace_id, span_id, flags, more = found.groups()
-        if version == _VERSION_INVALID or version == _VERSION and more:
+        if version == _VERSION_INVALID or (version == _VERSION and more):
             return None
         if not trace_id.strip("0") or not span_id.strip("0"):
             return None
         return TraceContext(bytes.fromhex(trace_id), bytes.fromhex(span_id), int(flags, 16))
 
     @staticmethod
-    def new(random: Optional[bytes] = None) -> TraceContext:
+    def new(random: bytes | None = None) -> TraceContext:
         """A trace that begins here, of 24 random bytes."""
         random = random or rim.random_bytes(TRACE_ID_BYTES + SPAN_ID_BYTES)
         return TraceContext(random[:TRACE_ID_BYTES], random[TRACE_ID_BYTES:])
 
-    def child(self, random: Optional[bytes] = None) -> TraceContext:
+    def child(self, random: bytes | None = None) -> TraceContext:
         """The context of a call made within this one: the same trace, a new span."""
         return TraceContext(self.trace_id, random or rim.random_bytes(SPAN_ID_BYTES), self.flags)
 
@@ -63,19 +63,25 @@ class TraceContext:
 
 
 _Ids = tuple[bytes, bytes]
-_current_ids: ContextVar[Optional[_Ids]] = ContextVar("logweir_trace", default=None)
+_current_ids: ContextVar[_Ids | None] = ContextVar("logweir_trace", default=None)
 own_ids = _current_ids.get
 """Trace and span of what runs here, by this module alone."""
 OTEL_MODULE = "opentelemetry.trace"
 
 
-def current_ids() -> Optional[_Ids]:
+def current_ids() -> _Ids | None:
     """Trace and span of what runs here: OpenTelemetry's, if the program has it, else this module's."""
     otel = sys.modules.get(OTEL_MODULE)
     return (None if otel is None else _ids_of_otel(otel)) or own_ids()
 
 
-def _ids_of_otel(otel: Any) -> Optional[_Ids]:
+def traceparent() -> str | None:
+    """The header `traceparent` for a call to another service; none outside of a trace."""
+    ids = current_ids()
+    return None if ids is None else TraceContext(*ids).header
+
+
+def _ids_of_otel(otel: Any) -> _Ids | None:
     try:
         span = otel.get_current_span()
         if span is otel.INVALID_SPAN:
@@ -84,13 +90,13 @@ def _ids_of_otel(otel: Any) -> Optional[_Ids]:
         if not span.is_valid:
             return None
         return span.trace_id.to_bytes(TRACE_ID_BYTES, "big"), span.span_id.to_bytes(SPAN_ID_BYTES, "big")
-    except (AttributeError, OverflowError):
-        # It is being imported, or not what it seems to be.
+    except Exception:
+        # It is being imported, or not what it seems to be; a log does without a trace.
         return None
 
 
 @contextmanager
-def trace(header: Optional[str] = None) -> Iterator[TraceContext]:
+def trace(header: str | None = None) -> Iterator[TraceContext]:
     """Logs within belong to the trace that the header names, in a span of their own; without a valid
     header, to a new trace."""
     caller = TraceContext.parse(header)

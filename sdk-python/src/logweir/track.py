@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Optional
 
 from logweir.batch import EncodedBatch
 from logweir.spool import FrameRef
@@ -15,13 +14,13 @@ class Tracked:
 
     record_count: int
     # None while it is on disk alone.
-    batch: Optional[EncodedBatch] = None
+    batch: EncodedBatch | None = None
     # Where it is on disk, if it is.
-    frame: Optional[FrameRef] = None
+    frame: FrameRef | None = None
     # When it was cut, as a running number; none for a dead process's batch.
-    tag: Optional[int] = None
+    tag: int | None = None
     # The same by a clock that never jumps.
-    cut_at: Optional[float] = None
+    cut_at: float | None = None
     # It is in the account of a producer of its own, and counts as moved in ours.
     is_moved: bool = False
     # Logs were taken out of it on the server's word.

@@ -7,7 +7,7 @@ with it until it is durable, refused for good, or out of time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
 from logweir import compression, rim
 from logweir.batch import EncodedBatch
@@ -41,7 +41,8 @@ class Refused:
 
     reason: str
     bad_records: tuple[int, ...]
-    message: str
+    # What a person should read: who refused it and why, and what to look at.
+    notice: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Sending:
     deadline: float
     done: Callable[[Outcome], None]
     history: History = field(default_factory=History)
-    attempt: Optional[_Attempt] = None
+    attempt: _Attempt | None = None
 
 
 @dataclass(eq=False)
@@ -76,9 +77,9 @@ class _Attempt:
 @dataclass
 class _Door:
     endpoint: str
-    connection: Optional[Connection] = None
+    connection: Connection | None = None
     # Since when nobody can reach it, if a person was told.
-    unreachable_since: Optional[float] = None
+    unreachable_since: float | None = None
 
 
 class Sender:
@@ -92,9 +93,9 @@ class Sender:
         self._compress = compression.compressor(config.compression)
         self._sendings: list[Sending] = []
         # When an attempt may start, if one must wait; none: when another has ended.
-        self._start_at: Optional[float] = None
-        self._token_said: Optional[float] = None
-        self._authorization: Optional[str] = None
+        self._start_at: float | None = None
+        self._token_said: float | None = None
+        self._authorization: str | None = None
         self._read_token()
 
     @property
@@ -160,9 +161,7 @@ class Sender:
         moments += [
             door.connection.began + SLOW_AFTER
             for door in self._doors
-            if door.connection is not None
-            and not door.connection.is_open
-            and door.unreachable_since is None
+            if door.connection is not None and not door.connection.is_open and door.unreachable_since is None
         ]
         for sending in self._sendings:
             moments.append(sending.attempt.until if sending.attempt else sending.deadline)
@@ -261,9 +260,7 @@ class Sender:
             self._finish(sending, Accepted(answer.rejected))
             return
         now = rim.now()
-        following = self._gate.refused(
-            attempt.ticket, answer, sending.history, now, rim.random_share()
-        )
+        following = self._gate.refused(attempt.ticket, answer, sending.history, now, rim.random_share())
         self._gate.finish(attempt.ticket)
         if following is Next.READ_TOKEN:
             self._read_token()
@@ -272,7 +269,8 @@ class Sender:
         if following is Next.SPLIT:
             self._finish(sending, TooLarge())
         elif isinstance(following, str):
-            self._finish(sending, Refused(following, answer.bad_records, answer.message))
+            notice = refusal_notice(self._doors[attempt.ticket.door].endpoint, answer)
+            self._finish(sending, Refused(following, answer.bad_records, notice))
 
     def _finish(self, sending: Sending, outcome: Outcome) -> None:
         self._sendings.remove(sending)
@@ -297,6 +295,14 @@ class Sender:
             f"{self._doors[ticket.door].endpoint} refuses the token ({message}); logs are held; "
             'give a valid one, made by "logweir token issue"'
         )
+
+
+def refusal_notice(endpoint: str, refusal: Refusal) -> str:
+    """What a person should read of a batch that is refused for good."""
+    text = f"{endpoint} refused a batch for good ({refusal.message})"
+    if refusal.is_foreign or refusal.code == Code.UNIMPLEMENTED:
+        return f"{text}; is this a Logweir server? check LOGWEIR_ENDPOINT"
+    return text
 
 
 def _nobody(answer: Answer) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from logweir import batch as batches
 from logweir import rim, wire
@@ -63,7 +63,7 @@ class _Waiter:
     # Logs before this position of the queue are meant.
     position: int
     # Batches below this mark are meant; none until the last log meant is in a batch.
-    mark: Optional[int] = None
+    mark: int | None = None
     # The server knows, or was told, the account.
     account_told: bool = False
 
@@ -84,10 +84,10 @@ class Worker:
         self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
         self._sender = Sender(config, shared.poller)
-        self._spool: Optional[Spool] = None
+        self._spool: Spool | None = None
         # Whether the last write to the spool succeeded.
         self._spool_works = False
-        self._next_sync: Optional[float] = None
+        self._next_sync: float | None = None
         self._next_renew = IDLE
         self._next_adopt = IDLE
         self._in_flight: dict[int, Tracked] = {}
@@ -102,8 +102,8 @@ class Worker:
         self._waiters: list[_Waiter] = []
         # Logs before this position are not kept waiting for others.
         self._forced_through = 0
-        self._batch_due: Optional[float] = None
-        self._drops_said: Optional[float] = None
+        self._batch_due: float | None = None
+        self._drops_said: float | None = None
         self._pacing = Pacing()
         self._sends = 0
         self._turns = 0
@@ -256,7 +256,7 @@ class Worker:
                 return
             self._send(tracked, now)
 
-    def _next_to_send(self) -> Optional[Tracked]:
+    def _next_to_send(self) -> Tracked | None:
         """What is newest in line first, but what waits on disk has its share, so that neither starves the
         other; one place is always free of dead processes' batches."""
         adopted = sum(tracked.is_adopted for tracked in self._in_flight.values())
@@ -285,7 +285,7 @@ class Worker:
         self._in_flight[number] = replace(tracked, batch=batch)
         self._sender.send(batch, deadline, lambda outcome: self._answered(number, outcome))
 
-    def _read(self, tracked: Tracked) -> Optional[EncodedBatch]:
+    def _read(self, tracked: Tracked) -> EncodedBatch | None:
         if self._spool is None or tracked.frame is None:
             return None
         try:
@@ -341,7 +341,7 @@ class Worker:
         if is_repairable and tracked.batch is not None:
             rest = batches.without(tracked.batch, bad, refused.reason)
         if rest is None:
-            self._say_fault("batch", f"the server refused a batch for good: {refused.message}")
+            self._say_fault("batch", refused.notice)
             self._give_up(tracked, refused.reason)
         else:
             repaired = tracked.successor(rest, repaired=True)
@@ -369,9 +369,7 @@ class Worker:
         self._leave_surplus_on_disk()
         self._evict_from_spool()
 
-    def _replace(
-        self, old: Tracked, new: list[Tracked], dropped: int = 0, reason: str = TOO_LARGE
-    ) -> None:
+    def _replace(self, old: Tracked, new: list[Tracked], dropped: int = 0, reason: str = TOO_LARGE) -> None:
         """Puts batches at the head of the line in the place of one that cannot be sent as it is. They are
         in the spool before it leaves it."""
         with self._lock:
@@ -597,7 +595,7 @@ class Worker:
         # Also when another waiter's account is under way.
         waiter.mark = self._outstanding.mark()
 
-    def _news(self, now: float) -> Optional[Tracked]:
+    def _news(self, now: float) -> Tracked | None:
         """A batch without logs whose account is news to the server, under the lock."""
         if not self._batcher.is_news(self._account()):
             return None
