@@ -9,7 +9,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("logweir-proto", &[]),
     ("logweir-core", &["logweir-proto"]),
     ("logweir-queue", &["logweir-core"]),
-    ("logweir-storage", &["logweir-core"]),
+    ("logweir-storage", &["logweir-core", "logweir-incident"]),
     ("logweir-detect", &["logweir-core"]),
     (
         "logweir-server",
@@ -77,10 +77,13 @@ fn no_crate_names_one_that_it_may_not() {
     }
 }
 
+fn id(node: &Value) -> &str {
+    node["id"].as_str().expect("an id")
+}
+
 /// The ids of all that a package of the workspace is built from, itself included.
 fn built_from<'a>(resolve: &'a Value, name: &str) -> BTreeSet<&'a str> {
     let nodes = resolve["nodes"].as_array().expect("a list");
-    let id = |node: &'a Value| node["id"].as_str().expect("an id");
     let is_it = |node: &&Value| id(node).contains(&format!("/{name}#"));
     let mut found = BTreeSet::new();
     let mut left: Vec<&str> = vec![id(nodes.iter().find(is_it).expect("it is there"))];
