@@ -138,7 +138,7 @@ impl Engine {
             services: BTreeMap::new(),
             matches: HashMap::new(),
             system: System::default(),
-            keeper: keeper.restore(),
+            keeper,
             suppression: Suppression::default(),
             reminders: Reminders::default(),
             services_refused: 0,
@@ -538,7 +538,7 @@ impl Engine {
             let incident = &tracked.incident;
             let is_old = now - incident.pending_unix_nano > ACCEPT_NANOS;
             // What goes wrong a third time in a day is its nature, as far as anybody can tell.
-            let is_nature = self.keeper.fired_lately(&tracked.key) >= 3;
+            let is_nature = self.keeper.fired_lately(&tracked.tracking.series) >= 3;
             let is_young = service.watched.normal.usual().is_young();
             if is_old
                 || is_nature

@@ -8,7 +8,10 @@
 //! - "resolved" is told where "opened" was, and only there;
 //! - event time decides what is over: where it stands still, nothing ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 use logweir_incident::{
     incident::{Event, Evidence, Incident, IncidentState, Labels},
@@ -16,8 +19,8 @@ use logweir_incident::{
     policy::Reminders,
     rule::Severity,
     suppression::Suppression,
+    tracking::{TrackedIncident, Tracking},
 };
-use serde::{Deserialize, Serialize};
 
 const SECOND: i64 = 1_000_000_000;
 /// How long a resolved incident is remembered here.
@@ -29,6 +32,8 @@ const FLAP_CHANGES: usize = 4;
 const AFTERMATH_NANOS: i64 = 600 * SECOND;
 /// Incidents of a key within this time that say that it is restless by nature.
 const RESTLESS_NANOS: i64 = 86_400 * SECOND;
+/// How far back what was resolved still says something of what is open.
+pub const HISTORY: Duration = Duration::from_nanos(RESTLESS_NANOS.unsigned_abs());
 
 /// What a rule says of one service at a moment.
 #[derive(Debug, Clone)]
@@ -79,49 +84,72 @@ pub struct Origin<'a> {
     pub runbook: &'a str,
 }
 
-/// An incident and what was told of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An incident that is followed.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tracked {
     /// The incident.
     pub incident: Incident,
-    /// Rule and labels.
-    pub key: String,
-    /// Since when it holds without a break, event time; none while only doubted.
-    breach_since_unix_nano: Option<i64>,
-    /// When it last held, event time.
-    last_breach_unix_nano: i64,
-    /// Number of the last notification; 0 if nothing was told.
-    sequence: u32,
-    /// Whether its end was told, or need not be.
-    is_closed: bool,
-    told_severity: Severity,
-    last_told_unix_nano: i64,
-    reminders: u32,
-    /// Whether an acknowledgement or a change for the better is still to be told.
-    is_changed: bool,
-    keep_firing_seconds: u32,
+    /// What is remembered beside it.
+    pub tracking: Tracking,
 }
 
 /// All incidents that are not over, and those of the last hour.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Keeper {
     tracked: BTreeMap<String, Tracked>,
-    /// Moments of firing and resolving of each key.
+    /// Moments of firing and resolving of each series.
     changes: BTreeMap<String, VecDeque<i64>>,
-    /// Moments of firing of each key, over a day.
+    /// Moments of firing of each series, over a day.
     fired: BTreeMap<String, VecDeque<i64>>,
-    #[serde(skip)]
+    /// The incident of each series that is not over.
     open: HashMap<String, String>,
-    #[serde(skip)]
     touched: BTreeSet<String>,
 }
 
 impl Keeper {
-    /// Takes up what was kept.
-    pub fn restore(mut self) -> Self {
-        let open = self.tracked.values().filter(|t| t.incident.state != IncidentState::Resolved);
-        self.open = open.map(|t| (t.key.clone(), t.incident.id.clone())).collect();
-        self
+    /// Takes up what was stored: incidents that are not over, and those resolved in the last
+    /// [`HISTORY`].
+    pub fn restore(stored: Vec<TrackedIncident>, now_unix_nano: i64) -> Self {
+        let mut restored = Self::default();
+        for TrackedIncident { incident, tracking } in stored {
+            restored.take_up(Tracked { incident, tracking }, now_unix_nano);
+        }
+        let histories = restored.changes.values_mut().chain(restored.fired.values_mut());
+        histories.for_each(|moments| moments.make_contiguous().sort_unstable());
+        restored
+    }
+
+    fn take_up(&mut self, tracked: Tracked, now_unix_nano: i64) {
+        let Incident { firing_unix_nano, resolved_unix_nano, .. } = tracked.incident;
+        let series = &tracked.tracking.series;
+        let fired = firing_unix_nano.filter(|at| now_unix_nano - at <= RESTLESS_NANOS);
+        if let Some(at) = fired {
+            self.fired.entry(series.clone()).or_default().push_back(at);
+        }
+        let changed = [firing_unix_nano, resolved_unix_nano].into_iter().flatten();
+        for at in changed.filter(|at| now_unix_nano - at <= FLAP_NANOS) {
+            self.changes.entry(series.clone()).or_default().push_back(at);
+        }
+        if tracked.is_forgotten(now_unix_nano) {
+            return;
+        }
+        let id = tracked.incident.id.clone();
+        if tracked.incident.state != IncidentState::Resolved {
+            self.open.insert(series.clone(), id.clone());
+        }
+        self.tracked.insert(id, tracked);
+    }
+
+    /// What is to be stored of an incident; none if it is not followed any longer.
+    pub fn stored(&self, id: &str) -> Option<TrackedIncident> {
+        let Tracked { incident, tracking } = self.tracked.get(id)?.clone();
+        Some(TrackedIncident { incident, tracking })
+    }
+
+    /// What is remembered of the incidents that are not over.
+    pub fn open_tracking(&self) -> impl Iterator<Item = (&Incident, &Tracking)> {
+        let open = self.open.values().filter_map(|id| self.tracked.get(id));
+        open.map(|tracked| (&tracked.incident, &tracked.tracking))
     }
 
     /// The incident of a key that is not over.
@@ -170,8 +198,11 @@ impl Keeper {
     /// Whether an incident that is over accounts for this moment: a process that takes over judges
     /// the last minutes again.
     fn is_past(&self, observed: &Observed<'_>) -> bool {
-        let is_later = |tracked: &Tracked| tracked.last_breach_unix_nano >= observed.at_unix_nano;
-        self.tracked.values().any(|tracked| is_later(tracked) && tracked.key == observed.key)
+        let is_later =
+            |tracked: &Tracked| tracked.tracking.last_breach_unix_nano >= observed.at_unix_nano;
+        self.tracked
+            .values()
+            .any(|tracked| is_later(tracked) && tracked.tracking.series == observed.key)
     }
 
     /// Incidents of a rule that are not over.
@@ -211,20 +242,14 @@ impl Keeper {
         };
         incident.note(observed.now_unix_nano, Event::Pending, "", &breach.evidence.summary);
         self.open.insert(observed.key.to_owned(), id.clone());
-        let tracked = Tracked {
-            incident,
-            key: observed.key.to_owned(),
-            breach_since_unix_nano: None,
+        let tracking = Tracking {
+            series: observed.key.to_owned(),
             last_breach_unix_nano: observed.at_unix_nano,
-            sequence: 0,
-            is_closed: false,
-            told_severity: breach.severity,
-            last_told_unix_nano: 0,
-            reminders: 0,
-            is_changed: false,
+            notified_severity: breach.severity,
             keep_firing_seconds: observed.keep_firing_seconds,
+            ..Tracking::default()
         };
-        self.tracked.insert(id.clone(), tracked);
+        self.tracked.insert(id.clone(), Tracked { incident, tracking });
         id
     }
 
@@ -242,8 +267,8 @@ impl Keeper {
     /// It holds.
     fn advance(&mut self, id: &str, observed: &Observed<'_>, breach: &Breach) -> Option<String> {
         let tracked = self.tracked.get_mut(id)?;
-        tracked.last_breach_unix_nano = observed.at_unix_nano;
-        tracked.keep_firing_seconds = observed.keep_firing_seconds;
+        tracked.tracking.last_breach_unix_nano = observed.at_unix_nano;
+        tracked.tracking.keep_firing_seconds = observed.keep_firing_seconds;
         if tracked.incident.state.is_active() {
             if tracked.worsen(observed.now_unix_nano, breach) {
                 self.touched.insert(id.to_owned());
@@ -251,10 +276,10 @@ impl Keeper {
             return None;
         }
         if breach.is_doubt || breach.is_weak {
-            tracked.breach_since_unix_nano = None;
+            tracked.tracking.breach_since_unix_nano = None;
             return None;
         }
-        let since = *tracked.breach_since_unix_nano.get_or_insert(observed.at_unix_nano);
+        let since = *tracked.tracking.breach_since_unix_nano.get_or_insert(observed.at_unix_nano);
         let incident = &mut tracked.incident;
         incident.severity = breach.severity;
         incident.evidence = breach.evidence.clone();
@@ -264,8 +289,8 @@ impl Keeper {
         incident.state = IncidentState::Firing;
         incident.firing_unix_nano = Some(observed.now_unix_nano);
         incident.note(observed.now_unix_nano, Event::Firing, "", &breach.evidence.summary);
-        tracked.told_severity = breach.severity;
-        let key = tracked.key.clone();
+        tracked.tracking.notified_severity = breach.severity;
+        let key = tracked.tracking.series.clone();
         self.mark_change(&key, id, observed.now_unix_nano);
         let fired = self.fired.entry(key).or_default();
         fired.retain(|at| observed.now_unix_nano - at <= RESTLESS_NANOS);
@@ -279,8 +304,8 @@ impl Keeper {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         if tracked.incident.state == IncidentState::Pending {
             // A doubt may come and go; it is dropped after half a minute without one.
-            tracked.breach_since_unix_nano = None;
-            if observed.at_unix_nano - tracked.last_breach_unix_nano > 30 * SECOND {
+            tracked.tracking.breach_since_unix_nano = None;
+            if observed.at_unix_nano - tracked.tracking.last_breach_unix_nano > 30 * SECOND {
                 self.drop_pending(id);
             }
             return;
@@ -288,14 +313,14 @@ impl Keeper {
         let flaps = i64::from(tracked.incident.overlays.flapping);
         let keep = i64::from(observed.keep_firing_seconds) * SECOND;
         let keep = keep.max(flaps * FLAP_NANOS);
-        if observed.at_unix_nano - tracked.last_breach_unix_nano >= keep {
+        if observed.at_unix_nano - tracked.tracking.last_breach_unix_nano >= keep {
             self.close(id, observed.now_unix_nano, "", "");
         }
     }
 
     fn drop_pending(&mut self, id: &str) {
         if let Some(tracked) = self.tracked.remove(id) {
-            self.open.remove(&tracked.key);
+            self.open.remove(&tracked.tracking.series);
         }
     }
 
@@ -315,7 +340,7 @@ impl Keeper {
         tracked.incident.state = IncidentState::Resolved;
         tracked.incident.resolved_unix_nano = Some(now_unix_nano);
         tracked.incident.note(now_unix_nano, Event::Resolved, actor, text);
-        let key = tracked.key.clone();
+        let key = tracked.tracking.series.clone();
         self.open.remove(&key);
         self.mark_change(&key, id, now_unix_nano);
         self.touched.insert(id.to_owned());
@@ -350,10 +375,7 @@ impl Keeper {
             }
             notifications.extend(told);
         }
-        self.tracked.retain(|_, tracked| {
-            let resolved = tracked.incident.resolved_unix_nano;
-            !tracked.is_closed || resolved.is_none_or(|at| now_unix_nano - at < RESOLVED_NANOS)
-        });
+        self.tracked.retain(|_, tracked| !tracked.is_forgotten(now_unix_nano));
         self.fired
             .retain(|_, fired| fired.back().is_some_and(|at| now_unix_nano - at <= RESTLESS_NANOS));
         self.changes
@@ -418,7 +440,7 @@ impl Keeper {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Acknowledged;
             tracked.incident.acknowledged_by = actor.to_owned();
-            tracked.is_changed = true;
+            tracked.tracking.is_changed = true;
             tracked.incident.note(now_unix_nano, Event::Acknowledged, actor, "");
         })
     }
@@ -428,7 +450,7 @@ impl Keeper {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Firing;
             tracked.incident.acknowledged_by.clear();
-            tracked.last_told_unix_nano = now_unix_nano;
+            tracked.tracking.notified_unix_nano = now_unix_nano;
             tracked.incident.note(now_unix_nano, Event::Unacknowledged, actor, "");
         })
     }
@@ -482,6 +504,12 @@ impl Keeper {
 }
 
 impl Tracked {
+    /// Whether it is over and told, and so long ago that nothing more comes of it.
+    fn is_forgotten(&self, now_unix_nano: i64) -> bool {
+        let resolved = self.incident.resolved_unix_nano;
+        self.tracking.is_closed && resolved.is_some_and(|at| now_unix_nano - at >= RESOLVED_NANOS)
+    }
+
     /// Keeps the evidence and the severity up to date while it fires; whether that changed anything.
     fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) -> bool {
         if breach.is_weak {
@@ -511,12 +539,12 @@ impl Tracked {
         now_unix_nano: i64,
         text: &str,
     ) -> Notification {
-        self.sequence += 1;
-        self.last_told_unix_nano = now_unix_nano;
-        self.told_severity = self.incident.severity;
-        self.is_changed = false;
+        self.tracking.sequence += 1;
+        self.tracking.notified_unix_nano = now_unix_nano;
+        self.tracking.notified_severity = self.incident.severity;
+        self.tracking.is_changed = false;
         let mut notification =
-            Notification::new(kind, self.sequence, now_unix_nano, &self.incident);
+            Notification::new(kind, self.tracking.sequence, now_unix_nano, &self.incident);
         notification.text = text.to_owned();
         notification
     }
@@ -525,7 +553,7 @@ impl Tracked {
     /// was no time yet to tell of it.
     fn is_unheard(&self) -> bool {
         let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
-        let is_untold = self.sequence == 0 && !self.is_closed;
+        let is_untold = self.tracking.sequence == 0 && !self.tracking.is_closed;
         is_untold && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
     }
 
@@ -535,13 +563,13 @@ impl Tracked {
         suppression: &Suppression,
         reminders: &Reminders,
     ) -> Vec<Notification> {
-        let is_told = self.sequence > 0;
+        let is_told = self.tracking.sequence > 0;
         match self.incident.state {
             IncidentState::Pending => Vec::new(),
-            IncidentState::Resolved if self.is_closed => Vec::new(),
+            IncidentState::Resolved if self.tracking.is_closed => Vec::new(),
             IncidentState::Resolved => {
                 let is_unheard = self.is_unheard() && !self.is_quiet(now, suppression, false);
-                self.is_closed = true;
+                self.tracking.is_closed = true;
                 let late = "its logs came late: it was over before it could be told";
                 let opened =
                     is_unheard.then(|| self.notification(NotificationKind::Opened, now, late));
@@ -552,7 +580,7 @@ impl Tracked {
                 opened.into_iter().chain(resolved).collect()
             }
             IncidentState::Firing | IncidentState::Acknowledged => {
-                let is_worse = self.incident.severity > self.told_severity;
+                let is_worse = self.incident.severity > self.tracking.notified_severity;
                 if self.is_quiet(now, suppression, is_worse) {
                     return Vec::new();
                 }
@@ -583,7 +611,7 @@ impl Tracked {
             return Some(self.notification(NotificationKind::Escalated, now, "it got worse"));
         }
         let is_acknowledged = self.incident.state == IncidentState::Acknowledged;
-        if self.is_changed {
+        if self.tracking.is_changed {
             return Some(self.notification(NotificationKind::Updated, now, ""));
         }
         if self.incident.overlays.snoozed_until_unix_nano.take().is_some() {
@@ -594,7 +622,7 @@ impl Tracked {
                 "it was snoozed until now",
             ));
         }
-        let since = now - self.last_told_unix_nano;
+        let since = now - self.tracking.notified_unix_nano;
         let seconds = |seconds: u32| i64::from(seconds) * SECOND;
         if self.incident.overlays.flapping {
             let is_due = since >= seconds(reminders.flap_seconds);
@@ -613,10 +641,10 @@ impl Tracked {
             self.incident.note(now, Event::Escalated, "", &text);
             return Some(self.notification(NotificationKind::Escalated, now, &text));
         }
-        let doubled = if is_acknowledged { self.reminders.min(10) } else { 0 };
+        let doubled = if is_acknowledged { self.tracking.reminders.min(10) } else { 0 };
         let wait = seconds(reminders.repeat_seconds) << doubled;
         (since >= wait.min(seconds(reminders.repeat_seconds_max))).then(|| {
-            self.reminders += 1;
+            self.tracking.reminders += 1;
             self.notification(NotificationKind::Reminder, now, "it still goes on")
         })
     }

@@ -7,8 +7,13 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use logweir::moment::parse_moment;
 use logweir_core::{identity::Tenant, runtime::clock::now_unix_nano};
-use logweir_incident::{incident::Event, notification::NotificationKind, sample};
-use logweir_storage::{AlertChanges, KeepAlerts, SqliteConfig, SqliteStorage, StoredIncident};
+use logweir_incident::{
+    incident::Event,
+    notification::NotificationKind,
+    sample,
+    tracking::{TrackedIncident, Tracking},
+};
+use logweir_storage::{AlertChanges, KeepAlerts, SqliteConfig, SqliteStorage};
 use serde_json::Value;
 use support::{Process, client, succeeded, token};
 
@@ -204,14 +209,8 @@ fn store_incident(data_dir: &Path) -> String {
     let mut incident = sample::notification(NotificationKind::Opened).incident;
     incident.evidence.sample_logs[0].log_id = "0123".to_owned();
     incident.note(incident.pending_unix_nano, Event::Firing, "", "80 errors/min");
-    let stored = StoredIncident {
-        incident_id: incident.id.clone(),
-        state: incident.state.to_string(),
-        service: incident.service.clone(),
-        began_unix_nano: incident.pending_unix_nano,
-        resolved_unix_nano: None,
-        body: serde_json::to_string(&incident).expect("plain data is JSON"),
-    };
+    let id = incident.id.clone();
+    let stored = TrackedIncident { incident, tracking: Tracking::default() };
     runtime.block_on(async {
         let storage = SqliteStorage::open(&SqliteConfig::new(data_dir), Arc::new(now_unix_nano));
         let storage = storage.expect("nobody else has it open");
@@ -222,7 +221,7 @@ fn store_incident(data_dir: &Path) -> String {
         assert!(committed.expect("it answers").is_some());
         storage.resign("test").await.expect("it answers");
     });
-    incident.id
+    id
 }
 
 #[test]

@@ -31,3 +31,21 @@ pub struct Delivery {
     /// What the channel returned for the incident's first message.
     pub thread: Option<String>,
 }
+
+impl Delivery {
+    /// A notification that is to be told as soon as may be.
+    pub const fn new(notification: Notification, now_unix_nano: i64) -> Self {
+        Self {
+            id: 0,
+            notification,
+            created_unix_nano: now_unix_nano,
+            attempts: 0,
+            not_before_unix_nano: now_unix_nano,
+            message_key: None,
+            is_plain: false,
+            is_handed_over: false,
+            follows_hand_over: false,
+            thread: None,
+        }
+    }
+}

@@ -29,6 +29,24 @@ pub enum IncidentState {
 }
 
 impl IncidentState {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Firing, Self::Acknowledged, Self::Resolved];
+
+    /// Its stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    /// The state of a name; none if this version has none of it.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// Firing, whether somebody sees to it or not.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Firing | Self::Acknowledged)
@@ -37,12 +55,7 @@ impl IncidentState {
 
 impl fmt::Display for IncidentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "pending",
-            Self::Firing => "firing",
-            Self::Acknowledged => "acknowledged",
-            Self::Resolved => "resolved",
-        })
+        f.write_str(self.as_str())
     }
 }
 

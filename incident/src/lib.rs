@@ -25,3 +25,4 @@ pub mod secret;
 pub mod setting;
 pub mod suppression;
 pub mod time;
+pub mod tracking;

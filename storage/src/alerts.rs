@@ -1,5 +1,5 @@
 //! The part of the port that has to do with alerting: who leads, what was set, incidents, and what
-//! waits to be told. What is in the bodies is alerting's own, JSON.
+//! waits to be told.
 //!
 //! - **One leads.** [`KeepAlerts::lead`] gives the lead to one process at a time, for a while, with an
 //!   epoch that grows with each that takes over, and with each lead that had run out. [`KeepAlerts::commit_alerts`] checks the epoch and
@@ -7,14 +7,28 @@
 //!   nothing. The time is the database's where several machines share one.
 //! - **Together.** A commit is one transaction: an incident and what is to be told of it are there
 //!   both or not at all.
-//! - **Once.** A notice of a channel is stored once, by its key, however often it is written.
+//! - **Once.** A notification of a channel is stored once, by its key, however often it is written.
+//! - **Understood or left alone.** What this version does not understand stays stored and takes
+//!   nothing else along.
 //! - **Bounded.** Resolved incidents and deliveries that are done are forgotten after
 //!   [`ALERTS_KEPT`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::identity::{Service, Tenant};
+use logweir_incident::{
+    action::Action,
+    channel::ChannelState,
+    delivery::Delivery,
+    incident::{Incident, IncidentState},
+    notification::Notification,
+    rule::Severity,
+    setting::{Setting, SettingKind, StoredSetting},
+    tracking::{TrackedIncident, Tracking},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::warn;
 
 use crate::{StorageError, TemplateSummary, TimeRange};
 
@@ -25,49 +39,43 @@ pub const DELIVERED_ONLY: &str = "channel-";
 /// Actions of a tenant that wait; more are refused.
 pub const ACTIONS_WAITING_MAX: usize = 1_000;
 
-/// Something that was set: a rule, a channel, a silence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlertSetting {
-    /// What it is, such as `rule`.
-    pub kind: String,
-    /// Unique among those of its kind.
-    pub name: String,
-    /// JSON.
-    pub body: String,
-}
-
 /// An incident as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredIncident {
     /// Unique within the tenant.
     pub incident_id: String,
-    /// Where in its life, such as `firing`.
-    pub state: String,
+    /// Where in its life.
+    pub state: IncidentState,
     /// The service; empty if it is about the system itself.
     pub service: String,
     /// First seen, nanoseconds since 1970-01-01 UTC.
     pub began_unix_nano: i64,
     /// When it was over; none while it is not.
     pub resolved_unix_nano: Option<i64>,
-    /// JSON.
-    pub body: String,
+    /// All that is known of it; none if this version does not understand what another stored.
+    pub incident: Option<Incident>,
 }
 
-/// A notice for a channel that is not stored yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A notification for a channel that is not stored yet.
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewDelivery {
     /// The channel's name.
     pub channel: String,
-    /// The notice's.
-    pub key: String,
-    /// The incident's id.
-    pub incident_id: String,
-    /// Within the incident.
-    pub sequence: u32,
+    /// What to say; its key is the delivery's.
+    pub notification: Notification,
     /// When it was written.
     pub created_unix_nano: i64,
-    /// JSON.
-    pub body: String,
+}
+
+/// What somebody wants done that the leader has not taken account of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingAction {
+    /// Its id, ascending.
+    pub action_id: i64,
+    /// Whose.
+    pub tenant: Tenant,
+    /// What; none if this version does not understand it.
+    pub action: Option<Action>,
 }
 
 /// What became of a delivery.
@@ -88,47 +96,56 @@ crate::models::names!(DeliveryState {
 });
 
 /// A stored delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredDelivery {
     /// Its id, ascending.
     pub delivery_id: i64,
-    /// What was said when it was stored; the body is the newest.
-    pub delivery: NewDelivery,
+    /// The channel's name.
+    pub channel: String,
+    /// The incident's id.
+    pub incident_id: String,
+    /// When it was written.
+    pub created_unix_nano: i64,
+    /// What to say and what was tried, with the thread of the incident's first message; none if this
+    /// version does not understand what another stored.
+    pub delivery: Option<Delivery>,
     /// What became of it.
     pub state: DeliveryState,
-    /// What the channel answered to the incident's first message; none if it said nothing.
-    pub thread: Option<String>,
 }
 
 /// A change of a stored delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryUpdate {
     /// Which.
     pub delivery_id: i64,
     /// What became of it.
     pub state: DeliveryState,
-    /// JSON.
-    pub body: String,
+    /// What was tried; none leaves it as it is.
+    pub delivery: Option<Delivery>,
     /// What the channel answered, to be used in later messages about the incident.
     pub thread: Option<String>,
 }
 
 /// What the leader changes, at once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct AlertChanges {
     /// Incidents, new or changed.
-    pub incidents: Vec<StoredIncident>,
-    /// Notices to be told.
+    pub incidents: Vec<TrackedIncident>,
+    /// What is remembered of incidents that are otherwise as they were, by id.
+    pub tracking: Vec<(String, Tracking)>,
+    /// Incidents that were never more than pending, and came to nothing.
+    pub dropped: Vec<String>,
+    /// Notifications to be told.
     pub deliveries: Vec<NewDelivery>,
     /// Deliveries that changed.
     pub updates: Vec<DeliveryUpdate>,
-    /// States that are kept from one moment to the next, by name, JSON.
-    pub states: Vec<(String, String)>,
+    /// What is known of channels' destinations, by the channel's name.
+    pub channels: Vec<(String, ChannelState)>,
     /// Actions that were taken account of.
     pub actions_done: Vec<i64>,
 }
 
-/// Which incidents are asked for.
+/// Which incidents are asked for; those that are only pending are nobody's business.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IncidentQuery {
     /// Only this service.
@@ -158,21 +175,28 @@ pub trait KeepAlerts: Send + Sync {
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError>;
     /// Gives the lead up, so that another may take it at once.
     async fn resign(&self, holder: &str) -> Result<(), StorageError>;
-    /// Sets something; none removes it.
-    async fn put_setting(
+    /// Sets something, in place of what was set under its kind and name.
+    async fn put_setting(&self, tenant: &Tenant, setting: Setting) -> Result<(), StorageError>;
+    /// Removes something that was set; whether it was there.
+    async fn delete_setting(
         &self,
         tenant: &Tenant,
-        kind: &str,
+        kind: SettingKind,
         name: &str,
-        body: Option<String>,
-    ) -> Result<(), StorageError>;
-    /// All that was set, by tenant, kind and name.
-    async fn list_settings(&self) -> Result<Vec<(Tenant, AlertSetting)>, StorageError>;
-    /// Leaves what somebody wants done for the leader, JSON. `LimitExceeded` if
-    /// [`ACTIONS_WAITING_MAX`] wait.
-    async fn insert_action(&self, tenant: &Tenant, body: String) -> Result<(), StorageError>;
+    ) -> Result<bool, StorageError>;
+    /// What a tenant has set of a kind, by name.
+    async fn list_settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+    ) -> Result<Vec<StoredSetting>, StorageError>;
+    /// All that was set, by tenant, kind and name: for the leader, whose business all tenants are.
+    async fn list_all_settings(&self) -> Result<Vec<(Tenant, StoredSetting)>, StorageError>;
+    /// Leaves what somebody wants done for the leader. `LimitExceeded` if [`ACTIONS_WAITING_MAX`]
+    /// wait.
+    async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError>;
     /// What is to be done, in order, at most `limit`.
-    async fn list_actions(&self, limit: usize) -> Result<Vec<(Tenant, i64, String)>, StorageError>;
+    async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError>;
     /// Stores changes if the epoch still leads; for how long it does at least, or none if it does not:
     /// then nothing is stored.
     async fn commit_alerts(
@@ -208,8 +232,19 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         incident_id: &str,
     ) -> Result<Vec<StoredDelivery>, StorageError>;
-    /// The states of a tenant, by name.
-    async fn alert_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError>;
+    /// What a leader must take up: incidents that are not over or whose end is not told, and those
+    /// that were resolved since a moment. Those that nobody follows are left out.
+    async fn tracked_incidents(
+        &self,
+        tenant: &Tenant,
+        since_unix_nano: i64,
+    ) -> Result<Vec<TrackedIncident>, StorageError>;
+    /// What is known of channels' destinations, by the channel's name; nothing of one that was never
+    /// called, or that this version does not understand.
+    async fn channel_states(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<BTreeMap<String, ChannelState>, StorageError>;
 }
 
 pub(crate) fn no_incident(incident_id: &str) -> StorageError {
@@ -225,4 +260,41 @@ pub(crate) fn too_many_actions() -> StorageError {
 /// What is left of a lead.
 pub(crate) fn lead_left(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|left| !left.is_zero())
+}
+
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data is JSON")
+}
+
+/// What was stored as JSON; none, with a warning, if this version does not understand it.
+pub(crate) fn understood<T: DeserializeOwned>(what: &str, name: &str, json: &str) -> Option<T> {
+    let read = serde_json::from_str(json);
+    read.inspect_err(|error| warn!(what, name, "what is stored is not understood: {error}")).ok()
+}
+
+/// A stored setting; none, with a warning, if this version has no such kind.
+pub(crate) fn stored_setting(kind: &str, name: String, json: &str) -> Option<StoredSetting> {
+    let Some(kind) = SettingKind::of(kind) else {
+        warn!(kind, name, "a setting of a kind that this version does not know");
+        return None;
+    };
+    let setting = Setting::from_json(kind, json).inspect_err(|error| {
+        warn!(kind = kind.as_str(), name, "a setting is not understood: {error}");
+    });
+    Some(StoredSetting { kind, name, setting: setting.ok() })
+}
+
+pub(crate) fn incident_state(name: &str) -> Result<IncidentState, StorageError> {
+    let unknown = || StorageError::Corrupt(format!("{name:?} is no state of an incident"));
+    IncidentState::of(name).ok_or_else(unknown)
+}
+
+pub(crate) fn severity(name: &str) -> Result<Severity, StorageError> {
+    let unknown = || StorageError::Corrupt(format!("{name:?} is no severity"));
+    Severity::of(name).ok_or_else(unknown)
+}
+
+/// When an incident was over, as it is stored: none while its state says that it is not.
+pub(crate) fn resolved(incident: &Incident) -> Option<i64> {
+    incident.resolved_unix_nano.filter(|_| incident.state == IncidentState::Resolved)
 }

@@ -25,7 +25,7 @@
 //! - **Blocking.** No call blocks the async pool.
 //! - **Isolation.** Every call names its tenant and sees nothing else. Only `load_templates`,
 //!   [`Administer`]'s `revoked_token_ids` and heartbeats, [`KeepModels`]' `active_models` and
-//!   `list_feedback`, [`KeepAlerts`]' lead, `list_settings` and `list_actions`, and the taking of
+//!   `list_feedback`, [`KeepAlerts`]' lead, `list_all_settings` and `list_actions`, and the taking of
 //!   jobs span tenants: they serve the processes themselves.
 //! - **Clock.** Times come from the clock that the storage is given, but for the age of heartbeats: where
 //!   several machines share a database, the database's clock tells it.
@@ -62,9 +62,9 @@ use logweir_core::{
 
 pub use self::{
     alerts::{
-        ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DELIVERED_ONLY,
-        DeliveryState, DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery,
-        StoredIncident,
+        ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, DELIVERED_ONLY, DeliveryState,
+        DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery, StoredIncident,
+        WaitingAction,
     },
     conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
     findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},

@@ -19,9 +19,9 @@ use logweir_incident::{
     job::{AlertingJob, Preview, PreviewRule, TestChannel, TestReport},
     notification::NotificationKind,
     sample,
-    setting::CHANNEL,
+    setting::{SettingKind, StoredSetting},
 };
-use logweir_storage::{AlertSetting, Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
+use logweir_storage::{Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
 use metrics::counter;
 use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -197,10 +197,8 @@ impl Worker {
     }
 
     async fn channel(&self, tenant: &Tenant, name: &str) -> Result<ChannelConfig, Failure> {
-        let stored = self.parts.alerts.list_settings().await?;
-        let is_it = |setting: &AlertSetting| setting.kind == CHANNEL && setting.name == name;
-        let found = stored.into_iter().find(|(of, setting)| of == tenant && is_it(setting));
-        let (_, setting) = found.ok_or_else(|| Failure::NoChannel(name.to_owned()))?;
-        Ok(serde_json::from_str(&setting.body)?)
+        let stored = self.parts.alerts.list_settings(tenant, SettingKind::Channel).await?;
+        let found = stored.iter().filter_map(StoredSetting::channel).find(|of| of.name == name);
+        found.cloned().ok_or_else(|| Failure::NoChannel(name.to_owned()))
     }
 }

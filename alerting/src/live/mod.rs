@@ -26,7 +26,7 @@ use logweir_core::{
         tasks::{Fate, Tasks},
     },
 };
-use logweir_storage::{Administer, KeepAlerts, PassJobs, ReadLogs, StorageError};
+use logweir_storage::{Administer, KeepAlerts, PassJobs, ReadLogs, StorageError, WaitingAction};
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -209,13 +209,13 @@ impl Leader {
     async fn evaluate(&mut self, term: &mut Term) -> Result<(), StorageError> {
         self.read_files().await;
         let rules: Vec<_> = self.files.rules().cloned().collect();
-        let mut stored = by_tenant(self.parts.alerts.list_settings().await?);
+        let mut stored = by_tenant(self.parts.alerts.list_all_settings().await?);
         let mut tenants = self.parts.alerts.list_tenants().await?;
         tenants.push(Tenant::default());
         tenants.extend(stored.keys().cloned());
-        let mut actions: BTreeMap<Tenant, Vec<(i64, String)>> = BTreeMap::new();
-        for (tenant, id, body) in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
-            actions.entry(tenant).or_default().push((id, body));
+        let mut actions: BTreeMap<Tenant, Vec<WaitingAction>> = BTreeMap::new();
+        for waiting in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
+            actions.entry(waiting.tenant.clone()).or_default().push(waiting);
         }
         // Or what nobody takes would hold up the others' actions.
         tenants.extend(actions.keys().cloned());
@@ -224,7 +224,7 @@ impl Leader {
         let mut failed = None;
         for tenant in tenants {
             let own = stored.remove(&tenant).unwrap_or_default();
-            let settings = Settings::of(own.iter(), &rules);
+            let settings = Settings::of(&own, &rules);
             let wanted = actions.remove(&tenant).unwrap_or_default();
             let evaluated = self.evaluate_tenant(term, &tenant, settings, wanted).await;
             match evaluated {
@@ -244,7 +244,7 @@ impl Leader {
         term: &mut Term,
         tenant: &Tenant,
         settings: Settings,
-        actions: Vec<(i64, String)>,
+        actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
         if !term.tenants.contains_key(tenant) {
             let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch, &settings).await?;

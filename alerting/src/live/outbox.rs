@@ -1,15 +1,11 @@
 //! The outbox of one channel, in storage.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
 use logweir_incident::{
-    channel::{BreakerState, ChannelState},
+    channel::BreakerState,
     delivery::Delivery,
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
@@ -41,20 +37,19 @@ pub(crate) struct StoredOutbox {
 #[async_trait]
 impl Outbox for StoredOutbox {
     async fn load(&self, channel: &str) -> Result<Queue, OutboxError> {
-        let states = self.storage.alert_states(&self.tenant).await.map_err(unavailable)?;
-        let states: BTreeMap<String, String> = states.into_iter().collect();
+        let states = self.storage.channel_states(&self.tenant).await.map_err(unavailable)?;
         let found = self.storage.waiting_deliveries(&self.tenant, channel, DELIVERIES_MAX).await;
         let mut deliveries: Vec<Delivery> =
-            found.map_err(unavailable)?.iter().filter_map(delivery).collect();
+            found.map_err(unavailable)?.into_iter().filter_map(|of| of.delivery).collect();
         follow(&mut deliveries);
         deliveries.sort_by_key(|delivery| (delivery.message_key.is_none(), delivery.id));
         let mut loaded = self.loaded.lock();
         loaded.clear();
         loaded.extend(deliveries.iter().map(|delivery| (delivery.id, delivery.clone())));
         Ok(Queue {
-            state: channel_state(&states, channel),
+            state: states.get(channel).cloned().unwrap_or_default(),
             fallbacks: self.routes.fallbacks(channel, |other| {
-                let state = channel_state(&states, other).breaker.state;
+                let state = states.get(other).map(|state| state.breaker.state).unwrap_or_default();
                 matches!(state, BreakerState::Closed | BreakerState::HalfOpen { .. })
             }),
             deliveries,
@@ -69,7 +64,7 @@ impl Outbox for StoredOutbox {
         });
         self.commit(AlertChanges {
             updates,
-            states: vec![state(channel, &started.state)],
+            channels: vec![(channel.to_owned(), started.state.clone())],
             ..AlertChanges::default()
         })
         .await
@@ -105,8 +100,8 @@ impl Outbox for StoredOutbox {
                     .map(move |notification| new_delivery(&to, notification.clone(), now))
             }));
         }
-        let states = vec![state(channel, &finished.state)];
-        self.commit(AlertChanges { updates, deliveries, states, ..AlertChanges::default() })
+        let channels = vec![(channel.to_owned(), finished.state.clone())];
+        self.commit(AlertChanges { updates, deliveries, channels, ..AlertChanges::default() })
             .await
             .map(drop)
     }
@@ -143,7 +138,12 @@ impl StoredOutbox {
         let mut update = |id: &i64| {
             let delivery = loaded.get_mut(id)?;
             let (state, thread) = change(delivery);
-            Some(DeliveryUpdate { delivery_id: *id, state, body: json(delivery), thread })
+            Some(DeliveryUpdate {
+                delivery_id: *id,
+                state,
+                delivery: Some(delivery.clone()),
+                thread,
+            })
         };
         ids.iter().filter_map(&mut update).collect()
     }
@@ -185,57 +185,13 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data is JSON")
 }
 
-fn state(channel: &str, state: &ChannelState) -> (String, String) {
-    (ChannelState::name_of(channel), json(state))
-}
-
-/// Of a channel that nothing is known of: all is well.
-pub(crate) fn channel_state(states: &BTreeMap<String, String>, channel: &str) -> ChannelState {
-    let kept = states.get(&ChannelState::name_of(channel));
-    kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
-}
-
-/// A stored delivery; none if its form is not understood, which leaves it where it is.
-fn delivery(stored: &StoredDelivery) -> Option<Delivery> {
-    let read: Result<Delivery, _> = serde_json::from_str(&stored.delivery.body);
-    let id = stored.delivery_id;
-    match read {
-        Ok(delivery) => Some(Delivery { id, thread: stored.thread.clone(), ..delivery }),
-        Err(error) => {
-            tracing::error!(id, "a stored notification is not understood: {error}");
-            None
-        }
-    }
-}
-
 /// A notification for a channel.
 pub(crate) fn new_delivery(
     channel: &str,
     notification: Notification,
     now_unix_nano: i64,
 ) -> NewDelivery {
-    let (key, sequence) = (notification.key.clone(), notification.sequence);
-    let incident_id = notification.incident.id.clone();
-    let delivery = Delivery {
-        id: 0,
-        notification,
-        created_unix_nano: now_unix_nano,
-        attempts: 0,
-        not_before_unix_nano: now_unix_nano,
-        message_key: None,
-        is_plain: false,
-        is_handed_over: false,
-        follows_hand_over: false,
-        thread: None,
-    };
-    NewDelivery {
-        channel: channel.to_owned(),
-        key,
-        incident_id,
-        sequence,
-        created_unix_nano: now_unix_nano,
-        body: json(&delivery),
-    }
+    NewDelivery { channel: channel.to_owned(), notification, created_unix_nano: now_unix_nano }
 }
 
 /// What waited for a channel that is gone, for those that are there; what waited for over a day is given
@@ -248,11 +204,11 @@ pub(crate) fn rerouted(
 ) -> AlertChanges {
     let mut changes = AlertChanges::default();
     let is_new = |of: &StoredDelivery| {
-        now_unix_nano.saturating_sub(of.delivery.created_unix_nano) < nanos(GIVE_UP_AFTER)
+        now_unix_nano.saturating_sub(of.created_unix_nano) < nanos(GIVE_UP_AFTER)
     };
     for stored in waiting {
         if is_new(stored)
-            && let Some(Delivery { mut notification, .. }) = delivery(stored)
+            && let Some(Delivery { mut notification, .. }) = stored.delivery.clone()
         {
             notification.text = format!("its channel {channel} is gone");
             let told = routes.told(&notification.channels).into_iter();
@@ -263,7 +219,7 @@ pub(crate) fn rerouted(
         changes.updates.push(DeliveryUpdate {
             delivery_id: stored.delivery_id,
             state: DeliveryState::GivenUp,
-            body: stored.delivery.body.clone(),
+            delivery: None,
             thread: None,
         });
     }

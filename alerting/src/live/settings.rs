@@ -4,16 +4,9 @@ use std::collections::BTreeMap;
 
 use logweir_core::identity::Tenant;
 use logweir_incident::{
-    built_in,
-    channel::ChannelConfig,
-    policy::{Policy, Reminders},
-    rule::Rule,
-    setting::{CHANNEL, POLICY, RULE, SILENCE},
-    suppression::{Silence, Suppression},
+    built_in, channel::ChannelConfig, policy::Reminders, rule::Rule, setting::StoredSetting,
+    suppression::Suppression,
 };
-use logweir_storage::AlertSetting;
-use serde::de::DeserializeOwned;
-use tracing::warn;
 
 /// What a tenant has set.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,44 +23,29 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Of what is stored for a tenant; what is not understood is left out with a warning. `files`
-    /// are rules from files, which hold for every tenant and give way to stored ones.
-    pub fn of<'a>(settings: impl Iterator<Item = &'a AlertSetting>, files: &[Rule]) -> Self {
-        let mut found = Self::default();
-        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
-        for rule in files {
-            rules.insert(rule.name.clone(), rule.clone());
-        }
-        for setting in settings {
-            match setting.kind.as_str() {
-                RULE => {
-                    rules.extend(read(setting).map(|rule: Rule| (setting.name.clone(), rule)));
-                }
-                CHANNEL => {
-                    let channel = read(setting).map(|of| (setting.name.clone(), of));
-                    found.channels.extend(channel);
-                }
-                SILENCE => found.suppression.silences.extend(read::<Silence>(setting)),
-                POLICY => {
-                    let policy: Policy = read(setting).unwrap_or_default();
-                    found.reminders = policy.reminders;
-                    found.suppression.mute_times = policy.mute_times;
-                    found.suppression.inhibitions = policy.inhibitions;
-                }
-                other => warn!(kind = other, "a setting of alerting is not understood"),
-            }
-        }
+    /// Of what is stored for a tenant; what is not understood is left out. `files` are rules from
+    /// files, which hold for every tenant and give way to stored ones.
+    pub fn of(stored: &[StoredSetting], files: &[Rule]) -> Self {
+        let from_files = files.iter().map(|rule| (rule.name.clone(), rule.clone()));
+        let mut rules: BTreeMap<String, Rule> = from_files.collect();
+        let own = stored.iter().filter_map(StoredSetting::rule);
+        rules.extend(own.map(|rule| (rule.name.clone(), rule.clone())));
         let built_in = built_in::rules().into_iter();
-        found.rules = built_in.filter(|rule| !rules.contains_key(&rule.name)).collect();
-        found.rules.extend(rules.into_values());
-        found
+        let mut all: Vec<Rule> = built_in.filter(|of| !rules.contains_key(&of.name)).collect();
+        all.extend(rules.into_values());
+        let channels = stored.iter().filter_map(StoredSetting::channel);
+        let policy = stored.iter().find_map(StoredSetting::policy).cloned().unwrap_or_default();
+        Self {
+            rules: all,
+            channels: channels.map(|of| (of.name.clone(), of.clone())).collect(),
+            suppression: Suppression {
+                silences: stored.iter().filter_map(StoredSetting::silence).cloned().collect(),
+                mute_times: policy.mute_times,
+                inhibitions: policy.inhibitions,
+            },
+            reminders: policy.reminders,
+        }
     }
-}
-
-fn read<T: DeserializeOwned>(setting: &AlertSetting) -> Option<T> {
-    let read = serde_json::from_str(&setting.body);
-    let AlertSetting { kind, name, .. } = setting;
-    read.inspect_err(|error| warn!(kind, name, "a setting is not understood: {error}")).ok()
 }
 
 /// Which channels are told of what.
@@ -120,9 +98,9 @@ impl Routes {
 
 /// What is stored, by tenant.
 pub(crate) fn by_tenant(
-    stored: Vec<(Tenant, AlertSetting)>,
-) -> BTreeMap<Tenant, Vec<AlertSetting>> {
-    let mut grouped: BTreeMap<Tenant, Vec<AlertSetting>> = BTreeMap::new();
+    stored: Vec<(Tenant, StoredSetting)>,
+) -> BTreeMap<Tenant, Vec<StoredSetting>> {
+    let mut grouped: BTreeMap<Tenant, Vec<StoredSetting>> = BTreeMap::new();
     for (tenant, setting) in stored {
         grouped.entry(tenant).or_default().push(setting);
     }
@@ -131,27 +109,30 @@ pub(crate) fn by_tenant(
 
 #[cfg(test)]
 mod tests {
+    use logweir_incident::setting::{Setting, SettingKind};
+
     use super::*;
 
     #[test]
     fn a_policy_holds_and_one_that_is_not_understood_leaves_the_defaults() {
-        let setting = |body: &str| AlertSetting {
-            kind: POLICY.to_owned(),
-            name: POLICY.to_owned(),
-            body: body.to_owned(),
+        let kind = SettingKind::Policy;
+        let setting = |body: &str| StoredSetting {
+            kind,
+            name: kind.as_str().to_owned(),
+            setting: Setting::from_json(kind, body).ok(),
         };
         let stored = setting(
             r#"{"reminders": {"repeat_seconds": 600},
                 "mute_times": [{"name": "nights", "from": "22:00", "to": "07:00"}],
                 "inhibitions": [{"source": {"service": "db"}, "target": {"service": "shop"}}]}"#,
         );
-        let settings = Settings::of([&stored].into_iter(), &[]);
+        let settings = Settings::of(&[stored], &[]);
         assert_eq!(settings.reminders.repeat_seconds, 600);
         assert_eq!(
             (settings.suppression.mute_times.len(), settings.suppression.inhibitions.len()),
             (1, 1)
         );
-        let damaged = Settings::of([&setting("{\"reminders\": 1}")].into_iter(), &[]);
+        let damaged = Settings::of(&[setting("{\"reminders\": 1}")], &[]);
         assert_eq!(damaged.reminders, Reminders::default());
         assert!(!damaged.rules.is_empty());
     }

@@ -12,8 +12,9 @@ use logweir_incident::{
     channel::{BreakerState, ChannelConfig, ChannelState},
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
+    time::nanos,
 };
-use logweir_storage::{AlertChanges, NewDelivery, StorageError, StoredIncident};
+use logweir_storage::{AlertChanges, NewDelivery, StorageError, WaitingAction};
 use metrics::counter;
 use parking_lot::Mutex;
 use tokio::{
@@ -25,7 +26,7 @@ use tracing::{info, warn};
 
 use super::{
     Leader, Parts, evidence,
-    outbox::{StoredOutbox, changed, channel_state, json, new_delivery, rerouted},
+    outbox::{StoredOutbox, changed, new_delivery, rerouted},
     settings::{Routes, Settings},
     watch,
 };
@@ -33,12 +34,10 @@ use crate::{
     channel::build,
     deliver::Worker,
     engine::Engine,
-    keeper::Keeper,
+    keeper::{HISTORY, Keeper},
     outbox::{Change, DELIVERIES_MAX},
 };
 
-/// The name under which the open incidents are kept.
-const KEEPER: &str = "keeper";
 /// How often they are committed while all that changes is until when they hold.
 const KEEP_NANOS: i64 = 30_000_000_000;
 /// How long all the evidence of one evaluation may take to find.
@@ -55,6 +54,8 @@ pub(super) struct TenantAlerts {
     turns: BTreeMap<String, Arc<Turn<()>>>,
     /// What is not committed yet.
     unsaved: Unsaved,
+    /// Stored incidents that are no more than pending.
+    pending: BTreeSet<String>,
     /// When the open incidents were last committed.
     kept_unix_nano: i64,
     /// Whether something may wait for a channel that is gone.
@@ -65,7 +66,7 @@ pub(super) struct TenantAlerts {
 struct Unsaved {
     incidents: BTreeSet<String>,
     notifications: Vec<Notification>,
-    states: Vec<(String, String)>,
+    channels: Vec<(String, ChannelState)>,
     actions_done: Vec<i64>,
 }
 
@@ -73,7 +74,7 @@ impl Unsaved {
     fn is_empty(&self) -> bool {
         self.incidents.is_empty()
             && self.notifications.is_empty()
-            && self.states.is_empty()
+            && self.channels.is_empty()
             && self.actions_done.is_empty()
     }
 }
@@ -109,19 +110,15 @@ impl TenantAlerts {
         epoch: i64,
         settings: &Settings,
     ) -> Result<Self, StorageError> {
-        let states: BTreeMap<String, String> =
-            parts.alerts.alert_states(tenant).await?.into_iter().collect();
-        let keeper = states.get(KEEPER).map(|body| serde_json::from_str::<Keeper>(body));
-        let keeper = match keeper.transpose() {
-            Ok(keeper) => keeper.unwrap_or_default(),
-            Err(error) => {
-                warn!(%tenant, "the open incidents cannot be read, and begin anew: {error}");
-                Keeper::default()
-            }
-        };
+        let now = (parts.clock)();
+        let since = now.saturating_sub(nanos(HISTORY));
+        let stored = parts.alerts.tracked_incidents(tenant, since).await?;
+        let pending = stored.iter().map(|of| &of.incident).filter(|of| is_pending(of));
+        let pending = pending.map(|incident| incident.id.clone()).collect();
+        let keeper = Keeper::restore(stored, now);
         let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), keeper);
         let past = (&*parts.read, &*parts.alerts);
-        watch::replay(past, tenant, &mut engine, (parts.clock)()).await?;
+        watch::replay(past, tenant, &mut engine, now).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,
@@ -131,6 +128,7 @@ impl TenantAlerts {
             turns: BTreeMap::new(),
             workers: BTreeMap::new(),
             unsaved: Unsaved::default(),
+            pending,
             kept_unix_nano: i64::MIN,
             has_orphans: true,
         })
@@ -222,18 +220,21 @@ impl TenantAlerts {
     pub(super) async fn evaluate(
         &mut self,
         parts: &Parts,
-        actions: Vec<(i64, String)>,
+        actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
         let now = (parts.clock)();
         if self.has_orphans && !self.reroute(parts, now).await? {
             return Ok(false);
         }
         watch::observe(parts, &self.tenant, &mut self.engine, now).await?;
-        for (id, body) in actions {
-            if !self.unsaved.actions_done.contains(&id) {
-                self.act(parts, &body, now).await?;
-                self.unsaved.actions_done.push(id);
+        for WaitingAction { action_id, action, .. } in actions {
+            if self.unsaved.actions_done.contains(&action_id) {
+                continue;
             }
+            if let Some(action) = action {
+                self.act(parts, &action, now).await?;
+            }
+            self.unsaved.actions_done.push(action_id);
         }
         let until = Instant::now() + EVIDENCE_TIMEOUT;
         for request in self.engine.evaluate(now) {
@@ -271,9 +272,10 @@ impl TenantAlerts {
             if notification.kind == NotificationKind::Resolved {
                 let id = &notification.incident.id;
                 let stored = parts.alerts.deliveries_of(&self.tenant, id).await?;
-                let stored = stored.into_iter().map(|of| of.delivery);
-                let known = stored.chain(new.iter().filter(|of| of.incident_id == *id).cloned());
-                let told: BTreeSet<String> = known.map(|of| of.channel).collect();
+                let stored = stored.into_iter().map(|of| of.channel);
+                let just_now = new.iter().filter(|of| of.notification.incident.id == *id);
+                let told: BTreeSet<String> =
+                    stored.chain(just_now.map(|of| of.channel.clone())).collect();
                 let is_there = |name: &&String| self.settings.channels.contains_key(*name);
                 let there: BTreeSet<String> = told.iter().filter(is_there).cloned().collect();
                 if told.is_empty() || !there.is_empty() {
@@ -312,16 +314,9 @@ impl TenantAlerts {
         Ok(true)
     }
 
-    async fn act(&mut self, parts: &Parts, body: &str, now: i64) -> Result<(), StorageError> {
-        let action: Action = match serde_json::from_str(body) {
-            Ok(action) => action,
-            Err(error) => {
-                warn!(tenant = %self.tenant, "an action is not understood: {error}");
-                return Ok(());
-            }
-        };
+    async fn act(&mut self, parts: &Parts, action: &Action, now: i64) -> Result<(), StorageError> {
         let keeper = self.engine.keeper_mut();
-        let is_done = match &action {
+        let is_done = match action {
             Action::Acknowledge { incident_id, actor } => {
                 keeper.acknowledge(incident_id, actor, now)
             }
@@ -336,8 +331,8 @@ impl TenantAlerts {
             }
             Action::Note { incident_id, actor, text } => keeper.note(incident_id, actor, text, now),
             Action::ResetChannel { channel } => {
-                let states = parts.alerts.alert_states(&self.tenant).await?.into_iter().collect();
-                let mut state = channel_state(&states, channel);
+                let mut states = parts.alerts.channel_states(&self.tenant).await?;
+                let mut state = states.remove(channel).unwrap_or_default();
                 if let Some(since_unix_nano) = state.breaker.down_since_unix_nano {
                     let (from, to) = (state.breaker.state, BreakerState::Closed);
                     let reason = "it was set anew, or a test of it got through".to_owned();
@@ -345,7 +340,7 @@ impl TenantAlerts {
                     self.unsaved.notifications.push(changed(&self.tenant, channel, &change));
                 }
                 state.breaker.reset();
-                self.unsaved.states.push((ChannelState::name_of(channel), json(&state)));
+                self.unsaved.channels.push((channel.clone(), state));
                 true
             }
         };
@@ -357,40 +352,58 @@ impl TenantAlerts {
 
     async fn commit(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
         let is_active = || self.engine.keeper().incidents().any(|of| of.state.is_active());
-        let is_due = now.saturating_sub(self.kept_unix_nano) >= KEEP_NANOS && is_active();
-        if self.unsaved.is_empty() && !is_due {
+        let is_due = now.saturating_sub(self.kept_unix_nano) >= KEEP_NANOS;
+        if self.unsaved.is_empty() && !(is_due && is_active()) {
             return Ok(true);
         }
-        let deliveries = self.deliveries(parts, now).await?;
-        let keeper = self.engine.keeper();
-        let incidents = self.unsaved.incidents.iter().filter_map(|id| keeper.get(id));
-        let mut states = self.unsaved.states.clone();
-        states.push((KEEPER.to_owned(), json(keeper)));
-        let changes = AlertChanges {
-            incidents: incidents.map(stored).collect(),
-            deliveries,
-            updates: Vec::new(),
-            states,
-            actions_done: self.unsaved.actions_done.clone(),
-        };
+        let changes = self.changes(self.deliveries(parts, now).await?, is_due);
+        let pending = self.pending_after(&changes);
         let leads = parts.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
         if leads {
-            self.kept_unix_nano = now;
+            if is_due {
+                self.kept_unix_nano = now;
+            }
+            self.pending = pending;
             self.unsaved = Unsaved::default();
             self.workers.values().for_each(|running| running.wake.notify_one());
         }
         Ok(leads)
     }
+
+    /// What is to be stored: what changed, and from time to time also until when the open incidents
+    /// hold, and what is only pending.
+    fn changes(&self, deliveries: Vec<NewDelivery>, is_due: bool) -> AlertChanges {
+        let keeper = self.engine.keeper();
+        let mut whole = self.unsaved.incidents.clone();
+        let mut tracking = Vec::new();
+        for (incident, remembered) in keeper.open_tracking().filter(|_| is_due) {
+            if is_pending(incident) {
+                whole.insert(incident.id.clone());
+            } else if !whole.contains(&incident.id) {
+                tracking.push((incident.id.clone(), remembered.clone()));
+            }
+        }
+        let is_gone = |id: &&String| keeper.get(id).is_none();
+        AlertChanges {
+            incidents: whole.iter().filter_map(|id| keeper.stored(id)).collect(),
+            tracking,
+            dropped: self.pending.iter().filter(is_gone).cloned().collect(),
+            deliveries,
+            updates: Vec::new(),
+            channels: self.unsaved.channels.clone(),
+            actions_done: self.unsaved.actions_done.clone(),
+        }
+    }
+
+    /// The stored incidents that are no more than pending once these changes are stored.
+    fn pending_after(&self, changes: &AlertChanges) -> BTreeSet<String> {
+        let keeper = self.engine.keeper();
+        let written = changes.incidents.iter().map(|of| &of.incident.id);
+        let is_still = |id: &&String| keeper.get(id).is_some_and(is_pending);
+        self.pending.iter().chain(written).filter(is_still).cloned().collect()
+    }
 }
 
-fn stored(incident: &Incident) -> StoredIncident {
-    let is_over = incident.state == IncidentState::Resolved;
-    StoredIncident {
-        incident_id: incident.id.clone(),
-        state: incident.state.to_string(),
-        service: incident.service.clone(),
-        began_unix_nano: incident.pending_unix_nano,
-        resolved_unix_nano: incident.resolved_unix_nano.filter(|_| is_over),
-        body: json(incident),
-    }
+fn is_pending(incident: &Incident) -> bool {
+    incident.state == IncidentState::Pending
 }

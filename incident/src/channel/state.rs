@@ -16,10 +16,3 @@ pub struct ChannelState {
     /// What went wrong last, in words; empty if nothing.
     pub last_error: String,
 }
-
-impl ChannelState {
-    /// The name under which a channel's state is kept.
-    pub fn name_of(channel: &str) -> String {
-        format!("channel:{channel}")
-    }
-}

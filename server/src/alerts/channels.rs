@@ -1,6 +1,6 @@
 //! Channels: set, shown without their secrets, and tested.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use logweir_core::identity::Tenant;
 use logweir_incident::{
@@ -8,12 +8,12 @@ use logweir_incident::{
     channel::{BreakerState, ChannelConfig, ChannelState},
     job::{AlertingJob, TestChannel, TestReport},
     rule::NAME_BYTES_MAX,
-    setting::CHANNEL,
+    setting::{Setting, SettingKind, StoredSetting},
 };
 use logweir_proto::v1;
 use logweir_storage::JobKind;
 
-use super::{AlertDoor, check_room, parsed, read};
+use super::{AlertDoor, check_room, parsed};
 use crate::{answer::cut, status::Refusal};
 
 /// Of a tenant; each has a worker.
@@ -24,11 +24,11 @@ pub(super) async fn list(
     door: &AlertDoor,
     tenant: &Tenant,
 ) -> Result<v1::ListChannelsResponse, Refusal> {
-    let stored = door.settings(tenant, CHANNEL).await?;
-    let states: BTreeMap<String, String> =
-        door.storage.alert_states(tenant).await?.into_iter().collect();
-    let configs = stored.iter().filter_map(read::<ChannelConfig>);
-    let (channels, truncated) = cut(configs.map(|config| wire(&config, &state(&states, &config))));
+    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let mut states = door.storage.channel_states(tenant).await?;
+    let configs = stored.iter().filter_map(StoredSetting::channel);
+    let channels = configs.map(|of| wire(of, &states.remove(&of.name).unwrap_or_default()));
+    let (channels, truncated) = cut(channels);
     Ok(v1::ListChannelsResponse { channels, truncated })
 }
 
@@ -39,19 +39,20 @@ pub(super) async fn put(
 ) -> Result<v1::PutChannelResponse, Refusal> {
     let mut config: ChannelConfig = parsed("config", config)?;
     check(&config)?;
-    let stored = door.settings(tenant, CHANNEL).await?;
+    let stored = door.settings(tenant, SettingKind::Channel).await?;
     check_room("channels", &stored, &config.name, CHANNELS_MAX)?;
-    let old = stored.iter().find(|setting| setting.name == config.name).and_then(read);
-    if let Some(old) = old {
-        config.keep_secrets(&old);
+    let mut own = stored.iter().filter_map(StoredSetting::channel);
+    if let Some(old) = own.find(|of| of.name == config.name) {
+        config.keep_secrets(old);
     }
     config.check().map_err(|why| Refusal::invalid("config", why))?;
     let is_unknown = |name: &&String| !stored.iter().any(|setting| setting.name == **name);
     let unknown = config.fallback.iter().filter(is_unknown);
     let warnings = unknown.map(|name| format!("there is no channel {name:?} yet")).collect();
-    door.put(tenant, CHANNEL, &config.name, &config).await?;
-    door.ask(tenant, &Action::ResetChannel { channel: config.name.clone() }).await?;
     let channel = Some(wire(&config, &ChannelState::default()));
+    let reset = Action::ResetChannel { channel: config.name.clone() };
+    door.put(tenant, Setting::Channel(config)).await?;
+    door.ask(tenant, &reset).await?;
     Ok(v1::PutChannelResponse { channel, warnings })
 }
 
@@ -72,7 +73,7 @@ fn check(config: &ChannelConfig) -> Result<(), Refusal> {
 }
 
 pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, CHANNEL, name).await? {
+    if door.delete(tenant, SettingKind::Channel, name).await? {
         return Ok(());
     }
     Err(unknown(name))
@@ -83,9 +84,9 @@ pub(super) async fn test(
     tenant: &Tenant,
     name: &str,
 ) -> Result<v1::TestChannelResponse, Refusal> {
-    let stored = door.settings(tenant, CHANNEL).await?;
-    let config = stored.iter().find(|setting| setting.name == name);
-    let config: ChannelConfig = config.and_then(read).ok_or_else(|| unknown(name))?;
+    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let mut own = stored.iter().filter_map(StoredSetting::channel);
+    let config = own.find(|of| of.name == name).ok_or_else(|| unknown(name))?;
     config.check().map_err(|why| {
         Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
     })?;
@@ -120,12 +121,6 @@ fn tested(report: TestReport) -> v1::TestChannelResponse {
         steps: steps.collect(),
         words: report.words,
     }
-}
-
-/// As the leader last left it; nothing is known of a channel that was never called.
-fn state(states: &BTreeMap<String, String>, config: &ChannelConfig) -> ChannelState {
-    let kept = states.get(&ChannelState::name_of(&config.name));
-    kept.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default()
 }
 
 fn wire(config: &ChannelConfig, known: &ChannelState) -> v1::AlertChannel {

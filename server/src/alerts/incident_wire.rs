@@ -2,7 +2,6 @@
 
 use logweir_core::{record::Level, wire::level_to_wire};
 use logweir_incident::{
-    delivery::Delivery,
     incident::{
         Evidence, Incident, IncidentState, Measured, Overlays, ProbableCause, SampleLog,
         TimelineEntry,
@@ -18,17 +17,17 @@ use crate::status::Refusal;
 /// An incident without its details. One that this version does not understand is shown by what is
 /// known of any.
 pub(super) fn brief(stored: StoredIncident) -> v1::Incident {
-    let Ok(incident) = full(&stored) else {
-        return v1::Incident {
+    match stored.incident {
+        Some(incident) => without_details(wire(incident)),
+        None => v1::Incident {
             incident_id: stored.incident_id,
             service: stored.service,
             pending_unix_nano: stored.began_unix_nano,
             resolved_unix_nano: stored.resolved_unix_nano.unwrap_or(0),
             summary: "this version of the server cannot read it".to_owned(),
             ..v1::Incident::default()
-        };
-    };
-    without_details(incident)
+        },
+    }
 }
 
 /// An incident that is stored nowhere.
@@ -49,11 +48,15 @@ fn without_details(incident: v1::Incident) -> v1::Incident {
 }
 
 /// An incident without what was told of it.
-pub(super) fn full(stored: &StoredIncident) -> Result<v1::Incident, Refusal> {
-    let read: Result<Incident, _> = serde_json::from_str(&stored.body);
-    let id = &stored.incident_id;
-    read.map(wire)
-        .map_err(|error| Refusal::DataLoss(format!("incident {id} cannot be read: {error}")))
+pub(super) fn full(stored: StoredIncident) -> Result<v1::Incident, Refusal> {
+    let StoredIncident { incident_id, incident, .. } = stored;
+    let unreadable = || {
+        Refusal::DataLoss(format!(
+            "incident {incident_id} cannot be read: another version of the server stored it, or it \
+             is damaged"
+        ))
+    };
+    incident.map(wire).ok_or_else(unreadable)
 }
 
 fn wire(incident: Incident) -> v1::Incident {
@@ -174,13 +177,13 @@ pub(super) fn delivery(stored: &StoredDelivery) -> v1::AlertDelivery {
         DeliveryState::Sent => v1::AlertDeliveryState::Sent,
         DeliveryState::GivenUp => v1::AlertDeliveryState::GivenUp,
     };
-    let read: Option<Delivery> = serde_json::from_str(&stored.delivery.body).ok();
-    let known = read.as_ref();
+    let known = stored.delivery.as_ref();
+    let kind = known.map_or("", |known| known.notification.kind.name());
     v1::AlertDelivery {
-        channel: stored.delivery.channel.clone(),
-        kind: known.map_or_else(String::new, |known| known.notification.kind.name().to_owned()),
+        channel: stored.channel.clone(),
+        kind: kind.to_owned(),
         state: state.into(),
-        created_unix_nano: stored.delivery.created_unix_nano,
+        created_unix_nano: stored.created_unix_nano,
         attempts: known.map_or(0, |known| known.attempts),
         text: known.map_or_else(String::new, |known| known.notification.text.clone()),
     }

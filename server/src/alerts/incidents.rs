@@ -1,7 +1,7 @@
 //! Incidents: shown from storage, changed by the leader.
 
 use logweir_core::identity::Tenant;
-use logweir_incident::action::Action;
+use logweir_incident::{action::Action, incident::IncidentState};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
 
@@ -46,7 +46,7 @@ pub(super) async fn get(
 ) -> Result<v1::GetIncidentResponse, Refusal> {
     let found = find(door, tenant, id).await?;
     let deliveries = door.storage.deliveries_of(tenant, &found.incident_id).await?;
-    let mut incident = incident_wire::full(&found)?;
+    let mut incident = incident_wire::full(found)?;
     incident.deliveries = deliveries.iter().map(incident_wire::delivery).collect();
     Ok(v1::GetIncidentResponse { incident: Some(incident) })
 }
@@ -89,12 +89,11 @@ fn check(action: &Asked, now_unix_nano: i64) -> Result<(), Refusal> {
 
 fn check_state(found: &StoredIncident, action: &Asked) -> Result<(), Refusal> {
     let StoredIncident { incident_id, state, .. } = found;
-    let is_acknowledged = state == "acknowledged";
-    if matches!(action, Asked::Unacknowledge(_)) && state == "firing" {
+    if matches!(action, Asked::Unacknowledge(_)) && *state == IncidentState::Firing {
         let message = format!("nobody has acknowledged incident {incident_id}");
         return Err(Refusal::FailedPrecondition(message));
     }
-    if is_acknowledged || state == "firing" {
+    if state.is_active() {
         return Ok(());
     }
     let message = format!("incident {incident_id} is {state}: only what fires can be changed");

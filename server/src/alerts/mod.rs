@@ -11,9 +11,12 @@ mod silences;
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
-use logweir_incident::action::Action;
+use logweir_incident::{
+    action::Action,
+    setting::{Setting, SettingKind, StoredSetting},
+};
 use logweir_proto::v1::{self, alert_service_server::AlertService};
-use logweir_storage::{AlertSetting, Storage, StorageError};
+use logweir_storage::{Storage, StorageError};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
@@ -185,36 +188,31 @@ impl AlertService for AlertDoor {
 
 impl AlertDoor {
     /// What a tenant has set of a kind, by name.
-    async fn settings(&self, tenant: &Tenant, kind: &str) -> Result<Vec<AlertSetting>, Refusal> {
-        let stored = self.storage.list_settings().await?;
-        let own = stored.into_iter().filter(|(of, setting)| of == tenant && setting.kind == kind);
-        Ok(own.map(|(_, setting)| setting).collect())
-    }
-
-    async fn put(
+    async fn settings(
         &self,
         tenant: &Tenant,
-        kind: &str,
-        name: &str,
-        setting: &impl serde::Serialize,
-    ) -> Result<(), Refusal> {
-        let body = serde_json::to_string(setting).expect("plain data is JSON");
-        Ok(self.storage.put_setting(tenant, kind, name, Some(body)).await?)
+        kind: SettingKind,
+    ) -> Result<Vec<StoredSetting>, Refusal> {
+        Ok(self.storage.list_settings(tenant, kind).await?)
+    }
+
+    async fn put(&self, tenant: &Tenant, setting: Setting) -> Result<(), Refusal> {
+        Ok(self.storage.put_setting(tenant, setting).await?)
     }
 
     /// Deletes a setting; whether it was there.
-    async fn delete(&self, tenant: &Tenant, kind: &str, name: &str) -> Result<bool, Refusal> {
-        let is_there = self.settings(tenant, kind).await?.iter().any(|of| of.name == name);
-        if is_there {
-            self.storage.put_setting(tenant, kind, name, None).await?;
-        }
-        Ok(is_there)
+    async fn delete(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        Ok(self.storage.delete_setting(tenant, kind, name).await?)
     }
 
     /// Leaves something for the leader.
     async fn ask(&self, tenant: &Tenant, action: &Action) -> Result<(), Refusal> {
-        let body = serde_json::to_string(action).expect("plain data is JSON");
-        match self.storage.insert_action(tenant, body).await {
+        match self.storage.insert_action(tenant, action).await {
             Err(StorageError::LimitExceeded(message)) => Err(Refusal::Unavailable {
                 reason: "ACTIONS_WAIT",
                 message,
@@ -223,16 +221,6 @@ impl AlertDoor {
             other => Ok(other?),
         }
     }
-}
-
-/// A stored setting, if this version understands it; it stays stored either way.
-fn read<T: serde::de::DeserializeOwned>(setting: &AlertSetting) -> Option<T> {
-    let read = serde_json::from_str(&setting.body);
-    let AlertSetting { kind, name, .. } = setting;
-    let warn = |error: &serde_json::Error| {
-        tracing::warn!(kind, name, "a setting of alerting is not understood: {error}");
-    };
-    read.inspect_err(warn).ok()
 }
 
 /// What somebody sent as JSON.
@@ -252,7 +240,7 @@ fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), Refusal
 /// One more is not possible where so many are, unless it takes the place of one.
 fn check_room(
     what: &str,
-    stored: &[AlertSetting],
+    stored: &[StoredSetting],
     name: &str,
     count_max: usize,
 ) -> Result<(), Refusal> {

@@ -1,18 +1,21 @@
 //! The notification policy.
 
 use logweir_core::identity::Tenant;
-use logweir_incident::{policy::Policy, setting::POLICY};
+use logweir_incident::{
+    policy::Policy,
+    setting::{Setting, SettingKind, StoredSetting},
+};
 use logweir_proto::v1;
 
-use super::{AlertDoor, parsed, read};
+use super::{AlertDoor, parsed};
 use crate::status::{Refusal, Violation};
 
 pub(super) async fn get(
     door: &AlertDoor,
     tenant: &Tenant,
 ) -> Result<v1::GetNotificationPolicyResponse, Refusal> {
-    let stored = door.settings(tenant, POLICY).await?;
-    let policy: Policy = stored.first().and_then(read).unwrap_or_default();
+    let stored = door.settings(tenant, SettingKind::Policy).await?;
+    let policy = stored.iter().find_map(StoredSetting::policy).cloned().unwrap_or_default();
     Ok(v1::GetNotificationPolicyResponse { definition: json(&policy) })
 }
 
@@ -27,8 +30,9 @@ pub(super) async fn put(
     if !found.is_empty() {
         return Err(Refusal::Invalid(found));
     }
-    door.put(tenant, POLICY, POLICY, &policy).await?;
-    Ok(v1::PutNotificationPolicyResponse { definition: json(&policy) })
+    let definition = json(&policy);
+    door.put(tenant, Setting::Policy(policy)).await?;
+    Ok(v1::PutNotificationPolicyResponse { definition })
 }
 
 fn json(policy: &Policy) -> String {

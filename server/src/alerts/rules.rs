@@ -8,12 +8,12 @@ use logweir_incident::{
     channel::ChannelConfig,
     job::{AlertingJob, PREVIEW_NANOS_MAX, Preview, PreviewRule},
     rule::{RULES_MAX, Rule},
-    setting::{CHANNEL, RULE},
+    setting::{Setting, SettingKind, StoredSetting},
 };
 use logweir_proto::v1;
 use logweir_storage::{JobKind, TimeRange};
 
-use super::{AlertDoor, check_room, incident_wire, parsed, read};
+use super::{AlertDoor, check_room, incident_wire, parsed};
 use crate::{
     answer::cut,
     query::time_range,
@@ -28,11 +28,11 @@ pub(super) async fn list(
     door: &AlertDoor,
     tenant: &Tenant,
 ) -> Result<v1::ListRulesResponse, Refusal> {
-    let stored = door.settings(tenant, RULE).await?;
+    let stored = door.settings(tenant, SettingKind::Rule).await?;
     let is_replaced = |rule: &Rule| stored.iter().any(|setting| setting.name == rule.name);
     let built_in = built_in::rules().into_iter().filter(|rule| !is_replaced(rule));
-    let own = stored.iter().filter_map(read::<Rule>);
-    let all = built_in.map(|rule| wire(&rule, true)).chain(own.map(|rule| wire(&rule, false)));
+    let own = stored.iter().filter_map(StoredSetting::rule);
+    let all = built_in.map(|rule| wire(&rule, true)).chain(own.map(|rule| wire(rule, false)));
     let (rules, truncated) = cut(all);
     Ok(v1::ListRulesResponse { rules, truncated })
 }
@@ -43,11 +43,12 @@ pub(super) async fn put(
     definition: &str,
 ) -> Result<v1::PutRuleResponse, Refusal> {
     let rule = checked(definition)?;
-    let stored = door.settings(tenant, RULE).await?;
+    let stored = door.settings(tenant, SettingKind::Rule).await?;
     check_room("rules", &stored, &rule.name, RULES_MAX)?;
     let warnings = unknown_channels(door, tenant, &rule).await?;
-    door.put(tenant, RULE, &rule.name, &rule).await?;
-    Ok(v1::PutRuleResponse { rule: Some(wire(&rule, false)), warnings })
+    let shown = Some(wire(&rule, false));
+    door.put(tenant, Setting::Rule(rule)).await?;
+    Ok(v1::PutRuleResponse { rule: shown, warnings })
 }
 
 fn checked(definition: &str) -> Result<Rule, Refusal> {
@@ -101,15 +102,15 @@ async fn unknown_channels(
     if rule.channels.is_empty() {
         return Ok(Vec::new());
     }
-    let stored = door.settings(tenant, CHANNEL).await?;
-    let channels: Vec<ChannelConfig> = stored.iter().filter_map(read).collect();
+    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let channels: Vec<&ChannelConfig> = stored.iter().filter_map(StoredSetting::channel).collect();
     let is_unknown = |name: &&String| !channels.iter().any(|channel| channel.name == **name);
     let unknown = rule.channels.iter().filter(is_unknown);
     Ok(unknown.map(|name| format!("there is no channel {name:?} yet")).collect())
 }
 
 pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, RULE, name).await? {
+    if door.delete(tenant, SettingKind::Rule, name).await? {
         return Ok(());
     }
     if built_in::rules().iter().any(|rule| rule.name == name) {

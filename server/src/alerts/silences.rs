@@ -1,10 +1,13 @@
 //! Silences.
 
 use logweir_core::identity::Tenant;
-use logweir_incident::{setting::SILENCE, suppression};
+use logweir_incident::{
+    setting::{Setting, SettingKind, StoredSetting},
+    suppression,
+};
 use logweir_proto::v1;
 
-use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room, read};
+use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
 use crate::{answer::cut, auth::Caller, status::Refusal};
 
 /// Of a tenant, past ones included.
@@ -19,10 +22,11 @@ pub(super) async fn list(
     door: &AlertDoor,
     tenant: &Tenant,
 ) -> Result<v1::ListSilencesResponse, Refusal> {
-    let stored = door.settings(tenant, SILENCE).await?;
-    let mut silences: Vec<suppression::Silence> = stored.iter().filter_map(read).collect();
+    let stored = door.settings(tenant, SettingKind::Silence).await?;
+    let mut silences: Vec<&suppression::Silence> =
+        stored.iter().filter_map(StoredSetting::silence).collect();
     silences.sort_by_key(|silence| std::cmp::Reverse(silence.to_unix_nano));
-    let (silences, truncated) = cut(silences.into_iter().map(wire));
+    let (silences, truncated) = cut(silences.into_iter().cloned().map(wire));
     Ok(v1::ListSilencesResponse { silences, truncated })
 }
 
@@ -33,14 +37,14 @@ pub(super) async fn put(
 ) -> Result<v1::PutSilenceResponse, Refusal> {
     let mut silence = checked(asked, (door.clock)())?;
     silence.author = caller.token_id().to_owned();
-    let stored = door.settings(&caller.tenant, SILENCE).await?;
+    let stored = door.settings(&caller.tenant, SettingKind::Silence).await?;
     if silence.id.is_empty() {
         silence.id = hex::encode(rand::random::<[u8; 8]>());
     } else if !stored.iter().any(|setting| setting.name == silence.id) {
         return Err(unknown(&silence.id));
     }
     check_room("silences", &stored, &silence.id, SILENCES_MAX)?;
-    door.put(&caller.tenant, SILENCE, &silence.id, &silence).await?;
+    door.put(&caller.tenant, Setting::Silence(silence.clone())).await?;
     Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
 }
 
@@ -86,7 +90,7 @@ fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<suppression::Silenc
 }
 
 pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, SILENCE, id).await? { Ok(()) } else { Err(unknown(id)) }
+    if door.delete(tenant, SettingKind::Silence, id).await? { Ok(()) } else { Err(unknown(id)) }
 }
 
 fn unknown(id: &str) -> Refusal {

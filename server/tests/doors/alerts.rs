@@ -12,17 +12,20 @@ use logweir_alerting::{
 use logweir_core::{identity::Role, identity::Tenant};
 use logweir_incident::{
     action::Action,
-    channel::ChannelConfig,
+    channel::ChannelState,
     delivery::Delivery,
     incident::{Incident, IncidentState},
     notification::NotificationKind,
     sample,
-    setting::CHANNEL,
+    setting::SettingKind,
+    tracking::{TrackedIncident, Tracking},
 };
 use logweir_proto::v1::{
     self, act_on_incident_request::Action as Act, alert_service_client::AlertServiceClient,
 };
-use logweir_storage::{AlertChanges, JobKind, KeepAlerts, NewDelivery, PassJobs, StoredIncident};
+use logweir_storage::{
+    AlertChanges, DeliveryUpdate, JobKind, KeepAlerts, NewDelivery, PassJobs, StoredDelivery,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Code, Status, transport::Channel};
@@ -109,7 +112,7 @@ impl Alerts {
     /// What was left for the leader.
     async fn actions(&self) -> Vec<Action> {
         let left = self.bench.storage.list_actions(100).await.unwrap();
-        left.iter().map(|(_, _, body)| serde_json::from_str(body).unwrap()).collect()
+        left.into_iter().map(|waiting| waiting.action.unwrap()).collect()
     }
 
     /// Has an alerting process take jobs, which may call this machine.
@@ -125,6 +128,20 @@ impl Alerts {
             clock: Arc::new(|| NOW),
         };
         jobs::start(&parts, &self.bench.tasks);
+    }
+
+    /// Notes that what waits for a channel was tried three times in vain.
+    async fn try_three_times(&self, channel: &str) {
+        let storage = &self.bench.storage;
+        let waiting = storage.waiting_deliveries(&Tenant::default(), channel, 9).await.unwrap();
+        let tried = |of: StoredDelivery| DeliveryUpdate {
+            delivery_id: of.delivery_id,
+            state: of.state,
+            delivery: of.delivery.map(|delivery| Delivery { attempts: 3, ..delivery }),
+            thread: None,
+        };
+        let updates = waiting.into_iter().map(tried).collect();
+        self.commit(AlertChanges { updates, ..AlertChanges::default() }).await;
     }
 
     /// As the leader does.
@@ -254,11 +271,10 @@ async fn secrets_are_kept_and_never_shown() {
     config["fallback"] = "mail".into();
     let changed = alerts.put_channel(&config).await.unwrap();
     assert_eq!(changed.warnings, [r#"there is no channel "mail" yet"#]);
-    let kept = alerts.bench.storage.list_settings().await.unwrap();
+    let kept = alerts.bench.storage.list_all_settings().await.unwrap();
     let [(tenant, setting)] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!((tenant, &*setting.kind), (&Tenant::default(), CHANNEL));
-    let kept: ChannelConfig = serde_json::from_str(&setting.body).unwrap();
-    let kept = serde_json::to_value(kept).unwrap();
+    assert_eq!((tenant, setting.kind), (&Tenant::default(), SettingKind::Channel));
+    let kept = serde_json::to_value(setting.channel().unwrap()).unwrap();
     assert_eq!((&kept["kind"]["webhook"]["url"], &kept["fallback"]), (&url.into(), &"mail".into()));
     // A secret does not go to a new address.
     config["kind"]["webhook"]["url"] = "https://elsewhere.example.com/".into();
@@ -302,12 +318,13 @@ async fn a_wrong_channel_is_refused_and_a_strangers_is_not_there() {
 async fn a_channel_shows_how_it_is() {
     let alerts = Alerts::new().await;
     alerts.put_channel(&webhook("hook", "https://hooks.example.com/")).await.unwrap();
-    let state = json!({
+    let state: ChannelState = serde_json::from_value(json!({
         "breaker": { "state": "open", "until_unix_nano": NOW + 5, "down_since_unix_nano": NOW - 5 },
         "last_error": "no answer"
-    });
-    let states = vec![("channel:hook".to_owned(), state.to_string())];
-    alerts.commit(AlertChanges { states, ..AlertChanges::default() }).await;
+    }))
+    .unwrap();
+    let channels = vec![("hook".to_owned(), state)];
+    alerts.commit(AlertChanges { channels, ..AlertChanges::default() }).await;
     let listed = alerts.channels(&alerts.admin).await.remove(0);
     assert_eq!(listed.state(), v1::ChannelState::Open);
     let until = (listed.until_unix_nano, listed.down_since_unix_nano);
@@ -415,46 +432,19 @@ fn incident(id: &str, state: IncidentState) -> Incident {
     let mut incident = sample::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
+    incident.resolved_unix_nano = (state == IncidentState::Resolved).then_some(NOW);
     incident
 }
 
-fn stored(incident: &Incident) -> StoredIncident {
-    let is_over = incident.state == IncidentState::Resolved;
-    StoredIncident {
-        incident_id: incident.id.clone(),
-        state: incident.state.to_string(),
-        service: incident.service.clone(),
-        began_unix_nano: incident.pending_unix_nano,
-        resolved_unix_nano: is_over.then_some(NOW),
-        body: serde_json::to_string(incident).unwrap(),
-    }
+fn stored(incident: &Incident) -> TrackedIncident {
+    TrackedIncident { incident: incident.clone(), tracking: Tracking::default() }
 }
 
 /// That a channel is to be told that the incident was opened.
 fn told(incident: &Incident) -> NewDelivery {
     let mut notification = sample::notification(NotificationKind::Opened);
     notification.incident = incident.clone();
-    let key = notification.key.clone();
-    let delivery = Delivery {
-        id: 0,
-        notification,
-        created_unix_nano: NOW,
-        attempts: 3,
-        not_before_unix_nano: 0,
-        message_key: None,
-        is_plain: false,
-        is_handed_over: false,
-        follows_hand_over: false,
-        thread: None,
-    };
-    NewDelivery {
-        channel: "hook".into(),
-        key,
-        incident_id: incident.id.clone(),
-        sequence: 1,
-        created_unix_nano: NOW,
-        body: serde_json::to_string(&delivery).unwrap(),
-    }
+    NewDelivery { channel: "hook".into(), notification, created_unix_nano: NOW }
 }
 
 #[tokio::test]
@@ -469,6 +459,7 @@ async fn an_incident_is_shown_with_all_that_is_known() {
             ..AlertChanges::default()
         })
         .await;
+    alerts.try_three_times("hook").await;
     let admin = &alerts.admin;
     let listed = alerts.incidents(admin, v1::ListIncidentsRequest::default()).await;
     assert_eq!(listed.len(), 2);

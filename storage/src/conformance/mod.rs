@@ -8,6 +8,8 @@ mod isolation;
 mod judging;
 mod maintaining;
 mod merging;
+#[cfg(test)]
+pub(crate) mod migrated;
 mod reading;
 pub(crate) mod sample;
 mod writing;
@@ -65,6 +67,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     alerting::one_process_leads_at_a_time(&fresh()).await;
     alerting::what_was_set_is_kept_until_it_is_removed(&fresh()).await;
     alerting::actions_wait_for_the_leader(&fresh()).await;
+    alerting::a_leader_takes_up_what_another_remembered(&fresh()).await;
     alerting::an_incident_and_what_is_told_of_it_are_there_together(&fresh()).await;
     alerting::incidents_are_found_and_old_ones_forgotten(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;

@@ -1,10 +1,17 @@
 //! What alerting knows. The database's clock says who leads.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use logweir_core::identity::Tenant;
+use logweir_incident::{
+    action::Action,
+    channel::ChannelState,
+    delivery::Delivery,
+    setting::{Setting, SettingKind, StoredSetting},
+    tracking::{TrackedIncident, Tracking},
+};
 use tokio_postgres::Row;
 
 use super::{
@@ -16,17 +23,25 @@ use super::{
     statement::{Statement, Value},
 };
 use crate::{
-    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, AlertSetting, DELIVERED_ONLY, IncidentQuery,
+    ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, DELIVERED_ONLY, DeliveryUpdate, IncidentQuery,
     KeepAlerts, NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary,
-    TimeRange,
-    alerts::{lead_left, no_incident, too_many_actions},
+    TimeRange, WaitingAction,
+    alerts::{
+        incident_state, json, lead_left, no_incident, resolved, severity, stored_setting,
+        too_many_actions, understood,
+    },
 };
 
 const INCIDENT: &str =
     "SELECT incident_id, state, service, began_unix_nano, resolved_unix_nano, body
      FROM incidents WHERE tenant = ";
-const DELIVERY: &str = "SELECT d.delivery_id, d.channel, d.key, d.incident_id, d.sequence,
-         d.created_unix_nano, d.body, d.state,
+const TRACKED: &str = "SELECT incident_id, body, series, breach_since_unix_nano,
+         last_breach_unix_nano, sequence, notified_unix_nano, notified_severity, reminders,
+         is_changed, is_closed, keep_firing_seconds
+     FROM incidents WHERE series <> '' AND tenant = ";
+const DELIVERY: &str =
+    "SELECT d.delivery_id, d.channel, d.incident_id, d.created_unix_nano, d.body,
+         d.state,
          (SELECT t.thread FROM deliveries t WHERE t.tenant = d.tenant
               AND t.incident_id = d.incident_id AND t.channel = d.channel AND t.thread IS NOT NULL
           ORDER BY t.delivery_id LIMIT 1)
@@ -115,71 +130,17 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
-    async fn put_setting(
-        &self,
-        tenant: &Tenant,
-        kind: &str,
-        name: &str,
-        body: Option<String>,
-    ) -> Result<(), StorageError> {
-        let text = |text: &str| Value::Text(text.to_owned());
+    async fn put_setting(&self, tenant: &Tenant, setting: Setting) -> Result<(), StorageError> {
         self.change(async |db| {
-            match body {
-                Some(body) => {
-                    let values = [text(tenant.as_str()), text(kind), text(name), Value::Text(body)];
-                    Statement::new("INSERT INTO alert_settings (tenant, kind, name, body) VALUES ")
-                        .list(values)
-                        .text(
-                            " ON CONFLICT (tenant, kind, name) DO UPDATE SET body = excluded.body",
-                        )
-                        .execute(db)
-                        .await?;
-                }
-                None => {
-                    Statement::new("DELETE FROM alert_settings WHERE tenant = ")
-                        .value(text(tenant.as_str()))
-                        .text(" AND kind = ")
-                        .value(text(kind))
-                        .text(" AND name = ")
-                        .value(text(name))
-                        .execute(db)
-                        .await?;
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn list_settings(&self) -> Result<Vec<(Tenant, AlertSetting)>, StorageError> {
-        self.snapshot(async |db| {
-            let found = Statement::new(
-                "SELECT tenant, kind, name, body FROM alert_settings ORDER BY 1, 2, 3",
-            )
-            .rows(db)
-            .await?;
-            let setting = |row: &Row| {
-                let kind = rows::get(row, 1)?;
-                let (name, body) = (rows::get(row, 2)?, rows::get(row, 3)?);
-                Ok((tenant_of(row, 0)?, AlertSetting { kind, name, body }))
-            };
-            found.iter().map(setting).collect()
-        })
-        .await
-    }
-
-    async fn insert_action(&self, tenant: &Tenant, body: String) -> Result<(), StorageError> {
-        self.change(async |db| {
-            let waiting = Statement::new("SELECT count(*) FROM alert_actions WHERE tenant = ")
-                .value(Value::Text(tenant.to_string()))
-                .rows(db)
-                .await?;
-            let waiting = waiting.first().map_or(Ok(0), |row| rows::count(row, 0))?;
-            if waiting >= ACTIONS_WAITING_MAX as u64 {
-                return Err(too_many_actions().into());
-            }
-            Statement::new("INSERT INTO alert_actions (tenant, body) VALUES ")
-                .list([Value::Text(tenant.to_string()), Value::Text(body)])
+            let values = [
+                text(tenant.as_str()),
+                text(setting.kind().as_str()),
+                text(setting.name()),
+                Value::Text(setting.to_json()),
+            ];
+            Statement::new("INSERT INTO alert_settings (tenant, kind, name, body) VALUES ")
+                .list(values)
+                .text(" ON CONFLICT (tenant, kind, name) DO UPDATE SET body = excluded.body")
                 .execute(db)
                 .await?;
             Ok(())
@@ -187,7 +148,83 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
-    async fn list_actions(&self, limit: usize) -> Result<Vec<(Tenant, i64, String)>, StorageError> {
+    async fn delete_setting(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<bool, StorageError> {
+        self.change(async |db| {
+            let deleted = Statement::new("DELETE FROM alert_settings WHERE tenant = ")
+                .value(text(tenant.as_str()))
+                .text(" AND kind = ")
+                .value(text(kind.as_str()))
+                .text(" AND name = ")
+                .value(text(name))
+                .text(" RETURNING name")
+                .rows(db)
+                .await?;
+            Ok(!deleted.is_empty())
+        })
+        .await
+    }
+
+    async fn list_settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+    ) -> Result<Vec<StoredSetting>, StorageError> {
+        self.snapshot(async |db| {
+            let found =
+                Statement::new("SELECT kind, name, body FROM alert_settings WHERE tenant = ")
+                    .value(text(tenant.as_str()))
+                    .text(" AND kind = ")
+                    .value(text(kind.as_str()))
+                    .text(" ORDER BY name")
+                    .rows(db)
+                    .await?;
+            found.iter().filter_map(|row| setting(row, 0).transpose()).collect()
+        })
+        .await
+    }
+
+    async fn list_all_settings(&self) -> Result<Vec<(Tenant, StoredSetting)>, StorageError> {
+        self.snapshot(async |db| {
+            let found = Statement::new(
+                "SELECT tenant, kind, name, body FROM alert_settings ORDER BY 1, 2, 3",
+            )
+            .rows(db)
+            .await?;
+            let mut settings = Vec::new();
+            for row in &found {
+                let tenant = tenant_of(row, 0)?;
+                settings.extend(setting(row, 1)?.map(|setting| (tenant, setting)));
+            }
+            Ok(settings)
+        })
+        .await
+    }
+
+    async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError> {
+        self.change(async |db| {
+            let waiting = Statement::new("SELECT count(*) FROM alert_actions WHERE tenant = ")
+                .value(text(tenant.as_str()))
+                .rows(db)
+                .await?;
+            let waiting = waiting.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+            if waiting >= ACTIONS_WAITING_MAX as u64 {
+                return Err(too_many_actions().into());
+            }
+            Statement::new("INSERT INTO alert_actions (tenant, body) VALUES ")
+                .list([text(tenant.as_str()), Value::Text(json(action))])
+                .execute(db)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError> {
         self.snapshot(async |db| {
             let found = Statement::new(
                 "SELECT tenant, action_id, body FROM alert_actions ORDER BY action_id LIMIT ",
@@ -195,8 +232,12 @@ impl KeepAlerts for PostgresStorage {
             .value(at_most(limit))
             .rows(db)
             .await?;
-            let action =
-                |row: &Row| Ok((tenant_of(row, 0)?, rows::get(row, 1)?, rows::get(row, 2)?));
+            let action = |row: &Row| {
+                let (tenant, action_id) = (tenant_of(row, 0)?, rows::get(row, 1)?);
+                let body: String = rows::get(row, 2)?;
+                let action = understood("action", tenant.as_str(), &body);
+                Ok(WaitingAction { action_id, tenant, action })
+            };
             found.iter().map(action).collect()
         })
         .await
@@ -227,7 +268,7 @@ impl KeepAlerts for PostgresStorage {
             let TimeRange { from_unix_nano, to_unix_nano } = query.range.unwrap_or(TimeRange::ALL);
             let mut select = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
-                .text(" AND began_unix_nano >= ")
+                .text(" AND state <> 'pending' AND began_unix_nano >= ")
                 .value(Value::Long(from_unix_nano))
                 .text(" AND began_unix_nano < ")
                 .value(Value::Long(to_unix_nano));
@@ -302,14 +343,40 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
-    async fn alert_states(&self, tenant: &Tenant) -> Result<Vec<(String, String)>, StorageError> {
+    async fn tracked_incidents(
+        &self,
+        tenant: &Tenant,
+        since_unix_nano: i64,
+    ) -> Result<Vec<TrackedIncident>, StorageError> {
         self.snapshot(async |db| {
-            let found = Statement::new("SELECT name, body FROM alert_states WHERE tenant = ")
-                .value(Value::Text(tenant.to_string()))
-                .text(" ORDER BY name")
+            let found = Statement::new(TRACKED)
+                .value(text(tenant.as_str()))
+                .text(" AND (resolved_unix_nano IS NULL OR NOT is_closed OR resolved_unix_nano >= ")
+                .value(Value::Long(since_unix_nano))
+                .text(") ORDER BY incident_id")
                 .rows(db)
                 .await?;
-            found.iter().map(|row| Ok((rows::get(row, 0)?, rows::get(row, 1)?))).collect()
+            found.iter().filter_map(|row| tracked(row).transpose()).collect()
+        })
+        .await
+    }
+
+    async fn channel_states(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<BTreeMap<String, ChannelState>, StorageError> {
+        self.snapshot(async |db| {
+            let found = Statement::new("SELECT channel, body FROM channel_states WHERE tenant = ")
+                .value(text(tenant.as_str()))
+                .rows(db)
+                .await?;
+            let mut states = BTreeMap::new();
+            for row in &found {
+                let (channel, body): (String, String) = (rows::get(row, 0)?, rows::get(row, 1)?);
+                let state = understood("state of a channel", &channel, &body);
+                states.extend(state.map(|state| (channel, state)));
+            }
+            Ok(states)
         })
         .await
     }
@@ -330,77 +397,151 @@ async fn lead_of(db: &Transaction<'_>, epoch: i64) -> Result<Option<Duration>, F
 }
 
 async fn commit(db: &Transaction<'_>, tenant: &Tenant, changes: AlertChanges) -> Result<(), Fault> {
-    let whose = || Value::Text(tenant.to_string());
     for incident in changes.incidents {
-        let values = [
-            whose(),
-            Value::Text(incident.incident_id),
-            Value::Text(incident.state),
-            Value::Text(incident.service),
-            Value::Long(incident.began_unix_nano),
-            Value::MaybeLong(incident.resolved_unix_nano),
-            Value::Text(incident.body),
-        ];
-        Statement::new(
-            "INSERT INTO incidents (tenant, incident_id, state, service, began_unix_nano,
-                 resolved_unix_nano, body) VALUES ",
-        )
-        .list(values)
-        .text(
-            " ON CONFLICT (tenant, incident_id) DO UPDATE SET state = excluded.state,
-                  resolved_unix_nano = excluded.resolved_unix_nano, body = excluded.body",
-        )
-        .execute(db)
-        .await?;
+        write_incident(db, tenant, &incident).await?;
+        write_tracking(db, tenant, &incident.incident.id, incident.tracking).await?;
     }
-    for new in changes.deliveries {
-        let values = [
-            whose(),
-            Value::Text(new.channel),
-            Value::Text(new.key),
-            Value::Text(new.incident_id),
-            Value::Long(i64::from(new.sequence)),
-            Value::Long(new.created_unix_nano),
-            Value::Text("waiting".to_owned()),
-            Value::Text(new.body),
-        ];
-        Statement::new(
-            "INSERT INTO deliveries (tenant, channel, key, incident_id, sequence,
-                 created_unix_nano, state, body) VALUES ",
-        )
-        .list(values)
-        .text(" ON CONFLICT DO NOTHING")
+    for (incident_id, tracking) in changes.tracking {
+        write_tracking(db, tenant, &incident_id, tracking).await?;
+    }
+    Statement::new("DELETE FROM incidents WHERE state = 'pending' AND tenant = ")
+        .value(text(tenant.as_str()))
+        .text(" AND incident_id = ANY(")
+        .value(Value::Texts(changes.dropped))
+        .text(")")
         .execute(db)
         .await?;
+    for new in changes.deliveries {
+        insert_delivery(db, tenant, new).await?;
     }
     for update in changes.updates {
-        let set = Statement::new("UPDATE deliveries SET state = ")
-            .value(Value::Text(update.state.as_str().to_owned()))
-            .text(", body = ")
-            .value(Value::Text(update.body));
-        let set = match update.thread {
-            None => set,
-            Some(thread) => set.text(", thread = ").value(Value::Text(thread)),
-        };
-        set.text(" WHERE tenant = ")
-            .value(whose())
-            .text(" AND delivery_id = ")
-            .value(Value::Long(update.delivery_id))
-            .execute(db)
-            .await?;
+        update_delivery(db, tenant, update).await?;
     }
-    for (name, body) in changes.states {
-        Statement::new("INSERT INTO alert_states (tenant, name, body) VALUES ")
-            .list([whose(), Value::Text(name), Value::Text(body)])
-            .text(" ON CONFLICT (tenant, name) DO UPDATE SET body = excluded.body")
+    for (channel, state) in changes.channels {
+        Statement::new("INSERT INTO channel_states (tenant, channel, body) VALUES ")
+            .list([text(tenant.as_str()), Value::Text(channel), Value::Text(json(&state))])
+            .text(" ON CONFLICT (tenant, channel) DO UPDATE SET body = excluded.body")
             .execute(db)
             .await?;
     }
     Statement::new("DELETE FROM alert_actions WHERE tenant = ")
-        .value(whose())
+        .value(text(tenant.as_str()))
         .text(" AND action_id = ANY(")
         .value(Value::Longs(changes.actions_done))
         .text(")")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn write_incident(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    TrackedIncident { incident, .. }: &TrackedIncident,
+) -> Result<(), Fault> {
+    let values = [
+        text(tenant.as_str()),
+        text(&incident.id),
+        text(incident.state.as_str()),
+        text(&incident.service),
+        Value::Long(incident.pending_unix_nano),
+        Value::MaybeLong(resolved(incident)),
+        Value::Text(json(incident)),
+    ];
+    Statement::new(
+        "INSERT INTO incidents (tenant, incident_id, state, service, began_unix_nano,
+             resolved_unix_nano, body) VALUES ",
+    )
+    .list(values)
+    .text(
+        " ON CONFLICT (tenant, incident_id) DO UPDATE SET state = excluded.state,
+              resolved_unix_nano = excluded.resolved_unix_nano, body = excluded.body",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn write_tracking(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    incident_id: &str,
+    tracking: Tracking,
+) -> Result<(), Fault> {
+    let values = [
+        Value::Text(tracking.series),
+        Value::MaybeLong(tracking.breach_since_unix_nano),
+        Value::Long(tracking.last_breach_unix_nano),
+        Value::Long(i64::from(tracking.sequence)),
+        Value::Long(tracking.notified_unix_nano),
+        text(tracking.notified_severity.as_str()),
+        Value::Long(i64::from(tracking.reminders)),
+        Value::Bool(tracking.is_changed),
+        Value::Bool(tracking.is_closed),
+        Value::Long(i64::from(tracking.keep_firing_seconds)),
+    ];
+    Statement::new(
+        "UPDATE incidents SET (series, breach_since_unix_nano, last_breach_unix_nano, sequence,
+             notified_unix_nano, notified_severity, reminders, is_changed, is_closed,
+             keep_firing_seconds) = ",
+    )
+    .list(values)
+    .text(" WHERE tenant = ")
+    .value(text(tenant.as_str()))
+    .text(" AND incident_id = ")
+    .value(text(incident_id))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn insert_delivery(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    new: NewDelivery,
+) -> Result<(), Fault> {
+    let NewDelivery { channel, notification, created_unix_nano } = new;
+    let (key, incident_id) = (text(&notification.key), text(&notification.incident.id));
+    let sequence = Value::Long(i64::from(notification.sequence));
+    let values = [
+        text(tenant.as_str()),
+        Value::Text(channel),
+        key,
+        incident_id,
+        sequence,
+        Value::Long(created_unix_nano),
+        text("waiting"),
+        Value::Text(json(&Delivery::new(notification, created_unix_nano))),
+    ];
+    Statement::new(
+        "INSERT INTO deliveries (tenant, channel, key, incident_id, sequence, created_unix_nano,
+             state, body) VALUES ",
+    )
+    .list(values)
+    .text(" ON CONFLICT DO NOTHING")
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn update_delivery(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    update: DeliveryUpdate,
+) -> Result<(), Fault> {
+    let set = Statement::new("UPDATE deliveries SET state = ").value(text(update.state.as_str()));
+    let set = match update.delivery {
+        None => set,
+        Some(delivery) => set.text(", body = ").value(Value::Text(json(&delivery))),
+    };
+    let set = match update.thread {
+        None => set,
+        Some(thread) => set.text(", thread = ").value(Value::Text(thread)),
+    };
+    set.text(" WHERE tenant = ")
+        .value(text(tenant.as_str()))
+        .text(" AND delivery_id = ")
+        .value(Value::Long(update.delivery_id))
         .execute(db)
         .await?;
     Ok(())
@@ -438,30 +579,61 @@ fn at_most(limit: usize) -> Value {
     Value::Long(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// A setting from its kind, name and body, which begin at a column.
+fn setting(row: &Row, first: usize) -> Result<Option<StoredSetting>, Fault> {
+    let (kind, body): (String, String) = (rows::get(row, first)?, rows::get(row, first + 2)?);
+    Ok(stored_setting(&kind, rows::get(row, first + 1)?, &body))
+}
+
 fn incident(row: &Row) -> Result<StoredIncident, Fault> {
+    let (incident_id, body): (String, String) = (rows::get(row, 0)?, rows::get(row, 5)?);
     Ok(StoredIncident {
-        incident_id: rows::get(row, 0)?,
-        state: rows::get(row, 1)?,
+        state: incident_state(&rows::get::<String>(row, 1)?)?,
         service: rows::get(row, 2)?,
         began_unix_nano: rows::get(row, 3)?,
         resolved_unix_nano: rows::get(row, 4)?,
-        body: rows::get(row, 5)?,
+        incident: understood("incident", &incident_id, &body),
+        incident_id,
     })
 }
 
+/// None, with a warning, if this version does not understand the incident.
+fn tracked(row: &Row) -> Result<Option<TrackedIncident>, Fault> {
+    let count = |column| -> Result<u32, Fault> {
+        let count: i64 = rows::get(row, column)?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    let tracking = Tracking {
+        series: rows::get(row, 2)?,
+        breach_since_unix_nano: rows::get(row, 3)?,
+        last_breach_unix_nano: rows::get(row, 4)?,
+        sequence: count(5)?,
+        notified_unix_nano: rows::get(row, 6)?,
+        notified_severity: severity(&rows::get::<String>(row, 7)?)?,
+        reminders: count(8)?,
+        is_changed: rows::get(row, 9)?,
+        is_closed: rows::get(row, 10)?,
+        keep_firing_seconds: count(11)?,
+    };
+    let (incident_id, body): (String, String) = (rows::get(row, 0)?, rows::get(row, 1)?);
+    let incident = understood("incident", &incident_id, &body);
+    Ok(incident.map(|incident| TrackedIncident { incident, tracking }))
+}
+
 fn delivery(row: &Row) -> Result<StoredDelivery, Fault> {
-    let sequence: i64 = rows::get(row, 4)?;
+    let (delivery_id, body): (i64, String) = (rows::get(row, 0)?, rows::get(row, 4)?);
+    let thread: Option<String> = rows::get(row, 6)?;
+    let delivery = understood("delivery", &delivery_id.to_string(), &body);
     Ok(StoredDelivery {
-        delivery_id: rows::get(row, 0)?,
-        delivery: NewDelivery {
-            channel: rows::get(row, 1)?,
-            key: rows::get(row, 2)?,
-            incident_id: rows::get(row, 3)?,
-            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
-            created_unix_nano: rows::get(row, 5)?,
-            body: rows::get(row, 6)?,
-        },
-        state: rows::get::<String>(row, 7)?.parse()?,
-        thread: rows::get(row, 8)?,
+        delivery_id,
+        channel: rows::get(row, 1)?,
+        incident_id: rows::get(row, 2)?,
+        created_unix_nano: rows::get(row, 3)?,
+        delivery: delivery.map(|of| Delivery { id: delivery_id, thread, ..of }),
+        state: rows::get::<String>(row, 5)?.parse()?,
     })
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-pub(super) const KNOWN: u32 = 6;
+pub(super) const KNOWN: u32 = 7;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
@@ -27,6 +27,7 @@ const CHANGES: [&str; KNOWN as usize - 1] = [
     include_str!("../../migrations/postgres/0004_findings.sql"),
     include_str!("../../migrations/postgres/0005_alerts.sql"),
     include_str!("../../migrations/postgres/0006_job_kinds.sql"),
+    include_str!("../../migrations/postgres/0007_incident_tracking.sql"),
 ];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 
@@ -116,19 +117,19 @@ async fn version(db: &Transaction<'_>) -> Result<Option<u32>, Fault> {
 /// Under the lock; another process may have been here before.
 async fn migrate(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
     match version(db).await? {
-        Some(found @ 1..=KNOWN) => change(db, found).await,
+        Some(found @ 1..=KNOWN) => change(db, found, KNOWN).await,
         Some(found) => Err(StorageError::NewerSchema { found, known: KNOWN }.into()),
         None => {
             create(db, now_unix_nano).await?;
-            change(db, 1).await
+            change(db, 1, KNOWN).await
         }
     }
 }
 
-/// Brings an older schema to the known version.
-async fn change(db: &Transaction<'_>, found: u32) -> Result<(), Fault> {
+/// Brings an older schema to a newer version.
+pub(super) async fn change(db: &Transaction<'_>, found: u32, wanted: u32) -> Result<(), Fault> {
     for (number, sql) in (2_i32..).zip(CHANGES) {
-        if number.unsigned_abs() <= found {
+        if number.unsigned_abs() <= found || number.unsigned_abs() > wanted {
             continue;
         }
         db.batch_execute(sql).await?;
@@ -139,7 +140,7 @@ async fn change(db: &Transaction<'_>, found: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+pub(super) async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
     db.batch_execute(INITIAL).await?;
     let layout = if timescale::is_there(db).await? { "timescaledb" } else { "partitions" };
     let first_day = partitions::first_day(now_unix_nano);

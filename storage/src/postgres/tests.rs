@@ -5,13 +5,13 @@ use logweir_core::{
     record::{ScoredBatch, StoredLog},
 };
 use testkit::{Faults, PgBouncer, Postgres, Proxy};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, types::ToSql};
 
 use super::*;
 use crate::{
     ReadLogs, WriteLogs, WriteOutcome,
     conformance::{
-        NOW_UNIX_NANO,
+        NOW_UNIX_NANO, migrated,
         sample::{HOUR, SECOND, batch, by, newest_first, push, search_all, tenant},
     },
 };
@@ -95,6 +95,37 @@ async fn a_newer_schema_and_another_shape_are_refused() {
         matches!(refused, StorageError::NewerSchema { found: 99, known: schema::KNOWN }),
         "{refused:?}"
     );
+}
+
+/// The fifth version was the last that kept what alerting remembers as one text.
+#[tokio::test]
+async fn what_the_version_before_knew_of_alerting_is_taken_up() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let (pool, _) = PostgresConfig::new(&url).pool().unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let db = connection.transaction().await.unwrap();
+    schema::create(&db, NOW_UNIX_NANO).await.unwrap();
+    schema::change(&db, 1, 5).await.unwrap();
+    db.commit().await.unwrap();
+    let client = psql(&url).await;
+    let tenant = tenant().to_string();
+    let before = migrated::before();
+    for (id, state, service, began, resolved, body) in &before.incidents {
+        let insert = "INSERT INTO incidents VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let row: [&(dyn ToSql + Sync); 7] = [&tenant, id, state, service, began, resolved, body];
+        client.execute(insert, &row).await.unwrap();
+    }
+    for (name, body) in &before.states {
+        let insert = "INSERT INTO alert_states VALUES ($1, $2, $3)";
+        client.execute(insert, &[&tenant, name, body]).await.unwrap();
+    }
+    let insert = "INSERT INTO jobs (tenant, request, state, created_unix_nano, leased_unix_nano,
+                      attempts, answer)
+                  VALUES ($1, '{}', 'waiting', 5, 0, 0, '') RETURNING job_id";
+    let job_id: i64 = client.query_one(insert, &[&tenant]).await.unwrap().get(0);
+    let storage = open(&url).await.unwrap();
+    migrated::check_taken_up(&storage, "\u{fffd}", job_id.unsigned_abs()).await;
 }
 
 /// Each holds what the other wants next, again and again: in the one order there is no circle.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::faults::Fault;
 use crate::StorageError;
 
-const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -17,6 +17,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/sqlite/0005_findings.sql"),
     include_str!("../../migrations/sqlite/0006_alerts.sql"),
     include_str!("../../migrations/sqlite/0007_job_kinds.sql"),
+    include_str!("../../migrations/sqlite/0008_incident_tracking.sql"),
 ];
 
 /// The version that this program knows.

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Storage,
     conformance::{
-        NOW_UNIX_NANO, StorageUnderTest, check_storage,
+        NOW_UNIX_NANO, StorageUnderTest, check_storage, migrated,
         sample::{
             HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant,
         },
@@ -79,6 +79,30 @@ async fn a_newer_schema_is_refused() {
     db.pragma_update(None, "user_version", 99).unwrap();
     let refused = open(directory.path());
     assert!(matches!(refused, Err(StorageError::NewerSchema { found: 99, .. })));
+}
+
+/// The sixth version was the last that kept what alerting remembers as one text.
+#[tokio::test]
+async fn what_the_version_before_knew_of_alerting_is_taken_up() {
+    let directory = TempDir::new().unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    for sql in &schema::MIGRATIONS[..6] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.pragma_update(None, "user_version", 6).unwrap();
+    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
+        .unwrap();
+    let before = migrated::before();
+    for row in before.incidents {
+        let insert = "INSERT INTO incidents VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+        db.execute(insert, row).unwrap();
+    }
+    for row in before.states {
+        db.execute("INSERT INTO alert_states VALUES (1, ?1, ?2)", row).unwrap();
+    }
+    db.execute_batch("INSERT INTO jobs VALUES (7, 1, NULL, '{}', 'waiting', 5, 0, 0, '')").unwrap();
+    drop(db);
+    migrated::check_taken_up(&open(directory.path()).unwrap(), "\0", 7).await;
 }
 
 #[tokio::test]

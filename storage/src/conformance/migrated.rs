@@ -1,0 +1,111 @@
+//! What a version before kept of alerting, and that this one takes it up. Until then all that a leader
+//! remembered of a tenant was one text beside the incidents.
+
+use logweir_incident::{
+    channel::ChannelState,
+    incident::{Incident, IncidentState},
+    notification::NotificationKind,
+    rule::Severity,
+    sample,
+    tracking::{TrackedIncident, Tracking},
+};
+use serde_json::{Value, json};
+
+use super::sample::{SECOND, tenant};
+use crate::{IncidentQuery, JobKind, JobState, Storage};
+
+const FIRED: i64 = 1_772_937_679_000_000_000;
+
+/// A row of the old `incidents`: id, state, service, began, resolved and body.
+type OldIncident = (String, &'static str, String, i64, Option<i64>, String);
+
+/// What the version before wrote into its tables.
+pub(crate) struct Before {
+    pub(crate) incidents: Vec<OldIncident>,
+    /// Rows of `alert_states`: name and body.
+    pub(crate) states: Vec<(&'static str, String)>,
+}
+
+fn incident(id: &str, state: IncidentState) -> Incident {
+    let is_over = state == IncidentState::Resolved;
+    let mut incident = sample::notification(NotificationKind::Opened).incident;
+    incident.id = id.to_owned();
+    incident.state = state;
+    incident.resolved_unix_nano = is_over.then_some(FIRED + 60 * SECOND);
+    incident.evidence.summary = "it's 100 % \"gone\" \u{0}, not \\u0000".to_owned();
+    incident
+}
+
+fn series() -> String {
+    "error-spike\u{1f}checkout".to_owned()
+}
+
+fn tracked(incident: &Incident) -> Value {
+    json!({
+        "incident": incident, "key": series(), "breach_since_unix_nano": FIRED,
+        "last_breach_unix_nano": FIRED + 5, "sequence": 2, "is_closed": false,
+        "told_severity": "warning", "last_told_unix_nano": FIRED + 7, "reminders": 1,
+        "is_changed": true, "keep_firing_seconds": 300
+    })
+}
+
+/// A firing incident, whose row is older than what the leader remembered; one that is only pending and
+/// has no row; one that is long over; and a channel that is down.
+pub(crate) fn before() -> Before {
+    let firing = incident("a", IncidentState::Firing);
+    let mut older = firing.clone();
+    older.evidence.summary.clear();
+    let row = |of: &Incident, state| {
+        let (began, body) = (of.pending_unix_nano, serde_json::to_string(of).unwrap());
+        (of.id.clone(), state, of.service.clone(), began, of.resolved_unix_nano, body)
+    };
+    let over = incident("c", IncidentState::Resolved);
+    let pending = incident("b", IncidentState::Pending);
+    let keeper = json!({
+        "tracked": { "a": tracked(&firing), "b": tracked(&pending) },
+        "changes": { series(): [FIRED] }, "fired": { series(): [FIRED] }
+    });
+    Before {
+        incidents: vec![row(&older, "firing"), row(&over, "resolved")],
+        states: vec![
+            ("keeper", keeper.to_string()),
+            ("channel:a: b", json!({ "last_error": "no answer" }).to_string()),
+        ],
+    }
+}
+
+/// All of it is there. Of what the leader remembered, the character 0 came through as `zero`.
+pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u64) {
+    let tracking = Tracking {
+        series: series(),
+        breach_since_unix_nano: Some(FIRED),
+        last_breach_unix_nano: FIRED + 5,
+        sequence: 2,
+        notified_unix_nano: FIRED + 7,
+        notified_severity: Severity::Warning,
+        reminders: 1,
+        is_changed: true,
+        is_closed: false,
+        keep_firing_seconds: 300,
+    };
+    let open = [("a", IncidentState::Firing), ("b", IncidentState::Pending)].map(|(id, state)| {
+        let mut incident = incident(id, state);
+        incident.evidence.summary = incident.evidence.summary.replace('\0', zero);
+        TrackedIncident { incident, tracking: tracking.clone() }
+    });
+    let of_over = Tracking { series: series(), is_closed: true, ..Tracking::default() };
+    let over = incident("c", IncidentState::Resolved);
+    let over = TrackedIncident { incident: over, tracking: of_over };
+    let found = storage.tracked_incidents(&tenant(), 0).await.unwrap();
+    assert_eq!(found, [&open[..], &[over]].concat());
+    let shown = IncidentQuery { limit: 9, ..IncidentQuery::default() };
+    let shown = storage.list_incidents(&tenant(), shown).await.unwrap();
+    assert_eq!(shown.iter().map(|of| &*of.incident_id).collect::<Vec<_>>(), ["a", "c"]);
+    let down = ChannelState { last_error: "no answer".into(), ..ChannelState::default() };
+    let states = storage.channel_states(&tenant()).await.unwrap();
+    assert_eq!(states, [("a: b".to_owned(), down)].into());
+    let taken = storage.take_job(JobKind::Detection, 9, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(taken.map(|job| job.job_id), Some(job_id));
+    let state = storage.job_state(&tenant(), job_id).await.unwrap();
+    assert_eq!(state, JobState::Running);
+}
