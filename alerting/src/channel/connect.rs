@@ -26,7 +26,7 @@ use tokio_rustls::{
 };
 
 use super::{Failure, SendError, Steps};
-use crate::address::AddressPolicy;
+use crate::channel::address::AddressPolicy;
 
 /// To reach an address and, after that, to agree on TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

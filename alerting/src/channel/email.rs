@@ -33,10 +33,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps, WORDS_BYTES_MAX,
-    connect::Stream, http::check_lease,
+    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    WORDS_BYTES_MAX, connect::Stream, http::check_lease,
 };
-use crate::email_body::{html, plain};
+use crate::render::email_body::{html, plain};
 
 /// Twenty mails an hour for each recipient; what is beyond is told together.
 pub const EMAIL_PACE: PaceLimit = PaceLimit { every: Duration::from_secs(180), burst: 20 };
@@ -219,8 +219,8 @@ impl Email {
 
 #[async_trait]
 impl Channel for Email {
-    fn manner(&self) -> Manner {
-        Manner { pace: EMAIL_PACE, digest_over: Some(DIGEST_OVER) }
+    fn limits(&self) -> ChannelLimits {
+        ChannelLimits { pace: EMAIL_PACE, digest_over: Some(DIGEST_OVER) }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {

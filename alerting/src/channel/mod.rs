@@ -5,13 +5,14 @@
 //! and the schedule understand. Errors carry the provider's own words, cut and cleaned, and never an
 //! address's path, a password or a token.
 
+pub mod address;
 pub mod email;
 pub mod slack;
 pub mod webhook;
 
-mod beacon;
 mod connect;
 mod http;
+mod ping;
 mod step;
 
 use std::{
@@ -28,8 +29,8 @@ use logweir_incident::{
     notification::Notification,
 };
 
-pub use beacon::Beacon;
 pub use connect::{Network, Resolve, SystemResolver};
+pub use ping::Ping;
 pub use step::Steps;
 
 use self::{email::Email, slack::Slack, webhook::Webhook};
@@ -145,7 +146,7 @@ impl SendError {
 
 /// What a kind of channel bears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct ChannelLimits {
     /// How fast it may be called.
     pub pace: PaceLimit,
     /// Incidents that may wait at once; more are told in one message. None for machines, which want
@@ -157,7 +158,7 @@ pub struct Manner {
 #[async_trait]
 pub trait Channel: Send + Sync {
     /// What it bears.
-    fn manner(&self) -> Manner;
+    fn limits(&self) -> ChannelLimits;
 
     /// Says a message, within the time-outs of its network, and notes each step. When it returns an
     /// error, `may_have_arrived` says whether the message may be there all the same.

@@ -19,10 +19,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps,
+    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
     http::{Answer, Post},
 };
-use crate::slack_blocks::{blocks, fallback_text};
+use crate::render::slack_blocks::{blocks, fallback_text};
 
 /// Time between messages: Slack's second, and a margin for the way there.
 pub const SLACK_PACE: PaceLimit = PaceLimit { every: Duration::from_millis(1_100), burst: 1 };
@@ -142,8 +142,8 @@ impl Slack {
 
 #[async_trait]
 impl Channel for Slack {
-    fn manner(&self) -> Manner {
-        Manner { pace: SLACK_PACE, digest_over: Some(DIGEST_OVER) }
+    fn limits(&self) -> ChannelLimits {
+        ChannelLimits { pace: SLACK_PACE, digest_over: Some(DIGEST_OVER) }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {

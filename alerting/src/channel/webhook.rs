@@ -20,7 +20,9 @@ use logweir_incident::{
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Channel, Form, Manner, Message, Network, Receipt, SendError, Steps, http::Post};
+use super::{
+    Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, Steps, http::Post,
+};
 
 /// Of the document.
 const FORMAT_VERSION: u32 = 1;
@@ -63,9 +65,9 @@ impl Webhook {
 
 #[async_trait]
 impl Channel for Webhook {
-    fn manner(&self) -> Manner {
+    fn limits(&self) -> ChannelLimits {
         let pace = PaceLimit { every: std::time::Duration::from_millis(600), burst: 20 };
-        Manner { pace, digest_over: None }
+        ChannelLimits { pace, digest_over: None }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {

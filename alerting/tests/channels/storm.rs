@@ -6,10 +6,10 @@ use std::{
 };
 
 use logweir_alerting::{
-    channel::{Failure, Manner, Receipt, SendError, slack::SLACK_PACE},
-    deliver::{begin, end},
-    outbox::Started,
-    plan::{Letter, Plan, plan},
+    channel::{ChannelLimits, Failure, Receipt, SendError, slack::SLACK_PACE},
+    notify::outbox::Started,
+    notify::plan::{Plan, PlannedMessage, plan},
+    notify::worker::{begin, end},
 };
 use logweir_incident::{channel::BreakerState, notification::NotificationKind, rule::Severity};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use crate::harness::{MemoryOutbox, Record, notification};
 
 const SECOND: i64 = 1_000_000_000;
-const SLACK: Manner = Manner { pace: SLACK_PACE, digest_over: Some(5) };
+const SLACK: ChannelLimits = ChannelLimits { pace: SLACK_PACE, digest_over: Some(5) };
 
 /// What the destination does with a message, and whether the process then lives to record it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl World {
 
     fn send(
         &mut self,
-        letter: &Letter,
+        letter: &PlannedMessage,
         state: logweir_incident::channel::ChannelState,
         fate: Fate,
     ) {
