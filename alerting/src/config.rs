@@ -30,7 +30,7 @@ pub struct AlertingConfig {
     /// A file with certificate authorities, PEM, that channels trust besides the machine's; empty for
     /// none.
     pub authorities_file: PathBuf,
-    /// After the start of `standalone` nothing is judged for so long: senders still have logs from
+    /// After the start of `standalone` nothing is evaluated for so long: senders still have logs from
     /// before, whose absence says nothing. Seconds.
     pub start_pause_seconds: u32,
     /// A file that holds an address outside, called again and again while the leader evaluates, so

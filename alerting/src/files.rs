@@ -73,6 +73,7 @@ pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
 
 fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<FileError>> {
     let error = |line, message| FileError { file: file.to_owned(), line, message };
+    // Before it is parsed, which takes many times the memory of the text.
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has over {FILE_BYTES_MAX} bytes: split it");
         return Err(vec![error(0, message)]);
@@ -127,6 +128,7 @@ impl RuleFiles {
     pub fn put(&mut self, file: &str, text: &str) -> Result<(), Vec<FileError>> {
         let rules = parse(file, text)?;
         let error = |message| Err(vec![FileError { file: file.to_owned(), line: 0, message }]);
+        // Names are unique over all files: an incident is known by its rule's name.
         let others = || self.good.iter().filter(|(other, _)| *other != file);
         let names: HashSet<&str> =
             others().flat_map(|(_, rules)| rules).map(|rule| rule.name.as_str()).collect();
@@ -146,6 +148,7 @@ impl RuleFiles {
     /// Takes in all files that there are now, none as the text of one that cannot be read; returns what
     /// is wrong with them.
     pub fn update(&mut self, texts: &BTreeMap<String, Option<String>>) -> Vec<FileError> {
+        // A file that is gone takes its rules along; one that is there but cannot be read does not.
         self.good.retain(|file, _| texts.contains_key(file));
         let mut wrong = Vec::new();
         // Twice, since a rule may have moved to a file that is looked at before the one that it was in.

@@ -88,6 +88,7 @@ impl Taker {
         let room = Arc::new(Semaphore::new(self.at_once));
         let mut is_failing = false;
         loop {
+            // A place first and then the job: a job that is taken has its lease, and must not wait.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let now = (self.parts.clock)();
             let taken = self.parts.jobs.take_job(self.kind, now, self.lease).await;

@@ -23,7 +23,7 @@ impl Ping {
         let post =
             Post { target: &self.target, headers: Vec::new(), bearer: None, body: String::new() };
         let message = Message::new(&notification);
-        let answer = self.network.post(post, &message, &mut Steps::default()).await?;
-        answer.verdict().map(drop)
+        let response = self.network.post(post, &message, &mut Steps::default()).await?;
+        response.check_status().map(drop)
     }
 }

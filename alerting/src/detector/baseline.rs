@@ -169,6 +169,7 @@ impl Baseline {
 
     /// Begins with the next whole row after a first log.
     pub(crate) fn begin(&mut self, first_seconds: i64) {
+        // A row that began before the first log would show too low a rate.
         let start = (first_seconds.div_euclid(SPAN_SECONDS) + 1) * SPAN_SECONDS;
         self.open = Span { index: start / SPAN_SECONDS, ..Span::default() };
         self.next_seconds = Some(start);
@@ -246,6 +247,7 @@ impl Baseline {
             .take(RECENT_SPANS)
             .map(|span| f64::from(span.total) / SPAN_SECONDS as f64)
             .collect();
+        // The median, as a burst of a few minutes in the last hour says nothing about the next.
         let rate = median(&mut recent);
         let (mut lows, mut highs) = self.rates_of_days(index);
         let days = lows.len();
@@ -253,12 +255,15 @@ impl Baseline {
         if let Some((fall, rise)) = guess {
             (lows, highs) = (vec![rate * fall], vec![rate * rise]);
         }
+        // With one or two days either may have been odd: it must be unusual for both. From three on the
+        // middle one counts, so that one bad day does not excuse the next.
         let is_known = !lows.is_empty();
         let low = if days >= MEDIAN_DAYS_MIN { median(&mut lows) } else { least(&lows) };
         let high = if days >= MEDIAN_DAYS_MIN { median(&mut highs) } else { most(&highs) };
         let place = |quantile| quantile_place(&self.latencies, quantile);
         let milliseconds = |quantile| place(quantile).map_or(0.0, latency_ms);
         let errors = self.pooled(Share::Errors, i64::MIN..i64::MAX);
+        // Abnormal rows are in neither: their time must not count either.
         let known = self.spans.iter().filter(|span| !span.abnormal.errors).count();
         Expected {
             spans: self.spans.len(),
@@ -282,6 +287,7 @@ impl Baseline {
     /// By how much the rate falls and rises around this time on the day before, which was of another
     /// kind; none unless the last two hours are all of this kind.
     fn change_on_other_days(&self, index: i64) -> Option<(f64, f64)> {
+        // While the last hours lie on both kinds of day the hour's rate is of neither.
         let is_settled = is_weekend(index - 2 * RECENT_SPANS as i64) == is_weekend(index);
         let same = index - DAY_SPANS;
         if !is_settled || is_weekend(same) == is_weekend(index) {
@@ -293,6 +299,7 @@ impl Baseline {
 
     /// About the lowest and the highest rate of some rows.
     fn extremes(&self, indices: std::ops::Range<i64>) -> Option<(f64, f64)> {
+        // The second lowest and highest: one restart within half an hour is no level.
         let spans = self.range(indices).filter(|span| !span.abnormal.volume);
         let mut rates: Vec<f64> =
             spans.map(|span| f64::from(span.total) / SPAN_SECONDS as f64).collect();
@@ -314,6 +321,8 @@ impl Baseline {
         let last_day = index - DAY_SPANS - 2 * RECENT_SPANS as i64..i64::MAX;
         let (hits, total) = self.pooled(share, last_day);
         let day = (hits + SHARE_HITS_EXTRA) / (total + SHARE_LOGS_EXTRA).max(SHARE_LOGS_MIN);
+        // The highest of a week: what is usual at some time of some day, such as the errors of a nightly
+        // job, is no surprise at that time.
         let mut highest = day;
         for back in 1..=7 {
             let same = index - back * DAY_SPANS;

@@ -119,6 +119,7 @@ impl ServiceHistory {
         let sums = self.buckets.sums(at_unix_nano, WINDOWS, slow_from);
         let windows = WindowSums { at_unix_nano, sums };
         self.abnormal_until.note(abnormal, at_unix_nano);
+        // Once in each bucket: five looks at the same logs would not make chance any rarer.
         let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
         if bucket != self.learnt_bucket && self.baseline.expected().spans > 0 {
             self.learnt_bucket = bucket;
@@ -148,6 +149,7 @@ impl ServiceHistory {
 
     fn learn_share(&mut self, share: Share, window: usize, sums: &Sums, seconds: i64) {
         let expected = self.baseline.expected();
+        // The credible level, not the measured one: three errors among four logs are no level of 75 %.
         let (hits, total) = share.of(sums);
         let level = share_low(hits, total, CREDIBLE_DEVIATIONS);
         self.share_ceilings[share][window].learn(seconds, level);

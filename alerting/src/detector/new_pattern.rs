@@ -85,6 +85,7 @@ impl NewPatterns {
     pub(crate) fn recall(&mut self, pattern: &NewPattern) {
         let level = Level::from_number(pattern.level).unwrap_or_default();
         self.known_since(pattern.first_unix_nano);
+        // How many other logs there were is not known any more; its share is taken to be large enough.
         if is_many(pattern, level, 1.0, HITS_RECALLED) {
             self.came.push_back(pattern.first_unix_nano);
             self.counted.insert(pattern.template_id.clone());
@@ -100,6 +101,7 @@ impl NewPatterns {
         while self.came.front().is_some_and(|came| at_unix_nano - came > MEMORY_NANOS) {
             self.came.pop_front();
         }
+        // Bounded: at worst a pattern is counted twice.
         if self.counted.len() > NEW_MAX {
             self.counted.clear();
         }
@@ -118,6 +120,7 @@ impl NewPatterns {
         let newest = self.came.back().copied();
         let is_calm =
             age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
+        // Those of the last minutes may be of the same fault, and are no sign of a growing vocabulary.
         let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
         let is_growing = came_lately >= GROWING_PATTERNS;
         let mut worst: Option<(&NewPattern, f64)> = None;

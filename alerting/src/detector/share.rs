@@ -217,7 +217,7 @@ impl ServiceHistory {
             let is_slowness = share != Share::Anomalies || self.is_slower(windows, found.window);
             is_slowness.then_some((share, found))
         });
-        // The first of the surest.
+        // The first of the surest: that slow logs are many is easier to understand than that anomalies are.
         let (share, found) =
             found.reduce(
                 |best, other| {
@@ -308,6 +308,7 @@ impl ServiceHistory {
         let mut best: Option<Exceedance> = None;
         let count = windows_asked(share, windows, is_active);
         for (window, sums) in windows.sums.iter().enumerate().take(count) {
+            // The last incident has accounted for what is in this window, and in all longer ones.
             if !is_active && windows.at_unix_nano - sums.nanos() < held {
                 break;
             }
@@ -386,6 +387,7 @@ impl ServiceHistory {
             if bucket_hits > 0.0 && hits >= found.line * total {
                 began = began.min(bucket.start_seconds);
             }
+            // Too few to say that it was over here: the next older bucket joins in.
             if total < LOGS_MIN {
                 continue;
             }

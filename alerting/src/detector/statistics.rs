@@ -8,6 +8,7 @@ pub(crate) fn share_deviance(hits: f64, total: f64, share: f64) -> f64 {
     if total <= 0.0 {
         return 0.0;
     }
+    // Of a share of nothing or of all any hit would be infinitely surprising.
     let share = share.clamp(1e-9, 1.0 - 1e-9);
     let found = hits / total;
     let part = |count: f64, found: f64, usual: f64| {

@@ -116,6 +116,7 @@ impl ServiceHistory {
     fn rate_before_silence(&self) -> f64 {
         let until = self.last_seen_unix_nano;
         let sums = self.buckets.sums(until, BEFORE_SILENCE, SlowFrom::default());
+        // The smallest: the shortest time before the silence that was quiet decides.
         let rates = sums
             .iter()
             .map(|sums| count_high(sums.total, BEFORE_SILENCE_DEVIATIONS) / sums.seconds);

@@ -162,6 +162,7 @@ impl Buckets {
             while let Some(bucket) = buckets.next_if(|bucket| bucket.start_seconds >= from) {
                 sums.add(bucket, slow_from);
             }
+            // The windows lie within each other: each goes on with the sums of the shorter one.
             *result = Sums { seconds: until - from as f64, ..sums };
         }
         result

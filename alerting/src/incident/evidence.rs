@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use logweir_core::record::Level;
 use logweir_incident::incident::{EVIDENCE_MAX, ProbableCause};
 
 use crate::detector::statistics::count_deviance;
@@ -10,6 +11,11 @@ use crate::detector::statistics::count_deviance;
 const SUPPORT_MIN: u64 = 2;
 /// Standard deviations that its growth must have.
 const GROWTH_MIN: f64 = 2.0;
+/// Smaller latencies, and factors of them, count as this: there is no logarithm of nothing.
+const LATENCY_MS_MIN: f64 = 1e-3;
+/// The numbers of levels.
+const WARN: u8 = Level::Warn as u8;
+const ERROR: u8 = Level::Error as u8;
 /// What a log of unknown past counts as, so that a single one is no infinite growth.
 const EXPECTED_MIN: f64 = 0.05;
 
@@ -59,49 +65,64 @@ impl Symptom {
 
 /// The most probable causes, best first.
 pub fn probable_causes(symptom: Symptom, patterns: &[PatternCount]) -> Vec<ProbableCause> {
-    let mut ranked: Vec<(f64, f64, &PatternCount)> = patterns
-        .iter()
-        .filter_map(|pattern| {
-            let (score, excess) = score(symptom, pattern)?;
-            (score >= GROWTH_MIN).then_some((score, excess, pattern))
-        })
-        .collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| by_level(a.2, b.2)));
-    let total: f64 = ranked.iter().map(|(_, excess, _)| excess.max(0.0)).sum();
+    let growths = patterns.iter().filter_map(|pattern| Some((growth(symptom, pattern)?, pattern)));
+    let mut ranked: Vec<(Growth, &PatternCount)> =
+        growths.filter(|(growth, _)| growth.score >= GROWTH_MIN).collect();
+    ranked.sort_by(|(a, left), (b, right)| {
+        b.score.total_cmp(&a.score).then_with(|| by_level(left, right))
+    });
+    let total: f64 = ranked.iter().map(|(growth, _)| growth.excess.max(0.0)).sum();
     let causes = ranked.into_iter().take(EVIDENCE_MAX);
     // Of latencies beyond all measure the sum is no number, and nothing is known of a share.
     let share = |excess: f64| Some(excess / total.max(1e-9)).filter(|share| share.is_finite());
-    causes.map(|(_, excess, pattern)| cause(pattern, share(excess).unwrap_or(0.0))).collect()
+    let cause = |(growth, pattern): (Growth, &PatternCount)| {
+        cause(pattern, share(growth.excess).unwrap_or(0.0))
+    };
+    causes.map(cause).collect()
 }
 
 fn by_level(left: &PatternCount, right: &PatternCount) -> Ordering {
     right.level.cmp(&left.level).then_with(|| left.template_id.cmp(&right.template_id))
 }
 
-/// How far it grew in standard deviations, and by how much.
-fn score(symptom: Symptom, pattern: &PatternCount) -> Option<(f64, f64)> {
+/// How much a pattern grew.
+struct Growth {
+    /// By how many standard deviations, weighted by how well it explains the symptom.
+    score: f64,
+    /// Logs more than expected, or milliseconds of all its logs together.
+    excess: f64,
+}
+
+/// None if the pattern does not explain the symptom. The weights are by judgement: what is worse and
+/// nearer to the symptom explains it better.
+fn growth(symptom: Symptom, pattern: &PatternCount) -> Option<Growth> {
     let now = pattern.now as f64;
-    let growth = count_deviance(now, pattern.before.max(EXPECTED_MIN));
+    let deviations = count_deviance(now, pattern.before.max(EXPECTED_MIN));
     let excess = now - pattern.before;
+    let weighted = |weight: f64| Some(Growth { score: deviations * weight, excess });
     match symptom {
-        Symptom::Less => Some((-growth, -excess)),
+        Symptom::Less => Some(Growth { score: -deviations, excess: -excess }),
         _ if pattern.now < SUPPORT_MIN => None,
-        // A warning may explain errors, but an error explains them better.
-        Symptom::Errors if pattern.level >= 5 => Some((growth, excess)),
-        Symptom::Errors if pattern.level == 4 => Some((growth * 0.5, excess)),
-        Symptom::Errors => Some((growth * 0.1, excess)),
-        Symptom::More if pattern.level >= 4 => Some((growth * 1.5, excess)),
-        Symptom::More => Some((growth, excess)),
+        // A warning may explain errors, but an error explains them better; that something harmless became
+        // more mostly only follows.
+        Symptom::Errors if pattern.level >= ERROR => weighted(1.0),
+        Symptom::Errors if pattern.level == WARN => weighted(0.5),
+        Symptom::Errors => weighted(0.1),
+        // What grew and is bad is what people ask about first.
+        Symptom::More if pattern.level >= WARN => weighted(1.5),
+        Symptom::More => weighted(1.0),
         Symptom::Latency => {
             let (slow, usual) = pattern.latency_ms?;
-            let factor = (slow / usual.max(1e-3)).max(1e-3).ln();
-            Some((factor * now.sqrt() * 2.0, (slow - usual) * now))
+            // By the factor, not the difference: the pattern that is slow anyway would always come first.
+            let factor = (slow / usual.max(LATENCY_MS_MIN)).max(LATENCY_MS_MIN).ln();
+            // As if latencies scattered by half around their mean, which gives a mean of many its weight.
+            Some(Growth { score: factor * now.sqrt() * 2.0, excess: (slow - usual) * now })
         }
     }
 }
 
 fn cause(pattern: &PatternCount, share: f64) -> ProbableCause {
-    let level = logweir_core::record::Level::from_number(pattern.level).unwrap_or_default();
+    let level = Level::from_number(pattern.level).unwrap_or_default();
     ProbableCause {
         template_id: pattern.template_id.clone(),
         pattern: pattern.pattern.clone(),

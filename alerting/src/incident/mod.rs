@@ -119,6 +119,7 @@ impl Incidents {
         for TrackedIncident { incident, tracking } in stored {
             restored.take_up(Tracked { incident, tracking }, now_unix_nano);
         }
+        // Incidents come in the order of their ids, and these are searched by time.
         let histories = restored.changes.values_mut().chain(restored.fired.values_mut());
         histories.for_each(|moments| moments.make_contiguous().sort_unstable());
         restored
@@ -246,6 +247,7 @@ impl Incidents {
         if !origin.service.is_empty() {
             labels.insert("service".to_owned(), origin.service.to_owned());
         }
+        // Decided once: an incident that changed its group would be told in two threads.
         let group = self.group_of(origin, result.now_unix_nano).unwrap_or_else(|| id.clone());
         let mut incident = Incident {
             id: id.clone(),
@@ -304,12 +306,14 @@ impl Incidents {
             }
             return None;
         }
+        // A doubt in between begins the rule's time anew.
         if breach.confidence < Confidence::Certain {
             tracked.tracking.breach_since_unix_nano = None;
             return None;
         }
         let since = *tracked.tracking.breach_since_unix_nano.get_or_insert(result.at_unix_nano);
         let incident = &mut tracked.incident;
+        // Until it fires only the newest counts, for better and worse.
         incident.severity = breach.severity;
         incident.evidence = breach.evidence.clone();
         if result.at_unix_nano - since < i64::from(result.for_seconds) * SECOND {
@@ -481,7 +485,7 @@ impl Tracked {
         let extent = |evidence: &Evidence| {
             evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
         };
-        // The worst is what people want to know.
+        // The worst is what people want to know. What only keeps the incident up is not worse by itself.
         let is_further = extent(&breach.evidence) > extent(&incident.evidence);
         if is_further {
             incident.evidence.summary.clone_from(&breach.evidence.summary);

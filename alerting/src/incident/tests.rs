@@ -96,7 +96,7 @@ fn what_came_late_and_is_over_is_told_whole_and_once() {
     let keys: HashSet<&str> =
         case.notifications.iter().map(|notification| notification.key.as_str()).collect();
     assert_eq!(keys.len(), 4);
-    // Another process takes over and judges the same time again.
+    // Another process takes over and evaluates the same time again.
     case.incidents = restarted(&case);
     assert_eq!(replay(&mut case), []);
 }

@@ -32,14 +32,16 @@ use crate::{
     parts::Parts,
 };
 
-/// How long a leader may be silent until another takes over.
+/// How long a leader may be silent until another takes over: several evaluations, so that a slow
+/// database does not make the lead change hands.
 const LEASE: Duration = Duration::from_secs(10);
 /// Between two evaluations, and between two tries to lead.
 const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 /// How long what is being told may take to end when the process stops: longer than a channel's call.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the process waits for storage to take the lead back: the lease ends it otherwise.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Actions that are taken at a time.
+/// Actions of all tenants that are taken with one evaluation; the rest wait for the next.
 const ACTIONS_MAX: usize = 200;
 
 /// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
@@ -137,6 +139,8 @@ impl Leader {
         loop {
             let begun = Instant::now();
             let led = self.parts.alerts.lead(&self.parts.holder, LEASE).await;
+            // Where storage does not answer the term goes on: nothing can be committed meanwhile, and
+            // to load everything anew would take longer than most troubles last.
             term = self.follow(term, &led);
             let evaluated = match (&mut term, led) {
                 (Some(term), Ok(_)) => {

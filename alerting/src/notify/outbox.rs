@@ -23,10 +23,10 @@ pub const DELIVERIES_MAX: usize = 1_000;
 /// After so long a delivery is given up, and that is itself told.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// What waits for a channel.
+/// What waits for a channel, as its worker looks at it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Queue {
-    /// Of the channel.
+    /// What is known of the channel's destination.
     pub state: ChannelState,
     /// At most [`DELIVERIES_MAX`]: those with a `message_key` first, then oldest first; of one
     /// incident always in the order of the notifications' sequence.
@@ -41,37 +41,37 @@ pub struct Queue {
 pub struct Started {
     /// The deliveries in it.
     pub ids: Vec<i64>,
-    /// Its key.
+    /// The message's key, which a repeat has too.
     pub message_key: String,
     /// The channel's state from now on.
     pub state: ChannelState,
 }
 
-/// What came of a message.
+/// What came of sending a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// It got through: its deliveries are done.
     Sent {
         /// For later messages about the incident.
         thread: Option<String>,
-        /// The provider's words.
+        /// What the provider said, for people.
         words: String,
     },
     /// It is tried again.
     Retry {
-        /// Not before.
+        /// Not before this moment.
         not_before_unix_nano: i64,
         /// Whether it may have arrived: then its deliveries keep the message's key, else they lose
         /// it.
         may_have_arrived: bool,
-        /// Whether to say it in the plain form.
+        /// Whether to send it in the plain form.
         is_plain: bool,
-        /// Why.
+        /// What went wrong, for people.
         error: String,
     },
     /// It is given up. That is told through another channel.
     GivenUp {
-        /// Why.
+        /// What went wrong, for people.
         error: String,
     },
 }
@@ -92,15 +92,15 @@ pub struct Finished {
 /// A channel went down or came back, which other channels are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// When.
+    /// When it changed.
     pub at_unix_nano: i64,
     /// Since when it is or was not well.
     pub since_unix_nano: i64,
-    /// Before.
+    /// The breaker's state before.
     pub from: BreakerState,
-    /// Now.
+    /// The breaker's state from then on.
     pub to: BreakerState,
-    /// Why, in words.
+    /// Why it changed, for people.
     pub reason: String,
 }
 
@@ -115,7 +115,7 @@ pub enum OutboxError {
     Unavailable(String),
 }
 
-/// Keeps what waits. Every method checks that the process still leads, in the same transaction.
+/// Keeps what waits for channels. Every method checks that the process still leads, in the same transaction.
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// What waits for a channel.

@@ -23,45 +23,46 @@ use crate::{
     notify::outbox::{GIVE_UP_AFTER, Queue},
 };
 
-/// Incidents in a digest.
+/// Incidents in a digest: more than anybody reads, and few enough for every channel's size of a message.
 pub const DIGEST_MAX: usize = 100;
-/// How long a channel may be down before what is critical goes to another.
+/// How long a channel may be down before what is critical goes to another: longer than a destination
+/// takes to restart, and short enough for somebody who is to be woken.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(120);
 
-/// What to do next.
+/// What a channel's worker does next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Plan {
     /// Nothing waits.
     Idle,
     /// Nothing before this moment.
     Wait(i64),
-    /// Tell another channel as well.
+    /// Give these to another channel as well.
     HandOver {
-        /// The deliveries.
+        /// The deliveries' ids.
         ids: Vec<i64>,
-        /// The channel.
+        /// The other channel's name.
         to: String,
         /// Why, for people.
         reason: String,
     },
-    /// These have waited too long.
+    /// Give these up, by their ids: they have waited too long.
     GiveUp(Vec<i64>),
-    /// Send this.
+    /// Send this message.
     Send(Box<PlannedMessage>),
 }
 
-/// A message to send.
+/// A message that is to be sent now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedMessage {
-    /// The deliveries in it.
+    /// The ids of the deliveries in it.
     pub ids: Vec<i64>,
-    /// Its key.
+    /// The message's key.
     pub key: String,
-    /// What it says.
+    /// What it is about; of several incidents a digest.
     pub notification: Notification,
-    /// In which form.
+    /// The form to send it in.
     pub form: Form,
-    /// The incident's first message.
+    /// What the channel returned for the incident's first message; none for the first.
     pub thread: Option<String>,
     /// How often its first delivery was begun before.
     pub attempts: u32,
@@ -76,7 +77,7 @@ struct Unit<'a> {
     key: Option<&'a str>,
 }
 
-/// Decides.
+/// Decides what to do next with what waits.
 pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     let give_up_before = now_unix_nano.saturating_sub(nanos(GIVE_UP_AFTER));
     let stale = |delivery: &&Delivery| delivery.created_unix_nano < give_up_before;
@@ -84,6 +85,7 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     if !given_up.is_empty() {
         return Plan::GiveUp(given_up);
     }
+    // Before the breaker is asked: another channel can be told although this one cannot.
     if let Some(handed_over) = hand_over(queue, now_unix_nano) {
         return handed_over;
     }
@@ -91,8 +93,9 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     if units.is_empty() {
         return Plan::Idle;
     }
+    // Whichever asks for more time decides: the breaker, the rate limit, or the deliveries themselves.
     let pass = queue.state.breaker.pass(now_unix_nano);
-    let mut not_before = queue.state.pace.ready_at(limits.pace, now_unix_nano);
+    let mut not_before = queue.state.pace.ready_at(limits.rate, now_unix_nano);
     if let Pass::NotBefore(until) = pass {
         not_before = not_before.max(until);
     }
@@ -107,7 +110,7 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     }
     ready.sort_by_key(|unit| unit.rank());
     match pass {
-        Pass::Probe => Plan::Send(Box::new(probe(&ready).letter())),
+        Pass::Probe => Plan::Send(Box::new(probe(&ready).planned())),
         _ => Plan::Send(Box::new(next(&ready, limits))),
     }
 }
@@ -172,6 +175,8 @@ fn incident_of(delivery: &Delivery) -> &str {
 
 /// The oldest that is critical, else the newest.
 fn probe<'a, 'b>(ready: &[&'a Unit<'b>]) -> &'a Unit<'b> {
+    // A probe may be lost once more. What is critical is worth it, and otherwise what people have not
+    // heard of for the shortest time.
     let critical = ready.iter().find(|unit| unit.severity() == Severity::Critical);
     let newest = ready.iter().max_by_key(|unit| unit.created());
     critical.or(newest).expect("something is ready")
@@ -179,6 +184,7 @@ fn probe<'a, 'b>(ready: &[&'a Unit<'b>]) -> &'a Unit<'b> {
 
 /// The first in rank, or a digest of all that are ready and have certainly not arrived.
 fn next(ready: &[&Unit<'_>], limits: ChannelLimits) -> PlannedMessage {
+    // What may have arrived must be repeated as it was, and what was refused goes alone in its plain form.
     let fresh: Vec<&Unit<'_>> =
         ready.iter().copied().filter(|unit| unit.key.is_none() && !unit.is_plain()).collect();
     let first = ready.first().expect("something is ready");
@@ -186,7 +192,7 @@ fn next(ready: &[&Unit<'_>], limits: ChannelLimits) -> PlannedMessage {
         Some(over) if fresh.len() > over && first.key.is_none() => {
             digest(&fresh[..fresh.len().min(DIGEST_MAX)])
         }
-        _ => first.letter(),
+        _ => first.planned(),
     }
 }
 
@@ -213,25 +219,25 @@ impl Unit<'_> {
         (std::cmp::Reverse(self.severity()), self.created())
     }
 
-    fn letter(&self) -> PlannedMessage {
+    fn planned(&self) -> PlannedMessage {
         let mut by_incident: BTreeMap<&str, Vec<&Notification>> = BTreeMap::new();
         for delivery in &self.deliveries {
             by_incident.entry(incident_of(delivery)).or_default().push(&delivery.notification);
         }
         let merged: Vec<Notification> =
             by_incident.values().map(|notifications| merge(notifications)).collect();
-        let mut letter = match <[Notification; 1]>::try_from(merged) {
-            Ok([notification]) => self.letter_of(notification.key.clone(), notification),
-            Err(many) => self.letter_of(String::new(), digest_of(many)),
+        let mut planned = match <[Notification; 1]>::try_from(merged) {
+            Ok([notification]) => self.planned_of(notification.key.clone(), notification),
+            Err(many) => self.planned_of(String::new(), digest_of(many)),
         };
         if let Some(key) = self.key {
-            key.clone_into(&mut letter.key);
-            letter.may_have_arrived = true;
+            key.clone_into(&mut planned.key);
+            planned.may_have_arrived = true;
         }
-        letter
+        planned
     }
 
-    fn letter_of(&self, key: String, notification: Notification) -> PlannedMessage {
+    fn planned_of(&self, key: String, notification: Notification) -> PlannedMessage {
         PlannedMessage {
             ids: self.deliveries.iter().map(|delivery| delivery.id).collect(),
             key,
@@ -254,6 +260,8 @@ fn merge(notifications: &[&Notification]) -> Notification {
         return merged;
     }
     let has = |kind| ordered.iter().any(|notification| notification.kind == kind);
+    // An incident that began and ended while the channel was down is one message; one that goes on is
+    // told as loudly as the loudest of what is put together.
     let is_over = merged.incident.state == IncidentState::Resolved;
     if is_over && has(NotificationKind::Opened) && merged.text.is_empty() {
         merged.text = was_firing(&merged);
@@ -300,6 +308,7 @@ fn digest_of(mut notifications: Vec<Notification>) -> Notification {
         let is_over = notification.incident.state == IncidentState::Resolved;
         (is_over, std::cmp::Reverse(notification.incident.severity), notification.at_unix_nano)
     });
+    // The same notifications make the same key, so that a repeat of the digest is told as one.
     let mut hash = Sha256::new();
     for notification in &notifications {
         hash.update(notification.key.as_bytes());

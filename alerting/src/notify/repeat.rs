@@ -85,6 +85,7 @@ fn follow_up(
         return Some(notification(tracked, NotificationKind::Reminder, text, now));
     }
     let since = now - tracked.tracking.notified_unix_nano;
+    // What comes and goes is neither escalated nor repeated each time: people would stop to look.
     if tracked.incident.overlays.flapping {
         let is_due = since >= nanos(reminders.flap_seconds);
         let digest = NotificationKind::Digest;

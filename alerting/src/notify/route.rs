@@ -109,6 +109,7 @@ impl Routes {
         let own = self.channels.get(channel).and_then(|route| route.fallback.clone());
         let mut found: Vec<String> = own.into_iter().collect();
         found.extend(self.defaults().cloned());
+        // A channel may name itself or a default one as its fallback, which must not be told twice.
         let mut seen = Vec::new();
         found.retain(|name| {
             let is_new = !seen.contains(name);

@@ -42,7 +42,9 @@ impl Outbox for StoredOutbox {
         let mut deliveries: Vec<Delivery> =
             found.map_err(unavailable)?.into_iter().filter_map(|of| of.delivery).collect();
         follow(&mut deliveries);
+        // What may have arrived first: it is to be repeated before anything else about its incident.
         deliveries.sort_by_key(|delivery| (delivery.message_key.is_none(), delivery.id));
+        // The worker only ever records what it loaded last.
         let mut loaded = self.loaded.lock();
         loaded.clear();
         loaded.extend(deliveries.iter().map(|delivery| (delivery.id, delivery.clone())));
@@ -58,6 +60,7 @@ impl Outbox for StoredOutbox {
 
     async fn start(&self, channel: &str, started: &Started) -> Result<Duration, OutboxError> {
         let updates = self.updates(&started.ids, |delivery| {
+            // Before a byte is sent: if the process dies now, the next one repeats the message by this key.
             delivery.attempts += 1;
             delivery.message_key = Some(started.message_key.clone());
             (DeliveryState::Waiting, None)
@@ -77,6 +80,7 @@ impl Outbox for StoredOutbox {
             Outcome::Retry { not_before_unix_nano, may_have_arrived, is_plain, .. } => {
                 delivery.not_before_unix_nano = *not_before_unix_nano;
                 delivery.is_plain |= *is_plain;
+                // It certainly did not arrive: it may join others in another message.
                 if !may_have_arrived {
                     delivery.message_key = None;
                 }
@@ -93,6 +97,7 @@ impl Outbox for StoredOutbox {
         }
         if let Outcome::GivenUp { error } = &finished.outcome {
             let given_up = self.given_up(channel, &finished.ids, error);
+            // One other channel is enough: all of them would tell the same person several times.
             let to = others().into_iter().next();
             deliveries.extend(to.into_iter().flat_map(|to| {
                 given_up
@@ -203,6 +208,7 @@ pub(crate) fn rerouted(
     now_unix_nano: i64,
 ) -> AlertChanges {
     let mut changes = AlertChanges::default();
+    // After a day nobody wants to be told that something was wrong yesterday.
     let is_new = |of: &StoredDelivery| {
         now_unix_nano.saturating_sub(of.created_unix_nano) < nanos(GIVE_UP_AFTER)
     };
@@ -235,6 +241,7 @@ pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -
         (true, reason) => format!("channel {channel} is called again: {reason}"),
         (false, reason) => format!("channel {channel} cannot be told ({}): {reason}", change.to),
     };
+    // Made of the channel and since when it is down, so that the end has the beginning's id.
     let name = xxhash_rust::xxh3::xxh3_64(channel.as_bytes()) as u32;
     let mut incident = Incident {
         id: format!("{DELIVERED_ONLY}{name:08x}-{since:x}"),

@@ -19,6 +19,7 @@ pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_n
     let all_inhibited = inhibited(incidents, suppression, now_unix_nano);
     let mut changed = Vec::new();
     for tracked in incidents.tracked_mut() {
+        // What is over keeps the marks that it had when its end came; what came late has none yet.
         if !tracked.incident.state.is_active() && !tracked.is_unheard() {
             continue;
         }
@@ -57,6 +58,7 @@ fn inhibited(
         incident.state.is_active()
             || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
     };
+    // By service, or each incident would be compared with each in a storm of thousands.
     let mut by_service: HashMap<&str, Vec<&Incident>> = HashMap::new();
     for source in incidents.iter().filter(is_source) {
         by_service.entry(&source.service).or_default().push(source);

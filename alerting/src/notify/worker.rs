@@ -12,7 +12,7 @@ use std::{
 
 use logweir_core::runtime::{clock::Clock, retry::Backoff};
 use logweir_incident::{
-    channel::{Breaker, BreakerState, ChannelState, breaker::Answered},
+    channel::{Breaker, BreakerState, ChannelState, breaker::CallResult},
     time::nanos,
 };
 use metrics::counter;
@@ -66,7 +66,7 @@ impl Worker {
             let pause = match step {
                 Ok(Step::Did) => Duration::ZERO,
                 Ok(Step::Wait(pause)) => pause.min(LOOK_EVERY),
-                Ok(Step::Send(letter, state)) => match self.tell(*letter, state, &stop).await {
+                Ok(Step::Send(planned, state)) => match self.tell(*planned, state, &stop).await {
                     Ok(()) => Duration::ZERO,
                     Err(OutboxError::NotLeading) => return,
                     Err(error) => self.store_pause(&error, &mut failures),
@@ -78,6 +78,7 @@ impl Worker {
                 failures = 0;
                 continue;
             }
+            // A wish to stop comes first, or a busy outbox would keep a worker for ever.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -114,7 +115,7 @@ impl Worker {
                 self.outbox.finish(&self.name, &finished).await?;
                 Ok(Step::Did)
             }
-            Plan::Send(letter) => Ok(Step::Send(letter, queue.state)),
+            Plan::Send(planned) => Ok(Step::Send(planned, queue.state)),
         }
     }
 
@@ -122,43 +123,44 @@ impl Worker {
     /// channel's time-outs, and then its outcome is known.
     async fn tell(
         &self,
-        letter: PlannedMessage,
+        planned: PlannedMessage,
         state: ChannelState,
         stop: &CancellationToken,
     ) -> Result<(), OutboxError> {
+        // Before the lease is asked for: the time that the answer takes is not ours to use.
         let asked = Instant::now();
         let state = begin(state, self.channel.limits(), (self.clock)());
-        let (ids, message_key) = (letter.ids.clone(), letter.key.clone());
+        let (ids, message_key) = (planned.ids.clone(), planned.key.clone());
         let started = Started { ids, message_key, state: state.clone() };
         let leads = self.outbox.start(&self.name, &started).await?;
         let not_after = asked + leads.saturating_sub(LEAD_MARGIN);
         let message = Message {
-            notification: &letter.notification,
-            key: &letter.key,
-            thread: letter.thread.as_deref(),
-            form: letter.form,
+            notification: &planned.notification,
+            key: &planned.key,
+            thread: planned.thread.as_deref(),
+            form: planned.form,
             is_test: false,
             not_after: Some(not_after),
         };
         let sent = self.channel.send(&message, &mut Steps::default()).await;
         let now = (self.clock)();
-        let finished = end(&letter, state, sent, (self.channel.limits(), now, (self.random)()));
+        let finished = end(&planned, state, sent, (self.channel.limits(), now, (self.random)()));
         self.record(&finished, stop).await?;
-        self.report(&letter, &finished);
+        self.report(&planned, &finished);
         Ok(())
     }
 
     /// What is counted is recorded: whoever watches the metric may rely on that.
-    fn report(&self, letter: &PlannedMessage, finished: &Finished) {
+    fn report(&self, planned: &PlannedMessage, finished: &Finished) {
         match &finished.outcome {
             Outcome::Sent { .. } => count(&self.name, "sent"),
             Outcome::Retry { error, .. } => {
                 count(&self.name, "failed");
-                warn!(channel = self.name, key = letter.key, error, "not told yet");
+                warn!(channel = self.name, key = planned.key, error, "not told yet");
             }
             Outcome::GivenUp { error } => {
                 count(&self.name, "given_up");
-                warn!(channel = self.name, key = letter.key, error, "given up");
+                warn!(channel = self.name, key = planned.key, error, "given up");
             }
         }
         if let Some(change) = &finished.change {
@@ -204,21 +206,21 @@ pub fn begin(
     now_unix_nano: i64,
 ) -> ChannelState {
     state.breaker.begin();
-    state.pace.take(limits.pace, now_unix_nano);
+    state.pace.take(limits.rate, now_unix_nano);
     state
 }
 
 /// What to record when a message came to its end; `random` is from 0.0 to 1.0.
 pub fn end(
-    letter: &PlannedMessage,
+    planned: &PlannedMessage,
     mut state: ChannelState,
     sent: Result<Receipt, SendError>,
     (limits, now_unix_nano, random): (crate::channel::ChannelLimits, i64, f64),
 ) -> Finished {
     let before = state.breaker.clone();
-    state.pace.answered(limits.pace, now_unix_nano);
+    state.pace.answered(limits.rate, now_unix_nano);
     let answered = match &sent {
-        Ok(_) => Some(Answered::Well),
+        Ok(_) => Some(CallResult::Well),
         Err(error) => error.answered(),
     };
     if let Some(answered) = answered {
@@ -228,26 +230,27 @@ pub fn end(
     let change = change(&before, &state, now_unix_nano);
     let outcome = match sent {
         Ok(receipt) => Outcome::Sent { thread: receipt.thread, words: receipt.words },
-        Err(error) => failed(letter, error, now_unix_nano, random),
+        Err(error) => failed(planned, error, now_unix_nano, random),
     };
-    Finished { ids: letter.ids.clone(), outcome, state, change }
+    Finished { ids: planned.ids.clone(), outcome, state, change }
 }
 
 /// A message that was refused in its plain form too is given up; everything else is tried again.
-fn failed(letter: &PlannedMessage, error: SendError, now: i64, random: f64) -> Outcome {
+fn failed(planned: &PlannedMessage, error: SendError, now: i64, random: f64) -> Outcome {
     let is_rejected = error.failure == Failure::Rejected;
-    if is_rejected && letter.form == Form::Plain {
+    if is_rejected && planned.form == Form::Plain {
         return Outcome::GivenUp { error: error.text };
     }
     let pause = match error.failure {
+        // Its plain form is another message: there is nothing to wait for.
         Failure::Rejected => Duration::ZERO,
         Failure::TooLate => RETRY.first,
-        _ => RETRY.delay(letter.attempts + 1, random).max(error.pause().unwrap_or_default()),
+        _ => RETRY.delay(planned.attempts + 1, random).max(error.pause().unwrap_or_default()),
     };
     Outcome::Retry {
         not_before_unix_nano: now.saturating_add(nanos(pause)),
-        may_have_arrived: error.may_have_arrived || letter.may_have_arrived,
-        is_plain: is_rejected || letter.form == Form::Plain,
+        may_have_arrived: error.may_have_arrived || planned.may_have_arrived,
+        is_plain: is_rejected || planned.form == Form::Plain,
         error: error.text,
     }
 }

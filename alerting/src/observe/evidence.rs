@@ -46,7 +46,7 @@ pub(crate) async fn find(
         return Ok(Evidence { link, ..Evidence::default() });
     };
     let symptom = Symptom::of(&asked.kind);
-    // What a rule counts came before it was evaluated.
+    // What a rule counts came before it was evaluated, so that "since it began" would be empty.
     let begun = asked.from_unix_nano.min(asked.to_unix_nano.saturating_sub(WINDOW_NANOS_MIN));
     let now = sample(parts, tenant, &service, symptom, (begun, i64::MAX)).await?;
     let from = begun.saturating_sub(BEFORE_NANOS);
@@ -70,11 +70,27 @@ pub(crate) async fn find(
     })
 }
 
-/// Logs of a time, and what part of it they stand for.
+/// The newest logs of a time.
 struct Sample {
     logs: Vec<StoredLog>,
+    /// The part of the time that they stand for.
     nanos: i64,
-    patterns: BTreeMap<TemplateId, (u64, f64, u64)>,
+    patterns: BTreeMap<TemplateId, PatternTotals>,
+}
+
+/// The logs of one pattern in a sample.
+#[derive(Debug, Clone, Copy, Default)]
+struct PatternTotals {
+    logs: u64,
+    /// Logs with a latency, and the sum of their latencies in milliseconds.
+    timed: u64,
+    latency_ms: f64,
+}
+
+impl PatternTotals {
+    fn mean_latency_ms(self) -> Option<f64> {
+        (self.timed > 0).then(|| self.latency_ms / self.timed as f64)
+    }
 }
 
 async fn sample(
@@ -84,6 +100,7 @@ async fn sample(
     symptom: Symptom,
     (from_unix_nano, to_unix_nano): (i64, i64),
 ) -> Result<Sample, StorageError> {
+    // Of a busy service a thousand logs are seconds; what matters to errors are warnings and errors.
     let level = if symptom == Symptom::Errors { " level>=warn" } else { "" };
     let text = format!("service:\"{service}\"{level}");
     let filter = Filter::parse(&text, 0)
@@ -91,19 +108,20 @@ async fn sample(
     let range = TimeRange { from_unix_nano, to_unix_nano };
     let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
     let page = parts.read.search(tenant, query).await?;
+    // Where there are more logs than a page holds, those of the page stand for the time that they span.
     let newest = page.logs.first().map_or(from_unix_nano, time);
     let oldest = match &page.next {
         Some(_) => page.logs.last().map_or(from_unix_nano, time),
         None => from_unix_nano,
     };
     let end = if to_unix_nano == i64::MAX { newest } else { to_unix_nano };
-    let mut patterns: BTreeMap<TemplateId, (u64, f64, u64)> = BTreeMap::new();
+    let mut patterns: BTreeMap<TemplateId, PatternTotals> = BTreeMap::new();
     for log in &page.logs {
-        let counted = patterns.entry(log.scored.template_id).or_default();
-        counted.0 += 1;
+        let totals = patterns.entry(log.scored.template_id).or_default();
+        totals.logs += 1;
         if let Some(latency_ms) = log.scored.record.latency_ms {
-            counted.1 += latency_ms;
-            counted.2 += 1;
+            totals.latency_ms += latency_ms;
+            totals.timed += 1;
         }
     }
     Ok(Sample { nanos: end.saturating_sub(oldest).max(SECOND), logs: page.logs, patterns })
@@ -134,9 +152,9 @@ fn counts(
     let ids: BTreeSet<TemplateId> =
         now.patterns.keys().chain(before.patterns.keys()).copied().collect();
     let count = |template_id: TemplateId| {
-        let (logs, latency, timed) = now.patterns.get(&template_id).copied().unwrap_or_default();
+        let current = now.patterns.get(&template_id).copied().unwrap_or_default();
         let usual = before.patterns.get(&template_id).copied().unwrap_or_default();
-        let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
+        // Both are brought to the length of the incident's window, to be comparable.
         let scale = |logs: u64, nanos: i64| logs as f64 * window_nanos as f64 / nanos as f64;
         let mut of_it = now
             .logs
@@ -149,10 +167,10 @@ fn counts(
             template_id: template_id.to_string(),
             pattern: patterns.get(&template_id).map_or(example, String::as_str).to_owned(),
             level: of_it.map(|log| log.scored.level as u8).max().unwrap_or_default(),
-            now: scale(logs, now.nanos.min(window_nanos)).round() as u64,
-            before: scale(usual.0, before.nanos),
-            is_new: usual.0 == 0,
-            latency_ms: mean(latency, timed).zip(mean(usual.1, usual.2)),
+            now: scale(current.logs, now.nanos.min(window_nanos)).round() as u64,
+            before: scale(usual.logs, before.nanos),
+            is_new: usual.logs == 0,
+            latency_ms: current.mean_latency_ms().zip(usual.mean_latency_ms()),
         }
     };
     ids.into_iter().map(count).collect()

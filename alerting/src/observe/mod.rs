@@ -55,6 +55,8 @@ pub(crate) async fn replay(
     engine: &mut Engine,
     until_unix_nano: i64,
 ) -> Result<(), StorageError> {
+    // An hour at a time, as a day of buckets of many services would not fit into memory; up to where the
+    // first evaluation reads by itself.
     for hour in (0..HISTORY_HOURS).rev() {
         let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
         let range = TimeRange { from_unix_nano: to_unix_nano - HOUR, to_unix_nano };
@@ -122,6 +124,8 @@ async fn new_buckets(
         for mut bucket in buckets {
             let end = (bucket.start_seconds + BUCKET_SECONDS) * SECOND - 1;
             let last = last_seen.get(&service).copied().unwrap_or(end);
+            // Storage knows the newest log of a service, not of each bucket: in all others it is taken to
+            // have come at the end.
             bucket.last_seen_unix_nano = last.clamp(bucket.start_seconds * SECOND, end);
             found.push((service.clone(), bucket));
         }
@@ -198,7 +202,7 @@ async fn matches(
 ) -> Result<Vec<RuleMatches>, StorageError> {
     let mut matches = Vec::new();
     for (rule, filter) in filters {
-        // What is no filter any more was one when the rule was set.
+        // What is no filter any more was one when the rule was set, by an earlier version.
         let Ok(filter) = Filter::parse(&filter, now) else { continue };
         let from_unix_nano = wanted.min(now - MATCHES_NANOS);
         let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };

@@ -36,10 +36,12 @@ pub fn blocks(view: &View, templates: &Templates) -> Value {
     match own_body(view, templates) {
         None if view.others.is_empty() => all.extend(incident(view)),
         None => all.extend(digest(view)),
+        // Whatever somebody words, the way to the incident stays.
         Some(Ok(body)) => {
             all.push(section(&body));
             all.push(section(&links(view)));
         }
+        // A wording that fails must not cost the message.
         Some(Err(why)) => {
             all.extend(incident(view));
             all.push(context(&[escape(&why, Markup::Slack)]));
@@ -160,13 +162,11 @@ fn samples(view: &View) -> String {
         .take(SAMPLES_MAX)
         .map(|sample| format!("{} {} {}", sample.time, sample.level, code(&sample.message)))
         .collect();
-    match lines.is_empty() {
-        true => String::new(),
-        false => {
-            let logs = cut_escaped(&lines.join("\n"), DETAIL_CHARS_MAX);
-            format!("*Logs*\n```{logs}```")
-        }
+    if lines.is_empty() {
+        return String::new();
     }
+    let logs = cut_escaped(&lines.join("\n"), DETAIL_CHARS_MAX);
+    format!("*Logs*\n```{logs}```")
 }
 
 fn links(view: &View) -> String {
@@ -249,10 +249,10 @@ fn context(texts: &[String]) -> Value {
         .take(CONTEXT_ELEMENTS_MAX)
         .map(|text| mrkdwn(&cut_escaped(text, FIELD_CHARS_MAX)))
         .collect();
-    match elements.is_empty() {
-        true => Value::Null,
-        false => json!({ "type": "context", "elements": elements }),
+    if elements.is_empty() {
+        return Value::Null;
     }
+    json!({ "type": "context", "elements": elements })
 }
 
 fn mrkdwn(text: &str) -> Value {

@@ -330,6 +330,7 @@ impl Engine {
         fired: &mut Vec<EvidenceRequest>,
     ) {
         let windows = service.history.pass(when.at_unix_nano, service.abnormal);
+        // Once for all rules: with thousands of rules most ask the same few things.
         let measure = |query: &Query| Measurement::of(&service.history, when.at_unix_nano, *query);
         let measured: Vec<Measurement> = self.queries.iter().map(measure).collect();
         let rules = std::mem::take(&mut service.rules);
@@ -466,6 +467,7 @@ impl Engine {
     /// built-in rules say so: what people set a threshold for may be normal all the same.
     fn mark_abnormal(&self, name: &str, service: &mut Service, now: i64) {
         let before = service.abnormal;
+        // From all open incidents anew, so that what is over no longer counts.
         let mut abnormal = Abnormal::default();
         for &rule in &service.open {
             let open = self.incidents.open(&series(&self.rules[rule as usize].name, name));

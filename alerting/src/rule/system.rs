@@ -43,6 +43,7 @@ impl Counter {
         while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
             self.growth.pop_front();
         }
+        // The first total says nothing of when it grew: a new leader must not tell old losses as new.
         let grown = total.saturating_sub(self.total.replace(total).unwrap_or(total));
         if grown > 0 {
             self.growth.push_back((at, grown));
@@ -69,6 +70,7 @@ impl System {
     pub(crate) fn put(&mut self, report: SystemReport) {
         let at = report.at_unix_nano;
         self.processors = report.processors.into_iter().collect();
+        // Who is long gone is silent for good, which nobody need be told each day anew.
         self.processors.retain(|_, last| at - *last <= FORGOTTEN_NANOS);
         self.dead_letters.put(at, report.dead_letters);
         for (service, total) in report.sdk_lost {

@@ -122,6 +122,7 @@ impl Player {
             None => self.services.entry(log.service.to_owned()).or_default(),
         };
         service.add(log);
+        // Looked up first: a name would be allocated for each log otherwise.
         if !self.changed.contains(log.service) {
             self.changed.insert(log.service.to_owned());
         }
@@ -204,6 +205,7 @@ impl Played {
         if self.first_unix_nano == 0 {
             self.first_unix_nano = log.time_unix_nano;
         }
+        // The bucket before is seen whole once more with the next evaluation, as from storage.
         if start_seconds > self.open.start_seconds {
             let open = Bucket { start_seconds, ..Bucket::default() };
             let done = std::mem::replace(&mut self.open, open);
@@ -273,6 +275,7 @@ impl Played {
                 }
             })
             .collect();
+        // By id, as a map has no order and equal scores would change places from run to run.
         counts.sort_by(|a, b| a.template_id.cmp(&b.template_id));
         counts
     }

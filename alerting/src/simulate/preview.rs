@@ -69,6 +69,7 @@ pub(crate) async fn preview(
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let mut hour = from_unix_nano;
     while hour < range.to_unix_nano {
+        // An hour at a time: a week of buckets of many services would not fit into memory.
         let end = range.to_unix_nano.min(hour + HOUR);
         let part = TimeRange { from_unix_nano: hour, to_unix_nano: end - 1 };
         let mut steps = past.steps(read, tenant, part).await?;
