@@ -119,3 +119,57 @@ impl Routes {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use logweir_incident::sample;
+
+    use super::*;
+
+    fn routes() -> Routes {
+        let route = |name: &str, is_default| {
+            (name.to_owned(), Route { is_default, fallback: Some("mail".to_owned()) })
+        };
+        Routes { channels: [route("chat", true), route("mail", false)].into() }
+    }
+
+    /// The channels of a notification that names these, where something was told of its incident.
+    fn channels(kind: NotificationKind, named: &[&str], told: &[&str]) -> Vec<String> {
+        let mut notification = sample::notification(kind);
+        notification.channels = named.iter().map(|name| (*name).to_owned()).collect();
+        let told = told.iter().map(|name| (*name).to_owned()).collect();
+        let told = ChannelsTold::from([(notification.incident.id.clone(), told)]);
+        let routed = route(std::slice::from_ref(&notification), &routes(), &told);
+        routed.into_iter().map(|(channel, _)| channel).collect()
+    }
+
+    #[test]
+    fn an_end_is_told_where_the_beginning_was() {
+        use NotificationKind::{Opened, Resolved};
+        for (kind, named, told, expected) in [
+            (Opened, &["mail"][..], &[][..], &["mail"][..]),
+            (Opened, &[], &[], &["chat"]),
+            (Opened, &["gone"], &[], &["chat"]),
+            (Resolved, &["chat"], &["mail"], &["mail"]),
+            (Resolved, &["mail"], &["mail", "gone"], &["mail"]),
+            (Resolved, &["mail"], &["gone"], &["mail"]),
+            (Resolved, &[], &[], &[]),
+        ] {
+            assert_eq!(channels(kind, named, told), expected, "{kind:?} {named:?} {told:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_due_with_its_beginning_follows_it() {
+        let all = [NotificationKind::Opened, NotificationKind::Resolved].map(sample::notification);
+        let routed = route(&all, &routes(), &ChannelsTold::new());
+        assert!(routed.iter().map(|(channel, _)| channel).eq(["chat", "chat"]), "{routed:?}");
+    }
+
+    #[test]
+    fn a_channel_is_no_fallback_of_itself_and_none_is_named_twice() {
+        assert_eq!(routes().fallbacks("chat", |_| true), ["mail"]);
+        assert_eq!(routes().fallbacks("mail", |_| true), ["chat"]);
+        assert_eq!(routes().fallbacks("chat", |_| false), [""; 0]);
+    }
+}
