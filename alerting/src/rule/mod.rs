@@ -1,4 +1,4 @@
-//! Evaluates rules: [`engine`] goes through all of them for every service; [`measure`] compares a
+//! Evaluates rules: [`engine`] goes through all of them for every service; `measure` compares a
 //! number with a threshold, [`system`] watches the installation itself.
 
 mod check;
