@@ -10,38 +10,23 @@
 //! what reads or deletes old logs. The server does the same to a process that is silent in the middle
 //! of a transaction, whose locks would keep others from writing the same batches.
 
-mod administer;
-mod aggregate;
+mod admin;
 mod alerts;
 mod aliases;
 mod config;
-mod copy;
-mod dead_letters;
-mod derived;
 mod faults;
-mod filter;
-mod findings;
-mod heartbeats;
-mod jobs;
-mod ledger;
 mod locks;
-mod maintain;
-mod models;
 mod partitions;
 mod ports;
-mod reports;
-mod rows;
+mod read;
 mod schema;
-mod search;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod texts;
 mod timescale;
 mod tls;
-mod trials;
 mod values;
-mod walk;
 mod write;
 
 use std::{
