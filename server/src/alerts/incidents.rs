@@ -5,11 +5,14 @@ use logweir_incident::{action::Action, incident::IncidentState};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
 
-use super::{AlertDoor, TEXT_BYTES_MAX, check_length, incident_wire};
+use super::{
+    door::{AlertDoor, TEXT_BYTES_MAX, check_length},
+    incident_wire,
+};
 use crate::{
-    answer::cut,
     auth::Caller,
     query::{bounded, service, time_range},
+    response::cut,
     status::Refusal,
 };
 

@@ -13,10 +13,13 @@ use logweir_incident::{
 use logweir_proto::v1;
 use logweir_storage::{JobKind, TimeRange};
 
-use super::{AlertDoor, check_room, incident_wire, parsed};
+use super::{
+    door::{AlertDoor, check_room, parsed},
+    incident_wire,
+};
 use crate::{
-    answer::cut,
     query::time_range,
+    response::cut,
     status::{Refusal, Violation},
 };
 

@@ -7,8 +7,8 @@ use logweir_incident::{
 };
 use logweir_proto::v1;
 
-use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
-use crate::{answer::cut, auth::Caller, status::Refusal};
+use super::door::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
+use crate::{auth::Caller, response::cut, status::Refusal};
 
 /// Of a tenant, past ones included.
 const SILENCES_MAX: usize = 1_000;

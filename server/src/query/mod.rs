@@ -1,5 +1,7 @@
 //! Reading: checks what is asked, asks storage within the caller's tenant, translates the answer.
 
+pub(crate) mod stream;
+
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use futures::Stream;
@@ -17,13 +19,12 @@ use logweir_storage::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use self::stream::{Export, Tail};
 use crate::{
-    answer::{self, all_if_they_fit, cut},
-    auth::Auth,
+    auth::{Auth, layer},
     config::ServiceConfig,
-    gate,
+    response::{self, all_if_they_fit, cut},
     status::Refusal,
-    stream::{Export, Tail},
 };
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -62,7 +63,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::SearchLogsRequest>,
     ) -> Result<Response<v1::SearchLogsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let page_size = bounded("page_size", asked.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?;
         let query = SearchQuery {
@@ -86,7 +87,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::ExportLogsRequest>,
     ) -> Result<Response<Self::ExportLogsStream>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let query = SearchQuery {
             filter: self.filter(&asked.filter)?,
@@ -105,7 +106,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::TailLogsRequest>,
     ) -> Result<Response<Self::TailLogsStream>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let filter = self.filter(&request.into_inner().filter)?;
         let reader = self.live_feed.subscribe(caller.tenant.clone());
         let tail = Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone());
@@ -116,7 +117,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::AggregateLogsRequest>,
     ) -> Result<Response<v1::AggregateLogsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let query = AggregateQuery {
             group_by: group_by(asked.group_by)?,
@@ -126,7 +127,7 @@ impl QueryService for QueryDoor {
             self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
         let truncated = series.len() > SERIES_MAX;
         series.truncate(SERIES_MAX);
-        let series = all_if_they_fit(series.into_iter().map(answer::series))?;
+        let series = all_if_they_fit(series.into_iter().map(response::series))?;
         Ok(Response::new(v1::AggregateLogsResponse { series, truncated }))
     }
 
@@ -134,7 +135,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::LatencyHeatmapRequest>,
     ) -> Result<Response<v1::LatencyHeatmapResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let query = self.aggregate_query(asked.range, asked.bucket_seconds, &asked.service)?;
         let cells =
@@ -155,11 +156,11 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::ListServicesRequest>,
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let found = self.storage.list_services(&caller.tenant).await.map_err(Refusal::from)?;
         let services = found.into_iter().map(|summary| {
             let known = self.services.get(summary.service.as_str()).cloned().unwrap_or_default();
-            answer::service(summary, known)
+            response::service(summary, known)
         });
         let (services, truncated) = cut(services);
         Ok(Response::new(v1::ListServicesResponse { services, truncated }))
@@ -169,7 +170,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::ServiceStatsRequest>,
     ) -> Result<Response<v1::ServiceStatsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let (default, max) = (WINDOW_MINUTES_DEFAULT, WINDOW_MINUTES_MAX);
         let minutes = bounded("window_minutes", asked.window_minutes, default, max)?;
@@ -186,7 +187,7 @@ impl QueryService for QueryDoor {
         };
         let series = self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
         // The largest stay if not all fit.
-        let (mut stats, truncated) = cut(series.into_iter().filter_map(answer::service_stat));
+        let (mut stats, truncated) = cut(series.into_iter().filter_map(response::service_stat));
         stats.sort_by(|a, b| a.service.cmp(&b.service));
         Ok(Response::new(v1::ServiceStatsResponse { stats, truncated }))
     }
@@ -195,7 +196,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::ListTemplatesRequest>,
     ) -> Result<Response<v1::ListTemplatesResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let limit = bounded("limit", asked.limit, TEMPLATES_DEFAULT, TEMPLATES_MAX)?;
         let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
@@ -204,7 +205,7 @@ impl QueryService for QueryDoor {
             .list_templates(&caller.tenant, service.as_ref(), range, limit as usize)
             .await
             .map_err(Refusal::from)?;
-        let (templates, truncated) = cut(found.into_iter().map(answer::template));
+        let (templates, truncated) = cut(found.into_iter().map(response::template));
         Ok(Response::new(v1::ListTemplatesResponse { templates, truncated }))
     }
 
@@ -212,7 +213,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let limit = bounded("limit", asked.limit, FINDINGS_DEFAULT, FINDINGS_MAX)?;
         let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
@@ -221,7 +222,7 @@ impl QueryService for QueryDoor {
             .list_findings(&caller.tenant, service.as_ref(), range, limit as usize)
             .await
             .map_err(Refusal::from)?;
-        let (findings, truncated) = cut(found.into_iter().map(answer::finding));
+        let (findings, truncated) = cut(found.into_iter().map(response::finding));
         Ok(Response::new(v1::ListFindingsResponse { findings, truncated }))
     }
 
@@ -229,7 +230,7 @@ impl QueryService for QueryDoor {
         &self,
         request: Request<v1::GetLogRequest>,
     ) -> Result<Response<v1::GetLogResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let id = log_id("id", &asked.id)?;
         if asked.neighbours > NEIGHBOURS_MAX {
@@ -239,14 +240,14 @@ impl QueryService for QueryDoor {
         let neighbours = asked.neighbours as usize;
         let found =
             self.storage.get(&caller.tenant, id, neighbours).await.map_err(Refusal::from)?;
-        Ok(Response::new(answer::log_with_neighbours(found)))
+        Ok(Response::new(response::log_with_neighbours(found)))
     }
 
     async fn delivery_report(
         &self,
         request: Request<v1::DeliveryReportRequest>,
     ) -> Result<Response<v1::DeliveryReportResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let service = service(&request.into_inner().service)?;
         let mut found = self
             .storage
@@ -255,7 +256,7 @@ impl QueryService for QueryDoor {
             .map_err(Refusal::from)?;
         let too_many = found.len() > PRODUCERS_MAX;
         found.truncate(PRODUCERS_MAX);
-        let (producers, too_large) = cut(found.into_iter().map(answer::producer));
+        let (producers, too_large) = cut(found.into_iter().map(response::producer));
         let truncated = too_many || too_large;
         Ok(Response::new(v1::DeliveryReportResponse { producers, truncated }))
     }

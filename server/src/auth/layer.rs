@@ -12,10 +12,12 @@ use metrics::counter;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 
+use super::{Access, Auth, Caller};
 use crate::{
-    auth::{Access, Auth, Caller},
-    inflate::{Encoding, Inflater},
-    message_body::{Budget, Charges, MessageBody, MessageRules},
+    listener::{
+        inflate::{Encoding, Inflater},
+        message_body::{Budget, Charges, MessageBody, MessageRules},
+    },
     status::{self, Refusal},
 };
 

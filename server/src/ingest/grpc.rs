@@ -9,11 +9,10 @@ use logweir_proto::v1::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Ingest;
 use crate::{
-    auth::{Auth, Caller},
-    gate,
-    ingest::Ingest,
-    message_body::{Charge, Charges},
+    auth::{Auth, Caller, layer},
+    listener::message_body::{Charge, Charges},
     status::{self, Refusal},
 };
 
@@ -34,7 +33,7 @@ impl IngestService for IngestDoor {
         &self,
         request: Request<v1::IngestRequest>,
     ) -> Result<Response<v1::IngestResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let charge = charge(&charges(&request));
         let batch = request.into_inner().batch;
         let answer = self.ingest.ingest(&caller, batch, bytes(&charge)).await?;
@@ -47,7 +46,7 @@ impl IngestService for IngestDoor {
         &self,
         request: Request<Streaming<v1::IngestStreamRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let session = Session {
             charges: charges(&request),
             ended: {

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    answer::cut,
     auth::{Auth, Caller},
+    response::cut,
     status::Refusal,
 };
 
@@ -162,10 +162,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::{
-        auth::{Access, issue},
-        token_keys::TokenKeys,
-    };
+    use crate::auth::{Access, issue, token_keys::TokenKeys};
 
     const NOW: i64 = 1_760_000_000_000_000_000;
 

@@ -24,7 +24,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{config::ServerConfig, tls::Tls};
+use super::tls::Tls;
+use crate::config::ServerConfig;
 
 /// A connection must send its first byte, shake hands, and send each request's headers, within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,6 +5,10 @@
 //! so that a retry is judged the same. An answer is given only once the queue holds the batch
 //! durably.
 
+pub(crate) mod grpc;
+pub(crate) mod rate_limit;
+pub(crate) mod validate;
+
 use std::{sync::Arc, time::Instant};
 
 use logweir_core::{
@@ -19,11 +23,13 @@ use logweir_queue::Publisher;
 use logweir_storage::DeadLetter;
 use metrics::{counter, histogram};
 
+use self::{
+    rate_limit::RateLimits,
+    validate::{check_copies, check_envelope, check_record, settle_time},
+};
 use crate::{
     auth::Caller,
-    rate_limit::RateLimits,
     status::{self, Refusal},
-    validate::{check_copies, check_envelope, check_record, settle_time},
 };
 
 /// Takes batches to the queue.

@@ -1,5 +1,8 @@
 //! Administration of the caller's own tenant: tokens, dead letters, deploy marks.
 
+pub(crate) mod processes;
+pub(crate) mod replay;
+
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
@@ -11,13 +14,11 @@ use logweir_proto::v1::{self, admin_service_server::AdminService};
 use logweir_storage::{DeadLetter, Deploy, Storage, TokenRecord};
 use tonic::{Request, Response, Status};
 
+use self::replay::{LETTERS_PAGE, Replay};
 use crate::{
-    answer::cut,
-    auth::{Auth, issue},
-    gate,
+    auth::{Auth, issue, layer},
     ingest::Ingest,
-    processes,
-    replay::{LETTERS_PAGE, Replay},
+    response::cut,
     status::Refusal,
 };
 
@@ -46,7 +47,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let scope: ServiceScope = asked
             .service
@@ -64,7 +65,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let found = self.storage.list_tokens(&caller.tenant).await.map_err(Refusal::from)?;
         let (tokens, truncated) = cut(found.into_iter().map(token));
         Ok(Response::new(v1::ListTokensResponse { tokens, truncated }))
@@ -74,7 +75,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let token_id = request.into_inner().token_id;
         let record = self
             .storage
@@ -89,7 +90,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let limit = list_limit(asked.limit)?;
         let mut before = (asked.before_dead_letter_id > 0).then_some(asked.before_dead_letter_id);
@@ -113,7 +114,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::ReplayDeadLettersRequest>,
     ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let ids = request.into_inner().dead_letter_ids;
         check_ids(&ids)?;
         let replay = Replay::begin(&self.storage, &self.ingest, &caller.tenant).await?;
@@ -125,7 +126,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::DiscardDeadLettersRequest>,
     ) -> Result<Response<v1::DiscardDeadLettersResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let v1::DiscardDeadLettersRequest { dead_letter_ids: ids, all } = request.into_inner();
         check_ids(&ids)?;
         if ids.is_empty() != all {
@@ -145,7 +146,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::MarkDeployRequest>,
     ) -> Result<Response<v1::MarkDeployResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let deploy = deploy(request.into_inner().deploy, (self.clock)())?;
         self.storage.insert_deploy(&caller.tenant, deploy.clone()).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::MarkDeployResponse { deploy: Some(deploy_to_wire(deploy)) }))
@@ -155,7 +156,7 @@ impl AdminService for AdminDoor {
         &self,
         request: Request<v1::ListDeploysRequest>,
     ) -> Result<Response<v1::ListDeploysResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         let limit = list_limit(asked.limit)?;
         let service = (!asked.service.is_empty()).then(|| service(&asked.service)).transpose()?;

@@ -25,11 +25,11 @@ use tokio::{
 };
 use tonic::{Status, body::Body};
 
-use crate::{
+use super::{
+    decoded_size::decoded_structure_bytes,
     inflate::{Encoding, InflateError, Inflater},
-    status::Refusal,
-    weigh::decoded_structure_bytes,
 };
+use crate::status::Refusal;
 
 /// A message's flag and length.
 const HEADER_BYTES: usize = 5;

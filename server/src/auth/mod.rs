@@ -6,6 +6,9 @@
 //! seen before is found in a bounded cache, so that its signature is computed once and not for every
 //! request; expiry, revocation and whether its key is still there are looked at every time.
 
+pub(crate) mod layer;
+pub(crate) mod token_keys;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -22,10 +25,8 @@ use metrics::counter;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    status::Refusal,
-    token_keys::{TokenKeys, TokenKeysError},
-};
+use self::token_keys::{TokenKeys, TokenKeysError};
+use crate::status::Refusal;
 
 const ISSUER: &str = "logweir";
 const AUDIENCE: &str = "logweir";
