@@ -2,13 +2,20 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use super::{Comparison, Expression, Phrase, Term, TextField, parse::Operator};
+use super::expression::{Comparison, Expression, Phrase, Term, TextField};
 use crate::{identity::TemplateId, record::Level};
 
 /// How much of a value an error shows, characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
 const SECOND_NANOS: i64 = 1_000_000_000;
 const DAY_NANOS: i64 = 86_400 * SECOND_NANOS;
+
+/// What stands between a field and its value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operator {
+    pub(super) comparison: Comparison,
+    pub(super) is_negated: bool,
+}
 
 /// The condition that `name operator value` stands for, before a `!=` negates it; else what is
 /// allowed. A name in quotes is always an attribute's.

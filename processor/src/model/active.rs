@@ -20,7 +20,8 @@ use tracing::{info, warn};
 
 use super::{
     feedback::{Said, Weights},
-    train::{greatest, scope},
+    tools::scope,
+    train::greatest,
 };
 use crate::upkeep;
 

@@ -8,7 +8,7 @@ use logweir_core::{identity::Tenant, job::JobRequest, runtime::clock::Clock};
 use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::train::json;
+use super::tools::json;
 use crate::{enrich::DeployMarks, upkeep};
 
 const LOOK_EVERY: Duration = Duration::from_secs(60);
