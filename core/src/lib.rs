@@ -8,4 +8,5 @@ pub mod job;
 pub mod limits;
 pub mod record;
 pub mod runtime;
+pub mod timestamp;
 pub mod wire;
