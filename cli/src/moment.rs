@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use logweir_core::timestamp::parse_duration;
+use logweir_core::timestamp::{NANOS_PER_DAY, parse_duration};
 use logweir_ship::parse::time;
 
 /// Reads `now`, `-1h` (before now), `2026-01-02`, `2026-01-02T03:04:05Z` and what else logs have.
@@ -22,7 +22,7 @@ fn moment(text: &str, now_unix_nano: i64) -> Result<i64, String> {
     }
     if let Ok(date) = text.parse::<NaiveDate>() {
         let days = i64::from(date.to_epoch_days());
-        return days.checked_mul(86_400_000_000_000).ok_or_else(|| format!("{text:?} is too far"));
+        return days.checked_mul(NANOS_PER_DAY).ok_or_else(|| format!("{text:?} is too far"));
     }
     time::whole(text, now_unix_nano).ok_or_else(|| {
         format!("{text:?} is no time: write -1h, 2026-01-02 or 2026-01-02T03:04:05Z")

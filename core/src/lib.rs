@@ -5,6 +5,7 @@
 pub mod filter;
 pub mod identity;
 pub mod job;
+pub mod latency;
 pub mod limits;
 pub mod record;
 pub mod runtime;

@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 
+/// Nanoseconds of a second.
+pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// Nanoseconds of a minute.
+pub const NANOS_PER_MINUTE: i64 = 60 * NANOS_PER_SECOND;
+/// Nanoseconds of an hour.
+pub const NANOS_PER_HOUR: i64 = 60 * NANOS_PER_MINUTE;
+/// Nanoseconds of a day.
+pub const NANOS_PER_DAY: i64 = 24 * NANOS_PER_HOUR;
+
 const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
     ("s", 1_000),

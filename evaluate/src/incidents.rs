@@ -12,7 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use logweir_core::{record::Record, timestamp::rfc3339, wire::record_from_wire};
+use logweir_core::{
+    record::Record,
+    timestamp::{NANOS_PER_MINUTE, rfc3339},
+    wire::record_from_wire,
+};
 use logweir_incident::incident::{Evidence, Incident, ProbableCause};
 use logweir_ship::parse::{fields::Parsed, parse, record::service_name};
 use serde::Serialize;
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// How far lines may be out of order.
-const DISORDER_NANOS: i64 = 120_000_000_000;
+const DISORDER_NANOS: i64 = 2 * NANOS_PER_MINUTE;
 /// Logs that wait for earlier ones at most.
 const WAITING_MAX: usize = 2_000_000;
 /// Lines between two looks at the progress.

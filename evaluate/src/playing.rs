@@ -11,12 +11,12 @@ use logweir_alerting::{
 };
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
+    latency::bucket_of,
     limits::Limits,
     record::{Batch, Record, Resource},
 };
 use logweir_incident::{built_in, incident::Incident, notification::NotificationKind};
 use logweir_processor::{ProcessorConfig, Scorer};
-use logweir_storage::latency_bucket;
 
 use crate::error::Error;
 
@@ -96,7 +96,7 @@ impl Playing {
                     level: log.level,
                     message: &log.record.message,
                     latency_ms: log.record.latency_ms,
-                    latency_bucket: log.record.latency_ms.map(latency_bucket),
+                    latency_bucket: log.record.latency_ms.map(bucket_of),
                     template_id: log.template_id.0,
                     pattern: pattern.map_or("", |template| &template.pattern),
                     is_anomaly: log.is_anomaly,

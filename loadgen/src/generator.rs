@@ -3,6 +3,7 @@
 //! judged by them. Pure: the same seed and the same calls give the same logs; time comes from the
 //! caller.
 
+use logweir_core::timestamp::NANOS_PER_SECOND;
 use logweir_proto::v1;
 
 use crate::{
@@ -39,7 +40,7 @@ const ONE_LATENCY_FACTOR: f64 = 6.0;
 const DROP_SHARE: f64 = 0.8;
 const SURGE_FACTOR: f64 = 3.0;
 /// A restart: how long it is silent, and the share of messages of the start after it.
-const RESTART_NANOS: i64 = 5_000_000_000;
+const RESTART_NANOS: i64 = 5 * NANOS_PER_SECOND;
 const START_SHARE: f64 = 0.5;
 /// What weekends have of a working day's logs.
 pub const WEEKEND_SHARE: f64 = 0.6 / 1.16;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use logweir_core::{
     job::{Cluster, Clusters, Comparison, Differing, JobRequest, Trained},
     runtime::clock::Clock,
+    timestamp::NANOS_PER_DAY,
 };
 use logweir_proto::v1::{self, model_service_server::ModelService};
 use logweir_storage::{Feedback, JobKind, Model, ModelKind, ModelState, Storage, TimeRange};
@@ -23,7 +24,6 @@ const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 const CLUSTERS_DEFAULT: u32 = 20;
 const CLUSTERS_MAX: u32 = 100;
-const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// The door to the models.
 pub(crate) struct ModelDoor {
@@ -162,7 +162,7 @@ impl ModelDoor {
             range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano + 1);
         }
         if range.from_unix_nano == 0 {
-            range.from_unix_nano = range.to_unix_nano.saturating_sub(DAY_NANOS).max(0);
+            range.from_unix_nano = range.to_unix_nano.saturating_sub(NANOS_PER_DAY).max(0);
         }
         Ok(range)
     }

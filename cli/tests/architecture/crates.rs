@@ -31,7 +31,6 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "logweir-loadgen",
             "logweir-processor",
             "logweir-ship",
-            "logweir-storage",
         ],
     ),
     (

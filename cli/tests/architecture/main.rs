@@ -2,3 +2,4 @@
 
 mod crates;
 mod modules;
+mod reader;

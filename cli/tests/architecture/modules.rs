@@ -12,12 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use syn::{
-    Attribute, ItemFn, ItemImpl, ItemMod, ItemUse, Macro, UseTree, Visibility,
-    visit::{self, Visit},
+use crate::{
+    crates::metadata,
+    reader::{Use, read},
 };
-
-use crate::crates::metadata;
 
 /// The names of a path, from the root of the crate; of a module, or of something in one.
 type Names = Vec<String>;
@@ -36,85 +34,17 @@ struct Module {
 impl Module {
     fn read(text: &str) -> Self {
         let mut module = Self::default();
-        module.visit_file(&syn::parse_file(text).expect("a source file is Rust"));
+        let (uses, mut paths) = read(text);
+        for Use { short, path, is_public } in uses {
+            if is_public {
+                module.re_exports.insert(short, path);
+            } else {
+                paths.push(path.clone());
+                module.imports.insert(short, path);
+            }
+        }
+        module.paths = paths;
         module
-    }
-
-    fn add_use(&mut self, tree: &UseTree, before: &[String], is_public: bool) {
-        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
-        let (short, path) = match tree {
-            UseTree::Path(path) => return self.add_use(&path.tree, &with(&path.ident), is_public),
-            UseTree::Group(group) => {
-                return group.items.iter().for_each(|tree| self.add_use(tree, before, is_public));
-            }
-            UseTree::Glob(_) => (String::new(), before.to_owned()),
-            UseTree::Name(name) if name.ident == "self" => {
-                (before.last().cloned().unwrap_or_default(), before.to_owned())
-            }
-            UseTree::Name(name) => (name.ident.to_string(), with(&name.ident)),
-            UseTree::Rename(rename) => (rename.rename.to_string(), with(&rename.ident)),
-        };
-        if is_public {
-            self.re_exports.insert(short, path);
-        } else {
-            self.paths.push(path.clone());
-            self.imports.insert(short, path);
-        }
-    }
-
-    /// The paths in what a macro is given, which has no syntax of its own.
-    fn add_macro(&mut self, called: &Macro) {
-        let text = called.tokens.to_string().replace(" :: ", "::");
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
-        for path in text.split(|c| !is_part(c)).filter(|path| path.contains("::")) {
-            self.paths.push(path.split("::").map(str::to_owned).collect());
-        }
-    }
-}
-
-fn is_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
-    })
-}
-
-impl<'ast> Visit<'ast> for Module {
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        if !is_test(&item.attrs) {
-            visit::visit_item_mod(self, item);
-        }
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast ItemFn) {
-        if !is_test(&item.attrs) {
-            visit::visit_item_fn(self, item);
-        }
-    }
-
-    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        if !is_test(&item.attrs) {
-            visit::visit_item_impl(self, item);
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        if !is_test(&item.attrs) {
-            let is_public = !matches!(item.vis, Visibility::Inherited);
-            self.add_use(&item.tree, &[], is_public);
-        }
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        if path.segments.len() > 1 {
-            self.paths.push(path.segments.iter().map(|part| part.ident.to_string()).collect());
-        }
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, called: &'ast Macro) {
-        self.add_macro(called);
-        visit::visit_macro(self, called);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use logweir_core::{
     identity::{Service, TemplateId},
     record::{Level, Record},
+    timestamp::NANOS_PER_HOUR,
 };
 
 use super::{
@@ -43,7 +44,7 @@ pub(super) const LENGTHS_MIN: u32 = 20;
 /// So unlikely are the alarms of a cause to come together by chance: each is unlikely in itself.
 const SPELL_TAIL: f64 = 0.01;
 /// Time that counts as a log for recent counts: a window of them is an hour.
-const IDLE_TICK_NANOS: i64 = 3_600_000_000_000 / WINDOW_LOGS as i64;
+const IDLE_TICK_NANOS: i64 = NANOS_PER_HOUR / WINDOW_LOGS as i64;
 /// Weights are grouped by their binary exponent; this one has index 0.
 const EXPONENT_MIN: i64 = -64;
 const EXPONENTS: usize = 128;
@@ -492,8 +493,7 @@ impl Baseline {
     }
 
     fn features(&self, habits: &Habits, log: &Log<'_>) -> Features {
-        const HOUR_NANOS: i64 = 3_600_000_000_000;
-        let hours = log.record.time_unix_nano.div_euclid(HOUR_NANOS);
+        let hours = log.record.time_unix_nano.div_euclid(NANOS_PER_HOUR);
         // 1970-01-01 was a Thursday, day 3 of its week.
         let weekday = (hours.div_euclid(24) + 3).rem_euclid(7);
         let share = |part: f64, whole: f64| ((part + 0.5) / (whole + 1.0)).ln() as f32;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use logweir_core::timestamp::NANOS_PER_SECOND;
 use logweir_loadgen::{
     Config, Generator,
     fault::{Fault, FaultKind},
@@ -9,9 +10,8 @@ use logweir_loadgen::{
     random::Random,
 };
 
-const SECOND: i64 = 1_000_000_000;
 /// 2026-01-05T00:00:00Z, a Monday.
-const MONDAY_UNIX_NANO: i64 = 1_767_571_200 * SECOND;
+const MONDAY_UNIX_NANO: i64 = 1_767_571_200 * NANOS_PER_SECOND;
 /// The quiet time before the first fault, and what an hour more it may last by the seed.
 const QUIET_MINUTES: u64 = 24 * 60;
 const QUIET_EXTRA_SECONDS: u64 = 3_600;
@@ -100,7 +100,7 @@ impl Scenario {
     pub(super) fn world(&self, seed: u64, rate: f64) -> World {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let minutes = i64::try_from(random.below(7 * 1_440)).unwrap_or(0);
-        let start_unix_nano = MONDAY_UNIX_NANO + minutes * 60 * SECOND;
+        let start_unix_nano = MONDAY_UNIX_NANO + minutes * 60 * NANOS_PER_SECOND;
         let quiet = QUIET_MINUTES * 60 + random.below(QUIET_EXTRA_SECONDS);
         let mut config = Config {
             seed,
@@ -128,7 +128,7 @@ impl Scenario {
                 service: (*service).to_owned(),
             }));
         }
-        let end = i64::try_from(end).unwrap_or(i64::MAX / SECOND);
-        World { config, start_unix_nano, end_unix_nano: start_unix_nano + end * SECOND }
+        let end = i64::try_from(end).unwrap_or(i64::MAX / NANOS_PER_SECOND);
+        World { config, start_unix_nano, end_unix_nano: start_unix_nano + end * NANOS_PER_SECOND }
     }
 }

@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use logweir_core::wire::record_from_wire;
+use logweir_core::{timestamp::NANOS_PER_SECOND, wire::record_from_wire};
 use logweir_loadgen::Generator;
 use logweir_processor::ProcessorConfig;
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub use self::{
 use crate::{error::Error, playing::Playing, run::Run};
 
 /// Event time that is generated at once.
-const SPAN_NANOS: i64 = 10_000_000_000;
+const SPAN_NANOS: i64 = 10 * NANOS_PER_SECOND;
 
 /// A scenario, a rate and a seed.
 type Task = (Scenario, f64, u64);

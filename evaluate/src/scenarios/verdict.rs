@@ -1,6 +1,6 @@
 //! Which faults were found, and which incidents were false.
 
-use logweir_core::timestamp::rfc3339;
+use logweir_core::timestamp::{NANOS_PER_SECOND, rfc3339};
 use logweir_incident::incident::Incident;
 use logweir_loadgen::{fault::FaultKind, truth::TruthEntry};
 use serde::Serialize;
@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::list::Scenario;
 use crate::playing::Played;
 
-const SECOND: i64 = 1_000_000_000;
 /// An incident that fires so long after the end of a fault is still about it.
-const AFTER_NANOS: i64 = 120 * SECOND;
+const AFTER_NANOS: i64 = 120 * NANOS_PER_SECOND;
 
 /// What one play showed.
 #[derive(Debug, Clone, Serialize)]

@@ -19,6 +19,7 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode}
 use logweir_core::{
     identity::{Role, ServiceScope, Tenant},
     runtime::clock::Clock,
+    timestamp::NANOS_PER_SECOND,
 };
 use logweir_storage::TokenRecord;
 use metrics::counter;
@@ -36,7 +37,6 @@ const CACHED_TOKENS_MAX: usize = 4_096;
 /// How often an open stream looks whether its token still holds.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
-const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 //! An empty log takes two bytes on the wire and a hundred times that in memory, so a bound on the
 //! encoding alone does not bound memory.
 
+use prost::encoding::decode_varint;
+
 /// Memory of one decoded log without its text, bytes.
 const RECORD_BYTES: usize = 160;
 /// Memory of one decoded attribute or drop count without its text, bytes.
@@ -38,16 +40,7 @@ impl<'a> Iterator for Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        decode_varint(&mut self.0).ok()
     }
 
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {

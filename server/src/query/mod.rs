@@ -8,14 +8,14 @@ use futures::Stream;
 use logweir_core::{
     filter::Filter,
     identity::{LogId, Service},
+    latency::bucket_bounds,
     runtime::clock::Clock,
+    timestamp::{NANOS_PER_MINUTE, NANOS_PER_SECOND},
     wire,
 };
 use logweir_proto::v1::{self, query_service_server::QueryService};
 use logweir_queue::LiveFeed;
-use logweir_storage::{
-    AggregateQuery, GroupBy, SearchQuery, Storage, TimeRange, latency_bucket_bounds,
-};
+use logweir_storage::{AggregateQuery, GroupBy, SearchQuery, Storage, TimeRange};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -27,8 +27,6 @@ use crate::{
     status::Refusal,
 };
 
-const NANOS_PER_SECOND: i64 = 1_000_000_000;
-const NANOS_PER_MINUTE: i64 = 60 * NANOS_PER_SECOND;
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1_000;
 const BUCKET_SECONDS_DEFAULT: u32 = 60;
@@ -141,7 +139,7 @@ impl QueryService for QueryDoor {
         let cells =
             self.storage.latency_heatmap(&caller.tenant, query).await.map_err(Refusal::from)?;
         let cells = cells.into_iter().map(|cell| {
-            let bounds = latency_bucket_bounds(cell.latency_bucket);
+            let bounds = bucket_bounds(cell.latency_bucket);
             v1::HeatmapCell {
                 start_unix_nano: cell.start_unix_nano,
                 latency_from_ms: bounds.start,

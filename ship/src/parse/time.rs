@@ -5,9 +5,7 @@
 //! because the wire cannot carry them.
 
 use chrono::NaiveDate;
-
-const DAY_NANOS: i64 = 86_400 * SECOND_NANOS;
-const SECOND_NANOS: i64 = 1_000_000_000;
+use logweir_core::timestamp::{NANOS_PER_DAY, NANOS_PER_SECOND};
 const MONTHS: [&[u8]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
@@ -119,7 +117,7 @@ fn syslog(cursor: &mut Cursor<'_>, now_unix_nano: i64) -> Option<i64> {
 
 fn without_year(month: u32, day: u32, clock: i64, now_unix_nano: i64) -> Option<i64> {
     use chrono::Datelike;
-    let latest = now_unix_nano.saturating_add(DAY_NANOS);
+    let latest = now_unix_nano.saturating_add(NANOS_PER_DAY);
     let year = chrono::DateTime::from_timestamp_nanos(latest).year();
     // 29 February may lie eight years back, across a century.
     (0..=8)
@@ -145,7 +143,7 @@ fn epoch(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
 fn moment(year: u32, month: u32, day: u32, clock_nanos: i64) -> Option<i64> {
     let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
     let days = i64::from(date.to_epoch_days());
-    days.checked_mul(DAY_NANOS)?.checked_add(clock_nanos).filter(|time| *time > 0)
+    days.checked_mul(NANOS_PER_DAY)?.checked_add(clock_nanos).filter(|time| *time > 0)
 }
 
 struct Cursor<'a> {
@@ -208,7 +206,7 @@ impl Cursor<'_> {
             false => 0,
         };
         let seconds = i64::from(hour * 3_600 + minute * 60 + second);
-        Some(seconds * SECOND_NANOS + self.fraction())
+        Some(seconds * NANOS_PER_SECOND + self.fraction())
     }
 
     fn fraction(&mut self) -> i64 {
@@ -256,7 +254,7 @@ impl Cursor<'_> {
         let hour = self.number(2, 2).filter(|hour| *hour < 24)?;
         self.eat(b':');
         let minute = self.number(2, 2).filter(|minute| *minute < 60)?;
-        Some(i64::from(hour * 3_600 + minute * 60) * SECOND_NANOS)
+        Some(i64::from(hour * 3_600 + minute * 60) * NANOS_PER_SECOND)
     }
 }
 
@@ -267,7 +265,7 @@ mod tests {
     use super::*;
 
     /// 2026-01-02T03:04:05Z.
-    const MOMENT: i64 = 1_767_323_045 * SECOND_NANOS;
+    const MOMENT: i64 = 1_767_323_045 * NANOS_PER_SECOND;
 
     fn check(text: &str, expected: i64) {
         assert_eq!(whole(text, MOMENT), Some(expected), "{text}");
@@ -323,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_time_without_a_year_is_never_in_the_future() {
-        assert_eq!(whole("Dec 31 23:59:59", MOMENT), Some(1_767_225_599 * SECOND_NANOS));
+        assert_eq!(whole("Dec 31 23:59:59", MOMENT), Some(1_767_225_599 * NANOS_PER_SECOND));
         let leap_day = whole("Feb 29 00:00:00", MOMENT);
         assert_eq!(leap_day, whole("2024-02-29 00:00:00", MOMENT));
     }

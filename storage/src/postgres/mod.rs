@@ -38,7 +38,7 @@ use std::{
 };
 
 use deadpool_postgres::{Object, Pool};
-use logweir_core::runtime::clock::Clock;
+use logweir_core::{runtime::clock::Clock, timestamp::NANOS_PER_HOUR};
 use metrics::counter;
 use tokio::time::timeout;
 
@@ -170,10 +170,8 @@ fn writing(features: Features, server: &Server) -> String {
 struct Hourly(AtomicI64);
 
 impl Hourly {
-    const HOUR_NANOS: i64 = 3_600_000_000_000;
-
     fn lapsed(&self, now_unix_nano: i64) -> bool {
-        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= Self::HOUR_NANOS
+        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= NANOS_PER_HOUR
     }
 
     fn note(&self, now_unix_nano: i64) {

@@ -11,6 +11,7 @@ use logweir_core::{
     filter::{Expression, Filter, Required, Term, TextField},
     identity::{LogId, Service, TemplateId, Tenant},
     record::{Level, StoredLog},
+    timestamp::NANOS_PER_SECOND,
 };
 
 use super::{
@@ -31,7 +32,6 @@ use crate::{
     query::{Order, SearchPage, SearchQuery, TimeRange},
 };
 
-const NANOS: i64 = 1_000_000_000;
 /// Rows that a stretch may hold in vain: about 0.1 s of the database's time.
 const STRETCH_ROWS_MAX: u64 = 250_000;
 /// More than these of a stretch in vain, and the next one is small.
@@ -268,8 +268,8 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             return Ok(());
         };
         let part = TimeRange {
-            from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS)),
-            to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS)),
+            from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS_PER_SECOND)),
+            to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS_PER_SECOND)),
         };
         let services = match scope.service {
             Some(_) => Vec::new(),
@@ -308,8 +308,8 @@ async fn next_stretch(
         return Ok(Some(stretch));
     }
     let hour = TimeRange {
-        from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS)),
-        to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS)),
+        from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS_PER_SECOND)),
+        to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS_PER_SECOND)),
     };
     let crowds = scope.crowds(db, hour, FINE_SECONDS, HOUR_SECONDS / FINE_SECONDS).await?;
     Ok(Some(Stretch::over(&crowds, FINE_SECONDS, wanted).unwrap_or(stretch)))

@@ -7,6 +7,7 @@ use deadpool_postgres::Transaction;
 use logweir_core::{
     identity::{Service, Tenant},
     record::Level,
+    timestamp::NANOS_PER_SECOND,
 };
 use tokio_postgres::types::Type;
 
@@ -16,7 +17,6 @@ use crate::{
     postgres::{faults::Fault, texts::readable, values::Timestamp},
 };
 
-const NANOS: i64 = 1_000_000_000;
 /// PostgreSQL refuses a sum that is not finite; absurd latencies add up to no more than this.
 const SUM_MAX: f64 = 1e300;
 
@@ -187,7 +187,7 @@ async fn save_service_totals(
         of.0 += counts.total() as i64;
         of.1 += counts.errors() as i64;
         of.2 += counts.anomalies() as i64;
-        of.3 = of.3.min(start.saturating_mul(NANOS));
+        of.3 = of.3.min(start.saturating_mul(NANOS_PER_SECOND));
         of.4 = of.4.max(counts.last_seen_unix_nano);
     }
     let column = |of: fn(&Totals) -> i64| -> Vec<i64> { of_services.values().map(of).collect() };

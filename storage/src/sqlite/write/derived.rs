@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use logweir_core::{identity::TemplateId, record::Level};
+use logweir_core::{identity::TemplateId, record::Level, timestamp::NANOS_PER_SECOND};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
@@ -11,8 +11,6 @@ use crate::{
     histogram::Histogram,
     sqlite::{faults::Fault, ids::Ids},
 };
-
-const NANOS: i64 = 1_000_000_000;
 
 /// Adds everything to the tables.
 pub(crate) fn save(
@@ -122,7 +120,7 @@ fn save_service_totals(
             counts.total(),
             counts.errors(),
             counts.anomalies(),
-            start.saturating_mul(NANOS),
+            start.saturating_mul(NANOS_PER_SECOND),
             counts.last_seen_unix_nano,
         ])?;
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use logweir_core::timestamp::{shown, typed};
+use logweir_core::timestamp::{NANOS_PER_MINUTE, shown, typed};
 use logweir_incident::render::text::{number, span};
 use logweir_proto::v1;
 
@@ -11,7 +11,7 @@ use super::words::{began, delivery_state, level, quiet, severity, state};
 use crate::output::{Output, Tone, count, escape, text};
 
 /// How much around an incident is searched.
-const AROUND_NANOS: i64 = 60_000_000_000;
+const AROUND_NANOS: i64 = NANOS_PER_MINUTE;
 
 /// Writes it.
 pub(super) fn write(
