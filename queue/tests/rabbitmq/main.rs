@@ -1,13 +1,11 @@
-//! The queue in RabbitMQ, against a real broker. `rabbitmq/faults.rs` has what befalls the broker.
+//! The queue in RabbitMQ, against a real broker. `faults.rs` has what befalls the broker.
 
-mod rabbitmq {
-    pub(crate) mod bench;
-    mod faults;
-    mod live;
-    mod partitions;
-    mod poison;
-    mod topology;
-}
+pub(crate) mod bench;
+mod faults;
+mod live;
+mod partitions;
+mod poison;
+mod topology;
 
 use std::sync::Arc;
 
@@ -15,7 +13,6 @@ use async_trait::async_trait;
 use logweir_queue::{
     Consumer, KeepingQueue, Publisher, RabbitConfig, check_keeping_queue, check_queue,
 };
-use rabbitmq::bench;
 use testkit::RabbitMq;
 
 /// Every queue of a suite gets names of its own.
