@@ -4,7 +4,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use logweir_alerting::{engine::Engine, keeper::Keeper, window::Row};
+use logweir_alerting::{
+    detector::window::Bucket,
+    incident::Incidents,
+    notify::{pipeline::due, policy::NotificationPolicy},
+    rule::{engine::Engine, observations::Observations},
+};
 use logweir_incident::{
     built_in,
     rule::{Direction, Rule, RuleKind, Threshold},
@@ -44,9 +49,9 @@ fn rule(number: usize) -> Rule {
     Rule::new(&format!("rule {number}"), measure)
 }
 
-fn row(start_seconds: i64, service: usize) -> Row {
+fn bucket(start_seconds: i64, service: usize) -> Bucket {
     let total = 50 + (service % 50) as u64;
-    Row {
+    Bucket {
         start_seconds,
         total,
         errors: total / 50,
@@ -59,11 +64,11 @@ fn row(start_seconds: i64, service: usize) -> Row {
 fn evaluate(criterion: &mut Criterion) {
     let mut rules = built_in::rules();
     rules.extend((0..RULES).map(rule));
-    let mut engine = Engine::new("tenant", rules, Keeper::default());
+    let mut engine = Engine::new("tenant", rules, Incidents::default());
     let names: Vec<String> = (0..SERVICES).map(|number| format!("service-{number}")).collect();
     for start in (START..START + 7_200).step_by(10) {
         for (number, name) in names.iter().enumerate() {
-            engine.replay(name, row(start, number));
+            engine.replay(name, bucket(start, number));
         }
     }
     let mut now = (START + 7_200) * SECOND;
@@ -73,11 +78,11 @@ fn evaluate(criterion: &mut Criterion) {
         bencher.iter(|| {
             now += 2 * SECOND;
             let start = now / SECOND / 10 * 10 - 10;
-            for (number, name) in names.iter().enumerate() {
-                engine.observe(name, row(start, number));
-            }
-            black_box(engine.evaluate(now));
-            black_box(engine.tell(now));
+            let buckets = names.iter().enumerate();
+            let buckets = buckets.map(|(number, name)| (name.clone(), bucket(start, number)));
+            let seen = Observations { buckets: buckets.collect(), ..Observations::default() };
+            black_box(engine.evaluate(now, seen, |_| None));
+            black_box(due(engine.incidents_mut(), &NotificationPolicy::default(), now));
         });
     });
     group.finish();

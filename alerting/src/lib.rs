@@ -1,35 +1,40 @@
 //! From counts of logs to a person: rules, incidents, notifications.
 //!
-//! The centre is pure: what a rule says, what becomes of an incident and what is told to whom are
+//! The centre is pure: what a rule finds, what becomes of an incident and who is told what are
 //! functions of a state, an input and a moment. The state is plain data that is kept between
 //! evaluations and taken up again after a restart, so that no transition is missed and none is told
-//! twice under two keys.
+//! twice under two keys. I/O is at the edge: in [`leader`], `observe`,
+//! [`jobs`], [`channel`] and the outbox in storage.
 //!
-//! In reading order: [`rule`] is what may be asked, [`incident`] what is found, [`notification`] what is
-//! told of it. [`engine`] is what drives the rest: `window` sums up, `normal` knows what is usual,
-//! `judge` and [`novelty`] say what is not, [`evidence`] why it may be, [`keeper`] leads incidents
-//! through their lives and says what is told. A notification then waits in the [`outbox`]; [`plan`] decides
-//! what a channel's worker does next, the [`breaker`] and the [`pace`] whether it may, and [`deliver`]
-//! does it through a [`channel`].
+//! In the order in which an evaluation goes through them:
+//!
+//! - [`leader`] — one process leads: it evaluates the rules of every tenant and commits what they found;
+//! - `observe` — reads from storage what an evaluation takes in;
+//! - [`rule`] — evaluates every rule for every service, and how the system itself does;
+//! - [`detector`] — what is unusual about a service although nobody set a number, against a baseline;
+//! - [`incident`] — the life of incidents, and the evidence of their probable cause;
+//! - [`notify`] — the whole way of a notification to a channel's outbox, and the worker that sends it;
+//! - [`render`] and [`channel`] — how it looks on a channel, and how it gets there.
+//!
+//! Beside them, [`simulate`] plays logs or a stored past through the same rules, [`jobs`] does what
+//! servers ask for, and [`files`] reads rules, channels and policies from YAML.
 
-pub mod engine;
-pub mod evidence;
-pub mod file;
-mod judge;
-pub mod keeper;
-pub mod live;
-mod normal;
-pub mod novelty;
-pub mod play;
-mod statistics;
-pub mod system;
-pub mod window;
+pub mod config;
+pub mod files;
+pub mod jobs;
+pub mod leader;
+mod observe;
+pub mod parts;
+
+pub mod rule;
+
+pub mod detector;
+
+pub mod incident;
+
+pub mod notify;
 
 pub mod channel;
-pub mod deliver;
-pub mod outbox;
-pub mod plan;
+pub mod render;
 
-pub mod address;
-mod email_body;
-pub mod slack_blocks;
+pub mod simulate;

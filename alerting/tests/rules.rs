@@ -1,7 +1,15 @@
 //! Rules with a number, from rows to what is told: lines, changes of the rules, and logs that come
 //! late.
 
-use logweir_alerting::{engine::Engine, keeper::Keeper, window::Row};
+use logweir_alerting::{
+    detector::window::Bucket,
+    incident::Incidents,
+    notify::{pipeline::due, policy::NotificationPolicy},
+    rule::{
+        engine::Engine,
+        observations::{Observations, RuleMatches, Watermarks},
+    },
+};
 use logweir_incident::{
     incident::IncidentState,
     notification::NotificationKind,
@@ -20,35 +28,43 @@ fn errors(for_seconds: u32) -> Rule {
 struct Case {
     engine: Engine,
     second: i64,
+    /// To be seen with the next bucket.
+    matches: Vec<RuleMatches>,
 }
 
 impl Case {
     fn new(rule: Rule) -> Self {
-        Self { engine: Engine::new("t", vec![rule], Keeper::default()), second: START }
+        Self {
+            engine: Engine::new("t", vec![rule], Incidents::default()),
+            second: START,
+            matches: Vec::new(),
+        }
     }
 
     /// As many errors in each bucket; what is told meanwhile.
     fn run(&mut self, seconds: i64, errors: u64) -> Vec<NotificationKind> {
         let mut told = Vec::new();
         for _ in 0..seconds / 10 {
-            let row = Row {
+            let bucket = Bucket {
                 start_seconds: self.second,
                 total: 1_000,
                 errors,
                 last_seen_unix_nano: (self.second + 9) * SECOND,
-                ..Row::default()
+                ..Bucket::default()
             };
-            self.engine.observe("shop", row);
             self.second += 10;
             let now = (self.second - 1) * SECOND + 2 * SECOND;
-            self.engine.evaluate(now);
-            told.extend(self.engine.tell(now).iter().map(|notification| notification.kind));
+            let mut seen = Observations::bucket("shop", bucket);
+            seen.matches = std::mem::take(&mut self.matches);
+            self.engine.evaluate(now, seen, |_| None);
+            let due = due(self.engine.incidents_mut(), &NotificationPolicy::default(), now);
+            told.extend(due.iter().map(|notification| notification.kind));
         }
         told
     }
 
     fn state(&self) -> Option<IncidentState> {
-        self.engine.keeper().incidents().next().map(|incident| incident.state)
+        self.engine.incidents().iter().next().map(|incident| incident.state)
     }
 }
 
@@ -67,8 +83,8 @@ fn what_only_nears_the_line_never_fires() {
 fn what_a_person_resolved_opens_anew_only_above_the_line() {
     let mut case = Case::new(errors(0));
     assert_eq!(case.run(10, 150), [NotificationKind::Opened]);
-    let id = case.engine.keeper().incidents().next().unwrap().id.clone();
-    assert!(case.engine.keeper_mut().resolve(&id, "ann", "", case.second * SECOND));
+    let id = case.engine.incidents().iter().next().unwrap().id.clone();
+    assert!(case.engine.incidents_mut().resolve(&id, "ann", "", case.second * SECOND));
     assert_eq!(case.run(100, 90), [NotificationKind::Resolved]);
     assert_eq!(case.run(10, 150), [NotificationKind::Opened]);
 }
@@ -99,9 +115,12 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
     let measure = RuleKind::MatchCount { filter, window_seconds: 60, threshold };
     let mut case = Case::new(Rule::new("boom", measure));
     case.run(10, 0);
-    let seen = |total| Row { start_seconds: START, total, ..Row::default() };
-    case.engine.observe_matches("boom", "shop", seen(60));
-    case.engine.observe_matches("boom", "shop", seen(3));
+    let seen = |total| RuleMatches {
+        rule: "boom".to_owned(),
+        service: "shop".to_owned(),
+        bucket: Bucket { start_seconds: START, total, ..Bucket::default() },
+    };
+    case.matches = vec![seen(60), seen(3)];
     assert_eq!(case.run(10, 0), [NotificationKind::Opened]);
     let measure =
         RuleKind::MatchCount { filter: "other".to_owned(), window_seconds: 60, threshold };
@@ -117,11 +136,12 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
 fn a_service_that_lagged_wants_its_rows_from_where_it_was_left() {
     let mut case = Case::new(errors(0));
     case.run(100, 0);
-    let judged = (case.second - 1) * SECOND;
-    let later = judged + 1_200 * SECOND;
-    assert_eq!(case.engine.wanted_from(later), judged);
-    case.engine.set_watermark("shop", None);
-    assert_eq!(case.engine.wanted_from(later), later, "it will not be judged");
-    case.engine.set_watermark("shop", Some(later));
-    assert_eq!(case.engine.wanted_from(judged + 7_200 * SECOND), judged + 3_600 * SECOND);
+    let evaluated = (case.second - 1) * SECOND;
+    let later = evaluated + 1_200 * SECOND;
+    assert_eq!(case.engine.wanted_from(&Watermarks::new(), later), evaluated);
+    let unknown = Watermarks::from([("shop".to_owned(), None)]);
+    assert_eq!(case.engine.wanted_from(&unknown, later), later, "it will not be evaluated");
+    let known = Watermarks::from([("shop".to_owned(), Some(later))]);
+    let much_later = evaluated + 7_200 * SECOND;
+    assert_eq!(case.engine.wanted_from(&known, much_later), evaluated + 3_600 * SECOND);
 }

@@ -2,13 +2,17 @@
 //! and for the right cause; and nothing else is.
 
 use logweir_alerting::{
-    engine::Engine,
-    keeper::Keeper,
-    play::{PlayedLog, Player},
-    window::Row,
+    detector::window::Bucket,
+    incident::Incidents,
+    notify::{pipeline::due, policy::NotificationPolicy},
+    rule::{
+        engine::Engine,
+        observations::{Observations, Watermarks},
+    },
+    simulate::player::{PlayedLog, Player},
 };
 use logweir_core::record::Level;
-use logweir_incident::{built_in, incident::Incident};
+use logweir_incident::{built_in, incident::Incident, notification::Notification};
 
 const SECOND: i64 = 1_000_000_000;
 /// 2026-01-05T00:00:00Z, a Monday.
@@ -39,7 +43,7 @@ enum Fault {
 }
 
 fn engine() -> Engine {
-    Engine::new("tenant", built_in::rules(), Keeper::default())
+    Engine::new("tenant", built_in::rules(), Incidents::default())
 }
 
 /// Two logs a second at random, two in a hundred of them errors.
@@ -134,45 +138,47 @@ fn steady() -> (Engine, i64) {
     let start = START / SECOND;
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
-        let row = Row { start_seconds, total: 50, last_seen_unix_nano, ..Row::default() };
+        let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
         engine.replay("payments", row);
     }
     (engine, (start + 7_200) * SECOND)
 }
 
+/// Evaluates once, with this watermark from now on; what is told.
+fn evaluate(engine: &mut Engine, watermark: Option<Option<i64>>, now: i64) -> Vec<Notification> {
+    let watermarks = watermark.map(|through| ("payments".to_owned(), through));
+    let watermarks: Watermarks = watermarks.into_iter().collect();
+    engine.evaluate(now, Observations { watermarks, ..Observations::default() }, |_| None);
+    due(engine.incidents_mut(), &NotificationPolicy::default(), now)
+}
+
 #[test]
 fn a_pipeline_that_lags_silences_nobody() {
     let (mut engine, end) = steady();
-    engine.set_watermark("payments", Some(end));
     for step in 1..1_000 {
-        engine.evaluate(end + 2 * step * SECOND);
-        assert_eq!(engine.tell(end + 2 * step * SECOND), []);
+        assert_eq!(evaluate(&mut engine, Some(Some(end)), end + 2 * step * SECOND), []);
     }
-    engine.set_watermark("payments", None);
-    engine.evaluate(end + 3_000 * SECOND);
-    assert_eq!(engine.keeper().incidents().count(), 0);
-    engine.set_watermark("payments", Some(end + 3_000 * SECOND));
-    engine.evaluate(end + 3_010 * SECOND);
-    let told = engine.tell(end + 3_010 * SECOND);
+    evaluate(&mut engine, Some(None), end + 3_000 * SECOND);
+    assert_eq!(engine.incidents().iter().count(), 0);
+    let known = Some(Some(end + 3_000 * SECOND));
+    let told = evaluate(&mut engine, known, end + 3_010 * SECOND);
     assert_eq!(told[0].incident.rule, "service silent");
 }
 
 #[test]
 fn incidents_are_taken_up_after_a_restart() {
     let (mut first, end) = steady();
-    first.evaluate(end + 60 * SECOND);
-    assert_eq!(first.tell(end + 60 * SECOND).len(), 1);
-    let ids = first.keeper().incidents().map(|incident| &incident.id);
-    let stored = ids.filter_map(|id| first.keeper().stored(id)).collect();
-    let keeper = Keeper::restore(stored, end + 60 * SECOND);
-    let mut second = Engine::new("tenant", built_in::rules(), keeper);
+    assert_eq!(evaluate(&mut first, None, end + 60 * SECOND).len(), 1);
+    let ids = first.incidents().iter().map(|incident| &incident.id);
+    let stored = ids.filter_map(|id| first.incidents().stored(id)).collect();
+    let incidents = Incidents::restore(stored, end + 60 * SECOND);
+    let mut second = Engine::new("tenant", built_in::rules(), incidents);
     let start = START / SECOND;
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
-        let row = Row { start_seconds, total: 50, last_seen_unix_nano, ..Row::default() };
+        let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
         second.replay("payments", row);
     }
-    second.evaluate(end + 62 * SECOND);
-    assert_eq!(second.tell(end + 62 * SECOND), []);
-    assert_eq!(second.keeper().incidents().count(), 1);
+    assert_eq!(evaluate(&mut second, None, end + 62 * SECOND), []);
+    assert_eq!(second.incidents().iter().count(), 1);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use logweir_alerting::live::AlertingConfig;
+use logweir_alerting::config::AlertingConfig;
 use logweir_core::{
     limits::LEDGER_HOURS_MIN,
     runtime::{

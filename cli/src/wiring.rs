@@ -4,7 +4,7 @@
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use logweir_alerting::live;
+use logweir_alerting::{leader, parts::Parts as AlertingParts};
 use logweir_core::runtime::{
     clock::{Clock, system_clock},
     identity::ProcessIdentity,
@@ -174,7 +174,7 @@ impl Process {
         if !self.settings.alerting.enabled {
             return Ok(());
         }
-        let parts = live::Parts {
+        let parts = AlertingParts {
             config: self.settings.alerting.clone(),
             holder: self.identity.process_id.clone(),
             read: Arc::clone(storage) as _,
@@ -185,7 +185,7 @@ impl Process {
             partitions: self.partitions,
             clock: Arc::clone(&self.clock),
         };
-        live::start(parts, &self.tasks).map_err(|why| Error::Usage(why).into())
+        leader::start(parts, &self.tasks).map_err(|why| Error::Usage(why).into())
     }
 
     /// Answers about the process itself until it is to stop.

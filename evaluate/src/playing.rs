@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use logweir_alerting::{
-    engine::Engine,
-    keeper::Keeper,
-    play::{PlayedLog, Player},
+    incident::Incidents,
+    rule::engine::Engine,
+    simulate::player::{PlayedLog, Player},
 };
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
@@ -47,7 +47,8 @@ pub(crate) struct Played {
 impl Playing {
     /// With a processor's settings, and the rules that work with nothing configured.
     pub(crate) fn new(config: &ProcessorConfig) -> Self {
-        let engine = Engine::new(Tenant::default().as_str(), built_in::rules(), Keeper::default());
+        let engine =
+            Engine::new(Tenant::default().as_str(), built_in::rules(), Incidents::default());
         Self {
             scorer: Scorer::offline(config, Limits::default()),
             player: Player::new(engine),

@@ -1,4 +1,4 @@
-//! What people ask of alerting, on its way to the process that leads.
+//! What people do about incidents and channels, on its way to the process that leads.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,43 +8,43 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     /// Somebody sees to it: no escalation any more, fewer reminders.
     Acknowledge {
-        /// Which.
+        /// The incident's id.
         incident_id: String,
-        /// Who.
+        /// Who did so.
         actor: String,
     },
     /// Nobody sees to it after all.
     Unacknowledge {
-        /// Which.
+        /// The incident's id.
         incident_id: String,
         /// Who said so.
         actor: String,
     },
-    /// It is over.
+    /// Somebody says that it is over.
     Resolve {
-        /// Which.
+        /// The incident's id.
         incident_id: String,
         /// Who said so.
         actor: String,
-        /// Why; may be empty.
+        /// Why, in the person's words; may be empty.
         text: String,
     },
     /// Nobody is to be told of it for a while.
     Snooze {
-        /// Which.
+        /// The incident's id.
         incident_id: String,
-        /// Who.
+        /// Who did so.
         actor: String,
-        /// Until when.
+        /// Until when, nanoseconds since 1970.
         until_unix_nano: i64,
     },
-    /// Something worth writing down.
+    /// Somebody wrote something into its timeline.
     Note {
-        /// Which.
+        /// The incident's id.
         incident_id: String,
-        /// Who.
+        /// Who did so.
         actor: String,
-        /// What.
+        /// What they wrote.
         text: String,
     },
     /// A channel's settings changed or a test of it succeeded: its breaker begins anew.

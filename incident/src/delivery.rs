@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::notification::Notification;
 
-/// One notification for one channel.
+/// A notification that waits for a channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The outbox's own name for it.
+    /// The id that the outbox gave it; 0 before it is stored.
     pub id: i64,
-    /// What to say.
+    /// What is to be told.
     #[serde(alias = "notice")]
     pub notification: Notification,
-    /// When it was written.
+    /// When it was stored.
     pub created_unix_nano: i64,
-    /// How often it was begun.
+    /// How often sending it was begun.
     pub attempts: u32,
     /// Not to be tried before.
     pub not_before_unix_nano: i64,

@@ -14,17 +14,18 @@ pub const EVIDENCE_MAX: usize = 10;
 /// What an incident is told apart by: the rule and its labels, the service among them.
 pub type Labels = BTreeMap<String, String>;
 
-/// Where it is in its life. It only goes forward: who is wrong again gets a new incident.
+/// The state of an incident. It only goes forward: what is wrong again gets a new incident. What people
+/// do with it is beside it, in its [`Overlays`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentState {
-    /// It holds, but not yet for as long as the rule asks. Nobody is told.
+    /// Its rule is breached, but not yet for as long as the rule asks. Nobody is told.
     Pending,
-    /// It holds.
+    /// Its rule has been breached for long enough.
     Firing,
-    /// It holds, and somebody has said that they see to it.
+    /// It fires, and somebody has said that they see to it.
     Acknowledged,
-    /// It no longer holds, or somebody closed it.
+    /// Its rule is no longer breached, or somebody closed it.
     Resolved,
 }
 
@@ -32,7 +33,7 @@ impl IncidentState {
     /// Every state, in the order of a life.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Firing, Self::Acknowledged, Self::Resolved];
 
-    /// Its stable name.
+    /// Its stable name, as stored and in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -59,17 +60,17 @@ impl fmt::Display for IncidentState {
     }
 }
 
-/// Why nobody is told, whatever the state.
+/// Why people are not told of an incident, whatever its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overlays {
-    /// Somebody silenced incidents like it.
+    /// A silence covers it.
     pub silenced: bool,
     /// Another incident explains it.
     pub inhibited: bool,
-    /// At this time of the week nobody wants to know.
+    /// A mute time covers it.
     pub muted: bool,
-    /// Somebody wants to hear of it later: not before this moment.
+    /// Somebody snoozed it: they are told again at this moment, nanoseconds since 1970.
     pub snoozed_until_unix_nano: Option<i64>,
     /// It comes and goes too often to be told each time.
     pub flapping: bool,
@@ -83,7 +84,7 @@ impl Overlays {
     }
 }
 
-/// What happened to it.
+/// What happened to an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -91,15 +92,15 @@ pub enum Event {
     Pending,
     /// It fires.
     Firing,
-    /// It got worse.
+    /// It got worse, or nobody acknowledged it in time.
     Escalated,
     /// It got less bad.
     Eased,
     /// Somebody sees to it.
     Acknowledged,
-    /// Somebody no longer does.
+    /// Somebody no longer sees to it.
     Unacknowledged,
-    /// Somebody wants to hear of it later.
+    /// Somebody snoozed it.
     Snoozed,
     /// A silence covers it.
     Silenced,
@@ -120,34 +121,34 @@ pub enum Event {
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineEntry {
-    /// When.
+    /// When it happened, nanoseconds since 1970.
     pub at_unix_nano: i64,
-    /// What.
+    /// What happened.
     pub event: Event,
-    /// Who; empty for the engine.
+    /// Who did it; empty for what alerting did by itself.
     #[serde(default)]
     pub actor: String,
-    /// More, in words.
+    /// More about it for people, in one line; may be empty.
     #[serde(default)]
     pub text: String,
 }
 
-/// A number now, against what is normal.
+/// A measured number, against what is expected of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measured {
     /// What is measured, such as `errors/min`.
     pub name: String,
-    /// Now.
+    /// The number over the window in which it was worst.
     pub now: f64,
-    /// Usual at this time; none if not known.
+    /// Expected at this time; none if not known.
     pub normal: Option<f64>,
-    /// Where the rule draws the line.
+    /// The threshold that it passed; none if it is not compared with one.
     pub threshold: Option<f64>,
-    /// Logs that it rests on.
+    /// Number of logs that it rests on.
     pub support: u64,
 }
 
-/// A pattern that grew more than others when it began.
+/// A pattern whose logs grew more than those of others when an incident began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbableCause {
     /// The template's id, in hexadecimal.
@@ -156,28 +157,28 @@ pub struct ProbableCause {
     pub pattern: String,
     /// Its level's name.
     pub level: String,
-    /// Logs of it in the window.
+    /// Logs of it in the incident's window.
     pub count_now: u64,
-    /// Logs of it that are usual in as long a time.
+    /// Logs of it that are expected in as long a time, by the hour before.
     pub count_before: f64,
-    /// Share of what came on top.
+    /// Its share, 0 to 1, of all logs (or of the latency) that came on top of what is expected.
     pub share: f64,
-    /// Whether it never occurred before.
+    /// Whether there was no log of it in the hour before.
     pub is_new: bool,
 }
 
-/// A version that came in at about the time.
+/// A deploy shortly before an incident began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployMark {
-    /// When.
+    /// When the version was first seen, nanoseconds since 1970.
     pub at_unix_nano: i64,
-    /// Of what.
+    /// The service that was deployed.
     pub service: String,
-    /// Which.
+    /// The version that came in.
     pub version: String,
 }
 
-/// A log that shows it.
+/// A log that shows what an incident is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleLog {
     /// Its id in hexadecimal; empty where logs have none.
@@ -187,12 +188,12 @@ pub struct SampleLog {
     pub at_unix_nano: i64,
     /// Its level's name.
     pub level: String,
-    /// As logged, cut.
+    /// The message as logged, cut to a kilobyte.
     pub message: String,
-    /// Its trace; empty without.
+    /// The trace's id in hexadecimal; empty without.
     #[serde(default)]
     pub trace_id: String,
-    /// Who logged it; empty if not known.
+    /// The instance that logged it; empty if not known.
     #[serde(default)]
     pub instance: String,
 }
@@ -203,21 +204,21 @@ pub struct SampleLog {
 pub struct Evidence {
     /// One sentence: what is wrong, how much, against what.
     pub summary: String,
-    /// The numbers.
+    /// The measured numbers, the one that says most first.
     pub measured: Vec<Measured>,
     /// When it began, by event time.
     pub started_unix_nano: i64,
-    /// Most probable first.
+    /// The patterns that may be the cause, the most probable first.
     pub probable_causes: Vec<ProbableCause>,
-    /// In the window before it began.
+    /// Deploys of the service in the half hour before it began.
     pub deploys: Vec<DeployMark>,
-    /// Of the probable causes.
+    /// Logs of the probable causes, or else the newest.
     pub sample_logs: Vec<SampleLog>,
-    /// Who logged it, as far as known.
+    /// The instances that logged the samples.
     pub instances: Vec<String>,
-    /// In hexadecimal.
+    /// The traces of the samples, in hexadecimal.
     pub trace_ids: Vec<String>,
-    /// Where to look on; empty if no address is set.
+    /// Address of the page about it; empty if none is configured.
     pub link: String,
 }
 
@@ -227,7 +228,7 @@ pub struct Incident {
     /// Unique and the same after a restart: of tenant, rule, labels and the event time at which
     /// it began.
     pub id: String,
-    /// Whose logs.
+    /// The tenant whose logs it is about.
     pub tenant: String,
     /// The rule's name.
     pub rule: String,
@@ -237,18 +238,18 @@ pub struct Incident {
     pub service: String,
     /// What it is told apart by, `rule` and `service` included.
     pub labels: Labels,
-    /// How bad.
+    /// How bad it is, at its worst so far.
     pub severity: Severity,
-    /// Where in its life.
+    /// Its state.
     pub state: IncidentState,
-    /// Why nobody is told.
+    /// Why people are not told of it at the moment.
     #[serde(default)]
     pub overlays: Overlays,
-    /// First seen.
+    /// When its rule was first breached, nanoseconds since 1970.
     pub pending_unix_nano: i64,
-    /// When it fired.
+    /// When it fired; none while it is pending.
     pub firing_unix_nano: Option<i64>,
-    /// When it was over.
+    /// When it was resolved; none until then.
     pub resolved_unix_nano: Option<i64>,
     /// Who sees to it; empty for nobody.
     #[serde(default)]
@@ -256,18 +257,18 @@ pub struct Incident {
     /// Levels of escalation that it went through.
     #[serde(default)]
     pub escalation_level: u32,
-    /// Incidents with one group are told together.
+    /// Incidents of one service that began at about the same time have the same group.
     pub group: String,
     /// The rule's channels; empty for the default ones.
     #[serde(default)]
     pub channels: Vec<String>,
-    /// The rule's runbook.
+    /// The rule's runbook: what a person should do, or an address; may be empty.
     #[serde(default)]
     pub runbook: String,
-    /// What is known.
+    /// What is known about it.
     #[serde(default)]
     pub evidence: Evidence,
-    /// What happened, ascending.
+    /// What happened to it, oldest first; at most [`TIMELINE_MAX`] entries.
     #[serde(default)]
     pub timeline: Vec<TimelineEntry>,
 }
@@ -275,6 +276,7 @@ pub struct Incident {
 impl Incident {
     /// Adds to the timeline, which stays bounded: of what is in its middle the oldest goes.
     pub fn note(&mut self, at_unix_nano: i64, event: Event, actor: &str, text: &str) {
+        // How it began and what happened last is what people ask for.
         if self.timeline.len() >= TIMELINE_MAX {
             self.timeline.remove(TIMELINE_MAX / 2);
         }

@@ -16,9 +16,9 @@ pub const PREVIEW_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum AlertingJob {
-    /// Play a rule through stored logs. Answered by [`Preview`].
+    /// Play a rule through stored logs. CallResult by [`Preview`].
     PreviewRule(PreviewRule),
-    /// Send a test message through a stored channel. Answered by [`TestReport`].
+    /// Send a test message through a stored channel. CallResult by [`TestReport`].
     TestChannel(TestChannel),
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::incident::Incident;
 
-/// What there is to say.
+/// Which transition of an incident a notification stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
@@ -24,7 +24,7 @@ pub enum NotificationKind {
 }
 
 impl NotificationKind {
-    /// As in keys.
+    /// Its stable name, as in keys and the API.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Opened => "opened",
@@ -37,24 +37,24 @@ impl NotificationKind {
     }
 }
 
-/// Something to say.
+/// What people are to be told, once, whatever the channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
     /// The same for the same transition, whenever it is made: of the incident, the kind and its
     /// number. At most 128 bytes of printable ASCII.
     pub key: String,
-    /// What.
+    /// Which transition it stands for.
     pub kind: NotificationKind,
-    /// When it came about.
+    /// When it became due, nanoseconds since 1970-01-01 UTC.
     pub at_unix_nano: i64,
     /// Counts up within an incident; a channel tells a lower one first or not at all.
     pub sequence: u32,
     /// The incident as it was then.
     pub incident: Incident,
-    /// The others of a digest; empty otherwise. Cut to the worst.
+    /// The other incidents of a digest, the worst of them; empty otherwise.
     #[serde(default)]
     pub others: Vec<Incident>,
-    /// How many a digest stands for, those cut included; 1 otherwise.
+    /// How many incidents a digest stands for, those that were left out included; 1 otherwise.
     pub count: u64,
     /// Channels to tell; empty for the default ones.
     #[serde(default)]
@@ -65,7 +65,7 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// Of an incident.
+    /// The notification of a transition, for the channels of the incident's rule.
     pub fn new(
         kind: NotificationKind,
         sequence: u32,

@@ -7,17 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::suppression::{Inhibition, Matchers, MuteTime};
 
-/// Mute times, and inhibitions, of a policy.
+/// Mute times that a policy may have, and inhibitions that it may.
 const ENTRIES_MAX: usize = 100;
 /// The least time between reminders.
 const SECONDS_MIN: u32 = 60;
-/// The longest: 30 days.
+/// The longest time between reminders: 30 days.
 const SECONDS_MAX: u32 = 30 * 86_400;
+/// Levels of escalation.
 const LEVELS_MAX: u32 = 100;
 /// No place on earth is further from UTC.
 const UTC_OFFSET_MINUTES_MAX: u32 = 14 * 60;
 
-/// How often people are told.
+/// How often people are reminded of an incident that goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reminders {
@@ -25,9 +26,9 @@ pub struct Reminders {
     pub repeat_seconds: u32,
     /// Seconds between reminders at most.
     pub repeat_seconds_max: u32,
-    /// Seconds until a critical incident that nobody acknowledges goes a level up.
+    /// Seconds until a critical incident that nobody acknowledges goes up a level of escalation.
     pub escalate_seconds: u32,
-    /// Levels.
+    /// Levels of escalation that an incident goes through at most.
     pub escalations_max: u32,
     /// Seconds between digests of an incident that flaps.
     pub flap_seconds: u32,
@@ -51,9 +52,9 @@ impl Default for Reminders {
 pub struct Policy {
     /// How often people are told.
     pub reminders: Reminders,
-    /// When nobody wants to know.
+    /// Times of the week at which people are not told.
     pub mute_times: Vec<MuteTime>,
-    /// What explains what, beside what the built-in rules explain of each other.
+    /// Which incidents explain which others, beside what the built-in rules explain of each other.
     pub inhibitions: Vec<Inhibition>,
 }
 

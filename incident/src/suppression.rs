@@ -10,22 +10,22 @@ use crate::incident::Incident;
 /// a label of every incident that has none of this name.
 pub type Matchers = BTreeMap<String, String>;
 
-/// Keeps incidents quiet for a while.
+/// A silence: people are not told of some incidents for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// Unique.
+    /// Unique within the tenant.
     pub id: String,
     /// All must match; none matches everything.
     pub matchers: Matchers,
-    /// From when.
+    /// When it begins, nanoseconds since 1970, inclusive.
     pub from_unix_nano: i64,
-    /// Until when.
+    /// When it ends, nanoseconds since 1970, exclusive.
     pub to_unix_nano: i64,
-    /// Who.
+    /// Who made it.
     pub author: String,
-    /// Why.
+    /// Why it was made.
     pub comment: String,
-    /// Whether also what becomes critical stays quiet.
+    /// Whether it also covers incidents that become critical meanwhile.
     #[serde(default)]
     pub hides_critical: bool,
 }
@@ -44,43 +44,44 @@ pub enum Weekday {
     Sunday,
 }
 
-/// A time of the week at which nobody wants to know.
+/// A time of the week at which people are not told of some incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MuteTime {
-    /// Unique.
+    /// Unique within the policy.
     pub name: String,
     /// All must match; none matches everything.
     #[serde(default)]
     pub matchers: Matchers,
-    /// On which days it begins; empty for every day.
+    /// The days on which it begins; empty for every day.
     #[serde(default)]
     pub weekdays: Vec<Weekday>,
-    /// Minutes after midnight, inclusive; `22:00` in a file.
+    /// Its beginning in minutes after midnight, inclusive; `22:00` in a file.
     #[serde(rename = "from", with = "minute_of_day")]
     pub from_minute: u16,
-    /// Minutes after midnight, exclusive; not above `from_minute` it goes over midnight.
+    /// Its end in minutes after midnight, exclusive; if it is not above `from_minute` it lies on the
+    /// next day.
     #[serde(rename = "to", with = "minute_of_day")]
     pub to_minute: u16,
-    /// Minutes east of UTC.
+    /// The time zone, in minutes east of UTC.
     #[serde(default)]
     pub utc_offset_minutes: i32,
 }
 
-/// One incident that explains another.
+/// Incidents that explain others, of which people are then not told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inhibition {
-    /// What explains.
+    /// The incidents that explain.
     pub source: Matchers,
-    /// What is explained.
+    /// The incidents that are explained.
     pub target: Matchers,
-    /// Labels that both must have with the same value.
+    /// Names of labels that both must have with the same value.
     #[serde(default)]
     pub equal: Vec<String>,
 }
 
-/// All of it.
+/// All that keeps a tenant's people from being told.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Suppression {
@@ -93,7 +94,7 @@ pub struct Suppression {
 }
 
 impl Suppression {
-    /// Whether a silence covers an incident.
+    /// The silence that covers an incident; none if none does.
     pub fn silence_of(&self, incident: &Incident, now_unix_nano: i64) -> Option<&Silence> {
         self.silences.iter().find(|silence| {
             (silence.from_unix_nano..silence.to_unix_nano).contains(&now_unix_nano)
@@ -137,9 +138,10 @@ impl MuteTime {
         let (day, minute) = (minute.div_euclid(MINUTES), minute.rem_euclid(MINUTES));
         let (from, to) = (i64::from(self.from_minute), i64::from(self.to_minute));
         // What goes over midnight belongs to the day that it began on.
-        let (is_in, began) = match from < to {
-            true => ((from..to).contains(&minute), day),
-            false => (minute >= from || minute < to, if minute < to { day - 1 } else { day }),
+        let (is_in, began) = if from < to {
+            ((from..to).contains(&minute), day)
+        } else {
+            (minute >= from || minute < to, if minute < to { day - 1 } else { day })
         };
         // 1970-01-01 was a Thursday.
         let weekday = (began + 3).rem_euclid(7);
@@ -171,6 +173,9 @@ mod minute_of_day {
     }
 }
 
+/// How much later than its consequence a cause may be noticed: each rule needs its own time.
+const CONSEQUENCE_NANOS: i64 = 600_000_000_000;
+
 /// What the built-in rules explain of each other: the cause is told, not what follows from it.
 fn explains(source: &Incident, target: &Incident) -> bool {
     const FOLLOWS: [(&str, &[&str]); 5] = [
@@ -182,11 +187,13 @@ fn explains(source: &Incident, target: &Incident) -> bool {
     ];
     let is_same = source.service == target.service || source.service.is_empty();
     let is_built_in = |incident: &Incident| incident.labels.contains_key("built_in");
+    // Only among built-in rules: what somebody set by themselves they want to hear of.
     let follows = FOLLOWS
         .iter()
         .any(|(cause, all)| *cause == source.kind && all.contains(&target.kind.as_str()));
-    // Who came first by far is no consequence.
-    let is_in_time = source.pending_unix_nano <= target.pending_unix_nano + 600_000_000_000;
+    // What came first by far is no consequence. A cause may be noticed later than what follows from
+    // it, but not by much: each rule has its own window.
+    let is_in_time = source.pending_unix_nano <= target.pending_unix_nano + CONSEQUENCE_NANOS;
     is_same && follows && is_in_time && is_built_in(source) && is_built_in(target)
 }
 

@@ -161,7 +161,7 @@ pub struct IncidentQuery {
 /// Keeps what alerting knows.
 #[async_trait]
 pub trait KeepAlerts: Send + Sync {
-    /// Every tenant that has sent logs.
+    /// Every tenant that has sent logs or set something, by name.
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError>;
     /// Templates whose first log is not older, newest first, at most `limit`; counts are of all their
     /// logs, and merged patterns are left out.
@@ -190,8 +190,8 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         kind: SettingKind,
     ) -> Result<Vec<StoredSetting>, StorageError>;
-    /// All that was set, by tenant, kind and name: for the leader, whose business all tenants are.
-    async fn list_all_settings(&self) -> Result<Vec<(Tenant, StoredSetting)>, StorageError>;
+    /// All that a tenant has set, by kind and name.
+    async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError>;
     /// Leaves what somebody wants done for the leader. `LimitExceeded` if [`ACTIONS_WAITING_MAX`]
     /// wait.
     async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError>;

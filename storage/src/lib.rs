@@ -25,7 +25,7 @@
 //! - **Blocking.** No call blocks the async pool.
 //! - **Isolation.** Every call names its tenant and sees nothing else. Only `load_templates`,
 //!   [`Administer`]'s `revoked_token_ids` and heartbeats, [`KeepModels`]' `active_models` and
-//!   `list_feedback`, [`KeepAlerts`]' lead, `list_all_settings` and `list_actions`, and the taking of
+//!   `list_feedback`, [`KeepAlerts`]' lead, `list_tenants` and `list_actions`, and the taking of
 //!   jobs span tenants: they serve the processes themselves.
 //! - **Clock.** Times come from the clock that the storage is given, but for the age of heartbeats: where
 //!   several machines share a database, the database's clock tells it.

@@ -26,13 +26,14 @@ use tokio_rustls::{
 };
 
 use super::{Failure, SendError, Steps};
-use crate::address::AddressPolicy;
+use crate::channel::address::AddressPolicy;
 
-/// To reach an address and, after that, to agree on TLS.
+/// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after one
+/// second, and after two more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For a whole call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Addresses of a name that are tried.
+/// Addresses of a name that are tried: the time-out of a call is for all of them together.
 const ADDRESSES_MAX: usize = 4;
 
 /// Finds the addresses of a name.
@@ -95,6 +96,7 @@ impl Network {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| format!("certificate authorities cannot be read: {error}"))?;
         let mut roots = RootCertStore::empty();
+        // A single certificate of the machine that is damaged must not cost all the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for authority in &authorities {
             roots.add(authority.clone()).map_err(|error| error.to_string())?;
@@ -162,6 +164,7 @@ impl Network {
                 Ok(Ok(found)) => found,
             },
         };
+        // All are checked before any is called: which of them is reached is the other side's choice.
         for address in &found {
             self.policy
                 .check(*address, port)
@@ -177,6 +180,7 @@ impl Network {
     }
 
     async fn tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, String), SendError> {
+        // In the resolver's order. The last error is told: the first is often a missing IPv6 route.
         let mut last = String::new();
         for address in addresses.iter().take(ADDRESSES_MAX) {
             last = match timeout(self.connect_timeout, TcpStream::connect(address)).await {

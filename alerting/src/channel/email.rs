@@ -19,7 +19,7 @@ use lettre::{
 };
 use logweir_incident::{
     channel::{
-        EmailConfig, Encryption, PaceLimit,
+        EmailConfig, Encryption, RateLimit,
         email::{Correspondents, MailAddress},
     },
     notification::NotificationKind,
@@ -33,13 +33,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps, WORDS_BYTES_MAX,
-    connect::Stream, http::check_lease,
+    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    WORDS_BYTES_MAX, connect::Stream, http::check_lease,
 };
-use crate::email_body::{html, plain};
+use crate::render::email_body::{html, plain};
 
 /// Twenty mails an hour for each recipient; what is beyond is told together.
-pub const EMAIL_PACE: PaceLimit = PaceLimit { every: Duration::from_secs(180), burst: 20 };
+pub const EMAIL_RATE: RateLimit = RateLimit { every: Duration::from_secs(180), burst: 20 };
 /// Incidents that may wait at once.
 const DIGEST_OVER: usize = 5;
 /// Characters of a subject.
@@ -83,6 +83,7 @@ impl Email {
             .subject(self.subject(&view))
             .date(std::time::UNIX_EPOCH + Duration::from_nanos(moment(message)))
             .message_id(Some(self.message_id(message)))
+            // Out-of-office robots answer neither of these (RFC 3834, and Exchange's own).
             .header(Header::<AutoSubmitted>::new("auto-generated"))
             .header(Header::<Suppress>::new("All"))
             .header(Header::<Key>::new(&clean_line(message.key, 200)));
@@ -134,9 +135,12 @@ impl Email {
     }
 
     fn message_id(&self, message: &Message<'_>) -> String {
-        match self.is_opening(message) && !message.is_test {
-            true => self.opening_id(message),
-            false => self.id("notice", message.key),
+        // Later mails refer to the first by an id that follows from the incident: nothing need be kept. A
+        // test must not take the id of a true opening.
+        if self.is_opening(message) && !message.is_test {
+            self.opening_id(message)
+        } else {
+            self.id("notice", message.key)
         }
     }
 
@@ -188,6 +192,7 @@ impl Email {
         let from = self.from.email.clone();
         let began = connection.command(commands::Mail::new(Some(from), parameters)).await;
         began.map_err(|error| refused("MAIL FROM", &error))?;
+        // One wrong address among several must not keep the others from being told.
         let mut accepted = 0_usize;
         let mut refusals = Vec::new();
         let mut first = None;
@@ -204,8 +209,10 @@ impl Email {
             return Err(error);
         }
         connection.command(commands::Data).await.map_err(|error| refused("DATA", &error))?;
+        // The last moment: with the end of the mail the server has taken it.
         check_lease(message)?;
         let taken = connection.message(mail).await.map_err(|error| SendError {
+            // A refusal is certain. A connection that breaks after the mail went out is not.
             may_have_arrived: error.status().is_none(),
             ..refused("the mail", &error)
         })?;
@@ -219,8 +226,8 @@ impl Email {
 
 #[async_trait]
 impl Channel for Email {
-    fn manner(&self) -> Manner {
-        Manner { pace: EMAIL_PACE, digest_over: Some(DIGEST_OVER) }
+    fn limits(&self) -> ChannelLimits {
+        ChannelLimits { rate: EMAIL_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
@@ -299,6 +306,7 @@ fn refused(what: &str, error: &SmtpError) -> SendError {
 
 fn recipient_refused(to: &Address, error: &SmtpError) -> SendError {
     let mut refusal = refused(&format!("recipient {to}"), error);
+    // A 5xx for a recipient says that the address is wrong, not the mail.
     if refusal.failure == Failure::Rejected {
         refusal.failure = Failure::Misconfigured;
     }
@@ -306,21 +314,19 @@ fn recipient_refused(to: &Address, error: &SmtpError) -> SendError {
 }
 
 fn starttls_failed(error: &SmtpError) -> SendError {
-    let failure = match error.is_client() || error.is_permanent() {
-        true => Failure::Misconfigured,
-        false => Failure::Failing { pause: None },
-    };
+    // The server has no STARTTLS, or refuses it: a person must look.
+    let is_final = error.is_client() || error.is_permanent();
+    let failure = if is_final { Failure::Misconfigured } else { Failure::Failing { pause: None } };
     SendError::new(failure, format!("STARTTLS: {}", why(error)))
 }
 
 fn unknown(error: &SmtpError) -> SendError {
-    let failure = match error.is_client() || error.is_permanent() {
-        true => Failure::Misconfigured,
-        false => Failure::Failing { pause: None },
-    };
-    let hint = match failure {
-        Failure::Misconfigured => "; check user and password",
-        _ => "",
+    // A 4xx says that the server cannot check at the moment, and nothing of the password.
+    let is_final = error.is_client() || error.is_permanent();
+    let (failure, hint) = if is_final {
+        (Failure::Misconfigured, "; check user and password")
+    } else {
+        (Failure::Failing { pause: None }, "")
     };
     SendError::new(failure, format!("authentication: {}{hint}", why(error)))
 }

@@ -15,44 +15,48 @@ use tokio::time::timeout;
 
 use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
 
-/// Of an answer, what is read.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// A shorter part of an address is no secret.
+/// Bytes of a response that are read: providers say what is wrong in far fewer, and a hostile one must
+/// not fill the memory.
+const RESPONSE_BYTES_MAX: usize = 64 << 10;
+/// A shorter part of an address is no secret: words such as `services` would be masked in every text.
 const SECRET_BYTES_MIN: usize = 8;
 
 /// What to post.
 pub(crate) struct Post<'a> {
     pub(crate) target: &'a Endpoint,
-    /// Names in lower case.
+    /// Headers besides the usual ones, their names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// After `Authorization: Bearer`.
+    /// A token to send as `Authorization: Bearer`; none without.
     pub(crate) bearer: Option<&'a str>,
     pub(crate) body: String,
 }
 
-/// What came back.
+/// What came back to a request.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) pause: Option<Duration>,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     /// The provider's words, for people.
     pub(crate) fn words(&self) -> String {
         clean_line(&self.body, WORDS_BYTES_MAX)
     }
 
-    /// Sorts the status. What a provider says in the body of a success comes on top.
-    pub(crate) fn verdict(self) -> Result<Self, SendError> {
+    /// Says by the status what went wrong. What a provider says in the body of a success comes on top.
+    pub(crate) fn check_status(self) -> Result<Self, SendError> {
         let status = self.status;
         let pause = self.pause;
         let (failure, may_have_arrived) = match status.as_u16() {
             200..=299 => return Ok(self),
             429 => (Failure::RateLimited { pause }, false),
+            // Trying again without a person is useless, and a redirect could lead anywhere.
             401 | 403 | 404 | 407 | 410 | 300..=399 => (Failure::Misconfigured, false),
+            // A server may fail after it took the message, and a gateway cannot know.
             408 | 425 | 500..=599 => (Failure::Failing { pause }, true),
+            // Any other: what is wrong is this message.
             _ => (Failure::Rejected, false),
         };
         let hint = match status.as_u16() {
@@ -65,17 +69,18 @@ impl Answer {
 }
 
 impl Network {
-    /// Posts and reads the answer, all within the time-out of a call.
+    /// Posts and reads the response, all within the time-out of a call.
     pub(crate) async fn post(
         &self,
         post: Post<'_>,
         message: &Message<'_>,
         steps: &mut Steps,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<Response, SendError> {
         let within_tls = post.target.url().scheme() == "https";
         let started = Instant::now();
         let (host, port) = (post.target.host(), post.target.port());
         let stream = self.connect(host, port, within_tls, steps).await?;
+        // To connect may have taken longer than the lease lasts.
         check_lease(message)?;
         let left = self.call_timeout.saturating_sub(started.elapsed());
         let since = Instant::now();
@@ -85,12 +90,13 @@ impl Network {
             Ok(outcome) => outcome,
             Err(_) => Err(lost("no answer came in time")),
         };
-        let outcome = outcome.map(|mut answer| {
+        let outcome = outcome.map(|mut response| {
+            // Providers quote the request in their errors, and with it a token.
             for secret in &secrets {
-                answer.body = answer.body.replace(secret, MASK);
+                response.body = response.body.replace(secret, MASK);
             }
-            let said = format!("{}: {}", answer.status, answer.words());
-            (answer, said)
+            let said = format!("{}: {}", response.status, response.words());
+            (response, said)
         });
         steps.note("answer", since, outcome)
     }
@@ -107,7 +113,7 @@ pub(crate) fn check_lease(message: &Message<'_>) -> Result<(), SendError> {
     }
 }
 
-/// What an answer may quote and nobody may read: parts of the path and the query that are long enough
+/// What a response may quote and nobody may read: parts of the path and the query that are long enough
 /// to be a token, and the token itself.
 fn secrets(post: &Post<'_>) -> Vec<String> {
     let url = post.target.url();
@@ -117,13 +123,13 @@ fn secrets(post: &Post<'_>) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
-/// The request may have been taken.
+/// A failure after the first byte was sent: the request may have been taken all the same.
 fn lost(text: impl std::fmt::Display) -> SendError {
     let failure = Failure::Failing { pause: None };
     SendError { may_have_arrived: true, ..SendError::new(failure, text) }
 }
 
-async fn exchange(stream: Stream, post: Post<'_>) -> Result<Answer, SendError> {
+async fn exchange(stream: Stream, post: Post<'_>) -> Result<Response, SendError> {
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| lost(describe(&error)))?;
     let request = request(post)?;
@@ -133,17 +139,19 @@ async fn exchange(stream: Stream, post: Post<'_>) -> Result<Answer, SendError> {
         let status = response.status();
         let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let pause = pause.and_then(|text| retry_after(text, response.headers()));
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        // An answer that is too long or breaks off has still said its status.
+        let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
+        // A response that is too long or breaks off has still said its status.
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok(Answer { status, pause, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(Response { status, pause, body: String::from_utf8_lossy(&body).into_owned() })
     };
+    // Both must be polled, as the connection does the call's reading and writing. It may end before the
+    // response is read, which is no failure by itself.
     tokio::pin!(connection, call);
     let mut is_open = true;
     loop {
         tokio::select! {
             biased;
-            answer = &mut call => return answer,
+            response = &mut call => return response,
             ended = &mut connection, if is_open => {
                 is_open = false;
                 if let Err(error) = ended {
@@ -242,23 +250,26 @@ mod tests {
 
     #[test]
     fn a_status_says_what_to_do() {
-        let verdict = |status: u16| {
-            let answer = Answer {
+        let check_status = |status: u16| {
+            let response = Response {
                 status: StatusCode::from_u16(status).unwrap(),
                 pause: Some(Duration::from_secs(3)),
                 body: "why".into(),
             };
-            answer.verdict().map(|_| ()).map_err(|error| (error.failure, error.may_have_arrived))
+            response
+                .check_status()
+                .map(|_| ())
+                .map_err(|error| (error.failure, error.may_have_arrived))
         };
         let pause = Some(Duration::from_secs(3));
-        assert_eq!(verdict(204), Ok(()));
-        assert_eq!(verdict(429), Err((Failure::RateLimited { pause }, false)));
-        assert_eq!(verdict(400), Err((Failure::Rejected, false)));
+        assert_eq!(check_status(204), Ok(()));
+        assert_eq!(check_status(429), Err((Failure::RateLimited { pause }, false)));
+        assert_eq!(check_status(400), Err((Failure::Rejected, false)));
         for status in [301, 401, 403, 404, 410] {
-            assert_eq!(verdict(status), Err((Failure::Misconfigured, false)), "{status}");
+            assert_eq!(check_status(status), Err((Failure::Misconfigured, false)), "{status}");
         }
         for status in [408, 500, 502, 503] {
-            assert_eq!(verdict(status), Err((Failure::Failing { pause }, true)), "{status}");
+            assert_eq!(check_status(status), Err((Failure::Failing { pause }, true)), "{status}");
         }
     }
 }

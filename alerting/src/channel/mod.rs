@@ -1,17 +1,18 @@
 //! Where people are told: one file per kind of channel, behind one trait.
 //!
-//! A channel says one message and reports what came of it; it neither waits nor tries again, which is
-//! [`crate::deliver`]'s work. What a destination answers is sorted here, once, into what the breaker
+//! A channel sends one message and reports what came of it; it neither waits nor tries again, which is
+//! [`crate::notify::worker`]'s work. What a destination answers is sorted here, once, into what the breaker
 //! and the schedule understand. Errors carry the provider's own words, cut and cleaned, and never an
 //! address's path, a password or a token.
 
+pub mod address;
 pub mod email;
 pub mod slack;
 pub mod webhook;
 
-mod beacon;
 mod connect;
 mod http;
+mod ping;
 mod step;
 
 use std::{
@@ -23,42 +24,42 @@ use std::{
 use async_trait::async_trait;
 use logweir_core::runtime::clock::Clock;
 use logweir_incident::{
-    channel::{ChannelConfig, ChannelKind, PaceLimit, breaker::Answered},
+    channel::{ChannelConfig, ChannelKind, RateLimit, breaker::CallResult},
     job::TestReport,
     notification::Notification,
 };
 
-pub use beacon::Beacon;
 pub use connect::{Network, Resolve, SystemResolver};
+pub use ping::Ping;
 pub use step::Steps;
 
 use self::{email::Email, slack::Slack, webhook::Webhook};
 
-/// Bytes of a provider's answer that are shown.
+/// Bytes of a provider's response that are shown to people.
 pub const WORDS_BYTES_MAX: usize = 512;
 
-/// In which form to say it.
+/// The form of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
-    /// As set for the channel.
+    /// With markup, worded as set for the channel.
     #[default]
     Full,
     /// Text alone: the full form was refused.
     Plain,
 }
 
-/// One message to say.
+/// One message to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// What to say.
+    /// What it is about.
     pub notification: &'a Notification,
-    /// The same whenever the same is said again.
+    /// The same whenever the same is sent again, so that receivers can tell a repeat.
     pub key: &'a str,
     /// What the channel returned when the incident was opened on it.
     pub thread: Option<&'a str>,
-    /// In which form.
+    /// The form to send it in.
     pub form: Form,
-    /// Whether it is only a test.
+    /// Whether it says that it is only a test.
     pub is_test: bool,
     /// Nothing may be sent after this moment: this process may no longer be the one that sends.
     pub not_after: Option<Instant>,
@@ -91,16 +92,16 @@ pub enum Failure {
         /// How long to wait at least.
         pause: Option<Duration>,
     },
-    /// It wants a pause.
+    /// It was called too often.
     RateLimited {
-        /// How long, if it said.
+        /// How long it wants not to be called, if it said.
         pause: Option<Duration>,
     },
     /// Address, name or password is wrong: a person must look.
     Misconfigured,
     /// It finds fault with this message: trying the same again is useless.
     Rejected,
-    /// This process may no longer send.
+    /// This process may no longer be the leader, and must not send.
     TooLate,
 }
 
@@ -108,7 +109,7 @@ pub enum Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SendError {
-    /// Why.
+    /// What kind of failure it is.
     pub failure: Failure,
     /// What happened, in words, the provider's own included; no secrets.
     pub text: String,
@@ -123,13 +124,13 @@ impl SendError {
     }
 
     /// As the breaker takes it; none where it says nothing about the destination.
-    pub const fn answered(&self) -> Option<Answered> {
+    pub const fn answered(&self) -> Option<CallResult> {
         Some(match self.failure {
-            Failure::Unresolved => Answered::Unresolved,
-            Failure::Failing { .. } => Answered::Failed,
-            Failure::RateLimited { pause } => Answered::RateLimited { pause },
-            Failure::Misconfigured => Answered::Misconfigured,
-            Failure::Rejected => Answered::Well,
+            Failure::Unresolved => CallResult::Unresolved,
+            Failure::Failing { .. } => CallResult::Failed,
+            Failure::RateLimited { pause } => CallResult::RateLimited { pause },
+            Failure::Misconfigured => CallResult::Misconfigured,
+            Failure::Rejected => CallResult::Well,
             Failure::TooLate => return None,
         })
     }
@@ -143,23 +144,23 @@ impl SendError {
     }
 }
 
-/// What a kind of channel bears.
+/// How much a kind of channel may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct ChannelLimits {
     /// How fast it may be called.
-    pub pace: PaceLimit,
+    pub rate: RateLimit,
     /// Incidents that may wait at once; more are told in one message. None for machines, which want
     /// each by itself.
     pub digest_over: Option<usize>,
 }
 
-/// Where people are told.
+/// A way to tell people.
 #[async_trait]
 pub trait Channel: Send + Sync {
-    /// What it bears.
-    fn manner(&self) -> Manner;
+    /// How much it may be used.
+    fn limits(&self) -> ChannelLimits;
 
-    /// Says a message, within the time-outs of its network, and notes each step. When it returns an
+    /// Sends a message, within the time-outs of its network, and notes each step. When it returns an
     /// error, `may_have_arrived` says whether the message may be there all the same.
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError>;
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use logweir_incident::{
-    channel::{Endpoint, PaceLimit, SlackConfig, slack::SlackEndpoints},
+    channel::{Endpoint, RateLimit, SlackConfig, slack::SlackEndpoints},
     notification::NotificationKind,
     render::{template::Templates, view::View},
 };
@@ -19,14 +19,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Channel, Failure, Form, Manner, Message, Network, Receipt, SendError, Steps,
-    http::{Answer, Post},
+    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    http::{Post, Response},
 };
-use crate::slack_blocks::{blocks, fallback_text};
+use crate::render::slack_blocks::{blocks, fallback_text};
 
 /// Time between messages: Slack's second, and a margin for the way there.
-pub const SLACK_PACE: PaceLimit = PaceLimit { every: Duration::from_millis(1_100), burst: 1 };
-/// Incidents that may wait at once.
+pub const SLACK_RATE: RateLimit = RateLimit { every: Duration::from_millis(1_100), burst: 1 };
+/// Incidents that may wait at once; more become one message. At one a second more is a flood.
 const DIGEST_OVER: usize = 5;
 
 /// Posts to Slack.
@@ -59,10 +59,10 @@ impl Slack {
         body: &Value,
         message: &Message<'_>,
         steps: &mut Steps,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<Response, SendError> {
         let bearer = Some(self.config.bot_token.reveal()).filter(|token| !token.is_empty());
         let post = Post { target, headers: Vec::new(), bearer, body: body.to_string() };
-        self.network.post(post, message, steps).await?.verdict()
+        self.network.post(post, message, steps).await?.check_status()
     }
 
     /// Calls a method of the API, whose errors come with status 200.
@@ -73,21 +73,23 @@ impl Slack {
         message: &Message<'_>,
         steps: &mut Steps,
     ) -> Result<Posted, SendError> {
-        let answer = self.call(target, body, message, steps).await?;
-        let Ok(said) = serde_json::from_str::<Said>(&answer.body) else {
-            let text = format!("answered no JSON: {}", answer.words());
+        let response = self.call(target, body, message, steps).await?;
+        let Ok(said) = serde_json::from_str::<Returned>(&response.body) else {
+            let text = format!("answered no JSON: {}", response.words());
             let failing = Failure::Failing { pause: None };
+            // A proxy's page with status 200: what became of the message nobody knows.
             return Err(SendError { may_have_arrived: true, ..SendError::new(failing, text) });
         };
         match said {
-            Said { ok: true, channel, ts, .. } => {
+            Returned { ok: true, channel, ts, .. } => {
                 Ok(Posted { channel: channel.unwrap_or_default(), ts: ts.unwrap_or_default() })
             }
-            Said { error, .. } => Err(refused(&error.unwrap_or_default(), answer.pause)),
+            Returned { error, .. } => Err(refused(&error.unwrap_or_default(), response.pause)),
         }
     }
 
-    /// As a bot: edits the opening where that is what is wanted, and posts else.
+    /// As a bot: edits the message that opened the incident where a change needs no sound, and posts a
+    /// new one otherwise.
     async fn as_bot(
         &self,
         (post, update): (&Endpoint, &Endpoint),
@@ -114,18 +116,21 @@ impl Slack {
                 let words = "edited the first message".into();
                 return Ok(Receipt { thread: message.thread.map(str::to_owned), words });
             }
+            // The end is also posted, as an edit makes no sound; Slack counts both calls.
             if !is_gone {
-                tokio::time::sleep(SLACK_PACE.every).await;
+                tokio::time::sleep(SLACK_RATE.every).await;
             }
         }
         let mut anew = content;
         anew["channel"] =
             opening.map_or(self.config.channel.as_str(), |(channel, _)| channel).into();
+        // Slack would call the link to fetch a preview, and show a login page.
         anew["unfurl_links"] = false.into();
         anew["metadata"] =
             json!({ "event_type": "logweir_notice", "event_payload": { "key": message.key } });
         if let Some((_, ts)) = opening {
             anew["thread_ts"] = ts.into();
+            // What is worth a sound is also shown in the channel, as few follow a thread.
             anew["reply_broadcast"] =
                 matches!(kind, NotificationKind::Escalated | NotificationKind::Reminder).into();
         }
@@ -142,8 +147,8 @@ impl Slack {
 
 #[async_trait]
 impl Channel for Slack {
-    fn manner(&self) -> Manner {
-        Manner { pace: SLACK_PACE, digest_over: Some(DIGEST_OVER) }
+    fn limits(&self) -> ChannelLimits {
+        ChannelLimits { rate: SLACK_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
@@ -157,8 +162,8 @@ impl Channel for Slack {
         };
         match &self.endpoints {
             SlackEndpoints::Webhook(target) => {
-                let answer = self.call(target, &content, message, steps).await?;
-                Ok(Receipt { thread: None, words: answer.words() })
+                let response = self.call(target, &content, message, steps).await?;
+                Ok(Receipt { thread: None, words: response.words() })
             }
             SlackEndpoints::Bot { post, update } => {
                 self.as_bot((post, update), message, content, steps).await
@@ -167,16 +172,20 @@ impl Channel for Slack {
     }
 }
 
+/// What Slack's methods return.
 #[derive(Deserialize)]
-struct Said {
+struct Returned {
     ok: bool,
     error: Option<String>,
     channel: Option<String>,
     ts: Option<String>,
 }
 
+/// A message that Slack took.
 struct Posted {
+    /// The channel's id.
     channel: String,
+    /// The message's time, which is its id within the channel.
     ts: String,
 }
 
@@ -213,6 +222,7 @@ fn refused(error: &str, pause: Option<Duration>) -> SendError {
         _ => (Failure::Rejected, ""),
     };
     let words = logweir_incident::render::text::clean_line(error, super::WORDS_BYTES_MAX);
+    // Slack's own failures may come after the message was posted.
     let may_have_arrived = matches!(failure, Failure::Failing { .. });
     let text = format!("Slack answered {words:?}{hint}");
     SendError { may_have_arrived, ..SendError::new(failure, text) }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logweir_core::runtime::clock::Clock;
 use logweir_incident::{
-    channel::{Endpoint, PaceLimit, WebhookConfig},
+    channel::{Endpoint, RateLimit, WebhookConfig},
     incident::IncidentState,
     notification::Notification,
     render::{
@@ -20,7 +20,9 @@ use logweir_incident::{
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Channel, Form, Manner, Message, Network, Receipt, SendError, Steps, http::Post};
+use super::{
+    Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, Steps, http::Post,
+};
 
 /// Of the document.
 const FORMAT_VERSION: u32 = 1;
@@ -53,6 +55,8 @@ impl Webhook {
             return document(message.notification, &view, None).to_string();
         };
         let rendered = render(template, Markup::Json, &view).map_err(|error| error.to_string());
+        // A template may print what is no JSON only for some incident: then the usual document goes, with
+        // the mistake in it.
         let parsed = rendered.and_then(|text| match serde_json::from_str::<Value>(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(format!("template: what it prints is no JSON: {error}")),
@@ -63,9 +67,9 @@ impl Webhook {
 
 #[async_trait]
 impl Channel for Webhook {
-    fn manner(&self) -> Manner {
-        let pace = PaceLimit { every: std::time::Duration::from_millis(600), burst: 20 };
-        Manner { pace, digest_over: None }
+    fn limits(&self) -> ChannelLimits {
+        let rate = RateLimit { every: std::time::Duration::from_millis(600), burst: 20 };
+        ChannelLimits { rate, digest_over: None }
     }
 
     async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
@@ -81,8 +85,8 @@ impl Channel for Webhook {
         }
         let bearer = Some(self.config.bearer_token.reveal()).filter(|token| !token.is_empty());
         let post = Post { target: &self.target, headers, bearer, body };
-        let answer = self.network.post(post, message, steps).await?.verdict()?;
-        Ok(Receipt { thread: None, words: format!("{}: {}", answer.status, answer.words()) })
+        let response = self.network.post(post, message, steps).await?.check_status()?;
+        Ok(Receipt { thread: None, words: format!("{}: {}", response.status, response.words()) })
     }
 }
 

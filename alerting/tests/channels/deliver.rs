@@ -7,8 +7,8 @@ use std::{
 
 use logweir_alerting::{
     channel::{Channel, slack::Slack, webhook::Webhook},
-    deliver::Worker,
-    outbox::Outbox,
+    notify::outbox::Outbox,
+    notify::worker::Worker,
 };
 use logweir_core::runtime::{
     clock::{now_unix_nano, system_clock},

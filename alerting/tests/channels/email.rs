@@ -111,32 +111,32 @@ async fn a_recipient_that_is_refused_is_named_and_keeps_nobody_from_their_mail()
 
 #[tokio::test]
 async fn each_refusal_is_understood() {
-    let manner = MailManner::default;
+    let limits = MailManner::default;
     let credentials = Some(CREDENTIALS.to_owned());
     let cases = [
         (
-            MailManner { refusal: Some("451 4.3.0 try later".into()), ..manner() },
+            MailManner { refusal: Some("451 4.3.0 try later".into()), ..limits() },
             "try later",
             Failure::RateLimited { pause: None },
             false,
         ),
         (
-            MailManner { refusal: Some("554 5.7.1 looks like spam".into()), ..manner() },
+            MailManner { refusal: Some("554 5.7.1 looks like spam".into()), ..limits() },
             "looks like spam",
             Failure::Rejected,
             false,
         ),
         (
-            MailManner { is_silent: true, ..manner() },
+            MailManner { is_silent: true, ..limits() },
             "no answer",
             Failure::Failing { pause: None },
             true,
         ),
-        (MailManner { credentials, ..manner() }, "who are you", Failure::Rejected, false),
+        (MailManner { credentials, ..limits() }, "who are you", Failure::Rejected, false),
     ];
     let notification = sample::notification(NotificationKind::Opened);
-    for (manner, words, failure, may_have_arrived) in cases {
-        let server = MailServer::start(manner);
+    for (limits, words, failure, may_have_arrived) in cases {
+        let server = MailServer::start(limits);
         let channel = email(config(&server, Encryption::None), &server);
         let error =
             channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();

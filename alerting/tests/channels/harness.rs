@@ -8,9 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use logweir_alerting::{
-    address::AddressPolicy,
+    channel::address::AddressPolicy,
     channel::{Network, SystemResolver},
-    outbox::{Change, DELIVERIES_MAX, Finished, Outbox, OutboxError, Outcome, Queue, Started},
+    notify::outbox::{
+        Change, DELIVERIES_MAX, Finished, Outbox, OutboxError, Outcome, Queue, Started,
+    },
 };
 use logweir_incident::{
     channel::{Breaker, ChannelState},

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use logweir_alerting::{
     channel::{Message, email::Email},
-    slack_blocks::blocks,
+    render::slack_blocks::blocks,
 };
 use logweir_incident::{
     channel::{EmailConfig, Encryption},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use logweir_alerting::{
     channel::{Channel, Failure, Form, Message, SendError, Steps, slack::Slack, test_channel},
-    slack_blocks::blocks,
+    render::slack_blocks::blocks,
 };
 use logweir_incident::{
     channel::SlackConfig,

@@ -6,10 +6,10 @@ use std::{
 };
 
 use logweir_alerting::{
-    channel::{Failure, Manner, Receipt, SendError, slack::SLACK_PACE},
-    deliver::{begin, end},
-    outbox::Started,
-    plan::{Letter, Plan, plan},
+    channel::{ChannelLimits, Failure, Receipt, SendError, slack::SLACK_RATE},
+    notify::outbox::Started,
+    notify::plan::{Plan, PlannedMessage, plan},
+    notify::worker::{begin, end},
 };
 use logweir_incident::{channel::BreakerState, notification::NotificationKind, rule::Severity};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use crate::harness::{MemoryOutbox, Record, notification};
 
 const SECOND: i64 = 1_000_000_000;
-const SLACK: Manner = Manner { pace: SLACK_PACE, digest_over: Some(5) };
+const SLACK: ChannelLimits = ChannelLimits { rate: SLACK_RATE, digest_over: Some(5) };
 
 /// What the destination does with a message, and whether the process then lives to record it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +90,9 @@ impl World {
                 }
                 Plan::HandOver { ids, .. } => self.outbox.hand_over_now(&ids),
                 Plan::GiveUp(_) => panic!("nothing is a day old"),
-                Plan::Send(letter) => {
+                Plan::Send(planned) => {
                     let fate = fate(self.now);
-                    self.send(&letter, begin(queue.state, SLACK, self.now), fate);
+                    self.send(&planned, begin(queue.state, SLACK, self.now), fate);
                 }
             }
         }
@@ -100,16 +100,17 @@ impl World {
 
     fn send(
         &mut self,
-        letter: &Letter,
+        planned: &PlannedMessage,
         state: logweir_incident::channel::ChannelState,
         fate: Fate,
     ) {
-        let (ids, message_key) = (letter.ids.clone(), letter.key.clone());
+        let (ids, message_key) = (planned.ids.clone(), planned.key.clone());
         self.outbox.start_now(&Started { ids, message_key, state: state.clone() }).unwrap();
-        let all = std::iter::once(&letter.notification.incident).chain(&letter.notification.others);
+        let all =
+            std::iter::once(&planned.notification.incident).chain(&planned.notification.others);
         self.calls.push(Call {
             at: self.now,
-            key: letter.key.clone(),
+            key: planned.key.clone(),
             names: all.clone().map(|incident| incident.id.clone()).collect(),
             is_over: all
                 .filter(|incident| incident.resolved_unix_nano.is_some())
@@ -119,7 +120,7 @@ impl World {
         });
         self.now += SECOND / 20;
         if fate != Fate::TakenThenKilled {
-            let finished = end(letter, state, fate.sent(), (SLACK, self.now, 0.5));
+            let finished = end(planned, state, fate.sent(), (SLACK, self.now, 0.5));
             self.outbox.finish_now(&finished).unwrap();
         }
     }

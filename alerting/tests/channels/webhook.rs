@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use logweir_alerting::{
-    address::AddressPolicy,
+    channel::address::AddressPolicy,
     channel::{
         Channel, Failure, Message, Network, Resolve, Steps,
         webhook::{Webhook, sign},

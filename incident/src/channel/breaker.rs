@@ -38,7 +38,7 @@ pub const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(3600);
 /// Names that do not exist, in a row, that pass for a wrong setting.
 pub const UNRESOLVED_MAX: u32 = 3;
 
-/// Where a breaker is.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum BreakerState {
@@ -90,7 +90,7 @@ impl fmt::Display for BreakerState {
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
+pub enum CallResult {
     /// The destination took the message, or found fault with the message alone.
     Well,
     /// No answer, or one that says that it fails.
@@ -123,18 +123,20 @@ struct Call {
     failed: bool,
 }
 
-/// A breaker.
+/// The circuit breaker of one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Breaker {
-    /// Where it is.
+    /// Its state.
     #[serde(flatten)]
     pub state: BreakerState,
     /// Since when the destination has not been well; none when it is.
     pub down_since_unix_nano: Option<i64>,
     failures_in_row: u32,
     unresolved_in_row: u32,
+    /// How often it opened without being closed in between: by this the pause grows.
     openings_in_row: u32,
+    /// The last calls, oldest first.
     calls: VecDeque<Call>,
 }
 
@@ -171,11 +173,12 @@ impl Breaker {
     }
 
     /// A call came to its end.
-    pub fn end(&mut self, answered: Answered, now_unix_nano: i64) {
+    pub fn end(&mut self, answered: CallResult, now_unix_nano: i64) {
         match answered {
-            Answered::Well => self.succeed(now_unix_nano),
-            Answered::Failed => self.fail(now_unix_nano),
-            Answered::Unresolved => {
+            CallResult::Well => self.succeed(now_unix_nano),
+            CallResult::Failed => self.fail(now_unix_nano),
+            // A resolver may fail for a moment; a name that is wrong stays wrong.
+            CallResult::Unresolved => {
                 self.unresolved_in_row += 1;
                 if self.unresolved_in_row >= UNRESOLVED_MAX {
                     self.misconfigure(now_unix_nano);
@@ -183,8 +186,8 @@ impl Breaker {
                     self.fail(now_unix_nano);
                 }
             }
-            Answered::RateLimited { pause } => self.pause(pause, now_unix_nano),
-            Answered::Misconfigured => self.misconfigure(now_unix_nano),
+            CallResult::RateLimited { pause } => self.pause(pause, now_unix_nano),
+            CallResult::Misconfigured => self.misconfigure(now_unix_nano),
         }
     }
 
@@ -223,6 +226,7 @@ impl Breaker {
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.remember(true, now);
         self.down_since_unix_nano.get_or_insert(now);
+        // While it is half-open a single failure says that nothing has changed.
         let is_probing = matches!(self.state, BreakerState::HalfOpen { .. });
         if is_probing || self.failures_in_row >= FAILURES_IN_ROW_MAX || self.half_failed(now) {
             let pause = PAUSE_FIRST.saturating_mul(1 << self.openings_in_row.min(16));
@@ -232,6 +236,8 @@ impl Breaker {
         }
     }
 
+    /// Whether half of the calls within the window failed: a destination that answers now and then would
+    /// never fail often enough in a row.
     fn half_failed(&self, now: i64) -> bool {
         let recent = self.calls.iter().filter(|call| now - call.at_unix_nano <= nanos(WINDOW));
         let (calls, failed) = recent
@@ -271,7 +277,7 @@ mod tests {
     const SECOND: i64 = 1_000_000_000;
 
     /// Plays `answers`, each at its second, and gives the states after each.
-    fn play(answers: &[(i64, Answered)]) -> (Breaker, Vec<&'static str>) {
+    fn play(answers: &[(i64, CallResult)]) -> (Breaker, Vec<&'static str>) {
         let mut breaker = Breaker::default();
         let mut states = Vec::new();
         for &(second, answered) in answers {
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
-        use Answered::{Failed, Well};
+        use CallResult::{Failed, Well};
         let fails = [(0, Failed), (1, Failed), (2, Failed), (3, Failed), (4, Failed)];
         let (mut breaker, states) = play(&fails);
         assert_eq!(states, ["closed", "closed", "closed", "closed", "open"]);
@@ -301,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_success_between_failures_keeps_it_closed() {
-        use Answered::{Failed, Well};
+        use CallResult::{Failed, Well};
         let answers: Vec<_> =
             (0..60).map(|at| (at * 10, if at % 5 == 4 { Well } else { Failed })).collect();
         let (_, states) = play(&answers);
@@ -310,7 +316,7 @@ mod tests {
 
     #[test]
     fn half_of_ten_within_a_minute_open_it() {
-        use Answered::{Failed, Well};
+        use CallResult::{Failed, Well};
         let answers: Vec<_> =
             (0..10).map(|at| (at, if at % 2 == 0 { Well } else { Failed })).collect();
         let (_, states) = play(&answers);
@@ -320,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_ten_minutes_and_no_more() {
-        let mut breaker = play(&[(0, Answered::Failed); 5]).0;
+        let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
         let mut now = 0;
         let mut pauses = Vec::new();
         for _ in 0..7 {
@@ -328,14 +334,14 @@ mod tests {
             pauses.push((until - now) / SECOND);
             now = until;
             breaker.begin();
-            breaker.end(Answered::Failed, now);
+            breaker.end(CallResult::Failed, now);
         }
         assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
     }
 
     #[test]
     fn a_pause_is_no_failure_and_is_kept_to_the_moment() {
-        let limited = Answered::RateLimited { pause: Some(Duration::from_secs(7)) };
+        let limited = CallResult::RateLimited { pause: Some(Duration::from_secs(7)) };
         let (mut breaker, states) = play(&[(0, limited)]);
         assert_eq!(states, ["rate_limited"]);
         assert_eq!(breaker.pass(7 * SECOND - 1), Pass::NotBefore(7 * SECOND));
@@ -343,26 +349,26 @@ mod tests {
         assert!(!breaker.is_down(Duration::ZERO, SECOND));
         breaker.begin();
         assert_eq!(breaker.state, BreakerState::Closed);
-        let unsaid = play(&[(0, Answered::RateLimited { pause: None })]).0;
+        let unsaid = play(&[(0, CallResult::RateLimited { pause: None })]).0;
         assert_eq!(unsaid.pass(0), Pass::NotBefore(60 * SECOND));
     }
 
     #[test]
     fn a_pause_while_probing_ends_in_a_probe() {
-        let mut breaker = play(&[(0, Answered::Failed); 5]).0;
+        let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
         breaker.begin();
-        breaker.end(Answered::Well, 30 * SECOND);
+        breaker.end(CallResult::Well, 30 * SECOND);
         breaker.begin();
-        breaker.end(Answered::RateLimited { pause: None }, 31 * SECOND);
+        breaker.end(CallResult::RateLimited { pause: None }, 31 * SECOND);
         assert_eq!(breaker.pass(91 * SECOND), Pass::Probe);
         breaker.begin();
-        breaker.end(Answered::Well, 91 * SECOND);
+        breaker.end(CallResult::Well, 91 * SECOND);
         assert_eq!(breaker.state, BreakerState::Closed);
     }
 
     #[test]
     fn a_wrong_setting_stops_it_until_somebody_looks() {
-        let (mut breaker, states) = play(&[(0, Answered::Misconfigured)]);
+        let (mut breaker, states) = play(&[(0, CallResult::Misconfigured)]);
         assert_eq!(states, ["misconfigured"]);
         assert!(breaker.is_down(Duration::from_secs(120), 0));
         assert_eq!(breaker.pass(SECOND), Pass::NotBefore(3600 * SECOND));
@@ -372,20 +378,20 @@ mod tests {
 
     #[test]
     fn a_name_that_does_not_exist_three_times_is_a_wrong_setting() {
-        let (_, states) = play(&[(0, Answered::Unresolved); 3]);
+        let (_, states) = play(&[(0, CallResult::Unresolved); 3]);
         assert_eq!(states, ["closed", "closed", "misconfigured"]);
     }
 
     #[test]
     fn it_is_down_after_patience() {
-        let breaker = play(&[(0, Answered::Failed); 5]).0;
+        let breaker = play(&[(0, CallResult::Failed); 5]).0;
         assert!(!breaker.is_down(Duration::from_secs(120), 119 * SECOND));
         assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
     }
 
     #[test]
     fn it_is_the_same_after_being_kept() {
-        let breaker = play(&[(0, Answered::Failed); 5]).0;
+        let breaker = play(&[(0, CallResult::Failed); 5]).0;
         let kept = serde_json::to_string(&breaker).unwrap();
         assert_eq!(serde_json::from_str::<Breaker>(&kept).unwrap(), breaker);
     }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// Recipients of a channel.
+/// Recipients that a channel may have.
 pub const RECIPIENTS_MAX: usize = 50;
 
-/// How a mail server is spoken to.
+/// How the connection to a mail server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
@@ -19,7 +19,7 @@ pub enum Encryption {
     Starttls,
     /// TLS from the start.
     Tls,
-    /// None. Passwords are not sent this way.
+    /// Not at all. Passwords are not sent this way.
     None,
 }
 
@@ -32,22 +32,22 @@ pub struct EmailConfig {
     /// Its port; by default 587, 465 or 25 as the encryption has it.
     #[serde(default)]
     pub port: Option<u16>,
-    /// How it is spoken to.
+    /// How the connection is encrypted.
     #[serde(default)]
     pub encryption: Encryption,
-    /// Empty for none.
+    /// The user to log in as; empty for no login.
     #[serde(default)]
     pub username: String,
-    /// Of the user.
+    /// The user's password.
     #[serde(default)]
     pub password: Secret,
-    /// Who writes, such as `Logweir <alerts@example.com>`.
+    /// The sender's address, such as `Logweir <alerts@example.com>`.
     pub from: String,
-    /// Whom to write to.
+    /// The recipients' addresses.
     pub to: Vec<String>,
 }
 
-/// Who writes, and who is written to.
+/// The checked addresses of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correspondents {
     /// The sender.

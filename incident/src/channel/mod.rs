@@ -3,7 +3,7 @@
 pub mod breaker;
 pub mod email;
 pub mod endpoint;
-pub mod pace;
+pub mod rate_limit;
 pub mod slack;
 pub mod state;
 pub mod webhook;
@@ -15,7 +15,7 @@ pub use self::{
     breaker::{Breaker, BreakerState},
     email::{EmailConfig, Encryption},
     endpoint::Endpoint,
-    pace::{Pace, PaceLimit},
+    rate_limit::{RateLimit, RateLimiter},
     slack::SlackConfig,
     state::ChannelState,
     webhook::WebhookConfig,
@@ -38,17 +38,17 @@ const SECRETS: [&str; 6] =
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelConfig {
-    /// What rules call it by.
+    /// Its name, unique within the tenant, by which rules name it.
     pub name: String,
     /// How it is reached.
     pub kind: ChannelKind,
-    /// Its own wording.
+    /// Its own wording, as templates.
     #[serde(default)]
     pub templates: Templates,
     /// The channel that is told while this one is down; without one, any other default channel.
     #[serde(default)]
     pub fallback: Option<String>,
-    /// Whether rules that name no channel tell it.
+    /// Whether it is told of incidents whose rule names no channel.
     #[serde(default)]
     pub is_default: bool,
 }
@@ -61,7 +61,7 @@ pub enum ChannelKind {
     Slack(SlackConfig),
     /// Mail.
     Email(EmailConfig),
-    /// JSON to any receiver.
+    /// A webhook: JSON to any receiver.
     Webhook(WebhookConfig),
 }
 

@@ -12,15 +12,15 @@ const API_URL: &str = "https://slack.com/api";
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlackConfig {
-    /// Of an incoming webhook; whoever has it can post.
+    /// The address of an incoming webhook, which is a secret: whoever has it can post.
     pub webhook_url: Secret,
-    /// Of a bot with the scope `chat:write`.
+    /// The token of a bot with the scope `chat:write`.
     pub bot_token: Secret,
-    /// The bot's channel: its id, or `#name`.
+    /// The channel that the bot posts to: its id, or `#name`.
     pub channel: String,
     /// Slack's API, if it is not `https://slack.com/api`, such as a proxy.
     pub api_url: Option<String>,
-    /// Whether `http` will do.
+    /// Whether addresses with `http` are taken too.
     pub allow_http: bool,
 }
 

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Breaker, Pace};
+use super::{Breaker, RateLimiter};
 
 /// What is known of a channel's destination. Kept between evaluations, so that neither a restart nor
 /// another leader forgets that a destination is down.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChannelState {
-    /// Whether to call it.
+    /// The circuit breaker: whether to call it.
     pub breaker: Breaker,
-    /// How fast.
-    pub pace: Pace,
+    /// The rate limiter: how fast it may be called.
+    pub pace: RateLimiter,
     /// What went wrong last, in words; empty if nothing.
     pub last_error: String,
 }

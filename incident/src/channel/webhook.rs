@@ -9,15 +9,15 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where to post. It may have a token in its path, and so is a secret.
+    /// The address to post to. It may have a token in its path, and so is a secret.
     pub url: Secret,
-    /// Signs each message; without it nothing is signed.
+    /// The key that messages are signed with; empty to sign none.
     #[serde(default)]
     pub signing_secret: Secret,
-    /// Sent as `Authorization: Bearer`.
+    /// A token that is sent as `Authorization: Bearer`; empty for none.
     #[serde(default)]
     pub bearer_token: Secret,
-    /// Whether `http` will do.
+    /// Whether an address with `http` is taken too.
     #[serde(default)]
     pub allow_http: bool,
 }

@@ -65,6 +65,7 @@ pub fn fill(source: &str, markup: Markup, view: impl Serialize) -> Result<String
     let mut environment = Environment::empty();
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH_MAX);
+    // A misspelt name is an error when the channel is set, and not an empty line at night.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_formatter(move |output, _: &mut State, value| print(output, markup, value));
     environment.add_filter("upper", |text: &str| text.to_uppercase());
@@ -72,6 +73,7 @@ pub fn fill(source: &str, markup: Markup, view: impl Serialize) -> Result<String
     environment.add_filter("cut", |text: &str, chars: usize| text::cut(text, chars));
     environment.add_filter("length", |value: Value| value.len().unwrap_or_default());
     let template = environment.template_from_str(source).map_err(|error| describe(&error))?;
+    // Fuel counts instructions, and one of them may print a whole log.
     let mut bounded = Bounded(Vec::new());
     template.render_captured_to(Serde(view), &mut bounded).map_err(|error| describe(&error))?;
     String::from_utf8(bounded.0).map_err(|error| TemplateError(error.to_string()))
@@ -145,10 +147,11 @@ fn check_tag(tag: &str) -> Result<(), TemplateError> {
         let text = format!("the statement `{name}` is not allowed; use `if` and `for`");
         return Err(TemplateError(text));
     }
-    match rest.contains("recursive") {
-        true => Err(TemplateError("`recursive` is not allowed; use a plain `for`".into())),
-        false => Ok(()),
+    // A loop that calls itself grows faster than its fuel shrinks.
+    if rest.contains("recursive") {
+        return Err(TemplateError("`recursive` is not allowed; use a plain `for`".into()));
     }
+    Ok(())
 }
 
 fn print(output: &mut Output<'_>, markup: Markup, value: &Value) -> Result<(), Error> {

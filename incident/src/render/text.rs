@@ -55,6 +55,8 @@ pub fn clean_lines(text: &str, chars_max: usize) -> String {
 
 /// A number as a person writes it: three digits that matter, `1.2k`, `3.4M`.
 pub fn number(value: f64) -> String {
+    // The bounds are half a digit below the round number, so that 9,999.9 is written as 10k and not as
+    // 10000.
     let magnitude = value.abs();
     let (scaled, unit) = match magnitude {
         _ if !value.is_finite() => return "–".to_owned(),
@@ -72,10 +74,9 @@ pub fn number(value: f64) -> String {
         _ => 0,
     };
     let text = format!("{scaled:.digits$}");
-    let text = match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => &text,
-    };
+    // Without a point the noughts at the end are part of the number.
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
 }
 

@@ -26,7 +26,7 @@ const NAME_CHARS_MAX: usize = 128;
 pub struct View {
     /// `opened`, `updated`, `escalated`, `reminder`, `resolved` or `digest`.
     pub kind: &'static str,
-    /// In a word, such as `Critical` or `Resolved`.
+    /// The state or the severity in a word, such as `Critical` or `Resolved`.
     pub status: String,
     /// `info`, `warning` or `critical`.
     pub severity: String,
@@ -38,7 +38,7 @@ pub struct View {
     pub title: String,
     /// One sentence, with numbers.
     pub summary: String,
-    /// Why now; empty if it is plain.
+    /// Why people are told now; empty if the kind says it.
     pub text: String,
     /// The service; empty where it is about the system itself.
     pub service: String,
@@ -46,25 +46,25 @@ pub struct View {
     pub rule: String,
     /// When it began.
     pub since: String,
-    /// The same, the time of day alone.
+    /// When it began, the time of day alone.
     pub since_time: String,
     /// When it was over; empty while it is not.
     pub until: String,
     /// How long it has lasted.
     pub lasted: String,
-    /// The numbers against normal.
+    /// The measured numbers, against what is expected.
     pub numbers: Vec<NumberView>,
-    /// Most probable first.
+    /// The probable causes, the most probable first.
     pub causes: Vec<CauseView>,
-    /// Such as `checkout 1.4.2 at 10:01:07`.
+    /// Deploys shortly before, such as `checkout 1.4.2 at 10:01:07`.
     pub deploys: Vec<String>,
     /// Logs that show it.
     pub samples: Vec<SampleView>,
-    /// Who logged it.
+    /// The instances that logged it.
     pub instances: Vec<String>,
-    /// Traces to follow.
+    /// Ids of traces that show it.
     pub traces: Vec<String>,
-    /// Where to look on; empty if there is no such address.
+    /// Address of the page about it; empty if none is configured.
     pub link: String,
     /// What to do; empty if the rule has none. Only an `https` or `http` address is a link.
     pub runbook: String,
@@ -76,20 +76,20 @@ pub struct View {
     pub key: String,
     /// The incidents of a digest, the first included.
     pub others: Vec<LineView>,
-    /// How many a digest stands for.
+    /// How many incidents a digest stands for.
     pub count: u64,
 }
 
-/// A number against normal.
+/// A measured number, against what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NumberView {
     /// What is measured.
     pub name: String,
-    /// Now.
+    /// The number now.
     pub now: String,
-    /// Usual; `–` if not known.
+    /// What is expected; `–` if not known.
     pub normal: String,
-    /// Where the line is drawn; `–` without one.
+    /// The threshold; `–` without one.
     pub threshold: String,
     /// How many times normal, such as `40×`; empty if that says nothing.
     pub times: String,
@@ -100,7 +100,7 @@ pub struct NumberView {
 pub struct CauseView {
     /// The pattern.
     pub pattern: String,
-    /// Its level.
+    /// The level's name.
     pub level: String,
     /// Such as `412 now, usually 3`, or `never seen before, 12 now`.
     pub growth: String,
@@ -109,9 +109,9 @@ pub struct CauseView {
 /// A sample log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SampleView {
-    /// Time of day.
+    /// Time of day, UTC.
     pub time: String,
-    /// Its level.
+    /// The level's name.
     pub level: String,
     /// The message, on one line.
     pub message: String,
@@ -120,7 +120,7 @@ pub struct SampleView {
 /// An incident on one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LineView {
-    /// In a word.
+    /// The state or the severity in a word.
     pub status: String,
     /// `info`, `warning` or `critical`.
     pub severity: String,
@@ -130,7 +130,7 @@ pub struct LineView {
     pub title: String,
     /// When it began.
     pub since: String,
-    /// Where to look on.
+    /// Address of the page about it; may be empty.
     pub link: String,
 }
 
@@ -174,9 +174,10 @@ impl View {
             acknowledged_by: name(&incident.acknowledged_by),
             incident_id: name(&incident.id),
             key: name(key),
-            others: match is_digest {
-                true => std::iter::once(incident).chain(&notification.others).map(line).collect(),
-                false => Vec::new(),
+            others: if is_digest {
+                std::iter::once(incident).chain(&notification.others).map(line).collect()
+            } else {
+                Vec::new()
             },
             count: notification.count,
         }
@@ -213,9 +214,10 @@ impl CauseView {
     fn new(cause: &crate::incident::ProbableCause, is_over: bool) -> Self {
         let when = if is_over { "then" } else { "now" };
         let now = format!("{} {when}", number(cause.count_now as f64));
-        let growth = match cause.is_new {
-            true => format!("never seen before, {now}"),
-            false => format!("{now}, usually {}", number(cause.count_before)),
+        let growth = if cause.is_new {
+            format!("never seen before, {now}")
+        } else {
+            format!("{now}, usually {}", number(cause.count_before))
         };
         let pattern = clean_line(&cause.pattern, LINE_CHARS_MAX);
         Self { pattern, level: name(&cause.level), growth }

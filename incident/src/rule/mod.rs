@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, fmt};
 use logweir_core::record::Level;
 use serde::{Deserialize, Serialize};
 
-/// Length of a rule's name in bytes.
+/// Bytes of a rule's name at most.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Rules of a tenant, and rules of all files together.
+/// Rules that a tenant may have, and rules that all files together may.
 pub const RULES_MAX: usize = 10_000;
 /// Series of a rule that may be in an incident at once; what is beyond is counted and not told.
 pub const INCIDENTS_PER_RULE_MAX: usize = 500;
@@ -55,7 +55,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Which way a volume must go.
+/// In which direction a volume must change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -65,85 +65,84 @@ pub enum Direction {
     Down,
 }
 
-/// What a number is held against.
+/// What a measured number is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Threshold {
     /// A number in the kind's own unit.
     Absolute(f64),
-    /// So many times what is usual at this time for this service. Without enough history it gives no
-    /// verdict.
+    /// So many times what is expected of this service at this time. Never passed without enough history.
     Relative(f64),
-    /// What is usual, its own scatter and chance taken into account: no number to be set.
+    /// A detector decides, by what is expected of the service, its own restlessness and chance.
     Unusual,
 }
 
-/// What is measured. Every window is in seconds and ends now.
+/// What a rule measures. Every window ends now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RuleKind {
     /// Share of errors among the logs, 0 to 1.
     ErrorRate {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// Of the share.
+        /// What the share, 0 to 1, is compared with.
         threshold: Threshold,
     },
     /// Errors in the window.
     ErrorCount {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// Of the count.
+        /// What the count is compared with.
         threshold: Threshold,
     },
     /// Logs in the window.
     Volume {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// More or less.
+        /// Whether more or less than the threshold is a breach.
         direction: Direction,
-        /// Of the count.
+        /// What the count is compared with.
         threshold: Threshold,
     },
     /// A percentile of the latencies.
     Latency {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// 0 to 1, such as 0.95.
+        /// The percentile, 0 to 1, such as 0.95.
         percentile: f64,
-        /// Of milliseconds.
+        /// What the latency in milliseconds is compared with.
         threshold: Threshold,
     },
     /// Logs that detection calls anomalies.
     AnomalyCount {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// Of the count.
+        /// What the count is compared with.
         threshold: Threshold,
     },
     /// A pattern that never occurred before.
     NewPattern {
-        /// At or above this level.
+        /// Patterns at or above this level; those below count only where nothing ever changes.
         #[serde(with = "level_name")]
         level: Level,
-        /// Logs of it that are needed.
+        /// Logs of a new pattern that are needed; more for warnings, fewer for fatal errors.
         hits: u32,
     },
     /// Logs that match a filter.
     MatchCount {
-        /// In the language of the search.
+        /// The filter, in the language of the search.
         filter: String,
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// Of the count.
+        /// What the count is compared with.
         threshold: Threshold,
     },
-    /// A service that logged steadily logs no more.
+    /// A service that logged steadily has fallen silent.
     ServiceSilence {
         /// Seconds of silence at least; a service whose usual gaps are long is given longer.
         silence_seconds: u32,
     },
-    /// A processor reports no more.
+    /// A processor has stopped to report.
     ProcessorSilence {
         /// Seconds since its last heartbeat.
         silence_seconds: u32,
@@ -152,36 +151,36 @@ pub enum RuleKind {
     BurnRate {
         /// The promised share of logs that are no errors, such as 0.999.
         objective: f64,
-        /// Seconds; says that it matters.
+        /// Length of the long window, seconds: it says that the burn matters.
         long_window_seconds: u32,
-        /// Seconds; says that it still goes on.
+        /// Length of the short window, seconds: it says that the burn still goes on.
         short_window_seconds: u32,
-        /// Times the pace at which the budget would just last.
+        /// So many times faster than the budget would just last is a breach.
         factor: f64,
     },
-    /// Batches set aside because nothing could be done with them.
+    /// New dead letters: logs that could not be stored.
     DeadLetters {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// More than so many.
+        /// More than so many in the window are a breach.
         count: u64,
     },
     /// Logs that a sending process had to give up.
     SdkLoss {
-        /// Seconds.
+        /// Length of the window, seconds.
         window_seconds: u32,
-        /// More than so many.
+        /// More than so many in the window are a breach.
         count: u64,
     },
     /// How far the processing is behind.
     QueueLag {
-        /// More than so many seconds.
+        /// More than so many seconds are a breach.
         lag_seconds: u32,
     },
 }
 
 impl RuleKind {
-    /// Its name, as in files.
+    /// Its stable name, as in files and in incidents.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::ErrorRate { .. } => "error_rate",
@@ -201,11 +200,11 @@ impl RuleKind {
     }
 }
 
-/// A rule.
+/// A rule: what is watched, and what an incident of it is like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Unique; incidents refer to it.
+    /// Unique within the tenant; incidents refer to it.
     pub name: String,
     /// What is measured.
     pub measure: RuleKind,
@@ -216,28 +215,29 @@ pub struct Rule {
     /// Whether it is evaluated.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How bad it is.
+    /// How bad a breach is; a detector may say otherwise.
     #[serde(default)]
     pub severity: Severity,
-    /// Logs in the window that it takes for a verdict.
+    /// With fewer logs in the window it is never breached.
     #[serde(default)]
     pub minimum_support: u64,
-    /// Seconds that it must hold before it fires.
+    /// Seconds that it must be breached before an incident fires.
     #[serde(default)]
     pub for_seconds: u32,
-    /// Seconds that it must not hold before it is resolved.
+    /// Seconds that it must not be breached before an incident is resolved.
     #[serde(default = "keep_firing_seconds")]
     pub keep_firing_seconds: u32,
-    /// Once firing it holds down to this share of its threshold.
+    /// An incident that fires goes on down to this share of the threshold, so that a value which moves
+    /// around the threshold makes one incident and not many.
     #[serde(default = "recovery_share")]
     pub recovery_share: f64,
-    /// Put on its incidents, next to `service` and `rule`.
+    /// Labels of its incidents, besides `service` and `rule`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Names of the channels that are told; empty for the default ones.
     #[serde(default)]
     pub channels: Vec<String>,
-    /// For a person: what to do.
+    /// What a person should do, or the address of a page that says so; may be empty.
     #[serde(default)]
     pub runbook: String,
 }

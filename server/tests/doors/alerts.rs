@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{Router, routing::post};
 use logweir_alerting::{
-    address::AddressPolicy,
+    channel::address::AddressPolicy,
     channel::{Network, SystemResolver},
-    live::jobs::{self, JobParts},
+    jobs::{self, JobParts},
 };
 use logweir_core::{identity::Role, identity::Tenant};
 use logweir_incident::{
@@ -271,9 +271,9 @@ async fn secrets_are_kept_and_never_shown() {
     config["fallback"] = "mail".into();
     let changed = alerts.put_channel(&config).await.unwrap();
     assert_eq!(changed.warnings, [r#"there is no channel "mail" yet"#]);
-    let kept = alerts.bench.storage.list_all_settings().await.unwrap();
-    let [(tenant, setting)] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!((tenant, setting.kind), (&Tenant::default(), SettingKind::Channel));
+    let kept = alerts.bench.storage.list_all_settings(&Tenant::default()).await.unwrap();
+    let [setting] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(setting.kind, SettingKind::Channel);
     let kept = serde_json::to_value(setting.channel().unwrap()).unwrap();
     assert_eq!((&kept["kind"]["webhook"]["url"], &kept["fallback"]), (&url.into(), &"mail".into()));
     // A secret does not go to a new address.

@@ -147,7 +147,8 @@ pub(super) async fn what_was_set_is_kept_until_it_is_removed(test: &impl Storage
         storage.put_setting(tenant, setting).await.unwrap();
     };
     let delete = async |kind, name: &str| storage.delete_setting(&tenant(), kind, name).await;
-    assert_eq!(storage.list_all_settings().await.unwrap(), []);
+    assert_eq!(storage.list_all_settings(&tenant()).await.unwrap(), []);
+    assert_eq!(storage.list_tenants().await.unwrap(), []);
     put(&tenant(), Setting::Rule(rule("b", 1))).await;
     put(&tenant(), Setting::Silence(silence)).await;
     put(&tenant(), Setting::Rule(rule("a", 3))).await;
@@ -165,9 +166,11 @@ pub(super) async fn what_was_set_is_kept_until_it_is_removed(test: &impl Storage
     let own = [set(rule("a", 3)), set(rule("b", 5))];
     assert_eq!(storage.list_settings(&tenant(), SettingKind::Rule).await.unwrap(), own);
     assert_eq!(storage.list_settings(&tenant(), SettingKind::Silence).await.unwrap(), []);
-    let [first, second] = own;
-    let all = [(tenant(), first), (tenant(), second), (other, set(rule("a", 4)))];
-    assert_eq!(storage.list_all_settings().await.unwrap(), all);
+    assert_eq!(storage.list_all_settings(&tenant()).await.unwrap(), own);
+    assert_eq!(storage.list_all_settings(&other).await.unwrap(), [set(rule("a", 4))]);
+    let mut tenants = [tenant(), other];
+    tenants.sort_unstable();
+    assert_eq!(storage.list_tenants().await.unwrap(), tenants);
 }
 
 pub(super) async fn actions_wait_for_the_leader(test: &impl StorageUnderTest) {

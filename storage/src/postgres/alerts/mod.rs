@@ -64,8 +64,11 @@ impl KeepAlerts for PostgresStorage {
 
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
         self.snapshot(async |db| {
-            let found =
-                Statement::new("SELECT DISTINCT tenant FROM services ORDER BY 1").rows(db).await?;
+            let found = Statement::new(
+                "SELECT tenant FROM services UNION SELECT tenant FROM alert_settings ORDER BY 1",
+            )
+            .rows(db)
+            .await?;
             found.iter().map(|row| tenant_of(row, 0)).collect()
         })
         .await
@@ -187,19 +190,15 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
-    async fn list_all_settings(&self) -> Result<Vec<(Tenant, StoredSetting)>, StorageError> {
+    async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError> {
         self.snapshot(async |db| {
-            let found = Statement::new(
-                "SELECT tenant, kind, name, body FROM alert_settings ORDER BY 1, 2, 3",
-            )
-            .rows(db)
-            .await?;
-            let mut settings = Vec::new();
-            for row in &found {
-                let tenant = tenant_of(row, 0)?;
-                settings.extend(setting(row, 1)?.map(|setting| (tenant, setting)));
-            }
-            Ok(settings)
+            let found =
+                Statement::new("SELECT kind, name, body FROM alert_settings WHERE tenant = ")
+                    .value(text(tenant.as_str()))
+                    .text(" ORDER BY kind, name")
+                    .rows(db)
+                    .await?;
+            found.iter().filter_map(|row| setting(row, 0).transpose()).collect()
         })
         .await
     }

@@ -56,7 +56,8 @@ impl KeepAlerts for SqliteStorage {
             .run(|db, _| {
                 let mut select = db.prepare_cached(
                     "SELECT name FROM tenants
-                     WHERE tenant_id IN (SELECT tenant_id FROM services) ORDER BY name",
+                     WHERE tenant_id IN (SELECT tenant_id FROM services)
+                         OR tenant_id IN (SELECT tenant_id FROM alert_settings) ORDER BY name",
                 )?;
                 let mut rows = select.query([])?;
                 let mut tenants = Vec::new();
@@ -184,22 +185,20 @@ impl KeepAlerts for SqliteStorage {
         .await
     }
 
-    async fn list_all_settings(&self) -> Result<Vec<(Tenant, StoredSetting)>, StorageError> {
-        self.readers
-            .run(|db, _| {
-                let mut select = db.prepare_cached(
-                    "SELECT tenants.name, kind, s.name, body
-                     FROM alert_settings s JOIN tenants USING (tenant_id) ORDER BY 1, 2, 3",
-                )?;
-                let mut rows = select.query([])?;
-                let mut settings = Vec::new();
-                while let Some(row) = rows.next()? {
-                    let tenant = tenant_of(row, 0)?;
-                    settings.extend(setting(row, 1)?.map(|setting| (tenant, setting)));
-                }
-                Ok(settings)
-            })
-            .await
+    async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError> {
+        self.list(tenant, |db, tenant_id| {
+            let mut select = db.prepare_cached(
+                "SELECT kind, name, body FROM alert_settings
+                 WHERE tenant_id = ?1 ORDER BY kind, name",
+            )?;
+            let mut rows = select.query([tenant_id])?;
+            let mut settings = Vec::new();
+            while let Some(row) = rows.next()? {
+                settings.extend(setting(row, 0)?);
+            }
+            Ok(settings)
+        })
+        .await
     }
 
     async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError> {

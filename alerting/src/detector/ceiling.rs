@@ -1,0 +1,82 @@
+//! The highest level that was credibly reached in health, over a week.
+
+/// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise the
+/// ceiling that it is measured against.
+const SLOTS: usize = 18;
+const SLOT_SECONDS: i64 = 600;
+/// Days that are kept: a week, and the day that has begun.
+const DAYS: usize = 8;
+const DAY_SECONDS: i64 = 86_400;
+
+/// The highest level that was credibly reached in health: how restless a service is by nature.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Ceiling {
+    /// The highest level of each of the last slots, which still wait.
+    slots: [f32; SLOTS],
+    newest_slot: i64,
+    /// The highest level of each of the last days.
+    days: [f32; DAYS],
+    newest_day: i64,
+}
+
+impl Ceiling {
+    /// While a service is young, what is ten minutes old counts already: it has nothing else.
+    pub(crate) fn limit(&self, is_young: bool) -> f64 {
+        let days = self.days.iter().copied().fold(0.0, f32::max);
+        if !is_young {
+            return days.into();
+        }
+        let newest = self.newest_slot.rem_euclid(SLOTS as i64) as usize;
+        let fresh = self.slots.iter().enumerate().filter(|(place, _)| *place != newest);
+        fresh.map(|(_, level)| *level).fold(days, f32::max).into()
+    }
+
+    /// Takes in a level that was reached at a moment, seconds since 1970.
+    pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
+        let slot = seconds.div_euclid(SLOT_SECONDS);
+        if slot > self.newest_slot {
+            for step in (self.newest_slot + 1..=slot).rev().take(SLOTS) {
+                let place = step.rem_euclid(SLOTS as i64) as usize;
+                self.commit(seconds, self.slots[place]);
+                self.slots[place] = 0.0;
+            }
+            self.newest_slot = slot;
+        }
+        let place = &mut self.slots[slot.rem_euclid(SLOTS as i64) as usize];
+        *place = place.max(level as f32);
+    }
+
+    fn commit(&mut self, seconds: i64, level: f32) {
+        let day = seconds.div_euclid(DAY_SECONDS);
+        for step in (self.newest_day + 1..=day).rev().take(DAYS) {
+            self.days[step.rem_euclid(DAYS as i64) as usize] = 0.0;
+        }
+        self.newest_day = self.newest_day.max(day);
+        let place = &mut self.days[day.rem_euclid(DAYS as i64) as usize];
+        *place = place.max(level);
+    }
+
+    /// What still waits belonged to a fault.
+    pub(crate) fn forget_fresh(&mut self) {
+        self.slots = [0.0; SLOTS];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-01-05T00:00:00Z, a Monday.
+    const MONDAY: i64 = 1_767_571_200;
+
+    #[test]
+    fn a_ceiling_waits_and_fades() {
+        let mut ceiling = Ceiling::default();
+        ceiling.learn(MONDAY, 0.3);
+        assert_eq!(ceiling.limit(false), 0.0);
+        ceiling.learn(MONDAY + 4 * 3_600, 0.1);
+        assert!((ceiling.limit(false) - 0.3).abs() < 1e-6);
+        ceiling.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
+        assert!(ceiling.limit(false) < 0.3);
+    }
+}

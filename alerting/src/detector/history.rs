@@ -1,0 +1,207 @@
+//! What is known of one service: its last hour in buckets, its baseline, and how restless it was in
+//! health.
+
+use super::{
+    baseline::{Abnormal, Baseline, LEARN_DELAY_SECONDS},
+    ceiling::Ceiling,
+    share::{PerShare, Share},
+    statistics::{count_high, count_low, share_excess, share_low},
+    window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom, Sums},
+};
+
+/// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of an
+/// hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
+pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
+/// The places of windows in [`WINDOWS`] that are treated in a way of their own.
+pub(crate) const HALF_MINUTE: usize = 1;
+pub(crate) const ONE_MINUTE: usize = 2;
+pub(crate) const FIVE_MINUTES: usize = 3;
+pub(crate) const QUARTER_HOUR: usize = 4;
+
+/// Five-minute rows that must be known before shares are compared with them: an hour.
+pub(crate) const SPANS_MIN: usize = 12;
+/// Standard deviations within which a healthy level counts as credible: one in a hundred is not, so
+/// that a few logs do not make a ceiling.
+const CREDIBLE_DEVIATIONS: f64 = 2.5;
+/// Buckets that are kept say no more than an hour; beyond that the baseline's rows are asked.
+const BUCKETS_SECONDS: u32 = 3_600;
+const NANOS: i64 = 1_000_000_000;
+
+/// A service as the detectors know it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServiceHistory {
+    pub(crate) buckets: Buckets,
+    pub(crate) baseline: Baseline,
+    /// The newest log, event time.
+    pub(crate) last_seen_unix_nano: i64,
+    /// The highest share that was credibly reached in each window.
+    pub(crate) share_ceilings: PerShare<[Ceiling; WINDOWS.len()]>,
+    /// How far chance, or what looks like it, carried each share away from what is expected, in
+    /// standard deviations.
+    pub(crate) chance_ceilings: PerShare<[Ceiling; WINDOWS.len()]>,
+    /// How many times the expected rate was above what was logged.
+    pub(crate) drop_ceilings: [Ceiling; WINDOWS.len()],
+    /// How many times what was logged was above the expected rate.
+    pub(crate) surge_ceilings: [Ceiling; WINDOWS.len()],
+    /// The longest silence, in logs that were expected meanwhile.
+    pub(crate) silence_ceiling: Ceiling,
+    /// The bucket in which ceilings were last learnt.
+    learnt_bucket: i64,
+    /// Until when incidents were last kept up. A window that reaches back before that would find the
+    /// same again.
+    pub(crate) sustained_until: SustainedUntil,
+    abnormal_until: AbnormalUntil,
+}
+
+/// Until when an incident of each kind was last kept up, event time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SustainedUntil {
+    pub(crate) errors_unix_nano: i64,
+    pub(crate) latency_unix_nano: i64,
+}
+
+/// Until when something was last abnormal, event time. A window that reaches back before that teaches
+/// nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct AbnormalUntil {
+    errors_unix_nano: i64,
+    latency_unix_nano: i64,
+    volume_unix_nano: i64,
+}
+
+impl AbnormalUntil {
+    fn note(&mut self, abnormal: Abnormal, at_unix_nano: i64) {
+        if abnormal.errors {
+            self.errors_unix_nano = at_unix_nano;
+        }
+        if abnormal.latency {
+            self.latency_unix_nano = at_unix_nano;
+        }
+        if abnormal.volume {
+            self.volume_unix_nano = at_unix_nano;
+        }
+    }
+
+    fn of(&self, share: Share) -> i64 {
+        match share {
+            Share::Errors => self.errors_unix_nano,
+            Share::Slow | Share::VerySlow => self.latency_unix_nano,
+            // Both errors and slow logs are anomalies, so that either fault moves their share.
+            Share::Anomalies => self.errors_unix_nano.max(self.latency_unix_nano),
+        }
+    }
+}
+
+/// The sums over each of [`WINDOWS`] that end at a moment.
+pub(crate) struct WindowSums {
+    pub(crate) at_unix_nano: i64,
+    pub(crate) sums: [Sums; WINDOWS.len()],
+}
+
+impl ServiceHistory {
+    /// Takes in a bucket as counted so far.
+    pub(crate) fn put(&mut self, bucket: Bucket) {
+        if self.baseline.next_seconds().is_none() {
+            self.baseline.begin(bucket.start_seconds);
+        }
+        self.last_seen_unix_nano = self.last_seen_unix_nano.max(bucket.last_seen_unix_nano);
+        self.buckets.put(bucket);
+    }
+
+    /// Learns what is old enough, and sums up what is new.
+    pub(crate) fn pass(&mut self, at_unix_nano: i64, abnormal: Abnormal) -> WindowSums {
+        let until = at_unix_nano.div_euclid(NANOS) - LEARN_DELAY_SECONDS;
+        let is_old = |next: &i64| next + BUCKET_SECONDS <= until;
+        while let Some(next) = self.baseline.next_seconds().filter(is_old) {
+            self.baseline.learn(next, self.buckets.at(next), abnormal);
+        }
+        let slow_from = self.baseline.expected().slow_from;
+        let sums = self.buckets.sums(at_unix_nano, WINDOWS, slow_from);
+        let windows = WindowSums { at_unix_nano, sums };
+        self.abnormal_until.note(abnormal, at_unix_nano);
+        // Once in each bucket: five looks at the same logs would not make chance any rarer.
+        let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
+        if bucket != self.learnt_bucket && self.baseline.expected().spans > 0 {
+            self.learnt_bucket = bucket;
+            self.learn_ceilings(&windows);
+        }
+        windows
+    }
+
+    fn learn_ceilings(&mut self, windows: &WindowSums) {
+        let seconds = windows.at_unix_nano.div_euclid(NANOS);
+        for (window, sums) in windows.sums.iter().enumerate() {
+            let from = windows.at_unix_nano - sums.nanos();
+            for share in Share::ALL {
+                if from >= self.abnormal_until.of(share) {
+                    self.learn_share(share, window, sums, seconds);
+                }
+            }
+            if from >= self.abnormal_until.volume_unix_nano {
+                self.learn_volume(window, sums, seconds);
+            }
+        }
+        if self.last_seen_unix_nano >= self.abnormal_until.volume_unix_nano {
+            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+            self.silence_ceiling.learn(seconds, gap * self.baseline.expected().rate);
+        }
+    }
+
+    fn learn_share(&mut self, share: Share, window: usize, sums: &Sums, seconds: i64) {
+        let expected = self.baseline.expected();
+        // The credible level, not the measured one: three errors among four logs are no level of 75 %.
+        let (hits, total) = share.of(sums);
+        let level = share_low(hits, total, CREDIBLE_DEVIATIONS);
+        self.share_ceilings[share][window].learn(seconds, level);
+        // What is expected of the first hour is too rough to say what chance is.
+        if expected.spans >= SPANS_MIN {
+            let chance = share_excess(hits, total, expected.shares[share]);
+            self.chance_ceilings[share][window].learn(seconds, chance);
+        }
+    }
+
+    fn learn_volume(&mut self, window: usize, sums: &Sums, seconds: i64) {
+        let expected = self.baseline.expected();
+        let drop = expected.rate_low * sums.seconds / count_high(sums.total, CREDIBLE_DEVIATIONS);
+        self.drop_ceilings[window].learn(seconds, drop);
+        // Of less than one expected log a single one would count as a surge.
+        let logs = (expected.rate_high * sums.seconds).max(1.0);
+        let surge = count_low(sums.total, CREDIBLE_DEVIATIONS) / logs;
+        self.surge_ceilings[window].learn(seconds, surge);
+    }
+
+    /// What was learnt of the last hours belonged to a fault.
+    pub(crate) fn forget_fresh(&mut self, what: Abnormal) {
+        for ceilings in [&mut self.share_ceilings, &mut self.chance_ceilings] {
+            for share in Share::ALL {
+                let is_forgotten = match share {
+                    Share::Errors => what.errors,
+                    Share::Slow | Share::VerySlow => what.latency,
+                    Share::Anomalies => what.explains_anomalies(),
+                };
+                if is_forgotten {
+                    ceilings[share].iter_mut().for_each(Ceiling::forget_fresh);
+                }
+            }
+        }
+        if what.volume {
+            let all = self.drop_ceilings.iter_mut().chain(&mut self.surge_ceilings);
+            all.chain([&mut self.silence_ceiling]).for_each(Ceiling::forget_fresh);
+        }
+    }
+
+    /// Whether its shares can be compared with a baseline.
+    pub(crate) fn is_known(&self) -> bool {
+        self.baseline.expected().spans >= SPANS_MIN
+    }
+
+    /// Errors and logs of the last seconds, however many.
+    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> (f64, f64) {
+        if seconds <= BUCKETS_SECONDS {
+            let buckets = i64::from(seconds) / BUCKET_SECONDS - 1;
+            let [sums] = self.buckets.sums(at_unix_nano, [buckets.max(0)], SlowFrom::default());
+            return (sums.errors, sums.total);
+        }
+        self.baseline.errors_since(at_unix_nano.div_euclid(NANOS) - i64::from(seconds))
+    }
+}

@@ -1,0 +1,199 @@
+//! Patterns that never occurred before.
+//!
+//! The worse its level, the fewer logs of a new pattern it takes. A service whose vocabulary still
+//! grows, or whose messages do not fall into patterns, has new ones all the time; there, many more
+//! logs are asked for.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use logweir_core::record::Level;
+use logweir_incident::{incident::Measured, rule::Severity};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    detection::{Confidence, Detection, format_number, format_percent},
+    window::{BUCKET_SECONDS, Buckets},
+};
+
+const NANOS: i64 = 1_000_000_000;
+/// How long a pattern counts as new.
+pub const NEW_NANOS: i64 = 900 * NANOS;
+/// New patterns of a service that are looked at; of more its vocabulary says nothing.
+const NEW_MAX: usize = 1_000;
+/// How long a new pattern says that the next is no surprise.
+const MEMORY_NANOS: i64 = 86_400 * NANOS;
+/// New patterns in that time that make the next one no surprise.
+const GROWING_PATTERNS: usize = 3;
+/// So many times the logs, and this share of all logs, are asked for then.
+const GROWING_FACTOR: u64 = 10;
+const GROWING_SHARE_MIN: f64 = 0.05;
+/// History without which every pattern is new.
+const HISTORY_NANOS: i64 = 2 * 3_600 * NANOS;
+/// The same for levels below the rule's, without any new pattern in between: a harmless log is worth a
+/// word only where nothing ever changes.
+const CALM_NANOS: i64 = 12 * 3_600 * NANOS;
+/// Logs of an error that was new in the past, from which on it counts as one.
+const HITS_RECALLED: u32 = 3;
+/// The least time between a pattern's first and newest log: one cause may log several times at once.
+const SPREAD_NANOS: i64 = NANOS / 2;
+
+/// A pattern that is new, as counted so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPattern {
+    /// The template's id, in hexadecimal.
+    pub template_id: String,
+    /// The pattern.
+    pub pattern: String,
+    /// Number of its highest level, 1 to 6.
+    pub level: u8,
+    /// Its first log.
+    pub first_unix_nano: i64,
+    /// Its newest log.
+    pub last_unix_nano: i64,
+    /// Logs since the first.
+    pub count: u64,
+}
+
+/// The new patterns of a service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewPatterns {
+    patterns: BTreeMap<String, NewPattern>,
+    /// When new patterns came up that had enough logs, ascending.
+    came: VecDeque<i64>,
+    /// The templates that are in `came`.
+    counted: HashSet<String>,
+    /// Since when the service is known.
+    first_unix_nano: Option<i64>,
+}
+
+impl NewPatterns {
+    pub(crate) fn put(&mut self, pattern: NewPattern) {
+        self.first_unix_nano.get_or_insert(pattern.first_unix_nano);
+        if self.patterns.len() < NEW_MAX || self.patterns.contains_key(&pattern.template_id) {
+            self.patterns.insert(pattern.template_id.clone(), pattern);
+        }
+    }
+
+    /// Knows the service since this moment at least.
+    pub(crate) fn known_since(&mut self, unix_nano: i64) {
+        let first = self.first_unix_nano.get_or_insert(unix_nano);
+        *first = unix_nano.min(*first);
+    }
+
+    /// Takes in a pattern that was new in the past, ascending by its first log: those that come now
+    /// are the less of a surprise.
+    pub(crate) fn recall(&mut self, pattern: &NewPattern) {
+        let level = Level::from_number(pattern.level).unwrap_or_default();
+        self.known_since(pattern.first_unix_nano);
+        // How many other logs there were is not known any more; its share is taken to be large enough.
+        if is_many(pattern, level, 1.0, HITS_RECALLED) {
+            self.came.push_back(pattern.first_unix_nano);
+            self.counted.insert(pattern.template_id.clone());
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    fn forget(&mut self, at_unix_nano: i64) {
+        self.patterns.retain(|_, pattern| at_unix_nano - pattern.first_unix_nano <= NEW_NANOS);
+        while self.came.front().is_some_and(|came| at_unix_nano - came > MEMORY_NANOS) {
+            self.came.pop_front();
+        }
+        // Bounded: at worst a pattern is counted twice.
+        if self.counted.len() > NEW_MAX {
+            self.counted.clear();
+        }
+    }
+
+    /// The worst of the new patterns that have enough logs.
+    pub(crate) fn detect(
+        &mut self,
+        buckets: &Buckets,
+        at_unix_nano: i64,
+        level_min: Level,
+        hits_min: u32,
+    ) -> Option<Detection> {
+        self.forget(at_unix_nano);
+        let age = at_unix_nano - self.first_unix_nano?;
+        let newest = self.came.back().copied();
+        let is_calm =
+            age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
+        // Those of the last minutes may be of the same fault, and are no sign of a growing vocabulary.
+        let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
+        let is_growing = came_lately >= GROWING_PATTERNS;
+        let mut worst: Option<(&NewPattern, f64)> = None;
+        for pattern in self.patterns.values() {
+            let level = Level::from_number(pattern.level).unwrap_or_default();
+            let share = share_since(pattern, buckets);
+            if !is_many(pattern, level, share, hits_min) {
+                continue;
+            }
+            if age >= HISTORY_NANOS && self.counted.insert(pattern.template_id.clone()) {
+                self.came.push_back(at_unix_nano);
+            }
+            let is_surprise = !is_growing
+                || pattern.count >= u64::from(hits_min) * GROWING_FACTOR
+                    && share >= GROWING_SHARE_MIN;
+            let is_known = if level < level_min { is_calm } else { age >= HISTORY_NANOS };
+            let is_worse = worst.is_none_or(|(other, _)| {
+                (pattern.level, pattern.count) > (other.level, other.count)
+            });
+            if is_known && is_surprise && is_worse {
+                worst = Some((pattern, share));
+            }
+        }
+        worst.map(|(pattern, share)| detection(pattern, share))
+    }
+}
+
+/// The pattern's share of all logs since its first.
+fn share_since(pattern: &NewPattern, buckets: &Buckets) -> f64 {
+    let since = pattern.first_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+    let newer = buckets.newest_first().take_while(|bucket| bucket.start_seconds >= since);
+    let logs: u64 = newer.map(|bucket| bucket.total).sum();
+    pattern.count as f64 / logs.max(1) as f64
+}
+
+/// Whether a new pattern has enough logs, and a large enough share of all, to count by its level: a
+/// fatal error may be the only log of the day. Chosen with `logweir evaluate scenarios`.
+fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> bool {
+    let hits = u64::from(hits_min);
+    let (needed, share_min) = match level {
+        Level::Fatal => (hits.saturating_sub(1).max(1), 0.001),
+        Level::Error => (hits, 0.003),
+        Level::Warn => (hits + 1, 0.02),
+        _ => (hits * 10, 0.05),
+    };
+    let spread = pattern.last_unix_nano - pattern.first_unix_nano;
+    pattern.count >= needed && share >= share_min && spread >= SPREAD_NANOS
+}
+
+fn detection(pattern: &NewPattern, share: f64) -> Detection {
+    let level = Level::from_number(pattern.level).unwrap_or_default();
+    let severity = match level {
+        Level::Fatal => Severity::Critical,
+        Level::Error | Level::Warn => Severity::Warning,
+        _ => Severity::Info,
+    };
+    Detection {
+        confidence: Confidence::Certain,
+        severity,
+        summary: format!(
+            "a pattern that never occurred before, {} times, {} of logs: {} {}",
+            format_number(pattern.count as f64),
+            format_percent(share),
+            level.as_str(),
+            pattern.pattern
+        ),
+        measured: vec![Measured {
+            name: "logs of a new pattern".to_owned(),
+            now: pattern.count as f64,
+            normal: Some(0.0),
+            threshold: None,
+            support: pattern.count,
+        }],
+        started_unix_nano: pattern.first_unix_nano,
+    }
+}

@@ -1,0 +1,255 @@
+//! The last hour of a service in buckets of ten seconds, and the sums over windows that end now.
+//!
+//! Latencies are counted in places: the latency buckets of storage, whose bounds grow by a tenth each,
+//! numbered from 0. A place is thus the logarithm of a latency.
+
+use std::collections::VecDeque;
+
+/// Width of a bucket.
+pub const BUCKET_SECONDS: i64 = 10;
+/// Buckets that are kept: an hour, and the one that is open.
+pub const BUCKETS_MAX: usize = 361;
+/// Latency buckets that are told apart: from a nanosecond to over a day; see
+/// `logweir_storage::query::latency_bucket`.
+pub const LATENCY_BUCKETS: usize = 339;
+/// Number of the first of them.
+pub const LATENCY_BUCKET_MIN: i32 = -145;
+/// Ratio of the bounds of a latency bucket.
+pub(crate) const LATENCY_BUCKET_GROWTH: f64 = 1.1;
+
+/// The places from which on a latency counts as slow, exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SlowFrom {
+    /// Nine in ten are expected to be at most as slow.
+    pub slow: usize,
+    /// 99 in a hundred are expected to be at most as slow.
+    pub very_slow: usize,
+}
+
+/// The place of a latency bucket.
+pub(crate) fn latency_place(bucket: i32) -> usize {
+    usize::try_from(bucket - LATENCY_BUCKET_MIN).unwrap_or(0).min(LATENCY_BUCKETS - 1)
+}
+
+/// The middle of the latency bucket at a place, milliseconds.
+pub(crate) fn latency_ms(place: usize) -> f64 {
+    let bucket = i32::try_from(place).unwrap_or(0) + LATENCY_BUCKET_MIN;
+    LATENCY_BUCKET_GROWTH.powi(bucket) * LATENCY_BUCKET_GROWTH.sqrt()
+}
+
+/// What a service logged in ten seconds, as counted so far.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bucket {
+    /// Start in seconds since 1970, a multiple of ten.
+    pub start_seconds: i64,
+    /// All logs.
+    pub total: u64,
+    /// Logs that are errors.
+    pub errors: u64,
+    /// Logs that detection calls anomalies.
+    pub anomalies: u64,
+    /// Latency buckets of storage with the logs in each, ascending.
+    pub latencies: Vec<(i32, u64)>,
+    /// The newest log, event time.
+    pub last_seen_unix_nano: i64,
+}
+
+impl Bucket {
+    /// Anomalies that cannot all be errors: at least so many are none, whichever they are.
+    pub(crate) fn non_error_anomalies(&self) -> u64 {
+        self.anomalies.saturating_sub(self.errors)
+    }
+}
+
+/// Sums over the buckets of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sums {
+    /// What the window really covers, the open bucket as far as it has come.
+    pub seconds: f64,
+    /// All logs.
+    pub total: f64,
+    /// Logs that are errors.
+    pub errors: f64,
+    /// Logs that detection calls anomalies.
+    pub anomalies: f64,
+    /// Anomalies that cannot all be errors, bucket by bucket.
+    pub non_error_anomalies: f64,
+    /// Logs with a latency.
+    pub timed: f64,
+    /// Logs slower than nine in ten are expected to be.
+    pub slow: f64,
+    /// Logs slower than 99 in a hundred are expected to be.
+    pub very_slow: f64,
+}
+
+impl Sums {
+    /// The sums of one bucket.
+    pub(crate) fn of(bucket: &Bucket, slow_from: SlowFrom) -> Self {
+        let mut sums = Self { seconds: BUCKET_SECONDS as f64, ..Self::default() };
+        sums.add(bucket, slow_from);
+        sums
+    }
+
+    /// The length of the window in nanoseconds.
+    pub(crate) fn nanos(&self) -> i64 {
+        (self.seconds * 1e9) as i64
+    }
+
+    fn add(&mut self, bucket: &Bucket, slow_from: SlowFrom) {
+        self.total += bucket.total as f64;
+        self.errors += bucket.errors as f64;
+        self.anomalies += bucket.anomalies as f64;
+        self.non_error_anomalies += bucket.non_error_anomalies() as f64;
+        for &(latency, count) in &bucket.latencies {
+            let place = latency_place(latency);
+            self.timed += count as f64;
+            self.slow += if place > slow_from.slow { count as f64 } else { 0.0 };
+            self.very_slow += if place > slow_from.very_slow { count as f64 } else { 0.0 };
+        }
+    }
+}
+
+/// The last buckets of a service.
+#[derive(Debug, Clone, Default)]
+pub struct Buckets {
+    /// Ascending by start, with gaps where nothing was logged.
+    buckets: VecDeque<Bucket>,
+}
+
+impl Buckets {
+    /// Takes a bucket in, in place of what was known of it. One that is older than all is refused once
+    /// there is no room.
+    pub fn put(&mut self, bucket: Bucket) {
+        match self
+            .buckets
+            .binary_search_by_key(&bucket.start_seconds, |bucket| bucket.start_seconds)
+        {
+            Ok(found) => self.buckets[found] = bucket,
+            Err(place) => self.buckets.insert(place, bucket),
+        }
+        if self.buckets.len() > BUCKETS_MAX {
+            self.buckets.pop_front();
+        }
+    }
+
+    /// The bucket that starts at a moment, if anything was logged in it.
+    pub fn at(&self, start_seconds: i64) -> Option<&Bucket> {
+        let found =
+            self.buckets.binary_search_by_key(&start_seconds, |bucket| bucket.start_seconds);
+        found.ok().map(|found| &self.buckets[found])
+    }
+
+    /// All buckets, newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Bucket> {
+        self.buckets.iter().rev()
+    }
+
+    /// Sums over windows of so many full buckets, ascending, and the open one, that end at a moment.
+    pub fn sums<const N: usize>(
+        &self,
+        until_unix_nano: i64,
+        full_buckets: [i64; N],
+        slow_from: SlowFrom,
+    ) -> [Sums; N] {
+        let until = until_unix_nano as f64 / 1e9;
+        let open = until_unix_nano.div_euclid(BUCKET_SECONDS * 1_000_000_000) * BUCKET_SECONDS;
+        let mut result = [Sums::default(); N];
+        let mut sums = Sums::default();
+        let mut buckets =
+            self.newest_first().skip_while(|bucket| bucket.start_seconds > open).peekable();
+        for (result, full) in result.iter_mut().zip(full_buckets) {
+            let from = open - full * BUCKET_SECONDS;
+            while let Some(bucket) = buckets.next_if(|bucket| bucket.start_seconds >= from) {
+                sums.add(bucket, slow_from);
+            }
+            // The windows lie within each other: each goes on with the sums of the shorter one.
+            *result = Sums { seconds: until - from as f64, ..sums };
+        }
+        result
+    }
+
+    /// The latency below which a share lies in the last so many buckets, milliseconds.
+    pub(crate) fn latency_ms(&self, until_unix_nano: i64, full_buckets: i64, quantile: f64) -> f64 {
+        let counts = self.latencies(until_unix_nano, full_buckets);
+        quantile_place(&counts, quantile).map_or(0.0, latency_ms)
+    }
+
+    /// Logs per latency place over the last so many buckets.
+    pub fn latencies(&self, until_unix_nano: i64, full_buckets: i64) -> Vec<f32> {
+        let from = until_unix_nano.div_euclid(1_000_000_000) - (full_buckets + 1) * BUCKET_SECONDS;
+        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        for bucket in self.newest_first().take_while(|bucket| bucket.start_seconds > from) {
+            for &(latency, count) in &bucket.latencies {
+                counts[latency_place(latency)] += count as f32;
+            }
+        }
+        counts
+    }
+}
+
+/// The place below or at which a share of the counted latencies lies; none without any.
+pub(crate) fn quantile_place(counts: &[f32], quantile: f64) -> Option<usize> {
+    let total: f64 = counts.iter().map(|count| f64::from(*count)).sum();
+    let mut below = 0.0;
+    counts.iter().position(|count| {
+        below += f64::from(*count);
+        total > 0.0 && below >= total * quantile && below > 0.0
+    })
+}
+
+/// Mean and standard deviation of the places of latencies.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct MeanPlace {
+    pub(crate) mean: f64,
+    pub(crate) deviation: f64,
+}
+
+/// The mean of the places of counted latencies; none without any.
+pub(crate) fn mean_place(counts: &[f32]) -> Option<MeanPlace> {
+    let sums = counts.iter().enumerate().fold([0.0; 3], |[count, sum, squares], (place, logs)| {
+        let (place, logs) = (place as f64, f64::from(*logs));
+        [count + logs, sum + logs * place, squares + logs * place * place]
+    });
+    let [count, sum, squares] = sums;
+    let mean = sum / count;
+    let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+    (count > 0.0).then_some(MeanPlace { mean, deviation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(start_seconds: i64, total: u64) -> Bucket {
+        Bucket { start_seconds, total, latencies: vec![(0, total)], ..Bucket::default() }
+    }
+
+    #[test]
+    fn windows_end_in_the_open_bucket() {
+        let mut rows = Buckets::default();
+        for start in [0, 10, 20, 40] {
+            rows.put(row(start, 5));
+        }
+        rows.put(row(40, 7));
+        let place = latency_place(0);
+        let [short, long] =
+            rows.sums(43_000_000_000, [1, 3], SlowFrom { slow: place - 1, very_slow: place });
+        assert_eq!(
+            (short.seconds, short.total, short.slow, short.very_slow),
+            (13.0, 7.0, 7.0, 0.0)
+        );
+        assert_eq!((long.seconds, long.total), (33.0, 17.0));
+        let [now] = rows.sums(25_000_000_000, [0], SlowFrom { slow: place, very_slow: place });
+        assert_eq!((now.seconds, now.total), (5.0, 5.0));
+    }
+
+    #[test]
+    fn a_quantile_is_a_bucket() {
+        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        assert_eq!(quantile_place(&counts, 0.5), None);
+        counts[10] = 9.0;
+        counts[20] = 1.0;
+        assert_eq!(quantile_place(&counts, 0.9), Some(10));
+        assert_eq!(quantile_place(&counts, 0.95), Some(20));
+    }
+}

@@ -1,0 +1,511 @@
+//! The life of incidents: from a first doubt to firing, and to their end. Pure: what is kept is plain
+//! data.
+//!
+//! What it keeps to:
+//! - no way leads from pending to resolved, so that nobody need be told of what was pending only;
+//! - event time decides what is over: where it stands still, nothing ends;
+//! - of one series at most one incident is open; what comes back gets a new one.
+//!
+//! What is told of an incident is [`crate::notify`]'s work, and why it may be [`evidence`]'s.
+
+pub mod evidence;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use logweir_incident::{
+    incident::{Event, Evidence, Incident, IncidentState, Labels, Overlays},
+    rule::Severity,
+    tracking::{TrackedIncident, Tracking},
+};
+
+use crate::detector::detection::Confidence;
+
+const SECOND: i64 = 1_000_000_000;
+/// How long a resolved incident is remembered here: as long as it may explain others, and longer than a
+/// service that lagged is looked back at.
+const RESOLVED_NANOS: i64 = 3_600 * SECOND;
+/// Changes within this time, so many of them, make an incident that flaps: fired and over twice.
+const FLAP_NANOS: i64 = 1_800 * SECOND;
+const FLAP_CHANGES: usize = 4;
+/// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows in a
+/// day.
+const FIRED_NANOS: i64 = 86_400 * SECOND;
+/// How long a pending incident outlasts the last doubt. A doubt comes and goes with chance.
+const PENDING_NANOS: i64 = 30 * SECOND;
+/// Incidents of one service that begin within this time belong together.
+const GROUP_NANOS: i64 = 600 * SECOND;
+/// How far back what was resolved still says something of what is open.
+pub const HISTORY: Duration = Duration::from_nanos(FIRED_NANOS.unsigned_abs());
+
+/// What a rule says of one series at a moment.
+#[derive(Debug, Clone)]
+pub struct RuleResult<'a> {
+    /// The rule and what it tells apart, mostly a service: of one series at most one incident is open.
+    pub series: &'a str,
+    /// Event time through which the logs are known.
+    pub at_unix_nano: i64,
+    /// The time of the evaluation.
+    pub now_unix_nano: i64,
+    /// None if the rule is not breached.
+    pub breach: Option<Breach>,
+    /// How long the rule must be breached before an incident fires, event time in seconds.
+    pub for_seconds: u32,
+    /// How long the rule must not be breached before an incident is over, event time in seconds.
+    pub keep_firing_seconds: u32,
+}
+
+/// That a rule is breached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breach {
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What the rule itself knows of it.
+    pub evidence: Evidence,
+}
+
+/// What an incident of a rule and service begins with.
+#[derive(Debug, Clone)]
+pub struct Origin<'a> {
+    /// The tenant whose logs they are.
+    pub tenant: &'a str,
+    /// The rule's name.
+    pub rule: &'a str,
+    /// The rule's kind.
+    pub kind: &'a str,
+    /// The service; empty for the system.
+    pub service: &'a str,
+    /// The rule's labels.
+    pub labels: &'a Labels,
+    /// The rule's channels.
+    pub channels: &'a [String],
+    /// The rule's runbook.
+    pub runbook: &'a str,
+}
+
+/// An incident that is followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tracked {
+    /// The incident.
+    pub incident: Incident,
+    /// What is remembered beside it.
+    pub tracking: Tracking,
+}
+
+/// All incidents of a tenant that are not over, and those of the last hour.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Incidents {
+    /// By the incident's id.
+    tracked: BTreeMap<String, Tracked>,
+    /// Moments of firing and resolving of each series.
+    changes: BTreeMap<String, VecDeque<i64>>,
+    /// Moments of firing of each series, over a day.
+    fired: BTreeMap<String, VecDeque<i64>>,
+    /// The id of the incident of each series that is not over.
+    open: HashMap<String, String>,
+    /// Ids of incidents that have changed and are to be stored.
+    changed: BTreeSet<String>,
+}
+
+impl Incidents {
+    /// Takes up what was stored: incidents that are not over, and those resolved in the last
+    /// [`HISTORY`].
+    pub fn restore(stored: Vec<TrackedIncident>, now_unix_nano: i64) -> Self {
+        let mut restored = Self::default();
+        for TrackedIncident { incident, tracking } in stored {
+            restored.take_up(Tracked { incident, tracking }, now_unix_nano);
+        }
+        // Incidents come in the order of their ids, and these are searched by time.
+        let histories = restored.changes.values_mut().chain(restored.fired.values_mut());
+        histories.for_each(|moments| moments.make_contiguous().sort_unstable());
+        restored
+    }
+
+    fn take_up(&mut self, tracked: Tracked, now_unix_nano: i64) {
+        let Incident { firing_unix_nano, resolved_unix_nano, .. } = tracked.incident;
+        let series = &tracked.tracking.series;
+        let fired = firing_unix_nano.filter(|at| now_unix_nano - at <= FIRED_NANOS);
+        if let Some(at) = fired {
+            self.fired.entry(series.clone()).or_default().push_back(at);
+        }
+        let changed = [firing_unix_nano, resolved_unix_nano].into_iter().flatten();
+        for at in changed.filter(|at| now_unix_nano - at <= FLAP_NANOS) {
+            self.changes.entry(series.clone()).or_default().push_back(at);
+        }
+        if tracked.is_forgotten(now_unix_nano) {
+            return;
+        }
+        let id = tracked.incident.id.clone();
+        if tracked.incident.state != IncidentState::Resolved {
+            self.open.insert(series.clone(), id.clone());
+        }
+        self.tracked.insert(id, tracked);
+    }
+
+    /// What is to be stored of an incident; none if it is not followed any longer.
+    pub fn stored(&self, id: &str) -> Option<TrackedIncident> {
+        let Tracked { incident, tracking } = self.tracked.get(id)?.clone();
+        Some(TrackedIncident { incident, tracking })
+    }
+
+    /// What is remembered of the incidents that are not over.
+    pub fn open_tracking(&self) -> impl Iterator<Item = (&Incident, &Tracking)> {
+        let open = self.open.values().filter_map(|id| self.tracked.get(id));
+        open.map(|tracked| (&tracked.incident, &tracked.tracking))
+    }
+
+    /// The incident of a series that is not over.
+    pub fn open(&self, key: &str) -> Option<&Tracked> {
+        self.tracked.get(self.open.get(key)?)
+    }
+
+    /// How often the incidents of a series fired within a day before one last did, that time included.
+    pub fn fired_lately(&self, key: &str) -> usize {
+        self.fired.get(key).map_or(0, VecDeque::len)
+    }
+
+    /// An incident by its id.
+    pub fn get(&self, id: &str) -> Option<&Incident> {
+        self.tracked.get(id).map(|tracked| &tracked.incident)
+    }
+
+    /// Every incident that is known here.
+    pub fn iter(&self) -> impl Iterator<Item = &Incident> {
+        self.tracked.values().map(|tracked| &tracked.incident)
+    }
+
+    /// Incidents that have changed since this was last asked: what is to be written. One that is no
+    /// longer known was never more than pending, and is to be deleted.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Every incident with what is remembered of it, for who tells people of them.
+    pub(crate) fn tracked_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {
+        self.tracked.values_mut()
+    }
+
+    /// An incident was changed from outside, and is to be stored.
+    pub(crate) fn mark_changed(&mut self, id: &str) {
+        self.changed.insert(id.to_owned());
+    }
+
+    /// Forgets what nothing more comes of.
+    pub(crate) fn forget(&mut self, now_unix_nano: i64) {
+        self.tracked.retain(|_, tracked| !tracked.is_forgotten(now_unix_nano));
+        let is_within = |moments: &VecDeque<i64>, nanos: i64| {
+            moments.back().is_some_and(|at| now_unix_nano - at <= nanos)
+        };
+        self.fired.retain(|_, fired| is_within(fired, FIRED_NANOS));
+        self.changes.retain(|_, changes| is_within(changes, FLAP_NANOS));
+    }
+
+    /// Has the incident of a series follow what its rule says. Returns its id if it has begun to fire.
+    pub fn apply(&mut self, result: &RuleResult<'_>, origin: &Origin<'_>) -> Option<String> {
+        let open = self.open.get(result.series).cloned();
+        let Some(breach) = &result.breach else {
+            if let Some(id) = open {
+                self.not_breached(&id, result);
+            }
+            return None;
+        };
+        if let Some(id) = open {
+            return self.breached(&id, result, breach);
+        }
+        if breach.confidence == Confidence::Sustained || self.is_past(result) {
+            return None;
+        }
+        let id = self.begin(result, origin, breach);
+        self.breached(&id, result, breach)
+    }
+
+    /// Whether an incident that is over accounts for this moment: a process that takes over evaluates
+    /// the last minutes again.
+    fn is_past(&self, result: &RuleResult<'_>) -> bool {
+        let is_later =
+            |tracked: &Tracked| tracked.tracking.last_breach_unix_nano >= result.at_unix_nano;
+        self.tracked
+            .values()
+            .any(|tracked| is_later(tracked) && tracked.tracking.series == result.series)
+    }
+
+    /// Incidents of a rule that are not over.
+    pub fn open_of(&self, rule: &str) -> usize {
+        let ids = self.open.values().filter_map(|id| self.get(id));
+        ids.filter(|incident| incident.rule == rule).count()
+    }
+
+    /// Begins a pending incident; returns its id.
+    fn begin(&mut self, result: &RuleResult<'_>, origin: &Origin<'_>, breach: &Breach) -> String {
+        let id = incident_id(origin.tenant, result.series, result.at_unix_nano);
+        let mut labels = origin.labels.clone();
+        labels.insert("rule".to_owned(), origin.rule.to_owned());
+        if !origin.service.is_empty() {
+            labels.insert("service".to_owned(), origin.service.to_owned());
+        }
+        // Decided once: an incident that changed its group would be told in two threads.
+        let group = self.group_of(origin, result.now_unix_nano).unwrap_or_else(|| id.clone());
+        let mut incident = Incident {
+            id: id.clone(),
+            tenant: origin.tenant.to_owned(),
+            rule: origin.rule.to_owned(),
+            kind: origin.kind.to_owned(),
+            service: origin.service.to_owned(),
+            labels,
+            severity: breach.severity,
+            state: IncidentState::Pending,
+            overlays: Overlays::default(),
+            pending_unix_nano: result.now_unix_nano,
+            firing_unix_nano: None,
+            resolved_unix_nano: None,
+            acknowledged_by: String::new(),
+            escalation_level: 0,
+            group,
+            channels: origin.channels.to_vec(),
+            runbook: origin.runbook.to_owned(),
+            evidence: breach.evidence.clone(),
+            timeline: Vec::new(),
+        };
+        incident.note(result.now_unix_nano, Event::Pending, "", &breach.evidence.summary);
+        self.open.insert(result.series.to_owned(), id.clone());
+        let tracking = Tracking {
+            series: result.series.to_owned(),
+            last_breach_unix_nano: result.at_unix_nano,
+            notified_severity: breach.severity,
+            keep_firing_seconds: result.keep_firing_seconds,
+            ..Tracking::default()
+        };
+        self.tracked.insert(id.clone(), Tracked { incident, tracking });
+        id
+    }
+
+    /// The group of an incident of the same service that began to fire lately.
+    fn group_of(&self, origin: &Origin<'_>, now_unix_nano: i64) -> Option<String> {
+        let is_near = |incident: &&Incident| {
+            incident.service == origin.service
+                && incident.tenant == origin.tenant
+                && incident.state.is_active()
+                && now_unix_nano - incident.pending_unix_nano <= GROUP_NANOS
+        };
+        self.iter().find(is_near).map(|incident| incident.group.clone())
+    }
+
+    /// The rule is breached: the incident fires once that has been so for long enough, and an incident
+    /// that fires goes on. Returns its id if it has begun to fire.
+    fn breached(&mut self, id: &str, result: &RuleResult<'_>, breach: &Breach) -> Option<String> {
+        let tracked = self.tracked.get_mut(id)?;
+        tracked.tracking.last_breach_unix_nano = result.at_unix_nano;
+        tracked.tracking.keep_firing_seconds = result.keep_firing_seconds;
+        if tracked.incident.state.is_active() {
+            if tracked.worsen(result.now_unix_nano, breach) {
+                self.changed.insert(id.to_owned());
+            }
+            return None;
+        }
+        // A doubt in between begins the rule's time anew.
+        if breach.confidence < Confidence::Certain {
+            tracked.tracking.breach_since_unix_nano = None;
+            return None;
+        }
+        let since = *tracked.tracking.breach_since_unix_nano.get_or_insert(result.at_unix_nano);
+        let incident = &mut tracked.incident;
+        // Until it fires only the newest counts, for better and worse.
+        incident.severity = breach.severity;
+        incident.evidence = breach.evidence.clone();
+        if result.at_unix_nano - since < i64::from(result.for_seconds) * SECOND {
+            return None;
+        }
+        incident.state = IncidentState::Firing;
+        incident.firing_unix_nano = Some(result.now_unix_nano);
+        incident.note(result.now_unix_nano, Event::Firing, "", &breach.evidence.summary);
+        tracked.tracking.notified_severity = breach.severity;
+        let key = tracked.tracking.series.clone();
+        self.mark_change(&key, id, result.now_unix_nano);
+        let fired = self.fired.entry(key).or_default();
+        fired.retain(|at| result.now_unix_nano - at <= FIRED_NANOS);
+        fired.push_back(result.now_unix_nano);
+        self.changed.insert(id.to_owned());
+        Some(id.to_owned())
+    }
+
+    /// The rule is not breached: the incident is over once that has been so for long enough.
+    fn not_breached(&mut self, id: &str, result: &RuleResult<'_>) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        if tracked.incident.state == IncidentState::Pending {
+            tracked.tracking.breach_since_unix_nano = None;
+            if result.at_unix_nano - tracked.tracking.last_breach_unix_nano > PENDING_NANOS {
+                self.drop_pending(id);
+            }
+            return;
+        }
+        let keep = i64::from(result.keep_firing_seconds) * SECOND;
+        // Until what comes and goes has stayed away for long it is the same incident.
+        let keep = if tracked.incident.overlays.flapping { keep.max(FLAP_NANOS) } else { keep };
+        if result.at_unix_nano - tracked.tracking.last_breach_unix_nano >= keep {
+            self.close(id, result.now_unix_nano, "", "");
+        }
+    }
+
+    fn drop_pending(&mut self, id: &str) {
+        if let Some(tracked) = self.tracked.remove(id) {
+            self.open.remove(&tracked.tracking.series);
+        }
+    }
+
+    /// Remembers that an incident of a series fired or was resolved; it flaps if that was often.
+    fn mark_change(&mut self, key: &str, id: &str, now_unix_nano: i64) {
+        let changes = self.changes.entry(key.to_owned()).or_default();
+        changes.retain(|at| now_unix_nano - at <= FLAP_NANOS);
+        changes.push_back(now_unix_nano);
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        if changes.len() >= FLAP_CHANGES && !tracked.incident.overlays.flapping {
+            tracked.incident.overlays.flapping = true;
+            tracked.incident.note(now_unix_nano, Event::Flapping, "", "");
+        }
+    }
+
+    fn close(&mut self, id: &str, now_unix_nano: i64, actor: &str, text: &str) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        tracked.incident.state = IncidentState::Resolved;
+        tracked.incident.resolved_unix_nano = Some(now_unix_nano);
+        tracked.incident.note(now_unix_nano, Event::Resolved, actor, text);
+        let key = tracked.tracking.series.clone();
+        self.open.remove(&key);
+        self.mark_change(&key, id, now_unix_nano);
+        self.changed.insert(id.to_owned());
+    }
+
+    /// Adds what was found out about an incident to what its rule said.
+    pub fn attach(&mut self, id: &str, found: Evidence) {
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        let evidence = &mut tracked.incident.evidence;
+        evidence.probable_causes = found.probable_causes;
+        evidence.deploys = found.deploys;
+        evidence.sample_logs = found.sample_logs;
+        evidence.instances = found.instances;
+        evidence.trace_ids = found.trace_ids;
+        evidence.link = found.link;
+        self.changed.insert(id.to_owned());
+    }
+
+    /// Somebody sees to an incident. Like what follows it, it returns whether there is such an incident
+    /// that fires.
+    pub fn acknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.state = IncidentState::Acknowledged;
+            tracked.incident.acknowledged_by = actor.to_owned();
+            tracked.tracking.is_changed = true;
+            tracked.incident.note(now_unix_nano, Event::Acknowledged, actor, "");
+        })
+    }
+
+    /// Nobody sees to it any longer: it escalates from now on.
+    pub fn unacknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.state = IncidentState::Firing;
+            tracked.incident.acknowledged_by.clear();
+            tracked.tracking.notified_unix_nano = now_unix_nano;
+            tracked.incident.note(now_unix_nano, Event::Unacknowledged, actor, "");
+        })
+    }
+
+    /// Nobody is to be told of it until a moment.
+    pub fn snooze(
+        &mut self,
+        id: &str,
+        actor: &str,
+        until_unix_nano: i64,
+        now_unix_nano: i64,
+    ) -> bool {
+        self.change(id, |tracked| {
+            tracked.incident.overlays.snoozed_until_unix_nano = Some(until_unix_nano);
+            tracked.incident.note(now_unix_nano, Event::Snoozed, actor, "");
+        })
+    }
+
+    /// Somebody says that it is over. If it is not, a new incident begins.
+    pub fn resolve(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
+        let is_active = self.get(id).is_some_and(|incident| incident.state.is_active());
+        if is_active {
+            self.close(id, now_unix_nano, actor, text);
+        }
+        is_active
+    }
+
+    /// No rule asks any longer whether it goes on; `text` says why, for the timeline.
+    pub fn end(&mut self, id: &str, text: &str, now_unix_nano: i64) {
+        match self.get(id).map(|incident| incident.state) {
+            Some(IncidentState::Pending) => self.drop_pending(id),
+            Some(state) if state.is_active() => self.close(id, now_unix_nano, "", text),
+            _ => {}
+        }
+    }
+
+    /// A person wrote something.
+    pub fn note(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
+        self.change(id, |tracked| tracked.incident.note(now_unix_nano, Event::Note, actor, text))
+    }
+
+    fn change(&mut self, id: &str, change: impl FnOnce(&mut Tracked)) -> bool {
+        let Some(tracked) = self.tracked.get_mut(id) else { return false };
+        if !tracked.incident.state.is_active() {
+            return false;
+        }
+        change(tracked);
+        self.changed.insert(id.to_owned());
+        true
+    }
+}
+
+impl Tracked {
+    /// Whether it is over and told, and so long ago that nothing more comes of it.
+    fn is_forgotten(&self, now_unix_nano: i64) -> bool {
+        let resolved = self.incident.resolved_unix_nano;
+        self.tracking.is_closed && resolved.is_some_and(|at| now_unix_nano - at >= RESOLVED_NANOS)
+    }
+
+    /// Whether it fired and was over within one evaluation, because its logs came late, so that there
+    /// was no time yet to tell of it.
+    pub(crate) fn is_unheard(&self) -> bool {
+        let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
+        let is_untold = self.tracking.sequence == 0 && !self.tracking.is_closed;
+        is_untold && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
+    }
+
+    /// Keeps the evidence and the severity up to date while it fires; whether that changed anything.
+    fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) -> bool {
+        if breach.confidence == Confidence::Sustained {
+            return false;
+        }
+        let incident = &mut self.incident;
+        let extent = |evidence: &Evidence| {
+            evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
+        };
+        // The worst is what people want to know. What only keeps the incident up is not worse by itself.
+        let is_further = extent(&breach.evidence) > extent(&incident.evidence);
+        if is_further {
+            incident.evidence.summary.clone_from(&breach.evidence.summary);
+            incident.evidence.measured.clone_from(&breach.evidence.measured);
+        }
+        let is_worse = breach.severity > incident.severity;
+        if is_worse {
+            incident.severity = breach.severity;
+            incident.note(now_unix_nano, Event::Escalated, "", &breach.evidence.summary);
+        }
+        is_further || is_worse
+    }
+}
+
+/// Made of its series and the event time at which it began, so that it is the same after a restart, and
+/// another for what comes later however late both are evaluated.
+fn incident_id(tenant: &str, series: &str, at_unix_nano: i64) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{series}").as_bytes());
+    format!("{:012x}{:08x}", at_unix_nano / 1_000_000, (hash >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests;

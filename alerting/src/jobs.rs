@@ -1,0 +1,205 @@
+//! The jobs that servers ask for: playing a rule through the past, and testing a channel. Any alerting
+//! process does them, whether or not it leads.
+//!
+//! A job ends with its answer or with why it cannot be done. One that fails for a passing fault of
+//! storage is not ended: when its lease is over, whoever comes takes it again.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::{
+    identity::Tenant,
+    job::JobFailure,
+    runtime::{
+        clock::Clock,
+        tasks::{Fate, Tasks},
+    },
+};
+use logweir_incident::{
+    channel::ChannelConfig,
+    job::{AlertingJob, Preview, PreviewRule, TestChannel, TestReport},
+    notification::NotificationKind,
+    sample,
+    setting::{SettingKind, StoredSetting},
+};
+use logweir_storage::{Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
+use metrics::counter;
+use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    channel::{Network, build, test_channel},
+    notify::stored_outbox::json,
+    simulate::preview::{PreviewError, preview},
+};
+
+/// Rules that are previewed at a time: each reads days of the past.
+const PREVIEWS_MAX: usize = 1;
+/// Channels that are tested at a time: each holds a connection to somewhere else.
+const TESTS_MAX: usize = 4;
+/// How long a preview may take: a week of many services takes some minutes.
+const PREVIEW_LEASE: Duration = Duration::from_secs(600);
+/// How long a test may take: more than all time-outs of a call together.
+const TEST_LEASE: Duration = Duration::from_secs(60);
+/// Between two looks for a job while there is none.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What jobs are done with.
+#[derive(Clone)]
+pub struct JobParts {
+    /// The past that rules are played through.
+    pub read: Arc<dyn ReadLogs>,
+    /// Where the channels are kept.
+    pub alerts: Arc<dyn KeepAlerts>,
+    /// Where jobs come from and answers go.
+    pub jobs: Arc<dyn PassJobs>,
+    /// How channels are reached.
+    pub network: Network,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Starts to take jobs, until the tasks are asked to stop; a job at hand is left to another then.
+pub fn start(parts: &JobParts, tasks: &Tasks) {
+    let kinds = [
+        ("alerting previews", JobKind::RulePreview, PREVIEW_LEASE, PREVIEWS_MAX),
+        ("alerting tests", JobKind::ChannelTest, TEST_LEASE, TESTS_MAX),
+    ];
+    for (name, kind, lease, at_once) in kinds {
+        let taker = Taker { parts: parts.clone(), kind, lease, at_once, tasks: tasks.clone() };
+        let stop = tasks.stop_token();
+        tasks.spawn(name, Fate::Essential, async move {
+            stop.run_until_cancelled(taker.run()).await;
+        });
+    }
+}
+
+/// Takes the jobs of one kind.
+struct Taker {
+    parts: JobParts,
+    kind: JobKind,
+    lease: Duration,
+    at_once: usize,
+    tasks: Tasks,
+}
+
+impl Taker {
+    async fn run(self) {
+        let room = Arc::new(Semaphore::new(self.at_once));
+        let mut is_failing = false;
+        loop {
+            // A place first and then the job: a job that is taken has its lease, and must not wait.
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let now = (self.parts.clock)();
+            let taken = self.parts.jobs.take_job(self.kind, now, self.lease).await;
+            if let Err(error) = &taken
+                && !is_failing
+            {
+                warn!("jobs of alerting wait for storage: {error}");
+            }
+            is_failing = taken.is_err();
+            let Ok(Some(job)) = taken else {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            };
+            let worker = Worker { parts: self.parts.clone(), stop: self.tasks.stop_token() };
+            self.tasks.spawn("alerting job", Fate::MayEnd, async move {
+                let _place = place;
+                let stop = worker.stop.clone();
+                stop.run_until_cancelled(worker.finish(self.kind, job)).await;
+            });
+        }
+    }
+}
+
+/// Why a job came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Preview(PreviewError),
+    #[error("there is no channel {0:?}")]
+    NoChannel(String),
+    #[error("channel {name:?} cannot be used: {why}")]
+    Channel { name: String, why: String },
+    #[error("the job is not understood: run the same version everywhere")]
+    Unknown(#[from] serde_json::Error),
+    #[error(
+        "the rule could not be played to the end: the process stops, or see its log; ask again"
+    )]
+    Interrupted,
+}
+
+impl From<PreviewError> for Failure {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::Storage(error) => Self::Storage(error),
+            other => Self::Preview(other),
+        }
+    }
+}
+
+/// Does one job.
+struct Worker {
+    parts: JobParts,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    /// Does the job and tells the answer; a passing fault leaves it to whoever takes it again.
+    async fn finish(&self, kind: JobKind, job: Job) {
+        let answer = match self.answer(&job).await {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Storage(error)) if error.is_retryable() => {
+                warn!(job = job.job_id, "a job waits for storage: {error}");
+                return;
+            }
+            Err(failure) => Err(json(&JobFailure {
+                not_found: matches!(failure, Failure::NoChannel(_)),
+                message: failure.to_string(),
+            })),
+        };
+        let outcome = if answer.is_ok() { "done" } else { "failed" };
+        counter!("logweir_alerting_jobs_total", "kind" => kind.as_str(), "outcome" => outcome)
+            .increment(1);
+        if let Err(error) = self.parts.jobs.finish_job(job.job_id, answer).await {
+            warn!(job = job.job_id, "the answer to a job could not be stored: {error}");
+        }
+    }
+
+    async fn answer(&self, job: &Job) -> Result<String, Failure> {
+        match serde_json::from_str(&job.request)? {
+            AlertingJob::PreviewRule(asked) => {
+                Ok(json(&self.preview(job.tenant.clone(), asked).await?))
+            }
+            AlertingJob::TestChannel(asked) => Ok(json(&self.test(&job.tenant, asked).await?)),
+        }
+    }
+
+    /// On a thread of its own: a week of the past is computed through without a pause.
+    async fn preview(&self, tenant: Tenant, asked: PreviewRule) -> Result<Preview, Failure> {
+        let (read, alerts) = (Arc::clone(&self.parts.read), Arc::clone(&self.parts.alerts));
+        let (runtime, stop) = (Handle::current(), self.stop.clone());
+        let played = spawn_blocking(move || {
+            let preview = preview((&*read, &*alerts), &tenant, asked);
+            runtime.block_on(stop.run_until_cancelled(preview))
+        });
+        let played = played.await.ok().flatten().ok_or(Failure::Interrupted)?;
+        Ok(played?)
+    }
+
+    async fn test(&self, tenant: &Tenant, asked: TestChannel) -> Result<TestReport, Failure> {
+        let name = asked.channel;
+        let config = self.channel(tenant, &name).await?;
+        let channel = build(&config, &self.parts.network, &self.parts.clock)
+            .map_err(|why| Failure::Channel { name, why })?;
+        Ok(test_channel(&*channel, &sample::notification(NotificationKind::Opened)).await)
+    }
+
+    async fn channel(&self, tenant: &Tenant, name: &str) -> Result<ChannelConfig, Failure> {
+        let stored = self.parts.alerts.list_settings(tenant, SettingKind::Channel).await?;
+        let found = stored.iter().filter_map(StoredSetting::channel).find(|of| of.name == name);
+        found.cloned().ok_or_else(|| Failure::NoChannel(name.to_owned()))
+    }
+}

@@ -1,0 +1,258 @@
+//! Of all alerting processes one leads: it evaluates the rules of every tenant, keeps what they found
+//! and has people told.
+//!
+//! What an evaluation found and what is to be told of it are committed together; only then are the
+//! channels' workers woken. A commit that fails is tried again with the next evaluation, and nothing
+//! of it is forgotten meanwhile. A process that loses the lead drops everything: the next leader
+//! starts from what was committed.
+
+mod heartbeat;
+pub mod settings;
+mod tenant;
+mod workers;
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use logweir_core::{
+    identity::Tenant,
+    runtime::tasks::{Fate, Tasks},
+};
+use logweir_incident::rule::Rule;
+use logweir_storage::{StorageError, WaitingAction};
+use metrics::{counter, gauge, histogram};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use self::{heartbeat::Heartbeat, settings::Settings, tenant::TenantAlerts};
+use crate::{
+    channel::Network,
+    files::RuleFiles,
+    jobs::{self, JobParts},
+    parts::Parts,
+};
+
+/// How long a leader may be silent until another takes over: several evaluations, so that a slow
+/// database does not make the lead change hands.
+const LEASE: Duration = Duration::from_secs(10);
+/// Between two evaluations, and between two tries to lead.
+const EVALUATE_EVERY: Duration = Duration::from_secs(2);
+/// How long what is being told may take to end when the process stops: longer than a channel's call.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the process waits for storage to take the lead back: the lease ends it otherwise.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Actions of all tenants that are taken with one evaluation; the rest wait for the next.
+const ACTIONS_MAX: usize = 200;
+
+/// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
+pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
+    let network = parts.config.network()?;
+    let every = Duration::from_secs(parts.config.heartbeat_seconds.max(1).into());
+    let heartbeat = Heartbeat::new(&parts.config.heartbeat_url_file, every, &network)?;
+    let job_parts = JobParts {
+        read: Arc::clone(&parts.read),
+        alerts: Arc::clone(&parts.alerts),
+        jobs: Arc::clone(&parts.jobs),
+        network: network.clone(),
+        clock: Arc::clone(&parts.clock),
+    };
+    jobs::start(&job_parts, tasks);
+    let leader = Leader {
+        parts,
+        network,
+        tasks: tasks.clone(),
+        workers: TaskTracker::new(),
+        heartbeat,
+        files: RuleFiles::default(),
+        texts: BTreeMap::new(),
+    };
+    let stop = tasks.stop_token();
+    tasks.spawn("alerting", Fate::Essential, async move {
+        let (parts, workers) = (leader.parts.clone(), leader.workers.clone());
+        stop.run_until_cancelled(leader.run()).await;
+        workers.close();
+        // What is on its way is recorded before another may lead, or the other would repeat it.
+        let drained = while_renewing(renew(&parts), workers.wait());
+        let drained = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+        // Best effort: otherwise another waits until the lease is over.
+        let resign = parts.alerts.resign(&parts.holder);
+        let resigned = tokio::time::timeout(RESIGN_TIMEOUT, resign).await;
+        if drained.is_err() || !matches!(resigned, Ok(Ok(()))) {
+            info!("alerting could not be left in order; what was being told may be told again");
+        }
+    });
+    Ok(())
+}
+
+/// Does what may take longer than the lease, which is renewed meanwhile. Both share a thread: the work
+/// must not block it.
+async fn while_renewing<T>(
+    renew: impl Future<Output = Infallible>,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::select! {
+        done = work => done,
+        never = renew => match never {},
+    }
+}
+
+/// Keeps the lead. Whether that worked shows when something is committed.
+async fn renew(parts: &Parts) -> Infallible {
+    loop {
+        tokio::time::sleep(EVALUATE_EVERY).await;
+        if let Err(error) = parts.alerts.lead(&parts.holder, LEASE).await {
+            counter!("logweir_alerting_renewals_failed_total").increment(1);
+            debug!(%error, "the lead of alerting could not be renewed");
+        }
+    }
+}
+
+struct Leader {
+    parts: Parts,
+    network: Network,
+    tasks: Tasks,
+    /// What channels are being told.
+    workers: TaskTracker,
+    heartbeat: Heartbeat,
+    files: RuleFiles,
+    /// The rule files as they were read last.
+    texts: BTreeMap<String, Option<String>>,
+}
+
+/// The time in which this process leads; its workers end with it.
+struct Term {
+    epoch: i64,
+    tenants: BTreeMap<Tenant, TenantAlerts>,
+    stop: CancellationToken,
+}
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Leader {
+    async fn run(mut self) {
+        let mut term: Option<Term> = None;
+        let mut is_failing = false;
+        loop {
+            let begun = Instant::now();
+            let led = self.parts.alerts.lead(&self.parts.holder, LEASE).await;
+            // Where storage does not answer the term goes on: nothing can be committed meanwhile, and
+            // to load everything anew would take longer than most troubles last.
+            term = self.follow(term, &led);
+            let evaluated = match (&mut term, led) {
+                (Some(term), Ok(_)) => {
+                    let parts = self.parts.clone();
+                    while_renewing(renew(&parts), self.evaluate(term)).await
+                }
+                (_, led) => led.map(drop),
+            };
+            if let Err(error) = &evaluated
+                && !is_failing
+            {
+                warn!("alerting waits for storage: {error}");
+            }
+            is_failing = evaluated.is_err();
+            if term.is_some() && !is_failing {
+                self.heartbeat.evaluated(&self.tasks);
+            }
+            gauge!("logweir_alerting_leads").set(f64::from(u8::from(term.is_some())));
+            let spent = begun.elapsed();
+            histogram!("logweir_alerting_evaluation_seconds").record(spent.as_secs_f64());
+            tokio::time::sleep(EVALUATE_EVERY.saturating_sub(spent)).await;
+        }
+    }
+
+    /// A new term where the lead is new, the same where it is kept, and while storage does not say
+    /// who leads.
+    fn follow(&self, term: Option<Term>, led: &Result<Option<i64>, StorageError>) -> Option<Term> {
+        match (term, led) {
+            (Some(term), Ok(Some(epoch))) if term.epoch == *epoch => Some(term),
+            (_, Ok(Some(epoch))) => {
+                info!(epoch, "this process leads alerting");
+                let stop = self.tasks.stop_token().child_token();
+                Some(Term { epoch: *epoch, tenants: BTreeMap::new(), stop })
+            }
+            (Some(_), Ok(None)) => {
+                warn!("another process leads alerting now");
+                None
+            }
+            (None, Ok(None)) => None,
+            (term, Err(_)) => term,
+        }
+    }
+
+    /// Evaluates every tenant. One tenant's trouble is none of another's: the last error is returned when
+    /// all others are done.
+    async fn evaluate(&mut self, term: &mut Term) -> Result<(), StorageError> {
+        self.read_files().await;
+        let file_rules: Vec<Rule> = self.files.rules().cloned().collect();
+        let mut actions: BTreeMap<Tenant, Vec<WaitingAction>> = BTreeMap::new();
+        for waiting in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
+            actions.entry(waiting.tenant.clone()).or_default().push(waiting);
+        }
+        let mut failed = None;
+        for tenant in self.tenants(actions.keys()).await? {
+            let wanted = actions.remove(&tenant).unwrap_or_default();
+            match self.evaluate_tenant(term, &tenant, &file_rules, wanted).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        counter!("logweir_alerting_evaluations_total").increment(1);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// All tenants, in order. Those for whom an action waits are among them, or what nobody takes would
+    /// hold up the others' actions.
+    async fn tenants(
+        &self,
+        with_actions: impl Iterator<Item = &Tenant>,
+    ) -> Result<Vec<Tenant>, StorageError> {
+        let mut tenants = self.parts.alerts.list_tenants().await?;
+        // The installation's own, which has rules about the system even before any log.
+        tenants.push(Tenant::default());
+        tenants.extend(with_actions.cloned());
+        tenants.sort_unstable();
+        tenants.dedup();
+        Ok(tenants)
+    }
+
+    /// False if this process leads no longer.
+    async fn evaluate_tenant(
+        &self,
+        term: &mut Term,
+        tenant: &Tenant,
+        file_rules: &[Rule],
+        actions: Vec<WaitingAction>,
+    ) -> Result<bool, StorageError> {
+        let stored = self.parts.alerts.list_all_settings(tenant).await?;
+        let settings = Settings::of(&stored, file_rules);
+        if !term.tenants.contains_key(tenant) {
+            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch, &settings).await?;
+            term.tenants.insert(tenant.clone(), alerts);
+        }
+        let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
+        alerts.take_settings(self, settings, &term.stop);
+        alerts.evaluate(&self.parts, actions).await
+    }
+
+    /// A file that cannot be read, or has a mistake, leaves its last good rules.
+    async fn read_files(&mut self) {
+        let config = self.parts.config.clone();
+        let read = tokio::task::spawn_blocking(move || config.rule_files()).await;
+        // Nothing is known of the files when they could not even be looked for.
+        let Ok(Some(texts)) = read else { return };
+        if texts == self.texts {
+            return;
+        }
+        for mistake in self.files.update(&texts) {
+            counter!("logweir_alerting_rule_file_errors_total").increment(1);
+            warn!("{mistake}");
+        }
+        self.texts = texts;
+    }
+}

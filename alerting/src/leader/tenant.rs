@@ -1,0 +1,438 @@
+//! The alerting of one tenant, while this process leads.
+
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
+
+use logweir_core::identity::Tenant;
+use logweir_incident::{
+    action::Action,
+    channel::{BreakerState, ChannelState},
+    incident::{Evidence, Incident, IncidentState},
+    notification::Notification,
+    time::nanos,
+};
+use logweir_storage::{AlertChanges, NewDelivery, StorageError, WaitingAction};
+use metrics::counter;
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, spawn_blocking},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Leader, settings::Settings, workers::ChannelWorkers};
+use crate::{
+    incident::{HISTORY, Incidents},
+    notify::{
+        outbox::{Change, DELIVERIES_MAX},
+        pipeline::Pipeline,
+        route::Routes,
+        stored_outbox::{channel_changed, rerouted},
+    },
+    observe::{self, evidence},
+    parts::Parts,
+    rule::{
+        engine::{Engine, Evaluation, EvidenceRequest},
+        observations::Observations,
+    },
+};
+
+/// How often open incidents are committed while all that changes is until when they hold: who takes
+/// over has that much less to evaluate again than the time that such a commit saves.
+const COMMIT_OPEN_NANOS: i64 = 30_000_000_000;
+/// How long all the evidence of one evaluation may take to find.
+const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Rules, incidents and channels of a tenant.
+pub(super) struct TenantAlerts {
+    tenant: Tenant,
+    /// The leader's epoch, under which all is committed.
+    epoch: i64,
+    /// Locked for as long as an evaluation computes, which is on another thread.
+    engine: Arc<Mutex<Engine>>,
+    settings: Settings,
+    routes: Arc<Routes>,
+    workers: ChannelWorkers,
+    /// What is not committed yet.
+    unsaved: Unsaved,
+    /// The ids of stored incidents that are no more than pending.
+    pending: BTreeSet<String>,
+    /// When the open incidents were last committed.
+    committed_open_unix_nano: i64,
+    /// Whether something may wait for a channel that is gone.
+    has_orphans: bool,
+}
+
+#[derive(Default)]
+struct Unsaved {
+    /// Ids of incidents that have changed.
+    incidents: BTreeSet<String>,
+    notifications: Vec<Notification>,
+    /// States of channels' destinations, by the channel's name.
+    channels: Vec<(String, ChannelState)>,
+    /// Ids of actions that were taken account of.
+    actions_done: Vec<i64>,
+}
+
+impl Unsaved {
+    fn is_empty(&self) -> bool {
+        self.incidents.is_empty()
+            && self.notifications.is_empty()
+            && self.channels.is_empty()
+            && self.actions_done.is_empty()
+    }
+}
+
+impl TenantAlerts {
+    /// Takes up what was committed, and learns what is normal.
+    pub(super) async fn load(
+        parts: &Parts,
+        tenant: &Tenant,
+        epoch: i64,
+        settings: &Settings,
+    ) -> Result<Self, StorageError> {
+        let now = (parts.clock)();
+        let since = now.saturating_sub(nanos(HISTORY));
+        let stored = parts.alerts.tracked_incidents(tenant, since).await?;
+        let pending = stored.iter().map(|of| &of.incident).filter(|of| is_pending(of));
+        let pending = pending.map(|incident| incident.id.clone()).collect();
+        let incidents = Incidents::restore(stored, now);
+        let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), incidents);
+        let past = (&*parts.read, &*parts.alerts);
+        observe::replay(past, tenant, &mut engine, now).await?;
+        Ok(Self {
+            tenant: tenant.clone(),
+            epoch,
+            engine: Arc::new(Mutex::new(engine)),
+            routes: Arc::new(Routes::of(&settings.channels)),
+            settings: settings.clone(),
+            workers: ChannelWorkers::new(tenant.clone(), epoch),
+            unsaved: Unsaved::default(),
+            pending,
+            committed_open_unix_nano: i64::MIN,
+            has_orphans: true,
+        })
+    }
+
+    /// Has rules, routes and workers follow what is set.
+    pub(super) fn take_settings(
+        &mut self,
+        leader: &Leader,
+        settings: Settings,
+        stop: &CancellationToken,
+    ) {
+        if settings.rules != self.settings.rules {
+            self.engine.lock().set_rules(settings.rules.clone());
+        }
+        let routes = Routes::of(&settings.channels);
+        if routes != *self.routes {
+            self.has_orphans = true;
+            self.routes = Arc::new(routes);
+        }
+        self.workers.follow(leader, &settings.channels, &self.routes, stop);
+        self.settings = settings;
+    }
+
+    /// One evaluation; false if this process leads no longer.
+    pub(super) async fn evaluate(
+        &mut self,
+        parts: &Parts,
+        actions: Vec<WaitingAction>,
+    ) -> Result<bool, StorageError> {
+        let now = (parts.clock)();
+        if self.has_orphans && !self.reroute(parts, now).await? {
+            return Ok(false);
+        }
+        // Before the actions: where storage does not answer nothing has changed yet.
+        let seen = observe::observe(parts, &self.tenant, &self.engine, now).await?;
+        self.take_actions(parts, actions, now).await?;
+        let find = evidence_finder(parts, &self.tenant);
+        let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;
+        self.count_refused(&evaluation);
+        let pipeline = Pipeline {
+            tenant: &self.tenant,
+            engine: &self.engine,
+            policy: &self.settings.policy,
+            routes: &self.routes,
+            alerts: &*parts.alerts,
+        };
+        let deliveries = pipeline.run(&mut self.unsaved.notifications, now).await?;
+        self.commit(parts, deliveries, now).await
+    }
+
+    fn count_refused(&self, evaluation: &Evaluation) {
+        let refused = [
+            ("services", evaluation.services_refused),
+            ("incidents", evaluation.incidents_refused),
+        ];
+        for (what, count) in refused {
+            let tenant = self.tenant.to_string();
+            counter!("logweir_alerting_refused_total", "tenant" => tenant, "what" => what)
+                .absolute(count);
+        }
+    }
+
+    /// What waits for a channel that is gone is told through those that are there, and says so; false
+    /// if this process leads no longer.
+    async fn reroute(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
+        if self.settings.channels.is_empty() {
+            // It waits for the next channel that is set.
+            return Ok(true);
+        }
+        for channel in parts.alerts.waiting_channels(&self.tenant).await? {
+            while !self.settings.channels.contains_key(&channel) {
+                let waiting =
+                    parts.alerts.waiting_deliveries(&self.tenant, &channel, DELIVERIES_MAX).await?;
+                if waiting.is_empty() {
+                    break;
+                }
+                let changes = rerouted(&channel, &waiting, &self.routes, now);
+                let alerts = &parts.alerts;
+                if alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_none() {
+                    return Ok(false);
+                }
+                warn!(tenant = %self.tenant, channel, count = waiting.len(),
+                      "the channel is gone: what waited for it is told elsewhere");
+            }
+        }
+        self.has_orphans = false;
+        Ok(true)
+    }
+
+    /// Takes account of what people asked for, each once however often the commit of it fails.
+    async fn take_actions(
+        &mut self,
+        parts: &Parts,
+        actions: Vec<WaitingAction>,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        for WaitingAction { action_id, action, .. } in actions {
+            if self.unsaved.actions_done.contains(&action_id) {
+                continue;
+            }
+            match action {
+                Some(Action::ResetChannel { channel }) => {
+                    self.reset_channel(parts, &channel, now).await?;
+                }
+                Some(action) => self.act(&action, now),
+                // This version does not understand it.
+                None => {}
+            }
+            self.unsaved.actions_done.push(action_id);
+        }
+        Ok(())
+    }
+
+    /// What people do with an incident.
+    fn act(&self, action: &Action, now: i64) {
+        let mut engine = self.engine.lock();
+        let incidents = engine.incidents_mut();
+        let is_done = match action {
+            Action::Acknowledge { incident_id, actor } => {
+                incidents.acknowledge(incident_id, actor, now)
+            }
+            Action::Unacknowledge { incident_id, actor } => {
+                incidents.unacknowledge(incident_id, actor, now)
+            }
+            Action::Resolve { incident_id, actor, text } => {
+                incidents.resolve(incident_id, actor, text, now)
+            }
+            Action::Snooze { incident_id, actor, until_unix_nano } => {
+                incidents.snooze(incident_id, actor, *until_unix_nano, now)
+            }
+            Action::Note { incident_id, actor, text } => {
+                incidents.note(incident_id, actor, text, now)
+            }
+            Action::ResetChannel { .. } => true,
+        };
+        if !is_done {
+            info!(tenant = %self.tenant, ?action, "nothing is left to do: the incident is over");
+        }
+    }
+
+    /// A channel's breaker begins anew, and others are told that the channel is called again.
+    async fn reset_channel(
+        &mut self,
+        parts: &Parts,
+        channel: &str,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        let mut states = parts.alerts.channel_states(&self.tenant).await?;
+        let mut state = states.remove(channel).unwrap_or_default();
+        if let Some(since_unix_nano) = state.breaker.down_since_unix_nano {
+            let (from, to) = (state.breaker.state, BreakerState::Closed);
+            let reason = "it was set anew, or a test of it got through".to_owned();
+            let change = Change { at_unix_nano: now, since_unix_nano, from, to, reason };
+            self.unsaved.notifications.push(channel_changed(&self.tenant, channel, &change));
+        }
+        state.breaker.reset();
+        self.unsaved.channels.push((channel.to_owned(), state));
+        Ok(())
+    }
+
+    /// Stores all that changed in one transaction, and wakes the workers; false if this process leads
+    /// no longer. What could not be stored is tried again with the next evaluation.
+    async fn commit(
+        &mut self,
+        parts: &Parts,
+        deliveries: Vec<NewDelivery>,
+        now: i64,
+    ) -> Result<bool, StorageError> {
+        // That an incident goes on changes with every evaluation. Were that committed each time, a quiet
+        // installation with one open incident would write every two seconds.
+        let is_due = now.saturating_sub(self.committed_open_unix_nano) >= COMMIT_OPEN_NANOS;
+        let (changes, pending) = {
+            let mut engine = self.engine.lock();
+            self.unsaved.incidents.extend(engine.incidents_mut().take_changed());
+            let is_active = || engine.incidents().iter().any(|of| of.state.is_active());
+            if self.unsaved.is_empty() && !(is_due && is_active()) {
+                return Ok(true);
+            }
+            let changes = self.changes(engine.incidents(), deliveries, is_due);
+            let pending = self.pending_after(engine.incidents(), &changes);
+            (changes, pending)
+        };
+        let leads = parts.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
+        if leads {
+            if is_due {
+                self.committed_open_unix_nano = now;
+            }
+            self.pending = pending;
+            self.unsaved = Unsaved::default();
+            self.workers.wake();
+        }
+        Ok(leads)
+    }
+
+    /// What is to be stored: what changed, and from time to time also until when the open incidents
+    /// hold, and what is only pending.
+    fn changes(
+        &self,
+        incidents: &Incidents,
+        deliveries: Vec<NewDelivery>,
+        is_due: bool,
+    ) -> AlertChanges {
+        let mut whole = self.unsaved.incidents.clone();
+        let mut tracking = Vec::new();
+        for (incident, remembered) in incidents.open_tracking().filter(|_| is_due) {
+            if is_pending(incident) {
+                whole.insert(incident.id.clone());
+            } else if !whole.contains(&incident.id) {
+                tracking.push((incident.id.clone(), remembered.clone()));
+            }
+        }
+        let is_gone = |id: &&String| incidents.get(id).is_none();
+        AlertChanges {
+            incidents: whole.iter().filter_map(|id| incidents.stored(id)).collect(),
+            tracking,
+            dropped: self.pending.iter().filter(is_gone).cloned().collect(),
+            deliveries,
+            updates: Vec::new(),
+            channels: self.unsaved.channels.clone(),
+            actions_done: self.unsaved.actions_done.clone(),
+        }
+    }
+
+    /// The stored incidents that are no more than pending once these changes are stored.
+    fn pending_after(&self, incidents: &Incidents, changes: &AlertChanges) -> BTreeSet<String> {
+        let written = changes.incidents.iter().map(|of| &of.incident.id);
+        let is_still = |id: &&String| incidents.get(id).is_some_and(is_pending);
+        self.pending.iter().chain(written).filter(is_still).cloned().collect()
+    }
+}
+
+fn is_pending(incident: &Incident) -> bool {
+    incident.state == IncidentState::Pending
+}
+
+/// Evaluates on a thread that may block: with many rules and services it computes for longer than
+/// other tasks can wait, the renewal of the lease among them.
+async fn evaluate_on_thread(
+    engine: &Arc<Mutex<Engine>>,
+    now: i64,
+    seen: Observations,
+    find: impl FnMut(&EvidenceRequest) -> Option<Evidence> + Send + 'static,
+) -> Evaluation {
+    let engine = Arc::clone(engine);
+    let evaluated = spawn_blocking(move || engine.lock().evaluate(now, seen, find)).await;
+    match evaluated.map_err(JoinError::try_into_panic) {
+        Ok(evaluation) => evaluation,
+        // A defect in a rule is no different for having happened on another thread.
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime ends, and this task with it.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
+/// Finds evidence in storage, all of it within [`EVIDENCE_TIMEOUT`]: an incident is told without
+/// evidence rather than late. It blocks its thread.
+fn evidence_finder(
+    parts: &Parts,
+    tenant: &Tenant,
+) -> impl FnMut(&EvidenceRequest) -> Option<Evidence> + Send + 'static {
+    let (parts, tenant, runtime) = (parts.clone(), tenant.clone(), Handle::current());
+    let mut until = None;
+    move |request| {
+        info!(%tenant, incident = request.incident_id, service = request.service,
+              kind = request.kind, "an incident fires");
+        counter!("logweir_alerting_incidents_total").increment(1);
+        let until = *until.get_or_insert_with(|| Instant::now() + EVIDENCE_TIMEOUT);
+        let find = async { timeout_at(until, evidence::find(&parts, &tenant, request)).await };
+        match runtime.block_on(find) {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                warn!("an incident has no evidence: {error}");
+                None
+            }
+            Err(_) => {
+                warn!("an incident has no evidence: it was not found in time");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use logweir_incident::rule::{Rule, RuleKind, Threshold};
+
+    use super::*;
+    use crate::{detector::window::Bucket, leader::while_renewing};
+
+    const SECOND: i64 = 1_000_000_000;
+    const START: i64 = 1_767_571_200;
+
+    /// On one thread: the evaluation does not end before the lease was renewed three times meanwhile.
+    #[tokio::test]
+    async fn an_evaluation_that_takes_long_does_not_hold_up_the_renewal_of_the_lease() {
+        let (renewals, renewed) = mpsc::sync_channel(0);
+        let renew = async move {
+            loop {
+                // Whoever waits for it may not do so yet.
+                while renewals.try_send(()).is_err() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let measure =
+            RuleKind::ErrorCount { window_seconds: 10, threshold: Threshold::Absolute(1.0) };
+        let rules = vec![Rule { for_seconds: 0, ..Rule::new("errors", measure) }];
+        let engine = Engine::new("t", rules, Incidents::default());
+        let engine = Arc::new(Mutex::new(engine));
+        let bucket = Bucket { start_seconds: START, total: 90, errors: 90, ..Bucket::default() };
+        let find = move |_: &EvidenceRequest| {
+            for _ in 0..3 {
+                renewed.recv_timeout(Duration::from_secs(60)).expect("the lease is renewed");
+            }
+            None
+        };
+        let now = (START + 11) * SECOND;
+        let seen = Observations::bucket("shop", bucket);
+        let evaluation = evaluate_on_thread(&engine, now, seen, find);
+        let evaluation = while_renewing::<Evaluation>(renew, evaluation).await;
+        assert_eq!(evaluation.fired.len(), 1);
+    }
+}

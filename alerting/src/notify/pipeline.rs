@@ -1,0 +1,62 @@
+//! The whole way of a notification, from the incidents of a tenant to the outboxes of its channels:
+//! **suppress → repeat → route → outbox**, each stage in the file of its name.
+//!
+//! Two things that belong to it happen elsewhere, since they need more than one evaluation. Incidents
+//! of one service that begin within ten minutes are of one group from their beginning (`incident`), and
+//! what waits for a channel at the same time is put into one message by the channel's worker ([`plan`]).
+//!
+//! [`plan`]: super::plan
+
+use logweir_core::identity::Tenant;
+use logweir_incident::notification::Notification;
+use logweir_storage::{KeepAlerts, NewDelivery, StorageError};
+use parking_lot::Mutex;
+
+use super::{
+    policy::NotificationPolicy,
+    repeat,
+    route::{Routes, channels_told, route},
+    stored_outbox::new_delivery,
+    suppress::suppress,
+};
+use crate::{incident::Incidents, rule::engine::Engine};
+
+/// The notifications that are due now, whoever is then told of them. They count as told from now on.
+pub fn due(
+    incidents: &mut Incidents,
+    policy: &NotificationPolicy,
+    now_unix_nano: i64,
+) -> Vec<Notification> {
+    suppress(incidents, &policy.suppression, now_unix_nano);
+    let due = repeat::due(incidents, policy, now_unix_nano);
+    incidents.forget(now_unix_nano);
+    due
+}
+
+/// The tenant that is told, and how.
+pub(crate) struct Pipeline<'a> {
+    pub(crate) tenant: &'a Tenant,
+    pub(crate) engine: &'a Mutex<Engine>,
+    pub(crate) policy: &'a NotificationPolicy,
+    pub(crate) routes: &'a Routes,
+    pub(crate) alerts: &'a dyn KeepAlerts,
+}
+
+impl Pipeline<'_> {
+    /// What is to be written into outboxes, in the transaction that stores the incidents. What is due
+    /// joins the `backlog`, which keeps what an earlier transaction failed to store; whoever has
+    /// stored the deliveries clears it.
+    pub(crate) async fn run(
+        &self,
+        backlog: &mut Vec<Notification>,
+        now_unix_nano: i64,
+    ) -> Result<Vec<NewDelivery>, StorageError> {
+        backlog.extend(due(self.engine.lock().incidents_mut(), self.policy, now_unix_nano));
+        let told = channels_told(self.alerts, self.tenant, backlog).await?;
+        let routed = route(backlog, self.routes, &told).into_iter();
+        let outbox = |(channel, notification): (String, &Notification)| {
+            new_delivery(&channel, notification.clone(), now_unix_nano)
+        };
+        Ok(routed.map(outbox).collect())
+    }
+}

@@ -1,0 +1,161 @@
+//! The second stage: whether an incident is to be told now. It opens once and is resolved once; in
+//! between it is told again when it gets worse, when nobody acknowledges it, and as a reminder.
+
+use logweir_incident::{
+    incident::{Event, IncidentState},
+    notification::{Notification, NotificationKind},
+    policy::Reminders,
+    rule::Severity,
+    suppression::Suppression,
+};
+
+use super::policy::NotificationPolicy;
+use crate::incident::{Incidents, Tracked};
+
+/// Reminders of an acknowledged incident come half as often each time, so many times.
+const DOUBLINGS_MAX: u32 = 10;
+const SECOND: i64 = 1_000_000_000;
+
+/// The notifications that are due, by incident; they count as told from now on.
+pub fn due(
+    incidents: &mut Incidents,
+    policy: &NotificationPolicy,
+    now_unix_nano: i64,
+) -> Vec<Notification> {
+    let mut due = Vec::new();
+    for tracked in incidents.tracked_mut() {
+        due.extend(due_of(tracked, policy, now_unix_nano));
+    }
+    due.iter().for_each(|notification| incidents.mark_changed(&notification.incident.id));
+    due
+}
+
+fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<Notification> {
+    match tracked.incident.state {
+        IncidentState::Pending => Vec::new(),
+        IncidentState::Resolved if tracked.tracking.is_closed => Vec::new(),
+        IncidentState::Resolved => at_end(tracked, &policy.suppression, now),
+        IncidentState::Firing | IncidentState::Acknowledged => {
+            let is_worse = tracked.incident.severity > tracked.tracking.notified_severity;
+            if is_suppressed(tracked, &policy.suppression, is_worse, now) {
+                return Vec::new();
+            }
+            if tracked.tracking.sequence == 0 {
+                return vec![notification(tracked, NotificationKind::Opened, "", now)];
+            }
+            follow_up(tracked, &policy.reminders, is_worse, now).into_iter().collect()
+        }
+    }
+}
+
+/// Of an incident that is over. One that was never told is told with its end, if its logs came so late
+/// that there was no time before.
+fn at_end(tracked: &mut Tracked, suppression: &Suppression, now: i64) -> Vec<Notification> {
+    let is_unheard = tracked.is_unheard() && !is_suppressed(tracked, suppression, false, now);
+    let is_told = tracked.tracking.sequence > 0;
+    tracked.tracking.is_closed = true;
+    if is_unheard {
+        let late = "its logs came late: it was over before it could be told";
+        return [NotificationKind::Opened, NotificationKind::Resolved]
+            .map(|kind| notification(tracked, kind, late, now))
+            .into();
+    }
+    if is_told {
+        return vec![notification(tracked, NotificationKind::Resolved, "", now)];
+    }
+    Vec::new()
+}
+
+/// Of an incident that was told already and goes on.
+fn follow_up(
+    tracked: &mut Tracked,
+    reminders: &Reminders,
+    is_worse: bool,
+    now: i64,
+) -> Option<Notification> {
+    if is_worse {
+        return Some(notification(tracked, NotificationKind::Escalated, "it got worse", now));
+    }
+    if tracked.tracking.is_changed {
+        return Some(notification(tracked, NotificationKind::Updated, "", now));
+    }
+    if tracked.incident.overlays.snoozed_until_unix_nano.take().is_some() {
+        tracked.incident.note(now, Event::Audible, "", "");
+        let text = "it was snoozed until now";
+        return Some(notification(tracked, NotificationKind::Reminder, text, now));
+    }
+    let since = now - tracked.tracking.notified_unix_nano;
+    // What comes and goes is neither escalated nor repeated each time: people would stop to look.
+    if tracked.incident.overlays.flapping {
+        let is_due = since >= nanos(reminders.flap_seconds);
+        let digest = NotificationKind::Digest;
+        return is_due.then(|| notification(tracked, digest, "it comes and goes", now));
+    }
+    if may_escalate(tracked, reminders) && since >= nanos(reminders.escalate_seconds) {
+        return Some(escalation(tracked, reminders, now));
+    }
+    let is_due = since >= reminder_pause(tracked, reminders);
+    is_due.then(|| {
+        tracked.tracking.reminders += 1;
+        notification(tracked, NotificationKind::Reminder, "it still goes on", now)
+    })
+}
+
+/// Whether somebody else is to be told, as nobody acknowledges what is critical.
+fn may_escalate(tracked: &Tracked, reminders: &Reminders) -> bool {
+    tracked.incident.state != IncidentState::Acknowledged
+        && tracked.incident.severity == Severity::Critical
+        && tracked.incident.escalation_level < reminders.escalations_max
+}
+
+fn escalation(tracked: &mut Tracked, reminders: &Reminders, now: i64) -> Notification {
+    let incident = &mut tracked.incident;
+    incident.escalation_level += 1;
+    let is_last = incident.escalation_level == reminders.escalations_max;
+    let last = if is_last { "; this is the last level" } else { "" };
+    let minutes = reminders.escalate_seconds / 60;
+    let text = format!("not acknowledged for {minutes} min{last}");
+    incident.note(now, Event::Escalated, "", &text);
+    notification(tracked, NotificationKind::Escalated, &text, now)
+}
+
+/// Who has acknowledged knows already: each further reminder waits twice as long.
+fn reminder_pause(tracked: &Tracked, reminders: &Reminders) -> i64 {
+    let is_acknowledged = tracked.incident.state == IncidentState::Acknowledged;
+    let doublings = if is_acknowledged { tracked.tracking.reminders.min(DOUBLINGS_MAX) } else { 0 };
+    let pause = nanos(reminders.repeat_seconds) << doublings;
+    pause.min(nanos(reminders.repeat_seconds_max))
+}
+
+/// What became critical is heard through a silence, unless the silence says otherwise.
+fn is_suppressed(tracked: &Tracked, suppression: &Suppression, is_worse: bool, now: i64) -> bool {
+    let incident = &tracked.incident;
+    let hides_critical =
+        || suppression.silence_of(incident, now).is_none_or(|silence| silence.hides_critical);
+    let is_critical_now = is_worse && incident.severity == Severity::Critical;
+    if incident.overlays.silenced && is_critical_now && !hides_critical() {
+        return false;
+    }
+    incident.overlays.is_quiet(now)
+}
+
+/// The next notification of an incident, which counts as told from now on.
+fn notification(
+    tracked: &mut Tracked,
+    kind: NotificationKind,
+    text: &str,
+    now: i64,
+) -> Notification {
+    let tracking = &mut tracked.tracking;
+    tracking.sequence += 1;
+    tracking.notified_unix_nano = now;
+    tracking.notified_severity = tracked.incident.severity;
+    tracking.is_changed = false;
+    let mut notification = Notification::new(kind, tracking.sequence, now, &tracked.incident);
+    notification.text = text.to_owned();
+    notification
+}
+
+fn nanos(seconds: u32) -> i64 {
+    i64::from(seconds) * SECOND
+}

@@ -1,0 +1,223 @@
+//! The evidence of an incident, from storage: samples of the logs since it began and of the hour
+//! before, and what was deployed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use logweir_core::{
+    filter::Filter,
+    identity::{Service, TemplateId, Tenant},
+    record::StoredLog,
+};
+use logweir_incident::incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog};
+use logweir_storage::{SearchQuery, StorageError, TimeRange};
+
+use crate::{
+    incident::evidence::{PatternCount, Symptom, probable_causes},
+    parts::Parts,
+    rule::engine::EvidenceRequest,
+};
+
+const SECOND: i64 = 1_000_000_000;
+/// What belongs to an incident came at most so long before it was noticed, or since it began.
+const WINDOW_NANOS_MIN: i64 = 60 * SECOND;
+/// What is normal is looked for in so long a time before.
+const BEFORE_NANOS: i64 = 3_600 * SECOND;
+/// Logs of each time that are looked at, the newest.
+const LOGS_MAX: usize = 1_000;
+/// Deploys that came so long before it began may have to do with it.
+const DEPLOYED_NANOS: i64 = 1_800 * SECOND;
+const DEPLOYS_MAX: usize = 20;
+const PATTERNS_MAX: usize = 2_000;
+const MESSAGE_BYTES_MAX: usize = 1_024;
+/// Logs that show a probable cause.
+const SAMPLES_OF_A_CAUSE: usize = 3;
+
+/// Finds out what can be about an incident that begins to fire.
+pub(crate) async fn find(
+    parts: &Parts,
+    tenant: &Tenant,
+    asked: &EvidenceRequest,
+) -> Result<Evidence, StorageError> {
+    let link = match parts.config.link.trim_end_matches('/') {
+        "" => String::new(),
+        link => format!("{link}/incidents/{}", asked.incident_id),
+    };
+    let Ok(service) = Service::new(&asked.service) else {
+        return Ok(Evidence { link, ..Evidence::default() });
+    };
+    let symptom = Symptom::of(&asked.kind);
+    // What a rule counts came before it was evaluated, so that "since it began" would be empty.
+    let begun = asked.from_unix_nano.min(asked.to_unix_nano.saturating_sub(WINDOW_NANOS_MIN));
+    let now = sample(parts, tenant, &service, symptom, (begun, i64::MAX)).await?;
+    let from = begun.saturating_sub(BEFORE_NANOS);
+    let before = sample(parts, tenant, &service, symptom, (from, begun)).await?;
+    let window = asked.to_unix_nano.saturating_sub(begun).max(SECOND);
+    let patterns = patterns(parts, tenant, &service, from).await?;
+    let probable_causes = probable_causes(symptom, &counts(&now, &before, window, &patterns));
+    let sample_logs = samples(&now, probable_causes.iter().map(|cause| cause.template_id.as_str()));
+    let distinct = |text: fn(&SampleLog) -> &String| -> Vec<String> {
+        let texts: BTreeSet<&String> = sample_logs.iter().map(text).collect();
+        texts.into_iter().filter(|text| !text.is_empty()).take(EVIDENCE_MAX).cloned().collect()
+    };
+    Ok(Evidence {
+        instances: distinct(|log| &log.instance),
+        trace_ids: distinct(|log| &log.trace_id),
+        deploys: deploys(parts, tenant, &service, asked).await?,
+        probable_causes,
+        sample_logs,
+        link,
+        ..Evidence::default()
+    })
+}
+
+/// The newest logs of a time.
+struct Sample {
+    logs: Vec<StoredLog>,
+    /// The part of the time that they stand for.
+    nanos: i64,
+    patterns: BTreeMap<TemplateId, PatternTotals>,
+}
+
+/// The logs of one pattern in a sample.
+#[derive(Debug, Clone, Copy, Default)]
+struct PatternTotals {
+    logs: u64,
+    /// Logs with a latency, and the sum of their latencies in milliseconds.
+    timed: u64,
+    latency_ms: f64,
+}
+
+impl PatternTotals {
+    fn mean_latency_ms(self) -> Option<f64> {
+        (self.timed > 0).then(|| self.latency_ms / self.timed as f64)
+    }
+}
+
+async fn sample(
+    parts: &Parts,
+    tenant: &Tenant,
+    service: &Service,
+    symptom: Symptom,
+    (from_unix_nano, to_unix_nano): (i64, i64),
+) -> Result<Sample, StorageError> {
+    // Of a busy service a thousand logs are seconds; what matters to errors are warnings and errors.
+    let level = if symptom == Symptom::Errors { " level>=warn" } else { "" };
+    let text = format!("service:\"{service}\"{level}");
+    let filter = Filter::parse(&text, 0)
+        .map_err(|error| StorageError::LimitExceeded(format!("{text}: {error}")))?;
+    let range = TimeRange { from_unix_nano, to_unix_nano };
+    let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
+    let page = parts.read.search(tenant, query).await?;
+    // Where there are more logs than a page holds, those of the page stand for the time that they span.
+    let newest = page.logs.first().map_or(from_unix_nano, time);
+    let oldest = match &page.next {
+        Some(_) => page.logs.last().map_or(from_unix_nano, time),
+        None => from_unix_nano,
+    };
+    let end = if to_unix_nano == i64::MAX { newest } else { to_unix_nano };
+    let mut patterns: BTreeMap<TemplateId, PatternTotals> = BTreeMap::new();
+    for log in &page.logs {
+        let totals = patterns.entry(log.scored.template_id).or_default();
+        totals.logs += 1;
+        if let Some(latency_ms) = log.scored.record.latency_ms {
+            totals.latency_ms += latency_ms;
+            totals.timed += 1;
+        }
+    }
+    Ok(Sample { nanos: end.saturating_sub(oldest).max(SECOND), logs: page.logs, patterns })
+}
+
+fn time(log: &StoredLog) -> i64 {
+    log.scored.record.time_unix_nano
+}
+
+/// The patterns of a service since a moment, by id.
+async fn patterns(
+    parts: &Parts,
+    tenant: &Tenant,
+    service: &Service,
+    from_unix_nano: i64,
+) -> Result<BTreeMap<TemplateId, String>, StorageError> {
+    let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
+    let found = parts.read.list_templates(tenant, Some(service), range, PATTERNS_MAX).await?;
+    Ok(found.into_iter().map(|template| (template.template_id, template.pattern)).collect())
+}
+
+fn counts(
+    now: &Sample,
+    before: &Sample,
+    window_nanos: i64,
+    patterns: &BTreeMap<TemplateId, String>,
+) -> Vec<PatternCount> {
+    let ids: BTreeSet<TemplateId> =
+        now.patterns.keys().chain(before.patterns.keys()).copied().collect();
+    let count = |template_id: TemplateId| {
+        let current = now.patterns.get(&template_id).copied().unwrap_or_default();
+        let usual = before.patterns.get(&template_id).copied().unwrap_or_default();
+        // Both are brought to the length of the incident's window, to be comparable.
+        let scale = |logs: u64, nanos: i64| logs as f64 * window_nanos as f64 / nanos as f64;
+        let mut of_it = now
+            .logs
+            .iter()
+            .chain(&before.logs)
+            .filter(|log| log.scored.template_id == template_id)
+            .peekable();
+        let example = of_it.peek().map_or("", |log| &*log.scored.record.message);
+        PatternCount {
+            template_id: template_id.to_string(),
+            pattern: patterns.get(&template_id).map_or(example, String::as_str).to_owned(),
+            level: of_it.map(|log| log.scored.level as u8).max().unwrap_or_default(),
+            now: scale(current.logs, now.nanos.min(window_nanos)).round() as u64,
+            before: scale(usual.logs, before.nanos),
+            is_new: usual.logs == 0,
+            latency_ms: current.mean_latency_ms().zip(usual.mean_latency_ms()),
+        }
+    };
+    ids.into_iter().map(count).collect()
+}
+
+/// Logs of the probable causes, or else the newest.
+fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec<SampleLog> {
+    let of = |template_id: &'a str| {
+        let is_it = move |log: &&StoredLog| log.scored.template_id.to_string() == template_id;
+        now.logs.iter().filter(is_it).take(SAMPLES_OF_A_CAUSE)
+    };
+    let found: Vec<SampleLog> =
+        template_ids.flat_map(of).take(EVIDENCE_MAX).map(sample_log).collect();
+    if found.is_empty() {
+        return now.logs.iter().take(SAMPLES_OF_A_CAUSE).map(sample_log).collect();
+    }
+    found
+}
+
+fn sample_log(log: &StoredLog) -> SampleLog {
+    let record = &log.scored.record;
+    let end = record.message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    SampleLog {
+        log_id: log.id.to_string(),
+        at_unix_nano: record.time_unix_nano,
+        level: log.scored.level.as_str().to_owned(),
+        message: record.message[..end].to_owned(),
+        trace_id: record.trace_id.map(hex::encode).unwrap_or_default(),
+        instance: log.instance.clone(),
+    }
+}
+
+async fn deploys(
+    parts: &Parts,
+    tenant: &Tenant,
+    service: &Service,
+    asked: &EvidenceRequest,
+) -> Result<Vec<DeployMark>, StorageError> {
+    let found = parts.administer.list_deploys(tenant, Some(service), DEPLOYS_MAX).await?;
+    let since = asked.from_unix_nano.saturating_sub(DEPLOYED_NANOS);
+    let near = found.into_iter().filter(|deploy| {
+        deploy.time_unix_nano >= since && deploy.time_unix_nano <= asked.to_unix_nano
+    });
+    let mark = |deploy: logweir_storage::Deploy| DeployMark {
+        at_unix_nano: deploy.time_unix_nano,
+        service: deploy.service.to_string(),
+        version: deploy.version,
+    };
+    Ok(near.take(EVIDENCE_MAX).map(mark).collect())
+}

@@ -1,0 +1,297 @@
+//! Reads from storage what an evaluation takes in, and the [`evidence`] of what fires.
+
+pub(crate) mod evidence;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use logweir_core::{
+    filter::Filter,
+    identity::{Service, Tenant},
+    record::StoredLog,
+};
+use logweir_incident::rule::{Rule, RuleKind};
+use logweir_storage::{
+    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchQuery,
+    StorageError, TemplateSummary, TimeRange,
+};
+use parking_lot::Mutex;
+
+use crate::{
+    detector::{
+        new_pattern::{NEW_NANOS, NewPattern},
+        window::{BUCKET_SECONDS, Bucket},
+    },
+    parts::Parts,
+    rule::{
+        engine::Engine,
+        observations::{Observations, RuleMatches, Watermarks},
+        system::SystemReport,
+    },
+};
+
+pub(crate) const SECOND: i64 = 1_000_000_000;
+pub(crate) const HOUR: i64 = 3_600 * SECOND;
+/// How far back from what was evaluated is read anew with each evaluation: what comes later than that is
+/// not seen.
+const LATE_NANOS: i64 = 180 * SECOND;
+/// Logs may be stamped ahead of this machine's clock.
+const AHEAD_NANOS: i64 = 60 * SECOND;
+/// How far back is read at the beginning, to know what is normal.
+const HISTORY_HOURS: i64 = 24;
+/// New patterns of a tenant that are looked at.
+pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
+/// Logs that a rule's filter is counted over, the newest.
+const MATCHES_MAX: usize = 1_000;
+const MATCHES_NANOS: i64 = 40 * SECOND;
+/// Processors older than this are no longer known.
+const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
+/// A processor that has been silent for longer reads no partition.
+const ALIVE_MAX: Duration = Duration::from_secs(15);
+
+/// Has the engine learn what was normal before a moment.
+pub(crate) async fn replay(
+    (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
+    tenant: &Tenant,
+    engine: &mut Engine,
+    until_unix_nano: i64,
+) -> Result<(), StorageError> {
+    // An hour at a time, as a day of buckets of many services would not fit into memory; up to where the
+    // first evaluation reads by itself.
+    for hour in (0..HISTORY_HOURS).rev() {
+        let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
+        let range = TimeRange { from_unix_nano: to_unix_nano - HOUR, to_unix_nano };
+        for (service, buckets) in buckets(read, tenant, range).await? {
+            for bucket in buckets {
+                engine.replay(&service, bucket);
+            }
+        }
+    }
+    let since = until_unix_nano - HISTORY_HOURS * HOUR;
+    let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+    // Younger ones are evaluated.
+    let is_past = |of: &TemplateSummary| of.first_seen_unix_nano < until_unix_nano - NEW_NANOS;
+    for template in new.into_iter().rev().filter(is_past) {
+        let service = template.service.clone();
+        engine.replay_pattern(service.as_str(), &new_pattern(template));
+    }
+    Ok(())
+}
+
+/// What is new since the last evaluation.
+pub(crate) async fn observe(
+    parts: &Parts,
+    tenant: &Tenant,
+    engine: &Mutex<Engine>,
+    now: i64,
+) -> Result<Observations, StorageError> {
+    // Through when logs are known is asked first: what comes after is read or not, and not evaluated.
+    let processes = parts.administer.live_processes(PROCESSORS_KNOWN).await?;
+    let owners = Owners::of(&processes);
+    let last_seen = last_seen(parts, tenant).await?;
+    let watermark = |service: &String| owners.watermark(parts, tenant, service, now);
+    let watermarks: Watermarks =
+        last_seen.keys().map(|service| (service.clone(), watermark(service))).collect();
+    let (wanted, filters) = {
+        let engine = engine.lock();
+        (engine.wanted_from(&watermarks, now), filters(engine.rules()))
+    };
+    let new = parts.alerts.new_templates(tenant, now - NEW_NANOS, NEW_PATTERNS_MAX).await?;
+    Ok(Observations {
+        buckets: new_buckets(parts, tenant, &last_seen, (wanted, now)).await?,
+        new_patterns: new
+            .into_iter()
+            .map(|template| (template.service.to_string(), new_pattern(template)))
+            .collect(),
+        matches: matches(parts, tenant, filters, (wanted, now)).await?,
+        system: Some(report(parts, tenant, &processes, now).await?),
+        watermarks,
+    })
+}
+
+/// The buckets that may have changed, each with the time of the service's newest log in it.
+async fn new_buckets(
+    parts: &Parts,
+    tenant: &Tenant,
+    last_seen: &BTreeMap<String, i64>,
+    (wanted, now): (i64, i64),
+) -> Result<Vec<(String, Bucket)>, StorageError> {
+    let range = TimeRange {
+        from_unix_nano: wanted - LATE_NANOS,
+        to_unix_nano: now.saturating_add(AHEAD_NANOS),
+    };
+    let mut found = Vec::new();
+    for (service, buckets) in buckets(&*parts.read, tenant, range).await? {
+        for mut bucket in buckets {
+            let end = (bucket.start_seconds + BUCKET_SECONDS) * SECOND - 1;
+            let last = last_seen.get(&service).copied().unwrap_or(end);
+            // Storage knows the newest log of a service, not of each bucket: in all others it is taken to
+            // have come at the end.
+            bucket.last_seen_unix_nano = last.clamp(bucket.start_seconds * SECOND, end);
+            found.push((service.clone(), bucket));
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn new_pattern(template: TemplateSummary) -> NewPattern {
+    NewPattern {
+        template_id: template.template_id.to_string(),
+        pattern: template.pattern,
+        level: template.level as u8,
+        first_unix_nano: template.first_seen_unix_nano,
+        last_unix_nano: template.last_seen_unix_nano,
+        count: template.count,
+    }
+}
+
+/// The newest log of each service.
+async fn last_seen(parts: &Parts, tenant: &Tenant) -> Result<BTreeMap<String, i64>, StorageError> {
+    let services = parts.read.list_services(tenant).await?.into_iter();
+    Ok(services.map(|of| (of.service.to_string(), of.last_seen_unix_nano)).collect())
+}
+
+/// What services logged in a range, in buckets, ascending.
+pub(crate) async fn buckets(
+    read: &dyn ReadLogs,
+    tenant: &Tenant,
+    range: TimeRange,
+) -> Result<BTreeMap<String, Vec<Bucket>>, StorageError> {
+    let width = BUCKET_SECONDS * SECOND;
+    let range = TimeRange {
+        from_unix_nano: range.from_unix_nano.div_euclid(width) * width,
+        to_unix_nano: (range.to_unix_nano.div_euclid(width) + 1) * width,
+    };
+    let query = AggregateQuery {
+        range,
+        bucket_seconds: BUCKET_SECONDS as u32,
+        group_by: GroupBy::Service,
+        service: None,
+    };
+    let series = read.aggregate(tenant, query).await?.into_iter();
+    Ok(series.map(|of| (of.group, of.points.into_iter().map(bucket).collect())).collect())
+}
+
+fn bucket(point: AggregatePoint) -> Bucket {
+    let start_seconds = point.start_unix_nano.div_euclid(SECOND);
+    Bucket {
+        start_seconds,
+        total: point.total,
+        errors: point.errors,
+        anomalies: point.anomalies,
+        latencies: point.latencies,
+        last_seen_unix_nano: (start_seconds + BUCKET_SECONDS) * SECOND - 1,
+    }
+}
+
+/// The filters that rules count the matches of, by the rule's name.
+fn filters(rules: &[Rule]) -> Vec<(String, String)> {
+    let enabled = rules.iter().filter(|rule| rule.enabled);
+    let filter = |rule: &Rule| match &rule.measure {
+        RuleKind::MatchCount { filter, .. } => Some((rule.name.clone(), filter.clone())),
+        _ => None,
+    };
+    enabled.filter_map(filter).collect()
+}
+
+/// Counts the logs that match the rules' filters, of the newest that do.
+async fn matches(
+    parts: &Parts,
+    tenant: &Tenant,
+    filters: Vec<(String, String)>,
+    (wanted, now): (i64, i64),
+) -> Result<Vec<RuleMatches>, StorageError> {
+    let mut matches = Vec::new();
+    for (rule, filter) in filters {
+        // What is no filter any more was one when the rule was set, by an earlier version.
+        let Ok(filter) = Filter::parse(&filter, now) else { continue };
+        let from_unix_nano = wanted.min(now - MATCHES_NANOS);
+        let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
+        let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
+        let found = parts.read.search(tenant, query).await?.logs;
+        let counted = counted(&found).into_iter();
+        matches.extend(counted.map(|((_, service), bucket)| RuleMatches {
+            rule: rule.clone(),
+            service,
+            bucket,
+        }));
+    }
+    Ok(matches)
+}
+
+/// Logs in buckets, of each service.
+pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(i64, String), Bucket> {
+    let mut buckets: BTreeMap<(i64, String), Bucket> = BTreeMap::new();
+    for log in logs {
+        let time = log.scored.record.time_unix_nano;
+        let start_seconds = time.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
+        let bucket = buckets.entry((start_seconds, log.service.to_string())).or_default();
+        bucket.start_seconds = start_seconds;
+        bucket.total += 1;
+        bucket.last_seen_unix_nano = bucket.last_seen_unix_nano.max(time);
+    }
+    buckets
+}
+
+/// Which processor reads a partition, and through when it has committed.
+struct Owners<'a>(BTreeMap<u16, &'a LiveProcess>);
+
+impl<'a> Owners<'a> {
+    fn of(processes: &'a [LiveProcess]) -> Self {
+        let alive = processes.iter().filter(|process| process.age <= ALIVE_MAX);
+        let of = |process: &'a LiveProcess| {
+            process.heartbeat.partitions.iter().map(move |partition| (*partition, process))
+        };
+        Self(alive.flat_map(of).collect())
+    }
+
+    /// Through when a service's logs are known; none while nobody reads them.
+    fn watermark(&self, parts: &Parts, tenant: &Tenant, service: &str, now: i64) -> Option<i64> {
+        let service = Service::new(service).ok()?;
+        let partition = (parts.partition_of)(tenant, &service, parts.partitions);
+        let owner = self.0.get(&partition)?;
+        let pause = i64::from(parts.config.start_pause_seconds) * SECOND;
+        let is_fresh = now.saturating_sub(owner.heartbeat.started_unix_nano) < pause;
+        if is_fresh && owner.heartbeat.kind == "standalone" {
+            return None;
+        }
+        let committed = owner.heartbeat.committed_unix_nano?;
+        // It said so a while ago; of what came since nothing is known, but where it was up to date
+        // then it is taken to be now.
+        let age = i64::try_from(owner.age.as_nanos()).unwrap_or(i64::MAX);
+        Some(committed.saturating_add(age).min(now))
+    }
+}
+
+/// How the system itself does. Processors and lag are the default tenant's business: it is the one of
+/// whoever runs the installation.
+async fn report(
+    parts: &Parts,
+    tenant: &Tenant,
+    processes: &[LiveProcess],
+    now: i64,
+) -> Result<SystemReport, StorageError> {
+    let mut report = SystemReport { at_unix_nano: now, ..SystemReport::default() };
+    report.dead_letters = parts.administer.list_dead_letters(tenant, None, 1).await?.1;
+    let mut lost: BTreeMap<String, u64> = BTreeMap::new();
+    for producer in parts.read.delivery_report(tenant, None).await? {
+        *lost.entry(producer.service.to_string()).or_default() += producer.account.dropped_total();
+    }
+    report.sdk_lost = lost.into_iter().collect();
+    if *tenant != Tenant::default() {
+        return Ok(report);
+    }
+    let processors = processes.iter().filter(|process| !process.heartbeat.partitions.is_empty());
+    for process in processors {
+        let age = i64::try_from(process.age.as_nanos()).unwrap_or(i64::MAX);
+        let heartbeat = &process.heartbeat;
+        let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
+        report.processors.push((name, now.saturating_sub(age)));
+        if let Some(committed) = heartbeat.committed_unix_nano {
+            let lag = now.saturating_sub(age).saturating_sub(committed).max(0) as f64 / 1e9;
+            report
+                .queue_lag_seconds
+                .extend(heartbeat.partitions.iter().map(|partition| (partition.to_string(), lag)));
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,168 @@
+//! How the installation itself does: processors, dead letters, logs lost before they were sent, lag.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use logweir_incident::{
+    incident::Measured,
+    rule::{RuleKind, Severity},
+};
+
+use crate::detector::detection::{Confidence, Detection, format_number};
+
+const SECOND: i64 = 1_000_000_000;
+/// How far back counters are kept.
+const KEPT_NANOS: i64 = 3_600 * SECOND;
+/// A processor that is gone for so long was taken away on purpose.
+const FORGOTTEN_NANOS: i64 = 24 * 3_600 * SECOND;
+
+/// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a sender
+/// is forgotten) says nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SystemReport {
+    /// When.
+    pub at_unix_nano: i64,
+    /// Processors by name, with their last heartbeat. One that said good-bye is left out.
+    pub processors: Vec<(String, i64)>,
+    /// Dead letters so far.
+    pub dead_letters: u64,
+    /// Logs given up by senders so far, by service.
+    pub sdk_lost: Vec<(String, u64)>,
+    /// Seconds that the processing is behind, by partition.
+    pub queue_lag_seconds: Vec<(String, f64)>,
+}
+
+/// By how much a total has grown, and when.
+#[derive(Debug, Clone, Default)]
+struct Counter {
+    total: Option<u64>,
+    growth: VecDeque<(i64, u64)>,
+}
+
+impl Counter {
+    fn put(&mut self, at: i64, total: u64) {
+        while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
+            self.growth.pop_front();
+        }
+        // The first total says nothing of when it grew: a new leader must not tell old losses as new.
+        let grown = total.saturating_sub(self.total.replace(total).unwrap_or(total));
+        if grown > 0 {
+            self.growth.push_back((at, grown));
+        }
+    }
+
+    fn grown(&self, now: i64, window_seconds: u32) -> u64 {
+        let from = now - i64::from(window_seconds) * SECOND;
+        let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
+        recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
+    }
+}
+
+/// What is known about the system.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct System {
+    processors: BTreeMap<String, i64>,
+    dead_letters: Counter,
+    sdk_lost: BTreeMap<String, Counter>,
+    queue_lag_seconds: BTreeMap<String, f64>,
+}
+
+impl System {
+    pub(crate) fn put(&mut self, report: SystemReport) {
+        let at = report.at_unix_nano;
+        self.processors = report.processors.into_iter().collect();
+        // Who is long gone is silent for good, which nobody need be told each day anew.
+        self.processors.retain(|_, last| at - *last <= FORGOTTEN_NANOS);
+        self.dead_letters.put(at, report.dead_letters);
+        for (service, total) in report.sdk_lost {
+            self.sdk_lost.entry(service).or_default().put(at, total);
+        }
+        self.queue_lag_seconds = report.queue_lag_seconds.into_iter().collect();
+    }
+
+    /// What a rule finds about each of its subjects: a service's name, or nothing for the installation
+    /// as a whole. A subject with nothing found is named, so that its incident ends.
+    pub(crate) fn detect(&self, rule: &RuleKind, now: i64) -> Vec<(String, Option<Detection>)> {
+        let whole = |found| vec![(String::new(), found)];
+        match *rule {
+            RuleKind::ProcessorSilence { silence_seconds } => {
+                whole(self.silent_processors(silence_seconds, now))
+            }
+            RuleKind::DeadLetters { window_seconds, count } => {
+                whole(self.new_dead_letters(window_seconds, count, now))
+            }
+            RuleKind::SdkLoss { window_seconds, count } => {
+                let lost = |(service, counter): (&String, &Counter)| {
+                    (service.clone(), logs_lost(counter, window_seconds, count, now))
+                };
+                self.sdk_lost.iter().map(lost).collect()
+            }
+            RuleKind::QueueLag { lag_seconds } => whole(self.worst_lag(lag_seconds, now)),
+            _ => Vec::new(),
+        }
+    }
+
+    fn silent_processors(&self, silence_seconds: u32, now: i64) -> Option<Detection> {
+        let is_silent = |last: i64| now - last > i64::from(silence_seconds) * SECOND;
+        let silent = self.processors.iter().filter(|(_, last)| is_silent(**last));
+        let names: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return None;
+        }
+        let summary = format!("no heartbeat of {}", names.join(", "));
+        let count = names.len() as f64;
+        Some(detection(Severity::Critical, "silent processors", count, summary, now))
+    }
+
+    fn new_dead_letters(&self, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+        let grown = self.dead_letters.grown(now, window_seconds);
+        (grown > count).then(|| {
+            let summary = format!("{grown} new dead letters: see `logweir dead-letters list`");
+            detection(Severity::Warning, "dead letters", grown as f64, summary, now)
+        })
+    }
+
+    fn worst_lag(&self, lag_seconds: u32, now: i64) -> Option<Detection> {
+        let worst = self.queue_lag_seconds.iter().max_by(|a, b| a.1.total_cmp(b.1));
+        let (partition, lag) = worst.filter(|(_, lag)| **lag > f64::from(lag_seconds))?;
+        let summary = format!("processing of {partition} is {} s behind", format_number(*lag));
+        Some(detection(Severity::Critical, "lag s", *lag, summary, now))
+    }
+}
+
+fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+    let grown = counter.grown(now, window_seconds);
+    (grown > count).then(|| {
+        let summary = format!("{grown} logs were given up before they were sent");
+        detection(Severity::Warning, "logs lost", grown as f64, summary, now)
+    })
+}
+
+fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64) -> Detection {
+    let measured =
+        Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
+    Detection {
+        confidence: Confidence::Certain,
+        severity,
+        summary,
+        measured: vec![measured],
+        started_unix_nano: at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_growth_counts_and_only_growth_is_kept() {
+        let mut counter = Counter::default();
+        for (second, total) in [(0, 10), (2, 10), (4, 13), (6, 1), (8, 2)] {
+            counter.put(second * SECOND, total);
+        }
+        assert_eq!(counter.grown(8 * SECOND, 60), 4, "three came, and after the clearing one");
+        assert_eq!(counter.grown(8 * SECOND, 4), 1);
+        assert_eq!(counter.growth.len(), 2);
+        counter.put(8 * SECOND + 2 * KEPT_NANOS, 2);
+        assert!(counter.growth.is_empty());
+    }
+}

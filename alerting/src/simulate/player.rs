@@ -1,0 +1,333 @@
+//! Plays logs through the rules on a simulated clock, to measure the rules by scenarios with a known
+//! truth.
+//!
+//! Logs count as they do from storage, in buckets of ten seconds with the open one included, and are
+//! known two seconds after their time.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use logweir_core::record::Level;
+use logweir_incident::{
+    incident::{EVIDENCE_MAX, Evidence, Incident, SampleLog},
+    notification::Notification,
+};
+
+use crate::{
+    detector::{
+        new_pattern::{NEW_NANOS, NewPattern},
+        window::{BUCKET_SECONDS, Bucket},
+    },
+    incident::evidence::{PatternCount, Symptom, probable_causes},
+    notify::{pipeline::due, policy::NotificationPolicy},
+    rule::{
+        engine::{EVALUATE_NANOS, Engine, EvidenceRequest, LATENESS_NANOS},
+        observations::Observations,
+    },
+};
+
+const SECOND: i64 = 1_000_000_000;
+/// Buckets of a pattern that are kept to tell now from before.
+const PATTERN_BUCKETS_MAX: usize = 361;
+/// Logs of a pattern that are kept as samples.
+const SAMPLES: usize = 3;
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// A log that was matched to its pattern and scored.
+#[derive(Debug, Clone)]
+pub struct PlayedLog<'a> {
+    /// Event time.
+    pub time_unix_nano: i64,
+    /// The service that logged it.
+    pub service: &'a str,
+    /// How serious it is.
+    pub level: Level,
+    /// The message as logged.
+    pub message: &'a str,
+    /// Latency in milliseconds; none without.
+    pub latency_ms: Option<f64>,
+    /// The latency's bucket as storage counts it.
+    pub latency_bucket: Option<i32>,
+    /// The pattern's id.
+    pub template_id: u64,
+    /// The pattern.
+    pub pattern: &'a str,
+    /// Whether detection calls it an anomaly.
+    pub is_anomaly: bool,
+    /// The trace's id in hexadecimal; empty without.
+    pub trace_id: &'a str,
+    /// Who logged it; empty if not known.
+    pub instance: &'a str,
+}
+
+/// Plays logs, which must come by ascending time.
+pub struct Player {
+    engine: Engine,
+    services: HashMap<String, Played>,
+    changed: HashSet<String>,
+    /// The moment of the next evaluation; none before the first log.
+    next_unix_nano: Option<i64>,
+    notifications: Vec<Notification>,
+    /// Every incident that has fired, as last known.
+    fired: BTreeMap<String, Incident>,
+}
+
+#[derive(Default)]
+struct Played {
+    open: Bucket,
+    done: Option<Bucket>,
+    first_unix_nano: i64,
+    patterns: HashMap<u64, Pattern>,
+    fresh: HashSet<u64>,
+}
+
+#[derive(Default)]
+struct Pattern {
+    text: String,
+    level: u8,
+    count: u64,
+    first_unix_nano: i64,
+    last_unix_nano: i64,
+    latency_sum_ms: f64,
+    latency_count: u64,
+    recent: VecDeque<PatternBucket>,
+    samples: VecDeque<SampleLog>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct PatternBucket {
+    start_seconds: i64,
+    count: u64,
+    latency_sum_ms: f64,
+    latency_count: u64,
+}
+
+impl Player {
+    /// Plays through an engine.
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            services: HashMap::new(),
+            changed: HashSet::new(),
+            next_unix_nano: None,
+            notifications: Vec::new(),
+            fired: BTreeMap::new(),
+        }
+    }
+
+    /// Plays a log, and all evaluations that come before it.
+    pub fn log(&mut self, log: &PlayedLog<'_>) {
+        self.pass(log.time_unix_nano);
+        let service = match self.services.get_mut(log.service) {
+            Some(service) => service,
+            None => self.services.entry(log.service.to_owned()).or_default(),
+        };
+        service.add(log);
+        // Looked up first: a name would be allocated for each log otherwise.
+        if !self.changed.contains(log.service) {
+            self.changed.insert(log.service.to_owned());
+        }
+    }
+
+    /// Evaluates as often as is due until the logs before a moment are known.
+    pub fn pass(&mut self, known_unix_nano: i64) {
+        let first = known_unix_nano.div_euclid(EVALUATE_NANOS) * EVALUATE_NANOS + EVALUATE_NANOS;
+        let mut next = *self.next_unix_nano.get_or_insert(first + LATENESS_NANOS);
+        while next - LATENESS_NANOS <= known_unix_nano {
+            self.evaluate(next);
+            next += EVALUATE_NANOS;
+        }
+        self.next_unix_nano = Some(next);
+    }
+
+    fn evaluate(&mut self, now: i64) {
+        let mut seen = Observations::default();
+        for name in self.changed.drain() {
+            let Some(played) = self.services.get_mut(&name) else { continue };
+            let buckets = played.done.take().into_iter().chain([played.open.clone()]);
+            seen.buckets.extend(buckets.map(|bucket| (name.clone(), bucket)));
+            let new = played.new_patterns(now).into_iter();
+            seen.new_patterns.extend(new.map(|pattern| (name.clone(), pattern)));
+        }
+        let services = &self.services;
+        self.engine.evaluate(now, seen, |request| {
+            let played = services.get(&request.service)?;
+            Some(evidence(played, request))
+        });
+        let incidents = self.engine.incidents_mut();
+        self.notifications.extend(due(incidents, &NotificationPolicy::default(), now));
+        for id in incidents.take_changed() {
+            if let Some(incident) = incidents.get(&id) {
+                self.fired.insert(id, incident.clone());
+            }
+        }
+    }
+
+    /// Every incident that fired, by when it did, and all that was told.
+    pub fn finish(self) -> (Vec<Incident>, Vec<Notification>) {
+        let mut incidents: Vec<_> = self.fired.into_values().collect();
+        incidents.retain(|incident| incident.firing_unix_nano.is_some());
+        incidents.sort_by_key(|incident| (incident.firing_unix_nano, incident.id.clone()));
+        (incidents, self.notifications)
+    }
+}
+
+/// What was found out, as it would be from storage.
+fn evidence(played: &Played, request: &EvidenceRequest) -> Evidence {
+    let symptom = Symptom::of(&request.kind);
+    let patterns = played.counts(request.from_unix_nano, request.to_unix_nano);
+    let probable_causes = probable_causes(symptom, &patterns);
+    let sample_logs: Vec<SampleLog> = probable_causes
+        .iter()
+        .filter_map(|cause| u64::from_str_radix(&cause.template_id, 16).ok())
+        .filter_map(|id| played.patterns.get(&id))
+        .flat_map(|pattern| pattern.samples.iter().cloned())
+        .take(EVIDENCE_MAX)
+        .collect();
+    let distinct = |text: fn(&SampleLog) -> &str| {
+        let mut texts: Vec<String> =
+            sample_logs.iter().map(text).filter(|t| !t.is_empty()).map(str::to_owned).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+    };
+    Evidence {
+        probable_causes,
+        instances: distinct(|log| &log.instance),
+        trace_ids: distinct(|log| &log.trace_id),
+        sample_logs,
+        ..Evidence::default()
+    }
+}
+
+impl Played {
+    fn add(&mut self, log: &PlayedLog<'_>) {
+        let start_seconds = log.time_unix_nano.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
+        if self.first_unix_nano == 0 {
+            self.first_unix_nano = log.time_unix_nano;
+        }
+        // The bucket before is seen whole once more with the next evaluation, as from storage.
+        if start_seconds > self.open.start_seconds {
+            let open = Bucket { start_seconds, ..Bucket::default() };
+            let done = std::mem::replace(&mut self.open, open);
+            self.done = (done.total > 0).then_some(done);
+        }
+        let row = &mut self.open;
+        row.total += 1;
+        row.errors += u64::from(log.level.is_error());
+        row.anomalies += u64::from(log.is_anomaly);
+        row.last_seen_unix_nano = row.last_seen_unix_nano.max(log.time_unix_nano);
+        if let Some(bucket) = log.latency_bucket {
+            match row.latencies.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+                Ok(found) => row.latencies[found].1 += 1,
+                Err(place) => row.latencies.insert(place, (bucket, 1)),
+            }
+        }
+        let pattern = self.patterns.entry(log.template_id).or_default();
+        if pattern.count == 0 {
+            self.fresh.insert(log.template_id);
+            pattern.text = log.pattern.to_owned();
+            pattern.first_unix_nano = log.time_unix_nano;
+        }
+        pattern.add(log, start_seconds);
+    }
+
+    fn new_patterns(&mut self, now: i64) -> Vec<NewPattern> {
+        let patterns = &self.patterns;
+        let is_new = |pattern: &Pattern| now - pattern.first_unix_nano <= NEW_NANOS;
+        self.fresh.retain(|id| patterns.get(id).is_some_and(is_new));
+        let fresh = self.fresh.iter().filter_map(|id| Some((id, patterns.get(id)?)));
+        fresh
+            .map(|(id, pattern)| NewPattern {
+                template_id: format!("{id:016x}"),
+                pattern: pattern.text.clone(),
+                level: pattern.level,
+                first_unix_nano: pattern.first_unix_nano,
+                last_unix_nano: pattern.last_unix_nano,
+                count: pattern.count,
+            })
+            .collect()
+    }
+
+    fn counts(&self, from: i64, to: i64) -> Vec<PatternCount> {
+        let from_seconds = from.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
+        let window = (to - from).max(SECOND) as f64;
+        let history = (from - self.first_unix_nano).max(SECOND) as f64;
+        let mut counts: Vec<PatternCount> = self
+            .patterns
+            .iter()
+            .map(|(id, pattern)| {
+                let buckets = pattern.recent.iter().filter(|b| b.start_seconds >= from_seconds);
+                let now = buckets.fold(PatternBucket::default(), |mut sum, bucket| {
+                    sum.count += bucket.count;
+                    sum.latency_sum_ms += bucket.latency_sum_ms;
+                    sum.latency_count += bucket.latency_count;
+                    sum
+                });
+                let before = pattern.count.saturating_sub(now.count) as f64;
+                PatternCount {
+                    template_id: format!("{id:016x}"),
+                    pattern: pattern.text.clone(),
+                    level: pattern.level,
+                    now: now.count,
+                    before: before / history * window,
+                    is_new: before == 0.0,
+                    latency_ms: pattern.latencies(&now),
+                }
+            })
+            .collect();
+        // By id, as a map has no order and equal scores would change places from run to run.
+        counts.sort_by(|a, b| a.template_id.cmp(&b.template_id));
+        counts
+    }
+}
+
+impl Pattern {
+    fn add(&mut self, log: &PlayedLog<'_>, start_seconds: i64) {
+        self.level = self.level.max(log.level as u8);
+        self.count += 1;
+        self.last_unix_nano = log.time_unix_nano;
+        if self.recent.back().is_none_or(|bucket| bucket.start_seconds != start_seconds) {
+            if self.recent.len() >= PATTERN_BUCKETS_MAX {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(PatternBucket { start_seconds, ..PatternBucket::default() });
+        }
+        if let Some(bucket) = self.recent.back_mut() {
+            bucket.count += 1;
+            if let Some(latency_ms) = log.latency_ms {
+                bucket.latency_sum_ms += latency_ms;
+                bucket.latency_count += 1;
+                self.latency_sum_ms += latency_ms;
+                self.latency_count += 1;
+            }
+        }
+        self.sample(log);
+    }
+
+    /// Keeps the newest, one a second.
+    fn sample(&mut self, log: &PlayedLog<'_>) {
+        let newest = self.samples.back().map_or(i64::MIN, |sample| sample.at_unix_nano);
+        if log.time_unix_nano - SECOND < newest {
+            return;
+        }
+        if self.samples.len() >= SAMPLES {
+            self.samples.pop_front();
+        }
+        let cut = log.message.floor_char_boundary(MESSAGE_BYTES_MAX);
+        self.samples.push_back(SampleLog {
+            log_id: String::new(),
+            at_unix_nano: log.time_unix_nano,
+            level: log.level.as_str().to_owned(),
+            message: log.message[..cut].to_owned(),
+            trace_id: log.trace_id.to_owned(),
+            instance: log.instance.to_owned(),
+        });
+    }
+
+    fn latencies(&self, now: &PatternBucket) -> Option<(f64, f64)> {
+        let before =
+            self.latency_count.checked_sub(now.latency_count).filter(|count| *count > 0)?;
+        let usual = (self.latency_sum_ms - now.latency_sum_ms) / before as f64;
+        (now.latency_count > 0).then(|| (now.latency_sum_ms / now.latency_count as f64, usual))
+    }
+}

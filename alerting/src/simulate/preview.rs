@@ -1,0 +1,267 @@
+//! What a rule would have found in the stored past, before it wakes anybody.
+//!
+//! The engine is played through the buckets of storage, each when it was complete: what happened is
+//! seen ten seconds late at most. Of what the system was like itself nothing is kept.
+
+use std::{collections::BTreeMap, mem::take};
+
+use logweir_core::{filter::Filter, identity::Tenant};
+use logweir_incident::{
+    incident::{Evidence, Incident},
+    job::{Preview, PreviewRule},
+    rule::{Rule, RuleKind},
+};
+use logweir_storage::{
+    AggregateQuery, GroupBy, KeepAlerts, ReadLogs, SearchQuery, StorageError, TemplateSummary,
+    TimeRange,
+};
+
+use crate::{
+    detector::{
+        new_pattern::NEW_NANOS,
+        window::{BUCKET_SECONDS, Bucket},
+    },
+    incident::Incidents,
+    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, new_pattern, replay},
+    rule::{
+        engine::{Engine, LATENESS_NANOS},
+        observations::{Observations, RuleMatches},
+    },
+};
+
+/// Logs that a rule's filter is counted over, the newest.
+const MATCHES_MAX: usize = 20_000;
+const PAGE_LOGS: usize = 1_000;
+/// Incidents of an answer, those that fired first.
+const INCIDENTS_MAX: usize = 1_000;
+const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
+
+/// Why a rule cannot be previewed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PreviewError {
+    /// It is about the system, of which nothing is kept.
+    #[error("what rule {0:?} is about is not kept: it cannot be previewed, only tried")]
+    NotKept(String),
+    /// The rule's filter is none.
+    #[error("the filter is not understood: {0}")]
+    Filter(String),
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Plays a rule through a range; a day before it teaches what is normal. It computes for long and
+/// belongs on a thread that may block; it can be stopped between any two buckets.
+pub(crate) async fn preview(
+    (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
+    tenant: &Tenant,
+    asked: PreviewRule,
+) -> Result<Preview, PreviewError> {
+    let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
+    let range = TimeRange { from_unix_nano, to_unix_nano };
+    if is_of_system(&rule.measure) {
+        return Err(PreviewError::NotKept(rule.name));
+    }
+    let mut past = Past::read((read, alerts), tenant, &rule, range).await?;
+    let from_unix_nano = past.from_unix_nano;
+    let mut engine = Engine::new(tenant.as_str(), vec![rule], Incidents::default());
+    replay((read, alerts), tenant, &mut engine, from_unix_nano).await?;
+    let mut found: BTreeMap<String, Incident> = BTreeMap::new();
+    let mut hour = from_unix_nano;
+    while hour < range.to_unix_nano {
+        // An hour at a time: a week of buckets of many services would not fit into memory.
+        let end = range.to_unix_nano.min(hour + HOUR);
+        let part = TimeRange { from_unix_nano: hour, to_unix_nano: end - 1 };
+        let mut steps = past.steps(read, tenant, part).await?;
+        for start_seconds in (hour / SECOND..end / SECOND).step_by(BUCKET_SECONDS as usize) {
+            let step = steps.remove(&start_seconds).unwrap_or_default();
+            past.play(&mut engine, step, start_seconds);
+            take_fired(engine.incidents_mut(), &mut found);
+            // Whoever stops the process is heeded here.
+            tokio::task::yield_now().await;
+        }
+        hour = end;
+    }
+    Ok(answer(found, from_unix_nano))
+}
+
+fn answer(found: BTreeMap<String, Incident>, from_unix_nano: i64) -> Preview {
+    let mut incidents: Vec<Incident> = found.into_values().map(without_examples).collect();
+    incidents.sort_by_key(|incident| incident.firing_unix_nano);
+    let truncated = incidents.len() > INCIDENTS_MAX;
+    incidents.truncate(INCIDENTS_MAX);
+    Preview { incidents, truncated, from_unix_nano }
+}
+
+/// Whoever tries a rule wants to know when it fires: the rest would make the answer large.
+fn without_examples(mut incident: Incident) -> Incident {
+    let Evidence { summary, measured, started_unix_nano, link, .. } = incident.evidence;
+    incident.evidence =
+        Evidence { summary, measured, started_unix_nano, link, ..Evidence::default() };
+    incident.timeline.clear();
+    incident
+}
+
+const fn is_of_system(kind: &RuleKind) -> bool {
+    matches!(
+        kind,
+        RuleKind::ProcessorSilence { .. }
+            | RuleKind::DeadLetters { .. }
+            | RuleKind::SdkLoss { .. }
+            | RuleKind::QueueLag { .. }
+    )
+}
+
+fn take_fired(incidents: &mut Incidents, found: &mut BTreeMap<String, Incident>) {
+    for id in incidents.take_changed() {
+        let fired = incidents.get(&id).filter(|known| known.firing_unix_nano.is_some());
+        if let Some(incident) = fired {
+            found.insert(id, incident.clone());
+        }
+    }
+}
+
+/// What the engine is fed with, beside the services' buckets.
+struct Past {
+    from_unix_nano: i64,
+    rule: String,
+    matches: BTreeMap<i64, Vec<(String, Bucket)>>,
+    patterns: BTreeMap<String, Pattern>,
+}
+
+/// A pattern that was new in the range.
+struct Pattern {
+    summary: TemplateSummary,
+    counted: u64,
+}
+
+/// What a bucket brought.
+#[derive(Default)]
+struct Step {
+    buckets: Vec<(String, Bucket)>,
+    /// Logs of new patterns, by id.
+    patterns: Vec<(String, u64)>,
+}
+
+impl Past {
+    async fn read(
+        (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
+        tenant: &Tenant,
+        rule: &Rule,
+        range: TimeRange,
+    ) -> Result<Self, PreviewError> {
+        let from_unix_nano = range.from_unix_nano.div_euclid(WIDTH_NANOS) * WIDTH_NANOS;
+        let mut past = Self {
+            from_unix_nano,
+            rule: rule.name.clone(),
+            matches: BTreeMap::new(),
+            patterns: BTreeMap::new(),
+        };
+        match &rule.measure {
+            RuleKind::NewPattern { .. } => {
+                let since = from_unix_nano.saturating_sub(NEW_NANOS);
+                let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+                let entry = |summary: TemplateSummary| {
+                    (summary.template_id.to_string(), Pattern { summary, counted: 0 })
+                };
+                past.patterns = new.into_iter().map(entry).collect();
+            }
+            RuleKind::MatchCount { filter, .. } => {
+                let parsed = Filter::parse(filter, range.to_unix_nano);
+                let filter = parsed.map_err(|error| PreviewError::Filter(error.to_string()))?;
+                past.count(read, tenant, filter, range).await?;
+            }
+            _ => {}
+        }
+        Ok(past)
+    }
+
+    /// Counts what a filter matches, newest first, as far back as is possible.
+    async fn count(
+        &mut self,
+        read: &dyn ReadLogs,
+        tenant: &Tenant,
+        filter: Filter,
+        range: TimeRange,
+    ) -> Result<(), StorageError> {
+        let mut logs = Vec::new();
+        let mut cursor = None;
+        loop {
+            let filter = filter.clone();
+            let query = SearchQuery { filter, range, cursor, page_size: PAGE_LOGS };
+            let page = read.search(tenant, query).await?;
+            logs.extend(page.logs);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+            if logs.len() >= MATCHES_MAX {
+                let oldest = logs.last().map_or(0, |log| log.scored.record.time_unix_nano);
+                // Its own bucket is not whole.
+                self.from_unix_nano = (oldest.div_euclid(WIDTH_NANOS) + 1) * WIDTH_NANOS;
+                break;
+            }
+        }
+        for ((start_seconds, service), bucket) in counted(&logs) {
+            self.matches.entry(start_seconds).or_default().push((service, bucket));
+        }
+        Ok(())
+    }
+
+    /// What an hour brought, by the beginning of each bucket.
+    async fn steps(
+        &self,
+        read: &dyn ReadLogs,
+        tenant: &Tenant,
+        range: TimeRange,
+    ) -> Result<BTreeMap<i64, Step>, StorageError> {
+        let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
+        for (service, buckets) in buckets(read, tenant, range).await? {
+            for bucket in buckets {
+                let step = steps.entry(bucket.start_seconds).or_default();
+                step.buckets.push((service.clone(), bucket));
+            }
+        }
+        if self.patterns.is_empty() {
+            return Ok(steps);
+        }
+        let query = AggregateQuery {
+            range,
+            bucket_seconds: BUCKET_SECONDS as u32,
+            group_by: GroupBy::Template,
+            service: None,
+        };
+        for series in read.aggregate(tenant, query).await? {
+            if self.patterns.contains_key(&series.group) {
+                for point in series.points {
+                    let step = steps.entry(point.start_unix_nano.div_euclid(SECOND)).or_default();
+                    step.patterns.push((series.group.clone(), point.total));
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    fn play(&mut self, engine: &mut Engine, step: Step, start_seconds: i64) {
+        let now = (start_seconds + BUCKET_SECONDS) * SECOND;
+        let matches = self.matches.get_mut(&start_seconds).map(take).unwrap_or_default();
+        let rule_matches =
+            |(service, bucket)| RuleMatches { rule: self.rule.clone(), service, bucket };
+        let mut seen = Observations {
+            buckets: step.buckets,
+            matches: matches.into_iter().map(rule_matches).collect(),
+            ..Observations::default()
+        };
+        for (id, logs) in step.patterns {
+            let Some(pattern) = self.patterns.get_mut(&id) else { continue };
+            pattern.counted += logs;
+            let mut so_far = new_pattern(pattern.summary.clone());
+            so_far.count = pattern.counted;
+            so_far.last_unix_nano = so_far.last_unix_nano.min(now - 1);
+            if now - so_far.first_unix_nano < NEW_NANOS {
+                seen.new_patterns.push((pattern.summary.service.to_string(), so_far));
+            }
+        }
+        engine.evaluate(now + LATENESS_NANOS, seen, |_| None);
+    }
+}

@@ -1,0 +1,98 @@
+//! The rate limit of a channel: so many calls at once, then one every so often.
+//!
+//! It is the generic cell rate algorithm (ITU-T I.371), a bucket kept as one moment. The moment is
+//! kept with the outbox, so that neither a restart nor another leader calls sooner.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::nanos;
+
+/// How fast a destination may be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Time between calls in the long run.
+    pub every: Duration,
+    /// Calls that may come at once after a quiet time; at least 1.
+    pub burst: u32,
+}
+
+/// How much of a rate limit is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RateLimiter {
+    /// When the bucket is empty again (the theoretical arrival time of the algorithm).
+    rested_at_unix_nano: i64,
+}
+
+impl RateLimiter {
+    /// When the next call may be made. A clock that was set back holds a channel up no longer than a
+    /// full bucket takes to empty.
+    pub fn ready_at(self, limit: RateLimit, now_unix_nano: i64) -> i64 {
+        let every = nanos(limit.every);
+        let spare = every.saturating_mul(i64::from(limit.burst.max(1)) - 1);
+        // After a clock was set back the moment lies far ahead, and would silence the channel for as long.
+        let at_most = now_unix_nano.saturating_add(spare).saturating_add(every);
+        self.rested_at_unix_nano.min(at_most).saturating_sub(spare)
+    }
+
+    /// Counts a call.
+    pub fn take(&mut self, limit: RateLimit, now_unix_nano: i64) {
+        let rested = self.rested_at_unix_nano.max(now_unix_nano);
+        self.rested_at_unix_nano = rested.saturating_add(nanos(limit.every));
+    }
+
+    /// The answer to a call has come: where calls may not come together, the time to the next counts
+    /// from here, since the call may have reached its destination as late as this.
+    pub fn answered(&mut self, limit: RateLimit, now_unix_nano: i64) {
+        if limit.burst <= 1 {
+            self.rested_at_unix_nano = now_unix_nano.saturating_add(nanos(limit.every));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// Calls as soon as allowed, `count` times from second 0; gives the seconds.
+    fn calls(limit: RateLimit, count: usize) -> Vec<i64> {
+        let mut pace = RateLimiter::default();
+        let mut now = 0;
+        let mut at = Vec::new();
+        for _ in 0..count {
+            now = pace.ready_at(limit, now).max(now);
+            pace.take(limit, now);
+            at.push(now / SECOND);
+        }
+        at
+    }
+
+    #[test]
+    fn a_burst_and_then_one_every_so_often() {
+        let limit = RateLimit { every: Duration::from_secs(3), burst: 4 };
+        assert_eq!(calls(limit, 7), [0, 0, 0, 0, 3, 6, 9]);
+        let strict = RateLimit { every: Duration::from_secs(1), burst: 1 };
+        assert_eq!(calls(strict, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn without_a_burst_the_time_counts_from_the_answer() {
+        let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
+        let mut pace = RateLimiter::default();
+        pace.take(limit, 0);
+        pace.answered(limit, 5 * SECOND);
+        assert_eq!(pace.ready_at(limit, 5 * SECOND), 6 * SECOND);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_up_no_longer_than_the_bucket() {
+        let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
+        let mut pace = RateLimiter::default();
+        pace.take(limit, 1_000_000 * SECOND);
+        assert_eq!(pace.ready_at(limit, 0), SECOND);
+    }
+}
