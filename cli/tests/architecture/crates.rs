@@ -38,7 +38,6 @@ const ARROWS: [(&str, &[&str]); 17] = [
         &[
             "logweir-alerting",
             "logweir-core",
-            "logweir-detect",
             "logweir-evaluate",
             "logweir-incident",
             "logweir-loadgen",
