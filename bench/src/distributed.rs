@@ -16,7 +16,6 @@ use testkit::{Postgres, RabbitMq};
 use tokio_postgres::{Client, NoTls};
 
 use crate::{
-    full_speed,
     load::{Load, Outcome},
     process::{self, Server},
     queries,
@@ -60,8 +59,9 @@ pub(crate) async fn measure(
     tokio::spawn(connection);
     let mut cluster = Cluster { binary, folder, postgres, rabbitmq, database, sent: 0 };
     let server = cluster.start(&["server", "--listen", "127.0.0.1:0"]).await?;
-    let token = crate::admin_token(&mut cluster.command(&[]))?;
-    let load = |logs, seed| Load { logs, is_traced: true, ..full_speed(&server, &token, seed) };
+    let token = process::admin_token(&mut cluster.command(&[]))?;
+    let load =
+        |logs, seed| Load { logs, is_traced: true, ..Load::full_speed(&server, &token, seed) };
 
     let mut processors = vec![cluster.processor().await?];
     cluster.run("warm-up", &server, &processors, load(RUN_LOGS, 1_000)).await?;

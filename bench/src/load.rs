@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use logweir::loadgen::{Config, Generator};
+use logweir_loadgen::{Config, Generator};
 use logweir_proto::v1;
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
 use prost::Message;
 use tokio::task::JoinSet;
+
+use crate::process::Server;
+
+/// Logs of each measured run at full speed.
+pub(crate) const RUN_LOGS: u64 = 1_000_000;
 
 /// How to load a server.
 #[derive(Clone)]
@@ -50,6 +55,22 @@ impl Outcome {
 }
 
 impl Load {
+    /// As many clients as keep the server busy, as fast as they are answered.
+    pub(crate) fn full_speed(server: &Server, token: &str, seed: u64) -> Self {
+        Self {
+            endpoint: server.endpoint.clone(),
+            token: token.to_owned(),
+            clients: 16,
+            connections: 4,
+            batch_records: 1_000,
+            logs: RUN_LOGS,
+            logs_per_second: None,
+            history: Duration::ZERO,
+            is_traced: false,
+            seed,
+        }
+    }
+
     /// Runs it to the end.
     #[allow(clippy::disallowed_methods, reason = "the clients are awaited here")]
     pub(crate) async fn run(&self) -> anyhow::Result<Outcome> {

@@ -17,10 +17,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::Parser;
-use load::{Load, Outcome};
-use process::Server;
+use load::{Load, Outcome, RUN_LOGS};
+use process::{Server, admin_token};
 
 /// Measures the whole path.
 #[derive(Parser)]
@@ -57,8 +56,6 @@ struct Arguments {
     serve_reference: bool,
 }
 
-/// Logs of each measured run at full speed.
-const RUN_LOGS: u64 = 1_000_000;
 /// Turns of the servers with and without scoring.
 const TURNS: u64 = 7;
 
@@ -112,15 +109,15 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--serve-reference");
         let server = Server::start(command).await?;
-        let load = full_speed(&server, "none", 0);
+        let load = Load::full_speed(&server, "none", 0);
         measured("reference: decode and answer", &server, &load).await?
     };
 
     scoring(arguments).await?;
 
     let (server, token) = standalone(arguments, data_dir, true).await?;
-    measured("warm-up", &server, &full_speed(&server, &token, 1_000)).await?;
-    let first = full_speed(&server, &token, 2_000);
+    measured("warm-up", &server, &Load::full_speed(&server, &token, 1_000)).await?;
+    let first = Load::full_speed(&server, &token, 2_000);
     let fast = measured("full speed, 16 x 1,000 logs", &server, &first).await?;
     println!(
         "{:44} {:>10.2} {:>12.2}",
@@ -165,13 +162,13 @@ async fn scoring(arguments: &Arguments) -> anyhow::Result<()> {
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
     let off = standalone(arguments, folders[0].path(), false).await?;
     let on = standalone(arguments, folders[1].path(), true).await?;
-    measured("warm-up, scoring off", &off.0, &full_speed(&off.0, &off.1, 1_000)).await?;
-    measured("warm-up, scoring on", &on.0, &full_speed(&on.0, &on.1, 1_000)).await?;
+    measured("warm-up, scoring off", &off.0, &Load::full_speed(&off.0, &off.1, 1_000)).await?;
+    measured("warm-up, scoring on", &on.0, &Load::full_speed(&on.0, &on.1, 1_000)).await?;
     let (mut rates, mut costs) = (Vec::new(), Vec::new());
     for round in 0..TURNS {
         let turn = |(server, token): &(Server, String)| Load {
             logs: RUN_LOGS / 2,
-            ..full_speed(server, token, 10_000 + 100 * round)
+            ..Load::full_speed(server, token, 10_000 + 100 * round)
         };
         let without = measured("full speed, scoring off", &off.0, &turn(&off)).await?;
         let with = measured("full speed, scoring on", &on.0, &turn(&on)).await?;
@@ -186,21 +183,6 @@ async fn scoring(arguments: &Arguments) -> anyhow::Result<()> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn full_speed(server: &Server, token: &str, seed: u64) -> Load {
-    Load {
-        endpoint: server.endpoint.clone(),
-        token: token.to_owned(),
-        clients: 16,
-        connections: 4,
-        batch_records: 1_000,
-        logs: RUN_LOGS,
-        logs_per_second: None,
-        history: Duration::ZERO,
-        is_traced: false,
-        seed,
-    }
 }
 
 /// Runs a load and prints its line: logs/s, and CPU-seconds of the server per million logs.
@@ -227,12 +209,4 @@ async fn settle(server: &Server) -> anyhow::Result<()> {
     let cpu = (server.cpu()? - begun).as_secs_f64();
     println!("{:44} {cpu:>10.1} CPU-s after the last log", "merging");
     Ok(())
-}
-
-/// A token by the binary's own command, which knows where the data lie.
-fn admin_token(command: &mut Command) -> anyhow::Result<String> {
-    let arguments = ["token", "issue", "--service", "*", "--role", "admin"];
-    let output = command.args(arguments).output().context("the binary does not run: build it")?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

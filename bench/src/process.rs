@@ -135,3 +135,11 @@ pub(crate) fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
     }
     Ok(total)
 }
+
+/// A token by the binary's own command, which knows where the data lie.
+pub(crate) fn admin_token(command: &mut Command) -> anyhow::Result<String> {
+    let arguments = ["token", "issue", "--service", "*", "--role", "admin"];
+    let output = command.args(arguments).output().context("the binary does not run: build it")?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

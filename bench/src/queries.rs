@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use logweir_core::timestamp::NANOS_PER_HOUR;
 use logweir_proto::v1::{
     AggregateLogsRequest, GroupBy, SearchLogsRequest, TimeRange,
     query_service_client::QueryServiceClient,
@@ -10,7 +11,6 @@ use logweir_proto::v1::{
 use tonic::{Request, transport::Channel};
 
 const REPEATS: usize = 11;
-const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 struct Reader {
     client: QueryServiceClient<Channel>,
@@ -64,7 +64,7 @@ pub(crate) async fn measure(endpoint: &str, token: &str, ago: Duration) -> anyho
     let client = QueryServiceClient::connect(endpoint.to_owned()).await?;
     let mut reader = Reader { client, token: token.to_owned() };
     let to_unix_nano = logweir_core::runtime::clock::now_unix_nano() - ago.as_nanos() as i64;
-    let hour = TimeRange { from_unix_nano: to_unix_nano - HOUR_NANOS, to_unix_nano };
+    let hour = TimeRange { from_unix_nano: to_unix_nano - NANOS_PER_HOUR, to_unix_nano };
     let (service, trace, word) = reader.needle(hour).await?;
     // Not every load has traces.
     let trace = (!trace.is_empty()).then(|| ("a trace", format!("trace:{trace}"), None));

@@ -3,16 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
 use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
 use logweir_proto::v1::{
-    self, admin_service_client::AdminServiceClient, alert_service_client::AlertServiceClient,
+    admin_service_client::AdminServiceClient, alert_service_client::AlertServiceClient,
     model_service_client::ModelServiceClient, query_service_client::QueryServiceClient,
 };
-use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, TlsOptions, Token};
+use logweir_sdk::{Compression, SendOptions, Sender, TlsOptions, Token};
+use logweir_ship as ship;
 use tonic::{
     Code, Request, Status,
     codec::CompressionEncoding,
@@ -21,10 +22,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::{
-    delivery::{batch::service_of, pipeline::Answer},
-    error::{Error, explain, root_cause},
-};
+use crate::error::{Error, explain, root_cause};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A page of 1,000 logs, each as large as the contract allows a message to be, and more.
@@ -143,6 +141,27 @@ impl ServerArgs {
             .map_err(|error| Error::Usage(error.to_string()))
     }
 
+    /// Why a shipment to this server ended, and what to do about it.
+    pub fn shipping_error(&self, error: ship::Error) -> Error {
+        match error {
+            ship::Error::Inputs(text) => Error::Usage(text),
+            ship::Error::JournalInUse(directory) => Error::Usage(format!(
+                "another `logweir send` uses the journal {}: wait for it, or give --journal",
+                directory.display()
+            )),
+            ship::Error::Refused { service, status } if status.code() == Code::PermissionDenied => {
+                Error::Refused(format!("{} (logs of service {service:?})", explain(&status)))
+            }
+            ship::Error::Refused { status, .. } => Error::Server(status),
+            ship::Error::OutOfTime(cause) => {
+                let cause = if cause.is_empty() { "no answer" } else { &cause };
+                unreachable(&self.endpoint, cause)
+            }
+            ship::Error::Interrupted => Error::Interrupted,
+            other @ (ship::Error::File { .. } | ship::Error::Journal { .. }) => Error::Ship(other),
+        }
+    }
+
     async fn connect(&self) -> Result<Connection, Error> {
         let token = self.read_token()?;
         let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
@@ -259,51 +278,6 @@ pub fn check_filter(filter: &str) -> Result<(), Error> {
             Err(Error::Usage(format!("the filter is not understood: {}\n{pointed}", error.message)))
         }
     }
-}
-
-/// Delivers one batch: tries again until it is answered for good or so much time has passed.
-pub async fn send_batch(
-    sender: Sender,
-    endpoint: String,
-    batch: v1::Batch,
-    patience: Option<Duration>,
-) -> Result<Answer, Error> {
-    let service = service_of(&batch).to_owned();
-    let encoded = EncodedBatch::new(batch, now_unix_nano());
-    let deadline = patience.map(|patience| Instant::now() + patience);
-    match sender.send(&encoded, deadline).await {
-        SendOutcome::Accepted { accepted, rejected } => {
-            Ok(Answer::Accepted { accepted: accepted.into(), rejected })
-        }
-        SendOutcome::TooLarge { message } => {
-            Ok(Answer::Refused { reason: "batch_too_large".to_owned(), message })
-        }
-        SendOutcome::Refused { code, reason, message, .. } if is_final(code) => {
-            Ok(Answer::Refused { reason: reason.to_string(), message })
-        }
-        SendOutcome::Refused { code, message, .. } => {
-            let status = Status::new(code, message);
-            Err(match code {
-                Code::PermissionDenied => {
-                    Error::Refused(format!("{} (logs of service {service:?})", explain(&status)))
-                }
-                _ => Error::Server(status),
-            })
-        }
-        SendOutcome::OutOfTime { message } => {
-            let cause = if message.is_empty() { "no answer" } else { &message };
-            Err(unreachable(&endpoint, cause))
-        }
-    }
-}
-
-/// Whether the batch itself is at fault, so that it is given up; any other refusal concerns all
-/// batches and ends the sending, which can be taken up again.
-fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange
-    )
 }
 
 #[cfg(test)]

@@ -9,17 +9,14 @@ use logweir_core::{
         tasks::{Fate, Tasks},
     },
 };
+use logweir_loadgen::{Config, Generator};
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, Sender, Token};
 use logweir_server::{TokenKeys, issue};
+use logweir_ship::deliver::batch::{Ids, Producers};
 use logweir_storage::Storage;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{
-    delivery::batch::{Ids, Producers},
-    loadgen::{Config, Generator},
-    output::announce,
-    settings::Settings,
-};
+use crate::{output::announce, settings::Settings};
 
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
 const TICK: Duration = Duration::from_millis(500);

@@ -2,14 +2,12 @@
 
 use std::io;
 
+use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1::{self, attribute::Value};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use crate::{
-    moment::{rfc3339, shown},
-    output::{Output, Tone, escape},
-};
+use crate::output::{Output, Tone, escape};
 
 /// The JSON form. What is empty is left out; `logweir send` reads it back.
 #[derive(Serialize)]

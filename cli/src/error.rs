@@ -63,14 +63,21 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// The notes of an earlier run cannot be read.
-    #[error("the journal {} is damaged ({detail}): move it away to start over", path.display())]
-    Journal {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
+    /// Files or the notes about them cannot be read or written while they are sent.
+    #[error(transparent)]
+    Ship(logweir_ship::Error),
+    /// An evaluation could not go on.
+    #[error(transparent)]
+    Evaluate(logweir_evaluate::Error),
+}
+
+impl From<logweir_evaluate::Error> for Error {
+    fn from(error: logweir_evaluate::Error) -> Self {
+        match error {
+            logweir_evaluate::Error::Input(text) => Self::Usage(text),
+            other => Self::Evaluate(other),
+        }
+    }
 }
 
 /// Not a source: its text says it all already.
@@ -109,7 +116,7 @@ impl Error {
             Self::Missing(_) => Exit::Partial,
             Self::Interrupted => Exit::Interrupted,
             Self::Server(status) => exit_of_code(status.code()),
-            Self::File { .. } | Self::Journal { .. } => Exit::Failed,
+            Self::File { .. } | Self::Ship(_) | Self::Evaluate(_) => Exit::Failed,
         }
     }
 }

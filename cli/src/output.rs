@@ -9,6 +9,7 @@ use std::{
     io::{self, BufWriter, IsTerminal, Stdout, Write},
 };
 
+use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 use logweir_proto::v1;
@@ -80,14 +81,14 @@ impl Tone {
         }
     }
 
-    fn code(self) -> &'static str {
+    fn style(self) -> Style {
         match self {
-            Self::Plain => "",
-            Self::Dim => "\x1b[2m",
-            Self::Name => "\x1b[36m",
-            Self::Good => "\x1b[32m",
-            Self::Warning => "\x1b[33m",
-            Self::Bad => "\x1b[1;31m",
+            Self::Plain => Style::new(),
+            Self::Dim => Style::new().dimmed(),
+            Self::Name => AnsiColor::Cyan.on_default(),
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Warning => AnsiColor::Yellow.on_default(),
+            Self::Bad => AnsiColor::Red.on_default().bold(),
         }
     }
 }
@@ -195,7 +196,8 @@ impl Output {
         if !self.color || tone == Tone::Plain {
             return text.to_owned();
         }
-        format!("{}{text}\x1b[0m", tone.code())
+        let style = tone.style();
+        format!("{style}{text}{style:#}")
     }
 
     /// Writes out what is buffered.

@@ -5,7 +5,9 @@
 pub mod filter;
 pub mod identity;
 pub mod job;
+pub mod latency;
 pub mod limits;
 pub mod record;
 pub mod runtime;
+pub mod timestamp;
 pub mod wire;

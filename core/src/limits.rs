@@ -1,6 +1,7 @@
 //! Every bound of the contract, with its unit and its reason. Configuration may change those in
 //! [`Limits`]; the constants are part of formats and names.
 
+use crate::timestamp::NANOS_PER_MINUTE;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a tenant or service, bytes: it is in every index key.
@@ -12,10 +13,10 @@ pub const SDK_NAME_BYTES_MAX: usize = 64;
 /// Most reasons in one drop account.
 pub const DROP_REASONS_MAX: usize = 64;
 /// An event time this far ahead of the server's clock is impossible: clocks differ, but not more.
-pub const FUTURE_NANOS_MAX: i64 = 600_000_000_000;
+pub const FUTURE_NANOS_MAX: i64 = 10 * NANOS_PER_MINUTE;
 /// A log this much older than its receipt is history: stored and counted, but it trains no live
 /// baseline and opens no incident.
-pub const HISTORY_NANOS: i64 = 600_000_000_000;
+pub const HISTORY_NANOS: i64 = 10 * NANOS_PER_MINUTE;
 /// How long a producer's account is kept after its last batch; an older batch is `expired`.
 pub const PRODUCER_RETENTION_DAYS: u32 = 90;
 /// The least time for which the ledger remembers a batch by its id; an older batch that names no

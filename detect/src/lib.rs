@@ -13,6 +13,7 @@
 
 mod cluster;
 mod model;
+mod received;
 mod score;
 pub mod sequence;
 mod series;
@@ -24,12 +25,13 @@ use std::{collections::HashMap, sync::Arc};
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
     limits::HISTORY_NANOS,
-    record::{Level, Record, Template},
+    record::Template,
 };
 
 pub use self::{
     cluster::{PATTERNS_MAX, cluster},
     model::ModelError,
+    received::ReceivedLog,
     score::{
         FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features, ForestModel,
         ForestParameters,
@@ -76,23 +78,6 @@ impl Default for DetectorConfig {
             services_max: 4_096,
         }
     }
-}
-
-/// A log as a detector meets it.
-#[derive(Debug, Clone, Copy)]
-pub struct ReceivedLog<'a> {
-    /// Whose.
-    pub tenant: &'a Tenant,
-    /// Its service.
-    pub service: &'a Service,
-    /// The service's instance; empty if it has no name.
-    pub instance: &'a str,
-    /// When it was received, nanoseconds since 1970-01-01 UTC.
-    pub received_unix_nano: i64,
-    /// The log.
-    pub record: &'a Record,
-    /// Its level, given or derived.
-    pub level: Level,
 }
 
 /// What a detector says about a log.

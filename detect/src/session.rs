@@ -8,7 +8,7 @@ use logweir_core::identity::{Service, Tenant};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
-    ReceivedLog,
+    received::ReceivedLog,
     sequence::{
         ClosedSession, SequenceLog, SequenceReason, SequenceTracker, SequenceVerdict, SessionKind,
         TrackerConfig, TrackerStats,

@@ -1,3 +1,4 @@
+use logweir_core::record::{Level, Record};
 use proptest::prelude::*;
 
 use super::*;

@@ -13,6 +13,7 @@ use std::{
 use logweir_core::{
     limits::Limits,
     record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template},
+    timestamp::NANOS_PER_SECOND,
 };
 use logweir_detect::{Detector, ReceivedLog, Verdict};
 use metrics::{counter, gauge};
@@ -30,7 +31,7 @@ pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
 
 /// The detector settles by itself while many templates are new; this is for the last of them, and for
 /// the sessions that ended meanwhile.
-const SETTLE_PAUSE_NANOS: i64 = 5_000_000_000;
+const SETTLE_PAUSE_NANOS: i64 = 5 * NANOS_PER_SECOND;
 
 /// Enriches, templates and scores.
 pub struct Scorer {

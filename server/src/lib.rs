@@ -8,29 +8,15 @@
 
 mod admin;
 mod alerts;
-mod answer;
 mod auth;
 mod config;
-mod connection;
-mod gate;
-mod grpc;
-mod http;
-mod inflate;
 mod ingest;
 mod jobs;
-mod message_body;
+mod listener;
 mod models;
-mod processes;
 mod query;
-mod rate_limit;
-mod replay;
+mod response;
 mod status;
-mod stream;
-mod tls;
-mod token_keys;
-mod validate;
-mod web;
-mod weigh;
 
 use std::{
     sync::Arc,
@@ -60,27 +46,34 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use tracing::{info, warn};
 
 use crate::{
-    admin::AdminDoor,
+    admin::{AdminDoor, processes},
     alerts::{AlertDoor, PREVIEWS_MAX, TESTS_MAX},
-    auth::{Access, Auth},
-    gate::{Gate, GateParts},
-    grpc::IngestDoor,
-    http::Readiness,
-    inflate::Inflater,
-    ingest::Ingest,
+    auth::{
+        Access, Auth,
+        layer::{Gate, GateParts},
+    },
+    ingest::{Ingest, grpc::IngestDoor, rate_limit::RateLimits},
     jobs::Jobs,
-    message_body::Budget,
+    listener::{
+        connection,
+        health::{self, Readiness},
+        inflate::Inflater,
+        message_body::Budget,
+        web::with_grpc_web,
+    },
     models::ModelDoor,
     query::QueryDoor,
-    rate_limit::RateLimits,
-    web::with_grpc_web,
 };
 pub use crate::{
-    auth::issue,
+    auth::{
+        issue,
+        token_keys::{TokenKeys, TokenKeysError},
+    },
     config::{RateConfig, ServerConfig, ServiceConfig},
-    tls::{Tls, TlsError, TlsFiles},
-    token_keys::{TokenKeys, TokenKeysError},
-    web::{CorsOriginError, CorsOrigins},
+    listener::{
+        tls::{Tls, TlsError, TlsFiles},
+        web::{CorsOriginError, CorsOrigins},
+    },
 };
 
 /// How often revoked tokens, keys and certificates are read and readiness is looked at.
@@ -151,7 +144,7 @@ pub async fn run(
     let parts =
         Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
     let (health, router) = parts.routes(budget.clone(), tasks)?;
-    let router = router.merge(http::router(readiness.clone(), ports.metrics.clone()));
+    let router = router.merge(health::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
         let taken = budget.clone();
@@ -183,7 +176,7 @@ pub async fn run_status(
         tasks.spawn("heartbeat", Fate::Essential, beats);
     }
     let readiness = Readiness { publisher: None, storage, stop: tasks.stop_token() };
-    connection::serve(listener, http::router(readiness, metrics), config, None, tasks).await;
+    connection::serve(listener, health::router(readiness, metrics), config, None, tasks).await;
 }
 
 /// What the doors are made of.

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use logweir_core::{
     job::{Cluster, Clusters, Comparison, Differing, JobRequest, Trained},
     runtime::clock::Clock,
+    timestamp::NANOS_PER_DAY,
 };
 use logweir_proto::v1::{self, model_service_server::ModelService};
 use logweir_storage::{Feedback, JobKind, Model, ModelKind, ModelState, Storage, TimeRange};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    answer::cut,
-    gate,
+    auth::layer,
     jobs::Jobs,
     query::{bounded, log_id, service, time_range},
+    response::cut,
     status::Refusal,
 };
 
@@ -23,7 +24,6 @@ const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 const CLUSTERS_DEFAULT: u32 = 20;
 const CLUSTERS_MAX: u32 = 100;
-const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// The door to the models.
 pub(crate) struct ModelDoor {
@@ -38,7 +38,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let limit = bounded("limit", request.into_inner().limit, LIST_DEFAULT, LIST_MAX)?;
         let found = self.storage.list_models(&caller.tenant, limit as usize).await;
         let brief = |found| v1::Model { statistics: String::new(), ..model(found) };
@@ -50,7 +50,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::GetModelRequest>,
     ) -> Result<Response<v1::GetModelResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let id = request.into_inner().model_id;
         let found = self.storage.get_model(&caller.tenant, id).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::GetModelResponse { model: Some(model(found)) }))
@@ -60,7 +60,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::TrainModelRequest>,
     ) -> Result<Response<v1::TrainModelResponse>, Status> {
-        let caller = gate::administrator(&request)?;
+        let caller = layer::administrator(&request)?;
         let asked = request.into_inner();
         service(&asked.service)?;
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
@@ -75,7 +75,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::CompareModelsRequest>,
     ) -> Result<Response<v1::CompareModelsResponse>, Status> {
-        let caller = gate::administrator(&request)?;
+        let caller = layer::administrator(&request)?;
         let asked = request.into_inner();
         let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
         let (first, second) = (asked.first_model_id, asked.second_model_id);
@@ -96,7 +96,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::GiveFeedbackRequest>,
     ) -> Result<Response<v1::GiveFeedbackResponse>, Status> {
-        let caller = gate::administrator(&request)?;
+        let caller = layer::administrator(&request)?;
         let v1::GiveFeedbackRequest { log_id: id, is_anomaly } = request.into_inner();
         let log_id = log_id("log_id", &id)?;
         let found = self.storage.get(&caller.tenant, log_id, 0).await.map_err(Refusal::from)?.log;
@@ -116,7 +116,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::ListClustersRequest>,
     ) -> Result<Response<v1::ListClustersResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = layer::caller(&request)?;
         let asked = request.into_inner();
         service(&asked.service)?;
         let limit = bounded("limit", asked.limit, CLUSTERS_DEFAULT, CLUSTERS_MAX)?;
@@ -134,7 +134,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::PromoteModelRequest>,
     ) -> Result<Response<v1::PromoteModelResponse>, Status> {
-        let caller = gate::administrator(&request)?;
+        let caller = layer::administrator(&request)?;
         let id = request.into_inner().model_id;
         let promoted = self.storage.promote_model(&caller.tenant, id, (self.clock)()).await;
         let promoted = model(promoted.map_err(Refusal::from)?);
@@ -145,7 +145,7 @@ impl ModelService for ModelDoor {
         &self,
         request: Request<v1::RollBackModelRequest>,
     ) -> Result<Response<v1::RollBackModelResponse>, Status> {
-        let caller = gate::administrator(&request)?;
+        let caller = layer::administrator(&request)?;
         let service = service(&request.into_inner().service)?;
         let kind = ModelKind::IsolationForest;
         let back = self.storage.roll_back_model(&caller.tenant, kind, service.as_ref()).await;
@@ -162,7 +162,7 @@ impl ModelDoor {
             range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano + 1);
         }
         if range.from_unix_nano == 0 {
-            range.from_unix_nano = range.to_unix_nano.saturating_sub(DAY_NANOS).max(0);
+            range.from_unix_nano = range.to_unix_nano.saturating_sub(NANOS_PER_DAY).max(0);
         }
         Ok(range)
     }

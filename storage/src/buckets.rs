@@ -6,34 +6,33 @@ use std::{
     hash::Hash,
 };
 
-use logweir_core::record::Level;
+use logweir_core::{latency::percentile, record::Level, timestamp::NANOS_PER_SECOND};
 
 use crate::{
     AggregatePoint, AggregateSeries, HeatmapCell, LatencySummary, StorageError,
     histogram::Histogram,
-    query::{AggregateQuery, CELLS_MAX, POINTS_MAX, SERIES_MAX, TimeRange, latency_percentile},
+    query::{AggregateQuery, CELLS_MAX, POINTS_MAX, SERIES_MAX, TimeRange},
 };
 
 /// The two widths of stored buckets.
 pub(crate) const FINE_SECONDS: i64 = 10;
 pub(crate) const HOUR_SECONDS: i64 = 3_600;
-const NANOS: i64 = 1_000_000_000;
 
 /// Start of the bucket that a time falls into.
 pub(crate) const fn bucket_start(time_unix_nano: i64, width_seconds: i64) -> i64 {
-    time_unix_nano.div_euclid(NANOS).div_euclid(width_seconds) * width_seconds
+    time_unix_nano.div_euclid(NANOS_PER_SECOND).div_euclid(width_seconds) * width_seconds
 }
 
 /// A range in whole seconds, widened.
 pub(crate) fn seconds(range: TimeRange) -> (i64, i64) {
     let to = range.to_unix_nano;
-    let up = i64::from(to.rem_euclid(NANOS) != 0);
-    (range.from_unix_nano.div_euclid(NANOS), to.div_euclid(NANOS) + up)
+    let up = i64::from(to.rem_euclid(NANOS_PER_SECOND) != 0);
+    (range.from_unix_nano.div_euclid(NANOS_PER_SECOND), to.div_euclid(NANOS_PER_SECOND) + up)
 }
 
 /// Whether a time in seconds stands for no bound at all.
 const fn is_open_end(time: i64) -> bool {
-    time <= i64::MIN / NANOS || time >= i64::MAX / NANOS
+    time <= i64::MIN / NANOS_PER_SECOND || time >= i64::MAX / NANOS_PER_SECOND
 }
 
 /// Which stored buckets a query reads: those of one width that start in a range of seconds.
@@ -62,7 +61,7 @@ impl Span {
     }
 
     fn start_unix_nano(&self, start: i64) -> i64 {
-        (start.div_euclid(self.bucket) * self.bucket).saturating_mul(NANOS)
+        (start.div_euclid(self.bucket) * self.bucket).saturating_mul(NANOS_PER_SECOND)
     }
 }
 
@@ -164,9 +163,9 @@ impl Counts {
         let buckets = self.histogram.as_slice();
         Some(LatencySummary {
             average: self.latency_sum_ms / self.latency_count as f64,
-            p50: latency_percentile(buckets, 0.50)?,
-            p95: latency_percentile(buckets, 0.95)?,
-            p99: latency_percentile(buckets, 0.99)?,
+            p50: percentile(buckets, 0.50)?,
+            p95: percentile(buckets, 0.95)?,
+            p99: percentile(buckets, 0.99)?,
         })
     }
 }

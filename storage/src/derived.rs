@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use logweir_core::{
     identity::TemplateId,
+    latency::bucket_of,
     record::{Level, ScoredBatch, ScoredRecord, Template},
 };
 
 use crate::{
     buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start},
     histogram::Histogram,
-    query::latency_bucket,
 };
 
 /// The counts of one tenant.
@@ -173,7 +173,7 @@ impl Latency {
         self.sum_ms += latency_ms;
         self.min_ms = self.min_ms.min(latency_ms);
         self.max_ms = self.max_ms.max(latency_ms);
-        self.histogram.add(latency_bucket(latency_ms), 1);
+        self.histogram.add(bucket_of(latency_ms), 1);
     }
 
     fn add(&mut self, other: &Self) {

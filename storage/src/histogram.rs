@@ -1,7 +1,7 @@
 //! Logs per latency bucket as a small sorted list, and as the bytes kept in `latency_buckets`.
 
-use crate::query::LATENCY_BUCKET_MIN;
-use crate::varint;
+use logweir_core::latency::BUCKET_MIN;
+use prost::encoding::{decode_varint, encode_varint};
 
 /// Logs per latency bucket, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,10 +34,10 @@ impl Histogram {
     /// As kept: of each bucket its distance from the one before, and its logs.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * 3);
-        let mut before = LATENCY_BUCKET_MIN;
+        let mut before = BUCKET_MIN;
         for &(bucket, count) in &self.0 {
-            varint::write(&mut bytes, u64::from(bucket.abs_diff(before)));
-            varint::write(&mut bytes, count);
+            encode_varint(bucket.abs_diff(before).into(), &mut bytes);
+            encode_varint(count, &mut bytes);
             before = bucket;
         }
         bytes
@@ -45,9 +45,9 @@ impl Histogram {
 
     /// Counts what [`Histogram::to_bytes`] kept; false if damaged.
     pub(crate) fn merge_bytes(&mut self, mut bytes: &[u8]) -> bool {
-        let mut bucket = LATENCY_BUCKET_MIN;
+        let mut bucket = BUCKET_MIN;
         while !bytes.is_empty() {
-            let (Some(step), Some(count)) = (varint::read(&mut bytes), varint::read(&mut bytes))
+            let (Ok(step), Ok(count)) = (decode_varint(&mut bytes), decode_varint(&mut bytes))
             else {
                 return false;
             };
@@ -67,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::query::latency_bucket;
+    use logweir_core::latency::bucket_of;
 
     proptest! {
         #[test]
@@ -77,7 +77,7 @@ mod tests {
         ) {
             let of = |latencies: &[f64]| {
                 let mut histogram = Histogram::default();
-                latencies.iter().for_each(|latency| histogram.add(latency_bucket(*latency), 1));
+                latencies.iter().for_each(|latency| histogram.add(bucket_of(*latency), 1));
                 histogram
             };
             let mut kept = Histogram::default();

@@ -48,7 +48,6 @@ mod postgres;
 mod query;
 mod ranges;
 mod sqlite;
-mod varint;
 
 pub mod block;
 
@@ -74,9 +73,8 @@ pub use self::{
     },
     postgres::{PostgresConfig, PostgresStorage},
     query::{
-        AggregateQuery, CELLS_MAX, GroupBy, LATENCY_BUCKET_GROWTH, POINTS_MAX, PRODUCERS_MAX,
-        SERIES_MAX, SearchPage, SearchQuery, TimeRange, latency_bucket, latency_bucket_bounds,
-        latency_percentile,
+        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchPage,
+        SearchQuery, TimeRange,
     },
     sqlite::{SqliteConfig, SqliteStorage},
 };
@@ -361,7 +359,7 @@ pub struct AggregatePoint {
     pub anomalies: u64,
     /// Mean, median, 95th and 99th percentile of latency in milliseconds.
     pub latency_ms: Option<LatencySummary>,
-    /// Logs per latency bucket, ascending; see [`latency_bucket`]. Empty unless latencies were asked
+    /// Logs per latency bucket, ascending; see [`logweir_core::latency::bucket_of`]. Empty unless latencies were asked
     /// for by service, or of all together.
     pub latencies: Vec<(i32, u64)>,
 }
@@ -384,7 +382,7 @@ pub struct LatencySummary {
 pub struct HeatmapCell {
     /// Start of the time bucket, nanoseconds since 1970-01-01 UTC.
     pub start_unix_nano: i64,
-    /// Number of the latency bucket; see [`latency_bucket_bounds`].
+    /// Number of the latency bucket; see [`logweir_core::latency::bucket_bounds`].
     pub latency_bucket: i32,
     /// Logs in the cell.
     pub count: u64,

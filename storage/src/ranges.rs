@@ -3,8 +3,7 @@
 //! forgets which of the lowest numbers it has, but not that it has forgotten.
 
 use metrics::counter;
-
-use crate::varint;
+use prost::encoding::{decode_varint, encode_varint};
 
 /// About 8 KiB at the worst. A producer with more gaps than this has lost track itself.
 const RANGES_MAX: usize = 1_000;
@@ -91,8 +90,8 @@ impl RangeSet {
         let mut bytes = Vec::with_capacity(self.0.len() * 4);
         let mut end = 0;
         for &(first, last) in &self.0 {
-            varint::write(&mut bytes, first - end);
-            varint::write(&mut bytes, last - first);
+            encode_varint(first - end, &mut bytes);
+            encode_varint(last - first, &mut bytes);
             end = last;
         }
         bytes
@@ -103,8 +102,8 @@ impl RangeSet {
         let mut ranges = Vec::new();
         let mut end = 0_u64;
         while !bytes.is_empty() {
-            let first = end.checked_add(varint::read(&mut bytes)?)?;
-            let last = first.checked_add(varint::read(&mut bytes)?)?;
+            let first = end.checked_add(decode_varint(&mut bytes).ok()?)?;
+            let last = first.checked_add(decode_varint(&mut bytes).ok()?)?;
             ranges.push((first, last));
             end = last;
         }

@@ -21,6 +21,7 @@ mod postgres;
 mod proxy;
 mod rabbitmq;
 mod receiver;
+mod shared;
 mod timescaledb;
 
 pub use instance::may_mount;

@@ -14,7 +14,8 @@ use crate::{
     blocking,
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
-    port, share,
+    port,
+    shared::{POSTGRES, address},
 };
 
 /// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries = 'timescaledb'`
@@ -42,7 +43,7 @@ pub struct Postgres {
 impl Postgres {
     /// A database of the shared server, or of a private one when none is shared.
     pub async fn start() -> Self {
-        match share::postgres() {
+        match address(POSTGRES).and_then(|text| Address::from_text(&text)) {
             Some(address) => blocking(|| Self::create_in(Server::attach(address))).await,
             None => Self::private().await,
         }

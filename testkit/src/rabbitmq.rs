@@ -20,7 +20,8 @@ use crate::{
     blocking,
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
-    port, share,
+    port,
+    shared::{RABBITMQ, address},
 };
 
 const USER: &str = "logweir";
@@ -43,7 +44,7 @@ pub struct RabbitMq {
 impl RabbitMq {
     /// A virtual host of the shared node, or of a private one when none is shared.
     pub async fn start() -> Self {
-        match share::rabbitmq() {
+        match address(RABBITMQ).and_then(|text| Address::from_text(&text)) {
             Some(address) => blocking(|| Self::create_in(Node::attach(address))).await,
             None => Self::private().await,
         }

@@ -1,45 +1,28 @@
-//! The subcommands, each in a file of its own, and how a command line becomes one of them.
+//! The subcommands, each in a file of its own in the room of what a person wants, and how a command
+//! line becomes one of them.
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use self::{
+    admin::{completions, dead_letters, deploy, feedback, models, processes, token},
+    alerts::{channels, incidents, policy, rules, silences},
+    ingest::{loadgen, send},
+    query::{clusters, export, findings, get, report, search, services, stats, tail, templates},
+    run::{alerting, config, migrate, processor, server, standalone},
+};
 use crate::{
     error::{Exit, exit_of, is_broken_pipe},
     output::say,
 };
 
-pub mod alerting;
-pub mod channels;
-pub mod clusters;
-pub mod completions;
-pub mod config;
-pub mod dead_letters;
-pub mod deploy;
+pub mod admin;
+pub mod alerts;
 pub mod evaluate;
-pub mod export;
-pub mod feedback;
-pub mod findings;
-pub mod get;
-pub mod incidents;
-pub mod loadgen;
-pub mod migrate;
-pub mod models;
-pub mod policy;
-pub mod processes;
-pub mod processor;
-pub mod report;
-pub mod rules;
-pub mod search;
-pub mod send;
-pub mod server;
-pub mod services;
-pub mod silences;
-pub mod standalone;
-pub mod stats;
-pub mod tail;
-pub mod templates;
-pub mod token;
+pub mod ingest;
+pub mod query;
+pub mod run;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -167,7 +150,7 @@ impl Command {
             Self::Models(args) => args.run().await,
             Self::Loadgen(args) => args.run().await,
             Self::Evaluate(args) => args.run(),
-            Self::Completions(args) => args.run(),
+            Self::Completions(args) => args.run(Cli::command()),
         }
     }
 }
@@ -224,8 +207,6 @@ fn negated_term(arg: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, cmp::Ordering};
 
-use super::{Comparison, Expression, Subject, Term, TextField};
+use super::expression::{Comparison, Expression, Subject, Term, TextField};
 use crate::{
     identity::TemplateId,
     record::{Level, StoredLog, Value},

@@ -2,13 +2,22 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use super::{Comparison, Expression, Phrase, Term, TextField, parse::Operator};
-use crate::{identity::TemplateId, record::Level};
+use super::expression::{Comparison, Expression, Phrase, Term, TextField};
+use crate::{
+    identity::TemplateId,
+    record::Level,
+    timestamp::{NANOS_PER_DAY, NANOS_PER_SECOND},
+};
 
 /// How much of a value an error shows, characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
-const SECOND_NANOS: i64 = 1_000_000_000;
-const DAY_NANOS: i64 = 86_400 * SECOND_NANOS;
+
+/// What stands between a field and its value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operator {
+    pub(super) comparison: Comparison,
+    pub(super) is_negated: bool,
+}
 
 /// The condition that `name operator value` stands for, before a `!=` negates it; else what is
 /// allowed. A name in quotes is always an attribute's.
@@ -112,7 +121,7 @@ fn time(comparison: Comparison, value: &str, now_unix_nano: i64) -> Result<Expre
             .ok_or_else(|| refuse(value, "time", allowed));
     }
     if let Some(day) = midnight(value) {
-        let next_day = day.saturating_add(DAY_NANOS);
+        let next_day = day.saturating_add(NANOS_PER_DAY);
         return Ok(match comparison {
             Comparison::Equal => Expression::And(vec![
                 term(Comparison::GreaterOrEqual, day),
@@ -143,7 +152,7 @@ fn nanos_ago(value: &str) -> Option<i64> {
         _ => return None,
     };
     let count: u32 = digits.parse().ok()?;
-    i64::from(count).checked_mul(seconds * SECOND_NANOS)
+    i64::from(count).checked_mul(seconds * NANOS_PER_SECOND)
 }
 
 fn midnight(value: &str) -> Option<i64> {
@@ -156,7 +165,7 @@ mod tests {
     use super::*;
     use crate::filter::Filter;
 
-    const NOW: i64 = 1_767_312_000 * SECOND_NANOS;
+    const NOW: i64 = 1_767_312_000 * NANOS_PER_SECOND;
 
     fn one(text: &str) -> Expression {
         Filter::parse(text, NOW).unwrap_or_else(|e| panic!("{}", e.pointed(text))).expression
@@ -197,7 +206,7 @@ mod tests {
         let time = |comparison, time| Expression::Term(Term::Time(comparison, time));
         let instant = time(Comparison::Less, NOW + 500_000_000);
         assert_eq!(one("time<2026-01-02T01:00:00.5+01:00"), instant);
-        let quarter = time(Comparison::GreaterOrEqual, NOW - 900 * SECOND_NANOS);
+        let quarter = time(Comparison::GreaterOrEqual, NOW - 900 * NANOS_PER_SECOND);
         assert_eq!(one("time>=-15m"), quarter);
         assert_eq!(one("time>2026-01-01"), time(Comparison::GreaterOrEqual, NOW));
         assert_eq!(one("time<=2026-01-01"), time(Comparison::Less, NOW));

@@ -1,7 +1,10 @@
 //! Reads the filter language: a scanner and a recursive descent over characters. Length, terms and
 //! nesting are bounded, so a hostile text costs no more than a short one.
 
-use super::{Comparison, Expression, Phrase, Term, field};
+use super::{
+    expression::{Comparison, Expression, Phrase, Term},
+    field::{self, Operator},
+};
 
 /// Longest filter, characters.
 const CHARACTERS_MAX: usize = 4_096;
@@ -29,13 +32,6 @@ impl FilterError {
         let line: String = text.chars().take(CHARACTERS_MAX).map(one_column).collect();
         format!("{line}\n{:>width$}", '^', width = self.position + 1)
     }
-}
-
-/// What stands between a field and its value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Operator {
-    pub(super) comparison: Comparison,
-    pub(super) is_negated: bool,
 }
 
 const OPERATORS: [(&str, Comparison, bool); 7] = [

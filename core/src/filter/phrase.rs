@@ -4,7 +4,7 @@
 use memchr::memchr2_iter;
 
 use super::{
-    Phrase,
+    expression::Phrase,
     words::{is_word_byte, words},
 };
 

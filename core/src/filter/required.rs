@@ -1,7 +1,7 @@
 //! What every match of a filter must have. Conservative: a log that lacks one of these cannot match;
 //! one that has them all still may not.
 
-use super::{Comparison, Expression, Term, TextField};
+use super::expression::{Comparison, Expression, Term, TextField};
 use crate::{identity::TemplateId, record::Level};
 
 /// Conditions that every match fulfils, by which storage skips what it need not read.

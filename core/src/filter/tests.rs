@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{words::words, *};
 use crate::{
-    identity::{BatchId, LogId, Service},
-    record::{Attribute, Record, ScoredRecord, StoredLog},
+    identity::{BatchId, LogId, Service, TemplateId},
+    record::{Attribute, Level, Record, ScoredRecord, StoredLog, Value},
 };
 
 const SYMBOLS: [(Comparison, &str); 5] = [

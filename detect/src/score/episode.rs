@@ -4,10 +4,12 @@
 //! within seconds. But a new level that stays is no fault: after [`USUAL_NANOS`] it is accepted. So
 //! is what has come and gone [`EPISODES_MAX`] times.
 
+use logweir_core::timestamp::{NANOS_PER_HOUR, NANOS_PER_MINUTE};
+
 /// What has alarmed for so long is usual from then on: half an hour of event time.
-pub(crate) const USUAL_NANOS: i64 = 1_800_000_000_000;
+pub(crate) const USUAL_NANOS: i64 = NANOS_PER_HOUR / 2;
 /// Without an alarm for so long, the next is another episode: ten minutes.
-pub(crate) const GAP_NANOS: i64 = 600_000_000_000;
+pub(crate) const GAP_NANOS: i64 = 10 * NANOS_PER_MINUTE;
 /// What has come up in so many episodes is a habit.
 const EPISODES_MAX: u8 = 4;
 

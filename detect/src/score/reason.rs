@@ -3,7 +3,7 @@
 use logweir_core::record::{Level, Value};
 
 use super::{
-    Baseline, Findings, Habits, LENGTHS_MIN, Log,
+    baseline::{Baseline, Findings, Habits, LENGTHS_MIN, Log},
     evidence::Cause,
     features::{FEATURE_COUNT, FEATURE_NAMES, Features},
 };

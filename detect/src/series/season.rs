@@ -1,7 +1,6 @@
 //! What is usual at an hour of the day, or of the week.
 
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
+use logweir_core::timestamp::{NANOS_PER_DAY, NANOS_PER_HOUR};
 /// Slots of a day: half an hour each.
 pub(super) const DAY_SLOTS: usize = 48;
 /// Slots of a week: an hour each.
@@ -76,7 +75,7 @@ impl Season {
     /// Learns a row; `interval_nanos` is the time between two rows.
     pub(super) fn learn(&mut self, time_unix_nano: i64, value: f32, interval_nanos: f64) {
         let (day, week) = slots(time_unix_nano);
-        let rows_of_hour = HOUR_NANOS as f64 / interval_nanos.max(1.0);
+        let rows_of_hour = NANOS_PER_HOUR as f64 / interval_nanos.max(1.0);
         let clip = self.clip(value - self.day[day].mean);
         self.day[day].learn(value, clip, rows_of_hour / 2.0, self.last.0 != day as u32);
         self.week[week].learn(value, clip, rows_of_hour, self.last.1 != week as u32);
@@ -94,7 +93,7 @@ impl Season {
 
 /// The half hour of the day and the hour of the week, which begins on a Thursday, as 1970 did.
 fn slots(time_unix_nano: i64) -> (usize, usize) {
-    let day = time_unix_nano.rem_euclid(DAY_NANOS) / (DAY_NANOS / DAY_SLOTS as i64);
-    let week = time_unix_nano.rem_euclid(7 * DAY_NANOS) / HOUR_NANOS;
+    let day = time_unix_nano.rem_euclid(NANOS_PER_DAY) / (NANOS_PER_DAY / DAY_SLOTS as i64);
+    let week = time_unix_nano.rem_euclid(7 * NANOS_PER_DAY) / NANOS_PER_HOUR;
     (day as usize, week as usize)
 }

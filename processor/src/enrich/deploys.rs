@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use logweir_core::identity::{Service, Tenant};
+use logweir_core::{
+    identity::{Service, Tenant},
+    timestamp::NANOS_PER_HOUR,
+};
 use logweir_storage::Deploy;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How long after a deploy its logs are marked: an hour.
-const MARKED_NANOS: i64 = 3_600_000_000_000;
+const MARKED_NANOS: i64 = NANOS_PER_HOUR;
 /// Marks kept of a service; an hour holds fewer.
 const MARKS_PER_SERVICE_MAX: usize = 32;
 /// Tenants whose deploys are watched; the logs of others get no mark.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_core::{identity::Tenant, runtime::clock::Clock, timestamp::NANOS_PER_MINUTE};
 use logweir_detect::{Detector, ForestModel, ModelScope};
 use logweir_storage::{Finding, FindingKind, KeepModels, Model, StorageError};
 use metrics::gauge;
@@ -20,12 +20,13 @@ use tracing::{info, warn};
 
 use super::{
     feedback::{Said, Weights},
-    train::{greatest, scope},
+    tools::scope,
+    train::greatest,
 };
 use crate::upkeep;
 
 /// How often drift is measured, and the share of anomalies.
-const MEASURED_EVERY_NANOS: i64 = 60_000_000_000;
+const MEASURED_EVERY_NANOS: i64 = NANOS_PER_MINUTE;
 /// From this population stability index on, much has changed since the training.
 const DRIFT_HIGH: f64 = 0.25;
 /// Fewer logs than this say nothing about drift.

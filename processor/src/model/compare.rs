@@ -9,9 +9,8 @@ use logweir_detect::{Detector, ForestModel};
 use logweir_storage::{Model, TimeRange};
 
 use super::{
-    jobs::{Failure, Tools},
     replay::{Judge, Window, observe, replay},
-    train::scope,
+    tools::{Failure, Tools, scope},
 };
 
 /// Differing logs that are told of each model.

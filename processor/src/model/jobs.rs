@@ -6,12 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::{IdentityError, Service, Tenant},
+    identity::{Service, Tenant},
     job::{JobFailure, JobRequest, Trained},
-    runtime::clock::Clock,
 };
-use logweir_detect::{DetectorConfig, ModelError};
-use logweir_storage::{Job, JobKind, KeepModels, PassJobs, ReadLogs, StorageError, TimeRange};
+use logweir_storage::{Job, JobKind, PassJobs, StorageError, TimeRange};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,20 +19,13 @@ use super::{
     clusters::{Asked, of_anomalies, of_patterns},
     compare::compare,
     replay::Window,
-    train::{json, train},
+    tools::{Failure, Tools, json},
+    train::train,
 };
 use crate::upkeep;
 
 /// How long a job may take.
 const LEASE: Duration = Duration::from_secs(600);
-
-/// What jobs are done with.
-pub(crate) struct Tools {
-    pub(crate) read: Arc<dyn ReadLogs>,
-    pub(crate) models: Arc<dyn KeepModels>,
-    pub(crate) detector: DetectorConfig,
-    pub(crate) clock: Clock,
-}
 
 /// Does jobs.
 pub(crate) struct Workshop {
@@ -43,23 +34,6 @@ pub(crate) struct Workshop {
     /// Between two looks for a job.
     pub(crate) pause: Duration,
     pub(crate) stop: CancellationToken,
-}
-
-/// Why a job came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Storage could not.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// There is no model, or none could be made.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A name breaks its rules.
-    #[error(transparent)]
-    Name(#[from] IdentityError),
-    /// The request is of another version of this program.
-    #[error("the job is not understood: run the same version everywhere")]
-    Unknown(#[from] serde_json::Error),
 }
 
 impl Workshop {

@@ -15,11 +15,13 @@ mod feedback;
 mod jobs;
 mod replay;
 mod schedule;
+mod tools;
 mod train;
 
 pub(crate) use self::{
     active::{ActiveModels, InUse, refresh},
     feedback::Said,
-    jobs::{Tools, Workshop},
+    jobs::Workshop,
     schedule::train_daily,
+    tools::Tools,
 };

@@ -9,6 +9,7 @@ use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
     identity::{Service, Tenant},
     record::StoredLog,
+    timestamp::NANOS_PER_HOUR,
 };
 use logweir_detect::{Detector, ReceivedLog, Verdict};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
@@ -19,7 +20,6 @@ pub(crate) const LOGS_MAX: u64 = 100_000;
 const STRETCHES: u64 = 50;
 const PAGE_LOGS: usize = 1_000;
 const HOUR_SECONDS: u32 = 3_600;
-const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// Which logs to judge again.
 #[derive(Debug, Clone)]
@@ -33,11 +33,11 @@ pub(crate) struct Window {
 impl Window {
     /// How many logs it holds, about: counted by whole hours.
     async fn count(&self, storage: &dyn ReadLogs) -> Result<u64, StorageError> {
-        let floor = |time: i64| time.div_euclid(HOUR_NANOS) * HOUR_NANOS;
+        let floor = |time: i64| time.div_euclid(NANOS_PER_HOUR) * NANOS_PER_HOUR;
         let query = AggregateQuery {
             range: TimeRange {
                 from_unix_nano: floor(self.range.from_unix_nano),
-                to_unix_nano: floor(self.range.to_unix_nano.saturating_add(HOUR_NANOS - 1)),
+                to_unix_nano: floor(self.range.to_unix_nano.saturating_add(NANOS_PER_HOUR - 1)),
             },
             bucket_seconds: HOUR_SECONDS,
             group_by: GroupBy::Nothing,

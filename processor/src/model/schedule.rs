@@ -4,16 +4,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use logweir_core::{identity::Tenant, job::JobRequest, runtime::clock::Clock};
+use logweir_core::{
+    identity::Tenant,
+    job::JobRequest,
+    runtime::clock::Clock,
+    timestamp::{NANOS_PER_DAY, NANOS_PER_HOUR},
+};
 use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::train::json;
+use super::tools::json;
 use crate::{enrich::DeployMarks, upkeep};
 
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 /// Services of a tenant that are trained; the others keep what they have.
 const SERVICES_MAX: usize = 32;
 
@@ -44,8 +47,8 @@ pub(crate) async fn train_daily(
 
 /// The newest time at or before now at which a training was due.
 fn last_due(now_unix_nano: i64, hour_utc: u8) -> i64 {
-    let offset = i64::from(hour_utc % 24) * HOUR_NANOS;
-    (now_unix_nano - offset).div_euclid(DAY_NANOS) * DAY_NANOS + offset
+    let offset = i64::from(hour_utc % 24) * NANOS_PER_HOUR;
+    (now_unix_nano - offset).div_euclid(NANOS_PER_DAY) * NANOS_PER_DAY + offset
 }
 
 async fn ask(
@@ -64,7 +67,7 @@ async fn ask(
             let key = format!("daily training {due_unix_nano} {service}");
             let request = JobRequest::TrainModel {
                 service,
-                from_unix_nano: due_unix_nano - DAY_NANOS,
+                from_unix_nano: due_unix_nano - NANOS_PER_DAY,
                 to_unix_nano: due_unix_nano,
             };
             let job = NewJob::new(JobKind::Detection, json(&request), now_unix_nano);
@@ -83,12 +86,12 @@ mod tests {
 
     #[test]
     fn it_is_due_once_a_day_at_the_hour() {
-        let noon = 20_000 * DAY_NANOS + 12 * HOUR_NANOS;
+        let noon = 20_000 * NANOS_PER_DAY + 12 * NANOS_PER_HOUR;
         for (now, hour, due) in [
-            (noon, 3, noon - 9 * HOUR_NANOS),
+            (noon, 3, noon - 9 * NANOS_PER_HOUR),
             (noon, 12, noon),
-            (noon - 1, 12, noon - DAY_NANOS),
-            (noon, 13, noon - 23 * HOUR_NANOS),
+            (noon - 1, 12, noon - NANOS_PER_DAY),
+            (noon, 13, noon - 23 * NANOS_PER_HOUR),
         ] {
             assert_eq!(last_due(now, hour), due, "{hour}");
         }
@@ -100,12 +103,12 @@ mod tests {
         let config = SqliteConfig::new(directory.path());
         let storage = SqliteStorage::open(&config, system_clock()).unwrap();
         let tenants = [Tenant::default(), Tenant::new("other").unwrap()];
-        for due in [DAY_NANOS, DAY_NANOS, 2 * DAY_NANOS] {
+        for due in [NANOS_PER_DAY, NANOS_PER_DAY, 2 * NANOS_PER_DAY] {
             ask(&storage, &storage, &tenants, due, due).await.unwrap();
         }
         let mut taken = 0;
         while storage
-            .take_job(JobKind::Detection, 3 * DAY_NANOS, LOOK_EVERY)
+            .take_job(JobKind::Detection, 3 * NANOS_PER_DAY, LOOK_EVERY)
             .await
             .unwrap()
             .is_some()

@@ -1,19 +1,16 @@
 //! Training: a pure function of the logs of a window.
 
-use logweir_core::{
-    identity::{Service, Tenant},
-    record::StoredLog,
-};
+use logweir_core::{identity::Tenant, record::StoredLog};
 use logweir_detect::{
     Detector, DetectorConfig, FEATURE_NAMES, FeatureStatistics, Features, ForestModel,
-    ForestParameters, ModelScope,
+    ForestParameters,
 };
 use logweir_storage::{KeepModels, Model, ModelKind, ModelState, NewModel, StorageError};
 use serde::Serialize;
 
 use super::{
-    jobs::{Failure, Tools},
     replay::{Judge, Window, observe, replay},
+    tools::{Failure, Tools, json, scope},
 };
 
 /// Models looked through for the active one.
@@ -51,14 +48,6 @@ impl Judge for Counter {
     fn judge(&mut self, tenant: &Tenant, log: &StoredLog) {
         self.logs += 1;
         self.anomalies += u64::from(observe(&mut self.detector, tenant, log).is_anomaly);
-    }
-}
-
-/// The scope that a model of a tenant, or of one of its services, serves.
-pub(super) fn scope(tenant: &Tenant, service: Option<&Service>) -> ModelScope {
-    match service {
-        Some(service) => ModelScope::Service(tenant.clone(), service.clone()),
-        None => ModelScope::Tenant(tenant.clone()),
     }
 }
 
@@ -125,8 +114,4 @@ async fn active(models: &dyn KeepModels, window: &Window) -> Result<Option<Model
     let is_active =
         |model: &Model| model.state == ModelState::Active && model.made.scope == window.service;
     Ok(models.into_iter().find(is_active))
-}
-
-pub(super) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("numbers and texts are JSON")
 }

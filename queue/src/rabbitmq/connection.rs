@@ -1,11 +1,11 @@
 //! Connections that come back: opening one, and a supervisor that opens the next when one is lost.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use lapin::{
-    Connection, ConnectionProperties, ErrorKind, Event,
+    Connection, ConnectionProperties, Event,
     tcp::OwnedTLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
@@ -14,7 +14,11 @@ use metrics::counter;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::{RabbitConfig, RabbitError, config::ANSWER_TIMEOUT, topology};
+use super::{
+    config::{ANSWER_TIMEOUT, RabbitConfig},
+    error::{ACCESS_REFUSED, NOT_ALLOWED, RabbitError, cause, number},
+    topology,
+};
 
 /// A dead connection is noticed within two of these.
 const HEARTBEAT_SECONDS: u16 = 5;
@@ -22,13 +26,6 @@ const CONNECT_TIMEOUT_MS: u64 = 5_000;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 /// Attempts between two words about a broker that stays away: about half a minute.
 const ATTEMPTS_PER_WORD: u32 = 30;
-/// AMQP's number for what a user may not do.
-const ACCESS_REFUSED: u16 = 403;
-/// AMQP's number for a virtual host that is not there.
-const NOT_ALLOWED: u16 = 530;
-/// AMQP's number for arguments that differ.
-const PRECONDITION_FAILED: u16 = 406;
-
 /// What works on a connection for as long as that lasts.
 #[async_trait]
 pub(super) trait Session: Send {
@@ -167,17 +164,6 @@ impl Opener {
     }
 }
 
-/// Waits for an answer of the broker, but not for ever.
-pub(super) async fn answered<T>(
-    answer: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, RabbitError> {
-    match timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(RabbitError::Unreachable("the broker does not answer".into())),
-    }
-}
-
 /// What a connection says about itself: that it is blocked, that it is not blocked any more, or an
 /// error once it is lost.
 pub(super) struct Events<'a> {
@@ -211,42 +197,6 @@ impl<'a> Events<'a> {
 
 fn closed() -> RabbitError {
     RabbitError::Unreachable("the connection is closed".into())
-}
-
-impl From<lapin::Error> for RabbitError {
-    fn from(error: lapin::Error) -> Self {
-        Self::Unreachable(cause(&error))
-    }
-}
-
-/// The broker's own words where it spoke.
-fn cause(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::ProtocolError(refusal) => refusal.get_message().to_string(),
-        _ => error.to_string(),
-    }
-}
-
-fn number(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(refusal) => Some(refusal.get_id()),
-        _ => None,
-    }
-}
-
-/// The answer to a declaration: an error tells what differs.
-pub(super) async fn declared<T>(
-    what: &str,
-    answer: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, RabbitError> {
-    match timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(Err(error)) if number(&error) == Some(PRECONDITION_FAILED) => {
-            Err(RabbitError::Topology { what: what.to_owned(), difference: cause(&error) })
-        }
-        Ok(Err(error)) => Err(RabbitError::Unreachable(format!("{what}: {}", cause(&error)))),
-        Ok(Ok(value)) => Ok(value),
-        Err(_) => Err(RabbitError::Unreachable(format!("{what}: the broker does not answer"))),
-    }
 }
 
 #[cfg(test)]

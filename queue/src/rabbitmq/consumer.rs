@@ -48,9 +48,10 @@ use tracing::{error, info, warn};
 
 use super::{
     RabbitConfig, RabbitError,
-    connection::{Events, Session, answered},
+    connection::{Events, Session},
     held::{Fetched, Held, Verdict},
     message,
+    response::answered,
     topology::Names,
 };
 use crate::{Consumer, Delivery, Receipt};

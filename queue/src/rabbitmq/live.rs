@@ -36,8 +36,9 @@ use tracing::warn;
 
 use super::{
     RabbitConfig, RabbitError,
-    connection::{Events, Opener, Session, answered, keep},
+    connection::{Events, Opener, Session, keep},
     message::{compress, decompress},
+    response::answered,
     topology::{Names, declare_live},
 };
 use crate::live_feed::{Groups, LiveFeed};

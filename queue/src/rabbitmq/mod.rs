@@ -30,10 +30,12 @@
 mod config;
 mod connection;
 mod consumer;
+mod error;
 mod held;
 mod live;
 mod message;
 mod publisher;
+mod response;
 mod topology;
 mod window;
 
@@ -44,6 +46,7 @@ use logweir_core::runtime::tasks::{Fate, Tasks};
 pub use self::{
     config::RabbitConfig,
     consumer::Partitions,
+    error::RabbitError,
     live::{follow_live_feed, relay_live_feed},
 };
 use self::{
@@ -52,45 +55,6 @@ use self::{
     publisher::PublisherSession,
 };
 use crate::{Consumer, Publisher};
-
-/// Why the queue in RabbitMQ cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RabbitError {
-    /// The address is no URL of a broker.
-    #[error("the address of RabbitMQ is not valid: {0}; use amqp://user:password@host:port/vhost")]
-    Url(String),
-    /// The broker knows the user not, or the virtual host.
-    #[error(
-        "RabbitMQ at {address} refuses the connection: {cause}; check user, password and vhost"
-    )]
-    Refused {
-        /// Host and port.
-        address: String,
-        /// What the broker or the library says.
-        cause: String,
-    },
-    /// Something of the same name is there and differs.
-    #[error(
-        "{what} is in RabbitMQ with other settings: {difference}; use the settings it was made with, \
-         or let it run empty and delete it"
-    )]
-    Topology {
-        /// The queue or exchange.
-        what: String,
-        /// What differs, in the broker's words.
-        difference: String,
-    },
-    /// The broker is not there, or the connection was lost. Try again.
-    #[error("RabbitMQ cannot be reached: {0}; check that it runs")]
-    Unreachable(String),
-}
-
-impl RabbitError {
-    /// Whether it may pass by itself.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
-    }
-}
 
 /// Connects a server's end: declares the queues and publishes to them from now on. The tasks end
 /// once the publisher is closed and everything is confirmed.

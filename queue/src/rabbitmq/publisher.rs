@@ -32,8 +32,9 @@ use tracing::{error, info, warn};
 
 use super::{
     RabbitConfig, RabbitError,
-    connection::{Events, Session, answered},
+    connection::{Events, Session},
     message::{self, Message},
+    response::answered,
     topology::Names,
     window::{Permit, Window},
 };

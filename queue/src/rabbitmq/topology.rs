@@ -36,7 +36,7 @@ use lapin::{
 
 use super::{
     RabbitConfig, RabbitError,
-    connection::{answered, declared},
+    response::{answered, declared},
 };
 
 /// So often is no dead letter handed out.

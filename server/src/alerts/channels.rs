@@ -13,8 +13,8 @@ use logweir_incident::{
 use logweir_proto::v1;
 use logweir_storage::JobKind;
 
-use super::{AlertDoor, check_room, parsed};
-use crate::{answer::cut, status::Refusal};
+use super::door::{AlertDoor, check_room, parsed};
+use crate::{response::cut, status::Refusal};
 
 /// Of a tenant; each has a worker.
 const CHANNELS_MAX: usize = 100;

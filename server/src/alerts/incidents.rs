@@ -1,15 +1,18 @@
 //! Incidents: shown from storage, changed by the leader.
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
 use logweir_incident::{action::Action, incident::IncidentState};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
 
-use super::{AlertDoor, TEXT_BYTES_MAX, check_length, incident_wire};
+use super::{
+    door::{AlertDoor, TEXT_BYTES_MAX, check_length},
+    incident_wire,
+};
 use crate::{
-    answer::cut,
     auth::Caller,
     query::{bounded, service, time_range},
+    response::cut,
     status::Refusal,
 };
 
@@ -21,7 +24,7 @@ const PREFIX_CHARS_MIN: usize = 4;
 const PREFIX_LOOKED_AT: usize = 1_000;
 /// Of a beginning that several ids share, so many are named.
 const NAMED_MAX: usize = 5;
-const SNOOZE_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
+const SNOOZE_NANOS_MAX: i64 = 7 * NANOS_PER_DAY;
 
 pub(super) async fn list(
     door: &AlertDoor,

@@ -7,7 +7,7 @@ use logweir_incident::{
 };
 use logweir_proto::v1;
 
-use super::{AlertDoor, parsed};
+use super::door::{AlertDoor, parsed};
 use crate::status::{Refusal, Violation};
 
 pub(super) async fn get(

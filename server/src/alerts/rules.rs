@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
 use logweir_incident::{
     built_in,
     channel::ChannelConfig,
@@ -13,14 +13,16 @@ use logweir_incident::{
 use logweir_proto::v1;
 use logweir_storage::{JobKind, TimeRange};
 
-use super::{AlertDoor, check_room, incident_wire, parsed};
+use super::{
+    door::{AlertDoor, check_room, parsed},
+    incident_wire,
+};
 use crate::{
-    answer::cut,
     query::time_range,
+    response::cut,
     status::{Refusal, Violation},
 };
 
-const DAY_NANOS: i64 = 86_400_000_000_000;
 /// How long somebody should wait while others preview.
 const PREVIEW_RETRY: Duration = Duration::from_secs(10);
 
@@ -85,7 +87,7 @@ fn previewed_range(asked: Option<v1::TimeRange>, now: i64) -> Result<TimeRange, 
     let mut asked = time_range(asked)?;
     asked.to_unix_nano = asked.to_unix_nano.min(now);
     if asked.from_unix_nano == 0 {
-        asked.from_unix_nano = asked.to_unix_nano - DAY_NANOS;
+        asked.from_unix_nano = asked.to_unix_nano - NANOS_PER_DAY;
     }
     match asked.to_unix_nano - asked.from_unix_nano {
         1..=PREVIEW_NANOS_MAX => Ok(asked),

@@ -1,14 +1,14 @@
 //! Silences.
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
 use logweir_incident::{
     setting::{Setting, SettingKind, StoredSetting},
     suppression,
 };
 use logweir_proto::v1;
 
-use super::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
-use crate::{answer::cut, auth::Caller, status::Refusal};
+use super::door::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
+use crate::{auth::Caller, response::cut, status::Refusal};
 
 /// Of a tenant, past ones included.
 const SILENCES_MAX: usize = 1_000;
@@ -16,7 +16,7 @@ const MATCHERS_MAX: usize = 20;
 const LABEL_BYTES_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 256;
 /// What is to be quiet for good is a rule to be changed.
-const SILENCE_NANOS_MAX: i64 = 366 * 86_400_000_000_000;
+const SILENCE_NANOS_MAX: i64 = 366 * NANOS_PER_DAY;
 
 pub(super) async fn list(
     door: &AlertDoor,

@@ -14,7 +14,9 @@ use super::{
     bloom::FilterWriter,
     bytes::{put_bytes, put_varint},
     categories::CategoryWriter,
-    integers, numbers,
+    integers,
+    levels::{SENT_AS_IS, SENT_OTHER},
+    numbers,
     open::{Block, Details, Keys},
     section::Section,
     texts::{KnownSkeletons, TextWriter, Texts},
@@ -330,11 +332,6 @@ impl<'a> Columns<'a> {
         self.attributes.write(out)
     }
 }
-
-/// The sender's level is the log's.
-pub(super) const SENT_AS_IS: i64 = 0;
-/// The sender gave none; added to it, the level that the sender gave.
-pub(super) const SENT_OTHER: i64 = 1;
 
 /// What the logs of a batch have in common.
 #[derive(Clone, Copy)]

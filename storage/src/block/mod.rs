@@ -24,6 +24,7 @@ mod categories;
 mod columns;
 mod encode;
 mod integers;
+mod levels;
 mod numbers;
 mod open;
 mod scan;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use logweir_core::{
     filter::Filter,
     identity::LogId,
+    latency::{bucket_of, percentile},
     record::{Attribute, ScoredBatch, StoredLog, Value},
 };
 
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     AggregatePoint, AggregateQuery, AggregateSeries, GroupBy, SearchQuery, Storage, StorageError,
-    TimeRange, latency_bucket, latency_percentile,
+    TimeRange,
 };
 
 /// A few services over a few hours, in several writes.
@@ -395,7 +396,7 @@ async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
         if let Some(latency_ms) = log.scored.record.latency_ms {
             let column = counted.entry(log.id.time_unix_nano.div_euclid(HOUR) * HOUR).or_default();
             column.0 += latency_ms;
-            *column.1.entry(latency_bucket(latency_ms)).or_default() += 1;
+            *column.1.entry(bucket_of(latency_ms)).or_default() += 1;
         }
     }
     let cells: Vec<(i64, i32, u64)> = counted
@@ -417,8 +418,8 @@ async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
         let count: u64 = column.values().sum();
         let latency = point.latency_ms.unwrap();
         assert!((latency.average - sum / count as f64).abs() < 1e-6);
-        assert_eq!(Some(latency.p50), latency_percentile(&buckets, 0.5));
-        assert_eq!(Some(latency.p99), latency_percentile(&buckets, 0.99));
+        assert_eq!(Some(latency.p50), percentile(&buckets, 0.5));
+        assert_eq!(Some(latency.p99), percentile(&buckets, 0.99));
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 use super::{
     faults::Fault,
     locks::{self, Lock},
-    rows,
+    read::rows,
     statement::{Statement, Value},
     texts::readable,
 };

@@ -10,38 +10,23 @@
 //! what reads or deletes old logs. The server does the same to a process that is silent in the middle
 //! of a transaction, whose locks would keep others from writing the same batches.
 
-mod administer;
-mod aggregate;
+mod admin;
 mod alerts;
 mod aliases;
 mod config;
-mod copy;
-mod dead_letters;
-mod derived;
 mod faults;
-mod filter;
-mod findings;
-mod heartbeats;
-mod jobs;
-mod ledger;
 mod locks;
-mod maintain;
-mod models;
 mod partitions;
 mod ports;
-mod reports;
-mod rows;
+mod read;
 mod schema;
-mod search;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod texts;
 mod timescale;
 mod tls;
-mod trials;
 mod values;
-mod walk;
 mod write;
 
 use std::{
@@ -53,7 +38,7 @@ use std::{
 };
 
 use deadpool_postgres::{Object, Pool};
-use logweir_core::runtime::clock::Clock;
+use logweir_core::{runtime::clock::Clock, timestamp::NANOS_PER_HOUR};
 use metrics::counter;
 use tokio::time::timeout;
 
@@ -185,10 +170,8 @@ fn writing(features: Features, server: &Server) -> String {
 struct Hourly(AtomicI64);
 
 impl Hourly {
-    const HOUR_NANOS: i64 = 3_600_000_000_000;
-
     fn lapsed(&self, now_unix_nano: i64) -> bool {
-        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= Self::HOUR_NANOS
+        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= NANOS_PER_HOUR
     }
 
     fn note(&self, now_unix_nano: i64) {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use deadpool_postgres::Transaction;
+use logweir_core::timestamp::NANOS_PER_DAY;
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     values::Timestamp,
 };
 
-const DAY_NANOS: i64 = 86_400_000_000_000;
 const BACKFILL_DAYS: i64 = 90;
 /// Made ahead of the day that is.
 const DAYS_AHEAD: i64 = 2;
@@ -25,7 +25,7 @@ const CREATE: &str = include_str!("../../migrations/postgres/0001_partitions.sql
 
 /// The number of a day, from 1970-01-01.
 pub(super) const fn day_of(unix_nano: i64) -> i64 {
-    unix_nano.div_euclid(DAY_NANOS)
+    unix_nano.div_euclid(NANOS_PER_DAY)
 }
 
 pub(super) const fn start_of(day: i64) -> Timestamp {

@@ -9,8 +9,10 @@ use logweir_core::identity::{BatchId, LogId, Service, Tenant};
 use tokio_postgres::IsolationLevel;
 
 use super::{
-    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN, administer, aggregate, dead_letters,
-    faults::Fault, heartbeats, reports, search, trials,
+    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN,
+    admin::{dead_letters, deploys, heartbeats, tokens, trials},
+    faults::Fault,
+    read::{aggregate, reports, search},
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
@@ -157,11 +159,11 @@ impl ReadLogs for PostgresStorage {
 #[async_trait]
 impl Administer for PostgresStorage {
     async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
-        self.change(async |db| administer::insert_token(db, tenant, &token).await).await
+        self.change(async |db| tokens::insert_token(db, tenant, &token).await).await
     }
 
     async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
-        self.snapshot(async |db| administer::list_tokens(db, tenant).await).await
+        self.snapshot(async |db| tokens::list_tokens(db, tenant).await).await
     }
 
     async fn revoke_token(
@@ -171,14 +173,13 @@ impl Administer for PostgresStorage {
         now_unix_nano: i64,
     ) -> Result<TokenRecord, StorageError> {
         let revoked = self
-            .change(async |db| administer::revoke_token(db, tenant, token_id, now_unix_nano).await)
+            .change(async |db| tokens::revoke_token(db, tenant, token_id, now_unix_nano).await)
             .await?;
         revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")))
     }
 
     async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
-        let read =
-            async |db: &Transaction<'_>| administer::revoked_token_ids(db, now_unix_nano).await;
+        let read = async |db: &Transaction<'_>| tokens::revoked_token_ids(db, now_unix_nano).await;
         self.change_within(BEATEN_WITHIN, read).await
     }
 
@@ -219,7 +220,7 @@ impl Administer for PostgresStorage {
     }
 
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
-        self.change(async |db| administer::insert_deploy(db, tenant, &deploy).await).await
+        self.change(async |db| deploys::insert_deploy(db, tenant, &deploy).await).await
     }
 
     async fn list_deploys(
@@ -228,7 +229,7 @@ impl Administer for PostgresStorage {
         service: Option<&Service>,
         limit: usize,
     ) -> Result<Vec<Deploy>, StorageError> {
-        self.snapshot(async |db| administer::list_deploys(db, tenant, service, limit).await).await
+        self.snapshot(async |db| deploys::list_deploys(db, tenant, service, limit).await).await
     }
 
     async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {

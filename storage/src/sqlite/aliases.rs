@@ -13,9 +13,9 @@ use logweir_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    aggregate::service_of,
     faults::Fault,
     ids::{Ids, find_tenant},
+    read::aggregate::service_of,
 };
 use crate::aliases::{self, Family};
 

@@ -8,32 +8,18 @@
 //! by itself; after any other failed transaction the connection is opened anew, and storage is ready
 //! again once a write, or a trial of one, has succeeded.
 
-mod administer;
-mod aggregate;
+mod admin;
 mod alerts;
 mod aliases;
 mod blocks;
-mod dead_letters;
-mod derived;
 mod faults;
 mod files;
-mod findings;
-mod heartbeats;
 mod ids;
-mod jobs;
-mod ledger;
-mod maintain;
-mod merge;
-mod models;
-mod readers;
-mod reports;
+mod read;
 mod schema;
-mod search;
 #[cfg(test)]
 mod tests;
-mod trials;
 mod write;
-mod writer;
 
 use std::{
     path::PathBuf,
@@ -51,11 +37,19 @@ use metrics::histogram;
 use rusqlite::{Connection, Transaction};
 
 use self::{
+    admin::{
+        dead_letters, deploys, heartbeats,
+        maintain::{self, Retention},
+        tokens, trials,
+    },
     faults::Fault,
     files::Files,
-    maintain::Retention,
-    readers::{Caller, Readers},
-    writer::{Tools, Writer, WriterHandle},
+    read::{
+        aggregate,
+        readers::{Caller, Readers},
+        reports, search,
+    },
+    write::writer::{Tools, Writer, WriterHandle},
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
@@ -310,14 +304,12 @@ impl ReadLogs for SqliteStorage {
 #[async_trait]
 impl Administer for SqliteStorage {
     async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
-        self.change(tenant, move |db, tenant_id| {
-            Ok(administer::insert_token(db, tenant_id, &token)?)
-        })
-        .await
+        self.change(tenant, move |db, tenant_id| Ok(tokens::insert_token(db, tenant_id, &token)?))
+            .await
     }
 
     async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
-        self.list(tenant, administer::list_tokens).await
+        self.list(tenant, tokens::list_tokens).await
     }
 
     async fn revoke_token(
@@ -328,14 +320,14 @@ impl Administer for SqliteStorage {
     ) -> Result<TokenRecord, StorageError> {
         let token_id = token_id.to_owned();
         self.change(tenant, move |db, tenant_id| {
-            let revoked = administer::revoke_token(db, tenant_id, &token_id, now_unix_nano)?;
+            let revoked = tokens::revoke_token(db, tenant_id, &token_id, now_unix_nano)?;
             revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")).into())
         })
         .await
     }
 
     async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
-        self.readers.run(move |db, _| Ok(administer::revoked_token_ids(db, now_unix_nano)?)).await
+        self.readers.run(move |db, _| Ok(tokens::revoked_token_ids(db, now_unix_nano)?)).await
     }
 
     async fn list_dead_letters(
@@ -385,7 +377,7 @@ impl Administer for SqliteStorage {
 
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
         self.change(tenant, move |db, tenant_id| {
-            Ok(administer::insert_deploy(db, tenant_id, &deploy)?)
+            Ok(deploys::insert_deploy(db, tenant_id, &deploy)?)
         })
         .await
     }
@@ -398,7 +390,7 @@ impl Administer for SqliteStorage {
     ) -> Result<Vec<Deploy>, StorageError> {
         let service = service.cloned();
         self.list(tenant, move |db, tenant_id| {
-            administer::list_deploys(db, tenant_id, service.as_ref(), limit)
+            deploys::list_deploys(db, tenant_id, service.as_ref(), limit)
         })
         .await
     }

@@ -13,7 +13,7 @@ use crate::{
             HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant,
         },
     },
-    sqlite::readers::Caller,
+    sqlite::read::readers::Caller,
 };
 
 struct InDirectory(TempDir);

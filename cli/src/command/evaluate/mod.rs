@@ -1,37 +1,27 @@
-//! `logweir evaluate`: the detection of production, with its settings, over labelled files.
-//!
-//! It writes predictions; scorers that know the truth read them. Only what judges single logs reads
-//! the truth of `logweir loadgen` itself, after the judgement. Nothing can be set here that a server
-//! does not have.
+//! `logweir evaluate`: the detection of production, with its settings, over labelled files. What is
+//! shown here is worked out by the crate `evaluate`.
 
 mod anomalies;
 mod incidents;
-mod playing;
 mod scenarios;
 mod sequences;
 mod series;
 mod templates;
 
 use std::{
-    fs::{self, File},
-    io::{self, BufRead, IsTerminal},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
 };
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use logweir_evaluate::{Run, Watch};
 use logweir_processor::ProcessorConfig;
 
 use crate::{
-    error::{Error, Exit},
+    error::Exit,
     output::{Output, OutputArgs},
     settings::SettingsArgs,
-    source::input,
 };
 
 /// Arguments of `logweir evaluate`.
@@ -75,109 +65,64 @@ struct CommonArgs {
 impl EvaluateArgs {
     /// Runs it.
     pub fn run(self) -> anyhow::Result<Exit> {
-        let run = Run::begin(&self.common)?;
+        let config = self.common.processor()?;
+        let mut output = Output::new(&self.common.output);
+        let progress = Progress::new(&output);
+        let run = Run::new(config, &progress);
         match self.what {
-            What::Anomalies(args) => args.run(run),
-            What::Incidents(args) => args.run(run),
-            What::Scenarios(args) => args.run(run),
-            What::Templates(args) => args.run(run),
-            What::Series(args) => args.run(run),
-            What::Sequences(args) => args.run(run),
-        }
+            What::Anomalies(args) => args.run(&run, &mut output),
+            What::Incidents(args) => args.run(&run, &mut output),
+            What::Scenarios(args) => args.run(&run, &mut output),
+            What::Templates(args) => args.run(&run, &mut output),
+            What::Series(args) => args.run(&run, &mut output),
+            What::Sequences(args) => args.run(&run, &mut output),
+        }?;
+        output.flush()?;
+        Ok(Exit::Done)
     }
 }
 
-/// What an evaluation works with.
-struct Run {
-    /// The settings of production.
-    config: ProcessorConfig,
-    output: Output,
-    bar: ProgressBar,
-    /// Of all input, before decompression.
-    read_bytes: Arc<AtomicU64>,
-    started: Instant,
+impl CommonArgs {
+    fn processor(&self) -> anyhow::Result<ProcessorConfig> {
+        let Some(file) = &self.config else { return Ok(ProcessorConfig::default()) };
+        let settings = SettingsArgs { config: Some(file.clone()), ..SettingsArgs::default() };
+        Ok(settings.load(&[])?.processor())
+    }
 }
 
-impl Run {
-    fn begin(args: &CommonArgs) -> anyhow::Result<Self> {
-        let config = match &args.config {
-            None => ProcessorConfig::default(),
-            Some(file) => {
-                let settings =
-                    SettingsArgs { config: Some(file.clone()), ..SettingsArgs::default() };
-                settings.load(&[])?.processor()
-            }
-        };
-        Ok(Self {
-            config,
-            output: Output::new(&args.output),
-            bar: ProgressBar::hidden(),
-            read_bytes: Arc::default(),
-            started: Instant::now(),
-        })
-    }
+/// Shows how much has been read, if a person looks on; gone before the report is shown.
+struct Progress(ProgressBar);
 
-    /// Shows how much of these files has been read, if a person looks on.
-    fn expect<'a>(&mut self, files: impl IntoIterator<Item = &'a Path>) {
-        if self.output.json || !io::stderr().is_terminal() {
-            return;
+impl Progress {
+    fn new(output: &Output) -> Self {
+        if output.json || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
         }
-        let sizes = files.into_iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
         let template = "{bar:30} {percent:>3} %  {binary_bytes}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar = ProgressBar::new(sizes.sum()).with_style(style);
-        }
-    }
-
-    /// Opens a file, compressed or not.
-    fn open(&self, path: &Path) -> Result<Box<dyn BufRead + Send>, Error> {
-        self.bar.set_message(path.display().to_string());
-        let input = input::open(path, 0, Arc::clone(&self.read_bytes));
-        Ok(input.map_err(|source| file_error("read", path, source))?.reader)
-    }
-
-    /// To be called now and then while reading.
-    fn tick(&self) {
-        self.bar.set_position(self.read_bytes.load(Ordering::Relaxed));
-    }
-
-    /// Ends the progress; how long it took.
-    fn seconds(&self) -> f64 {
-        self.bar.finish_and_clear();
-        self.started.elapsed().as_secs_f64()
+        let style = ProgressStyle::with_template(template);
+        Self(
+            style.map_or_else(
+                |_| ProgressBar::hidden(),
+                |style| ProgressBar::new(0).with_style(style),
+            ),
+        )
     }
 }
 
-/// The files of a directory with one of these endings, by name without the ending.
-fn inputs(directory: &Path, endings: &[&str]) -> Result<Vec<(String, PathBuf)>, Error> {
-    let failed = |source| file_error("read", directory, source);
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(name) = endings.iter().find_map(|ending| name.strip_suffix(ending)) {
-            found.push((name.to_owned(), path.clone()));
-        }
+impl Watch for Progress {
+    fn expect(&self, bytes: u64) {
+        self.0.set_length(bytes);
     }
-    if found.is_empty() {
-        let text = format!("no {} in {}", endings.join(" or "), directory.display());
-        return Err(Error::Usage(text));
-    }
-    found.sort();
-    Ok(found)
-}
 
-/// A new file for a table, and the directory that it lies in.
-fn create(path: &Path, header: &[&str]) -> Result<csv::Writer<File>, Error> {
-    let failed = |source| file_error("write", path, source);
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(failed)?;
+    fn open(&self, path: &Path) {
+        self.0.set_message(path.display().to_string());
     }
-    let mut writer = csv::Writer::from_writer(File::create(path).map_err(failed)?);
-    writer.write_record(header).map_err(|error| failed(error.into()))?;
-    Ok(writer)
-}
 
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { action, path: path.to_owned(), source }
+    fn read(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    fn finish(&self) {
+        self.0.finish_and_clear();
+    }
 }

@@ -1,29 +1,17 @@
 //! `logweir evaluate templates`: which logs follow the same pattern.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io::BufRead,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::path::PathBuf;
 
 use clap::Args;
-use logweir_core::{
-    identity::{Service, TemplateId, Tenant},
-    record::{Level, Record, Template},
+use logweir_evaluate::{
+    Run,
+    templates::{Summary, evaluate},
 };
-use logweir_detect::{Detector, ReceivedLog};
-use serde::{Deserialize, Serialize};
 
-use super::{Run, create, file_error, inputs};
 use crate::{
-    error::{Error, Exit},
-    output::{count, text},
+    error::Error,
+    output::{Output, count, text},
 };
-
-/// Logs between two looks at the progress.
-const TICK_LOGS: usize = 1_000;
 
 /// Arguments of `logweir evaluate templates`.
 #[derive(Debug, Args)]
@@ -36,148 +24,20 @@ pub(super) struct TemplatesArgs {
     output: PathBuf,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    line_id: String,
-    #[serde(default)]
-    level: String,
-    message: String,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    name: String,
-    logs: usize,
-    templates: usize,
-    seconds: f64,
-}
-
 impl TemplatesArgs {
     /// Runs it.
-    pub(super) fn run(self, mut run: Run) -> anyhow::Result<Exit> {
-        let files = inputs(&self.input, &[".ndjson", ".ndjson.gz"])?;
-        run.expect(files.iter().map(|(_, path)| path.as_path()));
-        let mut summaries = Vec::new();
-        for (name, path) in files {
-            summaries.push(self.file(&run, name, &path)?);
+    pub(super) fn run(self, run: &Run<'_>, output: &mut Output) -> anyhow::Result<()> {
+        let summaries = evaluate(run, &self.input, &self.output).map_err(Error::from)?;
+        if output.json {
+            summaries.iter().try_for_each(|summary| output.object(summary))?;
+            return Ok(());
         }
-        let seconds = run.seconds();
-        if run.output.json {
-            for summary in &summaries {
-                run.output.object(summary)?;
-            }
-        } else {
-            let row = |summary: &Summary| {
-                let (logs, templates) = (summary.logs as u64, summary.templates as u64);
-                vec![text(&summary.name), count(logs), count(templates)]
-            };
-            run.output.table(&["set", "logs", "patterns"], summaries.iter().map(row).collect())?;
-            run.output.line(&format!("{seconds:.1} s"))?;
-        }
-        run.output.flush()?;
-        Ok(Exit::Done)
-    }
-
-    /// The logs of a file are those of one service, as when a program's log file is sent.
-    fn file(&self, run: &Run, name: String, path: &Path) -> anyhow::Result<Summary> {
-        let started = Instant::now();
-        let (tenant, service) = (Tenant::default(), Service::new("evaluated")?);
-        let mut detector = Detector::new(run.config.detector());
-        let mut assigned = Vec::new();
-        for (number, line) in run.open(path)?.lines().enumerate() {
-            let line = line.map_err(|source| file_error("read", path, source))?;
-            let line: Line = serde_json::from_str(&line).map_err(|error| {
-                Error::Usage(format!("{}:{}: {error}", path.display(), number + 1))
-            })?;
-            let level = line.level.parse().unwrap_or(Level::Info);
-            let record = Record { message: line.message, ..Record::default() };
-            let log = ReceivedLog {
-                tenant: &tenant,
-                service: &service,
-                instance: "",
-                received_unix_nano: 0,
-                record: &record,
-                level,
-            };
-            assigned.push((line.line_id, detector.observe(&log).template));
-            if number % TICK_LOGS == 0 {
-                run.tick();
-            }
-        }
-        detector.settle();
-        let changes = detector.take_template_changes().into_iter();
-        let changes = changes.map(|template| (template.template_id, template)).collect();
-        let logs = assigned.len();
-        let target = self.output.join(format!("{name}.csv"));
-        let templates = write(&target, assigned, &changes)?;
-        Ok(Summary { name, logs, templates, seconds: started.elapsed().as_secs_f64() })
-    }
-}
-
-/// Writes the patterns of logs as a reader is shown them; how many patterns there are.
-fn write(
-    path: &Path,
-    assigned: Vec<(String, Arc<Template>)>,
-    changes: &HashMap<TemplateId, Arc<Template>>,
-) -> anyhow::Result<usize> {
-    let mut writer = create(path, &["line_id", "cluster_id", "template"])?;
-    let mut templates = HashSet::new();
-    for (line_id, template) in assigned {
-        let current = |id: TemplateId| changes.get(&id);
-        let template = current(template.template_id).unwrap_or(&template);
-        let template = template.merged_into.and_then(current).unwrap_or(template);
-        let id = template.template_id;
-        writer.write_record([&line_id, &id.to_string(), &template.pattern])?;
-        templates.insert(id);
-    }
-    writer.flush().map_err(|source| file_error("write", path, source))?;
-    Ok(templates.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, io::Write};
-
-    use clap::Parser;
-    use flate2::{Compression, write::GzEncoder};
-
-    use super::*;
-    use crate::command::{Cli, Command};
-
-    #[test]
-    fn each_file_becomes_a_table_of_its_logs() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = |id, message| format!("{{\"line_id\":\"{id}\",\"message\":\"{message}\"}}\n");
-        let plain = log("1", "took 5 ms") + &log("2", "done") + &log("3", "took 7 ms");
-        fs::write(folder.path().join("a.ndjson"), plain).unwrap();
-        let file = fs::File::create(folder.path().join("b.ndjson.gz")).unwrap();
-        let mut gzip = GzEncoder::new(file, Compression::fast());
-        gzip.write_all(log("x", "a, b").as_bytes()).unwrap();
-        gzip.finish().unwrap();
-
-        let output = folder.path().join("predicted");
-        let (input, output_arg) = (folder.path().to_str().unwrap(), output.to_str().unwrap());
-        let args = ["logweir", "evaluate", "templates", "--input", input, "--output", output_arg];
-        let Command::Evaluate(command) = Cli::parse_from(args).command else { panic!() };
-        assert_eq!(command.run().unwrap(), Exit::Done);
-
-        let table = fs::read_to_string(output.join("a.csv")).unwrap();
-        let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split(',').collect()).collect();
-        assert_eq!(rows[0], ["line_id", "cluster_id", "template"]);
-        assert_eq!((rows[1][1], rows[1][2]), (rows[3][1], "took <*> ms"));
-        assert_ne!(rows[1][1], rows[2][1]);
-        let table = fs::read_to_string(output.join("b.csv")).unwrap();
-        assert!(table.contains(",\"a, b\"\n"), "{table}");
-    }
-
-    #[test]
-    fn a_line_that_is_no_log_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.ndjson"), "{}\n").unwrap();
-        let path = folder.path().to_str().unwrap();
-        let args = ["logweir", "evaluate", "templates", "--input", path, "--output", path];
-        let Command::Evaluate(command) = Cli::parse_from(args).command else { panic!() };
-        let error = command.run().unwrap_err().to_string();
-        assert!(error.contains("a.ndjson:1: missing field `line_id`"), "{error}");
+        let row = |summary: &Summary| {
+            let (logs, templates) = (summary.logs as u64, summary.templates as u64);
+            vec![text(&summary.name), count(logs), count(templates)]
+        };
+        output.table(&["set", "logs", "patterns"], summaries.iter().map(row).collect())?;
+        output.line(&format!("{:.1} s", run.seconds()))?;
+        Ok(())
     }
 }

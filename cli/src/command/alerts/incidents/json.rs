@@ -1,0 +1,208 @@
+//! Incidents for programs.
+
+use std::collections::BTreeMap;
+
+use logweir_core::timestamp::rfc3339;
+use logweir_proto::v1;
+use serde::Serialize;
+
+use super::words::{delivery_state, level, severity, state};
+
+/// An incident; in lists the details are left out.
+#[derive(Serialize)]
+pub(in crate::command) struct Incident<'a> {
+    incident_id: &'a str,
+    rule: &'a str,
+    kind: &'a str,
+    service: &'a str,
+    labels: BTreeMap<&'a str, &'a str>,
+    severity: &'static str,
+    state: &'static str,
+    silenced: bool,
+    inhibited: bool,
+    muted: bool,
+    flapping: bool,
+    snoozed_until: Option<String>,
+    started: Option<String>,
+    pending: Option<String>,
+    firing: Option<String>,
+    resolved: Option<String>,
+    acknowledged_by: &'a str,
+    escalation_level: u32,
+    summary: &'a str,
+    measured: Vec<Measured<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    probable_causes: Vec<Cause<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deploys: Vec<Deploy<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sample_logs: Vec<Sample<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    instances: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    trace_ids: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    timeline: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deliveries: Vec<Delivery<'a>>,
+    link: &'a str,
+    runbook: &'a str,
+}
+
+#[derive(Serialize)]
+struct Measured<'a> {
+    name: &'a str,
+    now: f64,
+    normal: Option<f64>,
+    threshold: Option<f64>,
+    support: u64,
+}
+
+#[derive(Serialize)]
+struct Cause<'a> {
+    template_id: &'a str,
+    pattern: &'a str,
+    level: &'static str,
+    count_now: u64,
+    count_before: f64,
+    share: f64,
+    is_new: bool,
+}
+
+#[derive(Serialize)]
+struct Deploy<'a> {
+    time: String,
+    service: &'a str,
+    version: &'a str,
+}
+
+#[derive(Serialize)]
+struct Sample<'a> {
+    log_id: &'a str,
+    time: String,
+    level: &'static str,
+    message: &'a str,
+    trace_id: &'a str,
+    instance: &'a str,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    time: String,
+    event: &'a str,
+    actor: &'a str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Delivery<'a> {
+    created: String,
+    channel: &'a str,
+    kind: &'a str,
+    state: &'static str,
+    attempts: u32,
+    text: &'a str,
+}
+
+fn moment(unix_nano: i64) -> Option<String> {
+    (unix_nano != 0).then(|| rfc3339(unix_nano))
+}
+
+impl<'a> Incident<'a> {
+    pub(in crate::command) fn new(incident: &'a v1::Incident) -> Self {
+        let overlays = incident.overlays.unwrap_or_default();
+        let labels = incident.labels.iter();
+        Self {
+            incident_id: &incident.incident_id,
+            rule: &incident.rule,
+            kind: &incident.kind,
+            service: &incident.service,
+            labels: labels.map(|(label, value)| (label.as_str(), value.as_str())).collect(),
+            severity: severity(incident).0,
+            state: state(incident).0,
+            silenced: overlays.silenced,
+            inhibited: overlays.inhibited,
+            muted: overlays.muted,
+            flapping: overlays.flapping,
+            snoozed_until: moment(overlays.snoozed_until_unix_nano),
+            started: moment(incident.started_unix_nano),
+            pending: moment(incident.pending_unix_nano),
+            firing: moment(incident.firing_unix_nano),
+            resolved: moment(incident.resolved_unix_nano),
+            acknowledged_by: &incident.acknowledged_by,
+            escalation_level: incident.escalation_level,
+            summary: &incident.summary,
+            measured: incident.measured.iter().map(Measured::new).collect(),
+            probable_causes: incident.probable_causes.iter().map(Cause::new).collect(),
+            deploys: incident.deploys.iter().map(Deploy::new).collect(),
+            sample_logs: incident.sample_logs.iter().map(Sample::new).collect(),
+            instances: &incident.instances,
+            trace_ids: &incident.trace_ids,
+            timeline: incident.timeline.iter().map(Entry::new).collect(),
+            deliveries: incident.deliveries.iter().map(Delivery::new).collect(),
+            link: &incident.link,
+            runbook: &incident.runbook,
+        }
+    }
+}
+
+impl<'a> Measured<'a> {
+    fn new(measured: &'a v1::Measured) -> Self {
+        let v1::Measured { name, now, normal, threshold, support } = measured;
+        Self { name, now: *now, normal: *normal, threshold: *threshold, support: *support }
+    }
+}
+
+impl<'a> Cause<'a> {
+    fn new(cause: &'a v1::ProbableCause) -> Self {
+        Self {
+            template_id: &cause.template_id,
+            pattern: &cause.pattern,
+            level: level(cause.level()),
+            count_now: cause.count_now,
+            count_before: cause.count_before,
+            share: cause.share,
+            is_new: cause.is_new,
+        }
+    }
+}
+
+impl<'a> Deploy<'a> {
+    fn new(deploy: &'a v1::Deploy) -> Self {
+        let v1::Deploy { service, version, time_unix_nano, .. } = deploy;
+        Self { time: rfc3339(*time_unix_nano), service, version }
+    }
+}
+
+impl<'a> Sample<'a> {
+    fn new(log: &'a v1::SampleLog) -> Self {
+        Self {
+            log_id: &log.log_id,
+            time: rfc3339(log.time_unix_nano),
+            level: level(log.level()),
+            message: &log.message,
+            trace_id: &log.trace_id,
+            instance: &log.instance,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn new(entry: &'a v1::TimelineEntry) -> Self {
+        let v1::TimelineEntry { time_unix_nano, event, actor, text } = entry;
+        Self { time: rfc3339(*time_unix_nano), event, actor, text }
+    }
+}
+
+impl<'a> Delivery<'a> {
+    fn new(delivery: &'a v1::AlertDelivery) -> Self {
+        Self {
+            created: rfc3339(delivery.created_unix_nano),
+            channel: &delivery.channel,
+            kind: &delivery.kind,
+            state: delivery_state(delivery).0,
+            attempts: delivery.attempts,
+            text: &delivery.text,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! `logweir send`: files, directories or standard input, once or for as long as they grow.
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use logweir_core::timestamp::parse_duration;
+use logweir_sdk::Compression;
+use logweir_ship::{
+    self as ship, Control, Event, Inputs, Notify, Shipment, Shipped, journal,
+    parse::record::service_name, read::files,
+};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    client::ServerArgs,
+    error::{Error, Exit},
+    output::{Output, OutputArgs, Tone, escape, grouped, say},
+};
+
+/// Services that the summary names one by one.
+const SERVICES_SHOWN_MAX: usize = 20;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+const FORMATS_HELP: &str = "\
+Each line is recognised for itself: a JSON object (time, service, level, message and their usual
+other names; the rest become attributes), logfmt, or text with perhaps a time and a level at its
+start. A time without a zone is UTC; a line without a time gets that of its sending. Indented lines
+and `Caused by:` belong to the line before. gzip is read as it is; directories with all below them.
+
+A run that was killed continues when it is started again with the same arguments: what was noted but
+not acknowledged is sent again under the same ids, and the server stores it once. A file that was
+sent is not sent again, only what was added to it, unless --again is given. Standard input cannot be
+read again: what was not acknowledged when it was killed is lost.";
+
+/// Arguments of `logweir send`.
+#[derive(Debug, Args)]
+#[command(after_help = FORMATS_HELP)]
+pub struct SendArgs {
+    /// Files, directories, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The service of every line [default: what the line says, else the file's name]
+    #[arg(long)]
+    service: Option<String>,
+    /// Go on reading what is added, over rotation, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Where this sending is noted [default: a folder of its own in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Send files again that were sent before
+    #[arg(long)]
+    again: bool,
+    /// Batches in flight
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    in_flight: u16,
+    /// Logs of a batch at most
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    batch: u16,
+    /// How long to go on trying when the server does not answer; --follow tries for ever
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    patience: Duration,
+    /// Compress requests: worth it over a network
+    #[arg(long)]
+    compress: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What a sending came to, as `--json` writes it.
+#[derive(Serialize)]
+struct Summary<'a> {
+    sent: u64,
+    accepted: u64,
+    rejected: &'a std::collections::BTreeMap<String, u64>,
+    services: &'a std::collections::BTreeMap<String, u64>,
+    files: u64,
+    already_sent: u64,
+    failed_files: u64,
+    renamed: u64,
+    truncated: u64,
+    invalid_utf8: u64,
+    untimed: u64,
+    seconds: f64,
+}
+
+fn say_above(bar: &ProgressBar, text: &str) {
+    bar.suspend(|| say(text));
+}
+
+fn show_progress(bar: &ProgressBar, control: &Control, elapsed: Duration) {
+    let sent = control.counts.sent();
+    let rate = sent as f64 / elapsed.as_secs_f64().max(0.001);
+    bar.set_position(control.read_bytes.load(Ordering::Relaxed));
+    bar.set_message(format!("{} logs, {}/s", grouped(sent), grouped(rate as u64)));
+}
+
+impl SendArgs {
+    /// Runs it.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        self.check()?;
+        let compression = if self.compress { Compression::Zstd } else { Compression::None };
+        let sender = self.server.sender(compression)?;
+        let started = Instant::now();
+        let shipment = self.shipment()?;
+        let interrupts = signal(SignalKind::interrupt())?;
+        let (control, bar) = (Control::default(), self.progress_bar());
+        let shipping = shipment.run(sender, &control, self.notify(&bar));
+        let shipped = tokio::select! {
+            shipped = shipping => shipped,
+            () = self.watch(interrupts, &bar, &control) => Err(ship::Error::Interrupted),
+        };
+        bar.finish_and_clear();
+        let shipped = shipped.map_err(|error| self.advised(self.server.shipping_error(error)))?;
+        self.write_summary(&shipped, started.elapsed())?;
+        Ok(exit(&shipped, shipped.is_interrupted && !self.follow))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.is_stdin() && (self.paths.len() > 1 || self.follow || self.journal.is_some()) {
+            let text =
+                "`-` stands alone, without --follow (it reads to the end anyway) and --journal";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        if let Some(service) = &self.service
+            && service_name(service) != service.as_str()
+        {
+            return Err(Error::Usage(format!(
+                "--service {service:?} is no name: use 1 to 128 of A-Z a-z 0-9 . _ / -"
+            )));
+        }
+        Ok(())
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.paths.iter().any(|path| path == Path::new("-"))
+    }
+
+    fn shipment(&self) -> Result<Shipment, Error> {
+        let inputs = if self.is_stdin() {
+            Inputs::Stdin
+        } else {
+            Inputs::Files {
+                paths: self.paths.clone(),
+                follow: self.follow,
+                journal: self.journal_directory()?,
+                again: self.again,
+            }
+        };
+        Ok(Shipment {
+            inputs,
+            service: self.service.clone(),
+            in_flight: self.in_flight.into(),
+            batch_records_max: self.batch.into(),
+            patience: (!self.follow).then_some(self.patience),
+        })
+    }
+
+    /// The one that is given, or one in the user's state folder for each set of inputs, service and
+    /// server.
+    fn journal_directory(&self) -> Result<PathBuf, Error> {
+        files::discover(&self.paths).map_err(|error| Error::Usage(error.to_string()))?;
+        if let Some(directory) = &self.journal {
+            return Ok(directory.clone());
+        }
+        let service = self.service.as_deref().unwrap_or("");
+        let name = journal::folder_name(&self.server.endpoint, service, &self.paths);
+        let name = name.map_err(|error| self.server.shipping_error(error))?;
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let state = absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .ok_or_else(|| {
+                Error::Usage("neither XDG_STATE_HOME nor HOME is set: give --journal".into())
+            })?;
+        Ok(state.join("logweir/send").join(name))
+    }
+
+    /// Says above the bar what happens meanwhile.
+    fn notify(&self, bar: &ProgressBar) -> Notify {
+        let (bar, no_answer) = (bar.clone(), self.no_answer());
+        Arc::new(move |event| {
+            let text = match event {
+                Event::Resumed { logs } => {
+                    format!("continuing: {} logs wait since the last run", grouped(logs as u64))
+                }
+                Event::Unanswered => no_answer.clone(),
+                Event::Truncated(path) => {
+                    format!("{} was truncated: reading it anew", path.display())
+                }
+                Event::PassedOver(path) => {
+                    format!("passing over {}: compressed while following", path.display())
+                }
+                Event::Unreadable(path, error) => {
+                    format!("cannot read {}: {error}", path.display())
+                }
+            };
+            say_above(&bar, &escape(&text));
+        })
+    }
+
+    fn no_answer(&self) -> String {
+        let until = if self.follow {
+            "until it comes".to_owned()
+        } else {
+            format!("for {} s (--patience)", self.patience.as_secs_f64())
+        };
+        format!("no answer yet from {}; trying {until}", self.server.endpoint)
+    }
+
+    /// What to do about a refusal: a service that nobody named may be the file's name.
+    fn advised(&self, error: Error) -> Error {
+        match error {
+            Error::Refused(text) if self.service.is_none() => {
+                Error::Refused(format!("{text}; --service NAME sets the service of every line"))
+            }
+            other => other,
+        }
+    }
+
+    /// Shows progress and waits for Ctrl-C: the first stops reading, the second everything.
+    async fn watch(&self, mut interrupts: Signal, bar: &ProgressBar, control: &Control) {
+        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+        let started = Instant::now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => show_progress(bar, control, started.elapsed()),
+                Some(()) = interrupts.recv() => {
+                    if control.stop.swap(true, Ordering::Relaxed) {
+                        return;
+                    }
+                    if self.is_stdin() {
+                        say_above(bar, "stopping; standard input cannot be resumed");
+                        return;
+                    }
+                    say_above(bar, "stopping after what is in flight; the same command continues");
+                }
+            }
+        }
+    }
+
+    fn progress_bar(&self) -> ProgressBar {
+        if !io::stderr().is_terminal() || self.output.json {
+            return ProgressBar::hidden();
+        }
+        let found = if self.is_stdin() {
+            Vec::new()
+        } else {
+            files::discover(&self.paths).unwrap_or_default()
+        };
+        let total: u64 = found.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+        let (bar, template) = if total > 0 && !self.follow {
+            (ProgressBar::new(total), "{bar:30} {percent:>3} %  {binary_bytes}  {msg}")
+        } else {
+            (ProgressBar::new_spinner(), "{spinner} {binary_bytes}  {msg}")
+        };
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
+    }
+
+    fn write_summary(&self, shipped: &Shipped, elapsed: Duration) -> io::Result<()> {
+        let Shipped { delivered, read, tally, .. } = shipped;
+        let mut output = Output::new(&self.output);
+        if output.json {
+            output.object(&Summary {
+                sent: delivered.sent,
+                accepted: delivered.accepted,
+                rejected: &delivered.rejected,
+                services: &delivered.services,
+                files: read.files,
+                already_sent: read.already_sent,
+                failed_files: read.failed,
+                renamed: tally.renamed,
+                truncated: tally.truncated,
+                invalid_utf8: tally.invalid_utf8,
+                untimed: tally.untimed,
+                seconds: elapsed.as_secs_f64(),
+            })?;
+        } else {
+            for (text, tone) in summary_lines(shipped, elapsed) {
+                output.line(&output.paint(&escape(&text), tone))?;
+            }
+        }
+        output.flush()
+    }
+}
+
+fn summary_lines(shipped: &Shipped, elapsed: Duration) -> Vec<(String, Tone)> {
+    let delivered = &shipped.delivered;
+    let rate = delivered.sent as f64 / elapsed.as_secs_f64().max(0.001);
+    let mut lines = vec![(
+        format!(
+            "{} {} sent, {} accepted, in {:.1} s ({}/s)",
+            grouped(delivered.sent),
+            if delivered.sent == 1 { "log" } else { "logs" },
+            grouped(delivered.accepted),
+            elapsed.as_secs_f64(),
+            grouped(rate as u64)
+        ),
+        Tone::Plain,
+    )];
+    for (reason, count) in &delivered.rejected {
+        let example = delivered.examples.get(reason).map_or("", String::as_str);
+        lines.push((format!("{} rejected: {reason}: {example}", grouped(*count)), Tone::Bad));
+    }
+    if (2..=SERVICES_SHOWN_MAX).contains(&delivered.services.len()) {
+        for (service, count) in &delivered.services {
+            lines.push((format!("  {service}  {}", grouped(*count)), Tone::Dim));
+        }
+    }
+    lines.extend(note_lines(shipped).map(|text| (text, Tone::Warning)));
+    lines
+}
+
+/// What a person may want to know of files and logs that were not sent as they are.
+fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
+    let Shipped { read, tally, .. } = shipped;
+    let examples: Vec<_> = tally.renamed_examples.iter().map(String::as_str).collect();
+    let examples = examples.join(", ");
+    let notes = [
+        (
+            read.already_sent,
+            ["file was", "files were"],
+            "already sent (--again sends again)".to_owned(),
+        ),
+        (read.failed, ["file", "files"], "could not be read to the end".to_owned()),
+        (
+            tally.renamed,
+            ["log names", "logs name"],
+            format!("another service, kept in `service.original`: {examples}"),
+        ),
+        (
+            tally.truncated,
+            ["log was", "logs were"],
+            "cut to the limits, marked `logweir.truncated`".to_owned(),
+        ),
+        (
+            tally.invalid_utf8,
+            ["log was", "logs were"],
+            "no UTF-8, marked `logweir.invalid_utf8`".to_owned(),
+        ),
+        (tally.untimed, ["log has", "logs have"], "no time: that of sending was taken".to_owned()),
+    ];
+    let notes = notes.into_iter().filter(|(count, ..)| *count > 0);
+    notes.map(|(count, [one, many], text)| {
+        let what = if count == 1 { one } else { many };
+        format!("{} {what} {text}", grouped(count))
+    })
+}
+
+fn exit(shipped: &Shipped, interrupted: bool) -> Exit {
+    if interrupted {
+        Exit::Interrupted
+    } else if shipped.delivered.rejected_total() > 0 || shipped.read.failed > 0 {
+        Exit::Partial
+    } else {
+        Exit::Done
+    }
+}

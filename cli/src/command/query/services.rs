@@ -1,0 +1,81 @@
+//! `logweir services`: who has sent logs.
+
+use clap::Args;
+use logweir_core::timestamp::{rfc3339, shown, shown_hour};
+use logweir_proto::v1;
+use serde::Serialize;
+
+use crate::{
+    client::ServerArgs,
+    error::{Error, Exit},
+    output::{Output, OutputArgs, Tone, count, say, say_cut, text},
+};
+
+/// Arguments of `logweir services`.
+#[derive(Debug, Args)]
+pub struct ServicesArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    service: &'a str,
+    total: u64,
+    errors: u64,
+    anomalies: u64,
+    first_seen: String,
+    last_seen: String,
+    region: &'a str,
+    owner: &'a str,
+}
+
+impl ServicesArgs {
+    /// Runs it.
+    pub async fn run(self) -> anyhow::Result<Exit> {
+        let mut client = self.server.query().await?;
+        let answer = client.list_services(v1::ListServicesRequest {}).await.map_err(Error::from)?;
+        let v1::ListServicesResponse { services, truncated } = answer.into_inner();
+        let mut output = Output::new(&self.output);
+        if output.json {
+            for service in &services {
+                output.object(&Service {
+                    service: &service.service,
+                    total: service.total,
+                    errors: service.errors,
+                    anomalies: service.anomalies,
+                    first_seen: rfc3339(service.first_seen_unix_nano),
+                    last_seen: rfc3339(service.last_seen_unix_nano),
+                    region: &service.region,
+                    owner: &service.owner,
+                })?;
+            }
+        } else if services.is_empty() {
+            say("no service has sent logs yet: try `logweir send FILE`");
+        } else {
+            let header =
+                ["service", "logs", "errors", "anomalies", "first", "last", "region", "owner"];
+            output.table(&header, services.iter().map(row).collect())?;
+        }
+        output.flush()?;
+        if truncated {
+            say_cut("`logweir stats --service NAME` knows the others");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn row(service: &v1::ServiceSummary) -> Vec<crate::output::Value> {
+    vec![
+        text(&service.service).tone(Tone::Name),
+        count(service.total),
+        count(service.errors),
+        count(service.anomalies),
+        text(&shown_hour(service.first_seen_unix_nano)),
+        text(&shown(service.last_seen_unix_nano)),
+        text(&service.region),
+        text(&service.owner),
+    ]
+}

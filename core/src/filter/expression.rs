@@ -1,0 +1,120 @@
+//! What a filter is once it is parsed: a boolean combination of terms over the fields of a subject.
+
+use std::borrow::Cow;
+
+use crate::{
+    identity::TemplateId,
+    record::{Level, Value},
+};
+
+/// A boolean combination of terms.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression {
+    /// All of these.
+    And(Vec<Expression>),
+    /// Any of these.
+    Or(Vec<Expression>),
+    /// Not this.
+    Not(Box<Expression>),
+    /// This term.
+    Term(Term),
+}
+
+impl Default for Expression {
+    fn default() -> Self {
+        Self::And(Vec::new())
+    }
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Term {
+    /// The message has these words next to each other.
+    Words(Phrase),
+    /// A field equals a text exactly.
+    Text(TextField, String),
+    /// The level compares with this one.
+    Level(Comparison, Level),
+    /// The latency in milliseconds compares; a log without one never matches.
+    Latency(Comparison, f64),
+    /// The anomaly score compares.
+    Score(Comparison, f64),
+    /// Event time in nanoseconds compares.
+    Time(Comparison, i64),
+    /// The message follows this pattern.
+    Template(TemplateId),
+    /// The trace id equals.
+    Trace([u8; 16]),
+    /// The span id equals.
+    Span([u8; 8]),
+    /// Judged an anomaly, or not.
+    Anomaly(bool),
+    /// An attribute compares: as numbers if both are, else as text. One that is absent never matches.
+    Attribute(String, Comparison, String),
+}
+
+/// A field that holds text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextField {
+    /// The service.
+    Service,
+    /// The instance.
+    Instance,
+    /// The environment.
+    Environment,
+    /// The logger.
+    Logger,
+}
+
+/// How two values compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// Equal.
+    Equal,
+    /// Less.
+    Less,
+    /// Less or equal.
+    LessOrEqual,
+    /// Greater.
+    Greater,
+    /// Greater or equal.
+    GreaterOrEqual,
+}
+
+/// Words next to each other in a message, in any case. A word is a run of letters, digits and
+/// underscores (every byte from 0x80 up counts as a letter); what stands between does not matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phrase {
+    /// The words in lower case (ASCII letters only), at least one.
+    pub words: Vec<String>,
+    /// The first word may begin earlier (`*word`).
+    pub open_start: bool,
+    /// The last word may go on (`word*`).
+    pub open_end: bool,
+}
+
+/// Something that a filter can be evaluated against. Fields are asked for only when needed.
+pub trait Subject {
+    /// Event time, nanoseconds.
+    fn time_unix_nano(&self) -> i64;
+    /// Level.
+    fn level(&self) -> Level;
+    /// One of the text fields.
+    fn text(&self, field: TextField) -> Cow<'_, str>;
+    /// The message.
+    fn message(&self) -> Cow<'_, str>;
+    /// The template.
+    fn template_id(&self) -> TemplateId;
+    /// Latency in milliseconds.
+    fn latency_ms(&self) -> Option<f64>;
+    /// Anomaly score.
+    fn anomaly_score(&self) -> f32;
+    /// Anomaly or not.
+    fn is_anomaly(&self) -> bool;
+    /// Trace id.
+    fn trace_id(&self) -> Option<[u8; 16]>;
+    /// Span id.
+    fn span_id(&self) -> Option<[u8; 8]>;
+    /// An attribute's value.
+    fn attribute(&self, key: &str) -> Option<Cow<'_, Value>>;
+}

@@ -1,0 +1,46 @@
+//! The filter language: parsed once, then evaluated against any [`Subject`].
+//!
+//! Terms are joined by blanks and must all hold; see `query.proto` for the language as users see it.
+//! A filter is bounded in length, terms and nesting, so neither parsing nor evaluating one can
+//! exhaust the stack; a text that breaks a rule is refused with the character at fault.
+
+mod evaluate;
+mod expression;
+mod field;
+mod parse;
+mod phrase;
+mod required;
+#[cfg(test)]
+mod tests;
+pub mod words;
+
+pub use self::{
+    expression::{Comparison, Expression, Phrase, Subject, Term, TextField},
+    parse::FilterError,
+    required::Required,
+};
+
+/// A parsed filter.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter {
+    /// What must hold. `And` of nothing matches everything.
+    pub expression: Expression,
+}
+
+impl Filter {
+    /// Reads a filter; relative times such as `-15m` end at `now_unix_nano`. An empty text matches
+    /// everything.
+    pub fn parse(text: &str, now_unix_nano: i64) -> Result<Self, FilterError> {
+        parse::parse(text, now_unix_nano).map(|expression| Self { expression })
+    }
+
+    /// Whether the filter holds for this subject.
+    pub fn matches(&self, subject: &dyn Subject) -> bool {
+        self.expression.matches(subject)
+    }
+
+    /// What every match must have, to skip data without looking into it.
+    pub fn required(&self) -> Required<'_> {
+        Required::of(&self.expression)
+    }
+}

@@ -1,0 +1,105 @@
+//! What every request to alerting works with: the settings in storage, and the checks of what people
+//! send.
+
+use std::{sync::Arc, time::Duration};
+
+use logweir_core::{identity::Tenant, runtime::clock::Clock};
+use logweir_incident::{
+    action::Action,
+    setting::{Setting, SettingKind, StoredSetting},
+};
+use logweir_storage::{Storage, StorageError};
+use tokio::sync::Semaphore;
+
+use crate::{jobs::Jobs, status::Refusal};
+
+/// Bytes of a rule or of a channel's settings.
+const DEFINITION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of what a person writes.
+pub(super) const TEXT_BYTES_MAX: usize = 1_024;
+/// Tests of channels that callers wait for at a time.
+pub(crate) const TESTS_MAX: usize = 4;
+/// Previews of rules that callers wait for at a time: an alerting process does one after another.
+pub(crate) const PREVIEWS_MAX: usize = 1;
+/// How long somebody should wait when the leader is behind.
+const ACTION_RETRY: Duration = Duration::from_secs(30);
+
+/// The door to rules, channels, silences and incidents.
+pub(crate) struct AlertDoor {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Clock,
+    /// Has alerting preview rules and test channels.
+    pub(crate) jobs: Jobs,
+    /// At most [`TESTS_MAX`].
+    pub(crate) tests: Semaphore,
+    /// At most [`PREVIEWS_MAX`].
+    pub(crate) previews: Semaphore,
+}
+
+impl AlertDoor {
+    /// What a tenant has set of a kind, by name.
+    pub(super) async fn settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+    ) -> Result<Vec<StoredSetting>, Refusal> {
+        Ok(self.storage.list_settings(tenant, kind).await?)
+    }
+
+    pub(super) async fn put(&self, tenant: &Tenant, setting: Setting) -> Result<(), Refusal> {
+        Ok(self.storage.put_setting(tenant, setting).await?)
+    }
+
+    /// Deletes a setting; whether it was there.
+    pub(super) async fn delete(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        Ok(self.storage.delete_setting(tenant, kind, name).await?)
+    }
+
+    /// Leaves something for the leader.
+    pub(super) async fn ask(&self, tenant: &Tenant, action: &Action) -> Result<(), Refusal> {
+        match self.storage.insert_action(tenant, action).await {
+            Err(StorageError::LimitExceeded(message)) => Err(Refusal::Unavailable {
+                reason: "ACTIONS_WAIT",
+                message,
+                retry_after: ACTION_RETRY,
+            }),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// What somebody sent as JSON.
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(
+    field: &str,
+    json: &str,
+) -> Result<T, Refusal> {
+    check_length(field, json, DEFINITION_BYTES_MAX)?;
+    serde_json::from_str(json)
+        .map_err(|error| Refusal::invalid(field, format!("is not understood: {error}")))
+}
+
+pub(super) fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), Refusal> {
+    if text.len() <= bytes_max {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, format!("has {} bytes, the limit is {bytes_max}", text.len())))
+}
+
+/// One more is not possible where so many are, unless it takes the place of one.
+pub(super) fn check_room(
+    what: &str,
+    stored: &[StoredSetting],
+    name: &str,
+    count_max: usize,
+) -> Result<(), Refusal> {
+    if stored.len() < count_max || stored.iter().any(|of| of.name == name) {
+        return Ok(());
+    }
+    let message = format!("there are {count_max} {what} already: delete one first");
+    Err(Refusal::FailedPrecondition(message))
+}

@@ -1,0 +1,149 @@
+//! What stands before every service of the contract: the token is verified from the headers before
+//! a byte of the body is read, and the body is read under bounds. Refused unless allowed.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use hyper::{
+    Request, Response,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use logweir_core::identity::Role;
+use metrics::counter;
+use tonic::{Code, Status, body::Body, server::NamedService};
+use tower::Service;
+
+use super::{Access, Auth, Caller};
+use crate::{
+    listener::{
+        inflate::{Encoding, Inflater},
+        message_body::{Budget, Charges, MessageBody, MessageRules},
+    },
+    status::{self, Refusal},
+};
+
+const ENCODING_HEADER: &str = "grpc-encoding";
+const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
+const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
+/// Requests that are not batches are small.
+const QUESTION_BYTES_MAX: usize = 1 << 20;
+const INGEST_STREAM: &str = "/IngestStream";
+
+/// What the gates of all services share.
+#[derive(Clone)]
+pub(crate) struct GateParts {
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) budget: Budget,
+    pub(crate) inflater: Arc<Inflater>,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) read_timeout: Duration,
+}
+
+/// A service behind its gate.
+#[derive(Clone)]
+pub(crate) struct Gate<S> {
+    inner: S,
+    access: Access,
+    parts: Arc<GateParts>,
+}
+
+impl<S> Gate<S> {
+    pub(crate) fn new(inner: S, access: Access, parts: &Arc<GateParts>) -> Self {
+        Self { inner, access, parts: Arc::clone(parts) }
+    }
+
+    /// The request as the service gets it: with its caller, and a body under bounds.
+    fn admit(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
+        let parts = &self.parts;
+        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let caller = parts.auth.admit(authorization, self.access)?;
+        let encoding = match request.headers_mut().remove(ENCODING_HEADER) {
+            None => Encoding::Identity,
+            Some(name) => Encoding::from_name(name.as_bytes()).ok_or_else(|| {
+                status::unsupported_encoding(&String::from_utf8_lossy(name.as_bytes()))
+            })?,
+        };
+        let batches = self.access == Access::Ingest;
+        let rules = MessageRules {
+            bytes_max: if batches { parts.batch_bytes_max } else { QUESTION_BYTES_MAX },
+            read_timeout: parts.read_timeout,
+            batches,
+            stream: request.uri().path().ends_with(INGEST_STREAM),
+        };
+        let charges = Charges::default();
+        request.extensions_mut().insert::<Arc<Caller>>(caller);
+        request.extensions_mut().insert(charges.clone());
+        Ok(request.map(|body| {
+            let (budget, inflater) = (parts.budget.clone(), Arc::clone(&parts.inflater));
+            Body::new(MessageBody::new(body, rules, encoding, budget, inflater, charges))
+        }))
+    }
+}
+
+impl<S: NamedService> NamedService for Gate<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.admit(request).map(|request| self.inner.call(request));
+        Box::pin(async move {
+            let mut response = match answer {
+                Ok(answer) => translated(answer.await?),
+                Err(status) => status.into_http(),
+            };
+            count_refusal(&response);
+            response.headers_mut().insert(ACCEPT_ENCODING_HEADER, ACCEPTED_ENCODINGS);
+            Ok(response)
+        })
+    }
+}
+
+/// Replaces a status that the transport made by ours.
+fn translated(response: Response<Body>) -> Response<Body> {
+    match response.extensions().get::<Status>() {
+        Some(made) if made.code() == Code::Internal => {
+            status::of_transport(made.clone()).into_http()
+        }
+        _ => response,
+    }
+}
+
+fn count_refusal(response: &Response<Body>) {
+    if let Some(status) = response.extensions().get::<Status>() {
+        counter!("logweir_requests_refused_total", "code" => status::name(status.code()))
+            .increment(1);
+    }
+}
+
+/// The caller that the gate put into a request.
+pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refusal> {
+    let found = request.extensions().get::<Arc<Caller>>();
+    found.cloned().ok_or_else(|| Refusal::PermissionDenied {
+        reason: "NO_CALLER",
+        message: "the request came in past the gate".into(),
+    })
+}
+
+/// The caller, if it may change things, where others may look at them.
+pub(crate) fn administrator<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refusal> {
+    let caller = caller(request)?;
+    if caller.role == Role::Admin {
+        return Ok(caller);
+    }
+    Err(Refusal::PermissionDenied {
+        reason: "ROLE_INSUFFICIENT",
+        message: format!("the token's role is {}: this needs admin", caller.role.as_str()),
+    })
+}

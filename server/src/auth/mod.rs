@@ -1,0 +1,519 @@
+//! Who calls, and what they may do.
+//!
+//! A token is a JWT signed with HMAC-SHA-256 by a key of 256 random bits. The algorithm is fixed here
+//! and never taken from the token; its `kid` selects the key, so that keys rotate by adding one. It
+//! is verified without the database; only the ids of revoked tokens and the keys are polled. A token
+//! seen before is found in a bounded cache, so that its signature is computed once and not for every
+//! request; expiry, revocation and whether its key is still there are looked at every time.
+
+pub(crate) mod layer;
+pub(crate) mod token_keys;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
+use logweir_core::{
+    identity::{Role, ServiceScope, Tenant},
+    runtime::clock::Clock,
+    timestamp::NANOS_PER_SECOND,
+};
+use logweir_storage::TokenRecord;
+use metrics::counter;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use self::token_keys::{TokenKeys, TokenKeysError};
+use crate::status::Refusal;
+
+const ISSUER: &str = "logweir";
+const AUDIENCE: &str = "logweir";
+const TOKEN_BYTES_MAX: usize = 2_048;
+/// At the bound the cache is emptied: a signature costs microseconds.
+const CACHED_TOKENS_MAX: usize = 4_096;
+/// How often an open stream looks whether its token still holds.
+const RECHECK_EVERY: Duration = Duration::from_secs(1);
+const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
+
+/// What a token says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    jti: String,
+    iat: i64,
+    exp: i64,
+    tenant: String,
+    service: String,
+    role: Role,
+}
+
+/// Issues a token: its description, to be recorded in storage, and the token itself. It lives from
+/// `now_unix_nano` for `ttl`, in whole seconds.
+pub fn issue(
+    keys: &TokenKeys,
+    tenant: &Tenant,
+    service: &ServiceScope,
+    role: Role,
+    ttl: Duration,
+    now_unix_nano: i64,
+) -> (TokenRecord, String) {
+    let token_id = hex::encode(rand::random::<[u8; 8]>());
+    let iat = now_unix_nano / NANOS_PER_SECOND;
+    let exp = iat.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    let claims = Claims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE.into(),
+        jti: token_id.clone(),
+        iat,
+        exp,
+        tenant: tenant.to_string(),
+        service: service.to_string(),
+        role,
+    };
+    let key = keys.newest();
+    let header = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
+    let jwt = encode(&header, &claims, &key.encoding).expect("HMAC takes any key and any text");
+    let record = TokenRecord {
+        token_id,
+        service: service.clone(),
+        role,
+        issued_unix_nano: iat.saturating_mul(NANOS_PER_SECOND),
+        expires_unix_nano: exp.saturating_mul(NANOS_PER_SECOND),
+        revoked_unix_nano: None,
+    };
+    (record, jwt)
+}
+
+/// The holder of a verified token.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) tenant: Tenant,
+    pub(crate) scope: ServiceScope,
+    pub(crate) role: Role,
+    token_id: String,
+    kid: String,
+    expires_unix_nano: i64,
+}
+
+impl Caller {
+    /// The token's id.
+    pub(crate) fn token_id(&self) -> &str {
+        &self.token_id
+    }
+}
+
+/// Which part of the contract is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Ingest,
+    Query,
+    Admin,
+}
+
+impl Access {
+    fn allowed_to(self, role: Role) -> bool {
+        match role {
+            Role::Ingest => self == Self::Ingest,
+            Role::Viewer => self == Self::Query,
+            Role::Admin => true,
+        }
+    }
+
+    fn needed_role(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Query => "viewer",
+            Self::Admin => "admin",
+        }
+    }
+
+    fn needed_roles(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest or admin",
+            Self::Query => "viewer or admin",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Verifies tokens.
+pub(crate) struct Auth {
+    keys: RwLock<TokenKeys>,
+    clock: Clock,
+    validation: Validation,
+    revoked: RwLock<HashSet<String>>,
+    verified: RwLock<HashMap<Box<str>, Arc<Caller>>>,
+}
+
+impl Auth {
+    pub(crate) fn new(keys: TokenKeys, clock: Clock) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // Expiry is judged by our own clock, with the time in the answer.
+        validation.validate_exp = false;
+        let (revoked, verified) = Default::default();
+        Self { keys: RwLock::new(keys), clock, validation, revoked, verified }
+    }
+
+    pub(crate) fn keys(&self) -> TokenKeys {
+        self.keys.read().clone()
+    }
+
+    /// Takes the keys that are in their file now; whether they changed.
+    pub(crate) fn reload_keys(&self) -> Result<bool, TokenKeysError> {
+        let Some(keys) = self.keys().reread()? else { return Ok(false) };
+        let mut current = self.keys.write();
+        *current = keys;
+        // Before the keys are let go, lest a token be remembered that only the old ones verify.
+        self.verified.write().clear();
+        Ok(true)
+    }
+
+    /// The caller behind an `authorization` header, if it may use this part of the contract.
+    pub(crate) fn admit(
+        &self,
+        authorization: Option<&[u8]>,
+        access: Access,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.verify(bearer(authorization)?)?;
+        self.check_current(&caller)?;
+        if access.allowed_to(caller.role) {
+            return Ok(caller);
+        }
+        let message = format!(
+            "the token has role {}, this needs {}: issue one with \
+             `logweir token issue --role {}`",
+            caller.role.as_str(),
+            access.needed_roles(),
+            access.needed_role(),
+        );
+        Err(Refusal::PermissionDenied { reason: "ROLE_INSUFFICIENT", message })
+    }
+
+    /// Whether the token has neither expired nor been revoked, and its key is still there.
+    pub(crate) fn check_current(&self, caller: &Caller) -> Result<(), Refusal> {
+        if (self.clock)() >= caller.expires_unix_nano {
+            let expired = rfc3339(caller.expires_unix_nano);
+            let message = format!(
+                "the token expired at {expired}: issue a new one with `logweir token issue`"
+            );
+            return Err(Refusal::Unauthenticated { reason: "TOKEN_EXPIRED", message });
+        }
+        if self.revoked.read().contains(&caller.token_id) {
+            let message = format!(
+                "token {} was revoked: issue a new one with `logweir token issue`",
+                caller.token_id
+            );
+            return Err(Refusal::Unauthenticated { reason: "TOKEN_REVOKED", message });
+        }
+        if self.keys.read().get(&caller.kid).is_none() {
+            return Err(key_unknown());
+        }
+        Ok(())
+    }
+
+    /// Resolves when the token stops to hold, with the refusal; for streams that stay open.
+    pub(crate) async fn ended(&self, caller: &Caller) -> Refusal {
+        loop {
+            if let Err(refusal) = self.check_current(caller) {
+                return refusal;
+            }
+            tokio::time::sleep(RECHECK_EVERY).await;
+        }
+    }
+
+    /// Replaces the ids of revoked tokens.
+    pub(crate) fn set_revoked(&self, token_ids: Vec<String>) {
+        *self.revoked.write() = token_ids.into_iter().collect();
+    }
+
+    /// Adds one, ahead of the next poll.
+    pub(crate) fn add_revoked(&self, token_id: String) {
+        self.revoked.write().insert(token_id);
+    }
+
+    fn verify(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
+        if let Some(caller) = self.verified.read().get(token) {
+            return Ok(Arc::clone(caller));
+        }
+        counter!("logweir_token_verifications_total").increment(1);
+        match self.verify_and_remember(token) {
+            Err(refusal) if refusal.reason() == KEY_UNKNOWN => {
+                // Its key may have come just now: the token need not wait for the next look. What is
+                // wrong with the file is told by those who look at it in turn.
+                drop(self.reload_keys());
+                self.verify_and_remember(token)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_and_remember(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
+        // Held until the token is remembered: no key is exchanged meanwhile.
+        let keys = self.keys.read();
+        let caller = Arc::new(self.verify_signature(&keys, token)?);
+        let mut verified = self.verified.write();
+        if verified.len() >= CACHED_TOKENS_MAX {
+            verified.clear();
+        }
+        verified.insert(token.into(), Arc::clone(&caller));
+        Ok(caller)
+    }
+
+    fn verify_signature(&self, keys: &TokenKeys, token: &str) -> Result<Caller, Refusal> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(malformed("it is too long"));
+        }
+        let header = decode_header(token).map_err(|_| malformed("it is not a JWT"))?;
+        let kid = header.kid.ok_or_else(|| malformed("it names no key"))?;
+        let key = keys.get(&kid).ok_or_else(key_unknown)?;
+        let claims = decode::<Claims>(token, &key.decoding, &self.validation)
+            .map_err(|_| malformed("its signature or claims are not valid"))?
+            .claims;
+        Ok(Caller {
+            tenant: Tenant::new(&claims.tenant)
+                .map_err(|_| malformed("its tenant is not valid"))?,
+            scope: claims.service.parse().map_err(|_| malformed("its service is not valid"))?,
+            role: claims.role,
+            token_id: claims.jti,
+            kid,
+            expires_unix_nano: claims.exp.saturating_mul(NANOS_PER_SECOND),
+        })
+    }
+}
+
+fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
+    let Some(value) = authorization else {
+        let message = "the request has no token: send `authorization: Bearer TOKEN`, with a token \
+                       from `logweir token issue`";
+        return Err(Refusal::Unauthenticated { reason: "TOKEN_MISSING", message: message.into() });
+    };
+    let value = std::str::from_utf8(value).map_err(|_| malformed("it is not text"))?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(malformed("the header is not `Bearer TOKEN`")),
+    }
+}
+
+fn key_unknown() -> Refusal {
+    let message = "the token is signed with a key that this server does not have: issue a new one \
+                   here with `logweir token issue`";
+    Refusal::Unauthenticated { reason: KEY_UNKNOWN, message: message.into() }
+}
+
+fn malformed(what: &str) -> Refusal {
+    let message = format!(
+        "the token is not valid, {what}: check LOGWEIR_TOKEN, or issue a new one with \
+         `logweir token issue`"
+    );
+    Refusal::Unauthenticated { reason: "TOKEN_MALFORMED", message }
+}
+
+fn rfc3339(unix_nano: i64) -> String {
+    chrono::DateTime::from_timestamp_nanos(unix_nano)
+        .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use logweir_core::identity::Service;
+    use tonic::Code;
+
+    use super::*;
+
+    const NOW: i64 = 1_760_000_000 * NANOS_PER_SECOND;
+
+    struct Bench {
+        auth: Auth,
+        now: Arc<AtomicI64>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self::with(TokenKeys::generate())
+        }
+
+        fn with(keys: TokenKeys) -> Self {
+            let now = Arc::new(AtomicI64::new(NOW));
+            let told = Arc::clone(&now);
+            let clock: Clock = Arc::new(move || told.load(Ordering::Relaxed));
+            Self { auth: Auth::new(keys, clock), now }
+        }
+
+        fn token(&self, role: Role) -> (TokenRecord, String) {
+            let scope = ServiceScope::One(Service::new("payments").unwrap());
+            let ttl = Duration::from_secs(60);
+            issue(&self.auth.keys(), &Tenant::new("acme").unwrap(), &scope, role, ttl, NOW)
+        }
+
+        fn admit(&self, token: &str, access: Access) -> Result<Arc<Caller>, Refusal> {
+            self.auth.admit(Some(format!("Bearer {token}").as_bytes()), access)
+        }
+    }
+
+    #[test]
+    fn a_token_says_who_calls() {
+        let bench = Bench::new();
+        let (record, token) = bench.token(Role::Ingest);
+        for _ in 0..2 {
+            let caller = bench.admit(&token, Access::Ingest).unwrap();
+            assert_eq!(caller.tenant.as_str(), "acme");
+            assert_eq!(caller.scope.to_string(), "payments");
+            assert_eq!(caller.token_id, record.token_id);
+            assert_eq!(caller.expires_unix_nano, record.expires_unix_nano);
+        }
+    }
+
+    #[test]
+    fn roles_open_their_own_doors_only() {
+        let bench = Bench::new();
+        let doors = [Access::Ingest, Access::Query, Access::Admin];
+        for (role, open) in [
+            (Role::Ingest, [true, false, false]),
+            (Role::Viewer, [false, true, false]),
+            (Role::Admin, [true, true, true]),
+        ] {
+            let (_, token) = bench.token(role);
+            for (access, open) in doors.into_iter().zip(open) {
+                let code = bench.admit(&token, access).err().map(|refusal| refusal.code());
+                assert_eq!(code, (!open).then_some(Code::PermissionDenied), "{role:?} {access:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_tokens_are_told_what_to_do() {
+        let bench = Bench::new();
+        let (_, good) = bench.token(Role::Ingest);
+        let (_, foreign) = Bench::new().token(Role::Ingest);
+        let mut parts: Vec<&str> = good.split('.').collect();
+        parts[2] = "AAAA";
+        let forged = parts.join(".");
+        for (header, reason) in [
+            (None, "TOKEN_MISSING"),
+            (Some("Basic abc".to_owned()), "TOKEN_MALFORMED"),
+            (Some("Bearer".to_owned()), "TOKEN_MALFORMED"),
+            (Some("Bearer abc".to_owned()), "TOKEN_MALFORMED"),
+            (Some(format!("Bearer {forged}")), "TOKEN_MALFORMED"),
+            (Some(format!("Bearer {}", "x".repeat(5_000))), "TOKEN_MALFORMED"),
+            (Some(format!("Bearer {foreign}")), "TOKEN_KEY_UNKNOWN"),
+        ] {
+            let refusal =
+                bench.auth.admit(header.as_deref().map(str::as_bytes), Access::Ingest).unwrap_err();
+            assert_eq!((refusal.code(), refusal.reason()), (Code::Unauthenticated, reason));
+            assert!(refusal.to_string().contains("logweir token issue"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_token_is_refused() {
+        let bench = Bench::new();
+        let (_, good) = bench.token(Role::Admin);
+        let kid = bench.auth.keys().newest().kid.clone();
+        let header = format!(r#"{{"alg":"none","typ":"JWT","kid":"{kid}"}}"#);
+        let claims = good.split('.').nth(1).unwrap();
+        let unsigned = format!("{}.{claims}.", base64url(header.as_bytes()));
+        let refusal = bench.admit(&unsigned, Access::Admin).unwrap_err();
+        assert_eq!(refusal.reason(), "TOKEN_MALFORMED");
+    }
+
+    fn base64url(bytes: &[u8]) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+        let bits: Vec<u8> = bits.collect();
+        let digit = |six: &[u8]| {
+            let value = six.iter().fold(0, |sum, bit| sum << 1 | bit) << (6 - six.len());
+            char::from(DIGITS[usize::from(value)])
+        };
+        bits.chunks(6).map(digit).collect()
+    }
+
+    #[test]
+    fn a_token_ends_by_expiry_and_by_revocation_even_when_cached() {
+        let bench = Bench::new();
+        let (record, token) = bench.token(Role::Ingest);
+        assert!(bench.admit(&token, Access::Ingest).is_ok());
+        bench.auth.set_revoked(vec![record.token_id.clone()]);
+        assert_eq!(bench.admit(&token, Access::Ingest).unwrap_err().reason(), "TOKEN_REVOKED");
+        bench.auth.set_revoked(Vec::new());
+        bench.now.store(record.expires_unix_nano, Ordering::Relaxed);
+        let refusal = bench.admit(&token, Access::Ingest).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "the token expired at 2025-10-09T08:54:20Z: issue a new one with `logweir token issue`"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_stream_learns_of_a_revocation() {
+        let bench = Bench::new();
+        let (record, token) = bench.token(Role::Ingest);
+        let caller = bench.admit(&token, Access::Ingest).unwrap();
+        let ended = bench.auth.ended(&caller);
+        tokio::pin!(ended);
+        assert!(futures::poll!(&mut ended).is_pending());
+        bench.auth.add_revoked(record.token_id);
+        let began = tokio::time::Instant::now();
+        assert_eq!(ended.await.reason(), "TOKEN_REVOKED");
+        assert!(began.elapsed() <= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_come_and_go_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token_keys");
+        let bench = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let old_line = std::fs::read_to_string(&path).unwrap();
+        let (_, old) = bench.token(Role::Ingest);
+        let caller = bench.admit(&old, Access::Ingest).unwrap();
+        let stream = bench.auth.ended(&caller);
+        tokio::pin!(stream);
+        assert!(!bench.auth.reload_keys().unwrap());
+
+        let both_lines = TokenKeys::rotated(&old_line);
+        std::fs::write(&path, &both_lines).unwrap();
+        let other = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let (_, new) = other.token(Role::Ingest);
+        assert!(bench.admit(&new, Access::Ingest).is_ok());
+        assert_ne!(decode_header(&old).unwrap().kid, decode_header(&new).unwrap().kid);
+        for token in [&old, &new] {
+            assert!(bench.admit(token, Access::Ingest).is_ok());
+        }
+        assert!(futures::poll!(&mut stream).is_pending());
+
+        std::fs::write(&path, "half a li").unwrap();
+        assert!(bench.auth.reload_keys().is_err());
+        assert!(bench.admit(&old, Access::Ingest).is_ok());
+
+        let new_line = both_lines.lines().next().unwrap();
+        std::fs::write(&path, new_line).unwrap();
+        assert!(bench.auth.reload_keys().unwrap());
+        assert!(bench.admit(&new, Access::Ingest).is_ok());
+        assert_eq!(bench.admit(&old, Access::Ingest).unwrap_err().reason(), "TOKEN_KEY_UNKNOWN");
+        assert_eq!(stream.await.reason(), "TOKEN_KEY_UNKNOWN");
+
+        // Another secret under the same name: what was remembered does not hold.
+        let (kid, _) = new_line.split_once(' ').unwrap();
+        std::fs::write(&path, format!("{kid} {}", "ab".repeat(32))).unwrap();
+        assert!(bench.auth.reload_keys().unwrap());
+        assert_eq!(bench.admit(&new, Access::Ingest).unwrap_err().reason(), "TOKEN_MALFORMED");
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let bench = Bench::new();
+        for _ in 0..CACHED_TOKENS_MAX + 10 {
+            let (_, token) = bench.token(Role::Ingest);
+            assert!(bench.admit(&token, Access::Ingest).is_ok());
+        }
+        assert!(bench.auth.verified.read().len() <= CACHED_TOKENS_MAX);
+    }
+}

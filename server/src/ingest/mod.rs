@@ -1,0 +1,198 @@
+//! The one way in: limit → validate → publish → acknowledge. All doors end here; who calls was
+//! verified at the gate.
+//!
+//! A batch is judged by its own content and the token's scope alone (but for its age and the rate),
+//! so that a retry is judged the same. An answer is given only once the queue holds the batch
+//! durably.
+
+pub(crate) mod grpc;
+pub(crate) mod rate_limit;
+pub(crate) mod validate;
+
+use std::{sync::Arc, time::Instant};
+
+use logweir_core::{
+    identity::{BatchId, LogId, Tenant},
+    limits::Limits,
+    record::{Batch, Record, RejectedRecord, Resource, content_checksum},
+    runtime::{clock::Clock, fault},
+    wire,
+};
+use logweir_proto::v1;
+use logweir_queue::Publisher;
+use logweir_storage::DeadLetter;
+use metrics::{counter, histogram};
+
+use self::{
+    rate_limit::RateLimits,
+    validate::{check_copies, check_envelope, check_record, settle_time},
+};
+use crate::{
+    auth::Caller,
+    status::{self, Refusal},
+};
+
+/// Takes batches to the queue.
+pub(crate) struct Ingest {
+    pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) limits: Limits,
+    pub(crate) rates: RateLimits,
+    pub(crate) clock: Clock,
+}
+
+impl Ingest {
+    /// Takes one batch; `bytes` is its encoded length.
+    pub(crate) async fn ingest(
+        &self,
+        caller: &Caller,
+        batch: Option<v1::Batch>,
+        bytes: usize,
+    ) -> Result<v1::IngestResponse, Refusal> {
+        let began = Instant::now();
+        let outcome = self.limit_validate_publish(caller, batch, bytes).await;
+        match &outcome {
+            Ok(_) => histogram!("logweir_ingest_seconds").record(began.elapsed()),
+            Err(refusal) => {
+                let (code, reason) = (status::name(refusal.code()), refusal.reason());
+                counter!("logweir_batches_refused_total", "code" => code, "reason" => reason)
+                    .increment(1);
+            }
+        }
+        outcome
+    }
+
+    async fn limit_validate_publish(
+        &self,
+        caller: &Caller,
+        batch: Option<v1::Batch>,
+        bytes: usize,
+    ) -> Result<v1::IngestResponse, Refusal> {
+        let sent = batch.ok_or_else(|| Refusal::invalid("batch", "is missing"))?;
+        counter!("logweir_logs_received_total").increment(sent.records.len() as u64);
+        counter!("logweir_bytes_received_total").increment(bytes as u64);
+        let now = (self.clock)();
+        let (batch_id, service) = check_envelope(&sent, &caller.scope, &self.limits, now)?;
+        let resource = wire::resource_from_wire(sent.resource.unwrap_or_default(), service);
+        check_copies(&resource, sent.records.len(), &self.limits)?;
+        let cost = [sent.records.len(), bytes];
+        self.rates.check(&caller.tenant, &resource.service, cost, Instant::now())?;
+        let producer = sent.producer.map(wire::producer_from_wire).transpose();
+        let producer =
+            producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;
+        let envelope = Envelope { batch_id, received_unix_nano: now, resource };
+        let judged = judge(&caller.tenant, envelope, sent.records, &self.limits);
+        let batch = Batch { producer, ..judged };
+        let answer = answer(&batch);
+        self.publish(batch).await?;
+        fault::step("ingest_before_answer");
+        Ok(answer)
+    }
+
+    /// Sends a dead letter in again, under an id of its own that is always the same. Returns the id
+    /// that its log has once it is stored; none if it breaks a rule and stays where it is.
+    pub(crate) async fn replay(
+        &self,
+        tenant: &Tenant,
+        letter: DeadLetter,
+    ) -> Result<Option<LogId>, Refusal> {
+        let envelope = Envelope {
+            batch_id: BatchId::of_replay(tenant, letter.dead_letter_id),
+            received_unix_nano: (self.clock)(),
+            resource: letter.resource,
+        };
+        let records = vec![wire::record_to_wire(letter.record)];
+        let batch = judge(tenant, envelope, records, &self.limits);
+        let [record] = &batch.records[..] else { return Ok(None) };
+        let (time_unix_nano, index) = (record.time_unix_nano, record.index);
+        let log_id = LogId { time_unix_nano, batch_id: batch.batch_id, index };
+        self.publish(batch).await?;
+        Ok(Some(log_id))
+    }
+
+    async fn publish(&self, batch: Batch) -> Result<(), Refusal> {
+        fault::step("ingest_before_publish");
+        let accepted = batch.records.len() as u64;
+        let reasons: Vec<String> = batch.rejected.iter().map(|r| r.reason.clone()).collect();
+        self.publisher.publish(batch).await?;
+        counter!("logweir_logs_accepted_total").increment(accepted);
+        for reason in reasons {
+            counter!("logweir_logs_rejected_total", "reason" => reason).increment(1);
+        }
+        Ok(())
+    }
+}
+
+struct Envelope {
+    batch_id: BatchId,
+    received_unix_nano: i64,
+    resource: Resource,
+}
+
+/// Sorts the logs into good and rejected. The checksum is over the logs as sent, before a time is
+/// settled, so that a retry has the same.
+fn judge(tenant: &Tenant, envelope: Envelope, sent: Vec<v1::LogRecord>, limits: &Limits) -> Batch {
+    let mut records = Vec::with_capacity(sent.len());
+    let mut verdicts = Vec::new();
+    // Times beyond what a record can hold, by index.
+    let mut times_beyond = Vec::new();
+    for (index, mut log) in (0_u32..).zip(sent) {
+        if log.time_unix_nano > i64::MAX as u64 {
+            times_beyond.push((index, log.time_unix_nano));
+            log.time_unix_nano = i64::MAX as u64;
+        }
+        let (record, violation) = wire::record_from_wire(index, log);
+        if let Some(violation) = violation.or_else(|| check_record(&record, limits)) {
+            verdicts.push((index, violation));
+        }
+        records.push(record);
+    }
+    let checksum = content_checksum(&envelope.resource, &records);
+    let rejected = take_rejected(&mut records, verdicts);
+    for record in &mut records {
+        let beyond = times_beyond.binary_search_by_key(&record.index, |(index, _)| *index);
+        let in_range = u64::try_from(record.time_unix_nano).unwrap_or(0);
+        let sent = beyond.map_or(in_range, |position| times_beyond[position].1);
+        settle_time(record, sent, envelope.received_unix_nano);
+    }
+    Batch {
+        tenant: tenant.clone(),
+        batch_id: envelope.batch_id,
+        checksum,
+        received_unix_nano: envelope.received_unix_nano,
+        producer: None,
+        resource: envelope.resource,
+        records,
+        rejected,
+    }
+}
+
+fn take_rejected(
+    records: &mut Vec<Record>,
+    verdicts: Vec<(u32, wire::FieldViolation)>,
+) -> Vec<RejectedRecord> {
+    if verdicts.is_empty() {
+        return Vec::new();
+    }
+    let mut verdicts = verdicts.into_iter().peekable();
+    let mut rejected = Vec::new();
+    let mut good = Vec::with_capacity(records.len());
+    for record in records.drain(..) {
+        match verdicts.next_if(|(index, _)| *index == record.index) {
+            None => good.push(record),
+            Some((_, wire::FieldViolation { reason, detail })) => {
+                rejected.push(RejectedRecord { record, reason: reason.to_owned(), detail });
+            }
+        }
+    }
+    *records = good;
+    rejected
+}
+
+fn answer(batch: &Batch) -> v1::IngestResponse {
+    let rejected = batch.rejected.iter().map(|rejected| v1::RejectedRecord {
+        index: rejected.record.index,
+        reason: rejected.reason.clone(),
+        message: rejected.detail.clone(),
+    });
+    v1::IngestResponse { accepted: batch.records.len() as u32, rejected: rejected.collect() }
+}

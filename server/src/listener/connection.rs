@@ -1,0 +1,186 @@
+//! Connections: accepted up to a bound, within TLS if that is set up, spoken to in HTTP/1.1 or HTTP/2
+//! as they begin, and let finish when the server stops.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
+    service::TowerToHyperService,
+};
+use logweir_core::runtime::tasks::{Fate, Tasks};
+use metrics::{counter, gauge};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::tls::Tls;
+use crate::config::ServerConfig;
+
+/// A connection must send its first byte, shake hands, and send each request's headers, within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a sender may have under way unread, on one stream and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// After the system had no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// With what a connection within TLS begins.
+const HANDSHAKE_BYTE: u8 = 0x16;
+const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: text/plain\r\n\r\nthis port speaks TLS only: use https://\n";
+
+/// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded time.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: &ServerConfig,
+    tls: Option<Tls>,
+    tasks: &Tasks,
+) {
+    let builder = builder(config);
+    let room = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
+    let graceful = GracefulShutdown::new();
+    let stop = tasks.stop_token();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Some(stream) = usable(accepted).await else { continue };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            counter!("logweir_connections_refused_total").increment(1);
+            continue;
+        };
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let (builder, stop) = (builder.clone(), stop.clone());
+        let connection = Connection { stream, acceptor, permit, builder, stop };
+        let watcher = graceful.watcher();
+        tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
+    }
+    drop(listener);
+    let drain = Duration::from_secs(config.drain_timeout_seconds);
+    if timeout(drain, graceful.shutdown()).await.is_err() {
+        warn!("connections were still busy after {} s; closing them", drain.as_secs());
+    }
+}
+
+fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.connection_streams_max)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+async fn usable(accepted: io::Result<(TcpStream, std::net::SocketAddr)>) -> Option<TcpStream> {
+    match accepted {
+        Ok((stream, _)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "the connection is gone already");
+                return None;
+            }
+            Some(stream)
+        }
+        Err(error) => {
+            // Out of file descriptors, for one: others must end before there can be more.
+            warn!(%error, "cannot accept a connection");
+            counter!("logweir_connections_refused_total").increment(1);
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    permit: OwnedSemaphorePermit,
+    builder: auto::Builder<TokioExecutor>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, router: Router, watcher: Watcher) {
+        let Self { stream, acceptor, permit, builder, stop } = self;
+        let begun = tokio::select! {
+            biased;
+            // Nothing is under way yet.
+            () = stop.cancelled() => return,
+            begun = timeout(HEADER_TIMEOUT, begin(stream, acceptor)) => begun,
+        };
+        let spoken = Spoken { builder, router, watcher };
+        gauge!("logweir_connections").increment(1);
+        match begun {
+            Ok(Ok(Begun::Plain(stream))) => spoken.over(stream).await,
+            Ok(Ok(Begun::Tls(stream))) => spoken.over(*stream).await,
+            Ok(Err(error)) => debug!(%error, "the connection did not begin well"),
+            Err(_) => debug!("the connection was silent"),
+        }
+        gauge!("logweir_connections").decrement(1);
+        drop(permit);
+    }
+}
+
+enum Begun {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Waits for the first byte, and shakes hands within TLS.
+async fn begin(mut stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Begun> {
+    stream.readable().await?;
+    let Some(acceptor) = acceptor else { return Ok(Begun::Plain(stream)) };
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE_BYTE {
+        counter!("logweir_tls_handshakes_failed_total").increment(1);
+        stream.write_all(TLS_ONLY).await?;
+        stream.shutdown().await?;
+        // Closed with something unread, the client might not see the answer.
+        copy(&mut stream, &mut sink()).await?;
+        return Err(io::Error::other("it is not within TLS"));
+    }
+    match acceptor.accept(stream).await {
+        Ok(stream) => Ok(Begun::Tls(Box::new(stream))),
+        Err(error) => {
+            counter!("logweir_tls_handshakes_failed_total").increment(1);
+            Err(error)
+        }
+    }
+}
+
+struct Spoken {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    watcher: Watcher,
+}
+
+impl Spoken {
+    async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(self, stream: S) {
+        let service = TowerToHyperService::new(self.router);
+        let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = self.watcher.watch(served).await {
+            debug!(error, "the connection ended badly");
+        }
+    }
+}

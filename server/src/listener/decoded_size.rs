@@ -1,0 +1,137 @@
+//! How much memory a batch takes once decoded, read off its encoding before it is decoded.
+//!
+//! An empty log takes two bytes on the wire and a hundred times that in memory, so a bound on the
+//! encoding alone does not bound memory.
+
+use prost::encoding::decode_varint;
+
+/// Memory of one decoded log without its text, bytes.
+const RECORD_BYTES: usize = 160;
+/// Memory of one decoded attribute or drop count without its text, bytes.
+const ENTRY_BYTES: usize = 64;
+
+/// The fields of an encoded message, up to the first that is malformed: number, and content if it
+/// has any.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u64, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = self.varint()?;
+        let content = match tag & 7 {
+            0 => {
+                self.varint()?;
+                &[]
+            }
+            1 => self.take(8)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                self.take(length)?
+            }
+            5 => self.take(4)?,
+            // The fields of a group are counted as if they stood outside: too much, never too little.
+            3 | 4 => &[],
+            _ => return None,
+        };
+        Some((tag >> 3, content))
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        decode_varint(&mut self.0).ok()
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (content, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(content)
+    }
+}
+
+/// About how much memory the structure of an encoded `IngestRequest` or `IngestStreamRequest` takes
+/// decoded, bytes; its text comes on top and is at most as long as the encoding.
+pub(crate) fn decoded_structure_bytes(request: &[u8]) -> usize {
+    const BATCH: u64 = 1;
+    contents(request, BATCH).map(batch_bytes).sum()
+}
+
+fn batch_bytes(batch: &[u8]) -> usize {
+    const PRODUCER: u64 = 2;
+    const RESOURCE: u64 = 3;
+    const RECORDS: u64 = 4;
+    const ACCOUNT: u64 = 3;
+    const DROPPED: u64 = 2;
+    const RESOURCE_ATTRIBUTES: u64 = 7;
+    const RECORD_ATTRIBUTES: u64 = 9;
+    let entries = |message, number| contents(message, number).count() * ENTRY_BYTES;
+    let field = |(number, content)| match number {
+        PRODUCER => contents(content, ACCOUNT).map(|account| entries(account, DROPPED)).sum(),
+        RESOURCE => entries(content, RESOURCE_ATTRIBUTES),
+        RECORDS => RECORD_BYTES + entries(content, RECORD_ATTRIBUTES),
+        _ => 0,
+    };
+    Fields(batch).map(field).sum()
+}
+
+fn contents(message: &[u8], wanted: u64) -> impl Iterator<Item = &[u8]> {
+    Fields(message).filter(move |(number, _)| *number == wanted).map(|(_, content)| content)
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_proto::v1;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn the_constants_are_no_less_than_the_types() {
+        assert!(size_of::<v1::LogRecord>() <= RECORD_BYTES);
+        assert!(size_of::<v1::Attribute>() <= ENTRY_BYTES);
+        assert!(size_of::<v1::DropCount>() <= ENTRY_BYTES);
+    }
+
+    #[test]
+    fn everything_that_repeats_is_counted() {
+        let attribute = v1::Attribute { key: "k".into(), value: None };
+        let record =
+            v1::LogRecord { attributes: vec![attribute.clone(); 3], ..v1::LogRecord::default() };
+        let account =
+            v1::Account { dropped: vec![v1::DropCount::default(); 5], ..v1::Account::default() };
+        let batch = v1::Batch {
+            batch_id: vec![1; 16],
+            producer: Some(v1::Producer { account: Some(account), ..v1::Producer::default() }),
+            resource: Some(v1::Resource {
+                attributes: vec![attribute; 7],
+                ..v1::Resource::default()
+            }),
+            records: vec![record; 11],
+        };
+        let request = v1::IngestRequest { batch: Some(batch) };
+        let expected = 11 * RECORD_BYTES + (11 * 3 + 5 + 7) * ENTRY_BYTES;
+        assert_eq!(decoded_structure_bytes(&request.encode_to_vec()), expected);
+    }
+
+    #[test]
+    fn a_megabyte_of_empty_logs_weighs_as_much_as_it_will_take() {
+        let batch =
+            v1::Batch { records: vec![v1::LogRecord::default(); 500_000], ..v1::Batch::default() };
+        let encoded = v1::IngestRequest { batch: Some(batch) }.encode_to_vec();
+        assert!(encoded.len() < 1_100_000);
+        assert_eq!(decoded_structure_bytes(&encoded), 500_000 * RECORD_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_weighed(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+            let weight = decoded_structure_bytes(&bytes);
+            if let Ok(request) = v1::IngestRequest::decode(bytes.as_slice()) {
+                let batch = request.batch.unwrap_or_default();
+                prop_assert!(weight >= batch.records.len() * RECORD_BYTES);
+            }
+        }
+    }
+}

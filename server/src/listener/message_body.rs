@@ -1,0 +1,596 @@
+//! Reads gRPC messages out of a request's body under hard bounds, before the transport decodes them.
+//!
+//! Each message is length-checked when its header arrives, charged against the one budget of bytes
+//! in flight, inflated with a bound, and weighed for what it will take decoded. It is passed on
+//! whole and uncompressed. Its charge is handed to the handler by way of [`Charges`] and given back
+//! when the handler is done with the message. At the budget's bound a single request is refused; a
+//! stream is read no further until there is room.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::body::{Body as HttpBody, Frame};
+use metrics::gauge;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep},
+};
+use tonic::{Status, body::Body};
+
+use super::{
+    decoded_size::decoded_structure_bytes,
+    inflate::{Encoding, InflateError, Inflater},
+};
+use crate::status::Refusal;
+
+/// A message's flag and length.
+const HEADER_BYTES: usize = 5;
+/// A compressed message is first charged as this many times its length.
+const COMPRESSION_RATIO_GUESS: usize = 8;
+/// The structure of a decoded batch may take this many times the bound on its encoding.
+const STRUCTURE_RATIO_MAX: usize = 8;
+const BUDGET_RETRY_AFTER: Duration = Duration::from_millis(200);
+const TIMEOUT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The bytes of all requests that are being read or wait for their answer.
+#[derive(Clone)]
+pub(crate) struct Budget {
+    room: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    }
+
+    fn try_take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let taken = Arc::clone(&self.room).try_acquire_many_owned(permits);
+        taken.map_err(|_| Refusal::Unavailable {
+            reason: "IN_FLIGHT_BYTES",
+            message: format!(
+                "requests under way hold {} of {} bytes, this one needs {bytes}: send again later",
+                self.bytes_max - self.room.available_permits(),
+                self.bytes_max
+            ),
+            retry_after: BUDGET_RETRY_AFTER,
+        })
+    }
+
+    pub(crate) fn report(&self) {
+        gauge!("logweir_in_flight_bytes").set(self.taken() as f64);
+    }
+
+    /// 0 to 1.
+    pub(crate) fn share_taken(&self) -> f64 {
+        self.taken() as f64 / self.bytes_max.max(1) as f64
+    }
+
+    fn taken(&self) -> usize {
+        self.bytes_max - self.room.available_permits()
+    }
+}
+
+/// What a message occupies until it is answered.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    _permit: OwnedSemaphorePermit,
+    /// Its length after decompression.
+    pub(crate) bytes: usize,
+}
+
+/// The charges of messages that were passed on and not yet taken up, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Charges(Arc<Mutex<VecDeque<Charge>>>);
+
+impl Charges {
+    /// The charge of the next message that the handler gets.
+    pub(crate) fn take(&self) -> Option<Charge> {
+        self.0.lock().pop_front()
+    }
+}
+
+/// What bounds the messages of one kind of request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageRules {
+    /// A message, bytes after decompression.
+    pub(crate) bytes_max: usize,
+    /// From the first byte of a message to its last.
+    pub(crate) read_timeout: Duration,
+    /// Whether messages are batches, whose decoded structure is bounded too.
+    pub(crate) batches: bool,
+    /// Whether the request is a stream of messages.
+    pub(crate) stream: bool,
+}
+
+type Room = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+enum State {
+    Idle,
+    Waiting { head: Head, room: Room },
+    Reading { head: Head, permit: OwnedSemaphorePermit },
+    Done,
+}
+
+#[derive(Clone, Copy)]
+struct Head {
+    compressed: bool,
+    length: usize,
+}
+
+/// A request's body, as bounded, uncompressed messages.
+pub(crate) struct MessageBody {
+    inner: Body,
+    rules: MessageRules,
+    encoding: Encoding,
+    budget: Budget,
+    inflater: Arc<Inflater>,
+    charges: Charges,
+    buffer: BytesMut,
+    state: State,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl MessageBody {
+    pub(crate) fn new(
+        inner: Body,
+        rules: MessageRules,
+        encoding: Encoding,
+        budget: Budget,
+        inflater: Arc<Inflater>,
+        charges: Charges,
+    ) -> Self {
+        let (buffer, state) = (BytesMut::new(), State::Idle);
+        // A single request is expected at once; a stream may be silent between its messages.
+        let deadline = (!rules.stream).then(|| Box::pin(tokio::time::sleep(rules.read_timeout)));
+        Self { inner, rules, encoding, budget, inflater, charges, buffer, state, deadline }
+    }
+
+    /// One step: a message to pass on, `None` to be called again, or not ready.
+    fn step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Progress>, Refusal>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => return Poll::Ready(Ok(Some(Progress::End))),
+            State::Idle if self.buffer.len() >= HEADER_BYTES => {
+                self.state = self.begin_message()?;
+                return Poll::Ready(Ok(None));
+            }
+            State::Waiting { head, mut room } => match room.as_mut().poll(context) {
+                Poll::Ready(Ok(permit)) => {
+                    self.start_deadline();
+                    self.state = State::Reading { head, permit };
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::stopping())),
+                Poll::Pending => {
+                    self.state = State::Waiting { head, room };
+                    return Poll::Pending;
+                }
+            },
+            State::Reading { head, permit } if self.buffer.len() >= HEADER_BYTES + head.length => {
+                let message = self.finish_message(head, permit)?;
+                return Poll::Ready(Ok(Some(Progress::Message(message))));
+            }
+            unfinished => self.state = unfinished,
+        }
+        self.read_more(context)
+    }
+
+    fn begin_message(&mut self) -> Result<State, Refusal> {
+        let mut header = &self.buffer[..HEADER_BYTES];
+        let compressed = match header.get_u8() {
+            0 => false,
+            1 if self.encoding != Encoding::Identity => true,
+            1 => return Err(malformed("a message is compressed, but no grpc-encoding says how")),
+            _ => return Err(malformed("a message has an unknown flag")),
+        };
+        let length = header.get_u32() as usize;
+        if length > self.rules.bytes_max {
+            return Err(self.too_large(length.to_string()));
+        }
+        let head = Head { compressed, length };
+        let guess =
+            if compressed { length.saturating_mul(COMPRESSION_RATIO_GUESS) } else { length };
+        let bytes = guess.min(self.rules.bytes_max);
+        match self.budget.try_take(bytes) {
+            Ok(permit) => Ok(State::Reading { head, permit }),
+            Err(refusal) if !self.rules.stream => Err(refusal),
+            Err(_) => {
+                self.deadline = None;
+                let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let room = Arc::clone(&self.budget.room).acquire_many_owned(permits);
+                Ok(State::Waiting { head, room: Box::pin(room) })
+            }
+        }
+    }
+
+    fn finish_message(
+        &mut self,
+        head: Head,
+        mut permit: OwnedSemaphorePermit,
+    ) -> Result<Bytes, Refusal> {
+        let framed = self.buffer.split_to(HEADER_BYTES + head.length).freeze();
+        let message = if head.compressed { self.inflate(&framed[HEADER_BYTES..])? } else { framed };
+        let payload = &message[HEADER_BYTES..];
+        if self.rules.batches {
+            self.check_structure(payload)?;
+        }
+        let bytes = payload.len();
+        match bytes.checked_sub(permit.num_permits()) {
+            Some(0) => {}
+            Some(more) => permit.merge(self.budget.try_take(more)?),
+            None => drop(permit.split(permit.num_permits() - bytes)),
+        }
+        self.charges.0.lock().push_back(Charge { _permit: permit, bytes });
+        self.state = State::Idle;
+        self.deadline = None;
+        if !self.buffer.is_empty() {
+            self.start_deadline();
+        }
+        Ok(message)
+    }
+
+    /// The message with a header that says that it is not compressed.
+    fn inflate(&self, compressed: &[u8]) -> Result<Bytes, Refusal> {
+        let bytes_max = self.rules.bytes_max;
+        let guess = compressed.len().saturating_mul(COMPRESSION_RATIO_GUESS).min(bytes_max);
+        let mut out = Vec::with_capacity(HEADER_BYTES + guess);
+        out.resize(HEADER_BYTES, 0);
+        match self.inflater.inflate(self.encoding, compressed, bytes_max, &mut out) {
+            Ok(()) => {}
+            Err(InflateError::TooLarge) => return Err(self.too_large(format!("over {bytes_max}"))),
+            Err(InflateError::Malformed(cause)) => {
+                return Err(malformed(&format!("a message cannot be decompressed: {cause}")));
+            }
+        }
+        let length = (out.len() - HEADER_BYTES) as u32;
+        out[1..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
+        Ok(out.into())
+    }
+
+    fn check_structure(&self, payload: &[u8]) -> Result<(), Refusal> {
+        let (value, limit) = (
+            decoded_structure_bytes(payload),
+            self.rules.bytes_max.saturating_mul(STRUCTURE_RATIO_MAX),
+        );
+        if value <= limit {
+            return Ok(());
+        }
+        let what = "the memory in bytes for the batch's logs and attributes";
+        Err(Refusal::TooLarge { what, value: value.to_string(), limit })
+    }
+
+    fn read_more(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Progress>, Refusal>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => return self.poll_deadline(context),
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    if self.deadline.is_none() && !data.is_empty() {
+                        self.start_deadline();
+                    }
+                    self.buffer.extend_from_slice(&data);
+                }
+                Poll::Ready(Ok(None))
+            }
+            Some(Err(status)) => Poll::Ready(Ok(Some(Progress::Failed(status)))),
+            None if self.buffer.is_empty() => Poll::Ready(Ok(Some(Progress::End))),
+            None => Poll::Ready(Err(malformed("the request ends within a message"))),
+        }
+    }
+
+    fn poll_deadline(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Progress>, Refusal>> {
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.as_mut().poll(context));
+        let seconds = self.rules.read_timeout.as_secs();
+        Poll::Ready(Err(Refusal::Unavailable {
+            reason: "READ_TIMEOUT",
+            message: format!("the request was not complete within {seconds} s: send it again"),
+            retry_after: TIMEOUT_RETRY_AFTER,
+        }))
+    }
+
+    fn start_deadline(&mut self) {
+        let at = Instant::now() + self.rules.read_timeout;
+        self.deadline = Some(Box::pin(tokio::time::sleep_until(at)));
+    }
+
+    fn too_large(&self, value: String) -> Refusal {
+        let what = "the request in bytes";
+        Refusal::TooLarge { what, value, limit: self.rules.bytes_max }
+    }
+}
+
+enum Progress {
+    Message(Bytes),
+    Failed(Status),
+    End,
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::Malformed(format!("the request cannot be read: {what}"))
+}
+
+impl HttpBody for MessageBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            let progress = match ready!(this.step(context)) {
+                Ok(None) => continue,
+                Ok(Some(progress)) => progress,
+                Err(refusal) => Progress::Failed(refusal.into()),
+            };
+            return Poll::Ready(match progress {
+                Progress::Message(message) => Some(Ok(Frame::data(message))),
+                Progress::End => None,
+                Progress::Failed(status) => {
+                    this.state = State::Done;
+                    this.buffer = BytesMut::new();
+                    Some(Err(status))
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{FutureExt, StreamExt, stream};
+    use logweir_proto::v1;
+    use proptest::prelude::*;
+    use prost::Message;
+    use tonic::Code;
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    const LIMIT: usize = 10_000;
+
+    fn rules(stream: bool) -> MessageRules {
+        let read_timeout = Duration::from_secs(30);
+        MessageRules { bytes_max: LIMIT, read_timeout, batches: false, stream }
+    }
+
+    /// A body of these chunks, which then ends or stays open.
+    struct Chunks {
+        chunks: VecDeque<Bytes>,
+        stays_open: bool,
+    }
+
+    impl HttpBody for Chunks {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.chunks.pop_front() {
+                Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                None if self.stays_open => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        }
+    }
+
+    struct Bench {
+        rules: MessageRules,
+        encoding: Encoding,
+        budget: Budget,
+        charges: Charges,
+        stays_open: bool,
+    }
+
+    impl Bench {
+        fn new(stream: bool) -> Self {
+            Self {
+                rules: rules(stream),
+                encoding: Encoding::Gzip,
+                budget: Budget::new(1 << 20),
+                charges: Charges::default(),
+                stays_open: false,
+            }
+        }
+
+        fn body(&self, bytes: &[u8], chunk_bytes: usize) -> MessageBody {
+            let chunks = bytes.chunks(chunk_bytes.max(1)).map(Bytes::copy_from_slice).collect();
+            let inner = Body::new(Chunks { chunks, stays_open: self.stays_open });
+            let (budget, inflater) = (self.budget.clone(), Arc::default());
+            MessageBody::new(
+                inner,
+                self.rules,
+                self.encoding,
+                budget,
+                inflater,
+                self.charges.clone(),
+            )
+        }
+
+        /// The payloads until the end or an error.
+        async fn read(&self, bytes: &[u8], chunk_bytes: usize) -> (Vec<Bytes>, Option<Status>) {
+            let mut messages = frames(self.body(bytes, chunk_bytes));
+            let mut payloads = Vec::new();
+            while let Some(message) = messages.next().await {
+                match message {
+                    Ok(message) => payloads.push(message.slice(HEADER_BYTES..)),
+                    Err(status) => return (payloads, Some(status)),
+                }
+            }
+            (payloads, None)
+        }
+
+        async fn refusal(&self, bytes: &[u8]) -> Status {
+            self.read(bytes, 1_000).await.1.expect("a refusal")
+        }
+
+        fn taken(&self) -> usize {
+            self.budget.bytes_max - self.budget.room.available_permits()
+        }
+    }
+
+    fn frames(body: MessageBody) -> impl stream::Stream<Item = Result<Bytes, Status>> + Unpin {
+        Box::pin(stream::unfold(body, |mut body| async move {
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await?;
+            Some((frame.map(|frame| frame.into_data().unwrap_or_default()), body))
+        }))
+    }
+
+    fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
+        [&[flag][..], &(payload.len() as u32).to_be_bytes(), payload].concat()
+    }
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn reason(status: &Status) -> String {
+        status.get_details_error_info().unwrap().reason
+    }
+
+    #[tokio::test]
+    async fn messages_come_whole_however_they_are_cut() {
+        let bytes = [framed(0, b"one"), framed(1, &gzip(b"two")), framed(0, b"")].concat();
+        for chunk_bytes in 1..=bytes.len() {
+            let bench = Bench::new(true);
+            let (payloads, refusal) = bench.read(&bytes, chunk_bytes).await;
+            assert_eq!(payloads, ["one", "two", ""]);
+            assert!(refusal.is_none());
+            assert_eq!(bench.taken(), 6, "charged until taken up");
+            let charged: Vec<_> =
+                std::iter::from_fn(|| bench.charges.take()).map(|charge| charge.bytes).collect();
+            assert_eq!(charged, [3, 3, 0]);
+            assert_eq!(bench.taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_is_refused_by_its_header() {
+        for flag in [0, 1] {
+            let mut header = framed(flag, &[]);
+            header[1..].copy_from_slice(&(LIMIT as u32 + 1).to_be_bytes());
+            let status = Bench::new(false).refusal(&header).await;
+            assert_eq!(reason(&status), "BATCH_TOO_LARGE");
+            let expected = "the request in bytes is 10001, the limit is 10000: split";
+            assert!(status.message().starts_with(expected), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_inflates_over_the_limit_is_refused() {
+        let bench = Bench::new(false);
+        let status = bench.refusal(&framed(1, &gzip(&vec![0; 5_000_000]))).await;
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::ResourceExhausted, "BATCH_TOO_LARGE".into())
+        );
+        assert!(status.get_details_retry_info().is_none());
+        assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_malformed() {
+        let uncompressed = Bench { encoding: Encoding::Identity, ..Bench::new(false) };
+        for (bench, bytes) in [
+            (&uncompressed, framed(1, b"abc")),
+            (&uncompressed, framed(7, b"abc")),
+            (&uncompressed, framed(0, b"abc")[..6].to_vec()),
+            (&uncompressed, b"ab".to_vec()),
+            (&Bench::new(false), framed(1, b"not gzip")),
+        ] {
+            let status = bench.refusal(&bytes).await;
+            assert_eq!(
+                (status.code(), reason(&status)),
+                (Code::InvalidArgument, "MALFORMED".into())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_would_swell_when_decoded_is_to_be_split() {
+        let rules = MessageRules { batches: true, ..rules(false) };
+        let bench = Bench { rules, ..Bench::new(false) };
+        let batch =
+            v1::Batch { records: vec![v1::LogRecord::default(); 4_000], ..v1::Batch::default() };
+        let bytes = v1::IngestRequest { batch: Some(batch) }.encode_to_vec();
+        assert!(bytes.len() < LIMIT);
+        assert_eq!(reason(&bench.refusal(&framed(0, &bytes)).await), "BATCH_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn without_room_a_request_is_refused_and_a_stream_waits() {
+        let message = framed(0, &[1; 600]);
+        let mut bench = Bench { budget: Budget::new(1_000), ..Bench::new(false) };
+        let held = bench.budget.try_take(500).unwrap();
+        let status = bench.refusal(&message).await;
+        assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "IN_FLIGHT_BYTES".into()));
+        assert!(status.get_details_retry_info().is_some());
+
+        bench.rules.stream = true;
+        let mut messages = frames(bench.body(&message, 1_000));
+        assert!(messages.next().now_or_never().is_none(), "it waits");
+        drop(held);
+        assert_eq!(messages.next().await.unwrap().unwrap().len(), HEADER_BYTES + 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_stalls_is_given_up() {
+        let bench = Bench { stays_open: true, ..Bench::new(false) };
+        let status = bench.refusal(&framed(0, b"abc")[..6]).await;
+        assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "READ_TIMEOUT".into()));
+        assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_be_silent_between_messages_but_not_within() {
+        let bench = Bench { stays_open: true, ..Bench::new(true) };
+        let mut messages = frames(bench.body(&framed(0, b"abc"), 100));
+        assert!(messages.next().await.unwrap().is_ok());
+        let silence = tokio::time::timeout(Duration::from_secs(3_600), messages.next()).await;
+        assert!(silence.is_err(), "nothing happens in an hour");
+        let status = bench.refusal(&framed(0, b"abc")[..6]).await;
+        assert_eq!(reason(&status), "READ_TIMEOUT");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            well_framed: bool,
+            flag in 0..3_u8,
+            chunk_bytes in 1..50_usize,
+        ) {
+            let bytes = if well_framed { framed(flag, &bytes) } else { bytes };
+            let bench = Bench { rules: MessageRules { batches: true, ..rules(true) }, ..Bench::new(true) };
+            let read = bench.read(&bytes, chunk_bytes);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let (payloads, refusal) = runtime.unwrap().block_on(read);
+            prop_assert!(payloads.iter().all(|payload| payload.len() <= LIMIT));
+            prop_assert!(refusal.is_none_or(|status| status.code() != Code::Internal));
+        }
+    }
+}

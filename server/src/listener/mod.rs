@@ -1,0 +1,9 @@
+//! What stands at the port: connections, TLS, browsers, and bodies that are read under bounds.
+
+pub(crate) mod connection;
+pub(crate) mod decoded_size;
+pub(crate) mod health;
+pub(crate) mod inflate;
+pub(crate) mod message_body;
+pub(crate) mod tls;
+pub(crate) mod web;

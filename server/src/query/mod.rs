@@ -1,0 +1,412 @@
+//! Reading: checks what is asked, asks storage within the caller's tenant, translates the answer.
+
+pub(crate) mod stream;
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+
+use futures::Stream;
+use logweir_core::{
+    filter::Filter,
+    identity::{LogId, Service},
+    latency::bucket_bounds,
+    runtime::clock::Clock,
+    timestamp::{NANOS_PER_MINUTE, NANOS_PER_SECOND},
+    wire,
+};
+use logweir_proto::v1::{self, query_service_server::QueryService};
+use logweir_queue::LiveFeed;
+use logweir_storage::{AggregateQuery, GroupBy, SearchQuery, Storage, TimeRange};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use self::stream::{Export, Tail};
+use crate::{
+    auth::{Auth, layer},
+    config::ServiceConfig,
+    response::{self, all_if_they_fit, cut},
+    status::Refusal,
+};
+
+const PAGE_SIZE_DEFAULT: u32 = 100;
+const PAGE_SIZE_MAX: u32 = 1_000;
+const BUCKET_SECONDS_DEFAULT: u32 = 60;
+const BUCKETS_MAX: i64 = 10_000;
+const SERIES_MAX: usize = 1_000;
+const FINDINGS_DEFAULT: u32 = 100;
+const FINDINGS_MAX: u32 = 10_000;
+const TEMPLATES_DEFAULT: u32 = 100;
+const TEMPLATES_MAX: u32 = 10_000;
+const NEIGHBOURS_MAX: u32 = 100;
+const WINDOW_MINUTES_DEFAULT: u32 = 5;
+const WINDOW_MINUTES_MAX: u32 = 10_080;
+const PRODUCERS_MAX: usize = 10_000;
+/// A time bucket that takes all of a window, whenever that begins: 127 years, a multiple of 10 s.
+const WHOLE_WINDOW_SECONDS: u32 = 4_000_000_000;
+
+/// The readers' door.
+pub(crate) struct QueryDoor {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) live_feed: LiveFeed,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+    pub(crate) services: Arc<BTreeMap<String, ServiceConfig>>,
+}
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl QueryService for QueryDoor {
+    async fn search_logs(
+        &self,
+        request: Request<v1::SearchLogsRequest>,
+    ) -> Result<Response<v1::SearchLogsResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let page_size = bounded("page_size", asked.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?;
+        let query = SearchQuery {
+            filter: self.filter(&asked.filter)?,
+            range: time_range(asked.range)?,
+            cursor: page_token(&asked.page_token)?,
+            page_size: page_size as usize,
+        };
+        let page = self.storage.search(&caller.tenant, query).await.map_err(Refusal::from)?;
+        let found = page.logs.len();
+        let ids: Vec<LogId> = page.logs.iter().map(|log| log.id).collect();
+        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
+        let next = if logs.len() < found { Some(ids[logs.len() - 1]) } else { page.next };
+        let next_page_token = next.map_or_else(String::new, |id| id.to_string());
+        Ok(Response::new(v1::SearchLogsResponse { logs, next_page_token }))
+    }
+
+    type ExportLogsStream = Streamed<v1::ExportLogsResponse>;
+
+    async fn export_logs(
+        &self,
+        request: Request<v1::ExportLogsRequest>,
+    ) -> Result<Response<Self::ExportLogsStream>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let query = SearchQuery {
+            filter: self.filter(&asked.filter)?,
+            range: time_range(asked.range)?,
+            cursor: None,
+            page_size: PAGE_SIZE_MAX as usize,
+        };
+        let (storage, auth) = (Arc::clone(&self.storage), Arc::clone(&self.auth));
+        let export = Export::new(storage, auth, caller, query, self.stop.clone());
+        Ok(Response::new(export.parts()))
+    }
+
+    type TailLogsStream = Streamed<v1::TailLogsResponse>;
+
+    async fn tail_logs(
+        &self,
+        request: Request<v1::TailLogsRequest>,
+    ) -> Result<Response<Self::TailLogsStream>, Status> {
+        let caller = layer::caller(&request)?;
+        let filter = self.filter(&request.into_inner().filter)?;
+        let reader = self.live_feed.subscribe(caller.tenant.clone());
+        let tail = Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone());
+        Ok(Response::new(tail.parts()))
+    }
+
+    async fn aggregate_logs(
+        &self,
+        request: Request<v1::AggregateLogsRequest>,
+    ) -> Result<Response<v1::AggregateLogsResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let query = AggregateQuery {
+            group_by: group_by(asked.group_by)?,
+            ..self.aggregate_query(asked.range, asked.bucket_seconds, &asked.service)?
+        };
+        let mut series =
+            self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
+        let truncated = series.len() > SERIES_MAX;
+        series.truncate(SERIES_MAX);
+        let series = all_if_they_fit(series.into_iter().map(response::series))?;
+        Ok(Response::new(v1::AggregateLogsResponse { series, truncated }))
+    }
+
+    async fn latency_heatmap(
+        &self,
+        request: Request<v1::LatencyHeatmapRequest>,
+    ) -> Result<Response<v1::LatencyHeatmapResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let query = self.aggregate_query(asked.range, asked.bucket_seconds, &asked.service)?;
+        let cells =
+            self.storage.latency_heatmap(&caller.tenant, query).await.map_err(Refusal::from)?;
+        let cells = cells.into_iter().map(|cell| {
+            let bounds = bucket_bounds(cell.latency_bucket);
+            v1::HeatmapCell {
+                start_unix_nano: cell.start_unix_nano,
+                latency_from_ms: bounds.start,
+                latency_to_ms: bounds.end,
+                count: cell.count,
+            }
+        });
+        Ok(Response::new(v1::LatencyHeatmapResponse { cells: all_if_they_fit(cells)? }))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let found = self.storage.list_services(&caller.tenant).await.map_err(Refusal::from)?;
+        let services = found.into_iter().map(|summary| {
+            let known = self.services.get(summary.service.as_str()).cloned().unwrap_or_default();
+            response::service(summary, known)
+        });
+        let (services, truncated) = cut(services);
+        Ok(Response::new(v1::ListServicesResponse { services, truncated }))
+    }
+
+    async fn service_stats(
+        &self,
+        request: Request<v1::ServiceStatsRequest>,
+    ) -> Result<Response<v1::ServiceStatsResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let (default, max) = (WINDOW_MINUTES_DEFAULT, WINDOW_MINUTES_MAX);
+        let minutes = bounded("window_minutes", asked.window_minutes, default, max)?;
+        let now = (self.clock)();
+        let range = TimeRange {
+            from_unix_nano: now.saturating_sub(i64::from(minutes) * NANOS_PER_MINUTE),
+            to_unix_nano: now.saturating_add(1),
+        };
+        let query = AggregateQuery {
+            range: widened(range, 10),
+            bucket_seconds: WHOLE_WINDOW_SECONDS,
+            group_by: GroupBy::Service,
+            service: service(&asked.service)?,
+        };
+        let series = self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
+        // The largest stay if not all fit.
+        let (mut stats, truncated) = cut(series.into_iter().filter_map(response::service_stat));
+        stats.sort_by(|a, b| a.service.cmp(&b.service));
+        Ok(Response::new(v1::ServiceStatsResponse { stats, truncated }))
+    }
+
+    async fn list_templates(
+        &self,
+        request: Request<v1::ListTemplatesRequest>,
+    ) -> Result<Response<v1::ListTemplatesResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let limit = bounded("limit", asked.limit, TEMPLATES_DEFAULT, TEMPLATES_MAX)?;
+        let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
+        let found = self
+            .storage
+            .list_templates(&caller.tenant, service.as_ref(), range, limit as usize)
+            .await
+            .map_err(Refusal::from)?;
+        let (templates, truncated) = cut(found.into_iter().map(response::template));
+        Ok(Response::new(v1::ListTemplatesResponse { templates, truncated }))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let limit = bounded("limit", asked.limit, FINDINGS_DEFAULT, FINDINGS_MAX)?;
+        let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
+        let found = self
+            .storage
+            .list_findings(&caller.tenant, service.as_ref(), range, limit as usize)
+            .await
+            .map_err(Refusal::from)?;
+        let (findings, truncated) = cut(found.into_iter().map(response::finding));
+        Ok(Response::new(v1::ListFindingsResponse { findings, truncated }))
+    }
+
+    async fn get_log(
+        &self,
+        request: Request<v1::GetLogRequest>,
+    ) -> Result<Response<v1::GetLogResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let asked = request.into_inner();
+        let id = log_id("id", &asked.id)?;
+        if asked.neighbours > NEIGHBOURS_MAX {
+            let why = format!("is {}, the limit is {NEIGHBOURS_MAX}", asked.neighbours);
+            return Err(Refusal::invalid("neighbours", why).into());
+        }
+        let neighbours = asked.neighbours as usize;
+        let found =
+            self.storage.get(&caller.tenant, id, neighbours).await.map_err(Refusal::from)?;
+        Ok(Response::new(response::log_with_neighbours(found)))
+    }
+
+    async fn delivery_report(
+        &self,
+        request: Request<v1::DeliveryReportRequest>,
+    ) -> Result<Response<v1::DeliveryReportResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let service = service(&request.into_inner().service)?;
+        let mut found = self
+            .storage
+            .delivery_report(&caller.tenant, service.as_ref())
+            .await
+            .map_err(Refusal::from)?;
+        let too_many = found.len() > PRODUCERS_MAX;
+        found.truncate(PRODUCERS_MAX);
+        let (producers, too_large) = cut(found.into_iter().map(response::producer));
+        let truncated = too_many || too_large;
+        Ok(Response::new(v1::DeliveryReportResponse { producers, truncated }))
+    }
+}
+
+impl QueryDoor {
+    fn filter(&self, text: &str) -> Result<Filter, Refusal> {
+        Filter::parse(text, (self.clock)()).map_err(|error| {
+            Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text)))
+        })
+    }
+
+    fn aggregate_query(
+        &self,
+        range: Option<v1::TimeRange>,
+        bucket_seconds: u32,
+        named: &str,
+    ) -> Result<AggregateQuery, Refusal> {
+        let bucket_seconds =
+            if bucket_seconds == 0 { BUCKET_SECONDS_DEFAULT } else { bucket_seconds };
+        if !bucket_seconds.is_multiple_of(10) {
+            let why = format!("is {bucket_seconds}, must be a multiple of 10");
+            return Err(Refusal::invalid("bucket_seconds", why));
+        }
+        let mut range = time_range(range)?;
+        if range.to_unix_nano == i64::MAX {
+            range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano);
+        }
+        let range = widened(range, bucket_seconds);
+        let width = i64::from(bucket_seconds) * NANOS_PER_SECOND;
+        let buckets = range.to_unix_nano.saturating_sub(range.from_unix_nano) / width;
+        if buckets > BUCKETS_MAX {
+            let why = format!(
+                "holds {buckets} buckets of {bucket_seconds} s, the limit is {BUCKETS_MAX}: begin \
+                 it later, or ask for wider buckets"
+            );
+            return Err(Refusal::invalid("range", why));
+        }
+        let service = service(named)?;
+        Ok(AggregateQuery { range, bucket_seconds, group_by: GroupBy::Nothing, service })
+    }
+}
+
+/// Both ends moved outwards to whole buckets.
+fn widened(range: TimeRange, bucket_seconds: u32) -> TimeRange {
+    let width = i64::from(bucket_seconds) * NANOS_PER_SECOND;
+    let floor = |time: i64| time.div_euclid(width) * width;
+    TimeRange {
+        from_unix_nano: floor(range.from_unix_nano),
+        to_unix_nano: floor(range.to_unix_nano.saturating_add(width - 1)),
+    }
+}
+
+pub(crate) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Refusal> {
+    match value {
+        0 => Ok(default),
+        value if value <= max => Ok(value),
+        value => Err(Refusal::invalid(field, format!("is {value}, the limit is {max}"))),
+    }
+}
+
+pub(crate) fn time_range(range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
+    let v1::TimeRange { from_unix_nano, to_unix_nano } = range.unwrap_or_default();
+    for (field, time) in [("range.from", from_unix_nano), ("range.to", to_unix_nano)] {
+        if time < 0 {
+            return Err(Refusal::invalid(field, format!("is {time}, must not be negative")));
+        }
+    }
+    let to_unix_nano = if to_unix_nano == 0 { i64::MAX } else { to_unix_nano };
+    if from_unix_nano >= to_unix_nano {
+        let why =
+            format!("begins at {from_unix_nano} and ends at {to_unix_nano}: begin it earlier");
+        return Err(Refusal::invalid("range", why));
+    }
+    Ok(TimeRange { from_unix_nano, to_unix_nano })
+}
+
+fn page_token(text: &str) -> Result<Option<LogId>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let why = "is not a token from an earlier answer: begin again without one";
+    text.parse().map(Some).map_err(|_| Refusal::invalid("page_token", why))
+}
+
+pub(crate) fn log_id(field: &str, text: &str) -> Result<LogId, Refusal> {
+    text.parse().map_err(|error| Refusal::invalid(field, format!("{error}")))
+}
+
+pub(crate) fn service(name: &str) -> Result<Option<Service>, Refusal> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Service::new(name).map(Some).map_err(|error| Refusal::invalid("service", error.to_string()))
+}
+
+fn group_by(number: i32) -> Result<GroupBy, Refusal> {
+    match v1::GroupBy::try_from(number) {
+        Ok(v1::GroupBy::Unspecified) => Ok(GroupBy::Nothing),
+        Ok(v1::GroupBy::Service) => Ok(GroupBy::Service),
+        Ok(v1::GroupBy::Level) => Ok(GroupBy::Level),
+        Ok(v1::GroupBy::Template) => Ok(GroupBy::Template),
+        Err(_) => Err(Refusal::invalid("group_by", format!("{number} is not known"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(from_unix_nano: i64, to_unix_nano: i64) -> Option<v1::TimeRange> {
+        Some(v1::TimeRange { from_unix_nano, to_unix_nano })
+    }
+
+    #[test]
+    fn a_range_has_a_beginning_before_its_end() {
+        let all = TimeRange { from_unix_nano: 0, to_unix_nano: i64::MAX };
+        assert_eq!(time_range(None), Ok(all));
+        assert_eq!(time_range(range(5, 0)), Ok(TimeRange { from_unix_nano: 5, ..all }));
+        for (from, to) in [(5, 5), (6, 5), (-1, 5), (0, -1)] {
+            assert_eq!(time_range(range(from, to)).unwrap_err().reason(), "INVALID_FIELD");
+        }
+    }
+
+    #[test]
+    fn ranges_widen_to_whole_buckets() {
+        let second = NANOS_PER_SECOND;
+        for (from, to, expected) in [
+            (0, 60 * second, (0, 60 * second)),
+            (1, 60 * second + 1, (0, 120 * second)),
+            (59 * second, 60 * second - 1, (0, 60 * second)),
+        ] {
+            let wide = widened(TimeRange { from_unix_nano: from, to_unix_nano: to }, 60);
+            assert_eq!((wide.from_unix_nano, wide.to_unix_nano), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        assert_eq!(bounded("n", 0, 100, 1_000), Ok(100));
+        assert_eq!(bounded("n", 1_000, 100, 1_000), Ok(1_000));
+        let error = bounded("n", 1_001, 100, 1_000).unwrap_err();
+        assert_eq!(error.to_string(), "n: is 1001, the limit is 1000");
+    }
+
+    #[test]
+    fn what_is_no_id_or_token_is_said_so() {
+        assert_eq!(page_token(""), Ok(None));
+        assert_eq!(page_token("zz").unwrap_err().reason(), "INVALID_FIELD");
+        assert!(page_token(&"0".repeat(56)).unwrap().is_some());
+        assert!(log_id("id", "ä").is_err());
+        assert!(service("a b").is_err());
+        assert!(group_by(99).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! The readers' streams: exports and live tails. Both are pulled by the client, so a slow one costs
+//! no memory; both end when the server stops or the token does.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{FutureExt, Stream, future::BoxFuture, stream};
+use logweir_core::{filter::Filter, record::StoredLog, wire};
+use logweir_proto::v1;
+use logweir_queue::{LiveFeedEvent, LiveFeedReader};
+use logweir_storage::{SearchQuery, Storage};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    auth::{Auth, Caller},
+    response::cut,
+    status::Refusal,
+};
+
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Every match, oldest first, a page at a time.
+pub(crate) struct Export {
+    storage: Arc<dyn Storage>,
+    auth: Arc<Auth>,
+    caller: Arc<Caller>,
+    /// What comes next; none once all was sent.
+    query: Option<SearchQuery>,
+    stop: CancellationToken,
+}
+
+impl Export {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        query: SearchQuery,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { storage, auth, caller, query: Some(query), stop }
+    }
+
+    /// The parts of the export.
+    pub(crate) fn parts(self) -> Parts<v1::ExportLogsResponse> {
+        Box::pin(stream::unfold(self, |mut export| async move {
+            let part = export.next_part().await.transpose()?;
+            Some((part.map_err(Status::from), export))
+        }))
+    }
+
+    async fn next_part(&mut self) -> Result<Option<v1::ExportLogsResponse>, Refusal> {
+        // After an error nothing follows, for the query was taken.
+        let Some(mut query) = self.query.take() else { return Ok(None) };
+        self.auth.check_current(&self.caller)?;
+        if self.stop.is_cancelled() {
+            return Err(Refusal::stopping());
+        }
+        let page = self.storage.export(&self.caller.tenant, query.clone()).await?;
+        let ids: Vec<_> = page.logs.iter().map(|log| log.id).collect();
+        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
+        if logs.is_empty() {
+            return Ok(None);
+        }
+        query.cursor = if logs.len() < ids.len() { Some(ids[logs.len() - 1]) } else { page.next };
+        self.query = query.cursor.is_some().then_some(query);
+        Ok(Some(v1::ExportLogsResponse { logs }))
+    }
+}
+
+/// Logs as they are stored.
+pub(crate) struct Tail {
+    reader: LiveFeedReader,
+    filter: Filter,
+    ended: BoxFuture<'static, Refusal>,
+    stop: CancellationToken,
+    /// What is left of an event that did not fit one message.
+    rest: Option<Rest>,
+    done: bool,
+}
+
+struct Rest {
+    logs: Arc<[StoredLog]>,
+    next: usize,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        reader: LiveFeedReader,
+        filter: Filter,
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        stop: CancellationToken,
+    ) -> Self {
+        let ended = async move { auth.ended(&caller).await }.boxed();
+        Self { reader, filter, ended, stop, rest: None, done: false }
+    }
+
+    /// The parts of the tail.
+    pub(crate) fn parts(self) -> Parts<v1::TailLogsResponse> {
+        Box::pin(stream::unfold(self, |mut tail| async move {
+            if tail.done {
+                return None;
+            }
+            let part = tail.next_part().await;
+            tail.done = part.is_err();
+            Some((part.map_err(Status::from), tail))
+        }))
+    }
+
+    async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
+        let (mut skipped, mut gap) = (0, 0);
+        loop {
+            if self.rest.is_none() {
+                let event = self.next_event().await?;
+                (skipped, gap) = (skipped + event.skipped, gap + event.gap);
+                self.rest = Some(Rest { logs: event.logs, next: 0 });
+            }
+            let logs = self.take_matches();
+            if !logs.is_empty() || skipped + gap > 0 {
+                return Ok(v1::TailLogsResponse { logs, skipped, gap });
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<LiveFeedEvent, Refusal> {
+        tokio::select! {
+            biased;
+            refusal = &mut self.ended => Err(refusal),
+            () = self.stop.cancelled() => Err(Refusal::stopping()),
+            event = self.reader.next() => event.ok_or_else(Refusal::stopping),
+        }
+    }
+
+    /// The matches of the event at hand that fit one message.
+    fn take_matches(&mut self) -> Vec<v1::LogEntry> {
+        let Some(Rest { logs, next }) = self.rest.take() else { return Vec::new() };
+        let mut last = next;
+        let matches = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
+        let entries = matches.map(|at| {
+            last = at;
+            wire::log_entry_to_wire(logs[at].clone())
+        });
+        let (fitting, more) = cut(entries);
+        if more {
+            // The last one looked at did not fit.
+            self.rest = Some(Rest { logs, next: last });
+        }
+        fitting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::StreamExt;
+    use logweir_core::{
+        identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
+        record::{Level, Record, ScoredRecord},
+    };
+    use logweir_queue::LiveFeed;
+    use tonic::Code;
+
+    use super::*;
+    use crate::auth::{Access, issue, token_keys::TokenKeys};
+
+    const NOW: i64 = 1_760_000_000_000_000_000;
+
+    struct Bench {
+        auth: Arc<Auth>,
+        caller: Arc<Caller>,
+        token_id: String,
+        feed: LiveFeed,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (keys, tenant) = (TokenKeys::generate(), Tenant::default());
+            let ttl = Duration::from_secs(3_600);
+            let (record, jwt) = issue(&keys, &tenant, &ServiceScope::Any, Role::Viewer, ttl, NOW);
+            let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
+            let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
+            let (caller, feed) = (caller.unwrap(), LiveFeed::default());
+            Self { auth, caller, token_id: record.token_id, feed }
+        }
+
+        fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
+            let reader = self.feed.subscribe(Tenant::default());
+            let filter = Filter::parse(filter, NOW).unwrap();
+            let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
+            Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
+        }
+
+        fn publish(&self, messages: &[&str]) {
+            let logs = (0..).zip(messages).map(|(index, message)| log(index, message)).collect();
+            self.feed.publish(Tenant::default(), logs);
+        }
+    }
+
+    fn log(index: u32, message: &str) -> StoredLog {
+        StoredLog {
+            id: LogId { time_unix_nano: NOW, batch_id: BatchId([1; 16]), index },
+            received_unix_nano: NOW,
+            service: Service::new("a").unwrap(),
+            instance: String::new(),
+            environment: String::new(),
+            scored: ScoredRecord {
+                record: Record { index, message: message.into(), ..Record::default() },
+                level: Level::Info,
+                template_id: TemplateId(1),
+                anomaly_score: 0.0,
+                is_anomaly: false,
+                anomaly_reasons: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tail_ends_when_its_token_is_revoked() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("");
+        bench.publish(&["one"]);
+        assert_eq!(tail.next().await.unwrap().unwrap().logs.len(), 1);
+        bench.auth.add_revoked(bench.token_id.clone());
+        let began = tokio::time::Instant::now();
+        let status = tail.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(began.elapsed() <= Duration::from_secs(2));
+        assert!(tail.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_event_comes_in_parts_and_only_its_matches() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("-unwanted");
+        let (long, huge) = ("x".repeat(400 << 10), "x".repeat(3 << 20));
+        bench.publish(&[&long, "unwanted", &huge, "unwanted", "short"]);
+        let mut indices = Vec::new();
+        let mut parts = 0;
+        while indices.len() < 3 {
+            let part = tail.next().await.unwrap().unwrap();
+            let ids = part.logs.iter().map(|log| log.id.parse::<LogId>().unwrap().index);
+            indices.extend(ids);
+            parts += 1;
+        }
+        assert_eq!((indices, parts), (vec![0, 2, 4], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_told_what_it_missed_even_without_a_match() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("nothing-like-it");
+        for _ in 0..200 {
+            bench.publish(&["passing"]);
+        }
+        let part = tail.next().await.unwrap().unwrap();
+        assert!(part.logs.is_empty() && part.skipped > 0, "{part:?}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Sends one batch by the client library, and tells a refusal of the batch from one of the sender.
+
+use std::time::{Duration, Instant};
+
+use logweir_core::runtime::clock::now_unix_nano;
+use logweir_proto::v1;
+use logweir_sdk::{EncodedBatch, SendOutcome, Sender};
+use tonic::{Code, Status};
+
+use crate::{
+    deliver::{batch::service_of, counts::Answer},
+    error::Error,
+};
+
+/// Delivers one batch: tries again until it is answered for good or so much time has passed; without a
+/// patience, for ever.
+pub async fn send_batch(
+    sender: Sender,
+    batch: v1::Batch,
+    patience: Option<Duration>,
+) -> Result<Answer, Error> {
+    let service = service_of(&batch).to_owned();
+    let encoded = EncodedBatch::new(batch, now_unix_nano());
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    match sender.send(&encoded, deadline).await {
+        SendOutcome::Accepted { accepted, rejected } => {
+            Ok(Answer::Accepted { accepted: accepted.into(), rejected })
+        }
+        SendOutcome::TooLarge { message } => {
+            Ok(Answer::Refused { reason: "batch_too_large".to_owned(), message })
+        }
+        SendOutcome::Refused { code, reason, message, .. } if is_final(code) => {
+            Ok(Answer::Refused { reason: reason.to_string(), message })
+        }
+        SendOutcome::Refused { code, message, .. } => {
+            Err(Error::Refused { service, status: Status::new(code, message) })
+        }
+        SendOutcome::OutOfTime { message } => Err(Error::OutOfTime(message)),
+    }
+}
+
+/// Whether the batch itself is at fault, so that it is given up; any other refusal concerns all
+/// batches and ends the sending, which can be taken up again.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange
+    )
+}

@@ -1,0 +1,218 @@
+//! Holds a read line to the limits of the contract. Pure. Whatever is changed is flagged by an
+//! attribute and counted, so that a reader of the log can tell.
+
+use std::borrow::Cow;
+
+use logweir_core::limits::{Limits, RESOURCE_FIELD_BYTES_MAX, SERVICE_BYTES_MAX};
+use logweir_proto::v1::{self, attribute::Value};
+
+use crate::{parse::parse, read::lines::Line};
+
+/// Attributes that this file may add.
+const FLAGS_MAX: usize = 3;
+
+/// How lines become records.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The service of every line, whatever the line says.
+    pub service: Option<String>,
+    /// The limits of the contract.
+    pub limits: Limits,
+}
+
+/// A record ready for a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    /// Its service, a valid name.
+    pub service: String,
+    /// The record.
+    pub record: v1::LogRecord,
+    /// What had to be changed.
+    pub changes: Changes,
+}
+
+/// What had to be changed in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Its service's name is not what the line says.
+    pub renamed: bool,
+    /// Parts of it were cut off.
+    pub truncated: bool,
+    /// Bytes that are no UTF-8 were replaced.
+    pub invalid_utf8: bool,
+    /// It has the time of its sending.
+    pub untimed: bool,
+}
+
+/// Makes a record of a line. `fallback_service` is the service of a line that names none.
+pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now_unix_nano: i64) -> Ready {
+    let parsed = parse(&line.text, now_unix_nano);
+    let mut record = parsed.record;
+    let untimed = parsed.time_unix_nano.is_none();
+    record.time_unix_nano = parsed.time_unix_nano.unwrap_or(now_unix_nano).unsigned_abs();
+    let truncated = truncate(&mut record, &rules.limits) | line.truncated;
+    let named = parsed.service.as_deref();
+    let wanted = rules.service.as_deref().or(named).unwrap_or(fallback_service);
+    let service = service_name(wanted);
+    let original = named.filter(|named| *named != service).or_else(|| {
+        // A name derived from a file or flag is not the line's: only a changed one is worth keeping.
+        (service != wanted).then_some(wanted)
+    });
+    if let Some(original) = original {
+        let (kept, _) = cut(original, rules.limits.attribute_value_bytes_max);
+        add_text(&mut record, "service.original", kept);
+    }
+    if truncated {
+        add_flag(&mut record, "logweir.truncated");
+    }
+    if line.invalid_utf8 {
+        add_flag(&mut record, "logweir.invalid_utf8");
+    }
+    let renamed = original.is_some();
+    let changes = Changes { renamed, truncated, invalid_utf8: line.invalid_utf8, untimed };
+    Ready { service: service.into_owned(), record, changes }
+}
+
+/// The nearest valid name: other characters become `_`, and it ends at the limit.
+pub fn service_name(wanted: &str) -> Cow<'_, str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
+    if (1..=SERVICE_BYTES_MAX).contains(&wanted.len()) && wanted.chars().all(allowed) {
+        return Cow::Borrowed(wanted);
+    }
+    let name: String =
+        wanted.chars().map(|c| if allowed(c) { c } else { '_' }).take(SERVICE_BYTES_MAX).collect();
+    if name.is_empty() { Cow::Borrowed("unknown") } else { Cow::Owned(name) }
+}
+
+fn truncate(record: &mut v1::LogRecord, limits: &Limits) -> bool {
+    let mut truncated = shorten(&mut record.message, limits.message_bytes_max);
+    truncated |= shorten(&mut record.logger, RESOURCE_FIELD_BYTES_MAX);
+    let attributes_max = limits.attributes_max - FLAGS_MAX;
+    truncated |= record.attributes.len() > attributes_max;
+    record.attributes.truncate(attributes_max);
+    for attribute in &mut record.attributes {
+        truncated |= shorten(&mut attribute.key, limits.attribute_key_bytes_max);
+        if attribute.key.is_empty() {
+            // The contract has no nameless attributes.
+            attribute.key.push('_');
+        }
+        truncated |= shorten_value(&mut attribute.value, limits.attribute_value_bytes_max);
+    }
+    truncated
+}
+
+/// A nested value that is cut is no JSON any more, and becomes text.
+fn shorten_value(value: &mut Option<Value>, bytes_max: usize) -> bool {
+    match value {
+        Some(Value::StringValue(text)) => shorten(text, bytes_max),
+        Some(Value::JsonValue(text)) if text.len() > bytes_max => {
+            let (kept, _) = cut(text, bytes_max);
+            *value = Some(Value::StringValue(kept.to_owned()));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn shorten(text: &mut String, bytes_max: usize) -> bool {
+    let (kept, is_cut) = cut(text, bytes_max);
+    let kept = kept.len();
+    text.truncate(kept);
+    is_cut
+}
+
+fn cut(text: &str, bytes_max: usize) -> (&str, bool) {
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (&text[..end], end < text.len())
+}
+
+fn add_text(record: &mut v1::LogRecord, key: &str, text: &str) {
+    let value = Some(Value::StringValue(text.to_owned()));
+    record.attributes.push(v1::Attribute { key: key.to_owned(), value });
+}
+
+fn add_flag(record: &mut v1::LogRecord, key: &str) {
+    let value = Some(Value::BoolValue(true));
+    record.attributes.push(v1::Attribute { key: key.to_owned(), value });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_767_323_045_000_000_000;
+
+    fn rules(service: Option<&str>) -> Rules {
+        Rules { service: service.map(str::to_owned), limits: Limits::default() }
+    }
+
+    fn line(text: &str) -> Line {
+        Line { text: text.to_owned(), end: 0, truncated: false, invalid_utf8: false }
+    }
+
+    fn attribute<'a>(ready: &'a Ready, key: &str) -> Option<&'a Value> {
+        ready.record.attributes.iter().find(|a| a.key == key).and_then(|a| a.value.as_ref())
+    }
+
+    #[test]
+    fn the_service_comes_from_flag_line_or_file_in_that_order() {
+        let named = r#"{"service":"pay","msg":"m"}"#;
+        let cases = [
+            (named, None, "pay", None),
+            (named, Some("all"), "all", Some("pay")),
+            ("text", Some("all"), "all", None),
+            ("text", None, "stem", None),
+            (
+                r#"{"service":"dfs.DataNode$X","msg":"m"}"#,
+                None,
+                "dfs.DataNode_X",
+                Some("dfs.DataNode$X"),
+            ),
+        ];
+        for (text, flag, service, original) in cases {
+            let ready = ready(&line(text), "stem", &rules(flag), NOW);
+            assert_eq!(ready.service, service, "{text}");
+            let expected = original.map(|o| Value::StringValue(o.to_owned()));
+            assert_eq!(attribute(&ready, "service.original"), expected.as_ref(), "{text}");
+            assert_eq!(ready.changes.renamed, original.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_time_gets_that_of_its_sending() {
+        let ready = ready(&line("text"), "s", &rules(None), NOW);
+        assert_eq!(
+            (ready.record.time_unix_nano, ready.changes.untimed),
+            (NOW.unsigned_abs(), true)
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_flagged() {
+        let text = format!("ä{}", "ä".repeat(40_000));
+        let cut = ready(&line(&text), "s", &rules(None), NOW);
+        assert_eq!(cut.record.message.len(), 64 << 10);
+        assert_eq!(attribute(&cut, "logweir.truncated"), Some(&Value::BoolValue(true)));
+        let members: Vec<_> = (0..200).map(|n| format!("\"k{n}\":{n}")).collect();
+        let many = format!("{{\"msg\":\"m\",{}}}", members.join(","));
+        let many = ready(&line(&many), "s", &rules(None), NOW);
+        assert_eq!(many.record.attributes.len(), 126);
+        assert!(many.changes.truncated);
+        let deep = format!("{{\"msg\":\"m\",\"o\":[\"{}\"]}}", "x".repeat(20_000));
+        let deep = ready(&line(&deep), "s", &rules(None), NOW);
+        assert!(
+            matches!(attribute(&deep, "o"), Some(Value::StringValue(t)) if t.len() == 16 << 10)
+        );
+    }
+
+    #[test]
+    fn names_are_made_valid() {
+        for (wanted, expected) in [("a b", "a_b"), ("", "unknown"), ("ok", "ok"), ("ä", "_")] {
+            assert_eq!(service_name(wanted), expected);
+        }
+        assert_eq!(service_name(&"x".repeat(500)).len(), SERVICE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,120 @@
+//! Logs that could not be stored, kept until someone replays or discards them.
+
+use deadpool_postgres::Transaction;
+use logweir_core::{
+    identity::{BatchId, Tenant},
+    wire,
+};
+use tokio_postgres::Row;
+
+use crate::{
+    DeadLetter,
+    postgres::{
+        faults::Fault,
+        read::rows,
+        statement::{Statement, Value},
+        values::Id,
+    },
+};
+
+const SELECT: &str =
+    "SELECT dead_letter_id, created_unix_nano, batch_id, record_index, resource, record,
+        reason, detail, replayed_unix_nano FROM dead_letters WHERE tenant = ";
+
+/// Newest first, with the count of all.
+pub(crate) async fn list(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<(Vec<DeadLetter>, u64), Fault> {
+    let total = of(tenant, "SELECT count(*) FROM dead_letters WHERE tenant = ").rows(db).await?;
+    let total = total.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+    let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+    let found = of(tenant, SELECT)
+        .text(" AND dead_letter_id < ")
+        .value(Value::Long(before))
+        .text(" ORDER BY dead_letter_id DESC LIMIT ")
+        .value(at_most(limit))
+        .rows(db)
+        .await?;
+    Ok((read_all(&found)?, total))
+}
+
+/// Those named, or all never replayed; oldest first.
+pub(crate) async fn take(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    ids: &[u64],
+    limit: usize,
+) -> Result<Vec<DeadLetter>, Fault> {
+    let statement = if ids.is_empty() {
+        of(tenant, SELECT).text(" AND replayed_unix_nano IS NULL")
+    } else {
+        named(of(tenant, SELECT), ids)
+    };
+    let statement = statement.text(" ORDER BY dead_letter_id LIMIT ").value(at_most(limit));
+    read_all(&statement.rows(db).await?)
+}
+
+/// Notes that they were replayed.
+pub(crate) async fn mark_replayed(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    ids: &[u64],
+    now_unix_nano: i64,
+) -> Result<(), Fault> {
+    let statement = Statement::new("UPDATE dead_letters SET replayed_unix_nano = ")
+        .value(Value::Long(now_unix_nano))
+        .text(" WHERE tenant = ")
+        .value(Value::Text(tenant.to_string()));
+    named(statement, ids).execute(db).await?;
+    Ok(())
+}
+
+/// Deletes those named, or all; how many there were.
+pub(crate) async fn discard(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    ids: Option<&[u64]>,
+) -> Result<u64, Fault> {
+    let all = of(tenant, "DELETE FROM dead_letters WHERE tenant = ");
+    let statement = match ids {
+        Some(ids) => named(all, ids),
+        None => all,
+    };
+    Ok(statement.execute(db).await?)
+}
+
+fn of(tenant: &Tenant, until_tenant: &str) -> Statement {
+    Statement::new(until_tenant).value(Value::Text(tenant.to_string()))
+}
+
+/// Ids too large for any row are of none.
+fn named(statement: Statement, ids: &[u64]) -> Statement {
+    let ids = ids.iter().filter_map(|id| i64::try_from(*id).ok()).collect();
+    statement.text(" AND dead_letter_id = ANY(").value(Value::Longs(ids)).text(")")
+}
+
+fn at_most(limit: usize) -> Value {
+    Value::Long(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+fn read_all(found: &[Row]) -> Result<Vec<DeadLetter>, Fault> {
+    found.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<DeadLetter, Fault> {
+    let damaged = |error: wire::WireError| Fault::corrupt(format!("a dead letter: {error}"));
+    let index = rows::index(rows::get(row, 3)?)?;
+    Ok(DeadLetter {
+        dead_letter_id: rows::count(row, 0)?,
+        created_unix_nano: rows::get(row, 1)?,
+        batch_id: BatchId(rows::get::<Id>(row, 2)?.0),
+        resource: wire::decode_resource(rows::get(row, 4)?).map_err(damaged)?,
+        record: wire::decode_record(index, rows::get(row, 5)?).map_err(damaged)?,
+        reason: rows::get(row, 6)?,
+        detail: rows::get(row, 7)?,
+        replayed_unix_nano: rows::get(row, 8)?,
+    })
+}

@@ -1,0 +1,206 @@
+//! What goes on beside writing and reading, in small steps: old entries of the ledger are folded into
+//! their producers, silent producers forgotten, old logs deleted, and partitions made ahead. One of
+//! all processes does it at a time.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use deadpool_postgres::{Object, Transaction};
+use logweir_core::limits::PRODUCER_RETENTION_DAYS;
+use metrics::counter;
+use tokio_postgres::types::Type;
+
+use crate::{
+    StorageError,
+    postgres::{
+        PostgresStorage, READ_WITHIN,
+        faults::Fault,
+        locks::{self, Lock},
+        partitions,
+        schema::Layout,
+        timescale,
+        values::Timestamp,
+    },
+};
+
+const FOLDED_PER_STEP: i64 = 2_000;
+const DELETED_LOGS_PER_STEP: i64 = 20_000;
+/// Longest time in which the database says whether it takes logs.
+const PROBED_WITHIN: Duration = Duration::from_secs(8);
+/// Old logs may be many.
+const PATIENT: &str = "SET LOCAL statement_timeout = 50000";
+const DAY_SECONDS: i64 = 86_400;
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl PostgresStorage {
+    /// One bounded step of each. Whether there is more to do at once.
+    pub(crate) async fn upkeep(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+        // None waits for another to succeed. Deleting comes first: when the disk is full, the rest needs
+        // the room that it makes.
+        let retained = self.one_step(now_unix_nano, Step::Retain).await;
+        let ahead = match self.layout {
+            Layout::Partitions { .. } => {
+                self.ensure(&self.days.unknown(partitions::ahead(now_unix_nano))).await
+            }
+            Layout::Timescale => Ok(()),
+        };
+        let folded = self.one_step(now_unix_nano, Step::Fold).await;
+        let more = retained.and_then(|more| ahead.and(folded).map(|folded| more | folded));
+        more.map_err(|fault| self.told(fault))
+    }
+
+    async fn one_step(&self, now_unix_nano: i64, step: Step) -> Result<bool, Fault> {
+        let work = async |connection: &mut Object| {
+            let mut db = connection.transaction().await?;
+            db.batch_execute(&self.writing).await?;
+            db.batch_execute(PATIENT).await?;
+            if !locks::try_take(&db, Lock::Maintain).await? {
+                return Ok(false);
+            }
+            let more = match step {
+                Step::Retain => self.retain(&mut db, now_unix_nano).await?,
+                Step::Fold => fold(&db, now_unix_nano, self.config.ledger_age).await?,
+            };
+            db.commit().await?;
+            Ok(more)
+        };
+        self.on_connection(READ_WITHIN, work).await
+    }
+
+    /// Deletes logs that are too old.
+    async fn retain(&self, db: &mut Transaction<'_>, now_unix_nano: i64) -> Result<bool, Fault> {
+        let age = self.config.retention_age;
+        match self.layout {
+            Layout::Timescale if self.features.columnstore => {
+                timescale::set_retention(db, age).await?;
+                if self.policies_checked.lapsed(now_unix_nano) {
+                    self.check_policies(db, now_unix_nano).await?;
+                    self.policies_checked.note(now_unix_nano);
+                }
+                Ok(false)
+            }
+            Layout::Timescale => {
+                self.drop_chunks(db, now_unix_nano).await?;
+                Ok(false)
+            }
+            Layout::Partitions { first_day } => {
+                let Some(age) = age else { return Ok(false) };
+                let cutoff = now_unix_nano.saturating_sub(nanos(age));
+                self.retain_days(db, first_day, cutoff, now_unix_nano).await
+            }
+        }
+    }
+
+    async fn drop_chunks(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+        let Some(age) = self.config.retention_age else { return Ok(()) };
+        let cutoff = now_unix_nano.saturating_sub(nanos(age));
+        timescale::drop_chunks(db, cutoff.div_euclid(1_000_000_000)).await
+    }
+
+    /// Tells of policies that fail, and does what cannot wait for them: the disk must not fill up.
+    async fn check_policies(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+        let failed = timescale::failed_policies(db).await?;
+        for policy in &failed {
+            counter!("logweir_storage_failed_policies_total").increment(1);
+            tracing::warn!(
+                "TimescaleDB's {policy} failed when it ran last; see timescaledb_information.job_errors. \
+                 Until it succeeds old logs are dropped here, and chunks stay as they were written"
+            );
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => self.drop_chunks(db, now_unix_nano).await,
+        }
+    }
+
+    async fn retain_days(
+        &self,
+        db: &mut Transaction<'_>,
+        first_day: i64,
+        cutoff_unix_nano: i64,
+        now_unix_nano: i64,
+    ) -> Result<bool, Fault> {
+        let ahead = partitions::ahead(now_unix_nano);
+        let days: BTreeSet<i64> = partitions::list(db).await?.difference(&ahead).copied().collect();
+        for &day in days.range(..partitions::day_of(cutoff_unix_nano)) {
+            if partitions::drop_day(db, day).await? {
+                self.days.forget();
+                counter!("logweir_storage_partitions_expired_total").increment(1);
+                tracing::info!(day = %partitions::date(day), "the logs of a day are past their age");
+                // Each in a transaction of its own, so that its lock is held for a moment only.
+                return Ok(true);
+            }
+        }
+        let is_due = self.backfill_checked.lapsed(now_unix_nano);
+        let more = is_due && delete_backfill(db, first_day, cutoff_unix_nano).await?;
+        if is_due && !more {
+            self.backfill_checked.note(now_unix_nano);
+        }
+        Ok(more)
+    }
+
+    /// Whether writes would be taken now.
+    pub(crate) async fn probe(&self) -> Result<(), StorageError> {
+        let probe = async |connection: &mut Object| {
+            let db = connection.transaction().await?;
+            // As a write does; nothing of it stays. A standby, or a server without room for the log of
+            // what it writes, refuses. An id of its own: nobody waits for another's probe.
+            db.batch_execute(
+                "SET LOCAL statement_timeout = 5000;
+                 INSERT INTO batches (tenant, batch_id, checksum, committed_at, stored, dead_lettered)
+                 VALUES ('', gen_random_uuid(), 0, 'epoch', 0, 0)",
+            )
+            .await?;
+            db.rollback().await?;
+            Ok(())
+        };
+        self.on_connection(PROBED_WITHIN, probe).await.map_err(|fault| self.told(fault))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Retain,
+    Fold,
+}
+
+/// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
+async fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result<bool, Fault> {
+    let more = crate::postgres::write::ledger::fold(
+        db,
+        now_unix_nano.saturating_sub(nanos(age)),
+        FOLDED_PER_STEP,
+    )
+    .await?;
+    let silence = i64::from(PRODUCER_RETENTION_DAYS) * DAY_SECONDS * 1_000_000_000;
+    crate::postgres::write::ledger::forget_silent(db, now_unix_nano.saturating_sub(silence))
+        .await?;
+    Ok(more)
+}
+
+/// Deletes old logs of the one partition that holds those of many days.
+async fn delete_backfill(
+    db: &Transaction<'_>,
+    first_day: i64,
+    cutoff_unix_nano: i64,
+) -> Result<bool, Fault> {
+    let (cutoff, _) = Timestamp::of_nanos(cutoff_unix_nano);
+    if cutoff >= partitions::start_of(first_day) {
+        let row = db.query_typed_one("SELECT EXISTS (SELECT FROM logs_backfill)", &[]).await?;
+        if row.try_get(0)? {
+            db.batch_execute("SET LOCAL lock_timeout = 500; TRUNCATE logs_backfill").await?;
+        }
+        return Ok(false);
+    }
+    let deleted = db
+        .execute_typed(
+            "DELETE FROM logs_backfill WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM logs_backfill WHERE time < $1 LIMIT $2))",
+            &[(&cutoff, Type::TIMESTAMPTZ), (&DELETED_LOGS_PER_STEP, Type::INT8)],
+        )
+        .await?;
+    counter!("logweir_storage_logs_expired_total").increment(deleted);
+    Ok(deleted as i64 == DELETED_LOGS_PER_STEP)
+}

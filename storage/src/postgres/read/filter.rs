@@ -1,0 +1,292 @@
+//! A filter as SQL. The condition holds for every log that matches, and for some that do not:
+//! who reads evaluates [`Filter::matches`] again on each row, so that answers are those of every other
+//! storage. Nothing of a filter becomes text of a statement.
+//!
+//! For each expression there are two conditions: one that holds wherever the expression does, and
+//! one that holds wherever it does not; a negation swaps them. Where a column holds a text only
+//! nearly (U+0000 cannot be in one), or the language knows more of a value than SQL (`user_id=42`
+//! is a number if it can be), the condition is as narrow as it can be made at a low price.
+
+use logweir_core::{
+    filter::{Comparison, Expression, Filter, Phrase, Term, TextField},
+    identity::Service,
+};
+
+use crate::postgres::{
+    statement::{Piece, Value},
+    values::Timestamp,
+};
+
+/// Whole numbers of so many digits are written without an exponent however they are held.
+const PLAIN_DIGITS_MAX: usize = 15;
+/// A decimal that rounds to a whole number, but does not show it, has as many nines.
+const ROUNDS_UP: &str = "9999999999";
+/// As long as the texts that the language reads as numbers: longer ones are compared as text.
+const NUMBER_CHARACTERS_MAX: usize = 38;
+
+/// What SQL can say of a log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Condition {
+    Always,
+    Never,
+    If(Vec<Piece>),
+}
+
+impl Condition {
+    /// Holds for every log for which the filter does.
+    pub(crate) fn of(filter: &Filter) -> Self {
+        condition(&filter.expression, true)
+    }
+
+    /// As pieces of a statement.
+    pub(crate) fn into_pieces(self) -> Vec<Piece> {
+        match self {
+            Self::Always => vec!["TRUE".into()],
+            Self::Never => vec!["FALSE".into()],
+            Self::If(pieces) => pieces,
+        }
+    }
+
+    fn all(parts: impl IntoIterator<Item = Self>) -> Self {
+        Self::join(parts, " AND ", Self::Always, Self::Never)
+    }
+
+    fn any(parts: impl IntoIterator<Item = Self>) -> Self {
+        Self::join(parts, " OR ", Self::Never, Self::Always)
+    }
+
+    /// Parts that are `neutral` change nothing, one that is `decisive` decides.
+    fn join(
+        parts: impl IntoIterator<Item = Self>,
+        operator: &'static str,
+        neutral: Self,
+        decisive: Self,
+    ) -> Self {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in parts {
+            if part == decisive {
+                return decisive;
+            }
+            if let Self::If(part) = part {
+                pieces.push(if pieces.is_empty() { "(" } else { operator }.into());
+                pieces.extend(part);
+            }
+        }
+        if pieces.is_empty() {
+            return neutral;
+        }
+        pieces.push(")".into());
+        Self::If(pieces)
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::Always => Self::Never,
+            Self::Never => Self::Always,
+            // An absent value compares as NULL, and its negation holds.
+            Self::If(pieces) => Self::If(
+                ["(".into()].into_iter().chain(pieces).chain([") IS NOT TRUE".into()]).collect(),
+            ),
+        }
+    }
+
+    fn holds<const N: usize>(pieces: [Piece; N]) -> Self {
+        Self::If(Vec::from(pieces))
+    }
+}
+
+/// Whether a filter is said by its condition in full, so that hardly a row is read in vain.
+pub(crate) fn is_exact(filter: &Filter) -> bool {
+    fn check(expression: &Expression) -> bool {
+        match expression {
+            Expression::And(parts) | Expression::Or(parts) => parts.iter().all(check),
+            Expression::Not(negated) => check(negated),
+            Expression::Term(term) => !matches!(term, Term::Words(_) | Term::Attribute(..)),
+        }
+    }
+    check(&filter.expression)
+}
+
+/// Holds wherever the expression comes out as `wanted`.
+fn condition(expression: &Expression, wanted: bool) -> Condition {
+    let each = |parts: &[Expression]| -> Vec<Condition> {
+        parts.iter().map(|part| condition(part, wanted)).collect()
+    };
+    match expression {
+        Expression::And(parts) if wanted => Condition::all(each(parts)),
+        Expression::And(parts) => Condition::any(each(parts)),
+        Expression::Or(parts) if wanted => Condition::any(each(parts)),
+        Expression::Or(parts) => Condition::all(each(parts)),
+        Expression::Not(negated) => condition(negated, !wanted),
+        Expression::Term(term) => of_term(term, wanted),
+    }
+}
+
+fn of_term(term: &Term, wanted: bool) -> Condition {
+    match term {
+        Term::Words(phrase) if wanted => words(phrase),
+        Term::Attribute(key, comparison, text) if wanted => attribute(key, *comparison, text),
+        Term::Words(_) | Term::Attribute(..) => Condition::Always,
+        Term::Text(TextField::Service, name) => exactly(service(name), wanted),
+        Term::Text(field, text) => nearly(text_field(*field, text), wanted),
+        Term::Time(comparison, time) => of_time(*comparison, *time, wanted),
+        Term::Level(comparison, level) => {
+            compare("level", *comparison, Value::Small(*level as i16), wanted)
+        }
+        Term::Latency(comparison, latency_ms) => {
+            compare("latency_ms", *comparison, Value::Double(*latency_ms), wanted)
+        }
+        Term::Score(comparison, score) => {
+            compare("anomaly_score", *comparison, Value::Real(*score as f32), wanted)
+        }
+        Term::Template(id) => equals("template_id = ", Value::Long(id.0 as i64), wanted),
+        Term::Trace(id) => equals("trace_id = ", Value::Bytes(id.to_vec()), wanted),
+        Term::Span(id) => equals("span_id = ", Value::Bytes(id.to_vec()), wanted),
+        Term::Anomaly(expected) => {
+            Condition::holds([
+                if *expected == wanted { "is_anomaly" } else { "NOT is_anomaly" }.into()
+            ])
+        }
+    }
+}
+
+/// Of a condition that holds if and only if the term does.
+fn exactly(condition: Condition, wanted: bool) -> Condition {
+    if wanted { condition } else { condition.not() }
+}
+
+/// Of a condition that does, but in rows that hold their texts in a coding of their own.
+fn nearly(condition: Condition, wanted: bool) -> Condition {
+    Condition::any([Condition::holds(["exact IS NOT NULL".into()]), exactly(condition, wanted)])
+}
+
+fn equals(column: &'static str, value: Value, wanted: bool) -> Condition {
+    exactly(Condition::holds([column.into(), value.into()]), wanted)
+}
+
+fn compare(column: &'static str, comparison: Comparison, bound: Value, wanted: bool) -> Condition {
+    let condition = Condition::holds([column.into(), symbol(comparison).into(), bound.into()]);
+    exactly(condition, wanted)
+}
+
+const fn symbol(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => " = ",
+        Comparison::Less => " < ",
+        Comparison::LessOrEqual => " <= ",
+        Comparison::Greater => " > ",
+        Comparison::GreaterOrEqual => " >= ",
+    }
+}
+
+/// To the microsecond that the column holds.
+fn of_time(comparison: Comparison, time: i64, wanted: bool) -> Condition {
+    use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+    let (time, _) = Timestamp::of_nanos(time);
+    let symbol = match (comparison, wanted) {
+        (Equal, true) => "time = ",
+        (Equal, false) => return Condition::Always,
+        (Less | LessOrEqual, true) | (Greater | GreaterOrEqual, false) => "time <= ",
+        (Greater | GreaterOrEqual, true) | (Less | LessOrEqual, false) => "time >= ",
+    };
+    Condition::holds([symbol.into(), Value::Time(time).into()])
+}
+
+/// No service has another name.
+fn service(name: &str) -> Condition {
+    match Service::new(name) {
+        Ok(_) => Condition::holds(["service = ".into(), Value::Text(name.to_owned()).into()]),
+        Err(_) => Condition::Never,
+    }
+}
+
+fn text_field(field: TextField, text: &str) -> Condition {
+    let column = match field {
+        TextField::Service => "service = ",
+        TextField::Instance => "instance = ",
+        TextField::Environment => "environment = ",
+        TextField::Logger => "logger = ",
+    };
+    match can_be_bound(text) {
+        true => Condition::holds([column.into(), Value::Text(text.to_owned()).into()]),
+        false => Condition::Never,
+    }
+}
+
+fn can_be_bound(text: &str) -> bool {
+    !text.contains('\0')
+}
+
+/// The words occur, the longest first for it is the rarest; that they stand together, and alone, is
+/// left to the reader. Only ASCII letters have a case, as under the collation "C".
+fn words(phrase: &Phrase) -> Condition {
+    let mut words: Vec<&String> = phrase.words.iter().collect();
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    words.dedup();
+    Condition::all(
+        words.into_iter().map(|word| {
+            contains("position(", word.clone(), " in lower(message COLLATE \"C\")) > 0")
+        }),
+    )
+}
+
+fn contains(before: &'static str, text: String, after: &'static str) -> Condition {
+    Condition::holds([before.into(), Value::Text(text).into(), after.into()])
+}
+
+fn in_attributes(text: String) -> Condition {
+    contains("position(", text, " in attributes::text) > 0")
+}
+
+/// The key occurs, and where that can be told, so does the value.
+fn attribute(key: &str, comparison: Comparison, text: &str) -> Condition {
+    let mut named = json(key);
+    named.push(':');
+    let value = match comparison {
+        Comparison::Equal => equal_value(&named, text),
+        _ => Condition::Always,
+    };
+    nearly(Condition::all([in_attributes(named), value]), true)
+}
+
+fn equal_value(named: &str, text: &str) -> Condition {
+    let is_plain_number = text.len() <= PLAIN_DIGITS_MAX
+        && !text.starts_with('0')
+        && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain_number && !text.is_empty() {
+        // 42, 42.0, "42", "+042.0" and what else is the same number.
+        let number = format!("{}\"?[+]?0*{text}[^0-9]", escaped(named));
+        let shown = [in_attributes(text.to_owned()), contains("attributes::text ~ ", number, "")];
+        return Condition::any([Condition::all(shown), in_attributes(ROUNDS_UP.into())]);
+    }
+    let may_be_number = text.len() > NUMBER_CHARACTERS_MAX
+        || text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    let may_be_truth = ["true", "false"].iter().any(|name| text.eq_ignore_ascii_case(name));
+    if may_be_number || may_be_truth {
+        return Condition::Always;
+    }
+    let as_text = in_attributes(format!("{named}{}", json(text)));
+    let may_be_json = text.starts_with(['{', '[', 'n']);
+    let as_json = match may_be_json {
+        true if can_be_bound(text) => in_attributes(format!("{named}{text}")),
+        _ => Condition::Never,
+    };
+    Condition::any([as_text, as_json])
+}
+
+/// As a regular expression that means the text itself.
+fn escaped(text: &str) -> String {
+    let mut expression = String::with_capacity(text.len() * 2);
+    for character in text.chars() {
+        if character.is_ascii() && !character.is_ascii_alphanumeric() {
+            expression.push('\\');
+        }
+        expression.push(character);
+    }
+    expression
+}
+
+/// As it stands in the column: in quotes, with what JSON cannot hold escaped.
+fn json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

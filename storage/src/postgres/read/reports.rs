@@ -1,0 +1,231 @@
+//! Lists of what is known: templates with their counts, and the producers' accounts.
+
+use std::{collections::HashMap, pin::pin};
+
+use deadpool_postgres::Transaction;
+use futures::TryStreamExt;
+use logweir_core::{
+    identity::{ProducerId, Service, Tenant},
+    record::{Account, Template},
+};
+use tokio_postgres::Row;
+
+use super::rows;
+use crate::postgres::{
+    faults::Fault,
+    statement::{Statement, Value},
+    values::{Id, Timestamp},
+};
+use crate::{
+    ProducerReport, TemplateSummary,
+    buckets::{HOUR_SECONDS, Trend, seconds},
+    query::{PRODUCERS_MAX, TimeRange},
+    ranges::{MISSING_RANGES_MAX, RangeSet},
+};
+
+/// Every template of every tenant with its count.
+pub(crate) async fn load_templates(db: &Transaction<'_>) -> Result<Vec<(Template, u64)>, Fault> {
+    let statement = Statement::new(
+        "SELECT template_id, service, pattern, pattern_exact, tenant, total, merged_into, is_merger
+         FROM templates",
+    );
+    let mut found = pin!(statement.stream(db).await?);
+    let mut templates = Vec::new();
+    while let Some(row) = found.try_next().await? {
+        let tenant = Tenant::new(rows::get(&row, 4)?);
+        let template = Template {
+            template_id: rows::template_id(rows::get(&row, 0)?),
+            tenant: tenant.map_err(|error| Fault::corrupt(error.to_string()))?,
+            service: rows::service(rows::get(&row, 1)?)?,
+            pattern: pattern(&row)?,
+            merged_into: rows::get::<Option<i64>>(&row, 6)?.map(rows::template_id),
+            is_merger: rows::get(&row, 7)?,
+        };
+        templates.push((template, rows::count(&row, 5)?));
+    }
+    Ok(templates)
+}
+
+/// In the third column, unless it is one that text cannot hold: then in the fourth.
+fn pattern(row: &Row) -> Result<String, Fault> {
+    match rows::get::<Option<Vec<u8>>>(row, 3)? {
+        Some(exact) => {
+            String::from_utf8(exact).map_err(|error| Fault::corrupt(format!("a pattern: {error}")))
+        }
+        None => rows::get(row, 2),
+    }
+}
+
+/// The most frequent templates in a range, which is widened to whole hours.
+pub(crate) async fn list_templates(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    service: Option<&Service>,
+    range: TimeRange,
+    limit: usize,
+    now_unix_nano: i64,
+) -> Result<Vec<TemplateSummary>, Fault> {
+    let found = most_frequent(tenant, service, range, limit).rows(db).await?;
+    let mut ids = Vec::with_capacity(found.len());
+    let mut templates = Vec::with_capacity(found.len());
+    for row in &found {
+        ids.push(rows::get(row, 0)?);
+        templates.push(template_summary(row)?);
+    }
+    let trend = Trend::ending(range.to_unix_nano.min(now_unix_nano));
+    let trends = trends(db, tenant, ids, trend).await?;
+    for template in &mut templates {
+        template.trend = trends.get(&(template.template_id.0 as i64)).copied();
+    }
+    Ok(templates)
+}
+
+fn most_frequent(
+    tenant: &Tenant,
+    service: Option<&Service>,
+    range: TimeRange,
+    limit: usize,
+) -> Statement {
+    // A row for each pattern, under the one that it was merged into.
+    const FOUND: &str = "SELECT t.template_id, t.service, t.pattern, t.pattern_exact, \
+         found.first, found.last, found.level, found.count
+         FROM (SELECT coalesce(merger.template_id, own.template_id) AS template_id,
+                      min(own.first_seen_unix_nano) AS first, max(own.last_seen_unix_nano) AS last,
+                      max(own.level) AS level, sum(counts.count)::bigint AS count FROM (";
+    let tenant = Value::Text(tenant.to_string());
+    // Without bounds the totals say it all: they also count hours that are gone.
+    let statement = if range == TimeRange::ALL {
+        Statement::new(FOUND)
+            .text("SELECT template_id, total AS count FROM templates WHERE total > 0 AND tenant = ")
+            .value(tenant.clone())
+    } else {
+        let (from, to) = seconds(range);
+        Statement::new(FOUND)
+            .text(
+                "SELECT template_id, sum(total)::bigint AS count
+                 FROM template_buckets WHERE tenant = ",
+            )
+            .value(tenant.clone())
+            .text(" AND width_seconds = 3600 AND start_at > ")
+            .value(Value::Time(Timestamp::of_seconds(from.saturating_sub(HOUR_SECONDS))))
+            .text(" AND start_at < ")
+            .value(Value::Time(Timestamp::of_seconds(to)))
+            .text(" GROUP BY template_id")
+    };
+    let mut statement = statement
+        .text(
+            ") counts JOIN templates own USING (template_id)
+                 LEFT JOIN templates merger ON merger.tenant = own.tenant
+                                           AND merger.template_id = own.merged_into
+             WHERE own.tenant = ",
+        )
+        .value(tenant.clone());
+    if let Some(service) = service {
+        statement = statement.text(" AND own.service = ").value(Value::Text(service.to_string()));
+    }
+    statement
+        .text(" GROUP BY 1) found JOIN templates t USING (template_id) WHERE t.tenant = ")
+        .value(tenant)
+        .text(" ORDER BY found.count DESC, t.template_id LIMIT ")
+        .value(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)))
+}
+
+/// Id, service, pattern, its bytes, first and last log, level, count.
+pub(crate) fn template_summary(row: &Row) -> Result<TemplateSummary, Fault> {
+    Ok(TemplateSummary {
+        template_id: rows::template_id(rows::get(row, 0)?),
+        service: rows::service(rows::get(row, 1)?)?,
+        pattern: pattern(row)?,
+        count: rows::count(row, 7)?,
+        first_seen_unix_nano: rows::get(row, 4)?,
+        last_seen_unix_nano: rows::get(row, 5)?,
+        level: rows::level(rows::get(row, 6)?)?,
+        trend: None,
+    })
+}
+
+/// Of each of the templates with a history.
+async fn trends(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    ids: Vec<i64>,
+    trend: Trend,
+) -> Result<HashMap<i64, f64>, Fault> {
+    let last = Value::Time(Timestamp::of_seconds(trend.last));
+    let tenant = Value::Text(tenant.to_string());
+    let found = Statement::new(
+        "SELECT coalesce(own.merged_into, own.template_id), (sum(b.total) FILTER (WHERE start_at = ",
+    )
+        .value(last.clone())
+        .text("))::bigint, (sum(b.total) FILTER (WHERE start_at < ")
+        .value(last.clone())
+        .text(
+            "))::bigint FROM template_buckets b JOIN templates own USING (tenant, template_id)
+             WHERE tenant = ",
+        )
+        .value(tenant)
+        .text(" AND width_seconds = 3600 AND start_at >= ")
+        .value(Value::Time(Timestamp::of_seconds(trend.first)))
+        .text(" AND start_at <= ")
+        .value(last)
+        .text(" AND coalesce(own.merged_into, own.template_id) = ANY(")
+        .value(Value::Longs(ids))
+        .text(") GROUP BY 1")
+        .rows(db)
+        .await?;
+    let mut trends = HashMap::new();
+    for row in &found {
+        let (newest, before): (Option<i64>, Option<i64>) = (rows::get(row, 1)?, rows::get(row, 2)?);
+        if let Some(before) = before {
+            trends.insert(rows::get(row, 0)?, Trend::of(newest.unwrap_or(0) as f64, before as f64));
+        }
+    }
+    Ok(trends)
+}
+
+/// The producers' accounts, most recently heard of first.
+pub(crate) async fn delivery_report(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    service: Option<&Service>,
+) -> Result<Vec<ProducerReport>, Fault> {
+    let mut statement = Statement::new(
+        "SELECT producer_id, service, instance, sequence, emitted, dropped, rejected_seen, queued,
+                spooled, stored, dead_lettered, committed_sequences, last_received_unix_nano
+         FROM producers WHERE service <> '' AND tenant = ",
+    )
+    .value(Value::Text(tenant.to_string()));
+    if let Some(service) = service {
+        statement = statement.text(" AND service = ").value(Value::Text(service.to_string()));
+    }
+    let found = statement
+        .text(" ORDER BY last_received_unix_nano DESC, producer_id LIMIT ")
+        .value(Value::Long(PRODUCERS_MAX as i64))
+        .rows(db)
+        .await?;
+    found.iter().map(producer_report).collect()
+}
+
+fn producer_report(row: &Row) -> Result<ProducerReport, Fault> {
+    let bits = |column| rows::get::<i64>(row, column).map(|number| number as u64);
+    let damaged = || Fault::corrupt("the account of a producer");
+    let dropped: &str = rows::get(row, 5)?;
+    let committed = RangeSet::from_bytes(rows::get(row, 11)?).ok_or_else(damaged)?;
+    Ok(ProducerReport {
+        producer_id: ProducerId(rows::get::<Id>(row, 0)?.0),
+        service: rows::service(rows::get(row, 1)?)?,
+        instance: rows::get(row, 2)?,
+        sequence: bits(3)?,
+        account: Account {
+            emitted: bits(4)?,
+            dropped: serde_json::from_str(dropped).map_err(|_| damaged())?,
+            rejected: bits(6)?,
+            queued: bits(7)?,
+            spooled: bits(8)?,
+        },
+        stored: bits(9)?,
+        rejected: bits(10)?,
+        missing_sequences: committed.missing(MISSING_RANGES_MAX),
+        last_received_unix_nano: rows::get(row, 12)?,
+    })
+}

@@ -1,0 +1,491 @@
+//! The ledger of batches and the producers' accounts in their tables, a statement for all batches of a
+//! transaction at a time.
+//!
+//! A batch is entered before its producer's folded sequences are read: folding takes the entry away
+//! and adds to the sequences in one transaction, so that one of the two always knows the batch.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use deadpool_postgres::Transaction;
+use logweir_core::{
+    identity::{BatchId, ProducerId, Tenant},
+    record::{Account, ScoredBatch},
+};
+use tokio_postgres::{
+    Row,
+    types::{FromSql, Type},
+};
+
+use crate::{
+    admission::{
+        Admission, Past, ProducerAccount, conflict_id, dropped_to_json, is_minted_lately,
+        report_reuse,
+    },
+    postgres::{
+        faults::Fault,
+        texts::readable,
+        values::{Id, Timestamp},
+    },
+    ranges::{Membership, RangeSet},
+};
+
+/// A batch's key, or a producer's.
+type Key = (Tenant, [u8; 16]);
+type Folded = HashMap<Key, RangeSet>;
+
+/// Enters the batches that were not committed before; an entry is the id that it is entered under.
+pub(crate) async fn admit(
+    db: &Transaction<'_>,
+    batches: &[ScoredBatch],
+    now_unix_nano: i64,
+    age: Duration,
+) -> Result<Vec<Admission<BatchId>>, Fault> {
+    let mut first: BTreeMap<Key, usize> = BTreeMap::new();
+    for (position, batch) in batches.iter().enumerate() {
+        first.entry((batch.tenant.clone(), batch.batch_id.0)).or_insert(position);
+    }
+    let (entered, folded) =
+        tokio::join!(biased; enter(db, batches, &first, now_unix_nano), folded(db, batches));
+    let (entered, folded) = (entered?, folded?);
+    let known = checksums(db, batches, &first, &entered).await?;
+
+    let mut removed = Vec::new();
+    let mut conflicts: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut admissions = Vec::with_capacity(batches.len());
+    for (position, batch) in batches.iter().enumerate() {
+        let key = (batch.tenant.clone(), batch.batch_id.0);
+        let past = past(batch, &folded, is_minted_lately(batch.batch_id, now_unix_nano, age));
+        if entered.contains(&position) {
+            if past == Past::Committed {
+                removed.push(key);
+            }
+            admissions.push(past.admit(batch.batch_id));
+        } else if past == Past::Committed || known.get(&key) == Some(&batch.checksum) {
+            admissions.push(Admission::Duplicate);
+        } else {
+            let id = conflict_id(batch.batch_id, batch.checksum);
+            let is_first =
+                *conflicts.entry((batch.tenant.clone(), id.0)).or_insert(position) == position;
+            admissions.push(Admission::Conflict { entry: is_first.then_some(id) });
+        }
+    }
+    remove(db, &removed).await?;
+    let entered = enter(db, batches, &conflicts, now_unix_nano).await?;
+    for position in conflicts.into_values().filter(|position| !entered.contains(position)) {
+        admissions[position] = Admission::Conflict { entry: None };
+    }
+    Ok(admissions)
+}
+
+fn past(batch: &ScoredBatch, folded: &Folded, is_minted_lately: bool) -> Past {
+    let Some(sent) = &batch.producer else { return Past::Unknown };
+    folded
+        .get(&(batch.tenant.clone(), sent.producer_id.0))
+        .map_or(Past::Unknown, |folded| Past::of(folded, sent.sequence, is_minted_lately))
+}
+
+/// Enters batches under these keys; the positions of those that were not there.
+async fn enter(
+    db: &Transaction<'_>,
+    batches: &[ScoredBatch],
+    keys: &BTreeMap<Key, usize>,
+    now_unix_nano: i64,
+) -> Result<HashSet<usize>, Fault> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (tenants, ids) = columns(keys.keys());
+    let entries: Vec<&ScoredBatch> = keys.values().map(|&position| &batches[position]).collect();
+    let checksums: Vec<i64> = entries.iter().map(|batch| batch.checksum as i64).collect();
+    let sent: Vec<_> = entries.iter().map(|batch| batch.producer.as_ref()).collect();
+    let producers: Vec<Option<Id>> =
+        sent.iter().map(|sent| sent.map(|sent| Id(sent.producer_id.0))).collect();
+    let sequences: Vec<Option<i64>> =
+        sent.iter().map(|sent| sent.map(|sent| sent.sequence as i64)).collect();
+    let stored: Vec<i32> = entries.iter().map(|batch| batch.records.len() as i32).collect();
+    let dead_lettered: Vec<i32> = entries.iter().map(|batch| batch.rejected.len() as i32).collect();
+    let (now, _) = Timestamp::of_nanos(now_unix_nano);
+    let rows = db
+        .query_typed(
+            "INSERT INTO batches (tenant, batch_id, checksum, producer_id, sequence, stored,
+                                  dead_lettered, committed_at)
+             SELECT *, $8 FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[],
+                                      $6::int[], $7::int[])
+             ON CONFLICT DO NOTHING RETURNING tenant, batch_id",
+            &[
+                (&tenants, Type::TEXT_ARRAY),
+                (&ids, Type::UUID_ARRAY),
+                (&checksums, Type::INT8_ARRAY),
+                (&producers, Type::UUID_ARRAY),
+                (&sequences, Type::INT8_ARRAY),
+                (&stored, Type::INT4_ARRAY),
+                (&dead_lettered, Type::INT4_ARRAY),
+                (&now, Type::TIMESTAMPTZ),
+            ],
+        )
+        .await?;
+    let mut entered = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        entered.extend(keys.get(&key(row)?));
+    }
+    Ok(entered)
+}
+
+/// What the ledger holds under the keys: of batches entered now, and of those before.
+async fn checksums(
+    db: &Transaction<'_>,
+    batches: &[ScoredBatch],
+    keys: &BTreeMap<Key, usize>,
+    entered: &HashSet<usize>,
+) -> Result<HashMap<Key, u64>, Fault> {
+    let (new, old): (Vec<_>, Vec<_>) =
+        keys.iter().partition(|(_, position)| entered.contains(position));
+    let mut known: HashMap<Key, u64> =
+        new.into_iter().map(|(key, &position)| (key.clone(), batches[position].checksum)).collect();
+    if old.is_empty() {
+        return Ok(known);
+    }
+    let (tenants, ids) = columns(old.iter().map(|(key, _)| *key));
+    let rows = db
+        .query_typed(
+            "SELECT tenant, batch_id, checksum FROM batches
+             JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant, batch_id)
+                  USING (tenant, batch_id)",
+            &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)],
+        )
+        .await?;
+    for row in &rows {
+        known.insert(key(row)?, row.try_get::<_, i64>(2)? as u64);
+    }
+    if known.len() < keys.len() {
+        // It stood in the way of the new entry, and was folded before it could be read.
+        return Err(Fault::passing("an entry of the ledger was folded just now"));
+    }
+    Ok(known)
+}
+
+/// The folded sequences of the batches' producers, as far as there are any.
+async fn folded(db: &Transaction<'_>, batches: &[ScoredBatch]) -> Result<Folded, Fault> {
+    let sent = batches.iter().filter_map(|batch| {
+        batch.producer.as_ref().map(|sent| (batch.tenant.clone(), sent.producer_id.0))
+    });
+    let wanted: BTreeSet<Key> = sent.collect();
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (tenants, ids) = columns(wanted.iter());
+    let rows = db
+        .query_typed(
+            "SELECT tenant, producer_id, folded_sequences FROM producers
+             JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
+                  USING (tenant, producer_id)",
+            &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)],
+        )
+        .await?;
+    let mut folded = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        folded.insert(key(row)?, row.try_get(2)?);
+    }
+    Ok(folded)
+}
+
+/// Takes entries back.
+async fn remove(db: &Transaction<'_>, keys: &[Key]) -> Result<(), Fault> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (tenants, ids) = columns(keys.iter());
+    db.execute_typed(
+        "DELETE FROM batches USING unnest($1::text[], $2::uuid[]) AS gone (tenant, batch_id)
+         WHERE batches.tenant = gone.tenant AND batches.batch_id = gone.batch_id",
+        &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What became of an admitted batch.
+pub(crate) struct Settled<'a> {
+    pub(crate) batch: &'a ScoredBatch,
+    pub(crate) entry: BatchId,
+    pub(crate) stored: u32,
+    pub(crate) dead_lettered: u32,
+}
+
+/// Corrects the entries of batches of which not everything came as it was sent.
+pub(crate) async fn correct(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Result<(), Fault> {
+    let differs = |settled: &&Settled<'_>| {
+        let as_entered = (settled.batch.records.len(), settled.batch.rejected.len());
+        (settled.stored as usize, settled.dead_lettered as usize) != as_entered
+    };
+    let changed: Vec<&Settled<'_>> = settled.iter().filter(differs).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Key> = changed.iter().map(|of| (of.batch.tenant.clone(), of.entry.0)).collect();
+    let (tenants, ids) = columns(keys.iter());
+    let stored: Vec<i32> = changed.iter().map(|of| of.stored as i32).collect();
+    let dead_lettered: Vec<i32> = changed.iter().map(|of| of.dead_lettered as i32).collect();
+    db.execute_typed(
+        "UPDATE batches SET stored = of.stored, dead_lettered = of.dead_lettered
+         FROM unnest($1::text[], $2::uuid[], $3::int[], $4::int[])
+              AS of (tenant, batch_id, stored, dead_lettered)
+         WHERE batches.tenant = of.tenant AND batches.batch_id = of.batch_id",
+        &[
+            (&tenants, Type::TEXT_ARRAY),
+            (&ids, Type::UUID_ARRAY),
+            (&stored, Type::INT4_ARRAY),
+            (&dead_lettered, Type::INT4_ARRAY),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes what became of batches in their producers' accounts, which are locked by ascending key.
+pub(crate) async fn note(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Result<(), Fault> {
+    let mut of_producers: BTreeMap<Key, Vec<&Settled<'_>>> = BTreeMap::new();
+    for of in settled {
+        if let Some(sent) = &of.batch.producer {
+            of_producers.entry((of.batch.tenant.clone(), sent.producer_id.0)).or_default().push(of);
+        }
+    }
+    if of_producers.is_empty() {
+        return Ok(());
+    }
+    let mut accounts = lock(db, &of_producers).await?;
+    for (key, settled) in &of_producers {
+        let account = accounts.entry(key.clone()).or_default();
+        for of in settled {
+            let Some(sent) = &of.batch.producer else { continue };
+            if account.committed.find(sent.sequence) == Membership::In {
+                report_reuse(of.batch);
+            }
+            account.note(of.batch, sent, of.stored, of.dead_lettered);
+        }
+    }
+    save(db, &accounts).await
+}
+
+/// The accounts, for this transaction alone; new ones are made first.
+async fn lock<T>(
+    db: &Transaction<'_>,
+    wanted: &BTreeMap<Key, T>,
+) -> Result<BTreeMap<Key, ProducerAccount>, Fault> {
+    let (tenants, ids) = columns(wanted.keys());
+    let values = [(&tenants as _, Type::TEXT_ARRAY), (&ids as _, Type::UUID_ARRAY)];
+    let create = db.execute_typed(
+        "INSERT INTO producers (tenant, producer_id, service, instance, sdk, sequence, emitted, dropped,
+             rejected_seen, queued, spooled, stored, dead_lettered, committed_sequences,
+             folded_sequences, last_received_unix_nano)
+         SELECT tenant, producer_id, '', '', '', 0, 0, '[]', 0, 0, 0, 0, 0, '', '', 0
+         FROM unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
+         WHERE NOT EXISTS (SELECT FROM producers known WHERE known.tenant = wanted.tenant
+                                                       AND known.producer_id = wanted.producer_id)
+         ON CONFLICT DO NOTHING",
+        &values,
+    );
+    let select = db.query_typed(
+        "SELECT p.tenant, p.producer_id, p.sequence, p.service, p.instance, p.sdk, p.emitted, p.dropped,
+                p.rejected_seen, p.queued, p.spooled, p.stored, p.dead_lettered,
+                p.committed_sequences, p.last_received_unix_nano
+         FROM producers p JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
+              USING (tenant, producer_id)
+         ORDER BY p.tenant, p.producer_id FOR UPDATE OF p",
+        &values,
+    );
+    let (created, rows) = tokio::join!(biased; create, select);
+    created?;
+    let mut accounts = BTreeMap::new();
+    for row in &rows? {
+        accounts.insert(key(row)?, account(row)?);
+    }
+    if accounts.len() < wanted.len() {
+        return Err(Fault::passing("a producer long silent was forgotten just now"));
+    }
+    Ok(accounts)
+}
+
+fn account(row: &Row) -> Result<ProducerAccount, Fault> {
+    let bits = |column| row.try_get(column).map(|number: i64| number as u64);
+    let dropped: &str = row.try_get(7)?;
+    Ok(ProducerAccount {
+        sequence: bits(2)?,
+        service: row.try_get(3)?,
+        instance: row.try_get(4)?,
+        sdk: row.try_get(5)?,
+        account: Account {
+            emitted: bits(6)?,
+            dropped: serde_json::from_str(dropped)
+                .map_err(|error| Fault::corrupt(format!("a producer's drops: {error}")))?,
+            rejected: bits(8)?,
+            queued: bits(9)?,
+            spooled: bits(10)?,
+        },
+        stored: bits(11)?,
+        dead_lettered: bits(12)?,
+        committed: row.try_get(13)?,
+        last_received_unix_nano: row.try_get(14)?,
+    })
+}
+
+async fn save(
+    db: &Transaction<'_>,
+    accounts: &BTreeMap<Key, ProducerAccount>,
+) -> Result<(), Fault> {
+    let (tenants, ids) = columns(accounts.keys());
+    let texts = |of: fn(&ProducerAccount) -> &str| -> Vec<String> {
+        accounts.values().map(|account| readable(of(account)).into_owned()).collect()
+    };
+    let numbers = |of: fn(&ProducerAccount) -> u64| -> Vec<i64> {
+        accounts.values().map(|account| of(account) as i64).collect()
+    };
+    let dropped: Vec<String> =
+        accounts.values().map(|account| dropped_to_json(&account.account.dropped)).collect();
+    let committed: Vec<Vec<u8>> =
+        accounts.values().map(|account| account.committed.to_bytes()).collect();
+    let received: Vec<i64> =
+        accounts.values().map(|account| account.last_received_unix_nano).collect();
+    db.execute_typed(
+        "UPDATE producers p SET service = of.service, instance = of.instance, sdk = of.sdk,
+             sequence = of.sequence, emitted = of.emitted, dropped = of.dropped,
+             rejected_seen = of.rejected_seen, queued = of.queued, spooled = of.spooled,
+             stored = of.stored, dead_lettered = of.dead_lettered,
+             committed_sequences = of.committed, last_received_unix_nano = of.received
+         FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+                     $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[],
+                     $12::bigint[], $13::bigint[], $14::bytea[], $15::bigint[])
+              AS of (tenant, producer_id, service, instance, sdk, sequence, emitted, dropped,
+                     rejected_seen, queued, spooled, stored, dead_lettered, committed, received)
+         WHERE p.tenant = of.tenant AND p.producer_id = of.producer_id",
+        &[
+            (&tenants, Type::TEXT_ARRAY),
+            (&ids, Type::UUID_ARRAY),
+            (&texts(|account| &account.service), Type::TEXT_ARRAY),
+            (&texts(|account| &account.instance), Type::TEXT_ARRAY),
+            (&texts(|account| &account.sdk), Type::TEXT_ARRAY),
+            (&numbers(|account| account.sequence), Type::INT8_ARRAY),
+            (&numbers(|account| account.account.emitted), Type::INT8_ARRAY),
+            (&dropped, Type::TEXT_ARRAY),
+            (&numbers(|account| account.account.rejected), Type::INT8_ARRAY),
+            (&numbers(|account| account.account.queued), Type::INT8_ARRAY),
+            (&numbers(|account| account.account.spooled), Type::INT8_ARRAY),
+            (&numbers(|account| account.stored), Type::INT8_ARRAY),
+            (&numbers(|account| account.dead_lettered), Type::INT8_ARRAY),
+            (&committed, Type::BYTEA_ARRAY),
+            (&received, Type::INT8_ARRAY),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Folds old entries into their producers, a bounded number of them. Whether there is more to do.
+pub(crate) async fn fold(
+    db: &Transaction<'_>,
+    cutoff_unix_nano: i64,
+    entries_max: i64,
+) -> Result<bool, Fault> {
+    let (cutoff, _) = Timestamp::of_nanos(cutoff_unix_nano);
+    let rows = db
+        .query_typed(
+            "DELETE FROM batches b USING
+                 (SELECT tenant, batch_id FROM batches WHERE committed_at <= $1
+                  ORDER BY committed_at LIMIT $2) AS old
+             WHERE b.tenant = old.tenant AND b.batch_id = old.batch_id
+             RETURNING b.tenant, b.producer_id, b.sequence",
+            &[(&cutoff, Type::TIMESTAMPTZ), (&entries_max, Type::INT8)],
+        )
+        .await?;
+    let mut of_producers: BTreeMap<Key, Vec<u64>> = BTreeMap::new();
+    for row in &rows {
+        if let Some(Id(producer)) = row.try_get(1)? {
+            let sequence: i64 = row.try_get(2)?;
+            let key = (tenant(row)?, ProducerId(producer).0);
+            of_producers.entry(key).or_default().push(sequence as u64);
+        }
+    }
+    add_folded(db, &of_producers).await?;
+    Ok(rows.len() as i64 == entries_max)
+}
+
+async fn add_folded(
+    db: &Transaction<'_>,
+    sequences: &BTreeMap<Key, Vec<u64>>,
+) -> Result<(), Fault> {
+    if sequences.is_empty() {
+        return Ok(());
+    }
+    let (tenants, ids) = columns(sequences.keys());
+    let rows = db
+        .query_typed(
+            "SELECT p.tenant, p.producer_id, p.folded_sequences FROM producers p
+             JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
+                  USING (tenant, producer_id)
+             ORDER BY p.tenant, p.producer_id FOR UPDATE OF p",
+            &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)],
+        )
+        .await?;
+    let (mut tenants, mut ids, mut folded) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let key = key(row)?;
+        let mut ranges: RangeSet = row.try_get(2)?;
+        sequences.get(&key).into_iter().flatten().for_each(|sequence| ranges.insert(*sequence));
+        tenants.push(key.0.as_str().to_owned());
+        ids.push(Id(key.1));
+        folded.push(ranges.to_bytes());
+    }
+    db.execute_typed(
+        "UPDATE producers p SET folded_sequences = of.folded
+         FROM unnest($1::text[], $2::uuid[], $3::bytea[]) AS of (tenant, producer_id, folded)
+         WHERE p.tenant = of.tenant AND p.producer_id = of.producer_id",
+        &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY), (&folded, Type::BYTEA_ARRAY)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Forgets producers long silent. Those in use just now are left for the next time.
+pub(crate) async fn forget_silent(
+    db: &Transaction<'_>,
+    cutoff_unix_nano: i64,
+) -> Result<(), Fault> {
+    db.execute_typed(
+        "DELETE FROM producers WHERE (tenant, producer_id) IN
+             (SELECT tenant, producer_id FROM producers WHERE last_received_unix_nano < $1
+              FOR UPDATE SKIP LOCKED)",
+        &[(&cutoff_unix_nano, Type::INT8)],
+    )
+    .await?;
+    Ok(())
+}
+
+fn columns<'a>(keys: impl Iterator<Item = &'a Key>) -> (Vec<&'a str>, Vec<Id>) {
+    keys.map(|(tenant, id)| (tenant.as_str(), Id(*id))).unzip()
+}
+
+/// The first two columns.
+fn key(row: &Row) -> Result<Key, Fault> {
+    let Id(id) = row.try_get(1)?;
+    Ok((tenant(row)?, id))
+}
+
+fn tenant(row: &Row) -> Result<Tenant, Fault> {
+    Tenant::new(row.try_get(0)?).map_err(|error| Fault::corrupt(error.to_string()))
+}
+
+impl<'a> FromSql<'a> for RangeSet {
+    fn from_sql(
+        _: &Type,
+        bytes: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Self::from_bytes(bytes).ok_or_else(|| "the ranges of sequences are damaged".into())
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::BYTEA
+    }
+}

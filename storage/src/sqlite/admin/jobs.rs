@@ -1,0 +1,166 @@
+//! Jobs between processes, or between the parts of one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use logweir_core::identity::Tenant;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::models::{signed, tenant_of};
+use crate::sqlite::{SqliteStorage, faults::Fault, write::writer::Writer};
+use crate::{
+    JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
+    jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
+};
+
+#[async_trait]
+impl PassJobs for SqliteStorage {
+    async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError> {
+        self.change(tenant, move |db, tenant_id| insert(db, tenant_id, &job)).await
+    }
+
+    async fn take_job(
+        &self,
+        kind: JobKind,
+        now_unix_nano: i64,
+        lease: Duration,
+    ) -> Result<Option<Job>, StorageError> {
+        // Mostly there is none, and looking does not keep the writer.
+        let is_there =
+            self.readers.run(move |db, _| Ok(next(db, kind, now_unix_nano)?.is_some())).await?;
+        if !is_there {
+            return Ok(None);
+        }
+        let leased = now_unix_nano.saturating_add(lease.as_nanos() as i64);
+        let take =
+            move |writer: &mut Writer| writer.free(|db, _| take(db, kind, now_unix_nano, leased));
+        self.writer.run(take).await
+    }
+
+    async fn finish_job(
+        &self,
+        job_id: u64,
+        answer: Result<String, String>,
+    ) -> Result<(), StorageError> {
+        let finish = move |writer: &mut Writer| {
+            writer.free(|db, _| {
+                let (state, answer) = match &answer {
+                    Ok(answer) => ("done", answer),
+                    Err(why) => ("failed", why),
+                };
+                db.prepare_cached(
+                    "UPDATE jobs SET state = ?2, answer = ?3 WHERE job_id = ?1 AND state = 'taken'",
+                )?
+                .execute(params![signed(job_id), state, answer])?;
+                Ok(())
+            })
+        };
+        self.writer.run(finish).await
+    }
+
+    async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError> {
+        let state = move |db: &Connection, tenant_id: i64| -> Result<Option<JobState>, Fault> {
+            let select = "SELECT state, answer FROM jobs WHERE tenant_id = ?1 AND job_id = ?2";
+            let found: Option<(String, String)> = db
+                .prepare_cached(select)?
+                .query_row(params![tenant_id, signed(job_id)], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            Ok(found.map(|(state, answer)| job_state(&state, answer)))
+        };
+        let found = self.list(tenant, state).await?;
+        found.ok_or_else(|| StorageError::NotFound(format!("job {job_id}")))
+    }
+}
+
+fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, Fault> {
+    clear(db, job.created_unix_nano)?;
+    let open: usize = db
+        .prepare_cached(
+            "SELECT count(*) FROM jobs
+             WHERE tenant_id = ?1 AND kind = ?2 AND state IN ('waiting', 'taken')",
+        )?
+        .query_row(params![tenant_id, job.kind.as_str()], |row| row.get(0))?;
+    if open >= JOBS_OPEN_MAX {
+        return Err(too_many_jobs(job.kind).into());
+    }
+    let inserted: Option<i64> = db
+        .prepare_cached(
+            "INSERT INTO jobs (tenant_id, kind, unique_key, request, state, created_unix_nano,
+                 begin_before_unix_nano, leased_unix_nano, attempts, answer)
+             VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?6, 0, 0, '')
+             ON CONFLICT DO NOTHING RETURNING job_id",
+        )?
+        .query_row(
+            params![
+                tenant_id,
+                job.kind.as_str(),
+                job.unique_key,
+                job.request,
+                job.created_unix_nano,
+                job.begin_before_unix_nano,
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(inserted.map(i64::unsigned_abs))
+}
+
+/// Forgets old answers, and ends what nobody began in time.
+fn clear(db: &Connection, now_unix_nano: i64) -> Result<(), Fault> {
+    let old = now_unix_nano.saturating_sub(JOBS_KEPT.as_nanos() as i64);
+    db.prepare_cached(
+        "DELETE FROM jobs WHERE created_unix_nano < ?1 AND state IN ('done', 'failed')",
+    )?
+    .execute([old])?;
+    db.prepare_cached(
+        "UPDATE jobs SET state = 'failed', answer = ?2
+         WHERE state = 'waiting' AND begin_before_unix_nano <= ?1",
+    )?
+    .execute(params![now_unix_nano, JOB_TOO_LATE])?;
+    Ok(())
+}
+
+/// The oldest job that somebody should begin, and how often it was begun.
+fn next(
+    db: &Connection,
+    kind: JobKind,
+    now_unix_nano: i64,
+) -> rusqlite::Result<Option<(i64, u32)>> {
+    db.prepare_cached(
+        "SELECT job_id, attempts FROM jobs
+         WHERE kind = ?1 AND state IN ('waiting', 'taken')
+               AND (state = 'taken' AND leased_unix_nano < ?2
+                    OR state = 'waiting' AND ifnull(begin_before_unix_nano > ?2, TRUE))
+         ORDER BY job_id LIMIT 1",
+    )?
+    .query_row(params![kind.as_str(), now_unix_nano], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
+}
+
+fn take(
+    db: &Connection,
+    kind: JobKind,
+    now_unix_nano: i64,
+    leased_unix_nano: i64,
+) -> Result<Option<Job>, Fault> {
+    while let Some((job_id, attempts)) = next(db, kind, now_unix_nano)? {
+        if attempts >= JOB_ATTEMPTS_MAX {
+            db.prepare_cached("UPDATE jobs SET state = 'failed', answer = ?2 WHERE job_id = ?1")?
+                .execute(params![job_id, JOB_ABANDONED])?;
+            continue;
+        }
+        db.prepare_cached(
+            "UPDATE jobs SET state = 'taken', leased_unix_nano = ?2, attempts = attempts + 1
+             WHERE job_id = ?1",
+        )?
+        .execute(params![job_id, leased_unix_nano])?;
+        let mut select = db.prepare_cached(
+            "SELECT name, request FROM jobs JOIN tenants USING (tenant_id) WHERE job_id = ?1",
+        )?;
+        let mut rows = select.query([job_id])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let (tenant, request) = (tenant_of(row, 0)?, row.get(1)?);
+        return Ok(Some(Job { job_id: job_id.unsigned_abs(), tenant, request }));
+    }
+    Ok(None)
+}

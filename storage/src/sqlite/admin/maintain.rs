@@ -1,0 +1,376 @@
+//! What goes on beside writing and reading, in small steps: old entries of the ledger are folded
+//! into their producers, silent producers forgotten, old logs deleted, small blocks merged, and
+//! free pages given back to the disk.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use logweir_core::{
+    filter::{Expression, Filter, Term, TextField},
+    limits::PRODUCER_RETENTION_DAYS,
+};
+use metrics::{counter, gauge};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::merge::{Candidate, Place, choose, cut};
+use crate::sqlite::{
+    blocks::{self, Origin},
+    faults::Fault,
+    ids::Ids,
+    write::writer::Writer,
+};
+use crate::{
+    StorageError,
+    block::{Block, BlockError, EncodedBlock, Encoder, Window},
+    ranges::RangeSet,
+};
+
+const FOLDED_PER_STEP: usize = 2_000;
+const DELETED_BLOCKS_PER_STEP: usize = 64;
+const DELETED_BUCKETS_PER_STEP: usize = 20_000;
+/// Free pages given back in a step: each is a page to move.
+const VACUUMED_PAGES_PER_STEP: u32 = 1_024;
+/// Free pages below this share of the file are left for new data.
+const FREE_SHARE_MAX: f64 = 0.25;
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// What is kept how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    pub(crate) ledger_age: Duration,
+    pub(crate) age: Option<Duration>,
+    pub(crate) disk_bytes_max: u64,
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
+pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result<bool, Fault> {
+    let cutoff = now_unix_nano.saturating_sub(nanos(age)).div_euclid(1_000_000_000);
+    let mut select = db.prepare_cached(
+        "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
+         ORDER BY entry_id LIMIT ?1",
+    )?;
+    let mut rows = select.query([FOLDED_PER_STEP])?;
+    let (mut last, mut count) = (None, 0);
+    let mut sequences: Vec<(i64, u64)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(3)? > cutoff {
+            break;
+        }
+        last = Some(row.get::<_, i64>(0)?);
+        count += 1;
+        if let (Some(producer), Some(sequence)) = (row.get(1)?, row.get::<_, Option<i64>>(2)?) {
+            sequences.push((producer, sequence as u64));
+        }
+    }
+    if let Some(last) = last {
+        db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
+    }
+    sequences.sort_unstable();
+    for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {
+        fold_producer(db, of_producer)?;
+    }
+    let silence = i64::from(PRODUCER_RETENTION_DAYS) * 86_400_000_000_000;
+    db.execute(
+        "DELETE FROM producers WHERE last_received_unix_nano < ?1",
+        [now_unix_nano.saturating_sub(silence)],
+    )?;
+    Ok(count == FOLDED_PER_STEP)
+}
+
+fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), Fault> {
+    let Some(&(key, _)) = sequences.first() else { return Ok(()) };
+    let folded: Option<RangeSet> = db
+        .prepare_cached("SELECT folded_sequences FROM producers WHERE producer_key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let Some(mut folded) = folded else { return Ok(()) };
+    sequences.iter().for_each(|(_, sequence)| folded.insert(*sequence));
+    db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
+        .execute(params![key, folded])?;
+    Ok(())
+}
+
+/// Deletes what is too old, or oldest when there is too much. Whether there is more to do.
+pub(crate) fn retain(
+    writer: &mut Writer,
+    now: i64,
+    retention: &Retention,
+) -> Result<bool, StorageError> {
+    let mut more = false;
+    if let Some(age) = retention.age {
+        let cutoff = now.saturating_sub(nanos(age));
+        let deleted = writer.free(|db, _| delete_oldest(db, cutoff, u64::MAX))?;
+        more |= deleted == DELETED_BLOCKS_PER_STEP;
+    }
+    if retention.disk_bytes_max > 0 {
+        let space = writer.run_plain(Space::of)?;
+        let excess = space.used_bytes().saturating_sub(retention.disk_bytes_max);
+        if excess > 0 {
+            let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX, excess)? {
+                0 => delete_oldest_buckets(db),
+                deleted => Ok(deleted),
+            })?;
+            more |= deleted > 0;
+        }
+    }
+    more |= vacuum(writer, retention)?;
+    gauge!("logweir_storage_disk_bytes").set(writer.files().disk_bytes() as f64);
+    Ok(more)
+}
+
+/// Deletes the oldest blocks that end before a time, until so many bytes are free; how many.
+fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Result<usize, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT block_id, logs, disk_bytes FROM blocks WHERE time_max_unix_nano < ?1
+         ORDER BY time_max_unix_nano LIMIT ?2",
+    )?;
+    let oldest: Vec<(i64, u64, u64)> = select
+        .query_map(params![cutoff_unix_nano, DELETED_BLOCKS_PER_STEP], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    let (mut deleted, mut freed) = (0, 0);
+    for (block_id, logs, disk_bytes) in oldest {
+        if freed >= bytes {
+            break;
+        }
+        blocks::delete(db, block_id)?;
+        counter!("logweir_storage_logs_expired_total").increment(logs);
+        deleted += 1;
+        freed += disk_bytes;
+    }
+    Ok(deleted)
+}
+
+/// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
+fn delete_oldest_buckets(db: &Transaction<'_>) -> Result<usize, Fault> {
+    let mut deleted = 0;
+    for table in ["service_buckets", "latency_buckets", "template_buckets"] {
+        deleted += db.execute(
+            &format!(
+                "DELETE FROM {table} WHERE width_seconds = 10 AND start_unix_seconds <=
+                     (SELECT start_unix_seconds FROM {table} WHERE width_seconds = 10
+                      ORDER BY start_unix_seconds LIMIT 1 OFFSET ?1)"
+            ),
+            [DELETED_BUCKETS_PER_STEP],
+        )?;
+    }
+    Ok(deleted)
+}
+
+/// How the database's file is used.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    page_bytes: u64,
+    pages: u64,
+    free_pages: u64,
+}
+
+impl Space {
+    fn of(db: &Connection) -> rusqlite::Result<Self> {
+        let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+        Ok(Self {
+            page_bytes: pragma("page_size")?,
+            pages: pragma("page_count")?,
+            free_pages: pragma("freelist_count")?,
+        })
+    }
+
+    const fn used_bytes(&self) -> u64 {
+        (self.pages - self.free_pages) * self.page_bytes
+    }
+
+    /// Whether there are more free pages than new data will soon fill.
+    fn is_loose(&self, disk_bytes_max: u64) -> bool {
+        let free = self.free_pages * self.page_bytes;
+        let is_over = disk_bytes_max > 0 && self.pages * self.page_bytes > disk_bytes_max;
+        let is_much = free > FREE_BYTES_MIN
+            && free as f64 > (self.pages * self.page_bytes) as f64 * FREE_SHARE_MAX;
+        self.free_pages > 0 && (is_over || is_much)
+    }
+}
+
+/// Gives free pages back to the disk. Whether there is more to do.
+fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageError> {
+    let space = writer.run_plain(Space::of)?;
+    if !space.is_loose(retention.disk_bytes_max) {
+        return Ok(false);
+    }
+    writer.run_plain(|db| {
+        // The pragma moves a page with each row that is read from it.
+        let mut vacuum =
+            db.prepare(&format!("PRAGMA incremental_vacuum({VACUUMED_PAGES_PER_STEP})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    })?;
+    let after = writer.run_plain(Space::of)?;
+    let more = after.free_pages < space.free_pages && after.is_loose(retention.disk_bytes_max);
+    if !more {
+        // The file itself shrinks when the write-ahead log is copied into it.
+        writer.run_plain(|db| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))?;
+    }
+    Ok(more)
+}
+
+/// What comes of looking for blocks to merge.
+pub(crate) enum Merge {
+    /// A run was merged in memory.
+    Merged(Merged),
+    /// A block that was to be merged cannot be read.
+    Damaged(i64),
+}
+
+/// What a merge makes of a run of blocks.
+pub(crate) struct Merged {
+    origin: Origin,
+    inputs: Vec<i64>,
+    outputs: Vec<EncodedBlock>,
+}
+
+/// Chooses a run of the next tenant that has one and merges it in memory, from a snapshot. Nothing if
+/// there is none worth it. `last_tenant` is whose turn it was.
+pub(crate) fn merge(
+    db: &Connection,
+    last_tenant: &AtomicI64,
+    now_unix_nano: i64,
+) -> Result<Option<Merge>, Fault> {
+    let snapshot = db.unchecked_transaction()?;
+    let last = last_tenant.load(Ordering::Relaxed);
+    let tenants: Vec<i64> = snapshot
+        .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id <= ?1, tenant_id")?
+        .query_map([last], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for tenant_id in tenants {
+        // Noted before, so that a tenant with a fault does not keep the others waiting.
+        last_tenant.store(tenant_id, Ordering::Relaxed);
+        let candidates = candidates(&snapshot, tenant_id)?;
+        let run = choose(&candidates, now_unix_nano.div_euclid(1_000_000_000));
+        if run.is_empty() {
+            continue;
+        }
+        let inputs: Vec<i64> = run.iter().map(|block| block.block_id).collect();
+        let bodies = bodies(&snapshot, &inputs)?;
+        let services = services(&snapshot, &inputs)?;
+        drop(snapshot);
+        let mut blocks = Vec::with_capacity(inputs.len());
+        for (block_id, body) in inputs.iter().zip(&bodies) {
+            match Block::open(body) {
+                Ok(block) => blocks.push(block),
+                Err(_) => return Ok(Some(Merge::Damaged(*block_id))),
+            }
+        }
+        let outputs = merge_blocks(&blocks, &services)
+            .map_err(|error| Fault::corrupt(format!("one of the blocks {inputs:?}: {error}")))?;
+        let generation = run.iter().map(|block| block.generation).max().unwrap_or(0) + 1;
+        let origin = Origin { tenant_id, generation, now_unix_nano };
+        return Ok(Some(Merge::Merged(Merged { origin, inputs, outputs })));
+    }
+    Ok(None)
+}
+
+/// Puts what a merge came to into the database.
+pub(crate) fn finish(db: &Transaction<'_>, ids: &mut Ids, merge: &Merge) -> Result<(), Fault> {
+    match merge {
+        Merge::Merged(merged) => {
+            if !swap(db, ids, merged)? {
+                tracing::debug!("a merge came to nothing: one of its blocks is gone");
+            }
+        }
+        // Left as it is, so that the others are merged; whoever reads it is told.
+        Merge::Damaged(block_id) => {
+            tracing::error!(block_id, "a block of logs is damaged; the others are not affected");
+            counter!("logweir_storage_damaged_blocks_total").increment(1);
+            db.execute("UPDATE blocks SET is_settled = 1 WHERE block_id = ?1", [block_id])?;
+        }
+    }
+    Ok(())
+}
+
+/// Blocks that are not settled, oldest first.
+fn candidates(db: &Connection, tenant_id: i64) -> rusqlite::Result<Vec<Candidate>> {
+    db.prepare_cached(
+        "SELECT block_id, generation, logs, text_bytes, made_unix_seconds FROM blocks
+         WHERE tenant_id = ?1 AND is_settled = 0 ORDER BY block_id LIMIT 10000",
+    )?
+    .query_map([tenant_id], |row| {
+        Ok(Candidate {
+            block_id: row.get(0)?,
+            generation: row.get(1)?,
+            logs: row.get(2)?,
+            text_bytes: row.get(3)?,
+            made_unix_seconds: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+fn bodies(db: &Connection, blocks: &[i64]) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut select = db.prepare_cached("SELECT body FROM block_bodies WHERE block_id = ?1")?;
+    blocks.iter().map(|block_id| select.query_row([block_id], |row| row.get(0))).collect()
+}
+
+/// The names of the services in the blocks.
+fn services(db: &Connection, blocks: &[i64]) -> rusqlite::Result<BTreeSet<String>> {
+    let mut select = db.prepare_cached(
+        "SELECT name FROM block_services JOIN services USING (service_id) WHERE block_id = ?1",
+    )?;
+    let mut names = BTreeSet::new();
+    for block_id in blocks {
+        for name in select.query_map([block_id], |row| row.get(0))? {
+            names.insert(name?);
+        }
+    }
+    Ok(names)
+}
+
+/// Only the places of the logs are sorted; the logs themselves are never put together.
+fn merge_blocks(
+    blocks: &[Block<'_>],
+    services: &BTreeSet<String>,
+) -> Result<Vec<EncodedBlock>, BlockError> {
+    let mut places = Vec::new();
+    for (service, name) in (0..).zip(services) {
+        let of_service = Term::Text(TextField::Service, name.clone());
+        let filter = Filter { expression: Expression::Term(of_service) };
+        for (number, block) in (0..).zip(blocks) {
+            for row in block.matching(&filter, &Window::ALL)? {
+                places.push(Place { service, id: block.id(row)?, block: number, row });
+            }
+        }
+    }
+    if places.len() != blocks.iter().map(Block::row_count).sum::<usize>() {
+        return Err(BlockError::Corrupt("it has logs of a service that it is not listed for"));
+    }
+    let mut encoder = Encoder::new();
+    let merge = |part: &[Place]| {
+        let places: Vec<(u32, u32)> = part.iter().map(|place| (place.block, place.row)).collect();
+        encoder.merge(blocks, &places)
+    };
+    cut(&mut places, services.len()).into_iter().map(merge).collect()
+}
+
+/// Puts merged blocks in the place of their inputs, unless one of those is gone; whether it did.
+fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Result<bool, Fault> {
+    let mut exists = db.prepare_cached("SELECT 1 FROM blocks WHERE block_id = ?1")?;
+    for block_id in &merged.inputs {
+        if !exists.exists([block_id])? {
+            return Ok(false);
+        }
+    }
+    for block_id in &merged.inputs {
+        blocks::delete(db, *block_id)?;
+    }
+    for block in &merged.outputs {
+        blocks::insert(db, ids, merged.origin, block)?;
+        counter!("logweir_storage_block_bytes_total", "kind" => "merged")
+            .increment(blocks::disk_bytes(block));
+    }
+    counter!("logweir_storage_merged_blocks_total").increment(merged.inputs.len() as u64);
+    Ok(true)
+}

@@ -1,0 +1,12 @@
+//! What keeps a data directory going: tokens, jobs, models, dead letters, upkeep.
+
+pub(crate) mod dead_letters;
+pub(crate) mod deploys;
+pub(crate) mod findings;
+pub(crate) mod heartbeats;
+pub(crate) mod jobs;
+pub(crate) mod maintain;
+pub(crate) mod merge;
+pub(crate) mod models;
+pub(crate) mod tokens;
+pub(crate) mod trials;

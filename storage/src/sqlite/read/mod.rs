@@ -1,0 +1,6 @@
+//! What reads: searches, counts over time, and lists of what is known.
+
+pub(crate) mod aggregate;
+pub(crate) mod readers;
+pub(crate) mod reports;
+pub(crate) mod search;

@@ -1,0 +1,311 @@
+//! Finding logs: walks the blocks by time, passes over those that cannot hold a match, and stops as
+//! soon as no block left can improve the page. Holds a page of logs and one block at most. A
+//! snapshot that gets old is let go; the walk then goes on, in a new one, from the time that it has
+//! come to, so that blocks may be merged meanwhile.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use logweir_core::{
+    filter::{Expression, Filter, Required, Term, TextField},
+    identity::{LogId, Service, Tenant},
+    record::StoredLog,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::readers::Caller;
+use crate::sqlite::{
+    aliases,
+    blocks::ANOMALY_BIT,
+    faults::Fault,
+    ids::{find_service, find_tenant},
+};
+use crate::{
+    LogWithNeighbours, StorageError,
+    aliases::of_logs,
+    block::{self, Block, BlockError, Window},
+    query::{Order, SearchPage, SearchQuery, TimeRange},
+};
+
+/// A page of matches in the order given.
+pub(crate) fn search(
+    db: &Connection,
+    caller: &Caller,
+    tenant: &Tenant,
+    query: &SearchQuery,
+    order: Order,
+) -> Result<SearchPage, Fault> {
+    let expanded = aliases::expanded(db, tenant, &query.filter)?;
+    let filter = expanded.as_ref().unwrap_or(&query.filter);
+    let required = filter.required();
+    let mut range = query.range;
+    range.from_unix_nano = range.from_unix_nano.max(required.time.0);
+    range.to_unix_nano = range.to_unix_nano.min(required.time.1);
+    let mut page = Page::new(order, query);
+    page.narrow_to_cursor(&mut range);
+    let scope = Scope { tenant, filter, required: &required };
+    while let Some(reached) = step(db, caller, &scope, range, &mut page)? {
+        page.forget_beyond(reached);
+        match order {
+            Order::NewestFirst => range.to_unix_nano = reached.saturating_add(1),
+            Order::OldestFirst => range.from_unix_nano = reached,
+        }
+    }
+    let mut page = page.finish();
+    aliases::show(db, tenant, &of_logs(&page.logs), &mut page.logs)?;
+    Ok(page)
+}
+
+/// One log with those around it.
+pub(crate) fn get(
+    db: &Connection,
+    caller: &Caller,
+    tenant: &Tenant,
+    id: LogId,
+    neighbours: usize,
+) -> Result<LogWithNeighbours, Fault> {
+    let found = find(db, tenant, id)?;
+    let mut log = found.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
+    aliases::show(db, tenant, &of_logs([&log]), [&mut log])?;
+    if neighbours == 0 {
+        return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
+    }
+    let service = Term::Text(TextField::Service, log.service.to_string());
+    let query = SearchQuery {
+        filter: Filter { expression: Expression::Term(service) },
+        range: TimeRange::ALL,
+        cursor: Some(id),
+        page_size: neighbours,
+    };
+    let mut before = search(db, caller, tenant, &query, Order::NewestFirst)?.logs;
+    before.reverse();
+    let after = search(db, caller, tenant, &query, Order::OldestFirst)?.logs;
+    Ok(LogWithNeighbours { log, before, after })
+}
+
+fn find(db: &Connection, tenant: &Tenant, id: LogId) -> Result<Option<StoredLog>, Fault> {
+    let snapshot = db.unchecked_transaction()?;
+    let Some(tenant_id) = find_tenant(&snapshot, tenant)? else { return Ok(None) };
+    let mut select = snapshot.prepare_cached(
+        "SELECT block_id FROM blocks WHERE tenant_id = ?1
+           AND time_max_unix_nano >= ?2 AND time_min_unix_nano <= ?2",
+    )?;
+    let mut candidates = select.query(params![tenant_id, id.time_unix_nano])?;
+    while let Some(candidate) = candidates.next()? {
+        let found = with_body(&snapshot, candidate.get(0)?, |block| {
+            block.find(id)?.map(|row| block.log(row)).transpose()
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The matches found so far: the best `size` and one more, which tells that there are more.
+struct Page {
+    order: Order,
+    size: usize,
+    cursor: Option<LogId>,
+    best: BTreeMap<LogId, StoredLog>,
+}
+
+impl Page {
+    fn new(order: Order, query: &SearchQuery) -> Self {
+        Self { order, size: query.page_size.max(1), cursor: query.cursor, best: BTreeMap::new() }
+    }
+
+    fn narrow_to_cursor(&self, range: &mut TimeRange) {
+        let Some(cursor) = self.cursor else { return };
+        let time = cursor.time_unix_nano;
+        match self.order {
+            Order::NewestFirst => {
+                range.to_unix_nano = range.to_unix_nano.min(time.saturating_add(1))
+            }
+            Order::OldestFirst => range.from_unix_nano = range.from_unix_nano.max(time),
+        }
+    }
+
+    /// The worst of the matches, if there are enough of them: only better ones count from now on.
+    fn bar(&self) -> Option<LogId> {
+        let worst = match self.order {
+            Order::NewestFirst => self.best.first_key_value(),
+            Order::OldestFirst => self.best.last_key_value(),
+        };
+        worst.map(|(id, _)| *id).filter(|_| self.best.len() > self.size)
+    }
+
+    /// Whether blocks whose nearest time is this, and all after them, have nothing for the page.
+    fn is_settled_before(&self, nearest: i64) -> bool {
+        self.bar().is_some_and(|bar| match self.order {
+            Order::NewestFirst => nearest < bar.time_unix_nano,
+            Order::OldestFirst => nearest > bar.time_unix_nano,
+        })
+    }
+
+    fn window(&self, range: TimeRange) -> Window {
+        match self.order {
+            Order::NewestFirst => Window { range, after: self.bar(), before: self.cursor },
+            Order::OldestFirst => Window { range, after: self.cursor, before: self.bar() },
+        }
+    }
+
+    /// Takes in the matches of a block.
+    fn take(
+        &mut self,
+        block: &Block<'_>,
+        filter: &Filter,
+        range: TimeRange,
+    ) -> Result<(), BlockError> {
+        let rows = block.matching(filter, &self.window(range))?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            found.push((block.id(row)?, row));
+        }
+        found.sort_unstable();
+        if self.order == Order::NewestFirst {
+            found.reverse();
+        }
+        for (id, row) in found {
+            let is_worse = |bar: LogId| match self.order {
+                Order::NewestFirst => id < bar,
+                Order::OldestFirst => id > bar,
+            };
+            if self.bar().is_some_and(is_worse) {
+                break;
+            }
+            self.best.insert(id, block.log(row)?);
+            if self.best.len() > self.size + 1 {
+                match self.order {
+                    Order::NewestFirst => self.best.pop_first(),
+                    Order::OldestFirst => self.best.pop_last(),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the matches that the walk, going on from `reached`, will come to again.
+    fn forget_beyond(&mut self, reached: i64) {
+        match self.order {
+            Order::NewestFirst => self.best.retain(|id, _| id.time_unix_nano > reached),
+            Order::OldestFirst => self.best.retain(|id, _| id.time_unix_nano < reached),
+        }
+    }
+
+    fn finish(self) -> SearchPage {
+        let has_more = self.best.len() > self.size;
+        let mut logs: Vec<StoredLog> = self.best.into_values().collect();
+        if self.order == Order::NewestFirst {
+            logs.reverse();
+        }
+        logs.truncate(self.size);
+        let next = logs.last().map(|log| log.id).filter(|_| has_more);
+        SearchPage { logs, next }
+    }
+}
+
+/// What is searched for, and whose.
+struct Scope<'a> {
+    tenant: &'a Tenant,
+    filter: &'a Filter,
+    required: &'a Required<'a>,
+}
+
+impl Scope<'_> {
+    /// Whether a block with this content mask may hold a match.
+    fn allows(&self, content_mask: u8) -> bool {
+        let anomalies = content_mask & ANOMALY_BIT != 0 || self.required.anomaly != Some(true);
+        anomalies && content_mask & self.required.level_mask != 0
+    }
+}
+
+/// Walks within one snapshot. Returns the time to go on from, or nothing if the page is done.
+fn step(
+    db: &Connection,
+    caller: &Caller,
+    scope: &Scope<'_>,
+    range: TimeRange,
+    page: &mut Page,
+) -> Result<Option<i64>, Fault> {
+    let started = Instant::now();
+    let snapshot = db.unchecked_transaction()?;
+    let Some((sql, scope_id)) = walk(&snapshot, scope, page.order)? else { return Ok(None) };
+    let mut select = snapshot.prepare_cached(sql)?;
+    let TimeRange { from_unix_nano: from, to_unix_nano: to } = range;
+    let mut candidates = select.query(params![scope_id, from, to])?;
+    while let Some(candidate) = candidates.next()? {
+        let nearest: i64 = candidate.get(1)?;
+        if page.is_settled_before(nearest) {
+            break;
+        }
+        let is_behind_start = match page.order {
+            Order::NewestFirst => nearest.saturating_add(1) < to,
+            Order::OldestFirst => nearest > from,
+        };
+        if started.elapsed() >= caller.snapshot_max && is_behind_start {
+            return Ok(Some(nearest));
+        }
+        if caller.is_gone() {
+            break;
+        }
+        let block_id = candidate.get(0)?;
+        if scope.allows(candidate.get(2)?) && may_match(&snapshot, block_id, scope.filter)? {
+            with_body(&snapshot, block_id, |block| page.take(block, scope.filter, range))?;
+        }
+    }
+    Ok(None)
+}
+
+const NEWEST_BLOCKS: &str = "SELECT block_id, time_max_unix_nano, content_mask FROM blocks
+    WHERE tenant_id = ?1 AND time_max_unix_nano >= ?2 AND time_min_unix_nano < ?3
+    ORDER BY time_max_unix_nano DESC";
+const OLDEST_BLOCKS: &str = "SELECT block_id, time_min_unix_nano, content_mask FROM blocks
+    WHERE tenant_id = ?1 AND time_max_unix_nano >= ?2 AND time_min_unix_nano < ?3
+    ORDER BY time_min_unix_nano";
+const NEWEST_OF_SERVICE: &str =
+    "SELECT block_id, time_max_unix_nano, content_mask FROM block_services
+    WHERE service_id = ?1 AND time_max_unix_nano >= ?2 AND time_min_unix_nano < ?3
+    ORDER BY time_max_unix_nano DESC";
+const OLDEST_OF_SERVICE: &str =
+    "SELECT block_id, time_min_unix_nano, content_mask FROM block_services
+    WHERE service_id = ?1 AND time_max_unix_nano >= ?2 AND time_min_unix_nano < ?3
+    ORDER BY time_min_unix_nano";
+
+/// The statement that lists candidates and its first parameter; nothing if there can be none.
+fn walk(
+    db: &Connection,
+    scope: &Scope<'_>,
+    order: Order,
+) -> Result<Option<(&'static str, i64)>, Fault> {
+    let Some(tenant_id) = find_tenant(db, scope.tenant)? else { return Ok(None) };
+    let Some(name) = scope.required.service else {
+        let sql = if order == Order::NewestFirst { NEWEST_BLOCKS } else { OLDEST_BLOCKS };
+        return Ok(Some((sql, tenant_id)));
+    };
+    let Ok(service) = Service::new(name) else { return Ok(None) };
+    let sql = if order == Order::NewestFirst { NEWEST_OF_SERVICE } else { OLDEST_OF_SERVICE };
+    Ok(find_service(db, tenant_id, &service)?.map(|service_id| (sql, service_id)))
+}
+
+fn may_match(db: &Connection, block_id: i64, filter: &Filter) -> Result<bool, Fault> {
+    let mut select = db.prepare_cached("SELECT words FROM block_words WHERE block_id = ?1")?;
+    let words = |row: &rusqlite::Row<'_>| Ok(block::may_match(row.get_ref(0)?.as_blob()?, filter));
+    let found = select.query_row([block_id], words).optional()?;
+    found.ok_or_else(|| Fault::corrupt(format!("block {block_id} has no word filter")))
+}
+
+/// Opens a block where it lies.
+pub(crate) fn with_body<T>(
+    db: &Connection,
+    block_id: i64,
+    read: impl FnOnce(&Block<'_>) -> Result<T, BlockError>,
+) -> Result<T, Fault> {
+    let mut select = db.prepare_cached("SELECT body FROM block_bodies WHERE block_id = ?1")?;
+    let mut rows = select.query([block_id])?;
+    let damaged =
+        |error: &dyn std::fmt::Display| Fault::corrupt(format!("block {block_id}: {error}"));
+    let row = rows.next()?.ok_or_else(|| damaged(&"it has no body"))?;
+    let body = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+    let block = Block::open(body).map_err(|error| damaged(&error))?;
+    read(&block).map_err(|error| damaged(&error))
+}
