@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::{
     Client, ClientBuilder, DropPolicy, DropReason, RetryPolicy, TraceContext,
     batch::{self, Batcher, EncodedBatch, Part},
-    error::BuildError,
+    error::ConfigError,
     filters::{Redaction, SampleRates},
     lock::Mutex,
     queue::{Queue, QueueBounds, Queued, Room},
@@ -540,9 +540,9 @@ fn environment() {
             (Ok(config), None) => config,
             (Err(error), Some(setting)) => {
                 let is_right = match error {
-                    BuildError::Endpoint(_) => setting == "endpoint",
-                    BuildError::Token => setting == "token",
-                    BuildError::Service(_) => setting == "service",
+                    ConfigError::Endpoint(_) => setting == "endpoint",
+                    ConfigError::Token => setting == "token",
+                    ConfigError::Service(_) => setting == "service",
                     _ => false,
                 };
                 assert!(is_right, "{}: {error}", case["name"]);
