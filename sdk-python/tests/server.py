@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable
+
+# Otherwise gRPC starts its poller anew in a forked child. A child of `subprocess` closes the poller's file
+# before its program begins, and is killed for that by gRPC (grpc/grpc#43055). No forked child here uses gRPC.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 import grpc
 
