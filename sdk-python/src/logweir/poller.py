@@ -12,7 +12,6 @@ import select
 import socket
 from collections.abc import Iterable
 
-
 # Without a free file for the sockets that wake it, a wait ends this often, seconds, and looks by itself.
 BLIND_INTERVAL = 0.1
 
