@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Callable
 
 from logweir import batch as batches
@@ -32,10 +32,10 @@ from logweir.pacing import NOTICE_INTERVAL, Pacing, drop_list
 from logweir.packing import Packing
 from logweir.record import MESSAGE_BYTES_MAX
 from logweir.redaction import Redactor
-from logweir.report import FlushReport
-from logweir.shared import Command, Shared
+from logweir.shared import Shared
 from logweir.track import Lines, Tracked
 from logweir.transport import Accepted, Outcome, OutOfTime, Refused, Sender, TooLarge
+from logweir.wait import Waiters
 
 # No server's limit is taken to be lower: it must take a single log.
 BATCH_BYTES_FLOOR = MESSAGE_BYTES_MAX
@@ -47,19 +47,6 @@ TAKE_IN_INTERVAL = 1.0
 DELAY_SPREAD = 0.1
 # After a fault of the library itself the loop goes on, but does not spin.
 FAULT_PAUSE = 0.1
-
-
-@dataclass
-class _Waiter:
-    """Somebody who waits for a flush or the shutdown."""
-
-    command: Command
-    # Logs before this position of the queue are meant.
-    position: int
-    # Batches below this mark are meant; none until the last log meant is in a batch.
-    mark: int | None = None
-    # The server knows, or was told, the account.
-    account_told: bool = False
 
 
 class Worker:
@@ -83,7 +70,7 @@ class Worker:
         self._lines = Lines()
         # Own logs that are in the accounts of other producers, because their batch was split.
         self._moved = 0
-        self._waiters: list[_Waiter] = []
+        self._waiters = Waiters(shared, self._tell_account)
         # Logs before this position are not kept waiting for others.
         self._forced_through = 0
         self._batch_due: float | None = None
@@ -99,7 +86,7 @@ class Worker:
             now = rim.now()
             try:
                 self._turn(now)
-                if self._must_finish(now):
+                if self._waiters.is_shutdown_over(now):
                     self._finish()
                     return
                 until = self._next_moment(now)
@@ -122,7 +109,7 @@ class Worker:
         shared.look_at = self._config.inbox_records
 
     def _turn(self, now: float) -> None:
-        self._accept_commands()
+        self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
         self._say_drops(now)
         self._disk.keep_up(now)
@@ -133,7 +120,7 @@ class Worker:
         self._sender.step(now)
         # An answer that failed at once may have made room.
         self._cut_batches(now)
-        self._answer_waiters(now)
+        self._waiters.answer(now)
         self._start_sends(now)
         self._sender.step(now)
 
@@ -435,79 +422,17 @@ class Worker:
         except Exception as error:
             self._say_fault("on_rejected", f"on_rejected failed: {type(error).__name__}: {error}")
 
-    # Those who wait, and the end.
+    # The account, and the end.
 
-    def _accept_commands(self) -> None:
-        while self._shared.commands:
-            command = self._shared.commands.popleft()
-            with self._lock:
-                self._queue.take_in(rim.now())
-                self._queue.closed = self._queue.closed or command.closes
-                position = self._queue.next_position
-            self._forced_through = max(self._forced_through, position)
-            self._waiters.append(_Waiter(command, position))
-
-    def _answer_waiters(self, now: float) -> None:
-        """Answers those whose logs are settled, or whose time is up. A shutdown is left to the end."""
-        waiting, self._waiters = self._waiters, []
-        for waiter in waiting:
-            self._advance(waiter, now)
-            is_over = self._is_over(waiter) or waiter.command.deadline <= now
-            if is_over and not waiter.command.closes:
-                waiter.command.answer(self._report(waiter))
-            else:
-                self._waiters.append(waiter)
-
-    def _advance(self, waiter: _Waiter, now: float) -> None:
-        """First the logs, then the account, if the server does not know it as it is now."""
+    def _tell_account(self, now: float) -> None:
+        """Sends a batch without logs, if its account is news to the server."""
         with self._lock:
-            oldest = self._queue.oldest()
-            if waiter.mark is None and (oldest is None or oldest.position >= waiter.position):
-                waiter.mark = self._outstanding.mark()
-            if waiter.mark is None or waiter.account_told:
+            if not self._batcher.is_news(self._account()):
                 return
-            if not self._outstanding.is_settled_below(waiter.mark):
-                return
-            waiter.account_told = True
-            news = self._news(now)
-        if news is not None:
-            self._track(news)
-        # Also when another waiter's account is under way.
-        waiter.mark = self._outstanding.mark()
-
-    def _news(self, now: float) -> Tracked | None:
-        """A batch without logs whose account is news to the server, under the lock."""
-        if not self._batcher.is_news(self._account()):
-            return None
-        request = wire.IngestRequest()
-        request.batch.SetInParent()
-        return self._build(request, now)
-
-    def _is_over(self, waiter: _Waiter) -> bool:
-        return (
-            waiter.account_told
-            and waiter.mark is not None
-            and self._outstanding.is_settled_below(waiter.mark)
-        )
-
-    def _report(self, waiter: _Waiter) -> FlushReport:
-        with self._lock:
-            mark = self._outstanding.mark() if waiter.mark is None else waiter.mark
-            in_memory, spooled = self._outstanding.records_below(mark)
-            return FlushReport(
-                sent=self._progress.sent,
-                rejected=self._progress.rejected,
-                dropped=self._shared.dropped(),
-                spooled=spooled,
-                pending=in_memory + self._queue.count_before(waiter.position),
-            )
-
-    def _must_finish(self, now: float) -> bool:
-        """Whether a shutdown has done what it could."""
-        return any(
-            waiter.command.closes and (self._is_over(waiter) or waiter.command.deadline <= now)
-            for waiter in self._waiters
-        )
+            request = wire.IngestRequest()
+            request.batch.SetInParent()
+            news = self._build(request, now)
+        self._track(news)
 
     def _finish(self) -> None:
         """Leaves the rest to the spool or drops it, and answers everyone."""
@@ -522,7 +447,8 @@ class Worker:
         self._disk.close()
         self._drops_said = None
         self._say_drops(rim.now())
-        self._answer_everyone()
+        self._waiters.answer_everyone()
+        self._shared.poller.close()
 
     def _spool_the_queue(self) -> None:
         while self._disk.works and self._queue.records > 0:
@@ -530,34 +456,16 @@ class Worker:
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
-        with self._lock:
-            is_useful = self._disk.works and self._outstanding.all.spooled > 0
-            news = self._news(rim.now()) if is_useful else None
-        if news is not None:
-            self._track(news)
-
-    def _answer_everyone(self) -> None:
-        with self._lock:
-            report = FlushReport(
-                sent=self._progress.sent,
-                rejected=self._progress.rejected,
-                dropped=self._shared.dropped(),
-                spooled=self._outstanding.all.spooled,
-            )
-        self._shared.last_report = report
-        for waiter in self._waiters:
-            waiter.command.answer(report)
-        while self._shared.commands:
-            self._shared.commands.popleft().answer(report)
-        self._shared.poller.close()
+        if self._disk.works and self._outstanding.all.spooled > 0:
+            self._tell_account(rim.now())
 
     def _next_moment(self, now: float) -> float:
         """When the next turn is due even if nothing happens."""
-        moments = [now + IDLE, self._disk.next_moment()]
+        moments = [now + IDLE, self._disk.next_moment(), self._waiters.next_deadline()]
         if self._queue.records > 0:
             moments.append(now + TAKE_IN_INTERVAL)
         if self._batch_due is not None:
             moments.append(self._batch_due)
         if self._drops_said is not None and self._queue.drop_unsaid:
             moments.append(self._drops_said + NOTICE_INTERVAL)
-        return min([*moments, *(waiter.command.deadline for waiter in self._waiters)])
+        return min(moments)
