@@ -11,7 +11,7 @@ import pytest
 from clients import HOUR, Notices, balanced, client_of, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
-from logweir import Client, LogEvent, Rejection, SettingError, SpoolOptions
+from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
 
 
 def test_a_flush_settles_what_came_before_it() -> None:
@@ -211,7 +211,7 @@ def test_a_field_that_has_not_its_type_costs_the_field() -> None:
     ],
 )
 def test_a_wrong_setting_fails_at_once(settings: Any, name: str) -> None:
-    with pytest.raises(SettingError, match=name) as failure:
+    with pytest.raises(ConfigError, match=name) as failure:
         Client(**settings)
     assert failure.value.setting == name
 

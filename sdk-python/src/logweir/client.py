@@ -53,7 +53,7 @@ INBOX_CHARACTERS_MAX = 256
 
 class Client:
     """Sends logs in the background. All settings are keyword arguments, see the README; raises
-    `SettingError` for one that cannot be used. The server need not be up.
+    `ConfigError` for one that cannot be used. The server need not be up.
 
     After that nothing here fails, blocks for I/O or grows without bound: what cannot be delivered is
     dropped by the drop policy, and counted. At the end of the process the client flushes for up to 5 s.
