@@ -1,6 +1,6 @@
 /** The edge to Node: clock, randomness, environment, files, HTTP/2, compression, the process's end. */
 
-import { createHash, randomFillSync } from "node:crypto";
+import { createHash, randomFillSync, X509Certificate } from "node:crypto";
 import * as fs from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
 import * as os from "node:os";
@@ -91,6 +91,15 @@ function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buf
 	);
 }
 
+function checkTls(tls: TlsOptions): void {
+	const options = secureOptions(tls);
+	createSecureContext(options);
+	if (options.ca !== undefined) {
+		// A secure context takes a CA that is none without a word.
+		new X509Certificate(options.ca);
+	}
+}
+
 /** Clients that are told of the process's end, by one listener each of its events. */
 const endListeners = new Set<EndListener>();
 let rounds = 0;
@@ -141,9 +150,7 @@ export const nodePlatform: Platform = {
 	packing: zstdCompress === undefined ? "gzip" : "zstd",
 	packings,
 	openDoor,
-	checkTls(tls) {
-		createSecureContext(secureOptions(tls));
-	},
+	checkTls,
 	openSpool: (options) => new Spool(options),
 	currentTrace,
 	say(line) {
