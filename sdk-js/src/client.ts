@@ -92,8 +92,9 @@ export class BaseClient {
 
 	/**
 	 * Takes a log. Of the attributes, `latency_ms` or `duration_ms` (a number), `trace_id` and `span_id`
-	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running code is used; without
-	 * a time, milliseconds since 1970-01-01 UTC, it happens now.
+	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running
+	 * code is used; without a time, milliseconds since 1970-01-01 UTC, it happens now. A time that is none
+	 * gives way to that of the call, which the log's `logweir.truncated` and a notice say.
 	 */
 	emit(
 		level: Level | LevelName,

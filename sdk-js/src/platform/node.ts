@@ -67,14 +67,19 @@ function openDoor(address: string, options: DoorOptions): Door {
 
 /**
  * Waits for the server's first word, its settings; the cause if none comes. An address that merely takes
- * the connection is no server. The manager keeps its session to itself, in a field of its own.
+ * the connection is no server. The manager gives its session to nobody, and has no other word for this:
+ * it is read from a field of its own, and in a version without that field the connection counts as open,
+ * until the first batch tells.
  */
 function greeting(manager: Http2SessionManager): Promise<unknown> {
-	const { conn } = (manager as unknown as { s: { conn: ClientHttp2Session } }).s;
+	const session = (manager as unknown as { s?: { conn?: ClientHttp2Session } }).s?.conn;
+	if (typeof session?.once !== "function") {
+		return Promise.resolve(undefined);
+	}
 	return new Promise((resolve) => {
-		conn.once("remoteSettings", () => resolve(undefined));
-		conn.once("error", resolve);
-		conn.once("close", () => resolve(new Error("the connection was closed")));
+		session.once("remoteSettings", () => resolve(undefined));
+		session.once("error", resolve);
+		session.once("close", () => resolve(new Error("the connection was closed")));
 	});
 }
 
