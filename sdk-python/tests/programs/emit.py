@@ -1,8 +1,9 @@
 """Emits numbered logs, says so, waits until their fate is settled, and prints what became of them.
 
-    python emit.py FIRST COUNT WAITING_MAX      with LOGWEIR_ENDPOINT, LOGWEIR_TOKEN and, if wanted, LOGWEIR_SPOOL_DIR
+    python emit.py FIRST COUNT WAITING_MAX
 
-Waits while more than WAITING_MAX of its logs do. Prints "emitted" once they are, and at last one line of JSON, the client's counts, and ends with 0.
+with LOGWEIR_ENDPOINT, LOGWEIR_TOKEN and, if wanted, LOGWEIR_SPOOL_DIR. Waits while more than WAITING_MAX
+of its logs do. Prints "emitted" once they are, and at last one line of JSON, the client's counts.
 """
 
 from __future__ import annotations
