@@ -31,6 +31,8 @@ use tonic::{Request, metadata::MetadataValue};
 const TIME: u64 = 1_700_000_000_000_000_000;
 /// Logs that may wait before a program waits, too: fewer than a queue takes.
 const WAITING_MAX: u64 = 10_000;
+/// More than any queue takes: the program never waits.
+const NEVER_WAITS: u32 = u32::MAX;
 /// How many answers in a hundred are lost on the way.
 const ANSWERS_LOST: f64 = 0.05;
 /// Server settings under which every batch of the spool must be split.
@@ -260,7 +262,7 @@ fn log_to_nobody(language: Language) {
     let mut program = Program::start(
         language
             .program("emit")
-            .args(["0", &logs.to_string(), &u32::MAX.to_string()])
+            .args(["0", &logs.to_string(), &NEVER_WAITS.to_string()])
             .env("LOGWEIR_ENDPOINT", format!("http://{listen}"))
             .env("LOGWEIR_TOKEN", &token),
     );

@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     /// There is something to do for the sending thread.
     pub(crate) wake: Notify,
     pub(crate) token_refused: Arc<AtomicBool>,
+    /// There is a spool, and the last write to it succeeded.
+    pub(crate) spool_works: Arc<AtomicBool>,
     /// Of the shutdown, once it is over.
     pub(crate) last_report: Mutex<Option<FlushReport>>,
 }
@@ -238,6 +240,7 @@ impl Inner {
             progress: Mutex::default(),
             wake: Notify::new(),
             token_refused: Arc::default(),
+            spool_works: Arc::default(),
             last_report: Mutex::default(),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -397,7 +400,7 @@ fn runtime_and_sender(
     let runtime = runtime.map_err(ConfigError::Thread)?;
     let listeners = Listeners {
         notice: config.notice.clone(),
-        logs_wait: Some(if config.spool.is_some() { "in the spool" } else { "in memory" }),
+        spool_works: Some(Arc::clone(&shared.spool_works)),
         token_refused: Arc::clone(&shared.token_refused),
     };
     let sender = {

@@ -1,7 +1,8 @@
 //! Settings: code over `LOGWEIR_*` over `OTEL_*` over defaults.
 //!
 //! What the code says must be right, or `build` fails. What the environment says wrongly costs one
-//! notice and the default, so that nobody's deployment breaks a program.
+//! notice and the default, so that nobody's deployment breaks a program; but for an `https://` address
+//! where the program was built without `tls`: logs must not go anywhere else in clear text.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

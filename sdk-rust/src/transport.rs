@@ -170,6 +170,10 @@ pub struct TlsOptions {
 impl TlsOptions {
     /// Whether the files can be used.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if cfg!(not(feature = "tls")) {
+            // Of no use without an address that needs them, which is refused by itself.
+            return Ok(());
+        }
         secured(Connector::from_static("https://localhost"), self).map(|_| ())
     }
 }
@@ -210,8 +214,9 @@ impl Default for SendOptions {
 #[derive(Clone)]
 pub(crate) struct Listeners {
     pub(crate) notice: Notice,
-    /// Where logs wait while an address is away; none if only the caller is told.
-    pub(crate) logs_wait: Option<&'static str>,
+    /// Whether logs wait in the spool, and not in memory, while an address is away; none if only the
+    /// caller is told.
+    pub(crate) spool_works: Option<Arc<AtomicBool>>,
     /// Whether batches are held because the token is refused.
     pub(crate) token_refused: Arc<AtomicBool>,
 }
@@ -298,7 +303,7 @@ impl Sender {
     ) -> Result<Self, ConfigError> {
         let listeners = Listeners {
             notice: rim::notice_on_stderr(),
-            logs_wait: None,
+            spool_works: None,
             token_refused: Arc::default(),
         };
         Self::connect_with(endpoints, token, options, listeners)
@@ -408,7 +413,10 @@ impl Inner {
     /// Says that an address is away, if what is known of it finds that worth saying.
     fn say_away(&self, number: usize, cause: &str, judge: fn(&mut Contact, Instant) -> bool) {
         let is_news = judge(&mut self.state.lock().contacts[number], rim::now());
-        let Some(place) = self.listeners.logs_wait.filter(|_| is_news) else { return };
+        let Some(spool_works) = self.listeners.spool_works.as_ref().filter(|_| is_news) else {
+            return;
+        };
+        let place = if spool_works.load(Ordering::Relaxed) { "in the spool" } else { "in memory" };
         let address = &self.endpoints[number].address;
         (self.listeners.notice)(&format!(
             "cannot reach {address} ({cause}); logs are kept {place} and sent when it is back"
@@ -417,7 +425,7 @@ impl Inner {
 
     fn say_back(&self, number: usize) {
         let away = self.state.lock().contacts[number].answered(rim::now());
-        if let (Some(away), Some(_)) = (away, self.listeners.logs_wait) {
+        if let (Some(away), Some(_)) = (away, &self.listeners.spool_works) {
             let address = &self.endpoints[number].address;
             (self.listeners.notice)(&format!("{address} is back after {} s", away.as_secs()));
         }

@@ -613,7 +613,8 @@ fn spool_owners() {
     for case in list(&file("spool")["owners"]) {
         let parsed = case["owner"].as_str().and_then(owner::Owner::parse);
         let age = Duration::from_secs(number(&case["age_s"]));
-        let start_of = |process_id: u32| case["processes"].get(process_id.to_string()).map(string);
+        let start_of =
+            |process_id: u32| Ok(case["processes"].get(process_id.to_string()).map(string));
         let namespace = case["namespace"].as_str().unwrap();
         let is_dead = owner::is_dead(parsed.as_ref(), age, namespace, start_of);
         assert_eq!(is_dead, case["is_dead"].as_bool().unwrap(), "{}", case["name"]);
