@@ -91,6 +91,7 @@ if [ "$1" = test ]; then
     want npm -- npm
     want chromium -- chromium
     want curl -- curl
+    want openssl -- openssl
     # uWSGI, which the Python library is tested under, is built from source.
     python3 -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' \
         2>/dev/null || packages="$packages python3 python3-venv python3-dev"

@@ -11,7 +11,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use logweir_proto::v1::{
@@ -29,6 +29,10 @@ use tonic::{Request, metadata::MetadataValue};
 
 /// Event time of log 0; that of the others is so many nanoseconds later.
 const TIME: u64 = 1_700_000_000_000_000_000;
+/// Logs that may wait before a program waits, too: fewer than a queue takes.
+const WAITING_MAX: u64 = 10_000;
+/// More than any queue takes: the program never waits.
+const NEVER_WAITS: u32 = u32::MAX;
 /// How many answers in a hundred are lost on the way.
 const ANSWERS_LOST: f64 = 0.05;
 /// Server settings under which every batch of the spool must be split.
@@ -127,6 +131,12 @@ impl Audit {
         (0..end).filter(|number| !self.times_stored.contains_key(number)).count() as u64
     }
 
+    /// What the producers said that they dropped.
+    fn dropped(&self) -> u64 {
+        let accounts = self.producers.iter().filter_map(|producer| producer.account.as_ref());
+        accounts.flat_map(|account| &account.dropped).map(|dropped| dropped.count).sum()
+    }
+
     /// Every log is in the account of one producer, and none is missing.
     fn assert_accounts_balance(&self) {
         let stored: u64 = self.producers.iter().map(|producer| producer.stored).sum();
@@ -153,14 +163,34 @@ fn snake_case(name: &str) -> String {
     name.chars().map(letter).collect()
 }
 
-/// The counts that a program prints as its last line.
-fn counts(program: Child) -> Map<String, Value> {
-    let output = program.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{}", output.status);
-    let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
-    let line = text.lines().last().expect("it prints its counts");
-    let printed: Map<String, Value> = serde_json::from_str(line).expect("JSON");
-    printed.into_iter().map(|(name, count)| (snake_case(&name), count)).collect()
+/// A program at work.
+struct Program {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self { child, output }
+    }
+
+    fn await_line(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it prints UTF-8");
+        assert_eq!(line.trim_end(), expected);
+    }
+
+    /// The counts that it prints as its last line, once it has ended.
+    fn counts(mut self) -> Map<String, Value> {
+        let line = self.output.lines().map_while(Result::ok).last();
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+        let printed: Map<String, Value> =
+            serde_json::from_str(&line.expect("it prints its counts")).expect("JSON");
+        printed.into_iter().map(|(name, count)| (snake_case(&name), count)).collect()
+    }
 }
 
 fn count(counts: &Map<String, Value>, name: &str) -> u64 {
@@ -193,20 +223,20 @@ fn send_through_faults(language: Language) {
     let proxy = Proxy::start(listen.clone(), random.random());
     proxy.set(Faults { cut_answer: ANSWERS_LOST, ..Faults::default() });
 
-    let program = language
-        .program("emit")
-        .args(["0", &logs.to_string()])
-        .env("LOGWEIR_ENDPOINT", format!("http://{}", proxy.address()))
-        .env("LOGWEIR_TOKEN", &token)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut program = Program::start(
+        language
+            .program("emit")
+            .args(["0", &logs.to_string(), &WAITING_MAX.to_string()])
+            .env("LOGWEIR_ENDPOINT", format!("http://{}", proxy.address()))
+            .env("LOGWEIR_TOKEN", &token),
+    );
     for _ in 0..kills {
         // All shares together are less than all logs, so that every kill comes.
         let share = random.random_range(1..=logs / (kills + 2));
         server = kill_after(server, share, &listen, data_dir.path());
     }
-    let counts = counts(program);
+    program.await_line("emitted");
+    let counts = program.counts();
 
     let audit = Audit::of(&server, &token);
     let (lost, dropped) = (audit.lost_below(logs), dropped(&counts));
@@ -217,6 +247,51 @@ fn send_through_faults(language: Language) {
     // A log whose answer never came may be stored although it counts as dropped.
     assert!(lost <= dropped, "{lost} lost, {dropped} counted");
     audit.assert_accounts_balance();
+}
+
+/// No server is there while a program logs what an hour at a thousand logs a second would bring; then
+/// there is one. What did not fit is counted, by the program and by the server alike.
+fn log_to_nobody(language: Language) {
+    let logs = if form().is_long { 3_600_000_u64 } else { 60_000 };
+    let data_dir = tempfile::tempdir().expect("a folder");
+    let token = support::token(data_dir.path(), "*", "admin");
+    let server = Process::standalone(data_dir.path());
+    let listen = server.address().to_owned();
+    server.kill();
+
+    let mut program = Program::start(
+        language
+            .program("emit")
+            .args(["0", &logs.to_string(), &NEVER_WAITS.to_string()])
+            .env("LOGWEIR_ENDPOINT", format!("http://{listen}"))
+            .env("LOGWEIR_TOKEN", &token),
+    );
+    program.await_line("emitted");
+    let server = Process::standalone_with(data_dir.path(), &listen, &[]);
+    let counts = program.counts();
+
+    let audit = Audit::of(&server, &token);
+    println!("{language:?}: {logs} logs to nobody: {counts:?}");
+    let (sent, dropped) = (count(&counts, "sent"), dropped(&counts));
+    assert_eq!((sent + dropped, audit.doubled()), (logs, 0), "each sent or dropped, none doubled");
+    assert!(sent > 0 && dropped > 0, "{sent} sent, {dropped} dropped");
+    assert_eq!((logs - audit.lost_below(logs), audit.dropped()), (sent, dropped), "as it says");
+    audit.assert_accounts_balance();
+}
+
+#[test]
+fn rust_counts_what_nobody_took() {
+    log_to_nobody(Rust);
+}
+
+#[test]
+fn python_counts_what_nobody_took() {
+    log_to_nobody(Python);
+}
+
+#[test]
+fn javascript_counts_what_nobody_took() {
+    log_to_nobody(JavaScript);
 }
 
 #[test]
@@ -262,15 +337,14 @@ fn fill_spool(writer: Language, spool: &Path, says: usize) -> u64 {
 
 /// Has another language send what a spool holds; how many logs it sent.
 fn adopt(adopter: Language, server: &Process, token: &str, spool: &Path) -> u64 {
-    let program = adopter
-        .program("adopt")
-        .env("LOGWEIR_ENDPOINT", &server.endpoint)
-        .env("LOGWEIR_TOKEN", token)
-        .env("LOGWEIR_SPOOL_DIR", spool)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let counts = counts(program);
+    let program = Program::start(
+        adopter
+            .program("adopt")
+            .env("LOGWEIR_ENDPOINT", &server.endpoint)
+            .env("LOGWEIR_TOKEN", token)
+            .env("LOGWEIR_SPOOL_DIR", spool),
+    );
+    let counts = program.counts();
     let own = [count(&counts, "sent"), count(&counts, "adopted_dropped"), dropped(&counts)];
     assert_eq!(own, [0, 0, 0], "all of it is the dead's: {counts:?}");
     assert_eq!(fs::read_dir(spool).expect("it is there").count(), 0, "nothing stays behind");

@@ -89,7 +89,8 @@ function derivedBatchId(id: Uint8Array, part: Part, sha256: Sha256): Uint8Array 
 /** Numbers batches and fills in their account. */
 export class Batcher {
 	readonly #producerId: Uint8Array;
-	readonly #resource: Resource;
+	/** The resource as a field of a batch, which all of them have in common. */
+	readonly #resource: Uint8Array;
 	#lastSequence = 0n;
 	#lastAccount: AccountCounts = {
 		emitted: 0,
@@ -102,7 +103,7 @@ export class Batcher {
 
 	constructor(producerId: Uint8Array, resource: Resource) {
 		this.#producerId = producerId;
-		this.#resource = resource;
+		this.#resource = toBinary(BatchSchema, create(BatchSchema, { resource }));
 	}
 
 	/** Builds the next batch. `records` are its logs, encoded as fields of it. */
@@ -124,9 +125,8 @@ export class Batcher {
 				sdkName,
 				sdkVersion,
 			}),
-			resource: this.#resource,
 		});
-		return encoded(envelope, [records], recordCount, nowUnixNano);
+		return encoded(envelope, [this.#resource, records], recordCount, nowUnixNano);
 	}
 
 	/**
@@ -166,15 +166,15 @@ function dropCount(reason: string, count: bigint) {
 	return create(DropCountSchema, { reason, count });
 }
 
-/** A batch whose logs are encoded already, as fields of it. */
+/** A batch of which some fields are encoded already, the logs among them. */
 function encoded(
 	envelope: Batch,
-	records: Uint8Array[],
+	fields: Uint8Array[],
 	recordCount: number,
 	createdUnixNano: bigint,
 ): EncodedBatch {
 	const head = toBinary(BatchSchema, envelope);
-	const bytes = records.reduce((sum, part) => sum + part.length, head.length);
+	const bytes = fields.reduce((sum, part) => sum + part.length, head.length);
 	const start = new BinaryWriter().tag(batchField, WireType.LengthDelimited).uint32(bytes).finish();
 	return {
 		batchId: envelope.batchId,
@@ -182,7 +182,7 @@ function encoded(
 		sequence: envelope.producer?.sequence ?? 0n,
 		recordCount,
 		createdUnixNano,
-		request: concatenated([start, head, ...records]),
+		request: concatenated([start, head, ...fields]),
 	};
 }
 

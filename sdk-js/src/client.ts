@@ -22,6 +22,9 @@ const flushTimeoutMsDefault = 5_000;
 /** Stands for a level that is none, which the encoder clears and flags. */
 const noLevel = -1;
 
+const timeReplacedNotice =
+	"the time given with a log is none, so it has the time of the call: give milliseconds since 1970";
+
 /** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
 export interface Stats {
 	/** Logs handed over. */
@@ -70,8 +73,8 @@ export class BaseClient {
 	#lastNow = 0;
 	/** The program's own `beforeSend` is running. */
 	#isInHook = false;
-	/** It is said once that `beforeSend` does not wait for promises. */
-	#isPromiseSaid = false;
+	/** What a person was told of the program's own mistakes. */
+	readonly #said = new Set<string>();
 	/** How many logs are being encoded, each made by a value of the one before. */
 	#depth = 0;
 
@@ -89,8 +92,9 @@ export class BaseClient {
 
 	/**
 	 * Takes a log. Of the attributes, `latency_ms` or `duration_ms` (a number), `trace_id` and `span_id`
-	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running code is used; without
-	 * a time, milliseconds since 1970-01-01 UTC, it happens now.
+	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running
+	 * code is used; without a time, milliseconds since 1970-01-01 UTC, it happens now. A time that is none
+	 * gives way to that of the call, which the log's `logweir.truncated` and a notice say.
 	 */
 	emit(
 		level: Level | LevelName,
@@ -200,19 +204,17 @@ export class BaseClient {
 		timeUnixMs: number | undefined,
 	): void {
 		const level = record === undefined ? givenLevel : (record.level ?? givenLevel);
-		const unixMs = Date.now();
-		const timeMs = timeUnixMs ?? unixMs;
 		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
-			this.#pushPlain(level, message, attributes, timeMs, unixMs);
+			this.#pushPlain(level, message, attributes, timeUnixMs);
 			return;
 		}
 		const whole = this.#whole(level, message, attributes, record);
 		if (this.#isKept(whole)) {
-			this.#pushWhole(whole, timeMs, unixMs);
+			this.#pushWhole(whole, timeUnixMs);
 		} else {
 			this.#queue.giveUp("before_send", 1);
 		}
@@ -250,37 +252,40 @@ export class BaseClient {
 	/** A log cannot wait for a promise; one that is rejected must not end the program. */
 	#refusePromise(answer: PromiseLike<unknown>): false {
 		answer.then(undefined, () => {});
-		if (!this.#isPromiseSaid) {
-			this.#isPromiseSaid = true;
-			this.#config.notice(
-				"beforeSend returned a promise, its logs are dropped: make it synchronous",
-			);
-		}
+		this.#sayOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
 		return false;
+	}
+
+	#sayOnce(notice: string): void {
+		if (!this.#said.has(notice)) {
+			this.#said.add(notice);
+			this.#config.notice(notice);
+		}
 	}
 
 	#pushPlain(
 		level: number,
 		message: unknown,
 		attributes: Attributes | undefined,
-		timeMs: number,
-		unixMs: number,
+		timeUnixMs: number | undefined,
 	): void {
 		const trace = this.#platform.currentTrace();
+		const nowUnixMs = Date.now();
 		const encoder = this.#enterEncoder();
 		try {
-			const end = encoder.encodePlain(level, message, attributes, trace, timeMs);
-			this.#push(encoder, level, end, unixMs);
+			const end = encoder.encodePlain(level, message, attributes, trace, timeUnixMs, nowUnixMs);
+			this.#push(encoder, level, end, nowUnixMs);
 		} finally {
 			this.#depth -= 1;
 		}
 	}
 
-	#pushWhole(record: LogRecord, timeMs: number, unixMs: number): void {
+	#pushWhole(record: LogRecord, timeUnixMs: number | undefined): void {
+		const nowUnixMs = Date.now();
 		const encoder = this.#enterEncoder();
 		try {
-			const end = encoder.encode(record, timeMs);
-			this.#push(encoder, record.level ?? Level.UNSPECIFIED, end, unixMs);
+			const end = encoder.encode(record, timeUnixMs, nowUnixMs);
+			this.#push(encoder, record.level ?? Level.UNSPECIFIED, end, nowUnixMs);
 		} finally {
 			this.#depth -= 1;
 		}
@@ -300,15 +305,18 @@ export class BaseClient {
 		return new Encoder(allocate, writeText, this.#redaction);
 	}
 
-	#push(encoder: Encoder, level: number, end: number, unixMs: number): void {
-		const { buffer, start } = encoder;
+	#push(encoder: Encoder, level: number, end: number, nowUnixMs: number): void {
+		const { buffer, start, isTimeReplaced } = encoder;
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
 			this.#worker.relieve();
 		}
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
-		if (this.#queue.push(buffer, start, end, known, this.#now(unixMs), reason)) {
+		if (this.#queue.push(buffer, start, end, known, this.#now(nowUnixMs), reason)) {
 			this.#worker.wake();
+		}
+		if (isTimeReplaced) {
+			this.#sayOnce(timeReplacedNotice);
 		}
 	}
 

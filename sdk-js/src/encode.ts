@@ -1,10 +1,8 @@
 /**
  * A log as the bytes of a field of `logweir.v1.Batch`, cut to the limits of the contract while it is written.
  *
- * Written by hand into one buffer that is used again and again, since this runs at each call of the
- * program: no object, no intermediate form. The server refuses a log that is over a limit. The library
- * never does: it cuts text at a character boundary, leaves out what cannot be kept, and says so in two
- * attributes of the log.
+ * The server refuses a log that is over a limit. The library never does: it cuts text at a character
+ * boundary, leaves out what cannot be kept, and says so in two attributes of the log.
  */
 
 import { cutText } from "./limits.js";
@@ -24,6 +22,7 @@ import {
 	unreadable,
 } from "./record.js";
 import { type Redaction, redacted } from "./redaction.js";
+import { isHex, varintBytes, Writer, type WriteText, writeVarint } from "./wire.js";
 
 const truncatedKey = "logweir.truncated";
 const droppedAttributesKey = "logweir.dropped_attributes";
@@ -55,41 +54,45 @@ const Tag = {
 
 /** The tag and the longest length of a log. */
 const framingBytesMax = 5;
-/** One UTF-16 unit takes at most so many bytes of UTF-8. */
-const unitBytesMax = 3;
 /** Tags, lengths and numbers of a log without its texts. */
 const fixedBytesMax = 128;
-/** Tag, length, key and the like of an attribute without its texts. */
+/** Tag, length, number and the like of an attribute without its texts. */
 const attributeFixedBytesMax = 32;
-const bufferBytes = 64 << 10;
-/** A buffer that one large log made larger than this is not kept. */
-const bufferKeptBytesMax = 512 << 10;
-/** Below this many UTF-16 units a loop is quicker than a call. */
-const loopUnitsMax = 48;
-const nanosecondsPerMillisecond = 1_000_000;
+/** The tag of an attribute, and one byte for its length. */
+const attributeHeadBytes = 2;
 /** Times are nanoseconds of 64 bits without a sign. */
 const timeBits = 64;
+const intBits = 64;
+const nanosecondsPerMillisecond = 1_000_000;
 const timeUnixMsEnd = 2 ** timeBits / nanosecondsPerMillisecond;
-/** What half a word of 32 bits, and a whole one, count up to. */
-const halfStep = 0x1_0000;
-const wordStep = 0x1_0000_0000;
 
 /** Names of attributes that are kept; a program that makes names up must not fill memory. */
 const keysKeptMax = 1_024;
 /** The name of a value that was handed over without one. */
 const strayName = "value";
 
+const isOwn = Object.prototype.hasOwnProperty;
+
+/** Names of attributes that may be fields of the log. */
+const meanings = new Map<string, Meaning>([
+	["latency_ms", "latency"],
+	["duration_ms", "latency"],
+	["trace_id", "trace"],
+	["span_id", "span"],
+	["logger", "logger"],
+]);
+type Meaning = "latency" | "trace" | "span" | "logger";
+
 /** The name of an attribute. */
 interface Key {
-	/** As a field of the attribute. */
-	field: Uint8Array;
+	/** The head of the attribute, up to its value. */
+	head: Uint8Array;
+	isNameless: boolean;
 	isCut: boolean;
 	/** Its value must not be sent. */
 	isHidden: boolean;
+	meaning: Meaning | undefined;
 }
-
-/** Writes a text as UTF-8 into a buffer that has room, and returns the end. */
-export type WriteText = (buffer: Uint8Array, at: number, text: string) => number;
 
 /** The trace that a log belongs to. */
 export interface TraceIds {
@@ -98,16 +101,9 @@ export interface TraceIds {
 }
 
 export class Encoder {
-	readonly #allocate: (bytes: number) => Uint8Array;
-	readonly #writeText: WriteText;
+	readonly #writer: Writer;
 	readonly #redaction: Redaction;
 	readonly #keys = new Map<string, Key>();
-	#view: DataView;
-	/** The time that was written last, and its words. */
-	#lastMilliseconds = 0;
-	#lastLowWord = 0;
-	#lastHighWord = 0;
-	#at = 0;
 	#isTruncated = false;
 	#attributes = 0;
 	#attributesSeen = 0;
@@ -118,26 +114,32 @@ export class Encoder {
 	#logger = "";
 	#traceId: Uint8Array | string | undefined;
 	#spanId: Uint8Array | string | undefined;
-	/** Holds the last log that was encoded. */
-	buffer: Uint8Array;
-	/** Where it begins there. */
+	/** Where the last log begins in the buffer. */
 	start = 0;
+	/** Whether its time was none, so that it has the time of the call. */
+	isTimeReplaced = false;
 
 	constructor(allocate: (bytes: number) => Uint8Array, writeText: WriteText, redaction: Redaction) {
-		this.#allocate = allocate;
-		this.#writeText = writeText;
+		this.#writer = new Writer(allocate, writeText);
 		this.#redaction = redaction;
-		this.buffer = allocate(bufferBytes);
-		this.#view = viewOf(this.buffer);
+	}
+
+	/** Holds the last log that was encoded. */
+	get buffer(): Uint8Array {
+		return this.#writer.buffer;
 	}
 
 	/** Encodes a log that is given field by field, and returns its end in the buffer. */
-	encode(record: LogRecord, timeUnixMs: number): number {
+	encode(record: LogRecord, timeUnixMs: number | undefined, nowUnixMs: number): number {
 		this.#begin();
 		this.#latencyMs = record.latencyMs;
 		this.#traceId = record.traceId;
 		this.#spanId = record.spanId;
-		this.#time(record.timeUnixNano, timeUnixMs);
+		if ((record.timeUnixNano ?? 0n) === 0n) {
+			this.#time(timeUnixMs, nowUnixMs);
+		} else {
+			this.#timeUnixNano(record.timeUnixNano, nowUnixMs);
+		}
 		this.#level(record.level);
 		this.#severityNumber(record.severityNumber);
 		this.#message(record.message);
@@ -155,14 +157,15 @@ export class Encoder {
 		message: unknown,
 		attributes: Attributes | undefined,
 		trace: TraceIds | undefined,
-		timeUnixMs: number,
+		timeUnixMs: number | undefined,
+		nowUnixMs: number,
 	): number {
 		this.#begin();
 		this.#latencyMs = undefined;
 		this.#logger = "";
 		this.#traceId = trace?.traceId;
 		this.#spanId = trace?.spanId;
-		this.#time(undefined, timeUnixMs);
+		this.#time(timeUnixMs, nowUnixMs);
 		this.#level(level);
 		this.#message(message);
 		if (message instanceof Error) {
@@ -173,39 +176,34 @@ export class Encoder {
 	}
 
 	#begin(): void {
-		if (this.buffer.length > bufferKeptBytesMax) {
-			this.buffer = this.#allocate(bufferBytes);
-			this.#view = viewOf(this.buffer);
-		}
-		this.#at = framingBytesMax;
+		this.#writer.begin(framingBytesMax);
+		this.#writer.room(fixedBytesMax);
 		this.#isTruncated = false;
+		this.isTimeReplaced = false;
 		this.#attributes = 0;
 		this.#attributesSeen = 0;
 	}
 
-	/** Writes the flags, and what may stand after the attributes. */
+	/** Writes the flags, and what may stand after the attributes. Returns the end. */
 	#finish(): number {
+		const writer = this.#writer;
 		this.#checkFields();
 		this.#flags();
 		if (this.#logger !== "") {
-			this.#text(Tag.logger, this.#logger, nameBytesMax);
+			writer.text(Tag.logger, this.#logger, nameBytesMax);
 		}
-		this.#room(fixedBytesMax);
+		writer.room(fixedBytesMax);
 		if (this.#latencyMs !== undefined) {
-			this.#double(Tag.latencyMs, this.#latencyMs);
+			writer.double(Tag.latencyMs, this.#latencyMs);
 		}
-		this.#id(Tag.traceId, this.#traceId);
-		this.#id(Tag.spanId, this.#spanId);
-		this.#frame();
-		return this.#at;
-	}
-
-	/** Writes what makes it a field of a batch right before it. */
-	#frame(): void {
-		const length = this.#at - framingBytesMax;
-		this.start = framingBytesMax - varintBytes(length) - 1;
-		this.buffer[this.start] = Tag.record;
-		writeVarint(this.buffer, this.start + 1, length);
+		if (this.#traceId !== undefined) {
+			writer.id(Tag.traceId, this.#traceId);
+		}
+		if (this.#spanId !== undefined) {
+			writer.id(Tag.spanId, this.#spanId);
+		}
+		this.start = writer.frame(Tag.record, framingBytesMax);
+		return writer.at;
 	}
 
 	#flags(): void {
@@ -217,7 +215,7 @@ export class Encoder {
 		const flags = isNameless || this.#attributesSeen >= attributesMax ? flagsMax : 1;
 		if (this.#attributes > attributesMax - flags) {
 			this.#attributes = attributesMax - flags;
-			this.#at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
+			this.#writer.at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
 		this.#attribute(this.#keyOf(truncatedKey), true);
@@ -233,8 +231,7 @@ export class Encoder {
 			this.#latencyMs = undefined;
 			this.#isTruncated = true;
 		}
-		const isLong = this.#logger.length * unitBytesMax > nameBytesMax;
-		if (isLong && cutText(this.#logger, nameBytesMax) !== this.#logger) {
+		if (this.#logger !== "" && cutText(this.#logger, nameBytesMax) !== this.#logger) {
 			this.#isTruncated = true;
 		}
 		this.#traceId = this.#checkedId(this.#traceId, traceIdBytes);
@@ -250,33 +247,29 @@ export class Encoder {
 		return isWhole ? id : undefined;
 	}
 
-	#time(timeUnixNano: bigint | undefined, timeUnixMs: number): void {
-		this.#room(fixedBytesMax);
-		this.buffer[this.#at] = Tag.timeUnixNano;
-		const isGiven = (timeUnixNano ?? 0n) !== 0n;
-		if (isGiven && isTimeUnixNano(timeUnixNano)) {
-			this.#view.setBigUint64(this.#at + 1, timeUnixNano, true);
+	/** Writes the time, or that of the call if none is given, which 0 means on the wire as well. */
+	#time(timeUnixMs: number | undefined, nowUnixMs: number): void {
+		if ((timeUnixMs ?? 0) === 0) {
+			this.#writer.nanoseconds(Tag.timeUnixNano, nowUnixMs);
+		} else if (isTimeUnixMs(timeUnixMs)) {
+			this.#writer.nanoseconds(Tag.timeUnixNano, timeUnixMs);
 		} else {
-			const isTime = timeUnixMs >= 0 && timeUnixMs < timeUnixMsEnd;
-			this.#isTruncated ||= isGiven || !isTime;
-			this.#milliseconds(this.#at + 1, isTime ? timeUnixMs : 0);
+			this.#replaceTime(nowUnixMs);
 		}
-		this.#at += 9;
 	}
 
-	/** Writes milliseconds as nanoseconds of 64 bits, by halves, since there is no exact number so large. */
-	#milliseconds(at: number, milliseconds: number): void {
-		if (milliseconds !== this.#lastMilliseconds) {
-			// Most logs share their millisecond with the one before.
-			const high = Math.floor(milliseconds / halfStep) * nanosecondsPerMillisecond;
-			const low = (milliseconds % halfStep) * nanosecondsPerMillisecond;
-			const carried = (high % halfStep) * halfStep + Math.trunc(low);
-			this.#lastMilliseconds = milliseconds;
-			this.#lastLowWord = carried % wordStep;
-			this.#lastHighWord = Math.floor(high / halfStep) + Math.floor(carried / wordStep);
+	#timeUnixNano(timeUnixNano: bigint | undefined, nowUnixMs: number): void {
+		if (isTimeUnixNano(timeUnixNano)) {
+			this.#writer.fixed64(Tag.timeUnixNano, timeUnixNano);
+		} else {
+			this.#replaceTime(nowUnixMs);
 		}
-		this.#view.setUint32(at, this.#lastLowWord, true);
-		this.#view.setUint32(at + 4, this.#lastHighWord, true);
+	}
+
+	#replaceTime(nowUnixMs: number): void {
+		this.isTimeReplaced = true;
+		this.#isTruncated = true;
+		this.#writer.nanoseconds(Tag.timeUnixNano, nowUnixMs);
 	}
 
 	#level(level: number | undefined): void {
@@ -284,9 +277,7 @@ export class Encoder {
 			return;
 		}
 		if (Number.isInteger(level) && level > 0 && level <= Level.FATAL) {
-			this.buffer[this.#at] = Tag.level;
-			this.buffer[this.#at + 1] = level;
-			this.#at += 2;
+			this.#writer.small(Tag.level, level);
 		} else {
 			this.#isTruncated = true;
 		}
@@ -298,9 +289,7 @@ export class Encoder {
 		}
 		const isOne = Number.isInteger(severityNumber) && severityNumber > 0;
 		if (isOne && severityNumber <= severityNumberMax) {
-			this.buffer[this.#at] = Tag.severityNumber;
-			this.buffer[this.#at + 1] = severityNumber;
-			this.#at += 2;
+			this.#writer.small(Tag.severityNumber, severityNumber);
 		} else {
 			this.#isTruncated = true;
 		}
@@ -308,8 +297,8 @@ export class Encoder {
 
 	#message(message: unknown): void {
 		const text = message === undefined ? "" : toText(message);
-		if (text !== "") {
-			this.#isTruncated = this.#text(Tag.message, text, messageBytesMax) || this.#isTruncated;
+		if (text !== "" && this.#writer.text(Tag.message, text, messageBytesMax)) {
+			this.#isTruncated = true;
 		}
 	}
 
@@ -324,9 +313,23 @@ export class Encoder {
 		} else if (Symbol.iterator in attributes) {
 			this.#eachEntry(attributes as Iterable<unknown>, hasMeanings);
 		} else {
-			for (const name of Object.keys(attributes)) {
-				this.#named(name, read(attributes as Record<string, unknown>, name), hasMeanings);
+			this.#eachProperty(attributes as Record<string, unknown>, hasMeanings);
+		}
+	}
+
+	#eachProperty(attributes: Record<string, unknown>, hasMeanings: boolean): void {
+		// Quicker than by a list of the names, and than by Object.hasOwn.
+		for (const name in attributes) {
+			if (!isOwn.call(attributes, name)) {
+				continue;
 			}
+			let value: unknown;
+			try {
+				value = attributes[name];
+			} catch (error) {
+				value = unreadable(error);
+			}
+			this.#named(name, value, hasMeanings);
 		}
 	}
 
@@ -344,39 +347,42 @@ export class Encoder {
 	}
 
 	#named(name: string, value: unknown, hasMeanings: boolean): void {
-		if (value === undefined || (hasMeanings && this.#takesMeaning(name, value))) {
+		if (value === undefined) {
 			return;
 		}
-		if (value instanceof Error) {
+		if (typeof value === "object" && value instanceof Error) {
 			this.#exception(value);
-		} else {
-			this.#counted(name, value);
+			return;
+		}
+		const key = this.#keyOf(name);
+		const isField = hasMeanings && key.meaning !== undefined && this.#takes(key.meaning, value);
+		if (!isField) {
+			this.#counted(key, value);
 		}
 	}
 
 	#exception(error: Error): void {
-		this.#counted("exception.type", readText(error, "name"));
-		this.#counted("exception.message", readText(error, "message"));
-		this.#counted("exception.stacktrace", stackOf(error));
+		this.#counted(this.#keyOf("exception.type"), readText(error, "name"));
+		this.#counted(this.#keyOf("exception.message"), readText(error, "message"));
+		this.#counted(this.#keyOf("exception.stacktrace"), stackOf(error));
 	}
 
-	/** Whether the attribute is a field of the log under another name. */
-	#takesMeaning(name: string, value: unknown): boolean {
-		switch (name) {
-			case "latency_ms":
-			case "duration_ms":
+	/** Whether the value of an attribute is a field of the log. */
+	#takes(meaning: Meaning, value: unknown): boolean {
+		switch (meaning) {
+			case "latency":
 				if (typeof value !== "number" || !isLatency(value) || this.#latencyMs !== undefined) {
 					return false;
 				}
 				this.#latencyMs = value;
 				return true;
-			case "trace_id":
+			case "trace":
 				if (typeof value !== "string" || !isHex(value, 2 * traceIdBytes)) {
 					return false;
 				}
 				this.#traceId = value;
 				return true;
-			case "span_id":
+			case "span":
 				if (typeof value !== "string" || !isHex(value, 2 * spanIdBytes)) {
 					return false;
 				}
@@ -388,54 +394,48 @@ export class Encoder {
 				}
 				this.#logger = value;
 				return true;
-			default:
-				return false;
 		}
 	}
 
 	/** Writes an attribute if there is a place for it, and counts it in any case. */
-	#counted(name: string, value: unknown): void {
+	#counted(key: Key, value: unknown): void {
 		this.#attributesSeen += 1;
-		if (name === "" || this.#attributes >= attributesMax) {
+		if (key.isNameless || this.#attributes >= attributesMax) {
 			// The surplus may need cutting too, but it is left out as a whole.
 			return;
 		}
 		if (this.#attributes === attributesMax - flagsMax) {
-			this.#endWithRoomForTwo = this.#at;
+			this.#endWithRoomForTwo = this.#writer.at;
 		} else if (this.#attributes === attributesMax - 1) {
-			this.#endWithRoomForOne = this.#at;
+			this.#endWithRoomForOne = this.#writer.at;
 		}
-		const key = this.#keyOf(name);
 		this.#isTruncated ||= key.isCut;
 		this.#attribute(key, key.isHidden ? redacted : value);
 		this.#attributes += 1;
 	}
 
 	#attribute(key: Key, value: unknown): void {
-		const { field } = key;
-		this.#room(field.length + attributeFixedBytesMax);
-		const { buffer } = this;
-		buffer[this.#at] = Tag.attributes;
-		const start = this.#at + 2;
-		for (let index = 0; index < field.length; index += 1) {
-			buffer[start + index] = field[index] as number;
-		}
-		this.#at = start + field.length;
+		const writer = this.#writer;
+		writer.room(key.head.length + attributeFixedBytesMax);
+		const start = writer.at + attributeHeadBytes;
+		writer.bytes(key.head);
 		this.#value(value);
-		this.#closeLength(start);
+		writer.closeLength(start);
 	}
 
 	/** What is to be known of a name, which most programs use again and again. */
 	#keyOf(name: string): Key {
-		const known = this.#keys.get(name);
-		if (known !== undefined) {
-			return known;
-		}
+		return this.#keys.get(name) ?? this.#newKey(name);
+	}
+
+	#newKey(name: string): Key {
 		const text = cutText(name, attributeKeyBytesMax);
 		const key = {
-			field: toField(Tag.key, text),
+			head: headOf(text),
+			isNameless: name === "",
 			isCut: text.length < name.length,
 			isHidden: this.#redaction.hides(name),
+			meaning: meanings.get(name),
 		};
 		if (this.#keys.size < keysKeptMax && name.length <= attributeKeyBytesMax) {
 			this.#keys.set(name, key);
@@ -443,35 +443,16 @@ export class Encoder {
 		return key;
 	}
 
-	/** Writes the length of what was written from `start`, before it. */
-	#closeLength(start: number): void {
-		const length = this.#at - start;
-		const lengthBytes = varintBytes(length);
-		if (lengthBytes > 1) {
-			this.#room(lengthBytes);
-			this.buffer.copyWithin(start + lengthBytes - 1, start, this.#at);
-			this.#at += lengthBytes - 1;
-		}
-		writeVarint(this.buffer, start - 1, length);
-	}
-
 	#value(value: unknown): void {
-		this.#room(attributeFixedBytesMax);
 		switch (typeof value) {
 			case "string":
-				this.#valueText(Tag.stringValue, value);
+				this.#text(Tag.stringValue, value);
 				return;
 			case "number":
-				if (Number.isSafeInteger(value) && !Object.is(value, -0)) {
-					this.#int(value);
-				} else {
-					this.#double(Tag.doubleValue, value);
-				}
+				this.#number(value);
 				return;
 			case "boolean":
-				this.buffer[this.#at] = Tag.boolValue;
-				this.buffer[this.#at + 1] = value ? 1 : 0;
-				this.#at += 2;
+				this.#writer.small(Tag.boolValue, value ? 1 : 0);
 				return;
 			case "bigint":
 				this.#bigInt(value);
@@ -480,7 +461,24 @@ export class Encoder {
 				this.#object(value);
 				return;
 			default:
-				this.#valueText(Tag.stringValue, toText(value));
+				this.#text(Tag.stringValue, toText(value));
+		}
+	}
+
+	#number(value: number): void {
+		if (Number.isSafeInteger(value) && !Object.is(value, -0)) {
+			this.#writer.int(Tag.intValue, value);
+		} else {
+			this.#writer.double(Tag.doubleValue, value);
+		}
+	}
+
+	/** A number that does not fit the wire's whole numbers stays exact as text. */
+	#bigInt(value: bigint): void {
+		if (BigInt.asIntN(intBits, value) === value) {
+			this.#writer.bigInt(Tag.intValue, value);
+		} else {
+			this.#text(Tag.stringValue, value.toString());
 		}
 	}
 
@@ -490,9 +488,9 @@ export class Encoder {
 			return;
 		}
 		if (isDouble(value)) {
-			this.#double(Tag.doubleValue, value.value);
+			this.#writer.double(Tag.doubleValue, value.value);
 		} else if (value instanceof Date) {
-			this.#valueText(Tag.stringValue, dateText(value));
+			this.#text(Tag.stringValue, dateText(value));
 		} else {
 			this.#json(isJsonText(value) ? value.text : toJson(value));
 		}
@@ -500,228 +498,65 @@ export class Encoder {
 
 	#json(text: string): void {
 		if (this.#redaction.hidesJson(text)) {
-			this.#valueText(Tag.stringValue, redacted);
+			this.#text(Tag.stringValue, redacted);
 			return;
 		}
-		const tagAt = this.#at;
-		if (this.#valueText(Tag.jsonValue, text)) {
+		const tagAt = this.#writer.at;
+		if (this.#text(Tag.jsonValue, text)) {
 			// A part of a JSON text is no JSON text.
-			this.buffer[tagAt] = Tag.stringValue;
+			this.#writer.buffer[tagAt] = Tag.stringValue;
 		}
 	}
 
-	#valueText(tag: number, text: string): boolean {
-		const wasCut = this.#text(tag, text, attributeValueBytesMax);
+	/** Writes the text of a value. True if it had to be cut. */
+	#text(tag: number, text: string): boolean {
+		const wasCut = this.#writer.text(tag, text, attributeValueBytesMax);
 		this.#isTruncated ||= wasCut;
 		return wasCut;
 	}
-
-	/** Writes a text of at most so many bytes. True if it had to be cut. */
-	#text(tag: number, text: string, bytesMax: number): boolean {
-		const isLonger = text.length > bytesMax;
-		const part = isLonger ? text.slice(0, bytesMax) : text;
-		this.#room(part.length * unitBytesMax + attributeFixedBytesMax);
-		const buffer = this.buffer;
-		buffer[this.#at] = tag;
-		const lengthAt = this.#at + 1;
-		const start = lengthAt + varintBytes(part.length);
-		let end = this.#units(start, part);
-		const wasCut = isLonger || end - start > bytesMax;
-		if (end - start > bytesMax) {
-			end = boundaryBefore(buffer, start + bytesMax);
-		}
-		this.#at = placeLength(buffer, lengthAt, start, end);
-		return wasCut;
-	}
-
-	/** Writes a text as UTF-8, short and plain ones by a loop. */
-	#units(start: number, text: string): number {
-		const units = text.length;
-		if (units > loopUnitsMax) {
-			return this.#writeText(this.buffer, start, text);
-		}
-		const buffer = this.buffer;
-		for (let index = 0; index < units; index += 1) {
-			const unit = text.charCodeAt(index);
-			if (unit > 0x7f) {
-				return this.#writeText(buffer, start, text);
-			}
-			buffer[start + index] = unit;
-		}
-		return start + units;
-	}
-
-	#int(value: number): void {
-		this.buffer[this.#at] = Tag.intValue;
-		if (value >= 0 && value <= 0x7fff_ffff) {
-			this.#at = writeVarint(this.buffer, this.#at + 1, value);
-		} else {
-			this.#at = writeBigVarint(this.buffer, this.#at + 1, BigInt(value));
-		}
-	}
-
-	/** A number that does not fit the wire's whole numbers stays exact as text. */
-	#bigInt(value: bigint): void {
-		if (BigInt.asIntN(64, value) !== value) {
-			this.#valueText(Tag.stringValue, value.toString());
-			return;
-		}
-		this.buffer[this.#at] = Tag.intValue;
-		this.#at = writeBigVarint(this.buffer, this.#at + 1, value);
-	}
-
-	#double(tag: number, value: number): void {
-		this.buffer[this.#at] = tag;
-		this.#view.setFloat64(this.#at + 1, value, true);
-		this.#at += 9;
-	}
-
-	#id(tag: number, id: Uint8Array | string | undefined): void {
-		if (id === undefined) {
-			return;
-		}
-		const bytes = typeof id === "string" ? id.length / 2 : id.length;
-		this.buffer[this.#at] = tag;
-		this.buffer[this.#at + 1] = bytes;
-		this.#at += 2;
-		for (let index = 0; index < bytes; index += 1) {
-			this.buffer[this.#at + index] =
-				typeof id === "string" ? hexByte(id, 2 * index) : (id[index] as number);
-		}
-		this.#at += bytes;
-	}
-
-	#room(bytes: number): void {
-		if (this.#at + bytes <= this.buffer.length) {
-			return;
-		}
-		const larger = this.#allocate(Math.max(2 * this.buffer.length, this.#at + bytes));
-		larger.set(this.buffer.subarray(0, this.#at));
-		this.buffer = larger;
-		this.#view = viewOf(larger);
-	}
 }
 
-/** A text as a field. */
-function toField(tag: number, text: string): Uint8Array {
-	const bytes = new TextEncoder().encode(text);
-	const lengthBytes = varintBytes(bytes.length);
-	const field = new Uint8Array(1 + lengthBytes + bytes.length);
-	field[0] = tag;
-	writeVarint(field, 1, bytes.length);
-	field.set(bytes, 1 + lengthBytes);
-	return field;
-}
-
-function viewOf(buffer: Uint8Array): DataView {
-	return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+/** An attribute up to its value, its length left open. */
+function headOf(name: string): Uint8Array {
+	const text = new TextEncoder().encode(name);
+	const textAt = attributeHeadBytes + 1 + varintBytes(text.length);
+	const head = new Uint8Array(textAt + text.length);
+	head[0] = Tag.attributes;
+	head[attributeHeadBytes] = Tag.key;
+	writeVarint(head, attributeHeadBytes + 1, text.length);
+	head.set(text, textAt);
+	return head;
 }
 
 function isTimeUnixNano(time: unknown): time is bigint {
 	return typeof time === "bigint" && BigInt.asUintN(timeBits, time) === time;
 }
 
+function isTimeUnixMs(time: unknown): time is number {
+	return typeof time === "number" && time > 0 && time < timeUnixMsEnd;
+}
+
 function isLatency(value: number): boolean {
 	return Number.isFinite(value) && value >= 0;
 }
 
-function read(attributes: Record<string, unknown>, name: string): unknown {
-	try {
-		return attributes[name];
-	} catch (error) {
-		return unreadable(error);
-	}
-}
-
 function readText(error: Error, name: "name" | "message"): string {
-	return toText(read(error as unknown as Record<string, unknown>, name));
+	return toText(read(error, name));
 }
 
 function stackOf(error: Error): unknown {
-	const stack = read(error as unknown as Record<string, unknown>, "stack");
+	const stack = read(error, "stack");
 	return typeof stack === "string" ? stack : toText(error);
+}
+
+function read(error: Error, name: "name" | "message" | "stack"): unknown {
+	try {
+		return error[name];
+	} catch (thrown) {
+		return unreadable(thrown);
+	}
 }
 
 function dateText(date: Date): string {
 	return Number.isNaN(date.getTime()) ? "Invalid Date" : date.toISOString();
-}
-
-const hexDigits = new Int8Array(128).fill(-1);
-for (let digit = 0; digit < 16; digit += 1) {
-	hexDigits[digit.toString(16).charCodeAt(0)] = digit;
-	hexDigits[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
-}
-
-function hexDigit(text: string, at: number): number {
-	return hexDigits[text.charCodeAt(at)] ?? -1;
-}
-
-function hexByte(text: string, at: number): number {
-	return hexDigit(text, at) * 16 + hexDigit(text, at + 1);
-}
-
-function isHex(text: string, digits: number): boolean {
-	if (text.length !== digits) {
-		return false;
-	}
-	for (let index = 0; index < digits; index += 1) {
-		if (hexDigit(text, index) < 0) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/** The last place, up to one, where no character of UTF-8 is cut in two. */
-function boundaryBefore(buffer: Uint8Array, at: number): number {
-	let boundary = at;
-	while (((buffer[boundary] as number) & 0xc0) === 0x80) {
-		boundary -= 1;
-	}
-	return boundary;
-}
-
-/** Writes the length of a text before it, and moves the text if the length takes another size. */
-function placeLength(buffer: Uint8Array, lengthAt: number, start: number, end: number): number {
-	const length = end - start;
-	const textAt = lengthAt + varintBytes(length);
-	if (textAt !== start) {
-		buffer.copyWithin(textAt, start, end);
-	}
-	writeVarint(buffer, lengthAt, length);
-	return textAt + length;
-}
-
-function varintBytes(value: number): number {
-	if (value < 0x80) {
-		return 1;
-	}
-	if (value < 0x4000) {
-		return 2;
-	}
-	return value < 0x20_0000 ? 3 : 4;
-}
-
-function writeVarint(buffer: Uint8Array, at: number, value: number): number {
-	let rest = value;
-	let end = at;
-	while (rest > 0x7f) {
-		buffer[end] = (rest & 0x7f) | 0x80;
-		rest >>>= 7;
-		end += 1;
-	}
-	buffer[end] = rest;
-	return end + 1;
-}
-
-function writeBigVarint(buffer: Uint8Array, at: number, value: bigint): number {
-	let rest = BigInt.asUintN(64, value);
-	let end = at;
-	while (rest > 0x7fn) {
-		buffer[end] = Number(rest & 0x7fn) | 0x80;
-		rest >>= 7n;
-		end += 1;
-	}
-	buffer[end] = Number(rest);
-	return end + 1;
 }

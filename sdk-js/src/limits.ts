@@ -1,7 +1,13 @@
 /** What several places keep to: the cutting of texts of the resource, and how deep logs may nest. */
 
+/** One UTF-16 unit takes at most so many bytes of UTF-8. */
+export const unitBytesMax = 3;
+
 /** A text of at most so many bytes of UTF-8, cut at a character boundary. */
 export function cutText(text: string, bytesMax: number): string {
+	if (text.length * unitBytesMax <= bytesMax) {
+		return text;
+	}
 	const buffer = new Uint8Array(bytesMax);
 	const { read, written } = new TextEncoder().encodeInto(text, buffer);
 	return read === text.length ? text : new TextDecoder().decode(buffer.subarray(0, written));

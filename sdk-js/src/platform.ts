@@ -5,7 +5,8 @@
 
 import type { EncodedBatch } from "./batch.js";
 import type { TlsOptions } from "./config.js";
-import type { TraceIds, WriteText } from "./encode.js";
+import type { TraceIds } from "./encode.js";
+import type { WriteText } from "./wire.js";
 
 /** Where a batch lies. */
 export interface FrameRef {

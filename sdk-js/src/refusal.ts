@@ -57,16 +57,30 @@ export function causeText(thrown: unknown): string {
 	}
 }
 
+const unknownCaAdvice = "give the file of its CA, in tls.caFile or LOGWEIR_TLS_CA";
+/** What to do when Node does not trust a server's certificate, by the codes of its errors. */
+const certificateAdvice = new Map([
+	["UNABLE_TO_VERIFY_LEAF_SIGNATURE", unknownCaAdvice],
+	["UNABLE_TO_GET_ISSUER_CERT", unknownCaAdvice],
+	["UNABLE_TO_GET_ISSUER_CERT_LOCALLY", unknownCaAdvice],
+	["SELF_SIGNED_CERT_IN_CHAIN", unknownCaAdvice],
+	["DEPTH_ZERO_SELF_SIGNED_CERT", unknownCaAdvice],
+	["CERT_HAS_EXPIRED", "renew the server's certificate"],
+	["ERR_TLS_CERT_ALTNAME_INVALID", "use a name that is in the server's certificate"],
+]);
+
 /** One line. What OpenSSL and the HTTP/2 library say of themselves is for their own developers. */
 function plainCause(cause: unknown): string {
 	const { code, reason } = (cause ?? {}) as { code?: unknown; reason?: unknown };
 	if (code === "ERR_HTTP2_ERROR") {
 		return "it does not speak HTTP/2; is this the port for gRPC?";
 	}
-	if (typeof reason === "string") {
-		return `TLS: ${reason}`;
+	const line = errorText(cause).split(/[\r\n]/, 1)[0] ?? "";
+	const advice = certificateAdvice.get(String(code));
+	if (advice !== undefined) {
+		return `TLS: ${line}; ${advice}`;
 	}
-	return errorText(cause).split(/[\r\n]/, 1)[0] ?? "";
+	return typeof reason === "string" ? `TLS: ${reason}` : line;
 }
 
 /** Whether the answer is one that no Logweir server gives. */

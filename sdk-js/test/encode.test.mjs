@@ -17,6 +17,8 @@ const throwing = {
 	},
 };
 
+const nowUnixMs = 1_700_000_000_000;
+
 function values(record) {
 	return Object.fromEntries(record.attributes.map(({ key, value }) => [key, value.value]));
 }
@@ -128,16 +130,31 @@ test("the values of the package's other copy are known", () => {
 	);
 });
 
-test("a time that the wire has no place for is cleared, and the log says so", () => {
+test("a time that is none becomes that of the call, and the log says so", () => {
 	const encoder = encoderOf(platforms.node);
+	const callTime = BigInt(nowUnixMs) * 1_000_000n;
 	const flag = (record) => values(record)["logweir.truncated"];
-	for (const timeUnixNano of [-5n, 2n ** 64n]) {
-		const record = decoded(encoder, { message: "m", timeUnixNano });
-		assert.deepEqual([record.timeUnixNano, flag(record)], [0n, true]);
+	for (const timeUnixNano of [-5n, 2n ** 64n, 5]) {
+		const record = decoded(encoder, { message: "m", timeUnixNano }, nowUnixMs);
+		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true]);
 	}
-	for (const timeUnixMs of [-5, Number.NaN, Number.POSITIVE_INFINITY]) {
-		const record = recordIn(encoder, encoder.encode({ message: "m" }, timeUnixMs));
-		assert.deepEqual([record.timeUnixNano, flag(record)], [0n, true]);
+	for (const timeUnixMs of [-5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 64 / 1e6, "now", 5n]) {
+		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
+		const record = recordIn(encoder, end);
+		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true], String(timeUnixMs));
+	}
+});
+
+test("a time is kept, and without one, which is 0 on the wire, it is that of the call", () => {
+	const encoder = encoderOf(platforms.node);
+	for (const [timeUnixMs, expected] of [
+		[undefined, nowUnixMs],
+		[0, nowUnixMs],
+		[5, 5],
+	]) {
+		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
+		const record = recordIn(encoder, end);
+		assert.deepEqual([record.timeUnixNano, values(record)], [BigInt(expected) * 1_000_000n, {}]);
 	}
 });
 

@@ -397,6 +397,20 @@ test("a value that logs itself without end comes to one, and is counted", () =>
 		assert.equal(emitted, sent + dropped.internal_sdk_error);
 	}));
 
+test("a time that is none is said once, and its logs are sent", () =>
+	withServer({}, async (server) => {
+		const client = testClient({ endpoint: server.endpoint });
+		client.emit("info", "first", {}, Number.NaN);
+		client.emitRecord({ message: "second", timeUnixNano: -1n });
+		await client.shutdown(patienceMs);
+		assert.deepEqual(
+			server.records.map(({ message }) => message),
+			["first", "second"],
+		);
+		assert.ok(server.records.every(({ timeUnixNano }) => timeUnixNano > 0n));
+		assert.equal(client.notices.filter((text) => text.includes("time of the call")).length, 1);
+	}));
+
 test("a beforeSend that returns a promise gives its logs up, whatever becomes of it", () =>
 	withServer({}, async (server) => {
 		const unhandled = [];

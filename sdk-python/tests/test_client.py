@@ -11,7 +11,7 @@ import pytest
 from clients import HOUR, Notices, balanced, client_of, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
-from logweir import Client, LogEvent, Rejection, SettingError, SpoolOptions
+from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
 
 
 def test_a_flush_settles_what_came_before_it() -> None:
@@ -192,8 +192,10 @@ def test_a_field_that_has_not_its_type_costs_the_field() -> None:
     with serving() as server, client_of(server.endpoint) as client:
         client.emit("INFO", "kept", latency_ms="slow", trace_id="not bytes")  # type: ignore[arg-type]
         client.emit(None, {"a": 1}, level="inner", message="inner", self=1)
-        assert client.flush(PATIENCE).sent == 2
-    first, second = server.records
+        client.emit("INFO", "when", time_unix_nano=-1)
+        assert client.flush(PATIENCE).sent == 3
+    first, second, third = server.records
+    assert third.time_unix_nano > 0 and third.attributes[0].key == "logweir.emit_error"
     assert first.message == "kept" and first.attributes[0].key == "logweir.emit_error"
     assert {attribute.key for attribute in second.attributes} >= {"level", "message", "self"}
 
@@ -211,7 +213,7 @@ def test_a_field_that_has_not_its_type_costs_the_field() -> None:
     ],
 )
 def test_a_wrong_setting_fails_at_once(settings: Any, name: str) -> None:
-    with pytest.raises(SettingError, match=name) as failure:
+    with pytest.raises(ConfigError, match=name) as failure:
         Client(**settings)
     assert failure.value.setting == name
 

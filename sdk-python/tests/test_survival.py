@@ -62,6 +62,43 @@ def test_a_client_that_the_program_lets_go_of_sends_its_logs() -> None:
         assert server.messages == ["from a function"]
 
 
+WITHOUT_FILES = """
+import errno, os, resource, sys, threading, logweir
+
+def leave_no_file_free():
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+
+def notice(text):
+    if os.strerror(errno.EMFILE) in text:
+        is_told.set()
+
+is_told = threading.Event()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+client = logweir.Client(service="tests", endpoint=sys.argv[1], on_notice=notice)
+client.emit("INFO", "from the parent")
+assert client.flush(60).sent == 1
+leave_no_file_free()
+child = os.fork()
+if child == 0:
+    # The child has closed what is the parent's.
+    leave_no_file_free()
+    client.emit("INFO", "from the child")
+    assert is_told.wait(60)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert client.flush(60).sent == 1
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+
+
+def test_a_log_after_a_fork_needs_no_file() -> None:
+    with serving() as server:
+        run_code(WITHOUT_FILES, server.endpoint)
+        assert server.messages == ["from the parent", "from the child"]
+
+
 class Text(str):
     def __str__(self) -> str:
         raise RuntimeError("no")

@@ -111,8 +111,10 @@ def test_an_attempt_that_is_not_answered_in_time_is_made_again() -> None:
         emit(client, 5)
         assert client.flush(PATIENCE).sent == 5
         release.set()
-    assert len(server.attempts) == 2 and len(server.messages) == 5
-    assert server.attempts[0] == server.attempts[1]
+    # On a busy machine others may come too late, too.
+    first, *again = server.attempts
+    assert again and all(attempt == first for attempt in again)
+    assert len(server.messages) == 5
 
 
 def test_a_server_that_goes_and_comes_back_gets_everything_once() -> None:

@@ -12,7 +12,7 @@ from logweir import spool_frame, spool_owner, wire
 from logweir.batch import Batcher, EncodedBatch
 from logweir.compression import GZIP, ZSTD
 from logweir.config import Surroundings, environment_of, resolve
-from logweir.errors import SettingError, TokenError
+from logweir.errors import ConfigError, TokenError
 from logweir.queue import Queue, QueueBounds
 from logweir.record import Level, Record, write
 from logweir.redaction import REDACT_KEYS, Redactor
@@ -243,7 +243,7 @@ def test_environment(case: Any) -> None:
     around = Surroundings(environment_of(case["environment"]), read_text, "h", 17)
     code = {**case["code"], "on_notice": notices.append}
     if "fails" in case:
-        with pytest.raises(SettingError) as failure:
+        with pytest.raises(ConfigError) as failure:
             resolve(code, around)
         assert failure.value.setting == case["fails"]
         return

@@ -1,6 +1,7 @@
 //! A program that logs, for those who kill it, or its server, and count what arrived.
 //!
-//! `sender emit FIRST COUNT` emits so many numbered logs and ends when they are answered.
+//! `sender emit FIRST COUNT WAITING_MAX` emits so many numbered logs, says so, and ends when they are
+//! answered. It waits while more than WAITING_MAX of its logs do.
 //! `sender spool FIRST` emits for ever, and prints `safe N` when its spool has all before N.
 //! `sender adopt` sends what dead processes have left in the spool.
 //!
@@ -14,8 +15,6 @@ use serde_json::json;
 
 /// When the first log happened, nanoseconds since 1970; each later one a nanosecond later.
 const TIME: u64 = 1_700_000_000_000_000_000;
-/// Logs that may wait before the program waits, too.
-const QUEUED_MAX: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 const MOMENT: Duration = Duration::from_millis(10);
 /// Logs emitted between two flushes.
@@ -26,10 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["emit", first, count] => emit(first.parse()?, count.parse()?),
+        ["emit", first, count, max] => emit(first.parse()?, count.parse()?, max.parse()?),
         ["spool", first] => spool(first.parse()?),
         ["adopt"] => adopt(),
-        _ => Err("give one of: emit FIRST COUNT, spool FIRST, adopt".into()),
+        _ => Err("give one of: emit FIRST COUNT WAITING_MAX, spool FIRST, adopt".into()),
     }
 }
 
@@ -48,14 +47,15 @@ fn record(number: u64) -> Record {
     record.time_unix_nano(TIME + number)
 }
 
-fn emit(first: u64, count: u64) -> Result<(), Box<dyn Error>> {
+fn emit(first: u64, count: u64, waiting_max: u64) -> Result<(), Box<dyn Error>> {
     let client = builder().build()?;
     for number in first..first + count {
-        while client.stats().queued > QUEUED_MAX {
+        while client.stats().queued > waiting_max {
             std::thread::sleep(Duration::from_millis(1));
         }
         client.emit(record(number));
     }
+    println!("emitted");
     end(&client);
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{ClientBuilder, Config},
-    error::{BuildError, DropCounts, DropReason},
+    error::{ConfigError, DropCounts, DropReason},
     filters,
     lock::Mutex,
     queue::{Queue, Queued},
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     /// There is something to do for the sending thread.
     pub(crate) wake: Notify,
     pub(crate) token_refused: Arc<AtomicBool>,
+    /// There is a spool, and the last write to it succeeded.
+    pub(crate) spool_works: Arc<AtomicBool>,
     /// Of the shutdown, once it is over.
     pub(crate) last_report: Mutex<Option<FlushReport>>,
 }
@@ -152,7 +154,7 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn start(config: Config) -> Result<Self, BuildError> {
+    pub(crate) fn start(config: Config) -> Result<Self, ConfigError> {
         let (mut inner, receiver) = Inner::new(config);
         if inner.config.is_disabled {
             inner.commands = None;
@@ -238,6 +240,7 @@ impl Inner {
             progress: Mutex::default(),
             wake: Notify::new(),
             token_refused: Arc::default(),
+            spool_works: Arc::default(),
             last_report: Mutex::default(),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -252,7 +255,7 @@ impl Inner {
         (inner, receiver)
     }
 
-    fn start_thread(&self, receiver: mpsc::Receiver<Command>) -> Result<(), BuildError> {
+    fn start_thread(&self, receiver: mpsc::Receiver<Command>) -> Result<(), ConfigError> {
         let (started, has_started) = sync_channel(1);
         let (shared, config) = (Arc::clone(&self.shared), self.config.clone());
         let body = move || {
@@ -269,8 +272,8 @@ impl Inner {
             }
         };
         let spawned = thread::Builder::new().name("logweir".into()).spawn(body);
-        spawned.map_err(BuildError::Thread)?;
-        let died = || BuildError::Thread(std::io::ErrorKind::BrokenPipe.into());
+        spawned.map_err(ConfigError::Thread)?;
+        let died = || ConfigError::Thread(std::io::ErrorKind::BrokenPipe.into());
         has_started.recv().unwrap_or_else(|_| Err(died()))
     }
 
@@ -392,12 +395,12 @@ fn deadline(timeout: Duration) -> Instant {
 fn runtime_and_sender(
     config: &Config,
     shared: &Shared,
-) -> Result<(tokio::runtime::Runtime, Sender), BuildError> {
+) -> Result<(tokio::runtime::Runtime, Sender), ConfigError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(BuildError::Thread)?;
+    let runtime = runtime.map_err(ConfigError::Thread)?;
     let listeners = Listeners {
         notice: config.notice.clone(),
-        logs_wait: Some(if config.spool.is_some() { "in the spool" } else { "in memory" }),
+        spool_works: Some(Arc::clone(&shared.spool_works)),
         token_refused: Arc::clone(&shared.token_refused),
     };
     let sender = {

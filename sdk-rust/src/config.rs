@@ -1,7 +1,8 @@
 //! Settings: code over `LOGWEIR_*` over `OTEL_*` over defaults.
 //!
 //! What the code says must be right, or `build` fails. What the environment says wrongly costs one
-//! notice and the default, so that nobody's deployment breaks a program.
+//! notice and the default, so that nobody's deployment breaks a program; but for an `https://` address
+//! where the program was built without `tls`: logs must not go anywhere else in clear text.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use logweir_proto::v1::{self, Level};
 
 use crate::{
     client::Client,
-    error::BuildError,
+    error::ConfigError,
     filters::{Redaction, SampleRates},
     queue::{DropPolicy, QueueBounds},
     record::{self, Value},
@@ -341,11 +342,11 @@ impl ClientBuilder {
     }
 
     /// Starts the client. The server need not be up.
-    pub fn build(self) -> Result<Client, BuildError> {
+    pub fn build(self) -> Result<Client, ConfigError> {
         Client::start(self.resolve(&Surroundings::real())?)
     }
 
-    pub(crate) fn resolve(self, around: &Surroundings) -> Result<Config, BuildError> {
+    pub(crate) fn resolve(self, around: &Surroundings) -> Result<Config, ConfigError> {
         let notice = self.notice.clone().unwrap_or_else(rim::notice_on_stderr);
         let environment = Environment { around, notice: &notice };
         let endpoints = match &self.endpoints {
@@ -486,7 +487,7 @@ impl Environment<'_> {
     }
 
     /// The rates of the environment, and over them those of the code.
-    fn sample_rates(&self, code: &[(Level, f64)]) -> Result<SampleRates, BuildError> {
+    fn sample_rates(&self, code: &[(Level, f64)]) -> Result<SampleRates, ConfigError> {
         let mut rates = SampleRates::default();
         for pair in (self.around.variable)(SAMPLE_RATES).iter().flat_map(|list| list.split(',')) {
             let rate = pair.split_once('=').and_then(|(level, rate)| {
@@ -510,12 +511,12 @@ impl Environment<'_> {
     }
 }
 
-fn read_token(around: &Surroundings) -> Result<Option<String>, BuildError> {
+fn read_token(around: &Surroundings) -> Result<Option<String>, ConfigError> {
     let text = match ((around.variable)(TOKEN), (around.variable)(TOKEN_FILE)) {
         (Some(text), _) => text,
         (None, Some(path)) => {
             let path = PathBuf::from(path);
-            (around.file)(&path).map_err(|error| BuildError::TokenFile(path, error))?
+            (around.file)(&path).map_err(|error| ConfigError::TokenFile(path, error))?
         }
         (None, None) => return Ok(None),
     };
@@ -587,9 +588,9 @@ mod tests {
     fn wrong_code_fails_at_once() {
         let fails = |builder: ClientBuilder| builder.resolve(&around(&[])).err().unwrap();
         let error = fails(Client::builder().endpoint("ftp://a"));
-        assert!(matches!(error, BuildError::Endpoint(_)));
+        assert!(matches!(error, ConfigError::Endpoint(_)));
         let error = fails(Client::builder().service("a b"));
-        assert!(matches!(error, BuildError::Service(_)));
+        assert!(matches!(error, ConfigError::Service(_)));
         let error = fails(Client::builder().sample_rate(Level::Debug, 1.5));
         assert_eq!(error.to_string(), "sample rate 1.5 of LEVEL_DEBUG is not valid: use 0 to 1");
     }

@@ -7,7 +7,7 @@ use logweir_proto::v1::Level;
 /// A client, sender or guard that cannot be built. After `build` nothing fails any more: what goes
 /// wrong is retried or counted. None of these is worth a retry unchanged.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum ConfigError {
     /// An address that is not one.
     #[error("endpoint {0:?} is not usable: give http(s)://HOST:PORT, several separated by commas")]
     Endpoint(String),

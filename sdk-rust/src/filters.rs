@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use logweir_proto::v1::{Attribute, Level, attribute::Value};
 
 use crate::{
-    error::BuildError,
+    error::ConfigError,
     queue::{LANES, lane_of},
     record::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX},
     rim,
@@ -39,9 +39,9 @@ impl Default for SampleRates {
 }
 
 impl SampleRates {
-    pub(crate) fn set(&mut self, level: Level, rate: f64) -> Result<(), BuildError> {
+    pub(crate) fn set(&mut self, level: Level, rate: f64) -> Result<(), ConfigError> {
         if !(0.0..=1.0).contains(&rate) {
-            return Err(BuildError::SampleRate(level, rate));
+            return Err(ConfigError::SampleRate(level, rate));
         }
         self.0[lane_of(level.into())] = rate;
         Ok(())

@@ -22,7 +22,7 @@ use tracing_subscriber::{
 
 use crate::{
     client::Client,
-    error::BuildError,
+    error::ConfigError,
     fields::Fields,
     guard::Guard,
     record::{Record, Value},
@@ -45,7 +45,7 @@ const RUST_LOG: &str = "RUST_LOG";
 /// Sends what `tracing` logs, from now until the guard goes: INFO and above, or what `RUST_LOG` says
 /// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
 /// panic flushes too.
-pub fn init(service: &str) -> Result<Guard, BuildError> {
+pub fn init(service: &str) -> Result<Guard, ConfigError> {
     let around = rim::Surroundings::real();
     let config = Client::builder().service(service).resolve(&around)?;
     let filter = filter((around.variable)(RUST_LOG), &config.notice);
@@ -53,7 +53,7 @@ pub fn init(service: &str) -> Result<Guard, BuildError> {
     tracing_subscriber::registry()
         .with(layer(client.clone()).with_filter(filter))
         .try_init()
-        .map_err(|_| BuildError::Subscriber)?;
+        .map_err(|_| ConfigError::Subscriber)?;
     Ok(Guard::new(client))
 }
 

@@ -55,7 +55,7 @@ mod worker;
 pub use batch::EncodedBatch;
 pub use client::{Client, FlushReport, Stats};
 pub use config::{ClientBuilder, Rejection};
-pub use error::{BuildError, DropCounts, DropReason};
+pub use error::{ConfigError, DropCounts, DropReason};
 #[cfg(any(feature = "log", feature = "tracing"))]
 pub use guard::Guard;
 #[cfg(feature = "tracing")]

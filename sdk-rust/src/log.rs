@@ -10,7 +10,7 @@ use logweir_proto::v1::Level;
 
 use crate::{
     client::Client,
-    error::BuildError,
+    error::ConfigError,
     fields::Fields,
     guard::Guard,
     record::{Record, Value},
@@ -30,12 +30,12 @@ const RUST_LOG: &str = "RUST_LOG";
 /// # Ok(())
 /// # }
 /// ```
-pub fn init(service: &str) -> Result<Guard, BuildError> {
+pub fn init(service: &str) -> Result<Guard, ConfigError> {
     let client = Client::builder().service(service).build()?;
     let level = (rim::Surroundings::real().variable)(RUST_LOG);
     let level = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::Info);
     ::log::set_boxed_logger(Box::new(Logger::new(client.clone())))
-        .map_err(|_| BuildError::Logger)?;
+        .map_err(|_| ConfigError::Logger)?;
     ::log::set_max_level(level);
     Ok(Guard::new(client))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use logweir_proto::v1;
 
 use crate::{
-    error::BuildError,
+    error::ConfigError,
     hex,
     record::{self, NAME_BYTES_MAX, Value},
     rim::{Notice, Surroundings},
@@ -36,9 +36,9 @@ pub(crate) fn resolve(
     detects: bool,
     around: &Surroundings,
     notice: &Notice,
-) -> Result<v1::Resource, BuildError> {
+) -> Result<v1::Resource, ConfigError> {
     if !resource.service.is_empty() && !is_service(&resource.service) {
-        return Err(BuildError::Service(resource.service));
+        return Err(ConfigError::Service(resource.service));
     }
     for variable in [SERVICE, OTEL_SERVICE] {
         if let Some(service) = (around.variable)(variable) {
@@ -150,7 +150,7 @@ fn set_service(resource: &mut v1::Resource, service: String, source: &str, notic
     if is_service(&service) {
         resource.service = service;
     } else {
-        let error = BuildError::Service(service);
+        let error = ConfigError::Service(service);
         notice(&format!("{source}: {error}; going on with the token's service"));
     }
 }

@@ -107,8 +107,23 @@ pub(crate) fn process_namespace() -> String {
 
 /// When a process started, as the kernel counts it; none if it is gone, or dead and only not yet
 /// buried by its parent.
-pub(crate) fn process_start(process_id: u32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;
+pub(crate) fn process_start(process_id: u32) -> io::Result<Option<String>> {
+    match fs::read_to_string(format!("/proc/{process_id}/stat")) {
+        Ok(text) => Ok(start_of_living(&text)),
+        Err(error) if is_of_no_process(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that there is no such process, or none any more. One of another kind, as where
+/// no file is free, says nothing about it.
+fn is_of_no_process(error: &io::Error) -> bool {
+    /// ESRCH of Linux: the process ended between the opening of its file and the reading.
+    const NO_SUCH_PROCESS: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS)
+}
+
+fn start_of_living(text: &str) -> Option<String> {
     // The name of the program, in brackets, may hold anything.
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace();

@@ -286,16 +286,16 @@ impl Spool {
             self.sync()?;
             self.seal();
         }
-        let own = self.own()?;
-        let salt = own.salt;
+        let salt = self.own()?.salt;
         if let Some((id, _)) = &self.active {
             return Ok((*id, salt));
         }
-        let id = self.next_segment;
-        let path = own.path.join(format!("{id:010}.seg"));
-        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
-        File::open(&own.path)?.sync_all()?;
+        let (folder, id) = (self.own()?.path.clone(), self.next_segment);
+        // Also if what follows fails: a file that was made by then is not in the way of the next try.
         self.next_segment += 1;
+        let path = folder.join(format!("{id:010}.seg"));
+        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
+        File::open(folder)?.sync_all()?;
         self.active = Some((id, file));
         self.insert(id, Segment::new(0, path));
         Ok((id, salt))

@@ -34,7 +34,7 @@ use tonic::{
 
 use crate::{
     batch::{EncodedBatch, SDK_NAME, SDK_VERSION},
-    error::{BuildError, DropReason},
+    error::{ConfigError, DropReason},
     lock::Mutex,
     retry::{EndpointPool, History, Next, Refusal, RetryPolicy, Start, Ticket, root_cause},
     rim::{self, Notice},
@@ -80,12 +80,12 @@ type Header = MetadataValue<Ascii>;
 
 impl Token {
     /// The token as it is now, checked.
-    pub(crate) fn text(&self) -> Result<Option<String>, BuildError> {
+    pub(crate) fn text(&self) -> Result<Option<String>, ConfigError> {
         let text = match self {
             Self::Text(text) => Some(text.clone()),
             Self::File(path) => {
                 let read = std::fs::read_to_string(path);
-                Some(read.map_err(|error| BuildError::TokenFile(path.clone(), error))?)
+                Some(read.map_err(|error| ConfigError::TokenFile(path.clone(), error))?)
             }
             Self::Callback(read) => rim::survive(|| read()).flatten(),
             Self::None => None,
@@ -93,19 +93,20 @@ impl Token {
         text.as_deref().map(checked_token).transpose()
     }
 
-    fn header(&self) -> Result<Option<Header>, BuildError> {
+    fn header(&self) -> Result<Option<Header>, ConfigError> {
         let Some(text) = self.text()? else { return Ok(None) };
-        let mut header: Header = format!("Bearer {text}").parse().map_err(|_| BuildError::Token)?;
+        let mut header: Header =
+            format!("Bearer {text}").parse().map_err(|_| ConfigError::Token)?;
         header.set_sensitive(true);
         Ok(Some(header))
     }
 }
 
 /// A token without the space around it, if a header can carry it.
-pub(crate) fn checked_token(text: &str) -> Result<String, BuildError> {
+pub(crate) fn checked_token(text: &str) -> Result<String, ConfigError> {
     let text = text.trim();
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_plain { Ok(text.into()) } else { Err(BuildError::Token) }
+    if is_plain { Ok(text.into()) } else { Err(ConfigError::Token) }
 }
 
 /// How requests are compressed. Small ones never are.
@@ -168,7 +169,11 @@ pub struct TlsOptions {
 
 impl TlsOptions {
     /// Whether the files can be used.
-    pub(crate) fn check(&self) -> Result<(), BuildError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if cfg!(not(feature = "tls")) {
+            // Of no use without an address that needs them, which is refused by itself.
+            return Ok(());
+        }
         secured(Connector::from_static("https://localhost"), self).map(|_| ())
     }
 }
@@ -177,8 +182,8 @@ impl TlsOptions {
 use tls::secured;
 
 #[cfg(not(feature = "tls"))]
-fn secured(connector: Connector, _: &TlsOptions) -> Result<Connector, BuildError> {
-    Err(BuildError::TlsLeftOut(connector.uri().to_string()))
+fn secured(connector: Connector, _: &TlsOptions) -> Result<Connector, ConfigError> {
+    Err(ConfigError::TlsLeftOut(connector.uri().to_string()))
 }
 
 /// How a [`Sender`] sends.
@@ -209,8 +214,9 @@ impl Default for SendOptions {
 #[derive(Clone)]
 pub(crate) struct Listeners {
     pub(crate) notice: Notice,
-    /// Where logs wait while an address is away; none if only the caller is told.
-    pub(crate) logs_wait: Option<&'static str>,
+    /// Whether logs wait in the spool, and not in memory, while an address is away; none if only the
+    /// caller is told.
+    pub(crate) spool_works: Option<Arc<AtomicBool>>,
     /// Whether batches are held because the token is refused.
     pub(crate) token_refused: Arc<AtomicBool>,
 }
@@ -294,10 +300,10 @@ impl Sender {
         endpoints: &str,
         token: Token,
         options: SendOptions,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, ConfigError> {
         let listeners = Listeners {
             notice: rim::notice_on_stderr(),
-            logs_wait: None,
+            spool_works: None,
             token_refused: Arc::default(),
         };
         Self::connect_with(endpoints, token, options, listeners)
@@ -308,7 +314,7 @@ impl Sender {
         token: Token,
         options: SendOptions,
         listeners: Listeners,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, ConfigError> {
         let addresses = parse_endpoints(endpoints)?;
         let header = token.header()?;
         let encoding = options.compression.encoding(&addresses);
@@ -407,7 +413,10 @@ impl Inner {
     /// Says that an address is away, if what is known of it finds that worth saying.
     fn say_away(&self, number: usize, cause: &str, judge: fn(&mut Contact, Instant) -> bool) {
         let is_news = judge(&mut self.state.lock().contacts[number], rim::now());
-        let Some(place) = self.listeners.logs_wait.filter(|_| is_news) else { return };
+        let Some(spool_works) = self.listeners.spool_works.as_ref().filter(|_| is_news) else {
+            return;
+        };
+        let place = if spool_works.load(Ordering::Relaxed) { "in the spool" } else { "in memory" };
         let address = &self.endpoints[number].address;
         (self.listeners.notice)(&format!(
             "cannot reach {address} ({cause}); logs are kept {place} and sent when it is back"
@@ -416,7 +425,7 @@ impl Inner {
 
     fn say_back(&self, number: usize) {
         let away = self.state.lock().contacts[number].answered(rim::now());
-        if let (Some(away), Some(_)) = (away, self.listeners.logs_wait) {
+        if let (Some(away), Some(_)) = (away, &self.listeners.spool_works) {
             let address = &self.endpoints[number].address;
             (self.listeners.notice)(&format!("{address} is back after {} s", away.as_secs()));
         }
@@ -535,32 +544,32 @@ impl Drop for Attempt<'_> {
 }
 
 /// The addresses of a comma list, each with its scheme.
-pub(crate) fn parse_endpoints(list: &str) -> Result<Vec<String>, BuildError> {
+pub(crate) fn parse_endpoints(list: &str) -> Result<Vec<String>, ConfigError> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     let addresses = names.map(parse_endpoint).collect::<Result<Vec<_>, _>>()?;
-    if addresses.is_empty() { Err(BuildError::Endpoint(list.into())) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(ConfigError::Endpoint(list.into())) } else { Ok(addresses) }
 }
 
-fn parse_endpoint(name: &str) -> Result<String, BuildError> {
+fn parse_endpoint(name: &str) -> Result<String, ConfigError> {
     let address = if name.contains("://") { name.into() } else { format!("http://{name}") };
-    let uri: Uri = address.parse().map_err(|_| BuildError::Endpoint(name.into()))?;
+    let uri: Uri = address.parse().map_err(|_| ConfigError::Endpoint(name.into()))?;
     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
     let plain = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
     let usable = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default())
         && !host.is_empty()
         && is_plain;
-    if usable { Ok(address) } else { Err(BuildError::Endpoint(name.into())) }
+    if usable { Ok(address) } else { Err(ConfigError::Endpoint(name.into())) }
 }
 
 fn endpoint(
     address: String,
     options: &SendOptions,
     encoding: Option<CompressionEncoding>,
-) -> Result<Endpoint, BuildError> {
+) -> Result<Endpoint, ConfigError> {
     let connector = Connector::from_shared(address.clone())
         .and_then(|connector| connector.user_agent(format!("{SDK_NAME}/{SDK_VERSION}")))
-        .map_err(|_| BuildError::Endpoint(address.clone()))?
+        .map_err(|_| ConfigError::Endpoint(address.clone()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -648,8 +657,8 @@ mod tests {
         let header = Token::Text(" secret\n".into()).header().unwrap().unwrap();
         assert_eq!(header.to_str().unwrap(), "Bearer secret");
         assert!(header.is_sensitive());
-        assert!(matches!(Token::Text("a\nb".into()).header(), Err(BuildError::Token)));
-        assert!(matches!(Token::File("/nowhere".into()).header(), Err(BuildError::TokenFile(..))));
+        assert!(matches!(Token::Text("a\nb".into()).header(), Err(ConfigError::Token)));
+        assert!(matches!(Token::File("/nowhere".into()).header(), Err(ConfigError::TokenFile(..))));
         assert!(!format!("{:?}", Token::Text("secret".into())).contains("secret"));
     }
 }

@@ -71,8 +71,6 @@ pub(crate) struct Worker {
     commands: mpsc::Receiver<Command>,
     batcher: Batcher,
     spool: Option<Spool>,
-    /// Whether the last write to the spool succeeded.
-    spool_works: bool,
     next_sync: Option<Instant>,
     /// When the spool's owner shows next that it lives.
     next_renewal: Option<Instant>,
@@ -127,7 +125,6 @@ impl Worker {
             commands,
             batcher,
             spool: None,
-            spool_works: false,
             next_sync: None,
             next_renewal: None,
             next_adoption: None,
@@ -182,12 +179,13 @@ impl Worker {
         self.expire(now);
         self.say_drops(now);
         self.greet_servers();
-        self.sync_spool(now);
         self.maintain_spool(now);
         self.force_what_is_due(now);
         self.cut_batches(now);
         self.answer_waiters(now);
         self.start_sends(now);
+        // Last, so that what this turn wrote is not left to the next.
+        self.sync_spool(now);
     }
 
     /// Gives up what has waited in memory for too long.
@@ -251,7 +249,7 @@ impl Worker {
     fn may_cut(&self) -> bool {
         let is_on_disk = |tracked: &Tracked| tracked.frame.is_some();
         self.tasks.len() + self.live.len() < self.config.in_flight
-            || self.spool_works && self.live.iter().all(is_on_disk)
+            || self.spool_works() && self.live.iter().all(is_on_disk)
     }
 
     fn has_cause_to_cut(&self) -> bool {

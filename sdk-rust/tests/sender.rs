@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use logweir_sdk::{
-    BuildError, DropReason, EncodedBatch, RetryPolicy, SendOptions, SendOutcome, Sender, Token, v1,
+    ConfigError, DropReason, EncodedBatch, RetryPolicy, SendOptions, SendOutcome, Sender, Token, v1,
 };
 use support::{Answer, PATIENCE, Server, quick, status, with_reason};
 use tonic::Code;
@@ -100,6 +100,6 @@ async fn wrong_addresses_and_tokens_fail_at_once() {
     let connect = |list: &str, token: &str| {
         Sender::connect(list, Token::Text(token.into()), SendOptions::default())
     };
-    assert!(matches!(connect("", "x"), Err(BuildError::Endpoint(_))));
-    assert!(matches!(connect("http://a:1", "x\ny"), Err(BuildError::Token)));
+    assert!(matches!(connect("", "x"), Err(ConfigError::Endpoint(_))));
+    assert!(matches!(connect("http://a:1", "x\ny"), Err(ConfigError::Token)));
 }

@@ -178,6 +178,22 @@ fn a_spool_that_cannot_be_used_is_done_without() {
 }
 
 #[test]
+fn a_disk_that_failed_once_is_written_again() {
+    let (away, root) = (Server::ruled(|_, _| Some(Answer::Hold)), TempDir::new().unwrap());
+    let client = spooling(&away, &root).in_flight(1).build().unwrap();
+    // The spool is open once a flush is answered.
+    client.flush(Duration::ZERO);
+    let folder = fs::read_dir(root.path()).unwrap().next().unwrap().unwrap().path();
+    let in_the_way = folder.join("0000000000.seg");
+    fs::create_dir(&in_the_way).unwrap();
+    emit(&client, 0..50);
+    wait_for_stats(&client, "a write that fails", |stats| stats.spool_failures == 1);
+    fs::remove_dir(in_the_way).unwrap();
+    let report = client.shutdown(Duration::ZERO);
+    assert_eq!((report.spooled, report.dropped.total()), (50, 0));
+}
+
+#[test]
 fn a_split_batch_leaves_nothing_behind() {
     let root = TempDir::new().unwrap();
     let server = Server::ruled(|batch, _| {

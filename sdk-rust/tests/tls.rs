@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use logweir_sdk::{BuildError, ClientBuilder, Level, Record, TlsOptions};
+use logweir_sdk::{ClientBuilder, ConfigError, Level, Record, TlsOptions};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use support::{PATIENCE, Server, client_of};
 use tempfile::TempDir;
@@ -96,6 +96,6 @@ fn files_that_cannot_be_used_fail_at_once() {
     fs::write(authority.file("text"), "no certificate").unwrap();
     for name in ["nowhere", "text"] {
         let tls = TlsOptions { ca_file: Some(authority.file(name)), client_files: None };
-        assert!(matches!(client(&server, tls).build(), Err(BuildError::Tls(_))), "{name}");
+        assert!(matches!(client(&server, tls).build(), Err(ConfigError::Tls(_))), "{name}");
     }
 }

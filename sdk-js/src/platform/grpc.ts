@@ -54,6 +54,8 @@ export async function unaryCall(
 		if (signal.aborted) {
 			cancel();
 		} else {
+			// Both parts go out together.
+			stream.cork();
 			stream.write(prefixOf(packs, sent.length));
 			stream.end(sent);
 		}

@@ -1,6 +1,6 @@
 /** The edge to Node: clock, randomness, environment, files, HTTP/2, compression, the process's end. */
 
-import { createHash, randomFillSync } from "node:crypto";
+import { createHash, randomFillSync, X509Certificate } from "node:crypto";
 import * as fs from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
 import * as os from "node:os";
@@ -67,14 +67,19 @@ function openDoor(address: string, options: DoorOptions): Door {
 
 /**
  * Waits for the server's first word, its settings; the cause if none comes. An address that merely takes
- * the connection is no server. The manager keeps its session to itself, in a field of its own.
+ * the connection is no server. The manager gives its session to nobody, and has no other word for this:
+ * it is read from a field of its own, and in a version without that field the connection counts as open,
+ * until the first batch tells.
  */
 function greeting(manager: Http2SessionManager): Promise<unknown> {
-	const { conn } = (manager as unknown as { s: { conn: ClientHttp2Session } }).s;
+	const session = (manager as unknown as { s?: { conn?: ClientHttp2Session } }).s?.conn;
+	if (typeof session?.once !== "function") {
+		return Promise.resolve(undefined);
+	}
 	return new Promise((resolve) => {
-		conn.once("remoteSettings", () => resolve(undefined));
-		conn.once("error", resolve);
-		conn.once("close", () => resolve(new Error("the connection was closed")));
+		session.once("remoteSettings", () => resolve(undefined));
+		session.once("error", resolve);
+		session.once("close", () => resolve(new Error("the connection was closed")));
 	});
 }
 
@@ -89,6 +94,15 @@ function secureOptions(tls: TlsOptions): { ca?: Buffer; cert?: Buffer; key?: Buf
 			.filter(([, file]) => file !== undefined)
 			.map(([name, file]) => [name, read(file)]),
 	);
+}
+
+function checkTls(tls: TlsOptions): void {
+	const options = secureOptions(tls);
+	createSecureContext(options);
+	if (options.ca !== undefined) {
+		// A secure context takes a CA that is none without a word.
+		new X509Certificate(options.ca);
+	}
 }
 
 /** Clients that are told of the process's end, by one listener each of its events. */
@@ -141,9 +155,7 @@ export const nodePlatform: Platform = {
 	packing: zstdCompress === undefined ? "gzip" : "zstd",
 	packings,
 	openDoor,
-	checkTls(tls) {
-		createSecureContext(secureOptions(tls));
-	},
+	checkTls,
 	openSpool: (options) => new Spool(options),
 	currentTrace,
 	say(line) {

@@ -20,10 +20,11 @@ export function recordIn(encoder, end) {
 	return records[0];
 }
 
-export function decoded(encoder, record) {
-	return recordIn(encoder, encoder.encode(record, 0));
+// `nowUnixMs`: the time of the call.
+export function decoded(encoder, record, nowUnixMs = 0) {
+	return recordIn(encoder, encoder.encode(record, undefined, nowUnixMs));
 }
 
 export function decodedPlain(encoder, level, message, attributes, trace) {
-	return recordIn(encoder, encoder.encodePlain(level, message, attributes, trace, 0));
+	return recordIn(encoder, encoder.encodePlain(level, message, attributes, trace, undefined, 0));
 }

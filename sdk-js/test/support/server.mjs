@@ -107,9 +107,9 @@ function refuse(stream, refusal) {
 }
 
 // Starts a server that gives the answers of accounts.json in turn, then accepts. Further answers:
-// `reset` breaks the stream off, `stall` never answers.
-export async function startServer({ answers = [], port = 0, token } = {}) {
-	const server = http2.createServer();
+// `reset` breaks the stream off, `stall` never answers. `tls`: options of a secure server.
+export async function startServer({ answers = [], port = 0, token, tls } = {}) {
+	const server = tls === undefined ? http2.createServer() : http2.createSecureServer(tls);
 	const script = [...answers];
 	const state = {
 		attempts: [],
@@ -195,7 +195,7 @@ export async function startServer({ answers = [], port = 0, token } = {}) {
 	return {
 		...state,
 		state,
-		endpoint: `http://127.0.0.1:${server.address().port}`,
+		endpoint: `${tls === undefined ? "http" : "https"}://127.0.0.1:${server.address().port}`,
 		port: server.address().port,
 		get records() {
 			return [...state.stored.values()].flatMap(({ records }) => records);

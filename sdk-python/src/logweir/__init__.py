@@ -20,9 +20,9 @@ from logweir.client import Client, LogEvent
 from logweir.config import Rejection, TlsOptions
 from logweir.errors import (
     DROP_REASONS,
+    ConfigError,
     EndpointError,
     ServiceError,
-    SettingError,
     TlsError,
     TokenError,
 )
@@ -39,6 +39,7 @@ __all__ = [
     "DROP_REASONS",
     "AsgiMiddleware",
     "Client",
+    "ConfigError",
     "EndpointError",
     "FlushReport",
     "Handler",
@@ -48,7 +49,6 @@ __all__ = [
     "Rejection",
     "RetryPolicy",
     "ServiceError",
-    "SettingError",
     "SpoolOptions",
     "Stats",
     "TlsError",

@@ -20,6 +20,7 @@ from logweir.queue import GivenUp
 from logweir.record import (
     SPAN_ID_BYTES,
     TRACE_ID_BYTES,
+    UINT64_MAX,
     Level,
     Record,
     attributes_of,
@@ -53,7 +54,7 @@ INBOX_CHARACTERS_MAX = 256
 
 class Client:
     """Sends logs in the background. All settings are keyword arguments, see the README; raises
-    `SettingError` for one that cannot be used. The server need not be up.
+    `ConfigError` for one that cannot be used. The server need not be up.
 
     After that nothing here fails, blocks for I/O or grows without bound: what cannot be delivered is
     dropped by the drop policy, and counted. At the end of the process the client flushes for up to 5 s.
@@ -121,7 +122,7 @@ class Client:
         try:
             record = Record(
                 level_of(level),
-                int(time_unix_nano) or rim.now_unix_nano(),
+                _time_of(time_unix_nano) or rim.now_unix_nano(),
                 message if type(message) is str else text_of(message),
                 logger if type(logger) is str else text_of(logger),
                 _ids_of(trace_id, span_id) if trace_id or span_id else current_ids(),
@@ -385,6 +386,12 @@ def _record_with_error(
         text_of(message),
         attributes=attributes_of({**attributes, **wrong}),
     )
+
+
+def _time_of(time_unix_nano: int) -> int:
+    if not 0 <= time_unix_nano <= UINT64_MAX:
+        raise ValueError(f"time_unix_nano is {time_unix_nano}: give nanoseconds since 1970")
+    return int(time_unix_nano)
 
 
 def _ids_of(trace_id: object, span_id: object) -> tuple[bytes, bytes]:

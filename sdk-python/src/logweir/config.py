@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
 
 from logweir import compression, resource, rim
-from logweir.errors import EndpointError, SettingError, TlsError, TokenError
+from logweir.errors import ConfigError, EndpointError, TlsError, TokenError
 from logweir.pacing import Pacing
 from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
 from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of, text_of
@@ -166,10 +166,10 @@ def _shown(default: Any) -> str:
 
 
 def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
-    """Checks the settings of the code, and looks for those that it does not have. Raises SettingError."""
+    """Checks the settings of the code, and looks for those that it does not have. Raises ConfigError."""
     unknown = set(settings) - SETTINGS
     if unknown:
-        raise SettingError(min(unknown), f"there is no setting {min(unknown)!r}")
+        raise ConfigError(min(unknown), f"there is no setting {min(unknown)!r}")
     code: Callable[..., Any] = settings.get
     on_notice = code("on_notice")
     notice = _surviving(on_notice) if on_notice else rim.notice_on_stderr
@@ -270,7 +270,7 @@ def _checked(setting: str, parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError) as error:
-        raise SettingError(setting, f"{setting}: {error}") from error
+        raise ConfigError(setting, f"{setting}: {error}") from error
 
 
 def _whole(settings: Mapping[str, Any], name: str, env: _Environment, variable: str, default: int) -> int:
@@ -287,7 +287,7 @@ def _seconds(settings: Mapping[str, Any], name: str, default: float) -> float:
     value = settings.get(name)
     value = default if value is None else _checked(name, float, value)
     if math.isnan(value):
-        raise SettingError(name, f"{name} is no number of seconds")
+        raise ConfigError(name, f"{name} is no number of seconds")
     return float(_clamped(value, 0.0, SECONDS_MAX))
 
 

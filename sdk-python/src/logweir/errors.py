@@ -28,7 +28,7 @@ DROP_REASONS = (
 """Why logs are given up, by the names of the wire contract."""
 
 
-class SettingError(ValueError):
+class ConfigError(ValueError):
     """A setting of the code that cannot be used; the client is not made. Not worth a retry unchanged.
 
     `setting` is its name.
@@ -39,7 +39,7 @@ class SettingError(ValueError):
         self.setting = setting
 
 
-class EndpointError(SettingError):
+class EndpointError(ConfigError):
     """An address that is not one."""
 
     def __init__(self, endpoint: str) -> None:
@@ -49,14 +49,14 @@ class EndpointError(SettingError):
         )
 
 
-class TokenError(SettingError):
+class TokenError(ConfigError):
     """A token that cannot be sent, or a file of one that cannot be read."""
 
     def __init__(self, message: str) -> None:
         super().__init__("token", message)
 
 
-class ServiceError(SettingError):
+class ServiceError(ConfigError):
     """A service name that the server would refuse."""
 
     def __init__(self, service: str) -> None:
@@ -66,7 +66,7 @@ class ServiceError(SettingError):
         )
 
 
-class TlsError(SettingError):
+class TlsError(ConfigError):
     """A certificate or key that cannot be used."""
 
     def __init__(self, cause: str) -> None:

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from contextvars import ContextVar
-from threading import RLock
+from threading import Condition, RLock
 from typing import Callable
 
 Notice = Callable[[str], None]
@@ -43,8 +43,12 @@ inside_before_send = before_send_mark.get
 
 
 def holds(lock: RLock) -> bool:
-    """Whether what runs here holds this lock. `threading.Condition` asks in the same way."""
-    return bool(lock._is_owned())  # type: ignore[attr-defined]
+    """Whether what runs here holds this lock: nobody else may notify those who wait for a condition of it."""
+    try:
+        Condition(lock).notify(0)
+    except RuntimeError:
+        return False
+    return True
 
 
 def random_share() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from logweir.batch import EncodedBatch
@@ -31,6 +32,10 @@ class Tracked:
         """Whether it is a dead process's."""
         return self.tag is None
 
+    def is_in(self, segment: int) -> bool:
+        """Whether it is in this segment of the spool."""
+        return self.frame is not None and self.frame.segment == segment
+
     def successor(self, batch: EncodedBatch, *, moved: bool = False, repaired: bool = False) -> Tracked:
         """A batch that takes this one's place."""
         return replace(
@@ -41,6 +46,54 @@ class Tracked:
             is_moved=self.is_moved or moved,
             is_repaired=self.is_repaired or repaired,
         )
+
+
+# Of so many sends one goes to what waits on disk, even if there is anything newer.
+BACKLOG_TURN = 4
+
+
+class Lines:
+    """Batches that wait for their turn, each line oldest first."""
+
+    def __init__(self) -> None:
+        self.live: deque[Tracked] = deque()
+        """In memory."""
+        self.backlog: deque[Tracked] = deque()
+        """Own ones on disk alone."""
+        self.adopted: deque[Tracked] = deque()
+        """Of dead processes, on disk alone."""
+        self._turns = 0
+
+    def next(self, adopted_may: bool) -> Tracked | None:
+        """What is newest in line first, but what waits on disk has its share, so that neither starves the
+        other. `adopted_may`: whether it may be a dead process's."""
+        self._turns += 1
+        lines = [self.live, self.backlog, self.adopted if adopted_may else deque()]
+        turn = self._turns % (2 * BACKLOG_TURN)
+        if turn == 0:
+            lines.insert(0, lines[2])
+        elif turn == BACKLOG_TURN:
+            lines.insert(0, self.backlog)
+        line = next((line for line in lines if line), None)
+        return None if line is None else line.popleft()
+
+    def leave_surplus_on_disk(self, live_max: int) -> None:
+        """Keeps in memory what will be sent next, and no more. What is not on disk stays."""
+        while len(self.live) > live_max:
+            on_disk = next((tracked for tracked in self.live if tracked.frame is not None), None)
+            if on_disk is None:
+                return
+            self.live.remove(on_disk)
+            self.backlog.append(replace(on_disk, batch=None))
+
+    def take_out(self, segment: int) -> list[Tracked]:
+        """Takes out what is on disk alone, in this segment."""
+        found = [
+            tracked for line in (self.backlog, self.adopted) for tracked in line if tracked.is_in(segment)
+        ]
+        self.backlog = deque(tracked for tracked in self.backlog if not tracked.is_in(segment))
+        self.adopted = deque(tracked for tracked in self.adopted if not tracked.is_in(segment))
+        return found
 
 
 @dataclass

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Callable
 
 from logweir import batch as batches
 from logweir import rim, wire
 from logweir.batch import Batcher, EncodedBatch
 from logweir.config import Config, Rejection
+from logweir.disk import Disk
 from logweir.errors import (
     AUTH_FAILED,
     CACHE_OVERFLOW,
@@ -28,44 +29,24 @@ from logweir.errors import (
     TOO_LARGE,
 )
 from logweir.pacing import NOTICE_INTERVAL, Pacing, drop_list
-from logweir.record import MESSAGE_BYTES_MAX, Record, write
+from logweir.packing import Packing
+from logweir.record import MESSAGE_BYTES_MAX
 from logweir.redaction import Redactor
-from logweir.report import FlushReport
-from logweir.shared import Command, Shared
-from logweir.spool import Spool
-from logweir.track import Tracked
+from logweir.shared import Shared
+from logweir.track import Lines, Tracked
 from logweir.transport import Accepted, Outcome, OutOfTime, Refused, Sender, TooLarge
+from logweir.wait import Waiters
 
-# Of so many sends one goes to what waits on disk, even if there is anything newer.
-BACKLOG_TURN = 4
 # No server's limit is taken to be lower: it must take a single log.
 BATCH_BYTES_FLOOR = MESSAGE_BYTES_MAX
 # With nothing to wait for, the loop still turns this often.
 IDLE = 3_600.0
 # While logs wait, the inbox is looked at this often, however few are in it.
 TAKE_IN_INTERVAL = 1.0
-# How often an owner says that it lives, and looks for those that do not.
-RENEW_INTERVAL = 30.0
-ADOPT_INTERVAL = 60.0
 # A batch's delay is spread by a tenth, so that a fleet does not send in one moment.
 DELAY_SPREAD = 0.1
-# Tag and length before each log in a batch: at most so many bytes.
-RECORD_FRAME_BYTES = 5
 # After a fault of the library itself the loop goes on, but does not spin.
 FAULT_PAUSE = 0.1
-
-
-@dataclass
-class _Waiter:
-    """Somebody who waits for a flush or the shutdown."""
-
-    command: Command
-    # Logs before this position of the queue are meant.
-    position: int
-    # Batches below this mark are meant; none until the last log meant is in a batch.
-    mark: int | None = None
-    # The server knows, or was told, the account.
-    account_told: bool = False
 
 
 class Worker:
@@ -84,39 +65,28 @@ class Worker:
         self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
         self._sender = Sender(config, shared.poller)
-        self._spool: Spool | None = None
-        # Whether the last write to the spool succeeded.
-        self._spool_works = False
-        self._next_sync: float | None = None
-        self._next_renew = IDLE
-        self._next_adopt = IDLE
+        self._disk = Disk(config.spool, shared, self._notice, self._say_fault)
         self._in_flight: dict[int, Tracked] = {}
-        # Batches in memory that wait for their turn, oldest first.
-        self._live: deque[Tracked] = deque()
-        # Own batches on disk alone that wait for their turn.
-        self._backlog: deque[Tracked] = deque()
-        # Batches of dead processes, on disk alone.
-        self._adopted: deque[Tracked] = deque()
+        self._lines = Lines()
         # Own logs that are in the accounts of other producers, because their batch was split.
         self._moved = 0
-        self._waiters: list[_Waiter] = []
+        self._waiters = Waiters(shared, self._tell_account)
         # Logs before this position are not kept waiting for others.
         self._forced_through = 0
         self._batch_due: float | None = None
         self._drops_said: float | None = None
         self._pacing = Pacing()
         self._sends = 0
-        self._turns = 0
 
     def run(self) -> None:
         """Runs until shutdown."""
         rim.inside_mark.set(True)
-        self._open_spool()
+        self._disk.open(rim.now())
         while True:
             now = rim.now()
             try:
                 self._turn(now)
-                if self._must_finish(now):
+                if self._waiters.is_shutdown_over(now):
                     self._finish()
                     return
                 until = self._next_moment(now)
@@ -139,17 +109,18 @@ class Worker:
         shared.look_at = self._config.inbox_records
 
     def _turn(self, now: float) -> None:
-        self._accept_commands()
+        self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
         self._say_drops(now)
-        self._care_for_spool(now)
+        self._disk.keep_up(now)
+        self._adopt(now)
         self._force_what_is_due(now)
         self._cut_batches(now)
         self._start_sends(now)
         self._sender.step(now)
         # An answer that failed at once may have made room.
         self._cut_batches(now)
-        self._answer_waiters(now)
+        self._waiters.answer(now)
         self._start_sends(now)
         self._sender.step(now)
 
@@ -198,9 +169,9 @@ class Worker:
 
     def _may_cut(self) -> bool:
         """A batch is cut when it can go out at once, or to disk as all before it did."""
-        if len(self._in_flight) + len(self._live) < self._config.in_flight:
+        if len(self._in_flight) + len(self._lines.live) < self._config.in_flight:
             return True
-        return self._spool_works and all(tracked.frame is not None for tracked in self._live)
+        return self._disk.works and all(tracked.frame is not None for tracked in self._lines.live)
 
     def _has_cause_to_cut(self) -> bool:
         with self._lock:
@@ -211,7 +182,7 @@ class Worker:
             return oldest is not None and oldest.position < self._forced_through
 
     def _cut_batch(self, now: float) -> None:
-        packing = _Packing(self._redactor, self._batch_bytes)
+        packing = Packing(self._redactor, self._batch_bytes)
         with self._lock:
             self._queue.take_in(now)
             self._queue.take(self._batch_records, packing.fits)
@@ -251,28 +222,17 @@ class Worker:
 
     def _start_sends(self, now: float) -> None:
         while len(self._in_flight) < self._config.in_flight:
-            tracked = self._next_to_send()
+            # One place is always free of dead processes' batches.
+            adopted = sum(tracked.is_adopted for tracked in self._in_flight.values())
+            tracked = self._lines.next(adopted < max(self._config.in_flight - 1, 1))
             if tracked is None:
                 return
             self._send(tracked, now)
 
-    def _next_to_send(self) -> Tracked | None:
-        """What is newest in line first, but what waits on disk has its share, so that neither starves the
-        other; one place is always free of dead processes' batches."""
-        adopted = sum(tracked.is_adopted for tracked in self._in_flight.values())
-        adopted_may = adopted < max(self._config.in_flight - 1, 1)
-        self._turns += 1
-        lines = [self._live, self._backlog, self._adopted if adopted_may else ()]
-        turn = self._turns % (2 * BACKLOG_TURN)
-        if turn == 0:
-            lines.insert(0, lines[2])
-        elif turn == BACKLOG_TURN:
-            lines.insert(0, self._backlog)
-        line = next((line for line in lines if line), None)
-        return line.popleft() if isinstance(line, deque) else None
-
     def _send(self, tracked: Tracked, now: float) -> None:
-        batch = tracked.batch or self._read(tracked)
+        batch = tracked.batch
+        if batch is None and tracked.frame is not None:
+            batch = self._disk.read(tracked.frame)
         if batch is None:
             self._give_up(tracked, INTERNAL_SDK_ERROR)
             return
@@ -285,21 +245,11 @@ class Worker:
         self._in_flight[number] = replace(tracked, batch=batch)
         self._sender.send(batch, deadline, lambda outcome: self._answered(number, outcome))
 
-    def _read(self, tracked: Tracked) -> EncodedBatch | None:
-        if self._spool is None or tracked.frame is None:
-            return None
-        try:
-            return self._spool.read(tracked.frame)
-        except OSError as error:
-            self._spool_failed(error)
-            return None
-
     def _deadline(self, tracked: Tracked, batch: EncodedBatch, now: float) -> float:
         """When it is given up. Only a dead process's batch is as old as the machine's clock says, which
         may have jumped."""
-        age_max = self._config.memory_age_max
-        if tracked.frame is not None and self._spool is not None:
-            age_max = self._spool.options.age_max
+        spool = self._config.spool
+        age_max = self._config.memory_age_max if tracked.frame is None or spool is None else spool.age_max
         if tracked.cut_at is not None:
             return tracked.cut_at + age_max
         age = max((rim.now_unix_nano() - batch.created_unix_nano) / 1e9, 0.0)
@@ -363,10 +313,17 @@ class Worker:
 
     # Where batches are.
 
+    def _adopt(self, now: float) -> None:
+        for adopted in self._disk.adopt(now):
+            tracked = Tracked(record_count=adopted.record_count, frame=adopted.frame)
+            with self._lock:
+                self._begin(tracked)
+            self._lines.adopted.append(tracked)
+
     def _track(self, tracked: Tracked) -> None:
         """Takes a new batch on: into the spool if there is one, and into the line."""
-        self._live.append(self._put_into_spool(tracked))
-        self._leave_surplus_on_disk()
+        self._lines.live.append(self._put_into_spool(tracked))
+        self._lines.leave_surplus_on_disk(self._config.in_flight)
         self._evict_from_spool()
 
     def _replace(self, old: Tracked, new: list[Tracked], dropped: int = 0, reason: str = TOO_LARGE) -> None:
@@ -379,7 +336,7 @@ class Worker:
             self._end(old)
         spooled = [self._put_into_spool(tracked) for tracked in new]
         self._acknowledge(old)
-        self._live.extendleft(reversed(spooled))
+        self._lines.live.extendleft(reversed(spooled))
         self._evict_from_spool()
 
     def _give_up(self, tracked: Tracked, reason: str) -> None:
@@ -417,119 +374,29 @@ class Worker:
         return placed
 
     def _put_into_spool(self, tracked: Tracked) -> Tracked:
-        if self._spool is None or tracked.batch is None:
-            return tracked
-        try:
-            frame = self._spool.append(tracked.batch)
-        except OSError as error:
-            self._spool_failed(error)
-            return tracked
-        self._spool_works = True
-        return self._placed(tracked, replace(tracked, frame=frame))
+        frame = None if tracked.batch is None else self._disk.append(tracked.batch)
+        return tracked if frame is None else self._placed(tracked, replace(tracked, frame=frame))
 
     def _acknowledge(self, tracked: Tracked) -> None:
-        if self._spool is None or tracked.frame is None:
-            return
-        try:
-            self._spool.acknowledge(tracked.frame)
-        except OSError as error:
-            self._spool_failed(error)
-
-    def _leave_surplus_on_disk(self) -> None:
-        """Keeps in memory what will be sent next, and no more. What is not on disk stays."""
-        while len(self._live) > self._config.in_flight:
-            on_disk = next((tracked for tracked in self._live if tracked.frame is not None), None)
-            if on_disk is None:
-                return
-            self._live.remove(on_disk)
-            self._backlog.append(replace(on_disk, batch=None))
+        if tracked.frame is not None:
+            self._disk.acknowledge(tracked.frame)
 
     def _evict_from_spool(self) -> None:
         """Gives up what a full spool has no room for. What is in memory as well is sent all the same."""
-        while self._spool is not None:
-            segment = self._spool.evict()
-            if segment is None:
-                return
+        while (segment := self._disk.evict()) is not None:
             self._evicted(segment)
 
     def _evicted(self, segment: int) -> None:
-        for name in ("_backlog", "_adopted"):
-            line: deque[Tracked] = getattr(self, name)
-            setattr(self, name, deque(t for t in line if not _is_in(t, segment)))
-            for tracked in line:
-                if _is_in(tracked, segment):
-                    self._give_up(tracked, CACHE_OVERFLOW)
+        for tracked in self._lines.take_out(segment):
+            self._give_up(tracked, CACHE_OVERFLOW)
 
         def in_memory(tracked: Tracked) -> Tracked:
-            if not _is_in(tracked, segment):
+            if not tracked.is_in(segment):
                 return tracked
             return self._placed(tracked, replace(tracked, frame=None))
 
-        self._live = deque(map(in_memory, self._live))
+        self._lines.live = deque(map(in_memory, self._lines.live))
         self._in_flight = {number: in_memory(t) for number, t in self._in_flight.items()}
-
-    # The spool.
-
-    def _open_spool(self) -> None:
-        if self._config.spool is None:
-            return
-        try:
-            self._spool = Spool(self._config.spool)
-        except OSError as error:
-            with self._lock:
-                self._progress.spool_failures += 1
-            self._notice(f"cannot open the spool, going on without: {error}")
-            return
-        self._spool_works = True
-        now = rim.now()
-        self._next_renew = now + RENEW_INTERVAL
-        self._adopt(now)
-
-    def _adopt(self, now: float) -> None:
-        if self._spool is None:
-            return
-        self._next_adopt = now + ADOPT_INTERVAL
-        for adopted in self._spool.adopt():
-            tracked = Tracked(record_count=adopted.record_count, frame=adopted.frame)
-            with self._lock:
-                self._begin(tracked)
-            self._adopted.append(tracked)
-        self._publish_damage()
-
-    def _care_for_spool(self, now: float) -> None:
-        if self._spool is None:
-            return
-        try:
-            self._sync_spool(self._spool, now)
-            if now >= self._next_renew:
-                self._next_renew = now + RENEW_INTERVAL
-                self._spool.renew()
-        except OSError as error:
-            self._spool_failed(error)
-        if now >= self._next_adopt:
-            self._adopt(now)
-
-    def _sync_spool(self, spool: Spool, now: float) -> None:
-        if not spool.needs_sync:
-            self._next_sync = None
-        elif self._next_sync is None:
-            self._next_sync = now + spool.options.sync
-        elif now >= self._next_sync:
-            self._next_sync = None
-            spool.sync()
-
-    def _spool_failed(self, error: OSError) -> None:
-        with self._lock:
-            self._progress.spool_failures += 1
-        self._publish_damage()
-        if self._spool_works:
-            self._spool_works = False
-            self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
-
-    def _publish_damage(self) -> None:
-        if self._spool is not None:
-            with self._lock:
-                self._progress.spool_damaged = self._spool.damaged_runs
 
     # What a person is told.
 
@@ -555,177 +422,50 @@ class Worker:
         except Exception as error:
             self._say_fault("on_rejected", f"on_rejected failed: {type(error).__name__}: {error}")
 
-    # Those who wait, and the end.
+    # The account, and the end.
 
-    def _accept_commands(self) -> None:
-        while self._shared.commands:
-            command = self._shared.commands.popleft()
-            with self._lock:
-                self._queue.take_in(rim.now())
-                self._queue.closed = self._queue.closed or command.closes
-                position = self._queue.next_position
-            self._forced_through = max(self._forced_through, position)
-            self._waiters.append(_Waiter(command, position))
-
-    def _answer_waiters(self, now: float) -> None:
-        """Answers those whose logs are settled, or whose time is up. A shutdown is left to the end."""
-        waiting, self._waiters = self._waiters, []
-        for waiter in waiting:
-            self._advance(waiter, now)
-            is_over = self._is_over(waiter) or waiter.command.deadline <= now
-            if is_over and not waiter.command.closes:
-                waiter.command.answer(self._report(waiter))
-            else:
-                self._waiters.append(waiter)
-
-    def _advance(self, waiter: _Waiter, now: float) -> None:
-        """First the logs, then the account, if the server does not know it as it is now."""
+    def _tell_account(self, now: float) -> None:
+        """Sends a batch without logs, if its account is news to the server."""
         with self._lock:
-            oldest = self._queue.oldest()
-            if waiter.mark is None and (oldest is None or oldest.position >= waiter.position):
-                waiter.mark = self._outstanding.mark()
-            if waiter.mark is None or waiter.account_told:
+            if not self._batcher.is_news(self._account()):
                 return
-            if not self._outstanding.is_settled_below(waiter.mark):
-                return
-            waiter.account_told = True
-            news = self._news(now)
-        if news is not None:
-            self._track(news)
-        # Also when another waiter's account is under way.
-        waiter.mark = self._outstanding.mark()
-
-    def _news(self, now: float) -> Tracked | None:
-        """A batch without logs whose account is news to the server, under the lock."""
-        if not self._batcher.is_news(self._account()):
-            return None
-        request = wire.IngestRequest()
-        request.batch.SetInParent()
-        return self._build(request, now)
-
-    def _is_over(self, waiter: _Waiter) -> bool:
-        return (
-            waiter.account_told
-            and waiter.mark is not None
-            and self._outstanding.is_settled_below(waiter.mark)
-        )
-
-    def _report(self, waiter: _Waiter) -> FlushReport:
-        with self._lock:
-            mark = self._outstanding.mark() if waiter.mark is None else waiter.mark
-            in_memory, spooled = self._outstanding.records_below(mark)
-            return FlushReport(
-                sent=self._progress.sent,
-                rejected=self._progress.rejected,
-                dropped=self._shared.dropped(),
-                spooled=spooled,
-                pending=in_memory + self._queue.count_before(waiter.position),
-            )
-
-    def _must_finish(self, now: float) -> bool:
-        """Whether a shutdown has done what it could."""
-        return any(
-            waiter.command.closes and (self._is_over(waiter) or waiter.command.deadline <= now)
-            for waiter in self._waiters
-        )
+            request = wire.IngestRequest()
+            request.batch.SetInParent()
+            news = self._build(request, now)
+        self._track(news)
 
     def _finish(self) -> None:
         """Leaves the rest to the spool or drops it, and answers everyone."""
         self._sender.discard()
         self._spool_the_queue()
-        for tracked in [*self._in_flight.values(), *self._live]:
+        for tracked in [*self._in_flight.values(), *self._lines.live]:
             if tracked.frame is None:
                 self._give_up(tracked, SHUTDOWN_TIMEOUT)
         with self._lock:
             self._queue.clear(SHUTDOWN_TIMEOUT)
         self._spool_the_account()
-        self._close_spool()
+        self._disk.close()
         self._drops_said = None
         self._say_drops(rim.now())
-        self._answer_everyone()
+        self._waiters.answer_everyone()
+        self._shared.poller.close()
 
     def _spool_the_queue(self) -> None:
-        while self._spool_works and self._queue.records > 0:
+        while self._disk.works and self._queue.records > 0:
             self._cut_batch(rim.now())
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
-        with self._lock:
-            is_useful = self._spool_works and self._outstanding.all.spooled > 0
-            news = self._news(rim.now()) if is_useful else None
-        if news is not None:
-            self._track(news)
-
-    def _close_spool(self) -> None:
-        if self._spool is None:
-            return
-        try:
-            self._spool.close()
-        except OSError as error:
-            self._spool_failed(error)
-
-    def _answer_everyone(self) -> None:
-        with self._lock:
-            report = FlushReport(
-                sent=self._progress.sent,
-                rejected=self._progress.rejected,
-                dropped=self._shared.dropped(),
-                spooled=self._outstanding.all.spooled,
-            )
-        self._shared.last_report = report
-        for waiter in self._waiters:
-            waiter.command.answer(report)
-        while self._shared.commands:
-            self._shared.commands.popleft().answer(report)
-        self._shared.poller.close()
+        if self._disk.works and self._outstanding.all.spooled > 0:
+            self._tell_account(rim.now())
 
     def _next_moment(self, now: float) -> float:
         """When the next turn is due even if nothing happens."""
-        moments = [now + IDLE]
+        moments = [now + IDLE, self._disk.next_moment(), self._waiters.next_deadline()]
         if self._queue.records > 0:
             moments.append(now + TAKE_IN_INTERVAL)
         if self._batch_due is not None:
             moments.append(self._batch_due)
-        if self._next_sync is not None:
-            moments.append(self._next_sync)
         if self._drops_said is not None and self._queue.drop_unsaid:
             moments.append(self._drops_said + NOTICE_INTERVAL)
-        if self._spool is not None:
-            moments += [self._next_renew, self._next_adopt]
-        return min([*moments, *(waiter.command.deadline for waiter in self._waiters)])
-
-
-def _is_in(tracked: Tracked, segment: int) -> bool:
-    return tracked.frame is not None and tracked.frame.segment == segment
-
-
-class _Packing:
-    """A batch that fills."""
-
-    def __init__(self, redactor: Redactor, bytes_max: int) -> None:
-        self.request = wire.IngestRequest()
-        self.faulty = 0
-        self.fault = ""
-        # There even if no log gets into it.
-        self.request.batch.SetInParent()
-        self._records = self.request.batch.records
-        self._room = bytes_max
-        self._redactor = redactor
-
-    def fits(self, record: Record) -> bool:
-        """Packs a log if there is room. One larger than a whole batch goes alone."""
-        count = len(self._records)
-        try:
-            if record[5]:
-                record = Record._make(record)._replace(attributes=self._redactor.redact(record[5]))
-            size = write(record, self._records).ByteSize() + RECORD_FRAME_BYTES
-        except Exception as error:
-            del self._records[count:]
-            self.faulty += 1
-            self.fault = repr(error)
-            return True
-        if size > self._room and count > 0:
-            del self._records[count:]
-            return False
-        self._room -= size
-        return True
+        return min(moments)

@@ -1,8 +1,9 @@
-"""Emits numbered logs, waits until their fate is settled, and prints what became of them.
+"""Emits numbered logs, says so, waits until their fate is settled, and prints what became of them.
 
-    python emit.py FIRST COUNT      with LOGWEIR_ENDPOINT, LOGWEIR_TOKEN and, if wanted, LOGWEIR_SPOOL_DIR
+    python emit.py FIRST COUNT WAITING_MAX
 
-Prints one line of JSON, the client's counts, and ends with 0.
+with LOGWEIR_ENDPOINT, LOGWEIR_TOKEN and, if wanted, LOGWEIR_SPOOL_DIR. Waits while more than WAITING_MAX
+of its logs do. Prints "emitted" once they are, and at last one line of JSON, the client's counts.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from logweir import Client, RetryPolicy
 TIME = 1_700_000_000_000_000_000
 MOMENT = 0.01
 QUICK = RetryPolicy(first=MOMENT, max=MOMENT, server_delay_max=MOMENT)
-QUEUED_MAX = 10_000
 TIMEOUT = 120.0
 STEP = 100
 
 
 def main() -> None:
-    first, count = map(int, sys.argv[1:3])
+    first, count, waiting_max = map(int, sys.argv[1:4])
     client = Client(service="python", retry=QUICK)
     for number in range(first, first + count):
         client.emit("INFO", f"log {number} of the sdk test", time_unix_nano=TIME + number)
         if number % STEP == 0:
-            while client.stats().queued > QUEUED_MAX:
+            while client.stats().queued > waiting_max:
                 time.sleep(MOMENT)
+    print("emitted", flush=True)
     client.shutdown(TIMEOUT)
     print(json.dumps(dataclasses.asdict(client.stats())), flush=True)
 

@@ -27,7 +27,7 @@ pub(crate) struct Owner {
 impl Owner {
     fn of_this_process() -> Self {
         let process_id = rim::process_id();
-        let start = rim::process_start(process_id).unwrap_or_default();
+        let start = rim::process_start(process_id).ok().flatten().unwrap_or_default();
         Self { process_id, start, namespace: rim::process_namespace() }
     }
 
@@ -64,16 +64,16 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Whether an owner is dead: in our namespace, if its process is not there, or another has its
-/// number; elsewhere, if it is silent. `age`: of the file, or of the folder where there is none.
+/// number; elsewhere, if it is silent. One whose process cannot be looked at lives. `age`: of the file, or of the folder where there is none.
 pub(crate) fn is_dead(
     owner: Option<&Owner>,
     age: Duration,
     namespace: &str,
-    start_of: impl FnOnce(u32) -> Option<String>,
+    start_of: impl FnOnce(u32) -> io::Result<Option<String>>,
 ) -> bool {
     match owner {
         Some(owner) if !namespace.is_empty() && owner.namespace == namespace => {
-            start_of(owner.process_id).is_none_or(|start| start != owner.start)
+            start_of(owner.process_id).is_ok_and(|start| start.as_ref() != Some(&owner.start))
         }
         _ => age > SILENCE_MAX,
     }
@@ -139,9 +139,11 @@ mod tests {
         assert!(!dead(&Owner::of_this_process()));
         assert!(dead(&Owner::nobody()));
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let start = rim::process_start(child.id()).unwrap_or_default();
+        let start = rim::process_start(child.id()).unwrap().unwrap_or_default();
         let of_child = Owner { process_id: child.id(), start, ..Owner::of_this_process() };
         child.wait().unwrap();
         assert!(dead(&of_child));
+        let no_file_is_free = |_| Err(io::Error::other("too many open files"));
+        assert!(!is_dead(Some(&of_child), age, &namespace, no_file_is_free), "nobody knows");
     }
 }

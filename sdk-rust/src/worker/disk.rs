@@ -1,6 +1,9 @@
 //! The spool of the sending thread: opened, kept, lost.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{Worker, track::Tracked};
 use crate::spool::{Adopted, Spool, SpoolSync};
@@ -15,7 +18,7 @@ impl Worker {
         let Some(options) = self.config.spool.clone() else { return };
         match Spool::open(options) {
             Ok(spool) => {
-                self.spool_works = true;
+                self.set_spool_works(true);
                 self.spool = Some(spool);
                 let now = crate::rim::now();
                 self.next_renewal = Some(now + RENEWAL_INTERVAL);
@@ -36,9 +39,18 @@ impl Worker {
         } else if *self.next_sync.get_or_insert(now + interval) <= now {
             self.next_sync = None;
             if let Err(error) = spool.sync() {
-                self.spool_failed(&error);
+                self.write_failed(&error);
             }
         }
+    }
+
+    /// Whether the last write to the spool succeeded.
+    pub(super) fn spool_works(&self) -> bool {
+        self.shared.spool_works.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_spool_works(&self, works: bool) {
+        self.shared.spool_works.store(works, Ordering::Relaxed);
     }
 
     /// Shows that this process lives, and looks for what the dead have left.
@@ -49,6 +61,7 @@ impl Worker {
             if let Some(Err(error)) = self.spool.as_ref().map(Spool::renew) {
                 self.spool_failed(&error);
             }
+            self.write_what_was_kept_out();
         }
         if self.next_adoption.is_some_and(|due| due <= now) {
             self.adopt(now);
@@ -86,6 +99,41 @@ impl Worker {
         }
     }
 
+    /// Writes what a failure kept out of the spool, up to the first batch that fails again. Until then
+    /// such a batch holds its place in memory, and no other is cut.
+    pub(super) fn write_what_was_kept_out(&mut self) {
+        self.replace_taken_spool();
+        let Some(spool) = &mut self.spool else { return };
+        let kept_out = |tracked: &&mut Tracked| tracked.frame.is_none();
+        let mut failure = None;
+        for tracked in self.live.iter_mut().chain(self.in_flight.values_mut()).filter(kept_out) {
+            let Some(batch) = &tracked.batch else { continue };
+            match spool.append(batch) {
+                Ok(frame) => tracked.frame = Some(frame),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            if let Some(tag) = tracked.tag {
+                self.outstanding.remove(tag, tracked.records(), false);
+                self.outstanding.add(tag, tracked.records(), true);
+            }
+        }
+        match failure {
+            Some(error) => self.write_failed(&error),
+            None => self.set_spool_works(true),
+        }
+        self.leave_surplus_on_disk();
+        self.evict_from_spool();
+    }
+
+    /// From now on logs stay in memory, until a write succeeds.
+    pub(super) fn write_failed(&mut self, error: &std::io::Error) {
+        self.set_spool_works(false);
+        self.spool_failed(error);
+    }
+
     pub(super) fn spool_failed(&mut self, error: &std::io::Error) {
         let mut progress = self.shared.progress.lock();
         progress.spool_failures += 1;
@@ -93,8 +141,7 @@ impl Worker {
             progress.spool_damaged = spool.damaged_runs();
         }
         drop(progress);
-        if std::mem::replace(&mut self.spool_works, false) {
-            self.say_fault("spool", &format!("the spool fails, logs stay in memory: {error}"));
-        }
+        let consequence = if self.spool_works() { "" } else { ", logs stay in memory" };
+        self.say_fault("spool", &format!("the spool fails{consequence}: {error}"));
     }
 }

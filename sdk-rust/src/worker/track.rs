@@ -114,14 +114,14 @@ impl Outstanding {
         self.by_tag.range(..mark).fold((0, 0), sum)
     }
 
-    fn add(&mut self, tag: u64, records: u64, is_spooled: bool) {
+    pub(super) fn add(&mut self, tag: u64, records: u64, is_spooled: bool) {
         let count = self.by_tag.entry(tag).or_default();
         count.batches += 1;
         *count.records(is_spooled) += records;
         *self.all.records(is_spooled) += records;
     }
 
-    fn remove(&mut self, tag: u64, records: u64, is_spooled: bool) {
+    pub(super) fn remove(&mut self, tag: u64, records: u64, is_spooled: bool) {
         let Some(count) = self.by_tag.get_mut(&tag) else { return };
         count.batches -= 1;
         *count.records(is_spooled) -= records;
@@ -188,9 +188,9 @@ impl Worker {
         match spool.append(batch) {
             Ok(frame) => {
                 tracked.frame = Some(frame);
-                self.spool_works = true;
+                self.set_spool_works(true);
             }
-            Err(error) => self.spool_failed(&error),
+            Err(error) => self.write_failed(&error),
         }
         tracked
     }
@@ -226,7 +226,7 @@ impl Worker {
     }
 
     /// Keeps in memory what will be sent next, and no more. What is not on disk stays.
-    fn leave_surplus_on_disk(&mut self) {
+    pub(super) fn leave_surplus_on_disk(&mut self) {
         while self.live.len() > self.config.in_flight {
             let on_disk = self.live.iter().position(|tracked| tracked.frame.is_some());
             let Some(mut tracked) = on_disk.and_then(|at| self.live.remove(at)) else { return };
@@ -236,7 +236,7 @@ impl Worker {
     }
 
     /// Gives up what a full spool has no room for. What is in memory as well is sent all the same.
-    fn evict_from_spool(&mut self) {
+    pub(super) fn evict_from_spool(&mut self) {
         while let Some(segment) = self.spool.as_mut().and_then(|spool| spool.evict()) {
             let is_gone =
                 |tracked: &Tracked| tracked.frame.is_some_and(|frame| frame.segment == segment);

@@ -104,6 +104,7 @@ impl Worker {
             self.answered(done);
         }
         self.tasks.abort_all();
+        self.write_what_was_kept_out();
         self.spool_the_queue();
         let in_flight = std::mem::take(&mut self.in_flight).into_values();
         let left: Vec<Tracked> = in_flight.chain(self.live.drain(..)).collect();
@@ -127,7 +128,7 @@ impl Worker {
     }
 
     fn spool_the_queue(&mut self) {
-        while self.spool_works && self.shared.queue.lock().len() > 0 {
+        while self.spool_works() && self.shared.queue.lock().len() > 0 {
             self.cut_batch();
         }
     }
@@ -135,7 +136,7 @@ impl Worker {
     /// What the server could not be told now, it learns from the next process.
     fn spool_the_account(&mut self) {
         let account = self.account(&self.shared.queue.lock());
-        if self.spool_works && self.outstanding.spooled() > 0 && self.batcher.is_news(&account) {
+        if self.spool_works() && self.outstanding.spooled() > 0 && self.batcher.is_news(&account) {
             self.build(Vec::new(), account);
         }
     }

@@ -1,0 +1,139 @@
+"""The spool of the sending thread: opened, kept up, and done without where it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Callable
+
+from logweir.batch import EncodedBatch
+from logweir.rim import Notice
+from logweir.shared import Shared
+from logweir.spool import Adopted, FrameRef, Spool, SpoolOptions
+
+# How often an owner says that it lives, and looks for those that do not, seconds.
+RENEW_INTERVAL = 30.0
+ADOPT_INTERVAL = 60.0
+
+
+class Disk:
+    """A spool that may fail, or not be wanted: nothing here raises an OSError. A failure is counted, and said
+    when it is the first since something was written."""
+
+    def __init__(
+        self,
+        options: SpoolOptions | None,
+        shared: Shared,
+        notice: Notice,
+        say_fault: Callable[[str, str], None],
+    ) -> None:
+        self._options = options
+        self._lock = shared.queue.lock
+        self._progress = shared.progress
+        self._notice = notice
+        self._say_fault = say_fault
+        self._spool: Spool | None = None
+        self.works = False
+        """Whether there is a spool, and the last write to it succeeded."""
+        self._next_sync = self._next_renew = self._next_adopt = math.inf
+
+    def open(self, now: float) -> None:
+        """Makes the process's own folder. What dead ones left is adopted from now on."""
+        if self._options is None:
+            return
+        try:
+            self._spool = Spool(self._options)
+        except OSError as error:
+            self._count_failure()
+            self._notice(f"cannot open the spool, going on without: {error}")
+            return
+        self.works = True
+        self._next_renew = now + RENEW_INTERVAL
+        self._next_adopt = now
+
+    def keep_up(self, now: float) -> None:
+        """Forces to disk what is due, and shows other processes that this one lives."""
+        if self._spool is None:
+            return
+        with self._failures_counted():
+            self._sync(self._spool, now)
+            if now >= self._next_renew:
+                self._next_renew = now + RENEW_INTERVAL
+                self._spool.renew()
+
+    def _sync(self, spool: Spool, now: float) -> None:
+        if not spool.needs_sync:
+            self._next_sync = math.inf
+        elif math.isinf(self._next_sync):
+            self._next_sync = now + spool.options.sync
+        elif now >= self._next_sync:
+            self._next_sync = math.inf
+            spool.sync()
+
+    def next_moment(self) -> float:
+        """When it is to be kept up, or to adopt, at the latest."""
+        return min(self._next_sync, self._next_renew, self._next_adopt)
+
+    def adopt(self, now: float) -> Sequence[Adopted]:
+        """Takes over what dead processes left, if it is time to look for it."""
+        if self._spool is None or now < self._next_adopt:
+            return ()
+        self._next_adopt = now + ADOPT_INTERVAL
+        adopted = self._spool.adopt()
+        self._publish_damage()
+        return adopted
+
+    def append(self, batch: EncodedBatch) -> FrameRef | None:
+        """Writes a batch; none if it cannot be written."""
+        if self._spool is None:
+            return None
+        with self._failures_counted():
+            frame = self._spool.append(batch)
+            self.works = True
+            return frame
+        return None
+
+    def read(self, frame: FrameRef) -> EncodedBatch | None:
+        """A batch; none if it cannot be read."""
+        if self._spool is None:
+            return None
+        with self._failures_counted():
+            return self._spool.read(frame)
+        return None
+
+    def acknowledge(self, frame: FrameRef) -> None:
+        """A batch is done with."""
+        if self._spool is not None:
+            with self._failures_counted():
+                self._spool.acknowledge(frame)
+
+    def evict(self) -> int | None:
+        """Deletes the oldest segment if there is too much; its number, none if there is room."""
+        return None if self._spool is None else self._spool.evict()
+
+    def close(self) -> None:
+        """Leaves what is not acknowledged to other processes."""
+        if self._spool is not None:
+            with self._failures_counted():
+                self._spool.close()
+
+    @contextmanager
+    def _failures_counted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._count_failure()
+            self._publish_damage()
+            if self.works:
+                self.works = False
+                self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+
+    def _count_failure(self) -> None:
+        with self._lock:
+            self._progress.spool_failures += 1
+
+    def _publish_damage(self) -> None:
+        if self._spool is not None:
+            with self._lock:
+                self._progress.spool_damaged = self._spool.damaged_runs
