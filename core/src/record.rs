@@ -472,7 +472,7 @@ pub struct StoredLog {
     pub instance: String,
     /// Its environment.
     pub environment: String,
-    /// The log and its verdict.
+    /// The log and its score.
     pub scored: ScoredRecord,
 }
 

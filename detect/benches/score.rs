@@ -79,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// Judges all logs, which go on in time from pass to pass.
+    /// Scores all logs, which go on in time from pass to pass.
     fn pass(&mut self, age_nanos: i64) -> Duration {
         let start = 1_700_000_000_000 * MILLISECOND + self.passes * LOGS as i64 * MILLISECOND;
         for (n, record) in self.logs.iter_mut().enumerate() {

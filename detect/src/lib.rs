@@ -1,4 +1,4 @@
-//! The judgement: templates and scores, as pure computation.
+//! Templates and scores of logs, as pure computation.
 //!
 //! A [`Detector`] meets every log once, in the order in which they come: it finds the log's template
 //! and says how unusual the log is for its service. No I/O, no clock, no randomness: what it says
@@ -37,15 +37,15 @@ pub use self::{
         ForestParameters,
     },
     series::{
-        Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesStateError, SeriesVerdict,
+        Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesScore, SeriesStateError,
     },
     session::UnusualSession,
     template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
 use self::{
-    score::{Baseline, Fade, Habits, Log},
+    score::{DecayTable, Log, PatternBaseline, ServiceBaseline},
     session::{Sessions, described},
-    template::{Asked, Catalogue, Place},
+    template::{Catalogue, PatternHandle, PatternRequest},
 };
 
 /// Bytes that a template's pattern may have on average: more of long ones leave less room.
@@ -56,7 +56,7 @@ pub const SAMPLE_ROWS_MAX: usize = 100_000;
 /// Bounds and budget of a [`Detector`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectorConfig {
-    /// Whether logs are judged; without it they get their template alone.
+    /// Whether logs are scored; without it they get their template alone.
     pub scoring: bool,
     /// Share of logs that may be called anomalies.
     pub contamination: f64,
@@ -82,7 +82,7 @@ impl Default for DetectorConfig {
 
 /// What a detector says about a log.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub struct LogScore {
     /// The pattern that the message follows.
     pub template: Arc<Template>,
     /// 0 is usual, 1 was never seen; in steps of 0.001.
@@ -106,7 +106,7 @@ pub struct DetectorStats {
     pub services_forgotten: u64,
     /// Sessions that are open.
     pub sessions: usize,
-    /// Sessions that were dropped unjudged, for lack of room.
+    /// Sessions that were dropped unscored, for lack of room.
     pub sessions_dropped: u64,
 }
 
@@ -132,7 +132,7 @@ pub struct Detector {
     stats: DetectorStats,
     /// Of all templates.
     pattern_bytes: usize,
-    fade: Arc<Fade>,
+    decay_table: Arc<DecayTable>,
     forests: HashMap<ModelScope, Arc<ForestModel>>,
     feedback: HashMap<TemplateId, f32>,
     sessions: Sessions,
@@ -143,8 +143,8 @@ struct ServiceState {
     service: Service,
     /// Of both names.
     seed: u64,
-    templates: Catalogue<Habits>,
-    baseline: Baseline,
+    templates: Catalogue<PatternBaseline>,
+    baseline: ServiceBaseline,
     last_received_unix_nano: i64,
 }
 
@@ -160,7 +160,7 @@ impl Detector {
             signature: Vec::with_capacity(SIGNATURE_BYTES_MAX),
             stats: DetectorStats::default(),
             pattern_bytes: 0,
-            fade: Arc::new(Fade::new()),
+            decay_table: Arc::new(DecayTable::new()),
             forests: HashMap::new(),
             feedback: HashMap::new(),
         }
@@ -172,11 +172,13 @@ impl Detector {
         for (template, count) in known {
             let at = self.enter(&template.tenant, &template.service, i64::MIN);
             if self.has_room(at) {
-                self.grow(at, |templates| templates.preload(template, Habits::counted(count)));
+                self.grow(at, |templates| {
+                    templates.preload(template, PatternBaseline::counted(count))
+                });
             }
         }
         for at in 0..self.services.len() {
-            self.grow(at, Catalogue::settle);
+            self.grow(at, Catalogue::merge_patterns);
             let ServiceState { baseline, templates, .. } = &mut self.services[at];
             baseline.preload(templates.all_learnt());
         }
@@ -226,9 +228,9 @@ impl Detector {
 
     /// Merges patterns that turned out to be one, where new ones came since it last did. It does so
     /// by itself as new patterns come; to be called now and then for the last of them.
-    pub fn settle(&mut self) {
+    pub fn merge_patterns(&mut self) {
         for at in 0..self.services.len() {
-            self.grow(at, Catalogue::settle);
+            self.grow(at, Catalogue::merge_patterns);
         }
     }
 
@@ -240,27 +242,27 @@ impl Detector {
         changes
     }
 
-    /// Judges a log, then learns from it.
-    pub fn observe(&mut self, log: &ReceivedLog<'_>) -> Verdict {
+    /// Scores a log, then learns from it.
+    pub fn observe(&mut self, log: &ReceivedLog<'_>) -> LogScore {
         let at = self.enter(log.tenant, log.service, log.received_unix_nano);
         let place = self.template(at, &log.record.message);
         let state = &mut self.services[at];
         let time = log.record.time_unix_nano;
         if !self.config.scoring || log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
-            return state.unjudged(place);
+            return state.unscored(place);
         }
         if let Some(factor) = state.baseline.rescale(time) {
             state.scale(factor);
         }
-        let (mut verdict, event) = state.judge(place, log, &self.feedback);
+        let (mut scored, event) = state.score(place, log, &self.feedback);
         if let Some(step) = self.sessions.observe(log, state.seed, event) {
-            verdict.is_anomaly = true;
-            verdict.anomaly_score = verdict.anomaly_score.max(step.score as f32);
-            verdict
+            scored.is_anomaly = true;
+            scored.anomaly_score = scored.anomaly_score.max(step.score as f32);
+            scored
                 .reasons
                 .extend(described(&step.reasons, |event| event_name(&self.services, event)));
         }
-        verdict
+        scored
     }
 
     /// Sessions that turned out to be unusual as a whole when they ended, since this was last asked.
@@ -301,7 +303,11 @@ impl Detector {
             tenant: tenant.clone(),
             service: service.clone(),
             seed,
-            baseline: Baseline::new(self.config.contamination, seed, Arc::clone(&self.fade)),
+            baseline: ServiceBaseline::new(
+                self.config.contamination,
+                seed,
+                Arc::clone(&self.decay_table),
+            ),
             last_received_unix_nano: i64::MIN,
         };
         let at = if self.services.len() < self.config.services_max.max(1) {
@@ -334,7 +340,11 @@ impl Detector {
     }
 
     /// Changes the templates of a service, and keeps account.
-    fn grow<T>(&mut self, at: usize, change: impl FnOnce(&mut Catalogue<Habits>) -> T) -> T {
+    fn grow<T>(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Catalogue<PatternBaseline>) -> T,
+    ) -> T {
         let state = &mut self.services[at];
         let before = (state.templates.len(), state.templates.bytes());
         let result = change(&mut state.templates);
@@ -347,14 +357,14 @@ impl Detector {
     }
 
     /// Where the message belongs, which is known from now on.
-    fn template(&mut self, at: usize, message: &str) -> Place {
+    fn template(&mut self, at: usize, message: &str) -> PatternHandle {
         let words = template::mask(message, &mut self.signature);
         if let Some(place) = self.services[at].templates.find(&self.signature) {
             return place;
         }
         let has_room = self.has_room(at);
         let signature = std::mem::take(&mut self.signature);
-        let asked = Asked { message, signature: &signature, words, has_room };
+        let asked = PatternRequest { message, signature: &signature, words, has_room };
         let place = self.grow(at, |templates| templates.admit(&asked));
         self.signature = signature;
         self.stats.catch_all_logs += u64::from(self.services[at].templates.is_catch_all(place));
@@ -367,36 +377,36 @@ impl ServiceState {
         self.baseline.scale(factor, self.templates.all_learnt());
     }
 
-    fn unjudged(&mut self, place: Place) -> Verdict {
-        let (_, habits) = self.templates.learnt(place);
-        habits.count_unjudged();
+    fn unscored(&mut self, place: PatternHandle) -> LogScore {
+        let (_, pattern_baseline) = self.templates.learnt(place);
+        pattern_baseline.count_unjudged();
         let template = Arc::clone(self.templates.template_of(place));
-        Verdict { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
+        LogScore { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
     /// Also what the pattern goes by in sequences.
-    fn judge(
+    fn score(
         &mut self,
-        place: Place,
+        place: PatternHandle,
         log: &ReceivedLog<'_>,
         said: &HashMap<TemplateId, f32>,
-    ) -> (Verdict, u64) {
+    ) -> (LogScore, u64) {
         let template = Arc::clone(self.templates.template_of(place));
         let of_pattern = said.get(&template.merged_into.unwrap_or(template.template_id));
         let feedback = of_pattern.or_else(|| said.get(&template.template_id)).copied();
-        let (pattern, habits) = self.templates.learnt(place);
+        let (pattern, pattern_baseline) = self.templates.learnt(place);
         let feedback = feedback.unwrap_or_default();
-        let event = habits.event(template.template_id);
+        let event = pattern_baseline.event(template.template_id);
         let (record, level) = (log.record, log.level);
         let log = Log { service: &self.service, pattern, record, level, feedback };
-        let judgement = self.baseline.observe(habits, &log);
-        let verdict = Verdict {
+        let scored = self.baseline.observe(pattern_baseline, &log);
+        let scored = LogScore {
             template,
-            anomaly_score: judgement.score,
-            is_anomaly: judgement.is_anomaly,
-            reasons: judgement.reasons,
+            anomaly_score: scored.score,
+            is_anomaly: scored.is_anomaly,
+            reasons: scored.reasons,
         };
-        (verdict, event)
+        (scored, event)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A log as it comes to be judged.
+//! A log as it comes to be scored.
 
 use logweir_core::{
     identity::{Service, Tenant},

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::{
     received::ReceivedLog,
     sequence::{
-        ClosedSession, SequenceLog, SequenceReason, SequenceTracker, SequenceVerdict, SessionKind,
+        ClosedSession, SequenceLog, SequenceReason, SequenceScore, SequenceTracker, SessionKind,
         TrackerConfig, TrackerStats,
     },
 };
@@ -64,7 +64,7 @@ impl Sessions {
         log: &ReceivedLog<'_>,
         service_seed: u64,
         event: u64,
-    ) -> Option<SequenceVerdict> {
+    ) -> Option<SequenceScore> {
         let (kind, scope, session) = match log.record.trace_id {
             Some(trace_id) => {
                 let scope = xxh3_64(log.tenant.as_str().as_bytes());
@@ -115,8 +115,8 @@ fn unusual(closed: ClosedSession<Owner>, name: impl Fn(u64) -> String) -> Unusua
         from_unix_nano: closed.first_unix_nano,
         to_unix_nano: closed.last_unix_nano,
         logs: closed.logs,
-        score: closed.verdict.score,
-        reasons: described(&closed.verdict.reasons, name),
+        score: closed.scored.score,
+        reasons: described(&closed.scored.reasons, name),
     }
 }
 
@@ -124,7 +124,7 @@ fn unusual(closed: ClosedSession<Owner>, name: impl Fn(u64) -> String) -> Unusua
 mod tests {
     use logweir_core::record::{Level, Record};
 
-    use crate::{Detector, DetectorConfig, UnusualSession, Verdict};
+    use crate::{Detector, DetectorConfig, LogScore, UnusualSession};
 
     use super::*;
 
@@ -143,7 +143,7 @@ mod tests {
             Self { detector: Detector::new(DetectorConfig::default()), now: SECOND, trace: 0 }
         }
 
-        fn trace(&mut self, logs: &[(&str, &str)]) -> Vec<Verdict> {
+        fn trace(&mut self, logs: &[(&str, &str)]) -> Vec<LogScore> {
             self.trace += 1;
             let trace_id = Some(self.trace.to_be_bytes());
             let mut log = |(service, message): &(&str, &str)| {
@@ -183,15 +183,15 @@ mod tests {
         let mut bench = Bench::new();
         bench.usual(1_500);
         assert_eq!(bench.unusual(), [], "what is usual is told of nobody");
-        let verdicts = bench.trace(&[
+        let scores = bench.trace(&[
             ("front", "user zoe has logged in"),
             ("shop", "order paid"),
             ("shop", "cart opened"),
         ]);
-        let flagged: Vec<bool> = verdicts.iter().map(|verdict| verdict.is_anomaly).collect();
+        let flagged: Vec<bool> = scores.iter().map(|scored| scored.is_anomaly).collect();
         assert_eq!(flagged, [false, true, false], "a session is told once");
-        assert!(verdicts[1].anomaly_score > 0.99);
-        let [reason] = &verdicts[1].reasons[..] else { panic!("{:?}", verdicts[1].reasons) };
+        assert!(scores[1].anomaly_score > 0.99);
+        let [reason] = &scores[1].reasons[..] else { panic!("{:?}", scores[1].reasons) };
         assert!(
             reason.starts_with(
                 "after 'user <*> has logged in' normally follows 'cart opened' (100 % of 1498); \
@@ -207,8 +207,8 @@ mod tests {
         let mut bench = Bench::new();
         bench.usual(1_500);
         let logs = [("front", "user ann has logged in"), ("shop", "cart opened")];
-        let verdicts = bench.trace(&logs);
-        assert!(verdicts.iter().all(|verdict| !verdict.is_anomaly));
+        let scores = bench.trace(&logs);
+        assert!(scores.iter().all(|scored| !scored.is_anomaly));
         let [found] = &bench.unusual()[..] else { panic!("one trace ended without payment") };
         assert_eq!((found.service.as_str(), found.logs), ("front", 2));
         assert_eq!(found.trace_id, Some(1_501_u128.to_be_bytes()));

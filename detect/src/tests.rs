@@ -19,12 +19,12 @@ impl Bench {
         Self { detector: Detector::new(config), tenant: Tenant::default(), service, now: START }
     }
 
-    fn log(&mut self, message: &str, latency_ms: Option<f64>) -> Verdict {
+    fn log(&mut self, message: &str, latency_ms: Option<f64>) -> LogScore {
         self.now += SECOND / 100;
         self.log_at(message, latency_ms, self.now)
     }
 
-    fn log_at(&mut self, message: &str, latency_ms: Option<f64>, time_unix_nano: i64) -> Verdict {
+    fn log_at(&mut self, message: &str, latency_ms: Option<f64>, time_unix_nano: i64) -> LogScore {
         let message = message.to_owned();
         let record = Record { message, latency_ms, time_unix_nano, ..Record::default() };
         self.detector.observe(&ReceivedLog {
@@ -74,33 +74,33 @@ fn steady_traffic_keeps_to_the_budget_of_false_alarms() {
 fn a_new_pattern_is_an_anomaly_and_says_so() {
     let mut bench = Bench::new(DetectorConfig::default());
     bench.steady(20_000);
-    let verdict = bench.log("card 12 was refused by the bank", None);
-    assert!(verdict.is_anomaly);
+    let scored = bench.log("card 12 was refused by the bank", None);
+    assert!(scored.is_anomaly);
     assert_eq!(
-        verdict.reasons,
+        scored.reasons,
         [
             "new ERROR pattern, seen for the first time in payments: card <*> was refused by the bank"
         ]
     );
-    let verdict = bench.log("card 13 was refused by the bank", None);
+    let scored = bench.log("card 13 was refused by the bank", None);
     let expected = "new ERROR pattern in payments: first seen 0 s ago, 1 time since: card <*> was refused by the bank";
-    assert_eq!(verdict.reasons, [expected]);
+    assert_eq!(scored.reasons, [expected]);
 }
 
 #[test]
 fn what_people_say_of_a_pattern_moves_its_scores_within_bounds() {
     let message = "card 12 was refused by the bank";
-    let judged = |weight: f32| {
+    let scored = |weight: f32| {
         let mut bench = Bench::new(DetectorConfig::default());
         let known = bench.log(message, None).template.template_id;
         bench.steady(20_000);
         bench.detector.set_feedback(HashMap::from([(known, weight)]));
         bench.log(message, None)
     };
-    let scores = [-9.0, -2.0, 0.0, 1.0, 2.0, 9.0].map(|weight| judged(weight).anomaly_score);
+    let scores = [-9.0, -2.0, 0.0, 1.0, 2.0, 9.0].map(|weight| scored(weight).anomaly_score);
     assert!(scores.is_sorted() && scores[0] < scores[2] && scores[2] < scores[5], "{scores:?}");
     assert!(scores[0] == scores[1] && scores[4] == scores[5], "{scores:?}");
-    let marked = judged(2.0);
+    let marked = scored(2.0);
     assert!(marked.is_anomaly, "{marked:?}");
     assert_eq!(marked.reasons.last().map(String::as_str), Some("marked as an anomaly before"));
 }
@@ -111,9 +111,9 @@ fn a_latency_far_out_is_an_anomaly_and_names_what_is_usual() {
     for n in 0..5_000 {
         bench.log("request done", Some(100.0 + f64::from(n % 100)));
     }
-    let verdict = bench.log("request done", Some(1_320.0));
-    assert!(verdict.is_anomaly && verdict.anomaly_score > 0.999);
-    let [reason] = &verdict.reasons[..] else { panic!("{:?}", verdict.reasons) };
+    let scored = bench.log("request done", Some(1_320.0));
+    assert!(scored.is_anomaly && scored.anomaly_score > 0.999);
+    let [reason] = &scored.reasons[..] else { panic!("{:?}", scored.reasons) };
     assert!(reason.starts_with("latency 1320 ms; this pattern's p99 is 1"), "{reason}");
     assert!(!bench.log("request done", Some(150.0)).is_anomaly);
 }
@@ -174,9 +174,9 @@ fn history_has_templates_but_teaches_nothing() {
     let mut bench = Bench::new(DetectorConfig::default());
     let old = START - HISTORY_NANOS - 3_600 * SECOND;
     for n in 0..2_000 {
-        let verdict = bench.log_at(&format!("old word {n}"), Some(1.0), old);
-        assert_eq!((verdict.anomaly_score, verdict.is_anomaly), (0.0, false));
-        assert_eq!(verdict.template.pattern, "old word <*>");
+        let scored = bench.log_at(&format!("old word {n}"), Some(1.0), old);
+        assert_eq!((scored.anomaly_score, scored.is_anomaly), (0.0, false));
+        assert_eq!(scored.template.pattern, "old word <*>");
     }
     assert!(!bench.log("live", None).is_anomaly, "it is still learning");
 }
@@ -189,9 +189,9 @@ fn what_storage_knows_is_not_new_after_a_restart() {
     let mut after = Bench::new(DetectorConfig::default());
     let busy = before.log("alpha one order 3", None).template;
     after.detector.preload([(Template::clone(&template), 500), (Template::clone(&busy), 90_000)]);
-    let verdict = after.log("nightly job of 13 users done", None);
-    assert_eq!(verdict.template.template_id, template.template_id);
-    assert!(!verdict.is_anomaly);
+    let scored = after.log("nightly job of 13 users done", None);
+    assert_eq!(scored.template.template_id, template.template_id);
+    assert!(!scored.is_anomaly);
     assert!(after.log("never seen by anyone", None).is_anomaly, "learning was done before");
 }
 
@@ -231,8 +231,8 @@ proptest! {
         let mut bench = Bench::new(DetectorConfig::default());
         for _ in 0..2 {
             bench.now = received;
-            let verdict = bench.log_at(&message, latency_ms, time);
-            prop_assert!((0.0..=1.0).contains(&verdict.anomaly_score));
+            let scored = bench.log_at(&message, latency_ms, time);
+            prop_assert!((0.0..=1.0).contains(&scored.anomaly_score));
         }
     }
 }
@@ -242,9 +242,9 @@ fn without_scoring_a_log_gets_its_template_alone() {
     let config = DetectorConfig { scoring: false, ..DetectorConfig::default() };
     let mut bench = Bench::new(config);
     assert_eq!(bench.steady(20_000), 0);
-    let verdict = bench.log("never seen before 7", Some(1e9));
-    assert_eq!((verdict.is_anomaly, verdict.anomaly_score), (false, 0.0));
-    assert_eq!(verdict.template.pattern, "never seen before <*>");
+    let scored = bench.log("never seen before 7", Some(1e9));
+    assert_eq!((scored.is_anomaly, scored.anomaly_score), (false, 0.0));
+    assert_eq!(scored.template.pattern, "never seen before <*>");
     assert_eq!(bench.detector.stats().sessions, 0);
 }
 

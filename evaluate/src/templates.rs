@@ -80,7 +80,7 @@ fn file(run: &Run<'_>, name: String, path: &Path, output: &Path) -> Result<Summa
             run.tick();
         }
     }
-    detector.settle();
+    detector.merge_patterns();
     let changes = detector.take_template_changes().into_iter();
     let changes = changes.map(|template| (template.template_id, template)).collect();
     let logs = assigned.len();

@@ -15,7 +15,7 @@ use logweir_core::{
     record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template},
     timestamp::NANOS_PER_SECOND,
 };
-use logweir_detect::{Detector, ReceivedLog, Verdict};
+use logweir_detect::{Detector, LogScore, ReceivedLog};
 use metrics::{counter, gauge};
 use tracing::error;
 
@@ -65,14 +65,14 @@ impl Scorer {
         Self::new(enricher, detector, marks, Default::default(), findings)
     }
 
-    /// Judges the batches of a group; also the templates that turned out to be the same as others.
+    /// Scores the batches of a group; also the templates that turned out to be the same as others.
     pub fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
         let marks = self.marks.current();
         let received = batches.iter().map(|batch| batch.received_unix_nano).max();
         self.models.follow(&mut self.detector);
         let scored: Vec<_> = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
         if let Some(received) = received.filter(|received| *received >= self.settle_unix_nano) {
-            self.detector.settle();
+            self.detector.merge_patterns();
             for session in self.detector.take_unusual_sessions(received) {
                 let (tenant, finding) = unusual(session);
                 self.findings.add(tenant, finding);
@@ -101,21 +101,21 @@ impl Scorer {
         };
         for mut record in batch.records {
             // A panic leaves a log partly completed and a count too high at worst.
-            let judge = AssertUnwindSafe(|| self.judge(&mut record, &shared, &scored));
-            match catch_unwind(judge) {
-                Ok((level, verdict)) => add(&mut scored, record, level, verdict),
+            let score = AssertUnwindSafe(|| self.score_record(&mut record, &shared, &scored));
+            match catch_unwind(score) {
+                Ok((level, log_score)) => add(&mut scored, record, level, log_score),
                 Err(panic) => scored.rejected.push(failed(record, panic.as_ref())),
             }
         }
         scored
     }
 
-    fn judge(
+    fn score_record(
         &mut self,
         record: &mut Record,
         shared: &Shared<'_>,
         batch: &ScoredBatch,
-    ) -> (Level, Verdict) {
+    ) -> (Level, LogScore) {
         fail::fail_point!("process_record", record.message.contains("poison"), |_| {
             panic!("asked for by a fail point")
         });
@@ -151,16 +151,16 @@ impl Scorer {
     }
 }
 
-fn add(batch: &mut ScoredBatch, record: Record, level: Level, verdict: Verdict) {
-    let template_id = verdict.template.template_id;
-    batch.templates.entry(template_id).or_insert(verdict.template);
+fn add(batch: &mut ScoredBatch, record: Record, level: Level, log_score: LogScore) {
+    let template_id = log_score.template.template_id;
+    batch.templates.entry(template_id).or_insert(log_score.template);
     batch.records.push(ScoredRecord {
         record,
         level,
         template_id,
-        anomaly_score: verdict.anomaly_score,
-        is_anomaly: verdict.is_anomaly,
-        anomaly_reasons: verdict.reasons,
+        anomaly_score: log_score.anomaly_score,
+        is_anomaly: log_score.is_anomaly,
+        anomaly_reasons: log_score.reasons,
     });
 }
 

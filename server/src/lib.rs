@@ -1,4 +1,4 @@
-//! The doors: native gRPC and HTTP, authentication, limits, ingest, query, admin.
+//! The server: gRPC and HTTP on one port, authentication, limits, ingest, query, admin.
 //!
 //! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A request is
 //! authenticated from its headers before its body is read; the body is read under bounds; a batch is
@@ -46,13 +46,13 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use tracing::{info, warn};
 
 use crate::{
-    admin::{AdminDoor, processes},
-    alerts::{AlertDoor, PREVIEWS_MAX, TESTS_MAX},
+    admin::{AdminHandler, processes},
+    alerts::{AlertHandler, PREVIEWS_MAX, TESTS_MAX},
     auth::{
         Access, Auth,
-        layer::{Gate, GateParts},
+        layer::{AuthLayer, Authenticated},
     },
-    ingest::{Ingest, grpc::IngestDoor, rate_limit::RateLimits},
+    ingest::{Ingest, grpc::IngestHandler, rate_limit::RateLimits},
     jobs::Jobs,
     listener::{
         connection,
@@ -61,8 +61,8 @@ use crate::{
         message_body::Budget,
         web::with_grpc_web,
     },
-    models::ModelDoor,
-    query::QueryDoor,
+    models::ModelHandler,
+    query::QueryHandler,
 };
 pub use crate::{
     auth::{
@@ -79,7 +79,7 @@ pub use crate::{
 /// How often revoked tokens, keys and certificates are read and readiness is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Health and reflection ask small questions.
-const SMALL_QUESTION_BYTES_MAX: usize = 4 << 10;
+const SMALL_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub enum ServerError {
 pub struct Ports {
     /// Takes batches.
     pub publisher: Arc<dyn Publisher>,
-    /// Answers questions.
+    /// Responses questions.
     pub storage: Arc<dyn Storage>,
     /// Feeds live tails.
     pub live_feed: LiveFeed,
@@ -153,14 +153,14 @@ pub async fn run(
         tasks.spawn("server heartbeat", Fate::Essential, beat);
     }
     let tls = ports.tls.clone();
-    let lookout = Lookout { auth, tls, ingest, budget, readiness, health, clock };
+    let lookout = ReloadLoop { auth, tls, ingest, budget, readiness, health, clock };
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
     connection::serve(listener, router, &config, ports.tls, tasks).await;
     Ok(())
 }
 
-/// Answers on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one that
+/// Responses on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one that
 /// takes no batches itself, until the tasks are asked to stop. With an identity it also says that the
 /// process lives.
 pub async fn run_status(
@@ -179,7 +179,7 @@ pub async fn run_status(
     connection::serve(listener, health::router(readiness, metrics), config, None, tasks).await;
 }
 
-/// What the doors are made of.
+/// What the handlers are made of.
 struct Parts<'a> {
     config: &'a ServerConfig,
     ports: &'a Ports,
@@ -195,33 +195,34 @@ impl Parts<'_> {
         budget: Budget,
         tasks: &Tasks,
     ) -> Result<(HealthReporter, Router), ServerError> {
-        let gate = Arc::new(GateParts {
+        let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
             budget,
             inflater: Arc::new(Inflater::default()),
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
         });
-        // The gate bounds what goes in; the transport's own bound must not be lower.
-        let ingest = IngestServiceServer::new(self.ingest_door(tasks))
+        // The authentication layer bounds what goes in; the transport's own bound must not be lower.
+        let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
             .max_decoding_message_size(self.config.limits.request_bytes_max);
-        let query = QueryServiceServer::new(self.query_door(tasks));
-        let admin = AdminServiceServer::new(self.admin_door());
-        let models = ModelServiceServer::new(self.model_door(tasks));
-        let alerts = AlertServiceServer::new(self.alert_door(tasks));
+        let query = QueryServiceServer::new(self.query_handler(tasks));
+        let admin = AdminServiceServer::new(self.admin_handler());
+        let models = ModelServiceServer::new(self.model_handler(tasks));
+        let alerts = AlertServiceServer::new(self.alert_handler(tasks));
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(ServerError::Reflection)?;
-        let routes = Routes::new(with_grpc_web(Gate::new(ingest, Access::Ingest, &gate)))
-            .add_service(with_grpc_web(Gate::new(query, Access::Query, &gate)))
-            .add_service(with_grpc_web(Gate::new(admin, Access::Admin, &gate)))
-            .add_service(with_grpc_web(Gate::new(models, Access::Query, &gate)))
-            .add_service(with_grpc_web(Gate::new(alerts, Access::Query, &gate)))
-            .add_service(health_service.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX))
-            .add_service(reflection.max_decoding_message_size(SMALL_QUESTION_BYTES_MAX));
+        let routes =
+            Routes::new(with_grpc_web(Authenticated::new(ingest, Access::Ingest, &auth_layer)))
+                .add_service(with_grpc_web(Authenticated::new(query, Access::Query, &auth_layer)))
+                .add_service(with_grpc_web(Authenticated::new(admin, Access::Admin, &auth_layer)))
+                .add_service(with_grpc_web(Authenticated::new(models, Access::Query, &auth_layer)))
+                .add_service(with_grpc_web(Authenticated::new(alerts, Access::Query, &auth_layer)))
+                .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
+                .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
         let router = routes.prepare().into_axum_router();
         let router = match self.config.cors_origins.layer() {
             Some(cors) => router.layer(cors),
@@ -230,8 +231,8 @@ impl Parts<'_> {
         Ok((health, router))
     }
 
-    fn ingest_door(&self, tasks: &Tasks) -> IngestDoor {
-        IngestDoor {
+    fn ingest_handler(&self, tasks: &Tasks) -> IngestHandler {
+        IngestHandler {
             ingest: Arc::clone(self.ingest),
             auth: Arc::clone(self.auth),
             stop: tasks.stop_token(),
@@ -239,8 +240,8 @@ impl Parts<'_> {
         }
     }
 
-    fn query_door(&self, tasks: &Tasks) -> QueryDoor {
-        QueryDoor {
+    fn query_handler(&self, tasks: &Tasks) -> QueryHandler {
+        QueryHandler {
             storage: Arc::clone(&self.ports.storage),
             live_feed: self.ports.live_feed.clone(),
             auth: Arc::clone(self.auth),
@@ -250,8 +251,8 @@ impl Parts<'_> {
         }
     }
 
-    fn model_door(&self, tasks: &Tasks) -> ModelDoor {
-        ModelDoor {
+    fn model_handler(&self, tasks: &Tasks) -> ModelHandler {
+        ModelHandler {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             jobs: self.jobs(tasks),
@@ -266,8 +267,8 @@ impl Parts<'_> {
         }
     }
 
-    fn alert_door(&self, tasks: &Tasks) -> AlertDoor {
-        AlertDoor {
+    fn alert_handler(&self, tasks: &Tasks) -> AlertHandler {
+        AlertHandler {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             jobs: self.jobs(tasks),
@@ -276,8 +277,8 @@ impl Parts<'_> {
         }
     }
 
-    fn admin_door(&self) -> AdminDoor {
-        AdminDoor {
+    fn admin_handler(&self) -> AdminHandler {
+        AdminHandler {
             storage: Arc::clone(&self.ports.storage),
             auth: Arc::clone(self.auth),
             ingest: Arc::clone(self.ingest),
@@ -288,7 +289,7 @@ impl Parts<'_> {
 }
 
 /// Looks every few seconds at what changes behind the server's back.
-struct Lookout {
+struct ReloadLoop {
     auth: Arc<Auth>,
     tls: Option<Tls>,
     ingest: Arc<Ingest>,
@@ -298,7 +299,7 @@ struct Lookout {
     clock: Clock,
 }
 
-impl Lookout {
+impl ReloadLoop {
     async fn run(self) {
         let stop = self.readiness.stop.clone();
         let looks = async {

@@ -25,15 +25,15 @@ const LIST_MAX: u32 = 1_000;
 const CLUSTERS_DEFAULT: u32 = 20;
 const CLUSTERS_MAX: u32 = 100;
 
-/// The door to the models.
-pub(crate) struct ModelDoor {
+/// Handles the model service.
+pub(crate) struct ModelHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
 }
 
 #[tonic::async_trait]
-impl ModelService for ModelDoor {
+impl ModelService for ModelHandler {
     async fn list_models(
         &self,
         request: Request<v1::ListModelsRequest>,
@@ -154,7 +154,7 @@ impl ModelService for ModelDoor {
     }
 }
 
-impl ModelDoor {
+impl ModelHandler {
     /// The last day if nothing is said.
     fn range(&self, range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
         let mut range = time_range(range)?;

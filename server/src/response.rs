@@ -1,4 +1,4 @@
-//! Answers of the readers' door, as they go out.
+//! Responses of the query service, made from what storage returns.
 
 use logweir_core::{record::StoredLog, wire};
 use logweir_proto::v1;
@@ -11,12 +11,12 @@ use prost::Message;
 use crate::{config::ServiceConfig, status::Refusal};
 
 /// An answer is cut before it grows beyond this, for clients take 4 MiB by default.
-const ANSWER_BYTES_MAX: usize = 3 << 20;
+const RESPONSE_BYTES_MAX: usize = 3 << 20;
 
 /// The first of these that fit one answer together, at least one if there is one; and whether there
 /// are more.
 pub(crate) fn cut<M: Message>(items: impl Iterator<Item = M>) -> (Vec<M>, bool) {
-    cut_at(ANSWER_BYTES_MAX, 1, items)
+    cut_at(RESPONSE_BYTES_MAX, 1, items)
 }
 
 fn cut_at<M: Message>(
@@ -44,7 +44,7 @@ pub(crate) fn all_if_they_fit<M: Message>(
         (all, false) => Ok(all),
         (_, true) => {
             let why = format!(
-                "asks for an answer of over {ANSWER_BYTES_MAX} bytes: ask for a shorter range, \
+                "asks for an answer of over {RESPONSE_BYTES_MAX} bytes: ask for a shorter range, \
                  wider buckets or one service"
             );
             Err(Refusal::invalid("range", why))
@@ -56,7 +56,7 @@ pub(crate) fn all_if_they_fit<M: Message>(
 pub(crate) fn log_with_neighbours(found: LogWithNeighbours) -> v1::GetLogResponse {
     let entries = |logs: Vec<StoredLog>| logs.into_iter().map(wire::log_entry_to_wire);
     let log = wire::log_entry_to_wire(found.log);
-    let share = ANSWER_BYTES_MAX.saturating_sub(log.encoded_len()) / 2;
+    let share = RESPONSE_BYTES_MAX.saturating_sub(log.encoded_len()) / 2;
     let (mut before, fewer_before) = cut_at(share, 0, entries(found.before).rev());
     before.reverse();
     let (after, fewer_after) = cut_at(share, 0, entries(found.after));

@@ -17,13 +17,13 @@ use super::{
     forest::ForestModel,
     length::Lengths,
     reservoir::Reservoir,
-    share::{Fade, Share, WINDOW_LOGS},
-    slow::{Finding, Pace, ServicePace, Spell},
+    share::{DecayTable, Share, WINDOW_LOGS},
+    slow::{LatencyBaseline, LatencyDeviation, OutlierBurst, ServiceLatency},
     values::{NewValue, Values},
 };
-use crate::template::Learnt;
+use crate::template::PatternState;
 
-/// A log to judge.
+/// A log to score.
 pub(crate) struct Log<'a> {
     pub(crate) service: &'a Service,
     pub(crate) pattern: &'a str,
@@ -54,7 +54,7 @@ const GONE_NANOS: i64 = GAP_NANOS;
 
 /// What is usual for a pattern.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Habits {
+pub(crate) struct PatternBaseline {
     /// The id of its first log since the start, by which sequences know the pattern: merging it with
     /// others makes it nothing new.
     pub(super) event: Option<TemplateId>,
@@ -74,10 +74,10 @@ pub(crate) struct Habits {
     pub(super) burst: Episode,
     pub(super) lengths: Lengths,
     pub(super) long: Episode,
-    pub(super) pace: Option<Box<Pace>>,
+    pub(super) latency_baseline: Option<Box<LatencyBaseline>>,
 }
 
-impl Habits {
+impl PatternBaseline {
     /// Those of a pattern that storage has counted.
     pub(crate) fn counted(count: u64) -> Self {
         Self { count, novel_tail: 1.0, ..Self::default() }
@@ -88,14 +88,14 @@ impl Habits {
         self.event.get_or_insert(template_id).0
     }
 
-    /// Counts a log that is to teach nothing, for its age or because nothing is judged.
+    /// Counts a log that is to teach nothing, for its age or because nothing is scored.
     pub(crate) fn count_unjudged(&mut self) {
         self.count += 1;
         self.novel_tail = 1.0;
     }
 }
 
-impl Learnt for Habits {
+impl PatternState for PatternBaseline {
     /// Whatever is usual for either is usual.
     fn absorb(&mut self, other: Self) {
         self.event = self.event.or(other.event);
@@ -107,7 +107,7 @@ impl Learnt for Habits {
         self.last_unix_nano = self.last_unix_nano.max(other.last_unix_nano);
         self.recent.merge(&other.recent);
         self.lengths.merge(&other.lengths);
-        self.pace = match (self.pace.take(), other.pace) {
+        self.latency_baseline = match (self.latency_baseline.take(), other.latency_baseline) {
             (Some(mut own), Some(more)) => {
                 own.merge(&more);
                 Some(own)
@@ -119,7 +119,7 @@ impl Learnt for Habits {
 
 /// What is usual for a level.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LevelHabits {
+pub(super) struct LevelBaseline {
     pub(super) weight: f64,
     pub(super) held: f32,
     pub(super) recent: Share,
@@ -128,18 +128,18 @@ pub(super) struct LevelHabits {
 
 /// How often a cause alarms.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AlarmHabits {
+pub(super) struct AlarmRate {
     weight: f64,
     recent: Share,
-    spell: Episode,
+    burst_state: Episode,
 }
 
 /// What is usual for a service.
 #[derive(Debug, Clone)]
-pub(crate) struct Baseline {
+pub(crate) struct ServiceBaseline {
     pub(super) contamination: f64,
     pub(super) decay: Decay,
-    pub(super) fade: Arc<Fade>,
+    pub(super) decay_table: Arc<DecayTable>,
     pub(super) started: bool,
     /// Logs ever.
     pub(super) seen: u64,
@@ -154,16 +154,16 @@ pub(crate) struct Baseline {
     pub(super) singles: f64,
     /// Logs by the order of magnitude of their pattern's weight.
     pub(super) by_magnitude: Box<[f64; EXPONENTS]>,
-    pub(super) levels: [LevelHabits; Level::ALL.len()],
+    pub(super) levels: [LevelBaseline; Level::ALL.len()],
     /// Logs that taught the levels, fading.
     pub(super) levels_total: f64,
-    pub(super) pace: ServicePace,
+    pub(super) latency_baseline: ServiceLatency,
     pub(super) lengths: Lengths,
     pub(super) long: Episode,
     pub(super) values: Values,
     pub(super) budget: Budget,
     /// How often each cause alarms.
-    pub(super) alarms: [AlarmHabits; CAUSES],
+    pub(super) alarms: [AlarmRate; CAUSES],
     pub(super) reservoir: Reservoir,
     /// Given by the model store for this service.
     pub(super) installed: Option<Arc<ForestModel>>,
@@ -172,26 +172,26 @@ pub(crate) struct Baseline {
 }
 
 /// What reasons are made of, beside the log.
-pub(super) struct Findings {
+pub(super) struct ScoreParts {
     pub(super) evidence: Evidence,
     /// The pattern or level is unusual in itself.
     pub(super) is_pattern: bool,
     pub(super) is_level: bool,
     /// The longest message so far, if this one is too long.
     pub(super) longest: Option<u32>,
-    pub(super) latency: Option<Finding>,
+    pub(super) latency: Option<LatencyDeviation>,
     pub(super) value: Option<NewValue>,
     pub(super) features: Option<Features>,
 }
 
-impl Baseline {
+impl ServiceBaseline {
     /// `seed` decides what is sampled and how forests are grown.
-    pub(crate) fn new(contamination: f64, seed: u64, fade: Arc<Fade>) -> Self {
+    pub(crate) fn new(contamination: f64, seed: u64, decay_table: Arc<DecayTable>) -> Self {
         let contamination = contamination.clamp(evidence::TAIL_MIN, 0.5);
         Self {
             contamination,
             decay: Decay::new(HALF_LIFE_RARITY_SECONDS, 0),
-            fade,
+            decay_table,
             started: false,
             seen: 0,
             window: 0.0,
@@ -202,7 +202,7 @@ impl Baseline {
             by_magnitude: Box::new([0.0; EXPONENTS]),
             levels: Default::default(),
             levels_total: 0.0,
-            pace: ServicePace::new(),
+            latency_baseline: ServiceLatency::new(),
             lengths: Lengths::default(),
             long: Episode::default(),
             values: Values::default(),
@@ -215,8 +215,8 @@ impl Baseline {
     }
 
     /// Starts from what storage has counted, before any log is learned.
-    pub(crate) fn preload<'a>(&mut self, known: impl Iterator<Item = &'a mut Habits>) {
-        let known: Vec<&mut Habits> = known.collect();
+    pub(crate) fn preload<'a>(&mut self, known: impl Iterator<Item = &'a mut PatternBaseline>) {
+        let known: Vec<&mut PatternBaseline> = known.collect();
         self.forget_sums();
         self.seen = known.iter().fold(0, |sum, known| sum.saturating_add(known.count));
         let scale = (PRELOADED_WEIGHT_MAX / self.seen.max(1) as f64).min(1.0);
@@ -252,7 +252,11 @@ impl Baseline {
     }
 
     /// Scales all weights.
-    pub(crate) fn scale<'a>(&mut self, factor: f64, known: impl Iterator<Item = &'a mut Habits>) {
+    pub(crate) fn scale<'a>(
+        &mut self,
+        factor: f64,
+        known: impl Iterator<Item = &'a mut PatternBaseline>,
+    ) {
         self.forget_sums();
         for known in known {
             known.weight *= factor;
@@ -276,7 +280,7 @@ impl Baseline {
         self.by_magnitude.fill(0.0);
     }
 
-    fn account(&mut self, known: &Habits) {
+    fn account(&mut self, known: &PatternBaseline) {
         self.total += known.weight;
         self.by_magnitude[magnitude(known.weight)] += known.weight;
         if known.count == 1 {
@@ -291,7 +295,7 @@ impl Baseline {
             if self.seen == 1 { time_unix_nano } else { self.clock_unix_nano.saturating_add(idle) };
         let ticks = 1 + (idle / IDLE_TICK_NANOS).unsigned_abs();
         self.clock += ticks;
-        self.window = self.window * f64::from(self.fade.over(ticks)) + 1.0;
+        self.window = self.window * f64::from(self.decay_table.over(ticks)) + 1.0;
     }
 
     /// From here on a test's tail alarms by itself.
@@ -304,58 +308,58 @@ impl Baseline {
     }
 
     /// Novelty, rarity, bursts.
-    pub(super) fn judge_pattern(
+    pub(super) fn score_pattern(
         &mut self,
-        habits: &mut Habits,
+        pattern: &mut PatternBaseline,
         weight: f64,
         time: i64,
-        found: &mut Findings,
+        found: &mut ScoreParts,
     ) {
-        if habits.count == 0 {
+        if pattern.count == 0 {
             let tail = (self.singles + weight) / (self.total + weight);
-            habits.novel_tail = if self.is_learning() { 1.0 } else { tail.min(1.0) as f32 };
-            habits.born_unix_nano = time;
+            pattern.novel_tail = if self.is_learning() { 1.0 } else { tail.min(1.0) as f32 };
+            pattern.born_unix_nano = time;
         } else {
-            if time.saturating_sub(habits.last_unix_nano) > GONE_NANOS {
-                habits.held = habits.held.min(1.0);
+            if time.saturating_sub(pattern.last_unix_nano) > GONE_NANOS {
+                pattern.held = pattern.held.min(1.0);
             }
-            let age = time.saturating_sub(habits.born_unix_nano);
-            if habits.novel_tail < 1.0 && age > USUAL_NANOS {
-                self.accept_pattern(habits, weight);
+            let age = time.saturating_sub(pattern.born_unix_nano);
+            if pattern.novel_tail < 1.0 && age > USUAL_NANOS {
+                self.accept_pattern(pattern, weight);
             }
         }
-        habits.recent.count(self.clock, &self.fade);
-        if habits.novel_tail < 1.0 {
-            let tail = f64::from(habits.novel_tail);
+        pattern.recent.count(self.clock, &self.decay_table);
+        if pattern.novel_tail < 1.0 {
+            let tail = f64::from(pattern.novel_tail);
             found.evidence.add(Cause::Novelty, tail);
             found.is_pattern = tail <= self.bound(Cause::Novelty);
-            found.evidence.continues = found.is_pattern && habits.count > 0;
-        } else if habits.weight > 0.0 {
-            found.evidence.add(Cause::Rarity, self.rarity_tail(habits.weight, weight));
+            found.evidence.continues = found.is_pattern && pattern.count > 0;
+        } else if pattern.weight > 0.0 {
+            found.evidence.add(Cause::Rarity, self.rarity_tail(pattern.weight, weight));
         }
-        let usual = (habits.weight + weight) / (self.total + weight);
+        let usual = (pattern.weight + weight) / (self.total + weight);
         if self.is_learning() {
-            return habits.recent.accept();
+            return pattern.recent.accept();
         }
-        let tail = habits.recent.excess_tail(usual, self.window);
+        let tail = pattern.recent.excess_tail(usual, self.window);
         if tail > self.bound(Cause::Burst) {
-            return habits.recent.passed();
+            return pattern.recent.passed();
         }
-        match habits.burst.alarm(time) {
-            Phase::Usual => return self.accept_pattern(habits, weight),
+        match pattern.burst.alarm(time) {
+            Phase::Usual => return self.accept_pattern(pattern, weight),
             phase => found.evidence.continues |= phase == Phase::Continuing,
         }
         found.evidence.add(Cause::Burst, tail);
         found.is_pattern = true;
-        habits.recent.alarmed();
+        pattern.recent.alarmed();
     }
 
     /// A pattern that is there all the time is as usual as its logs are many.
-    fn accept_pattern(&mut self, habits: &mut Habits, weight: f64) {
-        habits.novel_tail = 1.0;
-        habits.recent.accept();
-        let logs = std::mem::take(&mut habits.held);
-        self.add_weight(habits, f64::from(logs) * weight);
+    fn accept_pattern(&mut self, pattern: &mut PatternBaseline, weight: f64) {
+        pattern.novel_tail = 1.0;
+        pattern.recent.accept();
+        let logs = std::mem::take(&mut pattern.held);
+        self.add_weight(pattern, f64::from(logs) * weight);
     }
 
     fn rarity_tail(&self, known: f64, weight: f64) -> f64 {
@@ -364,36 +368,36 @@ impl Baseline {
     }
 
     /// A level's frequency is that of the logs whose pattern does not explain it.
-    pub(super) fn judge_level(
+    pub(super) fn score_level(
         &mut self,
         level: Level,
         weight: f64,
         time: i64,
-        found: &mut Findings,
+        found: &mut ScoreParts,
     ) {
         if found.is_pattern {
             return;
         }
         let (is_learning, bound) = (self.is_learning(), self.bound(Cause::Level));
-        let habits = &mut self.levels[level as usize - 1];
-        habits.recent.count(self.clock, &self.fade);
-        let usual = (habits.weight + weight) / (self.levels_total + weight);
+        let pattern = &mut self.levels[level as usize - 1];
+        pattern.recent.count(self.clock, &self.decay_table);
+        let usual = (pattern.weight + weight) / (self.levels_total + weight);
         if is_learning {
-            return habits.recent.accept();
+            return pattern.recent.accept();
         }
-        let tail = habits.recent.excess_tail(usual, self.window);
+        let tail = pattern.recent.excess_tail(usual, self.window);
         if level < Level::Warn || tail > bound {
-            return habits.recent.passed();
+            return pattern.recent.passed();
         }
-        match habits.burst.alarm(time) {
+        match pattern.burst.alarm(time) {
             Phase::Usual => {
-                habits.recent.accept();
-                let logs = f64::from(std::mem::take(&mut habits.held));
-                habits.weight += logs * weight;
+                pattern.recent.accept();
+                let logs = f64::from(std::mem::take(&mut pattern.held));
+                pattern.weight += logs * weight;
                 self.levels_total += logs * weight;
             }
             phase => {
-                habits.recent.alarmed();
+                pattern.recent.alarmed();
                 found.evidence.continues |= phase == Phase::Continuing;
                 found.evidence.add(Cause::Level, tail);
                 found.is_level = true;
@@ -401,20 +405,22 @@ impl Baseline {
         }
     }
 
-    pub(super) fn judge_latency(
+    pub(super) fn score_latency(
         &mut self,
-        habits: &mut Habits,
+        pattern: &mut PatternBaseline,
         log: &Log<'_>,
-        found: &mut Findings,
+        found: &mut ScoreParts,
     ) {
         let Some(latency_ms) = log.record.latency_ms else { return };
         let time = log.record.time_unix_nano;
-        let pace = habits.pace.get_or_insert_with(|| Box::new(Pace::new(time)));
+        let latency_baseline =
+            pattern.latency_baseline.get_or_insert_with(|| Box::new(LatencyBaseline::new(time)));
         // In a spell there is reason to look at this cause: it is no longer one of many.
-        let is_running = self.alarms[Cause::Latency as usize].spell.is_running(time);
+        let is_running = self.alarms[Cause::Latency as usize].burst_state.is_running(time);
         let weight = if is_running { Cause::Latency.weight() } else { 1.0 };
-        let spell = Spell { is_running, bound: self.bound(Cause::Latency) / weight };
-        found.latency = pace.observe(&mut self.pace, latency_ms, time, spell);
+        let burst_state = OutlierBurst { is_running, bound: self.bound(Cause::Latency) / weight };
+        found.latency =
+            latency_baseline.observe(&mut self.latency_baseline, latency_ms, time, burst_state);
         let Some(latency) = found.latency else { return };
         found.evidence.add(Cause::Latency, latency.latency_tail * weight);
         if let Some(tail) = latency.slowdown_tail {
@@ -424,16 +430,16 @@ impl Baseline {
     }
 
     /// Against its pattern's lengths, or its service's while the pattern has few.
-    pub(super) fn judge_length(
+    pub(super) fn score_length(
         &mut self,
-        habits: &mut Habits,
+        pattern: &mut PatternBaseline,
         log: &Log<'_>,
-        found: &mut Findings,
+        found: &mut ScoreParts,
     ) {
         let bound = self.bound(Cause::Length);
-        let is_known = habits.lengths.count() >= LENGTHS_MIN;
+        let is_known = pattern.lengths.count() >= LENGTHS_MIN;
         let (lengths, episode) = if is_known {
-            (&habits.lengths, &mut habits.long)
+            (&pattern.lengths, &mut pattern.long)
         } else {
             (&self.lengths, &mut self.long)
         };
@@ -451,7 +457,7 @@ impl Baseline {
         }
     }
 
-    pub(super) fn judge_values(&mut self, log: &Log<'_>, found: &mut Findings) {
+    pub(super) fn score_values(&mut self, log: &Log<'_>, found: &mut ScoreParts) {
         let (attributes, time) = (&log.record.attributes, log.record.time_unix_nano);
         found.value = self.values.observe(attributes, time, USUAL_NANOS);
         if let Some(value) = found.value {
@@ -461,18 +467,18 @@ impl Baseline {
     }
 
     /// The forest, on logs that something else raises, and the sample that it is grown from.
-    pub(super) fn judge_combination(
+    pub(super) fn score_combination(
         &mut self,
-        habits: &Habits,
+        pattern: &PatternBaseline,
         log: &Log<'_>,
-        found: &mut Findings,
+        found: &mut ScoreParts,
     ) {
         let tail = found.evidence.combined();
         let wanted = self.reservoir.wants(self.seen);
         if tail > RAISED && !wanted {
             return;
         }
-        let features = self.features(habits, log);
+        let features = self.features(pattern, log);
         if tail <= RAISED {
             let forest = self.installed.as_ref();
             let forest = forest.or_else(|| self.reservoir.forest(self.seen));
@@ -492,7 +498,7 @@ impl Baseline {
         forest.or(self.fallback.as_ref()).map(|forest| forest.statistics())
     }
 
-    fn features(&self, habits: &Habits, log: &Log<'_>) -> Features {
+    fn features(&self, pattern: &PatternBaseline, log: &Log<'_>) -> Features {
         let hours = log.record.time_unix_nano.div_euclid(NANOS_PER_HOUR);
         // 1970-01-01 was a Thursday, day 3 of its week.
         let weekday = (hours.div_euclid(24) + 3).rem_euclid(7);
@@ -501,11 +507,11 @@ impl Baseline {
         [
             hours.rem_euclid(24) as f32,
             weekday as f32,
-            share(habits.recent.recent().into(), self.window),
+            share(pattern.recent.recent().into(), self.window),
             share(level.recent.recent().into(), self.window),
             (log.record.message.len() as f32).ln_1p(),
             log.record.latency_ms.map_or(-1.0, |latency_ms| (latency_ms as f32).ln_1p().min(1e3)),
-            -share(habits.weight, self.total),
+            -share(pattern.weight, self.total),
         ]
     }
 
@@ -513,9 +519,9 @@ impl Baseline {
     /// is usual, or the rest of its episode would be free.
     pub(super) fn is_affordable(
         &mut self,
-        habits: &mut Habits,
+        pattern: &mut PatternBaseline,
         log: &Log<'_>,
-        found: &Findings,
+        found: &ScoreParts,
     ) -> bool {
         let time = log.record.time_unix_nano;
         if self.is_learning() {
@@ -529,12 +535,13 @@ impl Baseline {
             return true;
         }
         if cause == Cause::Latency
-            && let (Some(pace), Some(latency_ms)) = (&mut habits.pace, log.record.latency_ms)
+            && let (Some(latency_baseline), Some(latency_ms)) =
+                (&mut pattern.latency_baseline, log.record.latency_ms)
         {
-            pace.learn_outlier(latency_ms, time);
+            latency_baseline.learn_outlier(latency_ms, time);
         }
-        habits.novel_tail = 1.0;
-        habits.recent.accept();
+        pattern.novel_tail = 1.0;
+        pattern.recent.accept();
         if let Some(value) = &found.value {
             self.values.accept(value);
         }
@@ -546,31 +553,31 @@ impl Baseline {
     /// something.
     fn is_spell(&mut self, cause: Cause, time: i64) -> bool {
         let weight = self.decay.last_weight();
-        let habits = &mut self.alarms[cause as usize];
-        habits.recent.count(self.clock, &self.fade);
-        let usual = (habits.weight + weight) / (self.total + weight);
-        let tail = habits.recent.excess_tail(usual, self.window);
-        let goes_on = habits.spell.is_running(time);
-        if (goes_on || tail <= SPELL_TAIL) && habits.spell.alarm(time) != Phase::Usual {
+        let pattern = &mut self.alarms[cause as usize];
+        pattern.recent.count(self.clock, &self.decay_table);
+        let usual = (pattern.weight + weight) / (self.total + weight);
+        let tail = pattern.recent.excess_tail(usual, self.window);
+        let goes_on = pattern.burst_state.is_running(time);
+        if (goes_on || tail <= SPELL_TAIL) && pattern.burst_state.alarm(time) != Phase::Usual {
             return true;
         }
-        habits.weight += weight;
+        pattern.weight += weight;
         false
     }
 
     pub(super) fn learn(
         &mut self,
-        habits: &mut Habits,
+        pattern: &mut PatternBaseline,
         log: &Log<'_>,
         weight: f64,
-        found: &Findings,
+        found: &ScoreParts,
     ) {
-        habits.count += 1;
-        habits.last_unix_nano = log.record.time_unix_nano;
+        pattern.count += 1;
+        pattern.last_unix_nano = log.record.time_unix_nano;
         if found.is_pattern {
-            habits.held += 1.0;
+            pattern.held += 1.0;
         } else {
-            self.add_weight(habits, weight);
+            self.add_weight(pattern, weight);
             let level = &mut self.levels[log.level as usize - 1];
             if found.is_level {
                 level.held += 1.0;
@@ -580,35 +587,35 @@ impl Baseline {
             }
         }
         // Patterns seen once tell how often there are new ones, even if they alarm.
-        match habits.count {
+        match pattern.count {
             1 => {
-                habits.first_weight = weight;
+                pattern.first_weight = weight;
                 self.singles += weight;
             }
-            2 => self.singles = (self.singles - habits.first_weight).max(0.0),
+            2 => self.singles = (self.singles - pattern.first_weight).max(0.0),
             _ => {}
         }
         if found.longest.is_none() {
-            habits.lengths.learn(log.record.message.len());
+            pattern.lengths.learn(log.record.message.len());
             self.lengths.learn(log.record.message.len());
         }
     }
 
-    fn add_weight(&mut self, habits: &mut Habits, weight: f64) {
-        let before = habits.weight;
-        habits.weight += weight;
+    fn add_weight(&mut self, pattern: &mut PatternBaseline, weight: f64) {
+        let before = pattern.weight;
+        pattern.weight += weight;
         self.total += weight;
-        let (from, to) = (magnitude(before), magnitude(habits.weight));
+        let (from, to) = (magnitude(before), magnitude(pattern.weight));
         if from == to {
             self.by_magnitude[to] += weight;
         } else {
             self.by_magnitude[from] = (self.by_magnitude[from] - before).max(0.0);
-            self.by_magnitude[to] += habits.weight;
+            self.by_magnitude[to] += pattern.weight;
         }
     }
 }
 
-impl Findings {
+impl ScoreParts {
     pub(super) fn new() -> Self {
         Self {
             evidence: Evidence::new(),

@@ -24,7 +24,7 @@ const FADED: f32 = 0.5;
 
 /// Where a latency lies in its pattern's distribution.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tail {
+pub(crate) struct LatencyRank {
     /// The chance of one as high or higher; rather too high than too low. 1 while little is known.
     pub(crate) at_least: f64,
     /// The same with half of its equals, which is even from 0 to 1 for usual latencies.
@@ -46,7 +46,7 @@ impl LatencyHistogram {
     }
 
     /// The chance of a latency as high as this; none while too little is known.
-    pub(crate) fn tail(&self, latency_ms: f64) -> Option<Tail> {
+    pub(crate) fn tail(&self, latency_ms: f64) -> Option<LatencyRank> {
         let unit = self.decay.last_weight() as f32;
         if self.total < WEIGHT_MIN * unit {
             return None;
@@ -57,17 +57,17 @@ impl LatencyHistogram {
         let total = self.total + unit;
         let middle = f64::from((above + within * 0.5 + unit * 0.5) / total);
         if self.total < WEIGHT_BEYOND_MIN * unit {
-            return Some(Tail { at_least: 1.0, middle });
+            return Some(LatencyRank { at_least: 1.0, middle });
         }
         let seen = f64::from((above + within + unit) / total);
         let faded = FADED * unit;
         if above + within >= faded {
-            return Some(Tail { at_least: seen, middle });
+            return Some(LatencyRank { at_least: seen, middle });
         }
         let highest = self.weights.iter().rposition(|&weight| weight >= faded).unwrap_or(bucket);
         let octaves = bucket.saturating_sub(highest) as f64 / BUCKETS_PER_OCTAVE;
         let beyond = (-octaves * f64::from(TAIL_EXPONENT)).exp2();
-        Some(Tail { at_least: seen * beyond, middle: middle * beyond })
+        Some(LatencyRank { at_least: seen * beyond, middle: middle * beyond })
     }
 
     /// Adds what another has counted.

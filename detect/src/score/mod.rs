@@ -35,10 +35,10 @@ mod shift;
 mod slow;
 mod values;
 
-use self::{baseline::Findings, reason::reasons};
+use self::{baseline::ScoreParts, reason::reasons};
 pub(crate) use self::{
-    baseline::{Baseline, Habits, Log},
-    share::Fade,
+    baseline::{Log, PatternBaseline, ServiceBaseline},
+    share::DecayTable,
 };
 pub use self::{
     features::{FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features},
@@ -50,33 +50,33 @@ pub use self::{
 const FEEDBACK_FACTOR: f64 = 100.0;
 const FEEDBACK_MAX: f32 = 2.0;
 
-/// The judgement on one log.
+/// The score of one log.
 #[derive(Debug, Clone)]
-pub(crate) struct Judgement {
+pub(crate) struct PointScore {
     pub(crate) score: f32,
     pub(crate) is_anomaly: bool,
     pub(crate) reasons: Vec<String>,
 }
 
-impl Baseline {
-    /// Judges a log of a pattern, then learns it.
-    pub(crate) fn observe(&mut self, habits: &mut Habits, log: &Log<'_>) -> Judgement {
+impl ServiceBaseline {
+    /// Scores a log of a pattern, then learns it.
+    pub(crate) fn observe(&mut self, pattern: &mut PatternBaseline, log: &Log<'_>) -> PointScore {
         let time = log.record.time_unix_nano;
         self.seen += 1;
         self.advance(time);
         let weight = self.decay.weight(time);
-        let mut found = Findings::new();
-        self.judge_pattern(habits, weight, time, &mut found);
-        self.judge_level(log.level, weight, time, &mut found);
-        self.judge_latency(habits, log, &mut found);
-        self.judge_length(habits, log, &mut found);
-        self.judge_values(log, &mut found);
-        self.judge_combination(habits, log, &mut found);
+        let mut found = ScoreParts::new();
+        self.score_pattern(pattern, weight, time, &mut found);
+        self.score_level(log.level, weight, time, &mut found);
+        self.score_latency(pattern, log, &mut found);
+        self.score_length(pattern, log, &mut found);
+        self.score_values(log, &mut found);
+        self.score_combination(pattern, log, &mut found);
         let tail = heeding(log.feedback, found.evidence.combined());
-        let is_anomaly = tail <= self.contamination && self.is_affordable(habits, log, &found);
-        let reasons = if is_anomaly { reasons(self, habits, log, &found) } else { Vec::new() };
-        self.learn(habits, log, weight, &found);
-        Judgement { score: score(tail), is_anomaly, reasons }
+        let is_anomaly = tail <= self.contamination && self.is_affordable(pattern, log, &found);
+        let reasons = if is_anomaly { reasons(self, pattern, log, &found) } else { Vec::new() };
+        self.learn(pattern, log, weight, &found);
+        PointScore { score: score(tail), is_anomaly, reasons }
     }
 }
 

@@ -3,7 +3,7 @@
 use logweir_core::record::{Level, Value};
 
 use super::{
-    baseline::{Baseline, Findings, Habits, LENGTHS_MIN, Log},
+    baseline::{LENGTHS_MIN, Log, PatternBaseline, ScoreParts, ServiceBaseline},
     evidence::Cause,
     features::{FEATURE_COUNT, FEATURE_NAMES, Features},
 };
@@ -13,13 +13,13 @@ const VALUE_CHARS_MAX: usize = 60;
 
 /// A reason for every test that alarms on its own; the strongest one if none does.
 pub(super) fn reasons(
-    baseline: &Baseline,
-    habits: &Habits,
+    baseline: &ServiceBaseline,
+    pattern: &PatternBaseline,
     log: &Log<'_>,
-    found: &Findings,
+    found: &ScoreParts,
 ) -> Vec<String> {
     let alarms = |cause: &Cause| found.evidence.tail(*cause) <= baseline.bound(*cause);
-    let context = Context { baseline, habits, log, found };
+    let context = Context { baseline, pattern, log, found };
     let mut causes: Vec<Cause> = Cause::ALL.into_iter().filter(alarms).collect();
     if causes.is_empty() {
         causes.push(found.evidence.leading());
@@ -37,10 +37,10 @@ pub(super) fn reasons(
 }
 
 struct Context<'a> {
-    baseline: &'a Baseline,
-    habits: &'a Habits,
+    baseline: &'a ServiceBaseline,
+    pattern: &'a PatternBaseline,
     log: &'a Log<'a>,
-    found: &'a Findings,
+    found: &'a ScoreParts,
 }
 
 impl Context<'_> {
@@ -48,8 +48,8 @@ impl Context<'_> {
         match cause {
             Cause::Novelty => Some(self.novelty()),
             Cause::Rarity => {
-                let (count, seen) = (counted(self.habits.count), grouped(self.baseline.seen));
-                let idle = self.age(self.habits.last_unix_nano);
+                let (count, seen) = (counted(self.pattern.count), grouped(self.baseline.seen));
+                let idle = self.age(self.pattern.last_unix_nano);
                 Some(format!("rare pattern: seen {count} in {seen} logs, last {idle} ago"))
             }
             Cause::Burst => Some(self.burst()),
@@ -59,7 +59,7 @@ impl Context<'_> {
             Cause::Length => {
                 let length = grouped(self.log.record.message.len() as u64);
                 let longest = grouped(self.found.longest?.into());
-                let (service, count) = (self.log.service, self.habits.lengths.count());
+                let (service, count) = (self.log.service, self.pattern.lengths.count());
                 let whose = if count >= LENGTHS_MIN { "this pattern" } else { service.as_str() };
                 Some(format!("message of {length} bytes; the longest of {whose} so far: {longest}"))
             }
@@ -77,17 +77,18 @@ impl Context<'_> {
         let level = self.log.level;
         let level = if level >= Level::Warn { format!("{level} ") } else { String::new() };
         let (service, pattern) = (self.log.service, shortened(self.log.pattern, TEXT_CHARS_MAX));
-        if self.habits.count == 0 {
+        if self.pattern.count == 0 {
             return format!("new {level}pattern, seen for the first time in {service}: {pattern}");
         }
-        let (age, count) = (self.age(self.habits.born_unix_nano), counted(self.habits.count));
+        let (age, count) = (self.age(self.pattern.born_unix_nano), counted(self.pattern.count));
         format!("new {level}pattern in {service}: first seen {age} ago, {count} since: {pattern}")
     }
 
     fn burst(&self) -> String {
-        let Baseline { window, total, .. } = self.baseline;
-        let usual = self.habits.weight / total.max(1.0);
-        let (recent, most) = (self.habits.recent.recent(), self.habits.recent.usual_most(0.0, 0.0));
+        let ServiceBaseline { window, total, .. } = self.baseline;
+        let usual = self.pattern.weight / total.max(1.0);
+        let (recent, most) =
+            (self.pattern.recent.recent(), self.pattern.recent.usual_most(0.0, 0.0));
         let recent = share(f64::from(recent) / window);
         let usual = share(usual.max(f64::from(most as f32) / window));
         let service = self.log.service;
@@ -95,22 +96,22 @@ impl Context<'_> {
     }
 
     fn level(&self) -> String {
-        let habits = &self.baseline.levels[self.log.level as usize - 1];
-        let recent = share(f64::from(habits.recent.recent()) / self.baseline.window);
-        let usual = share(habits.weight / self.baseline.levels_total.max(1.0));
+        let pattern = &self.baseline.levels[self.log.level as usize - 1];
+        let recent = share(f64::from(pattern.recent.recent()) / self.baseline.window);
+        let usual = share(pattern.weight / self.baseline.levels_total.max(1.0));
         let (level, service) = (self.log.level, self.log.service);
         format!("{level} is the level of {recent} of the last logs of {service}; usual is {usual}")
     }
 
     fn latency(&self) -> Option<String> {
         let latency = milliseconds(self.log.record.latency_ms?);
-        let p99 = milliseconds(self.habits.pace.as_ref()?.percentile(0.99));
+        let p99 = milliseconds(self.pattern.latency_baseline.as_ref()?.percentile(0.99));
         Some(format!("latency {latency}; this pattern's p99 is {p99}"))
     }
 
     fn slowdown(&self) -> Option<String> {
         let latency = milliseconds(self.log.record.latency_ms?);
-        let median = milliseconds(self.habits.pace.as_ref()?.percentile(0.5));
+        let median = milliseconds(self.pattern.latency_baseline.as_ref()?.percentile(0.5));
         let age = self.age(self.found.latency?.slow_since_unix_nano);
         let service = self.log.service;
         Some(format!(

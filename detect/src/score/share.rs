@@ -1,7 +1,7 @@
 //! Whether a pattern or a level has become more frequent than it should be.
 //!
 //! Frequency is the share of the service's last logs, not a number per second: a busy hour is no
-//! burst, and a slow service is judged by the same rule as a fast one. The recent count fades with
+//! burst, and a slow service is scored by the same rule as a fast one. The recent count fades with
 //! the service's own logs ([`WINDOW_LOGS`]); it is compared with what the learned share lets expect
 //! and with the highest recent count ever seen without alarm, by the Poisson tail (Chernoff's
 //! bound), corrected for the many windows that are looked at.
@@ -32,8 +32,8 @@ pub(crate) struct Share {
 
 impl Share {
     /// Counts a log.
-    pub(crate) fn count(&mut self, clock: u64, fade: &Fade) {
-        let faded = self.recent * fade.over(clock.wrapping_sub(self.at));
+    pub(crate) fn count(&mut self, clock: u64, decay_table: &DecayTable) {
+        let faded = self.recent * decay_table.over(clock.wrapping_sub(self.at));
         self.at = clock;
         self.recent = faded + 1.0;
         if faded < self.candidate * 0.5 {
@@ -99,9 +99,9 @@ impl Share {
 
 /// How much a count fades over a number of logs, from a table.
 #[derive(Debug, Clone)]
-pub(crate) struct Fade(Box<[f32]>);
+pub(crate) struct DecayTable(Box<[f32]>);
 
-impl Fade {
+impl DecayTable {
     pub(crate) fn new() -> Self {
         Self((0..FADE_STEPS).map(|logs| (-(logs as f32) / WINDOW_LOGS).exp()).collect())
     }
@@ -116,27 +116,27 @@ impl Fade {
 mod tests {
     use super::*;
 
-    fn counted(share: &mut Share, logs: std::ops::Range<u64>, step: u64, fade: &Fade) {
+    fn counted(share: &mut Share, logs: std::ops::Range<u64>, step: u64, decay_table: &DecayTable) {
         for number in logs.step_by(usize::try_from(step).unwrap()) {
-            share.count(number, fade);
+            share.count(number, decay_table);
             share.passed();
         }
     }
 
     #[test]
     fn the_recent_count_follows_the_share() {
-        let (fade, mut share) = (Fade::new(), Share::default());
-        counted(&mut share, 0..10_000, 10, &fade);
+        let (decay_table, mut share) = (DecayTable::new(), Share::default());
+        counted(&mut share, 0..10_000, 10, &decay_table);
         assert!((share.recent() - 25.6).abs() < 1.5, "{}", share.recent());
         assert_eq!(share.excess_tail(0.1, 256.0), 1.0);
     }
 
     #[test]
     fn a_burst_of_what_was_rare_is_an_excess_within_a_few_logs() {
-        let (fade, mut share) = (Fade::new(), Share::default());
-        counted(&mut share, 0..10_000, 1_000, &fade);
+        let (decay_table, mut share) = (DecayTable::new(), Share::default());
+        counted(&mut share, 0..10_000, 1_000, &decay_table);
         let first = (0..50).find(|n| {
-            share.count(10_000 + n * 3, &fade);
+            share.count(10_000 + n * 3, &decay_table);
             share.excess_tail(0.001, 256.0) < 1e-4
         });
         assert!(first.is_some_and(|n| (4..12).contains(&n)), "{first:?}");
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn a_peak_that_has_passed_is_usual() {
-        let (fade, mut share) = (Fade::new(), Share::default());
-        counted(&mut share, 0..60, 1, &fade);
-        counted(&mut share, 2_000..2_001, 1, &fade);
-        counted(&mut share, 2_001..2_061, 1, &fade);
+        let (decay_table, mut share) = (DecayTable::new(), Share::default());
+        counted(&mut share, 0..60, 1, &decay_table);
+        counted(&mut share, 2_000..2_001, 1, &decay_table);
+        counted(&mut share, 2_001..2_061, 1, &decay_table);
         assert_eq!(share.excess_tail(0.001, 256.0), 1.0);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     episode::{GAP_NANOS, USUAL_NANOS},
-    latency::{LatencyHistogram, Tail},
+    latency::{LatencyHistogram, LatencyRank},
     shift::Shift,
 };
 
@@ -18,7 +18,7 @@ const SERVICE_LEARNING_LOGS: u32 = 300;
 
 /// The latency of a service as a whole.
 #[derive(Debug, Clone)]
-pub(crate) struct ServicePace {
+pub(crate) struct ServiceLatency {
     shift: Shift,
     slow_since_unix_nano: Option<i64>,
     /// Slow phases that have ended.
@@ -29,7 +29,7 @@ pub(crate) struct ServicePace {
 
 /// The latency of a pattern.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace {
+pub(crate) struct LatencyBaseline {
     histogram: LatencyHistogram,
     shift: Shift,
     slow_since_unix_nano: Option<i64>,
@@ -42,14 +42,14 @@ pub(crate) struct Pace {
 
 /// Whether the service has a spell of outliers, and from which tail on a latency is one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spell {
+pub(crate) struct OutlierBurst {
     pub(crate) is_running: bool,
     pub(crate) bound: f64,
 }
 
 /// What a latency is for its pattern.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Finding {
+pub(crate) struct LatencyDeviation {
     /// The chance of a latency as high.
     pub(crate) latency_tail: f64,
     /// The chance of so many slow ones lately, if it belongs to a slow phase.
@@ -60,13 +60,13 @@ pub(crate) struct Finding {
     pub(crate) slow_since_unix_nano: i64,
 }
 
-impl ServicePace {
+impl ServiceLatency {
     pub(crate) fn new() -> Self {
         let shift = Shift::new(SERVICE_LEARNING_LOGS);
         Self { shift, slow_since_unix_nano: None, phases: 0, accepted: 0 }
     }
 
-    fn observe(&mut self, tail: Tail, time_unix_nano: i64) {
+    fn observe(&mut self, tail: LatencyRank, time_unix_nano: i64) {
         self.shift.observe(tail.middle);
         if self.shift.has_changed() {
             let since = *self.slow_since_unix_nano.get_or_insert(time_unix_nano);
@@ -82,7 +82,7 @@ impl ServicePace {
     }
 }
 
-impl Pace {
+impl LatencyBaseline {
     pub(crate) fn new(time_unix_nano: i64) -> Self {
         Self {
             histogram: LatencyHistogram::new(time_unix_nano),
@@ -94,17 +94,17 @@ impl Pace {
         }
     }
 
-    /// Judges a latency, then learns it unless it belongs to a slow phase or a spell of outliers:
+    /// Scores a latency, then learns it unless it belongs to a slow phase or a spell of outliers:
     /// the first few would make the next ones usual. So an outlier, one whose tail is within
     /// `bound`, is learned when no other has followed for ten minutes. None while too little is
     /// known.
     pub(crate) fn observe(
         &mut self,
-        service: &mut ServicePace,
+        service: &mut ServiceLatency,
         latency_ms: f64,
         time_unix_nano: i64,
-        spell: Spell,
-    ) -> Option<Finding> {
+        burst_state: OutlierBurst,
+    ) -> Option<LatencyDeviation> {
         let Some(tail) = self.histogram.tail(latency_ms) else {
             self.histogram.learn(latency_ms, time_unix_nano);
             return None;
@@ -122,7 +122,7 @@ impl Pace {
             self.shift.end_phase();
         }
         self.shift.observe(tail.middle);
-        let finding = |slowdown_tail, continues, since| Finding {
+        let finding = |slowdown_tail, continues, since| LatencyDeviation {
             latency_tail: tail.at_least,
             slowdown_tail,
             continues,
@@ -133,7 +133,7 @@ impl Pace {
             {
                 self.shift.end_phase();
             }
-            self.learn(tail, latency_ms, time_unix_nano, spell);
+            self.learn(tail, latency_ms, time_unix_nano, burst_state);
             return Some(finding(None, false, 0));
         };
         let belongs = deciding.explains(tail.middle).then(|| deciding.tail());
@@ -147,16 +147,22 @@ impl Pace {
         Some(finding(belongs, continues, started.unwrap_or(since)))
     }
 
-    fn learn(&mut self, tail: Tail, latency_ms: f64, time_unix_nano: i64, spell: Spell) {
+    fn learn(
+        &mut self,
+        tail: LatencyRank,
+        latency_ms: f64,
+        time_unix_nano: i64,
+        burst_state: OutlierBurst,
+    ) {
         let is_due = |(_, time): &(f64, i64)| time_unix_nano.saturating_sub(*time) > GAP_NANOS;
-        if spell.is_running {
+        if burst_state.is_running {
             self.pending = None;
         } else if let Some((pending_ms, _)) = self.pending.take_if(|pending| is_due(pending)) {
             self.histogram.learn(pending_ms, time_unix_nano);
         }
-        if tail.at_least > spell.bound {
+        if tail.at_least > burst_state.bound {
             self.histogram.learn(latency_ms, time_unix_nano);
-        } else if !spell.is_running {
+        } else if !burst_state.is_running {
             self.pending.get_or_insert((latency_ms, time_unix_nano));
         }
     }
@@ -166,7 +172,7 @@ impl Pace {
         self.histogram.learn(latency_ms, time_unix_nano);
     }
 
-    fn deciding_shift<'a>(&'a self, service: &'a ServicePace) -> Option<&'a Shift> {
+    fn deciding_shift<'a>(&'a self, service: &'a ServiceLatency) -> Option<&'a Shift> {
         let own = self.shift.has_changed().then_some(&self.shift);
         let common = service.shift.has_changed() && self.shift.evidence() >= OWN_EVIDENCE_MIN;
         own.or(common.then_some(&service.shift))

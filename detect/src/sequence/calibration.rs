@@ -1,9 +1,9 @@
-//! One verdict of three surprises: each is compared with its own history, and the rarest decides.
+//! One score of three surprises: each is compared with its own history, and the rarest decides.
 
-use super::tail::Tail;
+use super::surprises::SurpriseHistogram;
 use crate::model::{ModelError, Reader};
 
-/// What a session is judged by.
+/// What a session is scored by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aspect {
     /// Its rarest event.
@@ -24,8 +24,8 @@ const SURPRISE_MIN: f32 = 3.0;
 /// The history of each aspect, and of their rarest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Calibration {
-    tails: [Tail; 3],
-    joint: Tail,
+    tails: [SurpriseHistogram; 3],
+    joint: SurpriseHistogram,
     threshold: f32,
 }
 
@@ -38,7 +38,7 @@ impl Calibration {
             let (rarity, _) = calibration.rarest(session);
             calibration.joint.add(rarity);
         }
-        calibration.settle(budget);
+        calibration.set_threshold(budget);
         calibration
     }
 
@@ -46,7 +46,7 @@ impl Calibration {
         self.tails.iter_mut().zip(session).for_each(|(tail, nats)| tail.add(*nats));
     }
 
-    /// Judges a session and remembers it.
+    /// Scores a session and remembers it.
     pub(super) fn observe(&mut self, session: &Surprises) -> (f32, Aspect) {
         let found = self.rarest(session);
         self.add(session);
@@ -55,13 +55,13 @@ impl Calibration {
     }
 
     /// Sets the threshold by what was seen so far.
-    pub(super) fn settle(&mut self, budget: f64) {
+    pub(super) fn set_threshold(&mut self, budget: f64) {
         self.threshold = self.joint.threshold(budget);
     }
 
     /// Forgets half, so that it follows what changes.
     pub(super) fn age(&mut self) {
-        self.tails.iter_mut().for_each(Tail::halve);
+        self.tails.iter_mut().for_each(SurpriseHistogram::halve);
         self.joint.halve();
     }
 
@@ -108,9 +108,9 @@ impl Calibration {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, ModelError> {
         let mut calibration = Self::default();
         for tail in &mut calibration.tails {
-            *tail = Tail::decode(reader)?;
+            *tail = SurpriseHistogram::decode(reader)?;
         }
-        calibration.joint = Tail::decode(reader)?;
+        calibration.joint = SurpriseHistogram::decode(reader)?;
         calibration.threshold = reader.f32()?;
         Ok(calibration)
     }

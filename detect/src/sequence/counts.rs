@@ -22,7 +22,7 @@ const PAIRED_MAX: usize = 64;
 const PAIRS_MAX: usize = 1 << 18;
 /// Standard deviations above its mean, from which on what two events say about each other is no chance.
 const CHANCE_DEVIATIONS: f64 = 4.0;
-/// Sessions in which an event, or a pair, must have been to be judged by.
+/// Sessions in which an event, or a pair, must have been to be scored by.
 const SESSIONS_MIN: u32 = 2;
 /// A count stops here.
 const COUNT_MAX: u32 = u32::MAX / 4;
@@ -200,7 +200,7 @@ fn place(order: Ordering) -> usize {
 
 /// A pair of counts and how surprising it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Finding {
+pub(super) struct CountSurprise {
     /// Minus the logarithm of its probability.
     pub(super) nats: f32,
     /// The event that is there too often, too seldom or not at all.
@@ -215,7 +215,7 @@ pub(super) struct Finding {
 
 /// What is usual instead of a finding.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Usual {
+pub(super) enum ExpectedCount {
     /// So often, in that many of so many sessions; the number is the least of a range if large.
     Count(u32, u32, u32),
     /// Less, as much or more than the other, in that many of so many sessions.
@@ -225,7 +225,7 @@ pub(super) enum Usual {
 /// Pairs of counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counts {
-    /// The partners of each event, judged by its count.
+    /// The partners of each event, scored by its count.
     partners: IdMap<Vec<Relation>>,
 }
 
@@ -254,7 +254,7 @@ impl Counts {
     }
 
     /// The most surprising pair.
-    pub(super) fn worst(&self, bag: &Bag) -> Option<Finding> {
+    pub(super) fn worst(&self, bag: &Bag) -> Option<CountSurprise> {
         let mut worst: Option<(f32, u64, u64)> = None;
         for (given, given_count) in bag {
             for relation in self.partners.get(given).into_iter().flatten() {
@@ -265,7 +265,7 @@ impl Counts {
                 }
             }
         }
-        worst.map(|(probability, event, given)| Finding {
+        worst.map(|(probability, event, given)| CountSurprise {
             nats: -probability.max(f32::MIN_POSITIVE).ln(),
             event,
             count: count_of(bag, event),
@@ -275,20 +275,20 @@ impl Counts {
     }
 
     /// What is usual where something was found.
-    pub(super) fn usual(&self, found: &Finding) -> Usual {
+    pub(super) fn usual(&self, found: &CountSurprise) -> ExpectedCount {
         let relations = self.partners.get(&found.given);
         let is_it = |relation: &&Relation| relation.event == found.event;
         let Some(relation) = relations.and_then(|all| all.iter().find(is_it)) else {
-            return Usual::Count(0, 0, 0);
+            return ExpectedCount::Count(0, 0, 0);
         };
         if let Some(row) = relation.row(bucket(found.given_count)) {
             let (usual, sessions) = row.usual();
-            return Usual::Count(least(usual), sessions, row.total);
+            return ExpectedCount::Count(least(usual), sessions, row.total);
         }
         let orders = [Ordering::Less, Ordering::Equal, Ordering::Greater];
         let most = orders.into_iter().max_by_key(|order| relation.order[place(*order)]);
         let most = most.unwrap_or(Ordering::Equal);
-        Usual::Order(most, relation.order[place(most)], relation.order.iter().sum())
+        ExpectedCount::Order(most, relation.order[place(most)], relation.order.iter().sum())
     }
 
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {

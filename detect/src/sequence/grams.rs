@@ -1,6 +1,6 @@
 //! What usually follows what: how often an event came after the last one, two and three.
 //!
-//! Each order judges by itself, and the most surprised one counts: a longer context knows better
+//! Each order scores by itself, and the most surprised one counts: a longer context knows better
 //! what must come, a shorter one has seen more. (Multiplying the orders, as smoothing for text
 //! does, counts one novelty three times; on sessions of interleaved steps this drowns the rest.)
 //! An event that a context never had gets the share of Witten and Bell: how often that context
@@ -84,7 +84,7 @@ pub(super) struct Surprise {
 
 /// What a context had after it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Followed {
+pub(super) struct Continuations {
     /// Events of the context.
     pub(super) order: u8,
     /// How often the context was there.
@@ -95,7 +95,7 @@ pub(super) struct Followed {
     pub(super) usual: Option<(u64, u32)>,
 }
 
-impl Followed {
+impl Continuations {
     fn share(&self) -> f64 {
         let usual = self.usual.map_or(0, |(_, count)| count);
         f64::from(usual) / f64::from(self.total.max(1))
@@ -158,9 +158,9 @@ impl Context {
         }
     }
 
-    fn followed(&self, order: u8, event: u64) -> Followed {
+    fn followed(&self, order: u8, event: u64) -> Continuations {
         let count = self.followers.iter().find(|(follower, _)| *follower == event);
-        Followed {
+        Continuations {
             order,
             total: self.total,
             count: count.map_or(self.others, |(_, count)| *count),
@@ -256,16 +256,16 @@ impl Grams {
 
     /// What the most surprised context had after it, or one that knew better what must follow and
     /// was hardly less surprised.
-    pub(super) fn followed(&self, recent: &Recent, order: u8, event: u64) -> Followed {
+    pub(super) fn followed(&self, recent: &Recent, order: u8, event: u64) -> Continuations {
         let known = recent.keys().zip(1..).filter_map(|(key, order)| {
             let context = self.contexts.get(&key).filter(|context| context.total > 0)?;
             Some(context.followed(order, event))
         });
-        let known: Vec<Followed> = known.collect();
+        let known: Vec<Continuations> = known.collect();
         let Some(most) = known.iter().find(|followed| followed.order == order) else {
-            return Followed { order: 1, total: 0, count: 0, usual: None };
+            return Continuations { order: 1, total: 0, count: 0, usual: None };
         };
-        let is_good = |other: &&Followed| {
+        let is_good = |other: &&Continuations| {
             other.count <= most.count && other.total >= most.total / CLEARER_SHARE
         };
         let clearest = known

@@ -1,7 +1,7 @@
 //! Sequences: what usually follows what, and how often, in a session.
 //!
 //! A session is what belongs together: the logs of a trace, or else those of one instance of a
-//! service for a while. Three things are judged, each by minus the logarithm of its probability:
+//! service for a while. Three things are scored, each by minus the logarithm of its probability:
 //!
 //! - **events**: that one is in the session which few sessions have;
 //! - **transitions**: what follows the last event, the last two and the last three;
@@ -9,7 +9,7 @@
 //!
 //! The three have different scales, and what is new in one need not be rare: some systems bring a
 //! new event every hour, others never. So each is compared with its own history, taken from
-//! sessions that were judged before they were learned, and the rarest decides. The threshold is
+//! sessions that were scored before they were learned, and the rarest decides. The threshold is
 //! where that history allows as many alarms as the budget says; nothing else is set.
 //!
 //! [`SequenceModel`] learns from a batch of sessions; [`SequenceTracker`] learns as logs come.
@@ -22,11 +22,11 @@ mod grams;
 mod hash;
 mod model;
 mod reason;
-mod tail;
+mod surprises;
 mod tracker;
 
 pub use self::{
-    model::{SequenceMetrics, SequenceModel, SequenceParameters, SequenceVerdict},
+    model::{SequenceMetrics, SequenceModel, SequenceParameters, SequenceScore},
     reason::SequenceReason,
     tracker::{
         ClosedSession, SequenceLog, SequenceTracker, SessionKind, TrackerConfig, TrackerStats,

@@ -1,4 +1,4 @@
-//! The model of sessions: what it learns from a batch of them, and how it judges one.
+//! The model of sessions: what it learns from a batch of them, and how it scores one.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calibration::{Aspect, Calibration, Surprises},
-    counts::{Bag, Counts, Finding, Usual, bag},
+    counts::{Bag, CountSurprise, Counts, ExpectedCount, bag},
     grams::{END, Grams, Recent, Surprise},
     hash::{IdMap, mix},
     reason::SequenceReason,
@@ -21,14 +21,14 @@ const VERSION: u8 = 1;
 pub struct SequenceParameters {
     /// Share of normal sessions that may be called anomalies.
     pub contamination: f64,
-    /// Parts into which the training sessions are cut: each is judged by a model of the others,
+    /// Parts into which the training sessions are cut: each is scored by a model of the others,
     /// and the threshold follows from what comes out.
     pub folds: usize,
     /// Contexts (an event, or two or three in a row) kept; about 100 bytes each.
     pub contexts_max: usize,
     /// Different events kept; about 1 kB each with their partners.
     pub events_max: usize,
-    /// Sessions without which there is a score, but no verdict.
+    /// Sessions without which there is a score, but no decision.
     pub sessions_min: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct SequenceMetrics {
 
 /// What is said about a session.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SequenceVerdict {
+pub struct SequenceScore {
     /// The share of normal sessions that are less unusual: 0 is usual, close to 1 was never seen.
     pub score: f64,
     /// Whether the session is so unusual that alarms of its kind stay within the budget.
@@ -83,16 +83,16 @@ pub struct SequenceModel {
 
 /// The surprises of a session and where they are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Findings {
+pub(super) struct SessionSurprises {
     pub(super) scope: u64,
     pub(super) event: (f32, u64),
     pub(super) transition: (Surprise, Recent, u64),
-    pub(super) counts: Option<Finding>,
+    pub(super) counts: Option<CountSurprise>,
     /// How often the transition was learned already.
     pub(super) learned: u32,
 }
 
-impl Findings {
+impl SessionSurprises {
     pub(super) fn surprises(&self) -> Surprises {
         let counts = self.counts.map_or(0.0, |found| found.nats);
         [self.event.0, self.transition.0.nats, counts]
@@ -123,14 +123,14 @@ impl SequenceModel {
             *bags.entry(bag).or_default() += 1;
         }
         model.counts = Counts::fit(bags.iter().map(|(bag, sessions)| (0, &bag[..], *sessions)));
-        let surprises = model.cross_judge(sessions);
+        let surprises = model.cross_validate(sessions);
         model.calibration = Calibration::fit(&surprises, model.parameters.contamination);
         model
     }
 
-    /// Judges each part of the sessions by what the others teach. Neighbours are taken out
+    /// Scores each part of the sessions by what the others teach. Neighbours are taken out
     /// together, since they are alike.
-    fn cross_judge<S: AsRef<[u64]>>(&mut self, sessions: &[S]) -> Vec<Surprises> {
+    fn cross_validate<S: AsRef<[u64]>>(&mut self, sessions: &[S]) -> Vec<Surprises> {
         let part = sessions.len().div_ceil(self.parameters.folds.max(2)).max(1);
         let mut surprises = Vec::with_capacity(sessions.len());
         for part in sessions.chunks(part) {
@@ -138,9 +138,9 @@ impl SequenceModel {
             for (session, bag) in part.iter().zip(&bags) {
                 self.forget(session.as_ref(), bag);
             }
-            let judged = part.iter().zip(&bags);
+            let scored = part.iter().zip(&bags);
             surprises.extend(
-                judged.map(|(session, bag)| self.findings(session.as_ref(), bag).surprises()),
+                scored.map(|(session, bag)| self.findings(session.as_ref(), bag).surprises()),
             );
             for (session, bag) in part.iter().zip(&bags) {
                 self.learn(session.as_ref(), bag);
@@ -150,12 +150,12 @@ impl SequenceModel {
         surprises
     }
 
-    /// Judges a session that is over.
-    pub fn score(&self, session: &[u64]) -> SequenceVerdict {
+    /// Scores a session that is over.
+    pub fn score(&self, session: &[u64]) -> SequenceScore {
         let findings = self.findings(session, &bag(session));
         let (rarity, _) = self.calibration.rarest(&findings.surprises());
         let is_anomaly = self.is_ready() && self.calibration.is_anomaly(rarity);
-        SequenceVerdict {
+        SequenceScore {
             score: self.calibration.score(rarity),
             is_anomaly,
             reasons: if is_anomaly { self.reasons(&findings) } else { Vec::new() },
@@ -177,7 +177,7 @@ impl SequenceModel {
         &self.parameters
     }
 
-    /// Whether there is enough history for a verdict.
+    /// Whether there is enough history for a decision.
     pub(super) fn is_ready(&self) -> bool {
         self.calibration.sessions() as usize >= self.parameters.sessions_min.max(1)
     }
@@ -187,8 +187,8 @@ impl SequenceModel {
         1.0 / (self.events.len() + 1) as f32
     }
 
-    fn findings(&self, session: &[u64], bag: &Bag) -> Findings {
-        Findings {
+    fn findings(&self, session: &[u64], bag: &Bag) -> SessionSurprises {
+        SessionSurprises {
             scope: 0,
             event: self.rarest_event(0, bag),
             transition: self.worst_transition(session),
@@ -276,7 +276,7 @@ impl SequenceModel {
     }
 
     /// Every aspect that is an anomaly by itself, the rarest first.
-    pub(super) fn reasons(&self, findings: &Findings) -> Vec<SequenceReason> {
+    pub(super) fn reasons(&self, findings: &SessionSurprises) -> Vec<SequenceReason> {
         let mut found: Vec<(f32, SequenceReason)> = Vec::new();
         let surprises = findings.surprises();
         for aspect in [Aspect::Event, Aspect::Transition, Aspect::Counts] {
@@ -291,7 +291,7 @@ impl SequenceModel {
         found.into_iter().map(|(_, reason)| reason).collect()
     }
 
-    fn reason(&self, aspect: Aspect, findings: &Findings) -> Option<SequenceReason> {
+    fn reason(&self, aspect: Aspect, findings: &SessionSurprises) -> Option<SequenceReason> {
         match aspect {
             Aspect::Event => Some(self.event(findings.scope, findings.event.1)),
             Aspect::Transition => {
@@ -326,13 +326,13 @@ impl SequenceModel {
         }
     }
 
-    fn count(&self, found: &Finding) -> SequenceReason {
-        let Finding { event, count, given, given_count, .. } = *found;
+    fn count(&self, found: &CountSurprise) -> SequenceReason {
+        let CountSurprise { event, count, given, given_count, .. } = *found;
         match self.counts.usual(found) {
-            Usual::Count(usual, sessions, total) => {
+            ExpectedCount::Count(usual, sessions, total) => {
                 SequenceReason::Count { event, count, given, given_count, usual, sessions, total }
             }
-            Usual::Order(usual, sessions, total) => {
+            ExpectedCount::Order(usual, sessions, total) => {
                 SequenceReason::Balance { event, count, given, given_count, usual, sessions, total }
             }
         }

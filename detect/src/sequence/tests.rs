@@ -6,9 +6,9 @@ use super::*;
 use crate::model::ModelError;
 
 /// A small generator, so that every run is the same.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -23,20 +23,20 @@ impl Dice {
 const STORE: [u64; 3] = [10, 11, 12];
 
 /// Three copies are stored side by side, then read in a loop; one in forty moves a copy.
-fn storage(dice: &mut Dice) -> Vec<u64> {
+fn storage(random: &mut Random) -> Vec<u64> {
     let mut session = vec![1];
     let mut copies = [0; 3];
     while copies.iter().any(|step| *step < STORE.len()) {
-        let copy = dice.below(3) as usize;
+        let copy = random.below(3) as usize;
         if let Some(event) = STORE.get(copies[copy]) {
             session.push(*event);
             copies[copy] += 1;
         }
     }
-    for _ in 0..dice.below(5) {
+    for _ in 0..random.below(5) {
         session.extend([20, 21]);
     }
-    if dice.one_in(40) {
+    if random.one_in(40) {
         session.extend([30, 31, 32]);
     }
     session.extend([40, 40, 40]);
@@ -44,30 +44,30 @@ fn storage(dice: &mut Dice) -> Vec<u64> {
 }
 
 /// Logging in, a cart with some goods, payment that is now and then tried twice.
-fn shop(dice: &mut Dice) -> Vec<u64> {
+fn shop(random: &mut Random) -> Vec<u64> {
     let mut session = vec![101, 102];
-    for _ in 0..=dice.below(4) {
+    for _ in 0..=random.below(4) {
         session.extend([110, 111]);
-        if dice.one_in(3) {
+        if random.one_in(3) {
             session.push(112);
         }
     }
     session.push(120);
-    if dice.one_in(30) {
+    if random.one_in(30) {
         session.extend([121, 120]);
     }
     session.extend([130, 140]);
     session
 }
 
-fn normal(dice: &mut Dice) -> Vec<u64> {
-    if dice.one_in(3) { shop(dice) } else { storage(dice) }
+fn normal(random: &mut Random) -> Vec<u64> {
+    if random.one_in(3) { shop(random) } else { storage(random) }
 }
 
 /// Breaks a session in one of six ways.
-fn broken(dice: &mut Dice, kind: usize) -> Vec<u64> {
-    let mut session = normal(dice);
-    let at = 1 + dice.below(session.len() as u64 - 2) as usize;
+fn broken(random: &mut Random, kind: usize) -> Vec<u64> {
+    let mut session = normal(random);
+    let at = 1 + random.below(session.len() as u64 - 2) as usize;
     match kind {
         0 => session.insert(at, 999),
         1 => session.truncate(at),
@@ -80,8 +80,8 @@ fn broken(dice: &mut Dice, kind: usize) -> Vec<u64> {
 }
 
 fn trained(sessions: usize) -> SequenceModel {
-    let mut dice = Dice(7);
-    let sessions: Vec<_> = (0..sessions).map(|_| normal(&mut dice)).collect();
+    let mut random = Random(7);
+    let sessions: Vec<_> = (0..sessions).map(|_| normal(&mut random)).collect();
     SequenceModel::train(&sessions, SequenceParameters::default())
 }
 
@@ -93,10 +93,11 @@ fn words(reasons: &[SequenceReason]) -> Vec<String> {
 fn broken_sessions_are_told_from_interleaved_looping_and_rare_ones() {
     for (history, recall_min, alarms_max) in [(400, 0.9, 15), (4_000, 0.93, 8)] {
         let model = trained(history);
-        let mut dice = Dice(99);
-        let alarms = (0..2_000).filter(|_| model.score(&normal(&mut dice)).is_anomaly).count();
+        let mut random = Random(99);
+        let alarms = (0..2_000).filter(|_| model.score(&normal(&mut random)).is_anomaly).count();
         assert!(alarms <= alarms_max, "{alarms} false alarms of 2,000 after {history}");
-        let found = (0..600).filter(|n| model.score(&broken(&mut dice, n % 6)).is_anomaly).count();
+        let found =
+            (0..600).filter(|n| model.score(&broken(&mut random, n % 6)).is_anomaly).count();
         let recall = found as f64 / 600.0;
         assert!(recall >= recall_min, "recall {recall} after {history} sessions");
         assert!(model.metrics().alarm_share < 0.004, "{:?}", model.metrics());
@@ -128,8 +129,8 @@ fn without_history_there_is_no_verdict() {
     let model = SequenceModel::train(&vec![vec![1, 2]; 20], SequenceParameters::default());
     assert!(!model.score(&[9, 9, 9]).is_anomaly);
     let model = SequenceModel::train(&[] as &[Vec<u64>], SequenceParameters::default());
-    let verdict = model.score(&[]);
-    assert!(!verdict.is_anomaly && verdict.score.is_finite());
+    let scored = model.score(&[]);
+    assert!(!scored.is_anomaly && scored.score.is_finite());
 }
 
 #[test]
@@ -182,21 +183,21 @@ impl Stream {
     }
 
     /// Sends sessions side by side, a log of each in turn; what was said at once.
-    fn send(&mut self, kind: SessionKind, sessions: &[Vec<u64>]) -> Vec<SequenceVerdict> {
+    fn send(&mut self, kind: SessionKind, sessions: &[Vec<u64>]) -> Vec<SequenceScore> {
         let first = self.session;
         self.session += sessions.len() as u64;
         let longest = sessions.iter().map(Vec::len).max().unwrap_or(0);
-        let mut verdicts = Vec::new();
+        let mut scores = Vec::new();
         for step in 0..longest {
             for (session, events) in (first..).zip(sessions) {
                 let Some(&event) = events.get(step) else { continue };
                 self.now += 1_000_000;
                 let received_unix_nano = self.now;
                 let log = SequenceLog { scope: 5, session, kind, event, received_unix_nano };
-                verdicts.extend(self.tracker.observe(log, || session));
+                scores.extend(self.tracker.observe(log, || session));
             }
         }
-        verdicts
+        scores
     }
 
     /// Lets time pass until traces are over.
@@ -207,10 +208,10 @@ impl Stream {
     }
 
     /// Alarms of so many rounds of twenty normal sessions.
-    fn normal(&mut self, dice: &mut Dice, rounds: usize) -> usize {
+    fn normal(&mut self, random: &mut Random, rounds: usize) -> usize {
         let mut alarms = 0;
         for _ in 0..rounds {
-            let sessions: Vec<_> = (0..20).map(|_| normal(dice)).collect();
+            let sessions: Vec<_> = (0..20).map(|_| normal(random)).collect();
             alarms += self.send(SessionKind::Trace, &sessions).len() + self.rest().len();
         }
         alarms
@@ -219,9 +220,9 @@ impl Stream {
 
 #[test]
 fn traces_are_judged_as_their_logs_come_and_when_they_end() {
-    let (mut stream, mut dice) = (Stream::new(TrackerConfig::default()), Dice(3));
-    stream.normal(&mut dice, 300);
-    let alarms = stream.normal(&mut dice, 100);
+    let (mut stream, mut random) = (Stream::new(TrackerConfig::default()), Random(3));
+    stream.normal(&mut random, 300);
+    let alarms = stream.normal(&mut random, 100);
     assert!(alarms <= 10, "{alarms} false alarms of 2,000");
 
     let odd = vec![101, 102, 110, 111, 120, 140, 130];
@@ -234,14 +235,14 @@ fn traces_are_judged_as_their_logs_come_and_when_they_end() {
     assert_eq!(stream.send(SessionKind::Trace, &[cut]), []);
     let closed = stream.rest();
     assert_eq!((closed.len(), closed[0].logs), (1, 12));
-    let reasons = words(&closed[0].verdict.reasons);
+    let reasons = words(&closed[0].scored.reasons);
     assert!(reasons.iter().any(|reason| reason.contains("'40' came twice")), "{reasons:?}");
 }
 
 #[test]
 fn what_stays_changed_stops_to_alarm() {
-    let (mut stream, mut dice) = (Stream::new(TrackerConfig::default()), Dice(4));
-    stream.normal(&mut dice, 200);
+    let (mut stream, mut random) = (Stream::new(TrackerConfig::default()), Random(4));
+    stream.normal(&mut random, 200);
     let changed: Vec<_> = (0..20).map(|_| vec![101, 102, 120, 777, 130, 140]).collect();
     let mut alarms = Vec::new();
     for _ in 0..20 {
@@ -260,10 +261,10 @@ fn an_instance_is_judged_by_windows() {
     };
     assert_eq!(stream.send(SessionKind::Window, &[beat(false)]).len(), 0);
     stream.session -= 1;
-    let verdicts = stream.send(SessionKind::Window, &[beat(true)[..64].to_vec()]);
-    let reasons = words(&verdicts[0].reasons);
+    let scores = stream.send(SessionKind::Window, &[beat(true)[..64].to_vec()]);
+    let reasons = words(&scores[0].reasons);
     assert!(reasons[0].ends_with("'7' never did"), "{reasons:?}");
-    assert_eq!(stream.tracker.stats().judged, 1_001);
+    assert_eq!(stream.tracker.stats().scored, 1_001);
 }
 
 #[test]
@@ -274,10 +275,10 @@ fn memory_stays_within_bounds() {
         ..TrackerConfig::default().model
     };
     let config = TrackerConfig { model, sessions_max: 100, ..TrackerConfig::default() };
-    let (mut stream, mut dice) = (Stream::new(config), Dice(5));
+    let (mut stream, mut random) = (Stream::new(config), Random(5));
     for _ in 0..200 {
         let sessions: Vec<Vec<u64>> =
-            (0..150).map(|_| (0..20).map(|_| dice.below(1 << 40)).collect()).collect();
+            (0..150).map(|_| (0..20).map(|_| random.below(1 << 40)).collect()).collect();
         stream.send(SessionKind::Trace, &sessions);
     }
     let stats = stream.tracker.stats();
@@ -289,8 +290,8 @@ fn memory_stays_within_bounds() {
 
 #[test]
 fn a_stored_model_goes_on_where_it_was() {
-    let (mut stream, mut dice) = (Stream::new(TrackerConfig::default()), Dice(6));
-    stream.normal(&mut dice, 300);
+    let (mut stream, mut random) = (Stream::new(TrackerConfig::default()), Random(6));
+    stream.normal(&mut random, 300);
     let stored = SequenceModel::decode(&stream.tracker.model().encode()).unwrap();
     stream.tracker = SequenceTracker::resume(TrackerConfig::default(), stored);
     let odd = vec![101, 102, 110, 111, 120, 140, 130];

@@ -1,23 +1,23 @@
-//! Sessions as their logs come: learned, judged, closed.
+//! Sessions as their logs come: learned, scored, closed.
 //!
-//! Every log's transition is judged at once, and then learned. A session's events and counts are
-//! judged when it closes: a trace when it has been silent for a while, a window of an instance
+//! Every log's transition is scored at once, and then learned. A session's events and counts are
+//! scored when it closes: a trace when it has been silent for a while, a window of an instance
 //! when it is full, either when it is too long. A session alarms once.
 //!
-//! Everything is judged before it is learned, so the history to which surprises are compared is
+//! Everything is scored before it is learned, so the history to which surprises are compared is
 //! honest, and what stays changed stops to alarm by itself. Partners for counts are found anew
 //! after 64 sessions, 128 and so on, from a sample of different sessions; in between, a session
 //! that came often is no surprise even if its counts still are.
 //!
-//! Memory is bounded by [`TrackerConfig`]; above its bounds, sessions are dropped unjudged, rare
+//! Memory is bounded by [`TrackerConfig`]; above its bounds, sessions are dropped unscored, rare
 //! contexts forgotten, and alarms that nobody fetched lost: all of it counted.
 
 use super::{
     calibration::Aspect,
-    counts::{Bag, Counts, Finding},
+    counts::{Bag, CountSurprise, Counts},
     grams::{END, Recent, Surprise},
     hash::{IdMap, mix},
-    model::{Findings, SequenceModel, SequenceParameters, SequenceVerdict},
+    model::{SequenceModel, SequenceParameters, SequenceScore, SessionSurprises},
 };
 
 /// Sessions after which partners are looked for the first time.
@@ -26,10 +26,10 @@ const REFIT_SESSIONS_MIN: u64 = 64;
 const REFIT_SESSIONS_MAX: u64 = 32_768;
 /// Sessions between two settings of the threshold.
 const SETTLE_SESSIONS: u64 = 64;
-/// Different events of a session that are counted; of more, a session's counts are not judged.
+/// Different events of a session that are counted; of more, a session's counts are not scored.
 const BAG_EVENTS_MAX: usize = 64;
 
-/// A transition is learned when its session is judged.
+/// A transition is learned when its session is scored.
 const LEARNED: u32 = 1;
 /// Open sessions, among which the one silent for the longest makes room.
 const CANDIDATES: usize = 8;
@@ -43,7 +43,7 @@ pub struct TrackerConfig {
     pub sessions_max: usize,
     /// Silence after which a session is over.
     pub idle_nanos: i64,
-    /// Logs of a trace, above which it is judged in parts.
+    /// Logs of a trace, above which it is scored in parts.
     pub trace_logs_max: u32,
     /// Logs of a window.
     pub window_logs: u32,
@@ -108,7 +108,7 @@ pub struct ClosedSession<O> {
     /// How many it had.
     pub logs: u32,
     /// What is said about it.
-    pub verdict: SequenceVerdict,
+    pub scored: SequenceScore,
 }
 
 /// What a tracker holds, and what its bounds cost so far.
@@ -118,8 +118,8 @@ pub struct TrackerStats {
     pub sessions: usize,
     /// Contexts known.
     pub contexts: usize,
-    /// Sessions judged.
-    pub judged: u64,
+    /// Sessions scored.
+    pub scored: u64,
     /// Sessions dropped for lack of room.
     pub dropped: u64,
     /// Alarms that nobody fetched in time.
@@ -172,7 +172,7 @@ struct Sampled {
     bag: Box<Bag>,
     sessions: u32,
     /// By the counts of that fit.
-    found: Option<Finding>,
+    found: Option<CountSurprise>,
     fit: u32,
 }
 
@@ -206,7 +206,7 @@ impl<O: Clone> SequenceTracker<O> {
             alarms: Vec::new(),
             stats: TrackerStats::default(),
         };
-        tracker.settle();
+        tracker.set_threshold();
         tracker
     }
 
@@ -216,7 +216,7 @@ impl<O: Clone> SequenceTracker<O> {
         &mut self,
         log: SequenceLog,
         owner: impl FnOnce() -> O,
-    ) -> Option<SequenceVerdict> {
+    ) -> Option<SequenceScore> {
         self.now_unix_nano = self.now_unix_nano.max(log.received_unix_nano);
         self.close_idle();
         let at = self.enter(&log, owner);
@@ -232,12 +232,12 @@ impl<O: Clone> SequenceTracker<O> {
             SessionKind::Window => self.config.window_logs,
         };
         let is_long = session.logs >= logs_max;
-        let verdict = is_unusual.then(|| self.step(surprise, &recent, log.event));
+        let scored = is_unusual.then(|| self.step(surprise, &recent, log.event));
         if is_long {
-            self.judge(at);
+            self.score(at);
             self.sessions[at].restart();
         }
-        verdict
+        scored
     }
 
     /// Closes every session that is over at this time.
@@ -272,7 +272,7 @@ impl<O: Clone> SequenceTracker<O> {
         if session.is_open && silent > self.config.idle_nanos {
             if session.kind == SessionKind::Trace {
                 self.end(self.hand);
-                self.judge(self.hand);
+                self.score(self.hand);
             }
             self.remove(self.hand);
         }
@@ -326,22 +326,22 @@ impl<O: Clone> SequenceTracker<O> {
     }
 
     #[cold]
-    fn step(&self, surprise: Surprise, recent: &Recent, event: u64) -> SequenceVerdict {
+    fn step(&self, surprise: Surprise, recent: &Recent, event: u64) -> SequenceScore {
         let rarity = self.model.calibration.rarity(Aspect::Transition, surprise.nats);
-        SequenceVerdict {
+        SequenceScore {
             score: self.model.calibration.score(rarity),
             is_anomaly: true,
             reasons: vec![self.model.transition(surprise, recent, event, LEARNED)],
         }
     }
 
-    /// Judges a session as a whole, then learns from it.
-    fn judge(&mut self, at: usize) {
+    /// Scores a session as a whole, then learns from it.
+    fn score(&mut self, at: usize) {
         let scope = self.sessions[at].scope;
         self.sessions[at].bag.sort_unstable();
         let counts = if self.sessions[at].is_bag_full { None } else { self.sampled(at) };
         let session = &self.sessions[at];
-        let findings = Findings {
+        let findings = SessionSurprises {
             scope,
             event: self.model.rarest_event(scope, &session.bag),
             transition: session.worst,
@@ -354,16 +354,16 @@ impl<O: Clone> SequenceTracker<O> {
             self.alarm(at, rarity, &findings);
         }
         self.model.learn_events(scope, &self.sessions[at].bag);
-        self.stats.judged += 1;
-        if self.stats.judged >= self.refit_after {
+        self.stats.scored += 1;
+        if self.stats.scored >= self.refit_after {
             self.refit();
-        } else if self.stats.judged.is_multiple_of(SETTLE_SESSIONS) {
-            self.settle();
+        } else if self.stats.scored.is_multiple_of(SETTLE_SESSIONS) {
+            self.set_threshold();
         }
     }
 
     #[cold]
-    fn alarm(&mut self, at: usize, rarity: f32, findings: &Findings) {
+    fn alarm(&mut self, at: usize, rarity: f32, findings: &SessionSurprises) {
         let score = self.model.calibration.score(rarity);
         let reasons = self.model.reasons(findings);
         let session = &mut self.sessions[at];
@@ -379,12 +379,12 @@ impl<O: Clone> SequenceTracker<O> {
             first_unix_nano: session.first_unix_nano,
             last_unix_nano: session.last_unix_nano,
             logs: session.logs,
-            verdict: SequenceVerdict { score, is_anomaly: true, reasons },
+            scored: SequenceScore { score, is_anomaly: true, reasons },
         });
     }
 
     /// What is most surprising in a session's counts, which are part of the sample from now on.
-    fn sampled(&mut self, at: usize) -> Option<Finding> {
+    fn sampled(&mut self, at: usize) -> Option<CountSurprise> {
         let session = &self.sessions[at];
         let key = session.bag.iter().fold(mix(0, session.scope), |key, (event, count)| {
             mix(mix(key, *event), u64::from(*count))
@@ -398,7 +398,9 @@ impl<O: Clone> SequenceTracker<O> {
             // As unlikely as it looks, it was there so often.
             let frequency = ((all + 1) as f32 / known.sessions as f32).ln().max(0.0);
             known.sessions = known.sessions.saturating_add(1);
-            return known.found.map(|found| Finding { nats: found.nats.min(frequency), ..found });
+            return known
+                .found
+                .map(|found| CountSurprise { nats: found.nats.min(frequency), ..found });
         }
         let found = counts.worst(&session.bag);
         if self.sample.len() < self.config.sample_max {
@@ -436,12 +438,12 @@ impl<O: Clone> SequenceTracker<O> {
             self.model.age_events();
         }
         self.model.calibration.age();
-        self.refit_after = self.stats.judged + self.stats.judged.min(REFIT_SESSIONS_MAX);
-        self.settle();
+        self.refit_after = self.stats.scored + self.stats.scored.min(REFIT_SESSIONS_MAX);
+        self.set_threshold();
     }
 
-    fn settle(&mut self) {
-        self.model.calibration.settle(self.config.model.contamination);
+    fn set_threshold(&mut self) {
+        self.model.calibration.set_threshold(self.config.model.contamination);
         let is_ready = self.model.is_ready();
         let least = || self.model.calibration.least(Aspect::Transition);
         self.transition_min = if is_ready { least() } else { f32::MAX };

@@ -1,15 +1,15 @@
 //! A watch over a number that changes in time: a rate, a share of errors, a latency percentile.
 //!
-//! Each row is judged against what went before, then learnt. Four judges look at it:
+//! Each row is tested against what went before, then learnt. Four tests look at it:
 //! - its **value** against the median of the last rows, which follows a drift and a new level;
 //! - the **day**: its value against what is usual at this time of day;
 //! - the **week**: its value against what is usual at this hour of the week;
 //! - its **shape**: the last rows against the most similar stretch of the past ([`recent::discord`]).
 //!
-//! A judge that has too little history says nothing.
+//! A test that has too little history says nothing.
 //!
 //! What they measure has no common unit, so each keeps a histogram of its own measures and says how
-//! rare this one is (`tail`). The rarest counts, times the number of judges (Bonferroni's correction). The score
+//! rare this one is (`tail`). The rarest counts, times the number of tests (Bonferroni's correction). The score
 //! is that probability on a logarithmic scale, so that series can be compared by it. The alert
 //! threshold is a share of rows, chosen on the public series of `docs/detection.md`.
 //!
@@ -19,16 +19,16 @@
 //! Times may be irregular, with gaps; the interval is learnt. A series takes [`STATE_BYTES_MAX`] at
 //! most. A value that is no finite `f32` is refused: it gets score 0 and teaches nothing.
 
+mod magnitudes;
 mod reason;
 mod recent;
 mod season;
 mod state;
-mod tail;
 
 use self::{
+    magnitudes::MagnitudeHistogram,
     recent::{Recent, discord, median},
     season::Season,
-    tail::Tail,
 };
 
 pub use self::state::SeriesStateError;
@@ -41,7 +41,7 @@ const SCORE_DECADES: f64 = 10.0;
 const NEWS_DECADES: f64 = 1.0;
 /// Differences below this share of the value are rounding.
 const RESOLUTION: f64 = 1e-6;
-/// Rows that a judge must have seen before it says anything.
+/// Rows that a test must have seen before it says anything.
 const JUDGE_ROWS_MIN: f32 = 30.0;
 /// Shapes that must be remembered before one can be new.
 const SHAPES_MIN: usize = 5;
@@ -55,7 +55,7 @@ pub struct SeriesConfig {
     pub alert_probability: f64,
     /// Rows after an alert until the bar is down again.
     pub rest_rows: u32,
-    /// Rows before the first verdict.
+    /// Rows before the first score.
     pub warm_up_rows: u32,
     /// Rows that make the recent median.
     pub recent_rows: usize,
@@ -91,7 +91,7 @@ pub struct Expected {
 
 /// What a detector says about a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SeriesVerdict {
+pub struct SeriesScore {
     /// How rare the row is: each 0.1 is a power of ten, so 0.3 is one row in a thousand. 0 while it
     /// does not pass the bar that an alert raised.
     pub score: f64,
@@ -105,23 +105,23 @@ pub struct SeriesVerdict {
     pub reason: String,
 }
 
-/// Which judge spoke.
+/// The test that found a row rare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judge {
+enum Test {
     Value,
     Day,
     Week,
     Shape,
 }
 
-/// How rare a row is, according to the judge that finds it rarest.
+/// How rare a row is, according to the test that finds it rarest.
 #[derive(Debug, Clone, Copy)]
-struct Judgement {
+struct Rarity {
     probability: f64,
-    judge: Judge,
+    test: Test,
 }
 
-/// Judges the rows of one series. See the module's documentation.
+/// Tests the rows of one series. See the module's documentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesDetector {
     config: SeriesConfig,
@@ -140,7 +140,7 @@ pub struct SeriesDetector {
     value: Deviations,
     day: Deviations,
     week: Deviations,
-    shape: Tail,
+    shape: MagnitudeHistogram,
 }
 
 /// What is measured of a row before it is learnt.
@@ -172,7 +172,7 @@ impl SeriesDetector {
             value: Deviations::new(),
             day: Deviations::new(),
             week: Deviations::new(),
-            shape: Tail::new(),
+            shape: MagnitudeHistogram::new(),
         }
     }
 
@@ -181,24 +181,24 @@ impl SeriesDetector {
         self.rows
     }
 
-    /// Judges a row, then learns it.
-    pub fn observe(&mut self, time_unix_nano: i64, value: f64) -> SeriesVerdict {
+    /// Tests a row, then learns it.
+    pub fn observe(&mut self, time_unix_nano: i64, value: f64) -> SeriesScore {
         let value = value as f32;
         if !value.is_finite() {
             let expected = self.forecast(time_unix_nano);
-            return SeriesVerdict { expected, ..SeriesVerdict::default() };
+            return SeriesScore { expected, ..SeriesScore::default() };
         }
         self.pass_time(time_unix_nano);
         let measured = self.measure(time_unix_nano, value);
-        let Judgement { probability, judge } = self.judge(&measured);
+        let Rarity { probability, test } = self.test(&measured);
         let is_news = self.is_news(probability);
         let is_alert = is_news && probability <= self.config.alert_probability;
-        let verdict = SeriesVerdict {
+        let scored = SeriesScore {
             score: if is_news { decades(probability) / SCORE_DECADES } else { 0.0 },
             probability,
             is_alert,
             expected: self.expected(&measured),
-            reason: if is_alert { self.reason(judge, &measured) } else { String::new() },
+            reason: if is_alert { self.reason(test, &measured) } else { String::new() },
         };
         self.learn(time_unix_nano, value, &measured);
         self.rest = self.rest.saturating_sub(1);
@@ -207,7 +207,7 @@ impl SeriesDetector {
             let above = decades(probability) - decades(self.config.alert_probability);
             self.raised = (above + NEWS_DECADES) as f32;
         }
-        verdict
+        scored
     }
 
     /// Whether a row passes the bar that the last alert raised.
@@ -278,41 +278,41 @@ impl SeriesDetector {
         }
     }
 
-    /// The rarest measure counts, times the number of judges that were asked.
+    /// The rarest measure counts, times the number of tests that were asked.
     ///
     /// A shape that was never seen is hard to picture, so it gives the reason only where the value
     /// by itself is within what is expected.
-    fn judge(&self, measured: &Measured) -> Judgement {
-        let mut rarest = Judgement { probability: 1.0, judge: Judge::Value };
+    fn test(&self, measured: &Measured) -> Rarity {
+        let mut rarest = Rarity { probability: 1.0, test: Test::Value };
         if self.rows < u64::from(self.config.warm_up_rows) {
             return rarest;
         }
         let deviations = [
-            (Judge::Value, &self.value, Some(measured.median)),
-            (Judge::Day, &self.day, measured.day),
-            (Judge::Week, &self.week, measured.week),
+            (Test::Value, &self.value, Some(measured.median)),
+            (Test::Day, &self.day, measured.day),
+            (Test::Week, &self.week, measured.week),
         ];
-        let mut judges = 0.0;
-        for (judge, deviations, usual) in deviations {
+        let mut tests = 0.0;
+        for (test, deviations, usual) in deviations {
             let asked = usual.filter(|_| deviations.above.rows >= JUDGE_ROWS_MIN);
             let Some(usual) = asked else { continue };
-            judges += 1.0;
+            tests += 1.0;
             let probability = deviations.rarity(measured.value, usual);
             if probability < rarest.probability {
-                rarest = Judgement { probability, judge };
+                rarest = Rarity { probability, test };
             }
         }
         if let Some(discord) = measured.discord.filter(|_| self.shape.rows >= JUDGE_ROWS_MIN) {
-            judges += 1.0;
+            tests += 1.0;
             // An event stays within the shape for as many rows, which are one event.
             let probability = self.shape.probability(discord) / self.config.shape_rows as f64;
             let is_told = rarest.probability <= EXPECTED_SHARE;
             if probability < rarest.probability {
-                let judge = if is_told { rarest.judge } else { Judge::Shape };
-                rarest = Judgement { probability, judge };
+                let test = if is_told { rarest.test } else { Test::Shape };
+                rarest = Rarity { probability, test };
             }
         }
-        Judgement { probability: (rarest.probability * judges).min(1.0), ..rarest }
+        Rarity { probability: (rarest.probability * tests).min(1.0), ..rarest }
     }
 
     fn learn(&mut self, time_unix_nano: i64, value: f32, measured: &Measured) {
@@ -338,13 +338,13 @@ impl SeriesDetector {
 /// How far a series goes above what is usual, and below.
 #[derive(Debug, Clone, PartialEq)]
 struct Deviations {
-    above: Tail,
-    below: Tail,
+    above: MagnitudeHistogram,
+    below: MagnitudeHistogram,
 }
 
 impl Deviations {
     fn new() -> Self {
-        Self { above: Tail::new(), below: Tail::new() }
+        Self { above: MagnitudeHistogram::new(), below: MagnitudeHistogram::new() }
     }
 
     fn rarity(&self, value: f64, usual: f64) -> f64 {
@@ -367,7 +367,7 @@ impl Deviations {
     }
 }
 
-impl Default for SeriesVerdict {
+impl Default for SeriesScore {
     /// Nothing to be seen.
     fn default() -> Self {
         let expected = Expected::default();

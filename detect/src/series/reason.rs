@@ -1,15 +1,15 @@
 //! Why a row is an alert, in a person's words.
 
-use super::{Expected, Judge, Measured, SeriesDetector};
+use super::{Expected, Measured, SeriesDetector, Test};
 
 impl SeriesDetector {
-    pub(super) fn reason(&self, judge: Judge, measured: &Measured) -> String {
+    pub(super) fn reason(&self, test: Test, measured: &Measured) -> String {
         let rows = self.config.recent_rows.min(self.recent.len());
         let recent = || (measured.median, format!("median of {}", self.span(rows)), &self.value);
-        let (normal, what, deviations) = match (judge, measured.day, measured.week) {
-            (Judge::Shape, ..) => return self.shape_reason(measured),
-            (Judge::Day, Some(usual), _) => (usual, "at this time of day".to_owned(), &self.day),
-            (Judge::Week, _, Some(usual)) => {
+        let (normal, what, deviations) = match (test, measured.day, measured.week) {
+            (Test::Shape, ..) => return self.shape_reason(measured),
+            (Test::Day, Some(usual), _) => (usual, "at this time of day".to_owned(), &self.day),
+            (Test::Week, _, Some(usual)) => {
                 (usual, "at this hour of the week".to_owned(), &self.week)
             }
             _ => recent(),

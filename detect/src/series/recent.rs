@@ -60,7 +60,7 @@ pub(super) fn median(values: &mut [f32]) -> f64 {
 }
 
 /// How far the last `shape` values are from the most similar stretch before them: the root of the
-/// mean squared difference. `values` are in order of time and end with the row that is judged.
+/// mean squared difference. `values` are in order of time and end with the row that is tested.
 ///
 /// This is the left discord of matrix profiles (Yeh and others, 2016; Lu and others, *DAMP*, 2022),
 /// without their normalisation: of a service's rate or latency also the level matters.

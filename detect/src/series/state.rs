@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::{
     SeriesConfig, SeriesDetector,
+    magnitudes::{MagnitudeHistogram, TOP_MAX},
     season::{DAY_SLOTS, Slot, WEEK_SLOTS},
-    tail::{TOP_MAX, Tail},
 };
 
 const MAGIC: [u8; 4] = *b"LWSE";
@@ -91,13 +91,16 @@ impl SeriesDetector {
     }
 }
 
-fn write_tail(tail: &Tail, bytes: &mut Vec<u8>) {
+fn write_tail(tail: &MagnitudeHistogram, bytes: &mut Vec<u8>) {
     bytes.extend(tail.top.to_le_bytes());
     bytes.extend(tail.rows.to_le_bytes());
     tail.buckets.iter().for_each(|count| bytes.extend(count.to_le_bytes()));
 }
 
-fn read_tail(reader: &mut Reader<'_>, tail: &mut Tail) -> Result<(), SeriesStateError> {
+fn read_tail(
+    reader: &mut Reader<'_>,
+    tail: &mut MagnitudeHistogram,
+) -> Result<(), SeriesStateError> {
     tail.top = reader.u32()?.cast_signed();
     if tail.top.unsigned_abs() > TOP_MAX.unsigned_abs() {
         return Err(reader.corrupt());

@@ -36,10 +36,10 @@ fn alerts(step: i64, rows: i64, value: impl Fn(i64) -> Option<f64>) -> Vec<Alert
     let mut alerts = Vec::new();
     for row in 0..rows {
         let Some(value) = value(row) else { continue };
-        let verdict = detector.observe(START + row * step, value);
-        assert!((0.0..=1.0).contains(&verdict.score));
-        if verdict.is_alert {
-            alerts.push(Alert { row, reason: verdict.reason });
+        let scored = detector.observe(START + row * step, value);
+        assert!((0.0..=1.0).contains(&scored.score));
+        if scored.is_alert {
+            alerts.push(Alert { row, reason: scored.reason });
         }
     }
     alerts
@@ -148,8 +148,8 @@ fn what_is_no_number_is_refused() {
     }
     let before = detector.clone();
     for value in [f64::NAN, f64::INFINITY, 1e300] {
-        let verdict = detector.observe(START + 300 * MINUTE, value);
-        assert_eq!((verdict.score, verdict.is_alert), (0.0, false));
+        let scored = detector.observe(START + 300 * MINUTE, value);
+        assert_eq!((scored.score, scored.is_alert), (0.0, false));
     }
     assert_eq!(detector, before);
 }
@@ -187,14 +187,14 @@ fn a_state_that_is_none_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever comes, in whatever order of time: a verdict within bounds, and no panic.
+    /// Whatever comes, in whatever order of time: a score within bounds, and no panic.
     #[test]
     fn anything_is_judged(input in prop::collection::vec((any::<i64>(), any::<f64>()), 0..300)) {
         let mut detector = SeriesDetector::new(SeriesConfig::default());
         for (time, value) in input {
-            let verdict = detector.observe(time, value);
-            prop_assert!((0.0..=1.0).contains(&verdict.score), "{verdict:?}");
-            prop_assert!(verdict.probability >= 0.0, "{verdict:?}");
+            let scored = detector.observe(time, value);
+            prop_assert!((0.0..=1.0).contains(&scored.score), "{scored:?}");
+            prop_assert!(scored.probability >= 0.0, "{scored:?}");
         }
         let again = SeriesDetector::decode(SeriesConfig::default(), &detector.encode());
         prop_assert_eq!(again.unwrap().encode(), detector.encode());
@@ -209,8 +209,8 @@ proptest! {
         let length = bytes.len();
         bytes[at % length] = byte;
         if let Ok(mut detector) = SeriesDetector::decode(SeriesConfig::default(), &bytes) {
-            let verdict = detector.observe(101 * MINUTE, value);
-            prop_assert!((0.0..=1.0).contains(&verdict.score));
+            let scored = detector.observe(101 * MINUTE, value);
+            prop_assert!((0.0..=1.0).contains(&scored.score));
         }
     }
 }

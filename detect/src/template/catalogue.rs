@@ -1,7 +1,7 @@
 //! The templates of one service.
 //!
 //! A message's id is a hash of its masked text alone. Which ids are one pattern is another question,
-//! answered by [`Rules`] over all signatures known, whenever enough of them are new: *settling*. The
+//! answered by [`MergeRules`] over all signatures known, whenever enough of them are new: *settling*. The
 //! ids stay; each gets an alias, the id of the merged pattern. A merged pattern that is itself
 //! outgrown gets one too, so that an id once shown leads on for ever.
 //!
@@ -20,7 +20,7 @@ use logweir_core::{
 };
 
 use super::{
-    HashedMap, catch_all, glob, is_catch_all, mask, merge::Rules, merger_id, pattern_hash,
+    HashedMap, catch_all, glob, is_catch_all, mask, merge::MergeRules, merger_id, pattern_hash,
     service_seed, template_id,
 };
 
@@ -29,7 +29,7 @@ const MEMBERS_MAX: u32 = 1_000;
 /// It settles when one signature in so many is new.
 const NEW_SHARE: usize = 16;
 /// What is learnt of a pattern.
-pub(crate) trait Learnt: Default {
+pub(crate) trait PatternState: Default {
     /// Takes in what was learnt of a pattern that turned out to be the same.
     fn absorb(&mut self, other: Self);
 }
@@ -40,13 +40,13 @@ pub(crate) struct Catalogue<S> {
     service: Service,
     seed: u64,
     by_id: HashedMap<u32>,
-    known: Vec<Known>,
+    known: Vec<KnownSignature>,
     /// How many of them.
     catch_alls: usize,
     /// Their patterns.
     bytes: usize,
     learnt: Vec<S>,
-    rules: Rules,
+    rules: MergeRules,
     /// The patterns, by a hash of their text.
     heads: HashedMap<Head>,
     /// Of an earlier mask version.
@@ -59,7 +59,7 @@ pub(crate) struct Catalogue<S> {
     changes: HashedMap<Arc<Template>>,
 }
 
-struct Known {
+struct KnownSignature {
     template: Arc<Template>,
     /// Where what was learnt of it lies.
     learnt: u32,
@@ -81,10 +81,10 @@ struct Head {
 
 /// Where a message belongs; until the catalogue is asked for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct PatternHandle(u32);
 
 /// What is asked of a catalogue.
-pub(crate) struct Asked<'a> {
+pub(crate) struct PatternRequest<'a> {
     pub(crate) message: &'a str,
     /// The masked message.
     pub(crate) signature: &'a [u8],
@@ -94,7 +94,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) has_room: bool,
 }
 
-impl<S: Learnt> Catalogue<S> {
+impl<S: PatternState> Catalogue<S> {
     pub(crate) fn new(tenant: Tenant, service: Service) -> Self {
         Self {
             seed: service_seed(&tenant, &service),
@@ -105,7 +105,7 @@ impl<S: Learnt> Catalogue<S> {
             catch_alls: 0,
             bytes: 0,
             learnt: Vec::new(),
-            rules: Rules::default(),
+            rules: MergeRules::default(),
             heads: HashedMap::default(),
             outdated: Vec::new(),
             new: 0,
@@ -126,19 +126,20 @@ impl<S: Learnt> Catalogue<S> {
 
     /// The place of a message with this signature, if it is known: one look-up.
     #[inline]
-    pub(crate) fn find(&self, signature: &[u8]) -> Option<Place> {
+    pub(crate) fn find(&self, signature: &[u8]) -> Option<PatternHandle> {
         let id = template_id(self.seed, signature);
-        self.by_id.get(&id.0).copied().map(Place)
+        self.by_id.get(&id.0).copied().map(PatternHandle)
     }
 
     /// The place of a message whose signature is not known.
-    pub(crate) fn admit(&mut self, asked: &Asked<'_>) -> Place {
+    pub(crate) fn admit(&mut self, asked: &PatternRequest<'_>) -> PatternHandle {
         let signature = String::from_utf8_lossy(asked.signature).into_owned();
         let hash = pattern_hash(&self.rules.pattern(&signature));
         let head = self.heads.get(&hash).copied();
         let is_full = head.is_some_and(|head| head.members >= MEMBERS_MAX);
         if !asked.has_room || is_full {
-            return head.map_or_else(|| self.catch_all(asked.words), |head| Place(head.known));
+            return head
+                .map_or_else(|| self.catch_all(asked.words), |head| PatternHandle(head.known));
         }
         let id = template_id(self.seed, asked.signature);
         let sharer = match head {
@@ -152,9 +153,9 @@ impl<S: Learnt> Catalogue<S> {
         self.join(at, head);
         self.new += 1;
         if self.new * NEW_SHARE > self.known.len() {
-            self.settle();
+            self.merge_patterns();
         }
-        Place(self.by_id[&id.0])
+        PatternHandle(self.by_id[&id.0])
     }
 
     /// Takes over a template from storage. To be followed by [`Self::settle`].
@@ -205,11 +206,11 @@ impl<S: Learnt> Catalogue<S> {
         self.by_id.get(&old.successor).copied()
     }
 
-    fn catch_all(&mut self, words: usize) -> Place {
+    fn catch_all(&mut self, words: usize) -> PatternHandle {
         let pattern = catch_all(words);
         let id = template_id(self.seed, pattern.as_bytes());
         let known = self.by_id.get(&id.0).copied();
-        Place(known.unwrap_or_else(|| {
+        PatternHandle(known.unwrap_or_else(|| {
             self.catch_alls += 1;
             self.insert(id, pattern, None)
         }))
@@ -221,7 +222,7 @@ impl<S: Learnt> Catalogue<S> {
         let at = self.known.len() as u32;
         let learnt = self.known[sharer as usize].learnt;
         self.bytes += template.pattern.len();
-        self.known.push(Known { template, learnt, head: at });
+        self.known.push(KnownSignature { template, learnt, head: at });
         self.by_id.insert(id.0, at);
         at
     }
@@ -230,7 +231,7 @@ impl<S: Learnt> Catalogue<S> {
         let at = self.known.len() as u32;
         self.by_id.insert(template.template_id.0, at);
         self.bytes += template.pattern.len();
-        self.known.push(Known { template, learnt: self.learnt.len() as u32, head: at });
+        self.known.push(KnownSignature { template, learnt: self.learnt.len() as u32, head: at });
         self.learnt.push(learnt);
         at
     }
@@ -255,9 +256,9 @@ impl<S: Learnt> Catalogue<S> {
 }
 
 /// Settling.
-impl<S: Learnt> Catalogue<S> {
+impl<S: PatternState> Catalogue<S> {
     /// Finds out anew which signatures are one pattern, if some are new.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn merge_patterns(&mut self) {
         if self.new == 0 {
             return;
         }
@@ -266,14 +267,14 @@ impl<S: Learnt> Catalogue<S> {
         let signatures: Vec<u32> = signatures.collect();
         let former = self.members(&signatures);
         let texts = signatures.iter().map(|&at| &*self.known[at as usize].template.pattern);
-        let (rules, patterns) = Rules::settle(texts);
+        let (rules, patterns) = MergeRules::merge_patterns(texts);
         self.rules = rules;
         let mut groups: HashedMap<(String, Vec<u32>)> = HashedMap::default();
         for (at, pattern) in signatures.into_iter().zip(patterns) {
             let group = groups.entry(pattern_hash(&pattern));
             group.or_insert_with(|| (pattern, Vec::new())).1.push(at);
         }
-        let mut unions = Unions::new(self.learnt.len());
+        let mut unions = DisjointSets::new(self.learnt.len());
         self.heads.clear();
         for (hash, (pattern, members)) in groups {
             let head = self.head(pattern, &members);
@@ -322,9 +323,9 @@ impl<S: Learnt> Catalogue<S> {
     }
 
     /// Merged patterns that are a group's no longer become members of what they grew into.
-    fn lead_outgrown_on(&mut self, former: &HashedMap<u32>, unions: &mut Unions) {
+    fn lead_outgrown_on(&mut self, former: &HashedMap<u32>, unions: &mut DisjointSets) {
         for at in 0..self.known.len() as u32 {
-            let Known { template, learnt, .. } = &self.known[at as usize];
+            let KnownSignature { template, learnt, .. } = &self.known[at as usize];
             if !template.is_merger {
                 continue;
             }
@@ -367,7 +368,7 @@ impl<S: Learnt> Catalogue<S> {
     }
 
     /// Puts together what was learnt of patterns that are one.
-    fn absorb(&mut self, mut unions: Unions) {
+    fn absorb(&mut self, mut unions: DisjointSets) {
         let mut moved_to = vec![u32::MAX; self.learnt.len()];
         let mut kept: Vec<S> = Vec::with_capacity(self.learnt.len());
         for (at, learnt) in mem::take(&mut self.learnt).into_iter().enumerate() {
@@ -389,8 +390,9 @@ impl<S: Learnt> Catalogue<S> {
 
     /// Forgets merged patterns that lead on to others: storage knows where.
     fn drop_outgrown(&mut self) {
-        let is_outgrown =
-            |known: &Known| known.template.is_merger && known.template.merged_into.is_some();
+        let is_outgrown = |known: &KnownSignature| {
+            known.template.is_merger && known.template.merged_into.is_some()
+        };
         if !self.known.iter().any(is_outgrown) {
             return;
         }
@@ -415,18 +417,18 @@ impl<S: Learnt> Catalogue<S> {
 /// Reading.
 impl<S> Catalogue<S> {
     /// The template whose id the message has for ever.
-    pub(crate) fn template_of(&self, place: Place) -> &Arc<Template> {
+    pub(crate) fn template_of(&self, place: PatternHandle) -> &Arc<Template> {
         &self.known[place.0 as usize].template
     }
 
     /// Whether it is no pattern's, for lack of room.
-    pub(crate) fn is_catch_all(&self, place: Place) -> bool {
+    pub(crate) fn is_catch_all(&self, place: PatternHandle) -> bool {
         is_catch_all(&self.template_of(place).pattern)
     }
 
     /// The pattern that it belongs to by now, and what was learnt of it.
-    pub(crate) fn learnt(&mut self, place: Place) -> (&str, &mut S) {
-        let Known { learnt, head, .. } = self.known[place.0 as usize];
+    pub(crate) fn learnt(&mut self, place: PatternHandle) -> (&str, &mut S) {
+        let KnownSignature { learnt, head, .. } = self.known[place.0 as usize];
         let pattern = &self.known[head as usize].template.pattern;
         (pattern, &mut self.learnt[learnt as usize])
     }
@@ -462,9 +464,9 @@ fn aliased(template: &Arc<Template>, head: TemplateId) -> Option<Arc<Template>> 
 }
 
 /// Sets that can be united.
-struct Unions(Vec<u32>);
+struct DisjointSets(Vec<u32>);
 
-impl Unions {
+impl DisjointSets {
     fn new(count: usize) -> Self {
         Self((0..count as u32).collect())
     }
@@ -496,7 +498,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Count(u64);
 
-    impl Learnt for Count {
+    impl PatternState for Count {
         fn absorb(&mut self, other: Self) {
             self.0 += other.0;
         }
@@ -519,7 +521,7 @@ mod tests {
             for template in stored.values() {
                 bench.catalogue.preload((**template).clone(), Count(1));
             }
-            bench.settle();
+            bench.merge_patterns();
             bench
         }
 
@@ -530,7 +532,7 @@ mod tests {
         fn log_with(&mut self, message: &str, has_room: bool) -> Arc<Template> {
             let mut signature = Vec::new();
             let words = mask(message, &mut signature);
-            let asked = Asked { message, signature: &signature, words, has_room };
+            let asked = PatternRequest { message, signature: &signature, words, has_room };
             let found = self.catalogue.find(&signature);
             let place = found.unwrap_or_else(|| self.catalogue.admit(&asked));
             self.catalogue.learnt(place).1.0 += 1;
@@ -547,8 +549,8 @@ mod tests {
             self.stored.extend(changes.into_iter().map(|of| (of.template_id.0, of)));
         }
 
-        fn settle(&mut self) {
-            self.catalogue.settle();
+        fn merge_patterns(&mut self) {
+            self.catalogue.merge_patterns();
             self.store();
         }
 
@@ -648,7 +650,7 @@ mod tests {
         for name in ["ann", "bob", "cid", "dan", "eve"] {
             bench.log(&format!("user {name} has left"));
         }
-        bench.settle();
+        bench.merge_patterns();
         let mut restarted = Bench::restarted(&bench.stored);
         assert_eq!(restarted.stored, bench.stored);
         assert_eq!(restarted.counts(), [6].into());
@@ -668,10 +670,10 @@ mod tests {
         // One that the present masks leave, and one that they would have left more of.
         bench.catalogue.preload(old(1, "took <*> ms"), Count(10));
         bench.catalogue.preload(old(2, "link <*> is up"), Count(20));
-        bench.settle();
+        bench.merge_patterns();
         bench.log("took 7 ms");
         bench.log("link en0 is up");
-        bench.settle();
+        bench.merge_patterns();
         assert_eq!(bench.counts(), [11, 21].into());
         assert_eq!(bench.shown(&old(1, "")), "took <*> ms");
         assert_eq!(bench.shown(&old(2, "")), "link <*> is up");
@@ -686,7 +688,7 @@ mod tests {
         fn an_id_depends_on_the_message_alone(messages in prop::collection::vec(message(), 1..80)) {
             let mut bench = Bench::new();
             let ids: Vec<_> = messages.iter().map(|message| bench.log(message).template_id).collect();
-            bench.settle();
+            bench.merge_patterns();
             for (message, id) in messages.iter().zip(ids).rev() {
                 prop_assert_eq!(bench.log(message).template_id, id);
                 prop_assert_eq!(Bench::new().log(message).template_id, id);
@@ -702,7 +704,7 @@ mod tests {
             let patterns = |messages: &[String]| -> BTreeMap<String, String> {
                 let mut bench = Bench::new();
                 let templates: Vec<_> = messages.iter().map(|message| bench.log(message)).collect();
-                bench.settle();
+                bench.merge_patterns();
                 let shown = templates.iter().map(|template| bench.shown(template));
                 messages.iter().cloned().zip(shown).collect()
             };
@@ -718,7 +720,7 @@ mod tests {
                 if *first { a.log(message) } else { b.log(message) };
                 whole.log(message);
             }
-            [&mut a, &mut b, &mut whole].into_iter().for_each(Bench::settle);
+            [&mut a, &mut b, &mut whole].into_iter().for_each(Bench::merge_patterns);
             // They share one storage, in which the later word counts, and start again from it.
             a.stored.append(&mut b.stored);
             let stored = &a.stored;

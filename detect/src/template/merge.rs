@@ -7,16 +7,16 @@
 //! that say something must remain, or all short messages would be one.
 //!
 //! This is done in rounds, because a pattern that got a wildcard may fill the hole of another. All
-//! patterns of a round are judged by the same counts, so that the outcome is a pure function of the
+//! patterns of a round are compared by the same counts, so that the outcome is a pure function of the
 //! *set* of signatures: whoever knows the same ones finds the same patterns, in whatever order they
-//! came. What a round found variable is kept as [`Rules`], by which a signature that comes later
+//! came. What a round found variable is kept as [`MergeRules`], by which a signature that comes later
 //! finds its pattern at once.
 
 use std::collections::HashMap;
 
 use super::{
     HashedMap, HashedSet,
-    pattern::{self, Kind, Token, collapse, settled, text, tokens},
+    pattern::{self, Kind, Token, collapse, normalised, text, tokens},
 };
 
 /// Different words by which a place is variable.
@@ -29,14 +29,16 @@ const PLACES_MAX: usize = 64;
 
 /// What was found variable: holes, by round.
 #[derive(Debug, Default)]
-pub(crate) struct Rules {
+pub(crate) struct MergeRules {
     rounds: Vec<HashedSet>,
 }
 
-impl Rules {
+impl MergeRules {
     /// Finds the rules, and the pattern of each signature.
-    pub(crate) fn settle<'a>(signatures: impl Iterator<Item = &'a str>) -> (Self, Vec<String>) {
-        let mut found: Vec<String> = signatures.map(settled).collect();
+    pub(crate) fn merge_patterns<'a>(
+        signatures: impl Iterator<Item = &'a str>,
+    ) -> (Self, Vec<String>) {
+        let mut found: Vec<String> = signatures.map(normalised).collect();
         let mut rounds = Vec::new();
         while rounds.len() < ROUNDS_MAX {
             let variable = variable_holes(&found);
@@ -61,19 +63,19 @@ impl Rules {
     /// The pattern of a signature.
     pub(crate) fn pattern(&self, signature: &str) -> String {
         let apply = |pattern: String, variable| generalised(&pattern, variable).unwrap_or(pattern);
-        self.rounds.iter().fold(settled(signature), apply)
+        self.rounds.iter().fold(normalised(signature), apply)
     }
 }
 
 /// What filled a hole.
 #[derive(Default)]
-struct Filling {
+struct HoleWords {
     words: [u64; WORDS_MIN],
     count: usize,
     is_wild: bool,
 }
 
-impl Filling {
+impl HoleWords {
     fn add(&mut self, token: &Token<'_>) {
         if token.kind == Kind::Wild {
             self.is_wild = true;
@@ -92,7 +94,7 @@ impl Filling {
 }
 
 fn variable_holes(patterns: &[String]) -> HashedSet {
-    let mut fillings: HashedMap<Filling> = HashMap::default();
+    let mut fillings: HashedMap<HoleWords> = HashMap::default();
     for pattern in patterns {
         let tokens = tokens(pattern);
         for (at, hole) in holes(&tokens) {
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
 
     fn found(signatures: &[&str]) -> Vec<String> {
-        Rules::settle(signatures.iter().copied()).1
+        MergeRules::merge_patterns(signatures.iter().copied()).1
     }
 
     #[test]
@@ -200,7 +202,7 @@ mod tests {
     fn rules_find_the_pattern_of_what_comes_later() {
         let signatures =
             ["user a has left", "user b has left", "user c has left", "user d has left"];
-        let (rules, _) = Rules::settle(signatures.into_iter());
+        let (rules, _) = MergeRules::merge_patterns(signatures.into_iter());
         assert_eq!(rules.pattern("user zoe has left"), "user <*> has left");
         assert_eq!(rules.pattern("user zoe has come"), "user zoe has come");
     }
@@ -213,7 +215,7 @@ mod tests {
                 .prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))
         ) {
             let patterns = |order: &[String]| -> HashMap<String, String> {
-                let (_, found) = Rules::settle(order.iter().map(String::as_str));
+                let (_, found) = MergeRules::merge_patterns(order.iter().map(String::as_str));
                 order.iter().cloned().zip(found).collect()
             };
             prop_assert_eq!(patterns(&signatures), patterns(&shuffled));
@@ -223,7 +225,7 @@ mod tests {
         fn rules_find_what_settling_found(
             signatures in prop::collection::vec("[a-c]( [a-e]| <\\*>){1,4}", 0..60)
         ) {
-            let (rules, found) = Rules::settle(signatures.iter().map(String::as_str));
+            let (rules, found) = MergeRules::merge_patterns(signatures.iter().map(String::as_str));
             for (signature, found) in signatures.iter().zip(found) {
                 prop_assert_eq!(rules.pattern(signature), found);
             }

@@ -26,7 +26,7 @@ use logweir_core::identity::{Service, TemplateId, Tenant};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 pub(crate) use self::{
-    catalogue::{Asked, Catalogue, Learnt, Place},
+    catalogue::{Catalogue, PatternHandle, PatternRequest, PatternState},
     mask::mask,
 };
 pub use self::{

@@ -90,7 +90,7 @@ pub(crate) fn text(tokens: &[Token<'_>]) -> String {
 }
 
 /// The settled form of a signature.
-pub(crate) fn settled(signature: &str) -> String {
+pub(crate) fn normalised(signature: &str) -> String {
     let mut tokens = tokens(signature);
     mask_times(&mut tokens);
     drop_bounds_and_units(&mut tokens);
@@ -233,7 +233,7 @@ mod tests {
             ("a a a", "a a a"),
             ("", ""),
         ] {
-            assert_eq!(settled(signature), form, "{signature:?}");
+            assert_eq!(normalised(signature), form, "{signature:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use logweir_core::{
     record::StoredLog,
     timestamp::NANOS_PER_HOUR,
 };
-use logweir_detect::{Detector, ReceivedLog, Verdict};
+use logweir_detect::{Detector, LogScore, ReceivedLog};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
 
 /// Logs read for a training or a comparison.
@@ -106,7 +106,7 @@ pub(crate) async fn replay<J: Judge>(
 
 /// A detector that takes a stored log for a new one: its time is when it was received, so that old
 /// logs teach as they did then.
-pub(crate) fn observe(detector: &mut Detector, tenant: &Tenant, log: &StoredLog) -> Verdict {
+pub(crate) fn observe(detector: &mut Detector, tenant: &Tenant, log: &StoredLog) -> LogScore {
     let record = &log.scored.record;
     detector.observe(&ReceivedLog {
         tenant,

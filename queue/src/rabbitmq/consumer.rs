@@ -49,7 +49,7 @@ use tracing::{error, info, warn};
 use super::{
     RabbitConfig, RabbitError,
     connection::{Events, Session},
-    held::{Fetched, Held, Verdict},
+    held::{Disposition, Fetched, Held},
     message,
     response::answered,
     topology::Names,
@@ -409,8 +409,8 @@ impl ConsumerSession {
         }
         let tell = settled.iter().map(|(message, verdict)| async {
             let told = match verdict {
-                Verdict::Acknowledge => message.acker.ack(BasicAckOptions::default()).await,
-                Verdict::Return => {
+                Disposition::Acknowledge => message.acker.ack(BasicAckOptions::default()).await,
+                Disposition::Return => {
                     let options = BasicNackOptions { requeue: true, ..Default::default() };
                     message.acker.nack(options).await
                 }

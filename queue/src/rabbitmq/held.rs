@@ -17,7 +17,7 @@ pub(super) trait Fetched {
 
 /// What becomes of a message that is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Disposition {
     /// It is stored.
     Acknowledge,
     /// Another consumer is to have it.
@@ -31,7 +31,7 @@ pub(super) struct Held<M> {
     delayed: BTreeMap<(Instant, u64), Arc<M>>,
     next_number: u64,
     handed_out: usize,
-    settled: Vec<(Arc<M>, Verdict)>,
+    settled: Vec<(Arc<M>, Disposition)>,
 }
 
 impl<M: Fetched> Held<M> {
@@ -57,7 +57,7 @@ impl<M: Fetched> Held<M> {
         if self.live.contains(&message.subscription()) {
             self.waiting.push_back(message);
         } else {
-            self.settled.push((message, Verdict::Return));
+            self.settled.push((message, Disposition::Return));
         }
     }
 
@@ -79,7 +79,7 @@ impl<M: Fetched> Held<M> {
     /// A handed out message is stored.
     pub(super) fn acknowledge(&mut self, message: Arc<M>) {
         self.handed_out -= 1;
-        self.settled.push((message, Verdict::Acknowledge));
+        self.settled.push((message, Disposition::Acknowledge));
     }
 
     /// A handed out message comes again, not before `due`; from another consumer if the
@@ -90,7 +90,7 @@ impl<M: Fetched> Held<M> {
             self.next_number += 1;
             self.delayed.insert((due, self.next_number), message);
         } else {
-            self.settled.push((message, Verdict::Return));
+            self.settled.push((message, Disposition::Return));
         }
     }
 
@@ -103,7 +103,7 @@ impl<M: Fetched> Held<M> {
         self.waiting = stay.into();
         let due: Vec<_> = self.delayed.extract_if(.., |_, message| ended(message)).collect();
         let back = back.into_iter().chain(due.into_iter().map(|(_, message)| message));
-        self.settled.extend(back.map(|message| (message, Verdict::Return)));
+        self.settled.extend(back.map(|message| (message, Disposition::Return)));
     }
 
     /// The connection is lost, and with it all subscriptions: the broker hands everything out again.
@@ -115,7 +115,7 @@ impl<M: Fetched> Held<M> {
     }
 
     /// What is to be told to the broker.
-    pub(super) fn take_settled(&mut self) -> Vec<(Arc<M>, Verdict)> {
+    pub(super) fn take_settled(&mut self) -> Vec<(Arc<M>, Disposition)> {
         std::mem::take(&mut self.settled)
     }
 
@@ -152,7 +152,7 @@ mod tests {
         held
     }
 
-    fn settled(held: &mut Held<Message>) -> Vec<(&'static str, Verdict)> {
+    fn settled(held: &mut Held<Message>) -> Vec<(&'static str, Disposition)> {
         held.take_settled().into_iter().map(|(message, verdict)| (message.name, verdict)).collect()
     }
 
@@ -184,11 +184,11 @@ mod tests {
         assert_eq!(
             settled(&mut held),
             [
-                ("waits", Verdict::Return),
-                ("late", Verdict::Return),
-                ("stored", Verdict::Acknowledge),
-                ("requeued", Verdict::Return),
-                ("on its way", Verdict::Return),
+                ("waits", Disposition::Return),
+                ("late", Disposition::Return),
+                ("stored", Disposition::Acknowledge),
+                ("requeued", Disposition::Return),
+                ("on its way", Disposition::Return),
             ]
         );
         assert_eq!(held.take(now).unwrap().name, "other");

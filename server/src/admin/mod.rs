@@ -31,8 +31,8 @@ const NAMED_IDS_MAX: usize = 10_000;
 const PREVIEW_CHARACTERS: usize = 256;
 const NOTE_BYTES_MAX: usize = 1_024;
 
-/// The administrators' door.
-pub(crate) struct AdminDoor {
+/// Handles the admin service.
+pub(crate) struct AdminHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) ingest: Arc<Ingest>,
@@ -42,7 +42,7 @@ pub(crate) struct AdminDoor {
 }
 
 #[tonic::async_trait]
-impl AdminService for AdminDoor {
+impl AdminService for AdminHandler {
     async fn issue_token(
         &self,
         request: Request<v1::IssueTokenRequest>,

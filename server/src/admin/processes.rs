@@ -1,4 +1,4 @@
-//! The processes of the installation: this one says that it lives, and the administrators' door
+//! The processes of the installation: this one says that it lives, and the admin service
 //! lists all that do.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -13,7 +13,7 @@ use logweir_incident::{
 use logweir_proto::v1;
 use logweir_storage::JobKind;
 
-use super::door::{AlertDoor, check_room, parsed};
+use super::handler::{AlertHandler, check_room, parsed};
 use crate::{response::cut, status::Refusal};
 
 /// Of a tenant; each has a worker.
@@ -21,11 +21,11 @@ const CHANNELS_MAX: usize = 100;
 const TEST_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) async fn list(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
 ) -> Result<v1::ListChannelsResponse, Refusal> {
-    let stored = door.settings(tenant, SettingKind::Channel).await?;
-    let mut states = door.storage.channel_states(tenant).await?;
+    let stored = handler.settings(tenant, SettingKind::Channel).await?;
+    let mut states = handler.storage.channel_states(tenant).await?;
     let configs = stored.iter().filter_map(StoredSetting::channel);
     let channels = configs.map(|of| wire(of, &states.remove(&of.name).unwrap_or_default()));
     let (channels, truncated) = cut(channels);
@@ -33,13 +33,13 @@ pub(super) async fn list(
 }
 
 pub(super) async fn put(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     config: &str,
 ) -> Result<v1::PutChannelResponse, Refusal> {
     let mut config: ChannelConfig = parsed("config", config)?;
     check(&config)?;
-    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let stored = handler.settings(tenant, SettingKind::Channel).await?;
     check_room("channels", &stored, &config.name, CHANNELS_MAX)?;
     let mut own = stored.iter().filter_map(StoredSetting::channel);
     if let Some(old) = own.find(|of| of.name == config.name) {
@@ -51,8 +51,8 @@ pub(super) async fn put(
     let warnings = unknown.map(|name| format!("there is no channel {name:?} yet")).collect();
     let channel = Some(wire(&config, &ChannelState::default()));
     let reset = Action::ResetChannel { channel: config.name.clone() };
-    door.put(tenant, Setting::Channel(config)).await?;
-    door.ask(tenant, &reset).await?;
+    handler.put(tenant, Setting::Channel(config)).await?;
+    handler.ask(tenant, &reset).await?;
     Ok(v1::PutChannelResponse { channel, warnings })
 }
 
@@ -72,25 +72,29 @@ fn check(config: &ChannelConfig) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, SettingKind::Channel, name).await? {
+pub(super) async fn delete(
+    handler: &AlertHandler,
+    tenant: &Tenant,
+    name: &str,
+) -> Result<(), Refusal> {
+    if handler.delete(tenant, SettingKind::Channel, name).await? {
         return Ok(());
     }
     Err(unknown(name))
 }
 
 pub(super) async fn test(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     name: &str,
 ) -> Result<v1::TestChannelResponse, Refusal> {
-    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let stored = handler.settings(tenant, SettingKind::Channel).await?;
     let mut own = stored.iter().filter_map(StoredSetting::channel);
     let config = own.find(|of| of.name == name).ok_or_else(|| unknown(name))?;
     config.check().map_err(|why| {
         Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
     })?;
-    let Ok(_permit) = door.tests.try_acquire() else {
+    let Ok(_permit) = handler.tests.try_acquire() else {
         return Err(Refusal::Unavailable {
             reason: "TESTS_RUN",
             message: "other channels are being tested".to_owned(),
@@ -98,9 +102,9 @@ pub(super) async fn test(
         });
     };
     let asked = AlertingJob::TestChannel(TestChannel { channel: name.to_owned() });
-    let report: TestReport = door.jobs.ask(tenant, JobKind::ChannelTest, &asked).await?;
+    let report: TestReport = handler.jobs.ask(tenant, JobKind::ChannelTest, &asked).await?;
     if report.succeeded {
-        door.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
+        handler.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
     }
     Ok(tested(report))
 }

@@ -6,7 +6,7 @@ use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
 
 use super::{
-    door::{AlertDoor, TEXT_BYTES_MAX, check_length},
+    handler::{AlertHandler, TEXT_BYTES_MAX, check_length},
     incident_wire,
 };
 use crate::{
@@ -27,7 +27,7 @@ const NAMED_MAX: usize = 5;
 const SNOOZE_NANOS_MAX: i64 = 7 * NANOS_PER_DAY;
 
 pub(super) async fn list(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     asked: v1::ListIncidentsRequest,
 ) -> Result<v1::ListIncidentsResponse, Refusal> {
@@ -37,37 +37,37 @@ pub(super) async fn list(
         range: Some(time_range(asked.range)?),
         limit: bounded("limit", asked.limit, LIST_DEFAULT, LIST_MAX)? as usize,
     };
-    let found = door.storage.list_incidents(tenant, query).await?;
+    let found = handler.storage.list_incidents(tenant, query).await?;
     let (incidents, truncated) = cut(found.into_iter().map(incident_wire::brief));
     Ok(v1::ListIncidentsResponse { incidents, truncated })
 }
 
 pub(super) async fn get(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     id: &str,
 ) -> Result<v1::GetIncidentResponse, Refusal> {
-    let found = find(door, tenant, id).await?;
-    let deliveries = door.storage.deliveries_of(tenant, &found.incident_id).await?;
+    let found = find(handler, tenant, id).await?;
+    let deliveries = handler.storage.deliveries_of(tenant, &found.incident_id).await?;
     let mut incident = incident_wire::full(found)?;
     incident.deliveries = deliveries.iter().map(incident_wire::delivery).collect();
     Ok(v1::GetIncidentResponse { incident: Some(incident) })
 }
 
 pub(super) async fn act(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     caller: &Caller,
     asked: v1::ActOnIncidentRequest,
 ) -> Result<v1::ActOnIncidentResponse, Refusal> {
     let Some(action) = asked.action else {
         return Err(Refusal::invalid("action", "is missing: say what to do"));
     };
-    check(&action, (door.clock)())?;
-    let found = find(door, &caller.tenant, &asked.incident_id).await?;
+    check(&action, (handler.clock)())?;
+    let found = find(handler, &caller.tenant, &asked.incident_id).await?;
     let incident_id = found.incident_id.clone();
     check_state(&found, &action)?;
     let action = to_do(action, found.incident_id, caller.token_id().to_owned());
-    door.ask(&caller.tenant, &action).await?;
+    handler.ask(&caller.tenant, &action).await?;
     Ok(v1::ActOnIncidentResponse { incident_id })
 }
 
@@ -116,16 +116,20 @@ fn to_do(asked: Asked, incident_id: String, actor: String) -> Action {
 }
 
 /// The incident of an id, or of a beginning that no other shares.
-async fn find(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<StoredIncident, Refusal> {
+async fn find(
+    handler: &AlertHandler,
+    tenant: &Tenant,
+    id: &str,
+) -> Result<StoredIncident, Refusal> {
     if id.is_empty() {
         return Err(Refusal::invalid("incident_id", "is empty: name an incident"));
     }
-    match door.storage.get_incident(tenant, id).await {
+    match handler.storage.get_incident(tenant, id).await {
         Err(StorageError::NotFound(_)) if id.chars().count() >= PREFIX_CHARS_MIN => {}
         other => return Ok(other?),
     }
     let query = IncidentQuery { limit: PREFIX_LOOKED_AT, ..IncidentQuery::default() };
-    let mut found = door.storage.list_incidents(tenant, query).await?;
+    let mut found = handler.storage.list_incidents(tenant, query).await?;
     found.retain(|incident| incident.incident_id.starts_with(id));
     if found.len() > 1 {
         let ids: Vec<&str> =

@@ -1,8 +1,8 @@
-//! Alerting's door: what is set is stored here and taken up by the process that leads; what is known
+//! The alert service: what is set is stored here and taken up by the process that leads; what is known
 //! is read from storage; what somebody wants done with an incident is left for the leader.
 
 mod channels;
-mod door;
+mod handler;
 mod incident_wire;
 mod incidents;
 mod policy;
@@ -12,11 +12,11 @@ mod silences;
 use logweir_proto::v1::{self, alert_service_server::AlertService};
 use tonic::{Request, Response, Status};
 
-pub(crate) use self::door::{AlertDoor, PREVIEWS_MAX, TESTS_MAX};
+pub(crate) use self::handler::{AlertHandler, PREVIEWS_MAX, TESTS_MAX};
 use crate::auth::layer;
 
 #[tonic::async_trait]
-impl AlertService for AlertDoor {
+impl AlertService for AlertHandler {
     async fn list_rules(
         &self,
         request: Request<v1::ListRulesRequest>,

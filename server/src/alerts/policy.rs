@@ -7,20 +7,20 @@ use logweir_incident::{
 };
 use logweir_proto::v1;
 
-use super::door::{AlertDoor, parsed};
+use super::handler::{AlertHandler, parsed};
 use crate::status::{Refusal, Violation};
 
 pub(super) async fn get(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
 ) -> Result<v1::GetNotificationPolicyResponse, Refusal> {
-    let stored = door.settings(tenant, SettingKind::Policy).await?;
+    let stored = handler.settings(tenant, SettingKind::Policy).await?;
     let policy = stored.iter().find_map(StoredSetting::policy).cloned().unwrap_or_default();
     Ok(v1::GetNotificationPolicyResponse { definition: json(&policy) })
 }
 
 pub(super) async fn put(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     definition: &str,
 ) -> Result<v1::PutNotificationPolicyResponse, Refusal> {
@@ -31,7 +31,7 @@ pub(super) async fn put(
         return Err(Refusal::Invalid(found));
     }
     let definition = json(&policy);
-    door.put(tenant, Setting::Policy(policy)).await?;
+    handler.put(tenant, Setting::Policy(policy)).await?;
     Ok(v1::PutNotificationPolicyResponse { definition })
 }
 

@@ -14,7 +14,7 @@ use logweir_proto::v1;
 use logweir_storage::{JobKind, TimeRange};
 
 use super::{
-    door::{AlertDoor, check_room, parsed},
+    handler::{AlertHandler, check_room, parsed},
     incident_wire,
 };
 use crate::{
@@ -27,10 +27,10 @@ use crate::{
 const PREVIEW_RETRY: Duration = Duration::from_secs(10);
 
 pub(super) async fn list(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
 ) -> Result<v1::ListRulesResponse, Refusal> {
-    let stored = door.settings(tenant, SettingKind::Rule).await?;
+    let stored = handler.settings(tenant, SettingKind::Rule).await?;
     let is_replaced = |rule: &Rule| stored.iter().any(|setting| setting.name == rule.name);
     let built_in = built_in::rules().into_iter().filter(|rule| !is_replaced(rule));
     let own = stored.iter().filter_map(StoredSetting::rule);
@@ -40,16 +40,16 @@ pub(super) async fn list(
 }
 
 pub(super) async fn put(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     definition: &str,
 ) -> Result<v1::PutRuleResponse, Refusal> {
     let rule = checked(definition)?;
-    let stored = door.settings(tenant, SettingKind::Rule).await?;
+    let stored = handler.settings(tenant, SettingKind::Rule).await?;
     check_room("rules", &stored, &rule.name, RULES_MAX)?;
-    let warnings = unknown_channels(door, tenant, &rule).await?;
+    let warnings = unknown_channels(handler, tenant, &rule).await?;
     let shown = Some(wire(&rule, false));
-    door.put(tenant, Setting::Rule(rule)).await?;
+    handler.put(tenant, Setting::Rule(rule)).await?;
     Ok(v1::PutRuleResponse { rule: shown, warnings })
 }
 
@@ -61,14 +61,14 @@ fn checked(definition: &str) -> Result<Rule, Refusal> {
 }
 
 pub(super) async fn try_out(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     asked: v1::PreviewRuleRequest,
 ) -> Result<v1::PreviewRuleResponse, Refusal> {
     // A rule that is turned off would find nothing.
     let rule = Rule { enabled: true, ..checked(&asked.definition)? };
-    let range = previewed_range(asked.range, (door.clock)())?;
-    let Ok(_permit) = door.previews.try_acquire() else {
+    let range = previewed_range(asked.range, (handler.clock)())?;
+    let Ok(_permit) = handler.previews.try_acquire() else {
         return Err(Refusal::Unavailable {
             reason: "PREVIEWS_RUN",
             message: "other rules are being previewed".to_owned(),
@@ -77,7 +77,7 @@ pub(super) async fn try_out(
     };
     let TimeRange { from_unix_nano, to_unix_nano } = range;
     let asked = AlertingJob::PreviewRule(PreviewRule { rule, from_unix_nano, to_unix_nano });
-    let found: Preview = door.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
+    let found: Preview = handler.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
     let (incidents, is_cut) = cut(found.incidents.into_iter().map(incident_wire::previewed));
     let range = Some(v1::TimeRange { from_unix_nano: found.from_unix_nano, to_unix_nano });
     Ok(v1::PreviewRuleResponse { incidents, truncated: found.truncated || is_cut, range })
@@ -97,22 +97,26 @@ fn previewed_range(asked: Option<v1::TimeRange>, now: i64) -> Result<TimeRange, 
 }
 
 async fn unknown_channels(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
     rule: &Rule,
 ) -> Result<Vec<String>, Refusal> {
     if rule.channels.is_empty() {
         return Ok(Vec::new());
     }
-    let stored = door.settings(tenant, SettingKind::Channel).await?;
+    let stored = handler.settings(tenant, SettingKind::Channel).await?;
     let channels: Vec<&ChannelConfig> = stored.iter().filter_map(StoredSetting::channel).collect();
     let is_unknown = |name: &&String| !channels.iter().any(|channel| channel.name == **name);
     let unknown = rule.channels.iter().filter(is_unknown);
     Ok(unknown.map(|name| format!("there is no channel {name:?} yet")).collect())
 }
 
-pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, name: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, SettingKind::Rule, name).await? {
+pub(super) async fn delete(
+    handler: &AlertHandler,
+    tenant: &Tenant,
+    name: &str,
+) -> Result<(), Refusal> {
+    if handler.delete(tenant, SettingKind::Rule, name).await? {
         return Ok(());
     }
     if built_in::rules().iter().any(|rule| rule.name == name) {

@@ -7,7 +7,7 @@ use logweir_incident::{
 };
 use logweir_proto::v1;
 
-use super::door::{AlertDoor, TEXT_BYTES_MAX, check_length, check_room};
+use super::handler::{AlertHandler, TEXT_BYTES_MAX, check_length, check_room};
 use crate::{auth::Caller, response::cut, status::Refusal};
 
 /// Of a tenant, past ones included.
@@ -19,10 +19,10 @@ const VALUE_BYTES_MAX: usize = 256;
 const SILENCE_NANOS_MAX: i64 = 366 * NANOS_PER_DAY;
 
 pub(super) async fn list(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     tenant: &Tenant,
 ) -> Result<v1::ListSilencesResponse, Refusal> {
-    let stored = door.settings(tenant, SettingKind::Silence).await?;
+    let stored = handler.settings(tenant, SettingKind::Silence).await?;
     let mut silences: Vec<&suppression::Silence> =
         stored.iter().filter_map(StoredSetting::silence).collect();
     silences.sort_by_key(|silence| std::cmp::Reverse(silence.to_unix_nano));
@@ -31,20 +31,20 @@ pub(super) async fn list(
 }
 
 pub(super) async fn put(
-    door: &AlertDoor,
+    handler: &AlertHandler,
     caller: &Caller,
     asked: v1::Silence,
 ) -> Result<v1::PutSilenceResponse, Refusal> {
-    let mut silence = checked(asked, (door.clock)())?;
+    let mut silence = checked(asked, (handler.clock)())?;
     silence.author = caller.token_id().to_owned();
-    let stored = door.settings(&caller.tenant, SettingKind::Silence).await?;
+    let stored = handler.settings(&caller.tenant, SettingKind::Silence).await?;
     if silence.id.is_empty() {
         silence.id = hex::encode(rand::random::<[u8; 8]>());
     } else if !stored.iter().any(|setting| setting.name == silence.id) {
         return Err(unknown(&silence.id));
     }
     check_room("silences", &stored, &silence.id, SILENCES_MAX)?;
-    door.put(&caller.tenant, Setting::Silence(silence.clone())).await?;
+    handler.put(&caller.tenant, Setting::Silence(silence.clone())).await?;
     Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
 }
 
@@ -89,8 +89,12 @@ fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<suppression::Silenc
     })
 }
 
-pub(super) async fn delete(door: &AlertDoor, tenant: &Tenant, id: &str) -> Result<(), Refusal> {
-    if door.delete(tenant, SettingKind::Silence, id).await? { Ok(()) } else { Err(unknown(id)) }
+pub(super) async fn delete(
+    handler: &AlertHandler,
+    tenant: &Tenant,
+    id: &str,
+) -> Result<(), Refusal> {
+    if handler.delete(tenant, SettingKind::Silence, id).await? { Ok(()) } else { Err(unknown(id)) }
 }
 
 fn unknown(id: &str) -> Refusal {

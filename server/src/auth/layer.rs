@@ -25,12 +25,12 @@ const ENCODING_HEADER: &str = "grpc-encoding";
 const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
 const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 /// Requests that are not batches are small.
-const QUESTION_BYTES_MAX: usize = 1 << 20;
+const REQUEST_BYTES_MAX: usize = 1 << 20;
 const INGEST_STREAM: &str = "/IngestStream";
 
-/// What the gates of all services share.
+/// Verifies callers and bounds bodies, for all services alike.
 #[derive(Clone)]
-pub(crate) struct GateParts {
+pub(crate) struct AuthLayer {
     pub(crate) auth: Arc<Auth>,
     pub(crate) budget: Budget,
     pub(crate) inflater: Arc<Inflater>,
@@ -38,16 +38,16 @@ pub(crate) struct GateParts {
     pub(crate) read_timeout: Duration,
 }
 
-/// A service behind its gate.
+/// A service whose callers are verified and whose requests are bounded.
 #[derive(Clone)]
-pub(crate) struct Gate<S> {
+pub(crate) struct Authenticated<S> {
     inner: S,
     access: Access,
-    parts: Arc<GateParts>,
+    parts: Arc<AuthLayer>,
 }
 
-impl<S> Gate<S> {
-    pub(crate) fn new(inner: S, access: Access, parts: &Arc<GateParts>) -> Self {
+impl<S> Authenticated<S> {
+    pub(crate) fn new(inner: S, access: Access, parts: &Arc<AuthLayer>) -> Self {
         Self { inner, access, parts: Arc::clone(parts) }
     }
 
@@ -64,7 +64,7 @@ impl<S> Gate<S> {
         };
         let batches = self.access == Access::Ingest;
         let rules = MessageRules {
-            bytes_max: if batches { parts.batch_bytes_max } else { QUESTION_BYTES_MAX },
+            bytes_max: if batches { parts.batch_bytes_max } else { REQUEST_BYTES_MAX },
             read_timeout: parts.read_timeout,
             batches,
             stream: request.uri().path().ends_with(INGEST_STREAM),
@@ -79,11 +79,11 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S: NamedService> NamedService for Gate<S> {
+impl<S: NamedService> NamedService for Authenticated<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for Gate<S>
+impl<S> Service<Request<Body>> for Authenticated<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -127,12 +127,12 @@ fn count_refusal(response: &Response<Body>) {
     }
 }
 
-/// The caller that the gate put into a request.
+/// The caller that the authentication layer put into a request.
 pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refusal> {
     let found = request.extensions().get::<Arc<Caller>>();
     found.cloned().ok_or_else(|| Refusal::PermissionDenied {
         reason: "NO_CALLER",
-        message: "the request came in past the gate".into(),
+        message: "the request came in past the authentication layer".into(),
     })
 }
 

@@ -155,7 +155,7 @@ impl Auth {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        // Expiry is judged by our own clock, with the time in the answer.
+        // Expiry is checked against our own clock, whose time the response names.
         validation.validate_exp = false;
         let (revoked, verified) = Default::default();
         Self { keys: RwLock::new(keys), clock, validation, revoked, verified }
@@ -373,16 +373,16 @@ mod tests {
     }
 
     #[test]
-    fn roles_open_their_own_doors_only() {
+    fn roles_reach_their_own_services_only() {
         let bench = Bench::new();
-        let doors = [Access::Ingest, Access::Query, Access::Admin];
+        let services = [Access::Ingest, Access::Query, Access::Admin];
         for (role, open) in [
             (Role::Ingest, [true, false, false]),
             (Role::Viewer, [false, true, false]),
             (Role::Admin, [true, true, true]),
         ] {
             let (_, token) = bench.token(role);
-            for (access, open) in doors.into_iter().zip(open) {
+            for (access, open) in services.into_iter().zip(open) {
                 let code = bench.admit(&token, access).err().map(|refusal| refusal.code());
                 assert_eq!(code, (!open).then_some(Code::PermissionDenied), "{role:?} {access:?}");
             }

@@ -1,4 +1,4 @@
-//! The native gRPC door of ingest: translation only.
+//! The gRPC service that takes logs: translation only.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::{
     status::{self, Refusal},
 };
 
-/// The native door.
-pub(crate) struct IngestDoor {
+/// Handles the ingest service.
+pub(crate) struct IngestHandler {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) stop: CancellationToken,
@@ -25,10 +25,10 @@ pub(crate) struct IngestDoor {
     pub(crate) window: usize,
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<v1::IngestStreamResponse, Status>> + Send>>;
+type Responses = Pin<Box<dyn Stream<Item = Result<v1::IngestStreamResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl IngestService for IngestDoor {
+impl IngestService for IngestHandler {
     async fn ingest(
         &self,
         request: Request<v1::IngestRequest>,
@@ -40,12 +40,12 @@ impl IngestService for IngestDoor {
         Ok(Response::new(answer))
     }
 
-    type IngestStreamStream = Answers;
+    type IngestStreamStream = Responses;
 
     async fn ingest_stream(
         &self,
         request: Request<Streaming<v1::IngestStreamRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<Responses>, Status> {
         let caller = layer::caller(&request)?;
         let session = Session {
             charges: charges(&request),
@@ -93,7 +93,7 @@ struct Session {
 }
 
 impl Session {
-    fn answers(self) -> Answers {
+    fn answers(self) -> Responses {
         Box::pin(stream::unfold(self, |mut session| async move {
             let answer = session.next_answer().await?;
             Some((answer, session))

@@ -1,8 +1,8 @@
-//! The one way in: limit → validate → publish → acknowledge. All doors end here; who calls was
-//! verified at the gate.
+//! The one way in: limit → validate → publish → acknowledge. Every request that brings logs ends here; who calls was
+//! verified by the authentication layer.
 //!
-//! A batch is judged by its own content and the token's scope alone (but for its age and the rate),
-//! so that a retry is judged the same. An answer is given only once the queue holds the batch
+//! A batch is checked by its own content and the token's scope alone (but for its age and the rate),
+//! so that a retry is checked the same. An answer is given only once the queue holds the batch
 //! durably.
 
 pub(crate) mod grpc;
@@ -25,7 +25,7 @@ use metrics::{counter, histogram};
 
 use self::{
     rate_limit::RateLimits,
-    validate::{check_copies, check_envelope, check_record, settle_time},
+    validate::{check_copies, check_envelope, check_record, correct_time},
 };
 use crate::{
     auth::Caller,
@@ -80,8 +80,8 @@ impl Ingest {
         let producer =
             producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;
         let envelope = Envelope { batch_id, received_unix_nano: now, resource };
-        let judged = judge(&caller.tenant, envelope, sent.records, &self.limits);
-        let batch = Batch { producer, ..judged };
+        let validated = validated(&caller.tenant, envelope, sent.records, &self.limits);
+        let batch = Batch { producer, ..validated };
         let answer = answer(&batch);
         self.publish(batch).await?;
         fault::step("ingest_before_answer");
@@ -101,7 +101,7 @@ impl Ingest {
             resource: letter.resource,
         };
         let records = vec![wire::record_to_wire(letter.record)];
-        let batch = judge(tenant, envelope, records, &self.limits);
+        let batch = validated(tenant, envelope, records, &self.limits);
         let [record] = &batch.records[..] else { return Ok(None) };
         let (time_unix_nano, index) = (record.time_unix_nano, record.index);
         let log_id = LogId { time_unix_nano, batch_id: batch.batch_id, index };
@@ -130,9 +130,14 @@ struct Envelope {
 
 /// Sorts the logs into good and rejected. The checksum is over the logs as sent, before a time is
 /// settled, so that a retry has the same.
-fn judge(tenant: &Tenant, envelope: Envelope, sent: Vec<v1::LogRecord>, limits: &Limits) -> Batch {
+fn validated(
+    tenant: &Tenant,
+    envelope: Envelope,
+    sent: Vec<v1::LogRecord>,
+    limits: &Limits,
+) -> Batch {
     let mut records = Vec::with_capacity(sent.len());
-    let mut verdicts = Vec::new();
+    let mut violations = Vec::new();
     // Times beyond what a record can hold, by index.
     let mut times_beyond = Vec::new();
     for (index, mut log) in (0_u32..).zip(sent) {
@@ -142,17 +147,17 @@ fn judge(tenant: &Tenant, envelope: Envelope, sent: Vec<v1::LogRecord>, limits: 
         }
         let (record, violation) = wire::record_from_wire(index, log);
         if let Some(violation) = violation.or_else(|| check_record(&record, limits)) {
-            verdicts.push((index, violation));
+            violations.push((index, violation));
         }
         records.push(record);
     }
     let checksum = content_checksum(&envelope.resource, &records);
-    let rejected = take_rejected(&mut records, verdicts);
+    let rejected = take_rejected(&mut records, violations);
     for record in &mut records {
         let beyond = times_beyond.binary_search_by_key(&record.index, |(index, _)| *index);
         let in_range = u64::try_from(record.time_unix_nano).unwrap_or(0);
         let sent = beyond.map_or(in_range, |position| times_beyond[position].1);
-        settle_time(record, sent, envelope.received_unix_nano);
+        correct_time(record, sent, envelope.received_unix_nano);
     }
     Batch {
         tenant: tenant.clone(),
@@ -168,16 +173,16 @@ fn judge(tenant: &Tenant, envelope: Envelope, sent: Vec<v1::LogRecord>, limits: 
 
 fn take_rejected(
     records: &mut Vec<Record>,
-    verdicts: Vec<(u32, wire::FieldViolation)>,
+    violations: Vec<(u32, wire::FieldViolation)>,
 ) -> Vec<RejectedRecord> {
-    if verdicts.is_empty() {
+    if violations.is_empty() {
         return Vec::new();
     }
-    let mut verdicts = verdicts.into_iter().peekable();
+    let mut violations = violations.into_iter().peekable();
     let mut rejected = Vec::new();
     let mut good = Vec::with_capacity(records.len());
     for record in records.drain(..) {
-        match verdicts.next_if(|(index, _)| *index == record.index) {
+        match violations.next_if(|(index, _)| *index == record.index) {
             None => good.push(record),
             Some((_, wire::FieldViolation { reason, detail })) => {
                 rejected.push(RejectedRecord { record, reason: reason.to_owned(), detail });

@@ -1,4 +1,4 @@
-//! The rules of the contract, as pure verdicts: on a batch's envelope, and on each of its logs.
+//! The rules of the contract, as pure functions: on a batch's envelope, and on each of its logs.
 //!
 //! A bad envelope refuses the batch; a bad log is rejected alone. Each rule has its own name and a
 //! text with the limit and the value. A good log costs no allocation.
@@ -251,7 +251,7 @@ fn shortened(text: &str) -> String {
 
 /// Gives a log whose time is missing or impossible the time of its receipt, keeping what was sent.
 /// `sent` is the time on the wire, which may be beyond what a record can hold.
-pub(crate) fn settle_time(record: &mut Record, sent: u64, received_unix_nano: i64) {
+pub(crate) fn correct_time(record: &mut Record, sent: u64, received_unix_nano: i64) {
     let latest = u64::try_from(received_unix_nano.saturating_add(FUTURE_NANOS_MAX)).unwrap_or(0);
     if sent != 0 && sent <= latest {
         return;
@@ -459,9 +459,9 @@ mod tests {
     }
 
     fn check_verdict(record: Record, expected: Option<(&str, &str)>) {
-        let verdict = check_record(&record, &Limits::default());
-        let verdict = verdict.as_ref().map(|v| (v.reason, v.detail.as_str()));
-        assert_eq!(verdict, expected);
+        let result = check_record(&record, &Limits::default());
+        let result = result.as_ref().map(|v| (v.reason, v.detail.as_str()));
+        assert_eq!(result, expected);
     }
 
     fn with_attribute(key: &str, value: Value) -> Record {
@@ -538,7 +538,7 @@ mod tests {
         ] {
             let time_unix_nano = i64::try_from(sent).unwrap_or(i64::MAX);
             let mut record = Record { time_unix_nano, ..Record::default() };
-            settle_time(&mut record, sent, NOW);
+            correct_time(&mut record, sent, NOW);
             assert_eq!(record.attribute(ORIGINAL_TIME_ATTRIBUTE), kept.as_ref(), "{sent}");
             let expected = if kept.is_some() { NOW } else { time_unix_nano };
             assert_eq!(record.time_unix_nano, expected, "{sent}");
@@ -551,8 +551,8 @@ mod tests {
             use prost::Message;
             let batch = v1::Batch::decode(bytes.as_slice()).unwrap_or_else(|_| batch());
             for scope in [scope(), ServiceScope::Any] {
-                let verdict = check_envelope(&batch, &scope, &Limits::default(), now);
-                prop_assert!(verdict.is_ok() || !verdict.unwrap_err().to_string().is_empty());
+                let result = check_envelope(&batch, &scope, &Limits::default(), now);
+                prop_assert!(result.is_ok() || !result.unwrap_err().to_string().is_empty());
             }
         }
 
@@ -560,7 +560,7 @@ mod tests {
         fn any_time_is_settled(sent: u64, now in 0..i64::MAX) {
             let time_unix_nano = i64::try_from(sent).unwrap_or(i64::MAX);
             let mut record = Record { time_unix_nano, ..Record::default() };
-            settle_time(&mut record, sent, now);
+            correct_time(&mut record, sent, now);
             prop_assert!(record.time_unix_nano <= now.saturating_add(FUTURE_NANOS_MAX));
         }
     }

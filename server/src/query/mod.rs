@@ -43,8 +43,8 @@ const PRODUCERS_MAX: usize = 10_000;
 /// A time bucket that takes all of a window, whenever that begins: 127 years, a multiple of 10 s.
 const WHOLE_WINDOW_SECONDS: u32 = 4_000_000_000;
 
-/// The readers' door.
-pub(crate) struct QueryDoor {
+/// Handles the query service.
+pub(crate) struct QueryHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) live_feed: LiveFeed,
     pub(crate) auth: Arc<Auth>,
@@ -56,7 +56,7 @@ pub(crate) struct QueryDoor {
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl QueryService for QueryDoor {
+impl QueryService for QueryHandler {
     async fn search_logs(
         &self,
         request: Request<v1::SearchLogsRequest>,
@@ -260,7 +260,7 @@ impl QueryService for QueryDoor {
     }
 }
 
-impl QueryDoor {
+impl QueryHandler {
     fn filter(&self, text: &str) -> Result<Filter, Refusal> {
         Filter::parse(text, (self.clock)()).map_err(|error| {
             Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text)))

@@ -62,7 +62,7 @@ pub struct Row<'a> {
     pub instance: &'a str,
     /// Its environment.
     pub environment: &'a str,
-    /// The log and its verdict.
+    /// The log and its score.
     pub scored: &'a ScoredRecord,
 }
 

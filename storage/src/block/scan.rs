@@ -11,7 +11,7 @@ use logweir_core::{
     record::{Level, Value},
 };
 
-use super::{BlockError, open::Block, texts::Verdict};
+use super::{BlockError, open::Block, texts::PhraseMatch};
 use crate::query::TimeRange;
 
 /// Which rows of a block are of interest, besides what a filter says.
@@ -85,12 +85,12 @@ impl Block<'_> {
     fn select_phrase(&self, phrase: &Phrase, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
         let skeletons = &self.keys()?.skeletons;
         let messages = self.messages()?;
-        let verdicts = messages.verdicts(phrase);
+        let phrase_matches = messages.phrase_matches(phrase);
         let (mut scratch, mut damage) = (Vec::new(), None);
-        rows.retain(|row| match verdicts[skeletons[*row as usize] as usize] {
-            Verdict::Never => false,
-            Verdict::Always => true,
-            Verdict::Perhaps => {
+        rows.retain(|row| match phrase_matches[skeletons[*row as usize] as usize] {
+            PhraseMatch::Never => false,
+            PhraseMatch::Always => true,
+            PhraseMatch::Perhaps => {
                 messages.has_phrase(*row as usize, phrase, &mut scratch).unwrap_or_else(|error| {
                     damage = Some(error);
                     false

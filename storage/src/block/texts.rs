@@ -324,7 +324,7 @@ pub(super) struct KnownSkeletons(Vec<Option<u32>>);
 
 /// Whether texts of a skeleton have a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PhraseMatch {
     /// None has.
     Never,
     /// It depends on their words.
@@ -388,7 +388,7 @@ impl Texts {
         String::from_utf8(bytes).map_err(|_| NOT_UTF8)
     }
 
-    /// Whether a text, of which the verdict is [`Verdict::Perhaps`], has a phrase; `scratch` is
+    /// Whether a text, of which the match is [`PhraseMatch::Perhaps`], has a phrase; `scratch` is
     /// overwritten.
     pub(super) fn has_phrase(
         &self,
@@ -402,7 +402,7 @@ impl Texts {
             let message = std::str::from_utf8(scratch);
             return message.map(|message| phrase.matches(message)).map_err(|_| NOT_UTF8);
         };
-        // A single word is not among the fixed ones, or the verdict would be another.
+        // A single word is not among the fixed ones, or the match would be another.
         let skeleton = &self.skeletons[self.ids[text] as usize];
         let rank = self.ranks[text] as usize;
         Ok(skeleton.columns.iter().any(|column| {
@@ -412,9 +412,9 @@ impl Texts {
         }))
     }
 
-    /// The verdict of each skeleton.
-    pub(super) fn verdicts(&self, phrase: &Phrase) -> Vec<Verdict> {
-        self.skeletons.iter().map(|skeleton| skeleton.verdict(phrase)).collect()
+    /// How each skeleton matches.
+    pub(super) fn phrase_matches(&self, phrase: &Phrase) -> Vec<PhraseMatch> {
+        self.skeletons.iter().map(|skeleton| skeleton.phrase_match(phrase)).collect()
     }
 }
 
@@ -436,49 +436,49 @@ impl ReadSkeleton {
         parts
     }
 
-    fn verdict(&self, phrase: &Phrase) -> Verdict {
+    fn phrase_match(&self, phrase: &Phrase) -> PhraseMatch {
         let Some(last) = phrase.words.len().checked_sub(1) else {
-            return Verdict::Always;
+            return PhraseMatch::Always;
         };
         let parts = self.parts();
-        let mut verdict = Verdict::Never;
+        let mut found = PhraseMatch::Never;
         for window in parts.windows(phrase.words.len()) {
-            let mut here = Verdict::Always;
+            let mut here = PhraseMatch::Always;
             for (position, (part, word)) in window.iter().zip(&phrase.words).enumerate() {
                 let open_start = phrase.open_start && position == 0;
                 let open_end = phrase.open_end && position == last;
-                here = weaker(here, part.verdict(word.as_bytes(), open_start, open_end));
-                if here == Verdict::Never {
+                here = weaker(here, part.phrase_match(word.as_bytes(), open_start, open_end));
+                if here == PhraseMatch::Never {
                     break;
                 }
             }
             match here {
-                Verdict::Always => return Verdict::Always,
-                Verdict::Perhaps => verdict = Verdict::Perhaps,
-                Verdict::Never => {}
+                PhraseMatch::Always => return PhraseMatch::Always,
+                PhraseMatch::Perhaps => found = PhraseMatch::Perhaps,
+                PhraseMatch::Never => {}
             }
         }
-        verdict
+        found
     }
 }
 
-fn weaker(one: Verdict, other: Verdict) -> Verdict {
+fn weaker(one: PhraseMatch, other: PhraseMatch) -> PhraseMatch {
     if (one as u8) < other as u8 { one } else { other }
 }
 
 impl Part<'_> {
-    fn verdict(&self, word: &[u8], open_start: bool, open_end: bool) -> Verdict {
+    fn phrase_match(&self, word: &[u8], open_start: bool, open_end: bool) -> PhraseMatch {
         match self {
-            Self::Fixed(found) if fits(found, word, open_start, open_end) => Verdict::Always,
+            Self::Fixed(found) if fits(found, word, open_start, open_end) => PhraseMatch::Always,
             Self::Variable(column) if open_start || open_end => {
                 if column.may_have_part(word) {
-                    Verdict::Perhaps
+                    PhraseMatch::Perhaps
                 } else {
-                    Verdict::Never
+                    PhraseMatch::Never
                 }
             }
-            Self::Variable(column) if column.has_word(word) => Verdict::Perhaps,
-            Self::Fixed(_) | Self::Variable(_) => Verdict::Never,
+            Self::Variable(column) if column.has_word(word) => PhraseMatch::Perhaps,
+            Self::Fixed(_) | Self::Variable(_) => PhraseMatch::Never,
         }
     }
 }
@@ -569,17 +569,17 @@ mod tests {
             open_end,
         };
         check(&texts, |read| {
-            let check = |phrase, expected| assert_eq!(read.verdicts(&phrase), [expected]);
-            check(phrase("connection refused", false, false), Verdict::Always);
-            check(phrase("nection refu", true, true), Verdict::Always);
-            check(phrase("refused connection", false, false), Verdict::Never);
-            check(phrase("by 10", false, false), Verdict::Perhaps);
-            check(phrase("by 11", false, false), Verdict::Never);
-            check(phrase("fuse", true, true), Verdict::Always);
-            check(phrase("use", false, true), Verdict::Never);
-            check(phrase("er", false, true), Verdict::Perhaps);
-            check(phrase("err7", false, false), Verdict::Perhaps);
-            check(phrase("err77", false, false), Verdict::Never);
+            let check = |phrase, expected| assert_eq!(read.phrase_matches(&phrase), [expected]);
+            check(phrase("connection refused", false, false), PhraseMatch::Always);
+            check(phrase("nection refu", true, true), PhraseMatch::Always);
+            check(phrase("refused connection", false, false), PhraseMatch::Never);
+            check(phrase("by 10", false, false), PhraseMatch::Perhaps);
+            check(phrase("by 11", false, false), PhraseMatch::Never);
+            check(phrase("fuse", true, true), PhraseMatch::Always);
+            check(phrase("use", false, true), PhraseMatch::Never);
+            check(phrase("er", false, true), PhraseMatch::Perhaps);
+            check(phrase("err7", false, false), PhraseMatch::Perhaps);
+            check(phrase("err77", false, false), PhraseMatch::Never);
         });
     }
 

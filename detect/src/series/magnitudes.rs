@@ -29,7 +29,7 @@ const ROWS_MAX: f32 = 20_000.0;
 
 /// Magnitudes seen so far.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tail {
+pub(super) struct MagnitudeHistogram {
     /// Of the first bucket; each further one lies one below.
     pub(super) top: i32,
     pub(super) buckets: [f32; BUCKETS],
@@ -37,7 +37,7 @@ pub(super) struct Tail {
     pub(super) rows: f32,
 }
 
-impl Tail {
+impl MagnitudeHistogram {
     pub(super) fn new() -> Self {
         Self { top: -TOP_MAX, buckets: [0.0; BUCKETS], rows: 0.0 }
     }
@@ -151,8 +151,8 @@ fn position(magnitude: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn taught(magnitudes: impl IntoIterator<Item = f64>) -> Tail {
-        let mut tail = Tail::new();
+    fn taught(magnitudes: impl IntoIterator<Item = f64>) -> MagnitudeHistogram {
+        let mut tail = MagnitudeHistogram::new();
         magnitudes.into_iter().for_each(|magnitude| tail.learn(magnitude));
         tail
     }

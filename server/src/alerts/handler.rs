@@ -24,8 +24,8 @@ pub(crate) const PREVIEWS_MAX: usize = 1;
 /// How long somebody should wait when the leader is behind.
 const ACTION_RETRY: Duration = Duration::from_secs(30);
 
-/// The door to rules, channels, silences and incidents.
-pub(crate) struct AlertDoor {
+/// The handler to rules, channels, silences and incidents.
+pub(crate) struct AlertHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
     /// Has alerting preview rules and test channels.
@@ -36,7 +36,7 @@ pub(crate) struct AlertDoor {
     pub(crate) previews: Semaphore,
 }
 
-impl AlertDoor {
+impl AlertHandler {
     /// What a tenant has set of a kind, by name.
     pub(super) async fn settings(
         &self,

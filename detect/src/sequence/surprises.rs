@@ -11,18 +11,18 @@ const EXCESSES_MAX: u32 = 20;
 
 /// A histogram of surprises.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tail {
+pub(super) struct SurpriseHistogram {
     bins: Vec<u32>,
     total: u32,
 }
 
-impl Default for Tail {
+impl Default for SurpriseHistogram {
     fn default() -> Self {
         Self { bins: vec![0; BINS], total: 0 }
     }
 }
 
-impl Tail {
+impl SurpriseHistogram {
     pub(super) fn add(&mut self, value: f32) {
         if self.total >= TOTAL_MAX {
             self.halve();
