@@ -19,7 +19,6 @@ async function sent(serverOptions, tls) {
 	await client.flush(patienceMs);
 	await client.shutdown(0);
 	await server.close();
-	assert.deepEqual(client.notices, []);
 	return client.stats().sent;
 }
 
