@@ -129,8 +129,16 @@ export class Encoder {
 		return this.#writer.buffer;
 	}
 
-	/** Encodes a log that is given field by field, and returns its end in the buffer. */
-	encode(record: LogRecord, timeUnixMs: number | undefined, nowUnixMs: number): number {
+	/**
+	 * Encodes a log that is given field by field, and returns its end in the buffer. `isPlain`: it was
+	 * none at first, so that its attributes have the meanings of [encodePlain].
+	 */
+	encode(
+		record: LogRecord,
+		isPlain: boolean,
+		timeUnixMs: number | undefined,
+		nowUnixMs: number,
+	): number {
 		this.#begin();
 		this.#latencyMs = record.latencyMs;
 		this.#traceId = record.traceId;
@@ -142,9 +150,8 @@ export class Encoder {
 		}
 		this.#level(record.level);
 		this.#severityNumber(record.severityNumber);
-		this.#message(record.message);
 		this.#logger = record.logger === undefined ? "" : toText(record.logger);
-		this.#each(record.attributes, false);
+		this.#content(record.message, record.attributes, isPlain);
 		return this.#finish();
 	}
 
@@ -167,12 +174,16 @@ export class Encoder {
 		this.#spanId = trace?.spanId;
 		this.#time(timeUnixMs, nowUnixMs);
 		this.#level(level);
+		this.#content(message, attributes, true);
+		return this.#finish();
+	}
+
+	#content(message: unknown, attributes: unknown, isPlain: boolean): void {
 		this.#message(message);
-		if (message instanceof Error) {
+		if (isPlain && message instanceof Error) {
 			this.#exception(message);
 		}
-		this.#each(attributes, true);
-		return this.#finish();
+		this.#each(attributes, isPlain);
 	}
 
 	#begin(): void {

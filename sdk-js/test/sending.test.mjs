@@ -328,6 +328,28 @@ test("beforeSend changes a log, gives it up, or throws; it is not asked about it
 		assert.deepEqual(client.stats().dropped, { before_send: 2 });
 	}));
 
+test("with a beforeSend a log has the same fields as without", () =>
+	withServer({}, async (server) => {
+		const attributes = {
+			latency_ms: 5,
+			logger: "app",
+			trace_id: "ab".repeat(16),
+			span_id: "cd".repeat(8),
+			other: 1,
+		};
+		const error = new TypeError("boom");
+		for (const beforeSend of [undefined, () => true]) {
+			const client = testClient({ endpoint: server.endpoint, beforeSend });
+			client.emit("info", "m", attributes, 5);
+			client.emit("error", error, {}, 5);
+			await client.shutdown(patienceMs);
+		}
+		const [plain, failed, ...withHook] = server.records;
+		assert.equal(plain.logger, "app");
+		assert.equal(failed.attributes.length, 3);
+		assert.deepEqual(withHook, [plain, failed]);
+	}));
+
 test("what a value logs while it is encoded is a log of its own", () =>
 	withServer({}, async (server) => {
 		const client = testClient({ endpoint: server.endpoint });
