@@ -227,7 +227,8 @@ export class BaseClient {
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
 	): MutableLogRecord {
-		const trace = record?.traceId === undefined ? this.#platform.currentTrace() : undefined;
+		const hasTrace = (record?.traceId ?? undefined) !== undefined;
+		const trace = hasTrace ? undefined : this.#platform.currentTrace();
 		const given = record ?? { level, message: message as string, attributes };
 		return { ...given, ...trace };
 	}

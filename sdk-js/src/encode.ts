@@ -131,7 +131,7 @@ export class Encoder {
 
 	/**
 	 * Encodes a log that is given field by field, and returns its end in the buffer. `isPlain`: it was
-	 * none at first, so that its attributes have the meanings of [encodePlain].
+	 * none at first, so that its attributes have the meanings of [encodePlain]. Null is absent.
 	 */
 	encode(
 		record: LogRecord,
@@ -140,18 +140,18 @@ export class Encoder {
 		nowUnixMs: number,
 	): number {
 		this.#begin();
-		this.#latencyMs = record.latencyMs;
-		this.#traceId = record.traceId;
-		this.#spanId = record.spanId;
+		this.#latencyMs = record.latencyMs ?? undefined;
+		this.#traceId = record.traceId ?? undefined;
+		this.#spanId = record.spanId ?? undefined;
 		if ((record.timeUnixNano ?? 0n) === 0n) {
 			this.#time(timeUnixMs, nowUnixMs);
 		} else {
 			this.#timeUnixNano(record.timeUnixNano, nowUnixMs);
 		}
-		this.#level(record.level);
-		this.#severityNumber(record.severityNumber);
-		this.#logger = record.logger === undefined ? "" : toText(record.logger);
-		this.#content(record.message, record.attributes, isPlain);
+		this.#level(record.level ?? Level.UNSPECIFIED);
+		this.#severityNumber(record.severityNumber ?? 0);
+		this.#logger = toText(record.logger ?? "");
+		this.#content(record.message ?? "", record.attributes, isPlain);
 		return this.#finish();
 	}
 
@@ -283,8 +283,8 @@ export class Encoder {
 		this.#writer.nanoseconds(Tag.timeUnixNano, nowUnixMs);
 	}
 
-	#level(level: number | undefined): void {
-		if (level === undefined || level === Level.UNSPECIFIED) {
+	#level(level: number): void {
+		if (level === Level.UNSPECIFIED) {
 			return;
 		}
 		if (Number.isInteger(level) && level > 0 && level <= Level.FATAL) {
@@ -294,8 +294,8 @@ export class Encoder {
 		}
 	}
 
-	#severityNumber(severityNumber: number | undefined): void {
-		if (severityNumber === undefined || severityNumber === 0) {
+	#severityNumber(severityNumber: number): void {
+		if (severityNumber === 0) {
 			return;
 		}
 		const isOne = Number.isInteger(severityNumber) && severityNumber > 0;
