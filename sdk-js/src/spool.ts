@@ -20,7 +20,7 @@ import * as path from "node:path";
 import type { EncodedBatch } from "./batch.js";
 import type { Adopted, FrameRef, SpoolFiles, SpoolOptions } from "./platform.js";
 import { decodeFrame, decodeMarks, encodeMark, frameHead, salt, scan } from "./spool-frame.js";
-import { isDead, type Owner, ownerHere, startOf } from "./spool-owner.js";
+import { codeOf, isDead, type Owner, ownerHere, startOf } from "./spool-owner.js";
 
 /** A segment is closed at this size, bytes. */
 const segmentBytes = 8 << 20;
@@ -284,7 +284,7 @@ export class Spool implements SpoolFiles {
 		try {
 			return this.#newSegment();
 		} catch (error) {
-			if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
+			if (codeOf(error) !== "ENOENT") {
 				throw error;
 			}
 			this.#startAnew();
@@ -425,7 +425,7 @@ export class Spool implements SpoolFiles {
 			const age = Date.now() - (owner?.modifiedMs ?? there.mtimeMs);
 			return isDead(owner?.text, age, this.#owner.namespace, startOf);
 		} catch {
-			// It went away, or is another's.
+			// It went away, is another's, or cannot be looked at now.
 			return false;
 		}
 	}
@@ -584,8 +584,11 @@ function readIfThere(file: string): SmallFile | undefined {
 	try {
 		const bytes = fs.readFileSync(file);
 		return { bytes, text: bytes.toString("utf8"), modifiedMs: fs.statSync(file).mtimeMs };
-	} catch {
-		return undefined;
+	} catch (error) {
+		if (codeOf(error) === "ENOENT") {
+			return undefined;
+		}
+		throw error;
 	}
 }
 
