@@ -182,14 +182,33 @@ export class Spool implements SpoolFiles {
 		}
 	}
 
-	/** Says that the owner lives. An own folder that is gone was taken over: another takes its place. */
+	/** Says that the owner lives. */
 	renew(): void {
 		const now = new Date();
+		fs.utimesSync(path.join(this.#own.path, ownerFile), now, now);
+	}
+
+	get isTaken(): boolean {
 		try {
-			fs.utimesSync(path.join(this.#own.path, ownerFile), now, now);
-		} catch {
-			this.#startAnew();
+			fs.statSync(path.join(this.#own.path, ownerFile));
+			return false;
+		} catch (error) {
+			return codeOf(error) === "ENOENT";
 		}
+	}
+
+	/** Begins anew with an empty folder. What was in the old one is another's. */
+	startOver(): void {
+		const active = this.#active;
+		this.#active = undefined;
+		this.#segments.clear();
+		this.#folders.clear();
+		this.#bytes = 0;
+		this.#waiting = 0;
+		if (active !== undefined) {
+			fs.closeSync(active.file);
+		}
+		this.#own = this.#createFolder();
 	}
 
 	/** Takes over the folders of dead processes; of each, the oldest batches come first. */
@@ -256,21 +275,6 @@ export class Spool implements SpoolFiles {
 		}
 	}
 
-	/** Forgets what is in a folder that another process sends now. */
-	#startAnew(): void {
-		if (this.#active !== undefined) {
-			fs.closeSync(this.#active.file);
-			this.#active = undefined;
-		}
-		for (const [id, segment] of [...this.#segments]) {
-			if (segment.folder === this.#own || !fs.existsSync(segment.path)) {
-				this.#forgetSegment(id, segment);
-			}
-		}
-		this.#folders.delete(this.#own);
-		this.#own = this.#createFolder();
-	}
-
 	/** The segment to append to. */
 	#activeSegment(): Active {
 		const active = this.#active;
@@ -281,15 +285,7 @@ export class Spool implements SpoolFiles {
 			this.#syncBeside(active.id);
 			this.#seal();
 		}
-		try {
-			return this.#newSegment();
-		} catch (error) {
-			if (codeOf(error) !== "ENOENT") {
-				throw error;
-			}
-			this.#startAnew();
-			return this.#newSegment();
-		}
+		return this.#newSegment();
 	}
 
 	#newSegment(): Active {
@@ -471,7 +467,7 @@ export class Spool implements SpoolFiles {
 				await this.#adoptSegment(folder, file, take);
 			} catch {
 				// One that cannot be read is left where it is, and so is its folder.
-				this.damagedRuns += 1;
+				this.damagedRuns += this.#folders.has(folder) ? 1 : 0;
 			}
 		}
 		this.#deleteFolderIfEmpty(folder);
@@ -485,6 +481,10 @@ export class Spool implements SpoolFiles {
 		const data = await readUpTo(file, segmentBytesMax);
 		const done = decodeMarks(folder.salt, readIfThere(marksOf(file))?.bytes ?? new Uint8Array());
 		const { frames, damagedRuns } = await inSlices(scan(folder.salt, data));
+		if (!this.#folders.has(folder)) {
+			// Meanwhile another took it over, with our own.
+			return;
+		}
 		const id = this.#nextSegment;
 		this.#nextSegment += 1;
 		this.damagedRuns += damagedRuns;

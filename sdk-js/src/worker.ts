@@ -379,19 +379,26 @@ export class Worker {
 		);
 	}
 
-	/** The batch's bytes; undefined if they are lost, which is counted. */
+	/** The batch's bytes; undefined if they are lost, which is counted, or another's to send. */
 	#read(tracked: Tracked): EncodedBatch | undefined {
-		if (tracked.batch === undefined && tracked.frame !== undefined) {
+		const { batch, frame } = tracked;
+		if (batch === undefined && frame !== undefined) {
 			try {
-				tracked.batch = this.#spool?.read(tracked.frame);
+				tracked.batch = this.#spool?.read(frame);
 			} catch (error) {
-				this.#spoolFailed(error);
+				this.#cannotRead(tracked, error);
 			}
 		}
-		if (tracked.batch === undefined) {
+		return tracked.batch;
+	}
+
+	#cannotRead(tracked: Tracked, error: unknown): void {
+		if (this.#replaceTakenSpool()) {
+			this.#leaveToAdopter(tracked);
+		} else {
+			this.#spoolFailed(error);
 			this.#giveUp(tracked, "internal_sdk_error");
 		}
-		return tracked.batch;
 	}
 
 	#startSend(tracked: Tracked, batch: EncodedBatch, now: number): void {
@@ -544,8 +551,8 @@ export class Worker {
 			this.#putIntoSpool(tracked);
 			this.#begin(tracked);
 		}
-		this.#settle(old);
 		this.#live.unshift(...successors);
+		this.#settle(old);
 		this.#evictFromSpool();
 	}
 
@@ -589,6 +596,7 @@ export class Worker {
 	}
 
 	#putIntoSpool(tracked: Tracked): void {
+		this.#replaceTakenSpool();
 		const spool = this.#spool;
 		const { batch } = tracked;
 		if (spool === undefined || batch === undefined) {
@@ -627,12 +635,49 @@ export class Worker {
 			for (const tracked of gone) {
 				this.#giveUp(tracked, "cache_overflow");
 			}
-			for (const tracked of [...this.#live, ...this.#inFlight].filter(isGone)) {
-				if (tracked.tag !== undefined) {
-					this.outstanding.leaveSpool(tracked.tag, tracked.recordCount);
-				}
-				tracked.frame = undefined;
+			this.#keepInMemory(isGone);
+		}
+	}
+
+	/** Goes on without the spool for batches whose frames there are gone. */
+	#keepInMemory(isGone: (tracked: Tracked) => boolean): void {
+		const isHit = (tracked: Tracked) => tracked.frame !== undefined && isGone(tracked);
+		for (const tracked of [...this.#live, ...this.#inFlight].filter(isHit)) {
+			if (tracked.tag !== undefined) {
+				this.outstanding.leaveSpool(tracked.tag, tracked.recordCount);
 			}
+			tracked.frame = undefined;
+		}
+	}
+
+	/**
+	 * Makes a new spool if the old one was taken over; true if it was. What is on disk alone is then the
+	 * other's to send; what is in memory as well is sent by both, which is harmless.
+	 */
+	#replaceTakenSpool(): boolean {
+		const spool = this.#spool;
+		if (!spool?.isTaken) {
+			return false;
+		}
+		for (const tracked of [...this.#backlog.splice(0), ...this.#adopted.splice(0)]) {
+			this.#leaveToAdopter(tracked);
+		}
+		this.#keepInMemory(() => true);
+		try {
+			spool.startOver();
+			this.#sayFault("taken", "the spool was taken over, going on with a new one");
+		} catch (error) {
+			this.#spoolFailed(error);
+		}
+		return true;
+	}
+
+	/** A batch on disk alone that another process took over with the spool. */
+	#leaveToAdopter({ tag, recordCount }: Tracked): void {
+		if (tag === undefined) {
+			this.progress.adoptedWaiting -= recordCount;
+		} else {
+			this.outstanding.leaveToAdopter(tag, recordCount);
 		}
 	}
 
@@ -641,7 +686,9 @@ export class Worker {
 		try {
 			action();
 		} catch (error) {
-			this.#spoolFailed(error);
+			if (!this.#replaceTakenSpool()) {
+				this.#spoolFailed(error);
+			}
 		}
 	}
 
@@ -728,6 +775,7 @@ export class Worker {
 		this.#isFinished = true;
 		this.#queue.close();
 		this.#platform.clear(this.#timer);
+		this.#replaceTakenSpool();
 		while (this.#spoolWorks && this.#queue.length > 0) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 		}

@@ -1,10 +1,39 @@
 // The spool on a disk that fails, and owners that are taken for dead.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, utimesSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Spool } from "../dist/esm/spool.js";
+import { testClient } from "./support/client.mjs";
 import { startProgram, temporaryFolder } from "./support/program.mjs";
+import { startServer } from "./support/server.mjs";
+import { patienceMs, until } from "./support/wait.mjs";
+
+// The port of a server that is gone, and may come back.
+async function gonePort() {
+	const server = await startServer();
+	await server.close();
+	return server.port;
+}
+
+function spoolingClient(port, directory) {
+	const endpoint = `http://127.0.0.1:${port}`;
+	return testClient({ endpoint, inFlight: 2, batchRecords: 10, spool: { directory } });
+}
+
+function emit(client, first, end) {
+	for (let number = first; number < end; number += 1) {
+		client.info(`log ${number}`);
+	}
+}
+
+// Makes every folder look like a dead process's.
+function buryOwners(directory) {
+	for (const name of readdirSync(directory)) {
+		const file = join(directory, name, "owner");
+		writeFileSync(file, readFileSync(file, "utf8").replace(`"pid":${process.pid},`, '"pid":0,'));
+	}
+}
 
 const unlimited = { bytesMax: 1 << 28, ageMaxMs: 86_400_000, sync: "interval" };
 
@@ -30,4 +59,31 @@ test("a folder whose owner cannot be read is left alone, however old it is", asy
 	await spool.adopt(() => {});
 	spool.close();
 	assert.deepEqual(readdirSync(directory), ["0123456789abcdef"]);
+});
+
+test("who was taken for dead goes on, and nothing is lost or counted as dropped", async (t) => {
+	const directory = temporaryFolder(t);
+	const port = await gonePort();
+	const first = spoolingClient(port, directory);
+	emit(first, 0, 95);
+	assert.equal((await first.flush(0)).spooled, 95);
+	buryOwners(directory);
+	const second = spoolingClient(port, directory);
+	await second.adoption();
+	assert.equal(second.stats().adoptedWaiting, 95);
+	emit(first, 95, 195);
+	assert.deepEqual((await first.flush(0)).dropped, {});
+	const server = await startServer({ port });
+	t.after(() => server.close());
+	await first.flush(patienceMs);
+	await until(() => second.stats().adoptedWaiting === 0, "the answers");
+	assert.equal(new Set(server.records.map(({ message }) => message)).size, 195);
+	assert.equal(server.records.length, 195);
+	const { sent, spooled, dropped, spoolFailures } = first.stats();
+	assert.deepEqual([sent + spooled, dropped, spoolFailures], [195, {}, 0]);
+	assert.ok(spooled > 0, "what was on disk alone is the other's");
+	assert.equal(second.stats().adoptedSent, 95);
+	assert.ok(first.notices.includes("the spool was taken over, going on with a new one"));
+	await Promise.all([first.shutdown(patienceMs), second.shutdown(patienceMs)]);
+	assert.deepEqual(readdirSync(directory), []);
 });

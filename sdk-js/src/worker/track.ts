@@ -59,7 +59,7 @@ export class Outstanding {
 	readonly #byTag = new Map<number, Count>();
 	/** Logs in batches that are in memory alone. */
 	inMemory = 0;
-	/** Logs in batches that are in the spool. */
+	/** Logs in batches that are in the spool, or were until another process took it over. */
 	spooled = 0;
 
 	nextTag(): number {
@@ -110,6 +110,12 @@ export class Outstanding {
 		if (count.batches === 0) {
 			this.#byTag.delete(tag);
 		}
+	}
+
+	/** Another process sends what was in the spool alone. It stays counted, but nobody here waits for it. */
+	leaveToAdopter(tag: number, records: number): void {
+		this.remove(tag, records, true);
+		this.spooled += records;
 	}
 
 	/** A batch that was in the spool is in memory alone. */
