@@ -31,6 +31,8 @@ const delayShareSpread = 0.2;
 const syncIntervalMs = 1_000;
 /** How often the spool's owner says that it lives, milliseconds. */
 const renewIntervalMs = 30_000;
+/** How often a disk that could not be written is tried again, milliseconds. */
+const retryIntervalMs = 1_000;
 /** How often folders of dead processes are looked for, milliseconds. */
 const adoptIntervalMs = 60_000;
 /** The longest a timer can be set for, milliseconds. */
@@ -69,6 +71,7 @@ export class Worker {
 	#spoolWorks = false;
 	/** When the spool is due for each of its duties. */
 	#syncAt: number | undefined;
+	#retryAt: number | undefined;
 	#renewAt = Number.POSITIVE_INFINITY;
 	#adoptAt = Number.POSITIVE_INFINITY;
 	#batchRecords: number;
@@ -261,6 +264,9 @@ export class Worker {
 			this.#renewAt = now + renewIntervalMs;
 			this.#guardDisk(() => spool.renew());
 		}
+		if (this.#retryAt !== undefined && now >= this.#retryAt) {
+			this.#retrySpool();
+		}
 		if (now >= this.#adoptAt) {
 			void this.#adopt();
 		}
@@ -275,7 +281,7 @@ export class Worker {
 		this.#syncAt ??= now + syncIntervalMs;
 		if (now >= this.#syncAt) {
 			this.#syncAt = undefined;
-			spool.sync().catch((error: unknown) => this.#spoolFailed(error));
+			spool.sync().catch((error: unknown) => this.#cannotWrite(error));
 		}
 	}
 
@@ -602,10 +608,32 @@ export class Worker {
 		if (spool === undefined || batch === undefined) {
 			return;
 		}
-		this.#guardDisk(() => {
+		try {
 			tracked.frame = spool.append(batch);
 			this.#spoolWorks = true;
-		});
+		} catch (error) {
+			this.#cannotWrite(error);
+		}
+	}
+
+	/**
+	 * Puts what is in memory alone into the spool, if the disk can be written again. While no batch is
+	 * answered nothing else would find that out.
+	 */
+	#retrySpool(): void {
+		this.#spoolWorks = this.#spool !== undefined;
+		this.#retryAt = undefined;
+		const unwritten = [...this.#inFlight, ...this.#live].filter(({ frame }) => frame === undefined);
+		for (const tracked of unwritten) {
+			if (this.#spoolWorks) {
+				this.#putIntoSpool(tracked);
+			}
+			if (tracked.frame !== undefined) {
+				this.#countMove(tracked);
+			}
+		}
+		this.#leaveSurplusOnDisk();
+		this.#evictFromSpool();
 	}
 
 	/** Keeps in memory what will be sent next, and no more. What is not on disk stays. */
@@ -643,10 +671,15 @@ export class Worker {
 	#keepInMemory(isGone: (tracked: Tracked) => boolean): void {
 		const isHit = (tracked: Tracked) => tracked.frame !== undefined && isGone(tracked);
 		for (const tracked of [...this.#live, ...this.#inFlight].filter(isHit)) {
-			if (tracked.tag !== undefined) {
-				this.outstanding.leaveSpool(tracked.tag, tracked.recordCount);
-			}
 			tracked.frame = undefined;
+			this.#countMove(tracked);
+		}
+	}
+
+	/** Counts a batch that is in the spool now, or is no longer, among those in its new place. */
+	#countMove({ tag, recordCount, frame }: Tracked): void {
+		if (tag !== undefined) {
+			this.outstanding.move(tag, recordCount, frame !== undefined);
 		}
 	}
 
@@ -665,9 +698,10 @@ export class Worker {
 		this.#keepInMemory(() => true);
 		try {
 			spool.startOver();
+			this.#retryAt = this.#platform.now();
 			this.#sayFault("taken", "the spool was taken over, going on with a new one");
 		} catch (error) {
-			this.#spoolFailed(error);
+			this.#cannotWrite(error);
 		}
 		return true;
 	}
@@ -692,12 +726,18 @@ export class Worker {
 		}
 	}
 
-	#spoolFailed(error: unknown): void {
+	/** Logs stay in memory until the disk is tried again. */
+	#cannotWrite(error: unknown): void {
+		this.#spoolWorks = false;
+		this.#retryAt ??= this.#platform.now() + retryIntervalMs;
+		this.#spoolFailed(error, "the spool fails, logs stay in memory");
+		// A turn sets the timer for that.
+		this.wake();
+	}
+
+	#spoolFailed(error: unknown, what = "the spool fails"): void {
 		this.progress.spoolFailures += 1;
-		if (this.#spoolWorks) {
-			this.#spoolWorks = false;
-			this.#sayFault("spool", `the spool fails, logs stay in memory: ${errorText(error)}`);
-		}
+		this.#sayFault("spool", `${what}: ${errorText(error)}`);
 	}
 
 	#sayFault(kind: string, text: string): void {
@@ -776,6 +816,7 @@ export class Worker {
 		this.#queue.close();
 		this.#platform.clear(this.#timer);
 		this.#replaceTakenSpool();
+		this.#retrySpool();
 		while (this.#spoolWorks && this.#queue.length > 0) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 		}
@@ -824,6 +865,7 @@ export class Worker {
 		const moments = [
 			this.#batchDue,
 			this.#syncAt,
+			this.#retryAt,
 			this.#spool === undefined ? undefined : Math.min(this.#renewAt, this.#adoptAt),
 			oldest === undefined ? undefined : oldest.arrivedAt + this.#config.memoryAgeMaxMs,
 			this.#queue.isDropUnsaid ? this.#rhythm.dueAt(dropsNotice) : undefined,

@@ -1,6 +1,13 @@
 // The spool on a disk that fails, and owners that are taken for dead.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import {
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmdirSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Spool } from "../dist/esm/spool.js";
@@ -25,6 +32,14 @@ function emit(client, first, end) {
 	for (let number = first; number < end; number += 1) {
 		client.info(`log ${number}`);
 	}
+}
+
+// Makes each write to the only folder fail, until the returned function is called.
+function blockWrites(directory) {
+	const [folder] = readdirSync(directory);
+	const segment = join(directory, folder, "0000000000.seg");
+	mkdirSync(segment);
+	return () => rmdirSync(segment);
 }
 
 // Makes every folder look like a dead process's.
@@ -86,4 +101,31 @@ test("who was taken for dead goes on, and nothing is lost or counted as dropped"
 	assert.ok(first.notices.includes("the spool was taken over, going on with a new one"));
 	await Promise.all([first.shutdown(patienceMs), second.shutdown(patienceMs)]);
 	assert.deepEqual(readdirSync(directory), []);
+});
+
+test("a disk that works again is used again, though no batch is answered", async (t) => {
+	const directory = temporaryFolder(t);
+	const client = spoolingClient(await gonePort(), directory);
+	const unblock = blockWrites(directory);
+	emit(client, 0, 100);
+	const { spooled, pending } = await client.flush(0);
+	assert.deepEqual([spooled, pending], [0, 100]);
+	unblock();
+	await until(() => client.stats().spooled === 100, "all are in the spool");
+	assert.ok(
+		client.notices.some((text) => text.startsWith("the spool fails, logs stay in memory: ")),
+	);
+	const report = await client.shutdown(0);
+	assert.deepEqual([report.spooled, report.dropped], [100, {}]);
+});
+
+test("at the end the disk is tried once more", async (t) => {
+	const directory = temporaryFolder(t);
+	const client = spoolingClient(await gonePort(), directory);
+	const unblock = blockWrites(directory);
+	emit(client, 0, 100);
+	await client.flush(0);
+	unblock();
+	const report = await client.shutdown(0);
+	assert.deepEqual([report.spooled, report.dropped], [100, {}]);
 });

@@ -118,12 +118,12 @@ export class Outstanding {
 		this.spooled += records;
 	}
 
-	/** A batch that was in the spool is in memory alone. */
-	leaveSpool(tag: number, records: number): void {
+	/** A batch that was in the spool is in memory alone, or the other way round. */
+	move(tag: number, records: number, isSpooled: boolean): void {
 		const count = this.#byTag.get(tag);
 		if (count !== undefined) {
-			this.#count(count, -records, true);
-			this.#count(count, records, false);
+			this.#count(count, -records, !isSpooled);
+			this.#count(count, records, isSpooled);
 		}
 	}
 
