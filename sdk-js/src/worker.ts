@@ -154,6 +154,8 @@ export class Worker {
 	relieve(): void {
 		if (this.#spoolWorks && !this.#isInTurn && !this.#isFinished) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
+			// A turn sets the timer for forcing it to disk.
+			this.wake();
 		}
 	}
 
@@ -274,12 +276,7 @@ export class Worker {
 	}
 
 	#syncSpool(spool: SpoolFiles, now: number): void {
-		if (!spool.needsSync) {
-			this.#syncAt = undefined;
-			return;
-		}
-		this.#syncAt ??= now + syncIntervalMs;
-		if (now >= this.#syncAt) {
+		if (this.#syncAt !== undefined && now >= this.#syncAt) {
 			this.#syncAt = undefined;
 			spool.sync().catch((error: unknown) => this.#cannotWrite(error));
 		}
@@ -611,6 +608,9 @@ export class Worker {
 		try {
 			tracked.frame = spool.append(batch);
 			this.#spoolWorks = true;
+			if (spool.needsSync) {
+				this.#syncAt ??= this.#platform.now() + syncIntervalMs;
+			}
 		} catch (error) {
 			this.#cannotWrite(error);
 		}

@@ -10,6 +10,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { BaseClient } from "../dist/esm/client.js";
+import { nodePlatform } from "../dist/esm/platform/node.js";
 import { Spool } from "../dist/esm/spool.js";
 import { testClient } from "./support/client.mjs";
 import { startProgram, temporaryFolder } from "./support/program.mjs";
@@ -50,6 +52,7 @@ function buryOwners(directory) {
 	}
 }
 
+const renewIntervalMs = 30_000;
 const unlimited = { bytesMax: 1 << 28, ageMaxMs: 86_400_000, sync: "interval" };
 
 test("a process that cannot be looked at is not gone", async () => {
@@ -128,4 +131,31 @@ test("at the end the disk is tried once more", async (t) => {
 	unblock();
 	const report = await client.shutdown(0);
 	assert.deepEqual([report.spooled, report.dropped], [100, {}]);
+});
+
+test("what was written is forced to disk soon, though nothing else happens", async (t) => {
+	const server = await startServer({ answers: [{ stall: true }] });
+	t.after(() => server.close());
+	// The renewal of the owner would bring it about as well.
+	const later = (delayMs, call) =>
+		delayMs < renewIntervalMs / 2 && nodePlatform.later(delayMs, call);
+	let syncs = 0;
+	class CountingSpool extends Spool {
+		async sync() {
+			await super.sync();
+			syncs += 1;
+		}
+	}
+	const client = new BaseClient(
+		{
+			endpoint: server.endpoint,
+			spool: { directory: temporaryFolder(t) },
+			attemptTimeoutMs: renewIntervalMs,
+			onNotice: () => {},
+		},
+		{ ...nodePlatform, later, openSpool: (options) => new CountingSpool(options) },
+	);
+	client.fatal("once");
+	await until(() => syncs === 1, "it is on the disk");
+	await client.shutdown(0);
 });
