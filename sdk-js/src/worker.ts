@@ -114,7 +114,7 @@ export class Worker {
 			attemptTimeoutMs: config.attemptTimeoutMs,
 			retry: config.retry,
 			notice: config.notice,
-			waitingPlace: this.#spoolWorks ? "in the spool" : "in memory",
+			waitingPlace: () => (this.#spoolWorks ? "in the spool" : "in memory"),
 		});
 		this.adoption = this.#adopt();
 	}

@@ -159,3 +159,20 @@ test("what was written is forced to disk soon, though nothing else happens", asy
 	await until(() => syncs === 1, "it is on the disk");
 	await client.shutdown(0);
 });
+
+test("where logs wait is said as it is when an address is lost", async (t) => {
+	for (const [place, block] of [
+		["in the spool", () => {}],
+		["in memory", blockWrites],
+	]) {
+		const directory = temporaryFolder(t);
+		const client = spoolingClient(await gonePort(), directory);
+		block(directory);
+		emit(client, 0, 1);
+		await client.flush(0);
+		const isLost = (text) => text.startsWith("cannot reach ");
+		await until(() => client.notices.some(isLost), "the notice");
+		assert.ok(client.notices.find(isLost).includes(`; logs are kept ${place} and`));
+		await client.shutdown(0);
+	}
+});
