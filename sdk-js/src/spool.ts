@@ -173,12 +173,13 @@ export class Spool implements SpoolFiles {
 			return;
 		}
 		active.needsSync = false;
-		// Through another handle, since the first may be closed meanwhile.
-		const file = await fs.promises.open(this.#pathOf(active.id), "r");
 		try {
-			await file.datasync();
-		} finally {
-			await file.close();
+			await syncFile(this.#pathOf(active.id));
+		} catch (error) {
+			// One that is done with by then, or another's, need not be on disk.
+			if (this.#segments.has(active.id)) {
+				throw error;
+			}
 		}
 	}
 
@@ -612,6 +613,16 @@ function foldersIn(folder: string): string[] {
 		return folders.map((entry) => path.join(folder, entry.name)).sort();
 	} catch {
 		return [];
+	}
+}
+
+/** Through another handle than the one that writes, since that may be closed meanwhile. */
+async function syncFile(file: string): Promise<void> {
+	const handle = await fs.promises.open(file, "r");
+	try {
+		await handle.datasync();
+	} finally {
+		await handle.close();
 	}
 }
 

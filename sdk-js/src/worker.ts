@@ -278,7 +278,13 @@ export class Worker {
 	#syncSpool(spool: SpoolFiles, now: number): void {
 		if (this.#syncAt !== undefined && now >= this.#syncAt) {
 			this.#syncAt = undefined;
-			spool.sync().catch((error: unknown) => this.#cannotWrite(error));
+			spool.sync().catch((error: unknown) => this.#cannotSync(error));
+		}
+	}
+
+	#cannotSync(error: unknown): void {
+		if (!this.#replaceTakenSpool()) {
+			this.#cannotWrite(error);
 		}
 	}
 
@@ -699,6 +705,7 @@ export class Worker {
 		try {
 			spool.startOver();
 			this.#retryAt = this.#platform.now();
+			this.wake();
 			this.#sayFault("taken", "the spool was taken over, going on with a new one");
 		} catch (error) {
 			this.#cannotWrite(error);

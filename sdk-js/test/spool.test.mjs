@@ -5,6 +5,7 @@ import {
 	readdirSync,
 	readFileSync,
 	rmdirSync,
+	rmSync,
 	utimesSync,
 	writeFileSync,
 } from "node:fs";
@@ -103,6 +104,28 @@ test("who was taken for dead goes on, and nothing is lost or counted as dropped"
 	assert.equal(second.stats().adoptedSent, 95);
 	assert.ok(first.notices.includes("the spool was taken over, going on with a new one"));
 	await Promise.all([first.shutdown(patienceMs), second.shutdown(patienceMs)]);
+	assert.deepEqual(readdirSync(directory), []);
+});
+
+test("what is another's before it is forced to disk is no failure", async (t) => {
+	const directory = temporaryFolder(t);
+	const spool = new Spool({ directory, ...unlimited });
+	spool.append({
+		batchId: new Uint8Array(16),
+		producerId: new Uint8Array(16),
+		sequence: 1n,
+		recordCount: 1,
+		createdUnixNano: 1n,
+		request: new Uint8Array(10),
+	});
+	const [folder] = readdirSync(directory);
+	rmSync(join(directory, folder), { recursive: true });
+	assert.ok(spool.isTaken);
+	const synced = spool.sync();
+	spool.startOver();
+	await synced;
+	assert.ok(!spool.isTaken);
+	spool.close();
 	assert.deepEqual(readdirSync(directory), []);
 });
 
