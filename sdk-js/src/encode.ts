@@ -22,7 +22,15 @@ import {
 	unreadable,
 } from "./record.js";
 import { type Redaction, redacted } from "./redaction.js";
-import { isHex, varintBytes, Writer, type WriteText, writeVarint } from "./wire.js";
+import {
+	intBits,
+	isHex,
+	nanosecondsPerMillisecond,
+	varintBytes,
+	Writer,
+	type WriteText,
+	writeVarint,
+} from "./wire.js";
 
 const truncatedKey = "logweir.truncated";
 const droppedAttributesKey = "logweir.dropped_attributes";
@@ -62,8 +70,7 @@ const attributeFixedBytesMax = 32;
 const attributeHeadBytes = 2;
 /** Times are nanoseconds of 64 bits without a sign. */
 const timeBits = 64;
-const intBits = 64;
-const nanosecondsPerMillisecond = 1_000_000;
+const timeUnixMsMin = 1 / nanosecondsPerMillisecond;
 const timeUnixMsEnd = 2 ** timeBits / nanosecondsPerMillisecond;
 
 /** Names of attributes that are kept; a program that makes names up must not fill memory. */
@@ -107,9 +114,8 @@ export class Encoder {
 	#isTruncated = false;
 	#attributes = 0;
 	#attributesSeen = 0;
-	/** Ends of the last attributes but one and two, so that there can be room for the flags. */
-	#endWithRoomForOne = 0;
-	#endWithRoomForTwo = 0;
+	/** End of the last attribute beside which there is room for the flags. */
+	#endWithRoomForFlags = 0;
 	#latencyMs: number | undefined;
 	#logger = "";
 	#traceId: Uint8Array | string | undefined;
@@ -223,10 +229,10 @@ export class Encoder {
 		if (!this.#isTruncated && !isSurplus && !isNameless) {
 			return;
 		}
-		const flags = isNameless || this.#attributesSeen >= attributesMax ? flagsMax : 1;
-		if (this.#attributes > attributesMax - flags) {
-			this.#attributes = attributesMax - flags;
-			this.#writer.at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
+		const needsBoth = isNameless || this.#attributesSeen >= attributesMax;
+		if (needsBoth && this.#attributes > attributesMax - flagsMax) {
+			this.#attributes = attributesMax - flagsMax;
+			this.#writer.at = this.#endWithRoomForFlags;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
 		this.#attribute(this.#keyOf(truncatedKey), true);
@@ -416,9 +422,7 @@ export class Encoder {
 			return;
 		}
 		if (this.#attributes === attributesMax - flagsMax) {
-			this.#endWithRoomForTwo = this.#writer.at;
-		} else if (this.#attributes === attributesMax - 1) {
-			this.#endWithRoomForOne = this.#writer.at;
+			this.#endWithRoomForFlags = this.#writer.at;
 		}
 		this.#isTruncated ||= key.isCut;
 		this.#attribute(key, key.isHidden ? redacted : value);
@@ -544,7 +548,7 @@ function isTimeUnixNano(time: unknown): time is bigint {
 }
 
 function isTimeUnixMs(time: unknown): time is number {
-	return typeof time === "number" && time > 0 && time < timeUnixMsEnd;
+	return typeof time === "number" && time >= timeUnixMsMin && time < timeUnixMsEnd;
 }
 
 function isLatency(value: number): boolean {

@@ -138,7 +138,15 @@ test("a time that is none becomes that of the call, and the log says so", () => 
 		const record = decoded(encoder, { message: "m", timeUnixNano }, nowUnixMs);
 		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true]);
 	}
-	for (const timeUnixMs of [-5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 64 / 1e6, "now", 5n]) {
+	for (const timeUnixMs of [
+		-5,
+		1e-9,
+		Number.NaN,
+		Number.POSITIVE_INFINITY,
+		2 ** 64 / 1e6,
+		"now",
+		5n,
+	]) {
 		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
 		const record = recordIn(encoder, end);
 		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true], String(timeUnixMs));
@@ -151,10 +159,11 @@ test("a time is kept, and without one, which is 0 on the wire, it is that of the
 		[undefined, nowUnixMs],
 		[0, nowUnixMs],
 		[5, 5],
+		[1e-6, 1e-6],
 	]) {
 		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
 		const record = recordIn(encoder, end);
-		assert.deepEqual([record.timeUnixNano, values(record)], [BigInt(expected) * 1_000_000n, {}]);
+		assert.deepEqual([record.timeUnixNano, values(record)], [BigInt(expected * 1_000_000), {}]);
 	}
 });
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import { Client, ConfigError } from "../dist/esm/index.js";
+import { greeting } from "../dist/esm/platform/node.js";
 import { testClient } from "./support/client.mjs";
 import { startServer } from "./support/server.mjs";
 import { patienceMs, until } from "./support/wait.mjs";
@@ -145,6 +146,12 @@ test("a name that does not exist is told", async () => {
 	await until(() => client.notices.length > 0, "a notice");
 	assert.match(client.notices[0], /^cannot reach http:\/\/nowhere\.invalid:4317 \(getaddrinfo /);
 	await client.shutdown(0);
+});
+
+test("an HTTP/2 manager without the field that is read counts as open", async () => {
+	for (const manager of [{}, { s: {} }, { s: { conn: {} } }]) {
+		assert.equal(await greeting(manager), undefined);
+	}
 });
 
 test("an address that takes the connection and stays silent is told", async () => {

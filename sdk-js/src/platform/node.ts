@@ -74,7 +74,7 @@ function openDoor(address: string, options: DoorOptions): Door {
  * it is read from a field of its own, and in a version without that field the connection counts as open,
  * until the first batch tells.
  */
-function greeting(manager: Http2SessionManager): Promise<unknown> {
+export function greeting(manager: Http2SessionManager): Promise<unknown> {
 	const session = (manager as unknown as { s?: { conn?: ClientHttp2Session } }).s?.conn;
 	if (typeof session?.once !== "function") {
 		return Promise.resolve(undefined);
