@@ -150,8 +150,10 @@ def test_a_refused_token_holds_the_logs_and_is_said_once() -> None:
 def test_rejected_logs_are_told_once_a_reason() -> None:
     heard: list[Rejection] = []
     answers = [Reject([0], "first"), Reject([0, 1], "second")]
+    # One batch at a time, so that the first is answered first.
+    settings = {"on_rejected": heard.append, "batch_records": 2, "in_flight": 1}
     with serving(answers) as server:
-        with client_of(server.endpoint, on_rejected=heard.append, batch_records=2) as client:
+        with client_of(server.endpoint, **settings) as client:
             for number in range(4):
                 client.emit("INFO", str(number))
             client.flush(PATIENCE)
