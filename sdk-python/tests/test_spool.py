@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -216,6 +217,32 @@ def test_an_owner_that_finds_its_folder_gone_makes_a_new_one(tmp_path: Path) -> 
     spool.append(batch(2))
     spool.close()
     assert files(tmp_path) == ["0000000000.seg", "0000000001.seg", OWNER_FILE, OWNER_FILE, OWNER_FILE]
+
+
+def test_a_folder_whose_owner_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    opened(tmp_path).append(batch(1))
+    (owner,) = tmp_path.glob(f"*/{OWNER_FILE}")
+    owner.unlink()
+    # No file: whoever opens it gets an error.
+    owner.mkdir()
+    assert opened(tmp_path).adopt() == []
+    assert owner.parent.is_dir()
+
+
+WITHOUT_FILES = """
+import os, resource
+from logweir.spool_owner import start_of
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+try:
+    start_of(os.getpid())
+except OSError as error:
+    print(error.strerror, end="")
+"""
+
+
+def test_a_process_is_not_dead_because_no_file_is_free() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FILES], stdout=subprocess.PIPE, text=True)
+    assert done.stdout == os.strerror(errno.EMFILE)
 
 
 def test_a_process_that_has_ended_unasked_is_dead() -> None:

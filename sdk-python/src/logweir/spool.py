@@ -234,14 +234,17 @@ class Spool:
         try:
             if not self._is_dead(folder):
                 return False
+        except OSError:
+            # One that cannot be looked at is left alone.
+            return False
+        with contextlib.suppress(OSError):
             # One that is empty holds nothing to take over.
             os.rmdir(folder)
             return False
-        except OSError:
-            pass
         return self._waiting == 0 or self._has_room_for(folder)
 
     def _is_dead(self, folder: Path) -> bool:
+        """Whether its owner is dead; raises OSError if nobody can tell now."""
         file = folder / OWNER_FILE
         try:
             owner, changed = spool_owner.parse(rim.read_text(str(file))), file.stat().st_mtime
