@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import HOUR, Notices, balanced, client_of, wait_until
+from clients import HOUR, Notices, balanced, client_of, kill, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
 from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
+from logweir.spool import Spool
 
 
 def test_a_flush_settles_what_came_before_it() -> None:
@@ -306,3 +307,26 @@ def test_a_full_spool_gives_up_its_oldest(tmp_path: Path) -> None:
         wait_until(lambda: "cache_overflow" in client.flush(0).dropped)
         assert balanced(client)
         client.shutdown(0)
+
+
+@pytest.mark.parametrize("later", [0, 100])
+def test_what_was_taken_over_with_the_spool_is_the_others_to_send(tmp_path: Path, later: int) -> None:
+    notices = Notices()
+    with serving() as server:
+        port = server.port
+    settings = {"spool": str(tmp_path), "batch_records": 10, "on_notice": notices}
+    with client_of(f"127.0.0.1:{port}", **settings) as client:
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.flush(0).spooled == 100)
+        kill(tmp_path)
+        assert sum(batch.record_count for batch in Spool(SpoolOptions(str(tmp_path))).adopt()) == 100
+        for number in range(100, 100 + later):
+            client.emit("INFO", str(number))
+        with serving(port=port) as server:
+            assert client.flush(PATIENCE).is_complete
+            stats = client.stats()
+            assert (stats.dropped, stats.spool_failures) == ({}, 0)
+            assert balanced(client) and stats.sent < stats.emitted
+            assert {str(number) for number in range(100, 100 + later)} <= {*server.messages}
+    notices.wait_for("the spool was taken over, going on with a new one")

@@ -58,9 +58,25 @@ class Disk:
             return
         with self._failures_counted():
             self._sync(self._spool, now)
-            if now >= self._next_renew:
+            if self.is_renewal_due(now):
                 self._next_renew = now + RENEW_INTERVAL
                 self._spool.renew()
+
+    def is_renewal_due(self, now: float) -> bool:
+        """Whether it is time to show other processes that this one lives."""
+        return now >= self._next_renew
+
+    def replace_if_taken(self) -> bool:
+        """Begins a new spool if another process took the old one over. True if all that was in it is the
+        other's now."""
+        if self._spool is None or not self._spool.is_taken:
+            return False
+        try:
+            self._spool.start_over()
+            self._say_fault("taken", "the spool was taken over, going on with a new one")
+        except OSError as error:
+            self._failed(error)
+        return True
 
     def _sync(self, spool: Spool, now: float) -> None:
         if not spool.needs_sync:
@@ -123,11 +139,16 @@ class Disk:
         try:
             yield
         except OSError as error:
-            self._count_failure()
-            self._publish_damage()
-            if self.works:
-                self.works = False
-                self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+            # That there is nothing any more in a folder that was taken over is no failure.
+            if self._spool is None or not self._spool.is_taken:
+                self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self._count_failure()
+        self._publish_damage()
+        if self.works:
+            self.works = False
+            self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
 
     def _count_failure(self) -> None:
         with self._lock:

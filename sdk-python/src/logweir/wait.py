@@ -71,7 +71,7 @@ class Waiters:
                 sent=self._progress.sent,
                 rejected=self._progress.rejected,
                 dropped=self._shared.dropped(),
-                spooled=self._outstanding.all.spooled,
+                spooled=self._outstanding.spooled,
             )
         self._shared.last_report = report
         for waiter in self._waiting:

@@ -112,7 +112,7 @@ class Worker:
         self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
         self._say_drops(now)
-        self._disk.keep_up(now)
+        self._keep_up_spool(now)
         self._adopt(now)
         self._force_what_is_due(now)
         self._cut_batches(now)
@@ -171,7 +171,7 @@ class Worker:
         """A batch is cut when it can go out at once, or to disk as all before it did."""
         if len(self._in_flight) + len(self._lines.live) < self._config.in_flight:
             return True
-        return self._disk.works and all(tracked.frame is not None for tracked in self._lines.live)
+        return self._disk.works and all(map(_is_on_disk, self._lines.live))
 
     def _has_cause_to_cut(self) -> bool:
         with self._lock:
@@ -215,7 +215,7 @@ class Worker:
             moved=self._moved,
             rejected=self._progress.rejected,
             queued=self._queue.records,
-            spooled=self._outstanding.all.spooled,
+            spooled=self._outstanding.spooled,
         )
 
     # Sending.
@@ -233,6 +233,9 @@ class Worker:
         batch = tracked.batch
         if batch is None and tracked.frame is not None:
             batch = self._disk.read(tracked.frame)
+        if batch is None and self._replace_taken_spool():
+            self._leave_to_adopter(tracked)
+            return
         if batch is None:
             self._give_up(tracked, INTERNAL_SDK_ERROR)
             return
@@ -322,7 +325,8 @@ class Worker:
 
     def _track(self, tracked: Tracked) -> None:
         """Takes a new batch on: into the spool if there is one, and into the line."""
-        self._lines.live.append(self._put_into_spool(tracked))
+        tracked = self._put_into_spool(tracked)
+        self._lines.live.append(tracked)
         self._lines.leave_surplus_on_disk(self._config.in_flight)
         self._evict_from_spool()
 
@@ -373,7 +377,32 @@ class Worker:
             self._end(tracked)
         return placed
 
+    def _leave_to_adopter(self, tracked: Tracked) -> None:
+        """A batch on disk alone that another process took over with the spool."""
+        with self._lock:
+            if not tracked.is_adopted:
+                self._outstanding.left_to_adopter += tracked.record_count
+            self._end(tracked)
+
+    # The spool.
+
+    def _keep_up_spool(self, now: float) -> None:
+        if self._disk.is_renewal_due(now):
+            self._replace_taken_spool()
+        self._disk.keep_up(now)
+
+    def _replace_taken_spool(self) -> bool:
+        """Goes on with a new spool if another process took the old one over. What was on disk alone is the
+        other's to send; what is in memory as well is sent by both, which is harmless."""
+        if not self._disk.replace_if_taken():
+            return False
+        for tracked in self._lines.take_out(_is_on_disk):
+            self._leave_to_adopter(tracked)
+        self._keep_in_memory(_is_on_disk)
+        return True
+
     def _put_into_spool(self, tracked: Tracked) -> Tracked:
+        self._replace_taken_spool()
         frame = None if tracked.batch is None else self._disk.append(tracked.batch)
         return tracked if frame is None else self._placed(tracked, replace(tracked, frame=frame))
 
@@ -387,13 +416,18 @@ class Worker:
             self._evicted(segment)
 
     def _evicted(self, segment: int) -> None:
-        for tracked in self._lines.take_out(segment):
+        def is_gone(tracked: Tracked) -> bool:
+            return tracked.is_in(segment)
+
+        for tracked in self._lines.take_out(is_gone):
             self._give_up(tracked, CACHE_OVERFLOW)
+        self._keep_in_memory(is_gone)
+
+    def _keep_in_memory(self, is_gone: Callable[[Tracked], bool]) -> None:
+        """Goes on without the spool for batches that are gone from it."""
 
         def in_memory(tracked: Tracked) -> Tracked:
-            if not tracked.is_in(segment):
-                return tracked
-            return self._placed(tracked, replace(tracked, frame=None))
+            return self._placed(tracked, replace(tracked, frame=None)) if is_gone(tracked) else tracked
 
         self._lines.live = deque(map(in_memory, self._lines.live))
         self._in_flight = {number: in_memory(t) for number, t in self._in_flight.items()}
@@ -456,7 +490,7 @@ class Worker:
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
-        if self._disk.works and self._outstanding.all.spooled > 0:
+        if self._disk.works and self._outstanding.spooled > 0:
             self._tell_account(rim.now())
 
     def _next_moment(self, now: float) -> float:
@@ -469,3 +503,7 @@ class Worker:
         if self._drops_said is not None and self._queue.drop_unsaid:
             moments.append(self._drops_said + NOTICE_INTERVAL)
         return min(moments)
+
+
+def _is_on_disk(tracked: Tracked) -> bool:
+    return tracked.frame is not None
