@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from clients import HOUR, Notices, balanced, client_of, kill, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
-from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
+from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions, connection, disk
 from logweir.spool import Spool
 
 
@@ -330,3 +331,30 @@ def test_what_was_taken_over_with_the_spool_is_the_others_to_send(tmp_path: Path
             assert balanced(client) and stats.sent < stats.emitted
             assert {str(number) for number in range(100, 100 + later)} <= {*server.messages}
     notices.wait_for("the spool was taken over, going on with a new one")
+
+
+def test_what_is_written_is_forced_to_disk_in_its_time_although_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, forced = os.fsync, threading.Event()
+
+    def fsync(number: int) -> None:
+        real(number)
+        if os.readlink(f"/proc/self/fd/{number}").endswith(".seg"):
+            forced.set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(disk, "RENEW_INTERVAL", HOUR)
+    monkeypatch.setattr(disk, "ADOPT_INTERVAL", HOUR)
+    monkeypatch.setattr(connection, "KEEPALIVE_INTERVAL", HOUR)
+    release = threading.Event()
+    settings = {"spool": str(tmp_path), "attempt_timeout": HOUR, "in_flight": 1}
+    with serving([Hold(release)]) as server, client_of(server.endpoint, **settings) as client:
+        client.emit("FATAL", "one")
+        server.wait_for(lambda: len(server.attempts) == 1)
+        assert forced.wait(PATIENCE)
+        forced.clear()
+        # It goes to disk alone: the only place is taken.
+        client.emit("FATAL", "two")
+        assert forced.wait(PATIENCE)
+        release.set()

@@ -112,7 +112,6 @@ class Worker:
         self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
         self._say_drops(now)
-        self._keep_up_spool(now)
         self._adopt(now)
         self._force_what_is_due(now)
         self._cut_batches(now)
@@ -123,6 +122,8 @@ class Worker:
         self._waiters.answer(now)
         self._start_sends(now)
         self._sender.step(now)
+        # Last, so that the wait to come ends in time for what was written above.
+        self._keep_up_spool(now)
 
     # Logs.
 
