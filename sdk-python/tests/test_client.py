@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -14,7 +15,10 @@ from clients import HOUR, Notices, balanced, client_of, kill, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
 from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions, connection, disk
-from logweir.spool import Spool
+from logweir.batch import EncodedBatch
+from logweir.queue import QueueBounds
+from logweir.shared import Shared
+from logweir.spool import FrameRef, Spool
 
 
 def test_a_flush_settles_what_came_before_it() -> None:
@@ -358,3 +362,79 @@ def test_what_is_written_is_forced_to_disk_in_its_time_although_nothing_else_hap
         client.emit("FATAL", "two")
         assert forced.wait(PATIENCE)
         release.set()
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """As long as it is set, nothing can be written to a spool."""
+    real, is_full = Spool.append, threading.Event()
+
+    def append(spool: Spool, batch: EncodedBatch) -> FrameRef:
+        if is_full.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(spool, batch)
+
+    monkeypatch.setattr(Spool, "append", append)
+    return is_full
+
+
+def test_a_spool_that_has_failed_is_written_to_again(tmp_path: Path, full_disk: threading.Event) -> None:
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10) as client:
+        full_disk.set()
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.stats().spool_failures > 0)
+        full_disk.clear()
+        wait_until(lambda: client.flush(0).spooled == 100)
+        assert balanced(client)
+        client.shutdown(0)
+
+
+def test_at_the_end_a_spool_that_has_failed_is_tried_once_more(
+    tmp_path: Path, full_disk: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "WRITE_AGAIN_INTERVAL", HOUR)
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10) as client:
+        full_disk.set()
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.stats().spool_failures > 0)
+        full_disk.clear()
+        report = client.shutdown(0)
+        assert (report.spooled, report.dropped) == (100, {})
+
+
+def test_what_cannot_be_forced_to_disk_once_is_forced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def fsync(number: int) -> None:
+        if os.readlink(f"/proc/self/fd/{number}").endswith(".seg"):
+            calls.append(number)
+            if len(calls) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    # With one place, which is taken, all that follows goes to disk alone or nowhere.
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10, in_flight=1) as client:
+        client.emit("FATAL", "first")
+        wait_until(lambda: client.stats().spool_failures > 0)
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.flush(0).spooled == 101)
+        client.shutdown(0)
+
+
+def test_a_batch_that_cannot_be_read_does_not_end_the_spool(tmp_path: Path) -> None:
+    told: list[str] = []
+    spool = disk.Disk(
+        SpoolOptions(str(tmp_path)),
+        Shared(QueueBounds(1, 1)),
+        told.append,
+        lambda kind, text: told.append(text),
+    )
+    spool.open(0)
+    assert spool.read(FrameRef(segment=7, offset=0, length=1)) is None
+    assert spool.works and told == ["the spool fails, logs stay in memory: a batch of the spool is gone"]

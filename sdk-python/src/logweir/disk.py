@@ -15,11 +15,13 @@ from logweir.spool import Adopted, FrameRef, Spool, SpoolOptions
 # How often an owner says that it lives, and looks for those that do not, seconds.
 RENEW_INTERVAL = 30.0
 ADOPT_INTERVAL = 60.0
+# How soon what could not be written is written again, seconds.
+WRITE_AGAIN_INTERVAL = 1.0
 
 
 class Disk:
     """A spool that may fail, or not be wanted: nothing here raises an OSError. A failure is counted, and said
-    when it is the first since something was written."""
+    once a minute at most."""
 
     def __init__(
         self,
@@ -52,8 +54,14 @@ class Disk:
         self._next_renew = now + RENEW_INTERVAL
         self._next_adopt = now
 
-    def keep_up(self, now: float) -> None:
-        """Forces to disk what is due, and shows other processes that this one lives."""
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a spool, be it that it fails."""
+        return self._spool is not None
+
+    def keep_up(self, now: float, is_behind: bool) -> None:
+        """Forces to disk what is due, and shows other processes that this one lives. `is_behind`: something
+        in memory is not on disk, so that this is due again soon."""
         if self._spool is None:
             return
         with self._failures_counted():
@@ -61,9 +69,11 @@ class Disk:
             if self.is_renewal_due(now):
                 self._next_renew = now + RENEW_INTERVAL
                 self._spool.renew()
+        if is_behind:
+            self._next_renew = min(self._next_renew, now + WRITE_AGAIN_INTERVAL)
 
     def is_renewal_due(self, now: float) -> bool:
-        """Whether it is time to show other processes that this one lives."""
+        """Whether it is time to show that this process lives, and to write what is not on disk."""
         return now >= self._next_renew
 
     def replace_if_taken(self) -> bool:
@@ -85,7 +95,9 @@ class Disk:
             self._next_sync = now + spool.options.sync
         elif now >= self._next_sync:
             self._next_sync = math.inf
+            self.works = False
             spool.sync()
+            self.works = True
 
     def next_moment(self) -> float:
         """When it is to be kept up, or to adopt, at the latest."""
@@ -104,6 +116,7 @@ class Disk:
         """Writes a batch; none if it cannot be written."""
         if self._spool is None:
             return None
+        self.works = False
         with self._failures_counted():
             frame = self._spool.append(batch)
             self.works = True
@@ -146,9 +159,7 @@ class Disk:
     def _failed(self, error: OSError) -> None:
         self._count_failure()
         self._publish_damage()
-        if self.works:
-            self.works = False
-            self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+        self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
 
     def _count_failure(self) -> None:
         with self._lock:

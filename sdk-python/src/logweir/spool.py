@@ -173,8 +173,8 @@ class Spool:
     def sync(self) -> None:
         """Forces what was written to disk."""
         if self.needs_sync and self._active is not None:
-            self.needs_sync = False
             os.fsync(self._active[1].fileno())
+            self.needs_sync = False
 
     def renew(self) -> None:
         """Says that the owner is alive."""
@@ -379,6 +379,7 @@ class Spool:
         read and sent: only a power cut would show it."""
         with contextlib.suppress(OSError):
             self.sync()
+        self.needs_sync = False
         if self._active is None:
             return
         number, file = self._active

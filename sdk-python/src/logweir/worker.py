@@ -389,8 +389,16 @@ class Worker:
 
     def _keep_up_spool(self, now: float) -> None:
         if self._disk.is_renewal_due(now):
-            self._replace_taken_spool()
-        self._disk.keep_up(now)
+            self._spool_again()
+        is_behind = not all(map(_is_on_disk, [*self._lines.live, *self._in_flight.values()]))
+        self._disk.keep_up(now, is_behind)
+
+    def _spool_again(self) -> None:
+        """Writes what is in memory alone, because a write had failed or what was written is gone: until
+        then it would keep all that follows out of the spool."""
+        self._replace_taken_spool()
+        self._change_in_memory(lambda tracked: tracked if _is_on_disk(tracked) else self._written(tracked))
+        self._evict_from_spool()
 
     def _replace_taken_spool(self) -> bool:
         """Goes on with a new spool if another process took the old one over. What was on disk alone is the
@@ -404,6 +412,9 @@ class Worker:
 
     def _put_into_spool(self, tracked: Tracked) -> Tracked:
         self._replace_taken_spool()
+        return self._written(tracked)
+
+    def _written(self, tracked: Tracked) -> Tracked:
         frame = None if tracked.batch is None else self._disk.append(tracked.batch)
         return tracked if frame is None else self._placed(tracked, replace(tracked, frame=frame))
 
@@ -430,8 +441,11 @@ class Worker:
         def in_memory(tracked: Tracked) -> Tracked:
             return self._placed(tracked, replace(tracked, frame=None)) if is_gone(tracked) else tracked
 
-        self._lines.live = deque(map(in_memory, self._lines.live))
-        self._in_flight = {number: in_memory(t) for number, t in self._in_flight.items()}
+        self._change_in_memory(in_memory)
+
+    def _change_in_memory(self, change: Callable[[Tracked], Tracked]) -> None:
+        self._lines.live = deque(map(change, self._lines.live))
+        self._in_flight = {number: change(tracked) for number, tracked in self._in_flight.items()}
 
     # What a person is told.
 
@@ -486,8 +500,12 @@ class Worker:
         self._shared.poller.close()
 
     def _spool_the_queue(self) -> None:
-        while self._disk.works and self._queue.records > 0:
+        """Even if the last write failed: the disk may have room by now."""
+        self._spool_again()
+        is_worth_it = self._disk.is_open
+        while is_worth_it and self._queue.records > 0:
             self._cut_batch(rim.now())
+            is_worth_it = self._disk.works
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
