@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import threading
 import time
@@ -201,14 +202,63 @@ def test_a_field_that_has_not_its_type_costs_the_field() -> None:
     with serving() as server, client_of(server.endpoint) as client:
         client.emit("INFO", "kept", latency_ms="slow", trace_id="not bytes")  # type: ignore[arg-type]
         client.emit(None, {"a": 1}, level="inner", message="inner", self=1)
-        before = time.time_ns()
-        client.emit("INFO", "when", time_unix_nano=-1)
-        after = time.time_ns()
-        assert client.flush(PATIENCE).sent == 3
-    first, second, third = server.records
-    assert before <= third.time_unix_nano <= after and third.attributes[0].key == "logweir.emit_error"
+        assert client.flush(PATIENCE).sent == 2
+    first, second = server.records
     assert first.message == "kept" and first.attributes[0].key == "logweir.emit_error"
     assert {attribute.key for attribute in second.attributes} >= {"level", "message", "self"}
+
+
+NO_TIMES: list[Any] = [-1, 1 << 64, math.nan, math.inf, "soon", [1]]
+
+
+def check_time_of_call(log: Any, before: int, after: int) -> None:
+    """All but the time is there, and flagged."""
+    assert before <= log.time_unix_nano <= after
+    assert (log.logger, log.latency_ms, log.severity_number) == ("a.b", 1.5, 9)
+    assert (log.trace_id, log.span_id) == (b"t" * 16, b"s" * 8)
+    assert [(each.key, each.bool_value or each.int_value) for each in log.attributes] == [
+        ("logweir.truncated", True),
+        ("k", 7),
+    ]
+
+
+FIELDS: dict[str, Any] = {
+    "logger": "a.b",
+    "latency_ms": 1.5,
+    "severity_number": 9,
+    "trace_id": b"t" * 16,
+    "span_id": b"s" * 8,
+    "k": 7,
+}
+
+
+@pytest.mark.parametrize("given", NO_TIMES, ids=repr)
+def test_a_time_that_is_none_is_that_of_the_call_and_costs_nothing_else(given: Any) -> None:
+    notices = Notices()
+    with serving() as server, client_of(server.endpoint, on_notice=notices) as client:
+        before = time.time_ns()
+        for _ in range(2):
+            client.emit("INFO", "when", time_unix_nano=given, **FIELDS)
+        after = time.time_ns()
+        assert client.flush(PATIENCE).sent == 2
+    for log in server.records:
+        check_time_of_call(log, before, after)
+    said = [text for text in notices.texts if "the time given with a log is none" in text]
+    assert len(said) == 1 and said[0].endswith("so it has the time of the call: give nanoseconds since 1970")
+
+
+@pytest.mark.parametrize("given", [*NO_TIMES, 0, None], ids=repr)
+def test_a_time_of_before_send_that_is_none_is_that_of_the_call(given: Any) -> None:
+    def before_send(event: LogEvent) -> LogEvent:
+        event.time_unix_nano = given
+        return event
+
+    with serving() as server, client_of(server.endpoint, before_send=before_send) as client:
+        before = time.time_ns()
+        client.emit("INFO", "when", time_unix_nano=-1, **FIELDS)
+        after = time.time_ns()
+        assert client.flush(PATIENCE).sent == 1
+    check_time_of_call(server.records[0], before, after)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class Worker:
             return oldest is not None and oldest.position < self._forced_through
 
     def _cut_batch(self, now: float) -> None:
-        packing = Packing(self._redactor, self._batch_bytes)
+        packing = Packing(self._redactor, self._batch_bytes, rim.now_unix_nano())
         with self._lock:
             self._queue.take_in(now)
             self._queue.take(self._batch_records, packing.fits)
