@@ -354,6 +354,15 @@ def test_a_spool_that_cannot_be_is_told_and_memory_does(tmp_path: Path) -> None:
     notices.wait_for("cannot open the spool, going on without")
 
 
+def test_what_is_said_of_a_server_that_is_away_is_true_of_a_spool_that_cannot_be(tmp_path: Path) -> None:
+    notices = Notices()
+    (tmp_path / "file").write_text("")
+    with client_of("127.0.0.1:1", spool=str(tmp_path / "file"), on_notice=notices) as client:
+        client.emit("INFO", "one")
+        assert "logs are kept in memory and sent" in notices.wait_for("cannot reach")
+        client.shutdown(0)
+
+
 def test_a_full_spool_gives_up_its_oldest(tmp_path: Path) -> None:
     options = SpoolOptions(str(tmp_path), bytes_max=20_000)
     with client_of("127.0.0.1:1", spool=options, batch_records=10) as client:

@@ -64,7 +64,7 @@ class Worker:
         self._batch_bytes = config.batch_bytes
         self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
-        self._sender = Sender(config, shared.poller)
+        self._sender = Sender(config, shared.poller, is_spooling=lambda: self._disk.works)
         self._disk = Disk(config.spool, shared, self._notice, self._say_fault)
         self._in_flight: dict[int, Tracked] = {}
         self._lines = Lines()
