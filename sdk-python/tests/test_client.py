@@ -17,8 +17,6 @@ from server import PATIENCE, Hold, Refuse, Reject, serving
 
 from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions, connection, disk
 from logweir.batch import EncodedBatch
-from logweir.queue import QueueBounds
-from logweir.shared import Shared
 from logweir.spool import FrameRef, Spool
 
 
@@ -484,16 +482,3 @@ def test_what_cannot_be_forced_to_disk_once_is_forced_again(
             client.emit("INFO", str(number))
         wait_until(lambda: client.flush(0).spooled == 101)
         client.shutdown(0)
-
-
-def test_a_batch_that_cannot_be_read_does_not_end_the_spool(tmp_path: Path) -> None:
-    told: list[str] = []
-    spool = disk.Disk(
-        SpoolOptions(str(tmp_path)),
-        Shared(QueueBounds(1, 1)),
-        told.append,
-        lambda kind, text: told.append(text),
-    )
-    spool.open(0)
-    assert spool.read(FrameRef(segment=7, offset=0, length=1)) is None
-    assert spool.works and told == ["the spool fails, logs stay in memory: a batch of the spool is gone"]

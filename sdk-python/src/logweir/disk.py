@@ -108,9 +108,11 @@ class Disk:
         if self._spool is None or now < self._next_adopt:
             return ()
         self._next_adopt = now + ADOPT_INTERVAL
-        adopted = self._spool.adopt()
-        self._publish_damage()
-        return adopted
+        with self._failures_counted():
+            adopted = self._spool.adopt()
+            self._publish_damage()
+            return adopted
+        return ()
 
     def append(self, batch: EncodedBatch) -> FrameRef | None:
         """Writes a batch; none if it cannot be written."""
@@ -139,7 +141,11 @@ class Disk:
 
     def evict(self) -> int | None:
         """Deletes the oldest segment if there is too much; its number, none if there is room."""
-        return None if self._spool is None else self._spool.evict()
+        if self._spool is None:
+            return None
+        with self._failures_counted():
+            return self._spool.evict()
+        return None
 
     def close(self) -> None:
         """Leaves what is not acknowledged to other processes."""

@@ -384,9 +384,9 @@ class Spool:
             return
         number, file = self._active
         self._active = None
-        file.close()
         segment = self._segments[number]
         segment.is_sealed = True
+        file.close()
         if segment.waiting == 0:
             self._delete_segment(number)
 
