@@ -326,8 +326,8 @@ class Worker:
 
     def _track(self, tracked: Tracked) -> None:
         """Takes a new batch on: into the spool if there is one, and into the line."""
-        tracked = self._put_into_spool(tracked)
-        self._lines.live.append(tracked)
+        self._replace_taken_spool()
+        self._lines.live.append(self._written(tracked))
         self._lines.leave_surplus_on_disk(self._config.in_flight)
         self._evict_from_spool()
 
@@ -339,7 +339,8 @@ class Worker:
             for tracked in new:
                 self._begin(tracked)
             self._end(old)
-        spooled = [self._put_into_spool(tracked) for tracked in new]
+        self._replace_taken_spool()
+        spooled = [self._written(tracked) for tracked in new]
         self._acknowledge(old)
         self._lines.live.extendleft(reversed(spooled))
         self._evict_from_spool()
@@ -410,11 +411,8 @@ class Worker:
         self._keep_in_memory(_is_on_disk)
         return True
 
-    def _put_into_spool(self, tracked: Tracked) -> Tracked:
-        self._replace_taken_spool()
-        return self._written(tracked)
-
     def _written(self, tracked: Tracked) -> Tracked:
+        """The batch with its place in the spool, if there is one that takes it."""
         frame = None if tracked.batch is None else self._disk.append(tracked.batch)
         return tracked if frame is None else self._placed(tracked, replace(tracked, frame=frame))
 
