@@ -214,7 +214,7 @@ export class BaseClient {
 		}
 		const whole = this.#whole(level, message, attributes, record);
 		if (this.#isKept(whole)) {
-			this.#pushWhole(whole, timeUnixMs);
+			this.#pushWhole(whole, record === undefined, timeUnixMs);
 		} else {
 			this.#queue.giveUp("before_send", 1);
 		}
@@ -227,7 +227,8 @@ export class BaseClient {
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
 	): MutableLogRecord {
-		const trace = record?.traceId === undefined ? this.#platform.currentTrace() : undefined;
+		const hasTrace = (record?.traceId ?? undefined) !== undefined;
+		const trace = hasTrace ? undefined : this.#platform.currentTrace();
 		const given = record ?? { level, message: message as string, attributes };
 		return { ...given, ...trace };
 	}
@@ -280,11 +281,11 @@ export class BaseClient {
 		}
 	}
 
-	#pushWhole(record: LogRecord, timeUnixMs: number | undefined): void {
+	#pushWhole(record: LogRecord, isPlain: boolean, timeUnixMs: number | undefined): void {
 		const nowUnixMs = Date.now();
 		const encoder = this.#enterEncoder();
 		try {
-			const end = encoder.encode(record, timeUnixMs, nowUnixMs);
+			const end = encoder.encode(record, isPlain, timeUnixMs, nowUnixMs);
 			this.#push(encoder, record.level ?? Level.UNSPECIFIED, end, nowUnixMs);
 		} finally {
 			this.#depth -= 1;

@@ -22,7 +22,15 @@ import {
 	unreadable,
 } from "./record.js";
 import { type Redaction, redacted } from "./redaction.js";
-import { isHex, varintBytes, Writer, type WriteText, writeVarint } from "./wire.js";
+import {
+	intBits,
+	isHex,
+	nanosecondsPerMillisecond,
+	varintBytes,
+	Writer,
+	type WriteText,
+	writeVarint,
+} from "./wire.js";
 
 const truncatedKey = "logweir.truncated";
 const droppedAttributesKey = "logweir.dropped_attributes";
@@ -62,8 +70,7 @@ const attributeFixedBytesMax = 32;
 const attributeHeadBytes = 2;
 /** Times are nanoseconds of 64 bits without a sign. */
 const timeBits = 64;
-const intBits = 64;
-const nanosecondsPerMillisecond = 1_000_000;
+const timeUnixMsMin = 1 / nanosecondsPerMillisecond;
 const timeUnixMsEnd = 2 ** timeBits / nanosecondsPerMillisecond;
 
 /** Names of attributes that are kept; a program that makes names up must not fill memory. */
@@ -107,9 +114,8 @@ export class Encoder {
 	#isTruncated = false;
 	#attributes = 0;
 	#attributesSeen = 0;
-	/** Ends of the last attributes but one and two, so that there can be room for the flags. */
-	#endWithRoomForOne = 0;
-	#endWithRoomForTwo = 0;
+	/** End of the last attribute beside which there is room for the flags. */
+	#endWithRoomForFlags = 0;
 	#latencyMs: number | undefined;
 	#logger = "";
 	#traceId: Uint8Array | string | undefined;
@@ -129,22 +135,29 @@ export class Encoder {
 		return this.#writer.buffer;
 	}
 
-	/** Encodes a log that is given field by field, and returns its end in the buffer. */
-	encode(record: LogRecord, timeUnixMs: number | undefined, nowUnixMs: number): number {
+	/**
+	 * Encodes a log that is given field by field, and returns its end in the buffer. `isPlain`: it was
+	 * none at first, so that its attributes have the meanings of [encodePlain]. Null is absent.
+	 */
+	encode(
+		record: LogRecord,
+		isPlain: boolean,
+		timeUnixMs: number | undefined,
+		nowUnixMs: number,
+	): number {
 		this.#begin();
-		this.#latencyMs = record.latencyMs;
-		this.#traceId = record.traceId;
-		this.#spanId = record.spanId;
+		this.#latencyMs = record.latencyMs ?? undefined;
+		this.#traceId = record.traceId ?? undefined;
+		this.#spanId = record.spanId ?? undefined;
 		if ((record.timeUnixNano ?? 0n) === 0n) {
 			this.#time(timeUnixMs, nowUnixMs);
 		} else {
 			this.#timeUnixNano(record.timeUnixNano, nowUnixMs);
 		}
-		this.#level(record.level);
-		this.#severityNumber(record.severityNumber);
-		this.#message(record.message);
-		this.#logger = record.logger === undefined ? "" : toText(record.logger);
-		this.#each(record.attributes, false);
+		this.#level(record.level ?? Level.UNSPECIFIED);
+		this.#severityNumber(record.severityNumber ?? 0);
+		this.#logger = toText(record.logger ?? "");
+		this.#content(record.message ?? "", record.attributes, isPlain);
 		return this.#finish();
 	}
 
@@ -167,12 +180,16 @@ export class Encoder {
 		this.#spanId = trace?.spanId;
 		this.#time(timeUnixMs, nowUnixMs);
 		this.#level(level);
+		this.#content(message, attributes, true);
+		return this.#finish();
+	}
+
+	#content(message: unknown, attributes: unknown, isPlain: boolean): void {
 		this.#message(message);
-		if (message instanceof Error) {
+		if (isPlain && message instanceof Error) {
 			this.#exception(message);
 		}
-		this.#each(attributes, true);
-		return this.#finish();
+		this.#each(attributes, isPlain);
 	}
 
 	#begin(): void {
@@ -212,10 +229,10 @@ export class Encoder {
 		if (!this.#isTruncated && !isSurplus && !isNameless) {
 			return;
 		}
-		const flags = isNameless || this.#attributesSeen >= attributesMax ? flagsMax : 1;
-		if (this.#attributes > attributesMax - flags) {
-			this.#attributes = attributesMax - flags;
-			this.#writer.at = flags === 1 ? this.#endWithRoomForOne : this.#endWithRoomForTwo;
+		const needsBoth = isNameless || this.#attributesSeen >= attributesMax;
+		if (needsBoth && this.#attributes > attributesMax - flagsMax) {
+			this.#attributes = attributesMax - flagsMax;
+			this.#writer.at = this.#endWithRoomForFlags;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
 		this.#attribute(this.#keyOf(truncatedKey), true);
@@ -272,8 +289,8 @@ export class Encoder {
 		this.#writer.nanoseconds(Tag.timeUnixNano, nowUnixMs);
 	}
 
-	#level(level: number | undefined): void {
-		if (level === undefined || level === Level.UNSPECIFIED) {
+	#level(level: number): void {
+		if (level === Level.UNSPECIFIED) {
 			return;
 		}
 		if (Number.isInteger(level) && level > 0 && level <= Level.FATAL) {
@@ -283,8 +300,8 @@ export class Encoder {
 		}
 	}
 
-	#severityNumber(severityNumber: number | undefined): void {
-		if (severityNumber === undefined || severityNumber === 0) {
+	#severityNumber(severityNumber: number): void {
+		if (severityNumber === 0) {
 			return;
 		}
 		const isOne = Number.isInteger(severityNumber) && severityNumber > 0;
@@ -405,9 +422,7 @@ export class Encoder {
 			return;
 		}
 		if (this.#attributes === attributesMax - flagsMax) {
-			this.#endWithRoomForTwo = this.#writer.at;
-		} else if (this.#attributes === attributesMax - 1) {
-			this.#endWithRoomForOne = this.#writer.at;
+			this.#endWithRoomForFlags = this.#writer.at;
 		}
 		this.#isTruncated ||= key.isCut;
 		this.#attribute(key, key.isHidden ? redacted : value);
@@ -533,7 +548,7 @@ function isTimeUnixNano(time: unknown): time is bigint {
 }
 
 function isTimeUnixMs(time: unknown): time is number {
-	return typeof time === "number" && time > 0 && time < timeUnixMsEnd;
+	return typeof time === "number" && time >= timeUnixMsMin && time < timeUnixMsEnd;
 }
 
 function isLatency(value: number): boolean {

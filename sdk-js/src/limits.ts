@@ -1,4 +1,4 @@
-/** What several places keep to: the cutting of texts of the resource, and how deep logs may nest. */
+/** What several places keep to: how large a text gets and how it is cut, and how deep logs may nest. */
 
 /** One UTF-16 unit takes at most so many bytes of UTF-8. */
 export const unitBytesMax = 3;

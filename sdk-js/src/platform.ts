@@ -40,12 +40,15 @@ export interface SpoolOptions {
 export interface SpoolFiles {
 	readonly damagedRuns: number;
 	readonly needsSync: boolean;
+	/** Whether this process was taken for dead, and its folder with all that was in it taken over. */
+	readonly isTaken: boolean;
 	append(batch: EncodedBatch): FrameRef;
 	read(frame: FrameRef): EncodedBatch;
 	acknowledge(frame: FrameRef): void;
 	evict(): number | undefined;
 	sync(): Promise<void>;
 	renew(): void;
+	startOver(): void;
 	adopt(take: (adopted: Adopted) => void): Promise<void>;
 	close(): void;
 }

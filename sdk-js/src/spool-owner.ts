@@ -18,8 +18,13 @@ const stateField = 0;
 const startField = 19;
 /** States of a process that has ended, but whose parent has not asked for its result. */
 const endedStates = "ZXx";
+/** Errors that say of a process that it is gone, before its file is opened and while it is read. */
+const goneCodes: readonly (string | undefined)[] = ["ENOENT", "ESRCH"];
 
-/** Whether a folder's owner is dead. Pure but for the look at a process of the same namespace. */
+/**
+ * Whether a folder's owner is dead. Pure but for the look at a process of the same namespace, which
+ * throws if nothing can be known of it.
+ */
 export function isDead(
 	ownerText: string | undefined,
 	ageMs: number,
@@ -53,16 +58,34 @@ export function ownerHere(): Owner {
 	};
 }
 
-/** When a process started, by the system's count; undefined if there is none of this number. */
+/**
+ * When a process started, by the system's count; undefined if there is none of this number. Throws if
+ * that cannot be known, as when no more files can be opened.
+ */
 export function startOf(pid: number): string | undefined {
-	try {
-		const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-		// The name before may hold blanks and brackets.
-		const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-		return endedStates.includes(fields[stateField] ?? "") ? undefined : fields[startField];
-	} catch {
+	const stat = statOf(pid);
+	if (stat === undefined) {
 		return undefined;
 	}
+	// The name before may hold blanks and brackets.
+	const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+	return endedStates.includes(fields[stateField] ?? "") ? undefined : fields[startField];
+}
+
+function statOf(pid: number): string | undefined {
+	try {
+		return fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+	} catch (error) {
+		if (goneCodes.includes(codeOf(error))) {
+			return undefined;
+		}
+		throw error;
+	}
+}
+
+/** The system's name of an error. */
+export function codeOf(error: unknown): string | undefined {
+	return (error as NodeJS.ErrnoException).code;
 }
 
 /** Numbers of processes mean the same as long as this is the same. */

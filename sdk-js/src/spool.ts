@@ -20,7 +20,7 @@ import * as path from "node:path";
 import type { EncodedBatch } from "./batch.js";
 import type { Adopted, FrameRef, SpoolFiles, SpoolOptions } from "./platform.js";
 import { decodeFrame, decodeMarks, encodeMark, frameHead, salt, scan } from "./spool-frame.js";
-import { isDead, type Owner, ownerHere, startOf } from "./spool-owner.js";
+import { codeOf, isDead, type Owner, ownerHere, startOf } from "./spool-owner.js";
 
 /** A segment is closed at this size, bytes. */
 const segmentBytes = 8 << 20;
@@ -173,23 +173,43 @@ export class Spool implements SpoolFiles {
 			return;
 		}
 		active.needsSync = false;
-		// Through another handle, since the first may be closed meanwhile.
-		const file = await fs.promises.open(this.#pathOf(active.id), "r");
 		try {
-			await file.datasync();
-		} finally {
-			await file.close();
+			await syncFile(this.#pathOf(active.id));
+		} catch (error) {
+			// One that is done with by then, or another's, need not be on disk.
+			if (this.#segments.has(active.id)) {
+				throw error;
+			}
 		}
 	}
 
-	/** Says that the owner lives. An own folder that is gone was taken over: another takes its place. */
+	/** Says that the owner lives. */
 	renew(): void {
 		const now = new Date();
+		fs.utimesSync(path.join(this.#own.path, ownerFile), now, now);
+	}
+
+	get isTaken(): boolean {
 		try {
-			fs.utimesSync(path.join(this.#own.path, ownerFile), now, now);
-		} catch {
-			this.#startAnew();
+			fs.statSync(path.join(this.#own.path, ownerFile));
+			return false;
+		} catch (error) {
+			return codeOf(error) === "ENOENT";
 		}
+	}
+
+	/** Begins anew with an empty folder. What was in the old one is another's. */
+	startOver(): void {
+		const active = this.#active;
+		this.#active = undefined;
+		this.#segments.clear();
+		this.#folders.clear();
+		this.#bytes = 0;
+		this.#waiting = 0;
+		if (active !== undefined) {
+			fs.closeSync(active.file);
+		}
+		this.#own = this.#createFolder();
 	}
 
 	/** Takes over the folders of dead processes; of each, the oldest batches come first. */
@@ -256,21 +276,6 @@ export class Spool implements SpoolFiles {
 		}
 	}
 
-	/** Forgets what is in a folder that another process sends now. */
-	#startAnew(): void {
-		if (this.#active !== undefined) {
-			fs.closeSync(this.#active.file);
-			this.#active = undefined;
-		}
-		for (const [id, segment] of [...this.#segments]) {
-			if (segment.folder === this.#own || !fs.existsSync(segment.path)) {
-				this.#forgetSegment(id, segment);
-			}
-		}
-		this.#folders.delete(this.#own);
-		this.#own = this.#createFolder();
-	}
-
 	/** The segment to append to. */
 	#activeSegment(): Active {
 		const active = this.#active;
@@ -281,15 +286,7 @@ export class Spool implements SpoolFiles {
 			this.#syncBeside(active.id);
 			this.#seal();
 		}
-		try {
-			return this.#newSegment();
-		} catch (error) {
-			if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
-				throw error;
-			}
-			this.#startAnew();
-			return this.#newSegment();
-		}
+		return this.#newSegment();
 	}
 
 	#newSegment(): Active {
@@ -425,7 +422,7 @@ export class Spool implements SpoolFiles {
 			const age = Date.now() - (owner?.modifiedMs ?? there.mtimeMs);
 			return isDead(owner?.text, age, this.#owner.namespace, startOf);
 		} catch {
-			// It went away, or is another's.
+			// It went away, is another's, or cannot be looked at now.
 			return false;
 		}
 	}
@@ -471,7 +468,7 @@ export class Spool implements SpoolFiles {
 				await this.#adoptSegment(folder, file, take);
 			} catch {
 				// One that cannot be read is left where it is, and so is its folder.
-				this.damagedRuns += 1;
+				this.damagedRuns += this.#folders.has(folder) ? 1 : 0;
 			}
 		}
 		this.#deleteFolderIfEmpty(folder);
@@ -485,6 +482,10 @@ export class Spool implements SpoolFiles {
 		const data = await readUpTo(file, segmentBytesMax);
 		const done = decodeMarks(folder.salt, readIfThere(marksOf(file))?.bytes ?? new Uint8Array());
 		const { frames, damagedRuns } = await inSlices(scan(folder.salt, data));
+		if (!this.#folders.has(folder)) {
+			// Meanwhile another took it over, with our own.
+			return;
+		}
 		const id = this.#nextSegment;
 		this.#nextSegment += 1;
 		this.damagedRuns += damagedRuns;
@@ -584,8 +585,11 @@ function readIfThere(file: string): SmallFile | undefined {
 	try {
 		const bytes = fs.readFileSync(file);
 		return { bytes, text: bytes.toString("utf8"), modifiedMs: fs.statSync(file).mtimeMs };
-	} catch {
-		return undefined;
+	} catch (error) {
+		if (codeOf(error) === "ENOENT") {
+			return undefined;
+		}
+		throw error;
 	}
 }
 
@@ -609,6 +613,16 @@ function foldersIn(folder: string): string[] {
 		return folders.map((entry) => path.join(folder, entry.name)).sort();
 	} catch {
 		return [];
+	}
+}
+
+/** Through another handle than the one that writes, since that may be closed meanwhile. */
+async function syncFile(file: string): Promise<void> {
+	const handle = await fs.promises.open(file, "r");
+	try {
+		await handle.datasync();
+	} finally {
+		await handle.close();
 	}
 }
 

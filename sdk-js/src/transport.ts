@@ -48,8 +48,8 @@ export interface SenderOptions {
 	retry: RetryPolicy;
 	/** What a person should know. */
 	notice: (text: string) => void;
-	/** Where logs wait while an address cannot be reached. */
-	waitingPlace: string;
+	/** Where logs wait now, if an address cannot be reached. */
+	waitingPlace: () => string;
 }
 
 interface Endpoint {
@@ -271,7 +271,7 @@ export class Sender {
 		endpoint.lostAt = this.#platform.now();
 		const { notice, waitingPlace } = this.#options;
 		notice(
-			`cannot reach ${endpoint.address} (${cause}); logs are kept ${waitingPlace} and sent when it is back`,
+			`cannot reach ${endpoint.address} (${cause}); logs are kept ${waitingPlace()} and sent when it is back`,
 		);
 	}
 

@@ -20,11 +20,12 @@ const loopUnitsMax = 48;
 const asciiMax = 0x7f;
 /** A length up to this takes one byte. */
 const shortLengthMax = 0x7f;
-const nanosecondsPerMillisecond = 1_000_000;
+export const nanosecondsPerMillisecond = 1_000_000;
 /** What half a word of 32 bits, and a whole one, count up to. */
 const halfStep = 0x1_0000;
 const wordStep = 0x1_0000_0000;
-const intBits = 64;
+/** Whole numbers of the wire have a sign and so many bits. */
+export const intBits = 64;
 
 export class Writer {
 	readonly #allocate: (bytes: number) => Uint8Array;

@@ -31,6 +31,8 @@ const delayShareSpread = 0.2;
 const syncIntervalMs = 1_000;
 /** How often the spool's owner says that it lives, milliseconds. */
 const renewIntervalMs = 30_000;
+/** How often a disk that could not be written is tried again, milliseconds. */
+const retryIntervalMs = 1_000;
 /** How often folders of dead processes are looked for, milliseconds. */
 const adoptIntervalMs = 60_000;
 /** The longest a timer can be set for, milliseconds. */
@@ -69,6 +71,7 @@ export class Worker {
 	#spoolWorks = false;
 	/** When the spool is due for each of its duties. */
 	#syncAt: number | undefined;
+	#retryAt: number | undefined;
 	#renewAt = Number.POSITIVE_INFINITY;
 	#adoptAt = Number.POSITIVE_INFINITY;
 	#batchRecords: number;
@@ -111,7 +114,7 @@ export class Worker {
 			attemptTimeoutMs: config.attemptTimeoutMs,
 			retry: config.retry,
 			notice: config.notice,
-			waitingPlace: this.#spoolWorks ? "in the spool" : "in memory",
+			waitingPlace: () => (this.#spoolWorks ? "in the spool" : "in memory"),
 		});
 		this.adoption = this.#adopt();
 	}
@@ -151,6 +154,8 @@ export class Worker {
 	relieve(): void {
 		if (this.#spoolWorks && !this.#isInTurn && !this.#isFinished) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
+			// A turn sets the timer for forcing it to disk.
+			this.wake();
 		}
 	}
 
@@ -261,6 +266,9 @@ export class Worker {
 			this.#renewAt = now + renewIntervalMs;
 			this.#guardDisk(() => spool.renew());
 		}
+		if (this.#retryAt !== undefined && now >= this.#retryAt) {
+			this.#retrySpool();
+		}
 		if (now >= this.#adoptAt) {
 			void this.#adopt();
 		}
@@ -268,14 +276,15 @@ export class Worker {
 	}
 
 	#syncSpool(spool: SpoolFiles, now: number): void {
-		if (!spool.needsSync) {
+		if (this.#syncAt !== undefined && now >= this.#syncAt) {
 			this.#syncAt = undefined;
-			return;
+			spool.sync().catch((error: unknown) => this.#cannotSync(error));
 		}
-		this.#syncAt ??= now + syncIntervalMs;
-		if (now >= this.#syncAt) {
-			this.#syncAt = undefined;
-			spool.sync().catch((error: unknown) => this.#spoolFailed(error));
+	}
+
+	#cannotSync(error: unknown): void {
+		if (!this.#replaceTakenSpool()) {
+			this.#cannotWrite(error);
 		}
 	}
 
@@ -379,19 +388,26 @@ export class Worker {
 		);
 	}
 
-	/** The batch's bytes; undefined if they are lost, which is counted. */
+	/** The batch's bytes; undefined if they are lost, which is counted, or another's to send. */
 	#read(tracked: Tracked): EncodedBatch | undefined {
-		if (tracked.batch === undefined && tracked.frame !== undefined) {
+		const { batch, frame } = tracked;
+		if (batch === undefined && frame !== undefined) {
 			try {
-				tracked.batch = this.#spool?.read(tracked.frame);
+				tracked.batch = this.#spool?.read(frame);
 			} catch (error) {
-				this.#spoolFailed(error);
+				this.#cannotRead(tracked, error);
 			}
 		}
-		if (tracked.batch === undefined) {
+		return tracked.batch;
+	}
+
+	#cannotRead(tracked: Tracked, error: unknown): void {
+		if (this.#replaceTakenSpool()) {
+			this.#leaveToAdopter(tracked);
+		} else {
+			this.#spoolFailed(error);
 			this.#giveUp(tracked, "internal_sdk_error");
 		}
-		return tracked.batch;
 	}
 
 	#startSend(tracked: Tracked, batch: EncodedBatch, now: number): void {
@@ -544,8 +560,8 @@ export class Worker {
 			this.#putIntoSpool(tracked);
 			this.#begin(tracked);
 		}
-		this.#settle(old);
 		this.#live.unshift(...successors);
+		this.#settle(old);
 		this.#evictFromSpool();
 	}
 
@@ -589,15 +605,41 @@ export class Worker {
 	}
 
 	#putIntoSpool(tracked: Tracked): void {
+		this.#replaceTakenSpool();
 		const spool = this.#spool;
 		const { batch } = tracked;
 		if (spool === undefined || batch === undefined) {
 			return;
 		}
-		this.#guardDisk(() => {
+		try {
 			tracked.frame = spool.append(batch);
 			this.#spoolWorks = true;
-		});
+			if (spool.needsSync) {
+				this.#syncAt ??= this.#platform.now() + syncIntervalMs;
+			}
+		} catch (error) {
+			this.#cannotWrite(error);
+		}
+	}
+
+	/**
+	 * Puts what is in memory alone into the spool, if the disk can be written again. While no batch is
+	 * answered nothing else would find that out.
+	 */
+	#retrySpool(): void {
+		this.#spoolWorks = this.#spool !== undefined;
+		this.#retryAt = undefined;
+		const unwritten = [...this.#inFlight, ...this.#live].filter(({ frame }) => frame === undefined);
+		for (const tracked of unwritten) {
+			if (this.#spoolWorks) {
+				this.#putIntoSpool(tracked);
+			}
+			if (tracked.frame !== undefined) {
+				this.#countMove(tracked);
+			}
+		}
+		this.#leaveSurplusOnDisk();
+		this.#evictFromSpool();
 	}
 
 	/** Keeps in memory what will be sent next, and no more. What is not on disk stays. */
@@ -627,12 +669,56 @@ export class Worker {
 			for (const tracked of gone) {
 				this.#giveUp(tracked, "cache_overflow");
 			}
-			for (const tracked of [...this.#live, ...this.#inFlight].filter(isGone)) {
-				if (tracked.tag !== undefined) {
-					this.outstanding.leaveSpool(tracked.tag, tracked.recordCount);
-				}
-				tracked.frame = undefined;
-			}
+			this.#keepInMemory(isGone);
+		}
+	}
+
+	/** Goes on without the spool for batches whose frames there are gone. */
+	#keepInMemory(isGone: (tracked: Tracked) => boolean): void {
+		const isHit = (tracked: Tracked) => tracked.frame !== undefined && isGone(tracked);
+		for (const tracked of [...this.#live, ...this.#inFlight].filter(isHit)) {
+			tracked.frame = undefined;
+			this.#countMove(tracked);
+		}
+	}
+
+	/** Counts a batch that is in the spool now, or is no longer, among those in its new place. */
+	#countMove({ tag, recordCount, frame }: Tracked): void {
+		if (tag !== undefined) {
+			this.outstanding.move(tag, recordCount, frame !== undefined);
+		}
+	}
+
+	/**
+	 * Makes a new spool if the old one was taken over; true if it was. What is on disk alone is then the
+	 * other's to send; what is in memory as well is sent by both, which is harmless.
+	 */
+	#replaceTakenSpool(): boolean {
+		const spool = this.#spool;
+		if (!spool?.isTaken) {
+			return false;
+		}
+		for (const tracked of [...this.#backlog.splice(0), ...this.#adopted.splice(0)]) {
+			this.#leaveToAdopter(tracked);
+		}
+		this.#keepInMemory(() => true);
+		try {
+			spool.startOver();
+			this.#retryAt = this.#platform.now();
+			this.wake();
+			this.#sayFault("taken", "the spool was taken over, going on with a new one");
+		} catch (error) {
+			this.#cannotWrite(error);
+		}
+		return true;
+	}
+
+	/** A batch on disk alone that another process took over with the spool. */
+	#leaveToAdopter({ tag, recordCount }: Tracked): void {
+		if (tag === undefined) {
+			this.progress.adoptedWaiting -= recordCount;
+		} else {
+			this.outstanding.leaveToAdopter(tag, recordCount);
 		}
 	}
 
@@ -641,16 +727,24 @@ export class Worker {
 		try {
 			action();
 		} catch (error) {
-			this.#spoolFailed(error);
+			if (!this.#replaceTakenSpool()) {
+				this.#spoolFailed(error);
+			}
 		}
 	}
 
-	#spoolFailed(error: unknown): void {
+	/** Logs stay in memory until the disk is tried again. */
+	#cannotWrite(error: unknown): void {
+		this.#spoolWorks = false;
+		this.#retryAt ??= this.#platform.now() + retryIntervalMs;
+		this.#spoolFailed(error, "the spool fails, logs stay in memory");
+		// A turn sets the timer for that.
+		this.wake();
+	}
+
+	#spoolFailed(error: unknown, what = "the spool fails"): void {
 		this.progress.spoolFailures += 1;
-		if (this.#spoolWorks) {
-			this.#spoolWorks = false;
-			this.#sayFault("spool", `the spool fails, logs stay in memory: ${errorText(error)}`);
-		}
+		this.#sayFault("spool", `${what}: ${errorText(error)}`);
 	}
 
 	#sayFault(kind: string, text: string): void {
@@ -728,6 +822,8 @@ export class Worker {
 		this.#isFinished = true;
 		this.#queue.close();
 		this.#platform.clear(this.#timer);
+		this.#replaceTakenSpool();
+		this.#retrySpool();
 		while (this.#spoolWorks && this.#queue.length > 0) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 		}
@@ -776,6 +872,7 @@ export class Worker {
 		const moments = [
 			this.#batchDue,
 			this.#syncAt,
+			this.#retryAt,
 			this.#spool === undefined ? undefined : Math.min(this.#renewAt, this.#adoptAt),
 			oldest === undefined ? undefined : oldest.arrivedAt + this.#config.memoryAgeMaxMs,
 			this.#queue.isDropUnsaid ? this.#rhythm.dueAt(dropsNotice) : undefined,

@@ -138,7 +138,15 @@ test("a time that is none becomes that of the call, and the log says so", () => 
 		const record = decoded(encoder, { message: "m", timeUnixNano }, nowUnixMs);
 		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true]);
 	}
-	for (const timeUnixMs of [-5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 64 / 1e6, "now", 5n]) {
+	for (const timeUnixMs of [
+		-5,
+		1e-9,
+		Number.NaN,
+		Number.POSITIVE_INFINITY,
+		2 ** 64 / 1e6,
+		"now",
+		5n,
+	]) {
 		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
 		const record = recordIn(encoder, end);
 		assert.deepEqual([record.timeUnixNano, flag(record)], [callTime, true], String(timeUnixMs));
@@ -151,10 +159,18 @@ test("a time is kept, and without one, which is 0 on the wire, it is that of the
 		[undefined, nowUnixMs],
 		[0, nowUnixMs],
 		[5, 5],
+		[1e-6, 1e-6],
 	]) {
 		const end = encoder.encodePlain(Level.INFO, "m", undefined, undefined, timeUnixMs, nowUnixMs);
 		const record = recordIn(encoder, end);
-		assert.deepEqual([record.timeUnixNano, values(record)], [BigInt(expected) * 1_000_000n, {}]);
+		assert.deepEqual([record.timeUnixNano, values(record)], [BigInt(expected * 1_000_000), {}]);
+	}
+});
+
+test("null is a field that is absent", () => {
+	const encoder = encoderOf(platforms.node);
+	for (const name of Object.keys(anyRecordFields)) {
+		assert.deepEqual(decoded(encoder, { [name]: null }), decoded(encoder, {}), name);
 	}
 });
 
@@ -170,7 +186,7 @@ const anyText = fc.oneof(
 		.chain((text) => fc.integer({ min: 1, max: 20_000 }).map((times) => text.repeat(times))),
 	fc.constant("\ud800"),
 );
-const anyRecord = fc.record({
+const anyRecordFields = {
 	timeUnixNano: fc.bigInt({ min: 1n, max: 2n ** 64n - 1n }),
 	level: fc.integer({ min: -1, max: 9 }),
 	severityNumber: fc.integer({ min: 0, max: 30 }),
@@ -182,7 +198,8 @@ const anyRecord = fc.record({
 	attributes: fc.array(fc.tuple(anyText, fc.oneof(anyText, fc.anything(), fc.bigInt())), {
 		maxLength: 140,
 	}),
-});
+};
+const anyRecord = fc.record(anyRecordFields);
 
 test("any log is within the limits afterwards, the same on both platforms, and again", () => {
 	const node = encoderOf(platforms.node);

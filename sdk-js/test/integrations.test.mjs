@@ -199,7 +199,7 @@ describe("context", () => {
 			await withTrace(header, async () => {
 				client.info("inside");
 				await new Promise((resolve) => setTimeout(resolve));
-				client.emitRecord({ level: Level.INFO, message: "later" });
+				client.emitRecord({ level: Level.INFO, message: "later", traceId: null });
 			});
 			client.info("outside");
 		});

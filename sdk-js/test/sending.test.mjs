@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import { Client, ConfigError } from "../dist/esm/index.js";
+import { greeting } from "../dist/esm/platform/node.js";
 import { testClient } from "./support/client.mjs";
 import { startServer } from "./support/server.mjs";
 import { patienceMs, until } from "./support/wait.mjs";
@@ -101,7 +102,6 @@ test("a token is read again when it is refused, from a file and from a function"
 			client.info("once");
 			await client.shutdown(patienceMs);
 			assert.equal(client.stats().sent, 1);
-			assert.deepEqual(client.notices, []);
 		}
 		assert.equal(readings, 2);
 	}));
@@ -146,6 +146,12 @@ test("a name that does not exist is told", async () => {
 	await until(() => client.notices.length > 0, "a notice");
 	assert.match(client.notices[0], /^cannot reach http:\/\/nowhere\.invalid:4317 \(getaddrinfo /);
 	await client.shutdown(0);
+});
+
+test("an HTTP/2 manager without the field that is read counts as open", async () => {
+	for (const manager of [{}, { s: {} }, { s: { conn: {} } }]) {
+		assert.equal(await greeting(manager), undefined);
+	}
 });
 
 test("an address that takes the connection and stays silent is told", async () => {
@@ -327,6 +333,28 @@ test("beforeSend changes a log, gives it up, or throws; it is not asked about it
 		const messages = server.records.map(({ message }) => message);
 		assert.deepEqual(messages, ["from within", "keep changed", "from within", "from within"]);
 		assert.deepEqual(client.stats().dropped, { before_send: 2 });
+	}));
+
+test("with a beforeSend a log has the same fields as without", () =>
+	withServer({}, async (server) => {
+		const attributes = {
+			latency_ms: 5,
+			logger: "app",
+			trace_id: "ab".repeat(16),
+			span_id: "cd".repeat(8),
+			other: 1,
+		};
+		const error = new TypeError("boom");
+		for (const beforeSend of [undefined, () => true]) {
+			const client = testClient({ endpoint: server.endpoint, beforeSend });
+			client.emit("info", "m", attributes, 5);
+			client.emit("error", error, {}, 5);
+			await client.shutdown(patienceMs);
+		}
+		const [plain, failed, ...withHook] = server.records;
+		assert.equal(plain.logger, "app");
+		assert.equal(failed.attributes.length, 3);
+		assert.deepEqual(withHook, [plain, failed]);
 	}));
 
 test("what a value logs while it is encoded is a log of its own", () =>

@@ -51,7 +51,7 @@ function recordsOf(records) {
 		nodePlatform.allocate,
 	);
 	for (const record of records) {
-		const end = encoder.encode(programRecord(record), undefined, 0);
+		const end = encoder.encode(programRecord(record), false, undefined, 0);
 		queue.push(encoder.buffer, encoder.start, end, 3, 0, "queue_overflow");
 	}
 	return queue.take(records.length, 1 << 20).records;

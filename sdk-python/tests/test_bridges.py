@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +48,18 @@ def test_a_log_has_all_that_logging_knows() -> None:
     assert (record.message, record.logger) == ("order 17 of ann", "shop.tests")
     assert (record.level, named(record)) == (Level.WARN, {})
     assert record.time_unix_nano > 1_700_000_000_000_000_000
+
+
+@pytest.mark.parametrize("created", [math.nan, -1.0, math.inf, 1e300])
+def test_a_time_of_logging_that_is_none_is_replaced_and_flagged(created: float) -> None:
+    with logging_to_server() as (logger, client, server):
+        before = time.time_ns()
+        log = logger.makeRecord("shop.tests", logging.INFO, "", 0, "x", (), None)
+        log.created = created
+        logger.handle(log)
+        (record,) = sent(client, server)
+        assert before <= record.time_unix_nano <= time.time_ns()
+    assert named(record) == {"logweir.truncated": True}
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import HOUR, Notices, balanced, client_of, wait_until
+from clients import HOUR, Notices, balanced, client_of, kill, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
-from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
+from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions, connection, disk
+from logweir.batch import EncodedBatch
+from logweir.spool import FrameRef, Spool
 
 
 def test_a_flush_settles_what_came_before_it() -> None:
@@ -150,8 +156,10 @@ def test_a_refused_token_holds_the_logs_and_is_said_once() -> None:
 def test_rejected_logs_are_told_once_a_reason() -> None:
     heard: list[Rejection] = []
     answers = [Reject([0], "first"), Reject([0, 1], "second")]
+    # One batch at a time, so that the first is answered first.
+    settings = {"on_rejected": heard.append, "batch_records": 2, "in_flight": 1}
     with serving(answers) as server:
-        with client_of(server.endpoint, on_rejected=heard.append, batch_records=2) as client:
+        with client_of(server.endpoint, **settings) as client:
             for number in range(4):
                 client.emit("INFO", str(number))
             client.flush(PATIENCE)
@@ -192,12 +200,63 @@ def test_a_field_that_has_not_its_type_costs_the_field() -> None:
     with serving() as server, client_of(server.endpoint) as client:
         client.emit("INFO", "kept", latency_ms="slow", trace_id="not bytes")  # type: ignore[arg-type]
         client.emit(None, {"a": 1}, level="inner", message="inner", self=1)
-        client.emit("INFO", "when", time_unix_nano=-1)
-        assert client.flush(PATIENCE).sent == 3
-    first, second, third = server.records
-    assert third.time_unix_nano > 0 and third.attributes[0].key == "logweir.emit_error"
+        assert client.flush(PATIENCE).sent == 2
+    first, second = server.records
     assert first.message == "kept" and first.attributes[0].key == "logweir.emit_error"
     assert {attribute.key for attribute in second.attributes} >= {"level", "message", "self"}
+
+
+NO_TIMES: list[Any] = [-1, 1 << 64, math.nan, math.inf, "soon", [1]]
+
+
+def check_time_of_call(log: Any, before: int, after: int) -> None:
+    """All but the time is there, and flagged."""
+    assert before <= log.time_unix_nano <= after
+    assert (log.logger, log.latency_ms, log.severity_number) == ("a.b", 1.5, 9)
+    assert (log.trace_id, log.span_id) == (b"t" * 16, b"s" * 8)
+    assert [(each.key, each.bool_value or each.int_value) for each in log.attributes] == [
+        ("logweir.truncated", True),
+        ("k", 7),
+    ]
+
+
+FIELDS: dict[str, Any] = {
+    "logger": "a.b",
+    "latency_ms": 1.5,
+    "severity_number": 9,
+    "trace_id": b"t" * 16,
+    "span_id": b"s" * 8,
+    "k": 7,
+}
+
+
+@pytest.mark.parametrize("given", NO_TIMES, ids=repr)
+def test_a_time_that_is_none_is_that_of_the_call_and_costs_nothing_else(given: Any) -> None:
+    notices = Notices()
+    with serving() as server, client_of(server.endpoint, on_notice=notices) as client:
+        before = time.time_ns()
+        for _ in range(2):
+            client.emit("INFO", "when", time_unix_nano=given, **FIELDS)
+        after = time.time_ns()
+        assert client.flush(PATIENCE).sent == 2
+    for log in server.records:
+        check_time_of_call(log, before, after)
+    said = [text for text in notices.texts if "the time given with a log is none" in text]
+    assert len(said) == 1 and said[0].endswith("so it has the time of the call: give nanoseconds since 1970")
+
+
+@pytest.mark.parametrize("given", [*NO_TIMES, 0, None], ids=repr)
+def test_a_time_of_before_send_that_is_none_is_that_of_the_call(given: Any) -> None:
+    def before_send(event: LogEvent) -> LogEvent:
+        event.time_unix_nano = given
+        return event
+
+    with serving() as server, client_of(server.endpoint, before_send=before_send) as client:
+        before = time.time_ns()
+        client.emit("INFO", "when", time_unix_nano=-1, **FIELDS)
+        after = time.time_ns()
+        assert client.flush(PATIENCE).sent == 1
+    check_time_of_call(server.records[0], before, after)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +352,15 @@ def test_a_spool_that_cannot_be_is_told_and_memory_does(tmp_path: Path) -> None:
     notices.wait_for("cannot open the spool, going on without")
 
 
+def test_what_is_said_of_a_server_that_is_away_is_true_of_a_spool_that_cannot_be(tmp_path: Path) -> None:
+    notices = Notices()
+    (tmp_path / "file").write_text("")
+    with client_of("127.0.0.1:1", spool=str(tmp_path / "file"), on_notice=notices) as client:
+        client.emit("INFO", "one")
+        assert "logs are kept in memory and sent" in notices.wait_for("cannot reach")
+        client.shutdown(0)
+
+
 def test_a_full_spool_gives_up_its_oldest(tmp_path: Path) -> None:
     options = SpoolOptions(str(tmp_path), bytes_max=20_000)
     with client_of("127.0.0.1:1", spool=options, batch_records=10) as client:
@@ -300,4 +368,117 @@ def test_a_full_spool_gives_up_its_oldest(tmp_path: Path) -> None:
             client.emit("INFO", f"{number}".ljust(100, "x"))
         wait_until(lambda: "cache_overflow" in client.flush(0).dropped)
         assert balanced(client)
+        client.shutdown(0)
+
+
+@pytest.mark.parametrize("later", [0, 100])
+def test_what_was_taken_over_with_the_spool_is_the_others_to_send(tmp_path: Path, later: int) -> None:
+    notices = Notices()
+    with serving() as server:
+        port = server.port
+    settings = {"spool": str(tmp_path), "batch_records": 10, "on_notice": notices}
+    with client_of(f"127.0.0.1:{port}", **settings) as client:
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.flush(0).spooled == 100)
+        kill(tmp_path)
+        assert sum(batch.record_count for batch in Spool(SpoolOptions(str(tmp_path))).adopt()) == 100
+        for number in range(100, 100 + later):
+            client.emit("INFO", str(number))
+        with serving(port=port) as server:
+            assert client.flush(PATIENCE).is_complete
+            stats = client.stats()
+            assert (stats.dropped, stats.spool_failures) == ({}, 0)
+            assert balanced(client) and stats.sent < stats.emitted
+            assert {str(number) for number in range(100, 100 + later)} <= {*server.messages}
+    notices.wait_for("the spool was taken over, going on with a new one")
+
+
+def test_what_is_written_is_forced_to_disk_in_its_time_although_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, forced = os.fsync, threading.Event()
+
+    def fsync(number: int) -> None:
+        real(number)
+        if os.readlink(f"/proc/self/fd/{number}").endswith(".seg"):
+            forced.set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(disk, "RENEW_INTERVAL", HOUR)
+    monkeypatch.setattr(disk, "ADOPT_INTERVAL", HOUR)
+    monkeypatch.setattr(connection, "KEEPALIVE_INTERVAL", HOUR)
+    release = threading.Event()
+    settings = {"spool": str(tmp_path), "attempt_timeout": HOUR, "in_flight": 1}
+    with serving([Hold(release)]) as server, client_of(server.endpoint, **settings) as client:
+        client.emit("FATAL", "one")
+        server.wait_for(lambda: len(server.attempts) == 1)
+        assert forced.wait(PATIENCE)
+        forced.clear()
+        # It goes to disk alone: the only place is taken.
+        client.emit("FATAL", "two")
+        assert forced.wait(PATIENCE)
+        release.set()
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """As long as it is set, nothing can be written to a spool."""
+    real, is_full = Spool.append, threading.Event()
+
+    def append(spool: Spool, batch: EncodedBatch) -> FrameRef:
+        if is_full.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(spool, batch)
+
+    monkeypatch.setattr(Spool, "append", append)
+    return is_full
+
+
+def test_a_spool_that_has_failed_is_written_to_again(tmp_path: Path, full_disk: threading.Event) -> None:
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10) as client:
+        full_disk.set()
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.stats().spool_failures > 0)
+        full_disk.clear()
+        wait_until(lambda: client.flush(0).spooled == 100)
+        assert balanced(client)
+        client.shutdown(0)
+
+
+def test_at_the_end_a_spool_that_has_failed_is_tried_once_more(
+    tmp_path: Path, full_disk: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "WRITE_AGAIN_INTERVAL", HOUR)
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10) as client:
+        full_disk.set()
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.stats().spool_failures > 0)
+        full_disk.clear()
+        report = client.shutdown(0)
+        assert (report.spooled, report.dropped) == (100, {})
+
+
+def test_what_cannot_be_forced_to_disk_once_is_forced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def fsync(number: int) -> None:
+        if os.readlink(f"/proc/self/fd/{number}").endswith(".seg"):
+            calls.append(number)
+            if len(calls) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    # With one place, which is taken, all that follows goes to disk alone or nowhere.
+    with client_of("127.0.0.1:1", spool=str(tmp_path), batch_records=10, in_flight=1) as client:
+        client.emit("FATAL", "first")
+        wait_until(lambda: client.stats().spool_failures > 0)
+        for number in range(100):
+            client.emit("INFO", str(number))
+        wait_until(lambda: client.flush(0).spooled == 101)
         client.shutdown(0)

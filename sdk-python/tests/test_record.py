@@ -30,6 +30,7 @@ from logweir.record import (
     write,
 )
 
+NOW = 1_700_000_000_000_000_000
 # Every text that Python can hold, halves of pairs included.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 LONG_TEXT = st.tuples(ANY_TEXT, st.sampled_from([1, 7, 400, 3_000])).map(lambda pair: pair[0] * pair[1])
@@ -50,7 +51,7 @@ RECORDS = st.builds(
 
 
 def written(record: Record) -> Any:
-    return write(record, wire.Batch().records)
+    return write(record, wire.Batch().records, NOW)
 
 
 @given(RECORDS)
@@ -71,9 +72,9 @@ def test_any_log_fits_the_wire(record: Record) -> None:
 
 @given(RECORDS)
 def test_fitting_twice_changes_nothing(record: Record) -> None:
-    once = fit(record)
+    once = fit(record, NOW)
     # NaN is not itself, but its text is.
-    assert repr(fit(once)) == repr(once)
+    assert repr(fit(once, NOW)) == repr(once)
 
 
 @given(ANY_TEXT)
@@ -144,7 +145,14 @@ def test_what_is_no_level(given: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(5, 5), (1.5, 1_500_000_000), (-1, 0), (1 << 64, 0), (math.nan, 0), (math.inf, 0)],
+    [(0, 0), (5, 5), (1.5, 1_500_000_000)],
 )
 def test_times(given: float, expected: int) -> None:
     assert nanoseconds(given) == expected
+
+
+@pytest.mark.parametrize("given", [-1, -0.5, 1 << 64, math.nan, math.inf, 1e300, "soon", None])
+def test_a_time_that_is_none_becomes_that_at_hand_and_is_flagged(given: Any) -> None:
+    log = written(Record(Level.INFO, given, "m"))
+    assert nanoseconds(given) is None and log.time_unix_nano == NOW
+    assert [(flag.key, flag.bool_value) for flag in log.attributes] == [("logweir.truncated", True)]

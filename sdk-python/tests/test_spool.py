@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from clients import kill
 
 from logweir import rim, spool_owner
 from logweir.batch import EncodedBatch
 from logweir.spool import SEGMENT_BYTES, SYNC_ALWAYS, Adopted, FrameRef, Spool, SpoolOptions
-from logweir.spool_owner import OWNER_FILE, SILENCE_S_MAX, Owner
+from logweir.spool_owner import OWNER_FILE, SILENCE_S_MAX
 
 MEBIBYTE = 1 << 20
 
@@ -24,13 +26,6 @@ def batch(sequence: int, size: int = 100) -> EncodedBatch:
 
 def opened(root: Path, bytes_max: int = 256 * MEBIBYTE) -> Spool:
     return Spool(SpoolOptions(str(root), bytes_max=bytes_max, sync=SYNC_ALWAYS))
-
-
-def kill(root: Path) -> None:
-    """Makes the owners of all folders dead: a process that has ended had their number."""
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE)
-    for file in root.glob(f"*/{OWNER_FILE}"):
-        file.write_text(Owner(int(ended.stdout), "1", spool_owner.own_namespace()).line())
 
 
 def sequences(spool: Spool, adopted: list[Adopted]) -> list[int]:
@@ -206,16 +201,50 @@ def test_foreign_and_half_made_folders_do_not_stop_the_start(tmp_path: Path) -> 
     assert empty_and_new.is_dir() and not empty_and_old.exists()
 
 
-def test_an_owner_that_finds_its_folder_gone_makes_a_new_one(tmp_path: Path) -> None:
+def test_an_owner_that_was_taken_for_dead_begins_anew(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    spool.append(batch(1))
+    place = spool.append(batch(1))
+    spool.renew()
+    assert not spool.is_taken
     kill(tmp_path)
     other = opened(tmp_path)
     assert len(other.adopt()) == 1
-    spool.renew()
-    spool.append(batch(2))
+    assert spool.is_taken
+    with pytest.raises(FileNotFoundError):
+        spool.renew()
+    spool.start_over()
+    assert not spool.is_taken
+    with pytest.raises(OSError, match="gone"):
+        spool.read(place)
+    assert spool.read(spool.append(batch(2))).sequence == 2
     spool.close()
     assert files(tmp_path) == ["0000000000.seg", "0000000001.seg", OWNER_FILE, OWNER_FILE, OWNER_FILE]
+
+
+def test_a_folder_whose_owner_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    opened(tmp_path).append(batch(1))
+    (owner,) = tmp_path.glob(f"*/{OWNER_FILE}")
+    owner.unlink()
+    # No file: whoever opens it gets an error.
+    owner.mkdir()
+    assert opened(tmp_path).adopt() == []
+    assert owner.parent.is_dir()
+
+
+WITHOUT_FILES = """
+import os, resource
+from logweir.spool_owner import start_of
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+try:
+    start_of(os.getpid())
+except OSError as error:
+    print(error.strerror, end="")
+"""
+
+
+def test_a_process_is_not_dead_because_no_file_is_free() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FILES], stdout=subprocess.PIPE, text=True)
+    assert done.stdout == os.strerror(errno.EMFILE)
 
 
 def test_a_process_that_has_ended_unasked_is_dead() -> None:

@@ -127,11 +127,12 @@ def test_celery(logweir_server: Logweir, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_killed_while_logs_come(logweir_server: Logweir) -> None:
-    count = 60_000
+    count, waiting_max = 60_000, 10_000
     found: list[Any] = []
 
     def run() -> None:
-        found.append(json.loads(run_program(logweir_server, "emit.py", 0, count)))
+        said = run_program(logweir_server, "emit.py", 0, count, waiting_max)
+        found.append(json.loads(said.splitlines()[-1]))
 
     program = threading.Thread(target=run)
     program.start()

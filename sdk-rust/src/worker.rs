@@ -74,6 +74,8 @@ pub(crate) struct Worker {
     next_sync: Option<Instant>,
     /// When the spool's owner shows next that it lives.
     next_renewal: Option<Instant>,
+    /// When what a failure kept out of the spool is written again.
+    next_write: Option<Instant>,
     /// When the spools of dead processes are looked for next.
     next_adoption: Option<Instant>,
     /// First connections, made at the first log; none before.
@@ -127,6 +129,7 @@ impl Worker {
             spool: None,
             next_sync: None,
             next_renewal: None,
+            next_write: None,
             next_adoption: None,
             greetings: None,
             tasks: JoinSet::new(),
@@ -477,7 +480,7 @@ impl Worker {
         let queue = self.shared.queue.lock();
         let oldest = queue.oldest().map(|(_, at)| at + self.config.memory_age_max);
         let drops = self.drops_said.filter(|_| queue.drop_unsaid()).map(|at| at + NOTICE_INTERVAL);
-        let disk = [self.next_sync, self.next_renewal, self.next_adoption];
+        let disk = [self.next_sync, self.next_renewal, self.next_write, self.next_adoption];
         let due = [Some(now + IDLE), self.batch_due, oldest, drops].into_iter().chain(disk);
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
         due.flatten().chain(waiters).min().unwrap_or(now)

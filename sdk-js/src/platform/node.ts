@@ -20,6 +20,9 @@ const pingIntervalMs = 10_000;
 const pingTimeoutMs = 5_000;
 /** Below this compression costs more than it saves, bytes. */
 const packFromBytes = 1 << 10;
+/** How PEM frames a certificate. */
+const certificateBegin = "-----BEGIN CERTIFICATE-----";
+const afterCertificate = /(?<=-----END CERTIFICATE-----)/;
 const ingestPath = `/${IngestService.typeName}/${IngestService.method.ingest.name}`;
 const nanosecondsPerMillisecond = 1_000_000n;
 const stderr = 2;
@@ -71,7 +74,7 @@ function openDoor(address: string, options: DoorOptions): Door {
  * it is read from a field of its own, and in a version without that field the connection counts as open,
  * until the first batch tells.
  */
-function greeting(manager: Http2SessionManager): Promise<unknown> {
+export function greeting(manager: Http2SessionManager): Promise<unknown> {
 	const session = (manager as unknown as { s?: { conn?: ClientHttp2Session } }).s?.conn;
 	if (typeof session?.once !== "function") {
 		return Promise.resolve(undefined);
@@ -100,8 +103,20 @@ function checkTls(tls: TlsOptions): void {
 	const options = secureOptions(tls);
 	createSecureContext(options);
 	if (options.ca !== undefined) {
-		// A secure context takes a CA that is none without a word.
-		new X509Certificate(options.ca);
+		checkCertificates(options.ca.toString());
+	}
+}
+
+/** A secure context passes over a CA that is none, and over all after it, without a word. */
+function checkCertificates(text: string): void {
+	const certificates = text
+		.split(afterCertificate)
+		.filter((part) => part.includes(certificateBegin));
+	if (certificates.length === 0) {
+		throw new Error("the file of the CA has no certificate in PEM");
+	}
+	for (const certificate of certificates) {
+		new X509Certificate(certificate);
 	}
 }
 

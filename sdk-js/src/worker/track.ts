@@ -59,7 +59,7 @@ export class Outstanding {
 	readonly #byTag = new Map<number, Count>();
 	/** Logs in batches that are in memory alone. */
 	inMemory = 0;
-	/** Logs in batches that are in the spool. */
+	/** Logs in batches that are in the spool, or were until another process took it over. */
 	spooled = 0;
 
 	nextTag(): number {
@@ -112,12 +112,18 @@ export class Outstanding {
 		}
 	}
 
-	/** A batch that was in the spool is in memory alone. */
-	leaveSpool(tag: number, records: number): void {
+	/** Another process sends what was in the spool alone. It stays counted, but nobody here waits for it. */
+	leaveToAdopter(tag: number, records: number): void {
+		this.remove(tag, records, true);
+		this.spooled += records;
+	}
+
+	/** A batch that was in the spool is in memory alone, or the other way round. */
+	move(tag: number, records: number, isSpooled: boolean): void {
 		const count = this.#byTag.get(tag);
 		if (count !== undefined) {
-			this.#count(count, -records, true);
-			this.#count(count, records, false);
+			this.#count(count, -records, !isSpooled);
+			this.#count(count, records, isSpooled);
 		}
 	}
 

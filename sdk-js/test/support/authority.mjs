@@ -1,6 +1,6 @@
 // A certificate authority of a test's own, made by openssl in a folder of its own.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -10,6 +10,7 @@ export class Authority {
 	#folder = mkdtempSync(join(tmpdir(), "logweir-authority-"));
 
 	constructor(name) {
+		process.on("exit", () => rmSync(this.#folder, { recursive: true }));
 		const subject = ["-subj", `/CN=${name}`, "-days", "2"];
 		this.#openssl("req", "-x509", ...curve, ...subject, "-keyout", "ca.key", "-out", "ca.pem");
 	}

@@ -22,7 +22,7 @@ export function recordIn(encoder, end) {
 
 // `nowUnixMs`: the time of the call.
 export function decoded(encoder, record, nowUnixMs = 0) {
-	return recordIn(encoder, encoder.encode(record, undefined, nowUnixMs));
+	return recordIn(encoder, encoder.encode(record, false, undefined, nowUnixMs));
 }
 
 export function decodedPlain(encoder, level, message, attributes, trace) {

@@ -14,8 +14,8 @@ export function temporaryFolder(t) {
 }
 
 // Starts a program; `done` has its end and what it wrote.
-export function startProgram(parameters, env = {}) {
-	const child = spawn(process.execPath, parameters, {
+export function startProgram(parameters, env = {}, program = process.execPath) {
+	const child = spawn(program, parameters, {
 		cwd: packageFolder,
 		env: { ...cleanEnvironment(), ...env },
 		stdio: ["ignore", "pipe", "pipe"],

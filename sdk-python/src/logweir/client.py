@@ -28,6 +28,7 @@ from logweir.record import (
     level_of,
     nanoseconds,
     text_of,
+    with_time,
 )
 from logweir.report import FlushReport, Stats
 from logweir.sampling import Sampler
@@ -48,6 +49,9 @@ INBOX_PATIENCE = 4
 AT_THE_END = "interpreter shutdown"
 # No process has this number.
 NO_PROCESS = -1
+NO_TIME_NOTICE = (
+    "the time given with a log is none, so it has the time of the call: give nanoseconds since 1970"
+)
 # A longer message is taken in at once, so that its size counts.
 INBOX_CHARACTERS_MAX = 256
 
@@ -93,6 +97,7 @@ class Client:
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
         self._no_thread_said = False
+        self._no_time_said = False
         self._starting = threading.RLock()
         # A signal whose handling waits until the library's own work on that thread is done.
         self._deferred_signal: int | None = None
@@ -114,15 +119,18 @@ class Client:
         """Takes a log. Never blocks for I/O, never fails, never waits for the server: if the queue is full
         the drop policy decides.
 
-        `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now.
+        `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now;
+        one that is none gives way to that of the call, which the attribute `logweir.truncated` and a notice
+        say.
         `trace_id`, `span_id`: 16 and 8 bytes, or the same as a number.
         Without them the log belongs to the trace that runs here, if any. All other names are
         attributes: dicts, lists and None become JSON, what is no str, int, float or bool becomes text.
         """
         try:
+            now = rim.now_unix_nano()
             record = Record(
                 level_of(level),
-                _time_of(time_unix_nano) or rim.now_unix_nano(),
+                _time_of(time_unix_nano, now),
                 message if type(message) is str else text_of(message),
                 logger if type(logger) is str else text_of(logger),
                 _ids_of(trace_id, span_id) if trace_id or span_id else current_ids(),
@@ -133,7 +141,7 @@ class Client:
         except Exception as error:
             self.put_made(_record_with_error, error, level, message, attributes)
             return
-        self.put(record)
+        self.put(record if record.time else self._with_time_of_call(record))
 
     def put_made(self, make: Callable[..., Record], *given: object) -> None:
         """Takes the log that `make` makes of what is given. If it fails, the log is counted. For bridges
@@ -207,11 +215,24 @@ class Client:
             return record
         token = rim.before_send_mark.set(True)
         try:
-            return _as_record(self._before_send(LogEvent(record))) or BEFORE_SEND
+            return self._as_record(self._before_send(LogEvent(record)))
         except Exception:
             return BEFORE_SEND
         finally:
             rim.before_send_mark.reset(token)
+
+    def _as_record(self, event: LogEvent | None) -> Record | GivenUp:
+        if event is None:
+            return BEFORE_SEND
+        record = _record_of(event)
+        return record if record.time else self._with_time_of_call(record)
+
+    def _with_time_of_call(self, record: Record) -> Record:
+        """A log whose given time is none. What is wrong is said once."""
+        if not self._no_time_said:
+            self._no_time_said = True
+            self._config.notice(NO_TIME_NOTICE)
+        return with_time(record, rim.now_unix_nano())
 
     def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
@@ -348,7 +369,7 @@ class LogEvent:
 
     def __init__(self, record: Record) -> None:
         self.level = Level(record.level) if record.level in _LEVELS else Level.UNSPECIFIED
-        self.time_unix_nano = nanoseconds(record.time)
+        self.time_unix_nano = nanoseconds(record.time) or 0
         self.message = record.message
         self.logger = record.logger
         self.trace_id, self.span_id = record.trace or (b"", b"")
@@ -360,12 +381,10 @@ class LogEvent:
 _LEVELS = frozenset(map(int, Level))
 
 
-def _as_record(event: LogEvent | None) -> Record | None:
-    if event is None:
-        return None
+def _record_of(event: LogEvent) -> Record:
     return Record(
         level_of(event.level),
-        int(event.time_unix_nano),
+        _time_of(event.time_unix_nano),
         text_of(event.message),
         text_of(event.logger),
         _ids_of(event.trace_id, event.span_id),
@@ -388,10 +407,15 @@ def _record_with_error(
     )
 
 
-def _time_of(time_unix_nano: int) -> int:
-    if not 0 <= time_unix_nano <= UINT64_MAX:
-        raise ValueError(f"time_unix_nano is {time_unix_nano}: give nanoseconds since 1970")
-    return int(time_unix_nano)
+def _time_of(given: Any, now: int = 0) -> int:
+    """A time given in nanoseconds; `now` without one, 0 if it is none."""
+    try:
+        if given is None or given == 0:
+            return now
+        return int(given) if 0 < given <= UINT64_MAX else 0
+    except Exception:
+        # It is no number, or its own code fails.
+        return 0
 
 
 def _ids_of(trace_id: object, span_id: object) -> tuple[bytes, bytes]:

@@ -15,11 +15,13 @@ from logweir.spool import Adopted, FrameRef, Spool, SpoolOptions
 # How often an owner says that it lives, and looks for those that do not, seconds.
 RENEW_INTERVAL = 30.0
 ADOPT_INTERVAL = 60.0
+# How soon what could not be written is written again, seconds.
+WRITE_AGAIN_INTERVAL = 1.0
 
 
 class Disk:
     """A spool that may fail, or not be wanted: nothing here raises an OSError. A failure is counted, and said
-    when it is the first since something was written."""
+    once a minute at most."""
 
     def __init__(
         self,
@@ -52,15 +54,39 @@ class Disk:
         self._next_renew = now + RENEW_INTERVAL
         self._next_adopt = now
 
-    def keep_up(self, now: float) -> None:
-        """Forces to disk what is due, and shows other processes that this one lives."""
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a spool, be it that it fails."""
+        return self._spool is not None
+
+    def keep_up(self, now: float, is_behind: bool) -> None:
+        """Forces to disk what is due, and shows other processes that this one lives. `is_behind`: something
+        in memory is not on disk, so that this is due again soon."""
         if self._spool is None:
             return
         with self._failures_counted():
             self._sync(self._spool, now)
-            if now >= self._next_renew:
+            if self.is_renewal_due(now):
                 self._next_renew = now + RENEW_INTERVAL
                 self._spool.renew()
+        if is_behind:
+            self._next_renew = min(self._next_renew, now + WRITE_AGAIN_INTERVAL)
+
+    def is_renewal_due(self, now: float) -> bool:
+        """Whether it is time to show that this process lives, and to write what is not on disk."""
+        return now >= self._next_renew
+
+    def replace_if_taken(self) -> bool:
+        """Begins a new spool if another process took the old one over. True if all that was in it is the
+        other's now."""
+        if self._spool is None or not self._spool.is_taken:
+            return False
+        try:
+            self._spool.start_over()
+            self._say_fault("taken", "the spool was taken over, going on with a new one")
+        except OSError as error:
+            self._failed(error)
+        return True
 
     def _sync(self, spool: Spool, now: float) -> None:
         if not spool.needs_sync:
@@ -69,7 +95,9 @@ class Disk:
             self._next_sync = now + spool.options.sync
         elif now >= self._next_sync:
             self._next_sync = math.inf
+            self.works = False
             spool.sync()
+            self.works = True
 
     def next_moment(self) -> float:
         """When it is to be kept up, or to adopt, at the latest."""
@@ -80,14 +108,17 @@ class Disk:
         if self._spool is None or now < self._next_adopt:
             return ()
         self._next_adopt = now + ADOPT_INTERVAL
-        adopted = self._spool.adopt()
-        self._publish_damage()
-        return adopted
+        with self._failures_counted():
+            adopted = self._spool.adopt()
+            self._publish_damage()
+            return adopted
+        return ()
 
     def append(self, batch: EncodedBatch) -> FrameRef | None:
         """Writes a batch; none if it cannot be written."""
         if self._spool is None:
             return None
+        self.works = False
         with self._failures_counted():
             frame = self._spool.append(batch)
             self.works = True
@@ -110,7 +141,11 @@ class Disk:
 
     def evict(self) -> int | None:
         """Deletes the oldest segment if there is too much; its number, none if there is room."""
-        return None if self._spool is None else self._spool.evict()
+        if self._spool is None:
+            return None
+        with self._failures_counted():
+            return self._spool.evict()
+        return None
 
     def close(self) -> None:
         """Leaves what is not acknowledged to other processes."""
@@ -123,11 +158,14 @@ class Disk:
         try:
             yield
         except OSError as error:
-            self._count_failure()
-            self._publish_damage()
-            if self.works:
-                self.works = False
-                self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+            # That there is nothing any more in a folder that was taken over is no failure.
+            if self._spool is None or not self._spool.is_taken:
+                self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self._count_failure()
+        self._publish_damage()
+        self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
 
     def _count_failure(self) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ RECORD_FRAME_BYTES = 5
 class Packing:
     """A request that takes one log after the other."""
 
-    def __init__(self, redactor: Redactor, bytes_max: int) -> None:
+    def __init__(self, redactor: Redactor, bytes_max: int, now_unix_nano: int) -> None:
         self.request = wire.IngestRequest()
         self.faulty = 0
         """Logs that could not be encoded."""
@@ -24,6 +24,7 @@ class Packing:
         self._records = self.request.batch.records
         self._room = bytes_max
         self._redactor = redactor
+        self._now_unix_nano = now_unix_nano
 
     def fits(self, record: Record) -> bool:
         """Packs a log if there is room. One larger than a whole batch goes alone."""
@@ -31,7 +32,7 @@ class Packing:
         try:
             if record[5]:
                 record = Record._make(record)._replace(attributes=self._redactor.redact(record[5]))
-            size = write(record, self._records).ByteSize() + RECORD_FRAME_BYTES
+            size = write(record, self._records, self._now_unix_nano).ByteSize() + RECORD_FRAME_BYTES
         except Exception as error:
             del self._records[count:]
             self.faulty += 1

@@ -10,6 +10,7 @@ import contextlib
 import math
 import select
 import socket
+import time
 from collections.abc import Iterable
 
 # Without a free file for the sockets that wake it, a wait ends this often, seconds, and looks by itself.
@@ -71,6 +72,10 @@ class Poller:
 
 def _wait(sockets: dict[int, bool], seconds: float) -> dict[int, bool]:
     if not hasattr(select, "poll"):
+        if not sockets:
+            # Windows takes it for an error to select among none.
+            time.sleep(seconds)
+            return {}
         writers = [number for number, writes in sockets.items() if writes]
         readable, writable, broken = select.select(list(sockets), writers, list(sockets), seconds)
         return {number: number in readable for number in {*readable, *writable, *broken}}

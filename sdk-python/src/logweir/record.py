@@ -167,11 +167,11 @@ def weight_of(record: Record) -> int:
     return weight
 
 
-def fit(record: Record) -> Record:
-    """The log, cut to the limits, with what was cut flagged."""
+def fit(record: Record, now_unix_nano: int) -> Record:
+    """The log, cut to the limits, with what was cut flagged. A time that is none becomes `now_unix_nano`."""
     message, truncated = cut(record.message, MESSAGE_BYTES_MAX)
     logger, logger_cut = cut(record.logger, NAME_BYTES_MAX)
-    cleared = _clear(record)
+    cleared = _clear(record, now_unix_nano)
     attributes = [_fit_attribute(key, value) for key, value in record.attributes if key]
     truncated |= logger_cut or cleared != record or any(was_cut for _, was_cut in attributes)
     named = tuple(pair for pair, _ in attributes)
@@ -190,10 +190,18 @@ def _flagged(named: Attributes, truncated: bool, given: int) -> Attributes:
     kept = named[: ATTRIBUTES_MAX - flags]
     left_out = given - len(kept)
     count: Attributes = ((DROPPED_ATTRIBUTES, left_out),) if left_out else ()
-    return (*kept, (TRUNCATED, True), *count)
+    flag: Attributes = () if (TRUNCATED, True) in kept else ((TRUNCATED, True),)
+    return (*kept, *flag, *count)
 
 
-def _clear(record: Record) -> Record:
+def with_time(record: Record, time_unix_nano: int) -> Record:
+    """The log with this time in the place of one that is none, and flagged. The flag comes first, where it
+    is never left out."""
+    others = [pair for pair in record.attributes if pair[0] != TRUNCATED]
+    return record._replace(time=time_unix_nano, attributes=((TRUNCATED, True), *others))
+
+
+def _clear(record: Record, now_unix_nano: int) -> Record:
     """The log without what the server would refuse it for."""
     trace = record.trace
     if trace is not None:
@@ -204,6 +212,7 @@ def _clear(record: Record) -> Record:
     severity = record.severity_number
     return record._replace(
         level=record.level if 0 <= record.level <= LEVEL_MAX else int(Level.UNSPECIFIED),
+        time=record.time if nanoseconds(record.time) is not None else now_unix_nano,
         trace=trace,
         latency_ms=latency,
         severity_number=severity if 0 <= severity <= SEVERITY_NUMBER_MAX else 0,
@@ -262,11 +271,14 @@ KEY_CHARACTERS_SAFE = ATTRIBUTE_KEY_BYTES_MAX // UTF8_BYTES_MAX
 VALUE_CHARACTERS_SAFE = ATTRIBUTE_VALUE_BYTES_MAX // UTF8_BYTES_MAX
 
 
-def write(record: Record, into: Any) -> Any:
-    """Adds a log to a batch's `records`, and returns it there."""
+def write(record: Record, into: Any, now_unix_nano: int) -> Any:
+    """Adds a log to a batch's `records`, and returns it there. A time that is none becomes `now_unix_nano`,
+    and the log is flagged."""
     level, time, message, logger, trace, attributes, latency_ms, severity_number = record
+    nano = nanoseconds(time)
     if (
-        0 <= level <= LEVEL_MAX
+        nano is not None
+        and 0 <= level <= LEVEL_MAX
         and len(message) <= MESSAGE_CHARACTERS_SAFE
         and len(logger) <= NAME_CHARACTERS_SAFE
         and latency_ms is None
@@ -276,7 +288,7 @@ def write(record: Record, into: Any) -> Any:
     ):
         count = len(into)
         try:
-            log = into.add(time_unix_nano=nanoseconds(time), level=level, message=message, logger=logger)
+            log = into.add(time_unix_nano=nano, level=level, message=message, logger=logger)
             if trace is not None:
                 log.trace_id, log.span_id = trace
             if attributes:
@@ -285,7 +297,7 @@ def write(record: Record, into: Any) -> Any:
         except UnicodeError:
             # A text is no valid Unicode; `fit` makes it so.
             del into[count:]
-    return _write_fitted(fit(Record._make(record)), into)
+    return _write_fitted(fit(Record._make(record), now_unix_nano), into)
 
 
 def _are_safe(attributes: Attributes) -> bool:
@@ -298,13 +310,15 @@ def _are_safe(attributes: Attributes) -> bool:
     return len(attributes) <= ATTRIBUTES_MAX
 
 
-def nanoseconds(time: int | float) -> int:
-    """A time in the wire's unit. One that it cannot hold becomes 0, which the server takes for now."""
+def nanoseconds(time: int | float) -> int | None:
+    """A time in the wire's unit; none if the wire cannot hold it. 0 is no time, which the server takes for
+    now."""
     try:
         nano = time if type(time) is int else int(time * 1e9)
-    except (ValueError, OverflowError):
-        return 0
-    return nano if 0 <= nano <= UINT64_MAX else 0
+    except Exception:
+        # It is no number, or its own code fails.
+        return None
+    return nano if 0 <= nano <= UINT64_MAX else None
 
 
 def _write_fitted(record: Record, into: Any) -> Any:

@@ -61,7 +61,7 @@ class Resource:
         fitted = {name: cut(getattr(self, name), NAME_BYTES_MAX)[0] for name in names}
         message = wire.Resource(service=self.service, **fitted)
         carrier = Record(0, 0, "", attributes=tuple(self.attributes.items()))
-        write_attributes(fit(carrier).attributes, message.attributes)
+        write_attributes(fit(carrier, now_unix_nano=0).attributes, message.attributes)
         return message
 
     def for_child(self, parent_id: int, process_id: int) -> Resource:

@@ -65,15 +65,15 @@ class Shared:
         with queue.lock:
             if not is_interrupting:
                 queue.take_in(rim.now())
-            progress, under_way = self.progress, self.outstanding.all
+            progress, outstanding = self.progress, self.outstanding
             return Stats(
                 emitted=queue.emitted,
                 sent=progress.sent,
                 rejected=progress.rejected,
                 dropped=self.dropped(),
                 queued=queue.records,
-                in_flight=under_way.in_memory,
-                spooled=under_way.spooled,
+                in_flight=outstanding.all.in_memory,
+                spooled=outstanding.spooled,
                 adopted_waiting=progress.adopted_waiting,
                 adopted_sent=progress.adopted_sent,
                 adopted_dropped=progress.adopted_dropped,

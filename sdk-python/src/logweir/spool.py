@@ -173,17 +173,28 @@ class Spool:
     def sync(self) -> None:
         """Forces what was written to disk."""
         if self.needs_sync and self._active is not None:
-            self.needs_sync = False
             os.fsync(self._active[1].fileno())
+            self.needs_sync = False
 
     def renew(self) -> None:
-        """Says that the owner is alive. If its folder was taken over, the owner makes a new one: what it
-        had written is no longer its own, and sent by another."""
+        """Says that the owner is alive."""
+        os.utime(self._own / OWNER_FILE)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the owner was taken for dead, and its folder with all that was in it taken over."""
         try:
-            os.utime(self._own / OWNER_FILE)
-        except FileNotFoundError:
-            self._forget_own()
-            self._own = self._create_folder()
+            os.stat(self._own / OWNER_FILE)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        return False
+
+    def start_over(self) -> None:
+        """Begins anew with an empty folder. What was in the old one is another's."""
+        self._seal()
+        self._own = self._create_folder()
+        for number in list(self._segments):
+            self._unload(number)
 
     def close(self) -> None:
         """Forces everything to disk and deletes what is done with."""
@@ -234,14 +245,17 @@ class Spool:
         try:
             if not self._is_dead(folder):
                 return False
+        except OSError:
+            # One that cannot be looked at is left alone.
+            return False
+        with contextlib.suppress(OSError):
             # One that is empty holds nothing to take over.
             os.rmdir(folder)
             return False
-        except OSError:
-            pass
         return self._waiting == 0 or self._has_room_for(folder)
 
     def _is_dead(self, folder: Path) -> bool:
+        """Whether its owner is dead; raises OSError if nobody can tell now."""
         file = folder / OWNER_FILE
         try:
             owner, changed = spool_owner.parse(rim.read_text(str(file))), file.stat().st_mtime
@@ -325,12 +339,6 @@ class Spool:
             (folder / OWNER_FILE).unlink(missing_ok=True)
             folder.rmdir()
 
-    def _forget_own(self) -> None:
-        """Our folder is another's now, with all that was taken over into it."""
-        self._seal()
-        for number in list(self._segments):
-            self._unload(number)
-
     # Segments.
 
     def _active_segment(self) -> tuple[int, BinaryIO]:
@@ -340,8 +348,6 @@ class Spool:
             self._seal()
         if self._active is not None:
             return self._active
-        if not (self._own / OWNER_FILE).exists():
-            self.renew()
         segment = _Segment(self._own, f"{self._next_name:010}")
         file = open(segment.path, "xb", buffering=0, opener=_private)  # noqa: SIM115 (it stays open)
         _sync_folder(self._own)
@@ -373,13 +379,14 @@ class Spool:
         read and sent: only a power cut would show it."""
         with contextlib.suppress(OSError):
             self.sync()
+        self.needs_sync = False
         if self._active is None:
             return
         number, file = self._active
         self._active = None
-        file.close()
         segment = self._segments[number]
         segment.is_sealed = True
+        file.close()
         if segment.waiting == 0:
             self._delete_segment(number)
 

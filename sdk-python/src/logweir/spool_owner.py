@@ -57,8 +57,10 @@ def this_process() -> Owner:
 
 
 def start_of(pid: int) -> str:
-    """When a process started, as the kernel counts; empty if it has ended, or there is no /proc."""
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+    """When a process started, as the kernel counts; empty if it has ended, or there is no /proc. Raises
+    OSError if nobody can tell now: it must not be taken for dead because no file was free."""
+    gone = (FileNotFoundError, ProcessLookupError, IndexError)
+    with contextlib.suppress(*gone), open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
         if fields[0] not in _ENDED:
             return fields[_START_FIELD - _STATE_FIELD].decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Callable
 
 from logweir.batch import EncodedBatch
 from logweir.spool import FrameRef
@@ -86,13 +87,11 @@ class Lines:
             self.live.remove(on_disk)
             self.backlog.append(replace(on_disk, batch=None))
 
-    def take_out(self, segment: int) -> list[Tracked]:
-        """Takes out what is on disk alone, in this segment."""
-        found = [
-            tracked for line in (self.backlog, self.adopted) for tracked in line if tracked.is_in(segment)
-        ]
-        self.backlog = deque(tracked for tracked in self.backlog if not tracked.is_in(segment))
-        self.adopted = deque(tracked for tracked in self.adopted if not tracked.is_in(segment))
+    def take_out(self, is_gone: Callable[[Tracked], bool]) -> list[Tracked]:
+        """Takes out what was on disk alone, and is gone from there."""
+        found = [tracked for line in (self.backlog, self.adopted) for tracked in line if is_gone(tracked)]
+        self.backlog = deque(tracked for tracked in self.backlog if not is_gone(tracked))
+        self.adopted = deque(tracked for tracked in self.adopted if not is_gone(tracked))
         return found
 
 
@@ -114,6 +113,8 @@ class Outstanding:
     """This process's unsettled batches, by tag."""
 
     tags_given: int = 0
+    # Logs in the spool that another process took over: nobody here waits for them.
+    left_to_adopter: int = 0
     all: _Count = field(default_factory=_Count)
     _by_tag: dict[int, _Count] = field(default_factory=dict)
 
@@ -121,6 +122,11 @@ class Outstanding:
         """A tag above all given so far."""
         self.tags_given += 1
         return self.tags_given
+
+    @property
+    def spooled(self) -> int:
+        """Logs in a spool, this process's or its adopter's."""
+        return self.all.spooled + self.left_to_adopter
 
     def mark(self) -> int:
         """What is above all tags given so far, and not above the next."""

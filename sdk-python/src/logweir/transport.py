@@ -85,8 +85,9 @@ class _Door:
 class Sender:
     """Sends batches and hands on their outcomes."""
 
-    def __init__(self, config: Config, poller: Poller) -> None:
+    def __init__(self, config: Config, poller: Poller, is_spooling: Callable[[], bool]) -> None:
         self._config = config
+        self._is_spooling = is_spooling
         self._poller = poller
         self._gate = Gate(config.retry, len(config.endpoints))
         self._doors = [_Door(endpoint) for endpoint in config.endpoints]
@@ -211,7 +212,7 @@ class Sender:
         if door.unreachable_since is not None:
             return
         door.unreachable_since = rim.now()
-        place = "in memory" if self._config.spool is None else "in the spool"
+        place = "in the spool" if self._is_spooling() else "in memory"
         self._config.notice(
             f"cannot reach {door.endpoint} ({cause}); logs are kept {place} and sent when it is back"
         )

@@ -10,7 +10,7 @@ from logweir.report import FlushReport
 from logweir.shared import Command, Shared
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiter:
     command: Command
     # Logs before this position of the queue are meant.
@@ -48,13 +48,11 @@ class Waiters:
 
     def answer(self, now: float) -> None:
         """Answers those whose logs are settled, or whose time is up. A shutdown is left to the end."""
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+        for waiter in list(self._waiting):
             self._advance(waiter, now)
             if self._is_over(waiter, now) and not waiter.command.closes:
                 waiter.command.answer(self._report(waiter))
-            else:
-                self._waiting.append(waiter)
+                self._waiting.remove(waiter)
 
     def is_shutdown_over(self, now: float) -> bool:
         """Whether a shutdown has done what it could."""
@@ -71,7 +69,7 @@ class Waiters:
                 sent=self._progress.sent,
                 rejected=self._progress.rejected,
                 dropped=self._shared.dropped(),
-                spooled=self._outstanding.all.spooled,
+                spooled=self._outstanding.spooled,
             )
         self._shared.last_report = report
         for waiter in self._waiting:

@@ -64,7 +64,7 @@ class Worker:
         self._batch_bytes = config.batch_bytes
         self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
-        self._sender = Sender(config, shared.poller)
+        self._sender = Sender(config, shared.poller, is_spooling=lambda: self._disk.works)
         self._disk = Disk(config.spool, shared, self._notice, self._say_fault)
         self._in_flight: dict[int, Tracked] = {}
         self._lines = Lines()
@@ -112,7 +112,6 @@ class Worker:
         self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
         self._say_drops(now)
-        self._disk.keep_up(now)
         self._adopt(now)
         self._force_what_is_due(now)
         self._cut_batches(now)
@@ -123,6 +122,8 @@ class Worker:
         self._waiters.answer(now)
         self._start_sends(now)
         self._sender.step(now)
+        # Last, so that the wait to come ends in time for what was written above.
+        self._keep_up_spool(now)
 
     # Logs.
 
@@ -171,7 +172,7 @@ class Worker:
         """A batch is cut when it can go out at once, or to disk as all before it did."""
         if len(self._in_flight) + len(self._lines.live) < self._config.in_flight:
             return True
-        return self._disk.works and all(tracked.frame is not None for tracked in self._lines.live)
+        return self._disk.works and all(map(_is_on_disk, self._lines.live))
 
     def _has_cause_to_cut(self) -> bool:
         with self._lock:
@@ -182,7 +183,7 @@ class Worker:
             return oldest is not None and oldest.position < self._forced_through
 
     def _cut_batch(self, now: float) -> None:
-        packing = Packing(self._redactor, self._batch_bytes)
+        packing = Packing(self._redactor, self._batch_bytes, rim.now_unix_nano())
         with self._lock:
             self._queue.take_in(now)
             self._queue.take(self._batch_records, packing.fits)
@@ -215,7 +216,7 @@ class Worker:
             moved=self._moved,
             rejected=self._progress.rejected,
             queued=self._queue.records,
-            spooled=self._outstanding.all.spooled,
+            spooled=self._outstanding.spooled,
         )
 
     # Sending.
@@ -233,6 +234,9 @@ class Worker:
         batch = tracked.batch
         if batch is None and tracked.frame is not None:
             batch = self._disk.read(tracked.frame)
+        if batch is None and self._replace_taken_spool():
+            self._leave_to_adopter(tracked)
+            return
         if batch is None:
             self._give_up(tracked, INTERNAL_SDK_ERROR)
             return
@@ -322,7 +326,8 @@ class Worker:
 
     def _track(self, tracked: Tracked) -> None:
         """Takes a new batch on: into the spool if there is one, and into the line."""
-        self._lines.live.append(self._put_into_spool(tracked))
+        self._replace_taken_spool()
+        self._lines.live.append(self._written(tracked))
         self._lines.leave_surplus_on_disk(self._config.in_flight)
         self._evict_from_spool()
 
@@ -334,7 +339,8 @@ class Worker:
             for tracked in new:
                 self._begin(tracked)
             self._end(old)
-        spooled = [self._put_into_spool(tracked) for tracked in new]
+        self._replace_taken_spool()
+        spooled = [self._written(tracked) for tracked in new]
         self._acknowledge(old)
         self._lines.live.extendleft(reversed(spooled))
         self._evict_from_spool()
@@ -373,7 +379,40 @@ class Worker:
             self._end(tracked)
         return placed
 
-    def _put_into_spool(self, tracked: Tracked) -> Tracked:
+    def _leave_to_adopter(self, tracked: Tracked) -> None:
+        """A batch on disk alone that another process took over with the spool."""
+        with self._lock:
+            if not tracked.is_adopted:
+                self._outstanding.left_to_adopter += tracked.record_count
+            self._end(tracked)
+
+    # The spool.
+
+    def _keep_up_spool(self, now: float) -> None:
+        if self._disk.is_renewal_due(now):
+            self._spool_again()
+        is_behind = not all(map(_is_on_disk, [*self._lines.live, *self._in_flight.values()]))
+        self._disk.keep_up(now, is_behind)
+
+    def _spool_again(self) -> None:
+        """Writes what is in memory alone, because a write had failed or what was written is gone: until
+        then it would keep all that follows out of the spool."""
+        self._replace_taken_spool()
+        self._change_in_memory(lambda tracked: tracked if _is_on_disk(tracked) else self._written(tracked))
+        self._evict_from_spool()
+
+    def _replace_taken_spool(self) -> bool:
+        """Goes on with a new spool if another process took the old one over. What was on disk alone is the
+        other's to send; what is in memory as well is sent by both, which is harmless."""
+        if not self._disk.replace_if_taken():
+            return False
+        for tracked in self._lines.take_out(_is_on_disk):
+            self._leave_to_adopter(tracked)
+        self._keep_in_memory(_is_on_disk)
+        return True
+
+    def _written(self, tracked: Tracked) -> Tracked:
+        """The batch with its place in the spool, if there is one that takes it."""
         frame = None if tracked.batch is None else self._disk.append(tracked.batch)
         return tracked if frame is None else self._placed(tracked, replace(tracked, frame=frame))
 
@@ -387,16 +426,24 @@ class Worker:
             self._evicted(segment)
 
     def _evicted(self, segment: int) -> None:
-        for tracked in self._lines.take_out(segment):
+        def is_gone(tracked: Tracked) -> bool:
+            return tracked.is_in(segment)
+
+        for tracked in self._lines.take_out(is_gone):
             self._give_up(tracked, CACHE_OVERFLOW)
+        self._keep_in_memory(is_gone)
+
+    def _keep_in_memory(self, is_gone: Callable[[Tracked], bool]) -> None:
+        """Goes on without the spool for batches that are gone from it."""
 
         def in_memory(tracked: Tracked) -> Tracked:
-            if not tracked.is_in(segment):
-                return tracked
-            return self._placed(tracked, replace(tracked, frame=None))
+            return self._placed(tracked, replace(tracked, frame=None)) if is_gone(tracked) else tracked
 
-        self._lines.live = deque(map(in_memory, self._lines.live))
-        self._in_flight = {number: in_memory(t) for number, t in self._in_flight.items()}
+        self._change_in_memory(in_memory)
+
+    def _change_in_memory(self, change: Callable[[Tracked], Tracked]) -> None:
+        self._lines.live = deque(map(change, self._lines.live))
+        self._in_flight = {number: change(tracked) for number, tracked in self._in_flight.items()}
 
     # What a person is told.
 
@@ -451,12 +498,16 @@ class Worker:
         self._shared.poller.close()
 
     def _spool_the_queue(self) -> None:
-        while self._disk.works and self._queue.records > 0:
+        """Even if the last write failed: the disk may have room by now."""
+        self._spool_again()
+        is_worth_it = self._disk.is_open
+        while is_worth_it and self._queue.records > 0:
             self._cut_batch(rim.now())
+            is_worth_it = self._disk.works
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
-        if self._disk.works and self._outstanding.all.spooled > 0:
+        if self._disk.works and self._outstanding.spooled > 0:
             self._tell_account(rim.now())
 
     def _next_moment(self, now: float) -> float:
@@ -469,3 +520,7 @@ class Worker:
         if self._drops_said is not None and self._queue.drop_unsaid:
             moments.append(self._drops_said + NOTICE_INTERVAL)
         return min(moments)
+
+
+def _is_on_disk(tracked: Tracked) -> bool:
+    return tracked.frame is not None

@@ -10,6 +10,8 @@ use crate::spool::{Adopted, Spool, SpoolSync};
 
 /// The owner of a spool shows so often that it lives.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// What a failure kept out of the spool is written again so much later.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The spools of dead processes are looked for so often.
 const ADOPTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,8 @@ impl Worker {
             if let Some(Err(error)) = self.spool.as_ref().map(Spool::renew) {
                 self.spool_failed(&error);
             }
+        }
+        if self.next_write.is_some_and(|due| due <= now) {
             self.write_what_was_kept_out();
         }
         if self.next_adoption.is_some_and(|due| due <= now) {
@@ -102,6 +106,7 @@ impl Worker {
     /// Writes what a failure kept out of the spool, up to the first batch that fails again. Until then
     /// such a batch holds its place in memory, and no other is cut.
     pub(super) fn write_what_was_kept_out(&mut self) {
+        self.next_write = None;
         self.replace_taken_spool();
         let Some(spool) = &mut self.spool else { return };
         let kept_out = |tracked: &&mut Tracked| tracked.frame.is_none();
@@ -131,6 +136,7 @@ impl Worker {
     /// From now on logs stay in memory, until a write succeeds.
     pub(super) fn write_failed(&mut self, error: &std::io::Error) {
         self.set_spool_works(false);
+        self.next_write = Some(crate::rim::now() + WRITE_AGAIN_AFTER);
         self.spool_failed(error);
     }
 
