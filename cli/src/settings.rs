@@ -396,7 +396,7 @@ fn read(path: &Path) -> Result<(String, String), ConfigError> {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the rim: read once at the start")]
+#[allow(clippy::disallowed_methods, reason = "read once, at the start")]
 fn environment() -> Vec<(String, String)> {
     let named = std::env::vars_os();
     named

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from clients import kill
 
-from logweir import rim, spool_owner
+from logweir import platform, spool_owner
 from logweir.batch import EncodedBatch
 from logweir.spool import SEGMENT_BYTES, SYNC_ALWAYS, Adopted, FrameRef, Spool, SpoolOptions
 from logweir.spool_owner import OWNER_FILE, SILENCE_S_MAX
@@ -21,7 +21,7 @@ MEBIBYTE = 1 << 20
 
 def batch(sequence: int, size: int = 100) -> EncodedBatch:
     request = bytes([sequence % 256]) * size
-    return EncodedBatch(rim.random_bytes(16), b"p" * 16, sequence, 2, 1, request)
+    return EncodedBatch(platform.random_bytes(16), b"p" * 16, sequence, 2, 1, request)
 
 
 def opened(root: Path, bytes_max: int = 256 * MEBIBYTE) -> Spool:
@@ -184,7 +184,7 @@ def test_only_the_newest_damaged_segments_are_kept(tmp_path: Path) -> None:
 
 
 def test_foreign_and_half_made_folders_do_not_stop_the_start(tmp_path: Path) -> None:
-    old = rim.now_unix_nano() / 1e9 - SILENCE_S_MAX - 1
+    old = platform.now_unix_nano() / 1e9 - SILENCE_S_MAX - 1
     empty_and_old, empty_and_new = tmp_path / ("0" * 16), tmp_path / ("1" * 16)
     for folder in (empty_and_old, empty_and_new, tmp_path / "foreign"):
         folder.mkdir()

@@ -19,11 +19,13 @@ use crate::{
     error::{ConfigError, DropCounts, DropReason},
     filters,
     lock::Mutex,
+    platform::{self, ProcessContext},
     queue::{Queue, Queued},
     record::{self, Record},
-    rim,
+    report::{FlushReport, Stats},
+    shared::{Command, Progress, Reply, Shared},
     transport::{Listeners, Sender},
-    worker::{Command, Reply, Worker},
+    worker::Worker,
 };
 
 /// How long the last client waits when it is dropped without `shutdown`.
@@ -64,87 +66,10 @@ struct Inner {
     child: OnceLock<Box<Inner>>,
 }
 
-/// What the program's threads and the sending thread share.
-pub(crate) struct Shared {
-    pub(crate) queue: Mutex<Queue>,
-    pub(crate) progress: Mutex<Progress>,
-    /// There is something to do for the sending thread.
-    pub(crate) wake: Notify,
-    pub(crate) token_refused: Arc<AtomicBool>,
-    /// There is a spool, and the last write to it succeeded.
-    pub(crate) spool_works: Arc<AtomicBool>,
-    /// Of the shutdown, once it is over.
-    pub(crate) last_report: Mutex<Option<FlushReport>>,
-}
-
-/// What the sending thread has done so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Progress {
-    pub(crate) sent: u64,
-    pub(crate) rejected: u64,
-    /// Logs in batches that are not answered and not in the spool.
-    pub(crate) in_memory: u64,
-    /// Logs in own batches that are in the spool and not answered.
-    pub(crate) spooled: u64,
-    pub(crate) adopted_waiting: u64,
-    pub(crate) adopted_sent: u64,
-    pub(crate) adopted_dropped: u64,
-    pub(crate) spool_failures: u64,
-    pub(crate) spool_damaged: u64,
-}
-
-/// Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Logs handed over.
-    pub emitted: u64,
-    /// Logs that the server has for good.
-    pub sent: u64,
-    /// Logs that the server rejected.
-    pub rejected: u64,
-    /// Logs given up, by reason.
-    pub dropped: DropCounts,
-    /// Logs waiting in memory for a batch.
-    pub queued: u64,
-    /// Logs in batches that are under way.
-    pub in_flight: u64,
-    /// Logs in batches in the spool that are not answered.
-    pub spooled: u64,
-    /// Logs of dead processes, taken over, not answered so far.
-    pub adopted_waiting: u64,
-    /// Logs of dead processes that the server has for good.
-    pub adopted_sent: u64,
-    /// Logs of dead processes that were refused or too old.
-    pub adopted_dropped: u64,
-    /// Times that the spool could not be written or read.
-    pub spool_failures: u64,
-    /// Damaged places found in the spool.
-    pub spool_damaged: u64,
-    /// Logs handed over after `shutdown`; they are in no other count.
-    pub emitted_after_shutdown: u64,
-}
-
-/// What became of logs, by a flush.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct FlushReport {
-    /// Logs that the server has for good, since the start.
-    pub sent: u64,
-    /// Logs that the server rejected, since the start.
-    pub rejected: u64,
-    /// Logs given up, by reason, since the start.
-    pub dropped: DropCounts,
-    /// Logs handed over before the call that are in the spool, and not answered.
-    pub spooled: u64,
-    /// Logs handed over before the call whose fate is open.
-    pub pending: u64,
-}
-
-impl FlushReport {
-    /// Whether the fate of every log handed over before the call is settled.
-    pub fn is_complete(&self) -> bool {
-        self.spooled == 0 && self.pending == 0
+impl ClientBuilder {
+    /// Starts the client. The server need not be up.
+    pub fn build(self) -> Result<Client, ConfigError> {
+        Client::start(self.resolve(&ProcessContext::real())?)
     }
 }
 
@@ -177,7 +102,7 @@ impl Client {
             return shared.queue.lock().give_up(DropReason::SampleRate);
         }
         if record.time_unix_nano == 0 {
-            record.time_unix_nano = u64::try_from(rim::now_unix_nano()).unwrap_or(0);
+            record.time_unix_nano = u64::try_from(platform::now_unix_nano()).unwrap_or(0);
         }
         if !inner.keeps(&mut record) {
             return shared.queue.lock().give_up(DropReason::BeforeSend);
@@ -185,7 +110,7 @@ impl Client {
         inner.config.redaction.apply_before_cut(&mut record.attributes);
         record::fit(&mut record);
         let (weight, encoded) = record::sizes(&record);
-        let queued = Box::new(Queued { record, at: rim::now(), weight, encoded, position: 0 });
+        let queued = Box::new(Queued { record, at: platform::now(), weight, encoded, position: 0 });
         let token_refused = shared.token_refused.load(Ordering::Relaxed);
         let reason = if token_refused { DropReason::AuthFailed } else { DropReason::QueueOverflow };
         let pushed = shared.queue.lock().push(queued, reason);
@@ -211,7 +136,7 @@ impl Client {
             answer.send(report).ok();
         });
         let command = Command::Flush { deadline: deadline(timeout), reply };
-        if !rim::is_sdk_thread()
+        if !platform::is_sdk_thread()
             && inner.command(command)
             && let Ok(report) = answered.await
         {
@@ -248,8 +173,8 @@ impl Inner {
             shared,
             commands: Some(commands),
             config,
-            draws: AtomicU64::new(u64::from_le_bytes(rim::random_bytes())),
-            process_id: rim::process_id(),
+            draws: AtomicU64::new(u64::from_le_bytes(platform::random_bytes())),
+            process_id: platform::process_id(),
             child: OnceLock::new(),
         };
         (inner, receiver)
@@ -259,7 +184,7 @@ impl Inner {
         let (started, has_started) = sync_channel(1);
         let (shared, config) = (Arc::clone(&self.shared), self.config.clone());
         let body = move || {
-            rim::mark_sdk_thread();
+            platform::mark_sdk_thread();
             match runtime_and_sender(&config, &shared) {
                 Ok((runtime, sender)) => {
                     started.send(Ok(())).ok();
@@ -281,7 +206,7 @@ impl Inner {
     /// a queue and a spool of its own. What waited at the fork is the parent's, and so are the locks,
     /// which nobody here may ever open again.
     fn of_this_process(&self) -> &Self {
-        if self.process_id == rim::process_id() {
+        if self.process_id == platform::process_id() {
             return self;
         }
         let start = || {
@@ -296,7 +221,7 @@ impl Inner {
 
     /// The same, but none if a forked child has emitted nothing.
     fn started(&self) -> Option<&Self> {
-        if self.process_id == rim::process_id() {
+        if self.process_id == platform::process_id() {
             return Some(self);
         }
         self.child.get()?.started()
@@ -319,7 +244,7 @@ impl Inner {
     /// What the program's own `before_send` makes of a log.
     fn keeps(&self, record: &mut LogRecord) -> bool {
         let Some(call) = &self.config.before_send else { return true };
-        rim::outside_itself(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
+        platform::outside_itself(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
     }
 
     fn ask(
@@ -333,7 +258,7 @@ impl Inner {
             answer.try_send(report).ok();
         });
         // The sending thread cannot wait for itself.
-        if !rim::is_sdk_thread()
+        if !platform::is_sdk_thread()
             && self.command(command(deadline(timeout), reply))
             && let Ok(report) = answered.recv_timeout(timeout.saturating_add(ANSWER_GRACE))
         {
@@ -378,7 +303,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.process_id == rim::process_id() {
+        if self.process_id == platform::process_id() {
             self.shutdown(DROP_TIMEOUT);
         } else {
             // To drop it would be to speak to a thread that only the parent has.
@@ -389,7 +314,7 @@ impl Drop for Inner {
 
 fn deadline(timeout: Duration) -> Instant {
     const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
-    rim::now() + timeout.min(FOREVER)
+    platform::now() + timeout.min(FOREVER)
 }
 
 fn runtime_and_sender(

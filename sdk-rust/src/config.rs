@@ -9,14 +9,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use logweir_proto::v1::{self, Level};
 
 use crate::{
-    client::Client,
     error::ConfigError,
     filters::{Redaction, SampleRates},
+    platform::{self, Notice, ProcessContext},
     queue::{DropPolicy, QueueBounds},
     record::{self, Value},
     resource,
     retry::RetryPolicy,
-    rim::{self, Notice, Surroundings},
     spool::{SpoolOptions, SpoolSync},
     transport::{self, Compression, SendOptions, TlsOptions, Token, parse_endpoints},
 };
@@ -336,18 +335,13 @@ impl ClientBuilder {
     /// Is called with what a person should know, instead of writing it to stderr.
     pub fn on_notice(mut self, call: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.notice = Some(Arc::new(move |text| {
-            rim::survive(|| call(text));
+            platform::survive(|| call(text));
         }));
         self
     }
 
-    /// Starts the client. The server need not be up.
-    pub fn build(self) -> Result<Client, ConfigError> {
-        Client::start(self.resolve(&Surroundings::real())?)
-    }
-
-    pub(crate) fn resolve(self, around: &Surroundings) -> Result<Config, ConfigError> {
-        let notice = self.notice.clone().unwrap_or_else(rim::notice_on_stderr);
+    pub(crate) fn resolve(self, around: &ProcessContext) -> Result<Config, ConfigError> {
+        let notice = self.notice.clone().unwrap_or_else(platform::notice_on_stderr);
         let environment = Environment { around, notice: &notice };
         let endpoints = match &self.endpoints {
             Some(list) => parse_endpoints(list)?.join(","),
@@ -424,14 +418,14 @@ impl Config {
     /// The same for a forked child.
     pub(crate) fn for_child(&self, parent_id: u32) -> Self {
         let mut config = self.clone();
-        resource::for_child(&mut config.resource, parent_id, rim::process_id());
+        resource::for_child(&mut config.resource, parent_id, platform::process_id());
         config
     }
 }
 
 /// What the environment says, and who hears of what it says wrongly.
 struct Environment<'a> {
-    around: &'a Surroundings,
+    around: &'a ProcessContext,
     notice: &'a Notice,
 }
 
@@ -511,7 +505,7 @@ impl Environment<'_> {
     }
 }
 
-fn read_token(around: &Surroundings) -> Result<Option<String>, ConfigError> {
+fn read_token(around: &ProcessContext) -> Result<Option<String>, ConfigError> {
     let text = match ((around.variable)(TOKEN), (around.variable)(TOKEN_FILE)) {
         (Some(text), _) => text,
         (None, Some(path)) => {
@@ -536,14 +530,14 @@ mod tests {
     use super::*;
     use crate::lock::Mutex;
 
-    fn around(environment: &[(&str, &str)]) -> Surroundings {
+    fn around(environment: &[(&str, &str)]) -> ProcessContext {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment: Vec<_> = environment.iter().map(owned).collect();
         let find = move |name: &str| {
             let found = environment.iter().find(|(variable, _)| variable == name);
             found.map(|(_, value)| value.clone())
         };
-        Surroundings { variable: Arc::new(find), ..Surroundings::real() }
+        ProcessContext { variable: Arc::new(find), ..ProcessContext::real() }
     }
 
     /// Resolves settings in a made-up environment; also the notices.

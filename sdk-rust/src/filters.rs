@@ -6,9 +6,9 @@ use logweir_proto::v1::{Attribute, Level, attribute::Value};
 
 use crate::{
     error::ConfigError,
+    platform,
     queue::{LANES, lane_of},
     record::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX},
-    rim,
 };
 
 const REDACTED: &str = "[redacted]";
@@ -61,7 +61,7 @@ pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(crate) fn share(state: u64) -> f64 {
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    rim::share_of(mixed ^ (mixed >> 31))
+    platform::share_of(mixed ^ (mixed >> 31))
 }
 
 /// The names of attributes whose values nobody may see, as they are compared.

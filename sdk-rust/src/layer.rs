@@ -25,8 +25,8 @@ use crate::{
     error::ConfigError,
     fields::Fields,
     guard::Guard,
+    platform,
     record::{Record, Value},
-    rim,
 };
 
 /// The names of `tracing` are known when a program is compiled.
@@ -46,7 +46,7 @@ const RUST_LOG: &str = "RUST_LOG";
 /// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
 /// panic flushes too.
 pub fn init(service: &str) -> Result<Guard, ConfigError> {
-    let around = rim::Surroundings::real();
+    let around = platform::ProcessContext::real();
     let config = Client::builder().service(service).resolve(&around)?;
     let filter = filter((around.variable)(RUST_LOG), &config.notice);
     let client = Client::start(config)?;
@@ -57,7 +57,7 @@ pub fn init(service: &str) -> Result<Guard, ConfigError> {
     Ok(Guard::new(client))
 }
 
-fn filter(setting: Option<String>, notice: &rim::Notice) -> Targets {
+fn filter(setting: Option<String>, notice: &platform::Notice) -> Targets {
     let default = Targets::new().with_default(LevelFilter::INFO);
     let Some(text) = setting else { return default };
     text.parse().unwrap_or_else(|error| {
@@ -110,7 +110,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if rim::is_sdk_thread() || is_ignored(event.metadata()) {
+        if platform::is_sdk_thread() || is_ignored(event.metadata()) {
             return;
         }
         let mut fields = inherited(context.event_scope(event));

@@ -40,11 +40,14 @@ mod layer;
 mod lock;
 #[cfg(feature = "log")]
 pub mod log;
+mod platform;
+mod platform;
 mod queue;
 mod record;
+mod report;
 mod resource;
 mod retry;
-mod rim;
+mod shared;
 mod spool;
 mod trace;
 mod transport;
@@ -53,7 +56,7 @@ mod vectors;
 mod worker;
 
 pub use batch::EncodedBatch;
-pub use client::{Client, FlushReport, Stats};
+pub use client::Client;
 pub use config::{ClientBuilder, Rejection};
 pub use error::{ConfigError, DropCounts, DropReason};
 #[cfg(any(feature = "log", feature = "tracing"))]
@@ -66,6 +69,7 @@ pub use record::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, MESSAGE_BYTES_MAX,
     NAME_BYTES_MAX, Record, Value,
 };
+pub use report::{FlushReport, Stats};
 pub use retry::RetryPolicy;
 pub use spool::{SpoolOptions, SpoolSync};
 pub use trace::TraceContext;

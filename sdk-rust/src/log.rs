@@ -13,8 +13,8 @@ use crate::{
     error::ConfigError,
     fields::Fields,
     guard::Guard,
+    platform,
     record::{Record, Value},
-    rim,
 };
 
 /// The level from which logs are sent.
@@ -32,7 +32,7 @@ const RUST_LOG: &str = "RUST_LOG";
 /// ```
 pub fn init(service: &str) -> Result<Guard, ConfigError> {
     let client = Client::builder().service(service).build()?;
-    let level = (rim::Surroundings::real().variable)(RUST_LOG);
+    let level = (platform::ProcessContext::real().variable)(RUST_LOG);
     let level = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::Info);
     ::log::set_boxed_logger(Box::new(Logger::new(client.clone())))
         .map_err(|_| ConfigError::Logger)?;
@@ -55,7 +55,7 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
-        !rim::is_sdk_thread()
+        !platform::is_sdk_thread()
     }
 
     fn log(&self, record: &LogRecord<'_>) {

@@ -361,7 +361,7 @@ mod tests {
     fn push(queue: &mut Queue, level: Level, message: &str, weight: usize) -> Pushed {
         let record =
             LogRecord { level: level.into(), message: message.into(), ..LogRecord::default() };
-        let at = crate::rim::now();
+        let at = crate::platform::now();
         let queued = Queued { record, at, weight, encoded: weight, position: 0 };
         queue.push(Box::new(queued), DropReason::QueueOverflow)
     }

@@ -8,8 +8,8 @@ use logweir_proto::v1;
 use crate::{
     error::ConfigError,
     hex,
+    platform::{Notice, ProcessContext},
     record::{self, NAME_BYTES_MAX, Value},
-    rim::{Notice, Surroundings},
 };
 
 const SERVICE: &str = "LOGWEIR_SERVICE";
@@ -34,7 +34,7 @@ const POD: [(&str, [&str; 2]); 5] = [
 pub(crate) fn resolve(
     mut resource: v1::Resource,
     detects: bool,
-    around: &Surroundings,
+    around: &ProcessContext,
     notice: &Notice,
 ) -> Result<v1::Resource, ConfigError> {
     if !resource.service.is_empty() && !is_service(&resource.service) {
@@ -84,7 +84,7 @@ fn process_id(number: u32) -> v1::Attribute {
 }
 
 /// Adds process, container and pod, unless they are given.
-fn detect(resource: &mut v1::Resource, around: &Surroundings) {
+fn detect(resource: &mut v1::Resource, around: &ProcessContext) {
     set_attribute(resource, PROCESS_ID, around.process_id.into());
     if let Some(id) = container_id(around) {
         set_attribute(resource, "container.id", id.into());
@@ -100,7 +100,7 @@ fn detect(resource: &mut v1::Resource, around: &Surroundings) {
 }
 
 /// By the control group; where that is hidden from the container, by its mounts.
-fn container_id(around: &Surroundings) -> Option<String> {
+fn container_id(around: &ProcessContext) -> Option<String> {
     let read = |path| (around.file)(Path::new(path)).unwrap_or_default();
     let mounts = || {
         let text = read("/proc/self/mountinfo");

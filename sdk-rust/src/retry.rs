@@ -143,7 +143,7 @@ fn record_position(field: &str) -> Option<u32> {
 
 /// What an answer means for the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Try again; this server pauses.
     Retry,
     /// Try again after what the server asked for; all pause.
@@ -161,32 +161,32 @@ pub(crate) enum Verdict {
 }
 
 /// The table of answers.
-pub(crate) fn verdict(refusal: &Refusal) -> Verdict {
+pub(crate) fn decision(refusal: &Refusal) -> Decision {
     if refusal.is_transport {
-        return Verdict::Retry;
+        return Decision::Retry;
     }
     if refusal.reason.eq_ignore_ascii_case(EXPIRED) {
-        return Verdict::GiveUp(DropReason::Expired);
+        return Decision::GiveUp(DropReason::Expired);
     }
     match refusal.code {
-        Code::ResourceExhausted if refusal.retry_delay.is_some() => Verdict::Throttled,
-        Code::ResourceExhausted if refusal.reason == BATCH_TOO_LARGE => Verdict::TooLarge,
+        Code::ResourceExhausted if refusal.retry_delay.is_some() => Decision::Throttled,
+        Code::ResourceExhausted if refusal.reason == BATCH_TOO_LARGE => Decision::TooLarge,
         Code::Unavailable
         | Code::DeadlineExceeded
         | Code::Cancelled
         | Code::Aborted
-        | Code::DataLoss => Verdict::Retry,
+        | Code::DataLoss => Decision::Retry,
         // OUT_OF_RANGE is also what a message over the size limit of the gRPC library itself gets.
-        Code::Internal | Code::Unknown | Code::OutOfRange => Verdict::RetryAFewTimes,
-        Code::Unauthenticated => Verdict::Unauthenticated,
-        Code::PermissionDenied => Verdict::Forbidden,
+        Code::Internal | Code::Unknown | Code::OutOfRange => Decision::RetryAFewTimes,
+        Code::Unauthenticated => Decision::Unauthenticated,
+        Code::PermissionDenied => Decision::Forbidden,
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
         | Code::ResourceExhausted
         | Code::FailedPrecondition
-        | Code::Unimplemented => Verdict::GiveUp(DropReason::SendError),
+        | Code::Unimplemented => Decision::GiveUp(DropReason::SendError),
     }
 }
 
@@ -371,26 +371,26 @@ impl EndpointPool {
         now: Instant,
         random: f64,
     ) -> Next {
-        match verdict(refusal) {
-            Verdict::Retry => self.pause_endpoint(ticket, refusal.retry_delay, now, random),
-            Verdict::RetryAFewTimes => {
+        match decision(refusal) {
+            Decision::Retry => self.pause_endpoint(ticket, refusal.retry_delay, now, random),
+            Decision::RetryAFewTimes => {
                 history.internal_failures += 1;
                 if history.internal_failures > self.policy.internal_retries {
                     return Next::GiveUp(DropReason::SendError);
                 }
                 self.pause_endpoint(ticket, refusal.retry_delay, now, random)
             }
-            Verdict::Throttled => {
+            Decision::Throttled => {
                 self.endpoints[ticket.endpoint].succeed();
                 self.account.fail(ticket.account_epoch);
                 let delay = self.server_delay(refusal.retry_delay.unwrap_or_default(), random);
                 self.account.pause(now + delay);
                 Next::Again
             }
-            Verdict::Unauthenticated => self.unauthenticated(ticket, now, random),
-            Verdict::Forbidden => self.forbidden(ticket, now),
-            Verdict::TooLarge => self.answered(ticket, Next::Split),
-            Verdict::GiveUp(reason) => self.answered(ticket, Next::GiveUp(reason)),
+            Decision::Unauthenticated => self.unauthenticated(ticket, now, random),
+            Decision::Forbidden => self.forbidden(ticket, now),
+            Decision::TooLarge => self.answered(ticket, Next::Split),
+            Decision::GiveUp(reason) => self.answered(ticket, Next::GiveUp(reason)),
         }
     }
 
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_verdict() {
-        use Verdict::{Forbidden, GiveUp, Retry, RetryAFewTimes, Unauthenticated};
+        use Decision::{Forbidden, GiveUp, Retry, RetryAFewTimes, Unauthenticated};
         let send_error = GiveUp(DropReason::SendError);
         for (code, expected) in [
             (Code::Unavailable, Retry),
@@ -499,9 +499,9 @@ mod tests {
             (Code::NotFound, send_error),
             (Code::AlreadyExists, send_error),
         ] {
-            assert_eq!(verdict(&refusal(code)), expected, "{code:?}");
+            assert_eq!(decision(&refusal(code)), expected, "{code:?}");
             let cut_off = Refusal { is_transport: true, ..refusal(code) };
-            assert_eq!(verdict(&cut_off), Retry, "a broken connection is always retried");
+            assert_eq!(decision(&cut_off), Retry, "a broken connection is always retried");
         }
     }
 
@@ -510,10 +510,10 @@ mod tests {
         let exhausted = refusal(Code::ResourceExhausted);
         let delay = Some(Duration::from_secs(1));
         let too_large = Refusal { reason: "BATCH_TOO_LARGE".into(), ..exhausted.clone() };
-        assert_eq!(verdict(&Refusal { retry_delay: delay, ..exhausted }), Verdict::Throttled);
-        assert_eq!(verdict(&too_large), Verdict::TooLarge);
+        assert_eq!(decision(&Refusal { retry_delay: delay, ..exhausted }), Decision::Throttled);
+        assert_eq!(decision(&too_large), Decision::TooLarge);
         let expired = Refusal { reason: "EXPIRED".into(), ..refusal(Code::FailedPrecondition) };
-        assert_eq!(verdict(&expired), Verdict::GiveUp(DropReason::Expired));
+        assert_eq!(decision(&expired), Decision::GiveUp(DropReason::Expired));
     }
 
     #[test]
@@ -556,7 +556,7 @@ mod tests {
         fn new(hold: bool, endpoints: usize) -> Self {
             let policy = RetryPolicy { hold_on_refused_token: hold, ..RetryPolicy::default() };
             let pool = EndpointPool::new(policy, endpoints);
-            Self { pool, now: crate::rim::now(), history: History::default() }
+            Self { pool, now: crate::platform::now(), history: History::default() }
         }
 
         fn ticket(&mut self) -> Ticket {

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{batch::EncodedBatch, hex, rim};
+use crate::{batch::EncodedBatch, hex, platform};
 
 /// A segment is closed at this size, bytes.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -471,7 +471,7 @@ impl Segment {
 /// A new folder that names its owner.
 fn create_folder(root: &Path) -> io::Result<Folder> {
     fs::create_dir_all(root)?;
-    let name = hex::encode(&rim::random_bytes::<NAME_BYTES>());
+    let name = hex::encode(&platform::random_bytes::<NAME_BYTES>());
     let path = root.join(&name);
     create_private_folder(&path)?;
     owner::claim(&path)?;
@@ -540,7 +540,7 @@ mod tests {
 
     fn batch(sequence: u64, bytes: usize) -> EncodedBatch {
         EncodedBatch {
-            batch_id: crate::rim::random_bytes(),
+            batch_id: crate::platform::random_bytes(),
             producer_id: [7; 16],
             sequence,
             record_count: 2,

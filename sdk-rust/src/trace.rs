@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{hex, rim};
+use crate::{hex, platform};
 
 /// The only version that this library writes.
 const VERSION: &str = "00";
@@ -55,13 +55,13 @@ impl TraceContext {
     pub fn within(header: Option<&str>) -> Self {
         match header.and_then(Self::parse) {
             Some(caller) => caller.child(),
-            None => Self::begun(rim::random_bytes(), rim::random_bytes()),
+            None => Self::begun(platform::random_bytes(), platform::random_bytes()),
         }
     }
 
     /// Another step of the same trace.
     pub fn child(&self) -> Self {
-        self.child_with(rim::random_bytes())
+        self.child_with(platform::random_bytes())
     }
 
     pub(crate) fn child_with(&self, span_id: [u8; 8]) -> Self {

@@ -36,8 +36,8 @@ use crate::{
     batch::{EncodedBatch, SDK_NAME, SDK_VERSION},
     error::{ConfigError, DropReason},
     lock::Mutex,
+    platform::{self, Notice},
     retry::{EndpointPool, History, Next, Refusal, RetryPolicy, Start, Ticket, root_cause},
-    rim::{self, Notice},
 };
 use contact::Contact;
 
@@ -87,7 +87,7 @@ impl Token {
                 let read = std::fs::read_to_string(path);
                 Some(read.map_err(|error| ConfigError::TokenFile(path.clone(), error))?)
             }
-            Self::Callback(read) => rim::survive(|| read()).flatten(),
+            Self::Callback(read) => platform::survive(|| read()).flatten(),
             Self::None => None,
         };
         text.as_deref().map(checked_token).transpose()
@@ -302,7 +302,7 @@ impl Sender {
         options: SendOptions,
     ) -> Result<Self, ConfigError> {
         let listeners = Listeners {
-            notice: rim::notice_on_stderr(),
+            notice: platform::notice_on_stderr(),
             spool_works: None,
             token_refused: Arc::default(),
         };
@@ -376,7 +376,7 @@ impl Sender {
             let moved = self.inner.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let now = rim::now();
+            let now = platform::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return None;
             }
@@ -412,7 +412,7 @@ impl Inner {
 
     /// Says that an address is away, if what is known of it finds that worth saying.
     fn say_away(&self, number: usize, cause: &str, judge: fn(&mut Contact, Instant) -> bool) {
-        let is_news = judge(&mut self.state.lock().contacts[number], rim::now());
+        let is_news = judge(&mut self.state.lock().contacts[number], platform::now());
         let Some(spool_works) = self.listeners.spool_works.as_ref().filter(|_| is_news) else {
             return;
         };
@@ -424,7 +424,7 @@ impl Inner {
     }
 
     fn say_back(&self, number: usize) {
-        let away = self.state.lock().contacts[number].answered(rim::now());
+        let away = self.state.lock().contacts[number].answered(platform::now());
         if let (Some(away), Some(_)) = (away, &self.listeners.spool_works) {
             let address = &self.endpoints[number].address;
             (self.listeners.notice)(&format!("{address} is back after {} s", away.as_secs()));
@@ -461,7 +461,7 @@ impl Attempt<'_> {
         deadline: Option<Instant>,
     ) -> Result<v1::IngestResponse, Refusal> {
         let limit = self.inner.options.attempt_timeout;
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(rim::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(platform::now()));
         let limit = left.map_or(limit, |left| left.min(limit));
         match timeout(limit, self.call(batch.request.clone(), limit)).await {
             Ok(answer) => answer.map_err(|status| Refusal::from_status(&status)),
@@ -491,10 +491,10 @@ impl Attempt<'_> {
     }
 
     fn refused(&self, refusal: &Refusal, history: &mut History) -> Next {
-        let now = rim::now();
+        let now = platform::now();
         let (next, is_token_refused) = {
             let pool = &mut self.inner.state.lock().pool;
-            let next = pool.refused(self.ticket, refusal, history, now, rim::random_share());
+            let next = pool.refused(self.ticket, refusal, history, now, platform::random_share());
             (next, pool.is_token_refused())
         };
         if refusal.is_transport {

@@ -20,10 +20,10 @@ use crate::{
     error::ConfigError,
     filters::{Redaction, SampleRates},
     lock::Mutex,
+    platform::{self, ProcessContext},
     queue::{Queue, QueueBounds, Queued, Room},
     record,
     retry::{EndpointPool, History, Next, Refusal, Start, Ticket},
-    rim::{self, Surroundings},
     spool::{frame, owner},
 };
 
@@ -330,7 +330,7 @@ fn drops() {
                 ..LogRecord::default()
             };
             let weight = or_default(&push["bytes"], |bytes| Some(number(bytes))).unwrap_or(1);
-            let at = rim::now();
+            let at = platform::now();
             let queued = Queued { record, at, weight, encoded: weight, position: 0 };
             drop(queue.push(Box::new(queued), DropReason::QueueOverflow));
         }
@@ -357,7 +357,7 @@ impl Scene {
         let policy = RetryPolicy { hold_on_refused_token: true, ..RetryPolicy::default() };
         Self {
             pool: EndpointPool::new(policy, number(&case["endpoints"])),
-            start: rim::now(),
+            start: platform::now(),
             tickets: HashMap::new(),
             histories: HashMap::new(),
             is_one_batch: case["batch"] == "one",
@@ -426,13 +426,13 @@ fn responses() {
 }
 
 /// What a case's environment and files are.
-fn surroundings(case: &Value) -> Surroundings {
+fn surroundings(case: &Value) -> ProcessContext {
     let texts = |value: &Value| -> HashMap<String, String> {
         let entries = value.as_object().into_iter().flatten();
         entries.map(|(name, value)| (name.clone(), string(value))).collect()
     };
     let (variables, files) = (texts(&case["environment"]), texts(&case["files"]));
-    Surroundings {
+    ProcessContext {
         variable: Arc::new(move |name| variables.get(name).filter(|v| !v.is_empty()).cloned()),
         file: Arc::new(move |path: &Path| {
             files.get(path.to_str().unwrap()).cloned().ok_or(io::ErrorKind::NotFound.into())

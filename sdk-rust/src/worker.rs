@@ -25,26 +25,18 @@ use tokio::{
 
 use crate::{
     batch::{self, Batcher, EncodedBatch},
-    client::{FlushReport, Shared},
     config::{Config, Rejection},
     error::DropReason,
+    platform,
     queue::{Room, expiry_limit},
     record::MESSAGE_BYTES_MAX,
-    rim,
+    report::FlushReport,
+    shared::{Command, Reply, Shared},
     spool::Spool,
     transport::{SendOutcome, Sender},
 };
 use track::{Outstanding, Tracked};
 use wait::Waiter;
-
-/// Answers a call of flush or shutdown.
-pub(crate) type Reply = Box<dyn FnOnce(FlushReport) + Send>;
-
-/// A call from the program.
-pub(crate) enum Command {
-    Flush { deadline: Instant, reply: Reply },
-    Shutdown { deadline: Instant, reply: Reply },
-}
 
 /// Logs moved under one hold of the queue's lock: a microsecond or so.
 const CHUNK: usize = 64;
@@ -59,7 +51,7 @@ const REJECTIONS_MAX: usize = 64;
 /// With nothing to wait for, the loop still turns this often.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-struct Said {
+struct DropNotice {
     at: Instant,
     since: u64,
 }
@@ -98,7 +90,7 @@ pub(crate) struct Worker {
     drops_said: Option<Instant>,
     /// When faults were said, by what they concern.
     faults_said: HashMap<&'static str, Instant>,
-    rejections: HashMap<String, Said>,
+    rejections: HashMap<String, DropNotice>,
     turns: u64,
 }
 
@@ -119,7 +111,7 @@ impl Worker {
         sender: Sender,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let batcher = Batcher::new(rim::random_bytes(), config.resource.clone());
+        let batcher = Batcher::new(platform::random_bytes(), config.resource.clone());
         Self {
             config,
             shared,
@@ -154,7 +146,7 @@ impl Worker {
         self.open_spool();
         let mut is_open = true;
         loop {
-            let now = rim::now();
+            let now = platform::now();
             self.turn(now);
             if self.must_finish(now) {
                 return self.finish();
@@ -233,7 +225,7 @@ impl Worker {
             None => self.batch_due = None,
             Some(position) if position < self.forced_through => {}
             Some(_) if self.batch_due.is_none() => {
-                let share = 0.9 + 0.2 * rim::random_share();
+                let share = 0.9 + 0.2 * platform::random_share();
                 self.batch_due = Some(now + self.config.batch_delay.mul_f64(share));
             }
             Some(_) => {}
@@ -278,10 +270,10 @@ impl Worker {
         for record in &mut records {
             self.config.redaction.apply(&mut record.attributes);
         }
-        let now = rim::now_unix_nano();
-        let batch = self.batcher.build(records, account, now, &rim::random_bytes());
+        let now = platform::now_unix_nano();
+        let batch = self.batcher.build(records, account, now, &platform::random_bytes());
         let tag = self.outstanding.next_tag();
-        self.track(Tracked::own(batch, tag, rim::now()));
+        self.track(Tracked::own(batch, tag, platform::now()));
     }
 
     fn account(&self, queue: &crate::queue::Queue) -> v1::Account {
@@ -360,7 +352,7 @@ impl Worker {
         match (tracked.cut_at, tracked.frame) {
             (Some(cut_at), _) => cut_at + age_max,
             (None, Some(_)) => {
-                let age = rim::now_unix_nano().saturating_sub(batch.created_unix_nano);
+                let age = platform::now_unix_nano().saturating_sub(batch.created_unix_nano);
                 let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
                 now + age_max.saturating_sub(age)
             }
@@ -407,7 +399,7 @@ impl Worker {
 
     /// Counts a rejection, and says so if it was not said within the minute.
     fn say_rejected(&mut self, reason: &str, message: &str) {
-        let now = rim::now();
+        let now = platform::now();
         if let Some(said) = self.rejections.get_mut(reason) {
             said.since += 1;
             if now < said.at + NOTICE_INTERVAL {
@@ -416,12 +408,12 @@ impl Worker {
         } else if self.rejections.len() >= REJECTIONS_MAX {
             return;
         }
-        let said = self.rejections.insert(reason.to_owned(), Said { at: now, since: 0 });
+        let said = self.rejections.insert(reason.to_owned(), DropNotice { at: now, since: 0 });
         let count = said.map_or(1, |said| said.since);
         let rejection = Rejection { reason: reason.into(), message: message.into(), count };
         match self.config.on_rejected.clone() {
             Some(call) => {
-                rim::survive(|| call(&rejection));
+                platform::survive(|| call(&rejection));
             }
             None => (self.config.notice)(&format!(
                 "the server rejected {count} logs, {reason}: {message}"
@@ -467,7 +459,7 @@ impl Worker {
 
     /// Says what may go wrong again and again, each kind at most once a minute.
     fn say_fault(&mut self, kind: &'static str, text: &str) {
-        let now = rim::now();
+        let now = platform::now();
         let said = self.faults_said.get(kind);
         if said.is_none_or(|said| now >= *said + NOTICE_INTERVAL) {
             self.faults_said.insert(kind, now);

@@ -10,7 +10,7 @@ use std::{
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The machine's clock.
-#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now_unix_nano() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),

@@ -13,7 +13,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Callable
 
-from logweir import rim
+from logweir import platform
 from logweir.config import Config, Surroundings, environment_of, resolve
 from logweir.errors import BEFORE_SEND, INTERNAL_SDK_ERROR, SAMPLE_RATE
 from logweir.queue import GivenUp
@@ -87,7 +87,7 @@ class Client:
 
     def _renew(self) -> None:
         """Everything that belongs to one process."""
-        self.process_id = rim.process_id()
+        self.process_id = platform.process_id()
         # A bridge may append to the inbox itself what comes from this process, but not from this thread.
         is_direct = not self._is_filtered and not self.is_disabled
         self.tuples_process_id = self.process_id if is_direct else NO_PROCESS
@@ -127,7 +127,7 @@ class Client:
         attributes: dicts, lists and None become JSON, what is no str, int, float or bool becomes text.
         """
         try:
-            now = rim.now_unix_nano()
+            now = platform.now_unix_nano()
             record = Record(
                 level_of(level),
                 _time_of(time_unix_nano, now),
@@ -155,7 +155,7 @@ class Client:
 
     def put(self, record: Record | GivenUp) -> None:
         """Takes a log whose values are those of the wire, or the reason for which it is given up."""
-        if self.process_id != rim.process_id():
+        if self.process_id != platform.process_id():
             self._after_fork()
         if self.is_disabled:
             return
@@ -181,7 +181,7 @@ class Client:
 
     def stats(self) -> Stats:
         """Counts since the start."""
-        if self.process_id != rim.process_id():
+        if self.process_id != platform.process_id():
             self._after_fork()
         stats = self.shared.stats()
         self._raise_deferred()
@@ -197,7 +197,7 @@ class Client:
 
     def _is_interrupted(self) -> bool:
         """Whether a handler of a signal runs here, which has interrupted who holds a lock of the library."""
-        return rim.holds(self.shared.queue.lock) or rim.holds(self._starting)
+        return platform.holds(self.shared.queue.lock) or platform.holds(self._starting)
 
     def _raise_deferred(self) -> None:
         number = self._deferred_signal
@@ -209,17 +209,17 @@ class Client:
         """The log, or the reason for which it is given up."""
         if isinstance(record, GivenUp):
             return record
-        if self._sampler is not None and not self._sampler.keeps(record[0], rim.random_share()):
+        if self._sampler is not None and not self._sampler.keeps(record[0], platform.random_share()):
             return SAMPLE_RATE
-        if self._before_send is None or rim.inside_before_send():
+        if self._before_send is None or platform.inside_before_send():
             return record
-        token = rim.before_send_mark.set(True)
+        token = platform.before_send_mark.set(True)
         try:
             return self._as_record(self._before_send(LogEvent(record)))
         except Exception:
             return BEFORE_SEND
         finally:
-            rim.before_send_mark.reset(token)
+            platform.before_send_mark.reset(token)
 
     def _as_record(self, event: LogEvent | None) -> Record | GivenUp:
         if event is None:
@@ -232,7 +232,7 @@ class Client:
         if not self._no_time_said:
             self._no_time_said = True
             self._config.notice(NO_TIME_NOTICE)
-        return with_time(record, rim.now_unix_nano())
+        return with_time(record, platform.now_unix_nano())
 
     def look_at_inbox(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
@@ -251,10 +251,10 @@ class Client:
         """Takes the inbox in if nobody does so now. It must not wait: a handler of a signal may have
         interrupted whoever holds the lock, on this very thread."""
         queue = self.shared.queue
-        if not rim.holds(queue.lock) and queue.lock.acquire(blocking=False):
+        if not platform.holds(queue.lock) and queue.lock.acquire(blocking=False):
             try:
                 before = queue.records
-                queue.take_in(rim.now())
+                queue.take_in(platform.now())
                 self.shared.look_at = 1 if self._thread is None else self._config.inbox_records
                 is_full = before < self._config.batch_records <= queue.records
             finally:
@@ -264,13 +264,13 @@ class Client:
                 self.shared.poller.wake()
 
     def _ask(self, timeout: float, closes: bool) -> FlushReport:
-        if self.process_id != rim.process_id():
+        if self.process_id != platform.process_id():
             self._after_fork()
         shared = self.shared
         # The sending thread cannot wait for itself.
-        if shared.last_report is not None or rim.inside():
+        if shared.last_report is not None or platform.inside():
             return shared.report()
-        command = Command(rim.now() + timeout, closes)
+        command = Command(platform.now() + timeout, closes)
         if self._worker is None and not self.inbox and shared.queue.emitted == 0:
             if closes:
                 shared.queue.closed = True
@@ -290,7 +290,7 @@ class Client:
 
     def _start_thread(self) -> bool:
         """Starts the sending thread, once. True if it runs, or is being started."""
-        if rim.holds(self._starting) or not self._starting.acquire(blocking=False):
+        if platform.holds(self._starting) or not self._starting.acquire(blocking=False):
             # A handler of a signal may have interrupted the start on this very thread: it must not wait.
             return True
         try:
@@ -341,10 +341,10 @@ class Client:
     def _after_fork(self) -> None:
         """In a forked child: another producer, with a thread, a queue and a spool of its own. What waited
         at the fork is the parent's, and so are the locks, which nobody here may ever open again."""
-        if self.process_id == rim.process_id():
+        if self.process_id == platform.process_id():
             return
         worker, parent_id, poller = self._worker, self.process_id, self.shared.poller
-        resource = self._config.resource.for_child(parent_id, rim.process_id())
+        resource = self._config.resource.for_child(parent_id, platform.process_id())
         self._config = replace(self._config, resource=resource)
         self._renew()
         if worker is not None:
@@ -401,7 +401,7 @@ def _record_with_error(
     wrong = {"logweir.emit_error": f"{type(error).__name__}: {text_of(error)}"}
     return Record(
         level_of(level),
-        rim.now_unix_nano(),
+        platform.now_unix_nano(),
         text_of(message),
         attributes=attributes_of({**attributes, **wrong}),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
 
-from logweir import compression, resource, rim
+from logweir import compression, platform, resource
 from logweir.errors import ConfigError, EndpointError, TlsError, TokenError
 from logweir.pacing import Pacing
 from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
@@ -97,7 +97,7 @@ class Config:
     redact_keys: tuple[str, ...]
     before_send: Callable[[Any], Any] | None
     on_rejected: Callable[[Rejection], None] | None
-    notice: rim.Notice
+    notice: platform.Notice
     is_disabled: bool
 
     @property
@@ -131,9 +131,9 @@ class Surroundings:
     """What the settings are looked for in."""
 
     variable: ReadVariable
-    read_text: ReadText = rim.read_text
-    host: str = field(default_factory=rim.host_name)
-    process_id: int = field(default_factory=rim.process_id)
+    read_text: ReadText = platform.read_text
+    host: str = field(default_factory=platform.host_name)
+    process_id: int = field(default_factory=platform.process_id)
 
 
 def environment_of(variables: Mapping[str, str]) -> ReadVariable:
@@ -144,7 +144,7 @@ def environment_of(variables: Mapping[str, str]) -> ReadVariable:
 class _Environment:
     """Reads settings from variables. One that cannot be used costs a notice, and is none."""
 
-    def __init__(self, variable: ReadVariable, notice: rim.Notice) -> None:
+    def __init__(self, variable: ReadVariable, notice: platform.Notice) -> None:
         self._variable = variable
         self._notice = notice
 
@@ -172,7 +172,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
         raise ConfigError(min(unknown), f"there is no setting {min(unknown)!r}")
     code: Callable[..., Any] = settings.get
     on_notice = code("on_notice")
-    notice = _surviving(on_notice) if on_notice else rim.notice_on_stderr
+    notice = _surviving(on_notice) if on_notice else platform.notice_on_stderr
     env = _Environment(around.variable, notice)
 
     endpoints = _endpoints(code("endpoint"), env)
@@ -254,14 +254,14 @@ SETTINGS = frozenset(
 """The names of all settings."""
 
 
-def _surviving(call: Callable[[str], object]) -> rim.Notice:
+def _surviving(call: Callable[[str], object]) -> platform.Notice:
     """The program's own function, whose error must not take the sending thread along."""
 
     def notice(text: str) -> None:
         try:
             call(text)
         except Exception as error:
-            rim.notice_on_stderr(f"{text} (on_notice failed: {type(error).__name__}: {error})")
+            platform.notice_on_stderr(f"{text} (on_notice failed: {type(error).__name__}: {error})")
 
     return notice
 
@@ -337,7 +337,7 @@ def _rate(rate: Any) -> float:
     return share
 
 
-def _rates_of_environment(text: str, notice: rim.Notice) -> dict[str, float]:
+def _rates_of_environment(text: str, notice: platform.Notice) -> dict[str, float]:
     rates: dict[str, float] = {}
     for pair in filter(str.strip, text.split(",")):
         level, _, rate = pair.partition("=")
@@ -388,7 +388,7 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost"
 
 
-def _token(settings: Mapping[str, Any], around: Surroundings, notice: rim.Notice) -> TokenSource:
+def _token(settings: Mapping[str, Any], around: Surroundings, notice: platform.Notice) -> TokenSource:
     given: Token = settings.get("token")
     if given is None:
         return _token_of_environment(around, notice)
@@ -405,7 +405,7 @@ def _checked_token(read: Callable[[], str]) -> TokenSource:
     return source
 
 
-def _surviving_read(call: Callable[[], str | None], notice: rim.Notice) -> Callable[[], str | None]:
+def _surviving_read(call: Callable[[], str | None], notice: platform.Notice) -> Callable[[], str | None]:
     """The program's own function. That it fails is told once a minute."""
     pacing = Pacing()
 
@@ -415,7 +415,7 @@ def _surviving_read(call: Callable[[], str | None], notice: rim.Notice) -> Calla
             return None if text is None else str(text)
         except Exception as error:
             cause = f"the function for the token failed: {type(error).__name__}: {text_of(error)}"
-            if pacing.count("token", rim.now()) is not None:
+            if pacing.count("token", platform.now()) is not None:
                 notice(cause)
             raise TokenError(cause) from error
 
@@ -431,7 +431,7 @@ def _token_file(path: str, read_text: ReadText) -> str:
         ) from error
 
 
-def _token_of_environment(around: Surroundings, notice: rim.Notice) -> TokenSource:
+def _token_of_environment(around: Surroundings, notice: platform.Notice) -> TokenSource:
     """The environment's token. A file may come later, or change: both are read again when the server
     refuses the token; while there is none that can be used, the last one stays."""
 
@@ -447,7 +447,7 @@ def _token_of_environment(around: Surroundings, notice: rim.Notice) -> TokenSour
     return source
 
 
-def _resource(settings: Mapping[str, Any], around: Surroundings, notice: rim.Notice) -> Resource:
+def _resource(settings: Mapping[str, Any], around: Surroundings, notice: platform.Notice) -> Resource:
     names = ("service", "instance", "environment", "version", "region")
     given = {name: str(settings.get(name) or "") for name in names}
     detects = settings.get("resource_detection")
@@ -471,7 +471,7 @@ def _tls(
     given: TlsOptions | None,
     endpoints: tuple[str, ...],
     variable: ReadVariable,
-    notice: rim.Notice,
+    notice: platform.Notice,
 ) -> ssl.SSLContext | None:
     """How to speak to `https://` addresses. The environment's files, if they cannot be used, are left out:
     a server that needs them says so to the sending thread."""

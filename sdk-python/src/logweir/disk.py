@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Callable
 
 from logweir.batch import EncodedBatch
-from logweir.rim import Notice
+from logweir.platform import Notice
 from logweir.shared import Shared
 from logweir.spool import Adopted, FrameRef, Spool, SpoolOptions
 

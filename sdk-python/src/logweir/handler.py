@@ -13,8 +13,8 @@ from typing import Any
 
 from logweir.client import INBOX_CHARACTERS_MAX, Client
 from logweir.fields import exception_attributes, take_latency, take_trace
+from logweir.platform import inside
 from logweir.record import Attributes, Level, Record, attributes_of, text_of
-from logweir.rim import inside
 from logweir.trace import OTEL_MODULE as _OTEL
 from logweir.trace import current_ids, own_ids
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from logweir import rim
+from logweir import platform
 from logweir.client import Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.handler import level_of_number
@@ -23,7 +23,7 @@ class Sink:
 
     def __call__(self, message: Any) -> None:
         """Takes a message. Never fails, and never waits."""
-        if not rim.inside():
+        if not platform.inside():
             self._client.put_made(_record, message.record)
 
 

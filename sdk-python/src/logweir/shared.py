@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from logweir import rim
+from logweir import platform
 from logweir.poller import Poller
 from logweir.queue import Queue, QueueBounds
 from logweir.report import FlushReport, Stats
@@ -61,10 +61,10 @@ class Shared:
         """Counts as of now. Where a handler of a signal has interrupted whoever holds the lock on this very
         thread, what is in the inbox is left to that one."""
         queue = self.queue
-        is_interrupting = rim.holds(queue.lock)
+        is_interrupting = platform.holds(queue.lock)
         with queue.lock:
             if not is_interrupting:
-                queue.take_in(rim.now())
+                queue.take_in(platform.now())
             progress, outstanding = self.progress, self.outstanding
             return Stats(
                 emitted=queue.emitted,

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from logweir import rim
+from logweir import platform
 from logweir.client import EXIT_TIMEOUT, Client
 
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
@@ -18,7 +18,7 @@ _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 def _is_caught_outside_of_python() -> bool:
     """Whether the process has a handler for SIGTERM, by what the kernel says where it says so."""
     try:
-        found = _CAUGHT.search(rim.read_text("/proc/self/status"))
+        found = _CAUGHT.search(platform.read_text("/proc/self/status"))
     except OSError:
         return False
     return found is not None and bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from logweir import rim, spool_frame, spool_owner
+from logweir import platform, spool_frame, spool_owner
 from logweir.batch import EncodedBatch
 from logweir.errors import SpoolError
 from logweir.spool_owner import NO_PROCESS, OWNER_FILE, Owner
@@ -225,7 +225,7 @@ class Spool:
     # Folders.
 
     def _create_folder(self) -> Path:
-        folder = self._root / rim.random_bytes(NAME_BYTES).hex()
+        folder = self._root / platform.random_bytes(NAME_BYTES).hex()
         # Logs are nobody else's business.
         folder.mkdir(mode=0o700)
         with open(folder / OWNER_FILE, "x", encoding="utf-8", opener=_private) as file:
@@ -258,10 +258,10 @@ class Spool:
         """Whether its owner is dead; raises OSError if nobody can tell now."""
         file = folder / OWNER_FILE
         try:
-            owner, changed = spool_owner.parse(rim.read_text(str(file))), file.stat().st_mtime
+            owner, changed = spool_owner.parse(platform.read_text(str(file))), file.stat().st_mtime
         except FileNotFoundError:
             owner, changed = None, folder.stat().st_mtime
-        age_s = rim.now_unix_nano() / 1e9 - changed
+        age_s = platform.now_unix_nano() / 1e9 - changed
         return spool_owner.is_dead(owner, age_s, self._owner.namespace, spool_owner.start_of)
 
     def _has_room_for(self, folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from logweir import rim
+from logweir import platform
 from logweir.client import Client
 from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.record import Record, attributes_of, level_of, text_of
@@ -26,7 +26,7 @@ class Processor:
 
     def __call__(self, logger: Any, method: str, event: Any) -> Any:
         """Takes an event. Never fails, and never waits."""
-        if not rim.inside():
+        if not platform.inside():
             self._client.put_made(_record, logger, method, event)
         return event
 
@@ -42,7 +42,7 @@ def _record(logger: Any, method: str, event: Any) -> Record:
     latency_ms = take_latency(named)
     trace = take_trace(named) or current_ids()
     attributes = attributes_of(named) + exception_attributes(exception)
-    return Record(level, rim.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms)
+    return Record(level, platform.now_unix_nano(), message, text_of(name), trace, attributes, latency_ms)
 
 
 def _exception(given: Any) -> Any:

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from logweir import rim
+from logweir import platform
 
 _HEADER = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
 # The version that allows nothing after the flags, and the one that is forbidden.
@@ -49,12 +49,12 @@ class TraceContext:
     @staticmethod
     def new(random: bytes | None = None) -> TraceContext:
         """A trace that begins here, of 24 random bytes."""
-        random = random or rim.random_bytes(TRACE_ID_BYTES + SPAN_ID_BYTES)
+        random = random or platform.random_bytes(TRACE_ID_BYTES + SPAN_ID_BYTES)
         return TraceContext(random[:TRACE_ID_BYTES], random[TRACE_ID_BYTES:])
 
     def child(self, random: bytes | None = None) -> TraceContext:
         """The context of a call made within this one: the same trace, a new span."""
-        return TraceContext(self.trace_id, random or rim.random_bytes(SPAN_ID_BYTES), self.flags)
+        return TraceContext(self.trace_id, random or platform.random_bytes(SPAN_ID_BYTES), self.flags)
 
     @property
     def header(self) -> str:

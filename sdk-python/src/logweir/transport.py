@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
-from logweir import compression, rim
+from logweir import compression, platform
 from logweir.batch import EncodedBatch
 from logweir.config import Config
 from logweir.connection import Answer, Call, Connection
@@ -143,7 +143,7 @@ class Sender:
         sockets = [(number, writes) for number, (_, writes) in connections.items()]
         until = min([until, *self._moments()])
         ready = self._poller.wait(sockets, until - now)
-        now = rim.now()
+        now = platform.now()
         for number, readable in ready.items():
             connections[number][0].ready(readable, now)
 
@@ -198,7 +198,7 @@ class Sender:
 
     def _opened(self, door: _Door) -> None:
         if door.unreachable_since is not None:
-            seconds = rim.now() - door.unreachable_since
+            seconds = platform.now() - door.unreachable_since
             door.unreachable_since = None
             self._config.notice(f"{door.endpoint} is back after {seconds:.0f} s")
 
@@ -211,7 +211,7 @@ class Sender:
     def _say_unreachable(self, door: _Door, cause: str) -> None:
         if door.unreachable_since is not None:
             return
-        door.unreachable_since = rim.now()
+        door.unreachable_since = platform.now()
         place = "in the spool" if self._is_spooling() else "in memory"
         self._config.notice(
             f"cannot reach {door.endpoint} ({cause}); logs are kept {place} and sent when it is back"
@@ -260,8 +260,8 @@ class Sender:
             self._gate.finish(attempt.ticket)
             self._finish(sending, Accepted(answer.rejected))
             return
-        now = rim.now()
-        following = self._gate.refused(attempt.ticket, answer, sending.history, now, rim.random_share())
+        now = platform.now()
+        following = self._gate.refused(attempt.ticket, answer, sending.history, now, platform.random_share())
         self._gate.finish(attempt.ticket)
         if following is Next.READ_TOKEN:
             self._read_token()

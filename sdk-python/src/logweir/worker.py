@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from logweir import batch as batches
-from logweir import rim, wire
+from logweir import platform, wire
 from logweir.batch import Batcher, EncodedBatch
 from logweir.config import Config, Rejection
 from logweir.disk import Disk
@@ -62,7 +62,7 @@ class Worker:
         self._notice = config.notice
         self._batch_records = config.batch_records
         self._batch_bytes = config.batch_bytes
-        self._batcher = Batcher(rim.random_bytes(batches.ID_BYTES), config.resource.message())
+        self._batcher = Batcher(platform.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
         self._sender = Sender(config, shared.poller, is_spooling=lambda: self._disk.works)
         self._disk = Disk(config.spool, shared, self._notice, self._say_fault)
@@ -80,10 +80,10 @@ class Worker:
 
     def run(self) -> None:
         """Runs until shutdown."""
-        rim.inside_mark.set(True)
-        self._disk.open(rim.now())
+        platform.inside_mark.set(True)
+        self._disk.open(platform.now())
         while True:
-            now = rim.now()
+            now = platform.now()
             try:
                 self._turn(now)
                 if self._waiters.is_shutdown_over(now):
@@ -159,7 +159,7 @@ class Worker:
         if oldest is None:
             self._batch_due = None
         elif oldest.position >= self._forced_through and self._batch_due is None:
-            share = 1 - DELAY_SPREAD + 2 * DELAY_SPREAD * rim.random_share()
+            share = 1 - DELAY_SPREAD + 2 * DELAY_SPREAD * platform.random_share()
             self._batch_due = now + self._config.batch_delay * share
 
     def _cut_batches(self, now: float) -> None:
@@ -183,7 +183,7 @@ class Worker:
             return oldest is not None and oldest.position < self._forced_through
 
     def _cut_batch(self, now: float) -> None:
-        packing = Packing(self._redactor, self._batch_bytes, rim.now_unix_nano())
+        packing = Packing(self._redactor, self._batch_bytes, platform.now_unix_nano())
         with self._lock:
             self._queue.take_in(now)
             self._queue.take(self._batch_records, packing.fits)
@@ -197,8 +197,8 @@ class Worker:
     def _build(self, request: Any, now: float) -> Tracked:
         """The next batch, under the lock."""
         account = self._account()
-        created = rim.now_unix_nano()
-        built = self._batcher.build(request, account, created, rim.random_bytes(10))
+        created = platform.now_unix_nano()
+        built = self._batcher.build(request, account, created, platform.random_bytes(10))
         tracked = Tracked(
             record_count=built.record_count,
             batch=built,
@@ -256,7 +256,7 @@ class Worker:
         age_max = self._config.memory_age_max if tracked.frame is None or spool is None else spool.age_max
         if tracked.cut_at is not None:
             return tracked.cut_at + age_max
-        age = max((rim.now_unix_nano() - batch.created_unix_nano) / 1e9, 0.0)
+        age = max((platform.now_unix_nano() - batch.created_unix_nano) / 1e9, 0.0)
         return now + age_max - age
 
     # Answers.
@@ -449,12 +449,12 @@ class Worker:
 
     def _say_fault(self, kind: str, text: str) -> None:
         """Says what may go wrong again and again, each kind at most once a minute."""
-        if self._pacing.count(f"fault {kind}", rim.now()) is not None:
+        if self._pacing.count(f"fault {kind}", platform.now()) is not None:
             self._notice(text)
 
     def _say_rejected(self, reason: str, message: str) -> None:
         """Counts a rejection, and says so if it was not said within the minute."""
-        count = self._pacing.count(f"rejected {reason}", rim.now())
+        count = self._pacing.count(f"rejected {reason}", platform.now())
         if count is None:
             return
         call = self._config.on_rejected
@@ -493,7 +493,7 @@ class Worker:
         self._spool_the_account()
         self._disk.close()
         self._drops_said = None
-        self._say_drops(rim.now())
+        self._say_drops(platform.now())
         self._waiters.answer_everyone()
         self._shared.poller.close()
 
@@ -502,13 +502,13 @@ class Worker:
         self._spool_again()
         is_worth_it = self._disk.is_open
         while is_worth_it and self._queue.records > 0:
-            self._cut_batch(rim.now())
+            self._cut_batch(platform.now())
             is_worth_it = self._disk.works
 
     def _spool_the_account(self) -> None:
         """What the server could not be told now, it learns from the next process."""
         if self._disk.works and self._outstanding.spooled > 0:
-            self._tell_account(rim.now())
+            self._tell_account(platform.now())
 
     def _next_moment(self, now: float) -> float:
         """When the next turn is due even if nothing happens."""

@@ -5,7 +5,7 @@
 
 use std::{fs, io, path::Path, time::Duration};
 
-use crate::rim;
+use crate::platform;
 
 /// The file in each folder.
 pub(super) const OWNER_FILE: &str = "owner";
@@ -26,9 +26,9 @@ pub(crate) struct Owner {
 
 impl Owner {
     fn of_this_process() -> Self {
-        let process_id = rim::process_id();
-        let start = rim::process_start(process_id).ok().flatten().unwrap_or_default();
-        Self { process_id, start, namespace: rim::process_namespace() }
+        let process_id = platform::process_id();
+        let start = platform::process_start(process_id).ok().flatten().unwrap_or_default();
+        Self { process_id, start, namespace: platform::process_namespace() }
     }
 
     /// One that is dead already: what a living process leaves behind for others.
@@ -83,12 +83,12 @@ pub(crate) fn is_dead(
 pub(super) fn is_dead_folder(folder: &Path) -> bool {
     let file = folder.join(OWNER_FILE);
     let (owner, age) = match fs::read_to_string(&file) {
-        Ok(text) => (Owner::parse(&text), rim::age_of(&file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, rim::age_of(folder)),
+        Ok(text) => (Owner::parse(&text), platform::age_of(&file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, platform::age_of(folder)),
         Err(_) => return false,
     };
-    let namespace = rim::process_namespace();
-    age.is_ok_and(|age| is_dead(owner.as_ref(), age, &namespace, rim::process_start))
+    let namespace = platform::process_namespace();
+    age.is_ok_and(|age| is_dead(owner.as_ref(), age, &namespace, platform::process_start))
 }
 
 /// Makes a folder this process's.
@@ -103,7 +103,7 @@ pub(super) fn release(folder: &Path) -> io::Result<()> {
 
 /// Shows that the owner lives. An error of kind `NotFound` if the folder was taken.
 pub(super) fn renew(folder: &Path) -> io::Result<()> {
-    rim::touch(&folder.join(OWNER_FILE))
+    platform::touch(&folder.join(OWNER_FILE))
 }
 
 /// Whether a folder of ours is gone: this process was taken for dead.
@@ -133,13 +133,13 @@ mod tests {
 
     #[test]
     fn this_process_lives_and_one_that_has_ended_is_dead() {
-        let namespace = rim::process_namespace();
+        let namespace = platform::process_namespace();
         let age = Duration::from_secs(9_999);
-        let dead = |owner: &Owner| is_dead(Some(owner), age, &namespace, rim::process_start);
+        let dead = |owner: &Owner| is_dead(Some(owner), age, &namespace, platform::process_start);
         assert!(!dead(&Owner::of_this_process()));
         assert!(dead(&Owner::nobody()));
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let start = rim::process_start(child.id()).unwrap().unwrap_or_default();
+        let start = platform::process_start(child.id()).unwrap().unwrap_or_default();
         let of_child = Owner { process_id: child.id(), start, ..Owner::of_this_process() };
         child.wait().unwrap();
         assert!(dead(&of_child));

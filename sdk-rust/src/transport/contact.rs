@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_said_once_and_its_end_with_its_length() {
-        let (mut contact, start) = (Contact::default(), crate::rim::now());
+        let (mut contact, start) = (Contact::default(), crate::platform::now());
         let later = start + Duration::from_secs(7);
         assert!(!contact.failed(start), "it may just have broken off");
         assert_eq!([contact.failed(later), contact.failed(later)], [true, false]);
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn silence_at_the_start_is_said_at_once() {
-        let (mut contact, start) = (Contact::default(), crate::rim::now());
+        let (mut contact, start) = (Contact::default(), crate::platform::now());
         assert_eq!([contact.unanswered(start), contact.failed(start)], [true, false]);
         assert_eq!(contact.answered(start), Some(Duration::ZERO));
         assert!(!contact.unanswered(start), "it is known to work");

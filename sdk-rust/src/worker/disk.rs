@@ -22,7 +22,7 @@ impl Worker {
             Ok(spool) => {
                 self.set_spool_works(true);
                 self.spool = Some(spool);
-                let now = crate::rim::now();
+                let now = crate::platform::now();
                 self.next_renewal = Some(now + RENEWAL_INTERVAL);
                 self.adopt(now);
             }
@@ -136,7 +136,7 @@ impl Worker {
     /// From now on logs stay in memory, until a write succeeds.
     pub(super) fn write_failed(&mut self, error: &std::io::Error) {
         self.set_spool_works(false);
-        self.next_write = Some(crate::rim::now() + WRITE_AGAIN_AFTER);
+        self.next_write = Some(crate::platform::now() + WRITE_AGAIN_AFTER);
         self.spool_failed(error);
     }
 

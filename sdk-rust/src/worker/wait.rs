@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Command, Reply, Worker, track::Tracked};
-use crate::{client::FlushReport, error::DropReason, rim};
+use crate::{error::DropReason, platform, report::FlushReport};
 
 /// A call of flush or shutdown.
 pub(super) struct Waiter {
@@ -144,7 +144,7 @@ impl Worker {
     fn say_last_drops(&mut self) {
         if self.shared.queue.lock().drop_unsaid() {
             self.drops_said = None;
-            self.say_drops(rim::now());
+            self.say_drops(platform::now());
         }
     }
 

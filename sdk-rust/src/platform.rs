@@ -21,14 +21,14 @@ type ReadFile = dyn Fn(&Path) -> io::Result<String> + Send + Sync;
 
 /// What settings come from, apart from code.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct ProcessContext {
     pub(crate) variable: Arc<ReadVariable>,
     pub(crate) file: Arc<ReadFile>,
     pub(crate) host: String,
     pub(crate) process_id: u32,
 }
 
-impl Surroundings {
+impl ProcessContext {
     /// Those of this process.
     pub(crate) fn real() -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Surroundings {
 }
 
 /// Nanoseconds since 1970-01-01 UTC by the machine's clock.
-#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+#[allow(clippy::disallowed_methods, reason = "the one place that touches the outside")]
 pub(crate) fn now_unix_nano() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
@@ -54,7 +54,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+#[allow(clippy::disallowed_methods, reason = "the one place that touches the outside")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -138,7 +138,7 @@ pub(crate) fn age_of(path: &Path) -> io::Result<Duration> {
 }
 
 /// Makes a file one that was changed now.
-#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+#[allow(clippy::disallowed_methods, reason = "the one place that touches the outside")]
 pub(crate) fn touch(path: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(path)?.set_modified(SystemTime::now())
 }
