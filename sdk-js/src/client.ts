@@ -23,7 +23,7 @@ const flushTimeoutMsDefault = 5_000;
 const noLevel = -1;
 
 const timeReplacedNotice =
-	"the time given with a log is none, so it has the time of the call: give milliseconds since 1970";
+	"the time given with a log is not valid, so it has the time of the call: give milliseconds since 1970";
 
 /** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
 export interface Stats {
@@ -93,7 +93,7 @@ export class BaseClient {
 	/**
 	 * Takes a log. Of the attributes, `latency_ms` or `duration_ms` (a number), `trace_id` and `span_id`
 	 * (hexadecimal) and `logger` (a text) become fields of the log. Without ids, the trace of the running
-	 * code is used; without a time, milliseconds since 1970-01-01 UTC, it happens now. A time that is none
+	 * code is used; without a time, milliseconds since 1970-01-01 UTC, it happens now. An invalid time
 	 * gives way to that of the call, which the log's `logweir.truncated` and a notice say.
 	 */
 	emit(

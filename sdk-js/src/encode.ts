@@ -122,7 +122,7 @@ export class Encoder {
 	#spanId: Uint8Array | string | undefined;
 	/** Where the last log begins in the buffer. */
 	start = 0;
-	/** Whether its time was none, so that it has the time of the call. */
+	/** Whether its time was not valid, so that it has the time of the call. */
 	isTimeReplaced = false;
 
 	constructor(allocate: (bytes: number) => Uint8Array, writeText: WriteText, redaction: Redaction) {

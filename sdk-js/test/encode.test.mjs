@@ -130,7 +130,7 @@ test("the values of the package's other copy are known", () => {
 	);
 });
 
-test("a time that is none becomes that of the call, and the log says so", () => {
+test("an invalid time becomes that of the call, and the log says so", () => {
 	const encoder = encoderOf(platforms.node);
 	const callTime = BigInt(nowUnixMs) * 1_000_000n;
 	const flag = (record) => values(record)["logweir.truncated"];

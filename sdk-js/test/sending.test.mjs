@@ -425,7 +425,7 @@ test("a value that logs itself without end comes to one, and is counted", () =>
 		assert.equal(emitted, sent + dropped.internal_sdk_error);
 	}));
 
-test("a time that is none is said once, and its logs are sent", () =>
+test("an invalid time is said once, and its logs are sent", () =>
 	withServer({}, async (server) => {
 		const client = testClient({ endpoint: server.endpoint });
 		client.emit("info", "first", {}, Number.NaN);

@@ -66,7 +66,7 @@ pub(crate) struct Worker {
     next_sync: Option<Instant>,
     /// When the spool's owner shows next that it lives.
     next_renewal: Option<Instant>,
-    /// When what a failure kept out of the spool is written again.
+    /// When what is in memory alone is written to the spool.
     next_write: Option<Instant>,
     /// When the spools of dead processes are looked for next.
     next_adoption: Option<Instant>,

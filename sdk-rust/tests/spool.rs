@@ -284,6 +284,7 @@ fn who_was_taken_for_dead_goes_on_and_nothing_is_lost_or_doubled() {
     wait_for_stats(&second, "the taking over", |stats| stats.adopted_waiting == 95);
     emit(&first, 95..195);
     assert_eq!(first.flush(Duration::ZERO).dropped.total(), 0);
+    wait_for_stats(&first, "the new spool", |stats| stats.spooled == 195);
     server.open_gate();
     assert!(first.flush(PATIENCE).is_complete());
     wait_for_stats(&second, "the answers", |stats| stats.adopted_waiting == 0);

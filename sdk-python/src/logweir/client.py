@@ -49,8 +49,8 @@ INBOX_PATIENCE = 4
 AT_THE_END = "interpreter shutdown"
 # No process has this number.
 NO_PROCESS = -1
-NO_TIME_NOTICE = (
-    "the time given with a log is none, so it has the time of the call: give nanoseconds since 1970"
+INVALID_TIME_NOTICE = (
+    "the time given with a log is not valid, so it has the time of the call: give nanoseconds since 1970"
 )
 # A longer message is taken in at once, so that its size counts.
 INBOX_CHARACTERS_MAX = 256
@@ -97,7 +97,7 @@ class Client:
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
         self._no_thread_said = False
-        self._no_time_said = False
+        self._invalid_time_said = False
         self._starting = threading.RLock()
         # A signal whose handling waits until the library's own work on that thread is done.
         self._deferred_signal: int | None = None
@@ -120,7 +120,7 @@ class Client:
         the drop policy decides.
 
         `level`: a `Level`, or its name. `time_unix_nano`: nanoseconds since 1970-01-01 UTC, without it now;
-        one that is none gives way to that of the call, which the attribute `logweir.truncated` and a notice
+        an invalid one gives way to that of the call, which the attribute `logweir.truncated` and a notice
         say.
         `trace_id`, `span_id`: 16 and 8 bytes, or the same as a number.
         Without them the log belongs to the trace that runs here, if any. All other names are
@@ -228,10 +228,10 @@ class Client:
         return record if record.time else self._with_time_of_call(record)
 
     def _with_time_of_call(self, record: Record) -> Record:
-        """A log whose given time is none. What is wrong is said once."""
-        if not self._no_time_said:
-            self._no_time_said = True
-            self._config.notice(NO_TIME_NOTICE)
+        """A log whose time is not valid. That is said once."""
+        if not self._invalid_time_said:
+            self._invalid_time_said = True
+            self._config.notice(INVALID_TIME_NOTICE)
         return with_time(record, platform.now_unix_nano())
 
     def look_at_inbox(self, level: int, message: str) -> None:
@@ -408,7 +408,7 @@ def _record_with_error(
 
 
 def _time_of(given: Any, now: int = 0) -> int:
-    """A time given in nanoseconds; `now` without one, 0 if it is none."""
+    """A time given in nanoseconds; `now` without one, 0 if it is not valid."""
     try:
         if given is None or given == 0:
             return now

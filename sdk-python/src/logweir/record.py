@@ -168,7 +168,7 @@ def weight_of(record: Record) -> int:
 
 
 def fit(record: Record, now_unix_nano: int) -> Record:
-    """The log, cut to the limits, with what was cut flagged. A time that is none becomes `now_unix_nano`."""
+    """The log, cut to the limits, with what was cut flagged. An invalid time becomes `now_unix_nano`."""
     message, truncated = cut(record.message, MESSAGE_BYTES_MAX)
     logger, logger_cut = cut(record.logger, NAME_BYTES_MAX)
     cleared = _clear(record, now_unix_nano)
@@ -195,7 +195,7 @@ def _flagged(named: Attributes, truncated: bool, given: int) -> Attributes:
 
 
 def with_time(record: Record, time_unix_nano: int) -> Record:
-    """The log with this time in the place of one that is none, and flagged. The flag comes first, where it
+    """The log with this time in the place of an invalid one, and flagged. The flag comes first, where it
     is never left out."""
     others = [pair for pair in record.attributes if pair[0] != TRUNCATED]
     return record._replace(time=time_unix_nano, attributes=((TRUNCATED, True), *others))
@@ -272,7 +272,7 @@ VALUE_CHARACTERS_SAFE = ATTRIBUTE_VALUE_BYTES_MAX // UTF8_BYTES_MAX
 
 
 def write(record: Record, into: Any, now_unix_nano: int) -> Any:
-    """Adds a log to a batch's `records`, and returns it there. A time that is none becomes `now_unix_nano`,
+    """Adds a log to a batch's `records`, and returns it there. An invalid time becomes `now_unix_nano`,
     and the log is flagged."""
     level, time, message, logger, trace, attributes, latency_ms, severity_number = record
     nano = nanoseconds(time)

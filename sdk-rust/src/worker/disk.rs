@@ -10,7 +10,7 @@ use crate::spool::{Adopted, Spool, SpoolSync};
 
 /// The owner of a spool shows so often that it lives.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-/// What a failure kept out of the spool is written again so much later.
+/// What could not be written to the spool is written again so much later.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The spools of dead processes are looked for so often.
 const ADOPTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Worker {
             }
         }
         if self.next_write.is_some_and(|due| due <= now) {
-            self.write_what_was_kept_out();
+            self.write_what_is_in_memory();
         }
         if self.next_adoption.is_some_and(|due| due <= now) {
             self.adopt(now);
@@ -98,20 +98,24 @@ impl Worker {
         }
         self.keep_in_memory(|_| true);
         match begun {
-            Ok(()) => self.say_fault("taken", "the spool was taken over, going on with a new one"),
-            Err(error) => self.spool_failed(&error),
+            Ok(()) => {
+                self.next_write = Some(crate::rim::now());
+                self.say_fault("taken", "the spool was taken over, going on with a new one");
+            }
+            Err(error) => self.write_failed(&error),
         }
     }
 
-    /// Writes what a failure kept out of the spool, up to the first batch that fails again. Until then
-    /// such a batch holds its place in memory, and no other is cut.
-    pub(super) fn write_what_was_kept_out(&mut self) {
-        self.next_write = None;
+    /// Writes what is in memory alone, up to the first batch that fails: a failure kept it out, or the
+    /// spool that it was in was taken over. Until then it holds its place, and no other batch is cut.
+    pub(super) fn write_what_is_in_memory(&mut self) {
         self.replace_taken_spool();
+        self.next_write = None;
         let Some(spool) = &mut self.spool else { return };
-        let kept_out = |tracked: &&mut Tracked| tracked.frame.is_none();
+        let is_unwritten = |tracked: &&mut Tracked| tracked.frame.is_none();
         let mut failure = None;
-        for tracked in self.live.iter_mut().chain(self.in_flight.values_mut()).filter(kept_out) {
+        for tracked in self.live.iter_mut().chain(self.in_flight.values_mut()).filter(is_unwritten)
+        {
             let Some(batch) = &tracked.batch else { continue };
             match spool.append(batch) {
                 Ok(frame) => tracked.frame = Some(frame),

@@ -104,7 +104,7 @@ impl Worker {
             self.answered(done);
         }
         self.tasks.abort_all();
-        self.write_what_was_kept_out();
+        self.write_what_is_in_memory();
         self.spool_the_queue();
         let in_flight = std::mem::take(&mut self.in_flight).into_values();
         let left: Vec<Tracked> = in_flight.chain(self.live.drain(..)).collect();
