@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::sync_channel,
     },
     thread,
@@ -16,14 +16,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{ClientBuilder, Config},
-    error::{ConfigError, DropCounts, DropReason},
+    error::{ConfigError, DropReason},
     filters,
     lock::Mutex,
     platform::{self, ProcessContext},
     queue::{Queue, Queued},
     record::{self, Record},
     report::{FlushReport, Stats},
-    shared::{Command, Progress, Reply, Shared},
+    shared::{Command, Reply, Shared},
     transport::{Listeners, Sender},
     worker::Worker,
 };

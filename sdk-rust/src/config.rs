@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn the_defaults_need_nothing() {
-        let (config, said) = resolve(Client::builder(), &[]);
+        let (config, said) = resolve(ClientBuilder::default(), &[]);
         assert_eq!(config.endpoints, "http://127.0.0.1:4317");
         assert_eq!((config.queue.records_max, config.queue.bytes_max), (16_384, 16 << 20));
         assert_eq!((config.batch_records, config.batch_bytes), (512, 1 << 20));
@@ -570,7 +570,7 @@ mod tests {
             (TOKEN, "line\nbreak"),
             ("OTEL_RESOURCE_ATTRIBUTES", "novalue,,ok=1"),
         ];
-        let (config, said) = resolve(Client::builder(), &environment);
+        let (config, said) = resolve(ClientBuilder::default(), &environment);
         assert_eq!(config.endpoints, ENDPOINT_DEFAULT);
         assert!(config.resource.service.is_empty());
         let keys: Vec<_> = config.resource.attributes.iter().map(|a| a.key.as_str()).collect();
@@ -581,17 +581,17 @@ mod tests {
     #[test]
     fn wrong_code_fails_at_once() {
         let fails = |builder: ClientBuilder| builder.resolve(&around(&[])).err().unwrap();
-        let error = fails(Client::builder().endpoint("ftp://a"));
+        let error = fails(ClientBuilder::default().endpoint("ftp://a"));
         assert!(matches!(error, ConfigError::Endpoint(_)));
-        let error = fails(Client::builder().service("a b"));
+        let error = fails(ClientBuilder::default().service("a b"));
         assert!(matches!(error, ConfigError::Service(_)));
-        let error = fails(Client::builder().sample_rate(Level::Debug, 1.5));
+        let error = fails(ClientBuilder::default().sample_rate(Level::Debug, 1.5));
         assert_eq!(error.to_string(), "sample rate 1.5 of LEVEL_DEBUG is not valid: use 0 to 1");
     }
 
     #[test]
     fn absurd_sizes_are_brought_into_range() {
-        let builder = Client::builder().queue_records(10).batch_records(99).in_flight(0);
+        let builder = ClientBuilder::default().queue_records(10).batch_records(99).in_flight(0);
         let (config, _) = resolve(builder.batch_bytes(usize::MAX), &[]);
         assert_eq!((config.batch_records, config.in_flight), (10, 1));
         assert_eq!(config.batch_bytes, BATCH_BYTES_MAX);

@@ -41,7 +41,6 @@ mod lock;
 #[cfg(feature = "log")]
 pub mod log;
 mod platform;
-mod platform;
 mod queue;
 mod record;
 mod report;

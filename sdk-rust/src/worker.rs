@@ -30,7 +30,6 @@ use crate::{
     platform,
     queue::{Room, expiry_limit},
     record::MESSAGE_BYTES_MAX,
-    report::FlushReport,
     shared::{Command, Reply, Shared},
     spool::Spool,
     transport::{SendOutcome, Sender},

@@ -99,7 +99,7 @@ impl Worker {
         self.keep_in_memory(|_| true);
         match begun {
             Ok(()) => {
-                self.next_write = Some(crate::rim::now());
+                self.next_write = Some(crate::platform::now());
                 self.say_fault("taken", "the spool was taken over, going on with a new one");
             }
             Err(error) => self.write_failed(&error),
