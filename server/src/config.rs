@@ -25,7 +25,8 @@ pub struct ServerConfig {
     pub read_timeout_seconds: u64,
     /// How long requests under way may take to finish when the server stops, seconds.
     pub drain_timeout_seconds: u64,
-    /// Whose pages may call from a browser. Comes from the common section.
+    /// The origins whose pages may call from a browser (CORS); none by default. Comes from the
+    /// common section.
     #[serde(skip)]
     pub cors_origins: CorsOrigins,
     /// What is known about services: shown by `ListServices`. Comes from the common section.
@@ -38,6 +39,8 @@ impl Default for ServerConfig {
         Self {
             limits: Limits::default(),
             rate: RateConfig::default(),
+            // Reading one request on each of these connections is bounded by `in_flight_bytes_max`,
+            // whatever this number is; it bounds sockets and what each connection keeps idle.
             connections_max: 4_096,
             connection_streams_max: 256,
             stream_window_batches: 64,
@@ -53,9 +56,9 @@ impl Default for ServerConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateConfig {
-    /// Logs.
+    /// Logs a second.
     pub logs_per_second: u32,
-    /// Bytes of encoded requests after decompression.
+    /// Bytes a second of encoded requests, after decompression.
     pub bytes_per_second: u32,
     /// How many seconds' worth may come at once. A batch larger than that is charged as that much,
     /// so that it is not refused for ever.

@@ -97,7 +97,7 @@ pub enum ServerError {
 pub struct Ports {
     /// Takes batches.
     pub publisher: Arc<dyn Publisher>,
-    /// Responses questions.
+    /// Answers queries, and keeps tokens, settings, jobs and heartbeats.
     pub storage: Arc<dyn Storage>,
     /// Feeds live tails.
     pub live_feed: LiveFeed,
@@ -105,17 +105,18 @@ pub struct Ports {
     pub token_keys: TokenKeys,
     /// Speaks TLS on the port; none: the port is plain.
     pub tls: Option<Tls>,
-    /// Who says that this process lives; none: another part of it does.
+    /// The identity under which this process sends heartbeats. None in a standalone process, where
+    /// another part of it sends them.
     pub identity: Option<ProcessIdentity>,
-    /// Of the queue.
+    /// How many partitions the queue has; `ListProcesses` names those that nobody reads.
     pub partitions: u16,
     /// Served at `/metrics`.
     pub metrics: Metrics,
 }
 
 /// Learns from storage which tokens are revoked, then serves on the listener until the tasks are asked
-/// to stop and what is under way has been answered, or the drain time-out has passed. The publisher is not closed: that is up to its owner,
-/// after this returns.
+/// to stop and what is under way has been answered, or the drain time-out has passed. The publisher
+/// is not closed: that is up to its owner, after this returns.
 pub async fn run(
     config: ServerConfig,
     ports: Ports,
@@ -126,6 +127,9 @@ pub async fn run(
     let auth = Arc::new(Auth::new(ports.token_keys.clone(), Arc::clone(&clock)));
     let stop = tasks.stop_token();
     let read = || ports.storage.revoked_token_ids(clock());
+    // Before the first connection is accepted: a server that serves without the list would let
+    // revoked tokens in. A database that is still starting is waited for, and so is not an error;
+    // but whoever asks the process to stop meanwhile does not wait for it.
     let revoked = at_start("the database", StorageError::is_retryable, read);
     let Some(revoked) = stop.run_until_cancelled(revoked).await else { return Ok(()) };
     auth.set_revoked(revoked.map_err(ServerError::RevokedTokens)?);
@@ -153,6 +157,8 @@ pub async fn run(
         tasks.spawn("server heartbeat", Fate::Essential, beat);
     }
     let tls = ports.tls.clone();
+    // Looked at once before serving, so that health says the truth to the first who asks and not
+    // only after the first interval.
     let lookout = ReloadLoop { auth, tls, ingest, budget, readiness, health, clock };
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
@@ -160,9 +166,9 @@ pub async fn run(
     Ok(())
 }
 
-/// Responses on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one that
-/// takes no batches itself, until the tasks are asked to stop. With an identity it also says that the
-/// process lives.
+/// Answers on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one
+/// that takes no batches itself, until the tasks are asked to stop. With an identity it also sends
+/// heartbeats.
 pub async fn run_status(
     config: &ServerConfig,
     identity: Option<ProcessIdentity>,
@@ -209,12 +215,17 @@ impl Parts<'_> {
         let admin = AdminServiceServer::new(self.admin_handler());
         let models = ModelServiceServer::new(self.model_handler(tasks));
         let alerts = AlertServiceServer::new(self.alert_handler(tasks));
+        // Health and reflection stand outside the authentication layer: a load balancer has no
+        // token, and neither says anything about a tenant. So their bound on a request is small.
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(ServerError::Reflection)?;
+        // gRPC-Web is outermost, so that authentication and the bounds on a body see plain gRPC
+        // whichever way it came. Models and alerts are open to viewers; their handlers ask for an
+        // administrator where something is changed.
         let routes =
             Routes::new(with_grpc_web(Authenticated::new(ingest, Access::Ingest, &auth_layer)))
                 .add_service(with_grpc_web(Authenticated::new(query, Access::Query, &auth_layer)))
@@ -236,6 +247,7 @@ impl Parts<'_> {
             ingest: Arc::clone(self.ingest),
             auth: Arc::clone(self.auth),
             stop: tasks.stop_token(),
+            // With a window of 0 a stream would never be read, and hang without an error.
             window: self.config.stream_window_batches.max(1),
         }
     }
@@ -323,6 +335,7 @@ impl ReloadLoop {
             }
         }
         let (auth, tls) = (Arc::clone(&self.auth), self.tls.clone());
+        // Files may lie on a network disk that hangs: not on a thread that serves requests.
         let reading = tokio::task::spawn_blocking(move || {
             note_reload("token keys", auth.reload_keys());
             if let Some(tls) = tls {
@@ -339,6 +352,9 @@ impl ReloadLoop {
     }
 
     async fn report(&self, status: ServingStatus) {
+        // The empty name stands for the whole server in grpc.health.v1. Readiness is about taking
+        // batches: while the queue is full, queries are still answered, so those services keep
+        // their readers.
         for service in ["", "logweir.v1.IngestService"] {
             self.health.set_service_status(service, status).await;
         }
@@ -353,7 +369,8 @@ impl ReloadLoop {
     }
 }
 
-/// Until a file does again, what was read of it last holds.
+/// Logs and counts what came of reading a file again. After a failure the server keeps what it read
+/// last, so that a file that is just being written stops nobody.
 fn note_reload<E: std::error::Error + 'static>(what: &'static str, reloaded: Result<bool, E>) {
     match reloaded {
         Ok(false) => {}

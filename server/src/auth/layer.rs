@@ -24,7 +24,8 @@ use crate::{
 const ENCODING_HEADER: &str = "grpc-encoding";
 const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
 const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
-/// Requests that are not batches are small.
+/// Bytes of a request that is not a batch, after decompression. The largest are definitions of rules
+/// and lists of ids.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 const INGEST_STREAM: &str = "/IngestStream";
 
@@ -55,7 +56,11 @@ impl<S> Authenticated<S> {
     fn admit(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
         let parts = &self.parts;
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        // First of all: who has no valid token costs a look into a map and no memory, whatever the
+        // body holds.
         let caller = parts.auth.admit(authorization, self.access)?;
+        // Removed, because the body is passed on inflated: tonic would inflate it once more, and
+        // without a bound of its own on what comes out.
         let encoding = match request.headers_mut().remove(ENCODING_HEADER) {
             None => Encoding::Identity,
             Some(name) => Encoding::from_name(name.as_bytes()).ok_or_else(|| {
@@ -69,6 +74,7 @@ impl<S> Authenticated<S> {
             batches,
             stream: request.uri().path().ends_with(INGEST_STREAM),
         };
+        // Two ends of one list: the body adds the charge of each message, the handler takes it.
         let charges = Charges::default();
         request.extensions_mut().insert::<Arc<Caller>>(caller);
         request.extensions_mut().insert(charges.clone());
@@ -104,6 +110,8 @@ where
                 Err(status) => status.into_http(),
             };
             count_refusal(&response);
+            // The gRPC specification asks for it, so that a client learns what it may compress with
+            // before its first large request is refused.
             response.headers_mut().insert(ACCEPT_ENCODING_HEADER, ACCEPTED_ENCODINGS);
             Ok(response)
         })
@@ -112,6 +120,8 @@ where
 
 /// Replaces a status that the transport made by ours.
 fn translated(response: Response<Body>) -> Response<Body> {
+    // tonic says `INTERNAL` for bytes that it cannot decode. Clients take that for a fault of the
+    // server, and alerts about the server would ring for a broken sender.
     match response.extensions().get::<Status>() {
         Some(made) if made.code() == Code::Internal => {
             status::of_transport(made.clone()).into_http()
@@ -130,6 +140,8 @@ fn count_refusal(response: &Response<Body>) {
 /// The caller that the authentication layer put into a request.
 pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, Refusal> {
     let found = request.extensions().get::<Arc<Caller>>();
+    // Only a service that was mounted without the layer gets here. It refuses instead of falling
+    // back to a default tenant, so that such a mistake lets nobody in.
     found.cloned().ok_or_else(|| Refusal::PermissionDenied {
         reason: "NO_CALLER",
         message: "the request came in past the authentication layer".into(),

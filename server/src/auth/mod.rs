@@ -31,14 +31,17 @@ use crate::status::Refusal;
 
 const ISSUER: &str = "logweir";
 const AUDIENCE: &str = "logweir";
+/// Bytes of a token: those issued here have some 400, and a longer one is refused before its text is
+/// decoded. Bounds the cache too, whose keys are tokens.
 const TOKEN_BYTES_MAX: usize = 2_048;
-/// At the bound the cache is emptied: a signature costs microseconds.
+/// Tokens whose signature was verified and is not verified again. At the bound the cache is emptied:
+/// a signature costs microseconds.
 const CACHED_TOKENS_MAX: usize = 4_096;
 /// How often an open stream looks whether its token still holds.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
 
-/// What a token says.
+/// The claims of a token, by their names in RFC 7519 and three of our own.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -62,6 +65,8 @@ pub fn issue(
     now_unix_nano: i64,
 ) -> (TokenRecord, String) {
     let token_id = hex::encode(rand::random::<[u8; 8]>());
+    // A JWT counts whole seconds (RFC 7519, NumericDate); the record keeps the same ones, so that
+    // what is listed is what is checked.
     let iat = now_unix_nano / NANOS_PER_SECOND;
     let exp = iat.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     let claims = Claims {
@@ -151,11 +156,14 @@ pub(crate) struct Auth {
 
 impl Auth {
     pub(crate) fn new(keys: TokenKeys, clock: Clock) -> Self {
+        // The algorithm comes from here and not from the token's header, or a token that says "none"
+        // would need no signature (RFC 8725, 2.1).
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        // Expiry is checked against our own clock, whose time the response names.
+        // Expiry is checked against our own clock, and on every request: a token found in the cache
+        // is not decoded again. The crate would also let an expired one in for another minute.
         validation.validate_exp = false;
         let (revoked, verified) = Default::default();
         Self { keys: RwLock::new(keys), clock, validation, revoked, verified }
@@ -218,8 +226,10 @@ impl Auth {
         Ok(())
     }
 
-    /// Resolves when the token stops to hold, with the refusal; for streams that stay open.
+    /// Resolves when the token is no longer valid, with the refusal; for streams that stay open.
     pub(crate) async fn ended(&self, caller: &Caller) -> Refusal {
+        // Polled and not notified: expiry comes by the clock, and one look a second for each stream
+        // is nothing beside what a stream carries.
         loop {
             if let Err(refusal) = self.check_current(caller) {
                 return refusal;
@@ -239,6 +249,8 @@ impl Auth {
     }
 
     fn verify(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
+        // Only tokens with a valid signature are in here, so nobody without one can fill the cache
+        // and push the others out.
         if let Some(caller) = self.verified.read().get(token) {
             return Ok(Arc::clone(caller));
         }
@@ -259,6 +271,7 @@ impl Auth {
         let keys = self.keys.read();
         let caller = Arc::new(self.verify_signature(&keys, token)?);
         let mut verified = self.verified.write();
+        // Emptied and not trimmed: to know the oldest would take a lock for writing on every hit.
         if verified.len() >= CACHED_TOKENS_MAX {
             verified.clear();
         }
@@ -273,6 +286,7 @@ impl Auth {
         let header = decode_header(token).map_err(|_| malformed("it is not a JWT"))?;
         let kid = header.kid.ok_or_else(|| malformed("it names no key"))?;
         let key = keys.get(&kid).ok_or_else(key_unknown)?;
+        // One text for every cause: which part of a forged token was wrong helps only a forger.
         let claims = decode::<Claims>(token, &key.decoding, &self.validation)
             .map_err(|_| malformed("its signature or claims are not valid"))?
             .claims;
@@ -295,6 +309,8 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
         return Err(Refusal::Unauthenticated { reason: "TOKEN_MISSING", message: message.into() });
     };
     let value = std::str::from_utf8(value).map_err(|_| malformed("it is not text"))?;
+    // The scheme's name is compared without regard to case (RFC 9110, 11.1): some proxies send
+    // `bearer`.
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(malformed("the header is not `Bearer TOKEN`")),

@@ -2,7 +2,7 @@
 //!
 //! The file is created on first use, readable by its owner only and never in part. To rotate, put a
 //! new line first (see [`TokenKeys::rotated`]); remove an old line once its tokens may end. A server
-//! looks at the file again while it runs; if it does not do then, the last keys stay in use.
+//! looks at the file again while it runs; if it is not valid then, the last keys stay in use.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +13,9 @@ use std::{
 
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
+/// Bytes of a key: as many as the hash has, the least for HS256 (RFC 7518, 3.2).
 const SECRET_BYTES: usize = 32;
+/// Keys in the file; each token names its own, so more only mean that old ones were never removed.
 const KEYS_MAX: usize = 64;
 
 /// Why the keys cannot be had.
@@ -126,6 +128,8 @@ impl TokenKeys {
             }
             keys.push(TokenKey::new(kid, &bytes));
         }
+        // An empty file is what a full disk leaves. To make a new key there in silence would end
+        // every token that is in use.
         if keys.is_empty() {
             let what = "is missing: restore the file, or delete it to make a new key";
             return Err(TokenKeysError::Invalid { path: path.to_owned(), line: 1, what });
@@ -137,6 +141,7 @@ impl TokenKeys {
 fn read(path: &Path) -> Result<String, TokenKeysError> {
     let io_error = |source| TokenKeysError::Io { path: path.to_owned(), source };
     let mode = fs::metadata(path).map_err(io_error)?.permissions().mode();
+    // As ssh treats its keys: whoever reads this file can issue a token for any tenant and role.
     if mode & 0o077 != 0 {
         return Err(TokenKeysError::Exposed(path.to_owned()));
     }
@@ -159,12 +164,15 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
+    // A link fails where the name exists already; a rename would replace the other process's key,
+    // and the tokens that it has just issued would be worth nothing.
     let linked = match fs::hard_link(&aside, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };
     fs::remove_file(&aside)?;
     linked?;
+    // The folder too, or a power cut forgets the name, and with it every token issued since.
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .map_or(Ok(()), |directory| File::open(directory)?.sync_all())

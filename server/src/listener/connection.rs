@@ -29,15 +29,21 @@ use crate::config::ServerConfig;
 
 /// A connection must send its first byte, shake hands, and send each request's headers, within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+// A client whose machine lost power never closes its connection. Pings find that out within 30 s,
+// else such connections would fill `connections_max` for hours (TCP's own keep-alive: two).
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+// HTTP/2 begins with windows of 64 KiB (RFC 9113, 6.9.2): a batch of 4 MiB would take some sixty
+// round trips. What lies in these windows unread is not charged to the in-flight budget, so they
+// are no larger than the largest batch.
 /// What a sender may have under way unread, on one stream and on one connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// After the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// With what a connection within TLS begins.
+/// The first byte of a TLS connection: the content type `handshake` (RFC 8446, 5.1). No HTTP method
+/// and no HTTP/2 preface begins with it.
 const HANDSHAKE_BYTE: u8 = 0x16;
 const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: text/plain\r\n\r\nthis port speaks TLS only: use https://\n";
@@ -61,16 +67,21 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         let Some(stream) = usable(accepted).await else { continue };
+        // Closed at once and not left to wait: a connection that nobody reads would hold the client
+        // until its own time-out. And before TLS, for a handshake costs more than the refusal.
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             counter!("logweir_connections_refused_total").increment(1);
             continue;
         };
+        // Asked for anew by each connection, so that a renewed certificate is met by the next one.
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let (builder, stop) = (builder.clone(), stop.clone());
         let connection = Connection { stream, acceptor, permit, builder, stop };
         let watcher = graceful.watcher();
         tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
     }
+    // Closed before the drain: who connects now is refused by the system and tries another server,
+    // instead of waiting in the backlog of one that will never accept it.
     drop(listener);
     let drain = Duration::from_secs(config.drain_timeout_seconds);
     if timeout(drain, graceful.shutdown()).await.is_err() {
@@ -80,6 +91,8 @@ pub(crate) async fn serve(
 
 fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    // A client that sends its headers byte by byte (slowloris) would else hold a connection for as
+    // long as it likes. The timer must be set too: with a time-out and no timer hyper panics.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
@@ -96,6 +109,8 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
 async fn usable(accepted: io::Result<(TcpStream, std::net::SocketAddr)>) -> Option<TcpStream> {
     match accepted {
         Ok((stream, _)) => {
+            // Responses are small; Nagle's algorithm would hold each back until the last is
+            // acknowledged, up to 40 ms with delayed acknowledgements.
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "the connection is gone already");
                 return None;
@@ -151,12 +166,15 @@ enum Begun {
 async fn begin(mut stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Begun> {
     stream.readable().await?;
     let Some(acceptor) = acceptor else { return Ok(Begun::Plain(stream)) };
+    // Peeked at and not read, so that the handshake finds it. A client that speaks plain HTTP to a
+    // port with TLS would else see a reset connection and nothing that says why.
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE_BYTE {
         counter!("logweir_tls_handshakes_failed_total").increment(1);
         stream.write_all(TLS_ONLY).await?;
         stream.shutdown().await?;
-        // Closed with something unread, the client might not see the answer.
+        // A socket closed with something unread sends a reset, which may overtake the answer: read
+        // to the end first. The caller's time-out bounds how long.
         copy(&mut stream, &mut sink()).await?;
         return Err(io::Error::other("it is not within TLS"));
     }

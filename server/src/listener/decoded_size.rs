@@ -19,6 +19,8 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let tag = self.varint()?;
+        // The wire types of protobuf's encoding: 0 varint, 1 64-bit, 2 length-delimited, 3 and 4 a
+        // group's ends, 5 32-bit. A malformed rest ends the count, for decoding will refuse it.
         let content = match tag & 7 {
             0 => {
                 self.varint()?;
@@ -54,10 +56,14 @@ impl<'a> Fields<'a> {
 /// decoded, bytes; its text comes on top and is at most as long as the encoding.
 pub(crate) fn decoded_structure_bytes(request: &[u8]) -> usize {
     const BATCH: u64 = 1;
+    // Summed over all of them: a message field may be repeated on the wire, and the decoder merges
+    // what it finds, so counting only one would let the rest in uncounted.
     contents(request, BATCH).map(batch_bytes).sum()
 }
 
 fn batch_bytes(batch: &[u8]) -> usize {
+    // Field numbers of ingest.proto and log.proto. They never change once released; a new repeated
+    // field must be added here, else its entries take memory that nothing counts.
     const PRODUCER: u64 = 2;
     const RESOURCE: u64 = 3;
     const RECORDS: u64 = 4;

@@ -28,7 +28,8 @@ const RESPONSE_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
 ];
-/// How long a browser need not ask again; none of them waits longer than two hours.
+/// How long a browser may go by the answer to a preflight request. Chromium caps it at two hours,
+/// Firefox at a day: a longer one would only make browsers differ.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(2 * 3_600);
 const ANY: &str = "*";
 
@@ -39,7 +40,7 @@ pub struct CorsOrigins {
     any: bool,
 }
 
-/// An origin that is none.
+/// A text that no browser would send as its origin; holds that text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no origin: give http(s)://HOST[:PORT] without a path, several by commas, or *")]
 pub struct CorsOriginError(String);
@@ -65,6 +66,8 @@ impl FromStr for CorsOrigins {
 fn parse(origin: &str) -> Option<HeaderValue> {
     let lower = origin.to_ascii_lowercase();
     let uri: Uri = lower.parse().ok()?;
+    // Put together again and compared, which leaves no room for a path, a query or a last slash:
+    // with one of them the origin would never match and the page would fail without a hint.
     let plain = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
     let is_origin = ["http", "https"].contains(&uri.scheme_str()?) && plain == lower;
     let has_user = uri.authority()?.as_str().contains('@');
@@ -79,6 +82,8 @@ impl CorsOrigins {
             (false, false) => AllowOrigin::list(self.named.iter().cloned()),
             (false, true) => return None,
         };
+        // No `allow_credentials`: tokens go in a header that the page sets itself. With cookies
+        // allowed, any listed page could act for whoever is logged in there.
         let layer = CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::POST])

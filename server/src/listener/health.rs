@@ -34,6 +34,9 @@ impl Readiness {
         }
         if let Some(publisher) = &self.publisher {
             publisher.check_ready()?;
+            // With a broker, batches are safe in the queue whether the database answers or not. If
+            // readiness depended on it, its restart would take every server out of the load
+            // balancer and lose the very buffer that the queue is.
             if publisher.keeps_batches() {
                 return Ok(());
             }
@@ -44,10 +47,13 @@ impl Readiness {
 
 /// `/healthz`, `/readyz` and `/metrics`.
 pub(crate) fn router(readiness: Readiness, metrics: Metrics) -> Router {
+    // The content type is that of Prometheus' text format; scrapers choose their parser by it.
     let render = move || async move {
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     };
     Router::new()
+        // Alive means that the runtime still answers, and nothing more: whoever restarts processes
+        // by it must not restart all of them because the database is away.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(render))

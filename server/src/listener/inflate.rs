@@ -9,6 +9,9 @@ use zstd::{
     zstd_safe::{DCtx, ResetDirective},
 };
 
+// A frame names its window in its header (RFC 8878, 3.1.1.1.2), and the decoder takes the memory
+// before anything comes out: with the library's own bound, 128 MiB for a request of 20 bytes, which
+// no budget counts. 8 MiB is what the same section recommends that every decoder supports.
 /// Largest window that a zstd frame may ask for: 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Contexts kept for reuse; each holds a window.
@@ -23,7 +26,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// What a header names.
+    /// The encoding that a `grpc-encoding` header names; none if it is not known here.
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         match name {
             b"identity" => Some(Self::Identity),
@@ -43,7 +46,7 @@ pub(crate) enum InflateError {
     Malformed(io::Error),
 }
 
-/// Decompresses; keeps what is costly to set up.
+/// Decompresses. Keeps zstd's decoding contexts for reuse, because setting one up takes its window.
 #[derive(Default)]
 pub(crate) struct Inflater {
     contexts: Mutex<Vec<DCtx<'static>>>,
@@ -63,6 +66,8 @@ impl Inflater {
             Encoding::Gzip => {
                 let mut decoder = GzDecoder::new(compressed);
                 read_bounded(&mut decoder, bytes_max, out)?;
+                // A second gzip member would be left out in silence, and its logs with it. (The
+                // zstd decoder reads on over further frames by itself.)
                 check_all_read(decoder.into_inner())
             }
             Encoding::Zstd => self.inflate_zstd(compressed, bytes_max, out),
@@ -81,7 +86,8 @@ impl Inflater {
         decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(InflateError::Malformed)?;
         read_bounded(&mut decoder, bytes_max, out)?;
         drop(decoder);
-        // Only a context that ended well is used again.
+        // Only a context that ended well is used again: one that stopped within a damaged frame
+        // could read the next request as its rest.
         if context.reset(ResetDirective::SessionOnly).is_ok() {
             let mut contexts = self.contexts.lock();
             if contexts.len() < CONTEXTS_MAX {
@@ -98,6 +104,8 @@ fn read_bounded(
     out: &mut Vec<u8>,
 ) -> Result<(), InflateError> {
     let before = out.len();
+    // One byte more than allowed, so that a message of exactly the bound is told from one beyond
+    // it; a bomb stops there, whatever it would unfold to.
     let bound = bytes_max as u64 + 1;
     reader.take(bound).read_to_end(out).map_err(InflateError::Malformed)?;
     if out.len() - before > bytes_max { Err(InflateError::TooLarge) } else { Ok(()) }

@@ -1,7 +1,7 @@
 //! Reads gRPC messages out of a request's body under hard bounds, before the transport decodes them.
 //!
 //! Each message is length-checked when its header arrives, charged against the one budget of bytes
-//! in flight, inflated with a bound, and weighed for what it will take decoded. It is passed on
+//! in flight, inflated with a bound, and its size once decoded is bounded too. It is passed on
 //! whole and uncompressed. Its charge is handed to the handler by way of [`Charges`] and given back
 //! when the handler is done with the message. At the budget's bound a single request is refused; a
 //! stream is read no further until there is room.
@@ -31,6 +31,8 @@ use super::{
 };
 use crate::status::Refusal;
 
+// The framing is that of "Length-Prefixed-Message" in gRPC over HTTP/2: one byte that says whether
+// the message is compressed, four of its length (big-endian), then the message.
 /// A message's flag and length.
 const HEADER_BYTES: usize = 5;
 /// A compressed message is first charged as this many times its length.
@@ -49,6 +51,8 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
+        // A permit stands for a byte, and permits are asked for as a `u32`: a larger budget could
+        // never be taken whole.
         let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max }
     }
@@ -71,7 +75,7 @@ impl Budget {
         gauge!("logweir_in_flight_bytes").set(self.taken() as f64);
     }
 
-    /// 0 to 1.
+    /// The share of the budget that is taken, 0 to 1; a server's load in its heartbeat.
     pub(crate) fn share_taken(&self) -> f64 {
         self.taken() as f64 / self.bytes_max.max(1) as f64
     }
@@ -158,6 +162,8 @@ impl MessageBody {
 
     /// One step: a message to pass on, `None` to be called again, or not ready.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Progress>, Refusal>> {
+        // `Done` stays behind where a `?` returns: after a bad message the position in the stream
+        // is lost, and what follows must not be read as if it were a header.
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => return Poll::Ready(Ok(Some(Progress::End))),
             State::Idle if self.buffer.len() >= HEADER_BYTES => {
@@ -194,10 +200,14 @@ impl MessageBody {
             _ => return Err(malformed("a message has an unknown flag")),
         };
         let length = header.get_u32() as usize;
+        // Refused by its header, before a byte of it takes memory.
         if length > self.rules.bytes_max {
             return Err(self.too_large(length.to_string()));
         }
         let head = Head { compressed, length };
+        // What comes out is not known yet. Charging only the compressed length would let many
+        // requests in that together outgrow the budget once they are inflated; charging the bound
+        // for each would refuse a few hundred small ones. `finish_message` corrects the guess.
         let guess =
             if compressed { length.saturating_mul(COMPRESSION_RATIO_GUESS) } else { length };
         let bytes = guess.min(self.rules.bytes_max);
@@ -205,6 +215,8 @@ impl MessageBody {
             Ok(permit) => Ok(State::Reading { head, permit }),
             Err(refusal) if !self.rules.stream => Err(refusal),
             Err(_) => {
+                // A stream is answered batch by batch: to end it would repeat all that wait. The
+                // time that it waits for us is not the client's, so no deadline runs meanwhile.
                 self.deadline = None;
                 let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
                 let room = Arc::clone(&self.budget.room).acquire_many_owned(permits);
@@ -225,11 +237,15 @@ impl MessageBody {
             self.check_structure(payload)?;
         }
         let bytes = payload.len();
+        // More than was guessed is never waited for, not even by a stream: two streams that each
+        // hold a part and wait for what the other holds would wait for ever.
         match bytes.checked_sub(permit.num_permits()) {
             Some(0) => {}
             Some(more) => permit.merge(self.budget.try_take(more)?),
             None => drop(permit.split(permit.num_permits() - bytes)),
         }
+        // Before the message is passed on, so that the handler that gets it finds its charge: both
+        // go in the order of the messages.
         self.charges.0.lock().push_back(Charge { _permit: permit, bytes });
         self.state = State::Idle;
         self.deadline = None;
@@ -244,6 +260,7 @@ impl MessageBody {
         let bytes_max = self.rules.bytes_max;
         let guess = compressed.len().saturating_mul(COMPRESSION_RATIO_GUESS).min(bytes_max);
         let mut out = Vec::with_capacity(HEADER_BYTES + guess);
+        // Room for the header, whose flag stays 0 (not compressed); the length is known afterwards.
         out.resize(HEADER_BYTES, 0);
         match self.inflater.inflate(self.encoding, compressed, bytes_max, &mut out) {
             Ok(()) => {}
@@ -277,6 +294,8 @@ impl MessageBody {
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
+                    // Never moved by later bytes: a client that sends one byte a second would else
+                    // hold its charge for as long as it likes.
                     if self.deadline.is_none() && !data.is_empty() {
                         self.start_deadline();
                     }
@@ -345,6 +364,7 @@ impl HttpBody for MessageBody {
                 Progress::End => None,
                 Progress::Failed(status) => {
                     this.state = State::Done;
+                    // The response may still take a while to be sent; what was read is of no use.
                     this.buffer = BytesMut::new();
                     Some(Err(status))
                 }

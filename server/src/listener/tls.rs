@@ -2,7 +2,7 @@
 //! a certificate of it.
 //!
 //! The files are read when the process starts and looked at again while it runs, so that a renewed
-//! certificate needs no restart. If they do not do then, the last ones that did stay in use.
+//! certificate needs no restart. If they are not valid then, the last valid ones stay in use.
 
 use std::{
     fs, io,
@@ -24,7 +24,7 @@ use tokio_rustls::{
     },
 };
 
-/// Best first.
+/// What is offered by ALPN, best first: gRPC needs HTTP/2, gRPC-Web and health checks may use 1.1.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Where the certificates lie, as PEM.
@@ -97,9 +97,13 @@ impl Tls {
     pub(crate) fn reload(&self) -> Result<bool, TlsError> {
         let Shared { files, current } = &*self.0;
         let texts = Texts::read(files)?;
+        // By content and not by time of change: tools that renew certificates swap symbolic links
+        // (Kubernetes does), and a copied file may keep its old time.
         if current.read().texts == texts {
             return Ok(false);
         }
+        // Certificate and key are written one after the other. Looked at in between they do not
+        // belong together: an error, and the next look finds both.
         let config = Arc::new(texts.parse(files)?);
         *current.write() = Current { texts, config };
         Ok(true)
@@ -132,6 +136,8 @@ impl Texts {
     }
 
     fn parse(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+        // Named and not the process-wide default: once any dependency switches on a second provider
+        // of rustls there is no default, and building a configuration panics.
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(CERTIFICATE, &files.certificate, &self.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)
@@ -177,6 +183,8 @@ fn certificates(
     text: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
+    // A file without a certificate is no error for the reader of PEM; an empty list of client CAs
+    // would refuse every client, and say so only to them.
     match found.map_err(|error| invalid(what, path, not_pem(&error, "a certificate")))? {
         found if found.is_empty() => {
             Err(invalid(what, path, not_pem(&pem::Error::NoItemsFound, "a certificate")))

@@ -52,6 +52,8 @@ pub(super) fn insert(
             content_mask(summary.level_mask, summary.has_anomaly),
             is_settled(generation, summary.rows.into(), summary.text_bytes),
         ])?;
+    // A search for one service goes by these rows alone: it never looks at blocks that cover its time
+    // but hold only other services.
     let mut insert_part =
         db.prepare_cached("INSERT INTO block_services VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for part in &summary.parts {
@@ -65,6 +67,8 @@ pub(super) fn insert(
             content_mask(part.level_mask, part.has_anomaly),
         ])?;
     }
+    // In tables of their own: kept beside the columns for pruning, they would put one row on each page,
+    // and going over many blocks would read nearly all of the database.
     db.prepare_cached("INSERT INTO block_words (block_id, words) VALUES (?1, ?2)")?
         .execute(params![block_id, block.word_filter])?;
     db.prepare_cached("INSERT INTO block_bodies (block_id, body) VALUES (?1, ?2)")?

@@ -18,12 +18,16 @@ const RESERVE_BYTES: usize = 8 << 20;
 /// Blobs of tens of kilobytes: fewer overflow pages, and still small enough for the tables of
 /// counters, whose pages are written anew by every transaction.
 const PAGE_BYTES: u32 = 8 << 10;
+// The writer goes back to the pages of counters, readers mostly read each block once: half is enough.
+// With up to four readers these are 48 MiB, most of what an idle process may hold.
 const WRITER_CACHE_BYTES: i64 = 16 << 20;
 const READER_CACHE_BYTES: i64 = 8 << 20;
 /// The write-ahead log is copied into the database at this size, and cut to it.
 const WAL_BYTES: u32 = 16 << 20;
 /// An administering process holds the database for moments only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept by a connection.
+// rusqlite keeps 16; a write alone uses about as many, and would prepare them anew each time.
 const STATEMENTS_CACHED: usize = 64;
 
 /// Where the files are.
@@ -59,6 +63,8 @@ impl Files {
             .write(true)
             .open(self.directory.join("lock"));
         let file = open.map_err(|source| unusable(&self.directory, source))?;
+        // The system's lock on an open file and not a file that is there or not: it is gone with its
+        // holder, also after SIGKILL, so that a crash never has to be cleaned up by hand.
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {
@@ -76,9 +82,13 @@ impl Files {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        // In WAL mode NORMAL does not fsync a commit: what was acknowledged could be gone after a power
+        // cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES / PAGE_BYTES)?;
+        // Without a limit the log stays as large as a long read once made it.
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+        // SQLite reads a negative size as KiB, a positive one as pages.
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES / 1024)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         Ok(connection)
@@ -86,6 +96,7 @@ impl Files {
 
     /// A connection that can only read.
     pub(super) fn open_reader(&self) -> rusqlite::Result<Connection> {
+        // Each connection is used by one thread at a time (see `Readers`), so its mutex is not needed.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.database(), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -100,10 +111,12 @@ impl Files {
             return Ok(());
         }
         let written = File::create(self.reserve()).and_then(|mut file| {
+            // Written out and synced: a file that was only given a length has no room of its own.
             file.write_all(&vec![0; RESERVE_BYTES])?;
             file.sync_all()
         });
         if let Err(error) = written {
+            // Half a reserve would take the last room and be of no use to deleting.
             self.release_reserve();
             return Err(fault_of(self.directory(), error));
         }
@@ -121,6 +134,7 @@ impl Files {
 
     /// Whether an I/O error came of a full disk: SQLite does not tell for all of its files.
     pub(super) fn has_no_room(&self) -> bool {
+        // As large as a small block, so that it does not fit into what is left of a file system's block.
         let probe = self.directory.join("probe");
         let written = fs::write(&probe, vec![1; 64 << 10]);
         let removed = fs::remove_file(&probe);
@@ -152,6 +166,7 @@ fn unusable(directory: &Path, source: io::Error) -> StorageError {
 fn create_private(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
+    // The directory holds the key that signs tokens, and every log.
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)

@@ -10,6 +10,8 @@ use logweir_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Names remembered of each kind; above this it starts afresh.
+// Far above the templates that a processor keeps apart, so that the bound is only met by many tenants;
+// starting afresh then costs one look-up for each name and needs no order of use.
 const REMEMBERED_MAX: usize = 200_000;
 
 /// The writer's memory of numbers.
@@ -72,6 +74,7 @@ impl Ids {
         let id = match find_template(db, tenant_id, template.template_id)? {
             Some(id) => id,
             None => {
+                // Mostly known already; an alias may be saved before its service has stored a log.
                 let service_id = self.service(db, tenant_id, &template.service)?;
                 db.prepare_cached(
                     "INSERT INTO templates

@@ -49,6 +49,8 @@ fn migrate(connection: &mut Connection) -> Result<(), Fault> {
         return Ok(());
     }
     for (number, sql) in (1..).zip(MIGRATIONS) {
+        // The version is read again under the write lock: another process may have taken this step
+        // while this one waited for it, and a table cannot be created twice.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found = version(&transaction)?;
         if found > KNOWN {
@@ -65,6 +67,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Fault> {
 
 /// Compares with what the migrations make of an empty database. What somebody added is let be.
 pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
+    // The migrations are the only description of the shape: a list beside them could disagree.
     let mut model = Connection::open_in_memory()?;
     migrate(&mut model)?;
     let found = shape(connection)?;

@@ -25,6 +25,8 @@ pub(super) fn save(
     ids: &mut Ids,
     templates: &[Arc<Template>],
 ) -> Result<(), Fault> {
+    // All templates before the first alias: one may lead to another that comes later in the list, and
+    // the update of a row that is not there yet would change nothing and say nothing.
     for template in templates {
         let tenant_id = ids.tenant(db, &template.tenant)?;
         ids.template(db, tenant_id, template)?;
@@ -44,11 +46,13 @@ fn save_alias(db: &Connection, tenant_id: i64, template: &Template) -> Result<()
         Some(merger) => Some(merged_into(db, tenant_id, merger)?.unwrap_or(merger)),
         None => None,
     };
+    // Two processors may merge in opposite directions. An alias of itself would be found by no filter.
     let end = end.filter(|end| *end != id).map(|end| end.0 as i64);
     db.prepare_cached(
         "UPDATE templates SET merged_into = ?3 WHERE tenant_id = ?1 AND template_id = ?2",
     )?
     .execute(params![tenant_id, id.0 as i64, end])?;
+    // One step is all that readers follow; a chain would show logs under a pattern in its middle.
     if end.is_some() {
         db.prepare_cached(
             "UPDATE templates SET merged_into = ?3 WHERE tenant_id = ?1 AND merged_into = ?2",
@@ -93,6 +97,7 @@ pub(super) fn expanded(
 }
 
 fn family(db: &Connection, tenant_id: i64, asked: TemplateId) -> Result<Option<Family>, Fault> {
+    // Whoever asks for a member, from an old link for example, gets the logs of the whole family.
     let head = merged_into(db, tenant_id, asked)?.unwrap_or(asked);
     let mut select = db.prepare_cached(
         "SELECT t.template_id, s.name FROM templates t JOIN services s USING (service_id)

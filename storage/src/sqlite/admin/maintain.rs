@@ -28,12 +28,17 @@ use crate::{
     ranges::RangeSet,
 };
 
+/// How much one step of upkeep changes, in rows or blocks.
+// Each is a transaction of the one writing thread, and writes wait behind it: small enough to last
+// milliseconds, and to commit within the reserve while the disk is full.
 const FOLDED_PER_STEP: usize = 2_000;
 const DELETED_BLOCKS_PER_STEP: usize = 64;
 const DELETED_BUCKETS_PER_STEP: usize = 20_000;
 /// Free pages given back in a step: each is a page to move.
 const VACUUMED_PAGES_PER_STEP: u32 = 1_024;
 /// Free pages below this share of the file are left for new data.
+// Every merge frees pages that the next write fills. Giving those back at once would move pages for
+// nothing, and make the file shrink and grow all the time.
 const FREE_SHARE_MAX: f64 = 0.25;
 const FREE_BYTES_MIN: u64 = 64 << 20;
 
@@ -56,6 +61,8 @@ pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
         "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
          ORDER BY entry_id LIMIT ?1",
     )?;
+    // By the key, which ascends in order of commit: no index on the time is needed, which every write
+    // would have to keep up.
     let mut rows = select.query([FOLDED_PER_STEP])?;
     let (mut last, mut count) = (None, 0);
     let mut sequences: Vec<(i64, u64)> = Vec::new();
@@ -69,6 +76,8 @@ pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
             sequences.push((producer, sequence as u64));
         }
     }
+    // Deleted and folded in one transaction. Between the two a repeat would find neither the entry nor
+    // the sequence, and be stored twice.
     if let Some(last) = last {
         db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
     }
@@ -90,6 +99,8 @@ fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), F
         .prepare_cached("SELECT folded_sequences FROM producers WHERE producer_key = ?1")?
         .query_row([key], |row| row.get(0))
         .optional()?;
+    // The producer may be forgotten already: its last batch says that it was received long ago, when a
+    // spool was sent late or the clock was set.
     let Some(mut folded) = folded else { return Ok(()) };
     sequences.iter().for_each(|(_, sequence)| folded.insert(*sequence));
     db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
@@ -111,6 +122,8 @@ pub(crate) fn retain(
     }
     if retention.disk_bytes_max > 0 {
         let space = writer.run_plain(Space::of)?;
+        // Used pages and not the file's length: deleting frees pages first and shortens the file later,
+        // so that going by its length would delete everything before it got shorter.
         let excess = space.used_bytes().saturating_sub(retention.disk_bytes_max);
         if excess > 0 {
             let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX, excess)? {
@@ -136,6 +149,7 @@ fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Res
         .collect::<Result<_, _>>()?;
     let (mut deleted, mut freed) = (0, 0);
     for (block_id, logs, disk_bytes) in oldest {
+        // No more than asked for: a full step of 64 blocks may be much of a small database.
         if freed >= bytes {
             break;
         }
@@ -150,6 +164,8 @@ fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Res
 /// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
 fn delete_oldest_buckets(db: &Transaction<'_>) -> Result<usize, Fault> {
     let mut deleted = 0;
+    // SQLite has no DELETE with a LIMIT here, so the start of the row at the limit is looked up first.
+    // With fewer rows than a step there is none, and nothing is deleted: what is left is small.
     for table in ["service_buckets", "latency_buckets", "template_buckets"] {
         deleted += db.execute(
             &format!(
@@ -210,6 +226,7 @@ fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageErr
         Ok(())
     })?;
     let after = writer.run_plain(Space::of)?;
+    // No page less means that it cannot be done now, as on a full disk: asking again at once would spin.
     let more = after.free_pages < space.free_pages && after.is_loose(retention.disk_bytes_max);
     if !more {
         // The file itself shrinks when the write-ahead log is copied into it.
@@ -242,6 +259,8 @@ pub(crate) fn merge(
 ) -> Result<Option<Merge>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let last = last_tenant.load(Ordering::Relaxed);
+    // In turn, from the tenant after the last one: by number alone, one that always has something to
+    // merge would keep all others waiting.
     let tenants: Vec<i64> = snapshot
         .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id <= ?1, tenant_id")?
         .query_map([last], |row| row.get(0))?
@@ -257,6 +276,8 @@ pub(crate) fn merge(
         let inputs: Vec<i64> = run.iter().map(|block| block.block_id).collect();
         let bodies = bodies(&snapshot, &inputs)?;
         let services = services(&snapshot, &inputs)?;
+        // Merging takes long, and an open snapshot keeps the write-ahead log from being cut. The bodies
+        // are in memory by now, and a block is never changed, only deleted (see `swap`).
         drop(snapshot);
         let mut blocks = Vec::with_capacity(inputs.len());
         for (block_id, body) in inputs.iter().zip(&bodies) {
@@ -344,6 +365,8 @@ fn merge_blocks(
             }
         }
     }
+    // Logs are found by service, so one of a service that its block is not listed for would be in no
+    // output, and be lost when the inputs are deleted.
     if places.len() != blocks.iter().map(Block::row_count).sum::<usize>() {
         return Err(BlockError::Corrupt("it has logs of a service that it is not listed for"));
     }
@@ -358,6 +381,7 @@ fn merge_blocks(
 /// Puts merged blocks in the place of their inputs, unless one of those is gone; whether it did.
 fn swap(db: &Transaction<'_>, ids: &mut Ids, merged: &Merged) -> Result<bool, Fault> {
     let mut exists = db.prepare_cached("SELECT 1 FROM blocks WHERE block_id = ?1")?;
+    // Retention may have deleted an input since it was read: its logs would come back.
     for block_id in &merged.inputs {
         if !exists.exists([block_id])? {
             return Ok(false);

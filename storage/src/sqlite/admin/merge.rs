@@ -9,23 +9,31 @@
 use logweir_core::identity::LogId;
 
 /// Blocks that make a run worth merging, and the most in one.
+// The first is the factor by which a merge makes blocks larger, and so says how often a log is merged:
+// log16 of what a settled block has over what a write has, three times at most (see the test).
 const RUN_BLOCKS_MIN: usize = 16;
 const RUN_BLOCKS_MAX: usize = 64;
 /// So many logs are worth merging however few the blocks are, and so many if the oldest has waited.
+// Under load a write has 20,000 logs: four of them make a run, and three once the load is over. Fewer
+// would be sorted by service into blocks too small to stay, and be merged again.
 const RUN_LOGS_MIN: u64 = 64 << 10;
 const WAITED_LOGS_MIN: u64 = 48 << 10;
 const WAITED_SECONDS: i64 = 30;
 /// A merge has no more than this in memory.
+// Just enough for four writes of 20,000. Twice as much was tried: it held twice the memory.
 const RUN_LOGS_MAX: u64 = 80 << 10;
 const RUN_TEXT_BYTES_MAX: u64 = 16 << 20;
 /// A service is alone in its blocks from this size on; so large, a merged block stays as it is.
 const ALONE_LOGS_MIN: usize = 2 << 10;
 const SETTLED_TEXT_BYTES: u64 = 4 << 20;
 /// Merged blocks are cut at this size.
+// Smaller than what a write may make: a reader opens a block whole for the first match in it.
 const BLOCK_LOGS_MAX: usize = 16 << 10;
 
 /// Whether a block is not to be merged any more.
 pub(crate) const fn is_settled(generation: u32, logs: u64, text_bytes: u64) -> bool {
+    // A fresh block never stays, whatever its size: its services are mixed, so that a search for one of
+    // them opens it for a few rows.
     generation > 0 && (logs >= ALONE_LOGS_MIN as u64 || text_bytes >= SETTLED_TEXT_BYTES)
 }
 
@@ -41,7 +49,10 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// 0 as written, then by size.
+    /// Which blocks it may be merged with, those of its step: 0 as written, then a step for every
+    /// 16-fold in logs.
+    // Without steps the leftovers of each merge would be merged again with the next one's, and a log
+    // of a small service as often as there are merges.
     fn step(&self) -> u32 {
         let by_size = || 1 + self.logs.checked_ilog(RUN_BLOCKS_MIN as u64).unwrap_or(0);
         if self.generation == 0 { 0 } else { by_size() }
@@ -65,6 +76,8 @@ fn run(candidates: &[Candidate], step: u32, now_unix_seconds: i64) -> Vec<Candid
         let is_full = run.len() == RUN_BLOCKS_MAX
             || logs + candidate.logs > RUN_LOGS_MAX
             || text_bytes + candidate.text_bytes > RUN_TEXT_BYTES_MAX;
+        // A run that ended because it is full is worth merging, whatever it has: it cannot grow by
+        // waiting, and would keep all blocks behind it from being merged.
         if is_full && !run.is_empty() {
             is_cut = true;
             break;
@@ -97,14 +110,17 @@ pub(crate) fn cut(places: &mut [Place], services: usize) -> Vec<&[Place]> {
     let mut counts = vec![0; services];
     places.iter().for_each(|place| counts[place.service as usize] += 1);
     let is_small = |place: &Place| counts[place.service as usize] < ALONE_LOGS_MIN;
+    // Unstable is enough: block and row make every place different.
     places.sort_unstable_by_key(|place| (is_small(place), *place));
     let (large, small) = places.split_at(places.partition_point(|place| !is_small(place)));
     let mut parts = Vec::new();
     for alone in large.chunk_by(|a, b| a.service == b.service) {
+        // Cut evenly and not at the limit: the rest would often be too small to stay as it is.
         let count = alone.len().div_ceil(BLOCK_LOGS_MAX);
         parts.extend(alone.chunks(alone.len().div_ceil(count)));
     }
     let (mut start, mut end) = (0, 0);
+    // A small service is never cut: its search would open two blocks for fewer logs than fill one.
     for service in small.chunk_by(|a, b| a.service == b.service) {
         if end - start + service.len() > BLOCK_LOGS_MAX {
             parts.push(&small[start..end]);

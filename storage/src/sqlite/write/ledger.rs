@@ -44,6 +44,8 @@ impl Ledger {
         let (mut producer, mut past, mut is_reused) = (None, Past::Unknown, false);
         if let Some(sent) = &batch.producer {
             let known = self.producer(db, tenant_id, sent)?;
+            // Asked before the table of batches: of a folded batch only the sequence is left, and a
+            // repeat of it would be entered there as new.
             past = Past::of(&known.folded, sent.sequence, is_minted_lately);
             if past == Past::Committed {
                 return Ok(Admission::Duplicate);
@@ -51,6 +53,8 @@ impl Ledger {
             is_reused = known.account.committed.find(sent.sequence) == Membership::In;
             producer = Some((known.key, sent.sequence));
         }
+        // The insert itself is the question whether the id is known: one look into the index for a new
+        // batch, which nearly all are.
         if let Some(entry) = self.enter(db, tenant_id, batch.batch_id, batch, producer)? {
             if is_reused {
                 report_reuse(batch);
@@ -63,6 +67,8 @@ impl Ledger {
         if known as u64 == batch.checksum {
             return Ok(Admission::Duplicate);
         }
+        // Other content under a known id. It is entered too, under an id of its own, so that a sender
+        // that repeats it does not fill the dead letters with copies.
         let id = conflict_id(batch.batch_id, batch.checksum);
         Ok(Admission::Conflict { entry: self.enter(db, tenant_id, id, batch, producer)? })
     }
@@ -115,6 +121,7 @@ impl Ledger {
         stored: u32,
         dead_lettered: u32,
     ) -> rusqlite::Result<()> {
+        // Entered as if all could be stored, which is nearly always so: no second write of the row.
         let as_entered = (batch.records.len(), batch.rejected.len());
         if (stored as usize, dead_lettered as usize) != as_entered {
             db.prepare_cached(
@@ -135,6 +142,7 @@ impl Ledger {
     pub(crate) fn save(self, db: &Connection) -> rusqlite::Result<()> {
         let mut rows: Vec<ProducerRow> =
             self.producers.into_values().filter(|row| row.changed).collect();
+        // `folded` is not written: it belongs to upkeep, and what was read here only answers questions.
         rows.sort_unstable_by_key(|row| row.key);
         rows.iter().try_for_each(|row| row.save(db))
     }
@@ -185,6 +193,8 @@ fn load(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow,
     )?;
     let found = select
         .query_row(params![tenant_id, sent.producer_id.0], |row| {
+            // SQLite's integers have a sign. A producer may count to the end of 64 bits, so the bits are
+            // kept as they are; nothing is ever compared with them in SQL.
             let bits = |column| row.get(column).map(|number: i64| number as u64);
             Ok(ProducerRow {
                 key: row.get(0)?,
@@ -216,7 +226,10 @@ fn load(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow,
     }
 }
 
+/// Adds the row of a producer that was not heard of, so that the ledger may refer to its key.
 fn create(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow, Fault> {
+    // An empty service and a time of 0 until its account is saved. Where its first batch comes to
+    // nothing they stay: reports pass over the row, and upkeep deletes it like a silent producer.
     let key = db
         .prepare_cached(
             "INSERT INTO producers (tenant_id, producer_id, service, instance, sdk, sequence, emitted,

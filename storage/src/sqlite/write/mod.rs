@@ -34,6 +34,8 @@ use crate::{
 };
 
 /// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to hold.
+// A processor's group is 20,000 logs at most by default, so that an ordinary write is one block; the
+// bytes are what cuts when messages are long. Readers open four blocks at a time at most.
 const BLOCK_LOGS_MAX: usize = 32 << 10;
 const BLOCK_HEAP_BYTES_MAX: usize = 32 << 20;
 
@@ -55,12 +57,16 @@ pub(crate) fn write_batches(
 ) -> Result<Vec<WriteOutcome>, Fault> {
     let mut ledger = Ledger::new(now_unix_nano, ledger_age);
     let mut entries = Vec::with_capacity(batches.len());
+    // The ledger comes first and alone decides which logs are stored: what is counted below is
+    // counted of newly admitted batches only, so a repeat changes no row. Two batches of one id in
+    // this very write are told apart as well, since the first has its ledger row by then.
     for batch in batches {
         let tenant_id = ids.tenant(db, &batch.tenant)?;
         let admission = ledger.admit(db, tenant_id, batch)?;
         entries.push(Entry { batch, tenant_id, admission, unstorable: Vec::new() });
     }
     fault::step("write_after_ledger");
+    // A block belongs to one tenant: a reader who opens it can never come upon another's logs.
     let tenants: BTreeSet<i64> = entries.iter().map(|entry| entry.tenant_id).collect();
     for tenant_id in tenants {
         let origin = Origin { tenant_id, generation: 0, now_unix_nano };
@@ -68,17 +74,22 @@ pub(crate) fn write_batches(
         let logs = admitted_logs(&entries, tenant_id);
         for part in cut(&logs) {
             number_services(db, ids, tenant_id, part)?;
+            // Counted only once it is known which logs could be stored, or buckets and templates would
+            // show more than a search finds.
             let unstorable = store_part(db, ids, encoder, origin, part)?;
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
         }
         save(db, ids, tenant_id, derived.finish())?;
     }
+    // In this transaction too: a dead letter of its own would be written again by every repeat of the
+    // batch, or be missing when the process dies between the two.
     let mut dead_letters = DeadLetters::new(db, now_unix_nano)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         outcomes.push(settle(db, &mut ledger, &mut dead_letters, entry)?);
     }
+    // A producer mostly has many batches in one write; its account is a single row, written once.
     ledger.save(db)?;
     fault::step("write_after_rows");
     ledger_rules::count(&outcomes);
@@ -113,6 +124,9 @@ fn admitted_logs<'a>(entries: &[Entry<'a>], tenant_id: i64) -> Vec<Incoming<'a>>
     };
     let mut admitted: Vec<usize> = (0..entries.len()).collect();
     admitted.retain(|&entry| is_admitted(&entries[entry]));
+    // By service because equal neighbours compress best and a reader of one service then reads one run
+    // of rows. Batches are sorted and not logs: a batch is of one service, and there are far fewer. The
+    // sort is stable, which keeps the order of arrival.
     admitted.sort_by_key(|&entry| &entries[entry].batch.resource.service);
     let mut logs = Vec::new();
     for entry in admitted {
@@ -145,6 +159,7 @@ fn observe<'a>(
     logs: &[Incoming<'a>],
     unstorable: &[(usize, String)],
 ) -> Result<(), Fault> {
+    // Both are ascending, so one walk over the two finds what to leave out.
     let mut bad = unstorable.iter().map(|(position, _)| *position).peekable();
     let mut position = 0;
     for of_batch in logs.chunk_by(|a, b| a.entry == b.entry) {
@@ -174,6 +189,7 @@ fn cut<'a, 'b>(logs: &'b [Incoming<'a>]) -> Vec<&'b [Incoming<'a>]> {
     for (position, log) in logs.iter().enumerate() {
         let added = log.scored.record.heap_bytes();
         let is_full = position - start == BLOCK_LOGS_MAX || bytes + added > BLOCK_HEAP_BYTES_MAX;
+        // A log that is larger than the limit by itself becomes a block of its own, not an empty one.
         if is_full && position > start {
             parts.push(&logs[start..position]);
             (start, bytes) = (position, 0);
@@ -195,10 +211,13 @@ fn store_part(
     logs: &[Incoming<'_>],
 ) -> Result<Vec<(usize, String)>, Fault> {
     let mut store = |logs: &[Incoming<'_>]| store_block(db, ids, encoder, origin, logs);
+    // All at once first: data that cannot be stored is rare, and a savepoint costs next to nothing.
     if in_savepoint(db, true, || store(logs))?.is_none() {
         return Ok(Vec::new());
     }
     let mut bisection = Bisection::new(logs.len());
+    // Every trial is taken back, also those that succeed: the good logs then go into one block rather
+    // than into as many as there were trials.
     while let Some(part) = bisection.next() {
         bisection.tell(in_savepoint(db, false, || store(&logs[part]))?);
     }
@@ -246,9 +265,12 @@ fn store_block(
     origin: Origin,
     logs: &[Incoming<'_>],
 ) -> Result<(), Fault> {
+    // None are left when bisection found every one of them at fault; a block has at least one log.
     if logs.is_empty() {
         return Ok(());
     }
+    // Looked at here, inside the savepoint, so that such a log alone is put aside. Found only while
+    // counting, after the block is stored, it would fail the whole write.
     for log in logs {
         if !log.batch.templates.contains_key(&log.scored.template_id) {
             return Err(Fault::data(TEMPLATE_MISSING));
@@ -269,6 +291,7 @@ fn encode<T>(
     encode: impl FnOnce(&mut Encoder) -> Result<T, BlockError>,
 ) -> Result<T, Fault> {
     let encoded = catch_unwind(AssertUnwindSafe(|| encode(encoder))).map_err(|_| {
+        // What a panic has left in its buffers could show up in the next block.
         *encoder = Encoder::new();
         Fault::Data("the program failed on it: please report this".into())
     })?;
@@ -287,6 +310,7 @@ fn settle(
     Entry { batch, tenant_id, admission, unstorable }: Entry<'_>,
 ) -> Result<WriteOutcome, Fault> {
     let settled = ledger_rules::settle(batch, admission, unstorable);
+    // No entry: a repeat, of which neither the ledger nor the account may count anything again.
     if let Some(entry_id) = settled.entry {
         let dead_lettered = dead_letters.add(tenant_id, batch, settled.put_aside)?;
         ledger.settle(db, (tenant_id, entry_id), batch, settled.stored, dead_lettered)?;

@@ -22,6 +22,7 @@ pub(crate) fn save(
     save_services(db, FINE_SECONDS, &counts.services)?;
     save_services(db, HOUR_SECONDS, &counts.service_hours)?;
     save_service_totals(db, &counts.service_hours)?;
+    // Totals first: this is where a template that is new gets its key, which the buckets need.
     let mut keys: HashMap<TemplateId, i64> = HashMap::new();
     for (template, counts) in &counts.template_totals {
         let key = ids.template(db, tenant_id, template)?;
@@ -40,6 +41,7 @@ fn with_keys<T>(rows: Sorted<TemplateId, T>, keys: &HashMap<TemplateId, i64>) ->
     by_key(rows.into_iter().filter_map(with_key).collect())
 }
 
+/// Adds to the buckets of one width: a row for each level that occurs, and the latencies.
 fn save_services(
     db: &Connection,
     width: i64,
@@ -64,6 +66,8 @@ fn save_services(
             }
         }
     }
+    // After all of the other table, and only for services that measure latencies: an empty row would
+    // bring a minimum of 0 ms into the merge.
     for ((start, service_id), counts) in rows {
         if counts.latency.count > 0 {
             save_latency(db, (width, *start, *service_id), &counts.latency)?;
@@ -73,6 +77,8 @@ fn save_services(
 }
 
 fn save_latency(db: &Connection, key: (i64, i64, i64), added: &Latency) -> Result<(), Fault> {
+    // SQL cannot add up the packed counts, so they are read, merged here and written back. Nothing can
+    // come between: there is one writer, and it is inside its transaction.
     let mut select = db.prepare_cached(
         "SELECT counts FROM latency_buckets
          WHERE width_seconds = ?1 AND start_unix_seconds = ?2 AND service_id = ?3",
@@ -104,6 +110,8 @@ fn save_latency(db: &Connection, key: (i64, i64, i64), added: &Latency) -> Resul
     Ok(())
 }
 
+/// Adds to what is known of each service ever. From the hours, because there are few of them; the
+/// first sight is therefore the start of an hour.
 fn save_service_totals(
     db: &Connection,
     hours: &Sorted<i64, ServiceCounts>,
@@ -127,6 +135,8 @@ fn save_service_totals(
     Ok(())
 }
 
+/// The buckets of 10 seconds hold errors alone: a row for every template and 10 seconds would be most
+/// of the database, and it is errors whose moment is asked for.
 fn save_template_errors(db: &Connection, rows: &Sorted<i64, (u64, u64)>) -> rusqlite::Result<()> {
     for ((start, template_key), (errors, anomalies)) in rows {
         add_template_bucket(
