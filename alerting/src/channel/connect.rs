@@ -25,7 +25,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{Failure, SendError, Steps};
+use super::{CallSteps, Failure, SendError};
 use crate::channel::address::AddressPolicy;
 
 /// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after one
@@ -127,7 +127,7 @@ impl Network {
         host: &str,
         port: u16,
         within_tls: bool,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Stream, SendError> {
         let since = Instant::now();
         let addresses = steps.note("dns", since, self.addresses(host, port).await)?;

@@ -33,7 +33,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    CallSteps, Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError,
     WORDS_BYTES_MAX, connect::Stream, http::check_lease,
 };
 use crate::render::email_body::{html, plain};
@@ -153,7 +153,7 @@ impl Email {
     async fn open(
         &self,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<AsyncSmtpConnection, SendError> {
         let (host, port) = (self.config.host.as_str(), self.config.port());
         let within_tls = self.config.encryption == Encryption::Tls;
@@ -230,7 +230,11 @@ impl Channel for Email {
         ChannelLimits { rate: EMAIL_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let mail = self.mail(message)?;
         let since = Instant::now();
         let opened = timeout(self.network.call_timeout, self.open(message, steps)).await;

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use logweir_incident::{channel::Endpoint, render::text::clean_line, secret::MASK};
 use tokio::time::timeout;
 
-use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
+use super::{CallSteps, Failure, Message, Network, SendError, WORDS_BYTES_MAX, connect::Stream};
 
 /// Bytes of a response that are read: providers say what is wrong in far fewer, and a hostile one must
 /// not fill the memory.
@@ -74,7 +74,7 @@ impl Network {
         &self,
         post: Post<'_>,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Response, SendError> {
         let within_tls = post.target.url().scheme() == "https";
         let started = Instant::now();

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    CallSteps, Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError,
     http::{Post, Response},
 };
 use crate::render::slack_blocks::{blocks, fallback_text};
@@ -58,7 +58,7 @@ impl Slack {
         target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Response, SendError> {
         let bearer = Some(self.config.bot_token.reveal()).filter(|token| !token.is_empty());
         let post = Post { target, headers: Vec::new(), bearer, body: body.to_string() };
@@ -71,7 +71,7 @@ impl Slack {
         target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Posted, SendError> {
         let response = self.call(target, body, message, steps).await?;
         let Ok(said) = serde_json::from_str::<Returned>(&response.body) else {
@@ -95,7 +95,7 @@ impl Slack {
         (post, update): (&Endpoint, &Endpoint),
         message: &Message<'_>,
         content: Value,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Receipt, SendError> {
         let kind = message.notification.kind;
         let opening = message.thread.and_then(|thread| thread.split_once(' '));
@@ -151,7 +151,11 @@ impl Channel for Slack {
         ChannelLimits { rate: SLACK_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let view = View::new(message.notification, message.key, message.is_test);
         let content = match message.form {
             Form::Full => {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, Steps, http::Post,
+    CallSteps, Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, http::Post,
 };
 
 /// Of the document.
@@ -72,7 +72,11 @@ impl Channel for Webhook {
         ChannelLimits { rate, digest_over: None }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let body = self.body(message);
         let seconds = (self.clock)() / nanos(std::time::Duration::from_secs(1));
         let mut headers = vec![

@@ -1,4 +1,4 @@
-//! What is expected of one service, learnt from its own past: rates, shares and latencies in rows of
+//! What is expected of one service, learnt from its own past: rates, ratios and latencies in rows of
 //! five minutes, eight days long.
 //!
 //! Nothing is learnt until it is five minutes old, and nothing while an incident says that it is not
@@ -9,12 +9,14 @@
 
 use std::collections::VecDeque;
 
+use logweir_core::latency::BUCKETS;
+
 use super::{
-    share::{PerShare, Share},
+    ratio::{PerRatio, Ratio},
     statistics::median,
     window::{
-        BUCKET_SECONDS, Bucket, LATENCY_BUCKETS, MeanPlace, SlowFrom, latency_ms, latency_place,
-        mean_place, quantile_place,
+        BUCKET_SECONDS, Bucket, MeanPlace, SlowFrom, latency_ms, latency_place, mean_place,
+        quantile_place,
     },
 };
 
@@ -27,11 +29,11 @@ const SPANS_MAX: usize = 8 * DAY_SPANS as usize;
 pub(crate) const LEARN_DELAY_SECONDS: i64 = 300;
 /// Buckets that make "recently".
 const RECENT_SPANS: usize = 12;
-/// Buckets to either side of the same time of another day: of a rate, and of a share.
+/// Buckets to either side of the same time of another day: of a rate, and of a ratio.
 const RATE_REACH: i64 = 3;
-const SHARE_REACH: i64 = 6;
-/// Logs that the whole day's share is worth where a time of day has few.
-const SHARE_PRIOR_LOGS: f64 = 200.0;
+const RATIO_REACH: i64 = 6;
+/// Logs that the whole day's ratio is worth where a time of day has few.
+const RATIO_PRIOR_LOGS: f64 = 200.0;
 /// How much of the latencies of a row are left a row later: half in twelve hours, which are 144 rows.
 const LATENCY_FADE: f32 = 0.995_2;
 /// Earlier days of the same kind from which on one that went wrong is outvoted.
@@ -41,11 +43,11 @@ const DAY_SPANS_LACKING: usize = 24;
 /// Rows around a time without which its lowest and highest rates say nothing: of each the extreme one
 /// is left out.
 const EXTREMES_MIN: usize = 3;
-/// A share of so few logs is taken as if it were of more, half a log of them a hit: without any hit the
+/// A ratio of so few logs is taken as if it were of more, half a log of them a hit: without any hit the
 /// next one must not be infinitely surprising.
-const SHARE_HITS_EXTRA: f64 = 0.5;
-const SHARE_LOGS_EXTRA: f64 = 10.0;
-const SHARE_LOGS_MIN: f64 = 100.0;
+const RATIO_HITS_EXTRA: f64 = 0.5;
+const RATIO_LOGS_EXTRA: f64 = 10.0;
+const RATIO_LOGS_MIN: f64 = 100.0;
 /// Shares of latencies above which a log counts as slow, and as very slow.
 const SLOW_QUANTILE: f64 = 0.9;
 const VERY_SLOW_QUANTILE: f64 = 0.99;
@@ -74,21 +76,21 @@ struct Span {
     total: f32,
     /// Logs with a latency.
     timed: f32,
-    /// Logs that count for each share.
-    hits: PerShare<f32>,
+    /// Logs that count for each ratio.
+    hits: PerRatio<f32>,
     /// What was abnormal at any time in it.
     abnormal: Abnormal,
 }
 
 impl Span {
-    /// Logs that count for a share and logs of which they are one; none if the row was abnormal.
-    fn of(&self, share: Share) -> Option<(f64, f64)> {
-        let (total, is_abnormal) = match share {
-            Share::Errors => (self.total, self.abnormal.errors),
-            Share::Slow | Share::VerySlow => (self.timed, self.abnormal.latency),
-            Share::Anomalies => (self.total, self.abnormal.explains_anomalies()),
+    /// Logs that count for a ratio and logs of which they are one; none if the row was abnormal.
+    fn of(&self, ratio: Ratio) -> Option<(f64, f64)> {
+        let (total, is_abnormal) = match ratio {
+            Ratio::Errors => (self.total, self.abnormal.errors),
+            Ratio::Slow | Ratio::VerySlow => (self.timed, self.abnormal.latency),
+            Ratio::Anomalies => (self.total, self.abnormal.explains_anomalies()),
         };
-        (!is_abnormal).then_some((f64::from(self.hits[share]), f64::from(total)))
+        (!is_abnormal).then_some((f64::from(self.hits[ratio]), f64::from(total)))
     }
 }
 
@@ -108,8 +110,8 @@ pub(crate) struct Expected {
     /// Whether the rates are those of the last hour, with what happened at this time of the other
     /// kind of day: on a first weekend, once it is an hour old.
     pub(crate) is_guess: bool,
-    /// Each share, 0 to 1.
-    pub(crate) shares: PerShare<f64>,
+    /// Each ratio, 0 to 1.
+    pub(crate) ratios: PerRatio<f64>,
     /// Errors a second.
     pub(crate) errors_per_second: f64,
     /// Latencies above these places are slow, and very slow.
@@ -146,12 +148,12 @@ pub(crate) struct Baseline {
 impl Default for Baseline {
     fn default() -> Self {
         // Until latencies are known none is slow.
-        let slow_from = SlowFrom { slow: LATENCY_BUCKETS, very_slow: LATENCY_BUCKETS };
+        let slow_from = SlowFrom { slow: BUCKETS, very_slow: BUCKETS };
         Self {
             spans: VecDeque::new(),
             open: Span::default(),
             next_seconds: None,
-            latencies: vec![0.0; LATENCY_BUCKETS],
+            latencies: vec![0.0; BUCKETS],
             expected: Expected { slow_from, ..Expected::default() },
         }
     }
@@ -195,16 +197,16 @@ impl Baseline {
         let Some(bucket) = bucket else { return };
         let open = &mut self.open;
         open.total += bucket.total as f32;
-        open.hits[Share::Errors] += bucket.errors as f32;
-        open.hits[Share::Anomalies] += bucket.non_error_anomalies() as f32;
+        open.hits[Ratio::Errors] += bucket.errors as f32;
+        open.hits[Ratio::Anomalies] += bucket.non_error_anomalies() as f32;
         for &(latency, count) in &bucket.latencies {
             let (place, count) = (latency_place(latency), count as f32);
             open.timed += count;
             if place > self.expected.slow_from.slow {
-                open.hits[Share::Slow] += count;
+                open.hits[Ratio::Slow] += count;
             }
             if place > self.expected.slow_from.very_slow {
-                open.hits[Share::VerySlow] += count;
+                open.hits[Ratio::VerySlow] += count;
             }
             if !abnormal.latency {
                 self.latencies[place] += count;
@@ -216,12 +218,12 @@ impl Baseline {
     pub(crate) fn errors_since(&self, seconds: i64) -> (f64, f64) {
         let spans = self.range(seconds.div_euclid(SPAN_SECONDS)..i64::MAX).chain([&self.open]);
         let add = |sum: (f64, f64), span: &Span| {
-            (sum.0 + f64::from(span.hits[Share::Errors]), sum.1 + f64::from(span.total))
+            (sum.0 + f64::from(span.hits[Ratio::Errors]), sum.1 + f64::from(span.total))
         };
         spans.fold((0.0, 0.0), add)
     }
 
-    /// The latency below which a share of all logs is expected to lie, milliseconds.
+    /// The latency below which a ratio of all logs is expected to lie, milliseconds.
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let place = quantile_place(&self.latencies, quantile);
         place.map_or(0.0, latency_ms)
@@ -262,7 +264,7 @@ impl Baseline {
         let high = if days >= MEDIAN_DAYS_MIN { median(&mut highs) } else { most(&highs) };
         let place = |quantile| quantile_place(&self.latencies, quantile);
         let milliseconds = |quantile| place(quantile).map_or(0.0, latency_ms);
-        let errors = self.pooled(Share::Errors, i64::MIN..i64::MAX);
+        let errors = self.pooled(Ratio::Errors, i64::MIN..i64::MAX);
         // Abnormal rows are in neither: their time must not count either.
         let known = self.spans.iter().filter(|span| !span.abnormal.errors).count();
         Expected {
@@ -272,11 +274,11 @@ impl Baseline {
             rate_high: if is_known { rate.max(high) } else { rate },
             days,
             is_guess: guess.is_some(),
-            shares: PerShare(Share::ALL.map(|share| self.share_at(share, index))),
+            ratios: PerRatio(Ratio::ALL.map(|ratio| self.ratio_at(ratio, index))),
             errors_per_second: errors.0 / (known.max(1) as f64 * SPAN_SECONDS as f64),
             slow_from: SlowFrom {
-                slow: place(SLOW_QUANTILE).unwrap_or(LATENCY_BUCKETS),
-                very_slow: place(VERY_SLOW_QUANTILE).unwrap_or(LATENCY_BUCKETS),
+                slow: place(SLOW_QUANTILE).unwrap_or(BUCKETS),
+                very_slow: place(VERY_SLOW_QUANTILE).unwrap_or(BUCKETS),
             },
             p50_ms: milliseconds(0.5),
             p95_ms: milliseconds(0.95),
@@ -293,7 +295,7 @@ impl Baseline {
         if !is_settled || is_weekend(same) == is_weekend(index) {
             return None;
         }
-        let (low, high) = self.extremes(same - SHARE_REACH..same + SHARE_REACH + 1)?;
+        let (low, high) = self.extremes(same - RATIO_REACH..same + RATIO_REACH + 1)?;
         (low > 0.0).then(|| (low / high, high / low))
     }
 
@@ -315,27 +317,27 @@ impl Baseline {
         alike.filter_map(near).unzip()
     }
 
-    /// The share that is expected now: that of the last day and two hours, and not below what it was at
+    /// The ratio that is expected now: that of the last day and two hours, and not below what it was at
     /// this time of day.
-    fn share_at(&self, share: Share, index: i64) -> f64 {
+    fn ratio_at(&self, ratio: Ratio, index: i64) -> f64 {
         let last_day = index - DAY_SPANS - 2 * RECENT_SPANS as i64..i64::MAX;
-        let (hits, total) = self.pooled(share, last_day);
-        let day = (hits + SHARE_HITS_EXTRA) / (total + SHARE_LOGS_EXTRA).max(SHARE_LOGS_MIN);
+        let (hits, total) = self.pooled(ratio, last_day);
+        let day = (hits + RATIO_HITS_EXTRA) / (total + RATIO_LOGS_EXTRA).max(RATIO_LOGS_MIN);
         // The highest of a week: what is usual at some time of some day, such as the errors of a nightly
         // job, is no surprise at that time.
         let mut highest = day;
         for back in 1..=7 {
             let same = index - back * DAY_SPANS;
-            let (hits, total) = self.pooled(share, same - SHARE_REACH..same + SHARE_REACH + 1);
-            let prior = SHARE_PRIOR_LOGS;
+            let (hits, total) = self.pooled(ratio, same - RATIO_REACH..same + RATIO_REACH + 1);
+            let prior = RATIO_PRIOR_LOGS;
             highest = highest.max((hits + day * prior) / (total + prior));
         }
         highest
     }
 
-    /// Logs that count for a share and logs of which they are one, over the rows that were healthy.
-    fn pooled(&self, share: Share, indices: std::ops::Range<i64>) -> (f64, f64) {
-        let spans = self.range(indices).filter_map(|span| span.of(share));
+    /// Logs that count for a ratio and logs of which they are one, over the rows that were healthy.
+    fn pooled(&self, ratio: Ratio, indices: std::ops::Range<i64>) -> (f64, f64) {
+        let spans = self.range(indices).filter_map(|span| span.of(ratio));
         spans.fold((0.0, 0.0), |sum, (hits, total)| (sum.0 + hits, sum.1 + total))
     }
 
@@ -377,16 +379,16 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_shares_are_those_of_the_past() {
+    fn rates_and_ratios_are_those_of_the_past() {
         let mut baseline = Baseline::default();
         baseline.begin(MONDAY - 1);
         learn_hours(&mut baseline, MONDAY, 25, 100, 2);
         let expected = baseline.expected();
         assert!((expected.rate - 10.0).abs() < 0.1 && (expected.rate_low - 10.0).abs() < 0.1);
         assert!(
-            (expected.shares[Share::Errors] - 0.02).abs() < 0.001,
+            (expected.ratios[Ratio::Errors] - 0.02).abs() < 0.001,
             "{}",
-            expected.shares[Share::Errors]
+            expected.ratios[Ratio::Errors]
         );
         assert_eq!((expected.days, expected.is_young()), (1, false));
     }
@@ -410,9 +412,9 @@ mod tests {
             baseline.learn(start, Some(&row), Abnormal { errors: true, ..Abnormal::default() });
         }
         assert!(
-            baseline.expected().shares[Share::Errors] < 0.012,
+            baseline.expected().ratios[Ratio::Errors] < 0.012,
             "{}",
-            baseline.expected().shares[Share::Errors]
+            baseline.expected().ratios[Ratio::Errors]
         );
     }
 }

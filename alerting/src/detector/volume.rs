@@ -1,14 +1,14 @@
 //! Whether a service is silent, or logs far less or more than is expected at this time.
 //!
-//! The numbers below were chosen with `logweir evaluate scenarios`, as those of [`super::share`] were.
+//! The numbers below were chosen with `logweir evaluate scenarios`, as those of `exceedance` were.
 
 use logweir_incident::rule::Severity;
 
 use super::{
     baseline::Expected,
     detection::{Confidence, Detection, format_number, measured},
+    exceedance::{BEYOND, PEAK_FACTOR, YOUNG_FACTOR},
     history::{FIVE_MINUTES, HALF_MINUTE, ONE_MINUTE, ServiceHistory, WindowSums},
-    share::{BEYOND, CEILING_FACTOR, YOUNG_FACTOR},
     statistics::{count_deviance, count_high},
     window::SlowFrom,
 };
@@ -36,7 +36,7 @@ const CONTINUITY: f64 = 0.5;
 /// A volume must rise above so many times what is expected,
 const SURGE_FACTOR: f64 = 2.2;
 /// and so many times the highest that was seen in health.
-const SURGE_CEILING_FACTOR: f64 = 1.4;
+const SURGE_PEAK_FACTOR: f64 = 1.4;
 /// A surge has at least so many logs: of fewer nobody's disk fills up.
 const SURGE_LOGS_MIN: f64 = 100.0;
 /// Windows of a surge: a minute and five. A shorter one is a burst, which clients make by sending what
@@ -48,7 +48,7 @@ const SUSTAINED_SURGE_SHARE: f64 = 0.8;
 /// No silence is shorter, seconds: a restart may take so long.
 const SILENCE_SECONDS_MIN: f64 = 12.0;
 /// A silence must outlast the longest healthy one by so many times.
-const SILENCE_CEILING_FACTOR: f64 = 1.5;
+const SILENCE_PEAK_FACTOR: f64 = 1.5;
 /// A silence is pending from this part of its length on.
 const SILENCE_POSSIBLE_SHARE: f64 = 0.5;
 /// By chance a gap of `ln(logs in a week) + this` expected logs comes up once in some 150 weeks.
@@ -64,7 +64,11 @@ const WEEK_SECONDS: f64 = 604_800.0;
 
 impl ServiceHistory {
     /// Whether it is silent, though it should not be.
-    pub(crate) fn silence(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
+    pub(crate) fn service_silence(
+        &self,
+        windows: &WindowSums,
+        is_active: bool,
+    ) -> Option<Detection> {
         let expected = self.baseline.expected();
         let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
         // The first look at it is before a silence can even be pending.
@@ -107,7 +111,7 @@ impl ServiceHistory {
         }
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
         let by_chance = ((WEEK_SECONDS * rate).max(1.0).ln() + SILENCE_MARGIN) * young;
-        let in_health = SILENCE_CEILING_FACTOR * self.silence_ceiling.limit(expected.is_young());
+        let in_health = SILENCE_PEAK_FACTOR * self.silence_peak.limit(expected.is_young());
         Some((by_chance.max(in_health) / rate).max(SILENCE_SECONDS_MIN))
     }
 
@@ -151,8 +155,8 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Confidence> {
         let sums = &windows.sums[window];
-        let ceiling = self.drop_ceilings[window].limit(false);
-        let line = share.min(1.0 / (CEILING_FACTOR * ceiling).max(1.0));
+        let peak = self.drop_peaks[window].limit(false);
+        let line = share.min(1.0 / (PEAK_FACTOR * peak).max(1.0));
         let expected = self.baseline.expected().rate_low * sums.seconds;
         let count = sums.total + CONTINUITY;
         let is_sure = count_deviance(count, expected) <= -CERTAIN_VOLUME;
@@ -184,8 +188,8 @@ impl ServiceHistory {
 
     fn surge_in(&self, window: usize, windows: &WindowSums, is_active: bool) -> Option<Confidence> {
         let sums = &windows.sums[window];
-        let ceiling = self.surge_ceilings[window].limit(false);
-        let factor = SURGE_FACTOR.max(SURGE_CEILING_FACTOR * ceiling);
+        let peak = self.surge_peaks[window].limit(false);
+        let factor = SURGE_FACTOR.max(SURGE_PEAK_FACTOR * peak);
         let expected = self.baseline.expected().rate_high * sums.seconds;
         let is_sure =
             sums.total >= SURGE_LOGS_MIN && count_deviance(sums.total, expected) >= CERTAIN_VOLUME;

@@ -5,17 +5,12 @@
 
 use std::collections::VecDeque;
 
+use logweir_core::latency::{BUCKET_GROWTH, BUCKET_MIN, BUCKETS};
+
 /// Width of a bucket.
 pub const BUCKET_SECONDS: i64 = 10;
 /// Buckets that are kept: an hour, and the one that is open.
 pub const BUCKETS_MAX: usize = 361;
-/// Latency buckets that are told apart: from a nanosecond to over a day; see
-/// `logweir_storage::query::latency_bucket`.
-pub const LATENCY_BUCKETS: usize = 339;
-/// Number of the first of them.
-pub const LATENCY_BUCKET_MIN: i32 = -145;
-/// Ratio of the bounds of a latency bucket.
-pub(crate) const LATENCY_BUCKET_GROWTH: f64 = 1.1;
 
 /// The places from which on a latency counts as slow, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,13 +23,13 @@ pub struct SlowFrom {
 
 /// The place of a latency bucket.
 pub(crate) fn latency_place(bucket: i32) -> usize {
-    usize::try_from(bucket - LATENCY_BUCKET_MIN).unwrap_or(0).min(LATENCY_BUCKETS - 1)
+    usize::try_from(bucket - BUCKET_MIN).unwrap_or(0).min(BUCKETS - 1)
 }
 
 /// The middle of the latency bucket at a place, milliseconds.
 pub(crate) fn latency_ms(place: usize) -> f64 {
-    let bucket = i32::try_from(place).unwrap_or(0) + LATENCY_BUCKET_MIN;
-    LATENCY_BUCKET_GROWTH.powi(bucket) * LATENCY_BUCKET_GROWTH.sqrt()
+    let bucket = i32::try_from(place).unwrap_or(0) + BUCKET_MIN;
+    BUCKET_GROWTH.powi(bucket) * BUCKET_GROWTH.sqrt()
 }
 
 /// What a service logged in ten seconds, as counted so far.
@@ -177,7 +172,7 @@ impl Buckets {
     /// Logs per latency place over the last so many buckets.
     pub fn latencies(&self, until_unix_nano: i64, full_buckets: i64) -> Vec<f32> {
         let from = until_unix_nano.div_euclid(1_000_000_000) - (full_buckets + 1) * BUCKET_SECONDS;
-        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        let mut counts = vec![0.0; BUCKETS];
         for bucket in self.newest_first().take_while(|bucket| bucket.start_seconds > from) {
             for &(latency, count) in &bucket.latencies {
                 counts[latency_place(latency)] += count as f32;
@@ -245,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_quantile_is_a_bucket() {
-        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        let mut counts = vec![0.0; BUCKETS];
         assert_eq!(quantile_place(&counts, 0.5), None);
         counts[10] = 9.0;
         counts[20] = 1.0;

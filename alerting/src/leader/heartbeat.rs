@@ -8,10 +8,10 @@ use metrics::counter;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::channel::{Network, Ping};
+use crate::channel::{HeartbeatUrl, Network};
 
 pub(super) struct Heartbeat {
-    ping: Option<Ping>,
+    ping: Option<HeartbeatUrl>,
     every: Duration,
     last: Option<Instant>,
 }
@@ -24,7 +24,10 @@ impl Heartbeat {
         } else {
             let place = || format!("alerting.heartbeat_url_file {}", file.display());
             let url = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", place()))?;
-            Some(Ping::new(&url, network.clone()).map_err(|e| format!("{}: {e}", place()))?)
+            Some(
+                HeartbeatUrl::new(&url, network.clone())
+                    .map_err(|e| format!("{}: {e}", place()))?,
+            )
         };
         Ok(Self { ping, every, last: None })
     }

@@ -8,7 +8,7 @@
 
 mod heartbeat;
 pub mod settings;
-mod tenant;
+mod tenant_evaluator;
 mod workers;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
@@ -24,9 +24,11 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use self::{heartbeat::Heartbeat, settings::Settings, tenant::TenantAlerts};
+use self::{
+    heartbeat::Heartbeat, settings::Settings, tenant_evaluator::TenantEvaluator,
+    workers::WorkerStarter,
+};
 use crate::{
-    channel::Network,
     files::RuleFiles,
     jobs::{self, JobParts},
     parts::Parts,
@@ -57,18 +59,23 @@ pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
         clock: Arc::clone(&parts.clock),
     };
     jobs::start(&job_parts, tasks);
-    let leader = Leader {
-        parts,
+    let starter = WorkerStarter {
+        parts: parts.clone(),
         network,
         tasks: tasks.clone(),
-        workers: TaskTracker::new(),
+        running: TaskTracker::new(),
+    };
+    let leader = Leader {
+        parts,
+        tasks: tasks.clone(),
+        starter,
         heartbeat,
         files: RuleFiles::default(),
         texts: BTreeMap::new(),
     };
     let stop = tasks.stop_token();
     tasks.spawn("alerting", Fate::Essential, async move {
-        let (parts, workers) = (leader.parts.clone(), leader.workers.clone());
+        let (parts, workers) = (leader.parts.clone(), leader.starter.running.clone());
         stop.run_until_cancelled(leader.run()).await;
         workers.close();
         // What is on its way is recorded before another may lead, or the other would repeat it.
@@ -109,10 +116,8 @@ async fn renew(parts: &Parts) -> Infallible {
 
 struct Leader {
     parts: Parts,
-    network: Network,
     tasks: Tasks,
-    /// What channels are being told.
-    workers: TaskTracker,
+    starter: WorkerStarter,
     heartbeat: Heartbeat,
     files: RuleFiles,
     /// The rule files as they were read last.
@@ -122,7 +127,7 @@ struct Leader {
 /// The time in which this process leads; its workers end with it.
 struct Term {
     epoch: i64,
-    tenants: BTreeMap<Tenant, TenantAlerts>,
+    tenants: BTreeMap<Tenant, TenantEvaluator>,
     stop: CancellationToken,
 }
 
@@ -232,11 +237,11 @@ impl Leader {
         let stored = self.parts.alerts.list_all_settings(tenant).await?;
         let settings = Settings::of(&stored, file_rules);
         if !term.tenants.contains_key(tenant) {
-            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch, &settings).await?;
+            let alerts = TenantEvaluator::load(&self.parts, tenant, term.epoch, &settings).await?;
             term.tenants.insert(tenant.clone(), alerts);
         }
         let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
-        alerts.take_settings(self, settings, &term.stop);
+        alerts.take_settings(&self.starter, settings, &term.stop);
         alerts.evaluate(&self.parts, actions).await
     }
 

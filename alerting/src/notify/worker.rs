@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    channel::{Channel, Failure, Form, Message, Receipt, SendError, Steps},
+    channel::{CallSteps, Channel, Failure, Form, Message, Receipt, SendError},
     notify::outbox::{Change, Finished, Outbox, OutboxError, Outcome, Queue, Started},
     notify::plan::{Plan, PlannedMessage, plan},
 };
@@ -142,7 +142,7 @@ impl Worker {
             is_test: false,
             not_after: Some(not_after),
         };
-        let sent = self.channel.send(&message, &mut Steps::default()).await;
+        let sent = self.channel.send(&message, &mut CallSteps::default()).await;
         let now = (self.clock)();
         let finished = end(&planned, state, sent, (self.channel.limits(), now, (self.random)()));
         self.record(&finished, stop).await?;

@@ -388,7 +388,7 @@ impl Engine {
             RuleKind::Volume { direction: Direction::Up, .. } => {
                 history.volume_surge(windows, is_active)
             }
-            RuleKind::ServiceSilence { .. } => history.silence(windows, is_active),
+            RuleKind::ServiceSilence { .. } => history.service_silence(windows, is_active),
             RuleKind::NewPattern { .. } if service.new_patterns.is_empty() => None,
             RuleKind::NewPattern { level, hits } => {
                 service.new_patterns.detect(&history.buckets, at, *level, *hits)

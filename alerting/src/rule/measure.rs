@@ -8,7 +8,7 @@ use logweir_incident::{
 use crate::detector::{
     detection::{Confidence, Detection, format_number},
     history::ServiceHistory,
-    share::Share,
+    ratio::Ratio,
     window::{BUCKET_SECONDS, Sums},
 };
 
@@ -63,7 +63,7 @@ impl Measurement {
         let (value, expected, support) = match query.quantity {
             Quantity::ErrorShare => (
                 sums.errors / sums.total.max(1.0),
-                known(expected.shares[Share::Errors]),
+                known(expected.ratios[Ratio::Errors]),
                 sums.total,
             ),
             Quantity::Errors => {

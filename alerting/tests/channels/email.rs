@@ -1,6 +1,6 @@
 //! Mail, over a server that speaks SMTP.
 
-use logweir_alerting::channel::{Channel, Failure, Message, Steps, email::Email, test_channel};
+use logweir_alerting::channel::{CallSteps, Channel, Failure, Message, email::Email, test_channel};
 use logweir_incident::{
     channel::{EmailConfig, Encryption},
     notification::NotificationKind,
@@ -62,7 +62,7 @@ async fn a_mail_goes_by_tls_and_plainly() {
     for (tls, encryption) in [(true, Encryption::Tls), (false, Encryption::None)] {
         let server = MailServer::start(MailManner { tls, ..MailManner::default() });
         let channel = email(config(&server, encryption), &server);
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
         assert_eq!(server.mails()[0].within_tls, tls);
     }
 }
@@ -73,7 +73,7 @@ async fn an_incident_is_one_conversation_and_a_repeat_has_the_same_id() {
     let channel = email(config(&server, Encryption::None), &server);
     for kind in [NotificationKind::Opened, NotificationKind::Opened, NotificationKind::Resolved] {
         let notification = sample::notification(kind);
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     }
     let mails = server.mails();
     let header = |at: usize, name| mails[at].header(name);
@@ -97,14 +97,15 @@ async fn a_recipient_that_is_refused_is_named_and_keeps_nobody_from_their_mail()
     let server = MailServer::start(MailManner { unknown, ..MailManner::default() });
     let channel = email(config(&server, Encryption::None), &server);
     let notification = sample::notification(NotificationKind::Opened);
-    let receipt = channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    let receipt =
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert!(receipt.words.contains("ben@example.com") && receipt.words.contains("no such user"));
     assert_eq!(server.mails()[0].to, ["anna@example.com"]);
     let mut alone = config(&server, Encryption::None);
     alone.to = vec!["ben@example.com".into()];
     let channel = email(alone, &server);
     let error =
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(error.text.contains("no such user here"), "{error}");
 }
@@ -138,8 +139,10 @@ async fn each_refusal_is_understood() {
     for (limits, words, failure, may_have_arrived) in cases {
         let server = MailServer::start(limits);
         let channel = email(config(&server, Encryption::None), &server);
-        let error =
-            channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        let error = channel
+            .send(&Message::new(&notification), &mut CallSteps::default())
+            .await
+            .unwrap_err();
         assert!(error.text.contains(words), "{error}");
         assert_eq!((error.failure, error.may_have_arrived), (failure, may_have_arrived), "{error}");
     }
@@ -164,7 +167,7 @@ async fn without_starttls_nothing_is_sent() {
     let channel = email(config(&server, Encryption::Starttls), &server);
     let notification = sample::notification(NotificationKind::Opened);
     let error =
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(server.mails().is_empty());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use logweir_alerting::{
-    channel::{Channel, Failure, Form, Message, SendError, Steps, slack::Slack, test_channel},
+    channel::{CallSteps, Channel, Failure, Form, Message, SendError, slack::Slack, test_channel},
     render::slack_blocks::blocks,
 };
 use logweir_incident::{
@@ -39,7 +39,7 @@ fn bot(receiver: &Receiver) -> Slack {
 }
 
 async fn send(slack: &Slack, notification: &Notification) -> Result<Option<String>, SendError> {
-    let sent = slack.send(&Message::new(notification), &mut Steps::default()).await;
+    let sent = slack.send(&Message::new(notification), &mut CallSteps::default()).await;
     sent.map(|receipt| receipt.thread)
 }
 
@@ -242,7 +242,7 @@ async fn a_bot_edits_its_first_message_and_answers_below_it() {
     {
         let notification = sample::notification(kind);
         let message = Message { thread: Some(&thread), ..Message::new(&notification) };
-        slack.send(&message, &mut Steps::default()).await.unwrap();
+        slack.send(&message, &mut CallSteps::default()).await.unwrap();
     }
     let calls = receiver.calls();
     let paths: Vec<_> = calls.iter().map(|call| call.path.as_str()).collect();
@@ -296,7 +296,7 @@ async fn the_plain_form_has_no_blocks() {
     let slack = webhook(&receiver.url(PATH), "");
     let notification = hostile();
     let message = Message { form: Form::Plain, ..Message::new(&notification) };
-    slack.send(&message, &mut Steps::default()).await.unwrap();
+    slack.send(&message, &mut CallSteps::default()).await.unwrap();
     let body: Value = serde_json::from_str(&receiver.calls()[0].body).unwrap();
     assert!(body.get("blocks").is_none());
     assert!(!body["text"].as_str().unwrap().contains('<'));

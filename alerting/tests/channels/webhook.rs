@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use logweir_alerting::{
     channel::address::AddressPolicy,
     channel::{
-        Channel, Failure, Message, Network, Resolve, Steps,
+        CallSteps, Channel, Failure, Message, Network, Resolve,
         webhook::{Webhook, sign},
     },
 };
@@ -46,7 +46,8 @@ async fn a_document_is_signed_and_says_its_key() {
     let receiver = Receiver::start(|_| Answer::Taken("thanks".into()));
     let webhook = webhook(&receiver.url("/in?a=b"), None, network(""));
     let notification = sample::notification(NotificationKind::Resolved);
-    let receipt = webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    let receipt =
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert_eq!(receipt.words, "200 OK: thanks");
     let call = receiver.calls().remove(0);
     assert_eq!(call.path, "/in?a=b");
@@ -67,7 +68,7 @@ async fn what_an_answer_quotes_of_the_address_is_masked() {
     let receiver = Receiver::start(|_| Answer::Refused(404, None, quote.into()));
     let url = receiver.url("/hooks/T0KEN-OF-THE-PATH?key=T0KEN-OF-THE-QUERY");
     let webhook = webhook(&url, None, network(""));
-    let mut steps = Steps::default();
+    let mut steps = CallSteps::default();
     let notification = sample::notification(NotificationKind::Opened);
     let error = webhook.send(&Message::new(&notification), &mut steps).await.unwrap_err();
     assert!(error.text.contains("Cannot POST /hooks/***?key=***"), "{error}");
@@ -92,7 +93,7 @@ async fn an_own_document_is_used_and_a_broken_one_is_said() {
     notification.incident.evidence.probable_causes[0].pattern = "a \"quoted\" \\ text".into();
     for body in [good, broken] {
         let webhook = webhook(&receiver.url("/"), Some(body), network(""));
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     }
     let bodies: Vec<Value> =
         receiver.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
@@ -132,11 +133,11 @@ async fn what_was_checked_is_what_is_called() {
     let network = Network::new(policy, Arc::clone(&resolver) as Arc<dyn Resolve>, b"").unwrap();
     let webhook = webhook(&format!("http://hooks.example:{port}/"), None, network);
     let notification = sample::notification(NotificationKind::Opened);
-    webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert_eq!(resolver.asked.load(Ordering::Relaxed), 1, "asked once for a call");
     assert_eq!(receiver.calls()[0].header("host"), Some(format!("hooks.example:{port}").as_str()));
     let error =
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "and again for the next: {error}");
     assert_eq!(receiver.calls().len(), 1);
 }
@@ -162,7 +163,7 @@ async fn what_is_not_public_is_not_called() {
         let network = Network::new(AddressPolicy::default(), resolver(), b"").unwrap();
         let webhook = webhook(&format!("http://{host}:{port}/"), None, network);
         let notification = sample::notification(NotificationKind::Opened);
-        let mut steps = Steps::default();
+        let mut steps = CallSteps::default();
         let error = webhook.send(&Message::new(&notification), &mut steps).await.unwrap_err();
         assert_eq!(error.failure, Failure::Misconfigured, "{host}: {error}");
         assert_eq!(steps.into_vec().last().unwrap().name, "dns", "{host}");
@@ -178,7 +179,7 @@ async fn a_redirect_is_not_followed() {
     let webhook = webhook(&outer.url("/"), None, network(""));
     let notification = sample::notification(NotificationKind::Opened);
     let error =
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured);
     assert!(error.text.contains("redirects are not followed"), "{error}");
     assert!(inner.calls().is_empty());
@@ -191,7 +192,7 @@ async fn whoever_no_longer_leads_sends_nothing() {
     let notification = sample::notification(NotificationKind::Opened);
     let late = Instant::now() - Duration::from_millis(1);
     let message = Message { not_after: Some(late), ..Message::new(&notification) };
-    let error = webhook.send(&message, &mut Steps::default()).await.unwrap_err();
+    let error = webhook.send(&message, &mut CallSteps::default()).await.unwrap_err();
     assert_eq!((error.failure, error.may_have_arrived), (Failure::TooLate, false));
     assert!(receiver.calls().is_empty());
 }

@@ -6,9 +6,9 @@ use logweir_incident::job::TestStep;
 
 /// The steps of a call so far.
 #[derive(Debug, Default)]
-pub struct Steps(Vec<TestStep>);
+pub struct CallSteps(Vec<TestStep>);
 
-impl Steps {
+impl CallSteps {
     /// Notes a step that began at `since`.
     pub fn note<T, E: std::fmt::Display>(
         &mut self,

@@ -21,7 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Leader, settings::Settings, workers::ChannelWorkers};
+use super::{
+    settings::Settings,
+    workers::{ChannelWorkers, WorkerStarter},
+};
 use crate::{
     incident::{HISTORY, Incidents},
     notify::{
@@ -45,7 +48,7 @@ const COMMIT_OPEN_NANOS: i64 = 30_000_000_000;
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Rules, incidents and channels of a tenant.
-pub(super) struct TenantAlerts {
+pub(super) struct TenantEvaluator {
     tenant: Tenant,
     /// The leader's epoch, under which all is committed.
     epoch: i64,
@@ -84,7 +87,7 @@ impl Unsaved {
     }
 }
 
-impl TenantAlerts {
+impl TenantEvaluator {
     /// Takes up what was committed, and learns what is normal.
     pub(super) async fn load(
         parts: &Parts,
@@ -118,7 +121,7 @@ impl TenantAlerts {
     /// Has rules, routes and workers follow what is set.
     pub(super) fn take_settings(
         &mut self,
-        leader: &Leader,
+        starter: &WorkerStarter,
         settings: Settings,
         stop: &CancellationToken,
     ) {
@@ -130,7 +133,7 @@ impl TenantAlerts {
             self.has_orphans = true;
             self.routes = Arc::new(routes);
         }
-        self.workers.follow(leader, &settings.channels, &self.routes, stop);
+        self.workers.follow(starter, &settings.channels, &self.routes, stop);
         self.settings = settings;
     }
 

@@ -1,17 +1,17 @@
-//! An address that is called to say that we live.
+//! The address outside that is called while this process lives.
 
 use logweir_incident::{channel::Endpoint, notification::NotificationKind, sample};
 
-use super::{Message, Network, SendError, Steps, http::Post};
+use super::{CallSteps, Message, Network, SendError, http::Post};
 
-/// Says that this process lives.
+/// The address to call, and the network to call it through.
 #[derive(Clone)]
-pub struct Ping {
+pub struct HeartbeatUrl {
     target: Endpoint,
     network: Network,
 }
 
-impl Ping {
+impl HeartbeatUrl {
     /// Calls this address; what is wrong with it is said in words.
     pub fn new(url: &str, network: Network) -> Result<Self, String> {
         Ok(Self { target: Endpoint::new(url, true)?, network })
@@ -23,7 +23,7 @@ impl Ping {
         let post =
             Post { target: &self.target, headers: Vec::new(), bearer: None, body: String::new() };
         let message = Message::new(&notification);
-        let response = self.network.post(post, &message, &mut Steps::default()).await?;
+        let response = self.network.post(post, &message, &mut CallSteps::default()).await?;
         response.check_status().map(drop)
     }
 }

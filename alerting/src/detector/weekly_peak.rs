@@ -1,7 +1,7 @@
 //! The highest level that was credibly reached in health, over a week.
 
 /// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise the
-/// ceiling that it is measured against.
+/// peak that it is measured against.
 const SLOTS: usize = 18;
 const SLOT_SECONDS: i64 = 600;
 /// Days that are kept: a week, and the day that has begun.
@@ -10,7 +10,7 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// The highest level that was credibly reached in health: how restless a service is by nature.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Ceiling {
+pub(crate) struct WeeklyPeak {
     /// The highest level of each of the last slots, which still wait.
     slots: [f32; SLOTS],
     newest_slot: i64,
@@ -19,7 +19,7 @@ pub(crate) struct Ceiling {
     newest_day: i64,
 }
 
-impl Ceiling {
+impl WeeklyPeak {
     /// While a service is young, what is ten minutes old counts already: it has nothing else.
     pub(crate) fn limit(&self, is_young: bool) -> f64 {
         let days = self.days.iter().copied().fold(0.0, f32::max);
@@ -71,12 +71,12 @@ mod tests {
 
     #[test]
     fn a_ceiling_waits_and_fades() {
-        let mut ceiling = Ceiling::default();
-        ceiling.learn(MONDAY, 0.3);
-        assert_eq!(ceiling.limit(false), 0.0);
-        ceiling.learn(MONDAY + 4 * 3_600, 0.1);
-        assert!((ceiling.limit(false) - 0.3).abs() < 1e-6);
-        ceiling.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
-        assert!(ceiling.limit(false) < 0.3);
+        let mut peak = WeeklyPeak::default();
+        peak.learn(MONDAY, 0.3);
+        assert_eq!(peak.limit(false), 0.0);
+        peak.learn(MONDAY + 4 * 3_600, 0.1);
+        assert!((peak.limit(false) - 0.3).abs() < 1e-6);
+        peak.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
+        assert!(peak.limit(false) < 0.3);
     }
 }
