@@ -1,6 +1,6 @@
 //! The address outside that is called while this process lives.
 
-use logweir_incident::{channel::Endpoint, notification::NotificationKind, sample};
+use logweir_incident::{channel::Endpoint, example, notification::NotificationKind};
 
 use super::{CallSteps, Message, Network, SendError, http::Post};
 
@@ -12,14 +12,15 @@ pub struct HeartbeatUrl {
 }
 
 impl HeartbeatUrl {
-    /// Calls this address; what is wrong with it is said in words.
+    /// Takes the address, plain HTTP allowed; an error says in words what is wrong with it.
     pub fn new(url: &str, network: Network) -> Result<Self, String> {
         Ok(Self { target: Endpoint::new(url, true)?, network })
     }
 
     /// Posts an empty body once.
     pub async fn call(&self) -> Result<(), SendError> {
-        let notification = sample::notification(NotificationKind::Updated);
+        // A post belongs to a message, whose lease is checked; a heartbeat has none, and any message will do.
+        let notification = example::notification(NotificationKind::Updated);
         let post =
             Post { target: &self.target, headers: Vec::new(), bearer: None, body: String::new() };
         let message = Message::new(&notification);

@@ -38,12 +38,13 @@ pub use self::{
 };
 use self::{email::Email, slack::Slack, webhook::Webhook};
 
-/// Makes a channel of its settings. What is wrong with them is said in words; nothing is called.
+/// Makes a channel of its settings; an error says in words what is wrong with them. Nothing is called.
 pub fn build(
     config: &ChannelConfig,
     network: &Network,
     clock: &Clock,
 ) -> Result<Arc<dyn Channel>, String> {
+    // Settings are checked where they are made; these may have been stored by an earlier version.
     config.check()?;
     let (templates, network) = (config.templates.clone(), network.clone());
     Ok(match config.kind.clone() {

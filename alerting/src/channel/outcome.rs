@@ -12,7 +12,7 @@ pub const WORDS_BYTES_MAX: usize = 512;
 pub struct Receipt {
     /// What later messages about the incident need, to edit it and to stand below it.
     pub thread: Option<String>,
-    /// What the destination said, or what is worth knowing of it.
+    /// What the destination returned, in its own words, or what is worth knowing of it.
     pub words: String,
 }
 
@@ -57,13 +57,14 @@ impl SendError {
         Self { failure, text: text.to_string(), may_have_arrived: false }
     }
 
-    /// As the breaker takes it; none where it says nothing about the destination.
-    pub const fn answered(&self) -> Option<CallResult> {
+    /// As the breaker counts it; none where it says nothing about the destination.
+    pub const fn call_result(&self) -> Option<CallResult> {
         Some(match self.failure {
             Failure::Unresolved => CallResult::Unresolved,
             Failure::Failing { .. } => CallResult::Failed,
             Failure::RateLimited { pause } => CallResult::RateLimited { pause },
             Failure::Misconfigured => CallResult::Misconfigured,
+            // It answered and only this message is wrong: the destination is well.
             Failure::Rejected => CallResult::Well,
             Failure::TooLate => return None,
         })

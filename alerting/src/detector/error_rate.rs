@@ -6,6 +6,7 @@ use super::{
     detection::{Detection, format_number, format_percent, measured},
     history::{ServiceHistory, WindowSums},
     ratio::Ratio,
+    window::MINUTE_SECONDS,
 };
 
 /// Errors a second must be so many times what is expected, or the ratio of errors so many times: few
@@ -26,6 +27,7 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let found = self.errors_detected(windows, is_active);
+        // Remembered only while an incident is kept up, so that the windows of the next one begin after it.
         if is_active && found.is_some() {
             self.sustained_until.errors_unix_nano = windows.at_unix_nano;
         }
@@ -41,13 +43,16 @@ impl ServiceHistory {
         let ratio = sums.errors / sums.total.max(1.0);
         let is_more = per_second >= MORE_ERRORS_FACTOR * expected.errors_per_second
             || ratio >= LARGER_RATIO_FACTOR * expected_ratio;
+        // Asked of what begins only: what fires goes on until its ratio has sunk, whatever the traffic does.
         if !is_active && !is_more {
             return None;
         }
         let is_critical = ratio >= CRITICAL_RATIO
             && ratio >= CRITICAL_FACTOR * expected_ratio
             && sums.errors >= CRITICAL_HITS_MIN;
-        let (now, normal) = (per_second * 60.0, expected.errors_per_second * 60.0);
+        // By the minute: errors a second are mostly numbers below one, which people do not read.
+        let now = per_second * MINUTE_SECONDS;
+        let normal = expected.errors_per_second * MINUTE_SECONDS;
         Some(Detection {
             confidence: found.confidence,
             severity: if is_critical { Severity::Critical } else { Severity::Warning },
@@ -62,7 +67,7 @@ impl ServiceHistory {
                 measured("errors/min", now, normal, None, sums.total),
                 measured("error share", ratio, expected_ratio, Some(found.line), sums.total),
             ],
-            started_unix_nano: self.ratio_began(Ratio::Errors, windows, &found),
+            started_unix_nano: self.began(windows, &found),
         })
     }
 }

@@ -14,7 +14,7 @@ use super::{
     history::{
         FIVE_MINUTES, HALF_MINUTE, ONE_MINUTE, QUARTER_HOUR, ServiceHistory, WINDOWS, WindowSums,
     },
-    ratio::Ratio,
+    ratio::{Ratio, Tally},
     statistics::{ratio_deviance, ratio_excess},
     window::{BUCKET_SECONDS, Sums},
 };
@@ -81,6 +81,7 @@ impl Ratio {
 
 /// A ratio that is above its line in one window.
 pub(super) struct Exceedance {
+    pub(super) ratio: Ratio,
     /// The place in [`WINDOWS`].
     pub(super) window: usize,
     pub(super) confidence: Confidence,
@@ -96,6 +97,7 @@ impl ServiceHistory {
         windows: &WindowSums,
         is_active: bool,
     ) -> Option<Exceedance> {
+        // Of a service of which less than an hour is known nothing is unusual yet.
         if !self.is_known() {
             return None;
         }
@@ -111,6 +113,7 @@ impl ServiceHistory {
             if !is_active && windows.at_unix_nano - sums.nanos() < held {
                 break;
             }
+            // Only a surer window takes the place of a shorter one, which says better when it began.
             let Some(found) = self.exceedance_in(ratio, window, sums, is_active) else { continue };
             if best.as_ref().is_none_or(|best| found.confidence > best.confidence) {
                 best = Some(found);
@@ -127,25 +130,27 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Exceedance> {
         let expected = self.baseline.expected();
-        let (hits, total) = ratio.of(sums);
+        let tally = ratio.of(sums);
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
         let line = self.line(ratio, window, expected);
-        let deviations = ratio_excess(hits, total, expected.ratios[ratio]);
+        let deviations = ratio_excess(tally, expected.ratios[ratio]);
         let certain = self.certain_deviations(ratio, window, expected);
-        let is_sure = hits >= ratio.effect_size_min().hits_min && deviations >= certain;
-        let confidence = if is_sure && ratio_deviance(hits, total, line) >= BEYOND {
+        let is_sure = tally.hits >= ratio.effect_size_min().hits_min && deviations >= certain;
+        // Two questions, for with many logs a tiny difference is certain and still of no matter: is it more
+        // than expected, and is it more than what matters?
+        let confidence = if is_sure && ratio_deviance(tally, line) >= BEYOND {
             Confidence::Certain
-        } else if is_active && is_sustained(ratio, window, (hits, total), line) {
+        } else if is_active && is_sustained(ratio, window, tally, line) {
             Confidence::Sustained
-        } else if hits >= POSSIBLE_HITS_MIN
+        } else if tally.hits >= POSSIBLE_HITS_MIN
             && deviations >= POSSIBLE * young
-            && hits >= line * total
+            && tally.hits >= line * tally.total
         {
             Confidence::Possible
         } else {
             return None;
         };
-        Some(Exceedance { window, confidence, line })
+        Some(Exceedance { ratio, window, confidence, line })
     }
 
     /// The ratio from which on it matters: well above what is expected, and above what the service
@@ -153,6 +158,8 @@ impl ServiceHistory {
     fn line(&self, ratio: Ratio, window: usize, expected: &Expected) -> f64 {
         let effect = ratio.effect_size_min();
         let normal = expected.ratios[ratio];
+        // Either of two sizes must be passed: of a ratio near nothing many times is still nothing, and of a
+        // large one a small excess is no change.
         let factor = if window >= FIVE_MINUTES { effect.factor_long } else { effect.factor };
         let peak = self.ratio_peaks[ratio][window].limit(expected.is_young());
         let line = (normal * factor).max(normal + effect.excess).max(peak * PEAK_FACTOR);
@@ -165,6 +172,8 @@ impl ServiceHistory {
     fn certain_deviations(&self, ratio: Ratio, window: usize, expected: &Expected) -> f64 {
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
         let certain = if ratio == Ratio::Errors { CERTAIN_ERRORS } else { CERTAIN_LATENCY };
+        // What was seen in a healthy week is the better estimate where logs do not come independently of each
+        // other, as retries do: their chance is wider than that of the formula.
         let seen = self.deviation_peaks[ratio][window].limit(expected.is_young());
         let restless = RESTLESS_FACTOR * (seen - RESTLESS_FROM).max(0.0);
         (certain * young).max(seen * CHANCE_FACTOR + restless)
@@ -172,33 +181,28 @@ impl ServiceHistory {
 
     /// The start of the first of those buckets above the line that follow each other without a
     /// break. Buckets with few logs are taken together.
-    pub(super) fn ratio_began(
-        &self,
-        ratio: Ratio,
-        windows: &WindowSums,
-        found: &Exceedance,
-    ) -> i64 {
+    pub(super) fn began(&self, windows: &WindowSums, found: &Exceedance) -> i64 {
         let slow_from = self.baseline.expected().slow_from;
         let seconds = windows.at_unix_nano.div_euclid(NANOS);
+        // A long window found what no single bucket shows: it began when the window did, at the latest.
         let is_short = found.window < FIVE_MINUTES;
         let window_seconds = if is_short { 0 } else { WINDOWS[found.window] * BUCKET_SECONDS };
         let mut began = seconds - window_seconds;
-        let (mut hits, mut total) = (0.0, 0.0);
+        let mut taken = Tally::default();
         for bucket in self.buckets.newest_first() {
-            let (bucket_hits, bucket_total) = ratio.of(&Sums::of(bucket, slow_from));
-            hits += bucket_hits;
-            total += bucket_total;
-            if bucket_hits > 0.0 && hits >= found.line * total {
+            let bucket_tally = found.ratio.of(&Sums::of(bucket, slow_from));
+            taken = taken + bucket_tally;
+            if bucket_tally.hits > 0.0 && taken.hits >= found.line * taken.total {
                 began = began.min(bucket.start_seconds);
             }
             // Too few to say that it was over here: the next older bucket joins in.
-            if total < LOGS_MIN {
+            if taken.total < LOGS_MIN {
                 continue;
             }
-            if hits < found.line * total {
+            if taken.hits < found.line * taken.total {
                 break;
             }
-            (hits, total) = (0.0, 0.0);
+            taken = Tally::default();
         }
         began * NANOS
     }
@@ -210,18 +214,17 @@ fn windows_asked(ratio: Ratio, windows: &WindowSums, is_active: bool) -> usize {
     if !is_active {
         return WINDOWS.len();
     }
-    let has_logs = |sums: &Sums| ratio.of(sums).1 >= LOGS_MIN;
+    let has_logs = |sums: &Sums| ratio.of(sums).total >= LOGS_MIN;
     let first = windows.sums.iter().skip(ONE_MINUTE).position(has_logs);
     first.map_or(WINDOWS.len(), |after_minute| ONE_MINUTE + after_minute + 1)
 }
 
 /// Whether what fires goes on: by the shortest window that has enough logs, from a minute on. Errors
 /// are clear sooner than latencies, and half a minute is enough of them.
-fn is_sustained(ratio: Ratio, window: usize, (hits, total): (f64, f64), line: f64) -> bool {
+fn is_sustained(ratio: Ratio, window: usize, tally: Tally, line: f64) -> bool {
     let shortest = if ratio == Ratio::Errors { HALF_MINUTE } else { ONE_MINUTE };
-    let has_logs = total >= LOGS_MIN;
     (shortest..QUARTER_HOUR).contains(&window)
-        && has_logs
-        && hits >= SUSTAINED_HITS_MIN
-        && hits >= line * SUSTAINED_PART * total
+        && tally.total >= LOGS_MIN
+        && tally.hits >= SUSTAINED_HITS_MIN
+        && tally.hits >= line * SUSTAINED_PART * tally.total
 }

@@ -3,7 +3,7 @@
 
 use super::{
     baseline::{Abnormal, Baseline, LEARN_DELAY_SECONDS},
-    ratio::{PerRatio, Ratio},
+    ratio::{PerRatio, Ratio, Tally},
     statistics::{count_high, count_low, ratio_excess, ratio_low},
     weekly_peak::WeeklyPeak,
     window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom, Sums},
@@ -112,9 +112,11 @@ impl ServiceHistory {
     pub(crate) fn pass(&mut self, at_unix_nano: i64, abnormal: Abnormal) -> WindowSums {
         let until = at_unix_nano.div_euclid(NANOS) - LEARN_DELAY_SECONDS;
         let is_old = |next: &i64| next + BUCKET_SECONDS <= until;
+        // Gaps are learnt as well: a service that logs nothing at night has a rate of 0 then.
         while let Some(next) = self.baseline.next_seconds().filter(is_old) {
             self.baseline.learn(next, self.buckets.at(next), abnormal);
         }
+        // After learning, which may move what counts as slow.
         let slow_from = self.baseline.expected().slow_from;
         let sums = self.buckets.sums(at_unix_nano, WINDOWS, slow_from);
         let windows = WindowSums { at_unix_nano, sums };
@@ -131,6 +133,7 @@ impl ServiceHistory {
     fn learn_peaks(&mut self, windows: &WindowSums) {
         let seconds = windows.at_unix_nano.div_euclid(NANOS);
         for (window, sums) in windows.sums.iter().enumerate() {
+            // A window that reaches back into a fault would teach the fault.
             let from = windows.at_unix_nano - sums.nanos();
             for ratio in Ratio::ALL {
                 if from >= self.abnormal_until.of(ratio) {
@@ -142,7 +145,7 @@ impl ServiceHistory {
             }
         }
         if self.last_seen_unix_nano >= self.abnormal_until.volume_unix_nano {
-            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
             self.silence_peak.learn(seconds, gap * self.baseline.expected().rate);
         }
     }
@@ -150,12 +153,12 @@ impl ServiceHistory {
     fn learn_ratio(&mut self, ratio: Ratio, window: usize, sums: &Sums, seconds: i64) {
         let expected = self.baseline.expected();
         // The credible level, not the measured one: three errors among four logs are no level of 75 %.
-        let (hits, total) = ratio.of(sums);
-        let level = ratio_low(hits, total, CREDIBLE_DEVIATIONS);
+        let tally = ratio.of(sums);
+        let level = ratio_low(tally, CREDIBLE_DEVIATIONS);
         self.ratio_peaks[ratio][window].learn(seconds, level);
         // What is expected of the first hour is too rough to say what chance is.
         if expected.spans >= SPANS_MIN {
-            let chance = ratio_excess(hits, total, expected.ratios[ratio]);
+            let chance = ratio_excess(tally, expected.ratios[ratio]);
             self.deviation_peaks[ratio][window].learn(seconds, chance);
         }
     }
@@ -196,11 +199,11 @@ impl ServiceHistory {
     }
 
     /// Errors and logs of the last seconds, however many.
-    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> (f64, f64) {
+    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> Tally {
         if seconds <= BUCKETS_SECONDS {
             let buckets = i64::from(seconds) / BUCKET_SECONDS - 1;
             let [sums] = self.buckets.sums(at_unix_nano, [buckets.max(0)], SlowFrom::default());
-            return (sums.errors, sums.total);
+            return Ratio::Errors.of(&sums);
         }
         self.baseline.errors_since(at_unix_nano.div_euclid(NANOS) - i64::from(seconds))
     }

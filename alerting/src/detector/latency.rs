@@ -5,10 +5,11 @@ use logweir_incident::rule::Severity;
 
 use super::{
     detection::{Detection, format_number, format_percent, measured},
+    exceedance::Exceedance,
     history::{ServiceHistory, WINDOWS, WindowSums},
     ratio::Ratio,
     statistics::ratio_deviance,
-    window::{latency_ms, mean_place, quantile_place},
+    window::{MEDIAN, P95, latency_ms, mean_place, quantile_place},
 };
 
 /// Standard deviations that latencies must have where many logs are anomalies.
@@ -26,6 +27,7 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let found = self.slowness_detected(windows, is_active);
+        // Remembered only while an incident is kept up, so that the windows of the next one begin after it.
         if is_active && found.is_some() {
             self.sustained_until.latency_unix_nano = windows.at_unix_nano;
         }
@@ -34,31 +36,31 @@ impl ServiceHistory {
 
     fn slowness_detected(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
         let asked = [Ratio::Slow, Ratio::VerySlow, Ratio::Anomalies].into_iter();
+        // Not every anomaly is a slow log: their ratio counts only where latencies have grown as well.
         let found = asked.filter_map(|ratio| {
             let found = self.exceedance(ratio, windows, is_active)?;
             let is_slowness = ratio != Ratio::Anomalies || self.is_slower(windows, found.window);
-            is_slowness.then_some((ratio, found))
+            is_slowness.then_some(found)
         });
         // The first of the surest: that slow logs are many is easier to understand than that anomalies are.
-        let (ratio, found) =
-            found.reduce(
-                |best, other| {
-                    if other.1.confidence > best.1.confidence { other } else { best }
-                },
-            )?;
+        let surer = |best: Exceedance, other: Exceedance| {
+            if other.confidence > best.confidence { other } else { best }
+        };
+        let found = found.reduce(surer)?;
+        let is_by_anomalies = found.ratio == Ratio::Anomalies;
         let expected = self.baseline.expected();
         let counts = self.buckets.latencies(windows.at_unix_nano, WINDOWS[found.window]);
         let now = |quantile| quantile_place(&counts, quantile).map_or(0.0, latency_ms);
-        let (p50, p95) = (now(0.5), now(0.95));
+        let (p50, p95) = (now(MEDIAN), now(P95));
         let sums = &windows.sums[found.window];
         // More slow logs than expected, but none that is slow enough to be felt.
         let is_felt = p50 >= FELT_FACTOR * expected.p50_ms
             || p95 >= FELT_P95_FACTOR * expected.p95_ms
-            || ratio == Ratio::Anomalies && self.slowdown(&counts).factor >= FELT_FACTOR;
+            || is_by_anomalies && self.slowdown(&counts).factor >= FELT_FACTOR;
         if !is_active && !is_felt {
             return None;
         }
-        let anomalies = if ratio == Ratio::Anomalies {
+        let anomalies = if is_by_anomalies {
             let now = sums.non_error_anomalies / sums.total;
             let normal = format_percent(expected.ratios[Ratio::Anomalies]);
             format!("; {} of logs are anomalies, normal {normal}", format_percent(now))
@@ -79,7 +81,7 @@ impl ServiceHistory {
                 measured("latency p95 ms", p95, expected.p95_ms, None, sums.timed),
                 measured("latency p50 ms", p50, expected.p50_ms, None, sums.timed),
             ],
-            started_unix_nano: self.ratio_began(ratio, windows, &found),
+            started_unix_nano: self.began(windows, &found),
         })
     }
 
@@ -87,10 +89,8 @@ impl ServiceHistory {
     fn is_slower(&self, windows: &WindowSums, window: usize) -> bool {
         let sums = &windows.sums[window];
         let ratios = &self.baseline.expected().ratios;
-        let is_more = |ratio: Ratio| {
-            let (hits, total) = ratio.of(sums);
-            ratio_deviance(hits, total, ratios[ratio]) >= SLOWER_DEVIATIONS
-        };
+        let is_more =
+            |ratio: Ratio| ratio_deviance(ratio.of(sums), ratios[ratio]) >= SLOWER_DEVIATIONS;
         let counts = || self.buckets.latencies(windows.at_unix_nano, WINDOWS[window]);
         is_more(Ratio::Slow)
             || is_more(Ratio::VerySlow)
@@ -108,6 +108,7 @@ impl ServiceHistory {
             // A step of one place is a step of so much in latency: the mean of the places is the
             // logarithm of the geometric mean.
             factor: BUCKET_GROWTH.powf(places),
+            // The deviation of a mean of so many logs; of less than a place latencies were never told apart.
             deviations: places / expected.deviation.max(1.0) * logs.sqrt(),
         }
     }

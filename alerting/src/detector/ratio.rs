@@ -1,10 +1,10 @@
 //! The ratios of a service's logs that are watched, and a value for each of them.
 
-use std::ops::{Index, IndexMut};
+use std::ops::{Add, Index, IndexMut};
 
 use super::window::Sums;
 
-/// Shares of logs that are watched.
+/// A part of a service's logs that is watched, as a ratio of 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ratio {
     /// Errors, of all logs.
@@ -15,6 +15,23 @@ pub(crate) enum Ratio {
     VerySlow,
     /// Anomalies that are no errors, of all logs.
     Anomalies,
+}
+
+/// How many logs make up a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Tally {
+    /// Logs that count.
+    pub(crate) hits: f64,
+    /// Logs of which they are a part.
+    pub(crate) total: f64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { hits: self.hits + other.hits, total: self.total + other.total }
+    }
 }
 
 /// A value for each ratio.
@@ -36,15 +53,19 @@ impl<T> IndexMut<Ratio> for PerRatio<T> {
 }
 
 impl Ratio {
+    /// Every ratio, in the order of the declaration, by which [`PerRatio`] finds its values.
     pub(crate) const ALL: [Self; 4] = [Self::Errors, Self::Slow, Self::VerySlow, Self::Anomalies];
 
-    /// Logs that count, and logs of which they are a ratio.
-    pub(crate) fn of(self, sums: &Sums) -> (f64, f64) {
-        match self {
+    /// What a window's logs say of it.
+    pub(crate) fn of(self, sums: &Sums) -> Tally {
+        let (hits, total) = match self {
             Self::Errors => (sums.errors, sums.total),
+            // Of those with a latency: a service that times one log in a hundred would else never be slow.
             Self::Slow => (sums.slow, sums.timed),
             Self::VerySlow => (sums.very_slow, sums.timed),
+            // Errors are anomalies too, and have a ratio of their own.
             Self::Anomalies => (sums.non_error_anomalies, sums.total),
-        }
+        };
+        Tally { hits, total }
     }
 }

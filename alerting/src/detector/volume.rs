@@ -10,7 +10,7 @@ use super::{
     exceedance::{BEYOND, PEAK_FACTOR, YOUNG_FACTOR},
     history::{FIVE_MINUTES, HALF_MINUTE, ONE_MINUTE, ServiceHistory, WindowSums},
     statistics::{count_deviance, count_high},
-    window::SlowFrom,
+    window::{MINUTE_SECONDS, SlowFrom},
 };
 
 /// Standard deviations from the expected volume that certainty takes. More than of errors: people move
@@ -61,6 +61,9 @@ const UNKNOWN_DAY_TRUST: f64 = 0.5;
 const BEFORE_SILENCE: [i64; 4] = [3, 6, 30, 60];
 const BEFORE_SILENCE_DEVIATIONS: f64 = 2.0;
 const WEEK_SECONDS: f64 = 604_800.0;
+/// A lower rate counts as this, logs a second: the time between logs is its inverse.
+const RATE_MIN: f64 = 1e-9;
+const NANOS: i64 = 1_000_000_000;
 
 impl ServiceHistory {
     /// Whether it is silent, though it should not be.
@@ -70,7 +73,7 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let expected = self.baseline.expected();
-        let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+        let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
         // The first look at it is before a silence can even be pending.
         if !self.is_known() || gap < SILENCE_SECONDS_MIN * SILENCE_POSSIBLE_SHARE {
             return None;
@@ -83,8 +86,8 @@ impl ServiceHistory {
         } else {
             return None;
         };
-        let normal = expected.rate * 60.0;
-        let between_logs = 1.0 / expected.rate.max(1e-9);
+        let normal = expected.rate * MINUTE_SECONDS;
+        let between_logs = 1.0 / expected.rate.max(RATE_MIN);
         Some(Detection {
             confidence,
             severity: Severity::Critical,
@@ -105,11 +108,14 @@ impl ServiceHistory {
     fn silence_seconds(&self, expected: &Expected) -> Option<f64> {
         let is_known = expected.days > 0 || expected.is_guess || expected.is_young();
         let trust = if is_known { 1.0 } else { UNKNOWN_DAY_TRUST };
+        // The lower of what is expected and what was logged last: a service may have become quiet before.
         let rate = (expected.rate_low * trust).min(self.rate_before_silence());
         if rate <= 0.0 {
             return None;
         }
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
+        // Gaps between independent logs are exponential: the longest of a week is about the logarithm of the
+        // number of logs, in units of the mean gap.
         let by_chance = ((WEEK_SECONDS * rate).max(1.0).ln() + SILENCE_MARGIN) * young;
         let in_health = SILENCE_PEAK_FACTOR * self.silence_peak.limit(expected.is_young());
         Some((by_chance.max(in_health) / rate).max(SILENCE_SECONDS_MIN))
@@ -130,6 +136,7 @@ impl ServiceHistory {
     /// Whether it logs far less than expected.
     pub(crate) fn volume_drop(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
         let expected = self.baseline.expected();
+        // The less is known of this time of day, the deeper a drop must be.
         let share = match expected.days {
             0 if !expected.is_guess => return None,
             0 => DROP_SHARE_GUESS,
@@ -156,6 +163,7 @@ impl ServiceHistory {
     ) -> Option<Confidence> {
         let sums = &windows.sums[window];
         let peak = self.drop_peaks[window].limit(false);
+        // Where the volume fell further than that in health, a drop must go beyond it.
         let line = share.min(1.0 / (PEAK_FACTOR * peak).max(1.0));
         let expected = self.baseline.expected().rate_low * sums.seconds;
         let count = sums.total + CONTINUITY;
@@ -210,8 +218,8 @@ impl ServiceHistory {
         severity: Severity,
     ) -> Detection {
         let sums = &windows.sums[window];
-        let (now, normal) =
-            (sums.total / sums.seconds * 60.0, self.baseline.expected().rate * 60.0);
+        let now = sums.total / sums.seconds * MINUTE_SECONDS;
+        let normal = self.baseline.expected().rate * MINUTE_SECONDS;
         Detection {
             confidence,
             severity,
@@ -226,5 +234,8 @@ impl ServiceHistory {
 fn shortest_of_surest(
     found: impl Iterator<Item = (usize, Confidence)>,
 ) -> Option<(usize, Confidence)> {
-    found.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    found.reduce(|best, other| {
+        let ((_, best_confidence), (_, confidence)) = (best, other);
+        if confidence > best_confidence { other } else { best }
+    })
 }

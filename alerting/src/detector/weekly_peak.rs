@@ -22,6 +22,7 @@ pub(crate) struct WeeklyPeak {
 impl WeeklyPeak {
     /// While a service is young, what is ten minutes old counts already: it has nothing else.
     pub(crate) fn limit(&self, is_young: bool) -> f64 {
+        // What still waits in slots is left out: it may turn out to be a fault.
         let days = self.days.iter().copied().fold(0.0, f32::max);
         if !is_young {
             return days.into();
@@ -35,6 +36,8 @@ impl WeeklyPeak {
     pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
         let slot = seconds.div_euclid(SLOT_SECONDS);
         if slot > self.newest_slot {
+            // Slots that nothing was learnt in are emptied as well, or a level would come round again after
+            // three hours.
             for step in (self.newest_slot + 1..=slot).rev().take(SLOTS) {
                 let place = step.rem_euclid(SLOTS as i64) as usize;
                 self.commit(seconds, self.slots[place]);

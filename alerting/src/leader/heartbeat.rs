@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::channel::{HeartbeatUrl, Network};
 
+/// When the address outside was last called, and how often it is.
 pub(super) struct Heartbeat {
     ping: Option<HeartbeatUrl>,
     every: Duration,
@@ -38,6 +39,7 @@ impl Heartbeat {
         if self.last.is_some_and(|last| last.elapsed() < self.every) {
             return;
         }
+        // Before it is known whether the call gets through: one that hangs must not be joined by more.
         self.last = Some(Instant::now());
         let ping = ping.clone();
         tasks.spawn("alerting heartbeat", Fate::MayEnd, async move {

@@ -17,13 +17,13 @@ use tracing::warn;
 
 use crate::{
     channel::{Network, build},
-    notify::{route::Routes, stored_outbox::StoredOutbox, worker::Worker},
-    parts::Parts,
+    dependencies::Dependencies,
+    notify::{outbox::storage::StoredOutbox, route::Routes, worker::Worker},
 };
 
 /// What every worker is started with, whatever its tenant and channel.
 pub(super) struct WorkerStarter {
-    pub(super) parts: Parts,
+    pub(super) dependencies: Dependencies,
     /// How channels are reached.
     pub(super) network: Network,
     pub(super) tasks: Tasks,
@@ -86,6 +86,7 @@ impl ChannelWorkers {
         routes: &Arc<Routes>,
         stop: &CancellationToken,
     ) {
+        // Dropping one stops it. A worker knows its settings from its start, so a change means a new one.
         self.running.retain(|name, running| {
             channels.get(name) == Some(&running.config)
                 && Arc::ptr_eq(&running.routes, routes)
@@ -111,6 +112,7 @@ impl ChannelWorkers {
         let wake = Arc::new(Notify::new());
         let alive = match self.worker(starter, config, routes, &wake) {
             Ok(worker) => Some(self.spawn(starter, worker, stop.clone())),
+            // Kept as running all the same, so that it is tried and logged again only after a change.
             Err(why) => {
                 let channel = &config.name;
                 warn!(tenant = %self.tenant, channel, "nobody can be told through it: {why}");
@@ -127,21 +129,21 @@ impl ChannelWorkers {
         routes: &Arc<Routes>,
         wake: &Arc<Notify>,
     ) -> Result<Worker, String> {
-        let parts = &starter.parts;
-        let channel = build(config, &starter.network, &parts.clock)?;
+        let dependencies = &starter.dependencies;
+        let channel = build(config, &starter.network, &dependencies.clock)?;
         let outbox = StoredOutbox {
-            storage: Arc::clone(&parts.alerts),
+            storage: Arc::clone(&dependencies.alerts),
             tenant: self.tenant.clone(),
             epoch: self.epoch,
             routes: Arc::clone(routes),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&dependencies.clock),
             loaded: Mutex::new(HashMap::new()),
         };
         Ok(Worker {
             name: config.name.clone(),
             channel,
             outbox: Arc::new(outbox),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&dependencies.clock),
             wake: Arc::clone(wake),
             random: rand::random::<f64>,
         })
@@ -158,6 +160,8 @@ impl ChannelWorkers {
         let alive = Arc::new(());
         let lives = Arc::downgrade(&alive);
         let work = async move {
+            // Held to the end, whichever way it comes: `has_ended` looks at this one, the next worker waits for
+            // that one.
             let _alive = alive;
             let _turn = turn.lock().await;
             worker.run(stop).await;
