@@ -68,7 +68,7 @@ fn evaluate(criterion: &mut Criterion) {
     let names: Vec<String> = (0..SERVICES).map(|number| format!("service-{number}")).collect();
     for start in (START..START + 7_200).step_by(10) {
         for (number, name) in names.iter().enumerate() {
-            engine.replay(name, bucket(start, number));
+            engine.learn_bucket(name, bucket(start, number));
         }
     }
     let mut now = (START + 7_200) * SECOND;

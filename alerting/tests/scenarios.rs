@@ -9,7 +9,7 @@ use logweir_alerting::{
         engine::Engine,
         observations::{Observations, Watermarks},
     },
-    simulate::player::{PlayedLog, Player},
+    simulate::replay::{Replay, ReplayedLog},
 };
 use logweir_core::record::Level;
 use logweir_incident::{built_in, incident::Incident, notification::Notification};
@@ -49,7 +49,7 @@ fn engine() -> Engine {
 /// Two logs a second at random, two in a hundred of them errors.
 fn play(fault: Fault, seed: u64) -> Vec<Incident> {
     let mut random = Random(seed);
-    let mut player = Player::new(engine());
+    let mut replay = Replay::new(engine());
     let mut time = START;
     loop {
         time += (-(1.0 - random.share()).ln() * 0.5e9) as i64;
@@ -72,7 +72,7 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
             Fault::Silent => continue,
             Fault::Burst | Fault::New => {}
         }
-        player.log(&PlayedLog {
+        replay.log(&ReplayedLog {
             time_unix_nano: time,
             service: "payments",
             level,
@@ -86,8 +86,8 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
             instance: "",
         });
     }
-    player.pass(END);
-    player.finish().0
+    replay.pass(END);
+    replay.finish().0
 }
 
 fn check(fault: Fault, rule: &str, delay_seconds_max: i64, cause: Option<u64>) {
@@ -139,7 +139,7 @@ fn steady() -> (Engine, i64) {
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
         let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
-        engine.replay("payments", row);
+        engine.learn_bucket("payments", row);
     }
     (engine, (start + 7_200) * SECOND)
 }
@@ -177,7 +177,7 @@ fn incidents_are_taken_up_after_a_restart() {
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
         let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
-        second.replay("payments", row);
+        second.learn_bucket("payments", row);
     }
     assert_eq!(evaluate(&mut second, None, end + 62 * SECOND), []);
     assert_eq!(second.incidents().iter().count(), 1);

@@ -78,8 +78,9 @@ pub struct Overlays {
 
 impl Overlays {
     /// Whether anything keeps it from being told now.
-    pub fn is_quiet(&self, now_unix_nano: i64) -> bool {
+    pub fn is_suppressed(&self, now_unix_nano: i64) -> bool {
         let is_snoozed = self.snoozed_until_unix_nano.is_some_and(|until| now_unix_nano < until);
+        // Flapping is not among them: what comes and goes is told, but seldom.
         self.silenced || self.inhibited || self.muted || is_snoozed
     }
 }
@@ -108,7 +109,7 @@ pub enum Event {
     Inhibited,
     /// A mute time covers it.
     Muted,
-    /// Nothing keeps it quiet any longer.
+    /// Nothing suppresses it any longer.
     Audible,
     /// It comes and goes too often.
     Flapping,

@@ -79,6 +79,7 @@ impl Setting {
             Self::Rule(rule) => serde_json::to_string(rule),
             Self::Silence(silence) => serde_json::to_string(silence),
         };
+        // What `serde_json` cannot write are maps with keys that are no text, and none of these has one.
         json.expect("plain data is JSON")
     }
 

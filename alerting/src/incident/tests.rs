@@ -207,7 +207,7 @@ fn who_snoozes_hears_of_it_when_the_time_has_come() {
 }
 
 #[test]
-fn snoozed_and_muted_is_quiet() {
+fn snoozed_and_muted_is_suppressed() {
     let mut case = Case::new();
     case.run(12, Some(Severity::Warning));
     let id = case.id();

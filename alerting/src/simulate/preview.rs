@@ -1,6 +1,6 @@
 //! What a rule would have found in the stored past, before it wakes anybody.
 //!
-//! The engine is played through the buckets of storage, each when it was complete: what happened is
+//! The engine is given the buckets of storage one after the other, each when it was complete: what happened is
 //! seen ten seconds late at most. Of what the system was like itself nothing is kept.
 
 use std::{collections::BTreeMap, mem::take};
@@ -22,18 +22,20 @@ use crate::{
         window::{BUCKET_SECONDS, Bucket},
     },
     incident::Incidents,
-    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, new_pattern, replay},
+    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, learn_past, new_pattern},
     rule::{
         engine::{Engine, LATENESS_NANOS},
         observations::{Observations, RuleMatches},
     },
 };
 
-/// Logs that a rule's filter is counted over, the newest.
+/// Logs that a rule's filter is counted over, the newest: they are in memory all at once.
 const MATCHES_MAX: usize = 20_000;
+/// Logs of a page, which storage hands out in one piece.
 const PAGE_LOGS: usize = 1_000;
-/// Incidents of an answer, those that fired first.
+/// Incidents of an answer, those that fired first. A rule with more is too loud to be kept.
 const INCIDENTS_MAX: usize = 1_000;
+/// The width of a bucket.
 const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
 
 /// Why a rule cannot be previewed.
@@ -50,7 +52,7 @@ pub(crate) enum PreviewError {
     Storage(#[from] StorageError),
 }
 
-/// Plays a rule through a range; a day before it teaches what is normal. It computes for long and
+/// Replays a rule through a range; a day before it teaches what is normal. It computes for long and
 /// belongs on a thread that may block; it can be stopped between any two buckets.
 pub(crate) async fn preview(
     (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
@@ -59,13 +61,14 @@ pub(crate) async fn preview(
 ) -> Result<Preview, PreviewError> {
     let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
     let range = TimeRange { from_unix_nano, to_unix_nano };
+    // Refused, rather than answered with "it would not have fired", which nobody knows.
     if is_of_system(&rule.measure) {
         return Err(PreviewError::NotKept(rule.name));
     }
     let mut past = Past::read((read, alerts), tenant, &rule, range).await?;
     let from_unix_nano = past.from_unix_nano;
     let mut engine = Engine::new(tenant.as_str(), vec![rule], Incidents::default());
-    replay((read, alerts), tenant, &mut engine, from_unix_nano).await?;
+    learn_past((read, alerts), tenant, &mut engine, from_unix_nano).await?;
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let mut hour = from_unix_nano;
     while hour < range.to_unix_nano {
@@ -254,6 +257,7 @@ impl Past {
         };
         for (id, logs) in step.patterns {
             let Some(pattern) = self.patterns.get_mut(&id) else { continue };
+            // Storage has the count of today: what it was then is added up bucket by bucket.
             pattern.counted += logs;
             let mut so_far = new_pattern(pattern.summary.clone());
             so_far.count = pattern.counted;
@@ -262,6 +266,7 @@ impl Past {
                 seen.new_patterns.push((pattern.summary.service.to_string(), so_far));
             }
         }
+        // Without evidence: the answer leaves it out, and to find it would take most of the time.
         engine.evaluate(now + LATENESS_NANOS, seen, |_| None);
     }
 }

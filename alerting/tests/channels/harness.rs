@@ -17,10 +17,10 @@ use logweir_alerting::{
 use logweir_incident::{
     channel::{Breaker, ChannelState},
     delivery::Delivery,
+    example,
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
     rule::Severity,
-    sample,
 };
 use tokio::sync::Notify;
 
@@ -40,7 +40,7 @@ pub(crate) fn notification(
     severity: Severity,
     at_unix_nano: i64,
 ) -> Notification {
-    let made_up = sample::notification(kind).incident;
+    let made_up = example::notification(kind).incident;
     let incident = Incident {
         id: id.into(),
         service: format!("service-{id}"),

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use logweir_alerting::{
-    channel::{Channel, Failure, Form, Message, SendError, Steps, slack::Slack, test_channel},
+    channel::{CallSteps, Channel, Failure, Form, Message, SendError, slack::Slack, test_channel},
     render::slack_blocks::blocks,
 };
 use logweir_incident::{
     channel::SlackConfig,
+    example,
     incident::Incident,
     notification::{Notification, NotificationKind},
     render::{template::Templates, view::View},
-    sample,
     secret::Secret,
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn bot(receiver: &Receiver) -> Slack {
 }
 
 async fn send(slack: &Slack, notification: &Notification) -> Result<Option<String>, SendError> {
-    let sent = slack.send(&Message::new(notification), &mut Steps::default()).await;
+    let sent = slack.send(&Message::new(notification), &mut CallSteps::default()).await;
     sent.map(|receipt| receipt.thread)
 }
 
@@ -94,7 +94,7 @@ fn text(object: &Value, chars_max: usize) -> usize {
 }
 
 fn hostile() -> Notification {
-    let mut notification = sample::notification(NotificationKind::Opened);
+    let mut notification = example::notification(NotificationKind::Opened);
     let incident = &mut notification.incident;
     let bad = "<!channel> ```&&& <http://evil|click> \u{202e}\r\n\u{0}*bold*".repeat(400);
     incident.service.clone_from(&bad);
@@ -130,11 +130,11 @@ fn digest(count: usize, of: &Notification) -> Notification {
 
 #[test]
 fn blocks_fit_whatever_logs_say() {
-    let plain = sample::notification(NotificationKind::Opened);
+    let plain = example::notification(NotificationKind::Opened);
     let hostile = hostile();
     for notification in [
         &plain,
-        &sample::notification(NotificationKind::Resolved),
+        &example::notification(NotificationKind::Resolved),
         &hostile,
         &digest(7, &plain),
         &digest(100, &plain),
@@ -151,7 +151,7 @@ fn blocks_fit_whatever_logs_say() {
 
 #[test]
 fn an_own_wording_is_used_and_a_broken_one_is_said() {
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     let view = View::new(&notification, &notification.key, false);
     let own = |body: &str| {
         let templates = Templates { title: Some("{{ service }}!".into()), body: Some(body.into()) };
@@ -170,7 +170,7 @@ fn an_own_wording_is_used_and_a_broken_one_is_said() {
 async fn a_webhook_takes_a_message_within_tls() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
     let slack = webhook(&receiver.url(PATH), receiver.authority());
-    let report = test_channel(&slack, &sample::notification(NotificationKind::Opened)).await;
+    let report = test_channel(&slack, &example::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
     let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["dns", "connect", "tls", "answer"]);
@@ -200,7 +200,7 @@ async fn each_answer_is_understood() {
         (Answer::TakenInSilence, failing, true),
         (Answer::TakenSlowly(Duration::from_secs(60)), failing, true),
     ];
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     for (answer, failure, may_have_arrived) in cases {
         let scripted = answer.clone();
         let receiver = Receiver::start(move |_| scripted.clone());
@@ -223,7 +223,7 @@ async fn each_answer_is_understood() {
 async fn a_certificate_of_nobody_we_know_is_refused() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
     let error =
-        send(&webhook(&receiver.url(PATH), ""), &sample::notification(NotificationKind::Opened))
+        send(&webhook(&receiver.url(PATH), ""), &example::notification(NotificationKind::Opened))
             .await;
     let error = error.unwrap_err();
     assert!(error.text.contains("TLS failed") && !error.may_have_arrived, "{error}");
@@ -237,12 +237,12 @@ async fn a_bot_edits_its_first_message_and_answers_below_it() {
     });
     let slack = bot(&receiver);
     let thread =
-        send(&slack, &sample::notification(NotificationKind::Opened)).await.unwrap().unwrap();
+        send(&slack, &example::notification(NotificationKind::Opened)).await.unwrap().unwrap();
     for kind in [NotificationKind::Updated, NotificationKind::Escalated, NotificationKind::Resolved]
     {
-        let notification = sample::notification(kind);
+        let notification = example::notification(kind);
         let message = Message { thread: Some(&thread), ..Message::new(&notification) };
-        slack.send(&message, &mut Steps::default()).await.unwrap();
+        slack.send(&message, &mut CallSteps::default()).await.unwrap();
     }
     let calls = receiver.calls();
     let paths: Vec<_> = calls.iter().map(|call| call.path.as_str()).collect();
@@ -266,7 +266,7 @@ async fn a_digest_is_no_first_message_that_could_be_edited() {
         Answer::Taken(json!({ "ok": true, "channel": "C1", "ts": "17.5" }).to_string())
     });
     let slack = bot(&receiver);
-    let many = digest(3, &sample::notification(NotificationKind::Opened));
+    let many = digest(3, &example::notification(NotificationKind::Opened));
     assert_eq!(send(&slack, &many).await.unwrap(), None, "the others would be gone from it");
 }
 
@@ -282,7 +282,7 @@ async fn a_bot_is_told_what_is_wrong_with_status_200() {
     for (word, failure) in cases {
         let said = json!({ "ok": false, "error": word }).to_string();
         let receiver = Receiver::start(move |_| Answer::Taken(said.clone()));
-        let error = send(&bot(&receiver), &sample::notification(NotificationKind::Opened))
+        let error = send(&bot(&receiver), &example::notification(NotificationKind::Opened))
             .await
             .unwrap_err();
         assert_eq!(error.failure, failure, "{error}");
@@ -296,7 +296,7 @@ async fn the_plain_form_has_no_blocks() {
     let slack = webhook(&receiver.url(PATH), "");
     let notification = hostile();
     let message = Message { form: Form::Plain, ..Message::new(&notification) };
-    slack.send(&message, &mut Steps::default()).await.unwrap();
+    slack.send(&message, &mut CallSteps::default()).await.unwrap();
     let body: Value = serde_json::from_str(&receiver.calls()[0].body).unwrap();
     assert!(body.get("blocks").is_none());
     assert!(!body["text"].as_str().unwrap().contains('<'));

@@ -1,7 +1,7 @@
 //! What is watched, and when it is worth an incident. A rule holds for every service that it selects,
 //! each by itself.
 
-mod mistakes;
+mod validate;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,7 +15,7 @@ pub const RULES_MAX: usize = 10_000;
 /// Series of a rule that may be in an incident at once; what is beyond is counted and not told.
 pub const INCIDENTS_PER_RULE_MAX: usize = 500;
 
-/// How bad it is, ascending.
+/// How bad an incident is, ascending.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -55,7 +55,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// In which direction a volume must change.
+/// The direction in which a volume must change to be a breach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -206,7 +206,7 @@ impl RuleKind {
 pub struct Rule {
     /// Unique within the tenant; incidents refer to it.
     pub name: String,
-    /// What is measured.
+    /// What is measured, over which window, and what it is compared with.
     pub measure: RuleKind,
     /// Services that it holds for, by name or with `*`; empty for all. Of no meaning to rules about
     /// the system itself.
@@ -246,12 +246,18 @@ const fn yes() -> bool {
     true
 }
 
+/// Five minutes: what stays away for less has mostly not been mended.
+const KEEP_FIRING_SECONDS: u32 = 300;
+/// A fifth below the threshold: a value that only trembles around it does not come so far down.
+const RECOVERY_SHARE: f64 = 0.8;
+
+// Functions, as serde asks for a path to one.
 const fn keep_firing_seconds() -> u32 {
-    300
+    KEEP_FIRING_SECONDS
 }
 
 const fn recovery_share() -> f64 {
-    0.8
+    RECOVERY_SHARE
 }
 
 impl Rule {

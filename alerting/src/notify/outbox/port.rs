@@ -1,4 +1,4 @@
-//! What waits to be told, and the port through which it is kept.
+//! What waits for a channel, and the port through which a worker sees and changes it.
 //!
 //! A delivery is one notification for one channel, written in the incident's own transaction. Its life:
 //! before a message is sent, the attempt is recorded with the message's key; after the answer, what
@@ -54,7 +54,7 @@ pub enum Outcome {
     Sent {
         /// For later messages about the incident.
         thread: Option<String>,
-        /// What the provider said, for people.
+        /// What the provider returned, for people.
         words: String,
     },
     /// It is tried again.
@@ -85,7 +85,7 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The channel's state from now on.
     pub state: ChannelState,
-    /// The breaker's change, if it is worth telling.
+    /// The breaker's change, if other channels are to be told of it.
     pub change: Option<Change>,
 }
 

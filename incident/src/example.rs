@@ -49,6 +49,7 @@ pub fn notification(kind: NotificationKind) -> Notification {
         incident.state = IncidentState::Resolved;
         incident.resolved_unix_nano = Some(at);
     }
+    // As a real incident counts: whoever tests a channel must not see two openings.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
     Notification::new(kind, sequence, at, &incident)
 }

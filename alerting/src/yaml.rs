@@ -13,7 +13,7 @@ use logweir_incident::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 
-/// Bytes of a file.
+/// Bytes of a file: ten thousand rules of a hundred bytes each.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// A mistake in a file.
@@ -40,7 +40,7 @@ struct ChannelFile {
     channels: Vec<Spanned<ChannelConfig>>,
 }
 
-/// Reads the channels of one file. What is wrong with a channel itself is said where it is built.
+/// Reads the channels of one file. What is wrong with a channel itself shows where it is built.
 pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<FileError>> {
     let read: ChannelFile = read(file, text)?;
     let mut names = HashSet::new();
@@ -63,7 +63,7 @@ pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<
 /// Reads a notification policy.
 pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
     let policy: Policy = read(file, text)?;
-    let mistakes = policy.mistakes();
+    let mistakes = policy.validate();
     if mistakes.is_empty() {
         return Ok(policy);
     }
@@ -91,8 +91,9 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
     let mut names = HashSet::new();
     let mut errors = Vec::new();
     for rule in &read.rules {
+        // Where the rule begins: its parts have lost their places once they are values.
         let line = rule.referenced.line();
-        let mut found = rule.value.mistakes();
+        let mut found = rule.value.validate();
         if !names.insert(rule.value.name.as_str()) {
             found.push(format!("the name {:?} is taken: use another", rule.value.name));
         }
@@ -141,6 +142,7 @@ impl RuleFiles {
         if names.len() + rules.len() > RULES_MAX {
             return error(format!("there are over {RULES_MAX} rules: leave some out"));
         }
+        // Only now, when nothing can fail any more: the last good rules are replaced as a whole.
         self.good.insert(file.to_owned(), rules);
         Ok(())
     }
