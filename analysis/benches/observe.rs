@@ -9,6 +9,7 @@ use logweir_analysis::{Detector, DetectorConfig, ReceivedLog};
 use logweir_core::{
     identity::{Service, Tenant},
     record::{Level, Record},
+    timestamp::Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -44,7 +45,7 @@ fn logs(services: &[Service]) -> Vec<(Service, Record)> {
             let record = Record {
                 message,
                 latency_ms: Some(10.0 + (n % 90) as f64),
-                time_unix_nano: n as i64 * 1_000_000,
+                time: Timestamp::from_unix_nanos(n as i64 * 1_000_000),
                 ..Record::default()
             };
             (services[service].clone(), record)
@@ -65,7 +66,7 @@ fn observe(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for (service, record) in &logs {
-                    let received_unix_nano = record.time_unix_nano;
+                    let received_unix_nano = record.time.as_unix_nanos();
                     black_box(detector.observe(&received(
                         &tenant,
                         service,
@@ -85,7 +86,14 @@ fn received<'a>(
     received_unix_nano: i64,
     record: &'a Record,
 ) -> ReceivedLog<'a> {
-    ReceivedLog { tenant, service, instance: "", received_unix_nano, record, level: Level::Info }
+    ReceivedLog {
+        tenant,
+        service,
+        instance: "",
+        received_at: Timestamp::from_unix_nanos(received_unix_nano),
+        record,
+        level: Level::Info,
+    }
 }
 
 criterion_group!(benches, observe);

@@ -12,8 +12,9 @@ use logweir_analysis::{
 };
 use logweir_core::{
     identity::{Service, Tenant},
-    limits::HISTORY_NANOS,
+    limits::HISTORY_AGE,
     record::{Attribute, Level, Record, Value},
+    timestamp::{Timestamp, nanos_of},
 };
 
 const SERVICES: u64 = 20;
@@ -83,13 +84,13 @@ impl Stream {
     fn pass(&mut self, age_nanos: i64) -> Duration {
         let start = 1_700_000_000_000 * MILLISECOND + self.passes * LOGS as i64 * MILLISECOND;
         for (n, record) in self.logs.iter_mut().enumerate() {
-            record.time_unix_nano = start + n as i64 * MILLISECOND;
+            record.time = Timestamp::from_unix_nanos(start + n as i64 * MILLISECOND);
         }
         self.passes += 1;
         let started = Instant::now();
         for (n, record) in self.logs.iter().enumerate() {
             let service = &self.services[n / RUN as usize % SERVICES as usize];
-            let received_unix_nano = record.time_unix_nano + age_nanos;
+            let received_unix_nano = record.time.as_unix_nanos() + age_nanos;
             black_box(self.detector.observe(&received(
                 &self.tenant,
                 service,
@@ -110,7 +111,9 @@ fn score(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(LOGS));
     group.bench_function("templates apart", |bencher| {
         bencher.iter_custom(|passes| {
-            (0..passes).map(|_| stream.pass(0).saturating_sub(stream.pass(HISTORY_NANOS + 1))).sum()
+            (0..passes)
+                .map(|_| stream.pass(0).saturating_sub(stream.pass(nanos_of(HISTORY_AGE) + 1)))
+                .sum()
         });
     });
     group.finish();
@@ -144,7 +147,14 @@ fn received<'a>(
     received_unix_nano: i64,
     record: &'a Record,
 ) -> ReceivedLog<'a> {
-    ReceivedLog { tenant, service, instance: "", received_unix_nano, record, level: Level::Info }
+    ReceivedLog {
+        tenant,
+        service,
+        instance: "",
+        received_at: Timestamp::from_unix_nanos(received_unix_nano),
+        record,
+        level: Level::Info,
+    }
 }
 
 criterion_group!(benches, score, forest);

@@ -8,14 +8,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use logweir_analysis::{Detector, DetectorConfig, ReceivedLog};
 use logweir_core::{
     identity::{Service, Tenant},
-    limits::HISTORY_NANOS,
+    limits::HISTORY_AGE,
     record::{Level, Record},
+    timestamp::{Timestamp, nanos_of},
 };
 
 const LOGS: u64 = 10_000;
 const HOSTILE: u64 = 10_000_000;
 const TEMPLATES: u64 = 100_000;
-const LATER: i64 = HISTORY_NANOS + 1;
+const LATER: i64 = nanos_of(HISTORY_AGE) + 1;
 
 fn record(message: String) -> Record {
     Record { message, ..Record::default() }
@@ -108,7 +109,14 @@ fn received<'a>(
     received_unix_nano: i64,
     record: &'a Record,
 ) -> ReceivedLog<'a> {
-    ReceivedLog { tenant, service, instance: "", received_unix_nano, record, level: Level::Info }
+    ReceivedLog {
+        tenant,
+        service,
+        instance: "",
+        received_at: Timestamp::from_unix_nanos(received_unix_nano),
+        record,
+        level: Level::Info,
+    }
 }
 
 criterion_group!(benches, known, memory, hostile);

@@ -3,19 +3,20 @@
 use logweir_core::{
     identity::{Service, Tenant},
     record::{Level, Record},
+    timestamp::Timestamp,
 };
 
 /// A log as a detector meets it.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedLog<'a> {
-    /// Whose.
+    /// The tenant that sent it; detectors keep tenants apart.
     pub tenant: &'a Tenant,
-    /// Its service.
+    /// The service that wrote it: what is usual is learned for each service.
     pub service: &'a Service,
     /// The service's instance; empty if it has no name.
     pub instance: &'a str,
-    /// When it was received, nanoseconds since 1970-01-01 UTC.
-    pub received_unix_nano: i64,
+    /// When it was received.
+    pub received_at: Timestamp,
     /// The log.
     pub record: &'a Record,
     /// Its level, given or derived.

@@ -4,7 +4,7 @@
 //! and says how unusual the log is for its service. No I/O, no clock, no randomness: what it says
 //! follows from what it has seen.
 //!
-//! Logs over [`HISTORY_NANOS`] older than their receipt get a template, but teach nothing and are
+//! Logs over [`HISTORY_AGE`] older than their receipt get a template, but teach nothing and are
 //! never called anomalies: today's baseline says nothing about them.
 //!
 //! Memory is bounded by [`DetectorConfig`]: a service has a bounded number of templates, and so have
@@ -24,8 +24,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
-    limits::HISTORY_NANOS,
+    limits::HISTORY_AGE,
     record::Template,
+    timestamp::Timestamp,
 };
 
 pub use self::{
@@ -50,7 +51,7 @@ use self::{
 
 /// Bytes that a template's pattern may have on average: more of long ones leave less room.
 const PATTERN_BYTES_MEAN: usize = 512;
-/// Rows of a training sample.
+/// Rows of a sample to train on, over all services of its scope.
 pub const SAMPLE_ROWS_MAX: usize = 100_000;
 
 /// Bounds and budget of a [`Detector`].
@@ -130,7 +131,7 @@ pub struct Detector {
     current: usize,
     signature: Vec<u8>,
     stats: DetectorStats,
-    /// Of all templates.
+    /// Bytes of the patterns of all templates.
     pattern_bytes: usize,
     decay_table: Arc<DecayTable>,
     forests: HashMap<ModelScope, Arc<ForestModel>>,
@@ -141,11 +142,11 @@ pub struct Detector {
 struct ServiceState {
     tenant: Tenant,
     service: Service,
-    /// Of both names.
+    /// A hash of tenant and service, from which ids of templates and all that is random follow.
     seed: u64,
     templates: Catalogue<PatternBaseline>,
     baseline: ServiceBaseline,
-    last_received_unix_nano: i64,
+    last_received: Timestamp,
 }
 
 impl Detector {
@@ -170,13 +171,15 @@ impl Detector {
     /// To be called before the first log.
     pub fn preload(&mut self, known: impl IntoIterator<Item = (Template, u64)>) {
         for (template, count) in known {
-            let at = self.enter(&template.tenant, &template.service, i64::MIN);
+            let at = self.enter(&template.tenant, &template.service, Timestamp::MIN);
             if self.has_room(at) {
                 self.grow(at, |templates| {
                     templates.preload(template, PatternBaseline::counted(count))
                 });
             }
         }
+        // Only once all are there: what merges follows from the whole set of a service's templates.
+        // And the baseline after the merge, which adds up the counts of those that became one.
         for at in 0..self.services.len() {
             self.grow(at, Catalogue::merge_patterns);
             let ServiceState { baseline, templates, .. } = &mut self.services[at];
@@ -214,6 +217,8 @@ impl Detector {
         };
         let samples = || self.services.iter().filter(is_in).map(|state| state.baseline.sample());
         let rows: usize = samples().map(<[Features]>::len).sum();
+        // Every n-th row of all services, so that each has its share; the first rows alone would be
+        // those of the services that were known first.
         let step = rows.div_ceil(SAMPLE_ROWS_MAX).max(1);
         samples().flatten().step_by(step).copied().collect()
     }
@@ -244,17 +249,21 @@ impl Detector {
 
     /// Scores a log, then learns from it.
     pub fn observe(&mut self, log: &ReceivedLog<'_>) -> LogScore {
-        let at = self.enter(log.tenant, log.service, log.received_unix_nano);
+        let at = self.enter(log.tenant, log.service, log.received_at);
         let place = self.template(at, &log.record.message);
         let state = &mut self.services[at];
-        let time = log.record.time_unix_nano;
-        if !self.config.scoring || log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
+        // The template is found first, for history is stored with it too.
+        let is_history = log.received_at.since(log.record.time) > HISTORY_AGE;
+        if !self.config.scoring || is_history {
             return state.unscored(place);
         }
+        let time = log.record.time.as_unix_nanos();
         if let Some(factor) = state.baseline.rescale(time) {
             state.scale(factor);
         }
         let (mut scored, event) = state.score(place, log, &self.feedback);
+        // Sequences have a budget of false alarms of their own: joined with the other tests, they
+        // would cost each of them a share of theirs.
         if let Some(step) = self.sessions.observe(log, state.seed, event) {
             scored.is_anomaly = true;
             scored.anomaly_score = scored.anomaly_score.max(step.score as f32);
@@ -266,9 +275,9 @@ impl Detector {
     }
 
     /// Sessions that turned out to be unusual as a whole when they ended, since this was last asked.
-    pub fn take_unusual_sessions(&mut self, now_unix_nano: i64) -> Vec<UnusualSession> {
+    pub fn take_unusual_sessions(&mut self, now: Timestamp) -> Vec<UnusualSession> {
         let Self { sessions, services, .. } = self;
-        sessions.take_unusual(now_unix_nano, |event| event_name(services, event))
+        sessions.take_unusual(now, |event| event_name(services, event))
     }
 
     /// What it holds, and what its bounds cost so far.
@@ -282,9 +291,11 @@ impl Detector {
         }
     }
 
-    fn enter(&mut self, tenant: &Tenant, service: &Service, received_unix_nano: i64) -> usize {
+    fn enter(&mut self, tenant: &Tenant, service: &Service, received_at: Timestamp) -> usize {
         let is_current =
             |state: &ServiceState| state.service == *service && state.tenant == *tenant;
+        // Logs come in batches of one service: the comparison spares two copies of names and a
+        // hash for nearly all of them.
         if !self.services.get(self.current).is_some_and(is_current) {
             let key = (tenant.clone(), service.clone());
             self.current = match self.by_name.get(&key) {
@@ -292,7 +303,7 @@ impl Detector {
                 None => self.admit(key),
             };
         }
-        self.services[self.current].last_received_unix_nano = received_unix_nano;
+        self.services[self.current].last_received = received_at;
         self.current
     }
 
@@ -308,7 +319,7 @@ impl Detector {
                 seed,
                 Arc::clone(&self.decay_table),
             ),
-            last_received_unix_nano: i64::MIN,
+            last_received: Timestamp::MIN,
         };
         let at = if self.services.len() < self.config.services_max.max(1) {
             self.services.push(state);
@@ -323,8 +334,10 @@ impl Detector {
 
     fn forget_oldest(&mut self, newcomer: ServiceState) -> usize {
         let ages = self.services.iter().enumerate();
-        let oldest = ages.min_by_key(|(_, state)| state.last_received_unix_nano);
+        let oldest = ages.min_by_key(|(_, state)| state.last_received);
         let at = oldest.map_or(0, |(at, _)| at);
+        // Replaced in its place, so that the indexes of all others stay what the map says. The
+        // accounts of templates must follow, or their bounds would shrink with every change.
         let gone = std::mem::replace(&mut self.services[at], newcomer);
         self.by_name.remove(&(gone.tenant, gone.service));
         self.stats.templates -= gone.templates.len();
@@ -350,6 +363,8 @@ impl Detector {
         let result = change(&mut state.templates);
         self.stats.templates = self.stats.templates + state.templates.len() - before.0;
         self.pattern_bytes = self.pattern_bytes + state.templates.bytes() - before.1;
+        // What patterns that became one have learnt was added up behind the baseline's back: its
+        // sums over all patterns are counted anew. The factor changes nothing.
         if state.templates.take_absorbed() {
             state.scale(1.0);
         }
@@ -384,7 +399,7 @@ impl ServiceState {
         LogScore { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
     }
 
-    /// Also what the pattern goes by in sequences.
+    /// The score of a log, and the id by which sequences know its pattern.
     fn score(
         &mut self,
         place: PatternHandle,
@@ -392,6 +407,8 @@ impl ServiceState {
         said: &HashMap<TemplateId, f32>,
     ) -> (LogScore, u64) {
         let template = Arc::clone(self.templates.template_of(place));
+        // Feedback names the id that the log had when somebody read it: the merged pattern's, or
+        // its own if it has merged since.
         let of_pattern = said.get(&template.merged_into.unwrap_or(template.template_id));
         let feedback = of_pattern.or_else(|| said.get(&template.template_id)).copied();
         let (pattern, pattern_baseline) = self.templates.learnt(place);

@@ -71,19 +71,21 @@ impl<'a> Reader<'a> {
         self.take().map(u64::from_le_bytes)
     }
 
-    /// A finite number.
+    // A NaN as a threshold is neither above nor below any value: every row would go the same way
+    // there, without a trace.
+    /// A finite number; anything else counts as damage.
     pub(crate) fn f32(&mut self) -> Result<f32, ModelError> {
         let at = self.at;
         let number = self.take().map(f32::from_le_bytes)?;
         if number.is_finite() { Ok(number) } else { Err(ModelError::Corrupt(at)) }
     }
 
-    /// That the last field does not make sense.
+    /// The error for a field just read whose value makes no sense.
     pub(crate) fn corrupt(&self) -> ModelError {
         ModelError::Corrupt(self.at)
     }
 
-    /// That nothing is left over.
+    /// Fails if bytes are left over: then something else was written than what was read.
     pub(crate) fn end(self) -> Result<(), ModelError> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(ModelError::Corrupt(self.at)) }
     }

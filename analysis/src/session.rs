@@ -4,7 +4,10 @@
 //! A trace is a session across the services of its tenant; logs without a trace id belong to the
 //! window of their service's instance. An event is a pattern, by an id that stays when patterns merge.
 
-use logweir_core::identity::{Service, Tenant};
+use logweir_core::{
+    identity::{Service, Tenant},
+    timestamp::Timestamp,
+};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 /// A session that was unusual as a whole, which no single log of it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnusualSession {
-    /// Whose.
+    /// The tenant whose logs it has.
     pub tenant: Tenant,
     /// The service of its first log.
     pub service: Service,
@@ -26,10 +29,10 @@ pub struct UnusualSession {
     pub trace_id: Option<[u8; 16]>,
     /// The instance of its first log.
     pub instance: String,
-    /// When its first log was received, nanoseconds since 1970-01-01 UTC.
-    pub from_unix_nano: i64,
+    /// When its first log was received.
+    pub from: Timestamp,
     /// When its last log was received.
-    pub to_unix_nano: i64,
+    pub to: Timestamp,
     /// How many it had.
     pub logs: u32,
     /// 0 is usual, 1 was never seen.
@@ -38,7 +41,7 @@ pub struct UnusualSession {
     pub reasons: Vec<String>,
 }
 
-/// Whose a session is.
+/// What a session is told by when it turns out to be unusual. Kept once for each open session.
 #[derive(Debug, Clone)]
 struct Owner {
     tenant: Tenant,
@@ -66,6 +69,8 @@ impl Sessions {
         event: u64,
     ) -> Option<SequenceScore> {
         let (kind, scope, session) = match log.record.trace_id {
+            // The tenant is in the hash: trace ids come from the sender, and one that sends another
+            // tenant's must not join its sessions.
             Some(trace_id) => {
                 let scope = xxh3_64(log.tenant.as_str().as_bytes());
                 (SessionKind::Trace, scope, xxh3_64_with_seed(&trace_id, scope))
@@ -75,7 +80,7 @@ impl Sessions {
                 (SessionKind::Window, service_seed, session)
             }
         };
-        let received_unix_nano = log.received_unix_nano;
+        let received_unix_nano = log.received_at.as_unix_nanos();
         let log_of_session = SequenceLog { scope, session, kind, event, received_unix_nano };
         self.0.observe(log_of_session, || Owner {
             tenant: log.tenant.clone(),
@@ -88,10 +93,10 @@ impl Sessions {
     /// The unusual ones that are over by now; `name` knows what an event is called.
     pub(crate) fn take_unusual(
         &mut self,
-        now_unix_nano: i64,
+        now: Timestamp,
         name: impl Fn(u64) -> String,
     ) -> Vec<UnusualSession> {
-        self.0.advance(now_unix_nano);
+        self.0.advance(now.as_unix_nanos());
         self.0.alarms().into_iter().map(|closed| unusual(closed, &name)).collect()
     }
 
@@ -112,8 +117,8 @@ fn unusual(closed: ClosedSession<Owner>, name: impl Fn(u64) -> String) -> Unusua
         service,
         trace_id,
         instance,
-        from_unix_nano: closed.first_unix_nano,
-        to_unix_nano: closed.last_unix_nano,
+        from: Timestamp::from_unix_nanos(closed.first_unix_nano),
+        to: Timestamp::from_unix_nanos(closed.last_unix_nano),
         logs: closed.logs,
         score: closed.scored.score,
         reasons: described(&closed.scored.reasons, name),
@@ -149,13 +154,13 @@ mod tests {
             let mut log = |(service, message): &(&str, &str)| {
                 self.now += SECOND / 10;
                 let message = (*message).to_owned();
-                let time_unix_nano = self.now;
-                let record = Record { message, trace_id, time_unix_nano, ..Record::default() };
+                let time = Timestamp::from_unix_nanos(self.now);
+                let record = Record { message, trace_id, time, ..Record::default() };
                 self.detector.observe(&ReceivedLog {
                     tenant: &Tenant::default(),
                     service: &Service::new(service).unwrap(),
                     instance: "a-1",
-                    received_unix_nano: time_unix_nano,
+                    received_at: time,
                     record: &record,
                     level: Level::Info,
                 })
@@ -174,7 +179,7 @@ mod tests {
 
         fn unusual(&mut self) -> Vec<UnusualSession> {
             self.now += 61 * SECOND;
-            self.detector.take_unusual_sessions(self.now)
+            self.detector.take_unusual_sessions(Timestamp::from_unix_nanos(self.now))
         }
     }
 

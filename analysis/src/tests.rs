@@ -1,4 +1,7 @@
-use logweir_core::record::{Level, Record};
+use logweir_core::{
+    record::{Level, Record},
+    timestamp::{Timestamp, nanos_of},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -26,12 +29,17 @@ impl Bench {
 
     fn log_at(&mut self, message: &str, latency_ms: Option<f64>, time_unix_nano: i64) -> LogScore {
         let message = message.to_owned();
-        let record = Record { message, latency_ms, time_unix_nano, ..Record::default() };
+        let record = Record {
+            message,
+            latency_ms,
+            time: Timestamp::from_unix_nanos(time_unix_nano),
+            ..Record::default()
+        };
         self.detector.observe(&ReceivedLog {
             tenant: &self.tenant,
             service: &self.service,
             instance: "",
-            received_unix_nano: self.now,
+            received_at: Timestamp::from_unix_nanos(self.now),
             record: &record,
             level: Level::Error,
         })
@@ -172,7 +180,7 @@ fn without_a_usable_forest_the_other_scores_carry_on() {
 #[test]
 fn history_has_templates_but_teaches_nothing() {
     let mut bench = Bench::new(DetectorConfig::default());
-    let old = START - HISTORY_NANOS - 3_600 * SECOND;
+    let old = START - nanos_of(HISTORY_AGE) - 3_600 * SECOND;
     for n in 0..2_000 {
         let scored = bench.log_at(&format!("old word {n}"), Some(1.0), old);
         assert_eq!((scored.anomaly_score, scored.is_anomaly), (0.0, false));

@@ -29,7 +29,8 @@ const COPY_ROUNDS: u64 = 10;
 /// Event time of what waits in the broker.
 const BACKLOG_SPAN: Duration = Duration::from_secs(5 * 3_600);
 
-/// As a database of its own machine would be set.
+/// As a database of its own machine would be set. Above all it waits for the disk at each commit,
+/// which the test kit's default leaves out.
 const SETTINGS: &str = "fsync = on\nshared_buffers = 1GB\nmax_wal_size = 4GB\n";
 
 struct Cluster<'a> {
@@ -63,10 +64,12 @@ pub(crate) async fn measure(
     let load =
         |logs, seed| Load { logs, is_traced: true, ..Load::full_speed(&server, &token, seed) };
 
+    // The first logs make the patterns known; no later run is charged for that.
     let mut processors = vec![cluster.processor().await?];
     cluster.run("warm-up", &server, &processors, load(RUN_LOGS, 1_000)).await?;
     let one = cluster.run("one processor", &server, &processors, load(RUN_LOGS, 2_000)).await?;
     cluster.reference(one).await?;
+    // At full speed latencies are those of full queues; at half of it, those of the way itself.
     let half = Load { logs_per_second: Some(one / 2.0), ..load(RUN_LOGS, 3_000) };
     cluster.run("at half of that", &server, &processors, half.clone()).await?;
     for (count, name) in [(2, "two processors"), (4, "four processors")] {
@@ -76,6 +79,7 @@ pub(crate) async fn measure(
         let rate = cluster.run(name, &server, &processors, load(RUN_LOGS, 4_000)).await?;
         println!("{:44} {:>10.2}", "  ÷ one processor", rate / one);
     }
+    // Killed with this: nobody consumes while the backlog is sent.
     drop(processors);
 
     let waiting = Load { history: BACKLOG_SPAN, ..load(backlog, 5_000) };
@@ -150,7 +154,7 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    /// Used so far, by kind of process.
+    /// Processor time used so far, by kind of process.
     fn cpu(
         &self,
         server: &Server,
@@ -160,6 +164,7 @@ impl Cluster<'_> {
         for processor in processors {
             processing += processor.cpu()?;
         }
+        // Below this process only: the machine may run other databases and brokers.
         let below = |program| process::cpu_below(std::process::id(), program);
         Ok([
             ("server", server.cpu()?),
@@ -231,6 +236,7 @@ impl Cluster<'_> {
                    ORDER BY tenant, service, time) TO STDOUT (FORMAT binary)"
         );
         let rows: Vec<Bytes> = self.database.copy_out(&sample).await?.try_collect().await?;
+        // Joined beforehand: a message for each row would measure this client too.
         let chunks: Vec<Bytes> = rows.chunks(256).map(|rows| rows.concat().into()).collect();
         let begun = Instant::now();
         for _ in 0..COPY_ROUNDS {

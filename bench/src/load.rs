@@ -1,5 +1,6 @@
 //! Clients that send at a rate, or as fast as they are answered.
 
+use logweir_core::timestamp::Timestamp;
 use std::time::{Duration, Instant};
 
 use logweir_loadgen::{Config, Generator};
@@ -33,7 +34,7 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
 }
 
-/// What came of it.
+/// What a load came to: logs acknowledged, the time until the last, and each batch's latency.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) logs: u64,
@@ -108,7 +109,7 @@ impl Load {
     ) -> anyhow::Result<Outcome> {
         // The clients are instances of the same services.
         let config = Config { stream: self.seed + number as u64, ..Config::default() };
-        let mut generator = Generator::new(config, 0);
+        let mut generator = Generator::new(config, Timestamp::EPOCH);
         let rounds = (self.logs / self.batch_records as u64).div_ceil(self.clients as u64);
         let interval = self.logs_per_second.map(|rate| {
             Duration::from_secs_f64(self.batch_records as f64 * self.clients as f64 / rate)
@@ -124,17 +125,20 @@ impl Load {
                 tokio::time::sleep_until(due.into()).await;
             }
             let age = self.history.mul_f64(1.0 - round as f64 / rounds as f64);
-            let time = logweir_core::runtime::clock::now_unix_nano() - age.as_nanos() as i64;
+            let time = logweir_core::runtime::clock::now() - age;
             let service = (number + round as usize) % generator.service_count();
-            let mut batch = batch(&mut generator, service, self.batch_records, time);
+            let mut batch =
+                batch(&mut generator, service, self.batch_records, time.as_unix_nanos());
             if self.is_traced {
                 trace(&mut batch);
             }
-            let batch = EncodedBatch::new(batch, time);
+            let batch = EncodedBatch::new(batch, time.as_unix_nanos());
+            // Without a rate nothing was due before: making the batch is the client's own time.
             if interval.is_none() {
                 due = Instant::now();
             }
             match sender.send(&batch, None).await {
+                // A log that was refused cost next to nothing, and no figure may count it.
                 SendOutcome::Accepted { rejected, .. } if rejected.is_empty() => {}
                 other => anyhow::bail!("a batch was not accepted: {other:?}"),
             }
@@ -151,7 +155,7 @@ pub(crate) fn compressed_bytes() -> anyhow::Result<f64> {
     const BATCHES_PER_SERVICE: usize = 8;
     const BATCH_RECORDS: usize = 1_000;
     const HARDEST_LEVEL: i32 = 22;
-    let mut generator = Generator::new(Config::default(), 0);
+    let mut generator = Generator::new(Config::default(), Timestamp::EPOCH);
     let mut encoded = Vec::new();
     for service in 0..generator.service_count() {
         for number in 0..BATCHES_PER_SERVICE {
@@ -166,7 +170,13 @@ pub(crate) fn compressed_bytes() -> anyhow::Result<f64> {
 
 fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i64) -> v1::Batch {
     let mut records = Vec::new();
-    generator.records(service, records_max, time, 1_000_000, &mut records);
+    generator.records(
+        service,
+        records_max,
+        Timestamp::from_unix_nanos(time),
+        Duration::from_millis(1),
+        &mut records,
+    );
     let service = generator.service_name(service).to_owned();
     let resource = v1::Resource { service, instance: "bench-1".into(), ..v1::Resource::default() };
     v1::Batch {

@@ -56,11 +56,12 @@ struct Arguments {
     serve_reference: bool,
 }
 
-/// Turns of the servers with and without scoring.
+/// Turns of the servers with and without scoring; an odd number, so that the median was measured.
 const TURNS: u64 = 7;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    // Outside of a runtime: the libraries bring their own, and block, which panics within one.
     if let (Some(library), Some(endpoint)) = (arguments.send_by, &arguments.to) {
         return sdks::send(library, endpoint);
     }
@@ -105,6 +106,7 @@ async fn standalone(
 
 async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     println!("{:44} {:>10} {:>12} {:>9} {:>9}", "", "logs/s", "CPU-s/M", "p50 ms", "p99 ms");
+    // First, while nothing else runs: all other figures are divided by this one.
     let decode_only = {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--serve-reference");
@@ -128,6 +130,7 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     let memory = server.memory_peak_bytes()? as f64 / f64::from(1 << 20);
     println!("{:44} {memory:>10.0} MiB", "  resident memory, highest so far");
 
+    // As a thousand small services send: a connection of their own each, and small batches.
     let many = Load { clients: 1_000, connections: 1_000, batch_records: 50, ..first.clone() };
     measured("full speed, 1,000 x 50 logs", &server, &many).await?;
     let steady = Load { logs_per_second: Some(50_000.0), seed: 4_000, ..first.clone() };
@@ -141,12 +144,14 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
         ..first.clone()
     };
     measured("fill, event time over an hour", &server, &fill).await?;
+    // The same as at the start, on top of all that is stored: it must not have become slower.
     let last = Load { seed: 6_000, ..first };
     let late = measured("full speed, last million", &server, &last).await?;
     println!("{:44} {:>10.2}", "  ÷ the same at two million", late.0 / fast.0);
     let memory = server.memory_peak_bytes()? as f64 / f64::from(1 << 20);
     println!("{:44} {memory:>10.0} MiB", "  resident memory, highest so far");
 
+    // What is not merged yet takes more room than it will.
     settle(&server).await?;
     let total = stored + fill.logs;
     let bytes = process::folder_bytes(data_dir)?;
@@ -166,6 +171,8 @@ async fn scoring(arguments: &Arguments) -> anyhow::Result<()> {
     measured("warm-up, scoring on", &on.0, &Load::full_speed(&on.0, &on.1, 1_000)).await?;
     let (mut rates, mut costs) = (Vec::new(), Vec::new());
     for round in 0..TURNS {
+        // Both get the same logs, and no turn those of another: a client's stream is the seed plus
+        // its number, and there are sixteen clients.
         let turn = |(server, token): &(Server, String)| Load {
             logs: RUN_LOGS / 2,
             ..Load::full_speed(server, token, 10_000 + 100 * round)
@@ -202,6 +209,7 @@ async fn settle(server: &Server) -> anyhow::Result<()> {
     loop {
         let before = server.cpu()?;
         tokio::time::sleep(Duration::from_secs(3)).await;
+        // 2 % of a core, as an idle server still polls.
         if server.cpu()? - before < Duration::from_millis(60) {
             break;
         }

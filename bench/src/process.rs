@@ -22,6 +22,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(mut command: Command) -> anyhow::Result<Self> {
+        // Its errors go nowhere: a pipe that nobody reads would stop it once full.
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().context("its output is piped")?;
         let mut lines = BufReader::new(tokio::process::ChildStdout::from_std(stdout)?).lines();

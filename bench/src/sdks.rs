@@ -23,8 +23,10 @@ use crate::{process::Server, sink};
 const TURNS: usize = 5;
 /// Logs of a turn; all of them wait in memory, so that nothing is dropped.
 const TURN_LOGS: usize = 500_000;
+/// The sender and the sink each have a core to themselves, so that neither takes time of the other.
 const SENDER_CORE: &str = "0";
 const SINK_CORE: &str = "1";
+/// How long a turn may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client library.

@@ -98,6 +98,7 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
 pub(crate) fn logs(endpoint: &str) -> anyhow::Result<u64> {
     let address = endpoint.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address)?;
+    // HTTP/1.0: the server closes after the answer, which can then be read to the end.
     stream.write_all(b"GET /logs HTTP/1.0\r\nhost: sink\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

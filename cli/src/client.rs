@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use logweir_core::{filter::Filter, runtime::clock::now_unix_nano};
+use logweir_core::{filter::Filter, runtime::clock::now};
 use logweir_proto::v1::{
     admin_service_client::AdminServiceClient, alert_service_client::AlertServiceClient,
     model_service_client::ModelServiceClient, query_service_client::QueryServiceClient,
@@ -25,6 +25,7 @@ use tonic::{
 use crate::error::{Error, explain, root_cause};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+// A server cuts its answers at 3 MiB; this is for servers of other versions.
 /// A page of 1,000 logs, each as large as the contract allows a message to be, and more.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
@@ -167,6 +168,8 @@ impl ServerArgs {
         let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
             Error::Refused("the token holds characters that cannot be sent: paste it again".into())
         })?;
+        // Kept out of debug output, and out of HTTP/2's table of headers, which may be compressed
+        // together with what an attacker chooses (RFC 7541, 7.1.3).
         bearer.set_sensitive(true);
         let mut failure = None;
         for address in self.endpoint.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -188,6 +191,8 @@ impl ServerArgs {
             None => ClientTlsConfig::new().with_native_roots(),
             Some(path) => {
                 let text = read(path)?;
+                // A file without one is taken as "no CA at all", and every server then fails with a
+                // message about certificates that does not name the file.
                 if !text.contains("-----BEGIN CERTIFICATE-----") {
                     let text = format!("{} holds no PEM of a certificate", path.display());
                     return Err(Error::Usage(text));
@@ -209,11 +214,13 @@ impl ServerArgs {
     }
 
     fn read_token(&self) -> Result<String, Error> {
+        // The token before the file, which may come from the environment of a whole machine.
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
             (None, Some(path)) => read(path)?,
             (None, None) => String::new(),
         };
+        // Files end in a line end, and so does what is pasted.
         let token = token.trim();
         if token.is_empty() {
             let advice = "no token: set LOGWEIR_TOKEN to what `logweir token issue` prints";
@@ -240,6 +247,8 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
 }
 
 fn unreachable(endpoints: &str, cause: &str) -> Error {
+    // Only in the error: an address without a port is right where a proxy listens on 443, so it is
+    // not refused before.
     let hint = endpoints.split(',').find_map(left_out).unwrap_or_default();
     Error::Unavailable(format!(
         "cannot reach {endpoints}: {cause}; is the server running, and does LOGWEIR_ENDPOINT name \
@@ -252,6 +261,7 @@ fn left_out(address: &str) -> Option<String> {
     let address = address.trim();
     let (scheme, place) = address.split_once("://").unwrap_or(("", address));
     let authority = place.split('/').next().unwrap_or_default();
+    // An IPv6 address in brackets has colons of its own.
     let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
     let scheme_taken = if scheme.is_empty() { "http" } else { scheme };
     let port_taken = if scheme_taken == "https" { 443 } else { 80 };
@@ -271,7 +281,7 @@ fn left_out(address: &str) -> Option<String> {
 
 /// Checks a filter before the server does, and shows where it is wrong.
 pub fn check_filter(filter: &str) -> Result<(), Error> {
-    match Filter::parse(filter, now_unix_nano()) {
+    match Filter::parse(filter, now()) {
         Ok(_) => Ok(()),
         Err(error) => {
             let pointed = error.pointed(filter);

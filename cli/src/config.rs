@@ -111,6 +111,8 @@ impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
             data_dir: default_data_dir().display().to_string(),
+            // OTLP's port for gRPC. On the loopback alone: without a certificate tokens would go
+            // over the network in the clear, and that should be somebody's decision.
             listen: "127.0.0.1:4317".into(),
             token_key_file: String::new(),
             database_url: SecretUrl::default(),
@@ -137,6 +139,8 @@ impl Default for ProcessConfig {
 
 impl Default for QueueSettings {
     fn default() -> Self {
+        // Defaults are asked of their owners, here and below: written twice, they would differ one
+        // day, and `logweir config check` would print what does not hold.
         let QueueLimits { batches_max, bytes_max } = QueueLimits::default();
         Self { batches_max, bytes_max }
     }
@@ -280,6 +284,8 @@ impl ProcessConfig {
         require(
             "retention.ledger_hours",
             self.retention.ledger_hours >= u64::from(LEDGER_HOURS_MIN),
+            // Servers take batches up to this age as new; with a shorter ledger a late retry would
+            // be stored twice.
             &format!("must be at least {LEDGER_HOURS_MIN}"),
         );
         let share = self.processor.contamination;
@@ -293,6 +299,7 @@ impl ProcessConfig {
         let origins = self.cors_origins.parse::<CorsOrigins>().err();
         require("tls_cert", cert || !(key || client_ca), "must be given to speak TLS");
         require("tls_key", key || !(cert || client_ca), "must be given to speak TLS");
+        // A request larger than the whole budget would be told to come back later, for ever.
         let request = self.server.limits.request_bytes_max;
         let budget = self.server.limits.in_flight_bytes_max;
         require(
@@ -345,6 +352,7 @@ impl ConfigArgs {
     pub fn load(&self, flags: &[(&str, Option<&str>)]) -> Result<ProcessConfig, ConfigError> {
         let file = self.config.as_deref().map(read).transpose()?;
         let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+        // In the order in which later ones win: environment, then flags.
         let mut overrides = overrides_from_env(environment());
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let (data_dir, token_key_file) = (text(&self.data_dir), text(&self.token_key_file));
@@ -364,6 +372,8 @@ impl ConfigArgs {
         }));
         let mut settings: ProcessConfig = load(&ProcessConfig::default(), file, &overrides)?;
         let mut mistakes = settings.mistakes();
+        // Together with the others, so that whoever sets up an installation is told of all mistakes
+        // in one go and not one with every start.
         mistakes.extend(settings.read_secrets());
         if mistakes.is_empty() { Ok(settings) } else { Err(ConfigError(mistakes)) }
     }
@@ -378,6 +388,8 @@ fn read_secret(key: &str, secret: &mut SecretUrl, file: &str) -> Option<Mistake>
         return None;
     }
     let mistake = |text| Some(Mistake { origin: "configuration".into(), text });
+    // Neither wins in silence: a password that was changed in one place only would be searched for
+    // long.
     if !secret.is_empty() {
         return mistake(format!("{key} and {key}_file are both given: leave one out"));
     }
@@ -398,6 +410,7 @@ fn read(path: &Path) -> Result<(String, String), ConfigError> {
 
 #[allow(clippy::disallowed_methods, reason = "read once, at the start")]
 fn environment() -> Vec<(String, String)> {
+    // `vars` would panic on any variable that is no Unicode, though it is none of ours.
     let named = std::env::vars_os();
     named
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
@@ -407,6 +420,7 @@ fn environment() -> Vec<(String, String)> {
 fn default_data_dir() -> PathBuf {
     let variable =
         |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // The XDG base directory specification, whose rule for an unset variable is the second.
     let home = || variable("HOME").map(|home| home.join(".local/share"));
     variable("XDG_DATA_HOME").or_else(home).unwrap_or_default().join("logweir")
 }

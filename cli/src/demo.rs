@@ -5,9 +5,10 @@ use std::{path::Path, time::Duration};
 use logweir_core::{
     identity::{Role, ServiceScope, Tenant},
     runtime::{
-        clock::now_unix_nano,
+        clock::now,
         tasks::{Fate, Tasks},
     },
+    timestamp::Timestamp,
 };
 use logweir_loadgen::{Config, Generator};
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, Sender, Token};
@@ -33,11 +34,11 @@ pub async fn start(
 ) -> anyhow::Result<()> {
     let keys = TokenKeys::open_or_create(&settings.token_key_file())?;
     let (tenant, any) = (Tenant::default(), ServiceScope::Any);
-    let (record, token) = issue(&keys, &tenant, &any, Role::Admin, TOKEN_TTL, now_unix_nano());
+    let (record, token) = issue(&keys, &tenant, &any, Role::Admin, TOKEN_TTL, now());
     storage.insert_token(&tenant, record).await?;
     let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
     let sender = Sender::connect(endpoint, Token::Text(token.clone()), options)?;
-    let generator = generator(now_unix_nano())?;
+    let generator = generator(now())?;
     announce(&advice(settings.data_dir(), endpoint, generator.service_name(0), &token));
     let stop = tasks.stop_token();
     tasks.spawn("demo traffic", Fate::MayEnd, async move {
@@ -49,11 +50,13 @@ pub async fn start(
     Ok(())
 }
 
-fn generator(now_unix_nano: i64) -> anyhow::Result<Generator> {
+fn generator(start: Timestamp) -> anyhow::Result<Generator> {
     let config =
         Config { seed: 7, services: 6, rate_per_second: RATE_PER_SECOND, ..Config::default() };
-    let names = Generator::new(config.clone(), now_unix_nano);
+    // Names of services follow from the seed, so they are asked of a generator without faults.
+    let names = Generator::new(config.clone(), start);
     let mut faults = Vec::new();
+    // Sixty rounds of ten minutes: longer than anybody watches a demo.
     for round in 0..60 {
         for (number, (kind, service)) in FAULTS.into_iter().enumerate() {
             let minutes = 2 + round * 10 + number * 3;
@@ -61,23 +64,22 @@ fn generator(now_unix_nano: i64) -> anyhow::Result<Generator> {
         }
     }
     let faults = faults.into_iter().collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-    Ok(Generator::new(Config { faults, ..config }, now_unix_nano))
+    Ok(Generator::new(Config { faults, ..config }, start))
 }
 
 /// Sends what each half second brings. A batch that is not accepted is left out: it is a demo.
 async fn send(mut generator: Generator, sender: Sender) {
     let mut producers = Producers::default();
     let mut ticks = interval(TICK);
+    // After a closed lid there is no backlog of half seconds to make up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let length_nanos = TICK.as_nanos() as i64;
-        let from = now_unix_nano() - length_nanos;
-        for (service, records) in generator.tick(from, length_nanos) {
+        for (service, records) in generator.tick(now() - TICK, TICK) {
             let name = generator.service_name(service).to_owned();
             let count = records.len() as u64;
             let batch = producers.batch(&name, records, Ids::mint());
-            sender.send(&EncodedBatch::new(batch, now_unix_nano()), None).await;
+            sender.send(&EncodedBatch::new(batch, now().as_unix_nanos()), None).await;
             producers.settle(&name, count, 0);
         }
     }

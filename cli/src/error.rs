@@ -41,7 +41,7 @@ pub enum Error {
     /// Cannot be reached.
     #[error("{0}")]
     Unavailable(String),
-    /// No token, or one that does not do.
+    /// No token, or one that does not allow what was asked for.
     #[error("{0}")]
     Refused(String),
     /// Not there.
@@ -134,11 +134,14 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
         }
         cause.is::<ConfigError>().then_some(Exit::Usage)
     };
+    // The outermost cause that has a code: it says most about what the person did.
     error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
 }
 
 /// Whether the reader of our output has gone away, which is no failure of ours.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    // `logweir export | head` closes the pipe after ten lines; Rust ignores SIGPIPE, so it comes as
+    // an error of a write.
     let kind = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().map(io::Error::kind)
     };
@@ -167,6 +170,7 @@ pub fn explain(status: &Status) -> String {
         .map(|violation| format!("{}: {}", violation.field, violation.description))
         .collect();
     let message = status.message();
+    // The violations and not the message as well, which is the same in other words.
     let mut text = if fields.is_empty() { message.to_owned() } else { fields.join("; ") };
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         text.push_str(&format!(" (try again in {:.1} s)", delay.as_secs_f64()));

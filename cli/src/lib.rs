@@ -8,6 +8,7 @@ pub mod demo;
 pub mod error;
 pub mod log_output;
 pub mod output;
+mod response_times;
 pub mod secret_url;
 pub mod time_argument;
 pub mod wiring;

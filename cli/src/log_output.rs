@@ -2,12 +2,12 @@
 
 use std::io;
 
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1::{self, attribute::Value};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use crate::output::{Output, Tone, escape};
+use crate::response_times::{rfc3339, shown};
 
 /// The JSON form. What is empty is left out; `logweir send` reads it back.
 #[derive(Serialize)]
@@ -85,6 +85,8 @@ enum Nested<'a> {
 
 /// A nested value as sent, unless it is spread over lines; none if it is no JSON.
 fn nested(json: &str) -> Option<Nested<'_>> {
+    // Raw where possible: read and written again, numbers of many digits would be rounded. But an
+    // object a line must stay one line.
     if json.chars().any(char::is_control) {
         return serde_json::from_str(json).ok().map(Nested::OnOneLine);
     }
@@ -185,6 +187,7 @@ pub fn level_name(level: v1::Level) -> &'static str {
 }
 
 fn time_of(record: &v1::LogRecord) -> i64 {
+    // The wire has 64 bits without a sign; a server never stores a time beyond 2262.
     i64::try_from(record.time_unix_nano).unwrap_or(i64::MAX)
 }
 

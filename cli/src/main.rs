@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+// It gives back what it frees. Batches are made on one thread and dropped on another, and the
+// system's allocator keeps what they once took in an arena for each thread.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -133,6 +133,7 @@ impl Output {
     /// Standard output by these arguments.
     pub fn new(args: &OutputArgs) -> Self {
         let is_terminal = io::stdout().is_terminal();
+        // By no-color.org: any value but an empty one turns colours off, and a flag wins over it.
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match args.color {
             ColorChoice::Auto => is_terminal && !refused,
@@ -153,6 +154,7 @@ impl Output {
     pub fn line(&mut self, line: &str) -> io::Result<()> {
         self.out.write_all(line.as_bytes())?;
         self.out.write_all(b"\n")?;
+        // A person sees a tail as it comes; an export into a file is written in large pieces.
         if self.flushes { self.out.flush() } else { Ok(()) }
     }
 
@@ -163,6 +165,7 @@ impl Output {
         let kept: Vec<bool> = (0..header.len()).map(says).collect();
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        // The crate looks at the terminal by itself, and would answer differently from `--color`.
         if !self.color {
             table.force_no_tty();
         } else {
@@ -278,6 +281,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     let mut units = [0; 2];
     for character in json.chars() {
         if is_unsafe(character) {
+            // JSON escapes units of UTF-16: beyond U+FFFF a character is two of them.
             for unit in character.encode_utf16(&mut units) {
                 safe.push_str(&format!("\\u{unit:04x}"));
             }
@@ -291,6 +295,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 /// Control characters (C0, C1), line and paragraph separators, direction changes, invisible ones and
 /// tags.
 fn is_unsafe(character: char) -> bool {
+    // A log with `ESC ] 52` can write to the clipboard of some terminals, one with U+202E show its
+    // text backwards, and one with tags (U+E0000 on) carry text that nobody sees.
     character.is_control()
         || matches!(character,
             '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

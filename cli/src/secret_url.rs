@@ -13,7 +13,7 @@ const MASK: &str = "***";
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// Takes the first line of a file's text, or what a person typed.
+    /// Takes a file's text, or what a person typed, without the blanks and line ends around it.
     pub fn new(text: &str) -> Self {
         Self(text.trim().to_owned())
     }
@@ -56,6 +56,7 @@ impl SecretUrl {
 
 fn masked_parameter(parameter: &str) -> String {
     match parameter.split_once('=') {
+        // libpq knows `password`, `passfile` and `sslpassword`.
         Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}={MASK}"),
         _ => parameter.to_owned(),
     }
@@ -69,6 +70,7 @@ impl fmt::Debug for SecretUrl {
 
 impl Serialize for SecretUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // `logweir config check` prints the settings, and people paste them into issues.
         serializer.serialize_str(&self.masked())
     }
 }

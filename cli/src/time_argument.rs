@@ -1,50 +1,52 @@
 //! Timestamps as people type them on a command line. Pure.
 
-use std::time::Duration;
-
-use chrono::NaiveDate;
-use logweir_core::timestamp::{NANOS_PER_DAY, parse_duration};
+use chrono::{NaiveDate, NaiveTime};
+use logweir_core::timestamp::{Timestamp, parse_duration};
 use logweir_ship::parse::time;
 
 /// Reads `now`, `-1h` (before now), `2026-01-02`, `2026-01-02T03:04:05Z` and what else logs have.
 /// Nothing is before 1970, and zero would mean that no moment is given.
-pub fn parse_time(text: &str, now_unix_nano: i64) -> Result<i64, String> {
-    moment(text.trim(), now_unix_nano).map(|unix_nano| unix_nano.max(1))
+pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    moment(text.trim(), now).map(|time| time.max(Timestamp::EPOCH.next()))
 }
 
-fn moment(text: &str, now_unix_nano: i64) -> Result<i64, String> {
-    let nanos = |ago: Duration| i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if text == "now" {
-        return Ok(now_unix_nano);
+        return Ok(now);
     }
     if let Some(ago) = text.strip_prefix('-') {
-        return Ok(now_unix_nano.saturating_sub(nanos(parse_duration(ago)?)));
+        return Ok(now - parse_duration(ago)?);
     }
     if let Ok(date) = text.parse::<NaiveDate>() {
-        let days = i64::from(date.to_epoch_days());
-        return days.checked_mul(NANOS_PER_DAY).ok_or_else(|| format!("{text:?} is too far"));
+        let nanos = date.and_time(NaiveTime::MIN).and_utc().timestamp_nanos_opt();
+        let midnight = nanos.map(Timestamp::from_unix_nanos);
+        return midnight.ok_or_else(|| format!("{text:?} is too far"));
     }
-    time::whole(text, now_unix_nano).ok_or_else(|| {
+    time::whole(text, now).ok_or_else(|| {
         format!("{text:?} is no time: write -1h, 2026-01-02 or 2026-01-02T03:04:05Z")
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    const NOW: i64 = 1_767_323_045_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
+
+    const FIRST: Timestamp = Timestamp::EPOCH.next();
 
     #[test]
     fn moments_are_absolute_or_before_now() {
         for (text, expected) in [
             ("now", NOW),
-            ("-1h", NOW - 3_600_000_000_000),
+            ("-1h", NOW - Duration::from_secs(3_600)),
             ("2026-01-02T03:04:05Z", NOW),
-            ("2026-01-02", 1_767_312_000_000_000_000),
-            ("1970-01-01", 1),
-            ("1969-12-31", 1),
-            ("-99y", 1),
+            ("2026-01-02", Timestamp::from_unix_seconds(1_767_312_000)),
+            ("1970-01-01", FIRST),
+            ("1969-12-31", FIRST),
+            ("-99y", FIRST),
         ] {
             assert_eq!(parse_time(text, NOW).unwrap(), expected, "{text}");
         }

@@ -69,11 +69,11 @@ pub struct Process {
     pub settings: ProcessConfig,
     /// Its tasks; asked to stop by SIGINT and SIGTERM.
     pub tasks: Tasks,
-    /// Who it is to others.
+    /// The name under which it sends heartbeats and holds leases.
     pub identity: ProcessIdentity,
     /// The time.
     pub clock: Clock,
-    /// Of its queue.
+    /// How many partitions its queue has.
     partitions: u16,
     metrics: Metrics,
 }
@@ -93,6 +93,8 @@ impl Process {
         settings: ProcessConfig,
         partitions: u16,
     ) -> anyhow::Result<Self> {
+        // Logging first, so that nothing after it fails unheard; signals before anything that
+        // waits, so that a start that hangs on a database can be stopped in order.
         telemetry::start_logging(&settings.log).map_err(Error::Usage)?;
         let (tasks, clock) = (Tasks::new(), system_clock());
         stop_on_signals(&tasks)?;
@@ -102,6 +104,8 @@ impl Process {
 
     /// Opens the address to listen on; who connects waits until it is served.
     pub async fn bind(&self) -> anyhow::Result<BoundListener> {
+        // Certificate and address are checked before the database is waited for: a mistake in
+        // either should be told at once, and not after a minute.
         let tls = self.settings.tls_files().map(Tls::open).transpose()?;
         let listener = listen(&self.settings.listen).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -207,6 +211,8 @@ impl Process {
 
     /// Downstream: nothing new comes in any more; what was taken is stored, then everything ends.
     pub async fn stop(&self) -> anyhow::Result<Exit> {
+        // In `standalone` the publisher is closed by now, so that the pipeline runs empty and ends
+        // by itself. A task that hangs is named instead of being waited for without end.
         self.tasks.stop();
         let end = self.tasks.wait(STOP_TIMEOUT).await;
         if !end.laggards.is_empty() {
@@ -226,6 +232,8 @@ pub async fn open_database(
     clock: &Clock,
 ) -> anyhow::Result<PostgresStorage> {
     let config = settings.postgres()?;
+    // Waited for and not failed on: after a reboot all containers start at once, and the database
+    // is rarely the first that is ready.
     let open = || PostgresStorage::open(&config, Arc::clone(clock));
     Ok(at_start("the database", StorageError::is_retryable, open).await?)
 }
@@ -251,6 +259,8 @@ pub fn token_keys(settings: &ProcessConfig) -> anyhow::Result<TokenKeys> {
         })?;
     }
     let keys = TokenKeys::open_or_create(&path)?;
+    // A second server with keys of its own refuses the tokens of the first: behind a load balancer
+    // every other request would fail as if its token were broken.
     if is_new && !settings.database_url.is_empty() {
         warn!(
             "the keys that sign tokens were made, in {}: every server of the installation must have \
@@ -279,6 +289,8 @@ async fn listen(address: &str) -> Result<TcpListener, Error> {
 
 /// SIGINT or SIGTERM stops in order.
 fn stop_on_signals(tasks: &Tasks) -> std::io::Result<()> {
+    // SIGTERM is what systemd, Docker and Kubernetes send before they kill. Both are taken over
+    // here and not within the task, so that one that comes before it runs is not missed.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stopping = tasks.clone();

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::limits::SERVICE_BYTES_MAX;
+use crate::{limits::SERVICE_BYTES_MAX, timestamp::Timestamp};
 
 /// A name that is not what its kind allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,9 @@ pub struct IdentityError {
     rule: &'static str,
 }
 
+/// What a tenant or a service may be called, in words.
+// Characters that need no escaping in a URL, a shell or a metric's label, and no U+0000,
+// which PostgreSQL cannot hold.
 const NAME_RULE: &str = "use 1 to 128 characters of A-Z a-z 0-9 . _ / -";
 
 fn checked_name(kind: &'static str, value: &str) -> Result<Arc<str>, IdentityError> {
@@ -23,6 +26,7 @@ fn checked_name(kind: &'static str, value: &str) -> Result<Arc<str>, IdentityErr
     if (1..=SERVICE_BYTES_MAX).contains(&value.len()) && value.bytes().all(allowed) {
         return Ok(value.into());
     }
+    // Cut, for it comes from outside and goes into an error that is sent and logged.
     let value = value.chars().take(SERVICE_BYTES_MAX).collect();
     Err(IdentityError { kind, value, rule: NAME_RULE })
 }
@@ -30,6 +34,7 @@ fn checked_name(kind: &'static str, value: &str) -> Result<Arc<str>, IdentityErr
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
+        // Shared and not copied: every log of a batch carries its service through the pipeline.
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
 
@@ -199,6 +204,8 @@ const UUID_V7_BEGAN_UNIX_MS: u64 = 1_735_689_600_000;
 impl BatchId {
     /// The id of a replay of a dead letter: always the same, so that it is stored once.
     pub fn of_replay(tenant: &Tenant, dead_letter_id: u64) -> Self {
+        // Somebody who presses the button twice, or a process that dies between publishing and
+        // noting it, replays the same batch again, which the ledger knows.
         let hash = xxh3_128_with_seed(tenant.as_str().as_bytes(), dead_letter_id);
         Self(hash.to_be_bytes())
     }
@@ -218,8 +225,8 @@ impl BatchId {
 /// Ordered by time, then batch, then index; so are pages of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
-    /// Event time, nanoseconds since 1970-01-01 UTC.
-    pub time_unix_nano: i64,
+    /// Event time.
+    pub time: Timestamp,
     /// The batch it came in.
     pub batch_id: BatchId,
     /// Its position in the batch.
@@ -228,7 +235,8 @@ pub struct LogId {
 
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{}{:08x}", self.time_unix_nano, self.batch_id, self.index)
+        // Of fixed width and highest digits first, so that ids as text sort like logs by time.
+        write!(f, "{:016x}{}{:08x}", self.time.as_unix_nanos(), self.batch_id, self.index)
     }
 }
 
@@ -247,7 +255,7 @@ impl FromStr for LogId {
         batch.copy_from_slice(&bytes[8..24]);
         index.copy_from_slice(&bytes[24..]);
         Ok(Self {
-            time_unix_nano: i64::from_be_bytes(time),
+            time: Timestamp::from_unix_nanos(i64::from_be_bytes(time)),
             batch_id: BatchId(batch),
             index: u32::from_be_bytes(index),
         })
@@ -292,7 +300,11 @@ mod tests {
 
     #[test]
     fn a_log_id_reads_back_and_sorts_by_time() {
-        let id = |time| LogId { time_unix_nano: time, batch_id: BatchId([7; 16]), index: 9 };
+        let id = |time| LogId {
+            time: Timestamp::from_unix_nanos(time),
+            batch_id: BatchId([7; 16]),
+            index: 9,
+        };
         let text = id(1_700_000_000_000_000_000).to_string();
         assert_eq!(text.len(), 56);
         assert_eq!(text.parse::<LogId>().unwrap(), id(1_700_000_000_000_000_000));

@@ -3,6 +3,7 @@
 //! A server cannot judge logs and a processor takes no requests, so training and comparing are asked
 //! for as jobs: the server stores one, a processor takes it, and the server waits for the answer.
 
+use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What is to be done for a tenant.
@@ -14,30 +15,36 @@ pub enum JobRequest {
         /// The service that it is to serve; empty: those of the tenant that have none of their own.
         service: String,
         /// Event time of the logs: from inclusive.
-        from_unix_nano: i64,
+        #[serde(rename = "from_unix_nano")]
+        from: Timestamp,
         /// To exclusive.
-        to_unix_nano: i64,
+        #[serde(rename = "to_unix_nano")]
+        to: Timestamp,
     },
     /// Judge the same logs by two models. Answered by [`Comparison`].
     CompareModels {
-        /// A model.
+        /// The id of a model.
         first: u64,
-        /// Another one.
+        /// The id of the model that it is compared with.
         second: u64,
         /// Event time of the logs: from inclusive.
-        from_unix_nano: i64,
+        #[serde(rename = "from_unix_nano")]
+        from: Timestamp,
         /// To exclusive.
-        to_unix_nano: i64,
+        #[serde(rename = "to_unix_nano")]
+        to: Timestamp,
     },
     /// Group the patterns of a range, or its anomalies. Answered by [`Clusters`].
     ListClusters {
         /// Only this service; empty: all.
         service: String,
         /// Event time of the logs: from inclusive.
-        from_unix_nano: i64,
+        #[serde(rename = "from_unix_nano")]
+        from: Timestamp,
         /// To exclusive.
-        to_unix_nano: i64,
-        /// Anomalies alone.
+        #[serde(rename = "to_unix_nano")]
+        to: Timestamp,
+        /// Whether only logs that are anomalies are grouped.
         anomalies: bool,
         /// At most so many groups.
         limit: u32,
@@ -47,14 +54,14 @@ pub enum JobRequest {
 /// A model was trained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trained {
-    /// The candidate.
+    /// The id of the new model, which is a candidate until somebody promotes it.
     pub model_id: u64,
 }
 
 /// How two models judge the same logs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Logs judged.
+    /// Logs that both have scored.
     pub logs: u64,
     /// Anomalies of the first.
     pub first_anomalies: u64,

@@ -4,6 +4,8 @@
 use std::ops::Range;
 
 /// Ratio of the bounds of a latency bucket. Its geometric middle is within 4.9 % of any value in it.
+// Logarithmic, because the same share of an error matters at 1 ms and at 1 minute, and additive,
+// which kept percentiles would not be. Stored counts depend on it: a change needs a migration.
 pub const BUCKET_GROWTH: f64 = 1.1;
 
 /// The lowest bucket: latencies of about a nanosecond, and all below.
@@ -33,6 +35,7 @@ pub fn bucket_bounds(bucket: i32) -> Range<f64> {
 /// from `(bucket, count)` in ascending order; none without logs.
 pub fn percentile(buckets: &[(i32, u64)], quantile: f64) -> Option<f64> {
     let total: u64 = buckets.iter().map(|(_, count)| count).sum();
+    // The nearest rank: the value that so many logs do not exceed. The first, for quantile 0.
     let rank = ((total as f64 * quantile).ceil() as u64).max(1);
     let mut below = 0;
     let found = buckets.iter().find(|(_, count)| {
@@ -40,6 +43,7 @@ pub fn percentile(buckets: &[(i32, u64)], quantile: f64) -> Option<f64> {
         below >= rank
     });
     found.map(|&(bucket, _)| match bucket_bounds(bucket) {
+        // The lowest bucket has no geometric middle; a latency of 0 is what mostly lies in it.
         bounds if bounds.start == 0.0 => 0.0,
         bounds => (bounds.start * bounds.end).sqrt(),
     })

@@ -1,7 +1,8 @@
 //! Every bound of the contract, with its unit and its reason. Configuration may change those in
 //! [`Limits`]; the constants are part of formats and names.
 
-use crate::timestamp::NANOS_PER_MINUTE;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a tenant or service, bytes: it is in every index key.
@@ -13,12 +14,15 @@ pub const SDK_NAME_BYTES_MAX: usize = 64;
 /// Most reasons in one drop account.
 pub const DROP_REASONS_MAX: usize = 64;
 /// An event time this far ahead of the server's clock is impossible: clocks differ, but not more.
-pub const FUTURE_NANOS_MAX: i64 = 10 * NANOS_PER_MINUTE;
+pub const FUTURE_MAX: Duration = Duration::from_secs(10 * 60);
 /// A log this much older than its receipt is history: stored and counted, but it trains no live
 /// baseline and opens no incident.
-pub const HISTORY_NANOS: i64 = 10 * NANOS_PER_MINUTE;
+pub const HISTORY_AGE: Duration = Duration::from_secs(10 * 60);
 /// How long a producer's account is kept after its last batch; an older batch is `expired`.
 pub const PRODUCER_RETENTION_DAYS: u32 = 90;
+/// [`PRODUCER_RETENTION_DAYS`] as a duration.
+pub const PRODUCER_RETENTION: Duration =
+    Duration::from_secs(PRODUCER_RETENTION_DAYS as u64 * 86_400);
 /// The least time for which the ledger remembers a batch by its id; an older batch that names no
 /// producer, and so is remembered by nothing else, is `expired`.
 pub const LEDGER_HOURS_MIN: u32 = 48;
@@ -45,6 +49,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        // 4 MiB is what gRPC servers take unless told otherwise, so that no proxy on the way takes
+        // less. 128 attributes are OpenTelemetry's default. In flight fit 32 of the largest.
         Self {
             request_bytes_max: 4 << 20,
             batch_records_max: 10_000,

@@ -4,7 +4,10 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::identity::{BatchId, LogId, ProducerId, Service, TemplateId, Tenant};
+use crate::{
+    identity::{BatchId, LogId, ProducerId, Service, TemplateId, Tenant},
+    timestamp::Timestamp,
+};
 
 /// How serious a log is. Ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -68,6 +71,8 @@ impl FromStr for Level {
 
     /// Reads the usual spellings in any case, such as `warning`, `err`, `crit`, `notice`.
     fn from_str(text: &str) -> Result<Self, ()> {
+        // Of syslog, log4j, Python, Go, java.util.logging and Node's loggers. `alert` and `emerg`
+        // are above critical in syslog, and `notice` is below its warning.
         const NAMES: [(&str, Level); 22] = [
             ("trace", Level::Trace),
             ("finest", Level::Trace),
@@ -158,8 +163,8 @@ impl Attribute {
 pub struct Record {
     /// Its position in the batch as sent.
     pub index: u32,
-    /// Event time, nanoseconds since 1970-01-01 UTC.
-    pub time_unix_nano: i64,
+    /// Event time.
+    pub time: Timestamp,
     /// How serious; none if the sender gave none.
     pub level: Option<Level>,
     /// OpenTelemetry's severity as sent; 0 for none.
@@ -181,6 +186,7 @@ pub struct Record {
 impl Record {
     /// The value of an attribute.
     pub fn attribute(&self, key: &str) -> Option<&Value> {
+        // A walk: logs have few attributes, and a map for each would cost more than it saves.
         self.attributes.iter().find(|attribute| attribute.key == key).map(|found| &found.value)
     }
 
@@ -288,8 +294,8 @@ pub struct Batch {
     pub batch_id: BatchId,
     /// [`content_checksum`] of what the sender sent.
     pub checksum: u64,
-    /// When the server received it, nanoseconds since 1970-01-01 UTC.
-    pub received_unix_nano: i64,
+    /// When the server received it.
+    pub received_at: Timestamp,
     /// Who sent it, if it said.
     pub producer: Option<Producer>,
     /// What its logs have in common.
@@ -303,6 +309,8 @@ pub struct Batch {
 impl Batch {
     /// About how much memory it holds, bytes, once each log has the resource's values for its own.
     pub fn heap_bytes(&self) -> usize {
+        // The processor gives every log the resource's attributes. A resource of 16 KiB on 10,000
+        // logs is 160 MiB then, in a request of a few hundred kilobytes.
         let copies = self.resource.heap_bytes() * (1 + self.records.len());
         let good: usize = self.records.iter().map(Record::heap_bytes).sum();
         let bad: usize = self.rejected.iter().map(|r| r.record.heap_bytes() + r.detail.len()).sum();
@@ -326,6 +334,8 @@ impl Batch {
 /// its resource and records, each field with its length. A retry has the same; the account, which
 /// does not describe the logs, is left out.
 pub fn content_checksum(resource: &Resource, records: &[Record]) -> u64 {
+    // Lengths are hashed too, or `ab` + `c` and `a` + `bc` would be one content. Stored beside
+    // every batch and compared for 48 hours: a change makes conflicts of all repeats under way.
     let mut hash = Xxh3::new();
     let text = |hash: &mut Xxh3, text: &str| {
         hash.update(&(text.len() as u32).to_le_bytes());
@@ -363,9 +373,10 @@ pub fn content_checksum(resource: &Resource, records: &[Record]) -> u64 {
     attributes(&mut hash, &resource.attributes);
     for record in records {
         let mut fixed = [0; 42];
-        fixed[..8].copy_from_slice(&record.time_unix_nano.to_le_bytes());
+        fixed[..8].copy_from_slice(&record.time.as_unix_nanos().to_le_bytes());
         fixed[8] = record.level.map_or(0, |level| level as u8);
         fixed[9] = record.severity_number;
+        // All bits set is a "not a number" that no latency can be, for it must be finite.
         let latency = record.latency_ms.map_or(u64::MAX, f64::to_bits);
         fixed[10..18].copy_from_slice(&latency.to_le_bytes());
         fixed[18..34].copy_from_slice(&record.trace_id.unwrap_or_default());
@@ -422,7 +433,7 @@ pub struct ScoredBatch {
     /// [`content_checksum`] of what the sender sent.
     pub checksum: u64,
     /// When the server received it.
-    pub received_unix_nano: i64,
+    pub received_at: Timestamp,
     /// Who sent it.
     pub producer: Option<Producer>,
     /// What its logs have in common.
@@ -439,14 +450,16 @@ pub struct ScoredBatch {
 impl ScoredBatch {
     /// Its logs as a reader is to see them once they are stored: with the ids of merged patterns.
     pub fn stored_logs(&self) -> Vec<StoredLog> {
+        // As a search would show it later: a tail that named the pattern before its merger would
+        // lead to a filter that finds other logs.
         let shown = |id: TemplateId| self.templates.get(&id)?.merged_into;
         let stored = |scored: &ScoredRecord| StoredLog {
             id: LogId {
-                time_unix_nano: scored.record.time_unix_nano,
+                time: scored.record.time,
                 batch_id: self.batch_id,
                 index: scored.record.index,
             },
-            received_unix_nano: self.received_unix_nano,
+            received_at: self.received_at,
             service: self.resource.service.clone(),
             instance: self.resource.instance.clone(),
             environment: self.resource.environment.clone(),
@@ -465,7 +478,7 @@ pub struct StoredLog {
     /// Where it is.
     pub id: LogId,
     /// When the server received it.
-    pub received_unix_nano: i64,
+    pub received_at: Timestamp,
     /// Its service.
     pub service: Service,
     /// Its instance.
@@ -516,7 +529,7 @@ mod tests {
             tenant: Tenant::default(),
             batch_id: BatchId([1; 16]),
             checksum: 0,
-            received_unix_nano: 0,
+            received_at: Timestamp::EPOCH,
             producer: None,
             resource,
             records: vec![Record::default(); 1_000],
@@ -534,7 +547,7 @@ mod tests {
             Record { message: "a".into(), logger: "bc".into(), ..base.clone() },
             Record { level: Some(Level::Info), ..base.clone() },
             Record { latency_ms: Some(0.0), ..base.clone() },
-            Record { time_unix_nano: 1, ..base.clone() },
+            Record { time: Timestamp::from_unix_nanos(1), ..base.clone() },
             Record { trace_id: Some([1; 16]), ..base.clone() },
             Record { span_id: Some([1; 8]), ..base.clone() },
             Record { attributes: vec![Attribute::new("k", Value::Int(1))], ..base.clone() },

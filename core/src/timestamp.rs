@@ -1,17 +1,179 @@
-//! Timestamps and durations as text. A timestamp is nanoseconds since 1970, UTC. Pure.
+//! A moment, durations as text, and nothing that reads a clock. Pure.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    ops::{Add, AddAssign, Sub, SubAssign},
+    str::FromStr,
+    time::Duration,
+};
 
 use chrono::{DateTime, SecondsFormat};
+use serde::{Deserialize, Serialize};
 
-/// Nanoseconds of a second.
-pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
-/// Nanoseconds of a minute.
-pub const NANOS_PER_MINUTE: i64 = 60 * NANOS_PER_SECOND;
-/// Nanoseconds of an hour.
-pub const NANOS_PER_HOUR: i64 = 60 * NANOS_PER_MINUTE;
-/// Nanoseconds of a day.
-pub const NANOS_PER_DAY: i64 = 24 * NANOS_PER_HOUR;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// A moment: nanoseconds since 1970-01-01 UTC, of the years 1677 to 2262. Arithmetic saturates at
+/// [`Timestamp::MIN`] and [`Timestamp::MAX`], which also stand for ranges without a bound.
+///
+/// Stored and sent as the bare number, under a name that ends in `_unix_nano`. So the number itself
+/// is found where one leaves the program: in the generated messages, in SQL columns and in the
+/// columns of a block; and where scores do arithmetic on many of them (`analysis`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The first moment that there is.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The last moment that there is.
+    pub const MAX: Self = Self(i64::MAX);
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
+    /// From nanoseconds since 1970.
+    pub const fn from_unix_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// From whole seconds since 1970.
+    pub const fn from_unix_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(NANOS_PER_SECOND))
+    }
+
+    /// Nanoseconds since 1970.
+    pub const fn as_unix_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    pub const fn as_unix_seconds(self) -> i64 {
+        self.0.div_euclid(NANOS_PER_SECOND)
+    }
+
+    /// The time from an earlier moment to this one; zero if that is no earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        match self > earlier {
+            true => Duration::from_nanos(self.0.abs_diff(earlier.0)),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// The moment after this one, a nanosecond later: the end of a range through this one.
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The moment so long before this one; none if that is before [`Timestamp::MIN`].
+    pub fn checked_sub(self, duration: Duration) -> Option<Self> {
+        let nanos = i64::try_from(duration.as_nanos()).ok()?;
+        self.0.checked_sub(nanos).map(Self)
+    }
+
+    /// Nanoseconds from another moment to this one; negative if that is later.
+    pub const fn nanos_since(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+
+    /// The start of the step that this moment falls into; steps are counted from 1970.
+    ///
+    /// # Panics
+    ///
+    /// If the step is empty.
+    pub const fn floor(self, step: Duration) -> Self {
+        let step = nanos_of(step);
+        Self(self.0.div_euclid(step).saturating_mul(step))
+    }
+
+    /// `2026-01-02T03:04:05.678901234Z`, as [`Timestamp::from_str`] reads it.
+    pub fn to_rfc3339(self) -> String {
+        self.date_time().to_rfc3339_opts(SecondsFormat::Nanos, true)
+    }
+
+    /// As a person would type it, to the second: `2026-01-02T03:04:05Z`.
+    pub fn to_rfc3339_seconds(self) -> String {
+        self.date_time().to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
+
+    /// For people: UTC, to the millisecond; a dash for none, which is 1970.
+    pub fn shown(self) -> String {
+        self.formatted("%Y-%m-%d %H:%M:%S%.3f")
+    }
+
+    /// The hour for people, for what is known to the hour only; a dash for none, which is 1970.
+    pub fn shown_hour(self) -> String {
+        self.formatted("%Y-%m-%d %Hh")
+    }
+
+    fn formatted(self, format: &str) -> String {
+        match self {
+            Self::EPOCH => "-".to_owned(),
+            _ => self.date_time().format(format).to_string(),
+        }
+    }
+
+    /// For the calendar.
+    pub const fn date_time(self) -> DateTime<chrono::Utc> {
+        DateTime::from_timestamp_nanos(self.0)
+    }
+}
+
+/// A duration in nanoseconds; the longest that there is instead of a longer one (292 years).
+pub const fn nanos_of(duration: Duration) -> i64 {
+    let nanos = duration.as_nanos();
+    if nanos > i64::MAX as u128 { i64::MAX } else { nanos as i64 }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos_of(duration)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos_of(duration)))
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+impl SubAssign<Duration> for Timestamp {
+    fn sub_assign(&mut self, duration: Duration) {
+        *self = *self - duration;
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_rfc3339())
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_rfc3339())
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    /// Reads RFC 3339; what is before 1677 or after 2262 is no time either.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = DateTime::parse_from_rfc3339(text).ok();
+        time.and_then(|time| time.timestamp_nanos_opt())
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no time: write 2026-01-02T03:04:05Z"))
+    }
+}
 
 const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
@@ -44,43 +206,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total_ms))
 }
 
-/// Reads what [`rfc3339`] writes.
-pub fn parse_rfc3339(text: &str) -> Result<i64, String> {
-    let time = DateTime::parse_from_rfc3339(text).ok().and_then(|time| time.timestamp_nanos_opt());
-    time.ok_or_else(|| format!("{text:?} is no time: write 2026-01-02T03:04:05Z"))
-}
-
-/// A timestamp as `2026-01-02T03:04:05.678901234Z`.
-pub fn rfc3339(unix_nano: i64) -> String {
-    DateTime::from_timestamp_nanos(unix_nano).to_rfc3339_opts(SecondsFormat::Nanos, true)
-}
-
-/// A timestamp as a person would type it, to the second: `2026-01-02T03:04:05Z`.
-pub fn typed(unix_nano: i64) -> String {
-    DateTime::from_timestamp_nanos(unix_nano).to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// A timestamp for people: UTC, to the millisecond; a dash for none.
-pub fn shown(unix_nano: i64) -> String {
-    if unix_nano == 0 {
-        return "-".to_owned();
-    }
-    DateTime::from_timestamp_nanos(unix_nano).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
-}
-
-/// The hour of a timestamp for people, for what is known to the hour only; a dash for none.
-pub fn shown_hour(unix_nano: i64) -> String {
-    if unix_nano == 0 {
-        return "-".to_owned();
-    }
-    DateTime::from_timestamp_nanos(unix_nano).format("%Y-%m-%d %Hh").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_767_323_045_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
     #[test]
     fn durations_are_sums_of_parts() {
@@ -94,11 +224,47 @@ mod tests {
 
     #[test]
     fn a_timestamp_is_shown_to_the_point() {
-        assert_eq!(rfc3339(NOW + 5), "2026-01-02T03:04:05.000000005Z");
-        assert_eq!(parse_rfc3339(&rfc3339(NOW + 5)), Ok(NOW + 5));
-        assert_eq!(typed(NOW + 5), "2026-01-02T03:04:05Z");
-        assert_eq!(shown(NOW), "2026-01-02 03:04:05.000");
-        assert_eq!(shown(0), "-");
-        assert_eq!((shown_hour(NOW).as_str(), shown_hour(0).as_str()), ("2026-01-02 03h", "-"));
+        let time = NOW + Duration::from_nanos(5);
+        assert_eq!(time.to_rfc3339(), "2026-01-02T03:04:05.000000005Z");
+        assert_eq!(time.to_rfc3339().parse(), Ok(time));
+        assert_eq!(time.to_rfc3339_seconds(), "2026-01-02T03:04:05Z");
+        assert_eq!(NOW.shown(), "2026-01-02 03:04:05.000");
+        assert_eq!(NOW.shown_hour(), "2026-01-02 03h");
+        assert_eq!(
+            (Timestamp::EPOCH.shown(), Timestamp::EPOCH.shown_hour()),
+            ("-".into(), "-".into())
+        );
+    }
+
+    #[test]
+    fn a_timestamp_is_stored_as_its_number() {
+        assert_eq!(serde_json::to_string(&NOW).unwrap(), "1767323045000000000");
+        assert_eq!(
+            serde_json::from_str::<Timestamp>("-5").unwrap(),
+            Timestamp::from_unix_nanos(-5)
+        );
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let (hour, long) = (Duration::from_secs(3_600), Duration::MAX);
+        assert_eq!((NOW + hour).since(NOW), hour);
+        assert_eq!(NOW.since(NOW + hour), Duration::ZERO);
+        assert_eq!(NOW.nanos_since(NOW + hour), -3_600_000_000_000);
+        assert_eq!(
+            (NOW + long, NOW - long),
+            (Timestamp::MAX, Timestamp::from_unix_nanos(NOW.0 - i64::MAX))
+        );
+        assert_eq!(Timestamp::MAX.since(Timestamp::MIN), Duration::from_nanos(u64::MAX));
+        assert_eq!(Timestamp::MAX.nanos_since(Timestamp::MIN), i64::MAX);
+    }
+
+    #[test]
+    fn steps_are_counted_from_1970_in_both_directions() {
+        let step = Duration::from_secs(10);
+        for (time, start) in [(15, 10), (10, 10), (0, 0), (-1, -10), (-10, -10)] {
+            let time = Timestamp::from_unix_seconds(time);
+            assert_eq!(time.floor(step), Timestamp::from_unix_seconds(start));
+        }
     }
 }

@@ -10,13 +10,10 @@ use std::{
     fs::File,
     io::{BufRead, BufWriter, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use logweir_core::{
-    record::Record,
-    timestamp::{NANOS_PER_MINUTE, rfc3339},
-    wire::record_from_wire,
-};
+use logweir_core::{record::Record, timestamp::Timestamp, wire::record_from_wire};
 use logweir_incident::incident::{Evidence, Incident, ProbableCause};
 use logweir_ship::parse::{fields::Parsed, parse, record::service_name};
 use serde::Serialize;
@@ -28,8 +25,9 @@ use crate::{
 };
 
 /// How far lines may be out of order.
-const DISORDER_NANOS: i64 = 2 * NANOS_PER_MINUTE;
-/// Logs that wait for earlier ones at most.
+const DISORDER: Duration = Duration::from_secs(2 * 60);
+/// Logs that wait for earlier ones at most, which bounds the memory: at 20,000 logs a second of
+/// event time two minutes would be more.
 const WAITING_MAX: usize = 2_000_000;
 /// Lines between two looks at the progress.
 const TICK_LINES: u64 = 10_000;
@@ -38,7 +36,7 @@ const FALLBACK_SERVICE: &str = "evaluated";
 
 /// A log that waits for its turn: by time, then by line.
 struct Waiting {
-    time_unix_nano: i64,
+    time: Timestamp,
     line: u64,
     service: String,
     record: Record,
@@ -60,7 +58,8 @@ impl PartialOrd for Waiting {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> cmp::Ordering {
-        (self.time_unix_nano, self.line).cmp(&(other.time_unix_nano, other.line))
+        // A heap keeps no order among equals: logs of one moment stay in that of their lines.
+        (self.time, self.line).cmp(&(other.time, other.line))
     }
 }
 
@@ -68,12 +67,12 @@ impl Ord for Waiting {
 struct Intake {
     playing: Playing,
     waiting: BinaryHeap<Reverse<Waiting>>,
-    newest_unix_nano: i64,
+    newest: Timestamp,
     logs: u64,
     without_time: u64,
 }
 
-/// The result.
+/// What the rules made of the logs, as it is written to the output.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Logs played.
@@ -97,7 +96,7 @@ pub struct Report {
 pub struct Found {
     /// Its id.
     pub id: String,
-    /// Where.
+    /// The service that it is about.
     pub service: String,
     /// The rule that found it.
     pub rule: String,
@@ -146,72 +145,73 @@ pub fn evaluate(run: &Run<'_>, input: &[PathBuf], output: &Path) -> Result<Repor
     let mut intake = Intake {
         playing: Playing::new(&run.config),
         waiting: BinaryHeap::new(),
-        newest_unix_nano: i64::MIN,
+        newest: Timestamp::MIN,
         logs: 0,
         without_time: 0,
     };
-    let mut first_unix_nano = None;
+    let mut first = None;
     for path in input {
-        intake.file(run, path, &mut first_unix_nano)?;
+        intake.file(run, path, &mut first)?;
     }
     run.finish();
-    let report = intake.finish(first_unix_nano, run.seconds())?;
+    let report = intake.finish(first, run.seconds())?;
     write(output, &report)?;
     Ok(report)
 }
 
 impl Intake {
-    fn file(&mut self, run: &Run<'_>, path: &Path, first: &mut Option<i64>) -> Result<(), Error> {
+    fn file(
+        &mut self,
+        run: &Run<'_>,
+        path: &Path,
+        first: &mut Option<Timestamp>,
+    ) -> Result<(), Error> {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
             self.logs += 1;
             if self.logs.is_multiple_of(TICK_LINES) {
                 run.tick();
             }
-            let Parsed { time_unix_nano, service, record } = parse(&line, 0);
-            let Some(time_unix_nano) = time_unix_nano else {
+            let Parsed { time, service, record } = parse(&line, Timestamp::EPOCH);
+            let Some(time) = time else {
                 self.without_time += 1;
                 continue;
             };
-            *first = Some(first.map_or(time_unix_nano, |first| first.min(time_unix_nano)));
+            *first = Some(first.map_or(time, |first| first.min(time)));
             let service = service.as_deref().map_or(FALLBACK_SERVICE.into(), service_name);
             let (mut record, _) = record_from_wire(0, record);
-            record.time_unix_nano = time_unix_nano;
+            record.time = time;
             let service = service.into_owned();
-            self.newest_unix_nano = self.newest_unix_nano.max(time_unix_nano);
-            self.waiting.push(Reverse(Waiting {
-                time_unix_nano,
-                line: self.logs,
-                service,
-                record,
-            }));
-            self.release(self.newest_unix_nano.saturating_sub(DISORDER_NANOS))?;
+            self.newest = self.newest.max(time);
+            self.waiting.push(Reverse(Waiting { time, line: self.logs, service, record }));
+            self.release(self.newest - DISORDER)?;
         }
         Ok(())
     }
 
     /// Plays what is older than a moment, or more than may wait.
-    fn release(&mut self, until_unix_nano: i64) -> Result<(), Error> {
+    fn release(&mut self, until: Timestamp) -> Result<(), Error> {
         while let Some(Reverse(next)) = self.waiting.peek() {
-            if next.time_unix_nano > until_unix_nano && self.waiting.len() <= WAITING_MAX {
+            if next.time > until && self.waiting.len() <= WAITING_MAX {
                 break;
             }
+            // Earlier logs may still come when too many wait; those are counted as out of order.
             let Some(Reverse(log)) = self.waiting.pop() else { break };
             self.playing.log(&log.service, log.record)?;
         }
         Ok(())
     }
 
-    fn finish(mut self, first: Option<i64>, seconds: f64) -> Result<Report, Error> {
-        self.release(i64::MAX)?;
-        let newest = first.map(|_| self.newest_unix_nano);
+    fn finish(mut self, first: Option<Timestamp>, seconds: f64) -> Result<Report, Error> {
+        self.release(Timestamp::MAX)?;
+        let newest = first.map(|_| self.newest);
         let Played { incidents, told, late } = self.playing.finish(newest)?;
         Ok(Report {
             logs: self.logs - self.without_time,
             lines_without_time: self.without_time,
             logs_out_of_order: late,
-            from: first.map(rfc3339),
-            to: newest.map(rfc3339),
+            from: first.map(Timestamp::to_rfc3339),
+            to: newest.map(Timestamp::to_rfc3339),
             seconds,
             incidents: incidents.into_iter().map(|i| found(told.contains_key(&i.id), i)).collect(),
         })
@@ -219,6 +219,7 @@ impl Intake {
 }
 
 fn found(notified: bool, incident: Incident) -> Found {
+    let rfc3339 = |unix_nano| Timestamp::from_unix_nanos(unix_nano).to_rfc3339();
     let entries = incident.timeline.iter().map(|entry| Entry {
         at: rfc3339(entry.at_unix_nano),
         event: format!("{:?}", entry.event).to_lowercase(),
@@ -248,6 +249,7 @@ fn write(path: &Path, report: &Report) -> Result<(), Error> {
     let failed = |source| file_error("write", path, source);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     serde_json::to_writer_pretty(&mut file, report)?;
+    // Flushed by hand: a full disk that shows only when the buffer is dropped would pass unnoticed.
     file.write_all(b"\n").and_then(|()| file.flush()).map_err(failed)?;
     Ok(())
 }

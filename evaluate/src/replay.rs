@@ -14,6 +14,7 @@ use logweir_core::{
     latency::bucket_of,
     limits::Limits,
     record::{Batch, Record, Resource},
+    timestamp::Timestamp,
 };
 use logweir_incident::{built_in, incident::Incident, notification::NotificationKind};
 use logweir_processor::{ProcessorConfig, Scorer};
@@ -31,14 +32,15 @@ pub(crate) struct Playing {
     /// Logs in a row of one service.
     batch: Vec<Record>,
     late: u64,
-    played_unix_nano: i64,
+    played_at: Timestamp,
 }
 
-/// What came of it.
+/// What the rules made of the logs that were played.
 pub(crate) struct Played {
     /// Every incident that fired, by when it did.
     pub(crate) incidents: Vec<Incident>,
-    /// When each of those that were told was.
+    /// The ids of those that people were told of, with the moment; one that another explains is not
+    /// told.
     pub(crate) told: BTreeMap<String, i64>,
     /// Logs that came later than a log of a later time.
     pub(crate) late: u64,
@@ -55,12 +57,14 @@ impl Playing {
             service: String::new(),
             batch: Vec::new(),
             late: 0,
-            played_unix_nano: i64::MIN,
+            played_at: Timestamp::MIN,
         }
     }
 
     /// Takes in a log; they come by ascending time.
     pub(crate) fn log(&mut self, service: &str, mut record: Record) -> Result<(), Error> {
+        // The clock follows the logs of all services together: one whose batch waited until it was
+        // full would be judged long after its time.
         if self.batch.len() >= BATCH_LOGS_MAX || self.service != service {
             self.play()?;
             service.clone_into(&mut self.service);
@@ -77,7 +81,7 @@ impl Playing {
             tenant: Tenant::default(),
             batch_id: BatchId([0; 16]),
             checksum: 0,
-            received_unix_nano: last.time_unix_nano,
+            received_at: last.time,
             producer: None,
             resource: Resource::of(Service::new(&self.service)?),
             records,
@@ -86,13 +90,13 @@ impl Playing {
         let (scored, _) = self.scorer.score(vec![batch]);
         for batch in &scored {
             for log in &batch.records {
-                let time_unix_nano = log.record.time_unix_nano;
-                self.late += u64::from(time_unix_nano < self.played_unix_nano);
-                self.played_unix_nano = self.played_unix_nano.max(time_unix_nano);
+                let time = log.record.time;
+                self.late += u64::from(time < self.played_at);
+                self.played_at = self.played_at.max(time);
                 let pattern = batch.templates.get(&log.template_id);
                 let trace_id = log.record.trace_id.map(hex::encode).unwrap_or_default();
                 self.replay.log(&ReplayedLog {
-                    time_unix_nano,
+                    time_unix_nano: time.as_unix_nanos(),
                     service: &self.service,
                     level: log.level,
                     message: &log.record.message,
@@ -110,12 +114,14 @@ impl Playing {
     }
 
     /// Plays the rest, through a moment.
-    pub(crate) fn finish(mut self, until_unix_nano: Option<i64>) -> Result<Played, Error> {
+    pub(crate) fn finish(mut self, until: Option<Timestamp>) -> Result<Played, Error> {
         self.play()?;
-        if let Some(until_unix_nano) = until_unix_nano {
-            self.replay.pass(until_unix_nano);
+        if let Some(until) = until {
+            self.replay.pass(until.as_unix_nanos());
         }
         let (incidents, notifications) = self.replay.finish();
+        // The first word about an incident is its opening, whatever follows: reminders and changes
+        // must not count as further alarms.
         let opened = notifications
             .iter()
             .filter(|notification| notification.kind == NotificationKind::Opened);

@@ -20,7 +20,7 @@ use crate::error::Error;
 pub trait Watch {
     /// All input will have so many bytes, before decompression.
     fn expect(&self, bytes: u64);
-    /// The next file.
+    /// A file is read from now on, in place of the one before.
     fn open(&self, path: &Path);
     /// Of all input, so much has been read.
     fn read(&self, bytes: u64);
@@ -46,6 +46,7 @@ impl<'a> Run<'a> {
 
     /// Says how much these files hold together.
     pub(crate) fn expect<'p>(&self, files: impl IntoIterator<Item = &'p Path>) {
+        // A file that cannot be looked at only lacks in the total; opening it will say why.
         let sizes = files.into_iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
         self.watch.expect(sizes.sum());
     }
@@ -59,6 +60,7 @@ impl<'a> Run<'a> {
 
     /// To be called now and then while reading.
     pub(crate) fn tick(&self) {
+        // Relaxed: it is shown to a person, and nothing else depends on it.
         self.watch.read(self.read_bytes.load(Ordering::Relaxed));
     }
 
@@ -84,10 +86,12 @@ pub(crate) fn inputs(directory: &Path, endings: &[&str]) -> Result<Vec<(String, 
             found.push((name.to_owned(), path.clone()));
         }
     }
+    // Nothing to judge is a wrong path, and must not pass for a result without faults.
     if found.is_empty() {
         let text = format!("no {} in {}", endings.join(" or "), directory.display());
         return Err(Error::Input(text));
     }
+    // A directory has its files in an order that differs between machines.
     found.sort();
     Ok(found)
 }

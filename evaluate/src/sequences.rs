@@ -19,7 +19,7 @@ struct Row {
     events: String,
 }
 
-/// The result.
+/// How many sessions were learned and judged, and how many of the judged ones are unusual.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// Sessions that the model was trained on.
@@ -39,6 +39,7 @@ pub struct Summary {
 pub fn evaluate(run: &Run<'_>, train: &Path, test: &Path, output: &Path) -> Result<Summary, Error> {
     run.expect([train, test]);
     let train = read(run, train)?;
+    // The one setting that a server has; all else is as it would be there.
     let parameters = SequenceParameters {
         contamination: run.config.detector().contamination,
         ..SequenceParameters::default()

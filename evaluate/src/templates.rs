@@ -12,6 +12,7 @@ use logweir_analysis::{Detector, ReceivedLog};
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
     record::{Level, Record, Template},
+    timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ fn file(run: &Run<'_>, name: String, path: &Path, output: &Path) -> Result<Summa
             tenant: &tenant,
             service: &service,
             instance: "",
-            received_unix_nano: 0,
+            received_at: Timestamp::EPOCH,
             record: &record,
             level,
         };
@@ -80,6 +81,7 @@ fn file(run: &Run<'_>, name: String, path: &Path, output: &Path) -> Result<Summa
             run.tick();
         }
     }
+    // As a processor does from time to time: a reader is shown the merged patterns.
     detector.merge_patterns();
     let changes = detector.take_template_changes().into_iter();
     let changes = changes.map(|template| (template.template_id, template)).collect();
@@ -98,6 +100,8 @@ fn write(
     let mut writer = create(path, &["line_id", "cluster_id", "template"])?;
     let mut templates = HashSet::new();
     for (line_id, template) in assigned {
+        // A pattern widens with later logs: what a log was assigned to may have become another text
+        // since, or part of a wider pattern.
         let current = |id: TemplateId| changes.get(&id);
         let template = current(template.template_id).unwrap_or(&template);
         let template = template.merged_into.and_then(current).unwrap_or(template);

@@ -43,6 +43,7 @@ pub enum FaultKind {
     Restart,
 }
 
+/// The names in arguments: the same as serde gives them above, which stand in the truth's file.
 const KINDS: [(&str, FaultKind); 16] = [
     ("error-burst", FaultKind::ErrorBurst),
     ("latency-shift", FaultKind::LatencyShift),
@@ -71,7 +72,7 @@ pub struct Fault {
     pub start: Duration,
     /// For how long.
     pub length: Duration,
-    /// Where.
+    /// The service that it befalls.
     pub service: String,
 }
 

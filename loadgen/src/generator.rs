@@ -3,7 +3,9 @@
 //! judged by them. Pure: the same seed and the same calls give the same logs; time comes from the
 //! caller.
 
-use logweir_core::timestamp::NANOS_PER_SECOND;
+use std::time::Duration;
+
+use logweir_core::timestamp::{Timestamp, nanos_of};
 use logweir_proto::v1;
 
 use crate::{
@@ -40,20 +42,22 @@ const ONE_LATENCY_FACTOR: f64 = 6.0;
 const DROP_SHARE: f64 = 0.8;
 const SURGE_FACTOR: f64 = 3.0;
 /// A restart: how long it is silent, and the share of messages of the start after it.
-const RESTART_NANOS: i64 = 5 * NANOS_PER_SECOND;
+const RESTART: Duration = Duration::from_secs(5);
 const START_SHARE: f64 = 0.5;
 /// What weekends have of a working day's logs.
 pub const WEEKEND_SHARE: f64 = 0.6 / 1.16;
 /// Of a restless service: seconds from a burst to the next and how long one lasts, by the mean.
 const BURST_PAUSE_SECONDS: f64 = 2_400.0;
 const BURST_SECONDS: f64 = 100.0;
+const BURST_MIN: Duration = Duration::from_secs(20);
 
 /// What to generate.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Everything follows from it, and from the stream.
     pub seed: u64,
-    /// Which of the streams of logs of the same services and patterns.
+    /// A number for each of several senders that run at once: another one gives other logs of the
+    /// same services and patterns.
     pub stream: u64,
     /// How many services.
     pub services: usize,
@@ -65,7 +69,7 @@ pub struct Config {
     pub has_rhythm: bool,
     /// What a day of a weekend has of a working day's logs.
     pub weekend_share: f64,
-    /// Of all logs of a service.
+    /// Share of a service's logs that are errors while nothing is wrong, fatal ones included.
     pub error_share: f64,
     /// Whether logs come by chance, as those of independent requests do, rather than evenly.
     pub is_irregular: bool,
@@ -110,8 +114,8 @@ pub struct Generator {
 /// A burst that is a service's nature.
 #[derive(Debug, Clone, Copy, Default)]
 struct Burst {
-    start_unix_nano: i64,
-    end_unix_nano: i64,
+    start: Timestamp,
+    end: Timestamp,
     /// Share of the logs that become usual errors.
     errors: f64,
     /// So many times as many logs.
@@ -119,32 +123,35 @@ struct Burst {
 }
 
 impl Burst {
-    fn at(self, unix_nano: i64) -> Option<Self> {
-        (self.start_unix_nano..self.end_unix_nano).contains(&unix_nano).then_some(self)
+    fn at(self, time: Timestamp) -> Option<Self> {
+        (self.start..self.end).contains(&time).then_some(self)
     }
 
     /// The next one after a moment.
-    fn next(unix_nano: i64, random: &mut Random) -> Self {
-        let mut after = |mean: f64| (-(1.0 - random.share()).ln() * mean * 1e9) as i64;
-        let start_unix_nano = unix_nano + after(BURST_PAUSE_SECONDS);
-        let end_unix_nano = start_unix_nano + after(BURST_SECONDS) + 20_000_000_000;
+    fn next(time: Timestamp, random: &mut Random) -> Self {
+        // Exponential, as what comes by chance. 1 less a share is never 0, so the pause is finite.
+        let mut after =
+            |mean: f64| Duration::from_nanos((-(1.0 - random.share()).ln() * mean * 1e9) as u64);
+        let start = time + after(BURST_PAUSE_SECONDS);
+        let end = start + after(BURST_SECONDS) + BURST_MIN;
         let (errors, factor) = (0.05 + 0.15 * random.share(), 1.0 + 1.5 * random.share());
-        Self { start_unix_nano, end_unix_nano, errors, factor }
+        Self { start, end, errors, factor }
     }
 }
 
 impl Generator {
-    /// The world of a seed. `start_unix_nano` is the moment that the faults count from.
-    pub fn new(config: Config, start_unix_nano: i64) -> Self {
+    /// The world of a seed. `start` is the moment that the faults count from.
+    pub fn new(config: Config, start: Timestamp) -> Self {
         let services: Vec<_> = (0..config.services)
             .map(|number| {
                 let templates = config.templates_per_service;
                 ServiceModel::new(config.seed, number, templates, config.error_share)
             })
             .collect();
-        let truth =
-            config.faults.iter().map(|fault| TruthEntry::new(fault, start_unix_nano)).collect();
+        let truth = config.faults.iter().map(|fault| TruthEntry::new(fault, start)).collect();
         let stream = config.stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // "logweir!" in ASCII: a service is made from the seed too, and its logs must not follow
+        // from the same numbers as its patterns.
         let random = Random::new(config.seed ^ 0x6c6f_6777_6569_7221 ^ stream);
         let owed = vec![0.0; services.len()];
         let bursts = vec![Burst::default(); services.len()];
@@ -166,36 +173,33 @@ impl Generator {
         &self.truth
     }
 
-    /// Appends so many logs of one service, evenly spread over `length_nanos` from a moment. Fewer
+    /// Appends so many logs of one service, evenly spread over `length` from a moment. Fewer
     /// during its silence.
     pub fn records(
         &mut self,
         service: usize,
         count: usize,
-        from_unix_nano: i64,
-        length_nanos: i64,
+        from: Timestamp,
+        length: Duration,
         into: &mut Vec<v1::LogRecord>,
     ) {
         into.reserve(count);
-        let step = length_nanos / i64::try_from(count.max(1)).unwrap_or(i64::MAX);
-        for index in 0..count {
-            let time = from_unix_nano + step * i64::try_from(index).unwrap_or(0);
+        let step = length / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let mut time = from;
+        for _ in 0..count {
             into.extend(self.record(service, time));
+            time += step;
         }
     }
 
     /// What every service logs in a span of event time, by its rhythm. Spans must be of one length
     /// for the result to be the same in every run.
-    pub fn tick(
-        &mut self,
-        from_unix_nano: i64,
-        length_nanos: i64,
-    ) -> Vec<(usize, Vec<v1::LogRecord>)> {
+    pub fn tick(&mut self, from: Timestamp, length: Duration) -> Vec<(usize, Vec<v1::LogRecord>)> {
         let mut logs = Vec::new();
         for service in 0..self.services.len() {
-            let rate = self.rate(service, from_unix_nano) * self.surge(service, from_unix_nano);
+            let rate = self.rate(service, from) * self.surge(service, from);
             if self.config.is_irregular {
-                let records = self.by_chance(service, rate, from_unix_nano, length_nanos);
+                let records = self.by_chance(service, rate, from, length);
                 if !records.is_empty() {
                     logs.push((service, records));
                 }
@@ -203,12 +207,14 @@ impl Generator {
             }
             // A little noise, so that no two spans are the same.
             let noise = 1.0 + 0.1 * self.random.normal();
-            self.owed[service] += (rate * length_nanos as f64 / 1e9 * noise).max(0.0);
+            self.owed[service] += (rate * nanos_of(length) as f64 / 1e9 * noise).max(0.0);
+            // What is less than a log is owed to the next span: rounded away, a service of a few
+            // logs a minute would never log in spans of a tenth of a second.
             let count = self.owed[service].floor();
             self.owed[service] -= count;
             let mut records = Vec::new();
             // A span with more logs than memory holds is the caller's mistake, not a number to trust.
-            self.records(service, count as usize, from_unix_nano, length_nanos, &mut records);
+            self.records(service, count as usize, from, length, &mut records);
             if !records.is_empty() {
                 logs.push((service, records));
             }
@@ -221,78 +227,83 @@ impl Generator {
         &mut self,
         service: usize,
         rate: f64,
-        from_unix_nano: i64,
-        length_nanos: i64,
+        from: Timestamp,
+        length: Duration,
     ) -> Vec<v1::LogRecord> {
         let mut records = Vec::new();
-        let mut after_nanos = 0;
+        let mut after = Duration::ZERO;
         loop {
-            // No two logs of a service share a moment.
-            let pause = (-(1.0 - self.random.share()).ln() / rate * 1e9).min(1e18) as i64;
-            after_nanos += pause.max(1);
-            if after_nanos >= length_nanos {
+            // Exponential pauses have no memory, so that each span may begin anew. No two logs of a
+            // service share a moment: the truth names logs by service and time.
+            let pause = (-(1.0 - self.random.share()).ln() / rate * 1e9).min(1e18) as u64;
+            after += Duration::from_nanos(pause.max(1));
+            if after >= length {
                 return records;
             }
-            records.extend(self.record(service, from_unix_nano + after_nanos));
+            records.extend(self.record(service, from + after));
         }
     }
 
     /// So many times as many logs as its rhythm says.
-    fn surge(&mut self, service: usize, unix_nano: i64) -> f64 {
+    fn surge(&mut self, service: usize, time: Timestamp) -> f64 {
         let name = &self.services[service].name;
         let surges = self
             .truth
             .iter()
-            .filter(|truth| truth.kind == FaultKind::VolumeSurge && truth.covers(name, unix_nano));
+            .filter(|truth| truth.kind == FaultKind::VolumeSurge && truth.covers(name, time));
         let factor = SURGE_FACTOR.powi(i32::try_from(surges.count()).unwrap_or(0));
         if !self.config.restless.contains(name) {
             return factor;
         }
-        if self.bursts[service].end_unix_nano <= unix_nano {
-            self.bursts[service] = Burst::next(unix_nano, &mut self.random);
+        if self.bursts[service].end <= time {
+            self.bursts[service] = Burst::next(time, &mut self.random);
         }
-        factor * self.bursts[service].at(unix_nano).map_or(1.0, |burst| burst.factor)
+        factor * self.bursts[service].at(time).map_or(1.0, |burst| burst.factor)
     }
 
     /// Logs a second of a service at a moment.
-    fn rate(&self, service: usize, unix_nano: i64) -> f64 {
+    fn rate(&self, service: usize, time: Timestamp) -> f64 {
         let shares: f64 = self.services.iter().map(|model| model.share).sum();
         let model = &self.services[service];
         let mean = self.config.rate_per_second * model.share / shares;
         if !self.config.has_rhythm {
             return mean;
         }
-        let days = unix_nano as f64 / DAY_NANOS;
+        let days = time.as_unix_nanos() as f64 / DAY_NANOS;
         let hour = (days.fract() - model.busiest_hour / 24.0) * std::f64::consts::TAU;
         // 1970-01-01 was a Thursday; days 2 and 3 of that week are its weekend.
         let is_weekend = matches!(days.rem_euclid(7.0) as u32, 2 | 3);
         let weekend = self.config.weekend_share;
+        // The cosine is 0 over a day, and five working days and a weekend come to seven days, so
+        // that the mean of a week is the rate that was asked for.
         let working_day = 7.0 / (5.0 + 2.0 * weekend);
         mean * (1.0 + 0.6 * hour.cos()) * working_day * if is_weekend { weekend } else { 1.0 }
     }
 
-    fn record(&mut self, service: usize, unix_nano: i64) -> Option<v1::LogRecord> {
+    fn record(&mut self, service: usize, time: Timestamp) -> Option<v1::LogRecord> {
         self.serial += 1;
         let mut changes = Vec::new();
         for number in 0..self.truth.len() {
             let truth = &self.truth[number];
-            if !truth.covers(&self.services[service].name, unix_nano) {
+            if !truth.covers(&self.services[service].name, time) {
                 continue;
             }
             let kind = truth.kind;
-            if self.is_left_out(number, unix_nano) {
-                self.truth[number].touched(unix_nano);
+            if self.is_left_out(number, time) {
+                self.truth[number].touched(time);
                 return None;
             }
-            let share = self.share_of(kind, self.truth[number].progress(unix_nano));
+            let share = self.share_of(kind, self.truth[number].progress(time));
             if self.random.share() < share {
                 changes.push((number, kind));
             }
         }
-        let burst = self.bursts[service].at(unix_nano);
+        let burst = self.bursts[service].at(time);
         let errs = burst.is_some_and(|burst| self.random.share() < burst.errors);
         let model = &self.services[service];
+        // A service's own burst gives way to a fault, whose truth counts on its logs.
         let mut template = errs.then(|| model.usual_error(&mut self.random));
+        // Of several faults that want a pattern of their own the last one given has it.
         for &(number, kind) in &changes {
             template = self.template_of(service, number, kind).or(template);
         }
@@ -304,9 +315,10 @@ impl Generator {
                 FaultKind::LatencyShift => LATENCY_FACTOR,
                 FaultKind::LatencySpikes => SPIKE_FACTOR,
                 FaultKind::LatencyRamp => {
-                    1.0 + (LATENCY_FACTOR - 1.0) * self.truth[number].progress(unix_nano)
+                    1.0 + (LATENCY_FACTOR - 1.0) * self.truth[number].progress(time)
                 }
                 FaultKind::LatencyOne if template.is(&model.main_timed()) => ONE_LATENCY_FACTOR,
+                // Not touched, and so no part of the truth.
                 FaultKind::LatencyOne => return false,
                 _ => 1.0,
             };
@@ -314,10 +326,10 @@ impl Generator {
             true
         });
         let mut record = template.record(&mut self.random, self.serial, latency_factor);
-        record.time_unix_nano = unix_nano.unsigned_abs();
+        record.time_unix_nano = time.as_unix_nanos().unsigned_abs();
         for (number, kind) in changes {
             if self.alter(&mut record, kind) {
-                self.truth[number].changed(unix_nano);
+                self.truth[number].changed(time);
                 if has_one_pattern(kind) && self.truth[number].pattern.is_empty() {
                     self.truth[number].pattern = template.pattern();
                 }
@@ -327,12 +339,12 @@ impl Generator {
     }
 
     /// Whether a fault leaves out a log.
-    fn is_left_out(&mut self, number: usize, unix_nano: i64) -> bool {
+    fn is_left_out(&mut self, number: usize, time: Timestamp) -> bool {
         let truth = &self.truth[number];
         match truth.kind {
             FaultKind::Silence => true,
             FaultKind::VolumeDrop => self.random.share() < DROP_SHARE,
-            FaultKind::Restart => unix_nano - truth.start < RESTART_NANOS,
+            FaultKind::Restart => time.since(truth.start) < RESTART,
             _ => false,
         }
     }
@@ -351,7 +363,7 @@ impl Generator {
         })
     }
 
-    /// Of a service's logs that a fault changes.
+    /// The share of a service's logs that a fault changes, when so much of it has passed (0 to 1).
     fn share_of(&self, kind: FaultKind, progress: f64) -> f64 {
         match kind {
             FaultKind::ErrorBurst => BURST_SHARE,
@@ -365,6 +377,7 @@ impl Generator {
             FaultKind::LatencySpikes => SPIKE_SHARE,
             FaultKind::LongMessage | FaultKind::OddValue => ODD_SHARE,
             FaultKind::Restart => START_SHARE,
+            // What a drop leaves is as it was.
             FaultKind::VolumeDrop => 0.0,
             FaultKind::LatencyShift
             | FaultKind::LatencyRamp
@@ -377,6 +390,7 @@ impl Generator {
     /// Does to a log what its template does not; whether the fault has changed it.
     fn alter(&mut self, record: &mut v1::LogRecord, kind: FaultKind) -> bool {
         match kind {
+            // A log that measures no latency cannot show the fault; no detector need find it.
             FaultKind::LatencyShift
             | FaultKind::LatencySpikes
             | FaultKind::LatencyRamp
@@ -414,10 +428,10 @@ mod tests {
     use super::*;
 
     /// 2026-01-05T00:00:00Z, a Monday.
-    const START: i64 = 1_767_571_200_000_000_000;
-    const SECOND: i64 = 1_000_000_000;
+    const START: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn logs(config: Config, seconds: i64) -> (Generator, Vec<(usize, v1::LogRecord)>) {
+    fn logs(config: Config, seconds: u32) -> (Generator, Vec<(usize, v1::LogRecord)>) {
         let mut generator = Generator::new(config, START);
         let mut logs = Vec::new();
         for second in 0..seconds {
@@ -487,7 +501,9 @@ mod tests {
     fn faults_do_what_their_name_says_and_the_truth_counts_it() {
         let service = Generator::new(Config::default(), START).service_name(0).to_owned();
         let of_first = |logs: &[(usize, v1::LogRecord)]| -> Vec<v1::LogRecord> {
-            let is_in = |log: &v1::LogRecord| log.time_unix_nano >= (START + 2 * SECOND) as u64;
+            let is_in = |log: &v1::LogRecord| {
+                log.time_unix_nano >= (START + 2 * SECOND).as_unix_nanos() as u64
+            };
             logs.iter()
                 .filter(|(s, log)| *s == 0 && is_in(log))
                 .map(|(_, log)| log.clone())
@@ -544,7 +560,7 @@ mod tests {
         let (truth, ramp) = of("error-ramp@0s+10s", 10);
         let half = ramp.len() / 2;
         assert!(errors(&ramp[..half]) < 0.2 && errors(&ramp[half..]) > 0.25);
-        assert!(truth.pattern.contains("could not be") && truth.first_unix_nano >= Some(START));
+        assert!(truth.pattern.contains("could not be") && truth.first >= Some(START));
         let (truth, shifted) = of("level-shift@0s+10s", 10);
         assert!((0.05..0.11).contains(&errors(&shifted)), "{}", errors(&shifted));
         assert!(!truth.pattern.is_empty());
@@ -563,7 +579,7 @@ mod tests {
         assert!(total(&slower[half..]) > 1.5 * total(&slower[..half]));
         let (truth, started) = of("restart@0s+10s", 10);
         let of_start = |log: &&v1::LogRecord| log.message.contains("generation");
-        assert!(started[0].time_unix_nano >= (START + RESTART_NANOS) as u64);
+        assert!(started[0].time_unix_nano >= (START + RESTART).as_unix_nanos() as u64);
         assert!(started.iter().filter(of_start).count() * 5 > started.len() * 2);
         assert!(truth.pattern.is_empty());
     }
@@ -572,7 +588,7 @@ mod tests {
     fn weekends_are_as_quiet_as_asked() {
         let config = Config { weekend_share: 0.15, ..Config::default() };
         let generator = Generator::new(config, START);
-        let rate = |hour: i64| generator.rate(0, START + hour * 3_600 * SECOND);
+        let rate = |hour: u32| generator.rate(0, START + hour * 3_600 * SECOND);
         let mean = (0..7 * 24).map(rate).sum::<f64>() / (7.0 * 24.0);
         let shares: f64 = generator.services.iter().map(|s| s.share).sum();
         assert!((mean / (1_000.0 * generator.services[0].share / shares) - 1.0).abs() < 0.02);

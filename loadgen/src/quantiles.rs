@@ -36,6 +36,7 @@ impl Quantiles {
             seen += count;
             seen >= rank.max(1)
         });
+        // The middle of the bucket: at most 1 % off.
         bucket.map_or(0.0, |bucket| ((bucket as f64 + 0.5) / BUCKETS_PER_DOUBLING).exp2() / 1e3)
     }
 }

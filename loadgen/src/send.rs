@@ -24,7 +24,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{quantiles::Quantiles, span::Spans};
 
-/// Logs of a service wait for so many spans at most before their batch is sent.
+/// Logs of a service wait for so many spans at most before their batch is sent: a second, where a
+/// span takes a tenth of one, so that a quiet service is seen in time.
 const SPANS_WAITING_MAX: u32 = 10;
 /// Batches between the generator and the connections.
 const BATCHES_WAITING_MAX: usize = 16;
@@ -60,6 +61,8 @@ pub async fn send(
     let started = Instant::now();
     let generating = generate(spans, limits, counts.clone(), batches, stop);
     let sending = send_all(receiver, senders, &counts, &latencies);
+    // Each ends the other: no more batches end the sending, and a sending that fails drops its end
+    // of the channel, at which the making of batches stops.
     let ((), sent) = tokio::join!(generating, sending);
     sent?;
     let elapsed = started.elapsed();
@@ -106,6 +109,8 @@ async fn generate(
         if is_end {
             return;
         }
+        // Counted from the start: after a slow answer the spans that were missed follow at once,
+        // and event time keeps its pace.
         due += spans.pace.span_wall;
         tokio::time::sleep_until(due).await;
     }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use logweir_core::timestamp::Timestamp;
+
 use logweir_proto::v1;
 
 use crate::generator::Generator;
@@ -19,10 +21,10 @@ const SPAN_WALL: Duration = Duration::from_millis(100);
 /// How event time advances.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Where it begins, nanoseconds since 1970.
-    pub start_unix_nano: i64,
-    /// Event time of a span, nanoseconds.
-    pub span_nanos: i64,
+    /// The event time at which the first span begins.
+    pub start: Timestamp,
+    /// Event time of a span.
+    pub span: Duration,
     /// How long a span takes by the clock; zero for as fast as possible.
     pub span_wall: Duration,
     /// Where it ends; none for never.
@@ -33,7 +35,7 @@ impl Pace {
     /// Event time passes `speed` times as fast as the clock, or as fast as possible at zero, for a
     /// duration of event time.
     pub fn new(
-        start_unix_nano: i64,
+        start: Timestamp,
         speed: f64,
         rate_per_second: f64,
         duration: Option<Duration>,
@@ -43,13 +45,14 @@ impl Pace {
         } else {
             (SPAN_LOGS / rate_per_second).min(SPAN_SECONDS_MAX)
         };
-        let span_nanos = ((span_seconds * 1e9) as i64).max(1_000);
+        // Never zero, whatever the rate: event time would stand still, and it is a divisor below.
+        let span = Duration::from_nanos(((span_seconds * 1e9) as u64).max(1_000));
         let spans_max = duration.map(|duration| {
-            let spans = duration.as_nanos().div_ceil(span_nanos.unsigned_abs().into());
+            let spans = duration.as_nanos().div_ceil(span.as_nanos());
             u64::try_from(spans).unwrap_or(u64::MAX)
         });
         let span_wall = if speed > 0.0 { SPAN_WALL } else { Duration::ZERO };
-        Self { start_unix_nano, span_nanos, span_wall, spans_max }
+        Self { start, span, span_wall, spans_max }
     }
 }
 
@@ -78,9 +81,9 @@ impl Iterator for Spans {
         if self.left == 0 || self.pace.spans_max.is_some_and(|max| self.next >= max) {
             return None;
         }
-        let offset = i64::try_from(self.next).ok()?.checked_mul(self.pace.span_nanos)?;
-        let from = self.pace.start_unix_nano.checked_add(offset)?;
-        let mut logs = self.generator.tick(from, self.pace.span_nanos);
+        let offset = self.next.checked_mul(self.pace.span.as_nanos() as u64)?;
+        let from = self.pace.start + Duration::from_nanos(offset);
+        let mut logs = self.generator.tick(from, self.pace.span);
         for (_, records) in &mut logs {
             records.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.left -= records.len() as u64;
@@ -96,14 +99,14 @@ mod tests {
     use crate::generator::Config;
 
     fn spans(count: u64, spans_max: Option<u64>) -> Spans {
-        let span_nanos = 100_000_000;
+        let span = Duration::from_millis(100);
         let pace = Pace {
-            start_unix_nano: 1_767_571_200_000_000_000,
-            span_nanos,
+            start: Timestamp::from_unix_seconds(1_767_571_200),
+            span,
             span_wall: Duration::ZERO,
             spans_max,
         };
-        Spans::new(Generator::new(Config::default(), pace.start_unix_nano), pace, count)
+        Spans::new(Generator::new(Config::default(), pace.start), pace, count)
     }
 
     fn total(spans: Spans) -> usize {

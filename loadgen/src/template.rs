@@ -134,6 +134,7 @@ impl ServiceModel {
         let mut random = Random::new(stream);
         let round = number / SERVICES.len();
         let base = SERVICES[number % SERVICES.len()];
+        // By number alone: faults name services before anything is generated.
         let name = if round == 0 { base.to_owned() } else { format!("{base}-{}", round + 1) };
         let count = templates.clamp(LEVELS.len(), SLOTS / 8);
         let combinations = ACTIONS.len() * OBJECTS.len() * OUTCOMES.len();
@@ -150,6 +151,7 @@ impl ServiceModel {
         let main_error = commonest(&slots, &templates, |t| t.level == v1::Level::Error);
         let main_timed =
             commonest(&slots, &templates, |t| t.latency.is_some() && t.level < v1::Level::Warn);
+        // Services differ in size: the twentieth has a quarter of the logs of the first.
         let share = 1.0 / (1.0 + number as f64 * 0.15);
         Self {
             name,
@@ -218,6 +220,7 @@ impl ServiceModel {
 
 /// Every level has templates, the frequent levels more of them.
 fn level_of(index: usize, count: usize) -> v1::Level {
+    // The first patterns have a level each, for a service of five has no twentieths to give away.
     match (index * 20 / count, index) {
         (_, 0) => v1::Level::Fatal,
         (_, 1) | (1, _) => v1::Level::Error,
@@ -299,6 +302,7 @@ impl Template {
             _ => format!("{object} {action}, entry "),
         };
         let latency = random.share() < 0.6;
+        // Log-normal: 20 ms in the middle, two patterns in three from 6 to 67 ms.
         let median = (random.normal() * 1.2 + 3.0).exp();
         Self {
             level,
@@ -372,6 +376,7 @@ impl Template {
         let mut message = String::with_capacity(160);
         for (position, parameter) in self.parameters.into_iter().enumerate() {
             message.push_str(&self.words[position]);
+            // No two messages are the same, and no cache or index may profit from repetition.
             let value = if position == 0 { serial } else { random.bits() };
             parameter.write(value, latency_ms, &mut message);
         }
@@ -421,6 +426,8 @@ impl Parameter {
                 push_number(value >> 8 & 0xf_ffff, into);
             }
             Self::Milliseconds => {
+                // A message says the same latency as the field: what reads one can be held against
+                // the other.
                 let fallback = (value % 900) as f64;
                 push_number(latency_ms.unwrap_or(fallback) as u64, into);
                 into.push_str(" ms");
@@ -434,6 +441,8 @@ pub fn insert_dump(message: &mut String, random: &mut Random) {
     const DUMP_BYTES: usize = 2_000;
     let mut dump = String::with_capacity(DUMP_BYTES);
     (0..DUMP_BYTES / 16).for_each(|_| push_hex(random.bits(), &mut dump));
+    // Behind the first parameter, which is followed by " of SERVICE": a longer number and no new
+    // word, so that the pattern stays the same and only the length is odd.
     let at = message.find(" of ").unwrap_or(message.len());
     message.insert_str(at, &dump);
 }

@@ -33,7 +33,7 @@ pub struct ProcessorConfig {
     pub model_age_days_max: u64,
     /// Whether models are trained every day; they are candidates until somebody promotes one.
     pub training_daily: bool,
-    /// At which hour, UTC.
+    /// At which hour of the day models are trained, UTC, 0 to 23.
     pub training_hour_utc: u8,
     /// What is known about services, by name. Comes from the common section.
     #[serde(skip)]
@@ -44,6 +44,9 @@ impl Default for ProcessorConfig {
     fn default() -> Self {
         let detector = DetectorConfig::default();
         Self {
+            // A commit costs an fsync however much is in it, so groups are as large as load makes
+            // them; 16 MiB bound what two groups in hand take. In process a sender waits for its
+            // commit, so a lone batch waits only 5 ms for company.
             group_rows_max: 20_000,
             group_bytes_max: 16 << 20,
             group_age_ms_max: 5,

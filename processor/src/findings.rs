@@ -16,7 +16,7 @@ use crate::maintenance;
 
 /// Findings that wait for storage.
 const WAITING_MAX: usize = 1_024;
-/// Between two tries.
+/// Pause between two tries to store a finding.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Takes findings; without anybody who stores them it forgets them.
@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Findings(Option<Sender<(Tenant, Finding)>>);
 
 impl Findings {
-    /// Also where they come out, for [`keep`].
+    /// A sender of findings, and the other end of its queue, which [`keep`] stores from.
     pub(crate) fn open() -> (Self, Receiver<(Tenant, Finding)>) {
         let (sender, receiver) = channel(WAITING_MAX);
         (Self(Some(sender)), receiver)
@@ -33,6 +33,8 @@ impl Findings {
     pub(crate) fn add(&self, tenant: Tenant, finding: Finding) {
         let Some(sender) = &self.0 else { return };
         counter!("logweir_processor_findings_total", "kind" => finding.kind.as_str()).increment(1);
+        // Never waited for: this is called on the thread that scores, which would stand still with
+        // the whole pipeline while storage is away.
         if sender.try_send((tenant, finding)).is_err() {
             counter!("logweir_processor_findings_lost_total").increment(1);
         }
@@ -73,8 +75,8 @@ pub(crate) fn unusual(session: UnusualSession) -> (Tenant, Finding) {
         kind: FindingKind::UnusualSession,
         service: Some(session.service),
         subject,
-        from_unix_nano: session.from_unix_nano,
-        to_unix_nano: session.to_unix_nano,
+        from: session.from,
+        to: session.to,
         logs: u64::from(session.logs),
         score: session.score,
         reasons: session.reasons,

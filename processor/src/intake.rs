@@ -12,6 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{config::ProcessorConfig, progress::Progress};
 
+// A restart or a lost connection hands everything that was fetched out again, once or twice without
+// any guilt of the batch; and batches one by one drain several times slower than groups.
 /// How often a batch was handed out before when it is first taken alone.
 pub(crate) const SUSPECT_FROM: u32 = 3;
 
@@ -22,7 +24,7 @@ pub(crate) struct Intake {
     rows_max: usize,
     bytes_max: usize,
     age_max: Duration,
-    /// Came behind the last group and is the next one, alone.
+    /// A suspect that came behind the last group: it is the next group, alone.
     suspect: Option<Delivery>,
 }
 
@@ -64,6 +66,8 @@ impl Intake {
         self.add(&mut group, first);
         let deadline = group.taken + self.age_max;
         while !group.is_suspect && group.rows < self.rows_max && group.bytes < self.bytes_max {
+            // What is there already is taken without a timer: under load thousands of small batches
+            // a second would arm one each.
             let next = match self.consumer.try_receive() {
                 Some(delivery) => Some(delivery),
                 None => timeout_at(deadline, self.consumer.receive()).await.ok().flatten(),
@@ -84,6 +88,8 @@ impl Intake {
         if let Some(delivery) = self.consumer.try_receive() {
             return Some(delivery);
         }
+        // Idle only while nothing was there: the heartbeat then says that everything received until
+        // now is committed, and rules about silent services can be evaluated.
         self.progress.set_idle(true);
         let received = self.consumer.receive().await;
         self.progress.set_idle(false);
@@ -93,6 +99,7 @@ impl Intake {
     fn add(&self, group: &mut Group, delivery: Delivery) {
         let (batch, settlement) = delivery.into_parts();
         self.progress.taken(&batch);
+        // Rejected logs are written too, as dead letters.
         group.rows += batch.records.len() + batch.rejected.len();
         group.bytes += batch.heap_bytes();
         group.batches.push(batch);
@@ -119,6 +126,7 @@ mod tests {
     use logweir_core::{
         identity::{BatchId, Service, Tenant},
         record::{Record, Resource},
+        timestamp::Timestamp,
     };
     use logweir_queue::Receipt;
 
@@ -150,7 +158,7 @@ mod tests {
                 tenant: Tenant::default(),
                 batch_id: BatchId([1; 16]),
                 checksum: 1,
-                received_unix_nano: 1,
+                received_at: Timestamp::from_unix_nanos(1),
                 producer: None,
                 resource: Resource::of(Service::new("a").unwrap()),
                 records: vec![Record::default()],

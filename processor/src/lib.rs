@@ -61,18 +61,18 @@ pub struct Parts {
     pub config: ProcessorConfig,
     /// The limits that derived attributes keep to.
     pub limits: Limits,
-    /// Who it is to others.
+    /// The identity under which it sends heartbeats and is given partitions.
     pub identity: ProcessIdentity,
     /// Where batches come from.
     pub consumer: Box<dyn Consumer>,
     /// The consumer's choice of partitions, where processors share them. Such a queue keeps what is
     /// not acknowledged; without one the publishers keep it.
     pub partitions: Option<Partitions>,
-    /// Of the queue.
+    /// How many partitions the queue has.
     pub partition_count: u16,
     /// Where logs go.
     pub write: Arc<dyn WriteLogs>,
-    /// Whose upkeep it sees to.
+    /// Storage's administration: retention and merging, heartbeats, deploys, trials of suspects.
     pub administer: Arc<dyn Administer>,
     /// What models are trained on.
     pub read: Arc<dyn ReadLogs>,
@@ -80,7 +80,7 @@ pub struct Parts {
     pub models: Arc<dyn KeepModels>,
     /// Where findings are kept.
     pub findings: Arc<dyn KeepFindings>,
-    /// Where servers ask for models.
+    /// Where servers leave jobs: trainings, comparisons, clusters.
     pub jobs: Arc<dyn PassJobs>,
     /// Where stored logs are shown.
     pub live_feed: LiveFeed,
@@ -93,6 +93,8 @@ pub struct Parts {
 pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let config = &parts.config;
     let mut detector = Detector::new(config.detector());
+    // Before the first batch is taken: with an empty catalogue every pattern would look new, and a
+    // restart would raise an alarm for each.
     let load = || parts.write.load_templates();
     let templates = at_start("the database", StorageError::is_retryable, load);
     let Some(templates) = tasks.stop_token().run_until_cancelled(templates).await else {
@@ -113,12 +115,15 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
         storage: parts.write,
         live_feed: parts.live_feed,
         progress: Arc::clone(&progress),
+        // Only a queue that is shared between processes keeps what is not acknowledged.
         holds: parts.partitions.is_some(),
         stop: tasks.stop_token(),
         waiting: HashMap::new(),
     };
     let trials = Trials { administer: Arc::clone(&parts.administer), stop: tasks.stop_token() };
     let pipeline = Pipeline::new(intake, scorer, writer, trials);
+    // Not stopped like the others: it ends when the queue hands out no more, so that what was taken
+    // is still written and acknowledged.
     tasks.spawn("processor pipeline", Fate::Essential, pipeline.run());
     let membership = Membership {
         identity: parts.identity,

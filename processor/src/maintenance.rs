@@ -46,7 +46,8 @@ pub(crate) async fn refresh_deploys(
     loop {
         let read = read_deploys(&*storage, &marks.tenants()).await;
         report("reading deploys", &read, &mut is_failing);
-        // Marks known before are better than some of them.
+        // All or none: after an error in the middle the marks of some tenants would be missing, so
+        // those read before stay.
         if let Ok(deploys) = read {
             marks.replace(deploys);
         }
@@ -76,6 +77,8 @@ pub(crate) fn report<T>(
 ) {
     if let Err(error) = outcome {
         counter!("logweir_processor_upkeep_failures_total", "what" => what).increment(1);
+        // Only the first of several: a database that is away for an hour would else fill the log
+        // with a line every second from each of these tasks. The counter goes on.
         if !*is_failing {
             warn!(error = error as &dyn std::error::Error, "{what} failed; it is tried again");
         }
@@ -89,10 +92,14 @@ async fn stopped_within(pause: Duration, stop: &CancellationToken) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use logweir_core::{identity::Service, runtime::clock::system_clock};
+    use logweir_core::{identity::Service, runtime::clock::system_clock, timestamp::Timestamp};
     use logweir_storage::{SqliteConfig, SqliteStorage};
 
     use super::*;
+
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_unix_nanos(nanos)
+    }
 
     #[tokio::test]
     async fn the_deploys_of_watched_tenants_become_marks() {
@@ -104,7 +111,7 @@ mod tests {
             let deploy = Deploy {
                 service: service.clone(),
                 version: version.into(),
-                time_unix_nano: version.parse().unwrap(),
+                time: at(version.parse().unwrap()),
                 note: String::new(),
             };
             storage.insert_deploy(&Tenant::new(tenant).unwrap(), deploy).await.unwrap();
@@ -117,6 +124,6 @@ mod tests {
         refresh_deploys(storage, marks.clone(), Duration::from_secs(1), stopped).await;
         let current = marks.current();
         assert_eq!(current.len(), 1);
-        assert_eq!(current[&(tenant, service)], [(2, "2".to_owned()), (1, "1".to_owned())]);
+        assert_eq!(current[&(tenant, service)], [(at(2), "2".to_owned()), (at(1), "1".to_owned())]);
     }
 }

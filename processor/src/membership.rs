@@ -11,9 +11,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use logweir_core::runtime::{
-    clock::Clock,
-    identity::{BEAT_EVERY, DEAD_AFTER, ProcessIdentity},
+use logweir_core::{
+    runtime::{
+        clock::Clock,
+        identity::{BEAT_EVERY, DEAD_AFTER, ProcessIdentity},
+    },
+    timestamp::Timestamp,
 };
 use logweir_queue::{Partitions, owned};
 use logweir_storage::{Administer, Heartbeat, LiveProcess, StorageError};
@@ -32,7 +35,7 @@ pub(crate) struct Membership {
     pub(crate) administer: Arc<dyn Administer>,
     /// What to share with the other processors; none: this one reads everything.
     pub(crate) partitions: Option<Partitions>,
-    /// Of the queue.
+    /// How many partitions the queue has.
     pub(crate) partition_count: u16,
     pub(crate) progress: Arc<Progress>,
     pub(crate) clock: Clock,
@@ -42,6 +45,8 @@ pub(crate) struct Membership {
 impl Membership {
     pub(crate) async fn run(self) {
         let mut ticks = interval(BEAT_EVERY);
+        // After a pause (a paused machine, a slow answer) one heartbeat is enough; by default all
+        // that were missed would be sent at once, by every process together.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trust = Trust::default();
         loop {
@@ -65,6 +70,8 @@ impl Membership {
     /// Says how this process is doing, looks who else lives, and takes its share; a new share is said
     /// at once.
     async fn live(&self, trust: &mut Trust) -> Result<(), StorageError> {
+        // First itself, then the others: two processors that start at once then see each other, one
+        // of them at the latest with its next heartbeat.
         self.administer.beat(self.heartbeat()).await?;
         let living = self.administer.live_processes(DEAD_AFTER).await?;
         if trust.heard(Instant::now()) && self.take_share(&living) {
@@ -75,31 +82,34 @@ impl Membership {
 
     fn heartbeat(&self) -> Heartbeat {
         let partitions = self.assigned();
-        let now_unix_nano = (self.clock)();
+        let now = (self.clock)();
         let waiting = self.partitions.as_ref().map(Partitions::ready).unwrap_or_default();
         let committed = partitions.iter().map(|partition| {
             let waiting = waiting.get(partition).copied().unwrap_or(0);
-            let committed = self.progress.committed(*partition, waiting, now_unix_nano);
-            report_lag(*partition, committed, now_unix_nano);
+            let committed = self.progress.committed(*partition, waiting, now);
+            report_lag(*partition, committed, now);
             // Nothing committed yet: nothing from before the start is known to be.
-            committed.unwrap_or(self.identity.started_unix_nano)
+            committed
+                .unwrap_or(Timestamp::from_unix_nanos(self.identity.started_at.as_unix_nanos()))
         });
-        let committed_unix_nano = committed.min();
+        // The least of all: rules are evaluated up to it, and a rule over all services needs every
+        // partition to be that far.
+        let committed_through = committed.min();
         let load = self.progress.take_load();
         gauge!("logweir_processor_load").set(load);
         gauge!("logweir_processor_partitions").set(partitions.len() as f64);
-        if let Some(committed) = committed_unix_nano {
+        if let Some(committed) = committed_through {
             gauge!("logweir_processor_committed_unix_seconds")
-                .set(committed as f64 / NANOS_PER_SECOND);
+                .set(committed.as_unix_nanos() as f64 / NANOS_PER_SECOND);
         }
         Heartbeat {
             process_id: self.identity.process_id.clone(),
             kind: self.identity.kind.to_owned(),
             host: self.identity.host.clone(),
             version: self.identity.version().to_owned(),
-            started_unix_nano: self.identity.started_unix_nano,
+            started_at: self.identity.started_at,
             partitions: partitions.into_iter().collect(),
-            committed_unix_nano,
+            committed_through,
             load,
         }
     }
@@ -111,7 +121,7 @@ impl Membership {
         }
     }
 
-    /// Whether it is another one than before.
+    /// Reads this processor's share of the partitions from now on; whether it changed.
     fn take_share(&self, living: &[LiveProcess]) -> bool {
         let Some(partitions) = &self.partitions else { return false };
         let share = share(&self.identity, living, self.partition_count);
@@ -120,8 +130,10 @@ impl Membership {
             return false;
         }
         info!(partitions = ?share, "the partitions of this processor changed");
+        // A gauge keeps its last value for ever: the lag of a partition that another reads now
+        // would be shown by both.
         for given_up in before.difference(&share) {
-            report_lag(*given_up, None, 0);
+            report_lag(*given_up, None, Timestamp::EPOCH);
         }
         counter!("logweir_processor_reassignments_total").increment(1);
         self.progress.keep(&share);
@@ -130,7 +142,8 @@ impl Membership {
     }
 }
 
-/// The partitions of one processor among those that live. It counts itself: it does.
+/// The partitions of one processor among those that live, by rendezvous hashing. It always counts
+/// itself: its own heartbeat may be older than [`DEAD_AFTER`] after a pause, though it lives.
 fn share(identity: &ProcessIdentity, living: &[LiveProcess], partitions: u16) -> BTreeSet<u16> {
     let of_kind = living.iter().filter(|process| process.heartbeat.kind == identity.kind);
     let mut ids: BTreeSet<String> =
@@ -139,10 +152,10 @@ fn share(identity: &ProcessIdentity, living: &[LiveProcess], partitions: u16) ->
     owned(&identity.process_id, &ids, partitions)
 }
 
-fn report_lag(partition: u16, committed_unix_nano: Option<i64>, now_unix_nano: i64) {
-    let behind = committed_unix_nano.map_or(0, |committed| (now_unix_nano - committed).max(0));
+fn report_lag(partition: u16, committed_through: Option<Timestamp>, now: Timestamp) {
+    let behind = committed_through.map_or(Duration::ZERO, |committed| now.since(committed));
     gauge!("logweir_processor_lag_seconds", "partition" => partition.to_string())
-        .set(behind as f64 / NANOS_PER_SECOND);
+        .set(behind.as_secs_f64());
 }
 
 /// Whether the heartbeats of others tell who lives.
@@ -150,7 +163,7 @@ fn report_lag(partition: u16, committed_unix_nano: Option<i64>, now_unix_nano: i
 struct Trust {
     /// Whether storage could not be asked.
     missing: bool,
-    /// When it could be again.
+    /// Since when it answers again.
     since: Option<Instant>,
 }
 
@@ -165,6 +178,8 @@ impl Trust {
     /// Storage answered: whether the answer can be trusted.
     fn heard(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
+        // After an outage all heartbeats are old, and the first processor to get through would take
+        // every partition. As long as a process may be silent, nobody's share changes.
         let settling = if self.missing { DEAD_AFTER } else { Duration::ZERO };
         let trusted = now.duration_since(since) >= settling;
         if trusted {
@@ -180,7 +195,12 @@ mod tests {
 
     fn identity(process_id: &str) -> ProcessIdentity {
         let (process_id, host) = (process_id.to_owned(), "h".to_owned());
-        ProcessIdentity { process_id, kind: "processor", host, started_unix_nano: 1 }
+        ProcessIdentity {
+            process_id,
+            kind: "processor",
+            host,
+            started_at: Timestamp::from_unix_nanos(1),
+        }
     }
 
     fn alive(process_id: &str, kind: &str) -> LiveProcess {
@@ -189,9 +209,9 @@ mod tests {
             kind: kind.into(),
             host: "h".into(),
             version: "1".into(),
-            started_unix_nano: 1,
+            started_at: Timestamp::from_unix_nanos(1),
             partitions: Vec::new(),
-            committed_unix_nano: None,
+            committed_through: None,
             load: 0.0,
         };
         LiveProcess { heartbeat, age: Duration::ZERO }

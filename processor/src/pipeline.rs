@@ -40,6 +40,8 @@ impl Pipeline {
             let Self { intake, writer, scorer, .. } = &mut self;
             let take_and_score = async {
                 let group = intake.take().await?;
+                // Not scored here: it may end the process, and the group that is being written
+                // beside it would be blamed as well.
                 if group.is_suspect {
                     return Some(Next::Suspect(group));
                 }
@@ -50,6 +52,8 @@ impl Pipeline {
                     writer.write(scored).await;
                 }
             };
+            // Both at once, and each once: scoring fills the time of a commit, and while storage is
+            // slow nothing more is taken than this one group, so that the rest waits in the queue.
             let (next, ()) = tokio::join!(take_and_score, write_and_acknowledge);
             match next {
                 Some(Next::Scored(scored)) => ready = Some(scored),
@@ -64,7 +68,9 @@ impl Pipeline {
         let Some(batch) = suspect.batches.pop() else { return };
         let (tenant, batch_id) = (batch.tenant.clone(), batch.batch_id);
         let (progress, service) = (&self.writer.progress, &batch.resource.service);
-        let place = progress.place(&tenant, service, batch.received_unix_nano);
+        let place = progress.place(&tenant, service, batch.received_at);
+        // Without a note in storage a batch that ends the process could never be counted. Its place
+        // is given up where the process is to stop before; the batch goes back to the queue.
         let Some(batch) = self.trials.begin(batch).await else {
             return progress.settled(&[place], false);
         };
@@ -77,6 +83,7 @@ impl Pipeline {
 
 /// Computes on a thread for blocking work: it would hold up the async pool.
 async fn score(scorer: &mut Option<Box<Scorer>>, group: Group) -> Scored {
+    // The thread must own what it works with, and a lock would be held for the whole computation.
     let mut owned = scorer.take().expect("it was put back after the last group");
     let Group { batches, settlements, taken, .. } = group;
     let scoring = tokio::task::spawn_blocking(move || {

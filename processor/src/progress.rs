@@ -13,6 +13,7 @@ use std::{
 use logweir_core::{
     identity::{Service, Tenant},
     record::Batch,
+    timestamp::Timestamp,
 };
 use logweir_queue::partition_of;
 use parking_lot::Mutex;
@@ -35,16 +36,16 @@ struct State {
 #[derive(Default)]
 struct Partition {
     /// Batches in hand by receive time.
-    in_hand: BTreeMap<i64, usize>,
+    in_hand: BTreeMap<Timestamp, usize>,
     /// The newest receive time that was settled.
-    settled_unix_nano: Option<i64>,
+    settled_at: Option<Timestamp>,
 }
 
 /// A batch in hand.
 #[derive(Debug, Clone)]
 pub(crate) struct InHand {
     partition: u16,
-    received_unix_nano: i64,
+    received_at: Timestamp,
 }
 
 impl Progress {
@@ -55,21 +56,22 @@ impl Progress {
         Self { partitions, state }
     }
 
-    /// What is known of a batch once its content is gone.
+    /// Where a batch counts: its partition and receive time, which are needed after its content was
+    /// handed on.
     pub(crate) fn place(
         &self,
         tenant: &Tenant,
         service: &Service,
-        received_unix_nano: i64,
+        received_at: Timestamp,
     ) -> InHand {
-        InHand { partition: partition_of(tenant, service, self.partitions), received_unix_nano }
+        InHand { partition: partition_of(tenant, service, self.partitions), received_at }
     }
 
     pub(crate) fn taken(&self, batch: &Batch) {
-        let place = self.place(&batch.tenant, &batch.resource.service, batch.received_unix_nano);
+        let place = self.place(&batch.tenant, &batch.resource.service, batch.received_at);
         let mut state = self.state.lock();
         let partition = state.by_partition.entry(place.partition).or_default();
-        *partition.in_hand.entry(place.received_unix_nano).or_default() += 1;
+        *partition.in_hand.entry(place.received_at).or_default() += 1;
     }
 
     /// Batches are committed, or given back; then somebody takes them again.
@@ -77,15 +79,16 @@ impl Progress {
         let mut state = self.state.lock();
         for place in places {
             let partition = state.by_partition.entry(place.partition).or_default();
-            if let Some(count) = partition.in_hand.get_mut(&place.received_unix_nano) {
+            if let Some(count) = partition.in_hand.get_mut(&place.received_at) {
                 *count -= 1;
                 if *count == 0 {
-                    partition.in_hand.remove(&place.received_unix_nano);
+                    partition.in_hand.remove(&place.received_at);
                 }
             }
+            // What was given back moves nothing on: it is still to be committed, by whoever.
             if committed {
-                let newest = &mut partition.settled_unix_nano;
-                *newest = (*newest).max(Some(place.received_unix_nano));
+                let newest = &mut partition.settled_at;
+                *newest = (*newest).max(Some(place.received_at));
             }
         }
     }
@@ -103,6 +106,8 @@ impl Progress {
         let mut state = self.state.lock();
         let busy = std::mem::take(&mut state.busy);
         let elapsed = std::mem::replace(&mut state.asked, Instant::now()).elapsed();
+        // A write that began before the last call is counted when it ends, so one interval may hold
+        // more than its own length.
         if elapsed.is_zero() { 0.0 } else { busy.div_duration_f64(elapsed).min(1.0) }
     }
 
@@ -112,15 +117,17 @@ impl Progress {
         &self,
         partition: u16,
         waiting: u32,
-        now_unix_nano: i64,
-    ) -> Option<i64> {
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let state = self.state.lock();
         let known = state.by_partition.get(&partition);
         let oldest = known.and_then(|known| known.in_hand.first_key_value());
+        // A silent partition must not hold back the watermark of the installation: with nothing in
+        // hand and nothing waiting it is committed up to now, though its last log is hours old.
         match oldest {
             Some((oldest, _)) => Some(*oldest),
-            None if state.is_idle && waiting == 0 => Some(now_unix_nano),
-            None => known.and_then(|known| known.settled_unix_nano),
+            None if state.is_idle && waiting == 0 => Some(now),
+            None => known.and_then(|known| known.settled_at),
         }
     }
 
@@ -136,45 +143,50 @@ impl Progress {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_000;
+    const NOW: Timestamp = Timestamp::from_unix_nanos(1_000);
 
-    fn place(received_unix_nano: i64) -> InHand {
-        InHand { partition: 0, received_unix_nano }
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_unix_nanos(nanos)
     }
 
-    fn take(progress: &Progress, received_unix_nano: i64) -> InHand {
+    fn place(received_at: Timestamp) -> InHand {
+        InHand { partition: 0, received_at }
+    }
+
+    fn take(progress: &Progress, received_at: Timestamp) -> InHand {
         let mut state = progress.state.lock();
         let partition = state.by_partition.entry(0).or_default();
-        *partition.in_hand.entry(received_unix_nano).or_default() += 1;
-        place(received_unix_nano)
+        *partition.in_hand.entry(received_at).or_default() += 1;
+        place(received_at)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_in_hand_holds_the_watermark() {
         let progress = Progress::new(1);
         assert_eq!(progress.committed(0, 0, NOW), None, "nothing is known yet");
-        let (late, early, twin) = (take(&progress, 20), take(&progress, 10), take(&progress, 10));
-        assert_eq!(progress.committed(0, 0, NOW), Some(10));
+        let (late, early, twin) =
+            (take(&progress, at(20)), take(&progress, at(10)), take(&progress, at(10)));
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(10)));
         progress.settled(&[early], true);
-        assert_eq!(progress.committed(0, 0, NOW), Some(10));
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(10)));
         progress.settled(&[twin], false);
-        assert_eq!(progress.committed(0, 0, NOW), Some(20));
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(20)));
         progress.settled(&[late], true);
-        assert_eq!(progress.committed(0, 0, NOW), Some(20), "more may have been fetched");
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(20)), "more may have been fetched");
         progress.set_idle(true);
-        assert_eq!(progress.committed(0, 3, NOW), Some(20), "three wait");
+        assert_eq!(progress.committed(0, 3, NOW), Some(at(20)), "three wait");
         assert_eq!(progress.committed(0, 0, NOW), Some(NOW));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_others_read_is_forgotten_but_for_what_is_in_hand() {
         let progress = Progress::new(1);
-        let in_hand = take(&progress, 10);
+        let in_hand = take(&progress, at(10));
         progress.keep(&BTreeSet::new());
-        assert_eq!(progress.committed(0, 0, NOW), Some(10));
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(10)));
         progress.settled(&[in_hand], true);
         progress.keep(&BTreeSet::from([0]));
-        assert_eq!(progress.committed(0, 0, NOW), Some(10));
+        assert_eq!(progress.committed(0, 0, NOW), Some(at(10)));
         progress.keep(&BTreeSet::new());
         assert_eq!(progress.committed(0, 0, NOW), None);
     }

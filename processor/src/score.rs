@@ -8,13 +8,14 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use logweir_analysis::{Detector, LogScore, ReceivedLog};
 use logweir_core::{
     limits::Limits,
     record::{Batch, Level, Record, RejectedRecord, ScoredBatch, ScoredRecord, Template},
-    timestamp::NANOS_PER_SECOND,
+    timestamp::Timestamp,
 };
 use metrics::{counter, gauge};
 use tracing::error;
@@ -29,9 +30,9 @@ use crate::{
 /// The reason under which a log that cannot be processed is dead-lettered.
 pub(crate) const PROCESSING_FAILED: &str = "processing_failed";
 
-/// The detector settles by itself while many templates are new; this is for the last of them, and for
-/// the sessions that ended meanwhile.
-const SETTLE_PAUSE_NANOS: i64 = 5 * NANOS_PER_SECOND;
+/// How often patterns are merged and ended sessions are looked for. The detector merges by itself
+/// while many templates are new; this is for the last few of a service.
+const SETTLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Enriches, templates and scores.
 pub struct Scorer {
@@ -41,7 +42,7 @@ pub struct Scorer {
     models: InUse,
     findings: Findings,
     /// Receive time from which on the templates are settled again.
-    settle_unix_nano: i64,
+    settle_at: Timestamp,
 }
 
 impl Scorer {
@@ -53,7 +54,7 @@ impl Scorer {
         findings: Findings,
     ) -> Self {
         let models = InUse::new(models, said);
-        Self { enricher, detector, marks, models, findings, settle_unix_nano: i64::MIN }
+        Self { enricher, detector, marks, models, findings, settle_at: Timestamp::MIN }
     }
 
     /// One that knows nothing yet: no templates, no deploys and no models. For judging logs that are
@@ -67,19 +68,22 @@ impl Scorer {
 
     /// Scores the batches of a group; also the templates that turned out to be the same as others.
     pub fn score(&mut self, batches: Vec<Batch>) -> (Vec<ScoredBatch>, Vec<Arc<Template>>) {
+        // Marks and models are looked at once for a group: all of its logs are judged by the same.
         let marks = self.marks.current();
-        let received = batches.iter().map(|batch| batch.received_unix_nano).max();
+        let received = batches.iter().map(|batch| batch.received_at).max();
         self.models.follow(&mut self.detector);
         let scored: Vec<_> = batches.into_iter().map(|batch| self.batch(batch, &marks)).collect();
-        if let Some(received) = received.filter(|received| *received >= self.settle_unix_nano) {
+        // By the time of receipt and not by the clock, so that a backlog is judged as it would have
+        // been when it came, and scoring stays a function of its input.
+        if let Some(received) = received.filter(|received| *received >= self.settle_at) {
             self.detector.merge_patterns();
             for session in self.detector.take_unusual_sessions(received) {
                 let (tenant, finding) = unusual(session);
                 self.findings.add(tenant, finding);
             }
-            self.settle_unix_nano = received.saturating_add(SETTLE_PAUSE_NANOS);
+            self.settle_at = received + SETTLE_PAUSE;
         }
-        self.report(&scored, received.unwrap_or(0));
+        self.report(&scored, received.unwrap_or(Timestamp::EPOCH));
         (scored, self.detector.take_template_changes())
     }
 
@@ -87,12 +91,12 @@ impl Scorer {
         self.marks.watch(&batch.tenant);
         let key = (batch.tenant.clone(), batch.resource.service.clone());
         let marks = marks.get(&key).map_or(&[][..], Vec::as_slice);
-        let shared = self.enricher.shared(&batch.resource, batch.received_unix_nano, marks);
+        let shared = self.enricher.shared(&batch.resource, batch.received_at, marks);
         let mut scored = ScoredBatch {
             tenant: batch.tenant,
             batch_id: batch.batch_id,
             checksum: batch.checksum,
-            received_unix_nano: batch.received_unix_nano,
+            received_at: batch.received_at,
             producer: batch.producer,
             resource: batch.resource,
             records: Vec::with_capacity(batch.records.len()),
@@ -100,7 +104,9 @@ impl Scorer {
             templates: HashMap::new(),
         };
         for mut record in batch.records {
-            // A panic leaves a log partly completed and a count too high at worst.
+            // The catalogue and the counts that a panic may leave behind are each valid by
+            // themselves: at worst a log is partly completed and a count one too high. So the
+            // scorer is used on, where a restart would meet the same log again.
             let score = AssertUnwindSafe(|| self.score_record(&mut record, &shared, &scored));
             match catch_unwind(score) {
                 Ok((level, log_score)) => add(&mut scored, record, level, log_score),
@@ -124,19 +130,23 @@ impl Scorer {
             tenant: &batch.tenant,
             service: &batch.resource.service,
             instance: &batch.resource.instance,
-            received_unix_nano: batch.received_unix_nano,
+            received_at: batch.received_at,
             record,
             level,
         };
         (level, self.detector.observe(&received))
     }
 
-    fn report(&mut self, scored: &[ScoredBatch], received_unix_nano: i64) {
+    fn report(&mut self, scored: &[ScoredBatch], received_at: Timestamp) {
         let records = || scored.iter().flat_map(|batch| &batch.records);
         let anomalies = records().filter(|record| record.is_anomaly).count() as u64;
         let logs = records().count() as u64;
-        for (tenant, drift) in self.models.note(logs, anomalies, &self.detector, received_unix_nano)
-        {
+        for (tenant, drift) in self.models.note(
+            logs,
+            anomalies,
+            &self.detector,
+            Timestamp::from_unix_nanos(received_at.as_unix_nanos()),
+        ) {
             self.findings.add(tenant, drift);
         }
         let stats = self.detector.stats();
@@ -193,7 +203,7 @@ mod tests {
             tenant: Tenant::default(),
             batch_id: BatchId([1; 16]),
             checksum: 1,
-            received_unix_nano: 1,
+            received_at: Timestamp::from_unix_nanos(1),
             producer: None,
             resource: Resource::of(Service::new("a").unwrap()),
             records: (0..).zip(messages).map(|(index, message)| record(index, message)).collect(),

@@ -18,7 +18,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// How often a batch has ended who tried it when it is quarantined.
+// Not fewer: each may also have been a kill from outside (out of memory, a deploy) that happened to
+// hit a trial, and a quarantined batch is read by nobody until a person looks.
+/// So many trials without an end, and the batch is quarantined.
 const TRIALS_MAX: u32 = 7;
 
 /// Keeps the count of trials.
@@ -37,6 +39,8 @@ impl Trials {
                 Ok(ended) => return Some(judged(batch, ended)),
                 Err(error) => error,
             };
+            // Waited for as long as it takes: tried without a note, the batch could end one
+            // processor after the other and never be found out.
             if !std::mem::replace(&mut is_told, true) {
                 warn!(%error, "a batch that is to be tried alone waits for storage");
             }
@@ -46,7 +50,8 @@ impl Trials {
         }
     }
 
-    /// This process lives.
+    /// Notes that the trial of a batch is over and this process still lives, so that it does not
+    /// count. Best effort.
     pub(crate) async fn end(&self, tenant: &Tenant, batch_id: BatchId) {
         let ended: Result<(), StorageError> = self.administer.end_trial(tenant, batch_id).await;
         if let Err(error) = ended {

@@ -38,7 +38,8 @@ pub(crate) struct Writer {
     pub(crate) waiting: HashMap<TemplateId, Arc<Template>>,
 }
 
-/// More than these are left to the next start, which finds the same.
+/// Templates whose aliases wait for storage: as many as all services together may have. More are
+/// forgotten, for the next start merges the same templates again.
 const TEMPLATES_WAITING_MAX: usize = 100_000;
 
 /// A group that is ready to be written.
@@ -52,6 +53,8 @@ pub(crate) struct Scored {
 
 impl Writer {
     pub(crate) async fn write(&mut self, scored: Scored) {
+        // Aliases of templates go first and apart. A log may name a template whose alias is not
+        // stored yet (it is shown apart until then), so no log waits for them.
         let Scored { batches, templates, settlements, taken } = scored;
         self.note(templates).await;
         let batches: Arc<[ScoredBatch]> = batches.into();
@@ -63,6 +66,8 @@ impl Writer {
                     "a write failed, each batch is written alone: {error}"
                 );
                 counter!("logweir_processor_groups_taken_apart_total").increment(1);
+                // Each is settled by its own outcome, as soon as it is known: one that cannot be
+                // stored takes none of the others back to the queue with it.
                 for (batch, settlement) in batches.iter().zip(settlements) {
                     let alone: Arc<[ScoredBatch]> = [batch.clone()].into();
                     let written = self.commit(&alone).await;
@@ -114,6 +119,8 @@ impl Writer {
                 Err(error) => error,
             };
             counter!("logweir_processor_write_failures_total").increment(1);
+            // In process the sender still waits for its answer: held here, its own time-out would
+            // pass before it heard anything.
             if !self.holds || may_be_a_batchs(&error) || self.stop.is_cancelled() {
                 return Err(error);
             }
@@ -136,6 +143,8 @@ impl Writer {
         let places: Vec<InHand> = batches.iter().map(|batch| self.place(batch)).collect();
         self.progress.settled(&places, written.is_ok());
         match written {
+            // Duplicates and conflicts are acknowledged as well: storage has done with them what is
+            // to be done, and handed out again they would be the same.
             Ok(outcomes) => {
                 settlements.into_iter().for_each(Settlement::acknowledge);
                 report(batches, &outcomes);
@@ -149,7 +158,7 @@ impl Writer {
 
     fn place(&self, batch: &ScoredBatch) -> InHand {
         let service = &batch.resource.service;
-        self.progress.place(&batch.tenant, service, batch.received_unix_nano)
+        self.progress.place(&batch.tenant, service, batch.received_at)
     }
 
     /// Shows what is stored, what is of one tenant together: a reader that lags can be behind by so
@@ -157,6 +166,7 @@ impl Writer {
     fn show(&self, batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
         let mut shown: HashMap<&Tenant, Vec<StoredLog>> = HashMap::new();
         for (batch, outcome) in batches.iter().zip(outcomes) {
+            // A repeat was shown when it was first stored.
             let WriteOutcome::Stored { put_aside, .. } = outcome else { continue };
             let mut logs = batch.stored_logs();
             logs.retain(|log| put_aside.binary_search(&log.id.index).is_err());
@@ -168,7 +178,8 @@ impl Writer {
     }
 }
 
-/// Whether it would pass with other batches. A database that refuses this program, say, would not.
+/// Whether the error may be due to one of the batches, so that the others could be stored without
+/// it. A database that refuses this program, say, would refuse each of them.
 const fn may_be_a_batchs(error: &StorageError) -> bool {
     matches!(error, StorageError::Broken(_) | StorageError::Corrupt(_))
 }
@@ -202,6 +213,7 @@ fn report(batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
             WriteOutcome::Stored { stored, dead_lettered, .. } => {
                 logs += u64::from(*stored);
                 letters += u64::from(*dead_lettered);
+                // Only of batches that are new: a repeat was counted before.
                 anomalies += batch.records.iter().filter(|scored| scored.is_anomaly).count() as u64;
                 "stored"
             }
@@ -223,6 +235,7 @@ mod tests {
     use logweir_core::{
         identity::{BatchId, Service},
         record::Resource,
+        timestamp::Timestamp,
     };
     use logweir_queue::Receipt;
     use parking_lot::Mutex;
@@ -301,7 +314,7 @@ mod tests {
                 tenant: Tenant::default(),
                 batch_id: BatchId([number; 16]),
                 checksum: 1,
-                received_unix_nano: 1,
+                received_at: Timestamp::from_unix_nanos(1),
                 producer: None,
                 resource: Resource::of(Service::new("a").unwrap()),
                 records: Vec::new(),
@@ -314,7 +327,7 @@ mod tests {
                     tenant: Tenant::default(),
                     batch_id: BatchId([number; 16]),
                     checksum: 1,
-                    received_unix_nano: 1,
+                    received_at: Timestamp::from_unix_nanos(1),
                     producer: None,
                     resource: Resource::of(Service::new("a").unwrap()),
                     records: Vec::new(),

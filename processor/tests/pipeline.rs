@@ -17,7 +17,7 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Level, Record, Resource, ScoredBatch, StoredLog, Template},
     runtime::{
-        clock::{now_unix_nano, system_clock},
+        clock::{now, system_clock},
         identity::ProcessIdentity,
         tasks::Tasks,
     },
@@ -118,7 +118,7 @@ impl Setting {
 
     async fn stored(&self, filter: &str) -> Vec<StoredLog> {
         let query = SearchQuery {
-            filter: Filter::parse(filter, now_unix_nano()).unwrap(),
+            filter: Filter::parse(filter, now()).unwrap(),
             range: TimeRange::ALL,
             cursor: None,
             page_size: 100,
@@ -136,10 +136,10 @@ impl Setting {
 }
 
 fn batch(id: u8, messages: &[&str]) -> Batch {
-    let now = now_unix_nano();
+    let now = now();
     let record = |(index, message): (u32, &&str)| Record {
         index,
-        time_unix_nano: now,
+        time: now,
         message: (*message).to_owned(),
         ..Record::default()
     };
@@ -147,7 +147,7 @@ fn batch(id: u8, messages: &[&str]) -> Batch {
         tenant: Tenant::default(),
         batch_id: BatchId([id; 16]),
         checksum: u64::from(id),
-        received_unix_nano: now,
+        received_at: now,
         producer: None,
         resource: Resource::of(Service::new("a").unwrap()),
         records: (0..).zip(messages).map(record).collect(),
@@ -306,10 +306,10 @@ async fn a_session_that_is_unusual_as_a_whole_is_found() {
     for (id, seconds, logs) in [(1, 0, usual), (2, 1, unusual), (3, 70, later)] {
         let messages: Vec<&str> = logs.iter().map(|(_, message)| *message).collect();
         let mut batch = batch(id, &messages);
-        batch.received_unix_nano += seconds * 1_000_000_000;
+        batch.received_at += Duration::from_secs(seconds);
         for (record, (trace_id, _)) in batch.records.iter_mut().zip(&logs) {
             record.trace_id = Some(trace_id.to_be_bytes());
-            record.time_unix_nano = batch.received_unix_nano;
+            record.time = batch.received_at;
         }
         setting.publisher.publish(batch).await.unwrap();
     }

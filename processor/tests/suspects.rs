@@ -10,7 +10,7 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Record, Resource, ScoredBatch, Template},
     runtime::{
-        clock::{now_unix_nano, system_clock},
+        clock::{now, system_clock},
         identity::ProcessIdentity,
         tasks::Tasks,
     },
@@ -72,10 +72,10 @@ fn batch(id: u8) -> Batch {
         tenant: Tenant::default(),
         batch_id: BatchId([id; 16]),
         checksum: 1,
-        received_unix_nano: now_unix_nano(),
+        received_at: now(),
         producer: None,
         resource: Resource::of(Service::new("a").unwrap()),
-        records: vec![Record { time_unix_nano: now_unix_nano(), ..Record::default() }],
+        records: vec![Record { time: now(), ..Record::default() }],
         rejected: Vec::new(),
     }
 }

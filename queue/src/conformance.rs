@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, Resource},
+    timestamp::Timestamp,
 };
 
 use crate::{Consumer, Delivery, PublishError, Publisher};
@@ -58,7 +59,7 @@ fn batch(number: u8, message_bytes: usize) -> Batch {
         tenant: Tenant::default(),
         batch_id: BatchId([number; 16]),
         checksum: 0,
-        received_unix_nano: 0,
+        received_at: Timestamp::EPOCH,
         producer: None,
         resource: Resource::of(Service::new("conformance").expect("the name is valid")),
         records: vec![Record { message: "x".repeat(message_bytes), ..Record::default() }],

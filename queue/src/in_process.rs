@@ -21,7 +21,7 @@ const FULL_RETRY_AFTER: Duration = Duration::from_millis(200);
 /// What may wait for its commit.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Batches.
+    /// Batches that were published and not settled.
     pub batches_max: usize,
     /// Memory of the batches, bytes.
     pub bytes_max: usize,
@@ -29,6 +29,7 @@ pub struct QueueLimits {
 
 impl Default for QueueLimits {
     fn default() -> Self {
+        // Bytes are what usually fills it; the number bounds how many callers wait with tiny ones.
         Self { batches_max: 8_192, bytes_max: 64 << 20 }
     }
 }
@@ -95,6 +96,7 @@ impl Publisher for InProcessPublisher {
         let (answer, answered) = oneshot::channel();
         {
             let mut state = self.0.state.lock();
+            // Checked and counted under one lock, which is let go before the answer is awaited.
             state.check(self.0.limits, bytes)?;
             state.batches += 1;
             state.bytes += bytes;
@@ -154,6 +156,7 @@ struct InProcessConsumer(Arc<Shared>);
 impl Consumer for InProcessConsumer {
     async fn receive(&mut self) -> Option<Delivery> {
         loop {
+            // What arrives after the look leaves its notification behind and ends the wait below.
             let arrived = self.0.arrived.notified();
             {
                 let mut state = self.0.state.lock();
@@ -176,6 +179,7 @@ impl Consumer for InProcessConsumer {
 impl Drop for InProcessConsumer {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
+        // Under the same lock as the emptying: a batch published in between would wait for nobody.
         state.consumer_gone = true;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);

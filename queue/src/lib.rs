@@ -70,6 +70,7 @@ impl PublishError {
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Full { retry_after, .. } | Self::NotDurable { retry_after, .. } => *retry_after,
+            // Another server may take it at once; this one needs longer to come back.
             Self::Closed => Duration::from_secs(1),
         }
     }
@@ -117,6 +118,7 @@ pub trait Receipt: Send {
 }
 
 /// The duty to settle a delivery whose batch was taken out.
+// None once it is settled: dropping it afterwards must not requeue a batch that is stored.
 pub struct Settlement(Option<Box<dyn Receipt>>);
 
 impl Delivery {
@@ -166,6 +168,8 @@ impl Settlement {
 
 impl Drop for Settlement {
     fn drop(&mut self) {
+        // A processor that panics, or returns early, drops what it had in hand: without this the
+        // batch would count against the bounds for ever and its sender would wait for nothing.
         if let Some(receipt) = self.0.take() {
             receipt.requeue("the processor gave the batch up".to_owned(), Duration::from_secs(1));
         }

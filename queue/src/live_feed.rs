@@ -18,6 +18,8 @@ use tokio::sync::{
 /// Groups kept for readers that lag.
 const GROUPS_MAX: usize = 64;
 /// A group is closed by the log that reaches this size; so it is larger by one log at most.
+// By bytes and not by batches: 64 groups of a batch each were some hundred megabytes with large
+// ones and milliseconds with small ones. So they are 32 MiB.
 const GROUP_BYTES_MAX: usize = 512 << 10;
 
 /// What is published for one tenant by one transaction, or a part of it.
@@ -125,6 +127,8 @@ impl LiveFeed {
 
     /// Reads what all tenants store from now on.
     pub(crate) fn subscribe_all(&self) -> Groups {
+        // Subscribed before the counts are read: a group sent in between is received, and what it
+        // says of earlier ones is subtracted without going below zero.
         let receiver = self.sender.subscribe();
         self.readers.send_modify(|readers| *readers += 1);
         Groups {
@@ -151,6 +155,7 @@ impl Groups {
         loop {
             match self.receiver.recv().await {
                 Err(RecvError::Closed) => return None,
+                // The channel counts groups; how many logs were missed, the next group tells.
                 Err(RecvError::Lagged(_)) => self.lagged = true,
                 Ok(group) => {
                     if std::mem::take(&mut self.lagged) {
@@ -204,14 +209,15 @@ mod tests {
     use logweir_core::{
         identity::{BatchId, LogId, Service, TemplateId},
         record::{Level, Record, ScoredRecord},
+        timestamp::Timestamp,
     };
 
     use super::*;
 
     fn log(index: u32) -> StoredLog {
         StoredLog {
-            id: LogId { time_unix_nano: 1, batch_id: BatchId([1; 16]), index },
-            received_unix_nano: 1,
+            id: LogId { time: Timestamp::from_unix_nanos(1), batch_id: BatchId([1; 16]), index },
+            received_at: Timestamp::from_unix_nanos(1),
             service: Service::new("a").unwrap(),
             instance: String::new(),
             environment: String::new(),

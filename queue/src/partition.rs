@@ -20,6 +20,8 @@ pub fn partition_of(tenant: &Tenant, service: &Service, partitions: u16) -> u16 
     // No name contains it.
     hash.update(&[0]);
     hash.update(service.as_str().as_bytes());
+    // Part of the stored format: with another hash, batches of a service that wait already would be
+    // in one queue and new ones in another, read by two processors.
     let partition = hash.digest() % u64::from(partitions.max(1));
     u16::try_from(partition).expect("a remainder is smaller than its divisor")
 }
@@ -30,10 +32,12 @@ pub fn partition_of(tenant: &Tenant, service: &Service, partitions: u16) -> u16 
 /// Rendezvous hashing (Thaler and Ravishankar, 1998) with a cap: pairs of process and partition are
 /// taken by their score, highest first, while the process has room.
 pub fn owned(process_id: &str, live_ids: &BTreeSet<String>, partitions: u16) -> BTreeSet<u16> {
+    // Without a cap, four partitions on two processors often fall three to one.
     let share_max = usize::from(partitions).div_ceil(live_ids.len().max(1));
     let pair = |process, partition| (Reverse(score(process, partition)), process, partition);
     let of_process = |process| (0..partitions).map(move |partition| pair(process, partition));
     let mut pairs: Vec<_> = live_ids.iter().map(String::as_str).flat_map(of_process).collect();
+    // Process and partition are part of the key, so that equal scores have one order everywhere.
     pairs.sort_unstable();
     let mut owner_of: BTreeMap<u16, &str> = BTreeMap::new();
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();

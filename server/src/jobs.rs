@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use logweir_core::{identity::Tenant, job::JobFailure, runtime::clock::Clock};
+use logweir_core::{
+    identity::Tenant, job::JobFailure, runtime::clock::Clock, timestamp::Timestamp,
+};
 use logweir_storage::{JobKind, JobState, NewJob, Storage};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
@@ -39,6 +41,8 @@ impl Jobs {
         let job = new_job(kind, request, (self.clock)());
         let inserted = self.storage.insert_job(tenant, job).await?;
         let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
+        // Polled, because the taker is another process and the two share nothing but storage. A
+        // caller that goes away ends the wait and not the job: a trained model is kept anyhow.
         let asked = Instant::now();
         loop {
             let state = self.storage.job_state(tenant, job_id).await?;
@@ -55,18 +59,18 @@ impl Jobs {
 
 /// Nobody waits for a preview or a test that begins late, and a late message would only surprise. A
 /// model is kept, and so worth training late.
-fn new_job(kind: JobKind, request: String, now_unix_nano: i64) -> NewJob {
-    let begin_before_unix_nano = match kind {
+fn new_job(kind: JobKind, request: String, now: Timestamp) -> NewJob {
+    let begin_before = match kind {
         JobKind::Detection => None,
-        JobKind::RulePreview | JobKind::ChannelTest => {
-            Some(now_unix_nano.saturating_add(BEGIN_PATIENCE.as_nanos() as i64))
-        }
+        JobKind::RulePreview | JobKind::ChannelTest => Some(now + BEGIN_PATIENCE),
     };
-    NewJob { begin_before_unix_nano, ..NewJob::new(kind, request, now_unix_nano) }
+    NewJob { begin_before, ..NewJob::new(kind, request, now) }
 }
 
 /// The answer of a job that was asked for so long ago; none while it is worth waiting on.
 fn answer(kind: JobKind, state: JobState, waited: Duration) -> Result<Option<String>, Refusal> {
+    // A job of alerting that still waits after its time will never begin (see `new_job`): to go on
+    // waiting would only hide from the caller that no alerting process runs.
     let patience = match (kind, &state) {
         (JobKind::RulePreview | JobKind::ChannelTest, JobState::Waiting) => BEGIN_PATIENCE,
         _ => ANSWER_PATIENCE,
@@ -113,6 +117,7 @@ fn unreadable(kind: JobKind, error: &serde_json::Error) -> Refusal {
 }
 
 fn failed(why: String) -> Refusal {
+    // Storage itself ends jobs with a plain text, such as one that nobody began in time.
     match serde_json::from_str::<JobFailure>(&why) {
         Ok(failure) if failure.not_found => Refusal::NotFound(failure.message),
         Ok(failure) => Refusal::FailedPrecondition(failure.message),

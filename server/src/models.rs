@@ -1,12 +1,12 @@
 //! Models: listed and promoted in storage, trained and compared by processors, which are asked by a
 //! job and answered for here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
     job::{Cluster, Clusters, Comparison, Differing, JobRequest, Trained},
     runtime::clock::Clock,
-    timestamp::NANOS_PER_DAY,
+    timestamp::Timestamp,
 };
 use logweir_proto::v1::{self, model_service_server::ModelService};
 use logweir_storage::{Feedback, JobKind, Model, ModelKind, ModelState, Storage, TimeRange};
@@ -20,6 +20,7 @@ use crate::{
     status::Refusal,
 };
 
+const DAY: Duration = Duration::from_secs(86_400);
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 const CLUSTERS_DEFAULT: u32 = 20;
@@ -41,6 +42,8 @@ impl ModelService for ModelHandler {
         let caller = layer::caller(&request)?;
         let limit = bounded("limit", request.into_inner().limit, LIST_DEFAULT, LIST_MAX)?;
         let found = self.storage.list_models(&caller.tenant, limit as usize).await;
+        // The distribution of the features is kilobytes for each version: a list of a thousand
+        // would not fit a response. `GetModel` has it.
         let brief = |found| v1::Model { statistics: String::new(), ..model(found) };
         let (models, truncated) = cut(found.map_err(Refusal::from)?.into_iter().map(brief));
         Ok(Response::new(v1::ListModelsResponse { models, truncated }))
@@ -63,8 +66,9 @@ impl ModelService for ModelHandler {
         let caller = layer::administrator(&request)?;
         let asked = request.into_inner();
         service(&asked.service)?;
-        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
-        let job = JobRequest::TrainModel { service: asked.service, from_unix_nano, to_unix_nano };
+        let TimeRange { from, to } = self.range(asked.range)?;
+        // The name was checked here though the processor reads it: its answer may take minutes.
+        let job = JobRequest::TrainModel { service: asked.service, from, to };
         let Trained { model_id } = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let trained = self.storage.get_model(&caller.tenant, model_id).await;
         let trained = model(trained.map_err(Refusal::from)?);
@@ -77,9 +81,9 @@ impl ModelService for ModelHandler {
     ) -> Result<Response<v1::CompareModelsResponse>, Status> {
         let caller = layer::administrator(&request)?;
         let asked = request.into_inner();
-        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
+        let TimeRange { from, to } = self.range(asked.range)?;
         let (first, second) = (asked.first_model_id, asked.second_model_id);
-        let job = JobRequest::CompareModels { first, second, from_unix_nano, to_unix_nano };
+        let job = JobRequest::CompareModels { first, second, from, to };
         let found: Comparison = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let logs = |logs: Vec<Differing>| logs.into_iter().map(differing).collect();
         Ok(Response::new(v1::CompareModelsResponse {
@@ -99,6 +103,8 @@ impl ModelService for ModelHandler {
         let caller = layer::administrator(&request)?;
         let v1::GiveFeedbackRequest { log_id: id, is_anomaly } = request.into_inner();
         let log_id = log_id("log_id", &id)?;
+        // Feedback holds for the log's pattern. Service and pattern come from the stored log and
+        // not from the caller, who could else mute any pattern by the id of some log.
         let found = self.storage.get(&caller.tenant, log_id, 0).await.map_err(Refusal::from)?.log;
         let (service, template_id) = (found.service, found.scored.template_id);
         let answer = v1::GiveFeedbackResponse {
@@ -106,8 +112,8 @@ impl ModelService for ModelHandler {
             template_id: template_id.to_string(),
         };
         let given_by = caller.token_id().to_owned();
-        let given_unix_nano = (self.clock)();
-        let said = Feedback { log_id, service, template_id, is_anomaly, given_by, given_unix_nano };
+        let given_at = (self.clock)();
+        let said = Feedback { log_id, service, template_id, is_anomaly, given_by, given_at };
         self.storage.give_feedback(&caller.tenant, said).await.map_err(Refusal::from)?;
         Ok(Response::new(answer))
     }
@@ -120,10 +126,9 @@ impl ModelService for ModelHandler {
         let asked = request.into_inner();
         service(&asked.service)?;
         let limit = bounded("limit", asked.limit, CLUSTERS_DEFAULT, CLUSTERS_MAX)?;
-        let TimeRange { from_unix_nano, to_unix_nano } = self.range(asked.range)?;
+        let TimeRange { from, to } = self.range(asked.range)?;
         let (service, anomalies) = (asked.service, asked.anomalies);
-        let job =
-            JobRequest::ListClusters { service, from_unix_nano, to_unix_nano, anomalies, limit };
+        let job = JobRequest::ListClusters { service, from, to, anomalies, limit };
         let Clusters { clusters, total, logs } =
             self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
         let clusters = clusters.into_iter().map(cluster).collect();
@@ -155,14 +160,15 @@ impl ModelService for ModelHandler {
 }
 
 impl ModelHandler {
-    /// The last day if nothing is said.
+    /// The range that was asked for; its end is now and its beginning a day earlier where the
+    /// caller left them out.
     fn range(&self, range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
         let mut range = time_range(range)?;
-        if range.to_unix_nano == i64::MAX {
-            range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano + 1);
+        if range.to == Timestamp::MAX {
+            range.to = (self.clock)().next().max(range.from.next());
         }
-        if range.from_unix_nano == 0 {
-            range.from_unix_nano = range.to_unix_nano.saturating_sub(NANOS_PER_DAY).max(0);
+        if range.from == Timestamp::EPOCH {
+            range.from = (range.to - DAY).max(Timestamp::EPOCH);
         }
         Ok(range)
     }
@@ -179,7 +185,7 @@ fn cluster(found: Cluster) -> v1::Cluster {
 }
 
 fn model(found: Model) -> v1::Model {
-    let Model { model_id, made, state, activated_unix_nano, checksum, bytes } = found;
+    let Model { model_id, made, state, activated_at, checksum, bytes } = found;
     let state = match state {
         ModelState::Candidate => v1::ModelState::Candidate,
         ModelState::Active => v1::ModelState::Active,
@@ -192,14 +198,14 @@ fn model(found: Model) -> v1::Model {
         state: state.into(),
         parameters: made.parameters,
         trained_on: Some(v1::TimeRange {
-            from_unix_nano: made.trained_from_unix_nano,
-            to_unix_nano: made.trained_to_unix_nano,
+            from_unix_nano: made.trained_from.as_unix_nanos(),
+            to_unix_nano: made.trained_to.as_unix_nanos(),
         }),
         rows: made.rows,
         statistics: made.statistics,
         metrics: made.metrics,
-        created_unix_nano: made.created_unix_nano,
-        activated_unix_nano: activated_unix_nano.unwrap_or(0),
+        created_unix_nano: made.created_at.as_unix_nanos(),
+        activated_unix_nano: activated_at.map_or(0, Timestamp::as_unix_nanos),
         checksum: format!("{checksum:016x}"),
         bytes,
     }

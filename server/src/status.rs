@@ -81,6 +81,8 @@ impl Refusal {
             Self::Unauthenticated { .. } => Code::Unauthenticated,
             Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
+            // One code for both; what tells them apart is `RetryInfo`: only the second has it, and
+            // a client that finds none must split the batch instead of sending it again.
             Self::TooLarge { .. } | Self::RateLimited { .. } => Code::ResourceExhausted,
             Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
             Self::Unavailable { .. } => Code::Unavailable,
@@ -110,6 +112,7 @@ impl Refusal {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                // On the wire a delay of zero says that the request is never to be sent again.
                 Some((*retry_after).max(Duration::from_millis(1)))
             }
             _ => None,
@@ -155,6 +158,7 @@ impl From<StorageError> for Refusal {
         let message = error.to_string();
         let reason = match &error {
             StorageError::DiskFull { .. } => "DISK_FULL",
+            // The cause goes into our own log and not to the client: it names hosts and tables.
             StorageError::Unavailable(cause) => {
                 warn!(%cause, "storage is not available");
                 "STORAGE_UNAVAILABLE"
@@ -191,6 +195,8 @@ pub(crate) fn of_transport(status: Status) -> Status {
 
 /// The request is compressed in a way that is not known here.
 pub(crate) fn unsupported_encoding(name: &str) -> Status {
+    // The code is the one that the gRPC specification asks for; the name comes from the client and
+    // is shortened, for a status travels in a header.
     let name: String = name.chars().take(64).collect();
     let text = format!("the encoding {name:?} is not supported: use gzip, zstd or none");
     Status::unimplemented(text)

@@ -24,11 +24,11 @@ pub enum Error {
     /// The file system answered with an error.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// What was tried, as a verb: `read`, `write`.
         action: &'static str,
-        /// On what.
+        /// The file or the directory.
         path: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         source: io::Error,
     },
     /// The server refuses every batch of this sender, or of this service, until something is changed.

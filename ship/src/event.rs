@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 pub enum Event {
     /// An earlier run left this many logs noted but not acknowledged; they are sent first.
     Resumed {
-        /// How many.
+        /// How many logs wait to be sent again.
         logs: usize,
     },
     /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once until it

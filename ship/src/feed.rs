@@ -36,15 +36,15 @@ const EXAMPLES_MAX: usize = 5;
 pub struct Tally {
     /// Records read.
     pub records: u64,
-    /// With another service than the line says.
+    /// Records with another service than their line says.
     pub renamed: u64,
     /// Some of the names that were changed.
     pub renamed_examples: BTreeSet<String>,
-    /// Cut off.
+    /// Records that were cut to the limits of the contract.
     pub truncated: u64,
-    /// With bytes that are no UTF-8.
+    /// Records with bytes that are no UTF-8.
     pub invalid_utf8: u64,
-    /// Without a time of their own.
+    /// Records without a time of their own.
     pub untimed: u64,
 }
 
@@ -121,6 +121,8 @@ impl Feed {
         }
         self.count(&ready.changes, &ready.record);
         self.batcher.add(&ready.service, ready.record);
+        // Together with the record: a state must never be ahead of the batches that it is noted
+        // with, or a kill would lose what lies between.
         if let Some(file) = file {
             self.state.files[file].offset = line.end;
         }
@@ -147,10 +149,14 @@ impl Feed {
             .into_iter()
             .map(|(service, records)| self.state.producers.batch(&service, records, Ids::mint()))
             .collect();
+        // Noted before it is handed over: what the server may have got under these ids must be
+        // found again under the same ones.
         let group = Group { state: self.state.clone(), batches };
         if let Some(journal) = &self.journal {
             journal.note(&group)?;
         }
+        // Blocks while the sender is behind: so a slow server slows the reading down, and nothing
+        // piles up in between.
         self.groups.blocking_send(group).map_err(|_| Error::Interrupted)
     }
 

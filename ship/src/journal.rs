@@ -50,7 +50,7 @@ pub struct Group {
 struct Header {
     state: State,
     batch_bytes: Vec<usize>,
-    /// Of the batches' bytes.
+    /// A hash of the batches' bytes.
     hash: u64,
 }
 
@@ -65,7 +65,7 @@ pub struct Journal {
 
 /// What an earlier run left.
 pub struct Left {
-    /// Where it stood.
+    /// Where it stood when it noted its last group.
     pub state: State,
     /// Its groups that are not known to be acknowledged, oldest first.
     pub groups: Vec<Group>,
@@ -78,6 +78,8 @@ impl Journal {
         fs::create_dir_all(directory).map_err(failed)?;
         let path = directory.join("lock");
         let lock = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        // The system's lock on an open file ends with its process, however that ends. A file that
+        // is there or not would be left behind by a kill.
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::JournalInUse(directory.to_owned()),
             TryLockError::Error(source) => failed(source),
@@ -104,6 +106,8 @@ impl Journal {
     /// Forgets a group, because all of it is acknowledged. Groups are completed in their order.
     pub fn complete(&self, state: &State) -> Result<(), Error> {
         let header = Header { state: state.clone(), batch_bytes: Vec::new(), hash: xxh3_64(b"") };
+        // The checkpoint first: killed in between, the group is known to be done by its number. The
+        // other way round nothing would say how far the files were read.
         self.write(&self.directory.join("checkpoint"), &header, b"")?;
         let path = self.group_path(state.group);
         self.step(&path)?;
@@ -149,11 +153,15 @@ impl Journal {
     }
 
     fn group_path(&self, number: u64) -> PathBuf {
+        // As many digits as the largest number has, so that names sort as numbers do.
         self.directory.join(format!("{number:020}.group"))
     }
 
     fn write(&self, path: &Path, header: &Header, body: &[u8]) -> Result<(), Error> {
         self.step(path)?;
+        // To the side, synced, renamed, and the folder synced: a rename before the content is on
+        // the disk may leave an empty file after a power cut, and without the last step the new
+        // name itself may be gone.
         let aside = path.with_extension("new");
         let write = || {
             let mut file = File::create(&aside)?;
@@ -194,6 +202,7 @@ impl Journal {
 pub fn folder_name(endpoint: &str, service: &str, paths: &[PathBuf]) -> Result<String, Error> {
     let mut key = format!("{endpoint}\n{service}\n");
     for path in paths {
+        // `logs/a` and `./logs/a` are the same input, and so the same journal.
         let path = fs::canonicalize(path).map_err(|source| file_error("read", path, source))?;
         key.push_str(&path.to_string_lossy());
         key.push('\n');
@@ -207,6 +216,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Group, Error> {
     let header: Header =
         serde_json::from_slice(&bytes[..end]).map_err(|error| damaged(&error.to_string()))?;
     let mut body = &bytes[end + 1..];
+    // Sent under a known id with other content, a batch would count as a conflict at the server and
+    // be dead-lettered; a damaged journal is better told to a person.
     if xxh3_64(body) != header.hash {
         return Err(damaged("the batches are not those that were written"));
     }

@@ -44,7 +44,7 @@ const GROUPS_WAITING_MAX: usize = 2;
 /// A server that does not answer for so long is spoken of.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// What is read.
+/// Where the lines come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inputs {
     /// Standard input, which cannot be read again and so has no journal.
@@ -122,6 +122,7 @@ impl Shipment {
             let batches = waiting.iter().flat_map(|group| &group.batches);
             notify(Event::Resumed { logs: batches.map(|batch| batch.records.len()).sum() });
         }
+        // First what an earlier run noted: the checkpoint only moves on in the order of groups.
         let groups = tokio_stream::iter(waiting).chain(ReceiverStream::new(receiver));
         // Asked to stop, what is noted but not begun waits for the next run.
         let leaves_rest = !self.follows() && journal.is_some();
@@ -144,6 +145,7 @@ impl Shipment {
             return Ok((None, Left { state: State::default(), groups: Vec::new() }));
         };
         files::discover(paths).map_err(|error| Error::Inputs(error.to_string()))?;
+        // Only once the inputs are known to be there: a mistyped name should leave no journal.
         let (journal, mut left) = Journal::open(journal)?;
         let waiting: Vec<_> = left.groups.iter().flat_map(|group| group.batches.clone()).collect();
         left.state.producers.settle_all_but(&waiting);
@@ -211,6 +213,7 @@ impl Shipment {
             let answer = match timeout(SILENCE_MAX, &mut sending).await {
                 Ok(answer) => answer,
                 Err(_) => {
+                    // Once for all batches in flight, which all wait for the same server.
                     if !is_told.swap(true, Ordering::Relaxed) {
                         notify(Event::Unanswered);
                     }

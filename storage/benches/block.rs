@@ -8,6 +8,7 @@ use logweir_core::{
     filter::Filter,
     identity::{BatchId, LogId, Service, TemplateId},
     record::{Attribute, Level, Record, ScoredRecord, StoredLog, Value},
+    timestamp::Timestamp,
 };
 use logweir_storage::block::{Block, Effort, EncodedBlock, Encoder, Row, Window, may_match};
 
@@ -117,15 +118,17 @@ fn log(service: u64, batch: u64, index: u32, time: i64, noise: &mut Noise) -> St
     ];
     let batch_id = BatchId(u128::from(Noise(batch).next()).to_be_bytes());
     StoredLog {
-        id: LogId { time_unix_nano: time, batch_id, index },
-        received_unix_nano: 1_790_000_000_000_000_000 + batch as i64 * 50_000_000,
+        id: LogId { time: Timestamp::from_unix_nanos(time), batch_id, index },
+        received_at: Timestamp::from_unix_nanos(
+            1_790_000_000_000_000_000 + batch as i64 * 50_000_000,
+        ),
         service: Service::new(&format!("service-{service}")).expect("a good name"),
         instance: format!("host-{service}"),
         environment: "production".into(),
         scored: ScoredRecord {
             record: Record {
                 index,
-                time_unix_nano: time,
+                time: Timestamp::from_unix_nanos(time),
                 level: Some(level),
                 severity_number: 0,
                 message: message(pattern, noise),
@@ -190,7 +193,7 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
     for text in
         ["", "level:error", "timeout", "*imeo*", "\"connection refused\"", "4711", "user=u77"]
     {
-        let filter = Filter::parse(text, 0).expect("a good filter");
+        let filter = Filter::parse(text, Timestamp::EPOCH).expect("a good filter");
         group.bench_function(format!("scan {text:?}"), |b| {
             b.iter(|| {
                 let block = Block::open(&block.body).expect("a good block");
@@ -198,7 +201,7 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
             });
         });
     }
-    let filter = Filter::parse("nowhere4711", 0).expect("a good filter");
+    let filter = Filter::parse("nowhere4711", Timestamp::EPOCH).expect("a good filter");
     group.throughput(Throughput::Elements(1));
     group.bench_function("ask the filter", |b| {
         b.iter(|| may_match(black_box(&block.word_filter), &filter));

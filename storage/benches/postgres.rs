@@ -7,7 +7,7 @@ mod sample;
 
 use std::{sync::Arc, time::Instant};
 
-use logweir_core::{identity::Tenant, record::ScoredBatch};
+use logweir_core::{identity::Tenant, record::ScoredBatch, timestamp::Timestamp};
 use logweir_storage::{Administer, PostgresConfig, PostgresStorage, ReadLogs, WriteLogs};
 
 use self::{
@@ -23,7 +23,7 @@ async fn write(storage: &PostgresStorage, made: &Made, total: u64) {
         storage.write(batches.into()).await.expect("room");
         (wall, cpu) = (wall + started.elapsed().as_secs_f64(), cpu + cpu_seconds() - used);
     }
-    while storage.maintain(START).await.expect("upkeep") {}
+    while storage.maintain(Timestamp::from_unix_nanos(START)).await.expect("upkeep") {}
     let millions = total as f64 / 1e6;
     println!("write   {:.3} s wall, {:.3} s CPU here per million", wall / millions, cpu / millions);
 }
@@ -36,7 +36,10 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let config = PostgresConfig::new(url.as_str());
-        let storage = PostgresStorage::open(&config, Arc::new(|| START)).await.expect("a database");
+        let storage =
+            PostgresStorage::open(&config, Arc::new(|| Timestamp::from_unix_nanos(START)))
+                .await
+                .expect("a database");
         let made = Made::new(total);
         if storage.list_services(&Tenant::default()).await.expect("an answer").is_empty() {
             write(&storage, &made, total).await;

@@ -9,7 +9,7 @@ use std::{pin::pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{SinkExt, TryStreamExt, future::join_all};
-use logweir_core::record::ScoredBatch;
+use logweir_core::{record::ScoredBatch, timestamp::Timestamp};
 use logweir_storage::{PostgresConfig, PostgresStorage, WriteLogs};
 use tokio_postgres::{Client, NoTls};
 
@@ -24,8 +24,9 @@ async fn connect(url: &str) -> Client {
 
 /// The rows of a round in the order in which a write stores them, in chunks as it sends them.
 async fn copy_out(client: &Client, batches: &[ScoredBatch]) -> Vec<Bytes> {
-    let times =
-        || batches.iter().flat_map(|batch| &batch.records).map(|log| log.record.time_unix_nano);
+    let times = || {
+        batches.iter().flat_map(|batch| &batch.records).map(|log| log.record.time.as_unix_nanos())
+    };
     let from = times().min().expect("logs") / 1_000;
     let to = times().max().expect("logs") / 1_000;
     let copy = format!(
@@ -97,7 +98,10 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let config = PostgresConfig::new(url.as_str());
-        let storage = PostgresStorage::open(&config, Arc::new(|| START)).await.expect("a database");
+        let storage =
+            PostgresStorage::open(&config, Arc::new(|| Timestamp::from_unix_nanos(START)))
+                .await
+                .expect("a database");
         let made = Made::new(rounds * writers * SERVICES * 1_000);
         let all = (0..writers).map(|n| write(&url, &storage, &made, n * rounds..(n + 1) * rounds));
         for spent in join_all(all).await {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use logweir_core::record::ScoredBatch;
+use logweir_core::{record::ScoredBatch, timestamp::Timestamp};
 use logweir_storage::{
     Administer, SqliteConfig, SqliteStorage, WriteLogs,
     block::{Effort, Encoder, Row},
@@ -42,11 +42,15 @@ async fn write(storage: &SqliteStorage, made: &Made, total: u64) {
         slowest = slowest.max(started.elapsed());
         (wall, cpu) = (wall + started.elapsed().as_secs_f64(), cpu + cpu_seconds() - used);
         let (started, used) = (Instant::now(), cpu_seconds());
-        while storage.maintain(START).await.expect("upkeep") {}
+        while storage.maintain(Timestamp::from_unix_nanos(START)).await.expect("upkeep") {}
         merge_wall += started.elapsed().as_secs_f64();
         merge_cpu += cpu_seconds() - used;
     }
-    while storage.maintain(START + 60_000_000_000).await.expect("upkeep") {}
+    while storage
+        .maintain(Timestamp::from_unix_nanos(START + 60_000_000_000))
+        .await
+        .expect("upkeep")
+    {}
     let millions = total as f64 / 1e6;
     println!(
         "write   {:.3} s wall, {:.3} s CPU per million (slowest {slowest:?})",
@@ -64,7 +68,7 @@ async fn write(storage: &SqliteStorage, made: &Made, total: u64) {
 fn rows(batch: &ScoredBatch) -> impl Iterator<Item = Row<'_>> {
     batch.records.iter().map(|scored| Row {
         batch_id: batch.batch_id,
-        received_unix_nano: batch.received_unix_nano,
+        received_unix_nano: batch.received_at.as_unix_nanos(),
         service: &batch.resource.service,
         instance: &batch.resource.instance,
         environment: &batch.resource.environment,
@@ -83,7 +87,8 @@ fn main() {
     runtime.block_on(async {
         let config = SqliteConfig::new(directory);
         let is_new = disk_bytes(directory) == 0;
-        let storage = SqliteStorage::open(&config, Arc::new(|| START)).expect("a data directory");
+        let storage = SqliteStorage::open(&config, Arc::new(|| Timestamp::from_unix_nanos(START)))
+            .expect("a data directory");
         let made = Made::new(total);
         if is_new {
             write(&storage, &made, total).await;

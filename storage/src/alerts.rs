@@ -16,7 +16,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use logweir_core::identity::{Service, Tenant};
+use logweir_core::{
+    identity::{Service, Tenant},
+    timestamp::Timestamp,
+};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
@@ -34,9 +37,12 @@ use crate::{StorageError, TemplateSummary, TimeRange};
 
 /// How long resolved incidents and deliveries that are done are kept.
 pub const ALERTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
-/// How the ids of incidents begin of which only the deliveries are stored.
+/// How the ids of incidents begin of which only the deliveries are stored: those about a channel
+/// that fails.
+// By this prefix their deliveries are found when they are old, since no incident has their age.
 pub const DELIVERED_ONLY: &str = "channel-";
 /// Actions of a tenant that wait; more are refused.
+// A leader takes them every two seconds, so that so many mean that none leads.
 pub const ACTIONS_WAITING_MAX: usize = 1_000;
 
 /// An incident as it is stored.
@@ -44,14 +50,14 @@ pub const ACTIONS_WAITING_MAX: usize = 1_000;
 pub struct StoredIncident {
     /// Unique within the tenant.
     pub incident_id: String,
-    /// Where in its life.
+    /// How far it is between pending and resolved.
     pub state: IncidentState,
     /// The service; empty if it is about the system itself.
     pub service: String,
-    /// First seen, nanoseconds since 1970-01-01 UTC.
-    pub began_unix_nano: i64,
+    /// First seen.
+    pub began_at: Timestamp,
     /// When it was over; none while it is not.
-    pub resolved_unix_nano: Option<i64>,
+    pub resolved_at: Option<Timestamp>,
     /// All that is known of it; none if this version does not understand what another stored.
     pub incident: Option<Incident>,
 }
@@ -64,7 +70,7 @@ pub struct NewDelivery {
     /// What to say; its key is the delivery's.
     pub notification: Notification,
     /// When it was written.
-    pub created_unix_nano: i64,
+    pub created_at: Timestamp,
 }
 
 /// What somebody wants done that the leader has not taken account of.
@@ -72,9 +78,9 @@ pub struct NewDelivery {
 pub struct WaitingAction {
     /// Its id, ascending.
     pub action_id: i64,
-    /// Whose.
+    /// The tenant whose incidents or settings it concerns.
     pub tenant: Tenant,
-    /// What; none if this version does not understand it.
+    /// What somebody wants done; none if this version does not understand it.
     pub action: Option<Action>,
 }
 
@@ -105,7 +111,7 @@ pub struct StoredDelivery {
     /// The incident's id.
     pub incident_id: String,
     /// When it was written.
-    pub created_unix_nano: i64,
+    pub created_at: Timestamp,
     /// What to say and what was tried, with the thread of the incident's first message; none if this
     /// version does not understand what another stored.
     pub delivery: Option<Delivery>,
@@ -116,7 +122,7 @@ pub struct StoredDelivery {
 /// A change of a stored delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryUpdate {
-    /// Which.
+    /// The delivery that changed.
     pub delivery_id: i64,
     /// What became of it.
     pub state: DeliveryState,
@@ -145,7 +151,8 @@ pub struct AlertChanges {
     pub actions_done: Vec<i64>,
 }
 
-/// Which incidents are asked for; those that are only pending are nobody's business.
+/// Which incidents are asked for. Those that are only pending are never listed: most of them come
+/// to nothing, and nobody was told of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IncidentQuery {
     /// Only this service.
@@ -168,7 +175,7 @@ pub trait KeepAlerts: Send + Sync {
     async fn new_templates(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError>;
     /// Takes the lead, or keeps it, for so long from now on; the epoch, or none while another leads.
@@ -237,7 +244,7 @@ pub trait KeepAlerts: Send + Sync {
     async fn tracked_incidents(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
     ) -> Result<Vec<TrackedIncident>, StorageError>;
     /// What is known of channels' destinations, by the channel's name; nothing of one that was never
     /// called, or that this version does not understand.
@@ -267,6 +274,7 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 }
 
 /// What was stored as JSON; none, with a warning, if this version does not understand it.
+// Not an error: one row that a newer version wrote would otherwise stop the alerts of its tenant.
 pub(crate) fn understood<T: DeserializeOwned>(what: &str, name: &str, json: &str) -> Option<T> {
     let read = serde_json::from_str(json);
     read.inspect_err(|error| warn!(what, name, "what is stored is not understood: {error}")).ok()

@@ -31,6 +31,8 @@ impl Bisection {
             self.at_fault.push((part.start, cause));
             return;
         }
+        // The left half on top, so that faults are found in ascending order, which callers rely on
+        // when they walk over logs and faults side by side.
         let middle = part.start + part.len() / 2;
         self.parts.extend([middle..part.end, part.start..middle]);
     }

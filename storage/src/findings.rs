@@ -4,7 +4,10 @@
 //! - **Bounded.** Of each tenant the newest [`FINDINGS_KEPT`] are kept.
 
 use async_trait::async_trait;
-use logweir_core::identity::{Service, Tenant};
+use logweir_core::{
+    identity::{Service, Tenant},
+    timestamp::Timestamp,
+};
 
 use crate::{StorageError, TimeRange};
 
@@ -29,16 +32,16 @@ crate::models::names!(FindingKind {
 /// Something that was noticed about more than one log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// What.
+    /// What was found.
     pub kind: FindingKind,
     /// The service, or the first of several; none if it is about the whole tenant.
     pub service: Option<Service>,
     /// What it is about; see [`FindingKind`].
     pub subject: String,
-    /// When what it is about began, nanoseconds since 1970-01-01 UTC.
-    pub from_unix_nano: i64,
+    /// When what it is about began.
+    pub from: Timestamp,
     /// When it ended, or was noticed.
-    pub to_unix_nano: i64,
+    pub to: Timestamp,
     /// Logs that it stands on.
     pub logs: u64,
     /// 0 is usual, 1 was never seen.

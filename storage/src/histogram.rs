@@ -4,6 +4,8 @@ use logweir_core::latency::BUCKET_MIN;
 use prost::encoding::{decode_varint, encode_varint};
 
 /// Logs per latency bucket, ascending.
+// A list and not an array of all buckets: most services have latencies in a few neighbouring ones,
+// and there is one of these for every service and 10 seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Histogram(Vec<(i32, u64)>);
 

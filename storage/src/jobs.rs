@@ -11,11 +11,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 
 use crate::{StorageError, models::names};
 
 /// How often a job is begun.
+// A process may die beside a job once or twice; three times it is more likely to die of it.
 pub const JOB_ATTEMPTS_MAX: u32 = 3;
 /// Jobs of a tenant and kind that wait or are worked on; more are refused.
 pub const JOBS_OPEN_MAX: usize = 64;
@@ -26,7 +27,8 @@ pub(crate) const JOB_ABANDONED: &str = "whoever worked on it died or took too lo
 /// Why a job failed that nobody began.
 pub(crate) const JOB_TOO_LATE: &str = "nobody began it in time";
 
-/// Who can do a job, and beside what else.
+/// What sort of job it is. Whoever does jobs takes those of the kinds that it can do; a tenant's
+/// waiting jobs of one kind keep none of another from being asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobKind {
     /// Models and clusters of logs: processors do it.
@@ -46,33 +48,33 @@ names!(JobKind {
 /// A job to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// Who can do it.
+    /// Its kind, by which those who can do it find it.
     pub kind: JobKind,
-    /// What, JSON.
+    /// What is to be done, JSON.
     pub request: String,
-    /// Of what is to be done once only, however many ask.
+    /// A name for what is to be done once only, however many ask; none if each asking counts.
     pub unique_key: Option<String>,
-    /// When it is asked for, nanoseconds since 1970-01-01 UTC.
-    pub created_unix_nano: i64,
+    /// When it is asked for.
+    pub created_at: Timestamp,
     /// From this moment on it is not begun any more; none: whenever somebody comes.
-    pub begin_before_unix_nano: Option<i64>,
+    pub begin_before: Option<Timestamp>,
 }
 
 impl NewJob {
     /// A job that waits until somebody comes, and may be asked for twice.
-    pub const fn new(kind: JobKind, request: String, created_unix_nano: i64) -> Self {
-        Self { kind, request, unique_key: None, created_unix_nano, begin_before_unix_nano: None }
+    pub const fn new(kind: JobKind, request: String, created_at: Timestamp) -> Self {
+        Self { kind, request, unique_key: None, created_at, begin_before: None }
     }
 }
 
 /// A job that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its id.
+    /// Its id, by which its answer is told.
     pub job_id: u64,
-    /// For whom.
+    /// The tenant that asked for it, and whose data alone it may use.
     pub tenant: Tenant,
-    /// What, JSON.
+    /// What is to be done, JSON.
     pub request: String,
 }
 
@@ -99,7 +101,7 @@ pub trait PassJobs: Send + Sync {
     async fn take_job(
         &self,
         kind: JobKind,
-        now_unix_nano: i64,
+        now: Timestamp,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError>;
     /// Tells the answer, or why there is none. Nothing happens if the job is finished already.

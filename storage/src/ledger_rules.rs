@@ -10,6 +10,7 @@ use std::time::Duration;
 use logweir_core::{
     identity::BatchId,
     record::{Account, Producer, RejectedRecord, ScoredBatch},
+    timestamp::Timestamp,
 };
 use metrics::counter;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -24,7 +25,7 @@ use crate::{
 pub(crate) enum Admission<E> {
     /// Not seen before.
     New { entry: E },
-    /// Committed before.
+    /// Committed before with the same content: nothing is added.
     Duplicate,
     /// The id was used with other content. No entry if this content was put aside before.
     Conflict { entry: Option<E> },
@@ -48,12 +49,14 @@ pub(crate) enum Past {
     Unknown,
     /// It was committed.
     Committed,
-    /// One or the other.
+    /// It may have been committed and may be new, and why that cannot be told.
     Doubtful(Doubt),
 }
 
 impl Past {
     pub(crate) fn of(folded: &RangeSet, sequence: u64, is_minted_lately: bool) -> Self {
+        // A folded sequence means a repeat, unless the id is younger than anything folded: then the
+        // producer has begun to count anew, and its batch would be dropped as a repeat.
         match folded.find(sequence) {
             Membership::In if is_minted_lately => Self::Doubtful(Doubt::SequenceReused),
             Membership::In => Self::Committed,
@@ -74,19 +77,17 @@ impl Past {
 
 /// Whether the id says that it is younger than anything folded. Half of the age at which entries are
 /// folded is left for the clocks of senders.
-pub(crate) fn is_minted_lately(
-    batch_id: BatchId,
-    now_unix_nano: i64,
-    ledger_age: Duration,
-) -> bool {
+pub(crate) fn is_minted_lately(batch_id: BatchId, now: Timestamp, ledger_age: Duration) -> bool {
+    // Of an id that holds no time nothing can be told; then the sequence alone decides.
     batch_id.minted_unix_ms().is_some_and(|minted_unix_ms| {
-        let age_ms = i128::from(now_unix_nano / 1_000_000) - i128::from(minted_unix_ms);
+        let age_ms = i128::from(now.as_unix_nanos() / 1_000_000) - i128::from(minted_unix_ms);
         age_ms < (ledger_age.as_millis() / 2) as i128
     })
 }
 
 /// Content that conflicts has an entry of its own under this id, so that its repeats add nothing.
 pub(crate) fn conflict_id(batch_id: BatchId, checksum: u64) -> BatchId {
+    // A pure function of both, so that every process and every repeat comes to the same id.
     BatchId(xxh3_128_with_seed(&batch_id.0, checksum).to_be_bytes())
 }
 
@@ -129,6 +130,8 @@ pub(crate) fn settle<E>(
         },
         Admission::Doubtful { entry, doubt } => {
             let put_aside = whole(batch, doubt.cause());
+            // Told as stored with nothing stored: to the sender it is settled, and sending it again
+            // would change nothing. All indices are named, so that the live feed shows none of it.
             let indices = batch.records.iter().map(|scored| scored.record.index).collect();
             let outcome = stored_but(0, &put_aside, indices);
             Settlement { entry: Some(entry), stored: 0, put_aside, outcome }
@@ -136,6 +139,8 @@ pub(crate) fn settle<E>(
         Admission::New { entry } => {
             let stored = (batch.records.len() - unstorable.len()) as u32;
             let indices = unstorable.iter().map(|rejected| rejected.record.index).collect();
+            // What the server had rejected travels in the batch and becomes dead letters here, in
+            // its transaction: written at once by the server, a retry of the batch would double it.
             let mut put_aside = batch.rejected.clone();
             put_aside.extend(unstorable);
             let outcome = stored_but(stored, &put_aside, indices);
@@ -216,7 +221,7 @@ pub(crate) struct ProducerAccount {
     pub(crate) stored: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) committed: RangeSet,
-    pub(crate) last_received_unix_nano: i64,
+    pub(crate) last_received: Timestamp,
 }
 
 impl ProducerAccount {
@@ -231,7 +236,9 @@ impl ProducerAccount {
         self.stored += u64::from(stored);
         self.dead_lettered += u64::from(dead_lettered);
         self.committed.insert(sent.sequence);
-        self.last_received_unix_nano = self.last_received_unix_nano.max(batch.received_unix_nano);
+        self.last_received = self.last_received.max(batch.received_at);
+        // Batches may be committed in another order than they were sent. The counts that a producer
+        // gives are cumulative as of a sequence, so only the highest holds.
         if sent.sequence >= self.sequence {
             self.sequence = sent.sequence;
             self.account.clone_from(&sent.account);

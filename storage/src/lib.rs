@@ -57,6 +57,7 @@ use async_trait::async_trait;
 use logweir_core::{
     identity::{BatchId, LogId, ProducerId, Role, Service, ServiceScope, TemplateId, Tenant},
     record::{Account, Level, Record, Resource, ScoredBatch, StoredLog, Template},
+    timestamp::Timestamp,
 };
 
 pub use self::{
@@ -65,7 +66,7 @@ pub use self::{
         DeliveryUpdate, IncidentQuery, KeepAlerts, NewDelivery, StoredDelivery, StoredIncident,
         WaitingAction,
     },
-    conformance::{NOW_UNIX_NANO, StorageUnderTest, check_storage},
+    conformance::{NOW, StorageUnderTest, check_storage},
     findings::{FINDINGS_KEPT, Finding, FindingKind, KeepFindings},
     jobs::{JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs},
     models::{
@@ -91,15 +92,15 @@ pub enum StorageError {
     /// Another process has the data directory open.
     #[error("another process uses {place}: stop it, or use another data directory")]
     InUse {
-        /// Which.
+        /// The data directory.
         place: String,
     },
     /// The data directory or the database cannot be used at all.
     #[error("{place} cannot be used: check that it is there and that this program may write to it")]
     Unusable {
-        /// Which.
+        /// The data directory, or the database without secrets.
         place: String,
-        /// Why not.
+        /// What stands in the way.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A passing fault: a lock, a connection, an I/O error.
@@ -251,15 +252,15 @@ pub trait Administer: Send + Sync {
     async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError>;
     /// The tokens of a tenant, newest first.
     async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError>;
-    /// Revokes a token from `now_unix_nano` on; revoking again changes nothing.
+    /// Revokes a token from `now` on; revoking again changes nothing.
     async fn revoke_token(
         &self,
         tenant: &Tenant,
         token_id: &str,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<TokenRecord, StorageError>;
-    /// Ids of revoked tokens of all tenants that have not expired by `now_unix_nano`.
-    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError>;
+    /// Ids of revoked tokens of all tenants that have not expired by `now`.
+    async fn revoked_token_ids(&self, now: Timestamp) -> Result<Vec<String>, StorageError>;
     /// Dead letters, newest first, with the count of all.
     async fn list_dead_letters(
         &self,
@@ -280,7 +281,7 @@ pub trait Administer: Send + Sync {
         &self,
         tenant: &Tenant,
         ids: &[u64],
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<(), StorageError>;
     /// Deletes those named, or all if `ids` is none; how many there were.
     async fn discard_dead_letters(
@@ -310,7 +311,7 @@ pub trait Administer: Send + Sync {
     async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError>;
     /// Retention, folding of old ledger rows and merging of blocks: one bounded step of each.
     /// Whether there is more to do at once.
-    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError>;
+    async fn maintain(&self, now: Timestamp) -> Result<bool, StorageError>;
     /// Whether writes would be taken now; what readiness reports.
     async fn check_ready(&self) -> Result<(), StorageError>;
 }
@@ -349,8 +350,8 @@ pub struct AggregateSeries {
 /// What happened in one time bucket.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AggregatePoint {
-    /// Start of the bucket, nanoseconds since 1970-01-01 UTC.
-    pub start_unix_nano: i64,
+    /// Start of the bucket.
+    pub start: Timestamp,
     /// Logs.
     pub total: u64,
     /// Logs at ERROR or above.
@@ -380,8 +381,8 @@ pub struct LatencySummary {
 /// One cell of a heatmap.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeatmapCell {
-    /// Start of the time bucket, nanoseconds since 1970-01-01 UTC.
-    pub start_unix_nano: i64,
+    /// Start of the time bucket.
+    pub start: Timestamp,
     /// Number of the latency bucket; see [`logweir_core::latency::bucket_bounds`].
     pub latency_bucket: i32,
     /// Logs in the cell.
@@ -400,9 +401,9 @@ pub struct ServiceSummary {
     /// Logs judged anomalies.
     pub anomalies: u64,
     /// Event time of its oldest counted hour.
-    pub first_seen_unix_nano: i64,
+    pub first_seen: Timestamp,
     /// Event time of its newest log.
-    pub last_seen_unix_nano: i64,
+    pub last_seen: Timestamp,
 }
 
 /// A pattern with its counts.
@@ -417,9 +418,9 @@ pub struct TemplateSummary {
     /// Logs in the range.
     pub count: u64,
     /// Event time of the first log.
-    pub first_seen_unix_nano: i64,
+    pub first_seen: Timestamp,
     /// Event time of the newest log.
-    pub last_seen_unix_nano: i64,
+    pub last_seen: Timestamp,
     /// The highest level seen.
     pub level: Level,
     /// Last full hour before the end of the range ÷ mean of the 24 hours before it.
@@ -446,7 +447,7 @@ pub struct ProducerReport {
     /// Sequences up to the highest that have not arrived, first ranges (inclusive), at most 10.
     pub missing_sequences: Vec<(u64, u64)>,
     /// When its newest batch was received.
-    pub last_received_unix_nano: i64,
+    pub last_received: Timestamp,
 }
 
 impl ProducerReport {
@@ -454,8 +455,12 @@ impl ProducerReport {
     /// only what has not arrived since. 0 when quiet.
     pub fn missing(&self) -> i64 {
         let gone = [self.stored, self.rejected, self.account.dropped_total(), self.account.queued];
+        // In 128 bits: a producer may count to the end of 64, and a sum of five must not wrap into
+        // "nothing is missing".
         let gone: i128 = gone.into_iter().map(i128::from).sum();
         let outstanding = i128::from(self.account.emitted) - gone;
+        // What was spooled when the producer last spoke may have arrived since; counted in full it
+        // would make the result negative.
         let spooled = i128::from(self.account.spooled).min(outstanding.max(0));
         (outstanding - spooled).clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
@@ -471,11 +476,11 @@ pub struct TokenRecord {
     /// What it may do.
     pub role: Role,
     /// When it was issued.
-    pub issued_unix_nano: i64,
+    pub issued_at: Timestamp,
     /// When it expires.
-    pub expires_unix_nano: i64,
+    pub expires_at: Timestamp,
     /// When it was revoked.
-    pub revoked_unix_nano: Option<i64>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// A log that could not be stored.
@@ -484,7 +489,7 @@ pub struct DeadLetter {
     /// Its id, ascending.
     pub dead_letter_id: u64,
     /// When it was put aside.
-    pub created_unix_nano: i64,
+    pub created_at: Timestamp,
     /// The batch it came in.
     pub batch_id: BatchId,
     /// What it had in common with its batch.
@@ -496,12 +501,15 @@ pub struct DeadLetter {
     /// The cause, for a person.
     pub detail: String,
     /// When it was replayed.
-    pub replayed_unix_nano: Option<i64>,
+    pub replayed_at: Option<Timestamp>,
 }
 
 /// How long a process that has not said that it ends is remembered.
+// Seconds would do for whoever looks for live ones; a day lets people see what died overnight.
 pub(crate) const HEARTBEAT_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// How long a trial of which no end was noted is remembered.
+// Long, for a batch may wait in a queue that nobody reads: once its trials are forgotten they are
+// counted anew, and it ends processors again.
 pub(crate) const TRIAL_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What a process says of itself.
@@ -516,11 +524,11 @@ pub struct Heartbeat {
     /// Of the program.
     pub version: String,
     /// When it started.
-    pub started_unix_nano: i64,
+    pub started_at: Timestamp,
     /// The partitions of the queue that it reads.
     pub partitions: Vec<u16>,
     /// Receive time through which it has committed everything; none if it commits nothing.
-    pub committed_unix_nano: Option<i64>,
+    pub committed_through: Option<Timestamp>,
     /// The share of its capacity that it uses, 0 to 1.
     pub load: f64,
 }
@@ -542,7 +550,7 @@ pub struct Deploy {
     /// The version.
     pub version: String,
     /// When.
-    pub time_unix_nano: i64,
+    pub time: Timestamp,
     /// A remark.
     pub note: String,
 }

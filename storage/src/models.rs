@@ -6,14 +6,19 @@
 //!   made or active last.
 
 use async_trait::async_trait;
-use logweir_core::identity::{LogId, Service, TemplateId, Tenant};
+use logweir_core::{
+    identity::{LogId, Service, TemplateId, Tenant},
+    timestamp::Timestamp,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::StorageError;
 
 /// Models of a kind and scope that are kept besides the active one.
+// Enough to go back through; each may be megabytes, and every service may have models of its own.
 pub const MODELS_KEPT: usize = 20;
-/// Verdicts that are read, those given last.
+/// Pieces of feedback that are read, those given last.
+// Processors read all of them at once, of all tenants.
 pub const FEEDBACK_MAX: usize = 10_000;
 
 /// What a kind of model is made of.
@@ -28,7 +33,7 @@ pub enum ModelKind {
 pub enum ModelState {
     /// Nothing yet, or not any more after a rollback.
     Candidate,
-    /// Judging.
+    /// Processors score logs by it.
     Active,
     /// It was active before another was promoted.
     Retired,
@@ -75,9 +80,9 @@ pub struct NewModel {
     /// How it was made, JSON.
     pub parameters: String,
     /// Event time of the logs that it was trained on: from inclusive.
-    pub trained_from_unix_nano: i64,
+    pub trained_from: Timestamp,
     /// To exclusive.
-    pub trained_to_unix_nano: i64,
+    pub trained_to: Timestamp,
     /// Logs that it was trained on.
     pub rows: u64,
     /// How its features were distributed, JSON.
@@ -85,7 +90,7 @@ pub struct NewModel {
     /// How it did on its own logs, JSON.
     pub metrics: String,
     /// When it was made.
-    pub created_unix_nano: i64,
+    pub created_at: Timestamp,
 }
 
 /// A stored model, without its body.
@@ -98,10 +103,10 @@ pub struct Model {
     /// What it is used for.
     pub state: ModelState,
     /// When it was promoted last; none for a candidate.
-    pub activated_unix_nano: Option<i64>,
-    /// Of its body.
+    pub activated_at: Option<Timestamp>,
+    /// The checksum of its body (XXH3-64).
     pub checksum: u64,
-    /// Of its body.
+    /// The length of its body, bytes.
     pub bytes: u64,
 }
 
@@ -118,8 +123,8 @@ pub struct Feedback {
     pub is_anomaly: bool,
     /// Id of the token that this was said with.
     pub given_by: String,
-    /// When.
-    pub given_unix_nano: i64,
+    /// When it was given.
+    pub given_at: Timestamp,
 }
 
 /// Keeps models and what people say of logs.
@@ -145,7 +150,7 @@ pub trait KeepModels: Send + Sync {
         &self,
         tenant: &Tenant,
         model_id: u64,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<Model, StorageError>;
     /// Makes the active model a candidate again and activates the one that was active before it,
     /// which is answered; none if there was none, so that none is active now. `NotFound` if none

@@ -5,9 +5,12 @@ use logweir_core::{
     filter::Filter,
     identity::{LogId, Service},
     record::StoredLog,
+    timestamp::Timestamp,
 };
 
 /// Groups of an aggregation that are answered; the smallest are left out.
+// Limits of an answer, so that no question can take a process's memory: a point is about 100 bytes
+// besides its latencies, hence 100 MB and more for the million below.
 pub const SERIES_MAX: usize = 1_000;
 /// Time buckets of a group, or of a heatmap.
 pub const POINTS_MAX: usize = 10_000;
@@ -20,14 +23,14 @@ pub const PRODUCERS_MAX: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeRange {
     /// First nanosecond.
-    pub from_unix_nano: i64,
+    pub from: Timestamp,
     /// First nanosecond after it.
-    pub to_unix_nano: i64,
+    pub to: Timestamp,
 }
 
 impl TimeRange {
     /// All of time.
-    pub const ALL: Self = Self { from_unix_nano: i64::MIN, to_unix_nano: i64::MAX };
+    pub const ALL: Self = Self { from: Timestamp::MIN, to: Timestamp::MAX };
 }
 
 /// Which end of time a walk through the logs begins at.

@@ -20,7 +20,7 @@ pub(crate) struct RangeSet(Vec<(u64, u64)>);
 pub(crate) enum Membership {
     In,
     Out,
-    /// It may have been.
+    /// It may have been in it: the set has forgotten its lowest numbers.
     Forgotten,
 }
 
@@ -31,6 +31,8 @@ impl RangeSet {
         if self.0.get(position).is_some_and(|&(first, _)| first <= number) {
             return;
         }
+        // What is forgotten never grows upwards by joining: a number beside it that is known to be
+        // there would become one of which it is not known.
         let joins_before = position > 0
             && self.0[position - 1].1 + 1 == number
             && !is_forgotten(self.0[position - 1]);
@@ -52,6 +54,8 @@ impl RangeSet {
 
     /// Puts the two lowest ranges and the gap between them into one that stands for all below.
     fn forget_lowest(&mut self) {
+        // The lowest, because a gap among old sequences is the least likely to be filled. Marked
+        // and not just dropped: a repeat of a dropped one would be stored twice.
         let (_, forgotten) = self.0.remove(1);
         self.0[0] = (0, forgotten);
         counter!("logweir_storage_sequence_ranges_forgotten_total").increment(1);
@@ -102,6 +106,8 @@ impl RangeSet {
         let mut ranges = Vec::new();
         let mut end = 0_u64;
         while !bytes.is_empty() {
+            // Checked: damaged bytes may be any distance, and a sum that wraps would say that
+            // sequences were delivered that never were.
             let first = end.checked_add(decode_varint(&mut bytes).ok()?)?;
             let last = first.checked_add(decode_varint(&mut bytes).ok()?)?;
             ranges.push((first, last));

@@ -7,6 +7,7 @@ use logweir_core::{
     identity::TemplateId,
     latency::bucket_of,
     record::{Level, ScoredBatch, ScoredRecord, Template},
+    timestamp::Timestamp,
 };
 
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) struct ServiceCounts {
     /// By level less one: all and anomalies.
     pub(crate) levels: [(u64, u64); 6],
     pub(crate) latency: Latency,
-    pub(crate) last_seen_unix_nano: i64,
+    pub(crate) last_seen: Timestamp,
 }
 
 /// Of the logs that have a latency.
@@ -51,8 +52,8 @@ pub(crate) struct TemplateCounts {
     pub(crate) errors: u64,
     pub(crate) anomalies: u64,
     pub(crate) level: Level,
-    pub(crate) first_unix_nano: i64,
-    pub(crate) last_unix_nano: i64,
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
 }
 
 impl<'a> Derived<'a> {
@@ -63,7 +64,7 @@ impl<'a> Derived<'a> {
         batch: &'a ScoredBatch,
         log: &ScoredRecord,
     ) -> Result<(), &'static str> {
-        let time = log.record.time_unix_nano;
+        let time = log.record.time;
         let fine = bucket_start(time, FINE_SECONDS);
         self.services.entry((fine, service)).or_default().observe(log);
         let counts = TemplateCounts::of(log);
@@ -85,6 +86,8 @@ impl<'a> Derived<'a> {
     /// The rows to add, by key.
     pub(crate) fn finish(self) -> Counts<'a> {
         let mut hours: HashMap<(i64, i64), ServiceCounts> = HashMap::new();
+        // From the narrow buckets and not log by log: there are far fewer, and the two widths
+        // cannot disagree.
         for (&(start, service), counts) in &self.services {
             let hour = start.div_euclid(HOUR_SECONDS) * HOUR_SECONDS;
             hours.entry((hour, service)).or_default().add(counts);
@@ -124,6 +127,8 @@ pub(crate) struct Counts<'a> {
 /// The rows of a map by ascending key.
 pub(crate) fn by_key<K: Ord + Copy, T>(map: HashMap<(i64, K), T>) -> Sorted<K, T> {
     let mut rows: Sorted<K, T> = map.into_iter().collect();
+    // Writers of the same rows then lock them in the same order and never wait in a circle; in
+    // SQLite neighbouring rows are on the same page.
     rows.sort_unstable_by_key(|(key, _)| *key);
     rows
 }
@@ -136,7 +141,7 @@ impl ServiceCounts {
         let level = &mut self.levels[log.level as usize - 1];
         level.0 += 1;
         level.1 += u64::from(log.is_anomaly);
-        self.last_seen_unix_nano = self.last_seen_unix_nano.max(log.record.time_unix_nano);
+        self.last_seen = self.last_seen.max(log.record.time);
         if let Some(latency_ms) = log.record.latency_ms {
             self.latency.observe(latency_ms);
         }
@@ -148,7 +153,7 @@ impl ServiceCounts {
             mine.1 += others.1;
         }
         self.latency.add(&other.latency);
-        self.last_seen_unix_nano = self.last_seen_unix_nano.max(other.last_seen_unix_nano);
+        self.last_seen = self.last_seen.max(other.last_seen);
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -166,6 +171,7 @@ impl ServiceCounts {
 
 impl Latency {
     fn observe(&mut self, latency_ms: f64) {
+        // The default of 0 ms stands for "none yet" and would stay the least of all.
         if self.count == 0 {
             (self.min_ms, self.max_ms) = (latency_ms, latency_ms);
         }
@@ -198,8 +204,8 @@ impl TemplateCounts {
         errors: 0,
         anomalies: 0,
         level: Level::Trace,
-        first_unix_nano: i64::MAX,
-        last_unix_nano: i64::MIN,
+        first: Timestamp::MAX,
+        last: Timestamp::MIN,
     };
 
     fn of(log: &ScoredRecord) -> Self {
@@ -208,8 +214,8 @@ impl TemplateCounts {
             errors: u64::from(log.level.is_error()),
             anomalies: u64::from(log.is_anomaly),
             level: log.level,
-            first_unix_nano: log.record.time_unix_nano,
-            last_unix_nano: log.record.time_unix_nano,
+            first: log.record.time,
+            last: log.record.time,
         }
     }
 
@@ -218,7 +224,7 @@ impl TemplateCounts {
         self.errors += other.errors;
         self.anomalies += other.anomalies;
         self.level = self.level.max(other.level);
-        self.first_unix_nano = self.first_unix_nano.min(other.first_unix_nano);
-        self.last_unix_nano = self.last_unix_nano.max(other.last_unix_nano);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
     }
 }

@@ -58,6 +58,7 @@ fn expand(expression: &Expression, families: &HashMap<TemplateId, Family>) -> Ex
 
 impl Family {
     /// The service is named too: it leads to fewer logs.
+    // Alternatives alone require nothing of a match that an index or the list of blocks could use.
     fn expression(&self) -> Expression {
         let member = |id: &TemplateId| Expression::Term(Term::Template(*id));
         let service = Term::Text(TextField::Service, self.service.to_string());

@@ -14,14 +14,14 @@ use std::sync::{
 use async_trait::async_trait;
 use logweir_core::runtime::clock::Clock;
 use logweir_storage::{
-    NOW_UNIX_NANO, PostgresConfig, PostgresStorage, Storage, StorageUnderTest, check_storage,
+    NOW, PostgresConfig, PostgresStorage, Storage, StorageUnderTest, check_storage,
 };
 use testkit::{PgBouncer, Postgres, TimescaleDb};
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 async fn open(url: String) -> Arc<dyn Storage> {
-    let clock: Clock = Arc::new(|| NOW_UNIX_NANO);
+    let clock: Clock = Arc::new(|| NOW);
     Arc::new(PostgresStorage::open(&PostgresConfig::new(url), clock).await.unwrap())
 }
 

@@ -23,6 +23,7 @@ use crate::{
     port,
 };
 
+/// How often it looks whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Longer than it takes the others to notice that a process is dead.
 const DEAD_FOR: Duration = Duration::from_secs(20);
@@ -33,6 +34,8 @@ pub async fn run(binary: &Path) -> std::io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     eprintln!("starting PostgreSQL, RabbitMQ, two servers, two processors and two for alerting");
     let binary = binary.to_owned();
+    // A broker takes ten seconds to start; a signal counts meanwhile too. What has begun is
+    // dropped, and so removed by its guards.
     let mut cluster = tokio::select! {
         cluster = Cluster::start(&binary) => cluster,
         _ = interrupted.recv() => return Ok(()),
@@ -91,6 +94,7 @@ impl Cluster {
             command
         };
         instance.run(&mut command(&["migrate"]));
+        // The first one's port is that which every command asks by itself.
         let addresses = [4317, 4327].map(|wanted| format!("127.0.0.1:{}", port_near(wanted)));
         let endpoints = addresses.each_ref().map(|address| format!("http://{address}"));
         let issue = ["token", "issue", "--service", "*", "--role", "admin"];

@@ -74,7 +74,7 @@ pub(crate) struct Options {
 /// What a folder lies on.
 #[derive(Clone, Copy, Default)]
 pub(crate) enum Disk {
-    /// The machine's.
+    /// The machine's, together with all other processes.
     #[default]
     Shared,
     /// One of its own, of so many bytes.
@@ -110,6 +110,7 @@ impl Instance {
     pub(crate) fn new(kind: &str, disk: Disk) -> Self {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(&format!("logweir-{kind}-")).tempdir();
+        // Kept: the guard removes it, also when this process is killed and drops nothing.
         let folder = folder.expect("a temporary folder can be made").keep();
         let [make, enter] = if geteuid().is_root() { OF_ROOT } else { OF_OTHERS };
         let (size, namespace) = match disk {
@@ -118,6 +119,8 @@ impl Instance {
         };
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "guard"]).arg(&folder).args([&size, namespace, GUARD_INSIDE]);
+        // Outside of the folder, or it would kill itself; and in a group of its own, or Ctrl-C in
+        // the terminal would end it before it has removed anything.
         command.current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut guard = command.spawn().expect("a shell starts");
@@ -128,6 +131,8 @@ impl Instance {
         let id = id.trim();
         assert!(!id.is_empty(), "no tmpfs may be mounted here");
         let user = User::unprivileged();
+        // Only the guard's namespace knows the mount: this process sees an empty folder there, and
+        // the kernel's view of the guard's root leads in.
         let (reachable, mut prefix) = match disk {
             Disk::Shared => (folder.clone(), Vec::new()),
             Disk::Own { .. } => {
@@ -189,6 +194,7 @@ impl Instance {
         let log = File::options().create(true).append(true).open(self.reachable.join("log"));
         let log = log.expect("the folder can be written to");
         let mut path = env::var_os("PATH").unwrap_or_default();
+        // Where distributions put servers, which a user's own path often lacks.
         path.push(":/usr/sbin:/sbin");
         command.process_group(0).env_clear().env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &self.folder).env("TMPDIR", &self.folder);
@@ -215,6 +221,7 @@ impl Instance {
         assert_ne!(self.reachable, self.folder, "this instance has no disk of its own");
         let file = File::options().create(true).append(true).open(self.reachable.join("ballast"));
         let mut file = file.expect("a file can be made");
+        // A page at a time, since the servers write meanwhile and change what is left.
         while self.free_bytes() > left_bytes {
             if let Err(error) = file.write_all(&[0; 4096]) {
                 assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
@@ -246,6 +253,7 @@ impl Instance {
     /// Sends a signal to every process of the instance, again as long as new ones turn up; to which.
     pub(crate) fn signal(&self, signal: Signal) -> Vec<Pid> {
         let mut reached = Vec::new();
+        // One round is not enough: a server may have forked after the list was read.
         loop {
             let found = self.processes();
             let new: Vec<Pid> = found.into_iter().filter(|id| !reached.contains(id)).collect();
@@ -279,6 +287,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        // The end of the pipe is the word to the guard; once that has ended, nothing is left.
         drop(self.alive.take());
         self.guard.wait().expect("the guard is a child of this process");
     }

@@ -74,6 +74,7 @@ impl Drop for Listener {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
+            // A second panic while the test unwinds would abort, and hide the first one's words.
             && !thread::panicking()
         {
             panic!("a server of the test panicked");

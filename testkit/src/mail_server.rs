@@ -37,9 +37,9 @@ pub struct MailManner {
 pub struct Mail {
     /// When it was there whole.
     pub at: Instant,
-    /// Of the envelope.
+    /// The sender's address in the envelope (`MAIL FROM`).
     pub from: String,
-    /// Of the envelope.
+    /// The recipients' addresses in the envelope (`RCPT TO`).
     pub to: Vec<String>,
     /// Whether it came within TLS.
     pub within_tls: bool,
@@ -50,6 +50,7 @@ pub struct Mail {
 impl Mail {
     /// A header's value, unfolded.
     pub fn header(&self, name: &str) -> Option<String> {
+        // A long header goes on in a line that begins with a blank (RFC 5322, 2.2.3).
         let head = self.data.split("\r\n\r\n").next()?.replace("\r\n ", " ");
         let prefix = format!("{name}: ");
         head.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
@@ -139,6 +140,8 @@ async fn converse(
         let command = line.trim_end();
         let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         let answer = match verb.as_str() {
+            // Within TLS a client greets again: what it was offered in plain text is void, and
+            // STARTTLS must not be offered a second time (RFC 3207, 4.2).
             "EHLO" => greeting(manner, within_tls),
             "STARTTLS" if manner.starttls && !within_tls => {
                 stream.write_all(b"220 go ahead\r\n").await?;
@@ -174,6 +177,8 @@ async fn converse(
                         let (from, to) = (from.clone(), to.clone());
                         let mail = Mail { at: Instant::now(), from, to, within_tls, data };
                         say.send_modify(|mails| mails.push(mail));
+                        // Taken, and the client cannot know: it must not lose the mail, and may
+                        // send it twice.
                         if manner.is_silent {
                             std::future::pending::<()>().await;
                         }
@@ -201,6 +206,7 @@ fn greeting(manner: &MailManner, within_tls: bool) -> String {
         lines.push("AUTH PLAIN");
     }
     let last = lines.len() - 1;
+    // All lines but the last have a hyphen behind the code (RFC 5321, 4.2.1).
     let line = |(at, line)| format!("250{}{line}\r\n", if at == last { ' ' } else { '-' });
     lines.into_iter().enumerate().map(line).collect()
 }
@@ -220,6 +226,7 @@ async fn data(stream: &mut BufReader<impl Duplex>) -> io::Result<String> {
         if line == ".\r\n" {
             return Ok(data);
         }
+        // A line that begins with a dot was sent with one more (RFC 5321, 4.5.2).
         data.push_str(line.strip_prefix('.').unwrap_or(&line));
     }
 }

@@ -10,6 +10,7 @@ const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// A port that nothing listens on now. Another process may be quicker: retry with a new one.
 pub(crate) fn free() -> u16 {
+    // By chance: test processes that count up from the same port would all meet the same ones.
     let draws = std::iter::repeat_with(|| {
         let [high, low, ..] = *Uuid::new_v4().as_bytes();
         PORTS.start + u16::from_be_bytes([high, low]) % (PORTS.end - PORTS.start)

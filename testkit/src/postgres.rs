@@ -15,7 +15,7 @@ use crate::{
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
     port,
-    shared_servers::{POSTGRES, address},
+    shared_address::{POSTGRES, address},
 };
 
 /// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries = 'timescaledb'`
@@ -166,6 +166,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        // A private server goes as a whole. `force`, as the test's own connections may still be
+        // open.
         if self.server.private.is_none() {
             self.server.sql(&format!("drop database {} with (force)", self.database));
         }
@@ -244,6 +246,7 @@ impl Private {
         let instance = Instance::new("postgres", options.disk);
         let programs = programs();
         instance.write("password", &address.password);
+        // By a file: an argument could be read by everybody on the machine.
         let mut command = instance.command(programs.join("initdb"));
         command.args(["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata=data"]);
         command.arg("--auth=scram-sha-256").arg(format!("--username={USER}"));
@@ -252,6 +255,8 @@ impl Private {
         let port = address.port;
         let general = env::var_os(SETTINGS_VARIABLE).unwrap_or_default();
         let general = general.to_string_lossy();
+        // The last of several lines for one setting counts: a test's stand behind the usual ones,
+        // and those of the whole run behind all.
         let mut settings = format!("{SETTINGS}port = {port}\n{}\n{general}\n", options.settings);
         if options.is_tls {
             certificates::write(&instance);

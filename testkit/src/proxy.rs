@@ -27,6 +27,7 @@ use tokio::{
     time::sleep,
 };
 
+/// What is read and passed on at once at most; a fault befalls such a chunk.
 const CHUNK_BYTES_MAX: usize = 16 << 10;
 
 /// What a proxy does to what passes; by default nothing.
@@ -90,6 +91,7 @@ impl Proxy {
     /// A URL of the target with the proxy's address in it.
     pub fn url(&self, url: &str) -> String {
         let (before, rest) = url.split_once("://").expect("a URL has a scheme");
+        // The user and the path stay: they say who asks for what, not where.
         let end = rest.find('/').unwrap_or(rest.len());
         let user = rest[..end].rfind('@').map_or("", |at| &rest[..=at]);
         format!("{before}://{user}{}{}", self.address, &rest[end..])
@@ -150,6 +152,8 @@ async fn serve(
                 if orders.borrow_and_update().faults.refuses {
                     continue;
                 }
+                // Each has chances of its own, in the order in which they came: what one passes on
+                // does not change what befalls another.
                 let random = StdRng::seed_from_u64(random.random());
                 let connection = Connection { random, orders: orders.clone(), cuts: cuts.clone() };
                 connections.spawn(connection.run(client, target.clone()));
@@ -175,6 +179,7 @@ enum End {
 impl Connection {
     async fn run(mut self, client: TcpStream, target: String) {
         let Ok(server) = TcpStream::connect(target).await else { return };
+        // Small chunks would wait for acknowledgements (Nagle), a latency that nobody ordered.
         if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
             return;
         }
@@ -230,6 +235,7 @@ impl Way {
         while let Ok(read @ 1..) = self.from.read(&mut buffer).await {
             let Ok(faults) = self.open().await else { return End::Cut };
             sleep(faults.latency_max.mul_f64(self.random.random())).await;
+            // Read all the same, as by a network that drops it: the sender must not notice.
             if self.is_lost() {
                 continue;
             }

@@ -21,7 +21,7 @@ use crate::{
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
     port,
-    shared_servers::{RABBITMQ, address},
+    shared_address::{RABBITMQ, address},
 };
 
 const USER: &str = "logweir";
@@ -274,6 +274,7 @@ impl Address {
         drop(stdin);
         let output = child.wait_with_output().expect("erl_call ends");
         let stdout = String::from_utf8_lossy(&output.stdout);
+        // An error is caught in the node and printed, at which `erl_call` succeeds as well.
         match stdout.strip_prefix("ok ") {
             Some(value) if output.status.success() => Ok(value.to_owned()),
             _ => Err(format!("{stdout}{}", String::from_utf8_lossy(&output.stderr))),
@@ -314,6 +315,7 @@ impl Node {
                 Address { password: password.clone(), cookie: cookie.clone(), ..Address::new() };
             Self::new(shared, name, Arc::clone(&port_mapper), &options)
         });
+        // All at once: one after the other would take three times ten seconds.
         thread::scope(|all| {
             for node in &nodes {
                 all.spawn(|| node.private().run());
@@ -447,6 +449,7 @@ impl Private {
         set("RABBITMQ_PID_FILE", &folder.join("pid"));
         set("RABBITMQ_CONFIG_FILE", &folder.join("rabbitmq.conf"));
         set("RABBITMQ_ENABLED_PLUGINS_FILE", &folder.join("plugins"));
+        // The settings of the machine's own broker must not reach a test's.
         set("RABBITMQ_CONF_ENV_FILE", &Path::new("/dev/null"));
         // Idle schedulers must not spin: the machine is shared with the tests.
         set(

@@ -136,6 +136,8 @@ async fn serve(
     while let Some(mut call) = read(&mut stream).await? {
         call.answer = script.lock().expect("no script panics")(&call);
         let answer = call.answer.clone();
+        // Told before it is answered: a test that waits for the call must not depend on whether the
+        // client has had its answer.
         say.send_modify(|calls| calls.push(call));
         let (status, retry_after, body) = match answer {
             Answer::Taken(body) => (200, None, body),

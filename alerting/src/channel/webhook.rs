@@ -17,7 +17,6 @@ use logweir_incident::{
         template::{Markup, Templates, render},
         view::View,
     },
-    time::nanos,
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -30,7 +29,6 @@ use super::{
 const FORMAT_VERSION: u32 = 1;
 /// Twenty at once, then a hundred a minute, as `docs/channels.md` says to receivers.
 const WEBHOOK_RATE: RateLimit = RateLimit { every: Duration::from_millis(600), burst: 20 };
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Posts JSON.
 pub struct Webhook {
@@ -83,7 +81,7 @@ impl Channel for Webhook {
         steps: &mut CallSteps,
     ) -> Result<Receipt, SendError> {
         let body = self.body(message);
-        let seconds = (self.clock)() / nanos(SECOND);
+        let seconds = (self.clock)().as_unix_seconds();
         let mut headers = vec![
             ("idempotency-key", message.key.to_owned()),
             ("x-logweir-timestamp", seconds.to_string()),

@@ -9,7 +9,6 @@ use logweir_incident::{
     channel::{BreakerState, ChannelState},
     incident::{Evidence, Incident, IncidentState},
     notification::Notification,
-    time::nanos,
 };
 use logweir_storage::{AlertChanges, NewDelivery, StorageError, WaitingAction};
 use metrics::counter;
@@ -99,14 +98,14 @@ impl TenantEvaluator {
     ) -> Result<Self, StorageError> {
         // The incidents of a day, resolved ones too: how often a series fired says what is its nature.
         let now = (dependencies.clock)();
-        let since = now.saturating_sub(nanos(HISTORY));
+        let since = now - HISTORY;
         let stored = dependencies.alerts.tracked_incidents(tenant, since).await?;
         let pending = stored.iter().map(|of| &of.incident).filter(|of| is_pending(of));
         let pending = pending.map(|incident| incident.id.clone()).collect();
-        let incidents = Incidents::restore(stored, now);
+        let incidents = Incidents::restore(stored, now.as_unix_nanos());
         let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), incidents);
         let past = (&*dependencies.read, &*dependencies.alerts);
-        observe::learn_past(past, tenant, &mut engine, now).await?;
+        observe::learn_past(past, tenant, &mut engine, now.as_unix_nanos()).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,
@@ -149,14 +148,15 @@ impl TenantEvaluator {
         actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
         let now = (dependencies.clock)();
-        if self.has_orphans && !self.reroute(dependencies, now).await? {
+        if self.has_orphans && !self.reroute(dependencies, now.as_unix_nanos()).await? {
             return Ok(false);
         }
         // Before the actions: where storage does not answer nothing has changed yet.
-        let seen = observe::observe(dependencies, &self.tenant, &self.engine, now).await?;
-        self.take_actions(dependencies, actions, now).await?;
+        let seen =
+            observe::observe(dependencies, &self.tenant, &self.engine, now.as_unix_nanos()).await?;
+        self.take_actions(dependencies, actions, now.as_unix_nanos()).await?;
         let find = evidence_finder(dependencies, &self.tenant);
-        let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;
+        let evaluation = evaluate_on_thread(&self.engine, now.as_unix_nanos(), seen, find).await;
         self.count_refused(&evaluation);
         let pipeline = Pipeline {
             tenant: &self.tenant,
@@ -165,8 +165,8 @@ impl TenantEvaluator {
             routes: &self.routes,
             alerts: &*dependencies.alerts,
         };
-        let deliveries = pipeline.run(&mut self.unsaved.notifications, now).await?;
-        self.commit(dependencies, deliveries, now).await
+        let deliveries = pipeline.run(&mut self.unsaved.notifications, now.as_unix_nanos()).await?;
+        self.commit(dependencies, deliveries, now.as_unix_nanos()).await
     }
 
     fn count_refused(&self, evaluation: &Evaluation) {

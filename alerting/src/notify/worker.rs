@@ -101,10 +101,10 @@ impl Worker {
     async fn look(&self) -> Result<Step, OutboxError> {
         let queue = self.outbox.load(&self.name).await?;
         let now = (self.clock)();
-        match plan(&queue, self.channel.limits(), now) {
+        match plan(&queue, self.channel.limits(), now.as_unix_nanos()) {
             Plan::Idle => Ok(Step::Wait(LOOK_EVERY)),
             Plan::Wait(until) => {
-                let pause = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
+                let pause = u64::try_from(until.saturating_sub(now.as_unix_nanos())).unwrap_or(0);
                 Ok(Step::Wait(Duration::from_nanos(pause.max(1))))
             }
             Plan::HandOver { ids, to, reason } => {
@@ -133,7 +133,7 @@ impl Worker {
     ) -> Result<(), OutboxError> {
         // Before the lease is asked for: the time that the answer takes is not ours to use.
         let asked = Instant::now();
-        let state = begin(state, self.channel.limits(), (self.clock)());
+        let state = begin(state, self.channel.limits(), (self.clock)().as_unix_nanos());
         let (ids, message_key) = (planned.ids.clone(), planned.key.clone());
         let started = Started { ids, message_key, state: state.clone() };
         let leads = self.outbox.start(&self.name, &started).await?;
@@ -148,7 +148,12 @@ impl Worker {
         };
         let sent = self.channel.send(&message, &mut CallSteps::default()).await;
         let now = (self.clock)();
-        let finished = end(&planned, state, sent, (self.channel.limits(), now, (self.random)()));
+        let finished = end(
+            &planned,
+            state,
+            sent,
+            (self.channel.limits(), now.as_unix_nanos(), (self.random)()),
+        );
         self.record(&finished, stop).await?;
         self.report(&planned, &finished);
         Ok(())

@@ -7,6 +7,7 @@ use logweir_core::{
     filter::Filter,
     identity::{Service, TemplateId, Tenant},
     record::StoredLog,
+    timestamp::Timestamp,
 };
 use logweir_incident::incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog};
 use logweir_storage::{SearchQuery, StorageError, TimeRange};
@@ -113,9 +114,12 @@ async fn sample(
     // Of a busy service a thousand logs are seconds; what matters to errors are warnings and errors.
     let level = if symptom == Symptom::Errors { " level>=warn" } else { "" };
     let text = format!("service:\"{service}\"{level}");
-    let filter = Filter::parse(&text, 0)
+    let filter = Filter::parse(&text, Timestamp::EPOCH)
         .map_err(|error| StorageError::LimitExceeded(format!("{text}: {error}")))?;
-    let range = TimeRange { from_unix_nano, to_unix_nano };
+    let range = TimeRange {
+        from: Timestamp::from_unix_nanos(from_unix_nano),
+        to: Timestamp::from_unix_nanos(to_unix_nano),
+    };
     let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
     let page = dependencies.read.search(tenant, query).await?;
     // Where there are more logs than a page holds, those of the page stand for the time that they span.
@@ -138,7 +142,7 @@ async fn sample(
 }
 
 fn time(log: &StoredLog) -> i64 {
-    log.scored.record.time_unix_nano
+    log.scored.record.time.as_unix_nanos()
 }
 
 /// The patterns of a service since a moment, by id.
@@ -148,7 +152,7 @@ async fn patterns(
     service: &Service,
     from_unix_nano: i64,
 ) -> Result<BTreeMap<TemplateId, String>, StorageError> {
-    let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
+    let range = TimeRange { from: Timestamp::from_unix_nanos(from_unix_nano), to: Timestamp::MAX };
     let found =
         dependencies.read.list_templates(tenant, Some(service), range, PATTERNS_MAX).await?;
     Ok(found.into_iter().map(|template| (template.template_id, template.pattern)).collect())
@@ -206,7 +210,7 @@ fn sample_log(log: &StoredLog) -> SampleLog {
     let end = record.message.floor_char_boundary(MESSAGE_BYTES_MAX);
     SampleLog {
         log_id: log.id.to_string(),
-        at_unix_nano: record.time_unix_nano,
+        at_unix_nano: record.time.as_unix_nanos(),
         level: log.scored.level.as_str().to_owned(),
         message: record.message[..end].to_owned(),
         trace_id: record.trace_id.map(hex::encode).unwrap_or_default(),
@@ -223,10 +227,10 @@ async fn deploys(
     let found = dependencies.administer.list_deploys(tenant, Some(service), DEPLOYS_MAX).await?;
     let since = asked.from_unix_nano.saturating_sub(DEPLOYED_NANOS);
     let near = found.into_iter().filter(|deploy| {
-        deploy.time_unix_nano >= since && deploy.time_unix_nano <= asked.to_unix_nano
+        deploy.time.as_unix_nanos() >= since && deploy.time.as_unix_nanos() <= asked.to_unix_nano
     });
     let mark = |deploy: logweir_storage::Deploy| DeployMark {
-        at_unix_nano: deploy.time_unix_nano,
+        at_unix_nano: deploy.time.as_unix_nanos(),
         service: deploy.service.to_string(),
         version: deploy.version,
     };

@@ -8,6 +8,7 @@ use logweir_core::{
     filter::Filter,
     identity::{Service, Tenant},
     record::StoredLog,
+    timestamp::Timestamp,
 };
 use logweir_incident::rule::{Rule, RuleKind};
 use logweir_storage::{
@@ -61,7 +62,10 @@ pub(crate) async fn learn_past(
     // first evaluation reads by itself.
     for hour in (0..HISTORY_HOURS).rev() {
         let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
-        let range = TimeRange { from_unix_nano: to_unix_nano - HOUR, to_unix_nano };
+        let range = TimeRange {
+            from: Timestamp::from_unix_nanos(to_unix_nano - HOUR),
+            to: Timestamp::from_unix_nanos(to_unix_nano),
+        };
         for (service, buckets) in buckets(read, tenant, range).await? {
             for bucket in buckets {
                 engine.learn_bucket(&service, bucket);
@@ -69,9 +73,11 @@ pub(crate) async fn learn_past(
         }
     }
     let since = until_unix_nano - HISTORY_HOURS * HOUR;
-    let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+    let new =
+        alerts.new_templates(tenant, Timestamp::from_unix_nanos(since), NEW_PATTERNS_MAX).await?;
     // Younger ones are evaluated.
-    let is_past = |of: &TemplateSummary| of.first_seen_unix_nano < until_unix_nano - NEW_NANOS;
+    let is_past =
+        |of: &TemplateSummary| of.first_seen.as_unix_nanos() < until_unix_nano - NEW_NANOS;
     for template in new.into_iter().rev().filter(is_past) {
         let service = template.service.clone();
         engine.learn_pattern(service.as_str(), &new_pattern(template));
@@ -98,7 +104,10 @@ pub(crate) async fn observe(
         let engine = engine.lock();
         (engine.wanted_from(&watermarks, now), filters(engine.rules()))
     };
-    let new = dependencies.alerts.new_templates(tenant, now - NEW_NANOS, NEW_PATTERNS_MAX).await?;
+    let new = dependencies
+        .alerts
+        .new_templates(tenant, Timestamp::from_unix_nanos(now - NEW_NANOS), NEW_PATTERNS_MAX)
+        .await?;
     Ok(Observations {
         buckets: new_buckets(dependencies, tenant, &last_seen, (wanted, now)).await?,
         new_patterns: new
@@ -119,8 +128,8 @@ async fn new_buckets(
     (wanted, now): (i64, i64),
 ) -> Result<Vec<(String, Bucket)>, StorageError> {
     let range = TimeRange {
-        from_unix_nano: wanted - LATE_NANOS,
-        to_unix_nano: now.saturating_add(AHEAD_NANOS),
+        from: Timestamp::from_unix_nanos(wanted - LATE_NANOS),
+        to: Timestamp::from_unix_nanos(now.saturating_add(AHEAD_NANOS)),
     };
     let mut found = Vec::new();
     for (service, buckets) in buckets(&*dependencies.read, tenant, range).await? {
@@ -141,8 +150,8 @@ pub(crate) fn new_pattern(template: TemplateSummary) -> NewPattern {
         template_id: template.template_id.to_string(),
         pattern: template.pattern,
         level: template.level as u8,
-        first_unix_nano: template.first_seen_unix_nano,
-        last_unix_nano: template.last_seen_unix_nano,
+        first_unix_nano: template.first_seen.as_unix_nanos(),
+        last_unix_nano: template.last_seen.as_unix_nanos(),
         count: template.count,
     }
 }
@@ -153,7 +162,7 @@ async fn last_seen(
     tenant: &Tenant,
 ) -> Result<BTreeMap<String, i64>, StorageError> {
     let services = dependencies.read.list_services(tenant).await?.into_iter();
-    Ok(services.map(|of| (of.service.to_string(), of.last_seen_unix_nano)).collect())
+    Ok(services.map(|of| (of.service.to_string(), of.last_seen.as_unix_nanos())).collect())
 }
 
 /// What services logged in a range, in buckets, ascending.
@@ -164,8 +173,8 @@ pub(crate) async fn buckets(
 ) -> Result<BTreeMap<String, Vec<Bucket>>, StorageError> {
     let width = BUCKET_SECONDS * SECOND;
     let range = TimeRange {
-        from_unix_nano: range.from_unix_nano.div_euclid(width) * width,
-        to_unix_nano: (range.to_unix_nano.div_euclid(width) + 1) * width,
+        from: Timestamp::from_unix_nanos(range.from.as_unix_nanos().div_euclid(width) * width),
+        to: Timestamp::from_unix_nanos((range.to.as_unix_nanos().div_euclid(width) + 1) * width),
     };
     let query = AggregateQuery {
         range,
@@ -178,7 +187,7 @@ pub(crate) async fn buckets(
 }
 
 fn bucket(point: AggregatePoint) -> Bucket {
-    let start_seconds = point.start_unix_nano.div_euclid(SECOND);
+    let start_seconds = point.start.as_unix_nanos().div_euclid(SECOND);
     Bucket {
         start_seconds,
         total: point.total,
@@ -209,9 +218,10 @@ async fn matches(
     let mut matches = Vec::new();
     for (rule, filter) in filters {
         // What is no filter any more was one when the rule was set, by an earlier version.
-        let Ok(filter) = Filter::parse(&filter, now) else { continue };
+        let Ok(filter) = Filter::parse(&filter, Timestamp::from_unix_nanos(now)) else { continue };
         let from_unix_nano = wanted.min(now - MATCHES_NANOS);
-        let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
+        let range =
+            TimeRange { from: Timestamp::from_unix_nanos(from_unix_nano), to: Timestamp::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
         let found = dependencies.read.search(tenant, query).await?.logs;
         let counted = counted(&found).into_iter();
@@ -228,7 +238,7 @@ async fn matches(
 pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(i64, String), Bucket> {
     let mut buckets: BTreeMap<(i64, String), Bucket> = BTreeMap::new();
     for log in logs {
-        let time = log.scored.record.time_unix_nano;
+        let time = log.scored.record.time.as_unix_nanos();
         let start_seconds = time.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
         let bucket = buckets.entry((start_seconds, log.service.to_string())).or_default();
         bucket.start_seconds = start_seconds;
@@ -262,12 +272,12 @@ impl<'a> Owners<'a> {
         let partition = (dependencies.partition_of)(tenant, &service, dependencies.partitions);
         let owner = self.0.get(&partition)?;
         let pause = i64::from(dependencies.config.start_pause_seconds) * SECOND;
-        let is_fresh = now.saturating_sub(owner.heartbeat.started_unix_nano) < pause;
+        let is_fresh = now.saturating_sub(owner.heartbeat.started_at.as_unix_nanos()) < pause;
         // After a restart everybody sends what they had kept back: until it has come, silence says nothing.
         if is_fresh && owner.heartbeat.kind == "standalone" {
             return None;
         }
-        let committed = owner.heartbeat.committed_unix_nano?;
+        let committed = owner.heartbeat.committed_through?.as_unix_nanos();
         // It reported so a while ago; of what came since nothing is known, but where it was up to date
         // then it is taken to be now.
         let age = i64::try_from(owner.age.as_nanos()).unwrap_or(i64::MAX);
@@ -300,7 +310,7 @@ async fn report(
         let heartbeat = &process.heartbeat;
         let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
         report.processors.push((name, now.saturating_sub(age)));
-        if let Some(committed) = heartbeat.committed_unix_nano {
+        if let Some(committed) = heartbeat.committed_through.map(Timestamp::as_unix_nanos) {
             // As of its last heartbeat: a processor that is silent is another rule's matter.
             let lag = now.saturating_sub(age).saturating_sub(committed).max(0) as f64 / 1e9;
             report

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, mem::take};
 
-use logweir_core::{filter::Filter, identity::Tenant};
+use logweir_core::{filter::Filter, identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     incident::{Evidence, Incident},
     job::{Preview, PreviewRule},
@@ -60,7 +60,10 @@ pub(crate) async fn preview(
     asked: PreviewRule,
 ) -> Result<Preview, PreviewError> {
     let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
-    let range = TimeRange { from_unix_nano, to_unix_nano };
+    let range = TimeRange {
+        from: Timestamp::from_unix_nanos(from_unix_nano),
+        to: Timestamp::from_unix_nanos(to_unix_nano),
+    };
     // Refused, rather than answered with "it would not have fired", which nobody knows.
     if is_of_system(&rule.measure) {
         return Err(PreviewError::NotKept(rule.name));
@@ -71,10 +74,13 @@ pub(crate) async fn preview(
     learn_past((read, alerts), tenant, &mut engine, from_unix_nano).await?;
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let mut hour = from_unix_nano;
-    while hour < range.to_unix_nano {
+    while hour < range.to.as_unix_nanos() {
         // An hour at a time: a week of buckets of many services would not fit into memory.
-        let end = range.to_unix_nano.min(hour + HOUR);
-        let part = TimeRange { from_unix_nano: hour, to_unix_nano: end - 1 };
+        let end = range.to.as_unix_nanos().min(hour + HOUR);
+        let part = TimeRange {
+            from: Timestamp::from_unix_nanos(hour),
+            to: Timestamp::from_unix_nanos(end - 1),
+        };
         let mut steps = past.steps(read, tenant, part).await?;
         for start_seconds in (hour / SECOND..end / SECOND).step_by(BUCKET_SECONDS as usize) {
             let step = steps.remove(&start_seconds).unwrap_or_default();
@@ -153,7 +159,7 @@ impl Past {
         rule: &Rule,
         range: TimeRange,
     ) -> Result<Self, PreviewError> {
-        let from_unix_nano = range.from_unix_nano.div_euclid(WIDTH_NANOS) * WIDTH_NANOS;
+        let from_unix_nano = range.from.as_unix_nanos().div_euclid(WIDTH_NANOS) * WIDTH_NANOS;
         let mut past = Self {
             from_unix_nano,
             rule: rule.name.clone(),
@@ -163,14 +169,17 @@ impl Past {
         match &rule.measure {
             RuleKind::NewPattern { .. } => {
                 let since = from_unix_nano.saturating_sub(NEW_NANOS);
-                let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
+                let new = alerts
+                    .new_templates(tenant, Timestamp::from_unix_nanos(since), NEW_PATTERNS_MAX)
+                    .await?;
                 let entry = |summary: TemplateSummary| {
                     (summary.template_id.to_string(), Pattern { summary, counted: 0 })
                 };
                 past.patterns = new.into_iter().map(entry).collect();
             }
             RuleKind::MatchCount { filter, .. } => {
-                let parsed = Filter::parse(filter, range.to_unix_nano);
+                let parsed =
+                    Filter::parse(filter, Timestamp::from_unix_nanos(range.to.as_unix_nanos()));
                 let filter = parsed.map_err(|error| PreviewError::Filter(error.to_string()))?;
                 past.count(read, tenant, filter, range).await?;
             }
@@ -199,7 +208,8 @@ impl Past {
                 break;
             }
             if logs.len() >= MATCHES_MAX {
-                let oldest = logs.last().map_or(0, |log| log.scored.record.time_unix_nano);
+                let oldest: i64 =
+                    logs.last().map_or(0, |log| log.scored.record.time.as_unix_nanos());
                 // Its own bucket is not whole.
                 self.from_unix_nano = (oldest.div_euclid(WIDTH_NANOS) + 1) * WIDTH_NANOS;
                 break;
@@ -237,7 +247,8 @@ impl Past {
         for series in read.aggregate(tenant, query).await? {
             if self.patterns.contains_key(&series.group) {
                 for point in series.points {
-                    let step = steps.entry(point.start_unix_nano.div_euclid(SECOND)).or_default();
+                    let step =
+                        steps.entry(point.start.as_unix_nanos().div_euclid(SECOND)).or_default();
                     step.patterns.push((series.group.clone(), point.total));
                 }
             }

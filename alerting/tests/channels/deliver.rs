@@ -11,7 +11,7 @@ use logweir_alerting::{
     notify::worker::Worker,
 };
 use logweir_core::runtime::{
-    clock::{now_unix_nano, system_clock},
+    clock::{now, system_clock},
     tasks::{Fate, Tasks},
 };
 use logweir_incident::{
@@ -68,7 +68,7 @@ fn open(outbox: &MemoryOutbox, count: usize) {
             &format!("i{id}"),
             NotificationKind::Opened,
             severity,
-            now_unix_nano(),
+            now().as_unix_nanos(),
         ));
     }
 }

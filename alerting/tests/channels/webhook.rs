@@ -1,5 +1,6 @@
 //! The webhook: its document, its signature, and what it will not call.
 
+use logweir_core::timestamp::Timestamp;
 use std::{
     io,
     net::IpAddr,
@@ -38,7 +39,13 @@ fn config(url: &str) -> WebhookConfig {
 
 fn webhook(url: &str, body: Option<&str>, network: Network) -> Webhook {
     let templates = Templates { title: None, body: body.map(str::to_owned) };
-    Webhook::new(config(url), templates, network, Arc::new(|| 1_772_937_700_000_000_000)).unwrap()
+    Webhook::new(
+        config(url),
+        templates,
+        network,
+        Arc::new(|| Timestamp::from_unix_nanos(1_772_937_700_000_000_000)),
+    )
+    .unwrap()
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::template::WILDCARD;
 
 /// Patterns that are grouped at a time; those after are groups of their own.
 pub const PATTERNS_MAX: usize = 2_000;
+/// Numbers that a pattern is hashed into; a pattern has some ten words, so few of them collide.
 const DIMENSIONS: usize = 128;
 /// Two patterns are neighbours from this cosine of the angle between them on: about three words in
 /// four are the same.
@@ -72,6 +73,8 @@ fn vectors(texts: &[&str]) -> Array2<f64> {
     for (mut row, (text, of_text)) in vectors.rows_mut().into_iter().zip(texts.iter().zip(&words)) {
         for word in of_text {
             let rarity = (1 + texts.len()) as f64 / (1 + texts_with[word]) as f64;
+            // Feature hashing takes the sign from the hash too, so that words that share a number
+            // cancel out on average instead of making their texts look alike.
             let sign = if word >> 63 == 0 { 1.0 } else { -1.0 };
             row[*word as usize % DIMENSIONS] += sign * (rarity.ln() + 1.0);
         }

@@ -1,12 +1,12 @@
 //! What is usual for a service, its patterns and its levels; each test measures a log against it, and
 //! what does not alarm is learned.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
     identity::{Service, TemplateId},
     record::{Level, Record},
-    timestamp::NANOS_PER_HOUR,
+    timestamp::nanos_of,
 };
 
 use super::{
@@ -33,10 +33,15 @@ pub(crate) struct Log<'a> {
     pub(crate) feedback: f32,
 }
 
+// The tail of what was never seen in n logs is no smaller than 1/(n + 1): with 500 that is still
+// twice the default budget for all causes together.
 /// Logs of a service before anything alarms.
 const LEARNING_LOGS: u64 = 500;
+// Stored counts have no half-life: taken whole, those of a year would outweigh every day to come.
 /// How confident a baseline from stored counts may be, in logs.
 const PRELOADED_WEIGHT_MAX: f64 = 100_000.0;
+// The forest costs as much as all other tests together, and never alarms alone: what it would say
+// of the other logs changes nothing.
 /// Logs with a smaller tail than this by the other tests are shown to the forest.
 const RAISED: f64 = 0.02;
 /// Messages of a pattern before its own lengths are what its messages are measured by.
@@ -44,7 +49,8 @@ pub(super) const LENGTHS_MIN: u32 = 20;
 /// So unlikely are the alarms of a cause to come together by chance: each is unlikely in itself.
 const SPELL_TAIL: f64 = 0.01;
 /// Time that counts as a log for recent counts: a window of them is an hour.
-const IDLE_TICK_NANOS: i64 = NANOS_PER_HOUR / WINDOW_LOGS as i64;
+const HOUR_NANOS: i64 = nanos_of(Duration::from_secs(3_600));
+const IDLE_TICK_NANOS: i64 = HOUR_NANOS / WINDOW_LOGS as i64;
 /// Weights are grouped by their binary exponent; this one has index 0.
 const EXPONENT_MIN: i64 = -64;
 const EXPONENTS: usize = 128;
@@ -102,6 +108,7 @@ impl PatternState for PatternBaseline {
         self.count = self.count.saturating_add(other.count);
         self.weight += other.weight;
         self.held += other.held;
+        // The greater tail, so that a pattern that is known stays known when a new one joins it.
         self.novel_tail = self.novel_tail.max(other.novel_tail);
         self.born_unix_nano = self.born_unix_nano.min(other.born_unix_nano);
         self.last_unix_nano = self.last_unix_nano.max(other.last_unix_nano);
@@ -187,6 +194,7 @@ pub(super) struct ScoreParts {
 impl ServiceBaseline {
     /// `seed` decides what is sampled and how forests are grown.
     pub(crate) fn new(contamination: f64, seed: u64, decay_table: Arc<DecayTable>) -> Self {
+        // No tail is smaller than `TAIL_MIN`, so a smaller budget would never alarm at all.
         let contamination = contamination.clamp(evidence::TAIL_MIN, 0.5);
         Self {
             contamination,
@@ -316,6 +324,8 @@ impl ServiceBaseline {
         found: &mut ScoreParts,
     ) {
         if pattern.count == 0 {
+            // Good (1953): the chance that the next log has a new pattern is the share of logs
+            // whose pattern was seen once.
             let tail = (self.singles + weight) / (self.total + weight);
             pattern.novel_tail = if self.is_learning() { 1.0 } else { tail.min(1.0) as f32 };
             pattern.born_unix_nano = time;
@@ -329,6 +339,8 @@ impl ServiceBaseline {
             }
         }
         pattern.recent.count(self.clock, &self.decay_table);
+        // A new pattern keeps the tail of its first log until it is accepted: a fault is an anomaly
+        // from its first log to its last, though its thousandth log is no longer rare.
         if pattern.novel_tail < 1.0 {
             let tail = f64::from(pattern.novel_tail);
             found.evidence.add(Cause::Novelty, tail);
@@ -363,6 +375,8 @@ impl ServiceBaseline {
     }
 
     fn rarity_tail(&self, known: f64, weight: f64) -> f64 {
+        // The share of logs whose pattern is as rare or rarer, by powers of two: exact shares would
+        // take a sorted list of all patterns that every log changes.
         let as_rare: f64 = self.by_magnitude[..=magnitude(known)].iter().sum();
         ((as_rare + weight) / (self.total + weight)).min(1.0)
     }
@@ -375,6 +389,8 @@ impl ServiceBaseline {
         time: i64,
         found: &mut ScoreParts,
     ) {
+        // A flood of one ERROR message would make all other errors of the service look like a rise
+        // of the level; it is told by its own cause and kept out of the level's share.
         if found.is_pattern {
             return;
         }
@@ -386,6 +402,7 @@ impl ServiceBaseline {
             return pattern.recent.accept();
         }
         let tail = pattern.recent.excess_tail(usual, self.window);
+        // More INFO than usual is a matter of load, which the series watch.
         if level < Level::Warn || tail > bound {
             return pattern.recent.passed();
         }
@@ -412,7 +429,7 @@ impl ServiceBaseline {
         found: &mut ScoreParts,
     ) {
         let Some(latency_ms) = log.record.latency_ms else { return };
-        let time = log.record.time_unix_nano;
+        let time = log.record.time.as_unix_nanos();
         let latency_baseline =
             pattern.latency_baseline.get_or_insert_with(|| Box::new(LatencyBaseline::new(time)));
         // In a spell there is reason to look at this cause: it is no longer one of many.
@@ -447,7 +464,7 @@ impl ServiceBaseline {
         if tail > bound || self.seen <= LEARNING_LOGS {
             return;
         }
-        match episode.alarm(log.record.time_unix_nano) {
+        match episode.alarm(log.record.time.as_unix_nanos()) {
             Phase::Usual => {}
             phase => {
                 found.evidence.continues |= phase == Phase::Continuing;
@@ -458,7 +475,7 @@ impl ServiceBaseline {
     }
 
     pub(super) fn score_values(&mut self, log: &Log<'_>, found: &mut ScoreParts) {
-        let (attributes, time) = (&log.record.attributes, log.record.time_unix_nano);
+        let (attributes, time) = (&log.record.attributes, log.record.time.as_unix_nanos());
         found.value = self.values.observe(attributes, time, USUAL_NANOS);
         if let Some(value) = found.value {
             found.evidence.add(Cause::Value, value.tail);
@@ -499,9 +516,11 @@ impl ServiceBaseline {
     }
 
     fn features(&self, pattern: &PatternBaseline, log: &Log<'_>) -> Features {
-        let hours = log.record.time_unix_nano.div_euclid(NANOS_PER_HOUR);
+        let hours = log.record.time.as_unix_nanos().div_euclid(HOUR_NANOS);
         // 1970-01-01 was a Thursday, day 3 of its week.
         let weekday = (hours.div_euclid(24) + 3).rem_euclid(7);
+        // As logarithms, because the forest splits values evenly between the lowest and the
+        // highest: shares of a thousandth and of a millionth would never be told apart.
         let share = |part: f64, whole: f64| ((part + 0.5) / (whole + 1.0)).ln() as f32;
         let level = &self.levels[log.level as usize - 1];
         [
@@ -523,7 +542,7 @@ impl ServiceBaseline {
         log: &Log<'_>,
         found: &ScoreParts,
     ) -> bool {
-        let time = log.record.time_unix_nano;
+        let time = log.record.time.as_unix_nanos();
         if self.is_learning() {
             return false;
         }
@@ -573,7 +592,7 @@ impl ServiceBaseline {
         found: &ScoreParts,
     ) {
         pattern.count += 1;
-        pattern.last_unix_nano = log.record.time_unix_nano;
+        pattern.last_unix_nano = log.record.time.as_unix_nanos();
         if found.is_pattern {
             pattern.held += 1.0;
         } else {
@@ -586,7 +605,8 @@ impl ServiceBaseline {
                 self.levels_total += weight;
             }
         }
-        // Patterns seen once tell how often there are new ones, even if they alarm.
+        // Patterns seen once tell how often there are new ones, even if they alarm: left out, a
+        // service that makes up new patterns all day would be alarmed about for ever.
         match pattern.count {
             1 => {
                 pattern.first_weight = weight;
@@ -609,6 +629,7 @@ impl ServiceBaseline {
         if from == to {
             self.by_magnitude[to] += weight;
         } else {
+            // Rounding may leave a hair below nothing, which a share must not be.
             self.by_magnitude[from] = (self.by_magnitude[from] - before).max(0.0);
             self.by_magnitude[to] += pattern.weight;
         }
@@ -630,6 +651,7 @@ impl ScoreParts {
 }
 
 fn magnitude(weight: f64) -> usize {
+    // The exponent bits of an IEEE 754 double: a logarithm for every log would cost more.
     let exponent = ((weight.to_bits() >> 52) & 0x7ff) as i64 - 1023;
     (exponent - EXPONENT_MIN).clamp(0, EXPONENTS as i64 - 1) as usize
 }

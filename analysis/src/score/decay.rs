@@ -10,6 +10,9 @@ pub(crate) const HALF_LIFE_RARITY_SECONDS: f64 = 86_400.0;
 /// Half-life of a latency: short enough to follow a new level within an hour or two.
 pub(crate) const HALF_LIFE_LATENCY_SECONDS: f64 = 3_600.0;
 
+// Weights double with each half-life. They are scaled down long before an `f32`, in which some sums
+// are kept, has no room left for the logs of the beginning.
+/// Half-lives after which all weights are scaled down.
 const HALF_LIVES_MAX: f64 = 16.0;
 const NANOS_PER_SECOND: f64 = 1e9;
 
@@ -40,6 +43,8 @@ impl Decay {
         let second = time_unix_nano / 1_000_000_000;
         if second != self.second {
             self.second = second;
+            // Times come from senders: one far in the past or ahead must not make the weight zero
+            // or infinite.
             self.last = self.half_lives(time_unix_nano).clamp(-64.0, 64.0).exp2();
         }
         self.last

@@ -4,12 +4,14 @@
 //! within seconds. But a new level that stays is no fault: after [`USUAL_NANOS`] it is accepted. So
 //! is what has come and gone [`EPISODES_MAX`] times.
 
-use logweir_core::timestamp::{NANOS_PER_HOUR, NANOS_PER_MINUTE};
+use std::time::Duration;
+
+use logweir_core::timestamp::nanos_of;
 
 /// What has alarmed for so long is usual from then on: half an hour of event time.
-pub(crate) const USUAL_NANOS: i64 = NANOS_PER_HOUR / 2;
+pub(crate) const USUAL_NANOS: i64 = nanos_of(Duration::from_secs(30 * 60));
 /// Without an alarm for so long, the next is another episode: ten minutes.
-pub(crate) const GAP_NANOS: i64 = 10 * NANOS_PER_MINUTE;
+pub(crate) const GAP_NANOS: i64 = nanos_of(Duration::from_secs(10 * 60));
 /// What has come up in so many episodes is a habit.
 const EPISODES_MAX: u8 = 4;
 
@@ -40,6 +42,7 @@ impl Episode {
             (self.since_unix_nano, self.last_unix_nano) = (time_unix_nano, time_unix_nano);
             return if self.count > EPISODES_MAX { self.end() } else { Phase::First };
         }
+        // Logs come slightly out of order; a late one must not make the episode look over.
         self.last_unix_nano = self.last_unix_nano.max(time_unix_nano);
         if self.nanos(time_unix_nano) > USUAL_NANOS { self.end() } else { Phase::Continuing }
     }

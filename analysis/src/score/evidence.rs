@@ -31,7 +31,7 @@ pub(crate) enum Cause {
     Forest,
 }
 
-/// How many there are.
+/// How many causes there are.
 pub(crate) const CAUSES: usize = 9;
 /// No claim is made beyond one in a million.
 pub(crate) const TAIL_MIN: f64 = 1e-6;
@@ -78,8 +78,11 @@ impl Evidence {
 
     /// Adds a test's tail probability. Once per cause.
     pub(crate) fn add(&mut self, cause: Cause, tail: f64) {
+        // A test may say less than `TAIL_MIN`, so that the leading one is still told from the
+        // others where several are at the bound; zero would make the sum infinite.
         let tail = tail.clamp(TAIL_MIN * 1e-3, 1.0);
         self.tails[cause as usize] = tail as f32;
+        // The sum begins at 1, as if every test had said 1; each that speaks replaces its part.
         self.inverse_sum += cause.weight() * (1.0 / tail - 1.0);
     }
 
@@ -122,7 +125,8 @@ impl Budget {
         Self { alarms: [ALARMS_MAX; CAUSES], updated_at: [0; CAUSES], contamination }
     }
 
-    /// Takes one if there is one.
+    /// Takes one alarm from the budget of a cause; whether one was left. The budget grows with the
+    /// number of the log, so nothing need be counted between alarms.
     pub(crate) fn take(&mut self, cause: Cause, log_number: u64) -> bool {
         let growth = (self.contamination * cause.weight()) as f32;
         let cause = cause as usize;

@@ -22,7 +22,7 @@ pub type Features = [f32; FEATURE_COUNT];
 /// How a set of logs is distributed, feature by feature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureStatistics {
-    /// Logs.
+    /// How many logs they were.
     pub rows: u64,
     /// Of every feature in the order of [`FEATURE_NAMES`].
     pub features: Vec<FeatureSummary>,
@@ -82,6 +82,7 @@ impl FeatureSummary {
         }
         let mut actual = vec![0.0; borders.len() + 1];
         for row in rows {
+            // Beyond what was trained on still counts, in the outermost bins.
             let value = row[feature].clamp(lowest.min(row[feature]), highest.max(row[feature]));
             actual[bin(&borders, value)] += 1.0 / rows.len() as f64;
         }

@@ -28,7 +28,7 @@ const SAMPLE_MAX: usize = 4_096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ForestParameters {
-    /// Trees.
+    /// How many trees a score is the mean of.
     pub trees: usize,
     /// Rows that a tree is grown from.
     pub sample: usize,
@@ -77,6 +77,8 @@ impl ForestModel {
             quantiles: Vec::new(),
             statistics: FeatureStatistics::of(rows),
         };
+        // The mean height of a tree of so many rows, as in the paper: what is usual lies deeper,
+        // and need not be told apart.
         let depth_max = sample.ilog2() + u32::from(!sample.is_power_of_two());
         for _ in 0..parameters.trees.clamp(1, TREES_MAX) {
             let mut chosen = random.choose(rows, sample);
@@ -117,6 +119,7 @@ impl ForestModel {
     pub fn tail(&self, row: &Features) -> f64 {
         let score = self.score(row);
         let reached = self.quantiles.partition_point(|quantile| *quantile >= score);
+        // Above all rows of the training it is the smallest tail that so few of them can show.
         tail_of(reached.saturating_sub(1))
     }
 
@@ -154,6 +157,7 @@ impl ForestModel {
         let mut reader = Reader::open(bytes, MAGIC, FORMAT, KIND)?;
         let (trees, nodes) = (reader.u32()? as usize, reader.u32()? as usize);
         let depth_scale = reader.f32()?;
+        // Before anything is reserved: a damaged count would ask for gigabytes.
         if trees == 0 || trees > TREES_MAX || nodes > trees * 2 * SAMPLE_MAX || depth_scale <= 0.0 {
             return Err(reader.corrupt());
         }
@@ -223,6 +227,7 @@ fn grow(
             middle += 1;
         }
     }
+    // Fits 16 bits: a tree has fewer than two nodes for each row, of which it has `SAMPLE_MAX`.
     let left = nodes.len() - root;
     nodes[at] = Node { threshold, feature: feature as u16, left: left as u16 };
     nodes.extend([Node { threshold: 0.0, feature: LEAF, left: 0 }; 2]);
@@ -264,6 +269,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        // Lemire (2019): the high half of the product, which needs no division.
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
@@ -288,6 +294,7 @@ impl Random {
             let (lowest, highest) = values
                 .fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));
             let share = (self.bits() >> 40) as f32 / (1_u32 << 24) as f32;
+            // Never the lowest value itself: nothing lies below it, and one side would be empty.
             let threshold = lowest + (highest - lowest) * (1.0 - share);
             (threshold > lowest && highest > lowest).then_some((feature, threshold.min(highest)))
         })

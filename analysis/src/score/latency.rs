@@ -47,6 +47,8 @@ impl LatencyHistogram {
 
     /// The chance of a latency as high as this; none while too little is known.
     pub(crate) fn tail(&self, latency_ms: f64) -> Option<LatencyRank> {
+        // What one log weighs now: counts have weights that grow with time, so bounds in logs must
+        // be given in the same unit.
         let unit = self.decay.last_weight() as f32;
         if self.total < WEIGHT_MIN * unit {
             return None;
@@ -72,6 +74,7 @@ impl LatencyHistogram {
 
     /// Adds what another has counted.
     pub(crate) fn merge(&mut self, other: &Self) {
+        // The two began at different times, so their weights have different units.
         let factor = (self.decay.last_weight() / other.decay.last_weight()) as f32;
         self.weights.iter_mut().zip(&other.weights).for_each(|(own, more)| *own += more * factor);
         self.total += other.total * factor;
@@ -110,6 +113,7 @@ fn bucket(latency_ms: f64) -> usize {
     let bits = latency_ms.to_bits();
     let octave = ((bits >> 52) & 0x7ff) as f64 - 1023.0;
     let fraction = (bits & ((1 << 52) - 1)) as f64 / (1_u64 << 52) as f64;
+    // A parabola through log2(1 + x) at 0, one half and 1.
     let log = octave + fraction * (1.339_849_999 - 0.339_849_999 * fraction);
     ((log - LOWEST_OCTAVE) * BUCKETS_PER_OCTAVE).clamp(0.0, (BUCKETS - 1) as f64) as usize
 }

@@ -5,7 +5,9 @@
 //! prediction: Vovk, Gammerman, Shafer, 2005), and beyond the longest seen it falls as a power of
 //! the distance. A length within half as much again as the longest is never unusual.
 
+/// How many times the longest seen a message must have before its length is looked at.
 const BEYOND_MIN: f64 = 1.5;
+/// Exponent of the power law beyond the longest message seen.
 const TAIL_EXPONENT: i32 = 4;
 /// Short messages vary by a few bytes without meaning anything.
 const SLACK_BYTES: f64 = 16.0;

@@ -51,6 +51,8 @@ impl Shift {
     /// Takes in the tail probability of a latency under the usual.
     pub(crate) fn observe(&mut self, tail: f64) {
         let surprise = -(tail as f32).max(1e-9).ln();
+        // The logarithm of the likelihood ratio of two exponential distributions, with means
+        // `SLOWER_MEAN` and 1.
         let step = surprise * (1.0 - 1.0 / SLOWER_MEAN) - SLOWER_MEAN.ln();
         self.sum += step.min(STEP_MAX);
         if self.learning > 0 {
@@ -105,6 +107,8 @@ impl Shift {
     /// Whether a log with this tail probability is more likely part of the new level than not.
     pub(crate) fn explains(&self, tail: f64) -> bool {
         let total = f64::from(self.total.max(1));
+        // Slow logs have small tails, so those above one half are all usual; under the usual they
+        // are half of all, which gives the share of usual logs (Storey's estimate with λ = 0.5).
         let usual = ((f64::from(self.octaves[0]) + 1.0) / (0.5 * total)).min(1.0);
         let octave = octave(tail);
         let mass = |from: usize| usual * total * 0.5_f64.powi(i32::try_from(from).unwrap_or(0));

@@ -45,9 +45,11 @@ pub use self::{
     forest::{ForestModel, ForestParameters},
 };
 
-/// What a person says of a pattern makes its logs so many times more, or less, likely to be anomalies,
-/// at most so often.
+// With the default budget of a thousandth, one "normal" spares a pattern all but the rarest tails,
+// and two of them all tails that there are (`TAIL_MIN` is a millionth).
+/// One feedback makes the logs of a pattern so many times more, or less, likely to be anomalies.
 const FEEDBACK_FACTOR: f64 = 100.0;
+/// So often the factor is applied at most.
 const FEEDBACK_MAX: f32 = 2.0;
 
 /// The score of one log.
@@ -61,11 +63,14 @@ pub(crate) struct PointScore {
 impl ServiceBaseline {
     /// Scores a log of a pattern, then learns it.
     pub(crate) fn observe(&mut self, pattern: &mut PatternBaseline, log: &Log<'_>) -> PointScore {
-        let time = log.record.time_unix_nano;
+        let time = log.record.time.as_unix_nanos();
         self.seen += 1;
         self.advance(time);
         let weight = self.decay.weight(time);
         let mut found = ScoreParts::new();
+        // The order matters: a level is not asked about where the pattern explains it, and the
+        // forest only where one of the others raises the log. Learning comes last, so that nothing
+        // is measured by itself.
         self.score_pattern(pattern, weight, time, &mut found);
         self.score_level(log.level, weight, time, &mut found);
         self.score_latency(pattern, log, &mut found);

@@ -10,7 +10,9 @@
 use logweir_core::record::{Attribute, Value};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+/// Attributes of a service that are followed; of those that come later nothing is known.
 const KEYS_MAX: usize = 32;
+/// Values of an attribute; one with more is open, such as an id.
 const VALUES_MAX: usize = 24;
 /// Values seen before a new one means anything.
 const LEARNING: u32 = 500;
@@ -64,7 +66,7 @@ pub(crate) struct NewValue {
     pub(crate) earlier_tail: f64,
     /// Whether this is its first log.
     pub(crate) is_first: bool,
-    /// When that was.
+    /// The event time of its first log.
     pub(crate) since_unix_nano: i64,
     key: usize,
     hash: u64,
@@ -124,6 +126,7 @@ impl Values {
         }
         match self.0.iter().position(|key| key.hash == hash) {
             Some(at) => Some(at),
+            // The keys come from the sender too: one that makes up names must not take the memory.
             None if self.0.len() < KEYS_MAX => {
                 let is_open = NO_PARAMETERS.iter().any(|start| name.starts_with(start));
                 self.0.push(Key { hash, seen: 0, is_open, values: Vec::new() });
@@ -152,6 +155,8 @@ impl Key {
             return is_new.then_some((*known, Some(earlier)));
         }
         if self.values.len() == VALUES_MAX {
+            // For good: an attribute that could become one of few values again would alarm at every
+            // id that follows a quiet hour.
             self.is_open = true;
             self.values = Vec::new();
             return None;
@@ -171,6 +176,8 @@ impl Key {
         if self.seen < LEARNING {
             return 1.0;
         }
+        // One more than there are, as the new value would be one: a share of 0 would make every new
+        // value impossible.
         let singles = self.values.iter().filter(|known| known.count == 1).count();
         (singles + 1) as f64 / f64::from(self.seen)
     }
@@ -193,6 +200,7 @@ fn coming_again(tail: f64, times: u64, since: u64, before: u64) -> f64 {
 fn hash(value: &Value) -> u64 {
     match value {
         Value::String(text) | Value::Json(text) => xxh3_64(text.as_bytes()),
+        // Seeds keep the types apart: the number 1 and the text of the same bytes are two values.
         Value::Int(number) => xxh3_64_with_seed(&number.to_le_bytes(), 1),
         Value::Double(number) => xxh3_64_with_seed(&number.to_bits().to_le_bytes(), 2),
         Value::Bool(truth) => 3 + u64::from(*truth),

@@ -25,6 +25,8 @@ pub(super) fn reasons(
         causes.push(found.evidence.leading());
     }
     let is_explained_by = |cause: Cause, better: Cause| cause == better && causes.contains(&better);
+    // Two reasons that say the same thing are one: a log of a slow phase is slow, and a new pattern
+    // that comes often is a burst, measured against nothing.
     let has_slowdown = causes.iter().any(|&cause| is_explained_by(cause, Cause::Slowdown));
     let has_novelty = causes.iter().any(|&cause| is_explained_by(cause, Cause::Novelty));
     causes
@@ -70,7 +72,7 @@ impl Context<'_> {
 
     /// How long ago a moment was when the log was written.
     fn age(&self, unix_nano: i64) -> String {
-        duration(self.log.record.time_unix_nano.saturating_sub(unix_nano))
+        duration(self.log.record.time.as_unix_nanos().saturating_sub(unix_nano))
     }
 
     fn novelty(&self) -> String {
@@ -123,6 +125,8 @@ impl Context<'_> {
         let value = self.found.value?;
         let attribute = self.log.record.attributes.get(value.attribute)?;
         let key = shortened(&attribute.key, VALUE_CHARS_MAX);
+        // In quotes and with its own quotes escaped: the value is the sender's, and must not go on
+        // as if it were our text.
         let text = match &attribute.value {
             Value::String(text) => format!("{:?}", shortened(text, VALUE_CHARS_MAX)),
             other => shortened(&other.to_string(), VALUE_CHARS_MAX),
@@ -140,6 +144,8 @@ impl Context<'_> {
         let Some(statistics) = self.baseline.forest_statistics() else {
             return "unusual combination of numbers".to_owned();
         };
+        // A forest does not say which numbers were to blame. Those furthest from the middle, in
+        // units of the range that holds 80 % of the sample, are what a person would look at.
         let distance = |feature: usize| {
             statistics.features.get(feature).map_or(0.0, |summary| {
                 let (low, high) = (summary.quantiles[1], summary.quantiles[9]);
@@ -162,6 +168,7 @@ fn shortened(text: &str, chars_max: usize) -> String {
 }
 
 fn share(share: f64) -> String {
+    // Fading counts may come out a little above the window that they are divided by.
     let percent = (share * 100.0).min(100.0);
     if percent >= 9.95 {
         format!("{percent:.0} %")

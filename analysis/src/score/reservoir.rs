@@ -12,7 +12,9 @@ use super::{
     forest::{ForestModel, ForestParameters, Random},
 };
 
+/// Rows of the sample: four times what a tree of the forest is grown from.
 const ROWS_MAX: usize = 1_024;
+/// Logs over which the sample is even; what is older fades from it.
 const MEMORY_LOGS: u64 = 200_000;
 /// Logs of a service before it gets a forest of its own.
 const TRAINING_LOGS: u64 = 4_096;
@@ -49,7 +51,8 @@ impl Reservoir {
         }
         let at = self.random.below(ROWS_MAX as u64) as usize;
         self.rows[at] = row;
-        // The gap until the next is geometric.
+        // The gap until the next one taken is geometric, so it can be drawn at once, by inversion,
+        // instead of a random number for every log. `1 - uniform` is never zero.
         let chance = ROWS_MAX as f64 / log_number.min(MEMORY_LOGS) as f64;
         let uniform = (self.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         let gap = ((1.0 - uniform).ln() / (1.0 - chance).clamp(1e-9, 1.0 - 1e-9).ln()).min(1e9);
@@ -59,6 +62,7 @@ impl Reservoir {
     /// The forest of this sample, grown anew as the sample does: after every doubling of the logs,
     /// at last after each turn-over of the sample.
     pub(crate) fn forest(&mut self, log_number: u64) -> Option<&Arc<ForestModel>> {
+        // Only when somebody asks: a service on which nothing is ever raised needs no forest.
         if log_number >= self.train_at {
             self.train_at = log_number + log_number.min(MEMORY_LOGS);
             let parameters = ForestParameters { seed: self.seed, ..ForestParameters::default() };

@@ -16,6 +16,7 @@ pub(crate) const WINDOW_LOGS: f32 = 256.0;
 const RECENT_MIN: f32 = 4.0;
 /// How slowly peaks fade, beside weights.
 const PEAK_FADING: f32 = 1.0 / 16.0;
+/// Entries of the table of fading: after eight windows e⁻⁸ is left, which counts as nothing.
 const FADE_STEPS: usize = 2_048;
 
 /// How often something occurs in its service's last logs.
@@ -36,6 +37,8 @@ impl Share {
         let faded = self.recent * decay_table.over(clock.wrapping_sub(self.at));
         self.at = clock;
         self.recent = faded + 1.0;
+        // A burst grows from counts that do not alarm yet. Taken for usual at once, they would
+        // raise the bar ahead of it; so a high count waits until it has halved without an alarm.
         if faded < self.candidate * 0.5 {
             self.peak = self.peak.max(self.candidate);
             self.candidate = 0.0;
@@ -58,6 +61,7 @@ impl Share {
         if recent < 2.0 * expected {
             return 1.0;
         }
+        // Chernoff's bound of a Poisson tail, times the windows that overlap the one looked at.
         let evidence = recent * (recent / expected).ln() - (recent - expected);
         (f64::from(WINDOW_LOGS) * (-evidence).exp()).min(1.0)
     }

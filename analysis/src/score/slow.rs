@@ -23,7 +23,7 @@ pub(crate) struct ServiceLatency {
     slow_since_unix_nano: Option<i64>,
     /// Slow phases that have ended.
     phases: u32,
-    /// Those that did not: what was slow is usual.
+    /// Slow phases that lasted until they were accepted as the new level.
     accepted: u32,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct LatencyDeviation {
     pub(crate) slowdown_tail: Option<f64>,
     /// The slow phase began with an earlier log.
     pub(crate) continues: bool,
-    /// When.
+    /// When the slow phase began; 0 if there is none.
     pub(crate) slow_since_unix_nano: i64,
 }
 
@@ -109,6 +109,8 @@ impl LatencyBaseline {
             self.histogram.learn(latency_ms, time_unix_nano);
             return None;
         };
+        // Phases of the service end while this pattern is silent; its numbers say at its next log
+        // what was missed, so nothing need be told to each pattern.
         service.observe(tail, time_unix_nano);
         if self.accepted != service.accepted {
             self.accepted = service.accepted;
@@ -173,6 +175,8 @@ impl LatencyBaseline {
     }
 
     fn deciding_shift<'a>(&'a self, service: &'a ServiceLatency) -> Option<&'a Shift> {
+        // Its own evidence first. The service's counts only where the pattern shows a little of it
+        // too: when one endpoint becomes slow, the others are not part of that.
         let own = self.shift.has_changed().then_some(&self.shift);
         let common = service.shift.has_changed() && self.shift.evidence() >= OWN_EVIDENCE_MIN;
         own.or(common.then_some(&service.shift))
@@ -180,6 +184,8 @@ impl LatencyBaseline {
 
     /// What there is now is usual from now on.
     fn accept(&mut self, latency_ms: f64, time_unix_nano: i64) {
+        // Learned afresh: the old distribution, which fades within hours, would call the new level
+        // slow for as long.
         let (phases, accepted) = (self.phases, self.accepted);
         *self = Self { phases, accepted, ..Self::new(time_unix_nano) };
         self.histogram.learn(latency_ms, time_unix_nano);

@@ -34,6 +34,8 @@ impl Calibration {
     pub(super) fn fit(surprises: &[Surprises], budget: f64) -> Self {
         let mut calibration = Self::default();
         surprises.iter().for_each(|session| calibration.add(session));
+        // Only once all three histories are whole: the rarest of three is rarer than any one, and
+        // the threshold must be read off what is decided by.
         for session in surprises {
             let (rarity, _) = calibration.rarest(session);
             calibration.joint.add(rarity);
@@ -77,6 +79,7 @@ impl Calibration {
     /// The rarest aspect, and how rare it is by itself.
     pub(super) fn rarest(&self, session: &Surprises) -> (f32, Aspect) {
         let all = ASPECTS.map(|aspect| (self.rarity(aspect, session[aspect as usize]), aspect));
+        // Of equals the first, an event, which says most to a person: `max_by` takes the last.
         all.into_iter().rev().max_by(|one, other| one.0.total_cmp(&other.0)).unwrap_or(all[0])
     }
 

@@ -39,6 +39,8 @@ pub(super) fn bag(events: &[u64]) -> Vec<(u64, u32)> {
 
 /// Small counts are told apart, large ones by a quarter.
 fn bucket(count: u32) -> u8 {
+    // Whether something came twice or three times may be the fault; whether it came 200 or 210
+    // times is not, and a cell for each would never have enough sessions to say so.
     if count <= 8 {
         count as u8
     } else {
@@ -83,6 +85,7 @@ impl Table {
         let count = &mut cell.expect("the cell was just made").1;
         let changed = (i64::from(*count) + by).clamp(0, COUNT_MAX.into()) as u32;
         self.total = (self.total - *count).saturating_add(changed);
+        // A cell at zero stays: cross-validation takes sessions out and puts them back.
         let has_turned = (*count == 0) != (changed == 0);
         *count = changed;
         if has_turned {
@@ -146,6 +149,7 @@ impl Relation {
 
     fn probability(&self, given: u8, bucket: u8) -> f32 {
         let Some(row) = self.row(given) else {
+            // Half a session for each of the three orders (Jeffreys), so that none is impossible.
             let order = self.order[place(bucket.cmp(&given))] as f32;
             return (order + 0.5) / (self.order.iter().sum::<u32>() as f32 + 1.5);
         };
@@ -292,6 +296,7 @@ impl Counts {
     }
 
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
+        // Sorted, as a map has no order and equal models must have equal checksums.
         let mut events: Vec<_> = self.partners.iter().collect();
         events.sort_unstable_by_key(|(event, _)| **event);
         bytes.extend((events.len() as u32).to_le_bytes());
@@ -327,6 +332,7 @@ fn choose<'a>(scopes: impl Iterator<Item = &'a Vec<(&'a Bag, u32)>>) -> IdMap<Ve
     let mut ranked: IdMap<Vec<(f64, u64)>> = IdMap::default();
     scopes.for_each(|bags| rank(bags, &mut ranked));
     let partners = ranked.into_iter().map(|(event, mut all)| {
+        // Equals by their id, so that the same sessions give the same partners.
         all.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
         let mut best: Vec<Relation> = Vec::with_capacity(PARTNERS_MAX);
         for (beyond_chance, event) in all {
@@ -352,6 +358,7 @@ fn rank(bags: &[(&Bag, u32)], ranked: &mut IdMap<Vec<(f64, u64)>>) {
             single.entry(*event).or_default().change(bucket(*count), (*weight).into());
         }
     }
+    // An event of one session has no pair that says anything, and there may be any number of them.
     single.retain(|_, table| table.total >= SESSIONS_MIN);
     for ((one, other), joint) in &joints(bags, &single) {
         let together = joint.iter().map(|(_, count)| count).sum::<u32>();
@@ -369,10 +376,13 @@ fn joints(bags: &[(&Bag, u32)], single: &IdMap<Table>) -> PairMap<Joint> {
     let mut joints: PairMap<Joint> = PairMap::default();
     for &(bag, weight) in bags {
         let mut known: Vec<(u64, u8)> = Vec::with_capacity(PAIRED_MAX);
+        // Pairs grow with the square: these events alone have 2,016.
         let here = bag.iter().filter(|(event, _)| single.contains_key(event));
         known.extend(here.take(PAIRED_MAX).map(|(event, count)| (*event, bucket(*count))));
         for (at, (one, count)) in known.iter().enumerate() {
             for (other, other_count) in &known[at + 1..] {
+                // Full, it goes on counting the pairs that it has: half-counted ones would look
+                // as if they hardly ever came together.
                 let is_full = joints.len() >= PAIRS_MAX;
                 if is_full && !joints.contains_key(&(*one, *other)) {
                     continue;
@@ -392,6 +402,7 @@ fn joints(bags: &[(&Bag, u32)], single: &IdMap<Table>) -> PairMap<Joint> {
 /// What independent counts hardly ever say about each other, as twice the nats of all sessions. A
 /// count has as many degrees of freedom as it has values beside absence.
 fn chance(one: &Table, other: &Table) -> f64 {
+    // A chi-squared variable has as its mean its degrees of freedom, as its variance twice that.
     let freedom = (one.cells.len() * other.cells.len()) as f64;
     freedom + CHANCE_DEVIATIONS * (2.0 * freedom).sqrt()
 }
@@ -407,6 +418,8 @@ fn information(joint: &Joint, one: &Table, other: &Table, sessions: f64) -> f64 
     };
     let (one_absent, other_absent) =
         (sessions - f64::from(one.total), sessions - f64::from(other.total));
+    // The joint table holds only the sessions that had both. Those with neither, with only the one
+    // and with only the other follow from the single counts.
     let both: f64 = joint.iter().map(|(_, count)| f64::from(*count)).sum();
     let mut sum = term(one_absent - f64::from(other.total) + both, one_absent, other_absent);
     for ((count, other_count), together) in joint {

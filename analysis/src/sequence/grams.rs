@@ -117,6 +117,8 @@ impl Context {
         let known = self.followers.iter().find(|(follower, _)| *follower == event);
         let count = known.map_or(self.others, |(_, count)| *count);
         let distinct = self.distinct as f32;
+        // Witten and Bell (1991), method C: as often as something new came so far, it comes again,
+        // and that part is spread over all events evenly.
         (count as f32 + distinct * share) / (self.total as f32 + distinct)
     }
 
@@ -279,6 +281,8 @@ impl Grams {
     fn admit(&mut self, key: u64, event: u64) {
         if self.contexts.len() >= self.contexts_max {
             self.refused += 1;
+            // Aged only after as many refusals as there is room: ageing walks over all contexts,
+            // and a flood of random sequences would else bring it about with every log.
             if self.refused < self.contexts_max {
                 return;
             }
@@ -295,6 +299,7 @@ impl Grams {
             context.halve();
             context.total > 0
         });
+        // If halving freed too little, some go by chance: the order of a map of hashes is none.
         let spare = self.contexts.len().saturating_sub(self.contexts_max * 3 / 4);
         if spare > 0 {
             let gone: Vec<u64> = self.contexts.keys().take(spare).copied().collect();
@@ -332,6 +337,7 @@ impl Grams {
                 context.distinct += u32::from(follower.1 > 0);
                 context.followers.push(follower);
             }
+            // Beyond these bounds `learn` could overflow its counts.
             if context.followers.len() > FOLLOWERS_MAX || context.total > TOTAL_MAX {
                 return Err(reader.corrupt());
             }
@@ -342,6 +348,7 @@ impl Grams {
 }
 
 fn surprise((probability, order): (f32, u8), share: f32) -> Surprise {
+    // Without a known context nothing is expected: the event is as likely as any.
     let probability = if order == 0 { share } else { probability };
     Surprise { nats: -probability.max(f32::MIN_POSITIVE).ln(), order }
 }

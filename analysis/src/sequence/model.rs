@@ -118,6 +118,8 @@ impl SequenceModel {
         let mut model = Self::new(parameters);
         let mut bags: HashMap<Vec<(u64, u32)>, u32> = HashMap::new();
         for session in sessions {
+            // Equal bags are counted once: looking for partners is quadratic in a bag's events, and
+            // of HDFS' sessions most are one of a few hundred bags.
             let bag = bag(session.as_ref());
             model.learn(session.as_ref(), &bag);
             *bags.entry(bag).or_default() += 1;
@@ -135,6 +137,8 @@ impl SequenceModel {
         let mut surprises = Vec::with_capacity(sessions.len());
         for part in sessions.chunks(part) {
             let bags: Vec<_> = part.iter().map(|session| bag(session.as_ref())).collect();
+            // Taken out and put back, instead of a model for each part: one pass of each kind, and
+            // the partners of all sessions stay.
             for (session, bag) in part.iter().zip(&bags) {
                 self.forget(session.as_ref(), bag);
             }
@@ -182,7 +186,8 @@ impl SequenceModel {
         self.calibration.sessions() as usize >= self.parameters.sessions_min.max(1)
     }
 
-    /// The part of one event in what is new to a context.
+    /// The chance of each event to be the one that a context has not seen yet, from 0 to 1: all
+    /// known ones are taken for equally likely, and one more stands for whatever is unknown.
     pub(super) fn share(&self) -> f32 {
         1.0 / (self.events.len() + 1) as f32
     }
@@ -203,12 +208,14 @@ impl SequenceModel {
         let rarest = bag.iter().map(|(event, _)| (with(*event), *event)).min();
         let Some((sessions, event)) = rarest else { return (0.0, END) };
         let all = self.scopes.get(&scope).copied().unwrap_or(0);
+        // Half a session more, so that what was never seen is very rare and not impossible.
         (-((sessions as f32 + 0.5) / (all as f32 + 1.0)).min(1.0).ln(), event)
     }
 
     fn worst_transition(&self, session: &[u64]) -> (Surprise, Recent, u64) {
         let share = self.share();
         let mut recent = Recent::start(0);
+        // The end is an event as well: a session that breaks off shows by nothing else.
         let mut worst = (Surprise { nats: 0.0, order: 0 }, recent, END);
         for &event in session.iter().chain(&[END]) {
             let surprise = self.grams.surprise(&recent, event, share);
@@ -232,6 +239,8 @@ impl SequenceModel {
     /// Counts a session of a scope and the events in it.
     pub(super) fn learn_events(&mut self, scope: u64, bag: &Bag) {
         for (event, _) in bag {
+            // Full, it counts no new events, which stay rare until ageing makes room: a service
+            // that makes a pattern of every log must not take the memory.
             let key = scoped(scope, *event);
             if self.events.len() < self.parameters.events_max || self.events.contains_key(&key) {
                 let sessions = self.events.entry(key).or_default();
@@ -265,6 +274,7 @@ impl SequenceModel {
             recent.push(event);
         }
         self.counts.change(bag, -1);
+        // Training has the one scope 0, in which an event is its own key.
         for (event, _) in bag {
             if let Some(sessions) = self.events.get_mut(event) {
                 *sessions = sessions.saturating_sub(1);
@@ -280,6 +290,7 @@ impl SequenceModel {
         let mut found: Vec<(f32, SequenceReason)> = Vec::new();
         let surprises = findings.surprises();
         for aspect in [Aspect::Event, Aspect::Transition, Aspect::Counts] {
+            // By itself: what is usual about a session is no reason, however unusual the rest is.
             let mut alone = Surprises::default();
             alone[aspect as usize] = surprises[aspect as usize];
             let (rarity, _) = self.calibration.rarest(&alone);
@@ -352,6 +363,7 @@ impl SequenceModel {
         ];
         sizes.iter().for_each(|size| bytes.extend((*size as u64).to_le_bytes()));
         for counts in [&self.events, &self.scopes] {
+            // A map has no order; sorted, equal models have equal bytes and checksums.
             let mut counts: Vec<_> = counts.iter().collect();
             counts.sort_unstable();
             bytes.extend((counts.len() as u32).to_le_bytes());

@@ -13,7 +13,7 @@ pub enum SequenceReason {
         event: u64,
         /// Sessions that had it before.
         sessions: u32,
-        /// Of so many.
+        /// All sessions before.
         total: u32,
     },
     /// A step that did not follow before, or seldom.
@@ -41,9 +41,9 @@ pub enum SequenceReason {
         given_count: u32,
         /// How often it usually comes then; of large numbers, at least.
         usual: u32,
-        /// In so many sessions.
+        /// Sessions in which it did.
         sessions: u32,
-        /// Of so many.
+        /// Sessions in which the other came as often as this time.
         total: u32,
     },
     /// An event that came more often, less often or as often as another.
@@ -58,9 +58,9 @@ pub enum SequenceReason {
         given_count: u32,
         /// How the first's count usually compares.
         usual: Ordering,
-        /// In so many sessions.
+        /// Sessions in which it did.
         sessions: u32,
-        /// Of so many.
+        /// Sessions in which the other came at all.
         total: u32,
     },
 }
@@ -113,6 +113,7 @@ fn transition(
     total: u32,
     name: impl Fn(u64) -> String,
 ) -> String {
+    // The beginning and the end are marks of the model's own, which no template names.
     let named: Vec<String> =
         after.iter().filter(|event| **event != START).map(|event| name(*event)).collect();
     let before = match (after.first() == Some(&START), named.is_empty()) {

@@ -2,6 +2,7 @@
 
 use crate::model::{ModelError, Reader};
 
+// 640 bins of a twentieth reach to 32 nats: a chance of one in 10¹³, beyond any number of sessions.
 const BINS: usize = 640;
 const BINS_PER_NAT: f32 = 20.0;
 /// Counts are halved here, so that the tail follows what changes.
@@ -54,6 +55,8 @@ impl SurpriseHistogram {
         if as_large > 0 || self.total == 0 {
             return (all / (as_large + 1) as f32).ln();
         }
+        // Beyond all that was seen every value would be equally rare, and the rarest of the three
+        // aspects could not be told; so the tail is drawn on.
         let largest = self.bins.iter().rposition(|&count| count > 0).unwrap_or(0);
         all.ln() + (value - edge(largest + 1)).max(0.0) / self.excess(largest)
     }

@@ -29,7 +29,8 @@ const SETTLE_SESSIONS: u64 = 64;
 /// Different events of a session that are counted; of more, a session's counts are not scored.
 const BAG_EVENTS_MAX: usize = 64;
 
-/// A transition is learned when its session is scored.
+/// How often the transition at hand was learned when its session is scored: once, as it came. Taken
+/// off in reasons, which say what was there before.
 const LEARNED: u32 = 1;
 /// Open sessions, among which the one silent for the longest makes room.
 const CANDIDATES: usize = 8;
@@ -95,11 +96,11 @@ pub struct SequenceLog {
 /// A session that was unusual as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClosedSession<O> {
-    /// Whose it is, as was said when it began.
+    /// What the caller gave to tell it by when it began.
     pub owner: O,
-    /// As in its logs.
+    /// The scope that its logs were given.
     pub scope: u64,
-    /// As in its logs.
+    /// The session that its logs were given.
     pub session: u64,
     /// When its first log was received.
     pub first_unix_nano: i64,
@@ -217,6 +218,8 @@ impl<O: Clone> SequenceTracker<O> {
         log: SequenceLog,
         owner: impl FnOnce() -> O,
     ) -> Option<SequenceScore> {
+        // One look for each log keeps up with sessions that open as fast as logs come, and needs no
+        // timer: time goes on with the logs.
         self.now_unix_nano = self.now_unix_nano.max(log.received_unix_nano);
         self.close_idle();
         let at = self.enter(&log, owner);
@@ -270,6 +273,8 @@ impl<O: Clone> SequenceTracker<O> {
         let Some(session) = self.sessions.get(self.hand) else { return };
         let silent = self.now_unix_nano.saturating_sub(session.last_unix_nano);
         if session.is_open && silent > self.config.idle_nanos {
+            // A window that was cut short by silence is not scored: it has fewer logs than the
+            // others, and its counts would all look too low.
             if session.kind == SessionKind::Trace {
                 self.end(self.hand);
                 self.score(self.hand);
@@ -298,6 +303,7 @@ impl<O: Clone> SequenceTracker<O> {
         }
         let at = match self.free.pop() {
             Some(at) => {
+                // Its memory is used again: sessions come and go by the thousand.
                 session.bag = std::mem::take(&mut self.sessions[at].bag);
                 session.bag.clear();
                 self.sessions[at] = session;
@@ -314,6 +320,8 @@ impl<O: Clone> SequenceTracker<O> {
 
     /// The session that was silent for the longest, of a few.
     fn silent(&self) -> usize {
+        // Near the hand, where sessions were not looked at for the longest. The oldest of all would
+        // take a walk over all of them for each new session in a flood.
         let candidates = (0..CANDIDATES).map(|step| (self.hand + step) % self.sessions.len());
         let oldest = candidates.min_by_key(|&at| self.sessions[at].last_unix_nano);
         oldest.unwrap_or(self.hand)
@@ -350,6 +358,7 @@ impl<O: Clone> SequenceTracker<O> {
         };
         let (rarity, _) = self.model.calibration.observe(&findings.surprises());
         let is_anomaly = self.model.is_ready() && self.model.calibration.is_anomaly(rarity);
+        // A step of it that alarmed has told of it already.
         if is_anomaly && !session.has_alarmed {
             self.alarm(at, rarity, &findings);
         }
@@ -395,7 +404,8 @@ impl<O: Clone> SequenceTracker<O> {
             if known.fit != fit {
                 (known.found, known.fit) = (counts.worst(&session.bag), fit);
             }
-            // As unlikely as it looks, it was there so often.
+            // However unlikely its counts look, a session that came in one of a hundred is no more
+            // surprising than that.
             let frequency = ((all + 1) as f32 / known.sessions as f32).ln().max(0.0);
             known.sessions = known.sessions.saturating_add(1);
             return known
@@ -438,6 +448,8 @@ impl<O: Clone> SequenceTracker<O> {
             self.model.age_events();
         }
         self.model.calibration.age();
+        // After as many sessions as there have been: what is known doubles between two looks, so
+        // that all of them together cost no more than twice the last.
         self.refit_after = self.stats.scored + self.stats.scored.min(REFIT_SESSIONS_MAX);
         self.set_threshold();
     }

@@ -30,7 +30,7 @@ const ROWS_MAX: f32 = 20_000.0;
 /// Magnitudes seen so far.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MagnitudeHistogram {
-    /// Of the first bucket; each further one lies one below.
+    /// The exponent of the first bucket; each further one lies one below.
     pub(super) top: i32,
     pub(super) buckets: [f32; BUCKETS],
     /// All rows, also those without a magnitude or below the last bucket.
@@ -53,6 +53,8 @@ impl MagnitudeHistogram {
             return;
         }
         let bucket = position(magnitude).floor() as i32;
+        // The range follows the first magnitude, whatever its unit: shares and bytes a second have
+        // no common scale.
         if self.last_used().is_none() {
             self.top = bucket + HEADROOM;
         }
@@ -92,6 +94,8 @@ impl MagnitudeHistogram {
         let mut above = 0.0;
         for (below, &count) in self.buckets.iter().enumerate() {
             let lower = f64::from(self.top) - below as f64;
+            // The part of a bucket that lies above: without it, probabilities would jump by as much
+            // as a bucket holds.
             above += f64::from(count) * (lower + 1.0 - at).clamp(0.0, 1.0);
         }
         (above + 0.5) / rows

@@ -68,6 +68,8 @@ pub struct SeriesConfig {
 impl Default for SeriesConfig {
     fn default() -> Self {
         Self {
+            // Chosen together on 29 series of NAB, among some hundred and fifty variants (see
+            // docs/detection.md, which also says what unseen series should be expected to score).
             alert_probability: 0.0017,
             rest_rows: 120,
             warm_up_rows: 60,
@@ -204,6 +206,8 @@ impl SeriesDetector {
         self.rest = self.rest.saturating_sub(1);
         if is_alert {
             self.rest = self.config.rest_rows;
+            // The bar is raised to this row and a decade more: a new level is told once and not
+            // with every row until it is learnt.
             let above = decades(probability) - decades(self.config.alert_probability);
             self.raised = (above + NEWS_DECADES) as f32;
         }
@@ -253,6 +257,7 @@ impl SeriesDetector {
             if passed > self.interval_nanos * self.config.shape_rows as f64 {
                 self.rows_since_gap = 0;
             }
+            // Large steps at first, so that it is found soon; then one in a hundred at most.
             let step = (1.0 / self.rows as f64).max(0.01);
             self.interval_nanos *= (passed / self.interval_nanos).clamp(1.0 - step, 1.0 + step);
             self.interval_nanos = self.interval_nanos.max(1.0);
@@ -263,6 +268,7 @@ impl SeriesDetector {
         let shape_rows = self.config.shape_rows;
         let mut values = Vec::with_capacity(self.recent.len() + 1);
         self.recent.last(self.recent.len(), &mut values);
+        // Rows on both sides of a gap are no shape: put together they make a step that never was.
         let is_whole = self.rows_since_gap as usize + 1 >= shape_rows;
         let is_enough = values.len() > SHAPES_MIN * shape_rows;
         values.push(value);
@@ -312,6 +318,7 @@ impl SeriesDetector {
                 rarest = Rarity { probability, test };
             }
         }
+        // Bonferroni: the rarest of four is rare four times as often by chance.
         Rarity { probability: (rarest.probability * tests).min(1.0), ..rarest }
     }
 
@@ -348,6 +355,8 @@ impl Deviations {
     }
 
     fn rarity(&self, value: f64, usual: f64) -> f64 {
+        // Each side by itself: a rate can be ten times as high as usual, but no lower than zero,
+        // and one spread for both would call no fall unusual.
         let deviation = deviation(value, usual);
         self.above.probability(deviation).min(self.below.probability(-deviation))
     }
@@ -375,9 +384,11 @@ impl Default for SeriesScore {
     }
 }
 
-/// Rounding aside.
+/// How far a value lies from what is usual; 0 where the difference is no more than rounding.
 fn deviation(value: f64, usual: f64) -> f64 {
     let deviation = value - usual;
+    // Values are `f32`. In a constant series their rounding would be the only deviation there is,
+    // and the first that is a little larger an alert.
     let is_rounding = deviation.abs() <= RESOLUTION * value.abs().max(usual.abs());
     if is_rounding { 0.0 } else { deviation }
 }

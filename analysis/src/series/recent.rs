@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Recent {
     values: Vec<f32>,
-    /// Of the oldest once the ring is full.
+    /// The index of the oldest value once the ring is full, 0 before: the next one goes there.
     next: usize,
     rows_max: usize,
 }
@@ -69,6 +69,8 @@ pub(super) fn discord(values: &[f32], shape: usize) -> Option<f64> {
     let mut nearest = f32::INFINITY;
     for stretch in before.windows(shape) {
         let mut sum = 0.0;
+        // From the newest row on, where an event is that has just begun: the sum then soon exceeds
+        // the nearest and the rest of the stretch is spared.
         for (then, now) in stretch.iter().zip(now).rev() {
             sum += (then - now) * (then - now);
             if sum >= nearest {

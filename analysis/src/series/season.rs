@@ -1,6 +1,11 @@
 //! What is usual at an hour of the day, or of the week.
 
-use logweir_core::timestamp::{NANOS_PER_DAY, NANOS_PER_HOUR};
+use std::time::Duration;
+
+use logweir_core::timestamp::nanos_of;
+
+const HOUR_NANOS: i64 = nanos_of(Duration::from_secs(3_600));
+const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 /// Slots of a day: half an hour each.
 pub(super) const DAY_SLOTS: usize = 48;
 /// Slots of a week: an hour each.
@@ -30,6 +35,7 @@ impl Slot {
         self.visits = self.visits.saturating_add(u8::from(is_new_visit));
         let rows_max = (MEMORY_VISITS * rows_per_visit).max(1.0) as f32;
         self.rows = (self.rows + 1.0).min(rows_max);
+        // Not the first rows, which must be free to find the level at all.
         let is_clipped = self.rows > DAY_ROWS_MIN;
         let clip = if is_clipped { clip } else { f32::MAX };
         self.mean += ((value - self.mean) / self.rows).clamp(-clip / self.rows, clip / self.rows);
@@ -53,6 +59,7 @@ impl Season {
         Self {
             day: [Slot::default(); DAY_SLOTS],
             week: [Slot::default(); WEEK_SLOTS],
+            // No slot's number, so that the first row is a visit.
             last: (u32::MAX, u32::MAX),
             deviation: 0.0,
             deviation_rows: 0.0,
@@ -62,6 +69,7 @@ impl Season {
     /// What is usual at this half hour of the day, if it is known.
     pub(super) fn day(&self, time_unix_nano: i64) -> Option<f64> {
         let slot = &self.day[slots(time_unix_nano).0];
+        // Series with few rows an hour never have six in a half hour; a second day serves as well.
         let is_known = slot.rows > DAY_ROWS_MIN || slot.visits > 1;
         is_known.then_some(f64::from(slot.mean))
     }
@@ -75,7 +83,7 @@ impl Season {
     /// Learns a row; `interval_nanos` is the time between two rows.
     pub(super) fn learn(&mut self, time_unix_nano: i64, value: f32, interval_nanos: f64) {
         let (day, week) = slots(time_unix_nano);
-        let rows_of_hour = NANOS_PER_HOUR as f64 / interval_nanos.max(1.0);
+        let rows_of_hour = HOUR_NANOS as f64 / interval_nanos.max(1.0);
         let clip = self.clip(value - self.day[day].mean);
         self.day[day].learn(value, clip, rows_of_hour / 2.0, self.last.0 != day as u32);
         self.week[week].learn(value, clip, rows_of_hour, self.last.1 != week as u32);
@@ -93,7 +101,7 @@ impl Season {
 
 /// The half hour of the day and the hour of the week, which begins on a Thursday, as 1970 did.
 fn slots(time_unix_nano: i64) -> (usize, usize) {
-    let day = time_unix_nano.rem_euclid(NANOS_PER_DAY) / (NANOS_PER_DAY / DAY_SLOTS as i64);
-    let week = time_unix_nano.rem_euclid(7 * NANOS_PER_DAY) / NANOS_PER_HOUR;
+    let day = time_unix_nano.rem_euclid(DAY_NANOS) / (DAY_NANOS / DAY_SLOTS as i64);
+    let week = time_unix_nano.rem_euclid(7 * DAY_NANOS) / HOUR_NANOS;
     (day as usize, week as usize)
 }

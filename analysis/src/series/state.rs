@@ -15,13 +15,13 @@ const VERSION: u8 = 1;
 /// Why the state of a series cannot be used. Not worth a retry: start the series afresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SeriesStateError {
-    /// Something else.
+    /// The bytes are something else.
     #[error("the bytes are no state of a series; start it afresh")]
     Kind,
     /// Written by another version of the program.
     #[error("series state format {0} is not known; start the series afresh")]
     Version(u8),
-    /// Damaged.
+    /// What was read up to this byte cannot be right, or the bytes end there.
     #[error("the state of the series is damaged at byte {0}; start it afresh")]
     Corrupt(usize),
 }
@@ -65,9 +65,11 @@ impl SeriesDetector {
         detector.rows = reader.u64()?;
         detector.last_time_unix_nano = reader.u64()?.cast_signed();
         detector.interval_nanos = reader.u64()? as f64;
+        // The configuration may have another rest than when this was written.
         detector.rest = reader.u32()?.min(config.rest_rows);
         detector.raised = reader.count()?;
         detector.rows_since_gap = reader.u32()?;
+        // No room is made by this count: a false one ends where the bytes end.
         for _ in 0..reader.u32()? {
             detector.recent.push(reader.f32()?);
         }
@@ -102,6 +104,7 @@ fn read_tail(
     tail: &mut MagnitudeHistogram,
 ) -> Result<(), SeriesStateError> {
     tail.top = reader.u32()?.cast_signed();
+    // Beyond it `top - bucket` could overflow.
     if tail.top.unsigned_abs() > TOP_MAX.unsigned_abs() {
         return Err(reader.corrupt());
     }
@@ -146,8 +149,9 @@ impl<'a> Reader<'a> {
         self.take().map(u64::from_le_bytes)
     }
 
-    /// A finite number.
+    /// A finite number; anything else counts as damage.
     fn f32(&mut self) -> Result<f32, SeriesStateError> {
+        // A NaN in a slot's mean would stay there for good: whatever is added to it is NaN.
         let number = self.take().map(f32::from_le_bytes)?;
         if number.is_finite() { Ok(number) } else { Err(self.corrupt()) }
     }

@@ -1,9 +1,9 @@
 //! The templates of one service.
 //!
 //! A message's id is a hash of its masked text alone. Which ids are one pattern is another question,
-//! answered by [`MergeRules`] over all signatures known, whenever enough of them are new: *settling*. The
-//! ids stay; each gets an alias, the id of the merged pattern. A merged pattern that is itself
-//! outgrown gets one too, so that an id once shown leads on for ever.
+//! answered by [`MergeRules`] over all signatures known, whenever enough of them are new. That is
+//! *merging*. The ids stay; each gets an alias, the id of the merged pattern. A merged pattern that
+//! is itself outgrown gets one too, so that an id once shown leads on for ever.
 //!
 //! What is learnt of a pattern is kept once for all ids that are one. It is never parted again, even
 //! if more signatures should put their patterns apart.
@@ -26,32 +26,37 @@ use super::{
 
 /// Signatures kept of one pattern.
 const MEMBERS_MAX: u32 = 1_000;
-/// It settles when one signature in so many is new.
+// A merge looks at all signatures of the service, 70 ms for 9,000 of them (docs/detection.md), on
+// the thread that scores. By share, all merges together cost no more than a fixed number of looks
+// at each signature, however many there come to be.
+/// Patterns are merged anew when one signature in so many is new.
 const NEW_SHARE: usize = 16;
+
 /// What is learnt of a pattern.
 pub(crate) trait PatternState: Default {
     /// Takes in what was learnt of a pattern that turned out to be the same.
     fn absorb(&mut self, other: Self);
 }
 
-/// See the module's documentation.
+/// The templates of one service, the patterns that they belong to by now, and what was learnt of
+/// each pattern (`S`).
 pub(crate) struct Catalogue<S> {
     tenant: Tenant,
     service: Service,
     seed: u64,
     by_id: HashedMap<u32>,
     known: Vec<KnownSignature>,
-    /// How many of them.
+    /// How many of `known` are catch-alls.
     catch_alls: usize,
-    /// Their patterns.
+    /// Bytes of the patterns of all `known`.
     bytes: usize,
     learnt: Vec<S>,
     rules: MergeRules,
     /// The patterns, by a hash of their text.
     heads: HashedMap<Head>,
-    /// Of an earlier mask version.
+    /// Templates whose ids were made by an earlier mask version.
     outdated: Vec<Outdated>,
-    /// Signatures since it last settled.
+    /// Signatures that came since patterns were last merged.
     new: usize,
     /// Whether what was learnt of several patterns became one, and nobody asked yet.
     absorbed: bool,
@@ -136,6 +141,8 @@ impl<S: PatternState> Catalogue<S> {
         let signature = String::from_utf8_lossy(asked.signature).into_owned();
         let hash = pattern_hash(&self.rules.pattern(&signature));
         let head = self.heads.get(&hash).copied();
+        // A pattern with so many signatures shows that its words vary: more of them would teach
+        // nothing and take memory.
         let is_full = head.is_some_and(|head| head.members >= MEMBERS_MAX);
         if !asked.has_room || is_full {
             return head
@@ -158,7 +165,7 @@ impl<S: PatternState> Catalogue<S> {
         PatternHandle(self.by_id[&id.0])
     }
 
-    /// Takes over a template from storage. To be followed by [`Self::settle`].
+    /// Takes over a template from storage. To be followed by [`Self::merge_patterns`].
     pub(crate) fn preload(&mut self, template: Template, learnt: S) {
         let (id, is_merger) = (template.template_id, template.is_merger);
         if self.by_id.contains_key(&id.0) {
@@ -169,6 +176,8 @@ impl<S: PatternState> Catalogue<S> {
         } else {
             template_id(self.seed, template.pattern.as_bytes())
         };
+        // The id is a hash of the text and the mask version: one that does not fit its text was
+        // made by other masks.
         if id != expected {
             return self.preload_outdated(template, learnt);
         }
@@ -209,6 +218,7 @@ impl<S: PatternState> Catalogue<S> {
     fn catch_all(&mut self, words: usize) -> PatternHandle {
         let pattern = catch_all(words);
         let id = template_id(self.seed, pattern.as_bytes());
+        // Kept though there is no room: there are only as many as numbers of words.
         let known = self.by_id.get(&id.0).copied();
         PatternHandle(known.unwrap_or_else(|| {
             self.catch_alls += 1;
@@ -255,7 +265,7 @@ impl<S: PatternState> Catalogue<S> {
     }
 }
 
-/// Settling.
+/// Finding out which signatures are one pattern, and leading all earlier ids to it.
 impl<S: PatternState> Catalogue<S> {
     /// Finds out anew which signatures are one pattern, if some are new.
     pub(crate) fn merge_patterns(&mut self) {
@@ -284,6 +294,8 @@ impl<S: PatternState> Catalogue<S> {
             }
             self.heads.insert(hash, Head { known: head, members: members.len() as u32 });
         }
+        // In this order: aliases first, from the new to the old, then what was learnt is put
+        // together, and only then are the merged patterns dropped that nothing leads to any more.
         self.lead_outgrown_on(&former, &mut unions);
         self.lead_outdated_on();
         self.absorb(unions);
@@ -301,6 +313,8 @@ impl<S: PatternState> Catalogue<S> {
         if others.is_empty() {
             return *first;
         }
+        // A hash of the text: the same pattern may be known from an earlier merge, or from storage,
+        // where another process has put it.
         let id = merger_id(self.seed, &pattern);
         if let Some(&at) = self.by_id.get(&id.0) {
             return at;
@@ -396,6 +410,8 @@ impl<S: PatternState> Catalogue<S> {
         if !self.known.iter().any(is_outgrown) {
             return;
         }
+        // What is dropped shifts all places behind it. That is why a handle holds only until the
+        // catalogue is asked for another.
         let mut moved_to = Vec::with_capacity(self.known.len());
         let mut kept = 0;
         for known in &self.known {
@@ -414,7 +430,7 @@ impl<S: PatternState> Catalogue<S> {
     }
 }
 
-/// Reading.
+/// Looking up what is known of a message, a pattern, or all of them.
 impl<S> Catalogue<S> {
     /// The template whose id the message has for ever.
     pub(crate) fn template_of(&self, place: PatternHandle) -> &Arc<Template> {
@@ -472,6 +488,7 @@ impl DisjointSets {
     }
 
     fn root(&mut self, mut at: u32) -> u32 {
+        // Each step halves the path for those that come later (Tarjan and van Leeuwen, 1984).
         while self.0[at as usize] != at {
             let above = self.0[self.0[at as usize] as usize];
             self.0[at as usize] = above;
@@ -482,7 +499,8 @@ impl DisjointSets {
 
     fn unite(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
-        // The older one stays.
+        // The older one stays: what it has learnt is more, and the outcome does not depend on which
+        // pair was united first.
         self.0[a.max(b) as usize] = a.min(b);
     }
 }

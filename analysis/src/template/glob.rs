@@ -29,6 +29,8 @@ pub(crate) fn captures(pattern: &str, message: &str) -> Option<Vec<Range<usize>>
         let (start, end) = if is_last && literal.is_empty() {
             (text.len(), text.len())
         } else {
+            // Each literal at its first place, without going back: with as many wildcards as a
+            // hostile message can have, trying all places would take exponential time.
             let fits = |end: usize| !is_last || end == text.len();
             let starts = (at..=text.len()).filter(|&start| text.is_char_boundary(start));
             let ends = starts.map(|start| (start, literal_at(literal, text, start)));

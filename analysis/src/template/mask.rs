@@ -63,6 +63,7 @@ const JOINER: u8 = 32;
 const VALUE_END: u8 = 64;
 const NOT_HEX: u8 = 128;
 
+// A look into a table instead of a chain of comparisons: this runs for every byte of every log.
 const CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
@@ -127,6 +128,8 @@ pub(crate) fn text_read(message: &str) -> &str {
 /// What lies before a bound, without the word that the bound cuts.
 fn whole_words(text: &str, bound: usize) -> &str {
     let bounded = &text[..bound];
+    // A word that is cut differs with what stands before it, and would make a pattern for every
+    // length of the variable parts.
     let is_cut = bound < text.len() && !text[bound..].starts_with(char::is_whitespace);
     let blank = bounded.rfind([' ', '\n']).filter(|_| is_cut);
     blank.map_or(bounded, |blank| &bounded[..blank])
@@ -192,6 +195,7 @@ impl<'a> Pass<'a> {
             return self.dots();
         }
         self.words += 1;
+        // The address first: it takes in what follows, and its own word may hold no digit (`http`).
         if self.goes_on_as_address(start, seen)
             || (digits > 0 && !(digits == 1 && is_name(&self.line[start..self.at])))
             || is_mail(&self.line[start..self.at], seen)
@@ -283,6 +287,7 @@ impl<'a> Pass<'a> {
             || operator(self.line.get(self.at - 1));
         self.at += 1;
         self.wildcard_end = None;
+        // `==`, `>=` and `!=` compare; and a quote is read by its own rules.
         if is_operator || matches!(self.line.get(self.at), Some(b'"' | b'\'')) {
             return;
         }
@@ -304,10 +309,12 @@ impl<'a> Pass<'a> {
     fn quoted(&mut self, quote: u8) {
         self.at += 1;
         let text = &self.line[self.at..];
+        // Bounded, because a line of quotes without an end would be searched once for each of them.
         let text = &text[..text.len().min(QUOTED_BYTES_MAX)];
         let within_word = self.at > 1 && has(self.line[self.at - 2], WORD);
         let Some(length) = memchr::memchr(quote, text).filter(|&length| length > 0) else { return };
         let next = self.line.get(self.at + length + 1);
+        // `can't` and `users' data` hold no quoted text.
         let apostrophe = quote == b'\'' && next.is_some_and(|&byte| has(byte, WORD));
         if within_word || apostrophe {
             return;
@@ -356,6 +363,8 @@ impl<'a> Pass<'a> {
     fn json_literal(&mut self) {
         let rest = &self.line[self.at..];
         let blanks = rest.iter().take_while(|&&byte| has(byte, BLANK)).count();
+        // Numbers are variable by their digits. These have none, and every flag of an object would
+        // double the number of its patterns.
         let literals: [&[u8]; 3] = [b"true", b"false", b"null"];
         let rest = &rest[blanks..];
         if let Some(literal) = literals.into_iter().find(|literal| rest.starts_with(literal)) {
@@ -428,11 +437,13 @@ fn string_bytes(text: &[u8]) -> usize {
 /// The length of a MAC or IPv6 address at the start of `text`, or 0: groups of hexadecimal digits
 /// with at least two colons, in pairs throughout or with a digit somewhere.
 fn hardware_or_ip6_bytes(text: &[u8]) -> usize {
+    // No IPv6 address is longer as text (POSIX' INET6_ADDRSTRLEN, without the zero at its end).
     let end = text.iter().take(45).take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':');
     let length = end.count();
     let address = &text[..length];
     let colons = address.iter().filter(|&&byte| byte == b':').count();
     let pairs = length == 17 && colons == 5;
+    // `12:34:rest` begins like one and is none.
     let ends_inside_word = text.get(length).is_some_and(|&byte| has(byte, WORD));
     let is_address = colons >= 2 && (pairs || address.iter().any(u8::is_ascii_digit));
     if is_address && !ends_inside_word { length } else { 0 }

@@ -19,8 +19,11 @@ use super::{
     pattern::{self, Kind, Token, collapse, normalised, text, tokens},
 };
 
+// Three, five or six words moved the mean grouping accuracy over ten LogHub samples by no more than
+// .01 (docs/detection.md).
 /// Different words by which a place is variable.
 const WORDS_MIN: usize = 4;
+/// Words with a letter that must remain beside the places that vary.
 const TELLING_WORDS_MIN: usize = 2;
 /// Rounds until nothing changes; in practice two or three.
 const ROUNDS_MAX: usize = 6;
@@ -41,6 +44,7 @@ impl MergeRules {
         let mut found: Vec<String> = signatures.map(normalised).collect();
         let mut rounds = Vec::new();
         while rounds.len() < ROUNDS_MAX {
+            // All are counted before any is changed, or the outcome would depend on their order.
             let variable = variable_holes(&found);
             if variable.is_empty() {
                 break;
@@ -127,6 +131,8 @@ fn holes(tokens: &[Token<'_>]) -> Vec<(usize, u64)> {
     if telling < TELLING_WORDS_MIN {
         return Vec::new();
     }
+    // Hashes of all that follows each place, and below of all that precedes it: a hole for each of
+    // n places in n steps instead of n times n.
     let mut behind = vec![0; tokens.len() + 1];
     for (at, token) in tokens.iter().enumerate().rev() {
         behind[at] = mixed(behind[at + 1], token.hash());

@@ -40,6 +40,8 @@ const CATCH_ALL_WORDS_MAX: usize = 32;
 /// What the ids of a service's templates are salted with.
 pub(crate) fn service_seed(tenant: &Tenant, service: &Service) -> u64 {
     let mut hash = Xxh3::new();
+    // With the length, or tenant `ab` with service `c` and tenant `a` with service `bc` would share
+    // their ids.
     hash.update(&[MASK_VERSION, tenant.as_str().len() as u8]);
     hash.update(tenant.as_str().as_bytes());
     hash.update(service.as_str().as_bytes());

@@ -92,6 +92,8 @@ pub(crate) fn text(tokens: &[Token<'_>]) -> String {
 /// The settled form of a signature.
 pub(crate) fn normalised(signature: &str) -> String {
     let mut tokens = tokens(signature);
+    // Names of days become wildcards first, and units go before wildcards are joined: `5 KB, 3 MB`
+    // has a word between its two numbers until then.
     mask_times(&mut tokens);
     drop_bounds_and_units(&mut tokens);
     collapse(&mut tokens);
@@ -101,6 +103,7 @@ pub(crate) fn normalised(signature: &str) -> String {
 /// Makes runs of wildcards one, and of repetitions one.
 pub(crate) fn collapse(tokens: &mut Vec<Token<'_>>) {
     join_wildcards(tokens);
+    // Only parts with a wildcard count as repeated, and two are needed for that.
     if tokens.iter().filter(|token| token.kind == Kind::Wild).count() > 1 {
         (1..=REPETITION_TOKENS_MAX).for_each(|length| drop_repetitions(tokens, length));
     }
@@ -109,6 +112,8 @@ pub(crate) fn collapse(tokens: &mut Vec<Token<'_>>) {
 /// Names of days, months and zones next to a wildcard.
 fn mask_times(tokens: &mut [Token<'_>]) {
     let is = |token: Option<&Token<'_>>, text: &str| token.is_some_and(|token| token.text == text);
+    // From behind, so that a day sees that the month after it is a wildcard by now. A name alone is
+    // left: "May" and "Sat" are words too.
     for at in (0..tokens.len()).rev() {
         let (before, token, after) = (&tokens[..at], tokens[at], &tokens[at + 1..]);
         let after =

@@ -158,6 +158,7 @@ impl Command {
 /// Reads the command line and runs it.
 pub fn main() -> ExitCode {
     let command = Cli::parse_from(negations_spelled_out(std::env::args_os())).command;
+    // By hand instead of `#[tokio::main]`, for what follows `block_on` and for the exit code.
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -199,6 +200,7 @@ const FILTERING: [&str; 3] = ["search", "export", "tail"];
 
 fn negated_term(arg: &str) -> Option<&str> {
     let term = arg.strip_prefix('-')?;
+    // The short options of these commands: `-h`, `-V`, and `-n` with or without its number.
     let is_option = matches!(term, "h" | "V")
         || term.strip_prefix('n').is_some_and(|limit| limit.bytes().all(|b| b.is_ascii_digit()));
     let starts_term = |c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '(' | '*');

@@ -7,9 +7,12 @@ use super::expression::{Comparison, Expression, Subject, Term, TextField};
 use crate::{
     identity::TemplateId,
     record::{Level, StoredLog, Value},
+    timestamp::Timestamp,
 };
 
 /// Longer digits are names, not amounts; up to here they compare exactly.
+// 38 digits always fit the 128 bits below. Ids of 19 digits would lose their last ones as
+// floating-point numbers, and different ids would be equal.
 const NUMBER_CHARACTERS_MAX: usize = 38;
 
 impl Expression {
@@ -36,7 +39,7 @@ impl Term {
             Self::Score(comparison, score) => {
                 comparison.holds(&subject.anomaly_score(), &(*score as f32))
             }
-            Self::Time(comparison, time) => comparison.holds(&subject.time_unix_nano(), time),
+            Self::Time(comparison, time) => comparison.holds(&subject.time(), time),
             Self::Template(template_id) => subject.template_id() == *template_id,
             Self::Trace(trace_id) => subject.trace_id() == Some(*trace_id),
             Self::Span(span_id) => subject.span_id() == Some(*span_id),
@@ -110,14 +113,15 @@ fn compare_value(found: &Value, text: &str) -> Option<Ordering> {
     }
     Some(match found {
         Value::String(found) | Value::Json(found) => found.as_str().cmp(text),
+        // Python writes True, and means the same.
         Value::Bool(found) => found.to_string().as_str().cmp(&text.to_ascii_lowercase()),
         Value::Int(_) | Value::Double(_) => found.to_string().as_str().cmp(text),
     })
 }
 
 impl Subject for StoredLog {
-    fn time_unix_nano(&self) -> i64 {
-        self.scored.record.time_unix_nano
+    fn time(&self) -> Timestamp {
+        self.scored.record.time
     }
 
     fn level(&self) -> Level {

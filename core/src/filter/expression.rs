@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::{
     identity::TemplateId,
     record::{Level, Value},
+    timestamp::Timestamp,
 };
 
 /// A boolean combination of terms.
@@ -20,6 +21,7 @@ pub enum Expression {
     Term(Term),
 }
 
+// An empty filter is one with nothing that must hold, and matches everything.
 impl Default for Expression {
     fn default() -> Self {
         Self::And(Vec::new())
@@ -39,8 +41,8 @@ pub enum Term {
     Latency(Comparison, f64),
     /// The anomaly score compares.
     Score(Comparison, f64),
-    /// Event time in nanoseconds compares.
-    Time(Comparison, i64),
+    /// Event time compares.
+    Time(Comparison, Timestamp),
     /// The message follows this pattern.
     Template(TemplateId),
     /// The trace id equals.
@@ -95,8 +97,8 @@ pub struct Phrase {
 
 /// Something that a filter can be evaluated against. Fields are asked for only when needed.
 pub trait Subject {
-    /// Event time, nanoseconds.
-    fn time_unix_nano(&self) -> i64;
+    /// Event time.
+    fn time(&self) -> Timestamp;
     /// Level.
     fn level(&self) -> Level;
     /// One of the text fields.

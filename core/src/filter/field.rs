@@ -1,16 +1,15 @@
 //! The fields of the filter language: which there are, what values they take and how they compare.
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use std::time::Duration;
+
+use chrono::{NaiveDate, NaiveTime};
 
 use super::expression::{Comparison, Expression, Phrase, Term, TextField};
-use crate::{
-    identity::TemplateId,
-    record::Level,
-    timestamp::{NANOS_PER_DAY, NANOS_PER_SECOND},
-};
+use crate::{identity::TemplateId, record::Level, timestamp::Timestamp};
 
 /// How much of a value an error shows, characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What stands between a field and its value.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +25,7 @@ pub(super) fn parse(
     is_quoted: bool,
     operator: Operator,
     value: &str,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Expression, String> {
     let comparison = operator.comparison;
     let lower = name.to_ascii_lowercase();
@@ -35,7 +34,7 @@ pub(super) fn parse(
         "level" => Term::Level(comparison, level(value)?),
         "latency" | "latency_ms" => Term::Latency(comparison, latency_ms(value)?),
         "score" | "anomaly_score" => Term::Score(comparison, score(value)?),
-        "time" => return time(comparison, value, now_unix_nano),
+        "time" => return time(comparison, value, now),
         "message" | "service" | "instance" | "environment" | "env" | "logger" | "template"
         | "template_id" | "trace" | "trace_id" | "span" | "span_id" | "anomaly" | "is_anomaly"
             if comparison != Comparison::Equal =>
@@ -51,6 +50,7 @@ pub(super) fn parse(
         "trace" | "trace_id" => Term::Trace(id(value, "trace id")?),
         "span" | "span_id" => Term::Span(id(value, "span id")?),
         "anomaly" | "is_anomaly" => Term::Anomaly(truth(value)?),
+        // Any other name is an attribute's: senders choose them, so that none is unknown.
         _ => Term::Attribute(name.to_owned(), comparison, value.to_owned()),
     };
     Ok(Expression::Term(term))
@@ -67,10 +67,12 @@ fn level(value: &str) -> Result<Level, String> {
 }
 
 fn number(value: &str) -> Option<f64> {
+    // Rust reads `nan` and `inf` too. Nothing compares with the first: it would match nothing.
     value.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn latency_ms(value: &str) -> Result<f64, String> {
+    // `s` after those that end in it, or `20ms` would be 20m seconds; none last, as it always fits.
     let units = [("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3), ("", 1.0)];
     units
         .into_iter()
@@ -108,20 +110,21 @@ fn truth(value: &str) -> Result<bool, String> {
 }
 
 /// A date stands for all times of its day, UTC.
-fn time(comparison: Comparison, value: &str, now_unix_nano: i64) -> Result<Expression, String> {
+fn time(comparison: Comparison, value: &str, now: Timestamp) -> Result<Expression, String> {
     let allowed = "2026-01-02T15:04:05Z, 2026-01-02, or a time before now such as -15m, -2h or -7d";
     let term = |comparison, time| Expression::Term(Term::Time(comparison, time));
-    if let Some(ago) = nanos_ago(value) {
+    if let Some(ago) = ago(value) {
+        // Exactly 15 minutes ago is a single nanosecond, in which there is no log.
         if comparison == Comparison::Equal {
             return Err("a time before now has an order only: use time>=-15m or the like".into());
         }
-        let time = now_unix_nano.checked_sub(ago);
+        let time = now.checked_sub(ago);
         return time
             .map(|time| term(comparison, time))
             .ok_or_else(|| refuse(value, "time", allowed));
     }
     if let Some(day) = midnight(value) {
-        let next_day = day.saturating_add(NANOS_PER_DAY);
+        let next_day = day + DAY;
         return Ok(match comparison {
             Comparison::Equal => Expression::And(vec![
                 term(Comparison::GreaterOrEqual, day),
@@ -133,14 +136,11 @@ fn time(comparison: Comparison, value: &str, now_unix_nano: i64) -> Result<Expre
             Comparison::GreaterOrEqual => term(Comparison::GreaterOrEqual, day),
         });
     }
-    DateTime::parse_from_rfc3339(value)
-        .ok()
-        .and_then(|time| time.timestamp_nanos_opt())
-        .map(|time| term(comparison, time))
-        .ok_or_else(|| refuse(value, "time", allowed))
+    let time = value.parse().map_err(|_| refuse(value, "time", allowed))?;
+    Ok(term(comparison, time))
 }
 
-fn nanos_ago(value: &str) -> Option<i64> {
+fn ago(value: &str) -> Option<Duration> {
     let value = value.strip_prefix('-')?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     let seconds = match unit {
@@ -152,12 +152,13 @@ fn nanos_ago(value: &str) -> Option<i64> {
         _ => return None,
     };
     let count: u32 = digits.parse().ok()?;
-    i64::from(count).checked_mul(seconds * NANOS_PER_SECOND)
+    Some(Duration::from_secs(seconds) * count)
 }
 
-fn midnight(value: &str) -> Option<i64> {
+fn midnight(value: &str) -> Option<Timestamp> {
     let date = NaiveDate::parse_from_str(value, "%Y-%m-%d").ok()?;
-    date.and_time(NaiveTime::MIN).and_utc().timestamp_nanos_opt()
+    let nanos = date.and_time(NaiveTime::MIN).and_utc().timestamp_nanos_opt()?;
+    Some(Timestamp::from_unix_nanos(nanos))
 }
 
 #[cfg(test)]
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
     use crate::filter::Filter;
 
-    const NOW: i64 = 1_767_312_000 * NANOS_PER_SECOND;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_312_000);
 
     fn one(text: &str) -> Expression {
         Filter::parse(text, NOW).unwrap_or_else(|e| panic!("{}", e.pointed(text))).expression
@@ -204,9 +205,9 @@ mod tests {
     #[test]
     fn times_are_absolute_relative_or_whole_days() {
         let time = |comparison, time| Expression::Term(Term::Time(comparison, time));
-        let instant = time(Comparison::Less, NOW + 500_000_000);
+        let instant = time(Comparison::Less, NOW + Duration::from_millis(500));
         assert_eq!(one("time<2026-01-02T01:00:00.5+01:00"), instant);
-        let quarter = time(Comparison::GreaterOrEqual, NOW - 900 * NANOS_PER_SECOND);
+        let quarter = time(Comparison::GreaterOrEqual, NOW - Duration::from_secs(900));
         assert_eq!(one("time>=-15m"), quarter);
         assert_eq!(one("time>2026-01-01"), time(Comparison::GreaterOrEqual, NOW));
         assert_eq!(one("time<=2026-01-01"), time(Comparison::Less, NOW));

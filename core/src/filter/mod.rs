@@ -19,6 +19,7 @@ pub use self::{
     parse::FilterError,
     prefilter::Required,
 };
+use crate::timestamp::Timestamp;
 
 /// A parsed filter.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -28,10 +29,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads a filter; relative times such as `-15m` end at `now_unix_nano`. An empty text matches
+    /// Reads a filter; relative times such as `-15m` end at `now`. An empty text matches
     /// everything.
-    pub fn parse(text: &str, now_unix_nano: i64) -> Result<Self, FilterError> {
-        parse::parse(text, now_unix_nano).map(|expression| Self { expression })
+    pub fn parse(text: &str, now: Timestamp) -> Result<Self, FilterError> {
+        parse::parse(text, now).map(|expression| Self { expression })
     }
 
     /// Whether the filter holds for this subject.

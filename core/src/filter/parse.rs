@@ -5,12 +5,16 @@ use super::{
     expression::{Comparison, Expression, Phrase, Term},
     field::{self, Operator},
 };
+use crate::timestamp::Timestamp;
 
 /// Longest filter, characters.
+// Room for a hundred terms with their values; what is longer was made by a program by mistake.
 const CHARACTERS_MAX: usize = 4_096;
 /// Most terms of a filter; each is evaluated for every log that is read.
 const TERMS_MAX: usize = 100;
 /// Deepest nesting of parentheses and negations; evaluating recurses as deep.
+// Parser, evaluation, pruning and both storages recurse over it, on stacks of 2 MB, in a process
+// that serves everybody: one hostile filter must not end it.
 const DEPTH_MAX: usize = 20;
 
 const QUOTE_HINT: &str = "quote a name, value or text that has : = < > ( ) or \"";
@@ -34,6 +38,8 @@ impl FilterError {
     }
 }
 
+/// The operators, and whether each negates.
+// Longest first: `<` would be found in `<=`, and `=` would then begin the value.
 const OPERATORS: [(&str, Comparison, bool); 7] = [
     ("!=", Comparison::Equal, true),
     ("<=", Comparison::LessOrEqual, false),
@@ -44,13 +50,15 @@ const OPERATORS: [(&str, Comparison, bool); 7] = [
     (">", Comparison::Greater, false),
 ];
 
-pub(super) fn parse(text: &str, now_unix_nano: i64) -> Result<Expression, FilterError> {
+pub(super) fn parse(text: &str, now: Timestamp) -> Result<Expression, FilterError> {
+    // As characters, so that positions in errors are what a person counts; and no more than one too
+    // many of them, whatever the length of the text.
     let chars: Vec<char> = text.chars().take(CHARACTERS_MAX + 1).collect();
     if chars.len() > CHARACTERS_MAX {
         let message = format!("a filter has at most {CHARACTERS_MAX} characters; shorten it");
         return Err(FilterError { position: CHARACTERS_MAX, message });
     }
-    let mut parser = Parser { chars: &chars, at: 0, depth: 0, terms: 0, now_unix_nano };
+    let mut parser = Parser { chars: &chars, at: 0, depth: 0, terms: 0, now };
     parser.skip_blanks();
     if parser.peek().is_none() {
         return Ok(Expression::default());
@@ -58,6 +66,7 @@ pub(super) fn parse(text: &str, now_unix_nano: i64) -> Result<Expression, Filter
     let expression = parser.alternatives()?;
     match parser.peek() {
         None => Ok(expression),
+        // Alternatives end at nothing else.
         Some(_) => Err(parser.error("this ) closes nothing; remove it or add a (")),
     }
 }
@@ -67,7 +76,7 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     terms: usize,
-    now_unix_nano: i64,
+    now: Timestamp,
 }
 
 impl Parser<'_> {
@@ -83,6 +92,8 @@ impl Parser<'_> {
         let mut all = Vec::new();
         loop {
             all.push(self.negation()?);
+            // Terms are joined by blanks alone, so an `and` changes nothing; but one with nothing
+            // behind it is a mistake that the next round reports.
             let must_go_on = self.take_keyword("and");
             let ends = matches!(self.peek(), None | Some(')')) || self.sees_keyword("or");
             if ends && !must_go_on {
@@ -99,6 +110,7 @@ impl Parser<'_> {
         match self.peek() {
             Some('-') => {
                 self.at += 1;
+                // `a - b` is pasted text; taken for `a -b` it would hide what is looked for.
                 if self.peek().is_none_or(char::is_whitespace) {
                     self.at -= 1;
                     return Err(self.error("this - negates nothing; write -term, or quote it"));
@@ -118,6 +130,7 @@ impl Parser<'_> {
         let opened = self.at;
         self.at += 1;
         let expression = self.alternatives()?;
+        // Pointed at where it was opened: the end of the text says nothing to whoever typed it.
         if self.peek() != Some(')') {
             return Err(error_at(opened, "this ( is never closed; add a )"));
         }
@@ -145,6 +158,8 @@ impl Parser<'_> {
             return Err(self.error(format!("a filter has at most {TERMS_MAX} terms; shorten it")));
         }
         self.terms += 1;
+        // What comes may be the name of a field or a word to search for; only the operator behind
+        // it tells. So it is read as a name first, and read again as words if there is none.
         let start = self.at;
         let is_quoted = self.peek() == Some('"');
         let name = if is_quoted { self.quoted()? } else { self.take_while(is_name_character) };
@@ -169,7 +184,7 @@ impl Parser<'_> {
     ) -> Result<Expression, FilterError> {
         let start = self.at;
         let value = self.value()?;
-        let expression = match field::parse(name, is_quoted, operator, &value, self.now_unix_nano) {
+        let expression = match field::parse(name, is_quoted, operator, &value, self.now) {
             Ok(expression) => expression,
             Err(message) => return Err(error_at(start, message)),
         };
@@ -180,6 +195,7 @@ impl Parser<'_> {
         if self.peek() == Some('"') {
             return self.quoted();
         }
+        // `a==b` comes from programming languages: as the value `=b` it would match nothing.
         if matches!(self.peek(), Some(':' | '=' | '<' | '>')) {
             let message = "a value does not begin with an operator; use one of : = != < <= > >= \
                            before it, or quote it";
@@ -206,6 +222,7 @@ impl Parser<'_> {
             let message = format!("no field name ends here (A-Z a-z 0-9 _ . @ / -); {QUOTE_HINT}");
             return Err(error_at(start + offset, message));
         }
+        // A star inside is refused and not ignored: `f*o` would search for the phrase `f o`.
         let inside = text.trim_start_matches('*').trim_end_matches('*');
         if let Some(star) = inside.chars().position(|c| c == '*') {
             let skipped = text.chars().take_while(|c| *c == '*').count();
@@ -252,6 +269,7 @@ impl Parser<'_> {
 
     /// Whether a keyword comes next; what follows must set it off from a longer word or a field.
     fn sees_keyword(&self, keyword: &str) -> bool {
+        // `order` is a word and `or:1` asks for an attribute of that name.
         let end = self.at + keyword.len();
         let text = self.chars.get(self.at..end);
         let is_same = |(c, letter): (&char, char)| c.eq_ignore_ascii_case(&letter);
@@ -294,6 +312,8 @@ fn error_at(position: usize, message: impl Into<String>) -> FilterError {
     FilterError { position, message: message.into() }
 }
 
+/// Joins parts, but leaves one alone as it is: a list of one is a level of nesting for nothing, and
+/// hides what a filter requires from whoever looks at its outermost level.
 fn join(mut parts: Vec<Expression>, joined: fn(Vec<Expression>) -> Expression) -> Expression {
     match parts.pop() {
         Some(only) if parts.is_empty() => only,
@@ -330,7 +350,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Expression {
-        parse(text, 0).unwrap_or_else(|error| panic!("{}\n{error}", error.pointed(text)))
+        parse(text, Timestamp::EPOCH)
+            .unwrap_or_else(|error| panic!("{}\n{error}", error.pointed(text)))
     }
 
     fn word(text: &str) -> Expression {
@@ -408,7 +429,7 @@ mod tests {
             ("f*o", 1, "beginning or the end"),
             ("*f*o", 2, "beginning or the end"),
         ] {
-            let error = parse(text, 0).unwrap_err();
+            let error = parse(text, Timestamp::EPOCH).unwrap_err();
             assert_eq!(error.position, position, "{text}: {error}");
             assert!(error.message.contains(part), "{text}: {error}");
         }
@@ -417,19 +438,19 @@ mod tests {
     #[test]
     fn the_caret_stands_under_the_character_at_fault() {
         let text = "größe\tlevel:loud";
-        let error = parse(text, 0).unwrap_err();
+        let error = parse(text, Timestamp::EPOCH).unwrap_err();
         assert_eq!(error.pointed(text), "größe level:loud\n            ^");
         assert!(error.to_string().ends_with("(at character 13)"), "{error}");
     }
 
     #[test]
     fn length_terms_and_nesting_are_bounded() {
-        let fails_at = |text: String| parse(&text, 0).unwrap_err().position;
+        let fails_at = |text: String| parse(&text, Timestamp::EPOCH).unwrap_err().position;
         assert_eq!(fails_at("a".repeat(CHARACTERS_MAX + 1)), CHARACTERS_MAX);
-        assert!(parse(&"ä".repeat(CHARACTERS_MAX), 0).is_ok());
-        assert!(parse(&"a ".repeat(TERMS_MAX), 0).is_ok());
+        assert!(parse(&"ä".repeat(CHARACTERS_MAX), Timestamp::EPOCH).is_ok());
+        assert!(parse(&"a ".repeat(TERMS_MAX), Timestamp::EPOCH).is_ok());
         assert_eq!(fails_at("a ".repeat(TERMS_MAX + 1)), 2 * TERMS_MAX);
-        assert!(parse(&format!("{}a", "-".repeat(DEPTH_MAX)), 0).is_ok());
+        assert!(parse(&format!("{}a", "-".repeat(DEPTH_MAX)), Timestamp::EPOCH).is_ok());
         for open in ["(", "-", "not "] {
             let position = fails_at(open.repeat(1_000));
             assert!(position <= open.len() * (DEPTH_MAX + 1), "{open} {position}");

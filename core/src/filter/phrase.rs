@@ -12,6 +12,8 @@ use super::{
 const COMMON: &[u8] = b"e0ta1oinsr2lcd3u45m86p9f7gh_bwyvkxjqz";
 
 /// How rare a byte is: 255 at most.
+// The scan stops at every hit to compare, so it looks for the byte that has the fewest: in logs a
+// `q` comes hundreds of times more seldom than an `e`. The order need not be exact, only steep.
 const RARITY: [u8; 256] = {
     let mut table = [u8::MAX; 256];
     let mut rank = 0;
@@ -45,6 +47,7 @@ impl Phrase {
         else {
             return true;
         };
+        // Both cases of the one byte at once. Lowering the message first would copy every log.
         memchr2_iter(rarest, rarest.to_ascii_uppercase(), message)
             .filter_map(|at| at.checked_sub(offset))
             .any(|start| self.starts_at(message, start))
@@ -75,6 +78,7 @@ impl Phrase {
             {
                 return false;
             }
+            // Whatever stands between two words: `a.b`, `a b` and `a -> b` have the phrase "a b".
             let gap = message[end..].iter().position(|byte| is_word_byte(*byte));
             at = end + gap.unwrap_or(message.len() - end);
         }

@@ -2,7 +2,7 @@
 //! one that has them all still may not.
 
 use super::expression::{Comparison, Expression, Term, TextField};
-use crate::{identity::TemplateId, record::Level};
+use crate::{identity::TemplateId, record::Level, timestamp::Timestamp};
 
 /// Conditions that every match fulfils, by which storage skips what it need not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub struct Required<'a> {
     pub anomaly: Option<bool>,
     /// The trace id.
     pub trace: Option<[u8; 16]>,
-    /// Event time: from inclusive, to exclusive; `i64::MAX` is without end.
-    pub time: (i64, i64),
+    /// Event time: from inclusive, to exclusive; `Timestamp::MAX` is without end.
+    pub time: (Timestamp, Timestamp),
 }
 
 impl Required<'_> {
@@ -37,7 +37,7 @@ impl<'a> Required<'a> {
             template: None,
             anomaly: None,
             trace: None,
-            time: (i64::MIN, i64::MAX),
+            time: (Timestamp::MIN, Timestamp::MAX),
         };
         required.add(expression);
         required
@@ -47,11 +47,14 @@ impl<'a> Required<'a> {
         match expression {
             Expression::And(all) => all.iter().for_each(|one| self.add(one)),
             Expression::Term(term) => self.add_term(term),
+            // Of a negation hardly anything follows for a match: that it lacks a word does not say
+            // which it has. An anomaly is one or none, so there the other follows.
             Expression::Not(negated) => {
                 if let Expression::Term(Term::Anomaly(unwanted)) = **negated {
                     self.anomaly = Some(!unwanted);
                 }
             }
+            // A match of one alternative need not have what another asks for.
             Expression::Or(_) => {}
         }
     }
@@ -73,20 +76,22 @@ impl<'a> Required<'a> {
         }
     }
 
-    fn narrow(&mut self, comparison: Comparison, time: i64) {
-        let after = time.saturating_add(1);
+    fn narrow(&mut self, comparison: Comparison, time: Timestamp) {
+        let after = time.next();
         let (from, to) = match comparison {
             Comparison::Equal => (time, after),
-            Comparison::Less => (i64::MIN, time),
-            Comparison::LessOrEqual => (i64::MIN, after),
-            Comparison::Greater => (after, i64::MAX),
-            Comparison::GreaterOrEqual => (time, i64::MAX),
+            Comparison::Less => (Timestamp::MIN, time),
+            Comparison::LessOrEqual => (Timestamp::MIN, after),
+            Comparison::Greater => (after, Timestamp::MAX),
+            Comparison::GreaterOrEqual => (time, Timestamp::MAX),
         };
         self.time = (self.time.0.max(from), self.time.1.min(to));
     }
 }
 
 /// The levels with which the expression may come out as `wanted`.
+// Levels alone are followed through alternatives and negations (De Morgan), because there are only
+// six: sets of them can be united and cut, which "the service, if there is one" cannot.
 fn possible_levels(expression: &Expression, wanted: bool) -> u8 {
     let each = |parts: &[Expression]| -> Vec<u8> {
         parts.iter().map(|part| possible_levels(part, wanted)).collect()

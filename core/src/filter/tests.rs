@@ -1,13 +1,13 @@
 //! Properties of the whole language: what is printed reads back, what is evaluated agrees with the
 //! plainest evaluation, and what is required is had by every match.
 
-use chrono::{DateTime, SecondsFormat};
 use proptest::prelude::*;
 
 use super::{words::words, *};
 use crate::{
     identity::{BatchId, LogId, Service, TemplateId},
     record::{Attribute, Level, Record, ScoredRecord, StoredLog, Value},
+    timestamp::Timestamp,
 };
 
 const SYMBOLS: [(Comparison, &str); 5] = [
@@ -40,7 +40,7 @@ fn term() -> impl Strategy<Value = Term> {
         (comparison(), level()).prop_map(|(comparison, level)| Term::Level(comparison, level)),
         (comparison(), 0..4).prop_map(|(c, n)| Term::Latency(c, f64::from(n) / 2.0)),
         (comparison(), 0..4).prop_map(|(c, n)| Term::Score(c, f64::from(n) * 0.3)),
-        (comparison(), 0..4_i64).prop_map(|(c, time)| Term::Time(c, time)),
+        (comparison(), time()).prop_map(|(c, time)| Term::Time(c, time)),
         (0..3_u64).prop_map(|id| Term::Template(TemplateId(id))),
         (1..3_u8).prop_map(|byte| Term::Trace([byte; 16])),
         (1..3_u8).prop_map(|byte| Term::Span([byte; 8])),
@@ -71,9 +71,13 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0..4_i64).prop_map(Timestamp::from_unix_nanos)
+}
+
 prop_compose! {
     fn record()(
-        time_unix_nano in 0..4_i64,
+        time in time(),
         message in "[abBé. ]{0,8}",
         latency_ms in prop::option::of(prop::sample::select(vec![0.0, 0.5, 1.0, 1.5])),
         trace_id in prop::option::of((1..3_u8).prop_map(|byte| [byte; 16])),
@@ -82,7 +86,7 @@ prop_compose! {
         value in prop::option::of(value()),
     ) -> Record {
         let attributes = value.into_iter().map(|value| Attribute::new("k", value)).collect();
-        let record = Record { time_unix_nano, message, latency_ms, trace_id, ..Record::default() };
+        let record = Record { time, message, latency_ms, trace_id, ..Record::default() };
         Record { span_id, logger, attributes, ..record }
     }
 }
@@ -96,12 +100,12 @@ prop_compose! {
         is_anomaly in any::<bool>(),
         (service, instance, environment) in ("[ab]", "[ab]?", "[ab]?"),
     ) -> StoredLog {
-        let id = LogId { time_unix_nano: record.time_unix_nano, batch_id: BatchId([1; 16]), index: 0 };
+        let id = LogId { time: record.time, batch_id: BatchId([1; 16]), index: 0 };
         let anomaly_reasons = Vec::new();
         let scored =
             ScoredRecord { record, level, template_id, anomaly_score, is_anomaly, anomaly_reasons };
         let service = Service::new(&service).unwrap();
-        StoredLog { id, received_unix_nano: 0, service, instance, environment, scored }
+        StoredLog { id, received_at: Timestamp::EPOCH, service, instance, environment, scored }
     }
 }
 
@@ -122,9 +126,7 @@ fn print_term(term: &Term) -> String {
         Term::Latency(comparison, number) => format!("latency{}{number}", symbol(*comparison)),
         Term::Score(comparison, number) => format!("score{}{number}", symbol(*comparison)),
         Term::Time(comparison, time) => {
-            let time = DateTime::from_timestamp_nanos(*time);
-            let text = time.to_rfc3339_opts(SecondsFormat::Nanos, true);
-            format!("time{}{text}", symbol(*comparison))
+            format!("time{}{}", symbol(*comparison), time.to_rfc3339())
         }
         Term::Template(template_id) => format!("template:{template_id}"),
         Term::Trace(id) => format!("trace:{}", hex::encode(id)),
@@ -170,7 +172,7 @@ fn naive_term(term: &Term, log: &StoredLog) -> bool {
             record.latency_ms.is_some_and(|ms| naive_compare(*c, ms, *bound))
         }
         Term::Score(c, bound) => naive_compare(*c, log.scored.anomaly_score, *bound as f32),
-        Term::Time(c, bound) => naive_compare(*c, record.time_unix_nano, *bound),
+        Term::Time(c, bound) => naive_compare(*c, record.time, *bound),
         Term::Template(id) => log.scored.template_id == *id,
         Term::Trace(id) => record.trace_id.is_some_and(|found| found == *id),
         Term::Span(id) => record.span_id.is_some_and(|found| found == *id),
@@ -210,13 +212,13 @@ fn has_required(required: &Required<'_>, log: &StoredLog) -> bool {
         && required.template.is_none_or(|id| id == scored.template_id)
         && required.anomaly.is_none_or(|expected| expected == scored.is_anomaly)
         && required.trace.is_none_or(|id| Some(id) == scored.record.trace_id)
-        && (required.time.0..required.time.1).contains(&scored.record.time_unix_nano)
+        && (required.time.0..required.time.1).contains(&scored.record.time)
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_or_refused_at_a_place_within(text in any::<String>()) {
-        if let Err(error) = Filter::parse(&text, 0) {
+        if let Err(error) = Filter::parse(&text, Timestamp::EPOCH) {
             prop_assert!(error.position <= text.chars().count());
             prop_assert_eq!(error.pointed(&text).lines().count(), 2);
         }
@@ -225,7 +227,7 @@ proptest! {
     #[test]
     fn texts_in_the_language_are_read_or_refused_within(
         text in r#"([a-bé*"\\():=<>!. -]|or |not |and |level|time|latency>|warn|-1m){0,24}"#,
-        now in any::<i64>(),
+        now in any::<i64>().prop_map(Timestamp::from_unix_nanos),
     ) {
         if let Err(error) = Filter::parse(&text, now) {
             prop_assert!(error.position <= text.chars().count());
@@ -235,7 +237,7 @@ proptest! {
     #[test]
     fn what_is_printed_reads_back(expression in expression()) {
         let text = print(&expression);
-        let read = Filter::parse(&text, 0);
+        let read = Filter::parse(&text, Timestamp::EPOCH);
         prop_assert_eq!(read.map(|filter| filter.expression), Ok(expression), "{}", text);
     }
 
@@ -259,8 +261,8 @@ proptest! {
 fn a_log(attributes: Vec<Attribute>) -> StoredLog {
     let record = Record { message: "Payment timeout".into(), attributes, ..Record::default() };
     StoredLog {
-        id: LogId { time_unix_nano: 0, batch_id: BatchId([1; 16]), index: 0 },
-        received_unix_nano: 0,
+        id: LogId { time: Timestamp::EPOCH, batch_id: BatchId([1; 16]), index: 0 },
+        received_at: Timestamp::EPOCH,
         service: Service::new("payments").unwrap(),
         instance: String::new(),
         environment: String::new(),
@@ -279,7 +281,11 @@ fn a_log(attributes: Vec<Attribute>) -> StoredLog {
 fn attributes_compare_as_numbers_only_if_they_are() {
     let check = |value: Value, filter: &str, expected: bool| {
         let log = a_log(vec![Attribute::new("k", value.clone())]);
-        assert_eq!(Filter::parse(filter, 0).unwrap().matches(&log), expected, "{value:?} {filter}");
+        assert_eq!(
+            Filter::parse(filter, Timestamp::EPOCH).unwrap().matches(&log),
+            expected,
+            "{value:?} {filter}"
+        );
     };
     check(Value::Int(42), "k=42.0", true);
     check(Value::Int(42), "k>9", true);
@@ -311,7 +317,11 @@ fn a_whole_filter_finds_its_log() {
         ("level:error or (service:payments time*)", true),
         ("service:pay$", false),
     ] {
-        assert_eq!(Filter::parse(filter, 0).unwrap().matches(&log), expected, "{filter}");
+        assert_eq!(
+            Filter::parse(filter, Timestamp::EPOCH).unwrap().matches(&log),
+            expected,
+            "{filter}"
+        );
     }
 }
 
@@ -320,7 +330,7 @@ fn required_is_read_from_the_conjunction() {
     let text = "Payment time* (service:a template:ff) (level:error or level:fatal) -anomaly:false \
                 time>=1970-01-01T00:00:01Z time<=1970-01-01T00:00:02Z (trace:x or b)";
     let text = text.replace("trace:x", &format!("trace:{}", "01".repeat(16)));
-    let filter = Filter::parse(&text, 0).unwrap();
+    let filter = Filter::parse(&text, Timestamp::EPOCH).unwrap();
     let expected = Required {
         words: vec!["payment"],
         service: Some("a"),
@@ -328,10 +338,13 @@ fn required_is_read_from_the_conjunction() {
         template: Some(TemplateId(255)),
         anomaly: Some(true),
         trace: None,
-        time: (1_000_000_000, 2_000_000_001),
+        time: (
+            Timestamp::from_unix_nanos(1_000_000_000),
+            Timestamp::from_unix_nanos(2_000_000_001),
+        ),
     };
     assert_eq!(filter.required(), expected);
-    let mask = |text| Filter::parse(text, 0).unwrap().required().level_mask;
+    let mask = |text| Filter::parse(text, Timestamp::EPOCH).unwrap().required().level_mask;
     assert_eq!(mask("a"), Required::ALL_LEVELS);
     assert_eq!(mask("level>=warn -level:fatal"), 0b0011_0000);
     assert_eq!(mask("-(level<=warn or a)"), 0b0110_0000);

@@ -1,6 +1,9 @@
 //! What a word is: a run of ASCII letters, digits, underscores and bytes from 0x80 up. Phrases and
 //! the index of stored messages must agree on it, or a search would miss logs.
 
+/// Which bytes belong to a word.
+// By bytes, so that no text has to be decoded: every byte of a character beyond ASCII is 0x80 or
+// more. Part of the stored format: word filters of blocks were made with it.
 const WORD_BYTE: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

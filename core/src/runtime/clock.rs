@@ -6,19 +6,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Tells the time in nanoseconds since 1970-01-01 UTC.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+use crate::timestamp::Timestamp;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The machine's clock.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-pub fn now_unix_nano() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(_) => 0,
-    }
+pub fn now() -> Timestamp {
+    // A clock before 1970 counts as 1970: a machine whose clock was never set still takes logs.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::EPOCH + since
 }
 
 /// The machine's clock as an argument.
 pub fn system_clock() -> Clock {
-    Arc::new(now_unix_nano)
+    Arc::new(now)
 }

@@ -43,6 +43,8 @@ pub struct Override {
 /// The overrides in an environment: `LOGWEIR_SECTION__KEY`. Variables with a single-word name, such
 /// as `LOGWEIR_TOKEN`, belong to clients and are left alone.
 pub fn overrides_from_env(env: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
+    // Two underscores part sections, because keys have single ones (`records_max`). Sorted, so that
+    // what is reported does not depend on the order of the environment.
     let mut found: Vec<Override> = env
         .into_iter()
         .filter_map(|(name, text)| {
@@ -62,6 +64,8 @@ pub fn load<T: Serialize + DeserializeOwned>(
     overrides: &[Override],
 ) -> Result<T, ConfigError> {
     let mut mistakes = Vec::new();
+    // Merged as a table and read into the type at the end: reading each source by itself would stop
+    // at its first mistake and could not tell a key that is left out from one that has the default.
     let mut merged = Table::try_from(defaults).map_err(|error| whole("defaults", &error))?;
     if let Some((name, text)) = file {
         match text.parse::<Table>() {
@@ -92,6 +96,7 @@ fn merge(into: &mut Table, from: Table, origin: &str, path: &str, mistakes: &mut
             (Some(Value::Table(old)), Value::Table(new)) => {
                 merge(old, new, origin, &full, mistakes)
             }
+            // `share = 1` is a whole number to TOML and a share to whoever wrote it.
             (Some(Value::Float(old)), Value::Integer(new)) => *old = new as f64,
             (Some(old), new) if old.same_type(&new) => *old = new,
             (Some(old), new) => mistakes.push(Mistake {
@@ -127,7 +132,10 @@ fn apply(into: &mut Table, setting: &Override, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// A text as a value of the type that the default has; none if it is no such value, or if the type
+/// is one that no variable or flag can give.
 fn read_as(old: &Value, text: &str) -> Option<Value> {
+    // By the default's type and not by what the text looks like: a password of digits is a text.
     match old {
         Value::String(_) => Some(Value::String(text.to_owned())),
         Value::Integer(_) => text.parse().ok().map(Value::Integer),
@@ -140,6 +148,7 @@ fn read_as(old: &Value, text: &str) -> Option<Value> {
 fn unknown(origin: &str, full: &str, key: &str, table: &Table) -> Mistake {
     let near = table.keys().map(|known| (distance(key, known), known)).min();
     let hint = match near {
+        // Three edits are a swap and a slip; beyond that a hint is more often wrong than right.
         Some((steps, known)) if steps <= 3 => format!("; did you mean `{known}`?"),
         _ => {
             let known: Vec<&str> = table.keys().map(String::as_str).collect();

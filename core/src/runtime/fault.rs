@@ -7,6 +7,7 @@ use rustix::process::{Signal, getpid, kill_process};
 /// then the process dies of SIGKILL right here, as in a crash.
 #[allow(unused_variables, reason = "without the feature nothing is left of the macro")]
 pub fn step(name: &str) {
+    // SIGKILL and not exit: nothing may be flushed, closed or unwound, as after a power cut.
     fail::fail_point!(name, |_| die());
 }
 

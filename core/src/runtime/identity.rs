@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::timestamp::Timestamp;
+
 use rustix::system::uname;
 
 use super::clock::Clock;
@@ -20,16 +22,18 @@ pub struct ProcessIdentity {
     pub kind: &'static str,
     /// The machine's name.
     pub host: String,
-    /// When it started, nanoseconds since 1970-01-01 UTC.
-    pub started_unix_nano: i64,
+    /// When it started.
+    pub started_at: Timestamp,
 }
 
 impl ProcessIdentity {
     /// A new one, of this machine.
     pub fn new(kind: &'static str, clock: &Clock) -> Self {
+        // Random and not the host or the pid: in containers those are the same after a restart, and
+        // the dead start's heartbeats and partitions would be taken for those of the new one.
         let process_id = format!("{kind}-{}", hex::encode(rand::random::<[u8; 8]>()));
         let host = uname().nodename().to_string_lossy().into_owned();
-        Self { process_id, kind, host, started_unix_nano: clock() }
+        Self { process_id, kind, host, started_at: clock() }
     }
 
     /// The version of the program.

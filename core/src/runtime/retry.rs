@@ -6,6 +6,8 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 /// How long a start waits for something that does not answer, and between two tries.
+// A database that is started together with it may need half a minute. A fixed pause is enough: each
+// process starts once, and what it waits for is there in the end or it ends.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const START_PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,6 +24,8 @@ pub struct Backoff {
 impl Backoff {
     /// The wait before try number `attempt` (from 1 for the first retry), with `random` in `0.0..1.0`.
     pub fn delay(self, attempt: u32, random: f64) -> Duration {
+        // Shifted by 20 at most: a million times the first bound is beyond any cap, and 32 would
+        // panic. The share is of the whole bound, so that those who failed together come apart.
         let bound = self.first.saturating_mul(1_u32 << attempt.saturating_sub(1).min(20));
         bound.min(self.max).mul_f64(random.clamp(0.0, 1.0))
     }

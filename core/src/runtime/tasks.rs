@@ -53,6 +53,8 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        // Counted here and not in the task, which may not have run when somebody asks who is left.
+        // Moved into the task, so that one that is dropped without running is counted off as well.
         let ending = Ending::new(self.clone(), name, fate);
         self.tracker.spawn(async move {
             let outcome = caught(task).await;
@@ -69,6 +71,7 @@ impl Tasks {
     /// the names of those that had not, and why the process failed, if it did.
     pub async fn wait(&self, deadline: Duration) -> TasksEnd {
         self.stop.cancelled().await;
+        // A tracker that is open waits for ever, even when it has no tasks.
         self.tracker.close();
         let timed_out = tokio::time::timeout(deadline, self.tracker.wait()).await.is_err();
         let state = self.state();
@@ -107,6 +110,7 @@ impl Ending {
         if panicked || early {
             let how = if panicked { "panicked" } else { "ended unexpectedly" };
             error!(task = self.name, "{how}; stopping");
+            // The first failure is the cause; what ends after it ends because of it.
             self.tasks.state().failed.get_or_insert(format!("task {} {how}", self.name));
             self.tasks.stop.cancel();
         }

@@ -30,7 +30,7 @@ impl Default for LogConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people, in colour on a terminal.
     Text,
     /// One JSON object a line.
     Json,
@@ -72,6 +72,7 @@ impl Metrics {
 
     /// The Prometheus text exposition format.
     pub fn render(&self) -> String {
+        // Histograms keep every sample until this, or rendering, adds them up.
         self.0.run_upkeep();
         self.0.render()
     }

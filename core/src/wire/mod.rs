@@ -15,6 +15,7 @@ use prost::Message;
 use crate::{
     identity::{IdentityError, Service},
     record::{Account, Attribute, Level, Producer, Record, Resource, StoredLog, Value},
+    timestamp::Timestamp,
 };
 
 pub use self::queued::{LiveLogs, decode_batch, decode_live_logs, encode_batch, encode_live_logs};
@@ -49,9 +50,11 @@ pub enum WireError {
 /// A record as sent, and the first of its fields that cannot be held, if any. Of attributes with
 /// the same name the last one stays. All other rules are for the server to check.
 pub fn record_from_wire(index: u32, wire: v1::LogRecord) -> (Record, Option<FieldViolation>) {
+    // Attributes first: what a field cannot hold is kept among them below, under a name that a
+    // sender's own attribute of that name must not win over.
     let mut attributes = attributes_from_wire(wire.attributes);
     let mut kept = Kept { attributes: &mut attributes, violation: None };
-    let time_unix_nano = i64::try_from(wire.time_unix_nano).unwrap_or_else(|_| {
+    let time = i64::try_from(wire.time_unix_nano).unwrap_or_else(|_| {
         let sent = Value::String(wire.time_unix_nano.to_string());
         kept.keep("invalid_time", sent, "time_unix_nano", "is after the year 2262");
         0
@@ -73,7 +76,7 @@ pub fn record_from_wire(index: u32, wire: v1::LogRecord) -> (Record, Option<Fiel
     let violation = kept.violation;
     let record = Record {
         index,
-        time_unix_nano,
+        time: Timestamp::from_unix_nanos(time),
         level,
         severity_number,
         message: wire.message,
@@ -94,8 +97,10 @@ struct Kept<'a> {
 
 impl Kept<'_> {
     fn keep(&mut self, reason: &'static str, sent: Value, field: &str, rule: &str) {
+        // Cut to a line: the detail goes into answers and tables, and an "id" may be megabytes.
         let shown: String = sent.to_string().chars().take(80).collect();
         let detail = format!("{field} {shown} {rule}");
+        // The first only: a log is rejected once, and one reason is enough to mend it.
         self.violation.get_or_insert(FieldViolation { reason, detail });
         let key = format!("logweir.{reason}");
         self.attributes.retain(|attribute| attribute.key != key);
@@ -113,6 +118,8 @@ impl Kept<'_> {
             return None;
         }
         match sent.try_into() {
+            // W3C Trace Context calls an id of zeros invalid, and OpenTelemetry sends it for
+            // "none". Kept as an id it would join all logs without a trace into one.
             Ok(id) => (id != [0; N]).then_some(id),
             Err(_) => {
                 self.keep(reason, Value::String(hex::encode(sent)), field, rule);
@@ -126,7 +133,7 @@ impl Kept<'_> {
 pub fn record_to_wire(record: Record) -> v1::LogRecord {
     v1::LogRecord {
         // A time before 1970, which the contract cannot say, keeps its bits and so is not lost.
-        time_unix_nano: record.time_unix_nano as u64,
+        time_unix_nano: record.time.as_unix_nanos() as u64,
         level: record.level.map_or(v1::Level::Unspecified, level_to_wire).into(),
         severity_number: record.severity_number.into(),
         message: record.message,
@@ -225,11 +232,12 @@ pub fn producer_from_wire(wire: v1::Producer) -> Result<Producer, IdentityError>
 /// A stored log as a reader gets it, with the level that it was given.
 pub fn log_entry_to_wire(log: StoredLog) -> v1::LogEntry {
     let scored = log.scored;
+    // Readers see one level: the derived one where the sender gave none.
     let record = Record { level: Some(scored.level), ..scored.record };
     v1::LogEntry {
         id: log.id.to_string(),
         record: Some(record_to_wire(record)),
-        received_unix_nano: log.received_unix_nano,
+        received_unix_nano: log.received_at.as_unix_nanos(),
         service: log.service.to_string(),
         instance: log.instance,
         environment: log.environment,
@@ -274,6 +282,7 @@ fn attributes_from_wire(wire: Vec<v1::Attribute>) -> Vec<Attribute> {
 }
 
 fn may_repeat(attributes: &[Attribute]) -> bool {
+    // Asked first because hardly any record repeats a name, and then no set has to be made.
     attributes.len() > PAIRWISE_ATTRIBUTES_MAX
         || attributes.iter().enumerate().any(|(position, attribute)| {
             attributes[..position].iter().any(|earlier| earlier.key == attribute.key)
@@ -281,6 +290,8 @@ fn may_repeat(attributes: &[Attribute]) -> bool {
 }
 
 fn keep_last(attributes: &mut Vec<Attribute>) {
+    // From the end, where the first sight of a name is its last use; the flags are then taken off
+    // in the order of the list, so that what stays keeps its place.
     let mut seen = HashSet::with_capacity(attributes.len());
     let mut last: Vec<bool> =
         attributes.iter().rev().map(|a| seen.insert(a.key.as_str())).collect();
@@ -303,6 +314,7 @@ fn value_from_wire(wire: Option<v1::attribute::Value>) -> Value {
         Some(Wire::DoubleValue(number)) => Value::Double(number),
         Some(Wire::BoolValue(truth)) => Value::Bool(truth),
         Some(Wire::JsonValue(text)) => Value::Json(text),
+        // An attribute without a value is one that was null where it came from: it is still there.
         None => Value::Json("null".to_owned()),
     }
 }
@@ -346,7 +358,7 @@ mod tests {
     prop_compose! {
         fn record()(
             index in any::<u32>(),
-            time_unix_nano in 0..=i64::MAX,
+            time in (0..=i64::MAX).prop_map(Timestamp::from_unix_nanos),
             level in prop::option::of(prop::sample::select(Level::ALL.to_vec())),
             severity_number in 0..=24_u8,
             (message, logger) in any::<(String, String)>(),
@@ -355,7 +367,7 @@ mod tests {
             span_id in prop::option::of(any::<[u8; 8]>().prop_filter("not zero", |id| *id != [0; 8])),
             attributes in attributes(),
         ) -> Record {
-            let record = Record { index, time_unix_nano, level, severity_number, ..Record::default() };
+            let record = Record { index, time, level, severity_number, ..Record::default() };
             Record { message, logger, latency_ms, trace_id, span_id, attributes, ..record }
         }
     }
@@ -441,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_time_before_1970_is_not_lost() {
-        let record = Record { time_unix_nano: -1, ..Record::default() };
+        let record = Record { time: Timestamp::from_unix_nanos(-1), ..Record::default() };
         let back = decode_record(0, &encode_record(&record)).unwrap();
         let sent = Value::String(u64::MAX.to_string());
         assert_eq!(back.attribute("logweir.invalid_time"), Some(&sent));
@@ -490,15 +502,20 @@ mod tests {
 
     #[test]
     fn an_entry_has_the_level_that_the_log_was_given() {
-        let id = LogId { time_unix_nano: 1, batch_id: BatchId([2; 16]), index: 3 };
+        let id =
+            LogId { time: Timestamp::from_unix_nanos(1), batch_id: BatchId([2; 16]), index: 3 };
         let entry = log_entry_to_wire(StoredLog {
             id,
-            received_unix_nano: 4,
+            received_at: Timestamp::from_unix_nanos(4),
             service: Service::new("api").unwrap(),
             instance: "i".into(),
             environment: "e".into(),
             scored: ScoredRecord {
-                record: Record { time_unix_nano: 1, index: 3, ..Record::default() },
+                record: Record {
+                    time: Timestamp::from_unix_nanos(1),
+                    index: 3,
+                    ..Record::default()
+                },
                 level: Level::Error,
                 template_id: TemplateId(255),
                 anomaly_score: 0.5,

@@ -18,6 +18,7 @@ use logweir_core::{
     identity::{BatchId, Service, Tenant},
     limits::Limits,
     record::{Batch, Record, Resource, ScoredRecord, Value},
+    timestamp::Timestamp,
     wire::record_from_wire,
 };
 use logweir_processor::Scorer;
@@ -35,7 +36,7 @@ use crate::{
 
 /// Logs of a batch, as a busy client sends them.
 const BATCH_LOGS_MAX: usize = 1_000;
-/// The service of logs that name none.
+/// The service of logs that name none. They are all judged as one service's.
 const FALLBACK_SERVICE: &str = "evaluated";
 
 /// What is judged, and what becomes of it.
@@ -51,7 +52,7 @@ pub struct Options {
     pub examples: usize,
 }
 
-/// The result.
+/// How many anomalies there were, how many of them truly are, and some to look at.
 #[derive(Debug)]
 pub struct Report {
     /// The counts.
@@ -64,6 +65,8 @@ pub struct Report {
 pub fn evaluate(run: &Run<'_>, options: &Options) -> Result<Report, Error> {
     run.expect(options.input.iter().map(PathBuf::as_path));
     let truth = options.truth.as_deref().map(|path| Truth::read(run, path)).transpose()?;
+    // What can fail at once fails before hours of judging: a truth that is not there, an output
+    // that cannot be written.
     let header = ["seq_id", "score", "anomaly", "reasons"];
     let table = options.output.as_deref().map(|path| create(path, &header)).transpose()?;
     let mut judging = Judging {
@@ -91,7 +94,7 @@ pub fn evaluate(run: &Run<'_>, options: &Options) -> Result<Report, Error> {
 struct Waiting {
     service: String,
     records: Vec<Record>,
-    /// Of each record.
+    /// Of each record the number that the truth and the output name it by.
     ids: Vec<String>,
 }
 
@@ -109,8 +112,10 @@ impl Judging {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
             *line_number += 1;
-            let Parsed { time_unix_nano, service, record } = parse(&line, 0);
+            let Parsed { time, service, record } = parse(&line, Timestamp::EPOCH);
             let service = service.as_deref().map_or(FALLBACK_SERVICE.into(), service_name);
+            // A batch has one service. Where lines of several alternate, batches are small, and the
+            // order of the lines is kept: a judgement depends on what came before.
             if self.waiting.records.len() >= BATCH_LOGS_MAX || *service != self.waiting.service {
                 self.judge()?;
                 run.tick();
@@ -118,7 +123,7 @@ impl Judging {
             }
             let index = u32::try_from(self.waiting.records.len()).unwrap_or(u32::MAX);
             let (mut record, _) = record_from_wire(index, record);
-            record.time_unix_nano = time_unix_nano.unwrap_or(1);
+            record.time = time.unwrap_or(Timestamp::from_unix_nanos(1));
             self.waiting.ids.push(take_id(&mut record).unwrap_or(line_number.to_string()));
             self.waiting.records.push(record);
         }
@@ -127,7 +132,7 @@ impl Judging {
 
     fn judge(&mut self) -> Result<(), Error> {
         let records = std::mem::take(&mut self.waiting.records);
-        let Some(received_unix_nano) = records.iter().map(|r| r.time_unix_nano).max() else {
+        let Some(received_at) = records.iter().map(|r| r.time).max() else {
             return Ok(());
         };
         let logs = records.len();
@@ -135,7 +140,7 @@ impl Judging {
             tenant: Tenant::default(),
             batch_id: BatchId([0; 16]),
             checksum: 0,
-            received_unix_nano,
+            received_at,
             producer: None,
             resource: Resource::of(Service::new(&self.waiting.service)?),
             records,
@@ -143,6 +148,7 @@ impl Judging {
         };
         let (scored, _) = self.scorer.score(vec![batch]);
         for scored in scored {
+            // A log on which the scorer panicked is not among the scored ones.
             self.tally.failed += (logs - scored.records.len()) as u64;
             for record in &scored.records {
                 self.count(record)?;
@@ -154,6 +160,7 @@ impl Judging {
 
     fn count(&mut self, scored: &ScoredRecord) -> Result<(), Error> {
         let service = &self.waiting.service;
+        // By the index that the record had in its batch, as those that failed leave gaps.
         let id = self.waiting.ids.get(scored.record.index as usize).map_or("", String::as_str);
         let kind = self.truth.as_ref().and_then(|truth| truth.kind(service, scored, id));
         self.tally.add(kind, scored.is_anomaly);
@@ -169,7 +176,8 @@ impl Judging {
     }
 }
 
-/// A labelled log's own number, which is no part of the log.
+/// A labelled log's own number, which is no part of the log. It is taken out before the judgement:
+/// a value that is new in every log would be judged too.
 fn take_id(record: &mut Record) -> Option<String> {
     let at = record.attributes.iter().position(|attribute| attribute.key == "line_id")?;
     match record.attributes.remove(at).value {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use logweir_core::{record::ScoredRecord, timestamp::rfc3339};
-use serde::Serialize;
+use logweir_core::{record::ScoredRecord, timestamp::Timestamp};
+use serde::{Serialize, Serializer};
 
 /// Counts by kind.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(super) struct Tally {
     kinds: BTreeMap<String, (u64, u64)>,
 }
 
-/// The result.
+/// The counts of a whole evaluation, as `evaluate anomalies` prints them.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// Logs judged.
@@ -44,11 +44,11 @@ pub struct Found {
     pub f1: f64,
     /// Anomalies raised that are not real, of a thousand logs.
     pub false_alarms_per_1000: f64,
-    /// By kind.
+    /// How many of each kind of anomaly were found, by the kind's name.
     pub kinds: Vec<FoundKind>,
 }
 
-/// The result for one kind.
+/// How many of one kind of anomaly were found. A false alarm has no kind.
 #[derive(Debug, Serialize)]
 pub struct FoundKind {
     /// Its name.
@@ -57,7 +57,7 @@ pub struct FoundKind {
     pub logs: u64,
     /// Those of them that were found.
     pub found: u64,
-    /// Their share.
+    /// The share that was found, from 0 to 1.
     pub recall: f64,
 }
 
@@ -70,6 +70,7 @@ impl Tally {
             self.false_alarms += u64::from(is_anomaly);
             return;
         };
+        // `entry` alone would copy the kind's name for each of millions of logs.
         let (logs, found) = match self.kinds.get_mut(kind) {
             Some(counts) => (&mut counts.0, &mut counts.1),
             None => {
@@ -81,7 +82,7 @@ impl Tally {
         *found += u64::from(is_anomaly);
     }
 
-    /// The result.
+    /// What was counted so far; what was found only where the truth is known.
     pub(super) fn summary(&self, is_truth_known: bool, seconds: f64) -> Summary {
         let Self { logs, anomalies, failed, .. } = *self;
         let truth = is_truth_known.then(|| self.found());
@@ -104,6 +105,7 @@ impl Tally {
         Found {
             precision: share(found, found + self.false_alarms),
             recall: share(found, real),
+            // By counts, as 2PR/(P+R) divides by zero where nothing was found.
             f1: share(2 * found, found + self.false_alarms + real),
             false_alarms_per_1000: 1_000.0 * self.false_alarms as f64 / self.logs.max(1) as f64,
             kinds,
@@ -111,7 +113,8 @@ impl Tally {
     }
 }
 
-/// Of nothing, all.
+/// The share that a part has of a whole, from 0 to 1. It is 1 where the whole is 0: with no anomaly
+/// nothing was missed, and with none raised nothing was raised in error.
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
@@ -119,11 +122,9 @@ fn share(part: u64, whole: u64) -> f64 {
 /// An anomaly as a person sees it.
 #[derive(Debug, Serialize)]
 pub struct Example {
-    /// Its event time, RFC 3339.
-    pub time: String,
-    /// The same, nanoseconds since 1970.
-    #[serde(skip)]
-    pub time_unix_nano: i64,
+    /// Its event time, written as RFC 3339.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub time: Timestamp,
     /// Its service.
     pub service: String,
     /// Its level.
@@ -141,10 +142,8 @@ pub struct Example {
 
 impl Example {
     pub(super) fn new(service: &str, scored: &ScoredRecord, kind: Option<&str>) -> Self {
-        let time = scored.record.time_unix_nano;
         Self {
-            time: rfc3339(time),
-            time_unix_nano: time,
+            time: scored.record.time,
             service: service.to_owned(),
             level: scored.level.as_str(),
             message: scored.record.message.clone(),
@@ -153,6 +152,10 @@ impl Example {
             kind: kind.map(str::to_owned),
         }
     }
+}
+
+fn as_rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339())
 }
 
 /// Examples from a stream of unknown length, evenly chosen: when there are twice as many as asked
@@ -171,6 +174,7 @@ impl Examples {
 
     /// Offers an anomaly.
     pub(super) fn offer(&mut self, example: impl FnOnce() -> Example) {
+        // Made only where it is kept: an example copies the log's message.
         if self.wanted > 0 && self.offered.is_multiple_of(self.step) {
             self.kept.push(example());
             if self.kept.len() > 2 * self.wanted {

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use logweir_core::record::ScoredRecord;
+use logweir_core::{record::ScoredRecord, timestamp::Timestamp};
 use logweir_loadgen::truth::TruthEntry;
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Truth {
     kinds: Vec<String>,
     /// By service and time, for logs of `loadgen`.
-    by_time: HashMap<String, HashMap<i64, usize>>,
+    by_time: HashMap<String, HashMap<Timestamp, usize>>,
     /// By a log's own number.
     by_id: HashMap<String, usize>,
 }
@@ -33,7 +33,8 @@ struct Label {
 }
 
 impl Truth {
-    /// Reads either form.
+    /// Reads either form: `loadgen`'s faults, a JSON object a line, or a table with
+    /// `seq_id,label,kind`, which begins with the names of its columns and so never with a brace.
     pub(super) fn read(run: &Run<'_>, path: &Path) -> Result<Self, Error> {
         let mut reader = run.open(path)?;
         let start = reader.fill_buf().map_err(|source| file_error("read", path, source))?;
@@ -52,6 +53,8 @@ impl Truth {
             let wrong = |text| Error::Input(format!("{}:{}: {text}", path.display(), number + 1));
             let entry: TruthEntry =
                 serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
+            // A silence names no log, for it left them out. But logs that were changed and are not
+            // named would count as false alarms when they are found.
             let is_changing = !entry.after_nanos.is_empty();
             if is_changing && (entry.after_nanos.len() as u64) < entry.logs {
                 let text = "this fault changed more logs than the truth names; make it shorter";
@@ -59,7 +62,9 @@ impl Truth {
             }
             let kind = self.kind_number(&entry.kind.to_string());
             let times = self.by_time.entry(entry.service).or_default();
-            times.extend(entry.after_nanos.iter().map(|after| (entry.start + after, kind)));
+            let start = entry.start.as_unix_nanos();
+            let time = |after: &i64| Timestamp::from_unix_nanos(start.saturating_add(*after));
+            times.extend(entry.after_nanos.iter().map(|after| (time(after), kind)));
         }
         Ok(())
     }
@@ -76,6 +81,7 @@ impl Truth {
     }
 
     fn kind_number(&mut self, name: &str) -> usize {
+        // Millions of logs have a handful of kinds: a number each takes less than a text.
         self.kinds.iter().position(|known| known == name).unwrap_or_else(|| {
             self.kinds.push(name.to_owned());
             self.kinds.len() - 1
@@ -84,7 +90,7 @@ impl Truth {
 
     /// The kind of a log, if it is an anomaly.
     pub(super) fn kind(&self, service: &str, scored: &ScoredRecord, id: &str) -> Option<&str> {
-        let by_time = || self.by_time.get(service)?.get(&scored.record.time_unix_nano);
+        let by_time = || self.by_time.get(service)?.get(&scored.record.time);
         let kind = self.by_id.get(id).or_else(by_time)?;
         self.kinds.get(*kind).map(String::as_str)
     }

@@ -14,9 +14,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
-use logweir_core::{timestamp::NANOS_PER_SECOND, wire::record_from_wire};
+use logweir_core::{timestamp::Timestamp, wire::record_from_wire};
 use logweir_loadgen::Generator;
 use logweir_processor::ProcessorConfig;
 use serde::Serialize;
@@ -29,7 +30,7 @@ pub use self::{
 use crate::{error::Error, replay::Playing, run::Run};
 
 /// Event time that is generated at once.
-const SPAN_NANOS: i64 = 10 * NANOS_PER_SECOND;
+const SPAN: Duration = Duration::from_secs(10);
 
 /// A scenario, a rate and a seed.
 type Task = (Scenario, f64, u64);
@@ -82,10 +83,10 @@ pub struct Options {
     pub jobs: usize,
 }
 
-/// The result.
+/// What all plays showed, one by one and summed up.
 #[derive(Debug)]
 pub struct Report {
-    /// Of every play.
+    /// What each play showed: by scenario, then by rate, then by seed.
     pub outcomes: Vec<Outcome>,
     /// Of each scenario at each rate, of all scenarios at each rate, and of everything.
     pub sums: Vec<Sum>,
@@ -109,6 +110,7 @@ pub fn evaluate(run: &Run<'_>, options: &Options) -> Result<Report, Error> {
 
 /// Plays all of them, the longest first; outcomes in the order of the tasks.
 fn play_all(config: &ProcessorConfig, tasks: &[Task], jobs: usize) -> Result<Vec<Outcome>, Error> {
+    // A long one that begins last would run alone at the end, with all other threads idle.
     let mut order: Vec<usize> = (0..tasks.len()).collect();
     let weight = |task: &Task| task.0.weight() as f64 * task.1;
     order.sort_by(|a, b| weight(&tasks[*b]).total_cmp(&weight(&tasks[*a])));
@@ -126,31 +128,33 @@ fn play_all(config: &ProcessorConfig, tasks: &[Task], jobs: usize) -> Result<Vec
         }
     });
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // What is written must not depend on which thread was quicker.
     outcomes.sort_by_key(|(number, _)| *number);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 fn play(config: &ProcessorConfig, (scenario, rate, seed): &Task) -> Result<Outcome, Error> {
     let world = scenario.world(*seed, *rate);
-    let (start, end) = (world.start_unix_nano, world.end_unix_nano);
+    let (start, end) = (world.start, world.end);
     let mut generator = Generator::new(world.config, start);
     let mut playing = Playing::new(config);
     let mut from = start;
     while from < end {
-        let mut logs = generator.tick(from, SPAN_NANOS);
-        from += SPAN_NANOS;
+        let mut logs = generator.tick(from, SPAN);
+        from += SPAN;
         let mut span: Vec<(usize, _)> = Vec::new();
         for (service, records) in &mut logs {
             span.extend(records.drain(..).map(|record| (*service, record)));
         }
+        // The generator gives one service after the other; the play wants all logs by time.
         if logs.len() > 1 {
             span.sort_by_key(|(service, record)| (record.time_unix_nano, *service));
         }
         for (service, record) in span {
             // `loadgen` makes no time that the wire cannot carry.
-            let time_unix_nano = i64::try_from(record.time_unix_nano).unwrap_or(i64::MAX);
+            let time = i64::try_from(record.time_unix_nano).unwrap_or(i64::MAX);
             let (mut record, _) = record_from_wire(0, record);
-            record.time_unix_nano = time_unix_nano;
+            record.time = Timestamp::from_unix_nanos(time);
             playing.log(generator.service_name(service), record)?;
         }
     }

@@ -1,6 +1,8 @@
 //! Which faults were found, and which incidents were false.
 
-use logweir_core::timestamp::{NANOS_PER_SECOND, rfc3339};
+use std::time::Duration;
+
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::incident::Incident;
 use logweir_loadgen::{fault::FaultKind, truth::TruthEntry};
 use serde::Serialize;
@@ -9,7 +11,7 @@ use super::list::Scenario;
 use crate::replay::Played;
 
 /// An incident that fires so long after the end of a fault is still about it.
-const AFTER_NANOS: i64 = 120 * NANOS_PER_SECOND;
+const AFTER: Duration = Duration::from_secs(120);
 
 /// What one play showed.
 #[derive(Debug, Clone, Serialize)]
@@ -31,7 +33,7 @@ pub struct Outcome {
 /// What became of a fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct FaultOutcome {
-    /// Where.
+    /// The service that it befell.
     pub service: String,
     /// What went wrong.
     pub kind: FaultKind,
@@ -49,7 +51,7 @@ pub struct FaultOutcome {
 /// An incident that nothing caused, or one that says the wrong thing.
 #[derive(Debug, Clone, Serialize)]
 pub struct FalseIncident {
-    /// Where.
+    /// The service that it is about.
     pub service: String,
     /// The rule that found it.
     pub rule: String,
@@ -65,44 +67,47 @@ pub struct FalseIncident {
 pub(super) fn outcome(
     scenario: &Scenario,
     (rate, seed): (f64, u64),
-    (start_unix_nano, end_unix_nano): (i64, i64),
+    (start, end): (Timestamp, Timestamp),
     truth: &[TruthEntry],
     played: &Played,
 ) -> Outcome {
     let told = played.incidents.iter().filter(|incident| played.told.contains_key(&incident.id));
-    let told: Vec<(i64, &Incident)> =
-        told.filter_map(|incident| Some((incident.firing_unix_nano?, incident))).collect();
+    let told: Vec<(Timestamp, &Incident)> =
+        told.filter_map(|incident| Some((fired_at(incident)?, incident))).collect();
+    // A restart does no harm: nobody need be told, and whoever is was told in error.
     let faults: Vec<&TruthEntry> =
         truth.iter().filter(|truth| truth.kind != FaultKind::Restart).collect();
-    let is_about = |truth: &TruthEntry, at: i64, incident: &Incident| {
+    let is_about = |truth: &TruthEntry, at: Timestamp, incident: &Incident| {
         incident.service == truth.service
             && scenario.fits.contains(&incident.kind.as_str())
-            && (truth.start..=truth.end + AFTER_NANOS).contains(&at)
+            && (truth.start..=truth.end + AFTER).contains(&at)
     };
     let of_fault = |truth: &&TruthEntry| {
-        let found: Vec<&(i64, &Incident)> =
+        let found: Vec<&(Timestamp, &Incident)> =
             told.iter().filter(|(at, incident)| is_about(truth, *at, incident)).collect();
         let first = found.first();
-        let began = truth.first_unix_nano.unwrap_or(truth.start);
+        // At a low rate the first log that shows the fault comes long after it began, and no rule
+        // could have known before.
+        let began = truth.first.unwrap_or(truth.start);
         FaultOutcome {
             service: truth.service.clone(),
             kind: truth.kind,
             rule: first.map(|(_, incident)| incident.rule.clone()),
-            delay_seconds: first.map(|(at, _)| (at - began) as f64 / 1e9),
+            delay_seconds: first.map(|(at, _)| at.nanos_since(began) as f64 / 1e9),
             told: found.len(),
             is_cause_first: first
                 .filter(|_| !truth.pattern.is_empty())
                 .map(|(_, incident)| is_cause_first(&truth.pattern, incident)),
         }
     };
-    let is_false = |(at, incident): &&(i64, &Incident)| {
+    let is_false = |(at, incident): &&(Timestamp, &Incident)| {
         !faults.iter().any(|truth| is_about(truth, *at, incident))
     };
-    let false_incident = |(at, incident): &(i64, &Incident)| FalseIncident {
+    let false_incident = |(at, incident): &(Timestamp, &Incident)| FalseIncident {
         service: incident.service.clone(),
         rule: incident.rule.clone(),
-        firing: rfc3339(*at),
-        after_hours: (at - start_unix_nano) as f64 / 3.6e12,
+        firing: at.to_rfc3339(),
+        after_hours: at.nanos_since(start) as f64 / 3.6e12,
         summary: incident.evidence.summary.clone(),
     };
     let services = scenario.services as f64;
@@ -110,14 +115,20 @@ pub(super) fn outcome(
         scenario: scenario.name,
         rate,
         seed,
-        service_days: (end_unix_nano - start_unix_nano) as f64 / 86_400e9 * services,
+        service_days: end.nanos_since(start) as f64 / 86_400e9 * services,
         faults: faults.iter().map(of_fault).collect(),
         false_incidents: told.iter().filter(is_false).map(false_incident).collect(),
     }
 }
 
+fn fired_at(incident: &Incident) -> Option<Timestamp> {
+    incident.firing_unix_nano.map(Timestamp::from_unix_nanos)
+}
+
 /// Whether the words of the true pattern are those of the first probable cause.
 fn is_cause_first(pattern: &str, incident: &Incident) -> bool {
+    // Each run of words by itself: between them the detector may have other wildcards than the
+    // truth, such as two for an address with a port.
     incident.evidence.probable_causes.first().is_some_and(|cause| {
         let words = pattern.split("<*>").map(str::trim);
         words.filter(|words| !words.is_empty()).all(|words| cause.pattern.contains(words))

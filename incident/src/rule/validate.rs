@@ -1,6 +1,6 @@
 //! What may be wrong with a rule, wherever it comes from: a file, a call, or storage.
 
-use logweir_core::filter::Filter;
+use logweir_core::{filter::Filter, timestamp::Timestamp};
 
 use super::{NAME_BYTES_MAX, Rule, RuleKind, Threshold};
 
@@ -110,7 +110,7 @@ fn validate_kind(kind: &RuleKind, mistakes: &mut Vec<String>) {
         }
         RuleKind::MatchCount { filter, .. } => {
             // At moment 0: times relative to now are valid or not whatever the moment.
-            if let Err(error) = Filter::parse(filter, 0) {
+            if let Err(error) = Filter::parse(filter, Timestamp::EPOCH) {
                 check(false, format!("filter: {error}"));
             }
         }

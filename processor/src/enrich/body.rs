@@ -38,6 +38,8 @@ impl<'de> Deserialize<'de> for JsonFields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonFields, A::Error> {
                 let mut fields: Vec<(String, Json)> = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, Json>()? {
+                    // By hand, because serde_json keeps the last of two equal names in silence.
+                    // Each name is compared with all before it, which the bound keeps small.
                     if fields.len() >= FIELDS_MAX || fields.iter().any(|(known, _)| *known == key) {
                         return Err(A::Error::custom("too many names, or one twice"));
                     }
@@ -89,6 +91,7 @@ fn json_value(value: Json) -> Value {
         Json::Bool(truth) => Value::Bool(truth),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Value::Int(whole),
+            // Above `i64::MAX` a double would round it: an id of 64 bits would become another one.
             (None, Some(real)) if !number.is_u64() => Value::Double(real),
             _ => Value::Json(number.to_string()),
         },
@@ -111,6 +114,8 @@ fn parse_logfmt(text: &str) -> Option<Fields> {
         fields.push((key.to_owned(), value));
         rest = after.trim_start_matches([' ', '\t']);
     }
+    // `user=anna` is a sentence that happens to have an equals sign. Taken apart, its message would
+    // be empty and its pattern lost; so one of the names that loggers write must be there.
     let telling = fields.iter().any(|(key, _)| TELLING.contains(&key.as_str()));
     (telling && fields.len() >= 2).then_some(fields)
 }
@@ -124,6 +129,7 @@ fn logfmt_key(text: &str) -> Option<(&str, &str)> {
 
 fn logfmt_value(text: &str) -> Option<(Value, &str)> {
     if text.starts_with('"') {
+        // Quoted with the escapes of JSON, whose parser also finds where the text ends.
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
         let value = values.next()?.ok()?;
         let rest = &text[values.byte_offset()..];
@@ -143,6 +149,7 @@ fn logfmt_word(word: &str) -> Value {
         "false" => return Value::Bool(false),
         _ => {}
     }
+    // `007`, `+1` and `1e3` stay text: as numbers they could not be shown as they were written.
     if let Ok(number) = word.parse::<i64>()
         && number.to_string() == word
     {

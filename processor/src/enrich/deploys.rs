@@ -1,24 +1,27 @@
 //! Deploy marks: which version went live shortly before a log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use logweir_core::{
     identity::{Service, Tenant},
-    timestamp::NANOS_PER_HOUR,
+    timestamp::Timestamp,
 };
 use logweir_storage::Deploy;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How long after a deploy its logs are marked: an hour.
-const MARKED_NANOS: i64 = NANOS_PER_HOUR;
+const MARKED_FOR: Duration = Duration::from_secs(3_600);
 /// Marks kept of a service; an hour holds fewer.
 const MARKS_PER_SERVICE_MAX: usize = 32;
 /// Tenants whose deploys are watched; the logs of others get no mark.
 const TENANTS_MAX: usize = 1_000;
 
 /// Marks by tenant and service, newest first.
-pub(crate) type Marks = HashMap<(Tenant, Service), Vec<(i64, String)>>;
+pub(crate) type Marks = HashMap<(Tenant, Service), Vec<(Timestamp, String)>>;
 
 /// The marks known, and for which tenants they are to be read. Shared by the pipeline, which reads
 /// marks and names tenants, and the task that refreshes them.
@@ -37,6 +40,7 @@ impl DeployMarks {
     /// Asks for the marks of a tenant from the next refresh on.
     pub(crate) fn watch(&self, tenant: &Tenant) {
         let mut tenants = self.tenants.lock();
+        // Looked up before it is copied: this runs for every batch, and the tenant is mostly known.
         if !tenants.contains(tenant) && tenants.len() < TENANTS_MAX {
             tenants.insert(tenant.clone());
         }
@@ -52,7 +56,7 @@ impl DeployMarks {
         let mut marks = Marks::new();
         for (tenant, deploy) in deploys {
             let of_service = marks.entry((tenant, deploy.service)).or_default();
-            of_service.push((deploy.time_unix_nano, deploy.version));
+            of_service.push((deploy.time, deploy.version));
         }
         for of_service in marks.values_mut() {
             of_service.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
@@ -63,35 +67,39 @@ impl DeployMarks {
 }
 
 /// The version that went live last at or before a time, if that was within the hour.
-pub(super) fn version_at(marks: &[(i64, String)], time_unix_nano: i64) -> Option<&str> {
-    let (time, version) = marks.iter().find(|(time, _)| *time <= time_unix_nano)?;
-    (time_unix_nano.saturating_sub(*time) <= MARKED_NANOS).then_some(version.as_str())
+pub(super) fn version_at(marks: &[(Timestamp, String)], time: Timestamp) -> Option<&str> {
+    let (deployed_at, version) = marks.iter().find(|(deployed_at, _)| *deployed_at <= time)?;
+    (time.since(*deployed_at) <= MARKED_FOR).then_some(version.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_unix_nanos(nanos)
+    }
+
     #[test]
     fn a_log_gets_the_newest_version_of_the_last_hour() {
         let marks = DeployMarks::default();
         let (tenant, service) = (Tenant::default(), Service::new("a").unwrap());
-        let deploy = |time_unix_nano, version: &str| {
+        let deploy = |time, version: &str| {
             let (service, version) = (service.clone(), version.to_owned());
-            (tenant.clone(), Deploy { service, version, time_unix_nano, note: String::new() })
+            (tenant.clone(), Deploy { service, version, time, note: String::new() })
         };
-        marks.replace([deploy(1_000, "1"), deploy(2_000, "2")]);
+        marks.replace([deploy(at(1_000), "1"), deploy(at(2_000), "2")]);
         let current = marks.current();
         let of_service = &current[&(tenant.clone(), service.clone())];
         for (time, expected) in [
-            (999, None),
-            (1_000, Some("1")),
-            (1_999, Some("1")),
-            (2_000, Some("2")),
-            (2_000 + MARKED_NANOS, Some("2")),
-            (2_001 + MARKED_NANOS, None),
+            (at(999), None),
+            (at(1_000), Some("1")),
+            (at(1_999), Some("1")),
+            (at(2_000), Some("2")),
+            (at(2_000) + MARKED_FOR, Some("2")),
+            (at(2_001) + MARKED_FOR, None),
         ] {
-            assert_eq!(version_at(of_service, time), expected, "{time}");
+            assert_eq!(version_at(of_service, time), expected, "{time:?}");
         }
     }
 

@@ -2,8 +2,9 @@
 //! out, or an attribute.
 
 use logweir_core::{
-    limits::{FUTURE_NANOS_MAX, Limits, RESOURCE_FIELD_BYTES_MAX},
+    limits::{FUTURE_MAX, Limits, RESOURCE_FIELD_BYTES_MAX},
     record::{Attribute, Level, Record, Value},
+    timestamp::Timestamp,
 };
 
 use super::{
@@ -14,13 +15,13 @@ use super::{
 /// Where the server keeps a time that it replaced; a 0 there means that the sender gave none.
 pub(super) const ORIGINAL_TIME_ATTRIBUTE: &str = "logweir.original_time_unix_nano";
 
-/// Best first.
+/// Names under which loggers write the message; the first that is there and is text counts.
 const MESSAGE_KEYS: [&str; 6] = ["message", "msg", "body", "log", "event", "text"];
 
 /// A body while it is read.
 struct Draft<'a> {
     record: &'a Record,
-    received_unix_nano: i64,
+    received_at: Timestamp,
     limits: &'a Limits,
     has_status: bool,
     found: Found,
@@ -31,7 +32,7 @@ struct Draft<'a> {
 struct Found {
     message: Option<String>,
     level: Option<Level>,
-    time_unix_nano: Option<i64>,
+    time: Option<Timestamp>,
     latency_ms: Option<f64>,
     trace_id: Option<[u8; 16]>,
     span_id: Option<[u8; 8]>,
@@ -40,9 +41,9 @@ struct Found {
 }
 
 /// Moves the fields of a body to their places in the log; leaves the log alone if one has none.
-pub(super) fn adopt(record: &mut Record, fields: Fields, received_unix_nano: i64, limits: &Limits) {
+pub(super) fn adopt(record: &mut Record, fields: Fields, received_at: Timestamp, limits: &Limits) {
     let mut draft = Draft {
-        received_unix_nano,
+        received_at,
         limits,
         has_status: record.attribute("status").is_some()
             || fields.iter().any(|(key, _)| key == "status"),
@@ -60,6 +61,8 @@ pub(super) fn adopt(record: &mut Record, fields: Fields, received_unix_nano: i64
                 draft.found.message = Some(text);
             }
             value => {
+                // Nothing was changed yet: a log of which half was moved would show neither what
+                // was sent nor what it means.
                 if draft.place(key, value).is_none() {
                     return;
                 }
@@ -107,16 +110,20 @@ impl Draft<'_> {
     fn time(&mut self, value: &Value) -> bool {
         let time = match value {
             Value::String(text) => rfc3339_nanos(text),
+            // Nanoseconds stay whole numbers: as a double they would lose the last hundreds.
             Value::Int(number) if *number >= 100_000_000_000_000_000 => Some(*number),
             Value::Int(number) => epoch_nanos(*number as f64),
             Value::Double(number) => epoch_nanos(*number),
             _ => None,
         };
-        let latest = self.received_unix_nano.saturating_add(FUTURE_NANOS_MAX);
-        let possible = time.filter(|time| (1..=latest).contains(time));
+        let latest = self.received_at + FUTURE_MAX;
+        let time = time.map(Timestamp::from_unix_nanos);
+        let possible = time.filter(|time| (Timestamp::EPOCH.next()..=latest).contains(time));
+        // The server has put the time of receipt where the sender gave none; that is no reason to
+        // refuse the time that stands in the body.
         let none_sent = self.record.attribute(ORIGINAL_TIME_ATTRIBUTE) == Some(&Value::Int(0));
-        let sent = (!none_sent).then_some(self.record.time_unix_nano);
-        fill(&mut self.found.time_unix_nano, sent, possible)
+        let sent = (!none_sent).then_some(self.record.time);
+        fill(&mut self.found.time, sent, possible)
     }
 
     fn trace_id(&mut self, value: &Value) -> bool {
@@ -179,8 +186,8 @@ impl Found {
         if let Some(message) = self.message {
             record.message = message;
         }
-        if let Some(time_unix_nano) = self.time_unix_nano {
-            record.time_unix_nano = time_unix_nano;
+        if let Some(time) = self.time {
+            record.time = time;
             record.attributes.retain(|attribute| attribute.key != ORIGINAL_TIME_ATTRIBUTE);
         }
         if let Some(logger) = self.logger {

@@ -17,6 +17,7 @@ use logweir_core::{
     identity::Service,
     limits::Limits,
     record::{Attribute, Level, Record, Resource, Value},
+    timestamp::Timestamp,
 };
 
 pub(crate) use self::deploys::{DeployMarks, Marks};
@@ -32,14 +33,15 @@ pub(crate) struct Enricher {
 
 /// What all logs of a batch get, prepared once.
 pub(crate) struct Shared<'a> {
-    received_unix_nano: i64,
+    received_at: Timestamp,
     attributes: Vec<Attribute>,
     /// Newest first.
-    marks: &'a [(i64, String)],
+    marks: &'a [(Timestamp, String)],
 }
 
 impl Enricher {
-    /// Services with impossible names in the table are in no batch.
+    /// Reads the settings. A name in the service table that no service can have is left out: it
+    /// can be in no batch.
     pub(crate) fn new(config: &ProcessorConfig, limits: Limits) -> Self {
         let named = config.services.iter();
         let services = named
@@ -53,8 +55,8 @@ impl Enricher {
     pub(crate) fn shared<'a>(
         &self,
         resource: &Resource,
-        received_unix_nano: i64,
-        marks: &'a [(i64, String)],
+        received_at: Timestamp,
+        marks: &'a [(Timestamp, String)],
     ) -> Shared<'a> {
         let mut attributes = resource.attributes.clone();
         let mut add = |key: &str, value: &str| {
@@ -62,6 +64,8 @@ impl Enricher {
                 attributes.push(Attribute::new(key, Value::String(value.to_owned())));
             }
         };
+        // The sender's own before the table: the table says what is usual of a service, the sender
+        // what this instance is, such as one in another region or on a newer version.
         add("service.region", &resource.region);
         add("service.version", &resource.version);
         add("host", &resource.host);
@@ -70,30 +74,36 @@ impl Enricher {
             add("service.owner", &info.owner);
             add("service.version", &info.version);
         }
-        Shared { received_unix_nano, attributes, marks }
+        Shared { received_at, attributes, marks }
     }
 
     /// Completes a log; its level is what was sent, else what was derived, else INFO.
     pub(crate) fn enrich(&mut self, record: &mut Record, shared: &Shared<'_>) -> Level {
+        // First the body: it may bring the message that the text is then read from. The shared
+        // attributes come last, so that where room is short the log's own stay.
         if let Some(fields) = body::parse(&record.message) {
-            fields::adopt(record, fields, shared.received_unix_nano, &self.limits);
+            fields::adopt(record, fields, shared.received_at, &self.limits);
         }
         let level = self.read_text(record);
         record.attributes.reserve(shared.attributes.len());
         for attribute in &shared.attributes {
             self.add(record, &attribute.key, || attribute.value.clone());
         }
-        if let Some(version) = deploys::version_at(shared.marks, record.time_unix_nano) {
+        if let Some(version) = deploys::version_at(shared.marks, record.time) {
             self.add(record, "deploy.version", || Value::String(version.to_owned()));
         }
         level
     }
 
     fn read_text(&mut self, record: &mut Record) -> Level {
+        // Taken out and put back, so that parts of it can be borrowed while the record is changed,
+        // without a copy of every message.
         let message = std::mem::take(&mut record.message);
         let text = text::readable(&message);
         let sent = record.level.or(Level::from_severity_number(record.severity_number));
         let mut level = sent.or_else(|| text::level(text));
+        // Only where the level makes it likely: most logs are INFO, and the search reads the text
+        // once more.
         if level.is_none_or(|level| level >= Level::Warn)
             && record.attribute("exception.type").is_none()
             && let Some(exception) = text::exception(text)

@@ -1,8 +1,10 @@
+use logweir_core::timestamp::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 
-const RECEIVED: i64 = 1_700_000_000_000_000_000;
+const RECEIVED: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
+const SENT: Timestamp = Timestamp::from_unix_seconds(1_699_999_990);
 
 fn enriched(mut record: Record) -> (Record, Level) {
     let mut enricher = Enricher::new(&ProcessorConfig::default(), Limits::default());
@@ -13,7 +15,7 @@ fn enriched(mut record: Record) -> (Record, Level) {
 }
 
 fn log(message: &str) -> Record {
-    Record { message: message.into(), time_unix_nano: RECEIVED - 5, ..Record::default() }
+    Record { message: message.into(), time: SENT, ..Record::default() }
 }
 
 fn string(text: &str) -> Value {
@@ -62,7 +64,7 @@ fn what_was_sent_is_kept() {
         (level, record.latency_ms, record.trace_id),
         (Level::Debug, Some(1.0), Some([1; 16]))
     );
-    assert_eq!((record.logger.as_str(), record.time_unix_nano), ("mine", RECEIVED - 5));
+    assert_eq!((record.logger.as_str(), record.time), ("mine", SENT));
     assert_eq!(record.message, "m");
     assert_eq!(record.attribute("level"), Some(&string("error")));
     assert_eq!(record.attribute("time"), Some(&string("2020-01-01T00:00:00Z")));
@@ -93,11 +95,14 @@ fn the_time_of_a_body_counts_only_if_none_was_sent() {
     let mut without = log(body);
     without.attributes.push(Attribute::new(fields::ORIGINAL_TIME_ATTRIBUTE, Value::Int(0)));
     let (record, _) = enriched(without);
-    assert_eq!((record.time_unix_nano, record.attributes), (1_600_000_000_500_000_000, vec![]));
+    assert_eq!(
+        (record.time, record.attributes),
+        (Timestamp::from_unix_nanos(1_600_000_000_500_000_000), vec![])
+    );
     let mut impossible = log(body);
     impossible.attributes.push(Attribute::new(fields::ORIGINAL_TIME_ATTRIBUTE, Value::Int(9)));
     let (record, _) = enriched(impossible);
-    assert_eq!(record.time_unix_nano, RECEIVED - 5);
+    assert_eq!(record.time, SENT);
     assert_eq!(record.attribute("ts"), Some(&Value::Double(1_600_000_000.5)));
 }
 
@@ -123,7 +128,7 @@ fn resource_table_and_deploys_add_what_is_absent() {
     let mut resource = Resource::of(Service::new("a").unwrap());
     resource.version = "2".into();
     resource.attributes.push(Attribute::new("zone", string("z")));
-    let marks = [(RECEIVED - 10, "3".to_owned())];
+    let marks = [(SENT, "3".to_owned())];
     let shared = enricher.shared(&resource, RECEIVED, &marks);
     let mut record = log("m");
     record.attributes.push(Attribute::new("zone", string("own")));
@@ -223,7 +228,7 @@ proptest! {
         prop_assert_eq!(Some(level), sent.level);
         prop_assert_eq!(record.latency_ms, sent.latency_ms);
         prop_assert_eq!((record.trace_id, record.span_id), (sent.trace_id, sent.span_id));
-        prop_assert_eq!((&record.logger, record.time_unix_nano), (&sent.logger, sent.time_unix_nano));
+        prop_assert_eq!((&record.logger, record.time), (&sent.logger, sent.time));
         prop_assert_eq!(&record.attributes[..2], &sent.attributes[..]);
         let mut keys: Vec<&str> = record.attributes.iter().map(|a| a.key.as_str()).collect();
         keys.sort_unstable();

@@ -11,8 +11,12 @@ use super::{
     units::{duration_ms, hex_id, unit_ms},
 };
 
+/// Bytes of a message that are read: messages may have 64 KiB, and what says something about
+/// itself says it early.
 const READ_BYTES_MAX: usize = 4 << 10;
+/// Bytes within which a level is looked for: behind the longest usual stamp, before the sentence.
 const LEVEL_WITHIN_BYTES: usize = 96;
+/// Bytes of the word before a number that are looked at.
 const KEY_BYTES_MAX: usize = 32;
 
 /// The part that is read.
@@ -44,6 +48,7 @@ pub(super) fn level(text: &str) -> Option<Level> {
 }
 
 fn marked_level(head: &[u8], at: usize, length: usize, first: bool) -> Option<Level> {
+    // `informational` is the longest name of a level.
     if length > 13 {
         return None;
     }
@@ -55,7 +60,8 @@ fn marked_level(head: &[u8], at: usize, length: usize, first: bool) -> Option<Le
     let stands_alone = matches!(before, b' ' | b'\t' | b'|' | b'[')
         && matches!(after, b' ' | b'\t' | b':' | b'|' | b']' | b',');
     let capitals = stands_alone && word.iter().all(u8::is_ascii_uppercase);
-    // In capitals further on only behind a stamp: a time, a process, a bracket.
+    // In capitals further on only behind a stamp: a time, a process, a bracket. Else "the button
+    // says ERROR in red" would be an error.
     let behind_stamp =
         first || head[..at].iter().any(|byte| byte.is_ascii_digit() || *byte == b'[');
     let named =
@@ -83,6 +89,8 @@ pub(super) fn numbers(text: &str) -> Numbers {
         while bytes.get(at).is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.') {
             at += 1;
         }
+        // Most numbers in logs are parts of ids and addresses; only one that stands behind a word
+        // can be a latency or a status, and only that is looked at more closely.
         if start > 0 && matches!(bytes[start - 1], b' ' | b'=' | b':') {
             number(text, start, at, &mut found);
         }
@@ -144,12 +152,14 @@ pub(super) struct Exception<'a> {
 pub(super) fn exception(text: &str) -> Option<Exception<'_>> {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     if first.ends_with("Traceback (most recent call last):") {
+        // Python writes the frames, which are indented, and last the exception.
         let last =
             rest.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with(' '))?;
         return named_exception(last);
     }
     if let Some(at) = memchr::memmem::find(first.as_bytes(), b"panicked at ") {
         let place = &first[at + "panicked at ".len()..];
+        // Since Rust 1.73 the message stands on the line behind the place, before it on the same.
         let message = rest.lines().next().filter(|line| !line.is_empty()).unwrap_or(place);
         return Some(Exception { kind: "panic", message });
     }
@@ -179,6 +189,7 @@ fn named_exception(text: &str) -> Option<Exception<'_>> {
 
 /// `order failed: java.io.IOException: no route`.
 fn behind_colon(line: &str) -> Option<Exception<'_>> {
+    // A few colons: in a line of thousands each would start another search.
     line.match_indices(": ").take(4).find_map(|(at, _)| named_exception(&line[at + 2..]))
 }
 

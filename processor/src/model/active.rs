@@ -11,7 +11,7 @@ use std::{
 };
 
 use logweir_analysis::{Detector, ForestModel, ModelScope};
-use logweir_core::{identity::Tenant, runtime::clock::Clock, timestamp::NANOS_PER_MINUTE};
+use logweir_core::{identity::Tenant, runtime::clock::Clock, timestamp::Timestamp};
 use logweir_storage::{Finding, FindingKind, KeepModels, Model, StorageError};
 use metrics::gauge;
 use parking_lot::Mutex;
@@ -26,7 +26,9 @@ use super::{
 use crate::maintenance;
 
 /// How often drift is measured, and the share of anomalies.
-const MEASURED_EVERY_NANOS: i64 = NANOS_PER_MINUTE;
+const MEASURED_EVERY: Duration = Duration::from_secs(60);
+// The usual reading of the index, from credit scoring (Siddiqi, Credit Risk Scorecards, 2006):
+// below 0.1 nothing has changed, from 0.25 on the population is another one.
 /// From this population stability index on, much has changed since the training.
 const DRIFT_HIGH: f64 = 0.25;
 /// Fewer logs than this say nothing about drift.
@@ -56,7 +58,7 @@ impl ActiveModels {
     async fn refresh(
         &self,
         storage: &dyn KeepModels,
-        oldest_unix_nano: i64,
+        oldest: Timestamp,
         unusable: &mut Vec<u64>,
     ) -> Result<(), StorageError> {
         let known = self.current();
@@ -65,10 +67,8 @@ impl ActiveModels {
         for (tenant, model) in storage.active_models().await? {
             let is_same = |loaded: &&Arc<Loaded>| loaded.model.checksum == model.checksum;
             let loaded = match known.get(&model.model_id).filter(is_same) {
-                Some(loaded) if model.made.created_unix_nano >= oldest_unix_nano => {
-                    Ok(Arc::clone(loaded))
-                }
-                _ => load(storage, &tenant, &model, oldest_unix_nano).await?.map(Arc::new),
+                Some(loaded) if model.made.created_at >= oldest => Ok(Arc::clone(loaded)),
+                _ => load(storage, &tenant, &model, oldest).await?.map(Arc::new),
             };
             match loaded {
                 Ok(loaded) => drop(models.insert(model.model_id, loaded)),
@@ -96,11 +96,13 @@ async fn load(
     storage: &dyn KeepModels,
     tenant: &Tenant,
     model: &Model,
-    oldest_unix_nano: i64,
+    oldest: Timestamp,
 ) -> Result<Result<Loaded, String>, StorageError> {
-    if model.made.created_unix_nano < oldest_unix_nano {
+    if model.made.created_at < oldest {
         return Ok(Err("it is too old: train another, and promote it".to_owned()));
     }
+    // A passing fault leaves all models as they are; a damaged one is left out, for it would fail
+    // the same way with every look.
     let body = match storage.load_model(tenant, model.model_id).await {
         Ok(body) => body,
         Err(error) if error.is_retryable() => return Err(error),
@@ -128,7 +130,7 @@ pub(crate) async fn refresh(
 ) {
     let (mut unusable, mut models_fail, mut said_fails) = (Vec::new(), false, false);
     loop {
-        let oldest = clock().saturating_sub(i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX));
+        let oldest = clock() - age_max;
         let refreshed = models.refresh(storage.as_ref(), oldest, &mut unusable).await;
         maintenance::report("reading models", &refreshed, &mut models_fail);
         let refreshed = said.refresh(storage.as_ref()).await;
@@ -146,7 +148,7 @@ pub(crate) struct InUse {
     said: Said,
     given: Arc<Models>,
     heard: Arc<Weights>,
-    measured_unix_nano: i64,
+    measured_at: Timestamp,
     /// Models from whose training the logs have drifted away.
     drifting: BTreeSet<u64>,
     logs: u64,
@@ -169,6 +171,8 @@ impl InUse {
         if Arc::ptr_eq(&current, &self.given) {
             return;
         }
+        // First those that are gone, then those that are there: a model that replaces another has
+        // the same scope, and the other order would take the new one away again.
         let gone = self.given.iter().filter(|(id, _)| !current.contains_key(id));
         for (id, loaded) in gone {
             detector.install(loaded.scope.clone(), None);
@@ -179,7 +183,7 @@ impl InUse {
             info!(model = id, scope = ?loaded.scope, "a model judges from now on");
         }
         self.given = current;
-        self.measured_unix_nano = 0;
+        self.measured_at = Timestamp::EPOCH;
     }
 
     /// Counts what was judged, and measures now and then; the drifts that began.
@@ -188,27 +192,28 @@ impl InUse {
         logs: u64,
         anomalies: u64,
         detector: &Detector,
-        now: i64,
+        now: Timestamp,
     ) -> Vec<(Tenant, Finding)> {
         self.logs += logs;
         self.anomalies += anomalies;
-        if now.saturating_sub(self.measured_unix_nano) < MEASURED_EVERY_NANOS {
+        if now.since(self.measured_at) < MEASURED_EVERY {
             return Vec::new();
         }
-        self.measured_unix_nano = now;
+        self.measured_at = now;
         let share = self.anomalies as f64 / self.logs.max(1) as f64;
         gauge!("logweir_analysisor_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
         let mut begun = Vec::new();
         for (id, loaded) in self.given.iter() {
             let rows = detector.sample(&loaded.scope);
-            let age = now.saturating_sub(loaded.model.made.created_unix_nano) as f64 / 1e9;
+            let age = now.since(loaded.model.made.created_at).as_secs_f64();
             if rows.len() < DRIFT_ROWS_MIN {
                 gauges(*id, age, 0.0);
                 continue;
             }
             let (drift, feature) = greatest(loaded.forest.statistics().stability_index(&rows));
             gauges(*id, age, drift);
+            // A finding is made when drift begins and not every minute that it lasts.
             if drift <= DRIFT_HIGH {
                 self.drifting.remove(id);
             } else if self.drifting.insert(*id) {
@@ -223,7 +228,7 @@ fn drifted(
     loaded: &Loaded,
     rows: u64,
     (drift, feature): (f64, &str),
-    now: i64,
+    now: Timestamp,
 ) -> (Tenant, Finding) {
     let reason = format!(
         "logs have changed much since model {} was trained (stability index {drift:.2} of {feature}): \
@@ -235,8 +240,8 @@ fn drifted(
         kind: FindingKind::ModelDrift,
         service: loaded.model.made.scope.clone(),
         subject: loaded.model.model_id.to_string(),
-        from_unix_nano: loaded.model.made.created_unix_nano,
-        to_unix_nano: now,
+        from: loaded.model.made.created_at,
+        to: now,
         logs: rows,
         score: drift.min(1.0),
         reasons: vec![reason],
@@ -258,17 +263,17 @@ mod tests {
 
     use super::*;
 
-    fn new_model(created_unix_nano: i64) -> NewModel {
+    fn new_model(created_at: Timestamp) -> NewModel {
         NewModel {
             kind: ModelKind::IsolationForest,
             scope: None,
             parameters: "{}".into(),
-            trained_from_unix_nano: 0,
-            trained_to_unix_nano: 1,
+            trained_from: Timestamp::EPOCH,
+            trained_to: Timestamp::from_unix_nanos(1),
             rows: 100,
             statistics: "{}".into(),
             metrics: "{}".into(),
-            created_unix_nano,
+            created_at,
         }
     }
 
@@ -287,7 +292,10 @@ mod tests {
         damaged.truncate(90);
         let mut ids = Vec::new();
         for (created, body) in [(10, body()), (10, damaged), (1, body()), (10, body())] {
-            let model = storage.insert_model(&tenant, new_model(created), body).await.unwrap();
+            let model = storage
+                .insert_model(&tenant, new_model(Timestamp::from_unix_nanos(created)), body)
+                .await
+                .unwrap();
             ids.push(model.model_id);
         }
         let models = ActiveModels::default();
@@ -295,16 +303,19 @@ mod tests {
         let mut in_use = InUse::new(models.clone(), Said::default());
         let mut unusable = Vec::new();
         for (number, is_usable) in [(0, true), (1, false), (2, false), (3, true)] {
-            storage.promote_model(&tenant, ids[number], 20).await.unwrap();
-            models.refresh(&storage, 5, &mut unusable).await.unwrap();
+            storage
+                .promote_model(&tenant, ids[number], Timestamp::from_unix_nanos(20))
+                .await
+                .unwrap();
+            models.refresh(&storage, Timestamp::from_unix_nanos(5), &mut unusable).await.unwrap();
             let expected = if is_usable { vec![ids[number]] } else { Vec::new() };
             assert_eq!(models.current().keys().copied().collect::<Vec<_>>(), expected, "{number}");
             assert_eq!(unusable.is_empty(), is_usable, "{number}");
             in_use.follow(&mut detector);
-            in_use.note(10, 1, &detector, 100);
+            in_use.note(10, 1, &detector, Timestamp::from_unix_nanos(100));
         }
         storage.roll_back_model(&tenant, ModelKind::IsolationForest, None).await.unwrap();
-        models.refresh(&storage, 5, &mut unusable).await.unwrap();
+        models.refresh(&storage, Timestamp::from_unix_nanos(5), &mut unusable).await.unwrap();
         assert_eq!(unusable, [ids[2]], "the one before is too old");
     }
 }

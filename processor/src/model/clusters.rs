@@ -20,7 +20,7 @@ const PAGE_LOGS: usize = 1_000;
 const TEMPLATES_READ_MAX: usize = 10_000;
 const SAMPLES_MAX: usize = 3;
 const SERVICES_MAX: usize = 10;
-/// Of a log whose pattern is not known.
+/// Characters of the message that stands for a pattern that is not known.
 const MESSAGE_CHARS: usize = 512;
 
 /// What is asked for.
@@ -29,7 +29,7 @@ pub(super) struct Asked {
     pub(super) tenant: Tenant,
     pub(super) service: Option<Service>,
     pub(super) range: TimeRange,
-    /// Groups.
+    /// How many groups, the largest first.
     pub(super) limit: usize,
 }
 
@@ -58,6 +58,8 @@ pub(super) async fn of_patterns(
         samples: Vec::new(),
     });
     let (mut clusters, leaders) = grouped(patterns.collect(), asked.limit).await?;
+    // Samples are looked for only of the groups that are shown: a search for each of thousands of
+    // patterns would take minutes.
     for (cluster, leader) in clusters.clusters.iter_mut().zip(leaders) {
         let with_pattern = Expression::Term(Term::Template(leader));
         let page = search(storage, asked, with_pattern, None, SAMPLES_MAX).await?;
@@ -90,6 +92,8 @@ pub(super) async fn of_anomalies(
             pattern.text = known.pattern;
         }
     }
+    // A map has no order, and what is left out above the bound depends on it: sorted, so that the
+    // same logs always give the same groups.
     let mut patterns: Vec<Pattern> = found.into_values().collect();
     patterns.sort_unstable_by_key(|pattern| (std::cmp::Reverse(pattern.logs), pattern.template_id));
     Ok(grouped(patterns, asked.limit).await?.0)

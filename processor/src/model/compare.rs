@@ -63,6 +63,7 @@ pub(super) async fn compare(
     let second = load(tools, tenant, second).await?;
     let service: Option<Service> =
         if first.0.made.scope == second.0.made.scope { first.0.made.scope.clone() } else { None };
+    // Two detectors that learn the same from the same logs, so that what differs is the model's.
     let detector = |(model, forest): (Model, ForestModel)| {
         let mut detector = Detector::new(tools.detector.clone());
         detector.install(scope(tenant, model.made.scope.as_ref()), Some(forest.into()));

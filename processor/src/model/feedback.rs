@@ -9,6 +9,8 @@ use logweir_core::identity::{TemplateId, Tenant};
 use logweir_storage::{Feedback, KeepModels, StorageError};
 use parking_lot::Mutex;
 
+/// How far a pattern can be moved either way. A weight is the exponent of a factor of 100 on its
+/// tail probability, so 2 stands for ten thousand times more or less likely to be an anomaly.
 const WEIGHT_MAX: f32 = 2.0;
 
 /// Above 0 for patterns of anomalies, below 0 for usual ones.
@@ -25,6 +27,8 @@ impl Said {
 
     pub(crate) async fn refresh(&self, storage: &dyn KeepModels) -> Result<(), StorageError> {
         let weights = weights(&storage.list_feedback().await?);
+        // Replaced only when it differs: the pipeline sees a change by the pointer and then has the
+        // detector take all weights anew.
         if weights != *self.current() {
             *self.0.lock() = Arc::new(weights);
         }
@@ -32,7 +36,8 @@ impl Said {
     }
 }
 
-/// Of feedback in the order in which they were given. A template's id stands for its tenant too.
+/// The weights that follow from feedback, in the order in which it was given. A template's id is a
+/// hash of its tenant too, so the tenant need not be part of the key.
 fn weights(said: &[(Tenant, Feedback)]) -> Weights {
     let mut weights = Weights::new();
     for (_, feedback) in said {
@@ -48,7 +53,10 @@ fn weights(said: &[(Tenant, Feedback)]) -> Weights {
 
 #[cfg(test)]
 mod tests {
-    use logweir_core::identity::{BatchId, LogId, Service};
+    use logweir_core::{
+        identity::{BatchId, LogId, Service},
+        timestamp::Timestamp,
+    };
 
     use super::*;
 
@@ -62,14 +70,18 @@ mod tests {
             (&[false, false, true, true], 1.0),
         ] {
             let feedback = |(index, is_anomaly): (u32, &bool)| {
-                let log_id = LogId { time_unix_nano: 1, batch_id: BatchId([1; 16]), index };
+                let log_id = LogId {
+                    time: Timestamp::from_unix_nanos(1),
+                    batch_id: BatchId([1; 16]),
+                    index,
+                };
                 let feedback = Feedback {
                     log_id,
                     service: Service::new("a").unwrap(),
                     template_id: TemplateId(7),
                     is_anomaly: *is_anomaly,
                     given_by: "t".into(),
-                    given_unix_nano: 1,
+                    given_at: Timestamp::from_unix_nanos(1),
                 };
                 (Tenant::default(), feedback)
             };

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::maintenance;
 
-/// How long a job may take.
+/// How long a job belongs to the process that took it. As long as a server waits for the answer:
+/// after that nobody needs it, and another process may begin it anew.
 const LEASE: Duration = Duration::from_secs(600);
 
 /// Does jobs.
@@ -57,6 +58,7 @@ impl Workshop {
             };
             maintenance::report("a job", &done, &mut is_failing);
             match done {
+                // At once the next: after a night several tenants' trainings wait.
                 Ok(true) => {}
                 Ok(false) => tokio::time::sleep(self.pause).await,
                 Err(error) => tokio::time::sleep(self.pause.max(error.retry_after())).await,
@@ -69,6 +71,7 @@ impl Workshop {
         let begun = Instant::now();
         let answer = match self.tools.answer(&job.tenant, &job.request).await {
             Ok(answer) => Ok(answer),
+            // The caller is not told of a fault that passes: the job is taken again and succeeds.
             Err(Failure::Storage(error)) if error.is_retryable() => return Err(error),
             Err(failure) => {
                 warn!(job = job.job_id, "a job cannot be done: {failure}");
@@ -88,27 +91,21 @@ impl Workshop {
 impl Tools {
     async fn answer(&self, tenant: &Tenant, request: &str) -> Result<String, Failure> {
         match serde_json::from_str(request)? {
-            JobRequest::TrainModel { service, from_unix_nano, to_unix_nano } => {
+            JobRequest::TrainModel { service, from, to } => {
                 let service = (!service.is_empty()).then(|| Service::new(&service)).transpose()?;
-                let range = TimeRange { from_unix_nano, to_unix_nano };
+                let range = TimeRange { from, to };
                 let window = Window { tenant: tenant.clone(), service, range };
                 let model = train(self, &window).await?;
                 info!(model = model.model_id, rows = model.made.rows, "a model was trained");
                 Ok(json(&Trained { model_id: model.model_id }))
             }
-            JobRequest::CompareModels { first, second, from_unix_nano, to_unix_nano } => {
-                let range = TimeRange { from_unix_nano, to_unix_nano };
+            JobRequest::CompareModels { first, second, from, to } => {
+                let range = TimeRange { from, to };
                 Ok(json(&compare(self, tenant, (first, second), range).await?))
             }
-            JobRequest::ListClusters {
-                service,
-                from_unix_nano,
-                to_unix_nano,
-                anomalies,
-                limit,
-            } => {
+            JobRequest::ListClusters { service, from, to, anomalies, limit } => {
                 let service = (!service.is_empty()).then(|| Service::new(&service)).transpose()?;
-                let range = TimeRange { from_unix_nano, to_unix_nano };
+                let range = TimeRange { from, to };
                 let asked = Asked { tenant: tenant.clone(), service, range, limit: limit as usize };
                 let found = if anomalies {
                     of_anomalies(&*self.read, &asked).await

@@ -3,23 +3,22 @@
 //! At most [`LOGS_MAX`] logs of a window are read, a page at a time. Of a window with more, stretches
 //! of equal length, evenly apart, stand for it, so that all hours of a day are seen.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use logweir_analysis::{Detector, LogScore, ReceivedLog};
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
     identity::{Service, Tenant},
     record::StoredLog,
-    timestamp::NANOS_PER_HOUR,
 };
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
 
 /// Logs read for a training or a comparison.
 pub(crate) const LOGS_MAX: u64 = 100_000;
 /// Stretches that stand for a window with more logs.
-const STRETCHES: u64 = 50;
+const STRETCHES: u32 = 50;
 const PAGE_LOGS: usize = 1_000;
-const HOUR_SECONDS: u32 = 3_600;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Which logs to judge again.
 #[derive(Debug, Clone)]
@@ -33,13 +32,15 @@ pub(crate) struct Window {
 impl Window {
     /// How many logs it holds, about: counted by whole hours.
     async fn count(&self, storage: &dyn ReadLogs) -> Result<u64, StorageError> {
-        let floor = |time: i64| time.div_euclid(NANOS_PER_HOUR) * NANOS_PER_HOUR;
+        // From the hourly buckets and not by a search: it only decides whether a window is read
+        // whole, and the logs of a week would have to be read to be counted exactly.
+        let before_end = self.range.to - Duration::from_nanos(1);
         let query = AggregateQuery {
             range: TimeRange {
-                from_unix_nano: floor(self.range.from_unix_nano),
-                to_unix_nano: floor(self.range.to_unix_nano.saturating_add(NANOS_PER_HOUR - 1)),
+                from: self.range.from.floor(HOUR),
+                to: before_end.floor(HOUR) + HOUR,
             },
-            bucket_seconds: HOUR_SECONDS,
+            bucket_seconds: HOUR.as_secs() as u32,
             group_by: GroupBy::Nothing,
             service: self.service.clone(),
         };
@@ -52,13 +53,15 @@ impl Window {
         if logs <= LOGS_MAX {
             return (vec![self.range], LOGS_MAX);
         }
-        let TimeRange { from_unix_nano, to_unix_nano } = self.range;
-        let width = to_unix_nano.saturating_sub(from_unix_nano) / STRETCHES as i64;
-        let stretch = |number: i64| TimeRange {
-            from_unix_nano: from_unix_nano + number * width,
-            to_unix_nano: from_unix_nano + (number + 1) * width,
+        let TimeRange { from, to } = self.range;
+        // The first logs of each fiftieth of the window, and not the first 100,000: of a busy week
+        // those would be one morning, and the model would find every night unusual.
+        let width = to.since(from) / STRETCHES;
+        let stretch = |number: u32| TimeRange {
+            from: from + number * width,
+            to: from + (number + 1) * width,
         };
-        ((0..STRETCHES as i64).map(stretch).collect(), LOGS_MAX / STRETCHES)
+        ((0..STRETCHES).map(stretch).collect(), LOGS_MAX / u64::from(STRETCHES))
     }
 
     fn filter(&self) -> Filter {
@@ -89,6 +92,8 @@ pub(crate) async fn replay<J: Judge>(
             let query = SearchQuery { filter: window.filter(), range, cursor, page_size };
             let page = storage.export(&window.tenant, query).await?;
             left = left.saturating_sub(page.logs.len() as u64);
+            // A page at a time, so that memory holds a thousand logs, and on a thread for
+            // computing, so that heartbeats on the async pool go on.
             let tenant = window.tenant.clone();
             let judging = tokio::task::spawn_blocking(move || {
                 page.logs.iter().for_each(|log| judge.judge(&tenant, log));
@@ -112,7 +117,7 @@ pub(crate) fn observe(detector: &mut Detector, tenant: &Tenant, log: &StoredLog)
         tenant,
         service: &log.service,
         instance: &log.instance,
-        received_unix_nano: record.time_unix_nano,
+        received_at: record.time,
         record,
         level: log.scored.level,
     })

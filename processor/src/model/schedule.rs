@@ -5,10 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::Tenant,
-    job::JobRequest,
-    runtime::clock::Clock,
-    timestamp::{NANOS_PER_DAY, NANOS_PER_HOUR},
+    identity::Tenant, job::JobRequest, runtime::clock::Clock, timestamp::Timestamp,
 };
 use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::job_context::json;
 use crate::{enrich::DeployMarks, maintenance};
 
+/// How often the clock is looked at: so late may a training begin.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
 /// Services of a tenant that are trained; the others keep what they have.
 const SERVICES_MAX: usize = 32;
 
@@ -39,6 +39,7 @@ pub(crate) async fn train_daily(
         let tenants = tenants.tenants();
         let outcome = ask(jobs.as_ref(), models.as_ref(), &tenants, due, now).await;
         maintenance::report("asking for the daily training", &outcome, &mut is_failing);
+        // Asked again a minute later after a fault; what was stored before it is not stored twice.
         if outcome.is_ok() {
             asked = due;
         }
@@ -46,17 +47,17 @@ pub(crate) async fn train_daily(
 }
 
 /// The newest time at or before now at which a training was due.
-fn last_due(now_unix_nano: i64, hour_utc: u8) -> i64 {
-    let offset = i64::from(hour_utc % 24) * NANOS_PER_HOUR;
-    (now_unix_nano - offset).div_euclid(NANOS_PER_DAY) * NANOS_PER_DAY + offset
+fn last_due(now: Timestamp, hour_utc: u8) -> Timestamp {
+    let offset = u32::from(hour_utc % 24) * HOUR;
+    (now - offset).floor(DAY) + offset
 }
 
 async fn ask(
     jobs: &dyn PassJobs,
     models: &dyn KeepModels,
     tenants: &[Tenant],
-    due_unix_nano: i64,
-    now_unix_nano: i64,
+    due_at: Timestamp,
+    now: Timestamp,
 ) -> Result<(), StorageError> {
     let active = models.active_models().await?;
     for tenant in tenants {
@@ -64,13 +65,11 @@ async fn ask(
         let named = of_tenant.filter_map(|(_, model)| model.made.scope.as_ref());
         let services = named.take(SERVICES_MAX).map(ToString::to_string);
         for service in std::iter::once(String::new()).chain(services) {
-            let key = format!("daily training {due_unix_nano} {service}");
-            let request = JobRequest::TrainModel {
-                service,
-                from_unix_nano: due_unix_nano - NANOS_PER_DAY,
-                to_unix_nano: due_unix_nano,
-            };
-            let job = NewJob::new(JobKind::Detection, json(&request), now_unix_nano);
+            // Every processor asks at about the same time; storage keeps the first job of a key and
+            // nobody need be elected.
+            let key = format!("daily training {} {service}", due_at.as_unix_nanos());
+            let request = JobRequest::TrainModel { service, from: due_at - DAY, to: due_at };
+            let job = NewJob::new(JobKind::Detection, json(&request), now);
             jobs.insert_job(tenant, NewJob { unique_key: Some(key), ..job }).await?;
         }
     }
@@ -86,12 +85,12 @@ mod tests {
 
     #[test]
     fn it_is_due_once_a_day_at_the_hour() {
-        let noon = 20_000 * NANOS_PER_DAY + 12 * NANOS_PER_HOUR;
+        let noon = Timestamp::EPOCH + 20_000 * DAY + 12 * HOUR;
         for (now, hour, due) in [
-            (noon, 3, noon - 9 * NANOS_PER_HOUR),
+            (noon, 3, noon - 9 * HOUR),
             (noon, 12, noon),
-            (noon - 1, 12, noon - NANOS_PER_DAY),
-            (noon, 13, noon - 23 * NANOS_PER_HOUR),
+            (noon - Duration::from_nanos(1), 12, noon - DAY),
+            (noon, 13, noon - 23 * HOUR),
         ] {
             assert_eq!(last_due(now, hour), due, "{hour}");
         }
@@ -103,12 +102,13 @@ mod tests {
         let config = SqliteConfig::new(directory.path());
         let storage = SqliteStorage::open(&config, system_clock()).unwrap();
         let tenants = [Tenant::default(), Tenant::new("other").unwrap()];
-        for due in [NANOS_PER_DAY, NANOS_PER_DAY, 2 * NANOS_PER_DAY] {
+        for days in [1, 1, 2] {
+            let due = Timestamp::EPOCH + days * DAY;
             ask(&storage, &storage, &tenants, due, due).await.unwrap();
         }
         let mut taken = 0;
         while storage
-            .take_job(JobKind::Detection, 3 * NANOS_PER_DAY, LOOK_EVERY)
+            .take_job(JobKind::Detection, Timestamp::EPOCH + 3 * DAY, LOOK_EVERY)
             .await
             .unwrap()
             .is_some()

@@ -55,6 +55,8 @@ impl Judge for Counter {
 pub(super) async fn train(tools: &Tools, window: &Window) -> Result<Model, Failure> {
     let scope = scope(&window.tenant, window.service.as_ref());
     let read = replay(&tools.read, window, Counter::new(&tools.detector)).await?;
+    // What the detector kept while it judged, and not all rows: features such as rarity depend on
+    // what was known when a log came, so they exist only then.
     let rows = read.detector.sample(&scope);
     let parameters = ForestParameters::default();
     let (growing, given) = (rows.clone(), parameters.clone());
@@ -62,6 +64,8 @@ pub(super) async fn train(tools: &Tools, window: &Window) -> Result<Model, Failu
     let forest = grow.await.map_err(|error| StorageError::Broken(Box::new(error)))??;
     let body = forest.encode();
     let statistics = json(forest.statistics());
+    // Once more over the same logs, now with the forest: the first time it was not there yet, and
+    // the share of anomalies that people compare is the one with it.
     let mut judge = Counter::new(&tools.detector);
     judge.detector.install(scope, Some(forest.into()));
     let judged = replay(&tools.read, window, judge).await?;
@@ -80,12 +84,12 @@ pub(super) async fn train(tools: &Tools, window: &Window) -> Result<Model, Failu
         kind: ModelKind::IsolationForest,
         scope: window.service.clone(),
         parameters: json(&parameters),
-        trained_from_unix_nano: window.range.from_unix_nano,
-        trained_to_unix_nano: window.range.to_unix_nano,
+        trained_from: window.range.from,
+        trained_to: window.range.to,
         rows: rows.len() as u64,
         statistics,
         metrics: json(&metrics),
-        created_unix_nano: (tools.clock)(),
+        created_at: (tools.clock)(),
     };
     Ok(tools.models.insert_model(&window.tenant, model, body).await?)
 }
@@ -103,7 +107,7 @@ impl Metrics {
     }
 }
 
-/// The greatest index, and whose it is.
+/// The greatest of the features' indices, and the name of its feature.
 pub(crate) fn greatest<const N: usize>(indices: [f64; N]) -> (f64, &'static str) {
     let named = indices.into_iter().zip(FEATURE_NAMES);
     named.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, ""))

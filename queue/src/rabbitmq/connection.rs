@@ -21,11 +21,15 @@ use super::{
 };
 
 /// A dead connection is noticed within two of these.
+// RabbitMQ proposes 60 s, in which a server whose broker has gone would let every sender time out.
+// Below 5 s a busy machine is taken for a dead one.
 const HEARTBEAT_SECONDS: u16 = 5;
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
+/// The wait between attempts: short, since senders are refused until the broker is back.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 /// Attempts between two words about a broker that stays away: about half a minute.
 const ATTEMPTS_PER_WORD: u32 = 30;
+
 /// What works on a connection for as long as that lasts.
 #[async_trait]
 pub(super) trait Session: Send {
@@ -40,6 +44,8 @@ pub(super) trait Session: Send {
 }
 
 /// Runs a session on one connection after the other, until it is done. The first may be there.
+// By hand, although the library can recover connections: it cannot channels, consumers and what was
+// not confirmed, and would take up again only half of what a session had.
 pub(super) async fn keep(opener: Opener, first: Option<Connection>, mut session: impl Session) {
     let mut next = first;
     loop {
@@ -66,7 +72,8 @@ pub(super) async fn keep(opener: Opener, first: Option<Connection>, mut session:
 
 async fn close(connection: &Connection) {
     if connection.status().connected() {
-        // One that is lost at this moment is closed too.
+        // One that is lost at this moment is closed too. Not waited for longer: the next connection
+        // is opened only after this.
         drop(timeout(Duration::from_secs(2), connection.close(200, "done".into())).await);
     }
 }
@@ -125,6 +132,8 @@ impl Opener {
 
     async fn open(&self) -> Result<Connection, RabbitError> {
         let connection = self.connect().await?;
+        // On every connection, not just the first: what somebody deleted meanwhile comes back
+        // before a batch is published to it.
         topology::declare(&connection, &self.config).await?;
         Ok(connection)
     }

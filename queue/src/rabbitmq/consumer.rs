@@ -36,7 +36,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
-use logweir_core::runtime::clock::now_unix_nano;
+use logweir_core::runtime::clock::now;
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tokio::{
@@ -145,6 +145,7 @@ impl Consumer for RabbitConsumer {
     async fn receive(&mut self) -> Option<Delivery> {
         let shared = Arc::clone(&self.shared);
         while !shared.stop.is_cancelled() {
+            // What arrives after the look leaves its notification behind and ends the wait below.
             let arrived = shared.arrived.notified();
             if let Some(delivery) = self.try_receive() {
                 return Some(delivery);
@@ -182,13 +183,15 @@ impl RabbitConsumer {
         let delivery_count = *delivery_count;
         let batch = match message::decode(properties, body) {
             Ok(batch) => batch,
+            // Handed on like any other and not dropped here: once storage has it among the dead
+            // letters it is acknowledged, and nothing was lost in silence.
             Err(error) => {
                 counter!("logweir_queue_unreadable_total").increment(1);
                 error!(
                     bytes = body.len(),
                     "a message is no batch and becomes a dead letter: {error}"
                 );
-                message::unreadable(properties, body, &error, now_unix_nano())
+                message::unreadable(properties, body, &error, now())
             }
         };
         let batch = if *source == Source::DeadLetters {
@@ -277,17 +280,22 @@ impl Session for ConsumerSession {
         let mut events = Events::of(connection);
         let mut fetching = Fetching::new(connection);
         let mut check = interval(self.config.lag_interval());
+        // After a pause of the process one look is enough; the default makes up for all it missed.
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (stop, shared) = (self.shared.stop.clone(), Arc::clone(&self.shared));
         gauge!("logweir_queue_consumer_connected").set(1.0);
         self.assign(&mut fetching).await?;
         let mut may_change = true;
         loop {
+            // Before the question whether to end, so that what was settled last is still told to
+            // the broker and not delivered again.
             self.settle(&mut fetching).await?;
             let stopped = stop.is_cancelled() && shared.unsettled.lock().handed_out() == 0;
             if stopped || shared.gone.is_cancelled() {
                 return Ok(());
             }
+            // In this order: a lost connection and the end of the process come before messages, of
+            // which there may always be another.
             tokio::select! {
                 biased;
                 blocked = events.next() => drop(blocked?),
@@ -329,6 +337,7 @@ impl ConsumerSession {
     async fn assign(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
         let assigned = self.assigned.borrow_and_update().clone();
         info!(partitions = ?assigned, "taking batches");
+        // Every processor reads dead letters, whatever its partitions, so that somebody does.
         let partitions = assigned.into_iter().filter(|at| *at < self.config.partitions);
         let sources = partitions.map(Source::Partition).chain([Source::DeadLetters]).collect();
         self.take_from(fetching, &sources).await
@@ -342,6 +351,7 @@ impl ConsumerSession {
     ) -> Result<(), RabbitError> {
         let given_up: Vec<Source> =
             fetching.by_source.keys().filter(|source| !sources.contains(source)).copied().collect();
+        // Given up first: somebody else waits for these, and what new ones bring can wait.
         for source in given_up {
             let subscription = fetching.give_up(source).await?;
             self.shared.unsettled.lock().end(subscription);
@@ -385,6 +395,7 @@ impl ConsumerSession {
             return fetching.ended(source, &tag);
         };
         let delivery = delivery?;
+        // An average that forgets: the last 64 messages or so decide, and one large batch does not.
         self.message_bytes += (delivery.data.len() as f64 - self.message_bytes) / 64.0;
         fetching.came(subscription);
         let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered)
@@ -410,6 +421,7 @@ impl ConsumerSession {
         let tell = settled.iter().map(|(message, outcome)| async {
             let told = match outcome {
                 Disposition::Acknowledge => message.acker.ack(BasicAckOptions::default()).await,
+                // Nack and not reject, which RabbitMQ 4.3 counts as a failed delivery.
                 Disposition::Return => {
                     let options = BasicNackOptions { requeue: true, ..Default::default() };
                     message.acker.nack(options).await
@@ -419,6 +431,7 @@ impl ConsumerSession {
                 tracing::debug!("a batch cannot be settled any more: {error}");
             }
         });
+        // All at once: one after the other, each would wait until the one before is written out.
         answered(join_all(tell).map(Ok)).await?;
         for (message, _) in &settled {
             fetching.settled(message.subscription).await?;
@@ -458,7 +471,8 @@ struct Item {
 /// What is being fetched on one connection.
 struct Fetching<'a> {
     connection: &'a Connection,
-    /// For questions.
+    /// The channel on which queue lengths are asked for; the broker closes it where a queue is
+    /// gone, and nothing is fetched on it.
     channel: Option<Channel>,
     items: SelectAll<BoxStream<'static, Item>>,
     by_source: BTreeMap<Source, Subscription>,
@@ -525,6 +539,8 @@ impl<'a> Fetching<'a> {
         subscription.tag = tag.clone();
         let item =
             move |delivery| Item { source, subscription: number, tag: tag.clone(), delivery };
+        // The end of the stream becomes an item of its own: in `SelectAll` it would just vanish,
+        // and nobody would learn that the broker has cancelled the consumer.
         let items = consumer.map(Some).chain(stream::once(async { None })).map(item);
         self.items.push(items.boxed());
         Ok(())
@@ -535,6 +551,8 @@ impl<'a> Fetching<'a> {
         let subscription = self.by_source.remove(&source).expect("it is being fetched");
         let Subscription { channel, tag, number, .. } = &subscription;
         let number = *number;
+        // Cancelled, but the channel stays open: closing it would hand what is in hand to another
+        // process while this one still stores it.
         answered(channel.basic_cancel(tag.clone(), BasicCancelOptions::default())).await?;
         self.closing.insert(number, subscription);
         self.close_if_settled(number).await?;
@@ -543,6 +561,8 @@ impl<'a> Fetching<'a> {
 
     /// Fetches with another prefetch if that pays. What the earlier consumer fetched stays.
     async fn renew(&mut self, source: Source, prefetch: u16) -> Result<(), RabbitError> {
+        // A prefetch holds for consumers that begin after it was set, so that another one needs
+        // another consumer. Only at half or twice as much, or each change would cost a round trip.
         let Some(mut subscription) = self.by_source.remove(&source) else { return Ok(()) };
         let (smaller, larger) =
             (subscription.prefetch / 2, subscription.prefetch.saturating_mul(2));
@@ -625,6 +645,8 @@ impl<'a> Fetching<'a> {
         silence_max: Duration,
     ) -> Result<(), RabbitError> {
         let Some(subscription) = self.by_source.get(&source) else { return Ok(()) };
+        // A broker may forget a consumer without a word; the connection stays up, so that
+        // heartbeats notice nothing. With a full prefetch silence means that this process is slow.
         let has_room = subscription.unsettled < usize::from(subscription.prefetch);
         if ready > 0 && has_room && subscription.active.elapsed() > silence_max {
             counter!("logweir_queue_silences_total").increment(1);

@@ -3,9 +3,10 @@
 //!
 //! A server with readers binds a queue of its own to the live exchange and says, at once and every
 //! two seconds, that it has readers; a processor shows logs only while it has heard that lately.
-//! Every message carries its publisher's id and how many logs that showed before, and the count comes
-//! every second though nothing is stored, and as soon as a server says that it reads, so that a server sees what was lost on the way: dropped by
-//! a processor that could not keep up, by the broker from a full queue, or with a connection.
+//! Every message carries its publisher's id and how many logs that showed before. The count also
+//! comes every second when nothing is stored, and as soon as a server says that it reads. So a
+//! server sees what was lost on the way: dropped by a processor that could not keep up, by the
+//! broker from a full queue, or with a connection.
 //!
 //! All tenants' logs are shown while any server has a reader.
 
@@ -43,7 +44,9 @@ use super::{
 };
 use crate::live_feed::{Groups, LiveFeed};
 
+/// How often a processor tells its count though it has shown nothing: a loss is known so late.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often a server says that it has readers.
 const READERS_SAID_EVERY: Duration = Duration::from_secs(2);
 /// Two of them may be lost.
 const READERS_BELIEVED_FOR: Duration = Duration::from_secs(6);
@@ -123,10 +126,12 @@ impl Session for Relay {
         let mut events = Events::of(connection);
         let channel = answered(connection.create_channel()).await?;
         declare_live(&channel, &self.names).await?;
+        // Confirmations not for durability but for back-pressure: they bound what is under way.
         answered(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let mut heard = subscribe(&channel, self.names.live_readers(), true).await?;
         let mut sent: FuturesUnordered<Sent> = FuturesUnordered::new();
         let (mut tick, mut blocked) = (every(COUNT_EVERY), false);
+        // Readers are believed to be there still: their word may be lost with the connection.
         if let Some(reading) = &mut self.reading {
             reading.until = Instant::now() + READERS_BELIEVED_FOR;
         }
@@ -148,6 +153,8 @@ impl Session for Relay {
                 Some(confirmed) = sent.next() => confirmed?,
                 next = next_group(&mut self.reading), if may_send => {
                     let Some((tenant, event)) = next else { return Ok(()) };
+                    // What this process could not show in time counts as shown, so that servers see
+                    // a jump in the count and tell their readers of the gap.
                     self.shown += event.skipped;
                     sent.push(self.send(&channel, tenant, event.logs.to_vec()));
                 }
@@ -322,6 +329,8 @@ struct Counts(HashMap<[u8; 16], u64>);
 impl Counts {
     /// Logs that were lost before these. Of a publisher that is new here none is missed.
     fn lost(&mut self, live: &LiveLogs) -> u64 {
+        // Each start of a processor has another id. Forgetting all of them costs at most one loss
+        // that is not told.
         if self.0.len() >= PUBLISHERS_MAX {
             self.0.clear();
         }
@@ -337,6 +346,8 @@ async fn subscribe(
     exchange: ShortString,
     no_ack: bool,
 ) -> Result<lapin::Consumer, RabbitError> {
+    // Not a quorum queue like those of batches: what is in it is stored already, and a server that
+    // dies must leave nothing behind that fills up.
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(SERVER_BYTES_MAX));

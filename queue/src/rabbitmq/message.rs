@@ -9,6 +9,7 @@ use lapin::{
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, RejectedRecord, Resource},
+    timestamp::Timestamp,
     wire,
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -16,6 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 /// The quickest level that still finds repeats well: what a log costs in the broker falls to a fifth.
 const COMPRESSION_LEVEL: i32 = 1;
 /// No batch is larger; it bounds what a hostile or broken message unfolds to.
+// Sixteen times the largest request by default, so that a larger limit may be set.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The version of the body's format.
 const CONTENT_TYPE: &str = "application/vnd.logweir.batch.v1+protobuf";
@@ -46,7 +48,7 @@ pub(super) fn encode(batch: Batch) -> Result<Message, std::io::Error> {
     headers.insert("tenant".into(), text(batch.tenant.as_str()));
     headers.insert("service".into(), text(batch.resource.service.as_str()));
     headers.insert("checksum".into(), text(&format!("{:016x}", batch.checksum)));
-    headers.insert("received".into(), AMQPValue::LongLongInt(batch.received_unix_nano));
+    headers.insert("received".into(), AMQPValue::LongLongInt(batch.received_at.as_unix_nanos()));
     let properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type(CONTENT_TYPE.into())
@@ -96,7 +98,7 @@ pub(super) fn unreadable(
     properties: &BasicProperties,
     body: &[u8],
     error: &MessageError,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Batch {
     let header = |name: &str| {
         let value = properties.headers().as_ref()?.inner().get(name)?;
@@ -110,12 +112,7 @@ pub(super) fn unreadable(
     let parts = body.chunks(UNREADABLE_PART_BYTES);
     let count = parts.len();
     let rejected = |(index, part): (u32, &[u8])| RejectedRecord {
-        record: Record {
-            index,
-            time_unix_nano: now_unix_nano,
-            message: hex::encode(part),
-            ..Record::default()
-        },
+        record: Record { index, time: now, message: hex::encode(part), ..Record::default() },
         reason: "unreadable_message".to_owned(),
         detail: format!("part {} of {count} of a message of the queue; {error}", index + 1),
     };
@@ -123,7 +120,7 @@ pub(super) fn unreadable(
         tenant,
         batch_id: BatchId(xxh3_128(body).to_be_bytes()),
         checksum: xxh3_64(body),
-        received_unix_nano: now_unix_nano,
+        received_at: now,
         producer: None,
         resource: Resource::of(service),
         records: Vec::new(),
@@ -137,6 +134,8 @@ pub(super) fn delivery_count(properties: &BasicProperties, redelivered: bool) ->
         let count = headers.inner().get("x-delivery-count")?;
         number(count).and_then(|count| u32::try_from(count).ok())
     });
+    // A quorum queue leaves the header out the first time. Without it, `redelivered` tells at least
+    // that there was a time before.
     counted.unwrap_or(u32::from(redelivered))
 }
 
@@ -167,7 +166,7 @@ mod tests {
             tenant: Tenant::new("acme").unwrap(),
             batch_id: BatchId([7; 16]),
             checksum: 5,
-            received_unix_nano: 9,
+            received_at: Timestamp::from_unix_nanos(9),
             producer: None,
             resource: Resource::of(Service::new("api").unwrap()),
             records: (0..100).map(record).collect(),
@@ -192,7 +191,7 @@ mod tests {
         }
         let cut = &body[..body.len() - 3];
         let error = decode(&properties, cut).unwrap_err();
-        let kept = unreadable(&properties, cut, &error, 11);
+        let kept = unreadable(&properties, cut, &error, Timestamp::from_unix_nanos(11));
         assert_eq!((kept.tenant.as_str(), kept.resource.service.as_str()), ("acme", "api"));
         assert_ne!(kept.batch_id, batch().batch_id, "a sound copy may still come");
         assert_eq!(kept.rejected[0].record.message, hex::encode(cut));
@@ -203,7 +202,7 @@ mod tests {
         let body = vec![0xab; UNREADABLE_PART_BYTES * 2 + 1];
         let none = BasicProperties::default();
         let error = decode(&none, &body).unwrap_err();
-        let kept = unreadable(&none, &body, &error, 11);
+        let kept = unreadable(&none, &body, &error, Timestamp::from_unix_nanos(11));
         let parts: String = kept.rejected.iter().map(|r| r.record.message.as_str()).collect();
         assert_eq!((kept.rejected.len(), parts), (3, hex::encode(&body)));
         assert_eq!(kept.resource.service.as_str(), "logweir.unreadable");

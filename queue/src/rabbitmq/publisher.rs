@@ -43,7 +43,10 @@ use crate::{PublishError, Publisher, partition_of};
 /// How long a refused publisher is asked to wait while the broker is full, blocked or away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A confirmation that takes so much longer than anybody waits for it is taken for lost.
+// Not at once: a queue whose leader is being elected is slow for some seconds, and publishing all
+// of it again on another connection would double what the broker has to store.
 const CONFIRM_TIMEOUTS_MAX: u32 = 4;
+/// How often the connection and the oldest unconfirmed message are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 type Answer = Result<(), PublishError>;
@@ -124,6 +127,7 @@ pub(super) struct RabbitPublisher {
 #[async_trait]
 impl Publisher for RabbitPublisher {
     async fn publish(&self, batch: Batch) -> Answer {
+        // Before a batch is compressed: while the broker is away or blocks, refusing must be cheap.
         self.check_ready()?;
         let shared = &self.shared;
         let partition = partition_of(&batch.tenant, &batch.resource.service, shared.partitions);
@@ -175,6 +179,8 @@ impl Shared {
     fn encode(&self, batch: Batch) -> Result<Message, PublishError> {
         let batch_id = batch.batch_id;
         let refuse = |cause| {
+            // It will never fit, but no error here may be final: the sender would drop the batch.
+            // It comes back rarely until somebody raises the limit or sends smaller batches.
             error!(%batch_id, "a batch cannot be published: {cause}");
             PublishError::NotDurable { cause, retry_after: Duration::from_secs(60) }
         };
@@ -243,6 +249,7 @@ impl Session for PublisherSession {
         let channel = answered(connection.create_channel()).await?;
         answered(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let mut under_way = UnderWay { channel, confirmations: FuturesUnordered::new() };
+        // What waits from before comes first, and only then is the broker said to take batches.
         self.publish_again(&mut under_way);
         self.shared.set_broker(Broker::Takes);
         let mut check = interval(CHECK_INTERVAL);
@@ -251,6 +258,7 @@ impl Session for PublisherSession {
             if self.shared.is_closed() && self.unconfirmed.is_empty() && self.intake.is_empty() {
                 return Ok(());
             }
+            // Confirmations before new batches: they give room back, and senders wait for them.
             tokio::select! {
                 biased;
                 blocked = events.next() => self.set_blocked(blocked?),
@@ -330,6 +338,7 @@ impl PublisherSession {
                 Err(error) => return Err(error.clone().into()),
             }
         }
+        // Ended like a lost connection, because a new session declares the queues again.
         if let Some(queue) = returned {
             counter!("logweir_queue_returned_total").increment(1);
             return Err(RabbitError::Unreachable(format!("there is no queue {queue}")));
@@ -337,6 +346,7 @@ impl PublisherSession {
         for (number, confirmation) in confirmed {
             let Some(mut pending) = self.unconfirmed.remove(&number) else { continue };
             match confirmation {
+                // The one answer that means durable. `NotRequested`: confirmations are off.
                 Ok(Confirmation::Ack(None)) => pending.answer(Ok(())),
                 _ => pending.answer(Err(self.refused(&pending.queue))),
             }
@@ -377,6 +387,7 @@ impl UnderWay {
         let (channel, queue) = (self.channel.clone(), pending.queue.clone());
         let message = Arc::clone(&pending.message);
         let publish = async move {
+            // Without `mandatory` the broker confirms what it has no queue for, and drops it.
             let options = BasicPublishOptions { mandatory: true, ..Default::default() };
             let properties = message.properties.clone();
             channel.basic_publish("".into(), queue, options, &message.body, properties).await?.await

@@ -10,6 +10,7 @@ use super::{
 };
 
 /// Waits for an answer of the broker, but not for ever.
+// A broker that stands still sends heartbeats or not, but no answer, and the library would wait.
 pub(super) async fn answered<T>(
     answer: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, RabbitError> {

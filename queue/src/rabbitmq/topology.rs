@@ -40,6 +40,8 @@ use super::{
 };
 
 /// So often is no dead letter handed out.
+// A number and not -1, which means "no limit" since RabbitMQ 4.0 only; without any, 4.0 takes 20,
+// and a queue without dead letters of its own drops what goes beyond.
 const DEAD_LETTER_DELIVERIES_MAX: u32 = 1_000_000_000;
 
 /// The names in the broker.
@@ -80,6 +82,7 @@ pub(super) async fn declare(
 ) -> Result<(), RabbitError> {
     let names = Names::new(config);
     let channel = answered(connection.create_channel()).await?;
+    // Dead letters first, so that no partition ever refers to an exchange that is not there.
     declare_exchange(&channel, names.dead_letters(), true).await?;
     let dead_letters = dead_letters_arguments(config);
     declare_queue(&channel, names.dead_letters(), dead_letters).await?;
@@ -91,6 +94,7 @@ pub(super) async fn declare(
         let arguments = partition_arguments(config, &names);
         declare_queue(&channel, names.partition(partition), arguments).await?;
     }
+    // A channel of its own, since the broker closes the one on which a declaration differs.
     answered(channel.close(200, "declared".into())).await
 }
 
@@ -135,6 +139,7 @@ fn dead_letters_arguments(config: &RabbitConfig) -> FieldTable {
 fn quorum_arguments(bytes_max: u64, deliveries_max: u32) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
+    // In a cluster all leaders would otherwise be on the node that the first process met.
     arguments.insert("x-queue-leader-locator".into(), text("balanced"));
     arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments.insert("x-max-length-bytes".into(), number(bytes_max));

@@ -42,6 +42,7 @@ impl Window {
     }
 
     pub(super) fn take(&self, bytes: usize) -> Result<Permit, PublishError> {
+        // Checked and counted under one lock: two that ask at once must not both get the last room.
         let mut taken = self.taken.lock();
         self.check_taken(&taken, bytes)?;
         taken.batches += 1;

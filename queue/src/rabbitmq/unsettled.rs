@@ -24,8 +24,10 @@ pub(super) enum Disposition {
     Return,
 }
 
-/// See the module.
+/// All messages of one consumer between their arrival and the word to the broker. Every message is
+/// in one of the lists, or handed out and only counted.
 pub(super) struct Unsettled<M> {
+    /// Subscriptions that fetch; messages of any other go back.
     live: BTreeSet<u64>,
     waiting: VecDeque<Arc<M>>,
     delayed: BTreeMap<(Instant, u64), Arc<M>>,
@@ -87,6 +89,7 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn requeue(&mut self, message: Arc<M>, due: Instant) {
         self.handed_out -= 1;
         if self.live.contains(&message.subscription()) {
+            // Two may be due at the same instant; without a number one would replace the other.
             self.next_number += 1;
             self.delayed.insert((due, self.next_number), message);
         } else {
@@ -108,6 +111,7 @@ impl<M: Fetched> Unsettled<M> {
 
     /// The connection is lost, and with it all subscriptions: the broker hands everything out again.
     pub(super) fn lose(&mut self) {
+        // `handed_out` stays: those batches are still being stored, and will be settled.
         self.live.clear();
         self.waiting.clear();
         self.delayed.clear();

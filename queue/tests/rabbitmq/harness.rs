@@ -6,6 +6,7 @@ use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, Resource},
     runtime::tasks::Tasks,
+    timestamp::Timestamp,
 };
 use logweir_queue::{Consumer, Delivery, Partitions, PublishError, Publisher, RabbitConfig};
 use testkit::RabbitMq;
@@ -49,7 +50,7 @@ pub(crate) fn batch(number: u64) -> Batch {
         tenant: Tenant::default(),
         batch_id,
         checksum: number,
-        received_unix_nano: 1,
+        received_at: Timestamp::from_unix_nanos(1),
         producer: None,
         resource: Resource::of(service),
         records: vec![Record { message: format!("log {number}"), ..Record::default() }],

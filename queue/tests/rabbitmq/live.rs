@@ -4,6 +4,7 @@ use logweir_core::{
     identity::{LogId, TemplateId, Tenant},
     record::{Level, ScoredRecord, StoredLog},
     runtime::tasks::Tasks,
+    timestamp::Timestamp,
 };
 use logweir_queue::{LiveFeed, follow_live_feed, relay_live_feed};
 use testkit::RabbitMq;
@@ -13,8 +14,8 @@ use super::harness::{batch, config};
 fn log(number: u64) -> StoredLog {
     let batch = batch(number);
     StoredLog {
-        id: LogId { time_unix_nano: 1, batch_id: batch.batch_id, index: 0 },
-        received_unix_nano: 1,
+        id: LogId { time: Timestamp::from_unix_nanos(1), batch_id: batch.batch_id, index: 0 },
+        received_at: Timestamp::from_unix_nanos(1),
         service: batch.resource.service,
         instance: String::new(),
         environment: String::new(),

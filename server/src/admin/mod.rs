@@ -9,6 +9,7 @@ use logweir_core::{
     identity::{Role, Service, ServiceScope},
     limits::RESOURCE_FIELD_BYTES_MAX,
     runtime::clock::Clock,
+    timestamp::Timestamp,
 };
 use logweir_proto::v1::{self, admin_service_server::AdminService};
 use logweir_storage::{DeadLetter, Deploy, Storage, TokenRecord};
@@ -23,6 +24,7 @@ use crate::{
 };
 
 const TTL_SECONDS_DEFAULT: u64 = 90 * 86_400;
+// Shorter than a minute, a token would end while it is being copied; the longest is ten years.
 const TTL_SECONDS_MIN: u64 = 60;
 const TTL_SECONDS_MAX: u64 = 315_360_000;
 const LIST_DEFAULT: u32 = 100;
@@ -37,7 +39,7 @@ pub(crate) struct AdminHandler {
     pub(crate) auth: Arc<Auth>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) clock: Clock,
-    /// Of the queue.
+    /// How many partitions the queue has.
     pub(crate) partitions: u16,
 }
 
@@ -57,6 +59,7 @@ impl AdminService for AdminHandler {
         let ttl = ttl(asked.ttl_seconds)?;
         let now = (self.clock)();
         let (record, jwt) = issue(&self.auth.keys(), &caller.tenant, &scope, role, ttl, now);
+        // Recorded before it is handed out: a token in use that no list shows could not be revoked.
         self.storage.insert_token(&caller.tenant, record.clone()).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::IssueTokenResponse { token: Some(token(record)), jwt }))
     }
@@ -82,6 +85,7 @@ impl AdminService for AdminHandler {
             .revoke_token(&caller.tenant, &token_id, (self.clock)())
             .await
             .map_err(Refusal::from)?;
+        // Here it ends at once; other servers learn of it with their next look, within 2 s.
         self.auth.add_revoked(token_id);
         Ok(Response::new(v1::RevokeTokenResponse { token: Some(token(record)) }))
     }
@@ -95,6 +99,8 @@ impl AdminService for AdminHandler {
         let limit = list_limit(asked.limit)?;
         let mut before = (asked.before_dead_letter_id > 0).then_some(asked.before_dead_letter_id);
         let mut found = Vec::new();
+        // Page by page, each shortened to its preview before the next is read: a dead letter may be
+        // as large as a request, and a thousand of them would be gigabytes.
         let total = loop {
             let page = LETTERS_PAGE.min(limit - found.len());
             let listed = self.storage.list_dead_letters(&caller.tenant, before, page).await;
@@ -129,6 +135,8 @@ impl AdminService for AdminHandler {
         let caller = layer::caller(&request)?;
         let v1::DiscardDeadLettersRequest { dead_letter_ids: ids, all } = request.into_inner();
         check_ids(&ids)?;
+        // An empty list alone must not mean everything: a script whose search found nothing would
+        // throw all of them away.
         if ids.is_empty() != all {
             let why = "must be given, or else `all`, and not both";
             return Err(Refusal::invalid("dead_letter_ids", why).into());
@@ -219,7 +227,7 @@ fn service(name: &str) -> Result<Service, Refusal> {
     Service::new(name).map_err(|error| Refusal::invalid("service", error.to_string()))
 }
 
-fn deploy(sent: Option<v1::Deploy>, now_unix_nano: i64) -> Result<Deploy, Refusal> {
+fn deploy(sent: Option<v1::Deploy>, now: Timestamp) -> Result<Deploy, Refusal> {
     let sent = sent.ok_or_else(|| Refusal::invalid("deploy", "is missing"))?;
     for (field, text, limit) in [
         ("deploy.version", &sent.version, RESOURCE_FIELD_BYTES_MAX),
@@ -233,23 +241,23 @@ fn deploy(sent: Option<v1::Deploy>, now_unix_nano: i64) -> Result<Deploy, Refusa
     if sent.version.is_empty() {
         return Err(Refusal::invalid("deploy.version", "is empty: name the version"));
     }
-    let time_unix_nano = match sent.time_unix_nano {
-        0 => now_unix_nano,
-        time if time > 0 => time,
+    let time = match sent.time_unix_nano {
+        0 => now,
+        time if time > 0 => Timestamp::from_unix_nanos(time),
         time => {
             let why = format!("is {time}, must not be negative");
             return Err(Refusal::invalid("deploy.time_unix_nano", why));
         }
     };
     let service = service(&sent.service)?;
-    Ok(Deploy { service, version: sent.version, time_unix_nano, note: sent.note })
+    Ok(Deploy { service, version: sent.version, time, note: sent.note })
 }
 
 fn deploy_to_wire(deploy: Deploy) -> v1::Deploy {
     v1::Deploy {
         service: deploy.service.to_string(),
         version: deploy.version,
-        time_unix_nano: deploy.time_unix_nano,
+        time_unix_nano: deploy.time.as_unix_nanos(),
         note: deploy.note,
     }
 }
@@ -264,23 +272,23 @@ fn token(record: TokenRecord) -> v1::Token {
         token_id: record.token_id,
         service: record.service.to_string(),
         role: role.into(),
-        issued_unix_nano: record.issued_unix_nano,
-        expires_unix_nano: record.expires_unix_nano,
-        revoked_unix_nano: record.revoked_unix_nano.unwrap_or(0),
+        issued_unix_nano: record.issued_at.as_unix_nanos(),
+        expires_unix_nano: record.expires_at.as_unix_nanos(),
+        revoked_unix_nano: record.revoked_at.map_or(0, Timestamp::as_unix_nanos),
     }
 }
 
 fn dead_letter(letter: DeadLetter) -> v1::DeadLetter {
     v1::DeadLetter {
         dead_letter_id: letter.dead_letter_id,
-        created_unix_nano: letter.created_unix_nano,
+        created_unix_nano: letter.created_at.as_unix_nanos(),
         service: letter.resource.service.to_string(),
         batch_id: letter.batch_id.to_string(),
         index: letter.record.index,
         reason: letter.reason,
         detail: letter.detail,
         preview: letter.record.message.chars().take(PREVIEW_CHARACTERS).collect(),
-        replayed_unix_nano: letter.replayed_unix_nano.unwrap_or(0),
+        replayed_unix_nano: letter.replayed_at.map_or(0, Timestamp::as_unix_nanos),
     }
 }
 
@@ -300,8 +308,9 @@ mod tests {
 
     #[test]
     fn a_deploy_is_checked_and_gets_a_time() {
+        let now = Timestamp::from_unix_nanos(7);
         let sent = v1::Deploy { service: "a".into(), version: "1".into(), ..v1::Deploy::default() };
-        assert_eq!(deploy(Some(sent.clone()), 7).unwrap().time_unix_nano, 7);
+        assert_eq!(deploy(Some(sent.clone()), now).unwrap().time, now);
         for (bad, field) in [
             (None, "deploy:"),
             (Some(v1::Deploy { version: String::new(), ..sent.clone() }), "deploy.version:"),
@@ -310,7 +319,7 @@ mod tests {
             (Some(v1::Deploy { time_unix_nano: -1, ..sent.clone() }), "deploy.time_unix_nano:"),
             (Some(v1::Deploy { service: "a b".into(), ..sent }), "service:"),
         ] {
-            let error = deploy(bad, 7).unwrap_err().to_string();
+            let error = deploy(bad, Timestamp::from_unix_nanos(7)).unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");
         }
     }

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use logweir_core::runtime::identity::{BEAT_EVERY, DEAD_AFTER, ProcessIdentity};
+use logweir_core::{
+    runtime::identity::{BEAT_EVERY, DEAD_AFTER, ProcessIdentity},
+    timestamp::Timestamp,
+};
 use logweir_proto::v1;
 use logweir_storage::{Heartbeat, LiveProcess, Storage};
 use metrics::counter;
@@ -14,7 +17,6 @@ use crate::status::Refusal;
 
 const SILENT_SECONDS_DEFAULT: u32 = 60;
 const SILENT_SECONDS_MAX: u32 = 86_400;
-const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 
 /// Says that this process lives until it stops; then nobody need wait for its silence.
 pub(crate) async fn beat(
@@ -29,11 +31,13 @@ pub(crate) async fn beat(
             kind: identity.kind.to_owned(),
             host: identity.host.clone(),
             version: identity.version().to_owned(),
-            started_unix_nano: identity.started_unix_nano,
+            started_at: identity.started_at,
             partitions: Vec::new(),
-            committed_unix_nano: None,
+            committed_through: None,
             load: load(),
         };
+        // A heartbeat that fails is only told: the process still serves, and the next one says the
+        // same again.
         if let Err(error) = storage.beat(heartbeat).await {
             counter!("logweir_heartbeats_failed_total").increment(1);
             warn!(%error, "storage does not know that this process lives");
@@ -42,6 +46,8 @@ pub(crate) async fn beat(
             break;
         }
     }
+    // Signed off, so that alerts about silent processes and the sharing of partitions need not wait
+    // until it counts as dead.
     if let Err(error) = storage.forget_process(&identity.process_id).await {
         warn!(%error, "storage will take this process for silent, not for ended");
     }
@@ -63,7 +69,7 @@ pub(crate) fn silence_max(seconds: u32) -> Result<Duration, Refusal> {
 pub(crate) fn listed(
     processes: Vec<LiveProcess>,
     partitions: u16,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> v1::ListProcessesResponse {
     let living = processes.iter().filter(|process| process.age <= DEAD_AFTER);
     let owned: BTreeSet<u16> =
@@ -71,27 +77,26 @@ pub(crate) fn listed(
     let unowned = (0..partitions).filter(|partition| !owned.contains(partition));
     v1::ListProcessesResponse {
         unowned_partitions: unowned.map(u32::from).collect(),
-        processes: processes.into_iter().map(|one| process(one, now_unix_nano)).collect(),
+        processes: processes.into_iter().map(|one| process(one, now)).collect(),
     }
 }
 
-fn process(LiveProcess { heartbeat, age }: LiveProcess, now_unix_nano: i64) -> v1::Process {
-    let said_unix_nano = now_unix_nano.saturating_sub_unsigned(age.as_nanos() as u64);
-    let lag_ms = |committed: i64| {
-        let behind = said_unix_nano.saturating_sub(committed) / NANOS_PER_MILLISECOND;
-        u64::try_from(behind).unwrap_or(0)
-    };
+fn process(LiveProcess { heartbeat, age }: LiveProcess, now: Timestamp) -> v1::Process {
+    // How far it was behind when it last said so, and not until now: for a process that is silent
+    // the time since then is its silence, which is shown beside it.
+    let said_at = now - age;
+    let lag_ms = |committed: Timestamp| said_at.since(committed).as_millis() as u64;
     v1::Process {
         process_id: heartbeat.process_id,
         kind: heartbeat.kind,
         host: heartbeat.host,
         version: heartbeat.version,
-        started_unix_nano: heartbeat.started_unix_nano,
+        started_unix_nano: heartbeat.started_at.as_unix_nanos(),
         silent_ms: age.as_millis() as u64,
         alive: age <= DEAD_AFTER,
         partitions: heartbeat.partitions.into_iter().map(u32::from).collect(),
-        committed_unix_nano: heartbeat.committed_unix_nano,
-        lag_ms: heartbeat.committed_unix_nano.map(lag_ms),
+        committed_unix_nano: heartbeat.committed_through.map(Timestamp::as_unix_nanos),
+        lag_ms: heartbeat.committed_through.map(lag_ms),
         load: heartbeat.load,
     }
 }
@@ -100,18 +105,18 @@ fn process(LiveProcess { heartbeat, age }: LiveProcess, now_unix_nano: i64) -> v
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_760_000_000_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
-    fn live(partitions: &[u16], age_ms: u64, committed_ms_ago: Option<i64>) -> LiveProcess {
-        let committed = |ms: i64| NOW - ms * NANOS_PER_MILLISECOND;
+    fn live(partitions: &[u16], age_ms: u64, committed_ms_ago: Option<u64>) -> LiveProcess {
+        let committed = |ms| NOW - Duration::from_millis(ms);
         let heartbeat = Heartbeat {
             process_id: format!("processor-{age_ms}"),
             kind: "processor".into(),
             host: "h".into(),
             version: "1".into(),
-            started_unix_nano: 1,
+            started_at: Timestamp::from_unix_nanos(1),
             partitions: partitions.to_vec(),
-            committed_unix_nano: committed_ms_ago.map(committed),
+            committed_through: committed_ms_ago.map(committed),
             load: 0.5,
         };
         LiveProcess { heartbeat, age: Duration::from_millis(age_ms) }

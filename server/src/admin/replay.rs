@@ -52,13 +52,15 @@ impl<'a> Replay<'a> {
 
     /// Page by page from the newest to the oldest, so that each is tried once.
     pub(crate) async fn all(mut self) -> Result<v1::ReplayDeadLettersResponse, Refusal> {
+        // Only those that were there when it began. What fails again becomes a new dead letter,
+        // which an open end would find and send in again, for ever.
         let mut before = Some(self.newest_before.saturating_add(1));
         loop {
             let listed = self.storage.list_dead_letters(self.tenant, before, LETTERS_PAGE).await;
             let (mut letters, _) = listed?;
             let Some(oldest) = letters.last() else { return Ok(self.answer) };
             before = Some(oldest.dead_letter_id);
-            letters.retain(|letter| letter.replayed_unix_nano.is_none());
+            letters.retain(|letter| letter.replayed_at.is_none());
             self.page(letters).await?;
         }
     }
@@ -76,9 +78,10 @@ impl<'a> Replay<'a> {
     }
 
     async fn page(&mut self, letters: Vec<DeadLetter>) -> Result<(), Refusal> {
-        // Not sent in again: their batches need not be remembered any more.
+        // Those replayed before are not sent in again: the ledger may have forgotten their batches
+        // meanwhile, and would store their logs twice.
         let (done, letters): (Vec<_>, Vec<_>) =
-            letters.into_iter().partition(|letter| letter.replayed_unix_nano.is_some());
+            letters.into_iter().partition(|letter| letter.replayed_at.is_some());
         self.answer.replayed += done.len() as u64;
         let outcomes: Vec<(u64, Option<LogId>)> = stream::iter(letters)
             .map(|letter| async {
@@ -91,8 +94,10 @@ impl<'a> Replay<'a> {
         let (taken, logs): (Vec<u64>, Vec<LogId>) =
             outcomes.iter().filter_map(|&(id, log_id)| Some((id, log_id?))).unzip();
         self.answer.rejected += (outcomes.len() - taken.len()) as u64;
-        let now_unix_nano = (self.ingest.clock)();
-        self.storage.mark_replayed(self.tenant, &taken, now_unix_nano).await?;
+        // After the queue has them. A crash in between replays them once more, under the same batch
+        // ids, which the ledger knows; the other order could lose them.
+        let now = (self.ingest.clock)();
+        self.storage.mark_replayed(self.tenant, &taken, now).await?;
         self.settle(logs).await
     }
 
@@ -107,6 +112,8 @@ impl<'a> Replay<'a> {
                     Err(error) => return Err(error.into()),
                 }
             }
+            // Among the new dead letters a replay is known by its batch id, which derives from the
+            // dead letter that it came from.
             if !unseen.is_empty() {
                 let anew = self.new_letters().await?;
                 let looked_for = unseen.len();

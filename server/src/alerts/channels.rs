@@ -16,8 +16,9 @@ use logweir_storage::JobKind;
 use super::handler::{AlertHandler, check_room, parsed};
 use crate::{response_size::cut, status::Refusal};
 
-/// Of a tenant; each has a worker.
+/// Channels of a tenant; alerting runs a worker for each.
 const CHANNELS_MAX: usize = 100;
+/// How long somebody should wait while others test their channels.
 const TEST_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) async fn list(
@@ -41,17 +42,22 @@ pub(super) async fn put(
     check(&config)?;
     let stored = handler.settings(tenant, SettingKind::Channel).await?;
     check_room("channels", &stored, &config.name, CHANNELS_MAX)?;
+    // Settings are shown with their secrets masked. Who changes one field and sends the rest back
+    // sends the mask, and keeps what it stands for.
     let mut own = stored.iter().filter_map(StoredSetting::channel);
     if let Some(old) = own.find(|of| of.name == config.name) {
         config.keep_secrets(old);
     }
     config.check().map_err(|why| Refusal::invalid("config", why))?;
+    // A warning and no refusal, or two channels that fall back on each other could never be made.
     let is_unknown = |name: &&String| !stored.iter().any(|setting| setting.name == **name);
     let unknown = config.fallback.iter().filter(is_unknown);
     let warnings = unknown.map(|name| format!("there is no channel {name:?} yet")).collect();
     let channel = Some(wire(&config, &ChannelState::default()));
     let reset = Action::ResetChannel { channel: config.name.clone() };
     handler.put(tenant, Setting::Channel(config)).await?;
+    // New settings deserve a new attempt: with the breaker open after the old ones, people would
+    // wait for its time-out and take the new ones for wrong.
     handler.ask(tenant, &reset).await?;
     Ok(v1::PutChannelResponse { channel, warnings })
 }
@@ -94,6 +100,7 @@ pub(super) async fn test(
     config.check().map_err(|why| {
         Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
     })?;
+    // Each test waits for a server of somebody else's, for as long as its time-outs allow.
     let Ok(_permit) = handler.tests.try_acquire() else {
         return Err(Refusal::Unavailable {
             reason: "TESTS_RUN",
@@ -136,17 +143,17 @@ fn wire(config: &ChannelConfig, known: &ChannelState) -> v1::AlertChannel {
         BreakerState::RateLimited { .. } => v1::ChannelState::RateLimited,
         BreakerState::Misconfigured { .. } => v1::ChannelState::Misconfigured,
     };
-    let until_unix_nano = match breaker {
-        BreakerState::Open { until_unix_nano }
-        | BreakerState::RateLimited { until_unix_nano, .. }
-        | BreakerState::Misconfigured { until_unix_nano } => until_unix_nano,
+    let until = match breaker {
+        BreakerState::Open { until_unix_nano: until }
+        | BreakerState::RateLimited { until_unix_nano: until, .. }
+        | BreakerState::Misconfigured { until_unix_nano: until } => until,
         BreakerState::Closed | BreakerState::HalfOpen { .. } => 0,
     };
     v1::AlertChannel {
         name: config.name.clone(),
         config: config.masked().to_string(),
         state: state.into(),
-        until_unix_nano,
+        until_unix_nano: until,
         down_since_unix_nano: known.breaker.down_since_unix_nano.unwrap_or(0),
         last_error: known.last_error.clone(),
     }

@@ -15,7 +15,7 @@ use crate::{jobs::Jobs, status::Refusal};
 
 /// Bytes of a rule or of a channel's settings.
 const DEFINITION_BYTES_MAX: usize = 64 << 10;
-/// Bytes of what a person writes.
+/// Bytes of a free text that a person adds: a comment, a note, why something was resolved.
 pub(super) const TEXT_BYTES_MAX: usize = 1_024;
 /// Tests of channels that callers wait for at a time.
 pub(crate) const TESTS_MAX: usize = 4;
@@ -24,7 +24,7 @@ pub(crate) const PREVIEWS_MAX: usize = 1;
 /// How long somebody should wait when the leader is behind.
 const ACTION_RETRY: Duration = Duration::from_secs(30);
 
-/// The handler to rules, channels, silences and incidents.
+/// Handles the alert service: rules, channels, silences, the policy and incidents.
 pub(crate) struct AlertHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
@@ -62,6 +62,8 @@ impl AlertHandler {
 
     /// Leaves something for the leader.
     pub(super) async fn ask(&self, tenant: &Tenant, action: &Action) -> Result<(), Refusal> {
+        // Storage bounds what waits for the leader. That passes once one leads again, so the caller
+        // is told to come back, and not that the request was wrong.
         match self.storage.insert_action(tenant, action).await {
             Err(StorageError::LimitExceeded(message)) => Err(Refusal::Unavailable {
                 reason: "ACTIONS_WAIT",
@@ -90,7 +92,8 @@ pub(super) fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<
     Err(Refusal::invalid(field, format!("has {} bytes, the limit is {bytes_max}", text.len())))
 }
 
-/// One more is not possible where so many are, unless it takes the place of one.
+/// Refuses a new setting where `count_max` are stored already; one that replaces a stored setting
+/// of its name is always possible.
 pub(super) fn check_room(
     what: &str,
     stored: &[StoredSetting],

@@ -1,6 +1,7 @@
-//! Incidents as they go out.
+//! Incidents and their deliveries, translated from how they are stored to the messages of the
+//! contract.
 
-use logweir_core::{record::Level, wire::level_to_wire};
+use logweir_core::{record::Level, timestamp::Timestamp, wire::level_to_wire};
 use logweir_incident::{
     incident::{
         Evidence, Incident, IncidentState, Measured, Overlays, ProbableCause, SampleLog,
@@ -19,11 +20,13 @@ use crate::status::Refusal;
 pub(super) fn brief(stored: StoredIncident) -> v1::Incident {
     match stored.incident {
         Some(incident) => without_details(wire(incident)),
+        // Shown all the same: an incident that vanished from the list after a downgrade would look
+        // resolved. These columns are stored beside the value and need no version.
         None => v1::Incident {
             incident_id: stored.incident_id,
             service: stored.service,
-            pending_unix_nano: stored.began_unix_nano,
-            resolved_unix_nano: stored.resolved_unix_nano.unwrap_or(0),
+            pending_unix_nano: stored.began_at.as_unix_nanos(),
+            resolved_unix_nano: stored.resolved_at.map_or(0, Timestamp::as_unix_nanos),
             summary: "this version of the server cannot read it".to_owned(),
             ..v1::Incident::default()
         },
@@ -47,7 +50,7 @@ fn without_details(incident: v1::Incident) -> v1::Incident {
     }
 }
 
-/// An incident without what was told of it.
+/// An incident with its details but without its deliveries, which storage keeps apart.
 pub(super) fn full(stored: StoredIncident) -> Result<v1::Incident, Refusal> {
     let StoredIncident { incident_id, incident, .. } = stored;
     let unreadable = || {
@@ -60,7 +63,8 @@ pub(super) fn full(stored: StoredIncident) -> Result<v1::Incident, Refusal> {
 }
 
 fn wire(incident: Incident) -> v1::Incident {
-    let Evidence { summary, measured, started_unix_nano, probable_causes, .. } = incident.evidence;
+    let Evidence { summary, measured, started_unix_nano: started_at, probable_causes, .. } =
+        incident.evidence;
     let Evidence { deploys, sample_logs, instances, trace_ids, link, .. } = incident.evidence;
     let deploys = deploys.into_iter().map(|deploy| v1::Deploy {
         service: deploy.service,
@@ -80,7 +84,7 @@ fn wire(incident: Incident) -> v1::Incident {
         pending_unix_nano: incident.pending_unix_nano,
         firing_unix_nano: incident.firing_unix_nano.unwrap_or(0),
         resolved_unix_nano: incident.resolved_unix_nano.unwrap_or(0),
-        started_unix_nano,
+        started_unix_nano: started_at,
         acknowledged_by: incident.acknowledged_by,
         escalation_level: incident.escalation_level,
         summary,
@@ -170,7 +174,7 @@ fn entry(entry: TimelineEntry) -> v1::TimelineEntry {
     }
 }
 
-/// What was told, or is to be.
+/// One notification on its way to one channel: waiting, sent or given up.
 pub(super) fn delivery(stored: &StoredDelivery) -> v1::AlertDelivery {
     let state = match stored.state {
         DeliveryState::Waiting => v1::AlertDeliveryState::Waiting,
@@ -183,7 +187,7 @@ pub(super) fn delivery(stored: &StoredDelivery) -> v1::AlertDelivery {
         channel: stored.channel.clone(),
         kind: kind.to_owned(),
         state: state.into(),
-        created_unix_nano: stored.created_unix_nano,
+        created_unix_nano: stored.created_at.as_unix_nanos(),
         attempts: known.map_or(0, |known| known.attempts),
         text: known.map_or_else(String::new, |known| known.notification.text.clone()),
     }

@@ -1,6 +1,8 @@
 //! Incidents: shown from storage, changed by the leader.
 
-use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
+use std::time::Duration;
+
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{action::Action, incident::IncidentState};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Asked};
 use logweir_storage::{IncidentQuery, StorageError, StoredIncident};
@@ -18,13 +20,13 @@ use crate::{
 
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
-/// A shorter beginning of an id says too little.
+/// Characters of a beginning by which an incident may be named; shorter ones fit too many.
 const PREFIX_CHARS_MIN: usize = 4;
 /// Incidents that a beginning of an id is looked for in.
 const PREFIX_LOOKED_AT: usize = 1_000;
 /// Of a beginning that several ids share, so many are named.
 const NAMED_MAX: usize = 5;
-const SNOOZE_NANOS_MAX: i64 = 7 * NANOS_PER_DAY;
+const SNOOZE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 pub(super) async fn list(
     handler: &AlertHandler,
@@ -65,13 +67,15 @@ pub(super) async fn act(
     check(&action, (handler.clock)())?;
     let found = find(handler, &caller.tenant, &asked.incident_id).await?;
     let incident_id = found.incident_id.clone();
+    // Checked against what is stored now, so that the caller learns of a mistake at once. The
+    // leader checks again when it takes the action: the incident may have ended meanwhile.
     check_state(&found, &action)?;
     let action = to_do(action, found.incident_id, caller.token_id().to_owned());
     handler.ask(&caller.tenant, &action).await?;
     Ok(v1::ActOnIncidentResponse { incident_id })
 }
 
-fn check(action: &Asked, now_unix_nano: i64) -> Result<(), Refusal> {
+fn check(action: &Asked, now: Timestamp) -> Result<(), Refusal> {
     match action {
         Asked::Acknowledge(_) | Asked::Unacknowledge(_) => Ok(()),
         Asked::Resolve(resolve) => check_length("resolve.text", &resolve.text, TEXT_BYTES_MAX),
@@ -80,8 +84,8 @@ fn check(action: &Asked, now_unix_nano: i64) -> Result<(), Refusal> {
         }
         Asked::Note(note) => check_length("note.text", &note.text, TEXT_BYTES_MAX),
         Asked::Snooze(snooze) => {
-            let left = snooze.until_unix_nano.saturating_sub(now_unix_nano);
-            if (1..=SNOOZE_NANOS_MAX).contains(&left) {
+            let until = Timestamp::from_unix_nanos(snooze.until_unix_nano);
+            if until > now && until.since(now) <= SNOOZE_MAX {
                 return Ok(());
             }
             let why = "must be in the future and at most 7 days away";
@@ -108,8 +112,8 @@ fn to_do(asked: Asked, incident_id: String, actor: String) -> Action {
         Asked::Acknowledge(_) => Action::Acknowledge { incident_id, actor },
         Asked::Unacknowledge(_) => Action::Unacknowledge { incident_id, actor },
         Asked::Resolve(v1::Resolve { text }) => Action::Resolve { incident_id, actor, text },
-        Asked::Snooze(v1::Snooze { until_unix_nano }) => {
-            Action::Snooze { incident_id, actor, until_unix_nano }
+        Asked::Snooze(v1::Snooze { until_unix_nano: until }) => {
+            Action::Snooze { incident_id, actor, until_unix_nano: until }
         }
         Asked::Note(v1::Note { text }) => Action::Note { incident_id, actor, text },
     }
@@ -128,6 +132,7 @@ async fn find(
         Err(StorageError::NotFound(_)) if id.chars().count() >= PREFIX_CHARS_MIN => {}
         other => return Ok(other?),
     }
+    // Only among the newest: people shorten ids that they have just seen.
     let query = IncidentQuery { limit: PREFIX_LOOKED_AT, ..IncidentQuery::default() };
     let mut found = handler.storage.list_incidents(tenant, query).await?;
     found.retain(|incident| incident.incident_id.starts_with(id));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     built_in,
     channel::ChannelConfig,
@@ -23,6 +23,7 @@ use crate::{
     status::{Refusal, Violation},
 };
 
+const DAY: Duration = Duration::from_secs(86_400);
 /// How long somebody should wait while others preview.
 const PREVIEW_RETRY: Duration = Duration::from_secs(10);
 
@@ -31,6 +32,8 @@ pub(super) async fn list(
     tenant: &Tenant,
 ) -> Result<v1::ListRulesResponse, Refusal> {
     let stored = handler.settings(tenant, SettingKind::Rule).await?;
+    // A stored rule takes the place of the built-in one of its name, which is how people change or
+    // turn off what is built in.
     let is_replaced = |rule: &Rule| stored.iter().any(|setting| setting.name == rule.name);
     let built_in = built_in::rules().into_iter().filter(|rule| !is_replaced(rule));
     let own = stored.iter().filter_map(StoredSetting::rule);
@@ -75,21 +78,29 @@ pub(super) async fn try_out(
             retry_after: PREVIEW_RETRY,
         });
     };
-    let TimeRange { from_unix_nano, to_unix_nano } = range;
-    let asked = AlertingJob::PreviewRule(PreviewRule { rule, from_unix_nano, to_unix_nano });
+    let TimeRange { from, to } = range;
+    let asked = AlertingJob::PreviewRule(PreviewRule {
+        rule,
+        from_unix_nano: from.as_unix_nanos(),
+        to_unix_nano: to.as_unix_nanos(),
+    });
     let found: Preview = handler.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
     let (incidents, is_cut) = cut(found.incidents.into_iter().map(incident_wire::previewed));
-    let range = Some(v1::TimeRange { from_unix_nano: found.from_unix_nano, to_unix_nano });
+    let range = Some(v1::TimeRange {
+        from_unix_nano: found.from_unix_nano,
+        to_unix_nano: to.as_unix_nanos(),
+    });
     Ok(v1::PreviewRuleResponse { incidents, truncated: found.truncated || is_cut, range })
 }
 
-fn previewed_range(asked: Option<v1::TimeRange>, now: i64) -> Result<TimeRange, Refusal> {
+fn previewed_range(asked: Option<v1::TimeRange>, now: Timestamp) -> Result<TimeRange, Refusal> {
     let mut asked = time_range(asked)?;
-    asked.to_unix_nano = asked.to_unix_nano.min(now);
-    if asked.from_unix_nano == 0 {
-        asked.from_unix_nano = asked.to_unix_nano - NANOS_PER_DAY;
+    // What has not happened yet would count as silence, and a rule about silence would fire.
+    asked.to = asked.to.min(now);
+    if asked.from == Timestamp::EPOCH {
+        asked.from = asked.to - DAY;
     }
-    match asked.to_unix_nano - asked.from_unix_nano {
+    match asked.to.nanos_since(asked.from) {
         1..=PREVIEW_NANOS_MAX => Ok(asked),
         ..=0 => Err(Refusal::invalid("range", "is in the future: preview the past")),
         _ => Err(Refusal::invalid("range", "is longer than 7 days: ask for a shorter one")),
@@ -105,6 +116,7 @@ async fn unknown_channels(
         return Ok(Vec::new());
     }
     let stored = handler.settings(tenant, SettingKind::Channel).await?;
+    // Told and not refused, so that rules and channels can be set up in either order.
     let channels: Vec<&ChannelConfig> = stored.iter().filter_map(StoredSetting::channel).collect();
     let is_unknown = |name: &&String| !channels.iter().any(|channel| channel.name == **name);
     let unknown = rule.channels.iter().filter(is_unknown);

@@ -1,6 +1,11 @@
 //! Silences.
 
-use logweir_core::{identity::Tenant, timestamp::NANOS_PER_DAY};
+use std::time::Duration;
+
+use logweir_core::{
+    identity::Tenant,
+    timestamp::{Timestamp, nanos_of},
+};
 use logweir_incident::{
     setting::{Setting, SettingKind, StoredSetting},
     suppression,
@@ -10,13 +15,14 @@ use logweir_proto::v1;
 use super::handler::{AlertHandler, TEXT_BYTES_MAX, check_length, check_room};
 use crate::{auth::Caller, response_size::cut, status::Refusal};
 
-/// Of a tenant, past ones included.
+/// Silences of a tenant, past ones included.
 const SILENCES_MAX: usize = 1_000;
 const MATCHERS_MAX: usize = 20;
 const LABEL_BYTES_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 256;
-/// What is to be quiet for good is a rule to be changed.
-const SILENCE_NANOS_MAX: i64 = 366 * NANOS_PER_DAY;
+/// The longest silence. Who never wants to hear of something changes the rule instead: a silence
+/// without end is forgotten, and hides the next fault too.
+const SILENCE_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 pub(super) async fn list(
     handler: &AlertHandler,
@@ -36,6 +42,7 @@ pub(super) async fn put(
     asked: v1::Silence,
 ) -> Result<v1::PutSilenceResponse, Refusal> {
     let mut silence = checked(asked, (handler.clock)())?;
+    // From the verified token, whatever the request says: it is the record of who hid an alert.
     silence.author = caller.token_id().to_owned();
     let stored = handler.settings(&caller.tenant, SettingKind::Silence).await?;
     if silence.id.is_empty() {
@@ -48,8 +55,9 @@ pub(super) async fn put(
     Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
 }
 
-fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<suppression::Silence, Refusal> {
+fn checked(asked: v1::Silence, now: Timestamp) -> Result<suppression::Silence, Refusal> {
     let invalid = |field: &str, why: String| Err(Refusal::invalid(format!("silence.{field}"), why));
+    // At least one: without any, a slip of the finger would silence the whole tenant.
     if !(1..=MATCHERS_MAX).contains(&asked.matchers.len()) {
         let why = format!("1 to {MATCHERS_MAX} are needed; `rule` as `*` covers everything");
         return invalid("matchers", why);
@@ -65,16 +73,16 @@ fn checked(asked: v1::Silence, now_unix_nano: i64) -> Result<suppression::Silenc
         }
     }
     let (from, to) = match asked.from_unix_nano {
-        0 => (now_unix_nano, asked.to_unix_nano),
+        0 => (now.as_unix_nanos(), asked.to_unix_nano),
         from => (from, asked.to_unix_nano),
     };
     if from < 0 {
         return invalid("from_unix_nano", format!("is {from}, must not be negative"));
     }
-    if to <= now_unix_nano || to <= from {
+    if to <= now.as_unix_nanos() || to <= from {
         return invalid("to_unix_nano", format!("is {to}: end it in the future, after it begins"));
     }
-    if to - from > SILENCE_NANOS_MAX {
+    if to - from > nanos_of(SILENCE_MAX) {
         return invalid("to_unix_nano", "is over 366 days after the beginning".to_owned());
     }
     check_length("silence.comment", &asked.comment, TEXT_BYTES_MAX)?;
@@ -103,13 +111,19 @@ fn unknown(id: &str) -> Refusal {
 
 fn wire(silence: suppression::Silence) -> v1::Silence {
     let suppression::Silence {
-        id, matchers, from_unix_nano, to_unix_nano, author, comment, ..
+        id,
+        matchers,
+        from_unix_nano: from,
+        to_unix_nano: to,
+        author,
+        comment,
+        ..
     } = silence;
     v1::Silence {
         silence_id: id,
         matchers: matchers.into_iter().collect(),
-        from_unix_nano,
-        to_unix_nano,
+        from_unix_nano: from,
+        to_unix_nano: to,
         comment,
         author,
         hides_critical: silence.hides_critical,

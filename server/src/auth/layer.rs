@@ -24,8 +24,8 @@ use crate::{
 const ENCODING_HEADER: &str = "grpc-encoding";
 const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
 const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
-/// Bytes of a request that is not a batch, after decompression. The largest are definitions of rules
-/// and lists of ids.
+/// Bytes of a request that is not a batch, after decompression. The largest are definitions of
+/// rules and lists of ids.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 const INGEST_STREAM: &str = "/IngestStream";
 
@@ -59,8 +59,8 @@ impl<S> Authenticated<S> {
         // First of all: who has no valid token costs a look into a map and no memory, whatever the
         // body holds.
         let caller = parts.auth.admit(authorization, self.access)?;
-        // Removed, because the body is passed on inflated: tonic would inflate it once more, and
-        // without a bound of its own on what comes out.
+        // Removed, because the body is passed on inflated: the services behind know no compression
+        // and would refuse a request that names one.
         let encoding = match request.headers_mut().remove(ENCODING_HEADER) {
             None => Encoding::Identity,
             Some(name) => Encoding::from_name(name.as_bytes()).ok_or_else(|| {

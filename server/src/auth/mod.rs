@@ -19,7 +19,7 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode}
 use logweir_core::{
     identity::{Role, ServiceScope, Tenant},
     runtime::clock::Clock,
-    timestamp::NANOS_PER_SECOND,
+    timestamp::Timestamp,
 };
 use logweir_storage::TokenRecord;
 use metrics::counter;
@@ -31,11 +31,11 @@ use crate::status::Refusal;
 
 const ISSUER: &str = "logweir";
 const AUDIENCE: &str = "logweir";
-/// Bytes of a token: those issued here have some 400, and a longer one is refused before its text is
-/// decoded. Bounds the cache too, whose keys are tokens.
+/// Bytes of a token: those issued here have some hundreds, and a longer one is refused before its
+/// text is decoded. Bounds the cache too, whose keys are tokens.
 const TOKEN_BYTES_MAX: usize = 2_048;
-/// Tokens whose signature was verified and is not verified again. At the bound the cache is emptied:
-/// a signature costs microseconds.
+/// Tokens whose signature was verified and is not verified again. At the bound the cache is
+/// emptied: a signature costs microseconds.
 const CACHED_TOKENS_MAX: usize = 4_096;
 /// How often an open stream looks whether its token still holds.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
@@ -55,19 +55,19 @@ struct Claims {
 }
 
 /// Issues a token: its description, to be recorded in storage, and the token itself. It lives from
-/// `now_unix_nano` for `ttl`, in whole seconds.
+/// `now` for `ttl`, in whole seconds.
 pub fn issue(
     keys: &TokenKeys,
     tenant: &Tenant,
     service: &ServiceScope,
     role: Role,
     ttl: Duration,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> (TokenRecord, String) {
     let token_id = hex::encode(rand::random::<[u8; 8]>());
     // A JWT counts whole seconds (RFC 7519, NumericDate); the record keeps the same ones, so that
     // what is listed is what is checked.
-    let iat = now_unix_nano / NANOS_PER_SECOND;
+    let iat = now.as_unix_seconds();
     let exp = iat.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     let claims = Claims {
         iss: ISSUER.into(),
@@ -86,9 +86,9 @@ pub fn issue(
         token_id,
         service: service.clone(),
         role,
-        issued_unix_nano: iat.saturating_mul(NANOS_PER_SECOND),
-        expires_unix_nano: exp.saturating_mul(NANOS_PER_SECOND),
-        revoked_unix_nano: None,
+        issued_at: Timestamp::from_unix_seconds(iat),
+        expires_at: Timestamp::from_unix_seconds(exp),
+        revoked_at: None,
     };
     (record, jwt)
 }
@@ -101,7 +101,7 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     token_id: String,
     kid: String,
-    expires_unix_nano: i64,
+    expires_at: Timestamp,
 }
 
 impl Caller {
@@ -156,8 +156,8 @@ pub(crate) struct Auth {
 
 impl Auth {
     pub(crate) fn new(keys: TokenKeys, clock: Clock) -> Self {
-        // The algorithm comes from here and not from the token's header, or a token that says "none"
-        // would need no signature (RFC 8725, 2.1).
+        // The algorithm comes from here and not from the token's header, or a token that says
+        // "none" would need no signature (RFC 8725, 2.1).
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -206,8 +206,8 @@ impl Auth {
 
     /// Whether the token has neither expired nor been revoked, and its key is still there.
     pub(crate) fn check_current(&self, caller: &Caller) -> Result<(), Refusal> {
-        if (self.clock)() >= caller.expires_unix_nano {
-            let expired = rfc3339(caller.expires_unix_nano);
+        if (self.clock)() >= caller.expires_at {
+            let expired = caller.expires_at.to_rfc3339();
             let message = format!(
                 "the token expired at {expired}: issue a new one with `logweir token issue`"
             );
@@ -297,7 +297,7 @@ impl Auth {
             role: claims.role,
             token_id: claims.jti,
             kid,
-            expires_unix_nano: claims.exp.saturating_mul(NANOS_PER_SECOND),
+            expires_at: Timestamp::from_unix_seconds(claims.exp),
         })
     }
 }
@@ -331,11 +331,6 @@ fn malformed(what: &str) -> Refusal {
     Refusal::Unauthenticated { reason: "TOKEN_MALFORMED", message }
 }
 
-fn rfc3339(unix_nano: i64) -> String {
-    chrono::DateTime::from_timestamp_nanos(unix_nano)
-        .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -345,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: i64 = 1_760_000_000 * NANOS_PER_SECOND;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
     struct Bench {
         auth: Auth,
@@ -358,9 +353,10 @@ mod tests {
         }
 
         fn with(keys: TokenKeys) -> Self {
-            let now = Arc::new(AtomicI64::new(NOW));
+            let now = Arc::new(AtomicI64::new(NOW.as_unix_nanos()));
             let told = Arc::clone(&now);
-            let clock: Clock = Arc::new(move || told.load(Ordering::Relaxed));
+            let clock: Clock =
+                Arc::new(move || Timestamp::from_unix_nanos(told.load(Ordering::Relaxed)));
             Self { auth: Auth::new(keys, clock), now }
         }
 
@@ -384,7 +380,7 @@ mod tests {
             assert_eq!(caller.tenant.as_str(), "acme");
             assert_eq!(caller.scope.to_string(), "payments");
             assert_eq!(caller.token_id, record.token_id);
-            assert_eq!(caller.expires_unix_nano, record.expires_unix_nano);
+            assert_eq!(caller.expires_at, record.expires_at);
         }
     }
 
@@ -460,7 +456,7 @@ mod tests {
         bench.auth.set_revoked(vec![record.token_id.clone()]);
         assert_eq!(bench.admit(&token, Access::Ingest).unwrap_err().reason(), "TOKEN_REVOKED");
         bench.auth.set_revoked(Vec::new());
-        bench.now.store(record.expires_unix_nano, Ordering::Relaxed);
+        bench.now.store(record.expires_at.as_unix_nanos(), Ordering::Relaxed);
         let refusal = bench.admit(&token, Access::Ingest).unwrap_err();
         assert_eq!(
             refusal.to_string(),

@@ -26,7 +26,7 @@ pub enum TokenKeysError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the file system answered.
         source: io::Error,
     },
     /// The file is not what it should be.

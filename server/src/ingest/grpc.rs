@@ -36,6 +36,8 @@ impl IngestService for IngestHandler {
         let caller = layer::caller(&request)?;
         let charge = charge(&charges(&request));
         let batch = request.into_inner().batch;
+        // `charge` lives until this returns: the batch's bytes count as in flight until the queue
+        // holds it, not only while they are read.
         let answer = self.ingest.ingest(&caller, batch, bytes(&charge)).await?;
         Ok(Response::new(answer))
     }
@@ -102,6 +104,8 @@ impl Session {
 
     async fn next_answer(&mut self) -> Option<Result<v1::IngestStreamResponse, Status>> {
         while self.closing.is_none() {
+            // In this order: what is durable is answered before more is read, so that a fast sender
+            // cannot starve its own acknowledgements; and a token that ended lets no more in.
             tokio::select! {
                 biased;
                 Some(answer) = self.waiting.next() => return Some(Ok(answer)),
@@ -116,6 +120,8 @@ impl Session {
                 },
             }
         }
+        // What was read is answered before the stream ends, however it ends: a batch that became
+        // durable without an answer would be sent again.
         if let Some(answer) = self.waiting.next().await {
             return Some(Ok(answer));
         }
@@ -123,6 +129,8 @@ impl Session {
     }
 
     fn begin(&mut self, request: v1::IngestStreamRequest) {
+        // Taken now and not in the future: futures run in any order, charges lie in the order of
+        // the messages.
         let charge = charge(&self.charges);
         let (ingest, caller) = (Arc::clone(&self.ingest), Arc::clone(&self.caller));
         self.waiting.push(Box::pin(async move {
@@ -137,6 +145,8 @@ impl Session {
     }
 }
 
+// A refused batch is a message and not the stream's status, which would end the stream and with it
+// all the batches that wait.
 fn refused(refusal: &Refusal) -> v1::RefusedBatch {
     let retry_delay_ms = refusal.retry_after().map_or(0, |delay| delay.as_millis());
     v1::RefusedBatch {

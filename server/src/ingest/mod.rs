@@ -1,5 +1,5 @@
-//! The one way in: limit → validate → publish → acknowledge. Every request that brings logs ends here; who calls was
-//! verified by the authentication layer.
+//! The one way in: limit → validate → publish → acknowledge. Every request that brings logs ends
+//! here; who calls was verified by the authentication layer.
 //!
 //! A batch is checked by its own content and the token's scope alone (but for its age and the rate),
 //! so that a retry is checked the same. An answer is given only once the queue holds the batch
@@ -16,6 +16,7 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Record, RejectedRecord, Resource, content_checksum},
     runtime::{clock::Clock, fault},
+    timestamp::Timestamp,
     wire,
 };
 use logweir_proto::v1;
@@ -68,20 +69,26 @@ impl Ingest {
         bytes: usize,
     ) -> Result<v1::IngestResponse, Refusal> {
         let sent = batch.ok_or_else(|| Refusal::invalid("batch", "is missing"))?;
+        // Before any rule is asked, so that received minus accepted minus rejected shows what was
+        // refused whole.
         counter!("logweir_logs_received_total").increment(sent.records.len() as u64);
         counter!("logweir_bytes_received_total").increment(bytes as u64);
         let now = (self.clock)();
         let (batch_id, service) = check_envelope(&sent, &caller.scope, &self.limits, now)?;
         let resource = wire::resource_from_wire(sent.resource.unwrap_or_default(), service);
         check_copies(&resource, sent.records.len(), &self.limits)?;
+        // After the rules: a batch that is refused for ever must not use up the quota of those that
+        // its service could send. And before the logs are looked at one by one, which costs.
         let cost = [sent.records.len(), bytes];
         self.rates.check(&caller.tenant, &resource.service, cost, Instant::now())?;
         let producer = sent.producer.map(wire::producer_from_wire).transpose();
         let producer =
             producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;
-        let envelope = Envelope { batch_id, received_unix_nano: now, resource };
+        let envelope = Envelope { batch_id, received_at: now, resource };
         let validated = validated(&caller.tenant, envelope, sent.records, &self.limits);
         let batch = Batch { producer, ..validated };
+        // Published even if every log was rejected: the rejected ones travel inside the batch, and
+        // its place in the ledger keeps a retry from making dead letters of them again.
         let answer = answer(&batch);
         self.publish(batch).await?;
         fault::step("ingest_before_answer");
@@ -97,20 +104,23 @@ impl Ingest {
     ) -> Result<Option<LogId>, Refusal> {
         let envelope = Envelope {
             batch_id: BatchId::of_replay(tenant, letter.dead_letter_id),
-            received_unix_nano: (self.clock)(),
+            received_at: (self.clock)(),
             resource: letter.resource,
         };
         let records = vec![wire::record_to_wire(letter.record)];
         let batch = validated(tenant, envelope, records, &self.limits);
+        // Rejected again: not published, for that would write a second dead letter of the same log.
         let [record] = &batch.records[..] else { return Ok(None) };
-        let (time_unix_nano, index) = (record.time_unix_nano, record.index);
-        let log_id = LogId { time_unix_nano, batch_id: batch.batch_id, index };
+        let (time, index) = (record.time, record.index);
+        let log_id = LogId { time, batch_id: batch.batch_id, index };
         self.publish(batch).await?;
         Ok(Some(log_id))
     }
 
     async fn publish(&self, batch: Batch) -> Result<(), Refusal> {
         fault::step("ingest_before_publish");
+        // Taken down before and counted after: what the queue refused comes again, and would be
+        // counted twice.
         let accepted = batch.records.len() as u64;
         let reasons: Vec<String> = batch.rejected.iter().map(|r| r.reason.clone()).collect();
         self.publisher.publish(batch).await?;
@@ -124,12 +134,12 @@ impl Ingest {
 
 struct Envelope {
     batch_id: BatchId,
-    received_unix_nano: i64,
+    received_at: Timestamp,
     resource: Resource,
 }
 
 /// Sorts the logs into good and rejected. The checksum is over the logs as sent, before a time is
-/// settled, so that a retry has the same.
+/// corrected: the time of receipt differs on a retry, whose checksum must not.
 fn validated(
     tenant: &Tenant,
     envelope: Envelope,
@@ -138,7 +148,8 @@ fn validated(
 ) -> Batch {
     let mut records = Vec::with_capacity(sent.len());
     let mut violations = Vec::new();
-    // Times beyond what a record can hold, by index.
+    // Times beyond what a record can hold (the wire has 64 bits without a sign), by index. Kept
+    // aside, so that the attribute with the original time says what was really sent.
     let mut times_beyond = Vec::new();
     for (index, mut log) in (0_u32..).zip(sent) {
         if log.time_unix_nano > i64::MAX as u64 {
@@ -155,15 +166,15 @@ fn validated(
     let rejected = take_rejected(&mut records, violations);
     for record in &mut records {
         let beyond = times_beyond.binary_search_by_key(&record.index, |(index, _)| *index);
-        let in_range = u64::try_from(record.time_unix_nano).unwrap_or(0);
+        let in_range = u64::try_from(record.time.as_unix_nanos()).unwrap_or(0);
         let sent = beyond.map_or(in_range, |position| times_beyond[position].1);
-        correct_time(record, sent, envelope.received_unix_nano);
+        correct_time(record, sent, envelope.received_at);
     }
     Batch {
         tenant: tenant.clone(),
         batch_id: envelope.batch_id,
         checksum,
-        received_unix_nano: envelope.received_unix_nano,
+        received_at: envelope.received_at,
         producer: None,
         resource: envelope.resource,
         records,
@@ -175,6 +186,7 @@ fn take_rejected(
     records: &mut Vec<Record>,
     violations: Vec<(u32, wire::FieldViolation)>,
 ) -> Vec<RejectedRecord> {
+    // Nearly every batch: nothing is moved.
     if violations.is_empty() {
         return Vec::new();
     }

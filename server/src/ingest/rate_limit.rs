@@ -47,6 +47,9 @@ impl RateLimits {
         if self.quotas.iter().all(|(_, per_second)| per_second.is_none()) {
             return Ok(());
         }
+        // GCRA keeps one instant instead of a count and a time (ITU-T I.371, annex A): a batch
+        // moves it on by the time that its cost takes to earn, and may come while it lies no
+        // further ahead than a burst. There is nothing to refill while nobody sends.
         let mut services = self.full_at.lock();
         let full_at = services.entry((tenant.clone(), service.clone())).or_insert([now; 2]);
         let mut after = *full_at;
@@ -57,6 +60,7 @@ impl RateLimits {
             let Some(per_second) = per_second else { continue };
             *full_at = now.max(*full_at) + self.time_to_earn(cost, per_second);
             let wait = full_at.saturating_duration_since(now + self.burst);
+            // The longer wait of the two: at the shorter one the batch would be refused again.
             refused = refused.max((!wait.is_zero()).then_some((wait, quota)));
         }
         if let Some((retry_after, quota)) = refused {
@@ -66,10 +70,12 @@ impl RateLimits {
                 retry_after,
             });
         }
+        // Only now: a refused batch that had paid would make its own retry come too early.
         *full_at = after;
         Ok(())
     }
 
+    /// How long the quota takes to allow so much, a burst at most.
     fn time_to_earn(&self, cost: usize, per_second: NonZeroU32) -> Duration {
         let nanos = (cost as u128).saturating_mul(NANOS_PER_SECOND) / u128::from(per_second.get());
         u64::try_from(nanos).map_or(self.burst, Duration::from_nanos).min(self.burst)
@@ -77,6 +83,8 @@ impl RateLimits {
 
     /// Forgets buckets that are full again.
     pub(crate) fn forget_idle(&self, now: Instant) {
+        // A token for any service may name a new one in each batch: without this the map would
+        // grow with every name ever sent. A full bucket and none at all allow the same.
         self.full_at.lock().retain(|_, full_at| full_at.iter().any(|at| *at > now));
     }
 }

@@ -51,9 +51,9 @@ pub(crate) fn router(readiness: Readiness, metrics: Metrics) -> Router {
     let render = move || async move {
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     };
+    // Alive means that the runtime still answers, and nothing more: whoever restarts processes by
+    // it must not restart all of them because the database is away.
     Router::new()
-        // Alive means that the runtime still answers, and nothing more: whoever restarts processes
-        // by it must not restart all of them because the database is away.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(render))

@@ -48,7 +48,7 @@ pub enum TlsError {
         what: &'static str,
         /// Its path.
         path: PathBuf,
-        /// Why.
+        /// What the file system answered.
         source: io::Error,
     },
     /// A file is not what it should be.

@@ -3,7 +3,7 @@
 mod response;
 pub(crate) mod stream;
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use logweir_core::{
@@ -11,7 +11,7 @@ use logweir_core::{
     identity::{LogId, Service},
     latency::bucket_bounds,
     runtime::clock::Clock,
-    timestamp::{NANOS_PER_MINUTE, NANOS_PER_SECOND},
+    timestamp::{Timestamp, nanos_of},
     wire,
 };
 use logweir_proto::v1::{self, query_service_server::QueryService};
@@ -28,6 +28,8 @@ use crate::{
     status::Refusal,
 };
 
+// Bounds of questions. Whatever is asked for, an answer is also cut by its bytes (`response_size`),
+// so these bound the work of storage; the contract names each of them.
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1_000;
 const BUCKET_SECONDS_DEFAULT: u32 = 60;
@@ -72,6 +74,8 @@ impl QueryService for QueryHandler {
             page_size: page_size as usize,
         };
         let page = self.storage.search(&caller.tenant, query).await.map_err(Refusal::from)?;
+        // Logs are up to 64 KiB, so a page may not fit one response. The next page then begins
+        // after the last log that did and not where storage stopped, or what was cut is skipped.
         let found = page.logs.len();
         let ids: Vec<LogId> = page.logs.iter().map(|log| log.id).collect();
         let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
@@ -124,6 +128,8 @@ impl QueryService for QueryHandler {
         };
         let mut series =
             self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
+        // Whole series may be left out, which is said; but not points of one, which a chart would
+        // show as silence. So the rest is refused where it does not fit.
         let truncated = series.len() > SERIES_MAX;
         series.truncate(SERIES_MAX);
         let series = all_if_they_fit(series.into_iter().map(response::series))?;
@@ -142,7 +148,7 @@ impl QueryService for QueryHandler {
         let cells = cells.into_iter().map(|cell| {
             let bounds = bucket_bounds(cell.latency_bucket);
             v1::HeatmapCell {
-                start_unix_nano: cell.start_unix_nano,
+                start_unix_nano: cell.start.as_unix_nanos(),
                 latency_from_ms: bounds.start,
                 latency_to_ms: bounds.end,
                 count: cell.count,
@@ -174,10 +180,9 @@ impl QueryService for QueryHandler {
         let (default, max) = (WINDOW_MINUTES_DEFAULT, WINDOW_MINUTES_MAX);
         let minutes = bounded("window_minutes", asked.window_minutes, default, max)?;
         let now = (self.clock)();
-        let range = TimeRange {
-            from_unix_nano: now.saturating_sub(i64::from(minutes) * NANOS_PER_MINUTE),
-            to_unix_nano: now.saturating_add(1),
-        };
+        let range = TimeRange { from: now - Duration::from_secs(60) * minutes, to: now.next() };
+        // Storage counts in buckets of 10 s: the window is widened to whole ones, and one bucket as
+        // wide as all of time adds them up.
         let query = AggregateQuery {
             range: widened(range, 10),
             bucket_seconds: WHOLE_WINDOW_SECONDS,
@@ -276,17 +281,20 @@ impl QueryHandler {
     ) -> Result<AggregateQuery, Refusal> {
         let bucket_seconds =
             if bucket_seconds == 0 { BUCKET_SECONDS_DEFAULT } else { bucket_seconds };
+        // The stored buckets have 10 s and cannot be divided.
         if !bucket_seconds.is_multiple_of(10) {
             let why = format!("is {bucket_seconds}, must be a multiple of 10");
             return Err(Refusal::invalid("bucket_seconds", why));
         }
         let mut range = time_range(range)?;
-        if range.to_unix_nano == i64::MAX {
-            range.to_unix_nano = (self.clock)().saturating_add(1).max(range.from_unix_nano);
+        if range.to == Timestamp::MAX {
+            range.to = (self.clock)().next().max(range.from);
         }
+        // Outwards, so that the first and the last bucket are whole: one that is cut shows a fall
+        // in the rate that was none.
         let range = widened(range, bucket_seconds);
-        let width = i64::from(bucket_seconds) * NANOS_PER_SECOND;
-        let buckets = range.to_unix_nano.saturating_sub(range.from_unix_nano) / width;
+        let width = nanos_of(Duration::from_secs(bucket_seconds.into()));
+        let buckets = range.to.nanos_since(range.from) / width;
         if buckets > BUCKETS_MAX {
             let why = format!(
                 "holds {buckets} buckets of {bucket_seconds} s, the limit is {BUCKETS_MAX}: begin \
@@ -301,14 +309,15 @@ impl QueryHandler {
 
 /// Both ends moved outwards to whole buckets.
 fn widened(range: TimeRange, bucket_seconds: u32) -> TimeRange {
-    let width = i64::from(bucket_seconds) * NANOS_PER_SECOND;
-    let floor = |time: i64| time.div_euclid(width) * width;
+    let width = Duration::from_secs(bucket_seconds.into());
     TimeRange {
-        from_unix_nano: floor(range.from_unix_nano),
-        to_unix_nano: floor(range.to_unix_nano.saturating_add(width - 1)),
+        from: range.from.floor(width),
+        to: (range.to + (width - Duration::from_nanos(1))).floor(width),
     }
 }
 
+/// A number that was asked for: the default for 0, which in proto3 also means "not set"; refused
+/// above the bound rather than lowered, so that nobody takes a part for the whole.
 pub(crate) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Refusal> {
     match value {
         0 => Ok(default),
@@ -317,6 +326,8 @@ pub(crate) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result
     }
 }
 
+/// A range of time that was asked for. An end of 0 means without end; a range that holds nothing is
+/// refused, for its empty answer would look like "no logs".
 pub(crate) fn time_range(range: Option<v1::TimeRange>) -> Result<TimeRange, Refusal> {
     let v1::TimeRange { from_unix_nano, to_unix_nano } = range.unwrap_or_default();
     for (field, time) in [("range.from", from_unix_nano), ("range.to", to_unix_nano)] {
@@ -330,7 +341,8 @@ pub(crate) fn time_range(range: Option<v1::TimeRange>) -> Result<TimeRange, Refu
             format!("begins at {from_unix_nano} and ends at {to_unix_nano}: begin it earlier");
         return Err(Refusal::invalid("range", why));
     }
-    Ok(TimeRange { from_unix_nano, to_unix_nano })
+    let (from, to) = (from_unix_nano, to_unix_nano);
+    Ok(TimeRange { from: Timestamp::from_unix_nanos(from), to: Timestamp::from_unix_nanos(to) })
 }
 
 fn page_token(text: &str) -> Result<Option<LogId>, Refusal> {
@@ -372,9 +384,12 @@ mod tests {
 
     #[test]
     fn a_range_has_a_beginning_before_its_end() {
-        let all = TimeRange { from_unix_nano: 0, to_unix_nano: i64::MAX };
+        let all = TimeRange { from: Timestamp::EPOCH, to: Timestamp::MAX };
         assert_eq!(time_range(None), Ok(all));
-        assert_eq!(time_range(range(5, 0)), Ok(TimeRange { from_unix_nano: 5, ..all }));
+        assert_eq!(
+            time_range(range(5, 0)),
+            Ok(TimeRange { from: Timestamp::from_unix_nanos(5), ..all })
+        );
         for (from, to) in [(5, 5), (6, 5), (-1, 5), (0, -1)] {
             assert_eq!(time_range(range(from, to)).unwrap_err().reason(), "INVALID_FIELD");
         }
@@ -382,14 +397,15 @@ mod tests {
 
     #[test]
     fn ranges_widen_to_whole_buckets() {
-        let second = NANOS_PER_SECOND;
+        let at = Timestamp::from_unix_nanos;
+        let second = 1_000_000_000;
         for (from, to, expected) in [
             (0, 60 * second, (0, 60 * second)),
             (1, 60 * second + 1, (0, 120 * second)),
             (59 * second, 60 * second - 1, (0, 60 * second)),
         ] {
-            let wide = widened(TimeRange { from_unix_nano: from, to_unix_nano: to }, 60);
-            assert_eq!((wide.from_unix_nano, wide.to_unix_nano), expected);
+            let wide = widened(TimeRange { from: at(from), to: at(to) }, 60);
+            assert_eq!((wide.from, wide.to), (at(expected.0), at(expected.1)));
         }
     }
 

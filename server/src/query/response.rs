@@ -17,6 +17,8 @@ use crate::{
 pub(crate) fn log_with_neighbours(found: LogWithNeighbours) -> v1::GetLogResponse {
     let entries = |logs: Vec<StoredLog>| logs.into_iter().map(wire::log_entry_to_wire);
     let log = wire::log_entry_to_wire(found.log);
+    // Half of what is left for each side, so that long logs before it do not take the room of those
+    // after it. Cut from the far end: what people look for lies next to the log.
     let share = RESPONSE_BYTES_MAX.saturating_sub(log.encoded_len()) / 2;
     let (mut before, fewer_before) = cut_at(share, 0, entries(found.before).rev());
     before.reverse();
@@ -32,7 +34,7 @@ pub(crate) fn series(series: AggregateSeries) -> v1::Series {
 fn point(point: AggregatePoint) -> v1::AggregatePoint {
     let latency = point.latency_ms;
     v1::AggregatePoint {
-        start_unix_nano: point.start_unix_nano,
+        start_unix_nano: point.start.as_unix_nanos(),
         total: point.total,
         errors: point.errors,
         anomalies: point.anomalies,
@@ -64,8 +66,8 @@ pub(crate) fn service(summary: ServiceSummary, known: ServiceConfig) -> v1::Serv
         total: summary.total,
         errors: summary.errors,
         anomalies: summary.anomalies,
-        first_seen_unix_nano: summary.first_seen_unix_nano,
-        last_seen_unix_nano: summary.last_seen_unix_nano,
+        first_seen_unix_nano: summary.first_seen.as_unix_nanos(),
+        last_seen_unix_nano: summary.last_seen.as_unix_nanos(),
         region: known.region,
         owner: known.owner,
     }
@@ -81,8 +83,8 @@ pub(crate) fn finding(found: Finding) -> v1::Finding {
         kind: kind.into(),
         service: found.service.map_or_else(String::new, |service| service.to_string()),
         subject: found.subject,
-        from_unix_nano: found.from_unix_nano,
-        to_unix_nano: found.to_unix_nano,
+        from_unix_nano: found.from.as_unix_nanos(),
+        to_unix_nano: found.to.as_unix_nanos(),
         logs: found.logs,
         score: found.score,
         reasons: found.reasons,
@@ -95,8 +97,8 @@ pub(crate) fn template(summary: TemplateSummary) -> v1::TemplateSummary {
         service: summary.service.to_string(),
         pattern: summary.pattern,
         count: summary.count,
-        first_seen_unix_nano: summary.first_seen_unix_nano,
-        last_seen_unix_nano: summary.last_seen_unix_nano,
+        first_seen_unix_nano: summary.first_seen.as_unix_nanos(),
+        last_seen_unix_nano: summary.last_seen.as_unix_nanos(),
         level: wire::level_to_wire(summary.level).into(),
         trend: summary.trend,
     }
@@ -115,7 +117,7 @@ pub(crate) fn producer(report: ProducerReport) -> v1::ProducerReport {
         missing_sequences: missing_sequences
             .map(|&(first, last)| v1::SequenceRange { first, last })
             .collect(),
-        last_received_unix_nano: report.last_received_unix_nano,
+        last_received_unix_nano: report.last_received.as_unix_nanos(),
         account: Some(wire::account_to_wire(report.account)),
     }
 }

@@ -51,6 +51,7 @@ impl Export {
     async fn next_part(&mut self) -> Result<Option<v1::ExportLogsResponse>, Refusal> {
         // After an error nothing follows, for the query was taken.
         let Some(mut query) = self.query.take() else { return Ok(None) };
+        // With every page: an export may take hours, and its token be revoked meanwhile.
         self.auth.check_current(&self.caller)?;
         if self.stop.is_cancelled() {
             return Err(Refusal::stopping());
@@ -61,6 +62,7 @@ impl Export {
         if logs.is_empty() {
             return Ok(None);
         }
+        // As in a search: after what fitted, not after what was found.
         query.cursor = if logs.len() < ids.len() { Some(ids[logs.len() - 1]) } else { page.next };
         self.query = query.cursor.is_some().then_some(query);
         Ok(Some(v1::ExportLogsResponse { logs }))
@@ -80,6 +82,7 @@ pub(crate) struct Tail {
 
 struct Rest {
     logs: Arc<[StoredLog]>,
+    /// The first of them that was not looked at yet, or did not fit.
     next: usize,
 }
 
@@ -116,6 +119,8 @@ impl Tail {
                 self.rest = Some(Rest { logs: event.logs, next: 0 });
             }
             let logs = self.take_matches();
+            // A part without a match is sent only if it tells of something lost: the reader of a
+            // rare filter would else get an empty message for every commit of the tenant.
             if !logs.is_empty() || skipped + gap > 0 {
                 return Ok(v1::TailLogsResponse { logs, skipped, gap });
             }
@@ -136,6 +141,8 @@ impl Tail {
         let Some(Rest { logs, next }) = self.rest.take() else { return Vec::new() };
         let mut last = next;
         let matches = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
+        // Translated one by one while they fit: a log is copied only if it is sent, and nothing
+        // beyond the first that does not fit is looked at.
         let entries = matches.map(|at| {
             last = at;
             wire::log_entry_to_wire(logs[at].clone())
@@ -157,6 +164,7 @@ mod tests {
     use logweir_core::{
         identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
         record::{Level, Record, ScoredRecord},
+        timestamp::Timestamp,
     };
     use logweir_queue::LiveFeed;
     use tonic::Code;
@@ -177,8 +185,15 @@ mod tests {
         fn new() -> Self {
             let (keys, tenant) = (TokenKeys::generate(), Tenant::default());
             let ttl = Duration::from_secs(3_600);
-            let (record, jwt) = issue(&keys, &tenant, &ServiceScope::Any, Role::Viewer, ttl, NOW);
-            let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
+            let (record, jwt) = issue(
+                &keys,
+                &tenant,
+                &ServiceScope::Any,
+                Role::Viewer,
+                ttl,
+                Timestamp::from_unix_nanos(NOW),
+            );
+            let auth = Arc::new(Auth::new(keys, Arc::new(|| Timestamp::from_unix_nanos(NOW))));
             let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
             Self { auth, caller, token_id: record.token_id, feed }
@@ -186,7 +201,7 @@ mod tests {
 
         fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
             let reader = self.feed.subscribe(Tenant::default());
-            let filter = Filter::parse(filter, NOW).unwrap();
+            let filter = Filter::parse(filter, Timestamp::from_unix_nanos(NOW)).unwrap();
             let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
             Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
         }
@@ -199,8 +214,8 @@ mod tests {
 
     fn log(index: u32, message: &str) -> StoredLog {
         StoredLog {
-            id: LogId { time_unix_nano: NOW, batch_id: BatchId([1; 16]), index },
-            received_unix_nano: NOW,
+            id: LogId { time: Timestamp::from_unix_nanos(NOW), batch_id: BatchId([1; 16]), index },
+            received_at: Timestamp::from_unix_nanos(NOW),
             service: Service::new("a").unwrap(),
             instance: String::new(),
             environment: String::new(),

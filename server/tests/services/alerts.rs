@@ -9,7 +9,7 @@ use logweir_alerting::{
     channel::{Network, SystemResolver},
     jobs::{self, JobDependencies},
 };
-use logweir_core::{identity::Role, identity::Tenant};
+use logweir_core::{identity::Role, identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
@@ -125,7 +125,7 @@ impl Alerts {
             alerts: storage.clone(),
             jobs: storage.clone(),
             network: Network::new(policy, Arc::new(SystemResolver), &[]).unwrap(),
-            clock: Arc::new(|| NOW),
+            clock: Arc::new(|| Timestamp::from_unix_nanos(NOW)),
         };
         jobs::start(&parts, &self.bench.tasks);
     }
@@ -373,14 +373,19 @@ async fn without_an_alerting_process_a_test_and_a_preview_say_what_to_do() {
     }
     let late = NOW + 11_000_000_000;
     for kind in [JobKind::ChannelTest, JobKind::RulePreview] {
-        let taken = alerts.bench.storage.take_job(kind, late, Duration::ZERO).await.unwrap();
+        let taken = alerts
+            .bench
+            .storage
+            .take_job(kind, Timestamp::from_unix_nanos(late), Duration::ZERO)
+            .await
+            .unwrap();
         assert_eq!(taken, None, "nobody waits for it any more");
     }
 }
 
-fn silence(label: &str, value: &str, to_unix_nano: i64) -> v1::Silence {
+fn silence(label: &str, value: &str, to: i64) -> v1::Silence {
     let matchers = HashMap::from([(label.to_owned(), value.to_owned())]);
-    v1::Silence { matchers, to_unix_nano, comment: "works".into(), ..v1::Silence::default() }
+    v1::Silence { matchers, to_unix_nano: to, comment: "works".into(), ..v1::Silence::default() }
 }
 
 #[tokio::test]
@@ -444,7 +449,11 @@ fn stored(incident: &Incident) -> TrackedIncident {
 fn told(incident: &Incident) -> NewDelivery {
     let mut notification = example::notification(NotificationKind::Opened);
     notification.incident = incident.clone();
-    NewDelivery { channel: "hook".into(), notification, created_unix_nano: NOW }
+    NewDelivery {
+        channel: "hook".into(),
+        notification,
+        created_at: Timestamp::from_unix_nanos(NOW),
+    }
 }
 
 #[tokio::test]
@@ -517,13 +526,13 @@ async fn what_is_to_be_done_is_left_for_the_leader() {
     assert_eq!(alerts.act(admin, "aaaa", note("pool is dry")).await.unwrap(), "aaaa01");
     alerts.act(admin, "aaaa01", snooze(NOW + HOUR)).await.unwrap();
     let actions = alerts.actions().await;
-    let [Action::Note { incident_id, actor, text }, Action::Snooze { until_unix_nano, .. }] =
+    let [Action::Note { incident_id, actor, text }, Action::Snooze { until_unix_nano: until, .. }] =
         &actions[..]
     else {
         panic!("{actions:?}")
     };
     assert_eq!((&**incident_id, actor.len(), &**text), ("aaaa01", 16, "pool is dry"));
-    assert_eq!(*until_unix_nano, NOW + HOUR);
+    assert_eq!(*until, NOW + HOUR);
     for (action, field) in [
         (None, "action"),
         (note(" "), "note.text"),

@@ -12,6 +12,7 @@ use logweir_core::{
         tasks::{Fate, Tasks},
         telemetry::Metrics,
     },
+    timestamp::Timestamp,
 };
 use logweir_proto::v1::{
     self, admin_service_client::AdminServiceClient, ingest_service_client::IngestServiceClient,
@@ -66,7 +67,7 @@ impl Bench {
     /// Starts the server alone with these secrets; connects plainly, or within TLS as said.
     pub(crate) async fn start(config: ServerConfig, queue: QueueLimits, secrets: Secrets) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock: Clock = Arc::new(|| NOW);
+        let clock: Clock = Arc::new(|| Timestamp::from_unix_nanos(NOW));
         let storage = SqliteConfig::new(directory.path().join("data"));
         let storage = Arc::new(SqliteStorage::open(&storage, Arc::clone(&clock)).unwrap());
         let keys = secrets.keys.unwrap_or_else(TokenKeys::generate);
@@ -109,14 +110,30 @@ impl Bench {
     pub(crate) fn token(&self, tenant: &str, service: &str, role: Role) -> String {
         let scope: ServiceScope = service.parse().unwrap();
         let tenant = Tenant::new(tenant).unwrap();
-        issue(&self.keys, &tenant, &scope, role, Duration::from_secs(3_600), NOW).1
+        issue(
+            &self.keys,
+            &tenant,
+            &scope,
+            role,
+            Duration::from_secs(3_600),
+            Timestamp::from_unix_nanos(NOW),
+        )
+        .1
     }
 
     pub(crate) fn expired_token(&self) -> String {
         let hours_ago = NOW - 7_200_000_000_000;
         let scope = ServiceScope::Any;
         let ttl = Duration::from_secs(3_600);
-        issue(&self.keys, &Tenant::default(), &scope, Role::Admin, ttl, hours_ago).1
+        issue(
+            &self.keys,
+            &Tenant::default(),
+            &scope,
+            Role::Admin,
+            ttl,
+            Timestamp::from_unix_nanos(hours_ago),
+        )
+        .1
     }
 
     /// A token of the default tenant that may do anything.
@@ -218,7 +235,7 @@ fn scored(batch: Batch) -> ScoredBatch {
         tenant: batch.tenant,
         batch_id: batch.batch_id,
         checksum: batch.checksum,
-        received_unix_nano: batch.received_unix_nano,
+        received_at: batch.received_at,
         producer: batch.producer,
         resource: batch.resource,
         records: records.collect(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::Role;
+use logweir_core::{identity::Role, timestamp::Timestamp};
 use logweir_proto::v1::{self, model_service_client::ModelServiceClient};
 use logweir_storage::{JobKind, PassJobs};
 use tonic::{Code, transport::Channel};
@@ -67,7 +67,12 @@ async fn whoever_waits_for_a_processor_is_told_when_the_server_stops() {
     let mut client = client(&bench);
     let request = with_token(&bench.admin(), v1::ListClustersRequest::default());
     let (answer, ()) = tokio::join!(client.list_clusters(request), async {
-        while bench.storage.take_job(JobKind::Detection, 1, Duration::ZERO).await.unwrap().is_none()
+        while bench
+            .storage
+            .take_job(JobKind::Detection, Timestamp::from_unix_nanos(1), Duration::ZERO)
+            .await
+            .unwrap()
+            .is_none()
         {
             tokio::task::yield_now().await;
         }

@@ -64,7 +64,7 @@ async fn an_answer_stays_below_what_clients_take() {
 #[tokio::test]
 async fn a_bad_question_is_pointed_at() {
     let bench = Bench::new().await;
-    let range = |from_unix_nano, to_unix_nano| Some(v1::TimeRange { from_unix_nano, to_unix_nano });
+    let range = |from, to| Some(v1::TimeRange { from_unix_nano: from, to_unix_nano: to });
     for (request, field) in [
         (search("level>=nonsense"), "filter"),
         (v1::SearchLogsRequest { page_size: 1_001, ..search("") }, "page_size"),

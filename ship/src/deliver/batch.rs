@@ -26,6 +26,8 @@ pub struct BatchLimits {
 impl BatchLimits {
     /// Batches of so many records at most, up to sixteen of them gathered at once.
     pub fn with_batch_records(batch_records_max: usize) -> Self {
+        // A quarter of what a server takes by default, so that no batch of ordinary logs is refused
+        // as too large; and no more in memory than a few of these at a time.
         Self {
             batch_records_max,
             batch_bytes_max: 1 << 20,
@@ -56,6 +58,7 @@ impl Batcher {
 
     /// Adds a record.
     pub fn add(&mut self, service: &str, record: v1::LogRecord) {
+        // Eight more for the tag and length that each record has within its batch.
         let bytes = record.encoded_len() + 8;
         self.records += 1;
         self.bytes += bytes;
@@ -88,6 +91,7 @@ impl Batcher {
             for Sized { record, bytes } in pending {
                 let is_full = batch.len() >= self.limits.batch_records_max
                     || batch_bytes + bytes > self.limits.batch_bytes_max;
+                // A record that is too large goes alone: the server says what is wrong with it.
                 if is_full && !batch.is_empty() {
                     batches.push((service.clone(), std::mem::take(&mut batch)));
                     batch_bytes = 0;
@@ -124,9 +128,9 @@ pub struct Producers(pub BTreeMap<String, Producer>);
 /// Fresh ids for a batch, and for its producer if that is new.
 #[derive(Debug, Clone, Copy)]
 pub struct Ids {
-    /// Of the batch; a UUIDv7 tells the server its age.
+    /// The batch's id; a UUIDv7, which tells the server its age.
     pub batch: [u8; 16],
-    /// Of the producer, should it be new.
+    /// The producer's id, should it be new.
     pub producer: [u8; 16],
 }
 
@@ -148,6 +152,8 @@ impl Producers {
             settled: 0,
             rejected: 0,
         });
+        // Before this batch is counted: what waits in the journal are the batches before it. The
+        // server adds the account up, and would miss logs that are still on their way.
         let spooled = producer.emitted.saturating_sub(producer.settled);
         producer.sequence += 1;
         producer.emitted += records.len() as u64;
@@ -173,6 +179,7 @@ impl Producers {
 
     /// After a restart: whatever is in no batch that waits was answered.
     pub fn settle_all_but(&mut self, waiting: &[v1::Batch]) {
+        // The state was noted before its answers came; which of them came is told by what is left.
         for (service, producer) in &mut self.0 {
             let batches = waiting.iter().filter(|batch| service_of(batch) == service);
             let records: usize = batches.map(|batch| batch.records.len()).sum();

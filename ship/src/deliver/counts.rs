@@ -82,6 +82,7 @@ fn add_count(counts: &mut BTreeMap<String, u64>, key: &str, count: u64) {
     if let Some(found) = counts.get_mut(key) {
         *found += count;
     } else if counts.len() < COUNTED_MAX {
+        // Names come from files: one that has another service in each line must not fill memory.
         counts.insert(key.to_owned(), count);
     } else {
         *counts.entry("(others)".to_owned()).or_default() += count;
@@ -109,6 +110,7 @@ impl Counts {
 
     /// Notes the answer to a batch.
     pub fn answered(&self, service: &str, records: u64, answer: &Answer) {
+        // The producers' accounts are the reader's; it takes the answers up with its next group.
         let rejected = locked(&self.delivered).add(service, records, answer);
         let mut unsettled = locked(&self.unsettled);
         let counts = unsettled.entry(service.to_owned()).or_default();
@@ -124,6 +126,7 @@ impl Counts {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counts are whole after every step: a panic elsewhere is no reason to lose them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -48,6 +48,8 @@ where
             Ok::<_, Error>((answered, step.last_of))
         }
     });
+    // In the order of sending and not as answers come: a group may be forgotten only once all
+    // before it are answered, for the checkpoint names one number.
     let mut answers = std::pin::pin!(answers.buffered(in_flight.max(1)));
     while let Some(step) = answers.next().await {
         let (answered, last_of) = step?;
@@ -70,6 +72,7 @@ struct Step {
 
 fn steps_of(group: Group) -> Vec<Step> {
     let Group { state, mut batches } = group;
+    // A group without batches still moves the checkpoint on: a file was read to its end.
     let last = batches.pop();
     let mut steps: Vec<_> =
         batches.into_iter().map(|batch| Step { batch: Some(batch), last_of: None }).collect();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use logweir_core::runtime::clock::now_unix_nano;
+use logweir_core::runtime::clock::now;
 use logweir_proto::v1;
 use logweir_sdk::{EncodedBatch, SendOutcome, Sender};
 use tonic::{Code, Status};
@@ -20,12 +20,14 @@ pub async fn send_batch(
     patience: Option<Duration>,
 ) -> Result<Answer, Error> {
     let service = service_of(&batch).to_owned();
-    let encoded = EncodedBatch::new(batch, now_unix_nano());
+    let encoded = EncodedBatch::new(batch, now().as_unix_nanos());
     let deadline = patience.map(|patience| Instant::now() + patience);
     match sender.send(&encoded, deadline).await {
         SendOutcome::Accepted { accepted, rejected } => {
             Ok(Answer::Accepted { accepted: accepted.into(), rejected })
         }
+        // Not cut in two here: the batch is noted in the journal as it is sent, and halves of it
+        // under new ids would be sent once more after a kill.
         SendOutcome::TooLarge { message } => {
             Ok(Answer::Refused { reason: "batch_too_large".to_owned(), message })
         }
@@ -42,6 +44,8 @@ pub async fn send_batch(
 /// Whether the batch itself is at fault, so that it is given up; any other refusal concerns all
 /// batches and ends the sending, which can be taken up again.
 fn is_final(code: Code) -> bool {
+    // A revoked token, for one, is not in this list: to give up batches for it would throw away a
+    // whole file, one batch after the other.
     matches!(
         code,
         Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange

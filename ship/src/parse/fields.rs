@@ -1,5 +1,6 @@
 //! What a structured line's fields mean, and how they fill a record. Pure.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1::{self, attribute::Value};
 
 use crate::parse::{level, time};
@@ -7,8 +8,8 @@ use crate::parse::{level, time};
 /// A line, read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parsed {
-    /// When it happened, nanoseconds since 1970; none if the line does not say.
-    pub time_unix_nano: Option<i64>,
+    /// When it happened; none if the line does not say.
+    pub time: Option<Timestamp>,
     /// The service that the line names.
     pub service: Option<String>,
     /// Everything else. Its time is not set.
@@ -64,15 +65,15 @@ impl Role {
 /// Gathers the fields of a structured line. The first field of a role fills it; whatever a role
 /// cannot use becomes an attribute under its own name.
 pub struct Fields {
-    now_unix_nano: i64,
+    now: Timestamp,
     parsed: Parsed,
     has_message: bool,
 }
 
 impl Fields {
     /// No fields yet.
-    pub fn new(now_unix_nano: i64) -> Self {
-        Self { now_unix_nano, parsed: Parsed::default(), has_message: false }
+    pub fn new(now: Timestamp) -> Self {
+        Self { now, parsed: Parsed::default(), has_message: false }
     }
 
     /// Adds a field.
@@ -98,12 +99,11 @@ impl Fields {
     fn fill(&mut self, role: Role, value: &Value) -> bool {
         let parsed = &mut self.parsed;
         match role {
-            Role::Time => {
-                fill_option(&mut parsed.time_unix_nano, || time_of(value, self.now_unix_nano))
-            }
+            Role::Time => fill_option(&mut parsed.time, || time_of(value, self.now)),
             Role::Service => fill_option(&mut parsed.service, || text_of(value)),
             Role::Level => fill_default(&mut parsed.record.level, || level_of(value)),
             Role::Severity => fill_default(&mut parsed.record.severity_number, || match value {
+                // OpenTelemetry has no others.
                 Value::IntValue(number @ 1..=24) => u32::try_from(*number).ok(),
                 _ => None,
             }),
@@ -142,11 +142,10 @@ fn fill_default<T: Default + PartialEq>(slot: &mut T, value: impl FnOnce() -> Op
     })
 }
 
-fn time_of(value: &Value, now_unix_nano: i64) -> Option<i64> {
+fn time_of(value: &Value, now: Timestamp) -> Option<Timestamp> {
     match value {
-        Value::StringValue(text) => {
-            time::whole(text, now_unix_nano).or_else(|| time::since_epoch(text))
-        }
+        Value::StringValue(text) => time::whole(text, now).or_else(|| time::since_epoch(text)),
+        // By way of its digits, which tell seconds from milliseconds, microseconds and nanoseconds.
         Value::IntValue(number) => time::since_epoch(&number.to_string()),
         Value::DoubleValue(number) if *number < 1e18 => time::since_epoch(&format!("{number:.6}")),
         _ => None,
@@ -171,6 +170,7 @@ fn latency_of(value: &Value) -> Option<f64> {
         Value::StringValue(text) => text.parse().ok()?,
         _ => return None,
     };
+    // The server would reject the whole log for a latency that is none; so it becomes an attribute.
     (latency.is_finite() && latency >= 0.0).then_some(latency)
 }
 
@@ -182,6 +182,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 fn hex_of(value: &Value, bytes: usize) -> Option<Vec<u8>> {
+    // An id of another length, as some tracers have, stays an attribute that can be searched for.
     let Value::StringValue(text) = value else { return None };
     hex::decode(text).ok().filter(|id| id.len() == bytes)
 }

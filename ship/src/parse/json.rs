@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use logweir_core::timestamp::Timestamp;
+
 use logweir_proto::v1::attribute::Value;
 use serde::{
     Deserialize, Deserializer,
@@ -13,9 +15,9 @@ use serde_json::value::RawValue;
 use crate::parse::fields::{Fields, Parsed, Role};
 
 /// Reads a line that is one object and nothing else.
-pub(crate) fn parse(line: &str, now_unix_nano: i64) -> Option<Parsed> {
+pub(crate) fn parse(line: &str, now: Timestamp) -> Option<Parsed> {
     let members: Members<'_> = serde_json::from_str(line).ok()?;
-    let mut fields = Fields::new(now_unix_nano);
+    let mut fields = Fields::new(now);
     for (key, raw) in members.0 {
         if Role::of(&key) == Role::Attributes
             && let Ok(nested) = serde_json::from_str::<Members<'_>>(raw.get())
@@ -32,6 +34,8 @@ pub(crate) fn parse(line: &str, now_unix_nano: i64) -> Option<Parsed> {
     Some(fields.finish(line))
 }
 
+// By hand and with raw values: `serde_json::Value` keeps one of two equal names, sorts them, and
+// rounds numbers of more than 64 bits.
 /// The members of an object in their order, repeated names included.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -80,6 +84,7 @@ fn number(raw: &str) -> Value {
     if let Ok(whole) = raw.parse() {
         return Value::IntValue(whole);
     }
+    // 17 significant digits tell any two doubles apart (IEEE 754); more say what a double cannot.
     let digits = raw.bytes().filter(u8::is_ascii_digit).count();
     match raw.parse::<f64>() {
         Ok(number) if number.is_finite() && digits <= 17 => Value::DoubleValue(number),

@@ -24,6 +24,7 @@ pub(crate) fn numbered(number: i64) -> Option<v1::Level> {
 
 /// The level of a syslog priority.
 pub(crate) fn of_priority(priority: u32) -> v1::Level {
+    // RFC 3164, 4.1.1: the facility times eight plus the severity, from 0 (emergency) to 7 (debug).
     match priority % 8 {
         0..=2 => v1::Level::Fatal,
         3 => v1::Level::Error,
@@ -54,6 +55,7 @@ pub(crate) fn leading(text: &str) -> Option<(v1::Level, &str)> {
     if !ended {
         return None;
     }
+    // One letter is a level only in brackets: `E: no such file` may be a drive.
     let level = if close.is_none() && word.len() == 1 { None } else { named(word) }?;
     let end = open + length + if close.is_some() { blanks + 1 } else { 0 };
     Some((level, text[end..].trim_start_matches([' ', ':', '\t'])))

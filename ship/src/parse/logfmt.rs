@@ -18,6 +18,7 @@ pub(crate) fn pairs(line: &str) -> Option<Vec<(&str, String)>> {
         };
         pairs.push((key, value));
         let trimmed = after.trim_start();
+        // `key="a"b`: what follows a closing quote without a blank is no pair, and so no logfmt.
         if trimmed.len() == after.len() && !after.is_empty() {
             return None;
         }

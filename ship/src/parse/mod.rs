@@ -4,6 +4,7 @@
 //! [`fields`] says what names mean, [`time`] and `level` read words, and [`record`] holds the result
 //! to the limits of the contract.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1::attribute::Value;
 
 use self::fields::{Fields, Parsed, Role};
@@ -18,18 +19,18 @@ pub mod time;
 
 /// Reads a line of text. Nothing in it is lost: what is not understood stays in the message or
 /// becomes an attribute.
-pub fn parse(text: &str, now_unix_nano: i64) -> Parsed {
+pub fn parse(text: &str, now: Timestamp) -> Parsed {
     let trimmed = text.trim();
     if trimmed.starts_with('{')
-        && let Some(parsed) = json::parse(trimmed, now_unix_nano)
+        && let Some(parsed) = json::parse(trimmed, now)
     {
         return parsed;
     }
-    logfmt_record(trimmed, now_unix_nano).unwrap_or_else(|| plain::parse(text, now_unix_nano))
+    logfmt_record(trimmed, now).unwrap_or_else(|| plain::parse(text, now))
 }
 
 /// A line of pairs is logfmt only if it names its message or its level: `a=1 b=2` is just text.
-fn logfmt_record(line: &str, now_unix_nano: i64) -> Option<Parsed> {
+fn logfmt_record(line: &str, now: Timestamp) -> Option<Parsed> {
     let is_known = |key| {
         let role = Role::of(key);
         matches!(role, Role::Message | Role::Level)
@@ -38,7 +39,7 @@ fn logfmt_record(line: &str, now_unix_nano: i64) -> Option<Parsed> {
     if pairs.len() < 2 || !pairs.iter().any(|(key, _)| is_known(key)) {
         return None;
     }
-    let mut fields = Fields::new(now_unix_nano);
+    let mut fields = Fields::new(now);
     for (key, value) in pairs {
         fields.add(key, Value::StringValue(value));
     }
@@ -82,8 +83,8 @@ mod tests {
             ("{broken", (None, None, v1::Level::Unspecified, "{broken")),
         ];
         for (line, (time, service, level, message)) in cases {
-            let parsed = parse(line, NOW);
-            assert_eq!(parsed.time_unix_nano, time, "{line}");
+            let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
+            assert_eq!(parsed.time, time.map(Timestamp::from_unix_nanos), "{line}");
             assert_eq!(parsed.service.as_deref(), service, "{line}");
             assert_eq!(parsed.record.level(), level, "{line}");
             assert_eq!(parsed.record.message, message, "{line}");
@@ -94,7 +95,7 @@ mod tests {
     fn what_has_no_role_becomes_an_attribute() {
         let line = r#"{"msg":"m","n":7,"f":1.5,"b":true,"z":null,"o":{"a":[1, 2]},"level":"odd",
             "message":"second","big":123456789012345678901,"time":"noon","attributes":{"k":"v"}}"#;
-        let parsed = parse(line, NOW);
+        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
         let expected = [
             r#"n=Some(IntValue(7))"#,
             r#"f=Some(DoubleValue(1.5))"#,
@@ -108,14 +109,14 @@ mod tests {
             r#"k=Some(StringValue("v"))"#,
         ];
         assert_eq!(attributes(&parsed), expected);
-        assert_eq!((parsed.time_unix_nano, parsed.record.message.as_str()), (None, "m"));
+        assert_eq!((parsed.time, parsed.record.message.as_str()), (None, "m"));
     }
 
     #[test]
     fn ids_and_latency_have_fields_of_their_own() {
         let line = r#"{"msg":"m","trace_id":"0102030405060708090a0b0c0d0e0f10","span_id":"xx",
             "latency_ms":12,"logger":"a.b"}"#;
-        let parsed = parse(line, NOW);
+        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
         assert_eq!(parsed.record.trace_id.len(), 16);
         assert_eq!(parsed.record.latency_ms, Some(12.0));
         assert_eq!(parsed.record.logger, "a.b");
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_structured_line_without_a_message_is_its_own_message() {
-        let parsed = parse(r#"{"level":"info","n":1}"#, NOW);
+        let parsed = parse(r#"{"level":"info","n":1}"#, Timestamp::from_unix_nanos(NOW));
         assert_eq!(parsed.record.message, r#"{"level":"info","n":1}"#);
         assert_eq!(attributes(&parsed), ["n=Some(IntValue(1))"]);
     }
@@ -132,13 +133,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,120}") {
-            let parsed = parse(&text, NOW);
+            let parsed = parse(&text, Timestamp::from_unix_nanos(NOW));
             proptest::prop_assert!(parsed.record.time_unix_nano == 0);
         }
 
         #[test]
         fn no_json_like_text_panics(text in "\\{[a-z\":,{}\\[\\]0-9.e\\\\u-]{0,60}\\}") {
-            let parsed = parse(&text, NOW);
+            let parsed = parse(&text, Timestamp::from_unix_nanos(NOW));
             proptest::prop_assert!(parsed.record.time_unix_nano == 0);
         }
     }

@@ -1,6 +1,7 @@
 //! Reads a line of text: perhaps a syslog priority, a time and a level at its start, and the message.
 //! Pure.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1::{self, attribute::Value};
 
 use crate::parse::{
@@ -10,22 +11,24 @@ use crate::parse::{
 };
 
 /// Reads a line; what is not recognised is message.
-pub(crate) fn parse(text: &str, now_unix_nano: i64) -> Parsed {
+pub(crate) fn parse(text: &str, now: Timestamp) -> Parsed {
     let mut parsed = Parsed::default();
     let mut rest = text;
     if let Some((priority, after)) = syslog_priority(rest) {
         parsed.record.level = level::of_priority(priority).into();
         rest = after;
     }
+    // Only syslog begins its time with a name of a month or day, and then names host and program.
     let from_syslog = rest.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
-    if let Some((time, used)) = leading(rest, now_unix_nano) {
-        parsed.time_unix_nano = Some(time);
+    if let Some((time, used)) = leading(rest, now) {
+        parsed.time = Some(Timestamp::from_unix_nanos(time.as_unix_nanos()));
         rest = rest[used..].trim_start_matches([' ', '\t', ':']);
         if from_syslog {
             rest = take_syslog_origin(&mut parsed, rest);
         }
     } else {
-        parsed.time_unix_nano = time::access_log(text);
+        // Access logs begin with the client; their time stays in the message, which has no other.
+        parsed.time = time::access_log(text);
     }
     if let Some((level, after)) = level::leading(rest) {
         parsed.record.level = level.into();
@@ -84,8 +87,8 @@ mod tests {
     const NOW: i64 = 1_767_323_045_000_000_000;
 
     fn check(line: &str, time: Option<i64>, level: v1::Level, message: &str) {
-        let parsed = parse(line, NOW);
-        assert_eq!(parsed.time_unix_nano, time, "{line}");
+        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
+        assert_eq!(parsed.time, time.map(Timestamp::from_unix_nanos), "{line}");
         assert_eq!(parsed.record.level(), level, "{line}");
         assert_eq!(parsed.record.message, message, "{line}");
     }
@@ -112,7 +115,8 @@ mod tests {
 
     #[test]
     fn syslog_names_its_program() {
-        let parsed = parse("Jan  2 03:04:05 web-1 sshd[17]: Accepted key", NOW);
+        let parsed =
+            parse("Jan  2 03:04:05 web-1 sshd[17]: Accepted key", Timestamp::from_unix_nanos(NOW));
         assert_eq!(parsed.service.as_deref(), Some("sshd"));
         assert_eq!(parsed.record.message, "Accepted key");
         let names: Vec<_> = parsed.record.attributes.iter().map(|a| a.key.as_str()).collect();

@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
-use logweir_core::limits::{Limits, RESOURCE_FIELD_BYTES_MAX, SERVICE_BYTES_MAX};
+use logweir_core::{
+    limits::{Limits, RESOURCE_FIELD_BYTES_MAX, SERVICE_BYTES_MAX},
+    timestamp::Timestamp,
+};
 use logweir_proto::v1::{self, attribute::Value};
 
 use crate::{parse::parse, read::lines::Line};
@@ -45,11 +48,12 @@ pub struct Changes {
 }
 
 /// Makes a record of a line. `fallback_service` is the service of a line that names none.
-pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now_unix_nano: i64) -> Ready {
-    let parsed = parse(&line.text, now_unix_nano);
+pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now: Timestamp) -> Ready {
+    let parsed = parse(&line.text, now);
     let mut record = parsed.record;
-    let untimed = parsed.time_unix_nano.is_none();
-    record.time_unix_nano = parsed.time_unix_nano.unwrap_or(now_unix_nano).unsigned_abs();
+    let untimed = parsed.time.is_none();
+    record.time_unix_nano = parsed.time.unwrap_or(now).as_unix_nanos().unsigned_abs();
+    // `|` and not `||`: the record must be cut also where the line was already.
     let truncated = truncate(&mut record, &rules.limits) | line.truncated;
     let named = parsed.service.as_deref();
     let wanted = rules.service.as_deref().or(named).unwrap_or(fallback_service);
@@ -87,6 +91,8 @@ pub fn service_name(wanted: &str) -> Cow<'_, str> {
 fn truncate(record: &mut v1::LogRecord, limits: &Limits) -> bool {
     let mut truncated = shorten(&mut record.message, limits.message_bytes_max);
     truncated |= shorten(&mut record.logger, RESOURCE_FIELD_BYTES_MAX);
+    // Room is kept for the flags: one that said "truncated" and did not fit would have the server
+    // reject the log that it is to explain.
     let attributes_max = limits.attributes_max - FLAGS_MAX;
     truncated |= record.attributes.len() > attributes_max;
     record.attributes.truncate(attributes_max);
@@ -173,7 +179,7 @@ mod tests {
             ),
         ];
         for (text, flag, service, original) in cases {
-            let ready = ready(&line(text), "stem", &rules(flag), NOW);
+            let ready = ready(&line(text), "stem", &rules(flag), Timestamp::from_unix_nanos(NOW));
             assert_eq!(ready.service, service, "{text}");
             let expected = original.map(|o| Value::StringValue(o.to_owned()));
             assert_eq!(attribute(&ready, "service.original"), expected.as_ref(), "{text}");
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_time_gets_that_of_its_sending() {
-        let ready = ready(&line("text"), "s", &rules(None), NOW);
+        let ready = ready(&line("text"), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
         assert_eq!(
             (ready.record.time_unix_nano, ready.changes.untimed),
             (NOW.unsigned_abs(), true)
@@ -193,16 +199,16 @@ mod tests {
     #[test]
     fn what_is_too_long_is_cut_and_flagged() {
         let text = format!("ä{}", "ä".repeat(40_000));
-        let cut = ready(&line(&text), "s", &rules(None), NOW);
+        let cut = ready(&line(&text), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
         assert_eq!(cut.record.message.len(), 64 << 10);
         assert_eq!(attribute(&cut, "logweir.truncated"), Some(&Value::BoolValue(true)));
         let members: Vec<_> = (0..200).map(|n| format!("\"k{n}\":{n}")).collect();
         let many = format!("{{\"msg\":\"m\",{}}}", members.join(","));
-        let many = ready(&line(&many), "s", &rules(None), NOW);
+        let many = ready(&line(&many), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
         assert_eq!(many.record.attributes.len(), 126);
         assert!(many.changes.truncated);
         let deep = format!("{{\"msg\":\"m\",\"o\":[\"{}\"]}}", "x".repeat(20_000));
-        let deep = ready(&line(&deep), "s", &rules(None), NOW);
+        let deep = ready(&line(&deep), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
         assert!(
             matches!(attribute(&deep, "o"), Some(Value::StringValue(t)) if t.len() == 16 << 10)
         );

@@ -1,33 +1,40 @@
 //! Reads the time formats that logs are written in. Pure.
 //!
 //! A time without a zone is taken as UTC; one without a year (syslog) as the latest such moment that
-//! is not more than a day after `now_unix_nano`. Times before 1970 or after 2262 are not recognised,
+//! is not more than a day after `now`. Times before 1970 or after 2262 are not recognised,
 //! because the wire cannot carry them.
 
+use std::time::Duration;
+
 use chrono::NaiveDate;
-use logweir_core::timestamp::{NANOS_PER_DAY, NANOS_PER_SECOND};
+use logweir_core::timestamp::{Timestamp, nanos_of};
+
+const SECOND_NANOS: i64 = nanos_of(Duration::from_secs(1));
+const DAY: Duration = Duration::from_secs(86_400);
 const MONTHS: [&[u8]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
 /// Reads a text that is a time and nothing else.
-pub fn whole(text: &str, now_unix_nano: i64) -> Option<i64> {
+pub fn whole(text: &str, now: Timestamp) -> Option<Timestamp> {
     let text = text.trim();
-    let (time, used) = leading(text, now_unix_nano)?;
+    let (time, used) = leading(text, now)?;
     (used == text.len()).then_some(time)
 }
 
 /// Reads a time, which may stand in brackets, at the start of a line; also tells where it ends.
-pub fn leading(text: &str, now_unix_nano: i64) -> Option<(i64, usize)> {
+pub fn leading(text: &str, now: Timestamp) -> Option<(Timestamp, usize)> {
     let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
     let bracketed = cursor.eat(b'[');
-    let forms: [fn(&mut Cursor<'_>, i64) -> Option<i64>; 4] = [calendar, common_log, syslog, epoch];
+    let forms: [fn(&mut Cursor<'_>, Timestamp) -> Option<Timestamp>; 4] =
+        [calendar, common_log, syslog, epoch];
     let start = cursor.at;
     let time = forms.iter().find_map(|form| {
         cursor.at = start;
-        form(&mut cursor, now_unix_nano)
+        form(&mut cursor, now)
     })?;
+    // `[2026-01-02T03:04:05 INFO]` holds more than a time: cut out, it would leave half a bracket.
     if bracketed && !cursor.eat(b']') {
         return None;
     }
@@ -35,22 +42,23 @@ pub fn leading(text: &str, now_unix_nano: i64) -> Option<(i64, usize)> {
 }
 
 /// Finds `[02/Jan/2026:03:04:05 +0000]` in the first fields of an access log line.
-pub fn access_log(text: &str) -> Option<i64> {
+pub fn access_log(text: &str) -> Option<Timestamp> {
     let head = &text.as_bytes()[..text.len().min(256)];
     let start = head.iter().position(|byte| *byte == b'[')? + 1;
     let mut cursor = Cursor { bytes: head, at: start };
-    let time = common_log(&mut cursor, 0)?;
+    let time = common_log(&mut cursor, Timestamp::EPOCH)?;
     cursor.eat(b']').then_some(time)
 }
 
 /// Reads a count since 1970 in seconds (a fraction is allowed), or, by its size, milliseconds,
 /// microseconds or nanoseconds.
-pub fn since_epoch(text: &str) -> Option<i64> {
+pub fn since_epoch(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || whole.len() > 19 || fraction.len() > 18 || !digits(whole) {
         return None;
     }
+    // By the number of digits: seconds have ten from 2001 to 2286, and each finer unit three more.
     let unit = match whole.len() {
         0..=11 => 1_000_000_000_i128,
         12..=14 => 1_000_000,
@@ -62,11 +70,11 @@ pub fn since_epoch(text: &str) -> Option<i64> {
         let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
         nanos += digits(fraction).then(|| fraction.parse::<i128>().ok())?? * unit / scale;
     }
-    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0)
+    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Timestamp::from_unix_nanos)
 }
 
 /// `2026-01-02T03:04:05.678+01:00`, with blanks, slashes and commas as people write them.
-fn calendar(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
+fn calendar(cursor: &mut Cursor<'_>, _now: Timestamp) -> Option<Timestamp> {
     let year = cursor.number(4, 4)?;
     let separator = cursor.take().filter(|byte| matches!(byte, b'-' | b'/'))?;
     let month = cursor.number(2, 2)?;
@@ -79,7 +87,7 @@ fn calendar(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
 }
 
 /// `02/Jan/2026:03:04:05 +0000`.
-fn common_log(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
+fn common_log(cursor: &mut Cursor<'_>, _now: Timestamp) -> Option<Timestamp> {
     let day = cursor.number(2, 2)?;
     cursor.expect(b'/')?;
     let month = cursor.name(&MONTHS)?;
@@ -92,13 +100,14 @@ fn common_log(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
 }
 
 /// `Jan  2 03:04:05`, also `Fri Jan  2 03:04:05 2026`.
-fn syslog(cursor: &mut Cursor<'_>, now_unix_nano: i64) -> Option<i64> {
+fn syslog(cursor: &mut Cursor<'_>, now: Timestamp) -> Option<Timestamp> {
     let start = cursor.at;
     if cursor.name(&WEEKDAYS).is_none() || !cursor.eat(b' ') {
         cursor.at = start;
     }
     let month = cursor.name(&MONTHS)?;
     cursor.expect(b' ')?;
+    // A day of one digit has a blank in place of the other (RFC 3164, 4.1.2).
     cursor.eat(b' ');
     let day = cursor.number(1, 2)?;
     cursor.expect(b' ')?;
@@ -112,13 +121,14 @@ fn syslog(cursor: &mut Cursor<'_>, now_unix_nano: i64) -> Option<i64> {
         return Some(time);
     }
     cursor.at = end;
-    without_year(month, day, clock, now_unix_nano)
+    without_year(month, day, clock, now)
 }
 
-fn without_year(month: u32, day: u32, clock: i64, now_unix_nano: i64) -> Option<i64> {
+fn without_year(month: u32, day: u32, clock: i64, now: Timestamp) -> Option<Timestamp> {
     use chrono::Datelike;
-    let latest = now_unix_nano.saturating_add(NANOS_PER_DAY);
-    let year = chrono::DateTime::from_timestamp_nanos(latest).year();
+    // A day ahead is allowed: such times name no zone either, and the sender may be east of UTC.
+    let latest = now + DAY;
+    let year = latest.date_time().year();
     // 29 February may lie eight years back, across a century.
     (0..=8)
         .filter_map(|back| moment(u32::try_from(year - back).ok()?, month, day, clock))
@@ -126,7 +136,7 @@ fn without_year(month: u32, day: u32, clock: i64, now_unix_nano: i64) -> Option<
 }
 
 /// `1767323045.678 …`, with 10 digits or more so that no ordinary number is taken for a time.
-fn epoch(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
+fn epoch(cursor: &mut Cursor<'_>, _now: Timestamp) -> Option<Timestamp> {
     let rest = cursor.rest();
     let length =
         rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(rest.len());
@@ -140,10 +150,11 @@ fn epoch(cursor: &mut Cursor<'_>, _now: i64) -> Option<i64> {
     time.filter(|_| cursor.at_boundary() || cursor.rest().first() == Some(&b']'))
 }
 
-fn moment(year: u32, month: u32, day: u32, clock_nanos: i64) -> Option<i64> {
+fn moment(year: u32, month: u32, day: u32, clock_nanos: i64) -> Option<Timestamp> {
     let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
     let days = i64::from(date.to_epoch_days());
-    days.checked_mul(NANOS_PER_DAY)?.checked_add(clock_nanos).filter(|time| *time > 0)
+    let nanos = days.checked_mul(nanos_of(DAY))?.checked_add(clock_nanos)?;
+    (nanos > 0).then_some(Timestamp::from_unix_nanos(nanos))
 }
 
 struct Cursor<'a> {
@@ -206,7 +217,7 @@ impl Cursor<'_> {
             false => 0,
         };
         let seconds = i64::from(hour * 3_600 + minute * 60 + second);
-        Some(seconds * NANOS_PER_SECOND + self.fraction())
+        Some(seconds * SECOND_NANOS + self.fraction())
     }
 
     fn fraction(&mut self) -> i64 {
@@ -215,6 +226,7 @@ impl Cursor<'_> {
         if !marked || digits == 0 {
             return 0;
         }
+        // Digits beyond the ninth are read over: rounding could carry into the next second.
         let nanos = (0..9).fold(0, |nanos, place| {
             let digit = if place < digits { self.rest()[1 + place] - b'0' } else { 0 };
             nanos * 10 + i64::from(digit)
@@ -243,6 +255,7 @@ impl Cursor<'_> {
         });
         match offset.flatten() {
             Some(nanos) => Some(sign * nanos),
+            // What follows is no zone, such as the dash of ` - INFO`: it belongs to the message.
             None => {
                 self.at = start;
                 Some(0)
@@ -254,7 +267,7 @@ impl Cursor<'_> {
         let hour = self.number(2, 2).filter(|hour| *hour < 24)?;
         self.eat(b':');
         let minute = self.number(2, 2).filter(|minute| *minute < 60)?;
-        Some(i64::from(hour * 3_600 + minute * 60) * NANOS_PER_SECOND)
+        Some(i64::from(hour * 3_600 + minute * 60) * SECOND_NANOS)
     }
 }
 
@@ -265,9 +278,9 @@ mod tests {
     use super::*;
 
     /// 2026-01-02T03:04:05Z.
-    const MOMENT: i64 = 1_767_323_045 * NANOS_PER_SECOND;
+    const MOMENT: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
-    fn check(text: &str, expected: i64) {
+    fn check(text: &str, expected: Timestamp) {
         assert_eq!(whole(text, MOMENT), Some(expected), "{text}");
     }
 
@@ -294,10 +307,10 @@ mod tests {
             check(text, MOMENT);
         }
         assert_eq!(leading("2026-01-02 03:04:05 Zebra", MOMENT), Some((MOMENT, 19)));
-        check("2026-01-02 03:04:05,123", MOMENT + 123_000_000);
-        check("2026-01-02T03:04:05.123456789Z", MOMENT + 123_456_789);
-        check("2026-01-02T03:04:05.1234567899Z", MOMENT + 123_456_789);
-        check("1767323045.5", MOMENT + 500_000_000);
+        check("2026-01-02 03:04:05,123", MOMENT + Duration::from_millis(123));
+        check("2026-01-02T03:04:05.123456789Z", MOMENT + Duration::from_nanos(123_456_789));
+        check("2026-01-02T03:04:05.1234567899Z", MOMENT + Duration::from_nanos(123_456_789));
+        check("1767323045.5", MOMENT + Duration::from_millis(500));
     }
 
     #[test]
@@ -321,7 +334,10 @@ mod tests {
 
     #[test]
     fn a_time_without_a_year_is_never_in_the_future() {
-        assert_eq!(whole("Dec 31 23:59:59", MOMENT), Some(1_767_225_599 * NANOS_PER_SECOND));
+        assert_eq!(
+            whole("Dec 31 23:59:59", MOMENT),
+            Some(Timestamp::from_unix_seconds(1_767_225_599))
+        );
         let leap_day = whole("Feb 29 00:00:00", MOMENT);
         assert_eq!(leap_day, whole("2024-02-29 00:00:00", MOMENT));
     }
@@ -338,8 +354,8 @@ mod tests {
         fn no_text_panics(text in ".{0,80}") {
             let used = leading(&text, MOMENT).map_or(0, |(_, used)| used);
             prop_assert!(text.is_char_boundary(used));
-            prop_assert!(access_log(&text).is_none_or(|time| time > 0));
-            prop_assert!(since_epoch(&text).is_none_or(|time| time > 0));
+            prop_assert!(access_log(&text).is_none_or(|time| time > Timestamp::EPOCH));
+            prop_assert!(since_epoch(&text).is_none_or(|time| time > Timestamp::EPOCH));
         }
 
         #[test]

@@ -18,9 +18,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// As many first bytes tell a file from another one that got its inode.
 const HEAD_BYTES: u64 = 1_024;
-/// Most files in one run.
+/// Most files in one run: where each stands is noted with every group.
 pub const FILES_MAX: usize = 10_000;
 
+// By the first bytes of the content and not by the name, which rotation changes.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const UNSUPPORTED: [(&[u8], &str); 4] = [
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
@@ -32,13 +33,13 @@ const UNSUPPORTED: [(&[u8], &str); 4] = [
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// Device.
+    /// The device that it lies on (`st_dev`).
     pub device: u64,
-    /// Inode on that device.
+    /// Its inode on that device, which is given to another file once this one is deleted.
     pub inode: u64,
     /// How many first bytes were hashed.
     pub head_bytes: u64,
-    /// Their hash.
+    /// The hash of those bytes.
     pub head_hash: u64,
 }
 
@@ -47,7 +48,7 @@ pub struct FileIdentity {
 pub struct Progress {
     /// Where it was last seen.
     pub path: PathBuf,
-    /// Which file.
+    /// Which file it is, as its name may have gone to another by rotation.
     pub identity: FileIdentity,
     /// Bytes that are in noted batches, after decompression.
     pub offset: u64,
@@ -66,7 +67,7 @@ impl Progress {
 pub struct Input {
     /// Its content after decompression.
     pub reader: Box<dyn BufRead + Send>,
-    /// Which file.
+    /// Which file was opened, whatever has its name by now.
     pub identity: FileIdentity,
     /// Its size on disk when it was opened.
     pub size: u64,
@@ -120,6 +121,7 @@ pub fn naming(path: &Path, error: &io::Error) -> io::Error {
 pub fn open(path: &Path, offset: u64, read_bytes: Arc<AtomicU64>) -> io::Result<Input> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
+    // A pipe has no beginning to come back to after a restart.
     if !metadata.is_file() {
         return Err(io::Error::other(
             "not a regular file: give `-` and redirect it to standard input",
@@ -136,6 +138,8 @@ pub fn open(path: &Path, offset: u64, read_bytes: Arc<AtomicU64>) -> io::Result<
     file.seek(SeekFrom::Start(start))?;
     read_bytes.fetch_add(start, Ordering::Relaxed);
     let raw = BufReader::with_capacity(256 << 10, Counting { inner: file, read_bytes });
+    // A gzip stream can only be read from its beginning, so what was sent before is read over.
+    // Several members in one file are one stream: that is what log rotation appends.
     let reader: Box<dyn BufRead + Send> = if is_compressed {
         let mut decoded = BufReader::with_capacity(256 << 10, MultiGzDecoder::new(raw));
         io::copy(&mut (&mut decoded).take(offset), &mut io::sink())?;
@@ -152,6 +156,8 @@ pub fn is_same(path: &Path, earlier: &Progress) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let head = read_head(&mut file, earlier.identity.head_bytes)?;
+    // Over as many bytes as there were then: the file has grown since. The inode alone will not do,
+    // for a deleted file's is given to the next one that is made.
     let same_head = xxh3_64(&head) == earlier.identity.head_hash
         && head.len() as u64 == earlier.identity.head_bytes;
     let same_inode =

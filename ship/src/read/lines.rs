@@ -54,6 +54,8 @@ impl LineReader {
             }
             let end = available.iter().position(|byte| *byte == b'\n');
             let used = end.map_or(available.len(), |end| end + 1);
+            // Beyond the bound a line is read on and not kept: its end must be found, or the rest
+            // of it would be taken for lines of their own.
             let room = LINE_BYTES_MAX - self.line.len();
             let content = &available[..end.unwrap_or(used)];
             self.truncated |= content.len() > room;
@@ -85,6 +87,7 @@ impl LineReader {
                 (text, !cut)
             }
         };
+        // Windows writes a byte order mark before the first line; no JSON object begins with one.
         let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         Line {
             text,
@@ -95,9 +98,10 @@ impl LineReader {
     }
 }
 
-/// Joins stack traces: a line that begins with a blank, with `Caused by:` or with the full name of an
-/// exception's class belongs to the line of text before it. A log that has grown to [`JOINED_BYTES_MAX`] takes no more; the next line then
-/// starts a log of its own, so nothing is lost.
+/// Joins stack traces: a line that begins with a blank, with `Caused by:` or with the full name of
+/// an exception's class belongs to the line of text before it. A log that has grown to
+/// [`JOINED_BYTES_MAX`] takes no more; the next line then starts a log of its own, so that nothing
+/// is lost.
 #[derive(Default)]
 pub struct Joiner {
     held: Option<Line>,
@@ -107,6 +111,7 @@ impl Joiner {
     /// Takes a line; returns the log before it if that is now complete. Blank lines are no logs.
     pub fn push(&mut self, line: Line) -> Option<Line> {
         if line.text.trim().is_empty() {
+            // It counts as read with the log before it, or the next run would begin with it again.
             if let Some(held) = &mut self.held {
                 held.end = line.end;
             }

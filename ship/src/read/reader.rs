@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+// Polled and not watched: inotify says nothing of what another machine does on a network disk, and
+// a look at each file is one `stat`.
 const POLL: Duration = Duration::from_millis(250);
 /// Most files that are followed at once: each is open.
 const FOLLOWED_MAX: usize = 1_000;
@@ -94,6 +96,7 @@ impl Reader<'_> {
             following.open_all(self, &files)?;
             following.round += 1;
         }
+        // A line without an end is left for the next run: its writer may be in the middle of it.
         for tail in &mut following.tails {
             tail.text.finish_complete_lines(tail.file, &tail.stem, self.feed)?;
         }
@@ -146,6 +149,7 @@ impl Reader<'_> {
         let metadata = fs::metadata(path)?;
         for (number, progress) in self.feed.state.files.iter().enumerate() {
             let identity = &progress.identity;
+            // Only likely ones are opened and hashed: there may be ten thousand.
             let may_be = progress.path == path
                 || (identity.device, identity.inode) == (metadata.dev(), metadata.ino());
             if may_be && files::is_same(path, progress)? {
@@ -270,7 +274,7 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicI64, Ordering},
     };
 
-    use logweir_core::limits::Limits;
+    use logweir_core::{limits::Limits, timestamp::Timestamp};
     use logweir_proto::v1;
     use tokio::sync::mpsc;
 
@@ -311,7 +315,9 @@ mod tests {
                     gathered_records_max: group_records,
                     ..BatchLimits::with_batch_records(3)
                 },
-                clock: Arc::new(move || ticks.fetch_add(1, Ordering::Relaxed)),
+                clock: Arc::new(move || {
+                    Timestamp::from_unix_nanos(ticks.fetch_add(1, Ordering::Relaxed))
+                }),
                 journal,
                 counts: Arc::default(),
                 groups,

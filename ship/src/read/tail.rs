@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// So many polls without news end a file that lost its name.
+/// So many polls without news end a file that lost its name: a minute, as the writer of a rotated
+/// file goes on until it is told to open the new one.
 const GONE_POLLS_MAX: u32 = 240;
 
 /// Why a file was not read to its end.
@@ -125,6 +126,7 @@ impl Tail {
 
     /// The size on disk that was read, as far as it can be told.
     pub(super) fn size_read(&self) -> u64 {
+        // Not the size now: what was added since the end was reached is still to be read.
         if self.input.is_compressed { self.input.size } else { self.text.lines.offset() }
     }
 
@@ -152,6 +154,7 @@ impl Tail {
         let metadata = fs::metadata(&self.path).ok().filter(|metadata| self.is_at(metadata));
         let is_shorter =
             metadata.as_ref().is_some_and(|metadata| metadata.len() < self.text.lines.offset());
+        // Nothing is appended to a compressed file: what follows its end would be another stream.
         if self.input.is_compressed || (metadata.is_none() && self.quiet_polls > GONE_POLLS_MAX) {
             self.text.finish(self.file, &self.stem, feed)?;
             feed.complete_file(self.number, self.size_read());

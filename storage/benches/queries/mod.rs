@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use logweir_core::{filter::Filter, identity::Tenant};
+use logweir_core::{filter::Filter, identity::Tenant, timestamp::Timestamp};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, TimeRange};
 
 use crate::sample::{HOUR, Made, SERVICES, START, trace};
 
 async fn search(storage: &dyn ReadLogs, name: &str, filter: &str, range: TimeRange) {
     let query = SearchQuery {
-        filter: Filter::parse(filter, START).expect("a good filter"),
+        filter: Filter::parse(filter, Timestamp::from_unix_nanos(START)).expect("a good filter"),
         range,
         cursor: None,
         page_size: 100,
@@ -50,7 +50,10 @@ async fn aggregate(
 pub(crate) async fn queries(storage: &dyn ReadLogs, made: &Made, total: u64) {
     let all = TimeRange::ALL;
     let hour = (START / HOUR + 5) * HOUR;
-    let range = TimeRange { from_unix_nano: hour, to_unix_nano: hour + HOUR };
+    let range = TimeRange {
+        from: Timestamp::from_unix_nanos(hour),
+        to: Timestamp::from_unix_nanos(hour + HOUR),
+    };
     let errors = "service:service-07 level>=error";
     search(storage, "newest 100 errors of a service", errors, all).await;
     search(storage, "newest 100", "", all).await;

@@ -8,6 +8,7 @@ use logweir_core::{
         Account, Attribute, Level, Producer, Record, Resource, ScoredBatch, ScoredRecord, Template,
         Value,
     },
+    timestamp::Timestamp,
 };
 
 pub(crate) const SERVICES: u64 = 20;
@@ -81,7 +82,7 @@ impl Made {
         ScoredRecord {
             record: Record {
                 index,
-                time_unix_nano: START + place as i64 * self.step,
+                time: Timestamp::from_unix_nanos(START + place as i64 * self.step),
                 level: Some(level),
                 severity_number: level as u8 * 4 - 3,
                 message,
@@ -128,7 +129,7 @@ impl Made {
             tenant: Tenant::default(),
             batch_id: BatchId(id),
             checksum: number,
-            received_unix_nano: START + place(BATCH_LOGS) as i64 * self.step,
+            received_at: Timestamp::from_unix_nanos(START + place(BATCH_LOGS) as i64 * self.step),
             producer: Some(Producer {
                 producer_id: ProducerId([service as u8; 16]),
                 sequence: number / SERVICES + 1,

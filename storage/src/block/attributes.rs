@@ -36,6 +36,8 @@ const fn kind_of(value: &Value) -> u8 {
 }
 
 /// All values with one name and kind.
+// By kind as well: a name whose values are now numbers and now texts makes two columns, each of
+// which is coded as what it is.
 struct Column<'a> {
     key: &'a str,
     kind: u8,
@@ -117,6 +119,8 @@ pub(super) struct KnownAttributes {
 impl<'a> AttributeWriter<'a> {
     /// Adds the attributes of a log of a group.
     pub(super) fn push(&mut self, group: u32, attributes: &'a [Attribute]) {
+        // Messages of one pattern mostly have the same attributes in the same order: comparing with
+        // the last shape needs no list and no hash.
         let shape = match self.shape_of_rows.likely(group) {
             Some(shape) if self.has_shape(shape, attributes) => shape,
             _ => {
@@ -141,6 +145,8 @@ impl<'a> AttributeWriter<'a> {
         known: &mut KnownAttributes,
     ) {
         let number = attributes.shape_of_rows[row] as usize;
+        // What a shape of the other block became here is looked up once for each shape, and not for
+        // each log: one of the things that make merging quicker than encoding.
         known.shapes.resize(attributes.shapes.len(), None);
         known.skeletons.resize_with(attributes.columns.len(), KnownSkeletons::default);
         let columns = &attributes.shapes[number];
@@ -255,6 +261,7 @@ impl Attributes {
             shapes.push(shape);
         }
         let shape_of_rows = categories::read(shapes.len(), groups, from)?;
+        // How long each column is follows from the shapes, so that it is not written.
         let (starts, positions, counts) = lay_out(&shapes, &shape_of_rows, heads.len())?;
         let mut columns = Vec::new();
         for ((key, kind), count) in heads.into_iter().zip(counts) {
@@ -336,6 +343,7 @@ impl Values {
         }
     }
 
+    /// The value at a position of its column.
     fn get(&self, position: usize) -> Result<Value, BlockError> {
         Ok(match self {
             Self::String(texts) => Value::String(texts.get(position)?),

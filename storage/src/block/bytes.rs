@@ -72,6 +72,7 @@ impl<'a> Reader<'a> {
 
     /// A count of things that take at least one byte each in what is left.
     pub(super) fn count(&mut self) -> Result<usize, BlockError> {
+        // Checked before anything is allocated for it: a damaged count could ask for all memory.
         let count = self.varint()?;
         if count > self.rest.len() as u64 {
             return Err(ENDS_EARLY);
@@ -113,6 +114,7 @@ impl<'a> BitWriter<'a> {
         if self.filled >= 64 {
             self.out.extend_from_slice(&self.pending.to_le_bytes());
             self.filled -= 64;
+            // How many bits of this value went out. 64 leave none, which no shift gives.
             let used = width - self.filled;
             self.pending = if used == 64 { 0 } else { value >> used };
         }
@@ -141,6 +143,7 @@ impl<'a> BitReader<'a> {
         let at = self.position >> 3;
         self.position += width as usize;
         let low = self.load(at) >> shift;
+        // Eight bytes from where the field begins may not reach the end of a wide one.
         let found = if width + shift > 64 { low | self.load(at + 8) << (64 - shift) } else { low };
         if width >= 64 { found } else { found & ((1 << width) - 1) }
     }

@@ -16,6 +16,7 @@ pub(super) struct Groups<'a> {
     pub(super) count: usize,
 }
 
+/// The value is the last of its group; any other value is written one greater.
 const AS_LAST: i64 = 0;
 
 /// Collects a column.

@@ -47,7 +47,7 @@ impl<'a> Head<'a> {
         Self {
             origin: Origin { batch_id, received_unix_nano, service, instance, environment },
             index: record.index,
-            time_unix_nano: record.time_unix_nano,
+            time_unix_nano: record.time.as_unix_nanos(),
             level: scored.level,
             sent_level: record.level,
             severity_number: record.severity_number,
@@ -128,6 +128,7 @@ impl<T> Default for Distinct<T> {
 impl<T: Copy + Eq + Hash> Distinct<T> {
     /// The number of a value that is likely to have the number `likely`.
     fn id(&mut self, value: T, likely: Option<u32>) -> u32 {
+        // The guess is right for nearly every log, and a comparison costs less than a hash.
         if let Some(id) = likely
             && self.values[id as usize] == value
         {
@@ -196,6 +197,7 @@ impl<'a> Columns<'a> {
         {
             return Err(format!("latency_ms {latency_ms} must be finite and not negative"));
         }
+        // The message first: its skeleton is the group by which everything else is coded.
         let group = self.messages.push(&record.message, |word| filter.add_word(word));
         self.attributes.push(group, &record.attributes);
         self.push_head(group, &Head::of_row(row));
@@ -233,6 +235,7 @@ impl<'a> Columns<'a> {
         let logger = self.loggers.id(head.logger, self.logger_of_rows.likely(group));
         self.logger_of_rows.push(group, logger);
         self.logger_bytes += head.logger.len();
+        // The column has the latencies that there are: a stand-in for "none" would widen it.
         self.has_latency.push(head.latency_ms.is_some().into());
         self.latencies.extend(head.latency_ms);
         self.scores.push(head.anomaly_score);
@@ -375,6 +378,8 @@ impl<'a> Origins<'a> {
         let is = |at: usize| self.known.get(at).is_some_and(|(known, _)| known.is(&origin));
         let is_next = is(self.current);
         if !is_next {
+            // Of merged logs a batch may be met again after others. Should one id have come with
+            // two resources, the newer takes the place; the older costs an entry more later on.
             let found = self.of_batch.get(&origin.batch_id).copied().filter(|at| is(*at));
             self.current = found.unwrap_or_else(|| {
                 self.of_batch.insert(origin.batch_id, self.known.len());
@@ -383,6 +388,7 @@ impl<'a> Origins<'a> {
             });
         }
         let next = &mut self.known[self.current].1;
+        // Logs of a batch mostly follow each other, so these are zeros, which cost nothing.
         self.skipped.push(i64::from(index) - i64::from(*next));
         *next = index.wrapping_add(1);
         self.ids.push(self.current as i64);
@@ -418,6 +424,8 @@ fn write_names(names: &[&str], out: &mut Section) {
 
 /// Appends event times in the coarsest unit that all are whole numbers of.
 fn write_times(times: &[i64], out: &mut Section) {
+    // Never out of bounds: the last unit is 1, of which every time is a whole number. Never back to
+    // a coarser one either, since each unit divides those before it.
     let mut unit = 0;
     for time in times {
         while time % TIME_SCALES[unit] != 0 {

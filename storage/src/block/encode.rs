@@ -12,6 +12,9 @@ use super::{
     section::Section,
 };
 
+/// Levels of Zstandard for the two efforts.
+// The fastest while senders wait for the commit; what it makes is merged soon anyway. A merge has
+// the time for 3, Zstandard's own default.
 const FRESH_LEVEL: i32 = 1;
 const MERGED_LEVEL: i32 = 3;
 
@@ -68,10 +71,12 @@ impl Encoder {
     ) -> Result<EncodedBlock, BlockError> {
         columns.fill_filter(&mut self.filter);
         let mut body = MAGIC.to_vec();
+        // Room for the checksum, which is known only when everything after it is written.
         body.extend_from_slice(&[0; 8]);
         let summary = columns.summary();
         put_varint(&mut body, summary.rows.into());
         self.section.clear();
+        // The order of the sections is the form: `Block::open` takes them off in the same.
         columns.write_keys(&mut self.section);
         self.end_section(effort, &mut body)?;
         columns.write_messages(&mut self.section)?;
@@ -91,6 +96,7 @@ impl Encoder {
             Effort::Fresh => (&mut self.fresh, FRESH_LEVEL),
             Effort::Merged => (&mut self.merged, MERGED_LEVEL),
         };
+        // Kept: a new compressor allocates and clears its tables, much work for a small section.
         let compressor = match compressor {
             Some(compressor) => compressor,
             None => compressor.insert(

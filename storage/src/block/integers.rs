@@ -28,9 +28,12 @@ const DIFFERENCES: u8 = 8;
 
 /// Shorter columns are constant or packed: choosing costs more than it gains.
 const CHOICE_MIN: usize = 48;
+/// Values of a chunk, each of which has a least value and a width of its own.
+// Its head costs about 20 bits, a sixth of a bit for each value.
 const CHUNK: usize = 128;
 /// Of columns longer than this many, only as many are looked at to choose.
 const SAMPLE: usize = 8 * CHUNK;
+/// Most values that can be named: a symbol is a byte.
 const NAMES_MAX: usize = 256;
 
 /// Appends a column. Its length is not written.
@@ -58,6 +61,7 @@ fn write_cheapest(values: &[i64], min: i64, max: i64, out: &mut Section) {
     let sample = sample(values);
     let mut best = (PACKED, sample.len() as f32 * width_of(min, max) as f32);
     let mut offer = |coding: u8, cost: f32| {
+        // Costs are estimates. For less than 2 % the simpler coding stays, quicker to read.
         if cost < best.1 * 0.98 {
             best = (coding, cost);
         }
@@ -68,6 +72,8 @@ fn write_cheapest(values: &[i64], min: i64, max: i64, out: &mut Section) {
     if min.abs_diff(max) < 1 << 16 {
         offer(PLANES, planes_cost(&sample, min));
     }
+    // That the sample has few values does not say it of the column, so its names are taken from all
+    // of it, and there may turn out to be too many.
     let names = Names::of(&sample);
     let is_named = names.is_some_and(|names| names.cost(sample.len() as f32) < best.1);
     if is_named && let Some(names) = Names::of(values) {
@@ -96,6 +102,8 @@ fn sample(values: &[i64]) -> Cow<'_, [i64]> {
     if values.len() <= 2 * SAMPLE {
         return values.into();
     }
+    // Stretches and not single values: what differences and chunks cost shows only among
+    // neighbours. From all over the column, since it is sorted by service.
     let step = values.len() / (SAMPLE / CHUNK);
     values.chunks_exact(step).flat_map(|stretch| &stretch[..CHUNK]).copied().collect()
 }
@@ -150,6 +158,7 @@ pub(super) fn read(count: usize, from: &mut SectionReader<'_>) -> Result<Vec<i64
 }
 
 fn differences(values: &[i64]) -> impl Iterator<Item = i64> + Clone {
+    // Wrapping: the distance of two values may not fit, and wrapping back gives the value again.
     values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]))
 }
 
@@ -267,6 +276,7 @@ impl Names {
 
     /// None if there are too many to be worth it.
     fn of(values: &[i64]) -> Option<Self> {
+        // Each name is written out once, about 12 bits: below six uses it does not pay.
         let limit = NAMES_MAX.min(values.len() / 6);
         let mut names =
             Self { values: Vec::new(), counts: [0; NAMES_MAX], table: [0; Self::SLOTS] };
@@ -287,6 +297,8 @@ impl Names {
     /// Where the value is in the table, or would be.
     #[inline]
     fn slot(&self, value: i64) -> usize {
+        // Fibonacci hashing: the upper 10 bits of the product, as many as the table has slots. At
+        // most a quarter of them is filled, so that a free one is near.
         let hash = (value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
         let mut slot = hash as usize;
         while let Some(name) = self.table[slot].checked_sub(1) {

@@ -45,8 +45,11 @@ pub use self::{bloom::may_match, encode::Encoder, open::Block, scan::Window};
 /// What a block begins with; the last byte is the version of the form.
 const MAGIC: &[u8] = b"LWB\x01";
 /// Most logs in a block.
+// Far above what is ever written (a merge has 80 Ki): it bounds what a damaged count may allocate.
 const ROWS_MAX: usize = 1 << 20;
 /// Units of event time, nanoseconds, coarsest first.
+// Many loggers write milliseconds. Kept as nanoseconds each would carry twenty bits that say
+// nothing, and no coding of integers sees that they all are multiples of a million.
 const TIME_SCALES: [i64; 4] = [1_000_000_000, 1_000_000, 1_000, 1];
 
 /// One log on its way into a block; its index and time are in the record.
@@ -70,7 +73,7 @@ impl<'a> From<&'a StoredLog> for Row<'a> {
     fn from(log: &'a StoredLog) -> Self {
         Self {
             batch_id: log.id.batch_id,
-            received_unix_nano: log.received_unix_nano,
+            received_unix_nano: log.received_at.as_unix_nanos(),
             service: &log.service,
             instance: &log.instance,
             environment: &log.environment,

@@ -12,6 +12,8 @@ use super::{
 /// How a column of floating-point numbers is coded if not as decimals.
 const BITS: u8 = u8::MAX;
 /// Tried in this order: a unit, tenths, hundredths, and so on.
+// Latencies and scores are decimals that somebody rounded. As whole numbers of the last digit they
+// take a few bits, where the bits of a floating-point number look like noise.
 const SCALES: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// Whole numbers beyond this are not exact.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
@@ -62,6 +64,7 @@ fn scaled<F: Float>(value: F, scale: f64) -> Option<i64> {
         return None;
     }
     let whole = whole as i64;
+    // Compared by bits: -0.0 equals 0.0, but would come back with the other sign.
     (F::narrow(whole as f64 / scale).bits() == value.bits()).then_some(whole)
 }
 
@@ -129,6 +132,7 @@ pub(super) fn write_ids<const N: usize>(
             None => ABSENT,
             Some(id) => {
                 let count = known.len() as i64;
+                // Logs of one trace mostly come together, so that the map is asked once for each.
                 let first_seen = match last {
                     Some((same, seen)) if same == id => seen,
                     _ => *known.entry(id).or_insert(count),

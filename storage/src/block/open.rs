@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use logweir_core::{
     identity::{BatchId, LogId, Service, TemplateId},
     record::{Level, Record, ScoredRecord, StoredLog},
+    timestamp::Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -77,6 +78,8 @@ impl<'a> Block<'a> {
         if reader.take(MAGIC.len())? != MAGIC {
             return Err(BlockError::Corrupt("it is not a block of a known version"));
         }
+        // Before anything is decompressed: SQLite has no checksum of its pages, so that this is the
+        // only thing that tells a bit flipped on the disk from a log that says something else.
         let checksum = u64::from_le_bytes(reader.array()?);
         if checksum != xxh3_64(&body[MAGIC.len() + 8..]) {
             return Err(BlockError::Corrupt("its checksum is wrong"));
@@ -122,8 +125,9 @@ impl<'a> Block<'a> {
     /// The row with this id.
     pub fn find(&self, id: LogId) -> Result<Option<u32>, BlockError> {
         let keys = self.keys()?;
-        let found =
-            (0..self.rows).find(|row| keys.times[*row] == id.time_unix_nano && keys.id(*row) == id);
+        // Time alone rules out nearly all; whole ids would need the batch of every row.
+        let found = (0..self.rows)
+            .find(|row| keys.times[*row] == id.time.as_unix_nanos() && keys.id(*row) == id);
         Ok(found.map(|row| row as u32))
     }
 
@@ -136,7 +140,7 @@ impl<'a> Block<'a> {
         let level = keys.levels[row];
         let record = Record {
             index: keys.indices[row],
-            time_unix_nano: keys.times[row],
+            time: Timestamp::from_unix_nanos(keys.times[row]),
             level: details.sent_level(row, level),
             severity_number: details.severities[row] as u8,
             message: self.messages()?.get(row)?,
@@ -148,7 +152,7 @@ impl<'a> Block<'a> {
         };
         Ok(StoredLog {
             id: keys.id(row),
-            received_unix_nano: origin.received_unix_nano,
+            received_at: Timestamp::from_unix_nanos(origin.received_unix_nano),
             service: origin.service.clone(),
             instance: origin.instance.clone(),
             environment: origin.environment.clone(),
@@ -193,12 +197,14 @@ fn get_or_read<'c, T>(
     packed: &PackedSection<'_>,
     read: impl FnOnce(&mut SectionReader<'_>) -> Result<T, BlockError>,
 ) -> Result<&'c T, BlockError> {
+    // `get_or_init` would do it in one, but reading may fail, and a cell cannot hold a failure.
     if let Some(read) = cell.get() {
         return Ok(read);
     }
     let streams = packed.expand()?;
     let mut reader = streams.reader();
     let columns = read(&mut reader)?;
+    // Bytes left over mean that a column was read as another: there are values, but the wrong ones.
     reader.finish()?;
     Ok(cell.get_or_init(|| columns))
 }
@@ -215,6 +221,8 @@ impl Keys {
         for time in &mut times {
             *time = time.checked_mul(scale).ok_or(BlockError::Corrupt("a time is too large"))?;
         }
+        // Among the keys and not with the messages: level, template and much else are coded by
+        // skeleton, and a search by level should not have to decompress messages.
         let skeletons = to_ids(read_ids(rows, rows, from)?);
         let skeleton_count = skeletons.iter().max().map_or(0, |most| *most as usize + 1);
         let groups = Groups { of_rows: &skeletons, count: skeleton_count };
@@ -248,7 +256,7 @@ impl Keys {
 
     pub(super) fn id(&self, row: usize) -> LogId {
         LogId {
-            time_unix_nano: self.times[row],
+            time: Timestamp::from_unix_nanos(self.times[row]),
             batch_id: self.origins[self.origin_of_rows[row] as usize].batch_id,
             index: self.indices[row],
         }
@@ -275,6 +283,7 @@ fn read_origins(rows: usize, from: &mut SectionReader<'_>) -> Result<Vec<Origin>
     let services = read_ids(count, names.len(), from)?;
     let instances = read_ids(count, names.len(), from)?;
     let environments = read_ids(count, names.len(), from)?;
+    // Neighbours are mostly of one service, whose name is shared and not checked and copied again.
     let mut origins: Vec<Origin> = Vec::with_capacity(count);
     for at in 0..count {
         let name = &names[services[at] as usize];
@@ -312,6 +321,7 @@ fn read_indices(
     let skipped = integers::read(origin_of_rows.len(), from)?;
     let index = |(origin, skipped): (&u32, i64)| {
         let next = &mut next[*origin as usize];
+        // Wrapping, since a damaged distance may be any number; the conversion finds it out.
         let index = u32::try_from(i64::from(*next).wrapping_add(skipped));
         let index = index.map_err(|_| BlockError::Corrupt("an index is out of range"))?;
         *next = index.wrapping_add(1);

@@ -9,6 +9,7 @@ use logweir_core::{
     filter::{Expression, Filter, Phrase, Subject, Term, TextField},
     identity::{LogId, TemplateId},
     record::{Level, Value},
+    timestamp::Timestamp,
 };
 
 use super::{BlockError, open::Block, texts::PhraseMatch};
@@ -30,10 +31,9 @@ impl Window {
     pub const ALL: Self = Self { range: TimeRange::ALL, after: None, before: None };
 
     fn has(&self, id: LogId) -> bool {
-        let time = id.time_unix_nano;
+        let TimeRange { from, to } = self.range;
         // The end of all time is within it.
-        (self.range.from_unix_nano..self.range.to_unix_nano).contains(&time)
-            || (time == i64::MAX && self.range.to_unix_nano == i64::MAX)
+        (from..to).contains(&id.time) || (id.time == Timestamp::MAX && to == Timestamp::MAX)
     }
 }
 
@@ -47,24 +47,29 @@ impl Block<'_> {
                 && window.after.is_none_or(|after| id > after)
                 && window.before.is_none_or(|before| id < before)
         };
+        // The window first, from the keys alone: of a block that is wholly behind the cursor
+        // nothing else is decompressed.
         let rows: Vec<u32> = (0..self.row_count() as u32).filter(in_window).collect();
         self.select(&filter.expression, rows)
     }
 
     /// Those of the rows that match; they ascend before and after.
     fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+        // This is what spares a section: with no row left, later terms read no columns.
         if rows.is_empty() {
             return Ok(rows);
         }
         match expression {
             Expression::And(all) => {
                 let mut ordered: Vec<&Expression> = all.iter().collect();
+                // Any order matches the same, but the dear ones then look at the fewest rows.
                 ordered.sort_by_key(|one| cost(one));
                 ordered.into_iter().try_fold(rows, |rows, one| self.select(one, rows))
             }
             Expression::Or(any) => {
                 let mut matching = Vec::new();
                 let mut rest = rows;
+                // What one alternative found the next need not see: no row comes twice.
                 for one in any {
                     let found = self.select(one, rest.clone())?;
                     rest = without(rest, &found);
@@ -85,6 +90,8 @@ impl Block<'_> {
     fn select_phrase(&self, phrase: &Phrase, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
         let skeletons = &self.keys()?.skeletons;
         let messages = self.messages()?;
+        // Each skeleton is asked once for all of its messages. Only where the answer depends on
+        // variable words is a message put together.
         let phrase_matches = messages.phrase_matches(phrase);
         let (mut scratch, mut damage) = (Vec::new(), None);
         rows.retain(|row| match phrase_matches[skeletons[*row as usize] as usize] {
@@ -169,8 +176,9 @@ impl RowSubject<'_, '_> {
 }
 
 impl Subject for RowSubject<'_, '_> {
-    fn time_unix_nano(&self) -> i64 {
-        self.sound(self.block.keys().map(|keys| keys.times[self.row.get()]))
+    fn time(&self) -> Timestamp {
+        let time = self.block.keys().map(|keys| keys.times[self.row.get()]);
+        Timestamp::from_unix_nanos(self.sound(time))
     }
 
     fn level(&self) -> Level {

@@ -10,10 +10,12 @@ use super::{
 };
 
 /// Most bytes of a stream before compression.
+// A block has 32 MiB of logs at most; below this no length can overflow 32 bits of offsets.
 const STREAM_BYTES_MAX: usize = 512 << 20;
 /// Zstandard makes at most about this many bytes of one; more is a lie.
 const EXPANSION_MAX: usize = 1 << 16;
 /// Not worth a frame below this.
+// A frame of Zstandard has about ten bytes of its own, and little repeats in so few.
 const COMPRESSED_BYTES_MIN: usize = 48;
 
 const PLAIN: u8 = 0;
@@ -118,6 +120,7 @@ fn take_stream<'a>(body: &mut Reader<'a>) -> Result<PackedStream<'a>, BlockError
         COMPRESSED => {
             let expanded = usize::try_from(body.varint()?).unwrap_or(usize::MAX);
             let bytes = body.bytes()?;
+            // So much is allocated for it later: a few damaged bytes must not ask for 512 MiB.
             if expanded > STREAM_BYTES_MAX || expanded / EXPANSION_MAX > bytes.len() {
                 return Err(BlockError::Corrupt("a column cannot be as long as it says"));
             }

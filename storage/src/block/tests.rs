@@ -6,6 +6,7 @@ use logweir_core::{
     record::{
         Attribute, Level, Record, Resource, ScoredRecord, StoredLog, Value, content_checksum,
     },
+    timestamp::Timestamp,
 };
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -64,7 +65,7 @@ prop_compose! {
         let attributes = attributes.into_iter().map(|(key, value)| Attribute { key, value });
         let attributes = attributes.collect();
         Record {
-            index, time_unix_nano, level, severity_number, message, latency_ms, trace_id, span_id,
+            index, time: Timestamp::from_unix_nanos(time_unix_nano), level, severity_number, message, latency_ms, trace_id, span_id,
             logger, attributes,
         }
     }
@@ -85,10 +86,10 @@ prop_compose! {
         anomaly_reasons in prop::collection::vec(any_name(), 0..3),
     ) -> StoredLog {
         let (received_unix_nano, service, instance, environment) = origin;
-        let Record { time_unix_nano, index, .. } = record;
+        let Record { time: time_unix_nano, index, .. } = record;
         StoredLog {
-            id: LogId { time_unix_nano, batch_id: BatchId([batch; 16]), index },
-            received_unix_nano,
+            id: LogId { time: time_unix_nano, batch_id: BatchId([batch; 16]), index },
+            received_at: Timestamp::from_unix_nanos(received_unix_nano),
             service: Service::new(&service).unwrap(),
             instance,
             environment,
@@ -132,7 +133,7 @@ fn any_filter() -> impl Strategy<Value = Filter> {
         } else {
             format!("({one}) or ({other})")
         };
-        Filter::parse(&text, 0).unwrap_or_else(|error| panic!("{text}: {error}"))
+        Filter::parse(&text, Timestamp::EPOCH).unwrap_or_else(|error| panic!("{text}: {error}"))
     })
 }
 
@@ -200,7 +201,7 @@ proptest! {
     fn the_summary_tells_what_is_there(logs in any_logs()) {
         let summary = encode(&logs, Effort::Fresh).summary;
         prop_assert_eq!(summary.rows as usize, logs.len());
-        let times = || logs.iter().map(|log| log.id.time_unix_nano);
+        let times = || logs.iter().map(|log| log.id.time.as_unix_nanos());
         prop_assert_eq!(Some(summary.time_min_unix_nano), times().min());
         prop_assert_eq!(Some(summary.time_max_unix_nano), times().max());
         prop_assert_eq!(summary.has_anomaly, logs.iter().any(|log| log.scored.is_anomaly));
@@ -213,7 +214,7 @@ proptest! {
         let mut rows = 0;
         for part in &summary.parts {
             let logs: Vec<&StoredLog> = logs.iter().filter(|l| l.service == part.service).collect();
-            let times = || logs.iter().map(|log| log.id.time_unix_nano);
+            let times = || logs.iter().map(|log| log.id.time.as_unix_nanos());
             prop_assert_eq!(part.rows as usize, logs.len());
             prop_assert_eq!(Some(part.time_min_unix_nano), times().min());
             prop_assert_eq!(Some(part.time_max_unix_nano), times().max());
@@ -256,12 +257,12 @@ proptest! {
         let block = Block::open(&encoded.body).unwrap();
         let id = |at: Option<usize>| at.and_then(|at| logs.get(at)).map(|log| log.id);
         let range = TimeRange {
-            from_unix_nano: from * 1_000_000_000,
-            to_unix_nano: to.saturating_mul(1_000_000_000),
+            from: Timestamp::from_unix_nanos(from * 1_000_000_000),
+            to: Timestamp::from_unix_nanos(to.saturating_mul(1_000_000_000)),
         };
         let matches = |window: &Window| {
             let found = (0..).zip(&logs).filter(|(_, log)| {
-                (window.range.from_unix_nano..window.range.to_unix_nano).contains(&log.id.time_unix_nano)
+                (window.range.from.as_unix_nanos()..window.range.to.as_unix_nanos()).contains(&log.id.time.as_unix_nanos())
                     && window.after.is_none_or(|after| log.id > after)
                     && window.before.is_none_or(|before| log.id < before)
                     && filter.matches(*log)
@@ -306,8 +307,8 @@ proptest! {
 fn plain_log(message: &str) -> StoredLog {
     let record = Record { message: message.into(), ..Record::default() };
     StoredLog {
-        id: LogId { time_unix_nano: 0, batch_id: BatchId([0; 16]), index: 0 },
-        received_unix_nano: 0,
+        id: LogId { time: Timestamp::EPOCH, batch_id: BatchId([0; 16]), index: 0 },
+        received_at: Timestamp::EPOCH,
         service: Service::new("a").unwrap(),
         instance: String::new(),
         environment: String::new(),

@@ -19,10 +19,14 @@ use super::{
 /// Marks a gap of a skeleton: a byte that UTF-8 never has.
 const GAP: u8 = 0xff;
 /// Further words of a message are left in its skeleton.
+// A message of thousands of numbers (a dump, a vector) would otherwise be thousands of columns of
+// one word each, whose headers cost more than the words.
 const GAPS_MAX: u32 = 128;
 /// Most variable words in a column of texts, so that a damaged one cannot fill the memory.
 const WORDS_MAX: usize = 1 << 24;
 /// Letters that make a hexadecimal word without digits; shorter ones are left alone.
+// `a`, `be`, `add` and `bad` are words of the language. In a gap they would make a column where
+// there is nothing to tell apart; `beef` or `deadface` are more often part of an id.
 const HEX_LETTERS_MIN: usize = 4;
 
 const NOT_UTF8: BlockError = BlockError::Corrupt("a text is not UTF-8");
@@ -31,7 +35,9 @@ const WORD: u8 = 1;
 const DIGIT: u8 = 2;
 const NOT_HEX: u8 = 4;
 
-/// What each byte is.
+/// What each byte is, as a set of the three bits above; 0 between words.
+// Looked up for every byte of every message, hence a table; what is a word byte is the filter's to
+// say, or a phrase could match across a gap.
 const CLASS: [u8; 256] = {
     let mut table = [0; 256];
     let mut at = 0;
@@ -107,6 +113,8 @@ impl<'a> TextWriter<'a> {
     pub(super) fn push(&mut self, text: &'a str, mut on_word: impl FnMut(Word<'_>)) -> u32 {
         let text = text.as_bytes();
         self.text_bytes += text.len();
+        // The skeleton is written where a new one would lie, and taken off again if it is known, so
+        // that nothing is allocated for a message of a known pattern.
         let skeleton_start = self.bytes.len();
         self.first_words.push(self.words.len() as u32);
         let (mut gaps, mut copied, mut at) = (0, 0, 0);
@@ -252,6 +260,8 @@ impl<'a> TextWriter<'a> {
         let mut column = Vec::new();
         let by_skeleton = self.first_words_by_skeleton();
         let mut rest = by_skeleton.as_slice();
+        // A column for each gap of each skeleton: what stands in one place is of one kind and
+        // compresses as such, which words in the order of the messages would not.
         for skeleton in &self.skeletons {
             let (firsts, others) = rest.split_at(skeleton.texts as usize);
             rest = others;
@@ -266,6 +276,7 @@ impl<'a> TextWriter<'a> {
 
     /// The first word of each text, in order of skeletons.
     fn first_words_by_skeleton(&self) -> Vec<u32> {
+        // A counting sort: the numbers of skeletons are small and dense, and their order is kept.
         let mut next: Vec<u32> = Vec::with_capacity(self.skeletons.len());
         let mut total = 0;
         for skeleton in &self.skeletons {
@@ -355,6 +366,8 @@ impl Texts {
                 from.text.bytes()?.split(|byte| *byte == GAP).map(Box::from).collect();
             skeletons.push(ReadSkeleton { pieces, columns: Vec::new() });
         }
+        // Counted before the columns are read: one small skeleton with many gaps, said of many
+        // texts, could ask for more memory than there is.
         let gaps = |skeleton: &ReadSkeleton| skeleton.pieces.len() - 1;
         let words: usize =
             skeletons.iter().zip(&counts).map(|(s, texts)| gaps(s) * *texts as usize).sum();
@@ -440,6 +453,8 @@ impl ReadSkeleton {
         let Some(last) = phrase.words.len().checked_sub(1) else {
             return PhraseMatch::Always;
         };
+        // Every place where the phrase could begin. One that surely matches settles it for all
+        // messages of the skeleton; one that may keeps the search going.
         let parts = self.parts();
         let mut found = PhraseMatch::Never;
         for window in parts.windows(phrase.words.len()) {
@@ -462,6 +477,8 @@ impl ReadSkeleton {
     }
 }
 
+/// The less certain of two answers: a phrase matches no better than its worst word.
+// Compares the order in which the variants are declared.
 fn weaker(one: PhraseMatch, other: PhraseMatch) -> PhraseMatch {
     if (one as u8) < other as u8 { one } else { other }
 }

@@ -26,7 +26,10 @@ const NAMED: u8 = 4;
 const PLAIN: u8 = 5;
 
 /// More digits do not fit a number.
+// All strings of 1 to 18 digits together are just over 10^18, which 63 bits can count.
 const DIGITS_MAX: usize = 18;
+/// Most pairs of prefix and suffix in a column of that kind.
+// Units and prefixes are few (`ms`, `s`, `err`); a column with more has words of another kind.
 const AFFIXES_MAX: usize = 16;
 /// Longest word of the hexadecimal kinds.
 const HEX_DIGITS_MAX: i64 = 1 << 16;
@@ -103,6 +106,7 @@ pub(super) fn digits_length(index: i64) -> usize {
 /// Appends a column, without its length. A word is its [`digits_index`], or `-1 - at` if it is
 /// `others[at]`.
 pub(super) fn write(column: &[i64], others: &[&[u8]], out: &mut Section) {
+    // Most columns are numbers throughout, and never become text on the way to the disk.
     if column.iter().all(|word| *word >= 0) {
         out.symbols.push(DIGITS);
         integers::write(column, out);
@@ -123,6 +127,7 @@ pub(super) fn write(column: &[i64], others: &[&[u8]], out: &mut Section) {
         .iter()
         .map(|word| if *word < 0 { others[(-1 - word) as usize] } else { &digits[next_digits()] })
         .collect();
+    // From what compresses best to what always works; a kind that does not fit has written nothing.
     if !(write_affixed(&words, out) || write_hex(&words, out) || write_named(&words, out)) {
         out.symbols.push(PLAIN);
         words.iter().for_each(|word| put_bytes(&mut out.text, word));
@@ -130,6 +135,7 @@ pub(super) fn write(column: &[i64], others: &[&[u8]], out: &mut Section) {
 }
 
 fn write_affixed(column: &[&[u8]], out: &mut Section) -> bool {
+    // At least eight words for a pair, or naming the pairs costs more than it saves.
     let limit = AFFIXES_MAX.min(1 + column.len() / 8);
     let mut affixes: Vec<Affix<'_>> = Vec::new();
     let (mut ids, mut numbers) = (Vec::new(), Vec::new());
@@ -137,6 +143,7 @@ fn write_affixed(column: &[&[u8]], out: &mut Section) -> bool {
         let Some((affix, index)) = split_affix(word) else {
             return false;
         };
+        // A walk, not a map: there are sixteen at most.
         let id = affixes.iter().position(|known| *known == affix).unwrap_or(affixes.len());
         if id == affixes.len() {
             if id == limit {
@@ -158,6 +165,7 @@ fn write_affixed(column: &[&[u8]], out: &mut Section) -> bool {
 }
 
 fn write_named(column: &[&[u8]], out: &mut Section) -> bool {
+    // Four uses of a name on average: below that, names and numbers cost about what the words do.
     let limit = column.len() / 4;
     let mut ids: HashMap<&[u8], i64> = HashMap::new();
     let mut names = Vec::new();
@@ -197,7 +205,10 @@ fn write_hex(column: &[&[u8]], out: &mut Section) -> bool {
     out.symbols.push(coding);
     let lengths: Vec<i64> = column.iter().map(|word| word.len() as i64).collect();
     integers::write(&lengths, out);
+    // Bit 6 is set in letters of either case and not in digits, so that `a` and `A` become 10.
     let half = |value: u64, byte: &u8| value << 4 | u64::from((byte & 0xf) + (byte >> 6) * 9);
+    // Short ones may be counters or times in hexadecimal, for which there are good codings of
+    // integers; of long ones, half bytes are all that can be gained.
     if lengths.iter().all(|length| *length <= HEX_NUMBER_MAX) {
         let number = |word: &&[u8]| word.iter().fold(0, half) as i64;
         integers::write(&column.iter().map(number).collect::<Vec<_>>(), out);
@@ -416,6 +427,7 @@ impl WordColumn {
     pub(super) fn may_have_part(&self, part: &[u8]) -> bool {
         match self {
             Self::Digits(_) => part.iter().all(u8::is_ascii_digit),
+            // A part may reach over digits into a prefix or suffix, so only its other bytes count.
             Self::Affixed { affixes, .. } => part.iter().filter(|b| !b.is_ascii_digit()).all(|b| {
                 let is_it = |other: &u8| other.eq_ignore_ascii_case(b);
                 affixes.iter().any(|(prefix, suffix)| prefix.iter().chain(suffix).any(is_it))

@@ -2,46 +2,67 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::{BatchId, Role, ServiceScope, Tenant};
+use logweir_core::{
+    identity::{BatchId, Role, ServiceScope, Tenant},
+    timestamp::Timestamp,
+};
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
+    NOW, StorageUnderTest,
     sample::{batch, rejected, service, store, tenant},
 };
 use crate::{Deploy, Heartbeat, StorageError, TokenRecord};
 
-pub(super) fn token(id: &str, scope: &str, issued: i64) -> TokenRecord {
+pub(super) fn token(id: &str, scope: &str, issued: Timestamp) -> TokenRecord {
     TokenRecord {
         token_id: id.into(),
         service: scope.parse::<ServiceScope>().unwrap(),
         role: Role::Ingest,
-        issued_unix_nano: issued,
-        expires_unix_nano: issued + 1_000,
-        revoked_unix_nano: None,
+        issued_at: Timestamp::from_unix_nanos(issued.as_unix_nanos()),
+        expires_at: Timestamp::from_unix_nanos(
+            (issued + Duration::from_nanos(1_000)).as_unix_nanos(),
+        ),
+        revoked_at: None,
     }
 }
 
 pub(super) async fn tokens_are_kept_and_revoked(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let (old, new) = (token("old", "*", 100), token("new", "payments", 200));
+    let (old, new) = (
+        token("old", "*", Timestamp::from_unix_nanos(100)),
+        token("new", "payments", Timestamp::from_unix_nanos(200)),
+    );
     storage.insert_token(&tenant(), old.clone()).await.unwrap();
     storage.insert_token(&tenant(), new.clone()).await.unwrap();
     assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new.clone(), old.clone()]);
-    let revoked = TokenRecord { revoked_unix_nano: Some(300), ..old };
-    assert_eq!(storage.revoke_token(&tenant(), "old", 300).await.unwrap(), revoked);
-    assert_eq!(storage.revoke_token(&tenant(), "old", 400).await.unwrap(), revoked);
-    let unknown = storage.revoke_token(&tenant(), "other", 300).await;
+    let revoked = TokenRecord { revoked_at: Some(Timestamp::from_unix_nanos(300)), ..old };
+    assert_eq!(
+        storage.revoke_token(&tenant(), "old", Timestamp::from_unix_nanos(300)).await.unwrap(),
+        revoked
+    );
+    assert_eq!(
+        storage.revoke_token(&tenant(), "old", Timestamp::from_unix_nanos(400)).await.unwrap(),
+        revoked
+    );
+    let unknown = storage.revoke_token(&tenant(), "other", Timestamp::from_unix_nanos(300)).await;
     assert!(matches!(unknown, Err(StorageError::NotFound(_))));
     drop(storage);
     let storage = test.open().await;
     assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new, revoked]);
-    assert_eq!(storage.revoked_token_ids(1_000).await.unwrap(), ["old"]);
-    assert_eq!(storage.revoked_token_ids(1_100).await.unwrap(), [""; 0], "it has expired");
+    assert_eq!(
+        storage.revoked_token_ids(Timestamp::from_unix_nanos(1_000)).await.unwrap(),
+        ["old"]
+    );
+    assert_eq!(
+        storage.revoked_token_ids(Timestamp::from_unix_nanos(1_100)).await.unwrap(),
+        [""; 0],
+        "it has expired"
+    );
 }
 
 pub(super) async fn dead_letters_are_listed_replayed_and_discarded(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let mut written = batch(1, "payments", 1, 0);
+    let mut written = batch(1, "payments", 1, Duration::ZERO);
     written.rejected = (1..=5).map(rejected).collect();
     store(&*storage, &[written]).await;
     let tenant = tenant();
@@ -55,12 +76,12 @@ pub(super) async fn dead_letters_are_listed_replayed_and_discarded(test: &impl S
 
     let oldest = storage.take_dead_letters(&tenant, &[], 2).await.unwrap();
     assert_eq!(oldest.iter().map(|letter| letter.record.index).collect::<Vec<_>>(), [1, 2]);
-    storage.mark_replayed(&tenant, &ids[..2], NOW_UNIX_NANO).await.unwrap();
+    storage.mark_replayed(&tenant, &ids[..2], NOW).await.unwrap();
     let rest = storage.take_dead_letters(&tenant, &[], 100).await.unwrap();
     assert_eq!(rest.iter().map(|letter| letter.record.index).collect::<Vec<_>>(), [3, 4, 5]);
     let named = storage.take_dead_letters(&tenant, &[ids[4], ids[0], u64::MAX], 100).await.unwrap();
-    let replayed: Vec<_> = named.iter().map(|l| (l.record.index, l.replayed_unix_nano)).collect();
-    assert_eq!(replayed, [(1, Some(NOW_UNIX_NANO)), (5, None)]);
+    let replayed: Vec<_> = named.iter().map(|l| (l.record.index, l.replayed_at)).collect();
+    assert_eq!(replayed, [(1, Some(NOW)), (5, None)]);
 
     assert_eq!(storage.discard_dead_letters(&tenant, Some(&ids[3..])).await.unwrap(), 2);
     assert_eq!(storage.discard_dead_letters(&tenant, Some(&ids[3..])).await.unwrap(), 0);
@@ -68,26 +89,29 @@ pub(super) async fn dead_letters_are_listed_replayed_and_discarded(test: &impl S
     drop(storage);
     // An id is never used again: a replay's batch id derives from it.
     let storage = test.open().await;
-    let mut other = batch(2, "payments", 1, 0);
+    let mut other = batch(2, "payments", 1, Duration::ZERO);
     other.rejected = vec![rejected(1)];
     store(&*storage, &[other]).await;
     let (letters, total) = storage.list_dead_letters(&tenant, None, 10).await.unwrap();
     assert!(total == 1 && letters[0].dead_letter_id > ids[4]);
 }
 
-pub(super) fn deploy(name: &str, version: &str, time_unix_nano: i64) -> Deploy {
+pub(super) fn deploy(name: &str, version: &str, time: Timestamp) -> Deploy {
     Deploy {
         service: service(name),
         version: version.into(),
-        time_unix_nano,
+        time,
         note: format!("{version} goes live"),
     }
 }
 
 pub(super) async fn deploys_are_listed(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let deploys =
-        [deploy("payments", "1.0", 10), deploy("orders", "2.0", 20), deploy("payments", "1.1", 30)];
+    let deploys = [
+        deploy("payments", "1.0", Timestamp::from_unix_nanos(10)),
+        deploy("orders", "2.0", Timestamp::from_unix_nanos(20)),
+        deploy("payments", "1.1", Timestamp::from_unix_nanos(30)),
+    ];
     for deploy in &deploys {
         storage.insert_deploy(&tenant(), deploy.clone()).await.unwrap();
     }
@@ -109,16 +133,16 @@ pub(super) async fn processes_live_until_they_are_forgotten(test: &impl StorageU
         kind: "processor".into(),
         host: "rack-7".into(),
         version: "0.1.0".into(),
-        started_unix_nano: NOW_UNIX_NANO + 1,
+        started_at: NOW + Duration::from_nanos(1),
         partitions: vec![0, 3, u16::MAX],
-        committed_unix_nano: Some(NOW_UNIX_NANO + 2),
+        committed_through: Some(NOW + Duration::from_nanos(2)),
         load: 0.25,
     };
     let second = Heartbeat {
         process_id: "server-1".into(),
         kind: "server".into(),
         partitions: Vec::new(),
-        committed_unix_nano: None,
+        committed_through: None,
         ..first.clone()
     };
     for heartbeat in [&second, &first, &second] {

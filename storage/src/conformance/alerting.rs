@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
@@ -17,7 +17,7 @@ use logweir_incident::{
 };
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
+    NOW, StorageUnderTest,
     sample::{SECOND, batch, service, store, tenant},
 };
 use crate::{
@@ -27,13 +27,14 @@ use crate::{
 
 const LEASE: Duration = Duration::from_secs(600);
 
-fn incident(id: &str, state: IncidentState, began_unix_nano: i64) -> TrackedIncident {
+fn incident(id: &str, state: IncidentState, began_at: Timestamp) -> TrackedIncident {
     let incident = Incident {
         id: id.into(),
         service: "payments".into(),
         state,
-        pending_unix_nano: began_unix_nano,
-        resolved_unix_nano: (state == IncidentState::Resolved).then_some(began_unix_nano + SECOND),
+        pending_unix_nano: began_at.as_unix_nanos(),
+        resolved_unix_nano: (state == IncidentState::Resolved)
+            .then_some((began_at + SECOND).as_unix_nanos()),
         ..example::notification(NotificationKind::Opened).incident
     };
     let tracking = Tracking {
@@ -51,19 +52,19 @@ fn read(tracked: &TrackedIncident) -> StoredIncident {
         incident_id: incident.id.clone(),
         state: incident.state,
         service: incident.service.clone(),
-        began_unix_nano: incident.pending_unix_nano,
-        resolved_unix_nano: incident.resolved_unix_nano,
+        began_at: Timestamp::from_unix_nanos(incident.pending_unix_nano),
+        resolved_at: incident.resolved_unix_nano.map(Timestamp::from_unix_nanos),
         incident: Some(incident),
     }
 }
 
 fn delivery(channel: &str, incident_id: &str, sequence: u32) -> NewDelivery {
-    let incident = incident(incident_id, IncidentState::Firing, NOW_UNIX_NANO).incident;
+    let incident = incident(incident_id, IncidentState::Firing, NOW).incident;
     let kind = NotificationKind::Opened;
     NewDelivery {
         channel: channel.into(),
-        notification: Notification::new(kind, sequence, NOW_UNIX_NANO, &incident),
-        created_unix_nano: NOW_UNIX_NANO,
+        notification: Notification::new(kind, sequence, NOW.as_unix_nanos(), &incident),
+        created_at: NOW,
     }
 }
 
@@ -74,29 +75,29 @@ fn state(last_error: &str) -> ChannelState {
 pub(super) async fn new_patterns_are_found(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     assert_eq!(storage.list_tenants().await.unwrap(), []);
-    let first = batch(1, "payments", 3, 0);
+    let first = batch(1, "payments", 3, Duration::ZERO);
     let second = batch(2, "payments", 3, 60 * SECOND);
     store(&*storage, &[first, second]).await;
     assert_eq!(storage.list_tenants().await.unwrap(), [tenant()]);
     let all = storage.list_templates(&tenant(), None, TimeRange::ALL, 100).await.unwrap();
-    let oldest = all.iter().map(|template| template.first_seen_unix_nano).min().unwrap();
+    let oldest = all.iter().map(|template| template.first_seen).min().unwrap();
     let found = storage.new_templates(&tenant(), oldest, 100).await.unwrap();
     assert_eq!(found.len(), all.len());
     for template in &found {
         let same = all.iter().find(|of| of.template_id == template.template_id).unwrap();
         assert_eq!((template.count, &template.pattern), (same.count, &same.pattern));
-        assert_eq!(template.first_seen_unix_nano, same.first_seen_unix_nano);
+        assert_eq!(template.first_seen, same.first_seen);
     }
-    assert_eq!(storage.new_templates(&tenant(), i64::MAX, 100).await.unwrap(), []);
+    assert_eq!(storage.new_templates(&tenant(), Timestamp::MAX, 100).await.unwrap(), []);
     assert_eq!(storage.new_templates(&tenant(), oldest, 1).await.unwrap().len(), 1);
     let other = Tenant::new("other").unwrap();
-    assert_eq!(storage.new_templates(&other, 0, 100).await.unwrap(), []);
+    assert_eq!(storage.new_templates(&other, Timestamp::EPOCH, 100).await.unwrap(), []);
 }
 
 pub(super) async fn one_process_leads_at_a_time(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let changes = || AlertChanges {
-        incidents: vec![incident("a", IncidentState::Firing, 5)],
+        incidents: vec![incident("a", IncidentState::Firing, Timestamp::from_unix_nanos(5))],
         ..AlertChanges::default()
     };
     let commit = async |epoch| storage.commit_alerts(epoch, &tenant(), changes()).await.unwrap();
@@ -205,19 +206,19 @@ pub(super) async fn a_leader_takes_up_what_another_remembered(test: &impl Storag
     let commit = async |changes: AlertChanges| {
         storage.commit_alerts(epoch, &tenant(), changes).await.unwrap().unwrap();
     };
-    let firing = incident("a", IncidentState::Firing, NOW_UNIX_NANO);
-    let pending = incident("b", IncidentState::Pending, NOW_UNIX_NANO);
-    let over = incident("c", IncidentState::Resolved, NOW_UNIX_NANO - 9 * SECOND);
-    let long_over = incident("d", IncidentState::Resolved, NOW_UNIX_NANO - 99 * SECOND);
-    let mut untold = incident("e", IncidentState::Resolved, NOW_UNIX_NANO - 99 * SECOND);
+    let firing = incident("a", IncidentState::Firing, NOW);
+    let pending = incident("b", IncidentState::Pending, NOW);
+    let over = incident("c", IncidentState::Resolved, NOW - 9 * SECOND);
+    let long_over = incident("d", IncidentState::Resolved, NOW - 99 * SECOND);
+    let mut untold = incident("e", IncidentState::Resolved, NOW - 99 * SECOND);
     untold.tracking.is_closed = false;
-    let mut unfollowed = incident("f", IncidentState::Firing, NOW_UNIX_NANO);
+    let mut unfollowed = incident("f", IncidentState::Firing, NOW);
     unfollowed.tracking.series.clear();
     let all = [&firing, &pending, &over, &long_over, &untold, &unfollowed];
     let incidents = all.into_iter().cloned().collect();
     commit(AlertChanges { incidents, ..AlertChanges::default() }).await;
     let tracked = async || {
-        let since = NOW_UNIX_NANO - 60 * SECOND;
+        let since = NOW - 60 * SECOND;
         storage.tracked_incidents(&tenant(), since).await.unwrap()
     };
     assert_eq!(tracked().await, [firing.clone(), pending.clone(), over.clone(), untold.clone()]);
@@ -228,7 +229,7 @@ pub(super) async fn a_leader_takes_up_what_another_remembered(test: &impl Storag
 
     let tracking = Tracking {
         breach_since_unix_nano: Some(-5),
-        last_breach_unix_nano: i64::MAX,
+        last_breach_unix_nano: Timestamp::MAX.as_unix_nanos(),
         sequence: u32::MAX,
         notified_unix_nano: 7,
         notified_severity: Severity::Critical,
@@ -246,7 +247,7 @@ pub(super) async fn a_leader_takes_up_what_another_remembered(test: &impl Storag
     let held = TrackedIncident { tracking, ..firing };
     assert_eq!(tracked().await, [held, over, untold], "what fires is not dropped");
     let other = Tenant::new("other").unwrap();
-    assert_eq!(storage.tracked_incidents(&other, 0).await.unwrap(), []);
+    assert_eq!(storage.tracked_incidents(&other, Timestamp::EPOCH).await.unwrap(), []);
 }
 
 pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
@@ -259,8 +260,8 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     };
     let new = AlertChanges {
         incidents: vec![
-            incident("a", IncidentState::Firing, NOW_UNIX_NANO),
-            incident("b", IncidentState::Pending, NOW_UNIX_NANO),
+            incident("a", IncidentState::Firing, NOW),
+            incident("b", IncidentState::Pending, NOW),
         ],
         deliveries: vec![
             delivery("slack", "a", 1),
@@ -275,7 +276,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     commit(&tenant(), new).await;
     let other = Tenant::new("other").unwrap();
     let foreign = AlertChanges {
-        incidents: vec![incident("a", IncidentState::Firing, NOW_UNIX_NANO)],
+        incidents: vec![incident("a", IncidentState::Firing, NOW)],
         deliveries: vec![delivery("slack", "a", 1)],
         channels: vec![("slack".into(), state("9"))],
         ..AlertChanges::default()
@@ -288,8 +289,8 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         async |channel: &str| storage.waiting_deliveries(&tenant(), channel, 9).await.unwrap();
     let slack = waiting("slack").await;
     let expected = [delivery("slack", "a", 1), delivery("slack", "b", 1)].map(|new| {
-        let created_unix_nano = new.created_unix_nano;
-        (new.channel, Some(Delivery::new(new.notification, created_unix_nano)))
+        let created_at = new.created_at;
+        (new.channel, Some(Delivery::new(new.notification, created_at.as_unix_nanos())))
     });
     let without_id = |of: &StoredDelivery| {
         let delivery = of.delivery.clone().map(|delivery| Delivery { id: 0, ..delivery });
@@ -313,7 +314,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         thread: None,
     };
     let changes = AlertChanges {
-        incidents: vec![incident("a", IncidentState::Resolved, NOW_UNIX_NANO)],
+        incidents: vec![incident("a", IncidentState::Resolved, NOW)],
         deliveries: vec![delivery("slack", "a", 2)],
         updates: vec![sent, tried],
         channels: vec![("slack".into(), state("2")), ("mail".into(), state("3"))],
@@ -342,18 +343,16 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
 pub(super) async fn incidents_are_found_and_old_ones_forgotten(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let epoch = storage.lead("leader", LEASE).await.unwrap().unwrap();
-    let old = NOW_UNIX_NANO - ALERTS_KEPT.as_nanos() as i64 - 10 * SECOND;
-    let mut elsewhere = incident("c", IncidentState::Firing, NOW_UNIX_NANO + 2);
+    let old = NOW - ALERTS_KEPT - 10 * SECOND;
+    let mut elsewhere = incident("c", IncidentState::Firing, NOW + Duration::from_nanos(2));
     elsewhere.incident.service = "orders".into();
-    let (open, over) = (
-        incident("a", IncidentState::Firing, old),
-        incident("b", IncidentState::Resolved, NOW_UNIX_NANO),
-    );
+    let (open, over) =
+        (incident("a", IncidentState::Firing, old), incident("b", IncidentState::Resolved, NOW));
     let first = AlertChanges {
         incidents: vec![open.clone(), over.clone(), elsewhere.clone()],
         deliveries: vec![
             delivery("slack", "a", 1),
-            NewDelivery { created_unix_nano: old, ..delivery("slack", "channel-1", 1) },
+            NewDelivery { created_at: old, ..delivery("slack", "channel-1", 1) },
         ],
         ..AlertChanges::default()
     };
@@ -367,7 +366,7 @@ pub(super) async fn incidents_are_found_and_old_ones_forgotten(test: &impl Stora
     assert_eq!(list(payments).await, [&over, &open].map(read));
     let open_ones = IncidentQuery { is_open: true, ..all() };
     assert_eq!(list(open_ones).await, [&elsewhere, &open].map(read), "however old");
-    let range = TimeRange { from_unix_nano: NOW_UNIX_NANO, to_unix_nano: NOW_UNIX_NANO + 1 };
+    let range = TimeRange { from: NOW, to: NOW + Duration::from_nanos(1) };
     assert_eq!(list(IncidentQuery { range: Some(range), ..all() }).await, [read(&over)]);
     assert_eq!(storage.get_incident(&tenant(), "b").await.unwrap(), read(&over));
     let missing = storage.get_incident(&Tenant::new("other").unwrap(), "b").await;

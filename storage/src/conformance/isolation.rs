@@ -1,12 +1,15 @@
 //! A tenant sees nothing of another, whatever it asks.
 
+use std::time::Duration;
+
 use logweir_core::{
     identity::{LogId, Tenant},
     record::ScoredBatch,
+    timestamp::Timestamp,
 };
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
+    NOW, StorageUnderTest,
     administering::{deploy, token},
     sample::{batch, by, query, rejected, search_all, service, store, tenant},
 };
@@ -17,7 +20,7 @@ fn other() -> Tenant {
 }
 
 fn written() -> ScoredBatch {
-    let mut written = by(1, 1, 31, batch(1, "payments", 30, 0));
+    let mut written = by(1, 1, 31, batch(1, "payments", 30, Duration::ZERO));
     written.rejected.push(rejected(30));
     written
 }
@@ -26,8 +29,11 @@ pub(super) async fn a_tenant_sees_nothing_of_another(test: &impl StorageUnderTes
     let storage = test.open().await;
     let written = written();
     store(&*storage, std::slice::from_ref(&written)).await;
-    storage.insert_token(&tenant(), token("t1", "*", NOW_UNIX_NANO)).await.unwrap();
-    storage.insert_deploy(&tenant(), deploy("payments", "1.0", NOW_UNIX_NANO)).await.unwrap();
+    storage
+        .insert_token(&tenant(), token("t1", "*", Timestamp::from_unix_nanos(NOW.as_unix_nanos())))
+        .await
+        .unwrap();
+    storage.insert_deploy(&tenant(), deploy("payments", "1.0", NOW)).await.unwrap();
     let id = search_all(&*storage, &tenant(), "", 100).await[0].id;
 
     sees_nothing(&*storage, id).await;
@@ -35,7 +41,7 @@ pub(super) async fn a_tenant_sees_nothing_of_another(test: &impl StorageUnderTes
     changes_nothing(&*storage).await;
 
     // The same ids of batch, producer and service are its own.
-    let own = ScoredBatch { tenant: other(), ..batch(1, "payments", 2, 0) };
+    let own = ScoredBatch { tenant: other(), ..batch(1, "payments", 2, Duration::ZERO) };
     let outcomes = storage.write(vec![by(1, 1, 2, own.clone()), written].into()).await.unwrap();
     let stored = WriteOutcome::stored(2, 0);
     assert_eq!(outcomes, [stored, WriteOutcome::Duplicate]);
@@ -87,12 +93,12 @@ async fn changes_nothing(storage: &dyn Storage) {
     let ids = [letters[0].dead_letter_id];
     assert_eq!(storage.take_dead_letters(&other, &ids, 100).await.unwrap(), []);
     assert_eq!(storage.take_dead_letters(&other, &[], 100).await.unwrap(), []);
-    storage.mark_replayed(&other, &ids, NOW_UNIX_NANO).await.unwrap();
+    storage.mark_replayed(&other, &ids, NOW).await.unwrap();
     assert_eq!(storage.discard_dead_letters(&other, Some(&ids)).await.unwrap(), 0);
     assert_eq!(storage.discard_dead_letters(&other, None).await.unwrap(), 0);
-    let refused = storage.revoke_token(&other, "t1", NOW_UNIX_NANO).await;
+    let refused = storage.revoke_token(&other, "t1", NOW).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
     assert_eq!(storage.list_dead_letters(&tenant(), None, 100).await.unwrap(), (letters, 1));
-    assert_eq!(storage.list_tokens(&tenant()).await.unwrap()[0].revoked_unix_nano, None);
-    assert_eq!(storage.revoked_token_ids(0).await.unwrap(), [""; 0]);
+    assert_eq!(storage.list_tokens(&tenant()).await.unwrap()[0].revoked_at, None);
+    assert_eq!(storage.revoked_token_ids(Timestamp::EPOCH).await.unwrap(), [""; 0]);
 }

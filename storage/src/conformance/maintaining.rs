@@ -1,7 +1,9 @@
 //! Upkeep is invisible.
 
+use std::time::Duration;
+
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
+    NOW, StorageUnderTest,
     reading::FILTERS,
     sample::{HOUR, SECOND, batch, by, maintain, newest_first, query, search_all, store, tenant},
 };
@@ -13,7 +15,7 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
     for number in 0..70 {
         let name = ["payments", "orders", "users"][number as usize % 3];
         let written =
-            batch(number, name, 5 + number as u32 * 7 % 90, (70 - number as i64) * 20 * SECOND);
+            batch(number, name, 5 + number as u32 * 7 % 90, (70 - number as u32) * 20 * SECOND);
         store(&*storage, std::slice::from_ref(&written)).await;
         batches.push(written);
     }
@@ -24,7 +26,7 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
     let services = storage.list_services(&tenant()).await.unwrap();
     let cursor = storage.search(&tenant(), query("", 500)).await.unwrap().next;
 
-    maintain(&*storage, NOW_UNIX_NANO).await;
+    maintain(&*storage, NOW).await;
 
     assert_eq!(before[0], newest_first(&batches));
     for (filter, before) in FILTERS.iter().zip(&before) {
@@ -45,12 +47,12 @@ pub(super) async fn upkeep_changes_no_answer(test: &impl StorageUnderTest) {
 pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let batches: Vec<_> = (1..=9)
-        .map(|n| by(1, n, n * 3, batch(n, "payments", 3, 0)))
+        .map(|n| by(1, n, n * 3, batch(n, "payments", 3, Duration::ZERO)))
         .filter(|b| b.checksum % 2 == 0)
         .collect();
     store(&*storage, &batches).await;
     let report = storage.delivery_report(&tenant(), None).await.unwrap();
-    maintain(&*storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    maintain(&*storage, NOW + 49 * HOUR).await;
     drop(storage);
     let storage = test.open().await;
     for batch in &batches {
@@ -62,9 +64,9 @@ pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) 
     assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), report);
     // One that never came is still taken.
     let missing = report[0].missing_sequences[0].0;
-    store(&*storage, &[by(1, missing, 27, batch(100, "payments", 3, 0))]).await;
+    store(&*storage, &[by(1, missing, 27, batch(100, "payments", 3, Duration::ZERO))]).await;
     // After 90 days of silence the producer is forgotten.
-    maintain(&*storage, NOW_UNIX_NANO + 140 * HOUR).await;
-    maintain(&*storage, NOW_UNIX_NANO + 91 * 24 * HOUR).await;
+    maintain(&*storage, NOW + 140 * HOUR).await;
+    maintain(&*storage, NOW + 91 * 24 * HOUR).await;
     assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), []);
 }

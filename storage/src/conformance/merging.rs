@@ -1,25 +1,24 @@
 //! Patterns that were merged: what is stored stays, what is shown is the merged pattern.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use logweir_core::{identity::TemplateId, record::Template};
+use logweir_core::{identity::TemplateId, record::Template, timestamp::Timestamp};
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
-    sample::{empty_batch, push, query, store, tenant},
+    NOW, StorageUnderTest,
+    sample::{HOUR, empty_batch, push, query, store, tenant},
 };
 use crate::{AggregateQuery, GroupBy, Storage, query::TimeRange};
 
 const MERGER: TemplateId = TemplateId(u64::MAX - 7);
 const WIDER: TemplateId = TemplateId(5);
-const HOUR_SECONDS: u32 = 3_600;
 
 pub(super) async fn merged_patterns_are_shown_as_one(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let mut written = empty_batch(1, "payments");
-    (0..60).for_each(|index| push(&mut written, index, NOW_UNIX_NANO - i64::from(index)));
+    (0..60).for_each(|index| push(&mut written, index, NOW - Duration::from_nanos(index.into())));
     let mut others = empty_batch(2, "users");
-    (0..6).for_each(|index| push(&mut others, index, NOW_UNIX_NANO - i64::from(index)));
+    (0..6).for_each(|index| push(&mut others, index, NOW - Duration::from_nanos(index.into())));
     let mut templates: Vec<Template> =
         written.templates.values().map(|template| (**template).clone()).collect();
     templates.sort_by_key(|template| template.template_id);
@@ -95,8 +94,7 @@ async fn what_is_loaded_is_what_was_saved(
 }
 
 async fn counts_are_of(storage: &dyn Storage, id: TemplateId, pattern: &str, count: u64) {
-    let last_hours =
-        TimeRange { from_unix_nano: NOW_UNIX_NANO - 7_200_000_000_000, to_unix_nano: i64::MAX };
+    let last_hours = TimeRange { from: NOW - 2 * HOUR, to: Timestamp::MAX };
     for range in [TimeRange::ALL, last_hours] {
         let listed = storage.list_templates(&tenant(), None, range, 100).await.unwrap();
         let of_it = listed.iter().find(|summary| summary.template_id == id).unwrap();
@@ -105,13 +103,12 @@ async fn counts_are_of(storage: &dyn Storage, id: TemplateId, pattern: &str, cou
     }
     let by_template = AggregateQuery {
         range: last_hours,
-        bucket_seconds: HOUR_SECONDS,
+        bucket_seconds: HOUR.as_secs() as u32,
         group_by: GroupBy::Template,
         service: None,
     };
-    let hour = i64::from(HOUR_SECONDS) * 1_000_000_000;
-    let end = (NOW_UNIX_NANO.div_euclid(hour) + 1) * hour;
-    let range = TimeRange { from_unix_nano: end - 3 * hour, to_unix_nano: end };
+    let end = NOW.floor(HOUR) + HOUR;
+    let range = TimeRange { from: end - 3 * HOUR, to: end };
     let by_template = AggregateQuery { range, ..by_template };
     let series = storage.aggregate(&tenant(), by_template).await.unwrap();
     let of_it = series.iter().find(|series| series.group == id.to_string()).unwrap();

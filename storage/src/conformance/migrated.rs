@@ -1,6 +1,7 @@
 //! What a version before kept of alerting, and that this one takes it up. Until then all that a leader
 //! remembered of a tenant was one text beside the incidents.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::ChannelState,
     example,
@@ -11,7 +12,7 @@ use logweir_incident::{
 };
 use serde_json::{Value, json};
 
-use super::sample::{SECOND, tenant};
+use super::sample::tenant;
 use crate::{IncidentQuery, JobKind, JobState, Storage};
 
 const FIRED: i64 = 1_772_937_679_000_000_000;
@@ -31,7 +32,7 @@ fn incident(id: &str, state: IncidentState) -> Incident {
     let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
-    incident.resolved_unix_nano = is_over.then_some(FIRED + 60 * SECOND);
+    incident.resolved_unix_nano = is_over.then_some(FIRED + 60_000_000_000);
     incident.evidence.summary = "it's 100 % \"gone\" \u{0}, not \\u0000".to_owned();
     incident
 }
@@ -96,7 +97,7 @@ pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u6
     let of_over = Tracking { series: series(), is_closed: true, ..Tracking::default() };
     let over = incident("c", IncidentState::Resolved);
     let over = TrackedIncident { incident: over, tracking: of_over };
-    let found = storage.tracked_incidents(&tenant(), 0).await.unwrap();
+    let found = storage.tracked_incidents(&tenant(), Timestamp::EPOCH).await.unwrap();
     assert_eq!(found, [&open[..], &[over]].concat());
     let shown = IncidentQuery { limit: 9, ..IncidentQuery::default() };
     let shown = storage.list_incidents(&tenant(), shown).await.unwrap();
@@ -104,7 +105,10 @@ pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u6
     let down = ChannelState { last_error: "no answer".into(), ..ChannelState::default() };
     let states = storage.channel_states(&tenant()).await.unwrap();
     assert_eq!(states, [("a: b".to_owned(), down)].into());
-    let taken = storage.take_job(JobKind::Detection, 9, std::time::Duration::ZERO).await.unwrap();
+    let taken = storage
+        .take_job(JobKind::Detection, Timestamp::from_unix_nanos(9), std::time::Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(taken.map(|job| job.job_id), Some(job_id));
     let state = storage.job_state(&tenant(), job_id).await.unwrap();
     assert_eq!(state, JobState::Running);

@@ -15,7 +15,7 @@ mod reading;
 pub(crate) mod sample;
 mod writing;
 
-pub use self::fixture::{NOW_UNIX_NANO, StorageUnderTest};
+pub use self::fixture::{NOW, StorageUnderTest};
 
 /// Checks the contract in the crate's documentation; panics where it is broken. `fresh` gives an
 /// empty storage.

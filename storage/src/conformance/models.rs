@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::{LogId, Service, TemplateId, Tenant};
+use logweir_core::{
+    identity::{LogId, Service, TemplateId, Tenant},
+    timestamp::Timestamp,
+};
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
-    sample::{SECOND, batch_id, service, tenant},
+    NOW, StorageUnderTest,
+    sample::{SECOND, at, batch_id, service, tenant},
 };
 use crate::{
     FINDINGS_KEPT, Feedback, Finding, FindingKind, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobKind,
@@ -20,12 +23,12 @@ fn new_model(scope: Option<&str>, rows: u64) -> NewModel {
         kind: FOREST,
         scope: scope.map(service),
         parameters: r#"{"trees":100}"#.into(),
-        trained_from_unix_nano: NOW_UNIX_NANO - 10,
-        trained_to_unix_nano: NOW_UNIX_NANO,
+        trained_from: NOW - Duration::from_nanos(10),
+        trained_to: NOW,
         rows,
         statistics: r#"{"rows":1,"text":"\u0000"}"#.into(),
         metrics: "{}".into(),
-        created_unix_nano: NOW_UNIX_NANO + rows as i64,
+        created_at: NOW + Duration::from_nanos(rows),
     }
 }
 
@@ -39,7 +42,7 @@ pub(super) async fn models_are_kept_promoted_and_rolled_back(test: &impl Storage
     }
     let [first, second, wide] = [0, 1, 2].map(|number| models[number].clone());
     assert_eq!(
-        (first.state, first.activated_unix_nano, first.bytes),
+        (first.state, first.activated_at, first.bytes),
         (ModelState::Candidate, None, 1_000)
     );
     assert!(first.model_id < second.model_id && first.checksum != second.checksum);
@@ -56,12 +59,12 @@ pub(super) async fn models_are_kept_promoted_and_rolled_back(test: &impl Storage
         active.into_iter().map(|(_, model)| model.model_id).collect()
     };
     for (now, model) in [(5, &first), (6, &wide), (7, &second), (8, &second)] {
-        let promoted = storage.promote_model(&tenant, model.model_id, now).await.unwrap();
-        assert_eq!((promoted.state, promoted.activated_unix_nano), (ModelState::Active, Some(now)));
+        let promoted = storage.promote_model(&tenant, model.model_id, at(now)).await.unwrap();
+        assert_eq!((promoted.state, promoted.activated_at), (ModelState::Active, Some(at(now))));
     }
     assert_eq!(ids().await, [second.model_id, wide.model_id]);
     let retired = storage.get_model(&tenant, first.model_id).await.unwrap();
-    assert_eq!((retired.state, retired.activated_unix_nano), (ModelState::Retired, Some(5)));
+    assert_eq!((retired.state, retired.activated_at), (ModelState::Retired, Some(at(5))));
 
     let payments = service("payments");
     let back = storage.roll_back_model(&tenant, FOREST, Some(&payments)).await.unwrap().unwrap();
@@ -72,7 +75,7 @@ pub(super) async fn models_are_kept_promoted_and_rolled_back(test: &impl Storage
     let refused = storage.roll_back_model(&tenant, FOREST, None).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
     for unknown in [0, u64::MAX] {
-        let refused = storage.promote_model(&tenant, unknown, 9).await;
+        let refused = storage.promote_model(&tenant, unknown, at(9)).await;
         assert!(matches!(refused, Err(StorageError::NotFound(_))));
     }
     assert_eq!(ids().await, [first.model_id]);
@@ -103,7 +106,7 @@ pub(super) async fn promotions_at_the_same_time_leave_one_active(test: &impl Sto
         let model = storage.insert_model(&tenant, new_model(None, rows), vec![0]).await.unwrap();
         ids.push(model.model_id);
     }
-    let promote = |id: u64| storage.promote_model(&tenant, id, NOW_UNIX_NANO);
+    let promote = |id: u64| storage.promote_model(&tenant, id, NOW);
     let promoted = tokio::join!(promote(ids[0]), promote(ids[1]), promote(ids[2]), promote(ids[3]));
     for result in [promoted.0, promoted.1, promoted.2, promoted.3] {
         assert_eq!(result.unwrap().state, ModelState::Active);
@@ -113,28 +116,31 @@ pub(super) async fn promotions_at_the_same_time_leave_one_active(test: &impl Sto
 
 pub(super) async fn the_last_word_on_a_log_holds(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let said = |index: u32, is_anomaly: bool, given_unix_nano: i64| Feedback {
-        log_id: LogId { time_unix_nano: NOW_UNIX_NANO, batch_id: batch_id(1), index },
+    let said = |index: u32, is_anomaly: bool, given_at: Timestamp| Feedback {
+        log_id: LogId { time: NOW, batch_id: batch_id(1), index },
         service: service("payments"),
         template_id: TemplateId(u64::MAX - 1),
         is_anomaly,
         given_by: "token".into(),
-        given_unix_nano,
+        given_at,
     };
     assert_eq!(storage.list_feedback().await.unwrap(), []);
-    for feedback in [said(1, true, 10), said(2, true, 20), said(1, false, 30)] {
+    for feedback in [said(1, true, at(10)), said(2, true, at(20)), said(1, false, at(30))] {
         storage.give_feedback(&tenant(), feedback).await.unwrap();
     }
     let other = Tenant::new("other").unwrap();
-    storage.give_feedback(&other, said(1, true, 25)).await.unwrap();
-    let expected =
-        [(tenant(), said(2, true, 20)), (other, said(1, true, 25)), (tenant(), said(1, false, 30))];
+    storage.give_feedback(&other, said(1, true, at(25))).await.unwrap();
+    let expected = [
+        (tenant(), said(2, true, at(20))),
+        (other, said(1, true, at(25))),
+        (tenant(), said(1, false, at(30))),
+    ];
     assert_eq!(storage.list_feedback().await.unwrap(), expected);
 }
 
 pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW_UNIX_NANO);
+    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW);
     let kind = JobKind::Detection;
     let insert = async |request: &str, key: Option<&str>| {
         let unique_key = key.map(str::to_owned);
@@ -188,9 +194,9 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
 
 pub(super) async fn a_job_is_taken_by_its_kind_and_only_in_time(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW_UNIX_NANO);
-    let insert = async |kind, begin_before_unix_nano| {
-        let job = NewJob { begin_before_unix_nano, ..NewJob::new(kind, "{}".into(), now) };
+    let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW);
+    let insert = async |kind, begin_before| {
+        let job = NewJob { begin_before, ..NewJob::new(kind, "{}".into(), now) };
         storage.insert_job(&tenant, job).await.unwrap().unwrap()
     };
     let take = async |kind, now| storage.take_job(kind, now, lease).await.unwrap();
@@ -221,7 +227,7 @@ pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant)
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
     let refused = storage.load_model(other, id).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
-    let refused = storage.promote_model(other, id, NOW_UNIX_NANO).await;
+    let refused = storage.promote_model(other, id, NOW).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
     let refused = storage.roll_back_model(other, FOREST, None).await;
     assert!(matches!(refused, Err(StorageError::NotFound(_))));
@@ -230,35 +236,41 @@ pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant)
 
 pub(super) async fn a_finding_is_kept_once(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let found = |subject: &str, to_unix_nano: i64| Finding {
+    let found = |subject: &str, to: Timestamp| Finding {
         kind: FindingKind::UnusualSession,
         service: Some(service("payments")),
         subject: subject.into(),
-        from_unix_nano: NOW_UNIX_NANO - 5,
-        to_unix_nano,
+        from: NOW - Duration::from_nanos(5),
+        to,
         logs: 3,
         score: 0.999,
         reasons: vec!["a \"reason\"".into(), String::new()],
     };
-    let drift = Finding { kind: FindingKind::ModelDrift, service: None, ..found("7", 40) };
-    let findings = vec![found("a", 20), found("b", 30), drift.clone()];
+    let drift = Finding { kind: FindingKind::ModelDrift, service: None, ..found("7", at(40)) };
+    let findings = vec![found("a", at(20)), found("b", at(30)), drift.clone()];
     storage.insert_findings(&tenant(), findings.clone()).await.unwrap();
     storage.insert_findings(&tenant(), findings).await.unwrap();
     let other = Tenant::new("other").unwrap();
-    storage.insert_findings(&other, vec![found("c", 50)]).await.unwrap();
-    let list = async |service: Option<&Service>, from_unix_nano, to_unix_nano, limit| {
-        let range = TimeRange { from_unix_nano, to_unix_nano };
+    storage.insert_findings(&other, vec![found("c", at(50))]).await.unwrap();
+    let list = async |service: Option<&Service>, from, to, limit| {
+        let range = TimeRange { from, to };
         storage.list_findings(&tenant(), service, range, limit).await.unwrap()
     };
-    let all = [drift, found("b", 30), found("a", 20)];
-    assert_eq!(list(None, 0, i64::MAX, 9).await, all);
-    assert_eq!(list(None, 20, 40, 9).await, all[1..], "from inclusive, to exclusive");
-    assert_eq!(list(None, 0, i64::MAX, 1).await, all[..1]);
-    assert_eq!(list(Some(&service("payments")), 0, i64::MAX, 9).await, all[1..]);
-    assert_eq!(list(Some(&service("nobody")), 0, i64::MAX, 9).await, []);
+    let all = [drift, found("b", at(30)), found("a", at(20))];
+    assert_eq!(list(None, Timestamp::EPOCH, Timestamp::MAX, 9).await, all);
+    assert_eq!(list(None, at(20), at(40), 9).await, all[1..], "from inclusive, to exclusive");
+    assert_eq!(list(None, Timestamp::EPOCH, Timestamp::MAX, 1).await, all[..1]);
+    assert_eq!(
+        list(Some(&service("payments")), Timestamp::EPOCH, Timestamp::MAX, 9).await,
+        all[1..]
+    );
+    assert_eq!(list(Some(&service("nobody")), Timestamp::EPOCH, Timestamp::MAX, 9).await, []);
 
-    let many = (0..FINDINGS_KEPT as i64).map(|n| found("many", 100 + n)).collect();
+    let many = (0..FINDINGS_KEPT as i64).map(|n| found("many", at(100 + n))).collect();
     storage.insert_findings(&tenant(), many).await.unwrap();
-    assert_eq!(list(None, 0, 100, 9).await, [], "the oldest make room");
-    assert_eq!(list(None, 0, i64::MAX, FINDINGS_KEPT + 1).await.len(), FINDINGS_KEPT);
+    assert_eq!(list(None, at(0), at(100), 9).await, [], "the oldest make room");
+    assert_eq!(
+        list(None, Timestamp::EPOCH, Timestamp::MAX, FINDINGS_KEPT + 1).await.len(),
+        FINDINGS_KEPT
+    );
 }

@@ -1,19 +1,20 @@
 //! What was written comes back: as logs, in pages, and as counts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use logweir_core::{
     filter::Filter,
     identity::LogId,
     latency::{bucket_of, percentile},
     record::{Attribute, ScoredBatch, StoredLog, Value},
+    timestamp::Timestamp,
 };
 
 use super::{
-    NOW_UNIX_NANO, StorageUnderTest,
+    NOW, StorageUnderTest,
     sample::{
-        HOUR, SECOND, batch, empty_batch, maintain, newest_first, push, query, search_all, service,
-        store, tenant,
+        HOUR, SECOND, batch, batch_until, empty_batch, maintain, newest_first, push, query,
+        search_all, service, store, tenant,
     },
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 /// A few services over a few hours, in several writes.
 pub(super) fn history() -> Vec<Vec<ScoredBatch>> {
     vec![
-        vec![batch(1, "payments", 300, 0), batch(2, "orders", 200, 0)],
+        vec![batch(1, "payments", 300, Duration::ZERO), batch(2, "orders", 200, Duration::ZERO)],
         vec![batch(3, "payments", 100, 2 * HOUR), batch(4, "users", 50, 90 * SECOND)],
         vec![batch(5, "orders", 120, 30 * SECOND), batch(6, "payments", 80, 26 * HOUR)],
     ]
@@ -62,7 +63,7 @@ pub(super) async fn logs_come_back_as_they_were(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let all = newest_first(&batches);
     for text in FILTERS {
-        let filter = Filter::parse(text, NOW_UNIX_NANO).unwrap();
+        let filter = Filter::parse(text, NOW).unwrap();
         let mut expected = all.clone();
         expected.retain(|log| filter.matches(log));
         assert_eq!(search_all(&*storage, &tenant(), text, 1_000).await, expected, "{text:?}");
@@ -90,7 +91,11 @@ pub(super) async fn odd_values_come_back_as_they_were(test: &impl StorageUnderTe
     written.resource.instance = "a\0b".into();
     written.resource.environment = "\u{10ffff}".into();
     for (index, text) in (0..).zip(texts) {
-        push(&mut written, index, [NOW_UNIX_NANO, 0, 1][index as usize % 3]);
+        push(
+            &mut written,
+            index,
+            [NOW, Timestamp::EPOCH, Timestamp::from_unix_nanos(1)][index as usize % 3],
+        );
         let record = &mut written.records[index as usize].record;
         record.message = text.into();
         record.logger = text.into();
@@ -107,7 +112,7 @@ pub(super) async fn odd_values_come_back_as_they_were(test: &impl StorageUnderTe
     store(&*storage, std::slice::from_ref(&written)).await;
     let expected = newest_first([&written]);
     assert_eq!(search_all(&*storage, &tenant(), "", 3).await, expected);
-    maintain(&*storage, NOW_UNIX_NANO).await;
+    maintain(&*storage, NOW).await;
     assert_eq!(search_all(&*storage, &tenant(), "", 100).await, expected);
 }
 
@@ -146,7 +151,7 @@ fn varied() -> ScoredBatch {
     ];
     let mut batch = empty_batch(1, "payments");
     for (index, value) in (0..).zip(values) {
-        push(&mut batch, index, NOW_UNIX_NANO - i64::from(index) * 250);
+        push(&mut batch, index, NOW - Duration::from_nanos(250) * index);
         let record = &mut batch.records[index as usize].record;
         record.message = messages[index as usize % messages.len()].into();
         record.logger = ["app.db", "app\0", ""][index as usize % 3].into();
@@ -224,7 +229,7 @@ pub(super) async fn filters_hold_for_the_same_logs(test: &impl StorageUnderTest)
             format!("-({term} {other})"),
             format!("-({term} or {other}) or -(-{third} {other})"),
         ] {
-            let filter = Filter::parse(&text, NOW_UNIX_NANO);
+            let filter = Filter::parse(&text, NOW);
             let filter = filter.unwrap_or_else(|error| panic!("{}", error.pointed(&text)));
             let mut expected = all.clone();
             expected.retain(|log| filter.matches(log));
@@ -256,12 +261,9 @@ pub(super) async fn pages_are_complete_and_in_order(test: &impl StorageUnderTest
         let searched = search_all(&*storage, &tenant(), "", page_size).await;
         assert_eq!(searched, all, "pages of {page_size}");
     }
-    let range =
-        TimeRange { from_unix_nano: NOW_UNIX_NANO - 100 * SECOND, to_unix_nano: NOW_UNIX_NANO };
+    let range = TimeRange { from: NOW - 100 * SECOND, to: NOW };
     let page = storage.search(&tenant(), SearchQuery { range, ..query("", 5_000) }).await.unwrap();
-    let in_range = |log: &&StoredLog| {
-        (range.from_unix_nano..range.to_unix_nano).contains(&log.id.time_unix_nano)
-    };
+    let in_range = |log: &&StoredLog| (range.from..range.to).contains(&log.id.time);
     assert!(page.logs.iter().eq(all.iter().filter(in_range)));
     all.reverse();
     for page_size in [3, 5_000] {
@@ -275,7 +277,7 @@ pub(super) async fn pages_stay_stable_while_data_comes_in(test: &impl StorageUnd
     let first = storage.search(&tenant(), query("", 100)).await.unwrap();
     let cursor = first.next.unwrap();
     // Both newer and older than the place where the reader is.
-    let late = [batch(10, "payments", 50, -60 * SECOND), batch(11, "orders", 40, HOUR)];
+    let late = [batch_until(10, "payments", 50, NOW + 60 * SECOND), batch(11, "orders", 40, HOUR)];
     store(&*storage, &late).await;
     let mut seen = first.logs;
     let mut query = SearchQuery { cursor: Some(cursor), ..query("", 100) };
@@ -314,11 +316,11 @@ fn aggregate(range: TimeRange, bucket_seconds: u32, group_by: GroupBy) -> Aggreg
 
 /// What `aggregate` is to answer, counted from the logs themselves. Without latencies.
 fn recount(logs: &[StoredLog], query: &AggregateQuery) -> BTreeMap<String, Vec<AggregatePoint>> {
-    let width = i64::from(query.bucket_seconds) * SECOND;
-    let mut counted: BTreeMap<(String, i64), AggregatePoint> = BTreeMap::new();
+    let width = query.bucket_seconds * SECOND;
+    let mut counted: BTreeMap<(String, Timestamp), AggregatePoint> = BTreeMap::new();
     for log in logs {
-        let time = log.id.time_unix_nano;
-        if !(query.range.from_unix_nano..query.range.to_unix_nano).contains(&time) {
+        let time = log.id.time;
+        if !(query.range.from..query.range.to).contains(&time) {
             continue;
         }
         let group = match query.group_by {
@@ -327,9 +329,9 @@ fn recount(logs: &[StoredLog], query: &AggregateQuery) -> BTreeMap<String, Vec<A
             GroupBy::Level => log.scored.level.to_string(),
             GroupBy::Template => log.scored.template_id.to_string(),
         };
-        let start_unix_nano = time.div_euclid(width) * width;
-        let point = counted.entry((group, start_unix_nano)).or_default();
-        point.start_unix_nano = start_unix_nano;
+        let start = time.floor(width);
+        let point = counted.entry((group, start)).or_default();
+        point.start = start;
         point.total += 1;
         point.errors += u64::from(log.scored.level.is_error());
         point.anomalies += u64::from(log.scored.is_anomaly);
@@ -353,8 +355,8 @@ pub(super) async fn counters_equal_a_recount(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let batches = store_history(&*storage).await;
     let logs = newest_first(&batches);
-    let start = (NOW_UNIX_NANO - 30 * HOUR).div_euclid(HOUR) * HOUR;
-    let part = TimeRange { from_unix_nano: start + 27 * HOUR, to_unix_nano: start + 31 * HOUR };
+    let start = (NOW - 30 * HOUR).floor(HOUR);
+    let part = TimeRange { from: start + 27 * HOUR, to: start + 31 * HOUR };
     for (range, bucket_seconds) in [
         (part, 10),
         (part, 60),
@@ -382,24 +384,24 @@ pub(super) async fn counters_equal_a_recount(test: &impl StorageUnderTest) {
         assert_eq!(summary.total, of_service.len() as u64);
         assert_eq!(summary.errors, count(|log| log.scored.level.is_error()));
         assert_eq!(summary.anomalies, count(|log| log.scored.is_anomaly));
-        assert_eq!(summary.last_seen_unix_nano, of_service[0].id.time_unix_nano);
-        let oldest = of_service.last().unwrap().id.time_unix_nano;
-        assert_eq!(summary.first_seen_unix_nano, oldest.div_euclid(HOUR) * HOUR);
+        assert_eq!(summary.last_seen, of_service[0].id.time);
+        let oldest = of_service.last().unwrap().id.time;
+        assert_eq!(summary.first_seen, oldest.floor(HOUR));
     }
 }
 
 async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
     let mut query = aggregate(TimeRange::ALL, 3_600, GroupBy::Service);
     query.service = Some(service("payments"));
-    let mut counted: BTreeMap<i64, (f64, BTreeMap<i32, u64>)> = BTreeMap::new();
+    let mut counted: BTreeMap<Timestamp, (f64, BTreeMap<i32, u64>)> = BTreeMap::new();
     for log in logs.iter().filter(|log| log.service.as_str() == "payments") {
         if let Some(latency_ms) = log.scored.record.latency_ms {
-            let column = counted.entry(log.id.time_unix_nano.div_euclid(HOUR) * HOUR).or_default();
+            let column = counted.entry(log.id.time.floor(HOUR)).or_default();
             column.0 += latency_ms;
             *column.1.entry(bucket_of(latency_ms)).or_default() += 1;
         }
     }
-    let cells: Vec<(i64, i32, u64)> = counted
+    let cells: Vec<(Timestamp, i32, u64)> = counted
         .iter()
         .flat_map(|(start, (_, column))| {
             column.iter().map(|(bucket, count)| (*start, *bucket, *count))
@@ -407,12 +409,12 @@ async fn latencies_equal_a_recount(storage: &dyn Storage, logs: &[StoredLog]) {
         .collect();
     let found = storage.latency_heatmap(&tenant(), query.clone()).await.unwrap();
     let found: Vec<_> =
-        found.iter().map(|cell| (cell.start_unix_nano, cell.latency_bucket, cell.count)).collect();
+        found.iter().map(|cell| (cell.start, cell.latency_bucket, cell.count)).collect();
     assert_eq!(found, cells);
     let series = storage.aggregate(&tenant(), query).await.unwrap();
     assert_eq!(series.len(), 1);
     for point in &series[0].points {
-        let (sum, column) = &counted[&point.start_unix_nano];
+        let (sum, column) = &counted[&point.start];
         let buckets: Vec<(i32, u64)> =
             column.iter().map(|(bucket, count)| (*bucket, *count)).collect();
         let count: u64 = column.values().sum();
@@ -436,8 +438,8 @@ pub(super) async fn templates_are_counted(test: &impl StorageUnderTest) {
         let of_template = logs.iter().filter(|log| log.scored.template_id == summary.template_id);
         let of_template: Vec<&StoredLog> = of_template.collect();
         assert_eq!(summary.count, of_template.len() as u64);
-        assert_eq!(summary.last_seen_unix_nano, of_template[0].id.time_unix_nano);
-        assert_eq!(summary.first_seen_unix_nano, of_template.last().unwrap().id.time_unix_nano);
+        assert_eq!(summary.last_seen, of_template[0].id.time);
+        assert_eq!(summary.first_seen, of_template.last().unwrap().id.time);
         assert_eq!(Some(summary.level), of_template.iter().map(|log| log.scored.level).max());
         assert_eq!(summary.service, of_template[0].service);
         assert!(summary.pattern.starts_with(summary.service.as_str()));
@@ -455,7 +457,7 @@ pub(super) async fn templates_are_counted(test: &impl StorageUnderTest) {
 
 /// 24 logs in each of the 24 hours before, then 48 in the last full hour.
 async fn trends_compare_with_the_day_before(storage: &dyn Storage) {
-    let hour = NOW_UNIX_NANO.div_euclid(HOUR) * HOUR;
+    let hour = NOW.floor(HOUR);
     let mut written = empty_batch(100, "steady");
     for hours_ago in 1..=25 {
         for number in 0..if hours_ago == 1 { 48 } else { 24 } {
@@ -467,7 +469,7 @@ async fn trends_compare_with_the_day_before(storage: &dyn Storage) {
     let pattern = written.records[0].template_id;
     written.records.iter_mut().for_each(|log| log.template_id = pattern);
     store(storage, &[written]).await;
-    let range = TimeRange { from_unix_nano: hour - HOUR, to_unix_nano: NOW_UNIX_NANO };
+    let range = TimeRange { from: hour - HOUR, to: NOW };
     let only = service("steady");
     let listed = storage.list_templates(&tenant(), Some(&only), range, 10).await.unwrap();
     assert_eq!(listed.len(), 1);
@@ -478,7 +480,7 @@ pub(super) async fn too_many_points_are_refused(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let mut written = empty_batch(1, "payments");
     for index in 0..10_001 {
-        push(&mut written, index, NOW_UNIX_NANO - i64::from(index) * 10 * SECOND);
+        push(&mut written, index, NOW - index * 10 * SECOND);
     }
     assert_eq!(written.records.len(), 10_001);
     store(&*storage, &[written]).await;

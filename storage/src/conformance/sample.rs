@@ -1,6 +1,6 @@
 //! Logs to write: made up, the same every time.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use logweir_core::{
     filter::Filter,
@@ -9,13 +9,19 @@ use logweir_core::{
         Account, Attribute, Level, Producer, Record, RejectedRecord, Resource, ScoredBatch,
         ScoredRecord, StoredLog, Template, Value,
     },
+    timestamp::Timestamp,
 };
 
-use super::NOW_UNIX_NANO;
+use super::NOW;
 use crate::{ReadLogs, SearchQuery, Storage, TimeRange, WriteOutcome};
 
-pub(crate) const SECOND: i64 = 1_000_000_000;
-pub(crate) const HOUR: i64 = 3_600 * SECOND;
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A time of so many nanoseconds since 1970.
+pub(crate) const fn at(nanos: i64) -> Timestamp {
+    Timestamp::from_unix_nanos(nanos)
+}
 
 pub(crate) fn tenant() -> Tenant {
     Tenant::default()
@@ -35,10 +41,15 @@ pub(crate) fn batch_id(number: u64) -> BatchId {
 
 /// A batch of a service with so many logs, a second apart, the newest so long ago. Levels,
 /// latencies, templates and anomalies vary.
-pub(crate) fn batch(number: u64, of: &str, logs: u32, ago: i64) -> ScoredBatch {
+pub(crate) fn batch(number: u64, of: &str, logs: u32, ago: Duration) -> ScoredBatch {
+    batch_until(number, of, logs, NOW - ago)
+}
+
+/// The same, the newest at this time.
+pub(crate) fn batch_until(number: u64, of: &str, logs: u32, newest: Timestamp) -> ScoredBatch {
     let mut batch = empty_batch(number, of);
     for index in 0..logs {
-        let time = NOW_UNIX_NANO - ago - i64::from(logs - 1 - index) * SECOND;
+        let time = newest - (logs - 1 - index) * SECOND;
         push(&mut batch, index, time);
     }
     batch
@@ -49,7 +60,7 @@ pub(crate) fn empty_batch(number: u64, of: &str) -> ScoredBatch {
         tenant: tenant(),
         batch_id: batch_id(number),
         checksum: number ^ 0xc0ffee,
-        received_unix_nano: NOW_UNIX_NANO + number as i64,
+        received_at: NOW + Duration::from_nanos(number),
         producer: None,
         resource: Resource {
             instance: format!("{of}-1"),
@@ -63,7 +74,7 @@ pub(crate) fn empty_batch(number: u64, of: &str) -> ScoredBatch {
 }
 
 /// Adds a log; what it is like depends on the batch's checksum and the index.
-pub(crate) fn push(batch: &mut ScoredBatch, index: u32, time_unix_nano: i64) {
+pub(crate) fn push(batch: &mut ScoredBatch, index: u32, time: Timestamp) {
     let varied = batch.checksum.wrapping_add(u64::from(index));
     let levels = [Level::Info, Level::Debug, Level::Warn, Level::Error, Level::Info, Level::Fatal];
     let level = levels[varied as usize % levels.len()];
@@ -71,7 +82,7 @@ pub(crate) fn push(batch: &mut ScoredBatch, index: u32, time_unix_nano: i64) {
     let template = template(&batch.tenant, &batch.resource.service, &pattern);
     let record = Record {
         index,
-        time_unix_nano,
+        time,
         level: (varied % 2 == 0).then_some(level),
         severity_number: level as u8 * 4,
         message: format!("{} did request-{varied} of {level}", batch.resource.service),
@@ -128,7 +139,7 @@ pub(crate) fn rejected(index: u32) -> RejectedRecord {
     RejectedRecord {
         record: Record {
             index,
-            time_unix_nano: NOW_UNIX_NANO,
+            time: NOW,
             message: format!("too long {index}"),
             ..Record::default()
         },
@@ -148,7 +159,7 @@ pub(crate) fn newest_first<'a>(
 
 pub(crate) fn query(filter: &str, page_size: usize) -> SearchQuery {
     SearchQuery {
-        filter: Filter::parse(filter, NOW_UNIX_NANO).unwrap(),
+        filter: Filter::parse(filter, NOW).unwrap(),
         range: TimeRange::ALL,
         cursor: None,
         page_size,
@@ -187,9 +198,9 @@ pub(crate) async fn store(storage: &dyn Storage, batches: &[ScoredBatch]) {
 }
 
 /// Runs upkeep until there is nothing left to do.
-pub(crate) async fn maintain(storage: &dyn Storage, now_unix_nano: i64) {
+pub(crate) async fn maintain(storage: &dyn Storage, now: Timestamp) {
     for _ in 0..1_000 {
-        if !storage.maintain(now_unix_nano).await.unwrap() {
+        if !storage.maintain(now).await.unwrap() {
             return;
         }
     }

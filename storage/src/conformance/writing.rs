@@ -1,5 +1,7 @@
 //! Once, whole, and with what was put aside.
 
+use std::time::Duration;
+
 use logweir_core::record::{Account, ScoredBatch};
 
 use super::{
@@ -30,7 +32,7 @@ async fn total(storage: &dyn Storage) -> u64 {
 }
 
 pub(super) async fn a_batch_is_stored_once(test: &impl StorageUnderTest) {
-    let written = batch(1, "payments", 50, 0);
+    let written = batch(1, "payments", 50, Duration::ZERO);
     let storage = test.open().await;
     store(&*storage, std::slice::from_ref(&written)).await;
     assert_eq!(storage.write(vec![written.clone()].into()).await.unwrap(), DUPLICATE);
@@ -43,7 +45,8 @@ pub(super) async fn a_batch_is_stored_once(test: &impl StorageUnderTest) {
 
 pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let (first, second) = (batch(1, "payments", 10, 0), batch(2, "orders", 20, 0));
+    let (first, second) =
+        (batch(1, "payments", 10, Duration::ZERO), batch(2, "orders", 20, Duration::ZERO));
     let outcomes =
         storage.write(vec![first.clone(), second.clone(), first.clone()].into()).await.unwrap();
     assert_eq!(
@@ -58,7 +61,9 @@ pub(super) async fn a_batch_twice_in_a_call_is_stored_once(test: &impl StorageUn
 pub(super) async fn repeats_at_the_same_time_are_stored_once(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let batches: Vec<ScoredBatch> = (1..=8)
-        .map(|n| by(1, n, n * 5, batch(n, ["payments", "orders"][n as usize % 2], 5, 0)))
+        .map(|n| {
+            by(1, n, n * 5, batch(n, ["payments", "orders"][n as usize % 2], 5, Duration::ZERO))
+        })
         .collect();
     let turned = |by: usize| {
         let mut turned = batches.clone();
@@ -86,9 +91,9 @@ pub(super) async fn other_content_under_the_same_id_is_put_aside_once(
     test: &impl StorageUnderTest,
 ) {
     let storage = test.open().await;
-    let first = by(1, 1, 10, batch(1, "payments", 10, 0));
+    let first = by(1, 1, 10, batch(1, "payments", 10, Duration::ZERO));
     store(&*storage, std::slice::from_ref(&first)).await;
-    let mut other = by(1, 2, 13, batch(2, "payments", 3, 0));
+    let mut other = by(1, 2, 13, batch(2, "payments", 3, Duration::ZERO));
     other.batch_id = first.batch_id;
     other.rejected.push(rejected(3));
     assert_eq!(storage.write(vec![other.clone()].into()).await.unwrap(), CONFLICT);
@@ -108,7 +113,7 @@ pub(super) async fn other_content_under_the_same_id_is_put_aside_once(
 
 pub(super) async fn rejected_records_are_put_aside(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let mut written = by(1, 1, 7, batch(1, "payments", 5, 0));
+    let mut written = by(1, 1, 7, batch(1, "payments", 5, Duration::ZERO));
     written.rejected = vec![rejected(5), rejected(6)];
     store(&*storage, std::slice::from_ref(&written)).await;
     assert_eq!(storage.write(vec![written.clone()].into()).await.unwrap(), DUPLICATE);
@@ -117,7 +122,7 @@ pub(super) async fn rejected_records_are_put_aside(test: &impl StorageUnderTest)
     let newest = &letters[0];
     assert_eq!(newest.record, written.rejected[1].record);
     assert_eq!(newest.resource, written.resource);
-    assert_eq!((newest.reason.as_str(), newest.replayed_unix_nano), ("message_too_large", None));
+    assert_eq!((newest.reason.as_str(), newest.replayed_at), ("message_too_large", None));
     assert_eq!(newest.detail, written.rejected[1].detail);
     assert!(letters[1].dead_letter_id < newest.dead_letter_id);
     let report = report(&*storage).await;
@@ -134,9 +139,9 @@ fn poisoned(mut batch: ScoredBatch, indices: &[usize]) -> ScoredBatch {
 
 pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let good = by(1, 1, 40, batch(1, "orders", 40, 0));
-    let bad = poisoned(by(1, 2, 140, batch(2, "payments", 100, 0)), &[0, 57, 99]);
-    let all_bad = poisoned(by(1, 3, 141, batch(3, "users", 1, 0)), &[0]);
+    let good = by(1, 1, 40, batch(1, "orders", 40, Duration::ZERO));
+    let bad = poisoned(by(1, 2, 140, batch(2, "payments", 100, Duration::ZERO)), &[0, 57, 99]);
+    let all_bad = poisoned(by(1, 3, 141, batch(3, "users", 1, Duration::ZERO)), &[0]);
     let outcomes =
         storage.write(vec![good.clone(), bad.clone(), all_bad.clone()].into()).await.unwrap();
     assert_eq!(
@@ -168,7 +173,7 @@ pub(super) async fn poison_takes_nothing_along(test: &impl StorageUnderTest) {
 
 pub(super) async fn a_batch_without_logs_updates_the_account(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let first = by(1, 1, 4, batch(1, "payments", 4, 0));
+    let first = by(1, 1, 4, batch(1, "payments", 4, Duration::ZERO));
     let mut last = by(1, 2, 9, empty_batch(2, "payments"));
     last.producer.as_mut().unwrap().account.dropped = vec![("queue_overflow".into(), 5)];
     store(&*storage, &[first, last.clone()]).await;
@@ -181,23 +186,24 @@ pub(super) async fn a_batch_without_logs_updates_the_account(test: &impl Storage
 pub(super) async fn accounts_balance(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     // Sequence 2 is late, 4 and 5 never come; the account of 6 says what the producer holds.
-    let mut newest = by(1, 6, 100, batch(6, "payments", 10, 0));
+    let mut newest = by(1, 6, 100, batch(6, "payments", 10, Duration::ZERO));
     newest.producer.as_mut().unwrap().account =
         Account { emitted: 100, queued: 30, spooled: 20, ..Account::default() };
-    store(&*storage, &[by(1, 1, 10, batch(1, "payments", 10, 0)), newest.clone()]).await;
-    store(&*storage, &[by(1, 3, 30, batch(3, "payments", 10, 0))]).await;
+    store(&*storage, &[by(1, 1, 10, batch(1, "payments", 10, Duration::ZERO)), newest.clone()])
+        .await;
+    store(&*storage, &[by(1, 3, 30, batch(3, "payments", 10, Duration::ZERO))]).await;
     let now = report(&*storage).await;
     assert_eq!((now.sequence, now.stored), (6, 30));
     assert_eq!(now.missing_sequences, [(2, 2), (4, 5)]);
     assert_eq!(now.missing(), 20);
     assert_eq!(now.account, newest.producer.unwrap().account);
-    store(&*storage, &[by(1, 2, 20, batch(2, "payments", 10, 0))]).await;
+    store(&*storage, &[by(1, 2, 20, batch(2, "payments", 10, Duration::ZERO))]).await;
     let later = report(&*storage).await;
     assert_eq!((later.missing_sequences.clone(), later.missing()), (vec![(4, 5)], 10));
-    assert_eq!(later.last_received_unix_nano, super::NOW_UNIX_NANO + 6);
+    assert_eq!(later.last_received, super::NOW + Duration::from_nanos(6));
     // Another producer, heard of later, comes first.
     let mut other = by(2, 1, 1, empty_batch(9, "orders"));
-    push(&mut other, 0, super::NOW_UNIX_NANO);
+    push(&mut other, 0, super::NOW);
     store(&*storage, &[other]).await;
     let reports = storage.delivery_report(&tenant(), None).await.unwrap();
     let services: Vec<&str> = reports.iter().map(|report| report.service.as_str()).collect();

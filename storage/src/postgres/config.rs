@@ -11,6 +11,7 @@ use crate::StorageError;
 /// Longest wait for a connection, a free one or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose peer has gone is given up after this.
+// As long as a write may take (`WRITTEN_WITHIN`). By the system's defaults it would be two hours.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the data lies and how long it is kept.
@@ -42,6 +43,7 @@ impl PostgresConfig {
     pub(super) fn pool(&self) -> Result<(Pool, Arc<str>), StorageError> {
         let (url, tls) = Tls::split(&self.url).map_err(unusable)?;
         let mut config: tokio_postgres::Config = url.parse().map_err(unusable)?;
+        // A string of `key=value` pairs keeps its own `sslmode`: only URLs were looked through.
         if self.url.contains("://") {
             config.ssl_mode(tls.mode);
         }

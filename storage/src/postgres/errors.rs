@@ -94,6 +94,8 @@ enum Kind {
 
 fn kind(error: &DbError) -> Kind {
     let code = error.code();
+    // First, since its class 23 would make it a fault of the data: bisection would then dead-letter
+    // every log of a day whose partition is merely missing.
     if lacks_partition(error) {
         return Kind::Passing;
     }
@@ -103,6 +105,7 @@ fn kind(error: &DbError) -> Kind {
     if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) {
         return Kind::Corrupt;
     }
+    // By class, the first two characters of a SQLSTATE: new codes of a class mean the same kind.
     match code.code().get(..2) {
         // Data exceptions, constraints, limits of the program such as the depth of JSON.
         Some("22" | "23" | "54") => Kind::Data,

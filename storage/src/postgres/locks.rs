@@ -20,6 +20,8 @@ pub(super) enum Lock {
 
 /// Waits until nobody else does it.
 pub(super) async fn wait(db: &Transaction<'_>, lock: Lock) -> Result<(), Fault> {
+    // `xact`: a lock of the session would stay with one of PgBouncer's connections when the
+    // transaction is over, and nobody would get it again while that connection lives.
     let key = lock as i32;
     let keys = [(&SPACE as _, Type::INT4), (&key as _, Type::INT4)];
     // The whole answer of a function without a result is an empty text.

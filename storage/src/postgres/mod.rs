@@ -38,7 +38,7 @@ use std::{
 };
 
 use deadpool_postgres::{Object, Pool};
-use logweir_core::{runtime::clock::Clock, timestamp::NANOS_PER_HOUR};
+use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
 use metrics::counter;
 use tokio::time::timeout;
 
@@ -47,8 +47,11 @@ use self::{errors::Fault, partitions::KnownDays, schema::Layout, timescale::Feat
 use crate::StorageError;
 
 /// Longest work on a connection that writes; a dead server is noticed by then.
+// More than the 15 s after which the server itself ends a statement, so that its error arrives
+// first and says more than silence does.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 /// The same where much may have to be read, or deleted.
+// Here the server ends a statement after 30 s, and after 50 s one that deletes old logs.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// PostgreSQL as storage.
@@ -101,7 +104,8 @@ impl PostgresStorage {
         if let Ok(done) = timeout(answered_within, work(&mut connection)).await {
             return done;
         }
-        // Dropped like that it is closed and does not go back.
+        // Dropped like that it is closed and does not go back: the next to use it would read the
+        // late answer to this work as one to its own. The idle ones lead to the same silent server.
         drop(Object::take(connection));
         self.pool.retain(|_, _| false);
         counter!("logweir_storage_silences_total").increment(1);
@@ -115,11 +119,11 @@ impl PostgresStorage {
 }
 
 /// The layout, what TimescaleDB offers, and the rest that is to be known of the server.
-async fn prepare(pool: &Pool, now_unix_nano: i64) -> Result<(Layout, Features, Server), Fault> {
+async fn prepare(pool: &Pool, now: Timestamp) -> Result<(Layout, Features, Server), Fault> {
     let mut connection = pool.get().await?;
     let db = connection.transaction().await?;
     db.batch_execute(ABANDONED).await?;
-    let layout = schema::prepare(&db, now_unix_nano).await?;
+    let layout = schema::prepare(&db, now).await?;
     let features = match layout {
         Layout::Timescale => Features::of(&db).await?,
         Layout::Partitions { .. } => Features::default(),
@@ -152,6 +156,8 @@ const ABANDONED: &str = "SET LOCAL idle_in_transaction_session_timeout = 15000";
 /// A statement that writes waits and works for less than its caller does. Whatever the database's default
 /// is, a commit is answered when it is on disk.
 fn writing(features: Features, server: &Server) -> String {
+    // SET LOCAL throughout: what is set for a session would be left on a connection of PgBouncer's
+    // for whoever gets it next. Settings that a server does not know are left out: it refuses them.
     let mut writing = format!("{ABANDONED}; SET LOCAL statement_timeout = 15000");
     if server.commits_late {
         writing.push_str("; SET LOCAL synchronous_commit = on");
@@ -170,11 +176,13 @@ fn writing(features: Features, server: &Server) -> String {
 struct Hourly(AtomicI64);
 
 impl Hourly {
-    fn lapsed(&self, now_unix_nano: i64) -> bool {
-        now_unix_nano.saturating_sub(self.0.load(Ordering::Relaxed)).abs() >= NANOS_PER_HOUR
+    fn lapsed(&self, now: Timestamp) -> bool {
+        let last = Timestamp::from_unix_nanos(self.0.load(Ordering::Relaxed));
+        // Both ways: a clock that was set back must not put it off for as long.
+        now.since(last).max(last.since(now)) >= Duration::from_secs(3_600)
     }
 
-    fn note(&self, now_unix_nano: i64) {
-        self.0.store(now_unix_nano, Ordering::Relaxed);
+    fn note(&self, now: Timestamp) {
+        self.0.store(now.as_unix_nanos(), Ordering::Relaxed);
     }
 }

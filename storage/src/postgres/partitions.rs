@@ -8,38 +8,43 @@ use std::{
 };
 
 use deadpool_postgres::Transaction;
-use logweir_core::timestamp::NANOS_PER_DAY;
+use logweir_core::timestamp::Timestamp;
 use tokio_postgres::error::SqlState;
 
 use super::{
     errors::Fault,
     locks::{self, Lock},
-    values::Timestamp,
+    values::Timestamptz,
 };
 
+/// Days before the first start that get partitions of their own when logs of them come in.
+// Each partition has three indexes and costs every search some planning; a sender that ships years
+// of old logs would otherwise make thousands.
 const BACKFILL_DAYS: i64 = 90;
-/// Made ahead of the day that is.
+/// Days after today whose partitions are made ahead.
+// One is what the next midnight needs; two leave upkeep a day to fail in. A write that lacks one
+// makes it by itself, but all writers would then wait for that at the same moment.
 const DAYS_AHEAD: i64 = 2;
 
 const CREATE: &str = include_str!("../../migrations/postgres/0001_partitions.sql");
 
 /// The number of a day, from 1970-01-01.
-pub(super) const fn day_of(unix_nano: i64) -> i64 {
-    unix_nano.div_euclid(NANOS_PER_DAY)
+pub(super) const fn day_of(time: Timestamp) -> i64 {
+    time.as_unix_seconds().div_euclid(86_400)
 }
 
-pub(super) const fn start_of(day: i64) -> Timestamp {
-    Timestamp::of_seconds(day.saturating_mul(86_400))
+pub(super) const fn start_of(day: i64) -> Timestamptz {
+    Timestamptz::of_seconds(day.saturating_mul(86_400))
 }
 
 /// The first day that gets a partition of its own in a new database.
-pub(super) const fn first_day(now_unix_nano: i64) -> i64 {
-    day_of(now_unix_nano) - BACKFILL_DAYS
+pub(super) const fn first_day(now: Timestamp) -> i64 {
+    day_of(now) - BACKFILL_DAYS
 }
 
 /// The days that are to be there at any time.
-pub(super) fn ahead(now_unix_nano: i64) -> BTreeSet<i64> {
-    let today = day_of(now_unix_nano);
+pub(super) fn ahead(now: Timestamp) -> BTreeSet<i64> {
+    let today = day_of(now);
     (today..=today + DAYS_AHEAD).collect()
 }
 
@@ -83,9 +88,13 @@ pub(super) async fn create(db: &Transaction<'_>, first_day: i64) -> Result<(), F
 /// Makes those of the days' partitions that are missing. They are attached, which other processes'
 /// reading and writing does not wait for.
 pub(super) async fn ensure(db: &Transaction<'_>, days: &BTreeSet<i64>) -> Result<(), Fault> {
+    // Two processes that make the same day would have one fail with "already exists", and a write
+    // with it. What is there is read under the lock, since another may have made it meanwhile.
     locks::wait(db, Lock::Partition).await?;
     let there = list(db).await?;
     for &day in days.difference(&there) {
+        // CREATE TABLE … PARTITION OF would be one statement, but locks all of `logs` exclusively:
+        // it waits for every search, and everything else waits behind it.
         let (name, from, to) = (name(day), date(day), date(day + 1));
         db.batch_execute(&format!(
             "CREATE TABLE {name} (LIKE logs INCLUDING ALL);
@@ -114,6 +123,7 @@ pub(super) async fn list(db: &Transaction<'_>) -> Result<BTreeSet<i64>, Fault> {
 
 /// Drops a day's logs. False if somebody reads them just now.
 pub(super) async fn drop_day(db: &mut Transaction<'_>, day: i64) -> Result<bool, Fault> {
+    // A savepoint, so that a lock that is not to be had ends the attempt and not the whole step.
     let part = db.transaction().await?;
     // Reading and writing wait for this behind those who read now: so not for long.
     part.batch_execute("SET LOCAL lock_timeout = 500").await?;
@@ -163,8 +173,8 @@ mod tests {
             (19_675, (2023, 11, 14)),
             (11_016, (2000, 2, 29)),
             (11_017, (2000, 3, 1)),
-            (day_of(i64::MAX), (2262, 4, 11)),
-            (day_of(i64::MIN), (1677, 9, 21)),
+            (day_of(Timestamp::MAX), (2262, 4, 11)),
+            (day_of(Timestamp::MIN), (1677, 9, 21)),
         ] {
             assert_eq!(civil(day), expected, "{day}");
         }

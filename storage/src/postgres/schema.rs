@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use logweir_core::timestamp::Timestamp;
+
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
@@ -12,7 +14,7 @@ use super::{
     errors::Fault,
     locks::{self, Lock},
     partitions, timescale,
-    values::Timestamp,
+    values::Timestamptz,
 };
 use crate::StorageError;
 
@@ -32,6 +34,7 @@ const CHANGES: [&str; KNOWN as usize - 1] = [
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 
 /// Servers older than PostgreSQL 14 are refused.
+// It is the first with `date_bin`, by which counts are put into the buckets of a query.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
 /// All that statements depend on, a line each: columns with type and constraint, and indices with
@@ -64,11 +67,12 @@ pub(super) enum Layout {
 }
 
 /// Brings the database to the known version and makes sure that it has the shape of that version.
-pub(super) async fn prepare(db: &Transaction<'_>, now_unix_nano: i64) -> Result<Layout, Fault> {
+pub(super) async fn prepare(db: &Transaction<'_>, now: Timestamp) -> Result<Layout, Fault> {
     check_server(db).await?;
+    // Looked at without the lock first, so that the ordinary start waits for nobody.
     if version(db).await? != Some(KNOWN) {
         locks::wait(db, Lock::Migrate).await?;
-        migrate(db, now_unix_nano).await?;
+        migrate(db, now).await?;
     }
     check(db).await?;
     layout(db).await
@@ -89,6 +93,8 @@ async fn check_server(db: &Transaction<'_>) -> Result<(), Fault> {
     if version < SERVER_VERSION_MIN {
         return Err(unusable(format!("it has version {}; use 14 or later", version / 10_000)));
     }
+    // In another encoding a log with a character that it lacks could not be stored, years after the
+    // database was made.
     if encoding != "UTF8" {
         let cause = format!("its encoding is {encoding}; create the database with ENCODING 'UTF8'");
         return Err(unusable(cause));
@@ -115,12 +121,12 @@ async fn version(db: &Transaction<'_>) -> Result<Option<u32>, Fault> {
 }
 
 /// Under the lock; another process may have been here before.
-async fn migrate(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+async fn migrate(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
     match version(db).await? {
         Some(found @ 1..=KNOWN) => change(db, found, KNOWN).await,
         Some(found) => Err(StorageError::NewerSchema { found, known: KNOWN }.into()),
         None => {
-            create(db, now_unix_nano).await?;
+            create(db, now).await?;
             change(db, 1, KNOWN).await
         }
     }
@@ -140,10 +146,10 @@ pub(super) async fn change(db: &Transaction<'_>, found: u32, wanted: u32) -> Res
     Ok(())
 }
 
-pub(super) async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+pub(super) async fn create(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
     db.batch_execute(INITIAL).await?;
     let layout = if timescale::is_there(db).await? { "timescaledb" } else { "partitions" };
-    let first_day = partitions::first_day(now_unix_nano);
+    let first_day = partitions::first_day(now);
     db.execute_typed(
         "INSERT INTO schema_version (version, layout, backfill_before) VALUES ($1, $2, $3)",
         &[
@@ -158,6 +164,7 @@ pub(super) async fn create(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(
     } else {
         partitions::create(db, first_day).await?;
     }
+    // After the layout: an index of a partitioned table or a hypertable is passed on to its parts.
     db.batch_execute(INDEXES).await?;
     tracing::info!(layout, "the database has its tables now");
     Ok(())
@@ -182,7 +189,7 @@ async fn layout(db: &Transaction<'_>) -> Result<Layout, Fault> {
     match row.try_get(0)? {
         "timescaledb" => Ok(Layout::Timescale),
         "partitions" => {
-            let first: Timestamp = row.try_get(1)?;
+            let first: Timestamptz = row.try_get(1)?;
             Ok(Layout::Partitions { first_day: partitions::day_of(first.with_nanos(0)) })
         }
         other => Err(Fault::corrupt(format!("the layout {other:?} in schema_version"))),

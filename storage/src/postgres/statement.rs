@@ -10,7 +10,7 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::values::{Id, Timestamp};
+use super::values::{Id, Timestamptz};
 
 /// A value to bind.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ pub(super) enum Value {
     Smalls(Vec<i16>),
     Text(String),
     Texts(Vec<String>),
-    Time(Timestamp),
+    Time(Timestamptz),
 }
 
 impl Value {
@@ -82,6 +82,7 @@ impl ToSql for Value {
         self.inner().to_sql_checked(kind, out)
     }
 
+    // Its type is sent along with the statement, so that there is none that could differ.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -168,6 +169,8 @@ impl Statement {
             .iter()
             .map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.clone()))
             .collect();
+        // Typed calls need no statement prepared on the server: prepared ones have a name, which is
+        // unknown to the next connection that PgBouncer gives. It also saves a round trip.
         db.query_typed(&text, &values).await
     }
 

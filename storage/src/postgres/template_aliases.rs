@@ -30,6 +30,8 @@ pub(super) async fn save(db: &Transaction<'_>, templates: &[Arc<Template>]) -> R
     let mut templates: Vec<&Template> = templates.iter().map(|template| &**template).collect();
     templates.sort_unstable_by_key(|of| (of.tenant.as_str(), of.template_id.0 as i64));
     insert(db, &templates).await?;
+    // Those that are merged into nothing first: where an alias leads is asked of the table below,
+    // and an old end that no longer holds must be gone by then.
     for template in templates.iter().filter(|template| template.merged_into.is_none()) {
         set_alias(db, template, None).await?;
     }
@@ -83,6 +85,7 @@ async fn save_alias(
 ) -> Result<(), Fault> {
     let mergers = merged_into(db, &template.tenant, [merger].into()).await?;
     let end = mergers.get(&merger).copied().unwrap_or(merger);
+    // Two processors may merge in opposite directions. No filter would find an alias of itself.
     let end = Some(end).filter(|end| *end != template.template_id);
     set_alias(db, template, end).await?;
     if let Some(end) = end {
@@ -103,6 +106,8 @@ async fn set_alias(
 ) -> Result<(), Fault> {
     let (tenant, id) = (template.tenant.as_str(), template.template_id.0 as i64);
     let merger = merger.map(|merger| merger.0 as i64);
+    // Only where it changes: an update writes a new row and locks it, and whoever writes logs of
+    // this template would wait for that.
     db.execute_typed(
         "UPDATE templates SET merged_into = $3
          WHERE tenant = $1 AND template_id = $2 AND merged_into IS DISTINCT FROM $3",

@@ -3,6 +3,7 @@ use std::time::Duration;
 use logweir_core::{
     identity::Tenant,
     record::{ScoredBatch, StoredLog},
+    timestamp::Timestamp,
 };
 use testkit::{Faults, PgBouncer, Postgres, Proxy};
 use tokio_postgres::{NoTls, types::ToSql};
@@ -11,15 +12,15 @@ use super::*;
 use crate::{
     ReadLogs, WriteLogs, WriteOutcome,
     conformance::{
-        NOW_UNIX_NANO, migrated,
-        sample::{HOUR, SECOND, batch, by, newest_first, push, search_all, tenant},
+        NOW, migrated,
+        sample::{SECOND, batch, by, newest_first, push, search_all, tenant},
     },
 };
 
-const DAY: i64 = 24 * HOUR;
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn clock() -> Clock {
-    Arc::new(|| NOW_UNIX_NANO)
+    Arc::new(|| NOW)
 }
 
 async fn open(url: &str) -> Result<PostgresStorage, StorageError> {
@@ -46,8 +47,8 @@ async fn all(storage: &PostgresStorage) -> Vec<StoredLog> {
     search_all(storage, &tenant(), "", 1_000).await
 }
 
-async fn maintain(storage: &PostgresStorage, now_unix_nano: i64) {
-    while storage.upkeep(now_unix_nano).await.unwrap() {}
+async fn maintain(storage: &PostgresStorage, now: Timestamp) {
+    while storage.upkeep(now).await.unwrap() {}
 }
 
 #[tokio::test]
@@ -105,7 +106,7 @@ async fn what_the_version_before_knew_of_alerting_is_taken_up() {
     let (pool, _) = PostgresConfig::new(&url).pool().unwrap();
     let mut connection = pool.get().await.unwrap();
     let db = connection.transaction().await.unwrap();
-    schema::create(&db, NOW_UNIX_NANO).await.unwrap();
+    schema::create(&db, NOW).await.unwrap();
     schema::change(&db, 1, 5).await.unwrap();
     db.commit().await.unwrap();
     let client = psql(&url).await;
@@ -145,11 +146,16 @@ async fn writers_of_the_same_services_never_lock_each_other_out() {
                         of as u8,
                         round * 4 + n + 1,
                         0,
-                        batch(number + n, names[n as usize], 40, n as i64 * 7 * SECOND),
+                        batch(number + n, names[n as usize], 40, n as u32 * 7 * SECOND),
                     )
                 })
                 .collect();
-            batches.push(by(9, round + 1, 0, batch(900_000 + round, "payments", 10, 0)));
+            batches.push(by(
+                9,
+                round + 1,
+                0,
+                batch(900_000 + round, "payments", 10, Duration::ZERO),
+            ));
             batches.rotate_left(((of + round) % 5) as usize);
             let outcomes = write(&storages[of as usize % 2], &batches).await;
             assert_eq!(outcomes.len(), 5);
@@ -205,11 +211,11 @@ async fn a_log_that_the_database_refuses_is_put_aside_alone() {
         .batch_execute("ALTER TABLE logs ADD CONSTRAINT no_poison CHECK (message <> 'poison')")
         .await
         .unwrap();
-    let mut bad = by(1, 2, 100, batch(2, "payments", 100, 0));
+    let mut bad = by(1, 2, 100, batch(2, "payments", 100, Duration::ZERO));
     for index in [0, 57, 99] {
         bad.records[index].record.message = "poison".into();
     }
-    let good = by(1, 1, 40, batch(1, "orders", 40, 0));
+    let good = by(1, 1, 40, batch(1, "orders", 40, Duration::ZERO));
     let outcomes = write(&storage, &[bad.clone(), good.clone()]).await;
     let stored = WriteOutcome::Stored { stored: 97, dead_lettered: 3, put_aside: vec![0, 57, 99] };
     assert_eq!(outcomes, [stored, WriteOutcome::stored(40, 0)]);
@@ -253,7 +259,7 @@ async fn old_days_go_and_history_lies_in_one_partition() {
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'logs'::regclass";
     assert_eq!(number(&client, "SELECT count(*) FROM logs_backfill").await, 6);
     assert_eq!(number(&client, partitions).await, 6);
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert_eq!(all(&storage).await, newest_first(&ages[..3]));
     assert_eq!(number(&client, "SELECT sum(total)::bigint FROM services").await, 21);
     // Three that hold logs, two made ahead, and the one for history.
@@ -270,11 +276,11 @@ async fn what_stands_in_the_way_of_new_days_keeps_no_old_ones() {
         ..PostgresConfig::new(&url)
     };
     let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
-    let (young, old) = (batch(1, "payments", 3, 0), batch(2, "payments", 3, 80 * DAY));
+    let (young, old) = (batch(1, "payments", 3, Duration::ZERO), batch(2, "payments", 3, 80 * DAY));
     write(&storage, &[young.clone(), old]).await;
-    let tomorrow = partitions::date(partitions::day_of(NOW_UNIX_NANO) + 1).replace('-', "");
+    let tomorrow = partitions::date(partitions::day_of(NOW) + 1).replace('-', "");
     psql(&url).await.batch_execute(&format!("CREATE TABLE logs_{tomorrow} ()")).await.unwrap();
-    storage.upkeep(NOW_UNIX_NANO).await.unwrap_err();
+    storage.upkeep(NOW).await.unwrap_err();
     assert_eq!(all(&storage).await, newest_first([&young]));
 }
 
@@ -288,7 +294,7 @@ async fn history_goes_row_by_row_while_some_of_it_is_kept() {
     let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
     let young = batch(1, "payments", 3, 150 * DAY);
     write(&storage, &[young.clone(), batch(2, "payments", 3, 400 * DAY)]).await;
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert_eq!(all(&storage).await, newest_first([&young]));
 }
 
@@ -298,10 +304,10 @@ async fn what_text_cannot_hold_is_shown_and_kept() {
     let server = Postgres::start().await;
     let url = server.url();
     let storage = open(&url).await.unwrap();
-    let mut odd = by(1, 1, 1, batch(1, "payments", 0, 0));
+    let mut odd = by(1, 1, 1, batch(1, "payments", 0, Duration::ZERO));
     odd.tenant = Tenant::new("other").unwrap();
     odd.resource.instance = "a\0b".into();
-    push(&mut odd, 0, NOW_UNIX_NANO);
+    push(&mut odd, 0, NOW);
     odd.records[0].anomaly_reasons = vec!["odd".into(), "\0".into()];
     odd.producer.as_mut().unwrap().account.dropped = vec![("a\0".into(), 1)];
     write(&storage, std::slice::from_ref(&odd)).await;
@@ -318,10 +324,10 @@ async fn what_text_cannot_hold_is_shown_and_kept() {
 async fn a_server_that_is_killed_loses_nothing_and_doubles_nothing() {
     let server = Postgres::private().await;
     let storage = open(&server.url()).await.unwrap();
-    let first = by(1, 1, 50, batch(1, "payments", 50, 0));
+    let first = by(1, 1, 50, batch(1, "payments", 50, Duration::ZERO));
     write(&storage, std::slice::from_ref(&first)).await;
     server.kill().await;
-    let second = by(1, 2, 100, batch(2, "payments", 50, 0));
+    let second = by(1, 2, 100, batch(2, "payments", 50, Duration::ZERO));
     let refused = storage.write([second.clone()].into()).await.unwrap_err();
     assert!(matches!(refused, StorageError::Unavailable(_)), "{refused:?}");
     assert!(storage.probe().await.unwrap_err().is_retryable());
@@ -341,7 +347,7 @@ async fn what_is_cut_off_is_there_whole_or_not_at_all() {
     let mut batches = Vec::new();
     let mut cut = 0;
     for number in 1..=40 {
-        let written = by(1, number, number * 30, batch(number, "payments", 30, 0));
+        let written = by(1, number, number * 30, batch(number, "payments", 30, Duration::ZERO));
         proxy.set(Faults { cut_question: 0.01, cut_answer: 0.01, ..Faults::default() });
         while let Err(error) = storage.write([written.clone()].into()).await {
             assert!(error.is_retryable(), "{error:?}");
@@ -363,13 +369,13 @@ async fn silent_servers_are_given_up_together_and_the_next_one_is_asked() {
     let server = Postgres::start().await;
     let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()), 7);
     let storage = open(&proxy.url(&server.url())).await.unwrap();
-    let first = batch(1, "payments", 50, 0);
+    let first = batch(1, "payments", 50, Duration::ZERO);
     write(&storage, std::slice::from_ref(&first)).await;
     let two = (storage.pool.get().await.unwrap(), storage.pool.get().await.unwrap());
     drop(two);
     proxy.lose();
     tokio::time::pause();
-    let second = batch(2, "payments", 50, 0);
+    let second = batch(2, "payments", 50, Duration::ZERO);
     let refused = storage.write([second.clone()].into()).await.unwrap_err();
     assert!(matches!(refused, StorageError::Unavailable(_)), "{refused:?}");
     tokio::time::resume();
@@ -384,7 +390,7 @@ async fn a_process_that_went_silent_in_a_transaction_keeps_no_locks() {
     let storage = open(&server.url()).await.unwrap();
     let proxy = Proxy::start(format!("127.0.0.1:{}", server.port()), 7);
     let silent = psql(&proxy.url(&server.url())).await;
-    let first = batch(1, "payments", 50, 0);
+    let first = batch(1, "payments", 50, Duration::ZERO);
     silent.batch_execute(&format!("BEGIN; {}", storage.writing)).await.unwrap();
     // For a shorter time than processes are given.
     silent.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 200").await.unwrap();
@@ -404,10 +410,10 @@ async fn a_full_disk_is_told_and_passes_by_itself() {
     }
     let server = Postgres::on_disk(200 << 20, "max_wal_size = 64MB\nmin_wal_size = 32MB").await;
     let storage = open(&server.url()).await.unwrap();
-    let first = batch(1, "payments", 50, 0);
+    let first = batch(1, "payments", 50, Duration::ZERO);
     write(&storage, std::slice::from_ref(&first)).await;
     server.fill_disk().await;
-    let large = batch(2, "payments", 50_000, 0);
+    let large = batch(2, "payments", 50_000, Duration::ZERO);
     let refused = storage.write([large.clone()].into()).await.unwrap_err();
     assert!(refused.is_retryable(), "{refused:?}");
     server.free_disk().await;
@@ -427,10 +433,10 @@ async fn several_processes_share_pgbouncers_connections() {
     let writer = async |of: u64| {
         for round in 0..20 {
             let number = of * 1_000 + round;
-            let written = by(of as u8, round + 1, 0, batch(number, "payments", 20, 0));
+            let written = by(of as u8, round + 1, 0, batch(number, "payments", 20, Duration::ZERO));
             let storage = &storages[(of % 3) as usize];
             assert_eq!(write(storage, &[written]).await, [WriteOutcome::stored(20, 0)]);
-            storage.upkeep(NOW_UNIX_NANO).await.unwrap();
+            storage.upkeep(NOW).await.unwrap();
         }
     };
     tokio::join!(writer(1), writer(2), writer(3), writer(4), writer(5), writer(6));

@@ -13,6 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 /// PostgreSQL parses JSON by recursion, on a stack of 2 MB.
+// Well below what that bears, for a server's stack may be set smaller; nobody nests hundreds.
 const DEPTH_MAX: usize = 256;
 
 /// A text as a column can hold it.
@@ -71,6 +72,8 @@ fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> bool {
 /// looks into the attributes.
 fn is_plain_json(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
+    // A number, text or truth value would be read back as that kind and not as JSON. The last
+    // condition rejects blanks around it, which the column keeps but reading back would not.
     matches!(text.as_bytes().first(), Some(b'{' | b'[' | b'n'))
         && !text.as_bytes().contains(&0)
         && !lower.contains("\\u0000")
@@ -101,6 +104,7 @@ impl<'de> Deserialize<'de> for Attributes {
                 f.write_str("an object of attributes")
             }
 
+            // One by one and not into a map: names may repeat, and their order is the sender's.
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Attributes, M::Error> {
                 let mut attributes = Vec::with_capacity(map.size_hint().unwrap_or(0));
                 while let Some((key, json)) = map.next_entry::<String, &RawValue>()? {
@@ -145,7 +149,7 @@ enum ExactValue<'a> {
     Json(Cow<'a, str>),
     Int(i64),
     Bool(bool),
-    /// Its bits.
+    /// The bits of the number, since JSON has none for infinity or "not a number".
     Double(u64),
 }
 

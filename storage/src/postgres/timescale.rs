@@ -11,10 +11,14 @@ const CREATE: &str = include_str!("../../migrations/postgres/0001_timescaledb.sq
 const COLUMNSTORE: &str = include_str!("../../migrations/postgres/0001_columnstore.sql");
 
 /// COPY straight into columns lost data before this version.
+// Mended in TimescaleDB 2.26.0 (its issue 9381). The setting is there in older versions too, so
+// that looking for it is not enough.
 const DIRECT_COMPRESSION_MIN: (u32, u32) = (2, 26);
 
 /// Whether this database has the extension, which is created if that is all that is missing.
 pub(super) async fn is_there(db: &Transaction<'_>) -> Result<bool, Fault> {
+    // CREATE EXTENSION ends the connection unless the library was loaded at the server's start, and
+    // may be refused: both are looked at first, since a failed statement ends this transaction.
     let row = db
         .query_typed_one(
             "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'),
@@ -56,7 +60,7 @@ pub(super) async fn create(db: &Transaction<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What it offers.
+/// What this TimescaleDB offers, by its licence and version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Features {
     /// Chunks of columns, and policies.
@@ -107,6 +111,8 @@ pub(super) async fn set_retention(
         )
         .await?;
     let found: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
+    // Upkeep asks again and again: a policy that was removed and added each time would have its
+    // schedule begin anew, and the catalogue written to for nothing.
     if found == wanted {
         return Ok(());
     }

@@ -52,6 +52,7 @@ impl Tls {
         let config = if self.verifies || self.root.is_some() {
             config.with_root_certificates(self.roots()?)
         } else {
+            // As libpq does by default: it keeps listeners out, not a server that pretends.
             let anyone = Arc::new(Anyone(provider));
             config.dangerous().with_custom_certificate_verifier(anyone)
         };

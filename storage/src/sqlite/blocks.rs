@@ -1,5 +1,6 @@
 //! The tables of blocks: a row for pruning, a row per service in it, the word filter and the body.
 
+use logweir_core::timestamp::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
 use super::{admin::merge::is_settled, errors::Fault, ids::Ids};
@@ -23,14 +24,14 @@ pub(super) struct Origin {
     pub(super) tenant_id: i64,
     /// How often its logs have been merged.
     pub(super) generation: u32,
-    pub(super) now_unix_nano: i64,
+    pub(super) now: Timestamp,
 }
 
 /// Adds a block.
 pub(super) fn insert(
     db: &Transaction<'_>,
     ids: &mut Ids,
-    Origin { tenant_id, generation, now_unix_nano }: Origin,
+    Origin { tenant_id, generation, now }: Origin,
     block: &EncodedBlock,
 ) -> Result<(), Fault> {
     let summary = &block.summary;
@@ -46,14 +47,14 @@ pub(super) fn insert(
             summary.rows,
             summary.text_bytes,
             disk_bytes(block),
-            now_unix_nano.div_euclid(1_000_000_000),
+            now.as_unix_seconds(),
             summary.time_min_unix_nano,
             summary.time_max_unix_nano,
             content_mask(summary.level_mask, summary.has_anomaly),
             is_settled(generation, summary.rows.into(), summary.text_bytes),
         ])?;
-    // A search for one service goes by these rows alone: it never looks at blocks that cover its time
-    // but hold only other services.
+    // A search for one service goes by these rows alone: it never looks at blocks that cover its
+    // time but hold only other services.
     let mut insert_part =
         db.prepare_cached("INSERT INTO block_services VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for part in &summary.parts {
@@ -67,8 +68,8 @@ pub(super) fn insert(
             content_mask(part.level_mask, part.has_anomaly),
         ])?;
     }
-    // In tables of their own: kept beside the columns for pruning, they would put one row on each page,
-    // and going over many blocks would read nearly all of the database.
+    // In tables of their own: upkeep goes over the rows above without passing a body, and a search
+    // looks into the word filters of many blocks but into the bodies of few.
     db.prepare_cached("INSERT INTO block_words (block_id, words) VALUES (?1, ?2)")?
         .execute(params![block_id, block.word_filter])?;
     db.prepare_cached("INSERT INTO block_bodies (block_id, body) VALUES (?1, ?2)")?

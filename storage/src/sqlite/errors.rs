@@ -30,8 +30,8 @@ impl Fault {
 
     /// The cause if the values at hand are to blame, so that bisecting helps.
     pub(super) fn data_cause(&self) -> Option<String> {
-        // Only what the values themselves cause. Were a lock or a full disk among them, bisection would
-        // blame each log in turn and dead-letter a whole sound batch.
+        // Only what the values themselves cause. Were a lock or a full disk among them, bisection
+        // would blame each log in turn and dead-letter a whole sound batch.
         use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
         match self {
             Self::Data(cause) => Some(cause.clone()),
@@ -54,7 +54,7 @@ impl Fault {
                 }
                 Some(code) if passes(code) => StorageError::Unavailable(Box::new(error)),
                 None if is_misread(&error) => StorageError::Corrupt(error.to_string()),
-                // A missing table or a read-only file: waiting does not help, a person has to see to it.
+                // A missing table or a read-only file: waiting does not help, a person has to act.
                 _ => StorageError::Broken(Box::new(error)),
             },
             Self::Data(cause) => StorageError::Broken(cause.into()),

@@ -18,8 +18,8 @@ const RESERVE_BYTES: usize = 8 << 20;
 /// Blobs of tens of kilobytes: fewer overflow pages, and still small enough for the tables of
 /// counters, whose pages are written anew by every transaction.
 const PAGE_BYTES: u32 = 8 << 10;
-// The writer goes back to the pages of counters, readers mostly read each block once: half is enough.
-// With up to four readers these are 48 MiB, most of what an idle process may hold.
+// The writer goes back to the pages of counters, readers mostly read each block once: half is
+// enough. With four readers all of them come to 48 MiB.
 const WRITER_CACHE_BYTES: i64 = 16 << 20;
 const READER_CACHE_BYTES: i64 = 8 << 20;
 /// The write-ahead log is copied into the database at this size, and cut to it.
@@ -63,8 +63,8 @@ impl Files {
             .write(true)
             .open(self.directory.join("lock"));
         let file = open.map_err(|source| unusable(&self.directory, source))?;
-        // The system's lock on an open file and not a file that is there or not: it is gone with its
-        // holder, also after SIGKILL, so that a crash never has to be cleaned up by hand.
+        // The system's lock on an open file and not a file that is there or not: it is gone with
+        // its holder, also after SIGKILL, so that a crash never has to be cleaned up by hand.
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {
@@ -82,8 +82,8 @@ impl Files {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // In WAL mode NORMAL does not fsync a commit: what was acknowledged could be gone after a power
-        // cut.
+        // In WAL mode NORMAL does not fsync a commit: what was acknowledged could be gone after a
+        // power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES / PAGE_BYTES)?;
         // Without a limit the log stays as large as a long read once made it.
@@ -96,7 +96,7 @@ impl Files {
 
     /// A connection that can only read.
     pub(super) fn open_reader(&self) -> rusqlite::Result<Connection> {
-        // Each connection is used by one thread at a time (see `Readers`), so its mutex is not needed.
+        // Each connection is used by one thread at a time (see `Readers`), so it needs no mutex.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.database(), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -134,7 +134,8 @@ impl Files {
 
     /// Whether an I/O error came of a full disk: SQLite does not tell for all of its files.
     pub(super) fn has_no_room(&self) -> bool {
-        // As large as a small block, so that it does not fit into what is left of a file system's block.
+        // As large as a small block, so that it does not fit into what is left of a file system's
+        // block.
         let probe = self.directory.join("probe");
         let written = fs::write(&probe, vec![1; 64 << 10]);
         let removed = fs::remove_file(&probe);

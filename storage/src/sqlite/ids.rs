@@ -10,8 +10,8 @@ use logweir_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Names remembered of each kind; above this it starts afresh.
-// Far above the templates that a processor keeps apart, so that the bound is only met by many tenants;
-// starting afresh then costs one look-up for each name and needs no order of use.
+// Twice the templates that a processor keeps apart by default, so that it is seldom met. Starting
+// afresh costs a look-up for each name and needs no record of which was used last.
 const REMEMBERED_MAX: usize = 200_000;
 
 /// The writer's memory of numbers.

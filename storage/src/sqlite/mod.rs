@@ -32,6 +32,7 @@ use logweir_core::{
     identity::{BatchId, LogId, Service, Tenant},
     record::{ScoredBatch, Template},
     runtime::{clock::Clock, fault},
+    timestamp::Timestamp,
 };
 use metrics::histogram;
 use rusqlite::{Connection, Transaction};
@@ -74,6 +75,8 @@ pub struct SqliteConfig {
 impl SqliteConfig {
     /// The defaults: 20 GiB, no age, 48 hours.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        // By size and not by age: a full disk stops everything, while nobody has said how long logs
+        // are to be kept. 20 GiB are close to a thousand million logs at some 20 bytes each.
         Self {
             directory: directory.into(),
             disk_bytes_max: 20 << 30,
@@ -97,8 +100,11 @@ impl SqliteStorage {
     /// Opens or creates the data directory and keeps every other process from doing so.
     pub fn open(config: &SqliteConfig, clock: Clock) -> Result<Self, StorageError> {
         let files = Files::create(&config.directory)?;
+        // The lock before all else: a second process must not even migrate the tables of one that
+        // runs.
         let lock = files.lock()?;
         let writer = open_writer(&files)?;
+        // Told and no error: on a full disk logs can still be read, and retention must come to run.
         if let Err(fault) = files.keep_reserve() {
             tracing::warn!(error = %fault.into_storage_error(files.directory()),
                 "there is no room for the reserve file");
@@ -112,6 +118,8 @@ impl SqliteStorage {
         config: &SqliteConfig,
         clock: Clock,
     ) -> Result<Self, StorageError> {
+        // Without the lock, which the running process holds: SQLite's own locks keep two small
+        // transactions apart, and a token must be issued without stopping the server.
         let files = Files::create(&config.directory)?;
         let writer = open_writer(&files)?;
         Self::start(config, files, writer, None, clock)
@@ -155,6 +163,8 @@ impl SqliteStorage {
         list: impl FnOnce(&Connection, i64) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
         let tenant = tenant.clone();
+        // A tenant gets its number with the first thing that it stores. Until then there is nothing
+        // of it, which is an empty answer and not an error.
         self.readers
             .run(move |db, _| {
                 let snapshot = db.unchecked_transaction()?;
@@ -184,6 +194,8 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
         schema::prepare(&mut connection)?;
         Ok(connection)
     };
+    // Opening may have to write: after a crash the write-ahead log is recovered, and its index is a
+    // file of its own. An answer, such as a newer schema, has nothing to do with room.
     let opened = open().or_else(|fault| match fault {
         Fault::Answer(_) => Err(fault),
         Fault::DiskFull | Fault::Sqlite(_) | Fault::Data(_) => {
@@ -316,18 +328,18 @@ impl Administer for SqliteStorage {
         &self,
         tenant: &Tenant,
         token_id: &str,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<TokenRecord, StorageError> {
         let token_id = token_id.to_owned();
         self.change(tenant, move |db, tenant_id| {
-            let revoked = tokens::revoke_token(db, tenant_id, &token_id, now_unix_nano)?;
+            let revoked = tokens::revoke_token(db, tenant_id, &token_id, now)?;
             revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")).into())
         })
         .await
     }
 
-    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
-        self.readers.run(move |db, _| Ok(tokens::revoked_token_ids(db, now_unix_nano)?)).await
+    async fn revoked_token_ids(&self, now: Timestamp) -> Result<Vec<String>, StorageError> {
+        self.readers.run(move |db, _| Ok(tokens::revoked_token_ids(db, now)?)).await
     }
 
     async fn list_dead_letters(
@@ -354,11 +366,11 @@ impl Administer for SqliteStorage {
         &self,
         tenant: &Tenant,
         ids: &[u64],
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<(), StorageError> {
         let ids = ids.to_vec();
         self.change(tenant, move |db, tenant_id| {
-            Ok(dead_letters::mark_replayed(db, tenant_id, &ids, now_unix_nano)?)
+            Ok(dead_letters::mark_replayed(db, tenant_id, &ids, now)?)
         })
         .await
     }
@@ -432,20 +444,25 @@ impl Administer for SqliteStorage {
         self.writer.run(end).await
     }
 
-    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+    async fn maintain(&self, now: Timestamp) -> Result<bool, StorageError> {
         let retention = self.retention;
         // Deleting comes first: when the disk is full, the rest waits for the room that it makes.
-        let retain = move |writer: &mut Writer| maintain::retain(writer, now_unix_nano, &retention);
+        let retain = move |writer: &mut Writer| {
+            maintain::retain(writer, Timestamp::from_unix_nanos(now.as_unix_nanos()), &retention)
+        };
         let mut more = self.writer.run(retain).await?;
         let fold = move |writer: &mut Writer| {
-            writer.free(|db, _| maintain::fold(db, now_unix_nano, retention.ledger_age))
+            writer.free(|db, _| maintain::fold(db, now, retention.ledger_age))
         };
         more |= self.writer.run(fold).await?;
+        // A merge writes its outputs before the inputs are gone: on a full disk it would take the
+        // room that deleting has just made.
         if self.check_ready().await.is_err() {
             return Ok(more);
         }
         let last = Arc::clone(&self.last_merged);
-        let merge = move |db: &Connection, _: &Caller| maintain::merge(db, &last, now_unix_nano);
+        let merge = move |db: &Connection, _: &Caller| maintain::merge(db, &last, now);
+        // Encoding takes long and needs no write lock: on a reader's thread, so that writes go on.
         let merge = self.readers.run(merge).await?;
         if let Some(merge) = merge {
             let finish = move |writer: &mut Writer| {

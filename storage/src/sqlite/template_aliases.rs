@@ -25,8 +25,8 @@ pub(super) fn save(
     ids: &mut Ids,
     templates: &[Arc<Template>],
 ) -> Result<(), Fault> {
-    // All templates before the first alias: one may lead to another that comes later in the list, and
-    // the update of a row that is not there yet would change nothing and say nothing.
+    // All templates before the first alias: one may lead to another that comes later in the list,
+    // and the update of a row that is not there yet would change nothing and say nothing.
     for template in templates {
         let tenant_id = ids.tenant(db, &template.tenant)?;
         ids.template(db, tenant_id, template)?;
@@ -46,7 +46,7 @@ fn save_alias(db: &Connection, tenant_id: i64, template: &Template) -> Result<()
         Some(merger) => Some(merged_into(db, tenant_id, merger)?.unwrap_or(merger)),
         None => None,
     };
-    // Two processors may merge in opposite directions. An alias of itself would be found by no filter.
+    // Two processors may merge in opposite directions. No filter would find an alias of itself.
     let end = end.filter(|end| *end != id).map(|end| end.0 as i64);
     db.prepare_cached(
         "UPDATE templates SET merged_into = ?3 WHERE tenant_id = ?1 AND template_id = ?2",

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use logweir_core::identity::BatchId;
+use logweir_core::{identity::BatchId, timestamp::Timestamp};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -8,9 +8,10 @@ use super::*;
 use crate::{
     Storage,
     conformance::{
-        NOW_UNIX_NANO, StorageUnderTest, check_storage, migrated,
+        NOW, StorageUnderTest, check_storage, migrated,
         sample::{
-            HOUR, batch, by, maintain, newest_first, query, search_all, service, store, tenant,
+            HOUR, SECOND, batch, by, maintain, newest_first, query, search_all, service, store,
+            tenant,
         },
     },
     sqlite::read::readers::Caller,
@@ -36,7 +37,7 @@ fn open(directory: &Path) -> Result<SqliteStorage, StorageError> {
 }
 
 fn clock() -> Clock {
-    Arc::new(|| NOW_UNIX_NANO)
+    Arc::new(|| NOW)
 }
 
 fn count(directory: &TempDir, sql: &str) -> i64 {
@@ -60,12 +61,12 @@ async fn a_second_process_is_kept_out_but_may_administer() {
         token_id: "t".into(),
         service: "*".parse().unwrap(),
         role: logweir_core::identity::Role::Admin,
-        issued_unix_nano: 1,
-        expires_unix_nano: 2,
-        revoked_unix_nano: None,
+        issued_at: Timestamp::from_unix_nanos(1),
+        expires_at: Timestamp::from_unix_nanos(2),
+        revoked_at: None,
     };
     beside.insert_token(&tenant(), token.clone()).await.unwrap();
-    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
     assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [token]);
     drop(storage);
     open(directory.path()).unwrap();
@@ -120,7 +121,7 @@ async fn a_directory_that_cannot_be_is_named() {
 async fn a_full_disk_loses_nothing_and_passes_by_itself() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
-    let first = by(1, 1, 100, batch(1, "payments", 100, 0));
+    let first = by(1, 1, 100, batch(1, "payments", 100, Duration::ZERO));
     store(&storage, std::slice::from_ref(&first)).await;
     storage.check_ready().await.unwrap();
     let limit = |pages_max| {
@@ -130,7 +131,7 @@ async fn a_full_disk_loses_nothing_and_passes_by_itself() {
         })
     };
     limit(Some(1)).await.unwrap();
-    let second = by(1, 2, 5_100, batch(2, "payments", 5_000, 0));
+    let second = by(1, 2, 5_100, batch(2, "payments", 5_000, Duration::ZERO));
     for _ in 0..2 {
         let refused = storage.write(vec![second.clone()].into()).await.unwrap_err();
         assert!(matches!(refused, StorageError::DiskFull { .. }), "{refused:?}");
@@ -138,7 +139,7 @@ async fn a_full_disk_loses_nothing_and_passes_by_itself() {
     }
     assert_eq!(search_all(&storage, &tenant(), "", 1_000).await, newest_first([&first]));
     // Deleting is possible all the while.
-    storage.maintain(NOW_UNIX_NANO).await.unwrap();
+    storage.maintain(NOW).await.unwrap();
 
     limit(None).await.unwrap();
     storage.check_ready().await.unwrap();
@@ -162,10 +163,10 @@ async fn writes_wait_for_the_reserve() {
     assert!(!directory.path().join("reserve").exists(), "given up");
     // A directory in its place stands for a disk that has no room for it.
     std::fs::create_dir(directory.path().join("reserve")).unwrap();
-    storage.write(vec![batch(1, "payments", 3, 0)].into()).await.unwrap_err();
+    storage.write(vec![batch(1, "payments", 3, Duration::ZERO)].into()).await.unwrap_err();
     storage.check_ready().await.unwrap_err();
     std::fs::remove_dir(directory.path().join("reserve")).unwrap();
-    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
 }
 
 #[tokio::test]
@@ -175,14 +176,15 @@ async fn a_fault_that_stays_is_told_and_over_when_its_cause_is() {
     let db = Connection::open(directory.path().join("logweir.db")).unwrap();
     db.execute_batch("ALTER TABLE blocks RENAME COLUMN logs TO gone").unwrap();
     for _ in 0..2 {
-        let failed = storage.write(vec![batch(1, "payments", 3, 0)].into()).await.unwrap_err();
+        let failed =
+            storage.write(vec![batch(1, "payments", 3, Duration::ZERO)].into()).await.unwrap_err();
         assert!(matches!(failed, StorageError::Broken(_)) && !failed.is_retryable(), "{failed:?}");
         let unready = storage.check_ready().await;
         assert!(matches!(unready, Err(StorageError::OtherSchema { .. })), "{unready:?}");
     }
     db.execute_batch("ALTER TABLE blocks RENAME COLUMN gone TO logs").unwrap();
     storage.check_ready().await.unwrap();
-    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
 }
 
 #[tokio::test]
@@ -198,7 +200,7 @@ async fn damage_is_told_until_a_write_succeeds() {
     for _ in 0..2 {
         assert!(matches!(storage.check_ready().await, Err(StorageError::Corrupt(_))));
     }
-    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
     storage.check_ready().await.unwrap();
 }
 
@@ -214,7 +216,7 @@ async fn a_defect_in_a_write_leaves_nothing_and_the_next_one_works() {
     };
     let ended: Result<(), StorageError> = storage.writer.run(panics).await;
     assert!(matches!(ended, Err(StorageError::Unavailable(_))));
-    store(&storage, &[batch(1, "payments", 3, 0)]).await;
+    store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
     assert_eq!(count(&directory, "SELECT count(*) FROM services"), 1);
 }
 
@@ -230,10 +232,10 @@ async fn reasons(storage: &SqliteStorage) -> Vec<String> {
 async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
-    let odd = |n: u64| by(1, n, n, batch(n, "payments", 1, 0));
+    let odd = |n: u64| by(1, n, n, batch(n, "payments", 1, Duration::ZERO));
     let batches: Vec<_> = (0..1_100).map(|n| odd(n * 2 + 1)).collect();
     store(&storage, &batches).await;
-    maintain(&storage, NOW_UNIX_NANO + 49 * HOUR).await;
+    maintain(&storage, NOW + 49 * HOUR).await;
     let report = storage.delivery_report(&tenant(), None).await.unwrap();
     assert_eq!(report[0].missing_sequences[0], (202, 202), "what is forgotten is not missing");
     let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 1, put_aside: vec![0] };
@@ -248,7 +250,7 @@ async fn a_sequence_that_is_forgotten_is_put_aside_and_neither_lost_nor_doubled(
 }
 
 /// When ids that tell their age were common.
-const YEAR_2026: i64 = 1_780_000_000_000_000_000;
+const YEAR_2026: Timestamp = Timestamp::from_unix_seconds(1_780_000_000);
 
 fn minted(unix_nano: i64) -> BatchId {
     let mut bytes = [0x70; 16];
@@ -260,20 +262,20 @@ fn minted(unix_nano: i64) -> BatchId {
 #[tokio::test]
 async fn another_batch_of_a_folded_sequence_is_put_aside_and_a_repeat_is_not() {
     let directory = TempDir::new().unwrap();
-    let open_at = |now: i64| {
+    let open_at = |now: Timestamp| {
         SqliteStorage::open(&SqliteConfig::new(directory.path()), Arc::new(move || now)).unwrap()
     };
     let storage = open_at(YEAR_2026);
-    let mut first = by(1, 1, 3, batch(1, "payments", 3, 0));
-    (first.batch_id, first.received_unix_nano) = (minted(YEAR_2026), YEAR_2026);
+    let mut first = by(1, 1, 3, batch(1, "payments", 3, Duration::ZERO));
+    (first.batch_id, first.received_at) = (minted(YEAR_2026.as_unix_nanos()), YEAR_2026);
     store(&storage, std::slice::from_ref(&first)).await;
     let later = YEAR_2026 + 49 * HOUR;
     maintain(&storage, later).await;
     drop(storage);
     let storage = open_at(later);
     assert_eq!(storage.write(vec![first].into()).await.unwrap(), REPEATED);
-    let mut other = by(1, 1, 5, batch(2, "payments", 2, 0));
-    other.batch_id = minted(later - HOUR);
+    let mut other = by(1, 1, 5, batch(2, "payments", 2, Duration::ZERO));
+    other.batch_id = minted((later - HOUR).as_unix_nanos());
     let aside = WriteOutcome::Stored { stored: 0, dead_lettered: 2, put_aside: vec![0, 1] };
     assert_eq!(storage.write(vec![other.clone()].into()).await.unwrap(), [aside]);
     assert_eq!(storage.write(vec![other].into()).await.unwrap(), REPEATED);
@@ -288,10 +290,11 @@ async fn logs_past_their_age_go_and_their_counts_stay() {
     let mut config = SqliteConfig::new(directory.path());
     config.retention_age = Some(Duration::from_secs(24 * 3_600));
     let storage = SqliteStorage::open(&config, clock()).unwrap();
-    let (old, new) = (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, 0));
+    let (old, new) =
+        (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, Duration::ZERO));
     store(&storage, &[old]).await;
     store(&storage, std::slice::from_ref(&new)).await;
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert_eq!(search_all(&storage, &tenant(), "", 1_000).await, newest_first([&new]));
     assert_eq!(storage.list_services(&tenant()).await.unwrap()[0].total, 50);
     for table in ["blocks", "block_services", "block_words", "block_bodies"] {
@@ -301,7 +304,7 @@ async fn logs_past_their_age_go_and_their_counts_stay() {
 
 /// Random letters, so that they take room.
 fn bulky(number: u64) -> ScoredBatch {
-    let mut bulky = batch(number, "payments", 200, (1_000 - number as i64) * HOUR);
+    let mut bulky = batch(number, "payments", 200, (1_000 - number as u32) * HOUR);
     let mut state = number;
     for log in &mut bulky.records {
         log.record.message = (0..2_000)
@@ -324,13 +327,13 @@ async fn the_oldest_logs_go_when_there_are_too_many() {
         store(&storage, &[bulky(number)]).await;
     }
     let size = || std::fs::metadata(directory.path().join("logweir.db")).unwrap().len();
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert!(size() <= config.disk_bytes_max, "{}", size());
     let left = search_all(&storage, &tenant(), "", 1_000).await;
     assert!(!left.is_empty() && left.len() < 8_000, "{}", left.len());
     let newest = newest_first([&bulky(40)]);
     assert_eq!(left[..200], newest);
-    assert!(!storage.maintain(NOW_UNIX_NANO).await.unwrap());
+    assert!(!storage.maintain(NOW).await.unwrap());
 }
 
 #[tokio::test]
@@ -338,10 +341,11 @@ async fn merging_leaves_few_blocks() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     for number in 0..100 {
-        store(&storage, &[batch(number, ["a", "b", "c"][number as usize % 3], 60, 0)]).await;
+        store(&storage, &[batch(number, ["a", "b", "c"][number as usize % 3], 60, Duration::ZERO)])
+            .await;
     }
     assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 100);
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert!(count(&directory, "SELECT count(*) FROM blocks") <= 8);
     assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 6_000);
     assert_eq!(count(&directory, "SELECT sum(logs) FROM block_services"), 6_000);
@@ -354,11 +358,11 @@ async fn tenants_take_turns_in_merging() {
     for number in 0..400 {
         let name = ["a", "b", "c", "d"][number as usize % 4];
         let tenant = Tenant::new(name).unwrap();
-        let written = ScoredBatch { tenant, ..batch(number, "payments", 1, 0) };
+        let written = ScoredBatch { tenant, ..batch(number, "payments", 1, Duration::ZERO) };
         store(&storage, &[written]).await;
     }
     for turns in 1..=4 {
-        assert!(storage.maintain(NOW_UNIX_NANO).await.unwrap());
+        assert!(storage.maintain(NOW).await.unwrap());
         let merged = "SELECT count(DISTINCT tenant_id) FROM blocks WHERE generation > 0";
         assert_eq!(count(&directory, merged), turns);
     }
@@ -369,10 +373,9 @@ async fn a_merge_whose_input_is_gone_is_dropped() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     for number in 0..20 {
-        store(&storage, &[batch(number, "payments", 10, 0)]).await;
+        store(&storage, &[batch(number, "payments", 10, Duration::ZERO)]).await;
     }
-    let merge =
-        |db: &Connection, _: &Caller| maintain::merge(db, &AtomicI64::new(0), NOW_UNIX_NANO);
+    let merge = |db: &Connection, _: &Caller| maintain::merge(db, &AtomicI64::new(0), NOW);
     let merge = storage.readers.run(merge).await.unwrap().unwrap();
     let work = move |writer: &mut Writer| {
         writer.free(|db, tools| {
@@ -393,7 +396,7 @@ async fn a_search_over_many_snapshots_finds_the_same() {
     let mut batches = Vec::new();
     for number in 0..12 {
         // Some overlap in time, some do not.
-        let written = batch(number, "payments", 40, number as i64 / 3 * 30_000_000_000);
+        let written = batch(number, "payments", 40, number as u32 / 3 * 30 * SECOND);
         store(&storage, std::slice::from_ref(&written)).await;
         batches.push(written);
     }
@@ -417,7 +420,8 @@ async fn a_search_over_many_snapshots_finds_the_same() {
 async fn a_damaged_block_is_an_error_and_others_are_read() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
-    let (old, new) = (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, 0));
+    let (old, new) =
+        (batch(1, "payments", 20, 25 * HOUR), batch(2, "payments", 30, Duration::ZERO));
     store(&storage, &[old]).await;
     store(&storage, std::slice::from_ref(&new)).await;
     let db = Connection::open(directory.path().join("logweir.db")).unwrap();
@@ -433,11 +437,11 @@ async fn a_damaged_block_does_not_keep_others_from_being_merged() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     for number in 0..20 {
-        store(&storage, &[batch(number, "payments", 10, 0)]).await;
+        store(&storage, &[batch(number, "payments", 10, Duration::ZERO)]).await;
     }
     let db = Connection::open(directory.path().join("logweir.db")).unwrap();
     db.execute("UPDATE block_bodies SET body = x'00' WHERE block_id = 3", []).unwrap();
-    maintain(&storage, NOW_UNIX_NANO).await;
+    maintain(&storage, NOW).await;
     assert_eq!(count(&directory, "SELECT count(*) FROM blocks"), 2);
     assert_eq!(count(&directory, "SELECT sum(logs) FROM blocks"), 200);
 }
@@ -445,9 +449,11 @@ async fn a_damaged_block_does_not_keep_others_from_being_merged() {
 #[tokio::test]
 async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
     let directory = TempDir::new().unwrap();
-    let now = Arc::new(std::sync::atomic::AtomicI64::new(NOW_UNIX_NANO));
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(NOW.as_unix_nanos()));
     let clock = Arc::clone(&now);
-    let clock: Clock = Arc::new(move || clock.load(std::sync::atomic::Ordering::Relaxed));
+    let clock: Clock = Arc::new(move || {
+        Timestamp::from_unix_nanos(clock.load(std::sync::atomic::Ordering::Relaxed))
+    });
     let storage = SqliteStorage::open(&SqliteConfig::new(directory.path()), clock).unwrap();
     let beat = |process_id: &str| {
         storage.beat(Heartbeat {
@@ -455,9 +461,9 @@ async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
             kind: "processor".into(),
             host: String::new(),
             version: String::new(),
-            started_unix_nano: 0,
+            started_at: Timestamp::EPOCH,
             partitions: Vec::new(),
-            committed_unix_nano: None,
+            committed_through: None,
             load: 0.0,
         })
     };
@@ -468,7 +474,7 @@ async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
     assert!(live.len() == 1 && live[0].heartbeat.process_id == "b", "{live:?}");
     let live = storage.live_processes(Duration::from_secs(7)).await.unwrap();
     assert_eq!((live.len(), live[0].age), (2, Duration::from_secs(7)));
-    now.fetch_add(24 * HOUR, std::sync::atomic::Ordering::Relaxed);
+    now.fetch_add(24 * 3_600_000_000_000, std::sync::atomic::Ordering::Relaxed);
     beat("b").await.unwrap();
     assert_eq!(storage.live_processes(Duration::MAX).await.unwrap().len(), 1);
 }

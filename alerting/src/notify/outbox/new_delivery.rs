@@ -1,6 +1,7 @@
 //! What is written into the outboxes of channels: notifications that are new, and those that waited for a
 //! channel which is gone.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{delivery::Delivery, notification::Notification, time::nanos};
 use logweir_storage::{AlertChanges, DeliveryState, DeliveryUpdate, NewDelivery, StoredDelivery};
 
@@ -13,7 +14,11 @@ pub(crate) fn new_delivery(
     notification: Notification,
     now_unix_nano: i64,
 ) -> NewDelivery {
-    NewDelivery { channel: channel.to_owned(), notification, created_unix_nano: now_unix_nano }
+    NewDelivery {
+        channel: channel.to_owned(),
+        notification,
+        created_at: Timestamp::from_unix_nanos(now_unix_nano),
+    }
 }
 
 /// What waited for a channel that is gone, for those that are there; what waited for over a day is given
@@ -27,7 +32,7 @@ pub(crate) fn rerouted(
     let mut changes = AlertChanges::default();
     // After a day nobody wants to be told that something was wrong yesterday.
     let is_new = |of: &StoredDelivery| {
-        now_unix_nano.saturating_sub(of.created_unix_nano) < nanos(GIVE_UP_AFTER)
+        now_unix_nano.saturating_sub(of.created_at.as_unix_nanos()) < nanos(GIVE_UP_AFTER)
     };
     for stored in waiting {
         if is_new(stored)

@@ -84,17 +84,20 @@ impl Outbox for StoredOutbox {
         let others = || self.routes.fallbacks(channel, |_| true);
         if let Some(change) = &finished.change {
             let notification = channel_changed(&self.tenant, channel, change);
-            deliveries
-                .extend(others().iter().map(|to| new_delivery(to, notification.clone(), now)));
+            deliveries.extend(
+                others()
+                    .iter()
+                    .map(|to| new_delivery(to, notification.clone(), now.as_unix_nanos())),
+            );
         }
         if let Outcome::GivenUp { error } = &finished.outcome {
             let given_up = self.given_up(channel, &finished.ids, error);
             // One other channel is enough: all of them would tell the same person several times.
             let to = others().into_iter().next();
             deliveries.extend(to.into_iter().flat_map(|to| {
-                given_up
-                    .iter()
-                    .map(move |notification| new_delivery(&to, notification.clone(), now))
+                given_up.iter().map(move |notification| {
+                    new_delivery(&to, notification.clone(), now.as_unix_nanos())
+                })
             }));
         }
         let channels = vec![(channel.to_owned(), finished.state.clone())];
@@ -115,7 +118,7 @@ impl Outbox for StoredOutbox {
         let updates = self.updates(ids, |delivery| {
             let mut notification = delivery.notification.clone();
             notification.text = reason.to_owned();
-            deliveries.push(new_delivery(to, notification, now));
+            deliveries.push(new_delivery(to, notification, now.as_unix_nanos()));
             delivery.is_handed_over = true;
             (DeliveryState::Waiting, None)
         });

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -56,6 +56,7 @@ struct Which {
 impl Which {
     /// How many letters are named one by one.
     fn asked(&self) -> u64 {
+        // An id that is given twice is one letter, which is found once.
         self.ids.iter().collect::<BTreeSet<_>>().len() as u64
     }
 }
@@ -108,6 +109,7 @@ impl DeadLettersArgs {
             }
             Action::Replay(which) => {
                 let asked = which.asked();
+                // Without ids the server takes all of them: the arguments hold ids or `--all`.
                 let request = v1::ReplayDeadLettersRequest { dead_letter_ids: which.ids };
                 let answer = client.replay_dead_letters(request).await.map_err(Error::from)?;
                 let v1::ReplayDeadLettersResponse { replayed, rejected, waiting } =
@@ -129,6 +131,7 @@ impl DeadLettersArgs {
             }
             Action::Discard(which) => {
                 let asked = which.asked();
+                // Here all must be said in so many words: what is deleted does not come back.
                 let request =
                     v1::DiscardDeadLettersRequest { dead_letter_ids: which.ids, all: which.all };
                 let answer = client.discard_dead_letters(request).await.map_err(Error::from)?;

@@ -1,11 +1,11 @@
 //! `logweir deploy`: versions going live, so that what breaks can be traced to one.
 
 use clap::{Args, Subcommand};
-use logweir_core::runtime::clock::now_unix_nano;
-use logweir_core::timestamp::{rfc3339, shown};
+use logweir_core::runtime::clock::now;
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -34,6 +34,7 @@ enum Action {
         #[arg(value_name = "VERSION")]
         release: String,
         /// When: now, -5m, 2026-01-02T03:04:05Z
+        // Otherwise `--time -5m` would be read as an option of its own.
         #[arg(long, default_value = "now", allow_hyphen_values = true)]
         time: String,
         /// A remark
@@ -65,9 +66,14 @@ impl DeployArgs {
         let mut output = Output::new(&self.output);
         let deploys = match self.action {
             Action::Mark { service, release, time, note } => {
-                let now = now_unix_nano();
-                let time_unix_nano = parse_time(&time, now).map_err(Error::Usage)?;
-                let deploy = v1::Deploy { service, version: release, time_unix_nano, note };
+                let now = now();
+                let time = parse_time(&time, now).map_err(Error::Usage)?;
+                let deploy = v1::Deploy {
+                    service,
+                    version: release,
+                    time_unix_nano: time.as_unix_nanos(),
+                    note,
+                };
                 let request = v1::MarkDeployRequest { deploy: Some(deploy) };
                 let mut client = self.server.admin().await?;
                 let answer = client.mark_deploy(request).await.map_err(Error::from)?;

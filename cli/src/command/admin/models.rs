@@ -1,11 +1,11 @@
 //! `logweir models`: what was learned from logs, version after version, and which of it judges.
 
 use clap::{Args, Subcommand};
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,
@@ -170,6 +170,7 @@ fn state(model: &v1::Model) -> (&'static str, Tone) {
 
 /// What a server of another version says may be no JSON.
 fn parsed(json: &str) -> Json {
+    // `null` has no members, so that whatever is asked of it is shown as `-`.
     serde_json::from_str(json).unwrap_or(Json::Null)
 }
 
@@ -255,6 +256,7 @@ fn compare(
     (first, second): (u64, u64),
     found: &v1::CompareModelsResponse,
 ) -> std::io::Result<()> {
+    // Those that only one of the two calls anomalies.
     let differ = found.first_anomalies + found.second_anomalies - 2 * found.both;
     let agreement = 1.0 - differ as f64 / found.logs.max(1) as f64;
     if output.json {
@@ -281,6 +283,7 @@ fn compare(
     output.line(&format!("model {second}: {}", share(found.second_anomalies)))?;
     for (model, logs) in [(first, &found.only_first), (second, &found.only_second)] {
         for log in logs {
+            // Escaped, as all that senders wrote: it could hold sequences that drive a terminal.
             let (service, message) = (escape(&log.service), escape(&log.message));
             let head = output.paint(&format!("only model {model}:"), Tone::Warning);
             output.line(&format!("{head} {service} {message}"))?;

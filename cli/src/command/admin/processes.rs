@@ -1,10 +1,10 @@
 //! `logweir processes`: who runs, which partitions of the queue each reads, how far it is behind.
 
 use clap::Args;
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -65,6 +65,7 @@ impl ProcessesArgs {
             ];
             output.table(&header, processes.iter().map(row).collect())?;
         }
+        // The table first, then the exit code that a watchdog goes by.
         output.flush()?;
         if unowned_partitions.is_empty() {
             return Ok(Exit::Done);

@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
-use logweir_core::timestamp::{parse_duration, rfc3339, shown};
+use logweir_core::timestamp::{Timestamp, parse_duration};
 use logweir_core::{
     identity::{Role, ServiceScope, Tenant},
-    runtime::clock::{now_unix_nano, system_clock},
+    runtime::clock::{now, system_clock},
 };
 use logweir_server::issue;
 use logweir_storage::{SqliteStorage, Storage, TokenRecord};
@@ -99,6 +99,8 @@ impl PlaceArgs {
 async fn open(settings: &ProcessConfig) -> anyhow::Result<Arc<dyn Storage>> {
     let clock = system_clock();
     if settings.database_url.is_empty() {
+        // A server may have the same data directory open: this opens it beside that process, for
+        // one small transaction.
         let config = settings.storage();
         return Ok(Arc::new(SqliteStorage::open_for_administration(&config, clock)?));
     }
@@ -125,9 +127,10 @@ impl IssueArgs {
         let storage = open(&settings).await?;
         let keys = token_keys(&settings)?;
         let tenant = &self.place.tenant;
-        let (record, jwt) =
-            issue(&keys, tenant, &self.service, self.role, self.ttl, now_unix_nano());
+        let (record, jwt) = issue(&keys, tenant, &self.service, self.role, self.ttl, now());
         storage.insert_token(tenant, record).await?;
+        // The token alone, so that `export LOGWEIR_TOKEN=$(logweir token issue …)` works; and only
+        // once it is stored, for one in use that no list shows could not be revoked.
         let mut output = Output::new(&OutputArgs::default());
         output.line(&jwt)?;
         output.flush()?;
@@ -156,15 +159,15 @@ impl ListArgs {
                     token_id: &token.token_id,
                     service: token.service.to_string(),
                     role: token.role.as_str(),
-                    issued: rfc3339(token.issued_unix_nano),
-                    expires: rfc3339(token.expires_unix_nano),
-                    revoked: token.revoked_unix_nano.map(rfc3339),
+                    issued: token.issued_at.to_rfc3339(),
+                    expires: token.expires_at.to_rfc3339(),
+                    revoked: token.revoked_at.map(Timestamp::to_rfc3339),
                 })?;
             }
         } else if tokens.is_empty() {
             say("no tokens yet: make one with `logweir token issue --service NAME`");
         } else {
-            let now = now_unix_nano();
+            let now = now();
             let rows = tokens.iter().map(|token| row(token, now)).collect();
             output.table(&["id", "service", "role", "issued", "expires", "state"], rows)?;
         }
@@ -173,18 +176,18 @@ impl ListArgs {
     }
 }
 
-fn row(token: &TokenRecord, now_unix_nano: i64) -> Vec<crate::output::Value> {
-    let state = match token.revoked_unix_nano {
+fn row(token: &TokenRecord, now: Timestamp) -> Vec<crate::output::Value> {
+    let state = match token.revoked_at {
         Some(_) => "revoked",
-        None if token.expires_unix_nano <= now_unix_nano => "expired",
+        None if token.expires_at <= now => "expired",
         None => "valid",
     };
     vec![
         text(&token.token_id).tone(Tone::Name),
         text(&token.service.to_string()),
         text(token.role.as_str()),
-        text(&shown(token.issued_unix_nano)),
-        text(&shown(token.expires_unix_nano)),
+        text(&token.issued_at.shown()),
+        text(&token.expires_at.shown()),
         text(state),
     ]
 }
@@ -192,7 +195,7 @@ fn row(token: &TokenRecord, now_unix_nano: i64) -> Vec<crate::output::Value> {
 impl RevokeArgs {
     async fn run(self) -> anyhow::Result<Exit> {
         let storage = self.place.open_existing().await?;
-        storage.revoke_token(&self.place.tenant, &self.token_id, now_unix_nano()).await?;
+        storage.revoke_token(&self.place.tenant, &self.token_id, now()).await?;
         say(&format!("token {} is revoked", self.token_id));
         Ok(Exit::Done)
     }

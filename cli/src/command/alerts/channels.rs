@@ -4,12 +4,12 @@ use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use logweir_alerting::yaml::parse_channels;
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_incident::channel::ChannelConfig;
 use logweir_proto::v1;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     command::alerts::rules::refused,
@@ -91,6 +91,7 @@ impl ChannelsArgs {
                 }
             }
             Action::Put { file } => {
+                // All of it is read before anything is sent: half of a change is worse than none.
                 let channels = read(&file)?;
                 list(&mut output, &put(&self.server, &channels).await?)?;
             }
@@ -106,6 +107,7 @@ impl ChannelsArgs {
                 let report = client.test_channel(request).await.map_err(Error::from)?;
                 let report = report.into_inner();
                 tested(&mut output, &report)?;
+                // The call succeeded; a script that tests a channel asks for the message.
                 if !report.succeeded {
                     exit = Exit::Failed;
                 }

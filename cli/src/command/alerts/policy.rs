@@ -55,6 +55,7 @@ impl PolicyArgs {
                 answer.await.map_err(Error::from)?.into_inner().definition
             }
         };
+        // Shown as the server has it, with the defaults that the file left out.
         let policy: Policy = serde_json::from_str(&definition)?;
         if output.json {
             output.object(&policy)?;

@@ -4,12 +4,12 @@ use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use logweir_alerting::yaml::{FileError, parse};
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_incident::rule::Rule;
 use logweir_proto::v1;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     command::{
@@ -89,6 +89,7 @@ impl RulesArgs {
                 }
             }
             Action::Put { files } => {
+                // All files are read before any rule is sent: half of a change is worse than none.
                 let rules = read(&files)?;
                 let mut client = self.server.alerts().await?;
                 let mut stored = Vec::with_capacity(rules.len());
@@ -165,6 +166,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Rule>, Error> {
             Err(found) => mistakes.extend(found),
         }
     }
+    // Within a file the reader says so; over two, the later one would replace the other in silence.
     for (at, rule) in rules.iter().enumerate() {
         if rules[..at].iter().any(|other| other.name == rule.name) {
             let text = format!("the name {:?} is in two files: use another", rule.name);

@@ -3,11 +3,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use clap::{Args, Subcommand};
-use logweir_core::runtime::clock::now_unix_nano;
-use logweir_core::timestamp::{parse_duration, rfc3339, shown};
+use logweir_core::timestamp::parse_duration;
+use logweir_core::{runtime::clock::now, timestamp::Timestamp};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -82,14 +83,13 @@ impl SilencesArgs {
                 }
             }
             Action::Add { matchers, lasting, from, comment, hide_critical } => {
-                let now = now_unix_nano();
+                let now = now();
                 let from = from.map_or(Ok(now), |text| parse_time(&text, now));
-                let from_unix_nano = from.map_err(Error::Usage)?;
-                let nanos = i64::try_from(lasting.as_nanos()).unwrap_or(i64::MAX);
+                let from = from.map_err(Error::Usage)?;
                 let silence = v1::Silence {
                     matchers: all_of(&matchers)?,
-                    from_unix_nano,
-                    to_unix_nano: from_unix_nano.saturating_add(nanos),
+                    from_unix_nano: from.as_unix_nanos(),
+                    to_unix_nano: (from + lasting).as_unix_nanos(),
                     comment,
                     hides_critical: hide_critical,
                     ..v1::Silence::default()
@@ -111,7 +111,8 @@ impl SilencesArgs {
     }
 }
 
-/// One value alone can be asked of a label.
+/// The matchers by label. A label that is named twice is a mistake: all matchers must hold, and no
+/// label has two values.
 fn all_of(texts: &[String]) -> Result<HashMap<String, String>, Error> {
     let mut all = HashMap::new();
     for text in texts {
@@ -125,6 +126,7 @@ fn all_of(texts: &[String]) -> Result<HashMap<String, String>, Error> {
 }
 
 fn matcher(text: &str) -> Result<(String, String), Error> {
+    // At the first `=`, for a value may hold more of them.
     match text.split_once('=') {
         Some((label, value)) if !label.is_empty() && !value.is_empty() => {
             Ok((label.to_owned(), value.to_owned()))
@@ -133,8 +135,9 @@ fn matcher(text: &str) -> Result<(String, String), Error> {
     }
 }
 
-fn state(silence: &v1::Silence, now_unix_nano: i64) -> (&'static str, Tone) {
-    match now_unix_nano {
+fn state(silence: &v1::Silence, now: Timestamp) -> (&'static str, Tone) {
+    // By this machine's clock; what is kept quiet is decided by those that alert.
+    match now.as_unix_nanos() {
         now if now >= silence.to_unix_nano => ("ended", Tone::Dim),
         now if now < silence.from_unix_nano => ("scheduled", Tone::Plain),
         _ => ("active", Tone::Warning),
@@ -147,7 +150,7 @@ fn sorted(matchers: &HashMap<String, String>) -> std::collections::BTreeMap<&str
 }
 
 fn list(output: &mut Output, silences: &[v1::Silence]) -> std::io::Result<()> {
-    let now = now_unix_nano();
+    let now = now();
     if output.json {
         return silences.iter().try_for_each(|silence| {
             output.object(&Silence {
@@ -170,8 +173,8 @@ fn list(output: &mut Output, silences: &[v1::Silence]) -> std::io::Result<()> {
     output.table(&header, silences.iter().map(|silence| row(silence, now)).collect())
 }
 
-fn row(silence: &v1::Silence, now_unix_nano: i64) -> Vec<Value> {
-    let (word, tone) = state(silence, now_unix_nano);
+fn row(silence: &v1::Silence, now: Timestamp) -> Vec<Value> {
+    let (word, tone) = state(silence, now);
     let matchers = sorted(&silence.matchers);
     let covers: Vec<String> = matchers.iter().map(|(of, value)| format!("{of}={value}")).collect();
     vec![

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use logweir_core::timestamp::shown;
 use logweir_evaluate::{
     Run,
     anomalies::{Example, Found, Options, Report, evaluate},
@@ -60,7 +59,8 @@ impl AnomaliesArgs {
 /// An anomaly for a person: the log, and below it why it is one.
 fn line(example: &Example) -> String {
     let Example { service, level, anomaly_score, .. } = example;
-    let time = shown(example.time_unix_nano);
+    let time = example.time.shown();
+    // By characters: a cut between the bytes of one would panic.
     let message: String = example.message.chars().take(MESSAGE_CHARACTERS_MAX).collect();
     let reasons = example.anomaly_reasons.join("; ");
     let log = format!("{time} {level:<5} {service} {message}");

@@ -84,6 +84,7 @@ impl EvaluateArgs {
 
 impl CommonArgs {
     fn processor(&self) -> anyhow::Result<ProcessorConfig> {
+        // Without a file the environment is left out too: figures must not depend on the shell.
         let Some(file) = &self.config else { return Ok(ProcessorConfig::default()) };
         let settings = ConfigArgs { config: Some(file.clone()), ..ConfigArgs::default() };
         Ok(settings.load(&[])?.processor())
@@ -95,6 +96,7 @@ struct Progress(ProgressBar);
 
 impl Progress {
     fn new(output: &Output) -> Self {
+        // In a log file of a job a bar is a thousand lines of control characters.
         if output.json || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }

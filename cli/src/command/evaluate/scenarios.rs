@@ -54,6 +54,7 @@ pub(super) struct ScenariosArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     seeds: u64,
     /// The first of them
+    // Far below the end of the numbers, so that the last seed is one too.
     #[arg(long, default_value_t = 1, value_name = "SEED", value_parser = clap::value_parser!(u64).range(..1 << 40))]
     first_seed: u64,
     /// Logs a second of each service, as the mean of a day
@@ -147,6 +148,7 @@ fn row(sum: &Sum) -> Vec<Value> {
         text(&sum.scenario),
         text(&rate),
         count(sum.faults as u64),
+        // A healthy scenario has nothing to find, and a 0 would look like a failure.
         if is_faulty { count(sum.found as u64) } else { number(None, 0) },
         number(sum.delay_seconds_median, 1),
         number(sum.delay_seconds_p90, 1),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use logweir_core::{runtime::clock::now_unix_nano, timestamp::parse_duration};
+use logweir_core::{runtime::clock::now, timestamp::parse_duration};
 use logweir_loadgen::{
     Config, Generator,
     fault::Fault,
@@ -145,12 +145,13 @@ impl LoadgenArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
         let pace = self.pace()?;
-        let generator = Generator::new(self.config(), pace.start_unix_nano);
+        let generator = Generator::new(self.config(), pace.start);
         self.check_services(&generator)?;
         let spans = Spans::new(generator, pace, self.count.unwrap_or(u64::MAX));
         if self.dry_run {
             let args = OutputArgs { json: true, ..OutputArgs::default() };
             let truth = self.truth.clone();
+            // Printing and the pauses between spans block, and Ctrl-C must be heard meanwhile.
             let printing = tokio::task::spawn_blocking(move || {
                 let spans = print(spans, &mut Output::new(&args))?;
                 write_truth(truth.as_deref(), &spans.generator)?;
@@ -180,9 +181,10 @@ impl LoadgenArgs {
     }
 
     fn pace(&self) -> Result<Pace, Error> {
-        let now = now_unix_nano();
+        let now = now();
         let start = self.start.as_deref().map(|text| parse_time(text, now)).transpose();
         let start = start.map_err(Error::Usage)?;
+        // A past that is made up is wanted at once; from now on, as fast as the clock.
         let speed = self.speed.unwrap_or(if start.is_some() || self.dry_run { 0.0 } else { 1.0 });
         Ok(Pace::new(start.unwrap_or(now), speed, self.rate, self.duration))
     }
@@ -192,6 +194,7 @@ impl LoadgenArgs {
             (0..generator.service_count()).map(|service| generator.service_name(service)).collect();
         let faulty = self.faults.iter().map(|fault| ("--fault", &fault.service));
         let restless = self.restless.iter().map(|service| ("--restless", service));
+        // A fault in a service that does not exist changes nothing, and its truth would be wrong.
         let unknown = faulty.chain(restless).find(|(_, name)| !names.contains(&name.as_str()));
         match unknown {
             None => Ok(()),
@@ -203,6 +206,7 @@ impl LoadgenArgs {
     }
 
     async fn send(self, mut spans: Spans) -> anyhow::Result<Exit> {
+        // Uncompressed: it is to load the server, and compressing would load this machine.
         let senders = (0..self.connections)
             .map(|_| self.server.sender(Compression::None))
             .collect::<Result<Vec<_>, _>>()?;

@@ -95,6 +95,7 @@ struct Summary<'a> {
 }
 
 fn say_above(bar: &ProgressBar, text: &str) {
+    // Written while the bar is drawn, the two would mix on one line.
     bar.suspend(|| say(text));
 }
 
@@ -162,6 +163,7 @@ impl SendArgs {
             service: self.service.clone(),
             in_flight: self.in_flight.into(),
             batch_records_max: self.batch.into(),
+            // Who follows is a service of its own: an outage of the server must not end it.
             patience: (!self.follow).then_some(self.patience),
         })
     }
@@ -169,6 +171,7 @@ impl SendArgs {
     /// The one that is given, or one in the user's state folder for each set of inputs, service and
     /// server.
     fn journal_directory(&self) -> Result<PathBuf, Error> {
+        // Files that are not there are told before a folder is made for them.
         files::discover(&self.paths).map_err(|error| Error::Usage(error.to_string()))?;
         if let Some(directory) = &self.journal {
             return Ok(directory.clone());
@@ -176,6 +179,8 @@ impl SendArgs {
         let service = self.service.as_deref().unwrap_or("");
         let name = journal::folder_name(&self.server.endpoint, service, &self.paths);
         let name = name.map_err(|error| self.server.shipping_error(error))?;
+        // State and not cache: without the journal a file would be sent twice, so nothing may clear
+        // it away. The XDG specification wants relative paths ignored.
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let state = absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
@@ -238,6 +243,8 @@ impl SendArgs {
                     if control.stop.swap(true, Ordering::Relaxed) {
                         return;
                     }
+                    // Its reader may wait for input that never comes, and what is in flight is all
+                    // that could be saved.
                     if self.is_stdin() {
                         say_above(bar, "stopping; standard input cannot be resumed");
                         return;
@@ -249,6 +256,7 @@ impl SendArgs {
     }
 
     fn progress_bar(&self) -> ProgressBar {
+        // In a log file of a cron job a bar is a thousand lines of control characters.
         if !io::stderr().is_terminal() || self.output.json {
             return ProgressBar::hidden();
         }

@@ -23,7 +23,8 @@ pub struct ExportArgs {
 }
 
 impl ExportArgs {
-    /// Runs it; `--json` is its only form. A stream that breaks off is an error, so that a part is never taken for the whole.
+    /// Runs it; `--json` is its only form. A stream that breaks off is an error, so that a part is
+    /// never taken for the whole.
     pub async fn run(self) -> anyhow::Result<Exit> {
         let filter = self.query.checked_filter()?;
         let request = v1::ExportLogsRequest { filter, range: Some(self.query.time.range()?) };

@@ -1,10 +1,10 @@
 //! `logweir findings`: what was noticed about more than one log.
 
 use clap::Args;
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,

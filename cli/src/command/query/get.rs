@@ -28,6 +28,7 @@ pub struct GetArgs {
 impl GetArgs {
     /// Runs it. With `--json`, the log alone, or with `--neighbours`, all of them in order of time.
     pub async fn run(self) -> anyhow::Result<Exit> {
+        // Read here already: a mistyped id is a wrong argument (2), not a log that is missing (5).
         let id: LogId = self.id.parse().map_err(|error| Error::Usage(format!("{error}")))?;
         let request = v1::GetLogRequest { id: id.to_string(), neighbours: self.neighbours };
         let mut client = self.server.query().await?;

@@ -1,10 +1,10 @@
 //! `logweir report`: what each sender emitted, what became of it, and what is missing.
 
 use clap::Args;
-use logweir_core::timestamp::{rfc3339, shown};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -73,6 +73,8 @@ impl ReportArgs {
             output.table(&header, producers.iter().map(row).collect())?;
         }
         output.flush()?;
+        // One producer that has stored more than it said (a batch ahead of its account) must not
+        // hide what another lacks.
         let missing: i64 = producers.iter().map(|producer| producer.missing.max(0)).sum();
         if missing > 0 && !output.json {
             say(&format!("{} logs are missing", grouped(missing.unsigned_abs())));
@@ -84,7 +86,7 @@ impl ReportArgs {
     }
 }
 
-/// What is not shown may be missing.
+/// The exit code: "partial" also where producers were cut from the answer, for theirs may lack.
 fn exit(missing: i64, truncated: bool) -> Exit {
     if missing > 0 || truncated { Exit::Partial } else { Exit::Done }
 }

@@ -1,7 +1,7 @@
 //! `logweir search`: newest first, a page at a time.
 
 use clap::Args;
-use logweir_core::runtime::clock::now_unix_nano;
+use logweir_core::{runtime::clock::now, timestamp::Timestamp};
 use logweir_proto::v1;
 
 use crate::{
@@ -48,15 +48,16 @@ pub struct TimeArgs {
 impl TimeArgs {
     /// The range; zero where it is open.
     pub fn range(&self) -> Result<v1::TimeRange, Error> {
-        let now = now_unix_nano();
+        let now = now();
         let read = |text: &Option<String>| {
-            text.as_deref().map_or(Ok(0), |text| parse_time(text, now)).map_err(Error::Usage)
+            let time = text.as_deref().map(|text| parse_time(text, now)).transpose();
+            time.map(Option::unwrap_or_default).map_err(Error::Usage)
         };
-        let (from_unix_nano, to_unix_nano) = (read(&self.from)?, read(&self.to)?);
-        if to_unix_nano != 0 && from_unix_nano >= to_unix_nano {
+        let (from, to) = (read(&self.from)?, read(&self.to)?);
+        if to != Timestamp::EPOCH && from >= to {
             return Err(Error::Usage("--from must be before --to".to_owned()));
         }
-        Ok(v1::TimeRange { from_unix_nano, to_unix_nano })
+        Ok(v1::TimeRange { from_unix_nano: from.as_unix_nanos(), to_unix_nano: to.as_unix_nanos() })
     }
 }
 
@@ -107,6 +108,8 @@ impl SearchArgs {
             for log in &page.logs {
                 log_output::write(&mut output, log)?;
             }
+            // A page is shown before the next is asked for: the first logs come at once, and `head`
+            // ends the search after what it needs.
             output.flush()?;
             left = left.saturating_sub(page.logs.len() as u64);
             request.page_token = page.next_page_token;
@@ -114,6 +117,7 @@ impl SearchArgs {
                 break;
             }
         }
+        // On standard error, so that a pipe gets logs and nothing else; programs count lines.
         if left == self.limit && !self.output.json {
             say("no logs match");
         } else if left == 0 && !request.page_token.is_empty() && !self.output.json {

@@ -1,10 +1,10 @@
 //! `logweir services`: who has sent logs.
 
 use clap::Args;
-use logweir_core::timestamp::{rfc3339, shown, shown_hour};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown, shown_hour};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -59,6 +59,7 @@ impl ServicesArgs {
                 ["service", "logs", "errors", "anomalies", "first", "last", "region", "owner"];
             output.table(&header, services.iter().map(row).collect())?;
         }
+        // Written out first: the remark goes to standard error and would stand above the table.
         output.flush()?;
         if truncated {
             say_cut("`logweir stats --service NAME` knows the others");

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use logweir_core::runtime::clock::now_unix_nano;
-use logweir_core::timestamp::{parse_duration, rfc3339, shown};
+use logweir_core::timestamp::parse_duration;
+use logweir_core::{runtime::clock::now, timestamp::Timestamp};
 use logweir_proto::v1;
 use serde::Serialize;
 
+use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -127,9 +128,9 @@ impl StatsArgs {
         if every.is_zero() || !every.as_millis().is_multiple_of(10_000) {
             return Err(Error::Usage("--every takes multiples of 10s".to_owned()).into());
         }
-        let now = now_unix_nano();
-        let window = i64::try_from(self.window.as_nanos()).unwrap_or(now);
-        let range = v1::TimeRange { from_unix_nano: (now - window).max(1), to_unix_nano: 0 };
+        // Zero would mean without a beginning.
+        let from = (now() - self.window).max(Timestamp::EPOCH.next());
+        let range = v1::TimeRange { from_unix_nano: from.as_unix_nanos(), to_unix_nano: 0 };
         let request = v1::AggregateLogsRequest {
             range: Some(range),
             bucket_seconds: u32::try_from(every.as_secs()).unwrap_or(u32::MAX).max(1),
@@ -149,6 +150,7 @@ impl StatsArgs {
             let header =
                 ["time", "group", "logs", "errors", "anomalies", "average ms", "p50", "p95", "p99"];
             let mut points: Vec<_> = points.collect();
+            // All series in order of time, for whoever reads the table looks for a moment.
             points.sort_by_key(|(_, point)| point.start_unix_nano);
             let rows = points.into_iter().map(|(group, point)| point_row(group, point)).collect();
             output.table(&header, rows)?;
@@ -181,6 +183,7 @@ fn stat_row(stat: &v1::ServiceStat) -> Vec<crate::output::Value> {
 }
 
 fn tone_of_rate(error_rate: f64) -> Tone {
+    // For the eye alone; what is worth an incident is said by rules.
     match error_rate {
         rate if rate >= 0.05 => Tone::Bad,
         rate if rate >= 0.01 => Tone::Warning,

@@ -49,6 +49,7 @@ impl TailArgs {
             tokio::select! {
                 part = parts.message() => match part.map_err(Error::from)? {
                     Some(part) => write_part(&mut output, &part)?,
+                    // A tail has no end of its own; a script that watches by it must notice.
                     None => return Err(Error::Unavailable("the server ended the tail".into()).into()),
                 },
                 interrupted = tokio::signal::ctrl_c() => {
@@ -62,6 +63,7 @@ impl TailArgs {
 
 fn write_part(output: &mut Output, part: &v1::TailLogsResponse) -> std::io::Result<()> {
     let v1::TailLogsResponse { logs, skipped, gap } = part;
+    // Before the logs that came after what is missing, so that the place is right.
     if skipped + gap > 0 && output.json {
         output.object(&Missed { skipped: *skipped, gap: *gap })?;
     } else {

@@ -1,5 +1,6 @@
-//! `logweir server`: what senders and readers connect to, in front of RabbitMQ and PostgreSQL. Any number of them may run; they
-//! share the database, the broker and the file of the keys that sign tokens.
+//! `logweir server`: what senders and readers connect to, in front of RabbitMQ and PostgreSQL. Any
+//! number of them may run; they share the database, the broker and the file of the keys that sign
+//! tokens.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ impl ServerArgs {
         let settings = self.listen.load(&self.settings)?;
         let partitions = settings.rabbitmq.partitions;
         let process = Process::begin("server", settings, partitions)?;
+        // Mistakes in settings first, then what needs the network.
         let rabbit = process.settings.rabbitmq(&process.identity)?;
         let bound = process.bind().await?;
         let connect = async {
@@ -42,6 +44,7 @@ impl ServerArgs {
         logweir_queue::follow_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         announce(&format!("ready on {}", bound.endpoint));
         process.serve(bound, Arc::clone(&publisher), storage, live_feed, true).await?;
+        // After the server has ended, which waits for the broker's confirms of what it took.
         publisher.close();
         process.stop().await
     }

@@ -35,7 +35,10 @@ impl StandaloneArgs {
             let text = "--demo speaks no TLS: leave out the certificate to try it";
             return Err(Error::Usage(text.into()).into());
         }
+        // One partition: there is nobody to share the queue with.
         let process = Process::begin("standalone", settings, 1)?;
+        // A warning and no error, for the variables may be set for another program in the same
+        // shell; but whoever expects his logs in PostgreSQL should hear of it.
         if !process.settings.database_url.is_empty() || !process.settings.amqp_url.is_empty() {
             let data_dir = &process.settings.data_dir;
             warn!("standalone uses neither database_url nor amqp_url: its data lies in {data_dir}");
@@ -45,6 +48,8 @@ impl StandaloneArgs {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         let (publisher, consumer) = InProcessQueue::open(process.settings.queue());
         let live_feed = LiveFeed::default();
+        // The reader of the queue before its writers: a server that takes batches which nobody
+        // stores would let every sender wait for its time-out.
         process.start_processor(consumer, None, storage.clone(), live_feed.clone()).await?;
         process.start_alerting(&storage)?;
         announce(&format!("ready on {}", bound.endpoint));
@@ -53,6 +58,8 @@ impl StandaloneArgs {
             demo::start(settings, &bound.endpoint, storage.as_ref(), tasks).await?;
         }
         process.serve(bound, Arc::clone(&publisher), storage, live_feed, false).await?;
+        // Only after the server has ended: what it took is still to be answered. Then the pipeline
+        // stores what waits and sees the end of the queue.
         publisher.close();
         process.stop().await
     }

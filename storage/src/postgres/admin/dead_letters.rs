@@ -3,6 +3,7 @@
 use deadpool_postgres::Transaction;
 use logweir_core::{
     identity::{BatchId, Tenant},
+    timestamp::Timestamp,
     wire,
 };
 use tokio_postgres::Row;
@@ -30,6 +31,7 @@ pub(crate) async fn list(
 ) -> Result<(Vec<DeadLetter>, u64), Fault> {
     let total = of(tenant, "SELECT count(*) FROM dead_letters WHERE tenant = ").rows(db).await?;
     let total = total.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+    // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let found = of(tenant, SELECT)
         .text(" AND dead_letter_id < ")
@@ -62,10 +64,10 @@ pub(crate) async fn mark_replayed(
     db: &Transaction<'_>,
     tenant: &Tenant,
     ids: &[u64],
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<(), Fault> {
     let statement = Statement::new("UPDATE dead_letters SET replayed_unix_nano = ")
-        .value(Value::Long(now_unix_nano))
+        .value(Value::Long(now.as_unix_nanos()))
         .text(" WHERE tenant = ")
         .value(Value::Text(tenant.to_string()));
     named(statement, ids).execute(db).await?;
@@ -109,12 +111,12 @@ fn read(row: &Row) -> Result<DeadLetter, Fault> {
     let index = rows::index(rows::get(row, 3)?)?;
     Ok(DeadLetter {
         dead_letter_id: rows::count(row, 0)?,
-        created_unix_nano: rows::get(row, 1)?,
+        created_at: rows::timestamp(row, 1)?,
         batch_id: BatchId(rows::get::<Id>(row, 2)?.0),
         resource: wire::decode_resource(rows::get(row, 4)?).map_err(damaged)?,
         record: wire::decode_record(index, rows::get(row, 5)?).map_err(damaged)?,
         reason: rows::get(row, 6)?,
         detail: rows::get(row, 7)?,
-        replayed_unix_nano: rows::get(row, 8)?,
+        replayed_at: rows::maybe_timestamp(row, 8)?,
     })
 }

@@ -20,7 +20,7 @@ pub(crate) async fn insert_deploy(
 ) -> Result<(), Fault> {
     let values = [
         Value::Text(tenant.to_string()),
-        Value::Long(deploy.time_unix_nano),
+        Value::Long(deploy.time.as_unix_nanos()),
         Value::Text(deploy.service.to_string()),
         Value::Text(deploy.version.clone()),
         Value::Text(deploy.note.clone()),
@@ -58,7 +58,7 @@ pub(crate) async fn list_deploys(
         Ok(Deploy {
             service: rows::service(rows::get(row, 0)?)?,
             version: rows::get(row, 1)?,
-            time_unix_nano: rows::get(row, 2)?,
+            time: rows::timestamp(row, 2)?,
             note: rows::get(row, 3)?,
         })
     };

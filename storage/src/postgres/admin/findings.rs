@@ -41,9 +41,9 @@ impl KeepFindings for PostgresStorage {
             )
             .value(Value::Text(tenant.to_string()))
             .text(" AND to_unix_nano >= ")
-            .value(Value::Long(range.from_unix_nano))
+            .value(Value::Long(range.from.as_unix_nanos()))
             .text(" AND to_unix_nano < ")
-            .value(Value::Long(range.to_unix_nano));
+            .value(Value::Long(range.to.as_unix_nanos()));
             let chosen = match service {
                 None => of_range,
                 Some(name) => of_range.text(" AND service = ").value(Value::Text(name.to_string())),
@@ -66,8 +66,8 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, findings: &[Finding]) -> 
             Value::Text(found.kind.as_str().to_owned()),
             Value::Text(scope_text(found.service.as_ref()).to_owned()),
             Value::Text(found.subject.replace('\0', "\u{fffd}")),
-            Value::Long(found.from_unix_nano),
-            Value::Long(found.to_unix_nano),
+            Value::Long(found.from.as_unix_nanos()),
+            Value::Long(found.to.as_unix_nanos()),
             Value::Long(found.logs as i64),
             Value::Double(found.score),
             Value::Text(reasons_text(&found.reasons)),
@@ -98,8 +98,8 @@ fn read(row: &Row) -> Result<Finding, Fault> {
         kind: rows::get::<String>(row, 0)?.parse()?,
         service: scope_of(&rows::get::<String>(row, 1)?)?,
         subject: rows::get(row, 2)?,
-        from_unix_nano: rows::get(row, 3)?,
-        to_unix_nano: rows::get(row, 4)?,
+        from: rows::timestamp(row, 3)?,
+        to: rows::timestamp(row, 4)?,
         logs: rows::count(row, 5)?,
         score: rows::get(row, 6)?,
         reasons: reasons_of(&rows::get::<String>(row, 7)?)?,

@@ -1,5 +1,6 @@
 //! Which processes live, by the database's clock: theirs may differ.
 
+use logweir_core::timestamp::Timestamp;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -21,11 +22,13 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
         Value::Text(heartbeat.kind.clone()),
         Value::Text(heartbeat.host.clone()),
         Value::Text(heartbeat.version.clone()),
-        Value::Long(heartbeat.started_unix_nano),
+        Value::Long(heartbeat.started_at.as_unix_nanos()),
         Value::Ints(heartbeat.partitions.iter().map(|partition| i32::from(*partition)).collect()),
-        Value::MaybeLong(heartbeat.committed_unix_nano),
+        Value::MaybeLong(heartbeat.committed_through.map(Timestamp::as_unix_nanos)),
         Value::Double(heartbeat.load),
     ];
+    // clock_timestamp() and not now(), which is the start of the transaction: a heartbeat that
+    // waited for a lock would be older than it is, and its process taken for dead.
     let mut insert = Statement::new(
         "INSERT INTO heartbeats (process_id, kind, host, version, started_unix_nano, partitions,
              committed_unix_nano, load, beaten_at) SELECT ",
@@ -87,9 +90,9 @@ fn process(row: &Row) -> Result<LiveProcess, Fault> {
             kind: rows::get(row, 1)?,
             host: rows::get(row, 2)?,
             version: rows::get(row, 3)?,
-            started_unix_nano: rows::get(row, 4)?,
+            started_at: rows::timestamp(row, 4)?,
             partitions: partitions.into_iter().map(partition).collect::<Result<_, _>>()?,
-            committed_unix_nano: rows::get(row, 6)?,
+            committed_through: rows::maybe_timestamp(row, 6)?,
             load: rows::get(row, 7)?,
         },
         age: Duration::try_from_secs_f64(rows::get(row, 8)?).unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 
 use super::models::{signed, tenant_of};
 use crate::postgres::{
@@ -27,11 +27,11 @@ impl PassJobs for PostgresStorage {
     async fn take_job(
         &self,
         kind: JobKind,
-        now_unix_nano: i64,
+        now: Timestamp,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
-        let leased = now_unix_nano.saturating_add(lease.as_nanos() as i64);
-        self.change(async |db| take(db, kind, now_unix_nano, leased).await).await
+        let leased = now + lease;
+        self.change(async |db| take(db, kind, now, leased).await).await
     }
 
     async fn finish_job(
@@ -74,7 +74,9 @@ impl PassJobs for PostgresStorage {
 }
 
 async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, Fault> {
-    clear(db, job.created_unix_nano).await?;
+    // Before counting: jobs that nobody began in time must not count as open, or a tenant could ask
+    // for nothing any more while no process takes jobs.
+    clear(db, job.created_at).await?;
     if open(db, tenant, job.kind).await? >= JOBS_OPEN_MAX as u64 {
         return Err(too_many_jobs(job.kind).into());
     }
@@ -88,14 +90,14 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Op
     .text(", ")
     .value(Value::Text(job.request))
     .text(", 'waiting', ")
-    .value(Value::Long(job.created_unix_nano))
+    .value(Value::Long(job.created_at.as_unix_nanos()))
     .text(", 0, 0, '', ");
     let insert = match job.unique_key {
         Some(key) => insert.value(Value::Text(key)).text(", "),
         None => insert.text("NULL, "),
     };
-    let insert = match job.begin_before_unix_nano {
-        Some(before) => insert.value(Value::Long(before)),
+    let insert = match job.begin_before {
+        Some(before) => insert.value(Value::Long(before.as_unix_nanos())),
         None => insert.text("NULL"),
     };
     let inserted = insert.text(" ON CONFLICT DO NOTHING RETURNING job_id").rows(db).await?;
@@ -103,16 +105,16 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Op
 }
 
 /// Forgets old answers, and ends what nobody began in time.
-async fn clear(db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
-    let old = now_unix_nano.saturating_sub(JOBS_KEPT.as_nanos() as i64);
+async fn clear(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
+    let old = now - JOBS_KEPT;
     Statement::new("DELETE FROM jobs WHERE state IN ('done', 'failed') AND created_unix_nano < ")
-        .value(Value::Long(old))
+        .value(Value::Long(old.as_unix_nanos()))
         .execute(db)
         .await?;
     Statement::new("UPDATE jobs SET state = 'failed', answer = ")
         .value(Value::Text(JOB_TOO_LATE.to_owned()))
         .text(" WHERE state = 'waiting' AND begin_before_unix_nano <= ")
-        .value(Value::Long(now_unix_nano))
+        .value(Value::Long(now.as_unix_nanos()))
         .execute(db)
         .await?;
     Ok(())
@@ -135,24 +137,24 @@ async fn open(db: &Transaction<'_>, tenant: &Tenant, kind: JobKind) -> Result<u6
 async fn take(
     db: &Transaction<'_>,
     kind: JobKind,
-    now_unix_nano: i64,
-    leased_unix_nano: i64,
+    now: Timestamp,
+    leased_until: Timestamp,
 ) -> Result<Option<Job>, Fault> {
     let is_due = |statement: Statement| {
         statement
             .text("kind = ")
             .value(Value::Text(kind.as_str().to_owned()))
             .text(" AND (state = 'taken' AND leased_unix_nano < ")
-            .value(Value::Long(now_unix_nano))
+            .value(Value::Long(now.as_unix_nanos()))
             .text(" OR state = 'waiting' AND coalesce(begin_before_unix_nano > ")
-            .value(Value::Long(now_unix_nano))
+            .value(Value::Long(now.as_unix_nanos()))
             .text(", true))")
     };
     let taken = is_due(
         Statement::new(
             "UPDATE jobs SET state = 'taken', attempts = attempts + 1, leased_unix_nano = ",
         )
-        .value(Value::Long(leased_unix_nano))
+        .value(Value::Long(leased_until.as_unix_nanos()))
         .text(" WHERE job_id = (SELECT job_id FROM jobs WHERE attempts < ")
         .value(Value::Int(JOB_ATTEMPTS_MAX as i32))
         .text(" AND "),
@@ -164,6 +166,7 @@ async fn take(
         let (tenant, request) = (tenant_of(row, 1)?, rows::get(row, 2)?);
         return Ok(Some(Job { job_id: rows::count(row, 0)?, tenant, request }));
     }
+    // Only when there is nothing to take: what was begun too often keeps no other job waiting.
     is_due(
         Statement::new("UPDATE jobs SET state = 'failed', answer = ")
             .value(Value::Text(JOB_ABANDONED.to_owned()))

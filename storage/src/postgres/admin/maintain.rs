@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use deadpool_postgres::{Object, Transaction};
-use logweir_core::limits::PRODUCER_RETENTION_DAYS;
+use logweir_core::{limits::PRODUCER_RETENTION, timestamp::Timestamp};
 use metrics::counter;
 use tokio_postgres::types::Type;
 
@@ -18,50 +18,50 @@ use crate::{
         partitions,
         schema::Layout,
         timescale,
-        values::Timestamp,
+        values::Timestamptz,
     },
 };
 
+/// Entries of the ledger that a step folds.
+// The rows of their producers are locked meanwhile, and writers of the same producers wait.
 const FOLDED_PER_STEP: i64 = 2_000;
+/// Logs of the shared old partition that a step deletes.
+// About as many as a write has, so that it takes a similar time.
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
 /// Longest time in which the database says whether it takes logs.
 const PROBED_WITHIN: Duration = Duration::from_secs(8);
-/// Old logs may be many.
+/// Old logs may be many: the server gives such a statement 50 s, less than `READ_WITHIN`.
 const PATIENT: &str = "SET LOCAL statement_timeout = 50000";
-const DAY_SECONDS: i64 = 86_400;
-
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
 
 impl PostgresStorage {
     /// One bounded step of each. Whether there is more to do at once.
-    pub(crate) async fn upkeep(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+    pub(crate) async fn upkeep(&self, now: Timestamp) -> Result<bool, StorageError> {
         // None waits for another to succeed. Deleting comes first: when the disk is full, the rest needs
         // the room that it makes.
-        let retained = self.one_step(now_unix_nano, Step::Retain).await;
+        let retained = self.one_step(now, Step::Retain).await;
         let ahead = match self.layout {
             Layout::Partitions { .. } => {
-                self.ensure(&self.days.unknown(partitions::ahead(now_unix_nano))).await
+                self.ensure(&self.days.unknown(partitions::ahead(now))).await
             }
             Layout::Timescale => Ok(()),
         };
-        let folded = self.one_step(now_unix_nano, Step::Fold).await;
+        let folded = self.one_step(now, Step::Fold).await;
         let more = retained.and_then(|more| ahead.and(folded).map(|folded| more | folded));
         more.map_err(|fault| self.told(fault))
     }
 
-    async fn one_step(&self, now_unix_nano: i64, step: Step) -> Result<bool, Fault> {
+    async fn one_step(&self, now: Timestamp, step: Step) -> Result<bool, Fault> {
         let work = async |connection: &mut Object| {
             let mut db = connection.transaction().await?;
             db.batch_execute(&self.writing).await?;
             db.batch_execute(PATIENT).await?;
+            // Not waited for: if another process is at it, this one has nothing to do.
             if !locks::try_take(&db, Lock::Maintain).await? {
                 return Ok(false);
             }
             let more = match step {
-                Step::Retain => self.retain(&mut db, now_unix_nano).await?,
-                Step::Fold => fold(&db, now_unix_nano, self.config.ledger_age).await?,
+                Step::Retain => self.retain(&mut db, now).await?,
+                Step::Fold => fold(&db, now, self.config.ledger_age).await?,
             };
             db.commit().await?;
             Ok(more)
@@ -70,37 +70,37 @@ impl PostgresStorage {
     }
 
     /// Deletes logs that are too old.
-    async fn retain(&self, db: &mut Transaction<'_>, now_unix_nano: i64) -> Result<bool, Fault> {
+    async fn retain(&self, db: &mut Transaction<'_>, now: Timestamp) -> Result<bool, Fault> {
         let age = self.config.retention_age;
         match self.layout {
             Layout::Timescale if self.features.columnstore => {
                 timescale::set_retention(db, age).await?;
-                if self.policies_checked.lapsed(now_unix_nano) {
-                    self.check_policies(db, now_unix_nano).await?;
-                    self.policies_checked.note(now_unix_nano);
+                if self.policies_checked.lapsed(now) {
+                    self.check_policies(db, now).await?;
+                    self.policies_checked.note(now);
                 }
                 Ok(false)
             }
             Layout::Timescale => {
-                self.drop_chunks(db, now_unix_nano).await?;
+                self.drop_chunks(db, now).await?;
                 Ok(false)
             }
             Layout::Partitions { first_day } => {
                 let Some(age) = age else { return Ok(false) };
-                let cutoff = now_unix_nano.saturating_sub(nanos(age));
-                self.retain_days(db, first_day, cutoff, now_unix_nano).await
+                let cutoff = now - age;
+                self.retain_days(db, first_day, cutoff, now).await
             }
         }
     }
 
-    async fn drop_chunks(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+    async fn drop_chunks(&self, db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
         let Some(age) = self.config.retention_age else { return Ok(()) };
-        let cutoff = now_unix_nano.saturating_sub(nanos(age));
-        timescale::drop_chunks(db, cutoff.div_euclid(1_000_000_000)).await
+        let cutoff = now - age;
+        timescale::drop_chunks(db, cutoff.as_unix_seconds()).await
     }
 
     /// Tells of policies that fail, and does what cannot wait for them: the disk must not fill up.
-    async fn check_policies(&self, db: &Transaction<'_>, now_unix_nano: i64) -> Result<(), Fault> {
+    async fn check_policies(&self, db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
         let failed = timescale::failed_policies(db).await?;
         for policy in &failed {
             counter!("logweir_storage_failed_policies_total").increment(1);
@@ -111,7 +111,7 @@ impl PostgresStorage {
         }
         match failed.is_empty() {
             true => Ok(()),
-            false => self.drop_chunks(db, now_unix_nano).await,
+            false => self.drop_chunks(db, now).await,
         }
     }
 
@@ -119,12 +119,14 @@ impl PostgresStorage {
         &self,
         db: &mut Transaction<'_>,
         first_day: i64,
-        cutoff_unix_nano: i64,
-        now_unix_nano: i64,
+        cutoff: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, Fault> {
-        let ahead = partitions::ahead(now_unix_nano);
+        // The days ahead are never dropped, even by a retention of hours: upkeep would make them
+        // again at once, and drop them again.
+        let ahead = partitions::ahead(now);
         let days: BTreeSet<i64> = partitions::list(db).await?.difference(&ahead).copied().collect();
-        for &day in days.range(..partitions::day_of(cutoff_unix_nano)) {
+        for &day in days.range(..partitions::day_of(cutoff)) {
             if partitions::drop_day(db, day).await? {
                 self.days.forget();
                 counter!("logweir_storage_partitions_expired_total").increment(1);
@@ -133,10 +135,10 @@ impl PostgresStorage {
                 return Ok(true);
             }
         }
-        let is_due = self.backfill_checked.lapsed(now_unix_nano);
-        let more = is_due && delete_backfill(db, first_day, cutoff_unix_nano).await?;
+        let is_due = self.backfill_checked.lapsed(now);
+        let more = is_due && delete_backfill(db, first_day, cutoff).await?;
         if is_due && !more {
-            self.backfill_checked.note(now_unix_nano);
+            self.backfill_checked.note(now);
         }
         Ok(more)
     }
@@ -167,16 +169,9 @@ enum Step {
 }
 
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
-async fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result<bool, Fault> {
-    let more = crate::postgres::write::ledger::fold(
-        db,
-        now_unix_nano.saturating_sub(nanos(age)),
-        FOLDED_PER_STEP,
-    )
-    .await?;
-    let silence = i64::from(PRODUCER_RETENTION_DAYS) * DAY_SECONDS * 1_000_000_000;
-    crate::postgres::write::ledger::forget_silent(db, now_unix_nano.saturating_sub(silence))
-        .await?;
+async fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
+    let more = crate::postgres::write::ledger::fold(db, now - age, FOLDED_PER_STEP).await?;
+    crate::postgres::write::ledger::forget_silent(db, now - PRODUCER_RETENTION).await?;
     Ok(more)
 }
 
@@ -184,16 +179,18 @@ async fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result
 async fn delete_backfill(
     db: &Transaction<'_>,
     first_day: i64,
-    cutoff_unix_nano: i64,
+    cutoff: Timestamp,
 ) -> Result<bool, Fault> {
-    let (cutoff, _) = Timestamp::of_nanos(cutoff_unix_nano);
+    let (cutoff, _) = Timestamptz::of(cutoff);
     if cutoff >= partitions::start_of(first_day) {
         let row = db.query_typed_one("SELECT EXISTS (SELECT FROM logs_backfill)", &[]).await?;
+        // Looked at first: TRUNCATE locks out searches even where there is nothing to delete.
         if row.try_get(0)? {
             db.batch_execute("SET LOCAL lock_timeout = 500; TRUNCATE logs_backfill").await?;
         }
         return Ok(false);
     }
+    // PostgreSQL has no DELETE with a LIMIT. By the place of the rows, since `logs` has no key.
     let deleted = db
         .execute_typed(
             "DELETE FROM logs_backfill WHERE ctid = ANY (ARRAY(

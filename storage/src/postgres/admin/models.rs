@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
-use logweir_core::identity::{Service, Tenant};
+use logweir_core::{
+    identity::{Service, Tenant},
+    timestamp::Timestamp,
+};
 use tokio_postgres::Row;
 
 use crate::{
@@ -81,9 +84,9 @@ impl KeepModels for PostgresStorage {
         &self,
         tenant: &Tenant,
         model_id: u64,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<Model, StorageError> {
-        self.change(async |db| promote(db, tenant, model_id, now_unix_nano).await).await
+        self.change(async |db| promote(db, tenant, model_id, now).await).await
     }
 
     async fn roll_back_model(
@@ -104,7 +107,7 @@ impl KeepModels for PostgresStorage {
                 Value::Long(said.template_id.0 as i64),
                 Value::Bool(said.is_anomaly),
                 Value::Text(said.given_by.clone()),
-                Value::Long(said.given_unix_nano),
+                Value::Long(said.given_at.as_unix_nanos()),
             ];
             Statement::new(
                 "INSERT INTO feedback (tenant, log_id, service, template_id, is_anomaly, given_by,
@@ -150,12 +153,12 @@ async fn insert(
         Value::Text(scope.clone()),
         Value::Text("candidate".to_owned()),
         Value::Text(model.parameters),
-        Value::Long(model.trained_from_unix_nano),
-        Value::Long(model.trained_to_unix_nano),
+        Value::Long(model.trained_from.as_unix_nanos()),
+        Value::Long(model.trained_to.as_unix_nanos()),
         signed(model.rows),
         Value::Text(model.statistics),
         Value::Text(model.metrics),
-        Value::Long(model.created_unix_nano),
+        Value::Long(model.created_at.as_unix_nanos()),
         Value::Long(checksum(&body) as i64),
         Value::Bytes(body),
     ];
@@ -170,7 +173,8 @@ async fn insert(
     .rows(db)
     .await?;
     let inserted = inserted.first().map(read).transpose()?.ok_or_else(|| no_model(0))?;
-    // Of the same kind and scope, those that are not active.
+    // Of the same kind and scope, those that are not active. Here and not in upkeep, so that there
+    // are never more than the limit: bodies are megabytes.
     let idle = |statement: Statement| {
         let kind = Value::Text(inserted.made.kind.as_str().to_owned());
         of_scope(statement, tenant, kind, &scope).text(" AND state <> 'active'")
@@ -230,7 +234,7 @@ async fn promote(
     db: &Transaction<'_>,
     tenant: &Tenant,
     model_id: u64,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Model, Fault> {
     let found = find(db, tenant, model_id).await?;
     let (kind, scope) = (found.made.kind, scope_text(found.made.scope.as_ref()));
@@ -241,18 +245,19 @@ async fn promote(
         .value(signed(model_id))
         .execute(db)
         .await?;
-    activate(db, tenant, model_id, Some(now_unix_nano)).await
+    activate(db, tenant, model_id, Some(now)).await
 }
 
-/// A time that is not given stays.
+/// Makes a model the active one. Without a time, that of its first activation stays, by which the
+/// order of retired models goes.
 async fn activate(
     db: &Transaction<'_>,
     tenant: &Tenant,
     model_id: u64,
-    now_unix_nano: Option<i64>,
+    now: Option<Timestamp>,
 ) -> Result<Model, Fault> {
     Statement::new("UPDATE models SET state = 'active', activated_unix_nano = coalesce(")
-        .value(Value::MaybeLong(now_unix_nano))
+        .value(Value::MaybeLong(now.map(Timestamp::as_unix_nanos)))
         .text(", activated_unix_nano) WHERE model_id = ")
         .value(signed(model_id))
         .execute(db)
@@ -296,15 +301,15 @@ fn read(row: &Row) -> Result<Model, Fault> {
             kind: text(1)?.parse()?,
             scope: scope_of(text(2)?)?,
             parameters: text(4)?.to_owned(),
-            trained_from_unix_nano: rows::get(row, 5)?,
-            trained_to_unix_nano: rows::get(row, 6)?,
+            trained_from: rows::timestamp(row, 5)?,
+            trained_to: rows::timestamp(row, 6)?,
             rows: rows::count(row, 7)?,
             statistics: text(8)?.to_owned(),
             metrics: text(9)?.to_owned(),
-            created_unix_nano: rows::get(row, 10)?,
+            created_at: rows::timestamp(row, 10)?,
         },
         state: text(3)?.parse()?,
-        activated_unix_nano: rows::get(row, 11)?,
+        activated_at: rows::maybe_timestamp(row, 11)?,
         checksum: rows::get::<i64>(row, 12)? as u64,
         bytes: rows::count(row, 13)?,
     })
@@ -318,7 +323,7 @@ fn feedback(row: &Row) -> Result<(Tenant, Feedback), Fault> {
         template_id: rows::template_id(rows::get(row, 3)?),
         is_anomaly: rows::get(row, 4)?,
         given_by: rows::get(row, 5)?,
-        given_unix_nano: rows::get(row, 6)?,
+        given_at: rows::timestamp(row, 6)?,
     };
     Ok((tenant_of(row, 0)?, said))
 }

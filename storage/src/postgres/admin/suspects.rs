@@ -1,4 +1,5 @@
-//! Batches that may end who tries them, by the database's clock.
+//! Batches that may end the process that tries to store them: each trial is noted before it begins,
+//! so that the note survives the process. Their age is by the database's clock.
 
 use deadpool_postgres::Transaction;
 use logweir_core::identity::{BatchId, Tenant};

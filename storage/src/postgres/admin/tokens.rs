@@ -1,7 +1,10 @@
 //! Tokens: issued, listed, revoked.
 
 use deadpool_postgres::Transaction;
-use logweir_core::identity::{IdentityError, Role, ServiceScope, Tenant};
+use logweir_core::{
+    identity::{IdentityError, Role, ServiceScope, Tenant},
+    timestamp::Timestamp,
+};
 use tokio_postgres::Row;
 
 use crate::{
@@ -26,9 +29,9 @@ pub(crate) async fn insert_token(
         Value::Text(token.token_id.clone()),
         Value::Text(token.service.to_string()),
         Value::Text(token.role.as_str().to_owned()),
-        Value::Long(token.issued_unix_nano),
-        Value::Long(token.expires_unix_nano),
-        Value::MaybeLong(token.revoked_unix_nano),
+        Value::Long(token.issued_at.as_unix_nanos()),
+        Value::Long(token.expires_at.as_unix_nanos()),
+        Value::MaybeLong(token.revoked_at.map(Timestamp::as_unix_nanos)),
     ];
     let statement = Statement::new("INSERT INTO tokens (tenant, ").text(TOKEN).text(") VALUES ");
     statement.list(values).execute(db).await?;
@@ -54,14 +57,15 @@ pub(crate) async fn revoke_token(
     db: &Transaction<'_>,
     tenant: &Tenant,
     token_id: &str,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Option<TokenRecord>, Fault> {
+    // It comes from a caller, and cannot be bound: a mere wrong id would be a fault of the server.
     if token_id.contains('\0') {
         return Ok(None);
     }
     let found =
         Statement::new("UPDATE tokens SET revoked_unix_nano = coalesce(revoked_unix_nano, ")
-            .value(Value::Long(now_unix_nano))
+            .value(Value::Long(now.as_unix_nanos()))
             .text(") WHERE tenant = ")
             .value(Value::Text(tenant.to_string()))
             .text(" AND token_id = ")
@@ -75,12 +79,12 @@ pub(crate) async fn revoke_token(
 
 pub(crate) async fn revoked_token_ids(
     db: &Transaction<'_>,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Vec<String>, Fault> {
     let found = Statement::new(
         "SELECT token_id FROM tokens WHERE revoked_unix_nano IS NOT NULL AND expires_unix_nano > ",
     )
-    .value(Value::Long(now_unix_nano))
+    .value(Value::Long(now.as_unix_nanos()))
     .rows(db)
     .await?;
     found.iter().map(|row| rows::get(row, 0)).collect()
@@ -92,8 +96,8 @@ fn read_token(row: &Row) -> Result<TokenRecord, Fault> {
         token_id: rows::get(row, 0)?,
         service: rows::get::<&str>(row, 1)?.parse::<ServiceScope>().map_err(damaged)?,
         role: rows::get::<&str>(row, 2)?.parse::<Role>().map_err(damaged)?,
-        issued_unix_nano: rows::get(row, 3)?,
-        expires_unix_nano: rows::get(row, 4)?,
-        revoked_unix_nano: rows::get(row, 5)?,
+        issued_at: rows::timestamp(row, 3)?,
+        expires_at: rows::timestamp(row, 4)?,
+        revoked_at: rows::maybe_timestamp(row, 5)?,
     })
 }

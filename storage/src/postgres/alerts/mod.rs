@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
@@ -38,6 +38,8 @@ const TRACKED: &str = "SELECT incident_id, body, series, breach_since_unix_nano,
          last_breach_unix_nano, sequence, notified_unix_nano, notified_severity, reminders,
          is_changed, is_closed, keep_firing_seconds
      FROM incidents WHERE series <> '' AND tenant = ";
+// The thread is that of the first message about the incident in this channel, whichever delivery
+// that was: later messages are answers to it.
 const DELIVERY: &str =
     "SELECT d.delivery_id, d.channel, d.incident_id, d.created_unix_nano, d.body,
          d.state,
@@ -77,7 +79,7 @@ impl KeepAlerts for PostgresStorage {
     async fn new_templates(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
         self.snapshot(async |db| {
@@ -88,7 +90,7 @@ impl KeepAlerts for PostgresStorage {
             )
             .value(Value::Text(tenant.to_string()))
             .text(" AND first_seen_unix_nano >= ")
-            .value(Value::Long(since_unix_nano))
+            .value(Value::Long(since.as_unix_nanos()))
             .text(" ORDER BY first_seen_unix_nano DESC LIMIT ")
             .value(at_most(limit))
             .rows(db)
@@ -100,6 +102,8 @@ impl KeepAlerts for PostgresStorage {
 
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError> {
         self.change(async |db| {
+            // One statement asks and takes, so that two who ask at once cannot both get it. The
+            // epoch also grows for a holder whose lead had run out: another may have led since.
             let led = Statement::new(
                 "INSERT INTO leases (name, holder, epoch, expires_at) SELECT 'alerting', ",
             )
@@ -249,6 +253,7 @@ impl KeepAlerts for PostgresStorage {
     ) -> Result<Option<Duration>, StorageError> {
         let now = (self.clock)();
         self.change(async |db| {
+            // In the transaction of the changes: asked before it, the lead could be lost between.
             let Some(left) = lead_of(db, epoch).await? else { return Ok(None) };
             commit(db, tenant, changes).await?;
             forget(db, tenant, now).await?;
@@ -263,13 +268,13 @@ impl KeepAlerts for PostgresStorage {
         query: IncidentQuery,
     ) -> Result<Vec<StoredIncident>, StorageError> {
         self.snapshot(async |db| {
-            let TimeRange { from_unix_nano, to_unix_nano } = query.range.unwrap_or(TimeRange::ALL);
+            let TimeRange { from, to } = query.range.unwrap_or(TimeRange::ALL);
             let mut select = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND state <> 'pending' AND began_unix_nano >= ")
-                .value(Value::Long(from_unix_nano))
+                .value(Value::Long(from.as_unix_nanos()))
                 .text(" AND began_unix_nano < ")
-                .value(Value::Long(to_unix_nano));
+                .value(Value::Long(to.as_unix_nanos()));
             if let Some(service) = &query.service {
                 select = select.text(" AND service = ").value(Value::Text(service.to_string()));
             }
@@ -344,13 +349,13 @@ impl KeepAlerts for PostgresStorage {
     async fn tracked_incidents(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
     ) -> Result<Vec<TrackedIncident>, StorageError> {
         self.snapshot(async |db| {
             let found = Statement::new(TRACKED)
                 .value(text(tenant.as_str()))
                 .text(" AND (resolved_unix_nano IS NULL OR NOT is_closed OR resolved_unix_nano >= ")
-                .value(Value::Long(since_unix_nano))
+                .value(Value::Long(since.as_unix_nanos()))
                 .text(") ORDER BY incident_id")
                 .rows(db)
                 .await?;
@@ -381,6 +386,8 @@ impl KeepAlerts for PostgresStorage {
 }
 
 /// How long the epoch leads on; none if it does not. Nobody takes over until this transaction ends.
+// FOR SHARE: whoever takes over updates this row, and so waits until this commit is done. Without
+// it a new leader could commit between the question and the answer, and this one after it.
 async fn lead_of(db: &Transaction<'_>, epoch: i64) -> Result<Option<Duration>, Fault> {
     let found = Statement::new(
         "SELECT extract(epoch FROM expires_at - clock_timestamp())::double precision
@@ -446,6 +453,7 @@ async fn write_incident(
         Value::MaybeLong(resolved(incident)),
         Value::Text(json(incident)),
     ];
+    // Service and beginning of an incident never change, so that only the rest is updated.
     Statement::new(
         "INSERT INTO incidents (tenant, incident_id, state, service, began_unix_nano,
              resolved_unix_nano, body) VALUES ",
@@ -498,7 +506,7 @@ async fn insert_delivery(
     tenant: &Tenant,
     new: NewDelivery,
 ) -> Result<(), Fault> {
-    let NewDelivery { channel, notification, created_unix_nano } = new;
+    let NewDelivery { channel, notification, created_at } = new;
     let (key, incident_id) = (text(&notification.key), text(&notification.incident.id));
     let sequence = Value::Long(i64::from(notification.sequence));
     let values = [
@@ -507,10 +515,12 @@ async fn insert_delivery(
         key,
         incident_id,
         sequence,
-        Value::Long(created_unix_nano),
+        Value::Long(created_at.as_unix_nanos()),
         text("waiting"),
-        Value::Text(json(&Delivery::new(notification, created_unix_nano))),
+        Value::Text(json(&Delivery::new(notification, created_at.as_unix_nanos()))),
     ];
+    // DO NOTHING: a leader that did not hear whether its commit succeeded writes the same
+    // notifications again, under the same keys, and nobody may be told twice.
     Statement::new(
         "INSERT INTO deliveries (tenant, channel, key, incident_id, sequence, created_unix_nano,
              state, body) VALUES ",
@@ -545,16 +555,18 @@ async fn update_delivery(
     Ok(())
 }
 
-async fn forget(db: &Transaction<'_>, tenant: &Tenant, now_unix_nano: i64) -> Result<(), Fault> {
-    let old = now_unix_nano.saturating_sub(ALERTS_KEPT.as_nanos() as i64);
+async fn forget(db: &Transaction<'_>, tenant: &Tenant, now: Timestamp) -> Result<(), Fault> {
+    let old = now - ALERTS_KEPT;
     let is_old = |statement: Statement| {
         statement
             .value(Value::Text(tenant.to_string()))
             .text(" AND began_unix_nano < ")
-            .value(Value::Long(old))
+            .value(Value::Long(old.as_unix_nanos()))
             .text(" AND resolved_unix_nano < ")
-            .value(Value::Long(old))
+            .value(Value::Long(old.as_unix_nanos()))
     };
+    // Deliveries before the incidents by whose age they are chosen. What still waits is kept
+    // whatever its age: a message is sent or given up, never forgotten.
     let done = Statement::new("DELETE FROM deliveries WHERE state <> 'waiting' AND tenant = ")
         .value(Value::Text(tenant.to_string()))
         .text(" AND incident_id IN (SELECT incident_id FROM incidents WHERE tenant = ");
@@ -562,7 +574,7 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now_unix_nano: i64) -> Re
     Statement::new("DELETE FROM deliveries WHERE state <> 'waiting' AND tenant = ")
         .value(Value::Text(tenant.to_string()))
         .text(" AND created_unix_nano < ")
-        .value(Value::Long(old))
+        .value(Value::Long(old.as_unix_nanos()))
         .text(" AND incident_id >= ")
         .value(Value::Text(DELIVERED_ONLY.to_owned()))
         .text(" AND incident_id < ")
@@ -592,8 +604,8 @@ fn incident(row: &Row) -> Result<StoredIncident, Fault> {
     Ok(StoredIncident {
         state: incident_state(&rows::get::<String>(row, 1)?)?,
         service: rows::get(row, 2)?,
-        began_unix_nano: rows::get(row, 3)?,
-        resolved_unix_nano: rows::get(row, 4)?,
+        began_at: rows::timestamp(row, 3)?,
+        resolved_at: rows::maybe_timestamp(row, 4)?,
         incident: understood("incident", &incident_id, &body),
         incident_id,
     })
@@ -607,10 +619,10 @@ fn tracked(row: &Row) -> Result<Option<TrackedIncident>, Fault> {
     };
     let tracking = Tracking {
         series: rows::get(row, 2)?,
-        breach_since_unix_nano: rows::get(row, 3)?,
-        last_breach_unix_nano: rows::get(row, 4)?,
+        breach_since_unix_nano: (rows::maybe_timestamp(row, 3)?).map(Timestamp::as_unix_nanos),
+        last_breach_unix_nano: (rows::timestamp(row, 4)?).as_unix_nanos(),
         sequence: count(5)?,
-        notified_unix_nano: rows::get(row, 6)?,
+        notified_unix_nano: (rows::timestamp(row, 6)?).as_unix_nanos(),
         notified_severity: severity(&rows::get::<String>(row, 7)?)?,
         reminders: count(8)?,
         is_changed: rows::get(row, 9)?,
@@ -630,7 +642,7 @@ fn delivery(row: &Row) -> Result<StoredDelivery, Fault> {
         delivery_id,
         channel: rows::get(row, 1)?,
         incident_id: rows::get(row, 2)?,
-        created_unix_nano: rows::get(row, 3)?,
+        created_at: rows::timestamp(row, 3)?,
         delivery: delivery.map(|of| Delivery { id: delivery_id, thread, ..of }),
         state: rows::get::<String>(row, 5)?.parse()?,
     })

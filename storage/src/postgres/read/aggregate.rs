@@ -15,7 +15,7 @@ use super::rows;
 use crate::postgres::{
     errors::Fault,
     statement::{Statement, Value},
-    values::Timestamp,
+    values::Timestamptz,
 };
 use crate::{
     AggregateSeries, HeatmapCell, ServiceSummary,
@@ -39,9 +39,9 @@ impl Slice<'_> {
             .text(" AND width_seconds = ")
             .value(Value::Int(self.span.width as i32))
             .text(" AND start_at >= ")
-            .value(Value::Time(Timestamp::of_seconds(self.span.from)))
+            .value(Value::Time(Timestamptz::of_seconds(self.span.from)))
             .text(" AND start_at < ")
-            .value(Value::Time(Timestamp::of_seconds(self.span.to)))
+            .value(Value::Time(Timestamptz::of_seconds(self.span.to)))
     }
 
     fn of_service(&self, statement: Statement) -> Statement {
@@ -110,7 +110,7 @@ async fn add<K: Hash + Eq>(
 
 /// The second in the first column.
 fn start(row: &Row) -> Result<i64, Fault> {
-    Ok(rows::get::<Timestamp>(row, 0)?.seconds())
+    Ok(rows::get::<Timestamptz>(row, 0)?.seconds())
 }
 
 async fn add_counts<K: Hash + Eq>(
@@ -171,6 +171,7 @@ async fn add_latencies<K: Hash + Eq>(
 }
 
 /// Start, service, count, sum, latency buckets and the count of each.
+// Not added up by SQL: that would unpack every array into rows and sort them.
 fn latencies(slice: &Slice<'_>) -> Statement {
     let statement = Statement::new(
         "SELECT start_at, service, count, sum_ms, buckets, counts FROM latency_buckets WHERE tenant = ",
@@ -225,8 +226,8 @@ pub(crate) async fn list_services(
             total: rows::count(row, 1)?,
             errors: rows::count(row, 2)?,
             anomalies: rows::count(row, 3)?,
-            first_seen_unix_nano: rows::get(row, 4)?,
-            last_seen_unix_nano: rows::get(row, 5)?,
+            first_seen: rows::timestamp(row, 4)?,
+            last_seen: rows::timestamp(row, 5)?,
         })
     };
     found.iter().map(summary).collect()

@@ -10,14 +10,16 @@
 use logweir_core::{
     filter::{Comparison, Expression, Filter, Phrase, Term, TextField},
     identity::Service,
+    timestamp::Timestamp,
 };
 
 use crate::postgres::{
     statement::{Piece, Value},
-    values::Timestamp,
+    values::Timestamptz,
 };
 
 /// Whole numbers of so many digits are written without an exponent however they are held.
+// An f64 holds 15 decimal digits exactly, and from 1e16 on is written with an exponent.
 const PLAIN_DIGITS_MAX: usize = 15;
 /// A decimal that rounds to a whole number, but does not show it, has as many nines.
 const ROUNDS_UP: &str = "9999999999";
@@ -126,6 +128,8 @@ fn of_term(term: &Term, wanted: bool) -> Condition {
     match term {
         Term::Words(phrase) if wanted => words(phrase),
         Term::Attribute(key, comparison, text) if wanted => attribute(key, *comparison, text),
+        // Their conditions let too much pass. Negated they would keep out logs that do match, and
+        // those would be missing from the answer; so a negation is left wholly to the reader.
         Term::Words(_) | Term::Attribute(..) => Condition::Always,
         Term::Text(TextField::Service, name) => exactly(service(name), wanted),
         Term::Text(field, text) => nearly(text_field(*field, text), wanted),
@@ -180,9 +184,11 @@ const fn symbol(comparison: Comparison) -> &'static str {
 }
 
 /// To the microsecond that the column holds.
-fn of_time(comparison: Comparison, time: i64, wanted: bool) -> Condition {
+fn of_time(comparison: Comparison, time: Timestamp, wanted: bool) -> Condition {
     use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
-    let (time, _) = Timestamp::of_nanos(time);
+    let (time, _) = Timestamptz::of(time);
+    // Wherever the column is equal the nanoseconds decide, which are not looked at: hence "or
+    // equal" in both directions.
     let symbol = match (comparison, wanted) {
         (Equal, true) => "time = ",
         (Equal, false) => return Condition::Always,
@@ -220,6 +226,7 @@ fn can_be_bound(text: &str) -> bool {
 /// The words occur, the longest first for it is the rarest; that they stand together, and alone, is
 /// left to the reader. Only ASCII letters have a case, as under the collation "C".
 fn words(phrase: &Phrase) -> Condition {
+    // `position` of a lowered text and not ILIKE: measured, ILIKE takes four times as long as LIKE.
     let mut words: Vec<&String> = phrase.words.iter().collect();
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.dedup();
@@ -250,6 +257,7 @@ fn attribute(key: &str, comparison: Comparison, text: &str) -> Condition {
 }
 
 fn equal_value(named: &str, text: &str) -> Condition {
+    // Not with a leading zero: 007 equals an attribute 7, in whose text its digits do not occur.
     let is_plain_number = text.len() <= PLAIN_DIGITS_MAX
         && !text.starts_with('0')
         && text.bytes().all(|byte| byte.is_ascii_digit());

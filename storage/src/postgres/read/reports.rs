@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 use logweir_core::{
     identity::{ProducerId, Service, Tenant},
     record::{Account, Template},
+    timestamp::Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -14,7 +15,7 @@ use super::rows;
 use crate::postgres::{
     errors::Fault,
     statement::{Statement, Value},
-    values::{Id, Timestamp},
+    values::{Id, Timestamptz},
 };
 use crate::{
     ProducerReport, TemplateSummary,
@@ -63,7 +64,7 @@ pub(crate) async fn list_templates(
     service: Option<&Service>,
     range: TimeRange,
     limit: usize,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Vec<TemplateSummary>, Fault> {
     let found = most_frequent(tenant, service, range, limit).rows(db).await?;
     let mut ids = Vec::with_capacity(found.len());
@@ -72,7 +73,7 @@ pub(crate) async fn list_templates(
         ids.push(rows::get(row, 0)?);
         templates.push(template_summary(row)?);
     }
-    let trend = Trend::ending(range.to_unix_nano.min(now_unix_nano));
+    let trend = Trend::ending(range.to.min(now));
     let trends = trends(db, tenant, ids, trend).await?;
     for template in &mut templates {
         template.trend = trends.get(&(template.template_id.0 as i64)).copied();
@@ -92,6 +93,8 @@ fn most_frequent(
          FROM (SELECT coalesce(merger.template_id, own.template_id) AS template_id,
                       min(own.first_seen_unix_nano) AS first, max(own.last_seen_unix_nano) AS last,
                       max(own.level) AS level, sum(counts.count)::bigint AS count FROM (";
+    // Summed by merged pattern before the limit is applied: a pattern whose parts are each too rare
+    // for the list may belong on it as a whole.
     let tenant = Value::Text(tenant.to_string());
     // Without bounds the totals say it all: they also count hours that are gone.
     let statement = if range == TimeRange::ALL {
@@ -107,9 +110,9 @@ fn most_frequent(
             )
             .value(tenant.clone())
             .text(" AND width_seconds = 3600 AND start_at > ")
-            .value(Value::Time(Timestamp::of_seconds(from.saturating_sub(HOUR_SECONDS))))
+            .value(Value::Time(Timestamptz::of_seconds(from.saturating_sub(HOUR_SECONDS))))
             .text(" AND start_at < ")
-            .value(Value::Time(Timestamp::of_seconds(to)))
+            .value(Value::Time(Timestamptz::of_seconds(to)))
             .text(" GROUP BY template_id")
     };
     let mut statement = statement
@@ -137,21 +140,21 @@ pub(crate) fn template_summary(row: &Row) -> Result<TemplateSummary, Fault> {
         service: rows::service(rows::get(row, 1)?)?,
         pattern: pattern(row)?,
         count: rows::count(row, 7)?,
-        first_seen_unix_nano: rows::get(row, 4)?,
-        last_seen_unix_nano: rows::get(row, 5)?,
+        first_seen: rows::timestamp(row, 4)?,
+        last_seen: rows::timestamp(row, 5)?,
         level: rows::level(rows::get(row, 6)?)?,
         trend: None,
     })
 }
 
-/// Of each of the templates with a history.
+/// The trends of those of the templates that occurred in the 24 hours before the last one, by id.
 async fn trends(
     db: &Transaction<'_>,
     tenant: &Tenant,
     ids: Vec<i64>,
     trend: Trend,
 ) -> Result<HashMap<i64, f64>, Fault> {
-    let last = Value::Time(Timestamp::of_seconds(trend.last));
+    let last = Value::Time(Timestamptz::of_seconds(trend.last));
     let tenant = Value::Text(tenant.to_string());
     let found = Statement::new(
         "SELECT coalesce(own.merged_into, own.template_id), (sum(b.total) FILTER (WHERE start_at = ",
@@ -165,7 +168,7 @@ async fn trends(
         )
         .value(tenant)
         .text(" AND width_seconds = 3600 AND start_at >= ")
-        .value(Value::Time(Timestamp::of_seconds(trend.first)))
+        .value(Value::Time(Timestamptz::of_seconds(trend.first)))
         .text(" AND start_at <= ")
         .value(last)
         .text(" AND coalesce(own.merged_into, own.template_id) = ANY(")
@@ -226,6 +229,6 @@ fn producer_report(row: &Row) -> Result<ProducerReport, Fault> {
         stored: bits(9)?,
         rejected: bits(10)?,
         missing_sequences: committed.missing(MISSING_RANGES_MAX),
-        last_received_unix_nano: rows::get(row, 12)?,
+        last_received: rows::timestamp(row, 12)?,
     })
 }

@@ -3,16 +3,18 @@
 use logweir_core::{
     identity::{BatchId, LogId, Service, TemplateId},
     record::{Level, Record, ScoredRecord, StoredLog},
+    timestamp::Timestamp,
 };
 use tokio_postgres::{Row, types::FromSql};
 
 use crate::postgres::{
     errors::Fault,
     texts::{Exact, read_attributes},
-    values::{Id, Timestamp},
+    values::{Id, Timestamptz},
 };
 
 /// What [`log`] reads, in this order.
+// `attributes` as text: parsed by the driver they would lose repeated names and their order.
 pub(crate) const LOG: &str = "time, time_nanos, batch_id, record_index, received_at, received_nanos, \
      service, instance, environment, level, level_sent, severity_number, message, latency_ms, trace_id, \
      span_id, logger, attributes::text, template_id, anomaly_score, is_anomaly, anomaly_reasons, exact";
@@ -22,12 +24,23 @@ pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, 
     Ok(row.try_get(column)?)
 }
 
-/// A log.
+/// A column with nanoseconds since 1970.
+pub(crate) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Fault> {
+    get(row, column).map(Timestamp::from_unix_nanos)
+}
+
+/// A column with nanoseconds since 1970, or null.
+pub(crate) fn maybe_timestamp(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_unix_nanos))
+}
+
+/// The log of a row that has the columns [`LOG`]; corrupt if one of them holds what this program
+/// never writes.
 pub(crate) fn log(row: &Row) -> Result<StoredLog, Fault> {
     let attributes: Option<&str> = get(row, 17)?;
     let record = Record {
         index: index(get(row, 3)?)?,
-        time_unix_nano: time(row, 0)?,
+        time: time(row, 0)?,
         level: get::<Option<i16>>(row, 10)?.map(level).transpose()?,
         severity_number: small(get(row, 11)?)?,
         message: get(row, 12)?,
@@ -43,11 +56,11 @@ pub(crate) fn log(row: &Row) -> Result<StoredLog, Fault> {
     };
     let mut log = StoredLog {
         id: LogId {
-            time_unix_nano: record.time_unix_nano,
+            time: record.time,
             batch_id: BatchId(get::<Id>(row, 2)?.0),
             index: record.index,
         },
-        received_unix_nano: time(row, 4)?,
+        received_at: time(row, 4)?,
         service: service(get(row, 6)?)?,
         instance: get(row, 7)?,
         environment: get(row, 8)?,
@@ -60,6 +73,7 @@ pub(crate) fn log(row: &Row) -> Result<StoredLog, Fault> {
             anomaly_reasons: get::<Option<Vec<String>>>(row, 21)?.unwrap_or_default(),
         },
     };
+    // Last, for it replaces what the readable columns hold only nearly.
     if let Some(exact) = get::<Option<&[u8]>>(row, 22)? {
         Exact::from_bytes(exact).map_err(damaged)?.restore(&mut log);
     }
@@ -71,8 +85,8 @@ fn damaged(error: impl std::fmt::Display) -> Fault {
 }
 
 /// A time to the microsecond, and in the next column its nanoseconds.
-fn time(row: &Row, column: usize) -> Result<i64, Fault> {
-    Ok(get::<Timestamp>(row, column)?.with_nanos(get(row, column + 1)?))
+fn time(row: &Row, column: usize) -> Result<Timestamp, Fault> {
+    Ok(get::<Timestamptz>(row, column)?.with_nanos(get(row, column + 1)?))
 }
 
 fn small(number: i16) -> Result<u8, Fault> {

@@ -3,7 +3,7 @@
 //! of logs is all that it holds. Every statement has its own snapshot: a long search hinders no
 //! vacuum, and logs that come in meanwhile may only appear where it has not been yet.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use deadpool_postgres::Transaction;
 use futures::TryStreamExt;
@@ -11,7 +11,7 @@ use logweir_core::{
     filter::{Expression, Filter, Required, Term, TextField},
     identity::{LogId, Service, TemplateId, Tenant},
     record::{Level, StoredLog},
-    timestamp::NANOS_PER_SECOND,
+    timestamp::Timestamp,
 };
 
 use super::{
@@ -23,7 +23,7 @@ use crate::postgres::{
     errors::Fault,
     statement::{Statement, Value},
     template_aliases,
-    values::{Id, Timestamp},
+    values::{Id, Timestamptz},
 };
 use crate::{
     LogWithNeighbours, StorageError,
@@ -33,6 +33,8 @@ use crate::{
 };
 
 /// Rows that a stretch may hold in vain: about 0.1 s of the database's time.
+// A statement is not stopped when its caller goes, so that this is also how long the server works
+// for nobody.
 const STRETCH_ROWS_MAX: u64 = 250_000;
 /// More than these of a stretch in vain, and the next one is small.
 const PASSED_ROWS_MAX: u64 = 8_000;
@@ -40,8 +42,13 @@ const PASSED_ROWS_MAX: u64 = 8_000;
 const DOUBTFUL_ROWS_MIN: u64 = 2_000;
 /// Hours looked ahead at first.
 const HOURS_AHEAD: i64 = 8;
+/// By how much the next stretch, and the hours looked ahead, are larger.
+// Years without a match are crossed in a handful of statements, while one in the next hour is found
+// by a small one.
 const GROWTH: u64 = 8;
 /// Most rows of a statement; where more are needed the next one goes on.
+// Where no index gives rows in this order, the server has as many in memory while it sorts, and
+// sends the first only after the last is read.
 const ROWS_MAX: u64 = 20_000;
 
 /// A page of matches in the order given.
@@ -55,8 +62,8 @@ pub(crate) async fn search(
     let filter = expanded.as_ref().unwrap_or(&query.filter);
     let required = filter.required();
     let mut range = query.range;
-    range.from_unix_nano = range.from_unix_nano.max(required.time.0);
-    range.to_unix_nano = range.to_unix_nano.min(required.time.1);
+    range.from = range.from.max(required.time.0);
+    range.to = range.to.min(required.time.1);
     let mut page =
         Page { order, size: query.page_size.max(1), cursor: query.cursor, logs: Vec::new() };
     page.narrow_to_cursor(&mut range);
@@ -78,6 +85,8 @@ pub(crate) async fn search(
         return Ok(page.finish());
     }
     if let Some(trace) = required.trace {
+        // New partitions have no statistics, and for what seems to be a small table the planner
+        // reads all of it rather than the index by trace.
         db.batch_execute("SET LOCAL enable_seqscan = off").await?;
         if let Some(part) = span(db, trace, range).await? {
             scope.read(db, part, &[], &mut page).await?;
@@ -121,9 +130,11 @@ async fn find(
     tenant: &Tenant,
     id: LogId,
 ) -> Result<Option<StoredLog>, Fault> {
+    // The services with logs in these 10 seconds are named because the index leads with the
+    // service, and so do TimescaleDB's columns: by time alone all of them would be decompressed.
     let Ok(index) = i32::try_from(id.index) else { return Ok(None) };
-    let (time, time_nanos) = Timestamp::of_nanos(id.time_unix_nano);
-    let start = bucket_start(id.time_unix_nano, FINE_SECONDS);
+    let (time, time_nanos) = Timestamptz::of(id.time);
+    let start = bucket_start(id.time, FINE_SECONDS);
     let statement = Statement::new("SELECT ")
         .text(rows::LOG)
         .text(" FROM logs WHERE tenant = ")
@@ -131,7 +142,7 @@ async fn find(
         .text(" AND service = ANY(ARRAY(SELECT service FROM service_buckets WHERE tenant = ")
         .value(Value::Text(tenant.to_string()))
         .text(" AND width_seconds = 10 AND start_at = ")
-        .value(Value::Time(Timestamp::of_seconds(start)))
+        .value(Value::Time(Timestamptz::of_seconds(start)))
         .text(")) AND time = ")
         .value(Value::Time(time))
         .text(" AND time_nanos = ")
@@ -155,12 +166,12 @@ struct Page {
 impl Page {
     fn narrow_to_cursor(&self, range: &mut TimeRange) {
         let Some(cursor) = self.cursor else { return };
-        let time = cursor.time_unix_nano;
+        let time = cursor.time;
         match self.order {
             Order::NewestFirst => {
-                range.to_unix_nano = range.to_unix_nano.min(time.saturating_add(1));
+                range.to = range.to.min(time.next());
             }
-            Order::OldestFirst => range.from_unix_nano = range.from_unix_nano.max(time),
+            Order::OldestFirst => range.from = range.from.max(time),
         }
     }
 
@@ -208,6 +219,7 @@ async fn services(
     if let Some(name) = required.service {
         return Ok(Service::new(name).ok().map(Some));
     }
+    // A template is of one service, which leads to its logs; no index has templates.
     let Some(template_id) = required.template else { return Ok(Some(None)) };
     let rows = Statement::new("SELECT service FROM templates WHERE tenant = ")
         .value(Value::Text(tenant.to_string()))
@@ -229,11 +241,11 @@ async fn span(
     let statement = Statement::new("SELECT min(time), max(time) FROM ");
     let rows = traced(statement, "time", trace, range).rows(db).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let (first, last): (Option<Timestamp>, Option<Timestamp>) =
+    let (first, last): (Option<Timestamptz>, Option<Timestamptz>) =
         (rows::get(row, 0)?, rows::get(row, 1)?);
     let bounds = first.zip(last).map(|(first, last)| TimeRange {
-        from_unix_nano: range.from_unix_nano.max(first.with_nanos(0)),
-        to_unix_nano: range.to_unix_nano.min(last.with_nanos(999).saturating_add(1)),
+        from: range.from.max(first.with_nanos(0)),
+        to: range.to.min(last.with_nanos(999).next()),
     });
     Ok(bounds)
 }
@@ -241,6 +253,7 @@ async fn span(
 /// Goes on with a table of the rows of a trace. The index of traces leads to them, and no other can:
 /// among further conditions the database, which knows little of new rows, may choose another index.
 fn traced(statement: Statement, columns: &str, trace: [u8; 16], range: TimeRange) -> Statement {
+    // OFFSET 0 keeps the planner from merging this into the query around it.
     let (from, to) = bounds(range);
     statement
         .text(&format!("(SELECT {columns} FROM logs WHERE trace_id = "))
@@ -254,22 +267,22 @@ fn traced(statement: Statement, columns: &str, trace: [u8; 16], range: TimeRange
 
 /// Of a column of time, both inclusive, widened to microseconds.
 fn bounds(range: TimeRange) -> (Value, Value) {
-    let time = |unix_nano| Value::Time(Timestamp::of_nanos(unix_nano).0);
-    (time(range.from_unix_nano), time(range.to_unix_nano.saturating_sub(1)))
+    let time = |time| Value::Time(Timestamptz::of(time).0);
+    (time(range.from), time(range.to - Duration::from_nanos(1)))
 }
 
 async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Result<(), Fault> {
     let mut range = scope.range;
     let mut rows = if scope.is_exact { 0 } else { DOUBTFUL_ROWS_MIN };
     let mut hours = HOURS_AHEAD;
-    while range.from_unix_nano < range.to_unix_nano {
+    while range.from < range.to {
         let wanted = page.wanted().max(rows);
         let Some(stretch) = next_stretch(db, scope, range, hours, wanted).await? else {
             return Ok(());
         };
         let part = TimeRange {
-            from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS_PER_SECOND)),
-            to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS_PER_SECOND)),
+            from: range.from.max(Timestamp::from_unix_seconds(stretch.from)),
+            to: range.to.min(Timestamp::from_unix_seconds(stretch.to)),
         };
         let services = match scope.service {
             Some(_) => Vec::new(),
@@ -280,8 +293,8 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             return Ok(());
         }
         match scope.order {
-            Order::NewestFirst => range.to_unix_nano = part.from_unix_nano,
-            Order::OldestFirst => range.from_unix_nano = part.to_unix_nano,
+            Order::NewestFirst => range.to = part.from,
+            Order::OldestFirst => range.from = part.to,
         }
         // Rows passed in vain cost more than rows that the database looks through alone.
         rows = if read > PASSED_ROWS_MAX {
@@ -289,6 +302,7 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
         } else {
             wanted.saturating_mul(GROWTH).min(STRETCH_ROWS_MAX)
         };
+        // Somewhat over a year: each of these is a row of the answer.
         hours = (hours * GROWTH as i64).min(10_000);
     }
     Ok(())
@@ -304,12 +318,13 @@ async fn next_stretch(
 ) -> Result<Option<Stretch>, Fault> {
     let crowds = scope.crowds(db, range, HOUR_SECONDS, hours).await?;
     let Some(stretch) = Stretch::over(&crowds, HOUR_SECONDS, wanted) else { return Ok(None) };
+    // Of templates there are no counts per 10 seconds, but of errors.
     if scope.template.is_some() || !stretch.is_crowded(wanted) {
         return Ok(Some(stretch));
     }
     let hour = TimeRange {
-        from_unix_nano: range.from_unix_nano.max(stretch.from.saturating_mul(NANOS_PER_SECOND)),
-        to_unix_nano: range.to_unix_nano.min(stretch.to.saturating_mul(NANOS_PER_SECOND)),
+        from: range.from.max(Timestamp::from_unix_seconds(stretch.from)),
+        to: range.to.min(Timestamp::from_unix_seconds(stretch.to)),
     };
     let crowds = scope.crowds(db, hour, FINE_SECONDS, HOUR_SECONDS / FINE_SECONDS).await?;
     Ok(Some(Stretch::over(&crowds, FINE_SECONDS, wanted).unwrap_or(stretch)))
@@ -350,7 +365,7 @@ impl Scope<'_> {
             .rows(db)
             .await?;
         let crowd = |row| -> Result<Crowd, Fault> {
-            let start: Timestamp = rows::get(row, 0)?;
+            let start: Timestamptz = rows::get(row, 0)?;
             Ok(Crowd { start: start.seconds(), logs: rows::count(row, 1)? })
         };
         rows.iter().map(crowd).collect()
@@ -363,9 +378,9 @@ impl Scope<'_> {
             .text(" AND width_seconds = ")
             .value(Value::Int(width as i32))
             .text(" AND start_at >= ")
-            .value(Value::Time(Timestamp::of_seconds(from)))
+            .value(Value::Time(Timestamptz::of_seconds(from)))
             .text(" AND start_at < ")
-            .value(Value::Time(Timestamp::of_seconds(to)));
+            .value(Value::Time(Timestamptz::of_seconds(to)));
         if self.anomalies_only {
             statement = statement.text(" AND anomalies > 0");
         }
@@ -410,9 +425,11 @@ impl Scope<'_> {
             while let Some(row) = rows.try_next().await? {
                 count += 1;
                 let log = rows::log(&row)?;
+                // Of every row, whether or not it matches: the next statement goes on after it.
                 after = Some(log.id);
-                let time = log.id.time_unix_nano;
-                let is_in = (part.from_unix_nano..part.to_unix_nano).contains(&time);
+                let time = log.id.time;
+                // The column has microseconds, so that some rows just outside of the bounds come.
+                let is_in = (part.from..part.to).contains(&time);
                 if is_in && self.filter.matches(&log) {
                     page.logs.push(log);
                     if page.wanted() == 0 {
@@ -456,7 +473,8 @@ impl Scope<'_> {
             statement = statement.text(" AND service = ANY(").value(services).text(")");
         }
         if let Some(id) = after {
-            let (time, time_nanos) = Timestamp::of_nanos(id.time_unix_nano);
+            let (time, time_nanos) = Timestamptz::of(id.time);
+            // As one row and not as four conditions joined by OR, which no index would be used for.
             let is_after = match self.order {
                 Order::NewestFirst => " AND (time, time_nanos, batch_id, record_index) < (",
                 Order::OldestFirst => " AND (time, time_nanos, batch_id, record_index) > (",

@@ -39,6 +39,7 @@ impl Stretch {
 
     /// Whether narrower buckets tell more: one hour with far more than is wanted.
     pub(crate) fn is_crowded(&self, wanted: u64) -> bool {
+        // Four times as much: below that, asking for narrower buckets costs what it could save.
         self.width == HOUR_SECONDS && self.to - self.from == HOUR_SECONDS && self.logs / 4 > wanted
     }
 }

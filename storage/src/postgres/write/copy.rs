@@ -5,12 +5,14 @@ use logweir_core::record::{ScoredBatch, ScoredRecord};
 use crate::{
     postgres::{
         texts::{Exact, put_attributes, readable},
-        values::Timestamp,
+        values::Timestamptz,
     },
     rollups::TEMPLATE_MISSING,
 };
 
-/// What takes the rows.
+/// The statement that takes the rows.
+// The order in which `put` writes them: two of one type, swapped, would be noticed by nobody. It is
+// that of the table, where columns of fixed width come first: rows have few gaps for alignment.
 pub(crate) const COPY: &str =
     "COPY logs (time, received_at, template_id, latency_ms, batch_id, record_index, anomaly_score,
          time_nanos, received_nanos, level, level_sent, severity_number, is_anomaly, tenant, service,
@@ -23,7 +25,9 @@ pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What comes after them.
 pub(crate) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
+/// The type of the elements of an array of texts: fixed in PostgreSQL's catalogue.
 const TEXT_OID: i32 = 25;
+/// The length that stands for an absent value.
 const NULL: i32 = -1;
 
 /// A log on its way into its row, and the batch that it came in.
@@ -53,8 +57,8 @@ impl Incoming<'_> {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let Self { batch, scored } = *self;
         let (record, resource) = (&scored.record, &batch.resource);
-        let (time, time_nanos) = Timestamp::of_nanos(record.time_unix_nano);
-        let (received, received_nanos) = Timestamp::of_nanos(batch.received_unix_nano);
+        let (time, time_nanos) = Timestamptz::of(record.time);
+        let (received, received_nanos) = Timestamptz::of(batch.received_at);
         out.extend_from_slice(&COLUMNS.to_be_bytes());
         put(out, &time.to_wire().to_be_bytes());
         put(out, &received.to_wire().to_be_bytes());
@@ -84,6 +88,7 @@ impl Incoming<'_> {
         } else {
             is_exact &= put_sized(out, |out| put_attributes(out, &record.attributes));
         }
+        // A second copy only of what the columns cannot hold as it is, a log in very many.
         if is_exact {
             put_null(out);
         } else {
@@ -114,6 +119,7 @@ fn put_option<const N: usize>(out: &mut Vec<u8>, value: Option<[u8; N]>) {
 fn put_text(out: &mut Vec<u8>, text: &str) -> bool {
     let readable = readable(text);
     put(out, readable.as_bytes());
+    // What stands in for U+0000 takes three bytes, so that the length tells whether there was any.
     readable.len() == text.len()
 }
 

@@ -13,6 +13,7 @@ use deadpool_postgres::Transaction;
 use logweir_core::{
     identity::{BatchId, ProducerId, Tenant},
     record::{Account, ScoredBatch},
+    timestamp::Timestamp,
 };
 use tokio_postgres::{
     Row,
@@ -27,7 +28,7 @@ use crate::{
     postgres::{
         errors::Fault,
         texts::readable,
-        values::{Id, Timestamp},
+        values::{Id, Timestamptz},
     },
     ranges::{Membership, RangeSet},
 };
@@ -40,15 +41,19 @@ type Folded = HashMap<Key, RangeSet>;
 pub(crate) async fn admit(
     db: &Transaction<'_>,
     batches: &[ScoredBatch],
-    now_unix_nano: i64,
+    now: Timestamp,
     age: Duration,
 ) -> Result<Vec<Admission<BatchId>>, Fault> {
+    // A statement must not touch a row twice, so of batches with one id the first is entered and
+    // the others are compared with it. A BTreeMap, because rows are then locked by ascending key.
     let mut first: BTreeMap<Key, usize> = BTreeMap::new();
     for (position, batch) in batches.iter().enumerate() {
         first.entry((batch.tenant.clone(), batch.batch_id.0)).or_insert(position);
     }
+    // Both are sent at once and save a round trip; the connection runs them one after the other,
+    // and `biased` makes the entering the first (see above why it must be).
     let (entered, folded) =
-        tokio::join!(biased; enter(db, batches, &first, now_unix_nano), folded(db, batches));
+        tokio::join!(biased; enter(db, batches, &first, now), folded(db, batches));
     let (entered, folded) = (entered?, folded?);
     let known = checksums(db, batches, &first, &entered).await?;
 
@@ -57,8 +62,10 @@ pub(crate) async fn admit(
     let mut admissions = Vec::with_capacity(batches.len());
     for (position, batch) in batches.iter().enumerate() {
         let key = (batch.tenant.clone(), batch.batch_id.0);
-        let past = past(batch, &folded, is_minted_lately(batch.batch_id, now_unix_nano, age));
+        let past = past(batch, &folded, is_minted_lately(batch.batch_id, now, age));
         if entered.contains(&position) {
+            // A repeat of a batch that was folded: its entry was gone, so that it could be entered.
+            // Left there it would be folded once more, and say that the batch was stored today.
             if past == Past::Committed {
                 removed.push(key);
             }
@@ -73,7 +80,7 @@ pub(crate) async fn admit(
         }
     }
     remove(db, &removed).await?;
-    let entered = enter(db, batches, &conflicts, now_unix_nano).await?;
+    let entered = enter(db, batches, &conflicts, now).await?;
     for position in conflicts.into_values().filter(|position| !entered.contains(position)) {
         admissions[position] = Admission::Conflict { entry: None };
     }
@@ -92,7 +99,7 @@ async fn enter(
     db: &Transaction<'_>,
     batches: &[ScoredBatch],
     keys: &BTreeMap<Key, usize>,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<HashSet<usize>, Fault> {
     if keys.is_empty() {
         return Ok(HashSet::new());
@@ -107,7 +114,10 @@ async fn enter(
         sent.iter().map(|sent| sent.map(|sent| sent.sequence as i64)).collect();
     let stored: Vec<i32> = entries.iter().map(|batch| batch.records.len() as i32).collect();
     let dead_lettered: Vec<i32> = entries.iter().map(|batch| batch.rejected.len() as i32).collect();
-    let (now, _) = Timestamp::of_nanos(now_unix_nano);
+    let (now, _) = Timestamptz::of(now);
+    // One statement with arrays for all batches: one round trip, whatever their number. DO NOTHING
+    // waits for another transaction that has entered the same id, and so tells a repeat that is
+    // being written at this moment from a new batch.
     let rows = db
         .query_typed(
             "INSERT INTO batches (tenant, batch_id, checksum, producer_id, sequence, stored,
@@ -256,6 +266,8 @@ pub(crate) async fn note(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Resul
     if of_producers.is_empty() {
         return Ok(());
     }
+    // Locked before they are read: two processors that each add to what they have read would lose
+    // one of the two additions, and the account would say that logs are missing.
     let mut accounts = lock(db, &of_producers).await?;
     for (key, settled) in &of_producers {
         let account = accounts.entry(key.clone()).or_default();
@@ -277,6 +289,8 @@ async fn lock<T>(
 ) -> Result<BTreeMap<Key, ProducerAccount>, Fault> {
     let (tenants, ids) = columns(wanted.keys());
     let values = [(&tenants as _, Type::TEXT_ARRAY), (&ids as _, Type::UUID_ARRAY)];
+    // Producers are made here and not when their batches are entered: one whose batches are all
+    // repeats needs no row. Another processor may make the same one now; the select then finds it.
     let create = db.execute_typed(
         "INSERT INTO producers (tenant, producer_id, service, instance, sdk, sequence, emitted, dropped,
              rejected_seen, queued, spooled, stored, dead_lettered, committed_sequences,
@@ -328,7 +342,7 @@ fn account(row: &Row) -> Result<ProducerAccount, Fault> {
         stored: bits(11)?,
         dead_lettered: bits(12)?,
         committed: row.try_get(13)?,
-        last_received_unix_nano: row.try_get(14)?,
+        last_received: Timestamp::from_unix_nanos(row.try_get(14)?),
     })
 }
 
@@ -348,7 +362,7 @@ async fn save(
     let committed: Vec<Vec<u8>> =
         accounts.values().map(|account| account.committed.to_bytes()).collect();
     let received: Vec<i64> =
-        accounts.values().map(|account| account.last_received_unix_nano).collect();
+        accounts.values().map(|account| account.last_received.as_unix_nanos()).collect();
     db.execute_typed(
         "UPDATE producers p SET service = of.service, instance = of.instance, sdk = of.sdk,
              sequence = of.sequence, emitted = of.emitted, dropped = of.dropped,
@@ -386,10 +400,10 @@ async fn save(
 /// Folds old entries into their producers, a bounded number of them. Whether there is more to do.
 pub(crate) async fn fold(
     db: &Transaction<'_>,
-    cutoff_unix_nano: i64,
+    cutoff: Timestamp,
     entries_max: i64,
 ) -> Result<bool, Fault> {
-    let (cutoff, _) = Timestamp::of_nanos(cutoff_unix_nano);
+    let (cutoff, _) = Timestamptz::of(cutoff);
     let rows = db
         .query_typed(
             "DELETE FROM batches b USING
@@ -400,6 +414,8 @@ pub(crate) async fn fold(
             &[(&cutoff, Type::TIMESTAMPTZ), (&entries_max, Type::INT8)],
         )
         .await?;
+    // One DELETE that returns what it took: an entry that a second statement read could be gone, or
+    // have been entered anew, by the time it is deleted.
     let mut of_producers: BTreeMap<Key, Vec<u64>> = BTreeMap::new();
     for row in &rows {
         if let Some(Id(producer)) = row.try_get(1)? {
@@ -429,6 +445,7 @@ async fn add_folded(
             &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)],
         )
         .await?;
+    // Of a producer that was forgotten meanwhile there is no row, and nothing to remember.
     let (mut tenants, mut ids, mut folded) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let key = key(row)?;
@@ -449,15 +466,12 @@ async fn add_folded(
 }
 
 /// Forgets producers long silent. Those in use just now are left for the next time.
-pub(crate) async fn forget_silent(
-    db: &Transaction<'_>,
-    cutoff_unix_nano: i64,
-) -> Result<(), Fault> {
+pub(crate) async fn forget_silent(db: &Transaction<'_>, cutoff: Timestamp) -> Result<(), Fault> {
     db.execute_typed(
         "DELETE FROM producers WHERE (tenant, producer_id) IN
              (SELECT tenant, producer_id FROM producers WHERE last_received_unix_nano < $1
               FOR UPDATE SKIP LOCKED)",
-        &[(&cutoff_unix_nano, Type::INT8)],
+        &[(&cutoff.as_unix_nanos(), Type::INT8)],
     )
     .await?;
     Ok(())

@@ -20,6 +20,7 @@ use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{RejectedRecord, ScoredBatch, Template},
     runtime::fault,
+    timestamp::Timestamp,
     wire,
 };
 use metrics::{counter, histogram};
@@ -41,7 +42,9 @@ use crate::{
     rollups::Derived,
 };
 
-/// Sent to the server at a time.
+/// Bytes of a COPY that are sent to the server at a time.
+// Large enough that a message's head and the switch between tasks do not count, small enough that
+// the server works on the first rows while the rest is still being put together.
 const CHUNK_BYTES: usize = 64 << 10;
 
 #[async_trait]
@@ -56,7 +59,8 @@ impl WriteLogs for PostgresStorage {
         let started = std::time::Instant::now();
         let mut written = self.write_once(&batches).await;
         if written.as_ref().is_err_and(Fault::lacks_partition) {
-            // Retention dropped it after it was seen.
+            // Retention dropped it after it was seen. Once more and not in a loop: should it be
+            // dropped again, the queue brings the batches back, and nothing of them is stored.
             self.days.forget();
             written = self.write_once(&batches).await;
         }
@@ -93,8 +97,13 @@ impl WriteLogs for PostgresStorage {
 
 impl PostgresStorage {
     async fn write_once(&self, batches: &[ScoredBatch]) -> Result<Vec<WriteOutcome>, Fault> {
+        // In a transaction of its own, before: attaching a partition takes locks that should not be
+        // held while 20,000 rows are copied.
         self.ensure_days(batches).await?;
         let work = async |connection: &mut Object| {
+            // Said in so many words, whatever the database's default is: the ledger rests on each
+            // statement seeing what others have committed meanwhile. Under REPEATABLE READ a batch
+            // that was folded in between would be taken for new and stored twice.
             let begin =
                 connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
             let mut db = begin.read_only(false).start().await?;
@@ -137,7 +146,7 @@ impl PostgresStorage {
 /// The days of logs from a day on.
 fn days(batches: &[ScoredBatch], first_day: i64) -> BTreeSet<i64> {
     let logs = batches.iter().flat_map(|batch| &batch.records);
-    let days = logs.map(|scored| partitions::day_of(scored.record.time_unix_nano));
+    let days = logs.map(|scored| partitions::day_of(scored.record.time));
     days.filter(|day| *day >= first_day).collect()
 }
 
@@ -152,10 +161,12 @@ struct Entry<'a> {
 async fn write_batches(
     db: &mut Transaction<'_>,
     batches: &[ScoredBatch],
-    now_unix_nano: i64,
+    now: Timestamp,
     ledger_age: std::time::Duration,
 ) -> Result<Vec<WriteOutcome>, Fault> {
-    let admissions = ledger::admit(db, batches, now_unix_nano, ledger_age).await?;
+    // The same order of tables in every transaction (ledger, logs, buckets, templates, producers),
+    // or two writers that share a service and a producer could each hold what the other waits for.
+    let admissions = ledger::admit(db, batches, now, ledger_age).await?;
     let entry = |(batch, admission)| Entry { batch, admission, unstorable: Vec::new() };
     let mut entries: Vec<Entry<'_>> = batches.iter().zip(admissions).map(entry).collect();
     fault::step("write_after_ledger");
@@ -169,7 +180,7 @@ async fn write_batches(
     }
     let names: Vec<_> = services.keys().copied().collect();
     rollups::save(db, &names, &counted).await?;
-    let outcomes = settle(db, entries, now_unix_nano).await?;
+    let outcomes = settle(db, entries, now).await?;
     fault::step("write_after_rows");
     Ok(outcomes)
 }
@@ -201,6 +212,7 @@ fn take_storable<'a>(entries: &mut [Entry<'a>], services: &Services<'a>) -> Vec<
         let (Admission::New { .. }, Some(&service)) = (*admission, services.get(&key)) else {
             continue;
         };
+        // What can be seen beforehand need not be found by bisection, each step of which is a COPY.
         for scored in &batch.records {
             let log = Incoming { batch, scored };
             match log.fault() {
@@ -209,7 +221,10 @@ fn take_storable<'a>(entries: &mut [Entry<'a>], services: &Services<'a>) -> Vec<
             }
         }
     }
-    logs.sort_by_key(|placed| (placed.service, placed.log.scored.record.time_unix_nano));
+    // B-trees that lead with the service are then filled in order, page after page; and
+    // TimescaleDB's direct compression makes one batch of columns for each service, not for each
+    // change from one to another.
+    logs.sort_by_key(|placed| (placed.service, placed.log.scored.record.time));
     logs
 }
 
@@ -297,6 +312,8 @@ fn count<'a>(
 ) -> Result<Vec<Counted<'a>>, Fault> {
     let mut bad = at_fault.iter().map(|(position, _)| *position).peekable();
     let mut tenants: BTreeMap<&Tenant, Derived<'_>> = BTreeMap::new();
+    // Made before the logs are counted, from the services in order: a tenant of whose logs none
+    // could be stored is there with empty counts.
     for (tenant, _) in services.keys() {
         tenants.entry(tenant).or_default();
     }
@@ -317,10 +334,11 @@ fn count<'a>(
 async fn settle(
     db: &Transaction<'_>,
     entries: Vec<Entry<'_>>,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Vec<WriteOutcome>, Fault> {
     let (mut outcomes, mut settled, mut letters) = (Vec::new(), Vec::new(), Vec::new());
     for Entry { batch, admission, mut unstorable } in entries {
+        // They were found in two ways, of which one goes by service and time.
         unstorable.sort_by_key(|rejected| rejected.record.index);
         let of = ledger_rules::settle(batch, admission, unstorable);
         if let Some(entry) = of.entry {
@@ -331,7 +349,7 @@ async fn settle(
         outcomes.push(of.outcome);
     }
     ledger::note(db, &settled).await?;
-    put_aside(db, &letters, now_unix_nano).await?;
+    put_aside(db, &letters, now).await?;
     ledger::correct(db, &settled).await?;
     Ok(outcomes)
 }
@@ -340,12 +358,13 @@ async fn settle(
 async fn put_aside(
     db: &Transaction<'_>,
     letters: &[(&ScoredBatch, RejectedRecord)],
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<(), Fault> {
     if letters.is_empty() {
         return Ok(());
     }
     let mut resources = Vec::with_capacity(letters.len());
+    // Encoded once for each batch: a whole batch in conflict may be 10,000 letters of one resource.
     for of_batch in letters.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
         let resource = Bytes::from(wire::encode_resource(&of_batch[0].0.resource));
         resources.resize(resources.len() + of_batch.len(), resource);
@@ -373,7 +392,7 @@ async fn put_aside(
             (&records, Type::BYTEA_ARRAY),
             (&reasons, Type::TEXT_ARRAY),
             (&details, Type::TEXT_ARRAY),
-            (&now_unix_nano, Type::INT8),
+            (&now.as_unix_nanos(), Type::INT8),
         ],
     )
     .await?;

@@ -7,17 +7,19 @@ use deadpool_postgres::Transaction;
 use logweir_core::{
     identity::{Service, Tenant},
     record::Level,
-    timestamp::NANOS_PER_SECOND,
+    timestamp::Timestamp,
 };
 use tokio_postgres::types::Type;
 
 use crate::{
-    postgres::{errors::Fault, texts::readable, values::Timestamp},
+    postgres::{errors::Fault, texts::readable, values::Timestamptz},
     rollups::{Counts, Latency, ServiceCounts},
     time_buckets::{FINE_SECONDS, HOUR_SECONDS},
 };
 
 /// PostgreSQL refuses a sum that is not finite; absurd latencies add up to no more than this.
+// A sender's 1e308 twice would otherwise be an error of the data that no single log is to blame
+// for, so that bisection finds nothing and the write fails for ever. Two of these still add up.
 const SUM_MAX: f64 = 1e300;
 
 /// The counts of a tenant, whose services are numbered by their position in `services`.
@@ -35,6 +37,8 @@ pub(crate) async fn save(
     if counted.is_empty() {
         return Ok(());
     }
+    // Sent at once, so that five statements cost about one round trip. `biased`, because all
+    // writers must lock the tables in the same order.
     let results = tokio::join!(
         biased;
         save_services(db, services, counted),
@@ -48,7 +52,7 @@ pub(crate) async fn save(
 }
 
 /// A row of counts of a service, of either width.
-type ServiceRow<'a> = (i32, Timestamp, &'a Tenant, &'a Service, &'a ServiceCounts);
+type ServiceRow<'a> = (i32, Timestamptz, &'a Tenant, &'a Service, &'a ServiceCounts);
 
 fn service_rows<'a>(
     services: &'a [(&Tenant, &Service)],
@@ -58,7 +62,7 @@ fn service_rows<'a>(
         let fine = counts.services.iter().map(|row| (FINE_SECONDS, row));
         let hours = counts.service_hours.iter().map(|row| (HOUR_SECONDS, row));
         fine.chain(hours).map(move |(width, ((start, service), counts))| {
-            let start = Timestamp::of_seconds(*start);
+            let start = Timestamptz::of_seconds(*start);
             (width as i32, start, *tenant, services[*service as usize].1, counts)
         })
     })
@@ -112,7 +116,8 @@ async fn save_latencies(
 ) -> Result<(), Fault> {
     let (mut tenants, mut widths, mut starts, mut names) = (vec![], vec![], vec![], vec![]);
     let (mut totals, mut sums, mut least, mut most) = (vec![], vec![], vec![], vec![]);
-    // Of all rows one after the other; of each row its first and its last.
+    // Of all rows one after the other; of each row its first and its last. PostgreSQL has no
+    // arrays of arrays of different lengths, so each row's part is cut out of one by positions.
     let (mut buckets, mut counts, mut firsts, mut lasts) = (vec![], vec![], vec![], vec![]);
     for (width, start, tenant, service, of) in service_rows(services, counted) {
         let Latency { count, sum_ms, min_ms, max_ms, histogram } = &of.latency;
@@ -174,7 +179,7 @@ async fn save_latencies(
 }
 
 /// Total, errors, anomalies, first and last of a service.
-type Totals = (i64, i64, i64, i64, i64);
+type Totals = (i64, i64, i64, Timestamp, Timestamp);
 
 async fn save_service_totals(
     db: &Transaction<'_>,
@@ -183,12 +188,12 @@ async fn save_service_totals(
 ) -> Result<(), Fault> {
     let mut of_services: BTreeMap<i64, Totals> = BTreeMap::new();
     for ((start, service), counts) in counted.iter().flat_map(|of| &of.counts.service_hours) {
-        let of = of_services.entry(*service).or_insert((0, 0, 0, i64::MAX, i64::MIN));
+        let of = of_services.entry(*service).or_insert((0, 0, 0, Timestamp::MAX, Timestamp::MIN));
         of.0 += counts.total() as i64;
         of.1 += counts.errors() as i64;
         of.2 += counts.anomalies() as i64;
-        of.3 = of.3.min(start.saturating_mul(NANOS_PER_SECOND));
-        of.4 = of.4.max(counts.last_seen_unix_nano);
+        of.3 = of.3.min(Timestamp::from_unix_seconds(*start));
+        of.4 = of.4.max(counts.last_seen);
     }
     let column = |of: fn(&Totals) -> i64| -> Vec<i64> { of_services.values().map(of).collect() };
     let of = || of_services.keys().map(|service| services[*service as usize]);
@@ -210,8 +215,8 @@ async fn save_service_totals(
             (&column(|of| of.0), Type::INT8_ARRAY),
             (&column(|of| of.1), Type::INT8_ARRAY),
             (&column(|of| of.2), Type::INT8_ARRAY),
-            (&column(|of| of.3), Type::INT8_ARRAY),
-            (&column(|of| of.4), Type::INT8_ARRAY),
+            (&column(|of| of.3.as_unix_nanos()), Type::INT8_ARRAY),
+            (&column(|of| of.4.as_unix_nanos()), Type::INT8_ARRAY),
         ],
     )
     .await?;
@@ -233,8 +238,8 @@ async fn save_templates(db: &Transaction<'_>, counted: &[Counted<'_>]) -> Result
         .collect();
     let totals: Vec<i64> = rows().map(|(_, counts)| counts.total as i64).collect();
     let levels: Vec<i16> = rows().map(|(_, counts)| counts.level as i16).collect();
-    let first: Vec<i64> = rows().map(|(_, counts)| counts.first_unix_nano).collect();
-    let last: Vec<i64> = rows().map(|(_, counts)| counts.last_unix_nano).collect();
+    let first: Vec<i64> = rows().map(|(_, counts)| counts.first.as_unix_nanos()).collect();
+    let last: Vec<i64> = rows().map(|(_, counts)| counts.last.as_unix_nanos()).collect();
     let mergers: Vec<bool> = rows().map(|(template, _)| template.is_merger).collect();
     let aliases: Vec<Option<i64>> =
         rows().map(|(template, _)| template.merged_into.map(|id| id.0 as i64)).collect();
@@ -281,7 +286,7 @@ async fn save_template_buckets(db: &Transaction<'_>, counted: &[Counted<'_>]) ->
         for (width, (start, template_id), total, failed, anomalous) in fine.chain(hours) {
             tenants.push(tenant.as_str());
             widths.push(width as i32);
-            starts.push(Timestamp::of_seconds(*start));
+            starts.push(Timestamptz::of_seconds(*start));
             ids.push(template_id.0 as i64);
             totals.push(total as i64);
             errors.push(failed as i64);

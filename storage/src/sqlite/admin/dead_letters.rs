@@ -3,12 +3,14 @@
 use logweir_core::{
     identity::BatchId,
     record::{RejectedRecord, ScoredBatch},
+    timestamp::Timestamp,
     wire,
 };
 use rusqlite::{
     CachedStatement, Connection, OptionalExtension, Row, Transaction, params, types::Value,
 };
 
+use crate::sqlite::read::rows;
 use crate::{DeadLetter, sqlite::errors::Fault};
 
 const COLUMNS: &str = "dead_letter_id, created_unix_nano, batch_id, record_index, resource, record,
@@ -17,17 +19,17 @@ const COLUMNS: &str = "dead_letter_id, created_unix_nano, batch_id, record_index
 /// Puts logs aside.
 pub(crate) struct DeadLetters<'a> {
     insert: CachedStatement<'a>,
-    now_unix_nano: i64,
+    now: Timestamp,
 }
 
 impl<'a> DeadLetters<'a> {
-    pub(crate) fn new(db: &'a Transaction<'_>, now_unix_nano: i64) -> rusqlite::Result<Self> {
+    pub(crate) fn new(db: &'a Transaction<'_>, now: Timestamp) -> rusqlite::Result<Self> {
         let insert = db.prepare_cached(
             "INSERT INTO dead_letters (tenant_id, created_unix_nano, batch_id, record_index, resource,
                                        record, reason, detail)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        Ok(Self { insert, now_unix_nano })
+        Ok(Self { insert, now })
     }
 
     /// Puts logs of a batch aside; how many.
@@ -41,11 +43,12 @@ impl<'a> DeadLetters<'a> {
         if count == 0 {
             return Ok(0);
         }
+        // Once for all of them: a whole batch in conflict may be 10,000 letters of one resource.
         let resource = wire::encode_resource(&batch.resource);
         for RejectedRecord { record, reason, detail } in rejected {
             self.insert.execute(params![
                 tenant_id,
-                self.now_unix_nano,
+                self.now.as_unix_nanos(),
                 batch.batch_id.0,
                 record.index,
                 resource,
@@ -68,6 +71,7 @@ pub(crate) fn list(
     let total = db
         .prepare_cached("SELECT count(*) FROM dead_letters WHERE tenant_id = ?1")?
         .query_row([tenant_id], |row| row.get::<_, u64>(0))?;
+    // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND dead_letter_id < ?2
@@ -103,6 +107,7 @@ pub(crate) fn take(
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND dead_letter_id = ?2"
     ))?;
+    // One look-up for each, since the caller bounds their number and SQLite has no list parameter.
     for id in ascending(ids) {
         if found.len() == limit {
             break;
@@ -118,13 +123,13 @@ pub(crate) fn mark_replayed(
     db: &Connection,
     tenant_id: i64,
     ids: &[u64],
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE dead_letters SET replayed_unix_nano = ?3 WHERE tenant_id = ?1 AND dead_letter_id = ?2",
     )?;
     for id in ascending(ids) {
-        update.execute(params![tenant_id, id, now_unix_nano])?;
+        update.execute(params![tenant_id, id, now.as_unix_nanos()])?;
     }
     Ok(())
 }
@@ -161,7 +166,7 @@ fn read(row: &Row<'_>) -> Result<DeadLetter, Fault> {
     let index = row.get(3)?;
     Ok(DeadLetter {
         dead_letter_id: row.get(0)?,
-        created_unix_nano: row.get(1)?,
+        created_at: rows::timestamp(row, 1)?,
         batch_id: BatchId(row.get(2)?),
         resource: wire::decode_resource(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?)
             .map_err(damaged)?,
@@ -172,6 +177,6 @@ fn read(row: &Row<'_>) -> Result<DeadLetter, Fault> {
         .map_err(damaged)?,
         reason: row.get(6)?,
         detail: row.get(7)?,
-        replayed_unix_nano: row.get(8)?,
+        replayed_at: rows::maybe_timestamp(row, 8)?,
     })
 }

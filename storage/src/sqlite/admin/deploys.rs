@@ -3,6 +3,7 @@
 use logweir_core::identity::Service;
 use rusqlite::{Connection, params};
 
+use crate::sqlite::read::rows;
 use crate::{
     Deploy,
     sqlite::{errors::Fault, read::aggregate::service_of},
@@ -20,7 +21,7 @@ pub(crate) fn insert_deploy(
     )?
     .execute(params![
         tenant_id,
-        deploy.time_unix_nano,
+        deploy.time.as_unix_nanos(),
         deploy.service.as_str(),
         deploy.version,
         deploy.note
@@ -45,7 +46,7 @@ pub(crate) fn list_deploys(
         deploys.push(Deploy {
             service: service_of(row, 0)?,
             version: row.get(1)?,
-            time_unix_nano: row.get(2)?,
+            time: rows::timestamp(row, 2)?,
             note: row.get(3)?,
         });
     }

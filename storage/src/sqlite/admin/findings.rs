@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use logweir_core::identity::{Service, Tenant};
 use rusqlite::{Connection, Row, params};
 
+use crate::sqlite::read::rows;
 use crate::{
     FINDINGS_KEPT, Finding, KeepFindings, StorageError, TimeRange,
     findings::{reasons_of, reasons_text},
@@ -37,7 +38,7 @@ impl KeepFindings for SqliteStorage {
                        AND (?4 IS NULL OR service = ?4)
                  ORDER BY to_unix_nano DESC, finding_id DESC LIMIT ?5",
             )?;
-            let (from, to) = (range.from_unix_nano, range.to_unix_nano);
+            let (from, to) = (range.from.as_unix_nanos(), range.to.as_unix_nanos());
             let mut rows = select.query(params![tenant_id, from, to, service, limit])?;
             let mut findings = Vec::new();
             while let Some(row) = rows.next()? {
@@ -61,8 +62,8 @@ fn insert(db: &Connection, tenant_id: i64, findings: &[Finding]) -> Result<(), F
             found.kind.as_str(),
             scope_text(found.service.as_ref()),
             found.subject,
-            found.from_unix_nano,
-            found.to_unix_nano,
+            found.from.as_unix_nanos(),
+            found.to.as_unix_nanos(),
             found.logs as i64,
             found.score,
             reasons_text(&found.reasons),
@@ -82,8 +83,8 @@ fn read(row: &Row<'_>) -> Result<Finding, Fault> {
         kind: row.get::<_, String>(0)?.parse()?,
         service: scope_of(&row.get::<_, String>(1)?)?,
         subject: row.get(2)?,
-        from_unix_nano: row.get(3)?,
-        to_unix_nano: row.get(4)?,
+        from: rows::timestamp(row, 3)?,
+        to: rows::timestamp(row, 4)?,
         logs: row.get::<_, i64>(5)?.unsigned_abs(),
         score: row.get(6)?,
         reasons: reasons_of(&row.get::<_, String>(7)?)?,

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use logweir_core::timestamp::Timestamp;
+
 use rusqlite::{Connection, params};
 
+use crate::sqlite::read::rows;
 use crate::{HEARTBEAT_KEPT, Heartbeat, LiveProcess, sqlite::errors::Fault};
 
 /// Notes that a process lives now, and forgets those long silent.
-pub(crate) fn beat(
-    db: &Connection,
-    heartbeat: &Heartbeat,
-    now_unix_nano: i64,
-) -> rusqlite::Result<()> {
+pub(crate) fn beat(db: &Connection, heartbeat: &Heartbeat, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO heartbeats (process_id, kind, host, version, started_unix_nano,
              partitions, committed_unix_nano, load, beaten_unix_nano)
@@ -22,15 +21,15 @@ pub(crate) fn beat(
         heartbeat.kind,
         heartbeat.host,
         heartbeat.version,
-        heartbeat.started_unix_nano,
+        heartbeat.started_at.as_unix_nanos(),
         serde_json::json!(heartbeat.partitions).to_string(),
-        heartbeat.committed_unix_nano,
+        heartbeat.committed_through.map(Timestamp::as_unix_nanos),
         heartbeat.load,
-        now_unix_nano,
+        now.as_unix_nanos(),
     ])?;
-    let forgotten = now_unix_nano.saturating_sub(HEARTBEAT_KEPT.as_nanos() as i64);
+    let forgotten = now - HEARTBEAT_KEPT;
     db.prepare_cached("DELETE FROM heartbeats WHERE beaten_unix_nano < ?1")?
-        .execute([forgotten])?;
+        .execute([forgotten.as_unix_nanos()])?;
     Ok(())
 }
 
@@ -38,33 +37,31 @@ pub(crate) fn beat(
 pub(crate) fn live(
     db: &Connection,
     age_max: Duration,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Vec<LiveProcess>, Fault> {
-    let age_max = i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX);
     let mut select = db.prepare_cached(
         "SELECT process_id, kind, host, version, started_unix_nano, partitions,
                 committed_unix_nano, load, beaten_unix_nano
          FROM heartbeats WHERE beaten_unix_nano >= ?1 ORDER BY process_id",
     )?;
-    let mut rows = select.query([now_unix_nano.saturating_sub(age_max)])?;
+    let mut rows = select.query([(now - age_max).as_unix_nanos()])?;
     let mut live = Vec::new();
     while let Some(row) = rows.next()? {
         let partitions = serde_json::from_str(row.get_ref(5)?.as_str().unwrap_or_default())
             .map_err(|error| Fault::corrupt(format!("a heartbeat's partitions: {error}")))?;
-        let beaten_unix_nano: i64 = row.get(8)?;
-        let age = u64::try_from(now_unix_nano.saturating_sub(beaten_unix_nano)).unwrap_or(0);
+        let beaten_at = rows::timestamp(row, 8)?;
         live.push(LiveProcess {
             heartbeat: Heartbeat {
                 process_id: row.get(0)?,
                 kind: row.get(1)?,
                 host: row.get(2)?,
                 version: row.get(3)?,
-                started_unix_nano: row.get(4)?,
+                started_at: rows::timestamp(row, 4)?,
                 partitions,
-                committed_unix_nano: row.get(6)?,
+                committed_through: rows::maybe_timestamp(row, 6)?,
                 load: row.get(7)?,
             },
-            age: Duration::from_nanos(age),
+            age: now.since(beaten_at),
         });
     }
     Ok(live)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::models::{signed, tenant_of};
@@ -22,18 +22,16 @@ impl PassJobs for SqliteStorage {
     async fn take_job(
         &self,
         kind: JobKind,
-        now_unix_nano: i64,
+        now: Timestamp,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
         // Mostly there is none, and looking does not keep the writer.
-        let is_there =
-            self.readers.run(move |db, _| Ok(next(db, kind, now_unix_nano)?.is_some())).await?;
+        let is_there = self.readers.run(move |db, _| Ok(next(db, kind, now)?.is_some())).await?;
         if !is_there {
             return Ok(None);
         }
-        let leased = now_unix_nano.saturating_add(lease.as_nanos() as i64);
-        let take =
-            move |writer: &mut Writer| writer.free(|db, _| take(db, kind, now_unix_nano, leased));
+        let leased = now + lease;
+        let take = move |writer: &mut Writer| writer.free(|db, _| take(db, kind, now, leased));
         self.writer.run(take).await
     }
 
@@ -73,7 +71,9 @@ impl PassJobs for SqliteStorage {
 }
 
 fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, Fault> {
-    clear(db, job.created_unix_nano)?;
+    // Before counting: jobs that nobody began in time must not count as open, or a tenant could ask
+    // for nothing any more while no process takes jobs.
+    clear(db, job.created_at)?;
     let open: usize = db
         .prepare_cached(
             "SELECT count(*) FROM jobs
@@ -96,8 +96,8 @@ fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, 
                 job.kind.as_str(),
                 job.unique_key,
                 job.request,
-                job.created_unix_nano,
-                job.begin_before_unix_nano,
+                job.created_at.as_unix_nanos(),
+                job.begin_before.map(Timestamp::as_unix_nanos),
             ],
             |row| row.get(0),
         )
@@ -106,26 +106,22 @@ fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, 
 }
 
 /// Forgets old answers, and ends what nobody began in time.
-fn clear(db: &Connection, now_unix_nano: i64) -> Result<(), Fault> {
-    let old = now_unix_nano.saturating_sub(JOBS_KEPT.as_nanos() as i64);
+fn clear(db: &Connection, now: Timestamp) -> Result<(), Fault> {
+    let old = now - JOBS_KEPT;
     db.prepare_cached(
         "DELETE FROM jobs WHERE created_unix_nano < ?1 AND state IN ('done', 'failed')",
     )?
-    .execute([old])?;
+    .execute([old.as_unix_nanos()])?;
     db.prepare_cached(
         "UPDATE jobs SET state = 'failed', answer = ?2
          WHERE state = 'waiting' AND begin_before_unix_nano <= ?1",
     )?
-    .execute(params![now_unix_nano, JOB_TOO_LATE])?;
+    .execute(params![now.as_unix_nanos(), JOB_TOO_LATE])?;
     Ok(())
 }
 
 /// The oldest job that somebody should begin, and how often it was begun.
-fn next(
-    db: &Connection,
-    kind: JobKind,
-    now_unix_nano: i64,
-) -> rusqlite::Result<Option<(i64, u32)>> {
+fn next(db: &Connection, kind: JobKind, now: Timestamp) -> rusqlite::Result<Option<(i64, u32)>> {
     db.prepare_cached(
         "SELECT job_id, attempts FROM jobs
          WHERE kind = ?1 AND state IN ('waiting', 'taken')
@@ -133,17 +129,18 @@ fn next(
                     OR state = 'waiting' AND ifnull(begin_before_unix_nano > ?2, TRUE))
          ORDER BY job_id LIMIT 1",
     )?
-    .query_row(params![kind.as_str(), now_unix_nano], |row| Ok((row.get(0)?, row.get(1)?)))
+    .query_row(params![kind.as_str(), now.as_unix_nanos()], |row| Ok((row.get(0)?, row.get(1)?)))
     .optional()
 }
 
 fn take(
     db: &Connection,
     kind: JobKind,
-    now_unix_nano: i64,
-    leased_unix_nano: i64,
+    now: Timestamp,
+    leased_until: Timestamp,
 ) -> Result<Option<Job>, Fault> {
-    while let Some((job_id, attempts)) = next(db, kind, now_unix_nano)? {
+    while let Some((job_id, attempts)) = next(db, kind, now)? {
+        // Who took it has died each time: a job that ends its process would go on ending them.
         if attempts >= JOB_ATTEMPTS_MAX {
             db.prepare_cached("UPDATE jobs SET state = 'failed', answer = ?2 WHERE job_id = ?1")?
                 .execute(params![job_id, JOB_ABANDONED])?;
@@ -153,7 +150,7 @@ fn take(
             "UPDATE jobs SET state = 'taken', leased_unix_nano = ?2, attempts = attempts + 1
              WHERE job_id = ?1",
         )?
-        .execute(params![job_id, leased_unix_nano])?;
+        .execute(params![job_id, leased_until.as_unix_nanos()])?;
         let mut select = db.prepare_cached(
             "SELECT name, request FROM jobs JOIN tenants USING (tenant_id) WHERE job_id = ?1",
         )?;

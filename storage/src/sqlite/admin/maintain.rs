@@ -10,7 +10,8 @@ use std::{
 
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
-    limits::PRODUCER_RETENTION_DAYS,
+    limits::PRODUCER_RETENTION,
+    timestamp::Timestamp,
 };
 use metrics::{counter, gauge};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -29,8 +30,8 @@ use crate::{
 };
 
 /// How much one step of upkeep changes, in rows or blocks.
-// Each is a transaction of the one writing thread, and writes wait behind it: small enough to last
-// milliseconds, and to commit within the reserve while the disk is full.
+// Each is a transaction of the one writing thread, and writes wait behind it: small enough to be
+// over soon, and to commit within the reserve while the disk is full.
 const FOLDED_PER_STEP: usize = 2_000;
 const DELETED_BLOCKS_PER_STEP: usize = 64;
 const DELETED_BUCKETS_PER_STEP: usize = 20_000;
@@ -50,19 +51,15 @@ pub(crate) struct Retention {
     pub(crate) disk_bytes_max: u64,
 }
 
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
-pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result<bool, Fault> {
-    let cutoff = now_unix_nano.saturating_sub(nanos(age)).div_euclid(1_000_000_000);
+pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
+    let cutoff = (now - age).as_unix_seconds();
     let mut select = db.prepare_cached(
         "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
          ORDER BY entry_id LIMIT ?1",
     )?;
-    // By the key, which ascends in order of commit: no index on the time is needed, which every write
-    // would have to keep up.
+    // By the key, which ascends in order of commit: no index on the time is needed, which every
+    // write would have to keep up.
     let mut rows = select.query([FOLDED_PER_STEP])?;
     let (mut last, mut count) = (None, 0);
     let mut sequences: Vec<(i64, u64)> = Vec::new();
@@ -76,8 +73,8 @@ pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
             sequences.push((producer, sequence as u64));
         }
     }
-    // Deleted and folded in one transaction. Between the two a repeat would find neither the entry nor
-    // the sequence, and be stored twice.
+    // Deleted and folded in one transaction. Between the two a repeat would find neither the entry
+    // nor the sequence, and be stored twice.
     if let Some(last) = last {
         db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
     }
@@ -85,10 +82,9 @@ pub(crate) fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> R
     for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {
         fold_producer(db, of_producer)?;
     }
-    let silence = i64::from(PRODUCER_RETENTION_DAYS) * 86_400_000_000_000;
     db.execute(
         "DELETE FROM producers WHERE last_received_unix_nano < ?1",
-        [now_unix_nano.saturating_sub(silence)],
+        [(now - PRODUCER_RETENTION).as_unix_nanos()],
     )?;
     Ok(count == FOLDED_PER_STEP)
 }
@@ -99,8 +95,8 @@ fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), F
         .prepare_cached("SELECT folded_sequences FROM producers WHERE producer_key = ?1")?
         .query_row([key], |row| row.get(0))
         .optional()?;
-    // The producer may be forgotten already: its last batch says that it was received long ago, when a
-    // spool was sent late or the clock was set.
+    // The producer may be forgotten already: there the time of receipt counts, here that of the
+    // commit, and the clock may have been set between the two.
     let Some(mut folded) = folded else { return Ok(()) };
     sequences.iter().for_each(|(_, sequence)| folded.insert(*sequence));
     db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
@@ -111,25 +107,26 @@ fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), F
 /// Deletes what is too old, or oldest when there is too much. Whether there is more to do.
 pub(crate) fn retain(
     writer: &mut Writer,
-    now: i64,
+    now: Timestamp,
     retention: &Retention,
 ) -> Result<bool, StorageError> {
     let mut more = false;
     if let Some(age) = retention.age {
-        let cutoff = now.saturating_sub(nanos(age));
+        let cutoff = now - age;
         let deleted = writer.free(|db, _| delete_oldest(db, cutoff, u64::MAX))?;
         more |= deleted == DELETED_BLOCKS_PER_STEP;
     }
     if retention.disk_bytes_max > 0 {
         let space = writer.run_plain(Space::of)?;
-        // Used pages and not the file's length: deleting frees pages first and shortens the file later,
-        // so that going by its length would delete everything before it got shorter.
+        // Used pages and not the file's length: deleting frees pages first and shortens the file
+        // later, so that going by its length would delete everything before it got shorter.
         let excess = space.used_bytes().saturating_sub(retention.disk_bytes_max);
         if excess > 0 {
-            let deleted = writer.free(|db, _| match delete_oldest(db, i64::MAX, excess)? {
-                0 => delete_oldest_buckets(db),
-                deleted => Ok(deleted),
-            })?;
+            let deleted =
+                writer.free(|db, _| match delete_oldest(db, Timestamp::MAX, excess)? {
+                    0 => delete_oldest_buckets(db),
+                    deleted => Ok(deleted),
+                })?;
             more |= deleted > 0;
         }
     }
@@ -139,13 +136,13 @@ pub(crate) fn retain(
 }
 
 /// Deletes the oldest blocks that end before a time, until so many bytes are free; how many.
-fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Result<usize, Fault> {
+fn delete_oldest(db: &Transaction<'_>, cutoff: Timestamp, bytes: u64) -> Result<usize, Fault> {
     let mut select = db.prepare_cached(
         "SELECT block_id, logs, disk_bytes FROM blocks WHERE time_max_unix_nano < ?1
          ORDER BY time_max_unix_nano LIMIT ?2",
     )?;
     let oldest: Vec<(i64, u64, u64)> = select
-        .query_map(params![cutoff_unix_nano, DELETED_BLOCKS_PER_STEP], |row| row.try_into())?
+        .query_map(params![cutoff.as_unix_nanos(), DELETED_BLOCKS_PER_STEP], |row| row.try_into())?
         .collect::<Result<_, _>>()?;
     let (mut deleted, mut freed) = (0, 0);
     for (block_id, logs, disk_bytes) in oldest {
@@ -164,8 +161,8 @@ fn delete_oldest(db: &Transaction<'_>, cutoff_unix_nano: i64, bytes: u64) -> Res
 /// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
 fn delete_oldest_buckets(db: &Transaction<'_>) -> Result<usize, Fault> {
     let mut deleted = 0;
-    // SQLite has no DELETE with a LIMIT here, so the start of the row at the limit is looked up first.
-    // With fewer rows than a step there is none, and nothing is deleted: what is left is small.
+    // SQLite has no DELETE with a LIMIT here, so the start of the row at the limit is looked up
+    // first. With fewer rows than a step there is none, and nothing is deleted: that is little.
     for table in ["service_buckets", "latency_buckets", "template_buckets"] {
         deleted += db.execute(
             &format!(
@@ -226,7 +223,8 @@ fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageErr
         Ok(())
     })?;
     let after = writer.run_plain(Space::of)?;
-    // No page less means that it cannot be done now, as on a full disk: asking again at once would spin.
+    // No page less means that it cannot be done now, as on a full disk: asking again at once
+    // would spin.
     let more = after.free_pages < space.free_pages && after.is_loose(retention.disk_bytes_max);
     if !more {
         // The file itself shrinks when the write-ahead log is copied into it.
@@ -255,12 +253,12 @@ pub(crate) struct Merged {
 pub(crate) fn merge(
     db: &Connection,
     last_tenant: &AtomicI64,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Option<Merge>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let last = last_tenant.load(Ordering::Relaxed);
-    // In turn, from the tenant after the last one: by number alone, one that always has something to
-    // merge would keep all others waiting.
+    // In turn, from the tenant after the last one: by number alone, one that always has something
+    // to merge would keep all others waiting.
     let tenants: Vec<i64> = snapshot
         .prepare_cached("SELECT tenant_id FROM tenants ORDER BY tenant_id <= ?1, tenant_id")?
         .query_map([last], |row| row.get(0))?
@@ -269,15 +267,15 @@ pub(crate) fn merge(
         // Noted before, so that a tenant with a fault does not keep the others waiting.
         last_tenant.store(tenant_id, Ordering::Relaxed);
         let candidates = candidates(&snapshot, tenant_id)?;
-        let run = choose(&candidates, now_unix_nano.div_euclid(1_000_000_000));
+        let run = choose(&candidates, now.as_unix_seconds());
         if run.is_empty() {
             continue;
         }
         let inputs: Vec<i64> = run.iter().map(|block| block.block_id).collect();
         let bodies = bodies(&snapshot, &inputs)?;
         let services = services(&snapshot, &inputs)?;
-        // Merging takes long, and an open snapshot keeps the write-ahead log from being cut. The bodies
-        // are in memory by now, and a block is never changed, only deleted (see `swap`).
+        // Merging takes long, and an open snapshot keeps the write-ahead log from being cut. The
+        // bodies are in memory by now, and a block is never changed, only deleted (see `swap`).
         drop(snapshot);
         let mut blocks = Vec::with_capacity(inputs.len());
         for (block_id, body) in inputs.iter().zip(&bodies) {
@@ -289,7 +287,7 @@ pub(crate) fn merge(
         let outputs = merge_blocks(&blocks, &services)
             .map_err(|error| Fault::corrupt(format!("one of the blocks {inputs:?}: {error}")))?;
         let generation = run.iter().map(|block| block.generation).max().unwrap_or(0) + 1;
-        let origin = Origin { tenant_id, generation, now_unix_nano };
+        let origin = Origin { tenant_id, generation, now };
         return Ok(Some(Merge::Merged(Merged { origin, inputs, outputs })));
     }
     Ok(None)
@@ -365,8 +363,8 @@ fn merge_blocks(
             }
         }
     }
-    // Logs are found by service, so one of a service that its block is not listed for would be in no
-    // output, and be lost when the inputs are deleted.
+    // Logs are found by service, so one of a service that its block is not listed for would be in
+    // no output, and be lost when the inputs are deleted.
     if places.len() != blocks.iter().map(Block::row_count).sum::<usize>() {
         return Err(BlockError::Corrupt("it has logs of a service that it is not listed for"));
     }

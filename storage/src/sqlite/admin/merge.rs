@@ -9,13 +9,14 @@
 use logweir_core::identity::LogId;
 
 /// Blocks that make a run worth merging, and the most in one.
-// The first is the factor by which a merge makes blocks larger, and so says how often a log is merged:
-// log16 of what a settled block has over what a write has, three times at most (see the test).
+// The first is the factor by which a merge makes blocks larger, and so says how often a log is
+// merged: log16 of what a settled block has over what a write has, three times at most (see the
+// test).
 const RUN_BLOCKS_MIN: usize = 16;
 const RUN_BLOCKS_MAX: usize = 64;
 /// So many logs are worth merging however few the blocks are, and so many if the oldest has waited.
-// Under load a write has 20,000 logs: four of them make a run, and three once the load is over. Fewer
-// would be sorted by service into blocks too small to stay, and be merged again.
+// Under load a write has 20,000 logs: four of them make a run, and three once the load is over.
+// Fewer would be sorted by service into blocks too small to stay, and be merged again.
 const RUN_LOGS_MIN: u64 = 64 << 10;
 const WAITED_LOGS_MIN: u64 = 48 << 10;
 const WAITED_SECONDS: i64 = 30;
@@ -27,13 +28,13 @@ const RUN_TEXT_BYTES_MAX: u64 = 16 << 20;
 const ALONE_LOGS_MIN: usize = 2 << 10;
 const SETTLED_TEXT_BYTES: u64 = 4 << 20;
 /// Merged blocks are cut at this size.
-// Smaller than what a write may make: a reader opens a block whole for the first match in it.
+// Smaller than what a write may make: showing one match decompresses its whole block.
 const BLOCK_LOGS_MAX: usize = 16 << 10;
 
 /// Whether a block is not to be merged any more.
 pub(crate) const fn is_settled(generation: u32, logs: u64, text_bytes: u64) -> bool {
-    // A fresh block never stays, whatever its size: its services are mixed, so that a search for one of
-    // them opens it for a few rows.
+    // A fresh block never stays, whatever its size: its services are mixed, so that a search for
+    // one of them opens it for a few rows.
     generation > 0 && (logs >= ALONE_LOGS_MIN as u64 || text_bytes >= SETTLED_TEXT_BYTES)
 }
 
@@ -51,8 +52,8 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Which blocks it may be merged with, those of its step: 0 as written, then a step for every
     /// 16-fold in logs.
-    // Without steps the leftovers of each merge would be merged again with the next one's, and a log
-    // of a small service as often as there are merges.
+    // Without steps the leftovers of each merge would be merged again with the next one's, and a
+    // log of a small service as often as there are merges.
     fn step(&self) -> u32 {
         let by_size = || 1 + self.logs.checked_ilog(RUN_BLOCKS_MIN as u64).unwrap_or(0);
         if self.generation == 0 { 0 } else { by_size() }
@@ -138,7 +139,7 @@ pub(crate) fn cut(places: &mut [Place], services: usize) -> Vec<&[Place]> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use logweir_core::identity::BatchId;
+    use logweir_core::{identity::BatchId, timestamp::Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -230,9 +231,9 @@ mod tests {
         }
     }
 
-    fn place(service: u32, time_unix_nano: i64) -> Place {
-        let id = LogId { time_unix_nano, batch_id: BatchId([1; 16]), index: 0 };
-        Place { service, id, block: 0, row: time_unix_nano as u32 }
+    fn place(service: u32, time: Timestamp) -> Place {
+        let id = LogId { time, batch_id: BatchId([1; 16]), index: 0 };
+        Place { service, id, block: 0, row: time.as_unix_nanos() as u32 }
     }
 
     proptest! {
@@ -243,7 +244,7 @@ mod tests {
         ) {
             let mut places: Vec<Place> = Vec::new();
             for (service, count) in (0..).zip(&counts) {
-                places.extend((0..*count).map(|time| place(service, time as i64)));
+                places.extend((0..*count).map(|time| place(service, Timestamp::from_unix_nanos(time as i64))));
             }
             let mut expected = places.clone();
             places.reverse();

@@ -1,9 +1,13 @@
 //! Models, and what people say of logs.
 
 use async_trait::async_trait;
-use logweir_core::identity::{Service, TemplateId, Tenant};
+use logweir_core::{
+    identity::{Service, TemplateId, Tenant},
+    timestamp::Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::sqlite::read::rows;
 use crate::{
     FEEDBACK_MAX, Feedback, KeepModels, MODELS_KEPT, Model, ModelKind, NewModel, StorageError,
     models::{checked, checksum, no_model, none_active, scope_of, scope_text},
@@ -79,10 +83,9 @@ impl KeepModels for SqliteStorage {
         &self,
         tenant: &Tenant,
         model_id: u64,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<Model, StorageError> {
-        self.change(tenant, move |db, tenant_id| promote(db, tenant_id, model_id, now_unix_nano))
-            .await
+        self.change(tenant, move |db, tenant_id| promote(db, tenant_id, model_id, now)).await
     }
 
     async fn roll_back_model(
@@ -108,7 +111,7 @@ impl KeepModels for SqliteStorage {
                 said.template_id.0 as i64,
                 said.is_anomaly,
                 said.given_by,
-                said.given_unix_nano,
+                said.given_at.as_unix_nanos(),
             ])?;
             Ok(())
         })
@@ -134,15 +137,17 @@ fn insert(db: &Connection, tenant_id: i64, model: &NewModel, body: &[u8]) -> Res
             model.kind.as_str(),
             scope,
             model.parameters,
-            model.trained_from_unix_nano,
-            model.trained_to_unix_nano,
+            model.trained_from.as_unix_nanos(),
+            model.trained_to.as_unix_nanos(),
             signed(model.rows),
             model.statistics,
             model.metrics,
-            model.created_unix_nano,
+            model.created_at.as_unix_nanos(),
             checksum(body) as i64,
             body,
         ])?;
+    // Here and not in upkeep, so that the table never has more than the limit: bodies are
+    // megabytes. The active one is not counted: training often must leave no service without one.
     db.prepare_cached(
         "DELETE FROM models WHERE tenant_id = ?1 AND kind = ?2 AND scope = ?3 AND state <> 'active'
              AND model_id NOT IN (
@@ -162,12 +167,7 @@ fn find(db: &Connection, tenant_id: i64, model_id: u64) -> Result<Option<Model>,
     db.prepare_cached(&select)?.query_row(key, |row| Ok(read(row))).optional()?.transpose()
 }
 
-fn promote(
-    db: &Connection,
-    tenant_id: i64,
-    model_id: u64,
-    now_unix_nano: i64,
-) -> Result<Model, Fault> {
+fn promote(db: &Connection, tenant_id: i64, model_id: u64, now: Timestamp) -> Result<Model, Fault> {
     let found = find(db, tenant_id, model_id)?.ok_or_else(|| no_model(model_id))?;
     let scope = scope_text(found.made.scope.as_ref());
     db.prepare_cached(
@@ -175,21 +175,22 @@ fn promote(
          WHERE tenant_id = ?1 AND kind = ?2 AND scope = ?3 AND state = 'active' AND model_id <> ?4",
     )?
     .execute(params![tenant_id, found.made.kind.as_str(), scope, signed(model_id)])?;
-    activate(db, tenant_id, model_id, Some(now_unix_nano))
+    activate(db, tenant_id, model_id, Some(now))
 }
 
-/// A time that is not given stays.
+/// Makes a model the active one. Without a time, that of its first activation stays, by which the
+/// order of retired models goes.
 fn activate(
     db: &Connection,
     tenant_id: i64,
     model_id: u64,
-    now_unix_nano: Option<i64>,
+    now: Option<Timestamp>,
 ) -> Result<Model, Fault> {
     db.prepare_cached(
         "UPDATE models SET state = 'active', activated_unix_nano = coalesce(?2, activated_unix_nano)
          WHERE model_id = ?1",
     )?
-    .execute(params![signed(model_id), now_unix_nano])?;
+    .execute(params![signed(model_id), now.map(Timestamp::as_unix_nanos)])?;
     find(db, tenant_id, model_id)?.ok_or_else(|| no_model(model_id).into())
 }
 
@@ -209,6 +210,8 @@ fn roll_back(
     if demoted == 0 {
         return Err(none_active(kind, scope).into());
     }
+    // The one demoted above became a candidate and not retired: rolled back twice, it would
+    // otherwise be the newest retired one, and come back.
     let before: Option<i64> = db
         .prepare_cached(
             "SELECT model_id FROM models
@@ -228,15 +231,15 @@ fn read(row: &Row<'_>) -> Result<Model, Fault> {
             kind: text(1)?.parse()?,
             scope: scope_of(&text(2)?)?,
             parameters: text(4)?,
-            trained_from_unix_nano: row.get(5)?,
-            trained_to_unix_nano: row.get(6)?,
+            trained_from: rows::timestamp(row, 5)?,
+            trained_to: rows::timestamp(row, 6)?,
             rows: row.get(7)?,
             statistics: text(8)?,
             metrics: text(9)?,
-            created_unix_nano: row.get(10)?,
+            created_at: rows::timestamp(row, 10)?,
         },
         state: text(3)?.parse()?,
-        activated_unix_nano: row.get(11)?,
+        activated_at: rows::maybe_timestamp(row, 11)?,
         checksum: row.get::<_, i64>(12)? as u64,
         bytes: row.get(13)?,
     })
@@ -259,10 +262,11 @@ fn feedback(db: &Connection) -> Result<Vec<(Tenant, Feedback)>, Fault> {
             template_id: TemplateId(row.get::<_, i64>(3)? as u64),
             is_anomaly: row.get(4)?,
             given_by: row.get(5)?,
-            given_unix_nano: row.get(6)?,
+            given_at: rows::timestamp(row, 6)?,
         };
         said.push((tenant_of(row, 0)?, feedback));
     }
+    // The newest are what the limit keeps, but whoever learns from them takes the oldest first.
     said.reverse();
     Ok(said)
 }

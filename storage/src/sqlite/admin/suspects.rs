@@ -1,6 +1,10 @@
-//! Batches that may end who tries them.
+//! Batches that may end the process that tries to store them: each trial is noted before it begins,
+//! so that the note survives the process.
 
-use logweir_core::identity::{BatchId, Tenant};
+use logweir_core::{
+    identity::{BatchId, Tenant},
+    timestamp::Timestamp,
+};
 use rusqlite::{Connection, params};
 
 use crate::TRIAL_KEPT;
@@ -10,7 +14,7 @@ pub(crate) fn begin(
     db: &Connection,
     tenant: &Tenant,
     batch_id: BatchId,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> rusqlite::Result<u32> {
     let before = db
         .prepare_cached(
@@ -18,9 +22,10 @@ pub(crate) fn begin(
              ON CONFLICT DO UPDATE SET begun = begun + 1, begun_unix_nano = ?3
              RETURNING begun - 1",
         )?
-        .query_row(params![tenant.as_str(), batch_id.0, now_unix_nano], |row| row.get(0))?;
-    let forgotten = now_unix_nano.saturating_sub(TRIAL_KEPT.as_nanos() as i64);
-    db.prepare_cached("DELETE FROM trials WHERE begun_unix_nano < ?1")?.execute([forgotten])?;
+        .query_row(params![tenant.as_str(), batch_id.0, now.as_unix_nanos()], |row| row.get(0))?;
+    let forgotten = now - TRIAL_KEPT;
+    db.prepare_cached("DELETE FROM trials WHERE begun_unix_nano < ?1")?
+        .execute([forgotten.as_unix_nanos()])?;
     Ok(before)
 }
 

@@ -1,8 +1,12 @@
 //! Tokens: issued, listed, revoked.
 
-use logweir_core::identity::{Role, ServiceScope};
+use logweir_core::{
+    identity::{Role, ServiceScope},
+    timestamp::Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::sqlite::read::rows;
 use crate::{TokenRecord, sqlite::errors::Fault};
 
 const TOKEN: &str =
@@ -23,9 +27,9 @@ pub(crate) fn insert_token(
         token.token_id,
         token.service.to_string(),
         token.role.as_str(),
-        token.issued_unix_nano,
-        token.expires_unix_nano,
-        token.revoked_unix_nano,
+        token.issued_at.as_unix_nanos(),
+        token.expires_at.as_unix_nanos(),
+        token.revoked_at.map(Timestamp::as_unix_nanos),
     ])?;
     Ok(())
 }
@@ -47,26 +51,23 @@ pub(crate) fn revoke_token(
     db: &Connection,
     tenant_id: i64,
     token_id: &str,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Option<TokenRecord>, Fault> {
     let revoke = format!(
         "UPDATE tokens SET revoked_unix_nano = coalesce(revoked_unix_nano, ?3)
          WHERE tenant_id = ?1 AND token_id = ?2 RETURNING {TOKEN}"
     );
     db.prepare_cached(&revoke)?
-        .query_row(params![tenant_id, token_id, now_unix_nano], |row| Ok(read_token(row)))
+        .query_row(params![tenant_id, token_id, now.as_unix_nanos()], |row| Ok(read_token(row)))
         .optional()?
         .transpose()
 }
 
-pub(crate) fn revoked_token_ids(
-    db: &Connection,
-    now_unix_nano: i64,
-) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn revoked_token_ids(db: &Connection, now: Timestamp) -> rusqlite::Result<Vec<String>> {
     db.prepare_cached(
         "SELECT token_id FROM tokens WHERE revoked_unix_nano IS NOT NULL AND expires_unix_nano > ?1",
     )?
-    .query_map([now_unix_nano], |row| row.get(0))?
+    .query_map([now.as_unix_nanos()], |row| row.get(0))?
     .collect()
 }
 
@@ -76,8 +77,8 @@ fn read_token(row: &Row<'_>) -> Result<TokenRecord, Fault> {
         token_id: row.get(0)?,
         service: row.get::<_, String>(1)?.parse::<ServiceScope>().map_err(damaged)?,
         role: row.get::<_, String>(2)?.parse::<Role>().map_err(damaged)?,
-        issued_unix_nano: row.get(3)?,
-        expires_unix_nano: row.get(4)?,
-        revoked_unix_nano: row.get(5)?,
+        issued_at: rows::timestamp(row, 3)?,
+        expires_at: rows::timestamp(row, 4)?,
+        revoked_at: rows::maybe_timestamp(row, 5)?,
     })
 }

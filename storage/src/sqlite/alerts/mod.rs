@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
@@ -14,6 +14,7 @@ use logweir_incident::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::sqlite::read::rows;
 use crate::{
     ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, DELIVERED_ONLY, DeliveryUpdate, IncidentQuery,
     KeepAlerts, NewDelivery, StorageError, StoredDelivery, StoredIncident, TemplateSummary,
@@ -31,6 +32,8 @@ use crate::{
 const INCIDENT: &str = "incident_id, state, service, began_unix_nano, resolved_unix_nano, body";
 const TRACKING: &str = "series, breach_since_unix_nano, last_breach_unix_nano, sequence, \
      notified_unix_nano, notified_severity, reminders, is_changed, is_closed, keep_firing_seconds";
+// The thread is that of the first message about the incident in this channel, whichever delivery
+// that was: later messages are answers to it.
 const DELIVERY: &str = "d.delivery_id, d.channel, d.incident_id, d.created_unix_nano, d.body, \
      d.state, \
      (SELECT t.thread FROM deliveries t WHERE t.tenant_id = d.tenant_id \
@@ -72,7 +75,7 @@ impl KeepAlerts for SqliteStorage {
     async fn new_templates(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
         self.list(tenant, move |db, tenant_id| {
@@ -85,7 +88,7 @@ impl KeepAlerts for SqliteStorage {
                        AND t.merged_into IS NULL AND totals.total > 0
                  ORDER BY totals.first_seen_unix_nano DESC LIMIT ?3",
             )?;
-            let mut rows = select.query(params![tenant_id, since_unix_nano, limit])?;
+            let mut rows = select.query(params![tenant_id, since.as_unix_nanos(), limit])?;
             let mut templates = Vec::new();
             while let Some(row) = rows.next()? {
                 templates.push(template_summary(row)?);
@@ -99,7 +102,9 @@ impl KeepAlerts for SqliteStorage {
         let (holder, now) = (holder.to_owned(), (self.clock)());
         let lead = move |writer: &mut Writer| {
             writer.free(|db, _| {
-                let expires = now.saturating_add(lease.as_nanos() as i64);
+                // The epoch grows with each new holder, and for the old one whose lead had run out:
+                // it cannot know whether another led since, so what it has under way must fail.
+                let expires = now + lease;
                 Ok(db
                     .prepare_cached(
                         "INSERT INTO leases (name, holder, epoch, expires_unix_nano)
@@ -111,7 +116,10 @@ impl KeepAlerts for SqliteStorage {
                          WHERE holder = excluded.holder OR expires_unix_nano <= ?3
                          RETURNING epoch",
                     )?
-                    .query_row(params![holder, expires, now], |row| row.get(0))
+                    .query_row(
+                        params![holder, expires.as_unix_nanos(), now.as_unix_nanos()],
+                        |row| row.get(0),
+                    )
                     .optional()?)
             })
         };
@@ -259,7 +267,7 @@ impl KeepAlerts for SqliteStorage {
         query: IncidentQuery,
     ) -> Result<Vec<StoredIncident>, StorageError> {
         self.list(tenant, move |db, tenant_id| {
-            let TimeRange { from_unix_nano, to_unix_nano } = query.range.unwrap_or(TimeRange::ALL);
+            let TimeRange { from, to } = query.range.unwrap_or(TimeRange::ALL);
             let mut select = db.prepare_cached(&format!(
                 "SELECT {INCIDENT} FROM incidents
                  WHERE tenant_id = ?1 AND began_unix_nano >= ?2 AND began_unix_nano < ?3
@@ -271,8 +279,8 @@ impl KeepAlerts for SqliteStorage {
             let service = query.service.as_ref().map(ToString::to_string);
             let mut rows = select.query(params![
                 tenant_id,
-                from_unix_nano,
-                to_unix_nano,
+                from.as_unix_nanos(),
+                to.as_unix_nanos(),
                 service,
                 query.is_open,
                 query.limit,
@@ -334,7 +342,7 @@ impl KeepAlerts for SqliteStorage {
     async fn tracked_incidents(
         &self,
         tenant: &Tenant,
-        since_unix_nano: i64,
+        since: Timestamp,
     ) -> Result<Vec<TrackedIncident>, StorageError> {
         self.list(tenant, move |db, tenant_id| {
             let mut select = db.prepare_cached(&format!(
@@ -344,7 +352,7 @@ impl KeepAlerts for SqliteStorage {
                             OR NOT is_closed)
                  ORDER BY incident_id"
             ))?;
-            let mut rows = select.query(params![tenant_id, since_unix_nano])?;
+            let mut rows = select.query(params![tenant_id, since.as_unix_nanos()])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.extend(tracked(row)?);
@@ -375,14 +383,15 @@ impl KeepAlerts for SqliteStorage {
 }
 
 /// How long the epoch leads on; none if it does not.
-fn lead_of(db: &Connection, epoch: i64, now_unix_nano: i64) -> Result<Option<Duration>, Fault> {
+fn lead_of(db: &Connection, epoch: i64, now: Timestamp) -> Result<Option<Duration>, Fault> {
     let expires: Option<i64> = db
         .prepare_cached(
             "SELECT expires_unix_nano FROM leases WHERE name = 'alerting' AND epoch = ?1",
         )?
         .query_row([epoch], |row| row.get(0))
         .optional()?;
-    let left = |expires: i64| lead_left(expires.saturating_sub(now_unix_nano) as f64 / 1e9);
+    let left = |expires| Timestamp::from_unix_nanos(expires).nanos_since(now);
+    let left = |expires: i64| lead_left(left(expires) as f64 / 1e9);
     Ok(expires.and_then(left))
 }
 
@@ -395,6 +404,7 @@ fn commit(db: &Connection, tenant_id: i64, changes: &AlertChanges) -> Result<(),
         write_tracking(db, tenant_id, incident_id, tracking)?;
     }
     for incident_id in &changes.dropped {
+        // Pending only: an incident that people were told of stays in the history.
         db.prepare_cached(
             "DELETE FROM incidents
              WHERE tenant_id = ?1 AND incident_id = ?2 AND state = 'pending'",
@@ -425,6 +435,7 @@ fn write_incident(
     tenant_id: i64,
     TrackedIncident { incident, .. }: &TrackedIncident,
 ) -> Result<(), Fault> {
+    // Service and beginning of an incident never change, so that only the rest is updated.
     db.prepare_cached(
         "INSERT INTO incidents (tenant_id, incident_id, state, service, began_unix_nano,
              resolved_unix_nano, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -473,7 +484,9 @@ fn write_tracking(
 }
 
 fn insert_delivery(db: &Connection, tenant_id: i64, new: &NewDelivery) -> Result<(), Fault> {
-    let NewDelivery { channel, notification, created_unix_nano } = new;
+    let NewDelivery { channel, notification, created_at } = new;
+    // DO NOTHING: a leader that did not hear whether its commit succeeded writes the same
+    // notifications again, under the same keys, and nobody may be told twice.
     db.prepare_cached(
         "INSERT INTO deliveries (tenant_id, channel, key, incident_id, sequence,
              created_unix_nano, state, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'waiting', ?7)
@@ -485,8 +498,8 @@ fn insert_delivery(db: &Connection, tenant_id: i64, new: &NewDelivery) -> Result
         notification.key,
         notification.incident.id,
         notification.sequence,
-        created_unix_nano,
-        json(&Delivery::new(notification.clone(), *created_unix_nano)),
+        created_at.as_unix_nanos(),
+        json(&Delivery::new(notification.clone(), (*created_at).as_unix_nanos())),
     ])?;
     Ok(())
 }
@@ -506,24 +519,27 @@ fn update_delivery(db: &Connection, tenant_id: i64, update: &DeliveryUpdate) -> 
     Ok(())
 }
 
-fn forget(db: &Connection, tenant_id: i64, now_unix_nano: i64) -> Result<(), Fault> {
-    let old = now_unix_nano.saturating_sub(ALERTS_KEPT.as_nanos() as i64);
+fn forget(db: &Connection, tenant_id: i64, now: Timestamp) -> Result<(), Fault> {
+    let old = now - ALERTS_KEPT;
+    // Deliveries before the incidents by whose age they are chosen. What still waits is kept
+    // whatever its age: a message is sent or given up, never forgotten.
     db.prepare_cached(
         "DELETE FROM deliveries WHERE tenant_id = ?1 AND state <> 'waiting' AND incident_id IN (
              SELECT incident_id FROM incidents WHERE tenant_id = ?1 AND began_unix_nano < ?2
                  AND resolved_unix_nano < ?2)",
     )?
-    .execute(params![tenant_id, old])?;
+    .execute(params![tenant_id, old.as_unix_nanos()])?;
+    // Those about a channel belong to no stored incident, and would be kept for ever.
     db.prepare_cached(
         "DELETE FROM deliveries WHERE tenant_id = ?1 AND state <> 'waiting'
              AND created_unix_nano < ?2 AND incident_id >= ?3 AND incident_id < ?3 || '~'",
     )?
-    .execute(params![tenant_id, old, DELIVERED_ONLY])?;
+    .execute(params![tenant_id, old.as_unix_nanos(), DELIVERED_ONLY])?;
     db.prepare_cached(
         "DELETE FROM incidents
          WHERE tenant_id = ?1 AND began_unix_nano < ?2 AND resolved_unix_nano < ?2",
     )?
-    .execute(params![tenant_id, old])?;
+    .execute(params![tenant_id, old.as_unix_nanos()])?;
     Ok(())
 }
 
@@ -539,8 +555,8 @@ fn incident(row: &Row<'_>) -> Result<StoredIncident, Fault> {
     Ok(StoredIncident {
         state: incident_state(&state)?,
         service: row.get(2)?,
-        began_unix_nano: row.get(3)?,
-        resolved_unix_nano: row.get(4)?,
+        began_at: rows::timestamp(row, 3)?,
+        resolved_at: rows::maybe_timestamp(row, 4)?,
         incident: understood("incident", &incident_id, &body),
         incident_id,
     })
@@ -552,10 +568,10 @@ fn tracked(row: &Row<'_>) -> Result<Option<TrackedIncident>, Fault> {
         (row.get(0)?, row.get(1)?, row.get(7)?);
     let tracking = Tracking {
         series: row.get(2)?,
-        breach_since_unix_nano: row.get(3)?,
-        last_breach_unix_nano: row.get(4)?,
+        breach_since_unix_nano: (rows::maybe_timestamp(row, 3)?).map(Timestamp::as_unix_nanos),
+        last_breach_unix_nano: (rows::timestamp(row, 4)?).as_unix_nanos(),
         sequence: row.get(5)?,
-        notified_unix_nano: row.get(6)?,
+        notified_unix_nano: (rows::timestamp(row, 6)?).as_unix_nanos(),
         notified_severity: severity(&notified_severity)?,
         reminders: row.get(8)?,
         is_changed: row.get(9)?,
@@ -590,7 +606,7 @@ fn delivery(row: &Row<'_>) -> Result<StoredDelivery, Fault> {
         delivery_id,
         channel: row.get(1)?,
         incident_id: row.get(2)?,
-        created_unix_nano: row.get(3)?,
+        created_at: rows::timestamp(row, 3)?,
         delivery: delivery.map(|of| Delivery { id: delivery_id, thread, ..of }),
         state: state.parse()?,
     })

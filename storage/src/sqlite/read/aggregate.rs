@@ -8,6 +8,7 @@ use logweir_core::{
 };
 use rusqlite::{Connection, Row, params};
 
+use crate::sqlite::read::rows;
 use crate::{
     AggregateSeries, HeatmapCell, ServiceSummary,
     histogram::Histogram,
@@ -103,6 +104,8 @@ fn add_counts<K: Hash + Eq>(
     groups: &mut Groups<K>,
     group: impl Fn(i64, Level) -> K,
 ) -> Result<(), Fault> {
+    // The key of the table leads with the time, so this is one range of it. Rows of other services
+    // and tenants in the range are passed over: service by service it would be a search for each.
     let mut select = db.prepare_cached(
         "SELECT start_unix_seconds, service_id, level, total, anomalies FROM service_buckets
          WHERE width_seconds = ?1 AND start_unix_seconds >= ?2 AND start_unix_seconds < ?3",
@@ -200,8 +203,8 @@ pub(crate) fn list_services(
             total: row.get(1)?,
             errors: row.get(2)?,
             anomalies: row.get(3)?,
-            first_seen_unix_nano: row.get(4)?,
-            last_seen_unix_nano: row.get(5)?,
+            first_seen: rows::timestamp(row, 4)?,
+            last_seen: rows::timestamp(row, 5)?,
         });
     }
     Ok(services)

@@ -3,4 +3,5 @@
 pub(crate) mod aggregate;
 pub(crate) mod readers;
 pub(crate) mod reports;
+pub(crate) mod rows;
 pub(crate) mod search;

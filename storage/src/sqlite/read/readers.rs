@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// Calls that read at a time; further ones wait.
+// Each may hold a decompressed block and a page of logs; more readers than cores only take turns.
 const READERS_MAX: usize = 4;
 /// A snapshot is let go after this, so that the write-ahead log can be cut.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ pub(crate) struct Readers {
     permits: Arc<Semaphore>,
 }
 
-/// What a long read looks at in between.
+/// Who waits for a long read, so that it can stop when nobody does, and how long it may take.
 pub(crate) struct Caller {
     waiting: Weak<()>,
     /// How long it may hold a snapshot.
@@ -58,11 +59,15 @@ impl Readers {
             |error: Box<dyn std::error::Error + Send + Sync>| StorageError::Unavailable(error);
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.map_err(|e| unavailable(e.into()))?;
+        // Dropped together with this future when the caller gives up, which a blocking thread
+        // cannot be told in another way.
         let waiting = Arc::new(());
         let caller = Caller::new(&waiting, SNAPSHOT_MAX);
         let pool = self.clone();
         let work = move || {
             let result = pool.with_connection(|connection| read(connection, &caller));
+            // Given back by the thread and not by the caller: callers that give up and ask again
+            // would otherwise pile up threads that still read.
             drop(permit);
             result.map_err(|fault| fault.into_storage_error(pool.files.directory()))
         };
@@ -81,6 +86,8 @@ impl Readers {
             None => self.files.open_reader()?,
         };
         let result = read(&connection);
+        // After an error of SQLite the connection is closed: the file may have been replaced or
+        // damaged, and a cached page would go on answering.
         if matches!(result, Ok(_) | Err(Fault::Answer(_))) {
             self.idle().push(connection);
         }

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use logweir_core::{
     identity::{ProducerId, Service, TemplateId, Tenant},
     record::{Account, Level, Template},
+    timestamp::Timestamp,
 };
 use rusqlite::{Connection, Row, params};
 
 use super::aggregate::service_of;
+use crate::sqlite::read::rows;
 use crate::sqlite::{errors::Fault, ids::find_tenant, write::ledger::Dropped};
 use crate::{
     ProducerReport, TemplateSummary,
@@ -50,12 +52,13 @@ pub(crate) fn list_templates(
     service: Option<&Service>,
     range: TimeRange,
     limit: usize,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Result<Vec<TemplateSummary>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let Some(tenant_id) = find_tenant(&snapshot, tenant)? else { return Ok(Vec::new()) };
     // Without bounds the totals say it all: they also count hours that are gone.
     let counts = if range == TimeRange::ALL {
+        // Always true: both texts must name the same parameters, or binding them fails.
         "SELECT template_key, total FROM template_totals WHERE ?1 <= ?2"
     } else {
         "SELECT template_key, sum(total) AS total FROM template_buckets
@@ -63,6 +66,8 @@ pub(crate) fn list_templates(
          GROUP BY template_key"
     };
     let (from, to) = if range == TimeRange::ALL { (0, 0) } else { seconds(range) };
+    // Summed by merged pattern before the limit is applied: a pattern whose parts are each too rare
+    // for the list may belong on it as a whole.
     let mut select = snapshot.prepare_cached(&format!(
         "SELECT t.template_id, s.name, t.pattern, found.total, found.first, found.last, found.level,
                 t.template_key
@@ -84,7 +89,7 @@ pub(crate) fn list_templates(
     while let Some(row) = rows.next()? {
         found.push((row.get(7)?, template_summary(row)?));
     }
-    let trends = trends(&snapshot, Trend::ending(range.to_unix_nano.min(now_unix_nano)))?;
+    let trends = trends(&snapshot, Trend::ending(range.to.min(now)))?;
     Ok(found
         .into_iter()
         .map(|(key, summary): (i64, _)| TemplateSummary {
@@ -101,14 +106,14 @@ pub(crate) fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> 
         service: service_of(row, 1)?,
         pattern: row.get(2)?,
         count: row.get(3)?,
-        first_seen_unix_nano: row.get(4)?,
-        last_seen_unix_nano: row.get(5)?,
+        first_seen: rows::timestamp(row, 4)?,
+        last_seen: rows::timestamp(row, 5)?,
         level: level.ok_or_else(|| Fault::corrupt("the level of a template"))?,
         trend: None,
     })
 }
 
-/// Of each template with a history.
+/// The trend of each template that occurred in the 24 hours before the last one, by its key.
 fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT coalesce(merger.template_key, own.template_key),
@@ -124,6 +129,7 @@ fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut trends = HashMap::new();
     while let Some(row) = rows.next()? {
         let (newest, before): (Option<f64>, Option<f64>) = (row.get(1)?, row.get(2)?);
+        // Without a history there is no trend: of a new pattern it would be a division by zero.
         if let Some(before) = before {
             trends.insert(row.get(0)?, Trend::of(newest.unwrap_or(0.0), before));
         }
@@ -139,6 +145,7 @@ pub(crate) fn delivery_report(
 ) -> Result<Vec<ProducerReport>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let Some(tenant_id) = find_tenant(&snapshot, tenant)? else { return Ok(Vec::new()) };
+    // An empty service: a row that was made for a batch of which nothing came (see the ledger).
     let mut select = snapshot.prepare_cached(
         "SELECT producer_id, service, instance, sequence, emitted, dropped, rejected_seen, queued,
                 spooled, stored, dead_lettered, committed_sequences, last_received_unix_nano
@@ -173,6 +180,6 @@ fn producer_report(row: &Row<'_>) -> Result<ProducerReport, Fault> {
         stored: bits(9)?,
         rejected: bits(10)?,
         missing_sequences: committed.missing(MISSING_RANGES_MAX),
-        last_received_unix_nano: row.get(12)?,
+        last_received: rows::timestamp(row, 12)?,
     })
 }

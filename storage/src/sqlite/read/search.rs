@@ -9,10 +9,12 @@ use logweir_core::{
     filter::{Expression, Filter, Required, Term, TextField},
     identity::{LogId, Service, Tenant},
     record::StoredLog,
+    timestamp::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::readers::Caller;
+use crate::sqlite::read::rows;
 use crate::sqlite::{
     blocks::ANOMALY_BIT,
     errors::Fault,
@@ -36,18 +38,23 @@ pub(crate) fn search(
 ) -> Result<SearchPage, Fault> {
     let expanded = template_aliases::expanded(db, tenant, &query.filter)?;
     let filter = expanded.as_ref().unwrap_or(&query.filter);
+    // What every match must have, so that a filter that names a time, a service or a level leads
+    // the walk as well as the query's own range does.
     let required = filter.required();
     let mut range = query.range;
-    range.from_unix_nano = range.from_unix_nano.max(required.time.0);
-    range.to_unix_nano = range.to_unix_nano.min(required.time.1);
+    range.from = range.from.max(required.time.0);
+    range.to = range.to.min(required.time.1);
     let mut page = Page::new(order, query);
     page.narrow_to_cursor(&mut range);
     let scope = Scope { tenant, filter, required: &required };
     while let Some(reached) = step(db, caller, &scope, range, &mut page)? {
+        // Blocks come by their nearest time, so all that lies on this side of `reached` is final:
+        // blocks that the walk has not come to have no log there. The rest is found again in the
+        // next snapshot, where the same logs may lie in other, merged blocks.
         page.forget_beyond(reached);
         match order {
-            Order::NewestFirst => range.to_unix_nano = reached.saturating_add(1),
-            Order::OldestFirst => range.from_unix_nano = reached,
+            Order::NewestFirst => range.to = reached.next(),
+            Order::OldestFirst => range.from = reached,
         }
     }
     let mut page = page.finish();
@@ -82,6 +89,8 @@ pub(crate) fn get(
     Ok(LogWithNeighbours { log, before, after })
 }
 
+/// The log with this id; none if the tenant has none such.
+// An id holds its time, so that no index over logs is needed: few blocks cover one moment.
 fn find(db: &Connection, tenant: &Tenant, id: LogId) -> Result<Option<StoredLog>, Fault> {
     let snapshot = db.unchecked_transaction()?;
     let Some(tenant_id) = find_tenant(&snapshot, tenant)? else { return Ok(None) };
@@ -89,7 +98,7 @@ fn find(db: &Connection, tenant: &Tenant, id: LogId) -> Result<Option<StoredLog>
         "SELECT block_id FROM blocks WHERE tenant_id = ?1
            AND time_max_unix_nano >= ?2 AND time_min_unix_nano <= ?2",
     )?;
-    let mut candidates = select.query(params![tenant_id, id.time_unix_nano])?;
+    let mut candidates = select.query(params![tenant_id, id.time.as_unix_nanos()])?;
     while let Some(candidate) = candidates.next()? {
         let found = with_body(&snapshot, candidate.get(0)?, |block| {
             block.find(id)?.map(|row| block.log(row)).transpose()
@@ -116,12 +125,10 @@ impl Page {
 
     fn narrow_to_cursor(&self, range: &mut TimeRange) {
         let Some(cursor) = self.cursor else { return };
-        let time = cursor.time_unix_nano;
+        let time = cursor.time;
         match self.order {
-            Order::NewestFirst => {
-                range.to_unix_nano = range.to_unix_nano.min(time.saturating_add(1))
-            }
-            Order::OldestFirst => range.from_unix_nano = range.from_unix_nano.max(time),
+            Order::NewestFirst => range.to = range.to.min(time.next()),
+            Order::OldestFirst => range.from = range.from.max(time),
         }
     }
 
@@ -135,10 +142,11 @@ impl Page {
     }
 
     /// Whether blocks whose nearest time is this, and all after them, have nothing for the page.
-    fn is_settled_before(&self, nearest: i64) -> bool {
+    fn is_settled_before(&self, nearest: Timestamp) -> bool {
+        // Strictly: a block that begins at the very time of the worst match may have a better id.
         self.bar().is_some_and(|bar| match self.order {
-            Order::NewestFirst => nearest < bar.time_unix_nano,
-            Order::OldestFirst => nearest > bar.time_unix_nano,
+            Order::NewestFirst => nearest < bar.time,
+            Order::OldestFirst => nearest > bar.time,
         })
     }
 
@@ -161,6 +169,8 @@ impl Page {
         for row in rows {
             found.push((block.id(row)?, row));
         }
+        // Best first, so that putting logs together, which is what costs, ends at the first that is
+        // worse than a full page.
         found.sort_unstable();
         if self.order == Order::NewestFirst {
             found.reverse();
@@ -185,10 +195,10 @@ impl Page {
     }
 
     /// Drops the matches that the walk, going on from `reached`, will come to again.
-    fn forget_beyond(&mut self, reached: i64) {
+    fn forget_beyond(&mut self, reached: Timestamp) {
         match self.order {
-            Order::NewestFirst => self.best.retain(|id, _| id.time_unix_nano > reached),
-            Order::OldestFirst => self.best.retain(|id, _| id.time_unix_nano < reached),
+            Order::NewestFirst => self.best.retain(|id, _| id.time > reached),
+            Order::OldestFirst => self.best.retain(|id, _| id.time < reached),
         }
     }
 
@@ -226,21 +236,22 @@ fn step(
     scope: &Scope<'_>,
     range: TimeRange,
     page: &mut Page,
-) -> Result<Option<i64>, Fault> {
+) -> Result<Option<Timestamp>, Fault> {
     let started = Instant::now();
     let snapshot = db.unchecked_transaction()?;
     let Some((sql, scope_id)) = walk(&snapshot, scope, page.order)? else { return Ok(None) };
     let mut select = snapshot.prepare_cached(sql)?;
-    let TimeRange { from_unix_nano: from, to_unix_nano: to } = range;
+    let (from, to) = (range.from.as_unix_nanos(), range.to.as_unix_nanos());
     let mut candidates = select.query(params![scope_id, from, to])?;
     while let Some(candidate) = candidates.next()? {
-        let nearest: i64 = candidate.get(1)?;
+        let nearest = rows::timestamp(candidate, 1)?;
         if page.is_settled_before(nearest) {
             break;
         }
+        // Only once the walk has moved: from where it began it would make the same step for ever.
         let is_behind_start = match page.order {
-            Order::NewestFirst => nearest.saturating_add(1) < to,
-            Order::OldestFirst => nearest > from,
+            Order::NewestFirst => nearest.next() < range.to,
+            Order::OldestFirst => nearest > range.from,
         };
         if started.elapsed() >= caller.snapshot_max && is_behind_start {
             return Ok(Some(nearest));
@@ -248,6 +259,8 @@ fn step(
         if caller.is_gone() {
             break;
         }
+        // Cheapest first: the mask lies in the index, the word filter is a kilobyte or a few, the
+        // body tens of them.
         let block_id = candidate.get(0)?;
         if scope.allows(candidate.get(2)?) && may_match(&snapshot, block_id, scope.filter)? {
             with_body(&snapshot, block_id, |block| page.take(block, scope.filter, range))?;
@@ -256,6 +269,9 @@ fn step(
     Ok(None)
 }
 
+/// Blocks that may hold a match, in the order of the walk: id, nearest time, content mask.
+// Each is answered by one index alone (`blocks_newest` and so on hold all of these columns) and
+// comes sorted from it, so that a walk that stops after three blocks has looked at three entries.
 const NEWEST_BLOCKS: &str = "SELECT block_id, time_max_unix_nano, content_mask FROM blocks
     WHERE tenant_id = ?1 AND time_max_unix_nano >= ?2 AND time_min_unix_nano < ?3
     ORDER BY time_max_unix_nano DESC";
@@ -282,6 +298,7 @@ fn walk(
         let sql = if order == Order::NewestFirst { NEWEST_BLOCKS } else { OLDEST_BLOCKS };
         return Ok(Some((sql, tenant_id)));
     };
+    // A filter may ask for any text; what cannot be a service's name has no logs.
     let Ok(service) = Service::new(name) else { return Ok(None) };
     let sql = if order == Order::NewestFirst { NEWEST_OF_SERVICE } else { OLDEST_OF_SERVICE };
     Ok(find_service(db, tenant_id, &service)?.map(|service_id| (sql, service_id)))
@@ -294,7 +311,7 @@ fn may_match(db: &Connection, block_id: i64, filter: &Filter) -> Result<bool, Fa
     found.ok_or_else(|| Fault::corrupt(format!("block {block_id} has no word filter")))
 }
 
-/// Opens a block where it lies.
+/// Opens a block and reads in it; the body is not copied out of SQLite's memory.
 pub(crate) fn with_body<T>(
     db: &Connection,
     block_id: i64,

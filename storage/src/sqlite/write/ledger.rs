@@ -5,12 +5,14 @@ use std::{collections::HashMap, time::Duration};
 use logweir_core::{
     identity::{BatchId, ProducerId},
     record::{Account, Producer, ScoredBatch},
+    timestamp::Timestamp,
 };
 use rusqlite::{
     Connection, OptionalExtension, ToSql, params,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
+use crate::sqlite::read::rows;
 use crate::{
     ledger_rules::{
         Admission, Past, ProducerAccount, conflict_id, dropped_to_json, is_minted_lately,
@@ -22,15 +24,15 @@ use crate::{
 
 /// The ledger and the accounts in the course of one transaction.
 pub(crate) struct Ledger {
-    now_unix_nano: i64,
+    now: Timestamp,
     /// How long an entry is kept until it is folded.
     age: Duration,
     producers: HashMap<(i64, ProducerId), ProducerRow>,
 }
 
 impl Ledger {
-    pub(crate) fn new(now_unix_nano: i64, age: Duration) -> Self {
-        Self { now_unix_nano, age, producers: HashMap::new() }
+    pub(crate) fn new(now: Timestamp, age: Duration) -> Self {
+        Self { now, age, producers: HashMap::new() }
     }
 
     /// Enters a batch unless it was committed before.
@@ -40,7 +42,7 @@ impl Ledger {
         tenant_id: i64,
         batch: &ScoredBatch,
     ) -> Result<Admission<i64>, Fault> {
-        let is_minted_lately = is_minted_lately(batch.batch_id, self.now_unix_nano, self.age);
+        let is_minted_lately = is_minted_lately(batch.batch_id, self.now, self.age);
         let (mut producer, mut past, mut is_reused) = (None, Past::Unknown, false);
         if let Some(sent) = &batch.producer {
             let known = self.producer(db, tenant_id, sent)?;
@@ -53,8 +55,8 @@ impl Ledger {
             is_reused = known.account.committed.find(sent.sequence) == Membership::In;
             producer = Some((known.key, sent.sequence));
         }
-        // The insert itself is the question whether the id is known: one look into the index for a new
-        // batch, which nearly all are.
+        // The insert itself is the question whether the id is known: one look into the index for a
+        // new batch, which nearly all are.
         if let Some(entry) = self.enter(db, tenant_id, batch.batch_id, batch, producer)? {
             if is_reused {
                 report_reuse(batch);
@@ -67,8 +69,8 @@ impl Ledger {
         if known as u64 == batch.checksum {
             return Ok(Admission::Duplicate);
         }
-        // Other content under a known id. It is entered too, under an id of its own, so that a sender
-        // that repeats it does not fill the dead letters with copies.
+        // Other content under a known id. It is entered too, under an id of its own, so that a
+        // sender that repeats it does not fill the dead letters with copies.
         let id = conflict_id(batch.batch_id, batch.checksum);
         Ok(Admission::Conflict { entry: self.enter(db, tenant_id, id, batch, producer)? })
     }
@@ -90,7 +92,7 @@ impl Ledger {
             tenant_id,
             batch_id.0,
             batch.checksum as i64,
-            self.now_unix_nano.div_euclid(1_000_000_000),
+            self.now.as_unix_seconds(),
             producer.map(|(key, _)| key),
             producer.map(|(_, sequence)| sequence as i64),
             batch.records.len(),
@@ -142,7 +144,8 @@ impl Ledger {
     pub(crate) fn save(self, db: &Connection) -> rusqlite::Result<()> {
         let mut rows: Vec<ProducerRow> =
             self.producers.into_values().filter(|row| row.changed).collect();
-        // `folded` is not written: it belongs to upkeep, and what was read here only answers questions.
+        // `folded` is not written: it belongs to upkeep, and what was read here only answers
+        // questions.
         rows.sort_unstable_by_key(|row| row.key);
         rows.iter().try_for_each(|row| row.save(db))
     }
@@ -178,7 +181,7 @@ impl ProducerRow {
             self.account.stored as i64,
             self.account.dead_lettered as i64,
             self.account.committed,
-            self.account.last_received_unix_nano,
+            self.account.last_received.as_unix_nanos(),
         ])?;
         Ok(())
     }
@@ -193,8 +196,8 @@ fn load(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow,
     )?;
     let found = select
         .query_row(params![tenant_id, sent.producer_id.0], |row| {
-            // SQLite's integers have a sign. A producer may count to the end of 64 bits, so the bits are
-            // kept as they are; nothing is ever compared with them in SQL.
+            // SQLite's integers have a sign. A producer may count to the end of 64 bits, so the
+            // bits are kept as they are; nothing is ever compared with them in SQL.
             let bits = |column| row.get(column).map(|number: i64| number as u64);
             Ok(ProducerRow {
                 key: row.get(0)?,
@@ -213,7 +216,7 @@ fn load(db: &Connection, tenant_id: i64, sent: &Producer) -> Result<ProducerRow,
                     stored: bits(10)?,
                     dead_lettered: bits(11)?,
                     committed: row.get(12)?,
-                    last_received_unix_nano: row.get(14)?,
+                    last_received: rows::timestamp(row, 14)?,
                 },
                 folded: row.get(13)?,
                 changed: false,

@@ -14,6 +14,7 @@ use std::{
 use logweir_core::{
     record::{RejectedRecord, ScoredBatch, ScoredRecord},
     runtime::fault,
+    timestamp::Timestamp,
 };
 use metrics::counter;
 use rusqlite::Transaction;
@@ -34,8 +35,8 @@ use crate::{
 };
 
 /// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to hold.
-// A processor's group is 20,000 logs at most by default, so that an ordinary write is one block; the
-// bytes are what cuts when messages are long. Readers open four blocks at a time at most.
+// A processor's group is 20,000 logs at most by default, so that an ordinary write is one block;
+// the bytes are what cuts when messages are long. Readers open four blocks at a time at most.
 const BLOCK_LOGS_MAX: usize = 32 << 10;
 const BLOCK_HEAP_BYTES_MAX: usize = 32 << 20;
 
@@ -52,10 +53,10 @@ pub(crate) fn write_batches(
     db: &Transaction<'_>,
     Tools { ids, encoder }: &mut Tools,
     batches: &[ScoredBatch],
-    now_unix_nano: i64,
+    now: Timestamp,
     ledger_age: Duration,
 ) -> Result<Vec<WriteOutcome>, Fault> {
-    let mut ledger = Ledger::new(now_unix_nano, ledger_age);
+    let mut ledger = Ledger::new(now, ledger_age);
     let mut entries = Vec::with_capacity(batches.len());
     // The ledger comes first and alone decides which logs are stored: what is counted below is
     // counted of newly admitted batches only, so a repeat changes no row. Two batches of one id in
@@ -69,22 +70,22 @@ pub(crate) fn write_batches(
     // A block belongs to one tenant: a reader who opens it can never come upon another's logs.
     let tenants: BTreeSet<i64> = entries.iter().map(|entry| entry.tenant_id).collect();
     for tenant_id in tenants {
-        let origin = Origin { tenant_id, generation: 0, now_unix_nano };
+        let origin = Origin { tenant_id, generation: 0, now };
         let mut derived = Derived::default();
         let logs = admitted_logs(&entries, tenant_id);
         for part in cut(&logs) {
             number_services(db, ids, tenant_id, part)?;
-            // Counted only once it is known which logs could be stored, or buckets and templates would
-            // show more than a search finds.
+            // Counted only once it is known which logs could be stored, or buckets and templates
+            // would show more than a search finds.
             let unstorable = store_part(db, ids, encoder, origin, part)?;
             observe(db, ids, &mut derived, tenant_id, part, &unstorable)?;
             put_aside(&mut entries, part, unstorable);
         }
         save(db, ids, tenant_id, derived.finish())?;
     }
-    // In this transaction too: a dead letter of its own would be written again by every repeat of the
-    // batch, or be missing when the process dies between the two.
-    let mut dead_letters = DeadLetters::new(db, now_unix_nano)?;
+    // In this transaction too: a dead letter of its own would be written again by every repeat of
+    // the batch, or be missing when the process dies between the two.
+    let mut dead_letters = DeadLetters::new(db, now)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         outcomes.push(settle(db, &mut ledger, &mut dead_letters, entry)?);
@@ -108,7 +109,7 @@ impl<'a> Incoming<'a> {
     fn row(&self) -> Row<'a> {
         Row {
             batch_id: self.batch.batch_id,
-            received_unix_nano: self.batch.received_unix_nano,
+            received_unix_nano: self.batch.received_at.as_unix_nanos(),
             service: &self.batch.resource.service,
             instance: &self.batch.resource.instance,
             environment: &self.batch.resource.environment,
@@ -124,9 +125,9 @@ fn admitted_logs<'a>(entries: &[Entry<'a>], tenant_id: i64) -> Vec<Incoming<'a>>
     };
     let mut admitted: Vec<usize> = (0..entries.len()).collect();
     admitted.retain(|&entry| is_admitted(&entries[entry]));
-    // By service because equal neighbours compress best and a reader of one service then reads one run
-    // of rows. Batches are sorted and not logs: a batch is of one service, and there are far fewer. The
-    // sort is stable, which keeps the order of arrival.
+    // By service because equal neighbours compress best and a reader of one service then reads one
+    // run of rows. Batches are sorted and not logs: a batch is of one service, and there are far
+    // fewer. The sort is stable, which keeps the order of arrival.
     admitted.sort_by_key(|&entry| &entries[entry].batch.resource.service);
     let mut logs = Vec::new();
     for entry in admitted {
@@ -189,7 +190,8 @@ fn cut<'a, 'b>(logs: &'b [Incoming<'a>]) -> Vec<&'b [Incoming<'a>]> {
     for (position, log) in logs.iter().enumerate() {
         let added = log.scored.record.heap_bytes();
         let is_full = position - start == BLOCK_LOGS_MAX || bytes + added > BLOCK_HEAP_BYTES_MAX;
-        // A log that is larger than the limit by itself becomes a block of its own, not an empty one.
+        // A log that is larger than the limit by itself becomes a block of its own: no empty one
+        // before it.
         if is_full && position > start {
             parts.push(&logs[start..position]);
             (start, bytes) = (position, 0);
@@ -216,8 +218,8 @@ fn store_part(
         return Ok(Vec::new());
     }
     let mut bisection = Bisection::new(logs.len());
-    // Every trial is taken back, also those that succeed: the good logs then go into one block rather
-    // than into as many as there were trials.
+    // Every trial is taken back, also those that succeed: the good logs then go into one block
+    // rather than into as many as there were trials.
     while let Some(part) = bisection.next() {
         bisection.tell(in_savepoint(db, false, || store(&logs[part]))?);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use logweir_core::{identity::TemplateId, record::Level, timestamp::NANOS_PER_SECOND};
+use logweir_core::{identity::TemplateId, record::Level, timestamp::Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
@@ -66,8 +66,8 @@ fn save_services(
             }
         }
     }
-    // After all of the other table, and only for services that measure latencies: an empty row would
-    // bring a minimum of 0 ms into the merge.
+    // After all of the other table, and only for services that measure latencies: an empty row
+    // would bring a minimum of 0 ms into the merge.
     for ((start, service_id), counts) in rows {
         if counts.latency.count > 0 {
             save_latency(db, (width, *start, *service_id), &counts.latency)?;
@@ -77,8 +77,8 @@ fn save_services(
 }
 
 fn save_latency(db: &Connection, key: (i64, i64, i64), added: &Latency) -> Result<(), Fault> {
-    // SQL cannot add up the packed counts, so they are read, merged here and written back. Nothing can
-    // come between: there is one writer, and it is inside its transaction.
+    // SQL cannot add up the packed counts, so they are read, merged here and written back. Nothing
+    // can come between: there is one writer, and it is inside its transaction.
     let mut select = db.prepare_cached(
         "SELECT counts FROM latency_buckets
          WHERE width_seconds = ?1 AND start_unix_seconds = ?2 AND service_id = ?3",
@@ -128,15 +128,15 @@ fn save_service_totals(
             counts.total(),
             counts.errors(),
             counts.anomalies(),
-            start.saturating_mul(NANOS_PER_SECOND),
-            counts.last_seen_unix_nano,
+            Timestamp::from_unix_seconds(*start).as_unix_nanos(),
+            counts.last_seen.as_unix_nanos(),
         ])?;
     }
     Ok(())
 }
 
-/// The buckets of 10 seconds hold errors alone: a row for every template and 10 seconds would be most
-/// of the database, and it is errors whose moment is asked for.
+/// The buckets of 10 seconds hold errors alone: rows for every template and 10 seconds would be
+/// very many, and it is errors whose moment is asked for.
 fn save_template_errors(db: &Connection, rows: &Sorted<i64, (u64, u64)>) -> rusqlite::Result<()> {
     for ((start, template_key), (errors, anomalies)) in rows {
         add_template_bucket(
@@ -185,8 +185,8 @@ fn add_template_total(db: &Connection, key: i64, added: &TemplateCounts) -> rusq
         key,
         added.total,
         added.level as u8,
-        added.first_unix_nano,
-        added.last_unix_nano,
+        added.first.as_unix_nanos(),
+        added.last.as_unix_nanos(),
     ])?;
     Ok(())
 }

@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Jobs that wait; the callers of further ones wait themselves.
-// Few, because each may hold 20,000 logs: what waits beyond them waits in its own queue, which counts
-// bytes and refuses. More would not be quicker, since the one thread is what limits.
+// Few, because each may hold 20,000 logs: what waits beyond them waits in its own queue, which
+// counts bytes and refuses. More would not be quicker, since the one thread is what limits.
 const JOBS_MAX: usize = 16;
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
@@ -71,8 +71,8 @@ impl Writer {
         &mut self,
         body: impl FnOnce(&Transaction<'_>, &mut Tools) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        // Not just a retry: a write that fits once more would take the room that retention needs for
-        // its own commit, and then nothing could ever be deleted.
+        // Not just a retry: a write that fits once more would take the room that retention needs
+        // for its own commit, and then nothing could ever be deleted.
         if self.is_full
             && let Err(fault) = self.files.keep_reserve()
         {
@@ -107,8 +107,8 @@ impl Writer {
             Some(connection) => connection,
             none => none.insert(reopen(&self.files, self.pages_max)?),
         };
-        // Immediate: a transaction that reads first and then asks for the lock fails with BUSY at once
-        // if an administering process has written meanwhile, whatever the busy time-out is.
+        // Immediate: a transaction that reads first and then asks for the lock fails with BUSY at
+        // once if an administering process has written meanwhile, whatever the busy time-out is.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = body(&transaction, &mut self.tools)?;
         transaction.commit()?;
@@ -117,11 +117,11 @@ impl Writer {
 
     /// Notes a failure: nothing learnt in the transaction holds any more.
     fn failed(&mut self, fault: Fault) -> StorageError {
-        // Numbers given to new tenants, services and templates were rolled back and will be given to
-        // others: kept in memory, they would file logs under another service's name.
+        // Numbers given to new tenants, services and templates were rolled back and will be given
+        // to others: kept in memory, they would file logs under another service's name.
         self.tools = Tools::default();
-        // SQLite says "disk full" of its database; of the shared-memory file and of new files a full
-        // disk shows as an I/O error, which would pass for a broken one.
+        // SQLite says "disk full" of its database; of the shared-memory file and of new files a
+        // full disk shows as an I/O error, which would pass for a broken one.
         let fault = match fault {
             Fault::Sqlite(error) if is_io(&error) && self.files.has_no_room() => Fault::DiskFull,
             other => other,
@@ -134,8 +134,9 @@ impl Writer {
             self.files.release_reserve();
         }
         let error = fault.into_storage_error(self.files.directory());
-        // After an answer such as "not found" the connection is sound. After all else it is closed: a
-        // commit tried again after a failed fsync may succeed although its pages never reached the disk.
+        // After an answer such as "not found" the connection is sound. After all else it is closed:
+        // a commit tried again after a failed fsync may succeed although its pages never reached
+        // the disk.
         if !is_answer {
             self.connection = None;
             counter!("logweir_storage_failed_transactions_total").increment(1);
@@ -162,8 +163,8 @@ impl Writer {
             return Ok(());
         }
         self.add(|transaction, _| {
-            // What a write does, as far as can be tried without leaving anything: it finds its tables,
-            // gets pages for a block, and commits.
+            // What a write does, as far as can be tried without leaving anything: it finds its
+            // tables, gets pages for a block, and commits.
             schema::check(transaction)?;
             transaction.execute_batch(
                 "SAVEPOINT probe;
@@ -222,8 +223,8 @@ impl WriterHandle {
         let mut writer = writer;
         let run = move || {
             while let Some(job) = waiting.blocking_recv() {
-                // A panic must not end the one thread that writes: every later write would fail until
-                // the process is started again. The caller sees its reply dropped and tries again.
+                // A panic must not end the one thread that writes: every later write would fail
+                // until a restart. The caller sees its reply dropped and tries again.
                 if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
                     tracing::error!(
                         "a write ended in a defect of the program; nothing of it is kept"
@@ -233,8 +234,8 @@ impl WriterHandle {
                     writer.tools = Tools::default();
                 }
             }
-            // In this order: closing the connection copies the write-ahead log into the database, and no
-            // other process may begin before that is done.
+            // In this order: closing the connection copies the write-ahead log into the database,
+            // and no other process may begin before that is done.
             drop(writer);
             drop(lock);
         };

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use logweir_core::timestamp::rfc3339;
 use logweir_proto::v1;
 use serde::Serialize;
 
 use super::labels::{delivery_state, level, severity, state};
+
+use crate::response_times::rfc3339;
 
 /// An incident; in lists the details are left out.
 #[derive(Serialize)]
@@ -105,6 +106,7 @@ struct Delivery<'a> {
 }
 
 fn moment(unix_nano: i64) -> Option<String> {
+    // On the wire 0 is no moment; a program must not read it as 1970.
     (unix_nano != 0).then(|| rfc3339(unix_nano))
 }
 

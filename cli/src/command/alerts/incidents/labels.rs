@@ -4,7 +4,7 @@ use logweir_proto::v1;
 
 use crate::output::Tone;
 
-/// By the logs' own time, where it is known.
+/// When an incident began: by its logs' own time where that is known, else when it was noticed.
 pub(super) fn began(incident: &v1::Incident) -> i64 {
     match incident.started_unix_nano {
         0 => incident.pending_unix_nano,

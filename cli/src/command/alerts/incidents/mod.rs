@@ -7,12 +7,13 @@ mod show;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use logweir_core::runtime::clock::now_unix_nano;
-use logweir_core::timestamp::{parse_duration, shown};
+use logweir_core::runtime::clock::now;
+use logweir_core::timestamp::parse_duration;
 use logweir_proto::v1::{self, act_on_incident_request::Action as Act};
 use serde::Serialize;
 
 use self::labels::{began, quiet, severity, state};
+use crate::response_times::shown;
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,
@@ -115,8 +116,7 @@ impl IncidentsArgs {
                 (which, "resolve", Act::Resolve(v1::Resolve { text: message }))
             }
             Action::Snooze { which, lasting } => {
-                let nanos = i64::try_from(lasting.as_nanos()).unwrap_or(i64::MAX);
-                let until_unix_nano = now_unix_nano().saturating_add(nanos);
+                let until_unix_nano = (now() + lasting).as_unix_nanos();
                 (which, "snooze", Act::Snooze(v1::Snooze { until_unix_nano }))
             }
             Action::Note { which, text } => (which, "note", Act::Note(v1::Note { text })),
@@ -159,6 +159,7 @@ async fn list(
     if answer.truncated {
         say_cut("ask for fewer with -n, or a shorter time");
     } else if incidents.len() == limit {
+        // The server does not say whether there are more than were asked for.
         say(&format!("there may be more than {limit}: ask with -n, or for a shorter time"));
     }
     Ok(())
@@ -172,7 +173,7 @@ async fn show(server: &ServerArgs, output: &mut Output, id: String) -> anyhow::R
         output.object(&json::Incident::new(&incident))?;
         return Ok(());
     }
-    Ok(show::write(output, &incident, now_unix_nano())?)
+    Ok(show::write(output, &incident, now())?)
 }
 
 /// Writes what there is of incidents in a list.

@@ -1,25 +1,28 @@
 //! An incident for whoever is woken by it: what, since when, how much, why perhaps, what shows it,
 //! who was told, and what to type next.
 
-use std::io;
+use std::{io, time::Duration};
 
-use logweir_core::timestamp::{NANOS_PER_MINUTE, shown, typed};
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::render::text::{number, span};
 use logweir_proto::v1;
 
 use super::labels::{began, delivery_state, level, quiet, severity, state};
 use crate::output::{Output, Tone, count, escape, text};
+use crate::response_times::shown;
 
 /// How much around an incident is searched.
-const AROUND_NANOS: i64 = NANOS_PER_MINUTE;
+const AROUND: Duration = Duration::from_secs(60);
 
 /// Writes it.
 pub(super) fn write(
     output: &mut Output,
     incident: &v1::Incident,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> io::Result<()> {
-    head(output, incident, now_unix_nano)?;
+    // In the order in which somebody who was woken asks: what, how much, why, since which deploy,
+    // what shows it, what was done, who knows; and at the end, where the cursor is, what to type.
+    head(output, incident, now)?;
     measured(output, incident)?;
     causes(output, incident)?;
     deploys(output, incident)?;
@@ -48,7 +51,7 @@ fn named(output: &mut Output, name: &str, value: &str) -> io::Result<()> {
     output.line(&format!("{name}{}", escape(value)))
 }
 
-fn head(output: &mut Output, incident: &v1::Incident, now_unix_nano: i64) -> io::Result<()> {
+fn head(output: &mut Output, incident: &v1::Incident, now: Timestamp) -> io::Result<()> {
     let (severity, loudness) = severity(incident);
     let (state, tone) = state(incident);
     let severity = output.paint(&severity.to_uppercase(), loudness);
@@ -56,7 +59,9 @@ fn head(output: &mut Output, incident: &v1::Incident, now_unix_nano: i64) -> io:
     output.line(&format!("{severity} {state}: {}", escape(&incident.summary)))?;
     let (began, over) = (began(incident), incident.resolved_unix_nano);
     let since = match over {
-        0 => format!("{} UTC, for {}", shown(began), span(now_unix_nano.saturating_sub(began))),
+        0 => {
+            format!("{} UTC, for {}", shown(began), span(now.as_unix_nanos().saturating_sub(began)))
+        }
         over => {
             let lasted = span(over.saturating_sub(began));
             format!("{} to {} UTC, for {lasted}", shown(began), shown(over))
@@ -79,6 +84,7 @@ fn head(output: &mut Output, incident: &v1::Incident, now_unix_nano: i64) -> io:
         .filter(|(label, _)| !matches!(label.as_str(), "rule" | "service"))
         .map(|(label, value)| format!("{label}={value}"))
         .collect();
+    // The map of a message has no order, and two looks must not differ.
     labels.sort();
     named(output, "labels", &labels.join(" "))?;
     named(output, "instances", &incident.instances.join(", "))?;
@@ -104,6 +110,7 @@ fn measured(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
     section(output, "now and normally")?;
     let shown = |value: Option<f64>| value.map_or("-".to_owned(), number);
     let row = |measured: &v1::Measured| {
+        // Where nothing is normal, such as errors of a healthy service, no factor says how much.
         let times = measured.normal.filter(|normal| *normal > 0.0);
         let times =
             times.map_or("-".to_owned(), |normal| format!("{}x", number(measured.now / normal)));
@@ -202,6 +209,7 @@ fn timeline(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
 
 fn deliveries(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
     section(output, "told")?;
+    // The one section that is there without entries: that nobody was told matters.
     if incident.deliveries.is_empty() {
         return output.line("nobody");
     }
@@ -222,6 +230,8 @@ fn deliveries(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
 
 /// Commands that are of use now.
 fn next(incident: &v1::Incident) -> Vec<String> {
+    // People paste these. Only ids and names stand in them, and no text that a sender wrote: a
+    // quote in a message could end the quoting, and the rest would be run.
     let id = &incident.incident_id;
     let mut commands = Vec::new();
     match incident.state() {
@@ -229,10 +239,14 @@ fn next(incident: &v1::Incident) -> Vec<String> {
         v1::IncidentState::Acknowledged => commands.push(format!("logweir incidents unack {id}")),
         _ => {}
     }
-    let from = typed(began(incident).saturating_sub(AROUND_NANOS));
+    let from = Timestamp::from_unix_nanos(began(incident)) - AROUND;
+    let from = from.to_rfc3339_seconds();
     let until = match incident.resolved_unix_nano {
         0 => String::new(),
-        over => format!(" --to {}", typed(over.saturating_add(AROUND_NANOS))),
+        over => {
+            let to = Timestamp::from_unix_nanos(over) + AROUND;
+            format!(" --to {}", to.to_rfc3339_seconds())
+        }
     };
     let service = match incident.service.as_str() {
         "" => String::new(),
