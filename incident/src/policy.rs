@@ -106,6 +106,7 @@ impl Policy {
                 found.push(format!("{name} is {value}; use {SECONDS_MIN} to {SECONDS_MAX}"));
             }
         }
+        // 0 is allowed: then nothing escalates.
         if reminders.escalations_max > LEVELS_MAX {
             let levels = reminders.escalations_max;
             found.push(format!("escalations_max is {levels}; use at most {LEVELS_MAX}"));

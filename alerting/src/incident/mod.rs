@@ -70,7 +70,7 @@ pub struct Breach {
     pub evidence: Evidence,
 }
 
-/// What an incident of a rule and service begins with.
+/// Where an incident comes from: what it takes over from its rule and service when it begins.
 #[derive(Debug, Clone)]
 pub struct Origin<'a> {
     /// The tenant whose logs they are.

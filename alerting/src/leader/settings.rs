@@ -15,7 +15,7 @@ pub struct Settings {
     /// The built-in rules, and the tenant's own; one of the same name takes the place of a built-in
     /// one.
     pub rules: Vec<Rule>,
-    /// By name.
+    /// The channels, by name.
     pub channels: BTreeMap<String, ChannelConfig>,
     /// When people want to be told, and how often.
     pub policy: NotificationPolicy,

@@ -67,7 +67,7 @@ impl Drop for Running {
 }
 
 impl ChannelWorkers {
-    /// None yet.
+    /// Of a tenant whose channels have no worker yet.
     pub(super) const fn new(tenant: Tenant, epoch: i64) -> Self {
         Self { tenant, epoch, running: BTreeMap::new(), turns: BTreeMap::new() }
     }
