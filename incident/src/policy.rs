@@ -79,8 +79,9 @@ impl Policy {
             }
             if mute.utc_offset_minutes.unsigned_abs() > UTC_OFFSET_MINUTES_MAX {
                 let offset = mute.utc_offset_minutes;
+                let max = UTC_OFFSET_MINUTES_MAX;
                 found.push(format!(
-                    "mute time {name:?}: {offset} minutes from UTC; use -{UTC_OFFSET_MINUTES_MAX} to {UTC_OFFSET_MINUTES_MAX}"
+                    "mute time {name:?}: {offset} minutes from UTC; use -{max} to {max}"
                 ));
             }
         }

@@ -63,8 +63,8 @@ impl AddressPolicy {
     }
 }
 
-/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64, 6to4), or the address
-/// itself.
+/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64,
+/// 6to4), or the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address else { return address };
     let segments = six.segments();

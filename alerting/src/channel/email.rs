@@ -72,7 +72,7 @@ impl Email {
         templates: Templates,
         network: Network,
     ) -> Result<Self, String> {
-        // Everything that can be wrong is found here, where whoever sets the channel is told, and not at night.
+        // Everything that can be wrong is found here, where whoever sets the channel is told of it.
         let Correspondents { from, to } = config.correspondents()?;
         let from = mailbox(from)?;
         let to = to.into_iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;

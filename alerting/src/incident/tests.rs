@@ -377,8 +377,8 @@ proptest! {
                 prop_assert!(incident.timeline.len() <= logweir_incident::incident::TIMELINE_MAX);
             }
         }
-        // Once all is over and nothing is suppressed, whoever heard of it hears that it is over. In days, so that
-        // no silence, snooze or flapping outlasts it.
+        // Once all is over and nothing is suppressed, whoever heard of it hears that it is over. In days, so
+        // that no silence, snooze or flapping outlasts it.
         for _ in 0..4 {
             case.now += DAY;
             for service in ["a", "b", "c"] {
