@@ -59,7 +59,7 @@ const EXTREMES_MIN: usize = 3;
 const RATIO_HITS_EXTRA: f64 = 0.5;
 const RATIO_LOGS_EXTRA: f64 = 10.0;
 const RATIO_LOGS_MIN: f64 = 100.0;
-/// Shares of latencies above which a log counts as slow, and as very slow.
+/// Quantiles of the latencies above which a log counts as slow, and as very slow.
 const SLOW_QUANTILE: f64 = 0.9;
 const VERY_SLOW_QUANTILE: f64 = 0.99;
 
@@ -238,7 +238,7 @@ impl Baseline {
         spans.map(tally).fold(Tally::default(), Tally::add)
     }
 
-    /// The latency below which a ratio of all logs is expected to lie, milliseconds.
+    /// The latency below which a part of all logs, `quantile` from 0 to 1, is expected to lie, milliseconds.
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let place = quantile_place(&self.latencies, quantile);
         place.map_or(0.0, latency_ms)

@@ -26,7 +26,7 @@ const CERTAIN_ERRORS: f64 = 4.5;
 const CERTAIN_LATENCY: f64 = 4.8;
 /// Standard deviations from what is expected that make an incident pending.
 const POSSIBLE: f64 = 3.5;
-/// Shares that cannot be told from what is expected by so few hits make nothing pending.
+/// Ratios that rest on fewer hits than this make nothing pending: so few come by chance.
 const POSSIBLE_HITS_MIN: f64 = 3.0;
 /// How many times more every threshold asks for while less than a day is known.
 pub(super) const YOUNG_FACTOR: f64 = 1.5;
