@@ -43,7 +43,7 @@ const TEST_LEASE: Duration = Duration::from_secs(60);
 /// Between two looks for a job while there is none.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What jobs are done with.
+/// What jobs need: storage, the network, the time.
 #[derive(Clone)]
 pub struct JobDependencies {
     /// The past that rules are replayed through.

@@ -28,6 +28,7 @@ pub struct FileError {
     pub message: String,
 }
 
+// A field that is misspelt must not be left out in silence: a rule would hold for more than was meant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {
@@ -109,6 +110,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
 /// The first line of an error of the YAML reader, without the place in the text, which is told by
 /// itself.
 fn first_line(text: &str) -> String {
+    // The lines after it draw the place in the file, which a terminal may show and a log may not.
     let line = text.lines().next().unwrap_or("not readable");
     let message = line.strip_prefix("error: ").unwrap_or(line);
     let is_place = message.starts_with("line ");
@@ -130,6 +132,7 @@ impl RuleFiles {
         let rules = parse(file, text)?;
         let error = |message| Err(vec![FileError { file: file.to_owned(), line: 0, message }]);
         // Names are unique over all files: an incident is known by its rule's name.
+        // Not those of the file itself, which are about to be replaced.
         let others = || self.good.iter().filter(|(other, _)| *other != file);
         let names: HashSet<&str> =
             others().flat_map(|(_, rules)| rules).map(|rule| rule.name.as_str()).collect();
@@ -224,6 +227,7 @@ rules:
         check(&GOOD.replace("severity: critical", "severity: huge"), 4, "huge");
         check(&GOOD.replace("percentile: 0.95", "percentile: 95"), 13, "0.95");
         check(&GOOD.replace("odd volume", "too many errors"), 15, "taken");
+        // A value that is well-formed and wrong is told at the rule's own line.
         check(&GOOD.replace("window_seconds: 300", "window_seconds: 3"), 2, "window");
         let filter = "rules:\n\n  - name: f\n    measure: {kind: match_count, filter: \"level:(\", \
                       window_seconds: 60, threshold: {absolute: 1}}\n";

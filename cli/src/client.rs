@@ -24,6 +24,8 @@ use tonic::{
 
 use crate::error::{Error, explain, root_cause};
 
+/// How long one address is tried before the next: a host that is down answers nothing at all, and the
+/// system would go on for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // A server cuts its answers at 3 MiB; this is for servers of other versions.
 /// A page of 1,000 logs, each as large as the contract allows a message to be, and more.
@@ -173,6 +175,8 @@ impl ServerArgs {
         bearer.set_sensitive(true);
         let mut failure = None;
         for address in self.endpoint.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            // A server that is down is passed over. An address that is none is a mistake, and would
+            // stay one unnoticed until it is the only one left.
             match self.dial(address)?.connect().await {
                 Ok(channel) => return Ok(InterceptedService::new(channel, Bearer(bearer))),
                 Err(error) => failure = Some(root_cause(&error)),
@@ -243,6 +247,7 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
         return Err(unusable());
     }
     let endpoint = Endpoint::from_shared(with_scheme).map_err(|_| unusable())?;
+    // No delay: a small request would wait for the acknowledgement of the one before (Nagle).
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 

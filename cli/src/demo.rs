@@ -19,7 +19,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{config::ProcessConfig, output::announce};
 
+/// The token is printed to the terminal, so it does not live longer than a demo.
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
+/// How much is made up and sent at once.
 const TICK: Duration = Duration::from_millis(500);
 const RATE_PER_SECOND: f64 = 200.0;
 /// One service fails, one gets slow, again and again, so that there is something to find.

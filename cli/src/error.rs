@@ -22,6 +22,7 @@ pub enum Exit {
     Refused = 4,
     /// Done in part: some logs were rejected, or what was asked for is not there.
     Partial = 5,
+    // As shells report what SIGINT has ended: 128 and the signal's number.
     /// Interrupted by the user.
     Interrupted = 130,
 }
@@ -56,11 +57,11 @@ pub enum Error {
     /// The file system answered with an error.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// What was tried, as a verb: `read`, `create`.
         action: &'static str,
-        /// On what.
+        /// The file or the directory.
         path: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         source: io::Error,
     },
     /// Files or the notes about them cannot be read or written while they are sent.
@@ -151,6 +152,7 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The exit code for a gRPC status code.
 pub fn exit_of_code(code: Code) -> Exit {
     match code {
+        // A limit that is exhausted fills again: a script may try later, as with the others.
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::Unavailable,
         Code::Unauthenticated | Code::PermissionDenied => Exit::Refused,
         Code::InvalidArgument => Exit::Usage,

@@ -12,6 +12,8 @@ use crate::response_times::{rfc3339, shown};
 /// The JSON form. What is empty is left out; `logweir send` reads it back.
 #[derive(Serialize)]
 struct Entry<'a> {
+    // Named as `logweir send` knows the parts of a log; what it does not know (the id, what was
+    // judged) comes back as attributes.
     id: &'a str,
     time: String,
     service: &'a str,

@@ -17,6 +17,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Some(ago) = text.strip_prefix('-') {
         return Ok(now - parse_duration(ago)?);
     }
+    // A date alone begins at midnight in UTC, as every time without a zone is one in UTC here.
     if let Ok(date) = text.parse::<NaiveDate>() {
         let nanos = date.and_time(NaiveTime::MIN).and_utc().timestamp_nanos_opt();
         let midnight = nanos.map(Timestamp::from_unix_nanos);

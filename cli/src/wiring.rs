@@ -240,6 +240,7 @@ pub async fn open_database(
 
 /// A failure of the broker as the command's.
 pub fn of_broker(error: RabbitError) -> Error {
+    // A wrong password does not heal: exit code 3 would tell a service manager to try again.
     if error.is_retryable() {
         Error::Unavailable(error.to_string())
     } else {

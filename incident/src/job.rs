@@ -15,6 +15,7 @@ pub const PREVIEW_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
 
 /// What is to be done for a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+// By name, so that an older process says that it does not understand a new job instead of doing another.
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum AlertingJob {
     /// Replay a rule through stored logs. Answered by a [`Preview`].

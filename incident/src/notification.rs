@@ -52,6 +52,7 @@ pub struct Notification {
     /// The incident as it was then.
     pub incident: Incident,
     /// The other incidents of a digest, the worst of them; empty otherwise.
+    // Notifications wait in storage across updates: what came later may be missing in them.
     #[serde(default)]
     pub others: Vec<Incident>,
     /// How many incidents a digest stands for, those that were left out included; 1 otherwise.

@@ -79,8 +79,9 @@ impl Policy {
             }
             if mute.utc_offset_minutes.unsigned_abs() > UTC_OFFSET_MINUTES_MAX {
                 let offset = mute.utc_offset_minutes;
+                let max = UTC_OFFSET_MINUTES_MAX;
                 found.push(format!(
-                    "mute time {name:?}: {offset} minutes from UTC; use -{UTC_OFFSET_MINUTES_MAX} to {UTC_OFFSET_MINUTES_MAX}"
+                    "mute time {name:?}: {offset} minutes from UTC; use -{max} to {max}"
                 ));
             }
         }
@@ -106,6 +107,7 @@ impl Policy {
                 found.push(format!("{name} is {value}; use {SECONDS_MIN} to {SECONDS_MAX}"));
             }
         }
+        // 0 is allowed: then nothing escalates.
         if reminders.escalations_max > LEVELS_MAX {
             let levels = reminders.escalations_max;
             found.push(format!("escalations_max is {levels}; use at most {LEVELS_MAX}"));

@@ -65,8 +65,10 @@ impl Setting {
     pub fn name(&self) -> &str {
         match self {
             Self::Channel(channel) => &channel.name,
+            // A tenant has one: its name only has to be always the same.
             Self::Policy(_) => SettingKind::Policy.as_str(),
             Self::Rule(rule) => &rule.name,
+            // Nobody names a silence; several may cover the same.
             Self::Silence(silence) => &silence.id,
         }
     }
@@ -85,6 +87,7 @@ impl Setting {
 
     /// Reads what was stored.
     pub fn from_json(kind: SettingKind, json: &str) -> Result<Self, Error> {
+        // The kind is not in the text: it has a column of its own.
         Ok(match kind {
             SettingKind::Channel => Self::Channel(serde_json::from_str(json)?),
             SettingKind::Policy => Self::Policy(serde_json::from_str(json)?),

@@ -120,6 +120,7 @@ impl Suppression {
     /// Whether an incident that fires, or did so lately, explains another.
     pub fn inhibits(&self, source: &Incident, target: &Incident) -> bool {
         source.id != target.id
+            // What is only pending may be nothing, and must not hide what is known.
             && source.firing_unix_nano.is_some()
             && (explains(source, target)
                 || self.inhibitions.iter().any(|inhibition| inhibition.holds(source, target)))
@@ -211,6 +212,7 @@ pub fn matches(matchers: &Matchers, incident: &Incident) -> bool {
 fn label<'a>(incident: &'a Incident, name: &str) -> Option<Cow<'a, str>> {
     match incident.labels.get(name) {
         Some(value) => Some(value.into()),
+        // A label of this name that a rule sets goes before.
         None => (name == "severity").then(|| incident.severity.to_string().into()),
     }
 }

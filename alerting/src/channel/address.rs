@@ -24,6 +24,7 @@ pub struct AddressPolicy {
 
 impl Default for AddressPolicy {
     fn default() -> Self {
+        // Mail (25, 465, 587, and 2525, which providers offer where 25 is blocked) and the web.
         Self { networks_allowed: Vec::new(), ports_allowed: vec![25, 80, 443, 465, 587, 2525] }
     }
 }
@@ -36,7 +37,7 @@ pub enum Refusal {
     NotPublic {
         /// The address.
         address: IpAddr,
-        /// What it is.
+        /// What kind of address it is, with its article.
         what: &'static str,
     },
     /// A port that is not listed.
@@ -62,8 +63,8 @@ impl AddressPolicy {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64, 6to4), or the address
-/// itself.
+/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64,
+/// 6to4), or the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address else { return address };
     let segments = six.segments();
@@ -92,12 +93,14 @@ fn not_public(address: IpAddr) -> Option<&'static str> {
 
 /// After IANA's registry of special-purpose IPv4 addresses (RFC 6890 and its updates).
 fn not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
+    // By hand, as the standard library's own test for global addresses is not stable.
     Some(match address.octets() {
         [0, ..] => "an unspecified address",
         [127, ..] => "a loopback address",
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => "a private address",
         [169, 254, ..] => "a link-local or metadata address",
         [100, 64..=127, ..] => "a shared address of a carrier",
+        // Azure's, which lies in the public range.
         [168, 63, 129, 16] => "a metadata address",
         [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..] => "an address of a special purpose",
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "an address of documentation",
@@ -118,6 +121,7 @@ fn not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => "a multicast address",
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => "an address of documentation",
         [0x2001, 0..=0x01ff, ..] => "an address of a special purpose",
+        // After all that is taken out of it above: the order matters.
         [0x2000..=0x3fff, ..] => return None,
         _ => "not a public address",
     })
@@ -222,6 +226,7 @@ mod tests {
         let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
         assert_eq!(check(&policy, "8.8.8.8", 22), Err(Refusal::Port(22)));
         assert_eq!(check(&policy, "10.1.2.3", 9200), Ok(()));
+        // However it is written, and on any port: the operator named the network.
         assert_eq!(check(&policy, "::ffff:10.1.2.3", 9200), Ok(()));
         assert!(check(&policy, "10.2.2.3", 443).is_err());
     }

@@ -31,7 +31,7 @@ impl CallSteps {
         }
     }
 
-    /// In order.
+    /// The steps, in the order in which they were made.
     pub fn into_vec(self) -> Vec<TestStep> {
         self.0
     }

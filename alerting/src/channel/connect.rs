@@ -31,7 +31,7 @@ use crate::channel::address::AddressPolicy;
 /// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after one
 /// second, and after two more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// For a whole call.
+/// For a whole call, from the name to the last byte of the answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of a name that are tried: the time-out of a call is for all of them together.
 const ADDRESSES_MAX: usize = 4;
@@ -52,6 +52,7 @@ impl Resolve for SystemResolver {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match tokio::net::lookup_host((name, 0)).await {
             Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+            // Told apart, since a name that does not exist is mostly a mistake in the settings.
             Err(error) if says_unknown(&error) => Err(io::ErrorKind::NotFound.into()),
             Err(error) => Err(error),
         }
@@ -73,9 +74,9 @@ pub struct Network {
     resolver: Arc<dyn Resolve>,
     tls: Arc<ClientConfig>,
     authorities: Arc<Vec<CertificateDer<'static>>>,
-    /// To reach an address, and again to agree on TLS.
+    /// How long it may take to reach an address, and again to agree on TLS.
     pub connect_timeout: Duration,
-    /// For a whole call.
+    /// How long a whole call may take.
     pub call_timeout: Duration,
 }
 

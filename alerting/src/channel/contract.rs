@@ -19,7 +19,7 @@ pub struct ChannelLimits {
     pub digest_over: Option<usize>,
 }
 
-/// A way to tell people.
+/// A way to tell people. An implementation neither waits nor tries again: whoever calls it decides when.
 #[async_trait]
 pub trait Channel: Send + Sync {
     /// How much it may be used.

@@ -40,7 +40,7 @@ use crate::render::email_body::{html, plain};
 
 /// Twenty mails an hour for each recipient; what is beyond is told together.
 pub const EMAIL_RATE: RateLimit = RateLimit { every: Duration::from_secs(180), burst: 20 };
-/// Incidents that may wait at once.
+/// Incidents that may wait at once; more become one mail.
 const DIGEST_OVER: usize = 5;
 /// Characters of a subject.
 const SUBJECT_CHARS_MAX: usize = 180;
@@ -72,7 +72,7 @@ impl Email {
         templates: Templates,
         network: Network,
     ) -> Result<Self, String> {
-        // Everything that can be wrong is found here, where whoever sets the channel is told, and not at night.
+        // Everything that can be wrong is found here, where whoever sets the channel is told of it.
         let Correspondents { from, to } = config.correspondents()?;
         let from = mailbox(from)?;
         let to = to.into_iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
@@ -350,7 +350,7 @@ fn unknown(error: &SmtpError) -> SendError {
     SendError::new(failure, format!("authentication: {}{hint}", why(error)))
 }
 
-/// A header of our own.
+/// A header that the mail library does not know; `T` has its name.
 #[derive(Clone)]
 struct Header<T> {
     value: String,

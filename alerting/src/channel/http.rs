@@ -21,7 +21,7 @@ const RESPONSE_BYTES_MAX: usize = 64 << 10;
 /// A shorter part of an address is no secret: words such as `services` would be masked in every text.
 const SECRET_BYTES_MIN: usize = 8;
 
-/// What to post.
+/// A request to post.
 pub(crate) struct Post<'a> {
     pub(crate) target: &'a Endpoint,
     /// Headers besides the usual ones, their names in lower case.

@@ -108,7 +108,8 @@ pub fn sign(secret: &str, unix_seconds: i64, body: &str) -> String {
     format!("v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// The document.
+/// The document that is posted, as `docs/channels.md` describes it; `template_error` says why the channel's
+/// own one is not.
 fn document(notification: &Notification, view: &View, template_error: Option<String>) -> Value {
     let incident = &notification.incident;
     let status = match incident.state {

@@ -29,7 +29,7 @@ const WEEK_DAYS: i64 = 7;
 const EPOCH_WEEKDAY: i64 = 4;
 const SUNDAY: i64 = 0;
 const SATURDAY: i64 = 6;
-/// Seconds of a row.
+/// Length of a row, seconds.
 pub(crate) const SPAN_SECONDS: i64 = 300;
 /// Rows of a day.
 pub(crate) const DAY_SPANS: i64 = 86_400 / SPAN_SECONDS;
@@ -59,7 +59,7 @@ const EXTREMES_MIN: usize = 3;
 const RATIO_HITS_EXTRA: f64 = 0.5;
 const RATIO_LOGS_EXTRA: f64 = 10.0;
 const RATIO_LOGS_MIN: f64 = 100.0;
-/// Shares of latencies above which a log counts as slow, and as very slow.
+/// Quantiles of the latencies above which a log counts as slow, and as very slow.
 const SLOW_QUANTILE: f64 = 0.9;
 const VERY_SLOW_QUANTILE: f64 = 0.99;
 
@@ -78,7 +78,7 @@ impl Abnormal {
     }
 }
 
-/// A row: what was logged in five minutes.
+/// A row of the baseline: what was logged in five minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Span {
     /// Number of the row since 1970.
@@ -122,7 +122,7 @@ pub(crate) struct Expected {
     /// Whether the rates are those of the last hour, with what happened at this time of the other
     /// kind of day: on a first weekend, once it is an hour old.
     pub(crate) is_guess: bool,
-    /// Each ratio, 0 to 1.
+    /// The expected value of each ratio, 0 to 1.
     pub(crate) ratios: PerRatio<f64>,
     /// Errors a second.
     pub(crate) errors_per_second: f64,
@@ -132,7 +132,7 @@ pub(crate) struct Expected {
     pub(crate) p50_ms: f64,
     /// The latency below which 95 in a hundred lie, milliseconds.
     pub(crate) p95_ms: f64,
-    /// Of the latencies' places.
+    /// Mean and deviation of the latencies' places.
     pub(crate) latency_places: MeanPlace,
 }
 
@@ -238,13 +238,13 @@ impl Baseline {
         spans.map(tally).fold(Tally::default(), Tally::add)
     }
 
-    /// The latency below which a ratio of all logs is expected to lie, milliseconds.
+    /// The latency below which a part of all logs, `quantile` from 0 to 1, is expected to lie, milliseconds.
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let place = quantile_place(&self.latencies, quantile);
         place.map_or(0.0, latency_ms)
     }
 
-    /// Completes the open row.
+    /// Completes the open row, and computes anew what is expected.
     fn close(&mut self) {
         self.spans.push_back(self.open);
         if self.spans.len() > SPANS_MAX {

@@ -2,8 +2,8 @@
 //! have in common.
 //!
 //! A ratio is unusual if chance explains it neither from what is expected, nor from somewhat more than
-//! that: so it is both certain and large enough to matter. "Somewhat more" grows with how restless the
-//! service was in a week of health.
+//! that: so it is both certain and large enough to matter. "Somewhat more" grows with how much the
+//! ratio varied in a week of health.
 //!
 //! The numbers below were chosen with `logweir evaluate scenarios` for few false incidents, by other
 //! seeds than those whose results `docs/alerting.md` reports.
@@ -26,23 +26,23 @@ const CERTAIN_ERRORS: f64 = 4.5;
 const CERTAIN_LATENCY: f64 = 4.8;
 /// Standard deviations from what is expected that make an incident pending.
 const POSSIBLE: f64 = 3.5;
-/// Shares that cannot be told from what is expected by so few hits make nothing pending.
+/// Ratios that rest on fewer hits than this make nothing pending: so few come by chance.
 const POSSIBLE_HITS_MIN: f64 = 3.0;
-/// So many times more is asked for while less than a day is known.
+/// How many times more every threshold asks for while less than a day is known.
 pub(super) const YOUNG_FACTOR: f64 = 1.5;
 /// Standard deviations from the level that matters: about one in thirty by chance, on top of certainty.
 pub(super) const BEYOND: f64 = 1.8;
-/// How far above the healthy peak a level must be.
+/// How many times the weekly peak a level must exceed.
 pub(super) const PEAK_FACTOR: f64 = 1.3;
-/// How far above what chance was seen to do in health.
+/// How many times the deviation that chance was seen to make in health certainty must exceed.
 const CHANCE_FACTOR: f64 = 1.1;
-/// Where it was seen to do more than this, which chance alone does not in a week, the service is
-/// restless, and so many times the difference is asked for on top.
-const RESTLESS_FROM: f64 = 4.2;
-const RESTLESS_FACTOR: f64 = 1.2;
+/// Standard deviations that chance alone does not make within a week. A service that was seen to make more
+/// in health varies by nature, and so many times the difference is asked for on top.
+const VARIABLE_FROM: f64 = 4.2;
+const VARIABLE_FACTOR: f64 = 1.2;
 /// No line lies higher: of a ratio that is always near 1 something must be left to find.
 const LINE_MAX: f64 = 0.97;
-/// What fires goes on down to this part of the line, from so many hits on.
+/// The part of the line down to which an incident that fires goes on, and the hits that it takes.
 const SUSTAINED_PART: f64 = 0.8;
 const SUSTAINED_HITS_MIN: f64 = 2.0;
 /// Logs in a window that make its ratio worth looking at by itself.
@@ -175,8 +175,8 @@ impl ServiceHistory {
         // What was seen in a healthy week is the better estimate where logs do not come independently of each
         // other, as retries do: their chance is wider than that of the formula.
         let seen = self.deviation_peaks[ratio][window].limit(expected.is_young());
-        let restless = RESTLESS_FACTOR * (seen - RESTLESS_FROM).max(0.0);
-        (certain * young).max(seen * CHANCE_FACTOR + restless)
+        let more = VARIABLE_FACTOR * (seen - VARIABLE_FROM).max(0.0);
+        (certain * young).max(seen * CHANCE_FACTOR + more)
     }
 
     /// The start of the first of those buckets above the line that follow each other without a

@@ -1,5 +1,5 @@
-//! What is known of one service: its last hour in buckets, its baseline, and how restless it was in
-//! health.
+//! What is known of one service: its last hour in buckets, its baseline, and how much it
+//! varied in health.
 
 use super::{
     baseline::{Abnormal, Baseline, LEARN_DELAY_SECONDS},
@@ -12,7 +12,7 @@ use super::{
 /// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of an
 /// hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
 pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
-/// The places of windows in [`WINDOWS`] that are treated in a way of their own.
+/// Places in [`WINDOWS`], of those windows that detectors name.
 pub(crate) const HALF_MINUTE: usize = 1;
 pub(crate) const ONE_MINUTE: usize = 2;
 pub(crate) const FIVE_MINUTES: usize = 3;
@@ -173,7 +173,7 @@ impl ServiceHistory {
         self.surge_peaks[window].learn(seconds, surge);
     }
 
-    /// What was learnt of the last hours belonged to a fault.
+    /// Forgets what was learnt of the last hours, since it belonged to a fault.
     pub(crate) fn forget_fresh(&mut self, what: Abnormal) {
         for peaks in [&mut self.ratio_peaks, &mut self.deviation_peaks] {
             for ratio in Ratio::ALL {

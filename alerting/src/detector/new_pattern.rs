@@ -153,6 +153,7 @@ impl NewPatterns {
 /// The pattern's share of all logs since its first.
 fn share_since(pattern: &NewPattern, buckets: &Buckets) -> f64 {
     let since = pattern.first_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+    // By whole buckets, the first one included: it is as if the pattern were a little rarer than it is.
     let newer = buckets.newest_first().take_while(|bucket| bucket.start_seconds >= since);
     let logs: u64 = newer.map(|bucket| bucket.total).sum();
     pattern.count as f64 / logs.max(1) as f64

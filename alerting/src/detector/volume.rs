@@ -17,11 +17,11 @@ use super::{
 /// a volume more than chance does.
 const CERTAIN_VOLUME: f64 = 4.7;
 
-/// A volume must fall below this share of what is expected where several days are known,
+/// The share of what is expected below which a volume is a drop, where several days are known.
 const DROP_SHARE: f64 = 0.45;
-/// where one day is,
+/// The same where one day is known.
 const DROP_SHARE_ONE_DAY: f64 = 0.4;
-/// and where the expectation is a guess from another kind of day.
+/// The same where the expectation is a guess from another kind of day.
 const DROP_SHARE_GUESS: f64 = 0.3;
 /// Windows of a drop: half a minute to five minutes. Shorter ones say too little of a quiet service,
 /// and a silence is found by itself.
@@ -33,9 +33,9 @@ const SUSTAINED_DROP_SHARE_MAX: f64 = 0.7;
 /// Logs that are counted on top, or the deviance of a small count is too great.
 const CONTINUITY: f64 = 0.5;
 
-/// A volume must rise above so many times what is expected,
+/// How many times what is expected a volume must exceed to be a surge.
 const SURGE_FACTOR: f64 = 2.2;
-/// and so many times the highest that was seen in health.
+/// How many times the highest that was seen in health it must exceed besides.
 const SURGE_PEAK_FACTOR: f64 = 1.4;
 /// A surge has at least so many logs: of fewer nobody's disk fills up.
 const SURGE_LOGS_MIN: f64 = 100.0;

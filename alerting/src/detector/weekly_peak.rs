@@ -8,7 +8,7 @@ const SLOT_SECONDS: i64 = 600;
 const DAYS: usize = 8;
 const DAY_SECONDS: i64 = 86_400;
 
-/// The highest level that was credibly reached in health: how restless a service is by nature.
+/// The highest level that was credibly reached in health: how much it varies by nature.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct WeeklyPeak {
     /// The highest level of each of the last slots, which still wait.
@@ -20,7 +20,8 @@ pub(crate) struct WeeklyPeak {
 }
 
 impl WeeklyPeak {
-    /// While a service is young, what is ten minutes old counts already: it has nothing else.
+    /// The level; 0 if none is known. While a service is young, what is ten minutes old counts already: it
+    /// has nothing else.
     pub(crate) fn limit(&self, is_young: bool) -> f64 {
         // What still waits in slots is left out: it may turn out to be a fault.
         let days = self.days.iter().copied().fold(0.0, f32::max);
@@ -59,7 +60,7 @@ impl WeeklyPeak {
         *place = place.max(level);
     }
 
-    /// What still waits belonged to a fault.
+    /// Forgets what still waits, since it belonged to a fault.
     pub(crate) fn forget_fresh(&mut self) {
         self.slots = [0.0; SLOTS];
     }

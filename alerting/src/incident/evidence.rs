@@ -27,7 +27,7 @@ const ANY_WEIGHT: f64 = 1.0;
 const LATENCY_PRECISION: f64 = 2.0;
 /// Smaller latencies, and factors of them, count as this: there is no logarithm of nothing.
 const LATENCY_MS_MIN: f64 = 1e-3;
-/// The numbers of levels.
+/// The numbers of the levels that patterns are weighted by.
 const WARN: u8 = Level::Warn as u8;
 const ERROR: u8 = Level::Error as u8;
 /// What a log of unknown past counts as, so that a single one is no infinite growth.
@@ -64,9 +64,9 @@ pub struct LatencyChange {
 /// What an incident's rule noticed, which a cause is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Symptom {
-    /// More errors.
+    /// More errors than expected.
     Errors,
-    /// Slower.
+    /// Latencies above what is expected.
     Latency,
     /// Fewer logs, or none.
     Less,
@@ -75,7 +75,7 @@ pub enum Symptom {
 }
 
 impl Symptom {
-    /// By the kind of a rule.
+    /// What a rule of this kind notices.
     pub fn of(kind: &str) -> Self {
         match kind {
             "error_rate" | "error_count" | "burn_rate" => Self::Errors,

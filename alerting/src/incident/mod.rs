@@ -70,7 +70,7 @@ pub struct Breach {
     pub evidence: Evidence,
 }
 
-/// What an incident of a rule and service begins with.
+/// Where an incident comes from: what it takes over from its rule and service when it begins.
 #[derive(Debug, Clone)]
 pub struct Origin<'a> {
     /// The tenant whose logs they are.
@@ -510,8 +510,8 @@ impl Tracked {
     }
 }
 
-/// The id of an incident: made of its series and the event time at which it began, so that it is the same after a restart, and
-/// another for what comes later however late both are evaluated.
+/// The id of an incident: made of its series and the event time at which it began, so that it is the same
+/// after a restart, and another for what comes later however late both are evaluated.
 fn incident_id(tenant: &str, series: &str, at_unix_nano: i64) -> String {
     // Milliseconds first, so that ids sort by time. 32 bits of the series are enough: only series that began
     // in the same millisecond can share an id.

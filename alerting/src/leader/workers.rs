@@ -67,7 +67,7 @@ impl Drop for Running {
 }
 
 impl ChannelWorkers {
-    /// None yet.
+    /// Of a tenant whose channels have no worker yet.
     pub(super) const fn new(tenant: Tenant, epoch: i64) -> Self {
         Self { tenant, epoch, running: BTreeMap::new(), turns: BTreeMap::new() }
     }
@@ -160,8 +160,8 @@ impl ChannelWorkers {
         let alive = Arc::new(());
         let lives = Arc::downgrade(&alive);
         let work = async move {
-            // Held to the end, whichever way it comes: `has_ended` looks at this one, the next worker waits for
-            // that one.
+            // Both are held to the end, however it comes: `has_ended` looks at the first, the next worker waits
+            // for the second.
             let _alive = alive;
             let _turn = turn.lock().await;
             worker.run(stop).await;

@@ -37,7 +37,7 @@ const KEY_HASH_BYTES: usize = 16;
 pub enum Plan {
     /// Nothing waits.
     Idle,
-    /// Nothing before this moment.
+    /// Something waits, and nothing may be sent before this moment.
     Wait(i64),
     /// Give these to another channel as well.
     HandOver {
@@ -118,7 +118,7 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     }
 }
 
-/// While a channel is down, when the time for another channel will have come.
+/// While a channel is down, the moment at which what is critical goes to another one.
 fn look_again(queue: &Queue, now: i64) -> Option<i64> {
     let at = queue.state.breaker.down_since_unix_nano?.saturating_add(nanos(FALLBACK_AFTER));
     (at > now).then_some(at)
@@ -159,6 +159,7 @@ fn units(deliveries: &[Delivery]) -> Vec<Unit<'_>> {
             unit.deliveries.push(delivery);
         }
     }
+    // What comes next of an incident must not overtake what may still have to be repeated.
     let held: Vec<&str> =
         begun.values().flat_map(|unit| &unit.deliveries).map(|d| incident_of(d)).collect();
     let mut fresh: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
@@ -229,6 +230,7 @@ impl Unit<'_> {
         }
         let merged: Vec<Notification> =
             by_incident.values().map(|notifications| merge(notifications)).collect();
+        // One incident is told as itself; several in one message can only have been a digest.
         let mut planned = match <[Notification; 1]>::try_from(merged) {
             Ok([notification]) => self.planned_of(notification.key.clone(), notification),
             Err(many) => self.planned_of(String::new(), digest_of(many)),

@@ -46,7 +46,7 @@ pub struct Worker {
     pub name: String,
     /// The channel.
     pub channel: Arc<dyn Channel>,
-    /// What waits.
+    /// Where what waits for the channel is kept.
     pub outbox: Arc<dyn Outbox>,
     /// The time.
     pub clock: Clock,
@@ -208,7 +208,7 @@ fn count(channel: &str, outcome: &'static str) {
         .increment(1);
 }
 
-/// The channel's state while a message is under way.
+/// The channel's state once a message is about to be sent: the breaker and the rate limit count it.
 pub fn begin(
     mut state: ChannelState,
     limits: crate::channel::ChannelLimits,

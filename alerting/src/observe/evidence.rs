@@ -21,9 +21,9 @@ use crate::{
 const SECOND: i64 = 1_000_000_000;
 /// What belongs to an incident came at most so long before it was noticed, or since it began.
 const WINDOW_NANOS_MIN: i64 = 60 * SECOND;
-/// What is normal is looked for in so long a time before.
+/// How far back before an incident the logs are taken as normal.
 const BEFORE_NANOS: i64 = 3_600 * SECOND;
-/// Logs of each time that are looked at, the newest.
+/// Logs that are looked at of the incident's time and of the time before, each; the newest.
 const LOGS_MAX: usize = 1_000;
 /// Deploys that came so long before it began may have to do with it.
 const DEPLOYED_NANOS: i64 = 1_800 * SECOND;
@@ -76,7 +76,7 @@ pub(crate) async fn find(
     })
 }
 
-/// The newest logs of a time.
+/// The newest logs of a span of time, at most [`LOGS_MAX`].
 struct Sample {
     logs: Vec<StoredLog>,
     /// The part of the time that they stand for.
@@ -197,6 +197,7 @@ fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec
         let is_it = move |log: &&StoredLog| log.scored.template_id.to_string() == template_id;
         now.logs.iter().filter(is_it).take(SAMPLES_OF_A_CAUSE)
     };
+    // A few of each cause rather than many of the first.
     let found: Vec<SampleLog> =
         template_ids.flat_map(of).take(EVIDENCE_MAX).map(sample_log).collect();
     if found.is_empty() {
@@ -207,6 +208,7 @@ fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec
 
 fn sample_log(log: &StoredLog) -> SampleLog {
     let record = &log.scored.record;
+    // Not within a character, or what is left is no text.
     let end = record.message.floor_char_boundary(MESSAGE_BYTES_MAX);
     SampleLog {
         log_id: log.id.to_string(),

@@ -72,6 +72,7 @@ pub fn fallback_text(view: &View) -> String {
     if let Some(cause) = view.causes.first() {
         lines.push(format!("probably: {} ({})", cause.pattern, cause.growth));
     }
+    // All of a digest, as far as there is room: on a lock screen only the first lines are seen.
     lines.extend(view.others.iter().map(|other| format!("{} {}", other.status, other.title)));
     if !view.link.is_empty() {
         lines.push(view.link.clone());
@@ -123,6 +124,7 @@ fn fields(view: &View) -> Value {
     if !view.service.is_empty() {
         all.push(format!("*Service*\n{}", slack(&view.service)));
     }
+    // "For" of what goes on, or a person would think that it is over.
     let lasted = if view.is_resolved { "lasted" } else { "for" };
     all.push(format!("*Since*\n{} ({lasted} {})", view.since, view.lasted));
     let when = if view.is_resolved { "then" } else { "now" };
@@ -249,6 +251,7 @@ fn digest_line(line: &LineView) -> String {
     };
     let title = match line.link.as_str() {
         "" => slack(&line.title),
+        // A link that is cut would lead nowhere.
         link if link.len() < DIGEST_LINK_BYTES_MAX => anchor(link, &line.title),
         _ => slack(&line.title),
     };
@@ -285,6 +288,7 @@ fn slack(text: &str) -> String {
 
 /// Within backquotes, which nothing can escape.
 fn code(text: &str) -> String {
+    // By a letter that looks alike: a pattern with a backquote is still to be read.
     slack(&text.replace('`', "ˋ"))
 }
 

@@ -44,7 +44,7 @@ pub(crate) enum PreviewError {
     /// It is about the system, of which nothing is kept.
     #[error("what rule {0:?} is about is not kept: it cannot be previewed, only tried")]
     NotKept(String),
-    /// The rule's filter is none.
+    /// The rule's filter cannot be read.
     #[error("the filter is not understood: {0}")]
     Filter(String),
     /// Storage failed.
@@ -96,6 +96,7 @@ pub(crate) async fn preview(
 
 fn answer(found: BTreeMap<String, Incident>, from_unix_nano: i64) -> Preview {
     let mut incidents: Vec<Incident> = found.into_values().map(without_examples).collect();
+    // By time, as the map has them by id.
     incidents.sort_by_key(|incident| incident.firing_unix_nano);
     let truncated = incidents.len() > INCIDENTS_MAX;
     incidents.truncate(INCIDENTS_MAX);
@@ -130,7 +131,7 @@ fn take_fired(incidents: &mut Incidents, found: &mut BTreeMap<String, Incident>)
     }
 }
 
-/// What the engine is fed with, beside the services' buckets.
+/// What of the past the rule looks at, beside the services' buckets.
 struct Past {
     from_unix_nano: i64,
     rule: String,
@@ -144,7 +145,7 @@ struct Pattern {
     counted: u64,
 }
 
-/// What a bucket brought.
+/// What came with one bucket of ten seconds.
 #[derive(Default)]
 struct Step {
     buckets: Vec<(String, Bucket)>,
@@ -166,6 +167,7 @@ impl Past {
             matches: BTreeMap::new(),
             patterns: BTreeMap::new(),
         };
+        // Only what this rule looks at: of every other kind the buckets say all.
         match &rule.measure {
             RuleKind::NewPattern { .. } => {
                 let since = from_unix_nano.saturating_sub(NEW_NANOS);
@@ -273,6 +275,7 @@ impl Past {
             let mut so_far = new_pattern(pattern.summary.clone());
             so_far.count = pattern.counted;
             so_far.last_unix_nano = so_far.last_unix_nano.min(now - 1);
+            // As old as the engine takes patterns to be new; later it would only forget them.
             if now - so_far.first_unix_nano < NEW_NANOS {
                 seen.new_patterns.push((pattern.summary.service.to_string(), so_far));
             }

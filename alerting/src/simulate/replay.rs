@@ -103,7 +103,7 @@ struct PatternBucket {
 }
 
 impl Replay {
-    /// Replays through an engine.
+    /// A replay through this engine, whose rules and incidents it takes on.
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
@@ -155,6 +155,7 @@ impl Replay {
             let service = services.get(&request.service)?;
             Some(evidence(service, request))
         });
+        // Told before it is copied, so that the copy has the timeline to the end.
         let incidents = self.engine.incidents_mut();
         self.notifications.extend(due(incidents, &NotificationPolicy::default(), now));
         for id in incidents.take_changed() {
@@ -167,6 +168,7 @@ impl Replay {
     /// Every incident that fired, by when it did, and all that was told.
     pub fn finish(self) -> (Vec<Incident>, Vec<Notification>) {
         let mut incidents: Vec<_> = self.fired.into_values().collect();
+        // What was pending only is told to nobody, and counts for nothing.
         incidents.retain(|incident| incident.firing_unix_nano.is_some());
         incidents.sort_by_key(|incident| (incident.firing_unix_nano, incident.id.clone()));
         (incidents, self.notifications)
@@ -188,6 +190,7 @@ fn evidence(service: &ServiceReplay, request: &EvidenceRequest) -> Evidence {
     let distinct = |text: fn(&SampleLog) -> &str| {
         let mut texts: Vec<String> =
             sample_logs.iter().map(text).filter(|t| !t.is_empty()).map(str::to_owned).collect();
+        // In the order of the text, which does not change from run to run.
         texts.sort_unstable();
         texts.dedup();
         texts
@@ -239,6 +242,7 @@ impl ServiceReplay {
     fn new_patterns(&mut self, now: i64) -> Vec<NewPattern> {
         let patterns = &self.patterns;
         let is_new = |pattern: &Pattern| now - pattern.first_unix_nano <= NEW_NANOS;
+        // Kept beside all patterns, as few of thousands are new at any time.
         self.fresh.retain(|id| patterns.get(id).is_some_and(is_new));
         let fresh = self.fresh.iter().filter_map(|id| Some((id, patterns.get(id)?)));
         fresh
@@ -256,6 +260,7 @@ impl ServiceReplay {
     fn counts(&self, from: i64, to: i64) -> Vec<PatternCount> {
         let from_seconds = from.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
         let window = (to - from).max(SECOND) as f64;
+        // As if the service had logged evenly since its first log; storage looks at the hour before instead.
         let history = (from - self.first_unix_nano).max(SECOND) as f64;
         let mut counts: Vec<PatternCount> = self
             .patterns
@@ -312,6 +317,7 @@ impl Pattern {
     /// Keeps the newest, one a second.
     fn sample(&mut self, log: &ReplayedLog<'_>) {
         let newest = self.samples.back().map_or(i64::MIN, |sample| sample.at_unix_nano);
+        // A burst would else fill all places with the same moment.
         if log.time_unix_nano - SECOND < newest {
             return;
         }

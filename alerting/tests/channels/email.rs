@@ -79,6 +79,7 @@ async fn an_incident_is_one_conversation_and_a_repeat_has_the_same_id() {
     let header = |at: usize, name| mails[at].header(name);
     let opening = header(0, "Message-ID").unwrap();
     assert_eq!(header(1, "Message-ID").unwrap(), opening);
+    // A repeat is the same mail to the byte, or a mail program would show two.
     assert_eq!(
         mails[0].data.lines().find(|line| line.starts_with("Date")),
         mails[1].data.lines().find(|line| line.starts_with("Date"))
@@ -101,6 +102,7 @@ async fn a_recipient_that_is_refused_is_named_and_keeps_nobody_from_their_mail()
         channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert!(receipt.words.contains("ben@example.com") && receipt.words.contains("no such user"));
     assert_eq!(server.mails()[0].to, ["anna@example.com"]);
+    // Were the only recipient refused, nobody would be told: that is an error.
     let mut alone = config(&server, Encryption::None);
     alone.to = vec!["ben@example.com".into()];
     let channel = email(alone, &server);
@@ -133,6 +135,7 @@ async fn each_refusal_is_understood() {
             Failure::Failing { pause: None },
             true,
         ),
+        // No user is set, and this server wants one.
         (MailManner { credentials, ..limits() }, "who are you", Failure::Rejected, false),
     ];
     let notification = example::notification(NotificationKind::Opened);
@@ -149,7 +152,7 @@ async fn each_refusal_is_understood() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_a_wrong_setting_and_is_not_said() {
+async fn a_wrong_password_is_a_wrong_setting_and_is_not_shown() {
     let credentials = Some(CREDENTIALS.to_owned());
     let server =
         MailServer::start(MailManner { starttls: true, credentials, ..MailManner::default() });
@@ -173,7 +176,7 @@ async fn without_starttls_nothing_is_sent() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_said() {
+fn settings_that_cannot_work_are_refused() {
     let server = MailServer::start(MailManner::default());
     let new = |config| Email::new(config, Templates::default(), network("")).err().unwrap();
     let mut none = config(&server, Encryption::None);
@@ -197,6 +200,7 @@ fn what_logs_say_adds_no_header() {
     notification.key = "k\r\nX-Evil: 1".into();
     let mail = channel.mail(&Message::new(&notification)).unwrap();
     let mail = String::from_utf8(mail).unwrap();
+    // Lines that begin with a space go on with the header before.
     let head = mail.split("\r\n\r\n").next().unwrap();
     let names: Vec<_> = head.lines().filter(|line| !line.starts_with(' ')).collect();
     assert!(!names.iter().any(|line| line.starts_with("Bcc") || line.starts_with("X-Evil")));

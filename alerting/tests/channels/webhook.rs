@@ -39,13 +39,9 @@ fn config(url: &str) -> WebhookConfig {
 
 fn webhook(url: &str, body: Option<&str>, network: Network) -> Webhook {
     let templates = Templates { title: None, body: body.map(str::to_owned) };
-    Webhook::new(
-        config(url),
-        templates,
-        network,
-        Arc::new(|| Timestamp::from_unix_nanos(1_772_937_700_000_000_000)),
-    )
-    .unwrap()
+    // A clock that stands still, so that the signature is known.
+    let clock = Arc::new(|| Timestamp::from_unix_seconds(1_772_937_700));
+    Webhook::new(config(url), templates, network, clock).unwrap()
 }
 
 #[tokio::test]
@@ -92,7 +88,7 @@ fn the_signature_is_hmac_sha256() {
 }
 
 #[tokio::test]
-async fn an_own_document_is_used_and_a_broken_one_is_said() {
+async fn an_own_document_is_used_and_a_broken_one_is_named() {
     let receiver = Receiver::start(|_| Answer::ok());
     let good = r#"{"dedup_key": "{{ incident_id }}", "summary": "{{ causes[0].pattern }}"}"#;
     let broken = r#"{"summary": {{ title }}}"#;
@@ -135,6 +131,7 @@ async fn what_was_checked_is_what_is_called() {
         first: "127.0.0.1".parse().unwrap(),
         then: "127.0.0.2".parse().unwrap(),
     });
+    // One address alone, so that its neighbour is refused.
     let networks_allowed = vec!["127.0.0.1/32".parse().unwrap()];
     let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
     let network = Network::new(policy, Arc::clone(&resolver) as Arc<dyn Resolve>, b"").unwrap();
@@ -160,6 +157,7 @@ async fn what_is_not_public_is_not_called() {
         "[::1]",
         "[::ffff:127.0.0.1]",
         "0.0.0.0",
+        // The loopback address as one number, in hexadecimal, and in octal: resolvers take them all.
         "2130706433",
         "0x7f.1",
         "017700000001",
@@ -197,6 +195,7 @@ async fn whoever_no_longer_leads_sends_nothing() {
     let receiver = Receiver::start(|_| Answer::ok());
     let webhook = webhook(&receiver.url("/"), None, network(""));
     let notification = example::notification(NotificationKind::Opened);
+    // Checked before the first byte goes out: it certainly did not arrive.
     let late = Instant::now() - Duration::from_millis(1);
     let message = Message { not_after: Some(late), ..Message::new(&notification) };
     let error = webhook.send(&message, &mut CallSteps::default()).await.unwrap_err();

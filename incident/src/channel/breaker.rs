@@ -146,6 +146,7 @@ pub struct Breaker {
 impl Breaker {
     /// Whether a call may be made now.
     pub fn pass(&self, now_unix_nano: i64) -> Pass {
+        // Nothing changes by asking: the state moves on only when a call is really made.
         let (until, then) = match self.state {
             BreakerState::Closed => return Pass::Open,
             BreakerState::HalfOpen { .. } => return Pass::Probe,
@@ -272,6 +273,7 @@ impl Breaker {
     }
 
     fn remember(&mut self, failed: bool, at_unix_nano: i64) {
+        // It is stored with every message that is sent, and so must stay small.
         if self.calls.len() >= CALLS_MAX {
             self.calls.pop_front();
         }
@@ -318,6 +320,7 @@ mod tests {
     fn a_success_between_failures_keeps_it_closed() {
         use CallResult::{Failed, Well};
         let answers: Vec<_> =
+            // Four failures between two successes, and never ten calls within a minute.
             (0..60).map(|at| (at * 10, if at % 5 == 4 { Well } else { Failed })).collect();
         let (_, states) = play(&answers);
         assert!(states.iter().all(|state| *state == "closed"));
@@ -338,6 +341,7 @@ mod tests {
         let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
         let mut now = 0;
         let mut pauses = Vec::new();
+        // Each probe fails, at the first moment at which it may be made.
         for _ in 0..7 {
             let Pass::NotBefore(until) = breaker.pass(now) else { panic!("it is open") };
             pauses.push((until - now) / SECOND);

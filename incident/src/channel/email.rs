@@ -123,9 +123,11 @@ impl FromStr for MailAddress {
             Some(named) => named.rsplit_once('<').ok_or(MailAddressError)?,
             None => ("", text),
         };
+        // The last `@`: a quoted local part may have one of its own.
         let (local_part, domain) = address.trim().rsplit_once('@').ok_or(MailAddressError)?;
         let is_address =
             EmailAddress::is_valid_local_part(local_part) && EmailAddress::is_valid_domain(domain);
+        // A line break in a name would begin a header of its own.
         if !is_address || name.chars().any(char::is_control) {
             return Err(MailAddressError);
         }

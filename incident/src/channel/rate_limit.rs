@@ -94,6 +94,7 @@ mod tests {
     fn a_clock_that_is_set_back_holds_up_no_longer_than_the_bucket() {
         let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
         let mut pace = RateLimiter::default();
+        // The call was counted while the clock was eleven days ahead.
         pace.take(limit, 1_000_000 * SECOND);
         assert_eq!(pace.ready_at(limit, 0), SECOND);
     }

@@ -224,6 +224,7 @@ impl CauseView {
     fn new(cause: &crate::incident::ProbableCause, is_over: bool) -> Self {
         let when = if is_over { "then" } else { "now" };
         let now = format!("{} {when}", number(cause.count_now as f64));
+        // "Usually 0" would say the same and be overlooked.
         let growth = if cause.is_new {
             format!("never seen before, {now}")
         } else {
@@ -250,6 +251,7 @@ fn is_over(incident: &Incident) -> bool {
 }
 
 fn worst(notification: &Notification) -> crate::rule::Severity {
+    // A digest is as bad as the worst in it.
     let others = notification.others.iter().map(|incident| incident.severity);
     others
         .max()
@@ -268,6 +270,7 @@ fn status(notification: &Notification) -> String {
     let incident = &notification.incident;
     let word = match (incident.state, notification.kind) {
         (IncidentState::Resolved, _) => "Resolved".to_owned(),
+        // Only where that is the news: a reminder of what somebody sees to is still a reminder.
         (IncidentState::Acknowledged, NotificationKind::Updated) => "Acknowledged".to_owned(),
         (_, kind) => {
             let severity = incident.severity.to_string();
@@ -293,6 +296,7 @@ fn title(incident: &Incident) -> String {
         "" => "logweir",
         service => service,
     };
+    // Numbers rather than the rule's name: what is wrong is known before anything is opened.
     let what = match incident.evidence.measured.first() {
         Some(measured) => {
             let shown = NumberView::new(measured);
@@ -317,6 +321,7 @@ fn digest_title(notification: &Notification) -> String {
     // By name, so that the same incidents always make the same title.
     services.sort_unstable();
     services.dedup();
+    // Names first, and how many more: the first are what somebody may recognise.
     let shown = services.iter().take(TITLE_SERVICES_MAX).copied().collect::<Vec<_>>().join(", ");
     let more = match services.len().saturating_sub(TITLE_SERVICES_MAX) {
         0 => String::new(),
@@ -338,6 +343,7 @@ fn line(incident: &Incident) -> LineView {
         severity,
         is_resolved: is_over(incident),
         title: title(incident),
+        // Both ends of what is over: in a digest it may have come and gone unseen.
         since: until.map_or_else(|| since.clone(), |until| format!("{since}–{until}")),
         link: link(&incident.evidence.link),
     }

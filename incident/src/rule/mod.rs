@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 use logweir_core::record::Level;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a rule's name at most.
+/// Bytes of a rule's name at most: it is part of every incident's labels, and of lines of text.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Rules that a tenant may have, and rules that all files together may.
 pub const RULES_MAX: usize = 10_000;
@@ -73,11 +73,12 @@ pub enum Threshold {
     Absolute(f64),
     /// So many times what is expected of this service at this time. Never passed without enough history.
     Relative(f64),
-    /// A detector decides, by what is expected of the service, its own restlessness and chance.
+    /// A detector decides, by what is expected of the service, how much it varies in health, and chance.
     Unusual,
 }
 
 /// What a rule measures. Every window ends now.
+// The names of kinds and fields are stored, and written in files: they are not renamed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RuleKind {
@@ -213,6 +214,7 @@ pub struct Rule {
     #[serde(default)]
     pub services: Vec<String>,
     /// Whether it is evaluated.
+    // Whoever writes a rule into a file wants it to run.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// How bad a breach is; a detector may say otherwise.
@@ -269,6 +271,7 @@ impl Rule {
             services: Vec::new(),
             enabled: yes(),
             severity: Severity::default(),
+            // Nothing is asked for beyond the threshold: who wants to be sure says so.
             minimum_support: 0,
             for_seconds: 0,
             keep_firing_seconds: keep_firing_seconds(),
@@ -290,6 +293,7 @@ mod level_name {
         level: &Level,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
+        // In lower case like every other word of a rule, though levels are shown in capitals.
         serializer.serialize_str(&level.as_str().to_ascii_lowercase())
     }
 
@@ -297,6 +301,7 @@ mod level_name {
         let text = String::deserialize(from)?;
         let unknown =
             |()| D::Error::custom(format!("{text:?} is no level: use warn, error or fatal"));
+        // In the spellings that logs themselves have: nobody should have to look this one up.
         text.parse().map_err(unknown)
     }
 }

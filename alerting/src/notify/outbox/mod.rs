@@ -1,5 +1,5 @@
-//! What waits for channels: the [`port`] through which a worker sees it, and the port's implementation in
-//! storage.
+//! What waits for channels: the port ([`Outbox`]) through which a worker sees it, and the port's
+//! implementation in storage.
 
 pub(crate) mod new_delivery;
 mod port;

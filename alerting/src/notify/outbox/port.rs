@@ -36,7 +36,7 @@ pub struct Queue {
     pub fallbacks: Vec<String>,
 }
 
-/// A message is about to be sent.
+/// That a message is about to be sent, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Started {
     /// The deliveries in it.
@@ -57,9 +57,9 @@ pub enum Outcome {
         /// What the provider returned, for people.
         words: String,
     },
-    /// It is tried again.
+    /// It did not get through, and is tried again.
     Retry {
-        /// Not before this moment.
+        /// It is not tried before this moment.
         not_before_unix_nano: i64,
         /// Whether it may have arrived: then its deliveries keep the message's key, else they lose
         /// it.
@@ -76,7 +76,7 @@ pub enum Outcome {
     },
 }
 
-/// A message came to its end.
+/// That a message was sent or was not, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// The deliveries in it.

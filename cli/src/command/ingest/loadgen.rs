@@ -219,6 +219,7 @@ impl LoadgenArgs {
             () = interrupted_twice(interrupts, &stop) => return Err(Error::Interrupted.into()),
         };
         let sent = sent.map_err(|error| self.server.shipping_error(error))?;
+        // Again, as only now it is known which logs the faults have touched.
         write_truth(self.truth.as_deref(), &spans.generator)?;
         self.write_summary(&sent)
     }

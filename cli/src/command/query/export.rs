@@ -31,6 +31,7 @@ impl ExportArgs {
         let mut client = self.server.query().await?;
         let mut output = Output::new(&OutputArgs { json: true, ..self.output });
         let mut parts = client.export_logs(request).await.map_err(Error::from)?.into_inner();
+        // One part at a time, however many logs match: HTTP/2 has the server wait for this reader.
         while let Some(part) = parts.message().await.map_err(Error::from)? {
             for log in &part.logs {
                 log_output::write_json(&mut output, log)?;

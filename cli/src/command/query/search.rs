@@ -49,6 +49,8 @@ impl TimeArgs {
     /// The range; zero where it is open.
     pub fn range(&self) -> Result<v1::TimeRange, Error> {
         let now = now();
+        // One look at the clock for both ends: `--from -1h --to -1h` must be an error, and not a
+        // range as long as it takes to read the second.
         let read = |text: &Option<String>| {
             let time = text.as_deref().map(|text| parse_time(text, now)).transpose();
             time.map(Option::unwrap_or_default).map_err(Error::Usage)

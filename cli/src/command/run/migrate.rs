@@ -26,6 +26,7 @@ impl MigrateArgs {
     pub async fn run(self) -> anyhow::Result<Exit> {
         let settings = self.settings.load(&[])?;
         telemetry::start_logging(&settings.log).map_err(Error::Usage)?;
+        // Opening is all: it brings the schema up to date before it hands the database out.
         drop(open_database(&settings, &system_clock()).await?);
         say(&format!("{} has the schema of this program", settings.database_url.masked()));
         Ok(Exit::Done)
