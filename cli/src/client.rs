@@ -24,8 +24,8 @@ use tonic::{
 
 use crate::error::{Error, explain, root_cause};
 
-/// How long one address is tried before the next: a host that is down answers nothing at all, and the
-/// system would go on for minutes.
+/// How long one address is tried before the next: a host that is down answers nothing at all, and
+/// the system would go on for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // A server cuts its answers at 3 MiB; this is for servers of other versions.
 /// A page of 1,000 logs, each as large as the contract allows a message to be, and more.

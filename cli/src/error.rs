@@ -22,8 +22,7 @@ pub enum Exit {
     Refused = 4,
     /// Done in part: some logs were rejected, or what was asked for is not there.
     Partial = 5,
-    // As shells report what SIGINT has ended: 128 and the signal's number.
-    /// Interrupted by the user.
+    /// Interrupted by the user: 128 and SIGINT's number, as shells report it.
     Interrupted = 130,
 }
 

@@ -77,6 +77,8 @@ impl Playing {
     fn play(&mut self) -> Result<(), Error> {
         let records = std::mem::take(&mut self.batch);
         let Some(last) = records.last() else { return Ok(()) };
+        // Received when its last log was written, as from a sender that waits for nothing. It needs
+        // no id, as nothing is stored.
         let batch = Batch {
             tenant: Tenant::default(),
             batch_id: BatchId([0; 16]),

@@ -77,6 +77,7 @@ fn file(run: &Run<'_>, name: String, path: &Path, output: &Path) -> Result<Summa
 /// RFC 3339, or the same with a blank and without a zone, which is UTC.
 fn unix_nano(text: &str) -> Option<i64> {
     let zoned = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    // As the files of the Numenta benchmark have it.
     let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
     zoned.or_else(|| plain().map(|time| time.and_utc()))?.timestamp_nanos_opt()
 }

@@ -213,7 +213,7 @@ impl Generator {
             let count = self.owed[service].floor();
             self.owed[service] -= count;
             let mut records = Vec::new();
-            // A span with more logs than memory holds is the caller's mistake, not a number to trust.
+            // A span with more logs than memory holds is a mistake of the caller's.
             self.records(service, count as usize, from, length, &mut records);
             if !records.is_empty() {
                 logs.push((service, records));

@@ -89,8 +89,7 @@ impl Membership {
             let committed = self.progress.committed(*partition, waiting, now);
             report_lag(*partition, committed, now);
             // Nothing committed yet: nothing from before the start is known to be.
-            committed
-                .unwrap_or(Timestamp::from_unix_nanos(self.identity.started_at.as_unix_nanos()))
+            committed.unwrap_or(self.identity.started_at)
         });
         // The least of all: rules are evaluated up to it, and a rule over all services needs every
         // partition to be that far.

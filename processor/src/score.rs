@@ -141,12 +141,7 @@ impl Scorer {
         let records = || scored.iter().flat_map(|batch| &batch.records);
         let anomalies = records().filter(|record| record.is_anomaly).count() as u64;
         let logs = records().count() as u64;
-        for (tenant, drift) in self.models.note(
-            logs,
-            anomalies,
-            &self.detector,
-            Timestamp::from_unix_nanos(received_at.as_unix_nanos()),
-        ) {
+        for (tenant, drift) in self.models.note(logs, anomalies, &self.detector, received_at) {
             self.findings.add(tenant, drift);
         }
         let stats = self.detector.stats();

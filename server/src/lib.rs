@@ -208,7 +208,8 @@ impl Parts<'_> {
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
         });
-        // The authentication layer bounds what goes in; the transport's own bound must not be lower.
+        // The authentication layer bounds what goes in; the transport's own bound must not be
+        // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
             .max_decoding_message_size(self.config.limits.request_bytes_max);
         let query = QueryServiceServer::new(self.query_handler(tasks));

@@ -130,7 +130,8 @@ impl Shipment {
         let groups = groups.take_while(move |_| !(leaves_rest && stop.load(Ordering::Relaxed)));
         let delivering = self.deliver(groups, &control.counts, sender, journal, &notify).await;
         let is_interrupted = control.stop.swap(true, Ordering::Relaxed);
-        // After a failure the reader may wait for input that never comes; its result does not matter.
+        // After a failure the reader may wait for input that never comes; its result does not
+        // matter.
         delivering?;
         let (read, tally) = reading.await.map_err(|_| Error::Interrupted)??;
         Ok(Shipped { delivered: control.counts.delivered(), read, tally, is_interrupted })

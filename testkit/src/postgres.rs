@@ -292,6 +292,8 @@ impl Private {
     }
 
     fn is_ready(&self) -> bool {
+        // A connection alone says little: after a crash it is taken and refused until the recovery
+        // has ended.
         let mut command = self.instance.command(self.programs.join("pg_isready"));
         command.args(["--quiet", "--host=127.0.0.1"]).arg(format!("--port={}", self.port));
         command.status().expect("pg_isready runs").success()
@@ -304,8 +306,8 @@ impl Private {
 
     fn stop(&self) {
         if let Some(postmaster) = &*self.postmaster.lock().expect("no holder panics") {
-            // What SIGINT asks for is called a fast shutdown. A killed server is gone already, and a
-            // paused one has to hear it.
+            // What SIGINT asks for is called a fast shutdown. A killed server is gone already, and
+            // a paused one has to hear it.
             self.instance.signal(Signal::CONT);
             kill_process(Pid::from_child(postmaster), Signal::INT).ok();
         }
@@ -328,6 +330,7 @@ impl Drop for Private {
 /// Where the newest server's programs are: distributions keep them out of the path.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    // By number: as text 9 would be newer than 17.
     let newest = versions
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|version| folder_of(*version).join("postgres").exists())

@@ -269,7 +269,7 @@ impl Way {
 
     fn reset(self) {
         let stream: &TcpStream = self.to.as_ref();
-        // A connection that is gone needs no reset.
+        // With it the kernel sends RST instead of FIN. A connection that is gone needs no reset.
         stream.set_zero_linger().ok();
         // The end of a half would be told in order.
         self.to.forget();

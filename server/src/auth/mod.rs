@@ -257,8 +257,8 @@ impl Auth {
         counter!("logweir_token_verifications_total").increment(1);
         match self.verify_and_remember(token) {
             Err(refusal) if refusal.reason() == KEY_UNKNOWN => {
-                // Its key may have come just now: the token need not wait for the next look. What is
-                // wrong with the file is told by those who look at it in turn.
+                // Its key may have come just now: the token need not wait for the next look. What
+                // is wrong with the file is told by those who look at it in turn.
                 drop(self.reload_keys());
                 self.verify_and_remember(token)
             }

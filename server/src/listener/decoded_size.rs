@@ -32,7 +32,8 @@ impl<'a> Iterator for Fields<'a> {
                 self.take(length)?
             }
             5 => self.take(4)?,
-            // The fields of a group are counted as if they stood outside: too much, never too little.
+            // The fields of a group are counted as if they stood outside: too much rather than too
+            // little.
             3 | 4 => &[],
             _ => return None,
         };

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::auth::{Access, issue, token_keys::TokenKeys};
 
-    const NOW: i64 = 1_760_000_000_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
     struct Bench {
         auth: Arc<Auth>,
@@ -185,15 +185,8 @@ mod tests {
         fn new() -> Self {
             let (keys, tenant) = (TokenKeys::generate(), Tenant::default());
             let ttl = Duration::from_secs(3_600);
-            let (record, jwt) = issue(
-                &keys,
-                &tenant,
-                &ServiceScope::Any,
-                Role::Viewer,
-                ttl,
-                Timestamp::from_unix_nanos(NOW),
-            );
-            let auth = Arc::new(Auth::new(keys, Arc::new(|| Timestamp::from_unix_nanos(NOW))));
+            let (record, jwt) = issue(&keys, &tenant, &ServiceScope::Any, Role::Viewer, ttl, NOW);
+            let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
             let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
             Self { auth, caller, token_id: record.token_id, feed }
@@ -201,7 +194,7 @@ mod tests {
 
         fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
             let reader = self.feed.subscribe(Tenant::default());
-            let filter = Filter::parse(filter, Timestamp::from_unix_nanos(NOW)).unwrap();
+            let filter = Filter::parse(filter, NOW).unwrap();
             let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
             Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
         }
@@ -214,8 +207,8 @@ mod tests {
 
     fn log(index: u32, message: &str) -> StoredLog {
         StoredLog {
-            id: LogId { time: Timestamp::from_unix_nanos(NOW), batch_id: BatchId([1; 16]), index },
-            received_at: Timestamp::from_unix_nanos(NOW),
+            id: LogId { time: NOW, batch_id: BatchId([1; 16]), index },
+            received_at: NOW,
             service: Service::new("a").unwrap(),
             instance: String::new(),
             environment: String::new(),

@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: i64 = 1_767_323_045_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
     fn attributes(parsed: &Parsed) -> Vec<String> {
         let text = |a: &v1::Attribute| format!("{}={:?}", a.key, a.value.as_ref());
@@ -83,8 +83,8 @@ mod tests {
             ("{broken", (None, None, v1::Level::Unspecified, "{broken")),
         ];
         for (line, (time, service, level, message)) in cases {
-            let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
-            assert_eq!(parsed.time, time.map(Timestamp::from_unix_nanos), "{line}");
+            let parsed = parse(line, NOW);
+            assert_eq!(parsed.time, time, "{line}");
             assert_eq!(parsed.service.as_deref(), service, "{line}");
             assert_eq!(parsed.record.level(), level, "{line}");
             assert_eq!(parsed.record.message, message, "{line}");
@@ -95,7 +95,7 @@ mod tests {
     fn what_has_no_role_becomes_an_attribute() {
         let line = r#"{"msg":"m","n":7,"f":1.5,"b":true,"z":null,"o":{"a":[1, 2]},"level":"odd",
             "message":"second","big":123456789012345678901,"time":"noon","attributes":{"k":"v"}}"#;
-        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
+        let parsed = parse(line, NOW);
         let expected = [
             r#"n=Some(IntValue(7))"#,
             r#"f=Some(DoubleValue(1.5))"#,
@@ -116,7 +116,7 @@ mod tests {
     fn ids_and_latency_have_fields_of_their_own() {
         let line = r#"{"msg":"m","trace_id":"0102030405060708090a0b0c0d0e0f10","span_id":"xx",
             "latency_ms":12,"logger":"a.b"}"#;
-        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
+        let parsed = parse(line, NOW);
         assert_eq!(parsed.record.trace_id.len(), 16);
         assert_eq!(parsed.record.latency_ms, Some(12.0));
         assert_eq!(parsed.record.logger, "a.b");
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_structured_line_without_a_message_is_its_own_message() {
-        let parsed = parse(r#"{"level":"info","n":1}"#, Timestamp::from_unix_nanos(NOW));
+        let parsed = parse(r#"{"level":"info","n":1}"#, NOW);
         assert_eq!(parsed.record.message, r#"{"level":"info","n":1}"#);
         assert_eq!(attributes(&parsed), ["n=Some(IntValue(1))"]);
     }
@@ -133,13 +133,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,120}") {
-            let parsed = parse(&text, Timestamp::from_unix_nanos(NOW));
+            let parsed = parse(&text, NOW);
             proptest::prop_assert!(parsed.record.time_unix_nano == 0);
         }
 
         #[test]
         fn no_json_like_text_panics(text in "\\{[a-z\":,{}\\[\\]0-9.e\\\\u-]{0,60}\\}") {
-            let parsed = parse(&text, Timestamp::from_unix_nanos(NOW));
+            let parsed = parse(&text, NOW);
             proptest::prop_assert!(parsed.record.time_unix_nano == 0);
         }
     }

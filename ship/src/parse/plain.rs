@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Parsed {
     // Only syslog begins its time with a name of a month or day, and then names host and program.
     let from_syslog = rest.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
     if let Some((time, used)) = leading(rest, now) {
-        parsed.time = Some(Timestamp::from_unix_nanos(time.as_unix_nanos()));
+        parsed.time = Some(time);
         rest = rest[used..].trim_start_matches([' ', '\t', ':']);
         if from_syslog {
             rest = take_syslog_origin(&mut parsed, rest);
@@ -84,11 +84,11 @@ fn level_after_bracket(text: &str) -> Option<v1::Level> {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_767_323_045_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
-    fn check(line: &str, time: Option<i64>, level: v1::Level, message: &str) {
-        let parsed = parse(line, Timestamp::from_unix_nanos(NOW));
-        assert_eq!(parsed.time, time.map(Timestamp::from_unix_nanos), "{line}");
+    fn check(line: &str, time: Option<Timestamp>, level: v1::Level, message: &str) {
+        let parsed = parse(line, NOW);
+        assert_eq!(parsed.time, time, "{line}");
         assert_eq!(parsed.record.level(), level, "{line}");
         assert_eq!(parsed.record.message, message, "{line}");
     }
@@ -115,8 +115,7 @@ mod tests {
 
     #[test]
     fn syslog_names_its_program() {
-        let parsed =
-            parse("Jan  2 03:04:05 web-1 sshd[17]: Accepted key", Timestamp::from_unix_nanos(NOW));
+        let parsed = parse("Jan  2 03:04:05 web-1 sshd[17]: Accepted key", NOW);
         assert_eq!(parsed.service.as_deref(), Some("sshd"));
         assert_eq!(parsed.record.message, "Accepted key");
         let names: Vec<_> = parsed.record.attributes.iter().map(|a| a.key.as_str()).collect();

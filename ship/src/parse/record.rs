@@ -59,7 +59,8 @@ pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now: Timestamp)
     let wanted = rules.service.as_deref().or(named).unwrap_or(fallback_service);
     let service = service_name(wanted);
     let original = named.filter(|named| *named != service).or_else(|| {
-        // A name derived from a file or flag is not the line's: only a changed one is worth keeping.
+        // A name derived from a file or flag is not the line's: only a changed one is worth
+        // keeping.
         (service != wanted).then_some(wanted)
     });
     if let Some(original) = original {
@@ -149,7 +150,7 @@ fn add_flag(record: &mut v1::LogRecord, key: &str) {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_767_323_045_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
     fn rules(service: Option<&str>) -> Rules {
         Rules { service: service.map(str::to_owned), limits: Limits::default() }
@@ -179,7 +180,7 @@ mod tests {
             ),
         ];
         for (text, flag, service, original) in cases {
-            let ready = ready(&line(text), "stem", &rules(flag), Timestamp::from_unix_nanos(NOW));
+            let ready = ready(&line(text), "stem", &rules(flag), NOW);
             assert_eq!(ready.service, service, "{text}");
             let expected = original.map(|o| Value::StringValue(o.to_owned()));
             assert_eq!(attribute(&ready, "service.original"), expected.as_ref(), "{text}");
@@ -189,26 +190,26 @@ mod tests {
 
     #[test]
     fn a_line_without_a_time_gets_that_of_its_sending() {
-        let ready = ready(&line("text"), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
+        let ready = ready(&line("text"), "s", &rules(None), NOW);
         assert_eq!(
             (ready.record.time_unix_nano, ready.changes.untimed),
-            (NOW.unsigned_abs(), true)
+            (NOW.as_unix_nanos().unsigned_abs(), true)
         );
     }
 
     #[test]
     fn what_is_too_long_is_cut_and_flagged() {
         let text = format!("ä{}", "ä".repeat(40_000));
-        let cut = ready(&line(&text), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
+        let cut = ready(&line(&text), "s", &rules(None), NOW);
         assert_eq!(cut.record.message.len(), 64 << 10);
         assert_eq!(attribute(&cut, "logweir.truncated"), Some(&Value::BoolValue(true)));
         let members: Vec<_> = (0..200).map(|n| format!("\"k{n}\":{n}")).collect();
         let many = format!("{{\"msg\":\"m\",{}}}", members.join(","));
-        let many = ready(&line(&many), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
+        let many = ready(&line(&many), "s", &rules(None), NOW);
         assert_eq!(many.record.attributes.len(), 126);
         assert!(many.changes.truncated);
         let deep = format!("{{\"msg\":\"m\",\"o\":[\"{}\"]}}", "x".repeat(20_000));
-        let deep = ready(&line(&deep), "s", &rules(None), Timestamp::from_unix_nanos(NOW));
+        let deep = ready(&line(&deep), "s", &rules(None), NOW);
         assert!(
             matches!(attribute(&deep, "o"), Some(Value::StringValue(t)) if t.len() == 16 << 10)
         );

@@ -286,7 +286,7 @@ mod tests {
         parse::record::Rules,
     };
 
-    const NOW: i64 = 1_767_400_000_000_000_000;
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_400_000);
 
     /// A feed whose groups nobody sends; each ends up in the journal, if there is one.
     struct Rig {
@@ -307,7 +307,7 @@ mod tests {
                 }
                 None => Default::default(),
             };
-            let ticks = AtomicI64::new(NOW);
+            let ticks = AtomicI64::new(NOW.as_unix_nanos());
             let feed = Feed::new(FeedParts {
                 state,
                 rules: Rules { service: None, limits: Limits::default() },

@@ -154,7 +154,7 @@ impl Tail {
         let metadata = fs::metadata(&self.path).ok().filter(|metadata| self.is_at(metadata));
         let is_shorter =
             metadata.as_ref().is_some_and(|metadata| metadata.len() < self.text.lines.offset());
-        // Nothing is appended to a compressed file: what follows its end would be another stream.
+        // A compressed file was rotated away and does not grow: its end is the end.
         if self.input.is_compressed || (metadata.is_none() && self.quiet_polls > GONE_POLLS_MAX) {
             self.text.finish(self.file, &self.stem, feed)?;
             feed.complete_file(self.number, self.size_read());

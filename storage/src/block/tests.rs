@@ -262,7 +262,7 @@ proptest! {
         };
         let matches = |window: &Window| {
             let found = (0..).zip(&logs).filter(|(_, log)| {
-                (window.range.from.as_unix_nanos()..window.range.to.as_unix_nanos()).contains(&log.id.time.as_unix_nanos())
+                (window.range.from..window.range.to).contains(&log.id.time)
                     && window.after.is_none_or(|after| log.id > after)
                     && window.before.is_none_or(|before| log.id < before)
                     && filter.matches(*log)

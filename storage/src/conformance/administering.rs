@@ -9,7 +9,7 @@ use logweir_core::{
 
 use super::{
     NOW, StorageUnderTest,
-    sample::{batch, rejected, service, store, tenant},
+    sample::{at, batch, rejected, service, store, tenant},
 };
 use crate::{Deploy, Heartbeat, StorageError, TokenRecord};
 
@@ -18,46 +18,28 @@ pub(super) fn token(id: &str, scope: &str, issued: Timestamp) -> TokenRecord {
         token_id: id.into(),
         service: scope.parse::<ServiceScope>().unwrap(),
         role: Role::Ingest,
-        issued_at: Timestamp::from_unix_nanos(issued.as_unix_nanos()),
-        expires_at: Timestamp::from_unix_nanos(
-            (issued + Duration::from_nanos(1_000)).as_unix_nanos(),
-        ),
+        issued_at: issued,
+        expires_at: issued + Duration::from_nanos(1_000),
         revoked_at: None,
     }
 }
 
 pub(super) async fn tokens_are_kept_and_revoked(test: &impl StorageUnderTest) {
     let storage = test.open().await;
-    let (old, new) = (
-        token("old", "*", Timestamp::from_unix_nanos(100)),
-        token("new", "payments", Timestamp::from_unix_nanos(200)),
-    );
+    let (old, new) = (token("old", "*", at(100)), token("new", "payments", at(200)));
     storage.insert_token(&tenant(), old.clone()).await.unwrap();
     storage.insert_token(&tenant(), new.clone()).await.unwrap();
     assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new.clone(), old.clone()]);
-    let revoked = TokenRecord { revoked_at: Some(Timestamp::from_unix_nanos(300)), ..old };
-    assert_eq!(
-        storage.revoke_token(&tenant(), "old", Timestamp::from_unix_nanos(300)).await.unwrap(),
-        revoked
-    );
-    assert_eq!(
-        storage.revoke_token(&tenant(), "old", Timestamp::from_unix_nanos(400)).await.unwrap(),
-        revoked
-    );
-    let unknown = storage.revoke_token(&tenant(), "other", Timestamp::from_unix_nanos(300)).await;
+    let revoked = TokenRecord { revoked_at: Some(at(300)), ..old };
+    assert_eq!(storage.revoke_token(&tenant(), "old", at(300)).await.unwrap(), revoked);
+    assert_eq!(storage.revoke_token(&tenant(), "old", at(400)).await.unwrap(), revoked);
+    let unknown = storage.revoke_token(&tenant(), "other", at(300)).await;
     assert!(matches!(unknown, Err(StorageError::NotFound(_))));
     drop(storage);
     let storage = test.open().await;
     assert_eq!(storage.list_tokens(&tenant()).await.unwrap(), [new, revoked]);
-    assert_eq!(
-        storage.revoked_token_ids(Timestamp::from_unix_nanos(1_000)).await.unwrap(),
-        ["old"]
-    );
-    assert_eq!(
-        storage.revoked_token_ids(Timestamp::from_unix_nanos(1_100)).await.unwrap(),
-        [""; 0],
-        "it has expired"
-    );
+    assert_eq!(storage.revoked_token_ids(at(1_000)).await.unwrap(), ["old"]);
+    assert_eq!(storage.revoked_token_ids(at(1_100)).await.unwrap(), [""; 0], "it has expired");
 }
 
 pub(super) async fn dead_letters_are_listed_replayed_and_discarded(test: &impl StorageUnderTest) {
@@ -108,9 +90,9 @@ pub(super) fn deploy(name: &str, version: &str, time: Timestamp) -> Deploy {
 pub(super) async fn deploys_are_listed(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let deploys = [
-        deploy("payments", "1.0", Timestamp::from_unix_nanos(10)),
-        deploy("orders", "2.0", Timestamp::from_unix_nanos(20)),
-        deploy("payments", "1.1", Timestamp::from_unix_nanos(30)),
+        deploy("payments", "1.0", at(10)),
+        deploy("orders", "2.0", at(20)),
+        deploy("payments", "1.1", at(30)),
     ];
     for deploy in &deploys {
         storage.insert_deploy(&tenant(), deploy.clone()).await.unwrap();

@@ -18,7 +18,7 @@ use logweir_incident::{
 
 use super::{
     NOW, StorageUnderTest,
-    sample::{SECOND, batch, service, store, tenant},
+    sample::{SECOND, at, batch, service, store, tenant},
 };
 use crate::{
     ACTIONS_WAITING_MAX, ALERTS_KEPT, AlertChanges, DeliveryState, DeliveryUpdate, IncidentQuery,
@@ -97,7 +97,7 @@ pub(super) async fn new_patterns_are_found(test: &impl StorageUnderTest) {
 pub(super) async fn one_process_leads_at_a_time(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let changes = || AlertChanges {
-        incidents: vec![incident("a", IncidentState::Firing, Timestamp::from_unix_nanos(5))],
+        incidents: vec![incident("a", IncidentState::Firing, at(5))],
         ..AlertChanges::default()
     };
     let commit = async |epoch| storage.commit_alerts(epoch, &tenant(), changes()).await.unwrap();

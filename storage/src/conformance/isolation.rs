@@ -29,10 +29,7 @@ pub(super) async fn a_tenant_sees_nothing_of_another(test: &impl StorageUnderTes
     let storage = test.open().await;
     let written = written();
     store(&*storage, std::slice::from_ref(&written)).await;
-    storage
-        .insert_token(&tenant(), token("t1", "*", Timestamp::from_unix_nanos(NOW.as_unix_nanos())))
-        .await
-        .unwrap();
+    storage.insert_token(&tenant(), token("t1", "*", NOW)).await.unwrap();
     storage.insert_deploy(&tenant(), deploy("payments", "1.0", NOW)).await.unwrap();
     let id = search_all(&*storage, &tenant(), "", 100).await[0].id;
 

@@ -447,9 +447,7 @@ impl Administer for SqliteStorage {
     async fn maintain(&self, now: Timestamp) -> Result<bool, StorageError> {
         let retention = self.retention;
         // Deleting comes first: when the disk is full, the rest waits for the room that it makes.
-        let retain = move |writer: &mut Writer| {
-            maintain::retain(writer, Timestamp::from_unix_nanos(now.as_unix_nanos()), &retention)
-        };
+        let retain = move |writer: &mut Writer| maintain::retain(writer, now, &retention);
         let mut more = self.writer.run(retain).await?;
         let fold = move |writer: &mut Writer| {
             writer.free(|db, _| maintain::fold(db, now, retention.ledger_age))

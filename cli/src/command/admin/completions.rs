@@ -17,6 +17,7 @@ pub struct CompletionsArgs {
 impl CompletionsArgs {
     /// Runs it, for the whole command line.
     pub fn run(self, mut command_line: Command) -> anyhow::Result<Exit> {
+        // Into memory first: clap panics when its writer fails, as a pipe without a reader does.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command_line, "logweir", &mut script);
         io::stdout().write_all(&script)?;

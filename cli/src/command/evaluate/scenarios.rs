@@ -143,12 +143,12 @@ fn row(sum: &Sum) -> Vec<Value> {
         with => format!("{}/{with}", sum.pattern_first),
     };
     let rate = sum.rate.map_or("all".to_owned(), |rate| rate.to_string());
+    // A healthy scenario has nothing to find, and a 0 would look like a failure.
     let is_faulty = sum.faults > 0;
     vec![
         text(&sum.scenario),
         text(&rate),
         count(sum.faults as u64),
-        // A healthy scenario has nothing to find, and a 0 would look like a failure.
         if is_faulty { count(sum.found as u64) } else { number(None, 0) },
         number(sum.delay_seconds_median, 1),
         number(sum.delay_seconds_p90, 1),

@@ -163,6 +163,8 @@ impl StatsArgs {
 }
 
 fn minutes(window: Duration) -> Result<u32, Error> {
+    // The request has whole minutes. Cut down to them, the figures would be of another window than
+    // the one that was asked for.
     let minutes = window.as_secs() / 60;
     if !(1..=10_080).contains(&minutes) || !window.as_secs().is_multiple_of(60) {
         return Err(Error::Usage("--window takes whole minutes from 1m to 7d".to_owned()));

@@ -619,10 +619,10 @@ fn tracked(row: &Row) -> Result<Option<TrackedIncident>, Fault> {
     };
     let tracking = Tracking {
         series: rows::get(row, 2)?,
-        breach_since_unix_nano: (rows::maybe_timestamp(row, 3)?).map(Timestamp::as_unix_nanos),
-        last_breach_unix_nano: (rows::timestamp(row, 4)?).as_unix_nanos(),
+        breach_since_unix_nano: rows::get(row, 3)?,
+        last_breach_unix_nano: rows::get(row, 4)?,
         sequence: count(5)?,
-        notified_unix_nano: (rows::timestamp(row, 6)?).as_unix_nanos(),
+        notified_unix_nano: rows::get(row, 6)?,
         notified_severity: severity(&rows::get::<String>(row, 7)?)?,
         reminders: count(8)?,
         is_changed: rows::get(row, 9)?,

@@ -568,10 +568,10 @@ fn tracked(row: &Row<'_>) -> Result<Option<TrackedIncident>, Fault> {
         (row.get(0)?, row.get(1)?, row.get(7)?);
     let tracking = Tracking {
         series: row.get(2)?,
-        breach_since_unix_nano: (rows::maybe_timestamp(row, 3)?).map(Timestamp::as_unix_nanos),
-        last_breach_unix_nano: (rows::timestamp(row, 4)?).as_unix_nanos(),
+        breach_since_unix_nano: row.get(3)?,
+        last_breach_unix_nano: row.get(4)?,
         sequence: row.get(5)?,
-        notified_unix_nano: (rows::timestamp(row, 6)?).as_unix_nanos(),
+        notified_unix_nano: row.get(6)?,
         notified_severity: severity(&notified_severity)?,
         reminders: row.get(8)?,
         is_changed: row.get(9)?,
