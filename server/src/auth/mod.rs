@@ -207,7 +207,7 @@ impl Auth {
     /// Whether the token has neither expired nor been revoked, and its key is still there.
     pub(crate) fn check_current(&self, caller: &Caller) -> Result<(), Refusal> {
         if (self.clock)() >= caller.expires_at {
-            let expired = caller.expires_at.to_rfc3339();
+            let expired = caller.expires_at.to_rfc3339_seconds();
             let message = format!(
                 "the token expired at {expired}: issue a new one with `logweir token issue`"
             );
