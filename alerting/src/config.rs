@@ -76,13 +76,14 @@ impl AlertingConfig {
         Network::new(policy, Arc::new(SystemResolver), &authorities)
     }
 
-    /// The rule files with their texts; none for one that cannot be read, which is said. None at all if
+    /// The rule files with their texts; none for one that cannot be read, which is logged. None at all if
     /// the folder cannot be read.
     pub(crate) fn rule_files(&self) -> Option<BTreeMap<String, Option<String>>> {
         if self.rules_folder.as_os_str().is_empty() {
             return Some(BTreeMap::new());
         }
         let warned = |path: &Path, error: &std::io::Error| warn!("{}: {error}", path.display());
+        // A mistake with one file is logged and costs only that one: rules of others go on.
         let entries = std::fs::read_dir(&self.rules_folder);
         let entries = entries.inspect_err(|error| warned(&self.rules_folder, error)).ok()?;
         let is_yaml = |path: &PathBuf| {

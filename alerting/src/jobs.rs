@@ -1,4 +1,4 @@
-//! The jobs that servers ask for: playing a rule through the past, and testing a channel. Any alerting
+//! The jobs that servers ask for: replaying a rule through the past, and testing a channel. Any alerting
 //! process does them, whether or not it leads.
 //!
 //! A job ends with its answer or with why it cannot be done. One that fails for a passing fault of
@@ -16,9 +16,9 @@ use logweir_core::{
 };
 use logweir_incident::{
     channel::ChannelConfig,
+    example,
     job::{AlertingJob, Preview, PreviewRule, TestChannel, TestReport},
     notification::NotificationKind,
-    sample,
     setting::{SettingKind, StoredSetting},
 };
 use logweir_storage::{Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
@@ -29,7 +29,6 @@ use tracing::warn;
 
 use crate::{
     channel::{Network, build, test_channel},
-    notify::stored_outbox::json,
     simulate::preview::{PreviewError, preview},
 };
 
@@ -44,10 +43,10 @@ const TEST_LEASE: Duration = Duration::from_secs(60);
 /// Between two looks for a job while there is none.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What jobs are done with.
+/// What jobs need: storage, the network, the time.
 #[derive(Clone)]
-pub struct JobParts {
-    /// The past that rules are played through.
+pub struct JobDependencies {
+    /// The past that rules are replayed through.
     pub read: Arc<dyn ReadLogs>,
     /// Where the channels are kept.
     pub alerts: Arc<dyn KeepAlerts>,
@@ -60,13 +59,19 @@ pub struct JobParts {
 }
 
 /// Starts to take jobs, until the tasks are asked to stop; a job at hand is left to another then.
-pub fn start(parts: &JobParts, tasks: &Tasks) {
+pub fn start(dependencies: &JobDependencies, tasks: &Tasks) {
     let kinds = [
         ("alerting previews", JobKind::RulePreview, PREVIEW_LEASE, PREVIEWS_MAX),
         ("alerting tests", JobKind::ChannelTest, TEST_LEASE, TESTS_MAX),
     ];
     for (name, kind, lease, at_once) in kinds {
-        let taker = Taker { parts: parts.clone(), kind, lease, at_once, tasks: tasks.clone() };
+        let taker = Taker {
+            dependencies: dependencies.clone(),
+            kind,
+            lease,
+            at_once,
+            tasks: tasks.clone(),
+        };
         let stop = tasks.stop_token();
         tasks.spawn(name, Fate::Essential, async move {
             stop.run_until_cancelled(taker.run()).await;
@@ -76,7 +81,7 @@ pub fn start(parts: &JobParts, tasks: &Tasks) {
 
 /// Takes the jobs of one kind.
 struct Taker {
-    parts: JobParts,
+    dependencies: JobDependencies,
     kind: JobKind,
     lease: Duration,
     at_once: usize,
@@ -90,20 +95,23 @@ impl Taker {
         loop {
             // A place first and then the job: a job that is taken has its lease, and must not wait.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let now = (self.parts.clock)();
-            let taken = self.parts.jobs.take_job(self.kind, now, self.lease).await;
+            let now = (self.dependencies.clock)();
+            let taken = self.dependencies.jobs.take_job(self.kind, now, self.lease).await;
             if let Err(error) = &taken
                 && !is_failing
             {
                 warn!("jobs of alerting wait for storage: {error}");
             }
             is_failing = taken.is_err();
+            // Storage that fails is asked no more often than one that has nothing.
             let Ok(Some(job)) = taken else {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
-            let worker = Worker { parts: self.parts.clone(), stop: self.tasks.stop_token() };
+            let worker =
+                Worker { dependencies: self.dependencies.clone(), stop: self.tasks.stop_token() };
             self.tasks.spawn("alerting job", Fate::MayEnd, async move {
+                // Given back when the job ends, however it does.
                 let _place = place;
                 let stop = worker.stop.clone();
                 stop.run_until_cancelled(worker.finish(self.kind, job)).await;
@@ -142,15 +150,16 @@ impl From<PreviewError> for Failure {
 
 /// Does one job.
 struct Worker {
-    parts: JobParts,
+    dependencies: JobDependencies,
     stop: CancellationToken,
 }
 
 impl Worker {
-    /// Does the job and tells the answer; a passing fault leaves it to whoever takes it again.
+    /// Does the job and stores the answer; a passing fault leaves it to whoever takes it again.
     async fn finish(&self, kind: JobKind, job: Job) {
         let answer = match self.answer(&job).await {
             Ok(answer) => Ok(answer),
+            // Not answered: whoever takes the job after its lease may find storage well.
             Err(Failure::Storage(error)) if error.is_retryable() => {
                 warn!(job = job.job_id, "a job waits for storage: {error}");
                 return;
@@ -163,7 +172,8 @@ impl Worker {
         let outcome = if answer.is_ok() { "done" } else { "failed" };
         counter!("logweir_alerting_jobs_total", "kind" => kind.as_str(), "outcome" => outcome)
             .increment(1);
-        if let Err(error) = self.parts.jobs.finish_job(job.job_id, answer).await {
+        // Nobody else could be told: the server that asked looks for the answer in storage alone.
+        if let Err(error) = self.dependencies.jobs.finish_job(job.job_id, answer).await {
             warn!(job = job.job_id, "the answer to a job could not be stored: {error}");
         }
     }
@@ -179,9 +189,11 @@ impl Worker {
 
     /// On a thread of its own: a week of the past is computed through without a pause.
     async fn preview(&self, tenant: Tenant, asked: PreviewRule) -> Result<Preview, Failure> {
-        let (read, alerts) = (Arc::clone(&self.parts.read), Arc::clone(&self.parts.alerts));
+        let (read, alerts) =
+            (Arc::clone(&self.dependencies.read), Arc::clone(&self.dependencies.alerts));
         let (runtime, stop) = (Handle::current(), self.stop.clone());
         let played = spawn_blocking(move || {
+            // A handle, as this thread is none of the runtime's own and storage is asked from it.
             let preview = preview((&*read, &*alerts), &tenant, asked);
             runtime.block_on(stop.run_until_cancelled(preview))
         });
@@ -192,14 +204,19 @@ impl Worker {
     async fn test(&self, tenant: &Tenant, asked: TestChannel) -> Result<TestReport, Failure> {
         let name = asked.channel;
         let config = self.channel(tenant, &name).await?;
-        let channel = build(&config, &self.parts.network, &self.parts.clock)
+        let channel = build(&config, &self.dependencies.network, &self.dependencies.clock)
             .map_err(|why| Failure::Channel { name, why })?;
-        Ok(test_channel(&*channel, &sample::notification(NotificationKind::Opened)).await)
+        Ok(test_channel(&*channel, &example::notification(NotificationKind::Opened)).await)
     }
 
     async fn channel(&self, tenant: &Tenant, name: &str) -> Result<ChannelConfig, Failure> {
-        let stored = self.parts.alerts.list_settings(tenant, SettingKind::Channel).await?;
+        // Looked up anew and not taken along in the job, which would store the channel's secrets twice.
+        let stored = self.dependencies.alerts.list_settings(tenant, SettingKind::Channel).await?;
         let found = stored.iter().filter_map(StoredSetting::channel).find(|of| of.name == name);
         found.cloned().ok_or_else(|| Failure::NoChannel(name.to_owned()))
     }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data is JSON")
 }

@@ -17,14 +17,14 @@
 //! - [`render`] and [`channel`] — how it looks on a channel, and how it gets there.
 //!
 //! Beside them, [`simulate`] plays logs or a stored past through the same rules, [`jobs`] does what
-//! servers ask for, and [`files`] reads rules, channels and policies from YAML.
+//! servers ask for, and [`yaml`] reads rules, channels and policies from YAML.
 
 pub mod config;
-pub mod files;
+pub mod dependencies;
 pub mod jobs;
 pub mod leader;
 mod observe;
-pub mod parts;
+pub mod yaml;
 
 pub mod rule;
 

@@ -53,6 +53,7 @@ impl Case {
                 ..Bucket::default()
             };
             self.second += 10;
+            // A second before the bucket ends, as seen two seconds later, when its logs are known.
             let now = (self.second - 1) * SECOND + 2 * SECOND;
             let mut seen = Observations::bucket("shop", bucket);
             seen.matches = std::mem::take(&mut self.matches);
@@ -74,6 +75,7 @@ fn what_only_nears_the_line_never_fires() {
     case.run(10, 101);
     assert_eq!(case.state(), Some(IncidentState::Pending));
     assert_eq!(case.run(300, 90), [], "above the line of recovery, below that of firing");
+    // From above, 90 keeps it up: the recovery share is 0.8 of 100.
     let mut case = Case::new(errors(60));
     assert_eq!(case.run(70, 101), [NotificationKind::Opened]);
     assert_eq!(case.run(300, 90), [], "it goes on down to the line of recovery");
@@ -120,6 +122,7 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
         service: "shop".to_owned(),
         bucket: Bucket { start_seconds: START, total, ..Bucket::default() },
     };
+    // Seen whole, and once more when most of the bucket has passed out of sight.
     case.matches = vec![seen(60), seen(3)];
     assert_eq!(case.run(10, 0), [NotificationKind::Opened]);
     let measure =
@@ -142,6 +145,7 @@ fn a_service_that_lagged_wants_its_rows_from_where_it_was_left() {
     let unknown = Watermarks::from([("shop".to_owned(), None)]);
     assert_eq!(case.engine.wanted_from(&unknown, later), later, "it will not be evaluated");
     let known = Watermarks::from([("shop".to_owned(), Some(later))]);
+    // Buckets are kept for an hour: what lies further back could not be evaluated.
     let much_later = evaluated + 7_200 * SECOND;
     assert_eq!(case.engine.wanted_from(&known, much_later), evaluated + 3_600 * SECOND);
 }

@@ -9,9 +9,9 @@ use logweir_alerting::{
         engine::Engine,
         observations::{Observations, Watermarks},
     },
-    simulate::player::{PlayedLog, Player},
+    simulate::replay::{Replay, ReplayedLog},
 };
-use logweir_core::record::Level;
+use logweir_core::{latency::bucket_of, record::Level};
 use logweir_incident::{built_in, incident::Incident, notification::Notification};
 
 const SECOND: i64 = 1_000_000_000;
@@ -49,9 +49,10 @@ fn engine() -> Engine {
 /// Two logs a second at random, two in a hundred of them errors.
 fn play(fault: Fault, seed: u64) -> Vec<Incident> {
     let mut random = Random(seed);
-    let mut player = Player::new(engine());
+    let mut replay = Replay::new(engine());
     let mut time = START;
     loop {
+        // Exponential gaps with a mean of half a second: logs that know nothing of each other.
         time += (-(1.0 - random.share()).ln() * 0.5e9) as i64;
         if time >= END {
             break;
@@ -72,13 +73,13 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
             Fault::Silent => continue,
             Fault::Burst | Fault::New => {}
         }
-        player.log(&PlayedLog {
+        replay.log(&ReplayedLog {
             time_unix_nano: time,
             service: "payments",
             level,
             message: "a message",
             latency_ms: Some(latency_ms),
-            latency_bucket: Some((latency_ms.ln() / 1.1_f64.ln()).floor() as i32),
+            latency_bucket: Some(bucket_of(latency_ms)),
             template_id: template,
             pattern: "a <*>",
             is_anomaly: false,
@@ -86,8 +87,8 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
             instance: "",
         });
     }
-    player.pass(END);
-    player.finish().0
+    replay.pass(END);
+    replay.finish().0
 }
 
 fn check(fault: Fault, rule: &str, delay_seconds_max: i64, cause: Option<u64>) {
@@ -139,7 +140,7 @@ fn steady() -> (Engine, i64) {
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
         let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
-        engine.replay("payments", row);
+        engine.learn_bucket("payments", row);
     }
     (engine, (start + 7_200) * SECOND)
 }
@@ -155,6 +156,7 @@ fn evaluate(engine: &mut Engine, watermark: Option<Option<i64>>, now: i64) -> Ve
 #[test]
 fn a_pipeline_that_lags_silences_nobody() {
     let (mut engine, end) = steady();
+    // Half an hour in which nothing more becomes known.
     for step in 1..1_000 {
         assert_eq!(evaluate(&mut engine, Some(Some(end)), end + 2 * step * SECOND), []);
     }
@@ -173,11 +175,12 @@ fn incidents_are_taken_up_after_a_restart() {
     let stored = ids.filter_map(|id| first.incidents().stored(id)).collect();
     let incidents = Incidents::restore(stored, end + 60 * SECOND);
     let mut second = Engine::new("tenant", built_in::rules(), incidents);
+    // The baseline is not stored: it is learnt anew from the logs, as a process that takes over does.
     let start = START / SECOND;
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
         let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
-        second.replay("payments", row);
+        second.learn_bucket("payments", row);
     }
     assert_eq!(evaluate(&mut second, None, end + 62 * SECOND), []);
     assert_eq!(second.incidents().iter().count(), 1);

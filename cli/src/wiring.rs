@@ -4,7 +4,7 @@
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use logweir_alerting::{leader, parts::Parts as AlertingParts};
+use logweir_alerting::{dependencies::Dependencies as AlertingDependencies, leader};
 use logweir_core::runtime::{
     clock::{Clock, system_clock},
     identity::ProcessIdentity,
@@ -178,7 +178,7 @@ impl Process {
         if !self.settings.alerting.enabled {
             return Ok(());
         }
-        let parts = AlertingParts {
+        let parts = AlertingDependencies {
             config: self.settings.alerting.clone(),
             holder: self.identity.process_id.clone(),
             read: Arc::clone(storage) as _,

@@ -8,9 +8,9 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use logweir::time_argument::parse_time;
 use logweir_core::{identity::Tenant, runtime::clock::now_unix_nano};
 use logweir_incident::{
+    example,
     incident::Event,
     notification::NotificationKind,
-    sample,
     tracking::{TrackedIncident, Tracking},
 };
 use logweir_storage::{AlertChanges, KeepAlerts, SqliteConfig, SqliteStorage};
@@ -206,7 +206,7 @@ fn a_silence_is_added_and_deleted() {
 /// Leaves an incident in the storage of a standalone that does not run.
 fn store_incident(data_dir: &Path) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut incident = sample::notification(NotificationKind::Opened).incident;
+    let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.evidence.sample_logs[0].log_id = "0123".to_owned();
     incident.note(incident.pending_unix_nano, Event::Firing, "", "80 errors/min");
     let id = incident.id.clone();

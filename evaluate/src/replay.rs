@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use logweir_alerting::{
     incident::Incidents,
     rule::engine::Engine,
-    simulate::player::{PlayedLog, Player},
+    simulate::replay::{Replay, ReplayedLog},
 };
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
@@ -26,7 +26,7 @@ const BATCH_LOGS_MAX: usize = 1_000;
 /// Plays logs.
 pub(crate) struct Playing {
     scorer: Scorer,
-    player: Player,
+    replay: Replay,
     service: String,
     /// Logs in a row of one service.
     batch: Vec<Record>,
@@ -51,7 +51,7 @@ impl Playing {
             Engine::new(Tenant::default().as_str(), built_in::rules(), Incidents::default());
         Self {
             scorer: Scorer::offline(config, Limits::default()),
-            player: Player::new(engine),
+            replay: Replay::new(engine),
             service: String::new(),
             batch: Vec::new(),
             late: 0,
@@ -91,7 +91,7 @@ impl Playing {
                 self.played_unix_nano = self.played_unix_nano.max(time_unix_nano);
                 let pattern = batch.templates.get(&log.template_id);
                 let trace_id = log.record.trace_id.map(hex::encode).unwrap_or_default();
-                self.player.log(&PlayedLog {
+                self.replay.log(&ReplayedLog {
                     time_unix_nano,
                     service: &self.service,
                     level: log.level,
@@ -113,9 +113,9 @@ impl Playing {
     pub(crate) fn finish(mut self, until_unix_nano: Option<i64>) -> Result<Played, Error> {
         self.play()?;
         if let Some(until_unix_nano) = until_unix_nano {
-            self.player.pass(until_unix_nano);
+            self.replay.pass(until_unix_nano);
         }
-        let (incidents, notifications) = self.player.finish();
+        let (incidents, notifications) = self.replay.finish();
         let opened = notifications
             .iter()
             .filter(|notification| notification.kind == NotificationKind::Opened);

@@ -9,6 +9,7 @@ pub fn rules() -> Vec<Rule> {
     let unusual = Threshold::Unusual;
     let volume = |direction| RuleKind::Volume { window_seconds: 60, direction, threshold: unusual };
     vec![
+        // The shortest silence that may count; the detector asks for more of a service with longer gaps.
         rule(
             "service silent",
             RuleKind::ServiceSilence { silence_seconds: 12 },
@@ -24,14 +25,18 @@ pub fn rules() -> Vec<Rule> {
             RuleKind::Latency { window_seconds: 60, percentile: 0.95, threshold: unusual },
             WARNING,
         ),
+        // From warnings on, and three times: a pattern that occurs once may never occur again.
         rule("new error pattern", RuleKind::NewPattern { level: Level::Warn, hits: 3 }, WARNING),
         rule("volume drop", volume(Direction::Down), WARNING),
+        // More than usual is mostly good news.
         rule("volume surge", volume(Direction::Up), Severity::Info),
+        // Fifteen heartbeats: long after others have taken its partitions over.
         rule(
             "processor silent",
             RuleKind::ProcessorSilence { silence_seconds: 30 },
             Severity::Critical,
         ),
+        // A single one is a log that somebody does not see.
         rule("dead letters", RuleKind::DeadLetters { window_seconds: 300, count: 0 }, WARNING),
         rule(
             "logs lost before sending",

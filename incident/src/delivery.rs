@@ -10,6 +10,7 @@ pub struct Delivery {
     /// The id that the outbox gave it; 0 before it is stored.
     pub id: i64,
     /// What is to be told.
+    // As it was called by earlier versions, whose deliveries may still wait.
     #[serde(alias = "notice")]
     pub notification: Notification,
     /// When it was stored.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rule::Severity;
 
-/// Entries of a timeline; the first and the newest are kept.
+/// Entries of a timeline; the first and the newest are kept. It is stored and shown with every incident.
 pub const TIMELINE_MAX: usize = 200;
 /// Probable causes, sample logs, instances and traces that an incident carries, each.
 pub const EVIDENCE_MAX: usize = 10;
@@ -45,6 +45,7 @@ impl IncidentState {
 
     /// The state of a name; none if this version has none of it.
     pub fn of(name: &str) -> Option<Self> {
+        // None and no error: a newer version may have stored it.
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
@@ -61,6 +62,7 @@ impl fmt::Display for IncidentState {
 }
 
 /// Why people are not told of an incident, whatever its state.
+// Each by itself, as several may hold at once and each may end alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overlays {
@@ -78,13 +80,15 @@ pub struct Overlays {
 
 impl Overlays {
     /// Whether anything keeps it from being told now.
-    pub fn is_quiet(&self, now_unix_nano: i64) -> bool {
+    pub fn is_suppressed(&self, now_unix_nano: i64) -> bool {
         let is_snoozed = self.snoozed_until_unix_nano.is_some_and(|until| now_unix_nano < until);
+        // Flapping is not among them: what comes and goes is told, but seldom.
         self.silenced || self.inhibited || self.muted || is_snoozed
     }
 }
 
 /// What happened to an incident.
+// The names are stored in timelines: one that is renamed could not be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -108,7 +112,7 @@ pub enum Event {
     Inhibited,
     /// A mute time covers it.
     Muted,
-    /// Nothing keeps it quiet any longer.
+    /// Nothing suppresses it any longer.
     Audible,
     /// It comes and goes too often.
     Flapping,
@@ -278,6 +282,7 @@ impl Incident {
     pub fn note(&mut self, at_unix_nano: i64, event: Event, actor: &str, text: &str) {
         // How it began and what happened last is what people ask for.
         if self.timeline.len() >= TIMELINE_MAX {
+            // Not the oldest of all, which says how it began.
             self.timeline.remove(TIMELINE_MAX / 2);
         }
         let (actor, text) = (actor.to_owned(), text.to_owned());

@@ -1,6 +1,6 @@
 //! What a server asks of alerting, and the answers, as they pass through storage in JSON.
 //!
-//! A server plays no past and calls nobody outside: it stores a job, whichever alerting process comes
+//! A server replays no past and calls nobody outside: it stores a job, whichever alerting process comes
 //! first does it, and the server waits for the answer.
 
 use std::time::Duration;
@@ -9,20 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{incident::Incident, rule::Rule};
 
-/// The longest past that a rule is played through: a week. Nanoseconds.
+/// The longest past that a rule is replayed through, nanoseconds: a week, of which storage's buckets are read
+/// within minutes.
 pub const PREVIEW_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
 
 /// What is to be done for a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+// By name, so that an older process says that it does not understand a new job instead of doing another.
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum AlertingJob {
-    /// Play a rule through stored logs. CallResult by [`Preview`].
+    /// Replay a rule through stored logs. Answered by a [`Preview`].
     PreviewRule(PreviewRule),
-    /// Send a test message through a stored channel. CallResult by [`TestReport`].
+    /// Send a test message through a stored channel. Answered by a [`TestReport`].
     TestChannel(TestChannel),
 }
 
-/// A rule, and the past that it is to be played through.
+/// A rule, and the past that it is to be replayed through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreviewRule {
     /// The rule, whether or not it is stored.
@@ -40,7 +42,7 @@ pub struct Preview {
     pub incidents: Vec<Incident>,
     /// Whether there were more.
     pub truncated: bool,
-    /// From when on the past was played: later than asked where there was too much to count.
+    /// From when on the past was replayed: later than asked where there was too much to count.
     pub from_unix_nano: i64,
 }
 

@@ -1,4 +1,4 @@
-//! What a channel is asked to say. A notification stands for one transition of one incident: whatever is
+//! What people are told of an incident. A notification stands for one transition of one incident: whatever is
 //! repeated or taken up after a restart has the same key, so that a receiver can tell.
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,7 @@ pub struct Notification {
     /// The incident as it was then.
     pub incident: Incident,
     /// The other incidents of a digest, the worst of them; empty otherwise.
+    // Notifications wait in storage across updates: what came later may be missing in them.
     #[serde(default)]
     pub others: Vec<Incident>,
     /// How many incidents a digest stands for, those that were left out included; 1 otherwise.
@@ -88,6 +89,7 @@ impl Notification {
 
 /// The key of a transition.
 pub fn key(incident_id: &str, kind: NotificationKind, sequence: u32) -> String {
+    // The sequence tells two reminders of one incident apart; the kind is for whoever reads keys in a log.
     format!("{incident_id}-{sequence}-{}", kind.name())
 }
 

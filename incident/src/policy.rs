@@ -13,9 +13,9 @@ const ENTRIES_MAX: usize = 100;
 const SECONDS_MIN: u32 = 60;
 /// The longest time between reminders: 30 days.
 const SECONDS_MAX: u32 = 30 * 86_400;
-/// Levels of escalation.
+/// Levels of escalation that a policy may ask for; each is a message.
 const LEVELS_MAX: u32 = 100;
-/// No place on earth is further from UTC.
+/// Minutes of an offset from UTC: no place on earth is further, Kiritimati lies at +14 hours.
 const UTC_OFFSET_MINUTES_MAX: u32 = 14 * 60;
 
 /// How often people are reminded of an incident that goes on.
@@ -37,8 +37,10 @@ pub struct Reminders {
 impl Default for Reminders {
     fn default() -> Self {
         Self {
+            // Twice in a working day.
             repeat_seconds: 4 * 3_600,
             repeat_seconds_max: 24 * 3_600,
+            // Long enough to wake up, sit down and acknowledge.
             escalate_seconds: 600,
             escalations_max: 3,
             flap_seconds: 1_800,
@@ -60,15 +62,16 @@ pub struct Policy {
 
 impl Policy {
     /// What is wrong with it, and what to do.
-    pub fn mistakes(&self) -> Vec<String> {
+    pub fn validate(&self) -> Vec<String> {
         let mut found = Vec::new();
-        self.reminder_mistakes(&mut found);
+        self.validate_reminders(&mut found);
         let entries =
             [("mute_times", self.mute_times.len()), ("inhibitions", self.inhibitions.len())];
         for (what, count) in entries.into_iter().filter(|(_, count)| *count > ENTRIES_MAX) {
             found.push(format!("{what} has {count} entries; use at most {ENTRIES_MAX}"));
         }
         let mut names = HashSet::new();
+        // By its name a person finds the mute time that kept an incident from being told.
         for mute in &self.mute_times {
             let name = &mute.name;
             if name.trim().is_empty() || !names.insert(name) {
@@ -76,8 +79,9 @@ impl Policy {
             }
             if mute.utc_offset_minutes.unsigned_abs() > UTC_OFFSET_MINUTES_MAX {
                 let offset = mute.utc_offset_minutes;
+                let max = UTC_OFFSET_MINUTES_MAX;
                 found.push(format!(
-                    "mute time {name:?}: {offset} minutes from UTC; use -840 to 840"
+                    "mute time {name:?}: {offset} minutes from UTC; use -{max} to {max}"
                 ));
             }
         }
@@ -90,7 +94,7 @@ impl Policy {
         found
     }
 
-    fn reminder_mistakes(&self, found: &mut Vec<String>) {
+    fn validate_reminders(&self, found: &mut Vec<String>) {
         let reminders = &self.reminders;
         let seconds = [
             ("repeat_seconds", reminders.repeat_seconds),
@@ -103,6 +107,7 @@ impl Policy {
                 found.push(format!("{name} is {value}; use {SECONDS_MIN} to {SECONDS_MAX}"));
             }
         }
+        // 0 is allowed: then nothing escalates.
         if reminders.escalations_max > LEVELS_MAX {
             let levels = reminders.escalations_max;
             found.push(format!("escalations_max is {levels}; use at most {LEVELS_MAX}"));

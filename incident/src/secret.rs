@@ -32,6 +32,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whether there is one may be seen: that is mostly what somebody looks for in a log.
         f.write_str(if self.0.is_empty() { "" } else { MASK })
     }
 }

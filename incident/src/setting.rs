@@ -65,8 +65,10 @@ impl Setting {
     pub fn name(&self) -> &str {
         match self {
             Self::Channel(channel) => &channel.name,
+            // A tenant has one: its name only has to be always the same.
             Self::Policy(_) => SettingKind::Policy.as_str(),
             Self::Rule(rule) => &rule.name,
+            // Nobody names a silence; several may cover the same.
             Self::Silence(silence) => &silence.id,
         }
     }
@@ -79,11 +81,13 @@ impl Setting {
             Self::Rule(rule) => serde_json::to_string(rule),
             Self::Silence(silence) => serde_json::to_string(silence),
         };
+        // What `serde_json` cannot write are maps with keys that are no text, and none of these has one.
         json.expect("plain data is JSON")
     }
 
     /// Reads what was stored.
     pub fn from_json(kind: SettingKind, json: &str) -> Result<Self, Error> {
+        // The kind is not in the text: it has a column of its own.
         Ok(match kind {
             SettingKind::Channel => Self::Channel(serde_json::from_str(json)?),
             SettingKind::Policy => Self::Policy(serde_json::from_str(json)?),

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::incident::Incident;
 
+const MINUTE_NANOS: i64 = 60_000_000_000;
+const DAY_MINUTES: i64 = 1_440;
+const WEEK_DAYS: i64 = 7;
+/// The place in a week, from 0 for Monday, of 1970-01-01, which was a Thursday.
+const EPOCH_WEEKDAY: i64 = 3;
+/// How much later than its consequence a cause may be noticed: each rule needs its own time.
+const CONSEQUENCE_NANOS: i64 = 10 * MINUTE_NANOS;
+
 /// Labels and the values that they must have; `*` stands for any text within a value. `severity` is
 /// a label of every incident that has none of this name.
 pub type Matchers = BTreeMap<String, String>;
@@ -112,6 +120,7 @@ impl Suppression {
     /// Whether an incident that fires, or did so lately, explains another.
     pub fn inhibits(&self, source: &Incident, target: &Incident) -> bool {
         source.id != target.id
+            // What is only pending may be nothing, and must not hide what is known.
             && source.firing_unix_nano.is_some()
             && (explains(source, target)
                 || self.inhibitions.iter().any(|inhibition| inhibition.holds(source, target)))
@@ -133,9 +142,8 @@ impl Inhibition {
 impl MuteTime {
     /// Whether a moment lies in it.
     pub fn covers(&self, now_unix_nano: i64) -> bool {
-        const MINUTES: i64 = 1_440;
-        let minute = now_unix_nano.div_euclid(60_000_000_000) + i64::from(self.utc_offset_minutes);
-        let (day, minute) = (minute.div_euclid(MINUTES), minute.rem_euclid(MINUTES));
+        let minute = now_unix_nano.div_euclid(MINUTE_NANOS) + i64::from(self.utc_offset_minutes);
+        let (day, minute) = (minute.div_euclid(DAY_MINUTES), minute.rem_euclid(DAY_MINUTES));
         let (from, to) = (i64::from(self.from_minute), i64::from(self.to_minute));
         // What goes over midnight belongs to the day that it began on.
         let (is_in, began) = if from < to {
@@ -143,8 +151,7 @@ impl MuteTime {
         } else {
             (minute >= from || minute < to, if minute < to { day - 1 } else { day })
         };
-        // 1970-01-01 was a Thursday.
-        let weekday = (began + 3).rem_euclid(7);
+        let weekday = (began + EPOCH_WEEKDAY).rem_euclid(WEEK_DAYS);
         is_in && (self.weekdays.is_empty() || self.weekdays.iter().any(|d| *d as i64 == weekday))
     }
 }
@@ -167,14 +174,12 @@ mod minute_of_day {
         }
     }
 
+    // Exactly two digits: `parse` alone would take a sign, and `7:5` for five past seven.
     fn two(text: &str) -> Option<u16> {
         let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|_| is_number)
     }
 }
-
-/// How much later than its consequence a cause may be noticed: each rule needs its own time.
-const CONSEQUENCE_NANOS: i64 = 600_000_000_000;
 
 /// What the built-in rules explain of each other: the cause is told, not what follows from it.
 fn explains(source: &Incident, target: &Incident) -> bool {
@@ -207,6 +212,7 @@ pub fn matches(matchers: &Matchers, incident: &Incident) -> bool {
 fn label<'a>(incident: &'a Incident, name: &str) -> Option<Cow<'a, str>> {
     match incident.labels.get(name) {
         Some(value) => Some(value.into()),
+        // A label of this name that a rule sets goes before.
         None => (name == "severity").then(|| incident.severity.to_string().into()),
     }
 }
@@ -215,6 +221,7 @@ fn label<'a>(incident: &'a Incident, name: &str) -> Option<Cow<'a, str>> {
 pub fn matches_text(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut left) = text.strip_prefix(first) else { return false };
+    // Each part is taken where it is found first: the last one alone is bound to a place, the end.
     let mut parts: Vec<&str> = rest.split('*').collect();
     let last = parts.pop().unwrap_or("");
     for part in parts {

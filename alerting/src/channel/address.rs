@@ -24,6 +24,7 @@ pub struct AddressPolicy {
 
 impl Default for AddressPolicy {
     fn default() -> Self {
+        // Mail (25, 465, 587, and 2525, which providers offer where 25 is blocked) and the web.
         Self { networks_allowed: Vec::new(), ports_allowed: vec![25, 80, 443, 465, 587, 2525] }
     }
 }
@@ -36,7 +37,7 @@ pub enum Refusal {
     NotPublic {
         /// The address.
         address: IpAddr,
-        /// What it is.
+        /// What kind of address it is, with its article.
         what: &'static str,
     },
     /// A port that is not listed.
@@ -47,6 +48,7 @@ pub enum Refusal {
 impl AddressPolicy {
     /// Whether this address and port may be called.
     pub fn check(&self, address: IpAddr, port: u16) -> Result<(), Refusal> {
+        // By what it leads to: `::ffff:127.0.0.1` is the loopback address, however it is written.
         let carried = carried(address);
         let is_allowed =
             |ip: &IpAddr| self.networks_allowed.iter().any(|network| network.contains(ip));
@@ -56,12 +58,13 @@ impl AddressPolicy {
         if let Some(what) = not_public(carried) {
             return Err(Refusal::NotPublic { address, what });
         }
+        // Ports of databases and shells have no place among channels, wherever they lead.
         if self.ports_allowed.contains(&port) { Ok(()) } else { Err(Refusal::Port(port)) }
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64, 6to4), or the address
-/// itself.
+/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64,
+/// 6to4), or the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address else { return address };
     let segments = six.segments();
@@ -90,12 +93,14 @@ fn not_public(address: IpAddr) -> Option<&'static str> {
 
 /// After IANA's registry of special-purpose IPv4 addresses (RFC 6890 and its updates).
 fn not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
+    // By hand, as the standard library's own test for global addresses is not stable.
     Some(match address.octets() {
         [0, ..] => "an unspecified address",
         [127, ..] => "a loopback address",
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => "a private address",
         [169, 254, ..] => "a link-local or metadata address",
         [100, 64..=127, ..] => "a shared address of a carrier",
+        // Azure's, which lies in the public range.
         [168, 63, 129, 16] => "a metadata address",
         [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..] => "an address of a special purpose",
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "an address of documentation",
@@ -116,6 +121,7 @@ fn not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => "a multicast address",
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => "an address of documentation",
         [0x2001, 0..=0x01ff, ..] => "an address of a special purpose",
+        // After all that is taken out of it above: the order matters.
         [0x2000..=0x3fff, ..] => return None,
         _ => "not a public address",
     })
@@ -129,84 +135,87 @@ mod tests {
         policy.check(address.parse().unwrap(), port)
     }
 
+    /// One of each range that is not public, its first and last where a mistake would show.
+    const NOT_PUBLIC: [&str; 51] = [
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.1",
+        "10.255.255.255",
+        "100.64.0.1",
+        "100.127.255.254",
+        "127.0.0.1",
+        "127.255.0.1",
+        "169.254.169.254",
+        "169.254.0.1",
+        "168.63.129.16",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.1",
+        "192.0.0.192",
+        "192.0.2.1",
+        "192.88.99.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "198.19.255.255",
+        "198.51.100.7",
+        "203.0.113.9",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "2002:c0a8:101::1",
+        "2001::1",
+        "2001:db8::1",
+        "3fff::1",
+        "100::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fdff:ffff::1",
+        "fe80::1",
+        "febf::1",
+        "fec0::1",
+        "ff02::1",
+        "5f00::1",
+        "4000::1",
+    ];
+    /// The neighbours of those ranges.
+    const PUBLIC: [&str; 15] = [
+        "1.1.1.1",
+        "8.8.8.8",
+        "100.63.255.255",
+        "100.128.0.1",
+        "172.15.0.1",
+        "172.32.0.1",
+        "192.167.0.1",
+        "198.17.0.1",
+        "198.20.0.1",
+        "223.255.255.255",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "2606:4700::1111",
+        "2a00:1450:4001::1",
+        "2002:808:808::1",
+    ];
+
     #[test]
     fn only_public_addresses_are_called() {
         let policy = AddressPolicy::default();
-        let refused = [
-            "0.0.0.0",
-            "0.1.2.3",
-            "10.0.0.1",
-            "10.255.255.255",
-            "100.64.0.1",
-            "100.127.255.254",
-            "127.0.0.1",
-            "127.255.0.1",
-            "169.254.169.254",
-            "169.254.0.1",
-            "168.63.129.16",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.1",
-            "192.0.0.192",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.19.255.255",
-            "198.51.100.7",
-            "203.0.113.9",
-            "224.0.0.1",
-            "239.255.255.250",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::127.0.0.1",
-            "::10.0.0.1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "::ffff:0:10.0.0.1",
-            "64:ff9b::7f00:1",
-            "64:ff9b::a9fe:a9fe",
-            "64:ff9b:1::1",
-            "2002:7f00:1::",
-            "2002:c0a8:101::1",
-            "2001::1",
-            "2001:db8::1",
-            "3fff::1",
-            "100::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fdff:ffff::1",
-            "fe80::1",
-            "febf::1",
-            "fec0::1",
-            "ff02::1",
-            "5f00::1",
-            "4000::1",
-        ];
-        for address in refused {
+        for address in NOT_PUBLIC {
             let refusal = check(&policy, address, 443);
             assert!(matches!(refusal, Err(Refusal::NotPublic { .. })), "{address}: {refusal:?}");
         }
-        let public = [
-            "1.1.1.1",
-            "8.8.8.8",
-            "100.63.255.255",
-            "100.128.0.1",
-            "172.15.0.1",
-            "172.32.0.1",
-            "192.167.0.1",
-            "198.17.0.1",
-            "198.20.0.1",
-            "223.255.255.255",
-            "::ffff:8.8.8.8",
-            "64:ff9b::808:808",
-            "2606:4700::1111",
-            "2a00:1450:4001::1",
-            "2002:808:808::1",
-        ];
-        for address in public {
+        for address in PUBLIC {
             assert_eq!(check(&policy, address, 443), Ok(()), "{address}");
         }
     }
@@ -217,6 +226,7 @@ mod tests {
         let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
         assert_eq!(check(&policy, "8.8.8.8", 22), Err(Refusal::Port(22)));
         assert_eq!(check(&policy, "10.1.2.3", 9200), Ok(()));
+        // However it is written, and on any port: the operator named the network.
         assert_eq!(check(&policy, "::ffff:10.1.2.3", 9200), Ok(()));
         assert!(check(&policy, "10.2.2.3", 443).is_err());
     }

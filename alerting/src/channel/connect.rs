@@ -25,13 +25,13 @@ use tokio_rustls::{
     },
 };
 
-use super::{Failure, SendError, Steps};
+use super::{CallSteps, Failure, SendError};
 use crate::channel::address::AddressPolicy;
 
 /// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after one
 /// second, and after two more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// For a whole call.
+/// For a whole call, from the name to the last byte of the answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of a name that are tried: the time-out of a call is for all of them together.
 const ADDRESSES_MAX: usize = 4;
@@ -52,13 +52,14 @@ impl Resolve for SystemResolver {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match tokio::net::lookup_host((name, 0)).await {
             Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+            // Told apart, since a name that does not exist is mostly a mistake in the settings.
             Err(error) if says_unknown(&error) => Err(io::ErrorKind::NotFound.into()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The standard library keeps `getaddrinfo`'s verdict in the text alone: glibc's and musl's words.
+/// The standard library keeps `getaddrinfo`'s reason in the text alone: glibc's and musl's words.
 fn says_unknown(error: &io::Error) -> bool {
     let text = error.to_string();
     ["Name or service not known", "Name does not resolve", "No address associated"]
@@ -73,9 +74,9 @@ pub struct Network {
     resolver: Arc<dyn Resolve>,
     tls: Arc<ClientConfig>,
     authorities: Arc<Vec<CertificateDer<'static>>>,
-    /// To reach an address, and again to agree on TLS.
+    /// How long it may take to reach an address, and again to agree on TLS.
     pub connect_timeout: Duration,
-    /// For a whole call.
+    /// How long a whole call may take.
     pub call_timeout: Duration,
 }
 
@@ -127,8 +128,9 @@ impl Network {
         host: &str,
         port: u16,
         within_tls: bool,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Stream, SendError> {
+        // Each step is timed by itself: whoever tests a channel sees which of them is slow.
         let since = Instant::now();
         let addresses = steps.note("dns", since, self.addresses(host, port).await)?;
         let since = Instant::now();
@@ -146,6 +148,7 @@ impl Network {
         port: u16,
     ) -> Result<(Vec<SocketAddr>, String), SendError> {
         let failing = Failure::Failing { pause: None };
+        // The brackets are how a URL writes an IPv6 address; a resolver does not know them.
         let found = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => match timeout(self.connect_timeout, self.resolver.resolve(host)).await {
@@ -175,8 +178,8 @@ impl Network {
             let text = format!("the name {host} has no address; check the address");
             return Err(SendError::new(Failure::Unresolved, text));
         }
-        let said: Vec<String> = found.iter().map(IpAddr::to_string).collect();
-        Ok((checked, said.join(", ")))
+        let shown: Vec<String> = found.iter().map(IpAddr::to_string).collect();
+        Ok((checked, shown.join(", ")))
     }
 
     async fn tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, String), SendError> {
@@ -194,16 +197,17 @@ impl Network {
 
     async fn tls(&self, host: &str, tcp: TcpStream) -> Result<(Stream, String), SendError> {
         let failing = Failure::Failing { pause: None };
+        // The certificate is held against the name that was set, not the address that was found.
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| SendError::new(Failure::Misconfigured, "the host is no valid name"))?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         match timeout(self.connect_timeout, connector.connect(name, tcp)).await {
             Ok(Ok(stream)) => {
                 let version = stream.get_ref().1.protocol_version();
-                let said = version.map_or_else(String::new, |version| format!("{version:?}"));
-                Ok((Stream::Tls(Box::new(stream)), said))
+                let shown = version.map_or_else(String::new, |version| format!("{version:?}"));
+                Ok((Stream::Tls(Box::new(stream)), shown))
             }
-            // A certificate may be wrong for an hour or for good: it is tried again, and said.
+            // A certificate may be wrong for an hour or for good: it is tried again, and shown.
             Ok(Err(error)) => Err(SendError::new(failing, format!("TLS failed: {error}"))),
             Err(_) => Err(SendError::new(failing, "TLS was not agreed on in time")),
         }

@@ -33,17 +33,26 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    CallSteps, Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError,
     WORDS_BYTES_MAX, connect::Stream, http::check_lease,
 };
 use crate::render::email_body::{html, plain};
 
 /// Twenty mails an hour for each recipient; what is beyond is told together.
 pub const EMAIL_RATE: RateLimit = RateLimit { every: Duration::from_secs(180), burst: 20 };
-/// Incidents that may wait at once.
+/// Incidents that may wait at once; more become one mail.
 const DIGEST_OVER: usize = 5;
 /// Characters of a subject.
 const SUBJECT_CHARS_MAX: usize = 180;
+/// Characters of the header that carries the key; a key itself has at most 128.
+const KEY_CHARS_MAX: usize = 200;
+/// Bytes of a hash in a `Message-ID`: two are the same once in 2^64 mails.
+const ID_HASH_BYTES: usize = 16;
+/// Characters of what the server returned with the recipients that it refused: several answers, each
+/// of [`WORDS_BYTES_MAX`] at most.
+const RECEIPT_CHARS_MAX: usize = 4 * WORDS_BYTES_MAX;
+/// How long the server's goodbye is waited for.
+const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sends mail.
 pub struct Email {
@@ -63,6 +72,7 @@ impl Email {
         templates: Templates,
         network: Network,
     ) -> Result<Self, String> {
+        // Everything that can be wrong is found here, where whoever sets the channel is told of it.
         let Correspondents { from, to } = config.correspondents()?;
         let from = mailbox(from)?;
         let to = to.into_iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
@@ -86,7 +96,7 @@ impl Email {
             // Out-of-office robots answer neither of these (RFC 3834, and Exchange's own).
             .header(Header::<AutoSubmitted>::new("auto-generated"))
             .header(Header::<Suppress>::new("All"))
-            .header(Header::<Key>::new(&clean_line(message.key, 200)));
+            .header(Header::<Key>::new(&clean_line(message.key, KEY_CHARS_MAX)));
         for to in &self.to {
             mail = mail.to(to.clone());
         }
@@ -94,6 +104,7 @@ impl Email {
             let opening = self.opening_id(message);
             mail = mail.references(opening.clone()).in_reply_to(opening);
         }
+        // Where the full form was refused, the page is the likeliest reason: then the text goes alone.
         let (text, page) = self.bodies(&view);
         let mail = match (message.form, page) {
             (Form::Full, Some(page)) => {
@@ -146,18 +157,19 @@ impl Email {
 
     /// Ids are made of hashes, since keys may have characters that headers do not allow.
     fn id(&self, kind: &str, text: &str) -> String {
-        let hash = hex::encode(&Sha256::digest(text.as_bytes())[..16]);
+        let hash = hex::encode(&Sha256::digest(text.as_bytes())[..ID_HASH_BYTES]);
         format!("<{kind}.{hash}@{}>", self.from.email.domain())
     }
 
     async fn open(
         &self,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<AsyncSmtpConnection, SendError> {
         let (host, port) = (self.config.host.as_str(), self.config.port());
         let within_tls = self.config.encryption == Encryption::Tls;
         let stream = self.network.connect(host, port, within_tls, steps).await?;
+        // To connect may have taken longer than the lease lasts.
         check_lease(message)?;
         let hello = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello);
         let mut connection = hello.await.map_err(|error| refused("greeting", &error))?;
@@ -167,6 +179,7 @@ impl Email {
             let upgraded = upgraded.map(|()| ((), "by STARTTLS".to_owned()));
             steps.note("tls", since, upgraded.map_err(|error| starttls_failed(&error)))?;
         }
+        // After STARTTLS only, or the password would go over the wire in clear.
         if !self.config.username.is_empty() {
             let since = Instant::now();
             let password = self.config.password.reveal().to_owned();
@@ -185,6 +198,7 @@ impl Email {
         mail: &[u8],
         message: &Message<'_>,
     ) -> Result<String, SendError> {
+        // A server that was not told may cut the eighth bit off, and with it every umlaut.
         let mut parameters = Vec::new();
         if !mail.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
@@ -216,11 +230,11 @@ impl Email {
             may_have_arrived: error.status().is_none(),
             ..refused("the mail", &error)
         })?;
-        let mut said = words(&taken);
+        let mut words = words(&taken);
         if !refusals.is_empty() {
-            said = format!("{said}; refused for {}", refusals.join("; "));
+            words = format!("{words}; refused for {}", refusals.join("; "));
         }
-        Ok(clean_line(&said, 4 * WORDS_BYTES_MAX))
+        Ok(clean_line(&words, RECEIPT_CHARS_MAX))
     }
 }
 
@@ -230,23 +244,28 @@ impl Channel for Email {
         ChannelLimits { rate: EMAIL_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let mail = self.mail(message)?;
         let since = Instant::now();
         let opened = timeout(self.network.call_timeout, self.open(message, steps)).await;
         let mut connection = opened.map_err(|_| slow("the server is too slow"))??;
         let left = self.network.call_timeout.saturating_sub(since.elapsed());
         let since = Instant::now();
-        let said = timeout(left, self.hand_over(&mut connection, &mail, message)).await;
-        let said = said.unwrap_or_else(|_| {
+        let taken = timeout(left, self.hand_over(&mut connection, &mail, message)).await;
+        // The server may have taken the mail in the moment in which the time was over.
+        let taken = taken.unwrap_or_else(|_| {
             Err(SendError { may_have_arrived: true, ..slow("no answer came in time") })
         });
-        let said = steps.note("answer", since, said.map(|said| (said.clone(), said)))?;
+        let words = steps.note("answer", since, taken.map(|words| (words.clone(), words)))?;
         // The mail is taken: what comes of saying goodbye changes nothing.
-        if timeout(Duration::from_millis(500), connection.quit()).await.is_err() {
+        if timeout(QUIT_TIMEOUT, connection.quit()).await.is_err() {
             tracing::debug!("a mail server does not say goodbye");
         }
-        Ok(Receipt { thread: None, words: said })
+        Ok(Receipt { thread: None, words })
     }
 }
 
@@ -331,7 +350,7 @@ fn unknown(error: &SmtpError) -> SendError {
     SendError::new(failure, format!("authentication: {}{hint}", why(error)))
 }
 
-/// A header of our own.
+/// A header that the mail library does not know; `T` has its name.
 #[derive(Clone)]
 struct Header<T> {
     value: String,

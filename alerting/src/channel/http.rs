@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use logweir_incident::{channel::Endpoint, render::text::clean_line, secret::MASK};
 use tokio::time::timeout;
 
-use super::{Failure, Message, Network, SendError, Steps, WORDS_BYTES_MAX, connect::Stream};
+use super::{CallSteps, Failure, Message, Network, SendError, WORDS_BYTES_MAX, connect::Stream};
 
 /// Bytes of a response that are read: providers say what is wrong in far fewer, and a hostile one must
 /// not fill the memory.
@@ -21,7 +21,7 @@ const RESPONSE_BYTES_MAX: usize = 64 << 10;
 /// A shorter part of an address is no secret: words such as `services` would be masked in every text.
 const SECRET_BYTES_MIN: usize = 8;
 
-/// What to post.
+/// A request to post.
 pub(crate) struct Post<'a> {
     pub(crate) target: &'a Endpoint,
     /// Headers besides the usual ones, their names in lower case.
@@ -74,7 +74,7 @@ impl Network {
         &self,
         post: Post<'_>,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Response, SendError> {
         let within_tls = post.target.url().scheme() == "https";
         let started = Instant::now();
@@ -85,18 +85,15 @@ impl Network {
         let left = self.call_timeout.saturating_sub(started.elapsed());
         let since = Instant::now();
         let secrets = secrets(&post);
-        let answered = timeout(left, exchange(stream, post)).await;
-        let outcome = match answered {
-            Ok(outcome) => outcome,
-            Err(_) => Err(lost("no answer came in time")),
-        };
+        let exchanged = timeout(left, exchange(stream, post)).await;
+        let outcome = exchanged.unwrap_or_else(|_| Err(lost("no answer came in time")));
         let outcome = outcome.map(|mut response| {
             // Providers quote the request in their errors, and with it a token.
             for secret in &secrets {
                 response.body = response.body.replace(secret, MASK);
             }
-            let said = format!("{}: {}", response.status, response.words());
-            (response, said)
+            let shown = format!("{}: {}", response.status, response.words());
+            (response, shown)
         });
         steps.note("answer", since, outcome)
     }
@@ -140,7 +137,7 @@ async fn exchange(stream: Stream, post: Post<'_>) -> Result<Response, SendError>
         let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let pause = pause.and_then(|text| retry_after(text, response.headers()));
         let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
-        // A response that is too long or breaks off has still said its status.
+        // A response that is too long or breaks off has still a status.
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         Ok(Response { status, pause, body: String::from_utf8_lossy(&body).into_owned() })
     };
@@ -164,6 +161,7 @@ async fn exchange(stream: Stream, post: Post<'_>) -> Result<Response, SendError>
 
 fn request(post: Post<'_>) -> Result<Request<Full<Bytes>>, SendError> {
     let url = post.target.url();
+    // The path alone, as the request goes to the server itself and not through a proxy.
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -193,9 +191,11 @@ fn request(post: Post<'_>) -> Result<Request<Full<Bytes>>, SendError> {
 /// `Retry-After` in seconds, or as a date, which is held against the answer's own `Date`.
 fn retry_after(text: &str, headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<f64>() {
+        // Some send fractions, and some a moment that has passed.
         return Duration::try_from_secs_f64(if seconds < 0.0 { 0.0 } else { seconds }).ok();
     }
     let until = httpdate::parse_http_date(text).ok()?;
+    // Our clock and theirs may differ by more than the pause.
     let now = headers.get(hyper::header::DATE)?.to_str().ok()?;
     let now = httpdate::parse_http_date(now).ok()?;
     Some(until.duration_since(now).unwrap_or_default())

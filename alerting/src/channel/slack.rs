@@ -13,13 +13,14 @@ use async_trait::async_trait;
 use logweir_incident::{
     channel::{Endpoint, RateLimit, SlackConfig, slack::SlackEndpoints},
     notification::NotificationKind,
-    render::{template::Templates, view::View},
+    render::{template::Templates, text::clean_line, view::View},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError, Steps,
+    CallSteps, Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError,
+    WORDS_BYTES_MAX,
     http::{Post, Response},
 };
 use crate::render::slack_blocks::{blocks, fallback_text};
@@ -58,8 +59,9 @@ impl Slack {
         target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Response, SendError> {
+        // The address of a webhook is its own secret: there is no token then.
         let bearer = Some(self.config.bot_token.reveal()).filter(|token| !token.is_empty());
         let post = Post { target, headers: Vec::new(), bearer, body: body.to_string() };
         self.network.post(post, message, steps).await?.check_status()
@@ -71,16 +73,16 @@ impl Slack {
         target: &Endpoint,
         body: &Value,
         message: &Message<'_>,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Posted, SendError> {
         let response = self.call(target, body, message, steps).await?;
-        let Ok(said) = serde_json::from_str::<Returned>(&response.body) else {
+        let Ok(returned) = serde_json::from_str::<Returned>(&response.body) else {
             let text = format!("answered no JSON: {}", response.words());
             let failing = Failure::Failing { pause: None };
             // A proxy's page with status 200: what became of the message nobody knows.
             return Err(SendError { may_have_arrived: true, ..SendError::new(failing, text) });
         };
-        match said {
+        match returned {
             Returned { ok: true, channel, ts, .. } => {
                 Ok(Posted { channel: channel.unwrap_or_default(), ts: ts.unwrap_or_default() })
             }
@@ -95,7 +97,7 @@ impl Slack {
         (post, update): (&Endpoint, &Endpoint),
         message: &Message<'_>,
         content: Value,
-        steps: &mut Steps,
+        steps: &mut CallSteps,
     ) -> Result<Receipt, SendError> {
         let kind = message.notification.kind;
         let opening = message.thread.and_then(|thread| thread.split_once(' '));
@@ -108,7 +110,7 @@ impl Slack {
             let edited = self.method(update, &edit, message, steps).await;
             let is_gone = match &edited {
                 Ok(_) => false,
-                // Somebody deleted it, or it may no longer be edited: it is said anew.
+                // Somebody deleted it, or it may no longer be edited: it is posted anew.
                 Err(error) if error.failure == Failure::Rejected => true,
                 Err(_) => return edited.map(|_| Receipt::default()),
             };
@@ -151,7 +153,11 @@ impl Channel for Slack {
         ChannelLimits { rate: SLACK_RATE, digest_over: Some(DIGEST_OVER) }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let view = View::new(message.notification, message.key, message.is_test);
         let content = match message.form {
             Form::Full => {
@@ -221,7 +227,7 @@ fn refused(error: &str, pause: Option<Duration>) -> SendError {
         | "team_added_to_org" => (Failure::Failing { pause }, ""),
         _ => (Failure::Rejected, ""),
     };
-    let words = logweir_incident::render::text::clean_line(error, super::WORDS_BYTES_MAX);
+    let words = clean_line(error, WORDS_BYTES_MAX);
     // Slack's own failures may come after the message was posted.
     let may_have_arrived = matches!(failure, Failure::Failing { .. });
     let text = format!("Slack answered {words:?}{hint}");

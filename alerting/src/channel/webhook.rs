@@ -4,6 +4,8 @@
 //! the body, so that a receiver can refuse what was changed or is played again later; the key, in
 //! `Idempotency-Key` and in the body, is the same whenever the same is said again.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logweir_core::runtime::clock::Clock;
@@ -21,11 +23,14 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, Steps, http::Post,
+    CallSteps, Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, http::Post,
 };
 
-/// Of the document.
+/// The version of the document, which receivers check.
 const FORMAT_VERSION: u32 = 1;
+/// Twenty at once, then a hundred a minute, as `docs/channels.md` says to receivers.
+const WEBHOOK_RATE: RateLimit = RateLimit { every: Duration::from_millis(600), burst: 20 };
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Posts JSON.
 pub struct Webhook {
@@ -68,18 +73,23 @@ impl Webhook {
 #[async_trait]
 impl Channel for Webhook {
     fn limits(&self) -> ChannelLimits {
-        let rate = RateLimit { every: std::time::Duration::from_millis(600), burst: 20 };
-        ChannelLimits { rate, digest_over: None }
+        // A machine wants each incident by itself, however many there are.
+        ChannelLimits { rate: WEBHOOK_RATE, digest_over: None }
     }
 
-    async fn send(&self, message: &Message<'_>, steps: &mut Steps) -> Result<Receipt, SendError> {
+    async fn send(
+        &self,
+        message: &Message<'_>,
+        steps: &mut CallSteps,
+    ) -> Result<Receipt, SendError> {
         let body = self.body(message);
-        let seconds = (self.clock)() / nanos(std::time::Duration::from_secs(1));
+        let seconds = (self.clock)() / nanos(SECOND);
         let mut headers = vec![
             ("idempotency-key", message.key.to_owned()),
             ("x-logweir-timestamp", seconds.to_string()),
         ];
         if !self.config.signing_secret.is_empty() {
+            // Over the very bytes that are sent: a receiver that parses them first cannot check it.
             let signature = sign(self.config.signing_secret.reveal(), seconds, &body);
             headers.push(("x-logweir-signature", signature));
         }
@@ -94,12 +104,14 @@ impl Channel for Webhook {
 pub fn sign(secret: &str, unix_seconds: i64, body: &str) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    // The moment is signed with the body, or an old message could be played again with a new one.
     mac.update(format!("{unix_seconds}.").as_bytes());
     mac.update(body.as_bytes());
     format!("v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// The document.
+/// The document that is posted, as `docs/channels.md` describes it; `template_error` says why the channel's
+/// own one is not.
 fn document(notification: &Notification, view: &View, template_error: Option<String>) -> Value {
     let incident = &notification.incident;
     let status = match incident.state {

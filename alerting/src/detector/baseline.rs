@@ -1,4 +1,4 @@
-//! What is expected of one service, learnt from its own past: rates, shares and latencies in rows of
+//! What is expected of one service, learnt from its own past: rates, ratios and latencies in rows of
 //! five minutes, eight days long.
 //!
 //! Nothing is learnt until it is five minutes old, and nothing while an incident says that it is not
@@ -7,31 +7,44 @@
 //! A level is taken from the last hour and the same time of earlier days of the same kind, working
 //! days or weekends; a detection must hold against each that is known.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    ops::{Add as _, Range},
+};
+
+use logweir_core::latency::BUCKETS;
 
 use super::{
-    share::{PerShare, Share},
+    ratio::{PerRatio, Ratio, Tally},
     statistics::median,
     window::{
-        BUCKET_SECONDS, Bucket, LATENCY_BUCKETS, MeanPlace, SlowFrom, latency_ms, latency_place,
+        BUCKET_SECONDS, Bucket, MEDIAN, MeanPlace, P95, SlowFrom, latency_ms, latency_place,
         mean_place, quantile_place,
     },
 };
 
-/// Seconds of a row.
+/// Days back to which the same time is looked up: one whole week, with a day of each name.
+const WEEK_DAYS: i64 = 7;
+/// The place in a week, from 0 for Sunday, of 1970-01-01, which was a Thursday.
+const EPOCH_WEEKDAY: i64 = 4;
+const SUNDAY: i64 = 0;
+const SATURDAY: i64 = 6;
+/// Length of a row, seconds.
 pub(crate) const SPAN_SECONDS: i64 = 300;
-/// Buckets of a day.
+/// Rows of a day.
 pub(crate) const DAY_SPANS: i64 = 86_400 / SPAN_SECONDS;
 const SPANS_MAX: usize = 8 * DAY_SPANS as usize;
 /// Seconds until something is learnt: a fault is found within minutes, and is then kept out.
 pub(crate) const LEARN_DELAY_SECONDS: i64 = 300;
-/// Buckets that make "recently".
+/// Rows that make "recently": an hour.
 const RECENT_SPANS: usize = 12;
-/// Buckets to either side of the same time of another day: of a rate, and of a share.
+/// Rows of two hours: what is learnt of the last hour lags by another one at most.
+const TWO_HOURS_SPANS: i64 = 2 * RECENT_SPANS as i64;
+/// Rows to either side of the same time of another day: of a rate, and of a ratio.
 const RATE_REACH: i64 = 3;
-const SHARE_REACH: i64 = 6;
-/// Logs that the whole day's share is worth where a time of day has few.
-const SHARE_PRIOR_LOGS: f64 = 200.0;
+const RATIO_REACH: i64 = 6;
+/// Logs that the whole day's ratio is worth where a time of day has few.
+const RATIO_PRIOR_LOGS: f64 = 200.0;
 /// How much of the latencies of a row are left a row later: half in twelve hours, which are 144 rows.
 const LATENCY_FADE: f32 = 0.995_2;
 /// Earlier days of the same kind from which on one that went wrong is outvoted.
@@ -41,16 +54,16 @@ const DAY_SPANS_LACKING: usize = 24;
 /// Rows around a time without which its lowest and highest rates say nothing: of each the extreme one
 /// is left out.
 const EXTREMES_MIN: usize = 3;
-/// A share of so few logs is taken as if it were of more, half a log of them a hit: without any hit the
+/// A ratio of so few logs is taken as if it were of more, half a log of them a hit: without any hit the
 /// next one must not be infinitely surprising.
-const SHARE_HITS_EXTRA: f64 = 0.5;
-const SHARE_LOGS_EXTRA: f64 = 10.0;
-const SHARE_LOGS_MIN: f64 = 100.0;
-/// Shares of latencies above which a log counts as slow, and as very slow.
+const RATIO_HITS_EXTRA: f64 = 0.5;
+const RATIO_LOGS_EXTRA: f64 = 10.0;
+const RATIO_LOGS_MIN: f64 = 100.0;
+/// Quantiles of the latencies above which a log counts as slow, and as very slow.
 const SLOW_QUANTILE: f64 = 0.9;
 const VERY_SLOW_QUANTILE: f64 = 0.99;
 
-/// What is not to be learnt now, as it is not baseline.
+/// What is not to be learnt now, since an incident says that it is unusual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Abnormal {
     pub(crate) errors: bool,
@@ -65,7 +78,7 @@ impl Abnormal {
     }
 }
 
-/// A row: what was logged in five minutes.
+/// A row of the baseline: what was logged in five minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Span {
     /// Number of the row since 1970.
@@ -74,28 +87,29 @@ struct Span {
     total: f32,
     /// Logs with a latency.
     timed: f32,
-    /// Logs that count for each share.
-    hits: PerShare<f32>,
+    /// Logs that count for each ratio.
+    hits: PerRatio<f32>,
     /// What was abnormal at any time in it.
     abnormal: Abnormal,
 }
 
 impl Span {
-    /// Logs that count for a share and logs of which they are one; none if the row was abnormal.
-    fn of(&self, share: Share) -> Option<(f64, f64)> {
-        let (total, is_abnormal) = match share {
-            Share::Errors => (self.total, self.abnormal.errors),
-            Share::Slow | Share::VerySlow => (self.timed, self.abnormal.latency),
-            Share::Anomalies => (self.total, self.abnormal.explains_anomalies()),
+    /// Logs that count for a ratio and logs of which they are one; none if the row was abnormal.
+    fn of(&self, ratio: Ratio) -> Option<Tally> {
+        let (total, is_abnormal) = match ratio {
+            Ratio::Errors => (self.total, self.abnormal.errors),
+            Ratio::Slow | Ratio::VerySlow => (self.timed, self.abnormal.latency),
+            Ratio::Anomalies => (self.total, self.abnormal.explains_anomalies()),
         };
-        (!is_abnormal).then_some((f64::from(self.hits[share]), f64::from(total)))
+        let tally = Tally { hits: self.hits[ratio].into(), total: total.into() };
+        (!is_abnormal).then_some(tally)
     }
 }
 
 /// What is expected at this time.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Expected {
-    /// Buckets learnt so far.
+    /// Rows learnt so far.
     pub(crate) spans: usize,
     /// Logs a second in the last hour.
     pub(crate) rate: f64,
@@ -108,8 +122,8 @@ pub(crate) struct Expected {
     /// Whether the rates are those of the last hour, with what happened at this time of the other
     /// kind of day: on a first weekend, once it is an hour old.
     pub(crate) is_guess: bool,
-    /// Each share, 0 to 1.
-    pub(crate) shares: PerShare<f64>,
+    /// The expected value of each ratio, 0 to 1.
+    pub(crate) ratios: PerRatio<f64>,
     /// Errors a second.
     pub(crate) errors_per_second: f64,
     /// Latencies above these places are slow, and very slow.
@@ -118,7 +132,7 @@ pub(crate) struct Expected {
     pub(crate) p50_ms: f64,
     /// The latency below which 95 in a hundred lie, milliseconds.
     pub(crate) p95_ms: f64,
-    /// Of the latencies' places.
+    /// Mean and deviation of the latencies' places.
     pub(crate) latency_places: MeanPlace,
 }
 
@@ -146,12 +160,12 @@ pub(crate) struct Baseline {
 impl Default for Baseline {
     fn default() -> Self {
         // Until latencies are known none is slow.
-        let slow_from = SlowFrom { slow: LATENCY_BUCKETS, very_slow: LATENCY_BUCKETS };
+        let slow_from = SlowFrom { slow: BUCKETS, very_slow: BUCKETS };
         Self {
             spans: VecDeque::new(),
             open: Span::default(),
             next_seconds: None,
-            latencies: vec![0.0; LATENCY_BUCKETS],
+            latencies: vec![0.0; BUCKETS],
             expected: Expected { slow_from, ..Expected::default() },
         }
     }
@@ -183,6 +197,8 @@ impl Baseline {
         abnormal: Abnormal,
     ) {
         let index = start_seconds.div_euclid(SPAN_SECONDS);
+        // What is expected is computed once in a row, and not with each of its buckets: this is
+        // most of what learning costs.
         if index != self.open.index {
             self.close();
             self.open = Span { index, ..Span::default() };
@@ -195,17 +211,18 @@ impl Baseline {
         let Some(bucket) = bucket else { return };
         let open = &mut self.open;
         open.total += bucket.total as f32;
-        open.hits[Share::Errors] += bucket.errors as f32;
-        open.hits[Share::Anomalies] += bucket.non_error_anomalies() as f32;
+        open.hits[Ratio::Errors] += bucket.errors as f32;
+        open.hits[Ratio::Anomalies] += bucket.non_error_anomalies() as f32;
         for &(latency, count) in &bucket.latencies {
             let (place, count) = (latency_place(latency), count as f32);
             open.timed += count;
             if place > self.expected.slow_from.slow {
-                open.hits[Share::Slow] += count;
+                open.hits[Ratio::Slow] += count;
             }
             if place > self.expected.slow_from.very_slow {
-                open.hits[Share::VerySlow] += count;
+                open.hits[Ratio::VerySlow] += count;
             }
+            // Counted as slow in any case, but no latency of a fault may move what slow is.
             if !abnormal.latency {
                 self.latencies[place] += count;
             }
@@ -213,21 +230,21 @@ impl Baseline {
     }
 
     /// Errors and logs from a moment on, as far as they are learnt.
-    pub(crate) fn errors_since(&self, seconds: i64) -> (f64, f64) {
+    pub(crate) fn errors_since(&self, seconds: i64) -> Tally {
         let spans = self.range(seconds.div_euclid(SPAN_SECONDS)..i64::MAX).chain([&self.open]);
-        let add = |sum: (f64, f64), span: &Span| {
-            (sum.0 + f64::from(span.hits[Share::Errors]), sum.1 + f64::from(span.total))
-        };
-        spans.fold((0.0, 0.0), add)
+        // Abnormal rows included: a fault burns the error budget like everything else.
+        let tally =
+            |span: &Span| Tally { hits: span.hits[Ratio::Errors].into(), total: span.total.into() };
+        spans.map(tally).fold(Tally::default(), Tally::add)
     }
 
-    /// The latency below which a share of all logs is expected to lie, milliseconds.
+    /// The latency below which a part of all logs, `quantile` from 0 to 1, is expected to lie, milliseconds.
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let place = quantile_place(&self.latencies, quantile);
         place.map_or(0.0, latency_ms)
     }
 
-    /// Completes the open row.
+    /// Completes the open row, and computes anew what is expected.
     fn close(&mut self) {
         self.spans.push_back(self.open);
         if self.spans.len() > SPANS_MAX {
@@ -252,6 +269,7 @@ impl Baseline {
         let (mut lows, mut highs) = self.rates_of_days(index);
         let days = lows.len();
         let guess = if days == 0 { self.change_on_other_days(index) } else { None };
+        // A first weekend: nothing is known of its level, but the day's course is much the same on any day.
         if let Some((fall, rise)) = guess {
             (lows, highs) = (vec![rate * fall], vec![rate * rise]);
         }
@@ -262,7 +280,7 @@ impl Baseline {
         let high = if days >= MEDIAN_DAYS_MIN { median(&mut highs) } else { most(&highs) };
         let place = |quantile| quantile_place(&self.latencies, quantile);
         let milliseconds = |quantile| place(quantile).map_or(0.0, latency_ms);
-        let errors = self.pooled(Share::Errors, i64::MIN..i64::MAX);
+        let errors = self.pooled(Ratio::Errors, i64::MIN..i64::MAX);
         // Abnormal rows are in neither: their time must not count either.
         let known = self.spans.iter().filter(|span| !span.abnormal.errors).count();
         Expected {
@@ -272,14 +290,14 @@ impl Baseline {
             rate_high: if is_known { rate.max(high) } else { rate },
             days,
             is_guess: guess.is_some(),
-            shares: PerShare(Share::ALL.map(|share| self.share_at(share, index))),
-            errors_per_second: errors.0 / (known.max(1) as f64 * SPAN_SECONDS as f64),
+            ratios: PerRatio(Ratio::ALL.map(|ratio| self.ratio_at(ratio, index))),
+            errors_per_second: errors.hits / (known.max(1) as f64 * SPAN_SECONDS as f64),
             slow_from: SlowFrom {
-                slow: place(SLOW_QUANTILE).unwrap_or(LATENCY_BUCKETS),
-                very_slow: place(VERY_SLOW_QUANTILE).unwrap_or(LATENCY_BUCKETS),
+                slow: place(SLOW_QUANTILE).unwrap_or(BUCKETS),
+                very_slow: place(VERY_SLOW_QUANTILE).unwrap_or(BUCKETS),
             },
-            p50_ms: milliseconds(0.5),
-            p95_ms: milliseconds(0.95),
+            p50_ms: milliseconds(MEDIAN),
+            p95_ms: milliseconds(P95),
             latency_places: mean_place(&self.latencies).unwrap_or_default(),
         }
     }
@@ -288,68 +306,73 @@ impl Baseline {
     /// kind; none unless the last two hours are all of this kind.
     fn change_on_other_days(&self, index: i64) -> Option<(f64, f64)> {
         // While the last hours lie on both kinds of day the hour's rate is of neither.
-        let is_settled = is_weekend(index - 2 * RECENT_SPANS as i64) == is_weekend(index);
+        let is_settled = is_weekend(index - TWO_HOURS_SPANS) == is_weekend(index);
         let same = index - DAY_SPANS;
         if !is_settled || is_weekend(same) == is_weekend(index) {
             return None;
         }
-        let (low, high) = self.extremes(same - SHARE_REACH..same + SHARE_REACH + 1)?;
+        let (low, high) = self.extremes(same - RATIO_REACH..same + RATIO_REACH + 1)?;
         (low > 0.0).then(|| (low / high, high / low))
     }
 
     /// About the lowest and the highest rate of some rows.
-    fn extremes(&self, indices: std::ops::Range<i64>) -> Option<(f64, f64)> {
+    fn extremes(&self, indices: Range<i64>) -> Option<(f64, f64)> {
         // The second lowest and highest: one restart within half an hour is no level.
         let spans = self.range(indices).filter(|span| !span.abnormal.volume);
         let mut rates: Vec<f64> =
             spans.map(|span| f64::from(span.total) / SPAN_SECONDS as f64).collect();
         rates.sort_unstable_by(f64::total_cmp);
-        (rates.len() >= EXTREMES_MIN).then(|| (rates[1], rates[rates.len() - 2]))
+        let second = 1;
+        let second_last = rates.len().checked_sub(2)?;
+        (rates.len() >= EXTREMES_MIN).then(|| (rates[second], rates[second_last]))
     }
 
     /// About the lowest and highest rates around this time on each earlier day of this kind.
     fn rates_of_days(&self, index: i64) -> (Vec<f64>, Vec<f64>) {
-        let days = (1..=7).map(|day| index - day * DAY_SPANS);
+        let days = (1..=WEEK_DAYS).map(|day| index - day * DAY_SPANS);
         let alike = days.filter(|same| is_weekend(*same) == is_weekend(index));
         let near = |same: i64| self.extremes(same - RATE_REACH..same + RATE_REACH + 1);
         alike.filter_map(near).unzip()
     }
 
-    /// The share that is expected now: that of the last day and two hours, and not below what it was at
+    /// The ratio that is expected now: that of the last day and two hours, and not below what it was at
     /// this time of day.
-    fn share_at(&self, share: Share, index: i64) -> f64 {
-        let last_day = index - DAY_SPANS - 2 * RECENT_SPANS as i64..i64::MAX;
-        let (hits, total) = self.pooled(share, last_day);
-        let day = (hits + SHARE_HITS_EXTRA) / (total + SHARE_LOGS_EXTRA).max(SHARE_LOGS_MIN);
+    fn ratio_at(&self, ratio: Ratio, index: i64) -> f64 {
+        let last_day = index - DAY_SPANS - TWO_HOURS_SPANS..i64::MAX;
+        let tally = self.pooled(ratio, last_day);
+        let day =
+            (tally.hits + RATIO_HITS_EXTRA) / (tally.total + RATIO_LOGS_EXTRA).max(RATIO_LOGS_MIN);
         // The highest of a week: what is usual at some time of some day, such as the errors of a nightly
         // job, is no surprise at that time.
         let mut highest = day;
-        for back in 1..=7 {
+        for back in 1..=WEEK_DAYS {
             let same = index - back * DAY_SPANS;
-            let (hits, total) = self.pooled(share, same - SHARE_REACH..same + SHARE_REACH + 1);
-            let prior = SHARE_PRIOR_LOGS;
-            highest = highest.max((hits + day * prior) / (total + prior));
+            let tally = self.pooled(ratio, same - RATIO_REACH..same + RATIO_REACH + 1);
+            let prior = RATIO_PRIOR_LOGS;
+            // Where the hour has few logs the day's ratio counts for most of it.
+            highest = highest.max((tally.hits + day * prior) / (tally.total + prior));
         }
         highest
     }
 
-    /// Logs that count for a share and logs of which they are one, over the rows that were healthy.
-    fn pooled(&self, share: Share, indices: std::ops::Range<i64>) -> (f64, f64) {
-        let spans = self.range(indices).filter_map(|span| span.of(share));
-        spans.fold((0.0, 0.0), |sum, (hits, total)| (sum.0 + hits, sum.1 + total))
+    /// Logs that count for a ratio and logs of which they are one, over the rows that were healthy.
+    fn pooled(&self, ratio: Ratio, indices: Range<i64>) -> Tally {
+        let spans = self.range(indices).filter_map(|span| span.of(ratio));
+        spans.fold(Tally::default(), Tally::add)
     }
 
     /// The complete rows with these numbers.
-    fn range(&self, indices: std::ops::Range<i64>) -> impl Iterator<Item = &Span> {
+    fn range(&self, indices: Range<i64>) -> impl Iterator<Item = &Span> {
         let from = self.spans.partition_point(|span| span.index < indices.start);
         let to = self.spans.partition_point(|span| span.index < indices.end);
         self.spans.range(from..to.max(from))
     }
 }
 
-/// Whether a row lies on a Saturday or Sunday, UTC. 1970-01-01 was a Thursday.
+/// Whether a row lies on a Saturday or Sunday, UTC.
 fn is_weekend(index: i64) -> bool {
-    matches!((index.div_euclid(DAY_SPANS) + 4).rem_euclid(7), 0 | 6)
+    let weekday = (index.div_euclid(DAY_SPANS) + EPOCH_WEEKDAY).rem_euclid(WEEK_DAYS);
+    matches!(weekday, SUNDAY | SATURDAY)
 }
 
 fn least(values: &[f64]) -> f64 {
@@ -377,16 +400,16 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_shares_are_those_of_the_past() {
+    fn rates_and_ratios_are_those_of_the_past() {
         let mut baseline = Baseline::default();
         baseline.begin(MONDAY - 1);
         learn_hours(&mut baseline, MONDAY, 25, 100, 2);
         let expected = baseline.expected();
         assert!((expected.rate - 10.0).abs() < 0.1 && (expected.rate_low - 10.0).abs() < 0.1);
         assert!(
-            (expected.shares[Share::Errors] - 0.02).abs() < 0.001,
+            (expected.ratios[Ratio::Errors] - 0.02).abs() < 0.001,
             "{}",
-            expected.shares[Share::Errors]
+            expected.ratios[Ratio::Errors]
         );
         assert_eq!((expected.days, expected.is_young()), (1, false));
     }
@@ -410,9 +433,9 @@ mod tests {
             baseline.learn(start, Some(&row), Abnormal { errors: true, ..Abnormal::default() });
         }
         assert!(
-            baseline.expected().shares[Share::Errors] < 0.012,
+            baseline.expected().ratios[Ratio::Errors] < 0.012,
             "{}",
-            baseline.expected().shares[Share::Errors]
+            baseline.expected().ratios[Ratio::Errors]
         );
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn measured(
 
 /// A number for a person: two or three digits that count.
 pub(crate) fn format_number(number: f64) -> String {
+    // Fewer digits the larger it is: nobody needs to know that 412.7 errors came.
     match number.abs() {
         large if large >= 10.0 => format!("{number:.0}"),
         middle if middle >= 1.0 => format!("{number:.1}"),

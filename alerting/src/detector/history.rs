@@ -1,27 +1,27 @@
-//! What is known of one service: its last hour in buckets, its baseline, and how restless it was in
-//! health.
+//! What is known of one service: its last hour in buckets, its baseline, and how much it
+//! varied in health.
 
 use super::{
     baseline::{Abnormal, Baseline, LEARN_DELAY_SECONDS},
-    ceiling::Ceiling,
-    share::{PerShare, Share},
-    statistics::{count_high, count_low, share_excess, share_low},
+    ratio::{PerRatio, Ratio, Tally},
+    statistics::{count_high, count_low, ratio_excess, ratio_low},
+    weekly_peak::WeeklyPeak,
     window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom, Sums},
 };
 
 /// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of an
 /// hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
 pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
-/// The places of windows in [`WINDOWS`] that are treated in a way of their own.
+/// Places in [`WINDOWS`], of those windows that detectors name.
 pub(crate) const HALF_MINUTE: usize = 1;
 pub(crate) const ONE_MINUTE: usize = 2;
 pub(crate) const FIVE_MINUTES: usize = 3;
 pub(crate) const QUARTER_HOUR: usize = 4;
 
-/// Five-minute rows that must be known before shares are compared with them: an hour.
+/// Five-minute rows that must be known before ratios are compared with them: an hour.
 pub(crate) const SPANS_MIN: usize = 12;
 /// Standard deviations within which a healthy level counts as credible: one in a hundred is not, so
-/// that a few logs do not make a ceiling.
+/// that a few logs do not make a peak.
 const CREDIBLE_DEVIATIONS: f64 = 2.5;
 /// Buckets that are kept say no more than an hour; beyond that the baseline's rows are asked.
 const BUCKETS_SECONDS: u32 = 3_600;
@@ -34,18 +34,18 @@ pub(crate) struct ServiceHistory {
     pub(crate) baseline: Baseline,
     /// The newest log, event time.
     pub(crate) last_seen_unix_nano: i64,
-    /// The highest share that was credibly reached in each window.
-    pub(crate) share_ceilings: PerShare<[Ceiling; WINDOWS.len()]>,
-    /// How far chance, or what looks like it, carried each share away from what is expected, in
+    /// The highest ratio that was credibly reached in each window.
+    pub(crate) ratio_peaks: PerRatio<[WeeklyPeak; WINDOWS.len()]>,
+    /// How far chance, or what looks like it, carried each ratio away from what is expected, in
     /// standard deviations.
-    pub(crate) chance_ceilings: PerShare<[Ceiling; WINDOWS.len()]>,
+    pub(crate) deviation_peaks: PerRatio<[WeeklyPeak; WINDOWS.len()]>,
     /// How many times the expected rate was above what was logged.
-    pub(crate) drop_ceilings: [Ceiling; WINDOWS.len()],
+    pub(crate) drop_peaks: [WeeklyPeak; WINDOWS.len()],
     /// How many times what was logged was above the expected rate.
-    pub(crate) surge_ceilings: [Ceiling; WINDOWS.len()],
+    pub(crate) surge_peaks: [WeeklyPeak; WINDOWS.len()],
     /// The longest silence, in logs that were expected meanwhile.
-    pub(crate) silence_ceiling: Ceiling,
-    /// The bucket in which ceilings were last learnt.
+    pub(crate) silence_peak: WeeklyPeak,
+    /// The bucket in which peaks were last learnt.
     learnt_bucket: i64,
     /// Until when incidents were last kept up. A window that reaches back before that would find the
     /// same again.
@@ -82,12 +82,12 @@ impl AbnormalUntil {
         }
     }
 
-    fn of(&self, share: Share) -> i64 {
-        match share {
-            Share::Errors => self.errors_unix_nano,
-            Share::Slow | Share::VerySlow => self.latency_unix_nano,
-            // Both errors and slow logs are anomalies, so that either fault moves their share.
-            Share::Anomalies => self.errors_unix_nano.max(self.latency_unix_nano),
+    fn of(&self, ratio: Ratio) -> i64 {
+        match ratio {
+            Ratio::Errors => self.errors_unix_nano,
+            Ratio::Slow | Ratio::VerySlow => self.latency_unix_nano,
+            // Both errors and slow logs are anomalies, so that either fault moves their ratio.
+            Ratio::Anomalies => self.errors_unix_nano.max(self.latency_unix_nano),
         }
     }
 }
@@ -112,9 +112,11 @@ impl ServiceHistory {
     pub(crate) fn pass(&mut self, at_unix_nano: i64, abnormal: Abnormal) -> WindowSums {
         let until = at_unix_nano.div_euclid(NANOS) - LEARN_DELAY_SECONDS;
         let is_old = |next: &i64| next + BUCKET_SECONDS <= until;
+        // Gaps are learnt as well: a service that logs nothing at night has a rate of 0 then.
         while let Some(next) = self.baseline.next_seconds().filter(is_old) {
             self.baseline.learn(next, self.buckets.at(next), abnormal);
         }
+        // After learning, which may move what counts as slow.
         let slow_from = self.baseline.expected().slow_from;
         let sums = self.buckets.sums(at_unix_nano, WINDOWS, slow_from);
         let windows = WindowSums { at_unix_nano, sums };
@@ -123,18 +125,19 @@ impl ServiceHistory {
         let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
         if bucket != self.learnt_bucket && self.baseline.expected().spans > 0 {
             self.learnt_bucket = bucket;
-            self.learn_ceilings(&windows);
+            self.learn_peaks(&windows);
         }
         windows
     }
 
-    fn learn_ceilings(&mut self, windows: &WindowSums) {
+    fn learn_peaks(&mut self, windows: &WindowSums) {
         let seconds = windows.at_unix_nano.div_euclid(NANOS);
         for (window, sums) in windows.sums.iter().enumerate() {
+            // A window that reaches back into a fault would teach the fault.
             let from = windows.at_unix_nano - sums.nanos();
-            for share in Share::ALL {
-                if from >= self.abnormal_until.of(share) {
-                    self.learn_share(share, window, sums, seconds);
+            for ratio in Ratio::ALL {
+                if from >= self.abnormal_until.of(ratio) {
+                    self.learn_ratio(ratio, window, sums, seconds);
                 }
             }
             if from >= self.abnormal_until.volume_unix_nano {
@@ -142,65 +145,65 @@ impl ServiceHistory {
             }
         }
         if self.last_seen_unix_nano >= self.abnormal_until.volume_unix_nano {
-            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
-            self.silence_ceiling.learn(seconds, gap * self.baseline.expected().rate);
+            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
+            self.silence_peak.learn(seconds, gap * self.baseline.expected().rate);
         }
     }
 
-    fn learn_share(&mut self, share: Share, window: usize, sums: &Sums, seconds: i64) {
+    fn learn_ratio(&mut self, ratio: Ratio, window: usize, sums: &Sums, seconds: i64) {
         let expected = self.baseline.expected();
         // The credible level, not the measured one: three errors among four logs are no level of 75 %.
-        let (hits, total) = share.of(sums);
-        let level = share_low(hits, total, CREDIBLE_DEVIATIONS);
-        self.share_ceilings[share][window].learn(seconds, level);
+        let tally = ratio.of(sums);
+        let level = ratio_low(tally, CREDIBLE_DEVIATIONS);
+        self.ratio_peaks[ratio][window].learn(seconds, level);
         // What is expected of the first hour is too rough to say what chance is.
         if expected.spans >= SPANS_MIN {
-            let chance = share_excess(hits, total, expected.shares[share]);
-            self.chance_ceilings[share][window].learn(seconds, chance);
+            let chance = ratio_excess(tally, expected.ratios[ratio]);
+            self.deviation_peaks[ratio][window].learn(seconds, chance);
         }
     }
 
     fn learn_volume(&mut self, window: usize, sums: &Sums, seconds: i64) {
         let expected = self.baseline.expected();
         let drop = expected.rate_low * sums.seconds / count_high(sums.total, CREDIBLE_DEVIATIONS);
-        self.drop_ceilings[window].learn(seconds, drop);
+        self.drop_peaks[window].learn(seconds, drop);
         // Of less than one expected log a single one would count as a surge.
         let logs = (expected.rate_high * sums.seconds).max(1.0);
         let surge = count_low(sums.total, CREDIBLE_DEVIATIONS) / logs;
-        self.surge_ceilings[window].learn(seconds, surge);
+        self.surge_peaks[window].learn(seconds, surge);
     }
 
-    /// What was learnt of the last hours belonged to a fault.
+    /// Forgets what was learnt of the last hours, since it belonged to a fault.
     pub(crate) fn forget_fresh(&mut self, what: Abnormal) {
-        for ceilings in [&mut self.share_ceilings, &mut self.chance_ceilings] {
-            for share in Share::ALL {
-                let is_forgotten = match share {
-                    Share::Errors => what.errors,
-                    Share::Slow | Share::VerySlow => what.latency,
-                    Share::Anomalies => what.explains_anomalies(),
+        for peaks in [&mut self.ratio_peaks, &mut self.deviation_peaks] {
+            for ratio in Ratio::ALL {
+                let is_forgotten = match ratio {
+                    Ratio::Errors => what.errors,
+                    Ratio::Slow | Ratio::VerySlow => what.latency,
+                    Ratio::Anomalies => what.explains_anomalies(),
                 };
                 if is_forgotten {
-                    ceilings[share].iter_mut().for_each(Ceiling::forget_fresh);
+                    peaks[ratio].iter_mut().for_each(WeeklyPeak::forget_fresh);
                 }
             }
         }
         if what.volume {
-            let all = self.drop_ceilings.iter_mut().chain(&mut self.surge_ceilings);
-            all.chain([&mut self.silence_ceiling]).for_each(Ceiling::forget_fresh);
+            let all = self.drop_peaks.iter_mut().chain(&mut self.surge_peaks);
+            all.chain([&mut self.silence_peak]).for_each(WeeklyPeak::forget_fresh);
         }
     }
 
-    /// Whether its shares can be compared with a baseline.
+    /// Whether its ratios can be compared with a baseline.
     pub(crate) fn is_known(&self) -> bool {
         self.baseline.expected().spans >= SPANS_MIN
     }
 
     /// Errors and logs of the last seconds, however many.
-    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> (f64, f64) {
+    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> Tally {
         if seconds <= BUCKETS_SECONDS {
             let buckets = i64::from(seconds) / BUCKET_SECONDS - 1;
             let [sums] = self.buckets.sums(at_unix_nano, [buckets.max(0)], SlowFrom::default());
-            return (sums.errors, sums.total);
+            return Ratio::Errors.of(&sums);
         }
         self.baseline.errors_since(at_unix_nano.div_euclid(NANOS) - i64::from(seconds))
     }

@@ -69,6 +69,7 @@ pub(crate) struct NewPatterns {
 impl NewPatterns {
     pub(crate) fn put(&mut self, pattern: NewPattern) {
         self.first_unix_nano.get_or_insert(pattern.first_unix_nano);
+        // One that is known is renewed even then, or its count would stand still.
         if self.patterns.len() < NEW_MAX || self.patterns.contains_key(&pattern.template_id) {
             self.patterns.insert(pattern.template_id.clone(), pattern);
         }
@@ -130,6 +131,7 @@ impl NewPatterns {
             if !is_many(pattern, level, share, hits_min) {
                 continue;
             }
+            // In the first hours every pattern is new, and none says that the vocabulary grows.
             if age >= HISTORY_NANOS && self.counted.insert(pattern.template_id.clone()) {
                 self.came.push_back(at_unix_nano);
             }
@@ -151,20 +153,30 @@ impl NewPatterns {
 /// The pattern's share of all logs since its first.
 fn share_since(pattern: &NewPattern, buckets: &Buckets) -> f64 {
     let since = pattern.first_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+    // By whole buckets, the first one included: it is as if the pattern were a little rarer than it is.
     let newer = buckets.newest_first().take_while(|bucket| bucket.start_seconds >= since);
     let logs: u64 = newer.map(|bucket| bucket.total).sum();
     pattern.count as f64 / logs.max(1) as f64
 }
+
+/// The least share of all logs that a new pattern must have, by its level: a service that logs a lot may
+/// log anything once.
+const FATAL_SHARE_MIN: f64 = 0.001;
+const ERROR_SHARE_MIN: f64 = 0.003;
+const WARN_SHARE_MIN: f64 = 0.02;
+const HARMLESS_SHARE_MIN: f64 = 0.05;
+/// So many times the logs of an error are asked for where the level is harmless.
+const HARMLESS_FACTOR: u64 = 10;
 
 /// Whether a new pattern has enough logs, and a large enough share of all, to count by its level: a
 /// fatal error may be the only log of the day. Chosen with `logweir evaluate scenarios`.
 fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> bool {
     let hits = u64::from(hits_min);
     let (needed, share_min) = match level {
-        Level::Fatal => (hits.saturating_sub(1).max(1), 0.001),
-        Level::Error => (hits, 0.003),
-        Level::Warn => (hits + 1, 0.02),
-        _ => (hits * 10, 0.05),
+        Level::Fatal => (hits.saturating_sub(1).max(1), FATAL_SHARE_MIN),
+        Level::Error => (hits, ERROR_SHARE_MIN),
+        Level::Warn => (hits + 1, WARN_SHARE_MIN),
+        _ => (hits * HARMLESS_FACTOR, HARMLESS_SHARE_MIN),
     };
     let spread = pattern.last_unix_nano - pattern.first_unix_nano;
     pattern.count >= needed && share >= share_min && spread >= SPREAD_NANOS

@@ -1,27 +1,27 @@
 //! Whether a service is silent, or logs far less or more than is expected at this time.
 //!
-//! The numbers below were chosen with `logweir evaluate scenarios`, as those of [`super::share`] were.
+//! The numbers below were chosen with `logweir evaluate scenarios`, as those of `exceedance` were.
 
 use logweir_incident::rule::Severity;
 
 use super::{
     baseline::Expected,
     detection::{Confidence, Detection, format_number, measured},
+    exceedance::{BEYOND, PEAK_FACTOR, YOUNG_FACTOR},
     history::{FIVE_MINUTES, HALF_MINUTE, ONE_MINUTE, ServiceHistory, WindowSums},
-    share::{BEYOND, CEILING_FACTOR, YOUNG_FACTOR},
     statistics::{count_deviance, count_high},
-    window::SlowFrom,
+    window::{MINUTE_SECONDS, SlowFrom},
 };
 
 /// Standard deviations from the expected volume that certainty takes. More than of errors: people move
 /// a volume more than chance does.
 const CERTAIN_VOLUME: f64 = 4.7;
 
-/// A volume must fall below this share of what is expected where several days are known,
+/// The share of what is expected below which a volume is a drop, where several days are known.
 const DROP_SHARE: f64 = 0.45;
-/// where one day is,
+/// The same where one day is known.
 const DROP_SHARE_ONE_DAY: f64 = 0.4;
-/// and where the expectation is a guess from another kind of day.
+/// The same where the expectation is a guess from another kind of day.
 const DROP_SHARE_GUESS: f64 = 0.3;
 /// Windows of a drop: half a minute to five minutes. Shorter ones say too little of a quiet service,
 /// and a silence is found by itself.
@@ -33,10 +33,10 @@ const SUSTAINED_DROP_SHARE_MAX: f64 = 0.7;
 /// Logs that are counted on top, or the deviance of a small count is too great.
 const CONTINUITY: f64 = 0.5;
 
-/// A volume must rise above so many times what is expected,
+/// How many times what is expected a volume must exceed to be a surge.
 const SURGE_FACTOR: f64 = 2.2;
-/// and so many times the highest that was seen in health.
-const SURGE_CEILING_FACTOR: f64 = 1.4;
+/// How many times the highest that was seen in health it must exceed besides.
+const SURGE_PEAK_FACTOR: f64 = 1.4;
 /// A surge has at least so many logs: of fewer nobody's disk fills up.
 const SURGE_LOGS_MIN: f64 = 100.0;
 /// Windows of a surge: a minute and five. A shorter one is a burst, which clients make by sending what
@@ -48,7 +48,7 @@ const SUSTAINED_SURGE_SHARE: f64 = 0.8;
 /// No silence is shorter, seconds: a restart may take so long.
 const SILENCE_SECONDS_MIN: f64 = 12.0;
 /// A silence must outlast the longest healthy one by so many times.
-const SILENCE_CEILING_FACTOR: f64 = 1.5;
+const SILENCE_PEAK_FACTOR: f64 = 1.5;
 /// A silence is pending from this part of its length on.
 const SILENCE_POSSIBLE_SHARE: f64 = 0.5;
 /// By chance a gap of `ln(logs in a week) + this` expected logs comes up once in some 150 weeks.
@@ -61,12 +61,19 @@ const UNKNOWN_DAY_TRUST: f64 = 0.5;
 const BEFORE_SILENCE: [i64; 4] = [3, 6, 30, 60];
 const BEFORE_SILENCE_DEVIATIONS: f64 = 2.0;
 const WEEK_SECONDS: f64 = 604_800.0;
+/// A lower rate counts as this, logs a second: the time between logs is its inverse.
+const RATE_MIN: f64 = 1e-9;
+const NANOS: i64 = 1_000_000_000;
 
 impl ServiceHistory {
     /// Whether it is silent, though it should not be.
-    pub(crate) fn silence(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
+    pub(crate) fn service_silence(
+        &self,
+        windows: &WindowSums,
+        is_active: bool,
+    ) -> Option<Detection> {
         let expected = self.baseline.expected();
-        let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / 1e9;
+        let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
         // The first look at it is before a silence can even be pending.
         if !self.is_known() || gap < SILENCE_SECONDS_MIN * SILENCE_POSSIBLE_SHARE {
             return None;
@@ -79,8 +86,8 @@ impl ServiceHistory {
         } else {
             return None;
         };
-        let normal = expected.rate * 60.0;
-        let between_logs = 1.0 / expected.rate.max(1e-9);
+        let normal = expected.rate * MINUTE_SECONDS;
+        let between_logs = 1.0 / expected.rate.max(RATE_MIN);
         Some(Detection {
             confidence,
             severity: Severity::Critical,
@@ -101,13 +108,16 @@ impl ServiceHistory {
     fn silence_seconds(&self, expected: &Expected) -> Option<f64> {
         let is_known = expected.days > 0 || expected.is_guess || expected.is_young();
         let trust = if is_known { 1.0 } else { UNKNOWN_DAY_TRUST };
+        // The lower of what is expected and what was logged last: a service may have become quiet before.
         let rate = (expected.rate_low * trust).min(self.rate_before_silence());
         if rate <= 0.0 {
             return None;
         }
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
+        // Gaps between independent logs are exponential: the longest of a week is about the logarithm of the
+        // number of logs, in units of the mean gap.
         let by_chance = ((WEEK_SECONDS * rate).max(1.0).ln() + SILENCE_MARGIN) * young;
-        let in_health = SILENCE_CEILING_FACTOR * self.silence_ceiling.limit(expected.is_young());
+        let in_health = SILENCE_PEAK_FACTOR * self.silence_peak.limit(expected.is_young());
         Some((by_chance.max(in_health) / rate).max(SILENCE_SECONDS_MIN))
     }
 
@@ -126,6 +136,7 @@ impl ServiceHistory {
     /// Whether it logs far less than expected.
     pub(crate) fn volume_drop(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
         let expected = self.baseline.expected();
+        // The less is known of this time of day, the deeper a drop must be.
         let share = match expected.days {
             0 if !expected.is_guess => return None,
             0 => DROP_SHARE_GUESS,
@@ -151,8 +162,9 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Confidence> {
         let sums = &windows.sums[window];
-        let ceiling = self.drop_ceilings[window].limit(false);
-        let line = share.min(1.0 / (CEILING_FACTOR * ceiling).max(1.0));
+        let peak = self.drop_peaks[window].limit(false);
+        // Where the volume fell further than that in health, a drop must go beyond it.
+        let line = share.min(1.0 / (PEAK_FACTOR * peak).max(1.0));
         let expected = self.baseline.expected().rate_low * sums.seconds;
         let count = sums.total + CONTINUITY;
         let is_sure = count_deviance(count, expected) <= -CERTAIN_VOLUME;
@@ -184,8 +196,8 @@ impl ServiceHistory {
 
     fn surge_in(&self, window: usize, windows: &WindowSums, is_active: bool) -> Option<Confidence> {
         let sums = &windows.sums[window];
-        let ceiling = self.surge_ceilings[window].limit(false);
-        let factor = SURGE_FACTOR.max(SURGE_CEILING_FACTOR * ceiling);
+        let peak = self.surge_peaks[window].limit(false);
+        let factor = SURGE_FACTOR.max(SURGE_PEAK_FACTOR * peak);
         let expected = self.baseline.expected().rate_high * sums.seconds;
         let is_sure =
             sums.total >= SURGE_LOGS_MIN && count_deviance(sums.total, expected) >= CERTAIN_VOLUME;
@@ -206,8 +218,8 @@ impl ServiceHistory {
         severity: Severity,
     ) -> Detection {
         let sums = &windows.sums[window];
-        let (now, normal) =
-            (sums.total / sums.seconds * 60.0, self.baseline.expected().rate * 60.0);
+        let now = sums.total / sums.seconds * MINUTE_SECONDS;
+        let normal = self.baseline.expected().rate * MINUTE_SECONDS;
         Detection {
             confidence,
             severity,
@@ -222,5 +234,8 @@ impl ServiceHistory {
 fn shortest_of_surest(
     found: impl Iterator<Item = (usize, Confidence)>,
 ) -> Option<(usize, Confidence)> {
-    found.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    found.reduce(|best, other| {
+        let ((_, best_confidence), (_, confidence)) = (best, other);
+        if confidence > best_confidence { other } else { best }
+    })
 }

@@ -5,17 +5,19 @@
 
 use std::collections::VecDeque;
 
-/// Width of a bucket.
+use logweir_core::latency::{BUCKET_GROWTH, BUCKET_MIN, BUCKETS};
+
+/// The quantile that is the median.
+pub(crate) const MEDIAN: f64 = 0.5;
+/// The quantile below which 95 in a hundred lie.
+pub(crate) const P95: f64 = 0.95;
+/// Seconds of a minute, by which rates are shown to people.
+pub(crate) const MINUTE_SECONDS: f64 = 60.0;
+const NANOS: i64 = 1_000_000_000;
+/// Width of a bucket, seconds.
 pub const BUCKET_SECONDS: i64 = 10;
 /// Buckets that are kept: an hour, and the one that is open.
 pub const BUCKETS_MAX: usize = 361;
-/// Latency buckets that are told apart: from a nanosecond to over a day; see
-/// `logweir_storage::query::latency_bucket`.
-pub const LATENCY_BUCKETS: usize = 339;
-/// Number of the first of them.
-pub const LATENCY_BUCKET_MIN: i32 = -145;
-/// Ratio of the bounds of a latency bucket.
-pub(crate) const LATENCY_BUCKET_GROWTH: f64 = 1.1;
 
 /// The places from which on a latency counts as slow, exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,13 +30,14 @@ pub struct SlowFrom {
 
 /// The place of a latency bucket.
 pub(crate) fn latency_place(bucket: i32) -> usize {
-    usize::try_from(bucket - LATENCY_BUCKET_MIN).unwrap_or(0).min(LATENCY_BUCKETS - 1)
+    usize::try_from(bucket - BUCKET_MIN).unwrap_or(0).min(BUCKETS - 1)
 }
 
 /// The middle of the latency bucket at a place, milliseconds.
 pub(crate) fn latency_ms(place: usize) -> f64 {
-    let bucket = i32::try_from(place).unwrap_or(0) + LATENCY_BUCKET_MIN;
-    LATENCY_BUCKET_GROWTH.powi(bucket) * LATENCY_BUCKET_GROWTH.sqrt()
+    let bucket = i32::try_from(place).unwrap_or(0) + BUCKET_MIN;
+    // The geometric middle, half a step above the lower bound: the bounds grow by a factor.
+    BUCKET_GROWTH.powi(bucket) * BUCKET_GROWTH.sqrt()
 }
 
 /// What a service logged in ten seconds, as counted so far.
@@ -92,7 +95,7 @@ impl Sums {
 
     /// The length of the window in nanoseconds.
     pub(crate) fn nanos(&self) -> i64 {
-        (self.seconds * 1e9) as i64
+        (self.seconds * NANOS as f64) as i64
     }
 
     fn add(&mut self, bucket: &Bucket, slow_from: SlowFrom) {
@@ -127,6 +130,7 @@ impl Buckets {
             Ok(found) => self.buckets[found] = bucket,
             Err(place) => self.buckets.insert(place, bucket),
         }
+        // The oldest goes, which is the one put in if that is older than all others.
         if self.buckets.len() > BUCKETS_MAX {
             self.buckets.pop_front();
         }
@@ -151,8 +155,8 @@ impl Buckets {
         full_buckets: [i64; N],
         slow_from: SlowFrom,
     ) -> [Sums; N] {
-        let until = until_unix_nano as f64 / 1e9;
-        let open = until_unix_nano.div_euclid(BUCKET_SECONDS * 1_000_000_000) * BUCKET_SECONDS;
+        let until = until_unix_nano as f64 / NANOS as f64;
+        let open = until_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
         let mut result = [Sums::default(); N];
         let mut sums = Sums::default();
         let mut buckets =
@@ -176,8 +180,8 @@ impl Buckets {
 
     /// Logs per latency place over the last so many buckets.
     pub fn latencies(&self, until_unix_nano: i64, full_buckets: i64) -> Vec<f32> {
-        let from = until_unix_nano.div_euclid(1_000_000_000) - (full_buckets + 1) * BUCKET_SECONDS;
-        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        let from = until_unix_nano.div_euclid(NANOS) - (full_buckets + 1) * BUCKET_SECONDS;
+        let mut counts = vec![0.0; BUCKETS];
         for bucket in self.newest_first().take_while(|bucket| bucket.start_seconds > from) {
             for &(latency, count) in &bucket.latencies {
                 counts[latency_place(latency)] += count as f32;
@@ -211,6 +215,8 @@ pub(crate) fn mean_place(counts: &[f32]) -> Option<MeanPlace> {
         [count + logs, sum + logs * place, squares + logs * place * place]
     });
     let [count, sum, squares] = sums;
+    // In one pass: the variance is the mean of the squares less the square of the mean, which rounding may
+    // push below nothing.
     let mean = sum / count;
     let deviation = (squares / count - mean * mean).max(0.0).sqrt();
     (count > 0.0).then_some(MeanPlace { mean, deviation })
@@ -245,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_quantile_is_a_bucket() {
-        let mut counts = vec![0.0; LATENCY_BUCKETS];
+        let mut counts = vec![0.0; BUCKETS];
         assert_eq!(quantile_place(&counts, 0.5), None);
         counts[10] = 9.0;
         counts[20] = 1.0;

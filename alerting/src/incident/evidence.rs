@@ -1,4 +1,5 @@
-//! Why it may be: the patterns that grew most against what is normal for the service. Pure.
+//! The probable causes of an incident: the patterns that grew most against what is normal for the
+//! service. Pure.
 
 use std::cmp::Ordering;
 
@@ -11,9 +12,22 @@ use crate::detector::statistics::count_deviance;
 const SUPPORT_MIN: u64 = 2;
 /// Standard deviations that its growth must have.
 const GROWTH_MIN: f64 = 2.0;
+/// Of an excess of nothing there are no shares; a smaller one counts as this.
+const EXCESS_MIN: f64 = 1e-9;
+/// How well a pattern explains more errors, by its level: an error explains them best, a warning may, and
+/// that something harmless became more mostly only follows. By judgement, as the two below.
+const ERROR_WEIGHT: f64 = 1.0;
+const WARN_WEIGHT: f64 = 0.5;
+const HARMLESS_WEIGHT: f64 = 0.1;
+/// How well it explains more logs: what grew and is bad is what people ask about first.
+const BAD_WEIGHT: f64 = 1.5;
+const ANY_WEIGHT: f64 = 1.0;
+/// The inverse of the deviation that latencies are taken to have around their mean, by their logarithm:
+/// they scatter by half, which gives a mean of many its weight.
+const LATENCY_PRECISION: f64 = 2.0;
 /// Smaller latencies, and factors of them, count as this: there is no logarithm of nothing.
 const LATENCY_MS_MIN: f64 = 1e-3;
-/// The numbers of levels.
+/// The numbers of the levels that patterns are weighted by.
 const WARN: u8 = Level::Warn as u8;
 const ERROR: u8 = Level::Error as u8;
 /// What a log of unknown past counts as, so that a single one is no infinite growth.
@@ -34,16 +48,25 @@ pub struct PatternCount {
     pub before: f64,
     /// Whether it never occurred before the window.
     pub is_new: bool,
-    /// Mean latency in the window and before, milliseconds; none without.
-    pub latency_ms: Option<(f64, f64)>,
+    /// Its latencies; none where either time has none.
+    pub latency: Option<LatencyChange>,
 }
 
-/// What a cause is looked for.
+/// How slow the logs of a pattern are, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencyChange {
+    /// The mean in the incident's window.
+    pub now_ms: f64,
+    /// The mean before.
+    pub before_ms: f64,
+}
+
+/// What an incident's rule noticed, which a cause is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Symptom {
-    /// More errors.
+    /// More errors than expected.
     Errors,
-    /// Slower.
+    /// Latencies above what is expected.
     Latency,
     /// Fewer logs, or none.
     Less,
@@ -52,7 +75,7 @@ pub enum Symptom {
 }
 
 impl Symptom {
-    /// By the kind of a rule.
+    /// What a rule of this kind notices.
     pub fn of(kind: &str) -> Self {
         match kind {
             "error_rate" | "error_count" | "burn_rate" => Self::Errors,
@@ -74,7 +97,8 @@ pub fn probable_causes(symptom: Symptom, patterns: &[PatternCount]) -> Vec<Proba
     let total: f64 = ranked.iter().map(|(growth, _)| growth.excess.max(0.0)).sum();
     let causes = ranked.into_iter().take(EVIDENCE_MAX);
     // Of latencies beyond all measure the sum is no number, and nothing is known of a share.
-    let share = |excess: f64| Some(excess / total.max(1e-9)).filter(|share| share.is_finite());
+    let share =
+        |excess: f64| Some(excess / total.max(EXCESS_MIN)).filter(|share| share.is_finite());
     let cause = |(growth, pattern): (Growth, &PatternCount)| {
         cause(pattern, share(growth.excess).unwrap_or(0.0))
     };
@@ -93,30 +117,27 @@ struct Growth {
     excess: f64,
 }
 
-/// None if the pattern does not explain the symptom. The weights are by judgement: what is worse and
-/// nearer to the symptom explains it better.
+/// How much a pattern grew, as far as that explains the symptom; none if it does not.
 fn growth(symptom: Symptom, pattern: &PatternCount) -> Option<Growth> {
     let now = pattern.now as f64;
     let deviations = count_deviance(now, pattern.before.max(EXPECTED_MIN));
     let excess = now - pattern.before;
     let weighted = |weight: f64| Some(Growth { score: deviations * weight, excess });
     match symptom {
+        // What stopped is the cause: the sign is turned, so that the deepest fall comes first.
         Symptom::Less => Some(Growth { score: -deviations, excess: -excess }),
         _ if pattern.now < SUPPORT_MIN => None,
-        // A warning may explain errors, but an error explains them better; that something harmless became
-        // more mostly only follows.
-        Symptom::Errors if pattern.level >= ERROR => weighted(1.0),
-        Symptom::Errors if pattern.level == WARN => weighted(0.5),
-        Symptom::Errors => weighted(0.1),
-        // What grew and is bad is what people ask about first.
-        Symptom::More if pattern.level >= WARN => weighted(1.5),
-        Symptom::More => weighted(1.0),
+        Symptom::Errors if pattern.level >= ERROR => weighted(ERROR_WEIGHT),
+        Symptom::Errors if pattern.level == WARN => weighted(WARN_WEIGHT),
+        Symptom::Errors => weighted(HARMLESS_WEIGHT),
+        Symptom::More if pattern.level >= WARN => weighted(BAD_WEIGHT),
+        Symptom::More => weighted(ANY_WEIGHT),
         Symptom::Latency => {
-            let (slow, usual) = pattern.latency_ms?;
+            let LatencyChange { now_ms, before_ms } = pattern.latency?;
             // By the factor, not the difference: the pattern that is slow anyway would always come first.
-            let factor = (slow / usual.max(LATENCY_MS_MIN)).max(LATENCY_MS_MIN).ln();
-            // As if latencies scattered by half around their mean, which gives a mean of many its weight.
-            Some(Growth { score: factor * now.sqrt() * 2.0, excess: (slow - usual) * now })
+            let factor = (now_ms / before_ms.max(LATENCY_MS_MIN)).max(LATENCY_MS_MIN).ln();
+            let score = factor * now.sqrt() * LATENCY_PRECISION;
+            Some(Growth { score, excess: (now_ms - before_ms) * now })
         }
     }
 }
@@ -161,7 +182,7 @@ mod tests {
     #[test]
     fn latencies_beyond_all_measure_leave_numbers() {
         let endless = PatternCount {
-            latency_ms: Some((f64::INFINITY, 5.0)),
+            latency: Some(LatencyChange { now_ms: f64::INFINITY, before_ms: 5.0 }),
             ..pattern("endless", 3, 100, 100.0)
         };
         let found = probable_causes(Symptom::Latency, &[endless]);
@@ -171,9 +192,11 @@ mod tests {
 
     #[test]
     fn slowness_is_found_where_it_is() {
-        let timed =
-            |id: &str, ms| PatternCount { latency_ms: Some(ms), ..pattern(id, 3, 100, 100.0) };
-        let patterns = [timed("same", (900.0, 880.0)), timed("slow", (50.0, 10.0))];
+        let timed = |id: &str, now_ms, before_ms| PatternCount {
+            latency: Some(LatencyChange { now_ms, before_ms }),
+            ..pattern(id, 3, 100, 100.0)
+        };
+        let patterns = [timed("same", 900.0, 880.0), timed("slow", 50.0, 10.0)];
         assert_eq!(first(Symptom::Latency, &patterns), "slow");
     }
 }

@@ -23,12 +23,14 @@ use logweir_incident::{
 
 use crate::detector::detection::Confidence;
 
-const SECOND: i64 = 1_000_000_000;
+const MILLISECOND: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * MILLISECOND;
 /// How long a resolved incident is remembered here: as long as it may explain others, and longer than a
 /// service that lagged is looked back at.
 const RESOLVED_NANOS: i64 = 3_600 * SECOND;
-/// Changes within this time, so many of them, make an incident that flaps: fired and over twice.
+/// Changes within this time make an incident that flaps, if they are
 const FLAP_NANOS: i64 = 1_800 * SECOND;
+/// so many: fired and over twice.
 const FLAP_CHANGES: usize = 4;
 /// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows in a
 /// day.
@@ -68,7 +70,7 @@ pub struct Breach {
     pub evidence: Evidence,
 }
 
-/// What an incident of a rule and service begins with.
+/// Where an incident comes from: what it takes over from its rule and service when it begins.
 #[derive(Debug, Clone)]
 pub struct Origin<'a> {
     /// The tenant whose logs they are.
@@ -136,6 +138,7 @@ impl Incidents {
         for at in changed.filter(|at| now_unix_nano - at <= FLAP_NANOS) {
             self.changes.entry(series.clone()).or_default().push_back(at);
         }
+        // That it fired is remembered for a day, itself only for as long as it matters.
         if tracked.is_forgotten(now_unix_nano) {
             return;
         }
@@ -216,6 +219,7 @@ impl Incidents {
         if let Some(id) = open {
             return self.breached(&id, result, breach);
         }
+        // What is only enough to go on begins nothing.
         if breach.confidence == Confidence::Sustained || self.is_past(result) {
             return None;
         }
@@ -243,6 +247,7 @@ impl Incidents {
     fn begin(&mut self, result: &RuleResult<'_>, origin: &Origin<'_>, breach: &Breach) -> String {
         let id = incident_id(origin.tenant, result.series, result.at_unix_nano);
         let mut labels = origin.labels.clone();
+        // After the rule's own, which may not have these names: routes and silences rely on them.
         labels.insert("rule".to_owned(), origin.rule.to_owned());
         if !origin.service.is_empty() {
             labels.insert("service".to_owned(), origin.service.to_owned());
@@ -311,6 +316,7 @@ impl Incidents {
             tracked.tracking.breach_since_unix_nano = None;
             return None;
         }
+        // By event time, so that logs which come late make a rule's time no shorter.
         let since = *tracked.tracking.breach_since_unix_nano.get_or_insert(result.at_unix_nano);
         let incident = &mut tracked.incident;
         // Until it fires only the newest counts, for better and worse.
@@ -335,6 +341,7 @@ impl Incidents {
     /// The rule is not breached: the incident is over once that has been so for long enough.
     fn not_breached(&mut self, id: &str, result: &RuleResult<'_>) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
+        // Nobody was told of it: it goes without a trace.
         if tracked.incident.state == IncidentState::Pending {
             tracked.tracking.breach_since_unix_nano = None;
             if result.at_unix_nano - tracked.tracking.last_breach_unix_nano > PENDING_NANOS {
@@ -362,6 +369,7 @@ impl Incidents {
         changes.retain(|at| now_unix_nano - at <= FLAP_NANOS);
         changes.push_back(now_unix_nano);
         let Some(tracked) = self.tracked.get_mut(id) else { return };
+        // Once flapping it stays so until it is over: only its next incident may be steady.
         if changes.len() >= FLAP_CHANGES && !tracked.incident.overlays.flapping {
             tracked.incident.overlays.flapping = true;
             tracked.incident.note(now_unix_nano, Event::Flapping, "", "");
@@ -383,6 +391,7 @@ impl Incidents {
     pub fn attach(&mut self, id: &str, found: Evidence) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         let evidence = &mut tracked.incident.evidence;
+        // Field by field: summary and numbers are the rule's own, and stay.
         evidence.probable_causes = found.probable_causes;
         evidence.deploys = found.deploys;
         evidence.sample_logs = found.sample_logs;
@@ -408,6 +417,7 @@ impl Incidents {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Firing;
             tracked.incident.acknowledged_by.clear();
+            // The time to the next escalation begins now, or it would be over at once.
             tracked.tracking.notified_unix_nano = now_unix_nano;
             tracked.incident.note(now_unix_nano, Event::Unacknowledged, actor, "");
         })
@@ -470,10 +480,10 @@ impl Tracked {
 
     /// Whether it fired and was over within one evaluation, because its logs came late, so that there
     /// was no time yet to tell of it.
-    pub(crate) fn is_unheard(&self) -> bool {
+    pub(crate) fn is_untold(&self) -> bool {
         let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
-        let is_untold = self.tracking.sequence == 0 && !self.tracking.is_closed;
-        is_untold && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
+        let is_open = self.tracking.sequence == 0 && !self.tracking.is_closed;
+        is_open && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
     }
 
     /// Keeps the evidence and the severity up to date while it fires; whether that changed anything.
@@ -500,11 +510,13 @@ impl Tracked {
     }
 }
 
-/// Made of its series and the event time at which it began, so that it is the same after a restart, and
-/// another for what comes later however late both are evaluated.
+/// The id of an incident: made of its series and the event time at which it began, so that it is the same
+/// after a restart, and another for what comes later however late both are evaluated.
 fn incident_id(tenant: &str, series: &str, at_unix_nano: i64) -> String {
+    // Milliseconds first, so that ids sort by time. 32 bits of the series are enough: only series that began
+    // in the same millisecond can share an id.
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{series}").as_bytes());
-    format!("{:012x}{:08x}", at_unix_nano / 1_000_000, (hash >> 32) as u32)
+    format!("{:012x}{:08x}", at_unix_nano / MILLISECOND, (hash >> 32) as u32)
 }
 
 #[cfg(test)]

@@ -102,12 +102,13 @@ fn what_came_late_and_is_over_is_told_whole_and_once() {
 }
 
 #[test]
-fn what_came_late_under_a_silence_stays_quiet() {
+fn what_came_late_under_a_mute_time_stays_suppressed() {
     let mut case = Case::new();
     case.suppression.mute_times.push(MuteTime {
         name: "always".to_owned(),
         matchers: Matchers::from([("severity".to_owned(), "warning".to_owned())]),
         weekdays: Vec::new(),
+        // From midnight to midnight: the whole day.
         from_minute: 0,
         to_minute: 0,
         utc_offset_minutes: 0,
@@ -156,11 +157,13 @@ fn time_that_stands_still_ends_nothing() {
 fn who_does_not_acknowledge_is_told_again() {
     let mut case = Case::new();
     case.run(12, Some(Severity::Critical));
+    // Three levels, ten minutes apart.
     assert_eq!(case.run(1_802, Some(Severity::Critical)), [Escalated; 3]);
     assert!(case.notifications.last().unwrap().text.contains("last level"));
     assert_eq!(case.run(14_400, Some(Severity::Critical)), [Reminder]);
     let id = case.id();
     assert!(case.incidents.acknowledge(&id, "ann", case.now));
+    // Acknowledged, the first reminder takes eight hours instead of four.
     assert_eq!(case.run(14_400, Some(Severity::Critical)), [Updated]);
     assert_eq!(case.incidents.get(&id).unwrap().state, IncidentState::Acknowledged);
 }
@@ -207,7 +210,7 @@ fn who_snoozes_hears_of_it_when_the_time_has_come() {
 }
 
 #[test]
-fn snoozed_and_muted_is_quiet() {
+fn snoozed_and_muted_is_suppressed() {
     let mut case = Case::new();
     case.run(12, Some(Severity::Warning));
     let id = case.id();
@@ -232,6 +235,7 @@ fn what_comes_and_goes_is_told_now_and_then() {
     let mut told = Vec::new();
     for _ in 0..20 {
         told.extend(case.run(20, Some(Severity::Warning)));
+        // Just long enough for it to be over, were it steady.
         told.extend(case.run(64, None));
     }
     let opened = told.iter().filter(|kind| **kind == Opened).count();
@@ -271,6 +275,7 @@ fn step() -> impl Strategy<Value = Step> {
                 service,
                 severity,
                 weak,
+                // Rarer than certainty, or hardly anything would ever fire.
                 doubt: doubt && behind % 2 == 0,
                 behind
             }
@@ -326,6 +331,7 @@ fn take(case: &mut Case, step: Step) {
             hides_critical: false,
         }),
         Step::Restart => {
+            // Nothing is stored here, so what has changed is carried over as if a commit had failed.
             let mut kept = restarted(case);
             kept.changed = case.incidents.take_changed();
             assert_eq!(kept.open, case.incidents.open);
@@ -336,7 +342,7 @@ fn take(case: &mut Case, step: Step) {
 
 /// What a channel hears of each incident: opened first and once, resolved last and once, numbers
 /// that count up, and keys that are never used twice.
-fn check_notices(notifications: &[Notification]) {
+fn check_notifications(notifications: &[Notification]) {
     let mut heard: HashMap<&str, Vec<&Notification>> = HashMap::new();
     let mut keys = BTreeSet::new();
     for notification in notifications {
@@ -371,7 +377,8 @@ proptest! {
                 prop_assert!(incident.timeline.len() <= logweir_incident::incident::TIMELINE_MAX);
             }
         }
-        // Once all is over and nothing is quiet, whoever heard of it hears that it is over.
+        // Once all is over and nothing is suppressed, whoever heard of it hears that it is over. In days, so
+        // that no silence, snooze or flapping outlasts it.
         for _ in 0..4 {
             case.now += DAY;
             for service in ["a", "b", "c"] {
@@ -379,7 +386,7 @@ proptest! {
             }
             case.tell();
         }
-        check_notices(&case.notifications);
+        check_notifications(&case.notifications);
         let opened = case.notifications.iter().filter(|notification| notification.kind == Opened).count();
         let resolved = case.notifications.iter().filter(|notification| notification.kind == Resolved).count();
         prop_assert_eq!(opened, resolved);

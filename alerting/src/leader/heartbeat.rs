@@ -8,10 +8,11 @@ use metrics::counter;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::channel::{Network, Ping};
+use crate::channel::{HeartbeatUrl, Network};
 
+/// When the address outside was last called, and how often it is.
 pub(super) struct Heartbeat {
-    ping: Option<Ping>,
+    ping: Option<HeartbeatUrl>,
     every: Duration,
     last: Option<Instant>,
 }
@@ -24,7 +25,10 @@ impl Heartbeat {
         } else {
             let place = || format!("alerting.heartbeat_url_file {}", file.display());
             let url = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", place()))?;
-            Some(Ping::new(&url, network.clone()).map_err(|e| format!("{}: {e}", place()))?)
+            Some(
+                HeartbeatUrl::new(&url, network.clone())
+                    .map_err(|e| format!("{}: {e}", place()))?,
+            )
         };
         Ok(Self { ping, every, last: None })
     }
@@ -35,6 +39,7 @@ impl Heartbeat {
         if self.last.is_some_and(|last| last.elapsed() < self.every) {
             return;
         }
+        // Before it is known whether the call gets through: one that hangs must not be joined by more.
         self.last = Some(Instant::now());
         let ping = ping.clone();
         tasks.spawn("alerting heartbeat", Fate::MayEnd, async move {

@@ -8,7 +8,7 @@
 
 mod heartbeat;
 pub mod settings;
-mod tenant;
+mod tenant_evaluator;
 mod workers;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
@@ -24,12 +24,14 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use self::{heartbeat::Heartbeat, settings::Settings, tenant::TenantAlerts};
+use self::{
+    heartbeat::Heartbeat, settings::Settings, tenant_evaluator::TenantEvaluator,
+    workers::WorkerStarter,
+};
 use crate::{
-    channel::Network,
-    files::RuleFiles,
-    jobs::{self, JobParts},
-    parts::Parts,
+    dependencies::Dependencies,
+    jobs::{self, JobDependencies},
+    yaml::RuleFiles,
 };
 
 /// How long a leader may be silent until another takes over: several evaluations, so that a slow
@@ -45,37 +47,44 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 const ACTIONS_MAX: usize = 200;
 
 /// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
-pub fn start(parts: Parts, tasks: &Tasks) -> Result<(), String> {
-    let network = parts.config.network()?;
-    let every = Duration::from_secs(parts.config.heartbeat_seconds.max(1).into());
-    let heartbeat = Heartbeat::new(&parts.config.heartbeat_url_file, every, &network)?;
-    let job_parts = JobParts {
-        read: Arc::clone(&parts.read),
-        alerts: Arc::clone(&parts.alerts),
-        jobs: Arc::clone(&parts.jobs),
+pub fn start(dependencies: Dependencies, tasks: &Tasks) -> Result<(), String> {
+    let network = dependencies.config.network()?;
+    let every = Duration::from_secs(dependencies.config.heartbeat_seconds.max(1).into());
+    let heartbeat = Heartbeat::new(&dependencies.config.heartbeat_url_file, every, &network)?;
+    let job_dependencies = JobDependencies {
+        read: Arc::clone(&dependencies.read),
+        alerts: Arc::clone(&dependencies.alerts),
+        jobs: Arc::clone(&dependencies.jobs),
         network: network.clone(),
-        clock: Arc::clone(&parts.clock),
+        clock: Arc::clone(&dependencies.clock),
     };
-    jobs::start(&job_parts, tasks);
-    let leader = Leader {
-        parts,
+    jobs::start(&job_dependencies, tasks);
+    let starter = WorkerStarter {
+        dependencies: dependencies.clone(),
         network,
         tasks: tasks.clone(),
-        workers: TaskTracker::new(),
+        running: TaskTracker::new(),
+    };
+    let leader = Leader {
+        dependencies,
+        tasks: tasks.clone(),
+        starter,
         heartbeat,
         files: RuleFiles::default(),
         texts: BTreeMap::new(),
     };
     let stop = tasks.stop_token();
+    // Essential: a process whose alerting ended would look well and tell nobody anything.
     tasks.spawn("alerting", Fate::Essential, async move {
-        let (parts, workers) = (leader.parts.clone(), leader.workers.clone());
+        let (dependencies, workers) = (leader.dependencies.clone(), leader.starter.running.clone());
         stop.run_until_cancelled(leader.run()).await;
+        // Closed first, or waiting for those that run would never end.
         workers.close();
         // What is on its way is recorded before another may lead, or the other would repeat it.
-        let drained = while_renewing(renew(&parts), workers.wait());
+        let drained = while_renewing(renew(&dependencies), workers.wait());
         let drained = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
         // Best effort: otherwise another waits until the lease is over.
-        let resign = parts.alerts.resign(&parts.holder);
+        let resign = dependencies.alerts.resign(&dependencies.holder);
         let resigned = tokio::time::timeout(RESIGN_TIMEOUT, resign).await;
         if drained.is_err() || !matches!(resigned, Ok(Ok(()))) {
             info!("alerting could not be left in order; what was being told may be told again");
@@ -97,22 +106,21 @@ async fn while_renewing<T>(
 }
 
 /// Keeps the lead. Whether that worked shows when something is committed.
-async fn renew(parts: &Parts) -> Infallible {
+async fn renew(dependencies: &Dependencies) -> Infallible {
     loop {
         tokio::time::sleep(EVALUATE_EVERY).await;
-        if let Err(error) = parts.alerts.lead(&parts.holder, LEASE).await {
+        if let Err(error) = dependencies.alerts.lead(&dependencies.holder, LEASE).await {
             counter!("logweir_alerting_renewals_failed_total").increment(1);
             debug!(%error, "the lead of alerting could not be renewed");
         }
     }
 }
 
+/// Leads while it may, and evaluates while it leads.
 struct Leader {
-    parts: Parts,
-    network: Network,
+    dependencies: Dependencies,
     tasks: Tasks,
-    /// What channels are being told.
-    workers: TaskTracker,
+    starter: WorkerStarter,
     heartbeat: Heartbeat,
     files: RuleFiles,
     /// The rule files as they were read last.
@@ -122,7 +130,7 @@ struct Leader {
 /// The time in which this process leads; its workers end with it.
 struct Term {
     epoch: i64,
-    tenants: BTreeMap<Tenant, TenantAlerts>,
+    tenants: BTreeMap<Tenant, TenantEvaluator>,
     stop: CancellationToken,
 }
 
@@ -138,14 +146,14 @@ impl Leader {
         let mut is_failing = false;
         loop {
             let begun = Instant::now();
-            let led = self.parts.alerts.lead(&self.parts.holder, LEASE).await;
+            let led = self.dependencies.alerts.lead(&self.dependencies.holder, LEASE).await;
             // Where storage does not answer the term goes on: nothing can be committed meanwhile, and
             // to load everything anew would take longer than most troubles last.
             term = self.follow(term, &led);
             let evaluated = match (&mut term, led) {
                 (Some(term), Ok(_)) => {
-                    let parts = self.parts.clone();
-                    while_renewing(renew(&parts), self.evaluate(term)).await
+                    let dependencies = self.dependencies.clone();
+                    while_renewing(renew(&dependencies), self.evaluate(term)).await
                 }
                 (_, led) => led.map(drop),
             };
@@ -159,6 +167,7 @@ impl Leader {
                 self.heartbeat.evaluated(&self.tasks);
             }
             gauge!("logweir_alerting_leads").set(f64::from(u8::from(term.is_some())));
+            // What the evaluation took comes off the pause, so that one starts every two seconds.
             let spent = begun.elapsed();
             histogram!("logweir_alerting_evaluation_seconds").record(spent.as_secs_f64());
             tokio::time::sleep(EVALUATE_EVERY.saturating_sub(spent)).await;
@@ -190,7 +199,8 @@ impl Leader {
         self.read_files().await;
         let file_rules: Vec<Rule> = self.files.rules().cloned().collect();
         let mut actions: BTreeMap<Tenant, Vec<WaitingAction>> = BTreeMap::new();
-        for waiting in self.parts.alerts.list_actions(ACTIONS_MAX).await? {
+        // Of all tenants with one query: most tenants have none.
+        for waiting in self.dependencies.alerts.list_actions(ACTIONS_MAX).await? {
             actions.entry(waiting.tenant.clone()).or_default().push(waiting);
         }
         let mut failed = None;
@@ -198,6 +208,7 @@ impl Leader {
             let wanted = actions.remove(&tenant).unwrap_or_default();
             match self.evaluate_tenant(term, &tenant, &file_rules, wanted).await {
                 Ok(true) => {}
+                // Another leads: what is left to evaluate is its work.
                 Ok(false) => return Ok(()),
                 Err(error) => failed = Some(error),
             }
@@ -212,7 +223,7 @@ impl Leader {
         &self,
         with_actions: impl Iterator<Item = &Tenant>,
     ) -> Result<Vec<Tenant>, StorageError> {
-        let mut tenants = self.parts.alerts.list_tenants().await?;
+        let mut tenants = self.dependencies.alerts.list_tenants().await?;
         // The installation's own, which has rules about the system even before any log.
         tenants.push(Tenant::default());
         tenants.extend(with_actions.cloned());
@@ -229,23 +240,26 @@ impl Leader {
         file_rules: &[Rule],
         actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
-        let stored = self.parts.alerts.list_all_settings(tenant).await?;
+        // Read anew each time: a rule that somebody sets holds two seconds later, on whichever process.
+        let stored = self.dependencies.alerts.list_all_settings(tenant).await?;
         let settings = Settings::of(&stored, file_rules);
         if !term.tenants.contains_key(tenant) {
-            let alerts = TenantAlerts::load(&self.parts, tenant, term.epoch, &settings).await?;
+            let alerts =
+                TenantEvaluator::load(&self.dependencies, tenant, term.epoch, &settings).await?;
             term.tenants.insert(tenant.clone(), alerts);
         }
         let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
-        alerts.take_settings(self, settings, &term.stop);
-        alerts.evaluate(&self.parts, actions).await
+        alerts.take_settings(&self.starter, settings, &term.stop);
+        alerts.evaluate(&self.dependencies, actions).await
     }
 
     /// A file that cannot be read, or has a mistake, leaves its last good rules.
     async fn read_files(&mut self) {
-        let config = self.parts.config.clone();
+        let config = self.dependencies.config.clone();
         let read = tokio::task::spawn_blocking(move || config.rule_files()).await;
         // Nothing is known of the files when they could not even be looked for.
         let Ok(Some(texts)) = read else { return };
+        // Compared with what was read last: parsing ten thousand rules every two seconds would be felt.
         if texts == self.texts {
             return;
         }

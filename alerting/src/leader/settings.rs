@@ -15,7 +15,7 @@ pub struct Settings {
     /// The built-in rules, and the tenant's own; one of the same name takes the place of a built-in
     /// one.
     pub rules: Vec<Rule>,
-    /// By name.
+    /// The channels, by name.
     pub channels: BTreeMap<String, ChannelConfig>,
     /// When people want to be told, and how often.
     pub policy: NotificationPolicy,
@@ -25,6 +25,8 @@ impl Settings {
     /// Of what is stored for a tenant; what is not understood is left out. `files` are rules from
     /// files, which hold for every tenant and give way to stored ones.
     pub fn of(stored: &[StoredSetting], files: &[Rule]) -> Self {
+        // In this order: what a tenant stored takes the place of a rule from a file, and both take that of a
+        // built-in one.
         let from_files = files.iter().map(|rule| (rule.name.clone(), rule.clone()));
         let mut rules: BTreeMap<String, Rule> = from_files.collect();
         let own = stored.iter().filter_map(StoredSetting::rule);

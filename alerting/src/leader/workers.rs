@@ -5,18 +5,31 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use logweir_core::{identity::Tenant, runtime::tasks::Fate};
+use logweir_core::{
+    identity::Tenant,
+    runtime::tasks::{Fate, Tasks},
+};
 use logweir_incident::channel::ChannelConfig;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use super::Leader;
 use crate::{
-    channel::build,
-    notify::{route::Routes, stored_outbox::StoredOutbox, worker::Worker},
+    channel::{Network, build},
+    dependencies::Dependencies,
+    notify::{outbox::storage::StoredOutbox, route::Routes, worker::Worker},
 };
+
+/// What every worker is started with, whatever its tenant and channel.
+pub(super) struct WorkerStarter {
+    pub(super) dependencies: Dependencies,
+    /// How channels are reached.
+    pub(super) network: Network,
+    pub(super) tasks: Tasks,
+    /// Knows the workers that still send, of this leader's time or an earlier one.
+    pub(super) running: TaskTracker,
+}
 
 /// The workers of all channels of a tenant.
 pub(super) struct ChannelWorkers {
@@ -54,7 +67,7 @@ impl Drop for Running {
 }
 
 impl ChannelWorkers {
-    /// None yet.
+    /// Of a tenant whose channels have no worker yet.
     pub(super) const fn new(tenant: Tenant, epoch: i64) -> Self {
         Self { tenant, epoch, running: BTreeMap::new(), turns: BTreeMap::new() }
     }
@@ -68,11 +81,12 @@ impl ChannelWorkers {
     /// they end with `stop`.
     pub(super) fn follow(
         &mut self,
-        leader: &Leader,
+        starter: &WorkerStarter,
         channels: &BTreeMap<String, ChannelConfig>,
         routes: &Arc<Routes>,
         stop: &CancellationToken,
     ) {
+        // Dropping one stops it. A worker knows its settings from its start, so a change means a new one.
         self.running.retain(|name, running| {
             channels.get(name) == Some(&running.config)
                 && Arc::ptr_eq(&running.routes, routes)
@@ -82,7 +96,7 @@ impl ChannelWorkers {
         self.turns.retain(|name, turn| channels.contains_key(name) || Arc::strong_count(turn) > 1);
         for (name, config) in channels {
             if !self.running.contains_key(name) {
-                let running = self.start(leader, config, routes, stop.child_token());
+                let running = self.start(starter, config, routes, stop.child_token());
                 self.running.insert(name.clone(), running);
             }
         }
@@ -90,14 +104,15 @@ impl ChannelWorkers {
 
     fn start(
         &mut self,
-        leader: &Leader,
+        starter: &WorkerStarter,
         config: &ChannelConfig,
         routes: &Arc<Routes>,
         stop: CancellationToken,
     ) -> Running {
         let wake = Arc::new(Notify::new());
-        let alive = match self.worker(leader, config, routes, &wake) {
-            Ok(worker) => Some(self.spawn(leader, worker, stop.clone())),
+        let alive = match self.worker(starter, config, routes, &wake) {
+            Ok(worker) => Some(self.spawn(starter, worker, stop.clone())),
+            // Kept as running all the same, so that it is tried and logged again only after a change.
             Err(why) => {
                 let channel = &config.name;
                 warn!(tenant = %self.tenant, channel, "nobody can be told through it: {why}");
@@ -109,43 +124,50 @@ impl ChannelWorkers {
 
     fn worker(
         &self,
-        leader: &Leader,
+        starter: &WorkerStarter,
         config: &ChannelConfig,
         routes: &Arc<Routes>,
         wake: &Arc<Notify>,
     ) -> Result<Worker, String> {
-        let parts = &leader.parts;
-        let channel = build(config, &leader.network, &parts.clock)?;
+        let dependencies = &starter.dependencies;
+        let channel = build(config, &starter.network, &dependencies.clock)?;
         let outbox = StoredOutbox {
-            storage: Arc::clone(&parts.alerts),
+            storage: Arc::clone(&dependencies.alerts),
             tenant: self.tenant.clone(),
             epoch: self.epoch,
             routes: Arc::clone(routes),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&dependencies.clock),
             loaded: Mutex::new(HashMap::new()),
         };
         Ok(Worker {
             name: config.name.clone(),
             channel,
             outbox: Arc::new(outbox),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&dependencies.clock),
             wake: Arc::clone(wake),
             random: rand::random::<f64>,
         })
     }
 
     /// Has a worker work once it is its turn; what is returned lives as long as it works.
-    fn spawn(&mut self, leader: &Leader, worker: Worker, stop: CancellationToken) -> Weak<()> {
+    fn spawn(
+        &mut self,
+        starter: &WorkerStarter,
+        worker: Worker,
+        stop: CancellationToken,
+    ) -> Weak<()> {
         let turn = Arc::clone(self.turns.entry(worker.name.clone()).or_default());
         let alive = Arc::new(());
         let lives = Arc::downgrade(&alive);
         let work = async move {
+            // Both are held to the end, however it comes: `has_ended` looks at the first, the next worker waits
+            // for the second.
             let _alive = alive;
             let _turn = turn.lock().await;
             worker.run(stop).await;
         };
-        let work = leader.workers.track_future(work);
-        leader.tasks.spawn("alerting channel", Fate::MayEnd, work);
+        let work = starter.running.track_future(work);
+        starter.tasks.spawn("alerting channel", Fate::MayEnd, work);
         lives
     }
 }

@@ -4,12 +4,12 @@
 //! stages. What then waits in the [`outbox`] is sent by one [`worker`] for each channel, which a
 //! [`plan`] tells what to do next.
 
+pub(crate) mod channel_change;
 pub mod outbox;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod repeat;
 pub mod route;
-pub(crate) mod stored_outbox;
 pub mod suppress;
 pub mod worker;

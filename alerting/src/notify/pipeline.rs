@@ -13,10 +13,10 @@ use logweir_storage::{KeepAlerts, NewDelivery, StorageError};
 use parking_lot::Mutex;
 
 use super::{
+    outbox::new_delivery::new_delivery,
     policy::NotificationPolicy,
     repeat,
     route::{Routes, channels_told, route},
-    stored_outbox::new_delivery,
     suppress::suppress,
 };
 use crate::{incident::Incidents, rule::engine::Engine};
@@ -27,6 +27,7 @@ pub fn due(
     policy: &NotificationPolicy,
     now_unix_nano: i64,
 ) -> Vec<Notification> {
+    // Suppressed first, or what a silence covers would be told in the moment in which it fires.
     suppress(incidents, &policy.suppression, now_unix_nano);
     let due = repeat::due(incidents, policy, now_unix_nano);
     incidents.forget(now_unix_nano);
@@ -52,6 +53,7 @@ impl Pipeline<'_> {
         now_unix_nano: i64,
     ) -> Result<Vec<NewDelivery>, StorageError> {
         backlog.extend(due(self.engine.lock().incidents_mut(), self.policy, now_unix_nano));
+        // Asked after `due`, which knows what ends, and before the commit: a fault in between costs nothing.
         let told = channels_told(self.alerts, self.tenant, backlog).await?;
         let routed = route(backlog, self.routes, &told).into_iter();
         let outbox = |(channel, notification): (String, &Notification)| {

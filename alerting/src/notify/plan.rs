@@ -29,12 +29,15 @@ pub const DIGEST_MAX: usize = 100;
 /// takes to restart, and short enough for somebody who is to be woken.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(120);
 
+/// Bytes of the hash in a digest's key: two digests have the same once in 2^64.
+const KEY_HASH_BYTES: usize = 16;
+
 /// What a channel's worker does next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Plan {
     /// Nothing waits.
     Idle,
-    /// Nothing before this moment.
+    /// Something waits, and nothing may be sent before this moment.
     Wait(i64),
     /// Give these to another channel as well.
     HandOver {
@@ -66,7 +69,7 @@ pub struct PlannedMessage {
     pub thread: Option<String>,
     /// How often its first delivery was begun before.
     pub attempts: u32,
-    /// Whether it may have arrived already: then it stays as it is, whatever is answered now.
+    /// Whether it may have arrived already: then it stays as it is, whatever comes of it now.
     pub may_have_arrived: bool,
 }
 
@@ -115,7 +118,7 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     }
 }
 
-/// While a channel is down, when the time for another channel will have come.
+/// While a channel is down, the moment at which what is critical goes to another one.
 fn look_again(queue: &Queue, now: i64) -> Option<i64> {
     let at = queue.state.breaker.down_since_unix_nano?.saturating_add(nanos(FALLBACK_AFTER));
     (at > now).then_some(at)
@@ -147,7 +150,7 @@ fn hand_over(queue: &Queue, now: i64) -> Option<Plan> {
 }
 
 /// Messages that may have arrived, and the other deliveries by incident; an incident that is in such
-/// a message waits until that is settled.
+/// a message waits until its outcome is known.
 fn units(deliveries: &[Delivery]) -> Vec<Unit<'_>> {
     let mut begun: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
     for delivery in deliveries {
@@ -156,6 +159,7 @@ fn units(deliveries: &[Delivery]) -> Vec<Unit<'_>> {
             unit.deliveries.push(delivery);
         }
     }
+    // What comes next of an incident must not overtake what may still have to be repeated.
     let held: Vec<&str> =
         begun.values().flat_map(|unit| &unit.deliveries).map(|d| incident_of(d)).collect();
     let mut fresh: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
@@ -226,6 +230,7 @@ impl Unit<'_> {
         }
         let merged: Vec<Notification> =
             by_incident.values().map(|notifications| merge(notifications)).collect();
+        // One incident is told as itself; several in one message can only have been a digest.
         let mut planned = match <[Notification; 1]>::try_from(merged) {
             Ok([notification]) => self.planned_of(notification.key.clone(), notification),
             Err(many) => self.planned_of(String::new(), digest_of(many)),
@@ -312,6 +317,7 @@ fn digest_of(mut notifications: Vec<Notification>) -> Notification {
     let mut hash = Sha256::new();
     for notification in &notifications {
         hash.update(notification.key.as_bytes());
+        // Ends each key, or two others of the same letters would make the same hash.
         hash.update([0]);
     }
     let at_unix_nano = notifications
@@ -323,9 +329,9 @@ fn digest_of(mut notifications: Vec<Notification>) -> Notification {
     let mut incidents = notifications
         .into_iter()
         .flat_map(|notification| std::iter::once(notification.incident).chain(notification.others));
-    let incident = incidents.next().expect("a digest has a notice");
+    let incident = incidents.next().expect("a digest has a notification");
     let mut digest = Notification::new(NotificationKind::Digest, 0, at_unix_nano, &incident);
-    digest.key = format!("digest-{}", hex::encode(&hash.finalize()[..16]));
+    digest.key = format!("digest-{}", hex::encode(&hash.finalize()[..KEY_HASH_BYTES]));
     digest.others = incidents.collect();
     digest.count = count;
     digest

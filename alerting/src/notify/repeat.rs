@@ -12,9 +12,11 @@ use logweir_incident::{
 use super::policy::NotificationPolicy;
 use crate::incident::{Incidents, Tracked};
 
-/// Reminders of an acknowledged incident come half as often each time, so many times.
+/// Reminders of an acknowledged incident come half as often each time, so many times: far beyond the
+/// longest pause that a policy may set, and short of what an `i64` of nanoseconds holds.
 const DOUBLINGS_MAX: u32 = 10;
 const SECOND: i64 = 1_000_000_000;
+const MINUTE_SECONDS: u32 = 60;
 
 /// The notifications that are due, by incident; they count as told from now on.
 pub fn due(
@@ -40,6 +42,7 @@ fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<N
             if is_suppressed(tracked, &policy.suppression, is_worse, now) {
                 return Vec::new();
             }
+            // It may have fired long ago and have been suppressed until now.
             if tracked.tracking.sequence == 0 {
                 return vec![notification(tracked, NotificationKind::Opened, "", now)];
             }
@@ -51,10 +54,11 @@ fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<N
 /// Of an incident that is over. One that was never told is told with its end, if its logs came so late
 /// that there was no time before.
 fn at_end(tracked: &mut Tracked, suppression: &Suppression, now: i64) -> Vec<Notification> {
-    let is_unheard = tracked.is_unheard() && !is_suppressed(tracked, suppression, false, now);
+    let is_untold = tracked.is_untold() && !is_suppressed(tracked, suppression, false, now);
     let is_told = tracked.tracking.sequence > 0;
+    // Whether or not it is told: a silence that ends later must not have it told then.
     tracked.tracking.is_closed = true;
-    if is_unheard {
+    if is_untold {
         let late = "its logs came late: it was over before it could be told";
         return [NotificationKind::Opened, NotificationKind::Resolved]
             .map(|kind| notification(tracked, kind, late, now))
@@ -73,6 +77,7 @@ fn follow_up(
     is_worse: bool,
     now: i64,
 ) -> Option<Notification> {
+    // In the order of what people must know first; of each evaluation they are told one thing.
     if is_worse {
         return Some(notification(tracked, NotificationKind::Escalated, "it got worse", now));
     }
@@ -113,7 +118,7 @@ fn escalation(tracked: &mut Tracked, reminders: &Reminders, now: i64) -> Notific
     incident.escalation_level += 1;
     let is_last = incident.escalation_level == reminders.escalations_max;
     let last = if is_last { "; this is the last level" } else { "" };
-    let minutes = reminders.escalate_seconds / 60;
+    let minutes = reminders.escalate_seconds / MINUTE_SECONDS;
     let text = format!("not acknowledged for {minutes} min{last}");
     incident.note(now, Event::Escalated, "", &text);
     notification(tracked, NotificationKind::Escalated, &text, now)
@@ -136,7 +141,7 @@ fn is_suppressed(tracked: &Tracked, suppression: &Suppression, is_worse: bool, n
     if incident.overlays.silenced && is_critical_now && !hides_critical() {
         return false;
     }
-    incident.overlays.is_quiet(now)
+    incident.overlays.is_suppressed(now)
 }
 
 /// The next notification of an incident, which counts as told from now on.
@@ -146,6 +151,7 @@ fn notification(
     text: &str,
     now: i64,
 ) -> Notification {
+    // Counted with the notification itself, in one transaction: a repeat after a fault has the same key.
     let tracking = &mut tracked.tracking;
     tracking.sequence += 1;
     tracking.notified_unix_nano = now;

@@ -37,11 +37,13 @@ pub(crate) fn route<'a>(
 ) -> Vec<(String, &'a Notification)> {
     let mut routed: Vec<(String, &Notification)> = Vec::new();
     for notification in notifications {
+        // A set, as a rule may name a channel twice, and nobody wants to be told twice.
         let mut channels: BTreeSet<String> =
             routes.channels_of(&notification.channels).into_iter().map(str::to_owned).collect();
         if notification.kind == NotificationKind::Resolved {
             let id = &notification.incident.id;
             let stored = told.get(id).into_iter().flatten();
+            // What opened and ended at once is not stored yet: its beginning is in this very list.
             let just_now = routed.iter().filter(|(_, of)| of.incident.id == *id);
             let told: BTreeSet<&String> =
                 stored.chain(just_now.map(|(channel, _)| channel)).collect();
@@ -97,6 +99,7 @@ impl Routes {
             return known;
         }
         let default: Vec<&str> = self.defaults().map(String::as_str).collect();
+        // Somebody is always told, even where nobody said whom.
         if default.is_empty() {
             self.channels.keys().map(String::as_str).collect()
         } else {
@@ -122,7 +125,7 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use logweir_incident::sample;
+    use logweir_incident::example;
 
     use super::*;
 
@@ -135,7 +138,7 @@ mod tests {
 
     /// The channels of a notification that names these, where something was told of its incident.
     fn channels(kind: NotificationKind, named: &[&str], told: &[&str]) -> Vec<String> {
-        let mut notification = sample::notification(kind);
+        let mut notification = example::notification(kind);
         notification.channels = named.iter().map(|name| (*name).to_owned()).collect();
         let told = told.iter().map(|name| (*name).to_owned()).collect();
         let told = ChannelsTold::from([(notification.incident.id.clone(), told)]);
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_end_that_is_due_with_its_beginning_follows_it() {
-        let all = [NotificationKind::Opened, NotificationKind::Resolved].map(sample::notification);
+        let all = [NotificationKind::Opened, NotificationKind::Resolved].map(example::notification);
         let routed = route(&all, &routes(), &ChannelsTold::new());
         assert!(routed.iter().map(|(channel, _)| channel).eq(["chat", "chat"]), "{routed:?}");
     }

@@ -12,18 +12,20 @@ use crate::incident::Incidents;
 
 /// How long an incident that is over still explains others: what follows from something may go on for
 /// a while after it.
-const AFTERMATH_NANOS: i64 = 600_000_000_000;
+const EXPLAINS_NANOS: i64 = 600_000_000_000;
 
 /// Brings every incident's overlays up to date, and notes in its timeline what has changed of them.
 pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_nano: i64) {
+    // By the incidents as they were, before any is changed: what explains what must not depend on the order.
     let all_inhibited = inhibited(incidents, suppression, now_unix_nano);
     let mut changed = Vec::new();
     for tracked in incidents.tracked_mut() {
         // What is over keeps the marks that it had when its end came; what came late has none yet.
-        if !tracked.incident.state.is_active() && !tracked.is_unheard() {
+        if !tracked.incident.state.is_active() && !tracked.is_untold() {
             continue;
         }
         let incident = &mut tracked.incident;
+        // What was before is kept: only a change belongs into the timeline.
         let before = incident.overlays;
         let silenced = suppression.silence_of(incident, now_unix_nano).is_some();
         let muted = suppression.is_muted(incident, now_unix_nano);
@@ -56,7 +58,7 @@ fn inhibited(
     let is_source = |incident: &&Incident| {
         let resolved = incident.resolved_unix_nano;
         incident.state.is_active()
-            || resolved.is_some_and(|at| now_unix_nano - at <= AFTERMATH_NANOS)
+            || resolved.is_some_and(|at| now_unix_nano - at <= EXPLAINS_NANOS)
     };
     // By service, or each incident would be compared with each in a storm of thousands.
     let mut by_service: HashMap<&str, Vec<&Incident>> = HashMap::new();

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    channel::{Channel, Failure, Form, Message, Receipt, SendError, Steps},
+    channel::{CallSteps, Channel, Failure, Form, Message, Receipt, SendError},
     notify::outbox::{Change, Finished, Outbox, OutboxError, Outcome, Queue, Started},
     notify::plan::{Plan, PlannedMessage, plan},
 };
@@ -31,21 +31,24 @@ pub const RETRY: Backoff = Backoff { first: Duration::from_secs(1), max: Duratio
 /// Between tries of a store that does not answer.
 const STORE_RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
-/// How often the outbox is looked at although nobody said that something is in it: another process
-/// may have written it.
+/// How often the outbox is looked at although the worker was not woken: another process may have written
+/// to it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Of a lead that is about to end, what is not used: clocks differ in pace.
 const LEAD_MARGIN: Duration = Duration::from_millis(500);
+/// The shortest pause after a store that did not answer: chance may draw none at all, and the worker
+/// would ask in a loop.
+const STORE_PAUSE_MIN: Duration = Duration::from_millis(10);
 
-/// Tells one channel.
+/// Sends what waits for one channel.
 pub struct Worker {
     /// The channel's name.
     pub name: String,
     /// The channel.
     pub channel: Arc<dyn Channel>,
-    /// What waits.
+    /// Where what waits for the channel is kept.
     pub outbox: Arc<dyn Outbox>,
-    /// Tells the time.
+    /// The time.
     pub clock: Clock,
     /// Notified when something was written to the outbox.
     pub wake: Arc<Notify>,
@@ -74,6 +77,7 @@ impl Worker {
                 Err(OutboxError::NotLeading) => return,
                 Err(error) => self.store_pause(&error, &mut failures),
             };
+            // The store answered: the next failure is a first one again.
             if pause.is_zero() {
                 failures = 0;
                 continue;
@@ -91,7 +95,7 @@ impl Worker {
     fn store_pause(&self, error: &OutboxError, failures: &mut u32) -> Duration {
         *failures += 1;
         warn!(channel = self.name, %error, "the outbox does not answer");
-        STORE_RETRY.delay(*failures, (self.random)()).max(Duration::from_millis(10))
+        STORE_RETRY.delay(*failures, (self.random)()).max(STORE_PAUSE_MIN)
     }
 
     async fn look(&self) -> Result<Step, OutboxError> {
@@ -142,7 +146,7 @@ impl Worker {
             is_test: false,
             not_after: Some(not_after),
         };
-        let sent = self.channel.send(&message, &mut Steps::default()).await;
+        let sent = self.channel.send(&message, &mut CallSteps::default()).await;
         let now = (self.clock)();
         let finished = end(&planned, state, sent, (self.channel.limits(), now, (self.random)()));
         self.record(&finished, stop).await?;
@@ -199,7 +203,7 @@ fn count(channel: &str, outcome: &'static str) {
         .increment(1);
 }
 
-/// The channel's state while a message is under way.
+/// The channel's state once a message is about to be sent: the breaker and the rate limit count it.
 pub fn begin(
     mut state: ChannelState,
     limits: crate::channel::ChannelLimits,
@@ -219,14 +223,15 @@ pub fn end(
 ) -> Finished {
     let before = state.breaker.clone();
     state.pace.answered(limits.rate, now_unix_nano);
-    let answered = match &sent {
+    let result = match &sent {
         Ok(_) => Some(CallResult::Well),
-        Err(error) => error.answered(),
+        Err(error) => error.call_result(),
     };
-    if let Some(answered) = answered {
-        state.breaker.end(answered, now_unix_nano);
+    if let Some(result) = result {
+        state.breaker.end(result, now_unix_nano);
     }
     state.last_error = sent.as_ref().err().map(|error| error.text.clone()).unwrap_or_default();
+    // After the breaker has counted the call, and with the error that it will be explained by.
     let change = change(&before, &state, now_unix_nano);
     let outcome = match sent {
         Ok(receipt) => Outcome::Sent { thread: receipt.thread, words: receipt.words },
@@ -244,6 +249,7 @@ fn failed(planned: &PlannedMessage, error: SendError, now: i64, random: f64) -> 
     let pause = match error.failure {
         // Its plain form is another message: there is nothing to wait for.
         Failure::Rejected => Duration::ZERO,
+        // Nothing was sent, and nothing of the destination is known: its own pauses do not grow.
         Failure::TooLate => RETRY.first,
         _ => RETRY.delay(planned.attempts + 1, random).max(error.pause().unwrap_or_default()),
     };
@@ -262,7 +268,8 @@ fn given_up(ids: Vec<i64>, queue: &Queue) -> Finished {
     Finished { ids, outcome, state: queue.state.clone(), change: None }
 }
 
-/// Worth telling: it opened, it is set wrongly, or it is well again. Not each probe.
+/// The breaker's change, if other channels are to be told: it opened, the channel is set wrongly, or it is
+/// well again. Not each probe.
 fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<Change> {
     let (from, to) = (before.state, state.breaker.state);
     let since = before.down_since_unix_nano.or(state.breaker.down_since_unix_nano);
@@ -270,6 +277,7 @@ fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<C
     let is_new = match (from, to) {
         (BreakerState::Closed, BreakerState::Open { .. }) => true,
         (BreakerState::HalfOpen { .. }, BreakerState::Closed) => true,
+        // A probe that finds it still wrong is no news.
         (_, BreakerState::Misconfigured { .. }) => from.name() != "half_open",
         _ => false,
     };

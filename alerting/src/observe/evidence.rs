@@ -12,33 +12,37 @@ use logweir_incident::incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog};
 use logweir_storage::{SearchQuery, StorageError, TimeRange};
 
 use crate::{
-    incident::evidence::{PatternCount, Symptom, probable_causes},
-    parts::Parts,
+    dependencies::Dependencies,
+    incident::evidence::{LatencyChange, PatternCount, Symptom, probable_causes},
     rule::engine::EvidenceRequest,
 };
 
 const SECOND: i64 = 1_000_000_000;
 /// What belongs to an incident came at most so long before it was noticed, or since it began.
 const WINDOW_NANOS_MIN: i64 = 60 * SECOND;
-/// What is normal is looked for in so long a time before.
+/// How far back before an incident the logs are taken as normal.
 const BEFORE_NANOS: i64 = 3_600 * SECOND;
-/// Logs of each time that are looked at, the newest.
+/// Logs that are looked at of the incident's time and of the time before, each; the newest.
 const LOGS_MAX: usize = 1_000;
 /// Deploys that came so long before it began may have to do with it.
 const DEPLOYED_NANOS: i64 = 1_800 * SECOND;
+/// Deploys of a service that are looked at, the newest: more in half an hour say nothing.
 const DEPLOYS_MAX: usize = 20;
+/// Patterns of a service that are looked up: more than a page of logs has.
 const PATTERNS_MAX: usize = 2_000;
+/// Bytes of a sample's message: what a person reads, and enough for a line of a stack trace or two.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 /// Logs that show a probable cause.
 const SAMPLES_OF_A_CAUSE: usize = 3;
 
 /// Finds out what can be about an incident that begins to fire.
 pub(crate) async fn find(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     asked: &EvidenceRequest,
 ) -> Result<Evidence, StorageError> {
-    let link = match parts.config.link.trim_end_matches('/') {
+    // The link is wanted whatever is found: it is how people get to the incident.
+    let link = match dependencies.config.link.trim_end_matches('/') {
         "" => String::new(),
         link => format!("{link}/incidents/{}", asked.incident_id),
     };
@@ -48,11 +52,12 @@ pub(crate) async fn find(
     let symptom = Symptom::of(&asked.kind);
     // What a rule counts came before it was evaluated, so that "since it began" would be empty.
     let begun = asked.from_unix_nano.min(asked.to_unix_nano.saturating_sub(WINDOW_NANOS_MIN));
-    let now = sample(parts, tenant, &service, symptom, (begun, i64::MAX)).await?;
+    let now = sample(dependencies, tenant, &service, symptom, (begun, i64::MAX)).await?;
     let from = begun.saturating_sub(BEFORE_NANOS);
-    let before = sample(parts, tenant, &service, symptom, (from, begun)).await?;
+    let before = sample(dependencies, tenant, &service, symptom, (from, begun)).await?;
     let window = asked.to_unix_nano.saturating_sub(begun).max(SECOND);
-    let patterns = patterns(parts, tenant, &service, from).await?;
+    let patterns = patterns(dependencies, tenant, &service, from).await?;
+    // Samples come of the causes, so that people see the logs that the message speaks of.
     let probable_causes = probable_causes(symptom, &counts(&now, &before, window, &patterns));
     let sample_logs = samples(&now, probable_causes.iter().map(|cause| cause.template_id.as_str()));
     let distinct = |text: fn(&SampleLog) -> &String| -> Vec<String> {
@@ -62,7 +67,7 @@ pub(crate) async fn find(
     Ok(Evidence {
         instances: distinct(|log| &log.instance),
         trace_ids: distinct(|log| &log.trace_id),
-        deploys: deploys(parts, tenant, &service, asked).await?,
+        deploys: deploys(dependencies, tenant, &service, asked).await?,
         probable_causes,
         sample_logs,
         link,
@@ -70,7 +75,7 @@ pub(crate) async fn find(
     })
 }
 
-/// The newest logs of a time.
+/// The newest logs of a span of time, at most [`LOGS_MAX`].
 struct Sample {
     logs: Vec<StoredLog>,
     /// The part of the time that they stand for.
@@ -93,8 +98,13 @@ impl PatternTotals {
     }
 }
 
+fn latency_change(now: PatternTotals, before: PatternTotals) -> Option<LatencyChange> {
+    let (now_ms, before_ms) = (now.mean_latency_ms()?, before.mean_latency_ms()?);
+    Some(LatencyChange { now_ms, before_ms })
+}
+
 async fn sample(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     service: &Service,
     symptom: Symptom,
@@ -107,7 +117,7 @@ async fn sample(
         .map_err(|error| StorageError::LimitExceeded(format!("{text}: {error}")))?;
     let range = TimeRange { from_unix_nano, to_unix_nano };
     let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
-    let page = parts.read.search(tenant, query).await?;
+    let page = dependencies.read.search(tenant, query).await?;
     // Where there are more logs than a page holds, those of the page stand for the time that they span.
     let newest = page.logs.first().map_or(from_unix_nano, time);
     let oldest = match &page.next {
@@ -133,13 +143,14 @@ fn time(log: &StoredLog) -> i64 {
 
 /// The patterns of a service since a moment, by id.
 async fn patterns(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     service: &Service,
     from_unix_nano: i64,
 ) -> Result<BTreeMap<TemplateId, String>, StorageError> {
     let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
-    let found = parts.read.list_templates(tenant, Some(service), range, PATTERNS_MAX).await?;
+    let found =
+        dependencies.read.list_templates(tenant, Some(service), range, PATTERNS_MAX).await?;
     Ok(found.into_iter().map(|template| (template.template_id, template.pattern)).collect())
 }
 
@@ -170,7 +181,7 @@ fn counts(
             now: scale(current.logs, now.nanos.min(window_nanos)).round() as u64,
             before: scale(usual.logs, before.nanos),
             is_new: usual.logs == 0,
-            latency_ms: current.mean_latency_ms().zip(usual.mean_latency_ms()),
+            latency: latency_change(current, usual),
         }
     };
     ids.into_iter().map(count).collect()
@@ -182,6 +193,7 @@ fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec
         let is_it = move |log: &&StoredLog| log.scored.template_id.to_string() == template_id;
         now.logs.iter().filter(is_it).take(SAMPLES_OF_A_CAUSE)
     };
+    // A few of each cause rather than many of the first.
     let found: Vec<SampleLog> =
         template_ids.flat_map(of).take(EVIDENCE_MAX).map(sample_log).collect();
     if found.is_empty() {
@@ -192,6 +204,7 @@ fn samples<'a>(now: &Sample, template_ids: impl Iterator<Item = &'a str>) -> Vec
 
 fn sample_log(log: &StoredLog) -> SampleLog {
     let record = &log.scored.record;
+    // Not within a character, or what is left is no text.
     let end = record.message.floor_char_boundary(MESSAGE_BYTES_MAX);
     SampleLog {
         log_id: log.id.to_string(),
@@ -204,12 +217,12 @@ fn sample_log(log: &StoredLog) -> SampleLog {
 }
 
 async fn deploys(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     service: &Service,
     asked: &EvidenceRequest,
 ) -> Result<Vec<DeployMark>, StorageError> {
-    let found = parts.administer.list_deploys(tenant, Some(service), DEPLOYS_MAX).await?;
+    let found = dependencies.administer.list_deploys(tenant, Some(service), DEPLOYS_MAX).await?;
     let since = asked.from_unix_nano.saturating_sub(DEPLOYED_NANOS);
     let near = found.into_iter().filter(|deploy| {
         deploy.time_unix_nano >= since && deploy.time_unix_nano <= asked.to_unix_nano

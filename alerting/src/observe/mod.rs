@@ -17,15 +17,15 @@ use logweir_storage::{
 use parking_lot::Mutex;
 
 use crate::{
+    dependencies::Dependencies,
     detector::{
         new_pattern::{NEW_NANOS, NewPattern},
         window::{BUCKET_SECONDS, Bucket},
     },
-    parts::Parts,
     rule::{
         engine::Engine,
         observations::{Observations, RuleMatches, Watermarks},
-        system::SystemReport,
+        self_monitoring::SystemReport,
     },
 };
 
@@ -36,20 +36,22 @@ pub(crate) const HOUR: i64 = 3_600 * SECOND;
 const LATE_NANOS: i64 = 180 * SECOND;
 /// Logs may be stamped ahead of this machine's clock.
 const AHEAD_NANOS: i64 = 60 * SECOND;
-/// How far back is read at the beginning, to know what is normal.
+/// How far back is read at the beginning, to know what is expected.
 const HISTORY_HOURS: i64 = 24;
 /// New patterns of a tenant that are looked at.
 pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
-/// Logs that a rule's filter is counted over, the newest.
+/// Logs that a rule's filter is counted over, the newest: a page of storage.
 const MATCHES_MAX: usize = 1_000;
+/// How far back they are looked for at least, so that the buckets before the open one are seen whole once
+/// more.
 const MATCHES_NANOS: i64 = 40 * SECOND;
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
 /// A processor that has been silent for longer reads no partition.
 const ALIVE_MAX: Duration = Duration::from_secs(15);
 
-/// Has the engine learn what was normal before a moment.
-pub(crate) async fn replay(
+/// Has the engine learn from the day before a moment what is expected.
+pub(crate) async fn learn_past(
     (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
     tenant: &Tenant,
     engine: &mut Engine,
@@ -62,7 +64,7 @@ pub(crate) async fn replay(
         let range = TimeRange { from_unix_nano: to_unix_nano - HOUR, to_unix_nano };
         for (service, buckets) in buckets(read, tenant, range).await? {
             for bucket in buckets {
-                engine.replay(&service, bucket);
+                engine.learn_bucket(&service, bucket);
             }
         }
     }
@@ -72,45 +74,46 @@ pub(crate) async fn replay(
     let is_past = |of: &TemplateSummary| of.first_seen_unix_nano < until_unix_nano - NEW_NANOS;
     for template in new.into_iter().rev().filter(is_past) {
         let service = template.service.clone();
-        engine.replay_pattern(service.as_str(), &new_pattern(template));
+        engine.learn_pattern(service.as_str(), &new_pattern(template));
     }
     Ok(())
 }
 
 /// What is new since the last evaluation.
 pub(crate) async fn observe(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     engine: &Mutex<Engine>,
     now: i64,
 ) -> Result<Observations, StorageError> {
     // Through when logs are known is asked first: what comes after is read or not, and not evaluated.
-    let processes = parts.administer.live_processes(PROCESSORS_KNOWN).await?;
+    let processes = dependencies.administer.live_processes(PROCESSORS_KNOWN).await?;
     let owners = Owners::of(&processes);
-    let last_seen = last_seen(parts, tenant).await?;
-    let watermark = |service: &String| owners.watermark(parts, tenant, service, now);
+    let last_seen = last_seen(dependencies, tenant).await?;
+    let watermark = |service: &String| owners.watermark(dependencies, tenant, service, now);
     let watermarks: Watermarks =
         last_seen.keys().map(|service| (service.clone(), watermark(service))).collect();
+    // Locked for a moment only: what follows waits for storage.
     let (wanted, filters) = {
         let engine = engine.lock();
         (engine.wanted_from(&watermarks, now), filters(engine.rules()))
     };
-    let new = parts.alerts.new_templates(tenant, now - NEW_NANOS, NEW_PATTERNS_MAX).await?;
+    let new = dependencies.alerts.new_templates(tenant, now - NEW_NANOS, NEW_PATTERNS_MAX).await?;
     Ok(Observations {
-        buckets: new_buckets(parts, tenant, &last_seen, (wanted, now)).await?,
+        buckets: new_buckets(dependencies, tenant, &last_seen, (wanted, now)).await?,
         new_patterns: new
             .into_iter()
             .map(|template| (template.service.to_string(), new_pattern(template)))
             .collect(),
-        matches: matches(parts, tenant, filters, (wanted, now)).await?,
-        system: Some(report(parts, tenant, &processes, now).await?),
+        matches: matches(dependencies, tenant, filters, (wanted, now)).await?,
+        system: Some(report(dependencies, tenant, &processes, now).await?),
         watermarks,
     })
 }
 
 /// The buckets that may have changed, each with the time of the service's newest log in it.
 async fn new_buckets(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     last_seen: &BTreeMap<String, i64>,
     (wanted, now): (i64, i64),
@@ -120,7 +123,7 @@ async fn new_buckets(
         to_unix_nano: now.saturating_add(AHEAD_NANOS),
     };
     let mut found = Vec::new();
-    for (service, buckets) in buckets(&*parts.read, tenant, range).await? {
+    for (service, buckets) in buckets(&*dependencies.read, tenant, range).await? {
         for mut bucket in buckets {
             let end = (bucket.start_seconds + BUCKET_SECONDS) * SECOND - 1;
             let last = last_seen.get(&service).copied().unwrap_or(end);
@@ -145,8 +148,11 @@ pub(crate) fn new_pattern(template: TemplateSummary) -> NewPattern {
 }
 
 /// The newest log of each service.
-async fn last_seen(parts: &Parts, tenant: &Tenant) -> Result<BTreeMap<String, i64>, StorageError> {
-    let services = parts.read.list_services(tenant).await?.into_iter();
+async fn last_seen(
+    dependencies: &Dependencies,
+    tenant: &Tenant,
+) -> Result<BTreeMap<String, i64>, StorageError> {
+    let services = dependencies.read.list_services(tenant).await?.into_iter();
     Ok(services.map(|of| (of.service.to_string(), of.last_seen_unix_nano)).collect())
 }
 
@@ -195,7 +201,7 @@ fn filters(rules: &[Rule]) -> Vec<(String, String)> {
 
 /// Counts the logs that match the rules' filters, of the newest that do.
 async fn matches(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     filters: Vec<(String, String)>,
     (wanted, now): (i64, i64),
@@ -207,7 +213,7 @@ async fn matches(
         let from_unix_nano = wanted.min(now - MATCHES_NANOS);
         let range = TimeRange { from_unix_nano, to_unix_nano: i64::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
-        let found = parts.read.search(tenant, query).await?.logs;
+        let found = dependencies.read.search(tenant, query).await?.logs;
         let counted = counted(&found).into_iter();
         matches.extend(counted.map(|((_, service), bucket)| RuleMatches {
             rule: rule.clone(),
@@ -245,17 +251,24 @@ impl<'a> Owners<'a> {
     }
 
     /// Through when a service's logs are known; none while nobody reads them.
-    fn watermark(&self, parts: &Parts, tenant: &Tenant, service: &str, now: i64) -> Option<i64> {
+    fn watermark(
+        &self,
+        dependencies: &Dependencies,
+        tenant: &Tenant,
+        service: &str,
+        now: i64,
+    ) -> Option<i64> {
         let service = Service::new(service).ok()?;
-        let partition = (parts.partition_of)(tenant, &service, parts.partitions);
+        let partition = (dependencies.partition_of)(tenant, &service, dependencies.partitions);
         let owner = self.0.get(&partition)?;
-        let pause = i64::from(parts.config.start_pause_seconds) * SECOND;
+        let pause = i64::from(dependencies.config.start_pause_seconds) * SECOND;
         let is_fresh = now.saturating_sub(owner.heartbeat.started_unix_nano) < pause;
+        // After a restart everybody sends what they had kept back: until it has come, silence says nothing.
         if is_fresh && owner.heartbeat.kind == "standalone" {
             return None;
         }
         let committed = owner.heartbeat.committed_unix_nano?;
-        // It said so a while ago; of what came since nothing is known, but where it was up to date
+        // It reported so a while ago; of what came since nothing is known, but where it was up to date
         // then it is taken to be now.
         let age = i64::try_from(owner.age.as_nanos()).unwrap_or(i64::MAX);
         Some(committed.saturating_add(age).min(now))
@@ -265,15 +278,16 @@ impl<'a> Owners<'a> {
 /// How the system itself does. Processors and lag are the default tenant's business: it is the one of
 /// whoever runs the installation.
 async fn report(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
     processes: &[LiveProcess],
     now: i64,
 ) -> Result<SystemReport, StorageError> {
     let mut report = SystemReport { at_unix_nano: now, ..SystemReport::default() };
-    report.dead_letters = parts.administer.list_dead_letters(tenant, None, 1).await?.1;
+    let (_first, dead_letters) = dependencies.administer.list_dead_letters(tenant, None, 1).await?;
+    report.dead_letters = dead_letters;
     let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-    for producer in parts.read.delivery_report(tenant, None).await? {
+    for producer in dependencies.read.delivery_report(tenant, None).await? {
         *lost.entry(producer.service.to_string()).or_default() += producer.account.dropped_total();
     }
     report.sdk_lost = lost.into_iter().collect();
@@ -287,6 +301,7 @@ async fn report(
         let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
         report.processors.push((name, now.saturating_sub(age)));
         if let Some(committed) = heartbeat.committed_unix_nano {
+            // As of its last heartbeat: a processor that is silent is another rule's matter.
             let lag = now.saturating_sub(age).saturating_sub(committed).max(0) as f64 / 1e9;
             report
                 .queue_lag_seconds

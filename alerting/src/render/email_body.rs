@@ -25,6 +25,7 @@ pub(crate) fn plain(view: &View, own: Option<&str>, note: Option<&str>) -> Strin
     let filled = fill(TEXT, Markup::Text, Page::new(view, own, note));
     // The built-in text is tested; were it to fail all the same, the line that matters is sent.
     let text = filled.unwrap_or_else(|_| format!("{}\n{}\n", view.headline(), view.link));
+    // SMTP ends lines with CR and LF, and spaces at their ends would be encoded.
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\r\n") + "\r\n"
 }
 
@@ -52,12 +53,12 @@ impl<'a> Page<'a> {
 
 #[cfg(test)]
 mod tests {
-    use logweir_incident::{notification::NotificationKind, sample};
+    use logweir_incident::{example, notification::NotificationKind};
 
     use super::*;
 
     fn view() -> View {
-        let notification = sample::notification(NotificationKind::Opened);
+        let notification = example::notification(NotificationKind::Opened);
         View::new(&notification, &notification.key, false)
     }
 

@@ -2,7 +2,7 @@
 
 use logweir_incident::render::{
     template::{Markup, Templates, escape, render},
-    text::{cut, cut_escaped},
+    text::{clean_line, cut, cut_escaped},
     view::{LineView, NumberView, View},
 };
 use serde_json::{Value, json};
@@ -25,8 +25,20 @@ pub const MESSAGE_CHARS_MAX: usize = 10_000;
 const TEXT_CHARS_MAX: usize = 3_000;
 /// Incidents of a digest that get a line with a link.
 const DIGEST_FULL_MAX: usize = 10;
+/// Characters that all but the short lines of a digest take at most: header, text, and the one section of
+/// lines with links, with a margin.
+const DIGEST_FULL_CHARS_MAX: usize = 4_500;
+/// Characters of a title in a short line of a digest: one line on a phone.
+const DIGEST_TITLE_CHARS_MAX: usize = 48;
+/// Bytes of a link in a digest; ten that are longer would not leave room for the titles.
+const DIGEST_LINK_BYTES_MAX: usize = 120;
+/// Measured numbers, probable causes, deploys, sample logs and instances that are shown: what fits
+/// on a phone without scrolling. The page of the incident has all.
+const NUMBERS_MAX: usize = 4;
 const CAUSES_MAX: usize = 3;
+const DEPLOYS_MAX: usize = 3;
 const SAMPLES_MAX: usize = 3;
+const INSTANCES_MAX: usize = 5;
 /// Characters of what is least needed first at night.
 const DETAIL_CHARS_MAX: usize = 1_500;
 
@@ -47,6 +59,7 @@ pub fn blocks(view: &View, templates: &Templates) -> Value {
             all.push(context(&[escape(&why, Markup::Slack)]));
         }
     }
+    // Slack refuses a section without text, and with it the whole message.
     all.retain(|block| !block.is_null());
     all.truncate(BLOCKS_MAX);
     Value::Array(all)
@@ -59,6 +72,7 @@ pub fn fallback_text(view: &View) -> String {
     if let Some(cause) = view.causes.first() {
         lines.push(format!("probably: {} ({})", cause.pattern, cause.growth));
     }
+    // All of a digest, as far as there is room: on a lock screen only the first lines are seen.
     lines.extend(view.others.iter().map(|other| format!("{} {}", other.status, other.title)));
     if !view.link.is_empty() {
         lines.push(view.link.clone());
@@ -72,6 +86,7 @@ fn own_body(view: &View, templates: &Templates) -> Option<Result<String, String>
 }
 
 fn header(view: &View, templates: &Templates) -> Value {
+    // By shape and colour, as a lock screen shows neither bold nor links.
     let sign = match (view.is_resolved, view.severity.as_str()) {
         (true, _) => "✅",
         (_, "critical") => "🔴",
@@ -80,7 +95,7 @@ fn header(view: &View, templates: &Templates) -> Value {
     };
     let own = templates.title.as_deref().map(|title| render(title, Markup::Text, view));
     let title = match own {
-        Some(Ok(title)) => logweir_incident::render::text::clean_line(&title, HEADER_CHARS_MAX),
+        Some(Ok(title)) => clean_line(&title, HEADER_CHARS_MAX),
         _ => view.headline(),
     };
     let text = cut(&format!("{sign} {title}"), HEADER_CHARS_MAX);
@@ -99,10 +114,9 @@ fn incident(view: &View) -> Vec<Value> {
 }
 
 fn sentences(view: &View) -> String {
-    let said = [&view.summary, &view.text];
-    let said: Vec<String> =
-        said.into_iter().filter(|text| !text.is_empty()).map(|text| slack(text)).collect();
-    said.join("\n")
+    let texts = [&view.summary, &view.text].into_iter().filter(|text| !text.is_empty());
+    let escaped: Vec<String> = texts.map(|text| slack(text)).collect();
+    escaped.join("\n")
 }
 
 fn fields(view: &View) -> Value {
@@ -110,10 +124,11 @@ fn fields(view: &View) -> Value {
     if !view.service.is_empty() {
         all.push(format!("*Service*\n{}", slack(&view.service)));
     }
+    // "For" of what goes on, or a person would think that it is over.
     let lasted = if view.is_resolved { "lasted" } else { "for" };
     all.push(format!("*Since*\n{} ({lasted} {})", view.since, view.lasted));
     let when = if view.is_resolved { "then" } else { "now" };
-    all.extend(view.numbers.iter().take(4).map(|shown| number(shown, when)));
+    all.extend(view.numbers.iter().take(NUMBERS_MAX).map(|shown| number(shown, when)));
     all.push(format!("*Rule*\n{}", slack(&view.rule)));
     if !view.acknowledged_by.is_empty() {
         all.push(format!("*Seen to by*\n{}", slack(&view.acknowledged_by)));
@@ -147,7 +162,10 @@ fn causes(view: &View) -> String {
         })
         .collect();
     lines.extend(
-        view.deploys.iter().take(3).map(|deploy| format!("🚀 deployed: {}", slack(deploy))),
+        view.deploys
+            .iter()
+            .take(DEPLOYS_MAX)
+            .map(|deploy| format!("🚀 deployed: {}", slack(deploy))),
     );
     if lines.is_empty() {
         return String::new();
@@ -165,6 +183,7 @@ fn samples(view: &View) -> String {
     if lines.is_empty() {
         return String::new();
     }
+    // Cut before it is fenced, or the fence would be cut off and the rest of the message be shown as code.
     let logs = cut_escaped(&lines.join("\n"), DETAIL_CHARS_MAX);
     format!("*Logs*\n```{logs}```")
 }
@@ -185,7 +204,8 @@ fn links(view: &View) -> String {
 fn details(view: &View) -> Vec<String> {
     let mut all = Vec::new();
     if !view.instances.is_empty() {
-        let shown: Vec<String> = view.instances.iter().take(5).map(|text| slack(text)).collect();
+        let shown: Vec<String> =
+            view.instances.iter().take(INSTANCES_MAX).map(|text| slack(text)).collect();
         all.push(format!("on {}", shown.join(", ")));
     }
     if let Some(trace) = view.traces.first() {
@@ -201,10 +221,12 @@ fn digest(view: &View) -> Vec<Value> {
     let (full, short) = view.others.split_at(view.others.len().min(DIGEST_FULL_MAX));
     let lines: Vec<String> = full.iter().map(digest_line).collect();
     all.push(section(&lines.join("\n")));
-    let mut left = MESSAGE_CHARS_MAX - 4_500;
+    let mut left = MESSAGE_CHARS_MAX - DIGEST_FULL_CHARS_MAX;
     let mut page = String::new();
     for other in short {
-        let line = format!("{} · {}\n", other.status, slack(&cut(&other.title, 48)));
+        let line =
+            format!("{} · {}\n", other.status, slack(&cut(&other.title, DIGEST_TITLE_CHARS_MAX)));
+        // What does not fit is only counted, below.
         let Some(rest) = left.checked_sub(line.chars().count()) else { break };
         left = rest;
         if page.chars().count() + line.chars().count() > SECTION_CHARS_MAX {
@@ -229,7 +251,8 @@ fn digest_line(line: &LineView) -> String {
     };
     let title = match line.link.as_str() {
         "" => slack(&line.title),
-        link if link.len() < 120 => anchor(link, &line.title),
+        // A link that is cut would lead nowhere.
+        link if link.len() < DIGEST_LINK_BYTES_MAX => anchor(link, &line.title),
         _ => slack(&line.title),
     };
     format!("{sign} {title} · {}", line.since)
@@ -265,6 +288,7 @@ fn slack(text: &str) -> String {
 
 /// Within backquotes, which nothing can escape.
 fn code(text: &str) -> String {
+    // By a letter that looks alike: a pattern with a backquote is still to be read.
     slack(&text.replace('`', "ˋ"))
 }
 

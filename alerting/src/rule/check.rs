@@ -44,10 +44,12 @@ impl Check {
             | RuleKind::QueueLag { .. } => return Self::System,
             _ => return Self::Special,
         };
+        // A detector decides; only of anomalies, which have no detector, "unusual" is a number.
         if threshold == Threshold::Unusual && quantity != Quantity::Anomalies {
             return Self::Special;
         }
         let query = Query { quantity, window_seconds };
+        // Few different ones, even of thousands of rules: they are looked through rather than hashed.
         let known = queries.iter().position(|other| *other == query);
         let query = known.unwrap_or_else(|| {
             queries.push(query);
@@ -64,6 +66,7 @@ pub(super) fn selects(rule: &Rule, service: &str) -> bool {
 
 /// Whether a rule still asks what an incident of its name answers.
 pub(super) fn asks_about(rule: &Rule, incident: &Incident) -> bool {
+    // An incident of logs that a sender lost names the service, though no service is selected by such a rule.
     let is_system = incident.service.is_empty() || matches!(rule.measure, RuleKind::SdkLoss { .. });
     incident.kind == kind_of(&rule.measure) && (is_system || selects(rule, &incident.service))
 }

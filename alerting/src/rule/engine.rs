@@ -21,7 +21,7 @@ use super::{
     check::{Check, asks_about, kind_of, selects, series},
     measure::{Measurement, Query, full_buckets},
     observations::{Observations, RuleMatches, Watermarks},
-    system::System,
+    self_monitoring::SelfMonitoring,
 };
 use crate::{
     detector::{
@@ -34,9 +34,9 @@ use crate::{
     incident::{Breach, Incidents, Origin, RuleResult},
 };
 
-/// How late a log may come and still count at once.
+/// How late a log may come and still count at once, nanoseconds.
 pub const LATENESS_NANOS: i64 = 2 * SECOND;
-/// How often to evaluate.
+/// How often to evaluate, nanoseconds.
 pub const EVALUATE_NANOS: i64 = 2 * SECOND;
 /// Services that are watched; more are not, and are counted.
 pub const SERVICES_MAX: usize = 10_000;
@@ -80,7 +80,7 @@ pub struct Evaluation {
     pub incidents_refused: u64,
 }
 
-/// What is known of one service.
+/// A service as the engine follows it.
 struct Service {
     history: ServiceHistory,
     new_patterns: NewPatterns,
@@ -114,7 +114,7 @@ pub struct Engine {
     services: BTreeMap<String, Service>,
     /// By rule and service: the logs that matched the rule's filter.
     matches: HashMap<(String, String), Buckets>,
-    system: System,
+    system: SelfMonitoring,
     incidents: Incidents,
     services_refused: u64,
     incidents_refused: u64,
@@ -132,7 +132,7 @@ impl Engine {
             queries: Vec::new(),
             services: BTreeMap::new(),
             matches: HashMap::new(),
-            system: System::default(),
+            system: SelfMonitoring::default(),
             incidents,
             services_refused: 0,
             incidents_refused: 0,
@@ -152,10 +152,12 @@ impl Engine {
         };
         self.matches.retain(|(rule, _), _| old.contains(rule.as_str()));
         self.rules = rules;
+        // Ended by the next evaluation and not here: what ends is told, and that takes a moment in time.
         self.has_orphans = true;
         self.queries.clear();
         let queries = &mut self.queries;
         self.checks = self.rules.iter().map(|rule| Check::of(&rule.measure, queries)).collect();
+        // Places of rules have changed, and every service holds some.
         let names: Vec<String> = self.services.keys().cloned().collect();
         for name in names {
             let (rules, open) = self.rules_of(&name);
@@ -196,6 +198,7 @@ impl Engine {
 
     fn service(&mut self, name: &str) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
+            // Names of services come from senders: without a bound one of them could fill the memory.
             if self.services.len() >= SERVICES_MAX {
                 self.services_refused += 1;
                 return None;
@@ -205,6 +208,7 @@ impl Engine {
                 history: ServiceHistory::default(),
                 new_patterns: NewPatterns::default(),
                 evaluated_unix_nano: i64::MIN,
+                // All is known at once of a service that nobody gives a watermark of.
                 watermark_unix_nano: Some(i64::MAX),
                 rules,
                 open,
@@ -216,7 +220,7 @@ impl Engine {
     }
 
     /// Takes in a bucket of the past, to learn from only; ascending, and before any evaluation.
-    pub fn replay(&mut self, service: &str, bucket: Bucket) {
+    pub fn learn_bucket(&mut self, service: &str, bucket: Bucket) {
         let start = bucket.start_seconds * SECOND;
         let end = start + BUCKET_SECONDS * SECOND;
         if let Some(service) = self.service(service) {
@@ -228,7 +232,7 @@ impl Engine {
     }
 
     /// Takes in a pattern that was new in the past, to learn from only; ascending by the first log.
-    pub fn replay_pattern(&mut self, service: &str, pattern: &NewPattern) {
+    pub fn learn_pattern(&mut self, service: &str, pattern: &NewPattern) {
         if let Some(service) = self.service(service) {
             service.new_patterns.recall(pattern);
         }
@@ -243,6 +247,7 @@ impl Engine {
         };
         let known = self.services.iter().filter(is_known);
         let evaluated = known.map(|(_, service)| service.evaluated_unix_nano);
+        // The one that lags most decides for all, since they are read with one query.
         let earliest = now_unix_nano.saturating_sub(CATCH_UP_NANOS);
         evaluated.min().unwrap_or(now_unix_nano).clamp(earliest, now_unix_nano)
     }
@@ -255,6 +260,7 @@ impl Engine {
         seen: Observations,
         mut find_evidence: impl FnMut(&EvidenceRequest) -> Option<Evidence>,
     ) -> Evaluation {
+        // Evidence is looked for last, and only of what fires: each search costs more than all the rules.
         self.observe(seen);
         let mut fired = Vec::new();
         self.evaluate_services(now_unix_nano, &mut fired);
@@ -311,6 +317,7 @@ impl Engine {
         for name in names {
             // Taken out while its rules look at everything else.
             let Some(mut service) = self.services.remove(&name) else { continue };
+            // Logs of the last two seconds may still be on their way.
             let known = service.watermark_unix_nano.map(|w| w.min(now - LATENESS_NANOS));
             let evaluated = service.evaluated_unix_nano;
             for at in known.into_iter().flat_map(|known| evaluation_times(evaluated, known)) {
@@ -388,7 +395,8 @@ impl Engine {
             RuleKind::Volume { direction: Direction::Up, .. } => {
                 history.volume_surge(windows, is_active)
             }
-            RuleKind::ServiceSilence { .. } => history.silence(windows, is_active),
+            RuleKind::ServiceSilence { .. } => history.service_silence(windows, is_active),
+            // Most services have none: their buckets need not be looked through.
             RuleKind::NewPattern { .. } if service.new_patterns.is_empty() => None,
             RuleKind::NewPattern { level, hits } => {
                 service.new_patterns.detect(&history.buckets, at, *level, *hits)
@@ -428,6 +436,7 @@ impl Engine {
     ) -> Option<EvidenceRequest> {
         let rule = &self.rules[rule];
         let series = series(&rule.name, service);
+        // An incident that is open goes on even then; only new ones are refused.
         let is_full = detection.is_some()
             && self.incidents.open(&series).is_none()
             && self.incidents.open_of(&rule.name) >= INCIDENTS_PER_RULE_MAX;
@@ -479,6 +488,7 @@ impl Engine {
             // With less than a day to compare with, what seems abnormal may be a time of day that was
             // not seen yet.
             let is_young = service.history.baseline.expected().is_young();
+            // Pending incidents do not count: a doubt comes and goes, and would tear holes into the baseline.
             if is_old
                 || is_nature
                 || !incident.state.is_active()
@@ -494,6 +504,7 @@ impl Engine {
             }
         }
         service.abnormal = abnormal;
+        // Once, when a fault begins: what was learnt in the hours before it may be part of it.
         service.history.forget_fresh(Abnormal {
             errors: abnormal.errors && !before.errors,
             latency: abnormal.latency && !before.latency,
@@ -542,9 +553,11 @@ fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
     if known <= evaluated {
         return Vec::new();
     }
+    // Nothing of a new service is caught up: there are no logs of it before.
     if evaluated == i64::MIN {
         return vec![known];
     }
+    // In steps, since a fault that began and ended meanwhile would show in no single look at the end.
     let first = evaluated.max(known.saturating_sub(CATCH_UP_NANOS));
     let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
     steps.take_while(|moment| *moment < known).chain([known]).collect()

@@ -8,7 +8,7 @@ use logweir_incident::{
 use crate::detector::{
     detection::{Confidence, Detection, format_number},
     history::ServiceHistory,
-    share::Share,
+    ratio::Ratio,
     window::{BUCKET_SECONDS, Sums},
 };
 
@@ -59,11 +59,12 @@ impl Measurement {
         let expected = history.baseline.expected();
         let buckets = full_buckets(query.window_seconds);
         let [sums] = history.buckets.sums(at_unix_nano, [buckets], expected.slow_from);
+        // Before the first row is learnt every expectation is 0, which any log would exceed.
         let known = |value: f64| (expected.spans > 0).then_some(value);
         let (value, expected, support) = match query.quantity {
             Quantity::ErrorShare => (
                 sums.errors / sums.total.max(1.0),
-                known(expected.shares[Share::Errors]),
+                known(expected.ratios[Ratio::Errors]),
                 sums.total,
             ),
             Quantity::Errors => {
@@ -93,13 +94,15 @@ impl Measurement {
         objective: f64,
         [long_seconds, short_seconds]: [u32; 2],
     ) -> Self {
+        // The share of logs that may be errors.
         let budget = (1.0 - objective).max(ERROR_BUDGET_MIN);
         let burn = |seconds| {
-            let (errors, logs) = history.errors_over(at_unix_nano, seconds);
-            (errors / logs.max(1.0) / budget, logs)
+            let tally = history.errors_over(at_unix_nano, seconds);
+            (tally.hits / tally.total.max(1.0) / budget, tally.total)
         };
         let (long, support) = burn(long_seconds);
         let (short, _) = burn(short_seconds);
+        // A rate of 1 uses the budget up just in its time. The lower of both must be past the factor.
         Self { value: long.min(short), expected: Some(1.0), support }
     }
 
@@ -119,6 +122,7 @@ impl Measurement {
     /// Whether it is past the limit. What already fires goes on down to the rule's recovery share of
     /// it, so that a value around the limit makes one incident and not many.
     pub(super) fn is_past(&self, limit: f64, is_down: bool, rule: &Rule, is_active: bool) -> bool {
+        // A fall needs no support: that there are few logs is what it is about.
         if is_down {
             let recovery_share = rule.recovery_share.max(RECOVERY_SHARE_MIN);
             return self.value < if is_active { limit / recovery_share } else { limit };
@@ -135,6 +139,8 @@ impl Measurement {
         rule: &Rule,
         at_unix_nano: i64,
     ) -> Detection {
+        // The name in the incident is the stable one of the rule's kind, as files have it; people read the
+        // summary.
         let expected =
             self.expected.map_or(String::new(), |n| format!(", normal {}", format_number(n)));
         let word = if is_down { "below" } else { "above" };
@@ -160,7 +166,8 @@ impl Measurement {
     }
 }
 
-/// Full buckets of a window, besides the open one.
+/// Full buckets of a window of so many seconds, besides the open one.
 pub(super) fn full_buckets(window_seconds: u32) -> i64 {
+    // One bucket less: with the open one a window would be longer than was asked for.
     (i64::from(window_seconds) / BUCKET_SECONDS - 1).max(0)
 }

@@ -1,8 +1,8 @@
 //! Evaluates rules: [`engine`] goes through all of them for every service; `measure` compares a
-//! number with a threshold, [`system`] watches the installation itself.
+//! number with a threshold, [`self_monitoring`] watches the installation itself.
 
 mod check;
 pub mod engine;
 mod measure;
 pub mod observations;
-pub mod system;
+pub mod self_monitoring;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::system::SystemReport;
+use super::self_monitoring::SystemReport;
 use crate::detector::{new_pattern::NewPattern, window::Bucket};
 
 /// Through when the logs of each service are known, nanoseconds since 1970; none while that is not

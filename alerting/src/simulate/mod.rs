@@ -1,4 +1,5 @@
-//! Rules on a simulated clock: [`player`] plays logs, `preview` the stored past of a tenant.
+//! Rules on a simulated clock: [`replay`] goes through given logs, `preview` through the stored past of a
+//! tenant.
 
-pub mod player;
 pub(crate) mod preview;
+pub mod replay;

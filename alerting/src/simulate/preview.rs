@@ -1,6 +1,6 @@
 //! What a rule would have found in the stored past, before it wakes anybody.
 //!
-//! The engine is played through the buckets of storage, each when it was complete: what happened is
+//! The engine is given the buckets of storage one after the other, each when it was complete: what happened is
 //! seen ten seconds late at most. Of what the system was like itself nothing is kept.
 
 use std::{collections::BTreeMap, mem::take};
@@ -22,18 +22,20 @@ use crate::{
         window::{BUCKET_SECONDS, Bucket},
     },
     incident::Incidents,
-    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, new_pattern, replay},
+    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, learn_past, new_pattern},
     rule::{
         engine::{Engine, LATENESS_NANOS},
         observations::{Observations, RuleMatches},
     },
 };
 
-/// Logs that a rule's filter is counted over, the newest.
+/// Logs that a rule's filter is counted over, the newest: they are in memory all at once.
 const MATCHES_MAX: usize = 20_000;
+/// Logs of a page, which storage hands out in one piece.
 const PAGE_LOGS: usize = 1_000;
-/// Incidents of an answer, those that fired first.
+/// Incidents of an answer, those that fired first. A rule with more is too loud to be kept.
 const INCIDENTS_MAX: usize = 1_000;
+/// The width of a bucket.
 const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
 
 /// Why a rule cannot be previewed.
@@ -42,7 +44,7 @@ pub(crate) enum PreviewError {
     /// It is about the system, of which nothing is kept.
     #[error("what rule {0:?} is about is not kept: it cannot be previewed, only tried")]
     NotKept(String),
-    /// The rule's filter is none.
+    /// The rule's filter cannot be read.
     #[error("the filter is not understood: {0}")]
     Filter(String),
     /// Storage failed.
@@ -50,7 +52,7 @@ pub(crate) enum PreviewError {
     Storage(#[from] StorageError),
 }
 
-/// Plays a rule through a range; a day before it teaches what is normal. It computes for long and
+/// Replays a rule through a range; a day before it teaches what is normal. It computes for long and
 /// belongs on a thread that may block; it can be stopped between any two buckets.
 pub(crate) async fn preview(
     (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
@@ -59,13 +61,14 @@ pub(crate) async fn preview(
 ) -> Result<Preview, PreviewError> {
     let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
     let range = TimeRange { from_unix_nano, to_unix_nano };
+    // Refused, rather than answered with "it would not have fired", which nobody knows.
     if is_of_system(&rule.measure) {
         return Err(PreviewError::NotKept(rule.name));
     }
     let mut past = Past::read((read, alerts), tenant, &rule, range).await?;
     let from_unix_nano = past.from_unix_nano;
     let mut engine = Engine::new(tenant.as_str(), vec![rule], Incidents::default());
-    replay((read, alerts), tenant, &mut engine, from_unix_nano).await?;
+    learn_past((read, alerts), tenant, &mut engine, from_unix_nano).await?;
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let mut hour = from_unix_nano;
     while hour < range.to_unix_nano {
@@ -87,6 +90,7 @@ pub(crate) async fn preview(
 
 fn answer(found: BTreeMap<String, Incident>, from_unix_nano: i64) -> Preview {
     let mut incidents: Vec<Incident> = found.into_values().map(without_examples).collect();
+    // By time, as the map has them by id.
     incidents.sort_by_key(|incident| incident.firing_unix_nano);
     let truncated = incidents.len() > INCIDENTS_MAX;
     incidents.truncate(INCIDENTS_MAX);
@@ -121,7 +125,7 @@ fn take_fired(incidents: &mut Incidents, found: &mut BTreeMap<String, Incident>)
     }
 }
 
-/// What the engine is fed with, beside the services' buckets.
+/// What of the past the rule looks at, beside the services' buckets.
 struct Past {
     from_unix_nano: i64,
     rule: String,
@@ -135,7 +139,7 @@ struct Pattern {
     counted: u64,
 }
 
-/// What a bucket brought.
+/// What came with one bucket of ten seconds.
 #[derive(Default)]
 struct Step {
     buckets: Vec<(String, Bucket)>,
@@ -157,6 +161,7 @@ impl Past {
             matches: BTreeMap::new(),
             patterns: BTreeMap::new(),
         };
+        // Only what this rule looks at: of every other kind the buckets say all.
         match &rule.measure {
             RuleKind::NewPattern { .. } => {
                 let since = from_unix_nano.saturating_sub(NEW_NANOS);
@@ -254,14 +259,17 @@ impl Past {
         };
         for (id, logs) in step.patterns {
             let Some(pattern) = self.patterns.get_mut(&id) else { continue };
+            // Storage has the count of today: what it was then is added up bucket by bucket.
             pattern.counted += logs;
             let mut so_far = new_pattern(pattern.summary.clone());
             so_far.count = pattern.counted;
             so_far.last_unix_nano = so_far.last_unix_nano.min(now - 1);
+            // As old as the engine takes patterns to be new; later it would only forget them.
             if now - so_far.first_unix_nano < NEW_NANOS {
                 seen.new_patterns.push((pattern.summary.service.to_string(), so_far));
             }
         }
+        // Without evidence: the answer leaves it out, and to find it would take most of the time.
         engine.evaluate(now + LATENESS_NANOS, seen, |_| None);
     }
 }

@@ -57,6 +57,7 @@ fn worker(channel: Arc<dyn Channel>, outbox: &Arc<MemoryOutbox>, random: fn() ->
     }
 }
 
+/// The shortest pause that chance can draw, so that no test waits for a longer one.
 fn at_once() -> f64 {
     0.0
 }
@@ -96,6 +97,7 @@ async fn slack_gets_a_message_a_second() {
 
 #[tokio::test]
 async fn retry_after_is_waited_for_and_the_message_stays_the_same() {
+    // Taken from the end: refused first, then taken.
     let mut answers = vec![Answer::ok(), Answer::Refused(429, Some(2), "rate_limited".into())];
     let receiver = Receiver::start(move |_| answers.pop().unwrap_or_else(Answer::ok));
     let outbox = MemoryOutbox::new();
@@ -118,6 +120,7 @@ async fn a_dead_channel_delays_no_other() {
     let (stuck, fine) = (MemoryOutbox::new(), MemoryOutbox::new());
     let tasks = Tasks::new();
     let mut call_takes_long = network("");
+    // Far longer than the test: only a channel that delays another could make the test wait for it.
     call_takes_long.call_timeout = Duration::from_secs(3_600);
     let config = WebhookConfig {
         url: Secret::new(dead.url("/")),
@@ -130,6 +133,7 @@ async fn a_dead_channel_delays_no_other() {
     let stuck_worker = worker(Arc::new(stuck_channel), &stuck, at_once);
     tasks.spawn("stuck", Fate::MayEnd, stuck_worker.run(tasks.stop_token()));
     open(&stuck, 1);
+    // Only once the dead one holds its worker is there something to be delayed by.
     dead.wait(|calls| calls.len() == 1).await;
     open(&fine, 20);
     let fine_worker = worker(webhook(&quick), &fine, at_once);
@@ -176,6 +180,7 @@ async fn who_leads_no_longer_when_it_would_send_sends_nothing() {
     let receiver = Receiver::start(|_| Answer::ok());
     let outbox = MemoryOutbox::new();
     open(&outbox, 1);
+    // Less than the margin that a worker keeps: its lease is over before it could send.
     outbox.lead(Some(Duration::from_millis(1)));
     let tasks = Tasks::new();
     let worker = worker(webhook(&receiver), &outbox, at_once);
@@ -188,7 +193,7 @@ async fn who_leads_no_longer_when_it_would_send_sends_nothing() {
 }
 
 #[tokio::test]
-async fn blocks_that_are_refused_are_said_plainly() {
+async fn blocks_that_are_refused_go_in_plain_form() {
     let receiver = Receiver::start(|call| match call.body.contains("\"blocks\"") {
         true => Answer::Refused(400, None, "invalid_blocks".into()),
         false => Answer::ok(),
@@ -213,6 +218,7 @@ async fn a_wrong_setting_is_reported_once_and_told_elsewhere() {
     let began = Instant::now();
     tasks.spawn("worker", Fate::MayEnd, worker.run(tasks.stop_token()));
     let record = outbox.wait(|record| record.handed_over.len() == 3).await;
+    // Far below the two minutes that a channel which is merely down is waited for.
     assert!(began.elapsed() < Duration::from_secs(30), "at once");
     assert_eq!(record.changes.len(), 1);
     assert_eq!(record.changes[0].to.name(), "misconfigured");

@@ -1,11 +1,11 @@
 //! Mail, over a server that speaks SMTP.
 
-use logweir_alerting::channel::{Channel, Failure, Message, Steps, email::Email, test_channel};
+use logweir_alerting::channel::{CallSteps, Channel, Failure, Message, email::Email, test_channel};
 use logweir_incident::{
     channel::{EmailConfig, Encryption},
+    example,
     notification::NotificationKind,
     render::template::Templates,
-    sample,
     secret::Secret,
 };
 use testkit::{MailManner, MailServer};
@@ -44,7 +44,7 @@ async fn a_mail_goes_by_starttls_with_a_password() {
     let server =
         MailServer::start(MailManner { starttls: true, credentials, ..MailManner::default() });
     let channel = with_password(&server, "hunter2");
-    let report = test_channel(&channel, &sample::notification(NotificationKind::Opened)).await;
+    let report = test_channel(&channel, &example::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
     let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["dns", "connect", "tls", "authentication", "answer"]);
@@ -58,11 +58,11 @@ async fn a_mail_goes_by_starttls_with_a_password() {
 
 #[tokio::test]
 async fn a_mail_goes_by_tls_and_plainly() {
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     for (tls, encryption) in [(true, Encryption::Tls), (false, Encryption::None)] {
         let server = MailServer::start(MailManner { tls, ..MailManner::default() });
         let channel = email(config(&server, encryption), &server);
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
         assert_eq!(server.mails()[0].within_tls, tls);
     }
 }
@@ -72,13 +72,14 @@ async fn an_incident_is_one_conversation_and_a_repeat_has_the_same_id() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::None), &server);
     for kind in [NotificationKind::Opened, NotificationKind::Opened, NotificationKind::Resolved] {
-        let notification = sample::notification(kind);
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        let notification = example::notification(kind);
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     }
     let mails = server.mails();
     let header = |at: usize, name| mails[at].header(name);
     let opening = header(0, "Message-ID").unwrap();
     assert_eq!(header(1, "Message-ID").unwrap(), opening);
+    // A repeat is the same mail to the byte, or a mail program would show two.
     assert_eq!(
         mails[0].data.lines().find(|line| line.starts_with("Date")),
         mails[1].data.lines().find(|line| line.starts_with("Date"))
@@ -96,15 +97,17 @@ async fn a_recipient_that_is_refused_is_named_and_keeps_nobody_from_their_mail()
     let unknown = vec!["ben@example.com".to_owned()];
     let server = MailServer::start(MailManner { unknown, ..MailManner::default() });
     let channel = email(config(&server, Encryption::None), &server);
-    let notification = sample::notification(NotificationKind::Opened);
-    let receipt = channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    let notification = example::notification(NotificationKind::Opened);
+    let receipt =
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert!(receipt.words.contains("ben@example.com") && receipt.words.contains("no such user"));
     assert_eq!(server.mails()[0].to, ["anna@example.com"]);
+    // Were the only recipient refused, nobody would be told: that is an error.
     let mut alone = config(&server, Encryption::None);
     alone.to = vec!["ben@example.com".into()];
     let channel = email(alone, &server);
     let error =
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(error.text.contains("no such user here"), "{error}");
 }
@@ -132,26 +135,29 @@ async fn each_refusal_is_understood() {
             Failure::Failing { pause: None },
             true,
         ),
+        // No user is set, and this server wants one.
         (MailManner { credentials, ..limits() }, "who are you", Failure::Rejected, false),
     ];
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     for (limits, words, failure, may_have_arrived) in cases {
         let server = MailServer::start(limits);
         let channel = email(config(&server, Encryption::None), &server);
-        let error =
-            channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        let error = channel
+            .send(&Message::new(&notification), &mut CallSteps::default())
+            .await
+            .unwrap_err();
         assert!(error.text.contains(words), "{error}");
         assert_eq!((error.failure, error.may_have_arrived), (failure, may_have_arrived), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_a_wrong_setting_and_is_not_said() {
+async fn a_wrong_password_is_a_wrong_setting_and_is_not_shown() {
     let credentials = Some(CREDENTIALS.to_owned());
     let server =
         MailServer::start(MailManner { starttls: true, credentials, ..MailManner::default() });
     let channel = with_password(&server, "swordfish");
-    let report = test_channel(&channel, &sample::notification(NotificationKind::Opened)).await;
+    let report = test_channel(&channel, &example::notification(NotificationKind::Opened)).await;
     assert!(!report.succeeded);
     assert_eq!(report.steps.last().unwrap().name, "authentication");
     assert!(report.words.contains("wrong password") && report.words.contains("check user"));
@@ -162,15 +168,15 @@ async fn a_wrong_password_is_a_wrong_setting_and_is_not_said() {
 async fn without_starttls_nothing_is_sent() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::Starttls), &server);
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     let error =
-        channel.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        channel.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "{error}");
     assert!(server.mails().is_empty());
 }
 
 #[test]
-fn settings_that_cannot_work_are_said() {
+fn settings_that_cannot_work_are_refused() {
     let server = MailServer::start(MailManner::default());
     let new = |config| Email::new(config, Templates::default(), network("")).err().unwrap();
     let mut none = config(&server, Encryption::None);
@@ -189,11 +195,12 @@ fn settings_that_cannot_work_are_said() {
 fn what_logs_say_adds_no_header() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::None), &server);
-    let mut notification = sample::notification(NotificationKind::Opened);
+    let mut notification = example::notification(NotificationKind::Opened);
     notification.incident.service = "x\r\nBcc: evil@example.com\r\n\r\n<b>".into();
     notification.key = "k\r\nX-Evil: 1".into();
     let mail = channel.mail(&Message::new(&notification)).unwrap();
     let mail = String::from_utf8(mail).unwrap();
+    // Lines that begin with a space go on with the header before.
     let head = mail.split("\r\n\r\n").next().unwrap();
     let names: Vec<_> = head.lines().filter(|line| !line.starts_with(' ')).collect();
     assert!(!names.iter().any(|line| line.starts_with("Bcc") || line.starts_with("X-Evil")));

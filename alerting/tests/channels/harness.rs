@@ -17,10 +17,10 @@ use logweir_alerting::{
 use logweir_incident::{
     channel::{Breaker, ChannelState},
     delivery::Delivery,
+    example,
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
     rule::Severity,
-    sample,
 };
 use tokio::sync::Notify;
 
@@ -29,6 +29,8 @@ pub(crate) fn network(authority: &str) -> Network {
     let networks_allowed = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
     let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
     let mut network = Network::new(policy, Arc::new(SystemResolver), authority.as_bytes()).unwrap();
+    // Tests wait for it to pass where a listener is silent; on a busy machine a shorter one would pass where
+    // a listener answers.
     network.call_timeout = Duration::from_millis(700);
     network
 }
@@ -40,7 +42,7 @@ pub(crate) fn notification(
     severity: Severity,
     at_unix_nano: i64,
 ) -> Notification {
-    let made_up = sample::notification(kind).incident;
+    let made_up = example::notification(kind).incident;
     let incident = Incident {
         id: id.into(),
         service: format!("service-{id}"),
@@ -48,6 +50,7 @@ pub(crate) fn notification(
         firing_unix_nano: Some(at_unix_nano),
         ..made_up
     };
+    // As the engine numbers them: the key has the number in it.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
     Notification::new(kind, sequence, at_unix_nano, &incident)
 }
@@ -99,6 +102,7 @@ impl MemoryOutbox {
 
     pub(crate) fn add(&self, notification: Notification) {
         let mut inside = self.inside.lock().unwrap();
+        // Ids only grow, also where all that waited is done.
         let id = inside.record.begun.len() as i64 * 1_000_000 + inside.waiting.len() as i64;
         let id = inside.waiting.keys().last().map_or(id, |last| id.max(last + 1));
         let created_unix_nano = notification.at_unix_nano;
@@ -128,6 +132,7 @@ impl MemoryOutbox {
     /// Waits until what it saw is as the test wants it.
     pub(crate) async fn wait(&self, enough: impl Fn(&Record) -> bool) -> Record {
         loop {
+            // Before the record is looked at, or a change in between would be missed.
             let changed = self.changed.notified();
             let record = self.record();
             if enough(&record) {
@@ -145,6 +150,7 @@ impl MemoryOutbox {
             delivery.thread = inside.threads.get(incident).cloned();
             delivery.follows_hand_over = inside.handed_over.contains(incident);
         }
+        // As the port promises: what may have arrived comes first.
         deliveries.sort_by_key(|delivery| (delivery.message_key.is_none(), delivery.id));
         deliveries.truncate(DELIVERIES_MAX);
         Queue { state: inside.state.clone(), deliveries, fallbacks: inside.fallbacks.clone() }
@@ -188,12 +194,14 @@ impl MemoryOutbox {
                     let delivery = inside.waiting.get_mut(id).unwrap();
                     delivery.not_before_unix_nano = *not_before_unix_nano;
                     delivery.is_plain = *is_plain;
+                    // It certainly did not arrive: the next message may put it together with others.
                     if !may_have_arrived {
                         delivery.message_key = None;
                     }
                 }
             }
         }
+        // Unlocked first: whoever wakes looks at the record at once.
         drop(inside);
         self.changed.notify_waiters();
         Ok(())
@@ -208,6 +216,7 @@ impl MemoryOutbox {
                 (delivery.notification.key.clone(), &delivery.notification.incident);
             let (incident, state) = (incident.id.clone(), incident.state);
             inside.record.handed_over.push(key);
+            // What follows an incident's end does not exist.
             if state != IncidentState::Resolved {
                 inside.handed_over.insert(incident);
             }

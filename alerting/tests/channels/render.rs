@@ -9,18 +9,18 @@ use logweir_alerting::{
 };
 use logweir_incident::{
     channel::{EmailConfig, Encryption},
+    example,
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
     render::{template::Templates, view::View},
     rule::Severity,
-    sample,
     secret::Secret,
 };
 
 use crate::harness::network;
 
 fn digest() -> Notification {
-    let mut digest = sample::notification(NotificationKind::Opened);
+    let mut digest = example::notification(NotificationKind::Opened);
     digest.kind = NotificationKind::Digest;
     digest.count = 14;
     let first = digest.incident.clone();
@@ -52,8 +52,8 @@ fn what_people_see() {
     let email = Email::new(config, Templates::default(), network("")).unwrap();
     let folder = std::env::var_os("LOGWEIR_RENDER_DIR").map(PathBuf::from);
     let notifications = [
-        ("opened", sample::notification(NotificationKind::Opened)),
-        ("resolved", sample::notification(NotificationKind::Resolved)),
+        ("opened", example::notification(NotificationKind::Opened)),
+        ("resolved", example::notification(NotificationKind::Resolved)),
         ("digest", digest()),
     ];
     for (name, notification) in notifications {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use logweir_alerting::{
-    channel::{Channel, Failure, Form, Message, SendError, Steps, slack::Slack, test_channel},
+    channel::{CallSteps, Channel, Failure, Form, Message, SendError, slack::Slack, test_channel},
     render::slack_blocks::blocks,
 };
 use logweir_incident::{
     channel::SlackConfig,
+    example,
     incident::Incident,
     notification::{Notification, NotificationKind},
     render::{template::Templates, view::View},
-    sample,
     secret::Secret,
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn bot(receiver: &Receiver) -> Slack {
 }
 
 async fn send(slack: &Slack, notification: &Notification) -> Result<Option<String>, SendError> {
-    let sent = slack.send(&Message::new(notification), &mut Steps::default()).await;
+    let sent = slack.send(&Message::new(notification), &mut CallSteps::default()).await;
     sent.map(|receipt| receipt.thread)
 }
 
@@ -73,6 +73,7 @@ pub(crate) fn check(blocks: &Value) {
             other => panic!("a block of the unknown type {other}"),
         }
     }
+    // No limit is documented, but more was seen refused.
     assert!(total <= 12_000, "{total} characters in all");
 }
 
@@ -81,6 +82,7 @@ fn text(object: &Value, chars_max: usize) -> usize {
     let chars = text.chars().count();
     assert!((1..=chars_max).contains(&chars), "{chars} characters: {text}");
     if object["type"] == "mrkdwn" {
+        // `<!channel>` would wake everybody, `<@U1>` somebody: a log must not be able to.
         for (at, _) in text.match_indices('<') {
             let inside = text[at + 1..].split('>').next().unwrap();
             assert!(inside.starts_with("http"), "a command to Slack: {inside}");
@@ -94,8 +96,9 @@ fn text(object: &Value, chars_max: usize) -> usize {
 }
 
 fn hostile() -> Notification {
-    let mut notification = sample::notification(NotificationKind::Opened);
+    let mut notification = example::notification(NotificationKind::Opened);
     let incident = &mut notification.incident;
+    // A command to Slack, the end of a code block, a link, a character that turns the text round, a nought.
     let bad = "<!channel> ```&&& <http://evil|click> \u{202e}\r\n\u{0}*bold*".repeat(400);
     incident.service.clone_from(&bad);
     incident.rule.clone_from(&bad);
@@ -103,6 +106,7 @@ fn hostile() -> Notification {
     incident.acknowledged_by.clone_from(&bad);
     let evidence = &mut incident.evidence;
     evidence.summary.clone_from(&bad);
+    // Longer than a section may be, with what would end a link early.
     evidence.link = format!("https://logs.example.com/{}|x>", "y".repeat(5_000));
     for _ in 0..60 {
         evidence.measured.push(evidence.measured[0].clone());
@@ -121,6 +125,7 @@ fn hostile() -> Notification {
 fn digest(count: usize, of: &Notification) -> Notification {
     let mut digest = of.clone();
     digest.kind = NotificationKind::Digest;
+    // More than it names: the rest is only counted.
     digest.count = count as u64 + 40;
     digest.others = (1..count)
         .map(|n| Incident { service: format!("service-{n}"), ..of.incident.clone() })
@@ -130,11 +135,11 @@ fn digest(count: usize, of: &Notification) -> Notification {
 
 #[test]
 fn blocks_fit_whatever_logs_say() {
-    let plain = sample::notification(NotificationKind::Opened);
+    let plain = example::notification(NotificationKind::Opened);
     let hostile = hostile();
     for notification in [
         &plain,
-        &sample::notification(NotificationKind::Resolved),
+        &example::notification(NotificationKind::Resolved),
         &hostile,
         &digest(7, &plain),
         &digest(100, &plain),
@@ -150,8 +155,8 @@ fn blocks_fit_whatever_logs_say() {
 }
 
 #[test]
-fn an_own_wording_is_used_and_a_broken_one_is_said() {
-    let notification = sample::notification(NotificationKind::Opened);
+fn an_own_wording_is_used_and_a_broken_one_is_named() {
+    let notification = example::notification(NotificationKind::Opened);
     let view = View::new(&notification, &notification.key, false);
     let own = |body: &str| {
         let templates = Templates { title: Some("{{ service }}!".into()), body: Some(body.into()) };
@@ -170,7 +175,7 @@ fn an_own_wording_is_used_and_a_broken_one_is_said() {
 async fn a_webhook_takes_a_message_within_tls() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
     let slack = webhook(&receiver.url(PATH), receiver.authority());
-    let report = test_channel(&slack, &sample::notification(NotificationKind::Opened)).await;
+    let report = test_channel(&slack, &example::notification(NotificationKind::Opened)).await;
     assert!(report.succeeded, "{report:?}");
     let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["dns", "connect", "tls", "answer"]);
@@ -184,6 +189,7 @@ async fn a_webhook_takes_a_message_within_tls() {
 
 #[tokio::test]
 async fn each_answer_is_understood() {
+    // A port that was free a moment ago, and that nobody listens to.
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let failing = Failure::Failing { pause: None };
     let refused = |status, pause, body: &str| Answer::Refused(status, pause, body.into());
@@ -200,7 +206,7 @@ async fn each_answer_is_understood() {
         (Answer::TakenInSilence, failing, true),
         (Answer::TakenSlowly(Duration::from_secs(60)), failing, true),
     ];
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     for (answer, failure, may_have_arrived) in cases {
         let scripted = answer.clone();
         let receiver = Receiver::start(move |_| scripted.clone());
@@ -214,6 +220,7 @@ async fn each_answer_is_understood() {
     let nobody = webhook(&format!("http://{dead}{PATH}"), "");
     let error = send(&nobody, &notification).await.unwrap_err();
     assert_eq!((error.failure, error.may_have_arrived), (failing, false), "{error}");
+    // `.invalid` is reserved for names that never exist (RFC 2606).
     let unknown = webhook("http://no-such-name.invalid/x", "");
     let error = send(&unknown, &notification).await.unwrap_err();
     assert_eq!(error.failure, Failure::Unresolved, "{error}");
@@ -223,7 +230,7 @@ async fn each_answer_is_understood() {
 async fn a_certificate_of_nobody_we_know_is_refused() {
     let receiver = Receiver::start_tls(|_| Answer::ok());
     let error =
-        send(&webhook(&receiver.url(PATH), ""), &sample::notification(NotificationKind::Opened))
+        send(&webhook(&receiver.url(PATH), ""), &example::notification(NotificationKind::Opened))
             .await;
     let error = error.unwrap_err();
     assert!(error.text.contains("TLS failed") && !error.may_have_arrived, "{error}");
@@ -237,16 +244,17 @@ async fn a_bot_edits_its_first_message_and_answers_below_it() {
     });
     let slack = bot(&receiver);
     let thread =
-        send(&slack, &sample::notification(NotificationKind::Opened)).await.unwrap().unwrap();
+        send(&slack, &example::notification(NotificationKind::Opened)).await.unwrap().unwrap();
     for kind in [NotificationKind::Updated, NotificationKind::Escalated, NotificationKind::Resolved]
     {
-        let notification = sample::notification(kind);
+        let notification = example::notification(kind);
         let message = Message { thread: Some(&thread), ..Message::new(&notification) };
-        slack.send(&message, &mut Steps::default()).await.unwrap();
+        slack.send(&message, &mut CallSteps::default()).await.unwrap();
     }
     let calls = receiver.calls();
     let paths: Vec<_> = calls.iter().map(|call| call.path.as_str()).collect();
     let (post, update) = ("/api/chat.postMessage", "/api/chat.update");
+    // What ends is edited and posted as well, since an edit makes no sound.
     assert_eq!(paths, [post, update, post, update, post]);
     let bodies: Vec<Value> =
         calls.iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
@@ -266,12 +274,12 @@ async fn a_digest_is_no_first_message_that_could_be_edited() {
         Answer::Taken(json!({ "ok": true, "channel": "C1", "ts": "17.5" }).to_string())
     });
     let slack = bot(&receiver);
-    let many = digest(3, &sample::notification(NotificationKind::Opened));
+    let many = digest(3, &example::notification(NotificationKind::Opened));
     assert_eq!(send(&slack, &many).await.unwrap(), None, "the others would be gone from it");
 }
 
 #[tokio::test]
-async fn a_bot_is_told_what_is_wrong_with_status_200() {
+async fn what_is_wrong_comes_to_a_bot_with_status_200() {
     let cases = [
         ("invalid_auth", Failure::Misconfigured),
         ("channel_not_found", Failure::Misconfigured),
@@ -280,9 +288,9 @@ async fn a_bot_is_told_what_is_wrong_with_status_200() {
         ("invalid_blocks", Failure::Rejected),
     ];
     for (word, failure) in cases {
-        let said = json!({ "ok": false, "error": word }).to_string();
-        let receiver = Receiver::start(move |_| Answer::Taken(said.clone()));
-        let error = send(&bot(&receiver), &sample::notification(NotificationKind::Opened))
+        let returned = json!({ "ok": false, "error": word }).to_string();
+        let receiver = Receiver::start(move |_| Answer::Taken(returned.clone()));
+        let error = send(&bot(&receiver), &example::notification(NotificationKind::Opened))
             .await
             .unwrap_err();
         assert_eq!(error.failure, failure, "{error}");
@@ -296,7 +304,7 @@ async fn the_plain_form_has_no_blocks() {
     let slack = webhook(&receiver.url(PATH), "");
     let notification = hostile();
     let message = Message { form: Form::Plain, ..Message::new(&notification) };
-    slack.send(&message, &mut Steps::default()).await.unwrap();
+    slack.send(&message, &mut CallSteps::default()).await.unwrap();
     let body: Value = serde_json::from_str(&receiver.calls()[0].body).unwrap();
     assert!(body.get("blocks").is_none());
     assert!(!body["text"].as_str().unwrap().contains('<'));

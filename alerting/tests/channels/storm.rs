@@ -118,8 +118,11 @@ impl World {
                 .collect(),
             fate,
         });
+        // So long a call takes, which the pace between messages must not count twice.
         self.now += SECOND / 20;
+        // A process that is killed here leaves the message begun and not ended, and the next one repeats it.
         if fate != Fate::TakenThenKilled {
+            // The middle of what chance draws: the pauses are then those that are documented.
             let finished = end(planned, state, fate.sent(), (SLACK, self.now, 0.5));
             self.outbox.finish_now(&finished).unwrap();
         }
@@ -142,16 +145,19 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
     }
     world.run_until(3_600 * SECOND, |_| Fate::Unreachable);
     let dead = world.calls.len();
+    // Five until the breaker opens, then one after 30 s, 60 s … and every ten minutes, with a margin.
     assert!(dead <= 40, "{dead} calls in an hour");
     let record = world.record();
     assert!(!record.handed_over.is_empty(), "what is critical goes elsewhere");
     assert_eq!(record.changes.len(), 1, "one report that it is down");
     let back = world.now;
+    // The longest pause of the breaker, ten minutes, and two to tell of everything.
     world.run_until(back + 720 * SECOND, |_| Fate::Taken);
     let sent = world.record().sent;
     assert_eq!(sent.len(), 1_000, "all are told");
     assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 1_000, "and once");
     let after = &world.calls[dead..];
+    // Two probes, then digests of a hundred each.
     assert!(after.len() <= 13, "{} messages for a thousand incidents", after.len());
     let took = after.last().unwrap().at - after.first().unwrap().at;
     assert!(took <= 60 * SECOND, "within a minute of its return, not {took} ns");
@@ -178,6 +184,7 @@ fn what_waited_for_a_day_is_given_up_and_what_follows_goes_where_it_began() {
     outbox.add(notification("a", NotificationKind::Opened, Severity::Warning, 0));
     let mut queue = outbox.load_now();
     let (id, created) = (queue.deliveries[0].id, queue.deliveries[0].created_unix_nano);
+    // To the nanosecond: at a day it is still told, after it no longer.
     let day = 86_400 * SECOND;
     assert!(matches!(plan(&queue, SLACK, created + day), Plan::Send(_)));
     assert_eq!(plan(&queue, SLACK, created + day + 1), Plan::GiveUp(vec![id]));
@@ -203,6 +210,7 @@ fn what_was_handed_over_ends_there_too() {
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    // Mostly it works: a destination that fails more often is never called often enough to do harm.
     let fate = prop_oneof![
         12 => Just(Fate::Taken),
         1 => Just(Fate::TakenInSilence),
@@ -240,6 +248,7 @@ proptest! {
             let severity = if id % 3 == 0 { Severity::Critical } else { Severity::Warning };
             world.tell(*id, *kind, severity);
         }
+        // Less than a day after the first event, or what waits would be given up.
         let end = world.now + 24 * 3_600 * SECOND - 3_000 * SECOND;
         world.run_until(end, |_| fates.next().unwrap());
 
@@ -248,6 +257,7 @@ proptest! {
         let mut taken: BTreeMap<&str, bool> = BTreeMap::new();
         let mut told: BTreeSet<&str> = BTreeSet::new();
         let mut ended: BTreeSet<&str> = BTreeSet::new();
+        // Of each call and the next: nothing is sent sooner than the destination allows.
         for (call, next) in world.calls.iter().zip(world.calls.iter().skip(1)) {
             prop_assert!(next.at - call.at >= SECOND, "the pace is kept");
             if call.fate == Fate::Limited {
@@ -257,6 +267,7 @@ proptest! {
         for call in &world.calls {
             if call.fate.is_taken() {
                 let repeats = taken.insert(&call.key, call.fate == Fate::Taken);
+                // Only a call whose answer was lost may be made again.
                 prop_assert!(repeats != Some(true), "{} was recorded and told again", call.key);
                 for name in &call.names {
                     prop_assert!(

@@ -14,12 +14,12 @@ use async_trait::async_trait;
 use logweir_alerting::{
     channel::address::AddressPolicy,
     channel::{
-        Channel, Failure, Message, Network, Resolve, Steps,
+        CallSteps, Channel, Failure, Message, Network, Resolve,
         webhook::{Webhook, sign},
     },
 };
 use logweir_incident::{
-    channel::WebhookConfig, notification::NotificationKind, render::template::Templates, sample,
+    channel::WebhookConfig, example, notification::NotificationKind, render::template::Templates,
     secret::Secret,
 };
 use serde_json::Value;
@@ -38,6 +38,7 @@ fn config(url: &str) -> WebhookConfig {
 
 fn webhook(url: &str, body: Option<&str>, network: Network) -> Webhook {
     let templates = Templates { title: None, body: body.map(str::to_owned) };
+    // A clock that stands still, so that the signature is known.
     Webhook::new(config(url), templates, network, Arc::new(|| 1_772_937_700_000_000_000)).unwrap()
 }
 
@@ -45,8 +46,9 @@ fn webhook(url: &str, body: Option<&str>, network: Network) -> Webhook {
 async fn a_document_is_signed_and_says_its_key() {
     let receiver = Receiver::start(|_| Answer::Taken("thanks".into()));
     let webhook = webhook(&receiver.url("/in?a=b"), None, network(""));
-    let notification = sample::notification(NotificationKind::Resolved);
-    let receipt = webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    let notification = example::notification(NotificationKind::Resolved);
+    let receipt =
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert_eq!(receipt.words, "200 OK: thanks");
     let call = receiver.calls().remove(0);
     assert_eq!(call.path, "/in?a=b");
@@ -67,8 +69,8 @@ async fn what_an_answer_quotes_of_the_address_is_masked() {
     let receiver = Receiver::start(|_| Answer::Refused(404, None, quote.into()));
     let url = receiver.url("/hooks/T0KEN-OF-THE-PATH?key=T0KEN-OF-THE-QUERY");
     let webhook = webhook(&url, None, network(""));
-    let mut steps = Steps::default();
-    let notification = sample::notification(NotificationKind::Opened);
+    let mut steps = CallSteps::default();
+    let notification = example::notification(NotificationKind::Opened);
     let error = webhook.send(&Message::new(&notification), &mut steps).await.unwrap_err();
     assert!(error.text.contains("Cannot POST /hooks/***?key=***"), "{error}");
     assert!(!format!("{:?}", steps.into_vec()).contains("T0KEN"));
@@ -84,15 +86,15 @@ fn the_signature_is_hmac_sha256() {
 }
 
 #[tokio::test]
-async fn an_own_document_is_used_and_a_broken_one_is_said() {
+async fn an_own_document_is_used_and_a_broken_one_is_named() {
     let receiver = Receiver::start(|_| Answer::ok());
     let good = r#"{"dedup_key": "{{ incident_id }}", "summary": "{{ causes[0].pattern }}"}"#;
     let broken = r#"{"summary": {{ title }}}"#;
-    let mut notification = sample::notification(NotificationKind::Opened);
+    let mut notification = example::notification(NotificationKind::Opened);
     notification.incident.evidence.probable_causes[0].pattern = "a \"quoted\" \\ text".into();
     for body in [good, broken] {
         let webhook = webhook(&receiver.url("/"), Some(body), network(""));
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     }
     let bodies: Vec<Value> =
         receiver.calls().iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect();
@@ -127,16 +129,17 @@ async fn what_was_checked_is_what_is_called() {
         first: "127.0.0.1".parse().unwrap(),
         then: "127.0.0.2".parse().unwrap(),
     });
+    // One address alone, so that its neighbour is refused.
     let networks_allowed = vec!["127.0.0.1/32".parse().unwrap()];
     let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
     let network = Network::new(policy, Arc::clone(&resolver) as Arc<dyn Resolve>, b"").unwrap();
     let webhook = webhook(&format!("http://hooks.example:{port}/"), None, network);
-    let notification = sample::notification(NotificationKind::Opened);
-    webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap();
+    let notification = example::notification(NotificationKind::Opened);
+    webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap();
     assert_eq!(resolver.asked.load(Ordering::Relaxed), 1, "asked once for a call");
     assert_eq!(receiver.calls()[0].header("host"), Some(format!("hooks.example:{port}").as_str()));
     let error =
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured, "and again for the next: {error}");
     assert_eq!(receiver.calls().len(), 1);
 }
@@ -152,6 +155,7 @@ async fn what_is_not_public_is_not_called() {
         "[::1]",
         "[::ffff:127.0.0.1]",
         "0.0.0.0",
+        // The loopback address as one number, in hexadecimal, and in octal: resolvers take them all.
         "2130706433",
         "0x7f.1",
         "017700000001",
@@ -161,8 +165,8 @@ async fn what_is_not_public_is_not_called() {
     for host in hosts {
         let network = Network::new(AddressPolicy::default(), resolver(), b"").unwrap();
         let webhook = webhook(&format!("http://{host}:{port}/"), None, network);
-        let notification = sample::notification(NotificationKind::Opened);
-        let mut steps = Steps::default();
+        let notification = example::notification(NotificationKind::Opened);
+        let mut steps = CallSteps::default();
         let error = webhook.send(&Message::new(&notification), &mut steps).await.unwrap_err();
         assert_eq!(error.failure, Failure::Misconfigured, "{host}: {error}");
         assert_eq!(steps.into_vec().last().unwrap().name, "dns", "{host}");
@@ -176,9 +180,9 @@ async fn a_redirect_is_not_followed() {
     let target = inner.url("/");
     let outer = Receiver::start(move |_| Answer::Refused(307, None, format!("see {target}")));
     let webhook = webhook(&outer.url("/"), None, network(""));
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     let error =
-        webhook.send(&Message::new(&notification), &mut Steps::default()).await.unwrap_err();
+        webhook.send(&Message::new(&notification), &mut CallSteps::default()).await.unwrap_err();
     assert_eq!(error.failure, Failure::Misconfigured);
     assert!(error.text.contains("redirects are not followed"), "{error}");
     assert!(inner.calls().is_empty());
@@ -188,10 +192,11 @@ async fn a_redirect_is_not_followed() {
 async fn whoever_no_longer_leads_sends_nothing() {
     let receiver = Receiver::start(|_| Answer::ok());
     let webhook = webhook(&receiver.url("/"), None, network(""));
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
+    // Checked before the first byte goes out: it certainly did not arrive.
     let late = Instant::now() - Duration::from_millis(1);
     let message = Message { not_after: Some(late), ..Message::new(&notification) };
-    let error = webhook.send(&message, &mut Steps::default()).await.unwrap_err();
+    let error = webhook.send(&message, &mut CallSteps::default()).await.unwrap_err();
     assert_eq!((error.failure, error.may_have_arrived), (Failure::TooLate, false));
     assert!(receiver.calls().is_empty());
 }

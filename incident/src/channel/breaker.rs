@@ -27,6 +27,9 @@ pub const CALLS_MAX: usize = 64;
 pub const PAUSE_FIRST: Duration = Duration::from_secs(30);
 /// The longest pause.
 pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Doublings of the first pause that are computed: far more than lead to the longest one, and few enough
+/// not to overflow.
+const DOUBLINGS_MAX: u32 = 16;
 /// Messages that must get through before it closes.
 pub const PROBES_NEEDED: u32 = 2;
 /// The pause when a destination asks for one and does not say how long.
@@ -99,7 +102,7 @@ pub enum CallResult {
     Unresolved,
     /// It wants a pause.
     RateLimited {
-        /// How long, if it said.
+        /// How long, if it named a time.
         pause: Option<Duration>,
     },
     /// It says that the address or the password is wrong.
@@ -143,6 +146,7 @@ pub struct Breaker {
 impl Breaker {
     /// Whether a call may be made now.
     pub fn pass(&self, now_unix_nano: i64) -> Pass {
+        // Nothing changes by asking: the state moves on only when a call is really made.
         let (until, then) = match self.state {
             BreakerState::Closed => return Pass::Open,
             BreakerState::HalfOpen { .. } => return Pass::Probe,
@@ -167,14 +171,15 @@ impl Breaker {
             BreakerState::RateLimited { probing: Some(successes), .. } => {
                 BreakerState::HalfOpen { successes }
             }
+            // It was well before it asked for a pause, and is taken to be well after it.
             BreakerState::RateLimited { probing: None, .. } => BreakerState::Closed,
             state => state,
         };
     }
 
     /// A call came to its end.
-    pub fn end(&mut self, answered: CallResult, now_unix_nano: i64) {
-        match answered {
+    pub fn end(&mut self, result: CallResult, now_unix_nano: i64) {
+        match result {
             CallResult::Well => self.succeed(now_unix_nano),
             CallResult::Failed => self.fail(now_unix_nano),
             // A resolver may fail for a moment; a name that is wrong stays wrong.
@@ -201,6 +206,7 @@ impl Breaker {
     pub fn is_down(&self, patience: Duration, now_unix_nano: i64) -> bool {
         let down_for = self.down_since_unix_nano.map(|since| now_unix_nano.saturating_sub(since));
         match self.state {
+            // Whoever asks for a pause works: what waits for it is late, and not lost.
             BreakerState::Closed | BreakerState::RateLimited { probing: None, .. } => false,
             BreakerState::Misconfigured { .. } => true,
             _ => down_for.is_some_and(|down| down >= nanos(patience)),
@@ -217,6 +223,7 @@ impl Breaker {
                 self.state = BreakerState::HalfOpen { successes };
                 return;
             }
+            // The pauses begin with the shortest again: it has shown that it works.
             self.reset();
         }
         self.down_since_unix_nano = None;
@@ -225,11 +232,12 @@ impl Breaker {
     fn fail(&mut self, now: i64) {
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.remember(true, now);
+        // Down since the first failure, not since the one that opens it: so long people were not told.
         self.down_since_unix_nano.get_or_insert(now);
         // While it is half-open a single failure says that nothing has changed.
         let is_probing = matches!(self.state, BreakerState::HalfOpen { .. });
         if is_probing || self.failures_in_row >= FAILURES_IN_ROW_MAX || self.half_failed(now) {
-            let pause = PAUSE_FIRST.saturating_mul(1 << self.openings_in_row.min(16));
+            let pause = PAUSE_FIRST.saturating_mul(1 << self.openings_in_row.min(DOUBLINGS_MAX));
             let until_unix_nano = now.saturating_add(nanos(pause.min(PAUSE_MAX)));
             self.openings_in_row = self.openings_in_row.saturating_add(1);
             self.state = BreakerState::Open { until_unix_nano };
@@ -247,11 +255,13 @@ impl Breaker {
 
     fn pause(&mut self, pause: Option<Duration>, now: i64) {
         let pause = pause.unwrap_or(RATE_LIMIT_PAUSE).min(RATE_LIMIT_PAUSE_MAX);
+        // Two successes must still come after the pause, if it was being tried.
         let probing = match self.state {
             BreakerState::HalfOpen { successes } => Some(successes),
             _ => None,
         };
         let until_unix_nano = now.saturating_add(nanos(pause));
+        // It answered, so its name exists.
         self.unresolved_in_row = 0;
         self.state = BreakerState::RateLimited { until_unix_nano, probing };
     }
@@ -263,6 +273,7 @@ impl Breaker {
     }
 
     fn remember(&mut self, failed: bool, at_unix_nano: i64) {
+        // It is stored with every message that is sent, and so must stay small.
         if self.calls.len() >= CALLS_MAX {
             self.calls.pop_front();
         }
@@ -276,13 +287,13 @@ mod tests {
 
     const SECOND: i64 = 1_000_000_000;
 
-    /// Plays `answers`, each at its second, and gives the states after each.
-    fn play(answers: &[(i64, CallResult)]) -> (Breaker, Vec<&'static str>) {
+    /// Plays results of calls, each at its second, and gives the states after each.
+    fn play(results: &[(i64, CallResult)]) -> (Breaker, Vec<&'static str>) {
         let mut breaker = Breaker::default();
         let mut states = Vec::new();
-        for &(second, answered) in answers {
+        for &(second, result) in results {
             breaker.begin();
-            breaker.end(answered, second * SECOND);
+            breaker.end(result, second * SECOND);
             states.push(breaker.state.name());
         }
         (breaker, states)
@@ -309,6 +320,7 @@ mod tests {
     fn a_success_between_failures_keeps_it_closed() {
         use CallResult::{Failed, Well};
         let answers: Vec<_> =
+            // Four failures between two successes, and never ten calls within a minute.
             (0..60).map(|at| (at * 10, if at % 5 == 4 { Well } else { Failed })).collect();
         let (_, states) = play(&answers);
         assert!(states.iter().all(|state| *state == "closed"));
@@ -329,6 +341,7 @@ mod tests {
         let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
         let mut now = 0;
         let mut pauses = Vec::new();
+        // Each probe fails, at the first moment at which it may be made.
         for _ in 0..7 {
             let Pass::NotBefore(until) = breaker.pass(now) else { panic!("it is open") };
             pauses.push((until - now) / SECOND);

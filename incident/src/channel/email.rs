@@ -7,7 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// Recipients that a channel may have.
+/// The ports of SMTP: submission with STARTTLS (RFC 6409), submission within TLS (RFC 8314), and relay
+/// (RFC 5321).
+const SUBMISSION_PORT: u16 = 587;
+const SUBMISSIONS_PORT: u16 = 465;
+const SMTP_PORT: u16 = 25;
+
+/// Recipients that a channel may have: each is a command to the server, within the time-out of a call.
 pub const RECIPIENTS_MAX: usize = 50;
 
 /// How the connection to a mail server is encrypted.
@@ -60,9 +66,9 @@ impl EmailConfig {
     /// The port to connect to: the one that is set, or the usual one of the encryption.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.encryption {
-            Encryption::Starttls => 587,
-            Encryption::Tls => 465,
-            Encryption::None => 25,
+            Encryption::Starttls => SUBMISSION_PORT,
+            Encryption::Tls => SUBMISSIONS_PORT,
+            Encryption::None => SMTP_PORT,
         })
     }
 
@@ -76,6 +82,7 @@ impl EmailConfig {
         if to.is_empty() || to.len() > RECIPIENTS_MAX {
             return Err(format!("`to` must name 1 to {RECIPIENTS_MAX} addresses"));
         }
+        // Refused here and not where it is sent: whoever sets it must learn of it.
         if self.encryption == Encryption::None && !self.password.is_empty() {
             return Err("a password is not sent without encryption; use `starttls`".into());
         }
@@ -116,9 +123,11 @@ impl FromStr for MailAddress {
             Some(named) => named.rsplit_once('<').ok_or(MailAddressError)?,
             None => ("", text),
         };
+        // The last `@`: a quoted local part may have one of its own.
         let (local_part, domain) = address.trim().rsplit_once('@').ok_or(MailAddressError)?;
         let is_address =
             EmailAddress::is_valid_local_part(local_part) && EmailAddress::is_valid_domain(domain);
+        // A line break in a name would begin a header of its own.
         if !is_address || name.chars().any(char::is_control) {
             return Err(MailAddressError);
         }

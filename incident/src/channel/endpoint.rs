@@ -22,6 +22,7 @@ impl Endpoint {
             "http" => return Err("the URL is http; use https, or set `allow_http`".into()),
             other => return Err(format!("the URL's scheme {other:?} is not https")),
         }
+        // It would be printed with the address, in logs that many may read.
         if !url.username().is_empty() || url.password().is_some() {
             return Err("the URL has a user or password in it; leave it out".into());
         }

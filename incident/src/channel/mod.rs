@@ -5,7 +5,7 @@ pub mod email;
 pub mod endpoint;
 pub mod rate_limit;
 pub mod slack;
-pub mod state;
+pub mod stored_state;
 pub mod webhook;
 
 use serde::{Deserialize, Serialize};
@@ -17,16 +17,16 @@ pub use self::{
     endpoint::Endpoint,
     rate_limit::{RateLimit, RateLimiter},
     slack::SlackConfig,
-    state::ChannelState,
+    stored_state::ChannelState,
     webhook::WebhookConfig,
 };
 use crate::{
+    example,
     notification::NotificationKind,
     render::{
         template::{Markup, TemplateError, Templates, render},
         view::View,
     },
-    sample,
     secret::{MASK, Secret},
 };
 
@@ -68,6 +68,7 @@ pub enum ChannelKind {
 impl ChannelConfig {
     /// The settings as they may be shown: secrets that are set are masked.
     pub fn masked(&self) -> Value {
+        // By the fields' names, whatever the kind, so that a new kind of channel is masked from the first day.
         let mut shown = serde_json::to_value(self).unwrap_or_default();
         if let Some(kinds) = shown["kind"].as_object_mut() {
             for fields in kinds.values_mut().filter_map(Value::as_object_mut) {
@@ -89,6 +90,7 @@ impl ChannelConfig {
         if self.is_masked() {
             return Err("a secret is masked; set it anew, since the address changed".into());
         }
+        // Before the addresses: a template is what people get wrong most, and it is tried without a call.
         try_templates(self)?;
         match &self.kind {
             ChannelKind::Slack(slack) => slack.endpoints().map(drop),
@@ -109,6 +111,8 @@ impl ChannelConfig {
     /// Fills secrets that somebody left masked with those of `old`: whoever changes a channel's name
     /// need not know its password.
     pub fn keep_secrets(&mut self, old: &Self) {
+        // Only for the same destination: whoever changed the address and left the mask would else have a
+        // secret, which they never saw, sent to a server of their own.
         let mask = |secret: &Secret| secret.reveal() == MASK;
         match (&mut self.kind, &old.kind) {
             (ChannelKind::Slack(new), ChannelKind::Slack(old)) => {
@@ -149,9 +153,10 @@ fn try_templates(config: &ChannelConfig) -> Result<(), String> {
         ChannelKind::Email(_) => Markup::Text,
         ChannelKind::Webhook(_) => Markup::Json,
     };
-    let notification = sample::notification(NotificationKind::Opened);
+    let notification = example::notification(NotificationKind::Opened);
     let view = View::new(&notification, &notification.key, true);
     let words = |error: TemplateError| error.to_string();
+    // A title has no markup anywhere: a header of Slack and a subject show what is in it as it is.
     if let Some(title) = &config.templates.title {
         render(title, Markup::Text, &view).map_err(words)?;
     }

@@ -30,6 +30,7 @@ impl RateLimiter {
     /// When the next call may be made. A clock that was set back holds a channel up no longer than a
     /// full bucket takes to empty.
     pub fn ready_at(self, limit: RateLimit, now_unix_nano: i64) -> i64 {
+        // All calls of a burst but one may come before their time.
         let every = nanos(limit.every);
         let spare = every.saturating_mul(i64::from(limit.burst.max(1)) - 1);
         // After a clock was set back the moment lies far ahead, and would silence the channel for as long.
@@ -39,6 +40,7 @@ impl RateLimiter {
 
     /// Counts a call.
     pub fn take(&mut self, limit: RateLimit, now_unix_nano: i64) {
+        // A bucket that has been empty for long saves nothing up.
         let rested = self.rested_at_unix_nano.max(now_unix_nano);
         self.rested_at_unix_nano = rested.saturating_add(nanos(limit.every));
     }
@@ -92,6 +94,7 @@ mod tests {
     fn a_clock_that_is_set_back_holds_up_no_longer_than_the_bucket() {
         let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
         let mut pace = RateLimiter::default();
+        // The call was counted while the clock was eleven days ahead.
         pace.take(limit, 1_000_000 * SECOND);
         assert_eq!(pace.ready_at(limit, 0), SECOND);
     }

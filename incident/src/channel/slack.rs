@@ -41,6 +41,7 @@ pub enum SlackEndpoints {
 impl SlackConfig {
     /// The addresses to call; an error says what is missing or contradicts itself.
     pub fn endpoints(&self) -> Result<SlackEndpoints, String> {
+        // With both it would be a guess which of them somebody meant.
         match (self.webhook_url.is_empty(), self.bot_token.is_empty()) {
             (false, true) => {
                 let webhook = Endpoint::new(self.webhook_url.reveal(), self.allow_http)?;

@@ -25,6 +25,10 @@ pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
 /// Depth of a template's recursion.
 const DEPTH_MAX: usize = 40;
+/// Characters of what a template got wrong, and of a statement that is not allowed, as they are shown: both
+/// may quote the template.
+const ERROR_CHARS_MAX: usize = 300;
+const STATEMENT_CHARS_MAX: usize = 40;
 
 /// A channel's own wording; what is missing is worded as built in.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -56,6 +60,7 @@ pub struct TemplateError(String);
 
 /// Fills a template with a notification.
 pub fn render(source: &str, markup: Markup, view: &View) -> Result<String, TemplateError> {
+    // Before it is compiled, which alone may take much time and memory.
     check_source(source)?;
     fill(source, markup, view)
 }
@@ -99,6 +104,7 @@ fn tags(source: &str) -> impl Iterator<Item = &str> {
             let end = match inside.as_bytes().first() {
                 Some(b'{') => "}}",
                 Some(b'%') => "%}",
+                // A comment ends with the first `#}`, whatever quotes are in it.
                 Some(b'#') => {
                     rest = inside.split_once("#}").map_or("", |(_, after)| after);
                     continue;
@@ -143,7 +149,7 @@ fn check_tag(tag: &str) -> Result<(), TemplateError> {
     let end = statement.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(statement.len());
     let (name, rest) = statement.split_at(end);
     if !STATEMENTS.contains(&name) {
-        let name = text::clean_line(name, 40);
+        let name = text::clean_line(name, STATEMENT_CHARS_MAX);
         let text = format!("the statement `{name}` is not allowed; use `if` and `for`");
         return Err(TemplateError(text));
     }
@@ -155,6 +161,7 @@ fn check_tag(tag: &str) -> Result<(), TemplateError> {
 }
 
 fn print(output: &mut Output<'_>, markup: Markup, value: &Value) -> Result<(), Error> {
+    // With a formatter of our own it is only this that refuses a name which is not there.
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::UndefinedError, "it has no such value"));
     }
@@ -171,6 +178,8 @@ pub fn escape(text: &str, markup: Markup) -> String {
     match markup {
         Markup::Text => text.to_owned(),
         Markup::Slack => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        // Quotes as well, as a value may stand within an attribute. The ampersand first, or the others' would
+        // be escaped again.
         Markup::Html => text
             .replace('&', "&amp;")
             .replace('<', "&lt;")
@@ -178,6 +187,7 @@ pub fn escape(text: &str, markup: Markup) -> String {
             .replace('"', "&quot;")
             .replace('\'', "&#x27;"),
         Markup::Json => {
+            // Without its quotes, since the template has them around the place already.
             let quoted = serde_json::Value::from(text).to_string();
             quoted[1..quoted.len() - 1].to_owned()
         }
@@ -189,11 +199,12 @@ fn describe(error: &Error) -> TemplateError {
     let what = match error.kind() {
         ErrorKind::OutOfFuel => "it takes too long".to_owned(),
         ErrorKind::WriteFailure => format!("it prints over {OUTPUT_BYTES_MAX} bytes"),
-        _ => text::clean_line(&error.to_string(), 300),
+        _ => text::clean_line(&error.to_string(), ERROR_CHARS_MAX),
     };
     TemplateError(format!("{line}{what}"))
 }
 
+/// What a template has printed, at most [`OUTPUT_BYTES_MAX`].
 struct Bounded(Vec<u8>);
 
 impl io::Write for Bounded {
@@ -256,6 +267,7 @@ mod tests {
         ];
         let mut view = view();
         view.summary = "s".repeat(600);
+        // Ten causes, as many as an incident carries: twelve loops over them run out of fuel.
         while view.causes.len() < 10 {
             view.causes.push(view.causes[0].clone());
         }

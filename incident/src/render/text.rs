@@ -2,6 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
+/// Bytes of the longest escape that any markup makes, such as `&quot;`, with a margin for the `…`.
+const ESCAPE_BYTES_MAX: usize = 12;
+/// Characters of a hostile text that are looked at for each that may be shown, and some more: what is
+/// hidden goes away, and a megabyte of it must not be read through for one line.
+const LOOKED_AT_FACTOR: usize = 4;
+const LOOKED_AT_MORE: usize = 64;
+
 /// Cuts to at most `chars_max` characters, the last of them then `…`.
 pub fn cut(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
@@ -15,7 +22,7 @@ pub fn cut(text: &str, chars_max: usize) -> String {
 pub fn cut_escaped(text: &str, chars_max: usize) -> String {
     let mut short = cut(text, chars_max);
     if short != text {
-        let tail = short.len().saturating_sub(12);
+        let tail = short.len().saturating_sub(ESCAPE_BYTES_MAX);
         let tail = (tail..short.len()).find(|at| short.is_char_boundary(*at)).unwrap_or(0);
         if let Some(at) = short[tail..].rfind('&')
             && !short[tail + at..].contains(';')
@@ -38,8 +45,10 @@ fn is_hidden(c: char) -> bool {
 
 /// One line of at most `chars_max` characters with nothing hidden in it.
 pub fn clean_line(text: &str, chars_max: usize) -> String {
-    let enough = text.chars().take(chars_max.saturating_mul(4).saturating_add(64));
+    let looked_at = chars_max.saturating_mul(LOOKED_AT_FACTOR).saturating_add(LOOKED_AT_MORE);
+    let enough = text.chars().take(looked_at);
     let visible: String = enough.map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    // What was hidden became a space, so that two words with a line break between them stay two.
     let words: Vec<&str> = visible.split_whitespace().collect();
     cut(&words.join(" "), chars_max)
 }

@@ -21,6 +21,13 @@ const LINE_CHARS_MAX: usize = 300;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 128;
 
+/// A number is shown as so many times the expected one from here on, or down to here; nearer to it the
+/// two numbers say it better.
+const TIMES_MIN: f64 = 1.5;
+const TIMES_MAX_BELOW: f64 = 0.67;
+/// Services that a digest's title names: more do not fit on a line.
+const TITLE_SERVICES_MAX: usize = 3;
+
 /// A notification in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View {
@@ -143,11 +150,13 @@ impl View {
         let is_digest = !notification.others.is_empty();
         let began = began(incident);
         let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
+        // Every text is cleaned and cut here, once: what channels and templates are given is safe to show.
         let title = if is_digest { digest_title(notification) } else { title(incident) };
         Self {
             kind: notification.kind.name(),
             status: if is_digest { "Digest".into() } else { status(notification) },
             severity: worst(notification).to_string(),
+            // A digest with one incident that goes on must not look as if all were over.
             is_resolved: is_resolved && (!is_digest || notification.others.iter().all(is_over)),
             is_test,
             title,
@@ -199,7 +208,8 @@ impl NumberView {
     fn new(measured: &Measured) -> Self {
         let share =
             measured.normal.filter(|normal| *normal > 0.0).map(|normal| measured.now / normal);
-        let times = share.filter(|times| times.is_finite() && (*times >= 1.5 || *times <= 0.67));
+        let is_worth_it = |times: &f64| *times >= TIMES_MIN || *times <= TIMES_MAX_BELOW;
+        let times = share.filter(|times| times.is_finite() && is_worth_it(times));
         Self {
             name: name(&measured.name),
             now: number(measured.now),
@@ -214,6 +224,7 @@ impl CauseView {
     fn new(cause: &crate::incident::ProbableCause, is_over: bool) -> Self {
         let when = if is_over { "then" } else { "now" };
         let now = format!("{} {when}", number(cause.count_now as f64));
+        // "Usually 0" would say the same and be overlooked.
         let growth = if cause.is_new {
             format!("never seen before, {now}")
         } else {
@@ -240,6 +251,7 @@ fn is_over(incident: &Incident) -> bool {
 }
 
 fn worst(notification: &Notification) -> crate::rule::Severity {
+    // A digest is as bad as the worst in it.
     let others = notification.others.iter().map(|incident| incident.severity);
     others
         .max()
@@ -258,9 +270,11 @@ fn status(notification: &Notification) -> String {
     let incident = &notification.incident;
     let word = match (incident.state, notification.kind) {
         (IncidentState::Resolved, _) => "Resolved".to_owned(),
+        // Only where that is the news: a reminder of what somebody sees to is still a reminder.
         (IncidentState::Acknowledged, NotificationKind::Updated) => "Acknowledged".to_owned(),
         (_, kind) => {
             let severity = incident.severity.to_string();
+            // Severities are ASCII.
             let severity = severity[..1].to_ascii_uppercase() + &severity[1..];
             match kind {
                 NotificationKind::Escalated => format!("{severity}, escalated"),
@@ -277,10 +291,12 @@ fn status(notification: &Notification) -> String {
 
 /// The service, and the first number or else the rule.
 fn title(incident: &Incident) -> String {
+    // Without a service it is about this installation itself.
     let about = match incident.service.as_str() {
         "" => "logweir",
         service => service,
     };
+    // Numbers rather than the rule's name: what is wrong is known before anything is opened.
     let what = match incident.evidence.measured.first() {
         Some(measured) => {
             let shown = NumberView::new(measured);
@@ -302,10 +318,12 @@ fn digest_title(notification: &Notification) -> String {
         .map(|incident| incident.service.as_str())
         .filter(|service| !service.is_empty())
         .collect();
+    // By name, so that the same incidents always make the same title.
     services.sort_unstable();
     services.dedup();
-    let shown = services.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    let more = match services.len().saturating_sub(3) {
+    // Names first, and how many more: the first are what somebody may recognise.
+    let shown = services.iter().take(TITLE_SERVICES_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = match services.len().saturating_sub(TITLE_SERVICES_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -325,6 +343,7 @@ fn line(incident: &Incident) -> LineView {
         severity,
         is_resolved: is_over(incident),
         title: title(incident),
+        // Both ends of what is over: in a digest it may have come and gone unseen.
         since: until.map_or_else(|| since.clone(), |until| format!("{since}–{until}")),
         link: link(&incident.evidence.link),
     }
@@ -337,6 +356,7 @@ fn deploy(mark: &crate::incident::DeployMark) -> String {
 
 /// Only what is an address of the web is a link.
 fn link(text: &str) -> String {
+    // `javascript:` and the like would run in the reader's browser or mail.
     match url::Url::parse(text.trim()) {
         Ok(url) if matches!(url.scheme(), "https" | "http") => url.to_string(),
         _ => String::new(),
@@ -346,7 +366,7 @@ fn link(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{incident::Event, sample::notification};
+    use crate::{example::notification, incident::Event};
 
     pub(crate) fn view() -> View {
         let notification = notification(NotificationKind::Opened);

@@ -1,21 +1,21 @@
 //! What is watched, and when it is worth an incident. A rule holds for every service that it selects,
 //! each by itself.
 
-mod mistakes;
+mod validate;
 
 use std::{collections::BTreeMap, fmt};
 
 use logweir_core::record::Level;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a rule's name at most.
+/// Bytes of a rule's name at most: it is part of every incident's labels, and of lines of text.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Rules that a tenant may have, and rules that all files together may.
 pub const RULES_MAX: usize = 10_000;
 /// Series of a rule that may be in an incident at once; what is beyond is counted and not told.
 pub const INCIDENTS_PER_RULE_MAX: usize = 500;
 
-/// How bad it is, ascending.
+/// How bad an incident is, ascending.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -55,7 +55,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// In which direction a volume must change.
+/// The direction in which a volume must change to be a breach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -73,11 +73,12 @@ pub enum Threshold {
     Absolute(f64),
     /// So many times what is expected of this service at this time. Never passed without enough history.
     Relative(f64),
-    /// A detector decides, by what is expected of the service, its own restlessness and chance.
+    /// A detector decides, by what is expected of the service, how much it varies in health, and chance.
     Unusual,
 }
 
 /// What a rule measures. Every window ends now.
+// The names of kinds and fields are stored, and written in files: they are not renamed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RuleKind {
@@ -206,13 +207,14 @@ impl RuleKind {
 pub struct Rule {
     /// Unique within the tenant; incidents refer to it.
     pub name: String,
-    /// What is measured.
+    /// What is measured, over which window, and what it is compared with.
     pub measure: RuleKind,
     /// Services that it holds for, by name or with `*`; empty for all. Of no meaning to rules about
     /// the system itself.
     #[serde(default)]
     pub services: Vec<String>,
     /// Whether it is evaluated.
+    // Whoever writes a rule into a file wants it to run.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// How bad a breach is; a detector may say otherwise.
@@ -246,12 +248,18 @@ const fn yes() -> bool {
     true
 }
 
+/// Five minutes: what stays away for less has mostly not been mended.
+const KEEP_FIRING_SECONDS: u32 = 300;
+/// A fifth below the threshold: a value that only trembles around it does not come so far down.
+const RECOVERY_SHARE: f64 = 0.8;
+
+// Functions, as serde asks for a path to one.
 const fn keep_firing_seconds() -> u32 {
-    300
+    KEEP_FIRING_SECONDS
 }
 
 const fn recovery_share() -> f64 {
-    0.8
+    RECOVERY_SHARE
 }
 
 impl Rule {
@@ -263,6 +271,7 @@ impl Rule {
             services: Vec::new(),
             enabled: yes(),
             severity: Severity::default(),
+            // Nothing is asked for beyond the threshold: who wants to be sure says so.
             minimum_support: 0,
             for_seconds: 0,
             keep_firing_seconds: keep_firing_seconds(),
@@ -284,6 +293,7 @@ mod level_name {
         level: &Level,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
+        // In lower case like every other word of a rule, though levels are shown in capitals.
         serializer.serialize_str(&level.as_str().to_ascii_lowercase())
     }
 
@@ -291,6 +301,7 @@ mod level_name {
         let text = String::deserialize(from)?;
         let unknown =
             |()| D::Error::custom(format!("{text:?} is no level: use warn, error or fatal"));
+        // In the spellings that logs themselves have: nobody should have to look this one up.
         text.parse().map_err(unknown)
     }
 }

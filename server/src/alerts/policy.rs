@@ -26,7 +26,7 @@ pub(super) async fn put(
 ) -> Result<v1::PutNotificationPolicyResponse, Refusal> {
     let policy: Policy = parsed("definition", definition)?;
     let violation = |why| Violation { field: "definition".to_owned(), why };
-    let found: Vec<Violation> = policy.mistakes().into_iter().map(violation).collect();
+    let found: Vec<Violation> = policy.validate().into_iter().map(violation).collect();
     if !found.is_empty() {
         return Err(Refusal::Invalid(found));
     }

@@ -56,7 +56,7 @@ pub(super) async fn put(
 fn checked(definition: &str) -> Result<Rule, Refusal> {
     let rule: Rule = parsed("definition", definition)?;
     let violation = |why| Violation { field: "definition".to_owned(), why };
-    let found: Vec<Violation> = rule.mistakes().into_iter().map(violation).collect();
+    let found: Vec<Violation> = rule.validate().into_iter().map(violation).collect();
     if found.is_empty() { Ok(rule) } else { Err(Refusal::Invalid(found)) }
 }
 

@@ -7,16 +7,16 @@ use axum::{Router, routing::post};
 use logweir_alerting::{
     channel::address::AddressPolicy,
     channel::{Network, SystemResolver},
-    jobs::{self, JobParts},
+    jobs::{self, JobDependencies},
 };
 use logweir_core::{identity::Role, identity::Tenant};
 use logweir_incident::{
     action::Action,
     channel::ChannelState,
     delivery::Delivery,
+    example,
     incident::{Incident, IncidentState},
     notification::NotificationKind,
-    sample,
     setting::SettingKind,
     tracking::{TrackedIncident, Tracking},
 };
@@ -120,7 +120,7 @@ impl Alerts {
         let here = "127.0.0.1/32".parse().unwrap();
         let policy = AddressPolicy { networks_allowed: vec![here], ..AddressPolicy::default() };
         let storage = &self.bench.storage;
-        let parts = JobParts {
+        let parts = JobDependencies {
             read: storage.clone(),
             alerts: storage.clone(),
             jobs: storage.clone(),
@@ -429,7 +429,7 @@ async fn a_wrong_silence_is_refused_by_its_field() {
 }
 
 fn incident(id: &str, state: IncidentState) -> Incident {
-    let mut incident = sample::notification(NotificationKind::Opened).incident;
+    let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
     incident.resolved_unix_nano = (state == IncidentState::Resolved).then_some(NOW);
@@ -442,7 +442,7 @@ fn stored(incident: &Incident) -> TrackedIncident {
 
 /// That a channel is to be told that the incident was opened.
 fn told(incident: &Incident) -> NewDelivery {
-    let mut notification = sample::notification(NotificationKind::Opened);
+    let mut notification = example::notification(NotificationKind::Opened);
     notification.incident = incident.clone();
     NewDelivery { channel: "hook".into(), notification, created_unix_nano: NOW }
 }

@@ -7,10 +7,10 @@ use logweir_incident::{
     action::Action,
     channel::ChannelState,
     delivery::Delivery,
+    example,
     incident::{Incident, IncidentState},
     notification::{Notification, NotificationKind},
     rule::{Rule, RuleKind, Severity},
-    sample,
     setting::{Setting, SettingKind, StoredSetting},
     suppression::Silence,
     tracking::{TrackedIncident, Tracking},
@@ -34,7 +34,7 @@ fn incident(id: &str, state: IncidentState, began_unix_nano: i64) -> TrackedInci
         state,
         pending_unix_nano: began_unix_nano,
         resolved_unix_nano: (state == IncidentState::Resolved).then_some(began_unix_nano + SECOND),
-        ..sample::notification(NotificationKind::Opened).incident
+        ..example::notification(NotificationKind::Opened).incident
     };
     let tracking = Tracking {
         series: format!("rule of {id}"),

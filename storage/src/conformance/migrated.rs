@@ -3,10 +3,10 @@
 
 use logweir_incident::{
     channel::ChannelState,
+    example,
     incident::{Incident, IncidentState},
     notification::NotificationKind,
     rule::Severity,
-    sample,
     tracking::{TrackedIncident, Tracking},
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(crate) struct Before {
 
 fn incident(id: &str, state: IncidentState) -> Incident {
     let is_over = state == IncidentState::Resolved;
-    let mut incident = sample::notification(NotificationKind::Opened).incident;
+    let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
     incident.resolved_unix_nano = is_over.then_some(FIRED + 60 * SECOND);

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::files::parse_channels;
+use logweir_alerting::yaml::parse_channels;
 use logweir_core::timestamp::{rfc3339, shown};
 use logweir_incident::channel::ChannelConfig;
 use logweir_proto::v1;

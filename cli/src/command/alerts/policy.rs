@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::files::parse_policy;
+use logweir_alerting::yaml::parse_policy;
 use logweir_incident::policy::Policy;
 use logweir_proto::v1;
 

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use logweir_alerting::files::{FileError, parse};
+use logweir_alerting::yaml::{FileError, parse};
 use logweir_core::timestamp::{rfc3339, shown};
 use logweir_incident::rule::Rule;
 use logweir_proto::v1;

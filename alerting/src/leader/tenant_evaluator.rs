@@ -1,4 +1,5 @@
-//! The alerting of one tenant, while this process leads.
+//! Evaluates one tenant while this process leads: what was seen, what people asked for, what is told, and
+//! the one commit of it all.
 
 use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -21,17 +22,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Leader, settings::Settings, workers::ChannelWorkers};
+use super::{
+    settings::Settings,
+    workers::{ChannelWorkers, WorkerStarter},
+};
 use crate::{
+    dependencies::Dependencies,
     incident::{HISTORY, Incidents},
     notify::{
-        outbox::{Change, DELIVERIES_MAX},
+        channel_change::channel_changed,
+        outbox::{Change, DELIVERIES_MAX, new_delivery::rerouted},
         pipeline::Pipeline,
         route::Routes,
-        stored_outbox::{channel_changed, rerouted},
     },
     observe::{self, evidence},
-    parts::Parts,
     rule::{
         engine::{Engine, Evaluation, EvidenceRequest},
         observations::Observations,
@@ -45,7 +49,7 @@ const COMMIT_OPEN_NANOS: i64 = 30_000_000_000;
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Rules, incidents and channels of a tenant.
-pub(super) struct TenantAlerts {
+pub(super) struct TenantEvaluator {
     tenant: Tenant,
     /// The leader's epoch, under which all is committed.
     epoch: i64,
@@ -64,6 +68,7 @@ pub(super) struct TenantAlerts {
     has_orphans: bool,
 }
 
+/// What the next commit is to store. It grows while commits fail.
 #[derive(Default)]
 struct Unsaved {
     /// Ids of incidents that have changed.
@@ -84,23 +89,24 @@ impl Unsaved {
     }
 }
 
-impl TenantAlerts {
-    /// Takes up what was committed, and learns what is normal.
+impl TenantEvaluator {
+    /// Takes up what was committed, and learns from the last day what is expected.
     pub(super) async fn load(
-        parts: &Parts,
+        dependencies: &Dependencies,
         tenant: &Tenant,
         epoch: i64,
         settings: &Settings,
     ) -> Result<Self, StorageError> {
-        let now = (parts.clock)();
+        // The incidents of a day, resolved ones too: how often a series fired says what is its nature.
+        let now = (dependencies.clock)();
         let since = now.saturating_sub(nanos(HISTORY));
-        let stored = parts.alerts.tracked_incidents(tenant, since).await?;
+        let stored = dependencies.alerts.tracked_incidents(tenant, since).await?;
         let pending = stored.iter().map(|of| &of.incident).filter(|of| is_pending(of));
         let pending = pending.map(|incident| incident.id.clone()).collect();
         let incidents = Incidents::restore(stored, now);
         let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), incidents);
-        let past = (&*parts.read, &*parts.alerts);
-        observe::replay(past, tenant, &mut engine, now).await?;
+        let past = (&*dependencies.read, &*dependencies.alerts);
+        observe::learn_past(past, tenant, &mut engine, now).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,
@@ -118,36 +124,38 @@ impl TenantAlerts {
     /// Has rules, routes and workers follow what is set.
     pub(super) fn take_settings(
         &mut self,
-        leader: &Leader,
+        starter: &WorkerStarter,
         settings: Settings,
         stop: &CancellationToken,
     ) {
+        // Only then: to set rules throws away what the engine derived from them.
         if settings.rules != self.settings.rules {
             self.engine.lock().set_rules(settings.rules.clone());
         }
         let routes = Routes::of(&settings.channels);
+        // A new `Arc` is what has the workers start anew.
         if routes != *self.routes {
             self.has_orphans = true;
             self.routes = Arc::new(routes);
         }
-        self.workers.follow(leader, &settings.channels, &self.routes, stop);
+        self.workers.follow(starter, &settings.channels, &self.routes, stop);
         self.settings = settings;
     }
 
     /// One evaluation; false if this process leads no longer.
     pub(super) async fn evaluate(
         &mut self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
-        let now = (parts.clock)();
-        if self.has_orphans && !self.reroute(parts, now).await? {
+        let now = (dependencies.clock)();
+        if self.has_orphans && !self.reroute(dependencies, now).await? {
             return Ok(false);
         }
         // Before the actions: where storage does not answer nothing has changed yet.
-        let seen = observe::observe(parts, &self.tenant, &self.engine, now).await?;
-        self.take_actions(parts, actions, now).await?;
-        let find = evidence_finder(parts, &self.tenant);
+        let seen = observe::observe(dependencies, &self.tenant, &self.engine, now).await?;
+        self.take_actions(dependencies, actions, now).await?;
+        let find = evidence_finder(dependencies, &self.tenant);
         let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;
         self.count_refused(&evaluation);
         let pipeline = Pipeline {
@@ -155,10 +163,10 @@ impl TenantAlerts {
             engine: &self.engine,
             policy: &self.settings.policy,
             routes: &self.routes,
-            alerts: &*parts.alerts,
+            alerts: &*dependencies.alerts,
         };
         let deliveries = pipeline.run(&mut self.unsaved.notifications, now).await?;
-        self.commit(parts, deliveries, now).await
+        self.commit(dependencies, deliveries, now).await
     }
 
     fn count_refused(&self, evaluation: &Evaluation) {
@@ -175,20 +183,27 @@ impl TenantAlerts {
 
     /// What waits for a channel that is gone is told through those that are there, and says so; false
     /// if this process leads no longer.
-    async fn reroute(&mut self, parts: &Parts, now: i64) -> Result<bool, StorageError> {
+    async fn reroute(
+        &mut self,
+        dependencies: &Dependencies,
+        now: i64,
+    ) -> Result<bool, StorageError> {
         if self.settings.channels.is_empty() {
             // It waits for the next channel that is set.
             return Ok(true);
         }
-        for channel in parts.alerts.waiting_channels(&self.tenant).await? {
+        for channel in dependencies.alerts.waiting_channels(&self.tenant).await? {
+            // In portions: thousands may wait for a channel that was down for long.
             while !self.settings.channels.contains_key(&channel) {
-                let waiting =
-                    parts.alerts.waiting_deliveries(&self.tenant, &channel, DELIVERIES_MAX).await?;
+                let waiting = dependencies
+                    .alerts
+                    .waiting_deliveries(&self.tenant, &channel, DELIVERIES_MAX)
+                    .await?;
                 if waiting.is_empty() {
                     break;
                 }
                 let changes = rerouted(&channel, &waiting, &self.routes, now);
-                let alerts = &parts.alerts;
+                let alerts = &dependencies.alerts;
                 if alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_none() {
                     return Ok(false);
                 }
@@ -203,17 +218,18 @@ impl TenantAlerts {
     /// Takes account of what people asked for, each once however often the commit of it fails.
     async fn take_actions(
         &mut self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         actions: Vec<WaitingAction>,
         now: i64,
     ) -> Result<(), StorageError> {
         for WaitingAction { action_id, action, .. } in actions {
+            // It is listed until the commit that marks it as done.
             if self.unsaved.actions_done.contains(&action_id) {
                 continue;
             }
             match action {
                 Some(Action::ResetChannel { channel }) => {
-                    self.reset_channel(parts, &channel, now).await?;
+                    self.reset_channel(dependencies, &channel, now).await?;
                 }
                 Some(action) => self.act(&action, now),
                 // This version does not understand it.
@@ -254,11 +270,11 @@ impl TenantAlerts {
     /// A channel's breaker begins anew, and others are told that the channel is called again.
     async fn reset_channel(
         &mut self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         channel: &str,
         now: i64,
     ) -> Result<(), StorageError> {
-        let mut states = parts.alerts.channel_states(&self.tenant).await?;
+        let mut states = dependencies.alerts.channel_states(&self.tenant).await?;
         let mut state = states.remove(channel).unwrap_or_default();
         if let Some(since_unix_nano) = state.breaker.down_since_unix_nano {
             let (from, to) = (state.breaker.state, BreakerState::Closed);
@@ -267,6 +283,7 @@ impl TenantAlerts {
             self.unsaved.notifications.push(channel_changed(&self.tenant, channel, &change));
         }
         state.breaker.reset();
+        // Stored with the notification that says so, or a fault in between would leave one of both.
         self.unsaved.channels.push((channel.to_owned(), state));
         Ok(())
     }
@@ -275,7 +292,7 @@ impl TenantAlerts {
     /// no longer. What could not be stored is tried again with the next evaluation.
     async fn commit(
         &mut self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         deliveries: Vec<NewDelivery>,
         now: i64,
     ) -> Result<bool, StorageError> {
@@ -285,6 +302,7 @@ impl TenantAlerts {
         let (changes, pending) = {
             let mut engine = self.engine.lock();
             self.unsaved.incidents.extend(engine.incidents_mut().take_changed());
+            // Where nothing is open there is nothing whose time would have to be stored.
             let is_active = || engine.incidents().iter().any(|of| of.state.is_active());
             if self.unsaved.is_empty() && !(is_due && is_active()) {
                 return Ok(true);
@@ -293,7 +311,8 @@ impl TenantAlerts {
             let pending = self.pending_after(engine.incidents(), &changes);
             (changes, pending)
         };
-        let leads = parts.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
+        let leads =
+            dependencies.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
         if leads {
             if is_due {
                 self.committed_open_unix_nano = now;
@@ -368,17 +387,19 @@ async fn evaluate_on_thread(
 /// Finds evidence in storage, all of it within [`EVIDENCE_TIMEOUT`]: an incident is told without
 /// evidence rather than late. It blocks its thread.
 fn evidence_finder(
-    parts: &Parts,
+    dependencies: &Dependencies,
     tenant: &Tenant,
 ) -> impl FnMut(&EvidenceRequest) -> Option<Evidence> + Send + 'static {
-    let (parts, tenant, runtime) = (parts.clone(), tenant.clone(), Handle::current());
+    let (dependencies, tenant, runtime) = (dependencies.clone(), tenant.clone(), Handle::current());
     let mut until = None;
     move |request| {
         info!(%tenant, incident = request.incident_id, service = request.service,
               kind = request.kind, "an incident fires");
         counter!("logweir_alerting_incidents_total").increment(1);
+        // From the first request on: all of one evaluation share the time.
         let until = *until.get_or_insert_with(|| Instant::now() + EVIDENCE_TIMEOUT);
-        let find = async { timeout_at(until, evidence::find(&parts, &tenant, request)).await };
+        let find =
+            async { timeout_at(until, evidence::find(&dependencies, &tenant, request)).await };
         match runtime.block_on(find) {
             Ok(Ok(found)) => Some(found),
             Ok(Err(error)) => {

@@ -12,7 +12,7 @@ use crate::config::AlertingConfig;
 
 /// What alerting works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Dependencies {
     /// The settings of alerting.
     pub config: AlertingConfig,
     /// Who this process is, to others that would lead.

@@ -1,4 +1,5 @@
-//! The steps of a call, for whoever asks why a channel does not work.
+//! The steps of a call to a destination, each with its outcome and how long it took, for whoever asks why
+//! a channel does not work.
 
 use std::time::Instant;
 
@@ -6,9 +7,9 @@ use logweir_incident::job::TestStep;
 
 /// The steps of a call so far.
 #[derive(Debug, Default)]
-pub struct Steps(Vec<TestStep>);
+pub struct CallSteps(Vec<TestStep>);
 
-impl Steps {
+impl CallSteps {
     /// Notes a step that began at `since`.
     pub fn note<T, E: std::fmt::Display>(
         &mut self,
@@ -30,7 +31,7 @@ impl Steps {
         }
     }
 
-    /// In order.
+    /// The steps, in the order in which they were made.
     pub fn into_vec(self) -> Vec<TestStep> {
         self.0
     }

@@ -13,7 +13,7 @@ use logweir_incident::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 
-/// Bytes of a file.
+/// Bytes of a file: ten thousand rules of a hundred bytes each.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// A mistake in a file.
@@ -28,6 +28,7 @@ pub struct FileError {
     pub message: String,
 }
 
+// A field that is misspelt must not be left out in silence: a rule would hold for more than was meant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {
@@ -40,7 +41,7 @@ struct ChannelFile {
     channels: Vec<Spanned<ChannelConfig>>,
 }
 
-/// Reads the channels of one file. What is wrong with a channel itself is said where it is built.
+/// Reads the channels of one file. What is wrong with a channel itself shows where it is built.
 pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<FileError>> {
     let read: ChannelFile = read(file, text)?;
     let mut names = HashSet::new();
@@ -63,7 +64,7 @@ pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<
 /// Reads a notification policy.
 pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
     let policy: Policy = read(file, text)?;
-    let mistakes = policy.mistakes();
+    let mistakes = policy.validate();
     if mistakes.is_empty() {
         return Ok(policy);
     }
@@ -91,8 +92,9 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
     let mut names = HashSet::new();
     let mut errors = Vec::new();
     for rule in &read.rules {
+        // Where the rule begins: its parts have lost their places once they are values.
         let line = rule.referenced.line();
-        let mut found = rule.value.mistakes();
+        let mut found = rule.value.validate();
         if !names.insert(rule.value.name.as_str()) {
             found.push(format!("the name {:?} is taken: use another", rule.value.name));
         }
@@ -108,6 +110,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
 /// The first line of an error of the YAML reader, without the place in the text, which is told by
 /// itself.
 fn first_line(text: &str) -> String {
+    // The lines after it draw the place in the file, which a terminal may show and a log may not.
     let line = text.lines().next().unwrap_or("not readable");
     let message = line.strip_prefix("error: ").unwrap_or(line);
     let is_place = message.starts_with("line ");
@@ -129,6 +132,7 @@ impl RuleFiles {
         let rules = parse(file, text)?;
         let error = |message| Err(vec![FileError { file: file.to_owned(), line: 0, message }]);
         // Names are unique over all files: an incident is known by its rule's name.
+        // Not those of the file itself, which are about to be replaced.
         let others = || self.good.iter().filter(|(other, _)| *other != file);
         let names: HashSet<&str> =
             others().flat_map(|(_, rules)| rules).map(|rule| rule.name.as_str()).collect();
@@ -141,6 +145,7 @@ impl RuleFiles {
         if names.len() + rules.len() > RULES_MAX {
             return error(format!("there are over {RULES_MAX} rules: leave some out"));
         }
+        // Only now, when nothing can fail any more: the last good rules are replaced as a whole.
         self.good.insert(file.to_owned(), rules);
         Ok(())
     }
@@ -222,6 +227,7 @@ rules:
         check(&GOOD.replace("severity: critical", "severity: huge"), 4, "huge");
         check(&GOOD.replace("percentile: 0.95", "percentile: 95"), 13, "0.95");
         check(&GOOD.replace("odd volume", "too many errors"), 15, "taken");
+        // A value that is well-formed and wrong is told at the rule's own line.
         check(&GOOD.replace("window_seconds: 300", "window_seconds: 3"), 2, "window");
         let filter = "rules:\n\n  - name: f\n    measure: {kind: match_count, filter: \"level:(\", \
                       window_seconds: 60, threshold: {absolute: 1}}\n";

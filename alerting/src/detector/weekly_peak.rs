@@ -1,16 +1,16 @@
 //! The highest level that was credibly reached in health, over a week.
 
 /// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise the
-/// ceiling that it is measured against.
+/// peak that it is measured against.
 const SLOTS: usize = 18;
 const SLOT_SECONDS: i64 = 600;
 /// Days that are kept: a week, and the day that has begun.
 const DAYS: usize = 8;
 const DAY_SECONDS: i64 = 86_400;
 
-/// The highest level that was credibly reached in health: how restless a service is by nature.
+/// The highest level that was credibly reached in health: how much it varies by nature.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Ceiling {
+pub(crate) struct WeeklyPeak {
     /// The highest level of each of the last slots, which still wait.
     slots: [f32; SLOTS],
     newest_slot: i64,
@@ -19,9 +19,11 @@ pub(crate) struct Ceiling {
     newest_day: i64,
 }
 
-impl Ceiling {
-    /// While a service is young, what is ten minutes old counts already: it has nothing else.
+impl WeeklyPeak {
+    /// The level; 0 if none is known. While a service is young, what is ten minutes old counts already: it
+    /// has nothing else.
     pub(crate) fn limit(&self, is_young: bool) -> f64 {
+        // What still waits in slots is left out: it may turn out to be a fault.
         let days = self.days.iter().copied().fold(0.0, f32::max);
         if !is_young {
             return days.into();
@@ -35,6 +37,8 @@ impl Ceiling {
     pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
         let slot = seconds.div_euclid(SLOT_SECONDS);
         if slot > self.newest_slot {
+            // Slots that nothing was learnt in are emptied as well, or a level would come round again after
+            // three hours.
             for step in (self.newest_slot + 1..=slot).rev().take(SLOTS) {
                 let place = step.rem_euclid(SLOTS as i64) as usize;
                 self.commit(seconds, self.slots[place]);
@@ -56,7 +60,7 @@ impl Ceiling {
         *place = place.max(level);
     }
 
-    /// What still waits belonged to a fault.
+    /// Forgets what still waits, since it belonged to a fault.
     pub(crate) fn forget_fresh(&mut self) {
         self.slots = [0.0; SLOTS];
     }
@@ -71,12 +75,12 @@ mod tests {
 
     #[test]
     fn a_ceiling_waits_and_fades() {
-        let mut ceiling = Ceiling::default();
-        ceiling.learn(MONDAY, 0.3);
-        assert_eq!(ceiling.limit(false), 0.0);
-        ceiling.learn(MONDAY + 4 * 3_600, 0.1);
-        assert!((ceiling.limit(false) - 0.3).abs() < 1e-6);
-        ceiling.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
-        assert!(ceiling.limit(false) < 0.3);
+        let mut peak = WeeklyPeak::default();
+        peak.learn(MONDAY, 0.3);
+        assert_eq!(peak.limit(false), 0.0);
+        peak.learn(MONDAY + 4 * 3_600, 0.1);
+        assert!((peak.limit(false) - 0.3).abs() < 1e-6);
+        peak.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
+        assert!(peak.limit(false) < 0.3);
     }
 }

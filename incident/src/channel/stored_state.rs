@@ -12,6 +12,7 @@ pub struct ChannelState {
     /// The circuit breaker: whether to call it.
     pub breaker: Breaker,
     /// The rate limiter: how fast it may be called.
+    // The field's name is stored.
     pub pace: RateLimiter,
     /// What went wrong last, in words; empty if nothing.
     pub last_error: String,

@@ -51,6 +51,7 @@ impl Counter {
     }
 
     fn grown(&self, now: i64, window_seconds: u32) -> u64 {
+        // Counted from when it was seen to grow: when a log was lost only its sender knows.
         let from = now - i64::from(window_seconds) * SECOND;
         let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
         recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
@@ -59,14 +60,14 @@ impl Counter {
 
 /// What is known about the system.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct System {
+pub(crate) struct SelfMonitoring {
     processors: BTreeMap<String, i64>,
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
 }
 
-impl System {
+impl SelfMonitoring {
     pub(crate) fn put(&mut self, report: SystemReport) {
         let at = report.at_unix_nano;
         self.processors = report.processors.into_iter().collect();
@@ -76,6 +77,7 @@ impl System {
         for (service, total) in report.sdk_lost {
             self.sdk_lost.entry(service).or_default().put(at, total);
         }
+        // As it is now: a partition that nobody reads any longer must not be behind for ever.
         self.queue_lag_seconds = report.queue_lag_seconds.into_iter().collect();
     }
 
@@ -90,6 +92,7 @@ impl System {
             RuleKind::DeadLetters { window_seconds, count } => {
                 whole(self.new_dead_letters(window_seconds, count, now))
             }
+            // By service: the one whose sender loses logs is whom it concerns.
             RuleKind::SdkLoss { window_seconds, count } => {
                 let lost = |(service, counter): (&String, &Counter)| {
                     (service.clone(), logs_lost(counter, window_seconds, count, now))
@@ -122,6 +125,7 @@ impl System {
     }
 
     fn worst_lag(&self, lag_seconds: u32, now: i64) -> Option<Detection> {
+        // One incident for all partitions: mostly it is one processor that is slow.
         let worst = self.queue_lag_seconds.iter().max_by(|a, b| a.1.total_cmp(b.1));
         let (partition, lag) = worst.filter(|(_, lag)| **lag > f64::from(lag_seconds))?;
         let summary = format!("processing of {partition} is {} s behind", format_number(*lag));

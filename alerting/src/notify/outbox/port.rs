@@ -1,4 +1,4 @@
-//! What waits to be told, and the port through which it is kept.
+//! What waits for a channel, and the port through which a worker sees and changes it.
 //!
 //! A delivery is one notification for one channel, written in the incident's own transaction. Its life:
 //! before a message is sent, the attempt is recorded with the message's key; after the answer, what
@@ -36,7 +36,7 @@ pub struct Queue {
     pub fallbacks: Vec<String>,
 }
 
-/// A message is about to be sent.
+/// That a message is about to be sent, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Started {
     /// The deliveries in it.
@@ -54,12 +54,12 @@ pub enum Outcome {
     Sent {
         /// For later messages about the incident.
         thread: Option<String>,
-        /// What the provider said, for people.
+        /// What the provider returned, for people.
         words: String,
     },
-    /// It is tried again.
+    /// It did not get through, and is tried again.
     Retry {
-        /// Not before this moment.
+        /// It is not tried before this moment.
         not_before_unix_nano: i64,
         /// Whether it may have arrived: then its deliveries keep the message's key, else they lose
         /// it.
@@ -76,7 +76,7 @@ pub enum Outcome {
     },
 }
 
-/// A message came to its end.
+/// That a message was sent or was not, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// The deliveries in it.
@@ -85,7 +85,7 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The channel's state from now on.
     pub state: ChannelState,
-    /// The breaker's change, if it is worth telling.
+    /// The breaker's change, if other channels are to be told of it.
     pub change: Option<Change>,
 }
 

@@ -1,5 +1,5 @@
-//! Plays logs through the rules on a simulated clock, to measure the rules by scenarios with a known
-//! truth.
+//! Replays given logs through the rules on a simulated clock, to measure the rules by scenarios with a
+//! known truth.
 //!
 //! Logs count as they do from storage, in buckets of ten seconds with the open one included, and are
 //! known two seconds after their time.
@@ -15,9 +15,9 @@ use logweir_incident::{
 use crate::{
     detector::{
         new_pattern::{NEW_NANOS, NewPattern},
-        window::{BUCKET_SECONDS, Bucket},
+        window::{BUCKET_SECONDS, BUCKETS_MAX, Bucket},
     },
-    incident::evidence::{PatternCount, Symptom, probable_causes},
+    incident::evidence::{LatencyChange, PatternCount, Symptom, probable_causes},
     notify::{pipeline::due, policy::NotificationPolicy},
     rule::{
         engine::{EVALUATE_NANOS, Engine, EvidenceRequest, LATENESS_NANOS},
@@ -26,15 +26,16 @@ use crate::{
 };
 
 const SECOND: i64 = 1_000_000_000;
-/// Buckets of a pattern that are kept to tell now from before.
-const PATTERN_BUCKETS_MAX: usize = 361;
+/// Buckets of a pattern that are kept to tell now from before: as many as of a service.
+const PATTERN_BUCKETS_MAX: usize = BUCKETS_MAX;
 /// Logs of a pattern that are kept as samples.
 const SAMPLES: usize = 3;
+/// Bytes of a sample's message, as in the evidence from storage.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// A log that was matched to its pattern and scored.
 #[derive(Debug, Clone)]
-pub struct PlayedLog<'a> {
+pub struct ReplayedLog<'a> {
     /// Event time.
     pub time_unix_nano: i64,
     /// The service that logged it.
@@ -59,10 +60,10 @@ pub struct PlayedLog<'a> {
     pub instance: &'a str,
 }
 
-/// Plays logs, which must come by ascending time.
-pub struct Player {
+/// Replays logs, which must come by ascending time.
+pub struct Replay {
     engine: Engine,
-    services: HashMap<String, Played>,
+    services: HashMap<String, ServiceReplay>,
     changed: HashSet<String>,
     /// The moment of the next evaluation; none before the first log.
     next_unix_nano: Option<i64>,
@@ -72,7 +73,7 @@ pub struct Player {
 }
 
 #[derive(Default)]
-struct Played {
+struct ServiceReplay {
     open: Bucket,
     done: Option<Bucket>,
     first_unix_nano: i64,
@@ -101,8 +102,8 @@ struct PatternBucket {
     latency_count: u64,
 }
 
-impl Player {
-    /// Plays through an engine.
+impl Replay {
+    /// A replay through this engine, whose rules and incidents it takes on.
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
@@ -114,15 +115,15 @@ impl Player {
         }
     }
 
-    /// Plays a log, and all evaluations that come before it.
-    pub fn log(&mut self, log: &PlayedLog<'_>) {
+    /// Replays a log, and all evaluations that come before it.
+    pub fn log(&mut self, log: &ReplayedLog<'_>) {
         self.pass(log.time_unix_nano);
+        // Looked up first: a name would be allocated for each log otherwise.
         let service = match self.services.get_mut(log.service) {
             Some(service) => service,
             None => self.services.entry(log.service.to_owned()).or_default(),
         };
         service.add(log);
-        // Looked up first: a name would be allocated for each log otherwise.
         if !self.changed.contains(log.service) {
             self.changed.insert(log.service.to_owned());
         }
@@ -130,6 +131,7 @@ impl Player {
 
     /// Evaluates as often as is due until the logs before a moment are known.
     pub fn pass(&mut self, known_unix_nano: i64) {
+        // As the leader does: at whole steps of the clock, and late enough that the logs are known.
         let first = known_unix_nano.div_euclid(EVALUATE_NANOS) * EVALUATE_NANOS + EVALUATE_NANOS;
         let mut next = *self.next_unix_nano.get_or_insert(first + LATENESS_NANOS);
         while next - LATENESS_NANOS <= known_unix_nano {
@@ -142,17 +144,18 @@ impl Player {
     fn evaluate(&mut self, now: i64) {
         let mut seen = Observations::default();
         for name in self.changed.drain() {
-            let Some(played) = self.services.get_mut(&name) else { continue };
-            let buckets = played.done.take().into_iter().chain([played.open.clone()]);
+            let Some(service) = self.services.get_mut(&name) else { continue };
+            let buckets = service.done.take().into_iter().chain([service.open.clone()]);
             seen.buckets.extend(buckets.map(|bucket| (name.clone(), bucket)));
-            let new = played.new_patterns(now).into_iter();
+            let new = service.new_patterns(now).into_iter();
             seen.new_patterns.extend(new.map(|pattern| (name.clone(), pattern)));
         }
         let services = &self.services;
         self.engine.evaluate(now, seen, |request| {
-            let played = services.get(&request.service)?;
-            Some(evidence(played, request))
+            let service = services.get(&request.service)?;
+            Some(evidence(service, request))
         });
+        // Told before it is copied, so that the copy has the timeline to the end.
         let incidents = self.engine.incidents_mut();
         self.notifications.extend(due(incidents, &NotificationPolicy::default(), now));
         for id in incidents.take_changed() {
@@ -165,6 +168,7 @@ impl Player {
     /// Every incident that fired, by when it did, and all that was told.
     pub fn finish(self) -> (Vec<Incident>, Vec<Notification>) {
         let mut incidents: Vec<_> = self.fired.into_values().collect();
+        // What was pending only is told to nobody, and counts for nothing.
         incidents.retain(|incident| incident.firing_unix_nano.is_some());
         incidents.sort_by_key(|incident| (incident.firing_unix_nano, incident.id.clone()));
         (incidents, self.notifications)
@@ -172,20 +176,21 @@ impl Player {
 }
 
 /// What was found out, as it would be from storage.
-fn evidence(played: &Played, request: &EvidenceRequest) -> Evidence {
+fn evidence(service: &ServiceReplay, request: &EvidenceRequest) -> Evidence {
     let symptom = Symptom::of(&request.kind);
-    let patterns = played.counts(request.from_unix_nano, request.to_unix_nano);
+    let patterns = service.counts(request.from_unix_nano, request.to_unix_nano);
     let probable_causes = probable_causes(symptom, &patterns);
     let sample_logs: Vec<SampleLog> = probable_causes
         .iter()
         .filter_map(|cause| u64::from_str_radix(&cause.template_id, 16).ok())
-        .filter_map(|id| played.patterns.get(&id))
+        .filter_map(|id| service.patterns.get(&id))
         .flat_map(|pattern| pattern.samples.iter().cloned())
         .take(EVIDENCE_MAX)
         .collect();
     let distinct = |text: fn(&SampleLog) -> &str| {
         let mut texts: Vec<String> =
             sample_logs.iter().map(text).filter(|t| !t.is_empty()).map(str::to_owned).collect();
+        // In the order of the text, which does not change from run to run.
         texts.sort_unstable();
         texts.dedup();
         texts
@@ -199,8 +204,8 @@ fn evidence(played: &Played, request: &EvidenceRequest) -> Evidence {
     }
 }
 
-impl Played {
-    fn add(&mut self, log: &PlayedLog<'_>) {
+impl ServiceReplay {
+    fn add(&mut self, log: &ReplayedLog<'_>) {
         let start_seconds = log.time_unix_nano.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
         if self.first_unix_nano == 0 {
             self.first_unix_nano = log.time_unix_nano;
@@ -218,7 +223,10 @@ impl Played {
         row.last_seen_unix_nano = row.last_seen_unix_nano.max(log.time_unix_nano);
         if let Some(bucket) = log.latency_bucket {
             match row.latencies.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
-                Ok(found) => row.latencies[found].1 += 1,
+                Ok(found) => {
+                    let (_, count) = &mut row.latencies[found];
+                    *count += 1;
+                }
                 Err(place) => row.latencies.insert(place, (bucket, 1)),
             }
         }
@@ -234,6 +242,7 @@ impl Played {
     fn new_patterns(&mut self, now: i64) -> Vec<NewPattern> {
         let patterns = &self.patterns;
         let is_new = |pattern: &Pattern| now - pattern.first_unix_nano <= NEW_NANOS;
+        // Kept beside all patterns, as few of thousands are new at any time.
         self.fresh.retain(|id| patterns.get(id).is_some_and(is_new));
         let fresh = self.fresh.iter().filter_map(|id| Some((id, patterns.get(id)?)));
         fresh
@@ -251,6 +260,7 @@ impl Played {
     fn counts(&self, from: i64, to: i64) -> Vec<PatternCount> {
         let from_seconds = from.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
         let window = (to - from).max(SECOND) as f64;
+        // As if the service had logged evenly since its first log; storage looks at the hour before instead.
         let history = (from - self.first_unix_nano).max(SECOND) as f64;
         let mut counts: Vec<PatternCount> = self
             .patterns
@@ -271,7 +281,7 @@ impl Played {
                     now: now.count,
                     before: before / history * window,
                     is_new: before == 0.0,
-                    latency_ms: pattern.latencies(&now),
+                    latency: pattern.latency_change(&now),
                 }
             })
             .collect();
@@ -282,7 +292,7 @@ impl Played {
 }
 
 impl Pattern {
-    fn add(&mut self, log: &PlayedLog<'_>, start_seconds: i64) {
+    fn add(&mut self, log: &ReplayedLog<'_>, start_seconds: i64) {
         self.level = self.level.max(log.level as u8);
         self.count += 1;
         self.last_unix_nano = log.time_unix_nano;
@@ -305,8 +315,9 @@ impl Pattern {
     }
 
     /// Keeps the newest, one a second.
-    fn sample(&mut self, log: &PlayedLog<'_>) {
+    fn sample(&mut self, log: &ReplayedLog<'_>) {
         let newest = self.samples.back().map_or(i64::MIN, |sample| sample.at_unix_nano);
+        // A burst would else fill all places with the same moment.
         if log.time_unix_nano - SECOND < newest {
             return;
         }
@@ -324,10 +335,14 @@ impl Pattern {
         });
     }
 
-    fn latencies(&self, now: &PatternBucket) -> Option<(f64, f64)> {
+    /// Its latencies in the last buckets against all before.
+    fn latency_change(&self, now: &PatternBucket) -> Option<LatencyChange> {
         let before =
             self.latency_count.checked_sub(now.latency_count).filter(|count| *count > 0)?;
-        let usual = (self.latency_sum_ms - now.latency_sum_ms) / before as f64;
-        (now.latency_count > 0).then(|| (now.latency_sum_ms / now.latency_count as f64, usual))
+        let before_ms = (self.latency_sum_ms - now.latency_sum_ms) / before as f64;
+        (now.latency_count > 0).then(|| {
+            let now_ms = now.latency_sum_ms / now.latency_count as f64;
+            LatencyChange { now_ms, before_ms }
+        })
     }
 }

@@ -4,24 +4,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::{identity::Tenant, runtime::clock::Clock};
-use logweir_incident::{
-    channel::BreakerState,
-    delivery::Delivery,
-    incident::{Incident, IncidentState},
-    notification::{Notification, NotificationKind},
-    rule::Severity,
-    time::nanos,
-};
-use logweir_storage::{
-    AlertChanges, DELIVERED_ONLY, DeliveryState, DeliveryUpdate, KeepAlerts, NewDelivery,
-    StorageError, StoredDelivery,
-};
+use logweir_incident::{channel::BreakerState, delivery::Delivery, notification::Notification};
+use logweir_storage::{AlertChanges, DeliveryState, DeliveryUpdate, KeepAlerts, StorageError};
 use parking_lot::Mutex;
 
-use super::route::Routes;
-use crate::notify::outbox::{
-    Change, DELIVERIES_MAX, Finished, GIVE_UP_AFTER, Outbox, OutboxError, Outcome, Queue, Started,
+use super::{
+    new_delivery::new_delivery,
+    port::{DELIVERIES_MAX, Finished, Outbox, OutboxError, Outcome, Queue, Started},
 };
+use crate::notify::{channel_change::channel_changed, route::Routes};
 
 /// What waits for the channels of a tenant, while this process leads.
 pub(crate) struct StoredOutbox {
@@ -50,6 +41,7 @@ impl Outbox for StoredOutbox {
         loaded.extend(deliveries.iter().map(|delivery| (delivery.id, delivery.clone())));
         Ok(Queue {
             state: states.get(channel).cloned().unwrap_or_default(),
+            // One that asked for a pause or is set wrongly could not tell anybody either.
             fallbacks: self.routes.fallbacks(channel, |other| {
                 let state = states.get(other).map(|state| state.breaker.state).unwrap_or_default();
                 matches!(state, BreakerState::Closed | BreakerState::HalfOpen { .. })
@@ -184,89 +176,4 @@ fn follow(deliveries: &mut [Delivery]) {
 #[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn unavailable(error: StorageError) -> OutboxError {
     OutboxError::Unavailable(error.to_string())
-}
-
-pub(crate) fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data is JSON")
-}
-
-/// A notification for a channel.
-pub(crate) fn new_delivery(
-    channel: &str,
-    notification: Notification,
-    now_unix_nano: i64,
-) -> NewDelivery {
-    NewDelivery { channel: channel.to_owned(), notification, created_unix_nano: now_unix_nano }
-}
-
-/// What waited for a channel that is gone, for those that are there; what waited for over a day is given
-/// up.
-pub(crate) fn rerouted(
-    channel: &str,
-    waiting: &[StoredDelivery],
-    routes: &Routes,
-    now_unix_nano: i64,
-) -> AlertChanges {
-    let mut changes = AlertChanges::default();
-    // After a day nobody wants to be told that something was wrong yesterday.
-    let is_new = |of: &StoredDelivery| {
-        now_unix_nano.saturating_sub(of.created_unix_nano) < nanos(GIVE_UP_AFTER)
-    };
-    for stored in waiting {
-        if is_new(stored)
-            && let Some(Delivery { mut notification, .. }) = stored.delivery.clone()
-        {
-            notification.text = format!("its channel {channel} is gone");
-            let channels = routes.channels_of(&notification.channels).into_iter();
-            changes
-                .deliveries
-                .extend(channels.map(|to| new_delivery(to, notification.clone(), now_unix_nano)));
-        }
-        changes.updates.push(DeliveryUpdate {
-            delivery_id: stored.delivery_id,
-            state: DeliveryState::GivenUp,
-            delivery: None,
-            thread: None,
-        });
-    }
-    changes
-}
-
-/// That a channel went down or came back: of one incident, so that the one ends the other.
-pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -> Notification {
-    let is_well = change.to == BreakerState::Closed;
-    let (at, since) = (change.at_unix_nano, change.since_unix_nano);
-    let summary = match (is_well, change.reason.as_str()) {
-        (true, "") => format!("channel {channel} works again"),
-        (true, reason) => format!("channel {channel} is called again: {reason}"),
-        (false, reason) => format!("channel {channel} cannot be told ({}): {reason}", change.to),
-    };
-    // Made of the channel and since when it is down, so that the end has the beginning's id.
-    let name = xxhash_rust::xxh3::xxh3_64(channel.as_bytes()) as u32;
-    let mut incident = Incident {
-        id: format!("{DELIVERED_ONLY}{name:08x}-{since:x}"),
-        tenant: tenant.to_string(),
-        rule: "channel down".to_owned(),
-        kind: "channel_down".to_owned(),
-        service: String::new(),
-        labels: [("channel".to_owned(), channel.to_owned())].into(),
-        severity: Severity::Warning,
-        state: if is_well { IncidentState::Resolved } else { IncidentState::Firing },
-        overlays: logweir_incident::incident::Overlays::default(),
-        pending_unix_nano: since,
-        firing_unix_nano: Some(since),
-        resolved_unix_nano: is_well.then_some(at),
-        acknowledged_by: String::new(),
-        escalation_level: 0,
-        group: format!("channel-{channel}"),
-        channels: Vec::new(),
-        runbook: String::new(),
-        evidence: logweir_incident::incident::Evidence::default(),
-        timeline: Vec::new(),
-    };
-    incident.evidence.summary = summary;
-    incident.evidence.started_unix_nano = since;
-    let (kind, sequence) =
-        if is_well { (NotificationKind::Resolved, 2) } else { (NotificationKind::Opened, 1) };
-    Notification::new(kind, sequence, at, &incident)
 }

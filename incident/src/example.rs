@@ -23,6 +23,7 @@ const fn seconds(count: i64) -> i64 {
 pub fn notification(kind: NotificationKind) -> Notification {
     let fired = STARTED_UNIX_NANO + seconds(9);
     let mut incident = Incident {
+        // No real id: real ones have twenty digits, so that no lookup finds an incident.
         id: "4f1c9a7be2d03586".into(),
         tenant: "default".into(),
         rule: "error-spike".into(),
@@ -43,12 +44,14 @@ pub fn notification(kind: NotificationKind) -> Notification {
         evidence: evidence(),
         timeline: Vec::new(),
     };
+    // Some time after it fired, so that "for 2 min" shows what a duration looks like.
     let mut at = STARTED_UNIX_NANO + seconds(125);
     if kind == NotificationKind::Resolved {
         at = STARTED_UNIX_NANO + nanos(std::time::Duration::from_secs(29 * 60 + 12));
         incident.state = IncidentState::Resolved;
         incident.resolved_unix_nano = Some(at);
     }
+    // As a real incident counts: whoever tests a channel must not see two openings.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
     Notification::new(kind, sequence, at, &incident)
 }
@@ -75,6 +78,7 @@ fn evidence() -> Evidence {
         at_unix_nano: STARTED_UNIX_NANO + seconds(after),
         level: "ERROR".into(),
         message: message.into(),
+        // The one that the W3C's specification of trace contexts shows.
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         instance: "checkout-7d9f-2".into(),
     };
@@ -86,6 +90,7 @@ fn evidence() -> Evidence {
         ],
         started_unix_nano: STARTED_UNIX_NANO,
         probable_causes: vec![
+            // One that grew and one that is new, as they are worded differently.
             cause(
                 "timed out after <num> ms waiting for a connection of pool <*>",
                 412,
