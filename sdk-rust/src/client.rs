@@ -16,16 +16,17 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{ClientBuilder, Config},
+    delivery::{
+        queue::{Queue, Queued},
+        shared::{Command, Reply, Shared},
+        transport::{Listeners, Sender},
+        worker::Worker,
+    },
     error::{ConfigError, DropReason},
-    filters,
     lock::Mutex,
     platform::{self, ProcessContext},
-    queue::{Queue, Queued},
-    record::{self, Record},
+    record::{self, Record, sampling},
     report::{FlushReport, Stats},
-    shared::{Command, Reply, Shared},
-    transport::{Listeners, Sender},
-    worker::Worker,
 };
 
 /// How long the last client waits when it is dropped without `shutdown`.
@@ -238,7 +239,7 @@ impl Inner {
 
     /// A share from 0 up to 1, without a call of the system.
     fn draw(&self) -> f64 {
-        filters::share(self.draws.fetch_add(filters::STEP, Ordering::Relaxed))
+        sampling::share(self.draws.fetch_add(sampling::STEP, Ordering::Relaxed))
     }
 
     /// What the program's own `before_send` makes of a log.

@@ -9,15 +9,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use logweir_proto::v1::{self, Level};
 
 use crate::{
+    delivery::{
+        queue::{DropPolicy, QueueBounds},
+        retry::RetryPolicy,
+        spool::{SpoolOptions, SpoolSync},
+        transport::{self, Compression, SendOptions, TlsOptions, Token, parse_endpoints},
+    },
     error::ConfigError,
-    filters::{Redaction, SampleRates},
     platform::{self, Notice, ProcessContext},
-    queue::{DropPolicy, QueueBounds},
-    record::{self, Value},
-    resource,
-    retry::RetryPolicy,
-    spool::{SpoolOptions, SpoolSync},
-    transport::{self, Compression, SendOptions, TlsOptions, Token, parse_endpoints},
+    record::{self, Value, redaction::Redaction, resource, sampling::SampleRates},
 };
 
 const ENDPOINT: &str = "LOGWEIR_ENDPOINT";

@@ -16,15 +16,16 @@ use tonic::Code;
 
 use crate::{
     Client, ClientBuilder, DropPolicy, DropReason, RetryPolicy, TraceContext,
-    batch::{self, Batcher, EncodedBatch, Part},
+    delivery::{
+        batch::{self, Batcher, EncodedBatch, Part},
+        queue::{Queue, QueueBounds, Queued, Room},
+        retry::{EndpointPool, History, Next, Refusal, Start, Ticket},
+        spool::{frame, owner},
+    },
     error::ConfigError,
-    filters::{Redaction, SampleRates},
     lock::Mutex,
     platform::{self, ProcessContext},
-    queue::{Queue, QueueBounds, Queued, Room},
-    record,
-    retry::{EndpointPool, History, Next, Refusal, Start, Ticket},
-    spool::{frame, owner},
+    record::{self, redaction::Redaction, sampling::SampleRates},
 };
 
 fn file(name: &str) -> Value {

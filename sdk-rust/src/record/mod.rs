@@ -4,6 +4,13 @@
 //! character boundary, leaves out what cannot be kept, and says so in two attributes of the log,
 //! `logweir.truncated` and `logweir.dropped_attributes`.
 
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub(crate) mod fields;
+pub(crate) mod redaction;
+pub(crate) mod resource;
+pub(crate) mod sampling;
+pub(crate) mod trace;
+
 use logweir_proto::v1::{Attribute, Level, LogRecord, attribute::Value as WireValue};
 use prost::Message;
 
@@ -127,6 +134,17 @@ impl From<u64> for Value {
 
 pub(crate) fn attribute(key: String, value: Value) -> Attribute {
     Attribute { key, value: Some(value.into()) }
+}
+
+/// How many levels there are, UNSPECIFIED left out.
+pub(crate) const LEVELS: usize = 6;
+
+/// The place of a level among all, lowest first; one that is not given counts as INFO.
+pub(crate) fn level_index(level: i32) -> usize {
+    match Level::try_from(level) {
+        Ok(Level::Unspecified) | Err(_) => Level::Info as usize - 1,
+        Ok(level) => level as usize - 1,
+    }
 }
 
 /// Cuts a log to the limits and flags what was cut.

@@ -23,10 +23,9 @@ use tracing_subscriber::{
 use crate::{
     client::Client,
     error::ConfigError,
-    fields::Fields,
-    guard::Guard,
+    integrations::guard::Guard,
     platform,
-    record::{Record, Value},
+    record::{Record, Value, fields::Fields},
 };
 
 /// The names of `tracing` are known when a program is compiled.

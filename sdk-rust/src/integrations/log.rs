@@ -11,10 +11,9 @@ use logweir_proto::v1::Level;
 use crate::{
     client::Client,
     error::ConfigError,
-    fields::Fields,
-    guard::Guard,
+    integrations::guard::Guard,
     platform,
-    record::{Record, Value},
+    record::{Record, Value, fields::Fields},
 };
 
 /// The level from which logs are sent.

@@ -3,7 +3,13 @@
 //! A lock of the operating system would tell, but not to every language, and not over every file
 //! system that containers share. The file `owner` names a process, and is touched while it lives.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
 
 use crate::platform;
 
@@ -93,7 +99,10 @@ pub(super) fn is_dead_folder(folder: &Path) -> bool {
 
 /// Makes a folder this process's.
 pub(super) fn claim(folder: &Path) -> io::Result<()> {
-    super::create_file(&folder.join(OWNER_FILE), Owner::of_this_process().line().as_bytes())
+    let mut file = OpenOptions::new();
+    // Logs are nobody else's business, and nobody else may claim the folder.
+    let mut file = file.create_new(true).write(true).mode(0o600).open(folder.join(OWNER_FILE))?;
+    file.write_all(Owner::of_this_process().line().as_bytes())
 }
 
 /// Leaves a folder to whoever takes it, though this process lives on.

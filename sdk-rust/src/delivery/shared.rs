@@ -8,7 +8,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{lock::Mutex, queue::Queue, report::FlushReport};
+use super::queue::Queue;
+use crate::{lock::Mutex, report::FlushReport};
 
 /// What the program's threads and the sending thread share.
 pub(crate) struct Shared {

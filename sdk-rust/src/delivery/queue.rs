@@ -11,7 +11,10 @@ use std::{
 
 use logweir_proto::v1::{Level, LogRecord};
 
-use crate::error::{DropCounts, DropReason};
+use crate::{
+    error::{DropCounts, DropReason},
+    record::{LEVELS, level_index},
+};
 
 /// Who goes when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,7 +80,7 @@ pub(crate) struct Room {
 }
 
 /// One a level.
-pub(crate) const LANES: usize = 6;
+const LANES: usize = LEVELS;
 /// Lanes below this hold what is less than an error.
 const ERROR_LANE: usize = 4;
 /// A tenth is kept for errors.
@@ -146,7 +149,7 @@ impl Queue {
             return pushed;
         }
         self.emitted += 1;
-        let lane = lane_of(queued.record.level);
+        let lane = level_index(queued.record.level);
         while self.is_full_for(lane, queued.weight) {
             let Some(victim) = self.victim(lane, queued.weight) else {
                 pushed.wake |= self.count_drop(reason, 1);
@@ -337,14 +340,6 @@ impl Queue {
 /// How long logs may wait, as the instant before which they are too old.
 pub(crate) fn expiry_limit(now: Instant, age_max: Duration) -> Option<Instant> {
     now.checked_sub(age_max)
-}
-
-/// The lane of a level; one that is not given counts as INFO.
-pub(crate) fn lane_of(level: i32) -> usize {
-    match Level::try_from(level) {
-        Ok(Level::Unspecified) | Err(_) => Level::Info as usize - 1,
-        Ok(level) => level as usize - 1,
-    }
 }
 
 #[cfg(test)]

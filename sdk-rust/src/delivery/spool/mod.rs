@@ -10,19 +10,25 @@
 //! the rest is sent. A lost mark costs one harmless resend. No failure here reaches the program: the
 //! client then goes on in memory.
 
+mod files;
 pub(crate) mod frame;
 pub(crate) mod owner;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::{batch::EncodedBatch, hex, platform};
+use self::files::{
+    ADOPTED_FOLDER, NAME_BYTES, create_private_folder, files_with_extension, folders_in,
+    remove_folder, segment_bytes,
+};
+use super::batch::EncodedBatch;
+use crate::{hex, platform};
 
 /// A segment is closed at this size, bytes.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -32,10 +38,6 @@ const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 const CORRUPT_KEPT_MAX: usize = 4;
 /// Most batches in a spool: each costs a few bytes of memory.
 const FRAMES_MAX: usize = 1 << 16;
-/// Where a process keeps the folders that it took over.
-const ADOPTED_FOLDER: &str = "adopted";
-/// Random bytes in a folder's name; two hexadecimal digits each.
-const NAME_BYTES: usize = 8;
 
 /// When the spool forces its writes to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -476,60 +478,6 @@ fn create_folder(root: &Path) -> io::Result<Folder> {
     create_private_folder(&path)?;
     owner::claim(&path)?;
     Ok(Folder { path, salt: frame::salt(&name) })
-}
-
-/// Logs are nobody else's business.
-fn create_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(path)
-}
-
-fn create_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?.write_all(content)
-}
-
-/// Removes a folder without segments; one with anything unknown in it stays.
-fn remove_folder(path: &Path) {
-    for orphan in files_with_extension(path, "ack").unwrap_or_default() {
-        if !orphan.with_extension("seg").exists() {
-            fs::remove_file(orphan).ok();
-        }
-    }
-    fs::remove_dir(path.join(ADOPTED_FOLDER)).ok();
-    if only_names_its_owner(path) {
-        fs::remove_file(path.join(owner::OWNER_FILE)).ok();
-        fs::remove_dir(path).ok();
-    }
-}
-
-fn only_names_its_owner(path: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(path) else { return false };
-    entries.flatten().all(|entry| entry.file_name() == owner::OWNER_FILE)
-}
-
-/// The folders of processes, without links; whatever has another kind of name is somebody else's.
-fn folders_in(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let is_folder = |entry: &fs::DirEntry| {
-        let has_name = |name: &str| hex::decode::<NAME_BYTES>(name).is_some();
-        entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && entry.file_name().to_str().is_some_and(has_name)
-    };
-    let mut paths: Vec<_> = entries.flatten().filter(is_folder).map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
-}
-
-/// What the segments in a folder take, those that it had taken over included.
-fn segment_bytes(path: &Path) -> u64 {
-    let segments = files_with_extension(path, "seg").unwrap_or_default();
-    let bytes = segments.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len()));
-    let others = folders_in(&path.join(ADOPTED_FOLDER));
-    bytes.sum::<u64>() + others.iter().map(|path| segment_bytes(path)).sum::<u64>()
-}
-
-fn files_with_extension(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
-    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    Ok(paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect())
 }
 
 #[cfg(test)]

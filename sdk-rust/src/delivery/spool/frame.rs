@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use crc32fast::Hasher;
 
-use crate::batch::EncodedBatch;
+use crate::delivery::batch::EncodedBatch;
 
 const MAGIC: [u8; 4] = *b"LwF1";
 const HEADER_BYTES: usize = 16;

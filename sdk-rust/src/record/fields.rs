@@ -5,10 +5,8 @@
 
 use logweir_proto::v1::{Level, LogRecord};
 
-use crate::{
-    hex,
-    record::{self, Value},
-};
+use super::Value;
+use crate::{hex, record};
 
 /// Named values, each name once.
 #[derive(Debug, Clone)]

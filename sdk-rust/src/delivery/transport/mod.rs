@@ -4,14 +4,14 @@
 //! themselves. It must live inside a tokio runtime. It holds no queue: a call returns when the batch
 //! is durable, refused for good, or out of time.
 
+mod codec;
 mod contact;
-#[cfg(feature = "tls")]
+mod options;
 mod tls;
+mod token;
 
 use std::{
     future::Future,
-    net::IpAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,27 +19,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes};
-use http::{Uri, uri::PathAndQuery};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
 use logweir_proto::v1;
-use prost::Message;
 use tokio::{sync::Notify, time::timeout};
 use tonic::{
     Request, Status,
     client::Grpc,
-    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::{Ascii, MetadataValue},
+    codec::CompressionEncoding,
     transport::{Channel, Endpoint as Connector},
 };
 
+use self::{codec::IngestCodec, contact::Contact, tls::secured, token::Header};
+pub(crate) use self::{options::parse_endpoints, token::checked_token};
+pub use self::{
+    options::{Compression, SendOptions},
+    tls::TlsOptions,
+    token::Token,
+};
 use crate::{
-    batch::{EncodedBatch, SDK_NAME, SDK_VERSION},
+    delivery::{
+        batch::{EncodedBatch, SDK_NAME, SDK_VERSION},
+        retry::{EndpointPool, History, Next, Refusal, Start, Ticket, root_cause},
+    },
     error::{ConfigError, DropReason},
     lock::Mutex,
     platform::{self, Notice},
-    retry::{EndpointPool, History, Next, Refusal, RetryPolicy, Start, Ticket, root_cause},
 };
-use contact::Contact;
 
 const INGEST_PATH: &str = "/logweir.v1.IngestService/Ingest";
 /// An address that gives no sign of life for so long is said to be away: within two seconds.
@@ -51,164 +57,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const COMPRESS_FROM_BYTES: usize = 1 << 10;
 /// A refused token is said this often.
 const TOKEN_NOTICE_INTERVAL: Duration = Duration::from_secs(300);
-
-/// Where the token comes from. A file or a function is read again when the server refuses the token.
-#[derive(Clone)]
-pub enum Token {
-    /// This text.
-    Text(String),
-    /// A file that holds it alone.
-    File(PathBuf),
-    /// A function. It runs on the sending thread and must be quick.
-    Callback(Arc<dyn Fn() -> Option<String> + Send + Sync>),
-    /// None, for a proxy that adds it.
-    None,
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Text(_) => "Token::Text",
-            Self::File(_) => "Token::File",
-            Self::Callback(_) => "Token::Callback",
-            Self::None => "Token::None",
-        })
-    }
-}
-
-type Header = MetadataValue<Ascii>;
-
-impl Token {
-    /// The token as it is now, checked.
-    pub(crate) fn text(&self) -> Result<Option<String>, ConfigError> {
-        let text = match self {
-            Self::Text(text) => Some(text.clone()),
-            Self::File(path) => {
-                let read = std::fs::read_to_string(path);
-                Some(read.map_err(|error| ConfigError::TokenFile(path.clone(), error))?)
-            }
-            Self::Callback(read) => platform::survive(|| read()).flatten(),
-            Self::None => None,
-        };
-        text.as_deref().map(checked_token).transpose()
-    }
-
-    fn header(&self) -> Result<Option<Header>, ConfigError> {
-        let Some(text) = self.text()? else { return Ok(None) };
-        let mut header: Header =
-            format!("Bearer {text}").parse().map_err(|_| ConfigError::Token)?;
-        header.set_sensitive(true);
-        Ok(Some(header))
-    }
-}
-
-/// A token without the space around it, if a header can carry it.
-pub(crate) fn checked_token(text: &str) -> Result<String, ConfigError> {
-    let text = text.trim();
-    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_plain { Ok(text.into()) } else { Err(ConfigError::Token) }
-}
-
-/// How requests are compressed. Small ones never are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Compression {
-    /// None if all addresses are of this machine, else zstd if the feature `zstd` is on, else gzip.
-    #[default]
-    Auto,
-    /// Not at all: cheapest for the processor.
-    None,
-    /// What every server has; about five times the work of zstd.
-    Gzip,
-    /// Smallest and quick.
-    #[cfg(feature = "zstd")]
-    Zstd,
-}
-
-impl Compression {
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Self::Auto),
-            "none" => Some(Self::None),
-            "gzip" => Some(Self::Gzip),
-            #[cfg(feature = "zstd")]
-            "zstd" => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-
-    /// What it comes to for these addresses.
-    pub(crate) fn encoding(self, addresses: &[String]) -> Option<CompressionEncoding> {
-        match self {
-            Self::Auto if addresses.iter().all(|address| is_loopback(address)) => None,
-            #[cfg(feature = "zstd")]
-            Self::Auto | Self::Zstd => Some(CompressionEncoding::Zstd),
-            #[cfg(not(feature = "zstd"))]
-            Self::Auto => Some(CompressionEncoding::Gzip),
-            Self::Gzip => Some(CompressionEncoding::Gzip),
-            Self::None => None,
-        }
-    }
-}
-
-fn is_loopback(address: &str) -> bool {
-    let Ok(uri) = address.parse::<Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-/// How to speak to `https://` addresses. The files are PEM, and read once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TlsOptions {
-    /// The CA of the server, in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// A certificate to show to the server, and its private key.
-    pub client_files: Option<(PathBuf, PathBuf)>,
-}
-
-impl TlsOptions {
-    /// Whether the files can be used.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if cfg!(not(feature = "tls")) {
-            // Of no use without an address that needs them, which is refused by itself.
-            return Ok(());
-        }
-        secured(Connector::from_static("https://localhost"), self).map(|_| ())
-    }
-}
-
-#[cfg(feature = "tls")]
-use tls::secured;
-
-#[cfg(not(feature = "tls"))]
-fn secured(connector: Connector, _: &TlsOptions) -> Result<Connector, ConfigError> {
-    Err(ConfigError::TlsLeftOut(connector.uri().to_string()))
-}
-
-/// How a [`Sender`] sends.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SendOptions {
-    /// Compression of requests of 1 KiB and more.
-    pub compression: Compression,
-    /// Longest time for one attempt. 10 s.
-    pub attempt_timeout: Duration,
-    /// When to try again.
-    pub retry: RetryPolicy,
-    /// For `https://` addresses.
-    pub tls: TlsOptions,
-}
-
-impl Default for SendOptions {
-    fn default() -> Self {
-        Self {
-            compression: Compression::default(),
-            attempt_timeout: Duration::from_secs(10),
-            retry: RetryPolicy::default(),
-            tls: TlsOptions::default(),
-        }
-    }
-}
 
 /// Whom a sender tells, apart from its caller.
 #[derive(Clone)]
@@ -543,25 +391,6 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// The addresses of a comma list, each with its scheme.
-pub(crate) fn parse_endpoints(list: &str) -> Result<Vec<String>, ConfigError> {
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let addresses = names.map(parse_endpoint).collect::<Result<Vec<_>, _>>()?;
-    if addresses.is_empty() { Err(ConfigError::Endpoint(list.into())) } else { Ok(addresses) }
-}
-
-fn parse_endpoint(name: &str) -> Result<String, ConfigError> {
-    let address = if name.contains("://") { name.into() } else { format!("http://{name}") };
-    let uri: Uri = address.parse().map_err(|_| ConfigError::Endpoint(name.into()))?;
-    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
-    let plain = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
-    let usable = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default())
-        && !host.is_empty()
-        && is_plain;
-    if usable { Ok(address) } else { Err(ConfigError::Endpoint(name.into())) }
-}
-
 fn endpoint(
     address: String,
     options: &SendOptions,
@@ -583,82 +412,4 @@ fn endpoint(
         Some(encoding) => plain.clone().send_compressed(encoding),
     };
     Ok(Endpoint { address, connector, plain, compressed })
-}
-
-/// Sends bytes that are encoded already.
-struct IngestCodec;
-
-impl Codec for IngestCodec {
-    type Encode = Bytes;
-    type Decode = v1::IngestResponse;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for IngestCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for IngestCodec {
-    type Item = v1::IngestResponse;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
-        let decoded = v1::IngestResponse::decode(buffer);
-        decoded.map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_a_comma_list_with_http_understood() {
-        let good = [
-            ("http://a:4317", vec!["http://a:4317"]),
-            (" a:1 ,https://b:2,", vec!["http://a:1", "https://b:2"]),
-            ("127.0.0.1:4317", vec!["http://127.0.0.1:4317"]),
-            ("[::1]:4317", vec!["http://[::1]:4317"]),
-        ];
-        for (list, expected) in good {
-            assert_eq!(parse_endpoints(list).unwrap(), expected, "{list}");
-        }
-        for bad in [
-            "",
-            " , ",
-            "http://",
-            "https://",
-            "ftp://a",
-            "a b:1",
-            "http://a:99999999",
-            "http://u@a:1",
-        ] {
-            assert!(parse_endpoints(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_trimmed_checked_and_never_shown() {
-        let header = Token::Text(" secret\n".into()).header().unwrap().unwrap();
-        assert_eq!(header.to_str().unwrap(), "Bearer secret");
-        assert!(header.is_sensitive());
-        assert!(matches!(Token::Text("a\nb".into()).header(), Err(ConfigError::Token)));
-        assert!(matches!(Token::File("/nowhere".into()).header(), Err(ConfigError::TokenFile(..))));
-        assert!(!format!("{:?}", Token::Text("secret".into())).contains("secret"));
-    }
 }

@@ -1,12 +1,12 @@
-//! The spool of the sending thread: opened, kept, lost.
+//! The spool of the sending thread: opened, kept, lost; and which batches are on disk, in memory or done.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use super::{state::Worker, track::Tracked};
+use crate::{
+    delivery::spool::{Adopted, Spool, SpoolSync},
+    error::DropReason,
 };
-
-use super::{Worker, track::Tracked};
-use crate::spool::{Adopted, Spool, SpoolSync};
 
 /// The owner of a spool shows so often that it lives.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,15 +44,6 @@ impl Worker {
                 self.write_failed(&error);
             }
         }
-    }
-
-    /// Whether the last write to the spool succeeded.
-    pub(super) fn spool_works(&self) -> bool {
-        self.shared.spool_works.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_spool_works(&self, works: bool) {
-        self.shared.spool_works.store(works, Ordering::Relaxed);
     }
 
     /// Shows that this process lives, and looks for what the dead have left.
@@ -106,6 +97,19 @@ impl Worker {
         }
     }
 
+    pub(super) fn put_into_spool(&mut self, mut tracked: Tracked) -> Tracked {
+        self.replace_taken_spool();
+        let (Some(spool), Some(batch)) = (&mut self.spool, &tracked.batch) else { return tracked };
+        match spool.append(batch) {
+            Ok(frame) => {
+                tracked.frame = Some(frame);
+                self.set_spool_works(true);
+            }
+            Err(error) => self.write_failed(&error),
+        }
+        tracked
+    }
+
     /// Writes what is in memory alone, up to the first batch that fails: a failure kept it out, or the
     /// spool that it was in was taken over. Until then it holds its place, and no other batch is cut.
     pub(super) fn write_what_is_in_memory(&mut self) {
@@ -137,8 +141,100 @@ impl Worker {
         self.evict_from_spool();
     }
 
+    /// Keeps in memory what will be sent next, and no more. What is not on disk stays.
+    pub(super) fn leave_surplus_on_disk(&mut self) {
+        while self.live.len() > self.config.in_flight {
+            let on_disk = self.live.iter().position(|tracked| tracked.frame.is_some());
+            let Some(mut tracked) = on_disk.and_then(|at| self.live.remove(at)) else { return };
+            tracked.batch = None;
+            self.backlog.push_back(tracked);
+        }
+    }
+
+    /// Gives up what a full spool has no room for. What is in memory as well is sent all the same.
+    pub(super) fn evict_from_spool(&mut self) {
+        while let Some(segment) = self.spool.as_mut().and_then(|spool| spool.evict()) {
+            let is_gone =
+                |tracked: &Tracked| tracked.frame.is_some_and(|frame| frame.segment == segment);
+            let mut gone = Vec::new();
+            for line in [&mut self.backlog, &mut self.adopted] {
+                let (out, kept): (Vec<_>, Vec<_>) = line.drain(..).partition(is_gone);
+                *line = kept.into();
+                gone.extend(out);
+            }
+            for tracked in gone {
+                self.give_up(tracked, DropReason::CacheOverflow);
+            }
+            self.keep_in_memory(is_gone);
+        }
+        self.publish();
+    }
+
+    /// Goes on without the spool for batches whose frames there are gone.
+    fn keep_in_memory(&mut self, is_gone: impl Fn(&Tracked) -> bool) {
+        let in_memory = self.live.iter_mut().chain(self.in_flight.values_mut());
+        for tracked in in_memory.filter(|tracked| tracked.frame.is_some() && is_gone(tracked)) {
+            if let Some(tag) = tracked.tag {
+                self.outstanding.remove(tag, tracked.records(), true);
+                self.outstanding.add(tag, tracked.records(), false);
+            }
+            tracked.frame = None;
+        }
+        self.publish();
+    }
+
+    /// A batch on disk alone that another process took over with the spool.
+    pub(super) fn leave_to_adopter(&mut self, tracked: &Tracked) {
+        if tracked.tag.is_some() {
+            self.outstanding.left_to_adopter += tracked.records();
+        }
+        self.end(tracked);
+    }
+
+    /// Counts a batch as given up.
+    pub(super) fn give_up(&mut self, tracked: Tracked, reason: DropReason) {
+        self.count_drop(&tracked, reason, tracked.records());
+        self.settle(&tracked);
+    }
+
+    pub(super) fn count_drop(&mut self, tracked: &Tracked, reason: DropReason, count: u64) {
+        if tracked.tag.is_none() {
+            self.shared.progress.lock().adopted_dropped += count;
+            return;
+        }
+        self.shared.queue.lock().count_drop(reason, count);
+        if tracked.is_moved {
+            self.moved -= count;
+        }
+    }
+
+    /// A batch is done with, one way or the other.
+    pub(super) fn settle(&mut self, tracked: &Tracked) {
+        self.end(tracked);
+        let (Some(frame), Some(spool)) = (tracked.frame, &mut self.spool) else { return };
+        if let Err(error) = spool.acknowledge(frame) {
+            self.spool_failed(&error);
+        }
+    }
+
+    pub(super) fn begin(&mut self, tracked: &Tracked) {
+        match tracked.tag {
+            Some(tag) => self.outstanding.add(tag, tracked.records(), tracked.frame.is_some()),
+            None => self.shared.progress.lock().adopted_waiting += tracked.records(),
+        }
+        self.publish();
+    }
+
+    fn end(&mut self, tracked: &Tracked) {
+        match tracked.tag {
+            Some(tag) => self.outstanding.remove(tag, tracked.records(), tracked.frame.is_some()),
+            None => self.shared.progress.lock().adopted_waiting -= tracked.records(),
+        }
+        self.publish();
+    }
+
     /// From now on logs stay in memory, until a write succeeds.
-    pub(super) fn write_failed(&mut self, error: &std::io::Error) {
+    fn write_failed(&mut self, error: &std::io::Error) {
         self.set_spool_works(false);
         self.next_write = Some(crate::platform::now() + WRITE_AGAIN_AFTER);
         self.spool_failed(error);

@@ -2,21 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Command, Reply, Worker, track::Tracked};
-use crate::{error::DropReason, platform, report::FlushReport};
-
-/// A call of flush or shutdown.
-pub(super) struct Waiter {
-    /// Logs before this position of the queue are meant.
-    position: u64,
-    /// Batches below this mark are meant; none until the last log meant is in a batch.
-    mark: Option<u64>,
-    /// The server knows, or was told, the account.
-    account_told: bool,
-    closes: bool,
-    pub(super) deadline: Instant,
-    reply: Reply,
-}
+use super::{state::Worker, track::Tracked, waiter::Waiter};
+use crate::{delivery::shared::Command, error::DropReason, platform, report::FlushReport};
 
 impl Worker {
     pub(super) fn accept(&mut self, command: Command) {
