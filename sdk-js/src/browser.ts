@@ -2,7 +2,7 @@
 
 import { BaseClient } from "./client.js";
 import type { ClientOptions } from "./config.js";
-import { wrapConsole } from "./console.js";
+import { wrapConsole } from "./integrations/console.js";
 import { browserPlatform, keepaliveBytesMax } from "./platform/browser.js";
 
 export * from "./exports.js";

@@ -4,16 +4,21 @@
  */
 
 import { type ClientOptions, type Config, type MutableLogRecord, resolveConfig } from "./config.js";
-import { Encoder } from "./encode.js";
-import type { DropCounts } from "./errors.js";
-import { nestedLogsMax } from "./limits.js";
+import { Queue } from "./delivery/queue.js";
+import { Worker } from "./delivery/worker.js";
 import type { EndListener, Platform } from "./platform.js";
-import { Queue } from "./queue.js";
-import { type Attributes, Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { Redaction } from "./redaction.js";
-import { isKept } from "./sampling.js";
-import type { FlushReport } from "./worker/wait.js";
-import { Worker } from "./worker.js";
+import { Encoder } from "./record/encode.js";
+import { nestedLogsMax } from "./record/limits.js";
+import {
+	type Attributes,
+	Level,
+	type LevelName,
+	type LogRecord,
+	toLevel,
+} from "./record/record.js";
+import { Redaction } from "./record/redaction.js";
+import { isKept } from "./record/sampling.js";
+import type { FlushReport, Stats } from "./report.js";
 
 /** How long a program that ends by itself waits for its last logs, milliseconds. */
 const endTimeoutMs = 5_000;
@@ -24,36 +29,6 @@ const noLevel = -1;
 
 const timeReplacedNotice =
 	"the time given with a log is not valid, so it has the time of the call: give milliseconds since 1970";
-
-/** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
-export interface Stats {
-	/** Logs handed over. */
-	readonly emitted: number;
-	/** Logs that the server has for good. */
-	readonly sent: number;
-	/** Logs that the server rejected. */
-	readonly rejected: number;
-	/** Logs given up, by reason. */
-	readonly dropped: DropCounts;
-	/** Logs waiting in memory for a batch. */
-	readonly queued: number;
-	/** Logs in batches that are under way. */
-	readonly inFlight: number;
-	/** Logs in batches in the spool that are not answered. */
-	readonly spooled: number;
-	/** Logs of dead processes, taken over, not answered so far. */
-	readonly adoptedWaiting: number;
-	/** Logs of dead processes that the server has for good. */
-	readonly adoptedSent: number;
-	/** Logs of dead processes that were refused or too old. */
-	readonly adoptedDropped: number;
-	/** Times that the spool could not be written or read. */
-	readonly spoolFailures: number;
-	/** Damaged places found in the spool. */
-	readonly spoolDamaged: number;
-	/** Logs handed over after `shutdown`; they are in no other count. */
-	readonly emittedAfterShutdown: number;
-}
 
 /**
  * Sends logs in the background. After it is made nothing here throws, waits for I/O or grows without
@@ -74,7 +49,7 @@ export class BaseClient {
 	/** The program's own `beforeSend` is running. */
 	#isInHook = false;
 	/** What a person was told of the program's own mistakes. */
-	readonly #said = new Set<string>();
+	readonly #notified = new Set<string>();
 	/** How many logs are being encoded, each made by a value of the one before. */
 	#depth = 0;
 
@@ -184,6 +159,7 @@ export class BaseClient {
 		record: LogRecord | undefined,
 		timeUnixMs?: number,
 	): void {
+		// Counted before anything can fail, so that every log is in the account.
 		if (this.#config.isDisabled || !this.#queue.enter()) {
 			return;
 		}
@@ -204,6 +180,7 @@ export class BaseClient {
 		timeUnixMs: number | undefined,
 	): void {
 		const level = record === undefined ? givenLevel : (record.level ?? givenLevel);
+		// Before it is encoded: what is left out should cost nearly nothing.
 		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
@@ -253,13 +230,13 @@ export class BaseClient {
 	/** A log cannot wait for a promise; one that is rejected must not end the program. */
 	#refusePromise(answer: PromiseLike<unknown>): false {
 		answer.then(undefined, () => {});
-		this.#sayOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
+		this.#notifyOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
 		return false;
 	}
 
-	#sayOnce(notice: string): void {
-		if (!this.#said.has(notice)) {
-			this.#said.add(notice);
+	#notifyOnce(notice: string): void {
+		if (!this.#notified.has(notice)) {
+			this.#notified.add(notice);
 			this.#config.notice(notice);
 		}
 	}
@@ -271,6 +248,7 @@ export class BaseClient {
 		timeUnixMs: number | undefined,
 	): void {
 		const trace = this.#platform.currentTrace();
+		// Once for the time of the log and for its age in the queue.
 		const nowUnixMs = Date.now();
 		const encoder = this.#enterEncoder();
 		try {
@@ -298,6 +276,7 @@ export class BaseClient {
 			throw new RangeError("a value logs itself without end");
 		}
 		this.#depth += 1;
+		// A new one only for the nested, which are rare.
 		return this.#depth === 1 ? this.#encoder : this.#newEncoder();
 	}
 
@@ -309,15 +288,16 @@ export class BaseClient {
 	#push(encoder: Encoder, level: number, end: number, nowUnixMs: number): void {
 		const { buffer, start, isTimeReplaced } = encoder;
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
+		// The program may hold the only thread in a loop: no turn would come before the queue drops.
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
-			this.#worker.relieve();
+			this.#worker.spill();
 		}
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
 		if (this.#queue.push(buffer, start, end, known, this.#now(nowUnixMs), reason)) {
 			this.#worker.wake();
 		}
 		if (isTimeReplaced) {
-			this.#sayOnce(timeReplacedNotice);
+			this.#notifyOnce(timeReplacedNotice);
 		}
 	}
 
@@ -335,7 +315,7 @@ export class BaseClient {
 		return {
 			beforeEnd: () => {
 				const { emitted } = this.#queue;
-				if (!this.#worker.isQuiet && emitted !== flushedThrough) {
+				if (!this.#worker.isIdle && emitted !== flushedThrough) {
 					// Once for the same logs, so that the program does end.
 					flushedThrough = emitted;
 					void this.flush(endTimeoutMs);

@@ -5,14 +5,15 @@
  * one notice and the default, so that nobody's deployment breaks a program.
  */
 
+import { type DropPolicy, dropPolicies, type QueueBounds } from "./delivery/queue.js";
+import { type RetryPolicy, retryPolicyDefault } from "./delivery/retry.js";
 import { ConfigError, errorText } from "./errors.js";
 import type { Resource } from "./generated/logweir/v1/log_pb.js";
-import type { Packing, Platform, SpoolOptions } from "./platform.js";
-import { type DropPolicy, dropPolicies, type QueueBounds } from "./queue.js";
-import { Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { normalized, Redaction, redactKeysDefault } from "./redaction.js";
-import { type ResourceOptions, resolveResource } from "./resource.js";
-import { type RetryPolicy, retryPolicyDefault } from "./retry.js";
+import type { Encoding, Platform, SpoolOptions } from "./platform.js";
+import { Level, type LevelName, type LogRecord, toLevel } from "./record/record.js";
+import { normalized, Redaction, redactKeysDefault } from "./record/redaction.js";
+import { type ResourceOptions, resolveResource } from "./record/resource.js";
+import { checkNames } from "./settings.js";
 
 /** Where the token comes from. A file or a function is read again when the server refuses the token. */
 export type TokenOption =
@@ -29,7 +30,7 @@ export interface TlsOptions {
 	clientKeyFile?: string | undefined;
 }
 
-export type Compression = "auto" | Packing;
+export type Compression = "auto" | Encoding;
 
 /** Logs of one kind that the server rejected. */
 export interface Rejection {
@@ -108,7 +109,7 @@ export interface Config {
 	inFlight: number;
 	memoryAgeMaxMs: number;
 	attemptTimeoutMs: number;
-	packing: Packing;
+	encoding: Encoding;
 	retry: RetryPolicy;
 	tls: TlsOptions;
 	spool: SpoolOptions | undefined;
@@ -141,16 +142,19 @@ export type Facts = Pick<
 	| "readFile"
 	| "hostName"
 	| "processId"
-	| "packing"
-	| "packings"
+	| "encoding"
+	| "encodings"
 	| "checkTls"
-	| "say"
+	| "printNotice"
 >;
 
 /** Settings from code, environment and defaults. Throws a `ConfigError` for what the code sets wrongly. */
 export function resolveConfig(options: ClientOptions, facts: Facts): Config {
+	// First, so that no other mistake hides that a setting has no effect.
+	checkNames(options);
 	const notice = noticeOf(options, facts);
 	const environment = (name: string) => facts.environment(name) || undefined;
+	// An empty variable counts as none, as for OpenTelemetry.
 	const heard = { ...facts, environment };
 	const source = { environment, notice };
 	const addresses = addressesOf(options.endpoint, source);
@@ -185,7 +189,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		inFlight: size(options, "inFlight", 1, inFlightMax, () => 2),
 		memoryAgeMaxMs: size(options, "memoryAgeMaxMs", 0, timeMaxMs, () => 300_000),
 		attemptTimeoutMs: size(options, "attemptTimeoutMs", 1, timeMaxMs, () => 10_000),
-		packing: packingOf(options.compression, addresses, facts, source),
+		encoding: encodingOf(options.compression, addresses, facts, source),
 		retry: retryOf(options.retry),
 		tls: tlsOf(options.tls, facts, source),
 		spool: spoolOf(options.spool, source),
@@ -209,7 +213,7 @@ function noticeOf(options: ClientOptions, facts: Facts): (text: string) => void 
 	return (text) => {
 		try {
 			if (call === undefined) {
-				facts.say(`logweir: ${text}`);
+				facts.printNotice(`logweir: ${text}`);
 			} else {
 				call(text);
 			}
@@ -379,6 +383,7 @@ function tokenOf(
 	if (typeof given !== "object" || given === null || typeof given.file !== "string") {
 		throw new ConfigError("token", "token is neither a text, { file } nor a function");
 	}
+	// Read now, so that a wrong path fails where it was written.
 	tokenFromFile(given.file, facts);
 	return { read: () => tokenFromFile(given.file, facts) };
 }
@@ -435,23 +440,23 @@ function urgentLevelOf(given: LevelName | undefined): Level {
 
 const loopback = /^https?:\/\/(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/;
 
-function packingOf(
+function encodingOf(
 	given: Compression | undefined,
 	addresses: readonly string[],
 	facts: Facts,
 	source: Source,
-): Packing {
+): Encoding {
 	const compression = choice("compression", "LOGWEIR_COMPRESSION", compressions, given, source);
 	if (compression === "auto") {
-		return addresses.every((address) => loopback.test(address)) ? "none" : facts.packing;
+		return addresses.every((address) => loopback.test(address)) ? "none" : facts.encoding;
 	}
-	if (!facts.packings.includes(compression)) {
+	if (!facts.encodings.includes(compression)) {
 		const what = `${compression} is not to be had here`;
 		if (given !== undefined) {
 			throw new ConfigError("compression", `compression: ${what}; use auto`);
 		}
-		source.notice(`LOGWEIR_COMPRESSION: ${what}; going on with ${facts.packing}`);
-		return facts.packing;
+		source.notice(`LOGWEIR_COMPRESSION: ${what}; going on with ${facts.encoding}`);
+		return facts.encoding;
 	}
 	return compression;
 }

@@ -1,6 +1,5 @@
 /** What the package offers on every platform. */
 
-export type { Stats } from "./client.js";
 export type {
 	ClientOptions,
 	Compression,
@@ -9,9 +8,10 @@ export type {
 	TlsOptions,
 	TokenOption,
 } from "./config.js";
+export type { DropPolicy } from "./delivery/queue.js";
+export type { RetryPolicy } from "./delivery/retry.js";
 export { ConfigError, type DropCounts, type DropReason, dropCountsText } from "./errors.js";
 export type { SpoolOptions } from "./platform.js";
-export type { DropPolicy } from "./queue.js";
 export {
 	type Attributes,
 	Double,
@@ -21,8 +21,7 @@ export {
 	Level,
 	type LevelName,
 	type LogRecord,
-} from "./record.js";
-export type { ResourceOptions } from "./resource.js";
-export type { RetryPolicy } from "./retry.js";
+} from "./record/record.js";
+export type { ResourceOptions } from "./record/resource.js";
+export type { FlushReport, Stats } from "./report.js";
 export { sdkVersion } from "./version.js";
-export type { FlushReport } from "./worker/wait.js";

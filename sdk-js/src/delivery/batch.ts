@@ -11,7 +11,7 @@
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { type DropCounts, type DropReason, dropReasons } from "./errors.js";
+import { type DropCounts, type DropReason, dropReasons } from "../errors.js";
 import {
 	type Account,
 	AccountSchema,
@@ -19,9 +19,9 @@ import {
 	BatchSchema,
 	DropCountSchema,
 	ProducerSchema,
-} from "./generated/logweir/v1/ingest_pb.js";
-import type { Resource } from "./generated/logweir/v1/log_pb.js";
-import { sdkName, sdkVersion } from "./version.js";
+} from "../generated/logweir/v1/ingest_pb.js";
+import type { Resource } from "../generated/logweir/v1/log_pb.js";
+import { sdkName, sdkVersion } from "../version.js";
 
 /** A batch as it goes over the wire, with what must be known about it without decoding it. */
 export interface EncodedBatch {
@@ -64,12 +64,14 @@ type Part = (typeof Part)[keyof typeof Part];
 /** A batch id: UUIDv7 of a time and 10 random bytes. */
 export function batchId(nowUnixNano: bigint, random: Uint8Array): Uint8Array {
 	const id = new Uint8Array(idBytes);
+	// 48 bits of milliseconds, above the 16 that the random bytes take next.
 	new DataView(id.buffer).setBigUint64(0, (nowUnixNano / 1_000_000n) << 16n);
 	id.set(random, timeBytes);
 	return asVersion7(id);
 }
 
 function asVersion7(id: Uint8Array): Uint8Array {
+	// Version 7 and the variant of RFC 9562.
 	id[6] = ((id[6] as number) & 0x0f) | 0x70;
 	id[8] = ((id[8] as number) & 0x3f) | 0x80;
 	return id;
@@ -82,6 +84,7 @@ function derived(id: Uint8Array, part: Part, sha256: Sha256): Uint8Array {
 /** A batch id that follows from another, of the same time: the server tells a batch's age by it. */
 function derivedBatchId(id: Uint8Array, part: Part, sha256: Sha256): Uint8Array {
 	const follower = derived(id, part, sha256);
+	// The server finds the age of a batch in these bytes.
 	follower.set(id.subarray(0, timeBytes));
 	return asVersion7(follower);
 }
@@ -203,6 +206,7 @@ function opened(whole: EncodedBatch): Opened | undefined {
 			const start = reader.pos;
 			const [field, type] = reader.tag();
 			reader.skip(type, field);
+			// Only what is no log is decoded: the logs are most of the bytes, and stay as they are.
 			(field === recordsField ? records : others).push(body.subarray(start, reader.pos));
 		}
 		return { envelope: fromBinary(BatchSchema, concatenated(others)), records };
@@ -232,6 +236,7 @@ export function halves(
 		return undefined;
 	}
 	const { envelope, records } = parts;
+	// Rounded up, so that a half of one log is the first and the split ends.
 	const middle = Math.ceil(records.length / 2);
 	const movedCount = records.length - middle;
 	const batchId = derivedBatchId(whole.batchId, Part.secondHalf, sha256);
@@ -239,6 +244,7 @@ export function halves(
 	if (envelope.producer !== undefined) {
 		second.producer = create(ProducerSchema, {
 			producerId: derived(whole.batchId, Part.secondProducer, sha256),
+			// The only batch of its producer, so that its numbers have no hole.
 			sequence: 1n,
 			account: create(AccountSchema, { emitted: BigInt(movedCount) }),
 			sdkName: envelope.producer.sdkName,

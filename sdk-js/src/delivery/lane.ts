@@ -108,6 +108,7 @@ export class Lane {
 		this.#count -= run.count;
 		this.#first += run.count;
 		const logs = this.#facts.length / factsPerLog;
+		// A modulo costs more than this at each log.
 		if (this.#first >= logs) {
 			this.#first -= logs;
 		}
@@ -155,6 +156,7 @@ export class Lane {
 	#growFacts(): void {
 		const grown = new Float64Array(this.#facts.length * 2);
 		const start = this.#first * factsPerLog;
+		// The ring is laid out straight, so that the first log is at its beginning again.
 		grown.set(this.#facts.subarray(start));
 		grown.set(this.#facts.subarray(0, start), this.#facts.length - start);
 		this.#facts = grown;
@@ -171,6 +173,7 @@ export class Lane {
 				this.#writeAt = 0;
 			}
 			const part = Math.min(end - from, chunk.length - this.#writeAt);
+			// A log may be spread over two chunks, so that none has a hole at its end.
 			chunk.set(partOf(source, from, part), this.#writeAt);
 			this.#writeAt += part;
 			from += part;

@@ -5,9 +5,9 @@
  * balances. At the bounds the drop policy decides who goes; every drop is counted by its reason.
  */
 
-import type { DropCounts, DropReason } from "./errors.js";
+import type { DropCounts, DropReason } from "../errors.js";
+import { Level } from "../record/record.js";
 import { Chunks, Lane, logOverheadBytes, type Run } from "./lane.js";
-import { Level } from "./record.js";
 
 /**
  * Who goes when the queue is full. `severity_aware`: the oldest log of the lowest level present, the
@@ -62,7 +62,7 @@ export class Queue {
 	/** Logs handed over after [close], in no other count. */
 	emittedAfterClose = 0;
 	/** There were drops that nobody was told of. */
-	isDropUnsaid = false;
+	hasUntoldDrops = false;
 
 	/** `overheadBytes`: what each log takes beside its encoded bytes. */
 	constructor(
@@ -108,8 +108,10 @@ export class Queue {
 			if (victim === undefined) {
 				return wakes;
 			}
+			// One log may need the room of several smaller ones.
 			this.#drop(victim);
 		}
+		// Before the log is counted: whether it is the first decides.
 		wakes = this.#wakes(level, weight) || wakes;
 		this.#lane(lane).push(buffer, start, end, this.#nextPosition, now);
 		this.#nextPosition += 1;
@@ -143,6 +145,7 @@ export class Queue {
 			if (run.count === 0) {
 				break;
 			}
+			// Before the logs leave their lane: an allocation may fail, and then they still wait.
 			this.#makeRoom(end, run.bytes);
 			this.#forget(lane, run);
 			this.#lane(lane).take(run, this.#batch, end);
@@ -155,6 +158,7 @@ export class Queue {
 	/** Sees to it that so many bytes more fit into the batch. */
 	#makeRoom(end: number, more: number): void {
 		if (end + more > this.#batch.length) {
+			// Doubled, so that a batch of many runs copies little.
 			const larger = this.#allocate(Math.max(2 * this.#batch.length, end + more));
 			larger.set(this.#batch.subarray(0, end));
 			this.#batch = larger;
@@ -196,8 +200,8 @@ export class Queue {
 			return false;
 		}
 		this.giveUp(reason, count);
-		const isFirst = !this.isDropUnsaid;
-		this.isDropUnsaid = true;
+		const isFirst = !this.hasUntoldDrops;
+		this.hasUntoldDrops = true;
 		return isFirst;
 	}
 
@@ -207,7 +211,7 @@ export class Queue {
 	}
 
 	takeDropNotice(): DropCounts {
-		this.isDropUnsaid = false;
+		this.hasUntoldDrops = false;
 		return this.dropped;
 	}
 
@@ -293,6 +297,7 @@ export class Queue {
 		if (this.#records + 1 > recordsMax || this.#bytes + weight > bytesMax) {
 			return true;
 		}
+		// A flood of lesser logs must not push out the errors that explain it.
 		if (policy !== "severity_aware" || lane >= errorLane) {
 			return false;
 		}
@@ -312,6 +317,7 @@ export class Queue {
 			return this.#firstLane();
 		}
 		const lowest = this.#lanes.findIndex((candidate) => candidate.length > 0);
+		// Never a higher level than the new log's own: then the new one goes.
 		return lowest >= 0 && lowest <= lane ? lowest : undefined;
 	}
 
@@ -333,6 +339,7 @@ export class Queue {
 		const { wakeRecords, wakeBytes, urgent } = this.#bounds;
 		const isUrgent = level >= urgent && !this.#isUrgent;
 		this.#isUrgent ||= isUrgent;
+		// Only the log that crosses the bound wakes: each wake costs a timer.
 		const fillsBytes = this.#bytes < wakeBytes && this.#bytes + weight >= wakeBytes;
 		return this.#records === 0 || this.#records + 1 === wakeRecords || fillsBytes || isUrgent;
 	}

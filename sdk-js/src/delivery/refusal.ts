@@ -2,7 +2,7 @@
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { errorText } from "./errors.js";
+import { errorText } from "../errors.js";
 import type { Refusal } from "./retry.js";
 
 const retryInfo = "google.rpc.RetryInfo";

@@ -8,7 +8,7 @@
  */
 
 import { Code } from "@connectrpc/connect";
-import type { DropReason } from "./errors.js";
+import type { DropReason } from "../errors.js";
 
 /** How long to wait before trying again, milliseconds, and how often. */
 export interface RetryPolicy {
@@ -61,7 +61,7 @@ export interface Refusal {
 }
 
 /** What an answer means for the batch. */
-type Verdict =
+type Decision =
 	/** Try again; this endpoint pauses. */
 	| "retry"
 	/** Try again after what the server asked for; all pause. */
@@ -80,7 +80,7 @@ const batchTooLarge = "BATCH_TOO_LARGE";
 const expired = "EXPIRED";
 
 /** The table of answers. */
-function verdict(refusal: Refusal): Verdict {
+function decision(refusal: Refusal): Decision {
 	if (refusal.isTransport) {
 		return "retry";
 	}
@@ -110,7 +110,7 @@ function verdict(refusal: Refusal): Verdict {
 	}
 }
 
-function exhausted(refusal: Refusal): Verdict {
+function exhausted(refusal: Refusal): Decision {
 	if (refusal.retryDelayMs !== undefined) {
 		return "throttled";
 	}
@@ -119,6 +119,7 @@ function exhausted(refusal: Refusal): Verdict {
 
 /** The bound of a wait: doubles with each failure, up to a cap. */
 function bound(firstMs: number, maxMs: number, failures: number): number {
+	// The exponent may grow for ever: the result is at most infinite, and then the cap.
 	return Math.min(firstMs * 2 ** Math.max(0, failures - 1), maxMs);
 }
 
@@ -126,7 +127,7 @@ function bound(firstMs: number, maxMs: number, failures: number): number {
 type Blocked = { until: number | undefined };
 
 /** When something that fails may be tried again. */
-class Pace {
+class Backoff {
 	failures = 0;
 	/** Rises with each failure, so that attempts that ran side by side count as one. */
 	epoch = 0;
@@ -141,11 +142,13 @@ class Pace {
 	}
 
 	pause(until: number): void {
+		// Several attempts may fail side by side; the longest pause counts.
 		this.#notBefore = Math.max(this.#notBefore, until);
 	}
 
 	/** Counts a failure, unless one that ran beside it was counted. True if it was counted. */
 	fail(epoch: number): boolean {
+		// It began before a failure that was counted: both saw the same outage.
 		if (epoch !== this.epoch) {
 			return false;
 		}
@@ -159,15 +162,15 @@ class Pace {
 	}
 }
 
-/** Leave to make one attempt. Must come back through [Gate.finish]. */
+/** Leave to make one attempt. Must come back through [EndpointPool.finish]. */
 export interface Ticket {
 	/** Which endpoint. */
-	readonly door: number;
-	readonly doorEpoch: number;
+	readonly endpoint: number;
+	readonly endpointEpoch: number;
 	readonly accountEpoch: number;
 	/** Which reading of the token. */
 	readonly tokenReading: number;
-	readonly probesDoor: boolean;
+	readonly probesEndpoint: boolean;
 	readonly probesAccount: boolean;
 }
 
@@ -183,33 +186,35 @@ export interface History {
 }
 
 /** Decides who may try when. Shared by all batches of a client. */
-export class Gate {
+export class EndpointPool {
 	readonly #policy: RetryPolicy;
-	readonly #doors: Pace[];
-	readonly #account = new Pace();
-	#nextDoor = 0;
+	readonly #endpoints: Backoff[];
+	readonly #account = new Backoff();
+	#nextEndpoint = 0;
 	#tokenReading = 0;
 	#tokenFailures = 0;
 	#permissionFailures = 0;
 
-	constructor(policy: RetryPolicy, doors: number) {
+	constructor(policy: RetryPolicy, endpoints: number) {
 		this.#policy = policy;
-		this.#doors = Array.from({ length: doors }, () => new Pace());
+		this.#endpoints = Array.from({ length: endpoints }, () => new Backoff());
 	}
 
 	/** Gives leave to try the next endpoint in turn that is not paused. */
 	start(now: number): Start {
+		// One refusal of the token or its quota is enough to send one batch at a time.
 		const account = this.#account.blocked(now, 1);
 		if (account !== undefined) {
 			return { ticket: undefined, until: account.until };
 		}
-		const count = this.#doors.length;
+		const count = this.#endpoints.length;
 		let earliest: number | undefined;
 		for (let offset = 0; offset < count; offset += 1) {
-			const door = (this.#nextDoor + offset) % count;
-			const blocked = this.#door(door).blocked(now, this.#policy.probeAfter);
+			// In turn, so that load is spread, and a paused one is passed over.
+			const endpoint = (this.#nextEndpoint + offset) % count;
+			const blocked = this.#endpoint(endpoint).blocked(now, this.#policy.probeAfter);
 			if (blocked === undefined) {
-				return { ticket: this.#ticket(door) };
+				return { ticket: this.#ticket(endpoint) };
 			}
 			if (blocked.until !== undefined) {
 				earliest = Math.min(earliest ?? Number.POSITIVE_INFINITY, blocked.until);
@@ -220,8 +225,8 @@ export class Gate {
 
 	/** The attempt is over, whatever came of it, even if it was abandoned. */
 	finish(ticket: Ticket): void {
-		if (ticket.probesDoor) {
-			this.#door(ticket.door).probing = false;
+		if (ticket.probesEndpoint) {
+			this.#endpoint(ticket.endpoint).probing = false;
 		}
 		if (ticket.probesAccount) {
 			this.#account.probing = false;
@@ -230,7 +235,7 @@ export class Gate {
 
 	/** The attempt was answered OK. */
 	succeeded(ticket: Ticket): void {
-		this.#door(ticket.door).succeed();
+		this.#endpoint(ticket.endpoint).succeed();
 		this.#account.succeed();
 		this.#tokenFailures = 0;
 		this.#permissionFailures = 0;
@@ -243,10 +248,10 @@ export class Gate {
 
 	/** The attempt was refused. `random` is a share, 0 up to 1. */
 	refused(ticket: Ticket, refusal: Refusal, history: History, now: number, random: number): Next {
-		const answer = verdict(refusal);
+		const answer = decision(refusal);
 		switch (answer) {
 			case "retry":
-				return this.#pauseDoor(ticket, refusal.retryDelayMs, now, random);
+				return this.#pauseEndpoint(ticket, refusal.retryDelayMs, now, random);
 			case "retry_a_few_times":
 				return this.#retryAFewTimes(ticket, refusal, history, now, random);
 			case "throttled":
@@ -262,30 +267,31 @@ export class Gate {
 		}
 	}
 
-	#door(index: number): Pace {
-		return this.#doors[index] as Pace;
+	#endpoint(index: number): Backoff {
+		return this.#endpoints[index] as Backoff;
 	}
 
-	#ticket(door: number): Ticket {
-		this.#nextDoor = (door + 1) % this.#doors.length;
-		const pace = this.#door(door);
-		const probesDoor = pace.failures >= this.#policy.probeAfter;
+	#ticket(endpoint: number): Ticket {
+		// Even if the attempt fails: the next batch tries another server.
+		this.#nextEndpoint = (endpoint + 1) % this.#endpoints.length;
+		const backoff = this.#endpoint(endpoint);
+		const probesEndpoint = backoff.failures >= this.#policy.probeAfter;
 		const probesAccount = this.#account.failures > 0;
-		pace.probing ||= probesDoor;
+		backoff.probing ||= probesEndpoint;
 		this.#account.probing ||= probesAccount;
 		return {
-			door,
-			doorEpoch: pace.epoch,
+			endpoint,
+			endpointEpoch: backoff.epoch,
 			accountEpoch: this.#account.epoch,
 			tokenReading: this.#tokenReading,
-			probesDoor,
+			probesEndpoint,
 			probesAccount,
 		};
 	}
 
 	/** A refusal for good comes from a server that works. */
 	#answered(ticket: Ticket, next: Next): Next {
-		this.#door(ticket.door).succeed();
+		this.#endpoint(ticket.endpoint).succeed();
 		return next;
 	}
 
@@ -300,25 +306,26 @@ export class Gate {
 		if (history.internalFailures > this.#policy.internalRetries) {
 			return { giveUp: "send_error" };
 		}
-		return this.#pauseDoor(ticket, refusal.retryDelayMs, now, random);
+		return this.#pauseEndpoint(ticket, refusal.retryDelayMs, now, random);
 	}
 
 	#throttled(ticket: Ticket, askedMs: number, now: number, random: number): Next {
-		this.#door(ticket.door).succeed();
+		this.#endpoint(ticket.endpoint).succeed();
+		// The quota is the token's, whichever server says so; this server itself works.
 		this.#account.fail(ticket.accountEpoch);
 		this.#account.pause(now + this.#serverDelay(askedMs, random));
 		return "again";
 	}
 
-	#pauseDoor(ticket: Ticket, askedMs: number | undefined, now: number, random: number): Next {
+	#pauseEndpoint(ticket: Ticket, askedMs: number | undefined, now: number, random: number): Next {
 		const { firstMs, maxMs } = this.#policy;
-		const pace = this.#door(ticket.door);
-		const isCounted = pace.fail(ticket.doorEpoch);
+		const backoff = this.#endpoint(ticket.endpoint);
+		const isCounted = backoff.fail(ticket.endpointEpoch);
 		if (askedMs !== undefined) {
-			pace.pause(now + this.#serverDelay(askedMs, random));
+			backoff.pause(now + this.#serverDelay(askedMs, random));
 		} else if (isCounted) {
 			// A random share of the bound, so that a fleet does not come back in one moment.
-			pace.pause(now + bound(firstMs, maxMs, pace.failures) * random);
+			backoff.pause(now + bound(firstMs, maxMs, backoff.failures) * random);
 		}
 		return "again";
 	}
@@ -329,27 +336,31 @@ export class Gate {
 	}
 
 	#unauthenticated(ticket: Ticket, now: number, random: number): Next {
-		this.#door(ticket.door).succeed();
+		this.#endpoint(ticket.endpoint).succeed();
+		// The token was read again meanwhile: the refusal is of the old one.
 		if (ticket.tokenReading !== this.#tokenReading) {
 			return "again";
 		}
 		this.#tokenReading += 1;
 		this.#tokenFailures += 1;
+		// At the first it may have been replaced in its file: read once before anybody is told.
 		if (this.#tokenFailures > 1) {
 			const { tokenFirstMs, tokenMaxMs } = this.#policy;
 			const waitMs = bound(tokenFirstMs, tokenMaxMs, this.#tokenFailures - 1);
 			this.#account.fail(ticket.accountEpoch);
+			// Spread by a quarter, so that a fleet with one token does not probe in one moment.
 			this.#account.pause(now + waitMs * (0.75 + 0.25 * random));
 		}
 		return "read_token";
 	}
 
 	#forbidden(ticket: Ticket, now: number): Next {
-		this.#door(ticket.door).succeed();
+		this.#endpoint(ticket.endpoint).succeed();
 		if (!this.#account.fail(ticket.accountEpoch)) {
 			return "again";
 		}
 		this.#permissionFailures += 1;
+		// A permission that was just given takes a while to reach every server.
 		if (this.#permissionFailures === 1) {
 			this.#account.pause(now + this.#policy.permissionWaitMs);
 			return "again";

@@ -17,10 +17,10 @@
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import type { Adopted, FrameRef, SpoolFiles, SpoolOptions } from "../platform.js";
 import type { EncodedBatch } from "./batch.js";
-import type { Adopted, FrameRef, SpoolFiles, SpoolOptions } from "./platform.js";
-import { decodeFrame, decodeMarks, encodeMark, frameHead, salt, scan } from "./spool-frame.js";
-import { codeOf, isDead, type Owner, ownerHere, startOf } from "./spool-owner.js";
+import { decodeFrame, decodeMarks, encodeMark, frameHead, salt, scan } from "./spool/frame.js";
+import { codeOf, isDead, type Owner, ownerHere, startOf } from "./spool/owner.js";
 
 /** A segment is closed at this size, bytes. */
 const segmentBytes = 8 << 20;
@@ -97,6 +97,7 @@ export class Spool implements SpoolFiles {
 		const length = head.length + batch.request.length;
 		try {
 			writeAll(active.file, [head, batch.request]);
+			// Also if what follows fails: the bytes are in the file.
 			active.needsSync = true;
 			if (this.#options.sync === "always") {
 				this.#syncNow(active);
@@ -155,6 +156,7 @@ export class Spool implements SpoolFiles {
 		if (oldest === undefined) {
 			return undefined;
 		}
+		// Nothing may be appended to a file that is about to be deleted.
 		if (this.#active?.id === oldest) {
 			this.#seal();
 		}
@@ -174,6 +176,7 @@ export class Spool implements SpoolFiles {
 		}
 		active.needsSync = false;
 		try {
+			// A write during the sync sets the mark again, and has another of its own.
 			await syncFile(this.#pathOf(active.id));
 		} catch (error) {
 			// One that is done with by then, or another's, need not be on disk.
@@ -446,6 +449,7 @@ export class Spool implements SpoolFiles {
 		const target = path.join(adopted, name);
 		try {
 			fs.mkdirSync(adopted, { recursive: true, mode: folderMode });
+			// Atomic: of two processes that try, one finds the folder gone.
 			fs.renameSync(found, target);
 		} catch {
 			return [];
@@ -489,6 +493,7 @@ export class Spool implements SpoolFiles {
 		const id = this.#nextSegment;
 		this.#nextSegment += 1;
 		this.damagedRuns += damagedRuns;
+		// Without marks everything is sent again, which doubles nothing.
 		const waiting = frames.filter(({ offset }) => !done.has(offset));
 		const segment = {
 			...segmentOf(folder, file),
@@ -546,6 +551,7 @@ function marksOf(segmentPath: string): string {
 
 function writeAll(file: number, parts: Uint8Array[]): void {
 	const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+	// One call for head and request, so that a crash leaves at most one frame cut off.
 	const written = fs.writevSync(file, parts);
 	if (written !== bytes) {
 		throw new Error(`the disk took ${written} of ${bytes} bytes`);

@@ -5,27 +5,27 @@
 
 import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Token } from "../config.js";
+import { type DropReason, errorText } from "../errors.js";
+import { IngestResponseSchema, type RejectedRecord } from "../generated/logweir/v1/ingest_pb.js";
+import type { Channel, ChannelOptions, Platform } from "../platform.js";
+import { sdkName, sdkVersion } from "../version.js";
 import type { EncodedBatch } from "./batch.js";
-import type { Token } from "./config.js";
-import { type DropReason, errorText } from "./errors.js";
-import { IngestResponseSchema, type RejectedRecord } from "./generated/logweir/v1/ingest_pb.js";
-import { Rhythm } from "./notices.js";
-import type { Door, DoorOptions, Platform } from "./platform.js";
+import { NoticeLimiter } from "./notices.js";
 import { causeText, toRefusal } from "./refusal.js";
 import {
-	Gate,
+	EndpointPool,
 	type History,
 	type Next,
 	type Refusal,
 	type RetryPolicy,
 	type Ticket,
 } from "./retry.js";
-import { sdkName, sdkVersion } from "./version.js";
 
 /** A refused token is said this often, milliseconds. */
 const tokenNoticeIntervalMs = 300_000;
 /** An address that has not been reached after so long is told, milliseconds. */
-const reachTimeoutMs = 1_500;
+const reachableTimeoutMs = 1_500;
 /** Before the server cuts off, so that both ends see the same. */
 const timeoutHeader = "grpc-timeout";
 
@@ -43,7 +43,7 @@ export type SendOutcome =
 export interface SenderOptions {
 	addresses: readonly string[];
 	token: Token;
-	door: DoorOptions;
+	channel: ChannelOptions;
 	attemptTimeoutMs: number;
 	retry: RetryPolicy;
 	/** What a person should know. */
@@ -54,25 +54,25 @@ export interface SenderOptions {
 
 interface Endpoint {
 	address: string;
-	door: Door;
+	channel: Channel;
 	/** Since when it cannot be reached; undefined while it can. */
-	lostAt: number | undefined;
+	unreachableSince: number | undefined;
 }
 
 export class Sender {
 	readonly #platform: Platform;
 	readonly #options: SenderOptions;
 	readonly #endpoints: Endpoint[];
-	readonly #gate: Gate;
+	readonly #pool: EndpointPool;
 	readonly #closing = new AbortController();
-	/** Called when an attempt has ended, or the gate moved. */
+	/** Called when an attempt has ended, or the pool moved. */
 	#moved = new Set<() => void>();
 	/** None while it is read. */
 	#header: Promise<string | undefined> | undefined;
 	/** As it was read last. */
 	#lastHeader: string | undefined;
-	readonly #rhythm = new Rhythm();
-	#tokenSaidAt = Number.NEGATIVE_INFINITY;
+	readonly #notices = new NoticeLimiter();
+	#tokenNotifiedAt = Number.NEGATIVE_INFINITY;
 	#isOpening = false;
 
 	constructor(platform: Platform, options: SenderOptions) {
@@ -80,15 +80,15 @@ export class Sender {
 		this.#options = options;
 		this.#endpoints = options.addresses.map((address) => ({
 			address,
-			door: platform.openDoor(address, options.door),
-			lostAt: undefined,
+			channel: platform.openChannel(address, options.channel),
+			unreachableSince: undefined,
 		}));
-		this.#gate = new Gate(options.retry, this.#endpoints.length);
+		this.#pool = new EndpointPool(options.retry, this.#endpoints.length);
 	}
 
 	/** Whether batches are held because the token is refused. */
 	get isTokenRefused(): boolean {
-		return this.#gate.isTokenRefused;
+		return this.#pool.isTokenRefused;
 	}
 
 	/** Opens the connections, once, so that a person hears soon of an address that is wrong. */
@@ -99,16 +99,17 @@ export class Sender {
 		this.#isOpening = true;
 		for (const endpoint of this.#endpoints) {
 			const { later, clear } = this.#platform;
-			const timer = later(reachTimeoutMs, () => this.#lost(endpoint, "no answer"));
-			void endpoint.door.open().then((cause) => {
+			const timer = later(reachableTimeoutMs, () => this.#setUnreachable(endpoint, "no answer"));
+			void endpoint.channel.open().then((cause) => {
 				clear(timer);
+				// The end of the client closes its connections, which is no news.
 				if (this.#closing.signal.aborted) {
 					return;
 				}
 				if (cause === undefined) {
-					this.#back(endpoint);
+					this.#setReachable(endpoint);
 				} else {
-					this.#lost(endpoint, causeText(cause));
+					this.#setUnreachable(endpoint, causeText(cause));
 				}
 			});
 		}
@@ -133,8 +134,8 @@ export class Sender {
 	close(): void {
 		this.#closing.abort();
 		this.#announceMove();
-		for (const { door } of this.#endpoints) {
-			door.close();
+		for (const { channel } of this.#endpoints) {
+			channel.close();
 		}
 	}
 
@@ -145,7 +146,7 @@ export class Sender {
 			if (now >= deadline || this.#closing.signal.aborted) {
 				return undefined;
 			}
-			const start = this.#gate.start(now);
+			const start = this.#pool.start(now);
 			if (start.ticket !== undefined) {
 				return start.ticket;
 			}
@@ -169,6 +170,7 @@ export class Sender {
 
 	#announceMove(): void {
 		const waiting = this.#moved;
+		// A new set first: who is woken may wait again at once.
 		this.#moved = new Set();
 		for (const wake of waiting) {
 			wake();
@@ -182,16 +184,16 @@ export class Sender {
 		deadline: number,
 		history: History,
 	): Promise<SendOutcome | undefined> {
-		const endpoint = this.#endpoints[ticket.door] as Endpoint;
+		const endpoint = this.#endpoints[ticket.endpoint] as Endpoint;
 		try {
 			const answer = await this.#call(endpoint, batch.request, deadline);
-			this.#gate.succeeded(ticket);
-			this.#back(endpoint);
+			this.#pool.succeeded(ticket);
+			this.#setReachable(endpoint);
 			return { kind: "accepted", rejected: fromBinary(IngestResponseSchema, answer).rejected };
 		} catch (thrown) {
 			return this.#refused(ticket, endpoint, thrown, history);
 		} finally {
-			this.#gate.finish(ticket);
+			this.#pool.finish(ticket);
 			this.#announceMove();
 		}
 	}
@@ -199,6 +201,7 @@ export class Sender {
 	async #call(endpoint: Endpoint, request: Uint8Array, deadline: number): Promise<Uint8Array> {
 		const header = await this.#tokenHeader();
 		const left = deadline - this.#platform.now();
+		// Rounded up to one at least: a timeout of 0 would be none for some servers.
 		const timeoutMs = Math.max(1, Math.ceil(Math.min(left, this.#options.attemptTimeoutMs)));
 		const headers = {
 			"user-agent": `${sdkName}/${sdkVersion}`,
@@ -206,7 +209,7 @@ export class Sender {
 			...(header === undefined ? {} : { authorization: header }),
 		};
 		return this.#withTimeout(endpoint, timeoutMs, (signal) =>
-			endpoint.door.ingest(request, headers, signal),
+			endpoint.channel.ingest(request, headers, signal),
 		);
 	}
 
@@ -221,7 +224,8 @@ export class Sender {
 		let isOutOfTime = false;
 		const timer = this.#platform.later(timeoutMs, () => {
 			isOutOfTime = true;
-			endpoint.door.reset();
+			// A connection that hangs while it is made would keep all that follow waiting.
+			endpoint.channel.reset();
 			attempt.abort();
 		});
 		try {
@@ -242,59 +246,61 @@ export class Sender {
 	): SendOutcome | undefined {
 		const refusal = toRefusal(thrown);
 		if (!this.#closing.signal.aborted) {
-			this.#noteReach(endpoint, refusal, thrown);
+			this.#noteReachability(endpoint, refusal, thrown);
 		}
 		const now = this.#platform.now();
 		const random = this.#platform.randomShare();
-		const next = this.#gate.refused(ticket, refusal, history, now, random);
+		const next = this.#pool.refused(ticket, refusal, history, now, random);
 		if (next === "read_token") {
+			// The next attempt reads the token again.
 			this.#header = undefined;
 		}
-		if (this.#gate.isTokenRefused) {
-			this.#sayTokenRefused(endpoint.address, refusal.message, now);
+		if (this.#pool.isTokenRefused) {
+			this.#notifyTokenRefused(endpoint.address, refusal.message, now);
 		}
 		return outcomeOf(next, refusal, endpoint.address);
 	}
 
-	#noteReach(endpoint: Endpoint, refusal: Refusal, thrown: unknown): void {
+	#noteReachability(endpoint: Endpoint, refusal: Refusal, thrown: unknown): void {
 		if (refusal.isTransport) {
-			this.#lost(endpoint, causeText(thrown));
+			this.#setUnreachable(endpoint, causeText(thrown));
 		} else {
-			this.#back(endpoint);
+			this.#setReachable(endpoint);
 		}
 	}
 
-	#lost(endpoint: Endpoint, cause: string): void {
-		if (endpoint.lostAt !== undefined) {
+	#setUnreachable(endpoint: Endpoint, cause: string): void {
+		if (endpoint.unreachableSince !== undefined) {
 			return;
 		}
-		endpoint.lostAt = this.#platform.now();
+		endpoint.unreachableSince = this.#platform.now();
 		const { notice, waitingPlace } = this.#options;
 		notice(
 			`cannot reach ${endpoint.address} (${cause}); logs are kept ${waitingPlace()} and sent when it is back`,
 		);
 	}
 
-	#back(endpoint: Endpoint): void {
-		if (endpoint.lostAt === undefined) {
+	#setReachable(endpoint: Endpoint): void {
+		if (endpoint.unreachableSince === undefined) {
 			return;
 		}
-		const seconds = Math.round((this.#platform.now() - endpoint.lostAt) / 1_000);
-		endpoint.lostAt = undefined;
+		const seconds = Math.round((this.#platform.now() - endpoint.unreachableSince) / 1_000);
+		endpoint.unreachableSince = undefined;
 		this.#options.notice(`${endpoint.address} is back after ${seconds} s`);
 	}
 
-	#sayTokenRefused(address: string, message: string, now: number): void {
-		if (now - this.#tokenSaidAt < tokenNoticeIntervalMs) {
+	#notifyTokenRefused(address: string, message: string, now: number): void {
+		if (now - this.#tokenNotifiedAt < tokenNoticeIntervalMs) {
 			return;
 		}
-		this.#tokenSaidAt = now;
+		this.#tokenNotifiedAt = now;
 		const advice = 'logs are held; give a valid one, made by "logweir token issue"';
 		this.#options.notice(`${address} refuses the token (${message}); ${advice}`);
 	}
 
 	/** The token as it was read last. One that cannot be read now may be readable when it is refused. */
 	#tokenHeader(): Promise<string | undefined> {
+		// Attempts side by side share one reading.
 		this.#header ??= this.#readToken();
 		return this.#header;
 	}
@@ -304,7 +310,7 @@ export class Sender {
 			const token = await this.#inTime(this.#options.token.read());
 			this.#lastHeader = token === undefined ? undefined : `Bearer ${token}`;
 		} catch (error) {
-			if (this.#rhythm.isDue("token", this.#platform.now())) {
+			if (this.#notices.isDue("token", this.#platform.now())) {
 				this.#options.notice(`the token cannot be read: ${errorText(error)}`);
 			}
 		}

@@ -8,48 +8,38 @@
  * disk alone.
  */
 
+import type { Config } from "../config.js";
+import { type DropReason, dropCountsText, errorText } from "../errors.js";
+import type { RejectedRecord } from "../generated/logweir/v1/ingest_pb.js";
+import type { Platform } from "../platform.js";
+import { messageBytesMax } from "../record/record.js";
+import type { FlushReport } from "../report.js";
 import { type AccountCounts, Batcher, type EncodedBatch, halves, without } from "./batch.js";
-import type { Config } from "./config.js";
-import { type DropReason, dropCountsText, errorText } from "./errors.js";
-import type { RejectedRecord } from "./generated/logweir/v1/ingest_pb.js";
-import { Rejections, Rhythm } from "./notices.js";
-import type { Platform, SpoolFiles } from "./platform.js";
+import { NoticeLimiter, Rejections } from "./notices.js";
 import type { Queue } from "./queue.js";
-import { messageBytesMax } from "./record.js";
+import { newProgress } from "./shared.js";
 import { Sender, type SendOutcome } from "./transport.js";
-import { adoptedBatch, Outstanding, ownBatch, successor, type Tracked } from "./worker/track.js";
-import { type FlushReport, Waiter } from "./worker/wait.js";
+import { Disk } from "./worker/disk.js";
+import {
+	adoptedBatch,
+	Lines,
+	Outstanding,
+	ownBatch,
+	successor,
+	type Tracked,
+} from "./worker/track.js";
+import { Waiter, Waiters } from "./worker/wait.js";
 
-/** Of so many sends one goes to what waits on disk, and one of twice as many to the dead's. */
-const backlogTurn = 4;
 /** No server's limit is taken to be lower: it must take a single log. */
 const batchBytesFloor = messageBytesMax;
 /** The batch delay is spread by a tenth to either side. */
 const delayShareMin = 0.9;
 const delayShareSpread = 0.2;
-/** How often writes are forced to disk, milliseconds. */
-const syncIntervalMs = 1_000;
-/** How often the spool's owner says that it lives, milliseconds. */
-const renewIntervalMs = 30_000;
-/** How often a disk that could not be written is tried again, milliseconds. */
-const retryIntervalMs = 1_000;
-/** How often folders of dead processes are looked for, milliseconds. */
-const adoptIntervalMs = 60_000;
 /** The longest a timer can be set for, milliseconds. */
 const timerMaxMs = 0x7fff_ffff;
 const batchRandomBytes = 10;
 const producerIdBytes = 16;
 const dropsNotice = "drops";
-
-/** What the sending has done so far. */
-export interface Progress {
-	sent: number;
-	rejected: number;
-	adoptedWaiting: number;
-	adoptedSent: number;
-	adoptedDropped: number;
-	spoolFailures: number;
-}
 
 export class Worker {
 	readonly #platform: Platform;
@@ -58,40 +48,20 @@ export class Worker {
 	readonly #sender: Sender;
 	readonly #batcher: Batcher;
 	readonly outstanding = new Outstanding();
-	readonly progress: Progress = {
-		sent: 0,
-		rejected: 0,
-		adoptedWaiting: 0,
-		adoptedSent: 0,
-		adoptedDropped: 0,
-		spoolFailures: 0,
-	};
-	#spool: SpoolFiles | undefined;
-	/** Whether the last write to the spool succeeded. */
-	#spoolWorks = false;
-	/** When the spool is due for each of its duties. */
-	#syncAt: number | undefined;
-	#retryAt: number | undefined;
-	#renewAt = Number.POSITIVE_INFINITY;
-	#adoptAt = Number.POSITIVE_INFINITY;
+	readonly progress = newProgress();
+	readonly #disk: Disk;
+	readonly #lines = new Lines();
+	readonly #waiters: Waiters;
 	#batchRecords: number;
 	#batchBytes: number;
 	readonly #inFlight = new Set<Tracked>();
-	/** Batches in memory that wait for their turn, oldest first. */
-	readonly #live: Tracked[] = [];
-	/** Own batches on disk alone that wait for their turn. */
-	#backlog: Tracked[] = [];
-	/** Batches of dead processes, on disk alone. */
-	#adopted: Tracked[] = [];
 	/** Own logs that are in the accounts of other producers, because their batch was split. */
 	#moved = 0;
-	#waiters: Waiter[] = [];
 	/** Logs before this position are not kept waiting for others. */
 	#forcedThrough = 0;
 	#batchDue: number | undefined;
-	readonly #rhythm = new Rhythm();
+	readonly #notices = new NoticeLimiter();
 	readonly #rejections = new Rejections();
-	#turns = 0;
 	#isTurnSoon = false;
 	#isInTurn = false;
 	#timer: unknown;
@@ -106,15 +76,23 @@ export class Worker {
 		this.#batchRecords = config.batchRecords;
 		this.#batchBytes = config.batchBytes;
 		this.#batcher = new Batcher(platform.randomBytes(producerIdBytes), config.resource);
-		this.#openSpool();
+		this.#waiters = new Waiters(queue, this.outstanding, this.progress, () => this.#tellAccount());
+		this.#disk = new Disk(platform, this.progress, {
+			notifyFault: (kind, text) => this.#notifyFault(kind, text),
+			onTaken: () => this.#leaveTakenSpool(),
+			wake: () => this.wake(),
+		});
+		if (config.spool !== undefined) {
+			this.#disk.open(config.spool, config.notice);
+		}
 		this.#sender = new Sender(platform, {
 			addresses: config.addresses,
 			token: config.token,
-			door: { packing: config.packing, tls: config.tls },
+			channel: { encoding: config.encoding, tls: config.tls },
 			attemptTimeoutMs: config.attemptTimeoutMs,
 			retry: config.retry,
 			notice: config.notice,
-			waitingPlace: () => (this.#spoolWorks ? "in the spool" : "in memory"),
+			waitingPlace: () => (this.#disk.works ? "in the spool" : "in memory"),
 		});
 		this.adoption = this.#adopt();
 	}
@@ -124,13 +102,13 @@ export class Worker {
 	}
 
 	get spoolDamaged(): number {
-		return this.#spool?.damagedRuns ?? 0;
+		return this.#disk.damagedRuns;
 	}
 
 	/** Whether nothing is left to send, and the server knows the account. */
-	get isQuiet(): boolean {
+	get isIdle(): boolean {
 		const { mark } = this.outstanding;
-		const isSent = this.#queue.length === 0 && this.outstanding.isSettledBelow(mark);
+		const isSent = this.#queue.length === 0 && this.outstanding.isCompleteBelow(mark);
 		return this.#isFinished || (isSent && !this.#batcher.isNews(this.#account()));
 	}
 
@@ -140,6 +118,7 @@ export class Worker {
 			return;
 		}
 		this.#isTurnSoon = true;
+		// At the first log, so that a person hears of a wrong address before the first batch is due.
 		this.#sender.open();
 		this.#platform.soon(() => {
 			this.#isTurnSoon = false;
@@ -151,8 +130,8 @@ export class Worker {
 	 * Makes room in a full queue by moving its oldest logs to disk, since a program that does not let go
 	 * of the only thread lets nobody else do it.
 	 */
-	relieve(): void {
-		if (this.#spoolWorks && !this.#isInTurn && !this.#isFinished) {
+	spill(): void {
+		if (this.#disk.works && !this.#isInTurn && !this.#isFinished) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 			// A turn sets the timer for forcing it to disk.
 			this.wake();
@@ -172,7 +151,7 @@ export class Worker {
 
 	#wait(timeoutMs: number, closes: boolean): Promise<FlushReport> {
 		if (this.#isFinished) {
-			return Promise.resolve(this.#finalReport());
+			return Promise.resolve(this.#waiters.finalReport());
 		}
 		return new Promise((resolve) => {
 			const waiter = new Waiter(this.#queue.nextPosition, this.#platform.now() + timeoutMs, closes);
@@ -182,11 +161,12 @@ export class Worker {
 				waiter.deadline = this.#platform.now();
 				this.turn();
 			});
-			waiter.answer = (report) => {
+			waiter.reply = (report) => {
 				this.#platform.clear(timer);
 				resolve(report);
 			};
-			this.#waiters.push(waiter);
+			this.#waiters.add(waiter);
+			// A flush must not wait for batches to fill.
 			this.#forcedThrough = Math.max(this.#forcedThrough, waiter.position);
 			this.turn();
 		});
@@ -201,91 +181,48 @@ export class Worker {
 		try {
 			this.#takeTurn(this.#platform.now());
 		} catch (error) {
-			this.#sayFault("turn", `a fault of the library itself: ${errorText(error)}`);
+			this.#notifyFault("turn", `a fault of the library itself: ${errorText(error)}`);
 		} finally {
 			this.#isInTurn = false;
 		}
 	}
 
 	#takeTurn(now: number): void {
+		// What is too old goes first, so that it is not cut into a batch that is given up at once.
 		this.#queue.expire(now - this.#config.memoryAgeMaxMs);
-		this.#sayDrops(now);
-		this.#tendSpool(now);
+		this.#notifyDrops(now);
+		this.#maintainSpool(now);
+		// Before batches are cut: this decides which logs no longer wait for others.
 		this.#forceWhatIsDue(now);
 		this.#cutBatches(now);
-		this.#answerWaiters(now);
+		// Before the sends: a waiter may add a batch that carries the account alone.
+		this.#waiters.reply(now);
 		this.#startSends(now);
-		if (this.#mustFinish(now)) {
+		if (this.#waiters.isShutdownOver(now)) {
 			this.finish();
 		} else {
 			this.#planNextTurn(now);
 		}
 	}
 
-	#openSpool(): void {
-		const options = this.#config.spool;
-		if (options === undefined) {
-			return;
-		}
-		try {
-			this.#spool = this.#platform.openSpool(options);
-			this.#spoolWorks = true;
-			this.#renewAt = this.#platform.now() + renewIntervalMs;
-		} catch (error) {
-			this.progress.spoolFailures += 1;
-			this.#config.notice(`cannot open the spool, going on without: ${errorText(error)}`);
-		}
-	}
-
 	/** Takes over what dead processes left. */
-	async #adopt(): Promise<void> {
-		const spool = this.#spool;
-		if (spool === undefined) {
-			return;
-		}
-		this.#adoptAt = Number.POSITIVE_INFINITY;
-		try {
-			await spool.adopt(({ frame, recordCount }) => {
-				this.progress.adoptedWaiting += recordCount;
-				this.#adopted.push(adoptedBatch(frame, recordCount));
-				this.wake();
-			});
-		} catch (error) {
-			this.#spoolFailed(error);
-		}
-		this.#adoptAt = this.#platform.now() + adoptIntervalMs;
-		this.wake();
+	#adopt(): Promise<void> {
+		return this.#disk.adopt(({ frame, recordCount }) => {
+			this.progress.adoptedWaiting += recordCount;
+			this.#lines.addAdopted(adoptedBatch(frame, recordCount));
+			this.wake();
+		});
 	}
 
-	#tendSpool(now: number): void {
-		const spool = this.#spool;
-		if (spool === undefined) {
-			return;
-		}
-		if (now >= this.#renewAt) {
-			this.#renewAt = now + renewIntervalMs;
-			this.#guardDisk(() => spool.renew());
-		}
-		if (this.#retryAt !== undefined && now >= this.#retryAt) {
+	#maintainSpool(now: number): void {
+		this.#disk.renew(now);
+		if (this.#disk.isRetryDue(now)) {
 			this.#retrySpool();
 		}
-		if (now >= this.#adoptAt) {
+		if (this.#disk.isAdoptionDue(now)) {
 			void this.#adopt();
 		}
-		this.#syncSpool(spool, now);
-	}
-
-	#syncSpool(spool: SpoolFiles, now: number): void {
-		if (this.#syncAt !== undefined && now >= this.#syncAt) {
-			this.#syncAt = undefined;
-			spool.sync().catch((error: unknown) => this.#cannotSync(error));
-		}
-	}
-
-	#cannotSync(error: unknown): void {
-		if (!this.#replaceTakenSpool()) {
-			this.#cannotWrite(error);
-		}
+		this.#disk.sync(now);
 	}
 
 	/** Whatever must not wait for a full batch any longer. */
@@ -300,6 +237,7 @@ export class Worker {
 			this.#batchDue = undefined;
 		} else if (oldest.position >= this.#forcedThrough) {
 			const share = delayShareMin + delayShareSpread * this.#platform.randomShare();
+			// Kept if it is set: the oldest log decides, and not the newest.
 			this.#batchDue ??= now + this.#config.batchDelayMs * share;
 		}
 	}
@@ -314,10 +252,11 @@ export class Worker {
 
 	/** A batch is cut when it can go out at once, or to disk as all before it did. */
 	#mayCut(): boolean {
-		if (this.#inFlight.size + this.#live.length < this.#config.inFlight) {
+		if (this.#inFlight.size + this.#lines.live.length < this.#config.inFlight) {
 			return true;
 		}
-		return this.#spoolWorks && this.#live.every(({ frame }) => frame !== undefined);
+		// Memory stays bounded by the disk; a batch that is not on it yet keeps all that follow in the queue.
+		return this.#disk.works && this.#lines.live.every(({ frame }) => frame !== undefined);
 	}
 
 	#hasCauseToCut(): boolean {
@@ -365,27 +304,10 @@ export class Worker {
 		}
 	}
 
-	/**
-	 * What is newest in line first, but what waits on disk has its share, so that neither starves the
-	 * other; one place is always free of dead processes' batches.
-	 */
+	/** One place is always free of dead processes' batches. */
 	#nextToSend(): Tracked | undefined {
 		const adopted = [...this.#inFlight].filter(({ tag }) => tag === undefined).length;
-		const mayAdopted = adopted < Math.max(1, this.#config.inFlight - 1);
-		this.#turns += 1;
-		const turn = this.#turns % (2 * backlogTurn);
-		const preferred =
-			turn === 0 && mayAdopted
-				? this.#adopted.shift()
-				: turn === backlogTurn
-					? this.#backlog.shift()
-					: undefined;
-		return (
-			preferred ??
-			this.#live.shift() ??
-			this.#backlog.shift() ??
-			(mayAdopted ? this.#adopted.shift() : undefined)
-		);
+		return this.#lines.next(adopted < Math.max(1, this.#config.inFlight - 1));
 	}
 
 	/** The batch's bytes; undefined if they are lost, which is counted, or another's to send. */
@@ -393,7 +315,7 @@ export class Worker {
 		const { batch, frame } = tracked;
 		if (batch === undefined && frame !== undefined) {
 			try {
-				tracked.batch = this.#spool?.read(frame);
+				tracked.batch = this.#disk.read(frame);
 			} catch (error) {
 				this.#cannotRead(tracked, error);
 			}
@@ -402,10 +324,10 @@ export class Worker {
 	}
 
 	#cannotRead(tracked: Tracked, error: unknown): void {
-		if (this.#replaceTakenSpool()) {
+		if (this.#disk.replaceIfTaken()) {
 			this.#leaveToAdopter(tracked);
 		} else {
-			this.#spoolFailed(error);
+			this.#disk.failed(error);
 			this.#giveUp(tracked, "internal_sdk_error");
 		}
 	}
@@ -436,6 +358,7 @@ export class Worker {
 		if (tracked.cutAt !== undefined) {
 			return tracked.cutAt + limit;
 		}
+		// No clock that never jumps reaches back into a process that is dead.
 		const age = Number(this.#platform.nowUnixNano() - batch.createdUnixNano) / 1_000_000;
 		return now + limit - Math.max(0, age);
 	}
@@ -462,6 +385,7 @@ export class Worker {
 	}
 
 	#accepted(tracked: Tracked, rejected: RejectedRecord[]): void {
+		// A server that names more logs than it was sent must not make the counts negative.
 		const rejectedCount = Math.min(rejected.length, tracked.recordCount);
 		const sent = tracked.recordCount - rejectedCount;
 		if (tracked.tag === undefined) {
@@ -472,12 +396,12 @@ export class Worker {
 			this.progress.rejected += rejectedCount;
 		}
 		for (const { reason, message } of rejected) {
-			this.#sayRejected(reason, message);
+			this.#notifyRejected(reason, message);
 		}
-		this.#settle(tracked);
+		this.#complete(tracked);
 	}
 
-	#sayRejected(reason: string, message: string): void {
+	#notifyRejected(reason: string, message: string): void {
 		const rejection = this.#rejections.add(reason, message, this.#platform.now());
 		if (rejection === undefined) {
 			return;
@@ -491,13 +415,15 @@ export class Worker {
 		try {
 			call(rejection);
 		} catch (error) {
-			this.#sayFault("onRejected", `onRejected threw: ${errorText(error)}`);
+			this.#notifyFault("onRejected", `onRejected threw: ${errorText(error)}`);
 		}
 	}
 
 	/** Resends a batch without the logs that the server named, once; gives it up otherwise. */
 	#refused(tracked: Tracked, reason: DropReason, bad: number[], notice: string): void {
+		// Positions beyond the batch are a fault of the server, and repair nothing.
 		const count = bad.filter((position) => position < tracked.recordCount).length;
+		// Once only: a server that always finds another log would have the batch sent for ever.
 		const isRepairable = !tracked.isRepaired && count > 0 && count < tracked.recordCount;
 		const { sha256 } = this.#platform;
 		const rest =
@@ -505,7 +431,7 @@ export class Worker {
 				? without(tracked.batch, bad, reason, sha256)
 				: undefined;
 		if (rest === undefined) {
-			this.#sayFault("batch", notice);
+			this.#notifyFault("batch", notice);
 			this.#giveUp(tracked, reason);
 			return;
 		}
@@ -522,6 +448,7 @@ export class Worker {
 			return;
 		}
 		const [first, second] = parts;
+		// The second half of a half was moved already, and counts once.
 		if (tracked.tag !== undefined && !tracked.isMoved) {
 			this.#moved += second.recordCount;
 		}
@@ -538,6 +465,7 @@ export class Worker {
 	 */
 	#learnLimit(half: EncodedBatch): void {
 		this.#batchRecords = Math.min(this.#batchRecords, half.recordCount);
+		// A server must take a single log, whatever it says of a batch.
 		const bytes = Math.max(half.request.length, batchBytesFloor);
 		this.#batchBytes = Math.min(this.#batchBytes, bytes);
 	}
@@ -546,8 +474,10 @@ export class Worker {
 	#track(tracked: Tracked): void {
 		this.#putIntoSpool(tracked);
 		this.#begin(tracked);
-		this.#live.push(tracked);
-		this.#leaveSurplusOnDisk();
+		// First to disk, then out of memory, then out of a full disk: in any other order a batch could be
+		// in neither place.
+		this.#lines.live.push(tracked);
+		this.#lines.leaveSurplusOnDisk(this.#config.inFlight);
 		this.#evictFromSpool();
 	}
 
@@ -560,15 +490,16 @@ export class Worker {
 			this.#putIntoSpool(tracked);
 			this.#begin(tracked);
 		}
-		this.#live.unshift(...successors);
-		this.#settle(old);
+		// They are the oldest in the line.
+		this.#lines.live.unshift(...successors);
+		this.#complete(old);
 		this.#evictFromSpool();
 	}
 
 	/** Counts a batch as given up. */
 	#giveUp(tracked: Tracked, reason: DropReason): void {
 		this.#countDrop(tracked, reason, tracked.recordCount);
-		this.#settle(tracked);
+		this.#complete(tracked);
 	}
 
 	#countDrop(tracked: Tracked, reason: DropReason, count: number): void {
@@ -578,21 +509,21 @@ export class Worker {
 		}
 		this.#queue.countDrop(reason, count);
 		if (tracked.isMoved) {
+			// It leaves the other producer's account, too.
 			this.#moved -= count;
 		}
 	}
 
 	/** A batch is done with, one way or the other. */
-	#settle(tracked: Tracked): void {
+	#complete(tracked: Tracked): void {
 		const { frame, tag, recordCount } = tracked;
 		if (tag === undefined) {
 			this.progress.adoptedWaiting -= recordCount;
 		} else {
 			this.outstanding.remove(tag, recordCount, frame !== undefined);
 		}
-		const spool = this.#spool;
-		if (frame !== undefined && spool !== undefined) {
-			this.#guardDisk(() => spool.acknowledge(frame));
+		if (frame !== undefined) {
+			this.#disk.acknowledge(frame);
 		}
 	}
 
@@ -605,20 +536,8 @@ export class Worker {
 	}
 
 	#putIntoSpool(tracked: Tracked): void {
-		this.#replaceTakenSpool();
-		const spool = this.#spool;
-		const { batch } = tracked;
-		if (spool === undefined || batch === undefined) {
-			return;
-		}
-		try {
-			tracked.frame = spool.append(batch);
-			this.#spoolWorks = true;
-			if (spool.needsSync) {
-				this.#syncAt ??= this.#platform.now() + syncIntervalMs;
-			}
-		} catch (error) {
-			this.#cannotWrite(error);
+		if (tracked.batch !== undefined) {
+			tracked.frame = this.#disk.append(tracked.batch);
 		}
 	}
 
@@ -627,46 +546,31 @@ export class Worker {
 	 * answered nothing else would find that out.
 	 */
 	#retrySpool(): void {
-		this.#spoolWorks = this.#spool !== undefined;
-		this.#retryAt = undefined;
-		const unwritten = [...this.#inFlight, ...this.#live].filter(({ frame }) => frame === undefined);
+		this.#disk.beginRetry();
+		const unwritten = [...this.#inFlight, ...this.#lines.live].filter(
+			({ frame }) => frame === undefined,
+		);
 		for (const tracked of unwritten) {
-			if (this.#spoolWorks) {
+			if (this.#disk.works) {
 				this.#putIntoSpool(tracked);
 			}
 			if (tracked.frame !== undefined) {
 				this.#countMove(tracked);
 			}
 		}
-		this.#leaveSurplusOnDisk();
+		this.#lines.leaveSurplusOnDisk(this.#config.inFlight);
 		this.#evictFromSpool();
-	}
-
-	/** Keeps in memory what will be sent next, and no more. What is not on disk stays. */
-	#leaveSurplusOnDisk(): void {
-		while (this.#live.length > this.#config.inFlight) {
-			const at = this.#live.findIndex(({ frame }) => frame !== undefined);
-			const [surplus] = at < 0 ? [] : this.#live.splice(at, 1);
-			if (surplus === undefined) {
-				return;
-			}
-			surplus.batch = undefined;
-			this.#backlog.push(surplus);
-		}
 	}
 
 	/** Gives up what a full spool has no room for. What is in memory as well is sent all the same. */
 	#evictFromSpool(): void {
 		for (;;) {
-			const segment = this.#spool?.evict();
+			const segment = this.#disk.evict();
 			if (segment === undefined) {
 				return;
 			}
 			const isGone = ({ frame }: Tracked) => frame?.segment === segment;
-			const gone = [...this.#backlog, ...this.#adopted].filter(isGone);
-			this.#backlog = this.#backlog.filter((tracked) => !isGone(tracked));
-			this.#adopted = this.#adopted.filter((tracked) => !isGone(tracked));
-			for (const tracked of gone) {
+			for (const tracked of this.#lines.takeOut(isGone)) {
 				this.#giveUp(tracked, "cache_overflow");
 			}
 			this.#keepInMemory(isGone);
@@ -676,7 +580,7 @@ export class Worker {
 	/** Goes on without the spool for batches whose frames there are gone. */
 	#keepInMemory(isGone: (tracked: Tracked) => boolean): void {
 		const isHit = (tracked: Tracked) => tracked.frame !== undefined && isGone(tracked);
-		for (const tracked of [...this.#live, ...this.#inFlight].filter(isHit)) {
+		for (const tracked of [...this.#lines.live, ...this.#inFlight].filter(isHit)) {
 			tracked.frame = undefined;
 			this.#countMove(tracked);
 		}
@@ -689,28 +593,12 @@ export class Worker {
 		}
 	}
 
-	/**
-	 * Makes a new spool if the old one was taken over; true if it was. What is on disk alone is then the
-	 * other's to send; what is in memory as well is sent by both, which is harmless.
-	 */
-	#replaceTakenSpool(): boolean {
-		const spool = this.#spool;
-		if (!spool?.isTaken) {
-			return false;
-		}
-		for (const tracked of [...this.#backlog.splice(0), ...this.#adopted.splice(0)]) {
+	/** What is on disk alone is the adopter's to send; what is in memory as well is sent by both, harmlessly. */
+	#leaveTakenSpool(): void {
+		for (const tracked of this.#lines.takeOut(() => true)) {
 			this.#leaveToAdopter(tracked);
 		}
 		this.#keepInMemory(() => true);
-		try {
-			spool.startOver();
-			this.#retryAt = this.#platform.now();
-			this.wake();
-			this.#sayFault("taken", "the spool was taken over, going on with a new one");
-		} catch (error) {
-			this.#cannotWrite(error);
-		}
-		return true;
 	}
 
 	/** A batch on disk alone that another process took over with the spool. */
@@ -722,112 +610,60 @@ export class Worker {
 		}
 	}
 
-	/** Does something on the disk; a failure is counted and told. */
-	#guardDisk(action: () => void): void {
-		try {
-			action();
-		} catch (error) {
-			if (!this.#replaceTakenSpool()) {
-				this.#spoolFailed(error);
-			}
-		}
-	}
-
-	/** Logs stay in memory until the disk is tried again. */
-	#cannotWrite(error: unknown): void {
-		this.#spoolWorks = false;
-		this.#retryAt ??= this.#platform.now() + retryIntervalMs;
-		this.#spoolFailed(error, "the spool fails, logs stay in memory");
-		// A turn sets the timer for that.
-		this.wake();
-	}
-
-	#spoolFailed(error: unknown, what = "the spool fails"): void {
-		this.progress.spoolFailures += 1;
-		this.#sayFault("spool", `${what}: ${errorText(error)}`);
-	}
-
-	#sayFault(kind: string, text: string): void {
-		if (this.#rhythm.isDue(kind, this.#platform.now())) {
+	#notifyFault(kind: string, text: string): void {
+		if (this.#notices.isDue(kind, this.#platform.now())) {
 			this.#config.notice(text);
 		}
 	}
 
-	#sayDrops(now: number): void {
-		if (this.#queue.isDropUnsaid && this.#rhythm.isDue(dropsNotice, now)) {
+	#notifyDrops(now: number): void {
+		if (this.#queue.hasUntoldDrops && this.#notices.isDue(dropsNotice, now)) {
 			const counts = dropCountsText(this.#queue.takeDropNotice());
 			this.#config.notice(`logs dropped so far: ${counts}`);
 		}
 	}
 
-	/** Answers those whose logs are settled, or whose time is up. A shutdown is left to [finish]. */
-	#answerWaiters(now: number): void {
-		for (const waiter of this.#waiters) {
-			this.#advance(waiter);
-		}
-		const waiting = this.#waiters;
-		this.#waiters = [];
-		for (const waiter of waiting) {
-			if (!waiter.closes && (waiter.isOver(this.outstanding) || waiter.deadline <= now)) {
-				waiter.answer(this.#report(waiter));
-			} else {
-				this.#waiters.push(waiter);
-			}
-		}
-	}
-
-	/** First the logs, then the account, if the server does not know it as it is now. */
-	#advance(waiter: Waiter): void {
-		const { oldest } = this.#queue;
-		if (oldest === undefined || oldest.position >= waiter.position) {
-			waiter.mark ??= this.outstanding.mark;
-		}
-		const { mark } = waiter;
-		if (mark === undefined || waiter.isAccountTold || !this.outstanding.isSettledBelow(mark)) {
-			return;
-		}
-		waiter.isAccountTold = true;
+	/** Sends a batch without logs, if its account is news to the server. */
+	#tellAccount(): void {
 		const account = this.#account();
 		if (this.#batcher.isNews(account)) {
 			this.#build(new Uint8Array(), 0, account);
 		}
-		// Also when another waiter's account is under way.
-		waiter.mark = this.outstanding.mark;
 	}
 
-	#report(waiter: Waiter): FlushReport {
-		const { inMemory, spooled } = this.outstanding.recordsBelow(
-			waiter.mark ?? this.outstanding.mark,
-		);
-		return {
-			sent: this.progress.sent,
-			rejected: this.progress.rejected,
-			dropped: this.#queue.dropped,
-			spooled,
-			pending: inMemory + this.#queue.lengthBefore(waiter.position),
-		};
-	}
-
-	/** Whether a shutdown has done what it could. */
-	#mustFinish(now: number): boolean {
-		const isOver = (waiter: Waiter) => waiter.isOver(this.outstanding) || waiter.deadline <= now;
-		return this.#waiters.some((waiter) => waiter.closes && isOver(waiter));
-	}
-
-	/** Leaves the rest to the spool or drops it, and answers everyone. Waits for nothing. */
+	/** Leaves the rest to the spool or drops it, and replies to everyone. Waits for nothing. */
 	finish(): void {
 		if (this.#isFinished) {
 			return;
 		}
+		// First: what follows must not start another turn.
 		this.#isFinished = true;
 		this.#queue.close();
 		this.#platform.clear(this.#timer);
-		this.#replaceTakenSpool();
+		this.#spoolTheQueue();
+		// What the spool did not take is lost with the process.
+		this.#dropTheRest();
+		this.#spoolTheAccount();
+		// After the account, which is the last that is written.
+		this.#disk.close();
+		this.#sender.close();
+		// The last drops are told even if others were a moment ago: there is no later.
+		this.#notices.forget(dropsNotice);
+		this.#notifyDrops(this.#platform.now());
+		this.#waiters.replyToAll();
+	}
+
+	#spoolTheQueue(): void {
+		this.#disk.replaceIfTaken();
 		this.#retrySpool();
-		while (this.#spoolWorks && this.#queue.length > 0) {
+		while (this.#disk.works && this.#queue.length > 0) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 		}
-		const left = [...this.#inFlight, ...this.#live];
+	}
+
+	/** Gives up what is in memory alone. */
+	#dropTheRest(): void {
+		const left = [...this.#inFlight, ...this.#lines.live];
 		this.#inFlight.clear();
 		for (const tracked of left) {
 			if (tracked.frame === undefined) {
@@ -835,35 +671,13 @@ export class Worker {
 			}
 		}
 		this.#queue.clear("shutdown_timeout");
-		this.#spoolTheAccount();
-		this.#guardDisk(() => this.#spool?.close());
-		this.#sender.close();
-		this.#rhythm.forget(dropsNotice);
-		this.#sayDrops(this.#platform.now());
-		const waiting = this.#waiters;
-		this.#waiters = [];
-		for (const waiter of waiting) {
-			waiter.answer(this.#finalReport());
-		}
 	}
 
 	/** What the server could not be told now, it learns from the next process. */
 	#spoolTheAccount(): void {
-		const account = this.#account();
-		const isLeft = this.outstanding.spooled > 0;
-		if (this.#spoolWorks && isLeft && this.#batcher.isNews(account)) {
-			this.#build(new Uint8Array(), 0, account);
+		if (this.#disk.works && this.outstanding.spooled > 0) {
+			this.#tellAccount();
 		}
-	}
-
-	#finalReport(): FlushReport {
-		return {
-			sent: this.progress.sent,
-			rejected: this.progress.rejected,
-			dropped: this.#queue.dropped,
-			spooled: this.outstanding.spooled,
-			pending: 0,
-		};
 	}
 
 	/** Sets a timer for the next moment at which there is something to do even if nothing happens. */
@@ -871,16 +685,15 @@ export class Worker {
 		const { oldest } = this.#queue;
 		const moments = [
 			this.#batchDue,
-			this.#syncAt,
-			this.#retryAt,
-			this.#spool === undefined ? undefined : Math.min(this.#renewAt, this.#adoptAt),
+			this.#disk.nextMoment,
 			oldest === undefined ? undefined : oldest.arrivedAt + this.#config.memoryAgeMaxMs,
-			this.#queue.isDropUnsaid ? this.#rhythm.dueAt(dropsNotice) : undefined,
+			this.#queue.hasUntoldDrops ? this.#notices.dueAt(dropsNotice) : undefined,
 		];
 		const next = Math.min(...moments.map((moment) => moment ?? Number.POSITIVE_INFINITY));
 		this.#platform.clear(this.#timer);
 		this.#timer = undefined;
 		if (next < Number.POSITIVE_INFINITY) {
+			// A timer that is set for longer would fire at once.
 			const milliseconds = Math.min(Math.max(0, next - now), timerMaxMs);
 			this.#timer = this.#platform.later(milliseconds, () => this.turn());
 		}

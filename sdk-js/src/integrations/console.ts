@@ -1,8 +1,8 @@
 /** What a program writes to the console becomes logs; the console goes on as before. */
 
-import type { BaseClient } from "./client.js";
-import { nestedLogsMax } from "./limits.js";
-import { Level, toText, unreadable } from "./record.js";
+import type { BaseClient } from "../client.js";
+import { nestedLogsMax } from "../record/limits.js";
+import { Level, toText, unreadable } from "../record/record.js";
 
 type Method = "trace" | "debug" | "log" | "info" | "warn" | "error";
 
@@ -35,6 +35,7 @@ export function wrapConsole(client: Emitter, target: Console = console): () => v
 				original.apply(target, parts);
 				return;
 			}
+			// The program's own output comes first, whatever becomes of the log.
 			isWriting = true;
 			try {
 				original.apply(target, parts);

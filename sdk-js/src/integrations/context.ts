@@ -6,10 +6,16 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomFillSync } from "node:crypto";
-import type { TraceIds } from "./encode.js";
-import { childOf, formatTraceparent, newTrace, parseTraceparent, type Trace } from "./trace.js";
+import type { TraceIds } from "../record/encode.js";
+import {
+	childOf,
+	formatTraceparent,
+	newTrace,
+	parseTraceparent,
+	type Trace,
+} from "../record/trace.js";
 
-export { formatTraceparent, parseTraceparent, type Trace } from "./trace.js";
+export { formatTraceparent, parseTraceparent, type Trace } from "../record/trace.js";
 
 /** Shared by all copies of this package in the process, of either module system. */
 const storageKey = Symbol.for("@logweir/sdk.trace");
@@ -57,6 +63,7 @@ function openTelemetryTrace(): TraceIds | undefined {
  * or it is not valid. Whatever the function starts, now or later, belongs to it.
  */
 export function withTrace<T>(traceparent: string | undefined, run: () => T): T {
+	// From now on each log looks for its trace.
 	traces.isUsed = true;
 	return traces.storage.run(traceOf(traceparent), run);
 }

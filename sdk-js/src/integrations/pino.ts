@@ -5,20 +5,27 @@
  */
 
 import { Writable } from "node:stream";
-import type { BaseClient } from "./client.js";
-import type { ClientOptions } from "./config.js";
+import type { BaseClient } from "../client.js";
+import type { ClientOptions } from "../config.js";
+import { Client } from "../index.js";
+import { nodePlatform } from "../platform/node.js";
+import { Level } from "../record/record.js";
+import { settingsOf } from "../settings.js";
 import type { Emitter } from "./console.js";
-import { Client } from "./index.js";
-import { Level } from "./record.js";
 
 /** How long the worker may go on sending when the program ends, milliseconds. */
 const endTimeoutMs = 5_000;
 /** pino's numbers of levels are ten times ours, its own between them belong to the one below. */
 const pinoLevelStep = 10;
 
+/** What pino and its worker add to the options of a target. */
+const addedByPino = ["$context", "dedupe", "levels", "pinoWillSendConfig"];
+
 /** The target of `pino.transport`. The options are those of a client. */
 export default function pinoTransport(options: ClientOptions = {}): Writable {
-	const client = new Client(options);
+	// Told and not thrown: with another version of pino there may be names that the program never gave.
+	const notice = (text: string) => nodePlatform.printNotice(`logweir: ${text}`);
+	const client = new Client(settingsOf(options, addedByPino, notice));
 	return new Writable({
 		decodeStrings: false,
 		defaultEncoding: "utf8",
@@ -43,6 +50,7 @@ function lines(client: Pick<BaseClient, "emit">): Writable["_write"] {
 		for (const line of text.slice(0, end + 1).split("\n")) {
 			emitLine(client, line);
 		}
+		// A part may end within a line.
 		rest = text.slice(end + 1);
 		done();
 	};

@@ -1,8 +1,8 @@
 /** Logs of winston: `winston.createLogger({ transports: [winstonTransport(client)] })`. */
 
 import { Writable } from "node:stream";
+import { Level } from "../record/record.js";
 import type { Emitter } from "./console.js";
-import { Level } from "./record.js";
 
 /** winston's own names of levels, and those that its users give. */
 const levels: { readonly [name: string]: Level } = {
@@ -54,6 +54,7 @@ export function winstonTransport(client: Emitter, options: { level?: string } = 
 
 function emitLog(client: Emitter, log: WinstonLog): void {
 	const { level, message, timestamp, stack, ...attributes } = log;
+	// A formatter may have coloured the other.
 	const name = log[plainLevel] ?? level;
 	const timeUnixMs = typeof timestamp === "string" ? Date.parse(timestamp) : Number.NaN;
 	if (stack !== undefined) {

@@ -10,12 +10,12 @@ import {
 	IngestRequestSchema,
 	IngestResponseSchema,
 	IngestService,
-} from "./generated/logweir/v1/ingest_pb.js";
+} from "../generated/logweir/v1/ingest_pb.js";
 
 /** The tag of field 1, with a length, with which every encoded request begins. */
 const tagBytes = 1;
 
-/** Sends an encoded `IngestRequest`, and returns the answer, encoded. Throws a `ConnectError`. */
+/** Sends an encoded `IngestRequest`, and returns the response, encoded. Throws a `ConnectError`. */
 export async function ingest(
 	transport: Transport,
 	request: Uint8Array,
@@ -23,10 +23,11 @@ export async function ingest(
 	signal: AbortSignal,
 ): Promise<Uint8Array> {
 	const message = create(IngestRequestSchema);
+	// Without the tag, which the library writes itself.
 	message.$unknown = [
 		{ no: 1, wireType: WireType.LengthDelimited, data: request.subarray(tagBytes) },
 	];
 	const method = IngestService.method.ingest;
-	const answer = await transport.unary(method, signal, undefined, headers, message);
-	return toBinary(IngestResponseSchema, answer.message);
+	const response = await transport.unary(method, signal, undefined, headers, message);
+	return toBinary(IngestResponseSchema, response.message);
 }

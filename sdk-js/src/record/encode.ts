@@ -194,6 +194,7 @@ export class Encoder {
 
 	#begin(): void {
 		this.#writer.begin(framingBytesMax);
+		// Once for all fields of a fixed size: a check at each would cost more than the field.
 		this.#writer.room(fixedBytesMax);
 		this.#isTruncated = false;
 		this.isTimeReplaced = false;
@@ -204,6 +205,7 @@ export class Encoder {
 	/** Writes the flags, and what may stand after the attributes. Returns the end. */
 	#finish(): number {
 		const writer = this.#writer;
+		// Before the flags: what is cleared here must be flagged, too.
 		this.#checkFields();
 		this.#flags();
 		if (this.#logger !== "") {
@@ -232,6 +234,7 @@ export class Encoder {
 		const needsBoth = isNameless || this.#attributesSeen >= attributesMax;
 		if (needsBoth && this.#attributes > attributesMax - flagsMax) {
 			this.#attributes = attributesMax - flagsMax;
+			// The last attributes are taken back to make room for the flags.
 			this.#writer.at = this.#endWithRoomForFlags;
 		}
 		const dropped = this.#attributesSeen - this.#attributes;
@@ -452,6 +455,7 @@ export class Encoder {
 			isHidden: this.#redaction.hides(name),
 			meaning: meanings.get(name),
 		};
+		// Long names are most likely made up, and would never come again.
 		if (this.#keys.size < keysKeptMax && name.length <= attributeKeyBytesMax) {
 			this.#keys.set(name, key);
 		}

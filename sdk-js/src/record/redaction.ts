@@ -36,6 +36,7 @@ export class Redaction {
 		}
 		const any = names.map((name) => escaped(name).replaceAll("_", "[_-]")).join("|");
 		this.#ends = new RegExp(`(?:^|[._-])(?:${any})$`, "i");
+		// With the colon that follows a name: a value that reads the same hides nothing.
 		this.#inJson = new RegExp(`"(?:[^"\\\\]*[._-])?(?:${any})"\\s*:`, "i");
 	}
 

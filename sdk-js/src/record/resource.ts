@@ -1,10 +1,10 @@
 /** What all logs of a client have in common: given by the program, its environment, or found. */
 
 import { create } from "@bufbuild/protobuf";
-import { ConfigError } from "./errors.js";
-import { AttributeSchema, type Resource, ResourceSchema } from "./generated/logweir/v1/log_pb.js";
+import { ConfigError } from "../errors.js";
+import { AttributeSchema, type Resource, ResourceSchema } from "../generated/logweir/v1/log_pb.js";
+import type { Platform } from "../platform.js";
 import { cutText } from "./limits.js";
-import type { Platform } from "./platform.js";
 import {
 	attributeKeyBytesMax,
 	attributesMax,
@@ -107,6 +107,7 @@ export function resolveResource(
 	redaction: Redaction,
 ): Resource {
 	const collector = new Collector(notice, redaction);
+	// In order of rank: the first source of each part wins.
 	addGiven(collector, options);
 	addFromEnvironment(collector, facts, notice);
 	const host = facts.hostName();

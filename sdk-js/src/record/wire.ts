@@ -142,6 +142,7 @@ export class Writer {
 
 	/** A text of at most so many bytes. True if it had to be cut. */
 	text(tag: number, text: string, bytesMax: number): boolean {
+		// The most that it may take, so that nothing has to be checked while it is written.
 		this.room(Math.min(text.length, bytesMax) * unitBytesMax + textFramingBytesMax);
 		return !this.#asciiText(tag, text) && this.#anyText(tag, text, bytesMax);
 	}
@@ -234,6 +235,7 @@ export function isHex(text: string, digits: number): boolean {
 
 /** The last place, up to one, where no character of UTF-8 is cut in two. */
 function boundaryBefore(buffer: Uint8Array, at: number): number {
+	// Bytes that begin with the bits 10 continue a character of UTF-8.
 	let boundary = at;
 	while (((buffer[boundary] as number) & 0xc0) === 0x80) {
 		boundary -= 1;

@@ -8,7 +8,7 @@
  */
 
 import * as zlib from "node:zlib";
-import type { EncodedBatch } from "./batch.js";
+import type { EncodedBatch } from "../batch.js";
 
 const magic = Uint8Array.from([0x4c, 0x77, 0x46, 0x31]);
 const headerBytes = 16;
@@ -56,6 +56,7 @@ export function frameHead(folderSalt: number, batch: EncodedBatch): Uint8Array {
 	view.setUint32(headerBytes + 16, batch.recordCount, true);
 	head.set(batch.batchId, headerBytes + 20);
 	head.set(batch.producerId, headerBytes + 36);
+	// The checksum goes on over the request, which is never copied for it.
 	const facts = checksum(head.subarray(headerBytes), folderSalt);
 	head.set(magic);
 	view.setUint32(4, factsBytes + batch.request.length, true);

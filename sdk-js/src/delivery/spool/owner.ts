@@ -32,6 +32,7 @@ export function isDead(
 	startOf: (pid: number) => string | undefined,
 ): boolean {
 	const owner = ownerText === undefined ? undefined : parsed(ownerText);
+	// Without /proc, or in another container, the number of a process says nothing.
 	if (owner !== undefined && namespace !== "" && owner.namespace === namespace) {
 		return startOf(owner.pid) !== owner.start;
 	}

@@ -1,7 +1,7 @@
 /** Where each batch is until it is settled, and what it counts as. */
 
+import type { FrameRef } from "../../platform.js";
 import type { EncodedBatch } from "../batch.js";
-import type { FrameRef } from "../platform.js";
 
 /** A batch that is not settled. */
 export interface Tracked {
@@ -74,7 +74,8 @@ export class Outstanding {
 	}
 
 	/** Whether every batch below a mark is settled. */
-	isSettledBelow(mark: number): boolean {
+	isCompleteBelow(mark: number): boolean {
+		// Tags are given in order, and a map keeps the order of insertion.
 		const [first] = this.#byTag.keys();
 		return first === undefined || first >= mark;
 	}
@@ -115,6 +116,7 @@ export class Outstanding {
 	/** Another process sends what was in the spool alone. It stays counted, but nobody here waits for it. */
 	leaveToAdopter(tag: number, records: number): void {
 		this.remove(tag, records, true);
+		// In the account only: the server sees it arrive from the adopter.
 		this.spooled += records;
 	}
 
@@ -131,5 +133,64 @@ export class Outstanding {
 		const kind = isSpooled ? "spooled" : "inMemory";
 		count[kind] += records;
 		this[kind] += records;
+	}
+}
+
+/** Of so many sends one goes to what waits on disk, and one of twice as many to the dead's. */
+const backlogTurn = 4;
+
+/** Batches that wait for their turn, each line oldest first. */
+export class Lines {
+	/** In memory. */
+	readonly live: Tracked[] = [];
+	/** Own ones on disk alone. */
+	#backlog: Tracked[] = [];
+	/** Of dead processes, on disk alone. */
+	#adopted: Tracked[] = [];
+	#turns = 0;
+
+	addAdopted(tracked: Tracked): void {
+		this.#adopted.push(tracked);
+	}
+
+	/**
+	 * What is newest in line first, but what waits on disk has its share, so that neither starves the
+	 * other. `mayBeAdopted`: whether it may be a dead process's.
+	 */
+	next(mayBeAdopted: boolean): Tracked | undefined {
+		this.#turns += 1;
+		const turn = this.#turns % (2 * backlogTurn);
+		// The line is looked at as if it were empty, so that the others take its turn.
+		const adopted = mayBeAdopted ? this.#adopted : [];
+		const others = [this.live, this.#backlog, adopted];
+		const lines =
+			turn === 0
+				? [adopted, ...others]
+				: turn === backlogTurn
+					? [this.#backlog, ...others]
+					: others;
+		return lines.find(({ length }) => length > 0)?.shift();
+	}
+
+	/** Keeps in memory what will be sent next, and no more. What is not on disk stays. */
+	leaveSurplusOnDisk(liveMax: number): void {
+		while (this.live.length > liveMax) {
+			// The oldest that is on disk: it is the first to be sent, and to be read back.
+			const at = this.live.findIndex(({ frame }) => frame !== undefined);
+			const [surplus] = at < 0 ? [] : this.live.splice(at, 1);
+			if (surplus === undefined) {
+				return;
+			}
+			surplus.batch = undefined;
+			this.#backlog.push(surplus);
+		}
+	}
+
+	/** Takes out what was on disk alone, and is gone from there. */
+	takeOut(isGone: (tracked: Tracked) => boolean): Tracked[] {
+		const gone = [...this.#backlog, ...this.#adopted].filter(isGone);
+		this.#backlog = this.#backlog.filter((tracked) => !isGone(tracked));
+		this.#adopted = this.#adopted.filter((tracked) => !isGone(tracked));
+		return gone;
 	}
 }

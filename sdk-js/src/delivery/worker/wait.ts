@@ -1,21 +1,9 @@
 /** Those who wait for a flush or the end. */
 
-import type { DropCounts } from "../errors.js";
+import type { FlushReport } from "../../report.js";
+import type { Queue } from "../queue.js";
+import type { Progress } from "../shared.js";
 import type { Outstanding } from "./track.js";
-
-/** What became of logs, by a flush. */
-export interface FlushReport {
-	/** Logs that the server has for good, since the start. */
-	readonly sent: number;
-	/** Logs that the server rejected, since the start. */
-	readonly rejected: number;
-	/** Logs given up, by reason, since the start. */
-	readonly dropped: DropCounts;
-	/** Logs handed over before the call that are in the spool, and not answered. */
-	readonly spooled: number;
-	/** Logs handed over before the call whose fate is open. */
-	readonly pending: number;
-}
 
 /** A call of flush or shutdown. */
 export class Waiter {
@@ -28,7 +16,7 @@ export class Waiter {
 	mark: number | undefined;
 	/** The server knows, or was told, the account. */
 	isAccountTold = false;
-	answer: (report: FlushReport) => void = () => {};
+	reply: (report: FlushReport) => void = () => {};
 
 	constructor(position: number, deadline: number, closes: boolean) {
 		this.position = position;
@@ -37,6 +25,95 @@ export class Waiter {
 	}
 
 	isOver(outstanding: Outstanding): boolean {
-		return this.isAccountTold && this.mark !== undefined && outstanding.isSettledBelow(this.mark);
+		return this.isAccountTold && this.mark !== undefined && outstanding.isCompleteBelow(this.mark);
+	}
+}
+
+/**
+ * Each waits until its logs are done with, then until the server knows the account, but not beyond its
+ * deadline. `tellAccount` sends the account, if it is news to the server.
+ */
+export class Waiters {
+	readonly #queue: Queue;
+	readonly #outstanding: Outstanding;
+	readonly #progress: Progress;
+	readonly #tellAccount: () => void;
+	#waiting: Waiter[] = [];
+
+	constructor(queue: Queue, outstanding: Outstanding, progress: Progress, tellAccount: () => void) {
+		this.#queue = queue;
+		this.#outstanding = outstanding;
+		this.#progress = progress;
+		this.#tellAccount = tellAccount;
+	}
+
+	add(waiter: Waiter): void {
+		this.#waiting.push(waiter);
+	}
+
+	/** Replies to those whose logs are done with, or whose time is up. A shutdown is left to the end. */
+	reply(now: number): void {
+		for (const waiter of this.#waiting) {
+			this.#advance(waiter);
+		}
+		const waiting = this.#waiting;
+		this.#waiting = [];
+		for (const waiter of waiting) {
+			if (!waiter.closes && this.#isOver(waiter, now)) {
+				waiter.reply(this.#report(waiter));
+			} else {
+				this.#waiting.push(waiter);
+			}
+		}
+	}
+
+	/** Whether a shutdown has done what it could. */
+	isShutdownOver(now: number): boolean {
+		return this.#waiting.some((waiter) => waiter.closes && this.#isOver(waiter, now));
+	}
+
+	/** Gives all who wait the last report. */
+	replyToAll(): void {
+		const waiting = this.#waiting;
+		this.#waiting = [];
+		for (const waiter of waiting) {
+			waiter.reply(this.finalReport());
+		}
+	}
+
+	/** What became of all logs, once the client has ended. */
+	finalReport(): FlushReport {
+		const { sent, rejected } = this.#progress;
+		const { dropped } = this.#queue;
+		return { sent, rejected, dropped, spooled: this.#outstanding.spooled, pending: 0 };
+	}
+
+	#isOver(waiter: Waiter, now: number): boolean {
+		return waiter.deadline <= now || waiter.isOver(this.#outstanding);
+	}
+
+	/** First the logs, then the account, if the server does not know it as it is now. */
+	#advance(waiter: Waiter): void {
+		const { oldest } = this.#queue;
+		if (oldest === undefined || oldest.position >= waiter.position) {
+			waiter.mark ??= this.#outstanding.mark;
+		}
+		const { mark } = waiter;
+		if (mark === undefined || waiter.isAccountTold || !this.#outstanding.isCompleteBelow(mark)) {
+			return;
+		}
+		// Set before the account is sent: the batch that carries it must not make the waiter send another.
+		waiter.isAccountTold = true;
+		this.#tellAccount();
+		// Also when another waiter's account is under way.
+		waiter.mark = this.#outstanding.mark;
+	}
+
+	#report(waiter: Waiter): FlushReport {
+		const mark = waiter.mark ?? this.#outstanding.mark;
+		const { inMemory, spooled } = this.#outstanding.recordsBelow(mark);
+		const { sent, rejected } = this.#progress;
+		const pending = inMemory + this.#queue.lengthBefore(waiter.position);
+		return { sent, rejected, dropped: this.#queue.dropped, spooled, pending };
 	}
 }
