@@ -30,8 +30,8 @@ import h2.exceptions
 from hpack import NeverIndexedHeaderTuple
 
 from logweir import wire
-from logweir.batch import SDK_NAME, SDK_VERSION
-from logweir.retry import Code, Refusal
+from logweir.delivery.batch import SDK_NAME, SDK_VERSION
+from logweir.delivery.retry import Code, Refusal
 
 CONNECT_TIMEOUT = 5.0
 # So long nothing was heard: ask with a PING, and wait so long for its answer.
@@ -44,8 +44,8 @@ PORTS = {"http": 80, "https": 443}
 RECEIVE_BYTES = 64 << 10
 # What is waiting for the socket may grow to this before calls are kept back.
 SEND_BYTES_MAX = 256 << 10
-# An answer is small; a larger one is no answer of ours.
-ANSWER_BYTES_MAX = 4 << 20
+# A response is small; a larger one is none of ours.
+RESPONSE_BYTES_MAX = 4 << 20
 WRONG_PORT = "it does not speak HTTP/2; is this the port for gRPC?"
 _HTTP_1 = b"HTTP/"
 # Before each message: whether it is compressed, and its length.
@@ -63,20 +63,20 @@ _CODE_OF_HTTP = {
     504: Code.UNAVAILABLE,
 }
 
-Answer = Union[Any, Refusal]
+Response = Union[Any, Refusal]
 """An IngestResponse, or why there is none."""
 
 
 @dataclass
 class Call:
-    """One request, and what has come back of its answer."""
+    """One request, and what has come back of its response."""
 
     # The message, compressed already if there is an encoding.
     message: bytes
     encoding: str
     authorization: str | None
     timeout: float
-    done: Callable[[Answer], None]
+    done: Callable[[Response], None]
     stream_id: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
@@ -103,8 +103,8 @@ class Call:
     def framed(self) -> memoryview:
         return memoryview(_PREFIX.pack(bool(self.encoding), len(self.message)) + self.message)
 
-    def answer(self) -> Answer:
-        """What the whole of the answer means."""
+    def response(self) -> Response:
+        """What the whole response means."""
         status = self.headers.get("grpc-status")
         if status is None:
             http = self.headers.get(":status", "")
@@ -112,9 +112,9 @@ class Call:
             return Refusal(code, f"HTTP status {http or 'missing'} without a status of gRPC", is_foreign=True)
         if status != "0":
             return refusal_of(self.headers)
-        return self._response()
+        return self._message()
 
-    def _response(self) -> Answer:
+    def _message(self) -> Response:
         if len(self.body) < _PREFIX.size:
             return Refusal(Code.INTERNAL, "the answer is cut off")
         is_compressed, length = _PREFIX.unpack_from(self.body)
@@ -236,7 +236,7 @@ class Connection:
             self._pump()
 
     def cancel(self, call: Call) -> None:
-        """Ends a call whose answer is not waited for any more; it hears of nothing."""
+        """Ends a call whose response is not waited for any more; it hears of nothing."""
         if call in self._waiting:
             self._waiting.remove(call)
         elif self._calls.pop(call.stream_id, None) is not None:
@@ -452,7 +452,7 @@ class Connection:
             call = self._calls.pop(event.stream_id or 0, None)
             if call is not None:
                 self._end_of_request(call)
-                call.done(call.answer())
+                call.done(call.response())
         elif isinstance(event, h2.events.StreamReset):
             call = self._calls.pop(event.stream_id or 0, None)
             if call is not None:
@@ -474,7 +474,7 @@ class Connection:
         if call is None:
             return
         call.body += event.data or b""
-        if len(call.body) > ANSWER_BYTES_MAX:
+        if len(call.body) > RESPONSE_BYTES_MAX:
             self.cancel(call)
             call.done(Refusal(Code.INTERNAL, "the answer is too large"))
 

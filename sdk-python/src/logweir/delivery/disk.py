@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Callable
 
-from logweir.batch import EncodedBatch
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.shared import Shared
+from logweir.delivery.spool import Adopted, FrameRef, Spool, SpoolOptions
 from logweir.platform import Notice
-from logweir.shared import Shared
-from logweir.spool import Adopted, FrameRef, Spool, SpoolOptions
 
 # How often an owner says that it lives, and looks for those that do not, seconds.
 RENEW_INTERVAL = 30.0
@@ -28,13 +28,13 @@ class Disk:
         options: SpoolOptions | None,
         shared: Shared,
         notice: Notice,
-        say_fault: Callable[[str, str], None],
+        notify_fault: Callable[[str, str], None],
     ) -> None:
         self._options = options
         self._lock = shared.queue.lock
         self._progress = shared.progress
         self._notice = notice
-        self._say_fault = say_fault
+        self._notify_fault = notify_fault
         self._spool: Spool | None = None
         self.works = False
         """Whether there is a spool, and the last write to it succeeded."""
@@ -59,7 +59,7 @@ class Disk:
         """Whether there is a spool, be it that it fails."""
         return self._spool is not None
 
-    def keep_up(self, now: float, is_behind: bool) -> None:
+    def maintain(self, now: float, is_behind: bool) -> None:
         """Forces to disk what is due, and shows other processes that this one lives. `is_behind`: something
         in memory is not on disk, so that this is due again soon."""
         if self._spool is None:
@@ -83,7 +83,7 @@ class Disk:
             return False
         try:
             self._spool.start_over()
-            self._say_fault("taken", "the spool was taken over, going on with a new one")
+            self._notify_fault("taken", "the spool was taken over, going on with a new one")
         except OSError as error:
             self._failed(error)
         return True
@@ -165,7 +165,7 @@ class Disk:
     def _failed(self, error: OSError) -> None:
         self._count_failure()
         self._publish_damage()
-        self._say_fault("spool", f"the spool fails, logs stay in memory: {error}")
+        self._notify_fault("spool", f"the spool fails, logs stay in memory: {error}")
 
     def _count_failure(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What is said to a person, and how often. Pure: the time is an argument."""
+"""What a person is told, and how often. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -6,34 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 NOTICE_INTERVAL = 60.0
-"""Drops, rejections and faults are said this often, seconds."""
-# Most kinds of rejections told apart.
+"""Drops, rejections and faults are told this often, seconds."""
+# Most kinds of rejections told apart: their names come from the server, and must not fill memory.
 KINDS_MAX = 64
+INVALID_TIME_OF_CALL = (
+    "the time given with a log is not valid, so it has the time of the call: give nanoseconds since 1970"
+)
+INVALID_TIME_OF_RECORD = (
+    "the time of a log record is not valid, so it has the time of its batch: "
+    "its `created` must be seconds since 1970"
+)
 
 
 @dataclass
-class _Said:
+class _LastNotice:
     at: float
     since: int
 
 
-class Pacing:
+class NoticeLimiter:
     """Lets each kind of notice through once an interval, and counts what comes between."""
 
     def __init__(self) -> None:
-        self._said: dict[str, _Said] = {}
+        self._last: dict[str, _LastNotice] = {}
 
     def count(self, kind: str, now: float) -> int | None:
         """How many to tell of now; none if it is too early."""
-        said = self._said.get(kind)
-        if said is None and len(self._said) >= KINDS_MAX:
+        last = self._last.get(kind)
+        if last is None and len(self._last) >= KINDS_MAX:
             return None
-        if said is not None:
-            said.since += 1
-            if now < said.at + NOTICE_INTERVAL:
+        if last is not None:
+            last.since += 1
+            if now < last.at + NOTICE_INTERVAL:
                 return None
-        self._said[kind] = _Said(now, 0)
-        return 1 if said is None else said.since
+        self._last[kind] = _LastNotice(now, 0)
+        return 1 if last is None else last.since
 
 
 def drop_list(dropped: Mapping[str, int]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple
 
 from logweir.errors import DROP_REASONS, QUEUE_OVERFLOW
-from logweir.record import LEVEL_MAX, Level, Record, weight_of
+from logweir.record.record import LEVEL_MAX, Level, Record, memory_bytes_of
 
 SEVERITY_AWARE = "severity_aware"
 """The oldest log of the lowest level present goes, the new one included; a tenth of the queue is kept
@@ -49,7 +49,7 @@ class Queued(NamedTuple):
     position: int
     # When it was taken in, by the clock that never jumps.
     at: float
-    weight: int
+    memory_bytes: int
     record: Record
 
 
@@ -73,7 +73,7 @@ class Queue:
         self.emitted_after_close = 0
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
         self.closed = False
-        self.drop_unsaid = False
+        self.has_untold_drops = False
         self.is_urgent = False
         # What an overflow counts as: the token may be the reason why nothing goes out.
         self.overflow_reason = QUEUE_OVERFLOW
@@ -91,25 +91,25 @@ class Queue:
             if type(entry) is str:
                 self.give_up(entry)
             else:
-                self.push(entry, weight_of(entry), now)
+                self.push(entry, memory_bytes_of(entry), now)
 
-    def push(self, record: Record, weight: int, now: float) -> None:
+    def push(self, record: Record, memory_bytes: int, now: float) -> None:
         """Takes a log in, and whoever must go for it out."""
         if self.closed:
             self.emitted_after_close += 1
             return
         self.emitted += 1
         lane = lane_of(record[0])
-        while self._is_full_for(lane, weight):
-            victim = self._victim(lane, weight)
+        while self._is_full_for(lane, memory_bytes):
+            victim = self._victim(lane, memory_bytes)
             if victim is None:
                 self.count_drop(self.overflow_reason, 1)
                 return
             self._pop(victim)
             self.count_drop(self.overflow_reason, 1)
-        self._lanes[lane].append(Queued(self.next_position, now, weight, record))
+        self._lanes[lane].append(Queued(self.next_position, now, memory_bytes, record))
         self.next_position += 1
-        self._load(lane, 1, weight)
+        self._load(lane, 1, memory_bytes)
         self.is_urgent = self.is_urgent or record[0] >= self.bounds.urgent_level
 
     def give_up(self, reason: str) -> None:
@@ -152,7 +152,7 @@ class Queue:
     def count_drop(self, reason: str, count: int) -> None:
         """Counts logs given up."""
         self.dropped[reason] += count
-        self.drop_unsaid = self.drop_unsaid or count > 0
+        self.has_untold_drops = self.has_untold_drops or count > 0
 
     def oldest(self) -> Queued | None:
         """The log that waits longest."""
@@ -172,33 +172,33 @@ class Queue:
             return None, 0
         return heads[0][1], heads[1][0] if len(heads) > 1 else self.next_position
 
-    def _is_full_for(self, lane: int, weight: int) -> bool:
+    def _is_full_for(self, lane: int, memory_bytes: int) -> bool:
         bounds = self.bounds
-        if self.records + 1 > bounds.records_max or self.bytes + weight > bounds.bytes_max:
+        if self.records + 1 > bounds.records_max or self.bytes + memory_bytes > bounds.bytes_max:
             return True
         if bounds.policy != SEVERITY_AWARE or lane >= ERROR_LANE:
             return False
         return self._records_below_error + 1 > _share(
             bounds.records_max
-        ) or self._bytes_below_error + weight > _share(bounds.bytes_max)
+        ) or self._bytes_below_error + memory_bytes > _share(bounds.bytes_max)
 
-    def _victim(self, lane: int, weight: int) -> int | None:
+    def _victim(self, lane: int, memory_bytes: int) -> int | None:
         """The lane whose oldest log goes for a new one; none if the new one itself goes."""
-        if weight > self.bounds.bytes_max or self.bounds.policy == NEWEST:
+        if memory_bytes > self.bounds.bytes_max or self.bounds.policy == NEWEST:
             return None
         if self.bounds.policy == OLDEST:
             return self._next_run()[0]
         return next((lower for lower in range(lane + 1) if self._lanes[lower]), None)
 
     def _pop(self, lane: int) -> None:
-        self._load(lane, -1, -self._lanes[lane].popleft().weight)
+        self._load(lane, -1, -self._lanes[lane].popleft().memory_bytes)
 
-    def _load(self, lane: int, records: int, weight: int) -> None:
+    def _load(self, lane: int, records: int, memory_bytes: int) -> None:
         self.records += records
-        self.bytes += weight
+        self.bytes += memory_bytes
         if lane < ERROR_LANE:
             self._records_below_error += records
-            self._bytes_below_error += weight
+            self._bytes_below_error += memory_bytes
 
 
 def _share(most: int) -> int:

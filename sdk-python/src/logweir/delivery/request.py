@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from logweir import wire
-from logweir.record import Record, write
-from logweir.redaction import Redactor
+from logweir.record.record import Record, write
+from logweir.record.redaction import Redactor
 
 # Tag and length before each log in a batch: at most so many bytes.
 RECORD_FRAME_BYTES = 5
 
 
-class Packing:
+class RequestBuilder:
     """A request that takes one log after the other."""
 
     def __init__(self, redactor: Redactor, bytes_max: int, now_unix_nano: int) -> None:
@@ -19,6 +19,8 @@ class Packing:
         """Logs that could not be encoded."""
         self.fault = ""
         """Why the last of them could not."""
+        self.has_invalid_time = False
+        """Whether the time of a log was not valid, so that it has that of the batch."""
         # There even if no log gets into it.
         self.request.batch.SetInParent()
         self._records = self.request.batch.records
@@ -32,7 +34,8 @@ class Packing:
         try:
             if record[5]:
                 record = Record._make(record)._replace(attributes=self._redactor.redact(record[5]))
-            size = write(record, self._records, self._now_unix_nano).ByteSize() + RECORD_FRAME_BYTES
+            log = write(record, self._records, self._now_unix_nano, self._note_invalid_time)
+            size = log.ByteSize() + RECORD_FRAME_BYTES
         except Exception as error:
             del self._records[count:]
             self.faulty += 1
@@ -43,3 +46,6 @@ class Packing:
             return False
         self._room -= size
         return True
+
+    def _note_invalid_time(self) -> None:
+        self.has_invalid_time = True

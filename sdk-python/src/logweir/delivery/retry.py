@@ -88,7 +88,7 @@ SPREAD = 0.25
 DOUBLINGS_MAX = 20
 
 
-class Verdict(enum.Enum):
+class Decision(enum.Enum):
     """What an answer means for the batch."""
 
     RETRY = enum.auto()
@@ -101,33 +101,33 @@ class Verdict(enum.Enum):
     GIVE_UP = enum.auto()
 
 
-_VERDICTS = {
-    Code.UNAVAILABLE: Verdict.RETRY,
-    Code.DEADLINE_EXCEEDED: Verdict.RETRY,
-    Code.CANCELLED: Verdict.RETRY,
-    Code.ABORTED: Verdict.RETRY,
-    Code.DATA_LOSS: Verdict.RETRY,
+_DECISIONS = {
+    Code.UNAVAILABLE: Decision.RETRY,
+    Code.DEADLINE_EXCEEDED: Decision.RETRY,
+    Code.CANCELLED: Decision.RETRY,
+    Code.ABORTED: Decision.RETRY,
+    Code.DATA_LOSS: Decision.RETRY,
     # OUT_OF_RANGE is also what a message over the size limit of the gRPC library itself gets.
-    Code.INTERNAL: Verdict.RETRY_A_FEW_TIMES,
-    Code.UNKNOWN: Verdict.RETRY_A_FEW_TIMES,
-    Code.OUT_OF_RANGE: Verdict.RETRY_A_FEW_TIMES,
-    Code.UNAUTHENTICATED: Verdict.UNAUTHENTICATED,
-    Code.PERMISSION_DENIED: Verdict.FORBIDDEN,
+    Code.INTERNAL: Decision.RETRY_A_FEW_TIMES,
+    Code.UNKNOWN: Decision.RETRY_A_FEW_TIMES,
+    Code.OUT_OF_RANGE: Decision.RETRY_A_FEW_TIMES,
+    Code.UNAUTHENTICATED: Decision.UNAUTHENTICATED,
+    Code.PERMISSION_DENIED: Decision.FORBIDDEN,
 }
 
 
-def verdict(refusal: Refusal) -> Verdict:
+def decision(refusal: Refusal) -> Decision:
     """The table of answers."""
     if refusal.is_transport:
-        return Verdict.RETRY
+        return Decision.RETRY
     if refusal.reason.upper() == BATCH_EXPIRED:
-        return Verdict.EXPIRED
+        return Decision.EXPIRED
     if refusal.code == Code.RESOURCE_EXHAUSTED:
         if refusal.retry_delay is not None:
-            return Verdict.THROTTLED
+            return Decision.THROTTLED
         if refusal.reason == BATCH_TOO_LARGE:
-            return Verdict.TOO_LARGE
-    return _VERDICTS.get(refusal.code, Verdict.GIVE_UP)
+            return Decision.TOO_LARGE
+    return _DECISIONS.get(refusal.code, Decision.GIVE_UP)
 
 
 def bound(first: float, most: float, failures: int) -> float:
@@ -137,7 +137,7 @@ def bound(first: float, most: float, failures: int) -> float:
 
 
 @dataclass
-class _Pace:
+class _Backoff:
     """When something that fails may be tried again."""
 
     failures: int = 0
@@ -163,15 +163,15 @@ class _Pace:
 
 @dataclass(frozen=True)
 class Ticket:
-    """Leave to make one attempt. Must come back through `Gate.finish`."""
+    """Leave to make one attempt. Must come back through `EndpointPool.finish`."""
 
     # Which server.
-    door: int
-    door_epoch: int
+    endpoint: int
+    endpoint_epoch: int
     account_epoch: int
     # Which reading of the token.
     token_reading: int
-    probes_door: bool
+    probes_endpoint: bool
     probes_account: bool
 
 
@@ -201,19 +201,19 @@ class History:
 
 
 @dataclass
-class Gate:
+class EndpointPool:
     """Decides who may try when. Shared by all batches of a sender."""
 
     policy: RetryPolicy
-    doors_count: int
-    _account: _Pace = field(default_factory=_Pace)
-    _next_door: int = 0
+    endpoint_count: int
+    _account: _Backoff = field(default_factory=_Backoff)
+    _next_endpoint: int = 0
     _token_reading: int = 0
     _token_failures: int = 0
     _permission_failures: int = 0
 
     def __post_init__(self) -> None:
-        self._doors = [_Pace() for _ in range(self.doors_count)]
+        self._endpoints = [_Backoff() for _ in range(self.endpoint_count)]
 
     def start(self, now: float) -> Ticket | Wait:
         """Gives leave to try the next server in turn that is not paused."""
@@ -223,34 +223,36 @@ class Gate:
         if account.failures >= 1 and account.probing:
             return Wait(None)
         paused = []
-        for offset in range(self.doors_count):
-            door = (self._next_door + offset) % self.doors_count
-            pace = self._doors[door]
-            if pace.not_before > now:
-                paused.append(pace.not_before)
-            elif not (pace.failures >= self.policy.probe_after and pace.probing):
-                return self._ticket(door)
+        for offset in range(self.endpoint_count):
+            endpoint = (self._next_endpoint + offset) % self.endpoint_count
+            backoff = self._endpoints[endpoint]
+            if backoff.not_before > now:
+                paused.append(backoff.not_before)
+            elif not (backoff.failures >= self.policy.probe_after and backoff.probing):
+                return self._ticket(endpoint)
         return Wait(min(paused, default=None))
 
-    def _ticket(self, door: int) -> Ticket:
-        self._next_door = (door + 1) % self.doors_count
-        pace, account = self._doors[door], self._account
-        probes_door = pace.failures >= self.policy.probe_after
+    def _ticket(self, endpoint: int) -> Ticket:
+        self._next_endpoint = (endpoint + 1) % self.endpoint_count
+        backoff, account = self._endpoints[endpoint], self._account
+        probes_endpoint = backoff.failures >= self.policy.probe_after
         probes_account = account.failures > 0
-        pace.probing = pace.probing or probes_door
+        backoff.probing = backoff.probing or probes_endpoint
         account.probing = account.probing or probes_account
-        return Ticket(door, pace.epoch, account.epoch, self._token_reading, probes_door, probes_account)
+        return Ticket(
+            endpoint, backoff.epoch, account.epoch, self._token_reading, probes_endpoint, probes_account
+        )
 
     def finish(self, ticket: Ticket) -> None:
         """The attempt is over, whatever came of it, even if it was abandoned."""
-        if ticket.probes_door:
-            self._doors[ticket.door].probing = False
+        if ticket.probes_endpoint:
+            self._endpoints[ticket.endpoint].probing = False
         if ticket.probes_account:
             self._account.probing = False
 
     def succeeded(self, ticket: Ticket) -> None:
         """The attempt was answered OK."""
-        self._doors[ticket.door].succeed()
+        self._endpoints[ticket.endpoint].succeed()
         self._account.succeed()
         self._token_failures = 0
         self._permission_failures = 0
@@ -264,32 +266,32 @@ class Gate:
         self, ticket: Ticket, refusal: Refusal, history: History, now: float, random: float
     ) -> Next | str:
         """The attempt was refused. What comes next, or the reason for which the batch is given up."""
-        found = verdict(refusal)
-        if found is Verdict.RETRY_A_FEW_TIMES:
+        found = decision(refusal)
+        if found is Decision.RETRY_A_FEW_TIMES:
             history.internal_failures += 1
             if history.internal_failures > self.policy.internal_retries:
                 return SEND_ERROR
-        if found in (Verdict.RETRY, Verdict.RETRY_A_FEW_TIMES):
+        if found in (Decision.RETRY, Decision.RETRY_A_FEW_TIMES):
             return self._pause_door(ticket, refusal.retry_delay, now, random)
         # A server that refuses works.
-        self._doors[ticket.door].succeed()
-        if found is Verdict.THROTTLED:
+        self._endpoints[ticket.endpoint].succeed()
+        if found is Decision.THROTTLED:
             self._account.fail(ticket.account_epoch)
             self._account.pause(now + self._server_delay(refusal.retry_delay or 0.0, random))
             return Next.AGAIN
-        if found is Verdict.UNAUTHENTICATED:
+        if found is Decision.UNAUTHENTICATED:
             return self._unauthenticated(ticket, now, random)
-        if found is Verdict.FORBIDDEN:
+        if found is Decision.FORBIDDEN:
             return self._forbidden(ticket, now)
-        if found is Verdict.TOO_LARGE:
+        if found is Decision.TOO_LARGE:
             return Next.SPLIT
-        return EXPIRED if found is Verdict.EXPIRED else SEND_ERROR
+        return EXPIRED if found is Decision.EXPIRED else SEND_ERROR
 
     def _pause_door(self, ticket: Ticket, asked: float | None, now: float, random: float) -> Next:
-        pace = self._doors[ticket.door]
-        if pace.fail(ticket.door_epoch) or asked is not None:
-            own = bound(self.policy.first, self.policy.max, pace.failures) * random
-            pace.pause(now + (own if asked is None else self._server_delay(asked, random)))
+        backoff = self._endpoints[ticket.endpoint]
+        if backoff.fail(ticket.endpoint_epoch) or asked is not None:
+            own = bound(self.policy.first, self.policy.max, backoff.failures) * random
+            backoff.pause(now + (own if asked is None else self._server_delay(asked, random)))
         return Next.AGAIN
 
     def _server_delay(self, asked: float, random: float) -> float:

@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from logweir import platform
-from logweir.poller import Poller
-from logweir.queue import Queue, QueueBounds
+from logweir.delivery.poller import Poller
+from logweir.delivery.queue import Queue, QueueBounds
+from logweir.delivery.track import Outstanding
 from logweir.report import FlushReport, Stats
-from logweir.track import Outstanding
 
 
 @dataclass
@@ -21,12 +21,12 @@ class Command:
     # It takes no more logs.
     closes: bool
     report: FlushReport | None = None
-    answered: threading.Event = field(default_factory=threading.Event)
+    replied: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, report: FlushReport) -> None:
+    def reply(self, report: FlushReport) -> None:
         """Ends the wait of the caller."""
         self.report = report
-        self.answered.set()
+        self.replied.set()
 
 
 @dataclass
@@ -53,9 +53,16 @@ class Shared:
         self.commands: deque[Command] = deque()
         # Whoever appends to the inbox does no more until it holds so many logs: at first and while the
         # sending thread sleeps, one.
-        self.look_at = 1
+        self.wake_threshold = 1
+        self._notified: set[str] = set()
         # Of the shutdown, once it is over.
         self.last_report: FlushReport | None = None
+
+    def notify_once(self, text: str, notice: platform.Notice) -> None:
+        """Tells a person of a mistake of the program, which would come again with each of its logs."""
+        if text not in self._notified:
+            self._notified.add(text)
+            notice(text)
 
     def stats(self) -> Stats:
         """Counts as of now. Where a handler of a signal has interrupted whoever holds the lock on this very

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from logweir import platform, spool_frame, spool_owner
-from logweir.batch import EncodedBatch
+from logweir import platform
+from logweir.delivery import spool_frame, spool_owner
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.spool_owner import NO_PROCESS, OWNER_FILE, Owner
 from logweir.errors import SpoolError
-from logweir.spool_owner import NO_PROCESS, OWNER_FILE, Owner
 
 # A segment is closed at this size.
 SEGMENT_BYTES = 8 << 20

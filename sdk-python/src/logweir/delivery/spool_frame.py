@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Union
 from zlib import crc32
 
-from logweir.batch import EncodedBatch
+from logweir.delivery.batch import EncodedBatch
 
 MAGIC = b"LwF1"
 # Magic, length of the payload, checksum of the payload; then the checksum of these.

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
-from logweir.batch import EncodedBatch
-from logweir.spool import FrameRef
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.spool import FrameRef
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Outstanding:
         if count.batches == 0:
             del self._by_tag[tag]
 
-    def is_settled_below(self, mark: int) -> bool:
+    def is_complete_below(self, mark: int) -> bool:
         """Whether every batch below a mark is settled. Tags are given in order, and kept in it."""
         oldest = next(iter(self._by_tag), mark)
         return oldest >= mark

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
-from logweir import compression, platform
-from logweir.batch import EncodedBatch
+from logweir import platform
 from logweir.config import Config
-from logweir.connection import Answer, Call, Connection
+from logweir.delivery import compression
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.connection import Call, Connection, Response
+from logweir.delivery.poller import Poller
+from logweir.delivery.retry import Code, EndpointPool, History, Next, Refusal, Ticket, Wait
 from logweir.errors import TokenError
-from logweir.poller import Poller
-from logweir.retry import Code, Gate, History, Next, Refusal, Ticket, Wait
 
 # A refused token is said this often.
 TOKEN_NOTICE_INTERVAL = 300.0
@@ -75,8 +76,8 @@ class _Attempt:
 
 
 @dataclass
-class _Door:
-    endpoint: str
+class _Endpoint:
+    address: str
     connection: Connection | None = None
     # Since when nobody can reach it, if a person was told.
     unreachable_since: float | None = None
@@ -89,20 +90,20 @@ class Sender:
         self._config = config
         self._is_spooling = is_spooling
         self._poller = poller
-        self._gate = Gate(config.retry, len(config.endpoints))
-        self._doors = [_Door(endpoint) for endpoint in config.endpoints]
+        self._pool = EndpointPool(config.retry, len(config.endpoints))
+        self._endpoints = [_Endpoint(endpoint) for endpoint in config.endpoints]
         self._compress = compression.compressor(config.compression)
         self._sendings: list[Sending] = []
         # When an attempt may start, if one must wait; none: when another has ended.
         self._start_at: float | None = None
-        self._token_said: float | None = None
+        self._token_notified_at: float | None = None
         self._authorization: str | None = None
         self._read_token()
 
     @property
     def is_token_refused(self) -> bool:
         """Whether batches are held because the token is refused."""
-        return self._gate.is_token_refused
+        return self._pool.is_token_refused
 
     def __len__(self) -> int:
         return len(self._sendings)
@@ -114,14 +115,14 @@ class Sender:
 
     def open(self, now: float) -> None:
         """Opens the connections before they are needed, so that a person hears early if they cannot be."""
-        for door in self._doors:
-            if door.unreachable_since is None:
-                self._connection(door, now)
+        for endpoint in self._endpoints:
+            if endpoint.unreachable_since is None:
+                self._connection(endpoint, now)
 
     def step(self, now: float) -> None:
         """Does what is due: connections, attempts that are over, new attempts."""
-        for door in self._doors:
-            self._step_door(door, now)
+        for endpoint in self._endpoints:
+            self._step_endpoint(endpoint, now)
         for sending in list(self._sendings):
             attempt = sending.attempt
             if attempt is not None and now >= attempt.until:
@@ -154,15 +155,17 @@ class Sender:
             connection.discard()
 
     def _connections(self) -> list[Connection]:
-        return [door.connection for door in self._doors if door.connection is not None]
+        return [endpoint.connection for endpoint in self._endpoints if endpoint.connection is not None]
 
     def _moments(self) -> list[float]:
         """When there is something to do although nothing happens."""
         moments = [connection.next_moment() for connection in self._connections()]
         moments += [
-            door.connection.began + SLOW_AFTER
-            for door in self._doors
-            if door.connection is not None and not door.connection.is_open and door.unreachable_since is None
+            endpoint.connection.began + SLOW_AFTER
+            for endpoint in self._endpoints
+            if endpoint.connection is not None
+            and not endpoint.connection.is_open
+            and endpoint.unreachable_since is None
         ]
         for sending in self._sendings:
             moments.append(sending.attempt.until if sending.attempt else sending.deadline)
@@ -172,68 +175,68 @@ class Sender:
 
     # Addresses.
 
-    def _connection(self, door: _Door, now: float) -> Connection:
-        if door.connection is None:
+    def _connection(self, endpoint: _Endpoint, now: float) -> Connection:
+        if endpoint.connection is None:
             # It may fail before it is made.
             connection = Connection(
-                door.endpoint,
+                endpoint.address,
                 self._config.tls_context,
                 now,
                 wake=self._poller.wake,
-                opened=lambda: self._opened(door),
-                failed=lambda cause: self._failed(door, cause),
+                opened=lambda: self._opened(endpoint),
+                failed=lambda cause: self._failed(endpoint, cause),
             )
-            door.connection = None if connection.is_closed else connection
+            endpoint.connection = None if connection.is_closed else connection
             return connection
-        return door.connection
+        return endpoint.connection
 
-    def _step_door(self, door: _Door, now: float) -> None:
-        connection = door.connection
+    def _step_endpoint(self, endpoint: _Endpoint, now: float) -> None:
+        connection = endpoint.connection
         if connection is None:
             return
         connection.tick(now)
         is_slow = not connection.is_open and now >= connection.began + SLOW_AFTER
         if is_slow and not connection.is_closed:
-            self._say_unreachable(door, "no answer")
+            self._notify_unreachable(endpoint, "no answer")
 
-    def _opened(self, door: _Door) -> None:
-        if door.unreachable_since is not None:
-            seconds = platform.now() - door.unreachable_since
-            door.unreachable_since = None
-            self._config.notice(f"{door.endpoint} is back after {seconds:.0f} s")
+    def _opened(self, endpoint: _Endpoint) -> None:
+        if endpoint.unreachable_since is not None:
+            seconds = platform.now() - endpoint.unreachable_since
+            endpoint.unreachable_since = None
+            self._config.notice(f"{endpoint.address} is back after {seconds:.0f} s")
 
-    def _failed(self, door: _Door, cause: str) -> None:
-        was_open = door.connection is not None and door.connection.is_open
-        door.connection = None
+    def _failed(self, endpoint: _Endpoint, cause: str) -> None:
+        was_open = endpoint.connection is not None and endpoint.connection.is_open
+        endpoint.connection = None
         if not was_open:
-            self._say_unreachable(door, cause)
+            self._notify_unreachable(endpoint, cause)
 
-    def _say_unreachable(self, door: _Door, cause: str) -> None:
-        if door.unreachable_since is not None:
+    def _notify_unreachable(self, endpoint: _Endpoint, cause: str) -> None:
+        if endpoint.unreachable_since is not None:
             return
-        door.unreachable_since = platform.now()
+        endpoint.unreachable_since = platform.now()
         place = "in the spool" if self._is_spooling() else "in memory"
         self._config.notice(
-            f"cannot reach {door.endpoint} ({cause}); logs are kept {place} and sent when it is back"
+            f"cannot reach {endpoint.address} ({cause}); logs are kept {place} and sent when it is back"
         )
 
     # Attempts.
 
     def _begin(self, sending: Sending, now: float) -> bool:
         """Begins an attempt. False if none may start now."""
-        ticket = self._gate.start(now)
+        ticket = self._pool.start(now)
         if isinstance(ticket, Wait):
             self._start_at = ticket.until
             return False
-        connection = self._connection(self._doors[ticket.door], now)
+        connection = self._connection(self._endpoints[ticket.endpoint], now)
         limit = min(self._config.attempt_timeout, sending.deadline - now)
         call = self._call(sending, limit)
         attempt = _Attempt(sending, ticket, connection, call, now, now + limit)
         sending.attempt = attempt
-        call.done = lambda answer: self._answered(attempt, answer)
+        call.done = lambda response: self._handle_response(attempt, response)
         if connection.is_closed:
             refusal = Refusal(Code.UNAVAILABLE, "the connection failed", is_transport=True)
-            self._answered(attempt, refusal)
+            self._handle_response(attempt, refusal)
         else:
             connection.start(call)
         return True
@@ -250,28 +253,30 @@ class Sender:
             # It may be dead on the way; the next attempt looks the address up again.
             attempt.connection.close("no answer")
         if attempt.sending.attempt is attempt:
-            self._answered(attempt, Refusal(Code.DEADLINE_EXCEEDED, "no answer in time"))
+            self._handle_response(attempt, Refusal(Code.DEADLINE_EXCEEDED, "no answer in time"))
 
-    def _answered(self, attempt: _Attempt, answer: Answer) -> None:
+    def _handle_response(self, attempt: _Attempt, response: Response) -> None:
         sending = attempt.sending
         sending.attempt = None
-        if not isinstance(answer, Refusal):
-            self._gate.succeeded(attempt.ticket)
-            self._gate.finish(attempt.ticket)
-            self._finish(sending, Accepted(answer.rejected))
+        if not isinstance(response, Refusal):
+            self._pool.succeeded(attempt.ticket)
+            self._pool.finish(attempt.ticket)
+            self._finish(sending, Accepted(response.rejected))
             return
         now = platform.now()
-        following = self._gate.refused(attempt.ticket, answer, sending.history, now, platform.random_share())
-        self._gate.finish(attempt.ticket)
+        following = self._pool.refused(
+            attempt.ticket, response, sending.history, now, platform.random_share()
+        )
+        self._pool.finish(attempt.ticket)
         if following is Next.READ_TOKEN:
             self._read_token()
-        if self._gate.is_token_refused:
-            self._say_token_refused(attempt.ticket, answer.message, now)
+        if self._pool.is_token_refused:
+            self._notify_token_refused(attempt.ticket, response.message, now)
         if following is Next.SPLIT:
             self._finish(sending, TooLarge())
         elif isinstance(following, str):
-            notice = refusal_notice(self._doors[attempt.ticket.door].endpoint, answer)
-            self._finish(sending, Refused(following, answer.bad_records, notice))
+            notice = refusal_notice(self._endpoints[attempt.ticket.endpoint].address, response)
+            self._finish(sending, Refused(following, response.bad_records, notice))
 
     def _finish(self, sending: Sending, outcome: Outcome) -> None:
         self._sendings.remove(sending)
@@ -288,12 +293,12 @@ class Sender:
             return
         self._authorization = None if token is None else f"Bearer {token}"
 
-    def _say_token_refused(self, ticket: Ticket, message: str, now: float) -> None:
-        if self._token_said is not None and now < self._token_said + TOKEN_NOTICE_INTERVAL:
+    def _notify_token_refused(self, ticket: Ticket, message: str, now: float) -> None:
+        if self._token_notified_at is not None and now < self._token_notified_at + TOKEN_NOTICE_INTERVAL:
             return
-        self._token_said = now
+        self._token_notified_at = now
         self._config.notice(
-            f"{self._doors[ticket.door].endpoint} refuses the token ({message}); logs are held; "
+            f"{self._endpoints[ticket.endpoint].address} refuses the token ({message}); logs are held; "
             'give a valid one, made by "logweir token issue"'
         )
 
@@ -306,5 +311,5 @@ def refusal_notice(endpoint: str, refusal: Refusal) -> str:
     return text
 
 
-def _nobody(answer: Answer) -> None:
+def _nobody(response: Response) -> None:
     """Before a call has somebody to tell."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Callable
 
+from logweir.delivery.shared import Command, Shared
 from logweir.report import FlushReport
-from logweir.shared import Command, Shared
 
 
 @dataclass(eq=False)
@@ -46,12 +46,12 @@ class Waiters:
             self._waiting.append(_Waiter(command, position))
         return position
 
-    def answer(self, now: float) -> None:
-        """Answers those whose logs are settled, or whose time is up. A shutdown is left to the end."""
+    def reply(self, now: float) -> None:
+        """Replies to those whose logs are settled, or whose time is up. A shutdown is left to the end."""
         for waiter in list(self._waiting):
             self._advance(waiter, now)
             if self._is_over(waiter, now) and not waiter.command.closes:
-                waiter.command.answer(self._report(waiter))
+                waiter.command.reply(self._report(waiter))
                 self._waiting.remove(waiter)
 
     def is_shutdown_over(self, now: float) -> bool:
@@ -62,7 +62,7 @@ class Waiters:
         """When the time of the first is up."""
         return min((waiter.command.deadline for waiter in self._waiting), default=math.inf)
 
-    def answer_everyone(self) -> None:
+    def reply_to_all(self) -> None:
         """Gives all who wait, and all to come, the last report."""
         with self._lock:
             report = FlushReport(
@@ -73,9 +73,9 @@ class Waiters:
             )
         self._shared.last_report = report
         for waiter in self._waiting:
-            waiter.command.answer(report)
+            waiter.command.reply(report)
         while self._shared.commands:
-            self._shared.commands.popleft().answer(report)
+            self._shared.commands.popleft().reply(report)
 
     def _advance(self, waiter: _Waiter, now: float) -> None:
         """First the logs, then the account."""
@@ -83,17 +83,17 @@ class Waiters:
             oldest = self._queue.oldest()
             if waiter.mark is None and (oldest is None or oldest.position >= waiter.position):
                 waiter.mark = self._outstanding.mark()
-        if not waiter.account_told and self._is_settled(waiter):
+        if not waiter.account_told and self._is_complete(waiter):
             waiter.account_told = True
             self._tell_account(now)
             # Also when another waiter's account is under way.
             waiter.mark = self._outstanding.mark()
 
-    def _is_settled(self, waiter: _Waiter) -> bool:
-        return waiter.mark is not None and self._outstanding.is_settled_below(waiter.mark)
+    def _is_complete(self, waiter: _Waiter) -> bool:
+        return waiter.mark is not None and self._outstanding.is_complete_below(waiter.mark)
 
     def _is_over(self, waiter: _Waiter, now: float) -> bool:
-        return waiter.command.deadline <= now or (waiter.account_told and self._is_settled(waiter))
+        return waiter.command.deadline <= now or (waiter.account_told and self._is_complete(waiter))
 
     def _report(self, waiter: _Waiter) -> FlushReport:
         with self._lock:

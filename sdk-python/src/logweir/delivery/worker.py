@@ -1,7 +1,7 @@
 """The sending thread: queue → batch → spool → server, and the account of it all.
 
-One loop owns everything but the queue. It sleeps until something happens (a wake, a call, an answer, a
-moment that was waited for), then takes one turn: expire, cut batches, answer those who wait, send. Without
+One loop owns everything but the queue. It sleeps until something happens (a wake, a call, a response, a
+moment that was waited for), then takes one turn: expire, cut batches, reply to those who wait, send. Without
 a spool a batch is cut only when it can be sent, so that memory holds no more than the queue and the batches
 under way. With a spool batches are cut as they fill, and those that cannot be sent at once stay on disk
 alone.
@@ -14,11 +14,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Callable
 
-from logweir import batch as batches
 from logweir import platform, wire
-from logweir.batch import Batcher, EncodedBatch
 from logweir.config import Config, Rejection
-from logweir.disk import Disk
+from logweir.delivery import batch as batches
+from logweir.delivery.batch import Batcher, EncodedBatch
+from logweir.delivery.disk import Disk
+from logweir.delivery.notices import INVALID_TIME_OF_RECORD, NOTICE_INTERVAL, NoticeLimiter, drop_list
+from logweir.delivery.request import RequestBuilder
+from logweir.delivery.shared import Shared
+from logweir.delivery.track import Lines, Tracked
+from logweir.delivery.transport import Accepted, Outcome, OutOfTime, Refused, Sender, TooLarge
+from logweir.delivery.wait import Waiters
 from logweir.errors import (
     AUTH_FAILED,
     CACHE_OVERFLOW,
@@ -28,14 +34,8 @@ from logweir.errors import (
     SHUTDOWN_TIMEOUT,
     TOO_LARGE,
 )
-from logweir.pacing import NOTICE_INTERVAL, Pacing, drop_list
-from logweir.packing import Packing
-from logweir.record import MESSAGE_BYTES_MAX
-from logweir.redaction import Redactor
-from logweir.shared import Shared
-from logweir.track import Lines, Tracked
-from logweir.transport import Accepted, Outcome, OutOfTime, Refused, Sender, TooLarge
-from logweir.wait import Waiters
+from logweir.record.record import MESSAGE_BYTES_MAX
+from logweir.record.redaction import Redactor
 
 # No server's limit is taken to be lower: it must take a single log.
 BATCH_BYTES_FLOOR = MESSAGE_BYTES_MAX
@@ -65,7 +65,7 @@ class Worker:
         self._batcher = Batcher(platform.random_bytes(batches.ID_BYTES), config.resource.message())
         self._redactor = Redactor(config.redact_keys)
         self._sender = Sender(config, shared.poller, is_spooling=lambda: self._disk.works)
-        self._disk = Disk(config.spool, shared, self._notice, self._say_fault)
+        self._disk = Disk(config.spool, shared, self._notice, self._notify_fault)
         self._in_flight: dict[int, Tracked] = {}
         self._lines = Lines()
         # Own logs that are in the accounts of other producers, because their batch was split.
@@ -74,8 +74,8 @@ class Worker:
         # Logs before this position are not kept waiting for others.
         self._forced_through = 0
         self._batch_due: float | None = None
-        self._drops_said: float | None = None
-        self._pacing = Pacing()
+        self._drops_notified_at: float | None = None
+        self._notices = NoticeLimiter()
         self._sends = 0
 
     def run(self) -> None:
@@ -92,7 +92,7 @@ class Worker:
                 until = self._next_moment(now)
                 self._wait(until, now)
             except Exception as error:
-                self._say_fault("internal", f"a fault of the library itself: {error!r}")
+                self._notify_fault("internal", f"a fault of the library itself: {error!r}")
                 self._shared.poller.wait((), FAULT_PAUSE)
 
     def discard(self) -> None:
@@ -102,28 +102,28 @@ class Worker:
     def _wait(self, until: float, now: float) -> None:
         shared = self._shared
         # Whoever appends looks at this afterwards; so a log is seen here, or wakes.
-        shared.look_at = 1 if self._queue.records == 0 else self._config.inbox_records
-        if shared.look_at == 1 and self._queue.inbox:
+        shared.wake_threshold = 1 if self._queue.records == 0 else self._config.inbox_records
+        if shared.wake_threshold == 1 and self._queue.inbox:
             until = now
         self._sender.wait(until, now)
-        shared.look_at = self._config.inbox_records
+        shared.wake_threshold = self._config.inbox_records
 
     def _turn(self, now: float) -> None:
         self._forced_through = max(self._forced_through, self._waiters.accept_commands(now))
         self._take_in(now)
-        self._say_drops(now)
+        self._notify_drops(now)
         self._adopt(now)
         self._force_what_is_due(now)
         self._cut_batches(now)
         self._start_sends(now)
         self._sender.step(now)
-        # An answer that failed at once may have made room.
+        # An attempt that failed at once may have made room.
         self._cut_batches(now)
-        self._waiters.answer(now)
+        self._waiters.reply(now)
         self._start_sends(now)
         self._sender.step(now)
         # Last, so that the wait to come ends in time for what was written above.
-        self._keep_up_spool(now)
+        self._maintain_spool(now)
 
     # Logs.
 
@@ -137,14 +137,14 @@ class Worker:
         if has_logs:
             self._sender.open(now)
 
-    def _say_drops(self, now: float) -> None:
-        is_due = self._drops_said is None or now >= self._drops_said + NOTICE_INTERVAL
-        if not is_due or not self._queue.drop_unsaid:
+    def _notify_drops(self, now: float) -> None:
+        is_due = self._drops_notified_at is None or now >= self._drops_notified_at + NOTICE_INTERVAL
+        if not is_due or not self._queue.has_untold_drops:
             return
         with self._lock:
-            self._queue.drop_unsaid = False
+            self._queue.has_untold_drops = False
             dropped = drop_list(self._queue.dropped)
-        self._drops_said = now
+        self._drops_notified_at = now
         self._notice(f"logs dropped so far: {dropped}")
 
     def _force_what_is_due(self, now: float) -> None:
@@ -183,15 +183,17 @@ class Worker:
             return oldest is not None and oldest.position < self._forced_through
 
     def _cut_batch(self, now: float) -> None:
-        packing = Packing(self._redactor, self._batch_bytes, platform.now_unix_nano())
+        builder = RequestBuilder(self._redactor, self._batch_bytes, platform.now_unix_nano())
         with self._lock:
             self._queue.take_in(now)
-            self._queue.take(self._batch_records, packing.fits)
-            self._queue.count_drop(INTERNAL_SDK_ERROR, packing.faulty)
+            self._queue.take(self._batch_records, builder.fits)
+            self._queue.count_drop(INTERNAL_SDK_ERROR, builder.faulty)
             # The account is taken with the last of the logs, so that it is true of exactly this batch.
-            tracked = self._build(packing.request, now)
-        if packing.fault:
-            self._say_fault("log", f"a log cannot be encoded: {packing.fault}")
+            tracked = self._build(builder.request, now)
+        if builder.has_invalid_time:
+            self._shared.notify_once(INVALID_TIME_OF_RECORD, self._notice)
+        if builder.fault:
+            self._notify_fault("log", f"a log cannot be encoded: {builder.fault}")
         self._track(tracked)
 
     def _build(self, request: Any, now: float) -> Tracked:
@@ -247,7 +249,7 @@ class Worker:
         self._sends += 1
         number = self._sends
         self._in_flight[number] = replace(tracked, batch=batch)
-        self._sender.send(batch, deadline, lambda outcome: self._answered(number, outcome))
+        self._sender.send(batch, deadline, lambda outcome: self._handle_outcome(number, outcome))
 
     def _deadline(self, tracked: Tracked, batch: EncodedBatch, now: float) -> float:
         """When it is given up. Only a dead process's batch is as old as the machine's clock says, which
@@ -259,9 +261,9 @@ class Worker:
         age = max((platform.now_unix_nano() - batch.created_unix_nano) / 1e9, 0.0)
         return now + age_max - age
 
-    # Answers.
+    # Outcomes.
 
-    def _answered(self, number: int, outcome: Outcome) -> None:
+    def _handle_outcome(self, number: int, outcome: Outcome) -> None:
         tracked = self._in_flight.pop(number)
         if isinstance(outcome, Accepted):
             self._accepted(tracked, outcome.rejected)
@@ -285,7 +287,7 @@ class Worker:
             self._end(tracked)
         self._acknowledge(tracked)
         for record in rejected:
-            self._say_rejected(record.reason, record.message)
+            self._notify_rejected(record.reason, record.message)
 
     def _refused(self, tracked: Tracked, refused: Refused) -> None:
         """Sends a batch again without the logs that the server named, once; gives it up otherwise."""
@@ -295,7 +297,7 @@ class Worker:
         if is_repairable and tracked.batch is not None:
             rest = batches.without(tracked.batch, bad, refused.reason)
         if rest is None:
-            self._say_fault("batch", refused.notice)
+            self._notify_fault("batch", refused.notice)
             self._give_up(tracked, refused.reason)
         else:
             repaired = tracked.successor(rest, repaired=True)
@@ -388,11 +390,11 @@ class Worker:
 
     # The spool.
 
-    def _keep_up_spool(self, now: float) -> None:
+    def _maintain_spool(self, now: float) -> None:
         if self._disk.is_renewal_due(now):
             self._spool_again()
         is_behind = not all(map(_is_on_disk, [*self._lines.live, *self._in_flight.values()]))
-        self._disk.keep_up(now, is_behind)
+        self._disk.maintain(now, is_behind)
 
     def _spool_again(self) -> None:
         """Writes what is in memory alone, because a write had failed or what was written is gone: until
@@ -447,14 +449,14 @@ class Worker:
 
     # What a person is told.
 
-    def _say_fault(self, kind: str, text: str) -> None:
+    def _notify_fault(self, kind: str, text: str) -> None:
         """Says what may go wrong again and again, each kind at most once a minute."""
-        if self._pacing.count(f"fault {kind}", platform.now()) is not None:
+        if self._notices.count(f"fault {kind}", platform.now()) is not None:
             self._notice(text)
 
-    def _say_rejected(self, reason: str, message: str) -> None:
+    def _notify_rejected(self, reason: str, message: str) -> None:
         """Counts a rejection, and says so if it was not said within the minute."""
-        count = self._pacing.count(f"rejected {reason}", platform.now())
+        count = self._notices.count(f"rejected {reason}", platform.now())
         if count is None:
             return
         call = self._config.on_rejected
@@ -467,7 +469,7 @@ class Worker:
         try:
             call(rejection)
         except Exception as error:
-            self._say_fault("on_rejected", f"on_rejected failed: {type(error).__name__}: {error}")
+            self._notify_fault("on_rejected", f"on_rejected failed: {type(error).__name__}: {error}")
 
     # The account, and the end.
 
@@ -482,7 +484,7 @@ class Worker:
         self._track(news)
 
     def _finish(self) -> None:
-        """Leaves the rest to the spool or drops it, and answers everyone."""
+        """Leaves the rest to the spool or drops it, and replies to everyone."""
         self._sender.discard()
         self._spool_the_queue()
         for tracked in [*self._in_flight.values(), *self._lines.live]:
@@ -492,9 +494,9 @@ class Worker:
             self._queue.clear(SHUTDOWN_TIMEOUT)
         self._spool_the_account()
         self._disk.close()
-        self._drops_said = None
-        self._say_drops(platform.now())
-        self._waiters.answer_everyone()
+        self._drops_notified_at = None
+        self._notify_drops(platform.now())
+        self._waiters.reply_to_all()
         self._shared.poller.close()
 
     def _spool_the_queue(self) -> None:
@@ -517,8 +519,8 @@ class Worker:
             moments.append(now + TAKE_IN_INTERVAL)
         if self._batch_due is not None:
             moments.append(self._batch_due)
-        if self._drops_said is not None and self._queue.drop_unsaid:
-            moments.append(self._drops_said + NOTICE_INTERVAL)
+        if self._drops_notified_at is not None and self._queue.has_untold_drops:
+            moments.append(self._drops_notified_at + NOTICE_INTERVAL)
         return min(moments)
 
 

@@ -12,11 +12,11 @@ from sys import modules
 from typing import Any
 
 from logweir.client import INBOX_CHARACTERS_MAX, Client
-from logweir.fields import exception_attributes, take_latency, take_trace
 from logweir.platform import inside
-from logweir.record import Attributes, Level, Record, attributes_of, text_of
-from logweir.trace import OTEL_MODULE as _OTEL
-from logweir.trace import current_ids, own_ids
+from logweir.record.fields import exception_attributes, take_latency, take_trace
+from logweir.record.record import Attributes, Level, Record, attributes_of, text_of
+from logweir.record.trace import OTEL_MODULE as _OTEL
+from logweir.record.trace import current_ids, own_ids
 
 # What every record has; any other name was given by the program.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -90,8 +90,8 @@ class Handler(logging.Handler):
             return self._handle_rare(record)
         inbox = client.inbox
         inbox.append(entry)
-        if len(inbox) >= client.shared.look_at or len(message) > INBOX_CHARACTERS_MAX:
-            client.look_at_inbox(level, message)
+        if len(inbox) >= client.shared.wake_threshold or len(message) > INBOX_CHARACTERS_MAX:
+            client.on_wake_threshold(level, message)
         return record
 
     def _handle_rare(self, record: logging.LogRecord) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 
 from logweir import platform
 from logweir.client import Client
-from logweir.fields import exception_attributes, take_latency, take_trace
-from logweir.handler import level_of_number
-from logweir.record import Record, attributes_of, text_of
-from logweir.trace import current_ids
+from logweir.integrations.handler import level_of_number
+from logweir.record.fields import exception_attributes, take_latency, take_trace
+from logweir.record.record import Record, attributes_of, text_of
+from logweir.record.trace import current_ids
 
 
 class Sink:

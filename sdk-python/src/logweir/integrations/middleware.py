@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from logweir.trace import TraceContext, trace, within
+from logweir.record.trace import TraceContext, trace, within
 
 HEADER = "traceparent"
 

@@ -11,7 +11,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Optional, Union
 
-from logweir.record import SPAN_ID_BYTES, TRACE_ID_BYTES, Attributes, text_of
+from logweir.record.record import SPAN_ID_BYTES, TRACE_ID_BYTES, Attributes, text_of
 
 LATENCY_NAMES = ("latency_ms", "duration_ms")
 

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from sys import getsizeof
-from typing import Any, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 MESSAGE_BYTES_MAX = 64 << 10
 """Longest message."""
@@ -157,14 +157,14 @@ RECORD_BYTES = 312
 ATTRIBUTES_BYTES, ATTRIBUTE_BYTES = 56, 80
 
 
-def weight_of(record: Record) -> int:
+def memory_bytes_of(record: Record) -> int:
     """What a log takes in memory, bytes. Loggers are names of the program and not counted."""
-    weight = RECORD_BYTES + getsizeof(record[2])
+    size = RECORD_BYTES + getsizeof(record[2])
     if record[5]:
-        weight += ATTRIBUTES_BYTES
+        size += ATTRIBUTES_BYTES
         for key, value in record[5]:
-            weight += ATTRIBUTE_BYTES + getsizeof(key) + getsizeof(value)
-    return weight
+            size += ATTRIBUTE_BYTES + getsizeof(key) + getsizeof(value)
+    return size
 
 
 def fit(record: Record, now_unix_nano: int) -> Record:
@@ -271,9 +271,15 @@ KEY_CHARACTERS_SAFE = ATTRIBUTE_KEY_BYTES_MAX // UTF8_BYTES_MAX
 VALUE_CHARACTERS_SAFE = ATTRIBUTE_VALUE_BYTES_MAX // UTF8_BYTES_MAX
 
 
-def write(record: Record, into: Any, now_unix_nano: int) -> Any:
+def _ignore() -> None:
+    """Where nobody is to hear of an invalid time."""
+
+
+def write(
+    record: Record, into: Any, now_unix_nano: int, on_invalid_time: Callable[[], None] = _ignore
+) -> Any:
     """Adds a log to a batch's `records`, and returns it there. An invalid time becomes `now_unix_nano`,
-    and the log is flagged."""
+    the log is flagged, and `on_invalid_time` is called."""
     level, time, message, logger, trace, attributes, latency_ms, severity_number = record
     nano = nanoseconds(time)
     if (
@@ -297,6 +303,8 @@ def write(record: Record, into: Any, now_unix_nano: int) -> Any:
         except UnicodeError:
             # A text is no valid Unicode; `fit` makes it so.
             del into[count:]
+    if nano is None:
+        on_invalid_time()
     return _write_fitted(fit(Record._make(record), now_unix_nano), into)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from logweir.record import Attributes, Json, Value
+from logweir.record.record import Attributes, Json, Value
 
 REDACT_KEYS = (
     "password",

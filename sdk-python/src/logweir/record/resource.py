@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 from logweir import wire
 from logweir.errors import ServiceError
-from logweir.record import NAME_BYTES_MAX, Record, Value, cut, fit, write_attributes
+from logweir.record.record import NAME_BYTES_MAX, Record, Value, cut, fit, write_attributes
 
 ReadText = Callable[[str], str]
 """The text of a file; raises OSError."""

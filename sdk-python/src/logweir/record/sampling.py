@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from logweir.record import Level
+from logweir.record.record import Level
 
 
 class Sampler:
