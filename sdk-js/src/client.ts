@@ -110,7 +110,7 @@ export class BaseClient {
 	}
 
 	/**
-	 * Waits until everything handed over before the call is answered, or the time is up, milliseconds.
+	 * Waits until the server has responded to everything handed over before the call, or the time is up, milliseconds.
 	 * May be called by several at once. Never rejects.
 	 */
 	flush(timeoutMs = flushTimeoutMsDefault): Promise<FlushReport> {
@@ -218,8 +218,8 @@ export class BaseClient {
 		}
 		this.#isInHook = true;
 		try {
-			const answer: unknown = call(record);
-			return isThenable(answer) ? this.#refusePromise(answer) : answer !== false;
+			const result: unknown = call(record);
+			return isThenable(result) ? this.#refusePromise(result) : result !== false;
 		} catch {
 			return false;
 		} finally {
@@ -228,8 +228,8 @@ export class BaseClient {
 	}
 
 	/** A log cannot wait for a promise; one that is rejected must not end the program. */
-	#refusePromise(answer: PromiseLike<unknown>): false {
-		answer.then(undefined, () => {});
+	#refusePromise(result: PromiseLike<unknown>): false {
+		result.then(undefined, () => {});
 		this.#notifyOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
 		return false;
 	}

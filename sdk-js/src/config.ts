@@ -36,7 +36,7 @@ export type Compression = "auto" | Encoding;
 export interface Rejection {
 	/** A stable name of the rule. */
 	reason: string;
-	/** What the server said of the newest. */
+	/** What the server wrote of the newest. */
 	message: string;
 	/** How many since the last call for this reason. */
 	count: number;

@@ -60,14 +60,14 @@ export type Encoding = "none" | "gzip" | "zstd";
 export interface Channel {
 	/**
 	 * Sends a request as it is, and returns the response's message. Throws a `ConnectError` with headers if
-	 * a server answered.
+	 * a server responded.
 	 */
 	ingest(
 		request: Uint8Array,
 		headers: { [name: string]: string },
 		signal: AbortSignal,
 	): Promise<Uint8Array>;
-	/** Opens the connection beforehand, until the server has said something; the cause if that fails. Undefined where it cannot be. */
+	/** Opens the connection beforehand, until the server has sent something; the cause if that fails. Undefined where it cannot be. */
 	open(): Promise<unknown>;
 	/** Gives up a connection that does not come about. */
 	reset(): void;

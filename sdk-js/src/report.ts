@@ -2,7 +2,7 @@
 
 import type { DropCounts } from "./errors.js";
 
-/** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
+/** Counts since the start. When idle, `emitted = sent + rejected + dropped + spooled`. */
 export interface Stats {
 	/** Logs handed over. */
 	readonly emitted: number;
@@ -16,9 +16,9 @@ export interface Stats {
 	readonly queued: number;
 	/** Logs in batches that are under way. */
 	readonly inFlight: number;
-	/** Logs in batches in the spool that are not answered. */
+	/** Logs in batches in the spool that the server has not responded to. */
 	readonly spooled: number;
-	/** Logs of dead processes, taken over, not answered so far. */
+	/** Logs of dead processes, taken over and still to be sent. */
 	readonly adoptedWaiting: number;
 	/** Logs of dead processes that the server has for good. */
 	readonly adoptedSent: number;
@@ -40,7 +40,7 @@ export interface FlushReport {
 	readonly rejected: number;
 	/** Logs given up, by reason, since the start. */
 	readonly dropped: DropCounts;
-	/** Logs handed over before the call that are in the spool, and not answered. */
+	/** Logs handed over before the call that are in the spool, without a response so far. */
 	readonly spooled: number;
 	/** Logs handed over before the call whose fate is open. */
 	readonly pending: number;

@@ -1,8 +1,8 @@
-/** What may be said again and again, each kind at most once a minute. */
+/** What a person may be told again and again, each kind at most once a minute. */
 
 import type { Rejection } from "../config.js";
 
-/** Drops, faults and rejections are said this often, milliseconds. */
+/** Drops, faults and rejections are told at most this often, milliseconds. */
 const noticeIntervalMs = 60_000;
 /** Most kinds told apart. */
 const kindsMax = 64;
@@ -25,12 +25,12 @@ export class NoticeLimiter {
 		return true;
 	}
 
-	/** When a kind may be said again. */
+	/** When a kind may be told again. */
 	dueAt(kind: string): number {
 		return (this.#notifiedAt.get(kind) ?? Number.NEGATIVE_INFINITY) + noticeIntervalMs;
 	}
 
-	/** The kind may be said at once. */
+	/** The kind may be told at once. */
 	forget(kind: string): void {
 		this.#notifiedAt.delete(kind);
 	}
@@ -41,7 +41,7 @@ export class Rejections {
 	readonly #notices = new NoticeLimiter();
 	readonly #since = new Map<string, number>();
 
-	/** Counts one; what is to be said of it now, if anything. */
+	/** Counts one; what is to be told of it now, if anything. */
 	add(reason: string, message: string, now: number): Rejection | undefined {
 		// Names of rules come from the server: a faulty one must not fill memory.
 		if (!this.#since.has(reason) && this.#since.size >= kindsMax) {

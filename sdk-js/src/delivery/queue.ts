@@ -100,11 +100,11 @@ export class Queue {
 		reason: DropReason,
 	): boolean {
 		const lane = laneOf(level);
-		const weight = end - start + this.#overheadBytes;
+		const memoryBytes = end - start + this.#overheadBytes;
 		let wakes = false;
-		while (this.#isFullFor(lane, weight)) {
+		while (this.#isFullFor(lane, memoryBytes)) {
 			wakes = this.countDrop(reason, 1) || wakes;
-			const victim = this.#victim(lane, weight);
+			const victim = this.#victim(lane, memoryBytes);
 			if (victim === undefined) {
 				return wakes;
 			}
@@ -112,14 +112,14 @@ export class Queue {
 			this.#drop(victim);
 		}
 		// Before the log is counted: whether it is the first decides.
-		wakes = this.#wakes(level, weight) || wakes;
+		wakes = this.#wakes(level, memoryBytes) || wakes;
 		this.#lane(lane).push(buffer, start, end, this.#nextPosition, now);
 		this.#nextPosition += 1;
 		this.#records += 1;
-		this.#bytes += weight;
+		this.#bytes += memoryBytes;
 		if (lane < errorLane) {
 			this.#recordsBelowError += 1;
-			this.#bytesBelowError += weight;
+			this.#bytesBelowError += memoryBytes;
 		}
 		return wakes;
 	}
@@ -283,18 +283,18 @@ export class Queue {
 	}
 
 	#forget(lane: number, { count, bytes }: Run): void {
-		const weight = bytes + count * this.#overheadBytes;
+		const memoryBytes = bytes + count * this.#overheadBytes;
 		this.#records -= count;
-		this.#bytes -= weight;
+		this.#bytes -= memoryBytes;
 		if (lane < errorLane) {
 			this.#recordsBelowError -= count;
-			this.#bytesBelowError -= weight;
+			this.#bytesBelowError -= memoryBytes;
 		}
 	}
 
-	#isFullFor(lane: number, weight: number): boolean {
+	#isFullFor(lane: number, memoryBytes: number): boolean {
 		const { recordsMax, bytesMax, policy } = this.#bounds;
-		if (this.#records + 1 > recordsMax || this.#bytes + weight > bytesMax) {
+		if (this.#records + 1 > recordsMax || this.#bytes + memoryBytes > bytesMax) {
 			return true;
 		}
 		// A flood of lesser logs must not push out the errors that explain it.
@@ -303,14 +303,14 @@ export class Queue {
 		}
 		return (
 			this.#recordsBelowError + 1 > withoutReserve(recordsMax) ||
-			this.#bytesBelowError + weight > withoutReserve(bytesMax)
+			this.#bytesBelowError + memoryBytes > withoutReserve(bytesMax)
 		);
 	}
 
 	/** The lane whose oldest log goes for a new one; none if the new one itself goes. */
-	#victim(lane: number, weight: number): number | undefined {
+	#victim(lane: number, memoryBytes: number): number | undefined {
 		const { policy, bytesMax } = this.#bounds;
-		if (weight > bytesMax || policy === "newest") {
+		if (memoryBytes > bytesMax || policy === "newest") {
 			return undefined;
 		}
 		if (policy === "oldest") {
@@ -335,12 +335,12 @@ export class Queue {
 	}
 
 	/** Wakes are rare on purpose: when waiting begins, when a batch is full, when a log is urgent. */
-	#wakes(level: number, weight: number): boolean {
+	#wakes(level: number, memoryBytes: number): boolean {
 		const { wakeRecords, wakeBytes, urgent } = this.#bounds;
 		const isUrgent = level >= urgent && !this.#isUrgent;
 		this.#isUrgent ||= isUrgent;
 		// Only the log that crosses the bound wakes: each wake costs a timer.
-		const fillsBytes = this.#bytes < wakeBytes && this.#bytes + weight >= wakeBytes;
+		const fillsBytes = this.#bytes < wakeBytes && this.#bytes + memoryBytes >= wakeBytes;
 		return this.#records === 0 || this.#records + 1 === wakeRecords || fillsBytes || isUrgent;
 	}
 }

@@ -1,4 +1,4 @@
-/** An answer other than OK, read from what the gRPC library throws. */
+/** A response other than OK, read from what the gRPC library throws. */
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -13,7 +13,7 @@ const firstField = 1;
 const nanosField = 2;
 const nanosecondsPerMillisecond = 1_000_000;
 
-/** What was thrown, as an answer. Details that cannot be read count as absent. */
+/** What was thrown, as a refusal. Details that cannot be read count as absent. */
 export function toRefusal(thrown: unknown): Refusal {
 	const error = ConnectError.from(thrown, Code.Unavailable);
 	const details = new Map<string, Uint8Array[]>();
@@ -34,7 +34,7 @@ export function toRefusal(thrown: unknown): Refusal {
 	};
 }
 
-/** Whether a server answered: only then there are headers. */
+/** Whether a server responded: only then there are headers. */
 function isAnswer(error: ConnectError): boolean {
 	let hasHeaders = false;
 	error.metadata.forEach(() => {
@@ -83,7 +83,7 @@ function plainCause(cause: unknown): string {
 	return typeof reason === "string" ? `TLS: ${reason}` : line;
 }
 
-/** Whether the answer is one that no Logweir server gives. */
+/** Whether the response is one that no Logweir server gives. */
 function isForeign(error: ConnectError): boolean {
 	const contentType = error.metadata.get("content-type");
 	const isGrpc = contentType === null || contentType.startsWith("application/grpc");

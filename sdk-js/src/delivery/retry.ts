@@ -1,5 +1,5 @@
 /**
- * What to do on each answer, and when the next attempt may start. Pure: the time and randomness are
+ * What to do on each response, and when the next attempt may start. Pure: the time and randomness are
  * arguments. Times are milliseconds of a clock that never jumps.
  *
  * A resend is harmless, since the server stores a batch id once, so that ambiguous outcomes are
@@ -44,12 +44,12 @@ export const retryPolicyDefault: RetryPolicy = {
 	permissionPauseMs: 300_000,
 };
 
-/** An answer other than OK, or none at all. */
+/** A response other than OK, or none at all. */
 export interface Refusal {
 	code: Code;
-	/** The connection failed, rather than the server answered. */
+	/** The connection failed, rather than that the server responded. */
 	isTransport: boolean;
-	/** No Logweir server answers so. */
+	/** No Logweir server responds so. */
 	isForeign: boolean;
 	/** From `google.rpc.RetryInfo`. */
 	retryDelayMs?: number | undefined;
@@ -60,7 +60,7 @@ export interface Refusal {
 	message: string;
 }
 
-/** What an answer means for the batch. */
+/** What a response means for the batch. */
 type Decision =
 	/** Try again; this endpoint pauses. */
 	| "retry"
@@ -79,7 +79,7 @@ const batchTooLarge = "BATCH_TOO_LARGE";
 /** The `ErrorInfo` reason of a batch that is too old to be told from a repeat. */
 const expired = "EXPIRED";
 
-/** The table of answers. */
+/** The table of responses. */
 function decision(refusal: Refusal): Decision {
 	if (refusal.isTransport) {
 		return "retry";
@@ -162,7 +162,7 @@ class Backoff {
 	}
 }
 
-/** Leave to make one attempt. Must come back through [EndpointPool.finish]. */
+/** Permission to make one attempt. Must come back through [EndpointPool.finish]. */
 export interface Ticket {
 	/** Which endpoint. */
 	readonly endpoint: number;
@@ -174,7 +174,7 @@ export interface Ticket {
 	readonly probesAccount: boolean;
 }
 
-/** Leave, or when to ask again: then (never if undefined), or when an attempt has ended. */
+/** Permission, or when to ask again: then (never if undefined), or when an attempt has ended. */
 export type Start = { ticket: Ticket } | { ticket: undefined; until: number | undefined };
 
 /** What a refused attempt leads to. */
@@ -200,7 +200,7 @@ export class EndpointPool {
 		this.#endpoints = Array.from({ length: endpoints }, () => new Backoff());
 	}
 
-	/** Gives leave to try the next endpoint in turn that is not paused. */
+	/** Gives permission to try the next endpoint in turn that is not paused. */
 	start(now: number): Start {
 		// One refusal of the token or its quota is enough to send one batch at a time.
 		const account = this.#account.blocked(now, 1);
@@ -233,7 +233,7 @@ export class EndpointPool {
 		}
 	}
 
-	/** The attempt was answered OK. */
+	/** The response was OK. */
 	succeeded(ticket: Ticket): void {
 		this.#endpoint(ticket.endpoint).succeed();
 		this.#account.succeed();
@@ -248,8 +248,8 @@ export class EndpointPool {
 
 	/** The attempt was refused. `random` is a share, 0 up to 1. */
 	refused(ticket: Ticket, refusal: Refusal, history: History, now: number, random: number): Next {
-		const answer = decision(refusal);
-		switch (answer) {
+		const next = decision(refusal);
+		switch (next) {
 			case "retry":
 				return this.#pauseEndpoint(ticket, refusal.retryDelayMs, now, random);
 			case "retry_a_few_times":
@@ -261,9 +261,9 @@ export class EndpointPool {
 			case "forbidden":
 				return this.#forbidden(ticket, now);
 			case "too_large":
-				return this.#answered(ticket, "split");
+				return this.#finalRefusal(ticket, "split");
 			default:
-				return this.#answered(ticket, answer);
+				return this.#finalRefusal(ticket, next);
 		}
 	}
 
@@ -290,7 +290,7 @@ export class EndpointPool {
 	}
 
 	/** A refusal for good comes from a server that works. */
-	#answered(ticket: Ticket, next: Next): Next {
+	#finalRefusal(ticket: Ticket, next: Next): Next {
 		this.#endpoint(ticket.endpoint).succeed();
 		return next;
 	}

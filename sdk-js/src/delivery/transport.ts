@@ -22,7 +22,7 @@ import {
 	type Ticket,
 } from "./retry.js";
 
-/** A refused token is said this often, milliseconds. */
+/** A refused token is told at most this often, milliseconds. */
 const tokenNoticeIntervalMs = 300_000;
 /** An address that has not been reached after so long is told, milliseconds. */
 const reachableTimeoutMs = 1_500;
@@ -115,7 +115,7 @@ export class Sender {
 		}
 	}
 
-	/** Sends a batch and tries again, byte for byte, until it is answered for good or out of time. */
+	/** Sends a batch and tries again, byte for byte, until its response is final or out of time. */
 	async send(batch: EncodedBatch, deadline: number): Promise<SendOutcome> {
 		const history: History = { internalFailures: 0 };
 		for (;;) {
@@ -123,9 +123,9 @@ export class Sender {
 			if (ticket === undefined) {
 				return { kind: "out_of_time" };
 			}
-			const answer = await this.#attempt(ticket, batch, deadline, history);
-			if (answer !== undefined) {
-				return answer;
+			const outcome = await this.#attempt(ticket, batch, deadline, history);
+			if (outcome !== undefined) {
+				return outcome;
 			}
 		}
 	}
@@ -139,7 +139,7 @@ export class Sender {
 		}
 	}
 
-	/** Waits for leave to make an attempt; none when the deadline has passed. */
+	/** Waits for permission to make an attempt; none when the deadline has passed. */
 	async #acquire(deadline: number): Promise<Ticket | undefined> {
 		for (;;) {
 			const now = this.#platform.now();
@@ -186,10 +186,10 @@ export class Sender {
 	): Promise<SendOutcome | undefined> {
 		const endpoint = this.#endpoints[ticket.endpoint] as Endpoint;
 		try {
-			const answer = await this.#call(endpoint, batch.request, deadline);
+			const response = await this.#call(endpoint, batch.request, deadline);
 			this.#pool.succeeded(ticket);
 			this.#setReachable(endpoint);
-			return { kind: "accepted", rejected: fromBinary(IngestResponseSchema, answer).rejected };
+			return { kind: "accepted", rejected: fromBinary(IngestResponseSchema, response).rejected };
 		} catch (thrown) {
 			return this.#refused(ticket, endpoint, thrown, history);
 		} finally {
@@ -317,13 +317,13 @@ export class Sender {
 		return this.#lastHeader;
 	}
 
-	/** A program's function may never answer. */
-	#inTime<Value>(answer: Value | Promise<Value>): Promise<Value> {
+	/** A program's function may never come to an end. */
+	#inTime<Value>(value: Value | Promise<Value>): Promise<Value> {
 		const { attemptTimeoutMs } = this.#options;
 		return new Promise((resolve, reject) => {
 			const late = () => reject(new Error(`no answer within ${attemptTimeoutMs} ms`));
 			const timer = this.#platform.later(attemptTimeoutMs, late);
-			Promise.resolve(answer)
+			Promise.resolve(value)
 				.then(resolve, reject)
 				.finally(() => this.#platform.clear(timer));
 		});

@@ -1,8 +1,8 @@
 /**
  * The sending: queue → batch → spool → server, and the account of it all.
  *
- * It takes a turn whenever something happens: a wake by the queue, a call of flush, an answer, a moment
- * that was waited for. A turn expires, cuts batches, answers those who wait, sends. Without a spool a
+ * It takes a turn whenever something happens: a wake by the queue, a call of flush, a response, a moment
+ * that was waited for. A turn expires, cuts batches, replies to those who wait, sends. Without a spool a
  * batch is cut only when it can be sent, so that memory holds no more than the queue and the batches
  * under way. With a spool batches are cut as they fill, and those that cannot be sent at once stay on
  * disk alone.
@@ -138,7 +138,7 @@ export class Worker {
 		}
 	}
 
-	/** Waits until what was handed over before is settled, or until the deadline. */
+	/** Waits until what was handed over before is done with, or until the deadline. */
 	flush(timeoutMs: number): Promise<FlushReport> {
 		return this.#wait(timeoutMs, false);
 	}
@@ -339,7 +339,7 @@ export class Worker {
 			return;
 		}
 		this.#inFlight.add(tracked);
-		const done = (outcome: SendOutcome) => this.#answered(tracked, outcome);
+		const done = (outcome: SendOutcome) => this.#handleOutcome(tracked, outcome);
 		this.#sender.send(batch, deadline).then(done, (error: unknown) => {
 			done({
 				kind: "refused",
@@ -363,7 +363,7 @@ export class Worker {
 		return now + limit - Math.max(0, age);
 	}
 
-	#answered(tracked: Tracked, outcome: SendOutcome): void {
+	#handleOutcome(tracked: Tracked, outcome: SendOutcome): void {
 		if (!this.#inFlight.delete(tracked)) {
 			// The end came first.
 			return;

@@ -26,7 +26,7 @@ export interface Compressor {
 	fromBytes: number;
 }
 
-/** Sends a message and returns the response's message. Throws a `ConnectError` with headers if a server answered. */
+/** Sends a message and returns the response's message. Throws a `ConnectError` with headers if a server responded. */
 export async function unaryCall(
 	session: Http2SessionManager,
 	path: string,

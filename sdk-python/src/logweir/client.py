@@ -167,8 +167,8 @@ class Client:
             self.on_wake_threshold(level, message)
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
-        """Waits until everything handed over before the call is answered, or the time (seconds) is up.
-        At most a week; what is no number is taken for the default."""
+        """Waits until the server has responded to everything handed over before the call, or the time is up.
+        `timeout`: seconds, at most a week; what is no number is taken for the default."""
         return self._ask(_seconds(timeout), closes=False)
 
     def shutdown(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:

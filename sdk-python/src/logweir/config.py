@@ -59,7 +59,7 @@ class Rejection:
     reason: str
     """A stable name of the rule."""
     message: str
-    """What the server said of the newest."""
+    """What the server wrote of the newest."""
     count: int
     """How many since the last call for this reason."""
 

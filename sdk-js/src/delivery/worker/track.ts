@@ -1,9 +1,9 @@
-/** Where each batch is until it is settled, and what it counts as. */
+/** Where each batch is until it is done with, and what it counts as. */
 
 import type { FrameRef } from "../../platform.js";
 import type { EncodedBatch } from "../batch.js";
 
-/** A batch that is not settled. */
+/** A batch that is outstanding: neither accepted nor given up so far. */
 export interface Tracked {
 	/** None while it is on disk alone. */
 	batch: EncodedBatch | undefined;
@@ -52,7 +52,7 @@ interface Count {
 	spooled: number;
 }
 
-/** This client's unsettled batches, by tag. */
+/** This client's outstanding batches, by tag. */
 export class Outstanding {
 	#tagsGiven = 0;
 	/** In the order of the tags. */
@@ -73,7 +73,7 @@ export class Outstanding {
 		return this.#tagsGiven + 1;
 	}
 
-	/** Whether every batch below a mark is settled. */
+	/** Whether every batch below a mark is done with. */
 	isCompleteBelow(mark: number): boolean {
 		// Tags are given in order, and a map keeps the order of insertion.
 		const [first] = this.#byTag.keys();

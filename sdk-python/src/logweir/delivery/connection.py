@@ -34,7 +34,7 @@ from logweir.delivery.batch import SDK_NAME, SDK_VERSION
 from logweir.delivery.retry import Code, Refusal
 
 CONNECT_TIMEOUT = 5.0
-# So long nothing was heard: ask with a PING, and wait so long for its answer.
+# So long nothing was heard: ask with a PING, and wait so long for its response.
 KEEPALIVE_INTERVAL = 10.0
 KEEPALIVE_TIMEOUT = 5.0
 PING_BYTES = b"logweir!"
@@ -173,7 +173,7 @@ def record_position(field: str) -> int | None:
 
 
 class Connection:
-    """A connection that is made at once. `opened` is called when the server has answered; `failed`, once,
+    """A connection that is made at once. `opened` is called when the server has responded; `failed`, once,
     with the cause, when there is no connection any more: all calls have ended by then."""
 
     def __init__(
@@ -460,7 +460,7 @@ class Connection:
                 call.done(Refusal(Code.UNAVAILABLE, cause, is_transport=True))
 
     def _end_of_request(self, call: Call) -> None:
-        """A server may answer before it has all of the request, which is then of no use."""
+        """A server may respond before it has all of the request, which is then of no use."""
         if call.unsent:
             with contextlib.suppress(h2.exceptions.H2Error):
                 self._http.reset_stream(call.stream_id, h2.errors.ErrorCodes.NO_ERROR)

@@ -20,7 +20,7 @@ WRITE_AGAIN_INTERVAL = 1.0
 
 
 class Disk:
-    """A spool that may fail, or not be wanted: nothing here raises an OSError. A failure is counted, and said
+    """A spool that may fail, or not be wanted: nothing here raises an OSError. A failure is counted, and told
     once a minute at most."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What to do on each answer, and when the next attempt may start. Pure: the time and randomness are
+"""What to do on each response, and when the next attempt may start. Pure: the time and randomness are
 arguments.
 
 A resend is harmless, since the server stores a batch id once, so that ambiguous outcomes are retried.
@@ -62,13 +62,13 @@ class Code(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer other than OK, or none at all."""
+    """A response other than OK, or none at all."""
 
     code: Code
     message: str = ""
-    # The connection failed, rather than the server answered.
+    # The connection failed, rather than that the server responded.
     is_transport: bool = False
-    # The answer has no status of gRPC: whoever gave it is no server of ours.
+    # The response has no status of gRPC: whoever gave it is no server of ours.
     is_foreign: bool = False
     # From google.rpc.RetryInfo, seconds.
     retry_delay: float | None = None
@@ -89,7 +89,7 @@ DOUBLINGS_MAX = 20
 
 
 class Decision(enum.Enum):
-    """What an answer means for the batch."""
+    """What a response means for the batch."""
 
     RETRY = enum.auto()
     THROTTLED = enum.auto()
@@ -117,7 +117,7 @@ _DECISIONS = {
 
 
 def decision(refusal: Refusal) -> Decision:
-    """The table of answers."""
+    """The table of responses."""
     if refusal.is_transport:
         return Decision.RETRY
     if refusal.reason.upper() == BATCH_EXPIRED:
@@ -163,7 +163,7 @@ class _Backoff:
 
 @dataclass(frozen=True)
 class Ticket:
-    """Leave to make one attempt. Must come back through `EndpointPool.finish`."""
+    """Permission to make one attempt. Must come back through `EndpointPool.finish`."""
 
     # Which server.
     endpoint: int
@@ -216,7 +216,7 @@ class EndpointPool:
         self._endpoints = [_Backoff() for _ in range(self.endpoint_count)]
 
     def start(self, now: float) -> Ticket | Wait:
-        """Gives leave to try the next server in turn that is not paused."""
+        """Gives permission to try the next server in turn that is not paused."""
         account = self._account
         if account.not_before > now:
             return Wait(account.not_before)
@@ -251,7 +251,7 @@ class EndpointPool:
             self._account.probing = False
 
     def succeeded(self, ticket: Ticket) -> None:
-        """The attempt was answered OK."""
+        """The response was OK."""
         self._endpoints[ticket.endpoint].succeed()
         self._account.succeed()
         self._token_failures = 0

@@ -36,8 +36,8 @@ class Owner:
 def parse(line: str) -> Owner | None:
     """The owner that a file names; none if it cannot be read."""
     try:
-        said = json.loads(line)
-        return Owner(int(said["pid"]), str(said["start"]), str(said["namespace"]))
+        found = json.loads(line)
+        return Owner(int(found["pid"]), str(found["start"]), str(found["namespace"]))
     except (ValueError, KeyError, TypeError):
         return None
 

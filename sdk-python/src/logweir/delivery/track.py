@@ -1,4 +1,4 @@
-"""Where each batch is until it is settled, and what it counts as. Pure."""
+"""Where each batch is until it is done with, and what it counts as. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from logweir.delivery.spool import FrameRef
 
 @dataclass(frozen=True)
 class Tracked:
-    """A batch that is not settled."""
+    """A batch that is outstanding: neither accepted nor given up so far."""
 
     record_count: int
     # None while it is on disk alone.
@@ -110,7 +110,7 @@ class _Count:
 
 @dataclass
 class Outstanding:
-    """This process's unsettled batches, by tag."""
+    """This process's outstanding batches, by tag."""
 
     tags_given: int = 0
     # Logs in the spool that another process took over: nobody here waits for them.
@@ -140,7 +140,7 @@ class Outstanding:
         self.all.add(records, is_spooled)
 
     def remove(self, tag: int, records: int, is_spooled: bool) -> None:
-        """A batch of this tag is settled."""
+        """A batch of this tag is done with."""
         count = self._by_tag[tag]
         count.batches -= 1
         count.add(-records, is_spooled)
@@ -149,7 +149,7 @@ class Outstanding:
             del self._by_tag[tag]
 
     def is_complete_below(self, mark: int) -> bool:
-        """Whether every batch below a mark is settled. Tags are given in order, and kept in it."""
+        """Whether every batch below a mark is done with. Tags are given in order, and kept in it."""
         oldest = next(iter(self._by_tag), mark)
         return oldest >= mark
 

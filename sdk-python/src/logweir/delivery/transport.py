@@ -18,7 +18,7 @@ from logweir.delivery.poller import Poller
 from logweir.delivery.retry import Code, EndpointPool, History, Next, Refusal, Ticket, Wait
 from logweir.errors import TokenError
 
-# A refused token is said this often.
+# A refused token is told at most this often.
 TOKEN_NOTICE_INTERVAL = 300.0
 # A connection that takes longer is told; a person is to know within two seconds.
 SLOW_AFTER = 1.5
@@ -109,7 +109,7 @@ class Sender:
         return len(self._sendings)
 
     def send(self, batch: EncodedBatch, deadline: float, done: Callable[[Outcome], None]) -> None:
-        """Sends a batch and tries again, byte for byte, until it is answered for good or the deadline has
+        """Sends a batch and tries again, byte for byte, until its response is final or the deadline has
         passed. `done` is called later."""
         self._sendings.append(Sending(batch, deadline, done))
 

@@ -22,7 +22,7 @@ class _Waiter:
 
 
 class Waiters:
-    """Each waits until its logs are settled, then until the server knows the account, but not beyond its
+    """Each waits until its logs are done with, then until the server knows the account, but not beyond its
     deadline. `tell_account` sends the account, if it is news to the server."""
 
     def __init__(self, shared: Shared, tell_account: Callable[[float], None]) -> None:
@@ -47,7 +47,7 @@ class Waiters:
         return position
 
     def reply(self, now: float) -> None:
-        """Replies to those whose logs are settled, or whose time is up. A shutdown is left to the end."""
+        """Replies to those whose logs are done with, or whose time is up. A shutdown is left to the end."""
         for waiter in list(self._waiting):
             self._advance(waiter, now)
             if self._is_over(waiter, now) and not waiter.command.closes:

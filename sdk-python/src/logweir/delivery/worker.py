@@ -455,7 +455,7 @@ class Worker:
             self._notice(text)
 
     def _notify_rejected(self, reason: str, message: str) -> None:
-        """Counts a rejection, and says so if it was not said within the minute."""
+        """Counts a rejection, and tells it if it was not told within the minute."""
         count = self._notices.count(f"rejected {reason}", platform.now())
         if count is None:
             return

@@ -27,19 +27,19 @@ class Sink:
             self._client.put_made(_record, message.record)
 
 
-def _record(said: Any) -> Record:
-    named = dict(said["extra"])
-    exception = said["exception"]
+def _record(record: Any) -> Record:
+    named = dict(record["extra"])
+    exception = record["exception"]
     latency_ms = take_latency(named)
     trace = take_trace(named) or current_ids()
     attributes = attributes_of(named)
     if exception is not None:
         attributes += exception_attributes(tuple(exception))
     return Record(
-        level_of_number(said["level"].no),
-        said["time"].timestamp(),
-        text_of(said["message"]),
-        said["name"] or "",
+        level_of_number(record["level"].no),
+        record["time"].timestamp(),
+        text_of(record["message"]),
+        record["name"] or "",
         trace,
         attributes,
         latency_ms,

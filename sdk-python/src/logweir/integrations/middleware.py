@@ -17,7 +17,7 @@ class WsgiMiddleware:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answers a request; also what is logged while its body is made belongs to the trace."""
+        """Handles a request; also what is logged while its body is made belongs to the trace."""
         header = environ.get("HTTP_TRACEPARENT")
         with trace(header) as context:
             body = self._application(environ, start_response)
@@ -55,7 +55,7 @@ class AsgiMiddleware:
         self._application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Answers a request."""
+        """Handles a request."""
         if scope["type"] not in ("http", "websocket"):
             await self._application(scope, receive, send)
             return
