@@ -3,9 +3,10 @@
  * program's own code is not running.
  */
 
-import { type ClientOptions, type Config, type MutableLogRecord, resolveConfig } from "./config.js";
+import { type Config, resolveConfig } from "./config.js";
 import { Queue } from "./delivery/queue.js";
 import { Worker } from "./delivery/worker.js";
+import type { ClientOptions, MutableLogRecord } from "./options.js";
 import type { EndListener, Platform } from "./platform.js";
 import { Encoder } from "./record/encode.js";
 import { nestedLogsMax } from "./record/limits.js";

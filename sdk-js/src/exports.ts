@@ -1,17 +1,16 @@
 /** What the package offers on every platform. */
 
+export type { DropPolicy } from "./delivery/queue.js";
+export type { RetryPolicy } from "./delivery/retry.js";
+export { ConfigError, type DropCounts, type DropReason, dropCountsText } from "./errors.js";
 export type {
 	ClientOptions,
 	Compression,
 	MutableLogRecord,
 	Rejection,
-	TlsOptions,
 	TokenOption,
-} from "./config.js";
-export type { DropPolicy } from "./delivery/queue.js";
-export type { RetryPolicy } from "./delivery/retry.js";
-export { ConfigError, type DropCounts, type DropReason, dropCountsText } from "./errors.js";
-export type { SpoolOptions } from "./platform.js";
+} from "./options.js";
+export type { SpoolOptions, TlsOptions } from "./platform.js";
 export {
 	type Attributes,
 	Double,

@@ -3,7 +3,6 @@
  * randomness, the environment, the network and the disk.
  */
 
-import type { TlsOptions } from "./config.js";
 import type { EncodedBatch } from "./delivery/batch.js";
 import type { TraceIds } from "./record/encode.js";
 import type { WriteText } from "./record/wire.js";
@@ -51,6 +50,15 @@ export interface SpoolFiles {
 	startOver(): void;
 	adopt(take: (adopted: Adopted) => void): Promise<void>;
 	close(): void;
+}
+
+/** How to speak to `https://` addresses. The files are PEM, and read once. */
+export interface TlsOptions {
+	/** The CA of the server, in place of the system's. */
+	caFile?: string | undefined;
+	/** A certificate to show to the server, and its private key. */
+	clientCertificateFile?: string | undefined;
+	clientKeyFile?: string | undefined;
 }
 
 /** How a request may be compressed on this platform. */

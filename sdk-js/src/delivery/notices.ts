@@ -1,6 +1,6 @@
 /** What a person may be told again and again, each kind at most once a minute. */
 
-import type { Rejection } from "../config.js";
+import type { Rejection } from "../options.js";
 
 /** Drops, faults and rejections are told at most this often, milliseconds. */
 const noticeIntervalMs = 60_000;

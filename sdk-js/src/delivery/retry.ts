@@ -180,7 +180,7 @@ export type Start = { ticket: Ticket } | { ticket: undefined; until: number | un
 /** What a refused attempt leads to. */
 export type Next = "again" | "read_token" | "split" | { giveUp: DropReason };
 
-/** What one batch has behind it. */
+/** The failures of one batch that count against it. */
 export interface History {
 	internalFailures: number;
 }

@@ -6,11 +6,11 @@
 
 import { Writable } from "node:stream";
 import type { BaseClient } from "../client.js";
-import type { ClientOptions } from "../config.js";
 import { Client } from "../index.js";
+import type { ClientOptions } from "../options.js";
+import { settingsOf } from "../options.js";
 import { nodePlatform } from "../platform/node.js";
 import { Level } from "../record/record.js";
-import { settingsOf } from "../settings.js";
 import type { Emitter } from "./console.js";
 
 /** How long the worker may go on sending when the program ends, milliseconds. */

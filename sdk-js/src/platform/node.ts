@@ -8,11 +8,17 @@ import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { Http2SessionManager } from "@connectrpc/connect-node";
-import type { TlsOptions } from "../config.js";
 import { Spool } from "../delivery/spool.js";
 import { IngestService } from "../generated/logweir/v1/ingest_pb.js";
-import { currentTrace } from "../integrations/context.js";
-import type { Channel, ChannelOptions, Encoding, EndListener, Platform } from "../platform.js";
+import type {
+	Channel,
+	ChannelOptions,
+	Encoding,
+	EndListener,
+	Platform,
+	TlsOptions,
+} from "../platform.js";
+import { currentTrace } from "../record/current-trace.js";
 import { type Compressor, unaryCall } from "./grpc.js";
 
 /** How often an idle connection is checked, and how long its response may take, milliseconds. */

@@ -1,4 +1,4 @@
-/** Whose a folder of the spool is, and whether that process is dead. */
+/** The owner of a folder of the spool: the process that writes to it, and whether that one still runs. */
 
 import * as fs from "node:fs";
 
@@ -7,7 +7,7 @@ export interface Owner {
 	pid: number;
 	/** When it started, by the system's count; empty where there is no `/proc`. */
 	start: string;
-	/** In which running of which system the number is valid; empty where there is no `/proc`. */
+	/** The boot and the namespace within which the number is unique; empty where there is no `/proc`. */
 	namespace: string;
 }
 

@@ -1,4 +1,4 @@
-/** Where each batch is until it is done with, and what it counts as. */
+/** The batches that are outstanding: where each is, and how many logs wait in them. */
 
 import type { FrameRef } from "../../platform.js";
 import type { EncodedBatch } from "../batch.js";
@@ -10,13 +10,13 @@ export interface Tracked {
 	/** Where it is on disk, if it is. */
 	frame: FrameRef | undefined;
 	recordCount: number;
-	/** When it was cut, as a running number; none for a dead process's batch. */
+	/** A number that rises with each batch cut; none for a dead process's batch. */
 	tag: number | undefined;
-	/** The same by a clock that never jumps. */
+	/** When it was cut, by a clock that never jumps. */
 	cutAt: number | undefined;
 	/** It is in the account of a producer of its own, and counts as moved in ours. */
 	isMoved: boolean;
-	/** Logs were taken out of it on the server's word. */
+	/** Logs that the server named as faulty were taken out of it. */
 	isRepaired: boolean;
 }
 

@@ -7,14 +7,14 @@ import type { Outstanding } from "./track.js";
 
 /** A call of flush or shutdown. */
 export class Waiter {
-	/** Logs before this position of the queue are meant. */
+	/** It waits for the logs before this position of the queue. */
 	readonly position: number;
 	deadline: number;
 	/** Whether the client ends with it. */
 	readonly closes: boolean;
-	/** Batches below this mark are meant; none until the last log meant is in a batch. */
+	/** It waits for the batches with tags below this; none while one of its logs is still in the queue. */
 	mark: number | undefined;
-	/** The server knows, or was told, the account. */
+	/** The account was sent after its logs, or the server knew it. */
 	isAccountTold = false;
 	reply: (report: FlushReport) => void = () => {};
 

@@ -195,7 +195,7 @@ class Next(enum.Enum):
 
 @dataclass
 class History:
-    """What one batch has behind it."""
+    """The failures of one batch that count against it."""
 
     internal_failures: int = 0
 

@@ -1,4 +1,4 @@
-"""Whose a folder of the spool is, and whether its owner is dead."""
+"""The owner of a folder of the spool: the process that writes to it, and whether that one still runs."""
 
 from __future__ import annotations
 

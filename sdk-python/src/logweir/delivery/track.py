@@ -1,4 +1,4 @@
-"""Where each batch is until it is done with, and what it counts as. Pure."""
+"""The batches that are outstanding: where each is, and how many logs wait in them. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Tracked:
     batch: EncodedBatch | None = None
     # Where it is on disk, if it is.
     frame: FrameRef | None = None
-    # When it was cut, as a running number; none for a dead process's batch.
+    # A number that rises with each batch cut; none for a dead process's batch.
     tag: int | None = None
-    # The same by a clock that never jumps.
+    # When it was cut, by a clock that never jumps.
     cut_at: float | None = None
     # It is in the account of a producer of its own, and counts as moved in ours.
     is_moved: bool = False
-    # Logs were taken out of it on the server's word.
+    # Logs that the server named as faulty were taken out of it.
     is_repaired: bool = False
 
     @property

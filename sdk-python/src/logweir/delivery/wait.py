@@ -13,11 +13,11 @@ from logweir.report import FlushReport
 @dataclass(eq=False)
 class _Waiter:
     command: Command
-    # Logs before this position of the queue are meant.
+    # It waits for the logs before this position of the queue.
     position: int
-    # Batches below this mark are meant; none until the last log meant is in a batch.
+    # It waits for the batches with tags below this; none while one of its logs is still in the queue.
     mark: int | None = None
-    # The server knows, or was told, the account.
+    # The account was sent after its logs, or the server knew it.
     account_told: bool = False
 
 
