@@ -58,6 +58,7 @@ export class BaseClient {
 	constructor(options: ClientOptions, platform: Platform) {
 		this.#platform = platform;
 		this.#config = resolveConfig(options, platform);
+		// Once for all encoders: its patterns are dear to make.
 		this.#redaction = new Redaction(this.#config.redactKeys);
 		this.#encoder = this.#newEncoder();
 		this.#queue = new Queue(this.#config.queue, platform.allocate);
@@ -168,6 +169,7 @@ export class BaseClient {
 			this.#takeCounted(level, message, attributes, record, timeUnixMs);
 		} catch {
 			// Whatever the program handed over, it must not fail for it.
+			// It was counted as handed over, so that it must be in one of the counts.
 			this.#queue.countDrop("internal_sdk_error", 1);
 			this.#worker.wake();
 		}
@@ -186,6 +188,7 @@ export class BaseClient {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
+		// The short way, without an object for the log, which most programs always take.
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
 			this.#pushPlain(level, message, attributes, timeUnixMs);
 			return;
@@ -205,6 +208,7 @@ export class BaseClient {
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
 	): MutableLogRecord {
+		// A trace that the program gives wins over the one that runs here.
 		const hasTrace = (record?.traceId ?? undefined) !== undefined;
 		const trace = hasTrace ? undefined : this.#platform.currentTrace();
 		const given = record ?? { level, message: message as string, attributes };
@@ -288,11 +292,13 @@ export class BaseClient {
 
 	#push(encoder: Encoder, level: number, end: number, nowUnixMs: number): void {
 		const { buffer, start, isTimeReplaced } = encoder;
+		// The queue has a lane for each level, and for no other number.
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
 		// The program may hold the only thread in a loop: no turn would come before the queue drops.
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
 			this.#worker.spill();
 		}
+		// While the token is refused nothing leaves the queue: that is why it is full.
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
 		if (this.#queue.push(buffer, start, end, known, this.#now(nowUnixMs), reason)) {
 			this.#worker.wake();

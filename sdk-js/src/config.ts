@@ -88,6 +88,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		wholeNumber("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, source),
 	);
 	const batch = {
+		// A batch that is larger than the queue would never be full.
 		records: Math.min(batchRecords, queueRecords),
 		bytes: size(options, "batchBytes", 1, batchBytesMax, () => 1 << 20),
 	};
@@ -186,6 +187,7 @@ function wholeNumber(variable: string, otherwise: number, source: Source): numbe
 	if (text === undefined) {
 		return otherwise;
 	}
+	// `Number` would take the empty text for 0, and "1e9" for a number.
 	if (/^\d+$/.test(text.trim())) {
 		return Number(text);
 	}
@@ -227,6 +229,7 @@ export function parseEndpoints(list: string): string[] | undefined {
 		.map((name) => name.trim())
 		.filter((name) => name !== "");
 	const addresses = names.map(parseEndpoint);
+	// One that is none spoils the list: logs must not go to the rest unnoticed.
 	const isGood = addresses.length > 0 && addresses.every((address) => address !== undefined);
 	return isGood ? (addresses as string[]) : undefined;
 }
@@ -388,6 +391,7 @@ function retryOf(given: Partial<RetryPolicy> | undefined): RetryPolicy {
 	const policy = { ...retryPolicyDefault };
 	for (const setting of Object.keys(policy) as (keyof RetryPolicy)[]) {
 		const value = number(`retry.${setting}`, given?.[setting]) ?? policy[setting];
+		// Out of range is brought into it: a wait may be 0, but never for ever.
 		policy[setting] = Math.min(Math.max(value, 0), timeMaxMs);
 	}
 	return policy;
@@ -396,6 +400,7 @@ function retryOf(given: Partial<RetryPolicy> | undefined): RetryPolicy {
 function tlsOf(given: TlsOptions | undefined, facts: Facts, source: Source): TlsOptions {
 	if (given !== undefined) {
 		try {
+			// Now, and not at the first connection, where nobody could throw any more.
 			facts.checkTls(given);
 		} catch (error) {
 			const what = `TLS cannot be set up: ${errorText(error)}`;

@@ -182,6 +182,7 @@ export function settingsOf(
 
 /** The known name with the fewest letters to change; the first of several. */
 function nearest(name: string, known: readonly string[]): string {
+	// In lower case: the wrong case is the most frequent mistake.
 	const byDistance = known.map((candidate) => ({
 		candidate,
 		distance: editDistance(name.toLowerCase(), candidate.toLowerCase()),

@@ -73,6 +73,7 @@ export class Queue {
 		this.#bounds = bounds;
 		this.#overheadBytes = overheadBytes;
 		this.#allocate = allocate;
+		// All lanes share them: a burst of one level leaves memory for the others.
 		const chunks = new Chunks(allocate);
 		this.#lanes = Array.from({ length: laneCount }, () => new Lane(chunks));
 	}
@@ -169,6 +170,7 @@ export class Queue {
 	expire(limit: number): void {
 		for (;;) {
 			const lane = this.#firstLane();
+			// The oldest of all lanes decides: logs arrive in order of time.
 			if (lane === undefined || this.#lane(lane).arrivedAt > limit) {
 				return;
 			}
@@ -272,6 +274,7 @@ export class Queue {
 		}
 		const first = this.#lane(lane);
 		const run = first.run(before, recordsMax, bytesMax);
+		// Otherwise it would block its lane for ever.
 		return run.count === 0 && mayBeLarger ? { count: 1, bytes: first.bytes } : run;
 	}
 

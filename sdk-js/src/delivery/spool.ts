@@ -122,6 +122,7 @@ export class Spool implements SpoolFiles {
 			throw new Error("the batch is gone from the spool");
 		}
 		const bytes = readAt(segment.path, frame.offset, frame.length);
+		// Checked again: a disk may damage what was sound when it was written.
 		const found = decodeFrame(segment.folder.salt, bytes, 0);
 		if (found === undefined) {
 			this.damagedRuns += 1;
@@ -144,6 +145,7 @@ export class Spool implements SpoolFiles {
 			return;
 		}
 		const mark = encodeMark(segment.folder.salt, frame.offset);
+		// Appended and not rewritten: a crash costs the last mark at most.
 		fs.appendFileSync(marksOf(segment.path), mark, { mode: fileMode });
 	}
 
@@ -294,6 +296,7 @@ export class Spool implements SpoolFiles {
 
 	#newSegment(): Active {
 		const id = this.#nextSegment;
+		// `x`: a file that is there already is somebody else's.
 		const file = fs.openSync(this.#pathOf(id), "ax", fileMode);
 		this.#nextSegment += 1;
 		this.#active = { id, file, needsSync: false };
@@ -417,6 +420,7 @@ export class Spool implements SpoolFiles {
 	/** Whether it is a folder, nobody else can have put logs into it for us to send, and it is dead. */
 	#isDeadAndOfOurUser(found: string): boolean {
 		try {
+			// A link is no folder: it could lead to anybody's files.
 			const there = fs.lstatSync(found);
 			if (!there.isDirectory() || there.uid !== fs.statSync(this.#own.path).uid) {
 				return false;
@@ -448,6 +452,7 @@ export class Spool implements SpoolFiles {
 		const adopted = path.join(this.#own.path, adoptedFolder);
 		const target = path.join(adopted, name);
 		try {
+			// The folder of what was taken over is made at the first.
 			fs.mkdirSync(adopted, { recursive: true, mode: folderMode });
 			// Atomic: of two processes that try, one finds the folder gone.
 			fs.renameSync(found, target);

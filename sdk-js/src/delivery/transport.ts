@@ -117,6 +117,7 @@ export class Sender {
 
 	/** Sends a batch and tries again, byte for byte, until its response is final or out of time. */
 	async send(batch: EncodedBatch, deadline: number): Promise<SendOutcome> {
+		// It counts for this batch alone, and over all servers.
 		const history: History = { internalFailures: 0 };
 		for (;;) {
 			const ticket = await this.#acquire(deadline);
@@ -150,6 +151,7 @@ export class Sender {
 			if (start.ticket !== undefined) {
 				return start.ticket;
 			}
+			// Whichever comes first, the pool is asked again.
 			await this.#moveOr(Math.min(start.until ?? Number.POSITIVE_INFINITY, deadline) - now);
 		}
 	}
@@ -193,6 +195,7 @@ export class Sender {
 		} catch (thrown) {
 			return this.#refused(ticket, endpoint, thrown, history);
 		} finally {
+			// Also when the attempt was abandoned: an unreturned probe would keep all others waiting.
 			this.#pool.finish(ticket);
 			this.#announceMove();
 		}
@@ -273,6 +276,7 @@ export class Sender {
 		if (endpoint.unreachableSince !== undefined) {
 			return;
 		}
+		// Until it is back nothing more is told of it.
 		endpoint.unreachableSince = this.#platform.now();
 		const { notice, waitingPlace } = this.#options;
 		notice(
@@ -293,6 +297,7 @@ export class Sender {
 		if (now - this.#tokenNotifiedAt < tokenNoticeIntervalMs) {
 			return;
 		}
+		// Before the notice: the program's own function may call the client.
 		this.#tokenNotifiedAt = now;
 		const advice = 'logs are held; give a valid one, made by "logweir token issue"';
 		this.#options.notice(`${address} refuses the token (${message}); ${advice}`);

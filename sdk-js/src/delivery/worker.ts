@@ -276,6 +276,7 @@ export class Worker {
 	#build(records: Uint8Array, count: number, account: AccountCounts): void {
 		const random = this.#platform.randomBytes(batchRandomBytes);
 		const now = this.#platform.nowUnixNano();
+		// Numbered as it is made: a number that is given and not used would be a hole for ever.
 		const batch = this.#batcher.build(records, count, account, now, random);
 		this.#track(ownBatch(batch, this.outstanding.nextTag(), this.#platform.now()));
 	}
@@ -298,6 +299,7 @@ export class Worker {
 				return;
 			}
 			const batch = this.#read(tracked);
+			// The next in line takes the place of one that was lost.
 			if (batch !== undefined) {
 				this.#startSend(tracked, batch, now);
 			}
@@ -395,6 +397,7 @@ export class Worker {
 			this.progress.sent += sent;
 			this.progress.rejected += rejectedCount;
 		}
+		// Each is told by its rule; the logs themselves are in nobody's notices.
 		for (const { reason, message } of rejected) {
 			this.#notifyRejected(reason, message);
 		}
@@ -425,6 +428,7 @@ export class Worker {
 		const count = bad.filter((position) => position < tracked.recordCount).length;
 		// Once only: a server that always finds another log would have the batch sent for ever.
 		const isRepairable = !tracked.isRepaired && count > 0 && count < tracked.recordCount;
+		// Ids that follow from the batch, so that a process that dies here and the next come to the same.
 		const { sha256 } = this.#platform;
 		const rest =
 			isRepairable && tracked.batch !== undefined
@@ -486,6 +490,7 @@ export class Worker {
 	 * the spool before it leaves it.
 	 */
 	#replace(old: Tracked, successors: Tracked[]): void {
+		// Before the old one leaves the spool: a crash between sends both, which doubles nothing.
 		for (const tracked of successors) {
 			this.#putIntoSpool(tracked);
 			this.#begin(tracked);

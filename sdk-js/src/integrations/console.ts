@@ -68,6 +68,7 @@ function emitAny(client: Emitter, level: Level, parts: unknown[]): void {
 
 function emitParts(client: Emitter, level: Level, parts: unknown[]): void {
 	const last = parts[parts.length - 1];
+	// A single object is the message itself.
 	const attributes = parts.length > 1 && isPlainObject(last) ? last : undefined;
 	const texts = attributes === undefined ? parts : parts.slice(0, -1);
 	const error = texts.find((part) => part instanceof Error);

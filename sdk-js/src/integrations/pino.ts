@@ -115,6 +115,7 @@ function levelOf(level: unknown): Level {
 	if (typeof level !== "number") {
 		return Level.INFO;
 	}
+	// A level between two of pino's belongs to the lower one.
 	const number = Math.floor(level / pinoLevelStep);
 	return Math.min(Math.max(number, Level.TRACE), Level.FATAL) as Level;
 }

@@ -51,6 +51,7 @@ export async function unaryCall(
 	const cancel = () => stream.close(constants.NGHTTP2_CANCEL);
 	signal.addEventListener("abort", cancel);
 	try {
+		// The session may have taken its time.
 		if (signal.aborted) {
 			cancel();
 		} else {
@@ -103,6 +104,7 @@ function responseOf(
 
 function messageOf({ headers, trailers, body }: HttpResponse): Uint8Array {
 	const status = trailers?.["grpc-status"] ?? headers?.["grpc-status"];
+	// A status without a message would be taken for an empty response.
 	const isWhole = headers?.[":status"] === 200 && status === ok && body.length > 0;
 	if (isWhole) {
 		return Buffer.concat(body).subarray(prefixBytes);

@@ -138,6 +138,7 @@ function beforeEnd(): void {
 	if (rounds === roundsMax) {
 		return;
 	}
+	// Counted before the clients are told, who may end the program themselves.
 	rounds += 1;
 	for (const listener of endListeners) {
 		listener.beforeEnd();

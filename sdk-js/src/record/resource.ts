@@ -114,6 +114,7 @@ export function resolveResource(
 	collector.setField("host", host);
 	const processId = facts.processId();
 	collector.setField("instance", processId === undefined ? host : `${host}:${processId}`);
+	// Last, so that whatever was given wins.
 	if (options.resourceDetection ?? true) {
 		addDetected(collector, facts);
 	}
@@ -228,6 +229,7 @@ function toResource(collector: Collector): Resource {
 		version: field("version"),
 		region: field("region"),
 		host: field("host"),
+		// The server would refuse the batch, and with it all of its logs.
 		attributes: named.slice(0, attributesMax).map(([name, value]) => toAttribute(name, value)),
 	});
 }
