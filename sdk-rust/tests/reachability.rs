@@ -14,11 +14,11 @@ use logweir_sdk::{Client, Level, Record};
 use parking_lot::Mutex;
 use support::{PATIENCE, Server, client_of, quick};
 
-type DropNotice = Arc<Mutex<Vec<String>>>;
+type LastNotice = Arc<Mutex<Vec<String>>>;
 
 /// A client of some address, and what it says.
-fn client(address: &str) -> (Client, DropNotice) {
-    let said = DropNotice::default();
+fn client(address: &str) -> (Client, LastNotice) {
+    let said = LastNotice::default();
     let sink = Arc::clone(&said);
     let client = Client::builder()
         .endpoint(address)
@@ -31,11 +31,11 @@ fn client(address: &str) -> (Client, DropNotice) {
 }
 
 /// Waits for the first line with something in it.
-fn wait_for(said: &DropNotice, what: &str) -> String {
+fn wait_for(said: &LastNotice, what: &str) -> String {
     wait_for_nth(said, what, 0)
 }
 
-fn wait_for_nth(said: &DropNotice, what: &str, skipped: usize) -> String {
+fn wait_for_nth(said: &LastNotice, what: &str, skipped: usize) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = said.lock().iter().filter(|text| text.contains(what)).nth(skipped).cloned();
@@ -107,7 +107,7 @@ fn who_ends_before_an_answer_hears_of_the_silence() {
 #[test]
 fn a_server_that_answers_is_no_news() {
     let server = Server::scripted([]);
-    let said = DropNotice::default();
+    let said = LastNotice::default();
     let sink = Arc::clone(&said);
     let client = client_of(&server).on_notice(move |text| sink.lock().push(text.to_owned()));
     let client = client.build().unwrap();

@@ -4,38 +4,28 @@
 //! notice and the default, so that nobody's deployment breaks a program; but for an `https://` address
 //! where the program was built without `tls`: logs must not go anywhere else in clear text.
 
+mod environment;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use logweir_proto::v1::{self, Level};
 
+use self::environment::{
+    COMPRESSION, DROP_POLICY, Environment, OTEL_BATCH_DELAY_MS, OTEL_BATCH_RECORDS, OTEL_DISABLED,
+    OTEL_QUEUE_RECORDS, SPOOL_DIR,
+};
 use crate::{
     delivery::{
         queue::{DropPolicy, QueueBounds},
         retry::RetryPolicy,
         spool::{SpoolOptions, SpoolSync},
-        transport::{self, Compression, SendOptions, TlsOptions, Token, parse_endpoints},
+        transport::{Compression, SendOptions, TlsOptions, Token, parse_endpoints},
     },
     error::ConfigError,
     platform::{self, Notice, ProcessContext},
     record::{self, Value, redaction::Redaction, resource, sampling::SampleRates},
 };
 
-const ENDPOINT: &str = "LOGWEIR_ENDPOINT";
-const TOKEN: &str = "LOGWEIR_TOKEN";
-const TOKEN_FILE: &str = "LOGWEIR_TOKEN_FILE";
-const TLS_CA: &str = "LOGWEIR_TLS_CA";
-const TLS_CERTIFICATE: &str = "LOGWEIR_TLS_CLIENT_CERT";
-const TLS_KEY: &str = "LOGWEIR_TLS_CLIENT_KEY";
-const COMPRESSION: &str = "LOGWEIR_COMPRESSION";
-const DROP_POLICY: &str = "LOGWEIR_DROP_POLICY";
-const REDACT_KEYS: &str = "LOGWEIR_REDACT_KEYS";
-const SAMPLE_RATES: &str = "LOGWEIR_SAMPLE_RATES";
-const SPOOL_DIR: &str = "LOGWEIR_SPOOL_DIR";
-const OTEL_QUEUE_RECORDS: &str = "OTEL_BLRP_MAX_QUEUE_SIZE";
-const OTEL_BATCH_RECORDS: &str = "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE";
-const OTEL_BATCH_DELAY_MS: &str = "OTEL_BLRP_SCHEDULE_DELAY";
-const OTEL_DISABLED: &str = "OTEL_SDK_DISABLED";
-const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:4317";
 const QUEUE_RECORDS_DEFAULT: usize = 16_384;
 const BATCH_RECORDS_DEFAULT: usize = 512;
 const BATCH_DELAY_DEFAULT: Duration = Duration::from_secs(1);
@@ -52,7 +42,7 @@ const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 pub struct Rejection {
     /// A stable name of the rule.
     pub reason: String,
-    /// What the server said of the newest.
+    /// What the server wrote of the newest.
     pub message: String,
     /// How many since the last call for this reason.
     pub count: u64,
@@ -132,6 +122,7 @@ impl Default for ClientBuilder {
             memory_age_max: Duration::from_secs(300),
             compression: None,
             attempt_timeout: send.attempt_timeout,
+            // A client has nobody to ask: it holds what it has until the token is right.
             retry: RetryPolicy { hold_on_refused_token: true, ..send.retry },
             tls: None,
             spool: None,
@@ -335,26 +326,29 @@ impl ClientBuilder {
     /// Is called with what a person should know, instead of writing it to stderr.
     pub fn on_notice(mut self, call: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.notice = Some(Arc::new(move |text| {
-            platform::survive(|| call(text));
+            platform::catch_panic(|| call(text));
         }));
         self
     }
 
-    pub(crate) fn resolve(self, around: &ProcessContext) -> Result<Config, ConfigError> {
+    pub(crate) fn resolve(self, context: &ProcessContext) -> Result<Config, ConfigError> {
+        // First: what follows tells by it what the environment says wrongly.
         let notice = self.notice.clone().unwrap_or_else(platform::notice_on_stderr);
-        let environment = Environment { around, notice: &notice };
+        let environment = Environment { context, notice: &notice };
         let endpoints = match &self.endpoints {
             Some(list) => parse_endpoints(list)?.join(","),
             None => environment.endpoints(),
         };
         let token = match &self.token {
+            // Read once, so that a wrong path fails where it was written.
             Some(token) => token.text().map(|_| token.clone())?,
             None => environment.token(),
         };
         let redaction =
             self.redact_keys.as_deref().map_or_else(|| environment.redaction(), Redaction::of);
         let mut resource =
-            resource::resolve(self.resource.clone(), self.resource_detection, around, &notice)?;
+            resource::resolve(self.resource.clone(), self.resource_detection, context, &notice)?;
+        // The resource goes with every batch, and is never looked at again.
         redaction.apply(&mut resource.attributes);
         let send = SendOptions {
             compression: self
@@ -370,7 +364,7 @@ impl ClientBuilder {
             let milliseconds = environment.parsed(OTEL_BATCH_DELAY_MS, |text| text.parse().ok());
             milliseconds.map(Duration::from_millis)
         });
-        let spool_dir = || (around.variable)(SPOOL_DIR).map(SpoolOptions::new);
+        let spool_dir = || (context.variable)(SPOOL_DIR).map(SpoolOptions::new);
         let is_disabled = |value: String| value.eq_ignore_ascii_case("true");
         Ok(Config {
             endpoints,
@@ -388,15 +382,15 @@ impl ClientBuilder {
             redaction,
             before_send: self.before_send,
             on_rejected: self.on_rejected,
-            is_disabled: (around.variable)(OTEL_DISABLED).is_some_and(is_disabled),
+            is_disabled: (context.variable)(OTEL_DISABLED).is_some_and(is_disabled),
             notice,
         })
     }
 
     fn queue_bounds(&self, environment: &Environment<'_>) -> QueueBounds {
         let size = |code: Option<usize>, variable, default| {
-            let said = || environment.parsed(variable, |text| text.parse().ok());
-            code.or_else(said).unwrap_or(default)
+            let from_environment = || environment.parsed(variable, |text| text.parse().ok());
+            code.or_else(from_environment).unwrap_or(default)
         };
         let records_max =
             size(self.queue_records, OTEL_QUEUE_RECORDS, QUEUE_RECORDS_DEFAULT).max(1);
@@ -406,6 +400,7 @@ impl ClientBuilder {
         QueueBounds {
             records_max,
             bytes_max: self.queue_bytes,
+            // A batch that is larger than the queue would never be full.
             wake_records: batch_records.clamp(1, BATCH_RECORDS_MAX.min(records_max)),
             wake_bytes: self.batch_bytes.clamp(1, BATCH_BYTES_MAX),
             urgent: self.urgent_level,
@@ -423,100 +418,6 @@ impl Config {
     }
 }
 
-/// What the environment says, and who hears of what it says wrongly.
-struct Environment<'a> {
-    around: &'a ProcessContext,
-    notice: &'a Notice,
-}
-
-impl Environment<'_> {
-    /// The value of a variable; none, with a notice, if it is not valid.
-    fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let text = (self.around.variable)(name)?;
-        let value = parse(text.trim());
-        if value.is_none() {
-            (self.notice)(&format!("{name}: {text:?} is not valid; going on with the default"));
-        }
-        value
-    }
-
-    fn endpoints(&self) -> String {
-        let Some(list) = (self.around.variable)(ENDPOINT) else { return ENDPOINT_DEFAULT.into() };
-        parse_endpoints(&list).map(|addresses| addresses.join(",")).unwrap_or_else(|error| {
-            (self.notice)(&format!("{ENDPOINT}: {error}; going on with {ENDPOINT_DEFAULT}"));
-            ENDPOINT_DEFAULT.into()
-        })
-    }
-
-    /// A file may come later, or change, and so may the variables: they are read again when the server
-    /// refuses the token, and what cannot be used then counts as none.
-    fn token(&self) -> Token {
-        match read_token(self.around) {
-            Ok(None) => return Token::None,
-            Ok(Some(_)) => {}
-            Err(error) => (self.notice)(&format!(
-                "{TOKEN} or {TOKEN_FILE}: {error}; going on without a token"
-            )),
-        }
-        let around = self.around.clone();
-        Token::Callback(Arc::new(move || read_token(&around).ok().flatten()))
-    }
-
-    /// Files that cannot be used are left out: a server that needs them says so to the sending thread.
-    fn tls(&self) -> TlsOptions {
-        let path = |name| (self.around.variable)(name).map(PathBuf::from);
-        let options = TlsOptions {
-            ca_file: path(TLS_CA),
-            client_files: path(TLS_CERTIFICATE).zip(path(TLS_KEY)),
-        };
-        if options == TlsOptions::default() {
-            return options;
-        }
-        options.check().map(|()| options).unwrap_or_else(|error| {
-            (self.notice)(&format!(
-                "{TLS_CA}, {TLS_CERTIFICATE} or {TLS_KEY}: {error}; going on with the system's CAs"
-            ));
-            TlsOptions::default()
-        })
-    }
-
-    /// The rates of the environment, and over them those of the code.
-    fn sample_rates(&self, code: &[(Level, f64)]) -> Result<SampleRates, ConfigError> {
-        let mut rates = SampleRates::default();
-        for pair in (self.around.variable)(SAMPLE_RATES).iter().flat_map(|list| list.split(',')) {
-            let rate = pair.split_once('=').and_then(|(level, rate)| {
-                let level = format!("LEVEL_{}", level.trim().to_ascii_uppercase());
-                Some((Level::from_str_name(&level)?, rate.trim().parse().ok()?))
-            });
-            if rate.is_none_or(|(level, rate)| rates.set(level, rate).is_err()) {
-                (self.notice)(&format!(
-                    "{SAMPLE_RATES}: {pair:?} is not LEVEL=RATE with a rate from 0 to 1; left out"
-                ));
-            }
-        }
-        code.iter().try_for_each(|(level, rate)| rates.set(*level, *rate))?;
-        Ok(rates)
-    }
-
-    fn redaction(&self) -> Redaction {
-        let Some(list) = (self.around.variable)(REDACT_KEYS) else { return Redaction::default() };
-        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-        Redaction::of(&names.collect::<Vec<_>>())
-    }
-}
-
-fn read_token(around: &ProcessContext) -> Result<Option<String>, ConfigError> {
-    let text = match ((around.variable)(TOKEN), (around.variable)(TOKEN_FILE)) {
-        (Some(text), _) => text,
-        (None, Some(path)) => {
-            let path = PathBuf::from(path);
-            (around.file)(&path).map_err(|error| ConfigError::TokenFile(path, error))?
-        }
-        (None, None) => return Ok(None),
-    };
-    transport::checked_token(&text).map(Some)
-}
-
 fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
     spool.age_max = spool.age_max.min(TIME_MAX);
     if let SpoolSync::Interval(interval) = &mut spool.sync {
@@ -527,10 +428,13 @@ fn in_range(mut spool: SpoolOptions) -> SpoolOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        environment::{ENDPOINT, ENDPOINT_DEFAULT, TLS_CA, TOKEN},
+        *,
+    };
     use crate::lock::Mutex;
 
-    fn around(environment: &[(&str, &str)]) -> ProcessContext {
+    fn context(environment: &[(&str, &str)]) -> ProcessContext {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment: Vec<_> = environment.iter().map(owned).collect();
         let find = move |name: &str| {
@@ -542,23 +446,23 @@ mod tests {
 
     /// Resolves settings in a made-up environment; also the notices.
     fn resolve(builder: ClientBuilder, environment: &[(&str, &str)]) -> (Config, Vec<String>) {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&said);
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&notices);
         let builder = builder.on_notice(move |text| sink.lock().push(text.to_owned()));
-        let config = builder.resolve(&around(environment)).unwrap();
-        let said = said.lock().clone();
-        (config, said)
+        let config = builder.resolve(&context(environment)).unwrap();
+        let notices = notices.lock().clone();
+        (config, notices)
     }
 
     #[test]
     fn the_defaults_need_nothing() {
-        let (config, said) = resolve(ClientBuilder::default(), &[]);
+        let (config, notices) = resolve(ClientBuilder::default(), &[]);
         assert_eq!(config.endpoints, "http://127.0.0.1:4317");
         assert_eq!((config.queue.records_max, config.queue.bytes_max), (16_384, 16 << 20));
         assert_eq!((config.batch_records, config.batch_bytes), (512, 1 << 20));
         assert!(config.resource.service.is_empty() && !config.resource.instance.is_empty());
         assert!(config.send.retry.hold_on_refused_token);
-        assert_eq!(said, Vec::<String>::new());
+        assert_eq!(notices, Vec::<String>::new());
     }
 
     #[test]
@@ -570,17 +474,17 @@ mod tests {
             (TOKEN, "line\nbreak"),
             ("OTEL_RESOURCE_ATTRIBUTES", "novalue,,ok=1"),
         ];
-        let (config, said) = resolve(ClientBuilder::default(), &environment);
+        let (config, notices) = resolve(ClientBuilder::default(), &environment);
         assert_eq!(config.endpoints, ENDPOINT_DEFAULT);
         assert!(config.resource.service.is_empty());
         let keys: Vec<_> = config.resource.attributes.iter().map(|a| a.key.as_str()).collect();
         assert_eq!(&keys[..2], ["ok", "process.pid"]);
-        assert_eq!(said.len(), 5, "{said:?}");
+        assert_eq!(notices.len(), 5, "{notices:?}");
     }
 
     #[test]
     fn wrong_code_fails_at_once() {
-        let fails = |builder: ClientBuilder| builder.resolve(&around(&[])).err().unwrap();
+        let fails = |builder: ClientBuilder| builder.resolve(&context(&[])).err().unwrap();
         let error = fails(ClientBuilder::default().endpoint("ftp://a"));
         assert!(matches!(error, ConfigError::Endpoint(_)));
         let error = fails(ClientBuilder::default().service("a b"));

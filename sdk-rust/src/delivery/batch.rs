@@ -72,6 +72,7 @@ impl EncodedBatch {
 
 /// A batch id: UUIDv7 of a time and 10 random bytes.
 pub(crate) fn batch_id(now_unix_nano: i64, random: &[u8; 10]) -> [u8; 16] {
+    // A clock before 1970 still gives a valid id, of the earliest time.
     let milliseconds = u64::try_from(now_unix_nano / 1_000_000).unwrap_or(0);
     let mut id = [0; 16];
     id[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
@@ -107,6 +108,7 @@ impl Batcher {
         now_unix_nano: i64,
         random: &[u8; 10],
     ) -> EncodedBatch {
+        // Numbered as it is made: a number that is given and not used would be a hole for ever.
         self.last_sequence += 1;
         self.last_account = account.clone();
         let producer = v1::Producer {
@@ -167,6 +169,7 @@ pub(crate) fn derived(id: [u8; 16], part: Part) -> [u8; 16] {
 /// A batch id that follows from another, of the same time: the server tells a batch's age by it.
 pub(crate) fn derived_batch_id(id: [u8; 16], part: Part) -> [u8; 16] {
     let mut new = derived(id, part);
+    // The server finds the age of a batch in these bytes.
     new[..6].copy_from_slice(&id[..6]);
     marked_as_version_7(new)
 }
@@ -176,10 +179,12 @@ pub(crate) fn derived_batch_id(id: [u8; 16], part: Part) -> [u8; 16] {
 /// since all other numbers of the old one are given; both accounts balance.
 pub(crate) fn halves(whole: &EncodedBatch) -> Option<[EncodedBatch; 2]> {
     let mut first = whole.decode().filter(|batch| batch.records.len() > 1)?;
+    // Rounded up, so that a half of one log is the first and the split ends.
     let records = first.records.split_off(first.records.len().div_ceil(2));
     let moved = records.len() as u64;
     let producer = first.producer.as_ref().map(|producer| v1::Producer {
         producer_id: derived(whole.batch_id, Part::SecondProducer).to_vec(),
+        // The only batch of its producer, so that its numbers have no hole.
         sequence: 1,
         account: Some(v1::Account { emitted: moved, ..v1::Account::default() }),
         ..producer.clone()
@@ -191,6 +196,7 @@ pub(crate) fn halves(whole: &EncodedBatch) -> Option<[EncodedBatch; 2]> {
         records,
     };
     first.batch_id = derived_batch_id(whole.batch_id, Part::FirstHalf).to_vec();
+    // Otherwise the account would miss the logs that the second half takes along.
     add_drop(&mut first, MOVED, moved);
     Some([first, second].map(|batch| EncodedBatch::new(batch, whole.created_unix_nano)))
 }
@@ -208,6 +214,7 @@ pub(crate) fn without(
         position += 1;
         !positions.contains(&(position - 1))
     });
+    // A new id: the server may remember what it answered to the old one.
     batch.batch_id = derived_batch_id(whole.batch_id, Part::Repaired).to_vec();
     let dropped = (before - batch.records.len()) as u64;
     add_drop(&mut batch, reason.as_str(), dropped);
@@ -260,8 +267,8 @@ mod tests {
 
     #[test]
     fn halves_keep_every_log_and_both_accounts_balance() {
-        let said = v1::Account { emitted: 9, queued: 4, ..Default::default() };
-        let built = batcher().build(records(5), said, 1_700_000_000_000_000_000, &[1; 10]);
+        let given = v1::Account { emitted: 9, queued: 4, ..Default::default() };
+        let built = batcher().build(records(5), given, 1_700_000_000_000_000_000, &[1; 10]);
         let [first, second] = halves(&built).unwrap();
         assert_eq!((first.producer_id, first.sequence(), first.record_count()), ([9; 16], 1, 3));
         assert_eq!((account(&first).emitted, account(&first).queued), (9, 4));

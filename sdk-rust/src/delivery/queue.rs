@@ -45,7 +45,7 @@ impl DropPolicy {
 pub(crate) struct QueueBounds {
     pub(crate) records_max: usize,
     pub(crate) bytes_max: usize,
-    /// Enough for a batch.
+    /// So many logs, or bytes, are enough for a batch and wake the sending thread.
     pub(crate) wake_records: usize,
     pub(crate) wake_bytes: usize,
     /// A log of this level is not kept waiting.
@@ -58,10 +58,10 @@ pub(crate) struct Queued {
     pub(crate) record: LogRecord,
     pub(crate) at: Instant,
     /// Bytes in memory.
-    pub(crate) weight: usize,
+    pub(crate) memory_bytes: usize,
     /// Bytes on the wire.
-    pub(crate) encoded: usize,
-    /// Given by the queue.
+    pub(crate) wire_bytes: usize,
+    /// Its number in order of arrival, given by the queue.
     pub(crate) position: u64,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Room {
     pub(crate) bytes: usize,
 }
 
-/// One a level.
+/// Lanes of the queue, one for each level.
 const LANES: usize = LEVELS;
 /// Lanes below this hold what is less than an error.
 const ERROR_LANE: usize = 4;
@@ -120,7 +120,7 @@ pub(crate) struct Queue {
     dropped: DropCounts,
     closed: bool,
     urgent_waiting: bool,
-    drop_unsaid: bool,
+    has_untold_drops: bool,
 }
 
 impl Queue {
@@ -136,7 +136,7 @@ impl Queue {
             dropped: DropCounts::default(),
             closed: false,
             urgent_waiting: false,
-            drop_unsaid: false,
+            has_untold_drops: false,
         }
     }
 
@@ -150,21 +150,25 @@ impl Queue {
         }
         self.emitted += 1;
         let lane = level_index(queued.record.level);
-        while self.is_full_for(lane, queued.weight) {
-            let Some(victim) = self.victim(lane, queued.weight) else {
+        // One log may need the room of several smaller ones.
+        while self.is_full_for(lane, queued.memory_bytes) {
+            let Some(victim) = self.victim(lane, queued.memory_bytes) else {
                 pushed.wake |= self.count_drop(reason, 1);
                 pushed.evicted.push(queued);
                 return pushed;
             };
+            // The caller frees it outside of the lock.
             pushed.evicted.extend(self.pop(victim));
             pushed.wake |= self.count_drop(reason, 1);
         }
+        // Given here and not by the caller: only under the lock is the order of arrival known.
         queued.position = self.next_position;
         self.next_position += 1;
+        // Before the log is counted: whether it is the first decides.
         pushed.wake |= self.wakes(&queued);
-        self.all.add(queued.weight);
+        self.all.add(queued.memory_bytes);
         if lane < ERROR_LANE {
-            self.below_error.add(queued.weight);
+            self.below_error.add(queued.memory_bytes);
         }
         self.lanes[lane].push_back(queued);
         pushed
@@ -189,15 +193,17 @@ impl Queue {
         records: &mut Vec<LogRecord>,
     ) -> bool {
         for _ in 0..chunk {
+            // The oldest of all lanes, so that a batch has its logs in order of arrival.
             let Some(lane) = self.first_lane() else { return false };
-            let fits = self.lanes[lane].front().is_some_and(|first| first.encoded <= room.bytes);
+            let fits = self.lanes[lane].front().is_some_and(|first| first.wire_bytes <= room.bytes);
             // A log larger than a whole batch goes alone.
             if room.records == 0 || !(fits || records.is_empty()) {
                 return false;
             }
             let Some(first) = self.pop(lane) else { return false };
             room.records -= 1;
-            room.bytes = room.bytes.saturating_sub(first.encoded);
+            // A single log may be larger than the room.
+            room.bytes = room.bytes.saturating_sub(first.wire_bytes);
             records.push(first.record);
         }
         true
@@ -226,6 +232,7 @@ impl Queue {
         self.count_drop(reason, self.all.records as u64);
         self.all = Load::default();
         self.below_error = Load::default();
+        // Handed out, so that the caller frees them outside of the lock.
         std::mem::take(&mut self.lanes)
     }
 
@@ -237,15 +244,15 @@ impl Queue {
     /// Counts logs given up. True if this is the first since the last [`Self::take_drop_notice`].
     pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64) -> bool {
         self.dropped.add(reason, count);
-        count > 0 && !std::mem::replace(&mut self.drop_unsaid, true)
+        count > 0 && !std::mem::replace(&mut self.has_untold_drops, true)
     }
 
-    pub(crate) fn drop_unsaid(&self) -> bool {
-        self.drop_unsaid
+    pub(crate) fn has_untold_drops(&self) -> bool {
+        self.has_untold_drops
     }
 
     pub(crate) fn take_drop_notice(&mut self) -> DropCounts {
-        self.drop_unsaid = false;
+        self.has_untold_drops = false;
         self.dropped
     }
 
@@ -290,9 +297,11 @@ impl Queue {
         self.dropped
     }
 
-    fn is_full_for(&self, lane: usize, weight: usize) -> bool {
+    fn is_full_for(&self, lane: usize, memory_bytes: usize) -> bool {
         let QueueBounds { records_max, bytes_max, policy, .. } = self.bounds;
-        let with = |load: Load| Load { records: load.records + 1, bytes: load.bytes + weight };
+        let with =
+            |load: Load| Load { records: load.records + 1, bytes: load.bytes + memory_bytes };
+        // A flood of lesser logs must not push out the errors that explain it.
         let reserved = policy == DropPolicy::SeverityAware && lane < ERROR_LANE;
         let share = |max: usize| max - max / RESERVED_DIVISOR;
         with(self.all).exceeds(records_max, bytes_max)
@@ -300,13 +309,15 @@ impl Queue {
     }
 
     /// The lane whose oldest log goes for a new one; none if the new one itself goes.
-    fn victim(&self, lane: usize, weight: usize) -> Option<usize> {
-        if weight > self.bounds.bytes_max {
+    fn victim(&self, lane: usize, memory_bytes: usize) -> Option<usize> {
+        // Not even an empty queue would have room for it.
+        if memory_bytes > self.bounds.bytes_max {
             return None;
         }
         match self.bounds.policy {
             DropPolicy::Newest => None,
             DropPolicy::Oldest => self.first_lane(),
+            // Never a higher level than the new log's own: then the new one goes.
             DropPolicy::SeverityAware => (0..=lane).find(|lane| !self.lanes[*lane].is_empty()),
         }
     }
@@ -318,9 +329,9 @@ impl Queue {
 
     fn pop(&mut self, lane: usize) -> Option<Box<Queued>> {
         let queued = self.lanes[lane].pop_front()?;
-        self.all.remove(queued.weight);
+        self.all.remove(queued.memory_bytes);
         if lane < ERROR_LANE {
-            self.below_error.remove(queued.weight);
+            self.below_error.remove(queued.memory_bytes);
         }
         Some(queued)
     }
@@ -329,7 +340,8 @@ impl Queue {
     fn wakes(&mut self, queued: &Queued) -> bool {
         let QueueBounds { wake_records, wake_bytes, urgent, .. } = self.bounds;
         let Load { records, bytes } = self.all;
-        let fills_bytes = bytes < wake_bytes && bytes + queued.weight >= wake_bytes;
+        // Only the log that crosses the bound wakes: each wake costs a call of the system.
+        let fills_bytes = bytes < wake_bytes && bytes + queued.memory_bytes >= wake_bytes;
         let is_urgent = queued.record.level >= urgent as i32;
         let wakes_urgently = is_urgent && !self.urgent_waiting;
         self.urgent_waiting |= is_urgent;
@@ -353,11 +365,11 @@ mod tests {
         QueueBounds { records_max, bytes_max, wake_records, wake_bytes, urgent: Fatal, policy }
     }
 
-    fn push(queue: &mut Queue, level: Level, message: &str, weight: usize) -> Pushed {
+    fn push(queue: &mut Queue, level: Level, message: &str, memory_bytes: usize) -> Pushed {
         let record =
             LogRecord { level: level.into(), message: message.into(), ..LogRecord::default() };
         let at = crate::platform::now();
-        let queued = Queued { record, at, weight, encoded: weight, position: 0 };
+        let queued = Queued { record, at, memory_bytes, wire_bytes: memory_bytes, position: 0 };
         queue.push(Box::new(queued), DropReason::QueueOverflow)
     }
 
@@ -436,14 +448,14 @@ mod tests {
         ) {
             let mut queue = Queue::new(bounds(policy, 20, 400));
             let mut taken = Vec::new();
-            for (level, weight, takes) in steps {
-                push(&mut queue, Level::try_from(level).unwrap(), "", weight);
+            for (level, memory_bytes, takes) in steps {
+                push(&mut queue, Level::try_from(level).unwrap(), "", memory_bytes);
                 prop_assert!(queue.all.records <= 20 && queue.all.bytes <= 400);
                 if takes {
                     queue.take(&mut Room { records: 3, bytes: 80 }, 64, &mut taken);
                 }
-                let settled = queue.len() as u64 + queue.dropped().total() + taken.len() as u64;
-                prop_assert_eq!(queue.emitted(), settled);
+                let accounted_for = queue.len() as u64 + queue.dropped().total() + taken.len() as u64;
+                prop_assert_eq!(queue.emitted(), accounted_for);
                 prop_assert_eq!(queue.len_before(u64::MAX), queue.len() as u64);
             }
         }

@@ -15,12 +15,13 @@ use crate::{lock::Mutex, report::FlushReport};
 pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) progress: Mutex<Progress>,
-    /// There is something to do for the sending thread.
+    /// Wakes the sending thread, or ends its next sleep if it is awake.
     pub(crate) wake: Notify,
+    /// Batches are held because the server refuses the token.
     pub(crate) token_refused: Arc<AtomicBool>,
     /// There is a spool, and the last write to it succeeded.
     pub(crate) spool_works: Arc<AtomicBool>,
-    /// Of the shutdown, once it is over.
+    /// The report of the shutdown; none until that is over.
     pub(crate) last_report: Mutex<Option<FlushReport>>,
 }
 
@@ -29,9 +30,9 @@ pub(crate) struct Shared {
 pub(crate) struct Progress {
     pub(crate) sent: u64,
     pub(crate) rejected: u64,
-    /// Logs in batches that are not answered and not in the spool.
+    /// Logs in batches without a response that are not in the spool.
     pub(crate) in_memory: u64,
-    /// Logs in own batches that are in the spool and not answered.
+    /// Logs in own batches in the spool, without a response so far.
     pub(crate) spooled: u64,
     pub(crate) adopted_waiting: u64,
     pub(crate) adopted_sent: u64,
@@ -40,7 +41,7 @@ pub(crate) struct Progress {
     pub(crate) spool_damaged: u64,
 }
 
-/// Answers a call of flush or shutdown.
+/// Replies to a call of flush or shutdown.
 pub(crate) type Reply = Box<dyn FnOnce(FlushReport) + Send>;
 
 /// A call from the program.

@@ -1,4 +1,4 @@
-//! What a program holds that lets this library set itself up.
+//! What `init` returns: it flushes when it goes, and when the program panics.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ impl Guard {
     pub(crate) fn new(client: Client) -> Self {
         let (for_panics, before) = (client.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
+            // The program's own hook first: should the flush hang, the panic is told all the same.
             before(panic);
             for_panics.flush(LAST_WORDS);
         }));

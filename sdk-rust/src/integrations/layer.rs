@@ -45,9 +45,9 @@ const RUST_LOG: &str = "RUST_LOG";
 /// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
 /// panic flushes too.
 pub fn init(service: &str) -> Result<Guard, ConfigError> {
-    let around = platform::ProcessContext::real();
-    let config = Client::builder().service(service).resolve(&around)?;
-    let filter = filter((around.variable)(RUST_LOG), &config.notice);
+    let context = platform::ProcessContext::real();
+    let config = Client::builder().service(service).resolve(&context)?;
+    let filter = filter((context.variable)(RUST_LOG), &config.notice);
     let client = Client::start(config)?;
     tracing_subscriber::registry()
         .with(layer(client.clone()).with_filter(filter))
@@ -98,6 +98,7 @@ where
         let Some(span) = context.span(id) else { return };
         let mut fields = SpanFields::default();
         attributes.record(&mut fields);
+        // Replaced and not inserted: another layer of ours may have been here.
         span.extensions_mut().replace(fields);
     }
 
@@ -109,6 +110,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        // A log of sending would cause the next send, and so on without end.
         if platform::is_sdk_thread() || is_ignored(event.metadata()) {
             return;
         }
@@ -129,6 +131,7 @@ where
     S: for<'a> LookupSpan<'a>,
 {
     let mut all = SpanFields::default();
+    // From the root inwards, so that the inner value of a name wins.
     for span in scope.into_iter().flat_map(Scope::from_root) {
         if let Some(fields) = span.extensions().get::<SpanFields>() {
             all.set_all(fields);

@@ -72,6 +72,7 @@ impl<Name: AsRef<str> + Into<String> + Clone> Fields<Name> {
             Value::Double(number) => *number,
             _ => return None,
         };
+        // Anything else would be cleared later; as an attribute it is kept.
         let is_latency = number.is_finite() && number >= 0.0;
         is_latency.then(|| self.take(name)).map(|_| number)
     }

@@ -160,10 +160,13 @@ pub(crate) fn fit(record: &mut LogRecord) {
     if nameless {
         record.attributes.retain(|attribute| !attribute.key.is_empty());
     }
+    // Most logs end here, unchanged.
     if !truncated && !nameless && before <= ATTRIBUTES_MAX {
         return;
     }
+    // The count of what was left out needs a place only if something is.
     let flags = if nameless || before >= ATTRIBUTES_MAX { FLAGS_MAX } else { 1 };
+    // Room for the flags, which are attributes themselves.
     record.attributes.truncate(ATTRIBUTES_MAX - flags);
     let dropped = before - record.attributes.len();
     record.attributes.push(attribute(TRUNCATED.into(), true.into()));
@@ -175,6 +178,7 @@ pub(crate) fn fit(record: &mut LogRecord) {
 /// Clears what the server would refuse the log for. True if there was such a thing.
 fn fit_fields(record: &mut LogRecord) -> bool {
     let mut changed = false;
+    // The server refuses these, and with one log the others of its batch would wait for a repair.
     if record.latency_ms.is_some_and(|latency| !latency.is_finite() || latency < 0.0) {
         record.latency_ms = None;
         changed = true;
@@ -219,6 +223,7 @@ pub(crate) fn cut(text: &mut String, bytes_max: usize) -> bool {
     }
     let boundary = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.truncate(boundary);
+    // The queue counts capacity: an enormous message must not keep its memory.
     text.shrink_to_fit();
     true
 }

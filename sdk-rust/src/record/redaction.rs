@@ -93,6 +93,7 @@ impl Redaction {
 
 /// A name as it is compared: in lower case, and `_` for `-`.
 fn compared(name: &str) -> Cow<'_, str> {
+    // Most names are plain already, and need no copy.
     if name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.0123456789".contains(&byte)) {
         return name.into();
     }

@@ -34,18 +34,18 @@ const POD: [(&str, [&str; 2]); 5] = [
 pub(crate) fn resolve(
     mut resource: v1::Resource,
     detects: bool,
-    around: &ProcessContext,
+    context: &ProcessContext,
     notice: &Notice,
 ) -> Result<v1::Resource, ConfigError> {
     if !resource.service.is_empty() && !is_service(&resource.service) {
         return Err(ConfigError::Service(resource.service));
     }
     for variable in [SERVICE, OTEL_SERVICE] {
-        if let Some(service) = (around.variable)(variable) {
+        if let Some(service) = (context.variable)(variable) {
             set_service(&mut resource, service, variable, notice);
         }
     }
-    for pair in (around.variable)(OTEL_RESOURCE).iter().flat_map(|list| list.split(',')) {
+    for pair in (context.variable)(OTEL_RESOURCE).iter().flat_map(|list| list.split(',')) {
         match pair.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
                 set_field(&mut resource, key.trim(), percent_decoded(value.trim()), notice);
@@ -54,11 +54,12 @@ pub(crate) fn resolve(
             _ => notice(&format!("{OTEL_RESOURCE}: {pair:?} is not KEY=VALUE; left out")),
         }
     }
-    set_if_empty(&mut resource.host, around.host.clone());
-    let instance = instance_of(&resource.host, around.process_id);
+    set_if_empty(&mut resource.host, context.host.clone());
+    let instance = instance_of(&resource.host, context.process_id);
     set_if_empty(&mut resource.instance, instance);
+    // Last, so that whatever was given wins.
     if detects {
-        detect(&mut resource, around);
+        detect(&mut resource, context);
     }
     fit(&mut resource);
     Ok(resource)
@@ -69,6 +70,7 @@ pub(crate) fn for_child(resource: &mut v1::Resource, parent_id: u32, child_id: u
     if resource.instance == instance_of(&resource.host, parent_id) {
         resource.instance = instance_of(&resource.host, child_id);
     }
+    // Only if it was detected: a number that the program gave stays.
     let (of_parent, of_child) = [parent_id, child_id].map(process_id).into();
     for attribute in resource.attributes.iter_mut().filter(|found| **found == of_parent) {
         *attribute = of_child.clone();
@@ -84,24 +86,24 @@ fn process_id(number: u32) -> v1::Attribute {
 }
 
 /// Adds process, container and pod, unless they are given.
-fn detect(resource: &mut v1::Resource, around: &ProcessContext) {
-    set_attribute(resource, PROCESS_ID, around.process_id.into());
-    if let Some(id) = container_id(around) {
+fn detect(resource: &mut v1::Resource, context: &ProcessContext) {
+    set_attribute(resource, PROCESS_ID, context.process_id.into());
+    if let Some(id) = container_id(context) {
         set_attribute(resource, "container.id", id.into());
     }
-    if (around.variable)(KUBERNETES).is_none() {
+    if (context.variable)(KUBERNETES).is_none() {
         return;
     }
     for (key, variables) in POD {
-        if let Some(value) = variables.iter().find_map(|name| (around.variable)(name)) {
+        if let Some(value) = variables.iter().find_map(|name| (context.variable)(name)) {
             set_attribute(resource, key, value.into());
         }
     }
 }
 
 /// By the control group; where that is hidden from the container, by its mounts.
-fn container_id(around: &ProcessContext) -> Option<String> {
-    let read = |path| (around.file)(Path::new(path)).unwrap_or_default();
+fn container_id(context: &ProcessContext) -> Option<String> {
+    let read = |path| (context.file)(Path::new(path)).unwrap_or_default();
     let mounts = || {
         let text = read("/proc/self/mountinfo");
         text.split("/containers/").skip(1).find_map(|after| first_id(after.split('/').next()?))
@@ -166,6 +168,7 @@ fn fit(resource: &mut v1::Resource) {
     for field in [instance, environment, version, region, host] {
         record::cut(field, NAME_BYTES_MAX);
     }
+    // A log without anything else: its attributes are cut by the same code.
     let mut carrier =
         v1::LogRecord { attributes: std::mem::take(attributes), ..v1::LogRecord::default() };
     record::fit(&mut carrier);
@@ -176,6 +179,7 @@ fn fit(resource: &mut v1::Resource) {
 fn percent_decoded(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let [first, tail @ ..] = rest {
+        // Two digits must follow; otherwise it is a plain percent sign.
         let code = tail.get(..2).filter(|_| *first == b'%');
         let decoded = code.and_then(|code| hex::decode(str::from_utf8(code).ok()?));
         let [byte] = decoded.unwrap_or([*first]);

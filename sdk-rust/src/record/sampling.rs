@@ -36,6 +36,7 @@ pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The share, from 0 up to 1, that follows from a state.
 pub(crate) fn share(state: u64) -> f64 {
+    // The multipliers and shifts are those of the paper.
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     platform::share_of(mixed ^ (mixed >> 31))

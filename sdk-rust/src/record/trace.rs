@@ -46,6 +46,7 @@ impl TraceContext {
         digits::<1>(version)?;
         let [flags] = digits(flags)?;
         let (trace_id, span_id) = (digits(trace_id)?, digits(span_id)?);
+        // Ids of zeros are the standard's word for none.
         let is_valid = trace_id != [0; 16] && span_id != [0; 8];
         is_valid.then_some(Self { trace_id, span_id, flags })
     }

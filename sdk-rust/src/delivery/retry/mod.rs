@@ -1,4 +1,4 @@
-//! What to do on each answer, and when the next attempt may start. Pure: the time and randomness are
+//! What to do on each response, and when the next attempt may start. Pure: the time and randomness are
 //! arguments.
 //!
 //! A resend is harmless, since the server stores a batch id once, so that ambiguous outcomes are
@@ -75,11 +75,11 @@ impl RetryPolicy {
     }
 }
 
-/// An answer other than OK, or none at all.
+/// A response other than OK, or none at all.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,
-    /// The connection failed, rather than the server answered.
+    /// The connection failed, rather than that the server responded.
     pub(crate) is_transport: bool,
     /// From `google.rpc.RetryInfo`.
     pub(crate) retry_delay: Option<Duration>,
@@ -102,6 +102,7 @@ impl Refusal {
         let Details { retry_delay, reason, fields } = Details::decode(status.details());
         let mut bad_records: Vec<u32> =
             fields.iter().filter_map(|field| record_position(field)).collect();
+        // One log may break several rules, and is named once for each.
         bad_records.sort_unstable();
         bad_records.dedup();
         // A status that the server sent has no cause on this side.
@@ -116,8 +117,8 @@ impl Refusal {
         }
     }
 
-    /// No answer came in time.
-    pub(crate) fn unanswered(limit: Duration) -> Self {
+    /// No response came in time.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
         Self {
             code: Code::DeadlineExceeded,
             is_transport: true,
@@ -141,7 +142,7 @@ fn record_position(field: &str) -> Option<u32> {
     rest.split_once(']')?.0.parse().ok()
 }
 
-/// What an answer means for the batch.
+/// What a response means for the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Decision {
     /// Try again; this server pauses.
@@ -160,15 +161,17 @@ pub(crate) enum Decision {
     GiveUp(DropReason),
 }
 
-/// The table of answers.
+/// The table of responses.
 pub(crate) fn decision(refusal: &Refusal) -> Decision {
     if refusal.is_transport {
         return Decision::Retry;
     }
+    // Before the code: a batch that is too old stays so, whatever the code says.
     if refusal.reason.eq_ignore_ascii_case(EXPIRED) {
         return Decision::GiveUp(DropReason::Expired);
     }
     match refusal.code {
+        // A delay makes it a matter of quota; without one it is about this batch.
         Code::ResourceExhausted if refusal.retry_delay.is_some() => Decision::Throttled,
         Code::ResourceExhausted if refusal.reason == BATCH_TOO_LARGE => Decision::TooLarge,
         Code::Unavailable
@@ -191,17 +194,23 @@ pub(crate) fn decision(refusal: &Refusal) -> Decision {
 }
 
 /// A random share of a bound that doubles with each failure, up to a cap (full jitter).
-pub(crate) fn backoff(first: Duration, max: Duration, failures: u32, random: f64) -> Duration {
+pub(crate) fn backoff_delay(
+    first: Duration,
+    max: Duration,
+    failures: u32,
+    random: f64,
+) -> Duration {
     bound(first, max, failures).mul_f64(random.clamp(0.0, 1.0))
 }
 
 fn bound(first: Duration, max: Duration, failures: u32) -> Duration {
+    // 20 doublings of a millisecond are more than any wait; more would overflow the shift.
     first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(max)
 }
 
 /// When something that fails may be tried again.
 #[derive(Debug, Default)]
-struct Pace {
+struct Backoff {
     failures: u32,
     /// Rises with each failure, so that attempts that ran side by side count as one.
     epoch: u64,
@@ -209,21 +218,24 @@ struct Pace {
     probing: bool,
 }
 
-impl Pace {
+impl Backoff {
     fn blocked(&self, now: Instant, probe_after: u32) -> Option<Blocked> {
         match self.not_before {
             Some(until) if until > now => Some(Blocked::Until(until)),
+            // One attempt is enough to find out, and costs a server that is down the least.
             _ if self.failures >= probe_after && self.probing => Some(Blocked::Probe),
             _ => None,
         }
     }
 
     fn pause(&mut self, until: Instant) {
+        // Several attempts may fail side by side; the longest pause counts.
         self.not_before = self.not_before.max(Some(until));
     }
 
     /// Counts a failure, unless one that ran beside it was counted. True if it was counted.
     fn fail(&mut self, epoch: u64) -> bool {
+        // It began before a failure that was counted: both saw the same outage.
         if epoch != self.epoch {
             return false;
         }
@@ -242,7 +254,7 @@ enum Blocked {
     Probe,
 }
 
-/// Leave to make one attempt. Must come back through [`EndpointPool::finish`].
+/// Permission to make one attempt. Must come back through [`EndpointPool::finish`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     /// Which server.
@@ -275,7 +287,7 @@ pub(crate) enum Next {
     GiveUp(DropReason),
 }
 
-/// What one batch has behind it.
+/// The failures of one batch that count against it.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     internal_failures: u32,
@@ -284,8 +296,8 @@ pub(crate) struct History {
 /// Decides who may try when. Shared by all batches of a sender.
 pub(crate) struct EndpointPool {
     policy: RetryPolicy,
-    endpoints: Vec<Pace>,
-    account: Pace,
+    endpoints: Vec<Backoff>,
+    account: Backoff,
     next_endpoint: usize,
     token_reading: u64,
     token_failures: u32,
@@ -296,8 +308,8 @@ impl EndpointPool {
     pub(crate) fn new(policy: RetryPolicy, endpoints: usize) -> Self {
         Self {
             policy: policy.in_range(),
-            endpoints: (0..endpoints).map(|_| Pace::default()).collect(),
-            account: Pace::default(),
+            endpoints: (0..endpoints).map(|_| Backoff::default()).collect(),
+            account: Backoff::default(),
             next_endpoint: 0,
             token_reading: 0,
             token_failures: 0,
@@ -305,8 +317,9 @@ impl EndpointPool {
         }
     }
 
-    /// Gives leave to try the next server in turn that is not paused.
+    /// Gives permission to try the next server in turn that is not paused.
     pub(crate) fn start(&mut self, now: Instant) -> Start {
+        // One refusal of the token or its quota is enough to send one batch at a time.
         match self.account.blocked(now, 1) {
             Some(Blocked::Until(until)) => return Start::Wait(Some(until)),
             Some(Blocked::Probe) => return Start::Wait(None),
@@ -314,6 +327,7 @@ impl EndpointPool {
         }
         let (count, mut earliest) = (self.endpoints.len(), None::<Instant>);
         for offset in 0..count {
+            // In turn, so that load is spread, and a paused one is passed over.
             let endpoint = (self.next_endpoint + offset) % count;
             match self.endpoints[endpoint].blocked(now, self.policy.probe_after) {
                 Some(Blocked::Until(until)) => {
@@ -327,15 +341,16 @@ impl EndpointPool {
     }
 
     fn ticket(&mut self, endpoint: usize) -> Ticket {
+        // Even if the attempt fails: the next batch tries another server.
         self.next_endpoint = (endpoint + 1) % self.endpoints.len();
-        let pace = &mut self.endpoints[endpoint];
-        let probes_endpoint = pace.failures >= self.policy.probe_after;
+        let backoff = &mut self.endpoints[endpoint];
+        let probes_endpoint = backoff.failures >= self.policy.probe_after;
         let probes_account = self.account.failures > 0;
-        pace.probing |= probes_endpoint;
+        backoff.probing |= probes_endpoint;
         self.account.probing |= probes_account;
         Ticket {
             endpoint,
-            endpoint_epoch: pace.epoch,
+            endpoint_epoch: backoff.epoch,
             account_epoch: self.account.epoch,
             token_reading: self.token_reading,
             probes_endpoint,
@@ -349,10 +364,11 @@ impl EndpointPool {
         self.account.probing &= !ticket.probes_account;
     }
 
-    /// The attempt was answered OK.
+    /// The response was OK.
     pub(crate) fn succeeded(&mut self, ticket: Ticket) {
         self.endpoints[ticket.endpoint].succeed();
         self.account.succeed();
+        // The token was good for this one: whatever it was refused for before is over.
         self.token_failures = 0;
         self.permission_failures = 0;
     }
@@ -382,6 +398,7 @@ impl EndpointPool {
             }
             Decision::Throttled => {
                 self.endpoints[ticket.endpoint].succeed();
+                // The quota is the token's, whichever server says so; this server itself works.
                 self.account.fail(ticket.account_epoch);
                 let delay = self.server_delay(refusal.retry_delay.unwrap_or_default(), random);
                 self.account.pause(now + delay);
@@ -389,13 +406,13 @@ impl EndpointPool {
             }
             Decision::Unauthenticated => self.unauthenticated(ticket, now, random),
             Decision::Forbidden => self.forbidden(ticket, now),
-            Decision::TooLarge => self.answered(ticket, Next::Split),
-            Decision::GiveUp(reason) => self.answered(ticket, Next::GiveUp(reason)),
+            Decision::TooLarge => self.final_refusal(ticket, Next::Split),
+            Decision::GiveUp(reason) => self.final_refusal(ticket, Next::GiveUp(reason)),
         }
     }
 
     /// A refusal for good comes from a server that works.
-    fn answered(&mut self, ticket: Ticket, next: Next) -> Next {
+    fn final_refusal(&mut self, ticket: Ticket, next: Next) -> Next {
         self.endpoints[ticket.endpoint].succeed();
         next
     }
@@ -409,10 +426,11 @@ impl EndpointPool {
     ) -> Next {
         let asked = asked.map(|delay| self.server_delay(delay, random));
         let RetryPolicy { first, max, .. } = self.policy;
-        let pace = &mut self.endpoints[ticket.endpoint];
-        if pace.fail(ticket.endpoint_epoch) || asked.is_some() {
-            let own = backoff(first, max, pace.failures, random);
-            pace.pause(now + asked.unwrap_or(own));
+        let backoff = &mut self.endpoints[ticket.endpoint];
+        if backoff.fail(ticket.endpoint_epoch) || asked.is_some() {
+            // A delay that the server asked for takes the place of our own, also if it is shorter.
+            let own = backoff_delay(first, max, backoff.failures, random);
+            backoff.pause(now + asked.unwrap_or(own));
         }
         Next::Again
     }
@@ -425,11 +443,13 @@ impl EndpointPool {
 
     fn unauthenticated(&mut self, ticket: Ticket, now: Instant, random: f64) -> Next {
         self.endpoints[ticket.endpoint].succeed();
+        // The token was read again meanwhile: the refusal is of the old one.
         if ticket.token_reading != self.token_reading {
             return Next::Again;
         }
         self.token_reading += 1;
         self.token_failures = self.token_failures.saturating_add(1);
+        // It may have been replaced in its file: read once before anybody is told.
         if self.token_failures == 1 {
             return Next::ReadToken;
         }
@@ -439,6 +459,7 @@ impl EndpointPool {
         let RetryPolicy { token_first, token_max, .. } = self.policy;
         let bound = bound(token_first, token_max, self.token_failures - 1);
         self.account.fail(ticket.account_epoch);
+        // Spread by a quarter, so that a fleet with one token does not probe in one moment.
         self.account.pause(now + bound.mul_f64(0.75 + 0.25 * random));
         Next::ReadToken
     }
@@ -452,6 +473,7 @@ impl EndpointPool {
             return Next::Again;
         }
         self.permission_failures = self.permission_failures.saturating_add(1);
+        // A permission that was just given takes a while to reach every server.
         if self.permission_failures == 1 {
             self.account.pause(now + self.policy.permission_wait);
             return Next::Again;
@@ -540,8 +562,12 @@ mod tests {
         for (failures, bound_ms) in
             [(1, 200), (2, 400), (5, 3_200), (9, 30_000), (u32::MAX, 30_000)]
         {
-            assert_eq!(backoff(first, max, failures, 1.0).as_millis(), bound_ms, "{failures}");
-            assert_eq!(backoff(first, max, failures, 0.0), Duration::ZERO);
+            assert_eq!(
+                backoff_delay(first, max, failures, 1.0).as_millis(),
+                bound_ms,
+                "{failures}"
+            );
+            assert_eq!(backoff_delay(first, max, failures, 0.0), Duration::ZERO);
         }
     }
 

@@ -23,10 +23,12 @@ pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
 /// Removes a folder without segments; one with anything unknown in it stays.
 pub(super) fn remove_folder(path: &Path) {
     for orphan in files_with_extension(path, "ack").unwrap_or_default() {
+        // Marks of a segment that is still there say what must not be sent again.
         if !orphan.with_extension("seg").exists() {
             fs::remove_file(orphan).ok();
         }
     }
+    // Fails if another's folder is in it, and then all of it stays.
     fs::remove_dir(path.join(ADOPTED_FOLDER)).ok();
     if only_names_its_owner(path) {
         fs::remove_file(path.join(owner::OWNER_FILE)).ok();

@@ -1,4 +1,4 @@
-//! The spool: batches on disk until the server has them, so that they survive `kill -9`.
+//! The spool: batches on disk until the server has them, so that they catch_panic `kill -9`.
 //!
 //! Each process has a folder of its own under the spool's root, which names its owner. A batch is
 //! appended to the folder's newest segment before it is sent; when it is done with, a mark goes into
@@ -152,6 +152,7 @@ impl Spool {
     pub(crate) fn append(&mut self, batch: &EncodedBatch) -> io::Result<FrameRef> {
         let (segment, salt) = self.active_segment()?;
         let frame = frame::encode(salt, batch);
+        // Where the last write ended: files are appended to by this process alone.
         let offset = self.segments.get(&segment).map_or(0, |segment| segment.bytes);
         let result = match &mut self.active {
             Some((_, file)) => file.write_all(&frame),
@@ -162,6 +163,7 @@ impl Spool {
             self.seal();
             return Err(error);
         }
+        // Also if what follows fails: the bytes are in the file.
         self.needs_sync = true;
         if self.options.sync == SpoolSync::Always
             && let Err(error) = self.sync()
@@ -184,6 +186,7 @@ impl Spool {
         let (segment, salt) = self.segment(place.segment).ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; place.length as usize];
         File::open(&segment.path)?.read_exact_at(&mut bytes, place.offset)?;
+        // Checked again: a disk may damage what was sound when it was written.
         if let Some((batch, _)) = frame::decode(salt, &bytes) {
             return Ok(batch);
         }
@@ -207,6 +210,7 @@ impl Spool {
             self.delete_segment(place.segment);
             return Ok(());
         }
+        // Appended and not rewritten: a crash costs the last mark at most.
         OpenOptions::new().create(true).append(true).open(marks)?.write_all(&mark)
     }
 
@@ -216,6 +220,7 @@ impl Spool {
             return None;
         }
         let oldest = *self.segments.keys().next()?;
+        // Nothing may be appended to a file that is about to be deleted.
         if self.active.as_ref().is_some_and(|(active, _)| *active == oldest) {
             self.seal();
         }
@@ -225,6 +230,7 @@ impl Spool {
 
     /// Forces what was written to disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
+        // Cleared also if the sync fails: the caller tells, and the next write asks again.
         if !std::mem::take(&mut self.needs_sync) {
             return Ok(());
         }
@@ -266,6 +272,7 @@ impl Spool {
         for segment in done {
             self.delete_segment(segment);
         }
+        // Before it is released: an empty folder needs no owner.
         self.delete_folder_if_empty(0);
         if own.exists() { synced.and(owner::release(&own)) } else { synced }
     }
@@ -297,6 +304,7 @@ impl Spool {
         self.next_segment += 1;
         let path = folder.join(format!("{id:010}.seg"));
         let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
+        // A file whose folder is not on disk is gone after a power cut, whatever was synced in it.
         File::open(folder)?.sync_all()?;
         self.active = Some((id, file));
         self.insert(id, Segment::new(0, path));
@@ -350,6 +358,7 @@ impl Spool {
         let name = format!("{folder}-{}.corrupt", part(segment.path.file_stem()));
         fs::rename(&segment.path, self.options.directory.join(name))?;
         let mut kept = files_with_extension(&self.options.directory, "corrupt")?;
+        // By age, since the names of folders are random.
         kept.sort_by_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
         let surplus = kept.len().saturating_sub(CORRUPT_KEPT_MAX);
         kept.iter().take(surplus).try_for_each(fs::remove_file)
@@ -373,6 +382,7 @@ impl Spool {
                 continue;
             }
             // Its owner died before it wrote anything.
+            // Fails unless the folder is empty, which is what is asked.
             let is_gone = fs::remove_dir(&path).is_ok();
             if !is_gone && self.has_room_for(&path) {
                 self.take_over(&path, &mut adopted);
@@ -389,6 +399,7 @@ impl Spool {
         let new = Folder { path: folder.join(name), salt: frame::salt(name) };
         // It may be there already.
         create_private_folder(&folder).ok();
+        // A rename is atomic: of two processes that try, one finds the folder gone.
         if fs::rename(path, &new.path).is_ok() {
             self.adopt_folder(new, adopted);
         }
@@ -404,6 +415,7 @@ impl Spool {
     /// Whether nobody else can have put logs into it for us to send.
     fn is_of_our_user(&self, path: &Path) -> bool {
         let own = self.own().and_then(|own| fs::metadata(&own.path));
+        // A link is none: its own metadata is read, and not that of where it leads.
         let (Ok(own), Ok(there)) = (own, fs::symlink_metadata(path)) else { return false };
         there.uid() == own.uid()
     }
@@ -411,6 +423,7 @@ impl Spool {
     fn adopt_folder(&mut self, folder: Folder, adopted: &mut Vec<Adopted>) {
         let path = folder.path.clone();
         // What it had taken over itself comes to stand beside it.
+        // Otherwise folders would nest deeper with each process that dies.
         for other in folders_in(&path.join(ADOPTED_FOLDER)) {
             self.take_over(&other, adopted);
         }
@@ -437,6 +450,7 @@ impl Spool {
         let mut data = Vec::new();
         File::open(&path)?.take(SEGMENT_BYTES_MAX).read_to_end(&mut data)?;
         let scan = frame::scan(salt, &data);
+        // Without marks everything is sent again, which doubles nothing.
         let marks = fs::read(path.with_extension("ack")).unwrap_or_default();
         let done: HashSet<u64> = frame::decode_marks(salt, &marks).collect();
         let id = self.next_segment;

@@ -1,4 +1,4 @@
-//! Whose a folder of the spool is, and whether its owner is dead.
+//! The owner of a folder of the spool: the process that writes to it, and whether that one still runs.
 //!
 //! A lock of the operating system would tell, but not to every language, and not over every file
 //! system that containers share. The file `owner` names a process, and is touched while it lives.
@@ -15,18 +15,18 @@ use crate::platform;
 
 /// The file in each folder.
 pub(super) const OWNER_FILE: &str = "owner";
-/// An owner that cannot be looked up is dead if it has been silent for longer.
+/// An owner that cannot be looked up is dead if its file is older: twenty of its renewals are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 /// No process has this number: who has it owns nothing any more.
 const NOBODY: u32 = 0;
 
-/// A process.
+/// A process, so that no later one with the same number is taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Owner {
     process_id: u32,
     /// When it started, as the kernel counts it.
     start: String,
-    /// Where its number means something.
+    /// The boot and the namespace within which its number is unique; empty if the system does not tell.
     namespace: String,
 }
 
@@ -70,7 +70,8 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Whether an owner is dead: in our namespace, if its process is not there, or another has its
-/// number; elsewhere, if it is silent. One whose process cannot be looked at lives. `age`: of the file, or of the folder where there is none.
+/// number; elsewhere, if its file is older than [`SILENCE_MAX`]. One whose process cannot be looked at
+/// counts as alive. `age`: since the file was touched last; of the folder where there is no file.
 pub(crate) fn is_dead(
     owner: Option<&Owner>,
     age: Duration,
@@ -78,6 +79,7 @@ pub(crate) fn is_dead(
     start_of: impl FnOnce(u32) -> io::Result<Option<String>>,
 ) -> bool {
     match owner {
+        // Elsewhere the same number is another process.
         Some(owner) if !namespace.is_empty() && owner.namespace == namespace => {
             start_of(owner.process_id).is_ok_and(|start| start.as_ref() != Some(&owner.start))
         }
@@ -100,7 +102,7 @@ pub(super) fn is_dead_folder(folder: &Path) -> bool {
 /// Makes a folder this process's.
 pub(super) fn claim(folder: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new();
-    // Logs are nobody else's business, and nobody else may claim the folder.
+    // Readable by its user alone, as the logs are; fails if another process has claimed the folder.
     let mut file = file.create_new(true).write(true).mode(0o600).open(folder.join(OWNER_FILE))?;
     file.write_all(Owner::of_this_process().line().as_bytes())
 }

@@ -5,8 +5,8 @@
 //! is durable, refused for good, or out of time.
 
 mod codec;
-mod contact;
 mod options;
+mod reachability;
 mod tls;
 mod token;
 
@@ -30,7 +30,7 @@ use tonic::{
     transport::{Channel, Endpoint as Connector},
 };
 
-use self::{codec::IngestCodec, contact::Contact, tls::secured, token::Header};
+use self::{codec::IngestCodec, reachability::Reachability, tls::secured, token::Header};
 pub(crate) use self::{options::parse_endpoints, token::checked_token};
 pub use self::{
     options::{Compression, SendOptions},
@@ -48,14 +48,14 @@ use crate::{
 };
 
 const INGEST_PATH: &str = "/logweir.v1.IngestService/Ingest";
-/// An address that gives no sign of life for so long is said to be away: within two seconds.
-const GREETING_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// An address that gives no sign of life for so long is told to be away: a person is to know within two seconds.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below this, compression costs more than it saves.
 const COMPRESS_FROM_BYTES: usize = 1 << 10;
-/// A refused token is said this often.
+/// A refused token is told at most this often.
 const TOKEN_NOTICE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Whom a sender tells, apart from its caller.
@@ -81,7 +81,7 @@ pub enum SendOutcome {
     },
     /// It must be split, each part under a new id.
     TooLarge {
-        /// What the server said.
+        /// The message of the server.
         message: String,
     },
     /// It was refused for good; never resend it unchanged.
@@ -92,7 +92,7 @@ pub enum SendOutcome {
         reason: DropReason,
         /// Positions of the logs at fault, if the server named them.
         bad_records: Vec<u32>,
-        /// What the server said.
+        /// The message of the server.
         message: String,
     },
     /// The deadline passed. It may be durable or not: resend it under the same id.
@@ -102,7 +102,7 @@ pub enum SendOutcome {
     },
 }
 
-/// Sends batches and waits for their answers. Cheap to clone; the clones share connections and pauses.
+/// Sends batches and waits for their responses. Cheap to clone; the clones share connections and pauses.
 #[derive(Clone)]
 pub struct Sender {
     inner: Arc<Inner>,
@@ -127,9 +127,9 @@ struct Endpoint {
 
 struct State {
     pool: EndpointPool,
-    contacts: Vec<Contact>,
+    reachability: Vec<Reachability>,
     header: Option<Header>,
-    token_said: Option<Instant>,
+    token_notified_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -165,32 +165,33 @@ impl Sender {
     ) -> Result<Self, ConfigError> {
         let addresses = parse_endpoints(endpoints)?;
         let header = token.header()?;
+        // For all addresses alike: one that is far away makes up for the work at the others.
         let encoding = options.compression.encoding(&addresses);
         let endpoints = addresses.into_iter().map(|address| endpoint(address, &options, encoding));
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         let pool = EndpointPool::new(options.retry.clone(), endpoints.len());
-        let contacts = endpoints.iter().map(|_| Contact::default()).collect();
-        let state = Mutex::new(State { pool, contacts, header, token_said: None });
+        let reachability = endpoints.iter().map(|_| Reachability::default()).collect();
+        let state = Mutex::new(State { pool, reachability, header, token_notified_at: None });
         let moved = Notify::new();
         Ok(Self { inner: Arc::new(Inner { endpoints, token, options, listeners, state, moved }) })
     }
 
     /// For each address, a connection that is only to show whether it can be reached.
-    pub(crate) fn greetings(&self) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
+    pub(crate) fn handshakes(&self) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
         (0..self.inner.endpoints.len()).map(|number| {
             let inner = Arc::clone(&self.inner);
-            async move { inner.greet(number).await }
+            async move { inner.handshake(number).await }
         })
     }
 
     /// Says which addresses have given no sign of life so far.
-    pub(crate) fn say_unanswered(&self) {
+    pub(crate) fn notify_unreached(&self) {
         (0..self.inner.endpoints.len()).for_each(|number| {
-            self.inner.say_away(number, "no answer so far", Contact::unanswered);
+            self.inner.notify_unreachable(number, "no answer so far", Reachability::not_responding);
         });
     }
 
-    /// Sends a batch and tries again, byte for byte, until it is answered for good or `deadline` has
+    /// Sends a batch and tries again, byte for byte, until its response is final or `deadline` has
     /// passed; without a deadline, for as long as it takes. May be dropped at any await.
     pub async fn send(&self, batch: &EncodedBatch, deadline: Option<Instant>) -> SendOutcome {
         let mut history = History::default();
@@ -218,11 +219,12 @@ impl Sender {
         }
     }
 
-    /// Waits for leave to make an attempt; none when the deadline has passed.
+    /// Waits for permission to make an attempt; none when the deadline has passed.
     async fn acquire(&self, deadline: Option<Instant>) -> Option<Attempt<'_>> {
         loop {
             let moved = self.inner.moved.notified();
             tokio::pin!(moved);
+            // Before the pool is asked: a move between the question and the wait would be missed.
             moved.as_mut().enable();
             let now = platform::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
@@ -250,17 +252,22 @@ impl Sender {
 }
 
 impl Inner {
-    async fn greet(&self, number: usize) {
-        let greeted = timeout(GREETING_TIMEOUT, self.endpoints[number].greet()).await;
-        match greeted.unwrap_or_else(|_| Err("no answer so far".into())) {
-            Ok(()) => self.state.lock().contacts[number].greeted(),
-            Err(cause) => self.say_away(number, &cause, Contact::unanswered),
+    async fn handshake(&self, number: usize) {
+        let result = timeout(HANDSHAKE_TIMEOUT, self.endpoints[number].handshake()).await;
+        match result.unwrap_or_else(|_| Err("no answer so far".into())) {
+            Ok(()) => self.state.lock().reachability[number].handshake_done(),
+            Err(cause) => self.notify_unreachable(number, &cause, Reachability::not_responding),
         }
     }
 
     /// Says that an address is away, if what is known of it finds that worth saying.
-    fn say_away(&self, number: usize, cause: &str, judge: fn(&mut Contact, Instant) -> bool) {
-        let is_news = judge(&mut self.state.lock().contacts[number], platform::now());
+    fn notify_unreachable(
+        &self,
+        number: usize,
+        cause: &str,
+        note: fn(&mut Reachability, Instant) -> bool,
+    ) {
+        let is_news = note(&mut self.state.lock().reachability[number], platform::now());
         let Some(spool_works) = self.listeners.spool_works.as_ref().filter(|_| is_news) else {
             return;
         };
@@ -271,8 +278,8 @@ impl Inner {
         ));
     }
 
-    fn say_back(&self, number: usize) {
-        let away = self.state.lock().contacts[number].answered(platform::now());
+    fn notify_reachable(&self, number: usize) {
+        let away = self.state.lock().reachability[number].responded(platform::now());
         if let (Some(away), Some(_)) = (away, &self.listeners.spool_works) {
             let address = &self.endpoints[number].address;
             (self.listeners.notice)(&format!("{address} is back after {} s", away.as_secs()));
@@ -281,8 +288,8 @@ impl Inner {
 }
 
 impl Endpoint {
-    /// Connects, and waits until the other side has said something. What fails is told by its cause.
-    async fn greet(&self) -> Result<(), String> {
+    /// Connects, and waits until the other side has sent something. What fails is told by its cause.
+    async fn handshake(&self) -> Result<(), String> {
         let uri = self.connector.uri();
         if uri.scheme_str() == Some("https") {
             let connected = self.connector.connect().await;
@@ -291,11 +298,11 @@ impl Endpoint {
                 .map_err(|error| root_cause(&error).unwrap_or_else(|| error.to_string()));
         }
         let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
-        contact::greet(&format!("{host}:{port}")).await.map_err(|error| error.to_string())
+        reachability::handshake(&format!("{host}:{port}")).await.map_err(|error| error.to_string())
     }
 }
 
-/// One attempt. Gives its leave back when dropped, so that an abandoned probe blocks nobody.
+/// One attempt. Gives its permission back when dropped, so that an abandoned probe blocks nobody.
 struct Attempt<'a> {
     inner: &'a Inner,
     ticket: Ticket,
@@ -310,15 +317,17 @@ impl Attempt<'_> {
     ) -> Result<v1::IngestResponse, Refusal> {
         let limit = self.inner.options.attempt_timeout;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(platform::now()));
+        // An attempt that outlives the batch's deadline could store what was counted as expired.
         let limit = left.map_or(limit, |left| left.min(limit));
         match timeout(limit, self.call(batch.request.clone(), limit)).await {
-            Ok(answer) => answer.map_err(|status| Refusal::from_status(&status)),
-            Err(_) => Err(Refusal::unanswered(limit)),
+            Ok(response) => response.map_err(|status| Refusal::from_status(&status)),
+            Err(_) => Err(Refusal::timed_out(limit)),
         }
     }
 
     async fn call(&self, bytes: Bytes, limit: Duration) -> Result<v1::IngestResponse, Status> {
         let endpoint = &self.inner.endpoints[self.ticket.endpoint];
+        // Each message says for itself whether it is compressed.
         let compresses = bytes.len() >= COMPRESS_FROM_BYTES;
         let mut grpc =
             if compresses { endpoint.compressed.clone() } else { endpoint.plain.clone() };
@@ -334,21 +343,26 @@ impl Attempt<'_> {
 
     fn succeeded(&self) {
         self.inner.state.lock().pool.succeeded(self.ticket);
-        self.inner.say_back(self.ticket.endpoint);
+        self.inner.notify_reachable(self.ticket.endpoint);
         self.inner.listeners.token_refused.store(false, Ordering::Relaxed);
     }
 
     fn refused(&self, refusal: &Refusal, history: &mut History) -> Next {
         let now = platform::now();
+        // One hold of the lock, so that the two belong together.
         let (next, is_token_refused) = {
             let pool = &mut self.inner.state.lock().pool;
             let next = pool.refused(self.ticket, refusal, history, now, platform::random_share());
             (next, pool.is_token_refused())
         };
         if refusal.is_transport {
-            self.inner.say_away(self.ticket.endpoint, &refusal.message, Contact::failed);
+            self.inner.notify_unreachable(
+                self.ticket.endpoint,
+                &refusal.message,
+                Reachability::failed,
+            );
         } else {
-            self.inner.say_back(self.ticket.endpoint);
+            self.inner.notify_reachable(self.ticket.endpoint);
         }
         self.inner.listeners.token_refused.store(is_token_refused, Ordering::Relaxed);
         if next == Next::ReadToken {
@@ -356,7 +370,7 @@ impl Attempt<'_> {
         }
         // Otherwise the caller hears of it, and says so.
         if is_token_refused && self.inner.options.retry.hold_on_refused_token {
-            self.say_token_refused(&refusal.message, now);
+            self.notify_token_refused(&refusal.message, now);
         }
         next
     }
@@ -368,13 +382,13 @@ impl Attempt<'_> {
         }
     }
 
-    fn say_token_refused(&self, message: &str, now: Instant) {
+    fn notify_token_refused(&self, message: &str, now: Instant) {
         {
-            let said = &mut self.inner.state.lock().token_said;
-            if said.is_some_and(|said| now.duration_since(said) < TOKEN_NOTICE_INTERVAL) {
+            let notified_at = &mut self.inner.state.lock().token_notified_at;
+            if notified_at.is_some_and(|at| now.duration_since(at) < TOKEN_NOTICE_INTERVAL) {
                 return;
             }
-            *said = Some(now);
+            *notified_at = Some(now);
         }
         let address = &self.inner.endpoints[self.ticket.endpoint].address;
         let advice = r#"logs are held; give a valid one, made by "logweir token issue""#;
@@ -386,7 +400,9 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
+        // In `drop`, so that an attempt that is aborted at an await gives it back as well.
         self.inner.state.lock().pool.finish(self.ticket);
+        // A probe that ended lets others try.
         self.inner.moved.notify_waiters();
     }
 }
@@ -400,9 +416,11 @@ fn endpoint(
         .and_then(|connector| connector.user_agent(format!("{SDK_NAME}/{SDK_VERSION}")))
         .map_err(|_| ConfigError::Endpoint(address.clone()))?
         .connect_timeout(CONNECT_TIMEOUT)
+        // A batch is written as a whole, and nothing follows that it could wait for.
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // A firewall forgets idle connections; the first log after a quiet hour would wait for a timeout.
         .keep_alive_while_idle(true);
     let is_tls = connector.uri().scheme_str() == Some("https");
     let connector = if is_tls { secured(connector, &options.tls)? } else { connector };

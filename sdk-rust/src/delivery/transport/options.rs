@@ -39,6 +39,7 @@ impl Compression {
     /// What it comes to for these addresses.
     pub(crate) fn encoding(self, addresses: &[String]) -> Option<CompressionEncoding> {
         match self {
+            // Within a machine compression costs more time than it saves.
             Self::Auto if addresses.iter().all(|address| is_loopback(address)) => None,
             #[cfg(feature = "zstd")]
             Self::Auto | Self::Zstd => Some(CompressionEncoding::Zstd),
@@ -96,6 +97,7 @@ fn parse_endpoint(name: &str) -> Result<String, ConfigError> {
     let is_plain = uri.authority().is_some_and(|authority| authority.as_str() == plain);
     let usable = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default())
         && !host.is_empty()
+        // A user or a path would be ignored without a word.
         && is_plain;
     if usable { Ok(address) } else { Err(ConfigError::Endpoint(name.into())) }
 }

@@ -41,7 +41,7 @@ impl Token {
                 let read = std::fs::read_to_string(path);
                 Some(read.map_err(|error| ConfigError::TokenFile(path.clone(), error))?)
             }
-            Self::Callback(read) => platform::survive(|| read()).flatten(),
+            Self::Callback(read) => platform::catch_panic(|| read()).flatten(),
             Self::None => None,
         };
         text.as_deref().map(checked_token).transpose()
@@ -52,6 +52,7 @@ impl Token {
         let Some(text) = self.text()? else { return Ok(None) };
         let mut header: Header =
             format!("Bearer {text}").parse().map_err(|_| ConfigError::Token)?;
+        // Kept out of debug output and of the compression table of HTTP/2.
         header.set_sensitive(true);
         Ok(Some(header))
     }

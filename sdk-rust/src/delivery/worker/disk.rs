@@ -1,4 +1,4 @@
-//! The spool of the sending thread: opened, kept, lost; and which batches are on disk, in memory or done.
+//! The spool of the sending thread: opened, kept, lost; and which batches are in it.
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ impl Worker {
         let SpoolSync::Interval(interval) = spool.options().sync else { return };
         if !spool.needs_sync() {
             self.next_sync = None;
+        // Counted from the first write after the last sync, so that no write waits longer than the interval.
         } else if *self.next_sync.get_or_insert(now + interval) <= now {
             self.next_sync = None;
             if let Err(error) = spool.sync() {
@@ -51,6 +52,8 @@ impl Worker {
         if self.next_renewal.is_some_and(|due| due <= now) {
             self.next_renewal = Some(now + RENEWAL_INTERVAL);
             self.replace_taken_spool();
+            // A process that was stopped for long may find that it was taken for dead; only a folder that is
+            // still its own is renewed.
             if let Some(Err(error)) = self.spool.as_ref().map(Spool::renew) {
                 self.spool_failed(&error);
             }
@@ -83,6 +86,7 @@ impl Worker {
     /// send; what is in memory as well is sent by both, which is harmless.
     pub(super) fn replace_taken_spool(&mut self) {
         let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_taken()) else { return };
+        // The new folder comes first: what is counted below refers to the old one.
         let begun = spool.start_over();
         for tracked in self.backlog.split_off(0).into_iter().chain(self.adopted.split_off(0)) {
             self.leave_to_adopter(&tracked);
@@ -91,7 +95,7 @@ impl Worker {
         match begun {
             Ok(()) => {
                 self.next_write = Some(crate::platform::now());
-                self.say_fault("taken", "the spool was taken over, going on with a new one");
+                self.notify_fault("taken", "the spool was taken over, going on with a new one");
             }
             Err(error) => self.write_failed(&error),
         }
@@ -120,10 +124,12 @@ impl Worker {
         let mut failure = None;
         for tracked in self.live.iter_mut().chain(self.in_flight.values_mut()).filter(is_unwritten)
         {
+            // What is on disk alone is unwritten only if its spool was taken, and is left to the adopter.
             let Some(batch) = &tracked.batch else { continue };
             match spool.append(batch) {
                 Ok(frame) => tracked.frame = Some(frame),
                 Err(error) => {
+                    // A disk that fails once will fail for the next, and each try takes its time.
                     failure = Some(error);
                     break;
                 }
@@ -144,6 +150,7 @@ impl Worker {
     /// Keeps in memory what will be sent next, and no more. What is not on disk stays.
     pub(super) fn leave_surplus_on_disk(&mut self) {
         while self.live.len() > self.config.in_flight {
+            // The oldest that is on disk: it is the first to be sent, and to be read back.
             let on_disk = self.live.iter().position(|tracked| tracked.frame.is_some());
             let Some(mut tracked) = on_disk.and_then(|at| self.live.remove(at)) else { return };
             tracked.batch = None;
@@ -170,67 +177,19 @@ impl Worker {
         self.publish();
     }
 
-    /// Goes on without the spool for batches whose frames there are gone.
-    fn keep_in_memory(&mut self, is_gone: impl Fn(&Tracked) -> bool) {
-        let in_memory = self.live.iter_mut().chain(self.in_flight.values_mut());
-        for tracked in in_memory.filter(|tracked| tracked.frame.is_some() && is_gone(tracked)) {
-            if let Some(tag) = tracked.tag {
-                self.outstanding.remove(tag, tracked.records(), true);
-                self.outstanding.add(tag, tracked.records(), false);
-            }
-            tracked.frame = None;
-        }
-        self.publish();
-    }
-
-    /// A batch on disk alone that another process took over with the spool.
-    pub(super) fn leave_to_adopter(&mut self, tracked: &Tracked) {
-        if tracked.tag.is_some() {
-            self.outstanding.left_to_adopter += tracked.records();
-        }
-        self.end(tracked);
-    }
-
     /// Counts a batch as given up.
     pub(super) fn give_up(&mut self, tracked: Tracked, reason: DropReason) {
         self.count_drop(&tracked, reason, tracked.records());
-        self.settle(&tracked);
-    }
-
-    pub(super) fn count_drop(&mut self, tracked: &Tracked, reason: DropReason, count: u64) {
-        if tracked.tag.is_none() {
-            self.shared.progress.lock().adopted_dropped += count;
-            return;
-        }
-        self.shared.queue.lock().count_drop(reason, count);
-        if tracked.is_moved {
-            self.moved -= count;
-        }
+        self.complete(&tracked);
     }
 
     /// A batch is done with, one way or the other.
-    pub(super) fn settle(&mut self, tracked: &Tracked) {
+    pub(super) fn complete(&mut self, tracked: &Tracked) {
         self.end(tracked);
         let (Some(frame), Some(spool)) = (tracked.frame, &mut self.spool) else { return };
         if let Err(error) = spool.acknowledge(frame) {
             self.spool_failed(&error);
         }
-    }
-
-    pub(super) fn begin(&mut self, tracked: &Tracked) {
-        match tracked.tag {
-            Some(tag) => self.outstanding.add(tag, tracked.records(), tracked.frame.is_some()),
-            None => self.shared.progress.lock().adopted_waiting += tracked.records(),
-        }
-        self.publish();
-    }
-
-    fn end(&mut self, tracked: &Tracked) {
-        match tracked.tag {
-            Some(tag) => self.outstanding.remove(tag, tracked.records(), tracked.frame.is_some()),
-            None => self.shared.progress.lock().adopted_waiting -= tracked.records(),
-        }
-        self.publish();
     }
 
     /// From now on logs stay in memory, until a write succeeds.
@@ -248,6 +207,6 @@ impl Worker {
         }
         drop(progress);
         let consequence = if self.spool_works() { "" } else { ", logs stay in memory" };
-        self.say_fault("spool", &format!("the spool fails{consequence}: {error}"));
+        self.notify_fault("spool", &format!("the spool fails{consequence}: {error}"));
     }
 }

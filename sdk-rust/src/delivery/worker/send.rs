@@ -48,6 +48,8 @@ impl Worker {
     fn next_to_send(&mut self) -> Option<Tracked> {
         let adopted = self.in_flight.values().filter(|tracked| tracked.tag.is_none()).count();
         let adopted_may = adopted < self.config.in_flight.saturating_sub(1).max(1);
+        // Counted also when a line is empty: the share is one of sends tried, which needs no memory of
+        // what was sent.
         self.turns += 1;
         let preferred = match self.turns % (2 * BACKLOG_TURN) {
             0 if adopted_may => self.adopted.pop_front(),
@@ -69,6 +71,7 @@ impl Worker {
         };
         let batch = match batch {
             Ok(batch) => batch,
+            // Read failures after a takeover are no faults of the disk: the other process has the batch.
             Err(_) if self.is_spool_taken() => {
                 self.leave_to_adopter(tracked);
                 self.replace_taken_spool();
@@ -80,6 +83,7 @@ impl Worker {
                 return None;
             }
         };
+        // It stays in memory while it is sent, so that a split or a repair needs no second read.
         tracked.batch = Some(batch.clone());
         let deadline = self.deadline(tracked, &batch, now);
         if deadline <= now {
@@ -99,6 +103,7 @@ impl Worker {
         match (tracked.cut_at, tracked.frame) {
             (Some(cut_at), _) => cut_at + age_max,
             (None, Some(_)) => {
+                // No monotonic clock reaches back into a process that is dead.
                 let age = platform::now_unix_nano().saturating_sub(batch.created_unix_nano);
                 let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
                 now + age_max.saturating_sub(age)
@@ -107,9 +112,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn answered(&mut self, done: Result<(Id, SendOutcome), JoinError>) {
+    pub(super) fn handle_outcome(&mut self, done: Result<(Id, SendOutcome), JoinError>) {
         let (id, outcome) = match done {
             Ok((id, outcome)) => (id, Some(outcome)),
+            // The task panicked or was aborted: its batch is still counted, and must not stay open for ever.
             Err(error) => (error.id(), None),
         };
         let Some(tracked) = self.in_flight.remove(&id) else { return };
@@ -126,6 +132,7 @@ impl Worker {
     }
 
     fn accepted(&mut self, tracked: Tracked, rejected: &[v1::RejectedRecord]) {
+        // A server that names more logs than it was sent must not make the counts negative.
         let rejected_count = (rejected.len() as u64).min(tracked.records());
         let sent = tracked.records() - rejected_count;
         {
@@ -139,18 +146,20 @@ impl Worker {
             }
         }
         for record in rejected {
-            self.say_rejected(&record.reason, &record.message);
+            self.notify_rejected(&record.reason, &record.message);
         }
-        self.settle(&tracked);
+        self.complete(&tracked);
     }
 
     /// Resends a batch without the logs that the server named, once; gives it up otherwise.
     fn refused(&mut self, tracked: Tracked, reason: DropReason, bad: &[u32], message: &str) {
+        // Positions beyond the batch are a fault of the server, and repair nothing.
         let count = bad.iter().filter(|at| u64::from(**at) < tracked.records()).count() as u64;
+        // Once only: a server that always finds another log would have the batch sent for ever.
         let is_repairable = !tracked.is_repaired && count > 0 && count < tracked.records();
         let whole = tracked.batch.as_ref().filter(|_| is_repairable);
         let Some(rest) = whole.and_then(|whole| batch::without(whole, bad, reason)) else {
-            self.say_fault("batch", message);
+            self.notify_fault("batch", message);
             return self.give_up(tracked, reason);
         };
         self.count_drop(&tracked, reason, count);
@@ -163,6 +172,7 @@ impl Worker {
         let Some([first, second]) = tracked.batch.as_ref().and_then(batch::halves) else {
             return self.give_up(tracked, DropReason::TooLarge);
         };
+        // The second half of a half was moved already, and counts once.
         if tracked.tag.is_some() && !tracked.is_moved {
             self.moved += u64::from(second.record_count);
         }
@@ -187,7 +197,8 @@ impl Worker {
         for tracked in &new {
             self.begin(tracked);
         }
-        self.settle(&old);
+        self.complete(&old);
+        // At the head and in their order: they are the oldest in the line.
         for tracked in new.into_iter().rev() {
             self.live.push_front(tracked);
         }

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use logweir_proto::v1;
 use tokio::{
     sync::mpsc,
     task::{Id, JoinSet},
@@ -19,8 +18,7 @@ use super::{
 use crate::{
     config::{Config, Rejection},
     delivery::{
-        batch::{self, Batcher},
-        queue::Queue,
+        batch::Batcher,
         shared::{Command, Shared},
         spool::Spool,
         transport::{SendOutcome, Sender},
@@ -30,13 +28,13 @@ use crate::{
 
 /// Logs moved under one hold of the queue's lock: a microsecond or so.
 pub(super) const CHUNK: usize = 64;
-/// Drops and rejections are said this often.
+/// Drops, faults and rejections are told this often, so that a lasting one does not fill a log.
 pub(super) const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 /// Most kinds of rejections told apart.
 const REJECTIONS_MAX: usize = 64;
 
 /// When the rejections of one kind were told last, and how many came since.
-pub(super) struct DropNotice {
+pub(super) struct LastNotice {
     pub(super) at: Instant,
     pub(super) since: u64,
 }
@@ -57,7 +55,7 @@ pub(crate) struct Worker {
     /// When the spools of dead processes are looked for next.
     pub(super) next_adoption: Option<Instant>,
     /// First connections, made at the first log; none before.
-    pub(super) greetings: Option<JoinSet<()>>,
+    pub(super) handshakes: Option<JoinSet<()>>,
     pub(super) tasks: JoinSet<SendOutcome>,
     pub(super) in_flight: HashMap<Id, Tracked>,
     /// Batches in memory that wait for their turn, oldest first.
@@ -73,10 +71,10 @@ pub(crate) struct Worker {
     /// Logs before this position are not kept waiting for others.
     pub(super) forced_through: u64,
     pub(super) batch_due: Option<Instant>,
-    pub(super) drops_said: Option<Instant>,
-    /// When faults were said, by what they concern.
-    pub(super) faults_said: HashMap<&'static str, Instant>,
-    pub(super) rejections: HashMap<String, DropNotice>,
+    pub(super) drops_notified_at: Option<Instant>,
+    /// When faults were told last, by what they concern.
+    pub(super) faults_notified_at: HashMap<&'static str, Instant>,
+    pub(super) rejections: HashMap<String, LastNotice>,
     pub(super) turns: u64,
 }
 
@@ -99,7 +97,7 @@ impl Worker {
             next_renewal: None,
             next_write: None,
             next_adoption: None,
-            greetings: None,
+            handshakes: None,
             tasks: JoinSet::new(),
             in_flight: HashMap::new(),
             live: VecDeque::new(),
@@ -110,20 +108,10 @@ impl Worker {
             waiters: Vec::new(),
             forced_through: 0,
             batch_due: None,
-            drops_said: None,
-            faults_said: HashMap::new(),
+            drops_notified_at: None,
+            faults_notified_at: HashMap::new(),
             rejections: HashMap::new(),
             turns: 0,
-        }
-    }
-
-    pub(super) fn account(&self, queue: &Queue) -> v1::Account {
-        v1::Account {
-            emitted: queue.emitted(),
-            dropped: batch::drop_counts(queue.dropped(), self.moved),
-            rejected: self.shared.progress.lock().rejected,
-            queued: queue.len() as u64,
-            spooled: self.outstanding.spooled(),
         }
     }
 
@@ -136,39 +124,34 @@ impl Worker {
         self.shared.spool_works.store(works, Ordering::Relaxed);
     }
 
-    pub(super) fn publish(&self) {
-        let mut progress = self.shared.progress.lock();
-        progress.in_memory = self.outstanding.in_memory();
-        progress.spooled = self.outstanding.spooled();
-    }
-
-    pub(super) fn say_drops(&mut self, now: Instant) {
-        let is_due = self.drops_said.is_none_or(|said| now >= said + NOTICE_INTERVAL);
-        if !is_due || !self.shared.queue.lock().drop_unsaid() {
+    pub(super) fn notify_drops(&mut self, now: Instant) {
+        let is_due = self.drops_notified_at.is_none_or(|at| now >= at + NOTICE_INTERVAL);
+        if !is_due || !self.shared.queue.lock().has_untold_drops() {
             return;
         }
         let dropped = self.shared.queue.lock().take_drop_notice();
-        self.drops_said = Some(now);
+        self.drops_notified_at = Some(now);
         (self.config.notice)(&format!("logs dropped so far: {dropped}"));
     }
 
-    /// Counts a rejection, and says so if it was not said within the minute.
-    pub(super) fn say_rejected(&mut self, reason: &str, message: &str) {
+    /// Counts a rejection, and tells it if it was not told within the minute.
+    pub(super) fn notify_rejected(&mut self, reason: &str, message: &str) {
         let now = platform::now();
-        if let Some(said) = self.rejections.get_mut(reason) {
-            said.since += 1;
-            if now < said.at + NOTICE_INTERVAL {
+        if let Some(last) = self.rejections.get_mut(reason) {
+            last.since += 1;
+            if now < last.at + NOTICE_INTERVAL {
                 return;
             }
+        // Names of rules come from the server: a faulty one must not fill memory.
         } else if self.rejections.len() >= REJECTIONS_MAX {
             return;
         }
-        let said = self.rejections.insert(reason.to_owned(), DropNotice { at: now, since: 0 });
-        let count = said.map_or(1, |said| said.since);
+        let last = self.rejections.insert(reason.to_owned(), LastNotice { at: now, since: 0 });
+        let count = last.map_or(1, |last| last.since);
         let rejection = Rejection { reason: reason.into(), message: message.into(), count };
         match self.config.on_rejected.clone() {
             Some(call) => {
-                platform::survive(|| call(&rejection));
+                platform::catch_panic(|| call(&rejection));
             }
             None => (self.config.notice)(&format!(
                 "the server rejected {count} logs, {reason}: {message}"
@@ -177,11 +160,11 @@ impl Worker {
     }
 
     /// Says what may go wrong again and again, each kind at most once a minute.
-    pub(super) fn say_fault(&mut self, kind: &'static str, text: &str) {
+    pub(super) fn notify_fault(&mut self, kind: &'static str, text: &str) {
         let now = platform::now();
-        let said = self.faults_said.get(kind);
-        if said.is_none_or(|said| now >= *said + NOTICE_INTERVAL) {
-            self.faults_said.insert(kind, now);
+        let notified_at = self.faults_notified_at.get(kind);
+        if notified_at.is_none_or(|at| now >= *at + NOTICE_INTERVAL) {
+            self.faults_notified_at.insert(kind, now);
             (self.config.notice)(text);
         }
     }

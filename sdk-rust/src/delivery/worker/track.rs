@@ -1,10 +1,10 @@
-//! Where each batch is until it is settled, and what it counts as.
+//! The batches that are outstanding: where each is, and how many logs wait in them.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use crate::delivery::{batch::EncodedBatch, spool::FrameRef};
 
-/// A batch that is not settled.
+/// A batch that is outstanding: neither accepted nor given up so far.
 #[derive(Debug, Clone)]
 pub(super) struct Tracked {
     /// None while it is on disk alone.
@@ -12,13 +12,13 @@ pub(super) struct Tracked {
     /// Where it is on disk, if it is.
     pub(super) frame: Option<FrameRef>,
     pub(super) record_count: u32,
-    /// When it was cut, as a running number; none for a dead process's batch.
+    /// A number that rises with each batch cut; none for a dead process's batch.
     pub(super) tag: Option<u64>,
-    /// The same by a clock that never jumps.
+    /// When it was cut, by a clock that never jumps.
     pub(super) cut_at: Option<Instant>,
     /// It is in the account of a producer of its own, and counts as moved in ours.
     pub(super) is_moved: bool,
-    /// Logs were taken out of it on the server's word.
+    /// Logs that the server named as faulty were taken out of it.
     pub(super) is_repaired: bool,
 }
 
@@ -71,7 +71,7 @@ impl Count {
     }
 }
 
-/// This process's unsettled batches, by tag.
+/// This process's outstanding batches, by tag.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     tags_given: u64,
@@ -100,8 +100,8 @@ impl Outstanding {
         self.all.in_memory
     }
 
-    /// Whether every batch below a mark is settled.
-    pub(super) fn is_settled_below(&self, mark: u64) -> bool {
+    /// Whether every batch below a mark is done with.
+    pub(super) fn is_complete_below(&self, mark: u64) -> bool {
         self.by_tag.first_key_value().is_none_or(|(tag, _)| *tag >= mark)
     }
 
@@ -125,6 +125,7 @@ impl Outstanding {
         count.batches -= 1;
         *count.records(is_spooled) -= records;
         *self.all.records(is_spooled) -= records;
+        // Batches without logs count too: a waiter waits for the account that they carry.
         if count.batches == 0 {
             self.by_tag.remove(&tag);
         }
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_settle_in_any_order() {
+    fn batches_are_done_with_in_any_order() {
         let mut outstanding = Outstanding::default();
         let (first, second) = (outstanding.next_tag(), outstanding.next_tag());
         outstanding.add(first, 10, false);
@@ -146,10 +147,10 @@ mod tests {
         assert_eq!(outstanding.records_below(mark), (13, 5));
         outstanding.remove(second, 5, true);
         outstanding.remove(second, 3, false);
-        assert!(!outstanding.is_settled_below(mark));
-        assert!(outstanding.is_settled_below(first));
+        assert!(!outstanding.is_complete_below(mark));
+        assert!(outstanding.is_complete_below(first));
         outstanding.remove(first, 10, false);
-        assert!(outstanding.is_settled_below(mark));
+        assert!(outstanding.is_complete_below(mark));
         assert_eq!((outstanding.in_memory(), outstanding.spooled()), (0, 0));
     }
 }

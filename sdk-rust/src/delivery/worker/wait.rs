@@ -17,14 +17,15 @@ impl Worker {
         }
         let position = queue.next_position();
         drop(queue);
+        // A flush must not wait for batches to fill.
         self.forced_through = self.forced_through.max(position);
         let (mark, account_told) = (None, false);
         self.waiters.push(Waiter { position, mark, account_told, closes, deadline, reply });
     }
 
-    /// Answers those whose logs are settled, or whose time is up. A shutdown is left to
+    /// Replies to those whose logs are done with, or whose time is up. A shutdown is left to
     /// [`Self::finish`].
-    pub(super) fn answer_waiters(&mut self, now: Instant) {
+    pub(super) fn reply_to_waiters(&mut self, now: Instant) {
         let mut waiting = std::mem::take(&mut self.waiters);
         for waiter in &mut waiting {
             self.advance(waiter);
@@ -49,9 +50,10 @@ impl Worker {
             waiter.mark = Some(self.outstanding.mark());
         }
         let Some(mark) = waiter.mark else { return };
-        if waiter.account_told || !self.outstanding.is_settled_below(mark) {
+        if waiter.account_told || !self.outstanding.is_complete_below(mark) {
             return;
         }
+        // Set before the account is sent: the batch that carries it must not make the waiter send another.
         waiter.account_told = true;
         if self.batcher.is_news(&account) {
             self.build(Vec::new(), account);
@@ -61,8 +63,8 @@ impl Worker {
     }
 
     fn is_over(&self, waiter: &Waiter) -> bool {
-        let is_settled = |mark| self.outstanding.is_settled_below(mark);
-        waiter.account_told && waiter.mark.is_some_and(is_settled)
+        let is_complete = |mark| self.outstanding.is_complete_below(mark);
+        waiter.account_told && waiter.mark.is_some_and(is_complete)
     }
 
     fn report(&self, waiter: &Waiter) -> FlushReport {
@@ -85,11 +87,13 @@ impl Worker {
         self.waiters.iter().any(|waiter| waiter.closes && is_over(waiter))
     }
 
-    /// Leaves the rest to the spool or drops it, and answers everyone.
+    /// Leaves the rest to the spool or drops it, and replies to everyone.
     pub(super) fn finish(mut self) {
+        // Responses that are here already count, although nobody waits for more.
         while let Some(done) = self.tasks.try_join_next_with_id() {
-            self.answered(done);
+            self.handle_outcome(done);
         }
+        // Before what is left is counted: a task that went on could send what is counted as dropped.
         self.tasks.abort_all();
         self.write_what_is_in_memory();
         self.spool_the_queue();
@@ -100,18 +104,20 @@ impl Worker {
                 self.give_up(tracked, DropReason::ShutdownTimeout);
             }
         }
+        // The logs are freed outside of the lock.
         drop(self.shared.queue.lock().clear(DropReason::ShutdownTimeout));
-        if self.greetings.is_some() {
-            self.sender.say_unanswered();
+        if self.handshakes.is_some() {
+            self.sender.notify_unreached();
         }
+        // After all drops are counted, so that the account on disk is the last word.
         self.spool_the_account();
         if let Some(spool) = self.spool.take()
             && let Err(error) = spool.close()
         {
             self.spool_failed(&error);
         }
-        self.say_last_drops();
-        self.answer_everyone();
+        self.notify_last_drops();
+        self.reply_to_all();
     }
 
     fn spool_the_queue(&mut self) {
@@ -128,14 +134,15 @@ impl Worker {
         }
     }
 
-    fn say_last_drops(&mut self) {
-        if self.shared.queue.lock().drop_unsaid() {
-            self.drops_said = None;
-            self.say_drops(platform::now());
+    fn notify_last_drops(&mut self) {
+        if self.shared.queue.lock().has_untold_drops() {
+            // There is no later time to tell them.
+            self.drops_notified_at = None;
+            self.notify_drops(platform::now());
         }
     }
 
-    fn answer_everyone(&mut self) {
+    fn reply_to_all(&mut self) {
         let queue = self.shared.queue.lock();
         let progress = *self.shared.progress.lock();
         let report = FlushReport {
@@ -146,6 +153,7 @@ impl Worker {
             pending: 0,
         };
         drop(queue);
+        // Before the commands are closed: whoever finds the thread gone reads this.
         *self.shared.last_report.lock() = Some(report);
         self.commands.close();
         while let Ok(Command::Flush { reply, .. } | Command::Shutdown { reply, .. }) =
