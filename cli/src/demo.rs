@@ -16,7 +16,7 @@ use logweir_ship::deliver::batch::{Ids, Producers};
 use logweir_storage::Storage;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{output::announce, settings::Settings};
+use crate::{config::ProcessConfig, output::announce};
 
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
 const TICK: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ const FAULTS: [(&str, usize); 3] = [("error-burst", 0), ("latency-shift", 1), ("
 
 /// Issues a token, starts the traffic and says what to try.
 pub async fn start(
-    settings: &Settings,
+    settings: &ProcessConfig,
     endpoint: &str,
     storage: &dyn Storage,
     tasks: &Tasks,

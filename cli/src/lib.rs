@@ -3,11 +3,11 @@
 
 pub mod client;
 pub mod command;
+pub mod config;
 pub mod demo;
-pub mod entry;
 pub mod error;
-pub mod moment;
+pub mod log_output;
 pub mod output;
-pub mod secret;
-pub mod settings;
+pub mod secret_url;
+pub mod time_argument;
 pub mod wiring;

@@ -23,16 +23,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    config::{ConfigArgs, ProcessConfig},
     error::{Error, Exit},
-    settings::{Settings, SettingsArgs},
 };
 
-/// How long everything may take to stop once the doors are closed.
+/// How long everything may take to stop once nothing new is taken.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Arguments of the processes that have doors.
+/// Arguments of the processes that listen.
 #[derive(Debug, Args)]
-pub struct DoorArgs {
+pub struct ListenArgs {
     /// The one address for gRPC and HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN")]
     listen: Option<String>,
@@ -50,9 +50,9 @@ pub struct DoorArgs {
     cors_origins: Option<String>,
 }
 
-impl DoorArgs {
+impl ListenArgs {
     /// The settings with these above all.
-    pub fn load(&self, settings: &SettingsArgs) -> anyhow::Result<Settings> {
+    pub fn load(&self, settings: &ConfigArgs) -> anyhow::Result<ProcessConfig> {
         Ok(settings.load(&[
             ("listen", self.listen.as_deref()),
             ("tls_cert", self.tls_cert.as_deref()),
@@ -66,7 +66,7 @@ impl DoorArgs {
 /// A serving process.
 pub struct Process {
     /// What was set.
-    pub settings: Settings,
+    pub settings: ProcessConfig,
     /// Its tasks; asked to stop by SIGINT and SIGTERM.
     pub tasks: Tasks,
     /// Who it is to others.
@@ -79,7 +79,7 @@ pub struct Process {
 }
 
 /// An address that is listened on, plain or within TLS.
-pub struct Door {
+pub struct BoundListener {
     listener: TcpListener,
     tls: Option<Tls>,
     /// Such as `http://127.0.0.1:4317`.
@@ -88,7 +88,11 @@ pub struct Door {
 
 impl Process {
     /// Begins to log, to count and to heed signals; its queue has so many partitions.
-    pub fn begin(kind: &'static str, settings: Settings, partitions: u16) -> anyhow::Result<Self> {
+    pub fn begin(
+        kind: &'static str,
+        settings: ProcessConfig,
+        partitions: u16,
+    ) -> anyhow::Result<Self> {
         telemetry::start_logging(&settings.log).map_err(Error::Usage)?;
         let (tasks, clock) = (Tasks::new(), system_clock());
         stop_on_signals(&tasks)?;
@@ -96,13 +100,13 @@ impl Process {
         Ok(Self { settings, tasks, identity, clock, partitions, metrics: Metrics::install()? })
     }
 
-    /// Opens the address of the doors; who connects waits until they are served.
-    pub async fn open_door(&self) -> anyhow::Result<Door> {
+    /// Opens the address to listen on; who connects waits until it is served.
+    pub async fn bind(&self) -> anyhow::Result<BoundListener> {
         let tls = self.settings.tls_files().map(Tls::open).transpose()?;
         let listener = listen(&self.settings.listen).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{}", listener.local_addr()?);
-        Ok(Door { listener, tls, endpoint })
+        Ok(BoundListener { listener, tls, endpoint })
     }
 
     /// What a start waits for; none: the process is to stop before it has that.
@@ -121,7 +125,7 @@ impl Process {
     /// Serves until the process is to stop and what was under way is answered.
     pub async fn serve(
         &self,
-        door: Door,
+        bound: BoundListener,
         publisher: Arc<dyn Publisher>,
         storage: Arc<dyn Storage>,
         live_feed: LiveFeed,
@@ -132,14 +136,14 @@ impl Process {
             storage,
             live_feed,
             token_keys: token_keys(&self.settings)?,
-            tls: door.tls,
+            tls: bound.tls,
             identity: says_it_lives.then(|| self.identity.clone()),
             partitions: self.partitions,
             metrics: self.metrics.clone(),
         };
         let config = self.settings.server();
         let clock = Arc::clone(&self.clock);
-        Ok(logweir_server::run(config, ports, door.listener, &self.tasks, clock).await?)
+        Ok(logweir_server::run(config, ports, bound.listener, &self.tasks, clock).await?)
     }
 
     /// Starts to move batches from the queue to storage.
@@ -189,14 +193,19 @@ impl Process {
     }
 
     /// Answers about the process itself until it is to stop.
-    pub async fn serve_status(&self, door: Door, storage: Arc<dyn Storage>, says_it_lives: bool) {
+    pub async fn serve_status(
+        &self,
+        bound: BoundListener,
+        storage: Arc<dyn Storage>,
+        says_it_lives: bool,
+    ) {
         let (config, metrics) = (self.settings.server(), self.metrics.clone());
         let identity = says_it_lives.then(|| self.identity.clone());
-        let (listener, tasks) = (door.listener, &self.tasks);
+        let (listener, tasks) = (bound.listener, &self.tasks);
         logweir_server::run_status(&config, identity, storage, metrics, listener, tasks).await;
     }
 
-    /// Downstream: the doors are closed already; what they took is stored, then everything ends.
+    /// Downstream: nothing new comes in any more; what was taken is stored, then everything ends.
     pub async fn stop(&self) -> anyhow::Result<Exit> {
         self.tasks.stop();
         let end = self.tasks.wait(STOP_TIMEOUT).await;
@@ -212,7 +221,10 @@ impl Process {
 }
 
 /// The database of the settings, once it answers.
-pub async fn open_database(settings: &Settings, clock: &Clock) -> anyhow::Result<PostgresStorage> {
+pub async fn open_database(
+    settings: &ProcessConfig,
+    clock: &Clock,
+) -> anyhow::Result<PostgresStorage> {
     let config = settings.postgres()?;
     let open = || PostgresStorage::open(&config, Arc::clone(clock));
     Ok(at_start("the database", StorageError::is_retryable, open).await?)
@@ -228,7 +240,7 @@ pub fn of_broker(error: RabbitError) -> Error {
 }
 
 /// The keys that sign tokens; made if there are none, which is said where others may have theirs.
-pub fn token_keys(settings: &Settings) -> anyhow::Result<TokenKeys> {
+pub fn token_keys(settings: &ProcessConfig) -> anyhow::Result<TokenKeys> {
     let path = settings.token_key_file();
     let is_new = !path.exists();
     if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {

@@ -5,7 +5,7 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use logweir::moment::parse_moment;
+use logweir::time_argument::parse_time;
 use logweir_core::{identity::Tenant, runtime::clock::now_unix_nano};
 use logweir_incident::{
     incident::Event,
@@ -118,7 +118,7 @@ fn a_rule_is_previewed_in_the_stored_past() {
         let [incident] = &of["incidents"].as_array().expect("a list")[..] else { panic!("{of}") };
         assert_eq!((&incident["rule"], &incident["service"]), (&of["rule"], &"shop".into()));
         let fired = incident["firing"].as_str().expect("a moment");
-        let fired = parse_moment(fired, 0).expect("a time");
+        let fired = parse_time(fired, 0).expect("a time");
         assert!((bad..bad + MINUTE).contains(&fired), "{of}");
         assert_eq!(incident["state"], "resolved");
     }

@@ -17,9 +17,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use support::{
     clients::Clients,
     cluster::{Cluster, PATIENCE},
+    faulty_cluster::{Kind, Settings, World, blocking},
     network::{Hop, spells},
     oracle::{Audit, Form, form, number_of},
-    world::{Kind, Settings, World, blocking},
 };
 use testkit::Faults;
 
@@ -178,22 +178,22 @@ fn choked_on(letters: &[DeadLetter]) -> BTreeSet<u64> {
 /// and among the dead letters is what was choked on alone.
 async fn assert_whole(world: &World, clients: &Clients) -> (Audit, BTreeSet<u64>) {
     let found = world.until_quiet(&clients.oracle).await;
-    let verdict = clients.oracle.judge(&found);
+    let judgement = clients.oracle.judge(&found);
     let letters = choked_on(&world.dead_letters().await);
     println!(
         "{} logs stored, {} batches abandoned, {} logs choked on, {} chunks cut",
         found.times_stored.len(),
-        verdict.abandoned,
+        judgement.abandoned,
         letters.len(),
         world.network.cuts(),
     );
     println!("counted {}, more than once: {:?}", found.counted, found.repeated);
-    let counts = (verdict.lost, verdict.doubled, verdict.halved);
+    let counts = (judgement.lost, judgement.doubled, judgement.halved);
     println!("lost, doubled, halved: {counts:?}");
     assert_eq!(counts, (0, 0, 0), "lost, doubled, halved");
     assert_eq!(found.counted, found.times_stored.len() as u64, "counted once");
-    assert!(verdict.poisoned.is_subset(&letters), "every poisoned log is put aside");
-    assert!(letters.is_subset(&verdict.perhaps_poisoned), "and no good one");
+    assert!(judgement.poisoned.is_subset(&letters), "every poisoned log is put aside");
+    assert!(letters.is_subset(&judgement.perhaps_poisoned), "and no good one");
     for report in found.reports.iter().filter(|report| report.sequence > 0) {
         let emitted = report.account.as_ref().expect("it gave one").emitted;
         let arrived = report.stored + report.rejected;

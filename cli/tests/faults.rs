@@ -208,15 +208,15 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     }
 
     let audit = audit(&server.endpoint, &token).await;
-    let verdict = clients.oracle.judge(&audit);
+    let judgement = clients.oracle.judge(&audit);
     let slowest = restarts.iter().max().copied().unwrap_or_default();
     println!(
         "{} logs stored, {} batches abandoned, {} kills, slowest restart {slowest:?}",
         audit.times_stored.len(),
-        verdict.abandoned,
+        judgement.abandoned,
         restarts.len(),
     );
-    let found = (verdict.lost, verdict.doubled, verdict.halved);
+    let found = (judgement.lost, judgement.doubled, judgement.halved);
     assert_eq!(found, (0, 0, 0), "lost, doubled, halved");
     assert_eq!(audit.counted, audit.times_stored.len() as u64, "counted once");
     let report = audit.reports.iter().find(|r| r.service == "accounted").expect("it is known");

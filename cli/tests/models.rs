@@ -154,5 +154,5 @@ fn patterns_and_anomalies_come_in_groups() {
         (&false.into(), &groups[0]["sample_ids"][0])
     );
     let neither = client(&world.server, &world.token, &["feedback", sample]);
-    assert_eq!(neither.status.code(), Some(2), "a verdict is needed");
+    assert_eq!(neither.status.code(), Some(2), "a judgement is needed");
 }

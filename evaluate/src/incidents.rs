@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::{
     error::Error,
-    playing::{Played, Playing},
+    replay::{Played, Playing},
     run::{Run, file_error},
 };
 

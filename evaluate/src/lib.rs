@@ -8,7 +8,7 @@
 pub mod anomalies;
 mod error;
 pub mod incidents;
-mod playing;
+mod replay;
 mod run;
 pub mod scenarios;
 pub mod sequences;

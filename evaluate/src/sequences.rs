@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use logweir_detect::sequence::{SequenceModel, SequenceParameters, event_id};
+use logweir_analysis::sequence::{SequenceModel, SequenceParameters, event_id};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -76,10 +76,10 @@ fn judge(
     let mut writer = create(path, &["seq_id", "score", "anomaly"])?;
     let mut anomalies = 0;
     for (name, events) in sessions {
-        let verdict = model.score(events);
-        anomalies += u64::from(verdict.is_anomaly);
-        let anomaly = if verdict.is_anomaly { "1" } else { "0" };
-        writer.write_record([name, &verdict.score.to_string(), anomaly])?;
+        let result = model.score(events);
+        anomalies += u64::from(result.is_anomaly);
+        let anomaly = if result.is_anomaly { "1" } else { "0" };
+        writer.write_record([name, &result.score.to_string(), anomaly])?;
     }
     writer.flush().map_err(|source| file_error("write", path, source))?;
     Ok(anomalies)

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use chrono::{DateTime, NaiveDateTime};
-use logweir_detect::{SeriesConfig, SeriesDetector};
+use logweir_analysis::{SeriesConfig, SeriesDetector};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -63,13 +63,13 @@ fn file(run: &Run<'_>, name: String, path: &Path, output: &Path) -> Result<Summa
     }
     let target = output.join(format!("{name}.csv"));
     let mut writer = create(&target, &["timestamp", "score", "alert", "reason"])?;
-    for (timestamp, verdict) in &judged {
-        let alert = if verdict.is_alert { "1" } else { "0" };
-        let score = verdict.score.to_string();
-        writer.write_record([timestamp, score.as_str(), alert, &verdict.reason])?;
+    for (timestamp, result) in &judged {
+        let alert = if result.is_alert { "1" } else { "0" };
+        let score = result.score.to_string();
+        writer.write_record([timestamp, score.as_str(), alert, &result.reason])?;
     }
     writer.flush().map_err(|source| file_error("write", &target, source))?;
-    let alerts = judged.iter().filter(|(_, verdict)| verdict.is_alert).count();
+    let alerts = judged.iter().filter(|(_, result)| result.is_alert).count();
     let seconds = started.elapsed().as_secs_f64();
     Ok(Summary { name, rows: judged.len(), alerts, seconds })
 }

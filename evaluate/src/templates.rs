@@ -8,11 +8,11 @@ use std::{
     time::Instant,
 };
 
+use logweir_analysis::{Detector, ReceivedLog};
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
     record::{Level, Record, Template},
 };
-use logweir_detect::{Detector, ReceivedLog};
 use serde::{Deserialize, Serialize};
 
 use crate::{

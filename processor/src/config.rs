@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use logweir_detect::DetectorConfig;
+use logweir_analysis::DetectorConfig;
 use serde::{Deserialize, Serialize};
 
 /// How batches are grouped, judged and completed.

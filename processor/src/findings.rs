@@ -5,14 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use logweir_analysis::UnusualSession;
 use logweir_core::identity::Tenant;
-use logweir_detect::UnusualSession;
 use logweir_storage::{Finding, FindingKind, KeepFindings};
 use metrics::counter;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::upkeep;
+use crate::maintenance;
 
 /// Findings that wait for storage.
 const WAITING_MAX: usize = 1_024;
@@ -50,7 +50,7 @@ pub(crate) async fn keep(
         loop {
             let insert = storage.insert_findings(&tenant, vec![finding.clone()]);
             let Some(stored) = stop.run_until_cancelled(insert).await else { return };
-            upkeep::report("storing a finding", &stored, &mut is_failing);
+            maintenance::report("storing a finding", &stored, &mut is_failing);
             let Err(error) = stored else { break };
             if !error.is_retryable() {
                 counter!("logweir_processor_findings_lost_total").increment(1);

@@ -12,17 +12,18 @@ mod config;
 mod enrich;
 mod findings;
 mod intake;
+mod maintenance;
 mod membership;
 mod model;
 mod pipeline;
 mod progress;
 mod score;
 mod suspect;
-mod upkeep;
 mod write;
 
 use std::{collections::HashMap, sync::Arc};
 
+use logweir_analysis::Detector;
 use logweir_core::{
     limits::Limits,
     runtime::{
@@ -32,7 +33,6 @@ use logweir_core::{
         tasks::{Fate, Tasks},
     },
 };
-use logweir_detect::Detector;
 use logweir_queue::{Consumer, LiveFeed, Partitions};
 use logweir_storage::{
     Administer, KeepFindings, KeepModels, PassJobs, ReadLogs, StorageError, WriteLogs,
@@ -132,9 +132,13 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     tasks.spawn("processor membership", Fate::Essential, membership.run());
     let (stop, refresh) = (tasks.stop_token(), config.deploys_refresh());
     let deploys =
-        upkeep::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop.clone());
-    let maintain =
-        upkeep::maintain(parts.administer, parts.clock, config.maintenance_pause(), stop.clone());
+        maintenance::refresh_deploys(Arc::clone(&parts.administer), marks, refresh, stop.clone());
+    let maintain = maintenance::maintain(
+        parts.administer,
+        parts.clock,
+        config.maintenance_pause(),
+        stop.clone(),
+    );
     tasks.spawn("processor deploys", Fate::Essential, until_stopped(stop.clone(), deploys));
     tasks.spawn("processor maintenance", Fate::Essential, until_stopped(stop, maintain));
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use logweir_core::limits::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::listener::web::CorsOrigins;
+use crate::listener::grpc_web::CorsOrigins;
 
 /// How the server behaves. Every number here is a bound; at the bound the caller is told what to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ mod jobs;
 mod listener;
 mod models;
 mod query;
-mod response;
+mod response_size;
 mod status;
 
 use std::{
@@ -56,10 +56,10 @@ use crate::{
     jobs::Jobs,
     listener::{
         connection,
+        grpc_web::with_grpc_web,
         health::{self, Readiness},
         inflate::Inflater,
         message_body::Budget,
-        web::with_grpc_web,
     },
     models::ModelHandler,
     query::QueryHandler,
@@ -71,8 +71,8 @@ pub use crate::{
     },
     config::{RateConfig, ServerConfig, ServiceConfig},
     listener::{
+        grpc_web::{CorsOriginError, CorsOrigins},
         tls::{Tls, TlsError, TlsFiles},
-        web::{CorsOriginError, CorsOrigins},
     },
 };
 

@@ -16,7 +16,7 @@ use crate::{
     auth::layer,
     jobs::Jobs,
     query::{bounded, log_id, service, time_range},
-    response::cut,
+    response_size::cut,
     status::Refusal,
 };
 

@@ -10,7 +10,7 @@ pub enum Event {
         /// How many.
         logs: usize,
     },
-    /// The server has not answered for [`SILENCE_MAX`](crate::shipment::SILENCE_MAX); said once until it
+    /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once until it
     /// answers.
     Unanswered,
     /// A followed file became shorter than what was read of it: it is read from its beginning.

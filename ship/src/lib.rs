@@ -3,7 +3,7 @@
 //! In the order in which a byte meets them: [`read`] finds files, cuts and joins lines; [`parse`]
 //! recognises what a line is and makes a record of it; [`feed`] gathers records into batches of one
 //! service; [`journal`] notes a *group* of batches before any of it is sent; [`deliver`] sends groups in
-//! order, several batches in flight, and forgets a group once all of it is acknowledged. [`shipment`]
+//! order, several batches in flight, and forgets a group once all of it is acknowledged. [`pipeline`]
 //! runs all of it.
 //!
 //! Killed between any two steps, the next run sends the noted batches again, byte for byte and under
@@ -15,11 +15,11 @@ pub mod event;
 pub mod feed;
 pub mod journal;
 pub mod parse;
+pub mod pipeline;
 pub mod read;
-pub mod shipment;
 
 pub use self::{
     error::Error,
     event::Event,
-    shipment::{Control, Inputs, Notify, Shipment, Shipped},
+    pipeline::{Control, Inputs, Notify, Shipment, Shipped},
 };

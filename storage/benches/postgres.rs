@@ -2,8 +2,8 @@
 //! -- URL LOGS` writes so many made-up logs (a million by default), unless the database has logs, and
 //! then searches. Whether TimescaleDB is there is up to the database.
 
-mod made;
 mod queries;
+mod sample;
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,8 +11,8 @@ use logweir_core::{identity::Tenant, record::ScoredBatch};
 use logweir_storage::{Administer, PostgresConfig, PostgresStorage, ReadLogs, WriteLogs};
 
 use self::{
-    made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
     queries::queries,
+    sample::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
 };
 
 async fn write(storage: &PostgresStorage, made: &Made, total: u64) {

@@ -3,7 +3,7 @@
 //! 20 batches of 1,000 logs by the storage, then the same rows once more by a binary COPY alone into the
 //! same table, so that both meet the same sizes, indexes and neighbours.
 
-mod made;
+mod sample;
 
 use std::{pin::pin, sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use logweir_core::record::ScoredBatch;
 use logweir_storage::{PostgresConfig, PostgresStorage, WriteLogs};
 use tokio_postgres::{Client, NoTls};
 
-use self::made::{Made, SERVICES, START, cpu_seconds};
+use self::sample::{Made, SERVICES, START, cpu_seconds};
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a connection");

@@ -2,8 +2,8 @@
 //! --bench sqlite -- LOGS [DIRECTORY]` writes so many made-up logs (a million by default) of 20
 //! services and 1,000 templates, 20,000 to a transaction, merges as it goes, and then searches.
 
-mod made;
 mod queries;
+mod sample;
 
 use std::{
     path::Path,
@@ -18,8 +18,8 @@ use logweir_storage::{
 };
 
 use self::{
-    made::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
     queries::queries,
+    sample::{BATCH_LOGS, Made, SERVICES, START, cpu_seconds},
 };
 
 fn disk_bytes(directory: &Path) -> u64 {

@@ -33,21 +33,21 @@
 //!   `(time, batch_id, index)`; its cursor is the last id shown, so pages stay stable while data
 //!   comes in, and late data may only appear where a reader has not been yet.
 
-mod admission;
 mod alerts;
-mod aliases;
 mod bisect;
-mod buckets;
 mod conformance;
-mod derived;
 mod findings;
 mod histogram;
 mod jobs;
+mod ledger_rules;
 mod models;
 mod postgres;
 mod query;
 mod ranges;
+mod rollups;
 mod sqlite;
+mod template_aliases;
+mod time_buckets;
 
 pub mod block;
 

@@ -4,12 +4,12 @@
 //! started it, however that one ends. As root the servers run as an unprivileged user, since
 //! PostgreSQL refuses to be root. A kit that cannot do its work panics: the test has failed.
 //!
-//! A broker takes ten seconds to start, so that tests share one: [`share`] starts it for a whole run
+//! A broker takes ten seconds to start, so that tests share one: [`shared_servers`] starts it for a whole run
 //! of tests, and [`Postgres::start`] and [`RabbitMq::start`] then make a database or a virtual host
 //! there. A test that kills or fills a server asks for a private one.
 
 pub mod cluster;
-pub mod share;
+pub mod shared_servers;
 
 mod certificates;
 mod instance;
@@ -21,7 +21,6 @@ mod postgres;
 mod proxy;
 mod rabbitmq;
 mod receiver;
-mod shared;
 mod timescaledb;
 
 pub use instance::may_mount;

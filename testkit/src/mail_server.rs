@@ -147,8 +147,8 @@ async fn converse(
             "AUTH" => {
                 let given = command.strip_prefix("AUTH PLAIN ");
                 is_known = given.is_some() && given == manner.credentials.as_deref();
-                let verdict = if is_known { "235 welcome" } else { "535 5.7.8 wrong password" };
-                format!("{verdict}\r\n")
+                let reply = if is_known { "235 welcome" } else { "535 5.7.8 wrong password" };
+                format!("{reply}\r\n")
             }
             "MAIL" if manner.starttls && !within_tls => "530 5.7.0 STARTTLS first\r\n".into(),
             "MAIL" if !is_known => "530 5.7.0 who are you\r\n".into(),

@@ -21,7 +21,7 @@ use crate::{
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
     port,
-    shared::{RABBITMQ, address},
+    shared_servers::{RABBITMQ, address},
 };
 
 const USER: &str = "logweir";

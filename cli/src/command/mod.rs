@@ -54,7 +54,7 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process, until Ctrl-C
     Standalone(standalone::StandaloneArgs),
-    /// Run the doors of a distributed installation: from senders to RabbitMQ, from PostgreSQL to readers
+    /// Run a server of a distributed installation: from senders to RabbitMQ, from PostgreSQL to readers
     Server(server::ServerArgs),
     /// Run a processor of a distributed installation: from RabbitMQ to PostgreSQL
     Processor(processor::ProcessorArgs),
@@ -67,7 +67,7 @@ pub enum Command {
     /// Issue, list or revoke tokens, on the server's machine
     Token(token::TokenArgs),
     /// Check the settings of a server
-    Config(config::ConfigArgs),
+    Config(config::CheckConfigArgs),
     /// Send files or standard input, resumably
     Send(send::SendArgs),
     /// Find logs, newest first

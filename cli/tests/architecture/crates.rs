@@ -10,12 +10,15 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("logweir-core", &["logweir-proto"]),
     ("logweir-queue", &["logweir-core"]),
     ("logweir-storage", &["logweir-core", "logweir-incident"]),
-    ("logweir-detect", &["logweir-core"]),
+    ("logweir-analysis", &["logweir-core"]),
     (
         "logweir-server",
         &["logweir-core", "logweir-incident", "logweir-proto", "logweir-queue", "logweir-storage"],
     ),
-    ("logweir-processor", &["logweir-core", "logweir-queue", "logweir-storage", "logweir-detect"]),
+    (
+        "logweir-processor",
+        &["logweir-core", "logweir-queue", "logweir-storage", "logweir-analysis"],
+    ),
     ("logweir-incident", &["logweir-core"]),
     ("logweir-alerting", &["logweir-core", "logweir-incident", "logweir-storage"]),
     ("logweir-sdk", &["logweir-proto"]),
@@ -26,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
         &[
             "logweir-alerting",
             "logweir-core",
-            "logweir-detect",
+            "logweir-analysis",
             "logweir-incident",
             "logweir-loadgen",
             "logweir-processor",

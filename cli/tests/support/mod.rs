@@ -4,9 +4,9 @@
 
 pub(crate) mod clients;
 pub(crate) mod cluster;
+pub(crate) mod faulty_cluster;
 pub(crate) mod network;
 pub(crate) mod oracle;
-pub(crate) mod world;
 
 use std::{
     fs,

@@ -138,7 +138,7 @@ impl Oracle {
     }
 
     /// Holds what is stored against what was acknowledged.
-    pub(crate) fn judge(&self, audit: &Audit) -> Verdict {
+    pub(crate) fn judge(&self, audit: &Audit) -> Judgement {
         let poisoned = self.poisoned.lock().expect("not poisoned");
         let acknowledged = self.acknowledged.lock().expect("not poisoned");
         let abandoned = self.abandoned.lock().expect("not poisoned");
@@ -153,7 +153,7 @@ impl Oracle {
         let is_owed = |number: &&u64| {
             acknowledged.iter().any(|(first, count)| (*first..*first + *count).contains(*number))
         };
-        Verdict {
+        Judgement {
             lost: acknowledged.iter().flat_map(numbers).filter(|n| !is_stored(n)).count(),
             doubled: audit.times_stored.values().filter(|times| **times > 1).count(),
             halved: abandoned.iter().filter(is_halved).count(),
@@ -166,7 +166,7 @@ impl Oracle {
 
 /// What an audit comes to.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Judgement {
     /// Logs that are owed and not there.
     pub(crate) lost: usize,
     /// Logs that are there more than once.

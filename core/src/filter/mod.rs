@@ -9,7 +9,7 @@ mod expression;
 mod field;
 mod parse;
 mod phrase;
-mod required;
+mod prefilter;
 #[cfg(test)]
 mod tests;
 pub mod words;
@@ -17,7 +17,7 @@ pub mod words;
 pub use self::{
     expression::{Comparison, Expression, Phrase, Subject, Term, TextField},
     parse::FilterError,
-    required::Required,
+    prefilter::Required,
 };
 
 /// A parsed filter.

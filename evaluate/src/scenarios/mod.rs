@@ -5,7 +5,7 @@
 //! memory, through what `incidents` plays files through. Plays share nothing.
 
 mod list;
-mod verdict;
+mod outcome;
 
 use std::{
     ops::Range,
@@ -21,12 +21,12 @@ use logweir_loadgen::Generator;
 use logweir_processor::ProcessorConfig;
 use serde::Serialize;
 
-use self::verdict::verdict;
+use self::outcome::outcome;
 pub use self::{
     list::{SCENARIOS, Scenario},
-    verdict::{FalseIncident, FaultVerdict, Verdict},
+    outcome::{FalseIncident, FaultOutcome, Outcome},
 };
-use crate::{error::Error, playing::Playing, run::Run};
+use crate::{error::Error, replay::Playing, run::Run};
 
 /// Event time that is generated at once.
 const SPAN_NANOS: i64 = 10 * NANOS_PER_SECOND;
@@ -86,7 +86,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Report {
     /// Of every play.
-    pub verdicts: Vec<Verdict>,
+    pub outcomes: Vec<Outcome>,
     /// Of each scenario at each rate, of all scenarios at each rate, and of everything.
     pub sums: Vec<Sum>,
     /// How long it took.
@@ -102,35 +102,35 @@ pub fn evaluate(run: &Run<'_>, options: &Options) -> Result<Report, Error> {
             tasks.extend(seeds.clone().map(|seed| (scenario, rate, seed)));
         }
     }
-    let verdicts = play_all(&run.config, &tasks, *jobs)?;
-    let sums = sums(scenarios, rates, &verdicts);
-    Ok(Report { verdicts, sums, seconds: run.seconds() })
+    let outcomes = play_all(&run.config, &tasks, *jobs)?;
+    let sums = sums(scenarios, rates, &outcomes);
+    Ok(Report { outcomes, sums, seconds: run.seconds() })
 }
 
-/// Plays all of them, the longest first; verdicts in the order of the tasks.
-fn play_all(config: &ProcessorConfig, tasks: &[Task], jobs: usize) -> Result<Vec<Verdict>, Error> {
+/// Plays all of them, the longest first; outcomes in the order of the tasks.
+fn play_all(config: &ProcessorConfig, tasks: &[Task], jobs: usize) -> Result<Vec<Outcome>, Error> {
     let mut order: Vec<usize> = (0..tasks.len()).collect();
     let weight = |task: &Task| task.0.weight() as f64 * task.1;
     order.sort_by(|a, b| weight(&tasks[*b]).total_cmp(&weight(&tasks[*a])));
     let next = AtomicUsize::new(0);
-    let verdicts: Mutex<Vec<(usize, Result<Verdict, Error>)>> = Mutex::default();
+    let outcomes: Mutex<Vec<(usize, Result<Outcome, Error>)>> = Mutex::default();
     thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, tasks.len().max(1)) {
             scope.spawn(|| {
                 while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = play(config, &tasks[number]);
-                    let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-                    verdicts.push((number, verdict));
+                    let outcome = play(config, &tasks[number]);
+                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    outcomes.push((number, outcome));
                 }
             });
         }
     });
-    let mut verdicts = verdicts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    verdicts.sort_by_key(|(number, _)| *number);
-    verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-fn play(config: &ProcessorConfig, (scenario, rate, seed): &Task) -> Result<Verdict, Error> {
+fn play(config: &ProcessorConfig, (scenario, rate, seed): &Task) -> Result<Outcome, Error> {
     let world = scenario.world(*seed, *rate);
     let (start, end) = (world.start_unix_nano, world.end_unix_nano);
     let mut generator = Generator::new(world.config, start);
@@ -155,16 +155,16 @@ fn play(config: &ProcessorConfig, (scenario, rate, seed): &Task) -> Result<Verdi
         }
     }
     let played = playing.finish(Some(end))?;
-    Ok(verdict(scenario, (*rate, *seed), (start, end), generator.truth(), &played))
+    Ok(outcome(scenario, (*rate, *seed), (start, end), generator.truth(), &played))
 }
 
-fn sum<'a>(name: &str, rate: Option<f64>, verdicts: impl Iterator<Item = &'a Verdict>) -> Sum {
+fn sum<'a>(name: &str, rate: Option<f64>, outcomes: impl Iterator<Item = &'a Outcome>) -> Sum {
     let mut sum = Sum { scenario: name.to_owned(), rate, ..Sum::default() };
     let mut delays = Vec::new();
-    for verdict in verdicts {
-        sum.service_days += verdict.service_days;
-        sum.incidents_false += verdict.false_incidents.len();
-        for fault in &verdict.faults {
+    for outcome in outcomes {
+        sum.service_days += outcome.service_days;
+        sum.incidents_false += outcome.false_incidents.len();
+        for fault in &outcome.faults {
             sum.faults += 1;
             sum.incidents_true += fault.told;
             delays.extend(fault.delay_seconds);
@@ -189,18 +189,18 @@ fn sum<'a>(name: &str, rate: Option<f64>, verdicts: impl Iterator<Item = &'a Ver
     sum
 }
 
-fn sums(scenarios: &[Scenario], rates: &[f64], verdicts: &[Verdict]) -> Vec<Sum> {
+fn sums(scenarios: &[Scenario], rates: &[f64], outcomes: &[Outcome]) -> Vec<Sum> {
     let mut sums = Vec::new();
     for scenario in scenarios {
         for &rate in rates {
-            let of = |v: &&Verdict| v.scenario == scenario.name && v.rate == rate;
-            sums.push(sum(scenario.name, Some(rate), verdicts.iter().filter(of)));
+            let of = |v: &&Outcome| v.scenario == scenario.name && v.rate == rate;
+            sums.push(sum(scenario.name, Some(rate), outcomes.iter().filter(of)));
         }
     }
     for &rate in rates {
-        sums.push(sum("all", Some(rate), verdicts.iter().filter(|v| v.rate == rate)));
+        sums.push(sum("all", Some(rate), outcomes.iter().filter(|v| v.rate == rate)));
     }
-    sums.push(sum("all", None, verdicts.iter()));
+    sums.push(sum("all", None, outcomes.iter()));
     sums
 }
 
@@ -208,7 +208,7 @@ fn sums(scenarios: &[Scenario], rates: &[f64], verdicts: &[Verdict]) -> Vec<Sum>
 mod tests {
     use super::*;
 
-    fn played(names: &[&str], rate: f64, seeds: std::ops::Range<u64>) -> Vec<Verdict> {
+    fn played(names: &[&str], rate: f64, seeds: std::ops::Range<u64>) -> Vec<Outcome> {
         let scenarios = SCENARIOS.into_iter().filter(|scenario| names.contains(&scenario.name));
         let tasks: Vec<Task> =
             scenarios.flat_map(|s| seeds.clone().map(move |seed| (s, rate, seed))).collect();
@@ -227,27 +227,27 @@ mod tests {
             "level-shift",
             "restarts",
         ];
-        for verdict in played(&names, 0.5, 4..5) {
-            let name = verdict.scenario;
-            assert_eq!(verdict.faults.is_empty(), name == "restarts");
-            for fault in &verdict.faults {
+        for outcome in played(&names, 0.5, 4..5) {
+            let name = outcome.scenario;
+            assert_eq!(outcome.faults.is_empty(), name == "restarts");
+            for fault in &outcome.faults {
                 assert!(fault.delay_seconds.is_some_and(|delay| delay >= 0.0), "{name} is missed");
                 assert_ne!(fault.is_cause_first, Some(false), "{name}");
             }
-            assert!(verdict.false_incidents.is_empty(), "{name}: {:?}", verdict.false_incidents);
+            assert!(outcome.false_incidents.is_empty(), "{name}: {:?}", outcome.false_incidents);
         }
     }
 
     #[test]
     fn a_quiet_weekend_is_no_fault() {
-        for verdict in played(&["weekly"], 0.05, 1..2) {
-            assert!(verdict.service_days >= 15.0 && verdict.false_incidents.is_empty());
+        for outcome in played(&["weekly"], 0.05, 1..2) {
+            assert!(outcome.service_days >= 15.0 && outcome.false_incidents.is_empty());
         }
     }
 
     #[test]
     fn sums_say_what_was_found() {
-        let fault = |delay_seconds: Option<f64>| verdict::FaultVerdict {
+        let fault = |delay_seconds: Option<f64>| outcome::FaultOutcome {
             service: "payments".to_owned(),
             kind: logweir_loadgen::fault::FaultKind::ErrorRamp,
             rule: delay_seconds.map(|_| "error spike".to_owned()),
@@ -256,7 +256,7 @@ mod tests {
             is_cause_first: delay_seconds.map(|delay| delay < 25.0),
         };
         let delays = [None, Some(10.0), Some(20.0), Some(30.0)];
-        let verdict = Verdict {
+        let outcome = Outcome {
             scenario: "slow-rise",
             rate: 1.0,
             seed: 1,
@@ -264,7 +264,7 @@ mod tests {
             faults: delays.into_iter().map(fault).collect(),
             false_incidents: Vec::new(),
         };
-        let sum = sum("all", None, [&verdict, &verdict].into_iter());
+        let sum = sum("all", None, [&outcome, &outcome].into_iter());
         assert_eq!((sum.faults, sum.found, sum.with_pattern, sum.pattern_first), (8, 6, 6, 4));
         assert_eq!((sum.delay_seconds_median, sum.delay_seconds_max), (Some(20.0), Some(30.0)));
         assert_eq!((sum.precision, sum.false_per_service_week), (Some(1.0), 0.0));

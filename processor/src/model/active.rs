@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
+use logweir_analysis::{Detector, ForestModel, ModelScope};
 use logweir_core::{identity::Tenant, runtime::clock::Clock, timestamp::NANOS_PER_MINUTE};
-use logweir_detect::{Detector, ForestModel, ModelScope};
 use logweir_storage::{Finding, FindingKind, KeepModels, Model, StorageError};
 use metrics::gauge;
 use parking_lot::Mutex;
@@ -20,10 +20,10 @@ use tracing::{info, warn};
 
 use super::{
     feedback::{Said, Weights},
-    tools::scope,
+    job_context::scope,
     train::greatest,
 };
-use crate::upkeep;
+use crate::maintenance;
 
 /// How often drift is measured, and the share of anomalies.
 const MEASURED_EVERY_NANOS: i64 = NANOS_PER_MINUTE;
@@ -130,9 +130,9 @@ pub(crate) async fn refresh(
     loop {
         let oldest = clock().saturating_sub(i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX));
         let refreshed = models.refresh(storage.as_ref(), oldest, &mut unusable).await;
-        upkeep::report("reading models", &refreshed, &mut models_fail);
+        maintenance::report("reading models", &refreshed, &mut models_fail);
         let refreshed = said.refresh(storage.as_ref()).await;
-        upkeep::report("reading feedback", &refreshed, &mut said_fails);
+        maintenance::report("reading feedback", &refreshed, &mut said_fails);
         if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
             return;
         }
@@ -197,7 +197,7 @@ impl InUse {
         }
         self.measured_unix_nano = now;
         let share = self.anomalies as f64 / self.logs.max(1) as f64;
-        gauge!("logweir_detector_anomaly_share").set(share);
+        gauge!("logweir_analysisor_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
         let mut begun = Vec::new();
         for (id, loaded) in self.given.iter() {
@@ -252,8 +252,8 @@ fn gauges(model_id: u64, age_seconds: f64, drift: f64) {
 
 #[cfg(test)]
 mod tests {
+    use logweir_analysis::{FEATURE_COUNT, ForestParameters};
     use logweir_core::runtime::clock::system_clock;
-    use logweir_detect::{FEATURE_COUNT, ForestParameters};
     use logweir_storage::{ModelKind, NewModel, SqliteConfig, SqliteStorage};
 
     use super::*;
@@ -291,7 +291,7 @@ mod tests {
             ids.push(model.model_id);
         }
         let models = ActiveModels::default();
-        let mut detector = Detector::new(logweir_detect::DetectorConfig::default());
+        let mut detector = Detector::new(logweir_analysis::DetectorConfig::default());
         let mut in_use = InUse::new(models.clone(), Said::default());
         let mut unusable = Vec::new();
         for (number, is_usable) in [(0, true), (1, false), (2, false), (3, true)] {

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use logweir_analysis::{PATTERNS_MAX, cluster};
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
     identity::{LogId, Service, TemplateId, Tenant},
     job::{Cluster, Clusters},
     record::StoredLog,
 };
-use logweir_detect::{PATTERNS_MAX, cluster};
 use logweir_storage::{ReadLogs, SearchQuery, StorageError, TimeRange};
 
 const ANOMALIES_MAX: usize = 5_000;

@@ -1,16 +1,16 @@
 //! Two models on the same logs.
 
+use logweir_analysis::{Detector, ForestModel};
 use logweir_core::{
     identity::{Service, Tenant},
     job::{Comparison, Differing},
     record::StoredLog,
 };
-use logweir_detect::{Detector, ForestModel};
 use logweir_storage::{Model, TimeRange};
 
 use super::{
+    job_context::{Failure, Tools, scope},
     replay::{Judge, Window, observe, replay},
-    tools::{Failure, Tools, scope},
 };
 
 /// Differing logs that are told of each model.

@@ -1,6 +1,6 @@
 //! What people said of logs, as weights of their patterns.
 //!
-//! Each verdict moves its pattern by one, up to [`WEIGHT_MAX`]; one that contradicts those before first
+//! Each feedback moves its pattern by one, up to [`WEIGHT_MAX`]; one that contradicts those before first
 //! halves what they came to. So the last words count most, and no pattern is silenced for ever.
 
 use std::{collections::HashMap, sync::Arc};
@@ -32,7 +32,7 @@ impl Said {
     }
 }
 
-/// Of verdicts in the order in which they were given. A template's id stands for its tenant too.
+/// Of feedback in the order in which they were given. A template's id stands for its tenant too.
 fn weights(said: &[(Tenant, Feedback)]) -> Weights {
     let mut weights = Weights::new();
     for (_, feedback) in said {
@@ -61,7 +61,7 @@ mod tests {
             (&[false, true], 0.5),
             (&[false, false, true, true], 1.0),
         ] {
-            let verdict = |(index, is_anomaly): (u32, &bool)| {
+            let feedback = |(index, is_anomaly): (u32, &bool)| {
                 let log_id = LogId { time_unix_nano: 1, batch_id: BatchId([1; 16]), index };
                 let feedback = Feedback {
                     log_id,
@@ -73,8 +73,8 @@ mod tests {
                 };
                 (Tenant::default(), feedback)
             };
-            let verdicts: Vec<_> = (0..).zip(said).map(verdict).collect();
-            assert_eq!(weights(&verdicts)[&TemplateId(7)], expected, "{said:?}");
+            let given: Vec<_> = (0..).zip(said).map(feedback).collect();
+            assert_eq!(weights(&given)[&TemplateId(7)], expected, "{said:?}");
         }
     }
 }

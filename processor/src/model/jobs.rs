@@ -18,11 +18,11 @@ use tracing::{info, warn};
 use super::{
     clusters::{Asked, of_anomalies, of_patterns},
     compare::compare,
+    job_context::{Failure, Tools, json},
     replay::Window,
-    tools::{Failure, Tools, json},
     train::train,
 };
-use crate::upkeep;
+use crate::maintenance;
 
 /// How long a job may take.
 const LEASE: Duration = Duration::from_secs(600);
@@ -55,7 +55,7 @@ impl Workshop {
                 Ok(None) => Ok(false),
                 Err(error) => Err(error),
             };
-            upkeep::report("a job", &done, &mut is_failing);
+            maintenance::report("a job", &done, &mut is_failing);
             match done {
                 Ok(true) => {}
                 Ok(false) => tokio::time::sleep(self.pause).await,

@@ -12,16 +12,16 @@ mod active;
 mod clusters;
 mod compare;
 mod feedback;
+mod job_context;
 mod jobs;
 mod replay;
 mod schedule;
-mod tools;
 mod train;
 
 pub(crate) use self::{
     active::{ActiveModels, InUse, refresh},
     feedback::Said,
+    job_context::Tools,
     jobs::Workshop,
     schedule::train_daily,
-    tools::Tools,
 };

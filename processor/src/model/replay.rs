@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use logweir_analysis::{Detector, LogScore, ReceivedLog};
 use logweir_core::{
     filter::{Expression, Filter, Term, TextField},
     identity::{Service, Tenant},
     record::StoredLog,
     timestamp::NANOS_PER_HOUR,
 };
-use logweir_detect::{Detector, LogScore, ReceivedLog};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
 
 /// Logs read for a training or a comparison.

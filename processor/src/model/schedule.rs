@@ -13,8 +13,8 @@ use logweir_core::{
 use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::tools::json;
-use crate::{enrich::DeployMarks, upkeep};
+use super::job_context::json;
+use crate::{enrich::DeployMarks, maintenance};
 
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Services of a tenant that are trained; the others keep what they have.
@@ -38,7 +38,7 @@ pub(crate) async fn train_daily(
         }
         let tenants = tenants.tenants();
         let outcome = ask(jobs.as_ref(), models.as_ref(), &tenants, due, now).await;
-        upkeep::report("asking for the daily training", &outcome, &mut is_failing);
+        maintenance::report("asking for the daily training", &outcome, &mut is_failing);
         if outcome.is_ok() {
             asked = due;
         }

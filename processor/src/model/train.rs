@@ -1,16 +1,16 @@
 //! Training: a pure function of the logs of a window.
 
-use logweir_core::{identity::Tenant, record::StoredLog};
-use logweir_detect::{
+use logweir_analysis::{
     Detector, DetectorConfig, FEATURE_NAMES, FeatureStatistics, Features, ForestModel,
     ForestParameters,
 };
+use logweir_core::{identity::Tenant, record::StoredLog};
 use logweir_storage::{KeepModels, Model, ModelKind, ModelState, NewModel, StorageError};
 use serde::Serialize;
 
 use super::{
+    job_context::{Failure, Tools, json, scope},
     replay::{Judge, Window, observe, replay},
-    tools::{Failure, Tools, json, scope},
 };
 
 /// Models looked through for the active one.

@@ -2,7 +2,7 @@
 //! is stored.
 //!
 //! One task owns the connection, with a channel for each partition and one for the broker's dead
-//! letters. What it fetched waits in [`Held`], bounded by the prefetch; the batches are read when
+//! letters. What it fetched waits in [`Unsettled`], bounded by the prefetch; the batches are read when
 //! they are handed out, so that memory holds them compressed for as long as possible.
 //!
 //! A requeued batch does not go back to the broker while this process keeps the partition: it is
@@ -49,14 +49,14 @@ use tracing::{error, info, warn};
 use super::{
     RabbitConfig, RabbitError,
     connection::{Events, Session},
-    held::{Disposition, Fetched, Held},
     message,
-    response::answered,
+    response_timeout::answered,
     topology::Names,
+    unsettled::{Disposition, Fetched, Unsettled},
 };
 use crate::{Consumer, Delivery, Receipt};
 
-/// What a batch is taken to weigh before one was seen, bytes: much, for what lies in the queue then
+/// The size of a batch before one was seen, bytes: much, for what lies in the queue then
 /// may be many large ones, and they come all at once.
 const FIRST_MESSAGE_BYTES: usize = 1 << 20;
 /// Fewer would leave the processor waiting for the broker after each batch.
@@ -89,7 +89,7 @@ impl Fetched for Message {
 
 /// What the consumer's end and the task share.
 struct Shared {
-    held: Mutex<Held<Message>>,
+    unsettled: Mutex<Unsettled<Message>>,
     arrived: Notify,
     settled: Notify,
     /// The process is to stop: nothing more is handed out.
@@ -130,7 +130,7 @@ impl Partitions {
 
     /// Batches handed out and not settled, of any partition.
     pub fn in_hand(&self) -> usize {
-        self.shared.held.lock().handed_out()
+        self.shared.unsettled.lock().handed_out()
     }
 }
 
@@ -149,7 +149,7 @@ impl Consumer for RabbitConsumer {
             if let Some(delivery) = self.try_receive() {
                 return Some(delivery);
             }
-            let due = shared.held.lock().next_due();
+            let due = shared.unsettled.lock().next_due();
             tokio::select! {
                 () = arrived => {}
                 () = wait_until(due) => {}
@@ -163,7 +163,7 @@ impl Consumer for RabbitConsumer {
         if self.shared.stop.is_cancelled() {
             return None;
         }
-        let message = self.shared.held.lock().take(Instant::now())?;
+        let message = self.shared.unsettled.lock().take(Instant::now())?;
         Some(self.delivery(message))
     }
 }
@@ -216,13 +216,13 @@ struct RabbitReceipt {
 
 impl Receipt for RabbitReceipt {
     fn acknowledge(self: Box<Self>) {
-        self.shared.held.lock().acknowledge(self.message);
+        self.shared.unsettled.lock().acknowledge(self.message);
         self.shared.settled.notify_one();
     }
 
     fn requeue(self: Box<Self>, _cause: String, retry_after: Duration) {
         counter!("logweir_queue_requeued_total").increment(1);
-        self.shared.held.lock().requeue(self.message, Instant::now() + retry_after);
+        self.shared.unsettled.lock().requeue(self.message, Instant::now() + retry_after);
         self.shared.arrived.notify_one();
         self.shared.settled.notify_one();
     }
@@ -247,7 +247,7 @@ impl ConsumerSession {
         stop: CancellationToken,
     ) -> (RabbitConsumer, Partitions, Self) {
         let shared = Arc::new(Shared {
-            held: Mutex::new(Held::new()),
+            unsettled: Mutex::new(Unsettled::new()),
             arrived: Notify::new(),
             settled: Notify::new(),
             stop,
@@ -284,7 +284,7 @@ impl Session for ConsumerSession {
         let mut may_change = true;
         loop {
             self.settle(&mut fetching).await?;
-            let stopped = stop.is_cancelled() && shared.held.lock().handed_out() == 0;
+            let stopped = stop.is_cancelled() && shared.unsettled.lock().handed_out() == 0;
             if stopped || shared.gone.is_cancelled() {
                 return Ok(());
             }
@@ -313,7 +313,7 @@ impl Session for ConsumerSession {
     fn lost(&mut self, _error: &RabbitError) {
         gauge!("logweir_queue_consumer_connected").set(0.0);
         self.outlived = self.outlived.saturating_add(1);
-        self.shared.held.lock().lose();
+        self.shared.unsettled.lock().lose();
     }
 
     /// What is in hand cannot be acknowledged without a connection.
@@ -344,7 +344,7 @@ impl ConsumerSession {
             fetching.by_source.keys().filter(|source| !sources.contains(source)).copied().collect();
         for source in given_up {
             let subscription = fetching.give_up(source).await?;
-            self.shared.held.lock().end(subscription);
+            self.shared.unsettled.lock().end(subscription);
             if let Source::Partition(partition) = source {
                 self.shared.ready.lock().remove(&partition);
                 lag_gauge(partition).set(0.0);
@@ -354,7 +354,7 @@ impl ConsumerSession {
             if !fetching.by_source.contains_key(source) {
                 self.next_subscription += 1;
                 let subscription = self.next_subscription;
-                self.shared.held.lock().begin(subscription);
+                self.shared.unsettled.lock().begin(subscription);
                 let prefetch = self.prefetch(*source, sources.len() - 1);
                 fetching.subscribe(*source, subscription, self.queue(*source), prefetch).await?;
             }
@@ -389,7 +389,7 @@ impl ConsumerSession {
         fetching.came(subscription);
         let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered)
             .saturating_sub(self.outlived);
-        self.shared.held.lock().add(Message {
+        self.shared.unsettled.lock().add(Message {
             subscription,
             source,
             delivery_count,
@@ -403,12 +403,12 @@ impl ConsumerSession {
 
     /// Tells the broker what is settled. What came by an earlier connection fails without harm.
     async fn settle(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
-        let settled = self.shared.held.lock().take_settled();
+        let settled = self.shared.unsettled.lock().take_settled();
         if settled.is_empty() {
             return Ok(());
         }
-        let tell = settled.iter().map(|(message, verdict)| async {
-            let told = match verdict {
+        let tell = settled.iter().map(|(message, outcome)| async {
+            let told = match outcome {
                 Disposition::Acknowledge => message.acker.ack(BasicAckOptions::default()).await,
                 Disposition::Return => {
                     let options = BasicNackOptions { requeue: true, ..Default::default() };

@@ -31,13 +31,13 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
-mod held;
-mod live;
+mod live_feed;
 mod message;
 mod publisher;
-mod response;
+mod response_timeout;
 mod topology;
-mod window;
+mod unconfirmed;
+mod unsettled;
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub use self::{
     config::RabbitConfig,
     consumer::Partitions,
     error::RabbitError,
-    live::{follow_live_feed, relay_live_feed},
+    live_feed::{follow_live_feed, relay_live_feed},
 };
 use self::{
     connection::{Opener, keep},

@@ -34,9 +34,9 @@ use super::{
     RabbitConfig, RabbitError,
     connection::{Events, Session},
     message::{self, Message},
-    response::answered,
+    response_timeout::answered,
     topology::Names,
-    window::{Permit, Window},
+    unconfirmed::{Permit, Window},
 };
 use crate::{PublishError, Publisher, partition_of};
 

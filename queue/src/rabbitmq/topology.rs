@@ -36,7 +36,7 @@ use lapin::{
 
 use super::{
     RabbitConfig, RabbitError,
-    response::{answered, declared},
+    response_timeout::{answered, declared},
 };
 
 /// So often is no dead letter handed out.

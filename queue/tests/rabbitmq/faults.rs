@@ -10,7 +10,7 @@ use logweir_queue::{PublishError, Publisher, RabbitConfig};
 use testkit::RabbitMq;
 use tokio::time::{Instant, timeout};
 
-use super::bench::{
+use super::harness::{
     batch, config, consumer, deliver, drain, number, publisher, queues_are_durable, receive,
 };
 

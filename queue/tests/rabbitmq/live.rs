@@ -8,7 +8,7 @@ use logweir_core::{
 use logweir_queue::{LiveFeed, follow_live_feed, relay_live_feed};
 use testkit::RabbitMq;
 
-use super::bench::{batch, config};
+use super::harness::{batch, config};
 
 fn log(number: u64) -> StoredLog {
     let batch = batch(number);

@@ -1,7 +1,7 @@
 //! The queue in RabbitMQ, against a real broker. `faults.rs` has what befalls the broker.
 
-pub(crate) mod bench;
 mod faults;
+pub(crate) mod harness;
 mod live;
 mod partitions;
 mod poison;
@@ -18,7 +18,7 @@ use testkit::RabbitMq;
 /// Every queue of a suite gets names of its own.
 fn fresh(broker: &RabbitMq) -> RabbitConfig {
     let prefix = format!("q{}", uuid::Uuid::new_v4().simple());
-    RabbitConfig { prefix, ..bench::config(broker) }
+    RabbitConfig { prefix, ..harness::config(broker) }
 }
 
 struct Kept {
@@ -33,7 +33,7 @@ impl KeepingQueue for Kept {
     }
 
     async fn consumer(&self) -> Box<dyn Consumer> {
-        bench::consumer(&self.config).await.0
+        harness::consumer(&self.config).await.0
     }
 }
 
@@ -43,7 +43,7 @@ async fn keeps_the_contract_of_every_queue() {
     check_queue(async |unconfirmed_batches_max, unconfirmed_bytes_max| {
         let config =
             RabbitConfig { unconfirmed_batches_max, unconfirmed_bytes_max, ..fresh(&broker) };
-        (bench::publisher(&config).await, bench::consumer(&config).await.0)
+        (harness::publisher(&config).await, harness::consumer(&config).await.0)
     })
     .await;
 }
@@ -54,7 +54,7 @@ async fn keeps_the_contract_of_a_queue_that_keeps_batches() {
     check_keeping_queue(async |partition_bytes_max| {
         let partition_bytes_max = partition_bytes_max as u64;
         let config = RabbitConfig { partition_bytes_max, ..fresh(&broker) };
-        let publisher = bench::publisher(&config).await;
+        let publisher = harness::publisher(&config).await;
         Kept { config, publisher }
     })
     .await;

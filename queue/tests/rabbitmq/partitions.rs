@@ -6,7 +6,7 @@ use futures::future::join_all;
 use logweir_queue::partition_of;
 use testkit::RabbitMq;
 
-use super::bench::{batch, config, consumer, deliver, drain, number, publisher, receive};
+use super::harness::{batch, config, consumer, deliver, drain, number, publisher, receive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_consumer_gets_the_batches_of_its_partitions() {

@@ -7,7 +7,7 @@ use lapin::{
 use logweir_queue::RabbitConfig;
 use testkit::{Proxy, RabbitMq};
 
-use super::bench::{config, consumer, deliver, number, publisher, receive};
+use super::harness::{config, consumer, deliver, number, publisher, receive};
 
 async fn publish_raw(config: &RabbitConfig, queue: &str, body: &[u8]) {
     let connection = Connection::connect(&config.url, ConnectionProperties::default())

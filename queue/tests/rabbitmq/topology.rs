@@ -4,7 +4,7 @@ use logweir_core::runtime::tasks::Tasks;
 use logweir_queue::{RabbitConfig, RabbitError};
 use testkit::RabbitMq;
 
-use super::bench::{config, publisher};
+use super::harness::{config, publisher};
 
 async fn refusal(config: &RabbitConfig) -> RabbitError {
     match logweir_queue::publisher(config, &Tasks::new()).await {

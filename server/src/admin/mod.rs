@@ -18,7 +18,7 @@ use self::replay::{LETTERS_PAGE, Replay};
 use crate::{
     auth::{Auth, issue, layer},
     ingest::Ingest,
-    response::cut,
+    response_size::cut,
     status::Refusal,
 };
 

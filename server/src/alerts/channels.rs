@@ -14,7 +14,7 @@ use logweir_proto::v1;
 use logweir_storage::JobKind;
 
 use super::handler::{AlertHandler, check_room, parsed};
-use crate::{response::cut, status::Refusal};
+use crate::{response_size::cut, status::Refusal};
 
 /// Of a tenant; each has a worker.
 const CHANNELS_MAX: usize = 100;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     auth::Caller,
     query::{bounded, service, time_range},
-    response::cut,
+    response_size::cut,
     status::Refusal,
 };
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     query::time_range,
-    response::cut,
+    response_size::cut,
     status::{Refusal, Violation},
 };
 

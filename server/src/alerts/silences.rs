@@ -8,7 +8,7 @@ use logweir_incident::{
 use logweir_proto::v1;
 
 use super::handler::{AlertHandler, TEXT_BYTES_MAX, check_length, check_room};
-use crate::{auth::Caller, response::cut, status::Refusal};
+use crate::{auth::Caller, response_size::cut, status::Refusal};
 
 /// Of a tenant, past ones included.
 const SILENCES_MAX: usize = 1_000;

@@ -2,8 +2,8 @@
 
 pub(crate) mod connection;
 pub(crate) mod decoded_size;
+pub(crate) mod grpc_web;
 pub(crate) mod health;
 pub(crate) mod inflate;
 pub(crate) mod message_body;
 pub(crate) mod tls;
-pub(crate) mod web;

@@ -1,5 +1,6 @@
 //! Reading: checks what is asked, asks storage within the caller's tenant, translates the answer.
 
+mod response;
 pub(crate) mod stream;
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
@@ -23,7 +24,7 @@ use self::stream::{Export, Tail};
 use crate::{
     auth::{Auth, layer},
     config::ServiceConfig,
-    response::{self, all_if_they_fit, cut},
+    response_size::{all_if_they_fit, cut},
     status::Refusal,
 };
 

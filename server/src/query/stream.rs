@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::{
     auth::{Auth, Caller},
-    response::cut,
+    response_size::cut,
     status::Refusal,
 };
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use logweir_core::{filter::Filter, identity::Tenant};
 use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, TimeRange};
 
-use crate::made::{HOUR, Made, SERVICES, START, trace};
+use crate::sample::{HOUR, Made, SERVICES, START, trace};
 
 async fn search(storage: &dyn ReadLogs, name: &str, filter: &str, range: TimeRange) {
     let query = SearchQuery {

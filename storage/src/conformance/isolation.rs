@@ -31,7 +31,7 @@ pub(super) async fn a_tenant_sees_nothing_of_another(test: &impl StorageUnderTes
     let id = search_all(&*storage, &tenant(), "", 100).await[0].id;
 
     sees_nothing(&*storage, id).await;
-    super::judging::sees_no_models(&*storage, &other()).await;
+    super::models::sees_no_models(&*storage, &other()).await;
     changes_nothing(&*storage).await;
 
     // The same ids of batch, producer and service are its own.

@@ -4,18 +4,18 @@
 
 mod administering;
 mod alerting;
+mod fixture;
 mod isolation;
-mod judging;
 mod maintaining;
 mod merging;
 #[cfg(test)]
 pub(crate) mod migrated;
+mod models;
 mod reading;
 pub(crate) mod sample;
-mod subject;
 mod writing;
 
-pub use self::subject::{NOW_UNIX_NANO, StorageUnderTest};
+pub use self::fixture::{NOW_UNIX_NANO, StorageUnderTest};
 
 /// Checks the contract in the crate's documentation; panics where it is broken. `fresh` gives an
 /// empty storage.
@@ -43,12 +43,12 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     administering::deploys_are_listed(&fresh()).await;
     administering::processes_live_until_they_are_forgotten(&fresh()).await;
     administering::trials_count_until_one_ends(&fresh()).await;
-    judging::models_are_kept_promoted_and_rolled_back(&fresh()).await;
-    judging::promotions_at_the_same_time_leave_one_active(&fresh()).await;
-    judging::the_last_word_on_a_log_holds(&fresh()).await;
-    judging::a_job_is_done_once_and_answered(&fresh()).await;
-    judging::a_job_is_taken_by_its_kind_and_only_in_time(&fresh()).await;
-    judging::a_finding_is_kept_once(&fresh()).await;
+    models::models_are_kept_promoted_and_rolled_back(&fresh()).await;
+    models::promotions_at_the_same_time_leave_one_active(&fresh()).await;
+    models::the_last_word_on_a_log_holds(&fresh()).await;
+    models::a_job_is_done_once_and_answered(&fresh()).await;
+    models::a_job_is_taken_by_its_kind_and_only_in_time(&fresh()).await;
+    models::a_finding_is_kept_once(&fresh()).await;
     alerting::new_patterns_are_found(&fresh()).await;
     alerting::one_process_leads_at_a_time(&fresh()).await;
     alerting::what_was_set_is_kept_until_it_is_removed(&fresh()).await;

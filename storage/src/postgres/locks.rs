@@ -4,7 +4,7 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::faults::Fault;
+use super::errors::Fault;
 
 /// "logweir" as a number, so that other programs' locks are others.
 const SPACE: i32 = 0x6c6f_6777;

@@ -12,15 +12,15 @@
 
 mod admin;
 mod alerts;
-mod aliases;
 mod config;
-mod faults;
+mod errors;
 mod locks;
 mod partitions;
-mod ports;
+mod port;
 mod read;
 mod schema;
 mod statement;
+mod template_aliases;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -43,7 +43,7 @@ use metrics::counter;
 use tokio::time::timeout;
 
 pub use self::config::PostgresConfig;
-use self::{faults::Fault, partitions::KnownDays, schema::Layout, timescale::Features};
+use self::{errors::Fault, partitions::KnownDays, schema::Layout, timescale::Features};
 use crate::StorageError;
 
 /// Longest work on a connection that writes; a dead server is noticed by then.

@@ -12,7 +12,7 @@ use logweir_core::timestamp::NANOS_PER_DAY;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    faults::Fault,
+    errors::Fault,
     locks::{self, Lock},
     values::Timestamp,
 };

@@ -9,7 +9,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::{
-    faults::Fault,
+    errors::Fault,
     locks::{self, Lock},
     partitions, timescale,
     values::Timestamp,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::faults::Fault;
+use super::errors::Fault;
 
 const CREATE: &str = include_str!("../../migrations/postgres/0001_timescaledb.sql");
 const COLUMNSTORE: &str = include_str!("../../migrations/postgres/0001_columnstore.sql");

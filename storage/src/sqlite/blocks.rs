@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{admin::merge::is_settled, faults::Fault, ids::Ids};
+use super::{admin::merge::is_settled, errors::Fault, ids::Ids};
 use crate::block::EncodedBlock;
 
 /// Set in a content mask if an anomaly occurs; the bits below are the levels.

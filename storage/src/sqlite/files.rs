@@ -10,7 +10,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::faults::Fault;
+use super::errors::Fault;
 use crate::StorageError;
 
 /// Enough for the transactions of a few steps of retention and their checkpoint.

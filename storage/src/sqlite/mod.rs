@@ -10,13 +10,13 @@
 
 mod admin;
 mod alerts;
-mod aliases;
 mod blocks;
-mod faults;
+mod errors;
 mod files;
 mod ids;
 mod read;
 mod schema;
+mod template_aliases;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -40,9 +40,9 @@ use self::{
     admin::{
         dead_letters, deploys, heartbeats,
         maintain::{self, Retention},
-        tokens, trials,
+        suspects, tokens,
     },
-    faults::Fault,
+    errors::Fault,
     files::Files,
     read::{
         aggregate,
@@ -215,7 +215,7 @@ impl WriteLogs for SqliteStorage {
 
     async fn save_templates(&self, templates: Vec<Arc<Template>>) -> Result<(), StorageError> {
         let save = move |writer: &mut Writer| {
-            writer.add(|db, tools| aliases::save(db, &mut tools.ids, &templates))
+            writer.add(|db, tools| template_aliases::save(db, &mut tools.ids, &templates))
         };
         self.writer.run(save).await
     }
@@ -419,15 +419,16 @@ impl Administer for SqliteStorage {
     async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {
         let (tenant, now) = (tenant.clone(), (self.clock)());
         let begin = move |writer: &mut Writer| {
-            writer.free(|db, _| Ok(trials::begin(db, &tenant, batch_id, now)?))
+            writer.free(|db, _| Ok(suspects::begin(db, &tenant, batch_id, now)?))
         };
         self.writer.run(begin).await
     }
 
     async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError> {
         let tenant = tenant.clone();
-        let end =
-            move |writer: &mut Writer| writer.free(|db, _| Ok(trials::end(db, &tenant, batch_id)?));
+        let end = move |writer: &mut Writer| {
+            writer.free(|db, _| Ok(suspects::end(db, &tenant, batch_id)?))
+        };
         self.writer.run(end).await
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::faults::Fault;
+use super::errors::Fault;
 use crate::StorageError;
 
 pub(super) const MIGRATIONS: [&str; 8] = [

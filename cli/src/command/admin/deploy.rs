@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
-    moment::parse_moment,
     output::{Output, OutputArgs, Tone, say, text},
+    time_argument::parse_time,
 };
 
 /// Arguments of `logweir deploy`.
@@ -66,7 +66,7 @@ impl DeployArgs {
         let deploys = match self.action {
             Action::Mark { service, release, time, note } => {
                 let now = now_unix_nano();
-                let time_unix_nano = parse_moment(&time, now).map_err(Error::Usage)?;
+                let time_unix_nano = parse_time(&time, now).map_err(Error::Usage)?;
                 let deploy = v1::Deploy { service, version: release, time_unix_nano, note };
                 let request = v1::MarkDeployRequest { deploy: Some(deploy) };
                 let mut client = self.server.admin().await?;

@@ -12,15 +12,15 @@ use crate::{
 
 /// Arguments of `logweir feedback`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("verdict").required(true))]
+#[command(group = clap::ArgGroup::new("feedback").required(true))]
 pub struct FeedbackArgs {
     /// The log's id, as a search with --json shows it
     log_id: String,
     /// It is usual
-    #[arg(long, group = "verdict")]
+    #[arg(long, group = "feedback")]
     normal: bool,
     /// It is an anomaly
-    #[arg(long, group = "verdict")]
+    #[arg(long, group = "feedback")]
     anomaly: bool,
     #[command(flatten)]
     server: ServerArgs,
@@ -49,10 +49,10 @@ impl FeedbackArgs {
             let (log_id, service, template_id) = (&*log_id, &*service, &*template_id);
             output.object(&Feedback { log_id, is_anomaly, service, template_id })?;
         } else {
-            let verdict = if is_anomaly { "more" } else { "less" };
+            let likelihood = if is_anomaly { "more" } else { "less" };
             let pattern = escape(&template_id);
             output.line(&format!(
-                "logs of pattern {pattern} in {} are {verdict} likely to be anomalies from now on",
+                "logs of pattern {pattern} in {} are {likelihood} likely to be anomalies from now on",
                 escape(&service)
             ))?;
         }

@@ -14,9 +14,9 @@ use logweir_storage::{SqliteStorage, Storage, TokenRecord};
 use serde::Serialize;
 
 use crate::{
+    config::{ConfigArgs, ProcessConfig},
     error::{Error, Exit},
     output::{Output, OutputArgs, Tone, say, text},
-    settings::{Settings, SettingsArgs},
     wiring::{open_database, token_keys},
 };
 
@@ -79,7 +79,7 @@ struct PlaceArgs {
     #[arg(long, default_value = "default", value_parser = Tenant::new)]
     tenant: Tenant,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
 }
 
 impl PlaceArgs {
@@ -96,7 +96,7 @@ impl PlaceArgs {
 }
 
 /// The database where one is given, else the data directory.
-async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Storage>> {
+async fn open(settings: &ProcessConfig) -> anyhow::Result<Arc<dyn Storage>> {
     let clock = system_clock();
     if settings.database_url.is_empty() {
         let config = settings.storage();

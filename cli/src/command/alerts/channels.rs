@@ -210,13 +210,13 @@ fn tested(output: &mut Output, report: &v1::TestChannelResponse) -> std::io::Res
         let steps = report.steps.iter().map(step).collect();
         return output.object(&Tested { succeeded: report.succeeded, words: &report.words, steps });
     }
-    let verdict = |succeeded| if succeeded { ("ok", Tone::Good) } else { ("failed", Tone::Bad) };
+    let outcome = |succeeded| if succeeded { ("ok", Tone::Good) } else { ("failed", Tone::Bad) };
     let row = |step: &v1::TestStep| {
-        let (word, tone) = verdict(step.succeeded);
+        let (word, tone) = outcome(step.succeeded);
         let took = format!("{:.0} ms", step.took_ms);
         vec![text(&step.name), text(word).tone(tone), text(&took), text(&step.detail)]
     };
     output.table(&["step", "", "took", "detail"], report.steps.iter().map(row).collect())?;
-    let (word, tone) = verdict(report.succeeded);
+    let (word, tone) = outcome(report.succeeded);
     output.line(&format!("{}: {}", output.paint(word, tone), escape(&report.words)))
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
-    moment::parse_moment,
     output::{Output, OutputArgs, Tone, Value, say, say_cut, text},
+    time_argument::parse_time,
 };
 
 /// Arguments of `logweir silences`.
@@ -83,7 +83,7 @@ impl SilencesArgs {
             }
             Action::Add { matchers, lasting, from, comment, hide_critical } => {
                 let now = now_unix_nano();
-                let from = from.map_or(Ok(now), |text| parse_moment(&text, now));
+                let from = from.map_or(Ok(now), |text| parse_time(&text, now));
                 let from_unix_nano = from.map_err(Error::Usage)?;
                 let nanos = i64::try_from(lasting.as_nanos()).unwrap_or(i64::MAX);
                 let silence = v1::Silence {

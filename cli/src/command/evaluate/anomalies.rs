@@ -64,8 +64,8 @@ fn line(example: &Example) -> String {
     let message: String = example.message.chars().take(MESSAGE_CHARACTERS_MAX).collect();
     let reasons = example.anomaly_reasons.join("; ");
     let log = format!("{time} {level:<5} {service} {message}");
-    let verdict = format!("  ! anomaly {anomaly_score:.3}: {reasons}");
-    format!("{}\n{}", escape(&log), escape(&verdict))
+    let outcome = format!("  ! anomaly {anomaly_score:.3}: {reasons}");
+    format!("{}\n{}", escape(&log), escape(&outcome))
 }
 
 fn show_found(output: &mut Output, truth: &Found) -> std::io::Result<()> {

@@ -19,9 +19,9 @@ use logweir_evaluate::{Run, Watch};
 use logweir_processor::ProcessorConfig;
 
 use crate::{
+    config::ConfigArgs,
     error::Exit,
     output::{Output, OutputArgs},
-    settings::SettingsArgs,
 };
 
 /// Arguments of `logweir evaluate`.
@@ -85,7 +85,7 @@ impl EvaluateArgs {
 impl CommonArgs {
     fn processor(&self) -> anyhow::Result<ProcessorConfig> {
         let Some(file) = &self.config else { return Ok(ProcessorConfig::default()) };
-        let settings = SettingsArgs { config: Some(file.clone()), ..SettingsArgs::default() };
+        let settings = ConfigArgs { config: Some(file.clone()), ..ConfigArgs::default() };
         Ok(settings.load(&[])?.processor())
     }
 }

@@ -6,7 +6,7 @@ use std::{io, num::NonZeroUsize, thread};
 use clap::Args;
 use logweir_evaluate::{
     Run,
-    scenarios::{Options, Report, SCENARIOS, Scenario, Sum, Verdict, evaluate},
+    scenarios::{Options, Outcome, Report, SCENARIOS, Scenario, Sum, evaluate},
 };
 
 use crate::{
@@ -91,7 +91,7 @@ impl ScenariosArgs {
         };
         let report = evaluate(run, &options).map_err(Error::from)?;
         if output.json {
-            report.verdicts.iter().try_for_each(|verdict| output.object(verdict))?;
+            report.outcomes.iter().try_for_each(|outcome| output.object(outcome))?;
             report.sums.iter().try_for_each(|sum| output.object(sum))?;
         } else {
             show(output, &report)?;
@@ -101,7 +101,7 @@ impl ScenariosArgs {
 }
 
 fn show(output: &mut Output, report: &Report) -> io::Result<()> {
-    report.verdicts.iter().try_for_each(|verdict| show_mistakes(output, verdict))?;
+    report.outcomes.iter().try_for_each(|outcome| show_mistakes(output, outcome))?;
     let header = [
         "scenario",
         "logs/s",
@@ -119,16 +119,16 @@ fn show(output: &mut Output, report: &Report) -> io::Result<()> {
         "false/day",
     ];
     output.table(&header, report.sums.iter().map(row).collect())?;
-    output.line(&format!("{} plays, {:.0} s", report.verdicts.len(), report.seconds))
+    output.line(&format!("{} plays, {:.0} s", report.outcomes.len(), report.seconds))
 }
 
 /// Every fault that was missed, and every incident that nothing caused.
-fn show_mistakes(output: &mut Output, verdict: &Verdict) -> io::Result<()> {
-    let play = format!("{} at {}/s, seed {}", verdict.scenario, verdict.rate, verdict.seed);
-    for fault in verdict.faults.iter().filter(|fault| fault.rule.is_none()) {
+fn show_mistakes(output: &mut Output, outcome: &Outcome) -> io::Result<()> {
+    let play = format!("{} at {}/s, seed {}", outcome.scenario, outcome.rate, outcome.seed);
+    for fault in outcome.faults.iter().filter(|fault| fault.rule.is_none()) {
         output.line(&format!("missed: {play}: {}", fault.service))?;
     }
-    for other in &verdict.false_incidents {
+    for other in &outcome.false_incidents {
         let (rule, hours) = (&other.rule, other.after_hours);
         let line = format!("false: {play}: {rule} after {hours:.2} h: {}", other.summary);
         output.line(&escape(&line))?;

@@ -23,10 +23,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     client::ServerArgs,
-    entry,
     error::{Error, Exit},
-    moment::parse_moment,
+    log_output,
     output::{Output, OutputArgs, escape, grouped, say},
+    time_argument::parse_time,
 };
 
 const FAULTS_HELP: &str = "\
@@ -181,7 +181,7 @@ impl LoadgenArgs {
 
     fn pace(&self) -> Result<Pace, Error> {
         let now = now_unix_nano();
-        let start = self.start.as_deref().map(|text| parse_moment(text, now)).transpose();
+        let start = self.start.as_deref().map(|text| parse_time(text, now)).transpose();
         let start = start.map_err(Error::Usage)?;
         let speed = self.speed.unwrap_or(if start.is_some() || self.dry_run { 0.0 } else { 1.0 });
         Ok(Pace::new(start.unwrap_or(now), speed, self.rate, self.duration))
@@ -268,7 +268,7 @@ fn print(mut spans: Spans, output: &mut Output) -> anyhow::Result<Spans> {
         for (service, records) in logs {
             let service = spans.generator.service_name(service).to_owned();
             for record in records {
-                entry::write_unsent(output, &service, &record)?;
+                log_output::write_unsent(output, &service, &record)?;
             }
         }
         std::thread::sleep(spans.pace.span_wall);

@@ -6,8 +6,8 @@ use logweir_proto::v1;
 use crate::{
     client::ServerArgs,
     command::query::search::Query,
-    entry,
     error::{Error, Exit},
+    log_output,
     output::{Output, OutputArgs},
 };
 
@@ -32,7 +32,7 @@ impl ExportArgs {
         let mut parts = client.export_logs(request).await.map_err(Error::from)?.into_inner();
         while let Some(part) = parts.message().await.map_err(Error::from)? {
             for log in &part.logs {
-                entry::write_json(&mut output, log)?;
+                log_output::write_json(&mut output, log)?;
             }
         }
         output.flush()?;

@@ -6,8 +6,8 @@ use logweir_proto::v1;
 
 use crate::{
     client::ServerArgs,
-    entry,
     error::{Error, Exit},
+    log_output,
     output::{Output, OutputArgs, Tone, say_cut},
 };
 
@@ -37,19 +37,19 @@ impl GetArgs {
         };
         let mut output = Output::new(&self.output);
         for entry in &found.before {
-            entry::write(&mut output, entry)?;
+            log_output::write(&mut output, entry)?;
         }
         let has_neighbours = !found.before.is_empty() || !found.after.is_empty();
         if has_neighbours && !output.json {
             output.line(&output.paint("→ this log", Tone::Warning))?;
         }
-        entry::write(&mut output, &log)?;
+        log_output::write(&mut output, &log)?;
         if !output.json {
             let text = format!("  id {}  template {}", log.id, log.template_id);
             output.line(&output.paint(&crate::output::escape(&text), Tone::Dim))?;
         }
         for entry in &found.after {
-            entry::write(&mut output, entry)?;
+            log_output::write(&mut output, entry)?;
         }
         output.flush()?;
         if found.truncated {

@@ -6,10 +6,10 @@ use logweir_proto::v1;
 
 use crate::{
     client::{ServerArgs, check_filter},
-    entry,
     error::{Error, Exit},
-    moment::parse_moment,
+    log_output,
     output::{Output, OutputArgs, say},
+    time_argument::parse_time,
 };
 
 const PAGE_SIZE_MAX: u32 = 1_000;
@@ -50,7 +50,7 @@ impl TimeArgs {
     pub fn range(&self) -> Result<v1::TimeRange, Error> {
         let now = now_unix_nano();
         let read = |text: &Option<String>| {
-            text.as_deref().map_or(Ok(0), |text| parse_moment(text, now)).map_err(Error::Usage)
+            text.as_deref().map_or(Ok(0), |text| parse_time(text, now)).map_err(Error::Usage)
         };
         let (from_unix_nano, to_unix_nano) = (read(&self.from)?, read(&self.to)?);
         if to_unix_nano != 0 && from_unix_nano >= to_unix_nano {
@@ -105,7 +105,7 @@ impl SearchArgs {
             request.page_size = u32::try_from(left).unwrap_or(PAGE_SIZE_MAX).min(PAGE_SIZE_MAX);
             let page = client.search_logs(request.clone()).await.map_err(Error::from)?.into_inner();
             for log in &page.logs {
-                entry::write(&mut output, log)?;
+                log_output::write(&mut output, log)?;
             }
             output.flush()?;
             left = left.saturating_sub(page.logs.len() as u64);

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::{
     client::ServerArgs,
-    entry,
     error::{Error, Exit},
+    log_output,
     output::{Output, OutputArgs, Tone, grouped},
 };
 
@@ -73,7 +73,7 @@ fn write_part(output: &mut Output, part: &v1::TailLogsResponse) -> std::io::Resu
         }
     }
     for log in logs {
-        entry::write(output, log)?;
+        log_output::write(output, log)?;
     }
     output.flush()
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,
-    entry::level_name,
     error::{Error, Exit},
+    log_output::level_name,
     output::{Output, OutputArgs, Tone, count, number, say, say_cut, text},
 };
 

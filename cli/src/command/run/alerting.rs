@@ -3,13 +3,13 @@
 
 use clap::Args;
 
-use crate::{error::Exit, output::announce, settings::SettingsArgs, wiring::Process};
+use crate::{config::ConfigArgs, error::Exit, output::announce, wiring::Process};
 
 /// Arguments of `logweir alerting`.
 #[derive(Debug, Args)]
 pub struct AlertingArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
     /// The address of /healthz, /readyz and /metrics, plain HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN", default_value = "127.0.0.1:4320")]
     listen: String,
@@ -27,13 +27,13 @@ impl AlertingArgs {
         ])?;
         let partitions = settings.rabbitmq.partitions;
         let process = Process::begin("alerting", settings, partitions)?;
-        let door = process.open_door().await?;
+        let bound = process.bind().await?;
         let Some(storage) = process.unless_stopped(process.open_database()).await? else {
             return process.stop().await;
         };
         process.start_alerting(&storage)?;
-        announce(&format!("ready on {}", door.endpoint));
-        process.serve_status(door, storage, true).await;
+        announce(&format!("ready on {}", bound.endpoint));
+        process.serve_status(bound, storage, true).await;
         process.stop().await
     }
 }

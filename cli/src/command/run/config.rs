@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
-use crate::{error::Exit, settings::SettingsArgs};
+use crate::{config::ConfigArgs, error::Exit};
 
 /// Arguments of `logweir config`.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub struct CheckConfigArgs {
     #[command(subcommand)]
     action: Action,
 }
@@ -16,10 +16,10 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Print the effective settings as TOML, or every mistake in them
-    Check(SettingsArgs),
+    Check(ConfigArgs),
 }
 
-impl ConfigArgs {
+impl CheckConfigArgs {
     /// Runs it. Secrets are masked, or in files that the settings name.
     pub fn run(self) -> anyhow::Result<Exit> {
         let Action::Check(settings) = self.action;

@@ -4,9 +4,9 @@ use clap::Args;
 use logweir_core::runtime::{clock::system_clock, telemetry};
 
 use crate::{
+    config::ConfigArgs,
     error::{Error, Exit},
     output::say,
-    settings::SettingsArgs,
     wiring::open_database,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 )]
 pub struct MigrateArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
 }
 
 impl MigrateArgs {

@@ -5,9 +5,9 @@ use clap::Args;
 use logweir_queue::LiveFeed;
 
 use crate::{
+    config::ConfigArgs,
     error::Exit,
     output::announce,
-    settings::SettingsArgs,
     wiring::{Process, of_broker},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct ProcessorArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
     /// The address of /healthz, /readyz and /metrics, plain HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN", default_value = "127.0.0.1:4319")]
     listen: String,
@@ -34,7 +34,7 @@ impl ProcessorArgs {
         let partitions = settings.rabbitmq.partitions;
         let process = Process::begin("processor", settings, partitions)?;
         let rabbit = process.settings.rabbitmq(&process.identity)?;
-        let door = process.open_door().await?;
+        let bound = process.bind().await?;
         let connect = async {
             let storage = process.open_database().await?;
             let consumer = logweir_queue::consumer(&rabbit, &process.tasks).await;
@@ -47,8 +47,8 @@ impl ProcessorArgs {
         let live_feed = LiveFeed::default();
         logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
         process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;
-        announce(&format!("ready on {}", door.endpoint));
-        process.serve_status(door, storage, false).await;
+        announce(&format!("ready on {}", bound.endpoint));
+        process.serve_status(bound, storage, false).await;
         process.stop().await
     }
 }

@@ -1,4 +1,4 @@
-//! `logweir server`: the doors, in front of RabbitMQ and PostgreSQL. Any number of them may run; they
+//! `logweir server`: what senders and readers connect to, in front of RabbitMQ and PostgreSQL. Any number of them may run; they
 //! share the database, the broker and the file of the keys that sign tokens.
 
 use std::sync::Arc;
@@ -7,29 +7,29 @@ use clap::Args;
 use logweir_queue::LiveFeed;
 
 use crate::{
+    config::ConfigArgs,
     error::Exit,
     output::announce,
-    settings::SettingsArgs,
-    wiring::{DoorArgs, Process, of_broker},
+    wiring::{ListenArgs, Process, of_broker},
 };
 
 /// Arguments of `logweir server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
     #[command(flatten)]
-    door: DoorArgs,
+    listen: ListenArgs,
 }
 
 impl ServerArgs {
     /// Runs it until SIGINT or SIGTERM.
     pub async fn run(self) -> anyhow::Result<Exit> {
-        let settings = self.door.load(&self.settings)?;
+        let settings = self.listen.load(&self.settings)?;
         let partitions = settings.rabbitmq.partitions;
         let process = Process::begin("server", settings, partitions)?;
         let rabbit = process.settings.rabbitmq(&process.identity)?;
-        let door = process.open_door().await?;
+        let bound = process.bind().await?;
         let connect = async {
             let storage = process.open_database().await?;
             let publisher = logweir_queue::publisher(&rabbit, &process.tasks).await;
@@ -40,8 +40,8 @@ impl ServerArgs {
         };
         let live_feed = LiveFeed::default();
         logweir_queue::follow_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
-        announce(&format!("ready on {}", door.endpoint));
-        process.serve(door, Arc::clone(&publisher), storage, live_feed, true).await?;
+        announce(&format!("ready on {}", bound.endpoint));
+        process.serve(bound, Arc::clone(&publisher), storage, live_feed, true).await?;
         publisher.close();
         process.stop().await
     }

@@ -8,20 +8,20 @@ use logweir_storage::{SqliteStorage, Storage};
 use tracing::warn;
 
 use crate::{
+    config::ConfigArgs,
     demo,
     error::{Error, Exit},
     output::announce,
-    settings::SettingsArgs,
-    wiring::{DoorArgs, Process},
+    wiring::{ListenArgs, Process},
 };
 
 /// Arguments of `logweir standalone`.
 #[derive(Debug, Args)]
 pub struct StandaloneArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ConfigArgs,
     #[command(flatten)]
-    door: DoorArgs,
+    listen: ListenArgs,
     /// Send made-up traffic, and say what to try
     #[arg(long)]
     demo: bool,
@@ -30,7 +30,7 @@ pub struct StandaloneArgs {
 impl StandaloneArgs {
     /// Runs it until SIGINT or SIGTERM.
     pub async fn run(self) -> anyhow::Result<Exit> {
-        let settings = self.door.load(&self.settings)?;
+        let settings = self.listen.load(&self.settings)?;
         if settings.tls_files().is_some() && self.demo {
             let text = "--demo speaks no TLS: leave out the certificate to try it";
             return Err(Error::Usage(text.into()).into());
@@ -40,19 +40,19 @@ impl StandaloneArgs {
             let data_dir = &process.settings.data_dir;
             warn!("standalone uses neither database_url nor amqp_url: its data lies in {data_dir}");
         }
-        let door = process.open_door().await?;
+        let bound = process.bind().await?;
         let storage = SqliteStorage::open(&process.settings.storage(), process.clock.clone())?;
         let storage: Arc<dyn Storage> = Arc::new(storage);
         let (publisher, consumer) = InProcessQueue::open(process.settings.queue());
         let live_feed = LiveFeed::default();
         process.start_processor(consumer, None, storage.clone(), live_feed.clone()).await?;
         process.start_alerting(&storage)?;
-        announce(&format!("ready on {}", door.endpoint));
+        announce(&format!("ready on {}", bound.endpoint));
         if self.demo {
             let (settings, tasks) = (&process.settings, &process.tasks);
-            demo::start(settings, &door.endpoint, storage.as_ref(), tasks).await?;
+            demo::start(settings, &bound.endpoint, storage.as_ref(), tasks).await?;
         }
-        process.serve(door, Arc::clone(&publisher), storage, live_feed, false).await?;
+        process.serve(bound, Arc::clone(&publisher), storage, live_feed, false).await?;
         publisher.close();
         process.stop().await
     }

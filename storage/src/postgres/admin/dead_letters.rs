@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::{
     DeadLetter,
     postgres::{
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
         values::Id,

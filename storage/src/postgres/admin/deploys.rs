@@ -6,7 +6,7 @@ use logweir_core::identity::{Service, Tenant};
 use crate::{
     Deploy,
     postgres::{
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
     },

@@ -11,7 +11,7 @@ use crate::{
     models::{scope_of, scope_text},
     postgres::{
         PostgresStorage,
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
     },

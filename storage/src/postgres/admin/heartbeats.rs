@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use crate::{
     HEARTBEAT_KEPT, Heartbeat, LiveProcess,
     postgres::{
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
     },

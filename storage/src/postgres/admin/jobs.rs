@@ -9,7 +9,7 @@ use logweir_core::identity::Tenant;
 use super::models::{signed, tenant_of};
 use crate::postgres::{
     PostgresStorage,
-    faults::Fault,
+    errors::Fault,
     read::rows,
     statement::{Statement, Value},
 };

@@ -13,7 +13,7 @@ use crate::{
     StorageError,
     postgres::{
         PostgresStorage, READ_WITHIN,
-        faults::Fault,
+        errors::Fault,
         locks::{self, Lock},
         partitions,
         schema::Layout,

@@ -7,5 +7,5 @@ pub(crate) mod heartbeats;
 pub(crate) mod jobs;
 pub(crate) mod maintain;
 pub(crate) mod models;
+pub(crate) mod suspects;
 pub(crate) mod tokens;
-pub(crate) mod trials;

@@ -10,7 +10,7 @@ use crate::{
     models::{checked, checksum, no_model, none_active, scope_of, scope_text},
     postgres::{
         PostgresStorage,
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
     },

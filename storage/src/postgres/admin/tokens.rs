@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use crate::{
     TokenRecord,
     postgres::{
-        faults::Fault,
+        errors::Fault,
         read::rows,
         statement::{Statement, Value},
     },

@@ -25,7 +25,7 @@ use crate::{
     postgres::{
         PostgresStorage,
         admin::models::tenant_of,
-        faults::Fault,
+        errors::Fault,
         read::{reports::template_summary, rows},
         statement::{Statement, Value},
     },

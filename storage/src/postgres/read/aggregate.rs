@@ -13,15 +13,15 @@ use tokio_postgres::Row;
 
 use super::rows;
 use crate::postgres::{
-    faults::Fault,
+    errors::Fault,
     statement::{Statement, Value},
     values::Timestamp,
 };
 use crate::{
     AggregateSeries, HeatmapCell, ServiceSummary,
-    buckets::{Groups, Heatmap, Logs, Span},
     histogram::Histogram,
     query::{AggregateQuery, GroupBy},
+    time_buckets::{Groups, Heatmap, Logs, Span},
 };
 
 /// Which rows of a table of buckets a query reads.

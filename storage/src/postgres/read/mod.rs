@@ -5,4 +5,4 @@ pub(crate) mod filter;
 pub(crate) mod reports;
 pub(crate) mod rows;
 pub(crate) mod search;
-pub(crate) mod walk;
+pub(crate) mod search_range;

@@ -12,15 +12,15 @@ use tokio_postgres::Row;
 
 use super::rows;
 use crate::postgres::{
-    faults::Fault,
+    errors::Fault,
     statement::{Statement, Value},
     values::{Id, Timestamp},
 };
 use crate::{
     ProducerReport, TemplateSummary,
-    buckets::{HOUR_SECONDS, Trend, seconds},
     query::{PRODUCERS_MAX, TimeRange},
     ranges::{MISSING_RANGES_MAX, RangeSet},
+    time_buckets::{HOUR_SECONDS, Trend, seconds},
 };
 
 /// Every template of every tenant with its count.

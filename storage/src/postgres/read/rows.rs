@@ -7,7 +7,7 @@ use logweir_core::{
 use tokio_postgres::{Row, types::FromSql};
 
 use crate::postgres::{
-    faults::Fault,
+    errors::Fault,
     texts::{Exact, read_attributes},
     values::{Id, Timestamp},
 };

@@ -17,19 +17,19 @@ use logweir_core::{
 use super::{
     filter::{Condition, is_exact},
     rows,
-    walk::{Crowd, Stretch},
+    search_range::{Crowd, Stretch},
 };
 use crate::postgres::{
-    aliases,
-    faults::Fault,
+    errors::Fault,
     statement::{Statement, Value},
+    template_aliases,
     values::{Id, Timestamp},
 };
 use crate::{
     LogWithNeighbours, StorageError,
-    aliases::of_logs,
-    buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start, seconds},
     query::{Order, SearchPage, SearchQuery, TimeRange},
+    template_aliases::of_logs,
+    time_buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start, seconds},
 };
 
 /// Rows that a stretch may hold in vain: about 0.1 s of the database's time.
@@ -51,7 +51,7 @@ pub(crate) async fn search(
     query: &SearchQuery,
     order: Order,
 ) -> Result<SearchPage, Fault> {
-    let expanded = aliases::expanded(db, tenant, &query.filter).await?;
+    let expanded = template_aliases::expanded(db, tenant, &query.filter).await?;
     let filter = expanded.as_ref().unwrap_or(&query.filter);
     let required = filter.required();
     let mut range = query.range;
@@ -86,7 +86,7 @@ pub(crate) async fn search(
         walk(db, &scope, &mut page).await?;
     }
     let mut page = page.finish();
-    aliases::show(db, tenant, of_logs(&page.logs), &mut page.logs).await?;
+    template_aliases::show(db, tenant, of_logs(&page.logs), &mut page.logs).await?;
     Ok(page)
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn get(
 ) -> Result<LogWithNeighbours, Fault> {
     let found = find(db, tenant, id).await?;
     let mut log = found.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
-    aliases::show(db, tenant, of_logs([&log]), [&mut log]).await?;
+    template_aliases::show(db, tenant, of_logs([&log]), [&mut log]).await?;
     if neighbours == 0 {
         return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
     }

@@ -3,11 +3,11 @@
 use logweir_core::record::{ScoredBatch, ScoredRecord};
 
 use crate::{
-    derived::TEMPLATE_MISSING,
     postgres::{
         texts::{Exact, put_attributes, readable},
         values::Timestamp,
     },
+    rollups::TEMPLATE_MISSING,
 };
 
 /// What takes the rows.

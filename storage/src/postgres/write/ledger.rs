@@ -20,12 +20,12 @@ use tokio_postgres::{
 };
 
 use crate::{
-    admission::{
+    ledger_rules::{
         Admission, Past, ProducerAccount, conflict_id, dropped_to_json, is_minted_lately,
         report_reuse,
     },
     postgres::{
-        faults::Fault,
+        errors::Fault,
         texts::readable,
         values::{Id, Timestamp},
     },

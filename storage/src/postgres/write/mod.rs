@@ -2,8 +2,8 @@
 //! from them, producers, dead letters. Any two transactions lock rows in the same order.
 
 pub(crate) mod copy;
-pub(crate) mod derived;
 pub(crate) mod ledger;
+pub(crate) mod rollups;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,18 +27,18 @@ use tokio_postgres::{IsolationLevel, types::Type};
 
 use self::{
     copy::{COPY, HEADER, Incoming, TRAILER},
-    derived::Counted,
     ledger::Settled,
+    rollups::Counted,
 };
 use crate::{
     StorageError, WriteLogs, WriteOutcome,
-    admission::{self, Admission},
     bisect::Bisection,
-    derived::Derived,
+    ledger_rules::{self, Admission},
     postgres::{
-        PostgresStorage, READ_WITHIN, WRITTEN_WITHIN, aliases, faults::Fault, partitions,
-        read::reports, schema::Layout, texts::readable, values::Id,
+        PostgresStorage, READ_WITHIN, WRITTEN_WITHIN, errors::Fault, partitions, read::reports,
+        schema::Layout, template_aliases, texts::readable, values::Id,
     },
+    rollups::Derived,
 };
 
 /// Sent to the server at a time.
@@ -65,7 +65,7 @@ impl WriteLogs for PostgresStorage {
             self.told(fault)
         })?;
         fault::step("write_after_commit");
-        admission::count(&outcomes);
+        ledger_rules::count(&outcomes);
         histogram!("logweir_storage_write_seconds").record(started.elapsed().as_secs_f64());
         Ok(outcomes)
     }
@@ -76,7 +76,7 @@ impl WriteLogs for PostgresStorage {
                 connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
             let db = begin.read_only(false).start().await?;
             db.batch_execute(&self.writing).await?;
-            aliases::save(&db, &templates).await?;
+            template_aliases::save(&db, &templates).await?;
             Ok(db.commit().await?)
         };
         self.on_connection(WRITTEN_WITHIN, save).await.map_err(|fault| self.told(fault))
@@ -165,10 +165,10 @@ async fn write_batches(
     let counted = count(&services, &logs, &at_fault)?;
     for (position, detail) in at_fault {
         let Placed { entry, log, .. } = logs[position];
-        entries[entry].unstorable.push(admission::unstorable(&log.scored.record, detail));
+        entries[entry].unstorable.push(ledger_rules::unstorable(&log.scored.record, detail));
     }
     let names: Vec<_> = services.keys().copied().collect();
-    derived::save(db, &names, &counted).await?;
+    rollups::save(db, &names, &counted).await?;
     let outcomes = settle(db, entries, now_unix_nano).await?;
     fault::step("write_after_rows");
     Ok(outcomes)
@@ -204,7 +204,7 @@ fn take_storable<'a>(entries: &mut [Entry<'a>], services: &Services<'a>) -> Vec<
         for scored in &batch.records {
             let log = Incoming { batch, scored };
             match log.fault() {
-                Some(detail) => unstorable.push(admission::unstorable(&scored.record, detail)),
+                Some(detail) => unstorable.push(ledger_rules::unstorable(&scored.record, detail)),
                 None => logs.push(Placed { entry, service, log }),
             }
         }
@@ -322,7 +322,7 @@ async fn settle(
     let (mut outcomes, mut settled, mut letters) = (Vec::new(), Vec::new(), Vec::new());
     for Entry { batch, admission, mut unstorable } in entries {
         unstorable.sort_by_key(|rejected| rejected.record.index);
-        let of = admission::settle(batch, admission, unstorable);
+        let of = ledger_rules::settle(batch, admission, unstorable);
         if let Some(entry) = of.entry {
             let dead_lettered = of.put_aside.len() as u32;
             settled.push(Settled { batch, entry, stored: of.stored, dead_lettered });

@@ -9,7 +9,7 @@ use rusqlite::{
     CachedStatement, Connection, OptionalExtension, Row, Transaction, params, types::Value,
 };
 
-use crate::{DeadLetter, sqlite::faults::Fault};
+use crate::{DeadLetter, sqlite::errors::Fault};
 
 const COLUMNS: &str = "dead_letter_id, created_unix_nano, batch_id, record_index, resource, record,
                        reason, detail, replayed_unix_nano";

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     Deploy,
-    sqlite::{faults::Fault, read::aggregate::service_of},
+    sqlite::{errors::Fault, read::aggregate::service_of},
 };
 
 /// Marking the same again changes the remark alone.

@@ -8,7 +8,7 @@ use crate::{
     FINDINGS_KEPT, Finding, KeepFindings, StorageError, TimeRange,
     findings::{reasons_of, reasons_text},
     models::{scope_of, scope_text},
-    sqlite::{SqliteStorage, faults::Fault},
+    sqlite::{SqliteStorage, errors::Fault},
 };
 
 #[async_trait]

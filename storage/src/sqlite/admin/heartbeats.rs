@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use crate::{HEARTBEAT_KEPT, Heartbeat, LiveProcess, sqlite::faults::Fault};
+use crate::{HEARTBEAT_KEPT, Heartbeat, LiveProcess, sqlite::errors::Fault};
 
 /// Notes that a process lives now, and forgets those long silent.
 pub(crate) fn beat(

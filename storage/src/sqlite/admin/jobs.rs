@@ -7,7 +7,7 @@ use logweir_core::identity::Tenant;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::models::{signed, tenant_of};
-use crate::sqlite::{SqliteStorage, faults::Fault, write::writer::Writer};
+use crate::sqlite::{SqliteStorage, errors::Fault, write::writer::Writer};
 use crate::{
     JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
     jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},

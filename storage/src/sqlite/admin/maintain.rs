@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::merge::{Candidate, Place, choose, cut};
 use crate::sqlite::{
     blocks::{self, Origin},
-    faults::Fault,
+    errors::Fault,
     ids::Ids,
     write::writer::Writer,
 };

@@ -8,5 +8,5 @@ pub(crate) mod jobs;
 pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod models;
+pub(crate) mod suspects;
 pub(crate) mod tokens;
-pub(crate) mod trials;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     FEEDBACK_MAX, Feedback, KeepModels, MODELS_KEPT, Model, ModelKind, NewModel, StorageError,
     models::{checked, checksum, no_model, none_active, scope_of, scope_text},
-    sqlite::{SqliteStorage, faults::Fault, read::aggregate::service_of},
+    sqlite::{SqliteStorage, errors::Fault, read::aggregate::service_of},
 };
 
 const MODEL: &str = "model_id, kind, scope, state, parameters, trained_from_unix_nano, \

@@ -3,7 +3,7 @@
 use logweir_core::identity::{Role, ServiceScope};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{TokenRecord, sqlite::faults::Fault};
+use crate::{TokenRecord, sqlite::errors::Fault};
 
 const TOKEN: &str =
     "token_id, service, role, issued_unix_nano, expires_unix_nano, revoked_unix_nano";

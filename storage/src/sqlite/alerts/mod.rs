@@ -23,7 +23,7 @@ use crate::{
         too_many_actions, understood,
     },
     sqlite::{
-        SqliteStorage, admin::models::tenant_of, faults::Fault, read::reports::template_summary,
+        SqliteStorage, admin::models::tenant_of, errors::Fault, read::reports::template_summary,
         write::writer::Writer,
     },
 };

@@ -10,13 +10,13 @@ use rusqlite::{Connection, Row, params};
 
 use crate::{
     AggregateSeries, HeatmapCell, ServiceSummary,
-    buckets::{Groups, Heatmap, Logs, Span},
     histogram::Histogram,
     query::{AggregateQuery, GroupBy},
     sqlite::{
-        faults::Fault,
+        errors::Fault,
         ids::{find_service, find_tenant},
     },
+    time_buckets::{Groups, Heatmap, Logs, Span},
 };
 
 /// Which rows of a table of buckets a query reads.

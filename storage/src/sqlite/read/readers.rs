@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     StorageError,
-    sqlite::{faults::Fault, files::Files},
+    sqlite::{errors::Fault, files::Files},
 };
 
 /// Calls that read at a time; further ones wait.

@@ -9,12 +9,12 @@ use logweir_core::{
 use rusqlite::{Connection, Row, params};
 
 use super::aggregate::service_of;
-use crate::sqlite::{faults::Fault, ids::find_tenant, write::ledger::Dropped};
+use crate::sqlite::{errors::Fault, ids::find_tenant, write::ledger::Dropped};
 use crate::{
     ProducerReport, TemplateSummary,
-    buckets::{Trend, seconds},
     query::{PRODUCERS_MAX, TimeRange},
     ranges::{MISSING_RANGES_MAX, RangeSet},
+    time_buckets::{Trend, seconds},
 };
 
 /// Every template of every tenant with its count.

@@ -14,16 +14,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::readers::Caller;
 use crate::sqlite::{
-    aliases,
     blocks::ANOMALY_BIT,
-    faults::Fault,
+    errors::Fault,
     ids::{find_service, find_tenant},
+    template_aliases,
 };
 use crate::{
     LogWithNeighbours, StorageError,
-    aliases::of_logs,
     block::{self, Block, BlockError, Window},
     query::{Order, SearchPage, SearchQuery, TimeRange},
+    template_aliases::of_logs,
 };
 
 /// A page of matches in the order given.
@@ -34,7 +34,7 @@ pub(crate) fn search(
     query: &SearchQuery,
     order: Order,
 ) -> Result<SearchPage, Fault> {
-    let expanded = aliases::expanded(db, tenant, &query.filter)?;
+    let expanded = template_aliases::expanded(db, tenant, &query.filter)?;
     let filter = expanded.as_ref().unwrap_or(&query.filter);
     let required = filter.required();
     let mut range = query.range;
@@ -51,7 +51,7 @@ pub(crate) fn search(
         }
     }
     let mut page = page.finish();
-    aliases::show(db, tenant, &of_logs(&page.logs), &mut page.logs)?;
+    template_aliases::show(db, tenant, &of_logs(&page.logs), &mut page.logs)?;
     Ok(page)
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn get(
 ) -> Result<LogWithNeighbours, Fault> {
     let found = find(db, tenant, id)?;
     let mut log = found.ok_or_else(|| StorageError::NotFound(format!("log {id}")))?;
-    aliases::show(db, tenant, &of_logs([&log]), [&mut log])?;
+    template_aliases::show(db, tenant, &of_logs([&log]), [&mut log])?;
     if neighbours == 0 {
         return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
     }

@@ -12,12 +12,12 @@ use rusqlite::{
 };
 
 use crate::{
-    admission::{
+    ledger_rules::{
         Admission, Past, ProducerAccount, conflict_id, dropped_to_json, is_minted_lately,
         report_reuse,
     },
     ranges::{Membership, RangeSet},
-    sqlite::faults::Fault,
+    sqlite::errors::Fault,
 };
 
 /// The ledger and the accounts in the course of one transaction.

@@ -1,8 +1,8 @@
 //! The transaction of a write, in the order that the contract gives: ledger, logs, what is derived
 //! from them, producers, dead letters.
 
-pub(crate) mod derived;
 pub(crate) mod ledger;
+pub(crate) mod rollups;
 pub(crate) mod writer;
 
 use std::{
@@ -18,17 +18,17 @@ use logweir_core::{
 use metrics::counter;
 use rusqlite::Transaction;
 
-use self::{derived::save, ledger::Ledger, writer::Tools};
+use self::{ledger::Ledger, rollups::save, writer::Tools};
 use crate::{
     WriteOutcome,
-    admission::{self, Admission},
     bisect::Bisection,
     block::{BlockError, Effort, Encoder, Row},
-    derived::{Derived, TEMPLATE_MISSING},
+    ledger_rules::{self, Admission},
+    rollups::{Derived, TEMPLATE_MISSING},
     sqlite::{
         admin::dead_letters::DeadLetters,
         blocks::{self, Origin},
-        faults::Fault,
+        errors::Fault,
         ids::Ids,
     },
 };
@@ -81,7 +81,7 @@ pub(crate) fn write_batches(
     }
     ledger.save(db)?;
     fault::step("write_after_rows");
-    admission::count(&outcomes);
+    ledger_rules::count(&outcomes);
     Ok(outcomes)
 }
 
@@ -164,7 +164,7 @@ fn observe<'a>(
 fn put_aside(entries: &mut [Entry<'_>], logs: &[Incoming<'_>], unstorable: Vec<(usize, String)>) {
     for (position, detail) in unstorable {
         let Incoming { entry, scored, .. } = logs[position];
-        entries[entry].unstorable.push(admission::unstorable(&scored.record, detail));
+        entries[entry].unstorable.push(ledger_rules::unstorable(&scored.record, detail));
     }
 }
 
@@ -286,7 +286,7 @@ fn settle(
     dead_letters: &mut DeadLetters<'_>,
     Entry { batch, tenant_id, admission, unstorable }: Entry<'_>,
 ) -> Result<WriteOutcome, Fault> {
-    let settled = admission::settle(batch, admission, unstorable);
+    let settled = ledger_rules::settle(batch, admission, unstorable);
     if let Some(entry_id) = settled.entry {
         let dead_lettered = dead_letters.add(tenant_id, batch, settled.put_aside)?;
         ledger.settle(db, (tenant_id, entry_id), batch, settled.stored, dead_lettered)?;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     StorageError,
     block::Encoder,
-    sqlite::{faults::Fault, files::Files, ids::Ids, schema},
+    sqlite::{errors::Fault, files::Files, ids::Ids, schema},
 };
 
 /// Jobs that wait; the callers of further ones wait themselves.

@@ -6,7 +6,7 @@ use logweir_core::timestamp::rfc3339;
 use logweir_proto::v1;
 use serde::Serialize;
 
-use super::words::{delivery_state, level, severity, state};
+use super::labels::{delivery_state, level, severity, state};
 
 /// An incident; in lists the details are left out.
 #[derive(Serialize)]

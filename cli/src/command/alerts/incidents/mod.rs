@@ -1,8 +1,8 @@
 //! `logweir incidents`: what is wrong, what is known about it, and what somebody does about it.
 
 pub(super) mod json;
+mod labels;
 mod show;
-mod words;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use logweir_core::timestamp::{parse_duration, shown};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Act};
 use serde::Serialize;
 
-use self::words::{began, quiet, severity, state};
+use self::labels::{began, quiet, severity, state};
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,

@@ -7,7 +7,7 @@ use logweir_core::timestamp::{NANOS_PER_MINUTE, shown, typed};
 use logweir_incident::render::text::{number, span};
 use logweir_proto::v1;
 
-use super::words::{began, delivery_state, level, quiet, severity, state};
+use super::labels::{began, delivery_state, level, quiet, severity, state};
 use crate::output::{Output, Tone, count, escape, text};
 
 /// How much around an incident is searched.

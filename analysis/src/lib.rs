@@ -1,0 +1,420 @@
+//! Templates and scores of logs, as pure computation.
+//!
+//! A [`Detector`] meets every log once, in the order in which they come: it finds the log's template
+//! and says how unusual the log is for its service. No I/O, no clock, no randomness: what it says
+//! follows from what it has seen.
+//!
+//! Logs over [`HISTORY_NANOS`] older than their receipt get a template, but teach nothing and are
+//! never called anomalies: today's baseline says nothing about them.
+//!
+//! Memory is bounded by [`DetectorConfig`]: a service has a bounded number of templates, and so have
+//! all together; above either bound a new pattern falls into its service's catch-all. Of services
+//! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
+
+mod cluster;
+mod input;
+mod model;
+mod score;
+pub mod sequence;
+mod series;
+mod session;
+mod template;
+
+use std::{collections::HashMap, sync::Arc};
+
+use logweir_core::{
+    identity::{Service, TemplateId, Tenant},
+    limits::HISTORY_NANOS,
+    record::Template,
+};
+
+pub use self::{
+    cluster::{PATTERNS_MAX, cluster},
+    input::ReceivedLog,
+    model::ModelError,
+    score::{
+        FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features, ForestModel,
+        ForestParameters,
+    },
+    series::{
+        Expected, STATE_BYTES_MAX, SeriesConfig, SeriesDetector, SeriesScore, SeriesStateError,
+    },
+    session::UnusualSession,
+    template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
+};
+use self::{
+    score::{DecayTable, Log, PatternBaseline, ServiceBaseline},
+    session::{Sessions, described},
+    template::{Catalogue, PatternHandle, PatternRequest},
+};
+
+/// Bytes that a template's pattern may have on average: more of long ones leave less room.
+const PATTERN_BYTES_MEAN: usize = 512;
+/// Rows of a training sample.
+pub const SAMPLE_ROWS_MAX: usize = 100_000;
+
+/// Bounds and budget of a [`Detector`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectorConfig {
+    /// Whether logs are scored; without it they get their template alone.
+    pub scoring: bool,
+    /// Share of logs that may be called anomalies.
+    pub contamination: f64,
+    /// Templates of a service, catch-alls aside.
+    pub templates_per_service_max: usize,
+    /// Templates of all services, catch-alls aside; about 400 bytes each, and 600 more with latency.
+    pub templates_max: usize,
+    /// Services known at a time.
+    pub services_max: usize,
+}
+
+impl Default for DetectorConfig {
+    fn default() -> Self {
+        Self {
+            scoring: true,
+            contamination: 0.001,
+            templates_per_service_max: 10_000,
+            templates_max: 100_000,
+            services_max: 4_096,
+        }
+    }
+}
+
+/// What a detector says about a log.
+#[derive(Debug, Clone)]
+pub struct LogScore {
+    /// The pattern that the message follows.
+    pub template: Arc<Template>,
+    /// 0 is usual, 1 was never seen; in steps of 0.001.
+    pub anomaly_score: f32,
+    /// Whether the score passed the threshold.
+    pub is_anomaly: bool,
+    /// Why, in a person's words; empty unless it is an anomaly.
+    pub reasons: Vec<String>,
+}
+
+/// What a detector holds, and what its bounds cost so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DetectorStats {
+    /// Services known.
+    pub services: usize,
+    /// Templates known, catch-alls aside.
+    pub templates: usize,
+    /// Logs that fell into a catch-all.
+    pub catch_all_logs: u64,
+    /// Services forgotten for lack of room.
+    pub services_forgotten: u64,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Sessions that were dropped unscored, for lack of room.
+    pub sessions_dropped: u64,
+}
+
+/// Whose logs a model was trained on, and whose it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ModelScope {
+    /// A service's; takes the place of the forest that the detector grows itself.
+    Service(Tenant, Service),
+    /// A tenant's, for services without a forest of their own.
+    Tenant(Tenant),
+    /// All, for services of tenants without one.
+    Global,
+}
+
+/// Finds templates and scores. See the crate's documentation.
+pub struct Detector {
+    config: DetectorConfig,
+    services: Vec<ServiceState>,
+    by_name: HashMap<(Tenant, Service), usize>,
+    /// The service of the last log; the next is most likely its too.
+    current: usize,
+    signature: Vec<u8>,
+    stats: DetectorStats,
+    /// Of all templates.
+    pattern_bytes: usize,
+    decay_table: Arc<DecayTable>,
+    forests: HashMap<ModelScope, Arc<ForestModel>>,
+    feedback: HashMap<TemplateId, f32>,
+    sessions: Sessions,
+}
+
+struct ServiceState {
+    tenant: Tenant,
+    service: Service,
+    /// Of both names.
+    seed: u64,
+    templates: Catalogue<PatternBaseline>,
+    baseline: ServiceBaseline,
+    last_received_unix_nano: i64,
+}
+
+impl Detector {
+    /// Knows nothing yet.
+    pub fn new(config: DetectorConfig) -> Self {
+        Self {
+            sessions: Sessions::new(config.contamination),
+            config,
+            services: Vec::new(),
+            by_name: HashMap::new(),
+            current: 0,
+            signature: Vec::with_capacity(SIGNATURE_BYTES_MAX),
+            stats: DetectorStats::default(),
+            pattern_bytes: 0,
+            decay_table: Arc::new(DecayTable::new()),
+            forests: HashMap::new(),
+            feedback: HashMap::new(),
+        }
+    }
+
+    /// Starts from the templates and counts in storage, so that a restart does not call them new.
+    /// To be called before the first log.
+    pub fn preload(&mut self, known: impl IntoIterator<Item = (Template, u64)>) {
+        for (template, count) in known {
+            let at = self.enter(&template.tenant, &template.service, i64::MIN);
+            if self.has_room(at) {
+                self.grow(at, |templates| {
+                    templates.preload(template, PatternBaseline::counted(count))
+                });
+            }
+        }
+        for at in 0..self.services.len() {
+            self.grow(at, Catalogue::merge_patterns);
+            let ServiceState { baseline, templates, .. } = &mut self.services[at];
+            baseline.preload(templates.all_learnt());
+        }
+    }
+
+    /// Has a model serve a scope from the next log on; none goes back to what is learned here, or
+    /// to a wider scope. It keeps serving services that come later.
+    pub fn install(&mut self, scope: ModelScope, forest: Option<Arc<ForestModel>>) {
+        match forest {
+            Some(forest) => self.forests.insert(scope, forest),
+            None => self.forests.remove(&scope),
+        };
+        for at in 0..self.services.len() {
+            self.equip(at);
+        }
+    }
+
+    /// What people said of patterns, in place of all that was said before: above 0 their logs are
+    /// anomalies, below 0 they are usual; what is beyond 2 either way counts as 2.
+    pub fn set_feedback(&mut self, weights: HashMap<TemplateId, f32>) {
+        self.feedback = weights;
+    }
+
+    /// A sample of a scope's logs to train on, without those that alarmed; at most about
+    /// [`SAMPLE_ROWS_MAX`] rows.
+    pub fn sample(&self, scope: &ModelScope) -> Vec<Features> {
+        let is_in = |state: &&ServiceState| match scope {
+            ModelScope::Service(tenant, service) => {
+                state.tenant == *tenant && state.service == *service
+            }
+            ModelScope::Tenant(tenant) => state.tenant == *tenant,
+            ModelScope::Global => true,
+        };
+        let samples = || self.services.iter().filter(is_in).map(|state| state.baseline.sample());
+        let rows: usize = samples().map(<[Features]>::len).sum();
+        let step = rows.div_ceil(SAMPLE_ROWS_MAX).max(1);
+        samples().flatten().step_by(step).copied().collect()
+    }
+
+    fn equip(&mut self, at: usize) {
+        let ServiceState { tenant, service, baseline, .. } = &mut self.services[at];
+        let own = ModelScope::Service(tenant.clone(), service.clone());
+        baseline.install(self.forests.get(&own).cloned());
+        let wider = self.forests.get(&ModelScope::Tenant(tenant.clone()));
+        baseline.fall_back(wider.or_else(|| self.forests.get(&ModelScope::Global)).cloned());
+    }
+
+    /// Merges patterns that turned out to be one, where new ones came since it last did. It does so
+    /// by itself as new patterns come; to be called now and then for the last of them.
+    pub fn merge_patterns(&mut self) {
+        for at in 0..self.services.len() {
+            self.grow(at, Catalogue::merge_patterns);
+        }
+    }
+
+    /// Templates whose alias changed since this was last asked, those that were not there before
+    /// among them. To be stored; whoever knows the same templates finds the same aliases.
+    pub fn take_template_changes(&mut self) -> Vec<Arc<Template>> {
+        let mut changes = Vec::new();
+        self.services.iter_mut().for_each(|state| state.templates.take_changes(&mut changes));
+        changes
+    }
+
+    /// Scores a log, then learns from it.
+    pub fn observe(&mut self, log: &ReceivedLog<'_>) -> LogScore {
+        let at = self.enter(log.tenant, log.service, log.received_unix_nano);
+        let place = self.template(at, &log.record.message);
+        let state = &mut self.services[at];
+        let time = log.record.time_unix_nano;
+        if !self.config.scoring || log.received_unix_nano.saturating_sub(time) > HISTORY_NANOS {
+            return state.unscored(place);
+        }
+        if let Some(factor) = state.baseline.rescale(time) {
+            state.scale(factor);
+        }
+        let (mut scored, event) = state.score(place, log, &self.feedback);
+        if let Some(step) = self.sessions.observe(log, state.seed, event) {
+            scored.is_anomaly = true;
+            scored.anomaly_score = scored.anomaly_score.max(step.score as f32);
+            scored
+                .reasons
+                .extend(described(&step.reasons, |event| event_name(&self.services, event)));
+        }
+        scored
+    }
+
+    /// Sessions that turned out to be unusual as a whole when they ended, since this was last asked.
+    pub fn take_unusual_sessions(&mut self, now_unix_nano: i64) -> Vec<UnusualSession> {
+        let Self { sessions, services, .. } = self;
+        sessions.take_unusual(now_unix_nano, |event| event_name(services, event))
+    }
+
+    /// What it holds, and what its bounds cost so far.
+    pub fn stats(&self) -> DetectorStats {
+        let sessions = self.sessions.stats();
+        DetectorStats {
+            services: self.services.len(),
+            sessions: sessions.sessions,
+            sessions_dropped: sessions.dropped,
+            ..self.stats
+        }
+    }
+
+    fn enter(&mut self, tenant: &Tenant, service: &Service, received_unix_nano: i64) -> usize {
+        let is_current =
+            |state: &ServiceState| state.service == *service && state.tenant == *tenant;
+        if !self.services.get(self.current).is_some_and(is_current) {
+            let key = (tenant.clone(), service.clone());
+            self.current = match self.by_name.get(&key) {
+                Some(&at) => at,
+                None => self.admit(key),
+            };
+        }
+        self.services[self.current].last_received_unix_nano = received_unix_nano;
+        self.current
+    }
+
+    fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
+        let seed = template::service_seed(&tenant, &service);
+        let state = ServiceState {
+            templates: Catalogue::new(tenant.clone(), service.clone()),
+            tenant: tenant.clone(),
+            service: service.clone(),
+            seed,
+            baseline: ServiceBaseline::new(
+                self.config.contamination,
+                seed,
+                Arc::clone(&self.decay_table),
+            ),
+            last_received_unix_nano: i64::MIN,
+        };
+        let at = if self.services.len() < self.config.services_max.max(1) {
+            self.services.push(state);
+            self.services.len() - 1
+        } else {
+            self.forget_oldest(state)
+        };
+        self.by_name.insert((tenant, service), at);
+        self.equip(at);
+        at
+    }
+
+    fn forget_oldest(&mut self, newcomer: ServiceState) -> usize {
+        let ages = self.services.iter().enumerate();
+        let oldest = ages.min_by_key(|(_, state)| state.last_received_unix_nano);
+        let at = oldest.map_or(0, |(at, _)| at);
+        let gone = std::mem::replace(&mut self.services[at], newcomer);
+        self.by_name.remove(&(gone.tenant, gone.service));
+        self.stats.templates -= gone.templates.len();
+        self.pattern_bytes -= gone.templates.bytes();
+        self.stats.services_forgotten += 1;
+        at
+    }
+
+    fn has_room(&self, at: usize) -> bool {
+        self.services[at].templates.len() < self.config.templates_per_service_max
+            && self.stats.templates < self.config.templates_max
+            && self.pattern_bytes < self.config.templates_max * PATTERN_BYTES_MEAN
+    }
+
+    /// Changes the templates of a service, and keeps account.
+    fn grow<T>(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Catalogue<PatternBaseline>) -> T,
+    ) -> T {
+        let state = &mut self.services[at];
+        let before = (state.templates.len(), state.templates.bytes());
+        let result = change(&mut state.templates);
+        self.stats.templates = self.stats.templates + state.templates.len() - before.0;
+        self.pattern_bytes = self.pattern_bytes + state.templates.bytes() - before.1;
+        if state.templates.take_absorbed() {
+            state.scale(1.0);
+        }
+        result
+    }
+
+    /// Where the message belongs, which is known from now on.
+    fn template(&mut self, at: usize, message: &str) -> PatternHandle {
+        let words = template::mask(message, &mut self.signature);
+        if let Some(place) = self.services[at].templates.find(&self.signature) {
+            return place;
+        }
+        let has_room = self.has_room(at);
+        let signature = std::mem::take(&mut self.signature);
+        let asked = PatternRequest { message, signature: &signature, words, has_room };
+        let place = self.grow(at, |templates| templates.admit(&asked));
+        self.signature = signature;
+        self.stats.catch_all_logs += u64::from(self.services[at].templates.is_catch_all(place));
+        place
+    }
+}
+
+impl ServiceState {
+    fn scale(&mut self, factor: f64) {
+        self.baseline.scale(factor, self.templates.all_learnt());
+    }
+
+    fn unscored(&mut self, place: PatternHandle) -> LogScore {
+        let (_, pattern_baseline) = self.templates.learnt(place);
+        pattern_baseline.count_unjudged();
+        let template = Arc::clone(self.templates.template_of(place));
+        LogScore { template, anomaly_score: 0.0, is_anomaly: false, reasons: Vec::new() }
+    }
+
+    /// Also what the pattern goes by in sequences.
+    fn score(
+        &mut self,
+        place: PatternHandle,
+        log: &ReceivedLog<'_>,
+        said: &HashMap<TemplateId, f32>,
+    ) -> (LogScore, u64) {
+        let template = Arc::clone(self.templates.template_of(place));
+        let of_pattern = said.get(&template.merged_into.unwrap_or(template.template_id));
+        let feedback = of_pattern.or_else(|| said.get(&template.template_id)).copied();
+        let (pattern, pattern_baseline) = self.templates.learnt(place);
+        let feedback = feedback.unwrap_or_default();
+        let event = pattern_baseline.event(template.template_id);
+        let (record, level) = (log.record, log.level);
+        let log = Log { service: &self.service, pattern, record, level, feedback };
+        let scored = self.baseline.observe(pattern_baseline, &log);
+        let scored = LogScore {
+            template,
+            anomaly_score: scored.score,
+            is_anomaly: scored.is_anomaly,
+            reasons: scored.reasons,
+        };
+        (scored, event)
+    }
+}
+
+/// What a pattern reads, by any of its ids.
+fn event_name(services: &[ServiceState], event: u64) -> String {
+    let named = services.iter().find_map(|state| state.templates.pattern(TemplateId(event)));
+    named.unwrap_or("a pattern that is no longer known").to_owned()
+}
+
+#[cfg(test)]
+mod tests;

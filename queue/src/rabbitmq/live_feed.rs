@@ -1,0 +1,387 @@
+//! The live feed between processes: processors show what they stored, servers show it to their
+//! readers. Best effort: what cannot be shown is counted and passed over, and no commit waits.
+//!
+//! A server with readers binds a queue of its own to the live exchange and says, at once and every
+//! two seconds, that it has readers; a processor shows logs only while it has heard that lately.
+//! Every message carries its publisher's id and how many logs that showed before, and the count comes
+//! every second though nothing is stored, and as soon as a server says that it reads, so that a server sees what was lost on the way: dropped by
+//! a processor that could not keep up, by the broker from a full queue, or with a connection.
+//!
+//! All tenants' logs are shown while any server has a reader.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Connection,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use logweir_core::{
+    identity::Tenant,
+    runtime::tasks::{Fate, Tasks},
+    wire::{LiveLogs, decode_live_logs, encode_live_logs},
+};
+use metrics::counter;
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    RabbitConfig, RabbitError,
+    connection::{Events, Opener, Session, keep},
+    message::{compress, decompress},
+    response_timeout::answered,
+    topology::{Names, declare_live},
+};
+use crate::live_feed::{Groups, LiveFeed};
+
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+const READERS_SAID_EVERY: Duration = Duration::from_secs(2);
+/// Two of them may be lost.
+const READERS_BELIEVED_FOR: Duration = Duration::from_secs(6);
+/// A queue outlives its last reader for so long: another often comes soon.
+const QUEUE_KEPT_FOR: Duration = Duration::from_secs(10);
+/// Messages that a processor has sent and the broker has not confirmed; each is about 512 KiB
+/// before compression.
+const UNCONFIRMED_MAX: usize = 16;
+/// Messages that a server has fetched and not shown.
+const PREFETCH: u16 = 16;
+/// What waits for one server in the broker, bytes; beyond it the oldest are dropped.
+const SERVER_BYTES_MAX: i64 = 32 << 20;
+/// A message unfolded, bytes; the largest holds 512 KiB of logs and one log more.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Starts of processors that a server remembers; far more than run at once.
+const PUBLISHERS_MAX: usize = 10_000;
+
+/// Shows what is published to a processor's feed to the servers, for as long as any has readers.
+pub fn relay_live_feed(
+    config: &RabbitConfig,
+    feed: &LiveFeed,
+    tasks: &Tasks,
+) -> Result<(), RabbitError> {
+    let session = Relay {
+        names: Names::new(config),
+        feed: feed.clone(),
+        stop: tasks.stop_token(),
+        publisher_id: rand::random(),
+        shown: 0,
+        reading: None,
+    };
+    let opener = Opener::new(config, "show live logs")?;
+    tasks.spawn("live feed relay", Fate::MayEnd, keep(opener, None, session));
+    Ok(())
+}
+
+/// Shows what processors store to the readers of a server's feed.
+pub fn follow_live_feed(
+    config: &RabbitConfig,
+    feed: &LiveFeed,
+    tasks: &Tasks,
+) -> Result<(), RabbitError> {
+    let session = Follower {
+        names: Names::new(config),
+        readers: feed.readers(),
+        feed: feed.clone(),
+        stop: tasks.stop_token(),
+        counts: Counts::default(),
+    };
+    let opener = Opener::new(config, "follow live logs")?;
+    tasks.spawn("live feed follower", Fate::MayEnd, keep(opener, None, session));
+    Ok(())
+}
+
+/// A processor's side.
+struct Relay {
+    names: Names,
+    feed: LiveFeed,
+    stop: CancellationToken,
+    publisher_id: [u8; 16],
+    /// Logs shown or passed over.
+    shown: u64,
+    /// Kept while the connection is lost, so that what passes meanwhile is counted.
+    reading: Option<Reading>,
+}
+
+struct Reading {
+    groups: Groups,
+    until: Instant,
+}
+
+type Sent = BoxFuture<'static, lapin::Result<()>>;
+
+#[async_trait]
+impl Session for Relay {
+    async fn run(&mut self, connection: &Connection) -> Result<(), RabbitError> {
+        let mut events = Events::of(connection);
+        let channel = answered(connection.create_channel()).await?;
+        declare_live(&channel, &self.names).await?;
+        answered(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let mut heard = subscribe(&channel, self.names.live_readers(), true).await?;
+        let mut sent: FuturesUnordered<Sent> = FuturesUnordered::new();
+        let (mut tick, mut blocked) = (every(COUNT_EVERY), false);
+        if let Some(reading) = &mut self.reading {
+            reading.until = Instant::now() + READERS_BELIEVED_FOR;
+        }
+        let stop = self.stop.clone();
+        loop {
+            // What is not read now is passed over by the feed, which is bounded, and counted.
+            let may_send = !blocked && sent.len() < UNCONFIRMED_MAX;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                reason = events.next() => blocked = reason?.is_some(),
+                reader = heard.next() => {
+                    reader.ok_or_else(cancelled)??;
+                    self.read_on();
+                    // A server that is new misses nothing from here on without knowing.
+                    if may_send {
+                        sent.push(self.send(&channel, Tenant::default(), Vec::new()));
+                    }
+                }
+                Some(confirmed) = sent.next() => confirmed?,
+                next = next_group(&mut self.reading), if may_send => {
+                    let Some((tenant, event)) = next else { return Ok(()) };
+                    self.shown += event.skipped;
+                    sent.push(self.send(&channel, tenant, event.logs.to_vec()));
+                }
+                _ = tick.tick() => {
+                    events.check()?;
+                    self.reading.take_if(|reading| reading.until < Instant::now());
+                    if self.reading.is_some() && may_send {
+                        sent.push(self.send(&channel, Tenant::default(), Vec::new()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, _error: &RabbitError) {}
+
+    async fn finished(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+impl Relay {
+    /// A server has readers.
+    fn read_on(&mut self) {
+        let until = Instant::now() + READERS_BELIEVED_FOR;
+        match &mut self.reading {
+            Some(reading) => reading.until = until,
+            none => *none = Some(Reading { groups: self.feed.subscribe_all(), until }),
+        }
+    }
+
+    fn send(
+        &mut self,
+        channel: &Channel,
+        tenant: Tenant,
+        logs: Vec<logweir_core::record::StoredLog>,
+    ) -> Sent {
+        let count = logs.len() as u64;
+        let (publisher_id, shown_before) = (self.publisher_id, self.shown);
+        self.shown += count;
+        counter!("logweir_live_feed_logs_shown_total").increment(count);
+        let live = LiveLogs { tenant, publisher_id, shown_before, logs };
+        let (channel, exchange) = (channel.clone(), self.names.live());
+        async move {
+            let body = compress(&encode_live_logs(live)).map_err(lapin::Error::from)?;
+            publish(&channel, exchange, &body).await
+        }
+        .boxed()
+    }
+}
+
+/// For ever while nobody reads.
+async fn next_group(
+    reading: &mut Option<Reading>,
+) -> Option<(Tenant, crate::live_feed::LiveFeedEvent)> {
+    match reading {
+        Some(reading) => reading.groups.next_of_any().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A server's side.
+struct Follower {
+    names: Names,
+    feed: LiveFeed,
+    readers: watch::Receiver<usize>,
+    stop: CancellationToken,
+    counts: Counts,
+}
+
+/// The queue of a server with readers.
+struct Following {
+    channel: Channel,
+    logs: lapin::Consumer,
+    /// When there was a reader last.
+    read_at: Instant,
+}
+
+#[async_trait]
+impl Session for Follower {
+    async fn run(&mut self, connection: &Connection) -> Result<(), RabbitError> {
+        let mut events = Events::of(connection);
+        let mut following: Option<Following> = None;
+        let mut tick = every(READERS_SAID_EVERY);
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                reason = events.next() => drop(reason?),
+                delivery = next_delivery(&mut following) => {
+                    let delivery = delivery.ok_or_else(cancelled)??;
+                    self.show(&delivery.data);
+                    answered(delivery.acker.ack(BasicAckOptions::default())).await?;
+                }
+                changed = self.readers.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.say(connection, &mut following).await?;
+                }
+                _ = tick.tick() => {
+                    events.check()?;
+                    self.say(connection, &mut following).await?;
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, _error: &RabbitError) {}
+
+    async fn finished(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+impl Follower {
+    /// Says that there are readers, if there are; has a queue while there are some, or were lately.
+    async fn say(
+        &mut self,
+        connection: &Connection,
+        following: &mut Option<Following>,
+    ) -> Result<(), RabbitError> {
+        if *self.readers.borrow_and_update() == 0 {
+            if let Some(unread) = following.take_if(|f| f.read_at.elapsed() > QUEUE_KEPT_FOR) {
+                answered(unread.channel.close(200, "no readers".into())).await?;
+                self.counts = Counts::default();
+            }
+            return Ok(());
+        }
+        if following.is_none() {
+            let channel = answered(connection.create_channel()).await?;
+            declare_live(&channel, &self.names).await?;
+            answered(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+            let logs = subscribe(&channel, self.names.live(), false).await?;
+            *following = Some(Following { channel, logs, read_at: Instant::now() });
+        }
+        let found = following.as_mut().expect("it was just made");
+        found.read_at = Instant::now();
+        answered(publish(&found.channel, self.names.live_readers(), b"")).await
+    }
+
+    fn show(&mut self, body: &[u8]) {
+        let decoded = decompress(body, MESSAGE_BYTES_MAX)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| decode_live_logs(&bytes).map_err(|error| error.to_string()));
+        match decoded {
+            Ok(live) => {
+                let lost = self.counts.lost(&live);
+                counter!("logweir_live_feed_logs_lost_total").increment(lost);
+                self.feed.relay(live.tenant, live.logs, lost);
+            }
+            // The publisher's next count shows what was in it.
+            Err(error) => warn!("a message of the live feed cannot be read: {error}"),
+        }
+    }
+}
+
+/// For ever while there is no queue.
+async fn next_delivery(
+    following: &mut Option<Following>,
+) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match following {
+        Some(following) => following.logs.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How many logs each publisher has shown, as far as was seen here.
+#[derive(Default)]
+struct Counts(HashMap<[u8; 16], u64>);
+
+impl Counts {
+    /// Logs that were lost before these. Of a publisher that is new here none is missed.
+    fn lost(&mut self, live: &LiveLogs) -> u64 {
+        if self.0.len() >= PUBLISHERS_MAX {
+            self.0.clear();
+        }
+        let shown = live.shown_before + live.logs.len() as u64;
+        let seen = self.0.insert(live.publisher_id, shown);
+        seen.map_or(0, |seen| live.shown_before.saturating_sub(seen))
+    }
+}
+
+/// Consumes what an exchange sends from now on, by a queue that vanishes with the channel.
+async fn subscribe(
+    channel: &Channel,
+    exchange: ShortString,
+    no_ack: bool,
+) -> Result<lapin::Consumer, RabbitError> {
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(SERVER_BYTES_MAX));
+    let queue = answered(channel.queue_declare("".into(), options, arguments)).await?;
+    let (name, options) = (queue.name().clone(), QueueBindOptions::default());
+    let bind =
+        channel.queue_bind(name.clone(), exchange, "".into(), options, FieldTable::default());
+    answered(bind).await?;
+    let options = BasicConsumeOptions { no_ack, ..Default::default() };
+    answered(channel.basic_consume(name, "".into(), options, FieldTable::default())).await
+}
+
+/// Publishes to whoever is bound; with confirmations on, resolves when the broker has it.
+async fn publish(channel: &Channel, exchange: ShortString, body: &[u8]) -> lapin::Result<()> {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel.basic_publish(exchange, "".into(), options, body, properties).await?.await.map(drop)
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+fn cancelled() -> RabbitError {
+    RabbitError::Unreachable("the broker cancelled a consumer of the live feed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_in_a_publishers_count_is_a_loss() {
+        let mut counts = Counts::default();
+        let live = |publisher, shown_before| LiveLogs {
+            tenant: Tenant::default(),
+            publisher_id: [publisher; 16],
+            shown_before,
+            logs: Vec::new(),
+        };
+        assert_eq!(counts.lost(&live(1, 500)), 0, "it began before we listened");
+        assert_eq!(counts.lost(&live(1, 500)), 0);
+        assert_eq!(counts.lost(&live(1, 507)), 7);
+        assert_eq!(counts.lost(&live(2, 3)), 0, "another publisher counts for itself");
+        assert_eq!(counts.lost(&live(1, 508)), 1);
+    }
+}

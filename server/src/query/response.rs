@@ -1,0 +1,137 @@
+//! Responses of the query service, made from what storage returns.
+
+use logweir_core::{record::StoredLog, wire};
+use logweir_proto::v1;
+use logweir_storage::{
+    AggregatePoint, AggregateSeries, Finding, FindingKind, LogWithNeighbours, ProducerReport,
+    ServiceSummary, TemplateSummary,
+};
+use prost::Message;
+
+use crate::{
+    config::ServiceConfig,
+    response_size::{RESPONSE_BYTES_MAX, cut_at},
+};
+
+/// A log, and the nearest of its neighbours if not all fit.
+pub(crate) fn log_with_neighbours(found: LogWithNeighbours) -> v1::GetLogResponse {
+    let entries = |logs: Vec<StoredLog>| logs.into_iter().map(wire::log_entry_to_wire);
+    let log = wire::log_entry_to_wire(found.log);
+    let share = RESPONSE_BYTES_MAX.saturating_sub(log.encoded_len()) / 2;
+    let (mut before, fewer_before) = cut_at(share, 0, entries(found.before).rev());
+    before.reverse();
+    let (after, fewer_after) = cut_at(share, 0, entries(found.after));
+    v1::GetLogResponse { log: Some(log), before, after, truncated: fewer_before || fewer_after }
+}
+
+pub(crate) fn series(series: AggregateSeries) -> v1::Series {
+    let points = series.points.into_iter().map(point).collect();
+    v1::Series { group: series.group, points }
+}
+
+fn point(point: AggregatePoint) -> v1::AggregatePoint {
+    let latency = point.latency_ms;
+    v1::AggregatePoint {
+        start_unix_nano: point.start_unix_nano,
+        total: point.total,
+        errors: point.errors,
+        anomalies: point.anomalies,
+        latency_average_ms: latency.map(|latency| latency.average),
+        latency_p50_ms: latency.map(|latency| latency.p50),
+        latency_p95_ms: latency.map(|latency| latency.p95),
+        latency_p99_ms: latency.map(|latency| latency.p99),
+    }
+}
+
+/// A service's only bucket as its statistics.
+pub(crate) fn service_stat(series: AggregateSeries) -> Option<v1::ServiceStat> {
+    let point = series.points.into_iter().next()?;
+    let error_rate = if point.total == 0 { 0.0 } else { point.errors as f64 / point.total as f64 };
+    Some(v1::ServiceStat {
+        service: series.group,
+        total: point.total,
+        errors: point.errors,
+        error_rate,
+        anomalies: point.anomalies,
+        latency_average_ms: point.latency_ms.map(|latency| latency.average),
+        latency_p95_ms: point.latency_ms.map(|latency| latency.p95),
+    })
+}
+
+pub(crate) fn service(summary: ServiceSummary, known: ServiceConfig) -> v1::ServiceSummary {
+    v1::ServiceSummary {
+        service: summary.service.to_string(),
+        total: summary.total,
+        errors: summary.errors,
+        anomalies: summary.anomalies,
+        first_seen_unix_nano: summary.first_seen_unix_nano,
+        last_seen_unix_nano: summary.last_seen_unix_nano,
+        region: known.region,
+        owner: known.owner,
+    }
+}
+
+/// A finding.
+pub(crate) fn finding(found: Finding) -> v1::Finding {
+    let kind = match found.kind {
+        FindingKind::UnusualSession => v1::FindingKind::UnusualSession,
+        FindingKind::ModelDrift => v1::FindingKind::ModelDrift,
+    };
+    v1::Finding {
+        kind: kind.into(),
+        service: found.service.map_or_else(String::new, |service| service.to_string()),
+        subject: found.subject,
+        from_unix_nano: found.from_unix_nano,
+        to_unix_nano: found.to_unix_nano,
+        logs: found.logs,
+        score: found.score,
+        reasons: found.reasons,
+    }
+}
+
+pub(crate) fn template(summary: TemplateSummary) -> v1::TemplateSummary {
+    v1::TemplateSummary {
+        template_id: summary.template_id.to_string(),
+        service: summary.service.to_string(),
+        pattern: summary.pattern,
+        count: summary.count,
+        first_seen_unix_nano: summary.first_seen_unix_nano,
+        last_seen_unix_nano: summary.last_seen_unix_nano,
+        level: wire::level_to_wire(summary.level).into(),
+        trend: summary.trend,
+    }
+}
+
+pub(crate) fn producer(report: ProducerReport) -> v1::ProducerReport {
+    let missing_sequences = report.missing_sequences.iter();
+    v1::ProducerReport {
+        producer_id: report.producer_id.to_string(),
+        service: report.service.to_string(),
+        instance: report.instance.clone(),
+        sequence: report.sequence,
+        stored: report.stored,
+        rejected: report.rejected,
+        missing: report.missing(),
+        missing_sequences: missing_sequences
+            .map(|&(first, last)| v1::SequenceRange { first, last })
+            .collect(),
+        last_received_unix_nano: report.last_received_unix_nano,
+        account: Some(wire::account_to_wire(report.account)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_rate_of_nothing_is_zero() {
+        let point = AggregatePoint { total: 8, errors: 2, ..AggregatePoint::default() };
+        let stat = |point| {
+            let series = AggregateSeries { group: "a".into(), points: vec![point] };
+            service_stat(series).unwrap().error_rate
+        };
+        assert_eq!(stat(point), 0.25);
+        assert_eq!(stat(AggregatePoint::default()), 0.0);
+    }
+}

@@ -1,0 +1,262 @@
+//! The calls of the port that read, and those that administer: each takes a connection and does its
+//! work in one transaction.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Transaction};
+use logweir_core::identity::{BatchId, LogId, Service, Tenant};
+use tokio_postgres::IsolationLevel;
+
+use super::{
+    PostgresStorage, READ_WITHIN, WRITTEN_WITHIN,
+    admin::{dead_letters, deploys, heartbeats, suspects, tokens},
+    errors::Fault,
+    read::{aggregate, reports, search},
+};
+use crate::{
+    Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
+    LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
+    ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, query::Order,
+};
+
+/// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
+/// Compiling statements costs more than it gains for ones as short as these, and the server's other
+/// processors are for other calls.
+const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
+                       SET LOCAL max_parallel_workers_per_gather = 0";
+
+/// Heartbeats are small, and others draw conclusions from those that do not come; a revoked token must
+/// not be let in for long.
+const BEATEN_WITHIN: Duration = Duration::from_secs(4);
+
+impl PostgresStorage {
+    /// Reads what was of one moment, however many statements it takes.
+    pub(super) async fn snapshot<T>(
+        &self,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        self.read(IsolationLevel::RepeatableRead, read).await
+    }
+
+    /// Reads with each statement what is of its moment: for a search, which may take long.
+    async fn walk<T>(
+        &self,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        self.read(IsolationLevel::ReadCommitted, read).await
+    }
+
+    async fn read<T>(
+        &self,
+        isolation: IsolationLevel,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let work = async |connection: &mut Object| {
+            let begin = connection.build_transaction().isolation_level(isolation).read_only(true);
+            let db = begin.start().await?;
+            db.batch_execute(READING).await?;
+            // Dropping the transaction ends it, and nobody waits for that.
+            read(&db).await
+        };
+        self.on_connection(READ_WITHIN, work).await.map_err(|fault| self.told(fault))
+    }
+
+    /// Makes a small change.
+    pub(super) async fn change<T>(
+        &self,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        self.change_within(WRITTEN_WITHIN, change).await
+    }
+
+    async fn change_within<T>(
+        &self,
+        answered_within: Duration,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let work = async |connection: &mut Object| {
+            let db = connection.transaction().await?;
+            db.batch_execute(&self.writing).await?;
+            let answer = change(&db).await?;
+            db.commit().await?;
+            Ok(answer)
+        };
+        self.on_connection(answered_within, work).await.map_err(|fault| self.told(fault))
+    }
+}
+
+#[async_trait]
+impl ReadLogs for PostgresStorage {
+    async fn search(
+        &self,
+        tenant: &Tenant,
+        query: SearchQuery,
+    ) -> Result<SearchPage, StorageError> {
+        self.walk(async |db| search::search(db, tenant, &query, Order::NewestFirst).await).await
+    }
+
+    async fn export(
+        &self,
+        tenant: &Tenant,
+        query: SearchQuery,
+    ) -> Result<SearchPage, StorageError> {
+        self.walk(async |db| search::search(db, tenant, &query, Order::OldestFirst).await).await
+    }
+
+    async fn get(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        neighbours: usize,
+    ) -> Result<LogWithNeighbours, StorageError> {
+        self.walk(async |db| search::get(db, tenant, id, neighbours).await).await
+    }
+
+    async fn aggregate(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<AggregateSeries>, StorageError> {
+        self.snapshot(async |db| aggregate::aggregate(db, tenant, &query).await).await
+    }
+
+    async fn latency_heatmap(
+        &self,
+        tenant: &Tenant,
+        query: AggregateQuery,
+    ) -> Result<Vec<HeatmapCell>, StorageError> {
+        self.snapshot(async |db| aggregate::latency_heatmap(db, tenant, &query).await).await
+    }
+
+    async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError> {
+        self.snapshot(async |db| aggregate::list_services(db, tenant).await).await
+    }
+
+    async fn list_templates(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<TemplateSummary>, StorageError> {
+        let now = (self.clock)();
+        self.snapshot(async |db| {
+            reports::list_templates(db, tenant, service, range, limit, now).await
+        })
+        .await
+    }
+
+    async fn delivery_report(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerReport>, StorageError> {
+        self.snapshot(async |db| reports::delivery_report(db, tenant, service).await).await
+    }
+}
+
+#[async_trait]
+impl Administer for PostgresStorage {
+    async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
+        self.change(async |db| tokens::insert_token(db, tenant, &token).await).await
+    }
+
+    async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
+        self.snapshot(async |db| tokens::list_tokens(db, tenant).await).await
+    }
+
+    async fn revoke_token(
+        &self,
+        tenant: &Tenant,
+        token_id: &str,
+        now_unix_nano: i64,
+    ) -> Result<TokenRecord, StorageError> {
+        let revoked = self
+            .change(async |db| tokens::revoke_token(db, tenant, token_id, now_unix_nano).await)
+            .await?;
+        revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")))
+    }
+
+    async fn revoked_token_ids(&self, now_unix_nano: i64) -> Result<Vec<String>, StorageError> {
+        let read = async |db: &Transaction<'_>| tokens::revoked_token_ids(db, now_unix_nano).await;
+        self.change_within(BEATEN_WITHIN, read).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        tenant: &Tenant,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetter>, u64), StorageError> {
+        self.snapshot(async |db| dead_letters::list(db, tenant, before, limit).await).await
+    }
+
+    async fn take_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
+        self.snapshot(async |db| dead_letters::take(db, tenant, ids, limit).await).await
+    }
+
+    async fn mark_replayed(
+        &self,
+        tenant: &Tenant,
+        ids: &[u64],
+        now_unix_nano: i64,
+    ) -> Result<(), StorageError> {
+        self.change(async |db| dead_letters::mark_replayed(db, tenant, ids, now_unix_nano).await)
+            .await
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        tenant: &Tenant,
+        ids: Option<&[u64]>,
+    ) -> Result<u64, StorageError> {
+        self.change(async |db| dead_letters::discard(db, tenant, ids).await).await
+    }
+
+    async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
+        self.change(async |db| deploys::insert_deploy(db, tenant, &deploy).await).await
+    }
+
+    async fn list_deploys(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+        limit: usize,
+    ) -> Result<Vec<Deploy>, StorageError> {
+        self.snapshot(async |db| deploys::list_deploys(db, tenant, service, limit).await).await
+    }
+
+    async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::beat(db, &heartbeat).await).await
+    }
+
+    async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::live(db, age_max).await).await
+    }
+
+    async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
+        self.change_within(BEATEN_WITHIN, async |db| heartbeats::forget(db, process_id).await).await
+    }
+
+    async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {
+        self.change(async |db| suspects::begin(db, tenant, batch_id).await).await
+    }
+
+    async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError> {
+        self.change(async |db| suspects::end(db, tenant, batch_id).await).await
+    }
+
+    async fn maintain(&self, now_unix_nano: i64) -> Result<bool, StorageError> {
+        self.upkeep(now_unix_nano).await
+    }
+
+    async fn check_ready(&self) -> Result<(), StorageError> {
+        self.probe().await
+    }
+}

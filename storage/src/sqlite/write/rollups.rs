@@ -1,0 +1,182 @@
+//! The counts of a transaction's logs on their way into the tables.
+
+use std::collections::HashMap;
+
+use logweir_core::{identity::TemplateId, record::Level, timestamp::NANOS_PER_SECOND};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    histogram::Histogram,
+    rollups::{Counts, Latency, ServiceCounts, Sorted, TemplateCounts, by_key},
+    sqlite::{errors::Fault, ids::Ids},
+    time_buckets::{FINE_SECONDS, HOUR_SECONDS},
+};
+
+/// Adds everything to the tables.
+pub(crate) fn save(
+    db: &Connection,
+    ids: &mut Ids,
+    tenant_id: i64,
+    counts: Counts<'_>,
+) -> Result<(), Fault> {
+    save_services(db, FINE_SECONDS, &counts.services)?;
+    save_services(db, HOUR_SECONDS, &counts.service_hours)?;
+    save_service_totals(db, &counts.service_hours)?;
+    let mut keys: HashMap<TemplateId, i64> = HashMap::new();
+    for (template, counts) in &counts.template_totals {
+        let key = ids.template(db, tenant_id, template)?;
+        keys.insert(template.template_id, key);
+        add_template_total(db, key, counts)?;
+    }
+    save_template_errors(db, &with_keys(counts.template_errors, &keys))?;
+    save_templates(db, &with_keys(counts.templates, &keys))?;
+    Ok(())
+}
+
+/// By the key of the template in place of its id, ascending.
+fn with_keys<T>(rows: Sorted<TemplateId, T>, keys: &HashMap<TemplateId, i64>) -> Sorted<i64, T> {
+    let with_key =
+        |((start, template_id), counts)| Some(((start, *keys.get(&template_id)?), counts));
+    by_key(rows.into_iter().filter_map(with_key).collect())
+}
+
+fn save_services(
+    db: &Connection,
+    width: i64,
+    rows: &Sorted<i64, ServiceCounts>,
+) -> Result<(), Fault> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO service_buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET total = total + excluded.total,
+                                   anomalies = anomalies + excluded.anomalies",
+    )?;
+    for ((start, service_id), counts) in rows {
+        for (level, (total, anomalies)) in Level::ALL.iter().zip(&counts.levels) {
+            if *total > 0 {
+                upsert.execute(params![
+                    width,
+                    start,
+                    service_id,
+                    *level as u8,
+                    total,
+                    anomalies
+                ])?;
+            }
+        }
+    }
+    for ((start, service_id), counts) in rows {
+        if counts.latency.count > 0 {
+            save_latency(db, (width, *start, *service_id), &counts.latency)?;
+        }
+    }
+    Ok(())
+}
+
+fn save_latency(db: &Connection, key: (i64, i64, i64), added: &Latency) -> Result<(), Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT counts FROM latency_buckets
+         WHERE width_seconds = ?1 AND start_unix_seconds = ?2 AND service_id = ?3",
+    )?;
+    let mut histogram = Histogram::default();
+    let read = select
+        .query_row(key, |row| Ok(histogram.merge_bytes(row.get_ref(0)?.as_blob()?)))
+        .optional()?;
+    if read == Some(false) {
+        return Err(Fault::corrupt("the counts of a latency bucket"));
+    }
+    histogram.merge(&added.histogram);
+    db.prepare_cached(
+        "INSERT INTO latency_buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET count = count + excluded.count, sum_ms = sum_ms + excluded.sum_ms,
+             min_ms = min(min_ms, excluded.min_ms), max_ms = max(max_ms, excluded.max_ms),
+             counts = excluded.counts",
+    )?
+    .execute(params![
+        key.0,
+        key.1,
+        key.2,
+        added.count,
+        added.sum_ms,
+        added.min_ms,
+        added.max_ms,
+        histogram.to_bytes(),
+    ])?;
+    Ok(())
+}
+
+fn save_service_totals(
+    db: &Connection,
+    hours: &Sorted<i64, ServiceCounts>,
+) -> rusqlite::Result<()> {
+    let mut update = db.prepare_cached(
+        "UPDATE services SET total = total + ?2, errors = errors + ?3, anomalies = anomalies + ?4,
+             first_seen_unix_nano = min(first_seen_unix_nano, ?5),
+             last_seen_unix_nano = max(last_seen_unix_nano, ?6)
+         WHERE service_id = ?1",
+    )?;
+    for ((start, service_id), counts) in hours {
+        update.execute(params![
+            service_id,
+            counts.total(),
+            counts.errors(),
+            counts.anomalies(),
+            start.saturating_mul(NANOS_PER_SECOND),
+            counts.last_seen_unix_nano,
+        ])?;
+    }
+    Ok(())
+}
+
+fn save_template_errors(db: &Connection, rows: &Sorted<i64, (u64, u64)>) -> rusqlite::Result<()> {
+    for ((start, template_key), (errors, anomalies)) in rows {
+        add_template_bucket(
+            db,
+            (FINE_SECONDS, *start, *template_key),
+            *errors,
+            *errors,
+            *anomalies,
+        )?;
+    }
+    Ok(())
+}
+
+fn save_templates(db: &Connection, rows: &Sorted<i64, TemplateCounts>) -> rusqlite::Result<()> {
+    for ((start, template_key), counts) in rows {
+        let key = (HOUR_SECONDS, *start, *template_key);
+        add_template_bucket(db, key, counts.total, counts.errors, counts.anomalies)?;
+    }
+    Ok(())
+}
+
+fn add_template_bucket(
+    db: &Connection,
+    (width, start, template_key): (i64, i64, i64),
+    total: u64,
+    errors: u64,
+    anomalies: u64,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO template_buckets VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET total = total + excluded.total, errors = errors + excluded.errors,
+                                   anomalies = anomalies + excluded.anomalies",
+    )?
+    .execute(params![width, start, template_key, total, errors, anomalies])?;
+    Ok(())
+}
+
+fn add_template_total(db: &Connection, key: i64, added: &TemplateCounts) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO template_totals VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET total = total + excluded.total, level = max(level, excluded.level),
+             first_seen_unix_nano = min(first_seen_unix_nano, excluded.first_seen_unix_nano),
+             last_seen_unix_nano = max(last_seen_unix_nano, excluded.last_seen_unix_nano)",
+    )?
+    .execute(params![
+        key,
+        added.total,
+        added.level as u8,
+        added.first_unix_nano,
+        added.last_unix_nano,
+    ])?;
+    Ok(())
+}
