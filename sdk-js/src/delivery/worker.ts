@@ -19,15 +19,8 @@ import { NoticeLimiter, Rejections } from "./notices.js";
 import type { Queue } from "./queue.js";
 import { newProgress } from "./shared.js";
 import { Sender, type SendOutcome } from "./transport.js";
-import { Disk } from "./worker/disk.js";
-import {
-	adoptedBatch,
-	Lines,
-	Outstanding,
-	ownBatch,
-	successor,
-	type Tracked,
-} from "./worker/track.js";
+import { Batches } from "./worker/batches.js";
+import { type Outstanding, ownBatch, successor, type Tracked } from "./worker/track.js";
 import { Waiter, Waiters } from "./worker/wait.js";
 
 /** No server's limit is taken to be lower: it must take a single log. */
@@ -47,16 +40,11 @@ export class Worker {
 	readonly #queue: Queue;
 	readonly #sender: Sender;
 	readonly #batcher: Batcher;
-	readonly outstanding = new Outstanding();
 	readonly progress = newProgress();
-	readonly #disk: Disk;
-	readonly #lines = new Lines();
+	readonly #batches: Batches;
 	readonly #waiters: Waiters;
 	#batchRecords: number;
 	#batchBytes: number;
-	readonly #inFlight = new Set<Tracked>();
-	/** Own logs that are in the accounts of other producers, because their batch was split. */
-	#moved = 0;
 	/** Logs before this position are not kept waiting for others. */
 	#forcedThrough = 0;
 	#batchDue: number | undefined;
@@ -76,15 +64,15 @@ export class Worker {
 		this.#batchRecords = config.batchRecords;
 		this.#batchBytes = config.batchBytes;
 		this.#batcher = new Batcher(platform.randomBytes(producerIdBytes), config.resource);
+		this.#batches = new Batches(
+			platform,
+			config,
+			queue,
+			this.progress,
+			(kind, text) => this.#notifyFault(kind, text),
+			() => this.wake(),
+		);
 		this.#waiters = new Waiters(queue, this.outstanding, this.progress, () => this.#tellAccount());
-		this.#disk = new Disk(platform, this.progress, {
-			notifyFault: (kind, text) => this.#notifyFault(kind, text),
-			onTaken: () => this.#leaveTakenSpool(),
-			wake: () => this.wake(),
-		});
-		if (config.spool !== undefined) {
-			this.#disk.open(config.spool, config.notice);
-		}
 		this.#sender = new Sender(platform, {
 			addresses: config.addresses,
 			token: config.token,
@@ -92,9 +80,13 @@ export class Worker {
 			attemptTimeoutMs: config.attemptTimeoutMs,
 			retry: config.retry,
 			notice: config.notice,
-			waitingPlace: () => (this.#disk.works ? "in the spool" : "in memory"),
+			waitingPlace: () => (this.#batches.disk.works ? "in the spool" : "in memory"),
 		});
-		this.adoption = this.#adopt();
+		this.adoption = this.#batches.adopt();
+	}
+
+	get outstanding(): Outstanding {
+		return this.#batches.outstanding;
 	}
 
 	get isTokenRefused(): boolean {
@@ -102,7 +94,7 @@ export class Worker {
 	}
 
 	get spoolDamaged(): number {
-		return this.#disk.damagedRuns;
+		return this.#batches.disk.damagedRuns;
 	}
 
 	/** Whether nothing is left to send, and the server knows the account. */
@@ -131,7 +123,7 @@ export class Worker {
 	 * of the only thread lets nobody else do it.
 	 */
 	spill(): void {
-		if (this.#disk.works && !this.#isInTurn && !this.#isFinished) {
+		if (this.#batches.disk.works && !this.#isInTurn && !this.#isFinished) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 			// A turn sets the timer for forcing it to disk.
 			this.wake();
@@ -191,7 +183,7 @@ export class Worker {
 		// What is too old goes first, so that it is not cut into a batch that is given up at once.
 		this.#queue.expire(now - this.#config.memoryAgeMaxMs);
 		this.#notifyDrops(now);
-		this.#maintainSpool(now);
+		this.#batches.maintainSpool(now);
 		// Before batches are cut: this decides which logs no longer wait for others.
 		this.#forceWhatIsDue(now);
 		this.#cutBatches(now);
@@ -203,26 +195,6 @@ export class Worker {
 		} else {
 			this.#planNextTurn(now);
 		}
-	}
-
-	/** Takes over what dead processes left. */
-	#adopt(): Promise<void> {
-		return this.#disk.adopt(({ frame, recordCount }) => {
-			this.progress.adoptedWaiting += recordCount;
-			this.#lines.addAdopted(adoptedBatch(frame, recordCount));
-			this.wake();
-		});
-	}
-
-	#maintainSpool(now: number): void {
-		this.#disk.renew(now);
-		if (this.#disk.isRetryDue(now)) {
-			this.#retrySpool();
-		}
-		if (this.#disk.isAdoptionDue(now)) {
-			void this.#adopt();
-		}
-		this.#disk.sync(now);
 	}
 
 	/** Whatever must not wait for a full batch any longer. */
@@ -243,20 +215,11 @@ export class Worker {
 	}
 
 	#cutBatches(now: number): void {
-		while (this.#mayCut() && this.#hasCauseToCut()) {
+		while (this.#batches.mayCut() && this.#hasCauseToCut()) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 			// A batch that can go out at once does not go to disk alone.
 			this.#startSends(now);
 		}
-	}
-
-	/** A batch is cut when it can go out at once, or to disk as all before it did. */
-	#mayCut(): boolean {
-		if (this.#inFlight.size + this.#lines.live.length < this.#config.inFlight) {
-			return true;
-		}
-		// Memory stays bounded by the disk; a batch that is not on it yet keeps all that follow in the queue.
-		return this.#disk.works && this.#lines.live.every(({ frame }) => frame !== undefined);
 	}
 
 	#hasCauseToCut(): boolean {
@@ -278,14 +241,14 @@ export class Worker {
 		const now = this.#platform.nowUnixNano();
 		// Numbered as it is made: a number that is given and not used would be a hole for ever.
 		const batch = this.#batcher.build(records, count, account, now, random);
-		this.#track(ownBatch(batch, this.outstanding.nextTag(), this.#platform.now()));
+		this.#batches.track(ownBatch(batch, this.outstanding.nextTag(), this.#platform.now()));
 	}
 
 	#account(): AccountCounts {
 		return {
 			emitted: this.#queue.emitted,
 			dropped: this.#queue.dropped,
-			moved: this.#moved,
+			moved: this.#batches.moved,
 			rejected: this.progress.rejected,
 			queued: this.#queue.length,
 			spooled: this.outstanding.spooled,
@@ -293,12 +256,12 @@ export class Worker {
 	}
 
 	#startSends(now: number): void {
-		while (this.#inFlight.size < this.#config.inFlight) {
-			const tracked = this.#nextToSend();
+		while (this.#batches.hasPlace) {
+			const tracked = this.#batches.next();
 			if (tracked === undefined) {
 				return;
 			}
-			const batch = this.#read(tracked);
+			const batch = this.#batches.read(tracked);
 			// The next in line takes the place of one that was lost.
 			if (batch !== undefined) {
 				this.#startSend(tracked, batch, now);
@@ -306,41 +269,13 @@ export class Worker {
 		}
 	}
 
-	/** One place is always free of dead processes' batches. */
-	#nextToSend(): Tracked | undefined {
-		const adopted = [...this.#inFlight].filter(({ tag }) => tag === undefined).length;
-		return this.#lines.next(adopted < Math.max(1, this.#config.inFlight - 1));
-	}
-
-	/** The batch's bytes; undefined if they are lost, which is counted, or another's to send. */
-	#read(tracked: Tracked): EncodedBatch | undefined {
-		const { batch, frame } = tracked;
-		if (batch === undefined && frame !== undefined) {
-			try {
-				tracked.batch = this.#disk.read(frame);
-			} catch (error) {
-				this.#cannotRead(tracked, error);
-			}
-		}
-		return tracked.batch;
-	}
-
-	#cannotRead(tracked: Tracked, error: unknown): void {
-		if (this.#disk.replaceIfTaken()) {
-			this.#leaveToAdopter(tracked);
-		} else {
-			this.#disk.failed(error);
-			this.#giveUp(tracked, "internal_sdk_error");
-		}
-	}
-
 	#startSend(tracked: Tracked, batch: EncodedBatch, now: number): void {
 		const deadline = this.#deadline(tracked, batch, now);
 		if (deadline <= now) {
-			this.#giveUp(tracked, "expired");
+			this.#batches.giveUp(tracked, "expired");
 			return;
 		}
-		this.#inFlight.add(tracked);
+		this.#batches.inFlight.add(tracked);
 		const done = (outcome: SendOutcome) => this.#handleOutcome(tracked, outcome);
 		this.#sender.send(batch, deadline).then(done, (error: unknown) => {
 			done({
@@ -366,7 +301,7 @@ export class Worker {
 	}
 
 	#handleOutcome(tracked: Tracked, outcome: SendOutcome): void {
-		if (!this.#inFlight.delete(tracked)) {
+		if (!this.#batches.inFlight.delete(tracked)) {
 			// The end came first.
 			return;
 		}
@@ -381,7 +316,7 @@ export class Worker {
 				this.#refused(tracked, outcome.reason, outcome.badRecords, outcome.notice);
 				break;
 			case "out_of_time":
-				this.#giveUp(tracked, "expired");
+				this.#batches.giveUp(tracked, "expired");
 		}
 		this.turn();
 	}
@@ -401,7 +336,7 @@ export class Worker {
 		for (const { reason, message } of rejected) {
 			this.#notifyRejected(reason, message);
 		}
-		this.#complete(tracked);
+		this.#batches.complete(tracked);
 	}
 
 	#notifyRejected(reason: string, message: string): void {
@@ -436,11 +371,11 @@ export class Worker {
 				: undefined;
 		if (rest === undefined) {
 			this.#notifyFault("batch", notice);
-			this.#giveUp(tracked, reason);
+			this.#batches.giveUp(tracked, reason);
 			return;
 		}
-		this.#countDrop(tracked, reason, count);
-		this.#replace(tracked, [successor(tracked, rest, { isRepaired: true })]);
+		this.#batches.countDrop(tracked, reason, count);
+		this.#batches.replace(tracked, [successor(tracked, rest, { isRepaired: true })]);
 	}
 
 	/** Splits a batch that is too large, or gives it up if it is a single log. */
@@ -448,16 +383,13 @@ export class Worker {
 		const { sha256 } = this.#platform;
 		const parts = tracked.batch === undefined ? undefined : halves(tracked.batch, sha256);
 		if (parts === undefined) {
-			this.#giveUp(tracked, "too_large");
+			this.#batches.giveUp(tracked, "too_large");
 			return;
 		}
 		const [first, second] = parts;
-		// The second half of a half was moved already, and counts once.
-		if (tracked.tag !== undefined && !tracked.isMoved) {
-			this.#moved += second.recordCount;
-		}
+		this.#batches.countMoved(tracked, second.recordCount);
 		this.#learnLimit(first);
-		this.#replace(tracked, [
+		this.#batches.replace(tracked, [
 			successor(tracked, first),
 			successor(tracked, second, { isMoved: true }),
 		]);
@@ -472,147 +404,6 @@ export class Worker {
 		// A server must take a single log, whatever it says of a batch.
 		const bytes = Math.max(half.request.length, batchBytesFloor);
 		this.#batchBytes = Math.min(this.#batchBytes, bytes);
-	}
-
-	/** Takes a new batch on: into the spool if there is one, and into the line. */
-	#track(tracked: Tracked): void {
-		this.#putIntoSpool(tracked);
-		this.#begin(tracked);
-		// First to disk, then out of memory, then out of a full disk: in any other order a batch could be
-		// in neither place.
-		this.#lines.live.push(tracked);
-		this.#lines.leaveSurplusOnDisk(this.#config.inFlight);
-		this.#evictFromSpool();
-	}
-
-	/**
-	 * Puts batches at the head of the line in the place of one that cannot be sent as it is. They are in
-	 * the spool before it leaves it.
-	 */
-	#replace(old: Tracked, successors: Tracked[]): void {
-		// Before the old one leaves the spool: a crash between sends both, which doubles nothing.
-		for (const tracked of successors) {
-			this.#putIntoSpool(tracked);
-			this.#begin(tracked);
-		}
-		// They are the oldest in the line.
-		this.#lines.live.unshift(...successors);
-		this.#complete(old);
-		this.#evictFromSpool();
-	}
-
-	/** Counts a batch as given up. */
-	#giveUp(tracked: Tracked, reason: DropReason): void {
-		this.#countDrop(tracked, reason, tracked.recordCount);
-		this.#complete(tracked);
-	}
-
-	#countDrop(tracked: Tracked, reason: DropReason, count: number): void {
-		if (tracked.tag === undefined) {
-			this.progress.adoptedDropped += count;
-			return;
-		}
-		this.#queue.countDrop(reason, count);
-		if (tracked.isMoved) {
-			// It leaves the other producer's account, too.
-			this.#moved -= count;
-		}
-	}
-
-	/** A batch is done with, one way or the other. */
-	#complete(tracked: Tracked): void {
-		const { frame, tag, recordCount } = tracked;
-		if (tag === undefined) {
-			this.progress.adoptedWaiting -= recordCount;
-		} else {
-			this.outstanding.remove(tag, recordCount, frame !== undefined);
-		}
-		if (frame !== undefined) {
-			this.#disk.acknowledge(frame);
-		}
-	}
-
-	#begin({ tag, recordCount, frame }: Tracked): void {
-		if (tag === undefined) {
-			this.progress.adoptedWaiting += recordCount;
-		} else {
-			this.outstanding.add(tag, recordCount, frame !== undefined);
-		}
-	}
-
-	#putIntoSpool(tracked: Tracked): void {
-		if (tracked.batch !== undefined) {
-			tracked.frame = this.#disk.append(tracked.batch);
-		}
-	}
-
-	/**
-	 * Puts what is in memory alone into the spool, if the disk can be written again. While no batch is
-	 * answered nothing else would find that out.
-	 */
-	#retrySpool(): void {
-		this.#disk.beginRetry();
-		const unwritten = [...this.#inFlight, ...this.#lines.live].filter(
-			({ frame }) => frame === undefined,
-		);
-		for (const tracked of unwritten) {
-			if (this.#disk.works) {
-				this.#putIntoSpool(tracked);
-			}
-			if (tracked.frame !== undefined) {
-				this.#countMove(tracked);
-			}
-		}
-		this.#lines.leaveSurplusOnDisk(this.#config.inFlight);
-		this.#evictFromSpool();
-	}
-
-	/** Gives up what a full spool has no room for. What is in memory as well is sent all the same. */
-	#evictFromSpool(): void {
-		for (;;) {
-			const segment = this.#disk.evict();
-			if (segment === undefined) {
-				return;
-			}
-			const isGone = ({ frame }: Tracked) => frame?.segment === segment;
-			for (const tracked of this.#lines.takeOut(isGone)) {
-				this.#giveUp(tracked, "cache_overflow");
-			}
-			this.#keepInMemory(isGone);
-		}
-	}
-
-	/** Goes on without the spool for batches whose frames there are gone. */
-	#keepInMemory(isGone: (tracked: Tracked) => boolean): void {
-		const isHit = (tracked: Tracked) => tracked.frame !== undefined && isGone(tracked);
-		for (const tracked of [...this.#lines.live, ...this.#inFlight].filter(isHit)) {
-			tracked.frame = undefined;
-			this.#countMove(tracked);
-		}
-	}
-
-	/** Counts a batch that is in the spool now, or is no longer, among those in its new place. */
-	#countMove({ tag, recordCount, frame }: Tracked): void {
-		if (tag !== undefined) {
-			this.outstanding.move(tag, recordCount, frame !== undefined);
-		}
-	}
-
-	/** What is on disk alone is the adopter's to send; what is in memory as well is sent by both, harmlessly. */
-	#leaveTakenSpool(): void {
-		for (const tracked of this.#lines.takeOut(() => true)) {
-			this.#leaveToAdopter(tracked);
-		}
-		this.#keepInMemory(() => true);
-	}
-
-	/** A batch on disk alone that another process took over with the spool. */
-	#leaveToAdopter({ tag, recordCount }: Tracked): void {
-		if (tag === undefined) {
-			this.progress.adoptedWaiting -= recordCount;
-		} else {
-			this.outstanding.leaveToAdopter(tag, recordCount);
-		}
 	}
 
 	#notifyFault(kind: string, text: string): void {
@@ -647,10 +438,11 @@ export class Worker {
 		this.#platform.clear(this.#timer);
 		this.#spoolTheQueue();
 		// What the spool did not take is lost with the process.
-		this.#dropTheRest();
+		this.#batches.dropWhatIsNotOnDisk("shutdown_timeout");
+		this.#queue.clear("shutdown_timeout");
 		this.#spoolTheAccount();
 		// After the account, which is the last that is written.
-		this.#disk.close();
+		this.#batches.disk.close();
 		this.#sender.close();
 		// The last drops are told even if others were a moment ago: there is no later.
 		this.#notices.forget(dropsNotice);
@@ -659,28 +451,16 @@ export class Worker {
 	}
 
 	#spoolTheQueue(): void {
-		this.#disk.replaceIfTaken();
-		this.#retrySpool();
-		while (this.#disk.works && this.#queue.length > 0) {
+		this.#batches.disk.replaceIfTaken();
+		this.#batches.retrySpool();
+		while (this.#batches.disk.works && this.#queue.length > 0) {
 			this.#cutBatch(this.#batchRecords, this.#batchBytes);
 		}
 	}
 
-	/** Gives up what is in memory alone. */
-	#dropTheRest(): void {
-		const left = [...this.#inFlight, ...this.#lines.live];
-		this.#inFlight.clear();
-		for (const tracked of left) {
-			if (tracked.frame === undefined) {
-				this.#giveUp(tracked, "shutdown_timeout");
-			}
-		}
-		this.#queue.clear("shutdown_timeout");
-	}
-
 	/** What the server could not be told now, it learns from the next process. */
 	#spoolTheAccount(): void {
-		if (this.#disk.works && this.outstanding.spooled > 0) {
+		if (this.#batches.disk.works && this.outstanding.spooled > 0) {
 			this.#tellAccount();
 		}
 	}
@@ -690,7 +470,7 @@ export class Worker {
 		const { oldest } = this.#queue;
 		const moments = [
 			this.#batchDue,
-			this.#disk.nextMoment,
+			this.#batches.disk.nextMoment,
 			oldest === undefined ? undefined : oldest.arrivedAt + this.#config.memoryAgeMaxMs,
 			this.#queue.hasUntoldDrops ? this.#notices.dueAt(dropsNotice) : undefined,
 		];

@@ -150,7 +150,7 @@ def text_of(value: object) -> str:
 
 
 # What a log takes in memory besides its texts, on a 64-bit CPython: its tuple and its place in the queue,
-# each with the header of the garbage collector (120 + 88), its time, position and weight (three of 32), and
+# each with the header of the garbage collector (120 + 88), its time, position and size (three of 32), and
 # its slot in the lane (8).
 RECORD_BYTES = 312
 # The tuple of its attributes, if it has any; then for each a pair (72) and its slot (8).
