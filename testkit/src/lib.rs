@@ -9,6 +9,7 @@
 //! there. A test that kills or fills a server asks for a private one.
 
 pub mod cluster;
+mod shared_address;
 pub mod shared_servers;
 
 mod certificates;

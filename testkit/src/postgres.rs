@@ -15,7 +15,7 @@ use crate::{
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
     port,
-    shared_servers::{POSTGRES, address},
+    shared_address::{POSTGRES, address},
 };
 
 /// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries = 'timescaledb'`

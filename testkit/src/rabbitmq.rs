@@ -21,7 +21,7 @@ use crate::{
     certificates::{self, AUTHORITY, CERTIFICATE, KEY},
     instance::{Disk, Instance, Options},
     port,
-    shared_servers::{RABBITMQ, address},
+    shared_address::{RABBITMQ, address},
 };
 
 const USER: &str = "logweir";

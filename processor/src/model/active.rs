@@ -197,7 +197,7 @@ impl InUse {
         }
         self.measured_unix_nano = now;
         let share = self.anomalies as f64 / self.logs.max(1) as f64;
-        gauge!("logweir_analysisor_anomaly_share").set(share);
+        gauge!("logweir_detector_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
         let mut begun = Vec::new();
         for (id, loaded) in self.given.iter() {
