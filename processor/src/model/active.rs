@@ -84,7 +84,11 @@ impl ActiveModels {
         gauge!("logweir_models_unusable").set(refused.len() as f64);
         gauge!("logweir_models_in_use").set(models.len() as f64);
         *unusable = refused;
-        if models.keys().ne(known.keys()) || models.len() != known.len() {
+        // Only what changed is put in place: whoever uses the models installs them anew for it.
+        let is_known = |(id, loaded): (&u64, &Arc<Loaded>)| {
+            known.get(id).is_some_and(|before| Arc::ptr_eq(before, loaded))
+        };
+        if models.len() != known.len() || !models.iter().all(is_known) {
             *self.0.lock() = Arc::new(models);
         }
         Ok(())
@@ -306,5 +310,24 @@ mod tests {
         storage.roll_back_model(&tenant, ModelKind::IsolationForest, None).await.unwrap();
         models.refresh(&storage, 5, &mut unusable).await.unwrap();
         assert_eq!(unusable, [ids[2]], "the one before is too old");
+    }
+
+    #[tokio::test]
+    async fn models_that_stay_active_are_not_put_in_place_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = SqliteStorage::open(&config, system_clock()).unwrap();
+        // Of many tenants: the order of two maps with the same few keys is mostly the same.
+        for tenant in 0..8 {
+            let tenant = Tenant::new(&format!("tenant-{tenant}")).unwrap();
+            let model = storage.insert_model(&tenant, new_model(10), body()).await.unwrap();
+            storage.promote_model(&tenant, model.model_id, 20).await.unwrap();
+        }
+        let models = ActiveModels::default();
+        models.refresh(&storage, 5, &mut Vec::new()).await.unwrap();
+        let first = models.current();
+        assert_eq!(first.len(), 8);
+        models.refresh(&storage, 5, &mut Vec::new()).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &models.current()));
     }
 }

@@ -182,7 +182,7 @@ async fn fold(db: &Transaction<'_>, now_unix_nano: i64, age: Duration) -> Result
 
 /// Deletes old logs of the one partition that holds those of many days.
 async fn delete_backfill(
-    db: &Transaction<'_>,
+    db: &mut Transaction<'_>,
     first_day: i64,
     cutoff_unix_nano: i64,
 ) -> Result<bool, Fault> {
@@ -190,7 +190,7 @@ async fn delete_backfill(
     if cutoff >= partitions::start_of(first_day) {
         let row = db.query_typed_one("SELECT EXISTS (SELECT FROM logs_backfill)", &[]).await?;
         if row.try_get(0)? {
-            db.batch_execute("SET LOCAL lock_timeout = 500; TRUNCATE logs_backfill").await?;
+            partitions::empty_backfill(db).await?;
         }
         return Ok(false);
     }
