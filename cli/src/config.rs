@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use logweir_alerting::config::AlertingConfig;
 use logweir_core::{
-    limits::LEDGER_HOURS_MIN,
+    limits::{LEDGER_HOURS_MIN, REQUEST_BYTES_CEILING},
     runtime::{
         config::{ConfigError, Mistake, Override, load, overrides_from_env},
         identity::ProcessIdentity,
@@ -307,6 +307,13 @@ impl ProcessConfig {
             budget >= request,
             "must not be below server.limits.request_bytes_max",
         );
+        require(
+            "server.limits.request_bytes_max",
+            request <= REQUEST_BYTES_CEILING,
+            &format!(
+                "must not be above {REQUEST_BYTES_CEILING}, or the queue could not read the batch"
+            ),
+        );
         if let Some(error) = origins {
             require("cors_origins", false, &error.to_string());
         }
@@ -482,10 +489,11 @@ mod tests {
     fn values_that_cannot_work_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("logweir.toml");
-        let text = "tls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[processor]\ncontamination = 2.0";
+        let text = "tls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[server.limits]\nrequest_bytes_max = 40000000\n[processor]\ncontamination = 2.0";
         fs::write(&file, text).unwrap();
         let error = args(Some(file)).load(&[]).unwrap_err().to_string();
         assert!(error.contains("queue.batches_max must be positive"), "{error}");
+        assert!(error.contains("server.limits.request_bytes_max must not be above"), "{error}");
         assert!(error.contains("processor.contamination must be between"), "{error}");
         assert!(error.contains("cors_origins \"shop\" is no origin"), "{error}");
         assert!(error.contains("tls_key must be given to speak TLS"), "{error}");

@@ -36,9 +36,12 @@ impl SecretUrl {
         }
         let Some((scheme, rest)) = self.0.split_once("://") else { return MASK.to_owned() };
         let (place, query) = rest.split_once('?').map_or((rest, None), |(a, b)| (a, Some(b)));
-        // A password may hold any character, an @, / or ? that should have been escaped too.
+        // A password may hold any character, an @, / or ? that should have been escaped too. An @
+        // behind a ? may end one, and then the ? began no query.
+        if query.is_some_and(|query| query.contains('@')) {
+            return MASK.to_owned();
+        }
         let place = match place.rsplit_once('@') {
-            None if rest.contains('@') => return MASK.to_owned(),
             None => place.to_owned(),
             Some((who, host)) => {
                 let user = who.split_once(':').map_or(who, |(user, _)| user);
@@ -90,6 +93,7 @@ mod tests {
             ("amqp://u:s3cret@@/s3cret@h/v", "amqp://u:***@h/v"),
             ("postgres://h/d?user=u&password=s3cret", "postgres://h/d?user=u&password=***"),
             ("amqp://u:s3cret?more@h/v", "***"),
+            ("postgres://u@server:s3cret?more@h/d", "***"),
             ("host=h user=u password=s3cret", "***"),
         ] {
             let secret = SecretUrl::new(url);

@@ -99,7 +99,9 @@ impl Process {
         let (tasks, clock) = (Tasks::new(), system_clock());
         stop_on_signals(&tasks)?;
         let identity = ProcessIdentity::new(kind, &clock);
-        Ok(Self { settings, tasks, identity, clock, partitions, metrics: Metrics::install()? })
+        let metrics = Metrics::install()?;
+        metrics.start_upkeep(&tasks);
+        Ok(Self { settings, tasks, identity, clock, partitions, metrics })
     }
 
     /// Opens the address to listen on; who connects waits until it is served.

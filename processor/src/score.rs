@@ -145,12 +145,12 @@ impl Scorer {
             self.findings.add(tenant, drift);
         }
         let stats = self.detector.stats();
-        gauge!("logweir_analysisor_services").set(stats.services as f64);
-        gauge!("logweir_analysisor_templates").set(stats.templates as f64);
-        gauge!("logweir_analysisor_sessions").set(stats.sessions as f64);
-        counter!("logweir_analysisor_sessions_dropped_total").absolute(stats.sessions_dropped);
-        counter!("logweir_analysisor_catch_all_logs_total").absolute(stats.catch_all_logs);
-        counter!("logweir_analysisor_services_forgotten_total").absolute(stats.services_forgotten);
+        gauge!("logweir_detector_services").set(stats.services as f64);
+        gauge!("logweir_detector_templates").set(stats.templates as f64);
+        gauge!("logweir_detector_sessions").set(stats.sessions as f64);
+        counter!("logweir_detector_sessions_dropped_total").absolute(stats.sessions_dropped);
+        counter!("logweir_detector_catch_all_logs_total").absolute(stats.catch_all_logs);
+        counter!("logweir_detector_services_forgotten_total").absolute(stats.services_forgotten);
         counter!("logweir_processor_attributes_left_out_total")
             .absolute(self.enricher.attributes_left_out);
     }

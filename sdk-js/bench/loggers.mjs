@@ -26,7 +26,7 @@ export function pinoToNull() {
 }
 
 export function pinoToLogweir(ports) {
-	return pinoWith(path("../dist/esm/pino.js"), {
+	return pinoWith(path("../dist/esm/integrations/pino.js"), {
 		endpoint: `http://127.0.0.1:${ports.grpc}`,
 		service: "bench",
 	});

@@ -1,8 +1,8 @@
 /** The JavaScript client library of Logweir, for browsers. */
 
 import { BaseClient } from "./client.js";
-import type { ClientOptions } from "./config.js";
-import { wrapConsole } from "./console.js";
+import { wrapConsole } from "./integrations/console.js";
+import type { ClientOptions } from "./options.js";
 import { browserPlatform, keepaliveBytesMax } from "./platform/browser.js";
 
 export * from "./exports.js";

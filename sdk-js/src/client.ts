@@ -3,17 +3,23 @@
  * program's own code is not running.
  */
 
-import { type ClientOptions, type Config, type MutableLogRecord, resolveConfig } from "./config.js";
-import { Encoder } from "./encode.js";
-import type { DropCounts } from "./errors.js";
-import { nestedLogsMax } from "./limits.js";
+import { type Config, resolveConfig } from "./config.js";
+import { Queue } from "./delivery/queue.js";
+import { Worker } from "./delivery/worker.js";
+import type { ClientOptions, MutableLogRecord } from "./options.js";
 import type { EndListener, Platform } from "./platform.js";
-import { Queue } from "./queue.js";
-import { type Attributes, Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { Redaction } from "./redaction.js";
-import { isKept } from "./sampling.js";
-import type { FlushReport } from "./worker/wait.js";
-import { Worker } from "./worker.js";
+import { Encoder } from "./record/encode.js";
+import { nestedLogsMax } from "./record/limits.js";
+import {
+	type Attributes,
+	Level,
+	type LevelName,
+	type LogRecord,
+	toLevel,
+} from "./record/record.js";
+import { Redaction } from "./record/redaction.js";
+import { isKept } from "./record/sampling.js";
+import type { FlushReport, Stats } from "./report.js";
 
 /** How long a program that ends by itself waits for its last logs, milliseconds. */
 const endTimeoutMs = 5_000;
@@ -24,36 +30,6 @@ const noLevel = -1;
 
 const timeReplacedNotice =
 	"the time given with a log is not valid, so it has the time of the call: give milliseconds since 1970";
-
-/** Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`. */
-export interface Stats {
-	/** Logs handed over. */
-	readonly emitted: number;
-	/** Logs that the server has for good. */
-	readonly sent: number;
-	/** Logs that the server rejected. */
-	readonly rejected: number;
-	/** Logs given up, by reason. */
-	readonly dropped: DropCounts;
-	/** Logs waiting in memory for a batch. */
-	readonly queued: number;
-	/** Logs in batches that are under way. */
-	readonly inFlight: number;
-	/** Logs in batches in the spool that are not answered. */
-	readonly spooled: number;
-	/** Logs of dead processes, taken over, not answered so far. */
-	readonly adoptedWaiting: number;
-	/** Logs of dead processes that the server has for good. */
-	readonly adoptedSent: number;
-	/** Logs of dead processes that were refused or too old. */
-	readonly adoptedDropped: number;
-	/** Times that the spool could not be written or read. */
-	readonly spoolFailures: number;
-	/** Damaged places found in the spool. */
-	readonly spoolDamaged: number;
-	/** Logs handed over after `shutdown`; they are in no other count. */
-	readonly emittedAfterShutdown: number;
-}
 
 /**
  * Sends logs in the background. After it is made nothing here throws, waits for I/O or grows without
@@ -74,7 +50,7 @@ export class BaseClient {
 	/** The program's own `beforeSend` is running. */
 	#isInHook = false;
 	/** What a person was told of the program's own mistakes. */
-	readonly #said = new Set<string>();
+	readonly #notified = new Set<string>();
 	/** How many logs are being encoded, each made by a value of the one before. */
 	#depth = 0;
 
@@ -82,6 +58,7 @@ export class BaseClient {
 	constructor(options: ClientOptions, platform: Platform) {
 		this.#platform = platform;
 		this.#config = resolveConfig(options, platform);
+		// Once for all encoders: its patterns are dear to make.
 		this.#redaction = new Redaction(this.#config.redactKeys);
 		this.#encoder = this.#newEncoder();
 		this.#queue = new Queue(this.#config.queue, platform.allocate);
@@ -135,7 +112,7 @@ export class BaseClient {
 	}
 
 	/**
-	 * Waits until everything handed over before the call is answered, or the time is up, milliseconds.
+	 * Waits until the server has responded to everything handed over before the call, or the time is up, milliseconds.
 	 * May be called by several at once. Never rejects.
 	 */
 	flush(timeoutMs = flushTimeoutMsDefault): Promise<FlushReport> {
@@ -184,6 +161,7 @@ export class BaseClient {
 		record: LogRecord | undefined,
 		timeUnixMs?: number,
 	): void {
+		// Counted before anything can fail, so that every log is in the account.
 		if (this.#config.isDisabled || !this.#queue.enter()) {
 			return;
 		}
@@ -191,6 +169,7 @@ export class BaseClient {
 			this.#takeCounted(level, message, attributes, record, timeUnixMs);
 		} catch {
 			// Whatever the program handed over, it must not fail for it.
+			// It was counted as handed over, so that it must be in one of the counts.
 			this.#queue.countDrop("internal_sdk_error", 1);
 			this.#worker.wake();
 		}
@@ -204,10 +183,12 @@ export class BaseClient {
 		timeUnixMs: number | undefined,
 	): void {
 		const level = record === undefined ? givenLevel : (record.level ?? givenLevel);
+		// Before it is encoded: what is left out should cost nearly nothing.
 		if (!isKept(this.#config.sampleRates, level, this.#platform.randomShare)) {
 			this.#queue.giveUp("sample_rate", 1);
 			return;
 		}
+		// The short way, without an object for the log, which most programs always take.
 		if (record === undefined && (this.#config.beforeSend === undefined || this.#isInHook)) {
 			this.#pushPlain(level, message, attributes, timeUnixMs);
 			return;
@@ -227,6 +208,7 @@ export class BaseClient {
 		attributes: Attributes | undefined,
 		record: LogRecord | undefined,
 	): MutableLogRecord {
+		// A trace that the program gives wins over the one that runs here.
 		const hasTrace = (record?.traceId ?? undefined) !== undefined;
 		const trace = hasTrace ? undefined : this.#platform.currentTrace();
 		const given = record ?? { level, message: message as string, attributes };
@@ -241,8 +223,8 @@ export class BaseClient {
 		}
 		this.#isInHook = true;
 		try {
-			const answer: unknown = call(record);
-			return isThenable(answer) ? this.#refusePromise(answer) : answer !== false;
+			const result: unknown = call(record);
+			return isThenable(result) ? this.#refusePromise(result) : result !== false;
 		} catch {
 			return false;
 		} finally {
@@ -251,15 +233,15 @@ export class BaseClient {
 	}
 
 	/** A log cannot wait for a promise; one that is rejected must not end the program. */
-	#refusePromise(answer: PromiseLike<unknown>): false {
-		answer.then(undefined, () => {});
-		this.#sayOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
+	#refusePromise(result: PromiseLike<unknown>): false {
+		result.then(undefined, () => {});
+		this.#notifyOnce("beforeSend returned a promise, its logs are dropped: make it synchronous");
 		return false;
 	}
 
-	#sayOnce(notice: string): void {
-		if (!this.#said.has(notice)) {
-			this.#said.add(notice);
+	#notifyOnce(notice: string): void {
+		if (!this.#notified.has(notice)) {
+			this.#notified.add(notice);
 			this.#config.notice(notice);
 		}
 	}
@@ -271,6 +253,7 @@ export class BaseClient {
 		timeUnixMs: number | undefined,
 	): void {
 		const trace = this.#platform.currentTrace();
+		// Once for the time of the log and for its age in the queue.
 		const nowUnixMs = Date.now();
 		const encoder = this.#enterEncoder();
 		try {
@@ -298,6 +281,7 @@ export class BaseClient {
 			throw new RangeError("a value logs itself without end");
 		}
 		this.#depth += 1;
+		// A new one only for the nested, which are rare.
 		return this.#depth === 1 ? this.#encoder : this.#newEncoder();
 	}
 
@@ -308,16 +292,19 @@ export class BaseClient {
 
 	#push(encoder: Encoder, level: number, end: number, nowUnixMs: number): void {
 		const { buffer, start, isTimeReplaced } = encoder;
+		// The queue has a lane for each level, and for no other number.
 		const known = level >= Level.TRACE && level <= Level.FATAL ? level : Level.UNSPECIFIED;
+		// The program may hold the only thread in a loop: no turn would come before the queue drops.
 		if (this.#hasSpool && this.#queue.isFullFor(known, end - start)) {
-			this.#worker.relieve();
+			this.#worker.spill();
 		}
+		// While the token is refused nothing leaves the queue: that is why it is full.
 		const reason = this.#worker.isTokenRefused ? "auth_failed" : "queue_overflow";
 		if (this.#queue.push(buffer, start, end, known, this.#now(nowUnixMs), reason)) {
 			this.#worker.wake();
 		}
 		if (isTimeReplaced) {
-			this.#sayOnce(timeReplacedNotice);
+			this.#notifyOnce(timeReplacedNotice);
 		}
 	}
 
@@ -335,7 +322,7 @@ export class BaseClient {
 		return {
 			beforeEnd: () => {
 				const { emitted } = this.#queue;
-				if (!this.#worker.isQuiet && emitted !== flushedThrough) {
+				if (!this.#worker.isIdle && emitted !== flushedThrough) {
 					// Once for the same logs, so that the program does end.
 					flushedThrough = emitted;
 					void this.flush(endTimeoutMs);

@@ -5,91 +5,15 @@
  * one notice and the default, so that nobody's deployment breaks a program.
  */
 
+import { dropPolicies, type QueueBounds } from "./delivery/queue.js";
+import { type RetryPolicy, retryPolicyDefault } from "./delivery/retry.js";
 import { ConfigError, errorText } from "./errors.js";
 import type { Resource } from "./generated/logweir/v1/log_pb.js";
-import type { Packing, Platform, SpoolOptions } from "./platform.js";
-import { type DropPolicy, dropPolicies, type QueueBounds } from "./queue.js";
-import { Level, type LevelName, type LogRecord, toLevel } from "./record.js";
-import { normalized, Redaction, redactKeysDefault } from "./redaction.js";
-import { type ResourceOptions, resolveResource } from "./resource.js";
-import { type RetryPolicy, retryPolicyDefault } from "./retry.js";
-
-/** Where the token comes from. A file or a function is read again when the server refuses the token. */
-export type TokenOption =
-	| string
-	| { file: string }
-	| (() => string | undefined | Promise<string | undefined>);
-
-/** How to speak to `https://` addresses. The files are PEM, and read once. */
-export interface TlsOptions {
-	/** The CA of the server, in place of the system's. */
-	caFile?: string | undefined;
-	/** A certificate to show to the server, and its private key. */
-	clientCertificateFile?: string | undefined;
-	clientKeyFile?: string | undefined;
-}
-
-export type Compression = "auto" | Packing;
-
-/** Logs of one kind that the server rejected. */
-export interface Rejection {
-	/** A stable name of the rule. */
-	reason: string;
-	/** What the server said of the newest. */
-	message: string;
-	/** How many since the last call for this reason. */
-	count: number;
-}
-
-/** A log as `beforeSend` gets it: whatever is changed is sent so. */
-export type MutableLogRecord = { -readonly [field in keyof LogRecord]: LogRecord[field] };
-
-/** Every setting has a default; most programs set none but the service. */
-export interface ClientOptions extends ResourceOptions {
-	/** The server's address, or several separated by commas. `http://127.0.0.1:4317`. */
-	endpoint?: string | undefined;
-	token?: TokenOption | undefined;
-	/** How many logs may wait in memory. 16,384. */
-	queueRecords?: number | undefined;
-	/** How many bytes may wait in memory. 16 MiB. */
-	queueBytes?: number | undefined;
-	/** Who goes when the queue is full. `severity_aware`. */
-	dropPolicy?: DropPolicy | undefined;
-	/** Most logs of a batch. 512, at most 10,000. */
-	batchRecords?: number | undefined;
-	/** Most bytes of a batch. 1 MiB, at most 3 MiB. */
-	batchBytes?: number | undefined;
-	/** How long a log waits for others, give or take a tenth, milliseconds. 1,000. */
-	batchDelayMs?: number | undefined;
-	/** From this level on a log is sent at once. `fatal`. */
-	urgentLevel?: LevelName | undefined;
-	/** How many batches may be under way together. 2, at most 64. */
-	inFlight?: number | undefined;
-	/** How long a log may wait in memory, milliseconds. 300,000. */
-	memoryAgeMaxMs?: number | undefined;
-	/** The longest time for one attempt, milliseconds. 10,000. */
-	attemptTimeoutMs?: number | undefined;
-	/** `auto`: none if all addresses are loopback, else zstd where the platform has it, else gzip. */
-	compression?: Compression | undefined;
-	/** When to try again. */
-	retry?: Partial<RetryPolicy> | undefined;
-	tls?: TlsOptions | undefined;
-	/** The spool's folder, or its settings; off by default. Node only. */
-	spool?: string | (Partial<SpoolOptions> & { directory: string }) | undefined;
-	/** The share of logs that is kept, by level. All 1. */
-	sampleRates?: { readonly [level in LevelName]?: number } | undefined;
-	/** Names of attributes whose values are blanked out; an empty list turns it off. */
-	redactKeys?: readonly string[] | undefined;
-	/**
-	 * Changes a log in place; a log for which it returns false is given up. Must be synchronous: a log for
-	 * which it throws or returns a promise is given up too. What it logs itself is not given to it.
-	 */
-	beforeSend?: ((record: MutableLogRecord) => boolean | void) | undefined;
-	/** Called when the server rejected logs, once per reason and minute. Default: a line on stderr. */
-	onRejected?: ((rejection: Rejection) => void) | undefined;
-	/** Called with what a person should know. Default: a line on stderr. */
-	onNotice?: ((text: string) => void) | undefined;
-}
+import { type ClientOptions, type Compression, checkNames, type TokenOption } from "./options.js";
+import type { Encoding, Platform, SpoolOptions, TlsOptions } from "./platform.js";
+import { Level, type LevelName, toLevel } from "./record/record.js";
+import { normalized, Redaction, redactKeysDefault } from "./record/redaction.js";
+import { resolveResource } from "./record/resource.js";
 
 /** A token that can be read again. */
 export interface Token {
@@ -108,7 +32,7 @@ export interface Config {
 	inFlight: number;
 	memoryAgeMaxMs: number;
 	attemptTimeoutMs: number;
-	packing: Packing;
+	encoding: Encoding;
 	retry: RetryPolicy;
 	tls: TlsOptions;
 	spool: SpoolOptions | undefined;
@@ -141,16 +65,19 @@ export type Facts = Pick<
 	| "readFile"
 	| "hostName"
 	| "processId"
-	| "packing"
-	| "packings"
+	| "encoding"
+	| "encodings"
 	| "checkTls"
-	| "say"
+	| "printNotice"
 >;
 
 /** Settings from code, environment and defaults. Throws a `ConfigError` for what the code sets wrongly. */
 export function resolveConfig(options: ClientOptions, facts: Facts): Config {
+	// First, so that no other mistake hides that a setting has no effect.
+	checkNames(options);
 	const notice = noticeOf(options, facts);
 	const environment = (name: string) => facts.environment(name) || undefined;
+	// An empty variable counts as none, as for OpenTelemetry.
 	const heard = { ...facts, environment };
 	const source = { environment, notice };
 	const addresses = addressesOf(options.endpoint, source);
@@ -161,6 +88,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		wholeNumber("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, source),
 	);
 	const batch = {
+		// A batch that is larger than the queue would never be full.
 		records: Math.min(batchRecords, queueRecords),
 		bytes: size(options, "batchBytes", 1, batchBytesMax, () => 1 << 20),
 	};
@@ -185,7 +113,7 @@ export function resolveConfig(options: ClientOptions, facts: Facts): Config {
 		inFlight: size(options, "inFlight", 1, inFlightMax, () => 2),
 		memoryAgeMaxMs: size(options, "memoryAgeMaxMs", 0, timeMaxMs, () => 300_000),
 		attemptTimeoutMs: size(options, "attemptTimeoutMs", 1, timeMaxMs, () => 10_000),
-		packing: packingOf(options.compression, addresses, facts, source),
+		encoding: encodingOf(options.compression, addresses, facts, source),
 		retry: retryOf(options.retry),
 		tls: tlsOf(options.tls, facts, source),
 		spool: spoolOf(options.spool, source),
@@ -209,7 +137,7 @@ function noticeOf(options: ClientOptions, facts: Facts): (text: string) => void 
 	return (text) => {
 		try {
 			if (call === undefined) {
-				facts.say(`logweir: ${text}`);
+				facts.printNotice(`logweir: ${text}`);
 			} else {
 				call(text);
 			}
@@ -259,6 +187,7 @@ function wholeNumber(variable: string, otherwise: number, source: Source): numbe
 	if (text === undefined) {
 		return otherwise;
 	}
+	// `Number` would take the empty text for 0, and "1e9" for a number.
 	if (/^\d+$/.test(text.trim())) {
 		return Number(text);
 	}
@@ -300,6 +229,7 @@ export function parseEndpoints(list: string): string[] | undefined {
 		.map((name) => name.trim())
 		.filter((name) => name !== "");
 	const addresses = names.map(parseEndpoint);
+	// One that is none spoils the list: logs must not go to the rest unnoticed.
 	const isGood = addresses.length > 0 && addresses.every((address) => address !== undefined);
 	return isGood ? (addresses as string[]) : undefined;
 }
@@ -379,6 +309,7 @@ function tokenOf(
 	if (typeof given !== "object" || given === null || typeof given.file !== "string") {
 		throw new ConfigError("token", "token is neither a text, { file } nor a function");
 	}
+	// Read now, so that a wrong path fails where it was written.
 	tokenFromFile(given.file, facts);
 	return { read: () => tokenFromFile(given.file, facts) };
 }
@@ -435,23 +366,23 @@ function urgentLevelOf(given: LevelName | undefined): Level {
 
 const loopback = /^https?:\/\/(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/;
 
-function packingOf(
+function encodingOf(
 	given: Compression | undefined,
 	addresses: readonly string[],
 	facts: Facts,
 	source: Source,
-): Packing {
+): Encoding {
 	const compression = choice("compression", "LOGWEIR_COMPRESSION", compressions, given, source);
 	if (compression === "auto") {
-		return addresses.every((address) => loopback.test(address)) ? "none" : facts.packing;
+		return addresses.every((address) => loopback.test(address)) ? "none" : facts.encoding;
 	}
-	if (!facts.packings.includes(compression)) {
+	if (!facts.encodings.includes(compression)) {
 		const what = `${compression} is not to be had here`;
 		if (given !== undefined) {
 			throw new ConfigError("compression", `compression: ${what}; use auto`);
 		}
-		source.notice(`LOGWEIR_COMPRESSION: ${what}; going on with ${facts.packing}`);
-		return facts.packing;
+		source.notice(`LOGWEIR_COMPRESSION: ${what}; going on with ${facts.encoding}`);
+		return facts.encoding;
 	}
 	return compression;
 }
@@ -460,6 +391,7 @@ function retryOf(given: Partial<RetryPolicy> | undefined): RetryPolicy {
 	const policy = { ...retryPolicyDefault };
 	for (const setting of Object.keys(policy) as (keyof RetryPolicy)[]) {
 		const value = number(`retry.${setting}`, given?.[setting]) ?? policy[setting];
+		// Out of range is brought into it: a wait may be 0, but never for ever.
 		policy[setting] = Math.min(Math.max(value, 0), timeMaxMs);
 	}
 	return policy;
@@ -468,6 +400,7 @@ function retryOf(given: Partial<RetryPolicy> | undefined): RetryPolicy {
 function tlsOf(given: TlsOptions | undefined, facts: Facts, source: Source): TlsOptions {
 	if (given !== undefined) {
 		try {
+			// Now, and not at the first connection, where nobody could throw any more.
 			facts.checkTls(given);
 		} catch (error) {
 			const what = `TLS cannot be set up: ${errorText(error)}`;

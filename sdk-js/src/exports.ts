@@ -1,17 +1,16 @@
 /** What the package offers on every platform. */
 
-export type { Stats } from "./client.js";
+export type { DropPolicy } from "./delivery/queue.js";
+export type { RetryPolicy } from "./delivery/retry.js";
+export { ConfigError, type DropCounts, type DropReason, dropCountsText } from "./errors.js";
 export type {
 	ClientOptions,
 	Compression,
 	MutableLogRecord,
 	Rejection,
-	TlsOptions,
 	TokenOption,
-} from "./config.js";
-export { ConfigError, type DropCounts, type DropReason, dropCountsText } from "./errors.js";
-export type { SpoolOptions } from "./platform.js";
-export type { DropPolicy } from "./queue.js";
+} from "./options.js";
+export type { SpoolOptions, TlsOptions } from "./platform.js";
 export {
 	type Attributes,
 	Double,
@@ -21,8 +20,7 @@ export {
 	Level,
 	type LevelName,
 	type LogRecord,
-} from "./record.js";
-export type { ResourceOptions } from "./resource.js";
-export type { RetryPolicy } from "./retry.js";
+} from "./record/record.js";
+export type { ResourceOptions } from "./record/resource.js";
+export type { FlushReport, Stats } from "./report.js";
 export { sdkVersion } from "./version.js";
-export type { FlushReport } from "./worker/wait.js";

@@ -6,8 +6,8 @@
  */
 
 import { BaseClient } from "./client.js";
-import type { ClientOptions } from "./config.js";
-import { wrapConsole } from "./console.js";
+import { wrapConsole } from "./integrations/console.js";
+import type { ClientOptions } from "./options.js";
 import { nodePlatform } from "./platform/node.js";
 
 export * from "./exports.js";

@@ -3,10 +3,9 @@
  * randomness, the environment, the network and the disk.
  */
 
-import type { EncodedBatch } from "./batch.js";
-import type { TlsOptions } from "./config.js";
-import type { TraceIds } from "./encode.js";
-import type { WriteText } from "./wire.js";
+import type { EncodedBatch } from "./delivery/batch.js";
+import type { TraceIds } from "./record/encode.js";
+import type { WriteText } from "./record/wire.js";
 
 /** Where a batch lies. */
 export interface FrameRef {
@@ -53,30 +52,39 @@ export interface SpoolFiles {
 	close(): void;
 }
 
+/** How to speak to `https://` addresses. The files are PEM, and read once. */
+export interface TlsOptions {
+	/** The CA of the server, in place of the system's. */
+	caFile?: string | undefined;
+	/** A certificate to show to the server, and its private key. */
+	clientCertificateFile?: string | undefined;
+	clientKeyFile?: string | undefined;
+}
+
 /** How a request may be compressed on this platform. */
-export type Packing = "none" | "gzip" | "zstd";
+export type Encoding = "none" | "gzip" | "zstd";
 
 /** The way to one endpoint. */
-export interface Door {
+export interface Channel {
 	/**
-	 * Sends a request as it is, and returns the answer's message. Throws a `ConnectError` with headers if
-	 * a server answered.
+	 * Sends a request as it is, and returns the response's message. Throws a `ConnectError` with headers if
+	 * a server responded.
 	 */
 	ingest(
 		request: Uint8Array,
 		headers: { [name: string]: string },
 		signal: AbortSignal,
 	): Promise<Uint8Array>;
-	/** Opens the connection beforehand, until the server has said something; the cause if that fails. Undefined where it cannot be. */
+	/** Opens the connection beforehand, until the server has sent something; the cause if that fails. Undefined where it cannot be. */
 	open(): Promise<unknown>;
 	/** Gives up a connection that does not come about. */
 	reset(): void;
 	close(): void;
 }
 
-/** What a door needs to be told. */
-export interface DoorOptions {
-	packing: Packing;
+/** What a channel needs to know. */
+export interface ChannelOptions {
+	encoding: Encoding;
 	tls: TlsOptions;
 }
 
@@ -108,16 +116,16 @@ export interface Platform {
 	/** The number of this process; undefined where there is none. */
 	processId(): number | undefined;
 	/** The strongest compression that costs little. */
-	packing: Packing;
-	packings: readonly Packing[];
-	openDoor(address: string, options: DoorOptions): Door;
+	encoding: Encoding;
+	encodings: readonly Encoding[];
+	openChannel(address: string, options: ChannelOptions): Channel;
 	/** Throws if the files of TLS cannot be used. */
 	checkTls(tls: TlsOptions): void;
 	openSpool(options: SpoolOptions): SpoolFiles;
 	/** The trace that the running code belongs to. */
 	currentTrace(): TraceIds | undefined;
-	/** Says a line to a person. */
-	say(line: string): void;
+	/** Writes a line where a person sees it. */
+	printNotice(line: string): void;
 	/** Calls soon, once the running code has come to its end, without keeping the program going for it. */
 	soon(call: () => void): void;
 	/** Calls later, without keeping the program going for it. Returns what [clear] takes. */

@@ -6,7 +6,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { LogRecordSchema } from "../dist/esm/generated/logweir/v1/log_pb.js";
 import { Level } from "../dist/esm/index.js";
-import { toLevel } from "../dist/esm/record.js";
+import { toLevel } from "../dist/esm/record/record.js";
 import { decoded, decodedPlain, encoderOf, platforms, recordIn } from "./support/encoder.mjs";
 
 const circle = { name: "circle" };

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { decodeMarks, frameHead, scan } from "../dist/esm/spool-frame.js";
+import { decodeMarks, frameHead, scan } from "../dist/esm/delivery/spool/frame.js";
 
 const salt = 0xdead_beef;
 const payloads = fc.array(fc.uint8Array({ maxLength: 200 }), { minLength: 1, maxLength: 8 });

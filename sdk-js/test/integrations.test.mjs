@@ -4,17 +4,17 @@ import http from "node:http";
 import { describe, test } from "node:test";
 import pino from "pino";
 import winston from "winston";
-import { wrapConsole } from "../dist/esm/console.js";
+import { Level } from "../dist/esm/index.js";
+import { wrapConsole } from "../dist/esm/integrations/console.js";
 import {
 	koaTraceMiddleware,
 	parseTraceparent,
 	traceMiddleware,
 	traceparent,
 	withTrace,
-} from "../dist/esm/context.js";
-import { Level } from "../dist/esm/index.js";
-import { pinoStream } from "../dist/esm/pino.js";
-import { winstonTransport } from "../dist/esm/winston.js";
+} from "../dist/esm/integrations/context.js";
+import { pinoStream } from "../dist/esm/integrations/pino.js";
+import { winstonTransport } from "../dist/esm/integrations/winston.js";
 import { testClient } from "./support/client.mjs";
 import { run } from "./support/program.mjs";
 import { startServer } from "./support/server.mjs";
@@ -32,6 +32,17 @@ async function arrived(emit) {
 	await client.shutdown(patienceMs);
 	await server.close();
 	return server.records;
+}
+
+// Logs of pino by its transport, which the options are given to, in a program of its own.
+function runTransport(options, use, endpoint) {
+	return run(
+		`import pino from "pino";
+		const target = "@logweir/sdk/pino";
+		const transport = pino.transport({ target, options: ${JSON.stringify(options)} });
+		(${use.toString()})(pino({ name: "shop.cards" }, transport));`,
+		{ LOGWEIR_ENDPOINT: endpoint },
+	);
 }
 
 describe("pino", () => {
@@ -65,19 +76,20 @@ describe("pino", () => {
 
 	test("as a transport in a worker, which sends all before the program ends", async () => {
 		const server = await startServer();
-		const { code, stderr } = await run(
-			`import pino from "pino";
-			const logger = pino(
-				{ name: "shop.cards" },
-				pino.transport({ target: "@logweir/sdk/pino", options: { service: "shop" } }),
-			);
-			(${use.toString()})(logger);`,
-			{ LOGWEIR_ENDPOINT: server.endpoint },
-		);
+		const { code, stderr } = await runTransport({ service: "shop" }, use, server.endpoint);
 		assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
 		check(server.records);
 		const [{ batch }] = server.stored.values();
 		assert.equal(batch.resource.service, "shop");
+		await server.close();
+	});
+
+	test("a setting of the transport that there is not is told, and the logs are sent", async () => {
+		const server = await startServer();
+		const { code, stderr } = await runTransport({ servise: "shop" }, use, server.endpoint);
+		const told = "logweir: there is no setting servise; did you mean service? It is left out\n";
+		assert.deepEqual({ code, stderr }, { code: 0, stderr: told });
+		check(server.records);
 		await server.close();
 	});
 });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import { Client, ConfigError } from "../dist/esm/index.js";
-import { greeting } from "../dist/esm/platform/node.js";
+import { handshake } from "../dist/esm/platform/node.js";
 import { testClient } from "./support/client.mjs";
 import { startServer } from "./support/server.mjs";
 import { patienceMs, until } from "./support/wait.mjs";
@@ -150,7 +150,7 @@ test("a name that does not exist is told", async () => {
 
 test("an HTTP/2 manager without the field that is read counts as open", async () => {
 	for (const manager of [{}, { s: {} }, { s: { conn: {} } }]) {
-		assert.equal(await greeting(manager), undefined);
+		assert.equal(await handshake(manager), undefined);
 	}
 });
 
@@ -556,5 +556,23 @@ test("what the code sets wrongly fails at once, and names the setting", () => {
 	})) {
 		const isNamed = (error) => error instanceof ConfigError && error.setting === setting;
 		assert.throws(() => new Client({ [setting]: value }), isNamed, setting);
+	}
+});
+
+test("a setting that there is not is refused, with the one that may be meant", () => {
+	for (const [options, setting, meant] of [
+		[{ endpont: "http://a" }, "endpont", "endpoint"],
+		[{ batch_records: 1 }, "batch_records", "batchRecords"],
+		[{ SERVICE: "a" }, "SERVICE", "service"],
+		[{ quueRecords: undefined }, "quueRecords", "queueRecords"],
+		[{ retry: { firstms: 1 } }, "retry.firstms", "retry.firstMs"],
+		[{ tls: { ca: "ca.pem" } }, "tls.ca", "tls.caFile"],
+		[{ spool: { directory: "a", maxBytes: 1 } }, "spool.maxBytes", "spool.bytesMax"],
+	]) {
+		const isTold = (error) =>
+			error instanceof ConfigError &&
+			error.setting === setting &&
+			error.message === `there is no setting ${setting}; did you mean ${meant}?`;
+		assert.throws(() => new Client(options), isTold, setting);
 	}
 });

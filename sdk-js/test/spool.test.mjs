@@ -12,8 +12,8 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { BaseClient } from "../dist/esm/client.js";
+import { Spool } from "../dist/esm/delivery/spool.js";
 import { nodePlatform } from "../dist/esm/platform/node.js";
-import { Spool } from "../dist/esm/spool.js";
 import { testClient } from "./support/client.mjs";
 import { startProgram, temporaryFolder } from "./support/program.mjs";
 import { startServer } from "./support/server.mjs";
@@ -59,7 +59,7 @@ const unlimited = { bytesMax: 1 << 28, ageMaxMs: 86_400_000, sync: "interval" };
 test("a process that cannot be looked at is not gone", async () => {
 	const program = `
 		import { openSync } from "node:fs";
-		import { startOf } from "./dist/esm/spool-owner.js";
+		import { startOf } from "./dist/esm/delivery/spool/owner.js";
 		const error = (action) => { try { action(); } catch ({ code }) { return code; } };
 		const opened = () => openSync("/dev/null");
 		while (error(opened) === undefined);

@@ -3,19 +3,30 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { Batcher, batchId, halves, without } from "../dist/esm/batch.js";
 import { resolveConfig } from "../dist/esm/config.js";
+import { Batcher, batchId, halves, without } from "../dist/esm/delivery/batch.js";
+import { Queue } from "../dist/esm/delivery/queue.js";
+import { EndpointPool, retryPolicyDefault } from "../dist/esm/delivery/retry.js";
+import {
+	decodeMarks,
+	encodeMark,
+	frameHead,
+	salt,
+	scan,
+} from "../dist/esm/delivery/spool/frame.js";
+import { isDead } from "../dist/esm/delivery/spool/owner.js";
 import { ConfigError } from "../dist/esm/errors.js";
 import { BatchSchema, IngestRequestSchema } from "../dist/esm/generated/logweir/v1/ingest_pb.js";
 import { LogRecordSchema, Level as WireLevel } from "../dist/esm/generated/logweir/v1/log_pb.js";
 import { nodePlatform } from "../dist/esm/platform/node.js";
-import { Queue } from "../dist/esm/queue.js";
-import { redactKeysDefault } from "../dist/esm/redaction.js";
-import { Gate, retryPolicyDefault } from "../dist/esm/retry.js";
-import { isKept } from "../dist/esm/sampling.js";
-import { decodeMarks, encodeMark, frameHead, salt, scan } from "../dist/esm/spool-frame.js";
-import { isDead } from "../dist/esm/spool-owner.js";
-import { childOf, formatTraceparent, newTrace, parseTraceparent } from "../dist/esm/trace.js";
+import { redactKeysDefault } from "../dist/esm/record/redaction.js";
+import { isKept } from "../dist/esm/record/sampling.js";
+import {
+	childOf,
+	formatTraceparent,
+	newTrace,
+	parseTraceparent,
+} from "../dist/esm/record/trace.js";
 import { decoded, encoderOf, platforms } from "./support/encoder.mjs";
 import {
 	bytes,
@@ -257,30 +268,30 @@ describe("responses", () => {
 
 	for (const { name, endpoints, batch, steps } of vectors("responses").cases) {
 		test(name, () => {
-			const gate = new Gate(retryPolicyDefault, endpoints);
+			const pool = new EndpointPool(retryPolicyDefault, endpoints);
 			const tickets = new Map();
 			const shared = { internalFailures: 0 };
 			for (const step of steps) {
 				const now = step.at_ms;
 				if (step.start !== undefined) {
-					const { ticket } = gate.start(now);
+					const { ticket } = pool.start(now);
 					assert.ok(ticket, `${step.start} may start`);
-					assert.equal(ticket.door, step.endpoint ?? ticket.door);
+					assert.equal(ticket.endpoint, step.endpoint ?? ticket.endpoint);
 					tickets.set(step.start, ticket);
 				} else if (step.refuse !== undefined) {
 					const ticket = tickets.get(step.refuse);
 					const history = batch === "one" ? shared : { internalFailures: 0 };
 					const refusal = refusalOf(step.answer);
-					const next = gate.refused(ticket, refusal, history, now, step.random);
-					gate.finish(ticket);
+					const next = pool.refused(ticket, refusal, history, now, step.random);
+					pool.finish(ticket);
 					assert.equal(next.giveUp ?? next, step.next, JSON.stringify(step));
 				} else if (step.succeed !== undefined) {
-					gate.succeeded(tickets.get(step.succeed));
-					gate.finish(tickets.get(step.succeed));
+					pool.succeeded(tickets.get(step.succeed));
+					pool.finish(tickets.get(step.succeed));
 				} else if (step.abandon !== undefined) {
-					gate.finish(tickets.get(step.abandon));
+					pool.finish(tickets.get(step.abandon));
 				} else {
-					const { ticket, until } = gate.start(now);
+					const { ticket, until } = pool.start(now);
 					assert.equal(ticket, undefined, JSON.stringify(step));
 					assert.equal(until === undefined ? null : until - now, step.wait_ms);
 				}
@@ -337,7 +348,7 @@ describe("environment", () => {
 		in_flight: ({ inFlight }) => inFlight,
 		memory_age_max_ms: ({ memoryAgeMaxMs }) => memoryAgeMaxMs,
 		attempt_timeout_ms: ({ attemptTimeoutMs }) => attemptTimeoutMs,
-		compression: ({ packing }) => packing,
+		compression: ({ encoding }) => encoding,
 		spool_directory: ({ spool }) => spool?.directory ?? null,
 		sample_rates: ({ sampleRates }) =>
 			Object.fromEntries([...sampleRates].map(([level, rate]) => [WireLevel[level], rate])),
@@ -364,7 +375,7 @@ describe("environment", () => {
 			}
 			const config = resolve();
 			for (const [setting, value] of Object.entries(expected)) {
-				const compressed = value === "compressed" ? nodePlatform.packing : value;
+				const compressed = value === "compressed" ? nodePlatform.encoding : value;
 				assert.deepEqual(settings[setting](config), compressed, setting);
 			}
 			assert.equal(notices.length, expectedNotices, notices.join("\n"));

@@ -12,8 +12,9 @@ from typing import Any, Callable
 
 from server import PATIENCE
 
-from logweir import Client, RetryPolicy, spool_owner
-from logweir.spool_owner import OWNER_FILE, Owner
+from logweir import Client, RetryPolicy
+from logweir.delivery import spool_owner
+from logweir.delivery.spool_owner import OWNER_FILE, Owner
 
 MOMENT = 0.001
 HOUR = 3_600.0

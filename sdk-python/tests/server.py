@@ -51,13 +51,13 @@ class Hold:
     until: threading.Event
 
 
-Answer = Any
+Response = Any
 
 
 class Server:
     """Listens on a free port of loopback. Thread-safe."""
 
-    def __init__(self, answers: list[Answer] | None = None, port: int = 0, **options: Any) -> None:
+    def __init__(self, answers: list[Response] | None = None, port: int = 0, **options: Any) -> None:
         self.answers = list(answers or [])
         # Every batch of more logs is too large.
         self.records_max: int | None = None
@@ -121,7 +121,7 @@ class Server:
                 self.in_call -= 1
                 self._changed.notify_all()
 
-    def _answer(self, batch: Any, answer: Answer, context: Any) -> Any:
+    def _answer(self, batch: Any, answer: Response, context: Any) -> Any:
         if self.token is not None and self.metadata[-1].get("authorization") != f"Bearer {self.token}":
             answer = Refuse("UNAUTHENTICATED", "no such token")
         if self.records_max is not None and len(batch.records) > self.records_max:
@@ -188,7 +188,7 @@ def _add(status: Any, kind: str, message: Any) -> None:
 
 
 @contextmanager
-def serving(answers: list[Answer] | None = None, **options: Any) -> Iterator[Server]:
+def serving(answers: list[Response] | None = None, **options: Any) -> Iterator[Server]:
     server = Server(answers, **options)
     try:
         yield server

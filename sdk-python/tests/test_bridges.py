@@ -13,14 +13,14 @@ from typing import Any
 import loguru
 import pytest
 import structlog
-from clients import client_of
+from clients import Notices, client_of
 from server import PATIENCE, Server, serving
 
 import logweir
 import logweir.loguru
 import logweir.structlog
 from logweir import Client, Handler, Level
-from logweir.trace import current_ids
+from logweir.record.trace import current_ids
 
 
 @contextmanager
@@ -51,15 +51,22 @@ def test_a_log_has_all_that_logging_knows() -> None:
 
 
 @pytest.mark.parametrize("created", [math.nan, -1.0, math.inf, 1e300])
-def test_a_time_of_logging_that_is_none_is_replaced_and_flagged(created: float) -> None:
-    with logging_to_server() as (logger, client, server):
+def test_a_time_of_logging_that_is_none_is_replaced_flagged_and_told_once(created: float) -> None:
+    notices = Notices()
+    with logging_to_server(on_notice=notices) as (logger, client, server):
         before = time.time_ns()
-        log = logger.makeRecord("shop.tests", logging.INFO, "", 0, "x", (), None)
-        log.created = created
-        logger.handle(log)
-        (record,) = sent(client, server)
-        assert before <= record.time_unix_nano <= time.time_ns()
-    assert named(record) == {"logweir.truncated": True}
+        for _ in range(2):
+            log = logger.makeRecord("shop.tests", logging.INFO, "", 0, "x", (), None)
+            log.created = created
+            logger.handle(log)
+            # Each in a batch of its own.
+            records = sent(client, server)
+        assert all(before <= record.time_unix_nano <= time.time_ns() for record in records)
+    assert [named(record) for record in records] == 2 * [{"logweir.truncated": True}]
+    assert notices.texts == [
+        "the time of a log record is not valid, so it has the time of its batch: "
+        "its `created` must be seconds since 1970"
+    ]
 
 
 @pytest.mark.parametrize(

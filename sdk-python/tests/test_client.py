@@ -15,9 +15,10 @@ import pytest
 from clients import HOUR, Notices, balanced, client_of, kill, wait_until
 from server import PATIENCE, Hold, Refuse, Reject, serving
 
-from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions, connection, disk
-from logweir.batch import EncodedBatch
-from logweir.spool import FrameRef, Spool
+from logweir import Client, ConfigError, LogEvent, Rejection, SpoolOptions
+from logweir.delivery import connection, disk
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.spool import FrameRef, Spool
 
 
 def test_a_flush_settles_what_came_before_it() -> None:

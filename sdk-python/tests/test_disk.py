@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from logweir import SpoolOptions
-from logweir.batch import EncodedBatch
-from logweir.disk import Disk
-from logweir.queue import QueueBounds
-from logweir.shared import Shared
-from logweir.spool import FrameRef, Spool
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.disk import Disk
+from logweir.delivery.queue import QueueBounds
+from logweir.delivery.shared import Shared
+from logweir.delivery.spool import FrameRef, Spool
 
 BATCH = EncodedBatch(b"b" * 16, b"p" * 16, 1, 2, 1, b"request")
 IN_MEMORY = "the spool fails, logs stay in memory: "
@@ -27,10 +27,10 @@ class Fixture:
         self.told: list[str] = []
         shared = Shared(QueueBounds(1, 1))
         self.progress = shared.progress
-        self.disk = Disk(SpoolOptions(str(folder), **options), shared, self.told.append, self._say_fault)
+        self.disk = Disk(SpoolOptions(str(folder), **options), shared, self.told.append, self._notify_fault)
         self.disk.open(0)
 
-    def _say_fault(self, kind: str, text: str) -> None:
+    def _notify_fault(self, kind: str, text: str) -> None:
         self.told.append(text)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from logweir.poller import Poller
+from logweir.delivery.poller import Poller
 
 
 def test_without_poll_and_without_sockets_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:

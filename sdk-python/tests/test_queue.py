@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logweir.delivery.queue import DROP_POLICIES, NEWEST, Queue, QueueBounds
 from logweir.errors import EXPIRED, SAMPLE_RATE, SHUTDOWN_TIMEOUT
-from logweir.queue import DROP_POLICIES, NEWEST, Queue, QueueBounds
-from logweir.record import Level, Record, weight_of
+from logweir.record.record import Level, Record, memory_bytes_of
 
 RECORDS_MAX, BYTES_MAX = 20, 400
 
@@ -74,8 +74,8 @@ def test_the_inbox_is_taken_in_with_what_was_given_up_before() -> None:
     queue.bounds = QueueBounds(RECORDS_MAX, 10_000)
     queue.take_in(0.0)
     assert (queue.emitted, queue.records, queue.dropped[SAMPLE_RATE]) == (3, 2, 1)
-    assert queue.bytes == 2 * weight_of(log(Level.INFO))
-    assert queue.is_urgent and not queue.drop_unsaid
+    assert queue.bytes == 2 * memory_bytes_of(log(Level.INFO))
+    assert queue.is_urgent and not queue.has_untold_drops
 
 
 def test_a_closed_queue_counts_and_no_more() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logweir import wire
-from logweir.record import (
+from logweir.record.record import (
     ATTRIBUTE_KEY_BYTES_MAX,
     ATTRIBUTE_VALUE_BYTES_MAX,
     ATTRIBUTES_MAX,

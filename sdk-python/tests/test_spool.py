@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from clients import kill
 
-from logweir import platform, spool_owner
-from logweir.batch import EncodedBatch
-from logweir.spool import SEGMENT_BYTES, SYNC_ALWAYS, Adopted, FrameRef, Spool, SpoolOptions
-from logweir.spool_owner import OWNER_FILE, SILENCE_S_MAX
+from logweir import platform
+from logweir.delivery import spool_owner
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.spool import SEGMENT_BYTES, SYNC_ALWAYS, Adopted, FrameRef, Spool, SpoolOptions
+from logweir.delivery.spool_owner import OWNER_FILE, SILENCE_S_MAX
 
 MEBIBYTE = 1 << 20
 
@@ -233,7 +234,7 @@ def test_a_folder_whose_owner_cannot_be_read_is_left_alone(tmp_path: Path) -> No
 
 WITHOUT_FILES = """
 import os, resource
-from logweir.spool_owner import start_of
+from logweir.delivery.spool_owner import start_of
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 try:
     start_of(os.getpid())

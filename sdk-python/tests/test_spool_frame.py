@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logweir.batch import EncodedBatch
-from logweir.spool_frame import decode_marks, encode, encode_mark, scan
+from logweir.delivery.batch import EncodedBatch
+from logweir.delivery.spool_frame import decode_marks, encode, encode_mark, scan
 
 SALT = 0xDEADBEEF
 PAYLOADS = st.lists(st.binary(max_size=200), min_size=1, max_size=8)

@@ -18,8 +18,8 @@ from clients import HOUR, Notices, balanced, client_of, wait_until
 from server import PATIENCE, Hold, Refuse, Server, serving
 
 from logweir import Client, EndpointError, TlsError, TlsOptions, TokenError
-from logweir.connection import Call
-from logweir.transport import refusal_notice
+from logweir.delivery.connection import Call
+from logweir.delivery.transport import refusal_notice
 
 
 def emit(client: Client, count: int, size: int = 0) -> None:
@@ -212,10 +212,10 @@ def test_an_address_that_is_not_one_is_told_in_plain_words(monkeypatch: pytest.M
 
 def test_an_answer_without_a_status_of_grpc_is_of_no_server_of_ours() -> None:
     call = Call(b"", "", None, 1.0, done=lambda answer: None, headers={":status": "200"})
-    answer = call.answer()
-    assert answer.is_foreign
+    response = call.response()
+    assert response.is_foreign
     expected = "http://a:1 refused a batch for good (HTTP status 200 without a status of gRPC); is this"
-    assert refusal_notice("http://a:1", answer).startswith(expected)
+    assert refusal_notice("http://a:1", response).startswith(expected)
 
 
 @pytest.mark.parametrize("endpoint", ["ftp://a", "", "http://a:1/path", "http://a:0x1"])

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 import vectors
 
-from logweir import batch as batches
-from logweir import spool_frame, spool_owner, wire
-from logweir.batch import Batcher, EncodedBatch
-from logweir.compression import GZIP, ZSTD
-from logweir.config import Surroundings, environment_of, resolve
+from logweir import wire
+from logweir.config import ProcessContext, environment_of, resolve
+from logweir.delivery import batch as batches
+from logweir.delivery import spool_frame, spool_owner
+from logweir.delivery.batch import Batcher, EncodedBatch
+from logweir.delivery.compression import GZIP, ZSTD
+from logweir.delivery.queue import Queue, QueueBounds
+from logweir.delivery.retry import Code, EndpointPool, History, Next, Refusal, RetryPolicy, Ticket, Wait
 from logweir.errors import ConfigError, TokenError
-from logweir.queue import Queue, QueueBounds
-from logweir.record import Level, Record, write
-from logweir.redaction import REDACT_KEYS, Redactor
-from logweir.retry import Code, Gate, History, Next, Refusal, RetryPolicy, Ticket, Wait
-from logweir.sampling import Sampler
-from logweir.trace import TraceContext
+from logweir.record.record import Level, Record, write
+from logweir.record.redaction import REDACT_KEYS, Redactor
+from logweir.record.sampling import Sampler
+from logweir.record.trace import TraceContext
 
 BATCHES = vectors.load("batches")
 DROPS = vectors.load("drops")["cases"]
@@ -151,30 +152,30 @@ ROUNDING = 1e-9
 
 @pytest.mark.parametrize("case", RESPONSES, ids=vectors.names(RESPONSES))
 def test_responses(case: Any) -> None:
-    gate = Gate(RetryPolicy(), case["endpoints"])
+    pool = EndpointPool(RetryPolicy(), case["endpoints"])
     tickets: dict[str, Ticket] = {}
     of_all = History()
     for step in case["steps"]:
         now = step["at_ms"] / 1e3
         if "start" in step:
-            ticket = gate.start(now + ROUNDING)
+            ticket = pool.start(now + ROUNDING)
             assert isinstance(ticket, Ticket), step
-            assert ticket.door == step.get("endpoint", ticket.door), step
+            assert ticket.endpoint == step.get("endpoint", ticket.endpoint), step
             tickets[step["start"]] = ticket
         elif "refuse" in step:
             ticket = tickets[step["refuse"]]
             history = of_all if case.get("batch") == "one" else History()
-            following = gate.refused(ticket, refusal(step["answer"]), history, now, step["random"])
-            gate.finish(ticket)
+            following = pool.refused(ticket, refusal(step["answer"]), history, now, step["random"])
+            pool.finish(ticket)
             found = following.value if isinstance(following, Next) else following
             assert found == step["next"], step
         elif "succeed" in step:
-            gate.succeeded(tickets[step["succeed"]])
-            gate.finish(tickets[step["succeed"]])
+            pool.succeeded(tickets[step["succeed"]])
+            pool.finish(tickets[step["succeed"]])
         elif "abandon" in step:
-            gate.finish(tickets[step["abandon"]])
+            pool.finish(tickets[step["abandon"]])
         else:
-            check_wait(gate.start(now), now, step["wait_ms"])
+            check_wait(pool.start(now), now, step["wait_ms"])
 
 
 def refusal(answer: Any) -> Refusal:
@@ -240,14 +241,14 @@ def test_environment(case: Any) -> None:
             raise FileNotFoundError(2, "No such file or directory", path)
         return str(files[path])
 
-    around = Surroundings(environment_of(case["environment"]), read_text, "h", 17)
+    context = ProcessContext(environment_of(case["environment"]), read_text, "h", 17)
     code = {**case["code"], "on_notice": notices.append}
     if "fails" in case:
         with pytest.raises(ConfigError) as failure:
-            resolve(code, around)
+            resolve(code, context)
         assert failure.value.setting == case["fails"]
         return
-    config = resolve(code, around)
+    config = resolve(code, context)
     for name, read in FIELDS:
         if name in case["expected"]:
             found, expected = read(config), case["expected"][name]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from logweir.queue import QueueBounds
-from logweir.shared import Command, Shared
-from logweir.wait import Waiters
+from logweir.delivery.queue import QueueBounds
+from logweir.delivery.shared import Command, Shared
+from logweir.delivery.wait import Waiters
 
 
 def test_a_fault_while_one_is_answered_loses_nobody_who_waits() -> None:
@@ -22,6 +22,6 @@ def test_a_fault_while_one_is_answered_loses_nobody_who_waits() -> None:
     shared.commands.extend(commands)
     waiters.accept_commands(1.0)
     with pytest.raises(RuntimeError):
-        waiters.answer(1.0)
-    waiters.answer(2.0)
-    assert all(command.answered.is_set() for command in commands)
+        waiters.reply(1.0)
+    waiters.reply(2.0)
+    assert all(command.replied.is_set() for command in commands)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logweir import wire
-from logweir.record import UNKNOWN_LEVEL, Json, Level, Record, write_attributes
+from logweir.record.record import UNKNOWN_LEVEL, Json, Level, Record, write_attributes
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto/vectors"
 

@@ -16,22 +16,23 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{ClientBuilder, Config},
+    delivery::{
+        queue::{Queue, Queued},
+        shared::{Command, Reply, Shared},
+        transport::{Listeners, Sender},
+        worker::Worker,
+    },
     error::{ConfigError, DropReason},
-    filters,
     lock::Mutex,
     platform::{self, ProcessContext},
-    queue::{Queue, Queued},
-    record::{self, Record},
+    record::{self, Record, sampling},
     report::{FlushReport, Stats},
-    shared::{Command, Reply, Shared},
-    transport::{Listeners, Sender},
-    worker::Worker,
 };
 
 /// How long the last client waits when it is dropped without `shutdown`.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
-/// The thread answers a flush at its deadline; beyond this it is taken for dead.
-const ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// The thread replies to a flush at its deadline; beyond this it is taken for dead.
+const REPLY_GRACE: Duration = Duration::from_secs(2);
 /// Calls of flush and shutdown that may wait for the thread to notice them.
 const COMMANDS_MAX: usize = 1_024;
 
@@ -82,6 +83,7 @@ impl Client {
     pub(crate) fn start(config: Config) -> Result<Self, ConfigError> {
         let (mut inner, receiver) = Inner::new(config);
         if inner.config.is_disabled {
+            // Without a thread a flush is answered at once from the counts.
             inner.commands = None;
         } else {
             inner.start_thread(receiver)?;
@@ -98,28 +100,35 @@ impl Client {
         let inner = self.inner.of_this_process();
         let mut record = record.into().0;
         let shared = &inner.shared;
+        // First, so that what is left out costs the least.
         if !inner.config.sample_rates.keeps(record.level, || inner.draw()) {
             return shared.queue.lock().give_up(DropReason::SampleRate);
         }
+        // Before the hook, so that it sees the log as it will be sent.
         if record.time_unix_nano == 0 {
             record.time_unix_nano = u64::try_from(platform::now_unix_nano()).unwrap_or(0);
         }
         if !inner.keeps(&mut record) {
             return shared.queue.lock().give_up(DropReason::BeforeSend);
         }
+        // What is cut off could hide that it had to be redacted; the rest is redacted when its batch is cut.
         inner.config.redaction.apply_before_cut(&mut record.attributes);
         record::fit(&mut record);
-        let (weight, encoded) = record::sizes(&record);
-        let queued = Box::new(Queued { record, at: platform::now(), weight, encoded, position: 0 });
+        // After it was cut, and outside of the lock: measuring walks all of the log.
+        let (memory_bytes, wire_bytes) = record::sizes(&record);
+        let queued =
+            Box::new(Queued { record, at: platform::now(), memory_bytes, wire_bytes, position: 0 });
+        // Relaxed: an overflow may count by the reason of a moment ago.
         let token_refused = shared.token_refused.load(Ordering::Relaxed);
         let reason = if token_refused { DropReason::AuthFailed } else { DropReason::QueueOverflow };
+        // The evicted logs are freed when `pushed` goes, which is after the lock.
         let pushed = shared.queue.lock().push(queued, reason);
         if pushed.wake {
             shared.wake.notify_one();
         }
     }
 
-    /// Waits until everything handed over before the call is answered, or the time is up. May be
+    /// Waits until the server has responded to everything handed over before the call, or the time is up. May be
     /// called from any thread, also from one that runs futures, which it blocks; prefer
     /// [`Self::flush_async`] there.
     pub fn flush(&self, timeout: Duration) -> FlushReport {
@@ -130,15 +139,15 @@ impl Client {
     /// As [`Self::flush`], for any async runtime or none.
     pub async fn flush_async(&self, timeout: Duration) -> FlushReport {
         let Some(inner) = self.inner.started() else { return FlushReport::default() };
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let reply: Reply = Box::new(move |report| {
             // The caller may have stopped waiting.
-            answer.send(report).ok();
+            sender.send(report).ok();
         });
         let command = Command::Flush { deadline: deadline(timeout), reply };
         if !platform::is_sdk_thread()
             && inner.command(command)
-            && let Ok(report) = answered.await
+            && let Ok(report) = receiver.await
         {
             return report;
         }
@@ -184,6 +193,7 @@ impl Inner {
         let (started, has_started) = sync_channel(1);
         let (shared, config) = (Arc::clone(&self.shared), self.config.clone());
         let body = move || {
+            // Before anything else can log on this thread.
             platform::mark_sdk_thread();
             match runtime_and_sender(&config, &shared) {
                 Ok((runtime, sender)) => {
@@ -199,6 +209,7 @@ impl Inner {
         let spawned = thread::Builder::new().name("logweir".into()).spawn(body);
         spawned.map_err(ConfigError::Thread)?;
         let died = || ConfigError::Thread(std::io::ErrorKind::BrokenPipe.into());
+        // Errors of the set-up belong to the caller of `build`, not to a notice later.
         has_started.recv().unwrap_or_else(|_| Err(died()))
     }
 
@@ -216,6 +227,7 @@ impl Inner {
             }
             Box::new(child)
         };
+        // Again, since the child may itself have been forked.
         self.child.get_or_init(start).of_this_process()
     }
 
@@ -238,13 +250,13 @@ impl Inner {
 
     /// A share from 0 up to 1, without a call of the system.
     fn draw(&self) -> f64 {
-        filters::share(self.draws.fetch_add(filters::STEP, Ordering::Relaxed))
+        sampling::share(self.draws.fetch_add(sampling::STEP, Ordering::Relaxed))
     }
 
     /// What the program's own `before_send` makes of a log.
     fn keeps(&self, record: &mut LogRecord) -> bool {
         let Some(call) = &self.config.before_send else { return true };
-        platform::outside_itself(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
+        platform::run_hook(|| call(record)).is_none_or(|kept| kept.unwrap_or(false))
     }
 
     fn ask(
@@ -252,15 +264,15 @@ impl Inner {
         timeout: Duration,
         command: impl FnOnce(Instant, Reply) -> Command,
     ) -> FlushReport {
-        let (answer, answered) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         let reply: Reply = Box::new(move |report| {
             // The caller may have stopped waiting.
-            answer.try_send(report).ok();
+            sender.try_send(report).ok();
         });
         // The sending thread cannot wait for itself.
         if !platform::is_sdk_thread()
             && self.command(command(deadline(timeout), reply))
-            && let Ok(report) = answered.recv_timeout(timeout.saturating_add(ANSWER_GRACE))
+            && let Ok(report) = receiver.recv_timeout(timeout.saturating_add(REPLY_GRACE))
         {
             return report;
         }
@@ -281,6 +293,7 @@ impl Inner {
     }
 
     fn stats(&self) -> Stats {
+        // Both locks are held together, so that a log is in one of the counts and not between them.
         let queue = self.shared.queue.lock();
         let progress = *self.shared.progress.lock();
         Stats {
@@ -314,6 +327,7 @@ impl Drop for Inner {
 
 fn deadline(timeout: Duration) -> Instant {
     const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+    // The sum of an instant and the longest duration would panic.
     platform::now() + timeout.min(FOREVER)
 }
 
@@ -329,6 +343,7 @@ fn runtime_and_sender(
         token_refused: Arc::clone(&shared.token_refused),
     };
     let sender = {
+        // Connections belong to the runtime within which they are made.
         let _inside = runtime.enter();
         Sender::connect_with(
             &config.endpoints,

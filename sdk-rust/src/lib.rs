@@ -25,51 +25,39 @@
 //!
 //! A program that keeps ids and sequences itself uses [`Sender`] instead of [`Client`].
 
-mod batch;
 mod client;
 mod config;
+mod delivery;
 mod error;
-#[cfg(any(feature = "log", feature = "tracing"))]
-mod fields;
-mod filters;
-#[cfg(any(feature = "log", feature = "tracing"))]
-mod guard;
 mod hex;
-#[cfg(feature = "tracing")]
-mod layer;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod integrations;
 mod lock;
-#[cfg(feature = "log")]
-pub mod log;
 mod platform;
-mod queue;
 mod record;
 mod report;
-mod resource;
-mod retry;
-mod shared;
-mod spool;
-mod trace;
-mod transport;
 #[cfg(test)]
 mod vectors;
-mod worker;
 
-pub use batch::EncodedBatch;
 pub use client::Client;
 pub use config::{ClientBuilder, Rejection};
+pub use delivery::{
+    batch::EncodedBatch,
+    queue::DropPolicy,
+    retry::RetryPolicy,
+    spool::{SpoolOptions, SpoolSync},
+    transport::{Compression, SendOptions, SendOutcome, Sender, TlsOptions, Token},
+};
 pub use error::{ConfigError, DropCounts, DropReason};
 #[cfg(any(feature = "log", feature = "tracing"))]
-pub use guard::Guard;
+pub use integrations::Guard;
+#[cfg(feature = "log")]
+pub use integrations::log;
 #[cfg(feature = "tracing")]
-pub use layer::{LogweirLayer, init, layer};
+pub use integrations::{LogweirLayer, init, layer};
 pub use logweir_proto::v1::{self, Level};
-pub use queue::DropPolicy;
 pub use record::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX, Record, Value,
+    NAME_BYTES_MAX, Record, Value, trace::TraceContext,
 };
 pub use report::{FlushReport, Stats};
-pub use retry::RetryPolicy;
-pub use spool::{SpoolOptions, SpoolSync};
-pub use trace::TraceContext;
-pub use transport::{Compression, SendOptions, SendOutcome, Sender, TlsOptions, Token};

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Where the library says what a person should know.
+/// Called with each line of text that a person should read.
 pub(crate) type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Reads a variable of the environment; none if it is empty or not text.
@@ -73,6 +73,7 @@ pub(crate) fn share_of(bits: u64) -> f64 {
 /// Random bytes, for ids. A system that gives none leaves only what differs between calls.
 pub(crate) fn random_bytes<const SIZE: usize>() -> [u8; SIZE] {
     let mut bytes = [0; SIZE];
+    // A program must not fail for its logs: ids that are only unlikely to meet will do.
     if getrandom::fill(&mut bytes).is_err() {
         let moment = now_unix_nano().to_le_bytes().into_iter().chain(process_id().to_le_bytes());
         bytes.iter_mut().zip(moment.cycle()).for_each(|(byte, other)| *byte = other);
@@ -96,7 +97,8 @@ fn host_name() -> String {
     by_kernel.ok().or_else(by_command).unwrap_or_default().trim().to_owned()
 }
 
-/// Where numbers of processes mean the same; empty if the system does not tell.
+/// The boot of the machine and the namespace within which the number of a process is unique; empty if
+/// the system does not tell.
 pub(crate) fn process_namespace() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     match (boot, fs::read_link("/proc/self/ns/pid")) {
@@ -143,7 +145,7 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(path)?.set_modified(SystemTime::now())
 }
 
-/// Says it on stderr.
+/// Writes notices to stderr.
 pub(crate) fn notice_on_stderr() -> Notice {
     Arc::new(|text| {
         // A program without stderr has nobody to tell, and must not fail for it.
@@ -152,7 +154,7 @@ pub(crate) fn notice_on_stderr() -> Notice {
 }
 
 /// Runs the program's own code, whose panic must not take the sending thread along.
-pub(crate) fn survive<T>(call: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok()
 }
 
@@ -171,13 +173,14 @@ pub(crate) fn is_sdk_thread() -> bool {
     IN_SDK.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Runs the program's own code, unless it is that code which calls: none then. None as well if it
-/// panics, told apart by the outer.
-pub(crate) fn outside_itself<T>(call: impl FnOnce() -> T) -> Option<Option<T>> {
+/// Runs the program's hook. `None` if a hook runs on this thread already, which has logged itself;
+/// `Some(None)` if it panics.
+pub(crate) fn run_hook<T>(call: impl FnOnce() -> T) -> Option<Option<T>> {
+    // A hook that logs would be called for its own log, and so on without end.
     if IN_HOOK.try_with(|flag| flag.replace(true)).unwrap_or(true) {
         return None;
     }
-    let result = survive(call);
+    let result = catch_panic(call);
     IN_HOOK.try_with(|flag| flag.set(false)).ok();
     Some(result)
 }

@@ -2,7 +2,7 @@
 
 use crate::error::DropCounts;
 
-/// Counts since the start. When quiet, `emitted = sent + rejected + dropped + spooled`.
+/// Counts since the start. When idle, `emitted = sent + rejected + dropped + spooled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -18,9 +18,9 @@ pub struct Stats {
     pub queued: u64,
     /// Logs in batches that are under way.
     pub in_flight: u64,
-    /// Logs in batches in the spool that are not answered.
+    /// Logs in batches in the spool that the server has not responded to.
     pub spooled: u64,
-    /// Logs of dead processes, taken over, not answered so far.
+    /// Logs of dead processes, taken over and still to be sent.
     pub adopted_waiting: u64,
     /// Logs of dead processes that the server has for good.
     pub adopted_sent: u64,
@@ -44,15 +44,16 @@ pub struct FlushReport {
     pub rejected: u64,
     /// Logs given up, by reason, since the start.
     pub dropped: DropCounts,
-    /// Logs handed over before the call that are in the spool, and not answered.
+    /// Logs handed over before the call that are in the spool, without a response so far.
     pub spooled: u64,
     /// Logs handed over before the call whose fate is open.
     pub pending: u64,
 }
 
 impl FlushReport {
-    /// Whether the fate of every log handed over before the call is settled.
+    /// Whether the fate of every log handed over before the call is known.
     pub fn is_complete(&self) -> bool {
+        // What is in the spool survives, but the server does not have it.
         self.spooled == 0 && self.pending == 0
     }
 }

@@ -16,15 +16,16 @@ use tonic::Code;
 
 use crate::{
     Client, ClientBuilder, DropPolicy, DropReason, RetryPolicy, TraceContext,
-    batch::{self, Batcher, EncodedBatch, Part},
+    delivery::{
+        batch::{self, Batcher, EncodedBatch, Part},
+        queue::{Queue, QueueBounds, Queued, Room},
+        retry::{EndpointPool, History, Next, Refusal, Start, Ticket},
+        spool::{frame, owner},
+    },
     error::ConfigError,
-    filters::{Redaction, SampleRates},
     lock::Mutex,
     platform::{self, ProcessContext},
-    queue::{Queue, QueueBounds, Queued, Room},
-    record,
-    retry::{EndpointPool, History, Next, Refusal, Start, Ticket},
-    spool::{frame, owner},
+    record::{self, redaction::Redaction, sampling::SampleRates},
 };
 
 fn file(name: &str) -> Value {
@@ -329,9 +330,9 @@ fn drops() {
                 message: position.to_string(),
                 ..LogRecord::default()
             };
-            let weight = or_default(&push["bytes"], |bytes| Some(number(bytes))).unwrap_or(1);
+            let memory_bytes = or_default(&push["bytes"], |bytes| Some(number(bytes))).unwrap_or(1);
             let at = platform::now();
-            let queued = Queued { record, at, weight, encoded: weight, position: 0 };
+            let queued = Queued { record, at, memory_bytes, wire_bytes: memory_bytes, position: 0 };
             drop(queue.push(Box::new(queued), DropReason::QueueOverflow));
         }
         let (mut room, mut kept) = (Room { records: usize::MAX, bytes: usize::MAX }, Vec::new());
@@ -532,8 +533,8 @@ fn settings(config: &crate::config::Config) -> Value {
 #[test]
 fn environment() {
     for case in list(&file("environment")["cases"]) {
-        let said: Arc<Mutex<Vec<String>>> = Arc::default();
-        let sink = Arc::clone(&said);
+        let notices: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sink = Arc::clone(&notices);
         let builder = builder(&case["code"]).on_notice(move |text| sink.lock().push(text.into()));
         let resolved = builder.resolve(&surroundings(case));
         let config = match (resolved, case["fails"].as_str()) {
@@ -564,7 +565,7 @@ fn environment() {
             };
             assert!(is_same, "{}: {name} is {}, not {expected}", case["name"], found[name]);
         }
-        assert_eq!(said.lock().len(), number::<usize>(&case["notices"]), "{}", case["name"]);
+        assert_eq!(notices.lock().len(), number::<usize>(&case["notices"]), "{}", case["name"]);
     }
 }
 

@@ -1,5 +1,6 @@
-//! What may name what: crates, and the modules within each.
+//! What may name what: crates, and the modules within each; and that ARCHITECTURE.md names what is there.
 
 mod crates;
+mod documented;
 mod modules;
 mod reader;

@@ -2,11 +2,18 @@
 //!
 //! A process never sends its own logs through its own ingest: a fault there would feed itself.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
+use tokio::time::interval;
 use tracing_subscriber::EnvFilter;
+
+use super::tasks::{Fate, Tasks};
+
+/// How often histograms add up what they have gathered; until then they keep every sample, so a busy
+/// server holds some hundred thousand numbers at most.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a process logs about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +75,17 @@ impl Metrics {
     /// A recorder of its own, for tests and tools that serve no metrics.
     pub fn detached() -> Self {
         Self(Arc::new(PrometheusBuilder::new().build_recorder().handle()))
+    }
+
+    /// Keeps the histograms small until the process stops, whether anybody reads `/metrics` or not.
+    pub fn start_upkeep(&self, tasks: &Tasks) {
+        let (metrics, stop) = (self.clone(), tasks.stop_token());
+        tasks.spawn("metrics upkeep", Fate::Essential, async move {
+            let mut due = interval(UPKEEP_INTERVAL);
+            while stop.run_until_cancelled(due.tick()).await.is_some() {
+                metrics.0.run_upkeep();
+            }
+        });
     }
 
     /// The Prometheus text exposition format.

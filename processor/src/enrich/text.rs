@@ -8,7 +8,7 @@ use logweir_core::record::Level;
 
 use super::{
     fields::is_latency,
-    units::{duration_ms, hex_id, unit_ms},
+    units::{checked_ms, duration_ms, hex_id, unit_ms},
 };
 
 /// Bytes of a message that are read: messages may have 64 KiB, and what says something about
@@ -108,7 +108,9 @@ fn number(text: &str, start: usize, end: usize, found: &mut Numbers) {
         && let Some(unit) = is_latency(key)
     {
         found.latency_ms = match unit_ms(unit) {
-            Some(unit) => text[start..end].parse().ok().map(|number: f64| number * unit),
+            Some(unit) => {
+                text[start..end].parse().ok().and_then(|number: f64| checked_ms(number * unit))
+            }
             None => with_unit(&text[start..]),
         };
     }
@@ -217,6 +219,11 @@ mod tests {
         ] {
             assert_eq!(level(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_latency_beyond_every_number_is_none() {
+        assert_eq!(numbers(&format!("elapsed_ms={}", "9".repeat(400))).latency_ms, None);
     }
 
     #[test]

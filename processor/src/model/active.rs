@@ -84,7 +84,11 @@ impl ActiveModels {
         gauge!("logweir_models_unusable").set(refused.len() as f64);
         gauge!("logweir_models_in_use").set(models.len() as f64);
         *unusable = refused;
-        if models.keys().ne(known.keys()) || models.len() != known.len() {
+        // Only what changed is put in place: whoever uses the models installs them anew for it.
+        let is_known = |(id, loaded): (&u64, &Arc<Loaded>)| {
+            known.get(id).is_some_and(|before| Arc::ptr_eq(before, loaded))
+        };
+        if models.len() != known.len() || !models.iter().all(is_known) {
             *self.0.lock() = Arc::new(models);
         }
         Ok(())
@@ -201,7 +205,7 @@ impl InUse {
         }
         self.measured_at = now;
         let share = self.anomalies as f64 / self.logs.max(1) as f64;
-        gauge!("logweir_analysisor_anomaly_share").set(share);
+        gauge!("logweir_detector_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
         let mut begun = Vec::new();
         for (id, loaded) in self.given.iter() {
@@ -317,5 +321,25 @@ mod tests {
         storage.roll_back_model(&tenant, ModelKind::IsolationForest, None).await.unwrap();
         models.refresh(&storage, Timestamp::from_unix_nanos(5), &mut unusable).await.unwrap();
         assert_eq!(unusable, [ids[2]], "the one before is too old");
+    }
+
+    #[tokio::test]
+    async fn models_that_stay_active_are_not_put_in_place_again() {
+        let at = Timestamp::from_unix_nanos;
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = SqliteStorage::open(&config, system_clock()).unwrap();
+        // Of many tenants: the order of two maps with the same few keys is mostly the same.
+        for tenant in 0..8 {
+            let tenant = Tenant::new(&format!("tenant-{tenant}")).unwrap();
+            let model = storage.insert_model(&tenant, new_model(at(10)), body()).await.unwrap();
+            storage.promote_model(&tenant, model.model_id, at(20)).await.unwrap();
+        }
+        let models = ActiveModels::default();
+        models.refresh(&storage, at(5), &mut Vec::new()).await.unwrap();
+        let first = models.current();
+        assert_eq!(first.len(), 8);
+        models.refresh(&storage, at(5), &mut Vec::new()).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &models.current()));
     }
 }

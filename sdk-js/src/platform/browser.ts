@@ -1,8 +1,8 @@
 /** The edge to browsers: fetch with gRPC-Web, no files, no environment, and the page's end. */
 
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { ingest } from "../ingest.js";
-import type { Door, EndListener, Platform } from "../platform.js";
+import type { Channel, EndListener, Platform } from "../platform.js";
+import { ingest } from "./ingest.js";
 
 const nanosecondsPerMillisecond = 1_000_000n;
 /** Browsers let requests outlive their page up to 64 KiB in all; the rest is for headers. */
@@ -10,7 +10,7 @@ export const keepaliveBytesMax = 60 << 10;
 const digestBytes = 32;
 const encoder = new TextEncoder();
 /** The console as it was before a program's client listened to it. */
-const say = console.error.bind(console);
+const printError = console.error.bind(console);
 
 /** Bytes of requests under way that may outlive the page. */
 let keepaliveBytes = 0;
@@ -22,6 +22,7 @@ async function fetchBeyondPage(input: RequestInfo | URL, init?: RequestInit): Pr
 	if (!keepalive) {
 		return fetch(input, init);
 	}
+	// The browser refuses a request beyond its limit; without the flag it is sent all the same.
 	keepaliveBytes += bytes;
 	try {
 		return await fetch(input, { ...init, keepalive });
@@ -30,7 +31,7 @@ async function fetchBeyondPage(input: RequestInfo | URL, init?: RequestInit): Pr
 	}
 }
 
-function openDoor(address: string): Door {
+function openChannel(address: string): Channel {
 	const transport = createGrpcWebTransport({ baseUrl: address, fetch: fetchBeyondPage });
 	return {
 		ingest: (request, headers, signal) => ingest(transport, request, headers, signal),
@@ -81,15 +82,15 @@ export const browserPlatform: Platform = {
 	},
 	hostName: () => globalThis.location?.hostname ?? "",
 	processId: nothing,
-	packing: "none",
-	packings: ["none"],
-	openDoor,
+	encoding: "none",
+	encodings: ["none"],
+	openChannel,
 	checkTls() {},
 	openSpool() {
 		throw new Error("a browser has no disk");
 	},
 	currentTrace: nothing,
-	say: (line) => say(line),
+	printNotice: (line) => printError(line),
 	soon: (call) => void setTimeout(call),
 	later: (milliseconds, call) => setTimeout(call, milliseconds),
 	laterForSure: (milliseconds, call) => setTimeout(call, milliseconds),

@@ -19,24 +19,24 @@ const prefixBytes = 5;
 const ok = "0";
 
 /** How messages are compressed. */
-export interface Packer {
+export interface Compressor {
 	name: string;
-	pack(bytes: Uint8Array): Promise<Uint8Array>;
+	compress(bytes: Uint8Array): Promise<Uint8Array>;
 	/** Messages below this are sent as they are, bytes. */
 	fromBytes: number;
 }
 
-/** Sends a message and returns the answer. Throws a `ConnectError` with headers if a server answered. */
+/** Sends a message and returns the response's message. Throws a `ConnectError` with headers if a server responded. */
 export async function unaryCall(
 	session: Http2SessionManager,
 	path: string,
 	message: Uint8Array,
 	headers: OutgoingHttpHeaders,
 	signal: AbortSignal,
-	packer: Packer | undefined,
+	compressor: Compressor | undefined,
 ): Promise<Uint8Array> {
-	const packs = packer !== undefined && message.length >= packer.fromBytes;
-	const sent = packs ? await packer.pack(message) : message;
+	const isCompressed = compressor !== undefined && message.length >= compressor.fromBytes;
+	const sent = isCompressed ? await compressor.compress(message) : message;
 	const stream = await session.request(
 		"POST",
 		path,
@@ -44,61 +44,67 @@ export async function unaryCall(
 			...headers,
 			"content-type": "application/grpc+proto",
 			te: "trailers",
-			...(packs ? { "grpc-encoding": packer.name } : {}),
+			...(isCompressed ? { "grpc-encoding": compressor.name } : {}),
 		},
 		{},
 	);
 	const cancel = () => stream.close(constants.NGHTTP2_CANCEL);
 	signal.addEventListener("abort", cancel);
 	try {
+		// The session may have taken its time.
 		if (signal.aborted) {
 			cancel();
 		} else {
 			// Both parts go out together.
 			stream.cork();
-			stream.write(prefixOf(packs, sent.length));
+			stream.write(prefixOf(isCompressed, sent.length));
 			stream.end(sent);
 		}
-		return readAnswer(await answerOf(session, stream));
+		return messageOf(await responseOf(session, stream));
 	} finally {
 		signal.removeEventListener("abort", cancel);
 	}
 }
 
-function prefixOf(isPacked: boolean, length: number): Buffer {
+function prefixOf(isCompressed: boolean, length: number): Buffer {
 	const prefix = Buffer.allocUnsafe(prefixBytes);
-	prefix[0] = isPacked ? 1 : 0;
+	prefix[0] = isCompressed ? 1 : 0;
 	prefix.writeUInt32BE(length, 1);
 	return prefix;
 }
 
-interface Answer {
+interface HttpResponse {
 	headers: (IncomingHttpHeaders & IncomingHttpStatusHeader) | undefined;
 	trailers: IncomingHttpHeaders | undefined;
 	body: Buffer[];
 }
 
 /** Everything that comes back, once the stream is closed. */
-function answerOf(session: Http2SessionManager, stream: ClientHttp2Stream): Promise<Answer> {
+function responseOf(
+	session: Http2SessionManager,
+	stream: ClientHttp2Stream,
+): Promise<HttpResponse> {
 	return new Promise((resolve, reject) => {
-		const answer: Answer = { headers: undefined, trailers: undefined, body: [] };
+		const response: HttpResponse = { headers: undefined, trailers: undefined, body: [] };
 		stream.on("response", (headers) => {
-			answer.headers = headers;
+			response.headers = headers;
 		});
 		stream.on("trailers", (trailers) => {
-			answer.trailers = trailers;
+			response.trailers = trailers;
 		});
 		stream.on("data", (part: Buffer) => {
+			// The manager takes any byte for a sign of life, and puts its next ping off.
 			session.notifyResponseByteRead(stream);
-			answer.body.push(part);
+			response.body.push(part);
 		});
 		stream.on("error", reject);
-		stream.on("close", () => resolve(answer));
+		stream.on("close", () => resolve(response));
 	});
 }
 
-function readAnswer({ headers, trailers, body }: Answer): Uint8Array {
+function messageOf({ headers, trailers, body }: HttpResponse): Uint8Array {
 	const status = trailers?.["grpc-status"] ?? headers?.["grpc-status"];
+	// A status without a message would be taken for an empty response.
 	const isWhole = headers?.[":status"] === 200 && status === ok && body.length > 0;
 	if (isWhole) {
 		return Buffer.concat(body).subarray(prefixBytes);

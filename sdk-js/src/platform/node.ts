@@ -8,18 +8,24 @@ import { createSecureContext } from "node:tls";
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { Http2SessionManager } from "@connectrpc/connect-node";
-import type { TlsOptions } from "../config.js";
-import { currentTrace } from "../context.js";
+import { Spool } from "../delivery/spool.js";
 import { IngestService } from "../generated/logweir/v1/ingest_pb.js";
-import type { Door, DoorOptions, EndListener, Packing, Platform } from "../platform.js";
-import { Spool } from "../spool.js";
-import { type Packer, unaryCall } from "./grpc.js";
+import type {
+	Channel,
+	ChannelOptions,
+	Encoding,
+	EndListener,
+	Platform,
+	TlsOptions,
+} from "../platform.js";
+import { currentTrace } from "../record/current-trace.js";
+import { type Compressor, unaryCall } from "./grpc.js";
 
-/** How often an idle connection is checked, and how long an answer may take, milliseconds. */
+/** How often an idle connection is checked, and how long its response may take, milliseconds. */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 5_000;
 /** Below this compression costs more than it saves, bytes. */
-const packFromBytes = 1 << 10;
+const compressFromBytes = 1 << 10;
 /** How PEM frames a certificate. */
 const certificateBegin = "-----BEGIN CERTIFICATE-----";
 const afterCertificate = /(?<=-----END CERTIFICATE-----)/;
@@ -32,32 +38,36 @@ const stderr = 2;
  */
 const roundsMax = 3;
 
-type Pack = (bytes: Uint8Array, done: (error: Error | null, packed: Buffer) => void) => void;
+type Compress = (
+	bytes: Uint8Array,
+	done: (error: Error | null, compressed: Buffer) => void,
+) => void;
 
 /** From Node 22.15 on. */
-const zstdCompress = (zlib as { zstdCompress?: Pack }).zstdCompress;
-const packings: readonly Packing[] =
+const zstdCompress = (zlib as { zstdCompress?: Compress }).zstdCompress;
+const encodings: readonly Encoding[] =
 	zstdCompress === undefined ? ["none", "gzip"] : ["none", "gzip", "zstd"];
 
 /** Compression runs on threads of its own. */
-function packerOf(packing: Packing): Packer | undefined {
-	const compress = packing === "zstd" ? zstdCompress : (zlib.gzip as Pack);
-	if (packing === "none" || compress === undefined) {
+function compressorOf(encoding: Encoding): Compressor | undefined {
+	const compress = encoding === "zstd" ? zstdCompress : (zlib.gzip as Compress);
+	if (encoding === "none" || compress === undefined) {
 		return undefined;
 	}
-	return { name: packing, pack: promisify(compress), fromBytes: packFromBytes };
+	return { name: encoding, compress: promisify(compress), fromBytes: compressFromBytes };
 }
 
-function openDoor(address: string, options: DoorOptions): Door {
+function openChannel(address: string, options: ChannelOptions): Channel {
+	// A firewall forgets idle connections; the first log after a quiet hour would wait for a timeout.
 	const ping = { pingIntervalMs, pingTimeoutMs, pingIdleConnection: true };
 	const sessionManager = new Http2SessionManager(address, ping, secureOptions(options.tls));
-	const packer = packerOf(options.packing);
+	const compressor = compressorOf(options.encoding);
 	return {
 		ingest: (request, headers, signal) =>
-			unaryCall(sessionManager, ingestPath, request, headers, signal, packer),
+			unaryCall(sessionManager, ingestPath, request, headers, signal, compressor),
 		async open() {
 			const state = await sessionManager.connect();
-			return state === "error" ? sessionManager.error() : greeting(sessionManager);
+			return state === "error" ? sessionManager.error() : handshake(sessionManager);
 		},
 		reset() {
 			if (sessionManager.state() === "connecting") {
@@ -74,7 +84,7 @@ function openDoor(address: string, options: DoorOptions): Door {
  * it is read from a field of its own, and in a version without that field the connection counts as open,
  * until the first batch tells.
  */
-export function greeting(manager: Http2SessionManager): Promise<unknown> {
+export function handshake(manager: Http2SessionManager): Promise<unknown> {
 	const session = (manager as unknown as { s?: { conn?: ClientHttp2Session } }).s?.conn;
 	if (typeof session?.once !== "function") {
 		return Promise.resolve(undefined);
@@ -128,6 +138,7 @@ function beforeEnd(): void {
 	if (rounds === roundsMax) {
 		return;
 	}
+	// Counted before the clients are told, who may end the program themselves.
 	rounds += 1;
 	for (const listener of endListeners) {
 		listener.beforeEnd();
@@ -167,13 +178,13 @@ export const nodePlatform: Platform = {
 	readFile: (path) => fs.readFileSync(path, "utf8"),
 	hostName: () => os.hostname(),
 	processId: () => process.pid,
-	packing: zstdCompress === undefined ? "gzip" : "zstd",
-	packings,
-	openDoor,
+	encoding: zstdCompress === undefined ? "gzip" : "zstd",
+	encodings,
+	openChannel,
 	checkTls,
 	openSpool: (options) => new Spool(options),
 	currentTrace,
-	say(line) {
+	printNotice(line) {
 		try {
 			// At once, also in a worker and at the end.
 			fs.writeSync(stderr, `${line}\n`);

@@ -1,11 +1,11 @@
 // Encodes logs as a client does, and decodes them by the generated code.
 import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
-import { Encoder } from "../../dist/esm/encode.js";
 import { BatchSchema } from "../../dist/esm/generated/logweir/v1/ingest_pb.js";
 import { browserPlatform } from "../../dist/esm/platform/browser.js";
 import { nodePlatform } from "../../dist/esm/platform/node.js";
-import { Redaction } from "../../dist/esm/redaction.js";
+import { Encoder } from "../../dist/esm/record/encode.js";
+import { Redaction } from "../../dist/esm/record/redaction.js";
 
 export const platforms = { node: nodePlatform, browser: browserPlatform };
 

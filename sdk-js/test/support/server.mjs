@@ -106,99 +106,107 @@ function refuse(stream, refusal) {
 	stream.end();
 }
 
-// Starts a server that gives the answers of accounts.json in turn, then accepts. Further answers:
-// `reset` breaks the stream off, `stall` never answers. `tls`: options of a secure server.
-export async function startServer({ answers = [], port = 0, token, tls } = {}) {
-	const server = tls === undefined ? http2.createServer() : http2.createSecureServer(tls);
-	const script = [...answers];
-	const state = {
-		attempts: [],
-		stored: new Map(),
-		headers: [],
-		script,
-		token,
-		onAttempt: undefined,
-	};
-
-	function store(batch, rejected = []) {
-		const id = Buffer.from(batch.batchId).toString("hex");
-		if (!state.stored.has(id)) {
-			const records = batch.records.filter((_, index) => !rejected.includes(index));
-			state.stored.set(id, { batch, records, rejected });
-		}
+// Keeps a batch, unless it is a repeat of one that is kept.
+function store({ stored }, batch, rejected = []) {
+	const id = Buffer.from(batch.batchId).toString("hex");
+	if (!stored.has(id)) {
+		const records = batch.records.filter((_, index) => !rejected.includes(index));
+		stored.set(id, { batch, records, rejected });
 	}
+}
 
-	function answerOf(batch) {
-		const [next] = script;
-		if (next?.too_large_over !== undefined) {
-			return batch.records.length > next.too_large_over
-				? { refuse: { code: "RESOURCE_EXHAUSTED", reason: "BATCH_TOO_LARGE" } }
-				: {};
-		}
-		return script.shift() ?? {};
+// The next answer of the script. `too_large_over` stays: it is a limit, and not one answer.
+function nextAnswer({ script }, batch) {
+	const [next] = script;
+	if (next?.too_large_over !== undefined) {
+		return batch.records.length > next.too_large_over
+			? { refuse: { code: "RESOURCE_EXHAUSTED", reason: "BATCH_TOO_LARGE" } }
+			: {};
 	}
+	return script.shift() ?? {};
+}
 
-	async function handle(stream, headers) {
-		const request = await body(stream, headers["grpc-encoding"]);
-		state.attempts.push(Buffer.from(request));
-		state.headers.push(headers);
-		state.onAttempt?.();
-		if (state.token !== undefined && headers.authorization !== `Bearer ${state.token}`) {
-			refuse(stream, { code: "UNAUTHENTICATED", message: "this token is not known" });
-			return;
-		}
-		const { batch } = fromBinary(IngestRequestSchema, request);
-		const answer = answerOf(batch);
-		if (answer.stall) {
-			return;
-		}
-		if (answer.reset) {
-			stream.close(answer.reset);
-			return;
-		}
-		if (answer.store_then_refuse !== undefined) {
-			store(batch);
-			refuse(stream, answer.store_then_refuse);
-			return;
-		}
-		if (answer.refuse !== undefined) {
-			refuse(stream, answer.refuse);
-			return;
-		}
+async function handle(state, stream, headers) {
+	const request = await body(stream, headers["grpc-encoding"]);
+	state.attempts.push(Buffer.from(request));
+	state.headers.push(headers);
+	state.onAttempt?.();
+	if (state.token !== undefined && headers.authorization !== `Bearer ${state.token}`) {
+		refuse(stream, { code: "UNAUTHENTICATED", message: "this token is not known" });
+		return;
+	}
+	const { batch } = fromBinary(IngestRequestSchema, request);
+	respond(state, stream, batch, nextAnswer(state, batch));
+}
+
+function respond(state, stream, batch, answer) {
+	if (answer.stall) {
+		return;
+	}
+	if (answer.reset) {
+		stream.close(answer.reset);
+	} else if (answer.store_then_refuse !== undefined) {
+		store(state, batch);
+		refuse(stream, answer.store_then_refuse);
+	} else if (answer.refuse !== undefined) {
+		refuse(stream, answer.refuse);
+	} else {
 		const rejected = answer.reject ?? [];
-		store(batch, rejected);
-		const response = create(IngestResponseSchema, {
-			accepted: batch.records.length - rejected.length,
-			rejected: rejected.map((index) => ({
-				index,
-				reason: "test_rule",
-				message: "as the test says",
-			})),
-		});
-		accept(stream, response);
+		store(state, batch, rejected);
+		accept(stream, responseOf(batch, rejected));
 	}
+}
 
+function responseOf(batch, rejected) {
+	return create(IngestResponseSchema, {
+		accepted: batch.records.length - rejected.length,
+		rejected: rejected.map((index) => ({
+			index,
+			reason: "test_rule",
+			message: "as the test says",
+		})),
+	});
+}
+
+// The connections that are open.
+function sessionsOf(server) {
 	const sessions = new Set();
 	server.on("session", (session) => {
 		sessions.add(session);
 		session.on("close", () => sessions.delete(session));
 		session.on("error", () => {});
 	});
-	server.on("stream", (stream, headers) => {
-		stream.on("error", () => {});
-		handle(stream, headers).catch(() => stream.close());
-	});
-	await new Promise((resolve, reject) => {
+	return sessions;
+}
+
+function listening(server, port) {
+	return new Promise((resolve, reject) => {
 		server.on("error", reject);
 		server.listen(port, "127.0.0.1", resolve);
 	});
+}
+
+// Starts a server that gives the answers of accounts.json in turn, then accepts. Further answers:
+// `reset` breaks the stream off, `stall` never answers. `tls`: options of a secure server.
+export async function startServer({ answers = [], port = 0, token, tls } = {}) {
+	const server = tls === undefined ? http2.createServer() : http2.createSecureServer(tls);
+	const script = [...answers];
+	const attempts = [];
+	const stored = new Map();
+	const state = { attempts, stored, headers: [], script, token, onAttempt: undefined };
+	const sessions = sessionsOf(server);
+	server.on("stream", (stream, headers) => {
+		stream.on("error", () => {});
+		handle(state, stream, headers).catch(() => stream.close());
+	});
+	await listening(server, port);
 	return {
 		...state,
 		state,
 		endpoint: `${tls === undefined ? "http" : "https"}://127.0.0.1:${server.address().port}`,
 		port: server.address().port,
 		get records() {
-			return [...state.stored.values()].flatMap(({ records }) => records);
+			return [...stored.values()].flatMap(({ records }) => records);
 		},
 		get sessionCount() {
 			return sessions.size;

@@ -15,9 +15,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from logweir.batch import SDK_VERSION as __version__
 from logweir.client import Client, LogEvent
 from logweir.config import Rejection, TlsOptions
+from logweir.delivery.batch import SDK_VERSION as __version__
+from logweir.delivery.retry import RetryPolicy
+from logweir.delivery.spool import SpoolOptions
 from logweir.errors import (
     DROP_REASONS,
     ConfigError,
@@ -26,14 +28,12 @@ from logweir.errors import (
     TlsError,
     TokenError,
 )
-from logweir.handler import Handler
-from logweir.middleware import AsgiMiddleware, WsgiMiddleware
-from logweir.record import Json, Level
+from logweir.integrations.handler import Handler
+from logweir.integrations.middleware import AsgiMiddleware, WsgiMiddleware
+from logweir.record.record import Json, Level
+from logweir.record.trace import TraceContext, trace, traceparent
 from logweir.report import FlushReport, Stats
-from logweir.retry import RetryPolicy
 from logweir.signals import flush_on_sigterm
-from logweir.spool import SpoolOptions
-from logweir.trace import TraceContext, trace, traceparent
 
 __all__ = [
     "DROP_REASONS",

@@ -14,10 +14,13 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from logweir import platform
-from logweir.config import Config, Surroundings, environment_of, resolve
+from logweir.config import Config, ProcessContext, environment_of, resolve
+from logweir.delivery.notices import INVALID_TIME_OF_CALL
+from logweir.delivery.queue import GivenUp
+from logweir.delivery.shared import Command, Shared
+from logweir.delivery.worker import Worker
 from logweir.errors import BEFORE_SEND, INTERNAL_SDK_ERROR, SAMPLE_RATE
-from logweir.queue import GivenUp
-from logweir.record import (
+from logweir.record.record import (
     SPAN_ID_BYTES,
     TRACE_ID_BYTES,
     UINT64_MAX,
@@ -30,18 +33,16 @@ from logweir.record import (
     text_of,
     with_time,
 )
+from logweir.record.sampling import Sampler
+from logweir.record.trace import current_ids
 from logweir.report import FlushReport, Stats
-from logweir.sampling import Sampler
-from logweir.shared import Command, Shared
-from logweir.trace import current_ids
-from logweir.worker import Worker
 
 EXIT_TIMEOUT = 5.0
 """How long the end of the process waits for the last logs, seconds."""
 # No call waits longer, seconds: a week, which every platform can wait.
 TIMEOUT_MAX = 7 * 86_400.0
-# The thread answers a flush at its deadline; beyond this it is taken for dead.
-ANSWER_GRACE = 2.0
+# The thread replies to a flush at its deadline; beyond this it is taken for dead.
+REPLY_GRACE = 2.0
 # The interpreter lets the sending thread run within 5 ms of a wake; if the inbox has grown to so many times
 # as much by then, the caller takes it in.
 INBOX_PATIENCE = 4
@@ -49,9 +50,6 @@ INBOX_PATIENCE = 4
 AT_THE_END = "interpreter shutdown"
 # No process has this number.
 NO_PROCESS = -1
-INVALID_TIME_NOTICE = (
-    "the time given with a log is not valid, so it has the time of the call: give nanoseconds since 1970"
-)
 # A longer message is taken in at once, so that its size counts.
 INBOX_CHARACTERS_MAX = 256
 
@@ -68,8 +66,8 @@ class Client:
     """
 
     def __init__(self, **settings: Any) -> None:
-        around = Surroundings(environment_of(os.environ))
-        self._start(resolve(settings, around))
+        context = ProcessContext(environment_of(os.environ))
+        self._start(resolve(settings, context))
 
     def _start(self, config: Config) -> None:
         self._config = config
@@ -96,8 +94,7 @@ class Client:
         self.inbox = self.shared.queue.inbox
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
-        self._no_thread_said = False
-        self._invalid_time_said = False
+        self._is_no_thread_told = False
         self._starting = threading.RLock()
         # A signal whose handling waits until the library's own work on that thread is done.
         self._deferred_signal: int | None = None
@@ -163,15 +160,15 @@ class Client:
         self.inbox.append(kept)
         level, message = (0, "") if type(kept) is str else (kept[0], kept[2])
         if (
-            len(self.inbox) >= self.shared.look_at
+            len(self.inbox) >= self.shared.wake_threshold
             or level >= self.urgent_level
             or len(message) > INBOX_CHARACTERS_MAX
         ):
-            self.look_at_inbox(level, message)
+            self.on_wake_threshold(level, message)
 
     def flush(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
-        """Waits until everything handed over before the call is answered, or the time (seconds) is up.
-        At most a week; what is no number is taken for the default."""
+        """Waits until the server has responded to everything handed over before the call, or the time is up.
+        `timeout`: seconds, at most a week; what is no number is taken for the default."""
         return self._ask(_seconds(timeout), closes=False)
 
     def shutdown(self, timeout: float = EXIT_TIMEOUT) -> FlushReport:
@@ -228,21 +225,21 @@ class Client:
         return record if record.time else self._with_time_of_call(record)
 
     def _with_time_of_call(self, record: Record) -> Record:
-        """A log whose time is not valid. That is said once."""
-        if not self._invalid_time_said:
-            self._invalid_time_said = True
-            self._config.notice(INVALID_TIME_NOTICE)
+        """A log whose time is not valid. That is told once."""
+        self.shared.notify_once(INVALID_TIME_OF_CALL, self._config.notice)
         return with_time(record, platform.now_unix_nano())
 
-    def look_at_inbox(self, level: int, message: str) -> None:
+    def on_wake_threshold(self, level: int, message: str) -> None:
         """Something about the inbox must be done: the thread started or woken, or the inbox taken in."""
         shared = self.shared
         is_running = self._thread is not None or shared.last_report is not None or self._start_thread()
         count, most = len(self.inbox), self._config.inbox_records * INBOX_PATIENCE
         # Without a thread the next log tries again to start one.
-        if is_running and (level >= self.urgent_level or (shared.look_at <= count and shared.look_at < most)):
+        if is_running and (
+            level >= self.urgent_level or (shared.wake_threshold <= count and shared.wake_threshold < most)
+        ):
             # The next to look is who finds that this was of no use.
-            shared.look_at = most
+            shared.wake_threshold = most
             shared.poller.wake()
         if count >= most or len(message) > INBOX_CHARACTERS_MAX:
             self._take_in()
@@ -255,7 +252,7 @@ class Client:
             try:
                 before = queue.records
                 queue.take_in(platform.now())
-                self.shared.look_at = 1 if self._thread is None else self._config.inbox_records
+                self.shared.wake_threshold = 1 if self._thread is None else self._config.inbox_records
                 is_full = before < self._config.batch_records <= queue.records
             finally:
                 queue.lock.release()
@@ -280,10 +277,10 @@ class Client:
             shared.poller.wake()
             # Whoever was interrupted on this thread may hold up the sending thread.
             if shared.last_report is None and not self._is_interrupted():
-                command.answered.wait(timeout + ANSWER_GRACE)
+                command.replied.wait(timeout + REPLY_GRACE)
                 if closes and self._thread is not None:
                     # A thread that still runs when the interpreter ends may take the process down with it.
-                    self._thread.join(ANSWER_GRACE)
+                    self._thread.join(REPLY_GRACE)
         report = command.report or shared.report()
         self._raise_deferred()
         return report
@@ -312,7 +309,7 @@ class Client:
             if any(command.closes for command in self.shared.commands):
                 self._worker.run()
             else:
-                self._say_no_thread(error)
+                self._notify_no_thread(error)
             return False
         self._thread = thread
         self.sending_thread_id = thread.ident
@@ -323,10 +320,10 @@ class Client:
             )
         return True
 
-    def _say_no_thread(self, error: RuntimeError) -> None:
+    def _notify_no_thread(self, error: RuntimeError) -> None:
         """Once; and not at the end of the interpreter, where the shutdown to come sends the logs."""
-        if not self._no_thread_said and AT_THE_END not in str(error):
-            self._no_thread_said = True
+        if not self._is_no_thread_told and AT_THE_END not in str(error):
+            self._is_no_thread_told = True
             self._config.notice(
                 f"no thread can be started ({error}); logs are kept in memory, and each new one tries again: "
                 "raise the limit of threads or processes"

@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 from urllib.parse import urlsplit
 
-from logweir import compression, platform, resource
+from logweir import platform
+from logweir.delivery import compression
+from logweir.delivery.notices import NoticeLimiter
+from logweir.delivery.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
+from logweir.delivery.retry import RetryPolicy
+from logweir.delivery.spool import SpoolOptions
 from logweir.errors import ConfigError, EndpointError, TlsError, TokenError
-from logweir.pacing import Pacing
-from logweir.queue import DROP_POLICIES, SEVERITY_AWARE, QueueBounds
-from logweir.record import UNKNOWN_LEVEL, Level, attributes_of, level_of, text_of
-from logweir.redaction import REDACT_KEYS, Redactor, plain_key
-from logweir.resource import ReadText, ReadVariable, Resource
-from logweir.retry import RetryPolicy
-from logweir.spool import SpoolOptions
+from logweir.record import resource
+from logweir.record.record import UNKNOWN_LEVEL, Level, attributes_of, level_of, text_of
+from logweir.record.redaction import REDACT_KEYS, Redactor, plain_key
+from logweir.record.resource import ReadText, ReadVariable, Resource
 
 ENDPOINT_DEFAULT = "http://127.0.0.1:4317"
 QUEUE_RECORDS = 16_384
@@ -57,7 +59,7 @@ class Rejection:
     reason: str
     """A stable name of the rule."""
     message: str
-    """What the server said of the newest."""
+    """What the server wrote of the newest."""
     count: int
     """How many since the last call for this reason."""
 
@@ -127,7 +129,7 @@ class TokenSource:
 
 
 @dataclass
-class Surroundings:
+class ProcessContext:
     """What the settings are looked for in."""
 
     variable: ReadVariable
@@ -165,7 +167,7 @@ def _shown(default: Any) -> str:
     return f"with {', '.join(default)}" if isinstance(default, tuple) else f"with {default}"
 
 
-def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
+def resolve(settings: Mapping[str, Any], context: ProcessContext) -> Config:
     """Checks the settings of the code, and looks for those that it does not have. Raises ConfigError."""
     unknown = set(settings) - SETTINGS
     if unknown:
@@ -173,7 +175,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
     code: Callable[..., Any] = settings.get
     on_notice = code("on_notice")
     notice = _surviving(on_notice) if on_notice else platform.notice_on_stderr
-    env = _Environment(around.variable, notice)
+    env = _Environment(context.variable, notice)
 
     endpoints = _endpoints(code("endpoint"), env)
     queue_records = _whole(settings, "queue_records", env, "OTEL_BLRP_MAX_QUEUE_SIZE", QUEUE_RECORDS)
@@ -183,11 +185,11 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
     policy = code("drop_policy") or env.get("LOGWEIR_DROP_POLICY", _drop_policy, SEVERITY_AWARE)
     packing = code("compression") or env.get("LOGWEIR_COMPRESSION", _compression, compression.AUTO)
     rates = code("sample_rates")
-    redact_keys = _redact_keys(code("redact_keys"), around.variable)
+    redact_keys = _redact_keys(code("redact_keys"), context.variable)
     return Config(
         endpoints=endpoints,
-        token=_token(settings, around, notice),
-        resource=_redacted(_resource(settings, around, notice), redact_keys),
+        token=_token(settings, context, notice),
+        resource=_redacted(_resource(settings, context, notice), redact_keys),
         queue=QueueBounds(
             records_max=queue_records,
             bytes_max=_whole_of_code(settings, "queue_bytes", QUEUE_BYTES),
@@ -204,10 +206,10 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
             _checked("compression", _compression, packing), all(map(is_loopback, endpoints))
         ),
         retry=code("retry") or RetryPolicy(),
-        tls_context=_tls(code("tls"), endpoints, around.variable, notice),
-        spool=_spool(code("spool"), around.variable),
+        tls_context=_tls(code("tls"), endpoints, context.variable, notice),
+        spool=_spool(code("spool"), context.variable),
         sample_rates=(
-            _rates_of_environment(around.variable("LOGWEIR_SAMPLE_RATES") or "", notice)
+            _rates_of_environment(context.variable("LOGWEIR_SAMPLE_RATES") or "", notice)
             if rates is None
             else _checked("sample_rates", _rates, rates)
         ),
@@ -215,7 +217,7 @@ def resolve(settings: Mapping[str, Any], around: Surroundings) -> Config:
         before_send=code("before_send"),
         on_rejected=code("on_rejected"),
         notice=notice,
-        is_disabled=(around.variable("OTEL_SDK_DISABLED") or "").strip().lower() == "true",
+        is_disabled=(context.variable("OTEL_SDK_DISABLED") or "").strip().lower() == "true",
     )
 
 
@@ -388,14 +390,14 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost"
 
 
-def _token(settings: Mapping[str, Any], around: Surroundings, notice: platform.Notice) -> TokenSource:
+def _token(settings: Mapping[str, Any], context: ProcessContext, notice: platform.Notice) -> TokenSource:
     given: Token = settings.get("token")
     if given is None:
-        return _token_of_environment(around, notice)
+        return _token_of_environment(context, notice)
     if callable(given):
         return TokenSource(_surviving_read(given, notice))
     if isinstance(given, Path):
-        return _checked_token(lambda: _token_file(str(given), around.read_text))
+        return _checked_token(lambda: _token_file(str(given), context.read_text))
     return _checked_token(lambda: str(given))
 
 
@@ -407,7 +409,7 @@ def _checked_token(read: Callable[[], str]) -> TokenSource:
 
 def _surviving_read(call: Callable[[], str | None], notice: platform.Notice) -> Callable[[], str | None]:
     """The program's own function. That it fails is told once a minute."""
-    pacing = Pacing()
+    limiter = NoticeLimiter()
 
     def read() -> str | None:
         try:
@@ -415,7 +417,7 @@ def _surviving_read(call: Callable[[], str | None], notice: platform.Notice) -> 
             return None if text is None else str(text)
         except Exception as error:
             cause = f"the function for the token failed: {type(error).__name__}: {text_of(error)}"
-            if pacing.count("token", platform.now()) is not None:
+            if limiter.count("token", platform.now()) is not None:
                 notice(cause)
             raise TokenError(cause) from error
 
@@ -431,13 +433,13 @@ def _token_file(path: str, read_text: ReadText) -> str:
         ) from error
 
 
-def _token_of_environment(around: Surroundings, notice: platform.Notice) -> TokenSource:
+def _token_of_environment(context: ProcessContext, notice: platform.Notice) -> TokenSource:
     """The environment's token. A file may come later, or change: both are read again when the server
     refuses the token; while there is none that can be used, the last one stays."""
 
     def read() -> str | None:
-        text, path = around.variable("LOGWEIR_TOKEN"), around.variable("LOGWEIR_TOKEN_FILE")
-        return _token_file(path, around.read_text) if text is None and path is not None else text
+        text, path = context.variable("LOGWEIR_TOKEN"), context.variable("LOGWEIR_TOKEN_FILE")
+        return _token_file(path, context.read_text) if text is None and path is not None else text
 
     source = TokenSource(read)
     try:
@@ -447,17 +449,17 @@ def _token_of_environment(around: Surroundings, notice: platform.Notice) -> Toke
     return source
 
 
-def _resource(settings: Mapping[str, Any], around: Surroundings, notice: platform.Notice) -> Resource:
+def _resource(settings: Mapping[str, Any], context: ProcessContext, notice: platform.Notice) -> Resource:
     names = ("service", "instance", "environment", "version", "region")
     given = {name: str(settings.get(name) or "") for name in names}
     detects = settings.get("resource_detection")
     return resource.resolve(
         Resource(**given, attributes=dict(attributes_of(settings.get("attributes") or {}))),
         detects=detects is None or bool(detects),
-        variable=around.variable,
-        read_text=around.read_text,
-        host=around.host,
-        process_id=around.process_id,
+        variable=context.variable,
+        read_text=context.read_text,
+        host=context.host,
+        process_id=context.process_id,
         notice=notice,
     )
 

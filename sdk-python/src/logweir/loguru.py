@@ -1,46 +1,5 @@
-"""Logs of loguru: a sink.
+"""The path by which programs import `logweir.loguru.Sink`."""
 
-loguru.logger.add(logweir.loguru.Sink(client), format="{message}", backtrace=False)
-"""
+from logweir.integrations.loguru import Sink
 
-from __future__ import annotations
-
-from typing import Any
-
-from logweir import platform
-from logweir.client import Client
-from logweir.fields import exception_attributes, take_latency, take_trace
-from logweir.handler import level_of_number
-from logweir.record import Record, attributes_of, text_of
-from logweir.trace import current_ids
-
-
-class Sink:
-    """Sends each message to a client. What is bound to the logger becomes attributes."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def __call__(self, message: Any) -> None:
-        """Takes a message. Never fails, and never waits."""
-        if not platform.inside():
-            self._client.put_made(_record, message.record)
-
-
-def _record(said: Any) -> Record:
-    named = dict(said["extra"])
-    exception = said["exception"]
-    latency_ms = take_latency(named)
-    trace = take_trace(named) or current_ids()
-    attributes = attributes_of(named)
-    if exception is not None:
-        attributes += exception_attributes(tuple(exception))
-    return Record(
-        level_of_number(said["level"].no),
-        said["time"].timestamp(),
-        text_of(said["message"]),
-        said["name"] or "",
-        trace,
-        attributes,
-        latency_ms,
-    )
+__all__ = ["Sink"]

@@ -14,7 +14,7 @@ from threading import Condition, RLock
 from typing import Callable
 
 Notice = Callable[[str], None]
-"""Where the library says what a person should know."""
+"""Called with each line of text that a person should read."""
 
 now = time.monotonic
 """Seconds on a clock that never jumps."""
@@ -71,7 +71,7 @@ def read_text(path: str) -> str:
 
 
 def notice_on_stderr(text: str) -> None:
-    """Says it on stderr. A program without stderr has nobody to tell, and must not fail for it."""
+    """Writes a notice to stderr. A program without stderr has nobody to tell, and must not fail for it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"logweir: {text}\n")
         sys.stderr.flush()

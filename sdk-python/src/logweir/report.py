@@ -22,9 +22,9 @@ class Stats:
     in_flight: int = 0
     """Logs in batches that are under way."""
     spooled: int = 0
-    """Logs in batches in the spool that are not answered."""
+    """Logs in batches in the spool that the server has not responded to."""
     adopted_waiting: int = 0
-    """Logs of dead processes, taken over, not answered so far."""
+    """Logs of dead processes, taken over and still to be sent."""
     adopted_sent: int = 0
     """Logs of dead processes that the server has for good."""
     adopted_dropped: int = 0
@@ -48,11 +48,11 @@ class FlushReport:
     dropped: dict[str, int] = field(default_factory=dict)
     """Logs given up, by reason, since the start."""
     spooled: int = 0
-    """Logs handed over before the call that are in the spool, and not answered."""
+    """Logs handed over before the call that are in the spool, without a response so far."""
     pending: int = 0
     """Logs handed over before the call whose fate is open."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the fate of every log handed over before the call is settled."""
+        """Whether the fate of every log handed over before the call is known."""
         return self.spooled == 0 and self.pending == 0

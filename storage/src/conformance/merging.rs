@@ -12,6 +12,7 @@ use crate::{AggregateQuery, GroupBy, Storage, query::TimeRange};
 
 const MERGER: TemplateId = TemplateId(u64::MAX - 7);
 const WIDER: TemplateId = TemplateId(5);
+const WIDEST: TemplateId = TemplateId(6);
 
 pub(super) async fn merged_patterns_are_shown_as_one(test: &impl StorageUnderTest) {
     let storage = test.open().await;
@@ -53,6 +54,8 @@ pub(super) async fn merged_patterns_are_shown_as_one(test: &impl StorageUnderTes
     }
     counts_are_of(&*storage, WIDER, "<*>", merged as u64).await;
     nothing_leads_in_a_circle(&*storage, &narrow, merged).await;
+    let all_merged = [first, second, &narrow, kept];
+    an_old_end_is_gone_whatever_the_order(&*storage, all_merged, merged).await;
     a_log_is_shown_with_the_merged_pattern(&*storage).await;
     what_is_loaded_is_what_was_saved(&*storage, first, kept).await;
 }
@@ -66,6 +69,23 @@ async fn nothing_leads_in_a_circle(storage: &dyn Storage, narrow: &Template, mer
     assert!(found.iter().all(|id| *id == found[0]));
     save(storage, [wider, Template { merged_into: Some(WIDER), ..narrow.clone() }]).await;
     assert_eq!(shown(storage, &format!("template:{MERGER}")).await, vec![WIDER; merged]);
+}
+
+/// What was led on is led on no more, though what is merged into it is told first.
+async fn an_old_end_is_gone_whatever_the_order(
+    storage: &dyn Storage,
+    templates: [&Template; 4],
+    merged: usize,
+) {
+    let [first, second, narrow, kept] = templates;
+    let wider = Template { template_id: WIDER, pattern: "<*>".into(), ..narrow.clone() };
+    let widest = Template { template_id: WIDEST, pattern: "<*> <*>".into(), ..narrow.clone() };
+    save(storage, [widest, Template { merged_into: Some(WIDEST), ..wider.clone() }]).await;
+    assert_eq!(shown(storage, &format!("template:{WIDER}")).await, vec![WIDEST; merged]);
+    let into_wider = |of: &Template| Template { merged_into: Some(WIDER), ..of.clone() };
+    let [first, second, narrow, kept] = [first, second, narrow, kept].map(into_wider);
+    save(storage, [first, second, narrow, kept, wider]).await;
+    assert_eq!(shown(storage, &format!("template:{WIDER}")).await, vec![WIDER; merged]);
 }
 
 async fn a_log_is_shown_with_the_merged_pattern(storage: &dyn Storage) {

@@ -123,12 +123,22 @@ pub(super) async fn list(db: &Transaction<'_>) -> Result<BTreeSet<i64>, Fault> {
 
 /// Drops a day's logs. False if somebody reads them just now.
 pub(super) async fn drop_day(db: &mut Transaction<'_>, day: i64) -> Result<bool, Fault> {
+    without_waiting_long(db, &format!("DROP TABLE IF EXISTS {}", name(day))).await
+}
+
+/// Empties the partition that holds the days before the first of their own. Whether that could be
+/// done now; if not, the next step tries again.
+pub(super) async fn empty_backfill(db: &mut Transaction<'_>) -> Result<bool, Fault> {
+    without_waiting_long(db, "TRUNCATE logs_backfill").await
+}
+
+/// Runs what locks a partition against everybody, unless somebody reads it for longer.
+async fn without_waiting_long(db: &mut Transaction<'_>, statement: &str) -> Result<bool, Fault> {
     // A savepoint, so that a lock that is not to be had ends the attempt and not the whole step.
     let part = db.transaction().await?;
     // Reading and writing wait for this behind those who read now: so not for long.
     part.batch_execute("SET LOCAL lock_timeout = 500").await?;
-    let dropped = part.batch_execute(&format!("DROP TABLE IF EXISTS {}", name(day))).await;
-    match dropped {
+    match part.batch_execute(statement).await {
         Ok(()) => part.commit().await?,
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(false),
         Err(error) => return Err(error.into()),

@@ -26,9 +26,10 @@ use crate::template_aliases::{self, Family};
 /// other's ends astray.
 pub(super) async fn save(db: &Transaction<'_>, templates: &[Arc<Template>]) -> Result<(), Fault> {
     locks::wait(db, Lock::Templates).await?;
-    // By ascending key, as writers of logs lock them.
+    // In the order in which writers of logs lock them, or each could wait for the other: by the id as
+    // it is in `TemplateId`, not as the table sorts it.
     let mut templates: Vec<&Template> = templates.iter().map(|template| &**template).collect();
-    templates.sort_unstable_by_key(|of| (of.tenant.as_str(), of.template_id.0 as i64));
+    templates.sort_unstable_by_key(|of| (of.tenant.as_str(), of.template_id));
     insert(db, &templates).await?;
     // Those that are merged into nothing first: where an alias leads is asked of the table below,
     // and an old end that no longer holds must be gone by then.

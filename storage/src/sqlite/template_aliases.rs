@@ -31,7 +31,11 @@ pub(super) fn save(
         let tenant_id = ids.tenant(db, &template.tenant)?;
         ids.template(db, tenant_id, template)?;
     }
-    for template in templates {
+    // Those that are merged into nothing first: where an alias leads is asked of the table, and an old
+    // end that no longer holds must be gone by then.
+    let (ends, aliases): (Vec<_>, Vec<_>) =
+        templates.iter().partition(|template| template.merged_into.is_none());
+    for template in ends.into_iter().chain(aliases) {
         let tenant_id = ids.tenant(db, &template.tenant)?;
         save_alias(db, tenant_id, template)?;
     }

@@ -177,7 +177,7 @@ async fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<boo
 
 /// Deletes old logs of the one partition that holds those of many days.
 async fn delete_backfill(
-    db: &Transaction<'_>,
+    db: &mut Transaction<'_>,
     first_day: i64,
     cutoff: Timestamp,
 ) -> Result<bool, Fault> {
@@ -186,7 +186,7 @@ async fn delete_backfill(
         let row = db.query_typed_one("SELECT EXISTS (SELECT FROM logs_backfill)", &[]).await?;
         // Looked at first: TRUNCATE locks out searches even where there is nothing to delete.
         if row.try_get(0)? {
-            db.batch_execute("SET LOCAL lock_timeout = 500; TRUNCATE logs_backfill").await?;
+            partitions::empty_backfill(db).await?;
         }
         return Ok(false);
     }

@@ -1,0 +1,1 @@
+"""The libraries that programs log with."""
