@@ -1,11 +1,12 @@
 //! The jobs that servers ask for: replaying a rule through the past, and testing a channel. Any alerting
 //! process does them, whether or not it leads.
 //!
-//! A job ends with its answer or with why it cannot be done. One that fails for a passing fault of
-//! storage is not ended: when its lease is over, whoever comes takes it again.
+//! A job ends with its answer or with why it came to nothing, and whether to ask again: somebody waits
+//! for it, and would rather ask again at once than hear of it when a lease is over.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use logweir_core::{
     identity::Tenant,
     job::JobFailure,
@@ -113,8 +114,7 @@ impl Taker {
             self.tasks.spawn("alerting job", Fate::MayEnd, async move {
                 // Given back when the job ends, however it does.
                 let _place = place;
-                let stop = worker.stop.clone();
-                stop.run_until_cancelled(worker.finish(self.kind, job)).await;
+                worker.finish(self.kind, job).await;
             });
         }
     }
@@ -133,10 +133,22 @@ enum Failure {
     Channel { name: String, why: String },
     #[error("the job is not understood: run the same version everywhere")]
     Unknown(#[from] serde_json::Error),
-    #[error(
-        "the rule could not be played to the end: the process stops, or see its log; ask again"
-    )]
+    #[error("the alerting process that did it stops: ask again")]
     Interrupted,
+    #[error(
+        "it is a defect of Logweir that this cannot be done: report it with the log of alerting"
+    )]
+    Panicked,
+}
+
+impl Failure {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_retryable(),
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<PreviewError> for Failure {
@@ -155,20 +167,23 @@ struct Worker {
 }
 
 impl Worker {
-    /// Does the job and stores the answer; a passing fault leaves it to whoever takes it again.
+    /// Does the job, unless the process is to stop, and stores the answer or why there is none.
     async fn finish(&self, kind: JobKind, job: Job) {
-        let answer = match self.answer(&job).await {
-            Ok(answer) => Ok(answer),
-            // Not answered: whoever takes the job after its lease may find storage well.
-            Err(Failure::Storage(error)) if error.is_retryable() => {
-                warn!(job = job.job_id, "a job waits for storage: {error}");
-                return;
-            }
-            Err(failure) => Err(json(&JobFailure {
-                not_found: matches!(failure, Failure::NoChannel(_)),
-                message: failure.to_string(),
-            })),
+        // A panic is a defect that this job met: it must not end whatever else the process does.
+        let answering = AssertUnwindSafe(self.answer(&job)).catch_unwind();
+        let answered = match self.stop.run_until_cancelled(answering).await {
+            Some(Ok(answered)) => answered,
+            Some(Err(_)) => Err(Failure::Panicked),
+            None => Err(Failure::Interrupted),
         };
+        let answer = answered.map_err(|failure| {
+            warn!(job = job.job_id, "a job came to nothing: {failure}");
+            json(&JobFailure {
+                not_found: matches!(failure, Failure::NoChannel(_)),
+                is_retryable: failure.is_retryable(),
+                message: failure.to_string(),
+            })
+        });
         let outcome = if answer.is_ok() { "done" } else { "failed" };
         counter!("logweir_alerting_jobs_total", "kind" => kind.as_str(), "outcome" => outcome)
             .increment(1);
@@ -197,8 +212,12 @@ impl Worker {
             let preview = preview((&*read, &*alerts), &tenant, asked);
             runtime.block_on(stop.run_until_cancelled(preview))
         });
-        let played = played.await.ok().flatten().ok_or(Failure::Interrupted)?;
-        Ok(played?)
+        match played.await {
+            Ok(Some(played)) => Ok(played?),
+            Ok(None) => Err(Failure::Interrupted),
+            Err(error) if error.is_panic() => Err(Failure::Panicked),
+            Err(_) => Err(Failure::Interrupted),
+        }
     }
 
     async fn test(&self, tenant: &Tenant, asked: TestChannel) -> Result<TestReport, Failure> {

@@ -302,6 +302,7 @@ impl ProcessConfig {
         // A request larger than the whole budget would be told to come back later, for ever.
         let request = self.server.limits.request_bytes_max;
         let budget = self.server.limits.in_flight_bytes_max;
+        let has_broker = !(self.amqp_url.is_empty() && self.amqp_url_file.is_empty());
         require(
             "server.limits.in_flight_bytes_max",
             budget >= request,
@@ -309,10 +310,8 @@ impl ProcessConfig {
         );
         require(
             "server.limits.request_bytes_max",
-            request <= REQUEST_BYTES_CEILING,
-            &format!(
-                "must not be above {REQUEST_BYTES_CEILING}, or the queue could not read the batch"
-            ),
+            !has_broker || request <= REQUEST_BYTES_CEILING,
+            &format!("must not be above {REQUEST_BYTES_CEILING} where batches pass RabbitMQ"),
         );
         if let Some(error) = origins {
             require("cors_origins", false, &error.to_string());
@@ -489,7 +488,7 @@ mod tests {
     fn values_that_cannot_work_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("logweir.toml");
-        let text = "tls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[server.limits]\nrequest_bytes_max = 40000000\n[processor]\ncontamination = 2.0";
+        let text = "amqp_url = 'amqp://h'\ntls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[server.limits]\nrequest_bytes_max = 40000000\n[processor]\ncontamination = 2.0";
         fs::write(&file, text).unwrap();
         let error = args(Some(file)).load(&[]).unwrap_err().to_string();
         assert!(error.contains("queue.batches_max must be positive"), "{error}");

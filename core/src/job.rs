@@ -114,11 +114,15 @@ pub struct Cluster {
     pub sample_ids: Vec<String>,
 }
 
-/// Why a job cannot be done; never worth asking again unchanged.
+/// Why a job came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFailure {
     /// Whether what the request names does not exist; otherwise what it needs is not met.
     pub not_found: bool,
+    /// Whether the same may succeed when it is asked for again: a fault passed, or whoever did it was
+    /// stopped.
+    #[serde(default)]
+    pub is_retryable: bool,
     /// For a person.
     pub message: String,
 }

@@ -77,26 +77,29 @@ fn answer(kind: JobKind, state: JobState, waited: Duration) -> Result<Option<Str
     };
     match state {
         JobState::Done(answer) => Ok(Some(answer)),
-        JobState::Failed(why) => Err(failed(why)),
+        JobState::Failed(ref why) => Err(failed(kind, why)),
         JobState::Waiting | JobState::Running if waited <= patience => Ok(None),
         JobState::Waiting | JobState::Running => Err(Refusal::Unavailable {
             reason: "JOB_WAITS",
-            message: nobody_answers(kind).to_owned(),
+            message: nobody_answers(kind, &state).to_owned(),
             retry_after: JOB_RETRY,
         }),
     }
 }
 
-const fn nobody_answers(kind: JobKind) -> &'static str {
+const fn nobody_answers(kind: JobKind, state: &JobState) -> &'static str {
     match kind {
+        JobKind::ChannelTest if matches!(state, JobState::Running) => {
+            "the test was begun and has not ended: look whether the message is there, and test again"
+        }
         JobKind::Detection => {
             "no processor has answered yet: see that one is running, and look at the list of models \
              before asking again"
         }
         JobKind::RulePreview => {
-            "no alerting process has previewed the rule: see that `logweir alerting` is running, or \
-             that `alerting.enabled` is on in `logweir standalone`, and ask again; one previews one \
-             rule at a time"
+            "no alerting process has previewed the rule. Each previews one at a time: ask again, and \
+             see that `logweir alerting` is running, or that `alerting.enabled` is on in `logweir \
+             standalone`"
         }
         JobKind::ChannelTest => {
             "no alerting process has tested the channel, and nothing was sent: see that `logweir \
@@ -116,12 +119,16 @@ fn unreadable(kind: JobKind, error: &serde_json::Error) -> Refusal {
     ))
 }
 
-fn failed(why: String) -> Refusal {
-    // Storage itself ends jobs with a plain text, such as one that nobody began in time.
-    match serde_json::from_str::<JobFailure>(&why) {
+fn failed(kind: JobKind, why: &str) -> Refusal {
+    let unavailable =
+        |message| Refusal::Unavailable { reason: "JOB_WAITS", message, retry_after: JOB_RETRY };
+    match serde_json::from_str::<JobFailure>(why) {
         Ok(failure) if failure.not_found => Refusal::NotFound(failure.message),
+        Ok(failure) if failure.is_retryable => unavailable(failure.message),
         Ok(failure) => Refusal::FailedPrecondition(failure.message),
-        Err(_) => Refusal::FailedPrecondition(why),
+        // Storage itself ends jobs with a plain text: nobody began it in time, or nobody who did
+        // ended it. It may do so before the server that asks has lost its patience.
+        Err(_) => unavailable(format!("{why}: {}", nobody_answers(kind, &JobState::Waiting))),
     }
 }
 
@@ -141,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_tells_whether_to_ask_again() {
+        let failure = |not_found, is_retryable| {
+            let message = "because".to_owned();
+            let json = serde_json::to_string(&JobFailure { not_found, is_retryable, message });
+            failed(JobKind::RulePreview, &json.unwrap())
+        };
+        assert!(matches!(failure(false, true), Refusal::Unavailable { .. }));
+        assert!(matches!(failure(false, false), Refusal::FailedPrecondition(_)));
+        assert!(matches!(failure(true, false), Refusal::NotFound(_)));
+        let too_late = failed(JobKind::ChannelTest, "nobody began it in time");
+        assert!(matches!(too_late, Refusal::Unavailable { .. }));
+    }
+
+    #[test]
     fn what_nobody_begins_is_told_before_what_takes_long() {
         use JobKind::{ChannelTest, Detection, RulePreview};
         use JobState::{Done, Failed, Running, Waiting};
@@ -148,10 +169,12 @@ mod tests {
             check(kind, Waiting, 10, Ok(None));
             check(kind, Waiting, 11, Err("`logweir alerting` is running"));
             check(kind, Running, 600, Ok(None));
-            check(kind, Running, 601, Err("`logweir alerting` is running"));
             check(kind, Done("1".into()), 700, Ok(Some("1")));
-            check(kind, Failed("nobody began it in time".into()), 1, Err("nobody began it"));
+            let too_late = Failed("nobody began it in time".into());
+            check(kind, too_late, 1, Err("`logweir alerting` is running"));
         }
+        check(RulePreview, Running, 601, Err("`logweir alerting` is running"));
+        check(ChannelTest, Running, 601, Err("was begun"));
         check(Detection, Waiting, 600, Ok(None));
         check(Detection, Waiting, 601, Err("no processor has answered"));
     }

@@ -3,8 +3,8 @@
 //! - **By kind.** Whoever does jobs takes those of the kinds that it can do, oldest first.
 //! - **By one at a time.** A job is taken under a lease. One whose lease is over is taken again by
 //!   whoever comes, [`JOB_ATTEMPTS_MAX`] times in all, and then has failed.
-//! - **In time.** A job that nobody has begun by the moment that it names is never begun: whoever
-//!   asked has gone.
+//! - **In time.** A job that names a moment is not begun from then on, also not again: whoever asked
+//!   has gone.
 //! - **Bounded.** Of a tenant and kind at most [`JOBS_OPEN_MAX`] wait or are worked on. Answers are
 //!   kept for two days.
 

@@ -28,9 +28,9 @@ const SECOND: i64 = 1_000 * MILLISECOND;
 /// How long a resolved incident is remembered here: as long as it may explain others, and longer than a
 /// service that lagged is looked back at.
 const RESOLVED_NANOS: i64 = 3_600 * SECOND;
-/// Changes within this time make an incident that flaps, if they are
+/// Within what time the changes of an incident are counted that make it one that flaps.
 const FLAP_NANOS: i64 = 1_800 * SECOND;
-/// so many: fired and over twice.
+/// How many changes within [`FLAP_NANOS`] make an incident flap: it fired and was over twice.
 const FLAP_CHANGES: usize = 4;
 /// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows in a
 /// day.

@@ -77,6 +77,7 @@ impl Workshop {
                 warn!(job = job.job_id, "a job cannot be done: {failure}");
                 Err(json(&JobFailure {
                     not_found: matches!(failure, Failure::Storage(StorageError::NotFound(_))),
+                    is_retryable: false,
                     message: failure.to_string(),
                 }))
             }

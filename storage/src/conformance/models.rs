@@ -211,12 +211,17 @@ pub(super) async fn a_job_is_taken_by_its_kind_and_only_in_time(test: &impl Stor
     assert_eq!((taken.job_id, state(preview).await), (preview, JobState::Running));
     assert_eq!(take(JobKind::RulePreview, now + 5 * SECOND).await, None, "it is too late");
     assert_eq!(state(late).await, JobState::Waiting);
-    // Whoever began in time and died is followed by another, however late.
-    let again = take(JobKind::RulePreview, now + 70 * SECOND).await.unwrap();
-    assert_eq!(again.job_id, preview);
-    let asked_later = NewJob::new(JobKind::Detection, "{}".into(), now + 6 * SECOND);
-    storage.insert_job(&tenant, asked_later).await.unwrap();
+    // Whoever began in time and died is followed by nobody: who asked has gone.
+    assert_eq!(take(JobKind::RulePreview, now + 70 * SECOND).await, None);
+    let asked_later = |at| NewJob::new(JobKind::Detection, "{}".into(), at);
+    storage.insert_job(&tenant, asked_later(now + 6 * SECOND)).await.unwrap();
     assert!(matches!(state(late).await, JobState::Failed(_)), "it takes up no room");
+    assert_eq!(state(preview).await, JobState::Running, "its lease is not over");
+    storage.insert_job(&tenant, asked_later(now + 70 * SECOND)).await.unwrap();
+    assert!(matches!(state(preview).await, JobState::Failed(_)));
+    // One that names no moment is taken again.
+    let again = take(JobKind::ChannelTest, now + 170 * SECOND).await.unwrap();
+    assert_eq!(again.job_id, patient);
 }
 
 pub(super) async fn sees_no_models(storage: &dyn crate::Storage, other: &Tenant) {

@@ -126,8 +126,8 @@ pub(super) async fn drop_day(db: &mut Transaction<'_>, day: i64) -> Result<bool,
     without_waiting_long(db, &format!("DROP TABLE IF EXISTS {}", name(day))).await
 }
 
-/// Empties the partition that holds the days before the first of their own. Whether that could be
-/// done now; if not, the next step tries again.
+/// Empties the partition that holds the days before the first of their own. False if somebody reads
+/// it just now.
 pub(super) async fn empty_backfill(db: &mut Transaction<'_>) -> Result<bool, Fault> {
     without_waiting_long(db, "TRUNCATE logs_backfill").await
 }

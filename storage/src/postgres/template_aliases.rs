@@ -27,7 +27,8 @@ use crate::template_aliases::{self, Family};
 pub(super) async fn save(db: &Transaction<'_>, templates: &[Arc<Template>]) -> Result<(), Fault> {
     locks::wait(db, Lock::Templates).await?;
     // In the order in which writers of logs lock them, or each could wait for the other: by the id as
-    // it is in `TemplateId`, not as the table sorts it.
+    // it is in `TemplateId`, not as the table sorts it. The updates below are too few to be worth an
+    // order: should one meet a writer, PostgreSQL ends either, and it is tried again.
     let mut templates: Vec<&Template> = templates.iter().map(|template| &**template).collect();
     templates.sort_unstable_by_key(|of| (of.tenant.as_str(), of.template_id));
     insert(db, &templates).await?;

@@ -104,7 +104,7 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Op
     inserted.first().map(|row| rows::count(row, 0)).transpose()
 }
 
-/// Forgets old answers, and ends what nobody began in time.
+/// Forgets old answers, and ends what nobody began, or ended, in time.
 async fn clear(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
     let old = now - JOBS_KEPT;
     Statement::new("DELETE FROM jobs WHERE state IN ('done', 'failed') AND created_unix_nano < ")
@@ -113,7 +113,9 @@ async fn clear(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
         .await?;
     Statement::new("UPDATE jobs SET state = 'failed', answer = ")
         .value(Value::Text(JOB_TOO_LATE.to_owned()))
-        .text(" WHERE state = 'waiting' AND begin_before_unix_nano <= ")
+        .text(" WHERE (state = 'waiting' OR state = 'taken' AND leased_unix_nano < ")
+        .value(Value::Long(now.as_unix_nanos()))
+        .text(") AND begin_before_unix_nano <= ")
         .value(Value::Long(now.as_unix_nanos()))
         .execute(db)
         .await?;
@@ -144,11 +146,11 @@ async fn take(
         statement
             .text("kind = ")
             .value(Value::Text(kind.as_str().to_owned()))
-            .text(" AND (state = 'taken' AND leased_unix_nano < ")
+            .text(" AND (state = 'waiting' OR state = 'taken' AND leased_unix_nano < ")
             .value(Value::Long(now.as_unix_nanos()))
-            .text(" OR state = 'waiting' AND coalesce(begin_before_unix_nano > ")
+            .text(") AND coalesce(begin_before_unix_nano > ")
             .value(Value::Long(now.as_unix_nanos()))
-            .text(", true))")
+            .text(", true)")
     };
     let taken = is_due(
         Statement::new(

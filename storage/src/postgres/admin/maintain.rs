@@ -135,12 +135,14 @@ impl PostgresStorage {
                 return Ok(true);
             }
         }
-        let is_due = self.backfill_checked.lapsed(now);
-        let more = is_due && delete_backfill(db, first_day, cutoff).await?;
-        if is_due && !more {
+        if !self.backfill_checked.lapsed(now) {
+            return Ok(false);
+        }
+        let deleted = delete_backfill(db, first_day, cutoff).await?;
+        if deleted == Deleted::All {
             self.backfill_checked.note(now);
         }
-        Ok(more)
+        Ok(deleted == Deleted::Some)
     }
 
     /// Whether writes would be taken now.
@@ -175,20 +177,29 @@ async fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<boo
     Ok(more)
 }
 
+/// How far a step of deletion came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    /// Nothing that is too old is left.
+    All,
+    /// There is more, for a step at once.
+    Some,
+    /// Somebody reads it; the next round tries again.
+    Nothing,
+}
+
 /// Deletes old logs of the one partition that holds those of many days.
 async fn delete_backfill(
     db: &mut Transaction<'_>,
     first_day: i64,
     cutoff: Timestamp,
-) -> Result<bool, Fault> {
+) -> Result<Deleted, Fault> {
     let (cutoff, _) = Timestamptz::of(cutoff);
     if cutoff >= partitions::start_of(first_day) {
         let row = db.query_typed_one("SELECT EXISTS (SELECT FROM logs_backfill)", &[]).await?;
         // Looked at first: TRUNCATE locks out searches even where there is nothing to delete.
-        if row.try_get(0)? {
-            partitions::empty_backfill(db).await?;
-        }
-        return Ok(false);
+        let is_empty = !row.try_get::<_, bool>(0)? || partitions::empty_backfill(db).await?;
+        return Ok(if is_empty { Deleted::All } else { Deleted::Nothing });
     }
     // PostgreSQL has no DELETE with a LIMIT. By the place of the rows, since `logs` has no key.
     let deleted = db
@@ -199,5 +210,5 @@ async fn delete_backfill(
         )
         .await?;
     counter!("logweir_storage_logs_expired_total").increment(deleted);
-    Ok(deleted as i64 == DELETED_LOGS_PER_STEP)
+    Ok(if deleted as i64 == DELETED_LOGS_PER_STEP { Deleted::Some } else { Deleted::All })
 }

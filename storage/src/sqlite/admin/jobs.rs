@@ -105,7 +105,7 @@ fn insert(db: &Connection, tenant_id: i64, job: &NewJob) -> Result<Option<u64>, 
     Ok(inserted.map(i64::unsigned_abs))
 }
 
-/// Forgets old answers, and ends what nobody began in time.
+/// Forgets old answers, and ends what nobody began, or ended, in time.
 fn clear(db: &Connection, now: Timestamp) -> Result<(), Fault> {
     let old = now - JOBS_KEPT;
     db.prepare_cached(
@@ -114,7 +114,8 @@ fn clear(db: &Connection, now: Timestamp) -> Result<(), Fault> {
     .execute([old.as_unix_nanos()])?;
     db.prepare_cached(
         "UPDATE jobs SET state = 'failed', answer = ?2
-         WHERE state = 'waiting' AND begin_before_unix_nano <= ?1",
+         WHERE (state = 'waiting' OR state = 'taken' AND leased_unix_nano < ?1)
+               AND begin_before_unix_nano <= ?1",
     )?
     .execute(params![now.as_unix_nanos(), JOB_TOO_LATE])?;
     Ok(())
@@ -125,8 +126,8 @@ fn next(db: &Connection, kind: JobKind, now: Timestamp) -> rusqlite::Result<Opti
     db.prepare_cached(
         "SELECT job_id, attempts FROM jobs
          WHERE kind = ?1 AND state IN ('waiting', 'taken')
-               AND (state = 'taken' AND leased_unix_nano < ?2
-                    OR state = 'waiting' AND ifnull(begin_before_unix_nano > ?2, TRUE))
+               AND (state = 'waiting' OR leased_unix_nano < ?2)
+               AND ifnull(begin_before_unix_nano > ?2, TRUE)
          ORDER BY job_id LIMIT 1",
     )?
     .query_row(params![kind.as_str(), now.as_unix_nanos()], |row| Ok((row.get(0)?, row.get(1)?)))
