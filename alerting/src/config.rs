@@ -27,18 +27,19 @@ pub struct AlertingConfig {
     pub networks_allowed: Vec<IpNet>,
     /// Ports of the public Internet that channels may reach.
     pub ports_allowed: Vec<u16>,
-    /// A file with certificate authorities, PEM, that channels trust besides the machine's; empty for
-    /// none.
+    /// A file with certificate authorities, PEM, that channels trust besides the machine's; empty
+    /// for none.
     pub authorities_file: PathBuf,
-    /// After the start of `standalone` nothing is evaluated for so long: senders still have logs from
-    /// before, whose absence says nothing. Seconds.
+    /// After the start of `standalone` nothing is evaluated for so long: senders still have logs
+    /// from before, whose absence says nothing. Seconds.
     pub start_pause_seconds: u32,
     /// A file that holds an address outside, called again and again while the leader evaluates, so
     /// that whoever owns it misses us when we die; empty for none.
     pub heartbeat_url_file: PathBuf,
     /// Between two such calls, seconds.
     pub heartbeat_seconds: u32,
-    /// Where people look at incidents: notifications link to `{link}/incidents/ID`; empty for no link.
+    /// Where people look at incidents: notifications link to `{link}/incidents/ID`; empty for no
+    /// link.
     pub link: String,
 }
 
@@ -76,8 +77,8 @@ impl AlertingConfig {
         Network::new(policy, Arc::new(SystemResolver), &authorities)
     }
 
-    /// The rule files with their texts; none for one that cannot be read, which is logged. None at all if
-    /// the folder cannot be read.
+    /// The rule files with their texts; none for one that cannot be read, which is logged. None at
+    /// all if the folder cannot be read.
     pub(crate) fn rule_files(&self) -> Option<BTreeMap<String, Option<String>>> {
         if self.rules_folder.as_os_str().is_empty() {
             return Some(BTreeMap::new());

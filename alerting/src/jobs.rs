@@ -1,8 +1,8 @@
-//! The jobs that servers ask for: replaying a rule through the past, and testing a channel. Any alerting
-//! process does them, whether or not it leads.
+//! The jobs that servers ask for: replaying a rule through the past, and testing a channel. Any
+//! alerting process does them, whether or not it leads.
 //!
-//! A job ends with its answer or with why it came to nothing, and whether to ask again: somebody waits
-//! for it, and would rather ask again at once than hear of it when a lease is over.
+//! A job ends with its answer or with why it came to nothing, and whether to ask again: somebody
+//! waits for it, and would rather ask again at once than hear of it when a lease is over.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -229,7 +229,8 @@ impl Worker {
     }
 
     async fn channel(&self, tenant: &Tenant, name: &str) -> Result<ChannelConfig, Failure> {
-        // Looked up anew and not taken along in the job, which would store the channel's secrets twice.
+        // Looked up anew and not taken along in the job, which would store the channel's secrets
+        // twice.
         let stored = self.dependencies.alerts.list_settings(tenant, SettingKind::Channel).await?;
         let found = stored.iter().filter_map(StoredSetting::channel).find(|of| of.name == name);
         found.cloned().ok_or_else(|| Failure::NoChannel(name.to_owned()))

@@ -1,7 +1,8 @@
-//! Rules from YAML files, and channels and the notification policy for whoever sends them to a server.
+//! Rules from YAML files, and channels and the notification policy for whoever sends them to a
+//! server.
 //!
-//! A file that is wrong anywhere is refused as a whole, with the line of every mistake that could be
-//! told apart; the rules that ran before go on.
+//! A file that is wrong anywhere is refused as a whole, with the line of every mistake that could
+//! be told apart; the rules that ran before go on.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,7 +29,8 @@ pub struct FileError {
     pub message: String,
 }
 
-// A field that is misspelt must not be left out in silence: a rule would hold for more than was meant.
+// A field that is misspelt must not be left out in silence: a rule would hold for more than was
+// meant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {
@@ -150,13 +152,14 @@ impl RuleFiles {
         Ok(())
     }
 
-    /// Takes in all files that there are now, none as the text of one that cannot be read; returns what
-    /// is wrong with them.
+    /// Takes in all files that there are now, none as the text of one that cannot be read; returns
+    /// what is wrong with them.
     pub fn update(&mut self, texts: &BTreeMap<String, Option<String>>) -> Vec<FileError> {
         // A file that is gone takes its rules along; one that is there but cannot be read does not.
         self.good.retain(|file, _| texts.contains_key(file));
         let mut wrong = Vec::new();
-        // Twice, since a rule may have moved to a file that is looked at before the one that it was in.
+        // Twice, since a rule may have moved to a file that is looked at before the one that it was
+        // in.
         for _ in 0..2 {
             let texts = texts.iter().filter_map(|(file, text)| Some((file, text.as_ref()?)));
             wrong = texts.filter_map(|(file, text)| self.put(file, text).err()).flatten().collect();

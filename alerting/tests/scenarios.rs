@@ -175,7 +175,8 @@ fn incidents_are_taken_up_after_a_restart() {
     let stored = ids.filter_map(|id| first.incidents().stored(id)).collect();
     let incidents = Incidents::restore(stored, end + 60 * SECOND);
     let mut second = Engine::new("tenant", built_in::rules(), incidents);
-    // The baseline is not stored: it is learnt anew from the logs, as a process that takes over does.
+    // The baseline is not stored: it is learnt anew from the logs, as a process that takes over
+    // does.
     let start = START / SECOND;
     for start_seconds in (start..start + 7_200).step_by(10) {
         let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;

@@ -1,6 +1,6 @@
-//! The cost of a log: 1,000 templates over 20 services, messages of 70 to 200 bytes, a latency each.
-//! Few templates are most of the logs, and which follows which is chance. With its template alone,
-//! and scored.
+//! The cost of a log: 1,000 templates over 20 services, messages of 70 to 200 bytes, a latency
+//! each. Few templates are most of the logs, and which follows which is chance. With its template
+//! alone, and scored.
 
 use std::hint::black_box;
 

@@ -1,8 +1,8 @@
 //! The cost of scores, apart from templates, and of growing a forest.
 //!
 //! Scoring: 1,000 patterns over 20 services, a latency and three attributes each, one log in 2,000
-//! out of the ordinary. What is shown is the time with scores less the time of the same logs without
-//! (as history they get a template only).
+//! out of the ordinary. What is shown is the time with scores less the time of the same logs
+//! without (as history they get a template only).
 
 use std::{hint::black_box, time::Duration, time::Instant};
 

@@ -1,6 +1,8 @@
-//! Finding a log's template: known signatures, ten million hostile messages, and the memory of it all.
+//! Finding a log's template: known signatures, ten million hostile messages, and the memory of it
+//! all.
 //!
-//! Logs that are older than their receipt by far are not scored, so that this is the template alone.
+//! Logs that are older than their receipt by far are not scored, so that this is the template
+//! alone.
 
 use std::{fs, hint::black_box, time::Instant};
 

@@ -1,15 +1,16 @@
 //! Templates and scores of logs, as pure computation.
 //!
-//! A [`Detector`] meets every log once, in the order in which they come: it finds the log's template
-//! and says how unusual the log is for its service. No I/O, no clock, no randomness: what it says
-//! follows from what it has seen.
+//! A [`Detector`] meets every log once, in the order in which they come: it finds the log's
+//! template and says how unusual the log is for its service. No I/O, no clock, no randomness: what
+//! it says follows from what it has seen.
 //!
 //! Logs over [`HISTORY_AGE`] older than their receipt get a template, but teach nothing and are
 //! never called anomalies: today's baseline says nothing about them.
 //!
-//! Memory is bounded by [`DetectorConfig`]: a service has a bounded number of templates, and so have
-//! all together; above either bound a new pattern falls into its service's catch-all. Of services
-//! above their bound, the one heard of longest ago is forgotten, and learns afresh if it comes back.
+//! Memory is bounded by [`DetectorConfig`]: a service has a bounded number of templates, and so
+//! have all together; above either bound a new pattern falls into its service's catch-all. Of
+//! services above their bound, the one heard of longest ago is forgotten, and learns afresh if it
+//! comes back.
 
 mod cluster;
 mod input;
@@ -63,7 +64,8 @@ pub struct DetectorConfig {
     pub contamination: f64,
     /// Templates of a service, catch-alls aside.
     pub templates_per_service_max: usize,
-    /// Templates of all services, catch-alls aside; about 400 bytes each, and 600 more with latency.
+    /// Templates of all services, catch-alls aside; about 400 bytes each, and 600 more with
+    /// latency.
     pub templates_max: usize,
     /// Services known at a time.
     pub services_max: usize,
@@ -274,7 +276,8 @@ impl Detector {
         scored
     }
 
-    /// Sessions that turned out to be unusual as a whole when they ended, since this was last asked.
+    /// Sessions that turned out to be unusual as a whole when they ended, since this was last
+    /// asked.
     pub fn take_unusual_sessions(&mut self, now: Timestamp) -> Vec<UnusualSession> {
         let Self { sessions, services, .. } = self;
         sessions.take_unusual(now, |event| event_name(services, event))

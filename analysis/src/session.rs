@@ -2,7 +2,8 @@
 //! unusual as a whole.
 //!
 //! A trace is a session across the services of its tenant; logs without a trace id belong to the
-//! window of their service's instance. An event is a pattern, by an id that stays when patterns merge.
+//! window of their service's instance. An event is a pattern, by an id that stays when patterns
+//! merge.
 
 use logweir_core::{
     identity::{Service, Tenant},
@@ -60,8 +61,8 @@ impl Sessions {
         Self(SequenceTracker::new(config))
     }
 
-    /// Learns from a log of a service with this seed; says so if it should not have come after those
-    /// before it.
+    /// Learns from a log of a service with this seed; says so if it should not have come after
+    /// those before it.
     pub(crate) fn observe(
         &mut self,
         log: &ReceivedLog<'_>,

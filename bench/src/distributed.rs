@@ -1,8 +1,9 @@
-//! The distributed setting on one machine: PostgreSQL, RabbitMQ, a server, processors and the client.
+//! The distributed setting on one machine: PostgreSQL, RabbitMQ, a server, processors and the
+//! client.
 //!
 //! The reference is what the database alone can do: a bare binary COPY, on one connection, of rows
-//! that were stored, into the table that they were stored in; with TimescaleDB straight into columns,
-//! as the processors do it.
+//! that were stored, into the table that they were stored in; with TimescaleDB straight into
+//! columns, as the processors do it.
 
 use std::{
     path::Path,
@@ -229,7 +230,8 @@ impl Cluster<'_> {
         Ok(self.database.query_one(sql, &[]).await?.get(0))
     }
 
-    /// Rows a second of transactions of a COPY alone. The rows stay, in addition to what is counted.
+    /// Rows a second of transactions of a COPY alone. The rows stay, in addition to what is
+    /// counted.
     async fn bare_copy(&self) -> anyhow::Result<f64> {
         let sample = format!(
             "COPY (SELECT * FROM (SELECT * FROM logs ORDER BY time DESC LIMIT {COPY_ROWS}) newest

@@ -1,5 +1,5 @@
-//! The client libraries beside what people use otherwise: how many logs a second one core sends to a
-//! sink on the other, by Logweir's library and by OpenTelemetry's of the same language. They take
+//! The client libraries beside what people use otherwise: how many logs a second one core sends to
+//! a sink on the other, by Logweir's library and by OpenTelemetry's of the same language. They take
 //! turns, so that whatever else the machine does meets both, and the medians count.
 
 use std::{
@@ -43,7 +43,8 @@ fn pinned(core: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Prints the tables of all languages; those of Python and JavaScript come from programs of their own.
+/// Prints the tables of all languages; those of Python and JavaScript come from programs of their
+/// own.
 pub(crate) async fn measure() -> anyhow::Result<()> {
     let mut command = pinned(SINK_CORE)?;
     command.arg("--serve-sink");

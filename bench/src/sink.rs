@@ -1,5 +1,5 @@
-//! A server that answers OK to every batch, of Logweir's client libraries and of OpenTelemetry's, and
-//! counts the logs: what a library can send when nothing behind it holds it up.
+//! A server that answers OK to every batch, of Logweir's client libraries and of OpenTelemetry's,
+//! and counts the logs: what a library can send when nothing behind it holds it up.
 
 use std::{
     io::{Read, Write},

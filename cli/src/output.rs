@@ -1,8 +1,8 @@
 //! What a person or a program reads: tables and colours on a terminal, NDJSON on request.
 //!
-//! Logs are hostile input. Whatever comes from one is written with every control character and every
-//! character that changes the direction or the look of text spelled out, in JSON too, so that no log
-//! can move the cursor, hide itself or pass for another line.
+//! Logs are hostile input. Whatever comes from one is written with every control character and
+//! every character that changes the direction or the look of text spelled out, in JSON too, so that
+//! no log can move the cursor, hide itself or pass for another line.
 
 use std::{
     borrow::Cow,
@@ -292,8 +292,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Control characters (C0, C1), line and paragraph separators, direction changes, invisible ones and
-/// tags.
+/// Control characters (C0, C1), line and paragraph separators, direction changes, invisible ones
+/// and tags.
 fn is_unsafe(character: char) -> bool {
     // A log with `ESC ] 52` can write to the clipboard of some terminals, one with U+202E show its
     // text backwards, and one with tags (U+E0000 on) carry text that nobody sees.

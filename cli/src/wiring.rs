@@ -1,5 +1,5 @@
-//! What the serving processes have in common: how each begins, how its parts are put together, and in
-//! which order they end. A backend is named only here and in `standalone`.
+//! What the serving processes have in common: how each begins, how its parts are put together, and
+//! in which order they end. A backend is named only here and in `standalone`.
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Alerting through the real binary, from logs to a receiver's address: what is told, and that whatever
-//! dies in between, nothing is missed and a repeat has the same key.
+//! Alerting through the real binary, from logs to a receiver's address: what is told, and that
+//! whatever dies in between, nothing is missed and a repeat has the same key.
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! A disk that fills up and is freed again, through the real binary: logs are refused for now, the
 //! reason is said, and everything that was sent is stored once in the end.
 //!
-//! The disk is a small tmpfs of the server's own. Where this user may not mount one, the kernel's limit
-//! on file sizes stands in: every write fails, only with another error.
+//! The disk is a small tmpfs of the server's own. Where this user may not mount one, the kernel's
+//! limit on file sizes stands in: every write fails, only with another error.
 
 mod support;
 

@@ -1,7 +1,8 @@
-//! Kills servers, processors, the broker and the database again and again under load, loses answers,
-//! spoils every network, blocks the broker, fills queue and disks, and sends logs that the processors
-//! choke on; then audits what is stored against what was acknowledged. A short form by default;
-//! `make faults` runs the long one. Each prints its seed, and `LOGWEIR_FAULT_SEED` repeats its faults.
+//! Kills servers, processors, the broker and the database again and again under load, loses
+//! answers, spoils every network, blocks the broker, fills queue and disks, and sends logs that the
+//! processors choke on; then audits what is stored against what was acknowledged. A short form by
+//! default; `make faults` runs the long one. Each prints its seed, and `LOGWEIR_FAULT_SEED` repeats
+//! its faults.
 
 #![allow(clippy::disallowed_methods, reason = "the clients of a test are supervised by the test")]
 
@@ -174,8 +175,8 @@ fn choked_on(letters: &[DeadLetter]) -> BTreeSet<u64> {
     numbers
 }
 
-/// Once everything is quiet: nothing acknowledged is lost, nothing is there twice, no batch in part,
-/// and among the dead letters is what was choked on alone.
+/// Once everything is quiet: nothing acknowledged is lost, nothing is there twice, no batch in
+/// part, and among the dead letters is what was choked on alone.
 async fn assert_whole(world: &World, clients: &Clients) -> (Audit, BTreeSet<u64>) {
     let found = world.until_quiet(&clients.oracle).await;
     let judgement = clients.oracle.judge(&found);

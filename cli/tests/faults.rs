@@ -225,8 +225,8 @@ async fn no_kill_loses_doubles_or_halves_a_batch() {
     assert!(report.missing_sequences.is_empty(), "{report:?}");
 }
 
-/// Passes bytes on, and cuts the connection instead of passing an answer on, one time in ten: what was
-/// answered is stored, and its sender does not know.
+/// Passes bytes on, and cuts the connection instead of passing an answer on, one time in ten: what
+/// was answered is stored, and its sender does not know.
 async fn cut_answers(listener: TcpListener, server: String, seed: u64, cuts: Arc<AtomicU64>) {
     let mut random = StdRng::seed_from_u64(seed);
     while let Ok((client, _)) = listener.accept().await {

@@ -249,8 +249,8 @@ fn send_through_faults(language: Language) {
     audit.assert_accounts_balance();
 }
 
-/// No server is there while a program logs what an hour at a thousand logs a second would bring; then
-/// there is one. What did not fit is counted, by the program and by the server alike.
+/// No server is there while a program logs what an hour at a thousand logs a second would bring;
+/// then there is one. What did not fit is counted, by the program and by the server alike.
 fn log_to_nobody(language: Language) {
     let logs = if form().is_long { 3_600_000_u64 } else { 60_000 };
     let data_dir = tempfile::tempdir().expect("a folder");
@@ -363,8 +363,8 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// A spool of one language is sent by each of the others, to one server: what the first of them sent
-/// is not stored again from the others, because each sends under the same ids.
+/// A spool of one language is sent by each of the others, to one server: what the first of them
+/// sent is not stored again from the others, because each sends under the same ids.
 fn adopt_by_all(writer: Language, env: &[(&str, &str)]) {
     let Form { seed, is_long } = form();
     let mut random = StdRng::seed_from_u64(seed);

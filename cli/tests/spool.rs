@@ -48,8 +48,8 @@ fn client(endpoint: &str, token: &str, spool: &Path) -> ClientBuilder {
         .on_notice(|_| {})
 }
 
-/// What is killed: it emits for ever, and says what its spool has. Does nothing unless the test below
-/// starts it in a process of its own.
+/// What is killed: it emits for ever, and says what its spool has. Does nothing unless the test
+/// below starts it in a process of its own.
 #[test]
 fn program_that_emits_until_it_is_killed() {
     let setting = |name| std::env::var(name).ok();

@@ -1,4 +1,5 @@
-//! Servers and processors that start before what they need, or are to stop while it does not answer.
+//! Servers and processors that start before what they need, or are to stop while it does not
+//! answer.
 
 mod support;
 

@@ -210,8 +210,8 @@ impl BatchId {
         Self(hash.to_be_bytes())
     }
 
-    /// When a UUIDv7 was minted, in milliseconds since 1970; none for other ids. One random id in 64
-    /// looks like a UUIDv7, so that a time before there were any says that it is none.
+    /// When a UUIDv7 was minted, in milliseconds since 1970; none for other ids. One random id in
+    /// 64 looks like a UUIDv7, so that a time before there were any says that it is none.
     pub fn minted_unix_ms(self) -> Option<u64> {
         let id = uuid::Uuid::from_bytes(self.0);
         let (seconds, nanos) = id.get_timestamp()?.to_unix();

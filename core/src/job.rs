@@ -1,7 +1,8 @@
 //! What one process asks of another, and the answers, as they pass through storage in JSON.
 //!
-//! A server cannot judge logs and a processor takes no requests, so training and comparing are asked
-//! for as jobs: the server stores one, a processor takes it, and the server waits for the answer.
+//! A server cannot judge logs and a processor takes no requests, so training and comparing are
+//! asked for as jobs: the server stores one, a processor takes it, and the server waits for the
+//! answer.
 
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -119,8 +120,8 @@ pub struct Cluster {
 pub struct JobFailure {
     /// Whether what the request names does not exist; otherwise what it needs is not met.
     pub not_found: bool,
-    /// Whether the same may succeed when it is asked for again: a fault passed, or whoever did it was
-    /// stopped.
+    /// Whether the same may succeed when it is asked for again: a fault passed, or whoever did it
+    /// was stopped.
     #[serde(default)]
     pub is_retryable: bool,
     /// For a person.

@@ -1,9 +1,10 @@
-//! Latencies counted in logarithmic buckets: in storage, in alerting and in what is shown, the same ones.
-//! Pure.
+//! Latencies counted in logarithmic buckets: in storage, in alerting and in what is shown, the same
+//! ones. Pure.
 
 use std::ops::Range;
 
-/// Ratio of the bounds of a latency bucket. Its geometric middle is within 4.9 % of any value in it.
+/// Ratio of the bounds of a latency bucket. Its geometric middle is within 4.9 % of any value in
+/// it.
 // Logarithmic, because the same share of an error matters at 1 ms and at 1 minute, and additive,
 // which kept percentiles would not be. Stored counts depend on it: a change needs a migration.
 pub const BUCKET_GROWTH: f64 = 1.1;

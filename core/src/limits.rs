@@ -27,9 +27,9 @@ pub const PRODUCER_RETENTION: Duration =
 /// producer, and so is remembered by nothing else, is `expired`.
 pub const LEDGER_HOURS_MIN: u32 = 48;
 
-/// What `request_bytes_max` may be set to at most: half of what a message of the broker may unfold to,
-/// since a batch takes more there than in its request. A larger one would be acknowledged and then be
-/// unreadable.
+/// What `request_bytes_max` may be set to at most: half of what a message of the broker may unfold
+/// to, since a batch takes more there than in its request. A larger one would be acknowledged and
+/// then be unreadable.
 pub const REQUEST_BYTES_CEILING: usize = 32 << 20;
 
 /// What one request may carry.

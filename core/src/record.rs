@@ -442,8 +442,8 @@ pub struct ScoredBatch {
     pub records: Vec<ScoredRecord>,
     /// The logs to put among the dead letters.
     pub rejected: Vec<RejectedRecord>,
-    /// The pattern of every `template_id` in `records`, which is never a merged one's id unless there
-    /// was no room for another.
+    /// The pattern of every `template_id` in `records`, which is never a merged one's id unless
+    /// there was no room for another.
     pub templates: HashMap<TemplateId, Arc<Template>>,
 }
 

@@ -1,8 +1,8 @@
 //! Which incidents the built-in rules would have found, and when.
 //!
-//! Logs take the way that they take in a processor, then through the engine of `alerting` on a clock
-//! that follows their times: evaluated every two seconds, known two seconds after they happened.
-//! Lines may be out of order by up to two minutes.
+//! Logs take the way that they take in a processor, then through the engine of `alerting` on a
+//! clock that follows their times: evaluated every two seconds, known two seconds after they
+//! happened. Lines may be out of order by up to two minutes.
 
 use std::{
     cmp::{self, Reverse},

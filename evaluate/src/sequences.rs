@@ -34,8 +34,9 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Trains on sessions that were normal and judges others, both tables with `seq_id,events` and spaces
-/// between events; writes `seq_id,score,anomaly`. The threshold follows from the normal ones.
+/// Trains on sessions that were normal and judges others, both tables with `seq_id,events` and
+/// spaces between events; writes `seq_id,score,anomaly`. The threshold follows from the normal
+/// ones.
 pub fn evaluate(run: &Run<'_>, train: &Path, test: &Path, output: &Path) -> Result<Summary, Error> {
     run.expect([train, test]);
     let train = read(run, train)?;

@@ -33,8 +33,8 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Judges every row of numbers in time: each `NAME.csv[.gz]` of a directory, with `timestamp,value`,
-/// becomes `NAME.csv` with `timestamp,score,alert,reason` in another one.
+/// Judges every row of numbers in time: each `NAME.csv[.gz]` of a directory, with
+/// `timestamp,value`, becomes `NAME.csv` with `timestamp,score,alert,reason` in another one.
 pub fn evaluate(run: &Run<'_>, input: &Path, output: &Path) -> Result<Vec<Summary>, Error> {
     let files = inputs(input, &[".csv", ".csv.gz"])?;
     run.expect(files.iter().map(|(_, path)| path.as_path()));

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// What somebody wants done; stored as JSON until the leader takes account of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-// By name and not by place, so that a leader of another version reads what it knows and skips the rest.
+// By name and not by place, so that a leader of another version reads what it knows and skips the
+// rest.
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Somebody sees to it: no escalation any more, fewer reminders.

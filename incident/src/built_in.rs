@@ -9,7 +9,8 @@ pub fn rules() -> Vec<Rule> {
     let unusual = Threshold::Unusual;
     let volume = |direction| RuleKind::Volume { window_seconds: 60, direction, threshold: unusual };
     vec![
-        // The shortest silence that may count; the detector asks for more of a service with longer gaps.
+        // The shortest silence that may count; the detector asks for more of a service with longer
+        // gaps.
         rule(
             "service silent",
             RuleKind::ServiceSilence { silence_seconds: 12 },

@@ -1,4 +1,5 @@
-//! An incident: one thing that is wrong, from the first doubt to its end, and what is known about it.
+//! An incident: one thing that is wrong, from the first doubt to its end, and what is known about
+//! it.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rule::Severity;
 
-/// Entries of a timeline; the first and the newest are kept. It is stored and shown with every incident.
+/// Entries of a timeline; the first and the newest are kept. It is stored and shown with every
+/// incident.
 pub const TIMELINE_MAX: usize = 200;
 /// Probable causes, sample logs, instances and traces that an incident carries, each.
 pub const EVIDENCE_MAX: usize = 10;
@@ -14,8 +16,8 @@ pub const EVIDENCE_MAX: usize = 10;
 /// What an incident is told apart by: the rule and its labels, the service among them.
 pub type Labels = BTreeMap<String, String>;
 
-/// The state of an incident. It only goes forward: what is wrong again gets a new incident. What people
-/// do with it is beside it, in its [`Overlays`].
+/// The state of an incident. It only goes forward: what is wrong again gets a new incident. What
+/// people do with it is beside it, in its [`Overlays`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentState {

@@ -1,7 +1,7 @@
 //! What a server asks of alerting, and the answers, as they pass through storage in JSON.
 //!
-//! A server replays no past and calls nobody outside: it stores a job, whichever alerting process comes
-//! first does it, and the server waits for the answer.
+//! A server replays no past and calls nobody outside: it stores a job, whichever alerting process
+//! comes first does it, and the server waits for the answer.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{incident::Incident, rule::Rule};
 
-/// The longest past that a rule is replayed through, nanoseconds: a week, of which storage's buckets are read
-/// within minutes.
+/// The longest past that a rule is replayed through, nanoseconds: a week, of which storage's
+/// buckets are read within minutes.
 pub const PREVIEW_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
 
 /// What is to be done for a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-// By name, so that an older process says that it does not understand a new job instead of doing another.
+// By name, so that an older process says that it does not understand a new job instead of doing
+// another.
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum AlertingJob {
     /// Replay a rule through stored logs. Answered by a [`Preview`].

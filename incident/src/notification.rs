@@ -1,5 +1,5 @@
-//! What people are told of an incident. A notification stands for one transition of one incident: whatever is
-//! repeated or taken up after a restart has the same key, so that a receiver can tell.
+//! What people are told of an incident. A notification stands for one transition of one incident:
+//! whatever is repeated or taken up after a restart has the same key, so that a receiver can tell.
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,8 @@ impl Notification {
 
 /// The key of a transition.
 pub fn key(incident_id: &str, kind: NotificationKind, sequence: u32) -> String {
-    // The sequence tells two reminders of one incident apart; the kind is for whoever reads keys in a log.
+    // The sequence tells two reminders of one incident apart; the kind is for whoever reads keys in
+    // a log.
     format!("{incident_id}-{sequence}-{}", kind.name())
 }
 

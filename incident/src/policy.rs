@@ -1,5 +1,5 @@
-//! A tenant's notification policy: when nobody wants to know, what explains what, and how often people
-//! are reminded.
+//! A tenant's notification policy: when nobody wants to know, what explains what, and how often
+//! people are reminded.
 
 use std::collections::HashSet;
 

@@ -81,7 +81,8 @@ impl Setting {
             Self::Rule(rule) => serde_json::to_string(rule),
             Self::Silence(silence) => serde_json::to_string(silence),
         };
-        // What `serde_json` cannot write are maps with keys that are no text, and none of these has one.
+        // What `serde_json` cannot write are maps with keys that are no text, and none of these has
+        // one.
         json.expect("plain data is JSON")
     }
 
@@ -97,8 +98,8 @@ impl Setting {
     }
 }
 
-/// A setting that was stored. One that this version does not understand stays stored, keeps its name
-/// and takes up its room.
+/// A setting that was stored. One that this version does not understand stays stored, keeps its
+/// name and takes up its room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSetting {
     /// Its kind.

@@ -67,8 +67,8 @@ pub struct MuteTime {
     /// Its beginning in minutes after midnight, inclusive; `22:00` in a file.
     #[serde(rename = "from", with = "minute_of_day")]
     pub from_minute: u16,
-    /// Its end in minutes after midnight, exclusive; if it is not above `from_minute` it lies on the
-    /// next day.
+    /// Its end in minutes after midnight, exclusive; if it is not above `from_minute` it lies on
+    /// the next day.
     #[serde(rename = "to", with = "minute_of_day")]
     pub to_minute: u16,
     /// The time zone, in minutes east of UTC.

@@ -1,5 +1,5 @@
-//! What the process that leads must remember of an incident beside what people see of it: enough that
-//! the next leader neither misses a transition nor tells one twice.
+//! What the process that leads must remember of an incident beside what people see of it: enough
+//! that the next leader neither misses a transition nor tells one twice.
 
 use crate::{incident::Incident, rule::Severity};
 

@@ -1,7 +1,7 @@
 //! Logs made up from a seed: services with a daily rhythm, over a thousand patterns with unique
-//! parameters, log-normal latencies, and faults that are known beforehand, so that a detector can be
-//! judged by them. Pure: the same seed and the same calls give the same logs; time comes from the
-//! caller.
+//! parameters, log-normal latencies, and faults that are known beforehand, so that a detector can
+//! be judged by them. Pure: the same seed and the same calls give the same logs; time comes from
+//! the caller.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Made-up logs: what a [`Generator`] makes from a seed, with faults that are known beforehand, so that
-//! a detector can be judged by them; span by span of event time ([`span`]); and sent as fast as asked
-//! for ([`send`]). Only [`send`] and [`truth::write`] do any I/O.
+//! Made-up logs: what a [`Generator`] makes from a seed, with faults that are known beforehand, so
+//! that a detector can be judged by them; span by span of event time ([`span`]); and sent as fast
+//! as asked for ([`send`]). Only [`send`] and [`truth::write`] do any I/O.
 
 pub mod fault;
 pub mod generator;

@@ -47,8 +47,8 @@ pub struct Sent {
     pub ack_p99_ms: f64,
 }
 
-/// Sends spans, in batches of so many logs, until they end, or until `stop` is set and what is in flight
-/// is answered. Ends at the first batch that cannot be delivered.
+/// Sends spans, in batches of so many logs, until they end, or until `stop` is set and what is in
+/// flight is answered. Ends at the first batch that cannot be delivered.
 pub async fn send(
     spans: &mut Spans,
     batch_records_max: usize,

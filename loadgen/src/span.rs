@@ -1,5 +1,5 @@
-//! Event time in spans of one length, whatever the clock does, so that a seed gives the same logs on
-//! every machine. Pure.
+//! Event time in spans of one length, whatever the clock does, so that a seed gives the same logs
+//! on every machine. Pure.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::generator::Generator;
 const SPAN_LOGS: f64 = 20_000.0;
 /// The longest span as fast as possible, seconds: rates follow the hour of the day.
 const SPAN_SECONDS_MAX: f64 = 60.0;
-/// How long a span takes by the clock: short enough that a second has several spans, long enough that
-/// a span has some logs.
+/// How long a span takes by the clock: short enough that a second has several spans, long enough
+/// that a span has some logs.
 const SPAN_WALL: Duration = Duration::from_millis(100);
 
 /// How event time advances.

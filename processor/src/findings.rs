@@ -1,7 +1,7 @@
 //! What was noticed about more than one log, on its way to storage.
 //!
-//! Findings are no logs: while storage cannot take them a bounded number waits, and what is above that
-//! is counted and lost.
+//! Findings are no logs: while storage cannot take them a bounded number waits, and what is above
+//! that is counted and lost.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Takes batches from the queue, those that come close together as one group.
 //!
-//! A batch that was handed out before and never settled may be what ended its processor, or may only
-//! have been fetched along with that. So from its [`SUSPECT_FROM`]th time on it is taken alone, and
-//! what becomes of it then decides: see [`crate::suspect`].
+//! A batch that was handed out before and never settled may be what ended its processor, or may
+//! only have been fetched along with that. So from its [`SUSPECT_FROM`]th time on it is taken
+//! alone, and what becomes of it then decides: see [`crate::suspect`].
 
 use std::{sync::Arc, time::Duration};
 

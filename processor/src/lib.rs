@@ -1,9 +1,10 @@
 //! Between queue and storage: completes logs, finds their templates, scores them and writes them.
 //!
 //! [`start`] runs these tasks: the pipeline, which ends when the queue hands out no more; and those
-//! that end when the process is to stop: the upkeep (retention and merging in storage, refreshing the
-//! deploys), the membership (heartbeats, and which partitions to read), and what has to do with models:
-//! reading those that are active, doing the jobs that servers ask for, and the daily training.
+//! that end when the process is to stop: the upkeep (retention and merging in storage, refreshing
+//! the deploys), the membership (heartbeats, and which partitions to read), and what has to do with
+//! models: reading those that are active, doing the jobs that servers ask for, and the daily
+//! training.
 //!
 //! Nothing here decides what is durable or stored once: a batch is acknowledged after storage has
 //! committed it, and requeued if that failed; a processor that dies leaves batches unacknowledged.

@@ -1,5 +1,5 @@
-//! What storage needs done beside the logs: retention, merging, and reading the deploys. A step that
-//! fails is tried again after the usual pause; the first of several in a row is logged.
+//! What storage needs done beside the logs: retention, merging, and reading the deploys. A step
+//! that fails is tried again after the usual pause; the first of several in a row is logged.
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,9 +2,9 @@
 //! queue's partitions: all living processors know of each other by these heartbeats and come to the
 //! same answer on their own.
 //!
-//! A processor that dies is missed after six seconds, and its partitions are taken over with the next
-//! heartbeat of the others, so within ten. One that ends in order says so, and is not waited for.
-//! Two that read the same partition for a while do no harm: storage takes each batch once.
+//! A processor that dies is missed after six seconds, and its partitions are taken over with the
+//! next heartbeat of the others, so within ten. One that ends in order says so, and is not waited
+//! for. Two that read the same partition for a while do no harm: storage takes each batch once.
 //!
 //! While storage cannot be asked, everybody keeps what he has; and once it can, nobody judges by
 //! the heartbeats until all have had time for one, since until then all but the first seem dead.
@@ -67,8 +67,8 @@ impl Membership {
         }
     }
 
-    /// Says how this process is doing, looks who else lives, and takes its share; a new share is said
-    /// at once.
+    /// Says how this process is doing, looks who else lives, and takes its share; a new share is
+    /// said at once.
     async fn live(&self, trust: &mut Trust) -> Result<(), StorageError> {
         // First itself, then the others: two processors that start at once then see each other, one
         // of them at the latest with its next heartbeat.

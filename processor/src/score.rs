@@ -57,8 +57,8 @@ impl Scorer {
         Self { enricher, detector, marks, models, findings, settle_at: Timestamp::MIN }
     }
 
-    /// One that knows nothing yet: no templates, no deploys and no models. For judging logs that are
-    /// not stored.
+    /// One that knows nothing yet: no templates, no deploys and no models. For judging logs that
+    /// are not stored.
     pub fn offline(config: &ProcessorConfig, limits: Limits) -> Self {
         let detector = Detector::new(config.detector());
         let enricher = Enricher::new(config, limits);

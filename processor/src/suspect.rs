@@ -1,9 +1,9 @@
 //! Tries a batch that may have ended its processor, and quarantines one that did.
 //!
-//! A processor that dies makes suspects of everything that it had fetched, and so may one that loses
-//! its broker. Each of them is tried alone, with nothing else in hand, and storage is told before: so
-//! the trials of which no end was noted are those that ended a processor, and nothing that only
-//! waited behind the culprit is taken for one. Of [`TRIALS_MAX`] such trials the batch is
+//! A processor that dies makes suspects of everything that it had fetched, and so may one that
+//! loses its broker. Each of them is tried alone, with nothing else in hand, and storage is told
+//! before: so the trials of which no end was noted are those that ended a processor, and nothing
+//! that only waited behind the culprit is taken for one. Of [`TRIALS_MAX`] such trials the batch is
 //! quarantined: nothing looks at its logs any more, each becomes a dead letter as it was sent.
 
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(crate) struct Trials {
 }
 
 impl Trials {
-    /// What is to be processed for a suspect: the batch as it is, or quarantined. Waits while storage
-    /// cannot be told; none if the process is to stop before.
+    /// What is to be processed for a suspect: the batch as it is, or quarantined. Waits while
+    /// storage cannot be told; none if the process is to stop before.
     pub(crate) async fn begin(&self, batch: Batch) -> Option<Batch> {
         let mut is_told = false;
         loop {

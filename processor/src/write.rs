@@ -8,8 +8,8 @@
 //!   processor, and nothing is fetched meanwhile beyond the prefetch. When the process is to stop it
 //!   is given back after all.
 //!
-//! An error that is neither storage's state nor the way to it may be due to one of the batches: then
-//! each is written alone, and only those that fail again are given back.
+//! An error that is neither storage's state nor the way to it may be due to one of the batches:
+//! then each is written alone, and only those that fail again are given back.
 
 use std::{collections::HashMap, error::Error, sync::Arc};
 

@@ -95,7 +95,8 @@ pub trait Publisher: Send + Sync {
 /// The end that the processor holds. See the module's contract.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next batch, waiting for one; none once no more will come. May be cancelled at any moment.
+    /// The next batch, waiting for one; none once no more will come. May be cancelled at any
+    /// moment.
     async fn receive(&mut self) -> Option<Delivery>;
 
     /// The next batch if one waits now.

@@ -149,8 +149,8 @@ impl LiveFeed {
 }
 
 impl Groups {
-    /// The next logs of any tenant, or of none if there is only a loss to tell; none once the feed is
-    /// gone. May be cancelled.
+    /// The next logs of any tenant, or of none if there is only a loss to tell; none once the feed
+    /// is gone. May be cancelled.
     async fn next(&mut self) -> Option<(Option<Tenant>, Arc<[StoredLog]>)> {
         loop {
             match self.receiver.recv().await {

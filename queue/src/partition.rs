@@ -1,9 +1,9 @@
 //! Which queue a batch goes to, and which process takes from which queue. Pure, so that every
 //! process comes to the same answer without asking the others.
 //!
-//! All batches of a service lie in one partition, so that one processor mostly sees all its logs. So
-//! one service is never processed faster than one processor can. Nothing but speed depends on it: a
-//! batch that two processes see is stored once all the same.
+//! All batches of a service lie in one partition, so that one processor mostly sees all its logs.
+//! So one service is never processed faster than one processor can. Nothing but speed depends on
+//! it: a batch that two processes see is stored once all the same.
 
 use std::{
     cmp::Reverse,

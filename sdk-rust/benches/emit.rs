@@ -1,8 +1,8 @@
 //! What a log costs the thread that writes it.
 //!
 //! Criterion times many calls together; the percentiles beside it time each call, the clock's own
-//! cost included. `drained`: a server takes everything. `full`: nobody does, and each log evicts one.
-//! Last, how fast the library empties a full queue into a server beside it, by compression.
+//! cost included. `drained`: a server takes everything. `full`: nobody does, and each log evicts
+//! one. Last, how fast the library empties a full queue into a server beside it, by compression.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

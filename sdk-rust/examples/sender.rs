@@ -1,12 +1,12 @@
 //! A program that logs, for those who kill it, or its server, and count what arrived.
 //!
-//! `sender emit FIRST COUNT WAITING_MAX` emits so many numbered logs, says so, and ends when they are
-//! answered. It waits while more than WAITING_MAX of its logs do.
-//! `sender spool FIRST` emits for ever, and prints `safe N` when its spool has all before N.
-//! `sender adopt` sends what dead processes have left in the spool.
+//! `sender emit FIRST COUNT WAITING_MAX` emits so many numbered logs, says so, and ends when they
+//! are answered. It waits while more than WAITING_MAX of its logs do. `sender spool FIRST` emits
+//! for ever, and prints `safe N` when its spool has all before N. `sender adopt` sends what dead
+//! processes have left in the spool.
 //!
-//! `LOGWEIR_ENDPOINT`, `LOGWEIR_TOKEN` and `LOGWEIR_SPOOL_DIR` say where to. `emit` and `adopt` print
-//! their counts as one line of JSON.
+//! `LOGWEIR_ENDPOINT`, `LOGWEIR_TOKEN` and `LOGWEIR_SPOOL_DIR` say where to. `emit` and `adopt`
+//! print their counts as one line of JSON.
 
 use std::{error::Error, time::Duration};
 

@@ -38,8 +38,8 @@ const COMMANDS_MAX: usize = 1_024;
 
 /// Sends logs in the background. Cheap to clone; the last clone that goes flushes for up to 1 s.
 ///
-/// After `build` nothing here fails, blocks for I/O or grows without bound: what cannot be delivered
-/// is dropped by the drop policy, and counted.
+/// After `build` nothing here fails, blocks for I/O or grows without bound: what cannot be
+/// delivered is dropped by the drop policy, and counted.
 ///
 /// In a forked child it is as if built anew at the first log: what waited at the fork stays the
 /// parent's to send.
@@ -111,7 +111,8 @@ impl Client {
         if !inner.keeps(&mut record) {
             return shared.queue.lock().give_up(DropReason::BeforeSend);
         }
-        // What is cut off could hide that it had to be redacted; the rest is redacted when its batch is cut.
+        // What is cut off could hide that it had to be redacted; the rest is redacted when its
+        // batch is cut.
         inner.config.redaction.apply_before_cut(&mut record.attributes);
         record::fit(&mut record);
         // After it was cut, and outside of the lock: measuring walks all of the log.
@@ -128,9 +129,9 @@ impl Client {
         }
     }
 
-    /// Waits until the server has responded to everything handed over before the call, or the time is up. May be
-    /// called from any thread, also from one that runs futures, which it blocks; prefer
-    /// [`Self::flush_async`] there.
+    /// Waits until the server has responded to everything handed over before the call, or the time
+    /// is up. May be called from any thread, also from one that runs futures, which it blocks;
+    /// prefer [`Self::flush_async`] there.
     pub fn flush(&self, timeout: Duration) -> FlushReport {
         let inner = self.inner.started();
         inner.map_or_else(FlushReport::default, |inner| inner.flush(timeout))
@@ -154,8 +155,8 @@ impl Client {
         inner.report_now()
     }
 
-    /// Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what happened.
-    /// Later calls get the same report.
+    /// Takes no more logs, flushes, leaves the rest to the spool or drops it, and says what
+    /// happened. Later calls get the same report.
     pub fn shutdown(&self, timeout: Duration) -> FlushReport {
         let inner = self.inner.started();
         inner.map_or_else(FlushReport::default, |inner| inner.shutdown(timeout))
@@ -213,9 +214,9 @@ impl Inner {
         has_started.recv().unwrap_or_else(|_| Err(died()))
     }
 
-    /// This, or in a forked child what the child has in place of it: another producer, with a thread,
-    /// a queue and a spool of its own. What waited at the fork is the parent's, and so are the locks,
-    /// which nobody here may ever open again.
+    /// This, or in a forked child what the child has in place of it: another producer, with a
+    /// thread, a queue and a spool of its own. What waited at the fork is the parent's, and so are
+    /// the locks, which nobody here may ever open again.
     fn of_this_process(&self) -> &Self {
         if self.process_id == platform::process_id() {
             return self;

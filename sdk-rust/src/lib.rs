@@ -16,9 +16,10 @@
 //! crate and this one's feature `log`: `let _guard = logweir_sdk::log::init("payments")?;`.
 //!
 //! **Promises.** After `build` nothing fails, blocks or grows without bound. Every batch keeps its id
-//! over retries and restarts, so that the server stores it once. Every log that is lost is counted by
-//! its reason, here and on the server. With a spool ([`ClientBuilder::spool_dir`]) a batch is on disk
-//! before it is sent, and outlives `kill -9`; what waits for its batch, up to a second, does not.
+//! over retries and restarts, so that the server stores it once. Every log that is lost is counted
+//! by its reason, here and on the server. With a spool ([`ClientBuilder::spool_dir`]) a batch is on
+//! disk before it is sent, and outlives `kill -9`; what waits for its batch, up to a second, does
+//! not.
 //!
 //! **Threads.** Everything but [`Client::emit`] happens on one thread of the library's own, with its
 //! own runtime: the program needs none.

@@ -1,5 +1,5 @@
-//! A lock that stays usable after a panic. None of the program's code runs while one is held, so that what
-//! it guards is whole; and a library for logs must go on where the program does.
+//! A lock that stays usable after a panic. None of the program's code runs while one is held, so
+//! that what it guards is whole; and a library for logs must go on where the program does.
 
 use std::sync::{MutexGuard, PoisonError};
 

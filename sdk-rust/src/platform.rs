@@ -97,8 +97,8 @@ fn host_name() -> String {
     by_kernel.ok().or_else(by_command).unwrap_or_default().trim().to_owned()
 }
 
-/// The boot of the machine and the namespace within which the number of a process is unique; empty if
-/// the system does not tell.
+/// The boot of the machine and the namespace within which the number of a process is unique; empty
+/// if the system does not tell.
 pub(crate) fn process_namespace() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     match (boot, fs::read_link("/proc/self/ns/pid")) {
@@ -117,8 +117,8 @@ pub(crate) fn process_start(process_id: u32) -> io::Result<Option<String>> {
     }
 }
 
-/// Whether an error says that there is no such process, or none any more. One of another kind, as where
-/// no file is free, says nothing about it.
+/// Whether an error says that there is no such process, or none any more. One of another kind, as
+/// where no file is free, says nothing about it.
 fn is_of_no_process(error: &io::Error) -> bool {
     /// ESRCH of Linux: the process ended between the opening of its file and the reading.
     const NO_SUCH_PROCESS: i32 = 3;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::listener::grpc_web::CorsOrigins;
 
-/// How the server behaves. Every number here is a bound; at the bound the caller is told what to do.
+/// How the server behaves. Every number here is a bound; at the bound the caller is told what to
+/// do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {

@@ -1,5 +1,5 @@
-//! What a server has other processes do: it stores a job, whoever can do it takes it, and the server
-//! waits for the answer.
+//! What a server has other processes do: it stores a job, whoever can do it takes it, and the
+//! server waits for the answer.
 
 use std::{sync::Arc, time::Duration};
 

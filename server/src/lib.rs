@@ -1,10 +1,10 @@
 //! The server: gRPC and HTTP on one port, authentication, limits, ingest, query, admin.
 //!
-//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A request is
-//! authenticated from its headers before its body is read; the body is read under bounds; a batch is
-//! answered once the queue holds it durably. Every refusal says what to do, and only what may pass
-//! says when to try again. When the process stops, no more is accepted, what is under way is
-//! answered, and streams end with `UNAVAILABLE`.
+//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A
+//! request is authenticated from its headers before its body is read; the body is read under
+//! bounds; a batch is answered once the queue holds it durably. Every refusal says what to do, and
+//! only what may pass says when to try again. When the process stops, no more is accepted, what is
+//! under way is answered, and streams end with `UNAVAILABLE`.
 
 mod admin;
 mod alerts;
@@ -114,9 +114,9 @@ pub struct Ports {
     pub metrics: Metrics,
 }
 
-/// Learns from storage which tokens are revoked, then serves on the listener until the tasks are asked
-/// to stop and what is under way has been answered, or the drain time-out has passed. The publisher
-/// is not closed: that is up to its owner, after this returns.
+/// Learns from storage which tokens are revoked, then serves on the listener until the tasks are
+/// asked to stop and what is under way has been answered, or the drain time-out has passed. The
+/// publisher is not closed: that is up to its owner, after this returns.
 pub async fn run(
     config: ServerConfig,
     ports: Ports,

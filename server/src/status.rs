@@ -182,8 +182,8 @@ impl From<StorageError> for Refusal {
     }
 }
 
-/// Translates a status that the transport made while reading a request. It says `INTERNAL` for bytes
-/// that are no message, but that is the sender's fault and not ours. Statuses made here carry
+/// Translates a status that the transport made while reading a request. It says `INTERNAL` for
+/// bytes that are no message, but that is the sender's fault and not ours. Statuses made here carry
 /// details and stay as they are.
 pub(crate) fn of_transport(status: Status) -> Status {
     if status.code() == Code::Internal && status.details().is_empty() {

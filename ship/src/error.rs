@@ -31,7 +31,8 @@ pub enum Error {
         /// What the file system answered.
         source: io::Error,
     },
-    /// The server refuses every batch of this sender, or of this service, until something is changed.
+    /// The server refuses every batch of this sender, or of this service, until something is
+    /// changed.
     #[error("the server refuses logs of service {service:?}: {}", status.message())]
     Refused {
         /// The service of the batch that was refused.

@@ -10,8 +10,8 @@ pub enum Event {
         /// How many logs wait to be sent again.
         logs: usize,
     },
-    /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once until it
-    /// answers.
+    /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once
+    /// until it answers.
     Unanswered,
     /// A followed file became shorter than what was read of it: it is read from its beginning.
     Truncated(PathBuf),

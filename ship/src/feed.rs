@@ -1,5 +1,6 @@
-//! Takes lines from the reader and hands groups to the sender: makes records, gathers them, and notes
-//! each group before handing it over. Runs on the reader's thread; blocks while the sender is behind.
+//! Takes lines from the reader and hands groups to the sender: makes records, gathers them, and
+//! notes each group before handing it over. Runs on the reader's thread; blocks while the sender is
+//! behind.
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -7,7 +7,8 @@
 //!
 //! The newest state is that of the highest group, or else the checkpoint's. A group at or below the
 //! checkpoint is left over from a kill between the two last steps, and is deleted. At most a few
-//! groups exist at a time, each of bounded size, because the sender takes them through a short queue.
+//! groups exist at a time, each of bounded size, because the sender takes them through a short
+//! queue.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -197,8 +198,8 @@ impl Journal {
     }
 }
 
-/// The name of the folder for the journal of one set of inputs, service and server, so that the same
-/// command continues and another one does not.
+/// The name of the folder for the journal of one set of inputs, service and server, so that the
+/// same command continues and another one does not.
 pub fn folder_name(endpoint: &str, service: &str, paths: &[PathBuf]) -> Result<String, Error> {
     let mut key = format!("{endpoint}\n{service}\n");
     for path in paths {

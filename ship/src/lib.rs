@@ -2,12 +2,12 @@
 //!
 //! In the order in which a byte meets them: [`read`] finds files, cuts and joins lines; [`parse`]
 //! recognises what a line is and makes a record of it; [`feed`] gathers records into batches of one
-//! service; [`journal`] notes a *group* of batches before any of it is sent; [`deliver`] sends groups in
-//! order, several batches in flight, and forgets a group once all of it is acknowledged. [`pipeline`]
-//! runs all of it.
+//! service; [`journal`] notes a *group* of batches before any of it is sent; [`deliver`] sends
+//! groups in order, several batches in flight, and forgets a group once all of it is acknowledged.
+//! [`pipeline`] runs all of it.
 //!
-//! Killed between any two steps, the next run sends the noted batches again, byte for byte and under
-//! the same ids, so that the server knows them. Only [`read`] and [`journal`] touch the disk.
+//! Killed between any two steps, the next run sends the noted batches again, byte for byte and
+//! under the same ids, so that the server knows them. Only [`read`] and [`journal`] touch the disk.
 
 pub mod deliver;
 mod error;

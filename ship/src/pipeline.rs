@@ -1,6 +1,6 @@
 //! The whole way of a shipment: files are read on a thread of their own and sent from here, several
-//! batches in flight. Every group of batches is noted in a journal before it is sent, so that a killed
-//! run started again continues without loss and without doubles.
+//! batches in flight. Every group of batches is noted in a journal before it is sent, so that a
+//! killed run started again continues without loss and without doubles.
 
 use std::{
     io,
@@ -105,8 +105,8 @@ pub struct Shipped {
 pub type Notify = Arc<dyn Fn(Event) + Send + Sync>;
 
 impl Shipment {
-    /// Ships everything. Once it is stopped, what is noted but not begun waits for the next run. After a
-    /// failure the reading thread may go on waiting for input; nothing of it is sent.
+    /// Ships everything. Once it is stopped, what is noted but not begun waits for the next run.
+    /// After a failure the reading thread may go on waiting for input; nothing of it is sent.
     pub async fn run(
         &self,
         sender: Sender,

@@ -1,4 +1,5 @@
-//! What storing and finding logs costs with PostgreSQL: `cargo bench -p logweir-storage --bench postgres
+//! What storing and finding logs costs with PostgreSQL: `cargo bench -p logweir-storage --bench
+//! postgres
 //! -- URL LOGS` writes so many made-up logs (a million by default), unless the database has logs, and
 //! then searches. Whether TimescaleDB is there is up to the database.
 

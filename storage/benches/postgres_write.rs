@@ -1,7 +1,7 @@
 //! What a write to PostgreSQL costs beside a bare COPY: `cargo bench -p logweir-storage --bench
-//! postgres_write -- URL ROUNDS WRITERS`, in an empty database. Each writer takes turns: a transaction of
-//! 20 batches of 1,000 logs by the storage, then the same rows once more by a binary COPY alone into the
-//! same table, so that both meet the same sizes, indexes and neighbours.
+//! postgres_write -- URL ROUNDS WRITERS`, in an empty database. Each writer takes turns: a
+//! transaction of 20 batches of 1,000 logs by the storage, then the same rows once more by a binary
+//! COPY alone into the same table, so that both meet the same sizes, indexes and neighbours.
 
 mod sample;
 

@@ -112,8 +112,8 @@ pub struct StoredDelivery {
     pub incident_id: String,
     /// When it was written.
     pub created_at: Timestamp,
-    /// What to say and what was tried, with the thread of the incident's first message; none if this
-    /// version does not understand what another stored.
+    /// What to say and what was tried, with the thread of the incident's first message; none if
+    /// this version does not understand what another stored.
     pub delivery: Option<Delivery>,
     /// What became of it.
     pub state: DeliveryState,
@@ -170,15 +170,16 @@ pub struct IncidentQuery {
 pub trait KeepAlerts: Send + Sync {
     /// Every tenant that has sent logs or set something, by name.
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError>;
-    /// Templates whose first log is not older, newest first, at most `limit`; counts are of all their
-    /// logs, and merged patterns are left out.
+    /// Templates whose first log is not older, newest first, at most `limit`; counts are of all
+    /// their logs, and merged patterns are left out.
     async fn new_templates(
         &self,
         tenant: &Tenant,
         since: Timestamp,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError>;
-    /// Takes the lead, or keeps it, for so long from now on; the epoch, or none while another leads.
+    /// Takes the lead, or keeps it, for so long from now on; the epoch, or none while another
+    /// leads.
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError>;
     /// Gives the lead up, so that another may take it at once.
     async fn resign(&self, holder: &str) -> Result<(), StorageError>;
@@ -204,8 +205,8 @@ pub trait KeepAlerts: Send + Sync {
     async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError>;
     /// What is to be done, in order, at most `limit`.
     async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError>;
-    /// Stores changes if the epoch still leads; for how long it does at least, or none if it does not:
-    /// then nothing is stored.
+    /// Stores changes if the epoch still leads; for how long it does at least, or none if it does
+    /// not: then nothing is stored.
     async fn commit_alerts(
         &self,
         epoch: i64,
@@ -246,8 +247,8 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         since: Timestamp,
     ) -> Result<Vec<TrackedIncident>, StorageError>;
-    /// What is known of channels' destinations, by the channel's name; nothing of one that was never
-    /// called, or that this version does not understand.
+    /// What is known of channels' destinations, by the channel's name; nothing of one that was
+    /// never called, or that this version does not understand.
     async fn channel_states(
         &self,
         tenant: &Tenant,

@@ -1,5 +1,5 @@
-//! Finding the items at fault when a whole cannot be stored. Pure: who asks tries the parts and takes
-//! them back.
+//! Finding the items at fault when a whole cannot be stored. Pure: who asks tries the parts and
+//! takes them back.
 
 use std::ops::Range;
 

@@ -75,8 +75,8 @@ impl Past {
     }
 }
 
-/// Whether the id says that it is younger than anything folded. Half of the age at which entries are
-/// folded is left for the clocks of senders.
+/// Whether the id says that it is younger than anything folded. Half of the age at which entries
+/// are folded is left for the clocks of senders.
 pub(crate) fn is_minted_lately(batch_id: BatchId, now: Timestamp, ledger_age: Duration) -> bool {
     // Of an id that holds no time nothing can be told; then the sequence alone decides.
     batch_id.minted_unix_ms().is_some_and(|minted_unix_ms| {

@@ -360,8 +360,8 @@ pub struct AggregatePoint {
     pub anomalies: u64,
     /// Mean, median, 95th and 99th percentile of latency in milliseconds.
     pub latency_ms: Option<LatencySummary>,
-    /// Logs per latency bucket, ascending; see [`logweir_core::latency::bucket_of`]. Empty unless latencies were asked
-    /// for by service, or of all together.
+    /// Logs per latency bucket, ascending; see [`logweir_core::latency::bucket_of`]. Empty unless
+    /// latencies were asked for by service, or of all together.
     pub latencies: Vec<(i32, u64)>,
 }
 

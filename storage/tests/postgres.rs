@@ -1,8 +1,8 @@
-//! The storage suite on real servers: PostgreSQL, PostgreSQL behind PgBouncer in transaction mode, and
-//! TimescaleDB.
+//! The storage suite on real servers: PostgreSQL, PostgreSQL behind PgBouncer in transaction mode,
+//! and TimescaleDB.
 //!
-//! TimescaleDB runs as WebAssembly with one session below all connections: transactions wait for each
-//! other there, so that what several writers do to each other is seen on PostgreSQL alone.
+//! TimescaleDB runs as WebAssembly with one session below all connections: transactions wait for
+//! each other there, so that what several writers do to each other is seen on PostgreSQL alone.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,7 +1,9 @@
-//! The distributed setting on one machine: PostgreSQL, RabbitMQ, two servers, two processors, two for
-//! alerting and made-up traffic, as local processes on the loopback address, until somebody ends it.
+//! The distributed setting on one machine: PostgreSQL, RabbitMQ, two servers, two processors, two
+//! for alerting and made-up traffic, as local processes on the loopback address, until somebody
+//! ends it.
 //!
-//! A process that somebody kills starts again after a while, so that what a death does can be watched.
+//! A process that somebody kills starts again after a while, so that what a death does can be
+//! watched.
 
 use std::{
     net::TcpListener,

@@ -4,9 +4,9 @@
 //! what the servers start as well, which leaves process groups and sessions at will.
 //!
 //! The guard is a shell that reads from a pipe of this process. When the pipe closes, because the
-//! instance was dropped or because this process died, it kills the processes and removes the folder.
-//! A folder of limited size is a tmpfs that only the guard's mount namespace knows, so that nothing
-//! stays mounted either; servers and test reach it through the guard.
+//! instance was dropped or because this process died, it kills the processes and removes the
+//! folder. A folder of limited size is a tmpfs that only the guard's mount namespace knows, so that
+//! nothing stays mounted either; servers and test reach it through the guard.
 
 use std::{
     env,
@@ -30,8 +30,8 @@ use rustix::{
 
 /// Runs the rest in the namespace that `$3` makes, if any, and then removes the folder `$1`.
 const GUARD: &str = r#"$3 sh -c "$4" guard "$1" "$2"; rm -rf "$1""#;
-/// Mounts a disk of `$2` bytes, if any; says its process id; waits for the pipe to close; kills until
-/// nothing is left, since a server may be forking while it is looked for.
+/// Mounts a disk of `$2` bytes, if any; says its process id; waits for the pipe to close; kills
+/// until nothing is left, since a server may be forking while it is looked for.
 const GUARD_INSIDE: &str = r#"
 [ -z "$2" ] || mount -t tmpfs -o "size=$2,mode=755" tmpfs "$1" || exit 1
 echo $$
@@ -250,7 +250,8 @@ impl Instance {
         ids.filter(here).filter_map(Pid::from_raw).collect()
     }
 
-    /// Sends a signal to every process of the instance, again as long as new ones turn up; to which.
+    /// Sends a signal to every process of the instance, again as long as new ones turn up; to
+    /// which.
     pub(crate) fn signal(&self, signal: Signal) -> Vec<Pid> {
         let mut reached = Vec::new();
         // One round is not enough: a server may have forked after the list was read.

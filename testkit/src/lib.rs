@@ -4,9 +4,9 @@
 //! started it, however that one ends. As root the servers run as an unprivileged user, since
 //! PostgreSQL refuses to be root. A kit that cannot do its work panics: the test has failed.
 //!
-//! A broker takes ten seconds to start, so that tests share one: [`shared_servers`] starts it for a whole run
-//! of tests, and [`Postgres::start`] and [`RabbitMq::start`] then make a database or a virtual host
-//! there. A test that kills or fills a server asks for a private one.
+//! A broker takes ten seconds to start, so that tests share one: [`shared_servers`] starts it for a
+//! whole run of tests, and [`Postgres::start`] and [`RabbitMq::start`] then make a database or a
+//! virtual host there. A test that kills or fills a server asks for a private one.
 
 pub mod cluster;
 mod shared_address;

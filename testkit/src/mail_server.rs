@@ -1,5 +1,5 @@
-//! A mail server that speaks SMTP (RFC 5321) with STARTTLS (RFC 3207) and AUTH (RFC 4954), and keeps
-//! what it is given.
+//! A mail server that speaks SMTP (RFC 5321) with STARTTLS (RFC 3207) and AUTH (RFC 4954), and
+//! keeps what it is given.
 
 use std::{io, sync::Arc, time::Instant};
 

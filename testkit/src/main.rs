@@ -1,5 +1,5 @@
-//! `testkit share COMMAND…` runs a command with servers that its tests share; `testkit cluster BINARY`
-//! runs Logweir as many processes.
+//! `testkit share COMMAND…` runs a command with servers that its tests share; `testkit cluster
+//! BINARY` runs Logweir as many processes.
 
 use std::{
     env,

@@ -18,8 +18,9 @@ use crate::{
     shared_address::{POSTGRES, address},
 };
 
-/// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries = 'timescaledb'`
-/// where that is installed: the storage finds it and uses it, and so every test does.
+/// Further lines of `postgresql.conf` for every server, such as `shared_preload_libraries =
+/// 'timescaledb'` where that is installed: the storage finds it and uses it, and so every test
+/// does.
 const SETTINGS_VARIABLE: &str = "LOGWEIR_TEST_POSTGRES_SETTINGS";
 pub(crate) const USER: &str = "logweir";
 
@@ -64,8 +65,8 @@ impl Postgres {
         Self::start_with(Options { is_tls: true, ..Options::default() }).await
     }
 
-    /// A server of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`]; an
-    /// empty server takes 60 MB.
+    /// A server of its own on a disk of its own, which can be filled. Needs [`crate::may_mount`];
+    /// an empty server takes 60 MB.
     pub async fn on_disk(bytes: u64, settings: &str) -> Self {
         let disk = Disk::Own { bytes };
         Self::start_with(Options { settings: settings.into(), disk, ..Options::default() }).await
@@ -117,8 +118,8 @@ impl Postgres {
         .await;
     }
 
-    /// Starts a private server again if it has ended by itself, as a service manager does; whether it
-    /// had.
+    /// Starts a private server again if it has ended by itself, as a service manager does; whether
+    /// it had.
     pub async fn restart_if_ended(&self) -> bool {
         let server = self.server.clone();
         blocking(move || server.private().run_if_ended()).await

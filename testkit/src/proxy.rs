@@ -1,7 +1,7 @@
 //! A TCP proxy with faults, between a client and a server.
 //!
-//! It runs on a thread of its own, so that neither a busy test nor a paused clock slows it down. What
-//! it does by chance is decided by a seed, in the order in which bytes pass.
+//! It runs on a thread of its own, so that neither a busy test nor a paused clock slows it down.
+//! What it does by chance is decided by a seed, in the order in which bytes pass.
 
 use std::{
     io,
@@ -107,8 +107,8 @@ impl Proxy {
         self.orders().send_modify(|orders| orders.resets += 1);
     }
 
-    /// Takes the peers of every open connection away: nothing passes any more, and nothing ends, until
-    /// one side gives it up, which the other then hears of. New connections work.
+    /// Takes the peers of every open connection away: nothing passes any more, and nothing ends,
+    /// until one side gives it up, which the other then hears of. New connections work.
     pub fn lose(&self) {
         self.orders().send_modify(|orders| orders.losses += 1);
     }

@@ -1,8 +1,8 @@
 //! A private RabbitMQ node, or a virtual host of the one that the whole run shares.
 //!
-//! The node, or those of a cluster, have a port mapper (`epmd`) of their own, so that none is left behind
-//! and none of the machine's is disturbed. A node is told what to do by `erl_call`, a hundred times quicker than
-//! `rabbitmqctl`.
+//! The node, or those of a cluster, have a port mapper (`epmd`) of their own, so that none is left
+//! behind and none of the machine's is disturbed. A node is told what to do by `erl_call`, a
+//! hundred times quicker than `rabbitmqctl`.
 
 use std::{
     io::Write as _,
@@ -25,8 +25,8 @@ use crate::{
 };
 
 const USER: &str = "logweir";
-/// Far below the room at which the alarm is raised. With none at all the quorum queues of RabbitMQ 3.10
-/// end by themselves, and nothing but a restart of the node brings them back.
+/// Far below the room at which the alarm is raised. With none at all the quorum queues of RabbitMQ
+/// 3.10 end by themselves, and nothing but a restart of the node brings them back.
 const LEFT_BYTES: u64 = 16 << 20;
 /// What was declared is on disk two seconds later, if nothing asks for it at once.
 const KEEP: &str = "ok = mnesia:sync_log()";
@@ -71,7 +71,8 @@ impl RabbitMq {
         Self::start_with(Options { settings: settings.into(), disk, ..Options::default() }).await
     }
 
-    /// Three nodes that are one broker, each of which may be killed, and a virtual host of them all.
+    /// Three nodes that are one broker, each of which may be killed, and a virtual host of them
+    /// all.
     pub async fn cluster() -> [Self; 3] {
         blocking(|| {
             let [first, second, third] = Node::start_cluster();
@@ -190,8 +191,8 @@ impl RabbitMq {
         .await;
     }
 
-    /// Evaluates Erlang in the node, expressions separated by commas; the value of the last as text.
-    /// For what no client can see or do.
+    /// Evaluates Erlang in the node, expressions separated by commas; the value of the last as
+    /// text. For what no client can see or do.
     pub async fn evaluate(&self, expressions: &str) -> String {
         let (node, expressions) = (self.node.clone(), expressions.to_owned());
         blocking(move || node.address.evaluate(&expressions)).await

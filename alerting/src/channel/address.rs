@@ -1,9 +1,9 @@
 //! Which addresses a channel may reach.
 //!
 //! A channel's address comes from whoever may edit channels, and it is this process that calls it,
-//! from inside the network: without a check it would be a way to the machine's own services and to a
-//! cloud's metadata. So an address is checked each time it is called, after its name was resolved and
-//! every address of the name by itself; and the connection is then made to an address that was
+//! from inside the network: without a check it would be a way to the machine's own services and to
+//! a cloud's metadata. So an address is checked each time it is called, after its name was resolved
+//! and every address of the name by itself; and the connection is then made to an address that was
 //! checked, so that a name which changes in between gains nothing. One bad address among a name's
 //! addresses refuses the name.
 
@@ -63,8 +63,8 @@ impl AddressPolicy {
     }
 }
 
-/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible, NAT64,
-/// 6to4), or the address itself.
+/// What an address leads to: the IPv4 address that an IPv6 one stands for (mapped, compatible,
+/// NAT64, 6to4), or the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address else { return address };
     let segments = six.segments();

@@ -1,5 +1,5 @@
-//! The steps of a call to a destination, each with its outcome and how long it took, for whoever asks why
-//! a channel does not work.
+//! The steps of a call to a destination, each with its outcome and how long it took, for whoever
+//! asks why a channel does not work.
 
 use std::time::Instant;
 

@@ -28,8 +28,8 @@ use tokio_rustls::{
 use super::{CallSteps, Failure, SendError};
 use crate::channel::address::AddressPolicy;
 
-/// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after one
-/// second, and after two more.
+/// To reach an address and, after that, to agree on TLS. A packet that is lost is sent again after
+/// one second, and after two more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For a whole call, from the name to the last byte of the answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -167,7 +167,8 @@ impl Network {
                 Ok(Ok(found)) => found,
             },
         };
-        // All are checked before any is called: which of them is reached is the other side's choice.
+        // All are checked before any is called: which of them is reached is the other side's
+        // choice.
         for address in &found {
             self.policy
                 .check(*address, port)

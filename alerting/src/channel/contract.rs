@@ -19,14 +19,15 @@ pub struct ChannelLimits {
     pub digest_over: Option<usize>,
 }
 
-/// A way to tell people. An implementation neither waits nor tries again: whoever calls it decides when.
+/// A way to tell people. An implementation neither waits nor tries again: whoever calls it decides
+/// when.
 #[async_trait]
 pub trait Channel: Send + Sync {
     /// How much it may be used.
     fn limits(&self) -> ChannelLimits;
 
-    /// Sends a message, within the time-outs of its network, and notes each step. When it returns an
-    /// error, `may_have_arrived` says whether the message may be there all the same.
+    /// Sends a message, within the time-outs of its network, and notes each step. When it returns
+    /// an error, `may_have_arrived` says whether the message may be there all the same.
     async fn send(
         &self,
         message: &Message<'_>,

@@ -48,8 +48,8 @@ const SUBJECT_CHARS_MAX: usize = 180;
 const KEY_CHARS_MAX: usize = 200;
 /// Bytes of a hash in a `Message-ID`: two are the same once in 2^64 mails.
 const ID_HASH_BYTES: usize = 16;
-/// Characters of what the server returned with the recipients that it refused: several answers, each
-/// of [`WORDS_BYTES_MAX`] at most.
+/// Characters of what the server returned with the recipients that it refused: several answers,
+/// each of [`WORDS_BYTES_MAX`] at most.
 const RECEIPT_CHARS_MAX: usize = 4 * WORDS_BYTES_MAX;
 /// How long the server's goodbye is waited for.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -104,7 +104,8 @@ impl Email {
             let opening = self.opening_id(message);
             mail = mail.references(opening.clone()).in_reply_to(opening);
         }
-        // Where the full form was refused, the page is the likeliest reason: then the text goes alone.
+        // Where the full form was refused, the page is the likeliest reason: then the text goes
+        // alone.
         let (text, page) = self.bodies(&view);
         let mail = match (message.form, page) {
             (Form::Full, Some(page)) => {
@@ -146,8 +147,8 @@ impl Email {
     }
 
     fn message_id(&self, message: &Message<'_>) -> String {
-        // Later mails refer to the first by an id that follows from the incident: nothing need be kept. A
-        // test must not take the id of a true opening.
+        // Later mails refer to the first by an id that follows from the incident: nothing need be
+        // kept. A test must not take the id of a true opening.
         if self.is_opening(message) && !message.is_test {
             self.opening_id(message)
         } else {

@@ -19,7 +19,8 @@ impl HeartbeatUrl {
 
     /// Posts an empty body once.
     pub async fn call(&self) -> Result<(), SendError> {
-        // A post belongs to a message, whose lease is checked; a heartbeat has none, and any message will do.
+        // A post belongs to a message, whose lease is checked; a heartbeat has none, and any
+        // message will do.
         let notification = example::notification(NotificationKind::Updated);
         let post =
             Post { target: &self.target, headers: Vec::new(), bearer: None, body: String::new() };

@@ -15,10 +15,11 @@ use tokio::time::timeout;
 
 use super::{CallSteps, Failure, Message, Network, SendError, WORDS_BYTES_MAX, connect::Stream};
 
-/// Bytes of a response that are read: providers say what is wrong in far fewer, and a hostile one must
-/// not fill the memory.
+/// Bytes of a response that are read: providers say what is wrong in far fewer, and a hostile one
+/// must not fill the memory.
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
-/// A shorter part of an address is no secret: words such as `services` would be masked in every text.
+/// A shorter part of an address is no secret: words such as `services` would be masked in every
+/// text.
 const SECRET_BYTES_MIN: usize = 8;
 
 /// A request to post.
@@ -45,7 +46,8 @@ impl Response {
         clean_line(&self.body, WORDS_BYTES_MAX)
     }
 
-    /// Says by the status what went wrong. What a provider says in the body of a success comes on top.
+    /// Says by the status what went wrong. What a provider says in the body of a success comes on
+    /// top.
     pub(crate) fn check_status(self) -> Result<Self, SendError> {
         let status = self.status;
         let pause = self.pause;
@@ -110,8 +112,8 @@ pub(crate) fn check_lease(message: &Message<'_>) -> Result<(), SendError> {
     }
 }
 
-/// What a response may quote and nobody may read: parts of the path and the query that are long enough
-/// to be a token, and the token itself.
+/// What a response may quote and nobody may read: parts of the path and the query that are long
+/// enough to be a token, and the token itself.
 fn secrets(post: &Post<'_>) -> Vec<String> {
     let url = post.target.url();
     let query = url.query().unwrap_or_default();
@@ -141,8 +143,8 @@ async fn exchange(stream: Stream, post: Post<'_>) -> Result<Response, SendError>
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         Ok(Response { status, pause, body: String::from_utf8_lossy(&body).into_owned() })
     };
-    // Both must be polled, as the connection does the call's reading and writing. It may end before the
-    // response is read, which is no failure by itself.
+    // Both must be polled, as the connection does the call's reading and writing. It may end before
+    // the response is read, which is no failure by itself.
     tokio::pin!(connection, call);
     let mut is_open = true;
     loop {

@@ -1,9 +1,9 @@
 //! Where people are told: one file per kind of channel, behind one trait.
 //!
-//! A channel sends one message and reports what came of it; it neither waits nor tries again, which is
-//! [`crate::notify::worker`]'s work. What a destination answers is sorted here, once, into what the breaker
-//! and the schedule understand. Errors carry the provider's own words, cut and cleaned, and never an
-//! address's path, a password or a token.
+//! A channel sends one message and reports what came of it; it neither waits nor tries again, which
+//! is [`crate::notify::worker`]'s work. What a destination answers is sorted here, once, into what
+//! the breaker and the schedule understand. Errors carry the provider's own words, cut and cleaned,
+//! and never an address's path, a password or a token.
 
 mod contract;
 mod message;
@@ -38,7 +38,8 @@ pub use self::{
 };
 use self::{email::Email, slack::Slack, webhook::Webhook};
 
-/// Makes a channel of its settings; an error says in words what is wrong with them. Nothing is called.
+/// Makes a channel of its settings; an error says in words what is wrong with them. Nothing is
+/// called.
 pub fn build(
     config: &ChannelConfig,
     network: &Network,

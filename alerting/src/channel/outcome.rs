@@ -1,4 +1,5 @@
-//! What came of sending a message: a receipt, or a failure in the breaker's and the schedule's terms.
+//! What came of sending a message: a receipt, or a failure in the breaker's and the schedule's
+//! terms.
 
 use std::{fmt, time::Duration};
 
@@ -47,8 +48,8 @@ pub struct SendError {
     pub failure: Failure,
     /// What happened, in words, the provider's own included; no secrets.
     pub text: String,
-    /// Whether the destination may have taken the message all the same. It is then repeated with the
-    /// same key and the same content.
+    /// Whether the destination may have taken the message all the same. It is then repeated with
+    /// the same key and the same content.
     pub may_have_arrived: bool,
 }
 

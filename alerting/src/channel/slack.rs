@@ -1,7 +1,7 @@
 //! Slack: an incoming webhook, or a bot that can also edit its messages and answer below them.
 //!
-//! With a bot an incident is one thread: its opening is the message, which is edited as the incident
-//! changes; what is worth a sound is said below it. A webhook can only add messages.
+//! With a bot an incident is one thread: its opening is the message, which is edited as the
+//! incident changes; what is worth a sound is said below it. A webhook can only add messages.
 //!
 //! Slack takes one message a second for a channel or a webhook, says `Retry-After` when it wants a
 //! pause, and refuses blocks beyond its documented sizes whole; so everything is cut to fit
@@ -90,8 +90,8 @@ impl Slack {
         }
     }
 
-    /// As a bot: edits the message that opened the incident where a change needs no sound, and posts a
-    /// new one otherwise.
+    /// As a bot: edits the message that opened the incident where a change needs no sound, and
+    /// posts a new one otherwise.
     async fn as_bot(
         &self,
         (post, update): (&Endpoint, &Endpoint),

@@ -58,8 +58,8 @@ impl Webhook {
             return document(message.notification, &view, None).to_string();
         };
         let rendered = render(template, Markup::Json, &view).map_err(|error| error.to_string());
-        // A template may print what is no JSON only for some incident: then the usual document goes, with
-        // the mistake in it.
+        // A template may print what is no JSON only for some incident: then the usual document
+        // goes, with the mistake in it.
         let parsed = rendered.and_then(|text| match serde_json::from_str::<Value>(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(format!("template: what it prints is no JSON: {error}")),
@@ -108,8 +108,8 @@ pub fn sign(secret: &str, unix_seconds: i64, body: &str) -> String {
     format!("v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// The document that is posted, as `docs/channels.md` describes it; `template_error` says why the channel's
-/// own one is not.
+/// The document that is posted, as `docs/channels.md` describes it; `template_error` says why the
+/// channel's own one is not.
 fn document(notification: &Notification, view: &View, template_error: Option<String>) -> Value {
     let incident = &notification.incident;
     let status = match incident.state {

@@ -1,8 +1,8 @@
-//! What is expected of one service, learnt from its own past: rates, ratios and latencies in rows of
-//! five minutes, eight days long.
+//! What is expected of one service, learnt from its own past: rates, ratios and latencies in rows
+//! of five minutes, eight days long.
 //!
-//! Nothing is learnt until it is five minutes old, and nothing while an incident says that it is not
-//! normal, so that a fault does not excuse itself. After six hours it is the new baseline.
+//! Nothing is learnt until it is five minutes old, and nothing while an incident says that it is
+//! not normal, so that a fault does not excuse itself. After six hours it is the new baseline.
 //!
 //! A level is taken from the last hour and the same time of earlier days of the same kind, working
 //! days or weekends; a detection must hold against each that is known.
@@ -45,17 +45,18 @@ const RATE_REACH: i64 = 3;
 const RATIO_REACH: i64 = 6;
 /// Logs that the whole day's ratio is worth where a time of day has few.
 const RATIO_PRIOR_LOGS: f64 = 200.0;
-/// How much of the latencies of a row are left a row later: half in twelve hours, which are 144 rows.
+/// How much of the latencies of a row are left a row later: half in twelve hours, which are 144
+/// rows.
 const LATENCY_FADE: f32 = 0.995_2;
 /// Earlier days of the same kind from which on one that went wrong is outvoted.
 const MEDIAN_DAYS_MIN: usize = 3;
 /// A service counts as known so many rows, two hours, before its first day is full.
 const DAY_SPANS_LACKING: usize = 24;
-/// Rows around a time without which its lowest and highest rates say nothing: of each the extreme one
-/// is left out.
+/// Rows around a time without which its lowest and highest rates say nothing: of each the extreme
+/// one is left out.
 const EXTREMES_MIN: usize = 3;
-/// A ratio of so few logs is taken as if it were of more, half a log of them a hit: without any hit the
-/// next one must not be infinitely surprising.
+/// A ratio of so few logs is taken as if it were of more, half a log of them a hit: without any hit
+/// the next one must not be infinitely surprising.
 const RATIO_HITS_EXTRA: f64 = 0.5;
 const RATIO_LOGS_EXTRA: f64 = 10.0;
 const RATIO_LOGS_MIN: f64 = 100.0;
@@ -238,7 +239,8 @@ impl Baseline {
         spans.map(tally).fold(Tally::default(), Tally::add)
     }
 
-    /// The latency below which a part of all logs, `quantile` from 0 to 1, is expected to lie, milliseconds.
+    /// The latency below which a part of all logs, `quantile` from 0 to 1, is expected to lie,
+    /// milliseconds.
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let place = quantile_place(&self.latencies, quantile);
         place.map_or(0.0, latency_ms)
@@ -269,12 +271,13 @@ impl Baseline {
         let (mut lows, mut highs) = self.rates_of_days(index);
         let days = lows.len();
         let guess = if days == 0 { self.change_on_other_days(index) } else { None };
-        // A first weekend: nothing is known of its level, but the day's course is much the same on any day.
+        // A first weekend: nothing is known of its level, but the day's course is much the same on
+        // any day.
         if let Some((fall, rise)) = guess {
             (lows, highs) = (vec![rate * fall], vec![rate * rise]);
         }
-        // With one or two days either may have been odd: it must be unusual for both. From three on the
-        // middle one counts, so that one bad day does not excuse the next.
+        // With one or two days either may have been odd: it must be unusual for both. From three on
+        // the middle one counts, so that one bad day does not excuse the next.
         let is_known = !lows.is_empty();
         let low = if days >= MEDIAN_DAYS_MIN { median(&mut lows) } else { least(&lows) };
         let high = if days >= MEDIAN_DAYS_MIN { median(&mut highs) } else { most(&highs) };
@@ -302,8 +305,8 @@ impl Baseline {
         }
     }
 
-    /// By how much the rate falls and rises around this time on the day before, which was of another
-    /// kind; none unless the last two hours are all of this kind.
+    /// By how much the rate falls and rises around this time on the day before, which was of
+    /// another kind; none unless the last two hours are all of this kind.
     fn change_on_other_days(&self, index: i64) -> Option<(f64, f64)> {
         // While the last hours lie on both kinds of day the hour's rate is of neither.
         let is_settled = is_weekend(index - TWO_HOURS_SPANS) == is_weekend(index);
@@ -335,15 +338,15 @@ impl Baseline {
         alike.filter_map(near).unzip()
     }
 
-    /// The ratio that is expected now: that of the last day and two hours, and not below what it was at
-    /// this time of day.
+    /// The ratio that is expected now: that of the last day and two hours, and not below what it
+    /// was at this time of day.
     fn ratio_at(&self, ratio: Ratio, index: i64) -> f64 {
         let last_day = index - DAY_SPANS - TWO_HOURS_SPANS..i64::MAX;
         let tally = self.pooled(ratio, last_day);
         let day =
             (tally.hits + RATIO_HITS_EXTRA) / (tally.total + RATIO_LOGS_EXTRA).max(RATIO_LOGS_MIN);
-        // The highest of a week: what is usual at some time of some day, such as the errors of a nightly
-        // job, is no surprise at that time.
+        // The highest of a week: what is usual at some time of some day, such as the errors of a
+        // nightly job, is no surprise at that time.
         let mut highest = day;
         for back in 1..=WEEK_DAYS {
             let same = index - back * DAY_SPANS;

@@ -25,7 +25,8 @@ pub(crate) struct Detection {
     pub(crate) started_unix_nano: i64,
 }
 
-/// A number against what is expected, as an incident shows it; `support` are the logs that it rests on.
+/// A number against what is expected, as an incident shows it; `support` are the logs that it rests
+/// on.
 pub(crate) fn measured(
     name: &str,
     now: f64,

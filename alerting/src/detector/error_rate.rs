@@ -9,8 +9,9 @@ use super::{
     window::MINUTE_SECONDS,
 };
 
-/// Errors a second must be so many times what is expected, or the ratio of errors so many times: few
-/// logs at night make the ratio of a steady trickle of errors rise, which by itself is no fault.
+/// Errors a second must be so many times what is expected, or the ratio of errors so many times:
+/// few logs at night make the ratio of a steady trickle of errors rise, which by itself is no
+/// fault.
 const MORE_ERRORS_FACTOR: f64 = 1.3;
 const LARGER_RATIO_FACTOR: f64 = 4.0;
 /// A ratio of errors is critical from here on, if it is so many times what is expected and rests on
@@ -27,7 +28,8 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let found = self.errors_detected(windows, is_active);
-        // Remembered only while an incident is kept up, so that the windows of the next one begin after it.
+        // Remembered only while an incident is kept up, so that the windows of the next one begin
+        // after it.
         if is_active && found.is_some() {
             self.sustained_until.errors_unix_nano = windows.at_unix_nano;
         }
@@ -43,7 +45,8 @@ impl ServiceHistory {
         let ratio = sums.errors / sums.total.max(1.0);
         let is_more = per_second >= MORE_ERRORS_FACTOR * expected.errors_per_second
             || ratio >= LARGER_RATIO_FACTOR * expected_ratio;
-        // Asked of what begins only: what fires goes on until its ratio has sunk, whatever the traffic does.
+        // Asked of what begins only: what fires goes on until its ratio has sunk, whatever the
+        // traffic does.
         if !is_active && !is_more {
             return None;
         }

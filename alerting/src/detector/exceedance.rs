@@ -1,12 +1,12 @@
-//! Whether a ratio of a service's logs is above its line: what the detectors of errors and of latencies
-//! have in common.
+//! Whether a ratio of a service's logs is above its line: what the detectors of errors and of
+//! latencies have in common.
 //!
-//! A ratio is unusual if chance explains it neither from what is expected, nor from somewhat more than
-//! that: so it is both certain and large enough to matter. "Somewhat more" grows with how much the
-//! ratio varied in a week of health.
+//! A ratio is unusual if chance explains it neither from what is expected, nor from somewhat more
+//! than that: so it is both certain and large enough to matter. "Somewhat more" grows with how much
+//! the ratio varied in a week of health.
 //!
-//! The numbers below were chosen with `logweir evaluate scenarios` for few false incidents, by other
-//! seeds than those whose results `docs/alerting.md` reports.
+//! The numbers below were chosen with `logweir evaluate scenarios` for few false incidents, by
+//! other seeds than those whose results `docs/alerting.md` reports.
 
 use super::{
     baseline::Expected,
@@ -30,14 +30,15 @@ const POSSIBLE: f64 = 3.5;
 const POSSIBLE_HITS_MIN: f64 = 3.0;
 /// How many times more every threshold asks for while less than a day is known.
 pub(super) const YOUNG_FACTOR: f64 = 1.5;
-/// Standard deviations from the level that matters: about one in thirty by chance, on top of certainty.
+/// Standard deviations from the level that matters: about one in thirty by chance, on top of
+/// certainty.
 pub(super) const BEYOND: f64 = 1.8;
 /// How many times the weekly peak a level must exceed.
 pub(super) const PEAK_FACTOR: f64 = 1.3;
 /// How many times the deviation that chance was seen to make in health certainty must exceed.
 const CHANCE_FACTOR: f64 = 1.1;
-/// Standard deviations that chance alone does not make within a week. A service that was seen to make more
-/// in health varies by nature, and so many times the difference is asked for on top.
+/// Standard deviations that chance alone does not make within a week. A service that was seen to
+/// make more in health varies by nature, and so many times the difference is asked for on top.
 const VARIABLE_FROM: f64 = 4.2;
 const VARIABLE_FACTOR: f64 = 1.2;
 /// No line lies higher: of a ratio that is always near 1 something must be left to find.
@@ -113,7 +114,8 @@ impl ServiceHistory {
             if !is_active && windows.at_unix_nano - sums.nanos() < held {
                 break;
             }
-            // Only a surer window takes the place of a shorter one, which says better when it began.
+            // Only a surer window takes the place of a shorter one, which says better when it
+            // began.
             let Some(found) = self.exceedance_in(ratio, window, sums, is_active) else { continue };
             if best.as_ref().is_none_or(|best| found.confidence > best.confidence) {
                 best = Some(found);
@@ -136,8 +138,8 @@ impl ServiceHistory {
         let deviations = ratio_excess(tally, expected.ratios[ratio]);
         let certain = self.certain_deviations(ratio, window, expected);
         let is_sure = tally.hits >= ratio.effect_size_min().hits_min && deviations >= certain;
-        // Two questions, for with many logs a tiny difference is certain and still of no matter: is it more
-        // than expected, and is it more than what matters?
+        // Two questions, for with many logs a tiny difference is certain and still of no matter: is
+        // it more than expected, and is it more than what matters?
         let confidence = if is_sure && ratio_deviance(tally, line) >= BEYOND {
             Confidence::Certain
         } else if is_active && is_sustained(ratio, window, tally, line) {
@@ -158,8 +160,8 @@ impl ServiceHistory {
     fn line(&self, ratio: Ratio, window: usize, expected: &Expected) -> f64 {
         let effect = ratio.effect_size_min();
         let normal = expected.ratios[ratio];
-        // Either of two sizes must be passed: of a ratio near nothing many times is still nothing, and of a
-        // large one a small excess is no change.
+        // Either of two sizes must be passed: of a ratio near nothing many times is still nothing,
+        // and of a large one a small excess is no change.
         let factor = if window >= FIVE_MINUTES { effect.factor_long } else { effect.factor };
         let peak = self.ratio_peaks[ratio][window].limit(expected.is_young());
         let line = (normal * factor).max(normal + effect.excess).max(peak * PEAK_FACTOR);
@@ -172,8 +174,9 @@ impl ServiceHistory {
     fn certain_deviations(&self, ratio: Ratio, window: usize, expected: &Expected) -> f64 {
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
         let certain = if ratio == Ratio::Errors { CERTAIN_ERRORS } else { CERTAIN_LATENCY };
-        // What was seen in a healthy week is the better estimate where logs do not come independently of each
-        // other, as retries do: their chance is wider than that of the formula.
+        // What was seen in a healthy week is the better estimate where logs do not come
+        // independently of each other, as retries do: their chance is wider than that of the
+        // formula.
         let seen = self.deviation_peaks[ratio][window].limit(expected.is_young());
         let more = VARIABLE_FACTOR * (seen - VARIABLE_FROM).max(0.0);
         (certain * young).max(seen * CHANCE_FACTOR + more)
@@ -184,7 +187,8 @@ impl ServiceHistory {
     pub(super) fn began(&self, windows: &WindowSums, found: &Exceedance) -> i64 {
         let slow_from = self.baseline.expected().slow_from;
         let seconds = windows.at_unix_nano.div_euclid(NANOS);
-        // A long window found what no single bucket shows: it began when the window did, at the latest.
+        // A long window found what no single bucket shows: it began when the window did, at the
+        // latest.
         let is_short = found.window < FIVE_MINUTES;
         let window_seconds = if is_short { 0 } else { WINDOWS[found.window] * BUCKET_SECONDS };
         let mut began = seconds - window_seconds;
@@ -208,8 +212,9 @@ impl ServiceHistory {
     }
 }
 
-/// How many of the windows are looked at, from the shortest. What fires is kept up by the last minute,
-/// or as long as it takes to have some logs: a long window would keep it up long after it is over.
+/// How many of the windows are looked at, from the shortest. What fires is kept up by the last
+/// minute, or as long as it takes to have some logs: a long window would keep it up long after it
+/// is over.
 fn windows_asked(ratio: Ratio, windows: &WindowSums, is_active: bool) -> usize {
     if !is_active {
         return WINDOWS.len();
@@ -219,8 +224,8 @@ fn windows_asked(ratio: Ratio, windows: &WindowSums, is_active: bool) -> usize {
     first.map_or(WINDOWS.len(), |after_minute| ONE_MINUTE + after_minute + 1)
 }
 
-/// Whether what fires goes on: by the shortest window that has enough logs, from a minute on. Errors
-/// are clear sooner than latencies, and half a minute is enough of them.
+/// Whether what fires goes on: by the shortest window that has enough logs, from a minute on.
+/// Errors are clear sooner than latencies, and half a minute is enough of them.
 fn is_sustained(ratio: Ratio, window: usize, tally: Tally, line: f64) -> bool {
     let shortest = if ratio == Ratio::Errors { HALF_MINUTE } else { ONE_MINUTE };
     (shortest..QUARTER_HOUR).contains(&window)

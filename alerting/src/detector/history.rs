@@ -9,8 +9,8 @@ use super::{
     window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom, Sums},
 };
 
-/// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of an
-/// hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
+/// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of
+/// an hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
 pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
 /// Places in [`WINDOWS`], of those windows that detectors name.
 pub(crate) const HALF_MINUTE: usize = 1;
@@ -47,8 +47,8 @@ pub(crate) struct ServiceHistory {
     pub(crate) silence_peak: WeeklyPeak,
     /// The bucket in which peaks were last learnt.
     learnt_bucket: i64,
-    /// Until when incidents were last kept up. A window that reaches back before that would find the
-    /// same again.
+    /// Until when incidents were last kept up. A window that reaches back before that would find
+    /// the same again.
     pub(crate) sustained_until: SustainedUntil,
     abnormal_until: AbnormalUntil,
 }
@@ -60,8 +60,8 @@ pub(crate) struct SustainedUntil {
     pub(crate) latency_unix_nano: i64,
 }
 
-/// Until when something was last abnormal, event time. A window that reaches back before that teaches
-/// nothing.
+/// Until when something was last abnormal, event time. A window that reaches back before that
+/// teaches nothing.
 #[derive(Debug, Clone, Copy, Default)]
 struct AbnormalUntil {
     errors_unix_nano: i64,
@@ -152,7 +152,8 @@ impl ServiceHistory {
 
     fn learn_ratio(&mut self, ratio: Ratio, window: usize, sums: &Sums, seconds: i64) {
         let expected = self.baseline.expected();
-        // The credible level, not the measured one: three errors among four logs are no level of 75 %.
+        // The credible level, not the measured one: three errors among four logs are no level of 75
+        // %.
         let tally = ratio.of(sums);
         let level = ratio_low(tally, CREDIBLE_DEVIATIONS);
         self.ratio_peaks[ratio][window].learn(seconds, level);

@@ -14,8 +14,8 @@ use super::{
 
 /// Standard deviations that latencies must have where many logs are anomalies.
 const SLOWER_DEVIATIONS: f64 = 3.5;
-/// So many times the expected latency is felt by people: in the middle of the distribution and in its
-/// mean, and at its 95th percentile.
+/// So many times the expected latency is felt by people: in the middle of the distribution and in
+/// its mean, and at its 95th percentile.
 const FELT_FACTOR: f64 = 1.3;
 const FELT_P95_FACTOR: f64 = 1.4;
 
@@ -27,7 +27,8 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let found = self.slowness_detected(windows, is_active);
-        // Remembered only while an incident is kept up, so that the windows of the next one begin after it.
+        // Remembered only while an incident is kept up, so that the windows of the next one begin
+        // after it.
         if is_active && found.is_some() {
             self.sustained_until.latency_unix_nano = windows.at_unix_nano;
         }
@@ -36,13 +37,15 @@ impl ServiceHistory {
 
     fn slowness_detected(&self, windows: &WindowSums, is_active: bool) -> Option<Detection> {
         let asked = [Ratio::Slow, Ratio::VerySlow, Ratio::Anomalies].into_iter();
-        // Not every anomaly is a slow log: their ratio counts only where latencies have grown as well.
+        // Not every anomaly is a slow log: their ratio counts only where latencies have grown as
+        // well.
         let found = asked.filter_map(|ratio| {
             let found = self.exceedance(ratio, windows, is_active)?;
             let is_slowness = ratio != Ratio::Anomalies || self.is_slower(windows, found.window);
             is_slowness.then_some(found)
         });
-        // The first of the surest: that slow logs are many is easier to understand than that anomalies are.
+        // The first of the surest: that slow logs are many is easier to understand than that
+        // anomalies are.
         let surer = |best: Exceedance, other: Exceedance| {
             if other.confidence > best.confidence { other } else { best }
         };
@@ -108,7 +111,8 @@ impl ServiceHistory {
             // A step of one place is a step of so much in latency: the mean of the places is the
             // logarithm of the geometric mean.
             factor: BUCKET_GROWTH.powf(places),
-            // The deviation of a mean of so many logs; of less than a place latencies were never told apart.
+            // The deviation of a mean of so many logs; of less than a place latencies were never
+            // told apart.
             deviations: places / expected.deviation.max(1.0) * logs.sqrt(),
         }
     }

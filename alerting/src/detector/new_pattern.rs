@@ -29,12 +29,13 @@ const GROWING_FACTOR: u64 = 10;
 const GROWING_SHARE_MIN: f64 = 0.05;
 /// History without which every pattern is new.
 const HISTORY_NANOS: i64 = 2 * 3_600 * NANOS;
-/// The same for levels below the rule's, without any new pattern in between: a harmless log is worth a
-/// word only where nothing ever changes.
+/// The same for levels below the rule's, without any new pattern in between: a harmless log is
+/// worth a word only where nothing ever changes.
 const CALM_NANOS: i64 = 12 * 3_600 * NANOS;
 /// Logs of an error that was new in the past, from which on it counts as one.
 const HITS_RECALLED: u32 = 3;
-/// The least time between a pattern's first and newest log: one cause may log several times at once.
+/// The least time between a pattern's first and newest log: one cause may log several times at
+/// once.
 const SPREAD_NANOS: i64 = NANOS / 2;
 
 /// A pattern that is new, as counted so far.
@@ -86,7 +87,8 @@ impl NewPatterns {
     pub(crate) fn recall(&mut self, pattern: &NewPattern) {
         let level = Level::from_number(pattern.level).unwrap_or_default();
         self.known_since(pattern.first_unix_nano);
-        // How many other logs there were is not known any more; its share is taken to be large enough.
+        // How many other logs there were is not known any more; its share is taken to be large
+        // enough.
         if is_many(pattern, level, 1.0, HITS_RECALLED) {
             self.came.push_back(pattern.first_unix_nano);
             self.counted.insert(pattern.template_id.clone());
@@ -121,7 +123,8 @@ impl NewPatterns {
         let newest = self.came.back().copied();
         let is_calm =
             age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
-        // Those of the last minutes may be of the same fault, and are no sign of a growing vocabulary.
+        // Those of the last minutes may be of the same fault, and are no sign of a growing
+        // vocabulary.
         let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
         let is_growing = came_lately >= GROWING_PATTERNS;
         let mut worst: Option<(&NewPattern, f64)> = None;
@@ -153,14 +156,15 @@ impl NewPatterns {
 /// The pattern's share of all logs since its first.
 fn share_since(pattern: &NewPattern, buckets: &Buckets) -> f64 {
     let since = pattern.first_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
-    // By whole buckets, the first one included: it is as if the pattern were a little rarer than it is.
+    // By whole buckets, the first one included: it is as if the pattern were a little rarer than it
+    // is.
     let newer = buckets.newest_first().take_while(|bucket| bucket.start_seconds >= since);
     let logs: u64 = newer.map(|bucket| bucket.total).sum();
     pattern.count as f64 / logs.max(1) as f64
 }
 
-/// The least share of all logs that a new pattern must have, by its level: a service that logs a lot may
-/// log anything once.
+/// The least share of all logs that a new pattern must have, by its level: a service that logs a
+/// lot may log anything once.
 const FATAL_SHARE_MIN: f64 = 0.001;
 const ERROR_SHARE_MIN: f64 = 0.003;
 const WARN_SHARE_MIN: f64 = 0.02;

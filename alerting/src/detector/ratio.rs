@@ -60,7 +60,8 @@ impl Ratio {
     pub(crate) fn of(self, sums: &Sums) -> Tally {
         let (hits, total) = match self {
             Self::Errors => (sums.errors, sums.total),
-            // Of those with a latency: a service that times one log in a hundred would else never be slow.
+            // Of those with a latency: a service that times one log in a hundred would else never
+            // be slow.
             Self::Slow => (sums.slow, sums.timed),
             Self::VerySlow => (sums.very_slow, sums.timed),
             // Errors are anomalies too, and have a ratio of their own.

@@ -1,7 +1,7 @@
 //! Small exact statistics of counts. Pure.
 //!
-//! Everything is told in standard deviations: the signed root of the deviance, which is nearly normal
-//! even for small counts, where a normal approximation of the count itself is not.
+//! Everything is told in standard deviations: the signed root of the deviance, which is nearly
+//! normal even for small counts, where a normal approximation of the count itself is not.
 
 use super::ratio::Tally;
 
@@ -10,8 +10,8 @@ use super::ratio::Tally;
 const RATIO_MARGIN: f64 = 1e-9;
 /// No count is expected to be lower, for the same reason.
 const COUNT_MIN: f64 = 1e-9;
-/// So much of a hit is taken off a count, as half a step lies between a whole number and the next lower
-/// one: the correction for continuity.
+/// So much of a hit is taken off a count, as half a step lies between a whole number and the next
+/// lower one: the correction for continuity.
 const CONTINUITY: f64 = 0.5;
 
 /// How far `hits` of `total` lie above (or, negative, below) a ratio, in standard deviations.
@@ -24,15 +24,15 @@ pub(crate) fn ratio_deviance(Tally { hits, total }: Tally, ratio: f64) -> f64 {
     let part = |count: f64, found: f64, usual: f64| {
         if count > 0.0 { count * (found / usual).ln() } else { 0.0 }
     };
-    // Twice the logarithm of how much likelier the found ratio makes these logs than the expected one does
-    // (the likelihood ratio of a binomial).
+    // Twice the logarithm of how much likelier the found ratio makes these logs than the expected
+    // one does (the likelihood ratio of a binomial).
     let deviance = part(hits, found, ratio) + part(total - hits, 1.0 - found, 1.0 - ratio);
     (2.0 * deviance.max(0.0)).sqrt() * if found >= ratio { 1.0 } else { -1.0 }
 }
 
-/// How far `hits` of `total` lie above a ratio, in standard deviations; 0 if they do not. For what is
-/// asked again and again: of a few hits the deviance alone says more than their chance does, which
-/// half a hit less makes up for.
+/// How far `hits` of `total` lie above a ratio, in standard deviations; 0 if they do not. For what
+/// is asked again and again: of a few hits the deviance alone says more than their chance does,
+/// which half a hit less makes up for.
 pub(crate) fn ratio_excess(tally: Tally, ratio: f64) -> f64 {
     let hits = (tally.hits - CONTINUITY).max(0.0);
     ratio_deviance(Tally { hits, ..tally }, ratio).max(0.0)

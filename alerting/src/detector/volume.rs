@@ -13,8 +13,8 @@ use super::{
     window::{MINUTE_SECONDS, SlowFrom},
 };
 
-/// Standard deviations from the expected volume that certainty takes. More than of errors: people move
-/// a volume more than chance does.
+/// Standard deviations from the expected volume that certainty takes. More than of errors: people
+/// move a volume more than chance does.
 const CERTAIN_VOLUME: f64 = 4.7;
 
 /// The share of what is expected below which a volume is a drop, where several days are known.
@@ -23,8 +23,8 @@ const DROP_SHARE: f64 = 0.45;
 const DROP_SHARE_ONE_DAY: f64 = 0.4;
 /// The same where the expectation is a guess from another kind of day.
 const DROP_SHARE_GUESS: f64 = 0.3;
-/// Windows of a drop: half a minute to five minutes. Shorter ones say too little of a quiet service,
-/// and a silence is found by itself.
+/// Windows of a drop: half a minute to five minutes. Shorter ones say too little of a quiet
+/// service, and a silence is found by itself.
 const DROP_WINDOWS: std::ops::RangeInclusive<usize> = HALF_MINUTE..=FIVE_MINUTES;
 /// A drop that fires goes on below so many times its line, and never above this share of what is
 /// expected.
@@ -39,8 +39,8 @@ const SURGE_FACTOR: f64 = 2.2;
 const SURGE_PEAK_FACTOR: f64 = 1.4;
 /// A surge has at least so many logs: of fewer nobody's disk fills up.
 const SURGE_LOGS_MIN: f64 = 100.0;
-/// Windows of a surge: a minute and five. A shorter one is a burst, which clients make by sending what
-/// they had kept back.
+/// Windows of a surge: a minute and five. A shorter one is a burst, which clients make by sending
+/// what they had kept back.
 const SURGE_WINDOWS: std::ops::RangeInclusive<usize> = ONE_MINUTE..=FIVE_MINUTES;
 /// A surge that fires goes on above this part of its line.
 const SUSTAINED_SURGE_SHARE: f64 = 0.8;
@@ -108,14 +108,15 @@ impl ServiceHistory {
     fn silence_seconds(&self, expected: &Expected) -> Option<f64> {
         let is_known = expected.days > 0 || expected.is_guess || expected.is_young();
         let trust = if is_known { 1.0 } else { UNKNOWN_DAY_TRUST };
-        // The lower of what is expected and what was logged last: a service may have become quiet before.
+        // The lower of what is expected and what was logged last: a service may have become quiet
+        // before.
         let rate = (expected.rate_low * trust).min(self.rate_before_silence());
         if rate <= 0.0 {
             return None;
         }
         let young = if expected.is_young() { YOUNG_FACTOR } else { 1.0 };
-        // Gaps between independent logs are exponential: the longest of a week is about the logarithm of the
-        // number of logs, in units of the mean gap.
+        // Gaps between independent logs are exponential: the longest of a week is about the
+        // logarithm of the number of logs, in units of the mean gap.
         let by_chance = ((WEEK_SECONDS * rate).max(1.0).ln() + SILENCE_MARGIN) * young;
         let in_health = SILENCE_PEAK_FACTOR * self.silence_peak.limit(expected.is_young());
         Some((by_chance.max(in_health) / rate).max(SILENCE_SECONDS_MIN))

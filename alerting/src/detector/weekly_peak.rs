@@ -1,7 +1,7 @@
 //! The highest level that was credibly reached in health, over a week.
 
-/// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise the
-/// peak that it is measured against.
+/// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise
+/// the peak that it is measured against.
 const SLOTS: usize = 18;
 const SLOT_SECONDS: i64 = 600;
 /// Days that are kept: a week, and the day that has begun.
@@ -20,8 +20,8 @@ pub(crate) struct WeeklyPeak {
 }
 
 impl WeeklyPeak {
-    /// The level; 0 if none is known. While a service is young, what is ten minutes old counts already: it
-    /// has nothing else.
+    /// The level; 0 if none is known. While a service is young, what is ten minutes old counts
+    /// already: it has nothing else.
     pub(crate) fn limit(&self, is_young: bool) -> f64 {
         // What still waits in slots is left out: it may turn out to be a fault.
         let days = self.days.iter().copied().fold(0.0, f32::max);
@@ -37,8 +37,8 @@ impl WeeklyPeak {
     pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
         let slot = seconds.div_euclid(SLOT_SECONDS);
         if slot > self.newest_slot {
-            // Slots that nothing was learnt in are emptied as well, or a level would come round again after
-            // three hours.
+            // Slots that nothing was learnt in are emptied as well, or a level would come round
+            // again after three hours.
             for step in (self.newest_slot + 1..=slot).rev().take(SLOTS) {
                 let place = step.rem_euclid(SLOTS as i64) as usize;
                 self.commit(seconds, self.slots[place]);

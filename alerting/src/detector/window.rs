@@ -1,7 +1,7 @@
 //! The last hour of a service in buckets of ten seconds, and the sums over windows that end now.
 //!
-//! Latencies are counted in places: the latency buckets of storage, whose bounds grow by a tenth each,
-//! numbered from 0. A place is thus the logarithm of a latency.
+//! Latencies are counted in places: the latency buckets of storage, whose bounds grow by a tenth
+//! each, numbered from 0. A place is thus the logarithm of a latency.
 
 use std::collections::VecDeque;
 
@@ -120,8 +120,8 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Takes a bucket in, in place of what was known of it. One that is older than all is refused once
-    /// there is no room.
+    /// Takes a bucket in, in place of what was known of it. One that is older than all is refused
+    /// once there is no room.
     pub fn put(&mut self, bucket: Bucket) {
         match self
             .buckets
@@ -148,7 +148,8 @@ impl Buckets {
         self.buckets.iter().rev()
     }
 
-    /// Sums over windows of so many full buckets, ascending, and the open one, that end at a moment.
+    /// Sums over windows of so many full buckets, ascending, and the open one, that end at a
+    /// moment.
     pub fn sums<const N: usize>(
         &self,
         until_unix_nano: i64,
@@ -215,8 +216,8 @@ pub(crate) fn mean_place(counts: &[f32]) -> Option<MeanPlace> {
         [count + logs, sum + logs * place, squares + logs * place * place]
     });
     let [count, sum, squares] = sums;
-    // In one pass: the variance is the mean of the squares less the square of the mean, which rounding may
-    // push below nothing.
+    // In one pass: the variance is the mean of the squares less the square of the mean, which
+    // rounding may push below nothing.
     let mean = sum / count;
     let deviation = (squares / count - mean * mean).max(0.0).sqrt();
     (count > 0.0).then_some(MeanPlace { mean, deviation })

@@ -14,16 +14,17 @@ const SUPPORT_MIN: u64 = 2;
 const GROWTH_MIN: f64 = 2.0;
 /// Of an excess of nothing there are no shares; a smaller one counts as this.
 const EXCESS_MIN: f64 = 1e-9;
-/// How well a pattern explains more errors, by its level: an error explains them best, a warning may, and
-/// that something harmless became more mostly only follows. By judgement, as the two below.
+/// How well a pattern explains more errors, by its level: an error explains them best, a warning
+/// may, and that something harmless became more mostly only follows. By judgement, as the two
+/// below.
 const ERROR_WEIGHT: f64 = 1.0;
 const WARN_WEIGHT: f64 = 0.5;
 const HARMLESS_WEIGHT: f64 = 0.1;
 /// How well it explains more logs: what grew and is bad is what people ask about first.
 const BAD_WEIGHT: f64 = 1.5;
 const ANY_WEIGHT: f64 = 1.0;
-/// The inverse of the deviation that latencies are taken to have around their mean, by their logarithm:
-/// they scatter by half, which gives a mean of many its weight.
+/// The inverse of the deviation that latencies are taken to have around their mean, by their
+/// logarithm: they scatter by half, which gives a mean of many its weight.
 const LATENCY_PRECISION: f64 = 2.0;
 /// Smaller latencies, and factors of them, count as this: there is no logarithm of nothing.
 const LATENCY_MS_MIN: f64 = 1e-3;
@@ -134,7 +135,8 @@ fn growth(symptom: Symptom, pattern: &PatternCount) -> Option<Growth> {
         Symptom::More => weighted(ANY_WEIGHT),
         Symptom::Latency => {
             let LatencyChange { now_ms, before_ms } = pattern.latency?;
-            // By the factor, not the difference: the pattern that is slow anyway would always come first.
+            // By the factor, not the difference: the pattern that is slow anyway would always come
+            // first.
             let factor = (now_ms / before_ms.max(LATENCY_MS_MIN)).max(LATENCY_MS_MIN).ln();
             let score = factor * now.sqrt() * LATENCY_PRECISION;
             Some(Growth { score, excess: (now_ms - before_ms) * now })

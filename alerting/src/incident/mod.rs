@@ -1,5 +1,5 @@
-//! The life of incidents: from a first doubt to firing, and to their end. Pure: what is kept is plain
-//! data.
+//! The life of incidents: from a first doubt to firing, and to their end. Pure: what is kept is
+//! plain data.
 //!
 //! What it keeps to:
 //! - no way leads from pending to resolved, so that nobody need be told of what was pending only;
@@ -25,15 +25,15 @@ use crate::detector::detection::Confidence;
 
 const MILLISECOND: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MILLISECOND;
-/// How long a resolved incident is remembered here: as long as it may explain others, and longer than a
-/// service that lagged is looked back at.
+/// How long a resolved incident is remembered here: as long as it may explain others, and longer
+/// than a service that lagged is looked back at.
 const RESOLVED_NANOS: i64 = 3_600 * SECOND;
 /// Within what time the changes of an incident are counted that make it one that flaps.
 const FLAP_NANOS: i64 = 1_800 * SECOND;
 /// How many changes within [`FLAP_NANOS`] make an incident flap: it fired and was over twice.
 const FLAP_CHANGES: usize = 4;
-/// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows in a
-/// day.
+/// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows
+/// in a day.
 const FIRED_NANOS: i64 = 86_400 * SECOND;
 /// How long a pending incident outlasts the last doubt. A doubt comes and goes with chance.
 const PENDING_NANOS: i64 = 30 * SECOND;
@@ -45,7 +45,8 @@ pub const HISTORY: Duration = Duration::from_nanos(FIRED_NANOS.unsigned_abs());
 /// What a rule says of one series at a moment.
 #[derive(Debug, Clone)]
 pub struct RuleResult<'a> {
-    /// The rule and what it tells apart, mostly a service: of one series at most one incident is open.
+    /// The rule and what it tells apart, mostly a service: of one series at most one incident is
+    /// open.
     pub series: &'a str,
     /// Event time through which the logs are known.
     pub at_unix_nano: i64,
@@ -166,7 +167,8 @@ impl Incidents {
         self.tracked.get(self.open.get(key)?)
     }
 
-    /// How often the incidents of a series fired within a day before one last did, that time included.
+    /// How often the incidents of a series fired within a day before one last did, that time
+    /// included.
     pub fn fired_lately(&self, key: &str) -> usize {
         self.fired.get(key).map_or(0, VecDeque::len)
     }
@@ -207,7 +209,8 @@ impl Incidents {
         self.changes.retain(|_, changes| is_within(changes, FLAP_NANOS));
     }
 
-    /// Has the incident of a series follow what its rule says. Returns its id if it has begun to fire.
+    /// Has the incident of a series follow what its rule says. Returns its id if it has begun to
+    /// fire.
     pub fn apply(&mut self, result: &RuleResult<'_>, origin: &Origin<'_>) -> Option<String> {
         let open = self.open.get(result.series).cloned();
         let Some(breach) = &result.breach else {
@@ -227,8 +230,8 @@ impl Incidents {
         self.breached(&id, result, breach)
     }
 
-    /// Whether an incident that is over accounts for this moment: a process that takes over evaluates
-    /// the last minutes again.
+    /// Whether an incident that is over accounts for this moment: a process that takes over
+    /// evaluates the last minutes again.
     fn is_past(&self, result: &RuleResult<'_>) -> bool {
         let is_later =
             |tracked: &Tracked| tracked.tracking.last_breach_unix_nano >= result.at_unix_nano;
@@ -299,8 +302,8 @@ impl Incidents {
         self.iter().find(is_near).map(|incident| incident.group.clone())
     }
 
-    /// The rule is breached: the incident fires once that has been so for long enough, and an incident
-    /// that fires goes on. Returns its id if it has begun to fire.
+    /// The rule is breached: the incident fires once that has been so for long enough, and an
+    /// incident that fires goes on. Returns its id if it has begun to fire.
     fn breached(&mut self, id: &str, result: &RuleResult<'_>, breach: &Breach) -> Option<String> {
         let tracked = self.tracked.get_mut(id)?;
         tracked.tracking.last_breach_unix_nano = result.at_unix_nano;
@@ -401,8 +404,8 @@ impl Incidents {
         self.changed.insert(id.to_owned());
     }
 
-    /// Somebody sees to an incident. Like what follows it, it returns whether there is such an incident
-    /// that fires.
+    /// Somebody sees to an incident. Like what follows it, it returns whether there is such an
+    /// incident that fires.
     pub fn acknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Acknowledged;
@@ -478,15 +481,16 @@ impl Tracked {
         self.tracking.is_closed && resolved.is_some_and(|at| now_unix_nano - at >= RESOLVED_NANOS)
     }
 
-    /// Whether it fired and was over within one evaluation, because its logs came late, so that there
-    /// was no time yet to tell of it.
+    /// Whether it fired and was over within one evaluation, because its logs came late, so that
+    /// there was no time yet to tell of it.
     pub(crate) fn is_untold(&self) -> bool {
         let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
         let is_open = self.tracking.sequence == 0 && !self.tracking.is_closed;
         is_open && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
     }
 
-    /// Keeps the evidence and the severity up to date while it fires; whether that changed anything.
+    /// Keeps the evidence and the severity up to date while it fires; whether that changed
+    /// anything.
     fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) -> bool {
         if breach.confidence == Confidence::Sustained {
             return false;
@@ -495,7 +499,8 @@ impl Tracked {
         let extent = |evidence: &Evidence| {
             evidence.measured.first().map_or(0.0, |m| (m.now - m.normal.unwrap_or(0.0)).abs())
         };
-        // The worst is what people want to know. What only keeps the incident up is not worse by itself.
+        // The worst is what people want to know. What only keeps the incident up is not worse by
+        // itself.
         let is_further = extent(&breach.evidence) > extent(&incident.evidence);
         if is_further {
             incident.evidence.summary.clone_from(&breach.evidence.summary);
@@ -510,11 +515,11 @@ impl Tracked {
     }
 }
 
-/// The id of an incident: made of its series and the event time at which it began, so that it is the same
-/// after a restart, and another for what comes later however late both are evaluated.
+/// The id of an incident: made of its series and the event time at which it began, so that it is
+/// the same after a restart, and another for what comes later however late both are evaluated.
 fn incident_id(tenant: &str, series: &str, at_unix_nano: i64) -> String {
-    // Milliseconds first, so that ids sort by time. 32 bits of the series are enough: only series that began
-    // in the same millisecond can share an id.
+    // Milliseconds first, so that ids sort by time. 32 bits of the series are enough: only series
+    // that began in the same millisecond can share an id.
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{series}").as_bytes());
     format!("{:012x}{:08x}", at_unix_nano / MILLISECOND, (hash >> 32) as u32)
 }

@@ -331,7 +331,8 @@ fn take(case: &mut Case, step: Step) {
             hides_critical: false,
         }),
         Step::Restart => {
-            // Nothing is stored here, so what has changed is carried over as if a commit had failed.
+            // Nothing is stored here, so what has changed is carried over as if a commit had
+            // failed.
             let mut kept = restarted(case);
             kept.changed = case.incidents.take_changed();
             assert_eq!(kept.open, case.incidents.open);
@@ -377,8 +378,8 @@ proptest! {
                 prop_assert!(incident.timeline.len() <= logweir_incident::incident::TIMELINE_MAX);
             }
         }
-        // Once all is over and nothing is suppressed, whoever heard of it hears that it is over. In days, so
-        // that no silence, snooze or flapping outlasts it.
+        // Once all is over and nothing is suppressed, whoever heard of it hears that it is over. In
+        // days, so that no silence, snooze or flapping outlasts it.
         for _ in 0..4 {
             case.now += DAY;
             for service in ["a", "b", "c"] {

@@ -1,5 +1,5 @@
-//! A dead man's switch for ourselves: a call to an address outside while evaluation goes on. Who owns
-//! the address misses it when it stays away, whatever the reason, and tells people.
+//! A dead man's switch for ourselves: a call to an address outside while evaluation goes on. Who
+//! owns the address misses it when it stays away, whatever the reason, and tells people.
 
 use std::{path::Path, time::Duration};
 
@@ -39,7 +39,8 @@ impl Heartbeat {
         if self.last.is_some_and(|last| last.elapsed() < self.every) {
             return;
         }
-        // Before it is known whether the call gets through: one that hangs must not be joined by more.
+        // Before it is known whether the call gets through: one that hangs must not be joined by
+        // more.
         self.last = Some(Instant::now());
         let ping = ping.clone();
         tasks.spawn("alerting heartbeat", Fate::MayEnd, async move {

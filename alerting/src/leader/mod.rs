@@ -1,10 +1,10 @@
-//! Of all alerting processes one leads: it evaluates the rules of every tenant, keeps what they found
-//! and has people told.
+//! Of all alerting processes one leads: it evaluates the rules of every tenant, keeps what they
+//! found and has people told.
 //!
 //! What an evaluation found and what is to be told of it are committed together; only then are the
-//! channels' workers woken. A commit that fails is tried again with the next evaluation, and nothing
-//! of it is forgotten meanwhile. A process that loses the lead drops everything: the next leader
-//! starts from what was committed.
+//! channels' workers woken. A commit that fails is tried again with the next evaluation, and
+//! nothing of it is forgotten meanwhile. A process that loses the lead drops everything: the next
+//! leader starts from what was committed.
 
 mod heartbeat;
 pub mod settings;
@@ -39,14 +39,16 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(10);
 /// Between two evaluations, and between two tries to lead.
 const EVALUATE_EVERY: Duration = Duration::from_secs(2);
-/// How long what is being told may take to end when the process stops: longer than a channel's call.
+/// How long what is being told may take to end when the process stops: longer than a channel's
+/// call.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the process waits for storage to take the lead back: the lease ends it otherwise.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Actions of all tenants that are taken with one evaluation; the rest wait for the next.
 const ACTIONS_MAX: usize = 200;
 
-/// Starts alerting: it leads, or stands by until it may. An error says what of the settings is wrong.
+/// Starts alerting: it leads, or stands by until it may. An error says what of the settings is
+/// wrong.
 pub fn start(dependencies: Dependencies, tasks: &Tasks) -> Result<(), String> {
     let network = dependencies.config.network()?;
     let every = Duration::from_secs(dependencies.config.heartbeat_seconds.max(1).into());
@@ -93,8 +95,8 @@ pub fn start(dependencies: Dependencies, tasks: &Tasks) -> Result<(), String> {
     Ok(())
 }
 
-/// Does what may take longer than the lease, which is renewed meanwhile. Both share a thread: the work
-/// must not block it.
+/// Does what may take longer than the lease, which is renewed meanwhile. Both share a thread: the
+/// work must not block it.
 async fn while_renewing<T>(
     renew: impl Future<Output = Infallible>,
     work: impl Future<Output = T>,
@@ -147,8 +149,8 @@ impl Leader {
         loop {
             let begun = Instant::now();
             let led = self.dependencies.alerts.lead(&self.dependencies.holder, LEASE).await;
-            // Where storage does not answer the term goes on: nothing can be committed meanwhile, and
-            // to load everything anew would take longer than most troubles last.
+            // Where storage does not answer the term goes on: nothing can be committed meanwhile,
+            // and to load everything anew would take longer than most troubles last.
             term = self.follow(term, &led);
             let evaluated = match (&mut term, led) {
                 (Some(term), Ok(_)) => {
@@ -193,8 +195,8 @@ impl Leader {
         }
     }
 
-    /// Evaluates every tenant. One tenant's trouble is none of another's: the last error is returned when
-    /// all others are done.
+    /// Evaluates every tenant. One tenant's trouble is none of another's: the last error is
+    /// returned when all others are done.
     async fn evaluate(&mut self, term: &mut Term) -> Result<(), StorageError> {
         self.read_files().await;
         let file_rules: Vec<Rule> = self.files.rules().cloned().collect();
@@ -217,8 +219,8 @@ impl Leader {
         failed.map_or(Ok(()), Err)
     }
 
-    /// All tenants, in order. Those for whom an action waits are among them, or what nobody takes would
-    /// hold up the others' actions.
+    /// All tenants, in order. Those for whom an action waits are among them, or what nobody takes
+    /// would hold up the others' actions.
     async fn tenants(
         &self,
         with_actions: impl Iterator<Item = &Tenant>,
@@ -240,7 +242,8 @@ impl Leader {
         file_rules: &[Rule],
         actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
-        // Read anew each time: a rule that somebody sets holds two seconds later, on whichever process.
+        // Read anew each time: a rule that somebody sets holds two seconds later, on whichever
+        // process.
         let stored = self.dependencies.alerts.list_all_settings(tenant).await?;
         let settings = Settings::of(&stored, file_rules);
         if !term.tenants.contains_key(tenant) {
@@ -259,7 +262,8 @@ impl Leader {
         let read = tokio::task::spawn_blocking(move || config.rule_files()).await;
         // Nothing is known of the files when they could not even be looked for.
         let Ok(Some(texts)) = read else { return };
-        // Compared with what was read last: parsing ten thousand rules every two seconds would be felt.
+        // Compared with what was read last: parsing ten thousand rules every two seconds would be
+        // felt.
         if texts == self.texts {
             return;
         }

@@ -1,5 +1,5 @@
-//! What a tenant has set, as alerting works with it: rules, channels, and the notification policy with
-//! its silences.
+//! What a tenant has set, as alerting works with it: rules, channels, and the notification policy
+//! with its silences.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ impl Settings {
     /// Of what is stored for a tenant; what is not understood is left out. `files` are rules from
     /// files, which hold for every tenant and give way to stored ones.
     pub fn of(stored: &[StoredSetting], files: &[Rule]) -> Self {
-        // In this order: what a tenant stored takes the place of a rule from a file, and both take that of a
-        // built-in one.
+        // In this order: what a tenant stored takes the place of a rule from a file, and both take
+        // that of a built-in one.
         let from_files = files.iter().map(|rule| (rule.name.clone(), rule.clone()));
         let mut rules: BTreeMap<String, Rule> = from_files.collect();
         let own = stored.iter().filter_map(StoredSetting::rule);

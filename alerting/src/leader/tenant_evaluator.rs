@@ -1,5 +1,5 @@
-//! Evaluates one tenant while this process leads: what was seen, what people asked for, what is told, and
-//! the one commit of it all.
+//! Evaluates one tenant while this process leads: what was seen, what people asked for, what is
+//! told, and the one commit of it all.
 
 use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -96,7 +96,8 @@ impl TenantEvaluator {
         epoch: i64,
         settings: &Settings,
     ) -> Result<Self, StorageError> {
-        // The incidents of a day, resolved ones too: how often a series fired says what is its nature.
+        // The incidents of a day, resolved ones too: how often a series fired says what is its
+        // nature.
         let now = (dependencies.clock)();
         let since = now - HISTORY;
         let stored = dependencies.alerts.tracked_incidents(tenant, since).await?;
@@ -181,8 +182,8 @@ impl TenantEvaluator {
         }
     }
 
-    /// What waits for a channel that is gone is told through those that are there, and says so; false
-    /// if this process leads no longer.
+    /// What waits for a channel that is gone is told through those that are there, and says so;
+    /// false if this process leads no longer.
     async fn reroute(
         &mut self,
         dependencies: &Dependencies,
@@ -288,16 +289,16 @@ impl TenantEvaluator {
         Ok(())
     }
 
-    /// Stores all that changed in one transaction, and wakes the workers; false if this process leads
-    /// no longer. What could not be stored is tried again with the next evaluation.
+    /// Stores all that changed in one transaction, and wakes the workers; false if this process
+    /// leads no longer. What could not be stored is tried again with the next evaluation.
     async fn commit(
         &mut self,
         dependencies: &Dependencies,
         deliveries: Vec<NewDelivery>,
         now: i64,
     ) -> Result<bool, StorageError> {
-        // That an incident goes on changes with every evaluation. Were that committed each time, a quiet
-        // installation with one open incident would write every two seconds.
+        // That an incident goes on changes with every evaluation. Were that committed each time, a
+        // quiet installation with one open incident would write every two seconds.
         let is_due = now.saturating_sub(self.committed_open_unix_nano) >= COMMIT_OPEN_NANOS;
         let (changes, pending) = {
             let mut engine = self.engine.lock();
@@ -426,7 +427,8 @@ mod tests {
     const SECOND: i64 = 1_000_000_000;
     const START: i64 = 1_767_571_200;
 
-    /// On one thread: the evaluation does not end before the lease was renewed three times meanwhile.
+    /// On one thread: the evaluation does not end before the lease was renewed three times
+    /// meanwhile.
     #[tokio::test]
     async fn an_evaluation_that_takes_long_does_not_hold_up_the_renewal_of_the_lease() {
         let (renewals, renewed) = mpsc::sync_channel(0);

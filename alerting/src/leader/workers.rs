@@ -77,8 +77,8 @@ impl ChannelWorkers {
         self.running.values().for_each(|running| running.wake.notify_one());
     }
 
-    /// Stops the workers of channels that have changed or are gone, and starts those that are missing;
-    /// they end with `stop`.
+    /// Stops the workers of channels that have changed or are gone, and starts those that are
+    /// missing; they end with `stop`.
     pub(super) fn follow(
         &mut self,
         starter: &WorkerStarter,
@@ -86,7 +86,8 @@ impl ChannelWorkers {
         routes: &Arc<Routes>,
         stop: &CancellationToken,
     ) {
-        // Dropping one stops it. A worker knows its settings from its start, so a change means a new one.
+        // Dropping one stops it. A worker knows its settings from its start, so a change means a
+        // new one.
         self.running.retain(|name, running| {
             channels.get(name) == Some(&running.config)
                 && Arc::ptr_eq(&running.routes, routes)
@@ -112,7 +113,8 @@ impl ChannelWorkers {
         let wake = Arc::new(Notify::new());
         let alive = match self.worker(starter, config, routes, &wake) {
             Ok(worker) => Some(self.spawn(starter, worker, stop.clone())),
-            // Kept as running all the same, so that it is tried and logged again only after a change.
+            // Kept as running all the same, so that it is tried and logged again only after a
+            // change.
             Err(why) => {
                 let channel = &config.name;
                 warn!(tenant = %self.tenant, channel, "nobody can be told through it: {why}");
@@ -160,8 +162,8 @@ impl ChannelWorkers {
         let alive = Arc::new(());
         let lives = Arc::downgrade(&alive);
         let work = async move {
-            // Both are held to the end, however it comes: `has_ended` looks at the first, the next worker waits
-            // for the second.
+            // Both are held to the end, however it comes: `has_ended` looks at the first, the next
+            // worker waits for the second.
             let _alive = alive;
             let _turn = turn.lock().await;
             worker.run(stop).await;

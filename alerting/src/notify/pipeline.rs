@@ -1,9 +1,10 @@
 //! The whole way of a notification, from the incidents of a tenant to the outboxes of its channels:
 //! **suppress → repeat → route → outbox**, each stage in the file of its name.
 //!
-//! Two things that belong to it happen elsewhere, since they need more than one evaluation. Incidents
-//! of one service that begin within ten minutes are of one group from their beginning (`incident`), and
-//! what waits for a channel at the same time is put into one message by the channel's worker ([`plan`]).
+//! Two things that belong to it happen elsewhere, since they need more than one evaluation.
+//! Incidents of one service that begin within ten minutes are of one group from their beginning
+//! (`incident`), and what waits for a channel at the same time is put into one message by the
+//! channel's worker ([`plan`]).
 //!
 //! [`plan`]: super::plan
 
@@ -21,7 +22,8 @@ use super::{
 };
 use crate::{incident::Incidents, rule::engine::Engine};
 
-/// The notifications that are due now, whoever is then told of them. They count as told from now on.
+/// The notifications that are due now, whoever is then told of them. They count as told from now
+/// on.
 pub fn due(
     incidents: &mut Incidents,
     policy: &NotificationPolicy,
@@ -44,16 +46,17 @@ pub(crate) struct Pipeline<'a> {
 }
 
 impl Pipeline<'_> {
-    /// What is to be written into outboxes, in the transaction that stores the incidents. What is due
-    /// joins the `backlog`, which keeps what an earlier transaction failed to store; whoever has
-    /// stored the deliveries clears it.
+    /// What is to be written into outboxes, in the transaction that stores the incidents. What is
+    /// due joins the `backlog`, which keeps what an earlier transaction failed to store; whoever
+    /// has stored the deliveries clears it.
     pub(crate) async fn run(
         &self,
         backlog: &mut Vec<Notification>,
         now_unix_nano: i64,
     ) -> Result<Vec<NewDelivery>, StorageError> {
         backlog.extend(due(self.engine.lock().incidents_mut(), self.policy, now_unix_nano));
-        // Asked after `due`, which knows what ends, and before the commit: a fault in between costs nothing.
+        // Asked after `due`, which knows what ends, and before the commit: a fault in between costs
+        // nothing.
         let told = channels_told(self.alerts, self.tenant, backlog).await?;
         let routed = route(backlog, self.routes, &told).into_iter();
         let outbox = |(channel, notification): (String, &Notification)| {

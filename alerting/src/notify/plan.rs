@@ -2,8 +2,8 @@
 //!
 //! What waits is put into units: a message that may have arrived stays as it was; everything else
 //! goes by incident, in order, and what happened to one incident meanwhile is told at once ("was
-//! firing 10:02 to 10:31"). More units than people can read become a digest. The worst goes first, then
-//! the oldest. A unit whose time has not come holds up its incident, and no other.
+//! firing 10:02 to 10:31"). More units than people can read become a digest. The worst goes first,
+//! then the oldest. A unit whose time has not come holds up its incident, and no other.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,10 +23,11 @@ use crate::{
     notify::outbox::{GIVE_UP_AFTER, Queue},
 };
 
-/// Incidents in a digest: more than anybody reads, and few enough for every channel's size of a message.
+/// Incidents in a digest: more than anybody reads, and few enough for every channel's size of a
+/// message.
 pub const DIGEST_MAX: usize = 100;
-/// How long a channel may be down before what is critical goes to another: longer than a destination
-/// takes to restart, and short enough for somebody who is to be woken.
+/// How long a channel may be down before what is critical goes to another: longer than a
+/// destination takes to restart, and short enough for somebody who is to be woken.
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(120);
 
 /// Bytes of the hash in a digest's key: two digests have the same once in 2^64.
@@ -96,7 +97,8 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     if units.is_empty() {
         return Plan::Idle;
     }
-    // Whichever asks for more time decides: the breaker, the rate limit, or the deliveries themselves.
+    // Whichever asks for more time decides: the breaker, the rate limit, or the deliveries
+    // themselves.
     let pass = queue.state.breaker.pass(now_unix_nano);
     let mut not_before = queue.state.pace.ready_at(limits.rate, now_unix_nano);
     if let Pass::NotBefore(until) = pass {
@@ -149,8 +151,8 @@ fn hand_over(queue: &Queue, now: i64) -> Option<Plan> {
     Some(Plan::HandOver { ids, to: to.clone(), reason })
 }
 
-/// Messages that may have arrived, and the other deliveries by incident; an incident that is in such
-/// a message waits until its outcome is known.
+/// Messages that may have arrived, and the other deliveries by incident; an incident that is in
+/// such a message waits until its outcome is known.
 fn units(deliveries: &[Delivery]) -> Vec<Unit<'_>> {
     let mut begun: BTreeMap<&str, Unit<'_>> = BTreeMap::new();
     for delivery in deliveries {
@@ -179,8 +181,8 @@ fn incident_of(delivery: &Delivery) -> &str {
 
 /// The oldest that is critical, else the newest.
 fn probe<'a, 'b>(ready: &[&'a Unit<'b>]) -> &'a Unit<'b> {
-    // A probe may be lost once more. What is critical is worth it, and otherwise what people have not
-    // heard of for the shortest time.
+    // A probe may be lost once more. What is critical is worth it, and otherwise what people have
+    // not heard of for the shortest time.
     let critical = ready.iter().find(|unit| unit.severity() == Severity::Critical);
     let newest = ready.iter().max_by_key(|unit| unit.created());
     critical.or(newest).expect("something is ready")
@@ -188,7 +190,8 @@ fn probe<'a, 'b>(ready: &[&'a Unit<'b>]) -> &'a Unit<'b> {
 
 /// The first in rank, or a digest of all that are ready and have certainly not arrived.
 fn next(ready: &[&Unit<'_>], limits: ChannelLimits) -> PlannedMessage {
-    // What may have arrived must be repeated as it was, and what was refused goes alone in its plain form.
+    // What may have arrived must be repeated as it was, and what was refused goes alone in its
+    // plain form.
     let fresh: Vec<&Unit<'_>> =
         ready.iter().copied().filter(|unit| unit.key.is_none() && !unit.is_plain()).collect();
     let first = ready.first().expect("something is ready");
@@ -255,7 +258,8 @@ impl Unit<'_> {
     }
 }
 
-/// What happened to one incident, as one notification: the newest, which also says what it stands for.
+/// What happened to one incident, as one notification: the newest, which also says what it stands
+/// for.
 fn merge(notifications: &[&Notification]) -> Notification {
     let mut ordered = notifications.to_vec();
     ordered.sort_by_key(|notification| notification.sequence);
@@ -265,8 +269,8 @@ fn merge(notifications: &[&Notification]) -> Notification {
         return merged;
     }
     let has = |kind| ordered.iter().any(|notification| notification.kind == kind);
-    // An incident that began and ended while the channel was down is one message; one that goes on is
-    // told as loudly as the loudest of what is put together.
+    // An incident that began and ended while the channel was down is one message; one that goes on
+    // is told as loudly as the loudest of what is put together.
     let is_over = merged.incident.state == IncidentState::Resolved;
     if is_over && has(NotificationKind::Opened) && merged.text.is_empty() {
         merged.text = was_firing(&merged);

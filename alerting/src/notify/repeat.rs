@@ -12,8 +12,8 @@ use logweir_incident::{
 use super::policy::NotificationPolicy;
 use crate::incident::{Incidents, Tracked};
 
-/// Reminders of an acknowledged incident come half as often each time, so many times: far beyond the
-/// longest pause that a policy may set, and short of what an `i64` of nanoseconds holds.
+/// Reminders of an acknowledged incident come half as often each time, so many times: far beyond
+/// the longest pause that a policy may set, and short of what an `i64` of nanoseconds holds.
 const DOUBLINGS_MAX: u32 = 10;
 const SECOND: i64 = 1_000_000_000;
 const MINUTE_SECONDS: u32 = 60;
@@ -51,8 +51,8 @@ fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<N
     }
 }
 
-/// Of an incident that is over. One that was never told is told with its end, if its logs came so late
-/// that there was no time before.
+/// Of an incident that is over. One that was never told is told with its end, if its logs came so
+/// late that there was no time before.
 fn at_end(tracked: &mut Tracked, suppression: &Suppression, now: i64) -> Vec<Notification> {
     let is_untold = tracked.is_untold() && !is_suppressed(tracked, suppression, false, now);
     let is_told = tracked.tracking.sequence > 0;
@@ -151,7 +151,8 @@ fn notification(
     text: &str,
     now: i64,
 ) -> Notification {
-    // Counted with the notification itself, in one transaction: a repeat after a fault has the same key.
+    // Counted with the notification itself, in one transaction: a repeat after a fault has the same
+    // key.
     let tracking = &mut tracked.tracking;
     tracking.sequence += 1;
     tracking.notified_unix_nano = now;

@@ -1,5 +1,5 @@
-//! The first stage: who does not want to know. Silences, mute times, and incidents that others explain
-//! mark an incident as suppressed; that it is snoozed or flaps it knows by itself.
+//! The first stage: who does not want to know. Silences, mute times, and incidents that others
+//! explain mark an incident as suppressed; that it is snoozed or flaps it knows by itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,13 +10,14 @@ use logweir_incident::{
 
 use crate::incident::Incidents;
 
-/// How long an incident that is over still explains others: what follows from something may go on for
-/// a while after it.
+/// How long an incident that is over still explains others: what follows from something may go on
+/// for a while after it.
 const EXPLAINS_NANOS: i64 = 600_000_000_000;
 
 /// Brings every incident's overlays up to date, and notes in its timeline what has changed of them.
 pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_nano: i64) {
-    // By the incidents as they were, before any is changed: what explains what must not depend on the order.
+    // By the incidents as they were, before any is changed: what explains what must not depend on
+    // the order.
     let all_inhibited = inhibited(incidents, suppression, now_unix_nano);
     let mut changed = Vec::new();
     for tracked in incidents.tracked_mut() {
@@ -48,8 +49,8 @@ pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_n
     changed.iter().for_each(|id| incidents.mark_changed(id));
 }
 
-/// The ids of incidents that others explain. Only those of one service, or of the system, explain each
-/// other, but for what was set.
+/// The ids of incidents that others explain. Only those of one service, or of the system, explain
+/// each other, but for what was set.
 fn inhibited(
     incidents: &Incidents,
     suppression: &Suppression,

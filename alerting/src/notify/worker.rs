@@ -2,8 +2,8 @@
 //!
 //! Workers share nothing, so that a channel which is dead or slow delays no other. The order of the
 //! records is the promise: a message is recorded as begun before a byte of it is sent, and as ended
-//! before the next is looked at. A store that does not answer in between is asked until it does; only
-//! losing the lead ends that, and then the next leader repeats the message under the same key.
+//! before the next is looked at. A store that does not answer in between is asked until it does;
+//! only losing the lead ends that, and then the next leader repeats the message under the same key.
 
 use std::{
     sync::Arc,
@@ -31,13 +31,13 @@ pub const RETRY: Backoff = Backoff { first: Duration::from_secs(1), max: Duratio
 /// Between tries of a store that does not answer.
 const STORE_RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
-/// How often the outbox is looked at although the worker was not woken: another process may have written
-/// to it.
+/// How often the outbox is looked at although the worker was not woken: another process may have
+/// written to it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Of a lead that is about to end, what is not used: clocks differ in pace.
 const LEAD_MARGIN: Duration = Duration::from_millis(500);
-/// The shortest pause after a store that did not answer: chance may draw none at all, and the worker
-/// would ask in a loop.
+/// The shortest pause after a store that did not answer: chance may draw none at all, and the
+/// worker would ask in a loop.
 const STORE_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// Sends what waits for one channel.
@@ -273,8 +273,8 @@ fn given_up(ids: Vec<i64>, queue: &Queue) -> Finished {
     Finished { ids, outcome, state: queue.state.clone(), change: None }
 }
 
-/// The breaker's change, if other channels are to be told: it opened, the channel is set wrongly, or it is
-/// well again. Not each probe.
+/// The breaker's change, if other channels are to be told: it opened, the channel is set wrongly,
+/// or it is well again. Not each probe.
 fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<Change> {
     let (from, to) = (before.state, state.breaker.state);
     let since = before.down_since_unix_nano.or(state.breaker.down_since_unix_nano);

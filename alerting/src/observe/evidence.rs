@@ -111,7 +111,8 @@ async fn sample(
     symptom: Symptom,
     (from_unix_nano, to_unix_nano): (i64, i64),
 ) -> Result<Sample, StorageError> {
-    // Of a busy service a thousand logs are seconds; what matters to errors are warnings and errors.
+    // Of a busy service a thousand logs are seconds; what matters to errors are warnings and
+    // errors.
     let level = if symptom == Symptom::Errors { " level>=warn" } else { "" };
     let text = format!("service:\"{service}\"{level}");
     let filter = Filter::parse(&text, Timestamp::EPOCH)
@@ -122,7 +123,8 @@ async fn sample(
     };
     let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
     let page = dependencies.read.search(tenant, query).await?;
-    // Where there are more logs than a page holds, those of the page stand for the time that they span.
+    // Where there are more logs than a page holds, those of the page stand for the time that they
+    // span.
     let newest = page.logs.first().map_or(from_unix_nano, time);
     let oldest = match &page.next {
         Some(_) => page.logs.last().map_or(from_unix_nano, time),

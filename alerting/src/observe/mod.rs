@@ -32,8 +32,8 @@ use crate::{
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const HOUR: i64 = 3_600 * SECOND;
-/// How far back from what was evaluated is read anew with each evaluation: what comes later than that is
-/// not seen.
+/// How far back from what was evaluated is read anew with each evaluation: what comes later than
+/// that is not seen.
 const LATE_NANOS: i64 = 180 * SECOND;
 /// Logs may be stamped ahead of this machine's clock.
 const AHEAD_NANOS: i64 = 60 * SECOND;
@@ -43,8 +43,8 @@ const HISTORY_HOURS: i64 = 24;
 pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
 /// Logs that a rule's filter is counted over, the newest: a page of storage.
 const MATCHES_MAX: usize = 1_000;
-/// How far back they are looked for at least, so that the buckets before the open one are seen whole once
-/// more.
+/// How far back they are looked for at least, so that the buckets before the open one are seen
+/// whole once more.
 const MATCHES_NANOS: i64 = 40 * SECOND;
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
@@ -58,8 +58,8 @@ pub(crate) async fn learn_past(
     engine: &mut Engine,
     until_unix_nano: i64,
 ) -> Result<(), StorageError> {
-    // An hour at a time, as a day of buckets of many services would not fit into memory; up to where the
-    // first evaluation reads by itself.
+    // An hour at a time, as a day of buckets of many services would not fit into memory; up to
+    // where the first evaluation reads by itself.
     for hour in (0..HISTORY_HOURS).rev() {
         let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
         let range = TimeRange {
@@ -92,7 +92,8 @@ pub(crate) async fn observe(
     engine: &Mutex<Engine>,
     now: i64,
 ) -> Result<Observations, StorageError> {
-    // Through when logs are known is asked first: what comes after is read or not, and not evaluated.
+    // Through when logs are known is asked first: what comes after is read or not, and not
+    // evaluated.
     let processes = dependencies.administer.live_processes(PROCESSORS_KNOWN).await?;
     let owners = Owners::of(&processes);
     let last_seen = last_seen(dependencies, tenant).await?;
@@ -136,8 +137,8 @@ async fn new_buckets(
         for mut bucket in buckets {
             let end = (bucket.start_seconds + BUCKET_SECONDS) * SECOND - 1;
             let last = last_seen.get(&service).copied().unwrap_or(end);
-            // Storage knows the newest log of a service, not of each bucket: in all others it is taken to
-            // have come at the end.
+            // Storage knows the newest log of a service, not of each bucket: in all others it is
+            // taken to have come at the end.
             bucket.last_seen_unix_nano = last.clamp(bucket.start_seconds * SECOND, end);
             found.push((service.clone(), bucket));
         }
@@ -273,20 +274,21 @@ impl<'a> Owners<'a> {
         let owner = self.0.get(&partition)?;
         let pause = i64::from(dependencies.config.start_pause_seconds) * SECOND;
         let is_fresh = now.saturating_sub(owner.heartbeat.started_at.as_unix_nanos()) < pause;
-        // After a restart everybody sends what they had kept back: until it has come, silence says nothing.
+        // After a restart everybody sends what they had kept back: until it has come, silence says
+        // nothing.
         if is_fresh && owner.heartbeat.kind == "standalone" {
             return None;
         }
         let committed = owner.heartbeat.committed_through?.as_unix_nanos();
-        // It reported so a while ago; of what came since nothing is known, but where it was up to date
-        // then it is taken to be now.
+        // It reported so a while ago; of what came since nothing is known, but where it was up to
+        // date then it is taken to be now.
         let age = i64::try_from(owner.age.as_nanos()).unwrap_or(i64::MAX);
         Some(committed.saturating_add(age).min(now))
     }
 }
 
-/// How the system itself does. Processors and lag are the default tenant's business: it is the one of
-/// whoever runs the installation.
+/// How the system itself does. Processors and lag are the default tenant's business: it is the one
+/// of whoever runs the installation.
 async fn report(
     dependencies: &Dependencies,
     tenant: &Tenant,

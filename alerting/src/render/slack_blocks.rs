@@ -25,8 +25,8 @@ pub const MESSAGE_CHARS_MAX: usize = 10_000;
 const TEXT_CHARS_MAX: usize = 3_000;
 /// Incidents of a digest that get a line with a link.
 const DIGEST_FULL_MAX: usize = 10;
-/// Characters that all but the short lines of a digest take at most: header, text, and the one section of
-/// lines with links, with a margin.
+/// Characters that all but the short lines of a digest take at most: header, text, and the one
+/// section of lines with links, with a margin.
 const DIGEST_FULL_CHARS_MAX: usize = 4_500;
 /// Characters of a title in a short line of a digest: one line on a phone.
 const DIGEST_TITLE_CHARS_MAX: usize = 48;
@@ -183,7 +183,8 @@ fn samples(view: &View) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    // Cut before it is fenced, or the fence would be cut off and the rest of the message be shown as code.
+    // Cut before it is fenced, or the fence would be cut off and the rest of the message be shown
+    // as code.
     let logs = cut_escaped(&lines.join("\n"), DETAIL_CHARS_MAX);
     format!("*Logs*\n```{logs}```")
 }

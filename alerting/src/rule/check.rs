@@ -11,7 +11,8 @@ use super::measure::{Quantity, Query};
 /// How a rule is checked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Check {
-    /// A number against a threshold: `query` is the place of its query among those that rules share.
+    /// A number against a threshold: `query` is the place of its query among those that rules
+    /// share.
     Threshold { query: usize, threshold: Threshold, is_down: bool },
     /// By a detector, or in a way of its own.
     Special,
@@ -49,7 +50,8 @@ impl Check {
             return Self::Special;
         }
         let query = Query { quantity, window_seconds };
-        // Few different ones, even of thousands of rules: they are looked through rather than hashed.
+        // Few different ones, even of thousands of rules: they are looked through rather than
+        // hashed.
         let known = queries.iter().position(|other| *other == query);
         let query = known.unwrap_or_else(|| {
             queries.push(query);
@@ -66,7 +68,8 @@ pub(super) fn selects(rule: &Rule, service: &str) -> bool {
 
 /// Whether a rule still asks what an incident of its name answers.
 pub(super) fn asks_about(rule: &Rule, incident: &Incident) -> bool {
-    // An incident of logs that a sender lost names the service, though no service is selected by such a rule.
+    // An incident of logs that a sender lost names the service, though no service is selected by
+    // such a rule.
     let is_system = incident.service.is_empty() || matches!(rule.measure, RuleKind::SdkLoss { .. });
     incident.kind == kind_of(&rule.measure) && (is_system || selects(rule, &incident.service))
 }

@@ -1,12 +1,12 @@
 //! Evaluates every rule for every service of a tenant, and follows the incidents.
 //!
 //! Whoever drives it calls [`Engine::evaluate`] every two seconds with what was seen since: that is
-//! the whole of an evaluation. It computes for as long as there are rules and services, and belongs on
-//! a thread that may block.
+//! the whole of an evaluation. It computes for as long as there are rules and services, and belongs
+//! on a thread that may block.
 //!
 //! A service is evaluated at the moment through which its logs are known, its watermark. Where that
-//! stands still nothing is evaluated: a pipeline that lags never resolves anything, and does not make
-//! a service look silent.
+//! stands still nothing is evaluated: a pipeline that lags never resolves anything, and does not
+//! make a service look silent.
 //!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
@@ -44,8 +44,8 @@ pub const SERVICES_MAX: usize = 10_000;
 const CATCH_UP_NANOS: i64 = 3_600 * SECOND;
 /// At what steps it then is: a bucket, which is all that the past is told apart by.
 const CATCH_UP_STEP_NANOS: i64 = BUCKET_SECONDS * SECOND;
-/// After so long what an incident calls abnormal is the new baseline: a change that people have lived
-/// with for six hours is no longer an incident that hides others.
+/// After so long what an incident calls abnormal is the new baseline: a change that people have
+/// lived with for six hours is no longer an incident that hides others.
 const ACCEPT_NANOS: i64 = 6 * 3_600 * SECOND;
 /// What goes wrong so often in a day is the service's nature, as far as anybody can tell, and is
 /// learnt like everything else.
@@ -67,8 +67,8 @@ pub struct EvidenceRequest {
     pub to_unix_nano: i64,
 }
 
-/// What came of an evaluation. The incidents themselves are in [`Engine::incidents`], which also says
-/// which have changed.
+/// What came of an evaluation. The incidents themselves are in [`Engine::incidents`], which also
+/// says which have changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evaluation {
     /// Incidents that have begun to fire, evidence included, in the order in which they did.
@@ -152,7 +152,8 @@ impl Engine {
         };
         self.matches.retain(|(rule, _), _| old.contains(rule.as_str()));
         self.rules = rules;
-        // Ended by the next evaluation and not here: what ends is told, and that takes a moment in time.
+        // Ended by the next evaluation and not here: what ends is told, and that takes a moment in
+        // time.
         self.has_orphans = true;
         self.queries.clear();
         let queries = &mut self.queries;
@@ -198,7 +199,8 @@ impl Engine {
 
     fn service(&mut self, name: &str) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
-            // Names of services come from senders: without a bound one of them could fill the memory.
+            // Names of services come from senders: without a bound one of them could fill the
+            // memory.
             if self.services.len() >= SERVICES_MAX {
                 self.services_refused += 1;
                 return None;
@@ -238,8 +240,8 @@ impl Engine {
         }
     }
 
-    /// From when on the next evaluation wants buckets, once these watermarks are known: a service that
-    /// lagged is evaluated from where it was left.
+    /// From when on the next evaluation wants buckets, once these watermarks are known: a service
+    /// that lagged is evaluated from where it was left.
     pub fn wanted_from(&self, watermarks: &Watermarks, now_unix_nano: i64) -> i64 {
         let is_known = |(name, service): &(&String, &Service)| {
             let watermark = watermarks.get(*name).copied().unwrap_or(service.watermark_unix_nano);
@@ -252,15 +254,16 @@ impl Engine {
         evaluated.min().unwrap_or(now_unix_nano).clamp(earliest, now_unix_nano)
     }
 
-    /// Evaluates everything: takes in what was seen, applies the rules, and has the evidence found of
-    /// what begins to fire. None of `find_evidence` leaves an incident without.
+    /// Evaluates everything: takes in what was seen, applies the rules, and has the evidence found
+    /// of what begins to fire. None of `find_evidence` leaves an incident without.
     pub fn evaluate(
         &mut self,
         now_unix_nano: i64,
         seen: Observations,
         mut find_evidence: impl FnMut(&EvidenceRequest) -> Option<Evidence>,
     ) -> Evaluation {
-        // Evidence is looked for last, and only of what fires: each search costs more than all the rules.
+        // Evidence is looked for last, and only of what fires: each search costs more than all the
+        // rules.
         self.observe(seen);
         let mut fired = Vec::new();
         self.evaluate_services(now_unix_nano, &mut fired);
@@ -425,8 +428,8 @@ impl Engine {
         open.is_some_and(|tracked| tracked.incident.state.is_active())
     }
 
-    /// Has the incident of a rule and a service follow what was found; returns it if it has begun to
-    /// fire.
+    /// Has the incident of a rule and a service follow what was found; returns it if it has begun
+    /// to fire.
     fn apply(
         &mut self,
         rule: usize,
@@ -472,8 +475,8 @@ impl Engine {
         })
     }
 
-    /// What an incident says is not normal is not to be learnt, or a fault would excuse itself. Only
-    /// built-in rules say so: what people set a threshold for may be normal all the same.
+    /// What an incident says is not normal is not to be learnt, or a fault would excuse itself.
+    /// Only built-in rules say so: what people set a threshold for may be normal all the same.
     fn mark_abnormal(&self, name: &str, service: &mut Service, now: i64) {
         let before = service.abnormal;
         // From all open incidents anew, so that what is over no longer counts.
@@ -485,10 +488,11 @@ impl Engine {
             let is_old = now - incident.pending_unix_nano > ACCEPT_NANOS;
             let is_nature =
                 self.incidents.fired_lately(&tracked.tracking.series) >= FIRED_BY_NATURE;
-            // With less than a day to compare with, what seems abnormal may be a time of day that was
-            // not seen yet.
+            // With less than a day to compare with, what seems abnormal may be a time of day that
+            // was not seen yet.
             let is_young = service.history.baseline.expected().is_young();
-            // Pending incidents do not count: a doubt comes and goes, and would tear holes into the baseline.
+            // Pending incidents do not count: a doubt comes and goes, and would tear holes into the
+            // baseline.
             if is_old
                 || is_nature
                 || !incident.state.is_active()
@@ -547,8 +551,8 @@ impl Engine {
     }
 }
 
-/// The moments to evaluate between two: a service that lagged is evaluated as it would have been, at
-/// every bucket of the last hour.
+/// The moments to evaluate between two: a service that lagged is evaluated as it would have been,
+/// at every bucket of the last hour.
 fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
     if known <= evaluated {
         return Vec::new();
@@ -557,7 +561,8 @@ fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
     if evaluated == i64::MIN {
         return vec![known];
     }
-    // In steps, since a fault that began and ended meanwhile would show in no single look at the end.
+    // In steps, since a fault that began and ended meanwhile would show in no single look at the
+    // end.
     let first = evaluated.max(known.saturating_sub(CATCH_UP_NANOS));
     let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
     steps.take_while(|moment| *moment < known).chain([known]).collect()

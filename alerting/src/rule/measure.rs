@@ -86,8 +86,8 @@ impl Measurement {
         Self { value: sums.total, expected: None, support: sums.total }
     }
 
-    /// How many times faster than allowed a service's error budget is used up, in both of two windows:
-    /// the long one says that it matters, the short one that it still goes on.
+    /// How many times faster than allowed a service's error budget is used up, in both of two
+    /// windows: the long one says that it matters, the short one that it still goes on.
     pub(super) fn of_burn_rate(
         history: &ServiceHistory,
         at_unix_nano: i64,
@@ -102,7 +102,8 @@ impl Measurement {
         };
         let (long, support) = burn(long_seconds);
         let (short, _) = burn(short_seconds);
-        // A rate of 1 uses the budget up just in its time. The lower of both must be past the factor.
+        // A rate of 1 uses the budget up just in its time. The lower of both must be past the
+        // factor.
         Self { value: long.min(short), expected: Some(1.0), support }
     }
 
@@ -119,8 +120,8 @@ impl Measurement {
         }
     }
 
-    /// Whether it is past the limit. What already fires goes on down to the rule's recovery share of
-    /// it, so that a value around the limit makes one incident and not many.
+    /// Whether it is past the limit. What already fires goes on down to the rule's recovery share
+    /// of it, so that a value around the limit makes one incident and not many.
     pub(super) fn is_past(&self, limit: f64, is_down: bool, rule: &Rule, is_active: bool) -> bool {
         // A fall needs no support: that there are few logs is what it is about.
         if is_down {
@@ -139,8 +140,8 @@ impl Measurement {
         rule: &Rule,
         at_unix_nano: i64,
     ) -> Detection {
-        // The name in the incident is the stable one of the rule's kind, as files have it; people read the
-        // summary.
+        // The name in the incident is the stable one of the rule's kind, as files have it; people
+        // read the summary.
         let expected =
             self.expected.map_or(String::new(), |n| format!(", normal {}", format_number(n)));
         let word = if is_down { "below" } else { "above" };

@@ -18,8 +18,8 @@ pub struct Observations {
     pub watermarks: Watermarks,
     /// What services logged in ten seconds each, as counted so far; of each service ascending.
     pub buckets: Vec<(String, Bucket)>,
-    /// By service, the patterns that are less than [`crate::detector::new_pattern::NEW_NANOS`] old, as
-    /// counted so far.
+    /// By service, the patterns that are less than [`crate::detector::new_pattern::NEW_NANOS`] old,
+    /// as counted so far.
     pub new_patterns: Vec<(String, NewPattern)>,
     /// The logs that matched the filters of rules.
     pub matches: Vec<RuleMatches>,

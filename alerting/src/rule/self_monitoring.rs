@@ -1,4 +1,5 @@
-//! How the installation itself does: processors, dead letters, logs lost before they were sent, lag.
+//! How the installation itself does: processors, dead letters, logs lost before they were sent,
+//! lag.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,8 +16,8 @@ const KEPT_NANOS: i64 = 3_600 * SECOND;
 /// A processor that is gone for so long was taken away on purpose.
 const FORGOTTEN_NANOS: i64 = 24 * 3_600 * SECOND;
 
-/// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a sender
-/// is forgotten) says nothing.
+/// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a
+/// sender is forgotten) says nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SystemReport {
     /// When.
@@ -43,7 +44,8 @@ impl Counter {
         while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
             self.growth.pop_front();
         }
-        // The first total says nothing of when it grew: a new leader must not tell old losses as new.
+        // The first total says nothing of when it grew: a new leader must not tell old losses as
+        // new.
         let grown = total.saturating_sub(self.total.replace(total).unwrap_or(total));
         if grown > 0 {
             self.growth.push_back((at, grown));
@@ -81,8 +83,8 @@ impl SelfMonitoring {
         self.queue_lag_seconds = report.queue_lag_seconds.into_iter().collect();
     }
 
-    /// What a rule finds about each of its subjects: a service's name, or nothing for the installation
-    /// as a whole. A subject with nothing found is named, so that its incident ends.
+    /// What a rule finds about each of its subjects: a service's name, or nothing for the
+    /// installation as a whole. A subject with nothing found is named, so that its incident ends.
     pub(crate) fn detect(&self, rule: &RuleKind, now: i64) -> Vec<(String, Option<Detection>)> {
         let whole = |found| vec![(String::new(), found)];
         match *rule {

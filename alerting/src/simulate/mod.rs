@@ -1,5 +1,5 @@
-//! Rules on a simulated clock: [`replay`] goes through given logs, `preview` through the stored past of a
-//! tenant.
+//! Rules on a simulated clock: [`replay`] goes through given logs, `preview` through the stored
+//! past of a tenant.
 
 pub(crate) mod preview;
 pub mod replay;

@@ -1,7 +1,7 @@
 //! What a rule would have found in the stored past, before it wakes anybody.
 //!
-//! The engine is given the buckets of storage one after the other, each when it was complete: what happened is
-//! seen ten seconds late at most. Of what the system was like itself nothing is kept.
+//! The engine is given the buckets of storage one after the other, each when it was complete: what
+//! happened is seen ten seconds late at most. Of what the system was like itself nothing is kept.
 
 use std::{collections::BTreeMap, mem::take};
 

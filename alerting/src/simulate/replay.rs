@@ -1,8 +1,8 @@
-//! Replays given logs through the rules on a simulated clock, to measure the rules by scenarios with a
-//! known truth.
+//! Replays given logs through the rules on a simulated clock, to measure the rules by scenarios
+//! with a known truth.
 //!
-//! Logs count as they do from storage, in buckets of ten seconds with the open one included, and are
-//! known two seconds after their time.
+//! Logs count as they do from storage, in buckets of ten seconds with the open one included, and
+//! are known two seconds after their time.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -260,7 +260,8 @@ impl ServiceReplay {
     fn counts(&self, from: i64, to: i64) -> Vec<PatternCount> {
         let from_seconds = from.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
         let window = (to - from).max(SECOND) as f64;
-        // As if the service had logged evenly since its first log; storage looks at the hour before instead.
+        // As if the service had logged evenly since its first log; storage looks at the hour before
+        // instead.
         let history = (from - self.first_unix_nano).max(SECOND) as f64;
         let mut counts: Vec<PatternCount> = self
             .patterns

@@ -29,8 +29,8 @@ pub(crate) fn network(authority: &str) -> Network {
     let networks_allowed = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
     let policy = AddressPolicy { networks_allowed, ..AddressPolicy::default() };
     let mut network = Network::new(policy, Arc::new(SystemResolver), authority.as_bytes()).unwrap();
-    // Tests wait for it to pass where a listener is silent; on a busy machine a shorter one would pass where
-    // a listener answers.
+    // Tests wait for it to pass where a listener is silent; on a busy machine a shorter one would
+    // pass where a listener answers.
     network.call_timeout = Duration::from_millis(700);
     network
 }
@@ -194,7 +194,8 @@ impl MemoryOutbox {
                     let delivery = inside.waiting.get_mut(id).unwrap();
                     delivery.not_before_unix_nano = *not_before_unix_nano;
                     delivery.is_plain = *is_plain;
-                    // It certainly did not arrive: the next message may put it together with others.
+                    // It certainly did not arrive: the next message may put it together with
+                    // others.
                     if !may_have_arrived {
                         delivery.message_key = None;
                     }

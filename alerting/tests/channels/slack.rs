@@ -98,7 +98,8 @@ fn text(object: &Value, chars_max: usize) -> usize {
 fn hostile() -> Notification {
     let mut notification = example::notification(NotificationKind::Opened);
     let incident = &mut notification.incident;
-    // A command to Slack, the end of a code block, a link, a character that turns the text round, a nought.
+    // A command to Slack, the end of a code block, a link, a character that turns the text round, a
+    // nought.
     let bad = "<!channel> ```&&& <http://evil|click> \u{202e}\r\n\u{0}*bold*".repeat(400);
     incident.service.clone_from(&bad);
     incident.rule.clone_from(&bad);

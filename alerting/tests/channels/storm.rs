@@ -120,7 +120,8 @@ impl World {
         });
         // So long a call takes, which the pace between messages must not count twice.
         self.now += SECOND / 20;
-        // A process that is killed here leaves the message begun and not ended, and the next one repeats it.
+        // A process that is killed here leaves the message begun and not ended, and the next one
+        // repeats it.
         if fate != Fate::TakenThenKilled {
             // The middle of what chance draws: the pauses are then those that are documented.
             let finished = end(planned, state, fate.sent(), (SLACK, self.now, 0.5));
@@ -145,7 +146,8 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
     }
     world.run_until(3_600 * SECOND, |_| Fate::Unreachable);
     let dead = world.calls.len();
-    // Five until the breaker opens, then one after 30 s, 60 s … and every ten minutes, with a margin.
+    // Five until the breaker opens, then one after 30 s, 60 s … and every ten minutes, with a
+    // margin.
     assert!(dead <= 40, "{dead} calls in an hour");
     let record = world.record();
     assert!(!record.handed_over.is_empty(), "what is critical goes elsewhere");
@@ -225,9 +227,9 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever a destination does and whenever the process is killed: every notification is told, no end
-    /// before its beginning, no repeat but under the key of a call that may have been taken, and the
-    /// pace and each wish for a pause are kept.
+    /// Whatever a destination does and whenever the process is killed: every notification is told,
+    /// no end before its beginning, no repeat but under the key of a call that may have been taken,
+    /// and the pace and each wish for a pause are kept.
     #[test]
     fn nothing_is_missed_and_repeats_can_be_told(
         fates in fates(),

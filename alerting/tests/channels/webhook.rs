@@ -157,7 +157,8 @@ async fn what_is_not_public_is_not_called() {
         "[::1]",
         "[::ffff:127.0.0.1]",
         "0.0.0.0",
-        // The loopback address as one number, in hexadecimal, and in octal: resolvers take them all.
+        // The loopback address as one number, in hexadecimal, and in octal: resolvers take them
+        // all.
         "2130706433",
         "0x7f.1",
         "017700000001",

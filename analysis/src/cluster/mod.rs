@@ -3,9 +3,9 @@
 //!
 //! A pattern is a bag of words without its wildcards, weighted by TF-IDF and hashed into
 //! [`DIMENSIONS`] numbers (Weinberger and others, "Feature hashing", ICML 2009); DBSCAN (Ester and
-//! others, KDD 1996) groups what lies close together. Nothing is said beforehand about how many groups
-//! there are, and a pattern that is like no other is a group of its own. Time grows with the square of
-//! the patterns: [`PATTERNS_MAX`] take about a second.
+//! others, KDD 1996) groups what lies close together. Nothing is said beforehand about how many
+//! groups there are, and a pattern that is like no other is a group of its own. Time grows with the
+//! square of the patterns: [`PATTERNS_MAX`] take about a second.
 
 use std::collections::{HashMap, HashSet};
 

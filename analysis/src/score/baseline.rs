@@ -1,5 +1,5 @@
-//! What is usual for a service, its patterns and its levels; each test measures a log against it, and
-//! what does not alarm is learned.
+//! What is usual for a service, its patterns and its levels; each test measures a log against it,
+//! and what does not alarm is learned.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,8 +61,8 @@ const GONE_NANOS: i64 = GAP_NANOS;
 /// What is usual for a pattern.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PatternBaseline {
-    /// The id of its first log since the start, by which sequences know the pattern: merging it with
-    /// others makes it nothing new.
+    /// The id of its first log since the start, by which sequences know the pattern: merging it
+    /// with others makes it nothing new.
     pub(super) event: Option<TemplateId>,
     /// Logs ever.
     pub(super) count: u64,

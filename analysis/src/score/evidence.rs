@@ -1,9 +1,9 @@
 //! The findings on one log, and their combination into one tail probability.
 //!
 //! Each test gives the chance of a log at least as unusual by its own measure, 1 where it does not
-//! apply. The weighted harmonic mean of all (Wilson, "The harmonic mean p-value for combining dependent
-//! tests", PNAS 2019) is the chance of the log as a whole: about the smallest divided by its weight,
-//! smaller where several tests agree, and valid though the tests depend on each other.
+//! apply. The weighted harmonic mean of all (Wilson, "The harmonic mean p-value for combining
+//! dependent tests", PNAS 2019) is the chance of the log as a whole: about the smallest divided by
+//! its weight, smaller where several tests agree, and valid though the tests depend on each other.
 //!
 //! Another test takes part by a [`Cause`] of its own and a call of [`Evidence::add`].
 

@@ -3,7 +3,8 @@
 //! Liu, Ting, Zhou, "Isolation Forest" (ICDM 2008), with the paper's parameters: each tree splits a
 //! sample of 256 rows at random features and values until its height limit, and a row's score comes
 //! from the mean depth at which it ends. How unusual a score is follows from the scores of the rows
-//! that it was trained on; no claim is made beyond one in a thousand, for the sample has no more rows.
+//! that it was trained on; no claim is made beyond one in a thousand, for the sample has no more
+//! rows.
 
 use std::collections::HashSet;
 

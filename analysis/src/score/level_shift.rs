@@ -5,8 +5,8 @@
 //! usual, `-ln` of a latency's tail probability has mean 1; the alternative has mean
 //! [`SLOWER_MEAN`]. A log's part is bounded, so that no single one decides.
 //!
-//! Which logs then belong to the new level is told by the tail probabilities since the sum last left
-//! zero, which is when the change most likely was. Under the usual they are uniform; their
+//! Which logs then belong to the new level is told by the tail probabilities since the sum last
+//! left zero, which is when the change most likely was. Under the usual they are uniform; their
 //! histogram says how many are left that are usual (Storey, 2002) and, for each octave of tails,
 //! the share of usual logs in it (local false discovery rate: Efron, 2004).
 

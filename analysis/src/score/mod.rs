@@ -12,13 +12,13 @@
 //! - *Combination*: an isolation [`forest`] over numbers about the log. It is asked only about logs
 //!   that some other test raises, for it costs as much as all others together.
 //!
-//! [`evidence`] combines them into one tail probability, whose complement is the score. A log with a
-//! tail within `contamination` is an anomaly if its cause has alarms left.
+//! [`evidence`] combines them into one tail probability, whose complement is the score. A log with
+//! a tail within `contamination` is an anomaly if its cause has alarms left.
 //!
-//! What alarms is not learned until it has turned out to be usual; see [`episode`]. So a fault is an
-//! anomaly from its first logs to its last, a new level is accepted after half an hour, and a flood
-//! of one message changes nothing for the others: it has its own cause, its own budget, and is kept
-//! out of what the others are measured by.
+//! What alarms is not learned until it has turned out to be usual; see [`episode`]. So a fault is
+//! an anomaly from its first logs to its last, a new level is accepted after half an hour, and a
+//! flood of one message changes nothing for the others: it has its own cause, its own budget, and
+//! is kept out of what the others are measured by.
 
 mod baseline;
 mod decay;

@@ -183,10 +183,10 @@ impl Key {
     }
 }
 
-/// The tail of something new that has come again: so many times in the logs `since`, where there was
-/// none of it in the logs `before`. Whatever its share may be, that chance is about
-/// `(since / (since + before))^times` (Laplace's rule of succession). Where new things are common,
-/// they are common in company, and coming again says nothing.
+/// The tail of something new that has come again: so many times in the logs `since`, where there
+/// was none of it in the logs `before`. Whatever its share may be, that chance is about `(since /
+/// (since + before))^times` (Laplace's rule of succession). Where new things are common, they are
+/// common in company, and coming again says nothing.
 fn coming_again(tail: f64, times: u64, since: u64, before: u64) -> f64 {
     const COMMON: f64 = 0.01;
     const TIMES_MAX: u64 = 64;

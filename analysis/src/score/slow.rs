@@ -1,7 +1,8 @@
 //! A pattern's latency: single slow logs, and phases in which it is slow.
 //!
-//! A phase is noticed in the service as a whole or in the pattern alone; see [`super::level_shift`]. While
-//! it lasts nothing is learned from it. A level that stays is learned afresh after half an hour.
+//! A phase is noticed in the service as a whole or in the pattern alone; see
+//! [`super::level_shift`]. While it lasts nothing is learned from it. A level that stays is learned
+//! afresh after half an hour.
 
 use super::{
     episode::{GAP_NANOS, USUAL_NANOS},

@@ -1,18 +1,20 @@
 //! How often events come in a session, each given how often another came.
 //!
-//! For each event a few partners are kept: the three whose counts and its own say most about each other
-//! (mutual information), and more that say more than chance does (the G-test: what independent counts
-//! say, times twice the sessions, is a chi-squared variable). A session is as surprising as its most surprising pair: "3 times 'received', but
-//! 'stored' only twice". A count never seen beside a partner's count gets the share of Witten and
-//! Bell, backed by the counts the event has wherever the partner is present; where even the
-//! partner's count is new, what counts is whether the two used to be equal, or one the larger.
+//! For each event a few partners are kept: the three whose counts and its own say most about each
+//! other (mutual information), and more that say more than chance does (the G-test: what
+//! independent counts say, times twice the sessions, is a chi-squared variable). A session is as
+//! surprising as its most surprising pair: "3 times 'received', but 'stored' only twice". A count
+//! never seen beside a partner's count gets the share of Witten and Bell, backed by the counts the
+//! event has wherever the partner is present; where even the partner's count is new, what counts is
+//! whether the two used to be equal, or one the larger.
 
 use std::cmp::Ordering;
 
 use super::hash::{IdMap, PairMap};
 use crate::model::{ModelError, Reader};
 
-/// Partners of an event, if there are as many events: each is another way to see that one is missing.
+/// Partners of an event, if there are as many events: each is another way to see that one is
+/// missing.
 const PARTNERS_MIN: usize = 3;
 /// Partners of an event, with those that say more than chance does.
 const PARTNERS_MAX: usize = 8;
@@ -20,7 +22,8 @@ const PARTNERS_MAX: usize = 8;
 const PAIRED_MAX: usize = 64;
 /// Pairs of events among which partners are looked for.
 const PAIRS_MAX: usize = 1 << 18;
-/// Standard deviations above its mean, from which on what two events say about each other is no chance.
+/// Standard deviations above its mean, from which on what two events say about each other is no
+/// chance.
 const CHANCE_DEVIATIONS: f64 = 4.0;
 /// Sessions in which an event, or a pair, must have been to be scored by.
 const SESSIONS_MIN: u32 = 2;
@@ -235,7 +238,8 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Finds partners and learns the counts of bags, each with its scope and the number of its
-    /// sessions. Partners are found within a scope: that two events are of the same one says nothing.
+    /// sessions. Partners are found within a scope: that two events are of the same one says
+    /// nothing.
     pub(super) fn fit<'a>(bags: impl Iterator<Item = (u64, &'a Bag, u32)>) -> Self {
         let mut scopes: IdMap<Vec<(&Bag, u32)>> = IdMap::default();
         bags.for_each(|(scope, bag, sessions)| {
@@ -347,8 +351,8 @@ fn choose<'a>(scopes: impl Iterator<Item = &'a Vec<(&'a Bag, u32)>>) -> IdMap<Ve
     partners.collect()
 }
 
-/// Adds for each event of a scope those that it goes with, and how much more they say about each other
-/// than chance does.
+/// Adds for each event of a scope those that it goes with, and how much more they say about each
+/// other than chance does.
 fn rank(bags: &[(&Bag, u32)], ranked: &mut IdMap<Vec<(f64, u64)>>) {
     let mut sessions = 0.0;
     let mut single: IdMap<Table> = IdMap::default();
@@ -443,8 +447,8 @@ fn information(joint: &Joint, one: &Table, other: &Table, sessions: f64) -> f64 
 mod tests {
     use super::*;
 
-    /// Windows of two services in turn, each with the same shares of events, drawn by chance; and with
-    /// a pair, if wanted, of which one never comes without the other.
+    /// Windows of two services in turn, each with the same shares of events, drawn by chance; and
+    /// with a pair, if wanted, of which one never comes without the other.
     fn windows(pairs: u64) -> Vec<(u64, Vec<(u64, u32)>)> {
         let mut state = 7_u64;
         let mut draw = || {

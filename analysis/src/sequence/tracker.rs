@@ -81,7 +81,8 @@ pub enum SessionKind {
 /// A log as the tracker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SequenceLog {
-    /// Whose sessions are alike: a hash of the tenant for traces, of tenant and service for windows.
+    /// Whose sessions are alike: a hash of the tenant for traces, of tenant and service for
+    /// windows.
     pub scope: u64,
     /// A hash of the scope and the trace's id, or the instance's.
     pub session: u64,

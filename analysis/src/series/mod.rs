@@ -9,12 +9,13 @@
 //! A test that has too little history says nothing.
 //!
 //! What they measure has no common unit, so each keeps a histogram of its own measures and says how
-//! rare this one is (`tail`). The rarest counts, times the number of tests (Bonferroni's correction). The score
-//! is that probability on a logarithmic scale, so that series can be compared by it. The alert
-//! threshold is a share of rows, chosen on the public series of `docs/detection.md`.
+//! rare this one is (`tail`). The rarest counts, times the number of tests (Bonferroni's
+//! correction). The score is that probability on a logarithmic scale, so that series can be
+//! compared by it. The alert threshold is a share of rows, chosen on the public series of
+//! `docs/detection.md`.
 //!
-//! After an alert the bar is raised: what goes on is no news, and is learnt as the new usual. Another
-//! alert must be ten times rarer at first; the bar comes down with time.
+//! After an alert the bar is raised: what goes on is no news, and is learnt as the new usual.
+//! Another alert must be ten times rarer at first; the bar comes down with time.
 //!
 //! Times may be irregular, with gaps; the interval is learnt. A series takes [`STATE_BYTES_MAX`] at
 //! most. A value that is no finite `f32` is refused: it gets score 0 and teaches nothing.

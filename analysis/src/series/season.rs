@@ -16,7 +16,8 @@ const WEEK_VISITS_MIN: u8 = 3;
 const DAY_ROWS_MIN: f32 = 6.0;
 /// Visits over which a slot forgets.
 const MEMORY_VISITS: f64 = 8.0;
-/// A row moves a slot by no more than this many usual deviations, so that an outlier teaches little.
+/// A row moves a slot by no more than this many usual deviations, so that an outlier teaches
+/// little.
 const CLIP: f32 = 6.0;
 /// Weight of a row in the usual deviation, once there are enough.
 const DEVIATION_WEIGHT: f32 = 0.002;

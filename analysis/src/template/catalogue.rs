@@ -1,16 +1,17 @@
 //! The templates of one service.
 //!
-//! A message's id is a hash of its masked text alone. Which ids are one pattern is another question,
-//! answered by [`MergeRules`] over all signatures known, whenever enough of them are new. That is
+//! A message's id is a hash of its masked text alone. Which ids are one pattern is another
+//! question, answered by [`MergeRules`] over all signatures known, whenever enough of them are new.
+//! That is
 //! *merging*. The ids stay; each gets an alias, the id of the merged pattern. A merged pattern that
 //! is itself outgrown gets one too, so that an id once shown leads on for ever.
 //!
-//! What is learnt of a pattern is kept once for all ids that are one. It is never parted again, even
-//! if more signatures should put their patterns apart.
+//! What is learnt of a pattern is kept once for all ids that are one. It is never parted again,
+//! even if more signatures should put their patterns apart.
 //!
-//! Bounded: a pattern keeps [`MEMBERS_MAX`] signatures; what follows it beyond them, or when there is
-//! no room for more, gets the merged pattern's id. What follows none that is known gets, when there is
-//! no room, a catch-all's.
+//! Bounded: a pattern keeps [`MEMBERS_MAX`] signatures; what follows it beyond them, or when there
+//! is no room for more, gets the merged pattern's id. What follows none that is known gets, when
+//! there is no room, a catch-all's.
 
 use std::{mem, sync::Arc};
 

@@ -1,16 +1,17 @@
 //! Which patterns are one, by cardinality.
 //!
 //! A *hole* is a pattern without one of its words. Once [`WORDS_MIN`] different words have filled a
-//! hole, or one beside a wildcard, that place is variable: a message's constant part is written by a
-//! programmer and takes few values, its variable part takes many. (Drain and its kin merge what is
-//! similar, and so confuse `connected` with `disconnected`.) At least [`TELLING_WORDS_MIN`] words
-//! that say something must remain, or all short messages would be one.
+//! hole, or one beside a wildcard, that place is variable: a message's constant part is written by
+//! a programmer and takes few values, its variable part takes many. (Drain and its kin merge what
+//! is similar, and so confuse `connected` with `disconnected`.) At least [`TELLING_WORDS_MIN`]
+//! words that say something must remain, or all short messages would be one.
 //!
 //! This is done in rounds, because a pattern that got a wildcard may fill the hole of another. All
-//! patterns of a round are compared by the same counts, so that the outcome is a pure function of the
+//! patterns of a round are compared by the same counts, so that the outcome is a pure function of
+//! the
 //! *set* of signatures: whoever knows the same ones finds the same patterns, in whatever order they
-//! came. What a round found variable is kept as [`MergeRules`], by which a signature that comes later
-//! finds its pattern at once.
+//! came. What a round found variable is kept as [`MergeRules`], by which a signature that comes
+//! later finds its pattern at once.
 
 use std::collections::HashMap;
 

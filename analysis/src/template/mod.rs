@@ -5,11 +5,11 @@
 //! message, one hash and one look-up, and allocates nothing.
 //!
 //! Masking alone leaves several ids to what is one pattern to a person, such as `user bob left` and
-//! `user eve left`. They are merged by the number of words that a place has taken (see [`merge`]): an
-//! id is given an alias, and nothing that was stored changes. See [`catalogue`] for when.
+//! `user eve left`. They are merged by the number of words that a place has taken (see [`merge`]):
+//! an id is given an alias, and nothing that was stored changes. See [`catalogue`] for when.
 //!
-//! A service has a bounded number of patterns. Above it, a message with a new pattern falls into the
-//! service's catch-all for its number of words: `<other: 12 words>`.
+//! A service has a bounded number of patterns. Above it, a message with a new pattern falls into
+//! the service's catch-all for its number of words: `<other: 12 words>`.
 
 mod catalogue;
 mod glob;

@@ -1,8 +1,8 @@
 //! A pattern as its words and separators, and its settled form.
 //!
-//! Masking is fast and sees one byte after the other. The settled form is made once per signature and
-//! takes out what differs without meaning: units (`5 KB`, `3 MB`), a size said twice
-//! (`12789 bytes (12.4 KB)`), names of days, months and zones in times, bounds (`<1`), wildcards with
+//! Masking is fast and sees one byte after the other. The settled form is made once per signature
+//! and takes out what differs without meaning: units (`5 KB`, `3 MB`), a size said twice (`12789
+//! bytes (12.4 KB)`), names of days, months and zones in times, bounds (`<1`), wildcards with
 //! nothing between them but separators, and repetitions of one part (`<*> ok, <*> ok, <*> ok`).
 
 use xxhash_rust::xxh3::xxh3_64;

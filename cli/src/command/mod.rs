@@ -54,7 +54,8 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process, until Ctrl-C
     Standalone(standalone::StandaloneArgs),
-    /// Run a server of a distributed installation: from senders to RabbitMQ, from PostgreSQL to readers
+    /// Run a server of a distributed installation: from senders to RabbitMQ, from PostgreSQL to
+    /// readers
     Server(server::ServerArgs),
     /// Run a processor of a distributed installation: from RabbitMQ to PostgreSQL
     Processor(processor::ProcessorArgs),

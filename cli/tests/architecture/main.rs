@@ -1,4 +1,5 @@
-//! What may name what: crates, and the modules within each; and that ARCHITECTURE.md names what is there.
+//! What may name what: crates, and the modules within each; and that ARCHITECTURE.md names what is
+//! there.
 
 mod crates;
 mod documented;

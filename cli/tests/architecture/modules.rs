@@ -3,8 +3,8 @@
 //! A module is a file. It *names* another one if a path in it, in a `use` or elsewhere, leads to an
 //! item of that other file. Re-exports are looked through: whoever names `filter::Term`, which
 //! `filter.rs` re-exports from `filter/expression.rs`, names the latter, and `pub use` and `mod` by
-//! themselves name nothing. So a parent may show what its children make, and may use it, as long as no
-//! child uses what the parent makes. Tests may name anything.
+//! themselves name nothing. So a parent may show what its children make, and may use it, as long as
+//! no child uses what the parent makes. Tests may name anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

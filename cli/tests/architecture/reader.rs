@@ -1,5 +1,5 @@
-//! Reads off a source file what it uses and which paths it writes, tests left out. It knows no more of
-//! Rust than that needs: a parser would take longer to build than all that it reads.
+//! Reads off a source file what it uses and which paths it writes, tests left out. It knows no more
+//! of Rust than that needs: a parser would take longer to build than all that it reads.
 
 use std::{iter::Peekable, str::Chars};
 

@@ -142,7 +142,8 @@ impl World {
         }
     }
 
-    /// While the broker takes nothing of a service, servers say so within a second, and when to come again.
+    /// While the broker takes nothing of a service, servers say so within a second, and when to
+    /// come again.
     pub(crate) async fn assert_refused_at_once(&self, service: &str, oracle: &Oracle) {
         let begun = Instant::now();
         for server in &self.servers {
@@ -211,8 +212,8 @@ impl World {
     }
 
     /// Batches in the broker, fetched or not, as the leader of each queue counts them; none while a
-    /// node that led one is dead and no other leads yet. The queues of the live feed come and go, and
-    /// hold none.
+    /// node that led one is dead and no other leads yet. The queues of the live feed come and go,
+    /// and hold none.
     pub(crate) async fn waiting(&self) -> Option<u64> {
         let vhost = self.cluster.rabbitmq.vhost();
         let sum = format!(

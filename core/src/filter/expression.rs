@@ -51,7 +51,8 @@ pub enum Term {
     Span([u8; 8]),
     /// Judged an anomaly, or not.
     Anomaly(bool),
-    /// An attribute compares: as numbers if both are, else as text. One that is absent never matches.
+    /// An attribute compares: as numbers if both are, else as text. One that is absent never
+    /// matches.
     Attribute(String, Comparison, String),
 }
 

@@ -1,7 +1,7 @@
 //! The filter language: parsed once, then evaluated against any [`Subject`].
 //!
-//! Terms are joined by blanks and must all hold; see `query.proto` for the language as users see it.
-//! A filter is bounded in length, terms and nesting, so neither parsing nor evaluating one can
+//! Terms are joined by blanks and must all hold; see `query.proto` for the language as users see
+//! it. A filter is bounded in length, terms and nesting, so neither parsing nor evaluating one can
 //! exhaust the stack; a text that breaks a rule is refused with the character at fault.
 
 mod evaluate;

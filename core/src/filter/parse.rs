@@ -23,7 +23,8 @@ const QUOTE_HINT: &str = "quote a name, value or text that has : = < > ( ) or \"
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (at character {})", .position + 1)]
 pub struct FilterError {
-    /// The character at fault, counted from 0; the length of the text if something is missing there.
+    /// The character at fault, counted from 0; the length of the text if something is missing
+    /// there.
     pub position: usize,
     /// What is wrong and what to do.
     pub message: String,

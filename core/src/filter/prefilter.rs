@@ -1,5 +1,5 @@
-//! What every match of a filter must have. Conservative: a log that lacks one of these cannot match;
-//! one that has them all still may not.
+//! What every match of a filter must have. Conservative: a log that lacks one of these cannot
+//! match; one that has them all still may not.
 
 use super::expression::{Comparison, Expression, Term, TextField};
 use crate::{identity::TemplateId, record::Level, timestamp::Timestamp};

@@ -1,8 +1,8 @@
 //! Settings: flags over environment over one TOML file over defaults.
 //!
 //! The defaults, a value of the caller's type, are also the schema: a key that they do not have is
-//! a mistake. All mistakes are reported at once. Settings are read once, where the process starts; each part gets
-//! its own section.
+//! a mistake. All mistakes are reported at once. Settings are read once, where the process starts;
+//! each part gets its own section.
 
 use std::fmt;
 

@@ -22,7 +22,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before try number `attempt` (from 1 for the first retry), with `random` in `0.0..1.0`.
+    /// The wait before try number `attempt` (from 1 for the first retry), with `random` in
+    /// `0.0..1.0`.
     pub fn delay(self, attempt: u32, random: f64) -> Duration {
         // Shifted by 20 at most: a million times the first bound is beyond any cap, and 32 would
         // panic. The share is of the whole bound, so that those who failed together come apart.

@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::tasks::{Fate, Tasks};
 
-/// How often histograms add up what they have gathered; until then they keep every sample, so a busy
-/// server holds some hundred thousand numbers at most.
+/// How often histograms add up what they have gathered; until then they keep every sample, so a
+/// busy server holds some hundred thousand numbers at most.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a process logs about itself.
@@ -20,8 +20,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// Level, or `target=level` pairs joined by commas. By default the drivers of RabbitMQ and
-    /// PostgreSQL are silent: what they have to say of a lost connection, the process says itself, and
-    /// of a message that came back they would print the logs in it.
+    /// PostgreSQL are silent: what they have to say of a lost connection, the process says itself,
+    /// and of a message that came back they would print the logs in it.
     pub filter: String,
     /// `text` or `json`.
     pub format: LogFormat,

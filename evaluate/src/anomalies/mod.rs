@@ -1,9 +1,9 @@
 //! Which logs are called anomalies, and, where the truth is known,
 //! which of them are.
 //!
-//! Logs take the way that they take in a processor: enriched, matched to their pattern, scored. They
-//! are judged in the order of the files; each counts as received at its own time, so that old files
-//! are judged as they would have been then.
+//! Logs take the way that they take in a processor: enriched, matched to their pattern, scored.
+//! They are judged in the order of the files; each counts as received at its own time, so that old
+//! files are judged as they would have been then.
 
 mod tally;
 mod truth;

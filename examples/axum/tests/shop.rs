@@ -1,5 +1,5 @@
-//! The whole shop, with the binaries that were built for the tests; `make sdks` prepares the other two
-//! services.
+//! The whole shop, with the binaries that were built for the tests; `make sdks` prepares the other
+//! two services.
 
 use std::{path::Path, process::Command};
 

@@ -2,10 +2,10 @@
 //!
 //! Five failures in a row, or half of at least ten calls within a minute, open it. While it is open
 //! nothing is called and what waits is put together; after a pause that doubles from 30 s to 10 min
-//! one message is tried, and two that get through close it. Being told to slow down is no failure: it
-//! pauses as long as the destination says. Being told that the address or the password is wrong stops
-//! the channel until its settings change or a test of it succeeds; once an hour one message is tried
-//! all the same, because the mistake may be the other side's and nobody may be looking.
+//! one message is tried, and two that get through close it. Being told to slow down is no failure:
+//! it pauses as long as the destination says. Being told that the address or the password is wrong
+//! stops the channel until its settings change or a test of it succeeds; once an hour one message
+//! is tried all the same, because the mistake may be the other side's and nobody may be looking.
 //!
 //! It is plain data, kept with the outbox, and so survives a restart and a change of the leader.
 
@@ -27,8 +27,8 @@ pub const CALLS_MAX: usize = 64;
 pub const PAUSE_FIRST: Duration = Duration::from_secs(30);
 /// The longest pause.
 pub const PAUSE_MAX: Duration = Duration::from_secs(600);
-/// Doublings of the first pause that are computed: far more than lead to the longest one, and few enough
-/// not to overflow.
+/// Doublings of the first pause that are computed: far more than lead to the longest one, and few
+/// enough not to overflow.
 const DOUBLINGS_MAX: u32 = 16;
 /// Messages that must get through before it closes.
 pub const PROBES_NEEDED: u32 = 2;
@@ -232,7 +232,8 @@ impl Breaker {
     fn fail(&mut self, now: i64) {
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.remember(true, now);
-        // Down since the first failure, not since the one that opens it: so long people were not told.
+        // Down since the first failure, not since the one that opens it: so long people were not
+        // told.
         self.down_since_unix_nano.get_or_insert(now);
         // While it is half-open a single failure says that nothing has changed.
         let is_probing = matches!(self.state, BreakerState::HalfOpen { .. });
@@ -244,8 +245,8 @@ impl Breaker {
         }
     }
 
-    /// Whether half of the calls within the window failed: a destination that answers now and then would
-    /// never fail often enough in a row.
+    /// Whether half of the calls within the window failed: a destination that answers now and then
+    /// would never fail often enough in a row.
     fn half_failed(&self, now: i64) -> bool {
         let recent = self.calls.iter().filter(|call| now - call.at_unix_nano <= nanos(WINDOW));
         let (calls, failed) = recent

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// The ports of SMTP: submission with STARTTLS (RFC 6409), submission within TLS (RFC 8314), and relay
-/// (RFC 5321).
+/// The ports of SMTP: submission with STARTTLS (RFC 6409), submission within TLS (RFC 8314), and
+/// relay (RFC 5321).
 const SUBMISSION_PORT: u16 = 587;
 const SUBMISSIONS_PORT: u16 = 465;
 const SMTP_PORT: u16 = 25;
 
-/// Recipients that a channel may have: each is a command to the server, within the time-out of a call.
+/// Recipients that a channel may have: each is a command to the server, within the time-out of a
+/// call.
 pub const RECIPIENTS_MAX: usize = 50;
 
 /// How the connection to a mail server is encrypted.

@@ -68,7 +68,8 @@ pub enum ChannelKind {
 impl ChannelConfig {
     /// The settings as they may be shown: secrets that are set are masked.
     pub fn masked(&self) -> Value {
-        // By the fields' names, whatever the kind, so that a new kind of channel is masked from the first day.
+        // By the fields' names, whatever the kind, so that a new kind of channel is masked from the
+        // first day.
         let mut shown = serde_json::to_value(self).unwrap_or_default();
         if let Some(kinds) = shown["kind"].as_object_mut() {
             for fields in kinds.values_mut().filter_map(Value::as_object_mut) {
@@ -90,7 +91,8 @@ impl ChannelConfig {
         if self.is_masked() {
             return Err("a secret is masked; set it anew, since the address changed".into());
         }
-        // Before the addresses: a template is what people get wrong most, and it is tried without a call.
+        // Before the addresses: a template is what people get wrong most, and it is tried without a
+        // call.
         try_templates(self)?;
         match &self.kind {
             ChannelKind::Slack(slack) => slack.endpoints().map(drop),
@@ -108,11 +110,11 @@ impl ChannelConfig {
         secrets.iter().any(|secret| secret.reveal() == MASK)
     }
 
-    /// Fills secrets that somebody left masked with those of `old`: whoever changes a channel's name
-    /// need not know its password.
+    /// Fills secrets that somebody left masked with those of `old`: whoever changes a channel's
+    /// name need not know its password.
     pub fn keep_secrets(&mut self, old: &Self) {
-        // Only for the same destination: whoever changed the address and left the mask would else have a
-        // secret, which they never saw, sent to a server of their own.
+        // Only for the same destination: whoever changed the address and left the mask would else
+        // have a secret, which they never saw, sent to a server of their own.
         let mask = |secret: &Secret| secret.reveal() == MASK;
         match (&mut self.kind, &old.kind) {
             (ChannelKind::Slack(new), ChannelKind::Slack(old)) => {

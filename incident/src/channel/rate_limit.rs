@@ -27,13 +27,14 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// When the next call may be made. A clock that was set back holds a channel up no longer than a
-    /// full bucket takes to empty.
+    /// When the next call may be made. A clock that was set back holds a channel up no longer than
+    /// a full bucket takes to empty.
     pub fn ready_at(self, limit: RateLimit, now_unix_nano: i64) -> i64 {
         // All calls of a burst but one may come before their time.
         let every = nanos(limit.every);
         let spare = every.saturating_mul(i64::from(limit.burst.max(1)) - 1);
-        // After a clock was set back the moment lies far ahead, and would silence the channel for as long.
+        // After a clock was set back the moment lies far ahead, and would silence the channel for
+        // as long.
         let at_most = now_unix_nano.saturating_add(spare).saturating_add(every);
         self.rested_at_unix_nano.min(at_most).saturating_sub(spare)
     }
@@ -45,8 +46,8 @@ impl RateLimiter {
         self.rested_at_unix_nano = rested.saturating_add(nanos(limit.every));
     }
 
-    /// The answer to a call has come: where calls may not come together, the time to the next counts
-    /// from here, since the call may have reached its destination as late as this.
+    /// The answer to a call has come: where calls may not come together, the time to the next
+    /// counts from here, since the call may have reached its destination as late as this.
     pub fn answered(&mut self, limit: RateLimit, now_unix_nano: i64) {
         if limit.burst <= 1 {
             self.rested_at_unix_nano = now_unix_nano.saturating_add(nanos(limit.every));

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Breaker, RateLimiter};
 
-/// What is known of a channel's destination. Kept between evaluations, so that neither a restart nor
-/// another leader forgets that a destination is down.
+/// What is known of a channel's destination. Kept between evaluations, so that neither a restart
+/// nor another leader forgets that a destination is down.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChannelState {

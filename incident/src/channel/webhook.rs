@@ -25,7 +25,8 @@ pub struct WebhookConfig {
 impl WebhookConfig {
     /// The address to call; an error says what is wrong with it.
     pub fn endpoint(&self) -> Result<Endpoint, String> {
-        // Checked each time and not once: what is stored may come from an earlier version with other rules.
+        // Checked each time and not once: what is stored may come from an earlier version with
+        // other rules.
         Endpoint::new(self.url.reveal(), self.allow_http)
     }
 }

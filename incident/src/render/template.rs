@@ -1,10 +1,11 @@
 //! Texts that whoever keeps a channel may word themselves.
 //!
 //! A template is not trusted: it may loop, and it is filled with what logs say. So it knows nothing
-//! but the notification; it has `if` and `for` and no other statement (a variable that doubles itself would
-//! eat the memory long before its fuel is gone); its fuel and its output are bounded; and whatever it
-//! prints is escaped for where it goes, without a way to switch that off. It is tried when a channel
-//! is made. If it fails later all the same, the plain form is sent with a note: never nothing.
+//! but the notification; it has `if` and `for` and no other statement (a variable that doubles
+//! itself would eat the memory long before its fuel is gone); its fuel and its output are bounded;
+//! and whatever it prints is escaped for where it goes, without a way to switch that off. It is
+//! tried when a channel is made. If it fails later all the same, the plain form is sent with a
+//! note: never nothing.
 
 use std::{fmt, io};
 
@@ -25,8 +26,8 @@ pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
 /// Depth of a template's recursion.
 const DEPTH_MAX: usize = 40;
-/// Characters of what a template got wrong, and of a statement that is not allowed, as they are shown: both
-/// may quote the template.
+/// Characters of what a template got wrong, and of a statement that is not allowed, as they are
+/// shown: both may quote the template.
 const ERROR_CHARS_MAX: usize = 300;
 const STATEMENT_CHARS_MAX: usize = 40;
 
@@ -178,8 +179,8 @@ pub fn escape(text: &str, markup: Markup) -> String {
     match markup {
         Markup::Text => text.to_owned(),
         Markup::Slack => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
-        // Quotes as well, as a value may stand within an attribute. The ampersand first, or the others' would
-        // be escaped again.
+        // Quotes as well, as a value may stand within an attribute. The ampersand first, or the
+        // others' would be escaped again.
         Markup::Html => text
             .replace('&', "&amp;")
             .replace('<', "&lt;")

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 /// Bytes of the longest escape that any markup makes, such as `&quot;`, with a margin for the `…`.
 const ESCAPE_BYTES_MAX: usize = 12;
-/// Characters of a hostile text that are looked at for each that may be shown, and some more: what is
-/// hidden goes away, and a megabyte of it must not be read through for one line.
+/// Characters of a hostile text that are looked at for each that may be shown, and some more: what
+/// is hidden goes away, and a megabyte of it must not be read through for one line.
 const LOOKED_AT_FACTOR: usize = 4;
 const LOOKED_AT_MORE: usize = 64;
 
@@ -64,7 +64,8 @@ pub fn clean_lines(text: &str, chars_max: usize) -> String {
 
 /// A number as a person writes it: three digits that matter, `1.2k`, `3.4M`.
 pub fn number(value: f64) -> String {
-    // The bounds are half a digit below the round number, so that 9,999.9 is written as 10k and not as
+    // The bounds are half a digit below the round number, so that 9,999.9 is written as 10k and not
+    // as
     // 10000.
     let magnitude = value.abs();
     let (scaled, unit) = match magnitude {

@@ -1,8 +1,8 @@
-//! A notification as a person reads it: everything in words, cleaned and cut, nothing yet in any channel's
-//! markup. Channels lay it out, and templates are given it.
+//! A notification as a person reads it: everything in words, cleaned and cut, nothing yet in any
+//! channel's markup. Channels lay it out, and templates are given it.
 //!
-//! The order is that of the questions of somebody who was woken up: what broke, how bad, since when,
-//! how far from normal, why probably, where to look.
+//! The order is that of the questions of somebody who was woken up: what broke, how bad, since
+//! when, how far from normal, why probably, where to look.
 
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ const LINE_CHARS_MAX: usize = 300;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 128;
 
-/// A number is shown as so many times the expected one from here on, or down to here; nearer to it the
-/// two numbers say it better.
+/// A number is shown as so many times the expected one from here on, or down to here; nearer to it
+/// the two numbers say it better.
 const TIMES_MIN: f64 = 1.5;
 const TIMES_MAX_BELOW: f64 = 0.67;
 /// Services that a digest's title names: more do not fit on a line.
@@ -150,7 +150,8 @@ impl View {
         let is_digest = !notification.others.is_empty();
         let began = began(incident);
         let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
-        // Every text is cleaned and cut here, once: what channels and templates are given is safe to show.
+        // Every text is cleaned and cut here, once: what channels and templates are given is safe
+        // to show.
         let title = if is_digest { digest_title(notification) } else { title(incident) };
         Self {
             kind: notification.kind.name(),

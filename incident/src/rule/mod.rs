@@ -1,5 +1,5 @@
-//! What is watched, and when it is worth an incident. A rule holds for every service that it selects,
-//! each by itself.
+//! What is watched, and when it is worth an incident. A rule holds for every service that it
+//! selects, each by itself.
 
 mod validate;
 
@@ -71,9 +71,11 @@ pub enum Direction {
 pub enum Threshold {
     /// A number in the kind's own unit.
     Absolute(f64),
-    /// So many times what is expected of this service at this time. Never passed without enough history.
+    /// So many times what is expected of this service at this time. Never passed without enough
+    /// history.
     Relative(f64),
-    /// A detector decides, by what is expected of the service, how much it varies in health, and chance.
+    /// A detector decides, by what is expected of the service, how much it varies in health, and
+    /// chance.
     Unusual,
 }
 
@@ -229,8 +231,8 @@ pub struct Rule {
     /// Seconds that it must not be breached before an incident is resolved.
     #[serde(default = "keep_firing_seconds")]
     pub keep_firing_seconds: u32,
-    /// An incident that fires goes on down to this share of the threshold, so that a value which moves
-    /// around the threshold makes one incident and not many.
+    /// An incident that fires goes on down to this share of the threshold, so that a value which
+    /// moves around the threshold makes one incident and not many.
     #[serde(default = "recovery_share")]
     pub recovery_share: f64,
     /// Labels of its incidents, besides `service` and `rule`.

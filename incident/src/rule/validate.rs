@@ -70,8 +70,8 @@ impl Rule {
         if !is_number {
             mistakes.push("a threshold is a finite number, not negative".to_owned());
         }
-        // Nothing is learnt of what a filter matches, nor of anomalies: such a rule would never fire, and
-        // whoever set it would think that all is well.
+        // Nothing is learnt of what a filter matches, nor of anomalies: such a rule would never
+        // fire, and whoever set it would think that all is well.
         let has_baseline =
             !matches!(self.measure, RuleKind::AnomalyCount { .. } | RuleKind::MatchCount { .. });
         if !has_baseline && matches!(threshold, Threshold::Relative(_)) {

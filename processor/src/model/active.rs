@@ -1,8 +1,8 @@
 //! The models that are active, as the pipeline's detector uses them; and what people said.
 //!
 //! A model that is damaged, of another version or too old is not used: what the detector learns by
-//! itself serves in its place, and a warning and a metric say so. While storage cannot be read, what was
-//! read last holds.
+//! itself serves in its place, and a warning and a metric say so. While storage cannot be read,
+//! what was read last holds.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -1,7 +1,7 @@
 //! Patterns, or anomalies, in groups that say nearly the same.
 //!
-//! Of a range with more than [`PATTERNS_MAX`] patterns the most frequent are grouped, of one with more
-//! than [`ANOMALIES_MAX`] anomalies the newest.
+//! Of a range with more than [`PATTERNS_MAX`] patterns the most frequent are grouped, of one with
+//! more than [`ANOMALIES_MAX`] anomalies the newest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,7 +1,8 @@
 //! What people said of logs, as weights of their patterns.
 //!
-//! Each feedback moves its pattern by one, up to [`WEIGHT_MAX`]; one that contradicts those before first
-//! halves what they came to. So the last words count most, and no pattern is silenced for ever.
+//! Each feedback moves its pattern by one, up to [`WEIGHT_MAX`]; one that contradicts those before
+//! first halves what they came to. So the last words count most, and no pattern is silenced for
+//! ever.
 
 use std::{collections::HashMap, sync::Arc};
 

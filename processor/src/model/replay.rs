@@ -1,7 +1,7 @@
 //! Stored logs, judged again.
 //!
-//! At most [`LOGS_MAX`] logs of a window are read, a page at a time. Of a window with more, stretches
-//! of equal length, evenly apart, stand for it, so that all hours of a day are seen.
+//! At most [`LOGS_MAX`] logs of a window are read, a page at a time. Of a window with more,
+//! stretches of equal length, evenly apart, stand for it, so that all hours of a day are seen.
 
 use std::{sync::Arc, time::Duration};
 

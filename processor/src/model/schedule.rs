@@ -1,6 +1,6 @@
 //! A training once a day, at an hour when little happens: of each tenant that has sent logs, and of
-//! each of its services that has an active model. However many processors ask, storage takes the first.
-//! What is trained is a candidate: nothing changes until somebody promotes it.
+//! each of its services that has an active model. However many processors ask, storage takes the
+//! first. What is trained is a candidate: nothing changes until somebody promotes it.
 
 use std::{sync::Arc, time::Duration};
 

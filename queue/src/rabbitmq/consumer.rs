@@ -2,15 +2,15 @@
 //! is stored.
 //!
 //! One task owns the connection, with a channel for each partition and one for the broker's dead
-//! letters. What it fetched waits in [`Unsettled`], bounded by the prefetch; the batches are read when
-//! they are handed out, so that memory holds them compressed for as long as possible.
+//! letters. What it fetched waits in [`Unsettled`], bounded by the prefetch; the batches are read
+//! when they are handed out, so that memory holds them compressed for as long as possible.
 //!
 //! A requeued batch does not go back to the broker while this process keeps the partition: it is
 //! held and handed out again when its time has come. So a batch's delivery count tells how often it
 //! was *not* settled, because its process or the connection died, and a fault of storage that lasts
-//! makes no good batch look like one that kills. Nor does a bad network: connections that this process
-//! has outlived are taken off the count. That may clear a batch that killed others; then it kills
-//! this process as well, and the next one has outlived nothing.
+//! makes no good batch look like one that kills. Nor does a bad network: connections that this
+//! process has outlived are taken off the count. That may clear a batch that killed others; then it
+//! kills this process as well, and the next one has outlived nothing.
 //!
 //! Giving a partition up is to stop fetching, to give back what was not handed out, and to wait for
 //! the rest. An acknowledgement whose connection is gone is dropped: the batch comes again, and

@@ -14,7 +14,8 @@ use logweir_core::{
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// The quickest level that still finds repeats well: what a log costs in the broker falls to a fifth.
+/// The quickest level that still finds repeats well: what a log costs in the broker falls to a
+/// fifth.
 const COMPRESSION_LEVEL: i32 = 1;
 /// No batch is larger; it bounds what a hostile or broken message unfolds to.
 // Sixteen times the largest request by default, so that a larger limit may be set.

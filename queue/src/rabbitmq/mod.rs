@@ -1,9 +1,9 @@
 //! The queue and the live feed in RabbitMQ, 3.10 to 4.x.
 //!
-//! A batch is one persistent message in the queue of its partition. [`publisher`] says `Ok` once the
-//! broker has confirmed it and has not returned it as unroutable; [`consumer`] hands out the batches
-//! of the partitions that it is told to take and acknowledges what is stored. [`relay_live_feed`] and
-//! [`follow_live_feed`] join the live feeds of processors and servers.
+//! A batch is one persistent message in the queue of its partition. [`publisher`] says `Ok` once
+//! the broker has confirmed it and has not returned it as unroutable; [`consumer`] hands out the
+//! batches of the partitions that it is told to take and acknowledges what is stored.
+//! [`relay_live_feed`] and [`follow_live_feed`] join the live feeds of processors and servers.
 //!
 //! # What happens when
 //!

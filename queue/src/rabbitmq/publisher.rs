@@ -1,16 +1,16 @@
 //! A server's end: publishes, and says `Ok` for what the broker confirmed.
 //!
-//! One task owns the connection. A call of `publish` hands it a message and waits for the answer, at
-//! most until its deadline; the task keeps each message until it is confirmed, refused, or lost by a
-//! connection while nobody waits for it any more.
+//! One task owns the connection. A call of `publish` hands it a message and waits for the answer,
+//! at most until its deadline; the task keeps each message until it is confirmed, refused, or lost
+//! by a connection while nobody waits for it any more.
 //!
 //! # What counts as confirmed
 //!
 //! An unroutable message is confirmed too; only the message that the broker returns before tells.
 //! The client library joins a returned message to the next confirmation that comes, which may be
-//! that of another batch. So nothing that is confirmed is answered before all confirmations that are
-//! there were looked at; and if anything among them was returned, none of them counts: everything is
-//! declared again and published again.
+//! that of another batch. So nothing that is confirmed is answered before all confirmations that
+//! are there were looked at; and if anything among them was returned, none of them counts:
+//! everything is declared again and published again.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -98,8 +98,8 @@ fn blocked(reason: &str) -> PublishError {
 struct Pending {
     queue: ShortString,
     message: Arc<Message>,
-    /// Taken once answered. The room is kept until the confirmation comes or the connection is lost,
-    /// for so long does the message take memory.
+    /// Taken once answered. The room is kept until the confirmation comes or the connection is
+    /// lost, for so long does the message take memory.
     answer: Option<oneshot::Sender<Answer>>,
     since: Instant,
     _permit: Permit,
@@ -313,7 +313,8 @@ impl PublisherSession {
         }
     }
 
-    /// Answers what waits at once, for the alarm may last; what was sent before it may yet be stored.
+    /// Answers what waits at once, for the alarm may last; what was sent before it may yet be
+    /// stored.
     fn set_blocked(&mut self, reason: Option<String>) {
         let Some(reason) = reason else {
             info!("RabbitMQ takes batches again");
@@ -360,7 +361,8 @@ impl PublisherSession {
         PublishError::Full { what, retry_after: RETRY_AFTER }
     }
 
-    /// A confirmation that never comes would take room for ever. While the broker blocks, none comes.
+    /// A confirmation that never comes would take room for ever. While the broker blocks, none
+    /// comes.
     fn check_oldest(&self) -> Result<(), RabbitError> {
         let oldest = self.unconfirmed.first_key_value().map(|(_, pending)| pending.since);
         let limit = self.shared.confirm_timeout * CONFIRM_TIMEOUTS_MAX;

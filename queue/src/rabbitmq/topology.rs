@@ -20,13 +20,13 @@
 //! - Which event counts as a delivery: in 3.x every return, since 4.3 not `basic.nack`.
 //! - `max_message_size` is 128 MiB in 3.x and 16 MiB in 4.x by default.
 //!
-//! RabbitMQ 3.10 notes on its disk which quorum queues it has a few seconds after they were declared.
-//! A broker that is killed in the first seconds of a queue's life forgets what is in it, and the
-//! queue takes nothing until it is deleted (then it is declared anew). So, having started with an
-//! empty broker, wait some seconds before testing what a crash does.
+//! RabbitMQ 3.10 notes on its disk which quorum queues it has a few seconds after they were
+//! declared. A broker that is killed in the first seconds of a queue's life forgets what is in it,
+//! and the queue takes nothing until it is deleted (then it is declared anew). So, having started
+//! with an empty broker, wait some seconds before testing what a crash does.
 //!
-//! A queue that exists with other arguments is an error that names the difference as the broker does
-//! (it compares the arguments that change what the queue does); see [`RabbitError::Topology`].
+//! A queue that exists with other arguments is an error that names the difference as the broker
+//! does (it compares the arguments that change what the queue does); see [`RabbitError::Topology`].
 
 use lapin::{
     Channel, Connection, ExchangeKind,

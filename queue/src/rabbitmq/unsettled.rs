@@ -109,7 +109,8 @@ impl<M: Fetched> Unsettled<M> {
         self.settled.extend(back.map(|message| (message, Disposition::Return)));
     }
 
-    /// The connection is lost, and with it all subscriptions: the broker hands everything out again.
+    /// The connection is lost, and with it all subscriptions: the broker hands everything out
+    /// again.
     pub(super) fn lose(&mut self) {
         // `handed_out` stays: those batches are still being stored, and will be settled.
         self.live.clear();

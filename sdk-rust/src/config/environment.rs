@@ -1,5 +1,5 @@
-//! Settings from variables of the environment. One that cannot be used costs a notice, and the default is
-//! taken.
+//! Settings from variables of the environment. One that cannot be used costs a notice, and the
+//! default is taken.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -56,8 +56,8 @@ impl Environment<'_> {
         })
     }
 
-    /// A file may come later, or change, and so may the variables: they are read again when the server
-    /// refuses the token, and what cannot be used then counts as none.
+    /// A file may come later, or change, and so may the variables: they are read again when the
+    /// server refuses the token, and what cannot be used then counts as none.
     pub(super) fn token(&self) -> Token {
         match read_token(self.context) {
             Ok(None) => return Token::None,
@@ -70,7 +70,8 @@ impl Environment<'_> {
         Token::Callback(Arc::new(move || read_token(&context).ok().flatten()))
     }
 
-    /// Files that cannot be used are left out: a server that needs them says so to the sending thread.
+    /// Files that cannot be used are left out: a server that needs them says so to the sending
+    /// thread.
     pub(super) fn tls(&self) -> TlsOptions {
         let path = |name| (self.context.variable)(name).map(PathBuf::from);
         let options = TlsOptions {

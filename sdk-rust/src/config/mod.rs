@@ -1,8 +1,8 @@
 //! Settings: code over `LOGWEIR_*` over `OTEL_*` over defaults.
 //!
 //! What the code says must be right, or `build` fails. What the environment says wrongly costs one
-//! notice and the default, so that nobody's deployment breaks a program; but for an `https://` address
-//! where the program was built without `tls`: logs must not go anywhere else in clear text.
+//! notice and the default, so that nobody's deployment breaks a program; but for an `https://`
+//! address where the program was built without `tls`: logs must not go anywhere else in clear text.
 
 mod environment;
 
@@ -215,7 +215,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the most logs of a batch, up to 10,000. Default: `OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`, else
+    /// Sets the most logs of a batch, up to 10,000. Default: `OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`,
+    /// else
     /// 512.
     pub fn batch_records(mut self, records: usize) -> Self {
         self.batch_records = Some(records);
@@ -291,23 +292,24 @@ impl ClientBuilder {
     }
 
     /// Keeps this share of the logs of a level, 0 to 1, by chance; the rest is counted as
-    /// `sample_rate`. Default: what `LOGWEIR_SAMPLE_RATES` has for it (`debug=0.1,trace=0`), else 1.
+    /// `sample_rate`. Default: what `LOGWEIR_SAMPLE_RATES` has for it (`debug=0.1,trace=0`), else
+    /// 1.
     pub fn sample_rate(mut self, level: Level, rate: f64) -> Self {
         self.sample_rates.push((level, rate));
         self
     }
 
     /// Sets the names of attributes whose values are blanked out, in any case, also as the end of a
-    /// longer name (`db_password`) and inside of JSON. Default: the comma list `LOGWEIR_REDACT_KEYS`,
-    /// else `password` and its like. An empty list turns it off.
+    /// longer name (`db_password`) and inside of JSON. Default: the comma list
+    /// `LOGWEIR_REDACT_KEYS`, else `password` and its like. An empty list turns it off.
     pub fn redact_keys(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.redact_keys = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Is called with each log on the thread that emits it: may change it, say to blank out a secret,
-    /// and says whether to keep it. What it gives up is counted as `before_send`, and so is a log that
-    /// it panics on. A log that it emits itself is not given to it.
+    /// Is called with each log on the thread that emits it: may change it, say to blank out a
+    /// secret, and says whether to keep it. What it gives up is counted as `before_send`, and so is
+    /// a log that it panics on. A log that it emits itself is not given to it.
     pub fn before_send(
         mut self,
         call: impl Fn(&mut v1::LogRecord) -> bool + Send + Sync + 'static,

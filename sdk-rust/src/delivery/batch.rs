@@ -1,9 +1,9 @@
 //! Batches: immutable, numbered, encoded once. A retry repeats the very bytes.
 //!
 //! A batch that the server does not take as it is goes on as others that follow from it alone: ids,
-//! numbers and content are those that any process would come to, so that one killed halfway, and the
-//! next that starts over, send the same. A pair of producer and sequence names one batch for ever,
-//! because the server recognises a repeat by it once it has forgotten the batch's id.
+//! numbers and content are those that any process would come to, so that one killed halfway, and
+//! the next that starts over, send the same. A pair of producer and sequence names one batch for
+//! ever, because the server recognises a repeat by it once it has forgotten the batch's id.
 
 use bytes::Bytes;
 use logweir_proto::v1;

@@ -1,5 +1,5 @@
-//! From the queue to the server: logs are put into batches, kept on disk if there is a spool, sent, and
-//! sent again until the server has them or has refused them for good.
+//! From the queue to the server: logs are put into batches, kept on disk if there is a spool, sent,
+//! and sent again until the server has them or has refused them for good.
 
 pub(crate) mod batch;
 pub(crate) mod queue;

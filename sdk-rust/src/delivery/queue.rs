@@ -1,8 +1,8 @@
 //! The logs that wait in memory for their batch: bounded in number and in bytes.
 //!
-//! One lock, held for a few dozen instructions, guards the queue and the counters of what came in and
-//! what was dropped, so that an account taken under it always balances. At the bounds the drop policy
-//! decides who goes; every drop is counted by its reason.
+//! One lock, held for a few dozen instructions, guards the queue and the counters of what came in
+//! and what was dropped, so that an account taken under it always balances. At the bounds the drop
+//! policy decides who goes; every drop is counted by its reason.
 
 use std::{
     collections::VecDeque,

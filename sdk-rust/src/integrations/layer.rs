@@ -1,8 +1,8 @@
 //! Logs of the `tracing` crate become records.
 //!
 //! Fields become attributes, those of the spans around an event included; the inner one wins. Some
-//! names have a meaning of their own, as `fields` tells. The library's own thread, and the crates it
-//! sends with, are left out: a log of sending would cause the next.
+//! names have a meaning of their own, as `fields` tells. The library's own thread, and the crates
+//! it sends with, are left out: a log of sending would cause the next.
 
 use std::fmt;
 
@@ -41,9 +41,9 @@ const LOG_FIELDS: &str = "log.";
 /// Levels by target, such as `info,hyper=warn`.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// Sends what `tracing` logs, from now until the guard goes: INFO and above, or what `RUST_LOG` says
-/// (levels by target, such as `info,my_crate=debug`). Address and token come from the environment. A
-/// panic flushes too.
+/// Sends what `tracing` logs, from now until the guard goes: INFO and above, or what `RUST_LOG`
+/// says (levels by target, such as `info,my_crate=debug`). Address and token come from the
+/// environment. A panic flushes too.
 pub fn init(service: &str) -> Result<Guard, ConfigError> {
     let context = platform::ProcessContext::real();
     let config = Client::builder().service(service).resolve(&context)?;

@@ -1,6 +1,6 @@
 //! Logs of the `log` crate become records: key-value pairs become attributes, with the names that
-//! `latency_ms`, `trace_id` and `span_id` have elsewhere. The library's own thread is left out: a log
-//! of sending would cause the next.
+//! `latency_ms`, `trace_id` and `span_id` have elsewhere. The library's own thread is left out: a
+//! log of sending would cause the next.
 
 use ::log::{
     LevelFilter, Log, Metadata, Record as LogRecord,
@@ -19,8 +19,8 @@ use crate::{
 /// The level from which logs are sent.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// Sends what the `log` crate logs, from now until the guard goes: INFO and above, or the level that
-/// `RUST_LOG` names. Address and token come from the environment. A panic flushes too.
+/// Sends what the `log` crate logs, from now until the guard goes: INFO and above, or the level
+/// that `RUST_LOG` names. Address and token come from the environment. A panic flushes too.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
 //! Named values of a log, from whatever library it was written with, as they become a record.
 //!
-//! Some names have a meaning: `latency_ms` or `duration_ms`, if a number; `trace_id` and `span_id`, if
-//! hexadecimal. Everything else becomes an attribute.
+//! Some names have a meaning: `latency_ms` or `duration_ms`, if a number; `trace_id` and `span_id`,
+//! if hexadecimal. Everything else becomes an attribute.
 
 use logweir_proto::v1::{Level, LogRecord};
 

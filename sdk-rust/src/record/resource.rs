@@ -1,5 +1,5 @@
-//! What all logs have in common: what the code says, else the environment, else what can be found out
-//! about machine, process, container and pod. Pure: variables and files come from an argument.
+//! What all logs have in common: what the code says, else the environment, else what can be found
+//! out about machine, process, container and pod. Pure: variables and files come from an argument.
 
 use std::path::Path;
 

@@ -51,8 +51,8 @@ impl TraceContext {
         is_valid.then_some(Self { trace_id, span_id, flags })
     }
 
-    /// A step of this program within the caller's trace, or the first of a new one if the caller sent
-    /// no valid header.
+    /// A step of this program within the caller's trace, or the first of a new one if the caller
+    /// sent no valid header.
     pub fn within(header: Option<&str>) -> Self {
         match header.and_then(Self::parse) {
             Some(caller) => caller.child(),

@@ -80,8 +80,8 @@ impl Seen {
         last.and_then(|producer| producer.account.clone()).unwrap_or_default()
     }
 
-    /// `emitted − stored − rejected − dropped − queued − spooled`, as the server computes it for each
-    /// producer; what is too much for one does not make up for what another lacks.
+    /// `emitted − stored − rejected − dropped − queued − spooled`, as the server computes it for
+    /// each producer; what is too much for one does not make up for what another lacks.
     pub(crate) fn missing(&self, rejected: u64) -> i64 {
         let mut producers: HashMap<&[u8], (u64, v1::Account, i64)> = HashMap::new();
         for batch in self.stored.values() {

@@ -1,9 +1,9 @@
 //! Sends dead letters in again, and says what became of them.
 //!
-//! That the queue has taken a log does not mean that it gets into storage: what made it a dead letter
-//! may do so again, and then it is one anew, under the batch id of its replay. So after each page
-//! the logs are looked for among the stored ones and the new dead letters. Where other processes
-//! store them this takes a moment; what is not settled in time is said to wait.
+//! That the queue has taken a log does not mean that it gets into storage: what made it a dead
+//! letter may do so again, and then it is one anew, under the batch id of its replay. So after each
+//! page the logs are looked for among the stored ones and the new dead letters. Where other
+//! processes store them this takes a moment; what is not settled in time is said to wait.
 
 use std::{
     collections::HashSet,

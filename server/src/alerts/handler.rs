@@ -1,5 +1,5 @@
-//! What every request to alerting works with: the settings in storage, and the checks of what people
-//! send.
+//! What every request to alerting works with: the settings in storage, and the checks of what
+//! people send.
 
 use std::{sync::Arc, time::Duration};
 

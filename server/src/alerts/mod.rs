@@ -1,5 +1,5 @@
-//! The alert service: what is set is stored here and taken up by the process that leads; what is known
-//! is read from storage; what somebody wants done with an incident is left for the leader.
+//! The alert service: what is set is stored here and taken up by the process that leads; what is
+//! known is read from storage; what somebody wants done with an incident is left for the leader.
 
 mod channels;
 mod handler;

@@ -1,10 +1,11 @@
 //! Who calls, and what they may do.
 //!
-//! A token is a JWT signed with HMAC-SHA-256 by a key of 256 random bits. The algorithm is fixed here
-//! and never taken from the token; its `kid` selects the key, so that keys rotate by adding one. It
-//! is verified without the database; only the ids of revoked tokens and the keys are polled. A token
-//! seen before is found in a bounded cache, so that its signature is computed once and not for every
-//! request; expiry, revocation and whether its key is still there are looked at every time.
+//! A token is a JWT signed with HMAC-SHA-256 by a key of 256 random bits. The algorithm is fixed
+//! here and never taken from the token; its `kid` selects the key, so that keys rotate by adding
+//! one. It is verified without the database; only the ids of revoked tokens and the keys are
+//! polled. A token seen before is found in a bounded cache, so that its signature is computed once
+//! and not for every request; expiry, revocation and whether its key is still there are looked at
+//! every time.
 
 pub(crate) mod layer;
 pub(crate) mod token_keys;

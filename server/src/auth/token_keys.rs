@@ -1,8 +1,9 @@
 //! The keys that sign tokens, in a file of lines `kid secret`, newest first.
 //!
 //! The file is created on first use, readable by its owner only and never in part. To rotate, put a
-//! new line first (see [`TokenKeys::rotated`]); remove an old line once its tokens may end. A server
-//! looks at the file again while it runs; if it is not valid then, the last keys stay in use.
+//! new line first (see [`TokenKeys::rotated`]); remove an old line once its tokens may end. A
+//! server looks at the file again while it runs; if it is not valid then, the last keys stay in
+//! use.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,9 +1,9 @@
 //! The one way in: limit → validate → publish → acknowledge. Every request that brings logs ends
 //! here; who calls was verified by the authentication layer.
 //!
-//! A batch is checked by its own content and the token's scope alone (but for its age and the rate),
-//! so that a retry is checked the same. An answer is given only once the queue holds the batch
-//! durably.
+//! A batch is checked by its own content and the token's scope alone (but for its age and the
+//! rate), so that a retry is checked the same. An answer is given only once the queue holds the
+//! batch durably.
 
 pub(crate) mod grpc;
 pub(crate) mod rate_limit;

@@ -151,8 +151,8 @@ fn check_resource(resource: &v1::Resource, limits: &Limits, found: &mut Found) {
     }
 }
 
-/// Each log of a batch gets the values of its resource for its own, which a small request could make
-/// into more than fits in memory.
+/// Each log of a batch gets the values of its resource for its own, which a small request could
+/// make into more than fits in memory.
 pub(crate) fn check_copies(
     resource: &Resource,
     records: usize,

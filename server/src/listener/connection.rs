@@ -1,5 +1,5 @@
-//! Connections: accepted up to a bound, within TLS if that is set up, spoken to in HTTP/1.1 or HTTP/2
-//! as they begin, and let finish when the server stops.
+//! Connections: accepted up to a bound, within TLS if that is set up, spoken to in HTTP/1.1 or
+//! HTTP/2 as they begin, and let finish when the server stops.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -27,7 +27,8 @@ use tracing::{debug, warn};
 use super::tls::Tls;
 use crate::config::ServerConfig;
 
-/// A connection must send its first byte, shake hands, and send each request's headers, within this.
+/// A connection must send its first byte, shake hands, and send each request's headers, within
+/// this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 // A client whose machine lost power never closes its connection. Pings find that out within 30 s,
 // else such connections would fill `connections_max` for hours (TCP's own keep-alive: two).
@@ -48,7 +49,8 @@ const HANDSHAKE_BYTE: u8 = 0x16;
 const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: text/plain\r\n\r\nthis port speaks TLS only: use https://\n";
 
-/// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded time.
+/// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded
+/// time.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,

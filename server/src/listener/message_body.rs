@@ -1,4 +1,5 @@
-//! Reads gRPC messages out of a request's body under hard bounds, before the transport decodes them.
+//! Reads gRPC messages out of a request's body under hard bounds, before the transport decodes
+//! them.
 //!
 //! Each message is length-checked when its header arrives, charged against the one budget of bytes
 //! in flight, inflated with a bound, and its size once decoded is bounded too. It is passed on

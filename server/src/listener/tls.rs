@@ -1,5 +1,5 @@
-//! TLS on the one port: the server's certificate, and if a CA of clients is given, only clients with
-//! a certificate of it.
+//! TLS on the one port: the server's certificate, and if a CA of clients is given, only clients
+//! with a certificate of it.
 //!
 //! The files are read when the process starts and looked at again while it runs, so that a renewed
 //! certificate needs no restart. If they are not valid then, the last valid ones stay in use.

@@ -1,5 +1,5 @@
-//! The alert service: who may do what, what is refused and why, what is never shown, and that a tenant
-//! reaches nothing of another's.
+//! The alert service: who may do what, what is refused and why, what is never shown, and that a
+//! tenant reaches nothing of another's.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! A server on a free port, over a real queue and a real storage in a directory of its own. In place
-//! of the processor, batches are stored as they are, under one template.
+//! A server on a free port, over a real queue and a real storage in a directory of its own. In
+//! place of the processor, batches are stored as they are, under one template.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 

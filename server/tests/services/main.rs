@@ -1,4 +1,5 @@
-//! The services as a client meets them: a real client, a real port, a real queue and a real storage.
+//! The services as a client meets them: a real client, a real port, a real queue and a real
+//! storage.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

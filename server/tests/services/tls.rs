@@ -1,4 +1,5 @@
-//! TLS: real handshakes, over gRPC and HTTP; certificates and keys that change before they are used.
+//! TLS: real handshakes, over gRPC and HTTP; certificates and keys that change before they are
+//! used.
 
 use std::{fs, io, sync::Arc};
 

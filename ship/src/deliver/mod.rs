@@ -21,8 +21,8 @@ pub mod counts;
 pub mod send;
 
 /// Sends every group until there are no more, or until one batch cannot be delivered at all. `send`
-/// delivers one batch and retries as long as that makes sense; `complete` is called with the state of
-/// each group, in order, once all of it is answered.
+/// delivers one batch and retries as long as that makes sense; `complete` is called with the state
+/// of each group, in order, once all of it is answered.
 pub async fn deliver<S, C>(
     groups: impl Stream<Item = Group>,
     in_flight: usize,

@@ -12,8 +12,8 @@ use crate::{
     error::Error,
 };
 
-/// Delivers one batch: tries again until it is answered for good or so much time has passed; without a
-/// patience, for ever.
+/// Delivers one batch: tries again until it is answered for good or so much time has passed;
+/// without a patience, for ever.
 pub async fn send_batch(
     sender: Sender,
     batch: v1::Batch,

@@ -1,5 +1,5 @@
-//! Reads one JSON object. Pure. Nested values, and numbers that no machine number holds exactly, stay
-//! the text that they are.
+//! Reads one JSON object. Pure. Nested values, and numbers that no machine number holds exactly,
+//! stay the text that they are.
 
 use std::{borrow::Cow, fmt};
 

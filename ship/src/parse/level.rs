@@ -34,8 +34,8 @@ pub(crate) fn of_priority(priority: u32) -> v1::Level {
     }
 }
 
-/// Finds a level word at the start of a line and what follows it. A word in capitals, in brackets or
-/// before a colon is one; `Error while reading` is a sentence.
+/// Finds a level word at the start of a line and what follows it. A word in capitals, in brackets
+/// or before a colon is one; `Error while reading` is a sentence.
 pub(crate) fn leading(text: &str) -> Option<(v1::Level, &str)> {
     let (open, close) = match text.as_bytes().first()? {
         b'[' => (1, Some(b']')),

@@ -1,8 +1,8 @@
 //! Recognises what one line is and reads it. Pure: the same line and time give the same result.
 //!
 //! A line is a JSON object (`json`), pairs of keys and values (`logfmt`) or text (`plain`);
-//! [`fields`] says what names mean, [`time`] and `level` read words, and [`record`] holds the result
-//! to the limits of the contract.
+//! [`fields`] says what names mean, [`time`] and `level` read words, and [`record`] holds the
+//! result to the limits of the contract.
 
 use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1::attribute::Value;

@@ -1,5 +1,5 @@
-//! Reads a line of text: perhaps a syslog priority, a time and a level at its start, and the message.
-//! Pure.
+//! Reads a line of text: perhaps a syslog priority, a time and a level at its start, and the
+//! message. Pure.
 
 use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1::{self, attribute::Value};

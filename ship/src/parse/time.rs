@@ -1,7 +1,7 @@
 //! Reads the time formats that logs are written in. Pure.
 //!
-//! A time without a zone is taken as UTC; one without a year (syslog) as the latest such moment that
-//! is not more than a day after `now`. Times before 1970 or after 2262 are not recognised,
+//! A time without a zone is taken as UTC; one without a year (syslog) as the latest such moment
+//! that is not more than a day after `now`. Times before 1970 or after 2262 are not recognised,
 //! because the wire cannot carry them.
 
 use std::time::Duration;

@@ -116,8 +116,8 @@ pub fn naming(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Opens a file at a position of its decompressed content. `read_bytes` counts what is read of it on
-/// disk, for the progress bar.
+/// Opens a file at a position of its decompressed content. `read_bytes` counts what is read of it
+/// on disk, for the progress bar.
 pub fn open(path: &Path, offset: u64, read_bytes: Arc<AtomicU64>) -> io::Result<Input> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -150,8 +150,8 @@ pub fn open(path: &Path, offset: u64, read_bytes: Arc<AtomicU64>) -> io::Result<
     Ok(Input { reader, identity, size: metadata.len(), is_compressed })
 }
 
-/// Whether a path now leads to the file of an earlier run: the same beginning, and the same inode or
-/// the same path.
+/// Whether a path now leads to the file of an earlier run: the same beginning, and the same inode
+/// or the same path.
 pub fn is_same(path: &Path, earlier: &Progress) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;

@@ -1,5 +1,5 @@
-//! Cuts bytes into lines and joins the lines that belong to one log. Holds one line and one log at a
-//! time, each bounded: what goes beyond is cut off and flagged, never a reason to stop.
+//! Cuts bytes into lines and joins the lines that belong to one log. Holds one line and one log at
+//! a time, each bounded: what goes beyond is cut off and flagged, never a reason to stop.
 
 use std::io::{self, BufRead};
 

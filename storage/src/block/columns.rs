@@ -1,5 +1,5 @@
-//! The columns of a block to be. Every log is looked at once and adds to each; it comes as a row, or
-//! from a block that was read, whose messages and attributes need not be put together again.
+//! The columns of a block to be. Every log is looked at once and adds to each; it comes as a row,
+//! or from a block that was read, whose messages and attributes need not be put together again.
 
 use std::{collections::HashMap, hash::Hash};
 

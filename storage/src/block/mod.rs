@@ -14,8 +14,9 @@
 //!
 //! # Failure
 //!
-//! Bytes that are no block, or were damaged, give [`BlockError::Corrupt`], never a panic. A row that
-//! cannot be stored gives [`BlockError::Unstorable`] with its position; nothing is stored then.
+//! Bytes that are no block, or were damaged, give [`BlockError::Corrupt`], never a panic. A row
+//! that cannot be stored gives [`BlockError::Unstorable`] with its position; nothing is stored
+//! then.
 
 mod attributes;
 mod bloom;

@@ -1,9 +1,9 @@
 //! A column of texts, each split into a skeleton and its variable words.
 //!
 //! Messages of one pattern differ in a few words. What they have in common, the skeleton, is kept
-//! once; the words that stand in one of its gaps make a column of their own kind. A word is variable
-//! if it has a digit, or might be part of a hexadecimal id. Since gaps hold whole words, as filters
-//! understand words, a phrase can be looked up among the skeletons first.
+//! once; the words that stand in one of its gaps make a column of their own kind. A word is
+//! variable if it has a digit, or might be part of a hexadecimal id. Since gaps hold whole words,
+//! as filters understand words, a phrase can be looked up among the skeletons first.
 
 use logweir_core::filter::{Phrase, words::is_word_byte};
 use xxhash_rust::xxh3::xxh3_64;

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use crate::Storage;
 
-/// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC. An implementation
-/// takes the time from there alone, never from its database, but for the age of heartbeats.
+/// What the clock given to a storage under test has to say: 2023-11-14 22:13:20 UTC. An
+/// implementation takes the time from there alone, never from its database, but for the age of
+/// heartbeats.
 pub const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 
 /// A storage under test. It keeps ledger entries for 48 hours and deletes no logs.

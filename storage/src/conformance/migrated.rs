@@ -1,5 +1,5 @@
-//! What a version before kept of alerting, and that this one takes it up. Until then all that a leader
-//! remembered of a tenant was one text beside the incidents.
+//! What a version before kept of alerting, and that this one takes it up. Until then all that a
+//! leader remembered of a tenant was one text beside the incidents.
 
 use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
@@ -50,8 +50,8 @@ fn tracked(incident: &Incident) -> Value {
     })
 }
 
-/// A firing incident, whose row is older than what the leader remembered; one that is only pending and
-/// has no row; one that is long over; and a channel that is down.
+/// A firing incident, whose row is older than what the leader remembered; one that is only pending
+/// and has no row; one that is long over; and a channel that is down.
 pub(crate) fn before() -> Before {
     let firing = incident("a", IncidentState::Firing);
     let mut older = firing.clone();

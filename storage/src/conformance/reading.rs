@@ -116,8 +116,8 @@ pub(super) async fn odd_values_come_back_as_they_were(test: &impl StorageUnderTe
     assert_eq!(search_all(&*storage, &tenant(), "", 100).await, expected);
 }
 
-/// Logs on which the terms of a filter differ: words within words, numbers in many forms, values that
-/// a database may hold in a form of its own.
+/// Logs on which the terms of a filter differ: words within words, numbers in many forms, values
+/// that a database may hold in a form of its own.
 fn varied() -> ScoredBatch {
     let messages = [
         "Connection REFUSED by peer",

@@ -56,8 +56,8 @@ impl PostgresConfig {
             config.application_name("logweir");
         }
         let place = place(&config).into();
-        // A query to see whether a connection works would cost a round trip each time: one that does
-        // not is found out by its use.
+        // A query to see whether a connection works would cost a round trip each time: one that
+        // does not is found out by its use.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(config, tls.connector().map_err(unusable)?, recycling);
         let pool = Pool::builder(manager)

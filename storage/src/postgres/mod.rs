@@ -1,14 +1,14 @@
 //! Storage in PostgreSQL: rows, because people query them with SQL; with TimescaleDB where it is
 //! there, with partitions by day elsewhere.
 //!
-//! Any number of processes may have it open. Everything works through PgBouncer in transaction mode:
-//! no state of a session, no statement by name that outlives its transaction, only locks that end with
-//! one. A lost connection is `Unavailable`; the next call takes another one.
+//! Any number of processes may have it open. Everything works through PgBouncer in transaction
+//! mode: no state of a session, no statement by name that outlives its transaction, only locks that
+//! end with one. A lost connection is `Unavailable`; the next call takes another one.
 //!
-//! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free. A server that
-//! does not answer is taken for dead, whatever the network says: after 20 s for what writes, 60 s for
-//! what reads or deletes old logs. The server does the same to a process that is silent in the middle
-//! of a transaction, whose locks would keep others from writing the same batches.
+//! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free. A server
+//! that does not answer is taken for dead, whatever the network says: after 20 s for what writes,
+//! 60 s for what reads or deletes old logs. The server does the same to a process that is silent in
+//! the middle of a transaction, whose locks would keep others from writing the same batches.
 
 mod admin;
 mod alerts;
@@ -92,9 +92,9 @@ impl PostgresStorage {
         })
     }
 
-    /// Works on a connection of the pool's. If the answer does not come in time its server is taken for
-    /// dead, and so are those of the connections that nobody uses at the moment: the next call makes
-    /// a new one.
+    /// Works on a connection of the pool's. If the answer does not come in time its server is taken
+    /// for dead, and so are those of the connections that nobody uses at the moment: the next call
+    /// makes a new one.
     async fn on_connection<T>(
         &self,
         answered_within: Duration,
@@ -153,8 +153,8 @@ struct Server {
 /// still, would keep its locks, and everybody waiting for them, until TCP finds out after hours.
 const ABANDONED: &str = "SET LOCAL idle_in_transaction_session_timeout = 15000";
 
-/// A statement that writes waits and works for less than its caller does. Whatever the database's default
-/// is, a commit is answered when it is on disk.
+/// A statement that writes waits and works for less than its caller does. Whatever the database's
+/// default is, a commit is answered when it is on disk.
 fn writing(features: Features, server: &Server) -> String {
     // SET LOCAL throughout: what is set for a session would be left on a connection of PgBouncer's
     // for whoever gets it next. Settings that a server does not know are left out: it refuses them.

@@ -1,6 +1,7 @@
-//! Plain PostgreSQL: `logs` in a partition for each day in UTC. Partitions are made ahead by upkeep,
-//! and on demand before a write that needs them; retention drops whole ones. History from more than
-//! 90 days before the first start lies in one partition, so that their number stays small.
+//! Plain PostgreSQL: `logs` in a partition for each day in UTC. Partitions are made ahead by
+//! upkeep, and on demand before a write that needs them; retention drops whole ones. History from
+//! more than 90 days before the first start lies in one partition, so that their number stays
+//! small.
 
 use std::{
     collections::BTreeSet,
@@ -157,8 +158,8 @@ pub(super) fn date(day: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// Year, month and day of the Gregorian calendar. Years are counted from March here, so that the day
-/// that some have more comes last.
+/// Year, month and day of the Gregorian calendar. Years are counted from March here, so that the
+/// day that some have more comes last.
 const fn civil(day: i64) -> (i64, i64, i64) {
     // From 0000-03-01, in cycles of 400 years.
     let day = day + 719_468;

@@ -29,8 +29,8 @@ use crate::{
 const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
                        SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// Heartbeats are small, and others draw conclusions from those that do not come; a revoked token must
-/// not be let in for long.
+/// Heartbeats are small, and others draw conclusions from those that do not come; a revoked token
+/// must not be let in for long.
 const BEATEN_WITHIN: Duration = Duration::from_secs(4);
 
 impl PostgresStorage {

@@ -1,7 +1,8 @@
-//! Numbered migrations; the number of the last one applied is in `schema_version`. All of them run in
-//! one transaction, under a lock that ends with it, so that any number of processes may start at
-//! once. A database that has the number but not the tables, because a program that was never released
-//! made it or somebody changed it, is refused when it is opened: every write to it would fail for ever.
+//! Numbered migrations; the number of the last one applied is in `schema_version`. All of them run
+//! in one transaction, under a lock that ends with it, so that any number of processes may start at
+//! once. A database that has the number but not the tables, because a program that was never
+//! released made it or somebody changed it, is refused when it is opened: every write to it would
+//! fail for ever.
 
 use std::collections::BTreeSet;
 
@@ -102,8 +103,8 @@ async fn check_server(db: &Transaction<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// None if there is no schema yet. The catalogue is read as a table: looking a name up may answer from
-/// what was so before the lock was waited for.
+/// None if there is no schema yet. The catalogue is read as a table: looking a name up may answer
+/// from what was so before the lock was waited for.
 async fn version(db: &Transaction<'_>) -> Result<Option<u32>, Fault> {
     let exists = db
         .query_typed_one(

@@ -1,5 +1,6 @@
 //! Statements put together from fixed text and values. Values never become text: each is bound to a
-//! placeholder with its type, in a statement without a name, so that nothing of a session is needed.
+//! placeholder with its type, in a statement without a name, so that nothing of a session is
+//! needed.
 
 use std::error::Error;
 

@@ -26,9 +26,9 @@ use crate::template_aliases::{self, Family};
 /// other's ends astray.
 pub(super) async fn save(db: &Transaction<'_>, templates: &[Arc<Template>]) -> Result<(), Fault> {
     locks::wait(db, Lock::Templates).await?;
-    // In the order in which writers of logs lock them, or each could wait for the other: by the id as
-    // it is in `TemplateId`, not as the table sorts it. The updates below are too few to be worth an
-    // order: should one meet a writer, PostgreSQL ends either, and it is tried again.
+    // In the order in which writers of logs lock them, or each could wait for the other: by the id
+    // as it is in `TemplateId`, not as the table sorts it. The updates below are too few to be
+    // worth an order: should one meet a writer, PostgreSQL ends either, and it is tried again.
     let mut templates: Vec<&Template> = templates.iter().map(|template| &**template).collect();
     templates.sort_unstable_by_key(|of| (of.tenant.as_str(), of.template_id));
     insert(db, &templates).await?;
@@ -78,8 +78,8 @@ async fn insert(db: &Transaction<'_>, templates: &[&Template]) -> Result<(), Fau
     Ok(())
 }
 
-/// The way is kept to one step: to where the merged pattern leads itself, and those that led here are
-/// led there too. Should it lead back here, it ends here.
+/// The way is kept to one step: to where the merged pattern leads itself, and those that led here
+/// are led there too. Should it lead back here, it ends here.
 async fn save_alias(
     db: &Transaction<'_>,
     template: &Template,

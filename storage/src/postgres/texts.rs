@@ -1,7 +1,7 @@
 //! How a log's texts and attributes lie in columns that people read, and what those columns cannot
-//! hold: U+0000 in any text, numbers that are not finite, and JSON that is none or that functions of
-//! PostgreSQL fail on. A log with any of these is kept a second time in `exact`, and comes back from
-//! there as it was; its readable columns hold the nearest that is possible.
+//! hold: U+0000 in any text, numbers that are not finite, and JSON that is none or that functions
+//! of PostgreSQL fail on. A log with any of these is kept a second time in `exact`, and comes back
+//! from there as it was; its readable columns hold the nearest that is possible.
 
 use std::{borrow::Cow, fmt};
 
@@ -67,9 +67,9 @@ fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> bool {
     serde_json::to_writer(out, value).is_ok()
 }
 
-/// Whether text is JSON that can stand among the attributes, is read back as [`Value::Json`], and that
-/// no function of PostgreSQL fails on: an escaped U+0000 or half a pair would end every query that
-/// looks into the attributes.
+/// Whether text is JSON that can stand among the attributes, is read back as [`Value::Json`], and
+/// that no function of PostgreSQL fails on: an escaped U+0000 or half a pair would end every query
+/// that looks into the attributes.
 fn is_plain_json(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     // A number, text or truth value would be read back as that kind and not as JSON. The last
@@ -131,8 +131,8 @@ fn value_of(json: &str) -> Result<Value, serde_json::Error> {
     })
 }
 
-/// A log's texts and attributes as they are, in the coding of the column `exact`: JSON, where U+0000
-/// is an escape.
+/// A log's texts and attributes as they are, in the coding of the column `exact`: JSON, where
+/// U+0000 is an escape.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Exact<'a> {
     pub(super) message: Cow<'a, str>,

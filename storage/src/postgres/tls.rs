@@ -1,7 +1,7 @@
-//! TLS to the server by `sslmode` and `sslrootcert` of the URL, as libpq understands them: `disable`;
-//! `prefer` (the default) and `require` encrypt without knowing the server, unless a root certificate
-//! is named; `verify-full`, and `verify-ca` as the same, want a certificate that the named root, or the
-//! machine's, stands for.
+//! TLS to the server by `sslmode` and `sslrootcert` of the URL, as libpq understands them:
+//! `disable`; `prefer` (the default) and `require` encrypt without knowing the server, unless a
+//! root certificate is named; `verify-full`, and `verify-ca` as the same, want a certificate that
+//! the named root, or the machine's, stands for.
 
 use std::{path::PathBuf, sync::Arc};
 

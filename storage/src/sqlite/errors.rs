@@ -1,4 +1,5 @@
-//! What can go wrong inside, before it is told to a caller: the one place that reads SQLite's codes.
+//! What can go wrong inside, before it is told to a caller: the one place that reads SQLite's
+//! codes.
 
 use rusqlite::ErrorCode;
 

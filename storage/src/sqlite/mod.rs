@@ -5,8 +5,8 @@
 //! [`Administer::maintain`], which also deletes by age and by size: somebody has to call it.
 //!
 //! Limits: [`SqliteConfig`]. Failure: a full disk is `DiskFull` until there is space, and then over
-//! by itself; after any other failed transaction the connection is opened anew, and storage is ready
-//! again once a write, or a trial of one, has succeeded.
+//! by itself; after any other failed transaction the connection is opened anew, and storage is
+//! ready again once a write, or a trial of one, has succeeded.
 
 mod admin;
 mod alerts;

@@ -31,8 +31,8 @@ pub(super) fn save(
         let tenant_id = ids.tenant(db, &template.tenant)?;
         ids.template(db, tenant_id, template)?;
     }
-    // Those that are merged into nothing first: where an alias leads is asked of the table, and an old
-    // end that no longer holds must be gone by then.
+    // Those that are merged into nothing first: where an alias leads is asked of the table, and an
+    // old end that no longer holds must be gone by then.
     let (ends, aliases): (Vec<_>, Vec<_>) =
         templates.iter().partition(|template| template.merged_into.is_none());
     for template in ends.into_iter().chain(aliases) {
@@ -42,8 +42,8 @@ pub(super) fn save(
     Ok(())
 }
 
-/// The way is kept to one step: to where the merged pattern leads itself, and those that led here are
-/// led there too. Should it lead back here, it ends here.
+/// The way is kept to one step: to where the merged pattern leads itself, and those that led here
+/// are led there too. Should it lead back here, it ends here.
 fn save_alias(db: &Connection, tenant_id: i64, template: &Template) -> Result<(), Fault> {
     let id = template.template_id;
     let end = match template.merged_into {

@@ -1,5 +1,5 @@
-//! What is written into the outboxes of channels: notifications that are new, and those that waited for a
-//! channel which is gone.
+//! What is written into the outboxes of channels: notifications that are new, and those that waited
+//! for a channel which is gone.
 
 use logweir_core::timestamp::Timestamp;
 use logweir_incident::{delivery::Delivery, notification::Notification, time::nanos};
@@ -21,8 +21,8 @@ pub(crate) fn new_delivery(
     }
 }
 
-/// What waited for a channel that is gone, for those that are there; what waited for over a day is given
-/// up.
+/// What waited for a channel that is gone, for those that are there; what waited for over a day is
+/// given up.
 pub(crate) fn rerouted(
     channel: &str,
     waiting: &[StoredDelivery],

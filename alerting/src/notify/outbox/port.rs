@@ -1,13 +1,14 @@
 //! What waits for a channel, and the port through which a worker sees and changes it.
 //!
-//! A delivery is one notification for one channel, written in the incident's own transaction. Its life:
-//! before a message is sent, the attempt is recorded with the message's key; after the answer, what
-//! came of it. A process that is killed in between leaves a delivery that was begun and not ended:
-//! whoever comes next sends the same message with the same key again. So nothing is missed, and a
-//! repeat can be told.
+//! A delivery is one notification for one channel, written in the incident's own transaction. Its
+//! life: before a message is sent, the attempt is recorded with the message's key; after the
+//! answer, what came of it. A process that is killed in between leaves a delivery that was begun
+//! and not ended: whoever comes next sends the same message with the same key again. So nothing is
+//! missed, and a repeat can be told.
 //!
-//! Several notifications may go in one message. A message that may have arrived is repeated as it was, with
-//! the same notifications under the same key; only what has certainly not arrived is put together anew.
+//! Several notifications may go in one message. A message that may have arrived is repeated as it
+//! was, with the same notifications under the same key; only what has certainly not arrived is put
+//! together anew.
 
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ pub struct Queue {
     /// At most [`DELIVERIES_MAX`]: those with a `message_key` first, then oldest first; of one
     /// incident always in the order of the notifications' sequence.
     pub deliveries: Vec<Delivery>,
-    /// The channels that could be told instead, the first choice first; those that are down are left
-    /// out.
+    /// The channels that could be told instead, the first choice first; those that are down are
+    /// left out.
     pub fallbacks: Vec<String>,
 }
 
@@ -115,7 +116,8 @@ pub enum OutboxError {
     Unavailable(String),
 }
 
-/// Keeps what waits for channels. Every method checks that the process still leads, in the same transaction.
+/// Keeps what waits for channels. Every method checks that the process still leads, in the same
+/// transaction.
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// What waits for a channel.
@@ -128,8 +130,8 @@ pub trait Outbox: Send + Sync {
     /// Records what came of it. Doing so twice is the same as once.
     async fn finish(&self, channel: &str, finished: &Finished) -> Result<(), OutboxError>;
 
-    /// Writes deliveries of the same notifications, under the same keys, for another channel, with the
-    /// reason as their text, and marks these as handed over. They stay here, too.
+    /// Writes deliveries of the same notifications, under the same keys, for another channel, with
+    /// the reason as their text, and marks these as handed over. They stay here, too.
     async fn hand_over(
         &self,
         channel: &str,

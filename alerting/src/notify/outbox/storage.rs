@@ -33,7 +33,8 @@ impl Outbox for StoredOutbox {
         let mut deliveries: Vec<Delivery> =
             found.map_err(unavailable)?.into_iter().filter_map(|of| of.delivery).collect();
         follow(&mut deliveries);
-        // What may have arrived first: it is to be repeated before anything else about its incident.
+        // What may have arrived first: it is to be repeated before anything else about its
+        // incident.
         deliveries.sort_by_key(|delivery| (delivery.message_key.is_none(), delivery.id));
         // The worker only ever records what it loaded last.
         let mut loaded = self.loaded.lock();
@@ -52,7 +53,8 @@ impl Outbox for StoredOutbox {
 
     async fn start(&self, channel: &str, started: &Started) -> Result<Duration, OutboxError> {
         let updates = self.updates(&started.ids, |delivery| {
-            // Before a byte is sent: if the process dies now, the next one repeats the message by this key.
+            // Before a byte is sent: if the process dies now, the next one repeats the message by
+            // this key.
             delivery.attempts += 1;
             delivery.message_key = Some(started.message_key.clone());
             (DeliveryState::Waiting, None)

@@ -35,8 +35,8 @@ enum Action {
         #[arg(long, value_name = "ID", default_value_t = 0)]
         before: u64,
     },
-    /// Send them through ingest again; each is stored at most once, and one that fails again becomes
-    /// a dead letter anew
+    /// Send them through ingest again; each is stored at most once, and one that fails again
+    /// becomes a dead letter anew
     Replay(Which),
     /// Delete them for good
     Discard(Which),

@@ -1,5 +1,5 @@
-//! `logweir token`: issues, lists and revokes tokens, whether a server runs or not: on the machine that
-//! holds the data directory, or where the database and the file of the keys can be reached.
+//! `logweir token`: issues, lists and revokes tokens, whether a server runs or not: on the machine
+//! that holds the data directory, or where the database and the file of the keys can be reached.
 
 use std::{sync::Arc, time::Duration};
 

@@ -32,8 +32,8 @@ pub struct ChannelsArgs {
 enum Action {
     /// List the channels and how they are; secrets are not shown
     List,
-    /// Store the channels of a YAML file, each in place of the one of its name; nothing is sent while
-    /// the file holds a mistake
+    /// Store the channels of a YAML file, each in place of the one of its name; nothing is sent
+    /// while the file holds a mistake
     Put {
         /// The file
         file: PathBuf,

@@ -1,4 +1,5 @@
-//! `logweir policy`: when nobody wants to know, what explains what, and how often people are reminded.
+//! `logweir policy`: when nobody wants to know, what explains what, and how often people are
+//! reminded.
 
 use std::{fs, path::PathBuf};
 
@@ -29,8 +30,8 @@ pub struct PolicyArgs {
 enum Action {
     /// Show the policy, as a file that can be changed and stored again
     Show,
-    /// Store the policy of a YAML file in place of the one before; what the file leaves out goes back to
-    /// its default
+    /// Store the policy of a YAML file in place of the one before; what the file leaves out goes
+    /// back to its default
     Put {
         /// The file
         file: PathBuf,

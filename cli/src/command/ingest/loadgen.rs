@@ -81,8 +81,8 @@ pub struct LoadgenArgs {
     /// Logs come by chance, as those of independent requests do, rather than evenly
     #[arg(long)]
     irregular: bool,
-    /// A service whose nature are bursts of errors and of logs, every 40 minutes or so; may be given
-    /// again
+    /// A service whose nature are bursts of errors and of logs, every 40 minutes or so; may be
+    /// given again
     #[arg(long = "restless", value_name = "SERVICE")]
     restless: Vec<String>,
     /// KIND@START+LENGTH:SERVICE; may be given again
@@ -94,8 +94,8 @@ pub struct LoadgenArgs {
     /// Begin at this event time rather than now: -7d, 2026-01-02
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     start: Option<String>,
-    /// Event time passes so many times as fast as the clock; 0: as fast as possible [default: 1, or 0
-    /// with --start]
+    /// Event time passes so many times as fast as the clock; 0: as fast as possible [default: 1, or
+    /// 0 with --start]
     #[arg(long, value_parser = not_negative)]
     speed: Option<f64>,
     /// Logs of a batch at most

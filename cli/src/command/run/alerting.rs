@@ -1,5 +1,5 @@
-//! `logweir alerting`: watches what is stored and tells people. Any number of them may run: one leads,
-//! the others stand by.
+//! `logweir alerting`: watches what is stored and tells people. Any number of them may run: one
+//! leads, the others stand by.
 
 use clap::Args;
 

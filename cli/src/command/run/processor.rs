@@ -1,5 +1,5 @@
-//! `logweir processor`: takes batches from RabbitMQ and writes them to PostgreSQL. Any number of them
-//! may run; they share the queue's partitions among each other.
+//! `logweir processor`: takes batches from RabbitMQ and writes them to PostgreSQL. Any number of
+//! them may run; they share the queue's partitions among each other.
 
 use clap::Args;
 use logweir_queue::LiveFeed;

@@ -1,9 +1,10 @@
-//! What to do on each response, and when the next attempt may start. Pure: the time and randomness are
-//! arguments.
+//! What to do on each response, and when the next attempt may start. Pure: the time and randomness
+//! are arguments.
 //!
 //! A resend is harmless, since the server stores a batch id once, so that ambiguous outcomes are
 //! retried. Each server has its own pause, so that the others go on; what concerns the token or its
-//! quota pauses all. After [`RetryPolicy::probe_after`] failures in a row one batch at a time probes.
+//! quota pauses all. After [`RetryPolicy::probe_after`] failures in a row one batch at a time
+//! probes.
 
 mod details;
 
@@ -27,8 +28,8 @@ pub struct RetryPolicy {
     pub probe_after: u32,
     /// Retries after INTERNAL, UNKNOWN and OUT_OF_RANGE. 3.
     pub internal_retries: u32,
-    /// Whether to hold batches while the token is refused, and probe; otherwise they are given up at
-    /// once, which suits a program that a person watches. The client holds.
+    /// Whether to hold batches while the token is refused, and probe; otherwise they are given up
+    /// at once, which suits a program that a person watches. The client holds.
     pub hold_on_refused_token: bool,
     /// First wait between probes of a refused token; doubles. 1 s.
     pub token_first: Duration,
@@ -435,8 +436,8 @@ impl EndpointPool {
         Next::Again
     }
 
-    /// Never less than the server asked for, unless that is absurd; spread, so that a fleet does not
-    /// come back in one moment.
+    /// Never less than the server asked for, unless that is absurd; spread, so that a fleet does
+    /// not come back in one moment.
     fn server_delay(&self, asked: Duration, random: f64) -> Duration {
         asked.min(self.policy.server_delay_max).mul_f64(1.0 + 0.25 * random.clamp(0.0, 1.0))
     }

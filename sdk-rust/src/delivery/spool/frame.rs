@@ -1,9 +1,9 @@
 //! The form of a batch on disk, and how it is found again in a damaged file. Pure.
 //!
 //! A frame is `magic, payload length, payload checksum, header checksum`, each 4 bytes, little
-//! endian, then the payload: what is known of the batch, and its bytes. Both checksums (CRC-32) start
-//! from the salt of the folder. It is random, so that a log whose text imitates a frame is never
-//! taken for one where a damaged file is searched for the next frame.
+//! endian, then the payload: what is known of the batch, and its bytes. Both checksums (CRC-32)
+//! start from the salt of the folder. It is random, so that a log whose text imitates a frame is
+//! never taken for one where a damaged file is searched for the next frame.
 
 use bytes::Bytes;
 use crc32fast::Hasher;

@@ -1,14 +1,14 @@
 //! The spool: batches on disk until the server has them, so that they catch_panic `kill -9`.
 //!
 //! Each process has a folder of its own under the spool's root, which names its owner. A batch is
-//! appended to the folder's newest segment before it is sent; when it is done with, a mark goes into
-//! the file beside the segment, and a segment whose batches are all done with is deleted. At the start
-//! and from time to time a process takes over the folders whose owners are dead, by renaming them into
-//! its own, which only one can do, and sends their batches under their own ids.
+//! appended to the folder's newest segment before it is sent; when it is done with, a mark goes
+//! into the file beside the segment, and a segment whose batches are all done with is deleted. At
+//! the start and from time to time a process takes over the folders whose owners are dead, by
+//! renaming them into its own, which only one can do, and sends their batches under their own ids.
 //!
-//! A damaged segment loses only what is damaged; it is kept aside as `*.corrupt` (the newest few) once
-//! the rest is sent. A lost mark costs one harmless resend. No failure here reaches the program: the
-//! client then goes on in memory.
+//! A damaged segment loses only what is damaged; it is kept aside as `*.corrupt` (the newest few)
+//! once the rest is sent. A lost mark costs one harmless resend. No failure here reaches the
+//! program: the client then goes on in memory.
 
 mod files;
 pub(crate) mod frame;
@@ -300,7 +300,8 @@ impl Spool {
             return Ok((*id, salt));
         }
         let (folder, id) = (self.own()?.path.clone(), self.next_segment);
-        // Also if what follows fails: a file that was made by then is not in the way of the next try.
+        // Also if what follows fails: a file that was made by then is not in the way of the next
+        // try.
         self.next_segment += 1;
         let path = folder.join(format!("{id:010}.seg"));
         let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
@@ -330,7 +331,8 @@ impl Spool {
         }
     }
 
-    /// Deletes a segment, then its marks: the other way round, a crash between would send it all again.
+    /// Deletes a segment, then its marks: the other way round, a crash between would send it all
+    /// again.
     fn delete_segment(&mut self, id: u32) {
         let Some(segment) = self.segments.remove(&id) else { return };
         self.bytes = self.bytes.saturating_sub(segment.bytes);

@@ -1,4 +1,5 @@
-//! The owner of a folder of the spool: the process that writes to it, and whether that one still runs.
+//! The owner of a folder of the spool: the process that writes to it, and whether that one still
+//! runs.
 //!
 //! A lock of the operating system would tell, but not to every language, and not over every file
 //! system that containers share. The file `owner` names a process, and is touched while it lives.
@@ -15,7 +16,8 @@ use crate::platform;
 
 /// The file in each folder.
 pub(super) const OWNER_FILE: &str = "owner";
-/// An owner that cannot be looked up is dead if its file is older: twenty of its renewals are missing.
+/// An owner that cannot be looked up is dead if its file is older: twenty of its renewals are
+/// missing.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 /// No process has this number: who has it owns nothing any more.
 const NOBODY: u32 = 0;
@@ -26,7 +28,8 @@ pub(crate) struct Owner {
     process_id: u32,
     /// When it started, as the kernel counts it.
     start: String,
-    /// The boot and the namespace within which its number is unique; empty if the system does not tell.
+    /// The boot and the namespace within which its number is unique; empty if the system does not
+    /// tell.
     namespace: String,
 }
 
@@ -70,8 +73,9 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Whether an owner is dead: in our namespace, if its process is not there, or another has its
-/// number; elsewhere, if its file is older than [`SILENCE_MAX`]. One whose process cannot be looked at
-/// counts as alive. `age`: since the file was touched last; of the folder where there is no file.
+/// number; elsewhere, if its file is older than [`SILENCE_MAX`]. One whose process cannot be looked
+/// at counts as alive. `age`: since the file was touched last; of the folder where there is no
+/// file.
 pub(crate) fn is_dead(
     owner: Option<&Owner>,
     age: Duration,

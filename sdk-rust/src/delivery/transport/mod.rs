@@ -1,8 +1,9 @@
-//! The way to the server: one connection per address, retries by the policy of [`crate::RetryPolicy`].
+//! The way to the server: one connection per address, retries by the policy of
+//! [`crate::RetryPolicy`].
 //!
 //! [`Sender`] is the lower-level piece beneath the client, for programs that keep ids and sequences
-//! themselves. It must live inside a tokio runtime. It holds no queue: a call returns when the batch
-//! is durable, refused for good, or out of time.
+//! themselves. It must live inside a tokio runtime. It holds no queue: a call returns when the
+//! batch is durable, refused for good, or out of time.
 
 mod codec;
 mod options;
@@ -48,7 +49,8 @@ use crate::{
 };
 
 const INGEST_PATH: &str = "/logweir.v1.IngestService/Ingest";
-/// An address that gives no sign of life for so long is told to be away: a person is to know within two seconds.
+/// An address that gives no sign of life for so long is told to be away: a person is to know within
+/// two seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -62,8 +64,8 @@ const TOKEN_NOTICE_INTERVAL: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(crate) struct Listeners {
     pub(crate) notice: Notice,
-    /// Whether logs wait in the spool, and not in memory, while an address is away; none if only the
-    /// caller is told.
+    /// Whether logs wait in the spool, and not in memory, while an address is away; none if only
+    /// the caller is told.
     pub(crate) spool_works: Option<Arc<AtomicBool>>,
     /// Whether batches are held because the token is refused.
     pub(crate) token_refused: Arc<AtomicBool>,
@@ -102,7 +104,8 @@ pub enum SendOutcome {
     },
 }
 
-/// Sends batches and waits for their responses. Cheap to clone; the clones share connections and pauses.
+/// Sends batches and waits for their responses. Cheap to clone; the clones share connections and
+/// pauses.
 #[derive(Clone)]
 pub struct Sender {
     inner: Arc<Inner>,
@@ -288,7 +291,8 @@ impl Inner {
 }
 
 impl Endpoint {
-    /// Connects, and waits until the other side has sent something. What fails is told by its cause.
+    /// Connects, and waits until the other side has sent something. What fails is told by its
+    /// cause.
     async fn handshake(&self) -> Result<(), String> {
         let uri = self.connector.uri();
         if uri.scheme_str() == Some("https") {
@@ -420,7 +424,8 @@ fn endpoint(
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // A firewall forgets idle connections; the first log after a quiet hour would wait for a timeout.
+        // A firewall forgets idle connections; the first log after a quiet hour would wait for a
+        // timeout.
         .keep_alive_while_idle(true);
     let is_tls = connector.uri().scheme_str() == Some("https");
     let connector = if is_tls { secured(connector, &options.tls)? } else { connector };

@@ -6,7 +6,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{error::ConfigError, platform};
 
-/// Where the token comes from. A file or a function is read again when the server refuses the token.
+/// Where the token comes from. A file or a function is read again when the server refuses the
+/// token.
 #[derive(Clone)]
 pub enum Token {
     /// This text.

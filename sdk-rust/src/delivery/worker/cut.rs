@@ -24,7 +24,8 @@ impl Worker {
             None => self.batch_due = None,
             Some(position) if position < self.forced_through => {}
             Some(_) if self.batch_due.is_none() => {
-                // Spread by a tenth, so that many processes that start together do not send together.
+                // Spread by a tenth, so that many processes that start together do not send
+                // together.
                 let share = 0.9 + 0.2 * platform::random_share();
                 self.batch_due = Some(now + self.config.batch_delay.mul_f64(share));
             }
@@ -44,8 +45,8 @@ impl Worker {
     fn may_cut(&self) -> bool {
         let is_on_disk = |tracked: &Tracked| tracked.frame.is_some();
         self.tasks.len() + self.live.len() < self.config.in_flight
-            // With a spool memory stays bounded by the disk; a batch that is not on it yet would break
-            // the order in which they are sent after a restart.
+            // With a spool memory stays bounded by the disk; a batch that is not on it yet would
+            // break the order in which they are sent after a restart.
             || self.spool_works() && self.live.iter().all(is_on_disk)
     }
 
@@ -84,8 +85,8 @@ impl Worker {
         let tracked = self.put_into_spool(tracked);
         self.begin(&tracked);
         self.live.push_back(tracked);
-        // First to disk, then out of memory, then out of a full disk: in any other order a batch could be
-        // in neither place.
+        // First to disk, then out of memory, then out of a full disk: in any other order a batch
+        // could be in neither place.
         self.leave_surplus_on_disk();
         self.evict_from_spool();
     }

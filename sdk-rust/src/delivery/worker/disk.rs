@@ -38,7 +38,8 @@ impl Worker {
         let SpoolSync::Interval(interval) = spool.options().sync else { return };
         if !spool.needs_sync() {
             self.next_sync = None;
-        // Counted from the first write after the last sync, so that no write waits longer than the interval.
+        // Counted from the first write after the last sync, so that no write waits longer than the
+        // interval.
         } else if *self.next_sync.get_or_insert(now + interval) <= now {
             self.next_sync = None;
             if let Err(error) = spool.sync() {
@@ -52,8 +53,8 @@ impl Worker {
         if self.next_renewal.is_some_and(|due| due <= now) {
             self.next_renewal = Some(now + RENEWAL_INTERVAL);
             self.replace_taken_spool();
-            // A process that was stopped for long may find that it was taken for dead; only a folder that is
-            // still its own is renewed.
+            // A process that was stopped for long may find that it was taken for dead; only a
+            // folder that is still its own is renewed.
             if let Some(Err(error)) = self.spool.as_ref().map(Spool::renew) {
                 self.spool_failed(&error);
             }
@@ -82,8 +83,8 @@ impl Worker {
         self.spool.as_ref().is_some_and(Spool::is_taken)
     }
 
-    /// Makes a new spool if the old one was taken over. What is on disk alone is then the other's to
-    /// send; what is in memory as well is sent by both, which is harmless.
+    /// Makes a new spool if the old one was taken over. What is on disk alone is then the other's
+    /// to send; what is in memory as well is sent by both, which is harmless.
     pub(super) fn replace_taken_spool(&mut self) {
         let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_taken()) else { return };
         // The new folder comes first: what is counted below refers to the old one.
@@ -114,8 +115,9 @@ impl Worker {
         tracked
     }
 
-    /// Writes what is in memory alone, up to the first batch that fails: a failure kept it out, or the
-    /// spool that it was in was taken over. Until then it holds its place, and no other batch is cut.
+    /// Writes what is in memory alone, up to the first batch that fails: a failure kept it out, or
+    /// the spool that it was in was taken over. Until then it holds its place, and no other batch
+    /// is cut.
     pub(super) fn write_what_is_in_memory(&mut self) {
         self.replace_taken_spool();
         self.next_write = None;
@@ -124,7 +126,8 @@ impl Worker {
         let mut failure = None;
         for tracked in self.live.iter_mut().chain(self.in_flight.values_mut()).filter(is_unwritten)
         {
-            // What is on disk alone is unwritten only if its spool was taken, and is left to the adopter.
+            // What is on disk alone is unwritten only if its spool was taken, and is left to the
+            // adopter.
             let Some(batch) = &tracked.batch else { continue };
             match spool.append(batch) {
                 Ok(frame) => tracked.frame = Some(frame),

@@ -1,13 +1,13 @@
 //! The sending thread: queue → batch → spool → server, and the account of it all.
 //!
 //! One loop owns everything but the queue. It sleeps until something happens (a wake, a call, a
-//! response, a moment that was waited for), then takes one turn: expire, cut batches, reply to those
-//! who wait, send. Without a spool a batch is cut only when it can be sent, so that memory holds no more
-//! than the queue and the batches under way. With a spool batches are cut as they fill, and those that
-//! cannot be sent at once stay on disk alone.
+//! response, a moment that was waited for), then takes one turn: expire, cut batches, reply to
+//! those who wait, send. Without a spool a batch is cut only when it can be sent, so that memory
+//! holds no more than the queue and the batches under way. With a spool batches are cut as they
+//! fill, and those that cannot be sent at once stay on disk alone.
 //!
-//! The methods of [`Worker`] lie in files by what they do; each uses only those of the files below it:
-//! this one, `wait`, `cut`, `send`, `disk`, `account`, `state`.
+//! The methods of [`Worker`] lie in files by what they do; each uses only those of the files below
+//! it: this one, `wait`, `cut`, `send`, `disk`, `account`, `state`.
 
 mod account;
 mod cut;
@@ -53,7 +53,8 @@ impl Worker {
                         self.accept(Command::Shutdown { deadline: now, reply: Box::new(|_| {}) });
                     }
                 },
-                // Without the condition an empty set would be ready at once, and the loop would spin.
+                // Without the condition an empty set would be ready at once, and the loop would
+                // spin.
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     self.handle_outcome(done);
                 }

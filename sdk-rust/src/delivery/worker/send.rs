@@ -48,8 +48,8 @@ impl Worker {
     fn next_to_send(&mut self) -> Option<Tracked> {
         let adopted = self.in_flight.values().filter(|tracked| tracked.tag.is_none()).count();
         let adopted_may = adopted < self.config.in_flight.saturating_sub(1).max(1);
-        // Counted also when a line is empty: the share is one of sends tried, which needs no memory of
-        // what was sent.
+        // Counted also when a line is empty: the share is one of sends tried, which needs no memory
+        // of what was sent.
         self.turns += 1;
         let preferred = match self.turns % (2 * BACKLOG_TURN) {
             0 if adopted_may => self.adopted.pop_front(),
@@ -71,7 +71,8 @@ impl Worker {
         };
         let batch = match batch {
             Ok(batch) => batch,
-            // Read failures after a takeover are no faults of the disk: the other process has the batch.
+            // Read failures after a takeover are no faults of the disk: the other process has the
+            // batch.
             Err(_) if self.is_spool_taken() => {
                 self.leave_to_adopter(tracked);
                 self.replace_taken_spool();
@@ -93,8 +94,8 @@ impl Worker {
         Some((batch, deadline))
     }
 
-    /// When it is given up. Only a dead process's batch is as old as the machine's clock says, which
-    /// may have jumped.
+    /// When it is given up. Only a dead process's batch is as old as the machine's clock says,
+    /// which may have jumped.
     fn deadline(&self, tracked: &Tracked, batch: &EncodedBatch, now: Instant) -> Instant {
         let age_max = match (tracked.frame, &self.spool) {
             (Some(_), Some(spool)) => spool.options().age_max,
@@ -115,7 +116,8 @@ impl Worker {
     pub(super) fn handle_outcome(&mut self, done: Result<(Id, SendOutcome), JoinError>) {
         let (id, outcome) = match done {
             Ok((id, outcome)) => (id, Some(outcome)),
-            // The task panicked or was aborted: its batch is still counted, and must not stay open for ever.
+            // The task panicked or was aborted: its batch is still counted, and must not stay open
+            // for ever.
             Err(error) => (error.id(), None),
         };
         let Some(tracked) = self.in_flight.remove(&id) else { return };
@@ -182,8 +184,8 @@ impl Worker {
         self.replace(tracked, [first, second]);
     }
 
-    /// From now on no batch is larger than the half of one that was too large, so that splitting, and
-    /// a producer for each second half, stays rare.
+    /// From now on no batch is larger than the half of one that was too large, so that splitting,
+    /// and a producer for each second half, stays rare.
     fn learn_limit(&mut self, half: &EncodedBatch) {
         let Config { batch_records, batch_bytes, .. } = &mut self.config;
         *batch_records = (*batch_records).min(half.record_count as usize);

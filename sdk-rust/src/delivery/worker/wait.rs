@@ -53,7 +53,8 @@ impl Worker {
         if waiter.account_told || !self.outstanding.is_complete_below(mark) {
             return;
         }
-        // Set before the account is sent: the batch that carries it must not make the waiter send another.
+        // Set before the account is sent: the batch that carries it must not make the waiter send
+        // another.
         waiter.account_told = true;
         if self.batcher.is_news(&account) {
             self.build(Vec::new(), account);
@@ -93,7 +94,8 @@ impl Worker {
         while let Some(done) = self.tasks.try_join_next_with_id() {
             self.handle_outcome(done);
         }
-        // Before what is left is counted: a task that went on could send what is counted as dropped.
+        // Before what is left is counted: a task that went on could send what is counted as
+        // dropped.
         self.tasks.abort_all();
         self.write_what_is_in_memory();
         self.spool_the_queue();

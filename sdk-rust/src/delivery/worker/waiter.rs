@@ -8,7 +8,8 @@ use crate::delivery::shared::Reply;
 pub(super) struct Waiter {
     /// It waits for the logs before this position of the queue.
     pub(super) position: u64,
-    /// It waits for the batches with tags below this; none while one of its logs is still in the queue.
+    /// It waits for the batches with tags below this; none while one of its logs is still in the
+    /// queue.
     pub(super) mark: Option<u64>,
     /// The account was sent after its logs, or the server knew it.
     pub(super) account_told: bool,

@@ -1,6 +1,6 @@
-//! What goes on beside writing and reading, in small steps: old entries of the ledger are folded into
-//! their producers, silent producers forgotten, old logs deleted, and partitions made ahead. One of
-//! all processes does it at a time.
+//! What goes on beside writing and reading, in small steps: old entries of the ledger are folded
+//! into their producers, silent producers forgotten, old logs deleted, and partitions made ahead.
+//! One of all processes does it at a time.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -36,8 +36,8 @@ const PATIENT: &str = "SET LOCAL statement_timeout = 50000";
 impl PostgresStorage {
     /// One bounded step of each. Whether there is more to do at once.
     pub(crate) async fn upkeep(&self, now: Timestamp) -> Result<bool, StorageError> {
-        // None waits for another to succeed. Deleting comes first: when the disk is full, the rest needs
-        // the room that it makes.
+        // None waits for another to succeed. Deleting comes first: when the disk is full, the rest
+        // needs the room that it makes.
         let retained = self.one_step(now, Step::Retain).await;
         let ahead = match self.layout {
             Layout::Partitions { .. } => {
@@ -149,8 +149,8 @@ impl PostgresStorage {
     pub(crate) async fn probe(&self) -> Result<(), StorageError> {
         let probe = async |connection: &mut Object| {
             let db = connection.transaction().await?;
-            // As a write does; nothing of it stays. A standby, or a server without room for the log of
-            // what it writes, refuses. An id of its own: nobody waits for another's probe.
+            // As a write does; nothing of it stays. A standby, or a server without room for the log
+            // of what it writes, refuses. An id of its own: nobody waits for another's probe.
             db.batch_execute(
                 "SET LOCAL statement_timeout = 5000;
                  INSERT INTO batches (tenant, batch_id, checksum, committed_at, stored, dead_lettered)

@@ -214,8 +214,8 @@ async fn find(db: &Transaction<'_>, tenant: &Tenant, model_id: u64) -> Result<Mo
     read(found.first().ok_or_else(|| no_model(model_id))?)
 }
 
-/// Changes the states of a kind and scope one at a time: the index that keeps one active would refuse
-/// the second.
+/// Changes the states of a kind and scope one at a time: the index that keeps one active would
+/// refuse the second.
 async fn lock_scope(
     db: &Transaction<'_>,
     tenant: &Tenant,

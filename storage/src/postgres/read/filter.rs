@@ -1,5 +1,5 @@
-//! A filter as SQL. The condition holds for every log that matches, and for some that do not:
-//! who reads evaluates [`Filter::matches`] again on each row, so that answers are those of every other
+//! A filter as SQL. The condition holds for every log that matches, and for some that do not: who
+//! reads evaluates [`Filter::matches`] again on each row, so that answers are those of every other
 //! storage. Nothing of a filter becomes text of a statement.
 //!
 //! For each expression there are two conditions: one that holds wherever the expression does, and

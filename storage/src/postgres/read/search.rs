@@ -1,7 +1,7 @@
-//! Finding logs: walks through time in stretches chosen by the stored buckets, a statement for each,
-//! and stops as soon as the page is full. Rows come one by one and only matches are kept, so a page
-//! of logs is all that it holds. Every statement has its own snapshot: a long search hinders no
-//! vacuum, and logs that come in meanwhile may only appear where it has not been yet.
+//! Finding logs: walks through time in stretches chosen by the stored buckets, a statement for
+//! each, and stops as soon as the page is full. Rows come one by one and only matches are kept, so
+//! a page of logs is all that it holds. Every statement has its own snapshot: a long search hinders
+//! no vacuum, and logs that come in meanwhile may only appear where it has not been yet.
 
 use std::{pin::pin, time::Duration};
 
@@ -231,8 +231,8 @@ async fn services(
     Ok(found.transpose()?.map(Some))
 }
 
-/// When within a range a trace was, of whatever tenant. With TimescaleDB's columns this reads two of
-/// them; a trace is short, and so the rest is read of little time.
+/// When within a range a trace was, of whatever tenant. With TimescaleDB's columns this reads two
+/// of them; a trace is short, and so the rest is read of little time.
 async fn span(
     db: &Transaction<'_>,
     trace: [u8; 16],
@@ -250,8 +250,9 @@ async fn span(
     Ok(bounds)
 }
 
-/// Goes on with a table of the rows of a trace. The index of traces leads to them, and no other can:
-/// among further conditions the database, which knows little of new rows, may choose another index.
+/// Goes on with a table of the rows of a trace. The index of traces leads to them, and no other
+/// can: among further conditions the database, which knows little of new rows, may choose another
+/// index.
 fn traced(statement: Statement, columns: &str, trace: [u8; 16], range: TimeRange) -> Statement {
     // OFFSET 0 keeps the planner from merging this into the query around it.
     let (from, to) = bounds(range);

@@ -1,5 +1,5 @@
-//! The ledger of batches and the producers' accounts in their tables, a statement for all batches of a
-//! transaction at a time.
+//! The ledger of batches and the producers' accounts in their tables, a statement for all batches
+//! of a transaction at a time.
 //!
 //! A batch is entered before its producer's folded sequences are read: folding takes the entry away
 //! and adds to the sequences in one transaction, so that one of the two always knows the batch.

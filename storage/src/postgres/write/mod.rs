@@ -204,7 +204,8 @@ struct Placed<'a> {
     log: Incoming<'a>,
 }
 
-/// The admitted logs by tenant, service and time, without those that can be seen not to be storable.
+/// The admitted logs by tenant, service and time, without those that can be seen not to be
+/// storable.
 fn take_storable<'a>(entries: &mut [Entry<'a>], services: &Services<'a>) -> Vec<Placed<'a>> {
     let mut logs = Vec::new();
     for (entry, Entry { batch, admission, unstorable }) in entries.iter_mut().enumerate() {
@@ -254,8 +255,8 @@ fn without<'a>(logs: &[Placed<'a>], at_fault: &[(usize, String)]) -> Vec<Placed<
     good.map(|(_, log)| *log).collect()
 }
 
-/// Stores logs in a savepoint and keeps them if that is wanted. Returns the cause if the values at hand
-/// are to blame for its failure; any other failure is an error, which ends the transaction.
+/// Stores logs in a savepoint and keeps them if that is wanted. Returns the cause if the values at
+/// hand are to blame for its failure; any other failure is an error, which ends the transaction.
 async fn in_savepoint(
     db: &mut Transaction<'_>,
     keep: bool,

@@ -1,5 +1,6 @@
-//! The counts of a transaction's logs on their way into the tables: a statement for each table, its rows
-//! by ascending key, so that writers of the same services wait for each other but never in a circle.
+//! The counts of a transaction's logs on their way into the tables: a statement for each table, its
+//! rows by ascending key, so that writers of the same services wait for each other but never in a
+//! circle.
 
 use std::collections::BTreeMap;
 

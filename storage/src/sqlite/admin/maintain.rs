@@ -248,8 +248,8 @@ pub(crate) struct Merged {
     outputs: Vec<EncodedBlock>,
 }
 
-/// Chooses a run of the next tenant that has one and merges it in memory, from a snapshot. Nothing if
-/// there is none worth it. `last_tenant` is whose turn it was.
+/// Chooses a run of the next tenant that has one and merges it in memory, from a snapshot. Nothing
+/// if there is none worth it. `last_tenant` is whose turn it was.
 pub(crate) fn merge(
     db: &Connection,
     last_tenant: &AtomicI64,

@@ -1,5 +1,5 @@
-//! What alerting knows. The data directory is one process's, so the lead changes only when a process
-//! follows another.
+//! What alerting knows. The data directory is one process's, so the lead changes only when a
+//! process follows another.
 
 use std::{collections::BTreeMap, time::Duration};
 

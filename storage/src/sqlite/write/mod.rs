@@ -34,7 +34,8 @@ use crate::{
     },
 };
 
-/// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to hold.
+/// A block is cut at so many logs, and at so many bytes in memory: bounds what a reader has to
+/// hold.
 // A processor's group is 20,000 logs at most by default, so that an ordinary write is one block;
 // the bytes are what cuts when messages are long. Readers open four blocks at a time at most.
 const BLOCK_LOGS_MAX: usize = 32 << 10;
