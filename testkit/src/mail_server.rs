@@ -171,20 +171,8 @@ async fn converse(
             "DATA" => {
                 stream.write_all(b"354 go on\r\n").await?;
                 let data = data(stream).await?;
-                match &manner.refusal {
-                    Some(refusal) => format!("{refusal}\r\n"),
-                    None => {
-                        let (from, to) = (from.clone(), to.clone());
-                        let mail = Mail { at: Instant::now(), from, to, within_tls, data };
-                        say.send_modify(|mails| mails.push(mail));
-                        // Taken, and the client cannot know: it must not lose the mail, and may
-                        // send it twice.
-                        if manner.is_silent {
-                            std::future::pending::<()>().await;
-                        }
-                        "250 2.0.0 queued as 4711\r\n".into()
-                    }
-                }
+                let (from, to) = (from.clone(), to.clone());
+                take(Mail { at: Instant::now(), from, to, within_tls, data }, manner, say).await
             }
             "QUIT" => {
                 stream.write_all(b"221 bye\r\n").await?;
@@ -195,6 +183,19 @@ async fn converse(
         };
         stream.write_all(answer.as_bytes()).await?;
     }
+}
+
+/// Takes or refuses a mail; the answer.
+async fn take(mail: Mail, manner: &MailManner, say: &Say) -> String {
+    if let Some(refusal) = &manner.refusal {
+        return format!("{refusal}\r\n");
+    }
+    say.send_modify(|mails| mails.push(mail));
+    // Taken, and the client cannot know: it must not lose the mail, and may send it twice.
+    if manner.is_silent {
+        std::future::pending::<()>().await;
+    }
+    "250 2.0.0 queued as 4711\r\n".into()
 }
 
 fn greeting(manner: &MailManner, within_tls: bool) -> String {

@@ -15,10 +15,10 @@ use super::{
     evidence::{self, Budget, CAUSES, Cause, Evidence},
     features::{FeatureStatistics, Features},
     forest::ForestModel,
+    frequency::{DecayTable, Share, WINDOW_LOGS},
     length::Lengths,
     new_value::{NewValue, Values},
     reservoir::Reservoir,
-    share::{DecayTable, Share, WINDOW_LOGS},
     slow::{LatencyBaseline, LatencyDeviation, OutlierBurst, ServiceLatency},
 };
 use crate::template::PatternState;

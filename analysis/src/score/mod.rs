@@ -5,7 +5,7 @@
 //! - *Novelty*: the chance that the next log has a pattern never seen, by Good and Turing the share
 //!   of patterns seen once. A service that keeps inventing patterns is not alarming.
 //! - *Rarity*: the share of logs whose pattern is as rare as this one or rarer.
-//! - *Bursts*: a pattern, or a level, that is far more frequent than it should be; see [`share`].
+//! - *Bursts*: a pattern, or a level, that is far more frequent than it should be; see [`frequency`].
 //! - *Latency*: a slow log for its pattern ([`latency`]), and slow phases ([`level_shift`], [`slow`]).
 //! - *Length* of the message for its pattern; see [`length`].
 //! - *Parameters*: a value never seen of an attribute of few values; see [`new_value`].
@@ -26,19 +26,19 @@ mod episode;
 mod evidence;
 mod features;
 mod forest;
+mod frequency;
 mod latency;
 mod length;
 mod level_shift;
 mod new_value;
 mod reason;
 mod reservoir;
-mod share;
 mod slow;
 
 use self::{baseline::ScoreParts, reason::reasons};
 pub(crate) use self::{
     baseline::{Log, PatternBaseline, ServiceBaseline},
-    share::DecayTable,
+    frequency::DecayTable,
 };
 pub use self::{
     features::{FEATURE_COUNT, FEATURE_NAMES, FeatureStatistics, FeatureSummary, Features},

@@ -75,7 +75,7 @@ pub(crate) struct Config {
     pub(crate) is_disabled: bool,
 }
 
-/// Builds a [`Client`]. Every setting has a default; most programs set none but the service.
+/// Builds a [`Client`](crate::Client). Every setting has a default; most programs set none but the service.
 #[must_use]
 pub struct ClientBuilder {
     endpoints: Option<String>,

@@ -285,9 +285,7 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
 
     assert_eq!(storage.waiting_channels(&tenant()).await.unwrap(), ["mail", "slack"]);
     assert_eq!(storage.waiting_channels(&other).await.unwrap(), ["slack"]);
-    let waiting =
-        async |channel: &str| storage.waiting_deliveries(&tenant(), channel, 9).await.unwrap();
-    let slack = waiting("slack").await;
+    let slack = storage.waiting_deliveries(&tenant(), "slack", 9).await.unwrap();
     let expected = [delivery("slack", "a", 1), delivery("slack", "b", 1)].map(|new| {
         let created_at = new.created_at;
         (new.channel, Some(Delivery::new(new.notification, created_at.as_unix_nanos())))
@@ -300,7 +298,16 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     let ids = |of: &StoredDelivery| (of.delivery.as_ref().unwrap().id, of.incident_id.clone());
     assert_eq!(ids(&slack[1]), (slack[1].delivery_id, "b".to_owned()));
     assert_eq!(storage.waiting_deliveries(&tenant(), "slack", 1).await.unwrap(), slack[..1]);
+    what_became_of_deliveries_is_kept(&*storage, epoch, &slack).await;
+    assert_eq!(storage.waiting_deliveries(&other, "slack", 9).await.unwrap().len(), 1);
+}
 
+/// One delivery was sent, one was tried in vain, and the incident goes on in the first one's thread.
+async fn what_became_of_deliveries_is_kept(
+    storage: &dyn crate::Storage,
+    epoch: i64,
+    slack: &[StoredDelivery],
+) {
     let sent = DeliveryUpdate {
         delivery_id: slack[0].delivery_id,
         state: DeliveryState::Sent,
@@ -320,8 +327,8 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         channels: vec![("slack".into(), state("2")), ("mail".into(), state("3"))],
         ..AlertChanges::default()
     };
-    commit(&tenant(), changes).await;
-    let slack = waiting("slack").await;
+    storage.commit_alerts(epoch, &tenant(), changes).await.unwrap().unwrap();
+    let slack = storage.waiting_deliveries(&tenant(), "slack", 9).await.unwrap();
     let known = slack.iter().filter_map(|of| of.delivery.as_ref());
     let shown: Vec<_> = known.map(|of| (of.attempts, of.thread.as_deref())).collect();
     assert_eq!(shown, [(2, None), (0, Some("t1"))], "a thread is an incident's");
@@ -337,7 +344,6 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
         storage.channel_states(&tenant()).await.unwrap(),
         [("mail".to_owned(), state("3")), ("slack".to_owned(), state("2"))].into()
     );
-    assert_eq!(storage.waiting_deliveries(&other, "slack", 9).await.unwrap().len(), 1);
 }
 
 pub(super) async fn incidents_are_found_and_old_ones_forgotten(test: &impl StorageUnderTest) {
