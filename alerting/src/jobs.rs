@@ -59,7 +59,8 @@ pub struct JobDependencies {
     pub clock: Clock,
 }
 
-/// Starts to take jobs, until the tasks are asked to stop; a job at hand is left to another then.
+/// Starts to take jobs, until the tasks are asked to stop; whoever waits for a job at hand is told then
+/// to ask again.
 pub fn start(dependencies: &JobDependencies, tasks: &Tasks) {
     let kinds = [
         ("alerting previews", JobKind::RulePreview, PREVIEW_LEASE, PREVIEWS_MAX),
@@ -169,20 +170,9 @@ struct Worker {
 impl Worker {
     /// Does the job, unless the process is to stop, and stores the answer or why there is none.
     async fn finish(&self, kind: JobKind, job: Job) {
-        // A panic is a defect that this job met: it must not end whatever else the process does.
-        let answering = AssertUnwindSafe(self.answer(&job)).catch_unwind();
-        let answered = match self.stop.run_until_cancelled(answering).await {
-            Some(Ok(answered)) => answered,
-            Some(Err(_)) => Err(Failure::Panicked),
-            None => Err(Failure::Interrupted),
-        };
-        let answer = answered.map_err(|failure| {
-            warn!(job = job.job_id, "a job came to nothing: {failure}");
-            json(&JobFailure {
-                not_found: matches!(failure, Failure::NoChannel(_)),
-                is_retryable: failure.is_retryable(),
-                message: failure.to_string(),
-            })
+        let answer = outcome(self.answer(&job), &self.stop).await.map_err(|failure| {
+            warn!(job = job.job_id, "a job came to nothing: {}", failure.message);
+            json(&failure)
         });
         let outcome = if answer.is_ok() { "done" } else { "failed" };
         counter!("logweir_alerting_jobs_total", "kind" => kind.as_str(), "outcome" => outcome)
@@ -237,6 +227,57 @@ impl Worker {
     }
 }
 
+/// The answer of a job, or why there is none; also if it panics, or the process is to stop before.
+async fn outcome(
+    answering: impl Future<Output = Result<String, Failure>>,
+    stop: &CancellationToken,
+) -> Result<String, JobFailure> {
+    // A panic is a defect that this job met: it must not end whatever else the process does.
+    let answering = AssertUnwindSafe(answering).catch_unwind();
+    let answered = match stop.run_until_cancelled(answering).await {
+        Some(Ok(answered)) => answered,
+        Some(Err(_)) => Err(Failure::Panicked),
+        None => Err(Failure::Interrupted),
+    };
+    answered.map_err(|failure| JobFailure {
+        not_found: matches!(failure, Failure::NoChannel(_)),
+        is_retryable: failure.is_retryable(),
+        message: failure.to_string(),
+    })
+}
+
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// Whether the failure names something that is not there, and whether to ask again.
+    async fn failed(
+        answering: impl Future<Output = Result<String, Failure>>,
+        stop: &CancellationToken,
+    ) -> (bool, bool) {
+        let failure = outcome(answering, stop).await.expect_err("it fails");
+        (failure.not_found, failure.is_retryable)
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_whether_to_ask_again() {
+        let stop = CancellationToken::new();
+        let answer = outcome(ready(Ok("1".to_owned())), &stop).await;
+        assert_eq!(answer, Ok("1".to_owned()));
+        let no_channel = ready(Err(Failure::NoChannel("hook".into())));
+        assert_eq!(failed(no_channel, &stop).await, (true, false));
+        let away = StorageError::Unavailable("away".into());
+        assert_eq!(failed(ready(Err(away.into())), &stop).await, (false, true));
+        let broken = StorageError::NotFound("model 7".into());
+        assert_eq!(failed(ready(Err(broken.into())), &stop).await, (false, false));
+        assert_eq!(failed(async { panic!("a defect") }, &stop).await, (false, false));
+        stop.cancel();
+        assert_eq!(failed(pending(), &stop).await, (false, true));
+    }
 }

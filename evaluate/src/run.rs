@@ -69,6 +69,21 @@ impl<'a> Run<'a> {
         self.watch.finish();
     }
 
+    /// Evaluates each file of a directory with one of these endings; it is given the name without the
+    /// ending, and the path. The first that fails ends it.
+    pub(crate) fn each_file<T>(
+        &self,
+        directory: &Path,
+        endings: &[&str],
+        evaluate: impl Fn(String, &Path) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let files = inputs(directory, endings)?;
+        self.expect(files.iter().map(|(_, path)| path.as_path()));
+        let evaluated = files.into_iter().map(|(name, path)| evaluate(name, &path)).collect();
+        self.finish();
+        evaluated
+    }
+
     /// How long it has taken so far.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
@@ -76,7 +91,7 @@ impl<'a> Run<'a> {
 }
 
 /// The files of a directory with one of these endings, by name without the ending.
-pub(crate) fn inputs(directory: &Path, endings: &[&str]) -> Result<Vec<(String, PathBuf)>, Error> {
+fn inputs(directory: &Path, endings: &[&str]) -> Result<Vec<(String, PathBuf)>, Error> {
     let failed = |source| file_error("read", directory, source);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Error,
-    run::{Run, create, file_error, inputs},
+    run::{Run, create, file_error},
 };
 
 /// Rows between two looks at the progress.
@@ -36,12 +36,7 @@ pub struct Summary {
 /// Judges every row of numbers in time: each `NAME.csv[.gz]` of a directory, with
 /// `timestamp,value`, becomes `NAME.csv` with `timestamp,score,alert,reason` in another one.
 pub fn evaluate(run: &Run<'_>, input: &Path, output: &Path) -> Result<Vec<Summary>, Error> {
-    let files = inputs(input, &[".csv", ".csv.gz"])?;
-    run.expect(files.iter().map(|(_, path)| path.as_path()));
-    let files = files.into_iter();
-    let summaries = files.map(|(name, path)| file(run, name, &path, output)).collect();
-    run.finish();
-    summaries
+    run.each_file(input, &[".csv", ".csv.gz"], |name, path| file(run, name, path, output))
 }
 
 /// Row by row, as they would come in; written when all have been read, so that the output may

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Error,
-    run::{Run, create, file_error, inputs},
+    run::{Run, create, file_error},
 };
 
 /// Logs between two looks at the progress.
@@ -48,12 +48,7 @@ pub struct Summary {
 /// Finds the pattern of every log: each `NAME.ndjson[.gz]` of a directory, an object a line with
 /// `line_id` and `message`, becomes `NAME.csv` with `line_id,cluster_id,template` in another one.
 pub fn evaluate(run: &Run<'_>, input: &Path, output: &Path) -> Result<Vec<Summary>, Error> {
-    let files = inputs(input, &[".ndjson", ".ndjson.gz"])?;
-    run.expect(files.iter().map(|(_, path)| path.as_path()));
-    let files = files.into_iter();
-    let summaries = files.map(|(name, path)| file(run, name, &path, output)).collect();
-    run.finish();
-    summaries
+    run.each_file(input, &[".ndjson", ".ndjson.gz"], |name, path| file(run, name, path, output))
 }
 
 /// The logs of a file are those of one service, as when a program's log file is sent.

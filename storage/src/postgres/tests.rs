@@ -285,6 +285,27 @@ async fn what_stands_in_the_way_of_new_days_keeps_no_old_ones() {
 }
 
 #[tokio::test]
+async fn history_that_somebody_reads_goes_in_the_next_round() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let kept = PostgresConfig {
+        retention_age: Some(Duration::from_secs(10 * 86_400)),
+        ..PostgresConfig::new(&url)
+    };
+    let storage = PostgresStorage::open(&kept, clock()).await.unwrap();
+    let young = batch(1, "payments", 3, Duration::ZERO);
+    write(&storage, &[young.clone(), batch(2, "payments", 3, 400 * DAY)]).await;
+    let (client, mut reader) = (psql(&url).await, psql(&url).await);
+    let reading = reader.transaction().await.unwrap();
+    reading.batch_execute("SELECT FROM logs_backfill").await.unwrap();
+    maintain(&storage, NOW).await;
+    assert_eq!(number(&client, "SELECT count(*) FROM logs_backfill").await, 3);
+    reading.rollback().await.unwrap();
+    maintain(&storage, NOW).await;
+    assert_eq!(all(&storage).await, newest_first([&young]));
+}
+
+#[tokio::test]
 async fn history_goes_row_by_row_while_some_of_it_is_kept() {
     let server = Postgres::start().await;
     let kept = PostgresConfig {
