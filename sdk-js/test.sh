@@ -11,4 +11,5 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 fi
 npm run --silent build
 npm run --silent lint
-exec "${NODE:-node}" --test test/*.test.mjs
+# A test that hangs ends the run after a while, rather than never.
+exec timeout 30m "${NODE:-node}" --test test/*.test.mjs

@@ -16,10 +16,11 @@ work=${CARGO_TARGET_DIR:-$here/../target}/python-$version
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
-if [ ! -x "$work/venv/bin/pytest" ]; then
+if ! cmp -s "$here/tests/requirements.txt" "$work/requirements.txt"; then
     "$python" -m venv "$work/venv"
     "$work/venv/bin/pip" install --quiet --upgrade pip
     "$work/venv/bin/pip" install --quiet --prefer-binary --requirement "$here/tests/requirements.txt"
+    cp "$here/tests/requirements.txt" "$work/requirements.txt"
 fi
 rm -rf "$work/dist"
 "$work/venv/bin/python" -m build --outdir "$work/dist" "$here" >"$work/build.log" 2>&1 || {

@@ -191,13 +191,15 @@ def test_a_burst_and_the_end(logweir_server: Logweir) -> None:
 @pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"])
 def test_sigterm_sends_the_last_logs_and_stays_the_programs(logweir_server: Logweir, handler: str) -> None:
     program = "import logging, logweir, signal, sys\n" + handler
-    program += "logweir.init('term')\nlogging.info('last words')\nprint('up', flush=True)\n"
-    program += "while True: signal.pause()"
+    program += "logweir.init('term')\nlogging.info('last words')\nprint('up', flush=True)\nsys.stdin.read()\n"
     command = [sys.executable, "-c", program]
     environment = logweir_server.environment
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGTERM)
+        # A signal that comes just before a call of the system does not end it, but the end of the input does.
+        process.communicate()
     assert process.returncode == (7 if handler else -signal.SIGTERM)
     check_stored(logweir_server, "term", ["last words"])
 
