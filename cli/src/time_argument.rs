@@ -2,7 +2,7 @@
 
 use chrono::{NaiveDate, NaiveTime};
 use logweir_core::timestamp::{Timestamp, parse_duration};
-use logweir_ship::parse::time;
+use logweir_parse::{Context, time};
 
 /// Reads `now`, `-1h` (before now), `2026-01-02`, `2026-01-02T03:04:05Z` and what else logs have.
 /// Nothing is before 1970, and zero would mean that no moment is given.
@@ -23,7 +23,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         let midnight = nanos.map(Timestamp::from_unix_nanos);
         return midnight.ok_or_else(|| format!("{text:?} is too far"));
     }
-    time::whole(text, now).ok_or_else(|| {
+    time::whole(text, &Context::at(now)).ok_or_else(|| {
         format!("{text:?} is no time: write -1h, 2026-01-02 or 2026-01-02T03:04:05Z")
     })
 }

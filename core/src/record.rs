@@ -71,23 +71,34 @@ impl FromStr for Level {
 
     /// Reads the usual spellings in any case, such as `warning`, `err`, `crit`, `notice`.
     fn from_str(text: &str) -> Result<Self, ()> {
-        // Of syslog, log4j, Python, Go, java.util.logging and Node's loggers. `alert` and `emerg`
-        // are above critical in syslog, and `notice` is below its warning.
-        const NAMES: [(&str, Level); 22] = [
+        // Of syslog, log4j, Python, Go, java.util.logging, .NET and Node's loggers, with the short
+        // forms of zerolog, logrus and Serilog. `alert` and `emerg` are above critical in syslog,
+        // and `notice` is below its warning.
+        const NAMES: [(&str, Level); 36] = [
             ("trace", Level::Trace),
+            ("trce", Level::Trace),
+            ("trc", Level::Trace),
+            ("vrb", Level::Trace),
             ("finest", Level::Trace),
             ("verbose", Level::Trace),
             ("debug", Level::Debug),
             ("dbg", Level::Debug),
+            ("dbug", Level::Debug),
+            ("debu", Level::Debug),
             ("fine", Level::Debug),
             ("info", Level::Info),
+            ("inf", Level::Info),
             ("information", Level::Info),
             ("informational", Level::Info),
             ("notice", Level::Info),
             ("warn", Level::Warn),
             ("warning", Level::Warn),
+            ("wrn", Level::Warn),
             ("error", Level::Error),
             ("err", Level::Error),
+            ("erro", Level::Error),
+            ("eror", Level::Error),
+            ("fail", Level::Error),
             ("severe", Level::Error),
             ("failure", Level::Error),
             ("fatal", Level::Fatal),
@@ -95,6 +106,10 @@ impl FromStr for Level {
             ("crit", Level::Fatal),
             ("alert", Level::Fatal),
             ("emerg", Level::Fatal),
+            ("emergency", Level::Fatal),
+            ("fata", Level::Fatal),
+            ("ftl", Level::Fatal),
+            ("pani", Level::Fatal),
             ("panic", Level::Fatal),
         ];
         NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, l)| *l).ok_or(())
@@ -513,6 +528,9 @@ mod tests {
         for (text, level) in [
             ("WARNING", Level::Warn),
             ("err", Level::Error),
+            ("erro", Level::Error),
+            ("eror", Level::Error),
+            ("fail", Level::Error),
             ("Notice", Level::Info),
             ("CRITICAL", Level::Fatal),
         ] {

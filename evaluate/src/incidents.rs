@@ -13,9 +13,10 @@ use std::{
     time::Duration,
 };
 
-use logweir_core::{record::Record, timestamp::Timestamp, wire::record_from_wire};
+use logweir_core::{record::Record, timestamp::Timestamp};
 use logweir_incident::incident::{Evidence, Incident, ProbableCause};
-use logweir_ship::parse::{fields::Parsed, parse, record::service_name};
+use logweir_parse::{Context, Parsed, parse};
+use logweir_ship::record::service_name;
 use serde::Serialize;
 
 use crate::{
@@ -172,14 +173,13 @@ impl Intake {
             if self.logs.is_multiple_of(TICK_LINES) {
                 run.tick();
             }
-            let Parsed { time, service, record } = parse(&line, Timestamp::EPOCH);
+            let Parsed { time, service, mut record, .. } = parse(&line, &Context::at(Timestamp::EPOCH));
             let Some(time) = time else {
                 self.without_time += 1;
                 continue;
             };
             *first = Some(first.map_or(time, |first| first.min(time)));
             let service = service.as_deref().map_or(FALLBACK_SERVICE.into(), service_name);
-            let (mut record, _) = record_from_wire(0, record);
             record.time = time;
             let service = service.into_owned();
             self.newest = self.newest.max(time);

@@ -3,14 +3,15 @@
 //! behind.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use logweir_core::runtime::clock::Clock;
+use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
+use logweir_parse::{Context, Format};
 use logweir_proto::v1::{self, attribute::Value};
 use tokio::sync::mpsc;
 
@@ -21,8 +22,8 @@ use crate::{
     },
     error::Error,
     journal::{Group, Journal, State},
-    parse::record::{Changes, Rules, ready},
     read::lines::Line,
+    record::{Changes, Rules, Source, ready},
 };
 
 /// Most services of one run: each has a producer in every state that is noted.
@@ -45,8 +46,20 @@ pub struct Tally {
     pub truncated: u64,
     /// Records with bytes that are no UTF-8.
     pub invalid_utf8: u64,
-    /// Records without a time of their own.
+    /// Records that were read as Latin-1.
+    pub latin1: u64,
+    /// Records with the time of their sending.
     pub untimed: u64,
+    /// Records with the time of the one before.
+    pub inherited_time: u64,
+    /// Records that were joined from several lines.
+    pub joined: u64,
+    /// Records whose level says nothing that is known.
+    pub unknown_level: u64,
+    /// Records whose time names a zone that is not known.
+    pub unknown_zone: u64,
+    /// Records by what they were recognised as.
+    pub formats: BTreeMap<Format, u64>,
 }
 
 /// The reader's end of a sending.
@@ -63,6 +76,8 @@ pub struct Feed {
     groups: mpsc::Sender<Group>,
     stop: Arc<AtomicBool>,
     services: HashSet<String>,
+    /// The last time of each input, for lines that have none.
+    last_times: HashMap<Option<usize>, Timestamp>,
     is_changed: bool,
 }
 
@@ -100,6 +115,7 @@ impl Feed {
             counts: parts.counts,
             groups: parts.groups,
             stop: parts.stop,
+            last_times: HashMap::new(),
             is_changed: false,
         }
     }
@@ -109,9 +125,23 @@ impl Feed {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file.
-    pub fn add(&mut self, line: &Line, file: Option<usize>, fallback: &str) -> Result<(), Error> {
-        let mut ready = ready(line, fallback, &self.rules, (self.clock)());
+    /// What a line does not say of itself.
+    pub fn context(&self) -> Context {
+        Context { zone: self.rules.zone, ..Context::at((self.clock)()) }
+    }
+
+    /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file; standard
+    /// input has no file's name.
+    pub fn add(&mut self, line: &Line, file: Option<usize>, file_name: &str) -> Result<(), Error> {
+        let source = Source {
+            file_name,
+            last_time: self.last_times.get(&file).copied(),
+        };
+        let mut ready = ready(line, source, &self.rules, (self.clock)());
+        if !ready.changes.untimed {
+            let time = Timestamp::from_unix_nanos(ready.record.time_unix_nano as i64);
+            self.last_times.insert(file, time);
+        }
         if !self.services.contains(&ready.service) {
             if self.services.len() < SERVICES_MAX {
                 self.services.insert(ready.service.clone());
@@ -128,7 +158,7 @@ impl Feed {
             self.state.files[file].offset = line.end;
         }
         self.is_changed = true;
-        if self.batcher.is_full() { self.flush() } else { Ok(()) }
+        if self.batcher.is_full() && !line.has_more { self.flush() } else { Ok(()) }
     }
 
     /// Notes that a file was read to its end.
@@ -167,7 +197,13 @@ impl Feed {
         tally.renamed += u64::from(changes.renamed);
         tally.truncated += u64::from(changes.truncated);
         tally.invalid_utf8 += u64::from(changes.invalid_utf8);
+        tally.latin1 += u64::from(changes.latin1);
         tally.untimed += u64::from(changes.untimed);
+        tally.inherited_time += u64::from(changes.inherited_time);
+        tally.joined += u64::from(changes.joined);
+        tally.unknown_level += u64::from(changes.notes.has_unknown_level);
+        tally.unknown_zone += u64::from(changes.notes.has_unknown_zone);
+        *tally.formats.entry(changes.notes.format).or_default() += 1;
         if changes.renamed && tally.renamed_examples.len() < EXAMPLES_MAX {
             let original = record.attributes.iter().rfind(|a| a.key == "service.original");
             if let Some(Value::StringValue(name)) = original.and_then(|a| a.value.as_ref()) {

@@ -1,7 +1,7 @@
 //! From bytes in files to acknowledged batches, once or for as long as the files grow.
 //!
-//! In the order in which a byte meets them: [`read`] finds files, cuts and joins lines; [`parse`]
-//! recognises what a line is and makes a record of it; [`feed`] gathers records into batches of one
+//! In the order in which a byte meets them: [`read`] finds files, cuts lines and has
+//! [`logweir_parse`] join them; [`record`] makes a record of what that reads in a log; [`feed`] gathers records into batches of one
 //! service; [`journal`] notes a *group* of batches before any of it is sent; [`deliver`] sends
 //! groups in order, several batches in flight, and forgets a group once all of it is acknowledged.
 //! [`pipeline`] runs all of it.
@@ -14,9 +14,9 @@ mod error;
 pub mod event;
 pub mod feed;
 pub mod journal;
-pub mod parse;
 pub mod pipeline;
 pub mod read;
+pub mod record;
 
 pub use self::{
     error::Error,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use logweir_core::{limits::Limits, runtime::clock};
+use logweir_parse::Tz;
 use logweir_sdk::Sender;
 use tokio::{
     sync::mpsc,
@@ -32,7 +33,7 @@ use crate::{
     event::Event,
     feed::{Feed, FeedParts, Tally},
     journal::{Group, Journal, Left, State},
-    parse::record::Rules,
+    record::Rules,
     read::{
         files,
         reader::{ReadSummary, Reader},
@@ -69,6 +70,8 @@ pub struct Shipment {
     pub inputs: Inputs,
     /// The service of every line, whatever the line says.
     pub service: Option<String>,
+    /// The zone of times that name none.
+    pub zone: Tz,
     /// Batches in flight.
     pub in_flight: usize,
     /// Logs of a batch at most.
@@ -165,7 +168,7 @@ impl Shipment {
     ) -> Feed {
         Feed::new(FeedParts {
             state,
-            rules: Rules { service: self.service.clone(), limits: Limits::default() },
+            rules: Rules { service: self.service.clone(), limits: Limits::default(), zone: self.zone },
             limits: BatchLimits::with_batch_records(self.batch_records_max),
             clock: clock::system_clock(),
             journal,

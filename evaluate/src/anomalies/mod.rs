@@ -19,10 +19,10 @@ use logweir_core::{
     limits::Limits,
     record::{Batch, Record, Resource, ScoredRecord, Value},
     timestamp::Timestamp,
-    wire::record_from_wire,
 };
 use logweir_processor::Scorer;
-use logweir_ship::parse::{fields::Parsed, parse, record::service_name};
+use logweir_parse::{Context, Parsed, parse};
+use logweir_ship::record::service_name;
 
 pub use self::tally::{Example, Found, FoundKind, Summary};
 use self::{
@@ -112,7 +112,7 @@ impl Judging {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
             *line_number += 1;
-            let Parsed { time, service, record } = parse(&line, Timestamp::EPOCH);
+            let Parsed { time, service, mut record, .. } = parse(&line, &Context::at(Timestamp::EPOCH));
             let service = service.as_deref().map_or(FALLBACK_SERVICE.into(), service_name);
             // A batch has one service. Where lines of several alternate, batches are small, and the
             // order of the lines is kept: a judgement depends on what came before.
@@ -122,7 +122,7 @@ impl Judging {
                 self.waiting.service = service.into_owned();
             }
             let index = u32::try_from(self.waiting.records.len()).unwrap_or(u32::MAX);
-            let (mut record, _) = record_from_wire(index, record);
+            record.index = index;
             record.time = time.unwrap_or(Timestamp::from_unix_nanos(1));
             self.waiting.ids.push(take_id(&mut record).unwrap_or(line_number.to_string()));
             self.waiting.records.push(record);

@@ -7,9 +7,6 @@
 
 mod body;
 mod deploys;
-mod fields;
-mod text;
-mod units;
 
 use std::collections::HashMap;
 
@@ -19,6 +16,7 @@ use logweir_core::{
     record::{Attribute, Level, Record, Resource, Value},
     timestamp::Timestamp,
 };
+use logweir_parse::{exception::exception, level, text};
 
 pub(crate) use self::deploys::{DeployMarks, Marks};
 use crate::config::{ProcessorConfig, ServiceInfo};
@@ -81,9 +79,7 @@ impl Enricher {
     pub(crate) fn enrich(&mut self, record: &mut Record, shared: &Shared<'_>) -> Level {
         // First the body: it may bring the message that the text is then read from. The shared
         // attributes come last, so that where room is short the log's own stay.
-        if let Some(fields) = body::parse(&record.message) {
-            fields::adopt(record, fields, shared.received_at, &self.limits);
-        }
+        body::take_apart(record, shared.received_at, &self.limits);
         let level = self.read_text(record);
         record.attributes.reserve(shared.attributes.len());
         for attribute in &shared.attributes {
@@ -101,12 +97,12 @@ impl Enricher {
         let message = std::mem::take(&mut record.message);
         let text = text::readable(&message);
         let sent = record.level.or(Level::from_severity_number(record.severity_number));
-        let mut level = sent.or_else(|| text::level(text));
+        let mut level = sent.or_else(|| level::marked(text));
         // Only where the level makes it likely: most logs are INFO, and the search reads the text
         // once more.
         if level.is_none_or(|level| level >= Level::Warn)
             && record.attribute("exception.type").is_none()
-            && let Some(exception) = text::exception(text)
+            && let Some(exception) = exception(&message)
         {
             level = level.or(Some(Level::Error));
             self.add_text(record, "exception.type", exception.kind);

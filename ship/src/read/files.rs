@@ -165,21 +165,9 @@ pub fn is_same(path: &Path, earlier: &Progress) -> io::Result<bool> {
     Ok(same_head && (same_inode || (path == earlier.path && earlier.identity.head_bytes > 0)))
 }
 
-/// The name that a file gives to logs that name no service: `/var/log/app.log.2.gz` gives `app`.
+/// The name of a file without its folder.
 pub fn stem(path: &Path) -> String {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let mut name = name.unwrap_or_default();
-    if let Some(shorter) = name.strip_suffix(".gz") {
-        name.truncate(shorter.len());
-    }
-    while let Some((before, rotation)) = name.rsplit_once('.')
-        && !before.is_empty()
-        && rotation.bytes().all(|byte| byte.is_ascii_digit())
-    {
-        name.truncate(before.len());
-    }
-    let stem = Path::new(&name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn identity(metadata: &Metadata, head: &[u8]) -> FileIdentity {
@@ -267,16 +255,4 @@ mod tests {
         assert!(discover(&[directory.path().join("none")]).is_err());
     }
 
-    #[test]
-    fn a_stem_leaves_out_what_rotation_added() {
-        for (path, expected) in [
-            ("/var/log/app.log.2.gz", "app"),
-            ("HDFS.ndjson.gz", "HDFS"),
-            ("syslog.1", "syslog"),
-            ("plain", "plain"),
-            ("..", "unknown"),
-        ] {
-            assert_eq!(stem(Path::new(path)), expected, "{path}");
-        }
-    }
 }

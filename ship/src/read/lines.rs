@@ -1,25 +1,37 @@
-//! Cuts bytes into lines and joins the lines that belong to one log. Holds one line and one log at
-//! a time, each bounded: what goes beyond is cut off and flagged, never a reason to stop.
+//! Cuts bytes into lines and reads them as text. Holds one line at a time, bounded: what goes beyond
+//! is cut off and flagged, never a reason to stop.
 
 use std::io::{self, BufRead};
+
+use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+pub use logweir_parse::join::{JOINED_BYTES_MAX, Joiner, Line};
 
 /// Longest line kept, bytes. Longer than a message may be, because a structured line carries
 /// attributes too.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Longest log that lines are joined to, bytes: the longest message of the contract.
-pub const JOINED_BYTES_MAX: usize = 64 << 10;
 
-/// One line or several joined ones, without line ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// The text.
-    pub text: String,
-    /// Where it ends in its (decompressed) file, line end included.
-    pub end: u64,
-    /// Bytes beyond [`LINE_BYTES_MAX`] were cut off.
-    pub truncated: bool,
-    /// Bytes that are no UTF-8 were replaced by U+FFFD.
-    pub invalid_utf8: bool,
+/// How the characters of a stream are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    /// A byte or more each: UTF-8, or Latin-1 where that cannot be.
+    Bytes,
+    /// Two bytes each, the lower first, as Windows writes them.
+    Utf16Le,
+    /// Two bytes each, the higher first.
+    Utf16Be,
+}
+
+impl Encoding {
+    /// By the mark at the beginning of a file, or by the zeros of ASCII letters further on.
+    fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [0xff, 0xfe, ..] => Self::Utf16Le,
+            [0xfe, 0xff, ..] => Self::Utf16Be,
+            [a, 0, b, 0, c, 0, ..] if [a, b, c].iter().all(|byte| **byte != 0) => Self::Utf16Le,
+            [0, a, 0, b, 0, c, ..] if [a, b, c].iter().all(|byte| **byte != 0) => Self::Utf16Be,
+            _ => Self::Bytes,
+        }
+    }
 }
 
 /// Cuts a stream into lines and knows how far it got. A line that has no end yet is kept until the
@@ -28,12 +40,19 @@ pub struct LineReader {
     line: Vec<u8>,
     truncated: bool,
     offset: u64,
+    /// Where the line begins.
+    start: u64,
+    /// Known from the first bytes on.
+    encoding: Option<Encoding>,
+    /// The last byte of the line, which may be beyond those that are kept.
+    last: u8,
 }
 
 impl LineReader {
     /// Starts at a position of its stream.
     pub fn new(offset: u64) -> Self {
-        Self { line: Vec::new(), truncated: false, offset }
+        let line = Vec::new();
+        Self { line, truncated: false, offset, start: offset, encoding: None, last: 0 }
     }
 
     /// Bytes read so far, from the beginning of the stream.
@@ -52,8 +71,11 @@ impl LineReader {
             if available.is_empty() {
                 return Ok(None);
             }
-            let end = available.iter().position(|byte| *byte == b'\n');
+            let encoding = *self.encoding.get_or_insert_with(|| Encoding::of(available));
+            let is_odd = (self.offset - self.start) % 2 == 1;
+            let end = line_end(available, encoding, is_odd.then_some(self.last));
             let used = end.map_or(available.len(), |end| end + 1);
+            self.last = available[used - 1];
             // Beyond the bound a line is read on and not kept: its end must be found, or the rest
             // of it would be taken for lines of their own.
             let room = LINE_BYTES_MAX - self.line.len();
@@ -74,88 +96,76 @@ impl LineReader {
     }
 
     fn take(&mut self) -> Line {
-        let mut bytes = std::mem::take(&mut self.line);
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-        let (text, invalid_utf8) = match String::from_utf8(bytes) {
-            Ok(text) => (text, false),
-            Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                // A cut may have fallen into a character; that is no fault of the file.
-                let cut = self.truncated && error.utf8_error().error_len().is_none();
-                (text, !cut)
-            }
-        };
-        // Windows writes a byte order mark before the first line; no JSON object begins with one.
-        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-        Line {
-            text,
-            end: self.offset,
-            truncated: std::mem::take(&mut self.truncated),
-            invalid_utf8,
-        }
+        let bytes = std::mem::take(&mut self.line);
+        let truncated = std::mem::take(&mut self.truncated);
+        let start = std::mem::replace(&mut self.start, self.offset);
+        let encoding = self.encoding.unwrap_or(Encoding::Bytes);
+        Line { start, end: self.offset, ..text_of(bytes, encoding, truncated) }
     }
 }
 
-/// Joins stack traces: a line that begins with a blank, with `Caused by:` or with the full name of
-/// an exception's class belongs to the line of text before it. A log that has grown to
-/// [`JOINED_BYTES_MAX`] takes no more; the next line then starts a log of its own, so that nothing
-/// is lost.
-#[derive(Default)]
-pub struct Joiner {
-    held: Option<Line>,
-}
-
-impl Joiner {
-    /// Takes a line; returns the log before it if that is now complete. Blank lines are no logs.
-    pub fn push(&mut self, line: Line) -> Option<Line> {
-        if line.text.trim().is_empty() {
-            // It counts as read with the log before it, or the next run would begin with it again.
-            if let Some(held) = &mut self.held {
-                held.end = line.end;
-            }
-            return None;
-        }
-        match &mut self.held {
-            Some(held) if continues(&held.text, &line.text) => {
-                held.text.push('\n');
-                held.text.push_str(&line.text);
-                held.end = line.end;
-                held.truncated |= line.truncated;
-                held.invalid_utf8 |= line.invalid_utf8;
-                None
-            }
-            _ => self.held.replace(line),
-        }
+/// Where the next line ends: at its last byte. `before` is the first byte of a character whose
+/// second one comes first.
+fn line_end(bytes: &[u8], encoding: Encoding, before: Option<u8>) -> Option<usize> {
+    let wanted = match encoding {
+        Encoding::Bytes => return memchr::memchr(b'\n', bytes),
+        Encoding::Utf16Le => [b'\n', 0],
+        Encoding::Utf16Be => [0, b'\n'],
+    };
+    if let Some(before) = before
+        && [before, bytes[0]] == wanted
+    {
+        return Some(0);
     }
+    let skipped = usize::from(before.is_some());
+    let characters = bytes[skipped..].chunks_exact(2);
+    let found = characters.into_iter().position(|character| character == wanted)?;
+    Some(skipped + found * 2 + 1)
+}
 
-    /// The log that still waited for more lines.
-    pub fn finish(&mut self) -> Option<Line> {
-        self.held.take()
+fn text_of(bytes: Vec<u8>, encoding: Encoding, truncated: bool) -> Line {
+    let mut line = match encoding {
+        Encoding::Bytes => text_of_bytes(bytes, truncated),
+        Encoding::Utf16Le => text_of_utf16(UTF_16LE, &bytes),
+        Encoding::Utf16Be => text_of_utf16(UTF_16BE, &bytes),
+    };
+    // Windows writes a byte order mark before the first line; no JSON object begins with one.
+    if line.text.starts_with('\u{feff}') {
+        line.text.drain(..'\u{feff}'.len_utf8());
     }
+    line.text.truncate(line.text.trim_end_matches(['\n', '\r']).len());
+    Line { truncated, ..line }
 }
 
-fn continues(before: &str, line: &str) -> bool {
-    let indented = line.starts_with([' ', '\t']);
-    (indented || line.starts_with("Caused by:") || is_exception(line))
-        && !is_structured(before)
-        && before.len() + 1 + line.len() <= JOINED_BYTES_MAX
+fn text_of_utf16(encoding: &'static encoding_rs::Encoding, bytes: &[u8]) -> Line {
+    let (text, invalid_utf8) = encoding.decode_without_bom_handling(bytes);
+    Line { text: text.into_owned(), invalid_utf8, ..Line::default() }
 }
 
-/// Whether a line stands for itself, so that a line after it never continues it.
-fn is_structured(line: &str) -> bool {
-    line.starts_with('{') && line.trim_end().ends_with('}')
+fn text_of_bytes(bytes: Vec<u8>, truncated: bool) -> Line {
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Line { text, ..Line::default() },
+        Err(error) => error,
+    };
+    if is_latin1(error.as_bytes()) {
+        let (text, _) = WINDOWS_1252.decode_without_bom_handling(error.as_bytes());
+        return Line { text: text.into_owned(), is_latin1: true, ..Line::default() };
+    }
+    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    // A cut may have fallen into a character; that is no fault of the file.
+    let is_cut = truncated && error.utf8_error().error_len().is_none();
+    Line { text, invalid_utf8: !is_cut, ..Line::default() }
 }
 
-/// `java.lang.IllegalStateException: no connection left`.
-fn is_exception(line: &str) -> bool {
-    let name = line.split([':', ' ']).next().unwrap_or_default();
-    let is_class = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$');
-    ["Exception", "Error", "Throwable"].iter().any(|kind| name.ends_with(kind))
-        && name.contains('.')
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(is_class)
+/// Whether bytes that are no UTF-8 are likely letters of western Europe: a few among others, each
+/// of them a letter there, and no character of UTF-8 with them.
+fn is_latin1(bytes: &[u8]) -> bool {
+    let odd = bytes.iter().filter(|byte| !byte.is_ascii());
+    let (count, are_letters) = odd.fold((0, true), |(count, are_letters), byte| {
+        (count + 1, are_letters && (0xc0..0xff).contains(byte))
+    });
+    let mixed = bytes.utf8_chunks().any(|chunk| !chunk.valid().is_ascii());
+    are_letters && !mixed && count * 4 <= bytes.len()
 }
 
 #[cfg(test)]
@@ -170,13 +180,6 @@ mod tests {
         }
         lines.extend(reader.last_line());
         lines
-    }
-
-    fn joined(bytes: &[u8]) -> Vec<Line> {
-        let mut joiner = Joiner::default();
-        let mut logs: Vec<_> = lines(bytes).into_iter().filter_map(|l| joiner.push(l)).collect();
-        logs.extend(joiner.finish());
-        logs
     }
 
     fn texts(lines: &[Line]) -> Vec<&str> {
@@ -212,27 +215,21 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_trace_is_one_log() {
-        let found =
-            joined(b"Boom: x\na.b.CError\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e\nnext\n\n{\"a\":1}\n x\n");
-        let trace = "Boom: x\na.b.CError\n\tat a.b\n\tat c.d\nCaused by: y\n\tat e";
-        assert_eq!(texts(&found), [trace, "next", "{\"a\":1}", " x"]);
-        assert_eq!(found[1].end, 60);
-    }
-
-    #[test]
-    fn a_trace_without_end_starts_new_logs() {
-        let mut bytes = b"start\n".to_vec();
-        for _ in 0..3 {
-            bytes.push(b' ');
-            bytes.extend(vec![b'x'; JOINED_BYTES_MAX / 2]);
-            bytes.push(b'\n');
+    fn other_encodings_are_decoded() {
+        let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let found = lines(&wide("\u{feff}Grüße\r\n\u{10a}\nlast"));
+        assert_eq!(texts(&found), ["Grüße", "\u{10a}", "last"]);
+        assert_eq!(found[0].end, 16);
+        // Gone on with in the middle of the file, and byte by byte.
+        let mut reader = LineReader::new(16);
+        let mut found = Vec::new();
+        for byte in wide("next one\n").chunks(1) {
+            found.extend(reader.next_line(&mut &*byte).unwrap());
         }
-        let found = joined(&bytes);
-        assert!(found.iter().all(|line| line.text.len() <= JOINED_BYTES_MAX));
-        let kept: usize =
-            found.iter().flat_map(|line| line.text.bytes()).filter(|b| *b == b'x').count();
-        assert_eq!(kept, JOINED_BYTES_MAX / 2 * 3);
+        assert!(found.is_empty(), "one byte says nothing of the encoding");
+        let found = lines(b"f\xfcr M\xfcller\nfor M\xc3\xbcller\n\xfc\xfd\n");
+        assert_eq!(texts(&found), ["für Müller", "for Müller", "\u{fffd}\u{fffd}"]);
+        assert_eq!(found.iter().map(|line| line.is_latin1).collect::<Vec<_>>(), [true, false, false]);
     }
 
     proptest::proptest! {

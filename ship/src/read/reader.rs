@@ -283,7 +283,7 @@ mod tests {
         deliver::batch::{BatchLimits, service_of},
         feed::FeedParts,
         journal::{Group, Journal},
-        parse::record::Rules,
+        record::Rules,
     };
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_400_000);

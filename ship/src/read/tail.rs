@@ -12,7 +12,7 @@ use crate::{
     feed::Feed,
     read::{
         files::{self, Input},
-        lines::{Joiner, Line, LineReader},
+        lines::{Joiner, LineReader},
     },
 };
 
@@ -51,9 +51,8 @@ impl Text {
     ) -> Result<bool, Failure> {
         let start = self.lines.offset();
         while let Some(line) = self.lines.next_line(reader).map_err(Failure::File)? {
-            if let Some(log) = self.joiner.push(line) {
-                feed.add(&log, file, stem)?;
-            }
+            self.joiner.push(line, &feed.context());
+            self.add(file, stem, feed)?;
             if feed.is_stopped() {
                 return Err(Failure::Feed(Error::Interrupted));
             }
@@ -68,8 +67,9 @@ impl Text {
         stem: &str,
         feed: &mut Feed,
     ) -> Result<(), Error> {
-        let last = self.lines.last_line().and_then(|line| self.joiner.push(line));
-        self.add(last, file, stem, feed)?;
+        if let Some(line) = self.lines.last_line() {
+            self.joiner.push(line, &feed.context());
+        }
         self.finish_complete_lines(file, stem, feed)
     }
 
@@ -80,19 +80,15 @@ impl Text {
         stem: &str,
         feed: &mut Feed,
     ) -> Result<(), Error> {
-        let last = self.joiner.finish();
-        self.add(last, file, stem, feed)
+        self.joiner.finish();
+        self.add(file, stem, feed)
     }
 
-    #[allow(clippy::unused_self, reason = "reads as a step of the text")]
-    fn add(
-        &self,
-        log: Option<Line>,
-        file: Option<usize>,
-        stem: &str,
-        feed: &mut Feed,
-    ) -> Result<(), Error> {
-        log.map_or(Ok(()), |log| feed.add(&log, file, stem))
+    fn add(&mut self, file: Option<usize>, stem: &str, feed: &mut Feed) -> Result<(), Error> {
+        while let Some(log) = self.joiner.next_log() {
+            feed.add(&log, file, stem)?;
+        }
+        Ok(())
     }
 }
 

@@ -11,10 +11,11 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use logweir_core::timestamp::parse_duration;
+use logweir_parse::Tz;
 use logweir_sdk::Compression;
 use logweir_ship::{
     self as ship, Control, Event, Inputs, Notify, Shipment, Shipped, journal,
-    parse::record::service_name, read::files,
+    read::files, record::service_name,
 };
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,6 +51,9 @@ pub struct SendArgs {
     /// The service of every line [default: what the line says, else the file's name]
     #[arg(long)]
     service: Option<String>,
+    /// The zone of times that name none, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", env = "TZ", default_value = "UTC", value_parser = zone)]
+    timezone: Tz,
     /// Go on reading what is added, over rotation, until interrupted
     #[arg(long, short)]
     follow: bool,
@@ -161,6 +165,7 @@ impl SendArgs {
         Ok(Shipment {
             inputs,
             service: self.service.clone(),
+            zone: self.timezone,
             in_flight: self.in_flight.into(),
             batch_records_max: self.batch.into(),
             // Who follows is a service of its own: an outage of the server must not end it.
@@ -365,6 +370,13 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
         let what = if count == 1 { one } else { many };
         format!("{} {what} {text}", grouped(count))
     })
+}
+
+/// A zone by its name in the IANA database. POSIX lets a colon stand before it in `TZ`; empty is UTC.
+fn zone(text: &str) -> Result<Tz, String> {
+    let name = text.trim_start_matches(':');
+    let name = if name.is_empty() { "UTC" } else { name };
+    name.parse().map_err(|_| format!("{text:?} is no zone: write one such as Europe/Berlin or UTC"))
 }
 
 fn exit(shipped: &Shipped, interrupted: bool) -> Exit {

@@ -9,10 +9,14 @@ use logweir_core::{
 };
 use logweir_proto::v1::{self, attribute::Value};
 
-use crate::{parse::parse, read::lines::Line};
+use logweir_core::wire::record_to_wire;
+use logweir_parse::{Context, Format, Notes, Tz, join::Line, parse, parse_in_envelope, service};
 
 /// Attributes that this file may add.
-const FLAGS_MAX: usize = 3;
+const FLAGS_MAX: usize = 6;
+
+/// Endings of files that say nothing worth keeping of a log.
+const USUAL_ENDINGS: [&str; 6] = [".log", ".txt", ".json", ".ndjson", ".jsonl", ".log.gz"];
 
 /// How lines become records.
 #[derive(Debug, Clone)]
@@ -21,6 +25,17 @@ pub struct Rules {
     pub service: Option<String>,
     /// The limits of the contract.
     pub limits: Limits,
+    /// The zone of times that name none.
+    pub zone: Tz,
+}
+
+/// Where a line comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file's name without its folder; it is the service's if the line names none.
+    pub file_name: &'a str,
+    /// The time of the last line that had one.
+    pub last_time: Option<Timestamp>,
 }
 
 /// A record ready for a batch.
@@ -43,20 +58,34 @@ pub struct Changes {
     pub truncated: bool,
     /// Bytes that are no UTF-8 were replaced.
     pub invalid_utf8: bool,
+    /// Its bytes were read as Latin-1.
+    pub latin1: bool,
     /// It has the time of its sending.
     pub untimed: bool,
+    /// It has the time of the line before it.
+    pub inherited_time: bool,
+    /// It was joined from several lines.
+    pub joined: bool,
+    /// How its text was read.
+    pub notes: Notes,
 }
 
-/// Makes a record of a line. `fallback_service` is the service of a line that names none.
-pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now: Timestamp) -> Ready {
-    let parsed = parse(&line.text, now);
-    let mut record = parsed.record;
-    let untimed = parsed.time.is_none();
-    record.time_unix_nano = parsed.time.unwrap_or(now).as_unix_nanos().unsigned_abs();
+/// Makes a record of a line.
+pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> Ready {
+    let context = Context { zone: rules.zone, ..Context::at(now) };
+    let parsed = match &line.envelope {
+        Some(envelope) => parse_in_envelope(&line.text, envelope, &context),
+        None => parse(&line.text, &context),
+    };
+    // Never the present where the file says better: the lines of an old file would seem to be new.
+    let time = parsed.time.or(source.last_time);
+    let mut record = record_to_wire(parsed.record);
+    record.time_unix_nano = time.unwrap_or(now).as_unix_nanos().unsigned_abs();
     // `|` and not `||`: the record must be cut also where the line was already.
     let truncated = truncate(&mut record, &rules.limits) | line.truncated;
     let named = parsed.service.as_deref();
-    let wanted = rules.service.as_deref().or(named).unwrap_or(fallback_service);
+    let of_file = service::of_file(source.file_name);
+    let wanted = rules.service.as_deref().or(named).unwrap_or(of_file);
     let service = service_name(wanted);
     let original = named.filter(|named| *named != service).or_else(|| {
         // A name derived from a file or flag is not the line's: only a changed one is worth
@@ -73,9 +102,34 @@ pub fn ready(line: &Line, fallback_service: &str, rules: &Rules, now: Timestamp)
     if line.invalid_utf8 {
         add_flag(&mut record, "logweir.invalid_utf8");
     }
+    if line.is_latin1 {
+        add_text(&mut record, "logweir.charset", "windows-1252");
+    }
+    if parsed.notes.format == Format::DamagedJson {
+        add_flag(&mut record, "logweir.damaged_json");
+    }
+    if !is_plain_name(source.file_name, of_file) {
+        let (kept, _) = cut(source.file_name, rules.limits.attribute_value_bytes_max);
+        add_text(&mut record, "log.file.name", kept);
+    }
     let renamed = original.is_some();
-    let changes = Changes { renamed, truncated, invalid_utf8: line.invalid_utf8, untimed };
+    let changes = Changes {
+        renamed,
+        truncated,
+        invalid_utf8: line.invalid_utf8,
+        latin1: line.is_latin1,
+        untimed: time.is_none(),
+        inherited_time: parsed.time.is_none() && time.is_some(),
+        joined: line.is_joined,
+        notes: parsed.notes,
+    };
     Ready { service: service.into_owned(), record, changes }
+}
+
+/// Whether a file is called as its service is, but for the usual ending.
+fn is_plain_name(file_name: &str, service: &str) -> bool {
+    let ending = file_name.strip_prefix(service);
+    ending.is_some_and(|ending| ending.is_empty() || USUAL_ENDINGS.contains(&ending))
 }
 
 /// The nearest valid name: other characters become `_`, and it ends at the limit.

@@ -1,9 +1,7 @@
-//! Numbers, times and ids as people and programs write them.
-
-use chrono::DateTime;
+//! Durations and ids as people and programs write them.
 
 /// Milliseconds in a unit of time.
-pub(super) fn unit_ms(unit: &str) -> Option<f64> {
+pub(crate) fn unit_ms(unit: &str) -> Option<f64> {
     Some(match unit {
         "ns" | "nanos" | "nanoseconds" => 1e-6,
         "us" | "µs" | "μs" | "micros" | "microseconds" => 1e-3,
@@ -15,50 +13,38 @@ pub(super) fn unit_ms(unit: &str) -> Option<f64> {
 }
 
 /// A duration with its unit, such as `12ms` or `1.5 s`, in milliseconds.
-pub(super) fn duration_ms(text: &str) -> Option<f64> {
+pub(crate) fn duration_ms(text: &str) -> Option<f64> {
     let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let number: f64 = text[..digits].parse().ok()?;
     checked_ms(number * unit_ms(text[digits..].trim_start())?)
 }
 
 /// Only what a latency may be.
-pub(super) fn checked_ms(latency_ms: f64) -> Option<f64> {
+pub(crate) fn checked_ms(latency_ms: f64) -> Option<f64> {
     (latency_ms.is_finite() && latency_ms >= 0.0).then_some(latency_ms)
 }
 
-/// RFC 3339 as nanoseconds since 1970-01-01 UTC.
-pub(super) fn rfc3339_nanos(text: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
-}
-
-/// Seconds, milliseconds, microseconds or nanoseconds since 1970-01-01 UTC, told apart by their
-/// size: each stands for a time between 1973 and 5138 only in its own unit.
-pub(super) fn epoch_nanos(number: f64) -> Option<i64> {
-    let unit = match number {
-        1e8..1e11 => 1e9,
-        1e11..1e14 => 1e6,
-        1e14..1e17 => 1e3,
-        1e17..9e18 => 1.0,
-        _ => return None,
-    };
-    // A double of today's seconds has some 0.2 µs of precision; the digits below a millisecond are
-    // mostly what was left of a division, and would make equal times differ.
-    if unit == 1e9 {
-        Some((number * 1e3).round() as i64 * 1_000_000)
-    } else {
-        Some((number * unit) as i64)
+/// The unit in the name of a latency, if the name is one; empty if the name has no unit.
+pub(crate) fn latency_unit(key: &str) -> Option<&str> {
+    const STEMS: [&str; 6] =
+        ["latency", "duration", "elapsed", "took", "response_time", "responseTime"];
+    let rest = STEMS.into_iter().find_map(|stem| key.strip_prefix(stem))?;
+    match rest.strip_prefix('_') {
+        Some(unit) => unit_ms(unit).map(|_| unit),
+        None if rest == "Ms" => Some("ms"),
+        None => rest.is_empty().then_some(""),
     }
 }
 
 /// Hexadecimal digits as an id; all zeros are none (W3C Trace Context, 3.2.2).
-pub(super) fn hex_id<const SIZE: usize>(text: &str) -> Option<[u8; SIZE]> {
+pub(crate) fn hex_id<const SIZE: usize>(text: &str) -> Option<[u8; SIZE]> {
     let mut id = [0; SIZE];
     hex::decode_to_slice(text, &mut id).ok()?;
     id.iter().any(|&byte| byte != 0).then_some(id)
 }
 
 /// Trace and span id of a W3C `traceparent`.
-pub(super) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
+pub(crate) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
     let mut parts = text.split('-');
     let (_version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
     Some((hex_id(trace)?, hex_id(span)?))
@@ -83,17 +69,6 @@ mod tests {
         ] {
             assert_eq!(duration_ms(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn times_are_read_in_their_unit() {
-        let expected = 1_700_000_000_000_000_000;
-        for number in [1.7e9, 1.7e12, 1.7e15, 1.7e18] {
-            assert_eq!(epoch_nanos(number), Some(expected));
-        }
-        assert_eq!(epoch_nanos(12.0), None);
-        assert_eq!(epoch_nanos(f64::NAN), None);
-        assert_eq!(rfc3339_nanos("2023-11-14T22:13:20Z"), Some(expected));
     }
 
     #[test]

@@ -1,0 +1,220 @@
+//! Reads one JSON object. Pure. Nested values, and numbers that no machine number holds exactly,
+//! stay the text that they are.
+
+use std::{borrow::Cow, fmt};
+
+use logweir_core::{record::Value, timestamp::Timestamp};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Context, Format, Parsed,
+    fields::Fields,
+    lenient,
+    names::Role,
+};
+
+/// Objects within objects in which names with a meaning are looked for.
+const DEPTH_MAX: usize = 3;
+
+/// Reads a text that is one object and nothing else, but for a comma behind it. One that is not
+/// quite JSON is read as far as it goes, and marked.
+pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Parsed> {
+    let text = text.strip_suffix(',').unwrap_or(text).trim_end();
+    let (members, format) = match serde_json::from_str::<Members<'_>>(text) {
+        Ok(members) => (members.0, Format::Json),
+        Err(_) => (lenient::members(text)?, Format::DamagedJson),
+    };
+    let mut fields = Fields::new(context, known);
+    for (key, raw) in members {
+        add(&mut fields, &key, raw, DEPTH_MAX);
+    }
+    let mut parsed = fields.finish_or_whole(text);
+    parsed.notes.format = format;
+    Some(parsed)
+}
+
+/// The texts of an array of objects; none if it is something else.
+pub(crate) fn elements(text: &str) -> Option<Vec<&str>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    let texts: Vec<_> = elements.into_iter().map(RawValue::get).collect();
+    texts.iter().all(|text| text.starts_with('{')).then_some(texts)
+}
+
+/// The members of docker's envelope: text, stream and time.
+pub(crate) fn members_of_envelope(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    serde_json::from_str::<Members<'_>>(text).ok().map(|members| members.0)
+}
+
+fn add(fields: &mut Fields<'_>, name: &str, raw: &str, depth: usize) {
+    let is_placed = match raw.as_bytes().first() {
+        Some(b'{') if depth > 0 => add_object(fields, name, raw, depth),
+        Some(b'[') => add_array(fields, name, raw),
+        _ => false,
+    };
+    if !is_placed {
+        fields.add(name, value(raw));
+    }
+}
+
+/// Whether all of an object has its place.
+fn add_object(fields: &mut Fields<'_>, name: &str, raw: &str, depth: usize) -> bool {
+    let role = Role::of(name);
+    if matches!(role, Role::Other) {
+        return false;
+    }
+    let Ok(Members(members)) = serde_json::from_str(raw) else { return false };
+    match role {
+        Role::Time => {
+            let time = time_of_parts(fields, &members);
+            fields.fill_time(time)
+        }
+        Role::Attributes => {
+            for (key, raw) in members {
+                fields.add_attribute(&key, value(raw));
+            }
+            true
+        }
+        // A value of OTLP: `{"stringValue": "…"}`.
+        Role::Message(_) if members.len() == 1 && members[0].0.ends_with("Value") => {
+            add(fields, name, members[0].1, depth - 1);
+            true
+        }
+        _ => add_group(fields, name, members, depth),
+    }
+}
+
+/// Members with a meaning of their own, such as `log.level`; if none has one, the object stays
+/// whole.
+fn add_group(
+    fields: &mut Fields<'_>,
+    name: &str,
+    members: Vec<(Cow<'_, str>, &str)>,
+    depth: usize,
+) -> bool {
+    let path = |key: &str| format!("{name}.{key}");
+    let is_meant = |(key, _): &(Cow<'_, str>, &str)| Role::of(&path(key)) != Role::Other;
+    let has_meaning = members.iter().any(is_meant);
+    if has_meaning {
+        for (key, raw) in members {
+            add(fields, &path(&key), raw, depth - 1);
+        }
+    }
+    has_meaning
+}
+
+/// journald's bytes for a message that is no plain text, and OTLP's attributes.
+fn add_array(fields: &mut Fields<'_>, name: &str, raw: &str) -> bool {
+    match Role::of(name) {
+        Role::Message(_) => {
+            let Ok(bytes) = serde_json::from_str::<Vec<u8>>(raw) else { return false };
+            let text = crate::clean::clean(&String::from_utf8_lossy(&bytes)).into_owned();
+            fields.add(name, Value::String(text));
+            true
+        }
+        Role::Attributes => add_otlp_attributes(fields, raw),
+        _ => false,
+    }
+}
+
+#[derive(Deserialize)]
+struct OtlpAttribute<'a> {
+    key: String,
+    #[serde(borrow)]
+    value: Members<'a>,
+}
+
+/// `[{"key": "k", "value": {"intValue": "7"}}]` (OTLP's JSON encoding).
+fn add_otlp_attributes(fields: &mut Fields<'_>, raw: &str) -> bool {
+    let Ok(attributes) = serde_json::from_str::<Vec<OtlpAttribute<'_>>>(raw) else { return false };
+    for OtlpAttribute { key, value: Members(parts) } in attributes {
+        let part = parts.first().map(|(kind, raw)| match (kind.as_ref(), value(raw)) {
+            // Whole numbers of 64 bits are texts in protobuf's JSON.
+            ("intValue", Value::String(digits)) => number(&digits),
+            (_, value) => value,
+        });
+        fields.add_attribute(&key, part.unwrap_or_else(|| Value::Json("null".to_owned())));
+    }
+    true
+}
+
+/// `{"$date": …}` (MongoDB), `{"seconds": …, "nanos": …}` (Google Cloud) or `{"epochSecond": …,
+/// "nanoOfSecond": …}` (log4j).
+fn time_of_parts(fields: &Fields<'_>, members: &[(Cow<'_, str>, &str)]) -> Option<Timestamp> {
+    let part = |names: [&str; 2]| {
+        let found = members.iter().find(|(key, _)| names.contains(&key.as_ref()));
+        found.map(|(_, raw)| value(raw))
+    };
+    if let Some(date) = part(["$date", "date"]) {
+        return fields.time_of(&date);
+    }
+    let whole = |value: Value| value.to_string().parse().ok();
+    let seconds: i64 = part(["seconds", "epochSecond"]).and_then(whole)?;
+    let nanos = part(["nanos", "nanoOfSecond"]).and_then(whole).unwrap_or_default();
+    let nanos = seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?;
+    (nanos > 0).then_some(Timestamp::from_unix_nanos(nanos))
+}
+
+// By hand and with raw values: `serde_json::Value` keeps one of two equal names, sorts them, and
+// rounds numbers of more than 64 bits.
+/// The members of an object in their order, repeated names included.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
+
+/// A name, borrowed from the line where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Name(key), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
+                    members.push((key, value.get()));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor).map(Members)
+    }
+}
+
+/// The value of a member.
+pub(crate) fn value(raw: &str) -> Value {
+    match raw.as_bytes().first() {
+        Some(b't') if raw == "true" => Value::Bool(true),
+        Some(b'f') if raw == "false" => Value::Bool(false),
+        Some(b'"') => serde_json::from_str(raw)
+            .map_or_else(|_| Value::String(lenient::unquoted(raw)), Value::String),
+        Some(b'-' | b'0'..=b'9') => number(raw),
+        // What only looks like JSON is a text: as JSON it could not be shown again.
+        _ => match serde_json::from_str::<&RawValue>(raw) {
+            Ok(_) => Value::Json(raw.to_owned()),
+            Err(_) => Value::String(raw.to_owned()),
+        },
+    }
+}
+
+/// Digits beyond what a double holds exactly stay text.
+fn number(raw: &str) -> Value {
+    if let Ok(whole) = raw.parse() {
+        return Value::Int(whole);
+    }
+    // 17 significant digits tell any two doubles apart (IEEE 754); more say what a double cannot.
+    let digits = raw.bytes().filter(u8::is_ascii_digit).count();
+    match raw.parse::<f64>() {
+        Ok(number) if number.is_finite() && digits <= 17 => Value::Double(number),
+        Ok(number) if number.is_finite() => Value::Json(raw.to_owned()),
+        _ => Value::String(raw.to_owned()),
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads what is nearly JSON, as loggers write it: `NaN`, a comma too many, `\x22`, or an object
+//! that was cut off. Pure. Asked only where a strict reader has failed.
+
+use std::borrow::Cow;
+
+/// The members of an object, as far as it goes; none if it is something else.
+pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut rest = text.strip_prefix('{')?;
+    let mut members = Vec::new();
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
+        match rest.as_bytes().first() {
+            Some(b'"') => {}
+            Some(b'}') if rest.len() > 1 => return None,
+            Some(b'}') | None => break,
+            Some(_) => return None,
+        }
+        let length = string_bytes(rest);
+        let Some(after) = rest[length..].trim_start().strip_prefix(':') else {
+            // A name that was cut off says nothing.
+            let is_cut = rest[length..].trim_start().is_empty();
+            if is_cut { break } else { return None }
+        };
+        let value = after.trim_start();
+        let bytes = value_bytes(value);
+        members.push((Cow::Owned(unquoted(&rest[..length])), value[..bytes].trim_end()));
+        rest = &value[bytes..];
+    }
+    (!members.is_empty()).then_some(members)
+}
+
+/// The text of a string whose quotes or escapes may be wrong; an escape that there is not stays.
+pub(crate) fn unquoted(raw: &str) -> String {
+    let closed = string_bytes(raw);
+    let inner = raw.strip_prefix('"').unwrap_or(raw);
+    let is_closed = closed >= 2 && raw.as_bytes().get(closed - 1) == Some(&b'"');
+    let inner = if is_closed { &inner[..closed - 2] } else { inner };
+    let mut text = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.push_str(&escape(&mut characters)),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+/// What stands behind a backslash.
+fn escape(characters: &mut std::str::Chars<'_>) -> String {
+    let letter = characters.next();
+    let digits = match letter {
+        Some('x') => 2,
+        Some('u') => 4,
+        _ => 0,
+    };
+    let code: String = characters.as_str().chars().take(digits).collect();
+    let named = u32::from_str_radix(&code, 16).ok().filter(|_| code.len() == digits);
+    if let Some(named) = named.and_then(char::from_u32) {
+        *characters = characters.as_str()[digits..].chars();
+        return named.to_string();
+    }
+    match letter {
+        Some('n') => "\n".to_owned(),
+        Some('t') => "\t".to_owned(),
+        Some('r') => "\r".to_owned(),
+        Some('b') => "\u{8}".to_owned(),
+        Some('f') => "\u{c}".to_owned(),
+        Some(quoted @ ('"' | '\\' | '/')) => quoted.to_string(),
+        Some(other) => format!("\\{other}"),
+        None => "\\".to_owned(),
+    }
+}
+
+/// Bytes of a string from its quote through the other, or to the end.
+fn string_bytes(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Bytes of a value: through its quote or bracket, or to the next comma or bracket.
+fn value_bytes(text: &str) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    let bytes = text.as_bytes();
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at += string_bytes(&text[at..]) - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' | b',' if depth == 0 => return at,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    at.min(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&[(&str, &str)]>) {
+        let found = members(text);
+        let found: Option<Vec<_>> =
+            found.as_ref().map(|all| all.iter().map(|(key, raw)| (key.as_ref(), *raw)).collect());
+        assert_eq!(found.as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn what_is_nearly_json_is_read() {
+        check(r#"{"a":NaN,"b":1,}"#, Some(&[("a", "NaN"), ("b", "1")]));
+        check(r#"{"a":{"b":[1,"}"]},"c":"x"#, Some(&[("a", r#"{"b":[1,"}"]}"#), ("c", "\"x")]));
+        check(r#"{"a":"b","cut"#, Some(&[("a", "\"b\"")]));
+        check(r#"{"a":-Infinity }"#, Some(&[("a", "-Infinity")]));
+        for text in ["{}", "{a:1}", r#"{"a" 1}"#, r#"{"a":1} more"#, "text", r#"{"a":1}}"#] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_where_they_mean_something() {
+        for (raw, expected) in [
+            (r#""a\x22b""#, "a\"b"),
+            (r#""a\u00e9""#, "aé"),
+            (r#""open"#, "open"),
+            (r#""odd \q \xzz""#, r"odd \q \xzz"),
+            (r#""end\"#, "end\\"),
+            (r#"""#, ""),
+            ("", ""),
+        ] {
+            assert_eq!(unquoted(raw), expected, "{raw}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "[{}\\[\\]\",:a\\\\xu0-9é ]{0,40}") {
+            let _ = members(&text);
+            let _ = unquoted(&text);
+            let _ = members(&format!("{{{text}"));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Reads a line of text: a time and a level at its start, in either order, with what loggers write
+//! between and behind them; the rest is the message. Pure.
+
+use logweir_core::record::{Attribute, Level, Value};
+
+use crate::{Context, Format, Parsed, json, level, logfmt, time};
+
+/// Longest name of a logger or thread in a head, bytes.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Reads a text; what is not recognised is message.
+pub(crate) fn parse(text: &str, context: &Context, mut known: Parsed) -> Parsed {
+    if let Some(rest) = klog(text, context, &mut known).or_else(|| redis(text, context, &mut known))
+    {
+        return with_message(known, rest, text);
+    }
+    let mut head = Head { rest: text, parsed: known, has_stamp: false };
+    head.take_time(context);
+    head.take_level();
+    head.take_time(context);
+    if head.has_stamp {
+        if let Some(parsed) = head.structured(context) {
+            return parsed;
+        }
+        head.take_logger_and_level();
+        head.take_spring();
+    } else if head.parsed.time.is_none() {
+        // Access logs begin with the client; their time stays in the message, which has no other.
+        head.parsed.time = time::access_log(text, context);
+        if head.parsed.time.is_some() {
+            head.parsed.notes.format = Format::AccessLog;
+        }
+    }
+    let (rest, mut parsed) = (head.rest, head.parsed);
+    parsed.record.level = parsed.record.level.or_else(|| level_within(rest));
+    with_message(parsed, rest, text)
+}
+
+/// A level that stands further on in the first line, or begins the second, as
+/// `java.util.logging` writes it.
+fn level_within(rest: &str) -> Option<Level> {
+    level::marked(rest.lines().next()?).or_else(|| {
+        let second = rest.lines().nth(1)?;
+        second.split_once(": ").and_then(|_| level::leading(second)).map(|(level, _)| level)
+    })
+}
+
+/// A line that is nothing but a time and a level is its own message.
+fn with_message(mut parsed: Parsed, rest: &str, text: &str) -> Parsed {
+    let message = if rest.trim().is_empty() { text } else { rest };
+    message.clone_into(&mut parsed.record.message);
+    parsed
+}
+
+/// The beginning of a line while it is taken apart.
+struct Head<'a> {
+    rest: &'a str,
+    parsed: Parsed,
+    has_stamp: bool,
+}
+
+impl<'a> Head<'a> {
+    fn take_time(&mut self, context: &Context) {
+        if self.has_stamp {
+            return;
+        }
+        if let Some((time, used)) = time::leading(self.rest, context) {
+            self.has_stamp = true;
+            self.parsed.time = self.parsed.time.or(Some(time));
+            self.rest = behind_separator(&self.rest[used..]);
+        }
+    }
+
+    fn take_level(&mut self) {
+        if let Some((level, rest)) = level::leading(self.rest) {
+            self.parsed.record.level = self.parsed.record.level.or(Some(level));
+            self.rest = behind_separator(rest);
+        } else if self.has_unknown_zone() {
+            self.parsed.notes.has_unknown_zone = true;
+        }
+    }
+
+    /// `XYZ ERROR`, where a zone would stand, with letters that name none.
+    fn has_unknown_zone(&self) -> bool {
+        let letters = self.rest.bytes().take_while(u8::is_ascii_uppercase).count();
+        let behind = self.rest[letters..].trim_start();
+        self.has_stamp && (3..=4).contains(&letters) && level::leading(behind).is_some()
+    }
+
+    /// JSON or logfmt behind the stamp.
+    fn structured(&self, context: &Context) -> Option<Parsed> {
+        let rest = self.rest.trim();
+        match rest.as_bytes().first()? {
+            b'{' => json::parse(rest, context, self.parsed.clone()),
+            _ => logfmt::parse(rest, context, self.parsed.clone()),
+        }
+    }
+
+    /// `shop.cart - ERROR - text`, `shop::cart ERROR text`, `[main] ERROR text` keeps its thread.
+    fn take_logger_and_level(&mut self) {
+        if self.parsed.record.level.is_some() {
+            return;
+        }
+        let Some((logger, rest)) = self.rest.split_once(' ') else { return };
+        let is_parted = rest.starts_with("- ") || rest.starts_with("| ");
+        if !is_logger(logger, is_parted) {
+            return;
+        }
+        if let Some((level, rest)) = level::leading(behind_separator(rest)) {
+            self.parsed.record.level = Some(level);
+            logger.clone_into(&mut self.parsed.record.logger);
+            self.rest = behind_separator(rest);
+        }
+    }
+
+    /// `4711 --- [app] [thread] logger : text`, as Spring Boot writes it behind the level.
+    fn take_spring(&mut self) {
+        let taken = || {
+            let (process, rest) = self.rest.split_once(" --- ")?;
+            let (mut names, mut rest) = (Vec::new(), rest);
+            while let Some(name) = rest.strip_prefix('[') {
+                let (name, behind) = name.split_once(']')?;
+                names.push(name.trim());
+                rest = behind.trim_start();
+            }
+            let (logger, message) = rest.split_once(" : ").or_else(|| rest.split_once(": "))?;
+            let is_process = !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit());
+            (is_process && is_logger(logger.trim(), true))
+                .then(|| (process, names.pop(), logger.trim(), message))
+        };
+        let Some((process, thread, logger, message)) = taken() else { return };
+        let parsed = &mut self.parsed;
+        let mut add = |key: &str, value: Value| {
+            parsed.record.attributes.push(Attribute::new(key, value));
+        };
+        add("pid", process.parse().map_or_else(|_| Value::String(process.to_owned()), Value::Int));
+        if let Some(thread) = thread {
+            add("thread", Value::String(thread.to_owned()));
+        }
+        logger.clone_into(&mut parsed.record.logger);
+        self.rest = message.trim_start();
+    }
+}
+
+/// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
+fn is_logger(word: &str, is_parted: bool) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$');
+    let is_name = word.bytes().all(allowed) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let is_path = word.contains('.') || word.contains("::");
+    is_name && word.len() <= NAME_BYTES_MAX && (is_path || is_parted) && !word.ends_with(':')
+}
+
+/// Takes blanks off, and a dash, bar or colon that stands between two parts of a head.
+fn behind_separator(text: &str) -> &str {
+    let text = text.trim_start_matches([' ', '\t', ':']);
+    for separator in ["- ", "| "] {
+        if let Some(rest) = text.strip_prefix(separator) {
+            return rest.trim_start_matches([' ', '\t']);
+        }
+    }
+    // `TIME|LEVEL|text` and `TIME,LEVEL,text`: a bar without blanks.
+    text.strip_prefix('|').unwrap_or(text)
+}
+
+/// `E0102 03:04:05.678901    5813 stats.go:83] text` (Kubernetes' klog and glog).
+fn klog<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
+    let level = match text.as_bytes().first()? {
+        b'I' => Level::Info,
+        b'W' => Level::Warn,
+        b'E' => Level::Error,
+        b'F' => Level::Fatal,
+        _ => return None,
+    };
+    let (time, used) = time::month_day_clock(&text[1..], context)?;
+    let (origin, message) = text[1 + used..].split_once("] ")?;
+    let (thread, place) = origin.trim().split_once(' ')?;
+    let thread = thread.parse().ok()?;
+    parsed.time = parsed.time.or(Some(time));
+    parsed.record.level = parsed.record.level.or(Some(level));
+    parsed.record.attributes.push(Attribute::new("thread", Value::Int(thread)));
+    let place = Value::String(place.trim().to_owned());
+    parsed.record.attributes.push(Attribute::new("code.location", place));
+    parsed.notes.format = Format::Klog;
+    Some(message)
+}
+
+/// `123:M 02 Jan 2026 03:04:05.678 # text`: process, role, time and a mark for the level (Redis,
+/// `serverLogRaw`).
+fn redis<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = text[digits..].strip_prefix(':').filter(|_| digits > 0)?;
+    let (role, rest) = rest.split_once(' ')?;
+    let is_role = role.len() == 1 && role.bytes().all(|byte| byte.is_ascii_uppercase());
+    let (time, used) = time::leading(rest, context).filter(|_| is_role)?;
+    let rest = rest[used..].strip_prefix(' ')?;
+    let level = match rest.split_once(' ')?.0 {
+        "." | "-" => Level::Debug,
+        "*" => Level::Info,
+        "#" => Level::Warn,
+        _ => return None,
+    };
+    parsed.time = parsed.time.or(Some(time));
+    parsed.record.level = parsed.record.level.or(Some(level));
+    let process = text[..digits].parse().map(Value::Int);
+    if let Ok(process) = process {
+        parsed.record.attributes.push(Attribute::new("pid", process));
+    }
+    Some(&rest[2..])
+}

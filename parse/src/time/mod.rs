@@ -1,0 +1,379 @@
+//! Reads the time formats that logs are written in. Pure.
+//!
+//! A time without a zone is taken in the zone of its source; one without a year (syslog, klog) as
+//! the latest such moment that is not more than a day after now. Times before 1970 or after 2262
+//! are not recognised, because the wire cannot carry them.
+
+mod cursor;
+mod zone;
+
+use std::time::Duration;
+
+use chrono::{Datelike, NaiveDate, TimeDelta};
+use logweir_core::timestamp::{Timestamp, nanos_of};
+
+pub use self::zone::Tz;
+use self::{cursor::Cursor, zone::Zone};
+use crate::Context;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Bytes of an access log within which its time stands, behind client and user.
+const ACCESS_LOG_BYTES_MAX: usize = 256;
+
+/// Reads a text that is a time and nothing else.
+pub fn whole(text: &str, context: &Context) -> Option<Timestamp> {
+    let text = text.trim();
+    let (time, used) = leading(text, context)?;
+    (used == text.len()).then_some(time)
+}
+
+/// Reads a time, which may stand in brackets, at the start of a line; also tells where it ends.
+pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
+    let mut cursor = Cursor::new(text.as_bytes(), 0);
+    let is_bracketed = cursor.eat(b'[');
+    let forms: &[Form] = match cursor.peek()? {
+        b'0'..=b'9' => &[year_first, day_first, epoch, basic, month_first],
+        b'A'..=b'Z' | b'a'..=b'z' => &[named_first],
+        _ => return None,
+    };
+    let start = cursor.at();
+    let time = forms.iter().find_map(|form| {
+        cursor.go_to(start);
+        form(&mut cursor, context)
+    })?;
+    // `[2026-01-02T03:04:05 INFO]` holds more than a time: cut out, it would leave half a bracket.
+    if is_bracketed && !cursor.eat(b']') {
+        return None;
+    }
+    Some((time, cursor.at()))
+}
+
+type Form = fn(&mut Cursor<'_>, &Context) -> Option<Timestamp>;
+
+/// Finds `[02/Jan/2026:03:04:05 +0000]` in the first fields of an access log line.
+pub(crate) fn access_log(text: &str, context: &Context) -> Option<Timestamp> {
+    let head = &text.as_bytes()[..text.len().min(ACCESS_LOG_BYTES_MAX)];
+    let start = memchr::memchr(b'[', head)? + 1;
+    let mut cursor = Cursor::new(head, start);
+    let time = day_first(&mut cursor, context)?;
+    cursor.eat(b']').then_some(time)
+}
+
+/// A month and a day such as `0102`, a blank and a clock, without a year: klog's.
+pub(crate) fn month_day_clock(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
+    let mut cursor = Cursor::new(text.as_bytes(), 0);
+    let (month, day) = (cursor.number(2, 2)?, cursor.number(2, 2)?);
+    cursor.expect(b' ')?;
+    let clock = cursor.clock()?;
+    let time = without_year(month, day, clock, context)?;
+    Some((time, cursor.at()))
+}
+
+/// Reads a count since 1970 in seconds (a fraction is allowed), or, by its size, milliseconds,
+/// microseconds or nanoseconds.
+pub fn since_epoch(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 19 || fraction.len() > 18 || !digits(whole) {
+        return None;
+    }
+    // By the number of digits: seconds have ten from 2001 to 2286, and each finer unit three more.
+    let unit = match whole.len() {
+        0..=11 => 1_000_000_000_i128,
+        12..=14 => 1_000_000,
+        15..=17 => 1_000,
+        _ => 1,
+    };
+    let mut nanos = whole.parse::<i128>().ok()? * unit;
+    if !fraction.is_empty() {
+        let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+        nanos += digits(fraction).then(|| fraction.parse::<i128>().ok())?? * unit / scale;
+    }
+    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Timestamp::from_unix_nanos)
+}
+
+/// `2026-01-02T03:04:05.678+01:00`, with blanks, slashes and commas as people write them.
+fn year_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let year = cursor.number(4, 4)?;
+    let separator = cursor.one_of(b"-/.")?;
+    let month = cursor.number(1, 2)?;
+    cursor.expect(separator)?;
+    let day = cursor.number(1, 2)?;
+    cursor.one_of(b"Tt _:")?;
+    cursor.eat(b' ');
+    let clock = cursor.clock()?;
+    moment(Date { year, month, day }, clock, Zone::read(cursor), context)
+}
+
+/// `02/Jan/2026:03:04:05 +0000`, `02-Jan-2026 03:04:05`, `2 Jan 2026 03:04:05`, `02.01.2026 03:04`.
+fn day_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let day = cursor.number(1, 2)?;
+    let separator = cursor.one_of(b"/-. ")?;
+    let month = match separator {
+        b'.' => cursor.number(1, 2)?,
+        _ => cursor.month()?,
+    };
+    cursor.expect(separator)?;
+    let year = cursor.number(4, 4)?;
+    cursor.eat(b',');
+    cursor.one_of(b": T")?;
+    let clock = cursor.clock()?;
+    moment(Date { year, month, day }, clock, Zone::read(cursor), context)
+}
+
+/// `01/02/2026 03:04:05 PM`: the month first, as where such dates are written with `AM` and `PM`,
+/// unless that can be no month.
+fn month_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let first = cursor.number(1, 2)?;
+    let separator = cursor.one_of(b"/-")?;
+    let second = cursor.number(1, 2)?;
+    cursor.expect(separator)?;
+    let year = cursor.number(4, 4)?;
+    cursor.eat(b',');
+    cursor.one_of(b" T")?;
+    let clock = cursor.clock()?;
+    let (month, day) = if first > 12 { (second, first) } else { (first, second) };
+    moment(Date { year, month, day }, clock, Zone::read(cursor), context)
+}
+
+/// `20260102T030405Z`.
+fn basic(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let date = Date { year: cursor.number(4, 4)?, month: cursor.number(2, 2)?, day: cursor.number(2, 2)? };
+    let separator = cursor.one_of(b"T -")?;
+    let clock = match separator {
+        b'T' => cursor.basic_clock()?,
+        _ => cursor.basic_clock().or_else(|| cursor.clock())?,
+    };
+    moment(date, clock, Zone::read(cursor), context)
+}
+
+/// `Jan  2 03:04:05`, `Fri Jan  2 03:04:05.678 2026`, `Jan 2, 2026 3:04:05 AM` or
+/// `Fri, 02 Jan 2026 03:04:05 GMT`.
+fn named_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    cursor.skip_weekday();
+    if cursor.peek()?.is_ascii_digit() {
+        return day_first(cursor, context);
+    }
+    let month = cursor.month()?;
+    cursor.expect(b' ')?;
+    // A day of one digit has a blank in place of the other (RFC 3164, 4.1.2).
+    cursor.eat(b' ');
+    let day = cursor.number(1, 2)?;
+    if cursor.eat(b',') {
+        cursor.expect(b' ')?;
+        let year = cursor.number(4, 4)?;
+        cursor.eat(b',');
+        cursor.expect(b' ')?;
+        let clock = cursor.clock()?;
+        return moment(Date { year, month, day }, clock, Zone::read(cursor), context);
+    }
+    cursor.expect(b' ')?;
+    clock_and_year(cursor, month, day, context)
+}
+
+/// `03:04:05`, `03:04:05 2026`, `03:04:05 CET 2026`, or the year first as some routers write it.
+fn clock_and_year(
+    cursor: &mut Cursor<'_>,
+    month: u32,
+    day: u32,
+    context: &Context,
+) -> Option<Timestamp> {
+    let start = cursor.at();
+    if let Some(year) = cursor.number(4, 4)
+        && cursor.eat(b' ')
+    {
+        let clock = cursor.clock()?;
+        return moment(Date { year, month, day }, clock, Zone::read(cursor), context);
+    }
+    cursor.go_to(start);
+    let clock = cursor.clock()?;
+    let end = cursor.at();
+    let zone = Zone::read(cursor);
+    if cursor.eat(b' ')
+        && let Some(year) = cursor.number(4, 4)
+        && (cursor.is_at_blank() || cursor.peek() == Some(b']'))
+        && let Some(time) = moment(Date { year, month, day }, clock, zone, context)
+    {
+        return Some(time);
+    }
+    cursor.go_to(end);
+    without_year(month, day, clock, context)
+}
+
+fn without_year(month: u32, day: u32, clock: i64, context: &Context) -> Option<Timestamp> {
+    // A day ahead is allowed: such times name no zone either, and the sender may be east of UTC.
+    let latest = context.now + DAY;
+    let year = latest.date_time().year();
+    // 29 February may lie eight years back, across a century.
+    let dates = (0..=8).filter_map(|back| {
+        let year = u32::try_from(year - back).ok()?;
+        moment(Date { year, month, day }, clock, Zone::Unsaid, context)
+    });
+    dates.into_iter().find(|time| *time <= latest)
+}
+
+/// `1767323045.678 …`, with 10 digits or more so that no ordinary number is taken for a time.
+fn epoch(cursor: &mut Cursor<'_>, _context: &Context) -> Option<Timestamp> {
+    let rest = cursor.rest();
+    let length =
+        rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(rest.len());
+    let text = std::str::from_utf8(&rest[..length]).ok()?;
+    let whole = text.split('.').next().unwrap_or_default();
+    if !matches!(whole.len(), 10 | 13 | 16 | 19) {
+        return None;
+    }
+    let time = since_epoch(text);
+    cursor.skip(length);
+    time.filter(|_| cursor.is_at_blank() || cursor.peek() == Some(b']'))
+}
+
+struct Date {
+    year: u32,
+    month: u32,
+    day: u32,
+}
+
+fn moment(date: Date, clock_nanos: i64, zone: Zone, context: &Context) -> Option<Timestamp> {
+    let day = NaiveDate::from_ymd_opt(i32::try_from(date.year).ok()?, date.month, date.day)?;
+    let local = day.and_time(chrono::NaiveTime::MIN) + TimeDelta::nanoseconds(clock_nanos);
+    let midnight = i64::from(day.to_epoch_days()).checked_mul(nanos_of(DAY))?;
+    let east = zone.nanos_east(local, context.zone);
+    let nanos = midnight.checked_add(clock_nanos)?.checked_sub(east)?;
+    (nanos > 0).then_some(Timestamp::from_unix_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2026-01-02T03:04:05Z.
+    const MOMENT: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
+
+    const CONTEXT: Context = Context { zone: Tz::UTC, ..Context::at(MOMENT) };
+
+    fn check(text: &str, expected: Timestamp) {
+        assert_eq!(whole(text, &CONTEXT), Some(expected), "{text}");
+    }
+
+    #[test]
+    fn the_common_formats_are_read() {
+        for text in [
+            "2026-01-02T03:04:05Z",
+            "2026-01-02 03:04:05",
+            "2026/01/02 03:04:05",
+            "2026-01-02T04:04:05+01:00",
+            "2026-01-01T22:04:05 -0500",
+            "2026-01-02 03:04:05 UTC",
+            "[2026-01-02 03:04:05]",
+            "Jan  2 03:04:05",
+            "Jan 02 03:04:05",
+            "Fri Jan  2 03:04:05 2026",
+            "02/Jan/2026:03:04:05 +0000",
+            "[02/Jan/2026:03:04:05 +0000]",
+            "2026-01-02 3:04:05",
+            "02-Jan-2026 03:04:05",
+            "02 Jan 2026 03:04:05",
+            "02/Jan/2026 03:04:05",
+            "02.01.2026 03:04:05",
+            "01/02/2026 03:04:05 AM",
+            "Jan 2, 2026 3:04:05 AM",
+            "Jan 2, 2026, 3:04:05\u{202f}AM",
+            "Fri, 02 Jan 2026 03:04:05 GMT",
+            "Fri Jan  2 04:04:05 CET 2026",
+            "20260102T030405Z",
+            "20260102 03:04:05",
+            "2026-01-02 04:04:05 CET",
+            "2026-01-01 22:04:05 EST",
+            "2026-01-02 04:04:05+01",
+            "2026-01-02T03:04:05Z[UTC]",
+            "2026-01-02T04:04:05+01:00[Europe/Berlin]",
+            "2026-01-02 04:04:05[Europe/Berlin]",
+            "1767323045",
+            "1767323045000",
+            "1767323045000000",
+            "1767323045000000000",
+        ] {
+            check(text, MOMENT);
+        }
+        assert_eq!(leading("2026-01-02 03:04:05 Zebra", &CONTEXT), Some((MOMENT, 19)));
+        check("2026-01-02 03:04:05,123", MOMENT + Duration::from_millis(123));
+        check("2026-01-02T03:04:05.123456789Z", MOMENT + Duration::from_nanos(123_456_789));
+        check("2026-01-02T03:04:05.1234567899Z", MOMENT + Duration::from_nanos(123_456_789));
+        check("Fri Jan  2 03:04:05.678 2026", MOMENT + Duration::from_millis(678));
+        check("13/01/2026 03:04:05", MOMENT + 11 * DAY);
+        check("01/02/2026 03:04:05 PM", MOMENT + DAY / 2);
+        check("01/02/2026 12:04:05 AM", MOMENT - Duration::from_secs(3 * 3_600));
+        check("1767323045.5", MOMENT + Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_is_no_time_is_left_alone() {
+        for text in [
+            "",
+            "hello",
+            "12345",
+            "2026-13-02 03:04:05",
+            "2026-01-02",
+            "1969-12-31 23:59:59",
+            "9999-01-01 00:00:00",
+            "Foo  2 03:04:05",
+            "2026-01-02 25:00:00",
+            "[2026-01-02 03:04:05",
+            "2026-01-02 03:04:05 -12",
+            "01/02/2026 13:04:05 PM",
+            "32.01.2026 03:04:05",
+            "17673230450000000001234567890",
+        ] {
+            assert_eq!(whole(text, &CONTEXT), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_year_is_never_in_the_future() {
+        assert_eq!(
+            whole("Dec 31 23:59:59", &CONTEXT),
+            Some(Timestamp::from_unix_seconds(1_767_225_599))
+        );
+        let leap_day = whole("Feb 29 00:00:00", &CONTEXT);
+        assert_eq!(leap_day, whole("2024-02-29 00:00:00", &CONTEXT));
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_that_of_its_source() {
+        let context = Context { zone: Tz::America__New_York, ..CONTEXT };
+        let check = |text, expected: &str| {
+            assert_eq!(whole(text, &context), whole(expected, &CONTEXT), "{text}");
+        };
+        check("2026-01-02 03:04:05", "2026-01-02 08:04:05");
+        check("2025-07-02 03:04:05", "2025-07-02 07:04:05");
+        check("2026-01-02 03:04:05 UTC", "2026-01-02 03:04:05");
+        // Set forward at two o'clock: half past two is read as if it were not.
+        check("2025-03-09 02:30:00", "2025-03-09 07:30:00");
+        // Set back at two o'clock: half past one comes twice.
+        check("2025-11-02 01:30:00", "2025-11-02 05:30:00");
+    }
+
+    #[test]
+    fn an_access_log_has_its_time_further_right() {
+        let line = r#"10.0.0.1 - - [02/Jan/2026:03:04:05 +0000] "GET / HTTP/1.1" 200 12"#;
+        assert_eq!(access_log(line, &CONTEXT), Some(MOMENT));
+        assert_eq!(access_log("no time [here]", &CONTEXT), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,80}") {
+            let used = leading(&text, &CONTEXT).map_or(0, |(_, used)| used);
+            prop_assert!(text.is_char_boundary(used));
+            prop_assert!(access_log(&text, &CONTEXT).is_none_or(|time| time > Timestamp::EPOCH));
+            prop_assert!(since_epoch(&text).is_none_or(|time| time > Timestamp::EPOCH));
+        }
+
+        #[test]
+        fn no_time_like_text_panics(text in "[0-9A-Z:/. ,+\\[\\]-]{0,40}") {
+            prop_assert!(leading(&text, &CONTEXT).is_none_or(|(_, used)| used <= text.len()));
+        }
+    }
+}
