@@ -173,7 +173,8 @@ impl Intake {
             if self.logs.is_multiple_of(TICK_LINES) {
                 run.tick();
             }
-            let Parsed { time, service, mut record, .. } = parse(&line, &Context::at(Timestamp::EPOCH));
+            let Parsed { time, service, mut record, .. } =
+                parse(&line, &Context::at(Timestamp::EPOCH));
             let Some(time) = time else {
                 self.without_time += 1;
                 continue;

@@ -8,10 +8,11 @@ const ESCAPE: char = '\u{1b}';
 /// The text without colours and other control sequences, and without the NUL bytes that a file
 /// begins with after it was truncated under its writer.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    let text = text.trim_start_matches(['\0', '\u{feff}']);
+    let kept = text.trim_start_matches(['\0', '\u{feff}']);
     // Asked of every line; most have none.
-    match memchr::memchr(ESCAPE as u8, text.as_bytes()) {
-        Some(first) => Cow::Owned(without_sequences(text, first)),
+    match memchr::memchr(ESCAPE as u8, kept.as_bytes()) {
+        Some(first) => Cow::Owned(without_sequences(kept, first)),
+        None if kept.len() < text.len() => Cow::Owned(kept.to_owned()),
         None => Cow::Borrowed(text),
     }
 }

@@ -83,9 +83,9 @@ fn within(line: &str) -> Option<Exception<'_>> {
     let ends = line.match_indices(':').map(|(at, _)| at).take(NAMES_MAX);
     let mut names = ends.chain([line.trim_end().len()]).filter_map(|end| {
         let head = &line[..end];
-        let name = head.rfind(|letter| !is_in_name(letter)).map_or(0, |before| {
-            before + head[before..].chars().next().map_or(0, char::len_utf8)
-        });
+        let name = head
+            .rfind(|letter| !is_in_name(letter))
+            .map_or(0, |before| before + head[before..].chars().next().map_or(0, char::len_utf8));
         let is_apart = name > 0 && matches!(head.as_bytes()[name - 1], b' ' | b'(' | b'\t');
         let message = line[end..].trim_start_matches(':').trim();
         // At the end of a sentence a name needs its package: "caught an IOException" is a sentence.
@@ -101,7 +101,9 @@ fn is_in_name(letter: char) -> bool {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(is_in_name) && !text.starts_with(|c: char| c.is_ascii_digit())
+    !text.is_empty()
+        && text.chars().all(is_in_name)
+        && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Whether it is the name of an exception, and more than that word alone.

@@ -225,8 +225,7 @@ impl<'a> Fields<'a> {
     /// A level by number: syslog's in GELF, else bunyan's, pino's or Monolog's.
     fn place_number(&mut self) {
         let Some(number) = self.number else { return };
-        let level =
-            if self.is_gelf { level::of_severity(number) } else { level::numbered(number) };
+        let level = if self.is_gelf { level::of_severity(number) } else { level::numbered(number) };
         if !fill(&mut self.parsed.record.level, level) {
             self.parsed.notes.has_unknown_level |= level.is_none();
             self.add_attribute("level", Value::Int(number));
@@ -239,11 +238,12 @@ impl<'a> Fields<'a> {
         let Some(Value::String(trace)) = record.attribute("exception.stacktrace") else { return };
         let Some(found) = exception(trace) else { return };
         let parts = [("exception.type", found.kind), ("exception.message", found.message)];
-        let missing = parts.into_iter().filter(|(key, text)| {
-            !text.is_empty() && record.attribute(key).is_none()
-        });
-        let missing: Vec<_> =
-            missing.map(|(key, text)| Attribute::new(key, Value::String(text.to_owned()))).collect();
+        let missing = parts
+            .into_iter()
+            .filter(|(key, text)| !text.is_empty() && record.attribute(key).is_none());
+        let missing: Vec<_> = missing
+            .map(|(key, text)| Attribute::new(key, Value::String(text.to_owned())))
+            .collect();
         record.attributes.extend(missing);
     }
 }

@@ -3,7 +3,7 @@
 //! grown to [`JOINED_BYTES_MAX`] takes no more; the next line then starts a log of its own, so that
 //! nothing is lost.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use crate::{
     Context, clean,
@@ -100,6 +100,9 @@ pub struct Joiner {
 impl Joiner {
     /// Takes a line. Blank lines are no logs.
     pub fn push(&mut self, mut line: Line, context: &Context) {
+        if let Cow::Owned(cleaned) = clean::clean(&line.text) {
+            line.text = cleaned;
+        }
         if let Some((envelope, text)) = envelope::open(&line.text, context) {
             line.text = text.into_owned();
             line.envelope = Some(Box::new(envelope));
@@ -155,7 +158,7 @@ impl Joiner {
         Some(line)
     }
 
-    fn join(&mut self, mut line: Line, context: &Context) {
+    fn join(&mut self, line: Line, context: &Context) {
         if line.text.trim().is_empty() {
             // It counts as read with the log before it, or the next run would begin with it again.
             if let Some(held) = &mut self.held {
@@ -177,7 +180,7 @@ impl Joiner {
             self.ready.extend(elements);
             return;
         }
-        match expects_behind(&mut line, context) {
+        match expects_behind(&line, context) {
             Expects::Nothing => self.ready.push_back(line),
             expects => self.held = Some(Held::new(line, expects)),
         }
@@ -241,9 +244,7 @@ impl Held {
             return;
         }
         let is_frame = text.starts_with([' ', '\t']);
-        if text.ends_with(PYTHON_TRACE)
-            || (text.contains(RUST_PANIC) && text.ends_with(':'))
-        {
+        if text.ends_with(PYTHON_TRACE) || (text.contains(RUST_PANIC) && text.ends_with(':')) {
             self.expects = Expects::OneMore;
         } else if text.starts_with("goroutine ") {
             self.expects = Expects::GoFrames;
@@ -253,11 +254,8 @@ impl Held {
     }
 }
 
-/// What may follow a line that begins a log; its text is cleaned if that is needed to tell.
-fn expects_behind(line: &mut Line, context: &Context) -> Expects {
-    if let std::borrow::Cow::Owned(cleaned) = clean::clean(&line.text) {
-        line.text = cleaned;
-    }
+/// What may follow a line that begins a log.
+fn expects_behind(line: &Line, context: &Context) -> Expects {
     let text = line.text.trim_end();
     match text.as_bytes().first() {
         Some(b'{') if text.ends_with(['}', ',']) && text.len() > 1 && !text.ends_with("{,") => {
@@ -278,7 +276,8 @@ fn is_stamped(text: &str, context: &Context) -> bool {
     match text.as_bytes().first() {
         Some(b'0'..=b'9' | b'[' | b'<' | b'(' | b'A'..=b'Z' | b'a'..=b'z') => {
             has_time(text)
-                || level::leading(text).is_some_and(|(_, rest)| time::leading(rest, context).is_some())
+                || level::leading(text)
+                    .is_some_and(|(_, rest)| time::leading(rest, context).is_some())
                 || behind_process(text).is_some_and(has_time)
         }
         _ => false,
@@ -466,8 +465,11 @@ mod tests {
         assert_eq!(texts, ["other", "one line\n\tat a"]);
         // A kill between the two must not lose the first part.
         assert!(logs[0].has_more || logs[0].end <= logs[1].start);
-        check("{\"log\":\"one \",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n\
-               {\"log\":\"line\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n", &["one line"]);
+        check(
+            "{\"log\":\"one \",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n\
+               {\"log\":\"line\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n",
+            &["one line"],
+        );
         check("web-1  | INFO a\ndb-1   | INFO b\n", &["INFO a", "INFO b"]);
         check("INFO | a\n", &["INFO | a"]);
     }

@@ -10,12 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{
-    Context, Format, Parsed,
-    fields::Fields,
-    lenient,
-    names::Role,
-};
+use crate::{Context, Format, Parsed, fields::Fields, lenient, names::Role};
 
 /// Objects within objects in which names with a meaning are looked for.
 const DEPTH_MAX: usize = 3;

@@ -31,10 +31,9 @@ pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 
 /// The text of a string whose quotes or escapes may be wrong; an escape that there is not stays.
 pub(crate) fn unquoted(raw: &str) -> String {
-    let closed = string_bytes(raw);
     let inner = raw.strip_prefix('"').unwrap_or(raw);
-    let is_closed = closed >= 2 && raw.as_bytes().get(closed - 1) == Some(&b'"');
-    let inner = if is_closed { &inner[..closed - 2] } else { inner };
+    let is_closed = string_end(raw) == Some(raw.len());
+    let inner = inner.strip_suffix('"').filter(|_| is_closed).unwrap_or(inner);
     let mut text = String::with_capacity(inner.len());
     let mut characters = inner.chars();
     while let Some(character) = characters.next() {
@@ -74,16 +73,24 @@ fn escape(characters: &mut std::str::Chars<'_>) -> String {
 
 /// Bytes of a string from its quote through the other, or to the end.
 fn string_bytes(text: &str) -> usize {
+    string_end(text).unwrap_or(text.len())
+}
+
+/// Where a string ends, its quote included; none if it was cut off.
+fn string_end(text: &str) -> Option<usize> {
+    if !text.starts_with('"') {
+        return None;
+    }
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            b'"' => return at + 1,
+            b'"' => return Some(at + 1),
             _ => {}
         }
     }
-    text.len()
+    None
 }
 
 /// Bytes of a value: through its quote or bracket, or to the next comma or bracket.

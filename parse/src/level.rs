@@ -73,7 +73,10 @@ pub(crate) fn leading(text: &str) -> Option<(Level, &str)> {
         Some(close) => inner.as_bytes().get(length + blanks) == Some(&close),
         None => match after {
             Some(b':') => is_level_before_colon(word),
-            _ => is_shouted(word) && after.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'|' | b'[')),
+            _ => {
+                is_shouted(word)
+                    && after.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'|' | b'['))
+            }
         },
     };
     if !ended {

@@ -27,8 +27,8 @@ mod units;
 
 use logweir_core::{record::Record, timestamp::Timestamp};
 
-pub use self::time::Tz;
 use self::envelope::Envelope;
+pub use self::time::Tz;
 
 /// What a text does not say about itself.
 #[derive(Debug, Clone, Copy)]

@@ -135,14 +135,17 @@ mod tests {
     #[test]
     fn pairs_are_read_or_the_line_is_not_logfmt() {
         check("a=1 b=two", Some(&[("a", Value::Int(1)), ("b", text("two"))]));
+        check(r#"msg="say \"hi\"\n" x="#, Some(&[("msg", text("say \"hi\"\n")), ("x", text(""))]));
         check(
-            r#"msg="say \"hi\"\n" x="#,
-            Some(&[("msg", text("say \"hi\"\n")), ("x", text(""))]),
+            "url=http://h/?q=1 n=1.5",
+            Some(&[("url", text("http://h/?q=1")), ("n", Value::Double(1.5))]),
         );
-        check("url=http://h/?q=1 n=1.5", Some(&[("url", text("http://h/?q=1")), ("n", Value::Double(1.5))]));
         check("id=007 ok=true", Some(&[("id", text("007")), ("ok", Value::Bool(true))]));
         check("a='b c' d=e", Some(&[("a", text("b c")), ("d", text("e"))]));
-        check("a=b verbose c=d", Some(&[("a", text("b")), ("verbose", Value::Bool(true)), ("c", text("d"))]));
+        check(
+            "a=b verbose c=d",
+            Some(&[("a", text("b")), ("verbose", Value::Bool(true)), ("c", text("d"))]),
+        );
         check("a=1 and words", None);
         check(r#"a="open"#, None);
         check(r#"a="b"c=d"#, None);

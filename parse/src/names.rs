@@ -73,9 +73,11 @@ fn fold<'a>(key: &str, folded: &'a mut [u8; NAME_BYTES_MAX]) -> Option<&'a str> 
 
 fn of_folded(name: &str) -> Role {
     match name {
-        "time" | "ts" | "timestamp" | "@timestamp" | "@t" | "t" | "datetime" | "date" | "asctime"
-        | "timemillis" | "timestampms" | "timems" | "timeunixnano" | "eventtime" | "logtime"
-        | "instant" | "realtimetimestamp" | "isotime" | "localtime" | "utctime" => Role::Time,
+        "time" | "ts" | "timestamp" | "@timestamp" | "@t" | "t" | "datetime" | "date"
+        | "asctime" | "timemillis" | "timestampms" | "timems" | "timeunixnano" | "eventtime"
+        | "logtime" | "instant" | "realtimetimestamp" | "isotime" | "localtime" | "utctime" => {
+            Role::Time
+        }
         "service" | "servicename" => Role::Service(0),
         "syslogidentifier" => Role::Service(1),
         "systemdunit" => Role::Service(2),
@@ -97,18 +99,35 @@ fn of_folded(name: &str) -> Role {
         "traceparent" => Role::TraceParent,
         "logger" | "loggername" | "loglogger" | "target" | "@module" | "channel"
         | "sourcecontext" => Role::Logger,
-        "statuscode" | "httpstatuscode" | "httpresponsestatuscode" | "httpstatus"
-        | "resstatuscode" | "responsestatuscode" | "responsestatus" => Role::Status,
+        "statuscode"
+        | "httpstatuscode"
+        | "httpresponsestatuscode"
+        | "httpstatus"
+        | "resstatuscode"
+        | "responsestatuscode"
+        | "responsestatus" => Role::Status,
         "eventduration" => Role::DurationNanos,
         "errortype" | "errorname" | "errorclass" | "errtype" | "errname" | "exceptiontype"
         | "exceptionname" | "exceptionclass" | "exceptionclassname" | "errorkind" | "exctype" => {
             Role::ExceptionType
         }
-        "errormessage" | "errmessage" | "exceptionmessage" | "errormsg" | "exceptionexceptionmessage" => {
-            Role::ExceptionMessage
-        }
-        "stack" | "stacktrace" | "@x" | "excinfo" | "exctext" | "traceback" | "backtrace"
-        | "errorstack" | "errorstacktrace" | "errstack" | "exceptionstack" | "errorverbose"
+        "errormessage"
+        | "errmessage"
+        | "exceptionmessage"
+        | "errormsg"
+        | "exceptionexceptionmessage" => Role::ExceptionMessage,
+        "stack"
+        | "stacktrace"
+        | "@x"
+        | "excinfo"
+        | "exctext"
+        | "traceback"
+        | "backtrace"
+        | "errorstack"
+        | "errorstacktrace"
+        | "errstack"
+        | "exceptionstack"
+        | "errorverbose"
         | "exceptionstacktrace" => Role::ExceptionTrace,
         "error" | "err" | "exception" | "thrown" => Role::Exception,
         "attributes" => Role::Attributes,

@@ -144,8 +144,9 @@ impl<'a> Head<'a> {
 
 /// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
 fn is_logger(word: &str, is_parted: bool) -> bool {
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$');
+    let allowed = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$')
+    };
     let is_name = word.bytes().all(allowed) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
     let is_path = word.contains('.') || word.contains("::");
     is_name && word.len() <= NAME_BYTES_MAX && (is_path || is_parted) && !word.ends_with(':')

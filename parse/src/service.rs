@@ -3,6 +3,42 @@
 //! Dates, numbers of rotation, pods and containers are no part of it: a service whose file has a
 //! new name each day is one service.
 
+use regex::Regex;
+
+/// What stands for the service in a pattern.
+const PLACEHOLDER: &str = "{service}";
+
+/// Where in a path the service's name stands: `/srv/{service}/logs/*.log`. A `*` is any part of a
+/// name, `**` also of several folders.
+#[derive(Debug, Clone)]
+pub struct PathPattern(Regex);
+
+impl PathPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// If it does not name the place of the service once; the text says what to write.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        let advice =
+            || format!("{pattern:?} needs {PLACEHOLDER} once, as in /srv/{PLACEHOLDER}/*.log");
+        let (before, after) = pattern.split_once(PLACEHOLDER).ok_or_else(advice)?;
+        if after.contains(PLACEHOLDER) {
+            return Err(advice());
+        }
+        let glob = |part: &str| regex::escape(part).replace(r"\*\*", ".*").replace(r"\*", "[^/]*");
+        // From any folder on, so that a relative path is found by the pattern of an absolute one.
+        let start = if pattern.starts_with('/') { "^" } else { "(?:^|/)" };
+        let regex = format!("{start}{}([^/]+?){}$", glob(before), glob(after));
+        Regex::new(&regex).map(Self).map_err(|error| format!("{pattern:?}: {error}"))
+    }
+
+    /// The service of a path; none if the pattern does not fit it.
+    pub fn service<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.0.captures(path)?.get(1).map(|found| found.as_str())
+    }
+}
+
 /// Endings that say what a file is and not whose.
 const ENDINGS: [&str; 14] = [
     ".gz", ".zst", ".bz2", ".xz", ".zip", ".log", ".txt", ".json", ".jsonl", ".ndjson", ".out",
@@ -23,13 +59,20 @@ pub fn of_file(name: &str) -> &str {
 /// `POD_NAMESPACE_CONTAINER-ID.log`, as Kubernetes calls the files of `/var/log/containers`.
 fn of_container(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".log")?;
+    // Docker's own files are called by the container's id alone, which is nobody's name.
+    if stem.strip_suffix("-json").is_some_and(is_long_id) {
+        return Some("");
+    }
     let (rest, container) = stem.rsplit_once('_')?;
     let (pod, _namespace) = rest.rsplit_once('_')?;
     let (container, id) = container.rsplit_once('-')?;
-    let is_id = id.len() == CONTAINER_DIGITS[0] && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let owner = of_pod(pod);
     // The container's own name, unless it says less than the pod's.
-    is_id.then(|| if owner.is_empty() { container } else { owner })
+    is_long_id(id).then_some(if owner.is_empty() { container } else { owner })
+}
+
+fn is_long_id(text: &str) -> bool {
+    text.len() == CONTAINER_DIGITS[0] && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A pod's owner: `web` of `web-7c96c47944-zngq9` (deployment), `web-zngq9` (daemon set) and `web-0`
@@ -96,7 +139,9 @@ fn without_date(name: &str) -> Option<&str> {
 /// `20260102`, `2026010203`, `20260102030405`, or the seconds since 1970 that logrotate may add.
 fn is_compact_date(part: &str) -> bool {
     let is_long = matches!(part.len(), 8 | 10 | 12 | 14);
-    is_long && is_number(part) && (part.starts_with("19") || part.starts_with("20") || part.len() == 10)
+    is_long
+        && is_number(part)
+        && (part.starts_with("19") || part.starts_with("20") || part.len() == 10)
 }
 
 /// `T03` or `03h`, as rotation by the hour adds it.
@@ -137,10 +182,25 @@ mod tests {
         ] {
             assert_eq!(of_file(name), expected, "{name}");
         }
-        assert_eq!(of_file(&format!("{id}-json.log")), format!("{id}-json"));
+        assert_eq!(of_file(&format!("{id}-json.log")), "");
         assert_eq!(of_file(&format!("api-6d4cf56db6-x2x4b_prod_api-{id}.log")), "api");
         assert_eq!(of_file(&format!("db-0_prod_db-{id}.log")), "db");
         assert_eq!(of_file(&format!("agent-zx9c7_kube-system_agent-{id}.log")), "agent");
+    }
+
+    #[test]
+    fn a_pattern_says_where_the_service_stands() {
+        for (pattern, path, expected) in [
+            ("/srv/{service}/logs/*.log", "/srv/shop/logs/a.log", Some("shop")),
+            ("/srv/{service}/logs/*.log", "/srv/shop/other/a.log", None),
+            ("/srv/**/{service}.log", "/srv/a/b/shop.log", Some("shop")),
+            ("logs/{service}-*.log", "/x/logs/shop-7.log", Some("shop")),
+            ("{service}/*", "shop/a", Some("shop")),
+        ] {
+            assert_eq!(PathPattern::new(pattern).unwrap().service(path), expected, "{pattern}");
+        }
+        assert!(PathPattern::new("/srv/*.log").is_err());
+        assert!(PathPattern::new("{service}/{service}").is_err());
     }
 
     proptest::proptest! {

@@ -34,10 +34,18 @@ fn text(text: &str) -> Value {
 
 #[test]
 fn level_and_logger_stand_where_loggers_put_them() {
-    check("2026-01-02 03:04:05,123 - orders.db - WARNING - pool is full", Level::Warn, "pool is full");
+    check(
+        "2026-01-02 03:04:05,123 - orders.db - WARNING - pool is full",
+        Level::Warn,
+        "pool is full",
+    );
     check("2026-01-02 03:04:05,123 orders.db ERROR pool is gone", Level::Error, "pool is gone");
     check("2026-01-02T03:04:05Z orders::db DEBUG connected", Level::Debug, "connected");
-    check("2026-01-02T03:04:05Z | WARN     | orders:run:7 - slow", Level::Warn, "orders:run:7 - slow");
+    check(
+        "2026-01-02T03:04:05Z | WARN     | orders:run:7 - slow",
+        Level::Warn,
+        "orders:run:7 - slow",
+    );
     check("WARN 2026-01-02 03:04:05 pool is full", Level::Warn, "pool is full");
     check("[FATAL] 2026-01-02T03:04:05Z gone", Level::Fatal, "gone");
     check("ERROR [2026-01-02 03:04:05] gone", Level::Error, "gone");
@@ -61,9 +69,21 @@ fn springs_head_is_taken_apart() {
 fn servers_have_heads_of_their_own() {
     check("E0102 03:04:05.678901    7 run.go:5] no route", Level::Error, "no route");
     check("9:S 02 Jan 2026 03:04:05.678 # no memory", Level::Warn, "no memory");
-    check("[Fri Jan 02 03:04:05.678901 2026] [ssl:error] [pid 7] broken", Level::Error, "[ssl:error] [pid 7] broken");
-    check("2026-01-02 04:04:05 CET [7] a@b FATAL:  no room", Level::Fatal, "[7] a@b FATAL:  no room");
-    check("2026-01-02T03:04:05.1Z 0 [Warning] [MY-1] [Server] old", Level::Warn, "0 [Warning] [MY-1] [Server] old");
+    check(
+        "[Fri Jan 02 03:04:05.678901 2026] [ssl:error] [pid 7] broken",
+        Level::Error,
+        "[ssl:error] [pid 7] broken",
+    );
+    check(
+        "2026-01-02 04:04:05 CET [7] a@b FATAL:  no room",
+        Level::Fatal,
+        "[7] a@b FATAL:  no room",
+    );
+    check(
+        "2026-01-02T03:04:05.1Z 0 [Warning] [MY-1] [Server] old",
+        Level::Warn,
+        "0 [Warning] [MY-1] [Server] old",
+    );
     check("Jan 2, 2026 3:04:05 AM a.B run\nWARNING: slow", Level::Warn, "a.B run\nWARNING: slow");
     let access = r#"::1 - - [02/Jan/2026:03:04:05 +0000] "GET / HTTP/1.1" 200 12"#;
     assert_eq!((read(access).time, read(access).notes.format), (Some(NOW), Format::AccessLog));
@@ -99,7 +119,10 @@ fn syslog_names_host_and_program() {
         attribute(&parsed, "pid", text("7"));
     }
     let inside = read(r#"Jan  2 03:04:05 gw app[7]: {"level":"error","msg":"inside","n":1}"#);
-    assert_eq!((inside.record.level, inside.record.message.as_str()), (Some(Level::Error), "inside"));
+    assert_eq!(
+        (inside.record.level, inside.record.message.as_str()),
+        (Some(Level::Error), "inside")
+    );
     assert_eq!(inside.service.as_deref(), Some("app"));
     // Another program's line that also begins with a time of RFC 3339.
     assert_eq!(read("2026-01-02T03:04:05Z main worker: up").service, None);
@@ -141,7 +164,10 @@ fn the_better_name_is_the_message() {
     ] {
         let parsed = read(line);
         assert_eq!(parsed.record.message, "signed in", "{line}");
-        assert!(parsed.record.attributes.iter().any(|known| known.value == text("login")), "{line}");
+        assert!(
+            parsed.record.attributes.iter().any(|known| known.value == text("login")),
+            "{line}"
+        );
     }
 }
 

@@ -130,13 +130,10 @@ impl Feed {
         Context { zone: self.rules.zone, ..Context::at((self.clock)()) }
     }
 
-    /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file; standard
-    /// input has no file's name.
-    pub fn add(&mut self, line: &Line, file: Option<usize>, file_name: &str) -> Result<(), Error> {
-        let source = Source {
-            file_name,
-            last_time: self.last_times.get(&file).copied(),
-        };
+    /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file; a stream
+    /// has no path.
+    pub fn add(&mut self, line: &Line, file: Option<usize>, path: &str) -> Result<(), Error> {
+        let source = Source { path, last_time: self.last_times.get(&file).copied() };
         let mut ready = ready(line, source, &self.rules, (self.clock)());
         if !ready.changes.untimed {
             let time = Timestamp::from_unix_nanos(ready.record.time_unix_nano as i64);

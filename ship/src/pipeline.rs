@@ -13,7 +13,7 @@ use std::{
 };
 
 use logweir_core::{limits::Limits, runtime::clock};
-use logweir_parse::Tz;
+use logweir_parse::{Tz, service::PathPattern};
 use logweir_sdk::Sender;
 use tokio::{
     sync::mpsc,
@@ -33,11 +33,11 @@ use crate::{
     event::Event,
     feed::{Feed, FeedParts, Tally},
     journal::{Group, Journal, Left, State},
-    record::Rules,
     read::{
         files,
         reader::{ReadSummary, Reader},
     },
+    record::Rules,
 };
 
 /// Groups waiting between reader and sender: few, because each may hold megabytes.
@@ -70,6 +70,8 @@ pub struct Shipment {
     pub inputs: Inputs,
     /// The service of every line, whatever the line says.
     pub service: Option<String>,
+    /// Where in a file's path its service stands.
+    pub service_from: Option<PathPattern>,
     /// The zone of times that name none.
     pub zone: Tz,
     /// Batches in flight.
@@ -168,7 +170,12 @@ impl Shipment {
     ) -> Feed {
         Feed::new(FeedParts {
             state,
-            rules: Rules { service: self.service.clone(), limits: Limits::default(), zone: self.zone },
+            rules: Rules {
+                service: self.service.clone(),
+                service_from: self.service_from.clone(),
+                limits: Limits::default(),
+                zone: self.zone,
+            },
             limits: BatchLimits::with_batch_records(self.batch_records_max),
             clock: clock::system_clock(),
             journal,

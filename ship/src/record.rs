@@ -10,7 +10,12 @@ use logweir_core::{
 use logweir_proto::v1::{self, attribute::Value};
 
 use logweir_core::wire::record_to_wire;
-use logweir_parse::{Context, Format, Notes, Tz, join::Line, parse, parse_in_envelope, service};
+use logweir_parse::{
+    Context, Format, Notes, Tz,
+    join::Line,
+    parse, parse_in_envelope,
+    service::{self, PathPattern},
+};
 
 /// Attributes that this file may add.
 const FLAGS_MAX: usize = 6;
@@ -23,6 +28,8 @@ const USUAL_ENDINGS: [&str; 6] = [".log", ".txt", ".json", ".ndjson", ".jsonl", 
 pub struct Rules {
     /// The service of every line, whatever the line says.
     pub service: Option<String>,
+    /// Where in a file's path its service stands.
+    pub service_from: Option<PathPattern>,
     /// The limits of the contract.
     pub limits: Limits,
     /// The zone of times that name none.
@@ -32,8 +39,8 @@ pub struct Rules {
 /// Where a line comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// The file's name without its folder; it is the service's if the line names none.
-    pub file_name: &'a str,
+    /// The file's path; its name is the service's if the line names none. Empty for a stream.
+    pub path: &'a str,
     /// The time of the last line that had one.
     pub last_time: Option<Timestamp>,
 }
@@ -84,8 +91,10 @@ pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> 
     // `|` and not `||`: the record must be cut also where the line was already.
     let truncated = truncate(&mut record, &rules.limits) | line.truncated;
     let named = parsed.service.as_deref();
-    let of_file = service::of_file(source.file_name);
-    let wanted = rules.service.as_deref().or(named).unwrap_or(of_file);
+    let file_name = source.path.rsplit('/').next().unwrap_or_default();
+    let of_path = rules.service_from.as_ref().and_then(|pattern| pattern.service(source.path));
+    let of_file = service::of_file(file_name);
+    let wanted = rules.service.as_deref().or(of_path).or(named).unwrap_or(of_file);
     let service = service_name(wanted);
     let original = named.filter(|named| *named != service).or_else(|| {
         // A name derived from a file or flag is not the line's: only a changed one is worth
@@ -108,8 +117,8 @@ pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> 
     if parsed.notes.format == Format::DamagedJson {
         add_flag(&mut record, "logweir.damaged_json");
     }
-    if !is_plain_name(source.file_name, of_file) {
-        let (kept, _) = cut(source.file_name, rules.limits.attribute_value_bytes_max);
+    if !is_plain_name(file_name, of_file) {
+        let (kept, _) = cut(file_name, rules.limits.attribute_value_bytes_max);
         add_text(&mut record, "log.file.name", kept);
     }
     let renamed = original.is_some();
@@ -207,11 +216,21 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
     fn rules(service: Option<&str>) -> Rules {
-        Rules { service: service.map(str::to_owned), limits: Limits::default() }
+        Rules {
+            service: service.map(str::to_owned),
+            service_from: None,
+            limits: Limits::default(),
+            zone: Tz::UTC,
+        }
+    }
+
+    /// Of a file of this name, with no line before.
+    fn of(path: &str) -> Source<'_> {
+        Source { path, last_time: None }
     }
 
     fn line(text: &str) -> Line {
-        Line { text: text.to_owned(), end: 0, truncated: false, invalid_utf8: false }
+        Line { text: text.to_owned(), ..Line::default() }
     }
 
     fn attribute<'a>(ready: &'a Ready, key: &str) -> Option<&'a Value> {
@@ -234,7 +253,7 @@ mod tests {
             ),
         ];
         for (text, flag, service, original) in cases {
-            let ready = ready(&line(text), "stem", &rules(flag), NOW);
+            let ready = ready(&line(text), of("stem.log"), &rules(flag), NOW);
             assert_eq!(ready.service, service, "{text}");
             let expected = original.map(|o| Value::StringValue(o.to_owned()));
             assert_eq!(attribute(&ready, "service.original"), expected.as_ref(), "{text}");
@@ -244,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_time_gets_that_of_its_sending() {
-        let ready = ready(&line("text"), "s", &rules(None), NOW);
+        let ready = ready(&line("text"), of("s"), &rules(None), NOW);
         assert_eq!(
             (ready.record.time_unix_nano, ready.changes.untimed),
             (NOW.as_unix_nanos().unsigned_abs(), true)
@@ -252,18 +271,38 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_a_time_gets_that_of_the_line_before() {
+        let source = Source { last_time: Some(Timestamp::EPOCH.next()), ..of("s") };
+        let ready = ready(&line("text"), source, &rules(None), NOW);
+        assert_eq!((ready.record.time_unix_nano, ready.changes.inherited_time), (1, true));
+    }
+
+    #[test]
+    fn what_was_cut_off_a_files_name_is_kept() {
+        let found = ready(&line("text"), of("/a/shop-2026-01-02.log"), &rules(None), NOW);
+        let name = Value::StringValue("shop-2026-01-02.log".to_owned());
+        assert_eq!(
+            (found.service.as_str(), attribute(&found, "log.file.name")),
+            ("shop", Some(&name))
+        );
+        let pattern = PathPattern::new("/a/{service}/*").unwrap();
+        let rules = Rules { service_from: Some(pattern), ..rules(None) };
+        assert_eq!(ready(&line("text"), of("/a/till/x.log"), &rules, NOW).service, "till");
+    }
+
+    #[test]
     fn what_is_too_long_is_cut_and_flagged() {
         let text = format!("ä{}", "ä".repeat(40_000));
-        let cut = ready(&line(&text), "s", &rules(None), NOW);
+        let cut = ready(&line(&text), of("s"), &rules(None), NOW);
         assert_eq!(cut.record.message.len(), 64 << 10);
         assert_eq!(attribute(&cut, "logweir.truncated"), Some(&Value::BoolValue(true)));
         let members: Vec<_> = (0..200).map(|n| format!("\"k{n}\":{n}")).collect();
         let many = format!("{{\"msg\":\"m\",{}}}", members.join(","));
-        let many = ready(&line(&many), "s", &rules(None), NOW);
-        assert_eq!(many.record.attributes.len(), 126);
+        let many = ready(&line(&many), of("s"), &rules(None), NOW);
+        assert_eq!(many.record.attributes.len(), 128 - FLAGS_MAX + 1);
         assert!(many.changes.truncated);
         let deep = format!("{{\"msg\":\"m\",\"o\":[\"{}\"]}}", "x".repeat(20_000));
-        let deep = ready(&line(&deep), "s", &rules(None), NOW);
+        let deep = ready(&line(&deep), of("s"), &rules(None), NOW);
         assert!(
             matches!(attribute(&deep, "o"), Some(Value::StringValue(t)) if t.len() == 16 << 10)
         );

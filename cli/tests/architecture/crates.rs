@@ -5,24 +5,25 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// Each crate, and the crates of this workspace that it may name. No arrow runs the other way.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("logweir-proto", &[]),
     ("logweir-core", &["logweir-proto"]),
     ("logweir-queue", &["logweir-core"]),
     ("logweir-storage", &["logweir-core", "logweir-incident"]),
     ("logweir-analysis", &["logweir-core"]),
+    ("logweir-parse", &["logweir-core"]),
     (
         "logweir-server",
         &["logweir-core", "logweir-incident", "logweir-proto", "logweir-queue", "logweir-storage"],
     ),
     (
         "logweir-processor",
-        &["logweir-core", "logweir-queue", "logweir-storage", "logweir-analysis"],
+        &["logweir-analysis", "logweir-core", "logweir-parse", "logweir-queue", "logweir-storage"],
     ),
     ("logweir-incident", &["logweir-core"]),
     ("logweir-alerting", &["logweir-core", "logweir-incident", "logweir-storage"]),
     ("logweir-sdk", &["logweir-proto"]),
-    ("logweir-ship", &["logweir-core", "logweir-proto", "logweir-sdk"]),
+    ("logweir-ship", &["logweir-core", "logweir-parse", "logweir-proto", "logweir-sdk"]),
     ("logweir-loadgen", &["logweir-core", "logweir-proto", "logweir-sdk", "logweir-ship"]),
     (
         "logweir-evaluate",
@@ -32,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "logweir-analysis",
             "logweir-incident",
             "logweir-loadgen",
+            "logweir-parse",
             "logweir-processor",
             "logweir-ship",
         ],
@@ -44,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "logweir-evaluate",
             "logweir-incident",
             "logweir-loadgen",
+            "logweir-parse",
             "logweir-processor",
             "logweir-proto",
             "logweir-queue",

@@ -20,8 +20,8 @@ use logweir_core::{
     record::{Batch, Record, Resource, ScoredRecord, Value},
     timestamp::Timestamp,
 };
-use logweir_processor::Scorer;
 use logweir_parse::{Context, Parsed, parse};
+use logweir_processor::Scorer;
 use logweir_ship::record::service_name;
 
 pub use self::tally::{Example, Found, FoundKind, Summary};
@@ -112,7 +112,8 @@ impl Judging {
         for line in run.open(path)?.lines() {
             let line = line.map_err(|source| file_error("read", path, source))?;
             *line_number += 1;
-            let Parsed { time, service, mut record, .. } = parse(&line, &Context::at(Timestamp::EPOCH));
+            let Parsed { time, service, mut record, .. } =
+                parse(&line, &Context::at(Timestamp::EPOCH));
             let service = service.as_deref().map_or(FALLBACK_SERVICE.into(), service_name);
             // A batch has one service. Where lines of several alternate, batches are small, and the
             // order of the lines is kept: a judgement depends on what came before.

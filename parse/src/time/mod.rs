@@ -138,12 +138,14 @@ fn month_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> 
 
 /// `20260102T030405Z`.
 fn basic(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
-    let date = Date { year: cursor.number(4, 4)?, month: cursor.number(2, 2)?, day: cursor.number(2, 2)? };
+    let date =
+        Date { year: cursor.number(4, 4)?, month: cursor.number(2, 2)?, day: cursor.number(2, 2)? };
     let separator = cursor.one_of(b"T -")?;
-    let clock = match separator {
-        b'T' => cursor.basic_clock()?,
-        _ => cursor.basic_clock().or_else(|| cursor.clock())?,
-    };
+    let start = cursor.at();
+    let clock = cursor.basic_clock().or_else(|| {
+        cursor.go_to(start);
+        cursor.clock().filter(|_| separator != b'T')
+    })?;
     moment(date, clock, Zone::read(cursor), context)
 }
 

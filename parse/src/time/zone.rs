@@ -113,7 +113,9 @@ fn zone_nanos_east(zone: Tz, local: NaiveDateTime) -> i64 {
             zone.offset_from_local_datetime(&before).earliest()
         }
     };
-    offset.map_or(0, |offset| nanos_of(Duration::from_secs(1)) * i64::from(offset.fix().local_minus_utc()))
+    offset.map_or(0, |offset| {
+        nanos_of(Duration::from_secs(1)) * i64::from(offset.fix().local_minus_utc())
+    })
 }
 
 /// `+01:00`, `-0500`; `+01` only where no blank stands before it: ` -12 degrees` is no zone.

@@ -93,14 +93,14 @@ fn a_body_over_a_limit_stays_whole() {
 fn the_time_of_a_body_counts_only_if_none_was_sent() {
     let body = r#"{"msg":"m","ts":1600000000.5}"#;
     let mut without = log(body);
-    without.attributes.push(Attribute::new(fields::ORIGINAL_TIME_ATTRIBUTE, Value::Int(0)));
+    without.attributes.push(Attribute::new(body::ORIGINAL_TIME_ATTRIBUTE, Value::Int(0)));
     let (record, _) = enriched(without);
     assert_eq!(
         (record.time, record.attributes),
         (Timestamp::from_unix_nanos(1_600_000_000_500_000_000), vec![])
     );
     let mut impossible = log(body);
-    impossible.attributes.push(Attribute::new(fields::ORIGINAL_TIME_ATTRIBUTE, Value::Int(9)));
+    impossible.attributes.push(Attribute::new(body::ORIGINAL_TIME_ATTRIBUTE, Value::Int(9)));
     let (record, _) = enriched(impossible);
     assert_eq!(record.time, SENT);
     assert_eq!(record.attribute("ts"), Some(&Value::Double(1_600_000_000.5)));

@@ -165,9 +165,9 @@ pub fn is_same(path: &Path, earlier: &Progress) -> io::Result<bool> {
     Ok(same_head && (same_inode || (path == earlier.path && earlier.identity.head_bytes > 0)))
 }
 
-/// The name of a file without its folder.
+/// The path as text.
 pub fn stem(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    path.to_string_lossy().into_owned()
 }
 
 fn identity(metadata: &Metadata, head: &[u8]) -> FileIdentity {
@@ -254,5 +254,4 @@ mod tests {
         assert_eq!(names, ["b", "a"]);
         assert!(discover(&[directory.path().join("none")]).is_err());
     }
-
 }

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn other_encodings_are_decoded() {
-        let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let wide =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
         let found = lines(&wide("\u{feff}Grüße\r\n\u{10a}\nlast"));
         assert_eq!(texts(&found), ["Grüße", "\u{10a}", "last"]);
         assert_eq!(found[0].end, 16);
@@ -229,7 +230,10 @@ mod tests {
         assert!(found.is_empty(), "one byte says nothing of the encoding");
         let found = lines(b"f\xfcr M\xfcller\nfor M\xc3\xbcller\n\xfc\xfd\n");
         assert_eq!(texts(&found), ["für Müller", "for Müller", "\u{fffd}\u{fffd}"]);
-        assert_eq!(found.iter().map(|line| line.is_latin1).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            found.iter().map(|line| line.is_latin1).collect::<Vec<_>>(),
+            [true, false, false]
+        );
     }
 
     proptest::proptest! {

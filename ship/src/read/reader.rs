@@ -275,6 +275,7 @@ mod tests {
     };
 
     use logweir_core::{limits::Limits, timestamp::Timestamp};
+    use logweir_parse::Tz;
     use logweir_proto::v1;
     use tokio::sync::mpsc;
 
@@ -310,7 +311,12 @@ mod tests {
             let ticks = AtomicI64::new(NOW.as_unix_nanos());
             let feed = Feed::new(FeedParts {
                 state,
-                rules: Rules { service: None, limits: Limits::default() },
+                rules: Rules {
+                    service: None,
+                    service_from: None,
+                    limits: Limits::default(),
+                    zone: Tz::UTC,
+                },
                 limits: BatchLimits {
                     gathered_records_max: group_records,
                     ..BatchLimits::with_batch_records(3)

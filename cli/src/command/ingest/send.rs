@@ -1,6 +1,7 @@
 //! `logweir send`: files, directories or standard input, once or for as long as they grow.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -11,11 +12,11 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use logweir_core::timestamp::parse_duration;
-use logweir_parse::Tz;
+use logweir_parse::{Tz, service::PathPattern};
 use logweir_sdk::Compression;
 use logweir_ship::{
-    self as ship, Control, Event, Inputs, Notify, Shipment, Shipped, journal,
-    read::files, record::service_name,
+    self as ship, Control, Event, Inputs, Notify, Shipment, Shipped, journal, read::files,
+    record::service_name,
 };
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,10 +32,14 @@ const SERVICES_SHOWN_MAX: usize = 20;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 const FORMATS_HELP: &str = "\
-Each line is recognised for itself: a JSON object (time, service, level, message and their usual
-other names; the rest become attributes), logfmt, or text with perhaps a time and a level at its
-start. A time without a zone is UTC; a line without a time gets that of its sending. Indented lines
-and `Caused by:` belong to the line before. gzip is read as it is; directories with all below them.
+Each log is recognised for itself: a JSON object (with the names of the usual loggers and schemas;
+the rest become attributes), logfmt, syslog, or text with a time and a level at its start. Envelopes
+of docker, Kubernetes and compose are taken off, colours too. A time without a zone is taken in that
+of --timezone; a line without a time gets that of the line before, else that of its sending. Stack
+traces, statements and JSON of several lines are one log: where lines begin with a time, a line
+without one belongs to the log before. UTF-16 and Latin-1 are decoded. gzip is read as it is;
+directories with all below them. A file's name without dates, numbers and ids is the service of
+lines that name none. --dry-run shows what would be stored.
 
 A run that was killed continues when it is started again with the same arguments: what was noted but
 not acknowledged is sent again under the same ids, and the server stores it once. A file that was
@@ -51,9 +56,12 @@ pub struct SendArgs {
     /// The service of every line [default: what the line says, else the file's name]
     #[arg(long)]
     service: Option<String>,
-    /// The zone of times that name none, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", env = "TZ", default_value = "UTC", value_parser = zone)]
-    timezone: Tz,
+    /// Where in a file's path its service stands, such as '/srv/{service}/logs/*.log'
+    #[arg(long, value_name = "PATTERN", value_parser = PathPattern::new, conflicts_with = "service")]
+    service_from: Option<PathPattern>,
+    /// The zone of times that name none, such as Europe/Berlin [default: that of TZ, else UTC]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    timezone: Option<Tz>,
     /// Go on reading what is added, over rotation, until interrupted
     #[arg(long, short)]
     follow: bool,
@@ -86,15 +94,21 @@ pub struct SendArgs {
 struct Summary<'a> {
     sent: u64,
     accepted: u64,
-    rejected: &'a std::collections::BTreeMap<String, u64>,
-    services: &'a std::collections::BTreeMap<String, u64>,
+    rejected: &'a BTreeMap<String, u64>,
+    services: &'a BTreeMap<String, u64>,
     files: u64,
     already_sent: u64,
     failed_files: u64,
     renamed: u64,
     truncated: u64,
     invalid_utf8: u64,
+    latin1: u64,
     untimed: u64,
+    inherited_time: u64,
+    joined: u64,
+    unknown_level: u64,
+    unknown_zone: u64,
+    formats: BTreeMap<&'static str, u64>,
     seconds: f64,
 }
 
@@ -165,11 +179,30 @@ impl SendArgs {
         Ok(Shipment {
             inputs,
             service: self.service.clone(),
-            zone: self.timezone,
+            service_from: self.service_from.clone(),
+            zone: self.zone(),
             in_flight: self.in_flight.into(),
             batch_records_max: self.batch.into(),
             // Who follows is a service of its own: an outage of the server must not end it.
             patience: (!self.follow).then_some(self.patience),
+        })
+    }
+
+    /// The zone that is given, or that of the environment.
+    fn zone(&self) -> Tz {
+        self.timezone.unwrap_or_else(|| {
+            let of_environment = std::env::var("TZ").unwrap_or_default();
+            // POSIX lets a colon stand before a name, and has other forms, which name no zone.
+            let name = of_environment.trim_start_matches(':');
+            name.parse().unwrap_or_else(|_| {
+                if !name.is_empty() {
+                    say(&escape(&format!(
+                        "TZ={of_environment} names no zone: times without one are read as UTC \
+                         (--timezone)"
+                    )));
+                }
+                Tz::UTC
+            })
         })
     }
 
@@ -297,7 +330,17 @@ impl SendArgs {
                 renamed: tally.renamed,
                 truncated: tally.truncated,
                 invalid_utf8: tally.invalid_utf8,
+                latin1: tally.latin1,
                 untimed: tally.untimed,
+                inherited_time: tally.inherited_time,
+                joined: tally.joined,
+                unknown_level: tally.unknown_level,
+                unknown_zone: tally.unknown_zone,
+                formats: tally
+                    .formats
+                    .iter()
+                    .map(|(format, count)| (format.as_str(), *count))
+                    .collect(),
                 seconds: elapsed.as_secs_f64(),
             })?;
         } else {
@@ -332,6 +375,20 @@ fn summary_lines(shipped: &Shipped, elapsed: Duration) -> Vec<(String, Tone)> {
             lines.push((format!("  {service}  {}", grouped(*count)), Tone::Dim));
         }
     }
+    let formats = &shipped.tally.formats;
+    let formats: Vec<_> = formats
+        .iter()
+        .map(|(format, count)| format!("{} {}", grouped(*count), format.as_str()))
+        .collect();
+    if !formats.is_empty() {
+        let joined = shipped.tally.joined;
+        let joined = if joined > 0 {
+            format!("; {} of several lines", grouped(joined))
+        } else {
+            String::new()
+        };
+        lines.push((format!("read as {}{joined}", formats.join(", ")), Tone::Dim));
+    }
     lines.extend(note_lines(shipped).map(|text| (text, Tone::Warning)));
     lines
 }
@@ -363,7 +420,27 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
             ["log was", "logs were"],
             "no UTF-8, marked `logweir.invalid_utf8`".to_owned(),
         ),
+        (
+            tally.latin1,
+            ["log was", "logs were"],
+            "no UTF-8 and read as Latin-1, marked `logweir.charset`".to_owned(),
+        ),
         (tally.untimed, ["log has", "logs have"], "no time: that of sending was taken".to_owned()),
+        (
+            tally.inherited_time,
+            ["log has", "logs have"],
+            "no time: that of the line before was taken".to_owned(),
+        ),
+        (
+            tally.unknown_level,
+            ["log names", "logs name"],
+            "an unknown level, kept as an attribute".to_owned(),
+        ),
+        (
+            tally.unknown_zone,
+            ["log names", "logs name"],
+            "an unknown zone: --timezone says how to read its time".to_owned(),
+        ),
     ];
     let notes = notes.into_iter().filter(|(count, ..)| *count > 0);
     notes.map(|(count, [one, many], text)| {
@@ -372,11 +449,8 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
     })
 }
 
-/// A zone by its name in the IANA database. POSIX lets a colon stand before it in `TZ`; empty is UTC.
 fn zone(text: &str) -> Result<Tz, String> {
-    let name = text.trim_start_matches(':');
-    let name = if name.is_empty() { "UTC" } else { name };
-    name.parse().map_err(|_| format!("{text:?} is no zone: write one such as Europe/Berlin or UTC"))
+    text.parse().map_err(|_| format!("{text:?} is no zone: write one such as Europe/Berlin or UTC"))
 }
 
 fn exit(shipped: &Shipped, interrupted: bool) -> Exit {
