@@ -90,7 +90,7 @@ impl KeepAlerts for PostgresStorage {
             )
             .value(Value::Text(tenant.to_string()))
             .text(" AND first_seen_unix_nano >= ")
-            .value(Value::Long(since.as_unix_nanos()))
+            .value(Value::unix_nano(since))
             .text(" ORDER BY first_seen_unix_nano DESC LIMIT ")
             .value(at_most(limit))
             .rows(db)
@@ -272,9 +272,9 @@ impl KeepAlerts for PostgresStorage {
             let mut select = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND state <> 'pending' AND began_unix_nano >= ")
-                .value(Value::Long(from.as_unix_nanos()))
+                .value(Value::unix_nano(from))
                 .text(" AND began_unix_nano < ")
-                .value(Value::Long(to.as_unix_nanos()));
+                .value(Value::unix_nano(to));
             if let Some(service) = &query.service {
                 select = select.text(" AND service = ").value(Value::Text(service.to_string()));
             }
@@ -355,7 +355,7 @@ impl KeepAlerts for PostgresStorage {
             let found = Statement::new(TRACKED)
                 .value(text(tenant.as_str()))
                 .text(" AND (resolved_unix_nano IS NULL OR NOT is_closed OR resolved_unix_nano >= ")
-                .value(Value::Long(since.as_unix_nanos()))
+                .value(Value::unix_nano(since))
                 .text(") ORDER BY incident_id")
                 .rows(db)
                 .await?;
@@ -515,7 +515,7 @@ async fn insert_delivery(
         key,
         incident_id,
         sequence,
-        Value::Long(created_at.as_unix_nanos()),
+        Value::unix_nano(created_at),
         text("waiting"),
         Value::Text(json(&Delivery::new(notification, created_at.as_unix_nanos()))),
     ];
@@ -561,9 +561,9 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now: Timestamp) -> Result
         statement
             .value(Value::Text(tenant.to_string()))
             .text(" AND began_unix_nano < ")
-            .value(Value::Long(old.as_unix_nanos()))
+            .value(Value::unix_nano(old))
             .text(" AND resolved_unix_nano < ")
-            .value(Value::Long(old.as_unix_nanos()))
+            .value(Value::unix_nano(old))
     };
     // Deliveries before the incidents by whose age they are chosen. What still waits is kept
     // whatever its age: a message is sent or given up, never forgotten.
@@ -574,7 +574,7 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now: Timestamp) -> Result
     Statement::new("DELETE FROM deliveries WHERE state <> 'waiting' AND tenant = ")
         .value(Value::Text(tenant.to_string()))
         .text(" AND created_unix_nano < ")
-        .value(Value::Long(old.as_unix_nanos()))
+        .value(Value::unix_nano(old))
         .text(" AND incident_id >= ")
         .value(Value::Text(DELIVERED_ONLY.to_owned()))
         .text(" AND incident_id < ")
