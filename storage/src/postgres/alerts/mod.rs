@@ -449,8 +449,8 @@ async fn write_incident(
         text(&incident.id),
         text(incident.state.as_str()),
         text(&incident.service),
-        Value::Long(incident.pending_unix_nano),
-        Value::MaybeLong(resolved(incident)),
+        Value::unix_nano(incident.pending_at),
+        Value::maybe_unix_nano(resolved(incident)),
         Value::Text(json(incident)),
     ];
     // Service and beginning of an incident never change, so that only the rest is updated.
@@ -476,10 +476,10 @@ async fn write_tracking(
 ) -> Result<(), Fault> {
     let values = [
         Value::Text(tracking.series),
-        Value::MaybeLong(tracking.breach_since_unix_nano),
-        Value::Long(tracking.last_breach_unix_nano),
+        Value::maybe_unix_nano(tracking.breach_since),
+        Value::unix_nano(tracking.last_breach),
         Value::Long(i64::from(tracking.sequence)),
-        Value::Long(tracking.notified_unix_nano),
+        Value::unix_nano(tracking.notified_at),
         text(tracking.notified_severity.as_str()),
         Value::Long(i64::from(tracking.reminders)),
         Value::Bool(tracking.is_changed),
@@ -517,7 +517,7 @@ async fn insert_delivery(
         sequence,
         Value::unix_nano(created_at),
         text("waiting"),
-        Value::Text(json(&Delivery::new(notification, created_at.as_unix_nanos()))),
+        Value::Text(json(&Delivery::new(notification, created_at))),
     ];
     // DO NOTHING: a leader that did not hear whether its commit succeeded writes the same
     // notifications again, under the same keys, and nobody may be told twice.
@@ -619,10 +619,10 @@ fn tracked(row: &Row) -> Result<Option<TrackedIncident>, Fault> {
     };
     let tracking = Tracking {
         series: rows::get(row, 2)?,
-        breach_since_unix_nano: rows::get(row, 3)?,
-        last_breach_unix_nano: rows::get(row, 4)?,
+        breach_since: rows::maybe_timestamp(row, 3)?,
+        last_breach: rows::timestamp(row, 4)?,
         sequence: count(5)?,
-        notified_unix_nano: rows::get(row, 6)?,
+        notified_at: rows::timestamp(row, 6)?,
         notified_severity: severity(&rows::get::<String>(row, 7)?)?,
         reminders: count(8)?,
         is_changed: rows::get(row, 9)?,
