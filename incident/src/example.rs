@@ -1,7 +1,9 @@
 //! A made-up incident: what a channel is tested with, so that whoever tests it sees what a real one
 //! will look like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use logweir_core::timestamp::Timestamp;
 
 use crate::{
     incident::{
@@ -9,19 +11,14 @@ use crate::{
     },
     notification::{Notification, NotificationKind},
     rule::Severity,
-    time::nanos,
 };
 
 /// 2026-03-08 02:41:10 UTC.
-const STARTED_UNIX_NANO: i64 = 1_772_937_670_000_000_000;
-
-const fn seconds(count: i64) -> i64 {
-    count * 1_000_000_000
-}
+const STARTED: Timestamp = Timestamp::from_unix_seconds(1_772_937_670);
 
 /// A notification about a shop whose database pool ran dry at night.
 pub fn notification(kind: NotificationKind) -> Notification {
-    let fired = STARTED_UNIX_NANO + seconds(9);
+    let fired = STARTED + Duration::from_secs(9);
     let mut incident = Incident {
         // No real id: real ones have twenty digits, so that no lookup finds an incident.
         id: "4f1c9a7be2d03586".into(),
@@ -33,9 +30,9 @@ pub fn notification(kind: NotificationKind) -> Notification {
         severity: Severity::Critical,
         state: IncidentState::Firing,
         overlays: Overlays::default(),
-        pending_unix_nano: STARTED_UNIX_NANO + seconds(5),
-        firing_unix_nano: Some(fired),
-        resolved_unix_nano: None,
+        pending_at: STARTED + Duration::from_secs(5),
+        firing_at: Some(fired),
+        resolved_at: None,
         acknowledged_by: String::new(),
         escalation_level: 0,
         group: "checkout".into(),
@@ -45,11 +42,11 @@ pub fn notification(kind: NotificationKind) -> Notification {
         timeline: Vec::new(),
     };
     // Some time after it fired, so that "for 2 min" shows what a duration looks like.
-    let mut at = STARTED_UNIX_NANO + seconds(125);
+    let mut at = STARTED + Duration::from_secs(125);
     if kind == NotificationKind::Resolved {
-        at = STARTED_UNIX_NANO + nanos(std::time::Duration::from_secs(29 * 60 + 12));
+        at = STARTED + Duration::from_secs(29 * 60 + 12);
         incident.state = IncidentState::Resolved;
-        incident.resolved_unix_nano = Some(at);
+        incident.resolved_at = Some(at);
     }
     // As a real incident counts: whoever tests a channel must not see two openings.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
@@ -75,7 +72,7 @@ fn evidence() -> Evidence {
     };
     let sample = |after, message: &str| SampleLog {
         log_id: String::new(),
-        at_unix_nano: STARTED_UNIX_NANO + seconds(after),
+        at: STARTED + Duration::from_secs(after),
         level: "ERROR".into(),
         message: message.into(),
         // The one that the W3C's specification of trace contexts shows.
@@ -88,7 +85,7 @@ fn evidence() -> Evidence {
             measured("errors/min", 80.0, 2.0, 12.0),
             measured("p99 latency ms", 4_120.0, 310.0, 900.0),
         ],
-        started_unix_nano: STARTED_UNIX_NANO,
+        started_at: STARTED,
         probable_causes: vec![
             // One that grew and one that is new, as they are worded differently.
             cause(
@@ -101,7 +98,7 @@ fn evidence() -> Evidence {
             cause("payment <uuid> left pending: no database connection", 37, 0.0, 0.07, true),
         ],
         deploys: vec![DeployMark {
-            at_unix_nano: STARTED_UNIX_NANO - seconds(68),
+            at: STARTED - Duration::from_secs(68),
             service: "checkout".into(),
             version: "1.4.2".into(),
         }],

@@ -10,8 +10,12 @@
 //!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::{Evidence, Incident, IncidentState},
     rule::{Direction, INCIDENTS_PER_RULE_MAX, Rule, RuleKind},
@@ -29,28 +33,27 @@ use crate::{
         detection::Detection,
         history::{ServiceHistory, WindowSums},
         new_pattern::{NewPattern, NewPatterns},
-        window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom},
+        window::{BUCKET_WIDTH, Bucket, Buckets, SlowFrom},
     },
     incident::{Breach, Incidents, Origin, RuleResult},
 };
 
-/// How late a log may come and still count at once, nanoseconds.
-pub const LATENESS_NANOS: i64 = 2 * SECOND;
-/// How often to evaluate, nanoseconds.
-pub const EVALUATE_NANOS: i64 = 2 * SECOND;
+/// How late a log may come and still count at once.
+pub const LATENESS: Duration = Duration::from_secs(2);
+/// How often to evaluate.
+pub const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 /// Services that are watched; more are not, and are counted.
 pub const SERVICES_MAX: usize = 10_000;
 /// How far back a service that lagged is evaluated: as far as buckets are kept.
-const CATCH_UP_NANOS: i64 = 3_600 * SECOND;
+const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
 /// At what steps it then is: a bucket, which is all that the past is told apart by.
-const CATCH_UP_STEP_NANOS: i64 = BUCKET_SECONDS * SECOND;
+const CATCH_UP_STEP: Duration = BUCKET_WIDTH;
 /// After so long what an incident calls abnormal is the new baseline: a change that people have
 /// lived with for six hours is no longer an incident that hides others.
-const ACCEPT_NANOS: i64 = 6 * 3_600 * SECOND;
+const ACCEPT_AFTER: Duration = Duration::from_secs(6 * 3_600);
 /// What goes wrong so often in a day is the service's nature, as far as anybody can tell, and is
 /// learnt like everything else.
 const FIRED_BY_NATURE: usize = 3;
-const SECOND: i64 = 1_000_000_000;
 
 /// An incident that has begun to fire, and where to look for its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +65,9 @@ pub struct EvidenceRequest {
     /// Its rule's kind, as [`crate::incident::evidence::Symptom::of`] takes it.
     pub kind: String,
     /// When it began, event time.
-    pub from_unix_nano: i64,
+    pub from: Timestamp,
     /// Through when logs are known, event time.
-    pub to_unix_nano: i64,
+    pub to: Timestamp,
 }
 
 /// What came of an evaluation. The incidents themselves are in [`Engine::incidents`], which also
@@ -84,10 +87,10 @@ pub struct Evaluation {
 struct Service {
     history: ServiceHistory,
     new_patterns: NewPatterns,
-    /// Through which moment it was evaluated, event time; `i64::MIN` if it never was.
-    evaluated_unix_nano: i64,
+    /// Through which moment it was evaluated, event time; [`Timestamp::MIN`] if it never was.
+    evaluated_through: Timestamp,
     /// Through when its logs are known; none while that is not known.
-    watermark_unix_nano: Option<i64>,
+    watermark: Option<Timestamp>,
     /// The places of the rules that hold for it, ascending; renewed when rules change.
     rules: Vec<u32>,
     /// The places of rules with an incident that is not over.
@@ -99,8 +102,8 @@ struct Service {
 #[derive(Clone, Copy)]
 struct When {
     /// Event time through which the service's logs are known.
-    at_unix_nano: i64,
-    now_unix_nano: i64,
+    at: Timestamp,
+    now: Timestamp,
 }
 
 /// Rules, what they watch, and what they found. See the module's documentation.
@@ -209,9 +212,9 @@ impl Engine {
             let service = Service {
                 history: ServiceHistory::default(),
                 new_patterns: NewPatterns::default(),
-                evaluated_unix_nano: i64::MIN,
+                evaluated_through: Timestamp::MIN,
                 // All is known at once of a service that nobody gives a watermark of.
-                watermark_unix_nano: Some(i64::MAX),
+                watermark: Some(Timestamp::MAX),
                 rules,
                 open,
                 abnormal: Abnormal::default(),
@@ -223,13 +226,13 @@ impl Engine {
 
     /// Takes in a bucket of the past, to learn from only; ascending, and before any evaluation.
     pub fn learn_bucket(&mut self, service: &str, bucket: Bucket) {
-        let start = bucket.start_seconds * SECOND;
-        let end = start + BUCKET_SECONDS * SECOND;
+        let start = bucket.start;
+        let end = start + BUCKET_WIDTH;
         if let Some(service) = self.service(service) {
             service.new_patterns.known_since(start);
             service.history.put(bucket);
             service.history.pass(end, Abnormal::default());
-            service.evaluated_unix_nano = end;
+            service.evaluated_through = end;
         }
     }
 
@@ -242,23 +245,23 @@ impl Engine {
 
     /// From when on the next evaluation wants buckets, once these watermarks are known: a service
     /// that lagged is evaluated from where it was left.
-    pub fn wanted_from(&self, watermarks: &Watermarks, now_unix_nano: i64) -> i64 {
+    pub fn wanted_from(&self, watermarks: &Watermarks, now: Timestamp) -> Timestamp {
         let is_known = |(name, service): &(&String, &Service)| {
-            let watermark = watermarks.get(*name).copied().unwrap_or(service.watermark_unix_nano);
-            watermark.is_some() && service.evaluated_unix_nano != i64::MIN
+            let watermark = watermarks.get(*name).copied().unwrap_or(service.watermark);
+            watermark.is_some() && service.evaluated_through != Timestamp::MIN
         };
         let known = self.services.iter().filter(is_known);
-        let evaluated = known.map(|(_, service)| service.evaluated_unix_nano);
+        let evaluated = known.map(|(_, service)| service.evaluated_through);
         // The one that lags most decides for all, since they are read with one query.
-        let earliest = now_unix_nano.saturating_sub(CATCH_UP_NANOS);
-        evaluated.min().unwrap_or(now_unix_nano).clamp(earliest, now_unix_nano)
+        let earliest = now - CATCH_UP_MAX;
+        evaluated.min().unwrap_or(now).clamp(earliest, now)
     }
 
     /// Evaluates everything: takes in what was seen, applies the rules, and has the evidence found
     /// of what begins to fire. None of `find_evidence` leaves an incident without.
     pub fn evaluate(
         &mut self,
-        now_unix_nano: i64,
+        now: Timestamp,
         seen: Observations,
         mut find_evidence: impl FnMut(&EvidenceRequest) -> Option<Evidence>,
     ) -> Evaluation {
@@ -266,9 +269,9 @@ impl Engine {
         // rules.
         self.observe(seen);
         let mut fired = Vec::new();
-        self.evaluate_services(now_unix_nano, &mut fired);
-        self.evaluate_system(now_unix_nano, &mut fired);
-        self.end_orphans(now_unix_nano);
+        self.evaluate_services(now, &mut fired);
+        self.evaluate_system(now, &mut fired);
+        self.end_orphans(now);
         for request in &fired {
             if let Some(evidence) = find_evidence(request) {
                 self.incidents.attach(&request.incident_id, evidence);
@@ -284,7 +287,7 @@ impl Engine {
     fn observe(&mut self, seen: Observations) {
         for (name, watermark) in seen.watermarks {
             if let Some(service) = self.service(&name) {
-                service.watermark_unix_nano = watermark;
+                service.watermark = watermark;
             }
         }
         for (name, bucket) in seen.buckets {
@@ -310,22 +313,22 @@ impl Engine {
         }
         let buckets = self.matches.entry((rule, service)).or_default();
         // A bucket that has passed partly out of sight was seen whole before.
-        if buckets.at(bucket.start_seconds).is_none_or(|seen| seen.total <= bucket.total) {
+        if buckets.at(bucket.start).is_none_or(|seen| seen.total <= bucket.total) {
             buckets.put(bucket);
         }
     }
 
-    fn evaluate_services(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
+    fn evaluate_services(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
         let names: Vec<String> = self.services.keys().cloned().collect();
         for name in names {
             // Taken out while its rules look at everything else.
             let Some(mut service) = self.services.remove(&name) else { continue };
             // Logs of the last two seconds may still be on their way.
-            let known = service.watermark_unix_nano.map(|w| w.min(now - LATENESS_NANOS));
-            let evaluated = service.evaluated_unix_nano;
+            let known = service.watermark.map(|w| w.min(now - LATENESS));
+            let evaluated = service.evaluated_through;
             for at in known.into_iter().flat_map(|known| evaluation_times(evaluated, known)) {
-                service.evaluated_unix_nano = at;
-                let when = When { at_unix_nano: at, now_unix_nano: now };
+                service.evaluated_through = at;
+                let when = When { at, now };
                 self.evaluate_service(&name, &mut service, when, fired);
             }
             self.services.insert(name, service);
@@ -339,9 +342,9 @@ impl Engine {
         when: When,
         fired: &mut Vec<EvidenceRequest>,
     ) {
-        let windows = service.history.pass(when.at_unix_nano, service.abnormal);
+        let windows = service.history.pass(when.at, service.abnormal);
         // Once for all rules: with thousands of rules most ask the same few things.
-        let measure = |query: &Query| Measurement::of(&service.history, when.at_unix_nano, *query);
+        let measure = |query: &Query| Measurement::of(&service.history, when.at, *query);
         let measured: Vec<Measurement> = self.queries.iter().map(measure).collect();
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
@@ -355,7 +358,7 @@ impl Engine {
                     let limit = measured.limit(threshold);
                     limit
                         .filter(|limit| measured.is_past(*limit, is_down, rule, is_active))
-                        .map(|limit| measured.detection(limit, is_down, rule, when.at_unix_nano))
+                        .map(|limit| measured.detection(limit, is_down, rule, when.at))
                 }
                 Check::Special => self.detect(rule, name, service, &windows, is_active),
                 Check::System => continue,
@@ -372,7 +375,7 @@ impl Engine {
             }
         }
         service.rules = rules;
-        self.mark_abnormal(name, service, when.now_unix_nano);
+        self.mark_abnormal(name, service, when.now);
     }
 
     /// What a rule says that no number is compared for.
@@ -386,7 +389,7 @@ impl Engine {
     ) -> Option<Detection> {
         let history = &mut service.history;
         let rule = &self.rules[rule];
-        let at = windows.at_unix_nano;
+        let at = windows.at;
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
                 history.error_spike(windows, is_active)
@@ -447,7 +450,7 @@ impl Engine {
             self.incidents_refused += 1;
             return None;
         }
-        let started = detection.as_ref().map_or(when.at_unix_nano, |found| found.started_unix_nano);
+        let started = detection.as_ref().map_or(when.at, |found| found.started_at);
         let origin = Origin {
             tenant: &self.tenant,
             rule: &rule.name,
@@ -459,8 +462,8 @@ impl Engine {
         };
         let result = RuleResult {
             series: &series,
-            at_unix_nano: when.at_unix_nano,
-            now_unix_nano: when.now_unix_nano,
+            at: when.at,
+            now: when.now,
             breach: detection.map(|found| breach(found, rule)),
             for_seconds: rule.for_seconds,
             keep_firing_seconds: rule.keep_firing_seconds,
@@ -470,14 +473,14 @@ impl Engine {
             incident_id,
             service: service.to_owned(),
             kind: origin.kind.to_owned(),
-            from_unix_nano: started,
-            to_unix_nano: when.at_unix_nano,
+            from: started,
+            to: when.at,
         })
     }
 
     /// What an incident says is not normal is not to be learnt, or a fault would excuse itself.
     /// Only built-in rules say so: what people set a threshold for may be normal all the same.
-    fn mark_abnormal(&self, name: &str, service: &mut Service, now: i64) {
+    fn mark_abnormal(&self, name: &str, service: &mut Service, now: Timestamp) {
         let before = service.abnormal;
         // From all open incidents anew, so that what is over no longer counts.
         let mut abnormal = Abnormal::default();
@@ -485,7 +488,7 @@ impl Engine {
             let open = self.incidents.open(&series(&self.rules[rule as usize].name, name));
             let Some(tracked) = open else { continue };
             let incident = &tracked.incident;
-            let is_old = now - incident.pending_unix_nano > ACCEPT_NANOS;
+            let is_old = now.since(incident.pending_at) > ACCEPT_AFTER;
             let is_nature =
                 self.incidents.fired_lately(&tracked.tracking.series) >= FIRED_BY_NATURE;
             // With less than a day to compare with, what seems abnormal may be a time of day that
@@ -516,8 +519,8 @@ impl Engine {
         });
     }
 
-    fn evaluate_system(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
-        let when = When { at_unix_nano: now, now_unix_nano: now };
+    fn evaluate_system(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
+        let when = When { at: now, now };
         for rule in 0..self.rules.len() {
             if self.checks[rule] != Check::System || !self.rules[rule].enabled {
                 continue;
@@ -533,7 +536,7 @@ impl Engine {
     }
 
     /// Ends what no rule asks about any longer: the rule is gone, or no longer selects the service.
-    fn end_orphans(&mut self, now: i64) {
+    fn end_orphans(&mut self, now: Timestamp) {
         if !std::mem::take(&mut self.has_orphans) {
             return;
         }
@@ -553,18 +556,18 @@ impl Engine {
 
 /// The moments to evaluate between two: a service that lagged is evaluated as it would have been,
 /// at every bucket of the last hour.
-fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
+fn evaluation_times(evaluated: Timestamp, known: Timestamp) -> Vec<Timestamp> {
     if known <= evaluated {
         return Vec::new();
     }
     // Nothing of a new service is caught up: there are no logs of it before.
-    if evaluated == i64::MIN {
+    if evaluated == Timestamp::MIN {
         return vec![known];
     }
     // In steps, since a fault that began and ended meanwhile would show in no single look at the
     // end.
-    let first = evaluated.max(known.saturating_sub(CATCH_UP_NANOS));
-    let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
+    let first = evaluated.max(known - CATCH_UP_MAX);
+    let steps = (1..).map(|step| first + CATCH_UP_STEP * step);
     steps.take_while(|moment| *moment < known).chain([known]).collect()
 }
 
@@ -584,7 +587,7 @@ fn breach(found: Detection, rule: &Rule) -> Breach {
         evidence: Evidence {
             summary,
             measured: found.measured,
-            started_unix_nano: found.started_unix_nano,
+            started_at: found.started_at,
             ..Evidence::default()
         },
     }

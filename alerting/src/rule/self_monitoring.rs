@@ -1,8 +1,12 @@
 //! How the installation itself does: processors, dead letters, logs lost before they were sent,
 //! lag.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::Measured,
     rule::{RuleKind, Severity},
@@ -10,20 +14,19 @@ use logweir_incident::{
 
 use crate::detector::detection::{Confidence, Detection, format_number};
 
-const SECOND: i64 = 1_000_000_000;
 /// How far back counters are kept.
-const KEPT_NANOS: i64 = 3_600 * SECOND;
+const KEPT: Duration = Duration::from_secs(3_600);
 /// A processor that is gone for so long was taken away on purpose.
-const FORGOTTEN_NANOS: i64 = 24 * 3_600 * SECOND;
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a
 /// sender is forgotten) says nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SystemReport {
     /// When.
-    pub at_unix_nano: i64,
+    pub at: Timestamp,
     /// Processors by name, with their last heartbeat. One that said good-bye is left out.
-    pub processors: Vec<(String, i64)>,
+    pub processors: Vec<(String, Timestamp)>,
     /// Dead letters so far.
     pub dead_letters: u64,
     /// Logs given up by senders so far, by service.
@@ -36,12 +39,12 @@ pub struct SystemReport {
 #[derive(Debug, Clone, Default)]
 struct Counter {
     total: Option<u64>,
-    growth: VecDeque<(i64, u64)>,
+    growth: VecDeque<(Timestamp, u64)>,
 }
 
 impl Counter {
-    fn put(&mut self, at: i64, total: u64) {
-        while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
+    fn put(&mut self, at: Timestamp, total: u64) {
+        while self.growth.front().is_some_and(|(first, _)| at.since(*first) > KEPT) {
             self.growth.pop_front();
         }
         // The first total says nothing of when it grew: a new leader must not tell old losses as
@@ -52,9 +55,9 @@ impl Counter {
         }
     }
 
-    fn grown(&self, now: i64, window_seconds: u32) -> u64 {
+    fn grown(&self, now: Timestamp, window_seconds: u32) -> u64 {
         // Counted from when it was seen to grow: when a log was lost only its sender knows.
-        let from = now - i64::from(window_seconds) * SECOND;
+        let from = now - Duration::from_secs(window_seconds.into());
         let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
         recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
     }
@@ -63,7 +66,7 @@ impl Counter {
 /// What is known about the system.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SelfMonitoring {
-    processors: BTreeMap<String, i64>,
+    processors: BTreeMap<String, Timestamp>,
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
@@ -71,10 +74,10 @@ pub(crate) struct SelfMonitoring {
 
 impl SelfMonitoring {
     pub(crate) fn put(&mut self, report: SystemReport) {
-        let at = report.at_unix_nano;
+        let at = report.at;
         self.processors = report.processors.into_iter().collect();
         // Who is long gone is silent for good, which nobody need be told each day anew.
-        self.processors.retain(|_, last| at - *last <= FORGOTTEN_NANOS);
+        self.processors.retain(|_, last| at.since(*last) <= FORGOTTEN_AFTER);
         self.dead_letters.put(at, report.dead_letters);
         for (service, total) in report.sdk_lost {
             self.sdk_lost.entry(service).or_default().put(at, total);
@@ -85,7 +88,11 @@ impl SelfMonitoring {
 
     /// What a rule finds about each of its subjects: a service's name, or nothing for the
     /// installation as a whole. A subject with nothing found is named, so that its incident ends.
-    pub(crate) fn detect(&self, rule: &RuleKind, now: i64) -> Vec<(String, Option<Detection>)> {
+    pub(crate) fn detect(
+        &self,
+        rule: &RuleKind,
+        now: Timestamp,
+    ) -> Vec<(String, Option<Detection>)> {
         let whole = |found| vec![(String::new(), found)];
         match *rule {
             RuleKind::ProcessorSilence { silence_seconds } => {
@@ -106,8 +113,9 @@ impl SelfMonitoring {
         }
     }
 
-    fn silent_processors(&self, silence_seconds: u32, now: i64) -> Option<Detection> {
-        let is_silent = |last: i64| now - last > i64::from(silence_seconds) * SECOND;
+    fn silent_processors(&self, silence_seconds: u32, now: Timestamp) -> Option<Detection> {
+        let silence = Duration::from_secs(silence_seconds.into());
+        let is_silent = |last: Timestamp| now.since(last) > silence;
         let silent = self.processors.iter().filter(|(_, last)| is_silent(**last));
         let names: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
@@ -118,7 +126,12 @@ impl SelfMonitoring {
         Some(detection(Severity::Critical, "silent processors", count, summary, now))
     }
 
-    fn new_dead_letters(&self, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+    fn new_dead_letters(
+        &self,
+        window_seconds: u32,
+        count: u64,
+        now: Timestamp,
+    ) -> Option<Detection> {
         let grown = self.dead_letters.grown(now, window_seconds);
         (grown > count).then(|| {
             let summary = format!("{grown} new dead letters: see `logweir dead-letters list`");
@@ -126,7 +139,7 @@ impl SelfMonitoring {
         })
     }
 
-    fn worst_lag(&self, lag_seconds: u32, now: i64) -> Option<Detection> {
+    fn worst_lag(&self, lag_seconds: u32, now: Timestamp) -> Option<Detection> {
         // One incident for all partitions: mostly it is one processor that is slow.
         let worst = self.queue_lag_seconds.iter().max_by(|a, b| a.1.total_cmp(b.1));
         let (partition, lag) = worst.filter(|(_, lag)| **lag > f64::from(lag_seconds))?;
@@ -135,7 +148,12 @@ impl SelfMonitoring {
     }
 }
 
-fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+fn logs_lost(
+    counter: &Counter,
+    window_seconds: u32,
+    count: u64,
+    now: Timestamp,
+) -> Option<Detection> {
     let grown = counter.grown(now, window_seconds);
     (grown > count).then(|| {
         let summary = format!("{grown} logs were given up before they were sent");
@@ -143,7 +161,13 @@ fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Op
     })
 }
 
-fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64) -> Detection {
+fn detection(
+    severity: Severity,
+    name: &str,
+    now: f64,
+    summary: String,
+    at: Timestamp,
+) -> Detection {
     let measured =
         Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
     Detection {
@@ -151,7 +175,7 @@ fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64)
         severity,
         summary,
         measured: vec![measured],
-        started_unix_nano: at,
+        started_at: at,
     }
 }
 
@@ -161,14 +185,15 @@ mod tests {
 
     #[test]
     fn only_growth_counts_and_only_growth_is_kept() {
+        let at = Timestamp::from_unix_seconds;
         let mut counter = Counter::default();
         for (second, total) in [(0, 10), (2, 10), (4, 13), (6, 1), (8, 2)] {
-            counter.put(second * SECOND, total);
+            counter.put(at(second), total);
         }
-        assert_eq!(counter.grown(8 * SECOND, 60), 4, "three came, and after the clearing one");
-        assert_eq!(counter.grown(8 * SECOND, 4), 1);
+        assert_eq!(counter.grown(at(8), 60), 4, "three came, and after the clearing one");
+        assert_eq!(counter.grown(at(8), 4), 1);
         assert_eq!(counter.growth.len(), 2);
-        counter.put(8 * SECOND + 2 * KEPT_NANOS, 2);
+        counter.put(at(8) + 2 * KEPT, 2);
         assert!(counter.growth.is_empty());
     }
 }
