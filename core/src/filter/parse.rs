@@ -244,7 +244,10 @@ impl Parser<'_> {
             && name.ends_with(|c: char| c.is_alphanumeric() || c == '_')
             && name.contains(is_letter);
         let starts_with_digit = name.starts_with(|c: char| c.is_ascii_digit());
-        let is_value = self.peek().is_some_and(|c| !c.is_whitespace() && !"():/\\".contains(c));
+        let is_value = match self.chars.get(self.at..) {
+            None | Some([] | ['/', '/', ..]) => false,
+            Some([first, ..]) => !first.is_whitespace() && !"():\\".contains(*first),
+        };
         is_name && (!operator.is_colon || (!starts_with_digit && is_value))
     }
 
@@ -496,6 +499,7 @@ mod tests {
             ("localhost:5432", "localhost=5432"),
             ("main.rs:42:7", "main.rs=\"42:7\""),
             ("aa:bb:cc", "aa=\"bb:cc\""),
+            ("path:/orders/2", "path=/orders/2"),
         ] {
             assert_eq!(read(text), Expression::Or(vec![read(strict), word(text)]), "{text}");
         }
