@@ -92,6 +92,50 @@ fn sending_again_adds_nothing_and_everything_survives_a_kill() {
     assert_eq!(world.server.stop().code(), Some(0), "SIGTERM ends it in order");
 }
 
+const TYPED: &str = r#"
+{"time": "2026-02-03T10:00:00Z", "level": "warn", "msg": "GET https://till.example:8443/pay?id=9 slow", "order": {"lines": [{"sku": "A7"}, {"sku": "B8"}], "total": 12.5}}
+{"time": "2026-02-03T10:00:01Z", "level": "error", "msg": "ЗАПРОС db1:5433 refused at 23:59:58", "cashier": "Zoë.Quinn"}
+{"time": "2026-02-03T10:00:02Z", "level": "debug", "msg": "用户carol支付失败 in till::pay::settle"}
+"#;
+
+#[test]
+fn a_search_finds_what_a_person_types_or_pastes() {
+    let world = World::start();
+    let file = world.folder.path().join("typed.ndjson");
+    fs::write(&file, TYPED.trim_start()).expect("the disk takes it");
+    let journal = world.folder.path().join("journal").display().to_string();
+    let file = file.display().to_string();
+    world.run(&["send", &file, "--journal", &journal, "--service", "Till-1"]);
+    for (terms, expected) in [
+        (&["service:Till*"][..], 3),
+        (&["cashier:*"], 1),
+        (&["order.lines.sku=B8"], 1),
+        (&["order.total>12"], 1),
+        (&["any:quinn"], 1),
+        (&["https://till.example:8443/pay"], 1),
+        (&["db1:5433"], 1),
+        (&["23:59:58"], 1),
+        (&["till::pay::settle"], 1),
+        (&["запрос"], 1),
+        (&["支付"], 1),
+        (&["carol"], 1),
+        (&["slow or refused", "service:Till-1"], 2),
+        (&["service:Till-1", "-level:debug"], 2),
+        (&["time>=2026-02-03 10:00:01"], 2),
+    ] {
+        assert_eq!(world.objects(&[&["search"], terms].concat()).len(), expected, "{terms:?}");
+    }
+    for (term, hint) in [
+        ("service:till-1", "there are Till-1"),
+        ("cashir=Zoë*", "no log there has an attribute \"cashir\""),
+        ("quinn", "any:WORD"),
+    ] {
+        let output = client(&world.server, &world.token, &["search", term]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains(hint), "{term}: {stderr}");
+    }
+}
+
 #[test]
 fn mistakes_get_one_clear_line_and_their_exit_code() {
     let world = World::start();

@@ -261,7 +261,7 @@ mod tests {
         let Ok(Cli { command: Command::Search(args) }) = Cli::try_parse_from(args) else {
             panic!()
         };
-        assert_eq!(args.query.filter(), "not level:debug service:pay not (a not \"b\"");
+        assert_eq!(args.query.filter(), "(not level:debug) service:pay not (a (not \"b\")");
         assert_eq!(args.query.time.from.as_deref(), Some("-1h"));
         assert_eq!((args.query.time.to.as_deref(), args.limit), (Some("-1m"), 5));
     }

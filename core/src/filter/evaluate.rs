@@ -3,17 +3,15 @@
 
 use std::{borrow::Cow, cmp::Ordering};
 
-use super::expression::{Comparison, Expression, Subject, Term, TextField};
+use super::{
+    expression::{Comparison, Detail, Expression, Phrase, Subject, Term, TextField},
+    value::{self, has_phrase},
+};
 use crate::{
     identity::TemplateId,
     record::{Level, StoredLog, Value},
     timestamp::Timestamp,
 };
-
-/// Longer digits are names, not amounts; up to here they compare exactly.
-// 38 digits always fit the 128 bits below. Ids of 19 digits would lose their last ones as
-// floating-point numbers, and different ids would be equal.
-const NUMBER_CHARACTERS_MAX: usize = 38;
 
 impl Expression {
     pub(super) fn matches(&self, subject: &dyn Subject) -> bool {
@@ -30,7 +28,12 @@ impl Term {
     fn matches(&self, subject: &dyn Subject) -> bool {
         match self {
             Self::Words(phrase) => phrase.matches(&subject.message()),
+            Self::Anywhere(phrase) => is_anywhere(phrase, subject),
             Self::Text(field, text) => subject.text(*field) == text.as_str(),
+            Self::TextLike(field, glob) => {
+                let text = subject.text(*field);
+                !text.is_empty() && glob.matches(&text)
+            }
             Self::Level(comparison, level) => comparison.holds(&subject.level(), level),
             Self::Latency(comparison, latency_ms) => {
                 subject.latency_ms().is_some_and(|found| comparison.holds(&found, latency_ms))
@@ -44,11 +47,24 @@ impl Term {
             Self::Trace(trace_id) => subject.trace_id() == Some(*trace_id),
             Self::Span(span_id) => subject.span_id() == Some(*span_id),
             Self::Anomaly(expected) => subject.is_anomaly() == *expected,
-            Self::Attribute(key, comparison, text) => subject
-                .attribute(key)
-                .is_some_and(|found| comparison.accepts(compare_value(&found, text))),
+            Self::Present(Detail::Latency) => subject.latency_ms().is_some(),
+            Self::Present(Detail::Trace) => subject.trace_id().is_some(),
+            Self::Present(Detail::Span) => subject.span_id().is_some(),
+            Self::Attribute(path, comparison, text) => {
+                let holds = |found: &Value| comparison.accepts(value::compare(found, text));
+                value::any_at(subject, path, &holds)
+            }
+            Self::AttributeLike(path, glob) => {
+                value::any_at(subject, path, &|found| glob.matches(&found.to_string()))
+            }
         }
     }
+}
+
+fn is_anywhere(phrase: &Phrase, subject: &dyn Subject) -> bool {
+    phrase.matches(&subject.message())
+        || TextField::ALL.into_iter().any(|field| phrase.matches(&subject.text(field)))
+        || subject.has_value(&|value| has_phrase(value, phrase))
 }
 
 impl Comparison {
@@ -69,54 +85,6 @@ impl Comparison {
             Self::GreaterOrEqual => ordering.is_ge(),
         }
     }
-}
-
-/// A number as a text or a value says it.
-#[derive(Clone, Copy)]
-enum Number {
-    Whole(i128),
-    Broken(f64),
-}
-
-impl Number {
-    fn of(text: &str) -> Option<Self> {
-        if text.len() > NUMBER_CHARACTERS_MAX {
-            return None;
-        }
-        let broken = || text.parse().ok().filter(|number: &f64| number.is_finite());
-        text.parse().map(Self::Whole).ok().or_else(|| broken().map(Self::Broken))
-    }
-
-    fn compare(self, other: Self) -> Option<Ordering> {
-        let broken = |number| match number {
-            Self::Whole(number) => number as f64,
-            Self::Broken(number) => number,
-        };
-        match (self, other) {
-            (Self::Whole(left), Self::Whole(right)) => Some(left.cmp(&right)),
-            (left, right) => broken(left).partial_cmp(&broken(right)),
-        }
-    }
-}
-
-/// As numbers if both are, else as text.
-fn compare_value(found: &Value, text: &str) -> Option<Ordering> {
-    let number = match found {
-        Value::Int(number) => Some(Number::Whole((*number).into())),
-        Value::Double(number) => Some(Number::Broken(*number)),
-        // `0e1` and `0e2` are more often parts of hashes than zeros.
-        Value::String(text) if !text.contains(['e', 'E']) => Number::of(text),
-        Value::String(_) | Value::Json(_) | Value::Bool(_) => None,
-    };
-    if let Some((number, bound)) = number.zip(Number::of(text)) {
-        return number.compare(bound);
-    }
-    Some(match found {
-        Value::String(found) | Value::Json(found) => found.as_str().cmp(text),
-        // Python writes True, and means the same.
-        Value::Bool(found) => found.to_string().as_str().cmp(&text.to_ascii_lowercase()),
-        Value::Int(_) | Value::Double(_) => found.to_string().as_str().cmp(text),
-    })
 }
 
 impl Subject for StoredLog {
@@ -167,5 +135,9 @@ impl Subject for StoredLog {
 
     fn attribute(&self, key: &str) -> Option<Cow<'_, Value>> {
         self.scored.record.attribute(key).map(Cow::Borrowed)
+    }
+
+    fn has_value(&self, holds: &dyn Fn(&Value) -> bool) -> bool {
+        self.scored.record.attributes.iter().any(|attribute| holds(&attribute.value))
     }
 }

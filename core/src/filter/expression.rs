@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::Glob;
 use crate::{
     identity::TemplateId,
     record::{Level, Value},
@@ -33,8 +34,13 @@ impl Default for Expression {
 pub enum Term {
     /// The message has these words next to each other.
     Words(Phrase),
+    /// The message, another text of the log or the value of an attribute has these words next to
+    /// each other.
+    Anywhere(Phrase),
     /// A field equals a text exactly.
     Text(TextField, String),
+    /// A field is there and like this.
+    TextLike(TextField, Glob),
     /// The level compares with this one.
     Level(Comparison, Level),
     /// The latency in milliseconds compares; a log without one never matches.
@@ -51,9 +57,14 @@ pub enum Term {
     Span([u8; 8]),
     /// Judged an anomaly, or not.
     Anomaly(bool),
+    /// This detail is there.
+    Present(Detail),
     /// An attribute compares: as numbers if both are, else as text. One that is absent never
-    /// matches.
+    /// matches. Its name may be a path into an attribute that is JSON, and of a list any member
+    /// may compare.
     Attribute(String, Comparison, String),
+    /// An attribute, or what lies at a path, is there and like this.
+    AttributeLike(String, Glob),
 }
 
 /// A field that holds text.
@@ -67,6 +78,22 @@ pub enum TextField {
     Environment,
     /// The logger.
     Logger,
+}
+
+impl TextField {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Service, Self::Instance, Self::Environment, Self::Logger];
+}
+
+/// What a log may be without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The latency.
+    Latency,
+    /// The trace id.
+    Trace,
+    /// The span id.
+    Span,
 }
 
 /// How two values compare.
@@ -84,11 +111,11 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// Words next to each other in a message, in any case. A word is a run of letters, digits and
-/// underscores (every byte from 0x80 up counts as a letter); what stands between does not matter.
+/// Words next to each other in a text, in any case; see [`super::words`] for what a word is. What
+/// stands between them does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phrase {
-    /// The words in lower case (ASCII letters only), at least one.
+    /// The words, folded to one case, at least one.
     pub words: Vec<String>,
     /// The first word may begin earlier (`*word`).
     pub open_start: bool,
@@ -120,4 +147,6 @@ pub trait Subject {
     fn span_id(&self) -> Option<[u8; 8]>;
     /// An attribute's value.
     fn attribute(&self, key: &str) -> Option<Cow<'_, Value>>;
+    /// Whether something holds for the value of any attribute.
+    fn has_value(&self, holds: &dyn Fn(&Value) -> bool) -> bool;
 }

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use chrono::{NaiveDate, NaiveTime};
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
-use super::expression::{Comparison, Expression, Phrase, Term, TextField};
-use crate::{identity::TemplateId, record::Level, timestamp::Timestamp};
+use super::{
+    Glob,
+    expression::{Comparison, Detail, Expression, Phrase, Term, TextField},
+};
+use crate::{
+    identity::TemplateId,
+    record::Level,
+    timestamp::{Timestamp, parse_duration},
+};
 
 /// How much of a value an error shows, characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
@@ -16,44 +23,149 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) struct Operator {
     pub(super) comparison: Comparison,
     pub(super) is_negated: bool,
+    /// A `:`, which stands in many a text that is not meant for a filter.
+    pub(super) is_colon: bool,
 }
 
-/// The condition that `name operator value` stands for, before a `!=` negates it; else what is
-/// allowed. A name in quotes is always an attribute's.
-pub(super) fn parse(
-    name: &str,
-    is_quoted: bool,
-    operator: Operator,
-    value: &str,
-    now: Timestamp,
-) -> Result<Expression, String> {
-    let comparison = operator.comparison;
-    let lower = name.to_ascii_lowercase();
-    let field = if is_quoted { "" } else { lower.as_str() };
-    let term = match field {
-        "level" => Term::Level(comparison, level(value)?),
-        "latency" | "latency_ms" => Term::Latency(comparison, latency_ms(value)?),
-        "score" | "anomaly_score" => Term::Score(comparison, score(value)?),
-        "time" => return time(comparison, value, now),
-        "message" | "service" | "instance" | "environment" | "env" | "logger" | "template"
-        | "template_id" | "trace" | "trace_id" | "span" | "span_id" | "anomaly" | "is_anomaly"
-            if comparison != Comparison::Equal =>
-        {
-            return Err(format!("{field} has no order: use {field}:value or {field}!=value"));
+/// What a field is compared with.
+#[derive(Debug)]
+pub(super) struct Value {
+    pub(super) text: String,
+    pub(super) is_quoted: bool,
+}
+
+impl Value {
+    /// With a `*` that stands for any part; in quotes it is itself.
+    pub(super) fn glob(&self) -> Option<Glob> {
+        Glob::of(&self.text).filter(|_| !self.is_quoted)
+    }
+}
+
+/// A field that the language knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Any,
+    Message,
+    Text(TextField),
+    Level,
+    Latency,
+    Score,
+    Time,
+    Template,
+    Trace,
+    Span,
+    Anomaly,
+}
+
+impl Field {
+    /// The field with a name, in any case.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "any" => Self::Any,
+            "message" => Self::Message,
+            "service" => Self::Text(TextField::Service),
+            "instance" => Self::Text(TextField::Instance),
+            "environment" | "env" => Self::Text(TextField::Environment),
+            "logger" => Self::Text(TextField::Logger),
+            "level" => Self::Level,
+            "latency" | "latency_ms" => Self::Latency,
+            "score" | "anomaly_score" => Self::Score,
+            "time" => Self::Time,
+            "template" | "template_id" => Self::Template,
+            "trace" | "trace_id" => Self::Trace,
+            "span" | "span_id" => Self::Span,
+            "anomaly" | "is_anomaly" => Self::Anomaly,
+            _ => return None,
+        })
+    }
+
+    const fn has_order(self) -> bool {
+        matches!(self, Self::Level | Self::Latency | Self::Score | Self::Time)
+    }
+
+    /// The condition that this field, named so, compares with a value; else what is allowed.
+    pub(super) fn compare(
+        self,
+        name: &str,
+        comparison: Comparison,
+        value: &Value,
+        now: Timestamp,
+    ) -> Result<Expression, String> {
+        if comparison != Comparison::Equal && !self.has_order() {
+            return Err(format!("{name} has no order: use {name}:value or {name}!=value"));
         }
-        "message" => Term::Words(Phrase::of(value).ok_or("there is no word to search for")?),
-        "service" => Term::Text(TextField::Service, value.to_owned()),
-        "instance" => Term::Text(TextField::Instance, value.to_owned()),
-        "environment" | "env" => Term::Text(TextField::Environment, value.to_owned()),
-        "logger" => Term::Text(TextField::Logger, value.to_owned()),
-        "template" | "template_id" => Term::Template(template(value)?),
-        "trace" | "trace_id" => Term::Trace(id(value, "trace id")?),
-        "span" | "span_id" => Term::Span(id(value, "span id")?),
-        "anomaly" | "is_anomaly" => Term::Anomaly(truth(value)?),
-        // Any other name is an attribute's: senders choose them, so that none is unknown.
-        _ => Term::Attribute(name.to_owned(), comparison, value.to_owned()),
-    };
-    Ok(Expression::Term(term))
+        if let Some(glob) = value.glob() {
+            return self.like(name, comparison, &value.text, glob);
+        }
+        let text = &value.text;
+        Ok(Expression::Term(match self {
+            Self::Any => Term::Anywhere(phrase(text)?),
+            Self::Message => Term::Words(phrase(text)?),
+            Self::Text(field) => Term::Text(field, text.clone()),
+            Self::Level => Term::Level(comparison, level(text)?),
+            Self::Latency => Term::Latency(comparison, latency_ms(text)?),
+            Self::Score => Term::Score(comparison, score(text)?),
+            Self::Time => return time(comparison, text, now),
+            Self::Template => Term::Template(template(text)?),
+            Self::Trace => Term::Trace(id(text, "trace id")?),
+            Self::Span => Term::Span(id(text, "span id")?),
+            Self::Anomaly => Term::Anomaly(truth(text)?),
+        }))
+    }
+
+    fn like(
+        self,
+        name: &str,
+        comparison: Comparison,
+        text: &str,
+        glob: Glob,
+    ) -> Result<Expression, String> {
+        if comparison != Comparison::Equal {
+            return Err(UNORDERED_STAR.to_owned());
+        }
+        Ok(Expression::Term(match self {
+            Self::Text(field) => Term::TextLike(field, glob),
+            Self::Latency if glob.is_any() => Term::Present(Detail::Latency),
+            Self::Trace if glob.is_any() => Term::Present(Detail::Trace),
+            Self::Span if glob.is_any() => Term::Present(Detail::Span),
+            // No log is without the others.
+            _ if glob.is_any() => return Ok(Expression::default()),
+            Self::Any => Term::Anywhere(phrase(text)?),
+            Self::Message => Term::Words(phrase(text)?),
+            _ => return Err(format!("{name} takes a * alone, which finds where it is there")),
+        }))
+    }
+}
+
+const UNORDERED_STAR: &str = "an order takes no *: use : or =, or quote the value";
+
+/// The condition that an attribute compares with a value; else what is allowed.
+// Senders choose the names of attributes, so that none is unknown.
+pub(super) fn compare_attribute(
+    name: &str,
+    comparison: Comparison,
+    value: &Value,
+) -> Result<Expression, String> {
+    let name = name.to_owned();
+    Ok(Expression::Term(match (value.glob(), comparison) {
+        (None, _) => Term::Attribute(name, comparison, value.text.clone()),
+        (Some(glob), Comparison::Equal) => Term::AttributeLike(name, glob),
+        (Some(_), _) => return Err(UNORDERED_STAR.to_owned()),
+    }))
+}
+
+/// Where a star stands inside a word, where it has no meaning: `f*o` would be the phrase `f o`.
+pub(super) fn star_inside(text: &str) -> Option<usize> {
+    let inside = text.trim_start_matches('*').trim_end_matches('*');
+    let skipped = text.chars().take_while(|c| *c == '*').count();
+    inside.chars().position(|c| c == '*').map(|star| skipped + star)
+}
+
+/// What to do about a star inside a word.
+pub(super) const STAR_INSIDE: &str = "* may stand at the beginning or the end of a word only";
+
+fn phrase(text: &str) -> Result<Phrase, String> {
+    Phrase::of(text).ok_or_else(|| "there is no word to search for".to_owned())
 }
 
 fn refuse(value: &str, what: &str, allowed: &str) -> String {
@@ -111,7 +223,8 @@ fn truth(value: &str) -> Result<bool, String> {
 
 /// A date stands for all times of its day, UTC.
 fn time(comparison: Comparison, value: &str, now: Timestamp) -> Result<Expression, String> {
-    let allowed = "2026-01-02T15:04:05Z, 2026-01-02, or a time before now such as -15m, -2h or -7d";
+    let allowed = "2026-01-02T15:04:05Z, \"2026-01-02 15:04\", 2026-01-02, now, or a time before \
+                   now such as -15m, -2h or -7d";
     let term = |comparison, time| Expression::Term(Term::Time(comparison, time));
     if let Some(ago) = ago(value) {
         // Exactly 15 minutes ago is a single nanosecond, in which there is no log.
@@ -136,23 +249,33 @@ fn time(comparison: Comparison, value: &str, now: Timestamp) -> Result<Expressio
             Comparison::GreaterOrEqual => term(Comparison::GreaterOrEqual, day),
         });
     }
-    let time = value.parse().map_err(|_| refuse(value, "time", allowed))?;
+    let time = moment(value, now).ok_or_else(|| refuse(value, "time", allowed))?;
     Ok(term(comparison, time))
 }
 
+/// Times without a zone, which are UTC. A comma before the fraction is read as a point.
+const WITHOUT_ZONE: [&str; 4] =
+    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+
+fn moment(value: &str, now: Timestamp) -> Option<Timestamp> {
+    if value == "now" {
+        return Some(now);
+    }
+    let value = value.replace(',', ".");
+    value.parse().ok().or_else(|| {
+        let read = |form| NaiveDateTime::parse_from_str(&value, form).ok();
+        let time = WITHOUT_ZONE.into_iter().find_map(read)?;
+        time.and_utc().timestamp_nanos_opt().map(Timestamp::from_unix_nanos)
+    })
+}
+
 fn ago(value: &str) -> Option<Duration> {
-    let value = value.strip_prefix('-')?;
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return None,
-    };
-    let count: u32 = digits.parse().ok()?;
-    Some(Duration::from_secs(seconds) * count)
+    parse_duration(value.strip_prefix('-')?).ok()
+}
+
+/// Whether this is a day, behind which a time of day may follow.
+pub(super) fn is_day(value: &str) -> bool {
+    midnight(value).is_some()
 }
 
 fn midnight(value: &str) -> Option<Timestamp> {
@@ -177,6 +300,7 @@ mod tests {
         use Comparison::{Equal, Greater, GreaterOrEqual};
         let trace = "0123456789abcdef0123456789ABCDEF";
         let service = Term::Text(TextField::Service, "pay$".into());
+        let glob = |text| Glob::of(text).unwrap();
         for (text, expected) in [
             ("level>=WARNING", Term::Level(GreaterOrEqual, Level::Warn)),
             ("LEVEL:error", Term::Level(Equal, Level::Error)),
@@ -193,6 +317,14 @@ mod tests {
             ("service=\"pay$\"", service),
             ("user_id=42", Term::Attribute("user_id".into(), Equal, "42".into())),
             ("\"level\":x", Term::Attribute("level".into(), Equal, "x".into())),
+            ("größe>5", Term::Attribute("größe".into(), Greater, "5".into())),
+            ("user=\"Ann*\"", Term::Attribute("user".into(), Equal, "Ann*".into())),
+            ("user=Ann*", Term::AttributeLike("user".into(), glob("Ann*"))),
+            ("user:*", Term::AttributeLike("user".into(), glob("*"))),
+            ("Service:Sh*p", Term::TextLike(TextField::Service, glob("Sh*p"))),
+            ("latency:*", Term::Present(Detail::Latency)),
+            ("trace=*", Term::Present(Detail::Trace)),
+            ("any:Miller*", Term::Anywhere(Phrase::of("miller*").unwrap())),
             ("\"a b\">\"\\\"\"", Term::Attribute("a b".into(), Greater, "\"".into())),
         ] {
             assert_eq!(one(text), Expression::Term(expected), "{text}");
@@ -200,13 +332,25 @@ mod tests {
         assert!(matches!(one(&format!("trace:{trace}")), Expression::Term(Term::Trace(_))));
         assert_eq!(one("message:\"a b\""), one("\"a b\""));
         assert_eq!(one("user!=1"), one("not user=1"));
+        assert_eq!(one("user!=*"), one("not user:*"));
+        assert_eq!(one("level:*"), Expression::default());
+        assert_eq!(one("message:refus*"), one("refus*"));
     }
 
     #[test]
     fn times_are_absolute_relative_or_whole_days() {
         let time = |comparison, time| Expression::Term(Term::Time(comparison, time));
         let instant = time(Comparison::Less, NOW + Duration::from_millis(500));
-        assert_eq!(one("time<2026-01-02T01:00:00.5+01:00"), instant);
+        for text in [
+            "time<2026-01-02T01:00:00.5+01:00",
+            "time<2026-01-02T00:00:00.500",
+            "time<\"2026-01-02 00:00:00,5\"",
+            "time<2026-01-02 00:00:00.5",
+        ] {
+            assert_eq!(one(text), instant, "{text}");
+        }
+        assert_eq!(one("time<now"), one("time<\"2026-01-02 00:00\""));
+        assert_eq!(one("time>-1h30m"), one("time>2026-01-01T22:30"));
         let quarter = time(Comparison::GreaterOrEqual, NOW - Duration::from_secs(900));
         assert_eq!(one("time>=-15m"), quarter);
         assert_eq!(one("time>2026-01-01"), time(Comparison::GreaterOrEqual, NOW));
@@ -224,7 +368,11 @@ mod tests {
             ("time>yesterday", 5, "-15m"),
             ("time:-15m", 5, "time>=-15m"),
             ("time>9999-01-01", 5, "-15m"),
-            ("time>-99999999w", 5, "-15m"),
+            ("time>-999999999999999w", 5, "-15m"),
+            ("time>\"2026-01-02 25:00\"", 5, "-15m"),
+            ("latency>*", 8, "takes no *"),
+            ("user>a*", 5, "takes no *"),
+            ("level:err*", 6, "a * alone"),
             ("template:xyz", 9, "16 hexadecimal"),
             ("template:+1", 9, "16 hexadecimal"),
             ("trace:00", 6, "32 hexadecimal"),

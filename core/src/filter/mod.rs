@@ -7,17 +7,21 @@
 mod evaluate;
 mod expression;
 mod field;
+mod glob;
 mod parse;
 mod phrase;
 mod prefilter;
 #[cfg(test)]
 mod tests;
+mod value;
 pub mod words;
 
 pub use self::{
-    expression::{Comparison, Expression, Phrase, Subject, Term, TextField},
+    expression::{Comparison, Detail, Expression, Phrase, Subject, Term, TextField},
+    glob::Glob,
     parse::FilterError,
     prefilter::Required,
+    value::has_phrase,
 };
 use crate::timestamp::Timestamp;
 

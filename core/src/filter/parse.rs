@@ -3,7 +3,7 @@
 
 use super::{
     expression::{Comparison, Expression, Phrase, Term},
-    field::{self, Operator},
+    field::{self, Field, Operator, STAR_INSIDE, Value},
 };
 use crate::timestamp::Timestamp;
 
@@ -165,36 +165,107 @@ impl Parser<'_> {
         let is_quoted = self.peek() == Some('"');
         let name = if is_quoted { self.quoted()? } else { self.take_while(is_name_character) };
         let expression = match self.operator() {
-            Some(_) if name.is_empty() => {
+            Some(operator) if name.is_empty() && (is_quoted || !operator.is_colon) => {
                 let message = format!("a field name is missing before this; {QUOTE_HINT}");
                 return Err(error_at(start, message));
             }
-            Some(operator) => self.comparison(&name, is_quoted, operator)?,
+            Some(operator) if is_quoted => self.attribute(&name, operator)?,
+            Some(operator) => match Field::of(&name) {
+                Some(field) => self.field(field, &name, operator)?,
+                None if self.may_be_attribute(&name, operator) => {
+                    self.attribute_or_text(start, &name, operator)?
+                }
+                None => self.text(start)?,
+            },
             None if is_quoted => phrase(start, &name)?,
-            None => self.bare_words(start)?,
+            None => self.text(start)?,
         };
         self.skip_blanks();
         Ok(expression)
     }
 
-    fn comparison(
+    fn field(
         &mut self,
+        field: Field,
         name: &str,
-        is_quoted: bool,
         operator: Operator,
     ) -> Result<Expression, FilterError> {
         let start = self.at;
-        let value = self.value()?;
-        let expression = match field::parse(name, is_quoted, operator, &value, self.now) {
-            Ok(expression) => expression,
-            Err(message) => return Err(error_at(start, message)),
-        };
-        Ok(if operator.is_negated { negate(expression) } else { expression })
+        let mut value = self.value()?;
+        if field == Field::Time && !value.is_quoted && field::is_day(&value.text) {
+            value.text.push_str(&self.time_of_day());
+        }
+        self.check_star(field, start, &value)?;
+        let expression = field.compare(name, operator.comparison, &value, self.now);
+        signed(operator, expression.map_err(|message| error_at(start, message))?)
     }
 
-    fn value(&mut self) -> Result<String, FilterError> {
+    fn check_star(&self, field: Field, start: usize, value: &Value) -> Result<(), FilterError> {
+        let star = field::star_inside(&value.text).filter(|_| !value.is_quoted);
+        match (field, star) {
+            (Field::Any | Field::Message, Some(star)) => Err(error_at(start + star, STAR_INSIDE)),
+            _ => Ok(()),
+        }
+    }
+
+    fn attribute(&mut self, name: &str, operator: Operator) -> Result<Expression, FilterError> {
+        let start = self.at;
+        let value = self.value()?;
+        let expression = field::compare_attribute(name, operator.comparison, &value);
+        signed(operator, expression.map_err(|message| error_at(start, message))?)
+    }
+
+    /// `name:value` as people write it in a text may stand in a message too.
+    fn attribute_or_text(
+        &mut self,
+        start: usize,
+        name: &str,
+        operator: Operator,
+    ) -> Result<Expression, FilterError> {
+        let behind = self.at;
+        let attribute = self.attribute(name, operator)?;
+        let text = |from: usize| self.chars[from..self.at].iter().collect::<String>();
+        let value = text(behind);
+        let is_text = operator.is_colon && !value.contains(['*', '"']);
+        match Phrase::of(&text(start)).filter(|_| is_text && Phrase::of(&value).is_some()) {
+            Some(phrase) => {
+                let text = Expression::Term(Term::Words(phrase));
+                Ok(Expression::Or(vec![attribute, text]))
+            }
+            None => Ok(attribute),
+        }
+    }
+
+    /// Whether a name that is no field's may be an attribute's, or is part of a text such as
+    /// `http://h:80/x`, `10.0.0.7:5432`, `12:30:45`, `a::b` or `error: x`.
+    fn may_be_attribute(&self, name: &str, operator: Operator) -> bool {
+        let is_letter = |c: char| c.is_alphabetic() || c == '_';
+        let is_name = name.starts_with(|c: char| c.is_alphanumeric() || "_@".contains(c))
+            && name.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+            && name.contains(is_letter);
+        let starts_with_digit = name.starts_with(|c: char| c.is_ascii_digit());
+        let is_value = match self.chars.get(self.at..) {
+            None | Some([] | ['/', '/', ..]) => false,
+            Some([first, ..]) => !first.is_whitespace() && !"():\\".contains(*first),
+        };
+        is_name && (!operator.is_colon || (!starts_with_digit && is_value))
+    }
+
+    /// What stands behind a day and a blank, with the blank, if it may be a time.
+    fn time_of_day(&mut self) -> String {
+        let may_be_time = matches!(self.chars.get(self.at..), Some([' ', a, b, ':', ..])
+            if a.is_ascii_digit() && b.is_ascii_digit());
+        let start = self.at;
+        if may_be_time {
+            self.at += 1;
+            self.take_while(is_bare_character);
+        }
+        self.chars[start..self.at].iter().collect()
+    }
+
+    fn value(&mut self) -> Result<Value, FilterError> {
         if self.peek() == Some('"') {
-            return self.quoted();
+            return self.quoted().map(|text| Value { text, is_quoted: true });
         }
         // `a==b` comes from programming languages: as the value `=b` it would match nothing.
         if matches!(self.peek(), Some(':' | '=' | '<' | '>')) {
@@ -202,35 +273,27 @@ impl Parser<'_> {
                            before it, or quote it";
             return Err(self.error(message));
         }
-        let value = self.take_while(is_bare_character);
+        let text = self.take_while(is_bare_character);
         match self.peek() {
             Some('(' | '"') => {
                 Err(self.error(format!("the value is not at its end; {QUOTE_HINT}")))
             }
-            _ if value.is_empty() => {
+            _ if text.is_empty() => {
                 let message = format!("a value is missing here, without a blank; {QUOTE_HINT}");
                 Err(self.error(message))
             }
-            _ => Ok(value),
+            _ => Ok(Value { text, is_quoted: false }),
         }
     }
 
-    /// A word without quotes, from `start`, whose beginning has been read.
-    fn bare_words(&mut self, start: usize) -> Result<Expression, FilterError> {
+    /// A text without quotes, from `start`, whose beginning has been read.
+    fn text(&mut self, start: usize) -> Result<Expression, FilterError> {
         self.at = start;
         let text = self.take_while(is_bare_character);
-        if let Some(offset) = text.chars().position(|c| ":=<>".contains(c)) {
-            let message = format!("no field name ends here (A-Z a-z 0-9 _ . @ / -); {QUOTE_HINT}");
-            return Err(error_at(start + offset, message));
+        match field::star_inside(&text) {
+            Some(star) => Err(error_at(start + star, STAR_INSIDE)),
+            None => phrase(start, &text),
         }
-        // A star inside is refused and not ignored: `f*o` would search for the phrase `f o`.
-        let inside = text.trim_start_matches('*').trim_end_matches('*');
-        if let Some(star) = inside.chars().position(|c| c == '*') {
-            let skipped = text.chars().take_while(|c| *c == '*').count();
-            let message = "* may stand at the beginning or the end of a word only";
-            return Err(error_at(start + skipped + star, message));
-        }
-        phrase(start, &text)
     }
 
     /// A text in quotes, without them.
@@ -265,7 +328,7 @@ impl Parser<'_> {
         });
         let &(text, comparison, is_negated) = found?;
         self.at += text.len();
-        Some(Operator { comparison, is_negated })
+        Some(Operator { comparison, is_negated, is_colon: text == ":" })
     }
 
     /// Whether a keyword comes next; what follows must set it off from a longer word or a field.
@@ -329,6 +392,11 @@ fn negate(expression: Expression) -> Expression {
     Expression::Not(Box::new(expression))
 }
 
+/// Of an operator that may negate.
+fn signed(operator: Operator, expression: Expression) -> Result<Expression, FilterError> {
+    Ok(if operator.is_negated { negate(expression) } else { expression })
+}
+
 fn phrase(start: usize, text: &str) -> Result<Expression, FilterError> {
     let phrase = Phrase::of(text).ok_or_else(|| {
         let message = "there is no word to search for: give at least one letter, digit or _, \
@@ -339,7 +407,7 @@ fn phrase(start: usize, text: &str) -> Result<Expression, FilterError> {
 }
 
 fn is_name_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "_.@/-".contains(c)
+    c.is_alphanumeric() || "_.@/-".contains(c)
 }
 
 fn is_bare_character(c: char) -> bool {
@@ -384,7 +452,7 @@ mod tests {
         ] {
             assert_eq!(read(text), expected, "{text:?}");
         }
-        let Expression::Term(Term::Attribute(key, ..)) = read("or:1") else {
+        let Expression::Term(Term::Attribute(key, ..)) = read("or=1") else {
             panic!("a keyword before an operator is a name");
         };
         assert_eq!(key, "or");
@@ -404,6 +472,48 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_meant_for_a_field_is_text() {
+        for text in [
+            "http://shop.example:8080/cart?x=1&y=2",
+            "10.0.0.7:5432",
+            "12:30:45",
+            "2026-01-02T03:04:05Z",
+            "shop::cart::add",
+            "std::vector<int>::at",
+            "::1",
+            ":8080",
+            "/api/v1/users?id=7",
+            "C:\\temp\\x",
+            "node->next",
+            "error:",
+        ] {
+            assert_eq!(read(text), word(text), "{text}");
+        }
+        assert_eq!(read("error: x"), Expression::And(vec![word("error"), word("x")]));
+    }
+
+    #[test]
+    fn a_colon_behind_an_unknown_name_may_be_of_an_attribute_or_a_text() {
+        for (text, strict) in [
+            ("user:bob", "user=bob"),
+            ("localhost:5432", "localhost=5432"),
+            ("main.rs:42:7", "main.rs=\"42:7\""),
+            ("aa:bb:cc", "aa=\"bb:cc\""),
+            ("path:/orders/2", "path=/orders/2"),
+        ] {
+            assert_eq!(read(text), Expression::Or(vec![read(strict), word(text)]), "{text}");
+        }
+        for (text, strict) in [
+            ("user:\"bob\"", "user=\"bob\""),
+            ("\"user\":bob", "user=bob"),
+            ("user:b*", "user=b*"),
+            ("user:!", "user=!"),
+        ] {
+            assert_eq!(read(text), read(strict), "{text}");
+        }
+    }
+
+    #[test]
     fn a_mistake_is_shown_where_it_is() {
         for (text, position, part) in [
             ("!!!", 0, "no word"),
@@ -420,15 +530,16 @@ mod tests {
             ("a - b", 2, "negates nothing"),
             ("a \"b", 2, "never closed"),
             ("\"\\n\"", 1, "for itself"),
-            ("f:", 2, "missing here"),
-            ("error: x", 6, "missing here"),
+            ("f=", 2, "missing here"),
+            ("level: x", 6, "missing here"),
             ("a==b", 2, "operator"),
             ("f:g(x)", 3, "not at its end"),
             ("<b>", 0, "field name"),
             ("\"\":x", 0, "field name"),
-            ("größe:5", 5, "field name"),
+            (">5", 0, "field name"),
             ("f*o", 1, "beginning or the end"),
             ("*f*o", 2, "beginning or the end"),
+            ("message:f*o", 9, "beginning or the end"),
         ] {
             let error = parse(text, Timestamp::EPOCH).unwrap_err();
             assert_eq!(error.position, position, "{text}: {error}");

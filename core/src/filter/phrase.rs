@@ -1,11 +1,12 @@
 //! Finding a phrase in a message: a scan for the rarest byte of its first word, then a comparison
 //! on the spot. Nothing is allocated or copied, for a search does this for every log it reads.
+//! Phrases beyond ASCII are rarer, and compared word by word.
 
 use memchr::memchr2_iter;
 
 use super::{
     expression::Phrase,
-    words::{is_word_byte, words},
+    words::{folded, is_letter, is_separator, words},
 };
 
 /// Letters and digits as they occur in logs, commonest first; every other byte is rarer.
@@ -28,29 +29,63 @@ impl Phrase {
     /// The phrase that a text stands for; none if the text has no word. A `*` opens the end where
     /// it touches a word.
     pub(super) fn of(text: &str) -> Option<Self> {
-        let touches = |byte: Option<&u8>| byte.is_some_and(|byte| is_word_byte(*byte));
-        let bytes = text.trim().as_bytes();
-        let open_start = bytes.first() == Some(&b'*') && touches(bytes.get(1));
-        let open_end = bytes.last() == Some(&b'*') && touches(bytes.iter().rev().nth(1));
-        let words: Vec<String> = words(text).map(str::to_ascii_lowercase).collect();
+        let text = text.trim();
+        let is_word = |c: char| !is_separator(c);
+        let open_start = text.strip_prefix('*').is_some_and(|rest| rest.starts_with(is_word));
+        let open_end = text.strip_suffix('*').is_some_and(|rest| rest.ends_with(is_word));
+        let words: Vec<String> = words(text).map(folded).collect();
         (!words.is_empty()).then_some(Self { words, open_start, open_end })
+    }
+
+    /// Whether all its words are ASCII, so that they are found in ASCII only.
+    pub fn is_ascii(&self) -> bool {
+        self.words.iter().all(|word| word.is_ascii())
     }
 
     /// Whether a message has this phrase.
     pub fn matches(&self, message: &str) -> bool {
+        match self.is_ascii() {
+            true => self.is_in_bytes(message),
+            false => !message.is_ascii() && self.is_among_words(message),
+        }
+    }
+
+    /// Of a phrase in ASCII.
+    fn is_in_bytes(&self, message: &str) -> bool {
         let Some(first) = self.words.first().map(String::as_bytes) else {
             return true;
         };
-        let message = message.as_bytes();
         let Some((offset, rarest)) =
             first.iter().copied().enumerate().max_by_key(|(_, byte)| RARITY[usize::from(*byte)])
         else {
             return true;
         };
         // Both cases of the one byte at once. Lowering the message first would copy every log.
-        memchr2_iter(rarest, rarest.to_ascii_uppercase(), message)
-            .filter_map(|at| at.checked_sub(offset))
-            .any(|start| self.starts_at(message, start))
+        memchr2_iter(rarest, rarest.to_ascii_uppercase(), message.as_bytes())
+            .filter_map(|at| message.split_at_checked(at.checked_sub(offset)?))
+            .any(|(before, rest)| self.begins(before, rest))
+    }
+
+    /// Of any phrase.
+    fn is_among_words(&self, message: &str) -> bool {
+        let mut words = words(message);
+        loop {
+            if self.is_at(words.clone()) {
+                return true;
+            }
+            if words.next().is_none() {
+                return false;
+            }
+        }
+    }
+
+    fn is_at<'a>(&self, mut words: impl Iterator<Item = &'a str>) -> bool {
+        let last = self.words.len().saturating_sub(1);
+        self.words.iter().enumerate().all(|(position, word)| {
+            let open_start = self.open_start && position == 0;
+            let open_end = self.open_end && position == last;
+            words.next().is_some_and(|found| fits(&folded(found), word, open_start, open_end))
+        })
     }
 
     /// Words that a matching message has in full, in lower case. An open end leaves its word out.
@@ -63,26 +98,33 @@ impl Phrase {
         words.filter(move |(position, _)| !is_open(*position)).map(|(_, word)| word.as_str())
     }
 
-    fn starts_at(&self, message: &[u8], start: usize) -> bool {
-        if !self.open_start && start > 0 && is_word_byte(message[start - 1]) {
+    /// Whether a message, cut in two, has the phrase at the start of its second part.
+    fn begins(&self, before: &str, mut rest: &str) -> bool {
+        if !self.open_start && before.ends_with(is_letter) {
             return false;
         }
-        let mut at = start;
         for (position, word) in self.words.iter().enumerate() {
-            let end = at + word.len();
+            let Some((found, after)) = rest.split_at_checked(word.len()) else {
+                return false;
+            };
             let may_go_on = self.open_end && position + 1 == self.words.len();
-            let ends = |rest: &[u8]| !rest.first().is_some_and(|byte| is_word_byte(*byte));
-            let found = message.get(at..end);
-            if !found.is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
-                || !(may_go_on || ends(&message[end..]))
-            {
+            if !found.eq_ignore_ascii_case(word) || !(may_go_on || !after.starts_with(is_letter)) {
                 return false;
             }
             // Whatever stands between two words: `a.b`, `a b` and `a -> b` have the phrase "a b".
-            let gap = message[end..].iter().position(|byte| is_word_byte(*byte));
-            at = end + gap.unwrap_or(message.len() - end);
+            rest = after.trim_start_matches(is_separator);
         }
         true
+    }
+}
+
+/// Whether a whole word is what a phrase asks for; both are folded.
+fn fits(found: &str, word: &str, open_start: bool, open_end: bool) -> bool {
+    match (open_start, open_end) {
+        (false, false) => found == word,
+        (true, false) => found.ends_with(word),
+        (false, true) => found.starts_with(word),
+        (true, true) => found.contains(word),
     }
 }
 
@@ -93,7 +135,7 @@ mod tests {
     use super::*;
 
     fn naive(phrase: &Phrase, message: &str) -> bool {
-        let found: Vec<String> = words(message).map(str::to_ascii_lowercase).collect();
+        let found: Vec<String> = words(message).map(folded).collect();
         let last = phrase.words.len() - 1;
         found.windows(phrase.words.len()).any(|window| {
             window.iter().zip(&phrase.words).enumerate().all(|(position, (found, word))| {
@@ -125,7 +167,18 @@ mod tests {
         check("refuse*", "refused", true);
         check("blk_-123", "lost blk_-123.", true);
         check("a", "ab ba a", true);
-        check("größe", "die größe", true);
+        check("größe", "die GRÖßE", true);
+        check("gr", "die größe", false);
+        check("nutzer müller", "Nutzer: „MÜLLER“", true);
+        check("müll*", "an Müller", true);
+        check("müll", "an Müller", false);
+        check("超时", "连接超时了", true);
+        check("*超时*", "连接超时了", true);
+        check("时超", "连接超时了", false);
+        check("timeout", "连接timeout了", true);
+        check("time", "连接timeout了", false);
+        check("time*", "连接timeout了", true);
+        check("连接 timeout", "连接timeout了", true);
         check("b a", "b b a", true);
     }
 
@@ -144,8 +197,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_phrase_matches_where_a_naive_search_does(
-            text in "[*]?[abA_é -]{1,6}[*]?",
-            message in "[abA_é. -]{0,12}",
+            text in "[*]?[abA_éÉ错 -]{1,6}[*]?",
+            message in "[abA_éÉ错“. -]{0,12}",
         ) {
             if let Some(phrase) = Phrase::of(&text) {
                 prop_assert_eq!(phrase.matches(&message), naive(&phrase, &message));
@@ -153,9 +206,9 @@ mod tests {
         }
 
         #[test]
-        fn a_match_has_every_closed_word(text in "[*]?[ab ]{1,6}[*]?", message in "[abB ]{0,12}") {
+        fn a_match_has_every_closed_word(text in "[*]?[abé错 ]{1,6}[*]?", message in "[abBÉ错 ]{0,12}") {
             if let Some(phrase) = Phrase::of(&text).filter(|phrase| phrase.matches(&message)) {
-                let has = |word| words(&message).any(|found| found.eq_ignore_ascii_case(word));
+                let has = |word| words(&message).any(|found| folded(found) == word);
                 prop_assert!(phrase.closed_words().all(has));
             }
         }

@@ -67,7 +67,11 @@ impl<'a> Required<'a> {
             Term::Anomaly(expected) => self.anomaly = Some(*expected),
             Term::Trace(trace_id) => self.trace = Some(*trace_id),
             Term::Time(comparison, time) => self.narrow(*comparison, *time),
-            Term::Text(..)
+            Term::Anywhere(_)
+            | Term::Text(..)
+            | Term::TextLike(..)
+            | Term::Present(_)
+            | Term::AttributeLike(..)
             | Term::Level(..)
             | Term::Latency(..)
             | Term::Score(..)

@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 
-use super::{words::words, *};
+use super::{
+    words::{folded, words},
+    *,
+};
 use crate::{
     identity::{BatchId, LogId, Service, TemplateId},
     record::{Attribute, Level, Record, ScoredRecord, StoredLog, Value},
@@ -27,16 +30,26 @@ fn level() -> impl Strategy<Value = Level> {
 }
 
 fn phrase() -> impl Strategy<Value = Phrase> {
-    (prop::collection::vec("[abé]{1,2}", 1..3), any::<bool>(), any::<bool>())
+    (prop::collection::vec("[abé]{1,2}|错", 1..3), any::<bool>(), any::<bool>())
         .prop_map(|(words, open_start, open_end)| Phrase { words, open_start, open_end })
 }
 
+fn glob() -> impl Strategy<Value = Glob> {
+    "[*]|[ab01]?[*][ab01]?|[*][a01][*]".prop_map(|text| Glob::of(&text).unwrap())
+}
+
 fn term() -> impl Strategy<Value = Term> {
-    use TextField::{Environment, Instance, Logger, Service};
-    let field = prop::sample::select(vec![Service, Instance, Environment, Logger]);
+    let field = || prop::sample::select(TextField::ALL.to_vec());
+    let detail = prop::sample::select(vec![Detail::Latency, Detail::Trace, Detail::Span]);
     prop_oneof![
         phrase().prop_map(Term::Words),
-        (field, "[a-b]").prop_map(|(field, text)| Term::Text(field, text)),
+        phrase().prop_map(Term::Anywhere),
+        (field(), "[a-b]").prop_map(|(field, text)| Term::Text(field, text)),
+        (field(), glob()).prop_map(|(field, glob)| Term::TextLike(field, glob)),
+        detail.prop_map(Term::Present),
+        ("k(\\.[ab]){0,2}", glob()).prop_map(|(path, glob)| Term::AttributeLike(path, glob)),
+        ("k(\\.[ab]){0,2}", comparison(), "[a01]")
+            .prop_map(|(path, comparison, text)| Term::Attribute(path, comparison, text)),
         (comparison(), level()).prop_map(|(comparison, level)| Term::Level(comparison, level)),
         (comparison(), 0..4).prop_map(|(c, n)| Term::Latency(c, f64::from(n) / 2.0)),
         (comparison(), 0..4).prop_map(|(c, n)| Term::Score(c, f64::from(n) * 0.3)),
@@ -68,7 +81,24 @@ fn value() -> impl Strategy<Value = Value> {
         prop::sample::select(vec![0.0, 1.0, 0.5, 11.0, f64::NAN]).prop_map(Value::Double),
         any::<bool>().prop_map(Value::Bool),
         Just(Value::Json("null".into())),
+        json().prop_map(Value::Json),
     ]
+}
+
+/// Lists and objects, some of which have names with dots.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = "[01]|1\\.5|true|null|\"[a01]?\"|\"b \\\\u00e9\"".prop_map(String::from);
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        let fields = prop::collection::btree_map("[ab](\\.[ab])?", inner.clone(), 0..3);
+        prop_oneof![
+            prop::collection::vec(inner, 0..3)
+                .prop_map(|members| format!("[{}]", members.join(","))),
+            fields.prop_map(|fields| {
+                let fields = fields.iter().map(|(name, json)| format!("\"{name}\": {json}"));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+            }),
+        ]
+    })
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -78,7 +108,7 @@ fn time() -> impl Strategy<Value = Timestamp> {
 prop_compose! {
     fn record()(
         time in time(),
-        message in "[abBé. ]{0,8}",
+        message in "[abBéÉ错. ]{0,8}",
         latency_ms in prop::option::of(prop::sample::select(vec![0.0, 0.5, 1.0, 1.5])),
         trace_id in prop::option::of((1..3_u8).prop_map(|byte| [byte; 16])),
         span_id in prop::option::of((1..3_u8).prop_map(|byte| [byte; 8])),
@@ -113,15 +143,22 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+fn print_phrase(phrase: &Phrase) -> String {
+    let star = |is_open| if is_open { "*" } else { "" };
+    let words = phrase.words.join(" ");
+    quoted(&format!("{}{words}{}", star(phrase.open_start), star(phrase.open_end)))
+}
+
 fn print_term(term: &Term) -> String {
     let symbol = |comparison| SYMBOLS.iter().find(|(c, _)| *c == comparison).unwrap().1;
+    let print_glob = |glob: &Glob| glob.pieces().collect::<Vec<_>>().join("*");
     match term {
-        Term::Words(phrase) => {
-            let star = |is_open| if is_open { "*" } else { "" };
-            let words = phrase.words.join(" ");
-            quoted(&format!("{}{words}{}", star(phrase.open_start), star(phrase.open_end)))
-        }
+        Term::Words(phrase) => print_phrase(phrase),
+        Term::Anywhere(phrase) => format!("any:{}", print_phrase(phrase)),
         Term::Text(field, text) => format!("{field:?}:{}", quoted(text)),
+        Term::TextLike(field, glob) => format!("{field:?}:{}", print_glob(glob)),
+        Term::Present(detail) => format!("{detail:?}:*"),
+        Term::AttributeLike(path, glob) => format!("{path}={}", print_glob(glob)),
         Term::Level(comparison, level) => format!("level{}{level}", symbol(*comparison)),
         Term::Latency(comparison, number) => format!("latency{}{number}", symbol(*comparison)),
         Term::Score(comparison, number) => format!("score{}{number}", symbol(*comparison)),
@@ -163,10 +200,24 @@ fn naive_term(term: &Term, log: &StoredLog) -> bool {
     match term {
         // Phrases have a naive search of their own.
         Term::Words(phrase) => phrase.matches(&record.message),
-        Term::Text(TextField::Service, text) => log.service.as_str() == text,
-        Term::Text(TextField::Instance, text) => log.instance == *text,
-        Term::Text(TextField::Environment, text) => log.environment == *text,
-        Term::Text(TextField::Logger, text) => record.logger == *text,
+        Term::Anywhere(phrase) => {
+            let texts = TextField::ALL.map(|field| naive_text(field, log).to_owned());
+            let values = record.attributes.iter().flat_map(|found| naive_texts(&found.value));
+            let message = record.message.clone();
+            texts.into_iter().chain(values).chain([message]).any(|text| phrase.matches(&text))
+        }
+        Term::Text(field, text) => naive_text(*field, log) == text,
+        Term::TextLike(field, glob) => {
+            let text = naive_text(*field, log);
+            !text.is_empty() && glob.matches(text)
+        }
+        Term::Present(Detail::Latency) => record.latency_ms.is_some(),
+        Term::Present(Detail::Trace) => record.trace_id.is_some(),
+        Term::Present(Detail::Span) => record.span_id.is_some(),
+        Term::AttributeLike(path, glob) => {
+            let found = record.attributes.iter().flat_map(|found| naive_at(found, path));
+            found.map(|value| value.to_string()).any(|text| glob.matches(&text))
+        }
         Term::Level(c, level) => naive_compare(*c, log.scored.level as u8, *level as u8),
         Term::Latency(c, bound) => {
             record.latency_ms.is_some_and(|ms| naive_compare(*c, ms, *bound))
@@ -177,16 +228,93 @@ fn naive_term(term: &Term, log: &StoredLog) -> bool {
         Term::Trace(id) => record.trace_id.is_some_and(|found| found == *id),
         Term::Span(id) => record.span_id.is_some_and(|found| found == *id),
         Term::Anomaly(expected) => log.scored.is_anomaly == *expected,
-        Term::Attribute(key, c, text) => {
-            let found = record.attributes.iter().find(|attribute| attribute.key == *key);
-            found.is_some_and(|found| naive_attribute(*c, &found.value, text))
+        Term::Attribute(path, c, text) => {
+            let mut found = record.attributes.iter().flat_map(|found| naive_at(found, path));
+            found.any(|found| naive_attribute(*c, &found, text))
         }
+    }
+}
+
+fn naive_text(field: TextField, log: &StoredLog) -> &str {
+    match field {
+        TextField::Service => log.service.as_str(),
+        TextField::Instance => &log.instance,
+        TextField::Environment => &log.environment,
+        TextField::Logger => &log.scored.record.logger,
+    }
+}
+
+/// The values at a path: every place in the attribute that has a name, joined by dots, like this.
+fn naive_at(attribute: &Attribute, path: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    if attribute.key == path {
+        found.push(attribute.value.clone());
+    }
+    if let Value::Json(text) = &attribute.value
+        && let Ok(json) = serde_json::from_str(text)
+    {
+        let mut places = Vec::new();
+        name_places(&attribute.key, &json, true, &mut places);
+        found.extend(places.into_iter().filter(|(name, _)| name == path).map(|(_, value)| value));
+    }
+    found
+}
+
+/// Every value within JSON, but lists, which are their members, and its whole, which is known.
+fn name_places(
+    name: &str,
+    json: &serde_json::Value,
+    is_whole: bool,
+    places: &mut Vec<(String, Value)>,
+) {
+    use serde_json::Value as Json;
+    match json {
+        Json::Array(members) => {
+            members.iter().for_each(|one| name_places(name, one, false, places))
+        }
+        _ if is_whole && !json.is_object() => {}
+        Json::Object(fields) => {
+            if !is_whole {
+                places.push((name.into(), Value::Json(json.to_string())));
+            }
+            for (field, json) in fields {
+                name_places(&format!("{name}.{field}"), json, false, places);
+            }
+        }
+        Json::String(text) => places.push((name.into(), Value::String(text.clone()))),
+        Json::Bool(truth) => places.push((name.into(), Value::Bool(*truth))),
+        Json::Number(number) => {
+            let value = number
+                .as_i64()
+                .map_or_else(|| number.as_f64().map(Value::Double), |n| Some(Value::Int(n)));
+            places.push((name.into(), value.unwrap()));
+        }
+        Json::Null => places.push((name.into(), Value::Json("null".into()))),
+    }
+}
+
+/// The texts of a value: its own, or those of what is in it.
+fn naive_texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Json(text) => {
+            let mut places = Vec::new();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            name_places("", &serde_json::json!([json]), false, &mut places);
+            let is_leaf =
+                |value: &Value| !matches!(value, Value::Json(text) if text.starts_with('{'));
+            places
+                .iter()
+                .filter(|(_, value)| is_leaf(value))
+                .map(|(_, value)| value.to_string())
+                .collect()
+        }
+        other => vec![other.to_string()],
     }
 }
 
 fn naive_attribute(comparison: Comparison, value: &Value, text: &str) -> bool {
     let found = value.to_string();
-    let is_number = !matches!(value, Value::Bool(_) | Value::Json(_));
+    let is_number = !matches!(value, Value::Bool(_));
     match (found.parse::<f64>(), text.parse::<f64>()) {
         (Ok(found), Ok(bound)) if is_number => naive_compare(comparison, found, bound),
         _ => naive_compare(comparison, found.as_str(), text),
@@ -205,7 +333,7 @@ fn naive_compare<T: PartialOrd>(comparison: Comparison, found: T, bound: T) -> b
 
 fn has_required(required: &Required<'_>, log: &StoredLog) -> bool {
     let scored = &log.scored;
-    let has = |word: &&str| words(&scored.record.message).any(|w| w.eq_ignore_ascii_case(word));
+    let has = |word: &&str| words(&scored.record.message).any(|found| folded(found) == **word);
     required.words.iter().all(has)
         && required.service.is_none_or(|service| service == log.service.as_str())
         && required.level_mask & (1 << scored.level as u8) != 0
@@ -226,7 +354,7 @@ proptest! {
 
     #[test]
     fn texts_in_the_language_are_read_or_refused_within(
-        text in r#"([a-bé*"\\():=<>!. -]|or |not |and |level|time|latency>|warn|-1m){0,24}"#,
+        text in r#"([a-bé错*"\\():=<>!./0-9 -]|or |not |and |level|time|latency>|warn|-1m){0,24}"#,
         now in any::<i64>().prop_map(Timestamp::from_unix_nanos),
     ) {
         if let Err(error) = Filter::parse(&text, now) {
@@ -301,9 +429,49 @@ fn attributes_compare_as_numbers_only_if_they_are() {
     check(Value::Bool(true), "k=TRUE", true);
     check(Value::Bool(true), "k!=false", true);
     check(Value::Json("null".into()), "k=null", true);
+    check(Value::Json("18446744073709551615".into()), "k>18446744073709551614", true);
     check(Value::Int(1), "absent>0", false);
     check(Value::Int(1), "absent!=0", true);
     check(Value::Int(1), "not absent>0", true);
+}
+
+#[test]
+fn paths_lead_into_attributes_and_lists_are_their_members() {
+    let json = r#"{"size": {"w.h": 12, "unit": "Cm"}, "parts": [{"id": 7}, {"id": "x 9"}]}"#;
+    let log = a_log(vec![
+        Attribute::new("box", Value::Json(json.into())),
+        Attribute::new("box.lid", Value::Json(r#"["red", "dark \u0062lue", [3]]"#.into())),
+        Attribute::new("broken", Value::Json("{\"a\": 1".into())),
+    ]);
+    for (filter, expected) in [
+        ("box.size.w.h=12.0", true),
+        ("box.size.w.h>9", true),
+        ("box.size.unit=Cm", true),
+        ("box.size.unit=cm", false),
+        ("box.size.unit:C*", true),
+        ("box.size:*", true),
+        ("box.size.depth:*", false),
+        ("box.parts.id=7", true),
+        ("box.parts.id<7", false),
+        ("box.parts.id!=7", false),
+        ("box.lid=red", true),
+        ("box.lid>=3", true),
+        ("box.lid=*blue", true),
+        ("box.lid=green", false),
+        ("broken.a=1", false),
+        ("broken:*", true),
+        ("any:unit", false),
+        ("any:cm", true),
+        ("any:\"x 9\"", true),
+        ("any:blue", true),
+        ("any:\"red dark\"", false),
+        ("any:payments", true),
+        ("any:timeout", true),
+        ("any:time", false),
+    ] {
+        let parsed = Filter::parse(filter, Timestamp::EPOCH).unwrap();
+        assert_eq!(parsed.matches(&log), expected, "{filter}");
+    }
 }
 
 #[test]

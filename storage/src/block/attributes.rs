@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use logweir_core::record::{Attribute, Value};
+use logweir_core::{
+    filter::{Phrase, has_phrase},
+    record::{Attribute, Value},
+};
 
 use super::{
     BlockError,
@@ -12,7 +15,7 @@ use super::{
     integers,
     numbers::{read_floats, write_floats},
     section::{Section, SectionReader},
-    texts::{KnownSkeletons, TextWriter, Texts},
+    texts::{KnownSkeletons, PhraseMatch, TextWriter, Texts},
     words::read_ids,
 };
 
@@ -289,6 +292,55 @@ impl Attributes {
             self.columns[shape[at] as usize].1.get(position as usize)
         })
         .transpose()
+    }
+}
+
+/// Looks for a phrase among the values of logs.
+pub(super) struct PhraseSearch<'a> {
+    attributes: &'a Attributes,
+    phrase: &'a Phrase,
+    /// Of each column of texts, how their skeletons match.
+    skeletons: Vec<Vec<PhraseMatch>>,
+    scratch: Vec<u8>,
+}
+
+impl Attributes {
+    /// Looks for a phrase among the values of logs.
+    pub(super) fn phrase_search<'a>(&'a self, phrase: &'a Phrase) -> PhraseSearch<'a> {
+        let skeletons = self.columns.iter().map(|(_, values)| match values {
+            Values::String(texts) => texts.phrase_matches(phrase),
+            _ => Vec::new(),
+        });
+        PhraseSearch {
+            attributes: self,
+            phrase,
+            skeletons: skeletons.collect(),
+            scratch: Vec::new(),
+        }
+    }
+}
+
+impl PhraseSearch<'_> {
+    /// Whether a value of a log has the phrase.
+    pub(super) fn has(&mut self, row: usize) -> Result<bool, BlockError> {
+        let Self { attributes, phrase, skeletons, scratch } = self;
+        let shape = &attributes.shapes[attributes.shape_of_rows[row] as usize];
+        let positions = &attributes.positions[attributes.starts[row] as usize..];
+        for (column, position) in shape.iter().zip(positions) {
+            let (column, position) = (*column as usize, *position as usize);
+            let has = match &attributes.columns[column].1 {
+                Values::String(texts) => match skeletons[column][texts.skeleton(position)] {
+                    PhraseMatch::Never => false,
+                    PhraseMatch::Always => true,
+                    PhraseMatch::Perhaps => texts.has_phrase(position, phrase, scratch)?,
+                },
+                values => has_phrase(&values.get(position)?, phrase),
+            };
+            if has {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -1,11 +1,17 @@
 //! The filter over a block's words, templates and traces: says of most blocks without a match that
 //! they have none.
 //!
+//! A filter ends with a byte that says which words are in it. One without, of an earlier version,
+//! knew only what stands between bytes of ASCII, and is not asked for words.
+//!
 //! A Bloom filter in which all bits of one entry lie in one block of 64 bytes. It is sized by the
 //! distinct entries: about 3 % of the words it does not have seem to be there.
 
 use logweir_core::{
-    filter::{Expression, Filter, Term},
+    filter::{
+        Expression, Filter, Term,
+        words::{folded, words},
+    },
     identity::TemplateId,
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -18,6 +24,8 @@ use super::words::Word;
 const BITS_PER_ENTRY: usize = 8;
 const BITS_SET: u32 = 6;
 const LINE_BYTES: usize = 64;
+/// The last byte of a filter: it has the words of `logweir_core::filter::words`, folded.
+const FOLDED_WORDS: u8 = 1;
 /// Seeds that keep traces and templates apart from words.
 const TRACE_SEED: u64 = 1;
 const TEMPLATE_SEED: u64 = 2;
@@ -44,15 +52,23 @@ impl FilterWriter {
     }
 
     fn add_other_word(&mut self, word: &[u8]) {
-        // Searches ignore the case of ASCII letters, so the filter knows words in lower case. Most
-        // are already, and are hashed where they lie.
-        if word.iter().any(u8::is_ascii_uppercase) {
+        // Searches ignore case, so the filter knows words in lower case. Most are already, and are
+        // hashed where they lie.
+        if !word.is_ascii() {
+            self.add_words_within(word);
+        } else if word.iter().any(u8::is_ascii_uppercase) {
             self.lower.clear();
             self.lower.extend(word.iter().map(u8::to_ascii_lowercase));
             self.hashes.push(xxh3_64(&self.lower));
         } else {
             self.hashes.push(xxh3_64(word));
         }
+    }
+
+    /// What lies between bytes of ASCII may be several words.
+    fn add_words_within(&mut self, run: &[u8]) {
+        let text = String::from_utf8_lossy(run);
+        self.hashes.extend(words(&text).map(|word| word_hash(folded(word).as_bytes())));
     }
 
     pub(super) fn add_trace(&mut self, trace_id: &[u8; 16]) {
@@ -72,6 +88,7 @@ impl FilterWriter {
             let line = &mut filter[line * LINE_BYTES..][..LINE_BYTES];
             bits.for_each(|bit| line[bit / 8] |= 1 << (bit % 8));
         }
+        filter.push(FOLDED_WORDS);
         filter
     }
 
@@ -97,7 +114,7 @@ const fn digits_hash(index: i64) -> u64 {
     (mixed ^ mixed >> 32).wrapping_mul(0x94d0_49bb_1331_11eb)
 }
 
-/// The hash of a word in lower case.
+/// The hash of a folded word.
 fn word_hash(word: &[u8]) -> u64 {
     match Word::of(word) {
         Word::Digits(index) => digits_hash(index),
@@ -129,6 +146,10 @@ fn has(filter: &[u8], hash: u64) -> bool {
     bits.all(|bit| line[bit / 8] & 1 << (bit % 8) != 0)
 }
 
+fn knows_words(filter: &[u8]) -> bool {
+    filter.len() % LINE_BYTES != 0 && filter.last() == Some(&FOLDED_WORDS)
+}
+
 /// Whether a block with this word filter may hold a match; `true` if in doubt.
 pub fn may_match(word_filter: &[u8], filter: &Filter) -> bool {
     may_hold(word_filter, &filter.expression)
@@ -141,9 +162,10 @@ fn may_hold(word_filter: &[u8], expression: &Expression) -> bool {
         // That a word is in the block says nothing of the logs in it that lack the word.
         Expression::Not(_) => true,
         Expression::Term(Term::Words(phrase)) => {
+            !knows_words(word_filter)
             // A word that is open at an end may be part of a longer one, of which the filter knows
             // only the whole.
-            phrase.closed_words().all(|word| has(word_filter, word_hash(word.as_bytes())))
+                || phrase.closed_words().all(|word| has(word_filter, word_hash(word.as_bytes())))
         }
         Expression::Term(Term::Template(id)) => has(word_filter, template_hash(*id)),
         Expression::Term(Term::Trace(id)) => has(word_filter, xxh3_64_with_seed(id, TRACE_SEED)),

@@ -12,7 +12,11 @@ use logweir_core::{
     timestamp::Timestamp,
 };
 
-use super::{BlockError, open::Block, texts::PhraseMatch};
+use super::{
+    BlockError,
+    open::{Block, Origin},
+    texts::PhraseMatch,
+};
 use crate::query::TimeRange;
 
 /// Which rows of a block are of interest, besides what a filter says.
@@ -83,6 +87,7 @@ impl Block<'_> {
                 Ok(without(rows, &found))
             }
             Expression::Term(Term::Words(phrase)) => self.select_phrase(phrase, rows),
+            Expression::Term(Term::Anywhere(phrase)) => self.select_anywhere(phrase, rows),
             Expression::Term(term) => self.select_term(term, rows),
         }
     }
@@ -107,6 +112,47 @@ impl Block<'_> {
         damage.map_or(Ok(rows), Err)
     }
 
+    fn select_anywhere(&self, phrase: &Phrase, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+        let mut matching = self.select_phrase(phrase, rows.clone())?;
+        let rest = without(rows, &matching);
+        matching.extend(self.select_beside_message(phrase, rest)?);
+        matching.sort_unstable();
+        Ok(matching)
+    }
+
+    /// Those of the rows that have a phrase in another text or the value of an attribute.
+    fn select_beside_message(
+        &self,
+        phrase: &Phrase,
+        mut rows: Vec<u32>,
+    ) -> Result<Vec<u32>, BlockError> {
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        let (keys, details) = (self.keys()?, self.details()?);
+        // Rows share a few of these, so that each is asked once.
+        let of_origin = |origin: &Origin| {
+            [origin.service.as_str(), &origin.instance, &origin.environment]
+                .into_iter()
+                .any(|text| phrase.matches(text))
+        };
+        let origins: Vec<bool> = keys.origins.iter().map(of_origin).collect();
+        let loggers: Vec<bool> =
+            details.loggers.iter().map(|logger| phrase.matches(logger)).collect();
+        let mut in_values = self.attributes()?.phrase_search(phrase);
+        let mut damage = None;
+        rows.retain(|row| {
+            let row = *row as usize;
+            origins[keys.origin_of_rows[row] as usize]
+                || loggers[details.logger_of_rows[row] as usize]
+                || in_values.has(row).unwrap_or_else(|error| {
+                    damage = Some(error);
+                    false
+                })
+        });
+        damage.map_or(Ok(rows), Err)
+    }
+
     fn select_term(&self, term: &Term, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
         // What it means to hold is the filter's to say; the columns it will ask for are read
         // first, so that only single values can turn out damaged.
@@ -122,12 +168,14 @@ impl Block<'_> {
 
     fn prepare(&self, term: &Term) -> Result<(), BlockError> {
         match term {
-            Term::Attribute(..) => self.attributes().map(drop),
+            Term::Attribute(..) | Term::AttributeLike(..) => self.attributes().map(drop),
             Term::Latency(..)
             | Term::Score(..)
             | Term::Trace(_)
             | Term::Span(_)
-            | Term::Text(TextField::Logger, _) => self.details().map(drop),
+            | Term::Present(_)
+            | Term::Text(TextField::Logger, _)
+            | Term::TextLike(TextField::Logger, _) => self.details().map(drop),
             _ => Ok(()),
         }
     }
@@ -142,11 +190,16 @@ fn cost(expression: &Expression) -> u8 {
         Expression::Not(negated) => cost(negated),
         Expression::Term(term) => match term {
             Term::Level(..) | Term::Time(..) | Term::Template(_) | Term::Anomaly(_) => 0,
-            Term::Text(TextField::Logger, _) => 3,
-            Term::Text(..) => 1,
+            Term::Text(TextField::Logger, _) | Term::TextLike(TextField::Logger, _) => 3,
+            Term::Text(..) | Term::TextLike(..) => 1,
             Term::Words(_) => 2,
-            Term::Latency(..) | Term::Score(..) | Term::Trace(_) | Term::Span(_) => 3,
-            Term::Attribute(..) => 4,
+            Term::Latency(..)
+            | Term::Score(..)
+            | Term::Trace(_)
+            | Term::Span(_)
+            | Term::Present(_) => 3,
+            Term::Attribute(..) | Term::AttributeLike(..) => 4,
+            Term::Anywhere(_) => 5,
         },
     }
 }
@@ -236,5 +289,10 @@ impl Subject for RowSubject<'_, '_> {
         let attributes = self.block.attributes();
         let value = attributes.and_then(|attributes| attributes.get(self.row.get(), key));
         self.sound(value).map(Cow::Owned)
+    }
+
+    fn has_value(&self, holds: &dyn Fn(&Value) -> bool) -> bool {
+        let attributes = self.block.attributes().and_then(|found| found.all(self.row.get()));
+        self.sound(attributes).iter().any(|attribute| holds(&attribute.value))
     }
 }

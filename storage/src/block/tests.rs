@@ -18,6 +18,7 @@ fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => "(user|GET|Refused|a_b) [0-9]{1,3}( [0-9a-f]{4,6})?( in [0-9]{1,2}ms)?",
         2 => "[a-c0-9 .:-]{0,20}",
+        2 => "(错误|“|É|é|用户)?(user|7|ms)(错误|”|é| É)?",
         1 => any::<String>(),
         1 => Just("\0".to_owned()),
     ]
@@ -31,6 +32,8 @@ fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         any_text().prop_map(Value::String),
         any_text().prop_map(Value::Json),
+        "\\[(\"user 7\"|1[0-9]|\"\\\\\\\\u00e9\"), \\{\"a\": [0-9]\\}\\]".prop_map(Value::Json),
+        "\\{\"[a-c]\": (\"user\"|[0-9]|\\[[0-9], true\\])\\}".prop_map(Value::Json),
         (0_i64..50).prop_map(Value::Int),
         any::<i64>().prop_map(Value::Int),
         (0_u32..5_000).prop_map(|n| Value::Double(f64::from(n) / 10.0)),
@@ -112,6 +115,9 @@ fn any_logs() -> impl Strategy<Value = Vec<StoredLog>> {
 fn any_filter() -> impl Strategy<Value = Filter> {
     let term = prop_oneof![
         "[*]?(user|refu|ref|get|a_b|7|1[0-9]|[a-f0-9]{2}|ms)[*]?",
+        "[*]?(é|错|用户|错误user|useré)[*]?",
+        "any:[*]?(user|get|7|1[0-9]|é|错|true|[a-c])[*]?",
+        "any:\"(user|get) [0-9]{1,2}\"",
         "\"(user|get) [0-9]{1,2}\"",
         "level(>=|<|=)(warn|info|error)",
         "latency(>|<=)[0-9]",
@@ -124,6 +130,11 @@ fn any_filter() -> impl Strategy<Value = Filter> {
         "(instance|environment|logger):[a-c]",
         "[a-c]{1,2}(=|>|<)[0-9]{1,2}",
         "[a-c]=(true|user)",
+        "[a-c]{1,2}[.][a-c](=|>|<)[0-9]{1,2}",
+        "[a-c](=|!=)([*]|u[*]|[*]s|[*]1[*])",
+        "[a-c]:(user|[0-9])",
+        "(service|instance|logger):[ab]?[*]",
+        "(latency|trace|span):[*]",
     ];
     let term = (any::<bool>(), term).prop_map(|(not, t)| if not { format!("-{t}") } else { t });
     let all = prop::collection::vec(term, 0..3).prop_map(|terms| terms.join(" "));
@@ -302,6 +313,19 @@ proptest! {
             prop_assert!(read_all(&body, &filter).is_err() || !body.is_empty());
         }
     }
+}
+
+#[test]
+fn a_filter_of_an_earlier_version_hides_no_words() {
+    let filter = |text| Filter::parse(text, Timestamp::EPOCH).unwrap();
+    let encoded = encode(&[plain_log("连接timeout了")], Effort::Fresh);
+    let Some((_, of_earlier_version)) = encoded.word_filter.split_last() else { panic!() };
+    for (text, expected) in [("timeout", true), ("连接", true), ("nowhere", false), ("里", false)]
+    {
+        assert_eq!(may_match(&encoded.word_filter, &filter(text)), expected, "{text}");
+        assert!(may_match(of_earlier_version, &filter(text)), "{text}");
+    }
+    assert!(!may_match(of_earlier_version, &filter("template:77")));
 }
 
 fn plain_log(message: &str) -> StoredLog {

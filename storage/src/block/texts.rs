@@ -5,7 +5,10 @@
 //! variable if it has a digit, or might be part of a hexadecimal id. Since gaps hold whole words,
 //! as filters understand words, a phrase can be looked up among the skeletons first.
 
-use logweir_core::filter::{Phrase, words::is_word_byte};
+use logweir_core::filter::{
+    Phrase,
+    words::{is_letter, is_word_byte},
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -327,6 +330,18 @@ struct ReadSkeleton {
     /// What stands before, between and after its gaps.
     pieces: Vec<Box<[u8]>>,
     columns: Vec<WordColumn>,
+    letters: Letters,
+}
+
+/// What the texts of a skeleton have beyond ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    /// Nothing.
+    Ascii,
+    /// Letters alone, so that every run of word bytes is a word.
+    Words,
+    /// Also what cuts such a run into several words.
+    Borders,
 }
 
 /// The numbers that the skeletons of a column got when they were added to another.
@@ -364,7 +379,7 @@ impl Texts {
         for _ in &counts {
             let pieces: Vec<Box<[u8]>> =
                 from.text.bytes()?.split(|byte| *byte == GAP).map(Box::from).collect();
-            skeletons.push(ReadSkeleton { pieces, columns: Vec::new() });
+            skeletons.push(ReadSkeleton { pieces, columns: Vec::new(), letters: Letters::Ascii });
         }
         // Counted before the columns are read: one small skeleton with many gaps, said of many
         // texts, could ask for more memory than there is.
@@ -378,8 +393,14 @@ impl Texts {
             for _ in 1..skeleton.pieces.len() {
                 skeleton.columns.push(words::read(texts as usize, from)?);
             }
+            skeleton.letters = skeleton.letters();
         }
         Ok(Self { skeletons, ids, ranks })
+    }
+
+    /// The skeleton of a text.
+    pub(super) fn skeleton(&self, text: usize) -> usize {
+        self.ids[text] as usize
     }
 
     /// Appends a text's bytes.
@@ -410,13 +431,12 @@ impl Texts {
         scratch: &mut Vec<u8>,
     ) -> Result<bool, BlockError> {
         scratch.clear();
-        let [word] = phrase.words.as_slice() else {
+        let skeleton = &self.skeletons[self.ids[text] as usize];
+        let Some(word) = skeleton.variable_word(phrase) else {
             self.append(text, scratch);
             let message = std::str::from_utf8(scratch);
             return message.map(|message| phrase.matches(message)).map_err(|_| NOT_UTF8);
         };
-        // A single word is not among the fixed ones, or the match would be another.
-        let skeleton = &self.skeletons[self.ids[text] as usize];
         let rank = self.ranks[text] as usize;
         Ok(skeleton.columns.iter().any(|column| {
             scratch.clear();
@@ -449,7 +469,40 @@ impl ReadSkeleton {
         parts
     }
 
+    fn letters(&self) -> Letters {
+        let pieces = self.pieces.iter().map(|piece| &**piece);
+        let texts = pieces.chain(self.columns.iter().map(WordColumn::text));
+        let mut letters = Letters::Ascii;
+        for text in texts.filter(|text| !text.is_ascii()) {
+            letters = Letters::Words;
+            let is_border = |c: char| !c.is_ascii() && !is_letter(c);
+            if text.utf8_chunks().any(|chunk| chunk.valid().contains(is_border)) {
+                return Letters::Borders;
+            }
+        }
+        letters
+    }
+
+    /// The only word of a phrase, if it can be but among the variable ones.
+    fn variable_word<'p>(&self, phrase: &'p Phrase) -> Option<&'p str> {
+        let is_whole = self.letters != Letters::Borders && phrase.is_ascii();
+        match phrase.words.as_slice() {
+            // Among the fixed ones it is not, or the match would be another.
+            [word] if is_whole => Some(word),
+            _ => None,
+        }
+    }
+
     fn phrase_match(&self, phrase: &Phrase) -> PhraseMatch {
+        match (phrase.is_ascii(), self.letters) {
+            (false, Letters::Ascii) => PhraseMatch::Never,
+            // Its words cannot be compared byte by byte, or not with whole runs.
+            (false, _) | (true, Letters::Borders) => PhraseMatch::Perhaps,
+            (true, Letters::Ascii | Letters::Words) => self.match_words(phrase),
+        }
+    }
+
+    fn match_words(&self, phrase: &Phrase) -> PhraseMatch {
         let Some(last) = phrase.words.len().checked_sub(1) else {
             return PhraseMatch::Always;
         };

@@ -393,6 +393,17 @@ impl WordColumn {
         }
     }
 
+    /// The bytes of its words, if they may be more than digits.
+    pub(super) fn text(&self) -> &[u8] {
+        match self {
+            Self::Digits(_) => &[],
+            Self::Named { names: words, .. }
+            | Self::Affixed { words, .. }
+            | Self::Hex(words)
+            | Self::Plain(words) => &words.bytes,
+        }
+    }
+
     /// Appends the word at a position.
     pub(super) fn append(&self, position: usize, out: &mut Vec<u8>) {
         match self.get(position) {

@@ -127,6 +127,7 @@ fn varied() -> ScoredBatch {
         "100% of _users_ \\ done",
         "a\0b refused",
         "",
+        "“ÉCOLE” 用户admin登录失败, http://h.example:80/x",
     ];
     let values = [
         Value::Int(42),
@@ -148,6 +149,11 @@ fn varied() -> ScoredBatch {
         Value::Json("null".into()),
         Value::Json("{\"a\": [1, \"x\"]}".into()),
         Value::Json("42".into()),
+        Value::Json("{\"a\": {\"b.c\": 42, \"d\": [\"re\\u0064\", 7.5]}}".into()),
+        Value::Json("[\"blue \\u00c9t\\u00e9\", {\"a\": null}, 42]".into()),
+        Value::Json("18446744073709551615".into()),
+        Value::Double(1e-7),
+        Value::String("École supérieure 登录".into()),
     ];
     let mut batch = empty_batch(1, "payments");
     for (index, value) in (0..).zip(values) {
@@ -156,12 +162,16 @@ fn varied() -> ScoredBatch {
         record.message = messages[index as usize % messages.len()].into();
         record.logger = ["app.db", "app\0", ""][index as usize % 3].into();
         record.attributes.push(Attribute::new("v", value.clone()));
+        record.attributes.push(Attribute::new("v.w", Value::Int(index.into())));
         record.attributes.push(Attribute::new("a \"key\"", value));
+        if index % 3 == 0 {
+            record.latency_ms = None;
+        }
     }
     batch
 }
 
-const TERMS: [&str; 48] = [
+const TERMS: [&str; 92] = [
     "refused",
     "\"connection refused\"",
     "*fuse*",
@@ -210,6 +220,50 @@ const TERMS: [&str; 48] = [
     "\"a \\\"key\\\"\"=\"a \\\"quoted\\\" \\\\ text\n\"",
     "v=\"a\0b\"",
     "nothere=42",
+    "école",
+    "ÉC*",
+    "*cole",
+    "\"école 用户\"",
+    "用户",
+    "*登录*",
+    "admin",
+    "\"admin 登录\"",
+    "http://h.example:80/x",
+    "h.example:80",
+    "service:pay*",
+    "service:*ments",
+    "service:shop*",
+    "instance:*",
+    "instance:p*_1",
+    "environment:*o*",
+    "logger:*",
+    "logger:app*",
+    "logger:\"app*\"",
+    "latency:*",
+    "trace:*",
+    "span:*",
+    "level:*",
+    "v:*",
+    "v=4*",
+    "v=*e*",
+    "v=*\u{fffd}*",
+    "v=42*",
+    "nothere:*",
+    "v:42",
+    "v.w>9",
+    "v.w=*",
+    "v.a.b.c=42.0",
+    "v.a.d=red",
+    "v.a.d>7",
+    "v.a.d=*d",
+    "v.a=null",
+    "v=*Été",
+    "v>18446744073709551614",
+    "any:42",
+    "any:école",
+    "any:red",
+    "any:0000001",
+    "any:\"blue été\"",
 ];
 
 /// Each term alone, negated, and with others.

@@ -4,6 +4,7 @@ pub mod clusters;
 pub mod export;
 pub mod findings;
 pub mod get;
+mod hint;
 pub mod report;
 pub mod search;
 pub mod services;

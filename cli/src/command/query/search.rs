@@ -1,9 +1,10 @@
 //! `logweir search`: newest first, a page at a time.
 
 use clap::Args;
-use logweir_core::{runtime::clock::now, timestamp::Timestamp};
+use logweir_core::{filter::Filter, runtime::clock::now, timestamp::Timestamp};
 use logweir_proto::v1;
 
+use super::hint;
 use crate::{
     client::{ServerArgs, check_filter},
     error::{Error, Exit},
@@ -71,11 +72,24 @@ impl Query {
         Ok(filter)
     }
 
-    /// The filter as one text. Words that the shell kept together stay as they are: `'a b'` is two
-    /// terms, `'"a b"'` is one.
+    /// The filter as one text.
     pub fn filter(&self) -> String {
-        self.terms.join(" ")
+        joined(&self.terms)
     }
+}
+
+/// A filter from arguments. What the shell kept together has brackets of its own: `'a or b' c` is
+/// `(a or b) c`; and `'a b'` is two terms, `'"a b"'` is one.
+pub fn joined(arguments: &[String]) -> String {
+    // Brackets and quotes may reach over arguments (`-(a or b)`), which then are no filters alone.
+    let is_whole = |argument: &str| {
+        argument.trim().contains(char::is_whitespace) && Filter::parse(argument, now()).is_ok()
+    };
+    let bracketed = |argument: &String| match arguments.len() > 1 && is_whole(argument) {
+        true => format!("({argument})"),
+        false => argument.clone(),
+    };
+    arguments.iter().map(bracketed).collect::<Vec<_>>().join(" ")
 }
 
 /// Arguments of `logweir search`.
@@ -120,11 +134,36 @@ impl SearchArgs {
             }
         }
         // On standard error, so that a pipe gets logs and nothing else; programs count lines.
-        if left == self.limit && !self.output.json {
-            say("no logs match");
+        if left == self.limit {
+            if !self.output.json {
+                say("no logs match");
+            }
+            hint::say_why_none_match(&mut client, &request).await?;
         } else if left == 0 && !request.page_token.is_empty() && !self.output.json {
             say(&format!("there are more: --limit is {}", self.limit));
         }
         Ok(Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_keeps_its_brackets() {
+        for (arguments, expected) in [
+            (&["login or peer", "service:x"][..], "(login or peer) service:x"),
+            (&["a or b"], "a or b"),
+            (&["a", "or", "b c"], "a or (b c)"),
+            (&["not a", "\"b c\""], "(not a) (\"b c\")"),
+            (&["not (a", "or", "b c)"], "not (a or b c)"),
+            (&["x) or (y", "z"], "x) or (y z"),
+            (&["user=\"Ann", "Miller\""], "user=\"Ann Miller\""),
+            (&["a", " "], "a  "),
+        ] {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            assert_eq!(joined(&arguments), expected);
+        }
     }
 }

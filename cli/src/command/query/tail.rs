@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     client::ServerArgs,
+    command::query::search::joined,
     error::{Error, Exit},
     log_output,
     output::{Output, OutputArgs, Tone, grouped},
@@ -39,7 +40,7 @@ struct Missed {
 impl TailArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
-        let filter = self.filter.terms.join(" ");
+        let filter = joined(&self.filter.terms);
         crate::client::check_filter(&filter)?;
         let mut client = self.server.query().await?;
         let mut output = Output::new(&self.output);

@@ -8,7 +8,7 @@
 //! is a number if it can be), the condition is as narrow as it can be made at a low price.
 
 use logweir_core::{
-    filter::{Comparison, Expression, Filter, Phrase, Term, TextField},
+    filter::{Comparison, Detail, Expression, Filter, Glob, Phrase, Term, TextField},
     identity::Service,
     timestamp::Timestamp,
 };
@@ -103,10 +103,18 @@ pub(crate) fn is_exact(filter: &Filter) -> bool {
         match expression {
             Expression::And(parts) | Expression::Or(parts) => parts.iter().all(check),
             Expression::Not(negated) => check(negated),
-            Expression::Term(term) => !matches!(term, Term::Words(_) | Term::Attribute(..)),
+            Expression::Term(term) => !is_loose(term),
         }
     }
     check(&filter.expression)
+}
+
+/// Whether its condition lets logs pass that do not match.
+const fn is_loose(term: &Term) -> bool {
+    matches!(
+        term,
+        Term::Words(_) | Term::Anywhere(_) | Term::Attribute(..) | Term::AttributeLike(..)
+    )
 }
 
 /// Holds wherever the expression comes out as `wanted`.
@@ -126,13 +134,18 @@ fn condition(expression: &Expression, wanted: bool) -> Condition {
 
 fn of_term(term: &Term, wanted: bool) -> Condition {
     match term {
-        Term::Words(phrase) if wanted => words(phrase),
-        Term::Attribute(key, comparison, text) if wanted => attribute(key, *comparison, text),
         // Their conditions let too much pass. Negated they would keep out logs that do match, and
         // those would be missing from the answer; so a negation is left wholly to the reader.
-        Term::Words(_) | Term::Attribute(..) => Condition::Always,
+        _ if is_loose(term) && !wanted => Condition::Always,
+        Term::Words(phrase) => words(MESSAGE, &phrase.words),
+        Term::Anywhere(phrase) => anywhere(phrase),
+        Term::Attribute(path, comparison, text) => attribute(path, *comparison, text),
+        Term::AttributeLike(path, _) => attribute_at(path, Condition::Always),
         Term::Text(TextField::Service, name) => exactly(service(name), wanted),
         Term::Text(field, text) => nearly(text_field(*field, text), wanted),
+        Term::TextLike(TextField::Service, glob) => exactly(like("service", glob), wanted),
+        Term::TextLike(field, glob) => nearly(like(column(*field), glob), wanted),
+        Term::Present(detail) => exactly(present(*detail), wanted),
         Term::Time(comparison, time) => of_time(*comparison, *time, wanted),
         Term::Level(comparison, level) => {
             compare("level", *comparison, Value::Small(*level as i16), wanted)
@@ -207,34 +220,101 @@ fn service(name: &str) -> Condition {
 }
 
 fn text_field(field: TextField, text: &str) -> Condition {
-    let column = match field {
-        TextField::Service => "service = ",
-        TextField::Instance => "instance = ",
-        TextField::Environment => "environment = ",
-        TextField::Logger => "logger = ",
-    };
     match can_be_bound(text) {
-        true => Condition::holds([column.into(), Value::Text(text.to_owned()).into()]),
+        true => {
+            let text = Value::Text(text.to_owned());
+            Condition::holds([column(field).into(), " = ".into(), text.into()])
+        }
         false => Condition::Never,
     }
+}
+
+const fn column(field: TextField) -> &'static str {
+    match field {
+        TextField::Service => "service",
+        TextField::Instance => "instance",
+        TextField::Environment => "environment",
+        TextField::Logger => "logger",
+    }
+}
+
+/// A text that is there and like this.
+fn like(column: &'static str, glob: &Glob) -> Condition {
+    let pattern = glob.pieces().map(|piece| escaped_in(piece, |c| "\\%_".contains(c)));
+    let pattern = pattern.collect::<Vec<_>>().join("%");
+    match can_be_bound(&pattern) {
+        true => Condition::holds([
+            "(".into(),
+            column.into(),
+            " <> '' AND ".into(),
+            column.into(),
+            " LIKE ".into(),
+            Value::Text(pattern).into(),
+            ")".into(),
+        ]),
+        false => Condition::Never,
+    }
+}
+
+fn present(detail: Detail) -> Condition {
+    Condition::holds([match detail {
+        Detail::Latency => "latency_ms IS NOT NULL",
+        Detail::Trace => "trace_id IS NOT NULL",
+        Detail::Span => "span_id IS NOT NULL",
+    }
+    .into()])
 }
 
 fn can_be_bound(text: &str) -> bool {
     !text.contains('\0')
 }
 
+// A text with the letters of ASCII in lower case: under the collation "C" no others have a case.
+const MESSAGE: &str = "lower(message COLLATE \"C\")";
+const EVERYTHING: &str = "lower(concat_ws(' ', message, service, instance, environment, logger, \
+                          attributes::text) COLLATE \"C\")";
+
 /// The words occur, the longest first for it is the rarest; that they stand together, and alone, is
-/// left to the reader. Only ASCII letters have a case, as under the collation "C".
-fn words(phrase: &Phrase) -> Condition {
-    // `position` of a lowered text and not ILIKE: measured, ILIKE takes four times as long as LIKE.
-    let mut words: Vec<&String> = phrase.words.iter().collect();
+/// left to the reader.
+fn words(text: &'static str, words: &[String]) -> Condition {
+    let mut words: Vec<&String> = words.iter().collect();
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.dedup();
-    Condition::all(
-        words.into_iter().map(|word| {
-            contains("position(", word.clone(), " in lower(message COLLATE \"C\")) > 0")
-        }),
-    )
+    Condition::all(words.into_iter().map(|word| match word.is_ascii() {
+        // `position` of a lowered text and not ILIKE: measured, ILIKE takes four times as long.
+        true => {
+            let word = Value::Text(word.clone());
+            Condition::holds([
+                "position(".into(),
+                word.into(),
+                " in ".into(),
+                text.into(),
+                ") > 0".into(),
+            ])
+        }
+        false => {
+            Condition::holds([text.into(), " LIKE ".into(), Value::Text(in_any_case(word)).into()])
+        }
+    }))
+}
+
+/// A pattern of LIKE for a text with this word: any character where a letter has a case that the
+/// database does not know.
+fn in_any_case(word: &str) -> String {
+    let has_case =
+        |c: char| !c.is_ascii() && !(c.to_uppercase().eq([c]) && c.to_lowercase().eq([c]));
+    let word = escaped_in(word, |c| c == '_');
+    let word: String = word.chars().map(|c| if has_case(c) { '_' } else { c }).collect();
+    format!("%{word}%")
+}
+
+/// Digits are left out, for a number may be written in another way; and JSON may write letters as
+/// `\u`.
+fn anywhere(phrase: &Phrase) -> Condition {
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let named: Vec<String> = phrase.words.iter().filter(|word| !is_number(word)).cloned().collect();
+    let condition = Condition::any([words(EVERYTHING, &named), in_attributes("\\u".into())]);
+    nearly(condition, true)
 }
 
 fn contains(before: &'static str, text: String, after: &'static str) -> Condition {
@@ -245,15 +325,35 @@ fn in_attributes(text: String) -> Condition {
     contains("position(", text, " in attributes::text) > 0")
 }
 
-/// The key occurs, and where that can be told, so does the value.
-fn attribute(key: &str, comparison: Comparison, text: &str) -> Condition {
-    let mut named = json(key);
-    named.push(':');
-    let value = match comparison {
-        Comparison::Equal => equal_value(&named, text),
-        _ => Condition::Always,
-    };
-    nearly(Condition::all([in_attributes(named), value]), true)
+fn attribute(path: &str, comparison: Comparison, text: &str) -> Condition {
+    attribute_at(
+        path,
+        match comparison {
+            Comparison::Equal => equal_value(&named(path), text),
+            _ => Condition::Always,
+        },
+    )
+}
+
+/// The name occurs, and where that can be told, so does the value; or the path leads into JSON.
+fn attribute_at(path: &str, value: Condition) -> Condition {
+    let named = named(path);
+    let list = in_attributes(format!("{named}["));
+    let whole = Condition::all([in_attributes(named), Condition::any([value, list])]);
+    nearly(Condition::any([whole, within(path)]), true)
+}
+
+/// `o.x` is a field of an attribute `o`, or else something within one whose name begins with `o.`.
+fn within(path: &str) -> Condition {
+    let Some((first, _)) = path.split_once('.') else { return Condition::Never };
+    let named = named(first);
+    let longer = format!("{}.", named.strip_suffix("\":").unwrap_or(&named));
+    Condition::any([format!("{named}{{"), format!("{named}["), longer].map(in_attributes))
+}
+
+/// A name as it stands before its value.
+fn named(name: &str) -> String {
+    format!("{}:", json(name))
 }
 
 fn equal_value(named: &str, text: &str) -> Condition {
@@ -284,17 +384,39 @@ fn equal_value(named: &str, text: &str) -> Condition {
 
 /// As a regular expression that means the text itself.
 fn escaped(text: &str) -> String {
-    let mut expression = String::with_capacity(text.len() * 2);
+    escaped_in(text, |c| c.is_ascii() && !c.is_ascii_alphanumeric())
+}
+
+fn escaped_in(text: &str, is_special: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len() * 2);
     for character in text.chars() {
-        if character.is_ascii() && !character.is_ascii_alphanumeric() {
-            expression.push('\\');
+        if is_special(character) {
+            escaped.push('\\');
         }
-        expression.push(character);
+        escaped.push(character);
     }
-    expression
+    escaped
 }
 
 /// As it stands in the column: in quotes, with what JSON cannot hold escaped.
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use logweir_core::filter::words::folded;
+
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_all_cases_of_a_word() {
+        assert_eq!(in_any_case("m\u{fc}ller_1"), "%m_ller\\_1%");
+        assert_eq!(in_any_case("错"), "%错%");
+        for c in '\u{80}'..=char::MAX {
+            let folded = folded(&c.to_string());
+            let pattern = in_any_case(&folded);
+            assert!(folded == c.to_string() || pattern == "%_%", "{c:?} {pattern}");
+        }
+    }
 }
