@@ -12,7 +12,10 @@ use std::{
 
 use logweir_core::runtime::{clock::Clock, retry::Backoff};
 use logweir_incident::{
-    channel::{Breaker, BreakerState, ChannelState, breaker::CallResult},
+    channel::{
+        Breaker, BreakerState, ChannelState,
+        breaker::{CallResult, RATE_LIMIT_PAUSE_MAX},
+    },
     time::nanos,
 };
 use metrics::counter;
@@ -256,7 +259,10 @@ fn failed(planned: &PlannedMessage, error: SendError, now: i64, random: f64) -> 
         Failure::Rejected => Duration::ZERO,
         // Nothing was sent, and nothing of the destination is known: its own pauses do not grow.
         Failure::TooLate => RETRY.first,
-        _ => RETRY.delay(planned.attempts + 1, random).max(error.pause().unwrap_or_default()),
+        _ => {
+            let wanted = error.pause().unwrap_or_default().min(RATE_LIMIT_PAUSE_MAX);
+            RETRY.delay(planned.attempts + 1, random).max(wanted)
+        }
     };
     Outcome::Retry {
         not_before_unix_nano: now.saturating_add(nanos(pause)),

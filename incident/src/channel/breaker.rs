@@ -133,7 +133,8 @@ pub struct Breaker {
     /// Its state.
     #[serde(flatten)]
     pub state: BreakerState,
-    /// Since when the destination has not been well; none when it is.
+    /// Since when nothing got through, because the destination fails or wants a pause; none where
+    /// the last message did.
     pub down_since_unix_nano: Option<i64>,
     failures_in_row: u32,
     unresolved_in_row: u32,
@@ -201,16 +202,13 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// Whether messages are better told elsewhere: the channel has been down for `patience`, or is
-    /// set wrongly.
+    /// Whether messages are better told elsewhere: nothing got through for `patience`, or the
+    /// channel is set wrongly.
     pub fn is_down(&self, patience: Duration, now_unix_nano: i64) -> bool {
         let down_for = self.down_since_unix_nano.map(|since| now_unix_nano.saturating_sub(since));
-        match self.state {
-            // Whoever asks for a pause works: what waits for it is late, and not lost.
-            BreakerState::Closed | BreakerState::RateLimited { probing: None, .. } => false,
-            BreakerState::Misconfigured { .. } => true,
-            _ => down_for.is_some_and(|down| down >= nanos(patience)),
-        }
+        // Whoever is to be woken does not care whether the destination fails or asks for a pause.
+        matches!(self.state, BreakerState::Misconfigured { .. })
+            || down_for.is_some_and(|down| down >= nanos(patience))
     }
 
     fn succeed(&mut self, now: i64) {
@@ -262,6 +260,7 @@ impl Breaker {
             _ => None,
         };
         let until_unix_nano = now.saturating_add(nanos(pause));
+        self.down_since_unix_nano.get_or_insert(now);
         // It answered, so its name exists.
         self.unresolved_in_row = 0;
         self.state = BreakerState::RateLimited { until_unix_nano, probing };
@@ -360,9 +359,10 @@ mod tests {
         assert_eq!(states, ["rate_limited"]);
         assert_eq!(breaker.pass(7 * SECOND - 1), Pass::NotBefore(7 * SECOND));
         assert_eq!(breaker.pass(7 * SECOND), Pass::Open);
-        assert!(!breaker.is_down(Duration::ZERO, SECOND));
         breaker.begin();
         assert_eq!(breaker.state, BreakerState::Closed);
+        breaker.end(CallResult::Well, 7 * SECOND);
+        assert_eq!(breaker.down_since_unix_nano, None);
         let unsaid = play(&[(0, CallResult::RateLimited { pause: None })]).0;
         assert_eq!(unsaid.pass(0), Pass::NotBefore(60 * SECOND));
     }
@@ -400,6 +400,27 @@ mod tests {
     fn it_is_down_after_patience() {
         let breaker = play(&[(0, CallResult::Failed); 5]).0;
         assert!(!breaker.is_down(Duration::from_secs(120), 119 * SECOND));
+        assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
+    }
+
+    #[test]
+    fn it_is_down_while_it_asks_for_one_pause_after_another() {
+        let patience = Duration::from_secs(120);
+        let day = CallResult::RateLimited { pause: Some(Duration::from_secs(24 * 3600)) };
+        let minute = CallResult::RateLimited { pause: None };
+        for results in [vec![(0, day)], vec![(0, minute), (60, minute), (120, minute)]] {
+            let breaker = play(&results).0;
+            assert!(!breaker.is_down(patience, 119 * SECOND), "{results:?}");
+            assert!(breaker.is_down(patience, 120 * SECOND), "{results:?}");
+        }
+        let taken = play(&[(0, minute), (60, CallResult::Well), (100, minute)]).0;
+        assert!(!taken.is_down(patience, 200 * SECOND), "since 100 s");
+    }
+
+    #[test]
+    fn it_is_down_while_it_waits_for_its_second_try() {
+        let breaker = play(&[(0, CallResult::Failed)]).0;
+        assert_eq!(breaker.state, BreakerState::Closed);
         assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
     }
 
