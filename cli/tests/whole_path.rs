@@ -152,9 +152,8 @@ fn a_tail_goes_on_over_a_restart_and_says_where_logs_may_be_missing() {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut tail = piped.spawn().expect("the binary starts");
     let shown = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
-    let mut shown = shown.map(|line| -> Value {
-        serde_json::from_str(&line.expect("UTF-8")).expect("NDJSON")
-    });
+    let mut shown =
+        shown.map(|line| -> Value { serde_json::from_str(&line.expect("UTF-8")).expect("NDJSON") });
     let mut said = BufReader::new(tail.stderr.take().expect("it is piped")).lines();
     let mut says = |what: &str| {
         let line = said.next().expect("it goes on").expect("UTF-8");

@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(time.to_rfc3339().parse(), Ok(time));
         assert_eq!(time.to_rfc3339_seconds(), "2026-01-02T03:04:05Z");
         assert_eq!(NOW.shown(), "2026-01-02 03:04:05.000Z");
-        assert_eq!(NOW.shown_hour(), "2026-01-02 03h");
+        assert_eq!(NOW.shown_hour(), "2026-01-02 03h UTC");
         assert_eq!(
             (Timestamp::EPOCH.shown(), Timestamp::EPOCH.shown_hour()),
             ("-".into(), "-".into())

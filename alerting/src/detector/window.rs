@@ -181,9 +181,12 @@ impl Buckets {
 
     /// Logs per latency place over the last so many buckets.
     pub fn latencies(&self, until_unix_nano: i64, full_buckets: i64) -> Vec<f32> {
-        let from = until_unix_nano.div_euclid(NANOS) - (full_buckets + 1) * BUCKET_SECONDS;
+        let until = until_unix_nano.div_euclid(NANOS);
+        let from = until - (full_buckets + 1) * BUCKET_SECONDS;
         let mut counts = vec![0.0; BUCKETS];
-        for bucket in self.newest_first().take_while(|bucket| bucket.start_seconds > from) {
+        // What lies after the moment is not of its window: where logs came late it has passed.
+        let buckets = self.newest_first().skip_while(|bucket| bucket.start_seconds > until);
+        for bucket in buckets.take_while(|bucket| bucket.start_seconds > from) {
             for &(latency, count) in &bucket.latencies {
                 counts[latency_place(latency)] += count as f32;
             }
@@ -248,6 +251,14 @@ mod tests {
         assert_eq!((long.seconds, long.total), (33.0, 17.0));
         let [now] = rows.sums(25_000_000_000, [0], SlowFrom { slow: place, very_slow: place });
         assert_eq!((now.seconds, now.total), (5.0, 5.0));
+    }
+
+    #[test]
+    fn latencies_are_those_of_the_window() {
+        let mut rows = Buckets::default();
+        [0, 10, 20, 40].into_iter().for_each(|start| rows.put(row(start, 5)));
+        let total = |until: i64| rows.latencies(until * NANOS, 1).iter().sum::<f32>();
+        assert_eq!((total(29), total(43), total(60)), (10.0, 5.0, 0.0));
     }
 
     #[test]

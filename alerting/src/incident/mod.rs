@@ -48,8 +48,11 @@ pub struct RuleResult<'a> {
     /// The rule and what it tells apart, mostly a service: of one series at most one incident is
     /// open.
     pub series: &'a str,
-    /// Event time through which the logs are known.
+    /// The moment that is judged, event time.
     pub at_unix_nano: i64,
+    /// Event time through which the logs are known: `at_unix_nano`, or later where a moment that
+    /// has passed is judged again, as its logs came late.
+    pub known_unix_nano: i64,
     /// The time of the evaluation.
     pub now_unix_nano: i64,
     /// None if the rule is not breached.
@@ -282,7 +285,7 @@ impl Incidents {
         self.open.insert(result.series.to_owned(), id.clone());
         let tracking = Tracking {
             series: result.series.to_owned(),
-            last_breach_unix_nano: result.at_unix_nano,
+            last_breach_unix_nano: result.known_unix_nano,
             notified_severity: breach.severity,
             keep_firing_seconds: result.keep_firing_seconds,
             ..Tracking::default()
@@ -306,7 +309,9 @@ impl Incidents {
     /// incident that fires goes on. Returns its id if it has begun to fire.
     fn breached(&mut self, id: &str, result: &RuleResult<'_>, breach: &Breach) -> Option<String> {
         let tracked = self.tracked.get_mut(id)?;
-        tracked.tracking.last_breach_unix_nano = result.at_unix_nano;
+        // What was found late holds as long as what was found in time: where logs always come late,
+        // that none are there yet does not end an incident.
+        tracked.tracking.last_breach_unix_nano = result.known_unix_nano;
         tracked.tracking.keep_firing_seconds = result.keep_firing_seconds;
         if tracked.incident.state.is_active() {
             if tracked.worsen(result.now_unix_nano, breach) {

@@ -45,6 +45,7 @@ impl Case {
         let result = RuleResult {
             series: service,
             at_unix_nano: self.now - behind,
+            known_unix_nano: self.now - behind,
             now_unix_nano: self.now,
             breach,
             for_seconds: 10,

@@ -25,16 +25,19 @@ use crate::{
     },
     rule::{
         engine::Engine,
+        late::LATE_NANOS_MAX,
         observations::{Observations, RuleMatches, Watermarks},
-        self_monitoring::SystemReport,
+        self_monitoring::{ServiceClock, SystemReport},
     },
 };
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const HOUR: i64 = 3_600 * SECOND;
-/// How far back from what was evaluated is read anew with each evaluation: what comes later than
-/// that is not seen.
+/// How far back from what was evaluated is read anew with each evaluation, for logs that came late.
 const LATE_NANOS: i64 = 180 * SECOND;
+/// How often as much is read anew as may come late at all: to read it each time would take five
+/// times as long.
+const FAR_LOOK_NANOS: i64 = 20 * SECOND;
 /// Logs may be stamped ahead of this machine's clock.
 const AHEAD_NANOS: i64 = 60 * SECOND;
 /// How far back is read at the beginning, to know what is expected.
@@ -44,7 +47,7 @@ pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
 /// Logs that a rule's filter is counted over, the newest: a page of storage.
 const MATCHES_MAX: usize = 1_000;
 /// How far back they are looked for at least, so that the buckets before the open one are seen
-/// whole once more.
+/// whole once more. Further with each far look.
 const MATCHES_NANOS: i64 = 40 * SECOND;
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
@@ -101,24 +104,45 @@ pub(crate) async fn observe(
     let watermarks: Watermarks =
         last_seen.keys().map(|service| (service.clone(), watermark(service))).collect();
     // Locked for a moment only: what follows waits for storage.
-    let (wanted, filters) = {
+    let (wanted, is_far, filters) = {
         let engine = engine.lock();
-        (engine.wanted_from(&watermarks, now), filters(engine.rules()))
+        let is_far = is_far_look(engine.evaluated_unix_nano(), now);
+        (engine.wanted_from(&watermarks, now), is_far, filters(engine.rules()))
     };
+    let buckets_from = wanted - if is_far { LATE_NANOS_MAX } else { LATE_NANOS };
+    let matches_from = wanted.min(now - if is_far { LATE_NANOS } else { MATCHES_NANOS });
     let new = dependencies
         .alerts
         .new_templates(tenant, Timestamp::from_unix_nanos(now - NEW_NANOS), NEW_PATTERNS_MAX)
         .await?;
     Ok(Observations {
-        buckets: new_buckets(dependencies, tenant, &last_seen, (wanted, now)).await?,
+        buckets: new_buckets(dependencies, tenant, &last_seen, (buckets_from, now)).await?,
         new_patterns: new
             .into_iter()
             .map(|template| (template.service.to_string(), new_pattern(template)))
             .collect(),
-        matches: matches(dependencies, tenant, filters, (wanted, now)).await?,
-        system: Some(report(dependencies, tenant, &processes, now).await?),
+        matches: matches(dependencies, tenant, filters, (matches_from, now)).await?,
+        system: Some(SystemReport {
+            clocks: clocks(&watermarks, last_seen),
+            ..report(dependencies, tenant, &processes, now).await?
+        }),
         watermarks,
     })
+}
+
+/// Whether an evaluation is the first within its twenty seconds.
+const fn is_far_look(evaluated_unix_nano: i64, now: i64) -> bool {
+    now.div_euclid(FAR_LOOK_NANOS) != evaluated_unix_nano.div_euclid(FAR_LOOK_NANOS)
+}
+
+/// The newest log of each service, and through when its logs are known: a pipeline that lags is not
+/// to pass for a clock that is slow.
+fn clocks(watermarks: &Watermarks, last_seen: BTreeMap<String, i64>) -> Vec<ServiceClock> {
+    let clock = |(service, newest_unix_nano): (String, i64)| {
+        let known_unix_nano = watermarks.get(&service).copied().flatten()?;
+        Some(ServiceClock { service, newest_unix_nano, known_unix_nano })
+    };
+    last_seen.into_iter().filter_map(clock).collect()
 }
 
 /// The buckets that may have changed, each with the time of the service's newest log in it.
@@ -126,10 +150,10 @@ async fn new_buckets(
     dependencies: &Dependencies,
     tenant: &Tenant,
     last_seen: &BTreeMap<String, i64>,
-    (wanted, now): (i64, i64),
+    (from_unix_nano, now): (i64, i64),
 ) -> Result<Vec<(String, Bucket)>, StorageError> {
     let range = TimeRange {
-        from: Timestamp::from_unix_nanos(wanted - LATE_NANOS),
+        from: Timestamp::from_unix_nanos(from_unix_nano),
         to: Timestamp::from_unix_nanos(now.saturating_add(AHEAD_NANOS)),
     };
     let mut found = Vec::new();
@@ -214,13 +238,12 @@ async fn matches(
     dependencies: &Dependencies,
     tenant: &Tenant,
     filters: Vec<(String, String)>,
-    (wanted, now): (i64, i64),
+    (from_unix_nano, now): (i64, i64),
 ) -> Result<Vec<RuleMatches>, StorageError> {
     let mut matches = Vec::new();
     for (rule, filter) in filters {
         // What is no filter any more was one when the rule was set, by an earlier version.
         let Ok(filter) = Filter::parse(&filter, Timestamp::from_unix_nanos(now)) else { continue };
-        let from_unix_nano = wanted.min(now - MATCHES_NANOS);
         let range =
             TimeRange { from: Timestamp::from_unix_nanos(from_unix_nano), to: Timestamp::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };

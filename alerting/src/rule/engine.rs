@@ -8,6 +8,8 @@
 //! stands still nothing is evaluated: a pipeline that lags never resolves anything, and does not
 //! make a service look silent.
 //!
+//! What grew after it was judged, as its logs came late, is judged again ([`super::late`]).
+//!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +21,7 @@ use logweir_incident::{
 
 use super::{
     check::{Check, asks_about, kind_of, selects, series},
+    late::{LateBuckets, LateLook, MOMENTS_MAX},
     measure::{Measurement, Query, full_buckets},
     observations::{Observations, RuleMatches, Watermarks},
     self_monitoring::SelfMonitoring,
@@ -88,6 +91,7 @@ struct Service {
     evaluated_unix_nano: i64,
     /// Through when its logs are known; none while that is not known.
     watermark_unix_nano: Option<i64>,
+    late: LateBuckets,
     /// The places of the rules that hold for it, ascending; renewed when rules change.
     rules: Vec<u32>,
     /// The places of rules with an incident that is not over.
@@ -98,8 +102,10 @@ struct Service {
 /// The moment at which a rule is evaluated.
 #[derive(Clone, Copy)]
 struct When {
-    /// Event time through which the service's logs are known.
+    /// The moment that is judged, event time.
     at_unix_nano: i64,
+    /// Event time through which the service's logs are known: later where they came late.
+    known_unix_nano: i64,
     now_unix_nano: i64,
 }
 
@@ -120,6 +126,8 @@ pub struct Engine {
     incidents_refused: u64,
     /// Whether there may be incidents that no rule watches any longer.
     has_orphans: bool,
+    /// When the last evaluation was; `i64::MIN` before the first.
+    evaluated_unix_nano: i64,
 }
 
 impl Engine {
@@ -137,6 +145,7 @@ impl Engine {
             services_refused: 0,
             incidents_refused: 0,
             has_orphans: true,
+            evaluated_unix_nano: i64::MIN,
         };
         engine.set_rules(rules);
         engine
@@ -197,6 +206,11 @@ impl Engine {
         &mut self.incidents
     }
 
+    /// When the last evaluation was; `i64::MIN` before the first.
+    pub const fn evaluated_unix_nano(&self) -> i64 {
+        self.evaluated_unix_nano
+    }
+
     fn service(&mut self, name: &str) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             // Names of services come from senders: without a bound one of them could fill the
@@ -212,6 +226,7 @@ impl Engine {
                 evaluated_unix_nano: i64::MIN,
                 // All is known at once of a service that nobody gives a watermark of.
                 watermark_unix_nano: Some(i64::MAX),
+                late: LateBuckets::default(),
                 rules,
                 open,
                 abnormal: Abnormal::default(),
@@ -265,6 +280,7 @@ impl Engine {
         // Evidence is looked for last, and only of what fires: each search costs more than all the
         // rules.
         self.observe(seen);
+        self.evaluated_unix_nano = now_unix_nano;
         let mut fired = Vec::new();
         self.evaluate_services(now_unix_nano, &mut fired);
         self.evaluate_system(now_unix_nano, &mut fired);
@@ -289,6 +305,8 @@ impl Engine {
         }
         for (name, bucket) in seen.buckets {
             if let Some(service) = self.service(&name) {
+                let known = service.history.buckets.at(bucket.start_seconds);
+                service.late.note(&bucket, known, service.evaluated_unix_nano);
                 service.history.put(bucket);
             }
         }
@@ -305,30 +323,88 @@ impl Engine {
 
     /// Matches alone do not make a service one that is watched.
     fn observe_matches(&mut self, RuleMatches { rule, service, bucket }: RuleMatches) {
-        if !self.services.contains_key(&service) {
-            return;
-        }
+        let Some(watched) = self.services.get_mut(&service) else { return };
         let buckets = self.matches.entry((rule, service)).or_default();
+        let known = buckets.at(bucket.start_seconds);
         // A bucket that has passed partly out of sight was seen whole before.
-        if buckets.at(bucket.start_seconds).is_none_or(|seen| seen.total <= bucket.total) {
+        if known.is_none_or(|seen| seen.total <= bucket.total) {
+            watched.late.note(&bucket, known, watched.evaluated_unix_nano);
             buckets.put(bucket);
         }
     }
 
     fn evaluate_services(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
         let names: Vec<String> = self.services.keys().cloned().collect();
+        // Shared out evenly, or those whose logs always come late would hold up all others.
+        let late = self.services.values().filter(|service| !service.late.is_empty()).count();
+        let moments_max = (MOMENTS_MAX / late.max(1)).max(1);
         for name in names {
             // Taken out while its rules look at everything else.
             let Some(mut service) = self.services.remove(&name) else { continue };
             // Logs of the last two seconds may still be on their way.
             let known = service.watermark_unix_nano.map(|w| w.min(now - LATENESS_NANOS));
             let evaluated = service.evaluated_unix_nano;
-            for at in known.into_iter().flat_map(|known| evaluation_times(evaluated, known)) {
+            let times = known.map(|known| evaluation_times(evaluated, known)).unwrap_or_default();
+            // Before what is new, so that one incident grows in the order in which it happened.
+            if let Some(&first) = times.first()
+                && let Some(look) = service.late.take(first, moments_max)
+            {
+                self.evaluate_again(&name, &mut service, &look, (first, now), fired);
+            }
+            for at in times {
                 service.evaluated_unix_nano = at;
-                let when = When { at_unix_nano: at, now_unix_nano: now };
+                let when = When { at_unix_nano: at, known_unix_nano: at, now_unix_nano: now };
                 self.evaluate_service(&name, &mut service, when, fired);
             }
             self.services.insert(name, service);
+        }
+    }
+
+    /// Judges what grew by the rules that count logs, as far as their windows no longer reach back
+    /// to it. Detectors have windows of up to a quarter of an hour, which still do; and what is too
+    /// few does not become so by logs that come late.
+    fn evaluate_again(
+        &mut self,
+        name: &str,
+        service: &mut Service,
+        look: &LateLook,
+        (known_unix_nano, now_unix_nano): (i64, i64),
+        fired: &mut Vec<EvidenceRequest>,
+    ) {
+        let passed: Vec<bool> =
+            self.queries.iter().map(|query| look.has_passed(query.window_seconds)).collect();
+        let is_asked = |place: &u32| match self.checks[*place as usize] {
+            Check::Threshold { query, is_down, .. } => passed[query] && !is_down,
+            Check::Special => match self.rules[*place as usize].measure {
+                RuleKind::MatchCount { window_seconds, .. } => look.has_passed(window_seconds),
+                _ => false,
+            },
+            Check::System => false,
+        };
+        let rules: Vec<u32> = service.rules.iter().copied().filter(is_asked).collect();
+        if rules.is_empty() {
+            return;
+        }
+        for &at_unix_nano in &look.moments {
+            let when = When { at_unix_nano, known_unix_nano, now_unix_nano };
+            let measure = |(query, passed): (&Query, &bool)| {
+                passed.then(|| Measurement::of(&service.history, at_unix_nano, *query))
+            };
+            let measured: Vec<Measurement> = self
+                .queries
+                .iter()
+                .zip(&passed)
+                .map(measure)
+                .map(Option::unwrap_or_default)
+                .collect();
+            for &place in &rules {
+                let is_active = self.is_active_for(place, name, service);
+                let detection = match self.checks[place as usize] {
+                    Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
+                    _ => self.count_matches(place, name, at_unix_nano, is_active),
+                };
+                self.follow(place, name, service, when, detection, fired);
+            }
         }
     }
 
@@ -345,47 +421,94 @@ impl Engine {
         let measured: Vec<Measurement> = self.queries.iter().map(measure).collect();
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
-            let is_open = !service.open.is_empty() && service.open.contains(&place);
-            let rule = place as usize;
-            let is_active = is_open && self.is_active(rule, name);
-            let detection = match self.checks[rule] {
-                Check::Threshold { query, threshold, is_down } => {
-                    let rule = &self.rules[rule];
-                    let measured = &measured[query];
-                    let limit = measured.limit(threshold);
-                    limit
-                        .filter(|limit| measured.is_past(*limit, is_down, rule, is_active))
-                        .map(|limit| measured.detection(limit, is_down, rule, when.at_unix_nano))
-                }
-                Check::Special => self.detect(rule, name, service, &windows, is_active),
+            let is_active = self.is_active_for(place, name, service);
+            let detection = match self.checks[place as usize] {
+                Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
+                Check::Special => self.detect(place, name, service, &windows, is_active),
                 Check::System => continue,
             };
-            // Most rules find nothing most of the time: that must cost nothing.
-            if detection.is_none() && !is_open {
-                continue;
-            }
-            fired.extend(self.apply(rule, name, when, detection));
-            if self.incidents.open(&series(&self.rules[rule].name, name)).is_some() {
-                service.open.insert(place);
-            } else {
-                service.open.remove(&place);
-            }
+            self.follow(place, name, service, when, detection, fired);
         }
         service.rules = rules;
         self.mark_abnormal(name, service, when.now_unix_nano);
     }
 
+    /// What a rule with a number finds in what was measured for all rules.
+    fn compare(
+        &self,
+        place: u32,
+        measured: &[Measurement],
+        when: When,
+        is_active: bool,
+    ) -> Option<Detection> {
+        let Check::Threshold { query, threshold, is_down } = self.checks[place as usize] else {
+            return None;
+        };
+        let (rule, measured) = (&self.rules[place as usize], &measured[query]);
+        let limit = measured.limit(threshold)?;
+        let is_past = measured.is_past(limit, is_down, rule, is_active);
+        is_past.then(|| measured.detection(limit, is_down, rule, when.at_unix_nano))
+    }
+
+    /// What a rule with a filter finds in the logs that matched it.
+    fn count_matches(
+        &self,
+        place: u32,
+        name: &str,
+        at_unix_nano: i64,
+        is_active: bool,
+    ) -> Option<Detection> {
+        let rule = &self.rules[place as usize];
+        let RuleKind::MatchCount { window_seconds, threshold, .. } = rule.measure else {
+            return None;
+        };
+        let buckets = self.matches.get(&(rule.name.clone(), name.to_owned()))?;
+        let full = full_buckets(window_seconds);
+        let [sums] = buckets.sums(at_unix_nano, [full], SlowFrom::default());
+        let matched = Measurement::of_matches(&sums);
+        let limit = matched.limit(threshold)?;
+        let is_past = matched.is_past(limit, false, rule, is_active);
+        is_past.then(|| matched.detection(limit, false, rule, at_unix_nano))
+    }
+
+    /// Has the incident of a rule and a service follow what was found.
+    fn follow(
+        &mut self,
+        place: u32,
+        name: &str,
+        service: &mut Service,
+        when: When,
+        detection: Option<Detection>,
+        fired: &mut Vec<EvidenceRequest>,
+    ) {
+        // Most rules find nothing most of the time: that must cost nothing.
+        if detection.is_none() && !is_open(place, service) {
+            return;
+        }
+        let rule = place as usize;
+        fired.extend(self.apply(rule, name, when, detection));
+        if self.incidents.open(&series(&self.rules[rule].name, name)).is_some() {
+            service.open.insert(place);
+        } else {
+            service.open.remove(&place);
+        }
+    }
+
+    fn is_active_for(&self, place: u32, name: &str, service: &Service) -> bool {
+        is_open(place, service) && self.is_active(place as usize, name)
+    }
+
     /// What a rule says that no number is compared for.
     fn detect(
         &self,
-        rule: usize,
+        place: u32,
         name: &str,
         service: &mut Service,
         windows: &WindowSums,
         is_active: bool,
     ) -> Option<Detection> {
         let history = &mut service.history;
-        let rule = &self.rules[rule];
+        let rule = &self.rules[place as usize];
         let at = windows.at_unix_nano;
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
@@ -404,15 +527,7 @@ impl Engine {
             RuleKind::NewPattern { level, hits } => {
                 service.new_patterns.detect(&history.buckets, at, *level, *hits)
             }
-            RuleKind::MatchCount { window_seconds, threshold, .. } => {
-                let buckets = self.matches.get(&(rule.name.clone(), name.to_owned()))?;
-                let full = full_buckets(*window_seconds);
-                let [sums] = buckets.sums(at, [full], SlowFrom::default());
-                let matched = Measurement::of_matches(&sums);
-                let limit = matched.limit(*threshold)?;
-                let is_past = matched.is_past(limit, false, rule, is_active);
-                is_past.then(|| matched.detection(limit, false, rule, at))
-            }
+            RuleKind::MatchCount { .. } => self.count_matches(place, name, at, is_active),
             RuleKind::BurnRate { objective, long_window_seconds, short_window_seconds, factor } => {
                 let windows = [*long_window_seconds, *short_window_seconds];
                 let burnt = Measurement::of_burn_rate(history, at, *objective, windows);
@@ -460,6 +575,7 @@ impl Engine {
         let result = RuleResult {
             series: &series,
             at_unix_nano: when.at_unix_nano,
+            known_unix_nano: when.known_unix_nano,
             now_unix_nano: when.now_unix_nano,
             breach: detection.map(|found| breach(found, rule)),
             for_seconds: rule.for_seconds,
@@ -517,7 +633,7 @@ impl Engine {
     }
 
     fn evaluate_system(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
-        let when = When { at_unix_nano: now, now_unix_nano: now };
+        let when = When { at_unix_nano: now, known_unix_nano: now, now_unix_nano: now };
         for rule in 0..self.rules.len() {
             if self.checks[rule] != Check::System || !self.rules[rule].enabled {
                 continue;
@@ -566,6 +682,10 @@ fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
     let first = evaluated.max(known.saturating_sub(CATCH_UP_NANOS));
     let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
     steps.take_while(|moment| *moment < known).chain([known]).collect()
+}
+
+fn is_open(place: u32, service: &Service) -> bool {
+    !service.open.is_empty() && service.open.contains(&place)
 }
 
 fn is_match_count(rule: &&Rule) -> bool {

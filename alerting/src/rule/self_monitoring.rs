@@ -1,10 +1,11 @@
 //! How the installation itself does: processors, dead letters, logs lost before they were sent,
-//! lag.
+//! lag, and services whose clocks are off.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use logweir_incident::{
     incident::Measured,
+    render::text::span,
     rule::{RuleKind, Severity},
 };
 
@@ -30,6 +31,19 @@ pub struct SystemReport {
     pub sdk_lost: Vec<(String, u64)>,
     /// Seconds that the processing is behind, by partition.
     pub queue_lag_seconds: Vec<(String, f64)>,
+    /// The services whose logs are known through a moment.
+    pub clocks: Vec<ServiceClock>,
+}
+
+/// What a service's newest log says of its clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceClock {
+    /// The service.
+    pub service: String,
+    /// The time of its newest log, as the service says.
+    pub newest_unix_nano: i64,
+    /// Through when its logs are known.
+    pub known_unix_nano: i64,
 }
 
 /// By how much a total has grown, and when.
@@ -60,6 +74,52 @@ impl Counter {
     }
 }
 
+/// How far back the newest logs of a service tell of its clock.
+const CLOCK_NANOS: i64 = 600 * SECOND;
+/// Newest logs that must agree before a clock is called off, and the time they must be spread over:
+/// a file of old logs comes within seconds.
+const CLOCK_LOGS_MIN: usize = 5;
+const CLOCK_SPREAD_NANOS: i64 = 60 * SECOND;
+/// How far they may be apart: those of a sender that catches up come nearer and nearer.
+const CLOCK_AGREE_NANOS: i64 = 30 * SECOND;
+/// Between two logs that are kept: few, as there may be ten thousand services.
+const CLOCK_STEP_NANOS: i64 = 10 * SECOND;
+
+/// How far the times of a service's newest logs were from when they became known.
+#[derive(Debug, Clone, Default)]
+struct Clock {
+    newest_unix_nano: Option<i64>,
+    /// When it was seen, and by how much the log's time was behind; negative if it was ahead.
+    behind: VecDeque<(i64, i64)>,
+}
+
+impl Clock {
+    fn put(&mut self, at: i64, seen: &ServiceClock) {
+        while self.behind.front().is_some_and(|(first, _)| at - first > CLOCK_NANOS) {
+            self.behind.pop_front();
+        }
+        // The first says nothing of when it came.
+        let newest = self.newest_unix_nano.replace(seen.newest_unix_nano);
+        let is_new = newest.is_some_and(|newest| newest < seen.newest_unix_nano);
+        let is_due = self.behind.back().is_none_or(|(last, _)| at - last >= CLOCK_STEP_NANOS);
+        if is_new && is_due {
+            self.behind.push_back((at, seen.known_unix_nano - seen.newest_unix_nano));
+        }
+    }
+
+    /// By how much the service's logs are behind when they come, or ahead; none where they do not
+    /// agree.
+    fn behind_nanos(&self) -> Option<i64> {
+        let ((first, _), (last, newest)) = (self.behind.front()?, self.behind.back()?);
+        let all = || self.behind.iter().map(|(_, behind)| *behind);
+        let apart = all().max()? - all().min()?;
+        let agrees = self.behind.len() >= CLOCK_LOGS_MIN
+            && last - first >= CLOCK_SPREAD_NANOS
+            && apart <= CLOCK_AGREE_NANOS;
+        agrees.then_some(*newest)
+    }
+}
+
 /// What is known about the system.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SelfMonitoring {
@@ -67,6 +127,7 @@ pub(crate) struct SelfMonitoring {
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
+    clocks: BTreeMap<String, Clock>,
 }
 
 impl SelfMonitoring {
@@ -81,6 +142,9 @@ impl SelfMonitoring {
         }
         // As it is now: a partition that nobody reads any longer must not be behind for ever.
         self.queue_lag_seconds = report.queue_lag_seconds.into_iter().collect();
+        for seen in report.clocks {
+            self.clocks.entry(seen.service.clone()).or_default().put(at, &seen);
+        }
     }
 
     /// What a rule finds about each of its subjects: a service's name, or nothing for the
@@ -102,6 +166,12 @@ impl SelfMonitoring {
                 self.sdk_lost.iter().map(lost).collect()
             }
             RuleKind::QueueLag { lag_seconds } => whole(self.worst_lag(lag_seconds, now)),
+            RuleKind::ClockOff { off_seconds } => {
+                let off = |(service, clock): (&String, &Clock)| {
+                    (service.clone(), clock_off(clock, off_seconds, now))
+                };
+                self.clocks.iter().map(off).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -143,6 +213,25 @@ fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Op
     })
 }
 
+fn clock_off(clock: &Clock, off_seconds: u32, now: i64) -> Option<Detection> {
+    let behind = clock.behind_nanos()?;
+    (behind.abs() >= i64::from(off_seconds) * SECOND).then(|| {
+        let off = span(behind.abs());
+        let summary = if behind > 0 {
+            format!(
+                "logs come {off} after their own time: set the sender's clock or time zone, or \
+                 find what holds them back; rules see them late, beyond 15 min hardly"
+            )
+        } else {
+            format!(
+                "logs are {off} ahead of the time at which they come: set the sender's clock or \
+                 time zone; rules see them only then"
+            )
+        };
+        detection(Severity::Warning, "clock off s", (behind.abs() / SECOND) as f64, summary, now)
+    })
+}
+
 fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64) -> Detection {
     let measured =
         Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
@@ -170,5 +259,43 @@ mod tests {
         assert_eq!(counter.growth.len(), 2);
         counter.put(8 * SECOND + 2 * KEPT_NANOS, 2);
         assert!(counter.growth.is_empty());
+    }
+
+    /// Looks every ten seconds at a service whose newest log is so many seconds behind each time;
+    /// what is said of its clock in the end.
+    fn said_of_clock(behind_seconds: impl Iterator<Item = i64>) -> Option<String> {
+        let mut system = SelfMonitoring::default();
+        let mut now = 1_000_000 * SECOND;
+        for behind in behind_seconds {
+            now += 10 * SECOND;
+            let clock = ServiceClock {
+                service: "shop".to_owned(),
+                newest_unix_nano: now - behind * SECOND,
+                known_unix_nano: now,
+            };
+            let report = SystemReport { at_unix_nano: now, ..SystemReport::default() };
+            system.put(SystemReport { clocks: vec![clock], ..report });
+        }
+        let (service, found) =
+            system.detect(&RuleKind::ClockOff { off_seconds: 60 }, now).remove(0);
+        assert_eq!(service, "shop");
+        found.map(|found| found.summary)
+    }
+
+    #[test]
+    fn a_clock_is_off_if_all_logs_say_so_for_a_while() {
+        let steady = |behind: i64| std::iter::repeat_n(behind, 20);
+        let said = said_of_clock((0..20).map(|n| 240 + n % 3)).expect("it is behind");
+        assert!(said.contains("logs come 4 min"), "{said}");
+        let said = said_of_clock(steady(-3_600)).expect("it is ahead");
+        assert!(said.contains("1 h") && said.contains("ahead"), "{said}");
+        for (behind, why) in [
+            (steady(20).collect::<Vec<_>>(), "it is little"),
+            (vec![300; 5], "too few logs, of too short a time"),
+            ((0..20).map(|n| 600 - 8 * n).collect(), "a sender that catches up"),
+            ((0..20).map(|n| 100 + 10 * n).collect(), "nothing new comes"),
+        ] {
+            assert_eq!(said_of_clock(behind.into_iter()), None, "{why}");
+        }
     }
 }
