@@ -371,10 +371,10 @@ impl Engine {
         (known_unix_nano, now_unix_nano): (i64, i64),
         fired: &mut Vec<EvidenceRequest>,
     ) {
-        let passed: Vec<bool> =
-            self.queries.iter().map(|query| look.has_passed(query.window_seconds)).collect();
         let is_asked = |place: &u32| match self.checks[*place as usize] {
-            Check::Threshold { query, is_down, .. } => passed[query] && !is_down,
+            Check::Threshold { query, is_down, .. } => {
+                !is_down && look.has_passed(self.queries[query].window_seconds)
+            }
             Check::Special => match self.rules[*place as usize].measure {
                 RuleKind::MatchCount { window_seconds, .. } => look.has_passed(window_seconds),
                 _ => false,
@@ -387,16 +387,7 @@ impl Engine {
         }
         for &at_unix_nano in &look.moments {
             let when = When { at_unix_nano, known_unix_nano, now_unix_nano };
-            let measure = |(query, passed): (&Query, &bool)| {
-                passed.then(|| Measurement::of(&service.history, at_unix_nano, *query))
-            };
-            let measured: Vec<Measurement> = self
-                .queries
-                .iter()
-                .zip(&passed)
-                .map(measure)
-                .map(Option::unwrap_or_default)
-                .collect();
+            let measured = self.measure(service, at_unix_nano);
             for &place in &rules {
                 let is_active = self.is_active_for(place, name, service);
                 let detection = match self.checks[place as usize] {
@@ -416,9 +407,7 @@ impl Engine {
         fired: &mut Vec<EvidenceRequest>,
     ) {
         let windows = service.history.pass(when.at_unix_nano, service.abnormal);
-        // Once for all rules: with thousands of rules most ask the same few things.
-        let measure = |query: &Query| Measurement::of(&service.history, when.at_unix_nano, *query);
-        let measured: Vec<Measurement> = self.queries.iter().map(measure).collect();
+        let measured = self.measure(service, when.at_unix_nano);
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
             let is_active = self.is_active_for(place, name, service);
@@ -431,6 +420,13 @@ impl Engine {
         }
         service.rules = rules;
         self.mark_abnormal(name, service, when.now_unix_nano);
+    }
+
+    /// The answer to each query, once for all rules: with thousands of rules most ask the same few
+    /// things.
+    fn measure(&self, service: &Service, at_unix_nano: i64) -> Vec<Measurement> {
+        let measure = |query: &Query| Measurement::of(&service.history, at_unix_nano, *query);
+        self.queries.iter().map(measure).collect()
     }
 
     /// What a rule with a number finds in what was measured for all rules.
