@@ -1,23 +1,26 @@
 //! How long an evaluation takes: 10,000 rules, each for every one of 500 services, on one thread.
 //! There are five seconds for it.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use logweir_alerting::{
-    detector::window::Bucket,
+    detector::window::{BUCKET_WIDTH, Bucket},
     incident::Incidents,
     notify::{pipeline::due, policy::NotificationPolicy},
-    rule::{engine::Engine, observations::Observations},
+    rule::{
+        engine::{EVALUATE_EVERY, Engine},
+        observations::Observations,
+    },
 };
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     built_in,
     rule::{Direction, Rule, RuleKind, Threshold},
 };
 
-const SECOND: i64 = 1_000_000_000;
 /// 2026-01-05T00:00:00Z
-const START: i64 = 1_767_571_200;
+const START: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
 const SERVICES: usize = 500;
 const RULES: usize = 10_000;
 
@@ -49,15 +52,15 @@ fn rule(number: usize) -> Rule {
     Rule::new(&format!("rule {number}"), measure)
 }
 
-fn bucket(start_seconds: i64, service: usize) -> Bucket {
+fn bucket(start: Timestamp, service: usize) -> Bucket {
     let total = 50 + (service % 50) as u64;
     Bucket {
-        start_seconds,
+        start,
         total,
         errors: total / 50,
         anomalies: 0,
         latencies: (10..40).map(|bucket| (bucket, total / 30 + 1)).collect(),
-        last_seen_unix_nano: (start_seconds + 9) * SECOND,
+        last_seen: start + Duration::from_secs(9),
     }
 }
 
@@ -67,20 +70,20 @@ fn evaluate(criterion: &mut Criterion) {
     let mut engine = Engine::new("tenant", rules, Incidents::default());
     let names: Vec<String> = (0..SERVICES).map(|number| format!("service-{number}")).collect();
     // Two hours are known, so that the detectors do not give up at once.
-    for start in (START..START + 7_200).step_by(10) {
+    for start in (0..720).map(|bucket| START + BUCKET_WIDTH * bucket) {
         for (number, name) in names.iter().enumerate() {
             engine.learn_bucket(name, bucket(start, number));
         }
     }
-    let mut now = (START + 7_200) * SECOND;
+    let mut now = START + BUCKET_WIDTH * 720;
     let mut group = criterion.benchmark_group("evaluate");
     // The fewest that criterion takes: one evaluation takes seconds.
     group.sample_size(10);
     group.bench_function("10,000 rules for 500 services", |bencher| {
         bencher.iter(|| {
             // Each is a new moment, as nothing is evaluated where time stands still.
-            now += 2 * SECOND;
-            let start = now / SECOND / 10 * 10 - 10;
+            now += EVALUATE_EVERY;
+            let start = now.floor(BUCKET_WIDTH) - BUCKET_WIDTH;
             let buckets = names.iter().enumerate();
             let buckets = buckets.map(|(number, name)| (name.clone(), bucket(start, number)));
             let seen = Observations { buckets: buckets.collect(), ..Observations::default() };

@@ -217,7 +217,7 @@ impl Worker {
             .map_err(|why| Failure::Channel { name, why })?;
         // Of this moment and with a key of its own, or a mail program would show the second test as
         // the first, and a pager leave it out.
-        let now = (self.dependencies.clock)().as_unix_nanos();
+        let now = (self.dependencies.clock)();
         let notification = example::notification_at(NotificationKind::Opened, now);
         Ok(test_channel(&*channel, &notification).await)
     }

@@ -1,8 +1,10 @@
 //! Whole scenarios with a quiet day before, through the built-in rules: every fault is found, soon,
 //! and for the right cause; and nothing else is.
 
+use std::time::Duration;
+
 use logweir_alerting::{
-    detector::window::Bucket,
+    detector::window::{BUCKET_WIDTH, Bucket},
     incident::Incidents,
     notify::{pipeline::due, policy::NotificationPolicy},
     rule::{
@@ -11,14 +13,16 @@ use logweir_alerting::{
     },
     simulate::replay::{Replay, ReplayedLog},
 };
-use logweir_core::{latency::bucket_of, record::Level};
+use logweir_core::{latency::bucket_of, record::Level, timestamp::Timestamp};
 use logweir_incident::{built_in, incident::Incident, notification::Notification};
 
-const SECOND: i64 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 /// 2026-01-05T00:00:00Z, a Monday.
-const START: i64 = 1_767_571_200 * SECOND;
-const FAULT: i64 = START + 25 * 3_600 * SECOND;
-const END: i64 = FAULT + 900 * SECOND;
+const START: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
+/// 25 hours later.
+const FAULT: Timestamp = Timestamp::from_unix_seconds(1_767_571_200 + 25 * 3_600);
+/// A quarter of an hour after that.
+const END: Timestamp = Timestamp::from_unix_seconds(1_767_571_200 + 25 * 3_600 + 900);
 
 /// SplitMix64.
 struct Random(u64);
@@ -53,7 +57,7 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
     let mut time = START;
     loop {
         // Exponential gaps with a mean of half a second: logs that know nothing of each other.
-        time += (-(1.0 - random.share()).ln() * 0.5e9) as i64;
+        time += Duration::from_nanos((-(1.0 - random.share()).ln() * 0.5e9) as u64);
         if time >= END {
             break;
         }
@@ -74,7 +78,7 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
             Fault::Burst | Fault::New => {}
         }
         replay.log(&ReplayedLog {
-            time_unix_nano: time,
+            time,
             service: "payments",
             level,
             message: "a message",
@@ -91,16 +95,13 @@ fn play(fault: Fault, seed: u64) -> Vec<Incident> {
     replay.finish().0
 }
 
-fn check(fault: Fault, rule: &str, delay_seconds_max: i64, cause: Option<u64>) {
+fn check(fault: Fault, rule: &str, delay_max: Duration, cause: Option<u64>) {
     let incidents = play(fault, 7);
     let first = incidents.first().unwrap_or_else(|| panic!("{fault:?} is not found"));
-    let firing = first.firing_unix_nano.expect("it fired");
+    let firing = first.firing_at.expect("it fired");
     assert!(firing >= FAULT, "{fault:?}: {} fires before", first.rule);
-    assert!(
-        firing - FAULT <= delay_seconds_max * SECOND,
-        "{fault:?}: {} s",
-        (firing - FAULT) / SECOND
-    );
+    let delay = firing.since(FAULT);
+    assert!(delay <= delay_max, "{fault:?}: {delay:?}");
     assert!(incidents.iter().any(|incident| incident.rule == rule), "{fault:?}: {incidents:?}");
     if let Some(cause) = cause {
         let found = &first.evidence.probable_causes[0];
@@ -115,38 +116,45 @@ fn a_healthy_service_is_left_alone() {
 
 #[test]
 fn a_burst_of_errors_is_found() {
-    check(Fault::Burst, "error spike", 30, Some(10));
+    check(Fault::Burst, "error spike", 30 * SECOND, Some(10));
 }
 
 #[test]
 fn a_new_pattern_is_found() {
-    check(Fault::New, "new error pattern", 30, Some(11));
+    check(Fault::New, "new error pattern", 30 * SECOND, Some(11));
 }
 
 #[test]
 fn slowness_is_found() {
-    check(Fault::Slow, "latency shift", 30, None);
+    check(Fault::Slow, "latency shift", 30 * SECOND, None);
 }
 
 #[test]
 fn silence_is_found() {
-    check(Fault::Silent, "service silent", 30, None);
+    check(Fault::Silent, "service silent", 30 * SECOND, None);
 }
 
 /// A service that logs steadily for two hours, through this moment.
-fn steady() -> (Engine, i64) {
+fn steady() -> (Engine, Timestamp) {
     let mut engine = engine();
-    let start = START / SECOND;
-    for start_seconds in (start..start + 7_200).step_by(10) {
-        let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
-        let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
+    learn_steady(&mut engine);
+    (engine, START + 7_200 * SECOND)
+}
+
+fn learn_steady(engine: &mut Engine) {
+    for start in (0..720).map(|bucket| START + bucket * BUCKET_WIDTH) {
+        let last_seen = (start + BUCKET_WIDTH).previous();
+        let row = Bucket { start, total: 50, last_seen, ..Bucket::default() };
         engine.learn_bucket("payments", row);
     }
-    (engine, (start + 7_200) * SECOND)
 }
 
 /// Evaluates once, with this watermark from now on; what is told.
-fn evaluate(engine: &mut Engine, watermark: Option<Option<i64>>, now: i64) -> Vec<Notification> {
+fn evaluate(
+    engine: &mut Engine,
+    watermark: Option<Option<Timestamp>>,
+    now: Timestamp,
+) -> Vec<Notification> {
     let watermarks = watermark.map(|through| ("payments".to_owned(), through));
     let watermarks: Watermarks = watermarks.into_iter().collect();
     engine.evaluate(now, Observations { watermarks, ..Observations::default() }, |_| None);
@@ -177,12 +185,7 @@ fn incidents_are_taken_up_after_a_restart() {
     let mut second = Engine::new("tenant", built_in::rules(), incidents);
     // The baseline is not stored: it is learnt anew from the logs, as a process that takes over
     // does.
-    let start = START / SECOND;
-    for start_seconds in (start..start + 7_200).step_by(10) {
-        let last_seen_unix_nano = (start_seconds + 10) * SECOND - 1;
-        let row = Bucket { start_seconds, total: 50, last_seen_unix_nano, ..Bucket::default() };
-        second.learn_bucket("payments", row);
-    }
+    learn_steady(&mut second);
     assert_eq!(evaluate(&mut second, None, end + 62 * SECOND), []);
     assert_eq!(second.incidents().iter().count(), 1);
 }

@@ -127,8 +127,7 @@ impl Load {
             let age = self.history.mul_f64(1.0 - round as f64 / rounds as f64);
             let time = logweir_core::runtime::clock::now() - age;
             let service = (number + round as usize) % generator.service_count();
-            let mut batch =
-                batch(&mut generator, service, self.batch_records, time.as_unix_nanos());
+            let mut batch = batch(&mut generator, service, self.batch_records, time);
             if self.is_traced {
                 trace(&mut batch);
             }
@@ -159,7 +158,7 @@ pub(crate) fn compressed_bytes() -> anyhow::Result<f64> {
     let mut encoded = Vec::new();
     for service in 0..generator.service_count() {
         for number in 0..BATCHES_PER_SERVICE {
-            let time = number as i64 * 1_000_000_000;
+            let time = Timestamp::from_unix_seconds(number as i64);
             let batch = batch(&mut generator, service, BATCH_RECORDS, time);
             batch.encode(&mut encoded)?;
         }
@@ -168,15 +167,14 @@ pub(crate) fn compressed_bytes() -> anyhow::Result<f64> {
     Ok(zstd::bulk::compress(&encoded, HARDEST_LEVEL)?.len() as f64 / logs as f64)
 }
 
-fn batch(generator: &mut Generator, service: usize, records_max: usize, time: i64) -> v1::Batch {
+fn batch(
+    generator: &mut Generator,
+    service: usize,
+    records_max: usize,
+    time: Timestamp,
+) -> v1::Batch {
     let mut records = Vec::new();
-    generator.records(
-        service,
-        records_max,
-        Timestamp::from_unix_nanos(time),
-        Duration::from_millis(1),
-        &mut records,
-    );
+    generator.records(service, records_max, time, Duration::from_millis(1), &mut records);
     let service = generator.service_name(service).to_owned();
     let resource = v1::Resource { service, instance: "bench-1".into(), ..v1::Resource::default() };
     v1::Batch {

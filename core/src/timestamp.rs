@@ -16,8 +16,9 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 /// [`Timestamp::MIN`] and [`Timestamp::MAX`], which also stand for ranges without a bound.
 ///
 /// Stored and sent as the bare number, under a name that ends in `_unix_nano`. So the number itself
-/// is found where one leaves the program: in the generated messages, in SQL columns and in the
-/// columns of a block; and where scores do arithmetic on many of them (`analysis`).
+/// is found where one leaves the program: in the generated messages, in SQL columns, in the columns
+/// of a block and in ids that are made of one; and where scores do arithmetic on many of them
+/// (`analysis`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
@@ -61,6 +62,11 @@ impl Timestamp {
     /// The moment after this one, a nanosecond later: the end of a range through this one.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The moment before this one, a nanosecond earlier: the last of a range up to this one.
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 
     /// The moment so long before this one; none if that is before [`Timestamp::MIN`].
@@ -259,6 +265,11 @@ mod tests {
         );
         assert_eq!(Timestamp::MAX.since(Timestamp::MIN), Duration::from_nanos(u64::MAX));
         assert_eq!(Timestamp::MAX.nanos_since(Timestamp::MIN), i64::MAX);
+        assert_eq!(NOW.next().previous(), NOW);
+        assert_eq!(
+            (Timestamp::MAX.next(), Timestamp::MIN.previous()),
+            (Timestamp::MAX, Timestamp::MIN)
+        );
     }
 
     #[test]

@@ -219,9 +219,8 @@ impl Intake {
 }
 
 fn found(notified: bool, incident: Incident) -> Found {
-    let rfc3339 = |unix_nano| Timestamp::from_unix_nanos(unix_nano).to_rfc3339();
     let entries = incident.timeline.iter().map(|entry| Entry {
-        at: rfc3339(entry.at_unix_nano),
+        at: entry.at.to_rfc3339(),
         event: format!("{:?}", entry.event).to_lowercase(),
         text: entry.text.clone(),
     });
@@ -231,10 +230,10 @@ fn found(notified: bool, incident: Incident) -> Found {
         kind: incident.kind,
         severity: incident.severity.to_string(),
         state: incident.state.to_string(),
-        started: rfc3339(incident.evidence.started_unix_nano),
-        pending: rfc3339(incident.pending_unix_nano),
-        firing: incident.firing_unix_nano.map(rfc3339),
-        resolved: incident.resolved_unix_nano.map(rfc3339),
+        started: incident.evidence.started_at.to_rfc3339(),
+        pending: incident.pending_at.to_rfc3339(),
+        firing: incident.firing_at.map(Timestamp::to_rfc3339),
+        resolved: incident.resolved_at.map(Timestamp::to_rfc3339),
         notified,
         group: incident.group,
         summary: incident.evidence.summary.clone(),

@@ -41,7 +41,7 @@ pub(crate) struct Played {
     pub(crate) incidents: Vec<Incident>,
     /// The ids of those that people were told of, with the moment; one that another explains is not
     /// told.
-    pub(crate) told: BTreeMap<String, i64>,
+    pub(crate) told: BTreeMap<String, Timestamp>,
     /// Logs that came later than a log of a later time.
     pub(crate) late: u64,
 }
@@ -98,7 +98,7 @@ impl Playing {
                 let pattern = batch.templates.get(&log.template_id);
                 let trace_id = log.record.trace_id.map(hex::encode).unwrap_or_default();
                 self.replay.log(&ReplayedLog {
-                    time_unix_nano: time.as_unix_nanos(),
+                    time,
                     service: &self.service,
                     level: log.level,
                     message: &log.record.message,
@@ -119,7 +119,7 @@ impl Playing {
     pub(crate) fn finish(mut self, until: Option<Timestamp>) -> Result<Played, Error> {
         self.play()?;
         if let Some(until) = until {
-            self.replay.pass(until.as_unix_nanos());
+            self.replay.pass(until);
         }
         let (incidents, notifications) = self.replay.finish();
         // The first word about an incident is its opening, whatever follows: reminders and changes
@@ -128,7 +128,7 @@ impl Playing {
             .iter()
             .filter(|notification| notification.kind == NotificationKind::Opened);
         let told = opened
-            .map(|notification| (notification.incident.id.clone(), notification.at_unix_nano))
+            .map(|notification| (notification.incident.id.clone(), notification.at))
             .collect();
         Ok(Played { incidents, told, late: self.late })
     }

@@ -1,5 +1,6 @@
 //! What people do about incidents and channels, on its way to the process that leads.
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What somebody wants done; stored as JSON until the leader takes account of it.
@@ -37,8 +38,9 @@ pub enum Action {
         incident_id: String,
         /// Who did so.
         actor: String,
-        /// Until when, nanoseconds since 1970.
-        until_unix_nano: i64,
+        /// Until when.
+        #[serde(rename = "until_unix_nano")]
+        until: Timestamp,
     },
     /// Somebody wrote something into its timeline.
     Note {
@@ -65,10 +67,12 @@ mod tests {
         let action = Action::Snooze {
             incident_id: "ab12".to_owned(),
             actor: "anna".to_owned(),
-            until_unix_nano: 5,
+            until: Timestamp::from_unix_nanos(5),
         };
         let json = serde_json::to_string(&action).unwrap();
-        assert!(json.starts_with(r#"{"action":"snooze","incident_id":"ab12""#), "{json}");
+        let expected =
+            r#"{"action":"snooze","incident_id":"ab12","actor":"anna","until_unix_nano":5}"#;
+        assert_eq!(json, expected);
         assert_eq!(serde_json::from_str::<Action>(&json).unwrap(), action);
     }
 }

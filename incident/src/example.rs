@@ -1,7 +1,9 @@
 //! A made-up incident: what a channel is tested with, so that whoever tests it sees what a real one
 //! will look like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use logweir_core::timestamp::Timestamp;
 
 use crate::{
     incident::{
@@ -12,40 +14,36 @@ use crate::{
 };
 
 /// 2026-03-08 02:41:10 UTC.
-const STARTED_UNIX_NANO: i64 = 1_772_937_670_000_000_000;
+const STARTED: Timestamp = Timestamp::from_unix_seconds(1_772_937_670);
 /// No real id: real ones have twenty digits, so that no lookup finds an incident.
 const ID: &str = "4f1c9a7be2d03586";
 /// Some time after it fired, so that "for 2 min" shows what a duration looks like.
-const TOLD_AFTER_SECONDS: i64 = 125;
+const TOLD_AFTER: Duration = Duration::from_secs(125);
 /// How long it lasted where it is over.
-const LASTED_SECONDS: i64 = 29 * 60 + 12;
-
-const fn seconds(count: i64) -> i64 {
-    count * 1_000_000_000
-}
+const LASTED: Duration = Duration::from_secs(29 * 60 + 12);
 
 /// A notification about a shop whose database pool ran dry one night, the same each time.
 pub fn notification(kind: NotificationKind) -> Notification {
-    notification_of(kind, ID, STARTED_UNIX_NANO)
+    notification_of(kind, ID, STARTED)
 }
 
 /// The same as if it were told now, with an id and so a key of its own: no receiver takes it for
 /// one that it has seen.
-pub fn notification_at(kind: NotificationKind, now_unix_nano: i64) -> Notification {
+pub fn notification_at(kind: NotificationKind, now: Timestamp) -> Notification {
     // Sixteen digits in hexadecimal, as the moment has nineteen in decimal.
-    let id = format!("{now_unix_nano:016x}");
-    notification_of(kind, &id, now_unix_nano - told_after(kind))
+    let id = format!("{:016x}", now.as_unix_nanos());
+    notification_of(kind, &id, now - told_after(kind))
 }
 
 /// Time from the beginning of the trouble to the notification.
-const fn told_after(kind: NotificationKind) -> i64 {
+const fn told_after(kind: NotificationKind) -> Duration {
     match kind {
-        NotificationKind::Resolved => seconds(LASTED_SECONDS),
-        _ => seconds(TOLD_AFTER_SECONDS),
+        NotificationKind::Resolved => LASTED,
+        _ => TOLD_AFTER,
     }
 }
 
-fn notification_of(kind: NotificationKind, id: &str, started: i64) -> Notification {
+fn notification_of(kind: NotificationKind, id: &str, started: Timestamp) -> Notification {
     let mut incident = Incident {
         id: id.to_owned(),
         tenant: "default".into(),
@@ -56,9 +54,9 @@ fn notification_of(kind: NotificationKind, id: &str, started: i64) -> Notificati
         severity: Severity::Critical,
         state: IncidentState::Firing,
         overlays: Overlays::default(),
-        pending_unix_nano: started + seconds(5),
-        firing_unix_nano: Some(started + seconds(9)),
-        resolved_unix_nano: None,
+        pending_at: started + Duration::from_secs(5),
+        firing_at: Some(started + Duration::from_secs(9)),
+        resolved_at: None,
         acknowledged_by: String::new(),
         escalation_level: 0,
         group: "checkout".into(),
@@ -70,14 +68,14 @@ fn notification_of(kind: NotificationKind, id: &str, started: i64) -> Notificati
     let at = started + told_after(kind);
     if kind == NotificationKind::Resolved {
         incident.state = IncidentState::Resolved;
-        incident.resolved_unix_nano = Some(at);
+        incident.resolved_at = Some(at);
     }
     // As a real incident counts: whoever tests a channel must not see two openings.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
     Notification::new(kind, sequence, at, &incident)
 }
 
-fn evidence(id: &str, started: i64) -> Evidence {
+fn evidence(id: &str, started: Timestamp) -> Evidence {
     let measured = |name: &str, now, normal, threshold| Measured {
         name: name.into(),
         now,
@@ -96,7 +94,7 @@ fn evidence(id: &str, started: i64) -> Evidence {
     };
     let sample = |after, message: &str| SampleLog {
         log_id: String::new(),
-        at_unix_nano: started + seconds(after),
+        at: started + Duration::from_secs(after),
         level: "ERROR".into(),
         message: message.into(),
         // The one that the W3C's specification of trace contexts shows.
@@ -109,7 +107,7 @@ fn evidence(id: &str, started: i64) -> Evidence {
             measured("errors/min", 80.0, 2.0, 12.0),
             measured("p99 latency ms", 4_120.0, 310.0, 900.0),
         ],
-        started_unix_nano: started,
+        started_at: started,
         probable_causes: vec![
             // One that grew and one that is new, as they are worded differently.
             cause(
@@ -122,7 +120,7 @@ fn evidence(id: &str, started: i64) -> Evidence {
             cause("payment <uuid> left pending: no database connection", 37, 0.0, 0.07, true),
         ],
         deploys: vec![DeployMark {
-            at_unix_nano: started - seconds(68),
+            at: started - Duration::from_secs(68),
             service: "checkout".into(),
             version: "1.4.2".into(),
         }],
@@ -145,14 +143,14 @@ mod tests {
 
     #[test]
     fn each_is_of_its_moment_and_has_a_key_of_its_own() {
-        let now = STARTED_UNIX_NANO + seconds(86_400);
+        let now = STARTED + Duration::from_secs(86_400);
         let first = notification_at(NotificationKind::Opened, now);
-        let second = notification_at(NotificationKind::Opened, now + 1);
+        let second = notification_at(NotificationKind::Opened, now.next());
         assert_ne!(first.key, second.key);
-        assert_eq!(first.at_unix_nano, now);
+        assert_eq!(first.at, now);
         assert_eq!(first.incident.id.len(), ID.len());
         assert!(first.incident.evidence.link.ends_with(&first.incident.id));
         let over = notification_at(NotificationKind::Resolved, now);
-        assert_eq!(over.incident.resolved_unix_nano, Some(now));
+        assert_eq!(over.incident.resolved_at, Some(now));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::rule::Severity;
@@ -74,16 +75,17 @@ pub struct Overlays {
     pub inhibited: bool,
     /// A mute time covers it.
     pub muted: bool,
-    /// Somebody snoozed it: they are told again at this moment, nanoseconds since 1970.
-    pub snoozed_until_unix_nano: Option<i64>,
+    /// Somebody snoozed it: they are told again at this moment.
+    #[serde(rename = "snoozed_until_unix_nano")]
+    pub snoozed_until: Option<Timestamp>,
     /// It comes and goes too often to be told each time.
     pub flapping: bool,
 }
 
 impl Overlays {
     /// Whether anything keeps it from being told now.
-    pub fn is_suppressed(&self, now_unix_nano: i64) -> bool {
-        let is_snoozed = self.snoozed_until_unix_nano.is_some_and(|until| now_unix_nano < until);
+    pub fn is_suppressed(&self, now: Timestamp) -> bool {
+        let is_snoozed = self.snoozed_until.is_some_and(|until| now < until);
         // Flapping is not among them: what comes and goes is told, but seldom.
         self.silenced || self.inhibited || self.muted || is_snoozed
     }
@@ -127,8 +129,9 @@ pub enum Event {
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineEntry {
-    /// When it happened, nanoseconds since 1970.
-    pub at_unix_nano: i64,
+    /// When it happened.
+    #[serde(rename = "at_unix_nano")]
+    pub at: Timestamp,
     /// What happened.
     pub event: Event,
     /// Who did it; empty for what alerting did by itself.
@@ -176,8 +179,9 @@ pub struct ProbableCause {
 /// A deploy shortly before an incident began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployMark {
-    /// When the version was first seen, nanoseconds since 1970.
-    pub at_unix_nano: i64,
+    /// When the version was first seen.
+    #[serde(rename = "at_unix_nano")]
+    pub at: Timestamp,
     /// The service that was deployed.
     pub service: String,
     /// The version that came in.
@@ -191,7 +195,8 @@ pub struct SampleLog {
     #[serde(default)]
     pub log_id: String,
     /// Event time.
-    pub at_unix_nano: i64,
+    #[serde(rename = "at_unix_nano")]
+    pub at: Timestamp,
     /// Its level's name.
     pub level: String,
     /// The message as logged, cut to a kilobyte.
@@ -213,7 +218,8 @@ pub struct Evidence {
     /// The measured numbers, the one that says most first.
     pub measured: Vec<Measured>,
     /// When it began, by event time.
-    pub started_unix_nano: i64,
+    #[serde(rename = "started_unix_nano")]
+    pub started_at: Timestamp,
     /// The patterns that may be the cause, the most probable first.
     pub probable_causes: Vec<ProbableCause>,
     /// Deploys of the service in the half hour before it began.
@@ -251,12 +257,15 @@ pub struct Incident {
     /// Why people are not told of it at the moment.
     #[serde(default)]
     pub overlays: Overlays,
-    /// When its rule was first breached, nanoseconds since 1970.
-    pub pending_unix_nano: i64,
+    /// When its rule was first breached.
+    #[serde(rename = "pending_unix_nano")]
+    pub pending_at: Timestamp,
     /// When it fired; none while it is pending.
-    pub firing_unix_nano: Option<i64>,
+    #[serde(rename = "firing_unix_nano")]
+    pub firing_at: Option<Timestamp>,
     /// When it was resolved; none until then.
-    pub resolved_unix_nano: Option<i64>,
+    #[serde(rename = "resolved_unix_nano")]
+    pub resolved_at: Option<Timestamp>,
     /// Who sees to it; empty for nobody.
     #[serde(default)]
     pub acknowledged_by: String,
@@ -281,13 +290,13 @@ pub struct Incident {
 
 impl Incident {
     /// Adds to the timeline, which stays bounded: of what is in its middle the oldest goes.
-    pub fn note(&mut self, at_unix_nano: i64, event: Event, actor: &str, text: &str) {
+    pub fn note(&mut self, at: Timestamp, event: Event, actor: &str, text: &str) {
         // How it began and what happened last is what people ask for.
         if self.timeline.len() >= TIMELINE_MAX {
             // Not the oldest of all, which says how it began.
             self.timeline.remove(TIMELINE_MAX / 2);
         }
         let (actor, text) = (actor.to_owned(), text.to_owned());
-        self.timeline.push(TimelineEntry { at_unix_nano, event, actor, text });
+        self.timeline.push(TimelineEntry { at, event, actor, text });
     }
 }

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{incident::Incident, rule::Rule};
 
-/// The longest past that a rule is replayed through, nanoseconds: a week, of which storage's
-/// buckets are read within minutes.
-pub const PREVIEW_NANOS_MAX: i64 = 7 * 86_400_000_000_000;
+/// The longest past that a rule is replayed through: a week, of which storage's buckets are read
+/// within minutes.
+pub const PREVIEW_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is to be done for a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,9 +32,11 @@ pub struct PreviewRule {
     /// The rule, whether or not it is stored.
     pub rule: Rule,
     /// Event time of the logs: from inclusive.
-    pub from_unix_nano: i64,
-    /// To exclusive, at most [`PREVIEW_NANOS_MAX`] later.
-    pub to_unix_nano: i64,
+    #[serde(rename = "from_unix_nano")]
+    pub from: Timestamp,
+    /// To exclusive, at most [`PREVIEW_MAX`] later.
+    #[serde(rename = "to_unix_nano")]
+    pub to: Timestamp,
 }
 
 /// What a rule would have found.
@@ -44,7 +47,8 @@ pub struct Preview {
     /// Whether there were more.
     pub truncated: bool,
     /// From when on the past was replayed: later than asked where there was too much to count.
-    pub from_unix_nano: i64,
+    #[serde(rename = "from_unix_nano")]
+    pub from: Timestamp,
 }
 
 /// A channel that is to be tested.
@@ -88,8 +92,13 @@ mod tests {
         let measure =
             RuleKind::ErrorRate { window_seconds: 60, threshold: Threshold::Absolute(0.05) };
         let rule = Rule::new("errors", measure);
-        let (from_unix_nano, to_unix_nano) = (1, 2);
-        let preview = AlertingJob::PreviewRule(PreviewRule { rule, from_unix_nano, to_unix_nano });
+        let (from, to) = (Timestamp::EPOCH, Timestamp::MAX);
+        let preview = AlertingJob::PreviewRule(PreviewRule { rule, from, to });
+        let json = serde_json::to_string(&preview).unwrap();
+        let moments = r#""from_unix_nano":0,"to_unix_nano":9223372036854775807"#;
+        assert!(json.contains(moments), "{json}");
+        let answer = serde_json::to_string(&Preview::default()).unwrap();
+        assert!(answer.contains(r#""from_unix_nano":0"#), "{answer}");
         let test = AlertingJob::TestChannel(TestChannel { channel: "hook".to_owned() });
         for job in [preview, test] {
             let json = serde_json::to_string(&job).unwrap();

@@ -25,5 +25,4 @@ pub mod rule;
 pub mod secret;
 pub mod setting;
 pub mod suppression;
-pub mod time;
 pub mod tracking;

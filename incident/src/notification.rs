@@ -1,6 +1,7 @@
 //! What people are told of an incident. A notification stands for one transition of one incident:
 //! whatever is repeated or taken up after a restart has the same key, so that a receiver can tell.
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::incident::Incident;
@@ -45,8 +46,9 @@ pub struct Notification {
     pub key: String,
     /// Which transition it stands for.
     pub kind: NotificationKind,
-    /// When it became due, nanoseconds since 1970-01-01 UTC.
-    pub at_unix_nano: i64,
+    /// When it became due.
+    #[serde(rename = "at_unix_nano")]
+    pub at: Timestamp,
     /// Counts up within an incident; a channel tells a lower one first or not at all.
     pub sequence: u32,
     /// The incident as it was then.
@@ -67,16 +69,11 @@ pub struct Notification {
 
 impl Notification {
     /// The notification of a transition, for the channels of the incident's rule.
-    pub fn new(
-        kind: NotificationKind,
-        sequence: u32,
-        at_unix_nano: i64,
-        incident: &Incident,
-    ) -> Self {
+    pub fn new(kind: NotificationKind, sequence: u32, at: Timestamp, incident: &Incident) -> Self {
         Self {
             key: key(&incident.id, kind, sequence),
             kind,
-            at_unix_nano,
+            at,
             sequence,
             incident: incident.clone(),
             others: Vec::new(),

@@ -146,6 +146,8 @@ impl StoredSetting {
 
 #[cfg(test)]
 mod tests {
+    use logweir_core::timestamp::Timestamp;
+
     use super::*;
     use crate::built_in;
 
@@ -154,12 +156,15 @@ mod tests {
         let silence = Silence {
             id: "4f1c".to_owned(),
             matchers: [("service".to_owned(), "pay*".to_owned())].into(),
-            from_unix_nano: 1,
-            to_unix_nano: 2,
+            from: Timestamp::EPOCH,
+            to: Timestamp::MAX,
             author: "anna".to_owned(),
             comment: String::new(),
             hides_critical: false,
         };
+        let json = Setting::Silence(silence.clone()).to_json();
+        let moments = r#""from_unix_nano":0,"to_unix_nano":9223372036854775807"#;
+        assert!(json.contains(moments), "{json}");
         let rules = built_in::rules().into_iter().map(Setting::Rule);
         let others = [Setting::Silence(silence), Setting::Policy(Policy::default())];
         for setting in rules.chain(others) {

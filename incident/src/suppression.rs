@@ -1,18 +1,19 @@
 //! Who does not want to know what, and when: silences, mute times and inhibition. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::incident::Incident;
 
-const MINUTE_NANOS: i64 = 60_000_000_000;
+const MINUTE_SECONDS: i64 = 60;
 const DAY_MINUTES: i64 = 1_440;
 const WEEK_DAYS: i64 = 7;
 /// The place in a week, from 0 for Monday, of 1970-01-01, which was a Thursday.
 const EPOCH_WEEKDAY: i64 = 3;
 /// How much later than its consequence a cause may be noticed: each rule needs its own time.
-const CONSEQUENCE_NANOS: i64 = 10 * MINUTE_NANOS;
+const CONSEQUENCE_AFTER: Duration = Duration::from_secs(600);
 
 /// Labels and the values that they must have; `*` stands for any text within a value. `severity` is
 /// a label of every incident that has none of this name.
@@ -25,10 +26,12 @@ pub struct Silence {
     pub id: String,
     /// All must match; none matches everything.
     pub matchers: Matchers,
-    /// When it begins, nanoseconds since 1970, inclusive.
-    pub from_unix_nano: i64,
-    /// When it ends, nanoseconds since 1970, exclusive.
-    pub to_unix_nano: i64,
+    /// When it begins, inclusive.
+    #[serde(rename = "from_unix_nano")]
+    pub from: Timestamp,
+    /// When it ends, exclusive.
+    #[serde(rename = "to_unix_nano")]
+    pub to: Timestamp,
     /// Who made it.
     pub author: String,
     /// Why it was made.
@@ -103,25 +106,22 @@ pub struct Suppression {
 
 impl Suppression {
     /// The silence that covers an incident; none if none does.
-    pub fn silence_of(&self, incident: &Incident, now_unix_nano: i64) -> Option<&Silence> {
+    pub fn silence_of(&self, incident: &Incident, now: Timestamp) -> Option<&Silence> {
         self.silences.iter().find(|silence| {
-            (silence.from_unix_nano..silence.to_unix_nano).contains(&now_unix_nano)
-                && matches(&silence.matchers, incident)
+            (silence.from..silence.to).contains(&now) && matches(&silence.matchers, incident)
         })
     }
 
     /// Whether a mute time covers an incident.
-    pub fn is_muted(&self, incident: &Incident, now_unix_nano: i64) -> bool {
-        self.mute_times
-            .iter()
-            .any(|mute| mute.covers(now_unix_nano) && matches(&mute.matchers, incident))
+    pub fn is_muted(&self, incident: &Incident, now: Timestamp) -> bool {
+        self.mute_times.iter().any(|mute| mute.covers(now) && matches(&mute.matchers, incident))
     }
 
     /// Whether an incident that fires, or did so lately, explains another.
     pub fn inhibits(&self, source: &Incident, target: &Incident) -> bool {
         source.id != target.id
             // What is only pending may be nothing, and must not hide what is known.
-            && source.firing_unix_nano.is_some()
+            && source.firing_at.is_some()
             && (explains(source, target)
                 || self.inhibitions.iter().any(|inhibition| inhibition.holds(source, target)))
     }
@@ -135,14 +135,15 @@ impl Inhibition {
             && self.equal.iter().all(is_equal)
             // Two that match both sides must not hide each other.
             && !(matches(&self.source, target) && matches(&self.target, source)
-                && (target.pending_unix_nano, &target.id) < (source.pending_unix_nano, &source.id))
+                && (target.pending_at, &target.id) < (source.pending_at, &source.id))
     }
 }
 
 impl MuteTime {
     /// Whether a moment lies in it.
-    pub fn covers(&self, now_unix_nano: i64) -> bool {
-        let minute = now_unix_nano.div_euclid(MINUTE_NANOS) + i64::from(self.utc_offset_minutes);
+    pub fn covers(&self, now: Timestamp) -> bool {
+        let minute = now.as_unix_seconds().div_euclid(MINUTE_SECONDS);
+        let minute = minute + i64::from(self.utc_offset_minutes);
         let (day, minute) = (minute.div_euclid(DAY_MINUTES), minute.rem_euclid(DAY_MINUTES));
         let (from, to) = (i64::from(self.from_minute), i64::from(self.to_minute));
         // What goes over midnight belongs to the day that it began on.
@@ -198,7 +199,7 @@ fn explains(source: &Incident, target: &Incident) -> bool {
         .any(|(cause, all)| *cause == source.kind && all.contains(&target.kind.as_str()));
     // What came first by far is no consequence. A cause may be noticed later than what follows from
     // it, but not by much: each rule has its own window.
-    let is_in_time = source.pending_unix_nano <= target.pending_unix_nano + CONSEQUENCE_NANOS;
+    let is_in_time = source.pending_at <= target.pending_at + CONSEQUENCE_AFTER;
     is_same && follows && is_in_time && is_built_in(source) && is_built_in(target)
 }
 
@@ -251,9 +252,8 @@ mod tests {
 
     #[test]
     fn a_night_belongs_to_the_day_it_began_on() {
-        const MINUTE: i64 = 60_000_000_000;
         /// 2026-01-05T00:00:00Z, a Monday.
-        const MONDAY: i64 = 1_767_571_200_000_000_000;
+        const MONDAY: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
         let mute = MuteTime {
             name: "night".to_owned(),
             matchers: Matchers::new(),
@@ -263,7 +263,8 @@ mod tests {
             utc_offset_minutes: 0,
         };
         for (hour, expected) in [(0, false), (21, false), (22, true), (29, true), (30, false)] {
-            assert_eq!(mute.covers(MONDAY + hour * 60 * MINUTE), expected, "{hour}");
+            let time = MONDAY + Duration::from_secs(hour * 3_600);
+            assert_eq!(mute.covers(time), expected, "{hour}");
         }
     }
 }

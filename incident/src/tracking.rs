@@ -1,6 +1,8 @@
 //! What the process that leads must remember of an incident beside what people see of it: enough
 //! that the next leader neither misses a transition nor tells one twice.
 
+use logweir_core::timestamp::Timestamp;
+
 use crate::{incident::Incident, rule::Severity};
 
 /// What is remembered of an incident beside itself.
@@ -10,13 +12,13 @@ pub struct Tracking {
     /// Empty for an incident that nobody follows any longer.
     pub series: String,
     /// Since when the rule holds without a break, event time; none while it is only doubted.
-    pub breach_since_unix_nano: Option<i64>,
+    pub breach_since: Option<Timestamp>,
     /// When the rule last held, event time.
-    pub last_breach_unix_nano: i64,
+    pub last_breach: Timestamp,
     /// Number of the last notification; 0 if nobody was told.
     pub sequence: u32,
-    /// When people were last told; 0 if nobody was.
-    pub notified_unix_nano: i64,
+    /// When people were last told; 1970 if nobody was.
+    pub notified_at: Timestamp,
     /// How bad it was when people were last told.
     pub notified_severity: Severity,
     /// Reminders since then.

@@ -304,6 +304,6 @@ pub(crate) fn severity(name: &str) -> Result<Severity, StorageError> {
 }
 
 /// When an incident was over, as it is stored: none while its state says that it is not.
-pub(crate) fn resolved(incident: &Incident) -> Option<i64> {
-    incident.resolved_unix_nano.filter(|_| incident.state == IncidentState::Resolved)
+pub(crate) fn resolved(incident: &Incident) -> Option<Timestamp> {
+    incident.resolved_at.filter(|_| incident.state == IncidentState::Resolved)
 }

@@ -4,7 +4,7 @@
 //! others refer to it, and a repeat has the id of what it repeats. A recipient that is refused is
 //! named and does not keep the others from their mail.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use lettre::{
@@ -17,6 +17,7 @@ use lettre::{
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::{
         EmailConfig, Encryption, RateLimit,
@@ -91,7 +92,8 @@ impl Email {
         let mut mail = Mail::builder()
             .from(self.from.clone())
             .subject(self.subject(&view))
-            .date(std::time::UNIX_EPOCH + Duration::from_nanos(moment(message)))
+            // Of the notification: a repeat has the same date.
+            .date(UNIX_EPOCH + message.notification.at.since(Timestamp::EPOCH))
             .message_id(Some(self.message_id(message)))
             // Out-of-office robots answer neither of these (RFC 3834, and Exchange's own).
             .header(Header::<AutoSubmitted>::new("auto-generated"))
@@ -274,11 +276,6 @@ impl AsyncTokioStream for Stream {
     fn peer_addr(&self) -> std::io::Result<std::net::SocketAddr> {
         self.tcp().peer_addr()
     }
-}
-
-/// The moment of the notification: a repeat has the same date.
-fn moment(message: &Message<'_>) -> u64 {
-    u64::try_from(message.notification.at_unix_nano).unwrap_or_default()
 }
 
 fn mailbox(address: MailAddress) -> Result<Mailbox, String> {

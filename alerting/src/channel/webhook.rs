@@ -129,7 +129,7 @@ fn document(notification: &Notification, view: &View, template_error: Option<Str
         "status": status,
         "severity": view.severity,
         "is_test": view.is_test,
-        "at_unix_nano": notification.at_unix_nano,
+        "at_unix_nano": notification.at,
         "title": view.headline(),
         "text": view.text,
         "link": view.link,

@@ -10,15 +10,16 @@
 use std::{
     collections::VecDeque,
     ops::{Add as _, Range},
+    time::Duration,
 };
 
-use logweir_core::latency::BUCKETS;
+use logweir_core::{latency::BUCKETS, timestamp::Timestamp};
 
 use super::{
     ratio::{PerRatio, Ratio, Tally},
     statistics::median,
     window::{
-        BUCKET_SECONDS, Bucket, MEDIAN, MeanPlace, P95, SlowFrom, latency_ms, latency_place,
+        BUCKET_WIDTH, Bucket, MEDIAN, MeanPlace, P95, SlowFrom, latency_ms, latency_place,
         mean_place, quantile_place,
     },
 };
@@ -34,8 +35,10 @@ pub(crate) const SPAN_SECONDS: i64 = 300;
 /// Rows of a day.
 pub(crate) const DAY_SPANS: i64 = 86_400 / SPAN_SECONDS;
 const SPANS_MAX: usize = 8 * DAY_SPANS as usize;
-/// Seconds until something is learnt: a fault is found within minutes, and is then kept out.
-pub(crate) const LEARN_DELAY_SECONDS: i64 = 300;
+/// The time until something is learnt: a fault is found within minutes, and is then kept out.
+pub(crate) const LEARN_DELAY: Duration = Duration::from_secs(300);
+/// The same in rows.
+const LEARN_DELAY_SPANS: i64 = LEARN_DELAY.as_secs() as i64 / SPAN_SECONDS;
 /// Rows that make "recently": an hour.
 const RECENT_SPANS: usize = 12;
 /// Rows of two hours: what is learnt of the last hour lags by another one at most.
@@ -152,7 +155,7 @@ pub(crate) struct Baseline {
     /// The row that is being filled.
     open: Span,
     /// Start of the first bucket that is not learnt yet; none before the first log.
-    next_seconds: Option<i64>,
+    next: Option<Timestamp>,
     /// Logs by latency place, faded with age.
     latencies: Vec<f32>,
     expected: Expected,
@@ -165,7 +168,7 @@ impl Default for Baseline {
         Self {
             spans: VecDeque::new(),
             open: Span::default(),
-            next_seconds: None,
+            next: None,
             latencies: vec![0.0; BUCKETS],
             expected: Expected { slow_from, ..Expected::default() },
         }
@@ -178,33 +181,28 @@ impl Baseline {
     }
 
     /// The first bucket that is still to be learnt.
-    pub(crate) const fn next_seconds(&self) -> Option<i64> {
-        self.next_seconds
+    pub(crate) const fn next(&self) -> Option<Timestamp> {
+        self.next
     }
 
     /// Begins with the next whole row after a first log.
-    pub(crate) fn begin(&mut self, first_seconds: i64) {
+    pub(crate) fn begin(&mut self, first: Timestamp) {
         // A row that began before the first log would show too low a rate.
-        let start = (first_seconds.div_euclid(SPAN_SECONDS) + 1) * SPAN_SECONDS;
-        self.open = Span { index: start / SPAN_SECONDS, ..Span::default() };
-        self.next_seconds = Some(start);
+        let index = span_index(first) + 1;
+        self.open = Span { index, ..Span::default() };
+        self.next = Some(Timestamp::from_unix_seconds(index * SPAN_SECONDS));
     }
 
     /// Learns a bucket; none if nothing was logged in it.
-    pub(crate) fn learn(
-        &mut self,
-        start_seconds: i64,
-        bucket: Option<&Bucket>,
-        abnormal: Abnormal,
-    ) {
-        let index = start_seconds.div_euclid(SPAN_SECONDS);
+    pub(crate) fn learn(&mut self, start: Timestamp, bucket: Option<&Bucket>, abnormal: Abnormal) {
+        let index = span_index(start);
         // What is expected is computed once in a row, and not with each of its buckets: this is
         // most of what learning costs.
         if index != self.open.index {
             self.close();
             self.open = Span { index, ..Span::default() };
         }
-        self.next_seconds = Some(start_seconds + BUCKET_SECONDS);
+        self.next = Some(start + BUCKET_WIDTH);
         let mark = &mut self.open.abnormal;
         mark.errors |= abnormal.errors;
         mark.latency |= abnormal.latency;
@@ -231,8 +229,8 @@ impl Baseline {
     }
 
     /// Errors and logs from a moment on, as far as they are learnt.
-    pub(crate) fn errors_since(&self, seconds: i64) -> Tally {
-        let spans = self.range(seconds.div_euclid(SPAN_SECONDS)..i64::MAX).chain([&self.open]);
+    pub(crate) fn errors_since(&self, time: Timestamp) -> Tally {
+        let spans = self.range(span_index(time)..i64::MAX).chain([&self.open]);
         // Abnormal rows included: a fault burns the error budget like everything else.
         let tally =
             |span: &Span| Tally { hits: span.hits[Ratio::Errors].into(), total: span.total.into() };
@@ -254,7 +252,7 @@ impl Baseline {
         }
         self.latencies.iter_mut().for_each(|count| *count *= LATENCY_FADE);
         // What is learnt now is asked for after the delay.
-        self.expected = self.expected_at(self.open.index + 1 + LEARN_DELAY_SECONDS / SPAN_SECONDS);
+        self.expected = self.expected_at(self.open.index + 1 + LEARN_DELAY_SPANS);
     }
 
     fn expected_at(&self, index: i64) -> Expected {
@@ -372,6 +370,11 @@ impl Baseline {
     }
 }
 
+/// The number of the row that a moment lies in.
+fn span_index(time: Timestamp) -> i64 {
+    time.as_unix_seconds().div_euclid(SPAN_SECONDS)
+}
+
 /// Whether a row lies on a Saturday or Sunday, UTC.
 fn is_weekend(index: i64) -> bool {
     let weekday = (index.div_euclid(DAY_SPANS) + EPOCH_WEEKDAY).rem_euclid(WEEK_DAYS);
@@ -391,13 +394,13 @@ mod tests {
     use super::*;
 
     /// 2026-01-05T00:00:00Z, a Monday.
-    const MONDAY: i64 = 1_767_571_200;
+    const MONDAY: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
+    const HOUR: Duration = Duration::from_secs(3_600);
 
-    fn learn_hours(baseline: &mut Baseline, from: i64, hours: i64, total: u64, errors: u64) {
-        for start in (from..from + hours * 3_600).step_by(10) {
+    fn learn_hours(baseline: &mut Baseline, from: Timestamp, hours: u32, total: u64, errors: u64) {
+        for start in (0..360 * hours).map(|bucket| from + BUCKET_WIDTH * bucket) {
             let latencies = vec![(10, total)];
-            let row =
-                Bucket { start_seconds: start, total, errors, latencies, ..Bucket::default() };
+            let row = Bucket { start, total, errors, latencies, ..Bucket::default() };
             baseline.learn(start, Some(&row), Abnormal::default());
         }
     }
@@ -405,7 +408,7 @@ mod tests {
     #[test]
     fn rates_and_ratios_are_those_of_the_past() {
         let mut baseline = Baseline::default();
-        baseline.begin(MONDAY - 1);
+        baseline.begin(MONDAY.previous());
         learn_hours(&mut baseline, MONDAY, 25, 100, 2);
         let expected = baseline.expected();
         assert!((expected.rate - 10.0).abs() < 0.1 && (expected.rate_low - 10.0).abs() < 0.1);
@@ -420,19 +423,19 @@ mod tests {
     #[test]
     fn a_first_weekend_has_no_days_to_compare() {
         let mut baseline = Baseline::default();
-        baseline.begin(MONDAY + 3 * 86_400 - 1);
-        learn_hours(&mut baseline, MONDAY + 3 * 86_400, 50, 100, 0);
+        baseline.begin((MONDAY + 72 * HOUR).previous());
+        learn_hours(&mut baseline, MONDAY + 72 * HOUR, 50, 100, 0);
         assert_eq!(baseline.expected().days, 0);
     }
 
     #[test]
     fn what_is_abnormal_teaches_nothing() {
         let mut baseline = Baseline::default();
-        baseline.begin(MONDAY - 1);
+        baseline.begin(MONDAY.previous());
         learn_hours(&mut baseline, MONDAY, 3, 100, 1);
-        let from = MONDAY + 3 * 3_600;
-        for start in (from..from + 3_600).step_by(10) {
-            let row = Bucket { start_seconds: start, total: 100, errors: 90, ..Bucket::default() };
+        let from = MONDAY + 3 * HOUR;
+        for start in (0..360).map(|bucket| from + BUCKET_WIDTH * bucket) {
+            let row = Bucket { start, total: 100, errors: 90, ..Bucket::default() };
             baseline.learn(start, Some(&row), Abnormal { errors: true, ..Abnormal::default() });
         }
         assert!(

@@ -1,5 +1,6 @@
 //! What a detector found, and numbers for people.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{incident::Measured, rule::Severity};
 
 /// How sure a detector is.
@@ -22,7 +23,7 @@ pub(crate) struct Detection {
     /// One line for people: what is wrong, how much, against what.
     pub(crate) summary: String,
     /// When it began, event time, as far as the buckets tell.
-    pub(crate) started_unix_nano: i64,
+    pub(crate) started_at: Timestamp,
 }
 
 /// A number against what is expected, as an incident shows it; `support` are the logs that it rests

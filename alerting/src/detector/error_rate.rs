@@ -31,7 +31,7 @@ impl ServiceHistory {
         // Remembered only while an incident is kept up, so that the windows of the next one begin
         // after it.
         if is_active && found.is_some() {
-            self.sustained_until.errors_unix_nano = windows.at_unix_nano;
+            self.sustained_until.errors = windows.at;
         }
         found
     }
@@ -70,7 +70,7 @@ impl ServiceHistory {
                 measured("errors/min", now, normal, None, sums.total),
                 measured("error share", ratio, expected_ratio, Some(found.line), sums.total),
             ],
-            started_unix_nano: self.began(windows, &found),
+            started_at: self.began(windows, &found),
         })
     }
 }

@@ -8,6 +8,10 @@
 //! The numbers below were chosen with `logweir evaluate scenarios` for few false incidents, by
 //! other seeds than those whose results `docs/alerting.md` reports.
 
+use std::time::Duration;
+
+use logweir_core::timestamp::Timestamp;
+
 use super::{
     baseline::Expected,
     detection::Confidence,
@@ -16,7 +20,7 @@ use super::{
     },
     ratio::{Ratio, Tally},
     statistics::{ratio_deviance, ratio_excess},
-    window::{BUCKET_SECONDS, Sums},
+    window::{BUCKET_WIDTH, Sums},
 };
 
 /// Standard deviations from what is expected that certainty about errors takes. Far more than one
@@ -48,8 +52,8 @@ const SUSTAINED_PART: f64 = 0.8;
 const SUSTAINED_HITS_MIN: f64 = 2.0;
 /// Logs in a window that make its ratio worth looking at by itself.
 const LOGS_MIN: f64 = 20.0;
-
-const NANOS: i64 = 1_000_000_000;
+/// To this it is told when something began.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How large a ratio must be to matter, however certain it is that it is larger than expected.
 struct EffectSize {
@@ -104,14 +108,14 @@ impl ServiceHistory {
         }
         let sustained = &self.sustained_until;
         let held = match ratio {
-            Ratio::Errors => sustained.errors_unix_nano,
-            Ratio::Slow | Ratio::VerySlow | Ratio::Anomalies => sustained.latency_unix_nano,
+            Ratio::Errors => sustained.errors,
+            Ratio::Slow | Ratio::VerySlow | Ratio::Anomalies => sustained.latency,
         };
         let mut best: Option<Exceedance> = None;
         let count = windows_asked(ratio, windows, is_active);
         for (window, sums) in windows.sums.iter().enumerate().take(count) {
             // The last incident has accounted for what is in this window, and in all longer ones.
-            if !is_active && windows.at_unix_nano - sums.nanos() < held {
+            if !is_active && windows.at - sums.length() < held {
                 break;
             }
             // Only a surer window takes the place of a shorter one, which says better when it
@@ -184,20 +188,19 @@ impl ServiceHistory {
 
     /// The start of the first of those buckets above the line that follow each other without a
     /// break. Buckets with few logs are taken together.
-    pub(super) fn began(&self, windows: &WindowSums, found: &Exceedance) -> i64 {
+    pub(super) fn began(&self, windows: &WindowSums, found: &Exceedance) -> Timestamp {
         let slow_from = self.baseline.expected().slow_from;
-        let seconds = windows.at_unix_nano.div_euclid(NANOS);
         // A long window found what no single bucket shows: it began when the window did, at the
         // latest.
         let is_short = found.window < FIVE_MINUTES;
-        let window_seconds = if is_short { 0 } else { WINDOWS[found.window] * BUCKET_SECONDS };
-        let mut began = seconds - window_seconds;
+        let full_buckets = if is_short { 0 } else { WINDOWS[found.window] };
+        let mut began = windows.at.floor(SECOND) - BUCKET_WIDTH * full_buckets;
         let mut taken = Tally::default();
         for bucket in self.buckets.newest_first() {
             let bucket_tally = found.ratio.of(&Sums::of(bucket, slow_from));
             taken = taken + bucket_tally;
             if bucket_tally.hits > 0.0 && taken.hits >= found.line * taken.total {
-                began = began.min(bucket.start_seconds);
+                began = began.min(bucket.start);
             }
             // Too few to say that it was over here: the next older bucket joins in.
             if taken.total < LOGS_MIN {
@@ -208,7 +211,7 @@ impl ServiceHistory {
             }
             taken = Tally::default();
         }
-        began * NANOS
+        began
     }
 }
 

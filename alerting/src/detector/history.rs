@@ -1,17 +1,21 @@
 //! What is known of one service: its last hour in buckets, its baseline, and how much it
 //! varied in health.
 
+use std::time::Duration;
+
+use logweir_core::timestamp::Timestamp;
+
 use super::{
-    baseline::{Abnormal, Baseline, LEARN_DELAY_SECONDS},
+    baseline::{Abnormal, Baseline, LEARN_DELAY},
     ratio::{PerRatio, Ratio, Tally},
     statistics::{count_high, count_low, ratio_excess, ratio_low},
     weekly_peak::WeeklyPeak,
-    window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom, Sums},
+    window::{BUCKET_SECONDS, BUCKET_WIDTH, Bucket, Buckets, SlowFrom, Sums},
 };
 
 /// Full buckets of each window that is looked at, besides the open one: ten seconds to a quarter of
 /// an hour. A busy service shows a fault in the short ones, a quiet one only in the long ones.
-pub(crate) const WINDOWS: [i64; 5] = [1, 3, 6, 30, 90];
+pub(crate) const WINDOWS: [u32; 5] = [1, 3, 6, 30, 90];
 /// Places in [`WINDOWS`], of those windows that detectors name.
 pub(crate) const HALF_MINUTE: usize = 1;
 pub(crate) const ONE_MINUTE: usize = 2;
@@ -25,7 +29,6 @@ pub(crate) const SPANS_MIN: usize = 12;
 const CREDIBLE_DEVIATIONS: f64 = 2.5;
 /// Buckets that are kept say no more than an hour; beyond that the baseline's rows are asked.
 const BUCKETS_SECONDS: u32 = 3_600;
-const NANOS: i64 = 1_000_000_000;
 
 /// A service as the detectors know it.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +36,7 @@ pub(crate) struct ServiceHistory {
     pub(crate) buckets: Buckets,
     pub(crate) baseline: Baseline,
     /// The newest log, event time.
-    pub(crate) last_seen_unix_nano: i64,
+    pub(crate) last_seen: Timestamp,
     /// The highest ratio that was credibly reached in each window.
     pub(crate) ratio_peaks: PerRatio<[WeeklyPeak; WINDOWS.len()]>,
     /// How far chance, or what looks like it, carried each ratio away from what is expected, in
@@ -46,7 +49,7 @@ pub(crate) struct ServiceHistory {
     /// The longest silence, in logs that were expected meanwhile.
     pub(crate) silence_peak: WeeklyPeak,
     /// The bucket in which peaks were last learnt.
-    learnt_bucket: i64,
+    learnt_bucket: Timestamp,
     /// Until when incidents were last kept up. A window that reaches back before that would find
     /// the same again.
     pub(crate) sustained_until: SustainedUntil,
@@ -56,73 +59,72 @@ pub(crate) struct ServiceHistory {
 /// Until when an incident of each kind was last kept up, event time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SustainedUntil {
-    pub(crate) errors_unix_nano: i64,
-    pub(crate) latency_unix_nano: i64,
+    pub(crate) errors: Timestamp,
+    pub(crate) latency: Timestamp,
 }
 
 /// Until when something was last abnormal, event time. A window that reaches back before that
 /// teaches nothing.
 #[derive(Debug, Clone, Copy, Default)]
 struct AbnormalUntil {
-    errors_unix_nano: i64,
-    latency_unix_nano: i64,
-    volume_unix_nano: i64,
+    errors: Timestamp,
+    latency: Timestamp,
+    volume: Timestamp,
 }
 
 impl AbnormalUntil {
-    fn note(&mut self, abnormal: Abnormal, at_unix_nano: i64) {
+    fn note(&mut self, abnormal: Abnormal, at: Timestamp) {
         if abnormal.errors {
-            self.errors_unix_nano = at_unix_nano;
+            self.errors = at;
         }
         if abnormal.latency {
-            self.latency_unix_nano = at_unix_nano;
+            self.latency = at;
         }
         if abnormal.volume {
-            self.volume_unix_nano = at_unix_nano;
+            self.volume = at;
         }
     }
 
-    fn of(&self, ratio: Ratio) -> i64 {
+    fn of(&self, ratio: Ratio) -> Timestamp {
         match ratio {
-            Ratio::Errors => self.errors_unix_nano,
-            Ratio::Slow | Ratio::VerySlow => self.latency_unix_nano,
+            Ratio::Errors => self.errors,
+            Ratio::Slow | Ratio::VerySlow => self.latency,
             // Both errors and slow logs are anomalies, so that either fault moves their ratio.
-            Ratio::Anomalies => self.errors_unix_nano.max(self.latency_unix_nano),
+            Ratio::Anomalies => self.errors.max(self.latency),
         }
     }
 }
 
 /// The sums over each of [`WINDOWS`] that end at a moment.
 pub(crate) struct WindowSums {
-    pub(crate) at_unix_nano: i64,
+    pub(crate) at: Timestamp,
     pub(crate) sums: [Sums; WINDOWS.len()],
 }
 
 impl ServiceHistory {
     /// Takes in a bucket as counted so far.
     pub(crate) fn put(&mut self, bucket: Bucket) {
-        if self.baseline.next_seconds().is_none() {
-            self.baseline.begin(bucket.start_seconds);
+        if self.baseline.next().is_none() {
+            self.baseline.begin(bucket.start);
         }
-        self.last_seen_unix_nano = self.last_seen_unix_nano.max(bucket.last_seen_unix_nano);
+        self.last_seen = self.last_seen.max(bucket.last_seen);
         self.buckets.put(bucket);
     }
 
     /// Learns what is old enough, and sums up what is new.
-    pub(crate) fn pass(&mut self, at_unix_nano: i64, abnormal: Abnormal) -> WindowSums {
-        let until = at_unix_nano.div_euclid(NANOS) - LEARN_DELAY_SECONDS;
-        let is_old = |next: &i64| next + BUCKET_SECONDS <= until;
+    pub(crate) fn pass(&mut self, at: Timestamp, abnormal: Abnormal) -> WindowSums {
+        let is_old = |next: &Timestamp| *next + BUCKET_WIDTH + LEARN_DELAY <= at;
         // Gaps are learnt as well: a service that logs nothing at night has a rate of 0 then.
-        while let Some(next) = self.baseline.next_seconds().filter(is_old) {
+        while let Some(next) = self.baseline.next().filter(is_old) {
             self.baseline.learn(next, self.buckets.at(next), abnormal);
         }
         // After learning, which may move what counts as slow.
         let slow_from = self.baseline.expected().slow_from;
-        let sums = self.buckets.sums(at_unix_nano, WINDOWS, slow_from);
-        let windows = WindowSums { at_unix_nano, sums };
-        self.abnormal_until.note(abnormal, at_unix_nano);
+        let sums = self.buckets.sums(at, WINDOWS, slow_from);
+        let windows = WindowSums { at, sums };
+        self.abnormal_until.note(abnormal, at);
         // Once in each bucket: five looks at the same logs would not make chance any rarer.
-        let bucket = at_unix_nano.div_euclid(BUCKET_SECONDS * NANOS);
+        let bucket = at.floor(BUCKET_WIDTH);
         if bucket != self.learnt_bucket && self.baseline.expected().spans > 0 {
             self.learnt_bucket = bucket;
             self.learn_peaks(&windows);
@@ -131,47 +133,47 @@ impl ServiceHistory {
     }
 
     fn learn_peaks(&mut self, windows: &WindowSums) {
-        let seconds = windows.at_unix_nano.div_euclid(NANOS);
+        let at = windows.at;
         for (window, sums) in windows.sums.iter().enumerate() {
             // A window that reaches back into a fault would teach the fault.
-            let from = windows.at_unix_nano - sums.nanos();
+            let from = at - sums.length();
             for ratio in Ratio::ALL {
                 if from >= self.abnormal_until.of(ratio) {
-                    self.learn_ratio(ratio, window, sums, seconds);
+                    self.learn_ratio(ratio, window, sums, at);
                 }
             }
-            if from >= self.abnormal_until.volume_unix_nano {
-                self.learn_volume(window, sums, seconds);
+            if from >= self.abnormal_until.volume {
+                self.learn_volume(window, sums, at);
             }
         }
-        if self.last_seen_unix_nano >= self.abnormal_until.volume_unix_nano {
-            let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
-            self.silence_peak.learn(seconds, gap * self.baseline.expected().rate);
+        if self.last_seen >= self.abnormal_until.volume {
+            let gap = at.since(self.last_seen).as_secs_f64();
+            self.silence_peak.learn(at, gap * self.baseline.expected().rate);
         }
     }
 
-    fn learn_ratio(&mut self, ratio: Ratio, window: usize, sums: &Sums, seconds: i64) {
+    fn learn_ratio(&mut self, ratio: Ratio, window: usize, sums: &Sums, at: Timestamp) {
         let expected = self.baseline.expected();
         // The credible level, not the measured one: three errors among four logs are no level of 75
         // %.
         let tally = ratio.of(sums);
         let level = ratio_low(tally, CREDIBLE_DEVIATIONS);
-        self.ratio_peaks[ratio][window].learn(seconds, level);
+        self.ratio_peaks[ratio][window].learn(at, level);
         // What is expected of the first hour is too rough to say what chance is.
         if expected.spans >= SPANS_MIN {
             let chance = ratio_excess(tally, expected.ratios[ratio]);
-            self.deviation_peaks[ratio][window].learn(seconds, chance);
+            self.deviation_peaks[ratio][window].learn(at, chance);
         }
     }
 
-    fn learn_volume(&mut self, window: usize, sums: &Sums, seconds: i64) {
+    fn learn_volume(&mut self, window: usize, sums: &Sums, at: Timestamp) {
         let expected = self.baseline.expected();
         let drop = expected.rate_low * sums.seconds / count_high(sums.total, CREDIBLE_DEVIATIONS);
-        self.drop_peaks[window].learn(seconds, drop);
+        self.drop_peaks[window].learn(at, drop);
         // Of less than one expected log a single one would count as a surge.
         let logs = (expected.rate_high * sums.seconds).max(1.0);
         let surge = count_low(sums.total, CREDIBLE_DEVIATIONS) / logs;
-        self.surge_peaks[window].learn(seconds, surge);
+        self.surge_peaks[window].learn(at, surge);
     }
 
     /// Forgets what was learnt of the last hours, since it belonged to a fault.
@@ -200,12 +202,12 @@ impl ServiceHistory {
     }
 
     /// Errors and logs of the last seconds, however many.
-    pub(crate) fn errors_over(&self, at_unix_nano: i64, seconds: u32) -> Tally {
+    pub(crate) fn errors_over(&self, at: Timestamp, seconds: u32) -> Tally {
         if seconds <= BUCKETS_SECONDS {
-            let buckets = i64::from(seconds) / BUCKET_SECONDS - 1;
-            let [sums] = self.buckets.sums(at_unix_nano, [buckets.max(0)], SlowFrom::default());
+            let buckets = (seconds / BUCKET_SECONDS).saturating_sub(1);
+            let [sums] = self.buckets.sums(at, [buckets], SlowFrom::default());
             return Ratio::Errors.of(&sums);
         }
-        self.baseline.errors_since(at_unix_nano.div_euclid(NANOS) - i64::from(seconds))
+        self.baseline.errors_since(at - Duration::from_secs(seconds.into()))
     }
 }

@@ -30,7 +30,7 @@ impl ServiceHistory {
         // Remembered only while an incident is kept up, so that the windows of the next one begin
         // after it.
         if is_active && found.is_some() {
-            self.sustained_until.latency_unix_nano = windows.at_unix_nano;
+            self.sustained_until.latency = windows.at;
         }
         found
     }
@@ -52,7 +52,7 @@ impl ServiceHistory {
         let found = found.reduce(surer)?;
         let is_by_anomalies = found.ratio == Ratio::Anomalies;
         let expected = self.baseline.expected();
-        let counts = self.buckets.latencies(windows.at_unix_nano, WINDOWS[found.window]);
+        let counts = self.buckets.latencies(windows.at, WINDOWS[found.window]);
         let now = |quantile| quantile_place(&counts, quantile).map_or(0.0, latency_ms);
         let (p50, p95) = (now(MEDIAN), now(P95));
         let sums = &windows.sums[found.window];
@@ -84,7 +84,7 @@ impl ServiceHistory {
                 measured("latency p95 ms", p95, expected.p95_ms, None, sums.timed),
                 measured("latency p50 ms", p50, expected.p50_ms, None, sums.timed),
             ],
-            started_unix_nano: self.began(windows, &found),
+            started_at: self.began(windows, &found),
         })
     }
 
@@ -94,7 +94,7 @@ impl ServiceHistory {
         let ratios = &self.baseline.expected().ratios;
         let is_more =
             |ratio: Ratio| ratio_deviance(ratio.of(sums), ratios[ratio]) >= SLOWER_DEVIATIONS;
-        let counts = || self.buckets.latencies(windows.at_unix_nano, WINDOWS[window]);
+        let counts = || self.buckets.latencies(windows.at, WINDOWS[window]);
         is_more(Ratio::Slow)
             || is_more(Ratio::VerySlow)
             || self.slowdown(&counts()).deviations >= SLOWER_DEVIATIONS

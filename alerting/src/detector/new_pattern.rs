@@ -4,42 +4,43 @@
 //! grows, or whose messages do not fall into patterns, has new ones all the time; there, many more
 //! logs are asked for.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    time::Duration,
+};
 
-use logweir_core::record::Level;
+use logweir_core::{record::Level, timestamp::Timestamp};
 use logweir_incident::{incident::Measured, rule::Severity};
-use serde::{Deserialize, Serialize};
 
 use super::{
     detection::{Confidence, Detection, format_number, format_percent},
-    window::{BUCKET_SECONDS, Buckets},
+    window::{BUCKET_WIDTH, Buckets},
 };
 
-const NANOS: i64 = 1_000_000_000;
 /// How long a pattern counts as new.
-pub const NEW_NANOS: i64 = 900 * NANOS;
+pub const NEW_AGE_MAX: Duration = Duration::from_secs(900);
 /// New patterns of a service that are looked at; of more its vocabulary says nothing.
 const NEW_MAX: usize = 1_000;
 /// How long a new pattern says that the next is no surprise.
-const MEMORY_NANOS: i64 = 86_400 * NANOS;
+const MEMORY: Duration = Duration::from_secs(86_400);
 /// New patterns in that time that make the next one no surprise.
 const GROWING_PATTERNS: usize = 3;
 /// So many times the logs, and this share of all logs, are asked for then.
 const GROWING_FACTOR: u64 = 10;
 const GROWING_SHARE_MIN: f64 = 0.05;
 /// History without which every pattern is new.
-const HISTORY_NANOS: i64 = 2 * 3_600 * NANOS;
+const HISTORY_MIN: Duration = Duration::from_secs(2 * 3_600);
 /// The same for levels below the rule's, without any new pattern in between: a harmless log is
 /// worth a word only where nothing ever changes.
-const CALM_NANOS: i64 = 12 * 3_600 * NANOS;
+const CALM_MIN: Duration = Duration::from_secs(12 * 3_600);
 /// Logs of an error that was new in the past, from which on it counts as one.
 const HITS_RECALLED: u32 = 3;
 /// The least time between a pattern's first and newest log: one cause may log several times at
 /// once.
-const SPREAD_NANOS: i64 = NANOS / 2;
+const SPREAD_MIN: Duration = Duration::from_millis(500);
 
 /// A pattern that is new, as counted so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPattern {
     /// The template's id, in hexadecimal.
     pub template_id: String,
@@ -48,9 +49,9 @@ pub struct NewPattern {
     /// Number of its highest level, 1 to 6.
     pub level: u8,
     /// Its first log.
-    pub first_unix_nano: i64,
+    pub first_seen: Timestamp,
     /// Its newest log.
-    pub last_unix_nano: i64,
+    pub last_seen: Timestamp,
     /// Logs since the first.
     pub count: u64,
 }
@@ -60,16 +61,16 @@ pub struct NewPattern {
 pub(crate) struct NewPatterns {
     patterns: BTreeMap<String, NewPattern>,
     /// When new patterns came up that had enough logs, ascending.
-    came: VecDeque<i64>,
+    came: VecDeque<Timestamp>,
     /// The templates that are in `came`.
     counted: HashSet<String>,
     /// Since when the service is known.
-    first_unix_nano: Option<i64>,
+    first_seen: Option<Timestamp>,
 }
 
 impl NewPatterns {
     pub(crate) fn put(&mut self, pattern: NewPattern) {
-        self.first_unix_nano.get_or_insert(pattern.first_unix_nano);
+        self.first_seen.get_or_insert(pattern.first_seen);
         // One that is known is renewed even then, or its count would stand still.
         if self.patterns.len() < NEW_MAX || self.patterns.contains_key(&pattern.template_id) {
             self.patterns.insert(pattern.template_id.clone(), pattern);
@@ -77,20 +78,20 @@ impl NewPatterns {
     }
 
     /// Knows the service since this moment at least.
-    pub(crate) fn known_since(&mut self, unix_nano: i64) {
-        let first = self.first_unix_nano.get_or_insert(unix_nano);
-        *first = unix_nano.min(*first);
+    pub(crate) fn known_since(&mut self, time: Timestamp) {
+        let first = self.first_seen.get_or_insert(time);
+        *first = time.min(*first);
     }
 
     /// Takes in a pattern that was new in the past, ascending by its first log: those that come now
     /// are the less of a surprise.
     pub(crate) fn recall(&mut self, pattern: &NewPattern) {
         let level = Level::from_number(pattern.level).unwrap_or_default();
-        self.known_since(pattern.first_unix_nano);
+        self.known_since(pattern.first_seen);
         // How many other logs there were is not known any more; its share is taken to be large
         // enough.
         if is_many(pattern, level, 1.0, HITS_RECALLED) {
-            self.came.push_back(pattern.first_unix_nano);
+            self.came.push_back(pattern.first_seen);
             self.counted.insert(pattern.template_id.clone());
         }
     }
@@ -99,9 +100,9 @@ impl NewPatterns {
         self.patterns.is_empty()
     }
 
-    fn forget(&mut self, at_unix_nano: i64) {
-        self.patterns.retain(|_, pattern| at_unix_nano - pattern.first_unix_nano <= NEW_NANOS);
-        while self.came.front().is_some_and(|came| at_unix_nano - came > MEMORY_NANOS) {
+    fn forget(&mut self, at: Timestamp) {
+        self.patterns.retain(|_, pattern| at.since(pattern.first_seen) <= NEW_AGE_MAX);
+        while self.came.front().is_some_and(|came| at.since(*came) > MEMORY) {
             self.came.pop_front();
         }
         // Bounded: at worst a pattern is counted twice.
@@ -114,18 +115,17 @@ impl NewPatterns {
     pub(crate) fn detect(
         &mut self,
         buckets: &Buckets,
-        at_unix_nano: i64,
+        at: Timestamp,
         level_min: Level,
         hits_min: u32,
     ) -> Option<Detection> {
-        self.forget(at_unix_nano);
-        let age = at_unix_nano - self.first_unix_nano?;
+        self.forget(at);
+        let age = at.since(self.first_seen?);
         let newest = self.came.back().copied();
-        let is_calm =
-            age >= CALM_NANOS && newest.is_none_or(|came| at_unix_nano - came >= CALM_NANOS);
+        let is_calm = age >= CALM_MIN && newest.is_none_or(|came| at.since(came) >= CALM_MIN);
         // Those of the last minutes may be of the same fault, and are no sign of a growing
         // vocabulary.
-        let came_lately = self.came.iter().filter(|came| at_unix_nano - **came > NEW_NANOS).count();
+        let came_lately = self.came.iter().filter(|came| at.since(**came) > NEW_AGE_MAX).count();
         let is_growing = came_lately >= GROWING_PATTERNS;
         let mut worst: Option<(&NewPattern, f64)> = None;
         for pattern in self.patterns.values() {
@@ -135,13 +135,13 @@ impl NewPatterns {
                 continue;
             }
             // In the first hours every pattern is new, and none says that the vocabulary grows.
-            if age >= HISTORY_NANOS && self.counted.insert(pattern.template_id.clone()) {
-                self.came.push_back(at_unix_nano);
+            if age >= HISTORY_MIN && self.counted.insert(pattern.template_id.clone()) {
+                self.came.push_back(at);
             }
             let is_surprise = !is_growing
                 || pattern.count >= u64::from(hits_min) * GROWING_FACTOR
                     && share >= GROWING_SHARE_MIN;
-            let is_known = if level < level_min { is_calm } else { age >= HISTORY_NANOS };
+            let is_known = if level < level_min { is_calm } else { age >= HISTORY_MIN };
             let is_worse = worst.is_none_or(|(other, _)| {
                 (pattern.level, pattern.count) > (other.level, other.count)
             });
@@ -155,10 +155,10 @@ impl NewPatterns {
 
 /// The pattern's share of all logs since its first.
 fn share_since(pattern: &NewPattern, buckets: &Buckets) -> f64 {
-    let since = pattern.first_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+    let since = pattern.first_seen.floor(BUCKET_WIDTH);
     // By whole buckets, the first one included: it is as if the pattern were a little rarer than it
     // is.
-    let newer = buckets.newest_first().take_while(|bucket| bucket.start_seconds >= since);
+    let newer = buckets.newest_first().take_while(|bucket| bucket.start >= since);
     let logs: u64 = newer.map(|bucket| bucket.total).sum();
     pattern.count as f64 / logs.max(1) as f64
 }
@@ -182,8 +182,8 @@ fn is_many(pattern: &NewPattern, level: Level, share: f64, hits_min: u32) -> boo
         Level::Warn => (hits + 1, WARN_SHARE_MIN),
         _ => (hits * HARMLESS_FACTOR, HARMLESS_SHARE_MIN),
     };
-    let spread = pattern.last_unix_nano - pattern.first_unix_nano;
-    pattern.count >= needed && share >= share_min && spread >= SPREAD_NANOS
+    let spread = pattern.last_seen.since(pattern.first_seen);
+    pattern.count >= needed && share >= share_min && spread >= SPREAD_MIN
 }
 
 fn detection(pattern: &NewPattern, share: f64) -> Detection {
@@ -210,6 +210,6 @@ fn detection(pattern: &NewPattern, share: f64) -> Detection {
             threshold: None,
             support: pattern.count,
         }],
-        started_unix_nano: pattern.first_unix_nano,
+        started_at: pattern.first_seen,
     }
 }

@@ -58,12 +58,11 @@ const SILENCE_MARGIN: f64 = 5.0;
 const UNKNOWN_DAY_TRUST: f64 = 0.5;
 /// Full buckets before a silence that say how busy the service was then, and by how many standard
 /// deviations they may err.
-const BEFORE_SILENCE: [i64; 4] = [3, 6, 30, 60];
+const BEFORE_SILENCE: [u32; 4] = [3, 6, 30, 60];
 const BEFORE_SILENCE_DEVIATIONS: f64 = 2.0;
 const WEEK_SECONDS: f64 = 604_800.0;
 /// A lower rate counts as this, logs a second: the time between logs is its inverse.
 const RATE_MIN: f64 = 1e-9;
-const NANOS: i64 = 1_000_000_000;
 
 impl ServiceHistory {
     /// Whether it is silent, though it should not be.
@@ -73,7 +72,7 @@ impl ServiceHistory {
         is_active: bool,
     ) -> Option<Detection> {
         let expected = self.baseline.expected();
-        let gap = (windows.at_unix_nano - self.last_seen_unix_nano) as f64 / NANOS as f64;
+        let gap = windows.at.since(self.last_seen).as_secs_f64();
         // The first look at it is before a silence can even be pending.
         if !self.is_known() || gap < SILENCE_SECONDS_MIN * SILENCE_POSSIBLE_SHARE {
             return None;
@@ -100,7 +99,7 @@ impl ServiceHistory {
                 measured("logs/min", 0.0, normal, None, 0.0),
                 measured("silent s", gap, between_logs, Some(seconds), 0.0),
             ],
-            started_unix_nano: self.last_seen_unix_nano,
+            started_at: self.last_seen,
         })
     }
 
@@ -125,7 +124,7 @@ impl ServiceHistory {
     /// The most that the service may have logged a second when it was last heard: it may have
     /// become quiet before it fell silent.
     fn rate_before_silence(&self) -> f64 {
-        let until = self.last_seen_unix_nano;
+        let until = self.last_seen;
         let sums = self.buckets.sums(until, BEFORE_SILENCE, SlowFrom::default());
         // The smallest: the shortest time before the silence that was quiet decides.
         let rates = sums
@@ -226,7 +225,7 @@ impl ServiceHistory {
             severity,
             summary: format!("logs/min: {}, normal {}", format_number(now), format_number(normal)),
             measured: vec![measured("logs/min", now, normal, None, sums.total)],
-            started_unix_nano: windows.at_unix_nano - sums.nanos(),
+            started_at: windows.at - sums.length(),
         }
     }
 }

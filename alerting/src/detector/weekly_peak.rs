@@ -1,5 +1,7 @@
 //! The highest level that was credibly reached in health, over a week.
 
+use logweir_core::timestamp::Timestamp;
+
 /// Slots that a level waits before it counts: three hours. A fault that rises slowly must not raise
 /// the peak that it is measured against.
 const SLOTS: usize = 18;
@@ -33,15 +35,15 @@ impl WeeklyPeak {
         fresh.map(|(_, level)| *level).fold(days, f32::max).into()
     }
 
-    /// Takes in a level that was reached at a moment, seconds since 1970.
-    pub(crate) fn learn(&mut self, seconds: i64, level: f64) {
-        let slot = seconds.div_euclid(SLOT_SECONDS);
+    /// Takes in a level that was reached at a moment.
+    pub(crate) fn learn(&mut self, at: Timestamp, level: f64) {
+        let slot = at.as_unix_seconds().div_euclid(SLOT_SECONDS);
         if slot > self.newest_slot {
             // Slots that nothing was learnt in are emptied as well, or a level would come round
             // again after three hours.
             for step in (self.newest_slot + 1..=slot).rev().take(SLOTS) {
                 let place = step.rem_euclid(SLOTS as i64) as usize;
-                self.commit(seconds, self.slots[place]);
+                self.commit(at, self.slots[place]);
                 self.slots[place] = 0.0;
             }
             self.newest_slot = slot;
@@ -50,8 +52,8 @@ impl WeeklyPeak {
         *place = place.max(level as f32);
     }
 
-    fn commit(&mut self, seconds: i64, level: f32) {
-        let day = seconds.div_euclid(DAY_SECONDS);
+    fn commit(&mut self, at: Timestamp, level: f32) {
+        let day = at.as_unix_seconds().div_euclid(DAY_SECONDS);
         for step in (self.newest_day + 1..=day).rev().take(DAYS) {
             self.days[step.rem_euclid(DAYS as i64) as usize] = 0.0;
         }
@@ -68,19 +70,22 @@ impl WeeklyPeak {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// 2026-01-05T00:00:00Z, a Monday.
-    const MONDAY: i64 = 1_767_571_200;
+    const MONDAY: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     #[test]
     fn a_ceiling_waits_and_fades() {
         let mut peak = WeeklyPeak::default();
         peak.learn(MONDAY, 0.3);
         assert_eq!(peak.limit(false), 0.0);
-        peak.learn(MONDAY + 4 * 3_600, 0.1);
+        peak.learn(MONDAY + 4 * HOUR, 0.1);
         assert!((peak.limit(false) - 0.3).abs() < 1e-6);
-        peak.learn(MONDAY + 10 * DAY_SECONDS, 0.1);
+        peak.learn(MONDAY + 240 * HOUR, 0.1);
         assert!(peak.limit(false) < 0.3);
     }
 }

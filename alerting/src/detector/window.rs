@@ -3,9 +3,12 @@
 //! Latencies are counted in places: the latency buckets of storage, whose bounds grow by a tenth
 //! each, numbered from 0. A place is thus the logarithm of a latency.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
-use logweir_core::latency::{BUCKET_GROWTH, BUCKET_MIN, BUCKETS};
+use logweir_core::{
+    latency::{BUCKET_GROWTH, BUCKET_MIN, BUCKETS},
+    timestamp::Timestamp,
+};
 
 /// The quantile that is the median.
 pub(crate) const MEDIAN: f64 = 0.5;
@@ -13,9 +16,10 @@ pub(crate) const MEDIAN: f64 = 0.5;
 pub(crate) const P95: f64 = 0.95;
 /// Seconds of a minute, by which rates are shown to people.
 pub(crate) const MINUTE_SECONDS: f64 = 60.0;
-const NANOS: i64 = 1_000_000_000;
 /// Width of a bucket, seconds.
-pub const BUCKET_SECONDS: i64 = 10;
+pub const BUCKET_SECONDS: u32 = 10;
+/// The same.
+pub const BUCKET_WIDTH: Duration = Duration::from_secs(BUCKET_SECONDS as u64);
 /// Buckets that are kept: an hour, and the one that is open.
 pub const BUCKETS_MAX: usize = 361;
 
@@ -43,8 +47,8 @@ pub(crate) fn latency_ms(place: usize) -> f64 {
 /// What a service logged in ten seconds, as counted so far.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bucket {
-    /// Start in seconds since 1970, a multiple of ten.
-    pub start_seconds: i64,
+    /// Its start, a multiple of ten seconds.
+    pub start: Timestamp,
     /// All logs.
     pub total: u64,
     /// Logs that are errors.
@@ -54,7 +58,7 @@ pub struct Bucket {
     /// Latency buckets of storage with the logs in each, ascending.
     pub latencies: Vec<(i32, u64)>,
     /// The newest log, event time.
-    pub last_seen_unix_nano: i64,
+    pub last_seen: Timestamp,
 }
 
 impl Bucket {
@@ -88,14 +92,14 @@ pub struct Sums {
 impl Sums {
     /// The sums of one bucket.
     pub(crate) fn of(bucket: &Bucket, slow_from: SlowFrom) -> Self {
-        let mut sums = Self { seconds: BUCKET_SECONDS as f64, ..Self::default() };
+        let mut sums = Self { seconds: BUCKET_WIDTH.as_secs_f64(), ..Self::default() };
         sums.add(bucket, slow_from);
         sums
     }
 
-    /// The length of the window in nanoseconds.
-    pub(crate) fn nanos(&self) -> i64 {
-        (self.seconds * NANOS as f64) as i64
+    /// The length of the window.
+    pub(crate) fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
     }
 
     fn add(&mut self, bucket: &Bucket, slow_from: SlowFrom) {
@@ -123,10 +127,7 @@ impl Buckets {
     /// Takes a bucket in, in place of what was known of it. One that is older than all is refused
     /// once there is no room.
     pub fn put(&mut self, bucket: Bucket) {
-        match self
-            .buckets
-            .binary_search_by_key(&bucket.start_seconds, |bucket| bucket.start_seconds)
-        {
+        match self.buckets.binary_search_by_key(&bucket.start, |bucket| bucket.start) {
             Ok(found) => self.buckets[found] = bucket,
             Err(place) => self.buckets.insert(place, bucket),
         }
@@ -137,9 +138,8 @@ impl Buckets {
     }
 
     /// The bucket that starts at a moment, if anything was logged in it.
-    pub fn at(&self, start_seconds: i64) -> Option<&Bucket> {
-        let found =
-            self.buckets.binary_search_by_key(&start_seconds, |bucket| bucket.start_seconds);
+    pub fn at(&self, start: Timestamp) -> Option<&Bucket> {
+        let found = self.buckets.binary_search_by_key(&start, |bucket| bucket.start);
         found.ok().map(|found| &self.buckets[found])
     }
 
@@ -152,41 +152,38 @@ impl Buckets {
     /// moment.
     pub fn sums<const N: usize>(
         &self,
-        until_unix_nano: i64,
-        full_buckets: [i64; N],
+        until: Timestamp,
+        full_buckets: [u32; N],
         slow_from: SlowFrom,
     ) -> [Sums; N] {
-        let until = until_unix_nano as f64 / NANOS as f64;
-        let open = until_unix_nano.div_euclid(BUCKET_SECONDS * NANOS) * BUCKET_SECONDS;
+        let open = until.floor(BUCKET_WIDTH);
         let mut result = [Sums::default(); N];
         let mut sums = Sums::default();
-        let mut buckets =
-            self.newest_first().skip_while(|bucket| bucket.start_seconds > open).peekable();
+        let mut buckets = self.newest_first().skip_while(|bucket| bucket.start > open).peekable();
         for (result, full) in result.iter_mut().zip(full_buckets) {
-            let from = open - full * BUCKET_SECONDS;
-            while let Some(bucket) = buckets.next_if(|bucket| bucket.start_seconds >= from) {
+            let from = open - BUCKET_WIDTH * full;
+            while let Some(bucket) = buckets.next_if(|bucket| bucket.start >= from) {
                 sums.add(bucket, slow_from);
             }
             // The windows lie within each other: each goes on with the sums of the shorter one.
-            *result = Sums { seconds: until - from as f64, ..sums };
+            *result = Sums { seconds: until.since(from).as_secs_f64(), ..sums };
         }
         result
     }
 
     /// The latency below which a share lies in the last so many buckets, milliseconds.
-    pub(crate) fn latency_ms(&self, until_unix_nano: i64, full_buckets: i64, quantile: f64) -> f64 {
-        let counts = self.latencies(until_unix_nano, full_buckets);
+    pub(crate) fn latency_ms(&self, until: Timestamp, full_buckets: u32, quantile: f64) -> f64 {
+        let counts = self.latencies(until, full_buckets);
         quantile_place(&counts, quantile).map_or(0.0, latency_ms)
     }
 
     /// Logs per latency place over the last so many buckets.
-    pub fn latencies(&self, until_unix_nano: i64, full_buckets: i64) -> Vec<f32> {
-        let until = until_unix_nano.div_euclid(NANOS);
-        let from = until - (full_buckets + 1) * BUCKET_SECONDS;
+    pub fn latencies(&self, until: Timestamp, full_buckets: u32) -> Vec<f32> {
+        let from = until - BUCKET_WIDTH * (full_buckets + 1);
         let mut counts = vec![0.0; BUCKETS];
         // What lies after the moment is not of its window: where logs came late it has passed.
-        let buckets = self.newest_first().skip_while(|bucket| bucket.start_seconds > until);
-        for bucket in buckets.take_while(|bucket| bucket.start_seconds > from) {
+        let buckets = self.newest_first().skip_while(|bucket| bucket.start > until);
+        for bucket in buckets.take_while(|bucket| bucket.start > from) {
             for &(latency, count) in &bucket.latencies {
                 counts[latency_place(latency)] += count as f32;
             }
@@ -230,8 +227,9 @@ pub(crate) fn mean_place(counts: &[f32]) -> Option<MeanPlace> {
 mod tests {
     use super::*;
 
-    fn row(start_seconds: i64, total: u64) -> Bucket {
-        Bucket { start_seconds, total, latencies: vec![(0, total)], ..Bucket::default() }
+    fn row(start: i64, total: u64) -> Bucket {
+        let start = Timestamp::from_unix_seconds(start);
+        Bucket { start, total, latencies: vec![(0, total)], ..Bucket::default() }
     }
 
     #[test]
@@ -242,14 +240,21 @@ mod tests {
         }
         rows.put(row(40, 7));
         let place = latency_place(0);
-        let [short, long] =
-            rows.sums(43_000_000_000, [1, 3], SlowFrom { slow: place - 1, very_slow: place });
+        let [short, long] = rows.sums(
+            Timestamp::from_unix_seconds(43),
+            [1, 3],
+            SlowFrom { slow: place - 1, very_slow: place },
+        );
         assert_eq!(
             (short.seconds, short.total, short.slow, short.very_slow),
             (13.0, 7.0, 7.0, 0.0)
         );
         assert_eq!((long.seconds, long.total), (33.0, 17.0));
-        let [now] = rows.sums(25_000_000_000, [0], SlowFrom { slow: place, very_slow: place });
+        let [now] = rows.sums(
+            Timestamp::from_unix_seconds(25),
+            [0],
+            SlowFrom { slow: place, very_slow: place },
+        );
         assert_eq!((now.seconds, now.total), (5.0, 5.0));
     }
 
@@ -257,7 +262,8 @@ mod tests {
     fn latencies_are_those_of_the_window() {
         let mut rows = Buckets::default();
         [0, 10, 20, 40].into_iter().for_each(|start| rows.put(row(start, 5)));
-        let total = |until: i64| rows.latencies(until * NANOS, 1).iter().sum::<f32>();
+        let total =
+            |second| rows.latencies(Timestamp::from_unix_seconds(second), 1).iter().sum::<f32>();
         assert_eq!((total(29), total(43), total(60)), (10.0, 5.0, 0.0));
     }
 

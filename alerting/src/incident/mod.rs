@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::{Event, Evidence, Incident, IncidentState, Labels, Overlays},
     rule::Severity,
@@ -23,24 +24,23 @@ use logweir_incident::{
 
 use crate::detector::detection::Confidence;
 
-const MILLISECOND: i64 = 1_000_000;
-const SECOND: i64 = 1_000 * MILLISECOND;
+const MILLISECOND_NANOS: i64 = 1_000_000;
 /// How long a resolved incident is remembered here: as long as it may explain others, and longer
 /// than a service that lagged is looked back at.
-const RESOLVED_NANOS: i64 = 3_600 * SECOND;
+const RESOLVED_MEMORY: Duration = Duration::from_secs(3_600);
 /// Within what time the changes of an incident are counted that make it one that flaps.
-const FLAP_NANOS: i64 = 1_800 * SECOND;
-/// How many changes within [`FLAP_NANOS`] make an incident flap: it fired and was over twice.
+const FLAP_WINDOW: Duration = Duration::from_secs(1_800);
+/// How many changes within [`FLAP_WINDOW`] make an incident flap: it fired and was over twice.
 const FLAP_CHANGES: usize = 4;
 /// How far back [`Incidents::fired_lately`] counts: whether something is a service's nature shows
 /// in a day.
-const FIRED_NANOS: i64 = 86_400 * SECOND;
+const FIRED_WINDOW: Duration = Duration::from_secs(86_400);
 /// How long a pending incident outlasts the last doubt. A doubt comes and goes with chance.
-const PENDING_NANOS: i64 = 30 * SECOND;
+const PENDING_MEMORY: Duration = Duration::from_secs(30);
 /// Incidents of one service that begin within this time belong together.
-const GROUP_NANOS: i64 = 600 * SECOND;
+const GROUP_WINDOW: Duration = Duration::from_secs(600);
 /// How far back what was resolved still says something of what is open.
-pub const HISTORY: Duration = Duration::from_nanos(FIRED_NANOS.unsigned_abs());
+pub const HISTORY: Duration = FIRED_WINDOW;
 
 /// What a rule says of one series at a moment.
 #[derive(Debug, Clone)]
@@ -49,12 +49,12 @@ pub struct RuleResult<'a> {
     /// open.
     pub series: &'a str,
     /// The moment that is judged, event time.
-    pub at_unix_nano: i64,
-    /// Event time through which the logs are known: `at_unix_nano`, or later where a moment that
-    /// has passed is judged again, as its logs came late.
-    pub known_unix_nano: i64,
+    pub at: Timestamp,
+    /// Event time through which the logs are known: `at`, or later where a moment that has passed is
+    /// judged again, as its logs came late.
+    pub known_through: Timestamp,
     /// The time of the evaluation.
-    pub now_unix_nano: i64,
+    pub now: Timestamp,
     /// None if the rule is not breached.
     pub breach: Option<Breach>,
     /// How long the rule must be breached before an incident fires, event time in seconds.
@@ -108,9 +108,9 @@ pub struct Incidents {
     /// By the incident's id.
     tracked: BTreeMap<String, Tracked>,
     /// Moments of firing and resolving of each series.
-    changes: BTreeMap<String, VecDeque<i64>>,
+    changes: BTreeMap<String, VecDeque<Timestamp>>,
     /// Moments of firing of each series, over a day.
-    fired: BTreeMap<String, VecDeque<i64>>,
+    fired: BTreeMap<String, VecDeque<Timestamp>>,
     /// The id of the incident of each series that is not over.
     open: HashMap<String, String>,
     /// Ids of incidents that have changed and are to be stored.
@@ -120,10 +120,10 @@ pub struct Incidents {
 impl Incidents {
     /// Takes up what was stored: incidents that are not over, and those resolved in the last
     /// [`HISTORY`].
-    pub fn restore(stored: Vec<TrackedIncident>, now_unix_nano: i64) -> Self {
+    pub fn restore(stored: Vec<TrackedIncident>, now: Timestamp) -> Self {
         let mut restored = Self::default();
         for TrackedIncident { incident, tracking } in stored {
-            restored.take_up(Tracked { incident, tracking }, now_unix_nano);
+            restored.take_up(Tracked { incident, tracking }, now);
         }
         // Incidents come in the order of their ids, and these are searched by time.
         let histories = restored.changes.values_mut().chain(restored.fired.values_mut());
@@ -131,19 +131,19 @@ impl Incidents {
         restored
     }
 
-    fn take_up(&mut self, tracked: Tracked, now_unix_nano: i64) {
-        let Incident { firing_unix_nano, resolved_unix_nano, .. } = tracked.incident;
+    fn take_up(&mut self, tracked: Tracked, now: Timestamp) {
+        let Incident { firing_at, resolved_at, .. } = tracked.incident;
         let series = &tracked.tracking.series;
-        let fired = firing_unix_nano.filter(|at| now_unix_nano - at <= FIRED_NANOS);
+        let fired = firing_at.filter(|at| now.since(*at) <= FIRED_WINDOW);
         if let Some(at) = fired {
             self.fired.entry(series.clone()).or_default().push_back(at);
         }
-        let changed = [firing_unix_nano, resolved_unix_nano].into_iter().flatten();
-        for at in changed.filter(|at| now_unix_nano - at <= FLAP_NANOS) {
+        let changed = [firing_at, resolved_at].into_iter().flatten();
+        for at in changed.filter(|at| now.since(*at) <= FLAP_WINDOW) {
             self.changes.entry(series.clone()).or_default().push_back(at);
         }
         // That it fired is remembered for a day, itself only for as long as it matters.
-        if tracked.is_forgotten(now_unix_nano) {
+        if tracked.is_forgotten(now) {
             return;
         }
         let id = tracked.incident.id.clone();
@@ -203,13 +203,13 @@ impl Incidents {
     }
 
     /// Forgets what nothing more comes of.
-    pub(crate) fn forget(&mut self, now_unix_nano: i64) {
-        self.tracked.retain(|_, tracked| !tracked.is_forgotten(now_unix_nano));
-        let is_within = |moments: &VecDeque<i64>, nanos: i64| {
-            moments.back().is_some_and(|at| now_unix_nano - at <= nanos)
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.tracked.retain(|_, tracked| !tracked.is_forgotten(now));
+        let is_within = |moments: &VecDeque<Timestamp>, window: Duration| {
+            moments.back().is_some_and(|at| now.since(*at) <= window)
         };
-        self.fired.retain(|_, fired| is_within(fired, FIRED_NANOS));
-        self.changes.retain(|_, changes| is_within(changes, FLAP_NANOS));
+        self.fired.retain(|_, fired| is_within(fired, FIRED_WINDOW));
+        self.changes.retain(|_, changes| is_within(changes, FLAP_WINDOW));
     }
 
     /// Has the incident of a series follow what its rule says. Returns its id if it has begun to
@@ -236,8 +236,7 @@ impl Incidents {
     /// Whether an incident that is over accounts for this moment: a process that takes over
     /// evaluates the last minutes again.
     fn is_past(&self, result: &RuleResult<'_>) -> bool {
-        let is_later =
-            |tracked: &Tracked| tracked.tracking.last_breach_unix_nano >= result.at_unix_nano;
+        let is_later = |tracked: &Tracked| tracked.tracking.last_breach >= result.at;
         self.tracked
             .values()
             .any(|tracked| is_later(tracked) && tracked.tracking.series == result.series)
@@ -251,7 +250,7 @@ impl Incidents {
 
     /// Begins a pending incident; returns its id.
     fn begin(&mut self, result: &RuleResult<'_>, origin: &Origin<'_>, breach: &Breach) -> String {
-        let id = incident_id(origin.tenant, result.series, result.at_unix_nano);
+        let id = incident_id(origin.tenant, result.series, result.at);
         let mut labels = origin.labels.clone();
         // After the rule's own, which may not have these names: routes and silences rely on them.
         labels.insert("rule".to_owned(), origin.rule.to_owned());
@@ -259,7 +258,7 @@ impl Incidents {
             labels.insert("service".to_owned(), origin.service.to_owned());
         }
         // Decided once: an incident that changed its group would be told in two threads.
-        let group = self.group_of(origin, result.now_unix_nano).unwrap_or_else(|| id.clone());
+        let group = self.group_of(origin, result.now).unwrap_or_else(|| id.clone());
         let mut incident = Incident {
             id: id.clone(),
             tenant: origin.tenant.to_owned(),
@@ -270,9 +269,9 @@ impl Incidents {
             severity: breach.severity,
             state: IncidentState::Pending,
             overlays: Overlays::default(),
-            pending_unix_nano: result.now_unix_nano,
-            firing_unix_nano: None,
-            resolved_unix_nano: None,
+            pending_at: result.now,
+            firing_at: None,
+            resolved_at: None,
             acknowledged_by: String::new(),
             escalation_level: 0,
             group,
@@ -281,11 +280,11 @@ impl Incidents {
             evidence: breach.evidence.clone(),
             timeline: Vec::new(),
         };
-        incident.note(result.now_unix_nano, Event::Pending, "", &breach.evidence.summary);
+        incident.note(result.now, Event::Pending, "", &breach.evidence.summary);
         self.open.insert(result.series.to_owned(), id.clone());
         let tracking = Tracking {
             series: result.series.to_owned(),
-            last_breach_unix_nano: result.known_unix_nano,
+            last_breach: result.known_through,
             notified_severity: breach.severity,
             keep_firing_seconds: result.keep_firing_seconds,
             ..Tracking::default()
@@ -295,12 +294,12 @@ impl Incidents {
     }
 
     /// The group of an incident of the same service that began to fire lately.
-    fn group_of(&self, origin: &Origin<'_>, now_unix_nano: i64) -> Option<String> {
+    fn group_of(&self, origin: &Origin<'_>, now: Timestamp) -> Option<String> {
         let is_near = |incident: &&Incident| {
             incident.service == origin.service
                 && incident.tenant == origin.tenant
                 && incident.state.is_active()
-                && now_unix_nano - incident.pending_unix_nano <= GROUP_NANOS
+                && now.since(incident.pending_at) <= GROUP_WINDOW
         };
         self.iter().find(is_near).map(|incident| incident.group.clone())
     }
@@ -311,37 +310,37 @@ impl Incidents {
         let tracked = self.tracked.get_mut(id)?;
         // What was found late holds as long as what was found in time: where logs always come late,
         // that none are there yet does not end an incident.
-        tracked.tracking.last_breach_unix_nano = result.known_unix_nano;
+        tracked.tracking.last_breach = result.known_through;
         tracked.tracking.keep_firing_seconds = result.keep_firing_seconds;
         if tracked.incident.state.is_active() {
-            if tracked.worsen(result.now_unix_nano, breach) {
+            if tracked.worsen(result.now, breach) {
                 self.changed.insert(id.to_owned());
             }
             return None;
         }
         // A doubt in between begins the rule's time anew.
         if breach.confidence < Confidence::Certain {
-            tracked.tracking.breach_since_unix_nano = None;
+            tracked.tracking.breach_since = None;
             return None;
         }
         // By event time, so that logs which come late make a rule's time no shorter.
-        let since = *tracked.tracking.breach_since_unix_nano.get_or_insert(result.at_unix_nano);
+        let since = *tracked.tracking.breach_since.get_or_insert(result.at);
         let incident = &mut tracked.incident;
         // Until it fires only the newest counts, for better and worse.
         incident.severity = breach.severity;
         incident.evidence = breach.evidence.clone();
-        if result.at_unix_nano - since < i64::from(result.for_seconds) * SECOND {
+        if result.at < since + Duration::from_secs(result.for_seconds.into()) {
             return None;
         }
         incident.state = IncidentState::Firing;
-        incident.firing_unix_nano = Some(result.now_unix_nano);
-        incident.note(result.now_unix_nano, Event::Firing, "", &breach.evidence.summary);
+        incident.firing_at = Some(result.now);
+        incident.note(result.now, Event::Firing, "", &breach.evidence.summary);
         tracked.tracking.notified_severity = breach.severity;
         let key = tracked.tracking.series.clone();
-        self.mark_change(&key, id, result.now_unix_nano);
+        self.mark_change(&key, id, result.now);
         let fired = self.fired.entry(key).or_default();
-        fired.retain(|at| result.now_unix_nano - at <= FIRED_NANOS);
-        fired.push_back(result.now_unix_nano);
+        fired.retain(|at| result.now.since(*at) <= FIRED_WINDOW);
+        fired.push_back(result.now);
         self.changed.insert(id.to_owned());
         Some(id.to_owned())
     }
@@ -351,17 +350,17 @@ impl Incidents {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         // Nobody was told of it: it goes without a trace.
         if tracked.incident.state == IncidentState::Pending {
-            tracked.tracking.breach_since_unix_nano = None;
-            if result.at_unix_nano - tracked.tracking.last_breach_unix_nano > PENDING_NANOS {
+            tracked.tracking.breach_since = None;
+            if result.at.since(tracked.tracking.last_breach) > PENDING_MEMORY {
                 self.drop_pending(id);
             }
             return;
         }
-        let keep = i64::from(result.keep_firing_seconds) * SECOND;
+        let keep = Duration::from_secs(result.keep_firing_seconds.into());
         // Until what comes and goes has stayed away for long it is the same incident.
-        let keep = if tracked.incident.overlays.flapping { keep.max(FLAP_NANOS) } else { keep };
-        if result.at_unix_nano - tracked.tracking.last_breach_unix_nano >= keep {
-            self.close(id, result.now_unix_nano, "", "");
+        let keep = if tracked.incident.overlays.flapping { keep.max(FLAP_WINDOW) } else { keep };
+        if result.at >= tracked.tracking.last_breach + keep {
+            self.close(id, result.now, "", "");
         }
     }
 
@@ -372,26 +371,26 @@ impl Incidents {
     }
 
     /// Remembers that an incident of a series fired or was resolved; it flaps if that was often.
-    fn mark_change(&mut self, key: &str, id: &str, now_unix_nano: i64) {
+    fn mark_change(&mut self, key: &str, id: &str, now: Timestamp) {
         let changes = self.changes.entry(key.to_owned()).or_default();
-        changes.retain(|at| now_unix_nano - at <= FLAP_NANOS);
-        changes.push_back(now_unix_nano);
+        changes.retain(|at| now.since(*at) <= FLAP_WINDOW);
+        changes.push_back(now);
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         // Once flapping it stays so until it is over: only its next incident may be steady.
         if changes.len() >= FLAP_CHANGES && !tracked.incident.overlays.flapping {
             tracked.incident.overlays.flapping = true;
-            tracked.incident.note(now_unix_nano, Event::Flapping, "", "");
+            tracked.incident.note(now, Event::Flapping, "", "");
         }
     }
 
-    fn close(&mut self, id: &str, now_unix_nano: i64, actor: &str, text: &str) {
+    fn close(&mut self, id: &str, now: Timestamp, actor: &str, text: &str) {
         let Some(tracked) = self.tracked.get_mut(id) else { return };
         tracked.incident.state = IncidentState::Resolved;
-        tracked.incident.resolved_unix_nano = Some(now_unix_nano);
-        tracked.incident.note(now_unix_nano, Event::Resolved, actor, text);
+        tracked.incident.resolved_at = Some(now);
+        tracked.incident.note(now, Event::Resolved, actor, text);
         let key = tracked.tracking.series.clone();
         self.open.remove(&key);
-        self.mark_change(&key, id, now_unix_nano);
+        self.mark_change(&key, id, now);
         self.changed.insert(id.to_owned());
     }
 
@@ -411,61 +410,55 @@ impl Incidents {
 
     /// Somebody sees to an incident. Like what follows it, it returns whether there is such an
     /// incident that fires.
-    pub fn acknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+    pub fn acknowledge(&mut self, id: &str, actor: &str, now: Timestamp) -> bool {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Acknowledged;
             tracked.incident.acknowledged_by = actor.to_owned();
             tracked.tracking.is_changed = true;
-            tracked.incident.note(now_unix_nano, Event::Acknowledged, actor, "");
+            tracked.incident.note(now, Event::Acknowledged, actor, "");
         })
     }
 
     /// Nobody sees to it any longer: it escalates from now on.
-    pub fn unacknowledge(&mut self, id: &str, actor: &str, now_unix_nano: i64) -> bool {
+    pub fn unacknowledge(&mut self, id: &str, actor: &str, now: Timestamp) -> bool {
         self.change(id, |tracked| {
             tracked.incident.state = IncidentState::Firing;
             tracked.incident.acknowledged_by.clear();
             // The time to the next escalation begins now, or it would be over at once.
-            tracked.tracking.notified_unix_nano = now_unix_nano;
-            tracked.incident.note(now_unix_nano, Event::Unacknowledged, actor, "");
+            tracked.tracking.notified_at = now;
+            tracked.incident.note(now, Event::Unacknowledged, actor, "");
         })
     }
 
     /// Nobody is to be told of it until a moment.
-    pub fn snooze(
-        &mut self,
-        id: &str,
-        actor: &str,
-        until_unix_nano: i64,
-        now_unix_nano: i64,
-    ) -> bool {
+    pub fn snooze(&mut self, id: &str, actor: &str, until: Timestamp, now: Timestamp) -> bool {
         self.change(id, |tracked| {
-            tracked.incident.overlays.snoozed_until_unix_nano = Some(until_unix_nano);
-            tracked.incident.note(now_unix_nano, Event::Snoozed, actor, "");
+            tracked.incident.overlays.snoozed_until = Some(until);
+            tracked.incident.note(now, Event::Snoozed, actor, "");
         })
     }
 
     /// Somebody says that it is over. If it is not, a new incident begins.
-    pub fn resolve(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
+    pub fn resolve(&mut self, id: &str, actor: &str, text: &str, now: Timestamp) -> bool {
         let is_active = self.get(id).is_some_and(|incident| incident.state.is_active());
         if is_active {
-            self.close(id, now_unix_nano, actor, text);
+            self.close(id, now, actor, text);
         }
         is_active
     }
 
     /// No rule asks any longer whether it goes on; `text` says why, for the timeline.
-    pub fn end(&mut self, id: &str, text: &str, now_unix_nano: i64) {
+    pub fn end(&mut self, id: &str, text: &str, now: Timestamp) {
         match self.get(id).map(|incident| incident.state) {
             Some(IncidentState::Pending) => self.drop_pending(id),
-            Some(state) if state.is_active() => self.close(id, now_unix_nano, "", text),
+            Some(state) if state.is_active() => self.close(id, now, "", text),
             _ => {}
         }
     }
 
     /// A person wrote something.
-    pub fn note(&mut self, id: &str, actor: &str, text: &str, now_unix_nano: i64) -> bool {
-        self.change(id, |tracked| tracked.incident.note(now_unix_nano, Event::Note, actor, text))
+    pub fn note(&mut self, id: &str, actor: &str, text: &str, now: Timestamp) -> bool {
+        self.change(id, |tracked| tracked.incident.note(now, Event::Note, actor, text))
     }
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Tracked)) -> bool {
@@ -481,22 +474,22 @@ impl Incidents {
 
 impl Tracked {
     /// Whether it is over and told, and so long ago that nothing more comes of it.
-    fn is_forgotten(&self, now_unix_nano: i64) -> bool {
-        let resolved = self.incident.resolved_unix_nano;
-        self.tracking.is_closed && resolved.is_some_and(|at| now_unix_nano - at >= RESOLVED_NANOS)
+    fn is_forgotten(&self, now: Timestamp) -> bool {
+        let resolved = self.incident.resolved_at;
+        self.tracking.is_closed && resolved.is_some_and(|at| now.since(at) >= RESOLVED_MEMORY)
     }
 
     /// Whether it fired and was over within one evaluation, because its logs came late, so that
     /// there was no time yet to tell of it.
     pub(crate) fn is_untold(&self) -> bool {
-        let Incident { firing_unix_nano, resolved_unix_nano, .. } = self.incident;
+        let Incident { firing_at, resolved_at, .. } = self.incident;
         let is_open = self.tracking.sequence == 0 && !self.tracking.is_closed;
-        is_open && resolved_unix_nano.is_some() && firing_unix_nano == resolved_unix_nano
+        is_open && resolved_at.is_some() && firing_at == resolved_at
     }
 
     /// Keeps the evidence and the severity up to date while it fires; whether that changed
     /// anything.
-    fn worsen(&mut self, now_unix_nano: i64, breach: &Breach) -> bool {
+    fn worsen(&mut self, now: Timestamp, breach: &Breach) -> bool {
         if breach.confidence == Confidence::Sustained {
             return false;
         }
@@ -514,7 +507,7 @@ impl Tracked {
         let is_worse = breach.severity > incident.severity;
         if is_worse {
             incident.severity = breach.severity;
-            incident.note(now_unix_nano, Event::Escalated, "", &breach.evidence.summary);
+            incident.note(now, Event::Escalated, "", &breach.evidence.summary);
         }
         is_further || is_worse
     }
@@ -522,11 +515,11 @@ impl Tracked {
 
 /// The id of an incident: made of its series and the event time at which it began, so that it is
 /// the same after a restart, and another for what comes later however late both are evaluated.
-fn incident_id(tenant: &str, series: &str, at_unix_nano: i64) -> String {
+fn incident_id(tenant: &str, series: &str, at: Timestamp) -> String {
     // Milliseconds first, so that ids sort by time. 32 bits of the series are enough: only series
     // that began in the same millisecond can share an id.
     let hash = xxhash_rust::xxh3::xxh3_64(format!("{tenant}\u{1f}{series}").as_bytes());
-    format!("{:012x}{:08x}", at_unix_nano / MILLISECOND, (hash >> 32) as u32)
+    format!("{:012x}{:08x}", at.as_unix_nanos() / MILLISECOND_NANOS, (hash >> 32) as u32)
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::notify::{pipeline::due, policy::NotificationPolicy};
 
-const START: i64 = 1_767_571_200 * SECOND;
-const DAY: i64 = 86_400 * SECOND;
+const START: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 struct Case {
     incidents: Incidents,
-    now: i64,
+    now: Timestamp,
     suppression: Suppression,
     notifications: Vec<Notification>,
 }
@@ -31,7 +32,7 @@ impl Case {
     }
 
     /// A rule speaks, through this much event time behind now.
-    fn say(&mut self, service: &str, breach: Option<Breach>, behind: i64) {
+    fn say(&mut self, service: &str, breach: Option<Breach>, behind: Duration) {
         let labels = Labels::new();
         let origin = Origin {
             tenant: "t",
@@ -44,9 +45,9 @@ impl Case {
         };
         let result = RuleResult {
             series: service,
-            at_unix_nano: self.now - behind,
-            known_unix_nano: self.now - behind,
-            now_unix_nano: self.now,
+            at: self.now - behind,
+            known_through: self.now - behind,
+            now: self.now,
             breach,
             for_seconds: 10,
             keep_firing_seconds: 60,
@@ -66,11 +67,11 @@ impl Case {
     }
 
     /// Says the same every two seconds; what was told.
-    fn run(&mut self, seconds: i64, breach: Option<Severity>) -> Vec<NotificationKind> {
+    fn run(&mut self, seconds: u32, breach: Option<Severity>) -> Vec<NotificationKind> {
         let mut told = Vec::new();
         for _ in 0..seconds / 2 {
             self.now += 2 * SECOND;
-            self.say("s", breach.map(Self::breach), 0);
+            self.say("s", breach.map(Self::breach), Duration::ZERO);
             told.extend(self.tell());
         }
         told
@@ -130,8 +131,8 @@ fn it_fires_after_its_time_and_ends_after_its_time() {
     assert_eq!(case.run(58, None), []);
     assert_eq!(case.run(2, None), [Resolved]);
     let incident = &case.notifications[1].incident;
-    assert_eq!(incident.firing_unix_nano, Some(START + 12 * SECOND));
-    assert_eq!(incident.resolved_unix_nano, Some(START + 72 * SECOND));
+    assert_eq!(incident.firing_at, Some(START + 12 * SECOND));
+    assert_eq!(incident.resolved_at, Some(START + 72 * SECOND));
     assert_eq!(case.incidents.open("s"), None);
 }
 
@@ -182,8 +183,8 @@ fn a_silence_keeps_quiet_but_for_what_becomes_critical() {
     case.suppression.silences.push(Silence {
         id: "1".to_owned(),
         matchers: Matchers::from([("service".to_owned(), "s".to_owned())]),
-        from_unix_nano: START,
-        to_unix_nano: START + 100 * SECOND,
+        from: START,
+        to: START + 100 * SECOND,
         author: String::new(),
         comment: String::new(),
         hides_critical: false,
@@ -311,22 +312,22 @@ fn take(case: &mut Case, step: Step) {
                 },
                 ..Case::breach(severities[usize::from(severity)])
             });
-            let behind = i64::from(behind % 4) * SECOND;
+            let behind = u32::from(behind % 4) * SECOND;
             case.say(["a", "b", "c"][usize::from(service)], breach, behind);
         }
-        Step::Pass(seconds) => case.now += i64::from(seconds) * SECOND,
+        Step::Pass(seconds) => case.now += u32::from(seconds) * SECOND,
         Step::Acknowledge => drop(case.incidents.acknowledge(&id, "ann", case.now)),
         Step::Unacknowledge => drop(case.incidents.unacknowledge(&id, "ann", case.now)),
         Step::Snooze(seconds) => {
-            let until = case.now + i64::from(seconds) * SECOND;
+            let until = case.now + u32::from(seconds) * SECOND;
             case.incidents.snooze(&id, "ann", until, case.now);
         }
         Step::Resolve => drop(case.incidents.resolve(&id, "ann", "", case.now)),
         Step::Silence(seconds) => case.suppression.silences.push(Silence {
             id: String::new(),
             matchers: Matchers::new(),
-            from_unix_nano: case.now,
-            to_unix_nano: case.now + i64::from(seconds) * SECOND,
+            from: case.now,
+            to: case.now + u32::from(seconds) * SECOND,
             author: String::new(),
             comment: String::new(),
             hides_critical: false,
@@ -361,7 +362,7 @@ fn check_notifications(notifications: &[Notification]) {
         assert!(
             of_one.iter().zip(1..).all(|(notification, number)| notification.sequence == number)
         );
-        assert!(of_one.iter().all(|notification| notification.incident.firing_unix_nano.is_some()));
+        assert!(of_one.iter().all(|notification| notification.incident.firing_at.is_some()));
     }
 }
 
@@ -375,7 +376,7 @@ proptest! {
             for incident in case.incidents.iter() {
                 let is_resolved = incident.state == IncidentState::Resolved;
                 // No way leads from pending to resolved.
-                prop_assert!(!is_resolved || incident.firing_unix_nano.is_some());
+                prop_assert!(!is_resolved || incident.firing_at.is_some());
                 prop_assert!(incident.timeline.len() <= logweir_incident::incident::TIMELINE_MAX);
             }
         }
@@ -384,7 +385,7 @@ proptest! {
         for _ in 0..4 {
             case.now += DAY;
             for service in ["a", "b", "c"] {
-                case.say(service, None, 0);
+                case.say(service, None, Duration::ZERO);
             }
             case.tell();
         }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::{BreakerState, ChannelState},
@@ -43,7 +43,7 @@ use crate::{
 
 /// How often open incidents are committed while all that changes is until when they hold: who takes
 /// over has that much less to evaluate again than the time that such a commit saves.
-const COMMIT_OPEN_NANOS: i64 = 30_000_000_000;
+const COMMIT_OPEN_EVERY: Duration = Duration::from_secs(30);
 /// How long all the evidence of one evaluation may take to find.
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,7 @@ pub(super) struct TenantEvaluator {
     /// The ids of stored incidents that are no more than pending.
     pending: BTreeSet<String>,
     /// When the open incidents were last committed.
-    committed_open_unix_nano: i64,
+    open_committed_at: Timestamp,
     /// Whether something may wait for a channel that is gone.
     has_orphans: bool,
 }
@@ -103,10 +103,10 @@ impl TenantEvaluator {
         let stored = dependencies.alerts.tracked_incidents(tenant, since).await?;
         let pending = stored.iter().map(|of| &of.incident).filter(|of| is_pending(of));
         let pending = pending.map(|incident| incident.id.clone()).collect();
-        let incidents = Incidents::restore(stored, now.as_unix_nanos());
+        let incidents = Incidents::restore(stored, now);
         let mut engine = Engine::new(tenant.as_str(), settings.rules.clone(), incidents);
         let past = (&*dependencies.read, &*dependencies.alerts);
-        observe::learn_past(past, tenant, &mut engine, now.as_unix_nanos()).await?;
+        observe::learn_past(past, tenant, &mut engine, now).await?;
         Ok(Self {
             tenant: tenant.clone(),
             epoch,
@@ -116,7 +116,7 @@ impl TenantEvaluator {
             workers: ChannelWorkers::new(tenant.clone(), epoch),
             unsaved: Unsaved::default(),
             pending,
-            committed_open_unix_nano: i64::MIN,
+            open_committed_at: Timestamp::MIN,
             has_orphans: true,
         })
     }
@@ -149,15 +149,14 @@ impl TenantEvaluator {
         actions: Vec<WaitingAction>,
     ) -> Result<bool, StorageError> {
         let now = (dependencies.clock)();
-        if self.has_orphans && !self.reroute(dependencies, now.as_unix_nanos()).await? {
+        if self.has_orphans && !self.reroute(dependencies, now).await? {
             return Ok(false);
         }
         // Before the actions: where storage does not answer nothing has changed yet.
-        let seen =
-            observe::observe(dependencies, &self.tenant, &self.engine, now.as_unix_nanos()).await?;
-        self.take_actions(dependencies, actions, now.as_unix_nanos()).await?;
+        let seen = observe::observe(dependencies, &self.tenant, &self.engine, now).await?;
+        self.take_actions(dependencies, actions, now).await?;
         let find = evidence_finder(dependencies, &self.tenant);
-        let evaluation = evaluate_on_thread(&self.engine, now.as_unix_nanos(), seen, find).await;
+        let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;
         self.count_refused(&evaluation);
         let pipeline = Pipeline {
             tenant: &self.tenant,
@@ -166,8 +165,8 @@ impl TenantEvaluator {
             routes: &self.routes,
             alerts: &*dependencies.alerts,
         };
-        let deliveries = pipeline.run(&mut self.unsaved.notifications, now.as_unix_nanos()).await?;
-        self.commit(dependencies, deliveries, now.as_unix_nanos()).await
+        let deliveries = pipeline.run(&mut self.unsaved.notifications, now).await?;
+        self.commit(dependencies, deliveries, now).await
     }
 
     fn count_refused(&self, evaluation: &Evaluation) {
@@ -187,7 +186,7 @@ impl TenantEvaluator {
     async fn reroute(
         &mut self,
         dependencies: &Dependencies,
-        now: i64,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
         if self.settings.channels.is_empty() {
             // It waits for the next channel that is set.
@@ -221,7 +220,7 @@ impl TenantEvaluator {
         &mut self,
         dependencies: &Dependencies,
         actions: Vec<WaitingAction>,
-        now: i64,
+        now: Timestamp,
     ) -> Result<(), StorageError> {
         for WaitingAction { action_id, action, .. } in actions {
             // It is listed until the commit that marks it as done.
@@ -242,7 +241,7 @@ impl TenantEvaluator {
     }
 
     /// What people do with an incident.
-    fn act(&self, action: &Action, now: i64) {
+    fn act(&self, action: &Action, now: Timestamp) {
         let mut engine = self.engine.lock();
         let incidents = engine.incidents_mut();
         let is_done = match action {
@@ -255,8 +254,8 @@ impl TenantEvaluator {
             Action::Resolve { incident_id, actor, text } => {
                 incidents.resolve(incident_id, actor, text, now)
             }
-            Action::Snooze { incident_id, actor, until_unix_nano } => {
-                incidents.snooze(incident_id, actor, *until_unix_nano, now)
+            Action::Snooze { incident_id, actor, until } => {
+                incidents.snooze(incident_id, actor, *until, now)
             }
             Action::Note { incident_id, actor, text } => {
                 incidents.note(incident_id, actor, text, now)
@@ -273,14 +272,14 @@ impl TenantEvaluator {
         &mut self,
         dependencies: &Dependencies,
         channel: &str,
-        now: i64,
+        now: Timestamp,
     ) -> Result<(), StorageError> {
         let mut states = dependencies.alerts.channel_states(&self.tenant).await?;
         let mut state = states.remove(channel).unwrap_or_default();
-        if let Some(since_unix_nano) = state.breaker.down_since_unix_nano {
+        if let Some(since) = state.breaker.down_since {
             let (from, to) = (state.breaker.state, BreakerState::Closed);
             let reason = "it was set anew, or a test of it got through".to_owned();
-            let change = Change { at_unix_nano: now, since_unix_nano, from, to, reason };
+            let change = Change { at: now, since, from, to, reason };
             self.unsaved.notifications.push(channel_changed(&self.tenant, channel, &change));
         }
         state.breaker.reset();
@@ -295,11 +294,11 @@ impl TenantEvaluator {
         &mut self,
         dependencies: &Dependencies,
         deliveries: Vec<NewDelivery>,
-        now: i64,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
         // That an incident goes on changes with every evaluation. Were that committed each time, a
         // quiet installation with one open incident would write every two seconds.
-        let is_due = now.saturating_sub(self.committed_open_unix_nano) >= COMMIT_OPEN_NANOS;
+        let is_due = now.since(self.open_committed_at) >= COMMIT_OPEN_EVERY;
         let (changes, pending) = {
             let mut engine = self.engine.lock();
             self.unsaved.incidents.extend(engine.incidents_mut().take_changed());
@@ -316,7 +315,7 @@ impl TenantEvaluator {
             dependencies.alerts.commit_alerts(self.epoch, &self.tenant, changes).await?.is_some();
         if leads {
             if is_due {
-                self.committed_open_unix_nano = now;
+                self.open_committed_at = now;
             }
             self.pending = pending;
             self.unsaved = Unsaved::default();
@@ -370,7 +369,7 @@ fn is_pending(incident: &Incident) -> bool {
 /// other tasks can wait, the renewal of the lease among them.
 async fn evaluate_on_thread(
     engine: &Arc<Mutex<Engine>>,
-    now: i64,
+    now: Timestamp,
     seen: Observations,
     find: impl FnMut(&EvidenceRequest) -> Option<Evidence> + Send + 'static,
 ) -> Evaluation {
@@ -424,8 +423,7 @@ mod tests {
     use super::*;
     use crate::{detector::window::Bucket, leader::while_renewing};
 
-    const SECOND: i64 = 1_000_000_000;
-    const START: i64 = 1_767_571_200;
+    const START: Timestamp = Timestamp::from_unix_seconds(1_767_571_200);
 
     /// On one thread: the evaluation does not end before the lease was renewed three times
     /// meanwhile.
@@ -445,14 +443,14 @@ mod tests {
         let rules = vec![Rule { for_seconds: 0, ..Rule::new("errors", measure) }];
         let engine = Engine::new("t", rules, Incidents::default());
         let engine = Arc::new(Mutex::new(engine));
-        let bucket = Bucket { start_seconds: START, total: 90, errors: 90, ..Bucket::default() };
+        let bucket = Bucket { start: START, total: 90, errors: 90, ..Bucket::default() };
         let find = move |_: &EvidenceRequest| {
             for _ in 0..3 {
                 renewed.recv_timeout(Duration::from_secs(60)).expect("the lease is renewed");
             }
             None
         };
-        let now = (START + 11) * SECOND;
+        let now = START + Duration::from_secs(11);
         let seen = Observations::bucket("shop", bucket);
         let evaluation = evaluate_on_thread(&engine, now, seen, find);
         let evaluation = while_renewing::<Evaluation>(renew, evaluation).await;

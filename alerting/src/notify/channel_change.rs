@@ -14,7 +14,7 @@ use super::outbox::Change;
 /// That a channel went down or came back: of one incident, so that the one ends the other.
 pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -> Notification {
     let is_well = change.to == BreakerState::Closed;
-    let (at, since) = (change.at_unix_nano, change.since_unix_nano);
+    let (at, since) = (change.at, change.since);
     let summary = match (is_well, change.reason.as_str()) {
         (true, "") => format!("channel {channel} works again"),
         (true, reason) => format!("channel {channel} is called again: {reason}"),
@@ -23,7 +23,7 @@ pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -
     // Made of the channel and since when it is down, so that the end has the beginning's id.
     let name = xxhash_rust::xxh3::xxh3_64(channel.as_bytes()) as u32;
     let mut incident = Incident {
-        id: format!("{DELIVERED_ONLY}{name:08x}-{since:x}"),
+        id: format!("{DELIVERED_ONLY}{name:08x}-{:x}", since.as_unix_nanos()),
         tenant: tenant.to_string(),
         rule: "channel down".to_owned(),
         kind: "channel_down".to_owned(),
@@ -32,9 +32,9 @@ pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -
         severity: Severity::Warning,
         state: if is_well { IncidentState::Resolved } else { IncidentState::Firing },
         overlays: logweir_incident::incident::Overlays::default(),
-        pending_unix_nano: since,
-        firing_unix_nano: Some(since),
-        resolved_unix_nano: is_well.then_some(at),
+        pending_at: since,
+        firing_at: Some(since),
+        resolved_at: is_well.then_some(at),
         acknowledged_by: String::new(),
         escalation_level: 0,
         group: format!("channel-{channel}"),
@@ -44,7 +44,7 @@ pub(crate) fn channel_changed(tenant: &Tenant, channel: &str, change: &Change) -
         timeline: Vec::new(),
     };
     incident.evidence.summary = summary;
-    incident.evidence.started_unix_nano = since;
+    incident.evidence.started_at = since;
     let (kind, sequence) =
         if is_well { (NotificationKind::Resolved, 2) } else { (NotificationKind::Opened, 1) };
     Notification::new(kind, sequence, at, &incident)

@@ -8,7 +8,7 @@
 //!
 //! [`plan`]: super::plan
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::notification::Notification;
 use logweir_storage::{KeepAlerts, NewDelivery, StorageError};
 use parking_lot::Mutex;
@@ -27,12 +27,12 @@ use crate::{incident::Incidents, rule::engine::Engine};
 pub fn due(
     incidents: &mut Incidents,
     policy: &NotificationPolicy,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Vec<Notification> {
     // Suppressed first, or what a silence covers would be told in the moment in which it fires.
-    suppress(incidents, &policy.suppression, now_unix_nano);
-    let due = repeat::due(incidents, policy, now_unix_nano);
-    incidents.forget(now_unix_nano);
+    suppress(incidents, &policy.suppression, now);
+    let due = repeat::due(incidents, policy, now);
+    incidents.forget(now);
     due
 }
 
@@ -52,15 +52,15 @@ impl Pipeline<'_> {
     pub(crate) async fn run(
         &self,
         backlog: &mut Vec<Notification>,
-        now_unix_nano: i64,
+        now: Timestamp,
     ) -> Result<Vec<NewDelivery>, StorageError> {
-        backlog.extend(due(self.engine.lock().incidents_mut(), self.policy, now_unix_nano));
+        backlog.extend(due(self.engine.lock().incidents_mut(), self.policy, now));
         // Asked after `due`, which knows what ends, and before the commit: a fault in between costs
         // nothing.
         let told = channels_told(self.alerts, self.tenant, backlog).await?;
         let routed = route(backlog, self.routes, &told).into_iter();
         let outbox = |(channel, notification): (String, &Notification)| {
-            new_delivery(&channel, notification.clone(), now_unix_nano)
+            new_delivery(&channel, notification.clone(), now)
         };
         Ok(routed.map(outbox).collect())
     }

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::{BreakerState, breaker::Pass},
     delivery::Delivery,
@@ -14,7 +15,6 @@ use logweir_incident::{
     notification::{Notification, NotificationKind},
     render::text::{span, time_of_day},
     rule::Severity,
-    time::nanos,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -39,7 +39,7 @@ pub enum Plan {
     /// Nothing waits.
     Idle,
     /// Something waits, and nothing may be sent before this moment.
-    Wait(i64),
+    Wait(Timestamp),
     /// Give these to another channel as well.
     HandOver {
         /// The deliveries' ids.
@@ -82,15 +82,15 @@ struct Unit<'a> {
 }
 
 /// Decides what to do next with what waits.
-pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
-    let give_up_before = now_unix_nano.saturating_sub(nanos(GIVE_UP_AFTER));
-    let stale = |delivery: &&Delivery| delivery.created_unix_nano < give_up_before;
+pub fn plan(queue: &Queue, limits: ChannelLimits, now: Timestamp) -> Plan {
+    let give_up_before = now - GIVE_UP_AFTER;
+    let stale = |delivery: &&Delivery| delivery.created_at < give_up_before;
     let given_up: Vec<i64> = queue.deliveries.iter().filter(stale).map(|d| d.id).collect();
     if !given_up.is_empty() {
         return Plan::GiveUp(given_up);
     }
     // Before the breaker is asked: another channel can be told although this one cannot.
-    if let Some(handed_over) = hand_over(queue, now_unix_nano) {
+    if let Some(handed_over) = hand_over(queue, now) {
         return handed_over;
     }
     let units = units(&queue.deliveries);
@@ -99,18 +99,18 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
     }
     // Whichever asks for more time decides: the breaker, the rate limit, or the deliveries
     // themselves.
-    let pass = queue.state.breaker.pass(now_unix_nano);
-    let mut not_before = queue.state.pace.ready_at(limits.rate, now_unix_nano);
+    let pass = queue.state.breaker.pass(now);
+    let mut not_before = queue.state.pace.ready_at(limits.rate, now);
     if let Pass::NotBefore(until) = pass {
         not_before = not_before.max(until);
     }
-    let mut ready: Vec<&Unit<'_>> = units.iter().filter(|u| u.due() <= now_unix_nano).collect();
+    let mut ready: Vec<&Unit<'_>> = units.iter().filter(|u| u.due() <= now).collect();
     if ready.is_empty() {
-        let soonest = units.iter().map(Unit::due).min().unwrap_or(now_unix_nano);
+        let soonest = units.iter().map(Unit::due).min().unwrap_or(now);
         not_before = not_before.max(soonest);
     }
-    if not_before > now_unix_nano {
-        let until = look_again(queue, now_unix_nano).map_or(not_before, |at| at.min(not_before));
+    if not_before > now {
+        let until = look_again(queue, now).map_or(not_before, |at| at.min(not_before));
         return Plan::Wait(until);
     }
     ready.sort_by_key(|unit| unit.rank());
@@ -121,14 +121,14 @@ pub fn plan(queue: &Queue, limits: ChannelLimits, now_unix_nano: i64) -> Plan {
 }
 
 /// While a channel is down, the moment at which what is critical goes to another one.
-fn look_again(queue: &Queue, now: i64) -> Option<i64> {
-    let at = queue.state.breaker.down_since_unix_nano?.saturating_add(nanos(FALLBACK_AFTER));
+fn look_again(queue: &Queue, now: Timestamp) -> Option<Timestamp> {
+    let at = queue.state.breaker.down_since? + FALLBACK_AFTER;
     (at > now).then_some(at)
 }
 
 /// A wrongly set channel hands over everything at once, one that is down what is critical, and both
 /// what follows something that was handed over before.
-fn hand_over(queue: &Queue, now: i64) -> Option<Plan> {
+fn hand_over(queue: &Queue, now: Timestamp) -> Option<Plan> {
     let to = queue.fallbacks.first()?;
     let breaker = &queue.state.breaker;
     let is_down = breaker.is_down(FALLBACK_AFTER, now);
@@ -142,7 +142,7 @@ fn hand_over(queue: &Queue, now: i64) -> Option<Plan> {
     if ids.is_empty() {
         return None;
     }
-    let since = breaker.down_since_unix_nano.unwrap_or(now);
+    let since = breaker.down_since.unwrap_or(now);
     let reason = match (is_wrong, is_down) {
         (true, _) => format!("its own channel is set wrongly: {}", queue.state.last_error),
         (_, true) => format!(
@@ -208,12 +208,12 @@ fn next(ready: &[&Unit<'_>], limits: ChannelLimits) -> PlannedMessage {
 }
 
 impl Unit<'_> {
-    fn due(&self) -> i64 {
-        self.deliveries.iter().map(|d| d.not_before_unix_nano).max().unwrap_or(i64::MAX)
+    fn due(&self) -> Timestamp {
+        self.deliveries.iter().map(|d| d.not_before).max().unwrap_or(Timestamp::MAX)
     }
 
-    fn created(&self) -> i64 {
-        self.deliveries.first().map_or(0, |delivery| delivery.created_unix_nano)
+    fn created(&self) -> Timestamp {
+        self.deliveries.first().map_or(Timestamp::EPOCH, |delivery| delivery.created_at)
     }
 
     fn severity(&self) -> Severity {
@@ -226,7 +226,7 @@ impl Unit<'_> {
     }
 
     /// The worst first, then the oldest.
-    fn rank(&self) -> (std::cmp::Reverse<Severity>, i64) {
+    fn rank(&self) -> (std::cmp::Reverse<Severity>, Timestamp) {
         (std::cmp::Reverse(self.severity()), self.created())
     }
 
@@ -288,10 +288,10 @@ fn merge(notifications: &[&Notification]) -> Notification {
 
 fn was_firing(notification: &Notification) -> String {
     let incident = &notification.incident;
-    let began = incident.firing_unix_nano.unwrap_or(incident.pending_unix_nano);
-    let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
+    let began = incident.firing_at.unwrap_or(incident.pending_at);
+    let ended = incident.resolved_at.unwrap_or(notification.at);
     let (from, to) = (time_of_day(began), time_of_day(ended));
-    let lasted = span(ended.saturating_sub(began));
+    let lasted = span(ended.since(began));
     format!("was firing {from} to {to} UTC ({lasted}), while this channel could not be told")
 }
 
@@ -319,7 +319,7 @@ fn digest(units: &[&Unit<'_>]) -> PlannedMessage {
 fn digest_of(mut notifications: Vec<Notification>) -> Notification {
     notifications.sort_by_key(|notification| {
         let is_over = notification.incident.state == IncidentState::Resolved;
-        (is_over, std::cmp::Reverse(notification.incident.severity), notification.at_unix_nano)
+        (is_over, std::cmp::Reverse(notification.incident.severity), notification.at)
     });
     // The same notifications make the same key, so that a repeat of the digest is told as one.
     let mut hash = Sha256::new();
@@ -328,17 +328,13 @@ fn digest_of(mut notifications: Vec<Notification>) -> Notification {
         // Ends each key, or two others of the same letters would make the same hash.
         hash.update([0]);
     }
-    let at_unix_nano = notifications
-        .iter()
-        .map(|notification| notification.at_unix_nano)
-        .max()
-        .unwrap_or_default();
+    let at = notifications.iter().map(|notification| notification.at).max().unwrap_or_default();
     let count = notifications.iter().map(|notification| notification.count.max(1)).sum();
     let mut incidents = notifications
         .into_iter()
         .flat_map(|notification| std::iter::once(notification.incident).chain(notification.others));
     let incident = incidents.next().expect("a digest has a notification");
-    let mut digest = Notification::new(NotificationKind::Digest, 0, at_unix_nano, &incident);
+    let mut digest = Notification::new(NotificationKind::Digest, 0, at, &incident);
     digest.key = format!("digest-{}", hex::encode(&hash.finalize()[..KEY_HASH_BYTES]));
     digest.others = incidents.collect();
     digest.count = count;

@@ -1,6 +1,9 @@
 //! The second stage: whether an incident is to be told now. It opens once and is resolved once; in
 //! between it is told again when it gets worse, when nobody acknowledges it, and as a reminder.
 
+use std::time::Duration;
+
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::{Event, IncidentState},
     notification::{Notification, NotificationKind},
@@ -13,26 +16,25 @@ use super::policy::NotificationPolicy;
 use crate::incident::{Incidents, Tracked};
 
 /// Reminders of an acknowledged incident come half as often each time, so many times: far beyond
-/// the longest pause that a policy may set, and short of what an `i64` of nanoseconds holds.
+/// the longest pause that a policy may set.
 const DOUBLINGS_MAX: u32 = 10;
-const SECOND: i64 = 1_000_000_000;
 const MINUTE_SECONDS: u32 = 60;
 
 /// The notifications that are due, by incident; they count as told from now on.
 pub fn due(
     incidents: &mut Incidents,
     policy: &NotificationPolicy,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> Vec<Notification> {
     let mut due = Vec::new();
     for tracked in incidents.tracked_mut() {
-        due.extend(due_of(tracked, policy, now_unix_nano));
+        due.extend(due_of(tracked, policy, now));
     }
     due.iter().for_each(|notification| incidents.mark_changed(&notification.incident.id));
     due
 }
 
-fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<Notification> {
+fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: Timestamp) -> Vec<Notification> {
     match tracked.incident.state {
         IncidentState::Pending => Vec::new(),
         IncidentState::Resolved if tracked.tracking.is_closed => Vec::new(),
@@ -53,7 +55,7 @@ fn due_of(tracked: &mut Tracked, policy: &NotificationPolicy, now: i64) -> Vec<N
 
 /// Of an incident that is over. One that was never told is told with its end, if its logs came so
 /// late that there was no time before.
-fn at_end(tracked: &mut Tracked, suppression: &Suppression, now: i64) -> Vec<Notification> {
+fn at_end(tracked: &mut Tracked, suppression: &Suppression, now: Timestamp) -> Vec<Notification> {
     let is_untold = tracked.is_untold() && !is_suppressed(tracked, suppression, false, now);
     let is_told = tracked.tracking.sequence > 0;
     // Whether or not it is told: a silence that ends later must not have it told then.
@@ -75,7 +77,7 @@ fn follow_up(
     tracked: &mut Tracked,
     reminders: &Reminders,
     is_worse: bool,
-    now: i64,
+    now: Timestamp,
 ) -> Option<Notification> {
     // In the order of what people must know first; of each evaluation they are told one thing.
     if is_worse {
@@ -84,19 +86,19 @@ fn follow_up(
     if tracked.tracking.is_changed {
         return Some(notification(tracked, NotificationKind::Updated, "", now));
     }
-    if tracked.incident.overlays.snoozed_until_unix_nano.take().is_some() {
+    if tracked.incident.overlays.snoozed_until.take().is_some() {
         tracked.incident.note(now, Event::Audible, "", "");
         let text = "it was snoozed until now";
         return Some(notification(tracked, NotificationKind::Reminder, text, now));
     }
-    let since = now - tracked.tracking.notified_unix_nano;
+    let since = now.since(tracked.tracking.notified_at);
     // What comes and goes is neither escalated nor repeated each time: people would stop to look.
     if tracked.incident.overlays.flapping {
-        let is_due = since >= nanos(reminders.flap_seconds);
+        let is_due = since >= seconds(reminders.flap_seconds);
         let digest = NotificationKind::Digest;
         return is_due.then(|| notification(tracked, digest, "it comes and goes", now));
     }
-    if may_escalate(tracked, reminders) && since >= nanos(reminders.escalate_seconds) {
+    if may_escalate(tracked, reminders) && since >= seconds(reminders.escalate_seconds) {
         return Some(escalation(tracked, reminders, now));
     }
     let is_due = since >= reminder_pause(tracked, reminders);
@@ -113,7 +115,7 @@ fn may_escalate(tracked: &Tracked, reminders: &Reminders) -> bool {
         && tracked.incident.escalation_level < reminders.escalations_max
 }
 
-fn escalation(tracked: &mut Tracked, reminders: &Reminders, now: i64) -> Notification {
+fn escalation(tracked: &mut Tracked, reminders: &Reminders, now: Timestamp) -> Notification {
     let incident = &mut tracked.incident;
     incident.escalation_level += 1;
     let is_last = incident.escalation_level == reminders.escalations_max;
@@ -125,15 +127,20 @@ fn escalation(tracked: &mut Tracked, reminders: &Reminders, now: i64) -> Notific
 }
 
 /// Who has acknowledged knows already: each further reminder waits twice as long.
-fn reminder_pause(tracked: &Tracked, reminders: &Reminders) -> i64 {
+fn reminder_pause(tracked: &Tracked, reminders: &Reminders) -> Duration {
     let is_acknowledged = tracked.incident.state == IncidentState::Acknowledged;
     let doublings = if is_acknowledged { tracked.tracking.reminders.min(DOUBLINGS_MAX) } else { 0 };
-    let pause = nanos(reminders.repeat_seconds) << doublings;
-    pause.min(nanos(reminders.repeat_seconds_max))
+    let pause = seconds(reminders.repeat_seconds) * (1 << doublings);
+    pause.min(seconds(reminders.repeat_seconds_max))
 }
 
 /// What became critical is heard through a silence, unless the silence says otherwise.
-fn is_suppressed(tracked: &Tracked, suppression: &Suppression, is_worse: bool, now: i64) -> bool {
+fn is_suppressed(
+    tracked: &Tracked,
+    suppression: &Suppression,
+    is_worse: bool,
+    now: Timestamp,
+) -> bool {
     let incident = &tracked.incident;
     let hides_critical =
         || suppression.silence_of(incident, now).is_none_or(|silence| silence.hides_critical);
@@ -149,13 +156,13 @@ fn notification(
     tracked: &mut Tracked,
     kind: NotificationKind,
     text: &str,
-    now: i64,
+    now: Timestamp,
 ) -> Notification {
     // Counted with the notification itself, in one transaction: a repeat after a fault has the same
     // key.
     let tracking = &mut tracked.tracking;
     tracking.sequence += 1;
-    tracking.notified_unix_nano = now;
+    tracking.notified_at = now;
     tracking.notified_severity = tracked.incident.severity;
     tracking.is_changed = false;
     let mut notification = Notification::new(kind, tracking.sequence, now, &tracked.incident);
@@ -163,6 +170,6 @@ fn notification(
     notification
 }
 
-fn nanos(seconds: u32) -> i64 {
-    i64::from(seconds) * SECOND
+const fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count as u64)
 }

@@ -1,8 +1,12 @@
 //! The first stage: who does not want to know. Silences, mute times, and incidents that others
 //! explain mark an incident as suppressed; that it is snoozed or flaps it knows by itself.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::{Event, Incident},
     suppression::Suppression,
@@ -12,13 +16,13 @@ use crate::incident::Incidents;
 
 /// How long an incident that is over still explains others: what follows from something may go on
 /// for a while after it.
-const EXPLAINS_NANOS: i64 = 600_000_000_000;
+const EXPLAINS_FOR: Duration = Duration::from_secs(600);
 
 /// Brings every incident's overlays up to date, and notes in its timeline what has changed of them.
-pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_nano: i64) {
+pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now: Timestamp) {
     // By the incidents as they were, before any is changed: what explains what must not depend on
     // the order.
-    let all_inhibited = inhibited(incidents, suppression, now_unix_nano);
+    let all_inhibited = inhibited(incidents, suppression, now);
     let mut changed = Vec::new();
     for tracked in incidents.tracked_mut() {
         // What is over keeps the marks that it had when its end came; what came late has none yet.
@@ -28,8 +32,8 @@ pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_n
         let incident = &mut tracked.incident;
         // What was before is kept: only a change belongs into the timeline.
         let before = incident.overlays;
-        let silenced = suppression.silence_of(incident, now_unix_nano).is_some();
-        let muted = suppression.is_muted(incident, now_unix_nano);
+        let silenced = suppression.silence_of(incident, now).is_some();
+        let muted = suppression.is_muted(incident, now);
         let inhibited = all_inhibited.contains(&incident.id);
         incident.overlays.silenced = silenced;
         incident.overlays.muted = muted;
@@ -41,7 +45,7 @@ pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_n
         ] {
             if is != was {
                 let event = if is { event } else { Event::Audible };
-                incident.note(now_unix_nano, event, "", "");
+                incident.note(now, event, "", "");
                 changed.push(incident.id.clone());
             }
         }
@@ -51,15 +55,10 @@ pub fn suppress(incidents: &mut Incidents, suppression: &Suppression, now_unix_n
 
 /// The ids of incidents that others explain. Only those of one service, or of the system, explain
 /// each other, but for what was set.
-fn inhibited(
-    incidents: &Incidents,
-    suppression: &Suppression,
-    now_unix_nano: i64,
-) -> HashSet<String> {
+fn inhibited(incidents: &Incidents, suppression: &Suppression, now: Timestamp) -> HashSet<String> {
     let is_source = |incident: &&Incident| {
-        let resolved = incident.resolved_unix_nano;
-        incident.state.is_active()
-            || resolved.is_some_and(|at| now_unix_nano - at <= EXPLAINS_NANOS)
+        let resolved = incident.resolved_at;
+        incident.state.is_active() || resolved.is_some_and(|at| now.since(at) <= EXPLAINS_FOR)
     };
     // By service, or each incident would be compared with each in a storm of thousands.
     let mut by_service: HashMap<&str, Vec<&Incident>> = HashMap::new();

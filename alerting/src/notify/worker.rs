@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use logweir_core::runtime::{clock::Clock, retry::Backoff};
-use logweir_incident::{
-    channel::{
-        Breaker, BreakerState, ChannelState,
-        breaker::{CallResult, RATE_LIMIT_PAUSE_MAX},
-    },
-    time::nanos,
+use logweir_core::{
+    runtime::{clock::Clock, retry::Backoff},
+    timestamp::Timestamp,
+};
+use logweir_incident::channel::{
+    Breaker, BreakerState, ChannelState,
+    breaker::{CallResult, RATE_LIMIT_PAUSE_MAX},
 };
 use metrics::counter;
 use tokio::{sync::Notify, time::sleep};
@@ -104,12 +104,9 @@ impl Worker {
     async fn look(&self) -> Result<Step, OutboxError> {
         let queue = self.outbox.load(&self.name).await?;
         let now = (self.clock)();
-        match plan(&queue, self.channel.limits(), now.as_unix_nanos()) {
+        match plan(&queue, self.channel.limits(), now) {
             Plan::Idle => Ok(Step::Wait(LOOK_EVERY)),
-            Plan::Wait(until) => {
-                let pause = u64::try_from(until.saturating_sub(now.as_unix_nanos())).unwrap_or(0);
-                Ok(Step::Wait(Duration::from_nanos(pause.max(1))))
-            }
+            Plan::Wait(until) => Ok(Step::Wait(until.since(now).max(Duration::from_nanos(1)))),
             Plan::HandOver { ids, to, reason } => {
                 info!(channel = self.name, to, count = ids.len(), "told elsewhere: {reason}");
                 self.outbox.hand_over(&self.name, &ids, &to, &reason).await?;
@@ -136,7 +133,7 @@ impl Worker {
     ) -> Result<(), OutboxError> {
         // Before the lease is asked for: the time that the answer takes is not ours to use.
         let asked = Instant::now();
-        let state = begin(state, self.channel.limits(), (self.clock)().as_unix_nanos());
+        let state = begin(state, self.channel.limits(), (self.clock)());
         let (ids, message_key) = (planned.ids.clone(), planned.key.clone());
         let started = Started { ids, message_key, state: state.clone() };
         let leads = self.outbox.start(&self.name, &started).await?;
@@ -151,12 +148,7 @@ impl Worker {
         };
         let sent = self.channel.send(&message, &mut CallSteps::default()).await;
         let now = (self.clock)();
-        let finished = end(
-            &planned,
-            state,
-            sent,
-            (self.channel.limits(), now.as_unix_nanos(), (self.random)()),
-        );
+        let finished = end(&planned, state, sent, (self.channel.limits(), now, (self.random)()));
         self.record(&finished, stop).await?;
         self.report(&planned, &finished);
         Ok(())
@@ -215,10 +207,10 @@ fn count(channel: &str, outcome: &'static str) {
 pub fn begin(
     mut state: ChannelState,
     limits: crate::channel::ChannelLimits,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> ChannelState {
     state.breaker.begin();
-    state.pace.take(limits.rate, now_unix_nano);
+    state.pace.take(limits.rate, now);
     state
 }
 
@@ -227,29 +219,29 @@ pub fn end(
     planned: &PlannedMessage,
     mut state: ChannelState,
     sent: Result<Receipt, SendError>,
-    (limits, now_unix_nano, random): (crate::channel::ChannelLimits, i64, f64),
+    (limits, now, random): (crate::channel::ChannelLimits, Timestamp, f64),
 ) -> Finished {
     let before = state.breaker.clone();
-    state.pace.answered(limits.rate, now_unix_nano);
+    state.pace.answered(limits.rate, now);
     let result = match &sent {
         Ok(_) => Some(CallResult::Well),
         Err(error) => error.call_result(),
     };
     if let Some(result) = result {
-        state.breaker.end(result, now_unix_nano);
+        state.breaker.end(result, now);
     }
     state.last_error = sent.as_ref().err().map(|error| error.text.clone()).unwrap_or_default();
     // After the breaker has counted the call, and with the error that it will be explained by.
-    let change = change(&before, &state, now_unix_nano);
+    let change = change(&before, &state, now);
     let outcome = match sent {
         Ok(receipt) => Outcome::Sent { thread: receipt.thread, words: receipt.words },
-        Err(error) => failed(planned, error, now_unix_nano, random),
+        Err(error) => failed(planned, error, now, random),
     };
     Finished { ids: planned.ids.clone(), outcome, state, change }
 }
 
 /// A message that was refused in its plain form too is given up; everything else is tried again.
-fn failed(planned: &PlannedMessage, error: SendError, now: i64, random: f64) -> Outcome {
+fn failed(planned: &PlannedMessage, error: SendError, now: Timestamp, random: f64) -> Outcome {
     let is_rejected = error.failure == Failure::Rejected;
     if is_rejected && planned.form == Form::Plain {
         return Outcome::GivenUp { error: error.text };
@@ -265,7 +257,7 @@ fn failed(planned: &PlannedMessage, error: SendError, now: i64, random: f64) -> 
         }
     };
     Outcome::Retry {
-        not_before_unix_nano: now.saturating_add(nanos(pause)),
+        not_before: now + pause,
         may_have_arrived: error.may_have_arrived || planned.may_have_arrived,
         is_plain: is_rejected || planned.form == Form::Plain,
         error: error.text,
@@ -281,10 +273,10 @@ fn given_up(ids: Vec<i64>, queue: &Queue) -> Finished {
 
 /// The breaker's change, if other channels are to be told: it opened, the channel is set wrongly,
 /// or it is well again. Not each probe.
-fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<Change> {
+fn change(before: &Breaker, state: &ChannelState, at: Timestamp) -> Option<Change> {
     let (from, to) = (before.state, state.breaker.state);
-    let since = before.down_since_unix_nano.or(state.breaker.down_since_unix_nano);
-    let since_unix_nano = since.unwrap_or(at_unix_nano);
+    let since = before.down_since.or(state.breaker.down_since);
+    let since = since.unwrap_or(at);
     let is_new = match (from, to) {
         (BreakerState::Closed, BreakerState::Open { .. }) => true,
         (BreakerState::HalfOpen { .. }, BreakerState::Closed) => true,
@@ -293,5 +285,5 @@ fn change(before: &Breaker, state: &ChannelState, at_unix_nano: i64) -> Option<C
         _ => false,
     };
     let reason = || state.last_error.clone();
-    is_new.then(|| Change { at_unix_nano, since_unix_nano, from, to, reason: reason() })
+    is_new.then(|| Change { at, since, from, to, reason: reason() })
 }

@@ -1,7 +1,10 @@
 //! The evidence of an incident, from storage: samples of the logs since it began and of the hour
 //! before, and what was deployed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use logweir_core::{
     filter::Filter,
@@ -18,15 +21,15 @@ use crate::{
     rule::engine::EvidenceRequest,
 };
 
-const SECOND: i64 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 /// What belongs to an incident came at most so long before it was noticed, or since it began.
-const WINDOW_NANOS_MIN: i64 = 60 * SECOND;
+const WINDOW_MIN: Duration = Duration::from_secs(60);
 /// How far back before an incident the logs are taken as normal.
-const BEFORE_NANOS: i64 = 3_600 * SECOND;
+const BEFORE: Duration = Duration::from_secs(3_600);
 /// Logs that are looked at of the incident's time and of the time before, each; the newest.
 const LOGS_MAX: usize = 1_000;
 /// Deploys that came so long before it began may have to do with it.
-const DEPLOYED_NANOS: i64 = 1_800 * SECOND;
+const DEPLOYED_BEFORE: Duration = Duration::from_secs(1_800);
 /// Deploys of a service that are looked at, the newest: more in half an hour say nothing.
 const DEPLOYS_MAX: usize = 20;
 /// Patterns of a service that are looked up: more than a page of logs has.
@@ -52,11 +55,11 @@ pub(crate) async fn find(
     };
     let symptom = Symptom::of(&asked.kind);
     // What a rule counts came before it was evaluated, so that "since it began" would be empty.
-    let begun = asked.from_unix_nano.min(asked.to_unix_nano.saturating_sub(WINDOW_NANOS_MIN));
-    let now = sample(dependencies, tenant, &service, symptom, (begun, i64::MAX)).await?;
-    let from = begun.saturating_sub(BEFORE_NANOS);
+    let begun = asked.from.min(asked.to - WINDOW_MIN);
+    let now = sample(dependencies, tenant, &service, symptom, (begun, Timestamp::MAX)).await?;
+    let from = begun - BEFORE;
     let before = sample(dependencies, tenant, &service, symptom, (from, begun)).await?;
-    let window = asked.to_unix_nano.saturating_sub(begun).max(SECOND);
+    let window = asked.to.since(begun).max(SECOND);
     let patterns = patterns(dependencies, tenant, &service, from).await?;
     // Samples come of the causes, so that people see the logs that the message speaks of.
     let probable_causes = probable_causes(symptom, &counts(&now, &before, window, &patterns));
@@ -80,7 +83,7 @@ pub(crate) async fn find(
 struct Sample {
     logs: Vec<StoredLog>,
     /// The part of the time that they stand for.
-    nanos: i64,
+    length: Duration,
     patterns: BTreeMap<TemplateId, PatternTotals>,
 }
 
@@ -109,7 +112,7 @@ async fn sample(
     tenant: &Tenant,
     service: &Service,
     symptom: Symptom,
-    (from_unix_nano, to_unix_nano): (i64, i64),
+    (from, to): (Timestamp, Timestamp),
 ) -> Result<Sample, StorageError> {
     // Of a busy service a thousand logs are seconds; what matters to errors are warnings and
     // errors.
@@ -117,20 +120,17 @@ async fn sample(
     let text = format!("service:\"{service}\"{level}");
     let filter = Filter::parse(&text, Timestamp::EPOCH)
         .map_err(|error| StorageError::LimitExceeded(format!("{text}: {error}")))?;
-    let range = TimeRange {
-        from: Timestamp::from_unix_nanos(from_unix_nano),
-        to: Timestamp::from_unix_nanos(to_unix_nano),
-    };
+    let range = TimeRange { from, to };
     let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
     let page = dependencies.read.search(tenant, query).await?;
     // Where there are more logs than a page holds, those of the page stand for the time that they
     // span.
-    let newest = page.logs.first().map_or(from_unix_nano, time);
+    let newest = page.logs.first().map_or(from, time);
     let oldest = match &page.next {
-        Some(_) => page.logs.last().map_or(from_unix_nano, time),
-        None => from_unix_nano,
+        Some(_) => page.logs.last().map_or(from, time),
+        None => from,
     };
-    let end = if to_unix_nano == i64::MAX { newest } else { to_unix_nano };
+    let end = if to == Timestamp::MAX { newest } else { to };
     let mut patterns: BTreeMap<TemplateId, PatternTotals> = BTreeMap::new();
     for log in &page.logs {
         let totals = patterns.entry(log.scored.template_id).or_default();
@@ -140,11 +140,11 @@ async fn sample(
             totals.timed += 1;
         }
     }
-    Ok(Sample { nanos: end.saturating_sub(oldest).max(SECOND), logs: page.logs, patterns })
+    Ok(Sample { length: end.since(oldest).max(SECOND), logs: page.logs, patterns })
 }
 
-fn time(log: &StoredLog) -> i64 {
-    log.scored.record.time.as_unix_nanos()
+const fn time(log: &StoredLog) -> Timestamp {
+    log.scored.record.time
 }
 
 /// The patterns of a service since a moment, by id.
@@ -152,9 +152,9 @@ async fn patterns(
     dependencies: &Dependencies,
     tenant: &Tenant,
     service: &Service,
-    from_unix_nano: i64,
+    from: Timestamp,
 ) -> Result<BTreeMap<TemplateId, String>, StorageError> {
-    let range = TimeRange { from: Timestamp::from_unix_nanos(from_unix_nano), to: Timestamp::MAX };
+    let range = TimeRange { from, to: Timestamp::MAX };
     let found =
         dependencies.read.list_templates(tenant, Some(service), range, PATTERNS_MAX).await?;
     Ok(found.into_iter().map(|template| (template.template_id, template.pattern)).collect())
@@ -163,7 +163,7 @@ async fn patterns(
 fn counts(
     now: &Sample,
     before: &Sample,
-    window_nanos: i64,
+    window: Duration,
     patterns: &BTreeMap<TemplateId, String>,
 ) -> Vec<PatternCount> {
     let ids: BTreeSet<TemplateId> =
@@ -172,7 +172,8 @@ fn counts(
         let current = now.patterns.get(&template_id).copied().unwrap_or_default();
         let usual = before.patterns.get(&template_id).copied().unwrap_or_default();
         // Both are brought to the length of the incident's window, to be comparable.
-        let scale = |logs: u64, nanos: i64| logs as f64 * window_nanos as f64 / nanos as f64;
+        let scale =
+            |logs: u64, length: Duration| logs as f64 * window.as_secs_f64() / length.as_secs_f64();
         let mut of_it = now
             .logs
             .iter()
@@ -184,8 +185,8 @@ fn counts(
             template_id: template_id.to_string(),
             pattern: patterns.get(&template_id).map_or(example, String::as_str).to_owned(),
             level: of_it.map(|log| log.scored.level as u8).max().unwrap_or_default(),
-            now: scale(current.logs, now.nanos.min(window_nanos)).round() as u64,
-            before: scale(usual.logs, before.nanos),
+            now: scale(current.logs, now.length.min(window)).round() as u64,
+            before: scale(usual.logs, before.length),
             is_new: usual.logs == 0,
             latency: latency_change(current, usual),
         }
@@ -214,7 +215,7 @@ fn sample_log(log: &StoredLog) -> SampleLog {
     let end = record.message.floor_char_boundary(MESSAGE_BYTES_MAX);
     SampleLog {
         log_id: log.id.to_string(),
-        at_unix_nano: record.time.as_unix_nanos(),
+        at: record.time,
         level: log.scored.level.as_str().to_owned(),
         message: record.message[..end].to_owned(),
         trace_id: record.trace_id.map(hex::encode).unwrap_or_default(),
@@ -229,12 +230,10 @@ async fn deploys(
     asked: &EvidenceRequest,
 ) -> Result<Vec<DeployMark>, StorageError> {
     let found = dependencies.administer.list_deploys(tenant, Some(service), DEPLOYS_MAX).await?;
-    let since = asked.from_unix_nano.saturating_sub(DEPLOYED_NANOS);
-    let near = found.into_iter().filter(|deploy| {
-        deploy.time.as_unix_nanos() >= since && deploy.time.as_unix_nanos() <= asked.to_unix_nano
-    });
+    let since = asked.from - DEPLOYED_BEFORE;
+    let near = found.into_iter().filter(|deploy| (since..=asked.to).contains(&deploy.time));
     let mark = |deploy: logweir_storage::Deploy| DeployMark {
-        at_unix_nano: deploy.time.as_unix_nanos(),
+        at: deploy.time,
         service: deploy.service.to_string(),
         version: deploy.version,
     };

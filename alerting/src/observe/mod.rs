@@ -20,35 +20,34 @@ use parking_lot::Mutex;
 use crate::{
     dependencies::Dependencies,
     detector::{
-        new_pattern::{NEW_NANOS, NewPattern},
-        window::{BUCKET_SECONDS, Bucket},
+        new_pattern::{NEW_AGE_MAX, NewPattern},
+        window::{BUCKET_SECONDS, BUCKET_WIDTH, Bucket},
     },
     rule::{
         engine::Engine,
-        late::LATE_NANOS_MAX,
+        late::LATE_MAX,
         observations::{Observations, RuleMatches, Watermarks},
         self_monitoring::{ServiceClock, SystemReport},
     },
 };
 
-pub(crate) const SECOND: i64 = 1_000_000_000;
-pub(crate) const HOUR: i64 = 3_600 * SECOND;
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// How far back from what was evaluated is read anew with each evaluation, for logs that came late.
-const LATE_NANOS: i64 = 180 * SECOND;
+const LATE: Duration = Duration::from_secs(180);
 /// How often as much is read anew as may come late at all: to read it each time would take five
 /// times as long.
-const FAR_LOOK_NANOS: i64 = 20 * SECOND;
+const FAR_LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Logs may be stamped ahead of this machine's clock.
-const AHEAD_NANOS: i64 = 60 * SECOND;
+const AHEAD_MAX: Duration = Duration::from_secs(60);
 /// How far back is read at the beginning, to know what is expected.
-const HISTORY_HOURS: i64 = 24;
+const HISTORY_HOURS: u32 = 24;
 /// New patterns of a tenant that are looked at.
 pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
 /// Logs that a rule's filter is counted over, the newest: a page of storage.
 const MATCHES_MAX: usize = 1_000;
 /// How far back they are looked for at least, so that the buckets before the open one are seen
 /// whole once more. Further with each far look.
-const MATCHES_NANOS: i64 = 40 * SECOND;
+const MATCHES_MIN: Duration = Duration::from_secs(40);
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
 /// A processor that has been silent for longer reads no partition.
@@ -59,28 +58,23 @@ pub(crate) async fn learn_past(
     (read, alerts): (&dyn ReadLogs, &dyn KeepAlerts),
     tenant: &Tenant,
     engine: &mut Engine,
-    until_unix_nano: i64,
+    until: Timestamp,
 ) -> Result<(), StorageError> {
     // An hour at a time, as a day of buckets of many services would not fit into memory; up to
     // where the first evaluation reads by itself.
     for hour in (0..HISTORY_HOURS).rev() {
-        let to_unix_nano = until_unix_nano - LATE_NANOS - hour * HOUR;
-        let range = TimeRange {
-            from: Timestamp::from_unix_nanos(to_unix_nano - HOUR),
-            to: Timestamp::from_unix_nanos(to_unix_nano),
-        };
+        let to = until - LATE - HOUR * hour;
+        let range = TimeRange { from: to - HOUR, to };
         for (service, buckets) in buckets(read, tenant, range).await? {
             for bucket in buckets {
                 engine.learn_bucket(&service, bucket);
             }
         }
     }
-    let since = until_unix_nano - HISTORY_HOURS * HOUR;
-    let new =
-        alerts.new_templates(tenant, Timestamp::from_unix_nanos(since), NEW_PATTERNS_MAX).await?;
+    let since = until - HOUR * HISTORY_HOURS;
+    let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
     // Younger ones are evaluated.
-    let is_past =
-        |of: &TemplateSummary| of.first_seen.as_unix_nanos() < until_unix_nano - NEW_NANOS;
+    let is_past = |of: &TemplateSummary| of.first_seen < until - NEW_AGE_MAX;
     for template in new.into_iter().rev().filter(is_past) {
         let service = template.service.clone();
         engine.learn_pattern(service.as_str(), &new_pattern(template));
@@ -93,7 +87,7 @@ pub(crate) async fn observe(
     dependencies: &Dependencies,
     tenant: &Tenant,
     engine: &Mutex<Engine>,
-    now: i64,
+    now: Timestamp,
 ) -> Result<Observations, StorageError> {
     // Through when logs are known is asked first: what comes after is read or not, and not
     // evaluated.
@@ -106,15 +100,13 @@ pub(crate) async fn observe(
     // Locked for a moment only: what follows waits for storage.
     let (wanted, is_far, filters) = {
         let engine = engine.lock();
-        let is_far = is_far_look(engine.evaluated_unix_nano(), now);
+        let is_far = is_far_look(engine.evaluated_at(), now);
         (engine.wanted_from(&watermarks, now), is_far, filters(engine.rules()))
     };
-    let buckets_from = wanted - if is_far { LATE_NANOS_MAX } else { LATE_NANOS };
-    let matches_from = wanted.min(now - if is_far { LATE_NANOS } else { MATCHES_NANOS });
-    let new = dependencies
-        .alerts
-        .new_templates(tenant, Timestamp::from_unix_nanos(now - NEW_NANOS), NEW_PATTERNS_MAX)
-        .await?;
+    let buckets_from = wanted - if is_far { LATE_MAX } else { LATE };
+    let matches_from = wanted.min(now - if is_far { LATE } else { MATCHES_MIN });
+    let new =
+        dependencies.alerts.new_templates(tenant, now - NEW_AGE_MAX, NEW_PATTERNS_MAX).await?;
     Ok(Observations {
         buckets: new_buckets(dependencies, tenant, &last_seen, (buckets_from, now)).await?,
         new_patterns: new
@@ -131,16 +123,16 @@ pub(crate) async fn observe(
 }
 
 /// Whether an evaluation is the first within its twenty seconds.
-const fn is_far_look(evaluated_unix_nano: i64, now: i64) -> bool {
-    now.div_euclid(FAR_LOOK_NANOS) != evaluated_unix_nano.div_euclid(FAR_LOOK_NANOS)
+fn is_far_look(evaluated_at: Timestamp, now: Timestamp) -> bool {
+    now.floor(FAR_LOOK_EVERY) != evaluated_at.floor(FAR_LOOK_EVERY)
 }
 
 /// The newest log of each service, and through when its logs are known: a pipeline that lags is not
 /// to pass for a clock that is slow.
-fn clocks(watermarks: &Watermarks, last_seen: BTreeMap<String, i64>) -> Vec<ServiceClock> {
-    let clock = |(service, newest_unix_nano): (String, i64)| {
-        let known_unix_nano = watermarks.get(&service).copied().flatten()?;
-        Some(ServiceClock { service, newest_unix_nano, known_unix_nano })
+fn clocks(watermarks: &Watermarks, last_seen: BTreeMap<String, Timestamp>) -> Vec<ServiceClock> {
+    let clock = |(service, newest): (String, Timestamp)| {
+        let known_through = watermarks.get(&service).copied().flatten()?;
+        Some(ServiceClock { service, newest, known_through })
     };
     last_seen.into_iter().filter_map(clock).collect()
 }
@@ -149,21 +141,18 @@ fn clocks(watermarks: &Watermarks, last_seen: BTreeMap<String, i64>) -> Vec<Serv
 async fn new_buckets(
     dependencies: &Dependencies,
     tenant: &Tenant,
-    last_seen: &BTreeMap<String, i64>,
-    (from_unix_nano, now): (i64, i64),
+    last_seen: &BTreeMap<String, Timestamp>,
+    (from, now): (Timestamp, Timestamp),
 ) -> Result<Vec<(String, Bucket)>, StorageError> {
-    let range = TimeRange {
-        from: Timestamp::from_unix_nanos(from_unix_nano),
-        to: Timestamp::from_unix_nanos(now.saturating_add(AHEAD_NANOS)),
-    };
+    let range = TimeRange { from, to: now + AHEAD_MAX };
     let mut found = Vec::new();
     for (service, buckets) in buckets(&*dependencies.read, tenant, range).await? {
         for mut bucket in buckets {
-            let end = (bucket.start_seconds + BUCKET_SECONDS) * SECOND - 1;
+            let end = (bucket.start + BUCKET_WIDTH).previous();
             let last = last_seen.get(&service).copied().unwrap_or(end);
             // Storage knows the newest log of a service, not of each bucket: in all others it is
             // taken to have come at the end.
-            bucket.last_seen_unix_nano = last.clamp(bucket.start_seconds * SECOND, end);
+            bucket.last_seen = last.clamp(bucket.start, end);
             found.push((service.clone(), bucket));
         }
     }
@@ -175,8 +164,8 @@ pub(crate) fn new_pattern(template: TemplateSummary) -> NewPattern {
         template_id: template.template_id.to_string(),
         pattern: template.pattern,
         level: template.level as u8,
-        first_unix_nano: template.first_seen.as_unix_nanos(),
-        last_unix_nano: template.last_seen.as_unix_nanos(),
+        first_seen: template.first_seen,
+        last_seen: template.last_seen,
         count: template.count,
     }
 }
@@ -185,9 +174,9 @@ pub(crate) fn new_pattern(template: TemplateSummary) -> NewPattern {
 async fn last_seen(
     dependencies: &Dependencies,
     tenant: &Tenant,
-) -> Result<BTreeMap<String, i64>, StorageError> {
+) -> Result<BTreeMap<String, Timestamp>, StorageError> {
     let services = dependencies.read.list_services(tenant).await?.into_iter();
-    Ok(services.map(|of| (of.service.to_string(), of.last_seen.as_unix_nanos())).collect())
+    Ok(services.map(|of| (of.service.to_string(), of.last_seen)).collect())
 }
 
 /// What services logged in a range, in buckets, ascending.
@@ -196,14 +185,13 @@ pub(crate) async fn buckets(
     tenant: &Tenant,
     range: TimeRange,
 ) -> Result<BTreeMap<String, Vec<Bucket>>, StorageError> {
-    let width = BUCKET_SECONDS * SECOND;
     let range = TimeRange {
-        from: Timestamp::from_unix_nanos(range.from.as_unix_nanos().div_euclid(width) * width),
-        to: Timestamp::from_unix_nanos((range.to.as_unix_nanos().div_euclid(width) + 1) * width),
+        from: range.from.floor(BUCKET_WIDTH),
+        to: range.to.floor(BUCKET_WIDTH) + BUCKET_WIDTH,
     };
     let query = AggregateQuery {
         range,
-        bucket_seconds: BUCKET_SECONDS as u32,
+        bucket_seconds: BUCKET_SECONDS,
         group_by: GroupBy::Service,
         service: None,
     };
@@ -212,14 +200,13 @@ pub(crate) async fn buckets(
 }
 
 fn bucket(point: AggregatePoint) -> Bucket {
-    let start_seconds = point.start.as_unix_nanos().div_euclid(SECOND);
     Bucket {
-        start_seconds,
+        start: point.start,
         total: point.total,
         errors: point.errors,
         anomalies: point.anomalies,
         latencies: point.latencies,
-        last_seen_unix_nano: (start_seconds + BUCKET_SECONDS) * SECOND - 1,
+        last_seen: (point.start + BUCKET_WIDTH).previous(),
     }
 }
 
@@ -238,14 +225,13 @@ async fn matches(
     dependencies: &Dependencies,
     tenant: &Tenant,
     filters: Vec<(String, String)>,
-    (from_unix_nano, now): (i64, i64),
+    (from, now): (Timestamp, Timestamp),
 ) -> Result<Vec<RuleMatches>, StorageError> {
     let mut matches = Vec::new();
     for (rule, filter) in filters {
         // What is no filter any more was one when the rule was set, by an earlier version.
-        let Ok(filter) = Filter::parse(&filter, Timestamp::from_unix_nanos(now)) else { continue };
-        let range =
-            TimeRange { from: Timestamp::from_unix_nanos(from_unix_nano), to: Timestamp::MAX };
+        let Ok(filter) = Filter::parse(&filter, now) else { continue };
+        let range = TimeRange { from, to: Timestamp::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
         let found = dependencies.read.search(tenant, query).await?.logs;
         let counted = counted(&found).into_iter();
@@ -259,15 +245,15 @@ async fn matches(
 }
 
 /// Logs in buckets, of each service.
-pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(i64, String), Bucket> {
-    let mut buckets: BTreeMap<(i64, String), Bucket> = BTreeMap::new();
+pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(Timestamp, String), Bucket> {
+    let mut buckets: BTreeMap<(Timestamp, String), Bucket> = BTreeMap::new();
     for log in logs {
-        let time = log.scored.record.time.as_unix_nanos();
-        let start_seconds = time.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
-        let bucket = buckets.entry((start_seconds, log.service.to_string())).or_default();
-        bucket.start_seconds = start_seconds;
+        let time = log.scored.record.time;
+        let start = time.floor(BUCKET_WIDTH);
+        let bucket = buckets.entry((start, log.service.to_string())).or_default();
+        bucket.start = start;
         bucket.total += 1;
-        bucket.last_seen_unix_nano = bucket.last_seen_unix_nano.max(time);
+        bucket.last_seen = bucket.last_seen.max(time);
     }
     buckets
 }
@@ -290,23 +276,22 @@ impl<'a> Owners<'a> {
         dependencies: &Dependencies,
         tenant: &Tenant,
         service: &str,
-        now: i64,
-    ) -> Option<i64> {
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let service = Service::new(service).ok()?;
         let partition = (dependencies.partition_of)(tenant, &service, dependencies.partitions);
         let owner = self.0.get(&partition)?;
-        let pause = i64::from(dependencies.config.start_pause_seconds) * SECOND;
-        let is_fresh = now.saturating_sub(owner.heartbeat.started_at.as_unix_nanos()) < pause;
+        let pause = Duration::from_secs(dependencies.config.start_pause_seconds.into());
+        let is_fresh = now < owner.heartbeat.started_at + pause;
         // After a restart everybody sends what they had kept back: until it has come, silence says
         // nothing.
         if is_fresh && owner.heartbeat.kind == "standalone" {
             return None;
         }
-        let committed = owner.heartbeat.committed_through?.as_unix_nanos();
+        let committed = owner.heartbeat.committed_through?;
         // It reported so a while ago; of what came since nothing is known, but where it was up to
         // date then it is taken to be now.
-        let age = i64::try_from(owner.age.as_nanos()).unwrap_or(i64::MAX);
-        Some(committed.saturating_add(age).min(now))
+        Some((committed + owner.age).min(now))
     }
 }
 
@@ -316,9 +301,9 @@ async fn report(
     dependencies: &Dependencies,
     tenant: &Tenant,
     processes: &[LiveProcess],
-    now: i64,
+    now: Timestamp,
 ) -> Result<SystemReport, StorageError> {
-    let mut report = SystemReport { at_unix_nano: now, ..SystemReport::default() };
+    let mut report = SystemReport { at: now, ..SystemReport::default() };
     let (_first, dead_letters) = dependencies.administer.list_dead_letters(tenant, None, 1).await?;
     report.dead_letters = dead_letters;
     let mut lost: BTreeMap<String, u64> = BTreeMap::new();
@@ -331,13 +316,13 @@ async fn report(
     }
     let processors = processes.iter().filter(|process| !process.heartbeat.partitions.is_empty());
     for process in processors {
-        let age = i64::try_from(process.age.as_nanos()).unwrap_or(i64::MAX);
+        let seen_at = now - process.age;
         let heartbeat = &process.heartbeat;
         let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
-        report.processors.push((name, now.saturating_sub(age)));
-        if let Some(committed) = heartbeat.committed_through.map(Timestamp::as_unix_nanos) {
+        report.processors.push((name, seen_at));
+        if let Some(committed) = heartbeat.committed_through {
             // As of its last heartbeat: a processor that is silent is another rule's matter.
-            let lag = now.saturating_sub(age).saturating_sub(committed).max(0) as f64 / 1e9;
+            let lag = seen_at.since(committed).as_secs_f64();
             report
                 .queue_lag_seconds
                 .extend(heartbeat.partitions.iter().map(|partition| (partition.to_string(), lag)));

@@ -12,8 +12,12 @@
 //!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::{Evidence, Incident, IncidentState},
     rule::{Direction, INCIDENTS_PER_RULE_MAX, Rule, RuleKind},
@@ -32,28 +36,27 @@ use crate::{
         detection::Detection,
         history::{ServiceHistory, WindowSums},
         new_pattern::{NewPattern, NewPatterns},
-        window::{BUCKET_SECONDS, Bucket, Buckets, SlowFrom},
+        window::{BUCKET_WIDTH, Bucket, Buckets, SlowFrom},
     },
     incident::{Breach, Incidents, Origin, RuleResult},
 };
 
-/// How late a log may come and still count at once, nanoseconds.
-pub const LATENESS_NANOS: i64 = 2 * SECOND;
-/// How often to evaluate, nanoseconds.
-pub const EVALUATE_NANOS: i64 = 2 * SECOND;
+/// How late a log may come and still count at once.
+pub const LATENESS: Duration = Duration::from_secs(2);
+/// How often to evaluate.
+pub const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 /// Services that are watched; more are not, and are counted.
 pub const SERVICES_MAX: usize = 10_000;
 /// How far back a service that lagged is evaluated: as far as buckets are kept.
-const CATCH_UP_NANOS: i64 = 3_600 * SECOND;
+const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
 /// At what steps it then is: a bucket, which is all that the past is told apart by.
-const CATCH_UP_STEP_NANOS: i64 = BUCKET_SECONDS * SECOND;
+const CATCH_UP_STEP: Duration = BUCKET_WIDTH;
 /// After so long what an incident calls abnormal is the new baseline: a change that people have
 /// lived with for six hours is no longer an incident that hides others.
-const ACCEPT_NANOS: i64 = 6 * 3_600 * SECOND;
+const ACCEPT_AFTER: Duration = Duration::from_secs(6 * 3_600);
 /// What goes wrong so often in a day is the service's nature, as far as anybody can tell, and is
 /// learnt like everything else.
 const FIRED_BY_NATURE: usize = 3;
-const SECOND: i64 = 1_000_000_000;
 
 /// An incident that has begun to fire, and where to look for its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +68,9 @@ pub struct EvidenceRequest {
     /// Its rule's kind, as [`crate::incident::evidence::Symptom::of`] takes it.
     pub kind: String,
     /// When it began, event time.
-    pub from_unix_nano: i64,
+    pub from: Timestamp,
     /// Through when logs are known, event time.
-    pub to_unix_nano: i64,
+    pub to: Timestamp,
 }
 
 /// What came of an evaluation. The incidents themselves are in [`Engine::incidents`], which also
@@ -87,10 +90,10 @@ pub struct Evaluation {
 struct Service {
     history: ServiceHistory,
     new_patterns: NewPatterns,
-    /// Through which moment it was evaluated, event time; `i64::MIN` if it never was.
-    evaluated_unix_nano: i64,
+    /// Through which moment it was evaluated, event time; [`Timestamp::MIN`] if it never was.
+    evaluated_through: Timestamp,
     /// Through when its logs are known; none while that is not known.
-    watermark_unix_nano: Option<i64>,
+    watermark: Option<Timestamp>,
     late: LateBuckets,
     /// The places of the rules that hold for it, ascending; renewed when rules change.
     rules: Vec<u32>,
@@ -103,10 +106,10 @@ struct Service {
 #[derive(Clone, Copy)]
 struct When {
     /// The moment that is judged, event time.
-    at_unix_nano: i64,
+    at: Timestamp,
     /// Event time through which the service's logs are known: later where they came late.
-    known_unix_nano: i64,
-    now_unix_nano: i64,
+    known_through: Timestamp,
+    now: Timestamp,
 }
 
 /// Rules, what they watch, and what they found. See the module's documentation.
@@ -126,8 +129,8 @@ pub struct Engine {
     incidents_refused: u64,
     /// Whether there may be incidents that no rule watches any longer.
     has_orphans: bool,
-    /// When the last evaluation was; `i64::MIN` before the first.
-    evaluated_unix_nano: i64,
+    /// When the last evaluation was; [`Timestamp::MIN`] before the first.
+    evaluated_at: Timestamp,
 }
 
 impl Engine {
@@ -145,7 +148,7 @@ impl Engine {
             services_refused: 0,
             incidents_refused: 0,
             has_orphans: true,
-            evaluated_unix_nano: i64::MIN,
+            evaluated_at: Timestamp::MIN,
         };
         engine.set_rules(rules);
         engine
@@ -206,9 +209,9 @@ impl Engine {
         &mut self.incidents
     }
 
-    /// When the last evaluation was; `i64::MIN` before the first.
-    pub const fn evaluated_unix_nano(&self) -> i64 {
-        self.evaluated_unix_nano
+    /// When the last evaluation was; [`Timestamp::MIN`] before the first.
+    pub const fn evaluated_at(&self) -> Timestamp {
+        self.evaluated_at
     }
 
     fn service(&mut self, name: &str) -> Option<&mut Service> {
@@ -223,9 +226,9 @@ impl Engine {
             let service = Service {
                 history: ServiceHistory::default(),
                 new_patterns: NewPatterns::default(),
-                evaluated_unix_nano: i64::MIN,
+                evaluated_through: Timestamp::MIN,
                 // All is known at once of a service that nobody gives a watermark of.
-                watermark_unix_nano: Some(i64::MAX),
+                watermark: Some(Timestamp::MAX),
                 late: LateBuckets::default(),
                 rules,
                 open,
@@ -238,13 +241,13 @@ impl Engine {
 
     /// Takes in a bucket of the past, to learn from only; ascending, and before any evaluation.
     pub fn learn_bucket(&mut self, service: &str, bucket: Bucket) {
-        let start = bucket.start_seconds * SECOND;
-        let end = start + BUCKET_SECONDS * SECOND;
+        let start = bucket.start;
+        let end = start + BUCKET_WIDTH;
         if let Some(service) = self.service(service) {
             service.new_patterns.known_since(start);
             service.history.put(bucket);
             service.history.pass(end, Abnormal::default());
-            service.evaluated_unix_nano = end;
+            service.evaluated_through = end;
         }
     }
 
@@ -257,34 +260,34 @@ impl Engine {
 
     /// From when on the next evaluation wants buckets, once these watermarks are known: a service
     /// that lagged is evaluated from where it was left.
-    pub fn wanted_from(&self, watermarks: &Watermarks, now_unix_nano: i64) -> i64 {
+    pub fn wanted_from(&self, watermarks: &Watermarks, now: Timestamp) -> Timestamp {
         let is_known = |(name, service): &(&String, &Service)| {
-            let watermark = watermarks.get(*name).copied().unwrap_or(service.watermark_unix_nano);
-            watermark.is_some() && service.evaluated_unix_nano != i64::MIN
+            let watermark = watermarks.get(*name).copied().unwrap_or(service.watermark);
+            watermark.is_some() && service.evaluated_through != Timestamp::MIN
         };
         let known = self.services.iter().filter(is_known);
-        let evaluated = known.map(|(_, service)| service.evaluated_unix_nano);
+        let evaluated = known.map(|(_, service)| service.evaluated_through);
         // The one that lags most decides for all, since they are read with one query.
-        let earliest = now_unix_nano.saturating_sub(CATCH_UP_NANOS);
-        evaluated.min().unwrap_or(now_unix_nano).clamp(earliest, now_unix_nano)
+        let earliest = now - CATCH_UP_MAX;
+        evaluated.min().unwrap_or(now).clamp(earliest, now)
     }
 
     /// Evaluates everything: takes in what was seen, applies the rules, and has the evidence found
     /// of what begins to fire. None of `find_evidence` leaves an incident without.
     pub fn evaluate(
         &mut self,
-        now_unix_nano: i64,
+        now: Timestamp,
         seen: Observations,
         mut find_evidence: impl FnMut(&EvidenceRequest) -> Option<Evidence>,
     ) -> Evaluation {
         // Evidence is looked for last, and only of what fires: each search costs more than all the
         // rules.
         self.observe(seen);
-        self.evaluated_unix_nano = now_unix_nano;
+        self.evaluated_at = now;
         let mut fired = Vec::new();
-        self.evaluate_services(now_unix_nano, &mut fired);
-        self.evaluate_system(now_unix_nano, &mut fired);
-        self.end_orphans(now_unix_nano);
+        self.evaluate_services(now, &mut fired);
+        self.evaluate_system(now, &mut fired);
+        self.end_orphans(now);
         for request in &fired {
             if let Some(evidence) = find_evidence(request) {
                 self.incidents.attach(&request.incident_id, evidence);
@@ -300,13 +303,13 @@ impl Engine {
     fn observe(&mut self, seen: Observations) {
         for (name, watermark) in seen.watermarks {
             if let Some(service) = self.service(&name) {
-                service.watermark_unix_nano = watermark;
+                service.watermark = watermark;
             }
         }
         for (name, bucket) in seen.buckets {
             if let Some(service) = self.service(&name) {
-                let known = service.history.buckets.at(bucket.start_seconds);
-                service.late.note(&bucket, known, service.evaluated_unix_nano);
+                let known = service.history.buckets.at(bucket.start);
+                service.late.note(&bucket, known, service.evaluated_through);
                 service.history.put(bucket);
             }
         }
@@ -325,15 +328,15 @@ impl Engine {
     fn observe_matches(&mut self, RuleMatches { rule, service, bucket }: RuleMatches) {
         let Some(watched) = self.services.get_mut(&service) else { return };
         let buckets = self.matches.entry((rule, service)).or_default();
-        let known = buckets.at(bucket.start_seconds);
+        let known = buckets.at(bucket.start);
         // A bucket that has passed partly out of sight was seen whole before.
         if known.is_none_or(|seen| seen.total <= bucket.total) {
-            watched.late.note(&bucket, known, watched.evaluated_unix_nano);
+            watched.late.note(&bucket, known, watched.evaluated_through);
             buckets.put(bucket);
         }
     }
 
-    fn evaluate_services(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
+    fn evaluate_services(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
         let names: Vec<String> = self.services.keys().cloned().collect();
         // Shared out evenly, or those whose logs always come late would hold up all others.
         let late = self.services.values().filter(|service| !service.late.is_empty()).count();
@@ -342,8 +345,8 @@ impl Engine {
             // Taken out while its rules look at everything else.
             let Some(mut service) = self.services.remove(&name) else { continue };
             // Logs of the last two seconds may still be on their way.
-            let known = service.watermark_unix_nano.map(|w| w.min(now - LATENESS_NANOS));
-            let evaluated = service.evaluated_unix_nano;
+            let known = service.watermark.map(|w| w.min(now - LATENESS));
+            let evaluated = service.evaluated_through;
             let times = known.map(|known| evaluation_times(evaluated, known)).unwrap_or_default();
             // Before what is new, so that one incident grows in the order in which it happened.
             if let Some(&first) = times.first()
@@ -352,8 +355,8 @@ impl Engine {
                 self.evaluate_again(&name, &mut service, &look, (first, now), fired);
             }
             for at in times {
-                service.evaluated_unix_nano = at;
-                let when = When { at_unix_nano: at, known_unix_nano: at, now_unix_nano: now };
+                service.evaluated_through = at;
+                let when = When { at, known_through: at, now };
                 self.evaluate_service(&name, &mut service, when, fired);
             }
             self.services.insert(name, service);
@@ -368,7 +371,7 @@ impl Engine {
         name: &str,
         service: &mut Service,
         look: &LateLook,
-        (known_unix_nano, now_unix_nano): (i64, i64),
+        (known_through, now): (Timestamp, Timestamp),
         fired: &mut Vec<EvidenceRequest>,
     ) {
         let is_asked = |place: &u32| match self.checks[*place as usize] {
@@ -385,14 +388,14 @@ impl Engine {
         if rules.is_empty() {
             return;
         }
-        for &at_unix_nano in &look.moments {
-            let when = When { at_unix_nano, known_unix_nano, now_unix_nano };
-            let measured = self.measure(service, at_unix_nano);
+        for &at in &look.moments {
+            let when = When { at, known_through, now };
+            let measured = self.measure(service, at);
             for &place in &rules {
                 let is_active = self.is_active_for(place, name, service);
                 let detection = match self.checks[place as usize] {
                     Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
-                    _ => self.count_matches(place, name, at_unix_nano, is_active),
+                    _ => self.count_matches(place, name, at, is_active),
                 };
                 self.follow(place, name, service, when, detection, fired);
             }
@@ -406,8 +409,8 @@ impl Engine {
         when: When,
         fired: &mut Vec<EvidenceRequest>,
     ) {
-        let windows = service.history.pass(when.at_unix_nano, service.abnormal);
-        let measured = self.measure(service, when.at_unix_nano);
+        let windows = service.history.pass(when.at, service.abnormal);
+        let measured = self.measure(service, when.at);
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
             let is_active = self.is_active_for(place, name, service);
@@ -419,13 +422,13 @@ impl Engine {
             self.follow(place, name, service, when, detection, fired);
         }
         service.rules = rules;
-        self.mark_abnormal(name, service, when.now_unix_nano);
+        self.mark_abnormal(name, service, when.now);
     }
 
     /// The answer to each query, once for all rules: with thousands of rules most ask the same few
     /// things.
-    fn measure(&self, service: &Service, at_unix_nano: i64) -> Vec<Measurement> {
-        let measure = |query: &Query| Measurement::of(&service.history, at_unix_nano, *query);
+    fn measure(&self, service: &Service, at: Timestamp) -> Vec<Measurement> {
+        let measure = |query: &Query| Measurement::of(&service.history, at, *query);
         self.queries.iter().map(measure).collect()
     }
 
@@ -443,7 +446,7 @@ impl Engine {
         let (rule, measured) = (&self.rules[place as usize], &measured[query]);
         let limit = measured.limit(threshold)?;
         let is_past = measured.is_past(limit, is_down, rule, is_active);
-        is_past.then(|| measured.detection(limit, is_down, rule, when.at_unix_nano))
+        is_past.then(|| measured.detection(limit, is_down, rule, when.at))
     }
 
     /// What a rule with a filter finds in the logs that matched it.
@@ -451,7 +454,7 @@ impl Engine {
         &self,
         place: u32,
         name: &str,
-        at_unix_nano: i64,
+        at: Timestamp,
         is_active: bool,
     ) -> Option<Detection> {
         let rule = &self.rules[place as usize];
@@ -460,11 +463,11 @@ impl Engine {
         };
         let buckets = self.matches.get(&(rule.name.clone(), name.to_owned()))?;
         let full = full_buckets(window_seconds);
-        let [sums] = buckets.sums(at_unix_nano, [full], SlowFrom::default());
+        let [sums] = buckets.sums(at, [full], SlowFrom::default());
         let matched = Measurement::of_matches(&sums);
         let limit = matched.limit(threshold)?;
         let is_past = matched.is_past(limit, false, rule, is_active);
-        is_past.then(|| matched.detection(limit, false, rule, at_unix_nano))
+        is_past.then(|| matched.detection(limit, false, rule, at))
     }
 
     /// Has the incident of a rule and a service follow what was found.
@@ -505,7 +508,7 @@ impl Engine {
     ) -> Option<Detection> {
         let history = &mut service.history;
         let rule = &self.rules[place as usize];
-        let at = windows.at_unix_nano;
+        let at = windows.at;
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
                 history.error_spike(windows, is_active)
@@ -558,7 +561,7 @@ impl Engine {
             self.incidents_refused += 1;
             return None;
         }
-        let started = detection.as_ref().map_or(when.at_unix_nano, |found| found.started_unix_nano);
+        let started = detection.as_ref().map_or(when.at, |found| found.started_at);
         let origin = Origin {
             tenant: &self.tenant,
             rule: &rule.name,
@@ -570,9 +573,9 @@ impl Engine {
         };
         let result = RuleResult {
             series: &series,
-            at_unix_nano: when.at_unix_nano,
-            known_unix_nano: when.known_unix_nano,
-            now_unix_nano: when.now_unix_nano,
+            at: when.at,
+            known_through: when.known_through,
+            now: when.now,
             breach: detection.map(|found| breach(found, rule)),
             for_seconds: rule.for_seconds,
             keep_firing_seconds: rule.keep_firing_seconds,
@@ -582,14 +585,14 @@ impl Engine {
             incident_id,
             service: service.to_owned(),
             kind: origin.kind.to_owned(),
-            from_unix_nano: started,
-            to_unix_nano: when.at_unix_nano,
+            from: started,
+            to: when.at,
         })
     }
 
     /// What an incident says is not normal is not to be learnt, or a fault would excuse itself.
     /// Only built-in rules say so: what people set a threshold for may be normal all the same.
-    fn mark_abnormal(&self, name: &str, service: &mut Service, now: i64) {
+    fn mark_abnormal(&self, name: &str, service: &mut Service, now: Timestamp) {
         let before = service.abnormal;
         // From all open incidents anew, so that what is over no longer counts.
         let mut abnormal = Abnormal::default();
@@ -597,7 +600,7 @@ impl Engine {
             let open = self.incidents.open(&series(&self.rules[rule as usize].name, name));
             let Some(tracked) = open else { continue };
             let incident = &tracked.incident;
-            let is_old = now - incident.pending_unix_nano > ACCEPT_NANOS;
+            let is_old = now.since(incident.pending_at) > ACCEPT_AFTER;
             let is_nature =
                 self.incidents.fired_lately(&tracked.tracking.series) >= FIRED_BY_NATURE;
             // With less than a day to compare with, what seems abnormal may be a time of day that
@@ -628,8 +631,8 @@ impl Engine {
         });
     }
 
-    fn evaluate_system(&mut self, now: i64, fired: &mut Vec<EvidenceRequest>) {
-        let when = When { at_unix_nano: now, known_unix_nano: now, now_unix_nano: now };
+    fn evaluate_system(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
+        let when = When { at: now, known_through: now, now };
         for rule in 0..self.rules.len() {
             if self.checks[rule] != Check::System || !self.rules[rule].enabled {
                 continue;
@@ -645,7 +648,7 @@ impl Engine {
     }
 
     /// Ends what no rule asks about any longer: the rule is gone, or no longer selects the service.
-    fn end_orphans(&mut self, now: i64) {
+    fn end_orphans(&mut self, now: Timestamp) {
         if !std::mem::take(&mut self.has_orphans) {
             return;
         }
@@ -665,18 +668,18 @@ impl Engine {
 
 /// The moments to evaluate between two: a service that lagged is evaluated as it would have been,
 /// at every bucket of the last hour.
-fn evaluation_times(evaluated: i64, known: i64) -> Vec<i64> {
+fn evaluation_times(evaluated: Timestamp, known: Timestamp) -> Vec<Timestamp> {
     if known <= evaluated {
         return Vec::new();
     }
     // Nothing of a new service is caught up: there are no logs of it before.
-    if evaluated == i64::MIN {
+    if evaluated == Timestamp::MIN {
         return vec![known];
     }
     // In steps, since a fault that began and ended meanwhile would show in no single look at the
     // end.
-    let first = evaluated.max(known.saturating_sub(CATCH_UP_NANOS));
-    let steps = (1..).map(|step| first.saturating_add(step * CATCH_UP_STEP_NANOS));
+    let first = evaluated.max(known - CATCH_UP_MAX);
+    let steps = (1..).map(|step| first + CATCH_UP_STEP * step);
     steps.take_while(|moment| *moment < known).chain([known]).collect()
 }
 
@@ -700,7 +703,7 @@ fn breach(found: Detection, rule: &Rule) -> Breach {
         evidence: Evidence {
             summary,
             measured: found.measured,
-            started_unix_nano: found.started_unix_nano,
+            started_at: found.started_at,
             ..Evidence::default()
         },
     }

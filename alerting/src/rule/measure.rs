@@ -1,5 +1,6 @@
 //! Rules with a number: what is measured over a window, and whether it is past the threshold.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::Measured,
     rule::{Rule, Threshold},
@@ -55,10 +56,10 @@ pub(super) struct Measurement {
 
 impl Measurement {
     /// What a service's last window says, seen at a moment.
-    pub(super) fn of(history: &ServiceHistory, at_unix_nano: i64, query: Query) -> Self {
+    pub(super) fn of(history: &ServiceHistory, at: Timestamp, query: Query) -> Self {
         let expected = history.baseline.expected();
         let buckets = full_buckets(query.window_seconds);
-        let [sums] = history.buckets.sums(at_unix_nano, [buckets], expected.slow_from);
+        let [sums] = history.buckets.sums(at, [buckets], expected.slow_from);
         // Before the first row is learnt every expectation is 0, which any log would exceed.
         let known = |value: f64| (expected.spans > 0).then_some(value);
         let (value, expected, support) = match query.quantity {
@@ -73,7 +74,7 @@ impl Measurement {
             Quantity::Logs => (sums.total, known(expected.rate * sums.seconds), sums.total),
             Quantity::Anomalies => (sums.anomalies, None, sums.total),
             Quantity::LatencyMs(quantile) => (
-                history.buckets.latency_ms(at_unix_nano, buckets, quantile),
+                history.buckets.latency_ms(at, buckets, quantile),
                 known(history.baseline.latency_ms(quantile)),
                 sums.timed,
             ),
@@ -90,14 +91,14 @@ impl Measurement {
     /// windows: the long one says that it matters, the short one that it still goes on.
     pub(super) fn of_burn_rate(
         history: &ServiceHistory,
-        at_unix_nano: i64,
+        at: Timestamp,
         objective: f64,
         [long_seconds, short_seconds]: [u32; 2],
     ) -> Self {
         // The share of logs that may be errors.
         let budget = (1.0 - objective).max(ERROR_BUDGET_MIN);
         let burn = |seconds| {
-            let tally = history.errors_over(at_unix_nano, seconds);
+            let tally = history.errors_over(at, seconds);
             (tally.hits / tally.total.max(1.0) / budget, tally.total)
         };
         let (long, support) = burn(long_seconds);
@@ -138,7 +139,7 @@ impl Measurement {
         limit: f64,
         is_down: bool,
         rule: &Rule,
-        at_unix_nano: i64,
+        at: Timestamp,
     ) -> Detection {
         // The name in the incident is the stable one of the rule's kind, as files have it; people
         // read the summary.
@@ -162,13 +163,13 @@ impl Measurement {
                 threshold: Some(limit),
                 support: self.support as u64,
             }],
-            started_unix_nano: at_unix_nano,
+            started_at: at,
         }
     }
 }
 
 /// Full buckets of a window of so many seconds, besides the open one.
-pub(super) fn full_buckets(window_seconds: u32) -> i64 {
+pub(super) fn full_buckets(window_seconds: u32) -> u32 {
     // One bucket less: with the open one a window would be longer than was asked for.
-    (i64::from(window_seconds) / BUCKET_SECONDS - 1).max(0)
+    (window_seconds / BUCKET_SECONDS).saturating_sub(1)
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use logweir_core::timestamp::Timestamp;
+
 use super::self_monitoring::SystemReport;
 use crate::detector::{new_pattern::NewPattern, window::Bucket};
 
-/// Through when the logs of each service are known, nanoseconds since 1970; none while that is not
-/// known.
-pub type Watermarks = BTreeMap<String, Option<i64>>;
+/// Through when the logs of each service are known; none while that is not known.
+pub type Watermarks = BTreeMap<String, Option<Timestamp>>;
 
 /// What was seen since the last evaluation. What is seen again takes the place of what was seen
 /// before, so that a log which came late counts.
@@ -18,7 +19,7 @@ pub struct Observations {
     pub watermarks: Watermarks,
     /// What services logged in ten seconds each, as counted so far; of each service ascending.
     pub buckets: Vec<(String, Bucket)>,
-    /// By service, the patterns that are less than [`crate::detector::new_pattern::NEW_NANOS`] old,
+    /// By service, the patterns that are less than [`crate::detector::new_pattern::NEW_AGE_MAX`] old,
     /// as counted so far.
     pub new_patterns: Vec<(String, NewPattern)>,
     /// The logs that matched the filters of rules.

@@ -1,8 +1,12 @@
 //! How the installation itself does: processors, dead letters, logs lost before they were sent,
 //! lag, and services whose clocks are off.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::Measured,
     render::text::span,
@@ -11,20 +15,19 @@ use logweir_incident::{
 
 use crate::detector::detection::{Confidence, Detection, format_number};
 
-const SECOND: i64 = 1_000_000_000;
 /// How far back counters are kept.
-const KEPT_NANOS: i64 = 3_600 * SECOND;
+const KEPT: Duration = Duration::from_secs(3_600);
 /// A processor that is gone for so long was taken away on purpose.
-const FORGOTTEN_NANOS: i64 = 24 * 3_600 * SECOND;
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is known about the system at a moment. A total that sinks (a dead letter was replayed, a
 /// sender is forgotten) says nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SystemReport {
     /// When.
-    pub at_unix_nano: i64,
+    pub at: Timestamp,
     /// Processors by name, with their last heartbeat. One that said good-bye is left out.
-    pub processors: Vec<(String, i64)>,
+    pub processors: Vec<(String, Timestamp)>,
     /// Dead letters so far.
     pub dead_letters: u64,
     /// Logs given up by senders so far, by service.
@@ -41,21 +44,21 @@ pub struct ServiceClock {
     /// The service.
     pub service: String,
     /// The time of its newest log, as the service says.
-    pub newest_unix_nano: i64,
+    pub newest: Timestamp,
     /// Through when its logs are known.
-    pub known_unix_nano: i64,
+    pub known_through: Timestamp,
 }
 
 /// By how much a total has grown, and when.
 #[derive(Debug, Clone, Default)]
 struct Counter {
     total: Option<u64>,
-    growth: VecDeque<(i64, u64)>,
+    growth: VecDeque<(Timestamp, u64)>,
 }
 
 impl Counter {
-    fn put(&mut self, at: i64, total: u64) {
-        while self.growth.front().is_some_and(|(first, _)| at - first > KEPT_NANOS) {
+    fn put(&mut self, at: Timestamp, total: u64) {
+        while self.growth.front().is_some_and(|(first, _)| at.since(*first) > KEPT) {
             self.growth.pop_front();
         }
         // The first total says nothing of when it grew: a new leader must not tell old losses as
@@ -66,44 +69,45 @@ impl Counter {
         }
     }
 
-    fn grown(&self, now: i64, window_seconds: u32) -> u64 {
+    fn grown(&self, now: Timestamp, window_seconds: u32) -> u64 {
         // Counted from when it was seen to grow: when a log was lost only its sender knows.
-        let from = now - i64::from(window_seconds) * SECOND;
+        let from = now - Duration::from_secs(window_seconds.into());
         let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
         recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
     }
 }
 
 /// How far back the newest logs of a service tell of its clock.
-const CLOCK_NANOS: i64 = 600 * SECOND;
+const CLOCK_KEPT: Duration = Duration::from_secs(600);
 /// Newest logs that must agree before a clock is called off, and the time they must be spread over:
 /// a file of old logs comes within seconds.
 const CLOCK_LOGS_MIN: usize = 5;
-const CLOCK_SPREAD_NANOS: i64 = 60 * SECOND;
+const CLOCK_SPREAD: Duration = Duration::from_secs(60);
 /// How far they may be apart: those of a sender that catches up come nearer and nearer.
-const CLOCK_AGREE_NANOS: i64 = 30 * SECOND;
+const CLOCK_AGREE: Duration = Duration::from_secs(30);
 /// Between two logs that are kept: few, as there may be ten thousand services.
-const CLOCK_STEP_NANOS: i64 = 10 * SECOND;
+const CLOCK_STEP: Duration = Duration::from_secs(10);
 
 /// How far the times of a service's newest logs were from when they became known.
 #[derive(Debug, Clone, Default)]
 struct Clock {
-    newest_unix_nano: Option<i64>,
-    /// When it was seen, and by how much the log's time was behind; negative if it was ahead.
-    behind: VecDeque<(i64, i64)>,
+    newest: Option<Timestamp>,
+    /// When it was seen, and by how many nanoseconds the log's time was behind; negative if it was
+    /// ahead.
+    behind: VecDeque<(Timestamp, i64)>,
 }
 
 impl Clock {
-    fn put(&mut self, at: i64, seen: &ServiceClock) {
-        while self.behind.front().is_some_and(|(first, _)| at - first > CLOCK_NANOS) {
+    fn put(&mut self, at: Timestamp, seen: &ServiceClock) {
+        while self.behind.front().is_some_and(|(first, _)| at.since(*first) > CLOCK_KEPT) {
             self.behind.pop_front();
         }
         // The first says nothing of when it came.
-        let newest = self.newest_unix_nano.replace(seen.newest_unix_nano);
-        let is_new = newest.is_some_and(|newest| newest < seen.newest_unix_nano);
-        let is_due = self.behind.back().is_none_or(|(last, _)| at - last >= CLOCK_STEP_NANOS);
+        let newest = self.newest.replace(seen.newest);
+        let is_new = newest.is_some_and(|newest| newest < seen.newest);
+        let is_due = self.behind.back().is_none_or(|(last, _)| at.since(*last) >= CLOCK_STEP);
         if is_new && is_due {
-            self.behind.push_back((at, seen.known_unix_nano - seen.newest_unix_nano));
+            self.behind.push_back((at, seen.known_through.nanos_since(seen.newest)));
         }
     }
 
@@ -112,10 +116,10 @@ impl Clock {
     fn behind_nanos(&self) -> Option<i64> {
         let ((first, _), (last, newest)) = (self.behind.front()?, self.behind.back()?);
         let all = || self.behind.iter().map(|(_, behind)| *behind);
-        let apart = all().max()? - all().min()?;
+        let apart = Duration::from_nanos(all().max()?.abs_diff(all().min()?));
         let agrees = self.behind.len() >= CLOCK_LOGS_MIN
-            && last - first >= CLOCK_SPREAD_NANOS
-            && apart <= CLOCK_AGREE_NANOS;
+            && last.since(*first) >= CLOCK_SPREAD
+            && apart <= CLOCK_AGREE;
         agrees.then_some(*newest)
     }
 }
@@ -123,7 +127,7 @@ impl Clock {
 /// What is known about the system.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SelfMonitoring {
-    processors: BTreeMap<String, i64>,
+    processors: BTreeMap<String, Timestamp>,
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
@@ -132,10 +136,10 @@ pub(crate) struct SelfMonitoring {
 
 impl SelfMonitoring {
     pub(crate) fn put(&mut self, report: SystemReport) {
-        let at = report.at_unix_nano;
+        let at = report.at;
         self.processors = report.processors.into_iter().collect();
         // Who is long gone is silent for good, which nobody need be told each day anew.
-        self.processors.retain(|_, last| at - *last <= FORGOTTEN_NANOS);
+        self.processors.retain(|_, last| at.since(*last) <= FORGOTTEN_AFTER);
         self.dead_letters.put(at, report.dead_letters);
         for (service, total) in report.sdk_lost {
             self.sdk_lost.entry(service).or_default().put(at, total);
@@ -149,7 +153,11 @@ impl SelfMonitoring {
 
     /// What a rule finds about each of its subjects: a service's name, or nothing for the
     /// installation as a whole. A subject with nothing found is named, so that its incident ends.
-    pub(crate) fn detect(&self, rule: &RuleKind, now: i64) -> Vec<(String, Option<Detection>)> {
+    pub(crate) fn detect(
+        &self,
+        rule: &RuleKind,
+        now: Timestamp,
+    ) -> Vec<(String, Option<Detection>)> {
         let whole = |found| vec![(String::new(), found)];
         match *rule {
             RuleKind::ProcessorSilence { silence_seconds } => {
@@ -176,8 +184,9 @@ impl SelfMonitoring {
         }
     }
 
-    fn silent_processors(&self, silence_seconds: u32, now: i64) -> Option<Detection> {
-        let is_silent = |last: i64| now - last > i64::from(silence_seconds) * SECOND;
+    fn silent_processors(&self, silence_seconds: u32, now: Timestamp) -> Option<Detection> {
+        let silence = Duration::from_secs(silence_seconds.into());
+        let is_silent = |last: Timestamp| now.since(last) > silence;
         let silent = self.processors.iter().filter(|(_, last)| is_silent(**last));
         let names: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
@@ -188,7 +197,12 @@ impl SelfMonitoring {
         Some(detection(Severity::Critical, "silent processors", count, summary, now))
     }
 
-    fn new_dead_letters(&self, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+    fn new_dead_letters(
+        &self,
+        window_seconds: u32,
+        count: u64,
+        now: Timestamp,
+    ) -> Option<Detection> {
         let grown = self.dead_letters.grown(now, window_seconds);
         (grown > count).then(|| {
             let summary = format!("{grown} new dead letters: see `logweir dead-letters list`");
@@ -196,7 +210,7 @@ impl SelfMonitoring {
         })
     }
 
-    fn worst_lag(&self, lag_seconds: u32, now: i64) -> Option<Detection> {
+    fn worst_lag(&self, lag_seconds: u32, now: Timestamp) -> Option<Detection> {
         // One incident for all partitions: mostly it is one processor that is slow.
         let worst = self.queue_lag_seconds.iter().max_by(|a, b| a.1.total_cmp(b.1));
         let (partition, lag) = worst.filter(|(_, lag)| **lag > f64::from(lag_seconds))?;
@@ -205,7 +219,12 @@ impl SelfMonitoring {
     }
 }
 
-fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Option<Detection> {
+fn logs_lost(
+    counter: &Counter,
+    window_seconds: u32,
+    count: u64,
+    now: Timestamp,
+) -> Option<Detection> {
     let grown = counter.grown(now, window_seconds);
     (grown > count).then(|| {
         let summary = format!("{grown} logs were given up before they were sent");
@@ -213,26 +232,33 @@ fn logs_lost(counter: &Counter, window_seconds: u32, count: u64, now: i64) -> Op
     })
 }
 
-fn clock_off(clock: &Clock, off_seconds: u32, now: i64) -> Option<Detection> {
+fn clock_off(clock: &Clock, off_seconds: u32, now: Timestamp) -> Option<Detection> {
     let behind = clock.behind_nanos()?;
-    (behind.abs() >= i64::from(off_seconds) * SECOND).then(|| {
-        let off = span(behind.abs());
+    let off = Duration::from_nanos(behind.unsigned_abs());
+    (off >= Duration::from_secs(off_seconds.into())).then(|| {
+        let shown = span(off);
         let summary = if behind > 0 {
             format!(
-                "logs come {off} after their own time: set the sender's clock or time zone, or \
+                "logs come {shown} after their own time: set the sender's clock or time zone, or \
                  find what holds them back; rules see them late, beyond 15 min hardly"
             )
         } else {
             format!(
-                "logs are {off} ahead of the time at which they come: set the sender's clock or \
+                "logs are {shown} ahead of the time at which they come: set the sender's clock or \
                  time zone; rules see them only then"
             )
         };
-        detection(Severity::Warning, "clock off s", (behind.abs() / SECOND) as f64, summary, now)
+        detection(Severity::Warning, "clock off s", off.as_secs_f64(), summary, now)
     })
 }
 
-fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64) -> Detection {
+fn detection(
+    severity: Severity,
+    name: &str,
+    now: f64,
+    summary: String,
+    at: Timestamp,
+) -> Detection {
     let measured =
         Measured { name: name.to_owned(), now, normal: Some(0.0), ..Measured::default() };
     Detection {
@@ -240,7 +266,7 @@ fn detection(severity: Severity, name: &str, now: f64, summary: String, at: i64)
         severity,
         summary,
         measured: vec![measured],
-        started_unix_nano: at,
+        started_at: at,
     }
 }
 
@@ -250,14 +276,15 @@ mod tests {
 
     #[test]
     fn only_growth_counts_and_only_growth_is_kept() {
+        let at = Timestamp::from_unix_seconds;
         let mut counter = Counter::default();
         for (second, total) in [(0, 10), (2, 10), (4, 13), (6, 1), (8, 2)] {
-            counter.put(second * SECOND, total);
+            counter.put(at(second), total);
         }
-        assert_eq!(counter.grown(8 * SECOND, 60), 4, "three came, and after the clearing one");
-        assert_eq!(counter.grown(8 * SECOND, 4), 1);
+        assert_eq!(counter.grown(at(8), 60), 4, "three came, and after the clearing one");
+        assert_eq!(counter.grown(at(8), 4), 1);
         assert_eq!(counter.growth.len(), 2);
-        counter.put(8 * SECOND + 2 * KEPT_NANOS, 2);
+        counter.put(at(8) + 2 * KEPT, 2);
         assert!(counter.growth.is_empty());
     }
 
@@ -265,17 +292,19 @@ mod tests {
     /// what is said of its clock in the end.
     fn said_of_clock(behind_seconds: impl Iterator<Item = i64>) -> Option<String> {
         let mut system = SelfMonitoring::default();
-        let mut now = 1_000_000 * SECOND;
+        let mut second = 1_000_000;
         for behind in behind_seconds {
-            now += 10 * SECOND;
+            second += 10;
             let clock = ServiceClock {
                 service: "shop".to_owned(),
-                newest_unix_nano: now - behind * SECOND,
-                known_unix_nano: now,
+                newest: Timestamp::from_unix_seconds(second - behind),
+                known_through: Timestamp::from_unix_seconds(second),
             };
-            let report = SystemReport { at_unix_nano: now, ..SystemReport::default() };
+            let at = Timestamp::from_unix_seconds(second);
+            let report = SystemReport { at, ..SystemReport::default() };
             system.put(SystemReport { clocks: vec![clock], ..report });
         }
+        let now = Timestamp::from_unix_seconds(second);
         let (service, found) =
             system.detect(&RuleKind::ClockOff { off_seconds: 60 }, now).remove(0);
         assert_eq!(service, "shop");

@@ -3,7 +3,7 @@
 //! The engine is given the buckets of storage one after the other, each when it was complete: what
 //! happened is seen ten seconds late at most. Of what the system was like itself nothing is kept.
 
-use std::{collections::BTreeMap, mem::take};
+use std::{collections::BTreeMap, iter::successors, mem::take, time::Duration};
 
 use logweir_core::{filter::Filter, identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
@@ -18,13 +18,13 @@ use logweir_storage::{
 
 use crate::{
     detector::{
-        new_pattern::NEW_NANOS,
-        window::{BUCKET_SECONDS, Bucket},
+        new_pattern::NEW_AGE_MAX,
+        window::{BUCKET_SECONDS, BUCKET_WIDTH, Bucket},
     },
     incident::Incidents,
-    observe::{HOUR, NEW_PATTERNS_MAX, SECOND, buckets, counted, learn_past, new_pattern},
+    observe::{HOUR, NEW_PATTERNS_MAX, buckets, counted, learn_past, new_pattern},
     rule::{
-        engine::{Engine, LATENESS_NANOS},
+        engine::{Engine, LATENESS},
         observations::{Observations, RuleMatches},
     },
 };
@@ -35,8 +35,8 @@ const MATCHES_MAX: usize = 20_000;
 const PAGE_LOGS: usize = 1_000;
 /// Incidents of an answer, those that fired first. A rule with more is too loud to be kept.
 const INCIDENTS_MAX: usize = 1_000;
-/// The width of a bucket.
-const WIDTH_NANOS: i64 = BUCKET_SECONDS * SECOND;
+/// A bucket of which less lies in the range is left out.
+const BUCKET_PART_MIN: Duration = Duration::from_secs(1);
 
 /// Why a rule cannot be previewed.
 #[derive(Debug, thiserror::Error)]
@@ -59,55 +59,49 @@ pub(crate) async fn preview(
     tenant: &Tenant,
     asked: PreviewRule,
 ) -> Result<Preview, PreviewError> {
-    let PreviewRule { rule, from_unix_nano, to_unix_nano } = asked;
-    let range = TimeRange {
-        from: Timestamp::from_unix_nanos(from_unix_nano),
-        to: Timestamp::from_unix_nanos(to_unix_nano),
-    };
+    let PreviewRule { rule, from, to } = asked;
+    let range = TimeRange { from, to };
     // Refused, rather than answered with "it would not have fired", which nobody knows.
     if is_of_system(&rule.measure) {
         return Err(PreviewError::NotKept(rule.name));
     }
     let mut past = Past::read((read, alerts), tenant, &rule, range).await?;
-    let from_unix_nano = past.from_unix_nano;
+    let from = past.from;
     let mut engine = Engine::new(tenant.as_str(), vec![rule], Incidents::default());
-    learn_past((read, alerts), tenant, &mut engine, from_unix_nano).await?;
+    learn_past((read, alerts), tenant, &mut engine, from).await?;
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
-    let mut hour = from_unix_nano;
-    while hour < range.to.as_unix_nanos() {
+    let mut hour = from;
+    while hour < to {
         // An hour at a time: a week of buckets of many services would not fit into memory.
-        let end = range.to.as_unix_nanos().min(hour + HOUR);
-        let part = TimeRange {
-            from: Timestamp::from_unix_nanos(hour),
-            to: Timestamp::from_unix_nanos(end - 1),
-        };
+        let end = to.min(hour + HOUR);
+        let part = TimeRange { from: hour, to: end.previous() };
         let mut steps = past.steps(read, tenant, part).await?;
-        for start_seconds in (hour / SECOND..end / SECOND).step_by(BUCKET_SECONDS as usize) {
-            let step = steps.remove(&start_seconds).unwrap_or_default();
-            past.play(&mut engine, step, start_seconds);
+        let starts = successors(Some(hour), |start| Some(*start + BUCKET_WIDTH));
+        for start in starts.take_while(|start| *start + BUCKET_PART_MIN <= end) {
+            let step = steps.remove(&start).unwrap_or_default();
+            past.play(&mut engine, step, start);
             take_fired(engine.incidents_mut(), &mut found);
             // Whoever stops the process is heeded here.
             tokio::task::yield_now().await;
         }
         hour = end;
     }
-    Ok(answer(found, from_unix_nano))
+    Ok(answer(found, from))
 }
 
-fn answer(found: BTreeMap<String, Incident>, from_unix_nano: i64) -> Preview {
+fn answer(found: BTreeMap<String, Incident>, from: Timestamp) -> Preview {
     let mut incidents: Vec<Incident> = found.into_values().map(without_examples).collect();
     // By time, as the map has them by id.
-    incidents.sort_by_key(|incident| incident.firing_unix_nano);
+    incidents.sort_by_key(|incident| incident.firing_at);
     let truncated = incidents.len() > INCIDENTS_MAX;
     incidents.truncate(INCIDENTS_MAX);
-    Preview { incidents, truncated, from_unix_nano }
+    Preview { incidents, truncated, from }
 }
 
 /// Whoever tries a rule wants to know when it fires: the rest would make the answer large.
 fn without_examples(mut incident: Incident) -> Incident {
-    let Evidence { summary, measured, started_unix_nano, link, .. } = incident.evidence;
-    incident.evidence =
-        Evidence { summary, measured, started_unix_nano, link, ..Evidence::default() };
+    let Evidence { summary, measured, started_at, link, .. } = incident.evidence;
+    incident.evidence = Evidence { summary, measured, started_at, link, ..Evidence::default() };
     incident.timeline.clear();
     incident
 }
@@ -125,7 +119,7 @@ const fn is_of_system(kind: &RuleKind) -> bool {
 
 fn take_fired(incidents: &mut Incidents, found: &mut BTreeMap<String, Incident>) {
     for id in incidents.take_changed() {
-        let fired = incidents.get(&id).filter(|known| known.firing_unix_nano.is_some());
+        let fired = incidents.get(&id).filter(|known| known.firing_at.is_some());
         if let Some(incident) = fired {
             found.insert(id, incident.clone());
         }
@@ -134,9 +128,9 @@ fn take_fired(incidents: &mut Incidents, found: &mut BTreeMap<String, Incident>)
 
 /// What of the past the rule looks at, beside the services' buckets.
 struct Past {
-    from_unix_nano: i64,
+    from: Timestamp,
     rule: String,
-    matches: BTreeMap<i64, Vec<(String, Bucket)>>,
+    matches: BTreeMap<Timestamp, Vec<(String, Bucket)>>,
     patterns: BTreeMap<String, Pattern>,
 }
 
@@ -161,9 +155,9 @@ impl Past {
         rule: &Rule,
         range: TimeRange,
     ) -> Result<Self, PreviewError> {
-        let from_unix_nano = range.from.as_unix_nanos().div_euclid(WIDTH_NANOS) * WIDTH_NANOS;
+        let from = range.from.floor(BUCKET_WIDTH);
         let mut past = Self {
-            from_unix_nano,
+            from,
             rule: rule.name.clone(),
             matches: BTreeMap::new(),
             patterns: BTreeMap::new(),
@@ -171,18 +165,15 @@ impl Past {
         // Only what this rule looks at: of every other kind the buckets say all.
         match &rule.measure {
             RuleKind::NewPattern { .. } => {
-                let since = from_unix_nano.saturating_sub(NEW_NANOS);
-                let new = alerts
-                    .new_templates(tenant, Timestamp::from_unix_nanos(since), NEW_PATTERNS_MAX)
-                    .await?;
+                let since = from - NEW_AGE_MAX;
+                let new = alerts.new_templates(tenant, since, NEW_PATTERNS_MAX).await?;
                 let entry = |summary: TemplateSummary| {
                     (summary.template_id.to_string(), Pattern { summary, counted: 0 })
                 };
                 past.patterns = new.into_iter().map(entry).collect();
             }
             RuleKind::MatchCount { filter, .. } => {
-                let parsed =
-                    Filter::parse(filter, Timestamp::from_unix_nanos(range.to.as_unix_nanos()));
+                let parsed = Filter::parse(filter, range.to);
                 let filter = parsed.map_err(|error| PreviewError::Filter(error.to_string()))?;
                 past.count(read, tenant, filter, range).await?;
             }
@@ -211,15 +202,14 @@ impl Past {
                 break;
             }
             if logs.len() >= MATCHES_MAX {
-                let oldest: i64 =
-                    logs.last().map_or(0, |log| log.scored.record.time.as_unix_nanos());
+                let oldest = logs.last().map_or(Timestamp::EPOCH, |log| log.scored.record.time);
                 // Its own bucket is not whole.
-                self.from_unix_nano = (oldest.div_euclid(WIDTH_NANOS) + 1) * WIDTH_NANOS;
+                self.from = oldest.floor(BUCKET_WIDTH) + BUCKET_WIDTH;
                 break;
             }
         }
-        for ((start_seconds, service), bucket) in counted(&logs) {
-            self.matches.entry(start_seconds).or_default().push((service, bucket));
+        for ((start, service), bucket) in counted(&logs) {
+            self.matches.entry(start).or_default().push((service, bucket));
         }
         Ok(())
     }
@@ -230,11 +220,11 @@ impl Past {
         read: &dyn ReadLogs,
         tenant: &Tenant,
         range: TimeRange,
-    ) -> Result<BTreeMap<i64, Step>, StorageError> {
-        let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
+    ) -> Result<BTreeMap<Timestamp, Step>, StorageError> {
+        let mut steps: BTreeMap<Timestamp, Step> = BTreeMap::new();
         for (service, buckets) in buckets(read, tenant, range).await? {
             for bucket in buckets {
-                let step = steps.entry(bucket.start_seconds).or_default();
+                let step = steps.entry(bucket.start).or_default();
                 step.buckets.push((service.clone(), bucket));
             }
         }
@@ -243,15 +233,14 @@ impl Past {
         }
         let query = AggregateQuery {
             range,
-            bucket_seconds: BUCKET_SECONDS as u32,
+            bucket_seconds: BUCKET_SECONDS,
             group_by: GroupBy::Template,
             service: None,
         };
         for series in read.aggregate(tenant, query).await? {
             if self.patterns.contains_key(&series.group) {
                 for point in series.points {
-                    let step =
-                        steps.entry(point.start.as_unix_nanos().div_euclid(SECOND)).or_default();
+                    let step = steps.entry(point.start).or_default();
                     step.patterns.push((series.group.clone(), point.total));
                 }
             }
@@ -259,9 +248,9 @@ impl Past {
         Ok(steps)
     }
 
-    fn play(&mut self, engine: &mut Engine, step: Step, start_seconds: i64) {
-        let now = (start_seconds + BUCKET_SECONDS) * SECOND;
-        let matches = self.matches.get_mut(&start_seconds).map(take).unwrap_or_default();
+    fn play(&mut self, engine: &mut Engine, step: Step, start: Timestamp) {
+        let now = start + BUCKET_WIDTH;
+        let matches = self.matches.get_mut(&start).map(take).unwrap_or_default();
         let rule_matches =
             |(service, bucket)| RuleMatches { rule: self.rule.clone(), service, bucket };
         let mut seen = Observations {
@@ -275,13 +264,13 @@ impl Past {
             pattern.counted += logs;
             let mut so_far = new_pattern(pattern.summary.clone());
             so_far.count = pattern.counted;
-            so_far.last_unix_nano = so_far.last_unix_nano.min(now - 1);
+            so_far.last_seen = so_far.last_seen.min(now.previous());
             // As old as the engine takes patterns to be new; later it would only forget them.
-            if now - so_far.first_unix_nano < NEW_NANOS {
+            if now.since(so_far.first_seen) < NEW_AGE_MAX {
                 seen.new_patterns.push((pattern.summary.service.to_string(), so_far));
             }
         }
         // Without evidence: the answer leaves it out, and to find it would take most of the time.
-        engine.evaluate(now + LATENESS_NANOS, seen, |_| None);
+        engine.evaluate(now + LATENESS, seen, |_| None);
     }
 }

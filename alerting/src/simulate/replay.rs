@@ -4,9 +4,12 @@
 //! Logs count as they do from storage, in buckets of ten seconds with the open one included, and
 //! are known two seconds after their time.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
-use logweir_core::record::Level;
+use logweir_core::{record::Level, timestamp::Timestamp};
 use logweir_incident::{
     incident::{EVIDENCE_MAX, Evidence, Incident, SampleLog},
     notification::Notification,
@@ -14,18 +17,18 @@ use logweir_incident::{
 
 use crate::{
     detector::{
-        new_pattern::{NEW_NANOS, NewPattern},
-        window::{BUCKET_SECONDS, BUCKETS_MAX, Bucket},
+        new_pattern::{NEW_AGE_MAX, NewPattern},
+        window::{BUCKET_WIDTH, BUCKETS_MAX, Bucket},
     },
     incident::evidence::{LatencyChange, PatternCount, Symptom, probable_causes},
     notify::{pipeline::due, policy::NotificationPolicy},
     rule::{
-        engine::{EVALUATE_NANOS, Engine, EvidenceRequest, LATENESS_NANOS},
+        engine::{EVALUATE_EVERY, Engine, EvidenceRequest, LATENESS},
         observations::Observations,
     },
 };
 
-const SECOND: i64 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 /// Buckets of a pattern that are kept to tell now from before: as many as of a service.
 const PATTERN_BUCKETS_MAX: usize = BUCKETS_MAX;
 /// Logs of a pattern that are kept as samples.
@@ -37,7 +40,7 @@ const MESSAGE_BYTES_MAX: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct ReplayedLog<'a> {
     /// Event time.
-    pub time_unix_nano: i64,
+    pub time: Timestamp,
     /// The service that logged it.
     pub service: &'a str,
     /// How serious it is.
@@ -66,7 +69,7 @@ pub struct Replay {
     services: HashMap<String, ServiceReplay>,
     changed: HashSet<String>,
     /// The moment of the next evaluation; none before the first log.
-    next_unix_nano: Option<i64>,
+    next: Option<Timestamp>,
     notifications: Vec<Notification>,
     /// Every incident that has fired, as last known.
     fired: BTreeMap<String, Incident>,
@@ -76,7 +79,7 @@ pub struct Replay {
 struct ServiceReplay {
     open: Bucket,
     done: Option<Bucket>,
-    first_unix_nano: i64,
+    first_seen: Timestamp,
     patterns: HashMap<u64, Pattern>,
     fresh: HashSet<u64>,
 }
@@ -86,8 +89,8 @@ struct Pattern {
     text: String,
     level: u8,
     count: u64,
-    first_unix_nano: i64,
-    last_unix_nano: i64,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
     latency_sum_ms: f64,
     latency_count: u64,
     recent: VecDeque<PatternBucket>,
@@ -96,7 +99,7 @@ struct Pattern {
 
 #[derive(Default, Clone, Copy)]
 struct PatternBucket {
-    start_seconds: i64,
+    start: Timestamp,
     count: u64,
     latency_sum_ms: f64,
     latency_count: u64,
@@ -109,7 +112,7 @@ impl Replay {
             engine,
             services: HashMap::new(),
             changed: HashSet::new(),
-            next_unix_nano: None,
+            next: None,
             notifications: Vec::new(),
             fired: BTreeMap::new(),
         }
@@ -117,7 +120,7 @@ impl Replay {
 
     /// Replays a log, and all evaluations that come before it.
     pub fn log(&mut self, log: &ReplayedLog<'_>) {
-        self.pass(log.time_unix_nano);
+        self.pass(log.time);
         // Looked up first: a name would be allocated for each log otherwise.
         let service = match self.services.get_mut(log.service) {
             Some(service) => service,
@@ -130,18 +133,18 @@ impl Replay {
     }
 
     /// Evaluates as often as is due until the logs before a moment are known.
-    pub fn pass(&mut self, known_unix_nano: i64) {
+    pub fn pass(&mut self, known: Timestamp) {
         // As the leader does: at whole steps of the clock, and late enough that the logs are known.
-        let first = known_unix_nano.div_euclid(EVALUATE_NANOS) * EVALUATE_NANOS + EVALUATE_NANOS;
-        let mut next = *self.next_unix_nano.get_or_insert(first + LATENESS_NANOS);
-        while next - LATENESS_NANOS <= known_unix_nano {
+        let first = known.floor(EVALUATE_EVERY) + EVALUATE_EVERY;
+        let mut next = *self.next.get_or_insert(first + LATENESS);
+        while next - LATENESS <= known {
             self.evaluate(next);
-            next += EVALUATE_NANOS;
+            next += EVALUATE_EVERY;
         }
-        self.next_unix_nano = Some(next);
+        self.next = Some(next);
     }
 
-    fn evaluate(&mut self, now: i64) {
+    fn evaluate(&mut self, now: Timestamp) {
         let mut seen = Observations::default();
         for name in self.changed.drain() {
             let Some(service) = self.services.get_mut(&name) else { continue };
@@ -169,8 +172,8 @@ impl Replay {
     pub fn finish(self) -> (Vec<Incident>, Vec<Notification>) {
         let mut incidents: Vec<_> = self.fired.into_values().collect();
         // What was pending only is told to nobody, and counts for nothing.
-        incidents.retain(|incident| incident.firing_unix_nano.is_some());
-        incidents.sort_by_key(|incident| (incident.firing_unix_nano, incident.id.clone()));
+        incidents.retain(|incident| incident.firing_at.is_some());
+        incidents.sort_by_key(|incident| (incident.firing_at, incident.id.clone()));
         (incidents, self.notifications)
     }
 }
@@ -178,7 +181,7 @@ impl Replay {
 /// What was found out, as it would be from storage.
 fn evidence(service: &ServiceReplay, request: &EvidenceRequest) -> Evidence {
     let symptom = Symptom::of(&request.kind);
-    let patterns = service.counts(request.from_unix_nano, request.to_unix_nano);
+    let patterns = service.counts(request.from, request.to);
     let probable_causes = probable_causes(symptom, &patterns);
     let sample_logs: Vec<SampleLog> = probable_causes
         .iter()
@@ -206,13 +209,13 @@ fn evidence(service: &ServiceReplay, request: &EvidenceRequest) -> Evidence {
 
 impl ServiceReplay {
     fn add(&mut self, log: &ReplayedLog<'_>) {
-        let start_seconds = log.time_unix_nano.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
-        if self.first_unix_nano == 0 {
-            self.first_unix_nano = log.time_unix_nano;
+        let start = log.time.floor(BUCKET_WIDTH);
+        if self.first_seen == Timestamp::EPOCH {
+            self.first_seen = log.time;
         }
         // The bucket before is seen whole once more with the next evaluation, as from storage.
-        if start_seconds > self.open.start_seconds {
-            let open = Bucket { start_seconds, ..Bucket::default() };
+        if start > self.open.start {
+            let open = Bucket { start, ..Bucket::default() };
             let done = std::mem::replace(&mut self.open, open);
             self.done = (done.total > 0).then_some(done);
         }
@@ -220,7 +223,7 @@ impl ServiceReplay {
         row.total += 1;
         row.errors += u64::from(log.level.is_error());
         row.anomalies += u64::from(log.is_anomaly);
-        row.last_seen_unix_nano = row.last_seen_unix_nano.max(log.time_unix_nano);
+        row.last_seen = row.last_seen.max(log.time);
         if let Some(bucket) = log.latency_bucket {
             match row.latencies.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
                 Ok(found) => {
@@ -234,14 +237,14 @@ impl ServiceReplay {
         if pattern.count == 0 {
             self.fresh.insert(log.template_id);
             pattern.text = log.pattern.to_owned();
-            pattern.first_unix_nano = log.time_unix_nano;
+            pattern.first_seen = log.time;
         }
-        pattern.add(log, start_seconds);
+        pattern.add(log, start);
     }
 
-    fn new_patterns(&mut self, now: i64) -> Vec<NewPattern> {
+    fn new_patterns(&mut self, now: Timestamp) -> Vec<NewPattern> {
         let patterns = &self.patterns;
-        let is_new = |pattern: &Pattern| now - pattern.first_unix_nano <= NEW_NANOS;
+        let is_new = |pattern: &Pattern| now.since(pattern.first_seen) <= NEW_AGE_MAX;
         // Kept beside all patterns, as few of thousands are new at any time.
         self.fresh.retain(|id| patterns.get(id).is_some_and(is_new));
         let fresh = self.fresh.iter().filter_map(|id| Some((id, patterns.get(id)?)));
@@ -250,24 +253,24 @@ impl ServiceReplay {
                 template_id: format!("{id:016x}"),
                 pattern: pattern.text.clone(),
                 level: pattern.level,
-                first_unix_nano: pattern.first_unix_nano,
-                last_unix_nano: pattern.last_unix_nano,
+                first_seen: pattern.first_seen,
+                last_seen: pattern.last_seen,
                 count: pattern.count,
             })
             .collect()
     }
 
-    fn counts(&self, from: i64, to: i64) -> Vec<PatternCount> {
-        let from_seconds = from.div_euclid(BUCKET_SECONDS * SECOND) * BUCKET_SECONDS;
-        let window = (to - from).max(SECOND) as f64;
+    fn counts(&self, from: Timestamp, to: Timestamp) -> Vec<PatternCount> {
+        let from_bucket = from.floor(BUCKET_WIDTH);
+        let window = to.since(from).max(SECOND).as_secs_f64();
         // As if the service had logged evenly since its first log; storage looks at the hour before
         // instead.
-        let history = (from - self.first_unix_nano).max(SECOND) as f64;
+        let history = from.since(self.first_seen).max(SECOND).as_secs_f64();
         let mut counts: Vec<PatternCount> = self
             .patterns
             .iter()
             .map(|(id, pattern)| {
-                let buckets = pattern.recent.iter().filter(|b| b.start_seconds >= from_seconds);
+                let buckets = pattern.recent.iter().filter(|b| b.start >= from_bucket);
                 let now = buckets.fold(PatternBucket::default(), |mut sum, bucket| {
                     sum.count += bucket.count;
                     sum.latency_sum_ms += bucket.latency_sum_ms;
@@ -293,15 +296,15 @@ impl ServiceReplay {
 }
 
 impl Pattern {
-    fn add(&mut self, log: &ReplayedLog<'_>, start_seconds: i64) {
+    fn add(&mut self, log: &ReplayedLog<'_>, start: Timestamp) {
         self.level = self.level.max(log.level as u8);
         self.count += 1;
-        self.last_unix_nano = log.time_unix_nano;
-        if self.recent.back().is_none_or(|bucket| bucket.start_seconds != start_seconds) {
+        self.last_seen = log.time;
+        if self.recent.back().is_none_or(|bucket| bucket.start != start) {
             if self.recent.len() >= PATTERN_BUCKETS_MAX {
                 self.recent.pop_front();
             }
-            self.recent.push_back(PatternBucket { start_seconds, ..PatternBucket::default() });
+            self.recent.push_back(PatternBucket { start, ..PatternBucket::default() });
         }
         if let Some(bucket) = self.recent.back_mut() {
             bucket.count += 1;
@@ -317,9 +320,9 @@ impl Pattern {
 
     /// Keeps the newest, one a second.
     fn sample(&mut self, log: &ReplayedLog<'_>) {
-        let newest = self.samples.back().map_or(i64::MIN, |sample| sample.at_unix_nano);
+        let newest = self.samples.back().map_or(Timestamp::MIN, |sample| sample.at);
         // A burst would else fill all places with the same moment.
-        if log.time_unix_nano - SECOND < newest {
+        if log.time - SECOND < newest {
             return;
         }
         if self.samples.len() >= SAMPLES {
@@ -328,7 +331,7 @@ impl Pattern {
         let cut = log.message.floor_char_boundary(MESSAGE_BYTES_MAX);
         self.samples.push_back(SampleLog {
             log_id: String::new(),
-            at_unix_nano: log.time_unix_nano,
+            at: log.time,
             level: log.level.as_str().to_owned(),
             message: log.message[..cut].to_owned(),
             trace_id: log.trace_id.to_owned(),

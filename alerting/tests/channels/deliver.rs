@@ -65,12 +65,7 @@ fn at_once() -> f64 {
 fn open(outbox: &MemoryOutbox, count: usize) {
     for id in 0..count {
         let severity = Severity::Warning;
-        outbox.add(notification(
-            &format!("i{id}"),
-            NotificationKind::Opened,
-            severity,
-            now().as_unix_nanos(),
-        ));
+        outbox.add(notification(&format!("i{id}"), NotificationKind::Opened, severity, now()));
     }
 }
 

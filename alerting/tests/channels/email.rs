@@ -98,7 +98,7 @@ async fn two_tests_are_two_mails() {
     let server = MailServer::start(MailManner::default());
     let channel = email(config(&server, Encryption::None), &server);
     for second in [1_790_000_000, 1_790_000_090] {
-        let now = Timestamp::from_unix_seconds(second).as_unix_nanos();
+        let now = Timestamp::from_unix_seconds(second);
         let notification = example::notification_at(NotificationKind::Opened, now);
         assert!(test_channel(&channel, &notification).await.succeeded);
     }

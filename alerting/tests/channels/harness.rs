@@ -14,6 +14,7 @@ use logweir_alerting::{
         Change, DELIVERIES_MAX, Finished, Outbox, OutboxError, Outcome, Queue, Started,
     },
 };
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::{Breaker, ChannelState},
     delivery::Delivery,
@@ -40,19 +41,19 @@ pub(crate) fn notification(
     id: &str,
     kind: NotificationKind,
     severity: Severity,
-    at_unix_nano: i64,
+    at: Timestamp,
 ) -> Notification {
     let made_up = example::notification(kind).incident;
     let incident = Incident {
         id: id.into(),
         service: format!("service-{id}"),
         severity,
-        firing_unix_nano: Some(at_unix_nano),
+        firing_at: Some(at),
         ..made_up
     };
     // As the engine numbers them: the key has the number in it.
     let sequence = if kind == NotificationKind::Opened { 1 } else { 2 };
-    Notification::new(kind, sequence, at_unix_nano, &incident)
+    Notification::new(kind, sequence, at, &incident)
 }
 
 #[derive(Default)]
@@ -105,13 +106,13 @@ impl MemoryOutbox {
         // Ids only grow, also where all that waited is done.
         let id = inside.record.begun.len() as i64 * 1_000_000 + inside.waiting.len() as i64;
         let id = inside.waiting.keys().last().map_or(id, |last| id.max(last + 1));
-        let created_unix_nano = notification.at_unix_nano;
+        let created_at = notification.at;
         let delivery = Delivery {
             id,
             notification,
-            created_unix_nano,
+            created_at,
             attempts: 0,
-            not_before_unix_nano: created_unix_nano,
+            not_before: created_at,
             message_key: None,
             is_plain: false,
             is_handed_over: false,
@@ -190,9 +191,9 @@ impl MemoryOutbox {
                     let delivery = inside.waiting.remove(id).unwrap();
                     inside.record.given_up.push(delivery.notification.key);
                 }
-                Outcome::Retry { not_before_unix_nano, may_have_arrived, is_plain, .. } => {
+                Outcome::Retry { not_before, may_have_arrived, is_plain, .. } => {
                     let delivery = inside.waiting.get_mut(id).unwrap();
-                    delivery.not_before_unix_nano = *not_before_unix_nano;
+                    delivery.not_before = *not_before;
                     delivery.is_plain = *is_plain;
                     // It certainly did not arrive: the next message may put it together with
                     // others.

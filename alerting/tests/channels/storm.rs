@@ -11,12 +11,14 @@ use logweir_alerting::{
     notify::plan::{Plan, PlannedMessage, plan},
     notify::worker::{begin, end},
 };
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{channel::BreakerState, notification::NotificationKind, rule::Severity};
 use proptest::prelude::*;
 
 use crate::harness::{MemoryOutbox, Record, notification};
 
-const SECOND: i64 = 1_000_000_000;
+const START: Timestamp = Timestamp::EPOCH;
+const SECOND: Duration = Duration::from_secs(1);
 const SLACK: ChannelLimits = ChannelLimits { rate: SLACK_RATE, digest_over: Some(5) };
 
 /// What the destination does with a message, and whether the process then lives to record it.
@@ -61,7 +63,7 @@ impl Fate {
 
 /// One call of the destination.
 struct Call {
-    at: i64,
+    at: Timestamp,
     key: String,
     names: BTreeSet<String>,
     is_over: BTreeSet<String>,
@@ -70,13 +72,13 @@ struct Call {
 
 struct World {
     outbox: std::sync::Arc<MemoryOutbox>,
-    now: i64,
+    now: Timestamp,
     calls: Vec<Call>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { outbox: MemoryOutbox::new(), now: 0, calls: Vec::new() }
+        Self { outbox: MemoryOutbox::new(), now: START, calls: Vec::new() }
     }
 
     fn tell(&self, id: usize, kind: NotificationKind, severity: Severity) {
@@ -84,7 +86,7 @@ impl World {
     }
 
     /// Lets the worker work until a moment, each message meeting its fate.
-    fn run_until(&mut self, until: i64, mut fate: impl FnMut(i64) -> Fate) {
+    fn run_until(&mut self, until: Timestamp, mut fate: impl FnMut(Timestamp) -> Fate) {
         while self.now < until {
             let queue = self.outbox.load_now();
             match plan(&queue, SLACK, self.now) {
@@ -118,7 +120,7 @@ impl World {
             key: planned.key.clone(),
             names: all.clone().map(|incident| incident.id.clone()).collect(),
             is_over: all
-                .filter(|incident| incident.resolved_unix_nano.is_some())
+                .filter(|incident| incident.resolved_at.is_some())
                 .map(|incident| incident.id.clone())
                 .collect(),
             fate,
@@ -149,7 +151,7 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
         let next = world.now + 3 * SECOND;
         world.run_until(next, |_| Fate::Unreachable);
     }
-    world.run_until(3_600 * SECOND, |_| Fate::Unreachable);
+    world.run_until(START + 3_600 * SECOND, |_| Fate::Unreachable);
     let dead = world.calls.len();
     // Five until the breaker opens, then one after 30 s, 60 s … and every ten minutes, with a
     // margin.
@@ -166,8 +168,8 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
     let after = &world.calls[dead..];
     // Two probes, then digests of a hundred each.
     assert!(after.len() <= 13, "{} messages for a thousand incidents", after.len());
-    let took = after.last().unwrap().at - after.first().unwrap().at;
-    assert!(took <= 60 * SECOND, "within a minute of its return, not {took} ns");
+    let took = after.last().unwrap().at.since(after.first().unwrap().at);
+    assert!(took <= 60 * SECOND, "within a minute of its return, not {took:?}");
     assert_eq!(world.outbox.breaker().state, BreakerState::Closed);
 }
 
@@ -175,10 +177,10 @@ fn an_hour_without_slack_in_a_storm_of_a_thousand() {
 fn what_opened_and_ended_meanwhile_is_told_at_once() {
     let mut world = World::new();
     world.tell(1, NotificationKind::Opened, Severity::Warning);
-    world.run_until(60 * SECOND, |_| Fate::Unreachable);
+    world.run_until(START + 60 * SECOND, |_| Fate::Unreachable);
     world.tell(1, NotificationKind::Resolved, Severity::Warning);
     let dead = world.calls.len();
-    world.run_until(3_600 * SECOND, |_| Fate::Taken);
+    world.run_until(START + 3_600 * SECOND, |_| Fate::Taken);
     let after = &world.calls[dead..];
     assert_eq!(after.len(), 1);
     assert_eq!(after[0].key, "i1-2-resolved");
@@ -188,13 +190,13 @@ fn what_opened_and_ended_meanwhile_is_told_at_once() {
 #[test]
 fn what_waited_for_a_day_is_given_up_and_what_follows_goes_where_it_began() {
     let outbox = MemoryOutbox::new();
-    outbox.add(notification("a", NotificationKind::Opened, Severity::Warning, 0));
+    outbox.add(notification("a", NotificationKind::Opened, Severity::Warning, START));
     let mut queue = outbox.load_now();
-    let (id, created) = (queue.deliveries[0].id, queue.deliveries[0].created_unix_nano);
+    let (id, created) = (queue.deliveries[0].id, queue.deliveries[0].created_at);
     // To the nanosecond: at a day it is still told, after it no longer.
     let day = 86_400 * SECOND;
     assert!(matches!(plan(&queue, SLACK, created + day), Plan::Send(_)));
-    assert_eq!(plan(&queue, SLACK, created + day + 1), Plan::GiveUp(vec![id]));
+    assert_eq!(plan(&queue, SLACK, (created + day).next()), Plan::GiveUp(vec![id]));
     queue.fallbacks = vec!["other".to_owned()];
     queue.deliveries[0].follows_hand_over = true;
     let planned = plan(&queue, SLACK, created);
@@ -206,11 +208,11 @@ fn what_was_handed_over_ends_there_too() {
     let mut world = World::new();
     world.outbox.fall_back_to("mail");
     world.tell(1, NotificationKind::Opened, Severity::Critical);
-    world.run_until(200 * SECOND, |_| Fate::Unreachable);
+    world.run_until(START + 200 * SECOND, |_| Fate::Unreachable);
     assert_eq!(world.record().handed_over, ["i1-1-opened"]);
-    world.run_until(1_000 * SECOND, |_| Fate::Taken);
+    world.run_until(START + 1_000 * SECOND, |_| Fate::Taken);
     world.tell(1, NotificationKind::Resolved, Severity::Critical);
-    world.run_until(1_100 * SECOND, |_| Fate::Taken);
+    world.run_until(START + 1_100 * SECOND, |_| Fate::Taken);
     let record = world.record();
     assert_eq!(record.sent, ["i1-1-opened", "i1-2-resolved"]);
     assert_eq!(record.handed_over, ["i1-1-opened", "i1-2-resolved"]);
@@ -222,11 +224,11 @@ fn who_asks_for_pauses_for_two_minutes_is_told_elsewhere() {
     world.outbox.fall_back_to("mail");
     world.tell(1, NotificationKind::Opened, Severity::Critical);
     world.tell(2, NotificationKind::Opened, Severity::Warning);
-    world.run_until(119 * SECOND, |_| Fate::Limited);
+    world.run_until(START + 119 * SECOND, |_| Fate::Limited);
     assert!(world.record().handed_over.is_empty(), "a short pause is waited for");
-    world.run_until(130 * SECOND, |_| Fate::Limited);
+    world.run_until(START + 130 * SECOND, |_| Fate::Limited);
     assert_eq!(world.record().handed_over, ["i1-1-opened"], "what is critical");
-    world.run_until(300 * SECOND, |_| Fate::Taken);
+    world.run_until(START + 300 * SECOND, |_| Fate::Taken);
     assert_eq!(world.record().sent.len(), 2, "and here once it takes messages again");
 }
 
@@ -235,9 +237,9 @@ fn who_fails_and_asks_for_a_day_is_told_elsewhere_and_tried_within_it() {
     let mut world = World::new();
     world.outbox.fall_back_to("mail");
     world.tell(1, NotificationKind::Opened, Severity::Critical);
-    world.run_until(125 * SECOND, |_| Fate::Closed);
+    world.run_until(START + 125 * SECOND, |_| Fate::Closed);
     assert_eq!(world.record().handed_over, ["i1-1-opened"]);
-    world.run_until(23 * 3_600 * SECOND, |_| Fate::Taken);
+    world.run_until(START + 23 * 3_600 * SECOND, |_| Fate::Taken);
     assert_eq!(world.record().sent, ["i1-1-opened"]);
 }
 
@@ -263,10 +265,10 @@ proptest! {
     #[test]
     fn nothing_is_missed_and_repeats_can_be_told(
         fates in fates(),
-        incidents in prop::collection::vec((0_i64..40, 1_i64..60), 1..60),
+        incidents in prop::collection::vec((0_u32..40, 1_u32..60), 1..60),
     ) {
         let mut world = World::new();
-        let mut events: Vec<(i64, usize, NotificationKind)> = Vec::new();
+        let mut events: Vec<(u32, usize, NotificationKind)> = Vec::new();
         let mut at = 0;
         for (id, (gap, lasts)) in incidents.iter().enumerate() {
             at += gap;
@@ -276,7 +278,7 @@ proptest! {
         events.sort_by_key(|event| event.0);
         let mut fates = fates.into_iter().chain(std::iter::repeat(Fate::Taken));
         for (at, id, kind) in &events {
-            world.run_until(at * SECOND, |_| fates.next().unwrap());
+            world.run_until(START + *at * SECOND, |_| fates.next().unwrap());
             let severity = if id % 3 == 0 { Severity::Critical } else { Severity::Warning };
             world.tell(*id, *kind, severity);
         }
@@ -291,9 +293,9 @@ proptest! {
         let mut ended: BTreeSet<&str> = BTreeSet::new();
         // Of each call and the next: nothing is sent sooner than the destination allows.
         for (call, next) in world.calls.iter().zip(world.calls.iter().skip(1)) {
-            prop_assert!(next.at - call.at >= SECOND, "the pace is kept");
+            prop_assert!(next.at.since(call.at) >= SECOND, "the pace is kept");
             if call.fate == Fate::Limited {
-                prop_assert!(next.at - call.at >= 9 * SECOND, "Retry-After is kept");
+                prop_assert!(next.at.since(call.at) >= 9 * SECOND, "Retry-After is kept");
             }
         }
         for call in &world.calls {

@@ -73,7 +73,7 @@ pub(super) fn outcome(
 ) -> Outcome {
     let told = played.incidents.iter().filter(|incident| played.told.contains_key(&incident.id));
     let told: Vec<(Timestamp, &Incident)> =
-        told.filter_map(|incident| Some((fired_at(incident)?, incident))).collect();
+        told.filter_map(|incident| Some((incident.firing_at?, incident))).collect();
     // A restart does no harm: nobody need be told, and whoever is was told in error.
     let faults: Vec<&TruthEntry> =
         truth.iter().filter(|truth| truth.kind != FaultKind::Restart).collect();
@@ -119,10 +119,6 @@ pub(super) fn outcome(
         faults: faults.iter().map(of_fault).collect(),
         false_incidents: told.iter().filter(is_false).map(false_incident).collect(),
     }
-}
-
-fn fired_at(incident: &Incident) -> Option<Timestamp> {
-    incident.firing_unix_nano.map(Timestamp::from_unix_nanos)
 }
 
 /// Whether the words of the true pattern are those of the first probable cause.

@@ -11,9 +11,8 @@
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::time::nanos;
 
 /// Failures in a row that open it.
 pub const FAILURES_IN_ROW_MAX: u32 = 5;
@@ -51,7 +50,8 @@ pub enum BreakerState {
     /// It fails: nothing is called before the time.
     Open {
         /// When to try.
-        until_unix_nano: i64,
+        #[serde(rename = "until_unix_nano")]
+        until: Timestamp,
     },
     /// One message at a time tries whether it works again.
     HalfOpen {
@@ -61,14 +61,16 @@ pub enum BreakerState {
     /// The destination asked for a pause.
     RateLimited {
         /// When it ends.
-        until_unix_nano: i64,
+        #[serde(rename = "until_unix_nano")]
+        until: Timestamp,
         /// Messages that had got through where it was half-open before.
         probing: Option<u32>,
     },
     /// A person must look: the address, the name or the password is wrong.
     Misconfigured {
         /// When to try all the same.
-        until_unix_nano: i64,
+        #[serde(rename = "until_unix_nano")]
+        until: Timestamp,
     },
 }
 
@@ -117,12 +119,13 @@ pub enum Pass {
     /// One, to see whether it works again.
     Probe,
     /// Not before this moment.
-    NotBefore(i64),
+    NotBefore(Timestamp),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Call {
-    at_unix_nano: i64,
+    #[serde(rename = "at_unix_nano")]
+    at: Timestamp,
     failed: bool,
 }
 
@@ -135,7 +138,8 @@ pub struct Breaker {
     pub state: BreakerState,
     /// Since when nothing got through, because the destination fails or wants a pause; none where
     /// the last message did.
-    pub down_since_unix_nano: Option<i64>,
+    #[serde(rename = "down_since_unix_nano")]
+    pub down_since: Option<Timestamp>,
     failures_in_row: u32,
     unresolved_in_row: u32,
     /// How often it opened without being closed in between: by this the pause grows.
@@ -146,21 +150,17 @@ pub struct Breaker {
 
 impl Breaker {
     /// Whether a call may be made now.
-    pub fn pass(&self, now_unix_nano: i64) -> Pass {
+    pub fn pass(&self, now: Timestamp) -> Pass {
         // Nothing changes by asking: the state moves on only when a call is really made.
         let (until, then) = match self.state {
             BreakerState::Closed => return Pass::Open,
             BreakerState::HalfOpen { .. } => return Pass::Probe,
-            BreakerState::Open { until_unix_nano }
-            | BreakerState::Misconfigured { until_unix_nano }
-            | BreakerState::RateLimited { until_unix_nano, probing: Some(_) } => {
-                (until_unix_nano, Pass::Probe)
-            }
-            BreakerState::RateLimited { until_unix_nano, probing: None } => {
-                (until_unix_nano, Pass::Open)
-            }
+            BreakerState::Open { until }
+            | BreakerState::Misconfigured { until }
+            | BreakerState::RateLimited { until, probing: Some(_) } => (until, Pass::Probe),
+            BreakerState::RateLimited { until, probing: None } => (until, Pass::Open),
         };
-        if now_unix_nano < until { Pass::NotBefore(until) } else { then }
+        if now < until { Pass::NotBefore(until) } else { then }
     }
 
     /// A call is about to be made, as [`Breaker::pass`] allowed.
@@ -179,21 +179,21 @@ impl Breaker {
     }
 
     /// A call came to its end.
-    pub fn end(&mut self, result: CallResult, now_unix_nano: i64) {
+    pub fn end(&mut self, result: CallResult, now: Timestamp) {
         match result {
-            CallResult::Well => self.succeed(now_unix_nano),
-            CallResult::Failed => self.fail(now_unix_nano),
+            CallResult::Well => self.succeed(now),
+            CallResult::Failed => self.fail(now),
             // A resolver may fail for a moment; a name that is wrong stays wrong.
             CallResult::Unresolved => {
                 self.unresolved_in_row += 1;
                 if self.unresolved_in_row >= UNRESOLVED_MAX {
-                    self.misconfigure(now_unix_nano);
+                    self.misconfigure(now);
                 } else {
-                    self.fail(now_unix_nano);
+                    self.fail(now);
                 }
             }
-            CallResult::RateLimited { pause } => self.pause(pause, now_unix_nano),
-            CallResult::Misconfigured => self.misconfigure(now_unix_nano),
+            CallResult::RateLimited { pause } => self.pause(pause, now),
+            CallResult::Misconfigured => self.misconfigure(now),
         }
     }
 
@@ -204,14 +204,13 @@ impl Breaker {
 
     /// Whether messages are better told elsewhere: nothing got through for `patience`, or the
     /// channel is set wrongly.
-    pub fn is_down(&self, patience: Duration, now_unix_nano: i64) -> bool {
-        let down_for = self.down_since_unix_nano.map(|since| now_unix_nano.saturating_sub(since));
+    pub fn is_down(&self, patience: Duration, now: Timestamp) -> bool {
         // Whoever is to be woken does not care whether the destination fails or asks for a pause.
         matches!(self.state, BreakerState::Misconfigured { .. })
-            || down_for.is_some_and(|down| down >= nanos(patience))
+            || self.down_since.is_some_and(|since| now >= since + patience)
     }
 
-    fn succeed(&mut self, now: i64) {
+    fn succeed(&mut self, now: Timestamp) {
         self.failures_in_row = 0;
         self.unresolved_in_row = 0;
         self.remember(false, now);
@@ -224,60 +223,60 @@ impl Breaker {
             // The pauses begin with the shortest again: it has shown that it works.
             self.reset();
         }
-        self.down_since_unix_nano = None;
+        self.down_since = None;
     }
 
-    fn fail(&mut self, now: i64) {
+    fn fail(&mut self, now: Timestamp) {
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.remember(true, now);
         // Down since the first failure, not since the one that opens it: so long people were not
         // told.
-        self.down_since_unix_nano.get_or_insert(now);
+        self.down_since.get_or_insert(now);
         // While it is half-open a single failure says that nothing has changed.
         let is_probing = matches!(self.state, BreakerState::HalfOpen { .. });
         if is_probing || self.failures_in_row >= FAILURES_IN_ROW_MAX || self.half_failed(now) {
             let pause = PAUSE_FIRST.saturating_mul(1 << self.openings_in_row.min(DOUBLINGS_MAX));
-            let until_unix_nano = now.saturating_add(nanos(pause.min(PAUSE_MAX)));
+            let until = now + pause.min(PAUSE_MAX);
             self.openings_in_row = self.openings_in_row.saturating_add(1);
-            self.state = BreakerState::Open { until_unix_nano };
+            self.state = BreakerState::Open { until };
         }
     }
 
     /// Whether half of the calls within the window failed: a destination that answers now and then
     /// would never fail often enough in a row.
-    fn half_failed(&self, now: i64) -> bool {
-        let recent = self.calls.iter().filter(|call| now - call.at_unix_nano <= nanos(WINDOW));
+    fn half_failed(&self, now: Timestamp) -> bool {
+        let recent = self.calls.iter().filter(|call| now.since(call.at) <= WINDOW);
         let (calls, failed) = recent
             .fold((0, 0), |(calls, failed), call| (calls + 1, failed + usize::from(call.failed)));
         calls >= CALLS_MIN && failed * 2 >= calls
     }
 
-    fn pause(&mut self, pause: Option<Duration>, now: i64) {
+    fn pause(&mut self, pause: Option<Duration>, now: Timestamp) {
         let pause = pause.unwrap_or(RATE_LIMIT_PAUSE).min(RATE_LIMIT_PAUSE_MAX);
         // Two successes must still come after the pause, if it was being tried.
         let probing = match self.state {
             BreakerState::HalfOpen { successes } => Some(successes),
             _ => None,
         };
-        let until_unix_nano = now.saturating_add(nanos(pause));
-        self.down_since_unix_nano.get_or_insert(now);
+        let until = now + pause;
+        self.down_since.get_or_insert(now);
         // It answered, so its name exists.
         self.unresolved_in_row = 0;
-        self.state = BreakerState::RateLimited { until_unix_nano, probing };
+        self.state = BreakerState::RateLimited { until, probing };
     }
 
-    fn misconfigure(&mut self, now: i64) {
-        self.down_since_unix_nano.get_or_insert(now);
-        let until_unix_nano = now.saturating_add(nanos(MISCONFIGURED_PAUSE));
-        self.state = BreakerState::Misconfigured { until_unix_nano };
+    fn misconfigure(&mut self, now: Timestamp) {
+        self.down_since.get_or_insert(now);
+        let until = now + MISCONFIGURED_PAUSE;
+        self.state = BreakerState::Misconfigured { until };
     }
 
-    fn remember(&mut self, failed: bool, at_unix_nano: i64) {
+    fn remember(&mut self, failed: bool, at: Timestamp) {
         // It is stored with every message that is sent, and so must stay small.
         if self.calls.len() >= CALLS_MAX {
             self.calls.pop_front();
         }
-        self.calls.push_back(Call { at_unix_nano, failed });
+        self.calls.push_back(Call { at, failed });
     }
 }
 
@@ -285,7 +284,11 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    const SECOND: i64 = 1_000_000_000;
+    const START: Timestamp = Timestamp::EPOCH;
+
+    const fn at(second: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(second)
+    }
 
     /// Plays results of calls, each at its second, and gives the states after each.
     fn play(results: &[(i64, CallResult)]) -> (Breaker, Vec<&'static str>) {
@@ -293,7 +296,7 @@ mod tests {
         let mut states = Vec::new();
         for &(second, result) in results {
             breaker.begin();
-            breaker.end(result, second * SECOND);
+            breaker.end(result, at(second));
             states.push(breaker.state.name());
         }
         (breaker, states)
@@ -305,15 +308,15 @@ mod tests {
         let fails = [(0, Failed), (1, Failed), (2, Failed), (3, Failed), (4, Failed)];
         let (mut breaker, states) = play(&fails);
         assert_eq!(states, ["closed", "closed", "closed", "closed", "open"]);
-        assert_eq!(breaker.pass(33 * SECOND), Pass::NotBefore(34 * SECOND));
-        assert_eq!(breaker.pass(34 * SECOND), Pass::Probe);
+        assert_eq!(breaker.pass(at(33)), Pass::NotBefore(at(34)));
+        assert_eq!(breaker.pass(at(34)), Pass::Probe);
         breaker.begin();
-        breaker.end(Well, 34 * SECOND);
+        breaker.end(Well, at(34));
         assert_eq!(breaker.state, BreakerState::HalfOpen { successes: 1 });
         breaker.begin();
-        breaker.end(Well, 35 * SECOND);
+        breaker.end(Well, at(35));
         assert_eq!(breaker.state, BreakerState::Closed);
-        assert_eq!(breaker.down_since_unix_nano, None);
+        assert_eq!(breaker.down_since, None);
     }
 
     #[test]
@@ -339,12 +342,12 @@ mod tests {
     #[test]
     fn the_pause_doubles_up_to_ten_minutes_and_no_more() {
         let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
-        let mut now = 0;
+        let mut now = START;
         let mut pauses = Vec::new();
         // Each probe fails, at the first moment at which it may be made.
         for _ in 0..7 {
             let Pass::NotBefore(until) = breaker.pass(now) else { panic!("it is open") };
-            pauses.push((until - now) / SECOND);
+            pauses.push(until.since(now).as_secs());
             now = until;
             breaker.begin();
             breaker.end(CallResult::Failed, now);
@@ -357,26 +360,26 @@ mod tests {
         let limited = CallResult::RateLimited { pause: Some(Duration::from_secs(7)) };
         let (mut breaker, states) = play(&[(0, limited)]);
         assert_eq!(states, ["rate_limited"]);
-        assert_eq!(breaker.pass(7 * SECOND - 1), Pass::NotBefore(7 * SECOND));
-        assert_eq!(breaker.pass(7 * SECOND), Pass::Open);
+        assert_eq!(breaker.pass(at(7).previous()), Pass::NotBefore(at(7)));
+        assert_eq!(breaker.pass(at(7)), Pass::Open);
         breaker.begin();
         assert_eq!(breaker.state, BreakerState::Closed);
-        breaker.end(CallResult::Well, 7 * SECOND);
-        assert_eq!(breaker.down_since_unix_nano, None);
+        breaker.end(CallResult::Well, at(7));
+        assert_eq!(breaker.down_since, None);
         let unsaid = play(&[(0, CallResult::RateLimited { pause: None })]).0;
-        assert_eq!(unsaid.pass(0), Pass::NotBefore(60 * SECOND));
+        assert_eq!(unsaid.pass(START), Pass::NotBefore(at(60)));
     }
 
     #[test]
     fn a_pause_while_probing_ends_in_a_probe() {
         let mut breaker = play(&[(0, CallResult::Failed); 5]).0;
         breaker.begin();
-        breaker.end(CallResult::Well, 30 * SECOND);
+        breaker.end(CallResult::Well, at(30));
         breaker.begin();
-        breaker.end(CallResult::RateLimited { pause: None }, 31 * SECOND);
-        assert_eq!(breaker.pass(91 * SECOND), Pass::Probe);
+        breaker.end(CallResult::RateLimited { pause: None }, at(31));
+        assert_eq!(breaker.pass(at(91)), Pass::Probe);
         breaker.begin();
-        breaker.end(CallResult::Well, 91 * SECOND);
+        breaker.end(CallResult::Well, at(91));
         assert_eq!(breaker.state, BreakerState::Closed);
     }
 
@@ -384,10 +387,10 @@ mod tests {
     fn a_wrong_setting_stops_it_until_somebody_looks() {
         let (mut breaker, states) = play(&[(0, CallResult::Misconfigured)]);
         assert_eq!(states, ["misconfigured"]);
-        assert!(breaker.is_down(Duration::from_secs(120), 0));
-        assert_eq!(breaker.pass(SECOND), Pass::NotBefore(3600 * SECOND));
+        assert!(breaker.is_down(Duration::from_secs(120), START));
+        assert_eq!(breaker.pass(at(1)), Pass::NotBefore(at(3600)));
         breaker.reset();
-        assert_eq!(breaker.pass(SECOND), Pass::Open);
+        assert_eq!(breaker.pass(at(1)), Pass::Open);
     }
 
     #[test]
@@ -399,8 +402,8 @@ mod tests {
     #[test]
     fn it_is_down_after_patience() {
         let breaker = play(&[(0, CallResult::Failed); 5]).0;
-        assert!(!breaker.is_down(Duration::from_secs(120), 119 * SECOND));
-        assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
+        assert!(!breaker.is_down(Duration::from_secs(120), at(119)));
+        assert!(breaker.is_down(Duration::from_secs(120), at(120)));
     }
 
     #[test]
@@ -410,18 +413,18 @@ mod tests {
         let minute = CallResult::RateLimited { pause: None };
         for results in [vec![(0, day)], vec![(0, minute), (60, minute), (120, minute)]] {
             let breaker = play(&results).0;
-            assert!(!breaker.is_down(patience, 119 * SECOND), "{results:?}");
-            assert!(breaker.is_down(patience, 120 * SECOND), "{results:?}");
+            assert!(!breaker.is_down(patience, at(119)), "{results:?}");
+            assert!(breaker.is_down(patience, at(120)), "{results:?}");
         }
         let taken = play(&[(0, minute), (60, CallResult::Well), (100, minute)]).0;
-        assert!(!taken.is_down(patience, 200 * SECOND), "since 100 s");
+        assert!(!taken.is_down(patience, at(200)), "since 100 s");
     }
 
     #[test]
     fn it_is_down_while_it_waits_for_its_second_try() {
         let breaker = play(&[(0, CallResult::Failed)]).0;
         assert_eq!(breaker.state, BreakerState::Closed);
-        assert!(breaker.is_down(Duration::from_secs(120), 120 * SECOND));
+        assert!(breaker.is_down(Duration::from_secs(120), at(120)));
     }
 
     #[test]
@@ -429,5 +432,20 @@ mod tests {
         let breaker = play(&[(0, CallResult::Failed); 5]).0;
         let kept = serde_json::to_string(&breaker).unwrap();
         assert_eq!(serde_json::from_str::<Breaker>(&kept).unwrap(), breaker);
+    }
+
+    #[test]
+    fn moments_are_kept_under_the_names_that_they_always_had() {
+        use CallResult::{Failed, Misconfigured, RateLimited};
+        for results in [
+            &[(1, Failed); 5][..],
+            &[(1, Failed), (2, RateLimited { pause: None })],
+            &[(1, Failed), (2, Misconfigured)],
+        ] {
+            let kept = serde_json::to_string(&play(results).0).unwrap();
+            for name in ["until_unix_nano", "down_since_unix_nano", "at_unix_nano"] {
+                assert!(kept.contains(&format!("\"{name}\":")), "{name}: {kept}");
+            }
+        }
     }
 }

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
+use logweir_core::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::time::nanos;
 
 /// How fast a destination may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,34 +22,33 @@ pub struct RateLimit {
 #[serde(transparent)]
 pub struct RateLimiter {
     /// When the bucket is empty again (the theoretical arrival time of the algorithm).
-    rested_at_unix_nano: i64,
+    rested_at: Timestamp,
 }
 
 impl RateLimiter {
     /// When the next call may be made. A clock that was set back holds a channel up no longer than
     /// a full bucket takes to empty.
-    pub fn ready_at(self, limit: RateLimit, now_unix_nano: i64) -> i64 {
+    pub fn ready_at(self, limit: RateLimit, now: Timestamp) -> Timestamp {
         // All calls of a burst but one may come before their time.
-        let every = nanos(limit.every);
-        let spare = every.saturating_mul(i64::from(limit.burst.max(1)) - 1);
+        let spare = limit.every.saturating_mul(limit.burst.max(1) - 1);
         // After a clock was set back the moment lies far ahead, and would silence the channel for
         // as long.
-        let at_most = now_unix_nano.saturating_add(spare).saturating_add(every);
-        self.rested_at_unix_nano.min(at_most).saturating_sub(spare)
+        let at_most = now + spare + limit.every;
+        self.rested_at.min(at_most) - spare
     }
 
     /// Counts a call.
-    pub fn take(&mut self, limit: RateLimit, now_unix_nano: i64) {
+    pub fn take(&mut self, limit: RateLimit, now: Timestamp) {
         // A bucket that has been empty for long saves nothing up.
-        let rested = self.rested_at_unix_nano.max(now_unix_nano);
-        self.rested_at_unix_nano = rested.saturating_add(nanos(limit.every));
+        let rested = self.rested_at.max(now);
+        self.rested_at = rested + limit.every;
     }
 
     /// The answer to a call has come: where calls may not come together, the time to the next
     /// counts from here, since the call may have reached its destination as late as this.
-    pub fn answered(&mut self, limit: RateLimit, now_unix_nano: i64) {
+    pub fn answered(&mut self, limit: RateLimit, now: Timestamp) {
         if limit.burst <= 1 {
-            self.rested_at_unix_nano = now_unix_nano.saturating_add(nanos(limit.every));
+            self.rested_at = now + limit.every;
         }
     }
 }
@@ -59,17 +57,17 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
-    const SECOND: i64 = 1_000_000_000;
+    const START: Timestamp = Timestamp::EPOCH;
 
     /// Calls as soon as allowed, `count` times from second 0; gives the seconds.
     fn calls(limit: RateLimit, count: usize) -> Vec<i64> {
         let mut pace = RateLimiter::default();
-        let mut now = 0;
+        let mut now = START;
         let mut at = Vec::new();
         for _ in 0..count {
             now = pace.ready_at(limit, now).max(now);
             pace.take(limit, now);
-            at.push(now / SECOND);
+            at.push(now.as_unix_seconds());
         }
         at
     }
@@ -86,9 +84,10 @@ mod tests {
     fn without_a_burst_the_time_counts_from_the_answer() {
         let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
         let mut pace = RateLimiter::default();
-        pace.take(limit, 0);
-        pace.answered(limit, 5 * SECOND);
-        assert_eq!(pace.ready_at(limit, 5 * SECOND), 6 * SECOND);
+        pace.take(limit, START);
+        let answered = START + 5 * limit.every;
+        pace.answered(limit, answered);
+        assert_eq!(pace.ready_at(limit, answered), answered + limit.every);
     }
 
     #[test]
@@ -96,7 +95,7 @@ mod tests {
         let limit = RateLimit { every: Duration::from_secs(1), burst: 1 };
         let mut pace = RateLimiter::default();
         // The call was counted while the clock was eleven days ahead.
-        pace.take(limit, 1_000_000 * SECOND);
-        assert_eq!(pace.ready_at(limit, 0), SECOND);
+        pace.take(limit, START + 1_000_000 * limit.every);
+        assert_eq!(pace.ready_at(limit, START), START + limit.every);
     }
 }

@@ -1,6 +1,8 @@
 //! Texts for people: what comes from logs is hostile until it has been cleaned and cut here.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use logweir_core::timestamp::Timestamp;
 
 /// Bytes of the longest escape that any markup makes, such as `&quot;`, with a margin for the `…`.
 const ESCAPE_BYTES_MAX: usize = 12;
@@ -91,10 +93,10 @@ pub fn number(value: f64) -> String {
 }
 
 /// A length of time in its two largest units: `2 h 5 min`.
-pub fn span(nanos: i64) -> String {
-    let seconds = (nanos / 1_000_000_000).max(0);
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    let two = |a: i64, a_unit: &str, b: i64, b_unit: &str| match b {
+    let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| match b {
         0 => format!("{a} {a_unit}"),
         _ => format!("{a} {a_unit} {b} {b_unit}"),
     };
@@ -107,13 +109,13 @@ pub fn span(nanos: i64) -> String {
 }
 
 /// A moment to the second, in UTC.
-pub fn moment(unix_nano: i64) -> String {
-    DateTime::<Utc>::from_timestamp_nanos(unix_nano).format("%Y-%m-%d %H:%M:%S UTC").to_string()
+pub fn moment(time: Timestamp) -> String {
+    time.date_time().format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// The time of day, in UTC.
-pub fn time_of_day(unix_nano: i64) -> String {
-    DateTime::<Utc>::from_timestamp_nanos(unix_nano).format("%H:%M:%S").to_string()
+pub fn time_of_day(time: Timestamp) -> String {
+    time.date_time().format("%H:%M:%S").to_string()
 }
 
 #[cfg(test)]
@@ -166,10 +168,10 @@ mod tests {
             (185, "3 min 5 s"),
             (7_500, "2 h 5 min"),
             (90_000, "1 d 1 h"),
-            (-1, "0 s"),
+            (0, "0 s"),
         ];
         for (seconds, expected) in cases {
-            assert_eq!(span(seconds * 1_000_000_000), expected);
+            assert_eq!(span(Duration::from_secs(seconds)), expected);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! The order is that of the questions of somebody who was woken up: what broke, how bad, since
 //! when, how far from normal, why probably, where to look.
 
+use logweir_core::timestamp::Timestamp;
 use serde::Serialize;
 
 use crate::{
@@ -149,7 +150,7 @@ impl View {
         let is_resolved = incident.state == IncidentState::Resolved;
         let is_digest = !notification.others.is_empty();
         let began = began(incident);
-        let ended = incident.resolved_unix_nano.unwrap_or(notification.at_unix_nano);
+        let ended = incident.resolved_at.unwrap_or(notification.at);
         // Every text is cleaned and cut here, once: what channels and templates are given is safe
         // to show.
         let title = if is_digest { digest_title(notification) } else { title(incident) };
@@ -167,8 +168,8 @@ impl View {
             rule: name(&incident.rule),
             since: moment(began),
             since_time: time_of_day(began),
-            until: incident.resolved_unix_nano.map(moment).unwrap_or_default(),
-            lasted: span(ended.saturating_sub(began)),
+            until: incident.resolved_at.map(moment).unwrap_or_default(),
+            lasted: span(ended.since(began)),
             numbers: evidence.measured.iter().map(NumberView::new).collect(),
             causes: evidence
                 .probable_causes
@@ -239,7 +240,7 @@ impl CauseView {
 impl SampleView {
     fn new(sample: &crate::incident::SampleLog) -> Self {
         let message = clean_line(&sample.message, LINE_CHARS_MAX);
-        Self { time: time_of_day(sample.at_unix_nano), level: name(&sample.level), message }
+        Self { time: time_of_day(sample.at), level: name(&sample.level), message }
     }
 }
 
@@ -260,9 +261,9 @@ fn worst(notification: &Notification) -> crate::rule::Severity {
 }
 
 /// When it began: as the logs tell, else when it was seen.
-fn began(incident: &Incident) -> i64 {
-    match incident.evidence.started_unix_nano {
-        0 => incident.pending_unix_nano,
+fn began(incident: &Incident) -> Timestamp {
+    match incident.evidence.started_at {
+        Timestamp::EPOCH => incident.pending_at,
         started => started,
     }
 }
@@ -337,7 +338,7 @@ fn line(incident: &Incident) -> LineView {
         IncidentState::Resolved => "resolved".to_owned(),
         _ => severity.clone(),
     };
-    let until = incident.resolved_unix_nano.map(time_of_day);
+    let until = incident.resolved_at.map(time_of_day);
     let since = time_of_day(began(incident));
     LineView {
         status,
@@ -351,7 +352,7 @@ fn line(incident: &Incident) -> LineView {
 }
 
 fn deploy(mark: &crate::incident::DeployMark) -> String {
-    let at = time_of_day(mark.at_unix_nano);
+    let at = time_of_day(mark.at);
     format!("{} {} at {at}", name(&mark.service), name(&mark.version))
 }
 
@@ -403,7 +404,7 @@ pub(crate) mod tests {
     #[test]
     fn an_end_is_told_with_its_length() {
         let mut notification = notification(NotificationKind::Resolved);
-        notification.incident.note(0, Event::Resolved, "", "");
+        notification.incident.note(Timestamp::EPOCH, Event::Resolved, "", "");
         let view = View::new(&notification, "k", true);
         assert!(
             view.headline().starts_with("[TEST] [Resolved] checkout: errors/min was 80"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::identity::Tenant;
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
     channel::{BreakerState, ChannelConfig, ChannelState},
@@ -144,9 +144,9 @@ fn wire(config: &ChannelConfig, known: &ChannelState) -> v1::AlertChannel {
         BreakerState::Misconfigured { .. } => v1::ChannelState::Misconfigured,
     };
     let until = match breaker {
-        BreakerState::Open { until_unix_nano: until }
-        | BreakerState::RateLimited { until_unix_nano: until, .. }
-        | BreakerState::Misconfigured { until_unix_nano: until } => until,
+        BreakerState::Open { until }
+        | BreakerState::RateLimited { until, .. }
+        | BreakerState::Misconfigured { until } => until.as_unix_nanos(),
         BreakerState::Closed | BreakerState::HalfOpen { .. } => 0,
     };
     v1::AlertChannel {
@@ -154,7 +154,7 @@ fn wire(config: &ChannelConfig, known: &ChannelState) -> v1::AlertChannel {
         config: config.masked().to_string(),
         state: state.into(),
         until_unix_nano: until,
-        down_since_unix_nano: known.breaker.down_since_unix_nano.unwrap_or(0),
+        down_since_unix_nano: known.breaker.down_since.map_or(0, Timestamp::as_unix_nanos),
         last_error: known.last_error.clone(),
     }
 }

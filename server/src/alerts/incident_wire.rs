@@ -63,13 +63,12 @@ pub(super) fn full(stored: StoredIncident) -> Result<v1::Incident, Refusal> {
 }
 
 fn wire(incident: Incident) -> v1::Incident {
-    let Evidence { summary, measured, started_unix_nano: started_at, probable_causes, .. } =
-        incident.evidence;
+    let Evidence { summary, measured, started_at, probable_causes, .. } = incident.evidence;
     let Evidence { deploys, sample_logs, instances, trace_ids, link, .. } = incident.evidence;
     let deploys = deploys.into_iter().map(|deploy| v1::Deploy {
         service: deploy.service,
         version: deploy.version,
-        time_unix_nano: deploy.at_unix_nano,
+        time_unix_nano: deploy.at.as_unix_nanos(),
         note: String::new(),
     });
     v1::Incident {
@@ -81,10 +80,10 @@ fn wire(incident: Incident) -> v1::Incident {
         severity: severity(incident.severity).into(),
         state: state(incident.state).into(),
         overlays: Some(overlays(incident.overlays)),
-        pending_unix_nano: incident.pending_unix_nano,
-        firing_unix_nano: incident.firing_unix_nano.unwrap_or(0),
-        resolved_unix_nano: incident.resolved_unix_nano.unwrap_or(0),
-        started_unix_nano: started_at,
+        pending_unix_nano: incident.pending_at.as_unix_nanos(),
+        firing_unix_nano: incident.firing_at.map_or(0, Timestamp::as_unix_nanos),
+        resolved_unix_nano: incident.resolved_at.map_or(0, Timestamp::as_unix_nanos),
+        started_unix_nano: started_at.as_unix_nanos(),
         acknowledged_by: incident.acknowledged_by,
         escalation_level: incident.escalation_level,
         summary,
@@ -123,7 +122,7 @@ fn overlays(overlays: Overlays) -> v1::Overlays {
         silenced: overlays.silenced,
         inhibited: overlays.inhibited,
         muted: overlays.muted,
-        snoozed_until_unix_nano: overlays.snoozed_until_unix_nano.unwrap_or(0),
+        snoozed_until_unix_nano: overlays.snoozed_until.map_or(0, Timestamp::as_unix_nanos),
         flapping: overlays.flapping,
     }
 }
@@ -153,7 +152,7 @@ fn cause(cause: ProbableCause) -> v1::ProbableCause {
 fn sample_log(log: SampleLog) -> v1::SampleLog {
     v1::SampleLog {
         log_id: log.log_id,
-        time_unix_nano: log.at_unix_nano,
+        time_unix_nano: log.at.as_unix_nanos(),
         level: level(&log.level),
         message: log.message,
         trace_id: log.trace_id,
@@ -167,7 +166,7 @@ fn entry(entry: TimelineEntry) -> v1::TimelineEntry {
         _ => String::new(),
     };
     v1::TimelineEntry {
-        time_unix_nano: entry.at_unix_nano,
+        time_unix_nano: entry.at.as_unix_nanos(),
         event,
         actor: entry.actor,
         text: entry.text,

@@ -112,8 +112,9 @@ fn to_do(asked: Asked, incident_id: String, actor: String) -> Action {
         Asked::Acknowledge(_) => Action::Acknowledge { incident_id, actor },
         Asked::Unacknowledge(_) => Action::Unacknowledge { incident_id, actor },
         Asked::Resolve(v1::Resolve { text }) => Action::Resolve { incident_id, actor, text },
-        Asked::Snooze(v1::Snooze { until_unix_nano: until }) => {
-            Action::Snooze { incident_id, actor, until_unix_nano: until }
+        Asked::Snooze(v1::Snooze { until_unix_nano }) => {
+            let until = Timestamp::from_unix_nanos(until_unix_nano);
+            Action::Snooze { incident_id, actor, until }
         }
         Asked::Note(v1::Note { text }) => Action::Note { incident_id, actor, text },
     }

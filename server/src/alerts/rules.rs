@@ -6,7 +6,7 @@ use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     built_in,
     channel::ChannelConfig,
-    job::{AlertingJob, PREVIEW_NANOS_MAX, Preview, PreviewRule},
+    job::{AlertingJob, PREVIEW_MAX, Preview, PreviewRule},
     rule::{RULES_MAX, Rule},
     setting::{Setting, SettingKind, StoredSetting},
 };
@@ -79,15 +79,11 @@ pub(super) async fn try_out(
         });
     };
     let TimeRange { from, to } = range;
-    let asked = AlertingJob::PreviewRule(PreviewRule {
-        rule,
-        from_unix_nano: from.as_unix_nanos(),
-        to_unix_nano: to.as_unix_nanos(),
-    });
+    let asked = AlertingJob::PreviewRule(PreviewRule { rule, from, to });
     let found: Preview = handler.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
     let (incidents, is_cut) = cut(found.incidents.into_iter().map(incident_wire::previewed));
     let range = Some(v1::TimeRange {
-        from_unix_nano: found.from_unix_nano,
+        from_unix_nano: found.from.as_unix_nanos(),
         to_unix_nano: to.as_unix_nanos(),
     });
     Ok(v1::PreviewRuleResponse { incidents, truncated: found.truncated || is_cut, range })
@@ -100,11 +96,13 @@ fn previewed_range(asked: Option<v1::TimeRange>, now: Timestamp) -> Result<TimeR
     if asked.from == Timestamp::EPOCH {
         asked.from = asked.to - DAY;
     }
-    match asked.to.nanos_since(asked.from) {
-        1..=PREVIEW_NANOS_MAX => Ok(asked),
-        ..=0 => Err(Refusal::invalid("range", "is in the future: preview the past")),
-        _ => Err(Refusal::invalid("range", "is longer than 7 days: ask for a shorter one")),
+    if asked.to <= asked.from {
+        return Err(Refusal::invalid("range", "is in the future: preview the past"));
     }
+    if asked.to.since(asked.from) > PREVIEW_MAX {
+        return Err(Refusal::invalid("range", "is longer than 7 days: ask for a shorter one"));
+    }
+    Ok(asked)
 }
 
 async fn unknown_channels(

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use logweir_core::{
-    identity::Tenant,
-    timestamp::{Timestamp, nanos_of},
-};
+use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     setting::{Setting, SettingKind, StoredSetting},
     suppression,
@@ -31,7 +28,7 @@ pub(super) async fn list(
     let stored = handler.settings(tenant, SettingKind::Silence).await?;
     let mut silences: Vec<&suppression::Silence> =
         stored.iter().filter_map(StoredSetting::silence).collect();
-    silences.sort_by_key(|silence| std::cmp::Reverse(silence.to_unix_nano));
+    silences.sort_by_key(|silence| std::cmp::Reverse(silence.to));
     let (silences, truncated) = cut(silences.into_iter().cloned().map(wire));
     Ok(v1::ListSilencesResponse { silences, truncated })
 }
@@ -72,25 +69,28 @@ fn checked(asked: v1::Silence, now: Timestamp) -> Result<suppression::Silence, R
             return invalid("matchers", why);
         }
     }
-    let (from, to) = match asked.from_unix_nano {
-        0 => (now.as_unix_nanos(), asked.to_unix_nano),
-        from => (from, asked.to_unix_nano),
+    let (from_unix_nano, to_unix_nano) = (asked.from_unix_nano, asked.to_unix_nano);
+    if from_unix_nano < 0 {
+        return invalid("from_unix_nano", format!("is {from_unix_nano}, must not be negative"));
+    }
+    let from = match from_unix_nano {
+        0 => now,
+        from => Timestamp::from_unix_nanos(from),
     };
-    if from < 0 {
-        return invalid("from_unix_nano", format!("is {from}, must not be negative"));
+    let to = Timestamp::from_unix_nanos(to_unix_nano);
+    if to <= now || to <= from {
+        let why = format!("is {to_unix_nano}: end it in the future, after it begins");
+        return invalid("to_unix_nano", why);
     }
-    if to <= now.as_unix_nanos() || to <= from {
-        return invalid("to_unix_nano", format!("is {to}: end it in the future, after it begins"));
-    }
-    if to - from > nanos_of(SILENCE_MAX) {
+    if to.since(from) > SILENCE_MAX {
         return invalid("to_unix_nano", "is over 366 days after the beginning".to_owned());
     }
     check_length("silence.comment", &asked.comment, TEXT_BYTES_MAX)?;
     Ok(suppression::Silence {
         id: asked.silence_id,
         matchers: asked.matchers.into_iter().collect(),
-        from_unix_nano: from,
-        to_unix_nano: to,
+        from,
+        to,
         author: String::new(),
         comment: asked.comment,
         hides_critical: asked.hides_critical,
@@ -110,20 +110,12 @@ fn unknown(id: &str) -> Refusal {
 }
 
 fn wire(silence: suppression::Silence) -> v1::Silence {
-    let suppression::Silence {
-        id,
-        matchers,
-        from_unix_nano: from,
-        to_unix_nano: to,
-        author,
-        comment,
-        ..
-    } = silence;
+    let suppression::Silence { id, matchers, from, to, author, comment, .. } = silence;
     v1::Silence {
         silence_id: id,
         matchers: matchers.into_iter().collect(),
-        from_unix_nano: from,
-        to_unix_nano: to,
+        from_unix_nano: from.as_unix_nanos(),
+        to_unix_nano: to.as_unix_nanos(),
         comment,
         author,
         hides_critical: silence.hides_critical,

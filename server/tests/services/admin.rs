@@ -1,5 +1,7 @@
 //! Tokens, dead letters and deploy marks.
 
+use std::time::Duration;
+
 use logweir_proto::v1;
 use tonic::Code;
 
@@ -18,12 +20,12 @@ async fn a_token_works_until_it_is_revoked() {
     let issued = bench.administer().issue_token(request).await.unwrap().into_inner();
     assert!(bench.send_with(&issued.jwt, batch(1, &["x"])).await.is_ok());
     let token = issued.token.unwrap();
-    assert_eq!(token.expires_unix_nano, NOW + 90 * 86_400 * 1_000_000_000);
+    assert_eq!(token.expires_unix_nano, (NOW + Duration::from_secs(90 * 86_400)).as_unix_nanos());
 
     let request = v1::RevokeTokenRequest { token_id: token.token_id.clone() };
     let request = with_token(&admin, request);
     let revoked = bench.administer().revoke_token(request).await.unwrap().into_inner();
-    assert_eq!(revoked.token.unwrap().revoked_unix_nano, NOW);
+    assert_eq!(revoked.token.unwrap().revoked_unix_nano, NOW.as_unix_nanos());
     let status = bench.send_with(&issued.jwt, batch(2, &["x"])).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::Unauthenticated, "TOKEN_REVOKED".into()));
 
@@ -86,7 +88,7 @@ async fn a_dead_letter_is_replayed_once_or_stays() {
         .iter()
         .map(|letter| (letter.reason.clone(), letter.replayed_unix_nano))
         .collect();
-    assert!(replayed.contains(&("invalid_trace_id".into(), NOW)), "{replayed:?}");
+    assert!(replayed.contains(&("invalid_trace_id".into(), NOW.as_unix_nanos())), "{replayed:?}");
     assert!(replayed.contains(&("invalid_latency".into(), 0)), "{replayed:?}");
 }
 
@@ -140,7 +142,7 @@ async fn deploys_are_marked_and_listed() {
     let request = with_token(&bench.admin(), v1::MarkDeployRequest { deploy: Some(deploy) });
     let marked =
         bench.administer().mark_deploy(request).await.unwrap().into_inner().deploy.unwrap();
-    assert_eq!(marked.time_unix_nano, NOW);
+    assert_eq!(marked.time_unix_nano, NOW.as_unix_nanos());
     let list = |service: &str| {
         with_token(&bench.admin(), v1::ListDeploysRequest { service: service.into(), limit: 0 })
     };
@@ -162,7 +164,7 @@ async fn a_process_is_listed_while_it_lives() {
         }
     };
     let [process] = &answer.processes[..] else { panic!("{answer:?}") };
-    assert_eq!((process.kind.as_str(), process.started_unix_nano), ("server", NOW));
+    assert_eq!((process.kind.as_str(), process.started_unix_nano), ("server", NOW.as_unix_nanos()));
     assert!(process.alive && process.process_id.starts_with("server-"), "{process:?}");
     assert_eq!(answer.unowned_partitions, [0, 1], "a server reads from none");
     let viewer = bench.token("default", "*", logweir_core::identity::Role::Viewer);

@@ -33,7 +33,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{Bench, NOW, reason, with_token};
 
-const HOUR: i64 = 3_600_000_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 struct Alerts {
     bench: Bench,
@@ -125,7 +125,7 @@ impl Alerts {
             alerts: storage.clone(),
             jobs: storage.clone(),
             network: Network::new(policy, Arc::new(SystemResolver), &[]).unwrap(),
-            clock: Arc::new(|| Timestamp::from_unix_nanos(NOW)),
+            clock: Arc::new(|| NOW),
         };
         jobs::start(&parts, &self.bench.tasks);
     }
@@ -318,8 +318,9 @@ async fn a_wrong_channel_is_refused_and_a_strangers_is_not_there() {
 async fn a_channel_shows_how_it_is() {
     let alerts = Alerts::new().await;
     alerts.put_channel(&webhook("hook", "https://hooks.example.com/")).await.unwrap();
+    let (until, since) = (NOW.as_unix_nanos() + 5, NOW.as_unix_nanos() - 5);
     let state: ChannelState = serde_json::from_value(json!({
-        "breaker": { "state": "open", "until_unix_nano": NOW + 5, "down_since_unix_nano": NOW - 5 },
+        "breaker": { "state": "open", "until_unix_nano": until, "down_since_unix_nano": since },
         "last_error": "no answer"
     }))
     .unwrap();
@@ -327,8 +328,8 @@ async fn a_channel_shows_how_it_is() {
     alerts.commit(AlertChanges { channels, ..AlertChanges::default() }).await;
     let listed = alerts.channels(&alerts.admin).await.remove(0);
     assert_eq!(listed.state(), v1::ChannelState::Open);
-    let until = (listed.until_unix_nano, listed.down_since_unix_nano);
-    assert_eq!((until, &*listed.last_error), ((NOW + 5, NOW - 5), "no answer"));
+    let shown = (listed.until_unix_nano, listed.down_since_unix_nano);
+    assert_eq!((shown, &*listed.last_error), ((until, since), "no answer"));
 }
 
 #[tokio::test]
@@ -371,32 +372,30 @@ async fn without_an_alerting_process_a_test_and_a_preview_say_what_to_do() {
         assert!(refused.message().contains("see that `logweir alerting` is running"), "{refused}");
         assert!(refused.get_details_retry_info().is_some());
     }
-    let late = NOW + 11_000_000_000;
+    let late = NOW + Duration::from_secs(11);
     for kind in [JobKind::ChannelTest, JobKind::RulePreview] {
-        let taken = alerts
-            .bench
-            .storage
-            .take_job(kind, Timestamp::from_unix_nanos(late), Duration::ZERO)
-            .await
-            .unwrap();
+        let taken = alerts.bench.storage.take_job(kind, late, Duration::ZERO).await.unwrap();
         assert_eq!(taken, None, "nobody waits for it any more");
     }
 }
 
-fn silence(label: &str, value: &str, to: i64) -> v1::Silence {
+fn silence(label: &str, value: &str, to: Timestamp) -> v1::Silence {
     let matchers = HashMap::from([(label.to_owned(), value.to_owned())]);
-    v1::Silence { matchers, to_unix_nano: to, comment: "works".into(), ..v1::Silence::default() }
+    let (to_unix_nano, comment) = (to.as_unix_nanos(), "works".to_owned());
+    v1::Silence { matchers, to_unix_nano, comment, ..v1::Silence::default() }
 }
 
 #[tokio::test]
 async fn a_silence_is_set_changed_and_deleted() {
     let alerts = Alerts::new().await;
     let made = alerts.put_silence(silence("service", "pay*", NOW + HOUR)).await.unwrap();
-    assert_eq!((made.from_unix_nano, made.silence_id.len(), made.author.len()), (NOW, 16, 16));
-    let longer = v1::Silence { to_unix_nano: NOW + 2 * HOUR, ..made.clone() };
+    assert_eq!(made.from_unix_nano, NOW.as_unix_nanos());
+    assert_eq!((made.silence_id.len(), made.author.len()), (16, 16));
+    let later = (NOW + 2 * HOUR).as_unix_nanos();
+    let longer = v1::Silence { to_unix_nano: later, ..made.clone() };
     let changed = alerts.put_silence(longer).await.unwrap();
     assert_eq!(changed.silence_id, made.silence_id);
-    alerts.put_silence(silence("rule", "*", NOW + 1)).await.unwrap();
+    alerts.put_silence(silence("rule", "*", NOW.next())).await.unwrap();
     let listed = alerts.silences(&alerts.admin).await;
     assert_eq!((listed.len(), &listed[0]), (2, &changed));
     let stranger = alerts.bench.token("other", "*", Role::Admin);
@@ -418,14 +417,15 @@ async fn a_wrong_silence_is_refused_by_its_field() {
     let alerts = Alerts::new().await;
     let good = silence("service", "a", NOW + HOUR);
     let comment = "x".repeat(2_000);
+    let later = (NOW + 2 * HOUR).as_unix_nanos();
     for (wrong, field) in [
         (v1::Silence { matchers: HashMap::new(), ..good.clone() }, "silence.matchers"),
         (silence("", "a", NOW + HOUR), "silence.matchers"),
         (silence("service", "", NOW + HOUR), "silence.matchers"),
         (silence("service", "a", NOW), "silence.to_unix_nano"),
-        (silence("service", "a", i64::MAX), "silence.to_unix_nano"),
+        (silence("service", "a", Timestamp::MAX), "silence.to_unix_nano"),
         (v1::Silence { from_unix_nano: -1, ..good.clone() }, "silence.from_unix_nano"),
-        (v1::Silence { from_unix_nano: NOW + 2 * HOUR, ..good.clone() }, "silence.to_unix_nano"),
+        (v1::Silence { from_unix_nano: later, ..good.clone() }, "silence.to_unix_nano"),
         (v1::Silence { comment, ..good }, "silence.comment"),
     ] {
         assert_invalid(&alerts.put_silence(wrong).await.unwrap_err(), field);
@@ -437,7 +437,7 @@ fn incident(id: &str, state: IncidentState) -> Incident {
     let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
-    incident.resolved_unix_nano = (state == IncidentState::Resolved).then_some(NOW);
+    incident.resolved_at = (state == IncidentState::Resolved).then_some(NOW);
     incident
 }
 
@@ -449,11 +449,7 @@ fn stored(incident: &Incident) -> TrackedIncident {
 fn told(incident: &Incident) -> NewDelivery {
     let mut notification = example::notification(NotificationKind::Opened);
     notification.incident = incident.clone();
-    NewDelivery {
-        channel: "hook".into(),
-        notification,
-        created_at: Timestamp::from_unix_nanos(NOW),
-    }
+    NewDelivery { channel: "hook".into(), notification, created_at: NOW }
 }
 
 #[tokio::test]
@@ -522,12 +518,12 @@ async fn what_is_to_be_done_is_left_for_the_leader() {
     alerts.commit(AlertChanges { incidents, ..AlertChanges::default() }).await;
     let admin = &alerts.admin;
     let note = |text: &str| Some(Act::Note(v1::Note { text: text.into() }));
-    let snooze = |until| Some(Act::Snooze(v1::Snooze { until_unix_nano: until }));
+    let snooze =
+        |until: Timestamp| Some(Act::Snooze(v1::Snooze { until_unix_nano: until.as_unix_nanos() }));
     assert_eq!(alerts.act(admin, "aaaa", note("pool is dry")).await.unwrap(), "aaaa01");
     alerts.act(admin, "aaaa01", snooze(NOW + HOUR)).await.unwrap();
     let actions = alerts.actions().await;
-    let [Action::Note { incident_id, actor, text }, Action::Snooze { until_unix_nano: until, .. }] =
-        &actions[..]
+    let [Action::Note { incident_id, actor, text }, Action::Snooze { until, .. }] = &actions[..]
     else {
         panic!("{actions:?}")
     };

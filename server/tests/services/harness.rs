@@ -30,7 +30,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 /// What the server's clock says.
-pub(crate) const NOW: i64 = 1_760_000_000_000_000_000;
+pub(crate) const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
 /// The template of every log.
 const TEMPLATE: TemplateId = TemplateId(7);
@@ -67,7 +67,7 @@ impl Bench {
     /// Starts the server alone with these secrets; connects plainly, or within TLS as said.
     pub(crate) async fn start(config: ServerConfig, queue: QueueLimits, secrets: Secrets) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock: Clock = Arc::new(|| Timestamp::from_unix_nanos(NOW));
+        let clock: Clock = Arc::new(|| NOW);
         let storage = SqliteConfig::new(directory.path().join("data"));
         let storage = Arc::new(SqliteStorage::open(&storage, Arc::clone(&clock)).unwrap());
         let keys = secrets.keys.unwrap_or_else(TokenKeys::generate);
@@ -110,30 +110,14 @@ impl Bench {
     pub(crate) fn token(&self, tenant: &str, service: &str, role: Role) -> String {
         let scope: ServiceScope = service.parse().unwrap();
         let tenant = Tenant::new(tenant).unwrap();
-        issue(
-            &self.keys,
-            &tenant,
-            &scope,
-            role,
-            Duration::from_secs(3_600),
-            Timestamp::from_unix_nanos(NOW),
-        )
-        .1
+        issue(&self.keys, &tenant, &scope, role, Duration::from_secs(3_600), NOW).1
     }
 
     pub(crate) fn expired_token(&self) -> String {
-        let hours_ago = NOW - 7_200_000_000_000;
+        let hours_ago = NOW - Duration::from_secs(7_200);
         let scope = ServiceScope::Any;
         let ttl = Duration::from_secs(3_600);
-        issue(
-            &self.keys,
-            &Tenant::default(),
-            &scope,
-            Role::Admin,
-            ttl,
-            Timestamp::from_unix_nanos(hours_ago),
-        )
-        .1
+        issue(&self.keys, &Tenant::default(), &scope, Role::Admin, ttl, hours_ago).1
     }
 
     /// A token of the default tenant that may do anything.
@@ -252,7 +236,7 @@ pub(crate) fn with_token<T>(token: &str, message: T) -> Request<T> {
 
 /// A batch of `payments` with these messages, one second apart, the last one now.
 pub(crate) fn batch(id: u8, messages: &[&str]) -> v1::Batch {
-    let newest = NOW as u64;
+    let newest = NOW.as_unix_nanos() as u64;
     let count = messages.len() as u64;
     let record = |(position, message): (u64, &&str)| v1::LogRecord {
         time_unix_nano: newest - (count - 1 - position) * 1_000_000_000,

@@ -1,5 +1,7 @@
 //! Batches that are taken, and those that cannot be now.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use logweir_core::identity::Role;
 use logweir_proto::v1::{self, ingest_stream_response::Outcome};
@@ -68,7 +70,8 @@ async fn an_impossible_time_is_replaced_and_kept() {
     let bench = Bench::new().await;
     let mut sent = batch(1, &["zero", "far ahead", "beyond all"]);
     sent.records[0].time_unix_nano = 0;
-    sent.records[1].time_unix_nano = NOW as u64 + 601_000_000_000;
+    let far_ahead = (NOW + Duration::from_secs(601)).as_unix_nanos();
+    sent.records[1].time_unix_nano = far_ahead as u64;
     sent.records[2].time_unix_nano = u64::MAX;
     for _ in 0..2 {
         assert_eq!(bench.send(sent.clone()).await.unwrap().accepted, 3);
@@ -77,13 +80,13 @@ async fn an_impossible_time_is_replaced_and_kept() {
     assert_eq!(stored.len(), 3);
     for log in stored {
         let record = log.record.unwrap();
-        assert_eq!(record.time_unix_nano, NOW as u64);
+        assert_eq!(record.time_unix_nano, NOW.as_unix_nanos() as u64);
         let kept = &record.attributes[0];
         assert_eq!(kept.key, "logweir.original_time_unix_nano");
         use v1::attribute::Value;
         let expected = match record.message.as_str() {
             "zero" => Value::IntValue(0),
-            "far ahead" => Value::IntValue(NOW + 601_000_000_000),
+            "far ahead" => Value::IntValue(far_ahead),
             _ => Value::StringValue(u64::MAX.to_string()),
         };
         assert_eq!(kept.value, Some(expected));

@@ -1,6 +1,6 @@
 //! Reading back what was sent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use logweir_proto::v1;
@@ -11,7 +11,13 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Bench, NOW, batch, messages, reason, with_token};
 
-const SECOND: i64 = 1_000_000_000;
+/// The time until now, the newest log included.
+fn last(time: Duration) -> v1::TimeRange {
+    v1::TimeRange {
+        from_unix_nano: (NOW - time).as_unix_nanos(),
+        to_unix_nano: NOW.next().as_unix_nanos(),
+    }
+}
 
 fn search(filter: &str) -> v1::SearchLogsRequest {
     v1::SearchLogsRequest { filter: filter.into(), ..Default::default() }
@@ -117,7 +123,7 @@ async fn counts_come_by_bucket_service_and_level() {
     sent.records[3].latency_ms = Some(100.0);
     bench.send(sent).await.unwrap();
     let request = v1::AggregateLogsRequest {
-        range: Some(v1::TimeRange { from_unix_nano: NOW - 3_600 * SECOND, to_unix_nano: NOW + 1 }),
+        range: Some(last(Duration::from_secs(3_600))),
         group_by: v1::GroupBy::Level.into(),
         ..Default::default()
     };
@@ -135,7 +141,7 @@ async fn counts_come_by_bucket_service_and_level() {
     assert_eq!((stat.error_rate, stat.latency_average_ms), (0.25, Some(100.0)));
 
     let request = v1::LatencyHeatmapRequest {
-        range: Some(v1::TimeRange { from_unix_nano: NOW - SECOND, to_unix_nano: NOW + 1 }),
+        range: Some(last(Duration::from_secs(1))),
         ..Default::default()
     };
     let request = with_token(&bench.admin(), request);

@@ -32,9 +32,8 @@ fn incident(id: &str, state: IncidentState, began_at: Timestamp) -> TrackedIncid
         id: id.into(),
         service: "payments".into(),
         state,
-        pending_unix_nano: began_at.as_unix_nanos(),
-        resolved_unix_nano: (state == IncidentState::Resolved)
-            .then_some((began_at + SECOND).as_unix_nanos()),
+        pending_at: began_at,
+        resolved_at: (state == IncidentState::Resolved).then_some(began_at + SECOND),
         ..example::notification(NotificationKind::Opened).incident
     };
     let tracking = Tracking {
@@ -52,8 +51,8 @@ fn read(tracked: &TrackedIncident) -> StoredIncident {
         incident_id: incident.id.clone(),
         state: incident.state,
         service: incident.service.clone(),
-        began_at: Timestamp::from_unix_nanos(incident.pending_unix_nano),
-        resolved_at: incident.resolved_unix_nano.map(Timestamp::from_unix_nanos),
+        began_at: incident.pending_at,
+        resolved_at: incident.resolved_at,
         incident: Some(incident),
     }
 }
@@ -63,7 +62,7 @@ fn delivery(channel: &str, incident_id: &str, sequence: u32) -> NewDelivery {
     let kind = NotificationKind::Opened;
     NewDelivery {
         channel: channel.into(),
-        notification: Notification::new(kind, sequence, NOW.as_unix_nanos(), &incident),
+        notification: Notification::new(kind, sequence, NOW, &incident),
         created_at: NOW,
     }
 }
@@ -138,8 +137,8 @@ pub(super) async fn what_was_set_is_kept_until_it_is_removed(test: &impl Storage
     let silence = Silence {
         id: "c".into(),
         matchers: [("service".to_owned(), "pay*".to_owned())].into(),
-        from_unix_nano: 1,
-        to_unix_nano: 2,
+        from: at(1),
+        to: at(2),
         author: "anna".into(),
         comment: "works".into(),
         hides_critical: false,
@@ -228,10 +227,10 @@ pub(super) async fn a_leader_takes_up_what_another_remembered(test: &impl Storag
     assert_eq!(listed, ["a", "f"], "what is only pending is nobody's business");
 
     let tracking = Tracking {
-        breach_since_unix_nano: Some(-5),
-        last_breach_unix_nano: Timestamp::MAX.as_unix_nanos(),
+        breach_since: Some(at(-5)),
+        last_breach: Timestamp::MAX,
         sequence: u32::MAX,
-        notified_unix_nano: 7,
+        notified_at: at(7),
         notified_severity: Severity::Critical,
         reminders: 3,
         is_changed: true,
@@ -286,10 +285,8 @@ pub(super) async fn an_incident_and_what_is_told_of_it_are_there_together(
     assert_eq!(storage.waiting_channels(&tenant()).await.unwrap(), ["mail", "slack"]);
     assert_eq!(storage.waiting_channels(&other).await.unwrap(), ["slack"]);
     let slack = storage.waiting_deliveries(&tenant(), "slack", 9).await.unwrap();
-    let expected = [delivery("slack", "a", 1), delivery("slack", "b", 1)].map(|new| {
-        let created_at = new.created_at;
-        (new.channel, Some(Delivery::new(new.notification, created_at.as_unix_nanos())))
-    });
+    let expected = [delivery("slack", "a", 1), delivery("slack", "b", 1)]
+        .map(|new| (new.channel, Some(Delivery::new(new.notification, new.created_at))));
     let without_id = |of: &StoredDelivery| {
         let delivery = of.delivery.clone().map(|delivery| Delivery { id: 0, ..delivery });
         (of.channel.clone(), delivery)

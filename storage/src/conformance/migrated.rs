@@ -1,6 +1,8 @@
 //! What a version before kept of alerting, and that this one takes it up. Until then all that a
 //! leader remembered of a tenant was one text beside the incidents.
 
+use std::time::Duration;
+
 use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::ChannelState,
@@ -15,7 +17,8 @@ use serde_json::{Value, json};
 use super::sample::tenant;
 use crate::{IncidentQuery, JobKind, JobState, Storage};
 
-const FIRED: i64 = 1_772_937_679_000_000_000;
+const FIRED: Timestamp = Timestamp::from_unix_seconds(1_772_937_679);
+const NANO: Duration = Duration::from_nanos(1);
 
 /// A row of the old `incidents`: id, state, service, began, resolved and body.
 type OldIncident = (String, &'static str, String, i64, Option<i64>, String);
@@ -32,7 +35,7 @@ fn incident(id: &str, state: IncidentState) -> Incident {
     let mut incident = example::notification(NotificationKind::Opened).incident;
     incident.id = id.to_owned();
     incident.state = state;
-    incident.resolved_unix_nano = is_over.then_some(FIRED + 60_000_000_000);
+    incident.resolved_at = is_over.then_some(FIRED + Duration::from_secs(60));
     incident.evidence.summary = "it's 100 % \"gone\" \u{0}, not \\u0000".to_owned();
     incident
 }
@@ -44,8 +47,8 @@ fn series() -> String {
 fn tracked(incident: &Incident) -> Value {
     json!({
         "incident": incident, "key": series(), "breach_since_unix_nano": FIRED,
-        "last_breach_unix_nano": FIRED + 5, "sequence": 2, "is_closed": false,
-        "told_severity": "warning", "last_told_unix_nano": FIRED + 7, "reminders": 1,
+        "last_breach_unix_nano": FIRED + 5 * NANO, "sequence": 2, "is_closed": false,
+        "told_severity": "warning", "last_told_unix_nano": FIRED + 7 * NANO, "reminders": 1,
         "is_changed": true, "keep_firing_seconds": 300
     })
 }
@@ -57,8 +60,9 @@ pub(crate) fn before() -> Before {
     let mut older = firing.clone();
     older.evidence.summary.clear();
     let row = |of: &Incident, state| {
-        let (began, body) = (of.pending_unix_nano, serde_json::to_string(of).unwrap());
-        (of.id.clone(), state, of.service.clone(), began, of.resolved_unix_nano, body)
+        let resolved = of.resolved_at.map(Timestamp::as_unix_nanos);
+        let (began, body) = (of.pending_at.as_unix_nanos(), serde_json::to_string(of).unwrap());
+        (of.id.clone(), state, of.service.clone(), began, resolved, body)
     };
     let over = incident("c", IncidentState::Resolved);
     let pending = incident("b", IncidentState::Pending);
@@ -79,10 +83,10 @@ pub(crate) fn before() -> Before {
 pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u64) {
     let tracking = Tracking {
         series: series(),
-        breach_since_unix_nano: Some(FIRED),
-        last_breach_unix_nano: FIRED + 5,
+        breach_since: Some(FIRED),
+        last_breach: FIRED + 5 * NANO,
         sequence: 2,
-        notified_unix_nano: FIRED + 7,
+        notified_at: FIRED + 7 * NANO,
         notified_severity: Severity::Warning,
         reminders: 1,
         is_changed: true,
@@ -106,7 +110,7 @@ pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u6
     let states = storage.channel_states(&tenant()).await.unwrap();
     assert_eq!(states, [("a: b".to_owned(), down)].into());
     let taken = storage
-        .take_job(JobKind::Detection, Timestamp::from_unix_nanos(9), std::time::Duration::ZERO)
+        .take_job(JobKind::Detection, Timestamp::from_unix_nanos(9), Duration::ZERO)
         .await
         .unwrap();
     assert_eq!(taken.map(|job| job.job_id), Some(job_id));

@@ -6,6 +6,7 @@ use std::error::Error;
 
 use bytes::BytesMut;
 use deadpool_postgres::Transaction;
+use logweir_core::timestamp::Timestamp;
 use tokio_postgres::{
     Row, RowStream,
     types::{IsNull, ToSql, Type, to_sql_checked},
@@ -34,6 +35,16 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// A moment, for a column whose name ends so.
+    pub(super) const fn unix_nano(time: Timestamp) -> Self {
+        Self::Long(time.as_unix_nanos())
+    }
+
+    /// A moment that may be missing, for a column whose name ends so.
+    pub(super) fn maybe_unix_nano(time: Option<Timestamp>) -> Self {
+        Self::MaybeLong(time.map(Timestamp::as_unix_nanos))
+    }
+
     const fn kind(&self) -> Type {
         match self {
             Self::Bool(_) => Type::BOOL,

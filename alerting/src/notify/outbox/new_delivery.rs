@@ -2,7 +2,7 @@
 //! for a channel which is gone.
 
 use logweir_core::timestamp::Timestamp;
-use logweir_incident::{delivery::Delivery, notification::Notification, time::nanos};
+use logweir_incident::{delivery::Delivery, notification::Notification};
 use logweir_storage::{AlertChanges, DeliveryState, DeliveryUpdate, NewDelivery, StoredDelivery};
 
 use super::port::GIVE_UP_AFTER;
@@ -12,13 +12,9 @@ use crate::notify::route::Routes;
 pub(crate) fn new_delivery(
     channel: &str,
     notification: Notification,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> NewDelivery {
-    NewDelivery {
-        channel: channel.to_owned(),
-        notification,
-        created_at: Timestamp::from_unix_nanos(now_unix_nano),
-    }
+    NewDelivery { channel: channel.to_owned(), notification, created_at: now }
 }
 
 /// What waited for a channel that is gone, for those that are there; what waited for over a day is
@@ -27,13 +23,11 @@ pub(crate) fn rerouted(
     channel: &str,
     waiting: &[StoredDelivery],
     routes: &Routes,
-    now_unix_nano: i64,
+    now: Timestamp,
 ) -> AlertChanges {
     let mut changes = AlertChanges::default();
     // After a day nobody wants to be told that something was wrong yesterday.
-    let is_new = |of: &StoredDelivery| {
-        now_unix_nano.saturating_sub(of.created_at.as_unix_nanos()) < nanos(GIVE_UP_AFTER)
-    };
+    let is_new = |of: &StoredDelivery| now.since(of.created_at) < GIVE_UP_AFTER;
     for stored in waiting {
         if is_new(stored)
             && let Some(Delivery { mut notification, .. }) = stored.delivery.clone()
@@ -42,7 +36,7 @@ pub(crate) fn rerouted(
             let channels = routes.channels_of(&notification.channels).into_iter();
             changes
                 .deliveries
-                .extend(channels.map(|to| new_delivery(to, notification.clone(), now_unix_nano)));
+                .extend(channels.map(|to| new_delivery(to, notification.clone(), now)));
         }
         changes.updates.push(DeliveryUpdate {
             delivery_id: stored.delivery_id,

@@ -13,11 +13,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::{BreakerState, ChannelState},
     delivery::Delivery,
 };
-use serde::{Deserialize, Serialize};
 
 /// Deliveries that are looked at together. What waits beyond them is counted.
 pub const DELIVERIES_MAX: usize = 1_000;
@@ -61,7 +61,7 @@ pub enum Outcome {
     /// It did not get through, and is tried again.
     Retry {
         /// It is not tried before this moment.
-        not_before_unix_nano: i64,
+        not_before: Timestamp,
         /// Whether it may have arrived: then its deliveries keep the message's key, else they lose
         /// it.
         may_have_arrived: bool,
@@ -91,12 +91,12 @@ pub struct Finished {
 }
 
 /// A channel went down or came back, which other channels are told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// When it changed.
-    pub at_unix_nano: i64,
+    pub at: Timestamp,
     /// Since when it is or was not well.
-    pub since_unix_nano: i64,
+    pub since: Timestamp,
     /// The breaker's state before.
     pub from: BreakerState,
     /// The breaker's state from then on.

@@ -71,8 +71,8 @@ impl Outbox for StoredOutbox {
         let updates = self.updates(&finished.ids, |delivery| match &finished.outcome {
             Outcome::Sent { thread, .. } => (DeliveryState::Sent, thread.clone()),
             Outcome::GivenUp { .. } => (DeliveryState::GivenUp, None),
-            Outcome::Retry { not_before_unix_nano, may_have_arrived, is_plain, .. } => {
-                delivery.not_before_unix_nano = *not_before_unix_nano;
+            Outcome::Retry { not_before, may_have_arrived, is_plain, .. } => {
+                delivery.not_before = *not_before;
                 delivery.is_plain |= *is_plain;
                 // It certainly did not arrive: it may join others in another message.
                 if !may_have_arrived {
@@ -86,20 +86,17 @@ impl Outbox for StoredOutbox {
         let others = || self.routes.fallbacks(channel, |_| true);
         if let Some(change) = &finished.change {
             let notification = channel_changed(&self.tenant, channel, change);
-            deliveries.extend(
-                others()
-                    .iter()
-                    .map(|to| new_delivery(to, notification.clone(), now.as_unix_nanos())),
-            );
+            deliveries
+                .extend(others().iter().map(|to| new_delivery(to, notification.clone(), now)));
         }
         if let Outcome::GivenUp { error } = &finished.outcome {
             let given_up = self.given_up(channel, &finished.ids, error);
             // One other channel is enough: all of them would tell the same person several times.
             let to = others().into_iter().next();
             deliveries.extend(to.into_iter().flat_map(|to| {
-                given_up.iter().map(move |notification| {
-                    new_delivery(&to, notification.clone(), now.as_unix_nanos())
-                })
+                given_up
+                    .iter()
+                    .map(move |notification| new_delivery(&to, notification.clone(), now))
             }));
         }
         let channels = vec![(channel.to_owned(), finished.state.clone())];
@@ -120,7 +117,7 @@ impl Outbox for StoredOutbox {
         let updates = self.updates(ids, |delivery| {
             let mut notification = delivery.notification.clone();
             notification.text = reason.to_owned();
-            deliveries.push(new_delivery(to, notification, now.as_unix_nanos()));
+            deliveries.push(new_delivery(to, notification, now));
             delivery.is_handed_over = true;
             (DeliveryState::Waiting, None)
         });

@@ -67,7 +67,7 @@ pub(crate) async fn mark_replayed(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let statement = Statement::new("UPDATE dead_letters SET replayed_unix_nano = ")
-        .value(Value::Long(now.as_unix_nanos()))
+        .value(Value::unix_nano(now))
         .text(" WHERE tenant = ")
         .value(Value::Text(tenant.to_string()));
     named(statement, ids).execute(db).await?;

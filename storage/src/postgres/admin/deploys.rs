@@ -20,7 +20,7 @@ pub(crate) async fn insert_deploy(
 ) -> Result<(), Fault> {
     let values = [
         Value::Text(tenant.to_string()),
-        Value::Long(deploy.time.as_unix_nanos()),
+        Value::unix_nano(deploy.time),
         Value::Text(deploy.service.to_string()),
         Value::Text(deploy.version.clone()),
         Value::Text(deploy.note.clone()),

@@ -41,9 +41,9 @@ impl KeepFindings for PostgresStorage {
             )
             .value(Value::Text(tenant.to_string()))
             .text(" AND to_unix_nano >= ")
-            .value(Value::Long(range.from.as_unix_nanos()))
+            .value(Value::unix_nano(range.from))
             .text(" AND to_unix_nano < ")
-            .value(Value::Long(range.to.as_unix_nanos()));
+            .value(Value::unix_nano(range.to));
             let chosen = match service {
                 None => of_range,
                 Some(name) => of_range.text(" AND service = ").value(Value::Text(name.to_string())),
@@ -66,8 +66,8 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, findings: &[Finding]) -> 
             Value::Text(found.kind.as_str().to_owned()),
             Value::Text(scope_text(found.service.as_ref()).to_owned()),
             Value::Text(found.subject.replace('\0', "\u{fffd}")),
-            Value::Long(found.from.as_unix_nanos()),
-            Value::Long(found.to.as_unix_nanos()),
+            Value::unix_nano(found.from),
+            Value::unix_nano(found.to),
             Value::Long(found.logs as i64),
             Value::Double(found.score),
             Value::Text(reasons_text(&found.reasons)),

@@ -1,6 +1,5 @@
 //! Which processes live, by the database's clock: theirs may differ.
 
-use logweir_core::timestamp::Timestamp;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -22,9 +21,9 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
         Value::Text(heartbeat.kind.clone()),
         Value::Text(heartbeat.host.clone()),
         Value::Text(heartbeat.version.clone()),
-        Value::Long(heartbeat.started_at.as_unix_nanos()),
+        Value::unix_nano(heartbeat.started_at),
         Value::Ints(heartbeat.partitions.iter().map(|partition| i32::from(*partition)).collect()),
-        Value::MaybeLong(heartbeat.committed_through.map(Timestamp::as_unix_nanos)),
+        Value::maybe_unix_nano(heartbeat.committed_through),
         Value::Double(heartbeat.load),
     ];
     // clock_timestamp() and not now(), which is the start of the transaction: a heartbeat that

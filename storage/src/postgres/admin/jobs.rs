@@ -90,14 +90,14 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Op
     .text(", ")
     .value(Value::Text(job.request))
     .text(", 'waiting', ")
-    .value(Value::Long(job.created_at.as_unix_nanos()))
+    .value(Value::unix_nano(job.created_at))
     .text(", 0, 0, '', ");
     let insert = match job.unique_key {
         Some(key) => insert.value(Value::Text(key)).text(", "),
         None => insert.text("NULL, "),
     };
     let insert = match job.begin_before {
-        Some(before) => insert.value(Value::Long(before.as_unix_nanos())),
+        Some(before) => insert.value(Value::unix_nano(before)),
         None => insert.text("NULL"),
     };
     let inserted = insert.text(" ON CONFLICT DO NOTHING RETURNING job_id").rows(db).await?;
@@ -108,15 +108,15 @@ async fn insert(db: &Transaction<'_>, tenant: &Tenant, job: NewJob) -> Result<Op
 async fn clear(db: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
     let old = now - JOBS_KEPT;
     Statement::new("DELETE FROM jobs WHERE state IN ('done', 'failed') AND created_unix_nano < ")
-        .value(Value::Long(old.as_unix_nanos()))
+        .value(Value::unix_nano(old))
         .execute(db)
         .await?;
     Statement::new("UPDATE jobs SET state = 'failed', answer = ")
         .value(Value::Text(JOB_TOO_LATE.to_owned()))
         .text(" WHERE (state = 'waiting' OR state = 'taken' AND leased_unix_nano < ")
-        .value(Value::Long(now.as_unix_nanos()))
+        .value(Value::unix_nano(now))
         .text(") AND begin_before_unix_nano <= ")
-        .value(Value::Long(now.as_unix_nanos()))
+        .value(Value::unix_nano(now))
         .execute(db)
         .await?;
     Ok(())
@@ -147,16 +147,16 @@ async fn take(
             .text("kind = ")
             .value(Value::Text(kind.as_str().to_owned()))
             .text(" AND (state = 'waiting' OR state = 'taken' AND leased_unix_nano < ")
-            .value(Value::Long(now.as_unix_nanos()))
+            .value(Value::unix_nano(now))
             .text(") AND coalesce(begin_before_unix_nano > ")
-            .value(Value::Long(now.as_unix_nanos()))
+            .value(Value::unix_nano(now))
             .text(", true)")
     };
     let taken = is_due(
         Statement::new(
             "UPDATE jobs SET state = 'taken', attempts = attempts + 1, leased_unix_nano = ",
         )
-        .value(Value::Long(leased_until.as_unix_nanos()))
+        .value(Value::unix_nano(leased_until))
         .text(" WHERE job_id = (SELECT job_id FROM jobs WHERE attempts < ")
         .value(Value::Int(JOB_ATTEMPTS_MAX as i32))
         .text(" AND "),

@@ -107,7 +107,7 @@ impl KeepModels for PostgresStorage {
                 Value::Long(said.template_id.0 as i64),
                 Value::Bool(said.is_anomaly),
                 Value::Text(said.given_by.clone()),
-                Value::Long(said.given_at.as_unix_nanos()),
+                Value::unix_nano(said.given_at),
             ];
             Statement::new(
                 "INSERT INTO feedback (tenant, log_id, service, template_id, is_anomaly, given_by,
@@ -153,12 +153,12 @@ async fn insert(
         Value::Text(scope.clone()),
         Value::Text("candidate".to_owned()),
         Value::Text(model.parameters),
-        Value::Long(model.trained_from.as_unix_nanos()),
-        Value::Long(model.trained_to.as_unix_nanos()),
+        Value::unix_nano(model.trained_from),
+        Value::unix_nano(model.trained_to),
         signed(model.rows),
         Value::Text(model.statistics),
         Value::Text(model.metrics),
-        Value::Long(model.created_at.as_unix_nanos()),
+        Value::unix_nano(model.created_at),
         Value::Long(checksum(&body) as i64),
         Value::Bytes(body),
     ];
@@ -257,7 +257,7 @@ async fn activate(
     now: Option<Timestamp>,
 ) -> Result<Model, Fault> {
     Statement::new("UPDATE models SET state = 'active', activated_unix_nano = coalesce(")
-        .value(Value::MaybeLong(now.map(Timestamp::as_unix_nanos)))
+        .value(Value::maybe_unix_nano(now))
         .text(", activated_unix_nano) WHERE model_id = ")
         .value(signed(model_id))
         .execute(db)

@@ -29,9 +29,9 @@ pub(crate) async fn insert_token(
         Value::Text(token.token_id.clone()),
         Value::Text(token.service.to_string()),
         Value::Text(token.role.as_str().to_owned()),
-        Value::Long(token.issued_at.as_unix_nanos()),
-        Value::Long(token.expires_at.as_unix_nanos()),
-        Value::MaybeLong(token.revoked_at.map(Timestamp::as_unix_nanos)),
+        Value::unix_nano(token.issued_at),
+        Value::unix_nano(token.expires_at),
+        Value::maybe_unix_nano(token.revoked_at),
     ];
     let statement = Statement::new("INSERT INTO tokens (tenant, ").text(TOKEN).text(") VALUES ");
     statement.list(values).execute(db).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn revoke_token(
     }
     let found =
         Statement::new("UPDATE tokens SET revoked_unix_nano = coalesce(revoked_unix_nano, ")
-            .value(Value::Long(now.as_unix_nanos()))
+            .value(Value::unix_nano(now))
             .text(") WHERE tenant = ")
             .value(Value::Text(tenant.to_string()))
             .text(" AND token_id = ")
@@ -84,7 +84,7 @@ pub(crate) async fn revoked_token_ids(
     let found = Statement::new(
         "SELECT token_id FROM tokens WHERE revoked_unix_nano IS NOT NULL AND expires_unix_nano > ",
     )
-    .value(Value::Long(now.as_unix_nanos()))
+    .value(Value::unix_nano(now))
     .rows(db)
     .await?;
     found.iter().map(|row| rows::get(row, 0)).collect()

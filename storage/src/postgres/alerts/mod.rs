@@ -90,7 +90,7 @@ impl KeepAlerts for PostgresStorage {
             )
             .value(Value::Text(tenant.to_string()))
             .text(" AND first_seen_unix_nano >= ")
-            .value(Value::Long(since.as_unix_nanos()))
+            .value(Value::unix_nano(since))
             .text(" ORDER BY first_seen_unix_nano DESC LIMIT ")
             .value(at_most(limit))
             .rows(db)
@@ -272,9 +272,9 @@ impl KeepAlerts for PostgresStorage {
             let mut select = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND state <> 'pending' AND began_unix_nano >= ")
-                .value(Value::Long(from.as_unix_nanos()))
+                .value(Value::unix_nano(from))
                 .text(" AND began_unix_nano < ")
-                .value(Value::Long(to.as_unix_nanos()));
+                .value(Value::unix_nano(to));
             if let Some(service) = &query.service {
                 select = select.text(" AND service = ").value(Value::Text(service.to_string()));
             }
@@ -355,7 +355,7 @@ impl KeepAlerts for PostgresStorage {
             let found = Statement::new(TRACKED)
                 .value(text(tenant.as_str()))
                 .text(" AND (resolved_unix_nano IS NULL OR NOT is_closed OR resolved_unix_nano >= ")
-                .value(Value::Long(since.as_unix_nanos()))
+                .value(Value::unix_nano(since))
                 .text(") ORDER BY incident_id")
                 .rows(db)
                 .await?;
@@ -449,8 +449,8 @@ async fn write_incident(
         text(&incident.id),
         text(incident.state.as_str()),
         text(&incident.service),
-        Value::Long(incident.pending_unix_nano),
-        Value::MaybeLong(resolved(incident)),
+        Value::unix_nano(incident.pending_at),
+        Value::maybe_unix_nano(resolved(incident)),
         Value::Text(json(incident)),
     ];
     // Service and beginning of an incident never change, so that only the rest is updated.
@@ -476,10 +476,10 @@ async fn write_tracking(
 ) -> Result<(), Fault> {
     let values = [
         Value::Text(tracking.series),
-        Value::MaybeLong(tracking.breach_since_unix_nano),
-        Value::Long(tracking.last_breach_unix_nano),
+        Value::maybe_unix_nano(tracking.breach_since),
+        Value::unix_nano(tracking.last_breach),
         Value::Long(i64::from(tracking.sequence)),
-        Value::Long(tracking.notified_unix_nano),
+        Value::unix_nano(tracking.notified_at),
         text(tracking.notified_severity.as_str()),
         Value::Long(i64::from(tracking.reminders)),
         Value::Bool(tracking.is_changed),
@@ -515,9 +515,9 @@ async fn insert_delivery(
         key,
         incident_id,
         sequence,
-        Value::Long(created_at.as_unix_nanos()),
+        Value::unix_nano(created_at),
         text("waiting"),
-        Value::Text(json(&Delivery::new(notification, created_at.as_unix_nanos()))),
+        Value::Text(json(&Delivery::new(notification, created_at))),
     ];
     // DO NOTHING: a leader that did not hear whether its commit succeeded writes the same
     // notifications again, under the same keys, and nobody may be told twice.
@@ -561,9 +561,9 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now: Timestamp) -> Result
         statement
             .value(Value::Text(tenant.to_string()))
             .text(" AND began_unix_nano < ")
-            .value(Value::Long(old.as_unix_nanos()))
+            .value(Value::unix_nano(old))
             .text(" AND resolved_unix_nano < ")
-            .value(Value::Long(old.as_unix_nanos()))
+            .value(Value::unix_nano(old))
     };
     // Deliveries before the incidents by whose age they are chosen. What still waits is kept
     // whatever its age: a message is sent or given up, never forgotten.
@@ -574,7 +574,7 @@ async fn forget(db: &Transaction<'_>, tenant: &Tenant, now: Timestamp) -> Result
     Statement::new("DELETE FROM deliveries WHERE state <> 'waiting' AND tenant = ")
         .value(Value::Text(tenant.to_string()))
         .text(" AND created_unix_nano < ")
-        .value(Value::Long(old.as_unix_nanos()))
+        .value(Value::unix_nano(old))
         .text(" AND incident_id >= ")
         .value(Value::Text(DELIVERED_ONLY.to_owned()))
         .text(" AND incident_id < ")
@@ -619,10 +619,10 @@ fn tracked(row: &Row) -> Result<Option<TrackedIncident>, Fault> {
     };
     let tracking = Tracking {
         series: rows::get(row, 2)?,
-        breach_since_unix_nano: rows::get(row, 3)?,
-        last_breach_unix_nano: rows::get(row, 4)?,
+        breach_since: rows::maybe_timestamp(row, 3)?,
+        last_breach: rows::timestamp(row, 4)?,
         sequence: count(5)?,
-        notified_unix_nano: rows::get(row, 6)?,
+        notified_at: rows::timestamp(row, 6)?,
         notified_severity: severity(&rows::get::<String>(row, 7)?)?,
         reminders: count(8)?,
         is_changed: rows::get(row, 9)?,

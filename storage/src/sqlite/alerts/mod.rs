@@ -447,8 +447,8 @@ fn write_incident(
         incident.id,
         incident.state.as_str(),
         incident.service,
-        incident.pending_unix_nano,
-        resolved(incident),
+        incident.pending_at.as_unix_nanos(),
+        resolved(incident).map(Timestamp::as_unix_nanos),
         json(incident),
     ])?;
     Ok(())
@@ -470,10 +470,10 @@ fn write_tracking(
         tenant_id,
         incident_id,
         tracking.series,
-        tracking.breach_since_unix_nano,
-        tracking.last_breach_unix_nano,
+        tracking.breach_since.map(Timestamp::as_unix_nanos),
+        tracking.last_breach.as_unix_nanos(),
         tracking.sequence,
-        tracking.notified_unix_nano,
+        tracking.notified_at.as_unix_nanos(),
         tracking.notified_severity.as_str(),
         tracking.reminders,
         tracking.is_changed,
@@ -499,7 +499,7 @@ fn insert_delivery(db: &Connection, tenant_id: i64, new: &NewDelivery) -> Result
         notification.incident.id,
         notification.sequence,
         created_at.as_unix_nanos(),
-        json(&Delivery::new(notification.clone(), (*created_at).as_unix_nanos())),
+        json(&Delivery::new(notification.clone(), *created_at)),
     ])?;
     Ok(())
 }
@@ -568,10 +568,10 @@ fn tracked(row: &Row<'_>) -> Result<Option<TrackedIncident>, Fault> {
         (row.get(0)?, row.get(1)?, row.get(7)?);
     let tracking = Tracking {
         series: row.get(2)?,
-        breach_since_unix_nano: row.get(3)?,
-        last_breach_unix_nano: row.get(4)?,
+        breach_since: rows::maybe_timestamp(row, 3)?,
+        last_breach: rows::timestamp(row, 4)?,
         sequence: row.get(5)?,
-        notified_unix_nano: row.get(6)?,
+        notified_at: rows::timestamp(row, 6)?,
         notified_severity: severity(&notified_severity)?,
         reminders: row.get(8)?,
         is_changed: row.get(9)?,

@@ -1,15 +1,16 @@
 //! The words for what is known of an incident, and their colours.
 
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1;
 
 use crate::output::Tone;
 
 /// When an incident began: by its logs' own time where that is known, else when it was noticed.
-pub(super) fn began(incident: &v1::Incident) -> i64 {
-    match incident.started_unix_nano {
+pub(super) fn began(incident: &v1::Incident) -> Timestamp {
+    Timestamp::from_unix_nanos(match incident.started_unix_nano {
         0 => incident.pending_unix_nano,
         started => started,
-    }
+    })
 }
 
 pub(super) fn state(incident: &v1::Incident) -> (&'static str, Tone) {

@@ -13,7 +13,6 @@ use logweir_proto::v1::{self, act_on_incident_request::Action as Act};
 use serde::Serialize;
 
 use self::labels::{began, quiet, severity, state};
-use crate::response_times::shown;
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,
@@ -187,7 +186,7 @@ fn row(incident: &v1::Incident) -> Vec<Value> {
     let (severity, loudness) = severity(incident);
     vec![
         text(&incident.incident_id),
-        text(&shown(began(incident))).tone(Tone::Dim),
+        text(&began(incident).shown()).tone(Tone::Dim),
         text(state).tone(tone),
         text(severity).tone(loudness),
         text(if incident.service.is_empty() { "(logweir)" } else { &incident.service })

@@ -57,14 +57,13 @@ fn head(output: &mut Output, incident: &v1::Incident, now: Timestamp) -> io::Res
     let severity = output.paint(&severity.to_uppercase(), loudness);
     let state = output.paint(state, tone);
     output.line(&format!("{severity} {state}: {}", escape(&incident.summary)))?;
-    let (began, over) = (began(incident), incident.resolved_unix_nano);
-    let since = match over {
-        0 => {
-            format!("{} UTC, for {}", shown(began), span(now.as_unix_nanos().saturating_sub(began)))
-        }
+    let began = began(incident);
+    let since = match incident.resolved_unix_nano {
+        0 => format!("{} UTC, for {}", began.shown(), span(now.since(began))),
         over => {
-            let lasted = span(over.saturating_sub(began));
-            format!("{} to {} UTC, for {lasted}", shown(began), shown(over))
+            let over = Timestamp::from_unix_nanos(over);
+            let lasted = span(over.since(began));
+            format!("{} to {} UTC, for {lasted}", began.shown(), over.shown())
         }
     };
     named(output, "since", &since)?;
@@ -157,10 +156,13 @@ fn deploys(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
     section(output, "went live before")?;
     let began = began(incident);
     let row = |deploy: &v1::Deploy| {
-        let ago = began.saturating_sub(deploy.time_unix_nano);
-        let when = if ago >= 0 { format!("{} before", span(ago)) } else { "after".to_owned() };
+        let time = Timestamp::from_unix_nanos(deploy.time_unix_nano);
+        let when = match time <= began {
+            true => format!("{} before", span(began.since(time))),
+            false => "after".to_owned(),
+        };
         vec![
-            text(&shown(deploy.time_unix_nano)).tone(Tone::Dim),
+            text(&time.shown()).tone(Tone::Dim),
             text(&when),
             text(&deploy.service).tone(Tone::Name),
             text(&deploy.version),
@@ -239,7 +241,7 @@ fn next(incident: &v1::Incident) -> Vec<String> {
         v1::IncidentState::Acknowledged => commands.push(format!("logweir incidents unack {id}")),
         _ => {}
     }
-    let from = Timestamp::from_unix_nanos(began(incident)) - AROUND;
+    let from = began(incident) - AROUND;
     let from = from.to_rfc3339_seconds();
     let until = match incident.resolved_unix_nano {
         0 => String::new(),
