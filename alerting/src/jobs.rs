@@ -215,7 +215,11 @@ impl Worker {
         let config = self.channel(tenant, &name).await?;
         let channel = build(&config, &self.dependencies.network, &self.dependencies.clock)
             .map_err(|why| Failure::Channel { name, why })?;
-        Ok(test_channel(&*channel, &example::notification(NotificationKind::Opened)).await)
+        // Of this moment and with a key of its own, or a mail program would show the second test as
+        // the first, and a pager leave it out.
+        let now = (self.dependencies.clock)();
+        let notification = example::notification_at(NotificationKind::Opened, now);
+        Ok(test_channel(&*channel, &notification).await)
     }
 
     async fn channel(&self, tenant: &Tenant, name: &str) -> Result<ChannelConfig, Failure> {

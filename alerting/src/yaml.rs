@@ -12,6 +12,7 @@ use logweir_incident::{
     rule::{RULES_MAX, Rule},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
 /// Bytes of a file: ten thousand rules of a hundred bytes each.
@@ -43,9 +44,17 @@ struct ChannelFile {
     channels: Vec<Spanned<ChannelConfig>>,
 }
 
+/// The items of a file of rules or channels, whatever is in them.
+#[derive(Deserialize)]
+struct ItemFile {
+    #[serde(alias = "rules", alias = "channels")]
+    items: Vec<Spanned<Value>>,
+}
+
 /// Reads the channels of one file. What is wrong with a channel itself shows where it is built.
 pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<FileError>> {
-    let read: ChannelFile = read(file, text)?;
+    let read: ChannelFile = read(file, text)
+        .map_err(|first| mistakes_by_item::<ChannelConfig>(text, first, |_| Vec::new()))?;
     let mut names = HashSet::new();
     let mut errors = Vec::new();
     for channel in &read.channels {
@@ -65,7 +74,7 @@ pub fn parse_channels(file: &str, text: &str) -> Result<Vec<ChannelConfig>, Vec<
 
 /// Reads a notification policy.
 pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
-    let policy: Policy = read(file, text)?;
+    let policy: Policy = read(file, text).map_err(|error| vec![error])?;
     let mistakes = policy.validate();
     if mistakes.is_empty() {
         return Ok(policy);
@@ -74,23 +83,71 @@ pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Vec<FileError>> {
     Err(mistakes.into_iter().map(error).collect())
 }
 
-fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<FileError>> {
+fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, FileError> {
     let error = |line, message| FileError { file: file.to_owned(), line, message };
     // Before it is parsed, which takes many times the memory of the text.
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has over {FILE_BYTES_MAX} bytes: split it");
-        return Err(vec![error(0, message)]);
+        return Err(error(0, message));
     }
     serde_saphyr::from_str(text).map_err(|source| {
         let line = source.location().map_or(0, |location| location.line());
-        vec![error(line, first_line(&source.to_string()))]
+        error(line, first_line(&source.to_string()))
     })
+}
+
+/// Every mistake of a file that ends at the first one when it is read as a whole: its items are
+/// read one by one, and those that can be read are checked.
+fn mistakes_by_item<T: DeserializeOwned>(
+    text: &str,
+    first: FileError,
+    check: impl Fn(&T) -> Vec<String>,
+) -> Vec<FileError> {
+    // Where not even its items can be told apart, the first mistake is all that is known.
+    let Ok(ItemFile { items }) = serde_saphyr::from_str(text) else { return vec![first] };
+    let mut errors = Vec::new();
+    let mut is_first_told = false;
+    for (at, item) in items.iter().enumerate() {
+        let start = item.referenced.line();
+        let end = items.get(at + 1).map_or(u64::MAX, |next| next.referenced.line());
+        let error = |line, message| FileError { file: first.file.clone(), line, message };
+        match item_as::<T>(&item.value) {
+            Ok(value) => errors.extend(check(&value).into_iter().map(|text| error(start, text))),
+            Err(message) => {
+                is_first_told = true;
+                // The first mistake's own line is known; of the others the item's.
+                let is_first = (start..end).contains(&first.line);
+                let line = if is_first { first.line } else { start };
+                errors.push(error(line, named(&item.value, &message)));
+            }
+        }
+    }
+    if !is_first_told {
+        errors.insert(0, first);
+    }
+    errors
+}
+
+/// An item as what it should be, or why it is not.
+fn item_as<T: DeserializeOwned>(item: &Value) -> Result<T, String> {
+    // By way of YAML again, which alone takes `name: 404` for the text that is meant.
+    let text = serde_saphyr::to_string(item).map_err(|error| error.to_string())?;
+    serde_saphyr::from_str(&text).map_err(|error| first_line(&error.to_string()))
+}
+
+/// A mistake with the name of what it is in: its line is only that of the beginning.
+fn named(item: &Value, message: &str) -> String {
+    match item.get("name").and_then(Value::as_str) {
+        Some(name) => format!("{name:?}: {message}"),
+        None => message.to_owned(),
+    }
 }
 
 /// Reads the rules of one file.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<FileError>> {
     let error = |line, message| FileError { file: file.to_owned(), line, message };
-    let read: RuleFile = read(file, text)?;
+    let read: RuleFile =
+        read(file, text).map_err(|first| mistakes_by_item(text, first, Rule::validate))?;
     let mut names = HashSet::new();
     let mut errors = Vec::new();
     for rule in &read.rules {
@@ -249,6 +306,40 @@ rules:
         }
         check(&GOOD.replace("{team: shop}", "{service: shop}"), 2, "own");
         check(&GOOD.replace("[\"pay*\"]", "[\"\"]"), 2, "empty");
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_each_with_its_line() {
+        let text = "\
+rules:
+  - name: slow
+    measure: {kind: latency, window_seconds: ten, percentile: 0.9, threshold: {absolute: 1}}
+  - name: 404
+    measure: {kind: error_count, window_seconds: 60, threshold: {absolute: 5}}
+  - name: short
+    measure: {kind: error_count, window_seconds: 2, threshold: {absolute: 5}}
+  - name: misspelt
+    severty: critical
+    measure: {kind: error_count, window_seconds: 60, threshold: {absolute: 5}}
+  - measure: {kind: no_such_kind}
+";
+        let told: Vec<(u64, String)> = parse("a.yaml", text)
+            .unwrap_err()
+            .into_iter()
+            .map(|error| (error.line, error.message))
+            .collect();
+        let expected = [(3, "\"slow\""), (6, "2 s"), (8, "`severty`"), (11, "no_such_kind")];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for ((line, message), (line_expected, part)) in told.iter().zip(expected) {
+            assert!(*line == line_expected && message.contains(part), "{told:?}");
+        }
+        // On one line too, and where what is wrong is in none of them.
+        let json = r#"{"rules": [{"name": "a"}, {"name": "b", "measure": 3}]}"#;
+        assert_eq!(parse("a.yaml", json).unwrap_err().len(), 2);
+        let beside = GOOD.replace("rules:", "rule: 3\nrules:");
+        assert_eq!(parse("a.yaml", &beside).unwrap_err().len(), 1);
+        let channels = "channels:\n  - {name: a, kind: {pigeon: {}}}\n  - {kind: 3}\n";
+        assert_eq!(parse_channels("c.yaml", channels).unwrap_err().len(), 2);
     }
 
     #[test]

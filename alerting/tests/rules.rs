@@ -16,7 +16,7 @@ use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::IncidentState,
     notification::NotificationKind,
-    rule::{Rule, RuleKind, Threshold},
+    rule::{Direction, Rule, RuleKind, Threshold},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ struct Case {
     next: Timestamp,
     /// To be seen with the next bucket.
     matches: Vec<RuleMatches>,
+    /// Buckets that have passed, to be seen with the next one.
+    late: Vec<Bucket>,
 }
 
 impl Case {
@@ -42,7 +44,18 @@ impl Case {
             engine: Engine::new("t", vec![rule], Incidents::default()),
             next: START,
             matches: Vec::new(),
+            late: Vec::new(),
         }
+    }
+
+    /// The bucket so many seconds before the next, with more errors than it had.
+    fn late(&mut self, seconds_ago: u32, errors: u64) {
+        self.late.push(Bucket {
+            start: self.next - seconds_ago * SECOND,
+            total: 1_000 + errors,
+            errors,
+            ..Bucket::default()
+        });
     }
 
     /// As many errors in each bucket; what is told meanwhile.
@@ -61,6 +74,8 @@ impl Case {
             let now = self.next - SECOND + 2 * SECOND;
             let mut seen = Observations::bucket("shop", bucket);
             seen.matches = std::mem::take(&mut self.matches);
+            let late = std::mem::take(&mut self.late).into_iter();
+            seen.buckets.splice(0..0, late.map(|bucket| ("shop".to_owned(), bucket)));
             self.engine.evaluate(now, seen, |_| None);
             let due = due(self.engine.incidents_mut(), &NotificationPolicy::default(), now);
             told.extend(due.iter().map(|notification| notification.kind));
@@ -137,6 +152,88 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
         [NotificationKind::Resolved],
         "of another filter nothing was counted"
     );
+}
+
+/// More than a hundred errors within thirty seconds.
+fn half_minute() -> Rule {
+    let threshold = Threshold::Absolute(100.0);
+    let measure = RuleKind::ErrorCount { window_seconds: 30, threshold };
+    Rule { keep_firing_seconds: 20, ..Rule::new("errors", measure) }
+}
+
+#[test]
+fn errors_that_come_late_are_told_once_and_end_as_others_do() {
+    use NotificationKind::{Opened, Resolved};
+    for seconds_ago in [40, 120, 800] {
+        let mut case = Case::new(half_minute());
+        assert_eq!(case.run(1_000, 0), []);
+        // In two buckets of one window, neither of them enough by itself.
+        case.late(seconds_ago, 70);
+        case.late(seconds_ago - 10, 70);
+        assert_eq!(case.run(10, 0), [Opened], "{seconds_ago}");
+        assert_eq!(case.run(60, 0), [Resolved], "{seconds_ago}");
+        // Of what grows further in that window people know.
+        case.late(seconds_ago + 70, 200);
+        assert_eq!(case.run(60, 0), [], "{seconds_ago}");
+    }
+    let mut case = Case::new(half_minute());
+    case.run(2_000, 0);
+    case.late(1_000, 200);
+    assert_eq!(case.run(60, 0), [], "beyond the bound nothing is judged again");
+}
+
+#[test]
+fn where_errors_always_come_late_there_is_one_incident() {
+    let mut case = Case::new(half_minute());
+    case.run(100, 0);
+    let mut told = Vec::new();
+    for _ in 0..30 {
+        case.late(60, 101);
+        told.extend(case.run(10, 0));
+    }
+    assert_eq!(told, [NotificationKind::Opened]);
+    assert_eq!(case.run(60, 0), [NotificationKind::Resolved]);
+}
+
+#[test]
+fn late_errors_of_a_service_that_was_never_seen_are_judged() {
+    let mut case = Case::new(half_minute());
+    case.late(60, 150);
+    assert_eq!(case.run(10, 0), [NotificationKind::Opened]);
+}
+
+#[test]
+fn late_errors_must_last_as_long_as_the_rule_asks_for() {
+    for (buckets, told) in [(1, &[][..]), (3, &[NotificationKind::Opened][..])] {
+        let mut case = Case::new(Rule { for_seconds: 40, ..half_minute() });
+        case.run(200, 0);
+        (0..buckets).for_each(|bucket| case.late(120 - 10 * bucket, 101));
+        assert_eq!(case.run(10, 0), told, "{buckets} buckets");
+    }
+}
+
+#[test]
+fn late_logs_are_no_reason_to_call_a_window_too_quiet() {
+    let threshold = Threshold::Absolute(10.0);
+    let direction = Direction::Down;
+    let measure = RuleKind::Volume { window_seconds: 30, direction, threshold };
+    let mut case = Case::new(Rule::new("few logs", measure));
+    // Seen for the first time: whether more was logged then, nobody knows.
+    case.late.push(Bucket { start: case.next - 100 * SECOND, total: 1, ..Bucket::default() });
+    assert_eq!(case.run(60, 0), []);
+}
+
+#[test]
+fn matches_that_come_late_are_judged() {
+    let threshold = Threshold::Absolute(50.0);
+    let filter = "boom".to_owned();
+    let measure = RuleKind::MatchCount { filter, window_seconds: 30, threshold };
+    let mut case = Case::new(Rule::new("boom", measure));
+    case.run(200, 0);
+    let bucket = Bucket { start: case.next - 100 * SECOND, total: 60, ..Bucket::default() };
+    let (rule, service) = ("boom".to_owned(), "shop".to_owned());
+    case.matches = vec![RuleMatches { rule, service, bucket }];
+    assert_eq!(case.run(10, 0), [NotificationKind::Opened]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use logweir_core::runtime::clock::now;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{
@@ -84,8 +85,12 @@ impl World {
     }
 
     fn send(&self, service: &str, message: &str) {
+        self.send_lines(service, &format!("{{\"message\":\"{message}\"}}\n"));
+    }
+
+    fn send_lines(&self, service: &str, lines: &str) {
         let file = self.folder.path().join(format!("{service}.log"));
-        fs::write(&file, format!("{{\"message\":\"{message}\"}}\n")).expect("it can be written");
+        fs::write(&file, lines).expect("it can be written");
         let journal = self.folder.path().join("journal");
         let [file, journal] = [&file, &journal].map(|path| path.to_str().expect("UTF-8"));
         self.run(&["send", file, "--service", service, "--journal", journal]);
@@ -213,6 +218,47 @@ async fn whatever_is_killed_each_incident_is_told_and_repeats_have_the_same_key(
         let first = bodies.entry(key).or_insert_with(|| (at_unix_nano.clone(), kind.clone()));
         assert_eq!(*first, (at_unix_nano, kind), "the same key says the same");
     }
+}
+
+#[tokio::test]
+async fn errors_that_come_after_their_window_has_passed_are_told() {
+    let receiver = Receiver::start(|_| Answer::ok());
+    let world = World::start(&receiver);
+    world.put(
+        "rules",
+        "rules:\n  - name: half a minute\n    measure: {kind: error_count, window_seconds: 30, \
+         threshold: {absolute: 2}}\n",
+    );
+    let time = (now() - Duration::from_secs(70)).to_rfc3339();
+    let line = format!("{{\"time\":\"{time}\",\"level\":\"error\",\"message\":\"disk full\"}}\n");
+    world.send_lines("cut-off", &line.repeat(3));
+    let is_told = |call: &Call| {
+        let incident = &notice(call)["incident"];
+        incident["rule"] == "half a minute" && incident["service"] == "cut-off"
+    };
+    let calls = receiver.wait(|calls| calls.iter().any(is_told)).await;
+    let told = notice(calls.iter().find(|call| is_told(call)).expect("it was told"));
+    let samples = &told["incident"]["evidence"]["sample_logs"];
+    assert!(samples.to_string().contains("disk full"), "{told}");
+}
+
+#[tokio::test]
+async fn a_test_succeeds_if_the_receiver_says_so_and_is_another_each_time() {
+    let receiver = Receiver::start(|call| match call.path.as_str() {
+        "/lies" => Answer::Taken(r#"{"status":"error","message":"no such key"}"#.into()),
+        _ => Answer::ok(),
+    });
+    let world = World::start(&receiver);
+    (0..2).for_each(|_| drop(world.run(&["channels", "test", "hook"])));
+    let calls = receiver.calls();
+    let tests = calls.iter().filter(|call| call.path == "/hook");
+    let keys: Vec<_> = tests.map(|call| call.header("idempotency-key")).collect();
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
+    world.put("channels", &hook("liar", &receiver.url("/lies"), false));
+    let output = client(world.server(), &world.token, &["channels", "test", "liar"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no such key"), "{said}");
 }
 
 #[tokio::test]

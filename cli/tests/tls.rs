@@ -29,6 +29,7 @@ fn authority(folder: &Path, name: &str) -> Authority {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     write(folder, name, params.self_signed(&key).expect("a certificate").pem());
+    write(folder, &format!("{name}_key"), key.serialize_pem());
     Issuer::new(params, key)
 }
 
@@ -92,6 +93,7 @@ fn files_that_do_not_do_are_named_at_the_start() {
         ("server", "nowhere", "the TLS key"),
         ("server", "client_key", "it does not belong to"),
         ("server_key", "server_key", "it holds no PEM of a certificate"),
+        ("ca", "ca_key", "it is marked as an authority (basicConstraints CA:TRUE)"),
     ] {
         let mut command = logweir();
         command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir", &path("data")]);

@@ -2,7 +2,16 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, net::TcpListener, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::Value;
 use support::{FIXTURE_LOGS, Process, client, logweir, succeeded, token, write_fixture};
@@ -176,6 +185,54 @@ fn mistakes_get_one_clear_line_and_their_exit_code() {
     assert_eq!((code, stderr.contains("another program has it")), (Some(3), true), "{stderr}");
     let (code, stderr) = start(&data_dir, "127.0.0.1:0");
     assert_eq!((code, stderr.contains("another process uses")), (Some(1), true), "{stderr}");
+}
+
+#[test]
+fn a_tail_goes_on_over_a_restart_and_says_where_logs_may_be_missing() {
+    let World { folder, server, token } = World::start();
+    let mut command = logweir();
+    command.args(["tail", "--json"]);
+    command.env("LOGWEIR_ENDPOINT", &server.endpoint).env("LOGWEIR_TOKEN", &token);
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tail = piped.spawn().expect("the binary starts");
+    let shown = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
+    let mut shown =
+        shown.map(|line| -> Value { serde_json::from_str(&line.expect("UTF-8")).expect("NDJSON") });
+    let mut said = BufReader::new(tail.stderr.take().expect("it is piped")).lines();
+    let mut says = |what: &str| {
+        let line = said.next().expect("it goes on").expect("UTF-8");
+        assert!(line.contains(what), "{line}");
+    };
+    let send = |server: &Process, name: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, format!("{name}\n")).expect("it can be written");
+        let (file, journal) = (file.display().to_string(), folder.path().join("journal"));
+        let journal = journal.display().to_string();
+        succeeded(&client(server, &token, &["send", &file, "--journal", &journal]));
+    };
+    // Until the tail has begun nothing is shown.
+    let has_begun = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let knock = || {
+            let is_over = |_: &i32| !has_begun.load(Ordering::SeqCst);
+            (0..).take_while(is_over).for_each(|n| send(&server, &format!("knock{n}")));
+        };
+        scope.spawn(knock);
+        assert!(shown.next().expect("a log")["message"].to_string().contains("knock"));
+        has_begun.store(true, Ordering::SeqCst);
+    });
+    let address = server.address().to_owned();
+    assert!(server.stop().success());
+    says("the tail broke off");
+    let server = Process::standalone_with(&folder.path().join("data"), &address, &[]);
+    says("what was stored meanwhile is not shown");
+    send(&server, "after");
+    let is_knock = |line: &Value| line["message"].to_string().contains("knock");
+    let mut shown = shown.skip_while(is_knock);
+    assert!(shown.next().expect("the place")["reconnected"].is_string());
+    assert_eq!(shown.next().expect("a log")["message"], "after");
+    tail.kill().expect("it runs");
+    tail.wait().expect("it ends");
 }
 
 #[test]

@@ -100,14 +100,16 @@ impl Timestamp {
         self.date_time().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// For people: UTC, to the millisecond; a dash for none, which is 1970.
+    /// For people: to the millisecond, with the `Z` of UTC; a dash for none, which is 1970.
     pub fn shown(self) -> String {
-        self.formatted("%Y-%m-%d %H:%M:%S%.3f")
+        // Named, as whoever reads it at night lives by another clock; and what is copied from the
+        // screen means the same to every other program.
+        self.formatted("%Y-%m-%d %H:%M:%S%.3fZ")
     }
 
     /// The hour for people, for what is known to the hour only; a dash for none, which is 1970.
     pub fn shown_hour(self) -> String {
-        self.formatted("%Y-%m-%d %Hh")
+        self.formatted("%Y-%m-%d %Hh UTC")
     }
 
     fn formatted(self, format: &str) -> String {
@@ -234,8 +236,8 @@ mod tests {
         assert_eq!(time.to_rfc3339(), "2026-01-02T03:04:05.000000005Z");
         assert_eq!(time.to_rfc3339().parse(), Ok(time));
         assert_eq!(time.to_rfc3339_seconds(), "2026-01-02T03:04:05Z");
-        assert_eq!(NOW.shown(), "2026-01-02 03:04:05.000");
-        assert_eq!(NOW.shown_hour(), "2026-01-02 03h");
+        assert_eq!(NOW.shown(), "2026-01-02 03:04:05.000Z");
+        assert_eq!(NOW.shown_hour(), "2026-01-02 03h UTC");
         assert_eq!(
             (Timestamp::EPOCH.shown(), Timestamp::EPOCH.shown_hour()),
             ("-".into(), "-".into())

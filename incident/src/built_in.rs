@@ -45,6 +45,8 @@ pub fn rules() -> Vec<Rule> {
             WARNING,
         ),
         rule("queue lag", RuleKind::QueueLag { lag_seconds: 60 }, Severity::Critical),
+        // Machines that keep their time at all are within a second of each other.
+        rule("clock off", RuleKind::ClockOff { off_seconds: 60 }, WARNING),
     ]
 }
 

@@ -15,13 +15,37 @@ use crate::{
 
 /// 2026-03-08 02:41:10 UTC.
 const STARTED: Timestamp = Timestamp::from_unix_seconds(1_772_937_670);
+/// No real id: real ones have twenty digits, so that no lookup finds an incident.
+const ID: &str = "4f1c9a7be2d03586";
+/// Some time after it fired, so that "for 2 min" shows what a duration looks like.
+const TOLD_AFTER: Duration = Duration::from_secs(125);
+/// How long it lasted where it is over.
+const LASTED: Duration = Duration::from_secs(29 * 60 + 12);
 
-/// A notification about a shop whose database pool ran dry at night.
+/// A notification about a shop whose database pool ran dry one night, the same each time.
 pub fn notification(kind: NotificationKind) -> Notification {
-    let fired = STARTED + Duration::from_secs(9);
+    notification_of(kind, ID, STARTED)
+}
+
+/// The same as if it were told now, with an id and so a key of its own: no receiver takes it for
+/// one that it has seen.
+pub fn notification_at(kind: NotificationKind, now: Timestamp) -> Notification {
+    // Sixteen digits in hexadecimal, as the moment has nineteen in decimal.
+    let id = format!("{:016x}", now.as_unix_nanos());
+    notification_of(kind, &id, now - told_after(kind))
+}
+
+/// Time from the beginning of the trouble to the notification.
+const fn told_after(kind: NotificationKind) -> Duration {
+    match kind {
+        NotificationKind::Resolved => LASTED,
+        _ => TOLD_AFTER,
+    }
+}
+
+fn notification_of(kind: NotificationKind, id: &str, started: Timestamp) -> Notification {
     let mut incident = Incident {
-        // No real id: real ones have twenty digits, so that no lookup finds an incident.
-        id: "4f1c9a7be2d03586".into(),
+        id: id.to_owned(),
         tenant: "default".into(),
         rule: "error-spike".into(),
         kind: "error_count".into(),
@@ -30,21 +54,19 @@ pub fn notification(kind: NotificationKind) -> Notification {
         severity: Severity::Critical,
         state: IncidentState::Firing,
         overlays: Overlays::default(),
-        pending_at: STARTED + Duration::from_secs(5),
-        firing_at: Some(fired),
+        pending_at: started + Duration::from_secs(5),
+        firing_at: Some(started + Duration::from_secs(9)),
         resolved_at: None,
         acknowledged_by: String::new(),
         escalation_level: 0,
         group: "checkout".into(),
         channels: Vec::new(),
         runbook: "https://wiki.example.com/checkout/errors".into(),
-        evidence: evidence(),
+        evidence: evidence(id, started),
         timeline: Vec::new(),
     };
-    // Some time after it fired, so that "for 2 min" shows what a duration looks like.
-    let mut at = STARTED + Duration::from_secs(125);
+    let at = started + told_after(kind);
     if kind == NotificationKind::Resolved {
-        at = STARTED + Duration::from_secs(29 * 60 + 12);
         incident.state = IncidentState::Resolved;
         incident.resolved_at = Some(at);
     }
@@ -53,7 +75,7 @@ pub fn notification(kind: NotificationKind) -> Notification {
     Notification::new(kind, sequence, at, &incident)
 }
 
-fn evidence() -> Evidence {
+fn evidence(id: &str, started: Timestamp) -> Evidence {
     let measured = |name: &str, now, normal, threshold| Measured {
         name: name.into(),
         now,
@@ -72,7 +94,7 @@ fn evidence() -> Evidence {
     };
     let sample = |after, message: &str| SampleLog {
         log_id: String::new(),
-        at: STARTED + Duration::from_secs(after),
+        at: started + Duration::from_secs(after),
         level: "ERROR".into(),
         message: message.into(),
         // The one that the W3C's specification of trace contexts shows.
@@ -85,7 +107,7 @@ fn evidence() -> Evidence {
             measured("errors/min", 80.0, 2.0, 12.0),
             measured("p99 latency ms", 4_120.0, 310.0, 900.0),
         ],
-        started_at: STARTED,
+        started_at: started,
         probable_causes: vec![
             // One that grew and one that is new, as they are worded differently.
             cause(
@@ -98,7 +120,7 @@ fn evidence() -> Evidence {
             cause("payment <uuid> left pending: no database connection", 37, 0.0, 0.07, true),
         ],
         deploys: vec![DeployMark {
-            at: STARTED - Duration::from_secs(68),
+            at: started - Duration::from_secs(68),
             service: "checkout".into(),
             version: "1.4.2".into(),
         }],
@@ -111,6 +133,24 @@ fn evidence() -> Evidence {
         ],
         instances: vec!["checkout-7d9f-2".into(), "checkout-7d9f-4".into()],
         trace_ids: vec!["4bf92f3577b34da6a3ce929d0e0e4736".into()],
-        link: "https://logs.example.com/incidents/4f1c9a7be2d03586".into(),
+        link: format!("https://logs.example.com/incidents/{id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_of_its_moment_and_has_a_key_of_its_own() {
+        let now = STARTED + Duration::from_secs(86_400);
+        let first = notification_at(NotificationKind::Opened, now);
+        let second = notification_at(NotificationKind::Opened, now.next());
+        assert_ne!(first.key, second.key);
+        assert_eq!(first.at, now);
+        assert_eq!(first.incident.id.len(), ID.len());
+        assert!(first.incident.evidence.link.ends_with(&first.incident.id));
+        let over = notification_at(NotificationKind::Resolved, now);
+        assert_eq!(over.incident.resolved_at, Some(now));
     }
 }

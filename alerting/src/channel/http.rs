@@ -49,25 +49,32 @@ impl Response {
     /// Says by the status what went wrong. What a provider says in the body of a success comes on
     /// top.
     pub(crate) fn check_status(self) -> Result<Self, SendError> {
-        let status = self.status;
-        let pause = self.pause;
-        let (failure, may_have_arrived) = match status.as_u16() {
-            200..=299 => return Ok(self),
-            429 => (Failure::RateLimited { pause }, false),
-            // Trying again without a person is useless, and a redirect could lead anywhere.
-            401 | 403 | 404 | 407 | 410 | 300..=399 => (Failure::Misconfigured, false),
-            // A server may fail after it took the message, and a gateway cannot know.
-            408 | 425 | 500..=599 => (Failure::Failing { pause }, true),
-            // Any other: what is wrong is this message.
-            _ => (Failure::Rejected, false),
+        let Some((failure, may_have_arrived)) = failure_of(self.status, self.pause) else {
+            return Ok(self);
         };
-        let hint = match status.as_u16() {
-            300..=399 => " (redirects are not followed; set the final address)",
-            _ => "",
+        let hint = if self.status.is_redirection() {
+            " (redirects are not followed; set the final address)"
+        } else {
+            ""
         };
-        let text = format!("answered {status}{hint}: {}", self.words());
+        let text = format!("answered {}{hint}: {}", self.status, self.words());
         Err(SendError { may_have_arrived, ..SendError::new(failure, text) })
     }
+}
+
+/// What a status says of the message, and whether it may have arrived all the same; none for a
+/// success.
+pub(crate) fn failure_of(status: StatusCode, pause: Option<Duration>) -> Option<(Failure, bool)> {
+    Some(match status.as_u16() {
+        200..=299 => return None,
+        429 => (Failure::RateLimited { pause }, false),
+        // Trying again without a person is useless, and a redirect could lead anywhere.
+        401 | 403 | 404 | 407 | 410 | 300..=399 => (Failure::Misconfigured, false),
+        // A server may fail after it took the message, and a gateway cannot know.
+        408 | 425 | 500..=599 => (Failure::Failing { pause }, true),
+        // Any other: what is wrong is this message.
+        _ => (Failure::Rejected, false),
+    })
 }
 
 impl Network {

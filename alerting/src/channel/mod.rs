@@ -13,11 +13,13 @@ pub mod email;
 pub mod slack;
 pub mod webhook;
 
+mod acknowledgement;
 pub mod address;
 mod call_steps;
 mod connect;
 mod heartbeat_url;
 mod http;
+mod slack_errors;
 
 use std::sync::Arc;
 

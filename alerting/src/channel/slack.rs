@@ -13,15 +13,16 @@ use async_trait::async_trait;
 use logweir_incident::{
     channel::{Endpoint, RateLimit, SlackConfig, slack::SlackEndpoints},
     notification::NotificationKind,
-    render::{template::Templates, text::clean_line, view::View},
+    render::{template::Templates, view::View},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     CallSteps, Channel, ChannelLimits, Failure, Form, Message, Network, Receipt, SendError,
-    WORDS_BYTES_MAX,
+    acknowledgement::{Acknowledgement, acknowledgement},
     http::{Post, Response},
+    slack_errors::{is_code, refused},
 };
 use crate::render::slack_blocks::{blocks, fallback_text};
 
@@ -77,10 +78,7 @@ impl Slack {
     ) -> Result<Posted, SendError> {
         let response = self.call(target, body, message, steps).await?;
         let Ok(returned) = serde_json::from_str::<Returned>(&response.body) else {
-            let text = format!("answered no JSON: {}", response.words());
-            let failing = Failure::Failing { pause: None };
-            // A proxy's page with status 200: what became of the message nobody knows.
-            return Err(SendError { may_have_arrived: true, ..SendError::new(failing, text) });
+            return Err(unsaid(format!("answered no JSON: {}", response.words())));
         };
         match returned {
             Returned { ok: true, channel, ts, .. } => {
@@ -169,6 +167,7 @@ impl Channel for Slack {
         match &self.endpoints {
             SlackEndpoints::Webhook(target) => {
                 let response = self.call(target, &content, message, steps).await?;
+                taken_by_webhook(&response)?;
                 Ok(Receipt { thread: None, words: response.words() })
             }
             SlackEndpoints::Bot { post, update } => {
@@ -176,6 +175,26 @@ impl Channel for Slack {
             }
         }
     }
+}
+
+/// A webhook of Slack's says `ok` and nothing else of a message that it took; what imitates Slack
+/// (Mattermost, Rocket.Chat, Discord) says so too, or in JSON.
+fn taken_by_webhook(response: &Response) -> Result<(), SendError> {
+    let word = response.body.trim();
+    match acknowledgement(response) {
+        Acknowledgement::Taken => Ok(()),
+        _ if is_code(word) => Err(refused(word, response.pause)),
+        Acknowledgement::Failed(error) => Err(error),
+        Acknowledgement::Unsaid => {
+            Err(unsaid(format!("answered {} without `ok`: {}", response.status, response.words())))
+        }
+    }
+}
+
+/// A proxy's page with status 200: what became of the message nobody knows.
+fn unsaid(text: String) -> SendError {
+    let failing = Failure::Failing { pause: None };
+    SendError { may_have_arrived: true, ..SendError::new(failing, text) }
 }
 
 /// What Slack's methods return.
@@ -193,43 +212,4 @@ struct Posted {
     channel: String,
     /// The message's time, which is its id within the channel.
     ts: String,
-}
-
-/// Sorts the errors that Slack documents for `chat.postMessage` and `chat.update`.
-fn refused(error: &str, pause: Option<Duration>) -> SendError {
-    let (failure, hint) = match error {
-        "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
-            (Failure::RateLimited { pause }, "")
-        }
-        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired" => {
-            (Failure::Misconfigured, "; make a new bot token")
-        }
-        "missing_scope" | "no_permission" | "not_allowed_token_type" => {
-            (Failure::Misconfigured, "; give the bot the scope `chat:write`")
-        }
-        "not_in_channel" | "restricted_action" => {
-            (Failure::Misconfigured, "; invite the bot to the channel")
-        }
-        "channel_not_found"
-        | "is_archived"
-        | "team_access_not_granted"
-        | "access_denied"
-        | "ekm_access_denied"
-        | "enterprise_is_restricted"
-        | "org_login_required" => {
-            (Failure::Misconfigured, "; check the channel and the bot's rights")
-        }
-        "internal_error"
-        | "fatal_error"
-        | "service_unavailable"
-        | "request_timeout"
-        | "accesslimited"
-        | "team_added_to_org" => (Failure::Failing { pause }, ""),
-        _ => (Failure::Rejected, ""),
-    };
-    let words = clean_line(error, WORDS_BYTES_MAX);
-    // Slack's own failures may come after the message was posted.
-    let may_have_arrived = matches!(failure, Failure::Failing { .. });
-    let text = format!("Slack answered {words:?}{hint}");
-    SendError { may_have_arrived, ..SendError::new(failure, text) }
 }

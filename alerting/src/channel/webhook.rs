@@ -22,7 +22,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    CallSteps, Channel, ChannelLimits, Form, Message, Network, Receipt, SendError, http::Post,
+    CallSteps, Channel, ChannelLimits, Form, Message, Network, Receipt, SendError,
+    acknowledgement::{Acknowledgement, acknowledgement},
+    http::Post,
 };
 
 /// The version of the document, which receivers check.
@@ -94,6 +96,10 @@ impl Channel for Webhook {
         let bearer = Some(self.config.bearer_token.reveal()).filter(|token| !token.is_empty());
         let post = Post { target: &self.target, headers, bearer, body };
         let response = self.network.post(post, message, steps).await?.check_status()?;
+        // Silence is consent here: most receivers say nothing, or something of their own.
+        if let Acknowledgement::Failed(error) = acknowledgement(&response) {
+            return Err(error);
+        }
         Ok(Receipt { thread: None, words: format!("{}: {}", response.status, response.words()) })
     }
 }

@@ -181,7 +181,9 @@ impl Buckets {
     pub fn latencies(&self, until: Timestamp, full_buckets: u32) -> Vec<f32> {
         let from = until - BUCKET_WIDTH * (full_buckets + 1);
         let mut counts = vec![0.0; BUCKETS];
-        for bucket in self.newest_first().take_while(|bucket| bucket.start > from) {
+        // What lies after the moment is not of its window: where logs came late it has passed.
+        let buckets = self.newest_first().skip_while(|bucket| bucket.start > until);
+        for bucket in buckets.take_while(|bucket| bucket.start > from) {
             for &(latency, count) in &bucket.latencies {
                 counts[latency_place(latency)] += count as f32;
             }
@@ -254,6 +256,15 @@ mod tests {
             SlowFrom { slow: place, very_slow: place },
         );
         assert_eq!((now.seconds, now.total), (5.0, 5.0));
+    }
+
+    #[test]
+    fn latencies_are_those_of_the_window() {
+        let mut rows = Buckets::default();
+        [0, 10, 20, 40].into_iter().for_each(|start| rows.put(row(start, 5)));
+        let total =
+            |second| rows.latencies(Timestamp::from_unix_seconds(second), 1).iter().sum::<f32>();
+        assert_eq!((total(29), total(43), total(60)), (10.0, 5.0, 0.0));
     }
 
     #[test]

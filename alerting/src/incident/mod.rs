@@ -48,8 +48,11 @@ pub struct RuleResult<'a> {
     /// The rule and what it tells apart, mostly a service: of one series at most one incident is
     /// open.
     pub series: &'a str,
-    /// Event time through which the logs are known.
+    /// The moment that is judged, event time.
     pub at: Timestamp,
+    /// Event time through which the logs are known: `at`, or later where a moment that has passed is
+    /// judged again, as its logs came late.
+    pub known_through: Timestamp,
     /// The time of the evaluation.
     pub now: Timestamp,
     /// None if the rule is not breached.
@@ -281,7 +284,7 @@ impl Incidents {
         self.open.insert(result.series.to_owned(), id.clone());
         let tracking = Tracking {
             series: result.series.to_owned(),
-            last_breach: result.at,
+            last_breach: result.known_through,
             notified_severity: breach.severity,
             keep_firing_seconds: result.keep_firing_seconds,
             ..Tracking::default()
@@ -305,7 +308,9 @@ impl Incidents {
     /// incident that fires goes on. Returns its id if it has begun to fire.
     fn breached(&mut self, id: &str, result: &RuleResult<'_>, breach: &Breach) -> Option<String> {
         let tracked = self.tracked.get_mut(id)?;
-        tracked.tracking.last_breach = result.at;
+        // What was found late holds as long as what was found in time: where logs always come late,
+        // that none are there yet does not end an incident.
+        tracked.tracking.last_breach = result.known_through;
         tracked.tracking.keep_firing_seconds = result.keep_firing_seconds;
         if tracked.incident.state.is_active() {
             if tracked.worsen(result.now, breach) {

@@ -46,6 +46,7 @@ impl Case {
         let result = RuleResult {
             series: service,
             at: self.now - behind,
+            known_through: self.now - behind,
             now: self.now,
             breach,
             for_seconds: 10,

@@ -145,7 +145,11 @@ fn hand_over(queue: &Queue, now: Timestamp) -> Option<Plan> {
     let since = breaker.down_since.unwrap_or(now);
     let reason = match (is_wrong, is_down) {
         (true, _) => format!("its own channel is set wrongly: {}", queue.state.last_error),
-        (_, true) => format!("its own channel has been down since {}", time_of_day(since)),
+        (_, true) => format!(
+            "its own channel has been down since {} UTC: {}",
+            time_of_day(since),
+            queue.state.last_error
+        ),
         _ => "its beginning was told here".to_owned(),
     };
     Some(Plan::HandOver { ids, to: to.clone(), reason })

@@ -14,7 +14,10 @@ use logweir_core::{
     runtime::{clock::Clock, retry::Backoff},
     timestamp::Timestamp,
 };
-use logweir_incident::channel::{Breaker, BreakerState, ChannelState, breaker::CallResult};
+use logweir_incident::channel::{
+    Breaker, BreakerState, ChannelState,
+    breaker::{CallResult, RATE_LIMIT_PAUSE_MAX},
+};
 use metrics::counter;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -248,7 +251,10 @@ fn failed(planned: &PlannedMessage, error: SendError, now: Timestamp, random: f6
         Failure::Rejected => Duration::ZERO,
         // Nothing was sent, and nothing of the destination is known: its own pauses do not grow.
         Failure::TooLate => RETRY.first,
-        _ => RETRY.delay(planned.attempts + 1, random).max(error.pause().unwrap_or_default()),
+        _ => {
+            let wanted = error.pause().unwrap_or_default().min(RATE_LIMIT_PAUSE_MAX);
+            RETRY.delay(planned.attempts + 1, random).max(wanted)
+        }
     };
     Outcome::Retry {
         not_before: now + pause,

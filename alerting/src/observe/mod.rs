@@ -25,15 +25,18 @@ use crate::{
     },
     rule::{
         engine::Engine,
+        late::LATE_MAX,
         observations::{Observations, RuleMatches, Watermarks},
-        self_monitoring::SystemReport,
+        self_monitoring::{ServiceClock, SystemReport},
     },
 };
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
-/// How far back from what was evaluated is read anew with each evaluation: what comes later than
-/// that is not seen.
-const LATE_MAX: Duration = Duration::from_secs(180);
+/// How far back from what was evaluated is read anew with each evaluation, for logs that came late.
+const LATE: Duration = Duration::from_secs(180);
+/// How often as much is read anew as may come late at all: to read it each time would take five
+/// times as long.
+const FAR_LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Logs may be stamped ahead of this machine's clock.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 /// How far back is read at the beginning, to know what is expected.
@@ -43,7 +46,7 @@ pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
 /// Logs that a rule's filter is counted over, the newest: a page of storage.
 const MATCHES_MAX: usize = 1_000;
 /// How far back they are looked for at least, so that the buckets before the open one are seen
-/// whole once more.
+/// whole once more. Further with each far look.
 const MATCHES_MIN: Duration = Duration::from_secs(40);
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
@@ -60,7 +63,7 @@ pub(crate) async fn learn_past(
     // An hour at a time, as a day of buckets of many services would not fit into memory; up to
     // where the first evaluation reads by itself.
     for hour in (0..HISTORY_HOURS).rev() {
-        let to = until - LATE_MAX - HOUR * hour;
+        let to = until - LATE - HOUR * hour;
         let range = TimeRange { from: to - HOUR, to };
         for (service, buckets) in buckets(read, tenant, range).await? {
             for bucket in buckets {
@@ -95,22 +98,43 @@ pub(crate) async fn observe(
     let watermarks: Watermarks =
         last_seen.keys().map(|service| (service.clone(), watermark(service))).collect();
     // Locked for a moment only: what follows waits for storage.
-    let (wanted, filters) = {
+    let (wanted, is_far, filters) = {
         let engine = engine.lock();
-        (engine.wanted_from(&watermarks, now), filters(engine.rules()))
+        let is_far = is_far_look(engine.evaluated_at(), now);
+        (engine.wanted_from(&watermarks, now), is_far, filters(engine.rules()))
     };
+    let buckets_from = wanted - if is_far { LATE_MAX } else { LATE };
+    let matches_from = wanted.min(now - if is_far { LATE } else { MATCHES_MIN });
     let new =
         dependencies.alerts.new_templates(tenant, now - NEW_AGE_MAX, NEW_PATTERNS_MAX).await?;
     Ok(Observations {
-        buckets: new_buckets(dependencies, tenant, &last_seen, (wanted, now)).await?,
+        buckets: new_buckets(dependencies, tenant, &last_seen, (buckets_from, now)).await?,
         new_patterns: new
             .into_iter()
             .map(|template| (template.service.to_string(), new_pattern(template)))
             .collect(),
-        matches: matches(dependencies, tenant, filters, (wanted, now)).await?,
-        system: Some(report(dependencies, tenant, &processes, now).await?),
+        matches: matches(dependencies, tenant, filters, (matches_from, now)).await?,
+        system: Some(SystemReport {
+            clocks: clocks(&watermarks, last_seen),
+            ..report(dependencies, tenant, &processes, now).await?
+        }),
         watermarks,
     })
+}
+
+/// Whether an evaluation is the first within its twenty seconds.
+fn is_far_look(evaluated_at: Timestamp, now: Timestamp) -> bool {
+    now.floor(FAR_LOOK_EVERY) != evaluated_at.floor(FAR_LOOK_EVERY)
+}
+
+/// The newest log of each service, and through when its logs are known: a pipeline that lags is not
+/// to pass for a clock that is slow.
+fn clocks(watermarks: &Watermarks, last_seen: BTreeMap<String, Timestamp>) -> Vec<ServiceClock> {
+    let clock = |(service, newest): (String, Timestamp)| {
+        let known_through = watermarks.get(&service).copied().flatten()?;
+        Some(ServiceClock { service, newest, known_through })
+    };
+    last_seen.into_iter().filter_map(clock).collect()
 }
 
 /// The buckets that may have changed, each with the time of the service's newest log in it.
@@ -118,9 +142,9 @@ async fn new_buckets(
     dependencies: &Dependencies,
     tenant: &Tenant,
     last_seen: &BTreeMap<String, Timestamp>,
-    (wanted, now): (Timestamp, Timestamp),
+    (from, now): (Timestamp, Timestamp),
 ) -> Result<Vec<(String, Bucket)>, StorageError> {
-    let range = TimeRange { from: wanted - LATE_MAX, to: now + AHEAD_MAX };
+    let range = TimeRange { from, to: now + AHEAD_MAX };
     let mut found = Vec::new();
     for (service, buckets) in buckets(&*dependencies.read, tenant, range).await? {
         for mut bucket in buckets {
@@ -201,13 +225,12 @@ async fn matches(
     dependencies: &Dependencies,
     tenant: &Tenant,
     filters: Vec<(String, String)>,
-    (wanted, now): (Timestamp, Timestamp),
+    (from, now): (Timestamp, Timestamp),
 ) -> Result<Vec<RuleMatches>, StorageError> {
     let mut matches = Vec::new();
     for (rule, filter) in filters {
         // What is no filter any more was one when the rule was set, by an earlier version.
         let Ok(filter) = Filter::parse(&filter, now) else { continue };
-        let from = wanted.min(now - MATCHES_MIN);
         let range = TimeRange { from, to: Timestamp::MAX };
         let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
         let found = dependencies.read.search(tenant, query).await?.logs;

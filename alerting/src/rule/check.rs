@@ -42,6 +42,7 @@ impl Check {
             RuleKind::ProcessorSilence { .. }
             | RuleKind::DeadLetters { .. }
             | RuleKind::SdkLoss { .. }
+            | RuleKind::ClockOff { .. }
             | RuleKind::QueueLag { .. } => return Self::System,
             _ => return Self::Special,
         };
@@ -68,9 +69,11 @@ pub(super) fn selects(rule: &Rule, service: &str) -> bool {
 
 /// Whether a rule still asks what an incident of its name answers.
 pub(super) fn asks_about(rule: &Rule, incident: &Incident) -> bool {
-    // An incident of logs that a sender lost names the service, though no service is selected by
-    // such a rule.
-    let is_system = incident.service.is_empty() || matches!(rule.measure, RuleKind::SdkLoss { .. });
+    // An incident of logs that a sender lost, or of its clock, names the service, though no service
+    // is selected by such a rule.
+    let names_service =
+        matches!(rule.measure, RuleKind::SdkLoss { .. } | RuleKind::ClockOff { .. });
+    let is_system = incident.service.is_empty() || names_service;
     incident.kind == kind_of(&rule.measure) && (is_system || selects(rule, &incident.service))
 }
 

@@ -8,6 +8,8 @@
 //! stands still nothing is evaluated: a pipeline that lags never resolves anything, and does not
 //! make a service look silent.
 //!
+//! What grew after it was judged, as its logs came late, is judged again ([`super::late`]).
+//!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
 use std::{
@@ -23,6 +25,7 @@ use logweir_incident::{
 
 use super::{
     check::{Check, asks_about, kind_of, selects, series},
+    late::{LateBuckets, LateLook, MOMENTS_MAX},
     measure::{Measurement, Query, full_buckets},
     observations::{Observations, RuleMatches, Watermarks},
     self_monitoring::SelfMonitoring,
@@ -91,6 +94,7 @@ struct Service {
     evaluated_through: Timestamp,
     /// Through when its logs are known; none while that is not known.
     watermark: Option<Timestamp>,
+    late: LateBuckets,
     /// The places of the rules that hold for it, ascending; renewed when rules change.
     rules: Vec<u32>,
     /// The places of rules with an incident that is not over.
@@ -101,8 +105,10 @@ struct Service {
 /// The moment at which a rule is evaluated.
 #[derive(Clone, Copy)]
 struct When {
-    /// Event time through which the service's logs are known.
+    /// The moment that is judged, event time.
     at: Timestamp,
+    /// Event time through which the service's logs are known: later where they came late.
+    known_through: Timestamp,
     now: Timestamp,
 }
 
@@ -123,6 +129,8 @@ pub struct Engine {
     incidents_refused: u64,
     /// Whether there may be incidents that no rule watches any longer.
     has_orphans: bool,
+    /// When the last evaluation was; [`Timestamp::MIN`] before the first.
+    evaluated_at: Timestamp,
 }
 
 impl Engine {
@@ -140,6 +148,7 @@ impl Engine {
             services_refused: 0,
             incidents_refused: 0,
             has_orphans: true,
+            evaluated_at: Timestamp::MIN,
         };
         engine.set_rules(rules);
         engine
@@ -200,6 +209,11 @@ impl Engine {
         &mut self.incidents
     }
 
+    /// When the last evaluation was; [`Timestamp::MIN`] before the first.
+    pub const fn evaluated_at(&self) -> Timestamp {
+        self.evaluated_at
+    }
+
     fn service(&mut self, name: &str) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             // Names of services come from senders: without a bound one of them could fill the
@@ -215,6 +229,7 @@ impl Engine {
                 evaluated_through: Timestamp::MIN,
                 // All is known at once of a service that nobody gives a watermark of.
                 watermark: Some(Timestamp::MAX),
+                late: LateBuckets::default(),
                 rules,
                 open,
                 abnormal: Abnormal::default(),
@@ -268,6 +283,7 @@ impl Engine {
         // Evidence is looked for last, and only of what fires: each search costs more than all the
         // rules.
         self.observe(seen);
+        self.evaluated_at = now;
         let mut fired = Vec::new();
         self.evaluate_services(now, &mut fired);
         self.evaluate_system(now, &mut fired);
@@ -292,6 +308,8 @@ impl Engine {
         }
         for (name, bucket) in seen.buckets {
             if let Some(service) = self.service(&name) {
+                let known = service.history.buckets.at(bucket.start);
+                service.late.note(&bucket, known, service.evaluated_through);
                 service.history.put(bucket);
             }
         }
@@ -308,30 +326,79 @@ impl Engine {
 
     /// Matches alone do not make a service one that is watched.
     fn observe_matches(&mut self, RuleMatches { rule, service, bucket }: RuleMatches) {
-        if !self.services.contains_key(&service) {
-            return;
-        }
+        let Some(watched) = self.services.get_mut(&service) else { return };
         let buckets = self.matches.entry((rule, service)).or_default();
+        let known = buckets.at(bucket.start);
         // A bucket that has passed partly out of sight was seen whole before.
-        if buckets.at(bucket.start).is_none_or(|seen| seen.total <= bucket.total) {
+        if known.is_none_or(|seen| seen.total <= bucket.total) {
+            watched.late.note(&bucket, known, watched.evaluated_through);
             buckets.put(bucket);
         }
     }
 
     fn evaluate_services(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
         let names: Vec<String> = self.services.keys().cloned().collect();
+        // Shared out evenly, or those whose logs always come late would hold up all others.
+        let late = self.services.values().filter(|service| !service.late.is_empty()).count();
+        let moments_max = (MOMENTS_MAX / late.max(1)).max(1);
         for name in names {
             // Taken out while its rules look at everything else.
             let Some(mut service) = self.services.remove(&name) else { continue };
             // Logs of the last two seconds may still be on their way.
             let known = service.watermark.map(|w| w.min(now - LATENESS));
             let evaluated = service.evaluated_through;
-            for at in known.into_iter().flat_map(|known| evaluation_times(evaluated, known)) {
+            let times = known.map(|known| evaluation_times(evaluated, known)).unwrap_or_default();
+            // Before what is new, so that one incident grows in the order in which it happened.
+            if let Some(&first) = times.first()
+                && let Some(look) = service.late.take(first, moments_max)
+            {
+                self.evaluate_again(&name, &mut service, &look, (first, now), fired);
+            }
+            for at in times {
                 service.evaluated_through = at;
-                let when = When { at, now };
+                let when = When { at, known_through: at, now };
                 self.evaluate_service(&name, &mut service, when, fired);
             }
             self.services.insert(name, service);
+        }
+    }
+
+    /// Judges what grew by the rules that count logs, as far as their windows no longer reach back
+    /// to it. Detectors have windows of up to a quarter of an hour, which still do; and what is too
+    /// few does not become so by logs that come late.
+    fn evaluate_again(
+        &mut self,
+        name: &str,
+        service: &mut Service,
+        look: &LateLook,
+        (known_through, now): (Timestamp, Timestamp),
+        fired: &mut Vec<EvidenceRequest>,
+    ) {
+        let is_asked = |place: &u32| match self.checks[*place as usize] {
+            Check::Threshold { query, is_down, .. } => {
+                !is_down && look.has_passed(self.queries[query].window_seconds)
+            }
+            Check::Special => match self.rules[*place as usize].measure {
+                RuleKind::MatchCount { window_seconds, .. } => look.has_passed(window_seconds),
+                _ => false,
+            },
+            Check::System => false,
+        };
+        let rules: Vec<u32> = service.rules.iter().copied().filter(is_asked).collect();
+        if rules.is_empty() {
+            return;
+        }
+        for &at in &look.moments {
+            let when = When { at, known_through, now };
+            let measured = self.measure(service, at);
+            for &place in &rules {
+                let is_active = self.is_active_for(place, name, service);
+                let detection = match self.checks[place as usize] {
+                    Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
+                    _ => self.count_matches(place, name, at, is_active),
+                };
+                self.follow(place, name, service, when, detection, fired);
+            }
         }
     }
 
@@ -343,52 +410,104 @@ impl Engine {
         fired: &mut Vec<EvidenceRequest>,
     ) {
         let windows = service.history.pass(when.at, service.abnormal);
-        // Once for all rules: with thousands of rules most ask the same few things.
-        let measure = |query: &Query| Measurement::of(&service.history, when.at, *query);
-        let measured: Vec<Measurement> = self.queries.iter().map(measure).collect();
+        let measured = self.measure(service, when.at);
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
-            let is_open = !service.open.is_empty() && service.open.contains(&place);
-            let rule = place as usize;
-            let is_active = is_open && self.is_active(rule, name);
-            let detection = match self.checks[rule] {
-                Check::Threshold { query, threshold, is_down } => {
-                    let rule = &self.rules[rule];
-                    let measured = &measured[query];
-                    let limit = measured.limit(threshold);
-                    limit
-                        .filter(|limit| measured.is_past(*limit, is_down, rule, is_active))
-                        .map(|limit| measured.detection(limit, is_down, rule, when.at))
-                }
-                Check::Special => self.detect(rule, name, service, &windows, is_active),
+            let is_active = self.is_active_for(place, name, service);
+            let detection = match self.checks[place as usize] {
+                Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
+                Check::Special => self.detect(place, name, service, &windows, is_active),
                 Check::System => continue,
             };
-            // Most rules find nothing most of the time: that must cost nothing.
-            if detection.is_none() && !is_open {
-                continue;
-            }
-            fired.extend(self.apply(rule, name, when, detection));
-            if self.incidents.open(&series(&self.rules[rule].name, name)).is_some() {
-                service.open.insert(place);
-            } else {
-                service.open.remove(&place);
-            }
+            self.follow(place, name, service, when, detection, fired);
         }
         service.rules = rules;
         self.mark_abnormal(name, service, when.now);
     }
 
+    /// The answer to each query, once for all rules: with thousands of rules most ask the same few
+    /// things.
+    fn measure(&self, service: &Service, at: Timestamp) -> Vec<Measurement> {
+        let measure = |query: &Query| Measurement::of(&service.history, at, *query);
+        self.queries.iter().map(measure).collect()
+    }
+
+    /// What a rule with a number finds in what was measured for all rules.
+    fn compare(
+        &self,
+        place: u32,
+        measured: &[Measurement],
+        when: When,
+        is_active: bool,
+    ) -> Option<Detection> {
+        let Check::Threshold { query, threshold, is_down } = self.checks[place as usize] else {
+            return None;
+        };
+        let (rule, measured) = (&self.rules[place as usize], &measured[query]);
+        let limit = measured.limit(threshold)?;
+        let is_past = measured.is_past(limit, is_down, rule, is_active);
+        is_past.then(|| measured.detection(limit, is_down, rule, when.at))
+    }
+
+    /// What a rule with a filter finds in the logs that matched it.
+    fn count_matches(
+        &self,
+        place: u32,
+        name: &str,
+        at: Timestamp,
+        is_active: bool,
+    ) -> Option<Detection> {
+        let rule = &self.rules[place as usize];
+        let RuleKind::MatchCount { window_seconds, threshold, .. } = rule.measure else {
+            return None;
+        };
+        let buckets = self.matches.get(&(rule.name.clone(), name.to_owned()))?;
+        let full = full_buckets(window_seconds);
+        let [sums] = buckets.sums(at, [full], SlowFrom::default());
+        let matched = Measurement::of_matches(&sums);
+        let limit = matched.limit(threshold)?;
+        let is_past = matched.is_past(limit, false, rule, is_active);
+        is_past.then(|| matched.detection(limit, false, rule, at))
+    }
+
+    /// Has the incident of a rule and a service follow what was found.
+    fn follow(
+        &mut self,
+        place: u32,
+        name: &str,
+        service: &mut Service,
+        when: When,
+        detection: Option<Detection>,
+        fired: &mut Vec<EvidenceRequest>,
+    ) {
+        // Most rules find nothing most of the time: that must cost nothing.
+        if detection.is_none() && !is_open(place, service) {
+            return;
+        }
+        let rule = place as usize;
+        fired.extend(self.apply(rule, name, when, detection));
+        if self.incidents.open(&series(&self.rules[rule].name, name)).is_some() {
+            service.open.insert(place);
+        } else {
+            service.open.remove(&place);
+        }
+    }
+
+    fn is_active_for(&self, place: u32, name: &str, service: &Service) -> bool {
+        is_open(place, service) && self.is_active(place as usize, name)
+    }
+
     /// What a rule says that no number is compared for.
     fn detect(
         &self,
-        rule: usize,
+        place: u32,
         name: &str,
         service: &mut Service,
         windows: &WindowSums,
         is_active: bool,
     ) -> Option<Detection> {
         let history = &mut service.history;
-        let rule = &self.rules[rule];
+        let rule = &self.rules[place as usize];
         let at = windows.at;
         match &rule.measure {
             RuleKind::ErrorRate { .. } | RuleKind::ErrorCount { .. } => {
@@ -407,15 +526,7 @@ impl Engine {
             RuleKind::NewPattern { level, hits } => {
                 service.new_patterns.detect(&history.buckets, at, *level, *hits)
             }
-            RuleKind::MatchCount { window_seconds, threshold, .. } => {
-                let buckets = self.matches.get(&(rule.name.clone(), name.to_owned()))?;
-                let full = full_buckets(*window_seconds);
-                let [sums] = buckets.sums(at, [full], SlowFrom::default());
-                let matched = Measurement::of_matches(&sums);
-                let limit = matched.limit(*threshold)?;
-                let is_past = matched.is_past(limit, false, rule, is_active);
-                is_past.then(|| matched.detection(limit, false, rule, at))
-            }
+            RuleKind::MatchCount { .. } => self.count_matches(place, name, at, is_active),
             RuleKind::BurnRate { objective, long_window_seconds, short_window_seconds, factor } => {
                 let windows = [*long_window_seconds, *short_window_seconds];
                 let burnt = Measurement::of_burn_rate(history, at, *objective, windows);
@@ -463,6 +574,7 @@ impl Engine {
         let result = RuleResult {
             series: &series,
             at: when.at,
+            known_through: when.known_through,
             now: when.now,
             breach: detection.map(|found| breach(found, rule)),
             for_seconds: rule.for_seconds,
@@ -520,7 +632,7 @@ impl Engine {
     }
 
     fn evaluate_system(&mut self, now: Timestamp, fired: &mut Vec<EvidenceRequest>) {
-        let when = When { at: now, now };
+        let when = When { at: now, known_through: now, now };
         for rule in 0..self.rules.len() {
             if self.checks[rule] != Check::System || !self.rules[rule].enabled {
                 continue;
@@ -569,6 +681,10 @@ fn evaluation_times(evaluated: Timestamp, known: Timestamp) -> Vec<Timestamp> {
     let first = evaluated.max(known - CATCH_UP_MAX);
     let steps = (1..).map(|step| first + CATCH_UP_STEP * step);
     steps.take_while(|moment| *moment < known).chain([known]).collect()
+}
+
+fn is_open(place: u32, service: &Service) -> bool {
+    !service.open.is_empty() && service.open.contains(&place)
 }
 
 fn is_match_count(rule: &&Rule) -> bool {

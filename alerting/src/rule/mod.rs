@@ -3,6 +3,7 @@
 
 mod check;
 pub mod engine;
+pub(crate) mod late;
 mod measure;
 pub mod observations;
 pub mod self_monitoring;

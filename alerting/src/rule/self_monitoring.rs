@@ -1,5 +1,5 @@
 //! How the installation itself does: processors, dead letters, logs lost before they were sent,
-//! lag.
+//! lag, and services whose clocks are off.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,6 +9,7 @@ use std::{
 use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     incident::Measured,
+    render::text::span,
     rule::{RuleKind, Severity},
 };
 
@@ -33,6 +34,19 @@ pub struct SystemReport {
     pub sdk_lost: Vec<(String, u64)>,
     /// Seconds that the processing is behind, by partition.
     pub queue_lag_seconds: Vec<(String, f64)>,
+    /// The services whose logs are known through a moment.
+    pub clocks: Vec<ServiceClock>,
+}
+
+/// What a service's newest log says of its clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceClock {
+    /// The service.
+    pub service: String,
+    /// The time of its newest log, as the service says.
+    pub newest: Timestamp,
+    /// Through when its logs are known.
+    pub known_through: Timestamp,
 }
 
 /// By how much a total has grown, and when.
@@ -63,6 +77,53 @@ impl Counter {
     }
 }
 
+/// How far back the newest logs of a service tell of its clock.
+const CLOCK_KEPT: Duration = Duration::from_secs(600);
+/// Newest logs that must agree before a clock is called off, and the time they must be spread over:
+/// a file of old logs comes within seconds.
+const CLOCK_LOGS_MIN: usize = 5;
+const CLOCK_SPREAD: Duration = Duration::from_secs(60);
+/// How far they may be apart: those of a sender that catches up come nearer and nearer.
+const CLOCK_AGREE: Duration = Duration::from_secs(30);
+/// Between two logs that are kept: few, as there may be ten thousand services.
+const CLOCK_STEP: Duration = Duration::from_secs(10);
+
+/// How far the times of a service's newest logs were from when they became known.
+#[derive(Debug, Clone, Default)]
+struct Clock {
+    newest: Option<Timestamp>,
+    /// When it was seen, and by how many nanoseconds the log's time was behind; negative if it was
+    /// ahead.
+    behind: VecDeque<(Timestamp, i64)>,
+}
+
+impl Clock {
+    fn put(&mut self, at: Timestamp, seen: &ServiceClock) {
+        while self.behind.front().is_some_and(|(first, _)| at.since(*first) > CLOCK_KEPT) {
+            self.behind.pop_front();
+        }
+        // The first says nothing of when it came.
+        let newest = self.newest.replace(seen.newest);
+        let is_new = newest.is_some_and(|newest| newest < seen.newest);
+        let is_due = self.behind.back().is_none_or(|(last, _)| at.since(*last) >= CLOCK_STEP);
+        if is_new && is_due {
+            self.behind.push_back((at, seen.known_through.nanos_since(seen.newest)));
+        }
+    }
+
+    /// By how much the service's logs are behind when they come, or ahead; none where they do not
+    /// agree.
+    fn behind_nanos(&self) -> Option<i64> {
+        let ((first, _), (last, newest)) = (self.behind.front()?, self.behind.back()?);
+        let all = || self.behind.iter().map(|(_, behind)| *behind);
+        let apart = Duration::from_nanos(all().max()?.abs_diff(all().min()?));
+        let agrees = self.behind.len() >= CLOCK_LOGS_MIN
+            && last.since(*first) >= CLOCK_SPREAD
+            && apart <= CLOCK_AGREE;
+        agrees.then_some(*newest)
+    }
+}
+
 /// What is known about the system.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SelfMonitoring {
@@ -70,6 +131,7 @@ pub(crate) struct SelfMonitoring {
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
+    clocks: BTreeMap<String, Clock>,
 }
 
 impl SelfMonitoring {
@@ -84,6 +146,9 @@ impl SelfMonitoring {
         }
         // As it is now: a partition that nobody reads any longer must not be behind for ever.
         self.queue_lag_seconds = report.queue_lag_seconds.into_iter().collect();
+        for seen in report.clocks {
+            self.clocks.entry(seen.service.clone()).or_default().put(at, &seen);
+        }
     }
 
     /// What a rule finds about each of its subjects: a service's name, or nothing for the
@@ -109,6 +174,12 @@ impl SelfMonitoring {
                 self.sdk_lost.iter().map(lost).collect()
             }
             RuleKind::QueueLag { lag_seconds } => whole(self.worst_lag(lag_seconds, now)),
+            RuleKind::ClockOff { off_seconds } => {
+                let off = |(service, clock): (&String, &Clock)| {
+                    (service.clone(), clock_off(clock, off_seconds, now))
+                };
+                self.clocks.iter().map(off).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -161,6 +232,26 @@ fn logs_lost(
     })
 }
 
+fn clock_off(clock: &Clock, off_seconds: u32, now: Timestamp) -> Option<Detection> {
+    let behind = clock.behind_nanos()?;
+    let off = Duration::from_nanos(behind.unsigned_abs());
+    (off >= Duration::from_secs(off_seconds.into())).then(|| {
+        let shown = span(off);
+        let summary = if behind > 0 {
+            format!(
+                "logs come {shown} after their own time: set the sender's clock or time zone, or \
+                 find what holds them back; rules see them late, beyond 15 min hardly"
+            )
+        } else {
+            format!(
+                "logs are {shown} ahead of the time at which they come: set the sender's clock or \
+                 time zone; rules see them only then"
+            )
+        };
+        detection(Severity::Warning, "clock off s", off.as_secs_f64(), summary, now)
+    })
+}
+
 fn detection(
     severity: Severity,
     name: &str,
@@ -195,5 +286,45 @@ mod tests {
         assert_eq!(counter.growth.len(), 2);
         counter.put(at(8) + 2 * KEPT, 2);
         assert!(counter.growth.is_empty());
+    }
+
+    /// Looks every ten seconds at a service whose newest log is so many seconds behind each time;
+    /// what is said of its clock in the end.
+    fn said_of_clock(behind_seconds: impl Iterator<Item = i64>) -> Option<String> {
+        let mut system = SelfMonitoring::default();
+        let mut second = 1_000_000;
+        for behind in behind_seconds {
+            second += 10;
+            let clock = ServiceClock {
+                service: "shop".to_owned(),
+                newest: Timestamp::from_unix_seconds(second - behind),
+                known_through: Timestamp::from_unix_seconds(second),
+            };
+            let at = Timestamp::from_unix_seconds(second);
+            let report = SystemReport { at, ..SystemReport::default() };
+            system.put(SystemReport { clocks: vec![clock], ..report });
+        }
+        let now = Timestamp::from_unix_seconds(second);
+        let (service, found) =
+            system.detect(&RuleKind::ClockOff { off_seconds: 60 }, now).remove(0);
+        assert_eq!(service, "shop");
+        found.map(|found| found.summary)
+    }
+
+    #[test]
+    fn a_clock_is_off_if_all_logs_say_so_for_a_while() {
+        let steady = |behind: i64| std::iter::repeat_n(behind, 20);
+        let said = said_of_clock((0..20).map(|n| 240 + n % 3)).expect("it is behind");
+        assert!(said.contains("logs come 4 min"), "{said}");
+        let said = said_of_clock(steady(-3_600)).expect("it is ahead");
+        assert!(said.contains("1 h") && said.contains("ahead"), "{said}");
+        for (behind, why) in [
+            (steady(20).collect::<Vec<_>>(), "it is little"),
+            (vec![300; 5], "too few logs, of too short a time"),
+            ((0..20).map(|n| 600 - 8 * n).collect(), "a sender that catches up"),
+            ((0..20).map(|n| 100 + 10 * n).collect(), "nothing new comes"),
+        ] {
+            assert_eq!(said_of_clock(behind.into_iter()), None, "{why}");
+        }
     }
 }

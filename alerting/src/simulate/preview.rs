@@ -112,6 +112,7 @@ const fn is_of_system(kind: &RuleKind) -> bool {
         RuleKind::ProcessorSilence { .. }
             | RuleKind::DeadLetters { .. }
             | RuleKind::SdkLoss { .. }
+            | RuleKind::ClockOff { .. }
             | RuleKind::QueueLag { .. }
     )
 }

@@ -203,6 +203,22 @@ async fn blocks_that_are_refused_go_in_plain_form() {
 }
 
 #[tokio::test]
+async fn what_is_refused_in_plain_form_too_is_given_up() {
+    // With status 200: the word alone says that it was not taken.
+    let receiver = Receiver::start(|_| Answer::Taken("invalid_payload".into()));
+    let outbox = MemoryOutbox::new();
+    open(&outbox, 1);
+    let tasks = Tasks::new();
+    let worker = worker(slack(&receiver), &outbox, at_once);
+    tasks.spawn("worker", Fate::MayEnd, worker.run(tasks.stop_token()));
+    let record = outbox.wait(|record| !record.given_up.is_empty()).await;
+    let calls = receiver.calls();
+    let has_blocks: Vec<bool> = calls.iter().map(|call| call.body.contains("\"blocks\"")).collect();
+    assert_eq!(has_blocks, [true, false]);
+    assert!(record.sent.is_empty());
+}
+
+#[tokio::test]
 async fn a_wrong_setting_is_reported_once_and_told_elsewhere() {
     let receiver = Receiver::start(|_| Answer::Refused(404, None, "no_service".into()));
     let outbox = MemoryOutbox::new();

@@ -1,6 +1,7 @@
 //! Mail, over a server that speaks SMTP.
 
 use logweir_alerting::channel::{CallSteps, Channel, Failure, Message, email::Email, test_channel};
+use logweir_core::timestamp::Timestamp;
 use logweir_incident::{
     channel::{EmailConfig, Encryption},
     example,
@@ -90,6 +91,24 @@ async fn an_incident_is_one_conversation_and_a_repeat_has_the_same_id() {
     assert_eq!(header(0, "References"), None);
     assert_eq!(header(2, "X-Logweir-Key").unwrap(), "4f1c9a7be2d03586-2-resolved");
     assert_eq!(header(0, "Auto-Submitted").unwrap(), "auto-generated");
+}
+
+#[tokio::test]
+async fn two_tests_are_two_mails() {
+    let server = MailServer::start(MailManner::default());
+    let channel = email(config(&server, Encryption::None), &server);
+    for second in [1_790_000_000, 1_790_000_090] {
+        let now = Timestamp::from_unix_seconds(second);
+        let notification = example::notification_at(NotificationKind::Opened, now);
+        assert!(test_channel(&channel, &notification).await.succeeded);
+    }
+    let header = |name| server.mails().iter().map(|mail| mail.header(name)).collect::<Vec<_>>();
+    assert_eq!(header("Date").len(), 2);
+    let dates = ["Mon, 21 Sep 2026 14:13:20 +0000", "Mon, 21 Sep 2026 14:14:50 +0000"];
+    assert_eq!(header("Date"), dates.map(|date| Some(date.to_owned())));
+    for name in ["Message-ID", "X-Logweir-Key"] {
+        assert_ne!(header(name)[0], header(name)[1], "{name}");
+    }
 }
 
 #[tokio::test]

@@ -310,3 +310,28 @@ async fn the_plain_form_has_no_blocks() {
     assert!(body.get("blocks").is_none());
     assert!(!body["text"].as_str().unwrap().contains('<'));
 }
+
+#[tokio::test]
+async fn a_webhook_took_the_message_only_if_it_says_so() {
+    let failing = Failure::Failing { pause: None };
+    let notification = example::notification(NotificationKind::Opened);
+    for body in ["ok", "ok\n", r#"{"ok":true}"#, r#"{"success":true}"#] {
+        let receiver = Receiver::start(move |_| Answer::Taken(body.into()));
+        let sent = send(&webhook(&receiver.url(PATH), ""), &notification).await;
+        assert_eq!(sent, Ok(None), "{body}");
+    }
+    let refusals = [
+        ("no_text", Failure::Rejected, false),
+        ("team_disabled", Failure::Misconfigured, false),
+        ("rollup_error", failing, true),
+        (r#"{"ok":false,"error":"too_many_attachments"}"#, Failure::Rejected, false),
+        ("<html><body>Please sign in</body></html>", failing, true),
+        ("", failing, true),
+    ];
+    for (body, failure, may_have_arrived) in refusals {
+        let receiver = Receiver::start(move |_| Answer::Taken(body.into()));
+        let error = send(&webhook(&receiver.url(PATH), ""), &notification).await.unwrap_err();
+        assert_eq!((error.failure, error.may_have_arrived), (failure, may_have_arrived), "{error}");
+        assert!(error.text.contains(body.split(['"', '<']).next().unwrap()), "{error}");
+    }
+}

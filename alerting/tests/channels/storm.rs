@@ -29,6 +29,8 @@ enum Fate {
     TakenThenKilled,
     Refused(u16),
     Limited,
+    /// It fails, and asks for a pause as long as what waits may wait.
+    Closed,
     Unreachable,
 }
 
@@ -50,6 +52,9 @@ impl Fate {
             Self::Refused(_) => error(failing, true),
             Self::Limited => {
                 error(Failure::RateLimited { pause: Some(Duration::from_secs(9)) }, false)
+            }
+            Self::Closed => {
+                error(Failure::Failing { pause: Some(Duration::from_secs(86_400)) }, true)
             }
             Self::Unreachable => error(failing, false),
         })
@@ -211,6 +216,31 @@ fn what_was_handed_over_ends_there_too() {
     let record = world.record();
     assert_eq!(record.sent, ["i1-1-opened", "i1-2-resolved"]);
     assert_eq!(record.handed_over, ["i1-1-opened", "i1-2-resolved"]);
+}
+
+#[test]
+fn who_asks_for_pauses_for_two_minutes_is_told_elsewhere() {
+    let mut world = World::new();
+    world.outbox.fall_back_to("mail");
+    world.tell(1, NotificationKind::Opened, Severity::Critical);
+    world.tell(2, NotificationKind::Opened, Severity::Warning);
+    world.run_until(START + 119 * SECOND, |_| Fate::Limited);
+    assert!(world.record().handed_over.is_empty(), "a short pause is waited for");
+    world.run_until(START + 130 * SECOND, |_| Fate::Limited);
+    assert_eq!(world.record().handed_over, ["i1-1-opened"], "what is critical");
+    world.run_until(START + 300 * SECOND, |_| Fate::Taken);
+    assert_eq!(world.record().sent.len(), 2, "and here once it takes messages again");
+}
+
+#[test]
+fn who_fails_and_asks_for_a_day_is_told_elsewhere_and_tried_within_it() {
+    let mut world = World::new();
+    world.outbox.fall_back_to("mail");
+    world.tell(1, NotificationKind::Opened, Severity::Critical);
+    world.run_until(START + 125 * SECOND, |_| Fate::Closed);
+    assert_eq!(world.record().handed_over, ["i1-1-opened"]);
+    world.run_until(START + 23 * 3_600 * SECOND, |_| Fate::Taken);
+    assert_eq!(world.record().sent, ["i1-1-opened"]);
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {

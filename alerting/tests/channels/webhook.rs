@@ -106,6 +106,34 @@ async fn an_own_document_is_used_and_a_broken_one_is_named() {
     assert!(bodies[1]["template_error"].as_str().unwrap().contains("no JSON"));
 }
 
+#[tokio::test]
+async fn a_success_that_says_it_failed_is_none() {
+    let notification = example::notification(NotificationKind::Opened);
+    let answers = [
+        (Answer::Refused(204, None, String::new()), true),
+        (Answer::Refused(202, None, r#"{"result":"Request will be processed"}"#.into()), true),
+        (Answer::Taken("1".into()), true),
+        (Answer::Taken(r#"{"status":"success","dedup_key":"k"}"#.into()), true),
+        (Answer::Taken(r#"{"status":"invalid event","errors":["no key"]}"#.into()), false),
+        (Answer::Taken(r#"{"ok":false,"error_code":400}"#.into()), false),
+        (
+            Answer::Taken(
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned \
+                 HTTP error 403 with ContextId tcid=7"
+                    .into(),
+            ),
+            false,
+        ),
+    ];
+    for (answer, succeeds) in answers {
+        let scripted = answer.clone();
+        let receiver = Receiver::start(move |_| scripted.clone());
+        let webhook = webhook(&receiver.url("/"), None, network(""));
+        let sent = webhook.send(&Message::new(&notification), &mut CallSteps::default()).await;
+        assert_eq!(sent.is_ok(), succeeds, "{answer:?}: {sent:?}");
+    }
+}
+
 /// Answers with one address first and another after that, as somebody would who wants what was
 /// checked to differ from what is called.
 struct Rebinding {

@@ -136,7 +136,8 @@ pub struct Breaker {
     /// Its state.
     #[serde(flatten)]
     pub state: BreakerState,
-    /// Since when the destination has not been well; none when it is.
+    /// Since when nothing got through, because the destination fails or wants a pause; none where
+    /// the last message did.
     #[serde(rename = "down_since_unix_nano")]
     pub down_since: Option<Timestamp>,
     failures_in_row: u32,
@@ -201,15 +202,12 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// Whether messages are better told elsewhere: the channel has been down for `patience`, or is
-    /// set wrongly.
+    /// Whether messages are better told elsewhere: nothing got through for `patience`, or the
+    /// channel is set wrongly.
     pub fn is_down(&self, patience: Duration, now: Timestamp) -> bool {
-        match self.state {
-            // Whoever asks for a pause works: what waits for it is late, and not lost.
-            BreakerState::Closed | BreakerState::RateLimited { probing: None, .. } => false,
-            BreakerState::Misconfigured { .. } => true,
-            _ => self.down_since.is_some_and(|since| now >= since + patience),
-        }
+        // Whoever is to be woken does not care whether the destination fails or asks for a pause.
+        matches!(self.state, BreakerState::Misconfigured { .. })
+            || self.down_since.is_some_and(|since| now >= since + patience)
     }
 
     fn succeed(&mut self, now: Timestamp) {
@@ -261,6 +259,7 @@ impl Breaker {
             _ => None,
         };
         let until = now + pause;
+        self.down_since.get_or_insert(now);
         // It answered, so its name exists.
         self.unresolved_in_row = 0;
         self.state = BreakerState::RateLimited { until, probing };
@@ -363,9 +362,10 @@ mod tests {
         assert_eq!(states, ["rate_limited"]);
         assert_eq!(breaker.pass(at(7).previous()), Pass::NotBefore(at(7)));
         assert_eq!(breaker.pass(at(7)), Pass::Open);
-        assert!(!breaker.is_down(Duration::ZERO, at(1)));
         breaker.begin();
         assert_eq!(breaker.state, BreakerState::Closed);
+        breaker.end(CallResult::Well, at(7));
+        assert_eq!(breaker.down_since, None);
         let unsaid = play(&[(0, CallResult::RateLimited { pause: None })]).0;
         assert_eq!(unsaid.pass(START), Pass::NotBefore(at(60)));
     }
@@ -403,6 +403,27 @@ mod tests {
     fn it_is_down_after_patience() {
         let breaker = play(&[(0, CallResult::Failed); 5]).0;
         assert!(!breaker.is_down(Duration::from_secs(120), at(119)));
+        assert!(breaker.is_down(Duration::from_secs(120), at(120)));
+    }
+
+    #[test]
+    fn it_is_down_while_it_asks_for_one_pause_after_another() {
+        let patience = Duration::from_secs(120);
+        let day = CallResult::RateLimited { pause: Some(Duration::from_secs(24 * 3600)) };
+        let minute = CallResult::RateLimited { pause: None };
+        for results in [vec![(0, day)], vec![(0, minute), (60, minute), (120, minute)]] {
+            let breaker = play(&results).0;
+            assert!(!breaker.is_down(patience, at(119)), "{results:?}");
+            assert!(breaker.is_down(patience, at(120)), "{results:?}");
+        }
+        let taken = play(&[(0, minute), (60, CallResult::Well), (100, minute)]).0;
+        assert!(!taken.is_down(patience, at(200)), "since 100 s");
+    }
+
+    #[test]
+    fn it_is_down_while_it_waits_for_its_second_try() {
+        let breaker = play(&[(0, CallResult::Failed)]).0;
+        assert_eq!(breaker.state, BreakerState::Closed);
         assert!(breaker.is_down(Duration::from_secs(120), at(120)));
     }
 

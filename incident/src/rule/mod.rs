@@ -180,6 +180,11 @@ pub enum RuleKind {
         /// More than so many seconds are a breach.
         lag_seconds: u32,
     },
+    /// A service whose logs are all behind or ahead of the time at which they come.
+    ClockOff {
+        /// So many seconds or more are a breach.
+        off_seconds: u32,
+    },
 }
 
 impl RuleKind {
@@ -199,6 +204,7 @@ impl RuleKind {
             Self::DeadLetters { .. } => "dead_letters",
             Self::SdkLoss { .. } => "sdk_loss",
             Self::QueueLag { .. } => "queue_lag",
+            Self::ClockOff { .. } => "clock_off",
         }
     }
 }

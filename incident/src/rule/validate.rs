@@ -143,7 +143,9 @@ fn windows(kind: &RuleKind) -> Vec<Window> {
         // A silence is measured from the newest log, whose time is kept however old it is.
         RuleKind::ServiceSilence { silence_seconds }
         | RuleKind::ProcessorSilence { silence_seconds } => vec![long(silence_seconds)],
-        RuleKind::NewPattern { .. } | RuleKind::QueueLag { .. } => Vec::new(),
+        RuleKind::NewPattern { .. } | RuleKind::QueueLag { .. } | RuleKind::ClockOff { .. } => {
+            Vec::new()
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use logweir_core::{runtime::clock::now, timestamp::Timestamp};
 use parking_lot::RwLock;
 use tokio_rustls::{
     TlsAcceptor,
@@ -17,12 +18,13 @@ use tokio_rustls::{
         self, RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
         pki_types::{
-            CertificateDer, PrivateKeyDer,
+            CertificateDer, PrivateKeyDer, UnixTime,
             pem::{self, PemObject},
         },
         server::WebPkiClientVerifier,
     },
 };
+use webpki::{EndEntityCert, KeyUsage};
 
 /// What is offered by ALPN, best first: gRPC needs HTTP/2, gRPC-Web and health checks may use 1.1.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -140,6 +142,9 @@ impl Texts {
         // of rustls there is no default, and building a configuration panics.
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(CERTIFICATE, &files.certificate, &self.certificate)?;
+        if chain.first().is_some_and(is_authority) {
+            return Err(invalid(CERTIFICATE, &files.certificate, AUTHORITY_AS_SERVER.to_owned()));
+        }
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|error| invalid(KEY, &files.key, not_pem(&error, "a private key")))?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -161,6 +166,23 @@ impl Texts {
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(config)
     }
+}
+
+/// What to do about a certificate that is an authority's, as `openssl req -x509` makes them.
+const AUTHORITY_AS_SERVER: &str = "it is marked as an authority (basicConstraints CA:TRUE), and \
+    clients take no authority's certificate for a server's (CaUsedAsEndEntity): make it anew with \
+    `-addext basicConstraints=critical,CA:FALSE`, or sign a certificate for the server with it";
+
+/// Whether clients would refuse a certificate because it is marked as an authority.
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    // Asked of the library that clients check it with. That none of its issuers is known here does
+    // not matter: what the certificate says of itself is looked at first.
+    let verified = EndEntityCert::try_from(certificate).and_then(|certificate| {
+        let now = UnixTime::since_unix_epoch(now().since(Timestamp::EPOCH));
+        let usage = KeyUsage::server_auth();
+        certificate.verify_for_usage(&[], &[], &[], now, usage, None, None).map(drop)
+    });
+    matches!(verified, Err(webpki::Error::CaUsedAsEndEntity))
 }
 
 fn client_verifier(
@@ -206,7 +228,10 @@ fn not_pem(error: &pem::Error, wanted: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair,
+        generate_simple_self_signed,
+    };
 
     use super::*;
 
@@ -214,6 +239,14 @@ mod tests {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         (cert.pem(), signing_key.serialize_pem())
+    }
+
+    /// As `openssl req -x509` makes it: for a name of a server, and marked as an authority.
+    fn authority() -> (String, String) {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     }
 
     fn files(folder: &Path) -> TlsFiles {
@@ -244,6 +277,10 @@ mod tests {
             ((damaged, good.1.clone()), "the TLS certificate cert.pem is not valid: base64"),
             ((good.0.clone(), good.0.clone()), "key.pem is not valid: it holds no PEM of a priva"),
             ((good.0.clone(), pair().1), "the TLS key key.pem is not valid: it does not belong"),
+            (
+                authority(),
+                "the TLS certificate cert.pem is not valid: it is marked as an authority",
+            ),
         ] {
             write(&files, &pair);
             let error = said(&files);

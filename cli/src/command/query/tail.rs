@@ -1,6 +1,10 @@
-//! `logweir tail`: logs as they are stored, until interrupted. What a slow reader misses is said.
+//! `logweir tail`: logs as they are stored, until interrupted, over restarts of the server. What a
+//! slow reader misses is said, and where the connection was away.
+
+use std::time::Duration;
 
 use clap::Args;
+use logweir_core::runtime::{clock::now, retry::Backoff};
 use logweir_proto::v1;
 use serde::Serialize;
 
@@ -9,7 +13,7 @@ use crate::{
     command::query::search::joined,
     error::{Error, Exit},
     log_output,
-    output::{Output, OutputArgs, Tone, grouped},
+    output::{Output, OutputArgs, Tone, grouped, say},
 };
 
 /// Arguments of `logweir tail`.
@@ -37,28 +41,96 @@ struct Missed {
     gap: u64,
 }
 
+/// In a JSON tail, the place where logs may be missing as there was no connection.
+#[derive(Serialize)]
+struct Disconnected {
+    disconnected: String,
+    reconnected: String,
+}
+
+type Parts = tonic::Streaming<v1::TailLogsResponse>;
+
+/// Between tries to connect again: soon enough for a person who watches, and no burden for a server
+/// that many watch.
+const RECONNECT: Backoff =
+    Backoff { first: Duration::from_millis(250), max: Duration::from_secs(2) };
+
 impl TailArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
         let filter = joined(&self.filter.terms);
         crate::client::check_filter(&filter)?;
-        let mut client = self.server.query().await?;
         let mut output = Output::new(&self.output);
-        let request = v1::TailLogsRequest { filter };
-        let mut parts = client.tail_logs(request).await.map_err(Error::from)?.into_inner();
-        loop {
-            tokio::select! {
-                part = parts.message() => match part.map_err(Error::from)? {
-                    Some(part) => write_part(&mut output, &part)?,
-                    // A tail has no end of its own; a script that watches by it must notice.
-                    None => return Err(Error::Unavailable("the server ended the tail".into()).into()),
-                },
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted?;
-                    return Ok(Exit::Done);
-                }
+        tokio::select! {
+            failed = self.follow(&filter, &mut output) => failed,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                Ok(Exit::Done)
             }
         }
+    }
+
+    /// Shows what comes, over as many connections as it takes. Ends with an error alone: one at the
+    /// beginning, or one that no other connection would mend.
+    async fn follow(&self, filter: &str, output: &mut Output) -> anyhow::Result<Exit> {
+        let mut parts = self.open(filter).await?;
+        loop {
+            let why = show(&mut parts, output).await?;
+            let disconnected = now().to_rfc3339();
+            say(&format!("the tail broke off, connecting again: {why}"));
+            parts = self.open_again(filter).await?;
+            Disconnected { disconnected, reconnected: now().to_rfc3339() }.write(output)?;
+        }
+    }
+
+    async fn open(&self, filter: &str) -> Result<Parts, Error> {
+        let request = v1::TailLogsRequest { filter: filter.to_owned() };
+        let mut client = self.server.query().await?;
+        Ok(client.tail_logs(request).await.map_err(Error::from)?.into_inner())
+    }
+
+    async fn open_again(&self, filter: &str) -> Result<Parts, Error> {
+        let mut failures = 0;
+        loop {
+            match self.open(filter).await {
+                Err(error) if error.exit() == Exit::Unavailable => {
+                    failures += 1;
+                    tokio::time::sleep(RECONNECT.delay(failures, rand::random())).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+}
+
+/// Shows what comes over one connection, until it breaks off; says why it did.
+async fn show(parts: &mut Parts, output: &mut Output) -> anyhow::Result<Error> {
+    loop {
+        match parts.message().await.map_err(Error::from) {
+            Ok(Some(part)) => write_part(output, &part)?,
+            // A tail has no end of its own: the server stops.
+            Ok(None) => return Ok(Error::Unavailable("the server ended it".to_owned())),
+            Err(error) if error.exit() == Exit::Unavailable => return Ok(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Disconnected {
+    /// Says where logs may be missing: what is stored meanwhile is not sent to the next tail.
+    fn write(&self, output: &mut Output) -> std::io::Result<()> {
+        let Self { disconnected, reconnected } = self;
+        say(&format!(
+            "connected again; what was stored meanwhile is not shown: \
+             `logweir export --from {disconnected} --to {reconnected}` has the logs of that time"
+        ));
+        if output.json {
+            output.object(self)?;
+        } else {
+            let text = "— logs may be missing here: there was no connection —";
+            output.line(&output.paint(text, Tone::Warning))?;
+        }
+        output.flush()
     }
 }
 
