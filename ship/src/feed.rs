@@ -76,7 +76,7 @@ pub struct FeedParts {
     pub limits: BatchLimits,
     /// The time.
     pub clock: Clock,
-    /// Where groups are noted; none for input that cannot be read again.
+    /// Where groups are noted; none where streams are read and nothing can be written.
     pub journal: Option<Arc<Journal>>,
     /// What the sender counts.
     pub counts: Arc<Counts>,
@@ -111,7 +111,8 @@ impl Feed {
 
     /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file.
     pub fn add(&mut self, line: &Line, file: Option<usize>, fallback: &str) -> Result<(), Error> {
-        let mut ready = ready(line, fallback, &self.rules, (self.clock)());
+        let now = (self.clock)();
+        let mut ready = ready(line, fallback, &self.rules, now);
         if !self.services.contains(&ready.service) {
             if self.services.len() < SERVICES_MAX {
                 self.services.insert(ready.service.clone());
@@ -126,6 +127,7 @@ impl Feed {
         // with, or a kill would lose what lies between.
         if let Some(file) = file {
             self.state.files[file].offset = line.end;
+            self.state.files[file].read_unix_nanos = now.as_unix_nanos();
         }
         self.is_changed = true;
         if self.batcher.is_full() { self.flush() } else { Ok(()) }
@@ -134,6 +136,7 @@ impl Feed {
     /// Notes that a file was read to its end.
     pub fn complete_file(&mut self, file: usize, bytes: u64) {
         self.state.files[file].complete_at_bytes = Some(bytes);
+        self.state.files[file].read_unix_nanos = (self.clock)().as_unix_nanos();
         self.is_changed = true;
     }
 

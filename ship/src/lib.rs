@@ -4,10 +4,12 @@
 //! recognises what a line is and makes a record of it; [`feed`] gathers records into batches of one
 //! service; [`journal`] notes a *group* of batches before any of it is sent; [`deliver`] sends
 //! groups in order, several batches in flight, and forgets a group once all of it is acknowledged.
+//! [`registry`] keeps the journals of all runs, and with them what is known of every file;
 //! [`pipeline`] runs all of it.
 //!
 //! Killed between any two steps, the next run sends the noted batches again, byte for byte and
-//! under the same ids, so that the server knows them. Only [`read`] and [`journal`] touch the disk.
+//! under the same ids, so that the server knows them. Only [`read`], [`journal`] and [`registry`]
+//! touch the disk.
 
 pub mod deliver;
 mod error;
@@ -17,6 +19,7 @@ pub mod journal;
 pub mod parse;
 pub mod pipeline;
 pub mod read;
+pub mod registry;
 
 pub use self::{
     error::Error,
