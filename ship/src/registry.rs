@@ -200,3 +200,72 @@ pub fn earlier_folder_name(endpoint: &str, service: &str, paths: &[PathBuf]) -> 
     }
     Some(format!("{:016x}", xxh3_64(key.as_bytes())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{journal::Group, read::files::FileIdentity};
+
+    fn progress(name: &str, inode: Option<u64>, offset: u64, read_unix_nanos: i64) -> Progress {
+        let at = |inode| Inode { device: 1, inode, born_unix_nanos: None };
+        let identity = FileIdentity { inode: inode.map(at), fingerprint: Default::default() };
+        let complete_at_bytes = None;
+        Progress { path: name.into(), identity, offset, complete_at_bytes, read_unix_nanos }
+    }
+
+    fn offsets(known: &[Progress]) -> Vec<u64> {
+        known.iter().map(|file| file.offset).collect()
+    }
+
+    fn note(journal: &Journal, left: &Left, file: Progress) {
+        let mut group = Group { state: left.state.clone(), batches: Vec::new() };
+        group.state.group += 1;
+        group.state.files = vec![file];
+        journal.note(&group).unwrap();
+    }
+
+    #[test]
+    fn the_newest_note_on_a_file_counts() {
+        let notes = [
+            progress("a", Some(1), 500, 10),
+            progress("a", Some(1), 50, 20),
+            progress("a", None, 500, 10),
+            progress("b", Some(2), 7, 30),
+        ];
+        assert_eq!(offsets(&newest(notes.iter())), [7, 50, 500]);
+    }
+
+    #[test]
+    fn runs_side_by_side_note_apart_and_know_of_each_other_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a.log", "b.log"].map(|name| vec![directory.path().join(name)]);
+        let registry = directory.path().join("registry");
+        let first = open(&registry, None, &paths[0]).unwrap();
+        let second = open(&registry, None, &paths[1]).unwrap();
+        note(&first.journal, &first.left, progress("a.log", Some(1), 10, 1));
+        note(&second.journal, &second.left, progress("b.log", Some(2), 20, 2));
+        let third = open(&registry, None, &paths[1]);
+        assert!(matches!(third, Err(Error::AlreadySending(path)) if path.ends_with("b.log")));
+        let folder = open(&registry, None, &[directory.path().to_owned()]);
+        assert!(matches!(folder, Err(Error::AlreadySending(_))));
+        drop((first, second));
+        let both = open(&registry, None, &[directory.path().to_owned()]).unwrap();
+        assert_eq!(offsets(&both.known), [20, 10]);
+        assert_eq!(both.left.groups.len(), 1, "the groups of one run, the other's wait");
+    }
+
+    #[test]
+    fn the_journal_of_an_earlier_version_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let (earlier, registry) = (directory.path().join("old"), directory.path().join("new"));
+        let (journal, left) = Journal::open(&earlier).unwrap();
+        note(&journal, &left, progress("a.log", Some(1), 10, 0));
+        assert!(matches!(open(&registry, Some(&earlier), &[]), Err(Error::JournalInUse(_))));
+        drop(journal);
+        let opened = open(&registry, Some(&earlier), &[]).unwrap();
+        assert_eq!((offsets(&opened.known), opened.left.groups.len()), (vec![10], 1));
+        assert!(!earlier.exists());
+        drop(opened);
+        assert_eq!(offsets(&open(&registry, None, &[]).unwrap().known), [10]);
+    }
+}

@@ -305,3 +305,63 @@ pub fn stem(path: &Path) -> String {
     let stem = Path::new(&name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn content(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+        let mut input = Input::open(path, Arc::default())?;
+        input.start_at(offset)?;
+        let mut buffer = vec![0; 100];
+        let count = input.read(&mut buffer, offset)?;
+        assert_eq!(buffer[..count], input.bytes_at(offset, 100)?, "by either way of reading");
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    #[test]
+    fn gzip_is_known_by_its_first_bytes_and_resumed_by_decoded_offset() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(b"one\ntwo\n").unwrap();
+        fs::write(&path, encoder.finish().unwrap()).unwrap();
+        assert_eq!(content(&path, 4).unwrap(), b"two\n");
+        fs::write(&path, b"one\ntwo\n").unwrap();
+        assert_eq!(content(&path, 4).unwrap(), b"two\n");
+        fs::write(&path, [0x28, 0xb5, 0x2f, 0xfd, 0]).unwrap();
+        assert_eq!(content(&path, 4).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn notes_of_earlier_versions_are_understood() {
+        let text = r#"{"path": "a", "identity": {"device": 1, "inode": 2, "head_bytes": 3,
+            "head_hash": 18446744073709551615}, "offset": 3, "complete_at_bytes": null}"#;
+        let progress: Progress = serde_json::from_str(text).unwrap();
+        assert_eq!(progress.identity.inode.unwrap().inode, 2);
+        assert_eq!(progress.identity.fingerprint.head_hash, u64::MAX);
+        let again = serde_json::to_string(&progress).unwrap();
+        assert_eq!(serde_json::from_str::<Progress>(&again).unwrap(), progress);
+        let nowhere = FileIdentity { inode: None, ..progress.identity };
+        let text = serde_json::to_string(&nowhere).unwrap();
+        assert_eq!(serde_json::from_str::<FileIdentity>(&text).unwrap(), nowhere);
+    }
+
+    #[test]
+    fn a_stem_leaves_out_what_rotation_added() {
+        for (path, expected) in [
+            ("/var/log/app.log.2.gz", "app"),
+            ("HDFS.ndjson.gz", "HDFS"),
+            ("syslog.1", "syslog"),
+            ("plain", "plain"),
+            ("..", "unknown"),
+        ] {
+            assert_eq!(stem(Path::new(path)), expected, "{path}");
+        }
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::Metadata,
+    fs::{self, Metadata},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -61,8 +61,9 @@ struct Open {
 }
 
 /// All that is followed.
-#[derive(Default)]
-struct Following {
+pub(super) struct Following {
+    /// Most files that are open at once.
+    open_max: usize,
     open: Vec<Open>,
     streams: Vec<Stream>,
     passed: HashMap<Place, Passed>,
@@ -76,7 +77,7 @@ struct Following {
 impl Reader<'_> {
     /// Reads every file and whatever is added, until the user stops it.
     pub fn follow(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
-        let mut following = Following::default();
+        let mut following = Following::new(OPEN_MAX);
         let mut listed: Option<Instant> = None;
         while !self.feed.is_stopped() {
             // Far behind, it reads on at once, but does not look for new files more often by that.
@@ -96,8 +97,26 @@ impl Reader<'_> {
 }
 
 impl Following {
+    /// Nothing yet.
+    pub(super) fn new(open_max: usize) -> Self {
+        Self {
+            open_max,
+            open: Vec::new(),
+            streams: Vec::new(),
+            passed: HashMap::new(),
+            looks: HashMap::new(),
+            turn: 0,
+            said: HashSet::new(),
+            left_out: 0,
+        }
+    }
+
     /// Opens what is new, and notes the new names of what is not.
-    fn look_around(&mut self, reader: &mut Reader<'_>, paths: &[PathBuf]) -> Result<(), Error> {
+    pub(super) fn look_around(
+        &mut self,
+        reader: &mut Reader<'_>,
+        paths: &[PathBuf],
+    ) -> Result<(), Error> {
         let listing = reader.list(paths);
         self.tell(reader, &listing);
         let looks: HashMap<_, _> = listing
@@ -178,7 +197,7 @@ impl Following {
         file: &Found,
         listing: &Listing,
     ) -> Result<(), Error> {
-        if self.open.len() >= OPEN_MAX {
+        if self.open.len() >= self.open_max {
             self.close_quietest(reader)?;
         }
         let open = self.open.iter().map(|open| open.tail.number).collect();
@@ -188,11 +207,13 @@ impl Following {
                 // It goes on in a file of the same name, which took the place of the one before.
                 self.open.retain(|open| open.tail.number != tail.number);
                 self.open.push(Open { tail: *tail, seen: None });
+                // At once: by what it reads, a copy that is listed after it is known to be one.
+                self.poll_file(reader, self.open.len() - 1)?;
             }
-            Ok(Opened::Complete) => self.pass(&file.metadata, None),
-            Ok(Opened::Copy) => self.pass(&file.metadata, Some(self.turn)),
+            Ok(Opened::Complete) => self.pass(file, None),
+            Ok(Opened::Copy) => self.pass(file, Some(self.turn)),
             Ok(Opened::LeftOut) => {
-                self.pass(&file.metadata, Some(self.turn));
+                self.pass(file, Some(self.turn));
                 self.leave_out(reader, self.left_out + 1);
             }
             Err(error) if error.raw_os_error().is_some_and(|n| TOO_MANY_OPEN.contains(&n)) => {
@@ -202,14 +223,18 @@ impl Following {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 reader.failed(&file.path, error);
-                self.pass(&file.metadata, None);
+                self.pass(file, None);
             }
         }
         Ok(())
     }
 
-    fn pass(&mut self, metadata: &Metadata, turn: Option<u64>) {
-        self.passed.insert(place_of(metadata), Passed { look: Look::at(metadata), turn });
+    fn pass(&mut self, file: &Found, turn: Option<u64>) {
+        let place = place_of(&file.metadata);
+        // Renamed since it was listed, it was another file that was opened.
+        if fs::metadata(&file.path).is_ok_and(|metadata| place_of(&metadata) == place) {
+            self.passed.insert(place, Passed { look: Look::at(&file.metadata), turn });
+        }
     }
 
     fn close_quietest(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
@@ -240,40 +265,41 @@ impl Following {
     }
 
     /// Reads on in everything that is open; true if some of it has more.
-    fn poll(&mut self, reader: &mut Reader<'_>) -> Result<bool, Error> {
+    pub(super) fn poll(&mut self, reader: &mut Reader<'_>) -> Result<bool, Error> {
         let mut has_more = false;
-        let mut number = 0;
-        while number < self.open.len() {
-            let open = &mut self.open[number];
-            let inode = &open.tail.input.inode;
-            open.seen = self.looks.get(&(inode.device, inode.inode)).copied();
-            let next = open.tail.poll(reader.feed, &mut reader.buffer);
-            if let Ok(Next::Continue { has_more: more }) = next {
-                has_more |= more;
-                number += 1;
-                continue;
-            }
-            let Open { tail, seen } = self.open.swap_remove(number);
-            self.turn += 1;
-            match next {
-                Ok(Next::Replaced) => reader.replaced(&tail),
-                Ok(Next::Ended | Next::Continue { .. }) => {
-                    reader.summary.files += 1;
-                    self.pass_tail(&tail, seen);
-                }
-                // Asked to stop in the middle of a file: what was read is flushed, the rest waits.
-                Err(Failure::Feed(Error::Interrupted)) if reader.feed.is_stopped() => {
-                    return Ok(false);
-                }
-                Err(Failure::Feed(error)) => return Err(error),
-                Err(Failure::File(error)) => {
-                    reader.failed(&tail.path, error);
-                    self.pass_tail(&tail, seen);
-                }
-            }
+        // From the last one, for one that has ended gives its place to the last.
+        for number in (0..self.open.len()).rev() {
+            has_more |= self.poll_file(reader, number)?;
         }
         self.poll_streams(reader)?;
         Ok(has_more)
+    }
+
+    fn poll_file(&mut self, reader: &mut Reader<'_>, number: usize) -> Result<bool, Error> {
+        let open = &mut self.open[number];
+        let inode = &open.tail.input.inode;
+        open.seen = self.looks.get(&(inode.device, inode.inode)).copied();
+        let next = open.tail.poll(reader.feed, &mut reader.buffer);
+        if let Ok(Next::Continue { has_more }) = next {
+            return Ok(has_more);
+        }
+        let Open { tail, seen } = self.open.swap_remove(number);
+        self.turn += 1;
+        match next {
+            Ok(Next::Replaced) => reader.replaced(&tail),
+            Ok(Next::Ended | Next::Continue { .. }) => {
+                reader.summary.files += 1;
+                self.pass_tail(&tail, seen);
+            }
+            // Asked to stop in the middle of a file: what was read is flushed, the rest waits.
+            Err(Failure::Feed(Error::Interrupted)) if reader.feed.is_stopped() => {}
+            Err(Failure::Feed(error)) => return Err(error),
+            Err(Failure::File(error)) => {
+                reader.failed(&tail.path, error);
+                self.pass_tail(&tail, seen);
+            }
+        }
+        Ok(false)
     }
 
     fn pass_tail(&mut self, tail: &Tail, seen: Option<Look>) {
@@ -306,7 +332,7 @@ impl Following {
         Ok(())
     }
 
-    fn finish(self, reader: &mut Reader<'_>) -> Result<(), Error> {
+    pub(super) fn finish(self, reader: &mut Reader<'_>) -> Result<(), Error> {
         for mut open in self.open {
             open.tail.finish_complete_lines(reader.feed)?;
         }

@@ -74,7 +74,8 @@ fn by_content(
     let mut found: Option<usize> = None;
     for (number, file) in noted.iter().enumerate() {
         // Without anything that was read there is no content to go by.
-        let is_candidate = file.offset > 0 && !file.lies_at(&input.inode);
+        let was_read = file.identity.fingerprint.head_bytes > 0;
+        let is_candidate = was_read && !file.lies_at(&input.inode);
         if !is_candidate || !input.has_head(file) || !is_related(path, &file.path) {
             continue;
         }
@@ -106,9 +107,8 @@ fn still_there(
     input: &Input,
     around: &impl Around,
 ) -> io::Result<Option<PathBuf>> {
-    let Some(path) = noted.identity.inode.and_then(|inode| around.path_of(&inode)) else {
-        return Ok(None);
-    };
+    let Some(inode) = noted.identity.inode else { return Ok(None) };
+    let path = around.path_of(&inode).unwrap_or_else(|| noted.path.clone());
     // Gone in the meantime is as good as gone before.
     let Ok(mut original) = Input::open(&path, Arc::default()) else { return Ok(None) };
     let is_it = original.inode != input.inode && noted.lies_at(&original.inode);

@@ -10,4 +10,6 @@ pub mod list;
 pub mod reader;
 mod stream;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod text;
