@@ -178,15 +178,21 @@ impl Setting {
         let mut command = logweir();
         command.args(["send", "--follow", "--service", SERVICE]).arg(&self.folder);
         command.env("LOGWEIR_ENDPOINT", &self.server.endpoint).env("LOGWEIR_TOKEN", &self.token);
-        command.env("XDG_STATE_HOME", &self.state).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("the binary starts")
+        let said = OpenOptions::new().append(true).create(true).open(self.said());
+        command.env("XDG_STATE_HOME", &self.state).stdout(Stdio::null());
+        command.stderr(said.expect("a file")).spawn().expect("the binary starts")
+    }
+
+    /// Where the shipper says what it has to say.
+    fn said(&self) -> PathBuf {
+        self.state.with_file_name("said")
     }
 
     /// How many logs are stored.
     fn stored(&mut self) -> u64 {
         let services = self.client.list_services(request(ListServicesRequest {}, &self.token));
         let services = self.runtime.block_on(services).expect("it answers").into_inner().services;
-        services.iter().filter(|service| service.name == SERVICE).map(|service| service.total).sum()
+        services.iter().filter(|of| of.service == SERVICE).map(|of| of.total).sum()
     }
 
     /// Waits until so many logs are stored; what is stored then.
@@ -264,6 +270,7 @@ fn no_rotation_and_no_kill_loses_doubles_or_tears_a_line() {
         }
     }
     let mut shipper = shipper.unwrap_or_else(|| setting.start_shipper());
+    log.write();
     setting.until_stored(log.lines);
     let id = rustix::process::Pid::from_child(&shipper);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
@@ -278,7 +285,8 @@ fn no_rotation_and_no_kill_loses_doubles_or_tears_a_line() {
             Some(_) => doubled.push(number),
         }
     }
-    println!("{} lines, {kinds:?}", log.lines);
+    println!("{} lines, {kinds:?}; it said:", log.lines);
+    println!("{}", fs::read_to_string(setting.said()).expect("it can be read"));
     assert_eq!((lost, doubled), (vec![], vec![]), "lost, doubled");
     assert_eq!(messages.len() as u64, log.lines, "no message is a part of a line");
 }

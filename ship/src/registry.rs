@@ -24,7 +24,7 @@ use crate::{
     error::{Error, file_error},
     journal::{Journal, Left, replace_file},
     read::{
-        files::{Inode, Progress, stem},
+        files::{Progress, stem},
         list::STDIN,
     },
 };
@@ -125,8 +125,9 @@ fn gather(directory: &Path, free: &[Free]) -> Result<Vec<Progress>, Error> {
 fn newest<'a>(notes: impl Iterator<Item = &'a Progress>) -> Vec<Progress> {
     let mut files: HashMap<_, Progress> = HashMap::new();
     for note in notes {
-        // What lies nowhere any more is only known by its content.
-        let place = note.identity.inode.map(|Inode { device, inode, .. }| (device, inode));
+        // With its birth: another file had the inode before, and lives on in a copy perhaps. What
+        // lies nowhere any more is only known by its content.
+        let place = note.identity.inode;
         let content = place.is_none().then_some((&note.path, note.identity.fingerprint));
         let file = files.entry((place, content)).or_insert_with(|| note.clone());
         if file.read_unix_nanos < note.read_unix_nanos {
@@ -204,10 +205,15 @@ pub fn earlier_folder_name(endpoint: &str, service: &str, paths: &[PathBuf]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{journal::Group, read::files::FileIdentity};
+    use crate::{
+        journal::Group,
+        read::files::{FileIdentity, Inode},
+    };
 
     fn progress(name: &str, inode: Option<u64>, offset: u64, read_unix_nanos: i64) -> Progress {
-        let at = |inode| Inode { device: 1, inode, born_unix_nanos: None };
+        // Born with the hundreds of its number.
+        let born = |inode: u64| Some(inode / 100);
+        let at = |inode: u64| Inode { device: 1, inode: inode % 100, born_unix_nanos: born(inode) };
         let identity = FileIdentity { inode: inode.map(at), fingerprint: Default::default() };
         let complete_at_bytes = None;
         Progress { path: name.into(), identity, offset, complete_at_bytes, read_unix_nanos }
@@ -229,10 +235,12 @@ mod tests {
         let notes = [
             progress("a", Some(1), 500, 10),
             progress("a", Some(1), 50, 20),
-            progress("a", None, 500, 10),
+            progress("a", None, 600, 10),
             progress("b", Some(2), 7, 30),
+            // A later file with an inode of before.
+            progress("b", Some(102), 8, 40),
         ];
-        assert_eq!(offsets(&newest(notes.iter())), [7, 50, 500]);
+        assert_eq!(offsets(&newest(notes.iter())), [8, 7, 50, 600]);
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Following {
         });
         // A compressed file that is still written is read once it rests, so that it is not decoded
         // again with every look. An empty one may become anything, a copy too.
-        let is_written = before.is_some_and(|before| *before != look)
+        let is_written = before != Some(&look)
             && file.path.extension().is_some_and(|extension| extension == "gz");
         look.bytes > 0
             && !is_passed
