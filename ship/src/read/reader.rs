@@ -244,10 +244,6 @@ impl<'a> Reader<'a> {
         around: &Surroundings,
     ) -> Option<usize> {
         let own = self.feed.state.files.len();
-        let number = match noted.filter(|number| *number < own) {
-            Some(number) => number,
-            None => self.free_place(around)?,
-        };
         let mut progress = match noted {
             Some(noted) if noted < own => self.feed.state.files[noted].clone(),
             Some(noted) => self.known.swap_remove(noted - own),
@@ -265,6 +261,10 @@ impl<'a> Reader<'a> {
             progress.complete_at_bytes = None;
         }
         self.forget_place(&input.inode);
+        let number = match noted.filter(|number| *number < own) {
+            Some(number) => number,
+            None => self.free_place(around)?,
+        };
         progress.identity.inode = Some(input.inode);
         path.clone_into(&mut progress.path);
         match self.feed.state.files.get_mut(number) {
@@ -278,8 +278,10 @@ impl<'a> Reader<'a> {
         let files = &self.feed.state.files;
         if files.len() >= self.files_kept_max {
             let is_free = |(number, file): &(usize, &Progress)| {
-                let is_gone = file.identity.inode.is_none_or(|at| around.path_of(&at).is_none());
-                file.complete_at_bytes.is_some() && is_gone && !around.is_open(*number)
+                let at = file.identity.inode;
+                let is_gone = at.is_none_or(|at| around.path_of(&at).is_none());
+                let is_read = at.is_none() || file.complete_at_bytes.is_some();
+                is_read && is_gone && !around.is_open(*number)
             };
             let free = files.iter().enumerate().filter(is_free);
             if let Some((number, _)) = free.min_by_key(|(_, file)| file.read_unix_nanos) {
@@ -293,12 +295,15 @@ impl<'a> Reader<'a> {
 
     /// Whatever was noted to lie there, lies there no longer.
     fn forget_place(&mut self, inode: &Inode) {
-        for file in self.feed.state.files.iter_mut().chain(&mut self.known) {
-            let is_there = file
-                .identity
-                .inode
-                .is_some_and(|at| (at.device, at.inode) == (inode.device, inode.inode));
-            if is_there {
+        let is_there = |file: &mut Progress| {
+            let at = file.identity.inode;
+            at.is_some_and(|at| (at.device, at.inode) == (inode.device, inode.inode))
+        };
+        // This run notes it, together with what lies there now: the next one would take that for
+        // the newer note on the same file, and not know a copy of it.
+        self.feed.state.files.extend(self.known.extract_if(.., is_there));
+        for file in self.feed.state.files.iter_mut() {
+            if is_there(file) {
                 file.identity.inode = None;
             }
         }

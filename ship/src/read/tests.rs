@@ -332,6 +332,21 @@ fn rotation_between_two_runs_doubles_and_loses_nothing() {
 }
 
 #[test]
+fn a_copy_is_known_though_its_original_was_overwritten_runs_ago() {
+    let folder = Folder::new();
+    folder.append("app.log", "one\n");
+    assert_eq!(folder.send_all(), ["one"]);
+    folder.rename("app.log", "../aside");
+    folder.copy("../aside", "../copy");
+    folder.rename("../aside", "app.log");
+    folder.overwrite("app.log", "two, and more\n");
+    assert_eq!(folder.send_all(), ["two, and more"]);
+    assert!(folder.send_all().is_empty());
+    folder.rename("../copy", "app.log.1");
+    assert!(folder.send_all().is_empty());
+}
+
+#[test]
 fn a_named_file_is_found_where_rotation_put_it() {
     let folder = Folder::new();
     folder.append("app.log.7", "long ago\n");
