@@ -115,9 +115,10 @@ bench: sdks
 	$(CARGO_TARGET_DIR)/release/logweir-bench --sdks
 
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
-# of each language, sixty of a sender with a spool, fifty while people are told, and everything that
-# may die in the distributed setting. They print their seeds.
+# of each language, sixty of a sender with a spool, thirty of `logweir send` in ten minutes of
+# rotation, fifty while people are told, and everything that may die in the distributed setting. They
+# print their seeds.
 faults: sdks
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
-		-E 'package(logweir) & binary(/^(faults|spool|sdks|alerting|distributed_faults)$$/)'
+		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults)$$/)'

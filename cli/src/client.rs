@@ -148,9 +148,9 @@ impl ServerArgs {
     pub fn shipping_error(&self, error: ship::Error) -> Error {
         match error {
             ship::Error::Inputs(text) => Error::Usage(text),
-            ship::Error::JournalInUse(directory) => Error::Usage(format!(
-                "another `logweir send` uses the journal {}: wait for it, or give --journal",
-                directory.display()
+            ship::Error::AlreadySending(path) => Error::Usage(format!(
+                "another `logweir send` reads {} or a part of it: let it, or end it first",
+                path.display()
             )),
             ship::Error::Refused { service, status } if status.code() == Code::PermissionDenied => {
                 Error::Refused(format!("{} (logs of service {service:?})", explain(&status)))
@@ -161,7 +161,9 @@ impl ServerArgs {
                 unreachable(&self.endpoint, cause)
             }
             ship::Error::Interrupted => Error::Interrupted,
-            other @ (ship::Error::File { .. } | ship::Error::Journal { .. }) => Error::Ship(other),
+            other @ (ship::Error::File { .. }
+            | ship::Error::Journal { .. }
+            | ship::Error::JournalInUse(_)) => Error::Ship(other),
         }
     }
 

@@ -54,8 +54,8 @@ impl<'a> Run<'a> {
     /// Opens a file, compressed or not.
     pub(crate) fn open(&self, path: &Path) -> Result<Box<dyn BufRead + Send>, Error> {
         self.watch.open(path);
-        let input = files::open(path, 0, Arc::clone(&self.read_bytes));
-        Ok(input.map_err(|source| file_error("read", path, source))?.reader)
+        let input = files::open(path, Arc::clone(&self.read_bytes));
+        input.map_err(|source| file_error("read", path, source))
     }
 
     /// To be called now and then while reading.

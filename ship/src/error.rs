@@ -1,6 +1,9 @@
 //! What can go wrong between a file and its acknowledgement.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use tonic::Status;
 
@@ -13,6 +16,9 @@ pub enum Error {
     /// Another process ships with the same notes.
     #[error("another process uses the journal {}", .0.display())]
     JournalInUse(PathBuf),
+    /// Another process reads the same files, and notes it in the same place.
+    #[error("another process sends {} already", .0.display())]
+    AlreadySending(PathBuf),
     /// The notes of an earlier run cannot be read.
     #[error("the journal {} is damaged ({detail}): move it away to start over", path.display())]
     Journal {
@@ -46,4 +52,8 @@ pub enum Error {
     /// Ended by the user, or because the other side of a channel failed first.
     #[error("interrupted")]
     Interrupted,
+}
+
+pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { action, path: path.to_owned(), source }
 }

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::error::Error;
+
 /// Something that happened on the way and does not end it.
 #[derive(Debug)]
 pub enum Event {
@@ -13,10 +15,25 @@ pub enum Event {
     /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once
     /// until it answers.
     Unanswered,
-    /// A followed file became shorter than what was read of it: it is read from its beginning.
+    /// A file no longer holds what was read of it: it is read from its beginning. What was added
+    /// after the last look and before the truncation is in a copy of it, or lost.
     Truncated(PathBuf),
-    /// A file that was compressed while following: its lines were read before.
-    PassedOver(PathBuf),
+    /// A file holds what was read of another one: only what comes after that is sent.
+    SameContent {
+        /// The file.
+        path: PathBuf,
+        /// Where that was read.
+        original: PathBuf,
+    },
+    /// A file or folder to follow is not there yet.
+    Waiting(PathBuf),
+    /// So many files are not read, because there are more than can be kept track of.
+    LeftOut {
+        /// How many more than before.
+        files: u64,
+    },
+    /// Nothing can be noted, so that what is not acknowledged when it ends is lost.
+    NotNoted(Error),
     /// A file cannot be read, or not to its end; the others go on.
     Unreadable(PathBuf, io::Error),
 }

@@ -91,7 +91,7 @@ pub struct FeedParts {
     pub limits: BatchLimits,
     /// The time.
     pub clock: Clock,
-    /// Where groups are noted; none for input that cannot be read again.
+    /// Where groups are noted; none where streams are read and nothing can be written.
     pub journal: Option<Arc<Journal>>,
     /// What the sender counts.
     pub counts: Arc<Counts>,
@@ -133,8 +133,9 @@ impl Feed {
     /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file; a stream
     /// has no path.
     pub fn add(&mut self, line: &Line, file: Option<usize>, path: &str) -> Result<(), Error> {
+        let now = (self.clock)();
         let source = Source { path, last_time: self.last_times.get(&file).copied() };
-        let mut ready = ready(line, source, &self.rules, (self.clock)());
+        let mut ready = ready(line, source, &self.rules, now);
         if !ready.changes.untimed {
             let time = Timestamp::from_unix_nanos(ready.record.time_unix_nano as i64);
             self.last_times.insert(file, time);
@@ -153,6 +154,7 @@ impl Feed {
         // with, or a kill would lose what lies between.
         if let Some(file) = file {
             self.state.files[file].offset = line.end;
+            self.state.files[file].read_unix_nanos = now.as_unix_nanos();
         }
         self.is_changed = true;
         if self.batcher.is_full() && !line.has_more { self.flush() } else { Ok(()) }
@@ -161,6 +163,7 @@ impl Feed {
     /// Notes that a file was read to its end.
     pub fn complete_file(&mut self, file: usize, bytes: u64) {
         self.state.files[file].complete_at_bytes = Some(bytes);
+        self.state.files[file].read_unix_nanos = (self.clock)().as_unix_nanos();
         self.is_changed = true;
     }
 

@@ -24,7 +24,11 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{deliver::batch::Producers, error::Error, read::files::Progress};
+use crate::{
+    deliver::batch::Producers,
+    error::{Error, file_error},
+    read::files::Progress,
+};
 
 /// Where a run stands after a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,25 +163,12 @@ impl Journal {
     }
 
     fn write(&self, path: &Path, header: &Header, body: &[u8]) -> Result<(), Error> {
+        let header = serde_json::to_vec(header)
+            .map_err(|error| file_error("write", path, io::Error::other(error)))?;
         self.step(path)?;
-        // To the side, synced, renamed, and the folder synced: a rename before the content is on
-        // the disk may leave an empty file after a power cut, and without the last step the new
-        // name itself may be gone.
-        let aside = path.with_extension("new");
-        let write = || {
-            let mut file = File::create(&aside)?;
-            serde_json::to_writer(&mut file, header)?;
-            file.write_all(b"\n")?;
-            file.write_all(body)?;
-            file.sync_data()
-        };
-        write().map_err(|source| file_error("write", &aside, source))?;
+        let aside = write_aside(path, &[&header, b"\n", body])?;
         self.step(path)?;
-        let publish = || {
-            fs::rename(&aside, path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        publish().map_err(|source| file_error("write", path, source))
+        publish(&aside, path)
     }
 
     #[cfg(not(test))]
@@ -198,17 +189,33 @@ impl Journal {
     }
 }
 
-/// The name of the folder for the journal of one set of inputs, service and server, so that the
-/// same command continues and another one does not.
-pub fn folder_name(endpoint: &str, service: &str, paths: &[PathBuf]) -> Result<String, Error> {
-    let mut key = format!("{endpoint}\n{service}\n");
-    for path in paths {
-        // `logs/a` and `./logs/a` are the same input, and so the same journal.
-        let path = fs::canonicalize(path).map_err(|source| file_error("read", path, source))?;
-        key.push_str(&path.to_string_lossy());
-        key.push('\n');
-    }
-    Ok(format!("{:016x}", xxh3_64(key.as_bytes())))
+/// Puts a file in the place of another one, whole or not at all.
+pub(crate) fn replace_file(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    publish(&write_aside(path, parts)?, path)
+}
+
+// To the side, synced, renamed, and the folder synced: a rename before the content is on the disk
+// may leave an empty file after a power cut, and without the last step the new name itself may be
+// gone.
+fn write_aside(path: &Path, parts: &[&[u8]]) -> Result<PathBuf, Error> {
+    let aside = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&aside)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_data()
+    };
+    write().map_err(|source| file_error("write", &aside, source))?;
+    Ok(aside)
+}
+
+fn publish(aside: &Path, path: &Path) -> Result<(), Error> {
+    let publish = || {
+        fs::rename(aside, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    publish().map_err(|source| file_error("write", path, source))
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Group, Error> {
@@ -230,10 +237,6 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Group, Error> {
         body = rest;
     }
     Ok(Group { state: header.state, batches })
-}
-
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! killed run started again continues without loss and without doubles.
 
 use std::{
-    io,
     path::PathBuf,
     sync::{
         Arc,
@@ -33,11 +32,13 @@ use crate::{
     event::Event,
     feed::{Feed, FeedParts, Tally},
     journal::{Group, Journal, Left, State},
+    record::Rules,
     read::{
-        files,
+        files::Progress,
+        list::Listing,
         reader::{ReadSummary, Reader},
     },
-    record::Rules,
+    registry,
 };
 
 /// Groups waiting between reader and sender: few, because each may hold megabytes.
@@ -47,20 +48,17 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Where the lines come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Inputs {
-    /// Standard input, which cannot be read again and so has no journal.
-    Stdin,
-    /// Files and directories.
-    Files {
-        /// As they were named.
-        paths: Vec<PathBuf>,
-        /// Whether to go on reading what is added, over rotation, until asked to stop.
-        follow: bool,
-        /// Where the shipment is noted.
-        journal: PathBuf,
-        /// Whether to send again what the journal says was sent.
-        again: bool,
-    },
+pub struct Inputs {
+    /// Files, directories, pipes, and `-` for standard input, as they were named.
+    pub paths: Vec<PathBuf>,
+    /// Whether to go on reading what is added, over rotation, until asked to stop.
+    pub follow: bool,
+    /// The directory where this and all other runs are noted.
+    pub journal: Option<PathBuf>,
+    /// The journal that the same run had in earlier versions, if it had one.
+    pub earlier_journal: Option<PathBuf>,
+    /// Whether to send again what was sent.
+    pub again: bool,
 }
 
 /// What to ship, and how.
@@ -111,17 +109,18 @@ pub type Notify = Arc<dyn Fn(Event) + Send + Sync>;
 
 impl Shipment {
     /// Ships everything. Once it is stopped, what is noted but not begun waits for the next run.
-    /// After a failure the reading thread may go on waiting for input; nothing of it is sent.
+    /// After a failure, nothing of what is still read is sent.
     pub async fn run(
         &self,
         sender: Sender,
         control: &Control,
         notify: Notify,
     ) -> Result<Shipped, Error> {
-        let (journal, left) = self.open_journal()?;
+        let listing = self.check_inputs()?;
+        let (journal, left, known) = self.open_journal(&listing, &notify)?;
         let (groups, receiver) = mpsc::channel(GROUPS_WAITING_MAX);
         let feed = self.feed(journal.clone(), left.state, control, groups);
-        let reading = self.start_reading(feed, control, notify.clone());
+        let reading = self.start_reading(feed, known, control, notify.clone());
         let waiting = left.groups;
         if !waiting.is_empty() {
             let batches = waiting.iter().flat_map(|group| &group.batches);
@@ -130,35 +129,52 @@ impl Shipment {
         // First what an earlier run noted: the checkpoint only moves on in the order of groups.
         let groups = tokio_stream::iter(waiting).chain(ReceiverStream::new(receiver));
         // Asked to stop, what is noted but not begun waits for the next run.
-        let leaves_rest = !self.follows() && journal.is_some();
+        // What came from a stream is delivered, for there is perhaps no next run.
+        let leaves_rest = !self.inputs.follow && listing.streams.is_empty();
         let stop = control.stop.clone();
         let groups = groups.take_while(move |_| !(leaves_rest && stop.load(Ordering::Relaxed)));
         let delivering = self.deliver(groups, &control.counts, sender, journal, &notify).await;
         let is_interrupted = control.stop.swap(true, Ordering::Relaxed);
-        // After a failure the reader may wait for input that never comes; its result does not
-        // matter.
+        // After a failure the reader's result does not matter.
         delivering?;
         let (read, tally) = reading.await.map_err(|_| Error::Interrupted)??;
         Ok(Shipped { delivered: control.counts.delivered(), read, tally, is_interrupted })
     }
 
-    fn follows(&self) -> bool {
-        matches!(self.inputs, Inputs::Files { follow: true, .. })
+    fn check_inputs(&self) -> Result<Listing, Error> {
+        let listing = Listing::new(&self.inputs.paths, &[]);
+        match listing.missing.first() {
+            Some(path) if !self.inputs.follow => {
+                Err(Error::Inputs(format!("{}: there is no such file or folder", path.display())))
+            }
+            _ => Ok(listing),
+        }
     }
 
-    fn open_journal(&self) -> Result<(Option<Arc<Journal>>, Left), Error> {
-        let Inputs::Files { paths, journal, again, .. } = &self.inputs else {
-            return Ok((None, Left { state: State::default(), groups: Vec::new() }));
+    /// Only once the inputs are known to be there: a mistyped name should leave no journal.
+    fn open_journal(
+        &self,
+        listing: &Listing,
+        notify: &Notify,
+    ) -> Result<(Option<Arc<Journal>>, Left, Vec<Progress>), Error> {
+        let Inputs { paths, journal, earlier_journal, again, .. } = &self.inputs;
+        let nothing = || (None, Left { state: State::default(), groups: Vec::new() }, Vec::new());
+        let Some(directory) = journal else { return Ok(nothing()) };
+        let opened = match registry::open(directory, earlier_journal.as_deref(), paths) {
+            // A stream is sent from wherever it comes, a container without a disk too.
+            Err(error @ Error::File { .. }) if listing.files.is_empty() && !self.inputs.follow => {
+                notify(Event::NotNoted(error));
+                return Ok(nothing());
+            }
+            opened => opened?,
         };
-        files::discover(paths).map_err(|error| Error::Inputs(error.to_string()))?;
-        // Only once the inputs are known to be there: a mistyped name should leave no journal.
-        let (journal, mut left) = Journal::open(journal)?;
+        let registry::Opened { journal, mut left, known } = opened;
         let waiting: Vec<_> = left.groups.iter().flat_map(|group| group.batches.clone()).collect();
         left.state.producers.settle_all_but(&waiting);
-        if *again {
-            left.state.files.clear();
-        }
-        Ok((Some(Arc::new(journal)), left))
+        // They are among what is known.
+        left.state.files.clear();
+        let known = if *again { Vec::new() } else { known };
+        Ok((Some(Arc::new(journal)), left, known))
     }
 
     fn feed(
@@ -170,12 +186,7 @@ impl Shipment {
     ) -> Feed {
         Feed::new(FeedParts {
             state,
-            rules: Rules {
-                service: self.service.clone(),
-                service_from: self.service_from.clone(),
-                limits: Limits::default(),
-                zone: self.zone,
-            },
+            rules: Rules { service: self.service.clone(), service_from: self.service_from.clone(), limits: Limits::default(), zone: self.zone },
             limits: BatchLimits::with_batch_records(self.batch_records_max),
             clock: clock::system_clock(),
             journal,
@@ -188,18 +199,17 @@ impl Shipment {
     fn start_reading(
         &self,
         mut feed: Feed,
+        known: Vec<Progress>,
         control: &Control,
         notify: Notify,
     ) -> JoinHandle<Result<(ReadSummary, Tally), Error>> {
         let (inputs, read_bytes) = (self.inputs.clone(), control.read_bytes.clone());
         spawn_blocking(move || {
-            let notify = &*notify;
-            let summary = ReadSummary::default();
-            let mut reader = Reader { feed: &mut feed, read_bytes, notify, summary };
-            let read = match &inputs {
-                Inputs::Stdin => reader.read_stream(io::stdin().lock(), "stdin"),
-                Inputs::Files { paths, follow: true, .. } => reader.follow_files(paths),
-                Inputs::Files { paths, .. } => reader.read_files(paths),
+            let mut reader = Reader::new(&mut feed, known, read_bytes, &*notify);
+            let read = if inputs.follow {
+                reader.follow(&inputs.paths)
+            } else {
+                reader.read_all(&inputs.paths)
             };
             let summary = reader.summary;
             match read {

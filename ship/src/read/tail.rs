@@ -1,9 +1,7 @@
-//! One open source, read as far as it goes.
+//! One open file, read as far as it goes.
 
 use std::{
-    fs,
-    io::{self, BufRead},
-    os::unix::fs::MetadataExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,151 +9,145 @@ use crate::{
     error::Error,
     feed::Feed,
     read::{
-        files::{self, Input},
-        lines::{Joiner, LineReader},
+        files::{Inode, Input},
+        fingerprint::Trace,
+        text::{Failure, Text},
     },
 };
 
-/// So many polls without news end a file that lost its name: a minute, as the writer of a rotated
+/// So many looks without news end a file that lost its name: a minute, as the writer of a rotated
 /// file goes on until it is told to open the new one.
-const GONE_POLLS_MAX: u32 = 240;
-
-/// Why a file was not read to its end.
-pub(super) enum Failure {
-    /// This file cannot be read.
-    File(io::Error),
-    /// Nothing more can be sent.
-    Feed(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Feed(error)
-    }
-}
-
-/// The text of one source.
-pub(super) struct Text {
-    pub(super) lines: LineReader,
-    pub(super) joiner: Joiner,
-}
-
-impl Text {
-    /// Reads what there is; true if there was anything.
-    pub(super) fn pump(
-        &mut self,
-        reader: &mut impl BufRead,
-        file: Option<usize>,
-        stem: &str,
-        feed: &mut Feed,
-    ) -> Result<bool, Failure> {
-        let start = self.lines.offset();
-        while let Some(line) = self.lines.next_line(reader).map_err(Failure::File)? {
-            self.joiner.push(line, &feed.context());
-            self.add(file, stem, feed)?;
-            if feed.is_stopped() {
-                return Err(Failure::Feed(Error::Interrupted));
-            }
-        }
-        Ok(self.lines.offset() > start)
-    }
-
-    /// Takes what waited for more: a last line without an end, and the last log.
-    pub(super) fn finish(
-        &mut self,
-        file: Option<usize>,
-        stem: &str,
-        feed: &mut Feed,
-    ) -> Result<(), Error> {
-        if let Some(line) = self.lines.last_line() {
-            self.joiner.push(line, &feed.context());
-        }
-        self.finish_complete_lines(file, stem, feed)
-    }
-
-    /// Takes the last log, but leaves a line without an end for later.
-    pub(super) fn finish_complete_lines(
-        &mut self,
-        file: Option<usize>,
-        stem: &str,
-        feed: &mut Feed,
-    ) -> Result<(), Error> {
-        self.joiner.finish();
-        self.add(file, stem, feed)
-    }
-
-    fn add(&mut self, file: Option<usize>, stem: &str, feed: &mut Feed) -> Result<(), Error> {
-        while let Some(log) = self.joiner.next_log() {
-            feed.add(&log, file, stem)?;
-        }
-        Ok(())
-    }
-}
+const GONE_LOOKS_MAX: u32 = 240;
+/// Chunks of one file before the others have their turn: a megabyte.
+const CHUNKS_MAX: usize = 4;
 
 /// An open file.
 pub(super) struct Tail {
     pub(super) path: PathBuf,
     pub(super) input: Input,
-    pub(super) text: Text,
-    pub(super) stem: String,
     pub(super) number: usize,
-    pub(super) file: Option<usize>,
-    quiet_polls: u32,
+    text: Text,
+    trace: Trace,
+}
+
+/// How reading on went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// There was nothing.
+    Nothing,
+    /// There was something, and now there is no more.
+    All,
+    /// There is still more.
+    Some,
+    /// The file no longer has what was read of it before.
+    Replaced,
+}
+
+/// What to do with a file after a look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Look again; at once if it has more.
+    Continue { has_more: bool },
+    /// It will not grow any more.
+    Ended,
+    /// It holds other lines now: they are to be read from their beginning.
+    Replaced,
 }
 
 impl Tail {
-    pub(super) fn new(path: &Path, input: Input, number: usize, offset: u64) -> Self {
-        Self {
-            path: path.to_owned(),
-            input,
-            text: Text { lines: LineReader::new(offset), joiner: Joiner::default() },
-            stem: files::stem(path),
-            number,
-            file: Some(number),
-            quiet_polls: 0,
+    /// Reads on from a position of a file that is noted under a number.
+    pub(super) fn new(
+        path: &Path,
+        mut input: Input,
+        number: usize,
+        offset: u64,
+    ) -> io::Result<Self> {
+        let (start, bytes) = Trace::last_part(offset);
+        let trace = Trace::new(input.head(), input.bytes_at(start, bytes)?, offset);
+        input.start_at(offset)?;
+        let text = Text::new(path.to_string_lossy().into_owned(), Some(number), offset);
+        Ok(Self { path: path.to_owned(), input, number, text, trace })
+    }
+
+    /// Reads a bounded part of what there is.
+    pub(super) fn pump(&mut self, feed: &mut Feed, buffer: &mut [u8]) -> Result<Pumped, Failure> {
+        for chunk in 0..CHUNKS_MAX {
+            let known = if self.input.is_compressed { 0 } else { self.trace.last().len() };
+            let position = self.text.offset() - known as u64;
+            // What was read last is read again together with what follows: so it is seen that the
+            // file was truncated in between, even if it has grown past the old place since.
+            let count = self.input.read(buffer, position)?;
+            if buffer[..count].get(..known) != Some(&self.trace.last()[..known]) {
+                return Ok(Pumped::Replaced);
+            }
+            match &buffer[known..count] {
+                [] if chunk == 0 => return Ok(Pumped::Nothing),
+                [] => return Ok(Pumped::All),
+                bytes => self.take(bytes, feed)?,
+            }
+        }
+        Ok(Pumped::Some)
+    }
+
+    fn take(&mut self, bytes: &[u8], feed: &mut Feed) -> Result<(), Failure> {
+        if feed.is_stopped() {
+            return Err(Failure::Feed(Error::Interrupted));
+        }
+        self.input.count(bytes.len());
+        self.trace.extend(bytes);
+        // Before its lines: the file must be known again by the first group that has any of them.
+        feed.state.files[self.number].identity.fingerprint = self.trace.fingerprint();
+        self.text.take(bytes, feed)
+    }
+
+    /// Reads what was added, and judges by what there is.
+    pub(super) fn poll(&mut self, feed: &mut Feed, buffer: &mut [u8]) -> Result<Next, Failure> {
+        match self.pump(feed, buffer)? {
+            Pumped::Replaced => {
+                self.text.finish_complete_lines(feed)?;
+                Ok(Next::Replaced)
+            }
+            Pumped::Some => Ok(Next::Continue { has_more: true }),
+            Pumped::All => Ok(Next::Continue { has_more: false }),
+            Pumped::Nothing => {
+                self.text.rest(feed)?;
+                // A compressed file was rotated away and does not grow: its end is the end.
+                let is_given_up = self.text.quiet_looks() > GONE_LOOKS_MAX && !self.has_name();
+                if !self.input.is_compressed && !is_given_up {
+                    return Ok(Next::Continue { has_more: false });
+                }
+                self.finish(feed)?;
+                Ok(Next::Ended)
+            }
         }
     }
 
-    pub(super) fn pump(&mut self, feed: &mut Feed) -> Result<bool, Failure> {
-        self.text.pump(&mut self.input.reader, self.file, &self.stem, feed)
+    /// Takes what waited for more, and notes the file as read to its end.
+    pub(super) fn finish(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        self.text.finish(feed)?;
+        feed.complete_file(self.number, self.bytes_read());
+        Ok(())
+    }
+
+    /// Takes the last log, but leaves a line without an end for later: its writer may be in the
+    /// middle of it.
+    pub(super) fn finish_complete_lines(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        self.text.finish_complete_lines(feed)
+    }
+
+    /// How often in a row there was nothing new.
+    pub(super) fn quiet_looks(&self) -> u32 {
+        self.text.quiet_looks()
     }
 
     /// The size on disk that was read, as far as it can be told.
-    pub(super) fn size_read(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         // Not the size now: what was added since the end was reached is still to be read.
-        if self.input.is_compressed { self.input.size } else { self.text.lines.offset() }
+        if self.input.is_compressed { self.input.size } else { self.text.offset() }
     }
 
-    pub(super) fn is_at(&self, metadata: &fs::Metadata) -> bool {
-        let identity = &self.input.identity;
-        (identity.device, identity.inode) == (metadata.dev(), metadata.ino())
-    }
-}
-
-pub(super) enum Next {
-    Continue,
-    Ended,
-    Truncated,
-}
-
-impl Tail {
-    pub(super) fn poll(&mut self, feed: &mut Feed) -> Result<Next, Failure> {
-        if self.pump(feed)? {
-            self.quiet_polls = 0;
-            return Ok(Next::Continue);
-        }
-        self.quiet_polls = self.quiet_polls.saturating_add(1);
-        // Quiet for one poll: the last log has all its lines.
-        self.text.finish_complete_lines(self.file, &self.stem, feed)?;
-        let metadata = fs::metadata(&self.path).ok().filter(|metadata| self.is_at(metadata));
-        let is_shorter =
-            metadata.as_ref().is_some_and(|metadata| metadata.len() < self.text.lines.offset());
-        // A compressed file was rotated away and does not grow: its end is the end.
-        if self.input.is_compressed || (metadata.is_none() && self.quiet_polls > GONE_POLLS_MAX) {
-            self.text.finish(self.file, &self.stem, feed)?;
-            feed.complete_file(self.number, self.size_read());
-            return Ok(Next::Ended);
-        }
-        Ok(if is_shorter { Next::Truncated } else { Next::Continue })
+    fn has_name(&self) -> bool {
+        fs::metadata(&self.path)
+            .is_ok_and(|metadata| Inode::of(&metadata).is_same(&self.input.inode))
     }
 }

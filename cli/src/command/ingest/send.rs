@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -15,8 +14,10 @@ use logweir_core::timestamp::parse_duration;
 use logweir_parse::{Tz, service::PathPattern};
 use logweir_sdk::Compression;
 use logweir_ship::{
-    self as ship, Control, Event, Inputs, Notify, Shipment, Shipped, journal, read::files,
+    self as ship, Control, Event, Inputs, Notify, Shipment, Shipped,
+    read::list::{Listing, STDIN},
     record::service_name,
+    registry,
 };
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,16 +42,18 @@ without one belongs to the log before. UTF-16 and Latin-1 are decoded. gzip is r
 directories with all below them. A file's name without dates, numbers and ids is the service of
 lines that name none. --dry-run shows what would be stored.
 
-A run that was killed continues when it is started again with the same arguments: what was noted but
-not acknowledged is sent again under the same ids, and the server stores it once. A file that was
-sent is not sent again, only what was added to it, unless --again is given. Standard input cannot be
-read again: what was not acknowledged when it was killed is lost.";
+Each line of a file is sent once, whatever the command was that sent it: a file is known by where it
+lies on the disk and by its content, over renaming, truncation, copying and compression, and only
+what was added to it is sent, unless --again is given. A run that was killed is continued by the next
+one: what was noted but not acknowledged is sent again under the same ids, and the server stores it
+once. Lines come to the server within a second, from standard input and pipes too; what was read of
+these and not noted when a run was killed is lost.";
 
 /// Arguments of `logweir send`.
 #[derive(Debug, Args)]
 #[command(after_help = FORMATS_HELP)]
 pub struct SendArgs {
-    /// Files, directories, or - for standard input
+    /// Files, directories, pipes, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The service of every line [default: what the line says, else the file's name]
@@ -65,7 +68,7 @@ pub struct SendArgs {
     /// Go on reading what is added, over rotation, until interrupted
     #[arg(long, short)]
     follow: bool,
-    /// Where this sending is noted [default: a folder of its own in the user's state folder]
+    /// Where all sendings are noted [default: a folder for the server in the user's state folder]
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
     /// Send files again that were sent before
@@ -98,7 +101,10 @@ struct Summary<'a> {
     services: &'a BTreeMap<String, u64>,
     files: u64,
     already_sent: u64,
+    copies: u64,
+    replaced: u64,
     failed_files: u64,
+    left_out: u64,
     renamed: u64,
     truncated: u64,
     invalid_utf8: u64,
@@ -132,7 +138,9 @@ impl SendArgs {
         let sender = self.server.sender(compression)?;
         let started = Instant::now();
         let shipment = self.shipment()?;
-        let interrupts = signal(SignalKind::interrupt())?;
+        let interrupts = [SignalKind::interrupt(), SignalKind::terminate()];
+        let [interrupt, terminate] = interrupts.map(signal);
+        let interrupts = [interrupt?, terminate?];
         let (control, bar) = (Control::default(), self.progress_bar());
         let shipping = shipment.run(sender, &control, self.notify(&bar));
         let shipped = tokio::select! {
@@ -146,9 +154,8 @@ impl SendArgs {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.is_stdin() && (self.paths.len() > 1 || self.follow || self.journal.is_some()) {
-            let text =
-                "`-` stands alone, without --follow (it reads to the end anyway) and --journal";
+        if self.is_stdin() && (self.paths.len() > 1 || self.follow) {
+            let text = "`-` stands alone, without --follow: it reads to the end anyway";
             return Err(Error::Usage(text.to_owned()));
         }
         if let Some(service) = &self.service
@@ -162,19 +169,25 @@ impl SendArgs {
     }
 
     fn is_stdin(&self) -> bool {
-        self.paths.iter().any(|path| path == Path::new("-"))
+        self.paths.iter().any(|path| path == Path::new(STDIN))
     }
 
     fn shipment(&self) -> Result<Shipment, Error> {
-        let inputs = if self.is_stdin() {
-            Inputs::Stdin
-        } else {
-            Inputs::Files {
-                paths: self.paths.clone(),
-                follow: self.follow,
-                journal: self.journal_directory()?,
-                again: self.again,
-            }
+        let service = self.service.as_deref().unwrap_or("");
+        let earlier = registry::earlier_folder_name(&self.server.endpoint, service, &self.paths);
+        let state = state_directory().map(|state| state.join("logweir/send"));
+        if state.is_none() && self.journal.is_none() && !self.is_stdin() {
+            let text = "neither XDG_STATE_HOME nor HOME is set: give --journal";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        let directory = |name| state.as_ref().map(|state| state.join(name));
+        let of_server = directory(registry::folder_name(&self.server.endpoint));
+        let inputs = Inputs {
+            paths: self.paths.clone(),
+            follow: self.follow,
+            earlier_journal: earlier.and_then(directory).filter(|_| self.journal.is_none()),
+            journal: self.journal.clone().or(of_server),
+            again: self.again,
         };
         Ok(Shipment {
             inputs,
@@ -206,28 +219,6 @@ impl SendArgs {
         })
     }
 
-    /// The one that is given, or one in the user's state folder for each set of inputs, service and
-    /// server.
-    fn journal_directory(&self) -> Result<PathBuf, Error> {
-        // Files that are not there are told before a folder is made for them.
-        files::discover(&self.paths).map_err(|error| Error::Usage(error.to_string()))?;
-        if let Some(directory) = &self.journal {
-            return Ok(directory.clone());
-        }
-        let service = self.service.as_deref().unwrap_or("");
-        let name = journal::folder_name(&self.server.endpoint, service, &self.paths);
-        let name = name.map_err(|error| self.server.shipping_error(error))?;
-        // State and not cache: without the journal a file would be sent twice, so nothing may clear
-        // it away. The XDG specification wants relative paths ignored.
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let state = absolute("XDG_STATE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .ok_or_else(|| {
-                Error::Usage("neither XDG_STATE_HOME nor HOME is set: give --journal".into())
-            })?;
-        Ok(state.join("logweir/send").join(name))
-    }
-
     /// Says above the bar what happens meanwhile.
     fn notify(&self, bar: &ProgressBar) -> Notify {
         let (bar, no_answer) = (bar.clone(), self.no_answer());
@@ -238,11 +229,25 @@ impl SendArgs {
                 }
                 Event::Unanswered => no_answer.clone(),
                 Event::Truncated(path) => {
-                    format!("{} was truncated: reading it anew", path.display())
+                    format!("{} was truncated or overwritten: reading it anew", path.display())
                 }
-                Event::PassedOver(path) => {
-                    format!("passing over {}: compressed while following", path.display())
+                Event::SameContent { path, original } => format!(
+                    "{} begins with what was read of {}: only what follows it is sent",
+                    path.display(),
+                    original.display()
+                ),
+                Event::Waiting(path) => {
+                    format!("{} is not there yet: waiting for it", path.display())
                 }
+                Event::LeftOut { files } => format!(
+                    "{} not read: more than can be kept track of",
+                    counted(files, ["file is", "files are"])
+                ),
+                Event::NotNoted(error) => format!(
+                    "{}: what is not acknowledged is lost if this is killed; --journal gives \
+                     another place for notes",
+                    error_text(&error)
+                ),
                 Event::Unreadable(path, error) => {
                     format!("cannot read {}: {error}", path.display())
                 }
@@ -270,27 +275,30 @@ impl SendArgs {
         }
     }
 
-    /// Shows progress and waits for Ctrl-C: the first stops reading, the second everything.
-    async fn watch(&self, mut interrupts: Signal, bar: &ProgressBar, control: &Control) {
+    /// Shows progress and waits for Ctrl-C or SIGTERM: the first stops reading, the second, or a
+    /// server that does not answer, everything.
+    async fn watch(&self, interrupts: [Signal; 2], bar: &ProgressBar, control: &Control) {
+        let [mut interrupt, mut terminate] = interrupts;
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let started = Instant::now();
-        loop {
+        let mut stopping: Option<Instant> = None;
+        // Who stops a service waits for its end.
+        while stopping.is_none_or(|since| since.elapsed() < self.patience) {
             tokio::select! {
-                _ = ticks.tick() => show_progress(bar, control, started.elapsed()),
-                Some(()) = interrupts.recv() => {
-                    if control.stop.swap(true, Ordering::Relaxed) {
-                        return;
-                    }
-                    // Its reader may wait for input that never comes, and what is in flight is all
-                    // that could be saved.
-                    if self.is_stdin() {
-                        say_above(bar, "stopping; standard input cannot be resumed");
-                        return;
-                    }
-                    say_above(bar, "stopping after what is in flight; the same command continues");
+                _ = ticks.tick() => {
+                    show_progress(bar, control, started.elapsed());
+                    continue;
                 }
+                Some(()) = interrupt.recv() => {}
+                Some(()) = terminate.recv() => {}
             }
+            control.stop.store(true, Ordering::Relaxed);
+            if stopping.replace(Instant::now()).is_some() {
+                break;
+            }
+            say_above(bar, "stopping after what was read; again to stop at once");
         }
+        say_above(bar, "what was read and is not acknowledged is sent by the next `logweir send`");
     }
 
     fn progress_bar(&self) -> ProgressBar {
@@ -298,12 +306,8 @@ impl SendArgs {
         if !io::stderr().is_terminal() || self.output.json {
             return ProgressBar::hidden();
         }
-        let found = if self.is_stdin() {
-            Vec::new()
-        } else {
-            files::discover(&self.paths).unwrap_or_default()
-        };
-        let total: u64 = found.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+        let listing = Listing::new(&self.paths, &[]);
+        let total: u64 = listing.files.iter().map(|file| file.metadata.len()).sum();
         let (bar, template) = if total > 0 && !self.follow {
             (ProgressBar::new(total), "{bar:30} {percent:>3} %  {binary_bytes}  {msg}")
         } else {
@@ -326,7 +330,10 @@ impl SendArgs {
                 services: &delivered.services,
                 files: read.files,
                 already_sent: read.already_sent,
+                copies: read.copies,
+                replaced: read.replaced,
                 failed_files: read.failed,
+                left_out: read.left_out,
                 renamed: tally.renamed,
                 truncated: tally.truncated,
                 invalid_utf8: tally.invalid_utf8,
@@ -404,7 +411,23 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
             ["file was", "files were"],
             "already sent (--again sends again)".to_owned(),
         ),
+        (
+            read.copies,
+            ["file begins", "files begin"],
+            "with what was read of another one: only what follows it was sent".to_owned(),
+        ),
+        (
+            read.replaced,
+            ["file was", "files were"],
+            "truncated or overwritten while read: what came just before is in a copy or lost"
+                .to_owned(),
+        ),
         (read.failed, ["file", "files"], "could not be read to the end".to_owned()),
+        (
+            read.left_out,
+            ["file was", "files were"],
+            "not read: more than can be kept track of".to_owned(),
+        ),
         (
             tally.renamed,
             ["log names", "logs name"],
@@ -443,10 +466,24 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
         ),
     ];
     let notes = notes.into_iter().filter(|(count, ..)| *count > 0);
-    notes.map(|(count, [one, many], text)| {
-        let what = if count == 1 { one } else { many };
-        format!("{} {what} {text}", grouped(count))
-    })
+    notes.map(|(count, names, text)| format!("{} {text}", counted(count, names)))
+}
+
+fn counted(count: u64, [one, many]: [&str; 2]) -> String {
+    format!("{} {}", grouped(count), if count == 1 { one } else { many })
+}
+
+/// Where a user's programs keep what must outlast them.
+fn state_directory() -> Option<PathBuf> {
+    // State and not cache: without the notes a file would be sent twice, so nothing may clear them
+    // away. The XDG specification wants relative paths ignored.
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}
+
+fn error_text(error: &ship::Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 fn zone(text: &str) -> Result<Tz, String> {
@@ -456,7 +493,7 @@ fn zone(text: &str) -> Result<Tz, String> {
 fn exit(shipped: &Shipped, interrupted: bool) -> Exit {
     if interrupted {
         Exit::Interrupted
-    } else if shipped.delivered.rejected_total() > 0 || shipped.read.failed > 0 {
+    } else if shipped.delivered.rejected_total() + shipped.read.failed + shipped.read.left_out > 0 {
         Exit::Partial
     } else {
         Exit::Done

@@ -1,0 +1,99 @@
+//! Logs out of the bytes of one source, as they come.
+
+use std::io;
+
+use crate::{
+    error::Error,
+    feed::Feed,
+    read::lines::{Joiner, LineReader},
+};
+
+/// After so many looks without news the last log has all its lines: half a second, in which a
+/// program has written a stack trace, and little enough to be told within one second.
+const JOINING_LOOKS_MAX: u32 = 2;
+
+/// Why a source was not read to its end.
+pub(super) enum Failure {
+    /// This source cannot be read.
+    File(io::Error),
+    /// Nothing more can be sent.
+    Feed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Feed(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+/// The text of one source.
+pub(super) struct Text {
+    lines: LineReader,
+    joiner: Joiner,
+    /// Its path, whose name is the service of lines that name none.
+    path: String,
+    /// The number of its file, if it is one.
+    file: Option<usize>,
+    quiet_looks: u32,
+}
+
+impl Text {
+    /// Begins at a position of the source.
+    pub(super) fn new(path: String, file: Option<usize>, offset: u64) -> Self {
+        let lines = LineReader::new(offset);
+        Self { lines, joiner: Joiner::default(), path, file, quiet_looks: 0 }
+    }
+
+    /// Bytes taken so far, from the beginning of the source.
+    pub(super) fn offset(&self) -> u64 {
+        self.lines.offset()
+    }
+
+    /// How often in a row there was nothing to take.
+    pub(super) fn quiet_looks(&self) -> u32 {
+        self.quiet_looks
+    }
+
+    /// Takes what was read next.
+    pub(super) fn take(&mut self, mut bytes: &[u8], feed: &mut Feed) -> Result<(), Failure> {
+        self.quiet_looks = 0;
+        while let Some(line) = self.lines.next_line(&mut bytes)? {
+            self.joiner.push(line, &feed.context());
+            self.add(feed)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that there was nothing to take: the last log may be complete by that.
+    pub(super) fn rest(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        self.quiet_looks = self.quiet_looks.saturating_add(1);
+        if self.quiet_looks < JOINING_LOOKS_MAX { Ok(()) } else { self.finish_complete_lines(feed) }
+    }
+
+    /// Takes what waited for more: a last line without an end, and the last log.
+    pub(super) fn finish(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        if let Some(line) = self.lines.last_line() {
+            self.joiner.push(line, &feed.context());
+        }
+        self.finish_complete_lines(feed)
+    }
+
+    /// Takes the last log, but leaves a line without an end for later.
+    pub(super) fn finish_complete_lines(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        self.joiner.finish();
+        self.add(feed)
+    }
+
+    fn add(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        while let Some(log) = self.joiner.next_log() {
+            feed.add(&log, self.file, &self.path)?;
+        }
+        Ok(())
+    }
+}
