@@ -9,7 +9,7 @@ use crate::{
     Context, clean,
     envelope::{self, Envelope},
     exception::{PYTHON_TRACE, RUST_PANIC, is_kind},
-    json, level, time,
+    json, level, logfmt, time,
 };
 
 /// Longest log that lines are joined to, bytes: the longest message of the contract.
@@ -300,7 +300,11 @@ fn behind_process(text: &str) -> Option<&str> {
 /// Whether a line begins a log, in a source whose lines begin with a time: with one of its own, or
 /// with a level, or as an object. `java.util.logging` writes its level on the second line.
 fn begins_log(text: &str, before: &str, context: &Context) -> bool {
-    if is_stamped(text, context) || text.starts_with("{\"") {
+    if is_stamped(text, context)
+        || text.starts_with("{\"")
+        || logfmt::is_log(text)
+        || time::access_log(text, context).is_some()
+    {
         return true;
     }
     let is_second_line = !before.contains('\n') && level::marked(before).is_none();
@@ -440,6 +444,14 @@ mod tests {
                        E: x\n\nDuring handling of the above exception, another one:\n\n\
                        Traceback (most recent call last):\n  b\nF: y\n";
         check(chained, &[chained.trim_end()]);
+        let others =
+            ["level=info msg=\"a b\" n=1", "::1 - - [02/Jan/2026:03:04:05 +0000] \"GET /\" 200"];
+        for other in others {
+            check(
+                &format!("2026-01-02 03:04:06 INFO one\n{other}\n"),
+                &["2026-01-02 03:04:06 INFO one", other],
+            );
+        }
         let second = "Jan 2, 2026 3:04:05 AM a.B run\nSEVERE: gone\n";
         check(second, &[second.trim_end()]);
     }

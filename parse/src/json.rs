@@ -12,6 +12,11 @@ use serde_json::value::RawValue;
 
 use crate::{Context, Format, Parsed, fields::Fields, lenient, names::Role};
 
+/// What `logweir export` writes in each log, and others do not.
+const EXPORT_MARKS: [&str; 4] = ["received", "template_id", "anomaly_score", "is_anomaly"];
+/// What it writes of a log that was not sent with it: the server finds it anew.
+const EXPORT_DERIVED: [&str; 6] =
+    ["id", "received", "template_id", "anomaly_score", "is_anomaly", "anomaly_reasons"];
 /// Objects within objects in which names with a meaning are looked for.
 const DEPTH_MAX: usize = 3;
 
@@ -24,8 +29,11 @@ pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Pars
         Err(_) => (lenient::members(text)?, Format::DamagedJson),
     };
     let mut fields = Fields::new(context, known);
+    let is_export = EXPORT_MARKS.iter().all(|mark| members.iter().any(|(key, _)| key == mark));
     for (key, raw) in members {
-        add(&mut fields, &key, raw, DEPTH_MAX);
+        if !(is_export && EXPORT_DERIVED.contains(&key.as_ref())) {
+            add(&mut fields, &key, raw, DEPTH_MAX);
+        }
     }
     let mut parsed = fields.finish_or_whole(text);
     parsed.notes.format = format;

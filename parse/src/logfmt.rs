@@ -10,14 +10,7 @@ const FIELDS_MAX: usize = 1_024;
 /// A line of pairs is logfmt only if one of them is its message or its level: `a=1 b=2` is text.
 pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Parsed> {
     let text = text.trim();
-    if !starts_with_pair(text) {
-        return None;
-    }
-    let pairs = pairs(text)?;
-    let is_telling = |key: &str| matches!(Role::of(key), Role::Message(_) | Role::Level);
-    if pairs.len() < 2 || !pairs.iter().any(|(key, _)| is_telling(key)) {
-        return None;
-    }
+    let pairs = telling_pairs(text)?;
     let mut fields = Fields::new(context, known);
     for (key, value) in pairs {
         fields.add(key, value);
@@ -25,6 +18,21 @@ pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Pars
     let mut parsed = fields.finish_or_whole(text);
     parsed.notes.format = Format::Logfmt;
     Some(parsed)
+}
+
+/// Whether a text is a log of this form.
+pub(crate) fn is_log(text: &str) -> bool {
+    telling_pairs(text.trim()).is_some()
+}
+
+fn telling_pairs(text: &str) -> Option<Vec<(&str, Value)>> {
+    if !starts_with_pair(text) {
+        return None;
+    }
+    let is_telling = |key: &str| matches!(Role::of(key), Role::Message(_) | Role::Level);
+    let pairs = pairs(text)?;
+    let has_telling = pairs.iter().any(|(key, _)| is_telling(key));
+    (pairs.len() >= 2 && has_telling).then_some(pairs)
 }
 
 /// Asked of every line of text: whether an equals sign stands behind the first word.

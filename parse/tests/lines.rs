@@ -223,6 +223,17 @@ fn what_is_cut_off_is_read_as_far_as_it_goes_and_marked() {
 }
 
 #[test]
+fn what_was_exported_is_read_as_it_was_sent() {
+    let parsed = read(
+        r#"{"id":"01","time":"2026-01-02T03:04:05Z","service":"shop","level":"ERROR","message":"m",
+            "received":"2026-01-02T03:04:05Z","template_id":"7","anomaly_score":0.5,"is_anomaly":true,
+            "anomaly_reasons":["new"],"attributes":{"id":"5","status":"late"}}"#,
+    );
+    let names: Vec<_> = parsed.record.attributes.iter().map(|known| known.key.as_str()).collect();
+    assert_eq!((names, parsed.service.as_deref()), (vec!["id", "status"], Some("shop")));
+}
+
+#[test]
 fn an_unknown_zone_is_noted() {
     assert!(read("2026-01-02 03:04:05 XYZ ERROR gone").notes.has_unknown_zone);
     assert!(!read("2026-01-02 03:04:05 GET /x").notes.has_unknown_zone);

@@ -137,8 +137,7 @@ impl Feed {
         let source = Source { path, last_time: self.last_times.get(&file).copied() };
         let mut ready = ready(line, source, &self.rules, now);
         if !ready.changes.untimed {
-            let time = Timestamp::from_unix_nanos(ready.record.time_unix_nano as i64);
-            self.last_times.insert(file, time);
+            self.last_times.insert(file, ready.time());
         }
         if !self.services.contains(&ready.service) {
             if self.services.len() < SERVICES_MAX {

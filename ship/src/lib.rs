@@ -17,6 +17,7 @@ pub mod event;
 pub mod feed;
 pub mod journal;
 pub mod pipeline;
+pub mod preview;
 pub mod read;
 pub mod record;
 pub mod registry;

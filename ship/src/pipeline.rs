@@ -11,8 +11,7 @@ use std::{
     time::Duration,
 };
 
-use logweir_core::{limits::Limits, runtime::clock};
-use logweir_parse::{Tz, service::PathPattern};
+use logweir_core::runtime::clock;
 use logweir_sdk::Sender;
 use tokio::{
     sync::mpsc,
@@ -32,12 +31,12 @@ use crate::{
     event::Event,
     feed::{Feed, FeedParts, Tally},
     journal::{Group, Journal, Left, State},
-    record::Rules,
     read::{
         files::Progress,
         list::Listing,
         reader::{ReadSummary, Reader},
     },
+    record::Rules,
     registry,
 };
 
@@ -66,12 +65,8 @@ pub struct Inputs {
 pub struct Shipment {
     /// What is read.
     pub inputs: Inputs,
-    /// The service of every line, whatever the line says.
-    pub service: Option<String>,
-    /// Where in a file's path its service stands.
-    pub service_from: Option<PathPattern>,
-    /// The zone of times that name none.
-    pub zone: Tz,
+    /// How lines become records.
+    pub rules: Rules,
     /// Batches in flight.
     pub in_flight: usize,
     /// Logs of a batch at most.
@@ -186,7 +181,7 @@ impl Shipment {
     ) -> Feed {
         Feed::new(FeedParts {
             state,
-            rules: Rules { service: self.service.clone(), service_from: self.service_from.clone(), limits: Limits::default(), zone: self.zone },
+            rules: self.rules.clone(),
             limits: BatchLimits::with_batch_records(self.batch_records_max),
             clock: clock::system_clock(),
             journal,

@@ -56,6 +56,14 @@ pub struct Ready {
     pub changes: Changes,
 }
 
+impl Ready {
+    /// Its time.
+    pub fn time(&self) -> Timestamp {
+        // It was made of one.
+        Timestamp::from_unix_nanos(self.record.time_unix_nano as i64)
+    }
+}
+
 /// What had to be changed in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {

@@ -79,7 +79,9 @@ impl LineReader {
             // Beyond the bound a line is read on and not kept: its end must be found, or the rest
             // of it would be taken for lines of their own.
             let room = LINE_BYTES_MAX - self.line.len();
-            let content = &available[..end.unwrap_or(used)];
+            // The line's end is no part of it; of two bytes the first was taken for one already.
+            let kept = if encoding == Encoding::Bytes { end.unwrap_or(used) } else { used };
+            let content = &available[..kept];
             self.truncated |= content.len() > room;
             self.line.extend_from_slice(&content[..content.len().min(room)]);
             reader.consume(used);

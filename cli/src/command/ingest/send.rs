@@ -10,13 +10,14 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use logweir_core::timestamp::parse_duration;
-use logweir_parse::{Tz, service::PathPattern};
+use logweir_core::{limits::Limits, runtime::clock::system_clock, timestamp::parse_duration};
+use logweir_parse::{Format, Tz, service::PathPattern};
 use logweir_sdk::Compression;
 use logweir_ship::{
     self as ship, Control, Event, Inputs, Notify, Shipment, Shipped,
+    preview::preview,
     read::list::{Listing, STDIN},
-    record::service_name,
+    record::{Changes, Ready, Rules, service_name},
     registry,
 };
 use serde::Serialize;
@@ -25,9 +26,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
+    log_output,
     output::{Output, OutputArgs, Tone, escape, grouped, say},
 };
 
+/// Logs of each input that `--dry-run` shows.
+const PREVIEWED_LOGS_MAX: usize = 10;
 /// Services that the summary names one by one.
 const SERVICES_SHOWN_MAX: usize = 20;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -74,6 +78,9 @@ pub struct SendArgs {
     /// Send files again that were sent before
     #[arg(long)]
     again: bool,
+    /// Show the first logs as they would be stored, and send nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Batches in flight
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     in_flight: u16,
@@ -134,6 +141,9 @@ impl SendArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
         self.check()?;
+        if self.dry_run {
+            return self.preview();
+        }
         let compression = if self.compress { Compression::Zstd } else { Compression::None };
         let sender = self.server.sender(compression)?;
         let started = Instant::now();
@@ -191,14 +201,48 @@ impl SendArgs {
         };
         Ok(Shipment {
             inputs,
-            service: self.service.clone(),
-            service_from: self.service_from.clone(),
-            zone: self.zone(),
+            rules: self.rules(),
             in_flight: self.in_flight.into(),
             batch_records_max: self.batch.into(),
             // Who follows is a service of its own: an outage of the server must not end it.
             patience: (!self.follow).then_some(self.patience),
         })
+    }
+
+    /// Shows what would be stored of each input, and what was guessed.
+    fn preview(&self) -> anyhow::Result<Exit> {
+        let rules = self.rules();
+        let mut output = Output::new(&self.output);
+        let mut exit = Exit::Done;
+        for path in self.previewed_paths() {
+            match preview(&path, &rules, &system_clock(), PREVIEWED_LOGS_MAX) {
+                Ok(logs) => write_preview(&mut output, &path, logs)?,
+                Err(error) => {
+                    say(&escape(&format!("cannot read {}: {error}", path.display())));
+                    exit = Exit::Partial;
+                }
+            }
+        }
+        output.flush()?;
+        Ok(exit)
+    }
+
+    fn previewed_paths(&self) -> Vec<PathBuf> {
+        if self.is_stdin() {
+            return self.paths.clone();
+        }
+        let Listing { files, streams, missing, .. } = Listing::new(&self.paths, &[]);
+        let files = files.into_iter().map(|found| found.path);
+        files.chain(streams).chain(missing).collect()
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            service: self.service.clone(),
+            service_from: self.service_from.clone(),
+            limits: Limits::default(),
+            zone: self.zone(),
+        }
     }
 
     /// The zone that is given, or that of the environment.
@@ -471,6 +515,39 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
 
 fn counted(count: u64, [one, many]: [&str; 2]) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
+}
+
+/// A line for each log, and what a person should know of it.
+fn write_preview(output: &mut Output, path: &Path, logs: Vec<Ready>) -> io::Result<()> {
+    if !output.json {
+        output.line(&output.paint(&escape(&path.display().to_string()), Tone::Dim))?;
+    }
+    for Ready { service, record, changes } in logs {
+        let guesses = guesses(&changes);
+        log_output::write_unsent(output, &service, &record)?;
+        if !output.json && !guesses.is_empty() {
+            output.line(&output.paint(&format!("    {}", guesses.join(", ")), Tone::Warning))?;
+        }
+    }
+    Ok(())
+}
+
+fn guesses(changes: &Changes) -> Vec<String> {
+    let notes = [
+        (changes.joined, "several lines"),
+        (changes.untimed, "no time: that of sending"),
+        (changes.inherited_time, "no time: that of the line before"),
+        (changes.notes.has_unknown_level, "unknown level"),
+        (changes.notes.has_unknown_zone, "unknown zone: see --timezone"),
+        (changes.latin1, "read as Latin-1"),
+        (changes.invalid_utf8, "no UTF-8"),
+        (changes.truncated, "cut to the limits"),
+        (changes.renamed, "names another service"),
+    ];
+    let found = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned());
+    let format = changes.notes.format;
+    let format = (format != Format::Text).then(|| format.as_str().to_owned());
+    format.into_iter().chain(found).collect()
 }
 
 /// Where a user's programs keep what must outlast them.

@@ -1,0 +1,81 @@
+//! The first logs of inputs as they would be stored, without sending anything.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    sync::Arc,
+};
+
+use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
+use logweir_parse::Context;
+
+use crate::{
+    read::{
+        files,
+        lines::{Joiner, LineReader},
+        list::STDIN,
+    },
+    record::{Ready, Rules, Source, ready},
+};
+
+/// Reads the first logs of a file or pipe, compressed or not.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn preview(path: &Path, rules: &Rules, clock: &Clock, most: usize) -> io::Result<Vec<Ready>> {
+    let mut source = open(path)?;
+    let (mut lines, mut joiner) = (LineReader::new(0), Joiner::default());
+    let mut previewed = Previewed { path, rules, clock, most, last_time: None, logs: Vec::new() };
+    while previewed.logs.len() < most {
+        let line = lines.next_line(&mut source)?.or_else(|| lines.last_line());
+        let Some(line) = line else {
+            joiner.finish();
+            previewed.take(&mut joiner);
+            break;
+        };
+        joiner.push(line, &previewed.context());
+        previewed.take(&mut joiner);
+    }
+    Ok(previewed.logs)
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    if path == Path::new(STDIN) {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    if !path.metadata()?.is_file() {
+        return Ok(Box::new(BufReader::new(File::open(path)?)));
+    }
+    Ok(files::open(path, Arc::default())?)
+}
+
+struct Previewed<'a> {
+    path: &'a Path,
+    rules: &'a Rules,
+    clock: &'a Clock,
+    most: usize,
+    last_time: Option<Timestamp>,
+    logs: Vec<Ready>,
+}
+
+impl Previewed<'_> {
+    fn context(&self) -> Context {
+        Context { zone: self.rules.zone, ..Context::at((self.clock)()) }
+    }
+
+    fn take(&mut self, joiner: &mut Joiner) {
+        let path = self.path.to_string_lossy();
+        while let Some(line) = joiner.next_log() {
+            let source = Source { path: &path, last_time: self.last_time };
+            let ready = ready(&line, source, self.rules, (self.clock)());
+            if !ready.changes.untimed {
+                self.last_time = Some(ready.time());
+            }
+            if self.logs.len() < self.most {
+                self.logs.push(ready);
+            }
+        }
+    }
+}
