@@ -108,7 +108,8 @@ impl Phrase {
                 return false;
             };
             let may_go_on = self.open_end && position + 1 == self.words.len();
-            if !found.eq_ignore_ascii_case(word) || !(may_go_on || !after.starts_with(is_letter)) {
+            let goes_on = after.starts_with(is_letter);
+            if !found.eq_ignore_ascii_case(word) || (goes_on && !may_go_on) {
                 return false;
             }
             // Whatever stands between two words: `a.b`, `a b` and `a -> b` have the phrase "a b".

@@ -47,8 +47,8 @@ fn term() -> impl Strategy<Value = Term> {
         (field(), "[a-b]").prop_map(|(field, text)| Term::Text(field, text)),
         (field(), glob()).prop_map(|(field, glob)| Term::TextLike(field, glob)),
         detail.prop_map(Term::Present),
-        ("k(\\.[ab]){0,2}", glob()).prop_map(|(path, glob)| Term::AttributeLike(path, glob)),
-        ("k(\\.[ab]){0,2}", comparison(), "[a01]")
+        ("k(\\.[ab]){0,3}", glob()).prop_map(|(path, glob)| Term::AttributeLike(path, glob)),
+        ("k(\\.[ab]){0,3}", comparison(), "[a01]")
             .prop_map(|(path, comparison, text)| Term::Attribute(path, comparison, text)),
         (comparison(), level()).prop_map(|(comparison, level)| Term::Level(comparison, level)),
         (comparison(), 0..4).prop_map(|(c, n)| Term::Latency(c, f64::from(n) / 2.0)),
@@ -437,7 +437,7 @@ fn attributes_compare_as_numbers_only_if_they_are() {
 
 #[test]
 fn paths_lead_into_attributes_and_lists_are_their_members() {
-    let json = r#"{"size": {"w.h": 12, "unit": "Cm"}, "parts": [{"id": 7}, {"id": "x 9"}]}"#;
+    let json = r#"{"size": {"w.h": 12, "unit": "Cm"}, "made.in": {"year": 1999}, "parts": [{"id": 7}, {"id": "x 9"}]}"#;
     let log = a_log(vec![
         Attribute::new("box", Value::Json(json.into())),
         Attribute::new("box.lid", Value::Json(r#"["red", "dark \u0062lue", [3]]"#.into())),
@@ -446,6 +446,7 @@ fn paths_lead_into_attributes_and_lists_are_their_members() {
     for (filter, expected) in [
         ("box.size.w.h=12.0", true),
         ("box.size.w.h>9", true),
+        ("box.made.in.year=1999", true),
         ("box.size.unit=Cm", true),
         ("box.size.unit=cm", false),
         ("box.size.unit:C*", true),

@@ -91,11 +91,10 @@ fn any_in(json: &Json, path: &str, holds: &dyn Fn(&Value) -> bool) -> bool {
         Json::Array(members) => members.iter().any(|member| any_in(member, path, holds)),
         _ if path.is_empty() => holds(&value_of(json)),
         Json::Object(fields) => {
-            let (name, rest) = path.split_once('.').unwrap_or((path, ""));
-            let at =
-                |name: &str, rest| fields.get(name).is_some_and(|json| any_in(json, rest, holds));
             // A field may have a name with dots in it, as `http.status` of ECS.
-            at(name, rest) || (!rest.is_empty() && at(path, ""))
+            let dots = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
+            dots.chain([(path, "")])
+                .any(|(name, rest)| fields.get(name).is_some_and(|json| any_in(json, rest, holds)))
         }
         _ => false,
     }

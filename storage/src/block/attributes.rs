@@ -299,6 +299,8 @@ impl Attributes {
 pub(super) struct PhraseSearch<'a> {
     attributes: &'a Attributes,
     phrase: &'a Phrase,
+    /// Whether it has digits alone, as whole numbers do.
+    is_digits: bool,
     /// Of each column of texts, how their skeletons match.
     skeletons: Vec<Vec<PhraseMatch>>,
     scratch: Vec<u8>,
@@ -311,9 +313,12 @@ impl Attributes {
             Values::String(texts) => texts.phrase_matches(phrase),
             _ => Vec::new(),
         });
+        let is_digits =
+            phrase.words.iter().flat_map(|word| word.bytes()).all(|b| b.is_ascii_digit());
         PhraseSearch {
             attributes: self,
             phrase,
+            is_digits,
             skeletons: skeletons.collect(),
             scratch: Vec::new(),
         }
@@ -323,7 +328,7 @@ impl Attributes {
 impl PhraseSearch<'_> {
     /// Whether a value of a log has the phrase.
     pub(super) fn has(&mut self, row: usize) -> Result<bool, BlockError> {
-        let Self { attributes, phrase, skeletons, scratch } = self;
+        let Self { attributes, phrase, is_digits, skeletons, scratch } = self;
         let shape = &attributes.shapes[attributes.shape_of_rows[row] as usize];
         let positions = &attributes.positions[attributes.starts[row] as usize..];
         for (column, position) in shape.iter().zip(positions) {
@@ -334,6 +339,8 @@ impl PhraseSearch<'_> {
                     PhraseMatch::Always => true,
                     PhraseMatch::Perhaps => texts.has_phrase(position, phrase, scratch)?,
                 },
+                // Most values are such, and need not be written out to see that they have no word.
+                Values::Int(_) if !*is_digits => false,
                 values => has_phrase(&values.get(position)?, phrase),
             };
             if has {

@@ -147,7 +147,7 @@ fn has(filter: &[u8], hash: u64) -> bool {
 }
 
 fn knows_words(filter: &[u8]) -> bool {
-    filter.len() % LINE_BYTES != 0 && filter.last() == Some(&FOLDED_WORDS)
+    !filter.len().is_multiple_of(LINE_BYTES) && filter.last() == Some(&FOLDED_WORDS)
 }
 
 /// Whether a block with this word filter may hold a match; `true` if in doubt.

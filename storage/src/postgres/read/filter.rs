@@ -301,10 +301,10 @@ fn words(text: &'static str, words: &[String]) -> Condition {
 /// A pattern of LIKE for a text with this word: any character where a letter has a case that the
 /// database does not know.
 fn in_any_case(word: &str) -> String {
-    let has_case =
-        |c: char| !c.is_ascii() && !(c.to_uppercase().eq([c]) && c.to_lowercase().eq([c]));
+    let is_cased = |c: char| !c.to_uppercase().eq([c]) || !c.to_lowercase().eq([c]);
     let word = escaped_in(word, |c| c == '_');
-    let word: String = word.chars().map(|c| if has_case(c) { '_' } else { c }).collect();
+    let word: String =
+        word.chars().map(|c| if !c.is_ascii() && is_cased(c) { '_' } else { c }).collect();
     format!("%{word}%")
 }
 
@@ -414,9 +414,8 @@ mod tests {
         assert_eq!(in_any_case("m\u{fc}ller_1"), "%m_ller\\_1%");
         assert_eq!(in_any_case("错"), "%错%");
         for c in '\u{80}'..=char::MAX {
-            let folded = folded(&c.to_string());
-            let pattern = in_any_case(&folded);
-            assert!(folded == c.to_string() || pattern == "%_%", "{c:?} {pattern}");
+            let folded = folded(c.encode_utf8(&mut [0; 4]));
+            assert!(folded.starts_with(c) || in_any_case(&folded) == "%_%", "{c:?} {folded}");
         }
     }
 }
