@@ -25,7 +25,7 @@ pub enum Event {
         /// Where that was read.
         original: PathBuf,
     },
-    /// A file or folder to follow is not there yet.
+    /// A file or folder to follow is not there; said once.
     Waiting(PathBuf),
     /// So many files are not read, because there are more than can be kept track of.
     LeftOut {

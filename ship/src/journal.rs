@@ -69,6 +69,7 @@ pub struct Journal {
 }
 
 /// What an earlier run left.
+#[derive(Default)]
 pub struct Left {
     /// Where it stood when it noted its last group.
     pub state: State,

@@ -30,7 +30,7 @@ use crate::{
     error::Error,
     event::Event,
     feed::{Feed, FeedParts, Tally},
-    journal::{Group, Journal, Left, State},
+    journal::{Group, Journal, State},
     read::{
         files::Progress,
         list::Listing,
@@ -112,7 +112,10 @@ impl Shipment {
         notify: Notify,
     ) -> Result<Shipped, Error> {
         let listing = self.check_inputs()?;
-        let (journal, left, known) = self.open_journal(&listing, &notify)?;
+        let (journal, left, known) = match self.open_journal(&listing, &notify)? {
+            Some(opened) => (Some(Arc::new(opened.journal)), opened.left, opened.known),
+            None => Default::default(),
+        };
         let (groups, receiver) = mpsc::channel(GROUPS_WAITING_MAX);
         let feed = self.feed(journal.clone(), left.state, control, groups);
         let reading = self.start_reading(feed, known, control, notify.clone());
@@ -123,8 +126,8 @@ impl Shipment {
         }
         // First what an earlier run noted: the checkpoint only moves on in the order of groups.
         let groups = tokio_stream::iter(waiting).chain(ReceiverStream::new(receiver));
-        // Asked to stop, what is noted but not begun waits for the next run.
-        // What came from a stream is delivered, for there is perhaps no next run.
+        // Asked to stop, what is noted but not begun waits for the next run. What came from a stream
+        // is delivered, for there is perhaps no next run.
         let leaves_rest = !self.inputs.follow && listing.streams.is_empty();
         let stop = control.stop.clone();
         let groups = groups.take_while(move |_| !(leaves_rest && stop.load(Ordering::Relaxed)));
@@ -151,25 +154,26 @@ impl Shipment {
         &self,
         listing: &Listing,
         notify: &Notify,
-    ) -> Result<(Option<Arc<Journal>>, Left, Vec<Progress>), Error> {
+    ) -> Result<Option<registry::Opened>, Error> {
         let Inputs { paths, journal, earlier_journal, again, .. } = &self.inputs;
-        let nothing = || (None, Left { state: State::default(), groups: Vec::new() }, Vec::new());
-        let Some(directory) = journal else { return Ok(nothing()) };
-        let opened = match registry::open(directory, earlier_journal.as_deref(), paths) {
+        let Some(directory) = journal else { return Ok(None) };
+        let mut opened = match registry::open(directory, earlier_journal.as_deref(), paths) {
             // A stream is sent from wherever it comes, a container without a disk too.
             Err(error @ Error::File { .. }) if listing.files.is_empty() && !self.inputs.follow => {
                 notify(Event::NotNoted(error));
-                return Ok(nothing());
+                return Ok(None);
             }
             opened => opened?,
         };
-        let registry::Opened { journal, mut left, known } = opened;
-        let waiting: Vec<_> = left.groups.iter().flat_map(|group| group.batches.clone()).collect();
-        left.state.producers.settle_all_but(&waiting);
+        let waiting = opened.left.groups.iter().flat_map(|group| group.batches.clone());
+        let waiting: Vec<_> = waiting.collect();
+        opened.left.state.producers.settle_all_but(&waiting);
         // They are among what is known.
-        left.state.files.clear();
-        let known = if *again { Vec::new() } else { known };
-        Ok((Some(Arc::new(journal)), left, known))
+        opened.left.state.files.clear();
+        if *again {
+            opened.known.clear();
+        }
+        Ok(Some(opened))
     }
 
     fn feed(

@@ -71,6 +71,7 @@ pub(super) struct Following {
     /// Counts what may make of a copy the only one: files that vanish or are overwritten.
     turn: u64,
     said: HashSet<PathBuf>,
+    /// Most files that were left out at once.
     left_out: u64,
 }
 
@@ -144,7 +145,7 @@ impl Following {
     fn tell(&mut self, reader: &mut Reader<'_>, listing: &Listing) {
         // Each once: the folder is looked at four times a second.
         for path in &listing.missing {
-            if self.open.is_empty() && self.said.insert(path.clone()) {
+            if self.said.insert(path.clone()) {
                 (reader.notify)(Event::Waiting(path.clone()));
             }
         }
@@ -153,13 +154,10 @@ impl Following {
                 reader.failed(path, io::Error::new(error.kind(), error.to_string()));
             }
         }
-        self.leave_out(reader, listing.left_out as u64);
-    }
-
-    fn leave_out(&mut self, reader: &mut Reader<'_>, files: u64) {
-        if files > self.left_out {
-            reader.leave_out(files - self.left_out);
-            self.left_out = files;
+        let left_out = listing.left_out as u64;
+        if left_out > self.left_out {
+            reader.leave_out(left_out - self.left_out);
+            self.left_out = left_out;
         }
     }
 
@@ -214,7 +212,9 @@ impl Following {
             Ok(Opened::Copy) => self.pass(file, Some(self.turn)),
             Ok(Opened::LeftOut) => {
                 self.pass(file, Some(self.turn));
-                self.leave_out(reader, self.left_out + 1);
+                if self.said.insert(file.path.clone()) {
+                    reader.leave_out(1);
+                }
             }
             Err(error) if error.raw_os_error().is_some_and(|n| TOO_MANY_OPEN.contains(&n)) => {
                 self.close_quietest(reader)?;

@@ -155,8 +155,7 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().first() == Some(&b'.')
 }
 
-/// Whether rotation gave a file a longer name: `app.log.1`, `app.log-20261128.gz`; or another one
-/// that gives its logs the same service.
+/// Whether rotation made the name longer: `app.log.1`, `app.log-20261128.gz`.
 fn is_rotated(path: &Path, original: &Path) -> bool {
     let bytes = |path: &Path| path.file_name().map(OsStr::as_encoded_bytes).map(<[u8]>::to_vec);
     path.parent() == original.parent()

@@ -281,7 +281,7 @@ impl SendArgs {
                     original.display()
                 ),
                 Event::Waiting(path) => {
-                    format!("{} is not there yet: waiting for it", path.display())
+                    format!("{} is not there: waiting for it", path.display())
                 }
                 Event::LeftOut { files } => format!(
                     "{} not read: more than can be kept track of",
