@@ -392,12 +392,15 @@ impl Engine {
             let when = When { at, known_through, now };
             let measured = self.measure(service, at);
             for &place in &rules {
-                let is_active = self.is_active_for(place, name, service);
+                let is_open = is_open(place, service);
+                let is_active = is_open && self.is_active(place as usize, name);
                 let detection = match self.checks[place as usize] {
                     Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
                     _ => self.count_matches(place, name, at, is_active),
                 };
-                self.follow(place, name, service, when, detection, fired);
+                if detection.is_some() || is_open {
+                    self.follow(place, name, service, when, detection, fired);
+                }
             }
         }
     }
@@ -413,13 +416,17 @@ impl Engine {
         let measured = self.measure(service, when.at);
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
-            let is_active = self.is_active_for(place, name, service);
+            let is_open = is_open(place, service);
+            let is_active = is_open && self.is_active(place as usize, name);
             let detection = match self.checks[place as usize] {
                 Check::Threshold { .. } => self.compare(place, &measured, when, is_active),
                 Check::Special => self.detect(place, name, service, &windows, is_active),
                 Check::System => continue,
             };
-            self.follow(place, name, service, when, detection, fired);
+            // Most rules find nothing most of the time: that must cost nothing.
+            if detection.is_some() || is_open {
+                self.follow(place, name, service, when, detection, fired);
+            }
         }
         service.rules = rules;
         self.mark_abnormal(name, service, when.now);
@@ -480,10 +487,6 @@ impl Engine {
         detection: Option<Detection>,
         fired: &mut Vec<EvidenceRequest>,
     ) {
-        // Most rules find nothing most of the time: that must cost nothing.
-        if detection.is_none() && !is_open(place, service) {
-            return;
-        }
         let rule = place as usize;
         fired.extend(self.apply(rule, name, when, detection));
         if self.incidents.open(&series(&self.rules[rule].name, name)).is_some() {
@@ -491,10 +494,6 @@ impl Engine {
         } else {
             service.open.remove(&place);
         }
-    }
-
-    fn is_active_for(&self, place: u32, name: &str, service: &Service) -> bool {
-        is_open(place, service) && self.is_active(place as usize, name)
     }
 
     /// What a rule says that no number is compared for.
