@@ -148,6 +148,9 @@ impl ServerArgs {
     pub fn shipping_error(&self, error: ship::Error) -> Error {
         match error {
             ship::Error::Inputs(text) => Error::Usage(text),
+            ship::Error::NoJournal => {
+                Error::Usage("neither XDG_STATE_HOME nor HOME is set: give --journal".to_owned())
+            }
             ship::Error::AlreadySending(path) => Error::Usage(format!(
                 "another `logweir send` reads {} or a part of it: let it, or end it first",
                 path.display()

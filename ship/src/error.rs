@@ -13,6 +13,9 @@ pub enum Error {
     /// The inputs cannot be used as they were named. The text says which and why.
     #[error("{0}")]
     Inputs(String),
+    /// Files are to be sent, and there is no directory to note how far.
+    #[error("no directory is known where to note what is sent")]
+    NoJournal,
     /// Another process ships with the same notes.
     #[error("another process uses the journal {}", .0.display())]
     JournalInUse(PathBuf),

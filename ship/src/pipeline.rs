@@ -156,10 +156,15 @@ impl Shipment {
         notify: &Notify,
     ) -> Result<Option<registry::Opened>, Error> {
         let Inputs { paths, journal, earlier_journal, again, .. } = &self.inputs;
-        let Some(directory) = journal else { return Ok(None) };
+        let has_only_streams = listing.files.is_empty() && !self.inputs.follow;
+        let directory = match journal {
+            Some(directory) => directory,
+            None if has_only_streams => return Ok(None),
+            None => return Err(Error::NoJournal),
+        };
         let mut opened = match registry::open(directory, earlier_journal.as_deref(), paths) {
             // A stream is sent from wherever it comes, a container without a disk too.
-            Err(error @ Error::File { .. }) if listing.files.is_empty() && !self.inputs.follow => {
+            Err(error @ Error::File { .. }) if has_only_streams => {
                 notify(Event::NotNoted(error));
                 return Ok(None);
             }

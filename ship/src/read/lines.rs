@@ -223,13 +223,13 @@ mod tests {
         let found = lines(&wide("\u{feff}Grüße\r\n\u{10a}\nlast"));
         assert_eq!(texts(&found), ["Grüße", "\u{10a}", "last"]);
         assert_eq!(found[0].end, 16);
-        // Gone on with in the middle of the file, and byte by byte.
+        // Gone on with in the middle of a file, with characters that are cut by the buffer.
         let mut reader = LineReader::new(16);
-        let mut found = Vec::new();
-        for byte in wide("next one\n").chunks(1) {
-            found.extend(reader.next_line(&mut &*byte).unwrap());
-        }
-        assert!(found.is_empty(), "one byte says nothing of the encoding");
+        let bytes = wide("next one\nhalf");
+        let texts_of =
+            |mut chunk: &[u8]| reader.next_line(&mut chunk).unwrap().map(|line| line.text);
+        let found: Vec<_> = bytes.chunks(7).filter_map(texts_of).collect();
+        assert_eq!(found, ["next one"]);
         let found = lines(b"f\xfcr M\xfcller\nfor M\xc3\xbcller\n\xfc\xfd\n");
         assert_eq!(texts(&found), ["für Müller", "for Müller", "\u{fffd}\u{fffd}"]);
         assert_eq!(

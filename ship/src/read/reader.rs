@@ -224,6 +224,10 @@ impl<'a> Reader<'a> {
             Judgement::Noted(number) => Some(number),
             Judgement::New | Judgement::CopyOf(_) => None,
         };
+        let sent_end = noted.and_then(|number| {
+            let file = self.noted()[number];
+            file.complete_at_bytes.map(|_| file.identity.fingerprint.last_end)
+        });
         let Some(number) = self.take_up(path, &input, noted, around) else {
             return Ok(Opened::LeftOut);
         };
@@ -231,7 +235,7 @@ impl<'a> Reader<'a> {
         if progress.is_complete(input.size) {
             return Ok(Opened::Complete);
         }
-        let tail = Tail::new(path, input, number, progress.offset)?;
+        let tail = Tail::new(path, input, number, progress.offset, sent_end)?;
         Ok(Opened::Tail(Box::new(tail)))
     }
 

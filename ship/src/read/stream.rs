@@ -71,7 +71,8 @@ impl Stream {
     /// Takes what was read, a line without an end too: it cannot be read again.
     pub(super) fn finish(&mut self, feed: &mut Feed) -> Result<(), Failure> {
         self.take_waiting(feed)?;
-        Ok(self.text.finish(feed)?)
+        self.text.take_last_line(feed)?;
+        Ok(self.text.finish_complete_lines(feed)?)
     }
 }
 

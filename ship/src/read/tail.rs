@@ -28,6 +28,8 @@ pub(super) struct Tail {
     pub(super) number: usize,
     text: Text,
     trace: Trace,
+    /// Where the content ended when all of it was sent.
+    sent_end: Option<u64>,
 }
 
 /// How reading on went.
@@ -61,12 +63,13 @@ impl Tail {
         mut input: Input,
         number: usize,
         offset: u64,
+        sent_end: Option<u64>,
     ) -> io::Result<Self> {
         let (start, bytes) = Trace::last_part(offset);
         let trace = Trace::new(input.head(), input.bytes_at(start, bytes)?, offset);
         input.start_at(offset)?;
         let text = Text::new(path.to_string_lossy().into_owned(), Some(number), offset);
-        Ok(Self { path: path.to_owned(), input, number, text, trace })
+        Ok(Self { path: path.to_owned(), input, number, text, trace, sent_end })
     }
 
     /// Reads a bounded part of what there is.
@@ -124,9 +127,14 @@ impl Tail {
 
     /// Takes what waited for more, and notes the file as read to its end.
     pub(super) fn finish(&mut self, feed: &mut Feed) -> Result<(), Error> {
-        self.text.finish(feed)?;
+        // A copy of a file whose last line has no end: that line was sent with the original.
+        if self.sent_end != Some(self.text.offset()) {
+            self.text.take_last_line(feed)?;
+        }
+        // Together with the last log: noted before it, the log would be lost by a kill, and noted
+        // after it, a line without an end would be sent twice.
         feed.complete_file(self.number, self.bytes_read());
-        Ok(())
+        self.text.finish_complete_lines(feed)
     }
 
     /// Takes the last log, but leaves a line without an end for later: its writer may be in the

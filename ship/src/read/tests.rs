@@ -340,6 +340,18 @@ fn rotation_between_two_runs_doubles_and_loses_nothing() {
 }
 
 #[test]
+fn a_last_line_without_an_end_is_sent_and_sent_whole_once_it_has_grown() {
+    let folder = Folder::new();
+    folder.append("app.log", "one\nha");
+    assert_eq!(folder.send_all(), ["one", "ha"]);
+    assert!(folder.send_all().is_empty());
+    folder.append("app.log", "lf\nlast");
+    assert_eq!(folder.send_all(), ["half", "last"]);
+    folder.compress("app.log");
+    assert!(folder.send_all().is_empty());
+}
+
+#[test]
 fn a_copy_is_known_though_its_original_was_overwritten_runs_ago() {
     let folder = Folder::new();
     folder.append("app.log", "one\n");

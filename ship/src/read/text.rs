@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     error::Error,
     feed::Feed,
-    read::lines::{Joiner, LineReader},
+    read::lines::{Joiner, Line, LineReader},
 };
 
 /// After so many looks without news the last log has all its lines: half a second, in which a
@@ -41,13 +41,15 @@ pub(super) struct Text {
     /// The number of its file, if it is one.
     file: Option<usize>,
     quiet_looks: u32,
+    /// Where the last line ends that has an end.
+    lines_end: u64,
 }
 
 impl Text {
     /// Begins at a position of the source.
     pub(super) fn new(path: String, file: Option<usize>, offset: u64) -> Self {
         let lines = LineReader::new(offset);
-        Self { lines, joiner: Joiner::default(), path, file, quiet_looks: 0 }
+        Self { lines, joiner: Joiner::default(), path, file, quiet_looks: 0, lines_end: offset }
     }
 
     /// Bytes taken so far, from the beginning of the source.
@@ -64,6 +66,7 @@ impl Text {
     pub(super) fn take(&mut self, mut bytes: &[u8], feed: &mut Feed) -> Result<(), Failure> {
         self.quiet_looks = 0;
         while let Some(line) = self.lines.next_line(&mut bytes)? {
+            self.lines_end = line.end;
             self.joiner.push(line, &feed.context());
             self.add(feed)?;
         }
@@ -76,12 +79,14 @@ impl Text {
         if self.quiet_looks < JOINING_LOOKS_MAX { Ok(()) } else { self.finish_complete_lines(feed) }
     }
 
-    /// Takes what waited for more: a last line without an end, and the last log.
-    pub(super) fn finish(&mut self, feed: &mut Feed) -> Result<(), Error> {
+    /// Takes a last line without an end.
+    pub(super) fn take_last_line(&mut self, feed: &mut Feed) -> Result<(), Error> {
+        // Noted as not read: should its writer have been in the middle of it, the next run sends
+        // it again, and whole.
         if let Some(line) = self.lines.last_line() {
-            self.joiner.push(line, &feed.context());
+            self.joiner.push(Line { end: self.lines_end, ..line }, &feed.context());
         }
-        self.finish_complete_lines(feed)
+        self.add(feed)
     }
 
     /// Takes the last log, but leaves a line without an end for later.

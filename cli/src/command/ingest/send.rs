@@ -147,7 +147,7 @@ impl SendArgs {
         let compression = if self.compress { Compression::Zstd } else { Compression::None };
         let sender = self.server.sender(compression)?;
         let started = Instant::now();
-        let shipment = self.shipment()?;
+        let shipment = self.shipment();
         let interrupts = [SignalKind::interrupt(), SignalKind::terminate()];
         let [interrupt, terminate] = interrupts.map(signal);
         let interrupts = [interrupt?, terminate?];
@@ -182,14 +182,10 @@ impl SendArgs {
         self.paths.iter().any(|path| path == Path::new(STDIN))
     }
 
-    fn shipment(&self) -> Result<Shipment, Error> {
+    fn shipment(&self) -> Shipment {
         let service = self.service.as_deref().unwrap_or("");
         let earlier = registry::earlier_folder_name(&self.server.endpoint, service, &self.paths);
         let state = state_directory().map(|state| state.join("logweir/send"));
-        if state.is_none() && self.journal.is_none() && !self.is_stdin() {
-            let text = "neither XDG_STATE_HOME nor HOME is set: give --journal";
-            return Err(Error::Usage(text.to_owned()));
-        }
         let directory = |name| state.as_ref().map(|state| state.join(name));
         let of_server = directory(registry::folder_name(&self.server.endpoint));
         let inputs = Inputs {
@@ -199,14 +195,14 @@ impl SendArgs {
             journal: self.journal.clone().or(of_server),
             again: self.again,
         };
-        Ok(Shipment {
+        Shipment {
             inputs,
             rules: self.rules(),
             in_flight: self.in_flight.into(),
             batch_records_max: self.batch.into(),
             // Who follows is a service of its own: an outage of the server must not end it.
             patience: (!self.follow).then_some(self.patience),
-        })
+        }
     }
 
     /// Shows what would be stored of each input, and what was guessed.
@@ -248,7 +244,8 @@ impl SendArgs {
     /// The zone that is given, or that of the environment.
     fn zone(&self) -> Tz {
         self.timezone.unwrap_or_else(|| {
-            let of_environment = std::env::var("TZ").unwrap_or_default();
+            let of_environment = std::env::var_os("TZ").unwrap_or_default();
+            let of_environment = of_environment.to_string_lossy();
             // POSIX lets a colon stand before a name, and has other forms, which name no zone.
             let name = of_environment.trim_start_matches(':');
             name.parse().unwrap_or_else(|_| {
