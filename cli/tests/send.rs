@@ -41,6 +41,34 @@ fn a_refused_token_ends_it_and_is_said_once_with_what_to_do() {
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
+#[test]
+fn what_would_be_stored_is_shown_without_a_server() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("shop-2026-01-02.log");
+    let text = "2026-01-02 03:04:05 - cart - ERROR - no room\n\tat cart\n{\"msg\":\"next\"}\n";
+    fs::write(&path, text).expect("the file can be written");
+    let run = |options: &[&str]| {
+        let mut command = logweir();
+        command.args(["send", "--dry-run", "--timezone", "America/New_York"]).args(options);
+        command.arg(&path).output().expect("it runs")
+    };
+    let shown = succeeded(&run(&[]));
+    assert!(shown.contains("2026-01-02 08:04:05.000Z ERROR shop no room"), "{shown}");
+    assert!(shown.contains("\n    several lines\n"), "{shown}");
+    assert!(shown.contains("\n    json, no time: that of the line before\n"), "{shown}");
+    assert_eq!(succeeded(&run(&["--json"])).lines().count(), 2);
+    assert_eq!(run(&["no-such-file"]).status.code(), Some(5), "a file that is not there");
+    let summary = {
+        let data_dir = TempDir::new().expect("a folder");
+        let server = Process::standalone(data_dir.path());
+        let token = token(data_dir.path(), "*", "admin");
+        let path = path.display().to_string();
+        let journal = folder.path().join("journal").display().to_string();
+        succeeded(&client(&server, &token, &["send", &path, "--journal", &journal]))
+    };
+    assert!(summary.contains("read as 1 json, 1 text; 1 of several lines"), "{summary}");
+}
+
 /// Waits until so many lines are stored.
 fn until_stored(server: &Process, token: &str, lines: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use logweir_core::{record::Value, timestamp::Timestamp};
 
-use crate::{Context, json, time};
+use crate::{json, parsed::Context, time};
 
 /// Longest name that docker compose puts before a line, bytes.
 const NAME_BYTES_MAX: usize = 64;

@@ -7,10 +7,10 @@ use logweir_core::{
 };
 
 use crate::{
-    Context, Parsed,
     exception::exception,
     level,
     names::Role,
+    parsed::{Context, Parsed},
     time,
     units::{checked_ms, duration_ms, hex_id, latency_unit, traceparent, unit_ms},
 };

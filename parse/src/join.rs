@@ -6,10 +6,12 @@
 use std::{borrow::Cow, collections::VecDeque};
 
 use crate::{
-    Context, clean,
+    clean,
     envelope::{self, Envelope},
     exception::{PYTHON_TRACE, RUST_PANIC, is_kind},
-    json, level, logfmt, time,
+    json, level, logfmt,
+    parsed::Context,
+    time,
 };
 
 /// Longest log that lines are joined to, bytes: the longest message of the contract.

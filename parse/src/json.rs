@@ -10,7 +10,12 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Context, Format, Parsed, fields::Fields, lenient, names::Role};
+use crate::{
+    fields::Fields,
+    lenient,
+    names::Role,
+    parsed::{Context, Format, Parsed},
+};
 
 /// What `logweir export` writes in each log, and others do not.
 const EXPORT_MARKS: [&str; 4] = ["received", "template_id", "anomaly_score", "is_anomaly"];

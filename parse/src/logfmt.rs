@@ -2,7 +2,12 @@
 
 use logweir_core::record::Value;
 
-use crate::{Context, Format, Parsed, fields::Fields, lenient, names::Role};
+use crate::{
+    fields::Fields,
+    lenient,
+    names::Role,
+    parsed::{Context, Format, Parsed},
+};
 
 /// More fields than any limit of attributes makes sense for.
 const FIELDS_MAX: usize = 1_024;

@@ -3,7 +3,11 @@
 
 use logweir_core::record::{Attribute, Level, Value};
 
-use crate::{Context, Format, Parsed, json, level, logfmt, time};
+use crate::{
+    json, level, logfmt,
+    parsed::{Context, Format, Parsed},
+    time,
+};
 
 /// Longest name of a logger or thread in a head, bytes.
 const NAME_BYTES_MAX: usize = 128;

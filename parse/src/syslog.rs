@@ -2,7 +2,11 @@
 
 use logweir_core::record::{Attribute, Level, Value};
 
-use crate::{Context, Format, Parsed, level, time};
+use crate::{
+    level,
+    parsed::{Context, Format, Parsed},
+    time,
+};
 
 /// Longest program in a header, bytes (RFC 5424, 6.2.5: 48; RFC 3164 leaves more room).
 const PROGRAM_BYTES_MAX: usize = 64;

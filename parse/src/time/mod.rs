@@ -14,7 +14,7 @@ use logweir_core::timestamp::{Timestamp, nanos_of};
 
 pub use self::zone::Tz;
 use self::{cursor::Cursor, zone::Zone};
-use crate::Context;
+use crate::parsed::Context;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Bytes of an access log within which its time stands, behind client and user.

@@ -1,4 +1,5 @@
 //! What brings logs in: from files, or made up.
 
 pub mod loadgen;
+mod preview;
 pub mod send;

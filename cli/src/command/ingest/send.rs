@@ -10,28 +10,25 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use logweir_core::{limits::Limits, runtime::clock::system_clock, timestamp::parse_duration};
-use logweir_parse::{Format, Tz, service::PathPattern};
+use logweir_core::{limits::Limits, timestamp::parse_duration};
+use logweir_parse::{Tz, service::PathPattern};
 use logweir_sdk::Compression;
 use logweir_ship::{
     self as ship, Control, Event, Inputs, Notify, Shipment, Shipped,
-    preview::preview,
     read::list::{Listing, STDIN},
-    record::{Changes, Ready, Rules, service_name},
+    record::{Rules, service_name},
     registry,
 };
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::preview;
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
-    log_output,
     output::{Output, OutputArgs, Tone, escape, grouped, say},
 };
 
-/// Logs of each input that `--dry-run` shows.
-const PREVIEWED_LOGS_MAX: usize = 10;
 /// Services that the summary names one by one.
 const SERVICES_SHOWN_MAX: usize = 20;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -46,12 +43,12 @@ without one belongs to the log before. UTF-16 and Latin-1 are decoded. gzip is r
 directories with all below them. A file's name without dates, numbers and ids is the service of
 lines that name none. --dry-run shows what would be stored.
 
-Each line of a file is sent once, whatever the command was that sent it: a file is known by where it
-lies on the disk and by its content, over renaming, truncation, copying and compression, and only
-what was added to it is sent, unless --again is given. A run that was killed is continued by the next
-one: what was noted but not acknowledged is sent again under the same ids, and the server stores it
-once. Lines come to the server within a second, from standard input and pipes too; what was read of
-these and not noted when a run was killed is lost.";
+Each line of a file is sent once, whatever the command was that sent it: a file is known by
+where it lies on the disk and by its content, over renaming, truncation, copying and
+compression, and only what was added to it is sent, unless --again is given. A run that was
+killed is continued by the next one: what was noted but not acknowledged is sent again under the
+same ids, and the server stores it once. Lines come to the server within a second, from standard
+input and pipes too; what was read of these and not noted when a run was killed is lost.";
 
 /// Arguments of `logweir send`.
 #[derive(Debug, Args)]
@@ -207,20 +204,10 @@ impl SendArgs {
 
     /// Shows what would be stored of each input, and what was guessed.
     fn preview(&self) -> anyhow::Result<Exit> {
-        let rules = self.rules();
         let mut output = Output::new(&self.output);
-        let mut exit = Exit::Done;
-        for path in self.previewed_paths() {
-            match preview(&path, &rules, &system_clock(), PREVIEWED_LOGS_MAX) {
-                Ok(logs) => write_preview(&mut output, &path, logs)?,
-                Err(error) => {
-                    say(&escape(&format!("cannot read {}: {error}", path.display())));
-                    exit = Exit::Partial;
-                }
-            }
-        }
+        let is_whole = preview::write(&mut output, &self.previewed_paths(), &self.rules())?;
         output.flush()?;
-        Ok(exit)
+        Ok(if is_whole { Exit::Done } else { Exit::Partial })
     }
 
     fn previewed_paths(&self) -> Vec<PathBuf> {
@@ -512,39 +499,6 @@ fn note_lines(shipped: &Shipped) -> impl Iterator<Item = String> {
 
 fn counted(count: u64, [one, many]: [&str; 2]) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
-}
-
-/// A line for each log, and what a person should know of it.
-fn write_preview(output: &mut Output, path: &Path, logs: Vec<Ready>) -> io::Result<()> {
-    if !output.json {
-        output.line(&output.paint(&escape(&path.display().to_string()), Tone::Dim))?;
-    }
-    for Ready { service, record, changes } in logs {
-        let guesses = guesses(&changes);
-        log_output::write_unsent(output, &service, &record)?;
-        if !output.json && !guesses.is_empty() {
-            output.line(&output.paint(&format!("    {}", guesses.join(", ")), Tone::Warning))?;
-        }
-    }
-    Ok(())
-}
-
-fn guesses(changes: &Changes) -> Vec<String> {
-    let notes = [
-        (changes.joined, "several lines"),
-        (changes.untimed, "no time: that of sending"),
-        (changes.inherited_time, "no time: that of the line before"),
-        (changes.notes.has_unknown_level, "unknown level"),
-        (changes.notes.has_unknown_zone, "unknown zone: see --timezone"),
-        (changes.latin1, "read as Latin-1"),
-        (changes.invalid_utf8, "no UTF-8"),
-        (changes.truncated, "cut to the limits"),
-        (changes.renamed, "names another service"),
-    ];
-    let found = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned());
-    let format = changes.notes.format;
-    let format = (format != Format::Text).then(|| format.as_str().to_owned());
-    format.into_iter().chain(found).collect()
 }
 
 /// Where a user's programs keep what must outlast them.
