@@ -38,7 +38,7 @@ fn docker<'a>(line: &'a str, context: &Context) -> Option<(Envelope, Cow<'a, str
         return None;
     }
     let (mut envelope, mut text) = (Envelope::default(), None);
-    for (key, raw) in json::members_of_envelope(line)? {
+    for (key, raw) in json::members(line)? {
         match (key.as_ref(), json::value(raw)) {
             ("log", Value::String(log)) => text = Some(log),
             ("stream", Value::String(stream)) => envelope.stream = stream,
@@ -79,7 +79,9 @@ fn compose(line: &str) -> Option<(Envelope, Cow<'_, str>)> {
     let bar = memchr::memchr(b'|', head)?;
     let name = line[..bar].trim_end();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let is_name = name.len() < bar && !name.is_empty() && name.bytes().all(allowed);
+    let is_name = name.len() < bar
+        && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && name.bytes().all(allowed);
     instance_number(name).filter(|_| is_name)?;
     let text = line[bar + 1..].strip_prefix(' ').unwrap_or(&line[bar + 1..]);
     let envelope = Envelope { container: name.to_owned(), ..Envelope::default() };

@@ -36,6 +36,9 @@ pub fn exception(text: &str) -> Option<Exception<'_>> {
     if let Some(message) = first.strip_prefix("panic: ") {
         return Some(Exception { kind: "panic", message });
     }
+    if let Some(found) = of_node(text) {
+        return Some(found);
+    }
     named_at_start(first).or_else(|| of_ruby(first)).or_else(|| within(first)).or_else(|| {
         let lines = rest.lines().take(LINES_MAX).filter(|line| !line.starts_with([' ', '\t']));
         lines.into_iter().find_map(named)
@@ -48,6 +51,14 @@ fn of_python(trace: &str) -> Option<Exception<'_>> {
     let last = trace.lines().skip(1).filter(is_outer).last()?;
     let (kind, message) = last.split_once(':').unwrap_or((last, ""));
     is_name(kind.trim()).then(|| Exception { kind: kind.trim(), message: message.trim() })
+}
+
+/// `Error: no money` with frames behind it: the class alone says nothing, but the frames do.
+fn of_node(text: &str) -> Option<Exception<'_>> {
+    let frames = memchr::memmem::find(text.as_bytes(), b"\n    at ")?;
+    let line = text[..frames].rsplit('\n').next()?;
+    let at = line.rfind("Error: ").filter(|at| *at == 0 || line[..*at].ends_with(' '))?;
+    Some(Exception { kind: "Error", message: &line[at + "Error: ".len()..] })
 }
 
 /// `app.rb:7:in 'work': no money (ArgumentError)`, as Ruby writes it.
@@ -132,6 +143,7 @@ mod tests {
             ),
             ("thread 'main' panicked at src/a.rs:1:2:\nboom", "panic", "boom"),
             ("thread 'main' panicked at 'boom', a.rs:1", "panic", "'boom', a.rs:1"),
+            ("pay failed\nError: no money\n    at pay (a.js:1)", "Error", "no money"),
             ("java.lang.NullPointerException", "java.lang.NullPointerException", ""),
         ] {
             assert_eq!(exception(text), Some(Exception { kind, message }), "{text}");

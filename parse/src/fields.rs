@@ -17,6 +17,10 @@ use crate::{
 
 /// Rank of a message or service that was not found yet.
 const NO_RANK: u8 = u8::MAX;
+/// Rank of the command among the names of a service.
+const COMMAND_RANK: u8 = 3;
+/// Attributes among which a name is looked for: more than any log may have.
+const ATTRIBUTES_SEARCHED_MAX: usize = 256;
 const NANOS_PER_MS: f64 = 1e6;
 
 /// What was gathered so far. What is known beforehand stays: a field that says the same has its
@@ -77,29 +81,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The log, read; none of it is a message if no field was one.
-    pub(crate) fn finish(mut self) -> Option<Parsed> {
+    /// The log, read; one without a message of its own is its own message.
+    pub(crate) fn finish(mut self, whole: &str) -> Parsed {
         self.place_number();
         self.derive_exception();
         if self.message_rank == NO_RANK {
-            self.parsed.record.message.clear();
+            whole.clone_into(&mut self.parsed.record.message);
         }
-        Some(self.parsed)
-    }
-
-    /// The log, read; one without a message of its own is its own message.
-    pub(crate) fn finish_or_whole(self, whole: &str) -> Parsed {
-        let has_message = self.message_rank != NO_RANK;
-        let mut parsed = self.finish().unwrap_or_default();
-        if !has_message {
-            whole.clone_into(&mut parsed.record.message);
-        }
-        parsed
+        self.parsed
     }
 
     fn fill(&mut self, role: Role, name: &str, value: &Value) -> bool {
         match role {
             Role::Time => self.fill_time(self.time_of(value)),
+            // Elsewhere than in journald a command is not the service.
+            Role::Service(COMMAND_RANK) if name != "_COMM" => false,
             Role::Service(rank) => self.fill_service(rank, value),
             Role::Level => self.fill_level(value),
             Role::LevelLetter => {
@@ -108,8 +104,10 @@ impl<'a> Fields<'a> {
             }
             Role::SeverityNumber => self.fill_severity(value),
             Role::SyslogSeverity => {
-                let level = number_of(value).and_then(level::of_severity);
-                fill(&mut self.parsed.record.level, level.or_else(|| word_of(value)))
+                // Others count priorities otherwise: a job with priority 1 is no emergency.
+                let number = number_of(value).filter(|_| name == "PRIORITY");
+                let level = number.and_then(level::of_severity).or_else(|| word_of(value));
+                fill(&mut self.parsed.record.level, level)
             }
             Role::Message(rank) => self.fill_message(rank, name, value),
             Role::Trace => fill(&mut self.parsed.record.trace_id, trace_of(value)),
@@ -202,7 +200,10 @@ impl<'a> Fields<'a> {
 
     /// An attribute with a name that has a meaning, unless it is there already.
     fn fill_attribute(&mut self, key: &str, value: &Value) -> bool {
-        if self.parsed.record.attribute(key).is_some() || matches!(value, Value::Json(_)) {
+        let attributes = &self.parsed.record.attributes;
+        let is_known = attributes.len() > ATTRIBUTES_SEARCHED_MAX
+            || attributes.iter().any(|attribute| attribute.key == key);
+        if is_known || matches!(value, Value::Json(_)) {
             return false;
         }
         self.add_attribute(key, value.clone());

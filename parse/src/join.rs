@@ -11,11 +11,13 @@ use crate::{
     exception::{PYTHON_TRACE, RUST_PANIC, is_kind},
     json, level, logfmt,
     parsed::Context,
-    time,
+    plain, time,
 };
 
 /// Longest log that lines are joined to, bytes: the longest message of the contract.
 pub const JOINED_BYTES_MAX: usize = 64 << 10;
+/// Longest JSON that lines are joined to, bytes: an array holds many logs.
+const JSON_BYTES_MAX: usize = 1 << 20;
 /// Lines without a last part that are kept, one of each stream.
 const PARTIALS_MAX: usize = 16;
 /// Logs that wait for a line whose last part has not come.
@@ -210,11 +212,16 @@ impl Held {
 
     fn is_continued_by(&self, line: &Line, context: &Context) -> bool {
         let text = line.text.as_str();
-        self.line.text.len() + self.blank_lines + 1 + text.len() <= JOINED_BYTES_MAX
+        let bytes_max =
+            if self.expects == Expects::Json { JSON_BYTES_MAX } else { JOINED_BYTES_MAX };
+        self.line.text.len() + self.blank_lines + 1 + text.len() <= bytes_max
             && self.line.is_of_source(line)
             && match self.expects {
                 Expects::Nothing => false,
-                Expects::Json => text.starts_with([' ', '\t', '}', ']', '"']),
+                Expects::Json => {
+                    text.starts_with([' ', '\t', '}', ']', '"'])
+                        || (self.line.text.starts_with('[') && text.starts_with(['{', ',']))
+                }
                 Expects::OneMore => !is_stamped(text, context),
                 Expects::GoFrames => is_continuation(text) || is_go_frame(text),
                 Expects::Continuation => is_continuation(text),
@@ -273,14 +280,16 @@ fn expects_behind(line: &Line, context: &Context) -> Expects {
 fn is_stamped(text: &str, context: &Context) -> bool {
     let has_time = |text: &str| {
         time::leading(text, context).is_some()
+            || time::leading_in_bracket(text, context).is_some()
             || text.get(1..).is_some_and(|rest| time::month_day_clock(rest, context).is_some())
     };
     match text.as_bytes().first() {
-        Some(b'0'..=b'9' | b'[' | b'<' | b'(' | b'A'..=b'Z' | b'a'..=b'z') => {
+        Some(b'0'..=b'9' | b'[' | b'<' | b'(' | b'{' | b'A'..=b'Z' | b'a'..=b'z') => {
             has_time(text)
                 || level::leading(text)
                     .is_some_and(|(_, rest)| time::leading(rest, context).is_some())
                 || behind_process(text).is_some_and(has_time)
+                || plain::time_behind_tokens(text, context).is_some()
         }
         _ => false,
     }
@@ -310,7 +319,10 @@ fn begins_log(text: &str, before: &str, context: &Context) -> bool {
         return true;
     }
     let is_second_line = !before.contains('\n') && level::marked(before).is_none();
-    level::leading(text).is_some() && !is_second_line
+    // `Error: no money` is what a trace of Node begins with; a level is written in capitals.
+    let is_name = text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text[1..].starts_with(|c: char| c.is_ascii_lowercase());
+    level::leading(text).is_some() && !is_second_line && !is_name
 }
 
 /// Whether a line is clearly a part of something before it.
@@ -331,7 +343,7 @@ fn is_continuation(text: &str) -> bool {
         "--- End of ",
         "---> ",
     ];
-    text.starts_with([' ', '\t'])
+    (text.starts_with([' ', '\t']) && !text.trim_start().starts_with("{\""))
         || STARTS.iter().any(|start| text.starts_with(start))
         || matches!(text.trim_end(), "}" | "})" | "};")
         || is_php_frame(text)
@@ -367,7 +379,9 @@ fn array_of(line: &Line) -> Option<Vec<Line>> {
         return None;
     }
     let objects = json::elements(text)?;
-    let of = |text: &&str| Line { text: (*text).to_owned(), ..line.clone() };
+    // Without its text, which is that of all.
+    let frame = Line { text: String::new(), envelope: line.envelope.clone(), ..*line };
+    let of = |text: &&str| Line { text: (*text).to_owned(), ..frame.clone() };
     (!objects.is_empty()).then(|| objects.iter().map(of).collect())
 }
 

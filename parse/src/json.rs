@@ -40,7 +40,7 @@ pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Pars
             add(&mut fields, &key, raw, DEPTH_MAX);
         }
     }
-    let mut parsed = fields.finish_or_whole(text);
+    let mut parsed = fields.finish(text);
     parsed.notes.format = format;
     Some(parsed)
 }
@@ -52,8 +52,8 @@ pub(crate) fn elements(text: &str) -> Option<Vec<&str>> {
     texts.iter().all(|text| text.starts_with('{')).then_some(texts)
 }
 
-/// The members of docker's envelope: text, stream and time.
-pub(crate) fn members_of_envelope(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+/// The members of an object; none if it is something else.
+pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     serde_json::from_str::<Members<'_>>(text).ok().map(|members| members.0)
 }
 

@@ -7,6 +7,7 @@ use crate::{
     lenient,
     names::Role,
     parsed::{Context, Format, Parsed},
+    time,
 };
 
 /// More fields than any limit of attributes makes sense for.
@@ -20,8 +21,14 @@ pub(crate) fn parse(text: &str, context: &Context, known: Parsed) -> Option<Pars
     for (key, value) in pairs {
         fields.add(key, value);
     }
-    let mut parsed = fields.finish_or_whole(text);
+    let mut parsed = fields.finish(text);
     parsed.notes.format = Format::Logfmt;
+    if let Some(stamp) = parsed.record.message.strip_prefix("audit(") {
+        // Linux's audit writes its time and number as the message; the line says what happened.
+        let seconds = stamp.split(':').next().unwrap_or_default();
+        parsed.time = parsed.time.or_else(|| time::since_epoch(seconds));
+        text.clone_into(&mut parsed.record.message);
+    }
     Some(parsed)
 }
 

@@ -1,14 +1,20 @@
 //! Reads a line of text: a time and a level at its start, in either order, with what loggers write
 //! between and behind them; the rest is the message. Pure.
 
-use logweir_core::record::{Attribute, Level, Value};
+use logweir_core::{
+    record::{Attribute, Level, Value},
+    timestamp::Timestamp,
+};
 
 use crate::{
     json, level, logfmt,
     parsed::{Context, Format, Parsed},
     time,
+    units::hex_id,
 };
 
+/// Words of a head that may stand before a time.
+const TOKENS_MAX: usize = 4;
 /// Longest name of a logger or thread in a head, bytes.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -34,6 +40,7 @@ pub(crate) fn parse(text: &str, context: &Context, mut known: Parsed) -> Parsed 
         if head.parsed.time.is_some() {
             head.parsed.notes.format = Format::AccessLog;
         }
+        head.parsed.time = head.parsed.time.or_else(|| time_behind_tokens(text, context));
     }
     let (rest, mut parsed) = (head.rest, head.parsed);
     parsed.record.level = parsed.record.level.or_else(|| level_within(rest));
@@ -56,6 +63,38 @@ fn with_message(mut parsed: Parsed, rest: &str, text: &str) -> Parsed {
     parsed
 }
 
+/// A time behind a few words of a head, such as `E, `, `[main]`, `ERROR`, `#` or a number.
+pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timestamp> {
+    let mut rest = text;
+    for _ in 0..TOKENS_MAX {
+        let (token, behind) = head_token(rest)?;
+        rest = behind;
+        if token.is_empty() {
+            return None;
+        }
+        let found = time::leading(rest, context);
+        if let Some((time, _)) = found.or_else(|| time::leading_in_bracket(rest, context)) {
+            return Some(time);
+        }
+    }
+    None
+}
+
+/// A word that stands before a time in some heads, and what is behind it.
+fn head_token(text: &str) -> Option<(&str, &str)> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let (name, rest) = inner.split_once(']')?;
+        return (name.len() <= NAME_BYTES_MAX).then(|| (name, rest.trim_start()));
+    }
+    let (word, rest) = text.split_once([' ', '\t'])?;
+    let bare = word.trim_end_matches([',', ':']);
+    let is_number = bare.bytes().all(|byte| byte.is_ascii_digit());
+    let is_level =
+        bare.bytes().all(|byte| byte.is_ascii_uppercase()) && level::named(bare).is_some();
+    let is_mark = matches!(word, "-" | "#" | "*");
+    (is_level || is_mark || (is_number && !bare.is_empty())).then(|| (word, rest.trim_start()))
+}
+
 /// The beginning of a line while it is taken apart.
 struct Head<'a> {
     rest: &'a str,
@@ -72,6 +111,28 @@ impl<'a> Head<'a> {
             self.has_stamp = true;
             self.parsed.time = self.parsed.time.or(Some(time));
             self.rest = behind_separator(&self.rest[used..]);
+        } else if let Some((time, used)) = time::leading_in_bracket(self.rest, context) {
+            self.has_stamp = true;
+            self.parsed.time = self.parsed.time.or(Some(time));
+            self.take_bracket(used);
+        }
+    }
+
+    /// `[TIME LEVEL logger] text`: the time ends at a place within the bracket. One with something
+    /// else in it stays in the message.
+    fn take_bracket(&mut self, used: usize) {
+        let taken = || {
+            let (inner, rest) = self.rest[used..].split_once([']', '>', ')', '}'])?;
+            let inner = inner.trim_start_matches([',', ':', '|', ' ', '\t']);
+            let word = inner.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let level = level::named(&inner[..word]).filter(|_| word > 2)?;
+            let name = inner[word..].trim_start_matches([' ', '/', ':', '|', '-']).trim_end();
+            (name.is_empty() || is_logger(name, true)).then_some((level, name, rest))
+        };
+        if let Some((level, name, rest)) = taken() {
+            self.parsed.record.level = self.parsed.record.level.or(Some(level));
+            name.clone_into(&mut self.parsed.record.logger);
+            self.rest = behind_separator(rest);
         }
     }
 
@@ -106,6 +167,12 @@ impl<'a> Head<'a> {
             return;
         }
         let Some((logger, rest)) = self.rest.split_once(' ') else { return };
+        if let Some((channel, level)) = monolog(logger) {
+            self.parsed.record.level = Some(level);
+            channel.clone_into(&mut self.parsed.record.logger);
+            self.rest = rest.trim_start();
+            return;
+        }
         let is_parted = rest.starts_with("- ") || rest.starts_with("| ");
         if !is_logger(logger, is_parted) {
             return;
@@ -129,21 +196,47 @@ impl<'a> Head<'a> {
             }
             let (logger, message) = rest.split_once(" : ").or_else(|| rest.split_once(": "))?;
             let is_process = !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit());
-            (is_process && is_logger(logger.trim(), true))
-                .then(|| (process, names.pop(), logger.trim(), message))
+            (is_process && is_logger(logger.trim(), true)).then_some((
+                process,
+                names,
+                logger.trim(),
+                message,
+            ))
         };
-        let Some((process, thread, logger, message)) = taken() else { return };
+        let Some((process, names, logger, message)) = taken() else { return };
         let parsed = &mut self.parsed;
         let mut add = |key: &str, value: Value| {
             parsed.record.attributes.push(Attribute::new(key, value));
         };
         add("pid", process.parse().map_or_else(|_| Value::String(process.to_owned()), Value::Int));
-        if let Some(thread) = thread {
-            add("thread", Value::String(thread.to_owned()));
+        let (traces, mut names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| trace_and_span(name).is_some());
+        // The thread stands last, the application before it.
+        for (key, name) in
+            ["thread", "application"].into_iter().zip(std::iter::from_fn(|| names.pop()))
+        {
+            add(key, Value::String(name.to_owned()));
+        }
+        if let Some((trace_id, span_id)) = traces.first().and_then(|name| trace_and_span(name)) {
+            parsed.record.trace_id = parsed.record.trace_id.or(Some(trace_id));
+            parsed.record.span_id = parsed.record.span_id.or(Some(span_id));
         }
         logger.clone_into(&mut parsed.record.logger);
         self.rest = message.trim_start();
     }
+}
+
+/// `TRACE-SPAN` in hexadecimal, as Micrometer writes them.
+fn trace_and_span(name: &str) -> Option<([u8; 16], [u8; 8])> {
+    let (trace, span) = name.split_once('-')?;
+    Some((hex_id(trace)?, hex_id(span)?))
+}
+
+/// `shop.ERROR:`, as Monolog writes channel and level.
+fn monolog(word: &str) -> Option<(&str, Level)> {
+    let (channel, level) = word.strip_suffix(':')?.rsplit_once('.')?;
+    let is_shouted = level.len() > 2 && level.bytes().all(|byte| byte.is_ascii_uppercase());
+    Some((channel, level::named(level).filter(|_| is_shouted && is_logger(channel, true))?))
 }
 
 /// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.

@@ -3,6 +3,8 @@
 //! Dates, numbers of rotation, pods and containers are no part of it: a service whose file has a
 //! new name each day is one service.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 
 /// What stands for the service in a pattern.
@@ -50,6 +52,28 @@ const POD_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const POD_BYTES: usize = 5;
 /// Digits of a container's id (SHA-256), and the least that tools show of it.
 const CONTAINER_DIGITS: [usize; 2] = [64, 12];
+
+/// A date at the end of a name, perhaps with a time behind it, or a weekday.
+static STAMP: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    const DATE: &str = r"(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])";
+    const CLOCK: &str = r"(?:[-_.T]?\d\d(?:[-_.:h]?\d\d){0,2}[Zh]?)?";
+    Regex::new(&format!("[-_. ]+(?:{DATE}(?:{CLOCK})|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun))$")).ok()
+});
+
+/// The service of a path, by the file's name or, of a pod's files, by the pod's folder; empty if
+/// nothing is left.
+pub fn of_path(path: &str) -> &str {
+    let mut folders = path.rsplit('/');
+    let (name, _container, pod) = (folders.next(), folders.next(), folders.next());
+    let name = name.unwrap_or_default();
+    // `/var/log/pods/NAMESPACE_POD_UID/CONTAINER/0.log`.
+    let of_pod_folder = pod.filter(|_| path.contains("/pods/")).and_then(|folder| {
+        let mut parts = folder.split('_');
+        let (_namespace, pod, _uid) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(of_pod(pod))
+    });
+    of_pod_folder.unwrap_or_else(|| of_file(name))
+}
 
 /// The service of a file, by its name without the folder; empty if nothing is left.
 pub fn of_file(name: &str) -> &str {
@@ -105,49 +129,23 @@ fn without_ending(name: &str) -> Option<&str> {
     ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))
 }
 
-/// `.1`, `-20260102`, `.2026-01-02`, `_03-04-05`, `-<container id>`; a bare `-2` is part of a name.
+/// `.1`, `-20260102`, `.2026-01-02`, `-2026-01-02_030405`, `-Sat`, `-<container id>`; a bare `-2` is
+/// part of a name.
 fn without_part(name: &str) -> Option<&str> {
+    if let Some(stamp) = STAMP.as_ref().and_then(|stamp| stamp.find(name)) {
+        return Some(&name[..stamp.start()]);
+    }
     if let Some((rest, last)) = name.rsplit_once('.')
         && is_number(last)
     {
         return Some(rest);
     }
-    if let Some(rest) = without_date(name) {
-        return Some(rest);
-    }
     let (rest, last) = name.rsplit_once(['-', '_', '.'])?;
     let is_hex = last.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_id = is_hex && CONTAINER_DIGITS.contains(&last.len());
-    (is_id || is_compact_date(last) || is_hour(last)).then_some(rest)
-}
-
-/// `2026-01-02` with any of `-`, `_` and `.` before and within.
-fn without_date(name: &str) -> Option<&str> {
-    let start = name.len().checked_sub(10)?;
-    let date = name.get(start..)?.as_bytes();
-    let is_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
-    let is_date = is_digits(&date[..4])
-        && is_digits(&date[5..7])
-        && is_digits(&date[8..])
-        && matches!(date[4], b'-' | b'_' | b'.')
-        && date[7] == date[4];
-    let rest = &name[..start];
-    (is_date && (date[0] == b'1' || date[0] == b'2'))
-        .then(|| rest.trim_end_matches(['-', '_', '.']))
-}
-
-/// `20260102`, `2026010203`, `20260102030405`, or the seconds since 1970 that logrotate may add.
-fn is_compact_date(part: &str) -> bool {
-    let is_long = matches!(part.len(), 8 | 10 | 12 | 14);
-    is_long
-        && is_number(part)
-        && (part.starts_with("19") || part.starts_with("20") || part.len() == 10)
-}
-
-/// `T03` or `03h`, as rotation by the hour adds it.
-fn is_hour(part: &str) -> bool {
-    let digits = part.trim_start_matches('T').trim_end_matches('h');
-    digits.len() == 2 && part.len() == 3 && is_number(digits)
+    // Ten digits are the seconds since 1970 that logrotate's `dateformat` may add.
+    let is_seconds = last.len() == 10 && is_number(last);
+    (is_id || is_seconds).then_some(rest)
 }
 
 fn is_number(part: &str) -> bool {
@@ -169,7 +167,15 @@ mod tests {
             ("shop.2026-01-02.log", "shop"),
             ("shop.log.2026-01-02", "shop"),
             ("shop.log-20260102.gz", "shop"),
-            ("shop-20260102T03.log", "shop-20260102T03"),
+            ("shop-20260102T03.log", "shop"),
+            ("shop-2026.01.02.log", "shop"),
+            ("shop-2026-01-02_030405.log", "shop"),
+            ("shop__2026-01-02_03-04-05.log", "shop"),
+            ("shop.log.2026-01-02-03", "shop"),
+            ("shop-20260102-030405.log", "shop"),
+            ("shop-Sat.log", "shop"),
+            ("shop 2026-01-02.log", "shop"),
+            ("shop-1767323045.log", "shop"),
             ("shop_2026_01_02.4.txt", "shop"),
             ("error.log.old", "error"),
             ("node-18", "node-18"),
@@ -186,6 +192,13 @@ mod tests {
         assert_eq!(of_file(&format!("api-6d4cf56db6-x2x4b_prod_api-{id}.log")), "api");
         assert_eq!(of_file(&format!("db-0_prod_db-{id}.log")), "db");
         assert_eq!(of_file(&format!("agent-zx9c7_kube-system_agent-{id}.log")), "agent");
+    }
+
+    #[test]
+    fn a_pods_files_are_called_by_their_folder() {
+        let path = "/var/log/pods/prod_shop-6d4cf56db6-x2x4b_0123-45/app/0.log";
+        assert_eq!(of_path(path), "shop");
+        assert_eq!(of_path("/srv/shop.log"), "shop");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::{
 
 /// Longest program in a header, bytes (RFC 5424, 6.2.5: 48; RFC 3164 leaves more room).
 const PROGRAM_BYTES_MAX: usize = 64;
+/// Parameters of structured data that are read: as many attributes as any log may have.
+const DATA_MAX: usize = 256;
 /// Digits of a second's fraction that rsyslog writes.
 const RSYSLOG_FRACTION_DIGITS: usize = 6;
 
@@ -65,7 +67,7 @@ fn version_1<'a>(text: &'a str, context: &Context) -> Option<Header<'a>> {
             add(&mut parsed, key, text);
         }
     }
-    for (key, text) in data {
+    for (key, text) in data.into_iter().take(DATA_MAX) {
         add(&mut parsed, &key, &text);
     }
     Some(Header { parsed, message: message.trim_start_matches('\u{feff}') })

@@ -90,6 +90,34 @@ fn servers_have_heads_of_their_own() {
 }
 
 #[test]
+fn a_time_may_stand_within_brackets_or_behind_a_few_words() {
+    check("[2026-01-02T03:04:05Z ERROR orders::db] gone", Level::Error, "gone");
+    check("[2026-01-02 03:04:05,123: WARNING/Worker-1] slow", Level::Warn, "slow");
+    check("[2026-01-02 03:04:05] shop.ERROR: gone", Level::Error, "gone");
+    for line in [
+        "E, [2026-01-02T03:04:05.123456 #17] ERROR -- : gone",
+        "ERROR [main] 2026-01-02 03:04:05,123 Db.java:7 - gone",
+        "[main] 2026-01-02 03:04:05 ERROR gone",
+        "01-02 03:04:05.123  17  18 ERROR Tag: gone",
+    ] {
+        let parsed = read(line);
+        assert_eq!(parsed.record.level, Some(Level::Error), "{line}");
+        assert!(parsed.time.is_some_and(|time| time.since(NOW).as_secs() == 0), "{line}");
+    }
+}
+
+#[test]
+fn a_number_is_no_time_and_no_level_unless_it_can_be_one() {
+    let parsed = read(r#"{"time":153,"timestamp":"2026-01-02T03:04:05Z","priority":1,"msg":"m"}"#);
+    assert_eq!((parsed.time, parsed.record.level), (Some(NOW), None));
+    attribute(&parsed, "time", Value::Int(153));
+    attribute(&parsed, "priority", Value::Int(1));
+    let audit = read("type=SYSCALL msg=audit(1767323045.123:7): comm=\"sh\"");
+    assert_eq!(audit.time.map(|time| time.as_unix_seconds()), Some(1_767_323_045));
+    assert_eq!(audit.service, None);
+}
+
+#[test]
 fn a_sentence_has_no_level() {
     for line in [
         "Alert: the shop opens late",

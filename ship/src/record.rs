@@ -101,7 +101,7 @@ pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> 
     let named = parsed.service.as_deref();
     let file_name = source.path.rsplit('/').next().unwrap_or_default();
     let of_path = rules.service_from.as_ref().and_then(|pattern| pattern.service(source.path));
-    let of_file = service::of_file(file_name);
+    let of_file = service::of_path(source.path);
     let wanted = rules.service.as_deref().or(of_path).or(named).unwrap_or(of_file);
     let service = service_name(wanted);
     let original = named.filter(|named| *named != service).or_else(|| {

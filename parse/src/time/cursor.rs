@@ -52,6 +52,10 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    pub(super) fn skip_blanks(&mut self) {
+        while self.eat(b' ') {}
+    }
+
     pub(super) fn expect(&mut self, wanted: u8) -> Option<()> {
         self.eat(wanted).then_some(())
     }

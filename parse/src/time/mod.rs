@@ -17,6 +17,8 @@ use self::{cursor::Cursor, zone::Zone};
 use crate::parsed::Context;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Digits of the least number of seconds that is taken for a time.
+const SECOND_DIGITS_MIN: usize = 9;
 /// Bytes of an access log within which its time stands, behind client and user.
 const ACCESS_LOG_BYTES_MAX: usize = 256;
 
@@ -31,8 +33,11 @@ pub fn whole(text: &str, context: &Context) -> Option<Timestamp> {
 pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
     let mut cursor = Cursor::new(text.as_bytes(), 0);
     let is_bracketed = cursor.eat(b'[');
+    if is_bracketed {
+        cursor.skip_blanks();
+    }
     let forms: &[Form] = match cursor.peek()? {
-        b'0'..=b'9' => &[year_first, day_first, epoch, basic, month_first],
+        b'0'..=b'9' => &[year_first, day_first, epoch, basic, month_first, month_and_day],
         b'A'..=b'Z' | b'a'..=b'z' => &[named_first],
         _ => return None,
     };
@@ -42,10 +47,19 @@ pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
         form(&mut cursor, context)
     })?;
     // `[2026-01-02T03:04:05 INFO]` holds more than a time: cut out, it would leave half a bracket.
-    if is_bracketed && !cursor.eat(b']') {
-        return None;
+    if is_bracketed {
+        cursor.skip_blanks();
+        cursor.expect(b']')?;
     }
     Some((time, cursor.at()))
+}
+
+/// Reads a time behind an opening bracket that holds more than the time; also tells where the time
+/// ends.
+pub(crate) fn leading_in_bracket(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
+    let inner = text.strip_prefix(['[', '<', '(', '{'])?;
+    let (time, used) = leading(inner.trim_start_matches(' '), context)?;
+    Some((time, used + text.len() - inner.trim_start_matches(' ').len()))
 }
 
 type Form = fn(&mut Cursor<'_>, &Context) -> Option<Timestamp>;
@@ -74,7 +88,8 @@ pub(crate) fn month_day_clock(text: &str, context: &Context) -> Option<(Timestam
 pub fn since_epoch(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 19 || fraction.len() > 18 || !digits(whole) {
+    // Fewer digits are a count of something else: as seconds they would lie before 1974.
+    if !(SECOND_DIGITS_MIN..=19).contains(&whole.len()) || fraction.len() > 18 || !digits(whole) {
         return None;
     }
     // By the number of digits: seconds have ten from 2001 to 2286, and each finer unit three more.
@@ -99,8 +114,8 @@ fn year_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
     let month = cursor.number(1, 2)?;
     cursor.expect(separator)?;
     let day = cursor.number(1, 2)?;
-    cursor.one_of(b"Tt _:")?;
-    cursor.eat(b' ');
+    cursor.one_of(b"Tt _:-\t")?;
+    cursor.skip_blanks();
     let clock = cursor.clock()?;
     moment(Date { year, month, day }, clock, Zone::read(cursor), context)
 }
@@ -136,15 +151,25 @@ fn month_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> 
     moment(Date { year, month, day }, clock, Zone::read(cursor), context)
 }
 
-/// `20260102T030405Z`.
+/// `01-02 03:04:05.678`, as Android writes it.
+fn month_and_day(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let month = cursor.number(2, 2)?;
+    cursor.expect(b'-')?;
+    let day = cursor.number(2, 2)?;
+    cursor.expect(b' ')?;
+    let clock = cursor.clock()?;
+    without_year(month, day, clock, context)
+}
+
+/// `20260102T030405Z`, `20260102030405`.
 fn basic(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
     let date =
         Date { year: cursor.number(4, 4)?, month: cursor.number(2, 2)?, day: cursor.number(2, 2)? };
-    let separator = cursor.one_of(b"T -")?;
+    let separator = cursor.one_of(b"T -").unwrap_or_default();
     let start = cursor.at();
     let clock = cursor.basic_clock().or_else(|| {
         cursor.go_to(start);
-        cursor.clock().filter(|_| separator != b'T')
+        cursor.clock().filter(|_| matches!(separator, b' ' | b'-'))
     })?;
     moment(date, clock, Zone::read(cursor), context)
 }
@@ -286,6 +311,15 @@ mod tests {
             "Fri Jan  2 04:04:05 CET 2026",
             "20260102T030405Z",
             "20260102 03:04:05",
+            "20260102030405",
+            "[ 2026-01-02 03:04:05 ]",
+            "2026-01-02-03:04:05",
+            "2026-01-02\t03:04:05",
+            "01-02 03:04:05",
+            "Fri Jan 02 2026 04:04:05 GMT+0100",
+            "2026-01-02 05:04:05 UTC+2",
+            "2026-01-02 04:04:05 Europe/Berlin",
+            "2026-01-02 04:04:05 +0100 CET",
             "2026-01-02 04:04:05 CET",
             "2026-01-01 22:04:05 EST",
             "2026-01-02 04:04:05+01",
@@ -316,6 +350,7 @@ mod tests {
             "",
             "hello",
             "12345",
+            "20260102",
             "2026-13-02 03:04:05",
             "2026-01-02",
             "1969-12-31 23:59:59",

@@ -79,7 +79,20 @@ impl Zone {
     pub(super) fn read(cursor: &mut Cursor<'_>) -> Self {
         let start = cursor.at();
         let is_apart = cursor.eat(b' ');
-        let zone = offset(cursor, is_apart).or_else(|| abbreviation(cursor)).map(Self::East);
+        if let Some(zone) = iana_name(cursor) {
+            return Self::Named(zone);
+        }
+        let zone = match offset(cursor, is_apart) {
+            Some(nanos) => {
+                skip_abbreviation(cursor);
+                Some(Self::East(nanos))
+            }
+            // `GMT+0100` and `UTC+2` are so far from what stands before.
+            None => abbreviation(cursor).map(|nanos| match nanos {
+                0 => Self::East(offset(cursor, false).unwrap_or(0)),
+                nanos => Self::East(nanos),
+            }),
+        };
         if zone.is_none() {
             // What follows is no zone, such as the dash of ` - INFO`: it belongs to the message.
             cursor.go_to(start);
@@ -131,12 +144,17 @@ fn offset(cursor: &mut Cursor<'_>, is_apart: bool) -> Option<i64> {
     };
     let read = |cursor: &mut Cursor<'_>| {
         // 14 hours east is the most that there is (Kiribati); 15 leaves room.
-        let hour = cursor.number(2, 2).filter(|hour| *hour <= 15)?;
+        let hour = cursor.number(1, 2).filter(|hour| *hour <= 15)?;
         let is_parted = cursor.eat(b':');
         let minute = match cursor.number(2, 2) {
             Some(minute) if minute < 60 => minute,
             // `+01` alone; but `+01:` and `+01x` are no zones.
-            None if !is_apart && !is_parted && cursor.is_at_end_of_word() => 0,
+            None if !is_parted
+                && cursor.is_at_end_of_word()
+                && (!is_apart || is_at_bracket(cursor)) =>
+            {
+                0
+            }
             _ => return None,
         };
         Some(sign * i64::from(hour * 60 + minute) * MINUTE_NANOS)
@@ -146,6 +164,31 @@ fn offset(cursor: &mut Cursor<'_>, is_apart: bool) -> Option<i64> {
         cursor.go_to(start);
     }
     nanos
+}
+
+/// Whether ` [` follows: PostgreSQL's ` -03 [7]`.
+fn is_at_bracket(cursor: &Cursor<'_>) -> bool {
+    cursor.rest().starts_with(b" [")
+}
+
+/// An abbreviation behind an offset says the same once more.
+fn skip_abbreviation(cursor: &mut Cursor<'_>) {
+    let start = cursor.at();
+    if !cursor.eat(b' ') || abbreviation(cursor).is_none() {
+        cursor.go_to(start);
+    }
+}
+
+/// `Europe/Berlin`; one without a slash could be a word.
+fn iana_name(cursor: &mut Cursor<'_>) -> Option<Tz> {
+    let rest = cursor.rest();
+    let allowed =
+        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
+    let length = rest.iter().take(NAME_BYTES_MAX).take_while(allowed).count();
+    let name = std::str::from_utf8(&rest[..length]).ok().filter(|name| name.contains('/'))?;
+    let zone = name.parse().ok()?;
+    cursor.skip(length);
+    Some(zone)
 }
 
 fn abbreviation(cursor: &mut Cursor<'_>) -> Option<i64> {

@@ -159,15 +159,15 @@ fn text_of_bytes(bytes: Vec<u8>, truncated: bool) -> Line {
     Line { text, invalid_utf8: !is_cut, ..Line::default() }
 }
 
-/// Whether bytes that are no UTF-8 are likely letters of western Europe: a few among others, each
-/// of them a letter there, and no character of UTF-8 with them.
+/// Whether bytes that are no UTF-8 are likely text of western Europe: a few among others, each of
+/// them a character there, and no character of UTF-8 with them.
 fn is_latin1(bytes: &[u8]) -> bool {
     let odd = bytes.iter().filter(|byte| !byte.is_ascii());
-    let (count, are_letters) = odd.fold((0, true), |(count, are_letters), byte| {
-        (count + 1, are_letters && (0xc0..0xff).contains(byte))
+    let (count, are_characters) = odd.fold((0, true), |(count, are_characters), byte| {
+        (count + 1, are_characters && !matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d | 0xff))
     });
     let mixed = bytes.utf8_chunks().any(|chunk| !chunk.valid().is_ascii());
-    are_letters && !mixed && count * 4 <= bytes.len()
+    are_characters && !mixed && count * 4 <= bytes.len()
 }
 
 #[cfg(test)]

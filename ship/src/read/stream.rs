@@ -49,7 +49,7 @@ impl Stream {
     pub(super) fn take(&mut self, wait: Duration, feed: &mut Feed) -> Result<bool, Failure> {
         match self.chunks.recv_timeout(wait) {
             Ok(chunk) => self.text.take(&chunk?, feed)?,
-            Err(RecvTimeoutError::Timeout) => self.text.rest(feed)?,
+            Err(RecvTimeoutError::Timeout) => self.text.note_quiet(feed)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(true),
         }
         Ok(false)
@@ -62,7 +62,7 @@ impl Stream {
                 Ok(chunk) => self.text.take(&chunk?, feed)?,
                 Err(TryRecvError::Disconnected) => return Ok(true),
                 Err(TryRecvError::Empty) if number > 0 => break,
-                Err(TryRecvError::Empty) => self.text.rest(feed)?,
+                Err(TryRecvError::Empty) => self.text.note_quiet(feed)?,
             }
         }
         Ok(false)

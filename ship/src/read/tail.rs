@@ -113,7 +113,7 @@ impl Tail {
             Pumped::Some => Ok(Next::Continue { has_more: true }),
             Pumped::All => Ok(Next::Continue { has_more: false }),
             Pumped::Nothing => {
-                self.text.rest(feed)?;
+                self.text.note_quiet(feed)?;
                 // A compressed file was rotated away and does not grow: its end is the end.
                 let is_given_up = self.text.quiet_looks() > GONE_LOOKS_MAX && !self.has_name();
                 if !self.input.is_compressed && !is_given_up {

@@ -74,7 +74,7 @@ impl Text {
     }
 
     /// Notes that there was nothing to take: the last log may be complete by that.
-    pub(super) fn rest(&mut self, feed: &mut Feed) -> Result<(), Error> {
+    pub(super) fn note_quiet(&mut self, feed: &mut Feed) -> Result<(), Error> {
         self.quiet_looks = self.quiet_looks.saturating_add(1);
         if self.quiet_looks < JOINING_LOOKS_MAX { Ok(()) } else { self.finish_complete_lines(feed) }
     }
