@@ -74,12 +74,13 @@ impl FromStr for Level {
         // Of syslog, log4j, Python, Go, java.util.logging, .NET and Node's loggers, with the short
         // forms of zerolog, logrus and Serilog. `alert` and `emerg` are above critical in syslog,
         // and `notice` is below its warning.
-        const NAMES: [(&str, Level); 36] = [
+        const NAMES: [(&str, Level); 38] = [
             ("trace", Level::Trace),
             ("trce", Level::Trace),
             ("trc", Level::Trace),
             ("vrb", Level::Trace),
             ("finest", Level::Trace),
+            ("silly", Level::Trace),
             ("verbose", Level::Trace),
             ("debug", Level::Debug),
             ("dbg", Level::Debug),
@@ -87,6 +88,7 @@ impl FromStr for Level {
             ("debu", Level::Debug),
             ("fine", Level::Debug),
             ("info", Level::Info),
+            ("success", Level::Info),
             ("inf", Level::Info),
             ("information", Level::Info),
             ("informational", Level::Info),

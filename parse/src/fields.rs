@@ -268,8 +268,10 @@ fn text_of(value: &Value) -> Option<&str> {
     }
 }
 
+/// A level by word; `WARN+1` is Go's for one between two.
 fn word_of(value: &Value) -> Option<Level> {
-    text_of(value).and_then(|text| level::named(text.trim()))
+    let text = text_of(value)?.trim();
+    level::named(text.split_once(['+', '-']).map_or(text, |(word, _)| word))
 }
 
 /// A number, also one that is written as text.

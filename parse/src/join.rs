@@ -171,7 +171,10 @@ impl Joiner {
             }
             return;
         }
-        let continues = self.held.as_ref().is_some_and(|held| held.is_continued_by(&line, context));
+        // Asked once: it is what reading a line of text costs most.
+        let has_stamp = !line.text.starts_with('{') && is_stamped(&line.text, context);
+        let held = self.held.as_ref();
+        let continues = held.is_some_and(|held| held.is_continued_by(&line, has_stamp, context));
         if let Some(held) = self.held.as_mut().filter(|_| continues) {
             held.take(&line);
             if held.expects == Expects::Nothing {
@@ -184,7 +187,7 @@ impl Joiner {
             self.ready.extend(elements);
             return;
         }
-        match expects_behind(&line, context) {
+        match expects_behind(&line, has_stamp) {
             Expects::Nothing => self.ready.push_back(line),
             expects => self.held = Some(Held::new(line, expects)),
         }
@@ -210,7 +213,7 @@ impl Held {
         held
     }
 
-    fn is_continued_by(&self, line: &Line, context: &Context) -> bool {
+    fn is_continued_by(&self, line: &Line, has_stamp: bool, context: &Context) -> bool {
         let text = line.text.as_str();
         let bytes_max =
             if self.expects == Expects::Json { JSON_BYTES_MAX } else { JOINED_BYTES_MAX };
@@ -222,11 +225,12 @@ impl Held {
                     text.starts_with([' ', '\t', '}', ']', '"'])
                         || (self.line.text.starts_with('[') && text.starts_with(['{', ',']))
                 }
-                Expects::OneMore => !is_stamped(text, context),
+                Expects::OneMore => !has_stamp,
                 Expects::GoFrames => is_continuation(text) || is_go_frame(text),
                 Expects::Continuation => is_continuation(text),
                 Expects::AnythingUnstamped => {
-                    is_continuation(text) || !begins_log(text, &self.line.text, context)
+                    !has_stamp
+                        && (is_continuation(text) || !begins_log(text, &self.line.text, context))
                 }
             }
     }
@@ -264,14 +268,14 @@ impl Held {
 }
 
 /// What may follow a line that begins a log.
-fn expects_behind(line: &Line, context: &Context) -> Expects {
+fn expects_behind(line: &Line, has_stamp: bool) -> Expects {
     let text = line.text.trim_end();
     match text.as_bytes().first() {
         Some(b'{') if text.ends_with(['}', ',']) && text.len() > 1 && !text.ends_with("{,") => {
             Expects::Nothing
         }
         Some(b'{' | b'[') if text.len() == 1 || text.ends_with(['{', '[', ',']) => Expects::Json,
-        _ if is_stamped(text, context) => Expects::AnythingUnstamped,
+        _ if has_stamp => Expects::AnythingUnstamped,
         _ => Expects::Continuation,
     }
 }
@@ -308,13 +312,10 @@ fn behind_process(text: &str) -> Option<&str> {
     }
 }
 
-/// Whether a line begins a log, in a source whose lines begin with a time: with one of its own, or
-/// with a level, or as an object. `java.util.logging` writes its level on the second line.
+/// Whether a line without a time begins a log, in a source whose lines begin with one: with a level,
+/// or as an object. `java.util.logging` writes its level on the second line.
 fn begins_log(text: &str, before: &str, context: &Context) -> bool {
-    if is_stamped(text, context)
-        || text.starts_with("{\"")
-        || logfmt::is_log(text)
-        || time::access_log(text, context).is_some()
+    if text.starts_with("{\"") || logfmt::is_log(text) || time::access_log(text, context).is_some()
     {
         return true;
     }

@@ -73,6 +73,8 @@ pub(crate) fn leading(text: &str) -> Option<(Level, &str)> {
         Some(close) => inner.as_bytes().get(length + blanks) == Some(&close),
         None => match after {
             Some(b':') => is_level_before_colon(word),
+            // `warn | text`, `error - text`, in any case.
+            _ if is_before_separator(&inner[length..]) => is_level_before_colon(word),
             _ => {
                 is_shouted(word)
                     && after.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'|' | b'['))
@@ -132,6 +134,12 @@ fn level_at(head: &[u8], at: usize, length: usize, first: bool) -> Option<Level>
     if is_marked { word.parse().ok() } else { None }
 }
 
+/// Whether a bar or a dash with blanks parts what is before from what follows.
+fn is_before_separator(text: &str) -> bool {
+    let behind = text.trim_start_matches(' ');
+    behind.starts_with('|') || (behind.len() < text.len() && behind.starts_with("- "))
+}
+
 fn is_level_before_colon(word: &str) -> bool {
     !ORDINARY_WORDS.contains(&word)
 }
@@ -154,6 +162,8 @@ mod tests {
             ("Alert: work at night", None),
             ("Panic: at the disco", None),
             ("panic: index out of range", Some((Level::Fatal, "index out of range"))),
+            ("warn | slow", Some((Level::Warn, "| slow"))),
+            ("error - slow", Some((Level::Error, "- slow"))),
             ("WRN slow", Some((Level::Warn, "slow"))),
             ("INFO", Some((Level::Info, ""))),
             ("[E] broken", Some((Level::Error, "broken"))),

@@ -62,76 +62,118 @@ impl Role {
 }
 
 /// The name without what is not compared; none if it is longer than any in the table.
-fn fold<'a>(key: &str, folded: &'a mut [u8; NAME_BYTES_MAX]) -> Option<&'a str> {
+fn fold<'a>(key: &str, folded: &'a mut [u8; NAME_BYTES_MAX]) -> Option<&'a [u8]> {
     let mut length = 0;
     for byte in key.bytes().filter(|byte| !matches!(byte, b'_' | b'.' | b'-' | b' ')) {
         *folded.get_mut(length)? = byte.to_ascii_lowercase();
         length += 1;
     }
-    std::str::from_utf8(&folded[..length]).ok()
+    Some(&folded[..length])
 }
 
-fn of_folded(name: &str) -> Role {
+fn of_folded(name: &[u8]) -> Role {
     match name {
-        "time" | "ts" | "timestamp" | "@timestamp" | "@t" | "t" | "datetime" | "date"
-        | "asctime" | "timemillis" | "timestampms" | "timems" | "timeunixnano" | "eventtime"
-        | "logtime" | "instant" | "realtimetimestamp" | "isotime" | "localtime" | "utctime" => {
-            Role::Time
+        b"time"
+        | b"ts"
+        | b"timestamp"
+        | b"@timestamp"
+        | b"@t"
+        | b"t"
+        | b"datetime"
+        | b"date"
+        | b"asctime"
+        | b"timemillis"
+        | b"timestampms"
+        | b"timems"
+        | b"timeunixnano"
+        | b"eventtime"
+        | b"logtime"
+        | b"timelocal"
+        | b"timeiso8601"
+        | b"msec"
+        | b"starttime"
+        | b"requestreceivedtimestamp"
+        | b"instant"
+        | b"realtimetimestamp"
+        | b"isotime"
+        | b"localtime"
+        | b"utctime" => Role::Time,
+        b"service" | b"servicename" => Role::Service(0),
+        b"syslogidentifier" => Role::Service(1),
+        b"systemdunit" => Role::Service(2),
+        b"comm" => Role::Service(3),
+        b"level" | b"lvl" | b"@l" | b"@level" | b"severity" | b"severitytext" | b"sev"
+        | b"loglevel" | b"levelname" | b"logseverity" | b"leveltext" => Role::Level,
+        b"l" | b"s" => Role::LevelLetter,
+        b"severitynumber" => Role::SeverityNumber,
+        b"priority" | b"syslogseverity" => Role::SyslogSeverity,
+        b"message" | b"fieldsmessage" | b"jsonpayloadmessage" => Role::Message(0),
+        b"msg" | b"m" => Role::Message(1),
+        b"@m" | b"@message" | b"renderedmessage" | b"shortmessage" | b"textpayload" => {
+            Role::Message(2)
         }
-        "service" | "servicename" => Role::Service(0),
-        "syslogidentifier" => Role::Service(1),
-        "systemdunit" => Role::Service(2),
-        "comm" => Role::Service(3),
-        "level" | "lvl" | "@l" | "@level" | "severity" | "severitytext" | "sev" | "loglevel"
-        | "levelname" | "logseverity" | "leveltext" => Role::Level,
-        "l" | "s" => Role::LevelLetter,
-        "severitynumber" => Role::SeverityNumber,
-        "priority" | "syslogseverity" => Role::SyslogSeverity,
-        "message" | "fieldsmessage" => Role::Message(0),
-        "msg" | "m" => Role::Message(1),
-        "@m" | "@message" | "renderedmessage" | "shortmessage" | "textpayload" => Role::Message(2),
-        "@mt" | "messagetemplate" | "logmessage" | "body" => Role::Message(3),
-        "log" => Role::Message(4),
-        "event" => Role::Message(5),
-        "text" => Role::Message(6),
-        "traceid" | "tracetraceid" | "logging/trace" | "logginggoogleapiscom/trace" => Role::Trace,
-        "spanid" | "tracespanid" | "logginggoogleapiscom/spanid" => Role::Span,
-        "traceparent" => Role::TraceParent,
-        "logger" | "loggername" | "loglogger" | "target" | "@module" | "channel"
-        | "sourcecontext" => Role::Logger,
-        "statuscode"
-        | "httpstatuscode"
-        | "httpresponsestatuscode"
-        | "httpstatus"
-        | "resstatuscode"
-        | "responsestatuscode"
-        | "responsestatus" => Role::Status,
-        "eventduration" => Role::DurationNanos,
-        "errortype" | "errorname" | "errorclass" | "errtype" | "errname" | "exceptiontype"
-        | "exceptionname" | "exceptionclass" | "exceptionclassname" | "errorkind" | "exctype" => {
-            Role::ExceptionType
-        }
-        "errormessage"
-        | "errmessage"
-        | "exceptionmessage"
-        | "errormsg"
-        | "exceptionexceptionmessage" => Role::ExceptionMessage,
-        "stack"
-        | "stacktrace"
-        | "@x"
-        | "excinfo"
-        | "exctext"
-        | "traceback"
-        | "backtrace"
-        | "errorstack"
-        | "errorstacktrace"
-        | "errstack"
-        | "exceptionstack"
-        | "errorverbose"
-        | "exceptionstacktrace" => Role::ExceptionTrace,
-        "error" | "err" | "exception" | "thrown" => Role::Exception,
-        "attributes" => Role::Attributes,
-        "trace" | "span" | "http" | "httpresponse" | "response" | "res" | "fields" => Role::Group,
+        b"@mt" | b"messagetemplate" | b"logmessage" | b"body" => Role::Message(3),
+        b"log" => Role::Message(4),
+        b"event" => Role::Message(5),
+        b"text" => Role::Message(6),
+        b"traceid"
+        | b"tracetraceid"
+        | b"@tr"
+        | b"logging/trace"
+        | b"logginggoogleapiscom/trace" => Role::Trace,
+        b"spanid" | b"tracespanid" | b"@sp" | b"logginggoogleapiscom/spanid" => Role::Span,
+        b"traceparent" => Role::TraceParent,
+        b"logger"
+        | b"loggername"
+        | b"loglogger"
+        | b"target"
+        | b"@module"
+        | b"channel"
+        | b"sourcecontext"
+        | b"propertiessourcecontext" => Role::Logger,
+        b"statuscode"
+        | b"httpstatuscode"
+        | b"httpresponsestatuscode"
+        | b"httpstatus"
+        | b"resstatuscode"
+        | b"responsestatuscode"
+        | b"responsestatus" => Role::Status,
+        b"eventduration" => Role::DurationNanos,
+        b"errortype"
+        | b"thrownname"
+        | b"contextexceptionclass"
+        | b"errorname"
+        | b"errorclass"
+        | b"errtype"
+        | b"errname"
+        | b"exceptiontype"
+        | b"exceptionname"
+        | b"exceptionclass"
+        | b"exceptionclassname"
+        | b"errorkind"
+        | b"exctype" => Role::ExceptionType,
+        b"errormessage"
+        | b"errmessage"
+        | b"exceptionmessage"
+        | b"errormsg"
+        | b"exceptionexceptionmessage" => Role::ExceptionMessage,
+        b"stack"
+        | b"stacktrace"
+        | b"@x"
+        | b"excinfo"
+        | b"exctext"
+        | b"traceback"
+        | b"backtrace"
+        | b"errorstack"
+        | b"errorstacktrace"
+        | b"errstack"
+        | b"exceptionstack"
+        | b"errorverbose"
+        | b"exceptionstacktrace" => Role::ExceptionTrace,
+        b"error" | b"err" | b"exception" | b"thrown" => Role::Exception,
+        b"attributes" => Role::Attributes,
+        b"trace" | b"span" | b"http" | b"httpresponse" | b"response" | b"res" | b"fields"
+        | b"jsonpayload" | b"properties" | b"context" | b"contextexception" => Role::Group,
         _ => Role::Other,
     }
 }

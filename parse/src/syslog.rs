@@ -119,7 +119,9 @@ fn unescaped(text: &str) -> String {
 /// `Jan  2 03:04:05 host program[1]: message`.
 fn traditional<'a>(text: &'a str, context: &Context) -> Option<Header<'a>> {
     let is_named = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
-    let is_numbered = text.as_bytes().get(10) == Some(&b'T');
+    // Asked of every line: where a time of RFC 3339 with six digits has its point.
+    let is_numbered = text.as_bytes().get(10) == Some(&b'T')
+        && (text.as_bytes().get(19) == Some(&b'.') || text.contains("]: "));
     if !is_named && !is_numbered {
         return None;
     }

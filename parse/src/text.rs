@@ -65,10 +65,12 @@ fn number(text: &str, start: usize, end: usize, found: &mut Numbers) {
             None => with_unit(&text[start..]),
         };
     }
-    let is_status = matches!(key, "status" | "status_code" | "statusCode")
-        || before.ends_with("HTTP/1.1")
-        || before.ends_with("HTTP/1.0")
-        || before.ends_with("HTTP/2.0");
+    let is_behind_protocol = || {
+        ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/3"]
+            .iter()
+            .any(|name| before.ends_with(name))
+    };
+    let is_status = matches!(key, "status" | "status_code" | "statusCode") || is_behind_protocol();
     if found.status.is_none() && is_status && end - start == 3 {
         found.status = text[start..end].parse().ok().filter(|code| (100..600).contains(code));
     }

@@ -50,6 +50,8 @@ fn level_and_logger_stand_where_loggers_put_them() {
     check("[FATAL] 2026-01-02T03:04:05Z gone", Level::Fatal, "gone");
     check("ERROR [2026-01-02 03:04:05] gone", Level::Error, "gone");
     check("2026-01-02T03:04:05Z|ERROR|gone", Level::Error, "gone");
+    check("2026-01-02 03:04:05|Warn|slow", Level::Warn, "slow");
+    check("2026-01-02T03:04:05Z error - gone", Level::Error, "gone");
     check("2026-01-02 03:04:05 \u{1b}[31mERROR\u{1b}[0m in red", Level::Error, "in red");
     check("\0\0\0\u{feff}2026-01-02 03:04:05 ERROR behind a hole", Level::Error, "behind a hole");
     assert_eq!(read("2026-01-02 03:04:05,1 - orders.db - INFO - x").record.logger, "orders.db");
@@ -174,6 +176,8 @@ fn a_name_means_the_same_in_every_schema() {
         r#"{"timestamp":"2026-01-02T03:04:05Z","level":"ERROR","fields":{"message":"m"},"target":"a"}"#,
         r#"{"asctime":"2026-01-02 03:04:05,123","levelname":"ERROR","message":"m"}"#,
         r#"{"time":1767323045000,"level":50,"msg":"m"}"#,
+        r#"{"time":"2026-01-02T03:04:05Z","level":"ERROR+2","msg":"m"}"#,
+        r#"{"timestamp":"2026-01-02T03:04:05Z","severity":"ERROR","jsonPayload":{"message":"m"}}"#,
         r#"ts=2026-01-02T03:04:05Z lvl=error msg="m" n=1"#,
         r#"2026-01-02T03:04:05Z {"level":"error","msg":"m"}"#,
         r#"{"time":"2026-01-02T03:04:05Z","level":"error","msg":"m"},"#,
@@ -211,6 +215,8 @@ fn exceptions_traces_latencies_and_statuses_have_one_name() {
     attribute(&parsed, "status", Value::Int(503));
     assert_eq!(parsed.record.latency_ms, Some(12.0));
     assert!(parsed.record.trace_id.is_some());
+    let parsed = read(r#"{"message":"m","thrown":{"name":"a.IoException","message":"no route"}}"#);
+    attribute(&parsed, "exception.type", text("a.IoException"));
     let parsed = read("{\"msg\":\"m\",\"stack_trace\":\"a.b.IoException: no route\\n\\tat a\"}");
     attribute(&parsed, "exception.type", text("a.b.IoException"));
 }

@@ -65,9 +65,10 @@ impl Text {
     /// Takes what was read next.
     pub(super) fn take(&mut self, mut bytes: &[u8], feed: &mut Feed) -> Result<(), Failure> {
         self.quiet_looks = 0;
+        let context = feed.context();
         while let Some(line) = self.lines.next_line(&mut bytes)? {
             self.lines_end = line.end;
-            self.joiner.push(line, &feed.context());
+            self.joiner.push(line, &context);
             self.add(feed)?;
         }
         Ok(())
