@@ -90,7 +90,7 @@ pub(crate) fn leading(text: &str) -> Option<(Level, &str)> {
     Some((level, text[end..].trim_start_matches([' ', ':', '\t'])))
 }
 
-/// A level in the first [`LEVEL_WITHIN_BYTES`]: in capitals, in brackets, or before a colon; or
+/// A level at the beginning of a text, within its first 96 bytes: in capitals, in brackets, or before a colon; or
 /// `level=`. Only clear marks count; a wrong level is worse than none.
 pub fn marked(text: &str) -> Option<Level> {
     let head = text.as_bytes();

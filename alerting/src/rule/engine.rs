@@ -8,7 +8,7 @@
 //! stands still nothing is evaluated: a pipeline that lags never resolves anything, and does not
 //! make a service look silent.
 //!
-//! What grew after it was judged, as its logs came late, is judged again ([`super::late`]).
+//! What grew after it was judged, as its logs came late, is judged again (`late`).
 //!
 //! The sums over a window are made once for a service; the rules that ask for it share them.
 
