@@ -100,6 +100,6 @@ def run_program(server: Logweir, name: str, *arguments: object, **environment: s
     """Runs a program of `programs` to its end, and returns what it prints."""
     command = [sys.executable, str(PROGRAMS / name), *map(str, arguments)]
     env = {**server.environment, **environment}
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, timeout=2 * PATIENCE)
     assert done.returncode == 0, f"{name} ended with {done.returncode}: {done.stdout}"
     return done.stdout
