@@ -65,6 +65,9 @@ fn with_message(mut parsed: Parsed, rest: &str, text: &str) -> Parsed {
 
 /// A time behind a few words of a head, such as `E, `, `[main]`, `ERROR`, `#` or a number.
 pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timestamp> {
+    if let Some(time) = time_behind_name(text, context) {
+        return Some(time);
+    }
     let mut rest = text;
     for _ in 0..TOKENS_MAX {
         let (token, behind) = head_token(rest)?;
@@ -78,6 +81,16 @@ pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timest
         }
     }
     None
+}
+
+/// `update-alternatives 2026-01-02 03:04:05: text`, `Start-Date: 2026-01-02  03:04:05`. Only a time
+/// with its year first: another number behind a word is an amount.
+fn time_behind_name(text: &str, context: &Context) -> Option<Timestamp> {
+    let (name, rest) = text.split_once(' ')?;
+    let rest = rest.trim_start_matches(' ');
+    let has_year = matches!(rest.as_bytes().get(4), Some(b'-' | b'/'));
+    let is_name = has_year && is_logger(name.trim_end_matches(':'), true);
+    time::leading(rest, context).filter(|_| is_name).map(|(time, _)| time)
 }
 
 /// A word that stands before a time in some heads, and what is behind it.

@@ -100,6 +100,7 @@ fn a_time_may_stand_within_brackets_or_behind_a_few_words() {
         "E, [2026-01-02T03:04:05.123456 #17] ERROR -- : gone",
         "ERROR [main] 2026-01-02 03:04:05,123 Db.java:7 - gone",
         "[main] 2026-01-02 03:04:05 ERROR gone",
+        "packager 2026-01-02 03:04:05: ERROR gone",
         "01-02 03:04:05.123  17  18 ERROR Tag: gone",
     ] {
         let parsed = read(line);
@@ -114,6 +115,8 @@ fn a_number_is_no_time_and_no_level_unless_it_can_be_one() {
     assert_eq!((parsed.time, parsed.record.level), (Some(NOW), None));
     attribute(&parsed, "time", Value::Int(153));
     attribute(&parsed, "priority", Value::Int(1));
+    assert_eq!(read("sent 1767323045 bytes").time, None);
+    assert_eq!(read("Begun:  2026-01-02  03:04:05").time, Some(NOW));
     let audit = read("type=SYSCALL msg=audit(1767323045.123:7): comm=\"sh\"");
     assert_eq!(audit.time.map(|time| time.as_unix_seconds()), Some(1_767_323_045));
     assert_eq!(audit.service, None);

@@ -159,6 +159,11 @@ impl Feed {
         if self.batcher.is_full() && !line.has_more { self.flush() } else { Ok(()) }
     }
 
+    /// Notes that an input is silent: what it says next is of then, and no longer of its last line.
+    pub fn note_quiet(&mut self, file: Option<usize>) {
+        self.last_times.remove(&file);
+    }
+
     /// Notes that a file was read to its end.
     pub fn complete_file(&mut self, file: usize, bytes: u64) {
         self.state.files[file].complete_at_bytes = Some(bytes);

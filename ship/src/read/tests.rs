@@ -240,6 +240,44 @@ fn a_file_of_many_formats_is_read_whole() {
 }
 
 #[test]
+fn logs_of_one_line_are_noted_together() {
+    let folder = Folder::new();
+    folder
+        .append("app.log", "[{\"msg\":\"a\"},{\"msg\":\"b\"},{\"msg\":\"c\"}]\n{\"msg\":\"d\"}\n");
+    // A group is full with one log: of the line with three, no group may have only a part.
+    let mut rig = Rig::new(None, 1);
+    rig.with(|reader| reader.read_all(&[folder.logs()])).0.unwrap();
+    let mut counts = Vec::new();
+    while let Ok(group) = rig.groups.try_recv() {
+        counts.push(group.batches.iter().map(|batch| batch.records.len()).sum::<usize>());
+    }
+    counts.retain(|count| *count > 0);
+    assert_eq!(counts, [3, 1]);
+}
+
+#[test]
+fn what_a_silent_file_says_next_is_of_then() {
+    let folder = Folder::new();
+    folder.append("app.log", "2020-01-01 00:00:00 INFO old\n");
+    let mut rig = Rig::new(Some(&folder.registry()), 100);
+    rig.with(|reader| {
+        let mut following = Following::new(8);
+        for text in ["", "", "", "", "news\n", "", "", ""] {
+            folder.append("app.log", text);
+            following.look_around(reader, &[folder.logs()]).unwrap();
+            following.poll(reader).unwrap();
+        }
+        following.finish(reader).unwrap();
+        reader.feed.flush().unwrap();
+    });
+    let times: Vec<_> =
+        rig.records().into_iter().map(|(_, record)| record.time_unix_nano).collect();
+    assert_eq!(times[0], 1_577_836_800_000_000_000);
+    assert!(times[1] >= NOW.as_unix_nanos().unsigned_abs(), "{times:?}");
+    assert_eq!((times.len(), rig.feed.tally.inherited_time), (2, 0));
+}
+
+#[test]
 fn ended_after_each_group_it_goes_on_without_loss_or_doubles() {
     let folder = Folder::new();
     let lines: Vec<_> = (0..40).map(|n| format!("INFO line {n}")).collect();

@@ -77,7 +77,12 @@ impl Text {
     /// Notes that there was nothing to take: the last log may be complete by that.
     pub(super) fn note_quiet(&mut self, feed: &mut Feed) -> Result<(), Error> {
         self.quiet_looks = self.quiet_looks.saturating_add(1);
-        if self.quiet_looks < JOINING_LOOKS_MAX { Ok(()) } else { self.finish_complete_lines(feed) }
+        if self.quiet_looks < JOINING_LOOKS_MAX {
+            return Ok(());
+        }
+        self.finish_complete_lines(feed)?;
+        feed.note_quiet(self.file);
+        Ok(())
     }
 
     /// Takes a last line without an end.
