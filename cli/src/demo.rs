@@ -11,7 +11,7 @@ use logweir_core::{
     timestamp::Timestamp,
 };
 use logweir_loadgen::{Config, Generator};
-use logweir_sdk::{Compression, EncodedBatch, SendOptions, Sender, Token};
+use logweir_sdk::{Compression, SendOptions, Sender, Token};
 use logweir_server::{TokenKeys, issue};
 use logweir_ship::deliver::batch::{Ids, Producers};
 use logweir_storage::Storage;
@@ -79,10 +79,10 @@ async fn send(mut generator: Generator, sender: Sender) {
         ticks.tick().await;
         for (service, records) in generator.tick(now() - TICK, TICK) {
             let name = generator.service_name(service).to_owned();
-            let count = records.len() as u64;
-            let batch = producers.batch(&name, records, Ids::mint());
-            sender.send(&EncodedBatch::new(batch, now().as_unix_nanos()), None).await;
-            producers.settle(&name, count, 0);
+            let records = records.into_iter().collect();
+            let batch = producers.batch(name, &records, Ids::mint(), now());
+            sender.send(&batch.encoded, None).await;
+            producers.settle(&batch.service, batch.records(), 0);
         }
     }
 }

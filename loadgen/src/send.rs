@@ -9,12 +9,12 @@ use std::{
 };
 
 use futures::StreamExt;
-use logweir_proto::v1;
+use logweir_core::runtime::clock::now;
 use logweir_sdk::Sender;
 use logweir_ship::{
     Error,
     deliver::{
-        batch::{BatchLimits, Batcher, Ids, Producers, service_of},
+        batch::{BatchLimits, Batcher, Ids, Producers, ServiceBatch},
         counts::{Counts, Delivered},
         send::send_batch,
     },
@@ -80,7 +80,7 @@ async fn generate(
     spans: &mut Spans,
     limits: BatchLimits,
     counts: Arc<Counts>,
-    batches: mpsc::Sender<v1::Batch>,
+    batches: mpsc::Sender<ServiceBatch>,
     stop: &AtomicBool,
 ) {
     let mut producers = Producers::default();
@@ -92,7 +92,7 @@ async fn generate(
         let is_end = logs.is_none();
         for (service, records) in logs.into_iter().flatten() {
             for record in records {
-                batcher.add(spans.generator.service_name(service), record);
+                batcher.add(spans.generator.service_name(service), &record);
             }
         }
         waiting += 1;
@@ -100,7 +100,7 @@ async fn generate(
             waiting = 0;
             counts.settle(&mut producers);
             for (service, records) in batcher.take() {
-                let batch = producers.batch(&service, records, Ids::mint());
+                let batch = producers.batch(service, &records, Ids::mint(), now());
                 if batches.send(batch).await.is_err() {
                     return;
                 }
@@ -117,7 +117,7 @@ async fn generate(
 }
 
 async fn send_all(
-    batches: mpsc::Receiver<v1::Batch>,
+    batches: mpsc::Receiver<ServiceBatch>,
     senders: &[Sender],
     counts: &Counts,
     latencies: &Mutex<Quantiles>,
@@ -125,8 +125,7 @@ async fn send_all(
     let in_flight = senders.len() * IN_FLIGHT_PER_CONNECTION;
     let answers = ReceiverStream::new(batches).enumerate().map(|(number, batch)| {
         let sender = senders[number % senders.len()].clone();
-        let service = service_of(&batch).to_owned();
-        let records = batch.records.len() as u64;
+        let (service, records) = (batch.service.clone(), batch.records());
         async move {
             let started = Instant::now();
             let answer = send_batch(sender, batch, Some(PATIENCE)).await?;

@@ -43,7 +43,7 @@ mod vectors;
 pub use client::Client;
 pub use config::{ClientBuilder, Rejection};
 pub use delivery::{
-    batch::EncodedBatch,
+    batch::{EncodedBatch, EncodedRecords},
     queue::DropPolicy,
     retry::RetryPolicy,
     spool::{SpoolOptions, SpoolSync},

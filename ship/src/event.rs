@@ -10,7 +10,7 @@ pub enum Event {
     /// An earlier run left this many logs noted but not acknowledged; they are sent first.
     Resumed {
         /// How many logs wait to be sent again.
-        logs: usize,
+        logs: u64,
     },
     /// The server has not answered for [`SILENCE_MAX`](crate::pipeline::SILENCE_MAX); said once
     /// until it answers.

@@ -3,14 +3,14 @@
 //! behind.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
+use logweir_core::runtime::clock::Clock;
 use logweir_parse::{Context, Format};
 use logweir_proto::v1::{self, attribute::Value};
 use tokio::sync::mpsc;
@@ -76,8 +76,6 @@ pub struct Feed {
     groups: mpsc::Sender<Group>,
     stop: Arc<AtomicBool>,
     services: HashSet<String>,
-    /// The last time of each input, for lines that have none.
-    last_times: HashMap<Option<usize>, Timestamp>,
     is_changed: bool,
 }
 
@@ -115,7 +113,6 @@ impl Feed {
             counts: parts.counts,
             groups: parts.groups,
             stop: parts.stop,
-            last_times: HashMap::new(),
             is_changed: false,
         }
     }
@@ -125,19 +122,21 @@ impl Feed {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What a line does not say of itself.
+    /// What a line that is read now does not say of itself.
     pub fn context(&self) -> Context {
         Context { zone: self.rules.zone, ..Context::at((self.clock)()) }
     }
 
-    /// Takes a log that ends at `line.end` of file number `file`, if it comes from a file; a stream
-    /// has no path.
-    pub fn add(&mut self, line: &Line, file: Option<usize>, path: &str) -> Result<(), Error> {
-        let now = (self.clock)();
-        let source = Source { path, last_time: self.last_times.get(&file).copied() };
-        let mut ready = ready(line, source, &self.rules, now);
+    /// Takes a log that ends at `line.end` of its source.
+    pub fn add(
+        &mut self,
+        line: &Line,
+        source: &mut Source,
+        context: &Context,
+    ) -> Result<(), Error> {
+        let mut ready = ready(line, source, &self.rules, context);
         if !ready.changes.untimed {
-            self.last_times.insert(file, ready.time());
+            source.last_time = Some(ready.time());
         }
         if !self.services.contains(&ready.service) {
             if self.services.len() < SERVICES_MAX {
@@ -148,20 +147,15 @@ impl Feed {
             }
         }
         self.count(&ready.changes, &ready.record);
-        self.batcher.add(&ready.service, ready.record);
+        self.batcher.add(&ready.service, &ready.record);
         // Together with the record: a state must never be ahead of the batches that it is noted
         // with, or a kill would lose what lies between.
-        if let Some(file) = file {
+        if let Some(file) = source.file {
             self.state.files[file].offset = line.end;
-            self.state.files[file].read_unix_nanos = now.as_unix_nanos();
+            self.state.files[file].read_unix_nanos = context.now.as_unix_nanos();
         }
         self.is_changed = true;
         if self.batcher.is_full() && !line.has_more { self.flush() } else { Ok(()) }
-    }
-
-    /// Notes that an input is silent: what it says next is of then, and no longer of its last line.
-    pub fn note_quiet(&mut self, file: Option<usize>) {
-        self.last_times.remove(&file);
     }
 
     /// Notes that a file was read to its end.
@@ -178,12 +172,11 @@ impl Feed {
         }
         self.counts.settle(&mut self.state.producers);
         self.state.group += 1;
-        let batches = self
-            .batcher
-            .take()
-            .into_iter()
-            .map(|(service, records)| self.state.producers.batch(&service, records, Ids::mint()))
-            .collect();
+        let now = (self.clock)();
+        let mut batches = Vec::new();
+        for (service, records) in self.batcher.take() {
+            batches.push(self.state.producers.batch(service, &records, Ids::mint(), now));
+        }
         // Noted before it is handed over: what the server may have got under these ids must be
         // found again under the same ones.
         let group = Group { state: self.state.clone(), batches };

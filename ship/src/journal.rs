@@ -19,13 +19,15 @@ use std::{
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1;
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
-    deliver::batch::Producers,
+    deliver::batch::{Producers, ServiceBatch},
     error::{Error, file_error},
     read::files::Progress,
 };
@@ -47,7 +49,7 @@ pub struct Group {
     /// The state once all of it is stored.
     pub state: State,
     /// The batches, in the order of sending.
-    pub batches: Vec<v1::Batch>,
+    pub batches: Vec<ServiceBatch>,
 }
 
 /// First line of a group's file; the batches follow, one after the other.
@@ -102,11 +104,13 @@ impl Journal {
 
     /// Notes a group. Once this returns, the group survives a kill and a power cut.
     pub fn note(&self, group: &Group) -> Result<(), Error> {
-        let encoded: Vec<_> = group.batches.iter().map(Message::encode_to_vec).collect();
-        let body = encoded.concat();
-        let batch_bytes = encoded.iter().map(Vec::len).collect();
-        let header = Header { state: group.state.clone(), batch_bytes, hash: xxh3_64(&body) };
-        self.write(&self.group_path(group.state.group), &header, &body)
+        let batches: Vec<_> =
+            group.batches.iter().map(|batch| batch.encoded.batch_bytes()).collect();
+        let mut hash = Xxh3::new();
+        batches.iter().for_each(|batch| hash.update(batch));
+        let batch_bytes = batches.iter().map(Bytes::len).collect();
+        let header = Header { state: group.state.clone(), batch_bytes, hash: hash.digest() };
+        self.write(&self.group_path(group.state.group), &header, &batches)
     }
 
     /// Forgets a group, because all of it is acknowledged. Groups are completed in their order.
@@ -114,7 +118,7 @@ impl Journal {
         let header = Header { state: state.clone(), batch_bytes: Vec::new(), hash: xxh3_64(b"") };
         // The checkpoint first: killed in between, the group is known to be done by its number. The
         // other way round nothing would say how far the files were read.
-        self.write(&self.directory.join("checkpoint"), &header, b"")?;
+        self.write(&self.directory.join("checkpoint"), &header, &[])?;
         let path = self.group_path(state.group);
         self.step(&path)?;
         fs::remove_file(&path).map_err(|source| file_error("delete", &path, source))
@@ -163,11 +167,12 @@ impl Journal {
         self.directory.join(format!("{number:020}.group"))
     }
 
-    fn write(&self, path: &Path, header: &Header, body: &[u8]) -> Result<(), Error> {
+    fn write(&self, path: &Path, header: &Header, body: &[Bytes]) -> Result<(), Error> {
         let header = serde_json::to_vec(header)
             .map_err(|error| file_error("write", path, io::Error::other(error)))?;
         self.step(path)?;
-        let aside = write_aside(path, &[&header, b"\n", body])?;
+        let parts = [&header[..], b"\n"].into_iter().chain(body.iter().map(|part| &part[..]));
+        let aside = write_aside(path, parts)?;
         self.step(path)?;
         publish(&aside, path)
     }
@@ -191,14 +196,17 @@ impl Journal {
 }
 
 /// Puts a file in the place of another one, whole or not at all.
-pub(crate) fn replace_file(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
-    publish(&write_aside(path, parts)?, path)
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), Error> {
+    publish(&write_aside(path, [content])?, path)
 }
 
 // To the side, synced, renamed, and the folder synced: a rename before the content is on the disk
 // may leave an empty file after a power cut, and without the last step the new name itself may be
 // gone.
-fn write_aside(path: &Path, parts: &[&[u8]]) -> Result<PathBuf, Error> {
+fn write_aside<'a>(
+    path: &Path,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<PathBuf, Error> {
     let aside = path.with_extension("new");
     let write = || {
         let mut file = File::create(&aside)?;
@@ -234,7 +242,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Group, Error> {
     for length in header.batch_bytes {
         let (batch, rest) =
             body.split_at_checked(length).ok_or_else(|| damaged("a batch is cut off"))?;
-        batches.push(v1::Batch::decode(batch).map_err(|error| damaged(&error.to_string()))?);
+        let batch = v1::Batch::decode(batch).map_err(|error| damaged(&error.to_string()))?;
+        // Only a client's own spool asks when a batch was made.
+        batches.push(ServiceBatch::new(batch, Timestamp::EPOCH));
         body = rest;
     }
     Ok(Group { state: header.state, batches })
@@ -252,17 +262,20 @@ mod tests {
 
     /// The server's side: what it stored under each id, and the position that the client reached.
     #[derive(Default)]
-    struct Ledger(HashMap<Vec<u8>, v1::Batch>);
+    struct Ledger(HashMap<[u8; 16], ServiceBatch>);
 
     impl Ledger {
-        fn store(&mut self, batch: &v1::Batch) {
-            let before = self.0.insert(batch.batch_id.clone(), batch.clone());
-            assert!(before.is_none_or(|before| before == *batch), "a repeat must be identical");
+        fn store(&mut self, batch: &ServiceBatch) {
+            let before = self.0.insert(batch.encoded.batch_id(), batch.clone());
+            let is_same =
+                |before: ServiceBatch| before.encoded.batch_bytes() == batch.encoded.batch_bytes();
+            assert!(before.is_none_or(is_same), "a repeat must be identical");
         }
 
         fn messages(&self) -> Vec<String> {
-            let mut messages: Vec<_> =
-                self.0.values().map(|batch| batch.records[0].message.clone()).collect();
+            let message =
+                |batch: &ServiceBatch| batch.encoded.decode().unwrap().records[0].message.clone();
+            let mut messages: Vec<_> = self.0.values().map(message).collect();
             messages.sort();
             messages
         }
@@ -274,7 +287,9 @@ mod tests {
             .map(|index| {
                 let message = format!("{}-{index}", state.group);
                 let record = v1::LogRecord { message, ..Default::default() };
-                state.producers.batch("s", vec![record], Ids::mint())
+                let records = [record].into_iter().collect();
+                let service = "s".to_owned();
+                state.producers.batch(service, &records, Ids::mint(), Timestamp::EPOCH)
             })
             .collect();
         state.group += 1;
@@ -321,7 +336,7 @@ mod tests {
             assert!(ended || run(directory.path(), &mut ledger, usize::MAX));
             assert_eq!(ledger.messages(), expected, "killed after {steps} steps");
             let mut sequences: Vec<_> =
-                ledger.0.values().map(|b| b.producer.as_ref().unwrap().sequence).collect();
+                ledger.0.values().map(|batch| batch.encoded.sequence()).collect();
             sequences.sort_unstable();
             assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
             if ended {

@@ -22,7 +22,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 
 use crate::{
     deliver::{
-        batch::BatchLimits,
+        batch::{BatchLimits, ServiceBatch},
         counts::{Counts, Delivered},
         deliver,
         send::send_batch,
@@ -122,7 +122,7 @@ impl Shipment {
         let waiting = left.groups;
         if !waiting.is_empty() {
             let batches = waiting.iter().flat_map(|group| &group.batches);
-            notify(Event::Resumed { logs: batches.map(|batch| batch.records.len()).sum() });
+            notify(Event::Resumed { logs: batches.map(ServiceBatch::records).sum() });
         }
         // First what an earlier run noted: the checkpoint only moves on in the order of groups.
         let groups = tokio_stream::iter(waiting).chain(ReceiverStream::new(receiver));

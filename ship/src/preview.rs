@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
+use logweir_core::runtime::clock::Clock;
 use logweir_parse::Context;
 
 use crate::{
@@ -27,7 +27,8 @@ use crate::{
 pub fn preview(path: &Path, rules: &Rules, clock: &Clock, most: usize) -> io::Result<Vec<Ready>> {
     let mut source = open(path)?;
     let (mut lines, mut joiner) = (LineReader::new(0), Joiner::default());
-    let mut previewed = Previewed { path, rules, clock, most, last_time: None, logs: Vec::new() };
+    let from = Source::new(path.to_string_lossy().into_owned(), None);
+    let mut previewed = Previewed { source: from, rules, clock, most, logs: Vec::new() };
     while previewed.logs.len() < most {
         let line = lines.next_line(&mut source)?.or_else(|| lines.last_line());
         let Some(line) = line else {
@@ -52,11 +53,10 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 struct Previewed<'a> {
-    path: &'a Path,
+    source: Source,
     rules: &'a Rules,
     clock: &'a Clock,
     most: usize,
-    last_time: Option<Timestamp>,
     logs: Vec<Ready>,
 }
 
@@ -66,12 +66,11 @@ impl Previewed<'_> {
     }
 
     fn take(&mut self, joiner: &mut Joiner) {
-        let path = self.path.to_string_lossy();
+        let context = self.context();
         while let Some(line) = joiner.next_log() {
-            let source = Source { path: &path, last_time: self.last_time };
-            let ready = ready(&line, source, self.rules, (self.clock)());
+            let ready = ready(&line, &self.source, self.rules, &context);
             if !ready.changes.untimed {
-                self.last_time = Some(ready.time());
+                self.source.last_time = Some(ready.time());
             }
             if self.logs.len() < self.most {
                 self.logs.push(ready);

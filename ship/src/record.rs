@@ -36,13 +36,30 @@ pub struct Rules {
     pub zone: Tz,
 }
 
-/// Where a line comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// The file's path; its name is the service's if the line names none. Empty for a stream.
-    pub path: &'a str,
+/// Where lines come from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The number of its file, if it is one.
+    pub file: Option<usize>,
     /// The time of the last line that had one.
     pub last_time: Option<Timestamp>,
+    path: String,
+    /// The service that the path names.
+    service: String,
+}
+
+impl Source {
+    /// A source of which nothing was read yet. The name of its path is the service of lines that
+    /// name none.
+    pub fn new(path: String, file: Option<usize>) -> Self {
+        let service = service::of_path(&path).to_owned();
+        Self { file, last_time: None, path, service }
+    }
+
+    /// The name of its file.
+    fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 /// A record ready for a batch.
@@ -86,23 +103,20 @@ pub struct Changes {
 }
 
 /// Makes a record of a line.
-pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> Ready {
-    let context = Context { zone: rules.zone, ..Context::at(now) };
+pub fn ready(line: &Line, source: &Source, rules: &Rules, context: &Context) -> Ready {
     let parsed = match &line.envelope {
-        Some(envelope) => parse_in_envelope(&line.text, envelope, &context),
-        None => parse(&line.text, &context),
+        Some(envelope) => parse_in_envelope(&line.text, envelope, context),
+        None => parse(&line.text, context),
     };
     // Never the present where the file says better: the lines of an old file would seem to be new.
     let time = parsed.time.or(source.last_time);
     let mut record = record_to_wire(parsed.record);
-    record.time_unix_nano = time.unwrap_or(now).as_unix_nanos().unsigned_abs();
+    record.time_unix_nano = time.unwrap_or(context.now).as_unix_nanos().unsigned_abs();
     // `|` and not `||`: the record must be cut also where the line was already.
     let truncated = truncate(&mut record, &rules.limits) | line.truncated;
     let named = parsed.service.as_deref();
-    let file_name = source.path.rsplit('/').next().unwrap_or_default();
-    let of_path = rules.service_from.as_ref().and_then(|pattern| pattern.service(source.path));
-    let of_file = service::of_path(source.path);
-    let wanted = rules.service.as_deref().or(of_path).or(named).unwrap_or(of_file);
+    let of_path = rules.service_from.as_ref().and_then(|pattern| pattern.service(&source.path));
+    let wanted = rules.service.as_deref().or(of_path).or(named).unwrap_or(&source.service);
     let service = service_name(wanted);
     let original = named.filter(|named| *named != service).or_else(|| {
         // A name derived from a file or flag is not the line's: only a changed one is worth
@@ -125,7 +139,8 @@ pub fn ready(line: &Line, source: Source<'_>, rules: &Rules, now: Timestamp) -> 
     if parsed.notes.format == Format::DamagedJson {
         add_flag(&mut record, "logweir.damaged_json");
     }
-    if !is_plain_name(file_name, of_file) {
+    let file_name = source.file_name();
+    if !is_plain_name(file_name, &source.service) {
         let (kept, _) = cut(file_name, rules.limits.attribute_value_bytes_max);
         add_text(&mut record, "log.file.name", kept);
     }
@@ -232,9 +247,11 @@ mod tests {
         }
     }
 
+    const CONTEXT: Context = Context::at(NOW);
+
     /// Of a file of this name, with no line before.
-    fn of(path: &str) -> Source<'_> {
-        Source { path, last_time: None }
+    fn of(path: &str) -> Source {
+        Source::new(path.to_owned(), None)
     }
 
     fn line(text: &str) -> Line {
@@ -261,7 +278,7 @@ mod tests {
             ),
         ];
         for (text, flag, service, original) in cases {
-            let ready = ready(&line(text), of("stem.log"), &rules(flag), NOW);
+            let ready = ready(&line(text), &of("stem.log"), &rules(flag), &CONTEXT);
             assert_eq!(ready.service, service, "{text}");
             let expected = original.map(|o| Value::StringValue(o.to_owned()));
             assert_eq!(attribute(&ready, "service.original"), expected.as_ref(), "{text}");
@@ -271,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_time_gets_that_of_its_sending() {
-        let ready = ready(&line("text"), of("s"), &rules(None), NOW);
+        let ready = ready(&line("text"), &of("s"), &rules(None), &CONTEXT);
         assert_eq!(
             (ready.record.time_unix_nano, ready.changes.untimed),
             (NOW.as_unix_nanos().unsigned_abs(), true)
@@ -281,13 +298,13 @@ mod tests {
     #[test]
     fn a_line_without_a_time_gets_that_of_the_line_before() {
         let source = Source { last_time: Some(Timestamp::EPOCH.next()), ..of("s") };
-        let ready = ready(&line("text"), source, &rules(None), NOW);
+        let ready = ready(&line("text"), &source, &rules(None), &CONTEXT);
         assert_eq!((ready.record.time_unix_nano, ready.changes.inherited_time), (1, true));
     }
 
     #[test]
     fn what_was_cut_off_a_files_name_is_kept() {
-        let found = ready(&line("text"), of("/a/shop-2026-01-02.log"), &rules(None), NOW);
+        let found = ready(&line("text"), &of("/a/shop-2026-01-02.log"), &rules(None), &CONTEXT);
         let name = Value::StringValue("shop-2026-01-02.log".to_owned());
         assert_eq!(
             (found.service.as_str(), attribute(&found, "log.file.name")),
@@ -295,22 +312,22 @@ mod tests {
         );
         let pattern = PathPattern::new("/a/{service}/*").unwrap();
         let rules = Rules { service_from: Some(pattern), ..rules(None) };
-        assert_eq!(ready(&line("text"), of("/a/till/x.log"), &rules, NOW).service, "till");
+        assert_eq!(ready(&line("text"), &of("/a/till/x.log"), &rules, &CONTEXT).service, "till");
     }
 
     #[test]
     fn what_is_too_long_is_cut_and_flagged() {
         let text = format!("ä{}", "ä".repeat(40_000));
-        let cut = ready(&line(&text), of("s"), &rules(None), NOW);
+        let cut = ready(&line(&text), &of("s"), &rules(None), &CONTEXT);
         assert_eq!(cut.record.message.len(), 64 << 10);
         assert_eq!(attribute(&cut, "logweir.truncated"), Some(&Value::BoolValue(true)));
         let members: Vec<_> = (0..200).map(|n| format!("\"k{n}\":{n}")).collect();
         let many = format!("{{\"msg\":\"m\",{}}}", members.join(","));
-        let many = ready(&line(&many), of("s"), &rules(None), NOW);
+        let many = ready(&line(&many), &of("s"), &rules(None), &CONTEXT);
         assert_eq!(many.record.attributes.len(), 128 - FLAGS_MAX + 1);
         assert!(many.changes.truncated);
         let deep = format!("{{\"msg\":\"m\",\"o\":[\"{}\"]}}", "x".repeat(20_000));
-        let deep = ready(&line(&deep), of("s"), &rules(None), NOW);
+        let deep = ready(&line(&deep), &of("s"), &rules(None), &CONTEXT);
         assert!(
             matches!(attribute(&deep, "o"), Some(Value::StringValue(t)) if t.len() == 16 << 10)
         );

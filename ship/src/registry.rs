@@ -183,7 +183,7 @@ fn read_json<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T,
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value)
         .map_err(|error| file_error("write", path, io::Error::other(error)))?;
-    replace_file(path, &[&bytes])
+    replace_file(path, &bytes)
 }
 
 /// The name of the folder for all runs that send to one server.

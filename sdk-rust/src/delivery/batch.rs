@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use logweir_proto::v1;
-use prost::Message;
+use prost::{Message, encoding};
 
 use crate::error::{DropCounts, DropReason};
 
@@ -15,6 +15,43 @@ use crate::error::{DropCounts, DropReason};
 pub(crate) const SDK_NAME: &str = "logweir-sdk-rust";
 /// The version that batches carry.
 pub(crate) const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The field of `IngestRequest` that holds the batch.
+const BATCH_FIELD: u32 = 1;
+/// The field of `Batch` that holds the logs: its last one.
+const RECORDS_FIELD: u32 = 4;
+
+/// Logs, each encoded as it comes: they need not be kept until their batch is full.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EncodedRecords {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl EncodedRecords {
+    /// Adds a log.
+    pub fn push(&mut self, record: &v1::LogRecord) {
+        encoding::message::encode(RECORDS_FIELD, record, &mut self.bytes);
+        self.count += 1;
+    }
+
+    /// How many logs there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Their size within a batch, bytes.
+    pub fn encoded_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl FromIterator<v1::LogRecord> for EncodedRecords {
+    fn from_iter<I: IntoIterator<Item = v1::LogRecord>>(records: I) -> Self {
+        let mut encoded = Self::default();
+        records.into_iter().for_each(|record| encoded.push(&record));
+        encoded
+    }
+}
 
 /// A batch as it goes over the wire, with what must be known about it without decoding it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,17 +68,36 @@ pub struct EncodedBatch {
 impl EncodedBatch {
     /// Encodes a batch that carries its own id and producer. Ids of a wrong length are left for the
     /// server to refuse.
-    pub fn new(batch: v1::Batch, created_unix_nano: i64) -> Self {
-        let producer = batch.producer.as_ref();
+    pub fn new(mut batch: v1::Batch, created_unix_nano: i64) -> Self {
+        let records = std::mem::take(&mut batch.records).into_iter().collect();
+        Self::with_records(&batch, &records, created_unix_nano)
+    }
+
+    /// The same of a batch whose logs are encoded already and not in `head`.
+    pub fn with_records(
+        head: &v1::Batch,
+        records: &EncodedRecords,
+        created_unix_nano: i64,
+    ) -> Self {
+        let producer = head.producer.as_ref();
         let id = |bytes: &[u8]| bytes.try_into().unwrap_or_default();
         Self {
-            batch_id: id(&batch.batch_id),
+            batch_id: id(&head.batch_id),
             producer_id: producer.map(|producer| id(&producer.producer_id)).unwrap_or_default(),
             sequence: producer.map_or(0, |producer| producer.sequence),
-            record_count: u32::try_from(batch.records.len()).unwrap_or(u32::MAX),
+            record_count: records.count,
             created_unix_nano,
-            request: v1::IngestRequest { batch: Some(batch) }.encode_to_vec().into(),
+            request: request(head, &records.bytes),
         }
+    }
+
+    /// The encoded `Batch`.
+    pub fn batch_bytes(&self) -> Bytes {
+        let mut batch = self.request.clone();
+        // It is the only field of its request.
+        let is_whole =
+            encoding::decode_key(&mut batch).is_ok() && encoding::decode_varint(&mut batch).is_ok();
+        if is_whole { batch } else { Bytes::new() }
     }
 
     /// The id that it keeps over retries and restarts.
@@ -65,9 +121,23 @@ impl EncodedBatch {
     }
 
     /// The batch itself; none if the bytes are damaged.
-    pub(crate) fn decode(&self) -> Option<v1::Batch> {
+    pub fn decode(&self) -> Option<v1::Batch> {
         v1::IngestRequest::decode(self.request.clone()).ok()?.batch
     }
+}
+
+/// The `IngestRequest` of a batch. Its logs come last, so that they stand where the message would
+/// have them.
+fn request(head: &v1::Batch, records: &[u8]) -> Bytes {
+    let batch_len = head.encoded_len() + records.len();
+    let prefix_len =
+        encoding::key_len(BATCH_FIELD) + encoding::encoded_len_varint(batch_len as u64);
+    let mut request = Vec::with_capacity(prefix_len + batch_len);
+    encoding::encode_key(BATCH_FIELD, encoding::WireType::LengthDelimited, &mut request);
+    encoding::encode_varint(batch_len as u64, &mut request);
+    head.encode_raw(&mut request);
+    request.extend_from_slice(records);
+    request.into()
 }
 
 /// A batch id: UUIDv7 of a time and 10 random bytes.
@@ -259,6 +329,16 @@ mod tests {
         }
         assert!(!batcher.is_news(&v1::Account { spooled: 7, ..account.clone() }));
         assert!(batcher.is_news(&v1::Account { rejected: 1, ..account }));
+    }
+
+    #[test]
+    fn a_batch_is_encoded_as_its_message_would_be() {
+        let batch =
+            v1::Batch { batch_id: vec![7; 16], records: records(300), ..Default::default() };
+        let encoded = EncodedBatch::new(batch.clone(), 1);
+        assert_eq!(encoded.batch_bytes(), batch.encode_to_vec());
+        let request = v1::IngestRequest { batch: Some(batch) };
+        assert_eq!(encoded.request, request.encode_to_vec());
     }
 
     fn account(batch: &EncodedBatch) -> v1::Account {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use logweir_core::timestamp::Timestamp;
 use logweir_proto::v1;
+use logweir_sdk::{EncodedBatch, EncodedRecords};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -37,17 +39,44 @@ impl BatchLimits {
     }
 }
 
-/// Records waiting for their batch.
+/// Records waiting for their batch, encoded: so a record is let go while it is read, and what waits
+/// takes little room.
 pub struct Batcher {
     limits: BatchLimits,
-    pending: BTreeMap<String, Vec<Sized>>,
+    /// By service.
+    pending: BTreeMap<String, Pending>,
     records: usize,
     bytes: usize,
 }
 
-struct Sized {
-    record: v1::LogRecord,
-    bytes: usize,
+#[derive(Default)]
+struct Pending {
+    full: Vec<EncodedRecords>,
+    /// Takes what comes next.
+    open: EncodedRecords,
+}
+
+/// A batch of one service as it goes over the wire.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceBatch {
+    /// Whose logs it holds.
+    pub service: String,
+    /// The batch.
+    pub encoded: EncodedBatch,
+}
+
+impl ServiceBatch {
+    /// Encodes a batch.
+    pub fn new(batch: v1::Batch, created: Timestamp) -> Self {
+        let service = batch.resource.as_ref().map(|resource| resource.service.clone());
+        let encoded = EncodedBatch::new(batch, created.as_unix_nanos());
+        Self { service: service.unwrap_or_default(), encoded }
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> u64 {
+        self.encoded.record_count().into()
+    }
 }
 
 impl Batcher {
@@ -57,18 +86,21 @@ impl Batcher {
     }
 
     /// Adds a record.
-    pub fn add(&mut self, service: &str, record: v1::LogRecord) {
-        // Eight more for the tag and length that each record has within its batch.
-        let bytes = record.encoded_len() + 8;
-        self.records += 1;
-        self.bytes += bytes;
-        let sized = Sized { record, bytes };
-        match self.pending.get_mut(service) {
-            Some(pending) => pending.push(sized),
-            None => {
-                self.pending.insert(service.to_owned(), vec![sized]);
-            }
+    pub fn add(&mut self, service: &str, record: &v1::LogRecord) {
+        let pending = match self.pending.get_mut(service) {
+            Some(pending) => pending,
+            None => self.pending.entry(service.to_owned()).or_default(),
+        };
+        let is_full = pending.open.count() as usize >= self.limits.batch_records_max
+            || pending.open.encoded_len() + record.encoded_len() > self.limits.batch_bytes_max;
+        // A record that is too large goes alone: the server says what is wrong with it.
+        if is_full && pending.open.count() > 0 {
+            pending.full.push(std::mem::take(&mut pending.open));
         }
+        let before = pending.open.encoded_len();
+        pending.open.push(record);
+        self.bytes += pending.open.encoded_len() - before;
+        self.records += 1;
     }
 
     /// Whether everything must be taken out before more is added.
@@ -83,25 +115,13 @@ impl Batcher {
     }
 
     /// Takes everything out, cut into batches, by service.
-    pub fn take(&mut self) -> Vec<(String, Vec<v1::LogRecord>)> {
+    pub fn take(&mut self) -> Vec<(String, EncodedRecords)> {
         (self.records, self.bytes) = (0, 0);
-        let mut batches = Vec::new();
-        for (service, pending) in std::mem::take(&mut self.pending) {
-            let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-            for Sized { record, bytes } in pending {
-                let is_full = batch.len() >= self.limits.batch_records_max
-                    || batch_bytes + bytes > self.limits.batch_bytes_max;
-                // A record that is too large goes alone: the server says what is wrong with it.
-                if is_full && !batch.is_empty() {
-                    batches.push((service.clone(), std::mem::take(&mut batch)));
-                    batch_bytes = 0;
-                }
-                batch_bytes += bytes;
-                batch.push(record);
-            }
-            batches.push((service, batch));
-        }
-        batches
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let named = |(service, Pending { full, open }): (String, Pending)| {
+            full.into_iter().chain([open]).map(move |records| (service.clone(), records))
+        };
+        pending.flat_map(named).collect()
     }
 }
 
@@ -144,8 +164,14 @@ impl Ids {
 
 impl Producers {
     /// Makes the next batch of a service.
-    pub fn batch(&mut self, service: &str, records: Vec<v1::LogRecord>, ids: Ids) -> v1::Batch {
-        let producer = self.0.entry(service.to_owned()).or_insert_with(|| Producer {
+    pub fn batch(
+        &mut self,
+        service: String,
+        records: &EncodedRecords,
+        ids: Ids,
+        now: Timestamp,
+    ) -> ServiceBatch {
+        let producer = self.0.entry(service.clone()).or_insert_with(|| Producer {
             id: ids.producer,
             sequence: 0,
             emitted: 0,
@@ -156,14 +182,14 @@ impl Producers {
         // server adds the account up, and would miss logs that are still on their way.
         let spooled = producer.emitted.saturating_sub(producer.settled);
         producer.sequence += 1;
-        producer.emitted += records.len() as u64;
+        producer.emitted += u64::from(records.count());
         let account = v1::Account {
             emitted: producer.emitted,
             rejected: producer.rejected,
             spooled,
             ..Default::default()
         };
-        v1::Batch {
+        let head = v1::Batch {
             batch_id: ids.batch.to_vec(),
             producer: Some(v1::Producer {
                 producer_id: producer.id.to_vec(),
@@ -172,18 +198,20 @@ impl Producers {
                 sdk_name: SDK_NAME.to_owned(),
                 sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            resource: Some(v1::Resource { service: service.to_owned(), ..Default::default() }),
-            records,
-        }
+            resource: Some(v1::Resource { service: service.clone(), ..Default::default() }),
+            records: Vec::new(),
+        };
+        let encoded = EncodedBatch::with_records(&head, records, now.as_unix_nanos());
+        ServiceBatch { service, encoded }
     }
 
     /// After a restart: whatever is in no batch that waits was answered.
-    pub fn settle_all_but(&mut self, waiting: &[v1::Batch]) {
+    pub fn settle_all_but(&mut self, waiting: &[ServiceBatch]) {
         // The state was noted before its answers came; which of them came is told by what is left.
         for (service, producer) in &mut self.0 {
-            let batches = waiting.iter().filter(|batch| service_of(batch) == service);
-            let records: usize = batches.map(|batch| batch.records.len()).sum();
-            producer.settled = producer.emitted.saturating_sub(records as u64);
+            let batches = waiting.iter().filter(|batch| batch.service == *service);
+            let records: u64 = batches.map(ServiceBatch::records).sum();
+            producer.settled = producer.emitted.saturating_sub(records);
         }
     }
 
@@ -196,11 +224,6 @@ impl Producers {
     }
 }
 
-/// The service of a batch.
-pub fn service_of(batch: &v1::Batch) -> &str {
-    batch.resource.as_ref().map_or("", |resource| &resource.service)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -211,6 +234,10 @@ mod tests {
         v1::LogRecord { message: message.to_owned(), ..Default::default() }
     }
 
+    fn records(messages: &[&str]) -> EncodedRecords {
+        messages.iter().map(|message| record(message)).collect()
+    }
+
     #[test]
     fn a_producer_counts_without_gaps_and_its_account_balances() {
         let mut producers = Producers::default();
@@ -219,10 +246,15 @@ mod tests {
             next += 1;
             Ids { batch: [next; 16], producer: [100 + next; 16] }
         };
-        let first = producers.batch("a", vec![record("1"), record("2")], mint());
-        let second = producers.batch("a", vec![record("3")], mint());
+        let mut batch = |producers: &mut Producers, service: &str, messages: &[&str]| {
+            let batch =
+                producers.batch(service.to_owned(), &records(messages), mint(), Timestamp::EPOCH);
+            batch.encoded.decode().unwrap()
+        };
+        let first = batch(&mut producers, "a", &["1", "2"]);
+        let second = batch(&mut producers, "a", &["3"]);
         producers.settle("a", 2, 1);
-        let third = producers.batch("a", vec![record("4")], mint());
+        let third = batch(&mut producers, "a", &["4"]);
         let account = |batch: &v1::Batch| {
             let producer = batch.producer.as_ref().unwrap();
             let account = producer.account.as_ref().unwrap();
@@ -234,8 +266,12 @@ mod tests {
         assert_ne!(first.batch_id, second.batch_id);
         let id = |batch: &v1::Batch| batch.producer.as_ref().unwrap().producer_id.clone();
         assert_eq!(id(&first), id(&second));
-        let other = producers.batch("b", vec![], mint());
-        assert_eq!(account(&other).0, 1);
+        assert_eq!(account(&batch(&mut producers, "b", &[])).0, 1);
+    }
+
+    fn decoded((service, records): (String, EncodedRecords)) -> (String, Vec<v1::LogRecord>) {
+        let batch = EncodedBatch::with_records(&v1::Batch::default(), &records, 0);
+        (service, batch.decode().unwrap().records)
     }
 
     proptest! {
@@ -252,9 +288,9 @@ mod tests {
             let mut batcher = Batcher::new(limits);
             for (number, (service, length)) in logs.iter().enumerate() {
                 let text = format!("{number:03}{}", "x".repeat(*length));
-                batcher.add(&service.to_string(), record(&text));
+                batcher.add(&service.to_string(), &record(&text));
             }
-            let batches = batcher.take();
+            let batches: Vec<_> = batcher.take().into_iter().map(decoded).collect();
             prop_assert!(batcher.is_empty());
             prop_assert!(batches.iter().all(|(_, b)| !b.is_empty() && b.len() <= 7));
             for service in 0..4_u8 {

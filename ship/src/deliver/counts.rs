@@ -132,6 +132,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use logweir_core::timestamp::Timestamp;
+
     use super::*;
     use crate::deliver::batch::Ids;
 
@@ -150,7 +152,8 @@ mod tests {
         let delivered = counts.delivered();
         assert_eq!((delivered.sent, delivered.accepted, delivered.rejected_total()), (8, 2, 6));
         let mut producers = Producers::default();
-        producers.batch("s", vec![v1::LogRecord::default(); 8], Ids::mint());
+        let records = vec![v1::LogRecord::default(); 8].into_iter().collect();
+        producers.batch("s".to_owned(), &records, Ids::mint(), Timestamp::EPOCH);
         counts.settle(&mut producers);
         assert_eq!((producers.0["s"].settled, producers.0["s"].rejected), (8, 6));
     }

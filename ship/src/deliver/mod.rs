@@ -4,11 +4,10 @@
 use std::future::Future;
 
 use futures::{StreamExt, stream};
-use logweir_proto::v1;
 use tokio_stream::Stream;
 
 use self::{
-    batch::service_of,
+    batch::ServiceBatch,
     counts::{Answer, Counts},
 };
 use crate::{
@@ -27,7 +26,7 @@ pub async fn deliver<S, C>(
     groups: impl Stream<Item = Group>,
     in_flight: usize,
     counts: &Counts,
-    mut send: impl FnMut(v1::Batch) -> S,
+    mut send: impl FnMut(ServiceBatch) -> S,
     complete: impl Fn(State) -> C,
 ) -> Result<(), Error>
 where
@@ -36,10 +35,7 @@ where
 {
     let steps = groups.flat_map(|group| stream::iter(steps_of(group)));
     let answers = steps.map(|step| {
-        let sending = step.batch.map(|batch| {
-            let service = service_of(&batch).to_owned();
-            (service, batch.records.len() as u64, send(batch))
-        });
+        let sending = step.batch.map(|batch| (batch.service.clone(), batch.records(), send(batch)));
         async move {
             let answered = match sending {
                 Some((service, records, answer)) => Some((service, records, answer.await?)),
@@ -65,7 +61,7 @@ where
 
 struct Step {
     /// None where a group has no batches, only a state.
-    batch: Option<v1::Batch>,
+    batch: Option<ServiceBatch>,
     /// The state of the group that this is the last step of.
     last_of: Option<Box<State>>,
 }
@@ -84,6 +80,9 @@ fn steps_of(group: Group) -> Vec<Step> {
 mod tests {
     use std::cell::RefCell;
 
+    use logweir_core::timestamp::Timestamp;
+    use logweir_proto::v1;
+
     use super::*;
     use crate::deliver::batch::Ids;
 
@@ -92,15 +91,16 @@ mod tests {
         let batches = sizes
             .iter()
             .map(|size| {
-                let records = vec![v1::LogRecord::default(); *size];
-                state.producers.batch("s", records, Ids::mint())
+                let records = vec![v1::LogRecord::default(); *size].into_iter().collect();
+                let service = "s".to_owned();
+                state.producers.batch(service, &records, Ids::mint(), Timestamp::EPOCH)
             })
             .collect();
         Group { state, batches }
     }
 
-    fn accepted(batch: &v1::Batch) -> Answer {
-        Answer::Accepted { accepted: batch.records.len() as u64, rejected: Vec::new() }
+    fn accepted(batch: &ServiceBatch) -> Answer {
+        Answer::Accepted { accepted: batch.records(), rejected: Vec::new() }
     }
 
     #[tokio::test]
@@ -110,10 +110,10 @@ mod tests {
         let (slow, wait) = tokio::sync::oneshot::channel::<()>();
         let (mut slow, mut wait) = (Some(slow), Some(wait));
         let groups = stream::iter([group(1, &[1, 2]), group(2, &[3]), group(3, &[])]);
-        let send = |batch: v1::Batch| {
+        let send = |batch: ServiceBatch| {
             // The first batch is answered only after the last one was sent.
             let wait = wait.take();
-            let slow = (batch.records.len() == 3).then(|| slow.take()).flatten();
+            let slow = (batch.records() == 3).then(|| slow.take()).flatten();
             async move {
                 drop(slow);
                 if let Some(wait) = wait {

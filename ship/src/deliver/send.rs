@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use logweir_core::runtime::clock::now;
-use logweir_proto::v1;
-use logweir_sdk::{EncodedBatch, SendOutcome, Sender};
+use logweir_sdk::{SendOutcome, Sender};
 use tonic::{Code, Status};
 
 use crate::{
-    deliver::{batch::service_of, counts::Answer},
+    deliver::{batch::ServiceBatch, counts::Answer},
     error::Error,
 };
 
@@ -16,11 +14,10 @@ use crate::{
 /// without a patience, for ever.
 pub async fn send_batch(
     sender: Sender,
-    batch: v1::Batch,
+    batch: ServiceBatch,
     patience: Option<Duration>,
 ) -> Result<Answer, Error> {
-    let service = service_of(&batch).to_owned();
-    let encoded = EncodedBatch::new(batch, now().as_unix_nanos());
+    let ServiceBatch { service, encoded } = batch;
     let deadline = patience.map(|patience| Instant::now() + patience);
     match sender.send(&encoded, deadline).await {
         SendOutcome::Accepted { accepted, rejected } => {

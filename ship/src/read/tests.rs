@@ -23,7 +23,7 @@ use super::{
     reader::{ReadSummary, Reader},
 };
 use crate::{
-    deliver::batch::{BatchLimits, service_of},
+    deliver::batch::{BatchLimits, ServiceBatch},
     error::Error,
     event::Event,
     feed::{Feed, FeedParts},
@@ -93,8 +93,9 @@ impl Rig {
         let mut records = Vec::new();
         while let Ok(group) = self.groups.try_recv() {
             for batch in group.batches {
-                let service = service_of(&batch).to_owned();
-                records.extend(batch.records.into_iter().map(|r| (service.clone(), r)));
+                let service = &batch.service;
+                let of_batch = batch.encoded.decode().unwrap().records;
+                records.extend(of_batch.into_iter().map(|record| (service.clone(), record)));
             }
         }
         records.sort_by_key(|(_, record)| record.time_unix_nano);
@@ -249,7 +250,7 @@ fn logs_of_one_line_are_noted_together() {
     rig.with(|reader| reader.read_all(&[folder.logs()])).0.unwrap();
     let mut counts = Vec::new();
     while let Ok(group) = rig.groups.try_recv() {
-        counts.push(group.batches.iter().map(|batch| batch.records.len()).sum::<usize>());
+        counts.push(group.batches.iter().map(ServiceBatch::records).sum::<u64>());
     }
     counts.retain(|count| *count > 0);
     assert_eq!(counts, [3, 1]);
@@ -296,8 +297,8 @@ fn ended_after_each_group_it_goes_on_without_loss_or_doubles() {
     assert!(runs > 8, "{runs}");
     let left = registry::open(&folder.registry(), None, &[]).unwrap().left;
     let batches: Vec<_> = left.groups.iter().flat_map(|group| &group.batches).collect();
-    let found: Vec<_> =
-        batches.iter().flat_map(|batch| &batch.records).map(|r| r.message.clone()).collect();
+    let records = batches.iter().flat_map(|batch| batch.encoded.decode().unwrap().records);
+    let found: Vec<_> = records.map(|record| record.message).collect();
     assert_eq!(found.len(), 40);
     let numbers = found.iter().enumerate().map(|(n, _)| format!("line {n}"));
     assert!(numbers.zip(&found).all(|(start, message)| message.starts_with(&start)));

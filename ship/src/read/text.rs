@@ -2,10 +2,13 @@
 
 use std::io;
 
+use logweir_parse::Context;
+
 use crate::{
     error::Error,
     feed::Feed,
     read::lines::{Joiner, Line, LineReader},
+    record::Source,
 };
 
 /// After so many looks without news the last log has all its lines: half a second, in which a
@@ -36,10 +39,7 @@ impl From<io::Error> for Failure {
 pub(super) struct Text {
     lines: LineReader,
     joiner: Joiner,
-    /// Its path, whose name is the service of lines that name none.
-    path: String,
-    /// The number of its file, if it is one.
-    file: Option<usize>,
+    source: Source,
     quiet_looks: u32,
     /// Where the last line ends that has an end.
     lines_end: u64,
@@ -49,7 +49,8 @@ impl Text {
     /// Begins at a position of the source.
     pub(super) fn new(path: String, file: Option<usize>, offset: u64) -> Self {
         let lines = LineReader::new(offset);
-        Self { lines, joiner: Joiner::default(), path, file, quiet_looks: 0, lines_end: offset }
+        let source = Source::new(path, file);
+        Self { lines, joiner: Joiner::default(), source, quiet_looks: 0, lines_end: offset }
     }
 
     /// Bytes taken so far, from the beginning of the source.
@@ -69,7 +70,7 @@ impl Text {
         while let Some(line) = self.lines.next_line(&mut bytes)? {
             self.lines_end = line.end;
             self.joiner.push(line, &context);
-            self.add(feed)?;
+            self.add(feed, &context)?;
         }
         Ok(())
     }
@@ -81,7 +82,8 @@ impl Text {
             return Ok(());
         }
         self.finish_complete_lines(feed)?;
-        feed.note_quiet(self.file);
+        // What it says next is of then, and no longer of its last line.
+        self.source.last_time = None;
         Ok(())
     }
 
@@ -89,21 +91,22 @@ impl Text {
     pub(super) fn take_last_line(&mut self, feed: &mut Feed) -> Result<(), Error> {
         // Noted as not read: should its writer have been in the middle of it, the next run sends
         // it again, and whole.
+        let context = feed.context();
         if let Some(line) = self.lines.last_line() {
-            self.joiner.push(Line { end: self.lines_end, ..line }, &feed.context());
+            self.joiner.push(Line { end: self.lines_end, ..line }, &context);
         }
-        self.add(feed)
+        self.add(feed, &context)
     }
 
     /// Takes the last log, but leaves a line without an end for later.
     pub(super) fn finish_complete_lines(&mut self, feed: &mut Feed) -> Result<(), Error> {
         self.joiner.finish();
-        self.add(feed)
+        self.add(feed, &feed.context())
     }
 
-    fn add(&mut self, feed: &mut Feed) -> Result<(), Error> {
+    fn add(&mut self, feed: &mut Feed, context: &Context) -> Result<(), Error> {
         while let Some(log) = self.joiner.next_log() {
-            feed.add(&log, self.file, &self.path)?;
+            feed.add(&log, &mut self.source, context)?;
         }
         Ok(())
     }

@@ -253,7 +253,7 @@ impl SendArgs {
         Arc::new(move |event| {
             let text = match event {
                 Event::Resumed { logs } => {
-                    format!("continuing: {} logs wait since the last run", grouped(logs as u64))
+                    format!("continuing: {} logs wait since the last run", grouped(logs))
                 }
                 Event::Unanswered => no_answer.clone(),
                 Event::Truncated(path) => {
