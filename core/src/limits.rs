@@ -48,7 +48,9 @@ pub struct Limits {
     pub attribute_key_bytes_max: usize,
     /// The value of an attribute, bytes.
     pub attribute_value_bytes_max: usize,
-    /// All requests being read or waiting for their answer, bytes after decompression.
+    /// The requests of one tenant that are being read or wait for their answer, bytes after
+    /// decompression. All tenants together have a quarter more, and each the less the more of them
+    /// send.
     pub in_flight_bytes_max: usize,
 }
 

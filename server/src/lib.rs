@@ -152,7 +152,7 @@ pub async fn run(
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
         let taken = budget.clone();
-        let load = move || taken.share_taken();
+        let load = move || taken.load();
         let beat = processes::beat(identity, storage, load, stop.clone());
         tasks.spawn("server heartbeat", Fate::Essential, beat);
     }

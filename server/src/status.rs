@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use logweir_core::{fairness::resource::SharedResource, identity::Tenant};
 use logweir_queue::PublishError;
 use logweir_storage::StorageError;
 use tonic::{Code, Status};
@@ -36,6 +37,18 @@ pub(crate) enum Refusal {
     /// A quota is used up for now.
     #[error("quota {quota} of {subject} is used up: send again after {} ms", .retry_after.as_millis())]
     RateLimited { quota: &'static str, subject: String, retry_after: Duration },
+    /// The tenant uses all of its share of something that all tenants use.
+    #[error(
+        "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
+        .resource.name()
+    )]
+    OverShare {
+        resource: SharedResource,
+        tenant: Tenant,
+        held: u64,
+        share: u64,
+        retry_after: Duration,
+    },
     /// Something passes, such as a full queue.
     #[error("{message}")]
     Unavailable { reason: &'static str, message: String, retry_after: Duration },
@@ -81,9 +94,11 @@ impl Refusal {
             Self::Unauthenticated { .. } => Code::Unauthenticated,
             Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
-            // One code for both; what tells them apart is `RetryInfo`: only the second has it, and
-            // a client that finds none must split the batch instead of sending it again.
-            Self::TooLarge { .. } | Self::RateLimited { .. } => Code::ResourceExhausted,
+            // One code for all; what tells them apart is `RetryInfo`: the first has none, and a
+            // client that finds none must split the batch instead of sending it again.
+            Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare { .. } => {
+                Code::ResourceExhausted
+            }
             Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
             Self::Unavailable { .. } => Code::Unavailable,
             Self::NotFound(_) => Code::NotFound,
@@ -102,6 +117,7 @@ impl Refusal {
             Self::TooLarge { .. } => "BATCH_TOO_LARGE",
             Self::Expired(_) => "EXPIRED",
             Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::OverShare { .. } => "TENANT_SHARE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::FailedPrecondition(_) => "FAILED_PRECONDITION",
             Self::DataLoss(_) => "DATA_DAMAGED",
@@ -111,7 +127,9 @@ impl Refusal {
     /// After what time the same request may succeed; none if it never will.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. }
+            | Self::OverShare { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => {
                 // On the wire a delay of zero says that the request is never to be sent again.
                 Some((*retry_after).max(Duration::from_millis(1)))
             }
@@ -135,6 +153,10 @@ impl From<Refusal> for Status {
             }
             Refusal::RateLimited { quota, subject, .. } => {
                 details.set_quota_failure(vec![QuotaViolation::new(subject, quota)]);
+            }
+            Refusal::OverShare { resource, tenant, .. } => {
+                let violation = QuotaViolation::new(tenant.as_str(), resource.name());
+                details.set_quota_failure(vec![violation]);
             }
             _ => {}
         }
@@ -299,6 +321,25 @@ mod tests {
         assert_eq!(quota.violations[0].description, "logs_per_second");
         assert_eq!(quota.violations[0].subject, "default/payments");
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(wait));
+    }
+
+    #[test]
+    fn a_used_up_share_is_named_and_passes() {
+        let refusal = Refusal::OverShare {
+            resource: SharedResource::InFlightBytes,
+            tenant: Tenant::default(),
+            held: 7,
+            share: 5,
+            retry_after: Duration::from_millis(200),
+        };
+        check_retryable("over share", refusal.clone(), true);
+        let status = Status::from(refusal);
+        let quota = status.get_details_quota_failure().unwrap();
+        assert_eq!(quota.violations[0].description, "in_flight_bytes");
+        assert_eq!(
+            status.message(),
+            "default uses 7 of in_flight_bytes, and 5 is its share for now: wait for answers"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Access, Auth, Caller};
 use crate::{
     listener::{
         inflate::{Encoding, Inflater},
-        message_body::{Budget, Charges, MessageBody, MessageRules},
+        message_body::{Budget, Charges, MessageBody, MessageRules, TenantBudget},
     },
     status::{self, Refusal},
 };
@@ -76,10 +76,11 @@ impl<S> Authenticated<S> {
         };
         // Two ends of one list: the body adds the charge of each message, the handler takes it.
         let charges = Charges::default();
+        let budget = TenantBudget { budget: parts.budget.clone(), tenant: caller.tenant.clone() };
         request.extensions_mut().insert::<Arc<Caller>>(caller);
         request.extensions_mut().insert(charges.clone());
         Ok(request.map(|body| {
-            let (budget, inflater) = (parts.budget.clone(), Arc::clone(&parts.inflater));
+            let inflater = Arc::clone(&parts.inflater);
             Body::new(MessageBody::new(body, rules, encoding, budget, inflater, charges))
         }))
     }

@@ -1,11 +1,12 @@
 //! Reads gRPC messages out of a request's body under hard bounds, before the transport decodes
 //! them.
 //!
-//! Each message is length-checked when its header arrives, charged against the one budget of bytes
-//! in flight, inflated with a bound, and its size once decoded is bounded too. It is passed on
+//! Each message is length-checked when its header arrives, charged to its tenant's share of the
+//! bytes in flight, inflated with a bound, and its size once decoded is bounded too. It is passed on
 //! whole and uncompressed. Its charge is handed to the handler by way of [`Charges`] and given back
-//! when the handler is done with the message. At the budget's bound a single request is refused; a
-//! stream is read no further until there is room.
+//! when the handler is done with the message. A single request is charged as it arrives, so that
+//! what is only announced holds nobody up, and refused beyond the share. A message of a stream is
+//! charged before it is read: the stream is read no further until there is room.
 
 use std::{
     collections::VecDeque,
@@ -18,12 +19,17 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame};
+use logweir_core::{
+    fairness::{
+        permits::{Refused, TenantPermit, TenantPermits},
+        resource::SharedResource,
+        threshold::Threshold,
+    },
+    identity::Tenant,
+};
 use metrics::gauge;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 use tonic::{Status, body::Body};
 
 use super::{
@@ -40,56 +46,75 @@ const HEADER_BYTES: usize = 5;
 const COMPRESSION_RATIO_GUESS: usize = 8;
 /// The structure of a decoded batch may take this many times the bound on its encoding.
 const STRUCTURE_RATIO_MAX: usize = 8;
+/// One tenant may hold so many times what it leaves: 80 % alone, 44 % each of two.
+const SHARE_ALPHA: u64 = 4;
+/// A message of which nothing comes for this part of its time is given up. What it holds is
+/// another's to use, and a sender that lives is never silent for so long.
+const SILENCE_PART: u32 = 10;
 const BUDGET_RETRY_AFTER: Duration = Duration::from_millis(200);
 const TIMEOUT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The bytes of all requests that are being read or wait for their answer.
+/// The bytes of all requests that are being read or wait for their answer, by tenant.
 #[derive(Clone)]
-pub(crate) struct Budget {
-    room: Arc<Semaphore>,
-    bytes_max: usize,
-}
+pub(crate) struct Budget(TenantPermits);
 
 impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        // A permit stands for a byte, and permits are asked for as a `u32`: a larger budget could
-        // never be taken whole.
-        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max }
-    }
-
-    fn try_take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let taken = Arc::clone(&self.room).try_acquire_many_owned(permits);
-        taken.map_err(|_| Refusal::Unavailable {
-            reason: "IN_FLIGHT_BYTES",
-            message: format!(
-                "requests under way hold {} of {} bytes, this one needs {bytes}: send again later",
-                self.bytes_max - self.room.available_permits(),
-                self.bytes_max
-            ),
-            retry_after: BUDGET_RETRY_AFTER,
-        })
+    /// One of which a tenant alone may use so much.
+    pub(crate) fn new(alone_bytes_max: usize) -> Self {
+        let rule = Threshold::for_one(alone_bytes_max as u64, SHARE_ALPHA);
+        Self(TenantPermits::new(rule))
     }
 
     pub(crate) fn report(&self) {
-        gauge!("logweir_in_flight_bytes").set(self.taken() as f64);
+        gauge!("logweir_in_flight_bytes").set(self.0.held_by_all() as f64);
     }
 
-    /// The share of the budget that is taken, 0 to 1; a server's load in its heartbeat.
-    pub(crate) fn share_taken(&self) -> f64 {
-        self.taken() as f64 / self.bytes_max.max(1) as f64
+    /// The part of the budget that is taken, 0 to 1; a server's load in its heartbeat.
+    pub(crate) fn load(&self) -> f64 {
+        self.0.load()
+    }
+}
+
+/// The part of the budget that one request may use.
+#[derive(Clone)]
+pub(crate) struct TenantBudget {
+    pub(crate) budget: Budget,
+    pub(crate) tenant: Tenant,
+}
+
+impl TenantBudget {
+    fn nothing(&self) -> TenantPermit {
+        self.budget.0.nothing(&self.tenant)
     }
 
-    fn taken(&self) -> usize {
-        self.bytes_max - self.room.available_permits()
+    /// Lets a permit hold at least so many bytes.
+    fn grow_to(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
+        let missing = bytes.saturating_sub(permit.amount() as usize);
+        self.grow(permit, missing)
+    }
+
+    fn grow(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
+        permit.grow(bytes as u64).map_err(|refused| match refused {
+            Refused::OverShare { held, share } => Refusal::OverShare {
+                resource: SharedResource::InFlightBytes,
+                tenant: self.tenant.clone(),
+                held,
+                share,
+                retry_after: BUDGET_RETRY_AFTER,
+            },
+            Refused::Full => Refusal::Unavailable {
+                reason: "IN_FLIGHT_BYTES",
+                message: "no room is left for requests under way: send again later".to_owned(),
+                retry_after: BUDGET_RETRY_AFTER,
+            },
+        })
     }
 }
 
 /// What a message occupies until it is answered.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    _permit: OwnedSemaphorePermit,
+    _permit: TenantPermit,
     /// Its length after decompression.
     pub(crate) bytes: usize,
 }
@@ -118,12 +143,12 @@ pub(crate) struct MessageRules {
     pub(crate) stream: bool,
 }
 
-type Room = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+type Room = Pin<Box<dyn Future<Output = TenantPermit> + Send>>;
 
 enum State {
     Idle,
     Waiting { head: Head, room: Room },
-    Reading { head: Head, permit: OwnedSemaphorePermit },
+    Reading { head: Head, permit: TenantPermit },
     Done,
 }
 
@@ -138,12 +163,19 @@ pub(crate) struct MessageBody {
     inner: Body,
     rules: MessageRules,
     encoding: Encoding,
-    budget: Budget,
+    budget: TenantBudget,
     inflater: Arc<Inflater>,
     charges: Charges,
     buffer: BytesMut,
     state: State,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
+}
+
+/// Until when the next bytes of a message must come.
+struct Deadline {
+    sleep: Pin<Box<Sleep>>,
+    /// When the message must be whole.
+    end: Instant,
 }
 
 impl MessageBody {
@@ -151,13 +183,13 @@ impl MessageBody {
         inner: Body,
         rules: MessageRules,
         encoding: Encoding,
-        budget: Budget,
+        budget: TenantBudget,
         inflater: Arc<Inflater>,
         charges: Charges,
     ) -> Self {
         let (buffer, state) = (BytesMut::new(), State::Idle);
         // A single request is expected at once; a stream may be silent between its messages.
-        let deadline = (!rules.stream).then(|| Box::pin(tokio::time::sleep(rules.read_timeout)));
+        let deadline = (!rules.stream).then(|| Deadline::new(rules.read_timeout));
         Self { inner, rules, encoding, budget, inflater, charges, buffer, state, deadline }
     }
 
@@ -172,12 +204,11 @@ impl MessageBody {
                 return Poll::Ready(Ok(None));
             }
             State::Waiting { head, mut room } => match room.as_mut().poll(context) {
-                Poll::Ready(Ok(permit)) => {
-                    self.start_deadline();
+                Poll::Ready(permit) => {
+                    self.deadline = Some(Deadline::new(self.rules.read_timeout));
                     self.state = State::Reading { head, permit };
                     return Poll::Ready(Ok(None));
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::stopping())),
                 Poll::Pending => {
                     self.state = State::Waiting { head, room };
                     return Poll::Pending;
@@ -206,31 +237,37 @@ impl MessageBody {
             return Err(self.too_large(length.to_string()));
         }
         let head = Head { compressed, length };
-        // What comes out is not known yet. Charging only the compressed length would let many
-        // requests in that together outgrow the budget once they are inflated; charging the bound
-        // for each would refuse a few hundred small ones. `finish_message` corrects the guess.
-        let guess =
-            if compressed { length.saturating_mul(COMPRESSION_RATIO_GUESS) } else { length };
-        let bytes = guess.min(self.rules.bytes_max);
-        match self.budget.try_take(bytes) {
-            Ok(permit) => Ok(State::Reading { head, permit }),
-            Err(refusal) if !self.rules.stream => Err(refusal),
-            Err(_) => {
-                // A stream is answered batch by batch: to end it would repeat all that wait. The
-                // time that it waits for us is not the client's, so no deadline runs meanwhile.
-                self.deadline = None;
-                let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-                let room = Arc::clone(&self.budget.room).acquire_many_owned(permits);
-                Ok(State::Waiting { head, room: Box::pin(room) })
-            }
+        let mut permit = self.budget.nothing();
+        if !self.rules.stream {
+            // What has come with the header; the rest is charged as it comes.
+            self.budget.grow(&mut permit, self.buffer.len())?;
+            return Ok(State::Reading { head, permit });
         }
+        let bytes = self.expected_bytes(head);
+        if self.budget.grow(&mut permit, bytes).is_ok() {
+            return Ok(State::Reading { head, permit });
+        }
+        // A stream is answered batch by batch: to end it would repeat all that wait. It waits for
+        // the whole message: two streams that each hold a part would wait for each other. The time
+        // that it waits for us is not the client's, so no deadline runs meanwhile.
+        self.deadline = None;
+        let TenantBudget { budget: Budget(permits), tenant } = self.budget.clone();
+        let room = async move { permits.take(&tenant, bytes as u64).await };
+        Ok(State::Waiting { head, room: Box::pin(room) })
     }
 
-    fn finish_message(
-        &mut self,
-        head: Head,
-        mut permit: OwnedSemaphorePermit,
-    ) -> Result<Bytes, Refusal> {
+    /// What a message will take. What comes out of a compressed one is not known yet: charging only
+    /// the compressed length would let many requests in that together outgrow the budget once they
+    /// are inflated; charging the bound for each would refuse a few hundred small ones.
+    /// [`Self::finish_message`] corrects the guess.
+    fn expected_bytes(&self, head: Head) -> usize {
+        let ratio = if head.compressed { COMPRESSION_RATIO_GUESS } else { 1 };
+        head.length.saturating_mul(ratio).min(self.rules.bytes_max)
+    }
+
+    fn finish_message(&mut self, head: Head, mut permit: TenantPermit) -> Result<Bytes, Refusal> {
+        // More is never waited for, not even by a stream, that holds a part already.
+        self.budget.grow_to(&mut permit, self.expected_bytes(head))?;
         let framed = self.buffer.split_to(HEADER_BYTES + head.length).freeze();
         let message = if head.compressed { self.inflate(&framed[HEADER_BYTES..])? } else { framed };
         let payload = &message[HEADER_BYTES..];
@@ -238,21 +275,14 @@ impl MessageBody {
             self.check_structure(payload)?;
         }
         let bytes = payload.len();
-        // More than was guessed is never waited for, not even by a stream: two streams that each
-        // hold a part and wait for what the other holds would wait for ever.
-        match bytes.checked_sub(permit.num_permits()) {
-            Some(0) => {}
-            Some(more) => permit.merge(self.budget.try_take(more)?),
-            None => drop(permit.split(permit.num_permits() - bytes)),
-        }
+        self.budget.grow_to(&mut permit, bytes)?;
+        permit.shrink_to(bytes as u64);
         // Before the message is passed on, so that the handler that gets it finds its charge: both
         // go in the order of the messages.
         self.charges.0.lock().push_back(Charge { _permit: permit, bytes });
         self.state = State::Idle;
-        self.deadline = None;
-        if !self.buffer.is_empty() {
-            self.start_deadline();
-        }
+        let has_more = !self.buffer.is_empty();
+        self.deadline = has_more.then(|| Deadline::new(self.rules.read_timeout));
         Ok(message)
     }
 
@@ -295,12 +325,7 @@ impl MessageBody {
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    // Never moved by later bytes: a client that sends one byte a second would else
-                    // hold its charge for as long as it likes.
-                    if self.deadline.is_none() && !data.is_empty() {
-                        self.start_deadline();
-                    }
-                    self.buffer.extend_from_slice(&data);
+                    self.take_data(&data)?;
                 }
                 Poll::Ready(Ok(None))
             }
@@ -310,28 +335,56 @@ impl MessageBody {
         }
     }
 
+    fn take_data(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let read_timeout = self.rules.read_timeout;
+        self.deadline.get_or_insert_with(|| Deadline::new(read_timeout)).note_bytes(read_timeout);
+        if let State::Reading { permit, .. } = &mut self.state
+            && !self.rules.stream
+        {
+            self.budget.grow(permit, data.len())?;
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
     fn poll_deadline(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Progress>, Refusal>> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        ready!(deadline.as_mut().poll(context));
+        ready!(deadline.sleep.as_mut().poll(context));
         let seconds = self.rules.read_timeout.as_secs();
         Poll::Ready(Err(Refusal::Unavailable {
             reason: "READ_TIMEOUT",
-            message: format!("the request was not complete within {seconds} s: send it again"),
+            message: format!(
+                "the request was not complete within {seconds} s, or nothing of it came for a \
+                 tenth of that: send it again"
+            ),
             retry_after: TIMEOUT_RETRY_AFTER,
         }))
-    }
-
-    fn start_deadline(&mut self) {
-        let at = Instant::now() + self.rules.read_timeout;
-        self.deadline = Some(Box::pin(tokio::time::sleep_until(at)));
     }
 
     fn too_large(&self, value: String) -> Refusal {
         let what = "the request in bytes";
         Refusal::TooLarge { what, value, limit: self.rules.bytes_max }
+    }
+}
+
+impl Deadline {
+    fn new(read_timeout: Duration) -> Self {
+        let now = Instant::now();
+        let sleep = Box::pin(tokio::time::sleep_until(now + read_timeout / SILENCE_PART));
+        Self { sleep, end: now + read_timeout }
+    }
+
+    /// Bytes came. The end is never moved by them: a client that sends one byte a second would else
+    /// hold its place for as long as it likes.
+    fn note_bytes(&mut self, read_timeout: Duration) {
+        let next = Instant::now() + read_timeout / SILENCE_PART;
+        self.sleep.as_mut().reset(next.min(self.end));
     }
 }
 
@@ -438,7 +491,8 @@ mod tests {
         fn body(&self, bytes: &[u8], chunk_bytes: usize) -> MessageBody {
             let chunks = bytes.chunks(chunk_bytes.max(1)).map(Bytes::copy_from_slice).collect();
             let inner = Body::new(Chunks { chunks, stays_open: self.stays_open });
-            let (budget, inflater) = (self.budget.clone(), Arc::default());
+            let budget = TenantBudget { budget: self.budget.clone(), tenant: Tenant::default() };
+            let inflater = Arc::default();
             MessageBody::new(
                 inner,
                 self.rules,
@@ -466,8 +520,8 @@ mod tests {
             self.read(bytes, 1_000).await.1.expect("a refusal")
         }
 
-        fn taken(&self) -> usize {
-            self.budget.bytes_max - self.budget.room.available_permits()
+        fn taken(&self) -> u64 {
+            self.budget.0.held_by_all()
         }
     }
 
@@ -566,9 +620,12 @@ mod tests {
     async fn without_room_a_request_is_refused_and_a_stream_waits() {
         let message = framed(0, &[1; 600]);
         let mut bench = Bench { budget: Budget::new(1_000), ..Bench::new(false) };
-        let held = bench.budget.try_take(500).unwrap();
+        let held = bench.budget.0.try_take(&Tenant::default(), 500).unwrap();
         let status = bench.refusal(&message).await;
-        assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "IN_FLIGHT_BYTES".into()));
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::ResourceExhausted, "TENANT_SHARE".into())
+        );
         assert!(status.get_details_retry_info().is_some());
 
         bench.rules.stream = true;
@@ -578,12 +635,45 @@ mod tests {
         assert_eq!(messages.next().await.unwrap().unwrap().len(), HEADER_BYTES + 600);
     }
 
+    #[tokio::test]
+    async fn what_is_only_announced_takes_no_room() {
+        let bench = Bench { stays_open: true, ..Bench::new(false) };
+        let mut header = framed(0, &[]);
+        header[1..].copy_from_slice(&(LIMIT as u32).to_be_bytes());
+        let mut messages = frames(bench.body(&header, 100));
+        assert!(messages.next().now_or_never().is_none());
+        assert_eq!(bench.taken(), HEADER_BYTES as u64);
+        drop(messages);
+        assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_tenants_streams_leave_room_for_another() {
+        let bench = Bench { budget: Budget::new(1_000), stays_open: true, ..Bench::new(true) };
+        let mut header = framed(0, &[]);
+        header[1..].copy_from_slice(&400_u32.to_be_bytes());
+        let mut stalled: Vec<_> = (0..20).map(|_| frames(bench.body(&header, 100))).collect();
+        assert!(stalled.iter_mut().all(|messages| messages.next().now_or_never().is_none()));
+        assert_eq!(bench.taken(), 800);
+        let other = Tenant::new("other").unwrap();
+        assert!(bench.budget.0.try_take(&other, 400).is_ok());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_request_that_stalls_is_given_up() {
         let bench = Bench { stays_open: true, ..Bench::new(false) };
         let status = bench.refusal(&framed(0, b"abc")[..6]).await;
         assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "READ_TIMEOUT".into()));
         assert_eq!(bench.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_of_which_nothing_comes_loses_its_place_within_a_part_of_its_time() {
+        let bench = Bench { stays_open: true, ..Bench::new(true) };
+        let begun = Instant::now();
+        let status = bench.refusal(&framed(0, b"abc")[..6]).await;
+        assert_eq!(reason(&status), "READ_TIMEOUT");
+        assert_eq!(begun.elapsed().as_secs(), rules(true).read_timeout.as_secs() / 10);
     }
 
     #[tokio::test(start_paused = true)]

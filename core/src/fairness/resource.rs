@@ -1,0 +1,21 @@
+//! The names of what tenants share, as quotas have them on the wire. What each is, how large, and
+//! what exceeding it gets, stands in the table of `ARCHITECTURE.md`.
+
+/// Something bounded that all tenants use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedResource {
+    /// Bytes of requests that are being read or wait for their answer.
+    InFlightBytes,
+}
+
+impl SharedResource {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::InFlightBytes];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InFlightBytes => "in_flight_bytes",
+        }
+    }
+}
