@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use logweir_core::{
     identity::Tenant, job::JobFailure, runtime::clock::Clock, timestamp::Timestamp,
 };
-use logweir_storage::{JobKind, JobState, NewJob, Storage};
+use logweir_storage::{JobKind, JobState, NewJob, Storage, StorageError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ impl Jobs {
     ) -> Result<T, Refusal> {
         let request = serde_json::to_string(request).map_err(|error| unreadable(kind, &error))?;
         let job = new_job(kind, request, (self.clock)());
-        let inserted = self.storage.insert_job(tenant, job).await?;
+        let inserted = self.storage.insert_job(tenant, job).await.map_err(not_asked)?;
         let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
         // Polled, because the taker is another process and the two share nothing but storage. A
         // caller that goes away ends the wait and not the job: a trained model is kept anyhow.
@@ -54,6 +54,16 @@ impl Jobs {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+}
+
+/// The bound on a tenant's open jobs passes once some are done: the request is not wrong.
+fn not_asked(error: StorageError) -> Refusal {
+    match error {
+        StorageError::LimitExceeded(message) => {
+            Refusal::Unavailable { reason: "JOBS_WAIT", message, retry_after: JOB_RETRY }
+        }
+        other => other.into(),
     }
 }
 

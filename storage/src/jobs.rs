@@ -97,7 +97,8 @@ pub trait PassJobs: Send + Sync {
     /// Asks for a job; its id. With a key, none if there is one with the key. `LimitExceeded` if
     /// [`JOBS_OPEN_MAX`] of the tenant and kind are open.
     async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError>;
-    /// Takes the oldest job of a kind that waits, or whose lease is over.
+    /// Takes a job of a kind that waits, or whose lease is over: tenants by turns, and of each the
+    /// oldest one.
     async fn take_job(
         &self,
         kind: JobKind,

@@ -15,6 +15,11 @@ use crate::{
     time_buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start},
 };
 
+/// A latency is counted as this at most, milliseconds: 31 years, more than anything takes. A few
+/// near the largest number there is would make the sum of their bucket, and so every average that
+/// it is in, infinite for good.
+const COUNTED_LATENCY_MS_MAX: f64 = 1e12;
+
 /// The counts of one tenant.
 #[derive(Default)]
 pub(crate) struct Derived<'a> {
@@ -171,6 +176,7 @@ impl ServiceCounts {
 
 impl Latency {
     fn observe(&mut self, latency_ms: f64) {
+        let latency_ms = latency_ms.min(COUNTED_LATENCY_MS_MAX);
         // The default of 0 ms stands for "none yet" and would stay the least of all.
         if self.count == 0 {
             (self.min_ms, self.max_ms) = (latency_ms, latency_ms);

@@ -9,6 +9,7 @@ use logweir_core::{
 };
 use logweir_storage::{JobKind, KeepModels, NewJob, PassJobs, StorageError};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::job_context::json;
 use crate::{enrich::DeployMarks, maintenance};
@@ -70,7 +71,14 @@ async fn ask(
             let key = format!("daily training {} {service}", due_at.as_unix_nanos());
             let request = JobRequest::TrainModel { service, from: due_at - DAY, to: due_at };
             let job = NewJob::new(JobKind::Detection, json(&request), now);
-            jobs.insert_job(tenant, NewJob { unique_key: Some(key), ..job }).await?;
+            match jobs.insert_job(tenant, NewJob { unique_key: Some(key), ..job }).await {
+                // That is this tenant's own queue: the others are trained all the same.
+                Err(StorageError::LimitExceeded(cause)) => {
+                    warn!(%tenant, %cause, "a daily training is left out");
+                    break;
+                }
+                asked => asked?,
+            };
         }
     }
     Ok(())

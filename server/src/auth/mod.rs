@@ -24,8 +24,9 @@ use logweir_core::{
 };
 use logweir_storage::TokenRecord;
 use metrics::counter;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use self::token_keys::{TokenKeys, TokenKeysError};
 use crate::status::Refusal;
@@ -40,6 +41,8 @@ const TOKEN_BYTES_MAX: usize = 2_048;
 const CACHED_TOKENS_MAX: usize = 4_096;
 /// How often an open stream looks whether its token still holds.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often a key that is not known is looked for in the file of keys.
+const SEEK_KEYS_EVERY: Duration = Duration::from_secs(1);
 const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
 
 /// The claims of a token, by their names in RFC 7519 and three of our own.
@@ -146,12 +149,38 @@ impl Access {
     }
 }
 
+/// The ids of revoked tokens.
+#[derive(Default)]
+struct Revoked {
+    /// As storage last listed them.
+    listed: HashSet<String>,
+    /// Those that were revoked here, with the number of lists that came since: one that was being
+    /// read while they were revoked does not have them.
+    added: HashMap<String, u32>,
+}
+
+impl Revoked {
+    fn contains(&self, token_id: &str) -> bool {
+        self.listed.contains(token_id) || self.added.contains_key(token_id)
+    }
+
+    fn replace(&mut self, listed: HashSet<String>) {
+        self.listed = listed;
+        self.added.retain(|_, lists| {
+            *lists += 1;
+            *lists < 2
+        });
+    }
+}
+
 /// Verifies tokens.
 pub(crate) struct Auth {
     keys: RwLock<TokenKeys>,
     clock: Clock,
     validation: Validation,
-    revoked: RwLock<HashSet<String>>,
+    revoked: RwLock<Revoked>,
+    /// When the keys were last read for a token whose key is not known.
+    keys_sought: Mutex<Option<Instant>>,
     verified: RwLock<HashMap<Box<str>, Arc<Caller>>>,
 }
 
@@ -166,8 +195,8 @@ impl Auth {
         // Expiry is checked against our own clock, and on every request: a token found in the cache
         // is not decoded again. The crate would also let an expired one in for another minute.
         validation.validate_exp = false;
-        let (revoked, verified) = Default::default();
-        Self { keys: RwLock::new(keys), clock, validation, revoked, verified }
+        let (revoked, keys_sought, verified) = Default::default();
+        Self { keys: RwLock::new(keys), clock, validation, revoked, keys_sought, verified }
     }
 
     pub(crate) fn keys(&self) -> TokenKeys {
@@ -241,12 +270,12 @@ impl Auth {
 
     /// Replaces the ids of revoked tokens.
     pub(crate) fn set_revoked(&self, token_ids: Vec<String>) {
-        *self.revoked.write() = token_ids.into_iter().collect();
+        self.revoked.write().replace(token_ids.into_iter().collect());
     }
 
     /// Adds one, ahead of the next poll.
     pub(crate) fn add_revoked(&self, token_id: String) {
-        self.revoked.write().insert(token_id);
+        self.revoked.write().added.insert(token_id, 0);
     }
 
     fn verify(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
@@ -257,7 +286,7 @@ impl Auth {
         }
         counter!("logweir_token_verifications_total").increment(1);
         match self.verify_and_remember(token) {
-            Err(refusal) if refusal.reason() == KEY_UNKNOWN => {
+            Err(refusal) if refusal.reason() == KEY_UNKNOWN && self.may_seek_keys() => {
                 // Its key may have come just now: the token need not wait for the next look. What
                 // is wrong with the file is told by those who look at it in turn.
                 drop(self.reload_keys());
@@ -265,6 +294,17 @@ impl Auth {
             }
             verified => verified,
         }
+    }
+
+    /// Whether a key that is not known may be looked for in the file. Not each time: whoever sends
+    /// forged tokens would have it read as often.
+    fn may_seek_keys(&self) -> bool {
+        let mut sought = self.keys_sought.lock();
+        let may = sought.is_none_or(|sought| sought.elapsed() >= SEEK_KEYS_EVERY);
+        if may {
+            *sought = Some(Instant::now());
+        }
+        may
     }
 
     fn verify_and_remember(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
@@ -477,6 +517,35 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(ended.await.reason(), "TOKEN_REVOKED");
         assert!(began.elapsed() <= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_list_read_before_a_revocation_does_not_undo_it() {
+        let bench = Bench::new();
+        let (record, token) = bench.token(Role::Ingest);
+        bench.auth.add_revoked(record.token_id.clone());
+        bench.auth.set_revoked(Vec::new());
+        assert_eq!(bench.admit(&token, Access::Ingest).unwrap_err().reason(), "TOKEN_REVOKED");
+        bench.auth.set_revoked(vec![record.token_id]);
+        assert_eq!(bench.admit(&token, Access::Ingest).unwrap_err().reason(), "TOKEN_REVOKED");
+        assert!(bench.auth.revoked.read().added.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn forged_tokens_do_not_have_the_keys_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token_keys");
+        let bench = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let (_, forged) = Bench::new().token(Role::Ingest);
+        let refused = || bench.admit(&forged, Access::Ingest).unwrap_err().reason();
+        assert_eq!(refused(), "TOKEN_KEY_UNKNOWN");
+        let old_line = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, TokenKeys::rotated(&old_line)).unwrap();
+        let other = Bench::with(TokenKeys::open_or_create(&path).unwrap());
+        let (_, new) = other.token(Role::Ingest);
+        assert!(bench.admit(&new, Access::Ingest).is_err(), "the file was read a moment ago");
+        tokio::time::advance(SEEK_KEYS_EVERY).await;
+        assert!(bench.admit(&new, Access::Ingest).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

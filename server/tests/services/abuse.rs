@@ -1,12 +1,12 @@
 //! Requests that mean harm, or are simply wrong: each gets its status and a text that helps, memory
 //! stays bounded, and nothing is stored.
 
-use std::{fs, time::Duration};
+use std::{convert::Infallible, fs, time::Duration};
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use hyper::{Request as HttpRequest, Response as HttpResponse};
-use logweir_core::identity::Role;
+use logweir_core::{identity::Role, runtime::tasks::Fate};
 use logweir_proto::v1;
 use logweir_queue::QueueLimits;
 use logweir_server::ServerConfig;
@@ -263,6 +263,55 @@ fn any_body_is_answered() {
     });
     outcome.unwrap();
     assert!(runtime.block_on(bench.stored()).is_empty());
+}
+
+/// Begins a request that announces a message of 4 MiB and sends nothing of it, for as long as it
+/// lives.
+async fn announce(mut channel: Channel, token: String, path: &'static str) {
+    let mut header = framed(0, b"").to_vec();
+    header[1..].copy_from_slice(&(4_u32 << 20).to_be_bytes());
+    let chunks = stream::iter([Ok::<_, Infallible>(header)]).chain(stream::pending());
+    let request = HttpRequest::post(path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::new(axum::body::Body::from_stream(chunks)));
+    let answer = channel.ready().await.unwrap().call(request.unwrap()).await;
+    drop(answer);
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn what_one_tenant_announces_holds_no_other_up() {
+    // Long enough for nothing of it to end by itself.
+    let config = ServerConfig { read_timeout_seconds: 36_000, ..ServerConfig::default() };
+    let bench = Bench::with(config, QueueLimits::default()).await;
+    let other = bench.token("other", "payments", Role::Admin);
+    let channel = bench.another_channel();
+    let paths = [
+        "/logweir.v1.IngestService/IngestStream",
+        "/logweir.v1.IngestService/Ingest",
+        "/logweir.v1.QueryService/SearchLogs",
+    ];
+    for path in paths.repeat(40) {
+        let announcing = announce(channel.clone(), other.clone(), path);
+        bench.tasks.spawn("announcing", Fate::MayEnd, announcing);
+    }
+    // Its streams have taken its share once its own requests are refused for it.
+    let mut number = 1;
+    while bench.send_with(&other, batch(number, &["x"])).await.is_ok() {
+        number = number.wrapping_add(1);
+    }
+    let refused = bench.send_with(&other, batch(number, &["x"])).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::ResourceExhausted, "TENANT_SHARE".to_owned())
+    );
+    for number in 0..50 {
+        bench.send(batch(number, &["x"])).await.unwrap();
+        let search = with_token(&bench.admin(), v1::SearchLogsRequest::default());
+        bench.query().search_logs(search).await.unwrap();
+    }
 }
 
 #[tokio::test]

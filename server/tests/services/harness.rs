@@ -107,6 +107,11 @@ impl Bench {
         Self { address, tasks, channel, storage, keys, storing, served, _directory }
     }
 
+    /// A connection of its own, without TLS.
+    pub(crate) fn another_channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
     pub(crate) fn token(&self, tenant: &str, service: &str, role: Role) -> String {
         let scope: ServiceScope = service.parse().unwrap();
         let tenant = Tenant::new(tenant).unwrap();

@@ -47,6 +47,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     models::promotions_at_the_same_time_leave_one_active(&fresh()).await;
     models::the_last_word_on_a_log_holds(&fresh()).await;
     models::a_job_is_done_once_and_answered(&fresh()).await;
+    models::jobs_of_tenants_go_by_turns(&fresh()).await;
     models::a_job_is_taken_by_its_kind_and_only_in_time(&fresh()).await;
     models::a_finding_is_kept_once(&fresh()).await;
     alerting::new_patterns_are_found(&fresh()).await;

@@ -192,6 +192,26 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
     assert!(matches!(forgotten, Err(StorageError::NotFound(_))));
 }
 
+pub(super) async fn jobs_of_tenants_go_by_turns(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let kind = JobKind::Detection;
+    let tenants = ["many", "few"].map(|name| Tenant::new(name).unwrap());
+    for (tenant, count) in tenants.iter().zip([10, 2]) {
+        for _ in 0..count {
+            let job = NewJob::new(kind, "{}".into(), NOW);
+            storage.insert_job(tenant, job).await.unwrap();
+        }
+    }
+    let mut order = Vec::new();
+    for second in 1..=6 {
+        let now = NOW + second * SECOND;
+        let job = storage.take_job(kind, now, Duration::from_secs(60)).await.unwrap().unwrap();
+        storage.finish_job(job.job_id, Ok("{}".into())).await.unwrap();
+        order.push(job.tenant.to_string());
+    }
+    assert_eq!(order, ["many", "few", "many", "few", "many", "many"]);
+}
+
 pub(super) async fn a_job_is_taken_by_its_kind_and_only_in_time(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let (tenant, lease, now) = (tenant(), Duration::from_secs(60), NOW);

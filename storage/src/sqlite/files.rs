@@ -24,6 +24,9 @@ const WRITER_CACHE_BYTES: i64 = 16 << 20;
 const READER_CACHE_BYTES: i64 = 8 << 20;
 /// The write-ahead log is copied into the database at this size, and cut to it.
 const WAL_BYTES: u32 = 16 << 20;
+/// The bit of a mode by which everybody may write.
+#[cfg(unix)]
+const WRITABLE_BY_ALL: u32 = 0o002;
 /// An administering process holds the database for moments only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept by a connection.
@@ -37,10 +40,36 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Creates the directory, readable by its owner alone, if it is missing.
+    /// Creates the directory if it is missing. It and the files in it are the owner's alone,
+    /// whatever they were before: every log lies there, and the secrets of channels.
     pub(super) fn create(directory: &Path) -> Result<Self, StorageError> {
         create_private(directory).map_err(|source| unusable(directory, source))?;
-        Ok(Self { directory: directory.to_owned() })
+        let files = Self { directory: directory.to_owned() };
+        #[cfg(unix)]
+        files.make_private().map_err(|source| unusable(directory, source))?;
+        Ok(files)
+    }
+
+    #[cfg(unix)]
+    fn make_private(&self) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+        let mode = fs::metadata(&self.directory)?.mode();
+        if mode & WRITABLE_BY_ALL != 0 {
+            return Err(io::Error::other(format!(
+                "anybody may write into it, and put files of theirs in place of the data: run \
+                 `chmod 700 {}`",
+                self.directory.display()
+            )));
+        }
+        restrict(&self.directory, fs::Permissions::from_mode(0o700))?;
+        for name in ["logweir.db", "logweir.db-wal", "logweir.db-shm", "lock", "reserve"] {
+            let path = self.directory.join(name);
+            if path.exists() {
+                restrict(&path, fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -57,11 +86,7 @@ impl Files {
 
     /// Keeps every other process from writing logs here for as long as the file is held.
     pub(super) fn lock(&self) -> Result<File, StorageError> {
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.directory.join("lock"));
+        let open = private_file().truncate(false).open(self.directory.join("lock"));
         let file = open.map_err(|source| unusable(&self.directory, source))?;
         // The system's lock on an open file and not a file that is there or not: it is gone with
         // its holder, also after SIGKILL, so that a crash never has to be cleaned up by hand.
@@ -76,6 +101,9 @@ impl Files {
 
     /// A connection that may write.
     pub(super) fn open_writer(&self) -> rusqlite::Result<Connection> {
+        // SQLite gives its own files beside it the mode of the database, which it would make
+        // readable by all. What is wrong with the file it says itself.
+        drop(private_file().truncate(false).open(self.database()));
         let connection = Connection::open(self.database())?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // These two take effect in an empty database only.
@@ -110,7 +138,8 @@ impl Files {
         if fs::metadata(self.reserve()).is_ok_and(|found| found.len() == RESERVE_BYTES as u64) {
             return Ok(());
         }
-        let written = File::create(self.reserve()).and_then(|mut file| {
+        let opened = private_file().truncate(true).open(self.reserve());
+        let written = opened.and_then(|mut file| {
             // Written out and synced: a file that was only given a length has no room of its own.
             file.write_all(&vec![0; RESERVE_BYTES])?;
             file.sync_all()
@@ -152,6 +181,28 @@ impl Files {
     }
 }
 
+/// Opens for writing a file that is its owner's alone if it is made by that.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Sets the permissions of a file or folder; one of another owner, as a mounted volume may be, stays
+/// as it is.
+#[cfg(unix)]
+fn restrict(path: &Path, permissions: fs::Permissions) -> io::Result<()> {
+    match fs::set_permissions(path, permissions) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(path = %path.display(), "others may read this: it is another user's");
+            Ok(())
+        }
+        set => set,
+    }
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -171,4 +222,47 @@ fn create_private(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn what_lies_in_the_directory_is_the_owners_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("data");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(directory.join("lock"), "").unwrap();
+        fs::set_permissions(directory.join("lock"), fs::Permissions::from_mode(0o644)).unwrap();
+        let files = Files::create(&directory).unwrap();
+        let lock = files.lock().unwrap();
+        let connection = files.open_writer().unwrap();
+        connection.execute_batch("CREATE TABLE t (n)").unwrap();
+        files.keep_reserve().unwrap();
+        assert_eq!(mode(&directory), 0o700);
+        for name in ["lock", "logweir.db", "logweir.db-wal", "logweir.db-shm", "reserve"] {
+            assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+        }
+        drop((lock, connection));
+    }
+
+    #[test]
+    fn a_directory_that_anybody_may_write_into_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("data");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Files::create(&directory).unwrap_err();
+        assert!(matches!(error, StorageError::Unusable { .. }), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("run `chmod 700 "), "{source}");
+    }
 }

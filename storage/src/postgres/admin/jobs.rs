@@ -135,7 +135,8 @@ async fn open(db: &Transaction<'_>, tenant: &Tenant, kind: JobKind) -> Result<u6
     open.first().map_or(Ok(0), |row| rows::count(row, 0))
 }
 
-/// Passes over jobs that another process is about to take.
+/// Takes the oldest job of the tenant whose last one was begun before that of the others, so that
+/// many jobs of one wait behind themselves. Passes over jobs that another process is about to take.
 async fn take(
     db: &Transaction<'_>,
     kind: JobKind,
@@ -157,11 +158,16 @@ async fn take(
             "UPDATE jobs SET state = 'taken', attempts = attempts + 1, leased_unix_nano = ",
         )
         .value(Value::unix_nano(leased_until))
-        .text(" WHERE job_id = (SELECT job_id FROM jobs WHERE attempts < ")
+        .text(
+            " WHERE job_id = (SELECT job_id FROM jobs
+                  JOIN (SELECT tenant, max(leased_unix_nano) AS last FROM jobs WHERE kind = ",
+        )
+        .value(Value::Text(kind.as_str().to_owned()))
+        .text(" GROUP BY tenant) AS turns USING (tenant) WHERE attempts < ")
         .value(Value::Int(JOB_ATTEMPTS_MAX as i32))
         .text(" AND "),
     )
-    .text(" ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING job_id, tenant, request")
+    .text(" ORDER BY turns.last, job_id LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED) RETURNING job_id, tenant, request")
     .rows(db)
     .await?;
     if let Some(row) = taken.first() {

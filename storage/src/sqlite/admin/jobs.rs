@@ -121,14 +121,17 @@ fn clear(db: &Connection, now: Timestamp) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The oldest job that somebody should begin, and how often it was begun.
+/// The oldest job that somebody should begin, and how often it was begun: of the tenant whose last
+/// one was begun before that of the others, so that many jobs of one wait behind themselves.
 fn next(db: &Connection, kind: JobKind, now: Timestamp) -> rusqlite::Result<Option<(i64, u32)>> {
     db.prepare_cached(
         "SELECT job_id, attempts FROM jobs
+              JOIN (SELECT tenant_id, max(leased_unix_nano) AS last FROM jobs WHERE kind = ?1
+                    GROUP BY tenant_id) AS turns USING (tenant_id)
          WHERE kind = ?1 AND state IN ('waiting', 'taken')
                AND (state = 'waiting' OR leased_unix_nano < ?2)
                AND ifnull(begin_before_unix_nano > ?2, TRUE)
-         ORDER BY job_id LIMIT 1",
+         ORDER BY turns.last, job_id LIMIT 1",
     )?
     .query_row(params![kind.as_str(), now.as_unix_nanos()], |row| Ok((row.get(0)?, row.get(1)?)))
     .optional()

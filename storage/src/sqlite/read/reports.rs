@@ -59,10 +59,12 @@ pub(crate) fn list_templates(
     // Without bounds the totals say it all: they also count hours that are gone.
     let counts = if range == TimeRange::ALL {
         // Always true: both texts must name the same parameters, or binding them fails.
-        "SELECT template_key, total FROM template_totals WHERE ?1 <= ?2"
+        "SELECT template_key, total FROM template_totals WHERE ?1 <= ?2
+               AND template_key IN (SELECT template_key FROM templates WHERE tenant_id = ?3)"
     } else {
         "SELECT template_key, sum(total) AS total FROM template_buckets
          WHERE width_seconds = 3600 AND start_unix_seconds > ?1 - 3600 AND start_unix_seconds < ?2
+               AND template_key IN (SELECT template_key FROM templates WHERE tenant_id = ?3)
          GROUP BY template_key"
     };
     let (from, to) = if range == TimeRange::ALL { (0, 0) } else { seconds(range) };
@@ -89,7 +91,7 @@ pub(crate) fn list_templates(
     while let Some(row) = rows.next()? {
         found.push((row.get(7)?, template_summary(row)?));
     }
-    let trends = trends(&snapshot, Trend::ending(range.to.min(now)))?;
+    let trends = trends(&snapshot, tenant_id, Trend::ending(range.to.min(now)))?;
     Ok(found
         .into_iter()
         .map(|(key, summary): (i64, _)| TemplateSummary {
@@ -114,7 +116,7 @@ pub(crate) fn template_summary(row: &Row<'_>) -> Result<TemplateSummary, Fault> 
 }
 
 /// The trend of each template that occurred in the 24 hours before the last one, by its key.
-fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
+fn trends(db: &Connection, tenant_id: i64, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT coalesce(merger.template_key, own.template_key),
                 sum(total) FILTER (WHERE start_unix_seconds = ?2),
@@ -123,9 +125,10 @@ fn trends(db: &Connection, trend: Trend) -> Result<HashMap<i64, f64>, Fault> {
               LEFT JOIN templates merger ON merger.tenant_id = own.tenant_id
                                         AND merger.template_id = own.merged_into
          WHERE width_seconds = 3600 AND start_unix_seconds >= ?1 AND start_unix_seconds <= ?2
+               AND own.tenant_id = ?3
          GROUP BY 1",
     )?;
-    let mut rows = select.query([trend.first, trend.last])?;
+    let mut rows = select.query([trend.first, trend.last, tenant_id])?;
     let mut trends = HashMap::new();
     while let Some(row) = rows.next()? {
         let (newest, before): (Option<f64>, Option<f64>) = (row.get(1)?, row.get(2)?);
