@@ -276,8 +276,8 @@ async fn announce(mut channel: Channel, token: String, path: &'static str) {
         .header("te", "trailers")
         .header("authorization", format!("Bearer {token}"))
         .body(Body::new(axum::body::Body::from_stream(chunks)));
-    let answer = channel.ready().await.unwrap().call(request.unwrap()).await;
-    drop(answer);
+    // Held, or the request would end with it.
+    let _answer = channel.ready().await.unwrap().call(request.unwrap()).await;
     std::future::pending().await
 }
 
