@@ -11,7 +11,8 @@ use crate::{
     exception::{PYTHON_TRACE, RUST_PANIC, is_kind},
     json, level, logfmt,
     parsed::Context,
-    plain, time,
+    plain,
+    time::{self, Stamp},
 };
 
 /// Longest log that lines are joined to, bytes: the longest message of the contract.
@@ -28,6 +29,8 @@ const WAITING_MAX: usize = 256;
 pub struct Line {
     /// The text, out of its envelope.
     pub text: String,
+    /// The time that it begins with; none if it has none or was not looked at.
+    pub stamp: Option<Stamp>,
     /// Where it begins in its (decompressed) file.
     pub start: u64,
     /// Where it ends there, line end included.
@@ -108,7 +111,7 @@ impl Joiner {
             line.text = cleaned;
         }
         if let Some((envelope, text)) = envelope::open(&line.text, context) {
-            line.text = text.into_owned();
+            line.text = clean::clean(&text).into_owned();
             line.envelope = Some(Box::new(envelope));
         }
         if let Some(line) = self.whole(line) {
@@ -162,8 +165,8 @@ impl Joiner {
         Some(line)
     }
 
-    fn join(&mut self, line: Line, context: &Context) {
-        if line.text.trim().is_empty() {
+    fn join(&mut self, mut line: Line, context: &Context) {
+        if line.text.trim_start().is_empty() {
             // It counts as read with the log before it, or the next run would begin with it again.
             if let Some(held) = &mut self.held {
                 held.line.end = line.end;
@@ -171,8 +174,7 @@ impl Joiner {
             }
             return;
         }
-        // Asked once: it is what reading a line of text costs most.
-        let has_stamp = !line.text.starts_with('{') && is_stamped(&line.text, context);
+        let has_stamp = begins_with_time(&mut line, context);
         let held = self.held.as_ref();
         let continues = held.is_some_and(|held| held.is_continued_by(&line, has_stamp, context));
         if let Some(held) = self.held.as_mut().filter(|_| continues) {
@@ -257,7 +259,7 @@ impl Held {
             return;
         }
         let is_frame = text.starts_with([' ', '\t']);
-        if text.ends_with(PYTHON_TRACE) || (text.contains(RUST_PANIC) && text.ends_with(':')) {
+        if text.ends_with(PYTHON_TRACE) || (text.ends_with(':') && text.contains(RUST_PANIC)) {
             self.expects = Expects::OneMore;
         } else if text.starts_with("goroutine ") {
             self.expects = Expects::GoFrames;
@@ -280,23 +282,30 @@ fn expects_behind(line: &Line, has_stamp: bool) -> Expects {
     }
 }
 
-/// Whether a line begins with a time, perhaps behind a level.
-fn is_stamped(text: &str, context: &Context) -> bool {
-    let has_time = |text: &str| {
-        time::leading(text, context).is_some()
-            || time::leading_in_bracket(text, context).is_some()
-            || text.get(1..).is_some_and(|rest| time::month_day_clock(rest, context).is_some())
-    };
-    match text.as_bytes().first() {
-        Some(b'0'..=b'9' | b'[' | b'<' | b'(' | b'{' | b'A'..=b'Z' | b'a'..=b'z') => {
-            has_time(text)
-                || level::leading(text)
-                    .is_some_and(|(_, rest)| time::leading(rest, context).is_some())
-                || behind_process(text).is_some_and(has_time)
-                || plain::time_behind_tokens(text, context).is_some()
-        }
-        _ => false,
+/// Whether a line begins with a time, perhaps behind a level. Its time is kept with it: looking for
+/// it is what reading a line of text costs most.
+fn begins_with_time(line: &mut Line, context: &Context) -> bool {
+    let text = line.text.as_str();
+    let may_have_time = text.starts_with(|first: char| {
+        first.is_ascii_alphanumeric() || matches!(first, '[' | '<' | '(')
+    });
+    if !may_have_time || logfmt::starts_with_pair(text) {
+        return false;
     }
+    line.stamp = time::stamp(text, context);
+    line.stamp.is_some() || has_time_further_on(text, context)
+}
+
+/// Whether a time stands behind a level, a process or a few words of a head.
+fn has_time_further_on(text: &str, context: &Context) -> bool {
+    let is_klog = |text: &str| {
+        text.get(1..).is_some_and(|rest| time::month_day_clock(rest, context).is_some())
+    };
+    is_klog(text)
+        || level::leading(text).is_some_and(|(_, rest)| time::leading(rest, context).is_some())
+        || behind_process(text)
+            .is_some_and(|rest| time::stamp(rest, context).is_some() || is_klog(rest))
+        || plain::time_behind_tokens(text, context).is_some()
 }
 
 /// What stands behind `123:M ` or `<34>`.
@@ -375,8 +384,8 @@ fn is_exception(line: &str) -> bool {
 
 /// The objects of a JSON array, each a log; they lie in one stretch of the file.
 fn array_of(line: &Line) -> Option<Vec<Line>> {
-    let text = line.text.trim();
-    if !text.starts_with('[') || !text.ends_with(']') {
+    let text = line.text.trim_start();
+    if !text.starts_with('[') {
         return None;
     }
     let objects = json::elements(text)?;

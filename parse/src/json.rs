@@ -202,14 +202,22 @@ pub(crate) fn value(raw: &str) -> Value {
     match raw.as_bytes().first() {
         Some(b't') if raw == "true" => Value::Bool(true),
         Some(b'f') if raw == "false" => Value::Bool(false),
-        Some(b'"') => serde_json::from_str(raw)
-            .map_or_else(|_| Value::String(lenient::unquoted(raw)), Value::String),
+        Some(b'"') => Value::String(string(raw)),
         Some(b'-' | b'0'..=b'9') => number(raw),
         // What only looks like JSON is a text: as JSON it could not be shown again.
         _ => match serde_json::from_str::<&RawValue>(raw) {
             Ok(_) => Value::Json(raw.to_owned()),
             Err(_) => Value::String(raw.to_owned()),
         },
+    }
+}
+
+fn string(raw: &str) -> String {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    // Most have no escapes, and what was found as one value need not be read as JSON again.
+    match inner.filter(|inner| memchr::memchr2(b'\\', b'"', inner.as_bytes()).is_none()) {
+        Some(inner) => inner.to_owned(),
+        None => serde_json::from_str(raw).unwrap_or_else(|_| lenient::unquoted(raw)),
     }
 }
 

@@ -34,14 +34,14 @@ pub(crate) fn unquoted(raw: &str) -> String {
     let inner = raw.strip_prefix('"').unwrap_or(raw);
     let is_closed = string_end(raw) == Some(raw.len());
     let inner = inner.strip_suffix('"').filter(|_| is_closed).unwrap_or(inner);
-    let mut text = String::with_capacity(inner.len());
-    let mut characters = inner.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => text.push_str(&escape(&mut characters)),
-            other => text.push(other),
-        }
+    let (mut text, mut rest) = (String::with_capacity(inner.len()), inner);
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        text.push_str(&rest[..at]);
+        let mut characters = rest[at + 1..].chars();
+        text.push_str(&escape(&mut characters));
+        rest = characters.as_str();
     }
+    text.push_str(rest);
     text
 }
 
@@ -78,19 +78,20 @@ fn string_bytes(text: &str) -> usize {
 
 /// Where a string ends, its quote included; none if it was cut off.
 fn string_end(text: &str) -> Option<usize> {
-    if !text.starts_with('"') {
-        return None;
-    }
-    let mut is_escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => return Some(at + 1),
-            _ => {}
+    text.starts_with('"').then(|| closing_quote(text, b'"'))?
+}
+
+/// Where a text that begins with a quote ends, its other quote included.
+pub(crate) fn closing_quote(text: &str, quote: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(quote, b'\\', bytes.get(at..)?)?;
+        if bytes[at] == quote {
+            return Some(at + 1);
         }
+        at += 2;
     }
-    None
 }
 
 /// Bytes of a value: through its quote or bracket, or to the next comma or bracket.

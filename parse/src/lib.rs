@@ -28,7 +28,7 @@ mod units;
 
 use logweir_core::record::{Attribute, Value};
 
-use self::envelope::Envelope;
+use self::{envelope::Envelope, join::Line, time::Stamp};
 pub use self::{
     parsed::{Context, Format, Notes, Parsed},
     time::Tz,
@@ -36,21 +36,32 @@ pub use self::{
 
 /// Reads the text of one log, which may have several lines.
 pub fn parse(text: &str, context: &Context) -> Parsed {
-    let text = clean::clean(text);
-    let trimmed = text.trim();
-    if let Some(parsed) = structured(trimmed, context, Parsed::default()) {
-        return parsed;
-    }
-    match syslog::header(&text, context) {
-        Some(header) => within(header.parsed, header.message, context),
-        None => plain::parse(&text, context, Parsed::default()),
+    read(&clean::clean(text), None, context)
+}
+
+/// Reads a log that [`join`] has completed. The text's own time counts, and that of its envelope
+/// where it has none.
+pub fn parse_line(line: &Line, context: &Context) -> Parsed {
+    let parsed = read(&line.text, line.stamp, context);
+    match &line.envelope {
+        Some(envelope) => within_envelope(parsed, envelope),
+        None => parsed,
     }
 }
 
-/// Reads a log that came in the envelope of a container runtime. The text's own time counts, and
-/// the envelope's where it has none.
-pub fn parse_in_envelope(text: &str, envelope: &Envelope, context: &Context) -> Parsed {
-    let mut parsed = parse(text, context);
+/// Reads a text without colours; `stamp` is the time that it begins with, if that is known.
+fn read(text: &str, stamp: Option<Stamp>, context: &Context) -> Parsed {
+    if let Some(parsed) = structured(text.trim(), context, Parsed::default()) {
+        return parsed;
+    }
+    let stamp = stamp.or_else(|| time::stamp(text, context));
+    match syslog::header(text, stamp, context) {
+        Some(header) => within(header.parsed, header.message, context),
+        None => plain::parse(text, stamp, context),
+    }
+}
+
+fn within_envelope(mut parsed: Parsed, envelope: &Envelope) -> Parsed {
     parsed.time = parsed.time.or(envelope.time);
     parsed.service = parsed.service.or_else(|| envelope.service().map(str::to_owned));
     let parts = [("stream", &envelope.stream), ("container", &envelope.container)];
@@ -74,7 +85,7 @@ pub fn structured(text: &str, context: &Context, known: Parsed) -> Option<Parsed
 /// What stands behind a header, read as a text of its own; the header's where that says nothing.
 fn within(outer: Parsed, message: &str, context: &Context) -> Parsed {
     let inner = structured(message.trim(), context, Parsed::default())
-        .unwrap_or_else(|| plain::parse(message, context, Parsed::default()));
+        .unwrap_or_else(|| plain::parse(message, time::stamp(message, context), context));
     let mut record = inner.record;
     let attributes = outer.record.attributes.into_iter();
     let missing: Vec<_> =

@@ -9,7 +9,7 @@ use logweir_core::{
 use crate::{
     json, level, logfmt,
     parsed::{Context, Format, Parsed},
-    time,
+    time::{self, Stamp},
     units::hex_id,
 };
 
@@ -18,16 +18,20 @@ const TOKENS_MAX: usize = 4;
 /// Longest name of a logger or thread in a head, bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Reads a text; what is not recognised is message.
-pub(crate) fn parse(text: &str, context: &Context, mut known: Parsed) -> Parsed {
-    if let Some(rest) = klog(text, context, &mut known).or_else(|| redis(text, context, &mut known))
+/// Reads a text; what is not recognised is message. `stamp` is the time that it begins with.
+pub(crate) fn parse(text: &str, stamp: Option<Stamp>, context: &Context) -> Parsed {
+    let mut parsed = Parsed::default();
+    if let Some(rest) =
+        klog(text, context, &mut parsed).or_else(|| redis(text, context, &mut parsed))
     {
-        return with_message(known, rest, text);
+        return with_message(parsed, rest, text);
     }
-    let mut head = Head { rest: text, parsed: known, has_stamp: false };
-    head.take_time(context);
+    let mut head = Head { rest: text, parsed, has_stamp: false };
+    head.take_time(stamp);
     head.take_level();
-    head.take_time(context);
+    if !head.has_stamp {
+        head.take_time(time::stamp(head.rest, context));
+    }
     if head.has_stamp {
         if let Some(parsed) = head.structured(context) {
             return parsed;
@@ -58,7 +62,7 @@ fn level_within(rest: &str) -> Option<Level> {
 
 /// A line that is nothing but a time and a level is its own message.
 fn with_message(mut parsed: Parsed, rest: &str, text: &str) -> Parsed {
-    let message = if rest.trim().is_empty() { text } else { rest };
+    let message = if rest.trim_start().is_empty() { text } else { rest };
     message.clone_into(&mut parsed.record.message);
     parsed
 }
@@ -75,9 +79,8 @@ pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timest
         if token.is_empty() {
             return None;
         }
-        let found = time::leading(rest, context);
-        if let Some((time, _)) = found.or_else(|| time::leading_in_bracket(rest, context)) {
-            return Some(time);
+        if let Some(stamp) = time::stamp(rest, context) {
+            return Some(stamp.time);
         }
     }
     None
@@ -89,8 +92,10 @@ fn time_behind_name(text: &str, context: &Context) -> Option<Timestamp> {
     let (name, rest) = text.split_once(' ')?;
     let rest = rest.trim_start_matches(' ');
     let has_year = matches!(rest.as_bytes().get(4), Some(b'-' | b'/'));
-    let is_name = has_year && is_logger(name.trim_end_matches(':'), true);
-    time::leading(rest, context).filter(|_| is_name).map(|(time, _)| time)
+    if !has_year || !is_logger(name.trim_end_matches(':'), true) {
+        return None;
+    }
+    time::leading(rest, context).map(|(time, _)| time)
 }
 
 /// A word that stands before a time in some heads, and what is behind it.
@@ -116,18 +121,14 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn take_time(&mut self, context: &Context) {
-        if self.has_stamp {
-            return;
-        }
-        if let Some((time, used)) = time::leading(self.rest, context) {
-            self.has_stamp = true;
-            self.parsed.time = self.parsed.time.or(Some(time));
-            self.rest = behind_separator(&self.rest[used..]);
-        } else if let Some((time, used)) = time::leading_in_bracket(self.rest, context) {
-            self.has_stamp = true;
-            self.parsed.time = self.parsed.time.or(Some(time));
-            self.take_bracket(used);
+    fn take_time(&mut self, stamp: Option<Stamp>) {
+        let Some(stamp) = stamp else { return };
+        self.has_stamp = true;
+        self.parsed.time = Some(stamp.time);
+        if stamp.is_in_bracket {
+            self.take_bracket(stamp.end);
+        } else {
+            self.rest = behind_separator(&self.rest[stamp.end..]);
         }
     }
 
@@ -200,7 +201,9 @@ impl<'a> Head<'a> {
     /// `4711 --- [app] [thread] logger : text`, as Spring Boot writes it behind the level.
     fn take_spring(&mut self) {
         let taken = || {
-            let (process, rest) = self.rest.split_once(" --- ")?;
+            let digits = self.rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (process, rest) = self.rest.split_at(digits);
+            let rest = rest.strip_prefix(" --- ").filter(|_| digits > 0)?;
             let (mut names, mut rest) = (Vec::new(), rest);
             while let Some(name) = rest.strip_prefix('[') {
                 let (name, behind) = name.split_once(']')?;
@@ -208,13 +211,8 @@ impl<'a> Head<'a> {
                 rest = behind.trim_start();
             }
             let (logger, message) = rest.split_once(" : ").or_else(|| rest.split_once(": "))?;
-            let is_process = !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit());
-            (is_process && is_logger(logger.trim(), true)).then_some((
-                process,
-                names,
-                logger.trim(),
-                message,
-            ))
+            let logger = logger.trim();
+            is_logger(logger, true).then_some((process, names, logger, message))
         };
         let Some((process, names, logger, message)) = taken() else { return };
         let parsed = &mut self.parsed;
@@ -287,8 +285,8 @@ fn klog<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a
     let (origin, message) = text[1 + used..].split_once("] ")?;
     let (thread, place) = origin.trim().split_once(' ')?;
     let thread = thread.parse().ok()?;
-    parsed.time = parsed.time.or(Some(time));
-    parsed.record.level = parsed.record.level.or(Some(level));
+    parsed.time = Some(time);
+    parsed.record.level = Some(level);
     parsed.record.attributes.push(Attribute::new("thread", Value::Int(thread)));
     let place = Value::String(place.trim().to_owned());
     parsed.record.attributes.push(Attribute::new("code.location", place));
@@ -311,8 +309,8 @@ fn redis<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'
         "#" => Level::Warn,
         _ => return None,
     };
-    parsed.time = parsed.time.or(Some(time));
-    parsed.record.level = parsed.record.level.or(Some(level));
+    parsed.time = Some(time);
+    parsed.record.level = Some(level);
     let process = text[..digits].parse().map(Value::Int);
     if let Ok(process) = process {
         parsed.record.attributes.push(Attribute::new("pid", process));

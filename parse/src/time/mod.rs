@@ -29,6 +29,25 @@ pub fn whole(text: &str, context: &Context) -> Option<Timestamp> {
     (used == text.len()).then_some(time)
 }
 
+/// The time at the start of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was.
+    pub time: Timestamp,
+    /// Where it ends in the text, bytes.
+    pub end: usize,
+    /// The bracket that it begins with holds more than the time, and is not closed at its end.
+    pub is_in_bracket: bool,
+}
+
+/// Reads the time at the start of a log.
+pub(crate) fn stamp(text: &str, context: &Context) -> Option<Stamp> {
+    let of = |is_in_bracket| move |(time, end)| Stamp { time, end, is_in_bracket };
+    leading(text, context)
+        .map(of(false))
+        .or_else(|| leading_in_bracket(text, context).map(of(true)))
+}
+
 /// Reads a time, which may stand in brackets, at the start of a line; also tells where it ends.
 pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
     let mut cursor = Cursor::new(text.as_bytes(), 0);
@@ -56,7 +75,7 @@ pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
 
 /// Reads a time behind an opening bracket that holds more than the time; also tells where the time
 /// ends.
-pub(crate) fn leading_in_bracket(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
+fn leading_in_bracket(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
     let inner = text.strip_prefix(['[', '<', '(', '{'])?;
     let (time, used) = leading(inner.trim_start_matches(' '), context)?;
     Some((time, used + text.len() - inner.trim_start_matches(' ').len()))
