@@ -11,7 +11,7 @@ use crate::{
     level,
     names::Role,
     parsed::{Context, Parsed},
-    time,
+    service, time,
     units::{checked_ms, duration_ms, hex_id, latency_unit, traceparent, unit_ms},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const NO_RANK: u8 = u8::MAX;
 /// Rank of the command among the names of a service.
 const COMMAND_RANK: u8 = 3;
+/// Rank of a pod, of whose name the random end is no part of the service's.
+const POD_RANK: u8 = 4;
 /// Attributes among which a name is looked for: more than any log may have.
 const ATTRIBUTES_SEARCHED_MAX: usize = 256;
 const NANOS_PER_MS: f64 = 1e6;
@@ -131,6 +133,7 @@ impl<'a> Fields<'a> {
         let Some(text) = text_of(value).filter(|_| rank < self.service_rank) else { return false };
         // What systemd calls the unit of a service is its name and `.service`.
         let text = text.strip_suffix(".service").unwrap_or(text);
+        let text = if rank == POD_RANK { service::of_pod(text) } else { text };
         self.service_rank = rank;
         self.parsed.service = Some(text.to_owned());
         // A name that is only the next best stays to be searched for.
@@ -139,8 +142,8 @@ impl<'a> Fields<'a> {
 
     fn fill_level(&mut self, value: &Value) -> bool {
         if let Some(number) = number_of(value) {
-            self.number = Some(number);
-            return true;
+            // What another field says stays an attribute.
+            return *self.number.get_or_insert(number) == number;
         }
         let level = word_of(value);
         self.parsed.notes.has_unknown_level |= level.is_none();

@@ -12,6 +12,7 @@ mod clean;
 pub mod envelope;
 pub mod exception;
 mod fields;
+mod heads;
 pub mod join;
 mod json;
 mod lenient;

@@ -7,7 +7,7 @@ use logweir_core::{
 };
 
 use crate::{
-    json, level, logfmt,
+    heads, json, level, logfmt,
     parsed::{Context, Format, Parsed},
     time::{self, Stamp},
     units::hex_id,
@@ -21,9 +21,7 @@ const NAME_BYTES_MAX: usize = 128;
 /// Reads a text; what is not recognised is message. `stamp` is the time that it begins with.
 pub(crate) fn parse(text: &str, stamp: Option<Stamp>, context: &Context) -> Parsed {
     let mut parsed = Parsed::default();
-    if let Some(rest) =
-        klog(text, context, &mut parsed).or_else(|| redis(text, context, &mut parsed))
-    {
+    if let Some(rest) = heads::take(text, context, &mut parsed) {
         return with_message(parsed, rest, text);
     }
     let mut head = Head { rest: text, parsed, has_stamp: false };
@@ -47,14 +45,15 @@ pub(crate) fn parse(text: &str, stamp: Option<Stamp>, context: &Context) -> Pars
         head.parsed.time = head.parsed.time.or_else(|| time_behind_tokens(text, context));
     }
     let (rest, mut parsed) = (head.rest, head.parsed);
-    parsed.record.level = parsed.record.level.or_else(|| level_within(rest));
+    parsed.record.level = parsed.record.level.or_else(|| level_within(rest, head.has_stamp));
     with_message(parsed, rest, text)
 }
 
 /// A level that stands further on in the first line, or begins the second, as
 /// `java.util.logging` writes it.
-fn level_within(rest: &str) -> Option<Level> {
-    level::marked(rest.lines().next()?).or_else(|| {
+fn level_within(rest: &str, has_stamp: bool) -> Option<Level> {
+    let first = rest.lines().next()?;
+    level::marked_behind(first, has_stamp).or_else(|| level::told_within(first)).or_else(|| {
         let second = rest.lines().nth(1)?;
         second.split_once(": ").and_then(|_| level::leading(second)).map(|(level, _)| level)
     })
@@ -151,7 +150,9 @@ impl<'a> Head<'a> {
     }
 
     fn take_level(&mut self) {
-        if let Some((level, rest)) = level::leading(self.rest) {
+        if let Some(level) = level::told(self.rest) {
+            self.parsed.record.level = self.parsed.record.level.or(Some(level));
+        } else if let Some((level, rest)) = level::leading(self.rest) {
             self.parsed.record.level = self.parsed.record.level.or(Some(level));
             self.rest = behind_separator(rest);
         } else if self.has_unknown_zone() {
@@ -251,7 +252,7 @@ fn monolog(word: &str) -> Option<(&str, Level)> {
 }
 
 /// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
-fn is_logger(word: &str, is_parted: bool) -> bool {
+pub(crate) fn is_logger(word: &str, is_parted: bool) -> bool {
     let allowed = |byte: u8| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$')
     };
@@ -270,50 +271,4 @@ fn behind_separator(text: &str) -> &str {
     }
     // `TIME|LEVEL|text` and `TIME,LEVEL,text`: a bar without blanks.
     text.strip_prefix('|').unwrap_or(text)
-}
-
-/// `E0102 03:04:05.678901    5813 stats.go:83] text` (Kubernetes' klog and glog).
-fn klog<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
-    let level = match text.as_bytes().first()? {
-        b'I' => Level::Info,
-        b'W' => Level::Warn,
-        b'E' => Level::Error,
-        b'F' => Level::Fatal,
-        _ => return None,
-    };
-    let (time, used) = time::month_day_clock(&text[1..], context)?;
-    let (origin, message) = text[1 + used..].split_once("] ")?;
-    let (thread, place) = origin.trim().split_once(' ')?;
-    let thread = thread.parse().ok()?;
-    parsed.time = Some(time);
-    parsed.record.level = Some(level);
-    parsed.record.attributes.push(Attribute::new("thread", Value::Int(thread)));
-    let place = Value::String(place.trim().to_owned());
-    parsed.record.attributes.push(Attribute::new("code.location", place));
-    parsed.notes.format = Format::Klog;
-    Some(message)
-}
-
-/// `123:M 02 Jan 2026 03:04:05.678 # text`: process, role, time and a mark for the level (Redis,
-/// `serverLogRaw`).
-fn redis<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let rest = text[digits..].strip_prefix(':').filter(|_| digits > 0)?;
-    let (role, rest) = rest.split_once(' ')?;
-    let is_role = role.len() == 1 && role.bytes().all(|byte| byte.is_ascii_uppercase());
-    let (time, used) = time::leading(rest, context).filter(|_| is_role)?;
-    let rest = rest[used..].strip_prefix(' ')?;
-    let level = match rest.split_once(' ')?.0 {
-        "." | "-" => Level::Debug,
-        "*" => Level::Info,
-        "#" => Level::Warn,
-        _ => return None,
-    };
-    parsed.time = Some(time);
-    parsed.record.level = Some(level);
-    let process = text[..digits].parse().map(Value::Int);
-    if let Ok(process) = process {
-        parsed.record.attributes.push(Attribute::new("pid", process));
-    }
-    Some(&rest[2..])
 }
