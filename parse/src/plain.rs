@@ -18,8 +18,14 @@ const TOKENS_MAX: usize = 4;
 /// Longest name of a logger or thread in a head, bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Reads a text; what is not recognised is message. `stamp` is the time that it begins with.
-pub(crate) fn parse(text: &str, stamp: Option<Stamp>, context: &Context) -> Parsed {
+/// Reads a text; what is not recognised is message. `stamp` is the time that it begins with; another
+/// one may have been taken off before.
+pub(crate) fn parse(
+    text: &str,
+    stamp: Option<Stamp>,
+    is_behind_stamp: bool,
+    context: &Context,
+) -> Parsed {
     let mut parsed = Parsed::default();
     if let Some(rest) = heads::take(text, context, &mut parsed) {
         return with_message(parsed, rest, text);
@@ -30,6 +36,7 @@ pub(crate) fn parse(text: &str, stamp: Option<Stamp>, context: &Context) -> Pars
     if !head.has_stamp {
         head.take_time(time::stamp(head.rest, context));
     }
+    head.has_stamp |= is_behind_stamp;
     if head.has_stamp {
         if let Some(parsed) = head.structured(context) {
             return parsed;

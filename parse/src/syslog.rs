@@ -52,6 +52,12 @@ fn priority(text: &str) -> Option<(Level, &str)> {
     Some((level::of_severity(priority % 8)?, rest))
 }
 
+/// Whether two headers are of one process, so that what is behind them may be parts of one log.
+pub(crate) fn is_of_process(header: &Parsed, other: &Parsed) -> bool {
+    let is_same = |key: &str| header.record.attribute(key) == other.record.attribute(key);
+    header.service == other.service && is_same("host") && is_same("pid")
+}
+
 fn bare(message: &str) -> Header<'_> {
     Header { parsed: Parsed::default(), message }
 }
@@ -170,7 +176,9 @@ fn origin(text: &str, is_certain: bool) -> Option<(Origin<'_>, &str)> {
         && program.len() <= PROGRAM_BYTES_MAX
         && process.map_or(is_certain, is_process)
         && (message.is_empty() || message.starts_with(' '));
-    is_origin.then(|| (Origin { host, program, process }, message.trim_start_matches(' ')))
+    // What stands further in belongs to the message: so the lines of a trace are told from others.
+    let message = message.strip_prefix(' ').unwrap_or(message);
+    is_origin.then_some((Origin { host, program, process }, message))
 }
 
 fn add(parsed: &mut Parsed, key: &str, text: &str) {

@@ -19,6 +19,8 @@ use crate::parsed::Context;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Digits of the least number of seconds that is taken for a time.
 const SECOND_DIGITS_MIN: usize = 9;
+/// Bytes of `2026-01-02T03:04:05.678901234Z`.
+const DOCKER_STAMP_BYTES: usize = 30;
 /// Bytes of an access log within which its time stands, behind client and user.
 const ACCESS_LOG_BYTES_MAX: usize = 256;
 
@@ -48,6 +50,16 @@ pub(crate) fn stamp(text: &str, context: &Context) -> Option<Stamp> {
     leading(inner, context)
         .map(of(false))
         .or_else(|| leading_in_bracket(inner, context).map(of(true)))
+}
+
+/// The stamp that `docker logs -t` puts before each line, with nine digits of the second; also where
+/// the line itself begins.
+pub(crate) fn of_docker(text: &str, stamp: Stamp) -> Option<usize> {
+    let byte = |at: usize| text.as_bytes().get(at).copied();
+    let is_of_docker = stamp.end == DOCKER_STAMP_BYTES
+        && (byte(19), byte(DOCKER_STAMP_BYTES - 1)) == (Some(b'.'), Some(b'Z'))
+        && byte(DOCKER_STAMP_BYTES) == Some(b' ');
+    is_of_docker.then_some(DOCKER_STAMP_BYTES + 1)
 }
 
 /// Reads a time, which may stand in brackets, at the start of a line; also tells where it ends.
