@@ -53,9 +53,16 @@ impl<'a> Fields<'a> {
     }
 
     /// Adds a field. `name` is that of its role, which for a member of an object is the path.
-    pub(crate) fn add(&mut self, name: &str, value: Value) {
-        if !self.fill(Role::of(name), name, &value) {
+    pub(crate) fn add(&mut self, name: &str, mut value: Value) {
+        if !self.fill(Role::of(name), name, &mut value) {
             self.add_attribute(name, value);
+        }
+    }
+
+    /// Adds an attribute of OTLP, among which the service's name stands.
+    pub(crate) fn add_otlp_attribute(&mut self, key: &str, value: Value) {
+        if !(key == "service.name" && self.fill_service(0, &value)) {
+            self.add_attribute(key, value);
         }
     }
 
@@ -93,7 +100,7 @@ impl<'a> Fields<'a> {
         self.parsed
     }
 
-    fn fill(&mut self, role: Role, name: &str, value: &Value) -> bool {
+    fn fill(&mut self, role: Role, name: &str, value: &mut Value) -> bool {
         match role {
             Role::Time => self.fill_time(self.time_of(value)),
             // Elsewhere than in journald a command is not the service.
@@ -162,10 +169,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The message with the lowest rank; the one that it takes the place of becomes an attribute.
-    fn fill_message(&mut self, rank: u8, name: &str, value: &Value) -> bool {
+    fn fill_message(&mut self, rank: u8, name: &str, value: &mut Value) -> bool {
         self.is_gelf |= name == "short_message";
-        let Some(text) = text_of(value).filter(|_| rank < self.message_rank) else { return false };
-        let before = std::mem::replace(&mut self.parsed.record.message, text.to_owned());
+        let Value::String(text) = value else { return false };
+        if text.is_empty() || rank >= self.message_rank {
+            return false;
+        }
+        // Moved and not copied: it is most of the log.
+        let before = std::mem::replace(&mut self.parsed.record.message, std::mem::take(text));
         let key = std::mem::replace(&mut self.message_key, name.to_owned());
         if self.message_rank != NO_RANK {
             self.add_attribute(&key, Value::String(before));

@@ -23,6 +23,8 @@ pub const JOINED_BYTES_MAX: usize = 64 << 10;
 const JSON_BYTES_MAX: usize = 1 << 20;
 /// An array that has grown to this, bytes, gives the elements that are complete.
 const ARRAY_PART_BYTES: usize = JSON_BYTES_MAX / 2;
+/// What stands before an object in a stream of server-sent events; the object begins at its end.
+const EVENT_MARK: &str = "data: {";
 /// Lines without a last part that are kept, one of each stream.
 const PARTIALS_MAX: usize = 16;
 /// Logs that wait for one before them that is not complete.
@@ -152,6 +154,9 @@ impl Joiner {
         if let Cow::Owned(cleaned) = clean::clean(&line.text) {
             line.text = cleaned;
         }
+        if line.text.starts_with(EVENT_MARK) {
+            line.text.drain(..EVENT_MARK.len() - 1);
+        }
         if let Some((envelope, text)) = envelope::open(&line.text, context) {
             line.text = clean::clean(&text).into_owned();
             line.envelope = Some(Box::new(envelope));
@@ -239,27 +244,25 @@ impl Joiner {
                 held.take(&line, context);
                 let elements = held.take_elements();
                 elements.into_iter().flatten().for_each(|element| self.put(element));
-                self.hold(held);
+                match held.expects {
+                    Expects::Nothing => self.complete(held.line),
+                    _ => self.held.push(held),
+                }
             }
             of_source => {
                 if let Some(mut held) = of_source {
                     // JSON that is cut is said to be so.
                     held.line.truncated |=
                         held.expects == Expects::Json && !held.has_room_for(&line);
-                    self.complete(held);
+                    self.complete(held.line);
                 }
-                let expects = expects_behind(&line, has_stamp);
-                self.hold(Held::new(line, expects, context));
+                match expects_behind(&line, has_stamp) {
+                    Expects::Nothing => self.complete(line),
+                    expects => self.held.push(Held::new(line, expects, context)),
+                }
             }
         }
         self.complete_old(context);
-    }
-
-    fn hold(&mut self, held: Held) {
-        match held.expects {
-            Expects::Nothing => self.complete(held),
-            _ => self.held.push(held),
-        }
     }
 
     /// Completes what would keep the logs of other sources waiting.
@@ -267,7 +270,7 @@ impl Joiner {
         let is_old = |held: &Held| context.now.since(held.changed_at) > HOLD_MAX;
         while self.held.len() > HELD_MAX || self.held.first().is_some_and(is_old) {
             let held = self.held.remove(0);
-            self.complete(held);
+            self.complete(held.line);
         }
     }
 
@@ -275,14 +278,14 @@ impl Joiner {
     fn complete_but(&mut self, last: usize) {
         let first = self.held.len().saturating_sub(last);
         for held in self.held.drain(..first).collect::<Vec<_>>() {
-            self.complete(held);
+            self.complete(held.line);
         }
     }
 
-    fn complete(&mut self, held: Held) {
-        match array_of(&held.line) {
+    fn complete(&mut self, line: Line) {
+        match several_of(&line) {
             Some(elements) => elements.into_iter().for_each(|element| self.put(element)),
-            None => self.put(held.line),
+            None => self.put(line),
         }
     }
 }
@@ -339,7 +342,7 @@ impl Held {
         }
         let text = self.line.text.trim_end().trim_end_matches(',');
         let part = Line { text: format!("{text}]"), ..self.line.clone() };
-        let elements = array_of(&part)?;
+        let elements = several_of(&part)?;
         "[".clone_into(&mut self.line.text);
         self.line.start = self.line.end;
         Some(elements)
@@ -512,13 +515,14 @@ fn is_exception(line: &str) -> bool {
         && name.chars().all(is_class)
 }
 
-/// The objects of a JSON array, each a log; they lie in one stretch of the file.
-fn array_of(line: &Line) -> Option<Vec<Line>> {
-    let text = line.text.trim_start();
-    if !text.starts_with('[') {
-        return None;
-    }
-    let objects = json::elements(text)?;
+/// The logs of a text that holds several, such as a JSON array; they lie in one stretch of the file.
+fn several_of(line: &Line) -> Option<Vec<Line>> {
+    let text = line.text.trim();
+    let texts = match text.as_bytes().first()? {
+        b'[' => json::elements(text)?.into_iter().map(Cow::Borrowed).collect(),
+        b'{' => json::several(text)?,
+        _ => return None,
+    };
     // Without its text, which is that of all.
     let frame = Line {
         text: String::new(),
@@ -526,8 +530,8 @@ fn array_of(line: &Line) -> Option<Vec<Line>> {
         header: line.header.clone(),
         ..*line
     };
-    let of = |text: &&str| Line { text: (*text).to_owned(), ..frame.clone() };
-    (!objects.is_empty()).then(|| objects.iter().map(of).collect())
+    let of = |text: Cow<'_, str>| Line { text: text.into_owned(), ..frame.clone() };
+    (!texts.is_empty()).then(|| texts.into_iter().map(of).collect())
 }
 
 /// Counts the brackets of JSON that are open.
@@ -622,6 +626,14 @@ mod tests {
         let object = "{\n  \"a\": {\n    \"b\": \"}\"\n  }\n}\n";
         check(&format!("{object}{object}"), &[object.trim_end(), object.trim_end()]);
         check("[{\"a\":1},{\"a\":2}]\n", &["{\"a\":1}", "{\"a\":2}"]);
+        check("{\"a\":\"}{\"}{\"a\":2}\n", &["{\"a\":\"}{\"}", "{\"a\":2}"]);
+        check("{\"a\":\"}{\"}\n", &["{\"a\":\"}{\"}"]);
+        check("{\"a\":1}{broken\n", &["{\"a\":1}{broken"]);
+        check("data: {\"a\":1}\n\ndata: [DONE]\n", &["{\"a\":1}", "data: [DONE]"]);
+        check("{\"Records\":[{\"a\":1},{\"a\":2}]}\n", &["{\"a\":1}", "{\"a\":2}"]);
+        let records = r#"{"resourceLogs":[{"resource":{"r":1},"scopeLogs":[{"logRecords":[{"a":1},{"a":2}]}]},{"scopeLogs":[]}]}"#;
+        let first = r#"{"a":1,"resource":{"r":1}}"#;
+        check(&format!("{records}\n"), &[first, r#"{"a":2,"resource":{"r":1}}"#]);
         check("[\n  {\"a\":1},\n  {\"a\":2}\n]\n", &["{\"a\":1}", "{\"a\":2}"]);
         check("{\"a\":1}\n x\n", &["{\"a\":1}", " x"]);
         check("{\"a\":\"cut\n{\"a\":2}\n", &["{\"a\":\"cut", "{\"a\":2}"]);

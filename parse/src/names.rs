@@ -186,7 +186,7 @@ fn of_folded(name: &[u8]) -> Role {
         | b"errorverbose"
         | b"exceptionstacktrace" => Role::ExceptionTrace,
         b"error" | b"err" | b"exception" | b"thrown" => Role::Exception,
-        b"attributes" => Role::Attributes,
+        b"attributes" | b"resourceattributes" => Role::Attributes,
         b"trace" | b"span" | b"http" | b"httpresponse" | b"response" | b"res" | b"fields"
         | b"jsonpayload" | b"kubernetes" | b"kuberneteslabels" | b"resource"
         | b"resourcelabels" | b"record" | b"recordlevel" | b"recordtime" | b"properties"

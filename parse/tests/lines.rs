@@ -254,6 +254,19 @@ fn a_cluster_names_the_service_by_label_container_or_pod() {
 }
 
 #[test]
+fn a_record_of_otlp_has_the_service_of_its_resource() {
+    let parsed = read(
+        r#"{"timeUnixNano":"1767323045000000000","severityNumber":17,"body":{"stringValue":"m"},
+            "attributes":[{"key":"n","value":{"intValue":"7"}}],
+            "resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}},
+                                      {"key":"host.name","value":{"stringValue":"h1"}}]}}"#,
+    );
+    assert_eq!((parsed.time, parsed.service.as_deref()), (Some(NOW), Some("cart")));
+    attribute(&parsed, "n", Value::Int(7));
+    attribute(&parsed, "host.name", text("h1"));
+}
+
+#[test]
 fn of_two_levels_by_number_the_other_is_kept() {
     let parsed = read(r#"{"msg":"m","level":50,"severity":3}"#);
     assert_eq!(parsed.record.level, Some(Level::Error));
