@@ -255,6 +255,11 @@ pub(crate) fn value(raw: &str) -> Value {
     match raw.as_bytes().first() {
         Some(b't') if raw == "true" => Value::Bool(true),
         Some(b'f') if raw == "false" => Value::Bool(false),
+        // As Python shows a dictionary.
+        Some(b'T') if raw == "True" => Value::Bool(true),
+        Some(b'F') if raw == "False" => Value::Bool(false),
+        Some(b'N') if raw == "None" => Value::Json("null".to_owned()),
+        Some(b'\'') => Value::String(lenient::unquoted(raw)),
         Some(b'"') => Value::String(string(raw)),
         Some(b'-' | b'0'..=b'9') => number(raw),
         // What only looks like JSON is a text: as JSON it could not be shown again.

@@ -224,6 +224,7 @@ fn a_name_means_the_same_in_every_schema() {
         r#"{"time":"2026-01-02T03:04:05Z","Level":"Error","properties":{"message":"m"},"operationName":"o"}"#,
         r#"{"time":"2026-01-02T03:04:05Z","level":"error","msg":"m"},"#,
         r#"{"time":"2026-01-02T03:04:05Z","level":"error","msg":"m","n":NaN,}"#,
+        r#"{'time': '2026-01-02 03:04:05', 'level': 'ERROR', 'msg': "m", 'n': None, 'ok': True}"#,
     ] {
         check(line, Level::Error, "m");
     }
