@@ -1,17 +1,18 @@
-//! Heads that only one program writes before its messages. Pure.
+//! Heads that only one program writes before its messages, and names of loggers in heads. Pure.
 
 use logweir_core::record::{Attribute, Level, Value};
 
 use crate::{
     level,
     parsed::{Context, Format, Parsed},
-    plain::is_logger,
     time,
     units::duration_ms,
 };
 
 /// What WebLogic writes before each log in its files.
 pub(crate) const WEBLOGIC_MARK: &str = "####<";
+/// Longest name of a logger or thread in a head, bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 128;
 /// Parts of a head of WebLogic at most: its files have twelve.
 const WEBLOGIC_PARTS_MAX: usize = 16;
 
@@ -136,4 +137,14 @@ fn redis<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'
         parsed.record.attributes.push(Attribute::new("pid", process));
     }
     Some(&rest[2..])
+}
+
+/// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
+pub(crate) fn is_logger(word: &str, is_parted: bool) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$')
+    };
+    let is_name = word.bytes().all(allowed) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let is_path = word.contains('.') || word.contains("::");
+    is_name && word.len() <= NAME_BYTES_MAX && (is_path || is_parted) && !word.ends_with(':')
 }

@@ -7,7 +7,8 @@ use logweir_core::{
 };
 
 use crate::{
-    heads, json, level, logfmt,
+    heads::{self, NAME_BYTES_MAX, is_logger},
+    json, level, logfmt,
     parsed::{Context, Format, Parsed},
     time::{self, Stamp},
     units::hex_id,
@@ -15,8 +16,6 @@ use crate::{
 
 /// Words of a head that may stand before a time.
 const TOKENS_MAX: usize = 4;
-/// Longest name of a logger or thread in a head, bytes.
-const NAME_BYTES_MAX: usize = 128;
 
 /// Reads a text; what is not recognised is message. `stamp` is the time that it begins with; another
 /// one may have been taken off before.
@@ -256,16 +255,6 @@ fn monolog(word: &str) -> Option<(&str, Level)> {
     let (channel, level) = word.strip_suffix(':')?.rsplit_once('.')?;
     let is_shouted = level.len() > 2 && level.bytes().all(|byte| byte.is_ascii_uppercase());
     Some((channel, level::named(level).filter(|_| is_shouted && is_logger(channel, true))?))
-}
-
-/// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
-pub(crate) fn is_logger(word: &str, is_parted: bool) -> bool {
-    let allowed = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$')
-    };
-    let is_name = word.bytes().all(allowed) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
-    let is_path = word.contains('.') || word.contains("::");
-    is_name && word.len() <= NAME_BYTES_MAX && (is_path || is_parted) && !word.ends_with(':')
 }
 
 /// Takes blanks off, and a dash, bar or colon that stands between two parts of a head.
