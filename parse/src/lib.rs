@@ -3,10 +3,10 @@
 //!
 //! From the outside in: [`join`] takes lines out of the envelopes of container runtimes and joins
 //! those of one log; [`parse`] reads a log: a header of syslog, a JSON object (`json`, `lenient`),
-//! pairs of keys and values (`logfmt`) or text (`plain`, `heads`). `names` is the one table of field names,
-//! [`level`] of level words, [`time`] of forms of time. [`text`] and [`exception`] find in a message
-//! what no field says. Nothing is lost: what is not understood stays in the message or becomes an
-//! attribute, and what was guessed is noted.
+//! pairs of keys and values (`logfmt`) or text (`plain`, `heads`). `names` is the one table of field
+//! names, [`level`] of level words, [`time`] of forms of time. [`text`] and [`exception`] find in a
+//! message what no field says. Nothing is lost: what is not understood stays in the message or
+//! becomes an attribute, and what was guessed is noted.
 
 mod clean;
 pub mod envelope;
