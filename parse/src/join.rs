@@ -144,8 +144,10 @@ pub struct Joiner {
     partials: Vec<Line>,
     /// In the order of their beginnings.
     ready: VecDeque<Line>,
-    /// Where the last of those that are ready ends.
-    ready_end: u64,
+    /// How many of them are being told together.
+    told: usize,
+    /// Where the last of these ends that was told.
+    told_end: u64,
 }
 
 impl Joiner {
@@ -164,43 +166,65 @@ impl Joiner {
         if let Some(line) = self.whole(line) {
             self.join(line, context);
         }
-        if self.ready.len() >= WAITING_MAX {
+        if self.ready.len() >= WAITING_MAX && self.group() == 0 {
             // The last part may never come: what there is of the line is a log.
             for partial in std::mem::take(&mut self.partials) {
                 self.put(partial);
             }
-            self.complete_but(1);
+            // Nor may the log that keeps the others waiting.
+            let starts = self.held.iter().enumerate();
+            if let Some((first, _)) = starts.min_by_key(|(_, held)| held.line.start) {
+                let held = self.held.remove(first);
+                self.complete(held.line);
+            }
         }
     }
 
     /// The next log that is complete.
     pub fn next_log(&mut self) -> Option<Line> {
-        // Logs that lie between the parts of another are told together with it: see
-        // [`Line::has_more`].
-        let held = self.held.iter().map(|held| held.line.start);
-        let limit = self.partials.iter().map(|line| line.start).chain(held).min();
-        if limit.is_some_and(|limit| limit < self.ready_end) {
-            return None;
+        if self.told == 0 {
+            self.told = self.group();
         }
+        self.told = self.told.checked_sub(1)?;
         let mut log = self.ready.pop_front()?;
-        log.has_more = !self.ready.is_empty();
+        log.has_more = self.told > 0;
+        // All of its group are told with the last one.
+        self.told_end = self.told_end.max(log.end);
         if !log.has_more {
-            // All before it are told with it.
-            log.end = log.end.max(std::mem::take(&mut self.ready_end));
+            log.end = std::mem::take(&mut self.told_end);
         }
         Some(log)
     }
 
+    /// How many logs can be told next: those that lie between the parts of one another are told
+    /// together, see [`Line::has_more`]; none while one of them is not complete.
+    fn group(&self) -> usize {
+        let held = self.held.iter().map(|held| held.line.start);
+        let limit = self.partials.iter().map(|line| line.start).chain(held).min();
+        let mut end = 0;
+        for (at, log) in self.ready.iter().enumerate() {
+            end = end.max(log.end);
+            if limit.is_some_and(|limit| limit < end) {
+                return 0;
+            }
+            if self.ready.get(at + 1).is_none_or(|next| next.start >= end) {
+                return at + 1;
+            }
+        }
+        0
+    }
+
     /// Completes the logs that still wait for more lines.
     pub fn finish(&mut self) {
-        self.complete_but(0);
+        for held in std::mem::take(&mut self.held) {
+            self.complete(held.line);
+        }
         for partial in std::mem::take(&mut self.partials) {
             self.put(partial);
         }
     }
 
     fn put(&mut self, line: Line) {
-        self.ready_end = self.ready_end.max(line.end);
         let later = self.ready.iter().rev().take_while(|ready| ready.start > line.start).count();
         self.ready.insert(self.ready.len() - later, line);
     }
@@ -270,14 +294,6 @@ impl Joiner {
         let is_old = |held: &Held| context.now.since(held.changed_at) > HOLD_MAX;
         while self.held.len() > HELD_MAX || self.held.first().is_some_and(is_old) {
             let held = self.held.remove(0);
-            self.complete(held.line);
-        }
-    }
-
-    /// Completes the logs that wait, but for the last ones.
-    fn complete_but(&mut self, last: usize) {
-        let first = self.held.len().saturating_sub(last);
-        for held in self.held.drain(..first).collect::<Vec<_>>() {
             self.complete(held.line);
         }
     }
@@ -722,6 +738,9 @@ mod tests {
         let logs = joined(&format!("[\n{}{{\"a\":1}}\n]\n", element.repeat(20)));
         assert_eq!(logs.len(), 21);
         assert!(logs.iter().all(|log| log.text.starts_with('{') && !log.truncated));
+        let many = "{\"a\":1},\n".repeat(ARRAY_PART_BYTES / 4);
+        let logs = joined(&format!("[\n{many}{{\"a\":1}}\n]\n"));
+        assert_eq!(logs.len(), ARRAY_PART_BYTES / 4 + 1);
         let open =
             format!("{{\n\"a\":[\n{}", format!("  \"{}\",\n", "x".repeat(1 << 18)).repeat(5));
         assert!(joined(&open)[0].truncated);
