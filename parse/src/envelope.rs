@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use logweir_core::{record::Value, timestamp::Timestamp};
 
-use crate::{json, parsed::Context, time};
+use crate::{json, parsed::Context, service, time};
 
 /// Longest name that docker compose puts before a line, bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -18,6 +18,8 @@ pub struct Envelope {
     pub stream: String,
     /// The container; empty if it does not say.
     pub container: String,
+    /// Its pod; empty if it does not say.
+    pub pod: String,
     /// Whether the rest of the line comes in another envelope.
     pub is_partial: bool,
 }
@@ -27,6 +29,7 @@ pub(crate) fn open<'a>(line: &'a str, context: &Context) -> Option<(Envelope, Co
     match line.as_bytes().first()? {
         b'{' => docker(line, context),
         b'0'..=b'9' => cri(line, context).or_else(|| compose(line)),
+        b'[' => kubectl(line),
         _ => compose(line),
     }
 }
@@ -88,6 +91,15 @@ fn compose(line: &str) -> Option<(Envelope, Cow<'_, str>)> {
     Some((envelope, Cow::Borrowed(text)))
 }
 
+/// `[pod/web-6d4cf56db6-x2x4b/app] text`, as `kubectl logs --prefix` shows it.
+fn kubectl(line: &str) -> Option<(Envelope, Cow<'_, str>)> {
+    let (source, text) = line.strip_prefix("[pod/")?.split_once("] ")?;
+    let (pod, container) = source.split_once('/').filter(|_| !source.contains(' '))?;
+    let envelope =
+        Envelope { pod: pod.to_owned(), container: container.to_owned(), ..Envelope::default() };
+    Some((envelope, Cow::Borrowed(text)))
+}
+
 /// Where the number of `web-1` or `web_1` begins, its dash included.
 fn instance_number(name: &str) -> Option<usize> {
     let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
@@ -96,13 +108,16 @@ fn instance_number(name: &str) -> Option<usize> {
 }
 
 impl Envelope {
-    /// The service, by the container's name without its number.
+    /// The service, by the pod's owner, or the container's name without its number.
     pub(crate) fn service(&self) -> Option<&str> {
+        if !self.pod.is_empty() {
+            return Some(service::of_pod(&self.pod));
+        }
         instance_number(&self.container).map(|dash| &self.container[..dash])
     }
 
     /// Whether a line of the other may go on where this one ended.
     pub(crate) fn is_of_source(&self, other: &Self) -> bool {
-        (&self.stream, &self.container) == (&other.stream, &other.container)
+        (&self.stream, &self.container, &self.pod) == (&other.stream, &other.container, &other.pod)
     }
 }

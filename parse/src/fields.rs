@@ -11,7 +11,7 @@ use crate::{
     level,
     names::Role,
     parsed::{Context, Parsed},
-    time,
+    service, time,
     units::{checked_ms, duration_ms, hex_id, latency_unit, traceparent, unit_ms},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const NO_RANK: u8 = u8::MAX;
 /// Rank of the command among the names of a service.
 const COMMAND_RANK: u8 = 3;
+/// Rank of a pod, of whose name the random end is no part of the service's.
+const POD_RANK: u8 = 4;
 /// Attributes among which a name is looked for: more than any log may have.
 const ATTRIBUTES_SEARCHED_MAX: usize = 256;
 const NANOS_PER_MS: f64 = 1e6;
@@ -51,9 +53,16 @@ impl<'a> Fields<'a> {
     }
 
     /// Adds a field. `name` is that of its role, which for a member of an object is the path.
-    pub(crate) fn add(&mut self, name: &str, value: Value) {
-        if !self.fill(Role::of(name), name, &value) {
+    pub(crate) fn add(&mut self, name: &str, mut value: Value) {
+        if !self.fill(Role::of(name), name, &mut value) {
             self.add_attribute(name, value);
+        }
+    }
+
+    /// Adds an attribute of OTLP, among which the service's name stands.
+    pub(crate) fn add_otlp_attribute(&mut self, key: &str, value: Value) {
+        if !(key == "service.name" && self.fill_service(0, &value)) {
+            self.add_attribute(key, value);
         }
     }
 
@@ -91,7 +100,7 @@ impl<'a> Fields<'a> {
         self.parsed
     }
 
-    fn fill(&mut self, role: Role, name: &str, value: &Value) -> bool {
+    fn fill(&mut self, role: Role, name: &str, value: &mut Value) -> bool {
         match role {
             Role::Time => self.fill_time(self.time_of(value)),
             // Elsewhere than in journald a command is not the service.
@@ -131,6 +140,7 @@ impl<'a> Fields<'a> {
         let Some(text) = text_of(value).filter(|_| rank < self.service_rank) else { return false };
         // What systemd calls the unit of a service is its name and `.service`.
         let text = text.strip_suffix(".service").unwrap_or(text);
+        let text = if rank == POD_RANK { service::of_pod(text) } else { text };
         self.service_rank = rank;
         self.parsed.service = Some(text.to_owned());
         // A name that is only the next best stays to be searched for.
@@ -139,8 +149,8 @@ impl<'a> Fields<'a> {
 
     fn fill_level(&mut self, value: &Value) -> bool {
         if let Some(number) = number_of(value) {
-            self.number = Some(number);
-            return true;
+            // What another field says stays an attribute.
+            return *self.number.get_or_insert(number) == number;
         }
         let level = word_of(value);
         self.parsed.notes.has_unknown_level |= level.is_none();
@@ -159,10 +169,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The message with the lowest rank; the one that it takes the place of becomes an attribute.
-    fn fill_message(&mut self, rank: u8, name: &str, value: &Value) -> bool {
+    fn fill_message(&mut self, rank: u8, name: &str, value: &mut Value) -> bool {
         self.is_gelf |= name == "short_message";
-        let Some(text) = text_of(value).filter(|_| rank < self.message_rank) else { return false };
-        let before = std::mem::replace(&mut self.parsed.record.message, text.to_owned());
+        let Value::String(text) = value else { return false };
+        if text.is_empty() || rank >= self.message_rank {
+            return false;
+        }
+        // Moved and not copied: it is most of the log.
+        let before = std::mem::replace(&mut self.parsed.record.message, std::mem::take(text));
         let key = std::mem::replace(&mut self.message_key, name.to_owned());
         if self.message_rank != NO_RANK {
             self.add_attribute(&key, Value::String(before));

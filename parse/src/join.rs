@@ -3,31 +3,44 @@
 //! grown to [`JOINED_BYTES_MAX`] takes no more; the next line then starts a log of its own, so that
 //! nothing is lost.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
+
+use logweir_core::timestamp::Timestamp;
 
 use crate::{
     clean,
     envelope::{self, Envelope},
     exception::{PYTHON_TRACE, RUST_PANIC, is_kind},
-    json, level, logfmt,
-    parsed::Context,
-    plain, time,
+    heads, json, level, logfmt,
+    parsed::{Context, Parsed},
+    plain, syslog,
+    time::{self, Stamp},
 };
 
 /// Longest log that lines are joined to, bytes: the longest message of the contract.
 pub const JOINED_BYTES_MAX: usize = 64 << 10;
 /// Longest JSON that lines are joined to, bytes: an array holds many logs.
 const JSON_BYTES_MAX: usize = 1 << 20;
+/// An array that has grown to this, bytes, gives the elements that are complete.
+const ARRAY_PART_BYTES: usize = JSON_BYTES_MAX / 2;
+/// What stands before an object in a stream of server-sent events; the object begins at its end.
+const EVENT_MARK: &str = "data: {";
 /// Lines without a last part that are kept, one of each stream.
 const PARTIALS_MAX: usize = 16;
-/// Logs that wait for a line whose last part has not come.
+/// Logs that wait for one before them that is not complete.
 const WAITING_MAX: usize = 256;
+/// Logs that may go on, one of each source: a file may hold the lines of many containers or processes.
+const HELD_MAX: usize = 16;
+/// How long a log waits for more while other sources go on.
+const HOLD_MAX: Duration = Duration::from_millis(500);
 
 /// One line or several joined ones, without line ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Line {
     /// The text, out of its envelope.
     pub text: String,
+    /// The time that it begins with; none if it has none or was not looked at.
+    pub stamp: Option<Stamp>,
     /// Where it begins in its (decompressed) file.
     pub start: u64,
     /// Where it ends there, line end included.
@@ -44,6 +57,8 @@ pub struct Line {
     pub has_more: bool,
     /// What a container runtime put around it.
     pub envelope: Option<Box<Envelope>>,
+    /// What a header of syslog or the stamp of `docker logs -t` before it said.
+    pub header: Option<Box<Parsed>>,
 }
 
 impl Line {
@@ -56,12 +71,38 @@ impl Line {
         self.is_latin1 |= line.is_latin1;
     }
 
+    /// Whether another line may go on where this one ended. One without a header may belong to any
+    /// before it.
     fn is_of_source(&self, other: &Self) -> bool {
-        match (&self.envelope, &other.envelope) {
+        let is_of_runtime = match (&self.envelope, &other.envelope) {
             (Some(envelope), Some(other)) => envelope.is_of_source(other),
             (None, None) => true,
             _ => false,
+        };
+        is_of_runtime
+            && match (&self.header, &other.header) {
+                (Some(header), Some(other)) => syslog::is_of_process(header, other),
+                (_, None) => true,
+                (None, Some(_)) => false,
+            }
+    }
+
+    /// Takes the header off; whether it had one.
+    fn open_header(&mut self, context: &Context) -> bool {
+        if let Some(header) = syslog::header(&self.text, self.stamp, context) {
+            let message = header.message.to_owned();
+            self.header = Some(Box::new(header.parsed));
+            self.text = message;
+        } else if let Some(stamp) = self.stamp
+            && let Some(begin) = time::of_docker(&self.text, stamp)
+        {
+            self.header = Some(Box::new(Parsed { time: Some(stamp.time), ..Parsed::default() }));
+            self.text.drain(..begin);
+        } else {
+            return false;
         }
+        self.stamp = None;
+        true
     }
 }
 
@@ -91,14 +132,22 @@ struct Held {
     brackets: Brackets,
     /// Blank lines since, which belong to it if it goes on.
     blank_lines: usize,
+    /// When its last line came.
+    changed_at: Timestamp,
 }
 
-/// Takes lines and gives logs; one log waits for more lines at a time.
+/// Takes lines and gives logs; one log of each source waits for more lines.
 #[derive(Default)]
 pub struct Joiner {
-    held: Option<Held>,
+    /// The one that got the last line stands last.
+    held: Vec<Held>,
     partials: Vec<Line>,
+    /// In the order of their beginnings.
     ready: VecDeque<Line>,
+    /// How many of them are being told together.
+    told: usize,
+    /// Where the last of these ends that was told.
+    told_end: u64,
 }
 
 impl Joiner {
@@ -107,41 +156,77 @@ impl Joiner {
         if let Cow::Owned(cleaned) = clean::clean(&line.text) {
             line.text = cleaned;
         }
+        if line.text.starts_with(EVENT_MARK) {
+            line.text.drain(..EVENT_MARK.len() - 1);
+        }
         if let Some((envelope, text)) = envelope::open(&line.text, context) {
-            line.text = text.into_owned();
+            line.text = clean::clean(&text).into_owned();
             line.envelope = Some(Box::new(envelope));
         }
         if let Some(line) = self.whole(line) {
             self.join(line, context);
         }
-        if self.ready.len() >= WAITING_MAX {
+        if self.ready.len() >= WAITING_MAX && self.group() == 0 {
             // The last part may never come: what there is of the line is a log.
-            self.ready.extend(self.partials.drain(..));
+            for partial in std::mem::take(&mut self.partials) {
+                self.put(partial);
+            }
+            // Nor may the log that keeps the others waiting.
+            let starts = self.held.iter().enumerate();
+            if let Some((first, _)) = starts.min_by_key(|(_, held)| held.line.start) {
+                let held = self.held.remove(first);
+                self.complete(held.line);
+            }
         }
     }
 
     /// The next log that is complete.
     pub fn next_log(&mut self) -> Option<Line> {
-        // Logs that lie between the parts of another are told together with it: see
-        // [`Line::has_more`].
-        let pending = self.held.as_ref().map(|held| held.line.start);
-        let limit = self.partials.iter().map(|line| line.start).chain(pending).min();
-        let is_apart = limit.is_none_or(|limit| self.ready.iter().all(|line| line.end <= limit));
-        if !is_apart {
-            return None;
+        if self.told == 0 {
+            self.told = self.group();
         }
+        self.told = self.told.checked_sub(1)?;
         let mut log = self.ready.pop_front()?;
-        log.has_more = !self.ready.is_empty();
+        log.has_more = self.told > 0;
+        // All of its group are told with the last one.
+        self.told_end = self.told_end.max(log.end);
+        if !log.has_more {
+            log.end = std::mem::take(&mut self.told_end);
+        }
         Some(log)
+    }
+
+    /// How many logs can be told next: those that lie between the parts of one another are told
+    /// together, see [`Line::has_more`]; none while one of them is not complete.
+    fn group(&self) -> usize {
+        let held = self.held.iter().map(|held| held.line.start);
+        let limit = self.partials.iter().map(|line| line.start).chain(held).min();
+        let mut end = 0;
+        for (at, log) in self.ready.iter().enumerate() {
+            end = end.max(log.end);
+            if limit.is_some_and(|limit| limit < end) {
+                return 0;
+            }
+            if self.ready.get(at + 1).is_none_or(|next| next.start >= end) {
+                return at + 1;
+            }
+        }
+        0
     }
 
     /// Completes the logs that still wait for more lines.
     pub fn finish(&mut self) {
-        for partial in std::mem::take(&mut self.partials) {
-            self.complete();
-            self.held = Some(Held::new(partial, Expects::Nothing));
+        for held in std::mem::take(&mut self.held) {
+            self.complete(held.line);
         }
-        self.complete();
+        for partial in std::mem::take(&mut self.partials) {
+            self.put(partial);
+        }
+    }
+
+    fn put(&mut self, line: Line) {
+        let later = self.ready.iter().rev().take_while(|ready| ready.start > line.start).count();
+        self.ready.insert(self.ready.len() - later, line);
     }
 
     /// Joins the parts of a line that its runtime has cut; none while there are more to come.
@@ -162,64 +247,88 @@ impl Joiner {
         Some(line)
     }
 
-    fn join(&mut self, line: Line, context: &Context) {
-        if line.text.trim().is_empty() {
+    fn join(&mut self, mut line: Line, context: &Context) {
+        let mut has_stamp = begins_with_time(&mut line, context);
+        if (has_stamp || line.text.starts_with('<')) && line.open_header(context) {
+            has_stamp = begins_with_time(&mut line, context);
+        }
+        let of_source = self.held.iter().rposition(|held| held.line.is_of_source(&line));
+        let of_source = of_source.map(|at| self.held.remove(at));
+        if line.text.trim_start().is_empty() {
             // It counts as read with the log before it, or the next run would begin with it again.
-            if let Some(held) = &mut self.held {
+            if let Some(mut held) = of_source {
                 held.line.end = line.end;
                 held.blank_lines += 1;
+                self.held.push(held);
             }
             return;
         }
-        // Asked once: it is what reading a line of text costs most.
-        let has_stamp = !line.text.starts_with('{') && is_stamped(&line.text, context);
-        let held = self.held.as_ref();
-        let continues = held.is_some_and(|held| held.is_continued_by(&line, has_stamp, context));
-        if let Some(held) = self.held.as_mut().filter(|_| continues) {
-            held.take(&line);
-            if held.expects == Expects::Nothing {
-                self.complete();
+        match of_source {
+            Some(mut held) if held.is_continued_by(&line, has_stamp, context) => {
+                held.take(&line, context);
+                let elements = held.take_elements();
+                elements.into_iter().flatten().for_each(|element| self.put(element));
+                match held.expects {
+                    Expects::Nothing => self.complete(held.line),
+                    _ => self.held.push(held),
+                }
             }
-            return;
+            of_source => {
+                if let Some(mut held) = of_source {
+                    // JSON that is cut is said to be so.
+                    held.line.truncated |=
+                        held.expects == Expects::Json && !held.has_room_for(&line);
+                    self.complete(held.line);
+                }
+                match expects_behind(&line, has_stamp) {
+                    Expects::Nothing => self.complete(line),
+                    expects => self.held.push(Held::new(line, expects, context)),
+                }
+            }
         }
-        self.complete();
-        if let Some(elements) = array_of(&line) {
-            self.ready.extend(elements);
-            return;
-        }
-        match expects_behind(&line, has_stamp) {
-            Expects::Nothing => self.ready.push_back(line),
-            expects => self.held = Some(Held::new(line, expects)),
+        self.complete_old(context);
+    }
+
+    /// Completes what would keep the logs of other sources waiting.
+    fn complete_old(&mut self, context: &Context) {
+        let is_old = |held: &Held| context.now.since(held.changed_at) > HOLD_MAX;
+        while self.held.len() > HELD_MAX || self.held.first().is_some_and(is_old) {
+            let held = self.held.remove(0);
+            self.complete(held.line);
         }
     }
 
-    fn complete(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        match array_of(&held.line) {
-            Some(elements) => self.ready.extend(elements),
-            None => self.ready.push_back(held.line),
+    fn complete(&mut self, line: Line) {
+        match several_of(&line) {
+            Some(elements) => elements.into_iter().for_each(|element| self.put(element)),
+            None => self.put(line),
         }
     }
 }
 
 impl Held {
-    fn new(line: Line, expects: Expects) -> Self {
+    fn new(line: Line, expects: Expects, context: &Context) -> Self {
         let mut brackets = Brackets::default();
         if expects == Expects::Json {
             brackets.count(&line.text);
         }
-        let mut held = Self { line, expects, afterwards: expects, brackets, blank_lines: 0 };
+        let changed_at = context.now;
+        let mut held =
+            Self { line, expects, afterwards: expects, brackets, blank_lines: 0, changed_at };
         held.expect_by(None);
         held
     }
 
     fn is_continued_by(&self, line: &Line, has_stamp: bool, context: &Context) -> bool {
         let text = line.text.as_str();
-        let bytes_max =
-            if self.expects == Expects::Json { JSON_BYTES_MAX } else { JOINED_BYTES_MAX };
-        self.line.text.len() + self.blank_lines + 1 + text.len() <= bytes_max
-            && self.line.is_of_source(line)
-            && match self.expects {
+        let is_indented = |text: &str| text.starts_with([' ', '\t']);
+        // Where all are indented, an indented line with a time begins a log.
+        let is_table = self.expects == Expects::AnythingUnstamped
+            && is_indented(text)
+            && !is_indented(&self.line.text);
+        let has_stamp = has_stamp && !is_table;
+        self.has_room_for(line)
+            && match self.expects_of(line) {
                 Expects::Nothing => false,
                 Expects::Json => {
                     text.starts_with([' ', '\t', '}', ']', '"'])
@@ -227,7 +336,7 @@ impl Held {
                 }
                 Expects::OneMore => !has_stamp,
                 Expects::GoFrames => is_continuation(text) || is_go_frame(text),
-                Expects::Continuation => is_continuation(text),
+                Expects::Continuation => !has_stamp && is_continuation(text),
                 Expects::AnythingUnstamped => {
                     !has_stamp
                         && (is_continuation(text) || !begins_log(text, &self.line.text, context))
@@ -235,7 +344,37 @@ impl Held {
             }
     }
 
-    fn take(&mut self, line: &Line) {
+    fn has_room_for(&self, line: &Line) -> bool {
+        let bytes_max =
+            if self.expects == Expects::Json { JSON_BYTES_MAX } else { JOINED_BYTES_MAX };
+        self.line.text.len() + self.blank_lines + 1 + line.text.len() <= bytes_max
+    }
+
+    /// The elements so far of an array that has grown long; none while one of them is open.
+    fn take_elements(&mut self) -> Option<Vec<Line>> {
+        let is_array = self.expects == Expects::Json && self.line.text.starts_with('[');
+        if !is_array || self.brackets.depth != 1 || self.line.text.len() < ARRAY_PART_BYTES {
+            return None;
+        }
+        let text = self.line.text.trim_end().trim_end_matches(',');
+        let part = Line { text: format!("{text}]"), ..self.line.clone() };
+        let elements = several_of(&part)?;
+        "[".clone_into(&mut self.line.text);
+        self.line.start = self.line.end;
+        Some(elements)
+    }
+
+    /// Where lines have headers, one without belongs to the one before it as if that had a time.
+    fn expects_of(&self, line: &Line) -> Expects {
+        let has_lost_header = self.line.header.is_some() && line.header.is_none();
+        match self.expects {
+            Expects::Continuation if has_lost_header => Expects::AnythingUnstamped,
+            expects => expects,
+        }
+    }
+
+    fn take(&mut self, line: &Line, context: &Context) {
+        self.changed_at = context.now;
         let separator = "\n".repeat(self.blank_lines + 1);
         self.blank_lines = 0;
         self.line.append(&separator, line);
@@ -257,7 +396,7 @@ impl Held {
             return;
         }
         let is_frame = text.starts_with([' ', '\t']);
-        if text.ends_with(PYTHON_TRACE) || (text.contains(RUST_PANIC) && text.ends_with(':')) {
+        if text.ends_with(PYTHON_TRACE) || (text.ends_with(':') && text.contains(RUST_PANIC)) {
             self.expects = Expects::OneMore;
         } else if text.starts_with("goroutine ") {
             self.expects = Expects::GoFrames;
@@ -271,6 +410,7 @@ impl Held {
 fn expects_behind(line: &Line, has_stamp: bool) -> Expects {
     let text = line.text.trim_end();
     match text.as_bytes().first() {
+        Some(b'[') if text.starts_with("[{") && text.ends_with("}]") => Expects::Nothing,
         Some(b'{') if text.ends_with(['}', ',']) && text.len() > 1 && !text.ends_with("{,") => {
             Expects::Nothing
         }
@@ -280,23 +420,39 @@ fn expects_behind(line: &Line, has_stamp: bool) -> Expects {
     }
 }
 
-/// Whether a line begins with a time, perhaps behind a level.
-fn is_stamped(text: &str, context: &Context) -> bool {
-    let has_time = |text: &str| {
-        time::leading(text, context).is_some()
-            || time::leading_in_bracket(text, context).is_some()
-            || text.get(1..).is_some_and(|rest| time::month_day_clock(rest, context).is_some())
-    };
-    match text.as_bytes().first() {
-        Some(b'0'..=b'9' | b'[' | b'<' | b'(' | b'{' | b'A'..=b'Z' | b'a'..=b'z') => {
-            has_time(text)
-                || level::leading(text)
-                    .is_some_and(|(_, rest)| time::leading(rest, context).is_some())
-                || behind_process(text).is_some_and(has_time)
-                || plain::time_behind_tokens(text, context).is_some()
-        }
-        _ => false,
+/// Whether a line begins with a time, perhaps behind a level. Its time is kept with it: looking for
+/// it is what reading a line of text costs most.
+fn begins_with_time(line: &mut Line, context: &Context) -> bool {
+    let text = line.text.as_str();
+    if text.starts_with(heads::WEBLOGIC_MARK) {
+        return true;
     }
+    // Behind blanks only a whole date, or many an indented table would begin with a time.
+    let inner = text.trim_start_matches([' ', '\t']);
+    let is_indented = inner.len() < text.len();
+    let may_have_time = match is_indented {
+        true => matches!(inner.as_bytes().get(4), Some(b'-' | b'/')),
+        false => inner.starts_with(|first: char| {
+            first.is_ascii_alphanumeric() || matches!(first, '[' | '<' | '(')
+        }),
+    };
+    if !may_have_time || logfmt::starts_with_pair(text) {
+        return false;
+    }
+    line.stamp = time::stamp(text, context);
+    line.stamp.is_some() || (!is_indented && has_time_further_on(text, context))
+}
+
+/// Whether a time stands behind a level, a process or a few words of a head.
+fn has_time_further_on(text: &str, context: &Context) -> bool {
+    let is_klog = |text: &str| {
+        text.get(1..).is_some_and(|rest| time::month_day_clock(rest, context).is_some())
+    };
+    is_klog(text)
+        || level::leading(text).is_some_and(|(_, rest)| time::leading(rest, context).is_some())
+        || behind_process(text)
+            .is_some_and(|rest| time::stamp(rest, context).is_some() || is_klog(rest))
+        || plain::time_behind_tokens(text, context).is_some()
 }
 
 /// What stands behind `123:M ` or `<34>`.
@@ -328,7 +484,7 @@ fn begins_log(text: &str, before: &str, context: &Context) -> bool {
 
 /// Whether a line is clearly a part of something before it.
 fn is_continuation(text: &str) -> bool {
-    const STARTS: [&str; 14] = [
+    const STARTS: [&str; 15] = [
         "Caused by:",
         "Suppressed:",
         "Traceback (most recent call last):",
@@ -343,6 +499,8 @@ fn is_continuation(text: &str) -> bool {
         "Stack trace:",
         "--- End of ",
         "---> ",
+        // A tab, as rsyslog writes it.
+        "#011",
     ];
     (text.starts_with([' ', '\t']) && !text.trim_start().starts_with("{\""))
         || STARTS.iter().any(|start| text.starts_with(start))
@@ -373,17 +531,23 @@ fn is_exception(line: &str) -> bool {
         && name.chars().all(is_class)
 }
 
-/// The objects of a JSON array, each a log; they lie in one stretch of the file.
-fn array_of(line: &Line) -> Option<Vec<Line>> {
+/// The logs of a text that holds several, such as a JSON array; they lie in one stretch of the file.
+fn several_of(line: &Line) -> Option<Vec<Line>> {
     let text = line.text.trim();
-    if !text.starts_with('[') || !text.ends_with(']') {
-        return None;
-    }
-    let objects = json::elements(text)?;
+    let texts = match text.as_bytes().first()? {
+        b'[' => json::elements(text)?.into_iter().map(Cow::Borrowed).collect(),
+        b'{' => json::several(text)?,
+        _ => return None,
+    };
     // Without its text, which is that of all.
-    let frame = Line { text: String::new(), envelope: line.envelope.clone(), ..*line };
-    let of = |text: &&str| Line { text: (*text).to_owned(), ..frame.clone() };
-    (!objects.is_empty()).then(|| objects.iter().map(of).collect())
+    let frame = Line {
+        text: String::new(),
+        envelope: line.envelope.clone(),
+        header: line.header.clone(),
+        ..*line
+    };
+    let of = |text: Cow<'_, str>| Line { text: text.into_owned(), ..frame.clone() };
+    (!texts.is_empty()).then(|| texts.into_iter().map(of).collect())
 }
 
 /// Counts the brackets of JSON that are open.
@@ -478,6 +642,14 @@ mod tests {
         let object = "{\n  \"a\": {\n    \"b\": \"}\"\n  }\n}\n";
         check(&format!("{object}{object}"), &[object.trim_end(), object.trim_end()]);
         check("[{\"a\":1},{\"a\":2}]\n", &["{\"a\":1}", "{\"a\":2}"]);
+        check("{\"a\":\"}{\"}{\"a\":2}\n", &["{\"a\":\"}{\"}", "{\"a\":2}"]);
+        check("{\"a\":\"}{\"}\n", &["{\"a\":\"}{\"}"]);
+        check("{\"a\":1}{broken\n", &["{\"a\":1}{broken"]);
+        check("data: {\"a\":1}\n\ndata: [DONE]\n", &["{\"a\":1}", "data: [DONE]"]);
+        check("{\"Records\":[{\"a\":1},{\"a\":2}]}\n", &["{\"a\":1}", "{\"a\":2}"]);
+        let records = r#"{"resourceLogs":[{"resource":{"r":1},"scopeLogs":[{"logRecords":[{"a":1},{"a":2}]}]},{"scopeLogs":[]}]}"#;
+        let first = r#"{"a":1,"resource":{"r":1}}"#;
+        check(&format!("{records}\n"), &[first, r#"{"a":2,"resource":{"r":1}}"#]);
         check("[\n  {\"a\":1},\n  {\"a\":2}\n]\n", &["{\"a\":1}", "{\"a\":2}"]);
         check("{\"a\":1}\n x\n", &["{\"a\":1}", " x"]);
         check("{\"a\":\"cut\n{\"a\":2}\n", &["{\"a\":\"cut", "{\"a\":2}"]);
@@ -491,7 +663,7 @@ mod tests {
                    2026-01-02T03:04:05.3Z stdout F line\n2026-01-02T03:04:05.4Z stdout F \tat a\n";
         let logs = joined(cri);
         let texts: Vec<_> = logs.iter().map(|line| line.text.as_str()).collect();
-        assert_eq!(texts, ["other", "one line\n\tat a"]);
+        assert_eq!(texts, ["one line\n\tat a", "other"]);
         // A kill between the two must not lose the first part.
         assert!(logs[0].has_more || logs[0].end <= logs[1].start);
         check(
@@ -501,6 +673,77 @@ mod tests {
         );
         check("web-1  | INFO a\ndb-1   | INFO b\n", &["INFO a", "INFO b"]);
         check("INFO | a\n", &["INFO | a"]);
+    }
+
+    #[test]
+    fn traces_of_several_sources_are_told_apart() {
+        let lines = [
+            "web-1  | 2026-01-02 03:04:05 ERROR failed",
+            "db-1   | a.b.CError: y",
+            "web-1  | a.DError: x",
+            "db-1   | \tat a.b",
+            "web-1  | \tat c.d",
+            "db-1   | next",
+        ];
+        let web = "2026-01-02 03:04:05 ERROR failed\na.DError: x\n\tat c.d";
+        check(&format!("{}\n", lines.join("\n")), &[web, "a.b.CError: y\n\tat a.b", "next"]);
+        let header = |pid: u8, text: &str| format!("Jan  2 03:04:05 gw app[{pid}]: {text}\n");
+        let syslog = [
+            header(1, "Traceback (most recent call last):"),
+            header(2, "up"),
+            header(1, "  File \"a\""),
+            header(1, "KeyError: 'x'"),
+            header(1, "next"),
+        ];
+        let trace = "Traceback (most recent call last):\n  File \"a\"\nKeyError: 'x'";
+        check(&syslog.concat(), &[trace, "up", "next"]);
+        let docker = |text: &str| format!("2026-01-02T03:04:05.123456789Z {text}\n");
+        let stamped = [docker("a.b.CError: y"), docker("\tat a.b"), docker("INFO next")];
+        check(&stamped.concat(), &["a.b.CError: y\n\tat a.b", "INFO next"]);
+        let pods = "[pod/a-1/x] panic: no map\n[pod/b-1/x] up\n[pod/a-1/x] \tat e\n";
+        check(pods, &["panic: no map\n\tat e", "up"]);
+    }
+
+    #[test]
+    fn a_silent_source_keeps_the_others_waiting_only_for_a_while() {
+        let (mut joiner, mut context) = (Joiner::default(), CONTEXT);
+        let line = |text: &str, start| Line {
+            text: text.to_owned(),
+            start,
+            end: start + 1,
+            ..Line::default()
+        };
+        joiner.push(line("web-1  | 2026-01-02 03:04:05 silent", 0), &context);
+        joiner.push(line("db-1   | {\"a\":1}", 1), &context);
+        assert_eq!(joiner.next_log(), None);
+        context.now += HOLD_MAX * 2;
+        joiner.push(line("db-1   | {\"a\":2}", 2), &context);
+        let logs: Vec<_> = std::iter::from_fn(|| joiner.next_log()).collect();
+        assert_eq!(logs.iter().map(|log| log.end).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_indented_time_begins_a_log_where_all_are_indented() {
+        let first = "==> agent starts";
+        let text =
+            format!("{first}\n    2026-01-02 03:04:05 [INFO] a\n    2026-01-02 03:04:06 b\n");
+        check(&text, &[first, "    2026-01-02 03:04:05 [INFO] a", "    2026-01-02 03:04:06 b"]);
+        let table = "2026-01-02 03:04:05 rows:\n  2026-01-01 00:00:00 | 7\n";
+        check(table, &[table.trim_end()]);
+    }
+
+    #[test]
+    fn a_long_array_gives_its_elements_and_what_is_cut_is_flagged() {
+        let element = format!("{{\n\"a\":\"{}\"\n}},\n", "x".repeat(JSON_BYTES_MAX / 8));
+        let logs = joined(&format!("[\n{}{{\"a\":1}}\n]\n", element.repeat(20)));
+        assert_eq!(logs.len(), 21);
+        assert!(logs.iter().all(|log| log.text.starts_with('{') && !log.truncated));
+        let many = "{\"a\":1},\n".repeat(ARRAY_PART_BYTES / 4);
+        let logs = joined(&format!("[\n{many}{{\"a\":1}}\n]\n"));
+        assert_eq!(logs.len(), ARRAY_PART_BYTES / 4 + 1);
+        let open =
+            format!("{{\n\"a\":[\n{}", format!("  \"{}\",\n", "x".repeat(1 << 18)).repeat(5));
+        assert!(joined(&open)[0].truncated);
     }
 
     #[test]
@@ -519,18 +762,24 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_word_is_lost(lines in proptest::collection::vec("[ \t]?(ERROR |panic: |\\{|\\[|\\}|goroutine |2026-01-02 03:04:05 |2026-01-02T03:04:05Z stdout [PF] |web-1 \\| )?[a-z]{0,6}", 0..30)) {
+        fn no_word_is_lost(lines in proptest::collection::vec("[ \t]?(ERROR |panic: |\\{|\\[|\\}|goroutine |2026-01-02 03:04:05 |2026-01-02T03:04:05Z stdout [PF] |web-1 \\| |db-1 \\| |2026-01-02T03:04:05\\.123456\\+01:00 gw app\\[[12]\\]: |2026-01-02T03:04:05\\.123456789Z )?[a-z]{0,6}", 0..30)) {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let words = |text: &str| {
                 let mut words: Vec<_> =
                     text.split(|letter: char| !letter.is_ascii_lowercase()).map(str::to_owned).collect();
-                words.retain(|word| !matches!(word.as_str(), "" | "stdout" | "web"));
+                words.retain(|word| !matches!(word.as_str(), "" | "stdout" | "web" | "db" | "gw" | "app"));
                 words.concat().len()
             };
             let found = joined(&text);
             let kept: usize = found.iter().map(|line| words(&line.text)).sum();
             proptest::prop_assert_eq!(kept, words(&text));
             proptest::prop_assert!(found.windows(2).all(|pair| pair[0].end <= pair[1].end || pair[0].has_more));
+            // Whoever is killed behind a log goes on at its end: nothing before that may be missing,
+            // and nothing behind it be told already.
+            for (at, log) in found.iter().enumerate().filter(|(_, log)| !log.has_more) {
+                let told: usize = found[..=at].iter().map(|line| words(&line.text)).sum();
+                proptest::prop_assert_eq!(told, words(&text[..log.end as usize]));
+            }
         }
     }
 }

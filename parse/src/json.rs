@@ -24,6 +24,12 @@ const EXPORT_DERIVED: [&str; 6] =
     ["id", "received", "template_id", "anomaly_score", "is_anomaly", "anomaly_reasons"];
 /// Objects within objects in which names with a meaning are looked for.
 const DEPTH_MAX: usize = 3;
+/// What a line with an export of OTLP begins with.
+const OTLP_START: &str = "{\"resourceLogs\":";
+/// What a file of CloudTrail begins with.
+const CLOUDTRAIL_START: &str = "{\"Records\":";
+/// Members that most logs have no more than: room for them is made at once.
+const MEMBERS_USUAL: usize = 12;
 
 /// Reads a text that is one object and nothing else, but for a comma behind it. One that is not
 /// quite JSON is read as far as it goes, and marked.
@@ -50,6 +56,53 @@ pub(crate) fn elements(text: &str) -> Option<Vec<&str>> {
     let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
     let texts: Vec<_> = elements.into_iter().map(RawValue::get).collect();
     texts.iter().all(|text| text.starts_with('{')).then_some(texts)
+}
+
+/// The logs of a line that holds several: objects side by side, CloudTrail's `{"Records":[…]}`, or
+/// the records of an export of OTLP; none if it is something else.
+pub(crate) fn several(text: &str) -> Option<Vec<Cow<'_, str>>> {
+    if text.starts_with(OTLP_START) {
+        return otlp_records(text);
+    }
+    if text.starts_with(CLOUDTRAIL_START) {
+        let members = members(text)?;
+        let [(_, records)] = members.as_slice() else { return None };
+        return elements(records).map(|all| all.into_iter().map(Cow::Borrowed).collect());
+    }
+    // Asked of every line of JSON: most hold one object.
+    memchr::memmem::find(text.as_bytes(), b"}{")?;
+    let objects = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let objects: Vec<_> = objects.map(|raw| Some(raw.ok()?.get())).collect::<Option<_>>()?;
+    let is_several = objects.len() > 1 && objects.iter().all(|text| text.starts_with('{'));
+    is_several.then(|| objects.into_iter().map(Cow::Borrowed).collect())
+}
+
+/// The records of `{"resourceLogs":[{"resource":…,"scopeLogs":[{"logRecords":[…]}]}]}`, as
+/// OpenTelemetry's collector writes files; each gets its resource.
+fn otlp_records(text: &str) -> Option<Vec<Cow<'_, str>>> {
+    let mut records = Vec::new();
+    for group in objects_of(text, "resourceLogs")? {
+        let resource = members(group)?.into_iter().find(|(key, _)| key == "resource");
+        for scope in objects_of(group, "scopeLogs")? {
+            for record in objects_of(scope, "logRecords")? {
+                records.push(match resource {
+                    // Behind the record's own fields, which count first.
+                    Some((_, resource)) if record.len() > 2 => {
+                        let open = record.strip_suffix('}')?;
+                        Cow::Owned(format!("{open},\"resource\":{resource}}}"))
+                    }
+                    _ => Cow::Borrowed(record),
+                });
+            }
+        }
+    }
+    (!records.is_empty()).then_some(records)
+}
+
+/// The objects in a member that is an array.
+fn objects_of<'a>(object: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let (_, raw) = members(object)?.into_iter().find(|(key, _)| key == name)?;
+    elements(raw)
 }
 
 /// The members of an object; none if it is something else.
@@ -144,7 +197,7 @@ fn add_otlp_attributes(fields: &mut Fields<'_>, raw: &str) -> bool {
             ("intValue", Value::String(digits)) => number(&digits),
             (_, value) => value,
         });
-        fields.add_attribute(&key, part.unwrap_or_else(|| Value::Json("null".to_owned())));
+        fields.add_otlp_attribute(&key, part.unwrap_or_else(|| Value::Json("null".to_owned())));
     }
     true
 }
@@ -186,7 +239,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
+                let mut members = Vec::with_capacity(MEMBERS_USUAL);
                 while let Some((Name(key), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
                     members.push((key, value.get()));
                 }
@@ -202,14 +255,27 @@ pub(crate) fn value(raw: &str) -> Value {
     match raw.as_bytes().first() {
         Some(b't') if raw == "true" => Value::Bool(true),
         Some(b'f') if raw == "false" => Value::Bool(false),
-        Some(b'"') => serde_json::from_str(raw)
-            .map_or_else(|_| Value::String(lenient::unquoted(raw)), Value::String),
+        // As Python shows a dictionary.
+        Some(b'T') if raw == "True" => Value::Bool(true),
+        Some(b'F') if raw == "False" => Value::Bool(false),
+        Some(b'N') if raw == "None" => Value::Json("null".to_owned()),
+        Some(b'\'') => Value::String(lenient::unquoted(raw)),
+        Some(b'"') => Value::String(string(raw)),
         Some(b'-' | b'0'..=b'9') => number(raw),
         // What only looks like JSON is a text: as JSON it could not be shown again.
         _ => match serde_json::from_str::<&RawValue>(raw) {
             Ok(_) => Value::Json(raw.to_owned()),
             Err(_) => Value::String(raw.to_owned()),
         },
+    }
+}
+
+fn string(raw: &str) -> String {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    // Most have no escapes, and what was found as one value need not be read as JSON again.
+    match inner.filter(|inner| memchr::memchr2(b'\\', b'"', inner.as_bytes()).is_none()) {
+        Some(inner) => inner.to_owned(),
+        None => serde_json::from_str(raw).unwrap_or_else(|_| lenient::unquoted(raw)),
     }
 }
 

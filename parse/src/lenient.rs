@@ -1,5 +1,5 @@
-//! Reads what is nearly JSON, as loggers write it: `NaN`, a comma too many, `\x22`, or an object
-//! that was cut off. Pure. Asked only where a strict reader has failed.
+//! Reads what is nearly JSON, as loggers write it: `NaN`, a comma too many, `\x22`, Python's single
+//! quotes, or an object that was cut off. Pure. Asked only where a strict reader has failed.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
         match rest.as_bytes().first() {
-            Some(b'"') => {}
+            Some(b'"' | b'\'') => {}
             Some(b'}') if rest.len() > 1 => return None,
             Some(b'}') | None => break,
             Some(_) => return None,
@@ -31,17 +31,17 @@ pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 
 /// The text of a string whose quotes or escapes may be wrong; an escape that there is not stays.
 pub(crate) fn unquoted(raw: &str) -> String {
-    let inner = raw.strip_prefix('"').unwrap_or(raw);
+    let inner = raw.strip_prefix(['"', '\'']).unwrap_or(raw);
     let is_closed = string_end(raw) == Some(raw.len());
-    let inner = inner.strip_suffix('"').filter(|_| is_closed).unwrap_or(inner);
-    let mut text = String::with_capacity(inner.len());
-    let mut characters = inner.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => text.push_str(&escape(&mut characters)),
-            other => text.push(other),
-        }
+    let inner = inner.strip_suffix(['"', '\'']).filter(|_| is_closed).unwrap_or(inner);
+    let (mut text, mut rest) = (String::with_capacity(inner.len()), inner);
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        text.push_str(&rest[..at]);
+        let mut characters = rest[at + 1..].chars();
+        text.push_str(&escape(&mut characters));
+        rest = characters.as_str();
     }
+    text.push_str(rest);
     text
 }
 
@@ -65,7 +65,7 @@ fn escape(characters: &mut std::str::Chars<'_>) -> String {
         Some('r') => "\r".to_owned(),
         Some('b') => "\u{8}".to_owned(),
         Some('f') => "\u{c}".to_owned(),
-        Some(quoted @ ('"' | '\\' | '/')) => quoted.to_string(),
+        Some(quoted @ ('"' | '\'' | '\\' | '/')) => quoted.to_string(),
         Some(other) => format!("\\{other}"),
         None => "\\".to_owned(),
     }
@@ -78,19 +78,21 @@ fn string_bytes(text: &str) -> usize {
 
 /// Where a string ends, its quote included; none if it was cut off.
 fn string_end(text: &str) -> Option<usize> {
-    if !text.starts_with('"') {
-        return None;
-    }
-    let mut is_escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => return Some(at + 1),
-            _ => {}
+    let quote = text.bytes().next().filter(|first| matches!(first, b'"' | b'\''))?;
+    closing_quote(text, quote)
+}
+
+/// Where a text that begins with a quote ends, its other quote included.
+pub(crate) fn closing_quote(text: &str, quote: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(quote, b'\\', bytes.get(at..)?)?;
+        if bytes[at] == quote {
+            return Some(at + 1);
         }
+        at += 2;
     }
-    None
 }
 
 /// Bytes of a value: through its quote or bracket, or to the next comma or bracket.
@@ -100,6 +102,10 @@ fn value_bytes(text: &str) -> usize {
     while at < bytes.len() {
         match bytes[at] {
             b'"' => at += string_bytes(&text[at..]) - 1,
+            // Further on it is an apostrophe.
+            b'\'' if at == 0 || matches!(bytes[at - 1], b' ' | b':' | b',' | b'[' | b'{') => {
+                at += string_bytes(&text[at..]) - 1;
+            }
             b'{' | b'[' => depth += 1,
             b'}' | b']' | b',' if depth == 0 => return at,
             b'}' | b']' => depth -= 1,
@@ -128,6 +134,8 @@ mod tests {
         check(r#"{"a":{"b":[1,"}"]},"c":"x"#, Some(&[("a", r#"{"b":[1,"}"]}"#), ("c", "\"x")]));
         check(r#"{"a":"b","cut"#, Some(&[("a", "\"b\"")]));
         check(r#"{"a":-Infinity }"#, Some(&[("a", "-Infinity")]));
+        check(r#"{'a': 'x "y"', 'b': "it's"}"#, Some(&[("a", r#"'x "y"'"#), ("b", r#""it's""#)]));
+        check("{'a': ['}'], 'b': None}", Some(&[("a", "['}']"), ("b", "None")]));
         for text in ["{}", "{a:1}", r#"{"a" 1}"#, r#"{"a":1} more"#, "text", r#"{"a":1}}"#] {
             check(text, None);
         }
@@ -141,6 +149,7 @@ mod tests {
             (r#""open"#, "open"),
             (r#""odd \q \xzz""#, r"odd \q \xzz"),
             (r#""end\"#, "end\\"),
+            (r"'it\'s'", "it's"),
             (r#"""#, ""),
             ("", ""),
         ] {
@@ -150,7 +159,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics(text in "[{}\\[\\]\",:a\\\\xu0-9é ]{0,40}") {
+        fn no_text_panics(text in "[{}\\[\\]\"',:a\\\\xu0-9é ]{0,40}") {
             let _ = members(&text);
             let _ = unquoted(&text);
             let _ = members(&format!("{{{text}"));

@@ -90,9 +90,43 @@ pub(crate) fn leading(text: &str) -> Option<(Level, &str)> {
     Some((level, text[end..].trim_start_matches([' ', ':', '\t'])))
 }
 
-/// A level at the beginning of a text, within its first 96 bytes: in capitals, in brackets, or before a colon; or
-/// `level=`. Only clear marks count; a wrong level is worse than none.
+/// A level that a text's first words say and that are a part of what it tells.
+pub(crate) fn told(text: &str) -> Option<Level> {
+    const STARTS: [(&str, Level); 7] = [
+        ("panic: ", Level::Fatal),
+        ("Unhandled exception", Level::Fatal),
+        ("PHP Parse error:", Level::Fatal),
+        ("PHP Recoverable fatal error:", Level::Error),
+        ("PHP Warning:", Level::Warn),
+        ("PHP Deprecated:", Level::Warn),
+        ("PHP Notice:", Level::Info),
+    ];
+    let found = STARTS.iter().find(|(start, _)| text.starts_with(start));
+    found.map(|(_, level)| *level)
+}
+
+/// The same for words further on: `a.swift:7: Fatal error: text`, `PHP Fatal error:  text`, Go's
+/// `fatal error: text`, and SQL Server's `Error: 7, Severity: 14`.
+pub(crate) fn told_within(line: &str) -> Option<Level> {
+    let head = &line.as_bytes()[..line.len().min(LEVEL_WITHIN_BYTES)];
+    let find = |words: &str| memchr::memmem::find(head, words.as_bytes());
+    if let Some(at) = find("Fatal error: ").or_else(|| find("fatal error: ")) {
+        let before = &head[..at];
+        let is_first = before.is_empty() || before == b"PHP " || before.ends_with(b": ");
+        return is_first.then_some(Level::Fatal);
+    }
+    let has_severity = find("Error: ").is_some_and(|at| find(", Severity: ") > Some(at));
+    has_severity.then_some(Level::Error)
+}
+
+/// A level at the beginning of a text, within its first 96 bytes: in capitals, in brackets, or before
+/// a colon; or `level=`. Only clear marks count; a wrong level is worse than none.
 pub fn marked(text: &str) -> Option<Level> {
+    marked_behind(text, false)
+}
+
+/// The same for what stands behind a stamp, if `has_stamp`.
+pub(crate) fn marked_behind(text: &str, has_stamp: bool) -> Option<Level> {
     let head = text.as_bytes();
     let head = &head[..head.len().min(LEVEL_WITHIN_BYTES)];
     let mut at = 0;
@@ -100,7 +134,7 @@ pub fn marked(text: &str) -> Option<Level> {
     while at < head.len() {
         let length = head[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
         if length >= 3
-            && let Some(level) = level_at(head, at, length, first)
+            && let Some(level) = level_at(text, at, length, first, has_stamp)
         {
             return Some(level);
         }
@@ -110,11 +144,11 @@ pub fn marked(text: &str) -> Option<Level> {
     None
 }
 
-fn level_at(head: &[u8], at: usize, length: usize, first: bool) -> Option<Level> {
+fn level_at(text: &str, at: usize, length: usize, first: bool, has_stamp: bool) -> Option<Level> {
     if length > LEVEL_BYTES_MAX {
         return None;
     }
-    let word = std::str::from_utf8(&head[at..at + length]).ok()?;
+    let (head, word) = (text.as_bytes(), &text[at..at + length]);
     let before = if at == 0 { b' ' } else { head[at - 1] };
     let after = head.get(at + length).copied().unwrap_or(b' ');
     let bracketed = matches!((before, after), (b'[', b']') | (b'<', b'>') | (b'(', b')'));
@@ -122,16 +156,42 @@ fn level_at(head: &[u8], at: usize, length: usize, first: bool) -> Option<Level>
     let behind_module = before == b':' && after == b']' && head[..at].contains(&b'[');
     let stands_alone = matches!(before, b' ' | b'\t' | b'|' | b'[')
         && matches!(after, b' ' | b'\t' | b':' | b'|' | b']' | b',');
-    // In capitals further on only behind a stamp: a time, a process, a bracket. Else "the button
-    // says ERROR in red" would be an error.
-    let behind_stamp =
-        || first || head[..at].iter().any(|byte| byte.is_ascii_digit() || *byte == b'[');
-    let capitals = stands_alone && is_shouted(word) && behind_stamp();
+    let is_stamp = |byte: &u8| byte.is_ascii_digit() || *byte == b'[';
+    let capitals = stands_alone && is_shouted(word) && (first || head[..at].iter().any(is_stamp));
     let named_so =
         before == b'=' && [&b"level="[..], b"lvl="].iter().any(|key| head[..at].ends_with(key));
     let before_colon = first && after == b':' && is_level_before_colon(word);
-    let is_marked = bracketed || behind_module || capitals || named_so || before_colon;
-    if is_marked { word.parse().ok() } else { None }
+    let is_marked = (bracketed || behind_module || capitals) && is_head(&text[..at], has_stamp);
+    if is_marked || named_so || before_colon { word.parse().ok() } else { None }
+}
+
+/// Whether what stands before a level is the head of a log and no part of its sentence: "the button
+/// says ERROR in red" is no error, and neither is "7 tests, 0 ERROR". A name may stand there behind a
+/// stamp.
+fn is_head(before: &str, has_stamp: bool) -> bool {
+    let (mut is_stamped, mut names, mut is_counted) = (has_stamp, 0, false);
+    for token in before.split_whitespace() {
+        let word = token.trim_end_matches(',');
+        let is_word = word.len() > 1
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && word.bytes().any(|byte| byte.is_ascii_lowercase());
+        if has_clock(token) || token.ends_with("]:") {
+            (is_stamped, names) = (true, 0);
+        } else if is_word && word.len() < token.len() {
+            return false;
+        }
+        names += usize::from(is_word);
+        is_counted = token.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    if is_stamped { names <= 1 } else { names == 0 && !is_counted }
+}
+
+/// Whether a colon stands between digits.
+fn has_clock(token: &str) -> bool {
+    token
+        .as_bytes()
+        .windows(3)
+        .any(|part| part[0].is_ascii_digit() && part[1] == b':' && part[2].is_ascii_digit())
 }
 
 /// Whether a bar or a dash with blanks parts what is before from what follows.
@@ -179,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn last_words_tell_a_level() {
+        for (text, expected) in [
+            ("PHP Fatal error:  Uncaught E: x", Some(Level::Fatal)),
+            ("PHP Warning:  no such file", Some(Level::Warn)),
+            ("fatal error: all goroutines are asleep", Some(Level::Fatal)),
+            ("app/a.swift:7: Fatal error: no value", Some(Level::Fatal)),
+            ("spid7      Error: 701, Severity: 17, State: 1.", Some(Level::Error)),
+            ("a nonfatal error: x", None),
+            ("no fatal error: y", None),
+            ("Severity: 1", None),
+        ] {
+            assert_eq!(told(text).or_else(|| told_within(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn numbers_mean_levels_too() {
         assert_eq!(numbered(50), Some(Level::Error));
         assert_eq!(numbered(55), None);
@@ -200,6 +276,11 @@ mod tests {
             ("no error here", None),
             ("error rate is low", None),
             ("the user saw an ERROR page", None),
+            ("12 checks, 3 ERROR", None),
+            ("0 ERROR", None),
+            ("somebody opened [Error] twice", None),
+            ("at 12:30 somebody opened [Error] twice", None),
+            ("2024-01-01 12:00:00 web 7 ERROR down", Some(Level::Error)),
             ("Fine weather", None),
             ("INFORMATIONS 12", None),
             ("", None),

@@ -3,15 +3,16 @@
 //!
 //! From the outside in: [`join`] takes lines out of the envelopes of container runtimes and joins
 //! those of one log; [`parse`] reads a log: a header of syslog, a JSON object (`json`, `lenient`),
-//! pairs of keys and values (`logfmt`) or text (`plain`). `names` is the one table of field names,
-//! [`level`] of level words, [`time`] of forms of time. [`text`] and [`exception`] find in a message
-//! what no field says. Nothing is lost: what is not understood stays in the message or becomes an
-//! attribute, and what was guessed is noted.
+//! pairs of keys and values (`logfmt`) or text (`plain`, `heads`). `names` is the one table of field
+//! names, [`level`] of level words, [`time`] of forms of time. [`text`] and [`exception`] find in a
+//! message what no field says. Nothing is lost: what is not understood stays in the message or
+//! becomes an attribute, and what was guessed is noted.
 
 mod clean;
 pub mod envelope;
 pub mod exception;
 mod fields;
+mod heads;
 pub mod join;
 mod json;
 mod lenient;
@@ -28,7 +29,7 @@ mod units;
 
 use logweir_core::record::{Attribute, Value};
 
-use self::envelope::Envelope;
+use self::{envelope::Envelope, join::Line};
 pub use self::{
     parsed::{Context, Format, Notes, Parsed},
     time::Tz,
@@ -36,24 +37,41 @@ pub use self::{
 
 /// Reads the text of one log, which may have several lines.
 pub fn parse(text: &str, context: &Context) -> Parsed {
-    let text = clean::clean(text);
-    let trimmed = text.trim();
-    if let Some(parsed) = structured(trimmed, context, Parsed::default()) {
-        return parsed;
-    }
-    match syslog::header(&text, context) {
-        Some(header) => within(header.parsed, header.message, context),
-        None => plain::parse(&text, context, Parsed::default()),
+    read(&clean::clean(text), context)
+}
+
+/// Reads a log that [`join`] has completed. The text's own time counts, and that of its envelope
+/// where it has none.
+pub fn parse_line(line: &Line, context: &Context) -> Parsed {
+    let parsed = match (&line.header, line.stamp) {
+        (Some(header), _) => within(Parsed::clone(header), &line.text, context),
+        // A header would have been found with the time.
+        (None, Some(stamp)) => plain::parse(&line.text, Some(stamp), false, context),
+        (None, None) => read(&line.text, context),
+    };
+    match &line.envelope {
+        Some(envelope) => within_envelope(parsed, envelope),
+        None => parsed,
     }
 }
 
-/// Reads a log that came in the envelope of a container runtime. The text's own time counts, and
-/// the envelope's where it has none.
-pub fn parse_in_envelope(text: &str, envelope: &Envelope, context: &Context) -> Parsed {
-    let mut parsed = parse(text, context);
+/// Reads a text without colours.
+fn read(text: &str, context: &Context) -> Parsed {
+    if let Some(parsed) = structured(text.trim(), context, Parsed::default()) {
+        return parsed;
+    }
+    let stamp = time::stamp(text, context);
+    match syslog::header(text, stamp, context) {
+        Some(header) => within(header.parsed, header.message, context),
+        None => plain::parse(text, stamp, false, context),
+    }
+}
+
+fn within_envelope(mut parsed: Parsed, envelope: &Envelope) -> Parsed {
     parsed.time = parsed.time.or(envelope.time);
     parsed.service = parsed.service.or_else(|| envelope.service().map(str::to_owned));
-    let parts = [("stream", &envelope.stream), ("container", &envelope.container)];
+    let parts =
+        [("stream", &envelope.stream), ("container", &envelope.container), ("pod", &envelope.pod)];
     for (key, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
         if parsed.record.attribute(key).is_none() {
             parsed.record.attributes.push(Attribute::new(key, Value::String(part.clone())));
@@ -73,8 +91,10 @@ pub fn structured(text: &str, context: &Context, known: Parsed) -> Option<Parsed
 
 /// What stands behind a header, read as a text of its own; the header's where that says nothing.
 fn within(outer: Parsed, message: &str, context: &Context) -> Parsed {
+    let message = message.trim_start_matches(' ');
+    let is_text = outer.notes.format == Format::Text;
     let inner = structured(message.trim(), context, Parsed::default())
-        .unwrap_or_else(|| plain::parse(message, context, Parsed::default()));
+        .unwrap_or_else(|| plain::parse(message, time::stamp(message, context), is_text, context));
     let mut record = inner.record;
     let attributes = outer.record.attributes.into_iter();
     let missing: Vec<_> =
@@ -85,6 +105,9 @@ fn within(outer: Parsed, message: &str, context: &Context) -> Parsed {
         time: inner.time.or(outer.time),
         service: inner.service.or(outer.service),
         record,
-        notes: Notes { format: outer.notes.format, ..inner.notes },
+        notes: Notes {
+            format: if is_text { inner.notes.format } else { outer.notes.format },
+            ..inner.notes
+        },
     }
 }

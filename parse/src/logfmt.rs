@@ -4,7 +4,7 @@ use logweir_core::record::Value;
 
 use crate::{
     fields::Fields,
-    lenient,
+    lenient::{self, closing_quote},
     names::Role,
     parsed::{Context, Format, Parsed},
     time,
@@ -48,7 +48,7 @@ fn telling_pairs(text: &str) -> Option<Vec<(&str, Value)>> {
 }
 
 /// Asked of every line of text: whether an equals sign stands behind the first word.
-fn starts_with_pair(text: &str) -> bool {
+pub(crate) fn starts_with_pair(text: &str) -> bool {
     let key = text.bytes().take_while(|byte| is_key_byte(*byte)).count();
     key > 0 && text.as_bytes().get(key) == Some(&b'=')
 }
@@ -97,22 +97,8 @@ fn value(text: &str) -> Option<(Value, &str)> {
     {
         return Some((Value::String(text[1..end - 1].to_owned()), &text[end..]));
     }
-    let end = text.find(char::is_whitespace).unwrap_or(text.len());
+    let end = text.bytes().position(|byte| byte.is_ascii_whitespace()).unwrap_or(text.len());
     Some((word(&text[..end]), &text[end..]))
-}
-
-/// Where a quoted text ends, its quote included.
-fn closing_quote(text: &str, quote: u8) -> Option<usize> {
-    let mut is_escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            _ if byte == quote => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// A number only if it reads back as it was written: `007`, `+1` and `1e3` stay text.
@@ -125,8 +111,9 @@ fn word(word: &str) -> Value {
         }
         _ => {}
     }
+    let digits = word.strip_prefix('-').unwrap_or(word);
     if let Ok(number) = word.parse::<i64>()
-        && number.to_string() == word
+        && (!digits.starts_with('0') || word == "0")
     {
         return Value::Int(number);
     }

@@ -6,7 +6,7 @@
 //! and Rust.
 
 /// Longest name in the table, bytes.
-const NAME_BYTES_MAX: usize = 32;
+const NAME_BYTES_MAX: usize = 40;
 
 /// What a field of a structured log means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,25 +97,39 @@ fn of_folded(name: &[u8]) -> Role {
         | b"realtimetimestamp"
         | b"isotime"
         | b"localtime"
-        | b"utctime" => Role::Time,
+        | b"utctime"
+        | b"recordtimetimestamp" => Role::Time,
         b"service" | b"servicename" => Role::Service(0),
-        b"syslogidentifier" => Role::Service(1),
-        b"systemdunit" => Role::Service(2),
+        b"syslogidentifier"
+        | b"kuberneteslabelsapp"
+        | b"kuberneteslabelsappkubernetesio/name"
+        | b"resourcelabelsservicename"
+        | b"resourcelabelsservice"
+        | b"resourcelabelsfunctionname" => Role::Service(1),
+        b"systemdunit" | b"kubernetescontainername" | b"resourcelabelscontainername" => {
+            Role::Service(2)
+        }
         b"comm" => Role::Service(3),
+        b"kubernetespodname" | b"resourcelabelspodname" => Role::Service(4),
         b"level" | b"lvl" | b"@l" | b"@level" | b"severity" | b"severitytext" | b"sev"
-        | b"loglevel" | b"levelname" | b"logseverity" | b"leveltext" => Role::Level,
+        | b"loglevel" | b"levelname" | b"logseverity" | b"leveltext" | b"recordlevelname" => {
+            Role::Level
+        }
         b"l" | b"s" => Role::LevelLetter,
         b"severitynumber" => Role::SeverityNumber,
         b"priority" | b"syslogseverity" => Role::SyslogSeverity,
-        b"message" | b"fieldsmessage" | b"jsonpayloadmessage" => Role::Message(0),
-        b"msg" | b"m" => Role::Message(1),
+        b"message" | b"fieldsmessage" | b"jsonpayloadmessage" | b"recordmessage" => {
+            Role::Message(0)
+        }
+        b"msg" | b"m" | b"propertiesmessage" => Role::Message(1),
         b"@m" | b"@message" | b"renderedmessage" | b"shortmessage" | b"textpayload" => {
             Role::Message(2)
         }
         b"@mt" | b"messagetemplate" | b"logmessage" | b"body" => Role::Message(3),
         b"log" => Role::Message(4),
         b"event" => Role::Message(5),
-        b"text" => Role::Message(6),
+        b"text" | b"resultdescription" => Role::Message(6),
+        b"operationname" => Role::Message(7),
         b"traceid"
         | b"tracetraceid"
         | b"@tr"
@@ -130,6 +144,7 @@ fn of_folded(name: &[u8]) -> Role {
         | b"@module"
         | b"channel"
         | b"sourcecontext"
+        | b"recordname"
         | b"propertiessourcecontext" => Role::Logger,
         b"statuscode"
         | b"httpstatuscode"
@@ -171,9 +186,11 @@ fn of_folded(name: &[u8]) -> Role {
         | b"errorverbose"
         | b"exceptionstacktrace" => Role::ExceptionTrace,
         b"error" | b"err" | b"exception" | b"thrown" => Role::Exception,
-        b"attributes" => Role::Attributes,
+        b"attributes" | b"resourceattributes" => Role::Attributes,
         b"trace" | b"span" | b"http" | b"httpresponse" | b"response" | b"res" | b"fields"
-        | b"jsonpayload" | b"properties" | b"context" | b"contextexception" => Role::Group,
+        | b"jsonpayload" | b"kubernetes" | b"kuberneteslabels" | b"resource"
+        | b"resourcelabels" | b"record" | b"recordlevel" | b"recordtime" | b"properties"
+        | b"context" | b"contextexception" => Role::Group,
         _ => Role::Other,
     }
 }

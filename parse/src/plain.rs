@@ -7,27 +7,35 @@ use logweir_core::{
 };
 
 use crate::{
+    heads::{self, NAME_BYTES_MAX, is_logger},
     json, level, logfmt,
     parsed::{Context, Format, Parsed},
-    time,
+    time::{self, Stamp},
     units::hex_id,
 };
 
 /// Words of a head that may stand before a time.
 const TOKENS_MAX: usize = 4;
-/// Longest name of a logger or thread in a head, bytes.
-const NAME_BYTES_MAX: usize = 128;
 
-/// Reads a text; what is not recognised is message.
-pub(crate) fn parse(text: &str, context: &Context, mut known: Parsed) -> Parsed {
-    if let Some(rest) = klog(text, context, &mut known).or_else(|| redis(text, context, &mut known))
-    {
-        return with_message(known, rest, text);
+/// Reads a text; what is not recognised is message. `stamp` is the time that it begins with; another
+/// one may have been taken off before.
+pub(crate) fn parse(
+    text: &str,
+    stamp: Option<Stamp>,
+    is_behind_stamp: bool,
+    context: &Context,
+) -> Parsed {
+    let mut parsed = Parsed::default();
+    if let Some(rest) = heads::take(text, context, &mut parsed) {
+        return with_message(parsed, rest, text);
     }
-    let mut head = Head { rest: text, parsed: known, has_stamp: false };
-    head.take_time(context);
+    let mut head = Head { rest: text, parsed, has_stamp: false };
+    head.take_time(stamp);
     head.take_level();
-    head.take_time(context);
+    if !head.has_stamp {
+        head.take_time(time::stamp(head.rest, context));
+    }
+    head.has_stamp |= is_behind_stamp;
     if head.has_stamp {
         if let Some(parsed) = head.structured(context) {
             return parsed;
@@ -43,14 +51,15 @@ pub(crate) fn parse(text: &str, context: &Context, mut known: Parsed) -> Parsed 
         head.parsed.time = head.parsed.time.or_else(|| time_behind_tokens(text, context));
     }
     let (rest, mut parsed) = (head.rest, head.parsed);
-    parsed.record.level = parsed.record.level.or_else(|| level_within(rest));
+    parsed.record.level = parsed.record.level.or_else(|| level_within(rest, head.has_stamp));
     with_message(parsed, rest, text)
 }
 
 /// A level that stands further on in the first line, or begins the second, as
 /// `java.util.logging` writes it.
-fn level_within(rest: &str) -> Option<Level> {
-    level::marked(rest.lines().next()?).or_else(|| {
+fn level_within(rest: &str, has_stamp: bool) -> Option<Level> {
+    let first = rest.lines().next()?;
+    level::marked_behind(first, has_stamp).or_else(|| level::told_within(first)).or_else(|| {
         let second = rest.lines().nth(1)?;
         second.split_once(": ").and_then(|_| level::leading(second)).map(|(level, _)| level)
     })
@@ -58,7 +67,7 @@ fn level_within(rest: &str) -> Option<Level> {
 
 /// A line that is nothing but a time and a level is its own message.
 fn with_message(mut parsed: Parsed, rest: &str, text: &str) -> Parsed {
-    let message = if rest.trim().is_empty() { text } else { rest };
+    let message = if rest.trim_start().is_empty() { text } else { rest };
     message.clone_into(&mut parsed.record.message);
     parsed
 }
@@ -75,9 +84,8 @@ pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timest
         if token.is_empty() {
             return None;
         }
-        let found = time::leading(rest, context);
-        if let Some((time, _)) = found.or_else(|| time::leading_in_bracket(rest, context)) {
-            return Some(time);
+        if let Some(stamp) = time::stamp(rest, context) {
+            return Some(stamp.time);
         }
     }
     None
@@ -89,8 +97,10 @@ fn time_behind_name(text: &str, context: &Context) -> Option<Timestamp> {
     let (name, rest) = text.split_once(' ')?;
     let rest = rest.trim_start_matches(' ');
     let has_year = matches!(rest.as_bytes().get(4), Some(b'-' | b'/'));
-    let is_name = has_year && is_logger(name.trim_end_matches(':'), true);
-    time::leading(rest, context).filter(|_| is_name).map(|(time, _)| time)
+    if !has_year || !is_logger(name.trim_end_matches(':'), true) {
+        return None;
+    }
+    time::leading(rest, context).map(|(time, _)| time)
 }
 
 /// A word that stands before a time in some heads, and what is behind it.
@@ -116,18 +126,14 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn take_time(&mut self, context: &Context) {
-        if self.has_stamp {
-            return;
-        }
-        if let Some((time, used)) = time::leading(self.rest, context) {
-            self.has_stamp = true;
-            self.parsed.time = self.parsed.time.or(Some(time));
-            self.rest = behind_separator(&self.rest[used..]);
-        } else if let Some((time, used)) = time::leading_in_bracket(self.rest, context) {
-            self.has_stamp = true;
-            self.parsed.time = self.parsed.time.or(Some(time));
-            self.take_bracket(used);
+    fn take_time(&mut self, stamp: Option<Stamp>) {
+        let Some(stamp) = stamp else { return };
+        self.has_stamp = true;
+        self.parsed.time = Some(stamp.time);
+        if stamp.is_in_bracket {
+            self.take_bracket(stamp.end);
+        } else {
+            self.rest = behind_separator(&self.rest[stamp.end..]);
         }
     }
 
@@ -150,7 +156,9 @@ impl<'a> Head<'a> {
     }
 
     fn take_level(&mut self) {
-        if let Some((level, rest)) = level::leading(self.rest) {
+        if let Some(level) = level::told(self.rest) {
+            self.parsed.record.level = self.parsed.record.level.or(Some(level));
+        } else if let Some((level, rest)) = level::leading(self.rest) {
             self.parsed.record.level = self.parsed.record.level.or(Some(level));
             self.rest = behind_separator(rest);
         } else if self.has_unknown_zone() {
@@ -200,7 +208,9 @@ impl<'a> Head<'a> {
     /// `4711 --- [app] [thread] logger : text`, as Spring Boot writes it behind the level.
     fn take_spring(&mut self) {
         let taken = || {
-            let (process, rest) = self.rest.split_once(" --- ")?;
+            let digits = self.rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (process, rest) = self.rest.split_at(digits);
+            let rest = rest.strip_prefix(" --- ").filter(|_| digits > 0)?;
             let (mut names, mut rest) = (Vec::new(), rest);
             while let Some(name) = rest.strip_prefix('[') {
                 let (name, behind) = name.split_once(']')?;
@@ -208,13 +218,8 @@ impl<'a> Head<'a> {
                 rest = behind.trim_start();
             }
             let (logger, message) = rest.split_once(" : ").or_else(|| rest.split_once(": "))?;
-            let is_process = !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit());
-            (is_process && is_logger(logger.trim(), true)).then_some((
-                process,
-                names,
-                logger.trim(),
-                message,
-            ))
+            let logger = logger.trim();
+            is_logger(logger, true).then_some((process, names, logger, message))
         };
         let Some((process, names, logger, message)) = taken() else { return };
         let parsed = &mut self.parsed;
@@ -252,16 +257,6 @@ fn monolog(word: &str) -> Option<(&str, Level)> {
     Some((channel, level::named(level).filter(|_| is_shouted && is_logger(channel, true))?))
 }
 
-/// A word that names a logger: with a dot or a colon in it, or parted from the level by a dash.
-fn is_logger(word: &str, is_parted: bool) -> bool {
-    let allowed = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-' | b'/' | b'$')
-    };
-    let is_name = word.bytes().all(allowed) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
-    let is_path = word.contains('.') || word.contains("::");
-    is_name && word.len() <= NAME_BYTES_MAX && (is_path || is_parted) && !word.ends_with(':')
-}
-
 /// Takes blanks off, and a dash, bar or colon that stands between two parts of a head.
 fn behind_separator(text: &str) -> &str {
     let text = text.trim_start_matches([' ', '\t', ':']);
@@ -272,50 +267,4 @@ fn behind_separator(text: &str) -> &str {
     }
     // `TIME|LEVEL|text` and `TIME,LEVEL,text`: a bar without blanks.
     text.strip_prefix('|').unwrap_or(text)
-}
-
-/// `E0102 03:04:05.678901    5813 stats.go:83] text` (Kubernetes' klog and glog).
-fn klog<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
-    let level = match text.as_bytes().first()? {
-        b'I' => Level::Info,
-        b'W' => Level::Warn,
-        b'E' => Level::Error,
-        b'F' => Level::Fatal,
-        _ => return None,
-    };
-    let (time, used) = time::month_day_clock(&text[1..], context)?;
-    let (origin, message) = text[1 + used..].split_once("] ")?;
-    let (thread, place) = origin.trim().split_once(' ')?;
-    let thread = thread.parse().ok()?;
-    parsed.time = parsed.time.or(Some(time));
-    parsed.record.level = parsed.record.level.or(Some(level));
-    parsed.record.attributes.push(Attribute::new("thread", Value::Int(thread)));
-    let place = Value::String(place.trim().to_owned());
-    parsed.record.attributes.push(Attribute::new("code.location", place));
-    parsed.notes.format = Format::Klog;
-    Some(message)
-}
-
-/// `123:M 02 Jan 2026 03:04:05.678 # text`: process, role, time and a mark for the level (Redis,
-/// `serverLogRaw`).
-fn redis<'a>(text: &'a str, context: &Context, parsed: &mut Parsed) -> Option<&'a str> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let rest = text[digits..].strip_prefix(':').filter(|_| digits > 0)?;
-    let (role, rest) = rest.split_once(' ')?;
-    let is_role = role.len() == 1 && role.bytes().all(|byte| byte.is_ascii_uppercase());
-    let (time, used) = time::leading(rest, context).filter(|_| is_role)?;
-    let rest = rest[used..].strip_prefix(' ')?;
-    let level = match rest.split_once(' ')?.0 {
-        "." | "-" => Level::Debug,
-        "*" => Level::Info,
-        "#" => Level::Warn,
-        _ => return None,
-    };
-    parsed.time = parsed.time.or(Some(time));
-    parsed.record.level = parsed.record.level.or(Some(level));
-    let process = text[..digits].parse().map(Value::Int);
-    if let Ok(process) = process {
-        parsed.record.attributes.push(Attribute::new("pid", process));
-    }
-    Some(&rest[2..])
 }

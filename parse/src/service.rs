@@ -101,7 +101,7 @@ fn is_long_id(text: &str) -> bool {
 
 /// A pod's owner: `web` of `web-7c96c47944-zngq9` (deployment), `web-zngq9` (daemon set) and `web-0`
 /// (stateful set).
-fn of_pod(pod: &str) -> &str {
+pub(crate) fn of_pod(pod: &str) -> &str {
     let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
     let is_random = |part: &str| part.bytes().all(|byte| POD_LETTERS.contains(&byte));
     if last.len() == POD_BYTES && is_random(last) {

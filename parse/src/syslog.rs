@@ -5,7 +5,7 @@ use logweir_core::record::{Attribute, Level, Value};
 use crate::{
     level,
     parsed::{Context, Format, Parsed},
-    time,
+    time::{self, Stamp},
 };
 
 /// Longest program in a header, bytes (RFC 5424, 6.2.5: 48; RFC 3164 leaves more room).
@@ -24,16 +24,21 @@ pub(crate) struct Header<'a> {
 /// Reads `<165>1 TIME HOST PROGRAM PROCESS ID DATA message` (RFC 5424), `<34>Jan  2 03:04:05 host
 /// program[1]: message` (RFC 3164), or the second as files have it: without a priority, also with a
 /// time of RFC 3339.
-pub(crate) fn header<'a>(text: &'a str, context: &Context) -> Option<Header<'a>> {
+pub(crate) fn header<'a>(
+    text: &'a str,
+    stamp: Option<Stamp>,
+    context: &Context,
+) -> Option<Header<'a>> {
     let (level, rest) = match priority(text) {
         Some((level, rest)) => (Some(level), rest),
         None => (None, text),
     };
-    let header = match level {
-        Some(_) => version_1(rest, context).or_else(|| traditional(rest, context)),
-        None => traditional(rest, context),
+    let mut header = match level {
+        Some(_) => version_1(rest, context)
+            .or_else(|| traditional(rest, time::stamp(rest, context)))
+            .unwrap_or_else(|| bare(rest)),
+        None => traditional(text, stamp)?,
     };
-    let mut header = header.or_else(|| level.map(|_| bare(rest)))?;
     header.parsed.record.level = level;
     header.parsed.notes.format = Format::Syslog;
     Some(header)
@@ -45,6 +50,12 @@ fn priority(text: &str) -> Option<(Level, &str)> {
     let is_number = digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let priority: i64 = digits.parse().ok().filter(|priority| is_number && *priority <= 191)?;
     Some((level::of_severity(priority % 8)?, rest))
+}
+
+/// Whether two headers are of one process, so that what is behind them may be parts of one log.
+pub(crate) fn is_of_process(header: &Parsed, other: &Parsed) -> bool {
+    let is_same = |key: &str| header.record.attribute(key) == other.record.attribute(key);
+    header.service == other.service && is_same("host") && is_same("pid")
 }
 
 fn bare(message: &str) -> Header<'_> {
@@ -117,19 +128,17 @@ fn unescaped(text: &str) -> String {
 }
 
 /// `Jan  2 03:04:05 host program[1]: message`.
-fn traditional<'a>(text: &'a str, context: &Context) -> Option<Header<'a>> {
+fn traditional(text: &str, stamp: Option<Stamp>) -> Option<Header<'_>> {
     let is_named = text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
-    // Asked of every line: where a time of RFC 3339 with six digits has its point.
-    let is_numbered = text.as_bytes().get(10) == Some(&b'T')
-        && (text.as_bytes().get(19) == Some(&b'.') || text.contains("]: "));
+    let is_numbered = text.as_bytes().get(10) == Some(&b'T');
     if !is_named && !is_numbered {
         return None;
     }
-    let (time, used) = time::leading(text, context)?;
+    let Stamp { time, end, .. } = stamp.filter(|stamp| !stamp.is_in_bracket)?;
     // Others begin with a time of RFC 3339, too: `TIME main worker: up` is no syslog. rsyslog writes
     // six digits and an offset.
-    let is_certain = is_named || is_of_rsyslog(&text[..used]);
-    let (origin, message) = origin(text[used..].strip_prefix(' ')?, is_certain)?;
+    let is_certain = is_named || is_of_rsyslog(&text[..end]);
+    let (origin, message) = origin(text[end..].strip_prefix(' ')?, is_certain)?;
     let mut parsed = Parsed { time: Some(time), ..Parsed::default() };
     parsed.service = Some(origin.program.to_owned());
     add(&mut parsed, "host", origin.host);
@@ -167,7 +176,9 @@ fn origin(text: &str, is_certain: bool) -> Option<(Origin<'_>, &str)> {
         && program.len() <= PROGRAM_BYTES_MAX
         && process.map_or(is_certain, is_process)
         && (message.is_empty() || message.starts_with(' '));
-    is_origin.then(|| (Origin { host, program, process }, message.trim_start_matches(' ')))
+    // What stands further in belongs to the message: so the lines of a trace are told from others.
+    let message = message.strip_prefix(' ').unwrap_or(message);
+    is_origin.then_some((Origin { host, program, process }, message))
 }
 
 fn add(parsed: &mut Parsed, key: &str, text: &str) {

@@ -86,8 +86,11 @@ fn with_unit(text: &str) -> Option<f64> {
 
 /// `trace_id=…` or `traceId: …`.
 pub fn trace_id(text: &str) -> Option<[u8; 16]> {
-    let at = memchr::memmem::find(text.as_bytes(), b"trace")? + "trace".len();
-    let rest = text.get(at..)?;
+    let found = memchr::memmem::find_iter(text.as_bytes(), b"trace");
+    found.into_iter().find_map(|at| trace_id_behind(text.get(at + "trace".len()..)?))
+}
+
+fn trace_id_behind(rest: &str) -> Option<[u8; 16]> {
     let rest =
         ["_id", "Id", "ID", "id", ".id", "-id"].iter().find_map(|name| rest.strip_prefix(name))?;
     let rest = rest.trim_start_matches(['"', ' ']).strip_prefix(['=', ':'])?;
@@ -128,7 +131,11 @@ mod tests {
     #[test]
     fn traces_are_found() {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        for text in [format!("x trace_id={id} y"), format!("traceId: \"{id}\"")] {
+        for text in [
+            format!("x trace_id={id} y"),
+            format!("traceId: \"{id}\""),
+            format!("no trace here, and tracing: trace_id={id}"),
+        ] {
             assert!(trace_id(&text).is_some(), "{text}");
         }
         for text in ["trace", "trace_id=12", "traceé_id=1", "no"] {

@@ -92,6 +92,40 @@ fn servers_have_heads_of_their_own() {
 }
 
 #[test]
+fn heads_of_one_program_are_taken_off() {
+    let nest = "[Nest] 17  - 01/02/2026, 3:04:05 AM   ERROR [OrderService] no money +3ms";
+    check(nest, Level::Error, "no money +3ms");
+    assert_eq!(read(nest).record.logger, "OrderService");
+    check("[Nest] 17  - 01/02/2026, 3:04:05 AM     LOG ready", Level::Info, "ready");
+    let gin = read("[GIN] 2026/01/02 - 03:04:05 | 503 |     1.5ms |   10.0.0.7 | GET  \"/cart\"");
+    assert_eq!((gin.time, gin.record.latency_ms), (Some(NOW), Some(1.5)));
+    attribute(&gin, "status", Value::Int(503));
+    let file = "####<Jan 2, 2026 4:04:05 AM CET> <Error> <HTTP> <h1> <s1> <main> <> <> <> <1> <BEA-7> <no route>";
+    check(file, Level::Error, "no route");
+    assert_eq!(read(file).record.logger, "HTTP");
+    attribute(&read(file), "server", text("s1"));
+    attribute(&read(file), "message.id", text("BEA-7"));
+    let console = "<Jan 2, 2026 4:04:05 AM CET> <Warning> <JDBC> <BEA-8> <slow pool>";
+    check(console, Level::Warn, "slow pool");
+}
+
+#[test]
+fn what_a_program_says_last_has_a_level_and_stays_whole() {
+    for (line, level) in [
+        ("panic: no map", Level::Fatal),
+        ("PHP Fatal error:  Uncaught E: x", Level::Fatal),
+        ("PHP Warning:  no such file", Level::Warn),
+        ("fatal error: all goroutines are asleep - deadlock!", Level::Fatal),
+        ("app/a.swift:7: Fatal error: no value", Level::Fatal),
+    ] {
+        let parsed = read(line);
+        assert_eq!((parsed.record.level, parsed.record.message.as_str()), (Some(level), line));
+    }
+    let server = read("2026-01-02 03:04:05.00 spid7       Error: 701, Severity: 17, State: 1.");
+    assert_eq!((server.time, server.record.level), (Some(NOW), Some(Level::Error)));
+}
+
+#[test]
 fn a_time_may_stand_within_brackets_or_behind_a_few_words() {
     check("[2026-01-02T03:04:05Z ERROR orders::db] gone", Level::Error, "gone");
     check("[2026-01-02 03:04:05,123: WARNING/Worker-1] slow", Level::Warn, "slow");
@@ -130,6 +164,8 @@ fn a_sentence_has_no_level() {
         "0 errors, ERROR_COUNT=0",
         "GET /error/fatal?level=x 200",
         "[ERROR-PAGES] shown",
+        "12 checks, 3 ERROR",
+        "somebody opened [Error] twice",
     ] {
         assert_eq!((read(line).record.level, read(line).record.message.as_str()), (None, line));
     }
@@ -183,11 +219,59 @@ fn a_name_means_the_same_in_every_schema() {
         r#"{"timestamp":"2026-01-02T03:04:05Z","severity":"ERROR","jsonPayload":{"message":"m"}}"#,
         r#"ts=2026-01-02T03:04:05Z lvl=error msg="m" n=1"#,
         r#"2026-01-02T03:04:05Z {"level":"error","msg":"m"}"#,
+        r#"    2026-01-02T03:04:05Z ERROR m"#,
+        r#"{"text":"x","record":{"level":{"name":"ERROR","no":40},"message":"m","time":{"timestamp":1767323045.0}}}"#,
+        r#"{"time":"2026-01-02T03:04:05Z","Level":"Error","properties":{"message":"m"},"operationName":"o"}"#,
         r#"{"time":"2026-01-02T03:04:05Z","level":"error","msg":"m"},"#,
         r#"{"time":"2026-01-02T03:04:05Z","level":"error","msg":"m","n":NaN,}"#,
+        r#"{'time': '2026-01-02 03:04:05', 'level': 'ERROR', 'msg': "m", 'n': None, 'ok': True}"#,
     ] {
         check(line, Level::Error, "m");
     }
+}
+
+#[test]
+fn a_cluster_names_the_service_by_label_container_or_pod() {
+    for (line, service) in [
+        (
+            r#"{"log":"m","kubernetes":{"pod_name":"pay-6d4cf56db6-x2x4b","container_name":"app"}}"#,
+            "app",
+        ),
+        (r#"{"log":"m","kubernetes":{"container_name":"app","labels":{"app":"shop"}}}"#, "shop"),
+        (r#"{"log":"m","kubernetes":{"pod_name":"pay-6d4cf56db6-x2x4b"}}"#, "pay"),
+        (
+            r#"{"textPayload":"m","resource":{"type":"k","labels":{"container_name":"till"}}}"#,
+            "till",
+        ),
+        (
+            r#"{"textPayload":"m","resource":{"labels":{"service_name":"cart","region":"x"}}}"#,
+            "cart",
+        ),
+    ] {
+        let parsed = read(line);
+        assert_eq!(parsed.service.as_deref(), Some(service), "{line}");
+        assert_eq!(parsed.record.message, "m", "{line}");
+    }
+}
+
+#[test]
+fn a_record_of_otlp_has_the_service_of_its_resource() {
+    let parsed = read(
+        r#"{"timeUnixNano":"1767323045000000000","severityNumber":17,"body":{"stringValue":"m"},
+            "attributes":[{"key":"n","value":{"intValue":"7"}}],
+            "resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}},
+                                      {"key":"host.name","value":{"stringValue":"h1"}}]}}"#,
+    );
+    assert_eq!((parsed.time, parsed.service.as_deref()), (Some(NOW), Some("cart")));
+    attribute(&parsed, "n", Value::Int(7));
+    attribute(&parsed, "host.name", text("h1"));
+}
+
+#[test]
+fn of_two_levels_by_number_the_other_is_kept() {
+    let parsed = read(r#"{"msg":"m","level":50,"severity":3}"#);
+    assert_eq!(parsed.record.level, Some(Level::Error));
+    attribute(&parsed, "severity", Value::Int(3));
 }
 
 #[test]

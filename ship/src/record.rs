@@ -13,7 +13,7 @@ use logweir_core::wire::record_to_wire;
 use logweir_parse::{
     Context, Format, Notes, Tz,
     join::Line,
-    parse, parse_in_envelope,
+    parse_line,
     service::{self, PathPattern},
 };
 
@@ -104,10 +104,7 @@ pub struct Changes {
 
 /// Makes a record of a line.
 pub fn ready(line: &Line, source: &Source, rules: &Rules, context: &Context) -> Ready {
-    let parsed = match &line.envelope {
-        Some(envelope) => parse_in_envelope(&line.text, envelope, context),
-        None => parse(&line.text, context),
-    };
+    let parsed = parse_line(line, context);
     // Never the present where the file says better: the lines of an old file would seem to be new.
     let time = parsed.time.or(source.last_time);
     let mut record = record_to_wire(parsed.record);

@@ -115,15 +115,17 @@ impl<'a> Cursor<'a> {
         self.at += self.rest().iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     }
 
-    /// `03:04`, `3:04:05`, `03:04:05.678`, `03:04:05,678` or `3:04:05 PM`, in nanoseconds since
-    /// midnight.
+    /// `03:04`, `3:04:05`, `03:04:05.678`, `03:04:05,678`, `3:04:05 PM` or `03.04.05`, in nanoseconds
+    /// since midnight.
     pub(super) fn clock(&mut self) -> Option<i64> {
         let hour = self.number(1, 2).filter(|hour| *hour < 24)?;
-        self.expect(b':')?;
+        let separator = self.one_of(b":.")?;
         let minute = self.number(2, 2).filter(|minute| *minute < 60)?;
-        let second = match self.eat(b':') {
+        let second = match self.eat(separator) {
             // A leap second is counted into the next minute.
             true => self.number(2, 2).filter(|second| *second <= 60)?,
+            // `03.04` alone may be any number.
+            false if separator == b'.' => return None,
             false => 0,
         };
         let fraction = self.fraction();

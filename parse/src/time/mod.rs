@@ -19,6 +19,8 @@ use crate::parsed::Context;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Digits of the least number of seconds that is taken for a time.
 const SECOND_DIGITS_MIN: usize = 9;
+/// Bytes of `2026-01-02T03:04:05.678901234Z`.
+const DOCKER_STAMP_BYTES: usize = 30;
 /// Bytes of an access log within which its time stands, behind client and user.
 const ACCESS_LOG_BYTES_MAX: usize = 256;
 
@@ -29,6 +31,37 @@ pub fn whole(text: &str, context: &Context) -> Option<Timestamp> {
     (used == text.len()).then_some(time)
 }
 
+/// The time at the start of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was.
+    pub time: Timestamp,
+    /// Where it ends in the text, bytes.
+    pub end: usize,
+    /// The bracket that it begins with holds more than the time, and is not closed at its end.
+    pub is_in_bracket: bool,
+}
+
+/// Reads the time at the start of a log, which may be indented.
+pub(crate) fn stamp(text: &str, context: &Context) -> Option<Stamp> {
+    let inner = text.trim_start_matches([' ', '\t']);
+    let indent = text.len() - inner.len();
+    let of = |is_in_bracket| move |(time, end)| Stamp { time, end: indent + end, is_in_bracket };
+    leading(inner, context)
+        .map(of(false))
+        .or_else(|| leading_in_bracket(inner, context).map(of(true)))
+}
+
+/// The stamp that `docker logs -t` puts before each line, with nine digits of the second; also where
+/// the line itself begins.
+pub(crate) fn of_docker(text: &str, stamp: Stamp) -> Option<usize> {
+    let byte = |at: usize| text.as_bytes().get(at).copied();
+    let is_of_docker = stamp.end == DOCKER_STAMP_BYTES
+        && (byte(19), byte(DOCKER_STAMP_BYTES - 1)) == (Some(b'.'), Some(b'Z'))
+        && byte(DOCKER_STAMP_BYTES) == Some(b' ');
+    is_of_docker.then_some(DOCKER_STAMP_BYTES + 1)
+}
+
 /// Reads a time, which may stand in brackets, at the start of a line; also tells where it ends.
 pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
     let mut cursor = Cursor::new(text.as_bytes(), 0);
@@ -37,7 +70,9 @@ pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
         cursor.skip_blanks();
     }
     let forms: &[Form] = match cursor.peek()? {
-        b'0'..=b'9' => &[year_first, day_first, epoch, basic, month_first, month_and_day],
+        b'0'..=b'9' => {
+            &[year_first, day_first, epoch, basic, month_first, short_year, month_and_day]
+        }
         b'A'..=b'Z' | b'a'..=b'z' => &[named_first],
         _ => return None,
     };
@@ -56,7 +91,7 @@ pub fn leading(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
 
 /// Reads a time behind an opening bracket that holds more than the time; also tells where the time
 /// ends.
-pub(crate) fn leading_in_bracket(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
+fn leading_in_bracket(text: &str, context: &Context) -> Option<(Timestamp, usize)> {
     let inner = text.strip_prefix(['[', '<', '(', '{'])?;
     let (time, used) = leading(inner.trim_start_matches(' '), context)?;
     Some((time, used + text.len() - inner.trim_start_matches(' ').len()))
@@ -116,6 +151,10 @@ fn year_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
     let day = cursor.number(1, 2)?;
     cursor.one_of(b"Tt _:-\t")?;
     cursor.skip_blanks();
+    // Gin writes a dash with blanks around it.
+    if cursor.eat(b'-') {
+        cursor.skip_blanks();
+    }
     let clock = cursor.clock()?;
     moment(Date { year, month, day }, clock, Zone::read(cursor), context)
 }
@@ -149,6 +188,32 @@ fn month_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> 
     let clock = cursor.clock()?;
     let (month, day) = if first > 12 { (second, first) } else { (first, second) };
     moment(Date { year, month, day }, clock, Zone::read(cursor), context)
+}
+
+/// `01/02/26 03:04:05`, `02.01.26 03:04:05`, `26/01/02 03:04:05`: of the orders that are possible the
+/// one that is nearest to the present, because logs are mostly read soon.
+fn short_year(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
+    let first = cursor.number(1, 2)?;
+    let separator = cursor.one_of(b"/.-")?;
+    let second = cursor.number(1, 2)?;
+    cursor.expect(separator)?;
+    let third = cursor.number(2, 2)?;
+    cursor.eat(b',');
+    cursor.one_of(b" T")?;
+    let clock = cursor.clock()?;
+    let zone = Zone::read(cursor);
+    let (month_first, day_first, year_first) =
+        ((third, first, second), (third, second, first), (first, second, third));
+    // Between dots nobody writes the month first.
+    let orders: &[_] = match separator {
+        b'.' => &[day_first, year_first],
+        _ => &[month_first, day_first, year_first],
+    };
+    let times = orders.iter().filter_map(|&(year, month, day)| {
+        moment(Date { year: 2000 + year, month, day }, clock, zone, context)
+    });
+    let latest = context.now + DAY;
+    times.min_by_key(|time| (*time > latest, time.nanos_since(context.now).unsigned_abs()))
 }
 
 /// `01-02 03:04:05.678`, as Android writes it.
@@ -314,6 +379,13 @@ mod tests {
             "20260102030405",
             "[ 2026-01-02 03:04:05 ]",
             "2026-01-02-03:04:05",
+            "2026-01-02 03.04.05",
+            "2026/01/02 - 03:04:05",
+            "01/02/26 03:04:05",
+            "1/2/26, 3:04:05 AM",
+            "02.01.26 03:04:05",
+            "26/01/02 03:04:05",
+            "26-01-02 03:04:05",
             "2026-01-02\t03:04:05",
             "01-02 03:04:05",
             "Fri Jan 02 2026 04:04:05 GMT+0100",
@@ -362,6 +434,9 @@ mod tests {
             "01/02/2026 13:04:05 PM",
             "32.01.2026 03:04:05",
             "17673230450000000001234567890",
+            "2026-01-02 03.04",
+            "1.2.3 04:05:06",
+            "26/13/32 03:04:05",
         ] {
             assert_eq!(whole(text, &CONTEXT), None, "{text}");
         }
@@ -375,6 +450,21 @@ mod tests {
         );
         let leap_day = whole("Feb 29 00:00:00", &CONTEXT);
         assert_eq!(leap_day, whole("2024-02-29 00:00:00", &CONTEXT));
+    }
+
+    #[test]
+    fn a_short_year_is_read_in_the_order_that_is_nearest_to_now() {
+        for (text, expected) in [
+            ("12/31/25 23:00:00", "2025-12-31 23:00:00"),
+            ("31.12.25 23:00:00", "2025-12-31 23:00:00"),
+            ("31/12/25 23:00:00", "2025-12-31 23:00:00"),
+            ("25/12/31 23:00:00", "2025-12-31 23:00:00"),
+            ("02/01/26 01:00:00", "2026-01-02 01:00:00"),
+            ("11/12/25 01:00:00", "2025-12-11 01:00:00"),
+            ("10.11.12 01:00:00", "2012-11-10 01:00:00"),
+        ] {
+            assert_eq!(whole(text, &CONTEXT), whole(expected, &CONTEXT), "{text}");
+        }
     }
 
     #[test]

@@ -185,8 +185,10 @@ fn iana_name(cursor: &mut Cursor<'_>) -> Option<Tz> {
     let allowed =
         |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
     let length = rest.iter().take(NAME_BYTES_MAX).take_while(allowed).count();
-    let name = std::str::from_utf8(&rest[..length]).ok().filter(|name| name.contains('/'))?;
-    let zone = name.parse().ok()?;
+    if !rest[..length].contains(&b'/') {
+        return None;
+    }
+    let zone = std::str::from_utf8(&rest[..length]).ok()?.parse().ok()?;
     cursor.skip(length);
     Some(zone)
 }
