@@ -10,8 +10,9 @@ ALTER TABLE dead_letters ADD COLUMN disk_bytes INTEGER NOT NULL GENERATED ALWAYS
 ) VIRTUAL;
 CREATE INDEX dead_letters_owed ON dead_letters (tenant_id, is_owed, dead_letter_id);
 
--- What each tenant takes of the disk. Kept by the triggers below, so that no change of a row can
--- leave it out; retention goes by it.
+-- What each tenant takes of the disk; retention goes by it. Kept by the triggers below, so that no
+-- change of a row can leave it out. Only entries of the ledger are counted by who enters and folds
+-- them: there may be one with every log.
 CREATE TABLE tenant_usage (
     tenant_id         INTEGER PRIMARY KEY,
     -- Sums of disk_bytes.
@@ -83,12 +84,6 @@ CREATE TRIGGER dead_letters_replayed AFTER UPDATE OF replayed_unix_nano ON dead_
     UPDATE tenant_usage SET owed_letters = owed_letters + NEW.is_owed - OLD.is_owed,
         owed_letter_bytes = owed_letter_bytes + (NEW.is_owed - OLD.is_owed) * NEW.disk_bytes
     WHERE tenant_id = NEW.tenant_id;
-END;
-CREATE TRIGGER batches_added AFTER INSERT ON batches BEGIN
-    UPDATE tenant_usage SET row_bytes = row_bytes + 128 WHERE tenant_id = NEW.tenant_id;
-END;
-CREATE TRIGGER batches_deleted AFTER DELETE ON batches BEGIN
-    UPDATE tenant_usage SET row_bytes = row_bytes - 128 WHERE tenant_id = OLD.tenant_id;
 END;
 CREATE TRIGGER producers_added AFTER INSERT ON producers BEGIN
     UPDATE tenant_usage SET row_bytes = row_bytes + 1024 WHERE tenant_id = NEW.tenant_id;

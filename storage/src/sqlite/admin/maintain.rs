@@ -3,7 +3,7 @@
 //! in `retention`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::sqlite::{
     blocks::{self, Origin},
     errors::Fault,
     ids::Ids,
+    write::ledger::note_entries,
 };
 use crate::{
     block::{Block, BlockError, EncodedBlock, Encoder, Window},
@@ -35,13 +36,14 @@ const FOLDED_PER_STEP: usize = 2_000;
 pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
     let cutoff = (now - age).as_unix_seconds();
     let mut select = db.prepare_cached(
-        "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
+        "SELECT entry_id, producer_key, sequence, committed_unix_seconds, tenant_id FROM batches
          ORDER BY entry_id LIMIT ?1",
     )?;
     // By the key, which ascends in order of commit: no index on the time is needed, which every
     // write would have to keep up.
     let mut rows = select.query([FOLDED_PER_STEP])?;
     let (mut last, mut count) = (None, 0);
+    let mut folded: BTreeMap<i64, i64> = BTreeMap::new();
     let mut sequences: Vec<(i64, u64)> = Vec::new();
     while let Some(row) = rows.next()? {
         if row.get::<_, i64>(3)? > cutoff {
@@ -49,6 +51,7 @@ pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Resul
         }
         last = Some(row.get::<_, i64>(0)?);
         count += 1;
+        *folded.entry(row.get(4)?).or_default() += 1;
         if let (Some(producer), Some(sequence)) = (row.get(1)?, row.get::<_, Option<i64>>(2)?) {
             sequences.push((producer, sequence as u64));
         }
@@ -57,6 +60,9 @@ pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Resul
     // nor the sequence, and be stored twice.
     if let Some(last) = last {
         db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
+    }
+    for (tenant_id, entries) in folded {
+        note_entries(db, tenant_id, -entries)?;
     }
     sequences.sort_unstable();
     for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {

@@ -156,6 +156,10 @@ async fn what_is_no_log_counts_for_who_made_it() {
     assert_eq!(logs_of(&storage, &a).await, newest_first(&whole));
     assert!(logs_of(&storage, &b).await.len() < 60 * 200);
     check_usage(directory.path());
+    // All of the ledger is folded, and the producers are forgotten.
+    maintain(&storage, NOW + 91 * 24 * HOUR).await;
+    assert_eq!(count(&directory, "SELECT count(*) FROM batches"), 0);
+    check_usage(directory.path());
 }
 
 #[tokio::test]
