@@ -99,7 +99,8 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSettings {
-    /// The oldest logs go when the database is larger, bytes; 0 for no limit.
+    /// When the database is larger, the oldest logs go of the tenants that take more than their share
+    /// of it, bytes; 0 for no limit.
     pub disk_bytes_max: u64,
     /// Logs go at this age by event time, hours; 0 for no limit.
     pub age_hours: u64,

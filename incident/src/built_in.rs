@@ -45,6 +45,8 @@ pub fn rules() -> Vec<Rule> {
             WARNING,
         ),
         rule("queue lag", RuleKind::QueueLag { lag_seconds: 60 }, Severity::Critical),
+        // Early enough to choose what is to be deleted, before the oldest is.
+        rule("disk share", RuleKind::DiskShare { percent: 90 }, WARNING),
         // Machines that keep their time at all are within a second of each other.
         rule("clock off", RuleKind::ClockOff { off_seconds: 60 }, WARNING),
     ]

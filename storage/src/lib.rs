@@ -36,6 +36,7 @@
 mod alerts;
 mod bisect;
 mod conformance;
+mod disk_share;
 mod findings;
 mod histogram;
 mod jobs;
@@ -289,6 +290,8 @@ pub trait Administer: Send + Sync {
         tenant: &Tenant,
         ids: Option<&[u64]>,
     ) -> Result<u64, StorageError>;
+    /// What a tenant takes of what it shares with others.
+    async fn usage(&self, tenant: &Tenant) -> Result<TenantUsage, StorageError>;
     /// Records a deploy.
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError>;
     /// Deploys, newest first.
@@ -325,6 +328,20 @@ pub trait Storage:
 impl<T: WriteLogs + ReadLogs + Administer + KeepModels + KeepFindings + KeepAlerts + PassJobs>
     Storage for T
 {
+}
+
+/// What a tenant takes of what it shares with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TenantUsage {
+    /// Its dead letters.
+    pub dead_letters: u64,
+    /// Those that were deleted for the quota or the disk so far.
+    pub expired_letters: u64,
+    /// Its part of the disk, bytes; 0 where size is not limited.
+    pub disk_bytes: u64,
+    /// What that may come to before its oldest logs are deleted, bytes; none where size is not
+    /// limited.
+    pub disk_share_bytes: Option<u64>,
 }
 
 /// A log between its neighbours.

@@ -304,8 +304,10 @@ async fn report(
     now: Timestamp,
 ) -> Result<SystemReport, StorageError> {
     let mut report = SystemReport { at: now, ..SystemReport::default() };
-    let (_first, dead_letters) = dependencies.administer.list_dead_letters(tenant, None, 1).await?;
-    report.dead_letters = dead_letters;
+    let usage = dependencies.administer.usage(tenant).await?;
+    report.dead_letters = usage.dead_letters + usage.expired_letters;
+    report.disk_share_percent =
+        usage.disk_share_bytes.map(|share| usage.disk_bytes as f64 * 100.0 / share.max(1) as f64);
     let mut lost: BTreeMap<String, u64> = BTreeMap::new();
     for producer in dependencies.read.delivery_report(tenant, None).await? {
         *lost.entry(producer.service.to_string()).or_default() += producer.account.dropped_total();

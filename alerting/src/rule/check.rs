@@ -43,6 +43,7 @@ impl Check {
             | RuleKind::DeadLetters { .. }
             | RuleKind::SdkLoss { .. }
             | RuleKind::ClockOff { .. }
+            | RuleKind::DiskShare { .. }
             | RuleKind::QueueLag { .. } => return Self::System,
             _ => return Self::Special,
         };

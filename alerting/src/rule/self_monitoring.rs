@@ -28,8 +28,11 @@ pub struct SystemReport {
     pub at: Timestamp,
     /// Processors by name, with their last heartbeat. One that said good-bye is left out.
     pub processors: Vec<(String, Timestamp)>,
-    /// Dead letters so far.
+    /// Dead letters so far, those that were deleted as too many or too old included.
     pub dead_letters: u64,
+    /// What the tenant takes of the disk, of what it may take before its oldest logs are deleted;
+    /// none where size is not limited.
+    pub disk_share_percent: Option<f64>,
     /// Logs given up by senders so far, by service.
     pub sdk_lost: Vec<(String, u64)>,
     /// Seconds that the processing is behind, by partition.
@@ -74,6 +77,36 @@ impl Counter {
         let from = now - Duration::from_secs(window_seconds.into());
         let recent = self.growth.iter().rev().take_while(|(at, _)| *at > from);
         recent.fold(0, |sum, (_, grown)| sum.saturating_add(*grown))
+    }
+}
+
+/// Between two looks at the disk that are kept.
+const DISK_STEP: Duration = Duration::from_secs(60);
+
+/// What a tenant took of its share of the disk, in per cent, now and as long as counters are kept.
+#[derive(Debug, Clone, Default)]
+struct DiskShare {
+    now: Option<f64>,
+    before: VecDeque<(Timestamp, f64)>,
+}
+
+impl DiskShare {
+    fn put(&mut self, at: Timestamp, percent: Option<f64>) {
+        while self.before.front().is_some_and(|(first, _)| at.since(*first) > KEPT) {
+            self.before.pop_front();
+        }
+        let is_due = self.before.back().is_none_or(|(last, _)| at.since(*last) >= DISK_STEP);
+        if let Some(percent) = percent.filter(|_| is_due) {
+            self.before.push_back((at, percent));
+        }
+        self.now = percent;
+    }
+
+    /// What it is, if it was below so many per cent and is no more.
+    fn grown_past(&self, percent: f64) -> Option<f64> {
+        // Who keeps logs by size is at its share for good, and need not be told again and again.
+        let was_below = self.before.iter().any(|(_, before)| *before < percent);
+        self.now.filter(|now| *now >= percent && was_below)
     }
 }
 
@@ -131,6 +164,7 @@ pub(crate) struct SelfMonitoring {
     dead_letters: Counter,
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
+    disk_share: DiskShare,
     clocks: BTreeMap<String, Clock>,
 }
 
@@ -141,6 +175,7 @@ impl SelfMonitoring {
         // Who is long gone is silent for good, which nobody need be told each day anew.
         self.processors.retain(|_, last| at.since(*last) <= FORGOTTEN_AFTER);
         self.dead_letters.put(at, report.dead_letters);
+        self.disk_share.put(at, report.disk_share_percent);
         for (service, total) in report.sdk_lost {
             self.sdk_lost.entry(service).or_default().put(at, total);
         }
@@ -174,6 +209,7 @@ impl SelfMonitoring {
                 self.sdk_lost.iter().map(lost).collect()
             }
             RuleKind::QueueLag { lag_seconds } => whole(self.worst_lag(lag_seconds, now)),
+            RuleKind::DiskShare { percent } => whole(self.full_disk(percent, now)),
             RuleKind::ClockOff { off_seconds } => {
                 let off = |(service, clock): (&String, &Clock)| {
                     (service.clone(), clock_off(clock, off_seconds, now))
@@ -208,6 +244,15 @@ impl SelfMonitoring {
             let summary = format!("{grown} new dead letters: see `logweir dead-letters list`");
             detection(Severity::Warning, "dead letters", grown as f64, summary, now)
         })
+    }
+
+    fn full_disk(&self, percent: u32, now: Timestamp) -> Option<Detection> {
+        let taken = self.disk_share.grown_past(percent.into())?;
+        let summary = format!(
+            "logs and dead letters take {taken:.0} % of their share of the disk; at 100 % the oldest \
+             are deleted: raise retention.disk_bytes_max, or log less"
+        );
+        Some(detection(Severity::Warning, "share of the disk %", taken, summary, now))
     }
 
     fn worst_lag(&self, lag_seconds: u32, now: Timestamp) -> Option<Detection> {
@@ -286,6 +331,25 @@ mod tests {
         assert_eq!(counter.growth.len(), 2);
         counter.put(at(8) + 2 * KEPT, 2);
         assert!(counter.growth.is_empty());
+    }
+
+    #[test]
+    fn a_disk_is_told_of_when_it_fills_and_not_for_being_full() {
+        let mut system = SelfMonitoring::default();
+        let mut told = Vec::new();
+        for (minute, percent) in [95.0, 96.0, 80.0, 91.0, 99.0].into_iter().enumerate() {
+            let at = Timestamp::from_unix_seconds(1_000_000 + minute as i64 * 60);
+            let disk_share_percent = Some(percent);
+            system.put(SystemReport { at, disk_share_percent, ..SystemReport::default() });
+            let found = system.detect(&RuleKind::DiskShare { percent: 90 }, at).remove(0).1;
+            told.push(found.map(|found| found.measured[0].now));
+        }
+        assert_eq!(told, [None, None, None, Some(91.0), Some(99.0)]);
+        let later = Timestamp::from_unix_seconds(1_000_000) + 2 * KEPT;
+        let disk_share_percent = Some(99.0);
+        system.put(SystemReport { at: later, disk_share_percent, ..SystemReport::default() });
+        let found = system.detect(&RuleKind::DiskShare { percent: 90 }, later).remove(0).1;
+        assert_eq!(found, None, "it is what keeping by size looks like");
     }
 
     /// Looks every ten seconds at a service whose newest log is so many seconds behind each time;

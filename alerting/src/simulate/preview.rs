@@ -113,6 +113,7 @@ const fn is_of_system(kind: &RuleKind) -> bool {
             | RuleKind::DeadLetters { .. }
             | RuleKind::SdkLoss { .. }
             | RuleKind::ClockOff { .. }
+            | RuleKind::DiskShare { .. }
             | RuleKind::QueueLag { .. }
     )
 }

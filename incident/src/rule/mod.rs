@@ -180,6 +180,12 @@ pub enum RuleKind {
         /// More than so many seconds are a breach.
         lag_seconds: u32,
     },
+    /// What a tenant takes of the disk has grown past a part of its share, all of which it may take
+    /// before its oldest logs are deleted.
+    DiskShare {
+        /// Per cent of the share.
+        percent: u32,
+    },
     /// A service whose logs are all behind or ahead of the time at which they come.
     ClockOff {
         /// So many seconds or more are a breach.
@@ -204,6 +210,7 @@ impl RuleKind {
             Self::DeadLetters { .. } => "dead_letters",
             Self::SdkLoss { .. } => "sdk_loss",
             Self::QueueLag { .. } => "queue_lag",
+            Self::DiskShare { .. } => "disk_share",
             Self::ClockOff { .. } => "clock_off",
         }
     }

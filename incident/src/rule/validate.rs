@@ -108,6 +108,9 @@ fn validate_kind(kind: &RuleKind, mistakes: &mut Vec<String>) {
             check(is_share, format!("objective is {objective}; write 0.999 for 99.9 %"));
             check(*factor > 0.0 && factor.is_finite(), "factor must be above 0".to_owned());
         }
+        RuleKind::DiskShare { percent } => {
+            check((1..=100).contains(percent), format!("percent is {percent}; write 1 to 100"));
+        }
         RuleKind::MatchCount { filter, .. } => {
             // At moment 0: times relative to now are valid or not whatever the moment.
             if let Err(error) = Filter::parse(filter, Timestamp::EPOCH) {
@@ -143,9 +146,10 @@ fn windows(kind: &RuleKind) -> Vec<Window> {
         // A silence is measured from the newest log, whose time is kept however old it is.
         RuleKind::ServiceSilence { silence_seconds }
         | RuleKind::ProcessorSilence { silence_seconds } => vec![long(silence_seconds)],
-        RuleKind::NewPattern { .. } | RuleKind::QueueLag { .. } | RuleKind::ClockOff { .. } => {
-            Vec::new()
-        }
+        RuleKind::NewPattern { .. }
+        | RuleKind::QueueLag { .. }
+        | RuleKind::DiskShare { .. }
+        | RuleKind::ClockOff { .. } => Vec::new(),
     }
 }
 

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use logweir_core::{
+    identity::Tenant,
+    record::{RejectedRecord, ScoredBatch},
+};
+
 use super::{
     NOW, StorageUnderTest,
     reading::FILTERS,
-    sample::{HOUR, SECOND, batch, by, maintain, newest_first, query, search_all, store, tenant},
+    sample::{
+        HOUR, SECOND, batch, by, maintain, newest_first, query, rejected, search_all, store, tenant,
+    },
 };
 use crate::{SearchQuery, WriteOutcome};
 
@@ -69,4 +76,43 @@ pub(super) async fn a_folded_batch_is_still_known(test: &impl StorageUnderTest) 
     maintain(&*storage, NOW + 140 * HOUR).await;
     maintain(&*storage, NOW + 91 * 24 * HOUR).await;
     assert_eq!(storage.delivery_report(&tenant(), None).await.unwrap(), []);
+}
+
+/// A log with such a reason was acknowledged, and is not stored for all that.
+const OWED: [&str; 4] = ["processing_failed", "quarantined", "unreadable_message", "unstorable"];
+
+pub(super) async fn old_dead_letters_leave_but_those_of_acknowledged_logs(
+    test: &impl StorageUnderTest,
+) {
+    let storage = test.open().await;
+    let mut written = batch(1, "payments", 2, Duration::ZERO);
+    written.rejected = vec![rejected(2)];
+    written.rejected.extend(
+        (3..)
+            .zip(OWED)
+            .map(|(index, reason)| RejectedRecord { reason: reason.into(), ..rejected(index) }),
+    );
+    store(&*storage, std::slice::from_ref(&written)).await;
+    let other = ScoredBatch { checksum: 7, rejected: Vec::new(), ..written.clone() };
+    assert_eq!(storage.write(vec![other].into()).await.unwrap(), [WriteOutcome::Conflict]);
+    let (letters, total) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();
+    assert_eq!((letters.len(), total), (7, 7));
+
+    let quarter = 90 * 24 * HOUR;
+    maintain(&*storage, NOW + quarter - HOUR).await;
+    assert_eq!(storage.list_dead_letters(&tenant(), None, 100).await.unwrap().1, 7);
+    maintain(&*storage, NOW + quarter + HOUR).await;
+    let (left, total) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();
+    assert_eq!((left.as_slice(), total), (&letters[..6], 6), "its sender was told of the oldest");
+    // Replayed, a log is stored.
+    let ids: Vec<u64> = left.iter().map(|letter| letter.dead_letter_id).collect();
+    storage.mark_replayed(&tenant(), &ids[2..], NOW).await.unwrap();
+    maintain(&*storage, NOW + quarter + 2 * HOUR).await;
+    let (left, total) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();
+    assert_eq!((left.as_slice(), total), (&letters[..2], 2));
+    let usage = storage.usage(&tenant()).await.unwrap();
+    assert_eq!((usage.dead_letters, usage.expired_letters), (2, 5));
+    let stranger = Tenant::new("stranger").unwrap();
+    assert_eq!(storage.usage(&stranger).await.unwrap().dead_letters, 0);
+    assert_eq!(search_all(&*storage, &tenant(), "", 100).await, newest_first([&written]));
 }

@@ -59,5 +59,6 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     alerting::incidents_are_found_and_old_ones_forgotten(&fresh()).await;
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
+    maintaining::old_dead_letters_leave_but_those_of_acknowledged_logs(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;
 }

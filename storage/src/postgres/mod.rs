@@ -66,8 +66,9 @@ pub struct PostgresStorage {
     /// What a transaction that writes begins with.
     writing: String,
     days: KnownDays,
-    backfill_checked: Hourly,
-    policies_checked: Hourly,
+    backfill_checked: LastDone,
+    policies_checked: LastDone,
+    letters_checked: LastDone,
 }
 
 impl PostgresStorage {
@@ -87,8 +88,9 @@ impl PostgresStorage {
             features,
             writing: writing(features, &server),
             days: KnownDays::default(),
-            backfill_checked: Hourly::default(),
-            policies_checked: Hourly::default(),
+            backfill_checked: LastDone::default(),
+            policies_checked: LastDone::default(),
+            letters_checked: LastDone::default(),
         })
     }
 
@@ -171,15 +173,15 @@ fn writing(features: Features, server: &Server) -> String {
     writing
 }
 
-/// Something that is done once an hour.
+/// When something was done last that is done from time to time.
 #[derive(Debug, Default)]
-struct Hourly(AtomicI64);
+struct LastDone(AtomicI64);
 
-impl Hourly {
-    fn lapsed(&self, now: Timestamp) -> bool {
+impl LastDone {
+    fn lapsed(&self, period: Duration, now: Timestamp) -> bool {
         let last = Timestamp::from_unix_nanos(self.0.load(Ordering::Relaxed));
         // Both ways: a clock that was set back must not put it off for as long.
-        now.since(last).max(last.since(now)) >= Duration::from_secs(3_600)
+        now.since(last).max(last.since(now)) >= period
     }
 
     fn note(&self, now: Timestamp) {

@@ -20,7 +20,8 @@ use super::{
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
     LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
-    ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, query::Order,
+    ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange, TokenRecord,
+    query::Order,
 };
 
 /// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
@@ -219,6 +220,10 @@ impl Administer for PostgresStorage {
         ids: Option<&[u64]>,
     ) -> Result<u64, StorageError> {
         self.change(async |db| dead_letters::discard(db, tenant, ids).await).await
+    }
+
+    async fn usage(&self, tenant: &Tenant) -> Result<TenantUsage, StorageError> {
+        self.snapshot(async |db| dead_letters::usage(db, tenant).await).await
     }
 
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {

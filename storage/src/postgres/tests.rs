@@ -10,11 +10,12 @@ use tokio_postgres::{NoTls, types::ToSql};
 
 use super::*;
 use crate::{
-    ReadLogs, WriteLogs, WriteOutcome,
+    Administer, ReadLogs, WriteLogs, WriteOutcome,
     conformance::{
         NOW, migrated,
-        sample::{SECOND, batch, by, newest_first, push, search_all, tenant},
+        sample::{SECOND, batch, by, newest_first, push, rejected, search_all, tenant},
     },
+    disk_share::DeadLetterQuota,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -317,6 +318,41 @@ async fn history_goes_row_by_row_while_some_of_it_is_kept() {
     write(&storage, &[young.clone(), batch(2, "payments", 3, 400 * DAY)]).await;
     maintain(&storage, NOW).await;
     assert_eq!(all(&storage).await, newest_first([&young]));
+}
+
+#[tokio::test]
+async fn dead_letters_beyond_their_quota_leave_oldest_first() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let storage = open(&url).await.unwrap();
+    let (a, b) = (Tenant::new("a").unwrap(), Tenant::new("b").unwrap());
+    for (number, tenant, letters) in [(1, &a, 10), (2, &b, 10), (3, &b, 5)] {
+        let mut refused = batch(number, "payments", 2, Duration::ZERO);
+        refused.tenant = tenant.clone();
+        refused.templates.clear();
+        refused.records.clear();
+        refused.rejected = (0..letters).map(rejected).collect();
+        write(&storage, &[refused]).await;
+    }
+    let quota = DeadLetterQuota { letters_max: 12, ..DeadLetterQuota::of(0) };
+    let of_few_bytes = DeadLetterQuota { bytes_max: 500, ..quota };
+    let mut connection = storage.pool.get().await.unwrap();
+    for (quota, of_a, of_b) in [(quota, 10, 12), (of_few_bytes, 4, 4)] {
+        // Two at a time, until there is nothing more to do.
+        let mut more = true;
+        while more {
+            let db = connection.transaction().await.unwrap();
+            more = admin::dead_letters::delete_beyond(&db, &quota, NOW, 2).await.unwrap();
+            db.commit().await.unwrap();
+        }
+        for (tenant, left, were) in [(&a, of_a, 10), (&b, of_b, 15)] {
+            let usage = storage.usage(tenant).await.unwrap();
+            assert_eq!((usage.dead_letters, usage.expired_letters), (left, were - left));
+        }
+    }
+    let (left, _) = storage.list_dead_letters(&b, None, 100).await.unwrap();
+    let left: Vec<u32> = left.iter().map(|letter| letter.record.index).collect();
+    assert_eq!(left, [4, 3, 2, 1]);
 }
 
 /// A tenant's name, and a text that a text column cannot hold, in every place.

@@ -39,8 +39,8 @@ use rusqlite::{Connection, Transaction};
 
 use self::{
     admin::{
-        dead_letters, deploys, heartbeats,
-        maintain::{self, Retention},
+        dead_letters, deploys, heartbeats, maintain,
+        retention::{self, Retention},
         suspects, tokens,
     },
     errors::Fault,
@@ -55,8 +55,8 @@ use self::{
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
     LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
-    ServiceSummary, StorageError, TemplateSummary, TimeRange, TokenRecord, WriteLogs, WriteOutcome,
-    query::Order,
+    ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange, TokenRecord, WriteLogs,
+    WriteOutcome, disk_share::DeadLetterQuota, query::Order,
 };
 
 /// Where the data lies and how long it is kept.
@@ -64,7 +64,8 @@ use crate::{
 pub struct SqliteConfig {
     /// The data directory; it is created, for its owner alone, if it is missing.
     pub directory: PathBuf,
-    /// The oldest logs are deleted when the database is larger than this; 0 for no limit.
+    /// When the database is larger than this, the oldest logs of the tenants that take more than their
+    /// share of it are deleted; 0 for no limit.
     pub disk_bytes_max: u64,
     /// Logs are deleted when all logs of their block are older than this by event time.
     pub retention_age: Option<Duration>,
@@ -136,6 +137,7 @@ impl SqliteStorage {
             ledger_age: config.ledger_age,
             age: config.retention_age,
             disk_bytes_max: config.disk_bytes_max,
+            dead_letters: DeadLetterQuota::of(config.disk_bytes_max),
         };
         let writer = WriterHandle::start(writer, lock)?;
         let readers = Readers::new(files);
@@ -387,6 +389,12 @@ impl Administer for SqliteStorage {
         .await
     }
 
+    async fn usage(&self, tenant: &Tenant) -> Result<TenantUsage, StorageError> {
+        let disk_bytes_max = self.retention.disk_bytes_max;
+        self.list(tenant, move |db, tenant_id| retention::usage(db, tenant_id, disk_bytes_max))
+            .await
+    }
+
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
         self.change(tenant, move |db, tenant_id| {
             Ok(deploys::insert_deploy(db, tenant_id, &deploy)?)
@@ -447,7 +455,7 @@ impl Administer for SqliteStorage {
     async fn maintain(&self, now: Timestamp) -> Result<bool, StorageError> {
         let retention = self.retention;
         // Deleting comes first: when the disk is full, the rest waits for the room that it makes.
-        let retain = move |writer: &mut Writer| maintain::retain(writer, now, &retention);
+        let retain = move |writer: &mut Writer| retention::retain(writer, now, &retention);
         let mut more = self.writer.run(retain).await?;
         let fold = move |writer: &mut Writer| {
             writer.free(|db, _| maintain::fold(db, now, retention.ledger_age))

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::errors::Fault;
 use crate::StorageError;
 
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -18,13 +18,14 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/sqlite/0006_alerts.sql"),
     include_str!("../../migrations/sqlite/0007_job_kinds.sql"),
     include_str!("../../migrations/sqlite/0008_incident_tracking.sql"),
+    include_str!("../../migrations/sqlite/0009_tenants.sql"),
 ];
 
 /// The version that this program knows.
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 /// All that statements depend on, a line each: columns with type, constraint and place in the key,
-/// and indices with their columns.
+/// indices with their columns, and triggers.
 const SHAPE: &str = "
     SELECT format('column %s.%s %s%s%s%s', m.name, c.name, c.type, iif(c.\"notnull\", ' NOT NULL', ''),
                   iif(c.pk, ' key ' || c.pk, ''),
@@ -34,7 +35,9 @@ const SHAPE: &str = "
     SELECT format('%s %s ON %s %s', iif(l.\"unique\", 'unique index', 'index'), l.name, m.name,
                   group_concat(c.name))
     FROM sqlite_schema m JOIN pragma_index_list(m.name) l JOIN pragma_index_info(l.name) c
-    WHERE m.type = 'table' GROUP BY m.name, l.name";
+    WHERE m.type = 'table' GROUP BY m.name, l.name
+    UNION ALL
+    SELECT format('trigger %s ON %s', name, tbl_name) FROM sqlite_schema WHERE type = 'trigger'";
 
 /// Brings the database to the known version and makes sure that it has the shape of that version.
 /// Several processes may do so at once.
@@ -103,6 +106,7 @@ mod tests {
             ("ALTER TABLE blocks DROP COLUMN made_unix_seconds", "column blocks.made_unix_seconds"),
             ("DROP TABLE tokens", "column tokens."),
             ("DROP INDEX blocks_by_end", "index blocks_by_end ON blocks time_max_unix_nano"),
+            ("DROP TRIGGER blocks_added", "trigger blocks_added ON blocks"),
             (
                 "ALTER TABLE tenants RENAME COLUMN name TO title",
                 "column tenants.name TEXT NOT NULL",

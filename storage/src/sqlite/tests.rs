@@ -1,3 +1,5 @@
+mod retention;
+
 use std::path::Path;
 
 use logweir_core::{identity::BatchId, timestamp::Timestamp};

@@ -6,10 +6,12 @@ use logweir_core::{
     timestamp::Timestamp,
     wire,
 };
-use tokio_postgres::Row;
+use metrics::counter;
+use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    DeadLetter,
+    DeadLetter, TenantUsage,
+    disk_share::DeadLetterQuota,
     postgres::{
         errors::Fault,
         read::rows,
@@ -29,8 +31,7 @@ pub(crate) async fn list(
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<DeadLetter>, u64), Fault> {
-    let total = of(tenant, "SELECT count(*) FROM dead_letters WHERE tenant = ").rows(db).await?;
-    let total = total.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+    let total = total(db, tenant).await?;
     // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let found = of(tenant, SELECT)
@@ -41,6 +42,22 @@ pub(crate) async fn list(
         .rows(db)
         .await?;
     Ok((read_all(&found)?, total))
+}
+
+/// How many there are, and how many were deleted for the quota.
+pub(crate) async fn usage(db: &Transaction<'_>, tenant: &Tenant) -> Result<TenantUsage, Fault> {
+    let row = of(tenant, "SELECT letters FROM expired_letters WHERE tenant = ").rows(db).await?;
+    let expired_letters = row.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+    Ok(TenantUsage {
+        dead_letters: total(db, tenant).await?,
+        expired_letters,
+        ..TenantUsage::default()
+    })
+}
+
+async fn total(db: &Transaction<'_>, tenant: &Tenant) -> Result<u64, Fault> {
+    let total = of(tenant, "SELECT count(*) FROM dead_letters WHERE tenant = ").rows(db).await?;
+    total.first().map_or(Ok(0), |row| rows::count(row, 0))
 }
 
 /// Those named, or all never replayed; oldest first.
@@ -86,6 +103,47 @@ pub(crate) async fn discard(
         None => all,
     };
     Ok(statement.execute(db).await?)
+}
+
+/// Deletes the oldest dead letters that are owed to nobody, of the tenants that have more of them than
+/// the quota, or older ones; a bounded number. Whether there is more to do.
+pub(crate) async fn delete_beyond(
+    db: &Transaction<'_>,
+    quota: &DeadLetterQuota,
+    now: Timestamp,
+    letters_max: i64,
+) -> Result<bool, Fault> {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    // Counted anew each time: a count that is kept would be a row that all writers of a tenant wait
+    // for. What is counted is little, since the quota bounds it.
+    let row = db
+        .query_typed_one(
+            "WITH deleted AS (
+             DELETE FROM dead_letters WHERE dead_letter_id IN (
+                 SELECT dead_letter_id FROM (
+                     SELECT dead_letter_id, created_unix_nano, count(*) OVER newest AS letters,
+                         sum(octet_length(resource) + octet_length(record) + octet_length(detail))
+                             OVER newest AS bytes
+                     FROM dead_letters WHERE NOT is_owed
+                     WINDOW newest AS (PARTITION BY tenant ORDER BY dead_letter_id DESC)) AS ranked
+                 WHERE letters > $1 OR bytes > $2 OR created_unix_nano < $3
+                 ORDER BY dead_letter_id LIMIT $4)
+             RETURNING tenant),
+             noted AS (
+             INSERT INTO expired_letters SELECT tenant, count(*) FROM deleted GROUP BY tenant
+             ON CONFLICT (tenant) DO UPDATE SET letters = expired_letters.letters + excluded.letters)
+             SELECT count(*) FROM deleted",
+            &[
+                (&signed(quota.letters_max), Type::INT8),
+                (&signed(quota.bytes_max), Type::INT8),
+                (&(now - quota.age_max).as_unix_nanos(), Type::INT8),
+                (&letters_max, Type::INT8),
+            ],
+        )
+        .await?;
+    let deleted = rows::count(&row, 0)?;
+    counter!("logweir_storage_dead_letters_expired_total", "reason" => "quota").increment(deleted);
+    Ok(deleted == letters_max.unsigned_abs())
 }
 
 fn of(tenant: &Tenant, until_tenant: &str) -> Statement {

@@ -1,5 +1,6 @@
 //! What goes on beside writing and reading, in small steps: old entries of the ledger are folded
-//! into their producers, silent producers forgotten, old logs deleted, and partitions made ahead.
+//! into their producers, silent producers forgotten, old logs deleted, dead letters kept within their
+//! quota, and partitions made ahead.
 //! One of all processes does it at a time.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -9,8 +10,10 @@ use logweir_core::{limits::PRODUCER_RETENTION, timestamp::Timestamp};
 use metrics::counter;
 use tokio_postgres::types::Type;
 
+use super::dead_letters;
 use crate::{
     StorageError,
+    disk_share::DeadLetterQuota,
     postgres::{
         PostgresStorage, READ_WITHIN,
         errors::Fault,
@@ -28,6 +31,11 @@ const FOLDED_PER_STEP: i64 = 2_000;
 /// Logs of the shared old partition that a step deletes.
 // About as many as a write has, so that it takes a similar time.
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
+/// Dead letters beyond the quota that a step deletes.
+const LETTERS_PER_STEP: i64 = 20_000;
+/// How often dead letters are counted, which goes over all that the quotas leave.
+const LETTERS_COUNTED_EVERY: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Longest time in which the database says whether it takes logs.
 const PROBED_WITHIN: Duration = Duration::from_secs(8);
 /// Old logs may be many: the server gives such a statement 50 s, less than `READ_WITHIN`.
@@ -39,6 +47,7 @@ impl PostgresStorage {
         // None waits for another to succeed. Deleting comes first: when the disk is full, the rest
         // needs the room that it makes.
         let retained = self.one_step(now, Step::Retain).await;
+        let put_in_quota = self.one_step(now, Step::DeadLetters).await;
         let ahead = match self.layout {
             Layout::Partitions { .. } => {
                 self.ensure(&self.days.unknown(partitions::ahead(now))).await
@@ -46,8 +55,8 @@ impl PostgresStorage {
             Layout::Timescale => Ok(()),
         };
         let folded = self.one_step(now, Step::Fold).await;
-        let more = retained.and_then(|more| ahead.and(folded).map(|folded| more | folded));
-        more.map_err(|fault| self.told(fault))
+        let more = || Ok(retained? | put_in_quota? | folded?);
+        ahead.and_then(|()| more()).map_err(|fault| self.told(fault))
     }
 
     async fn one_step(&self, now: Timestamp, step: Step) -> Result<bool, Fault> {
@@ -61,6 +70,7 @@ impl PostgresStorage {
             }
             let more = match step {
                 Step::Retain => self.retain(&mut db, now).await?,
+                Step::DeadLetters => self.put_in_quota(&db, now).await?,
                 Step::Fold => fold(&db, now, self.config.ledger_age).await?,
             };
             db.commit().await?;
@@ -69,13 +79,27 @@ impl PostgresStorage {
         self.on_connection(READ_WITHIN, work).await
     }
 
+    /// Deletes dead letters beyond the quota of their tenants.
+    async fn put_in_quota(&self, db: &Transaction<'_>, now: Timestamp) -> Result<bool, Fault> {
+        if !self.letters_checked.lapsed(LETTERS_COUNTED_EVERY, now) {
+            return Ok(false);
+        }
+        // No limit of the disk is known here: what a database may take is its administrator's.
+        let quota = DeadLetterQuota::of(0);
+        let more = dead_letters::delete_beyond(db, &quota, now, LETTERS_PER_STEP).await?;
+        if !more {
+            self.letters_checked.note(now);
+        }
+        Ok(more)
+    }
+
     /// Deletes logs that are too old.
     async fn retain(&self, db: &mut Transaction<'_>, now: Timestamp) -> Result<bool, Fault> {
         let age = self.config.retention_age;
         match self.layout {
             Layout::Timescale if self.features.columnstore => {
                 timescale::set_retention(db, age).await?;
-                if self.policies_checked.lapsed(now) {
+                if self.policies_checked.lapsed(HOUR, now) {
                     self.check_policies(db, now).await?;
                     self.policies_checked.note(now);
                 }
@@ -135,7 +159,7 @@ impl PostgresStorage {
                 return Ok(true);
             }
         }
-        if !self.backfill_checked.lapsed(now) {
+        if !self.backfill_checked.lapsed(HOUR, now) {
             return Ok(false);
         }
         let deleted = delete_backfill(db, first_day, cutoff).await?;
@@ -167,6 +191,7 @@ impl PostgresStorage {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Retain,
+    DeadLetters,
     Fold,
 }
 
@@ -209,6 +234,6 @@ async fn delete_backfill(
             &[(&cutoff, Type::TIMESTAMPTZ), (&DELETED_LOGS_PER_STEP, Type::INT8)],
         )
         .await?;
-    counter!("logweir_storage_logs_expired_total").increment(deleted);
+    counter!("logweir_storage_logs_expired_total", "reason" => "age").increment(deleted);
     Ok(if deleted as i64 == DELETED_LOGS_PER_STEP { Deleted::Some } else { Deleted::All })
 }

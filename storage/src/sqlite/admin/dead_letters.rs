@@ -69,7 +69,7 @@ pub(crate) fn list(
     limit: usize,
 ) -> Result<(Vec<DeadLetter>, u64), Fault> {
     let total = db
-        .prepare_cached("SELECT count(*) FROM dead_letters WHERE tenant_id = ?1")?
+        .prepare_cached("SELECT dead_letters FROM tenant_usage WHERE tenant_id = ?1")?
         .query_row([tenant_id], |row| row.get::<_, u64>(0))?;
     // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);

@@ -1,9 +1,9 @@
 //! What goes on beside writing and reading, in small steps: old entries of the ledger are folded
-//! into their producers, silent producers forgotten, old logs deleted, small blocks merged, and
-//! free pages given back to the disk.
+//! into their producers, silent producers forgotten, and small blocks merged. What is deleted when is
+//! in `retention`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use logweir_core::{
     limits::PRODUCER_RETENTION,
     timestamp::Timestamp,
 };
-use metrics::{counter, gauge};
+use metrics::counter;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::merge::{Candidate, Place, choose, cut};
@@ -21,47 +21,29 @@ use crate::sqlite::{
     blocks::{self, Origin},
     errors::Fault,
     ids::Ids,
-    write::writer::Writer,
+    write::ledger::note_entries,
 };
 use crate::{
-    StorageError,
     block::{Block, BlockError, EncodedBlock, Encoder, Window},
     ranges::RangeSet,
 };
 
-/// How much one step of upkeep changes, in rows or blocks.
-// Each is a transaction of the one writing thread, and writes wait behind it: small enough to be
-// over soon, and to commit within the reserve while the disk is full.
+/// Entries of the ledger that a step folds.
+// A transaction of the one writing thread, and writes wait behind it: small enough to be over soon.
 const FOLDED_PER_STEP: usize = 2_000;
-const DELETED_BLOCKS_PER_STEP: usize = 64;
-const DELETED_BUCKETS_PER_STEP: usize = 20_000;
-/// Free pages given back in a step: each is a page to move.
-const VACUUMED_PAGES_PER_STEP: u32 = 1_024;
-/// Free pages below this share of the file are left for new data.
-// Every merge frees pages that the next write fills. Giving those back at once would move pages for
-// nothing, and make the file shrink and grow all the time.
-const FREE_SHARE_MAX: f64 = 0.25;
-const FREE_BYTES_MIN: u64 = 64 << 20;
-
-/// What is kept how long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Retention {
-    pub(crate) ledger_age: Duration,
-    pub(crate) age: Option<Duration>,
-    pub(crate) disk_bytes_max: u64,
-}
 
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
 pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
     let cutoff = (now - age).as_unix_seconds();
     let mut select = db.prepare_cached(
-        "SELECT entry_id, producer_key, sequence, committed_unix_seconds FROM batches
+        "SELECT entry_id, producer_key, sequence, committed_unix_seconds, tenant_id FROM batches
          ORDER BY entry_id LIMIT ?1",
     )?;
     // By the key, which ascends in order of commit: no index on the time is needed, which every
     // write would have to keep up.
     let mut rows = select.query([FOLDED_PER_STEP])?;
     let (mut last, mut count) = (None, 0);
+    let mut folded: BTreeMap<i64, i64> = BTreeMap::new();
     let mut sequences: Vec<(i64, u64)> = Vec::new();
     while let Some(row) = rows.next()? {
         if row.get::<_, i64>(3)? > cutoff {
@@ -69,6 +51,7 @@ pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Resul
         }
         last = Some(row.get::<_, i64>(0)?);
         count += 1;
+        *folded.entry(row.get(4)?).or_default() += 1;
         if let (Some(producer), Some(sequence)) = (row.get(1)?, row.get::<_, Option<i64>>(2)?) {
             sequences.push((producer, sequence as u64));
         }
@@ -77,6 +60,9 @@ pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Resul
     // nor the sequence, and be stored twice.
     if let Some(last) = last {
         db.execute("DELETE FROM batches WHERE entry_id <= ?1", [last])?;
+    }
+    for (tenant_id, entries) in folded {
+        note_entries(db, tenant_id, -entries)?;
     }
     sequences.sort_unstable();
     for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {
@@ -102,135 +88,6 @@ fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), F
     db.prepare_cached("UPDATE producers SET folded_sequences = ?2 WHERE producer_key = ?1")?
         .execute(params![key, folded])?;
     Ok(())
-}
-
-/// Deletes what is too old, or oldest when there is too much. Whether there is more to do.
-pub(crate) fn retain(
-    writer: &mut Writer,
-    now: Timestamp,
-    retention: &Retention,
-) -> Result<bool, StorageError> {
-    let mut more = false;
-    if let Some(age) = retention.age {
-        let cutoff = now - age;
-        let deleted = writer.free(|db, _| delete_oldest(db, cutoff, u64::MAX))?;
-        more |= deleted == DELETED_BLOCKS_PER_STEP;
-    }
-    if retention.disk_bytes_max > 0 {
-        let space = writer.run_plain(Space::of)?;
-        // Used pages and not the file's length: deleting frees pages first and shortens the file
-        // later, so that going by its length would delete everything before it got shorter.
-        let excess = space.used_bytes().saturating_sub(retention.disk_bytes_max);
-        if excess > 0 {
-            let deleted =
-                writer.free(|db, _| match delete_oldest(db, Timestamp::MAX, excess)? {
-                    0 => delete_oldest_buckets(db),
-                    deleted => Ok(deleted),
-                })?;
-            more |= deleted > 0;
-        }
-    }
-    more |= vacuum(writer, retention)?;
-    gauge!("logweir_storage_disk_bytes").set(writer.files().disk_bytes() as f64);
-    Ok(more)
-}
-
-/// Deletes the oldest blocks that end before a time, until so many bytes are free; how many.
-fn delete_oldest(db: &Transaction<'_>, cutoff: Timestamp, bytes: u64) -> Result<usize, Fault> {
-    let mut select = db.prepare_cached(
-        "SELECT block_id, logs, disk_bytes FROM blocks WHERE time_max_unix_nano < ?1
-         ORDER BY time_max_unix_nano LIMIT ?2",
-    )?;
-    let oldest: Vec<(i64, u64, u64)> = select
-        .query_map(params![cutoff.as_unix_nanos(), DELETED_BLOCKS_PER_STEP], |row| row.try_into())?
-        .collect::<Result<_, _>>()?;
-    let (mut deleted, mut freed) = (0, 0);
-    for (block_id, logs, disk_bytes) in oldest {
-        // No more than asked for: a full step of 64 blocks may be much of a small database.
-        if freed >= bytes {
-            break;
-        }
-        blocks::delete(db, block_id)?;
-        counter!("logweir_storage_logs_expired_total").increment(logs);
-        deleted += 1;
-        freed += disk_bytes;
-    }
-    Ok(deleted)
-}
-
-/// Deletes the oldest rows of 10 seconds when no logs are left to delete; hours stay.
-fn delete_oldest_buckets(db: &Transaction<'_>) -> Result<usize, Fault> {
-    let mut deleted = 0;
-    // SQLite has no DELETE with a LIMIT here, so the start of the row at the limit is looked up
-    // first. With fewer rows than a step there is none, and nothing is deleted: that is little.
-    for table in ["service_buckets", "latency_buckets", "template_buckets"] {
-        deleted += db.execute(
-            &format!(
-                "DELETE FROM {table} WHERE width_seconds = 10 AND start_unix_seconds <=
-                     (SELECT start_unix_seconds FROM {table} WHERE width_seconds = 10
-                      ORDER BY start_unix_seconds LIMIT 1 OFFSET ?1)"
-            ),
-            [DELETED_BUCKETS_PER_STEP],
-        )?;
-    }
-    Ok(deleted)
-}
-
-/// How the database's file is used.
-#[derive(Debug, Clone, Copy)]
-struct Space {
-    page_bytes: u64,
-    pages: u64,
-    free_pages: u64,
-}
-
-impl Space {
-    fn of(db: &Connection) -> rusqlite::Result<Self> {
-        let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        Ok(Self {
-            page_bytes: pragma("page_size")?,
-            pages: pragma("page_count")?,
-            free_pages: pragma("freelist_count")?,
-        })
-    }
-
-    const fn used_bytes(&self) -> u64 {
-        (self.pages - self.free_pages) * self.page_bytes
-    }
-
-    /// Whether there are more free pages than new data will soon fill.
-    fn is_loose(&self, disk_bytes_max: u64) -> bool {
-        let free = self.free_pages * self.page_bytes;
-        let is_over = disk_bytes_max > 0 && self.pages * self.page_bytes > disk_bytes_max;
-        let is_much = free > FREE_BYTES_MIN
-            && free as f64 > (self.pages * self.page_bytes) as f64 * FREE_SHARE_MAX;
-        self.free_pages > 0 && (is_over || is_much)
-    }
-}
-
-/// Gives free pages back to the disk. Whether there is more to do.
-fn vacuum(writer: &mut Writer, retention: &Retention) -> Result<bool, StorageError> {
-    let space = writer.run_plain(Space::of)?;
-    if !space.is_loose(retention.disk_bytes_max) {
-        return Ok(false);
-    }
-    writer.run_plain(|db| {
-        // The pragma moves a page with each row that is read from it.
-        let mut vacuum =
-            db.prepare(&format!("PRAGMA incremental_vacuum({VACUUMED_PAGES_PER_STEP})"))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-        Ok(())
-    })?;
-    let after = writer.run_plain(Space::of)?;
-    // No page less means that it cannot be done now, as on a full disk: asking again at once
-    // would spin.
-    let more = after.free_pages < space.free_pages && after.is_loose(retention.disk_bytes_max);
-    if !more {
-        // The file itself shrinks when the write-ahead log is copied into it.
-        writer.run_plain(|db| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))?;
-    }
-    Ok(more)
 }
 
 /// What comes of looking for blocks to merge.

@@ -1,4 +1,4 @@
-//! What keeps a data directory going: tokens, jobs, models, dead letters, upkeep.
+//! What keeps a data directory going: tokens, jobs, models, dead letters, upkeep, retention.
 
 pub(crate) mod dead_letters;
 pub(crate) mod deploys;
@@ -8,5 +8,6 @@ pub(crate) mod jobs;
 pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod models;
+pub(crate) mod retention;
 pub(crate) mod suspects;
 pub(crate) mod tokens;

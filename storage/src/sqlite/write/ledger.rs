@@ -1,6 +1,9 @@
 //! The ledger of batches and the producers' accounts in their tables.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use logweir_core::{
     identity::{BatchId, ProducerId},
@@ -22,17 +25,23 @@ use crate::{
     sqlite::errors::Fault,
 };
 
+/// Bytes that an entry of the ledger takes with its place in the index, about; the migration that
+/// made `tenant_usage` reckons with as many.
+const ENTRY_BYTES: i64 = 128;
+
 /// The ledger and the accounts in the course of one transaction.
 pub(crate) struct Ledger {
     now: Timestamp,
     /// How long an entry is kept until it is folded.
     age: Duration,
     producers: HashMap<(i64, ProducerId), ProducerRow>,
+    /// Entries made, by tenant.
+    entered: BTreeMap<i64, i64>,
 }
 
 impl Ledger {
     pub(crate) fn new(now: Timestamp, age: Duration) -> Self {
-        Self { now, age, producers: HashMap::new() }
+        Self { now, age, producers: HashMap::new(), entered: BTreeMap::new() }
     }
 
     /// Enters a batch unless it was committed before.
@@ -76,7 +85,7 @@ impl Ledger {
     }
 
     fn enter(
-        &self,
+        &mut self,
         db: &Connection,
         tenant_id: i64,
         batch_id: BatchId,
@@ -98,6 +107,7 @@ impl Ledger {
             batch.records.len(),
             batch.rejected.len(),
         ])?;
+        *self.entered.entry(tenant_id).or_default() += inserted as i64;
         Ok((inserted == 1).then(|| db.last_insert_rowid()))
     }
 
@@ -140,8 +150,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes the accounts that changed, by key.
+    /// Writes the accounts that changed, by key, and what the entries take.
     pub(crate) fn save(self, db: &Connection) -> rusqlite::Result<()> {
+        for (tenant_id, entries) in &self.entered {
+            note_entries(db, *tenant_id, *entries)?;
+        }
         let mut rows: Vec<ProducerRow> =
             self.producers.into_values().filter(|row| row.changed).collect();
         // `folded` is not written: it belongs to upkeep, and what was read here only answers
@@ -149,6 +162,13 @@ impl Ledger {
         rows.sort_unstable_by_key(|row| row.key);
         rows.iter().try_for_each(|row| row.save(db))
     }
+}
+
+/// Adds entries of the ledger to what a tenant takes of the disk; fewer than none were folded.
+pub(crate) fn note_entries(db: &Connection, tenant_id: i64, entries: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE tenant_usage SET row_bytes = row_bytes + ?2 WHERE tenant_id = ?1")?
+        .execute(params![tenant_id, entries * ENTRY_BYTES])?;
+    Ok(())
 }
 
 /// A row of `producers`.
