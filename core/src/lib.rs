@@ -2,6 +2,7 @@
 //!
 //! Entry rule: only what two other crates use.
 
+pub mod fairness;
 pub mod filter;
 pub mod identity;
 pub mod job;
