@@ -359,8 +359,8 @@ impl Stored {
     }
 
     /// In an order that says nothing.
-    fn shuffled(self, seed: u64) -> Vec<(Template, u64)> {
-        let mut all: Vec<_> = self.0.into_values().collect();
+    fn shuffled(&self, seed: u64) -> Vec<(Template, u64)> {
+        let mut all: Vec<_> = self.0.values().cloned().collect();
         all.sort_by_key(|(template, _)| (template.template_id.0 ^ seed).wrapping_mul(seed | 1));
         all
     }
@@ -403,12 +403,12 @@ fn assert_new_ones_are_told(bench: &mut Bench, number: u64) {
 
 #[test]
 fn a_tenants_one_offs_leave_new_patterns_of_others_and_of_calm_services_alone() {
+    let mut bench = Bench::new(a_tenth());
+    let stored = flooded(&mut bench, 13_000);
+    let flooded = bench.detector.stats();
+    assert!(flooded.templates <= 10_010 && flooded.catch_all_logs > 900, "{flooded:?}");
+    assert_new_ones_are_told(&mut bench, 1);
     for seed in 0..3 {
-        let mut bench = Bench::new(a_tenth());
-        let stored = flooded(&mut bench, 13_000);
-        let flooded = bench.detector.stats();
-        assert!(flooded.templates <= 10_010 && flooded.catch_all_logs > 900, "{flooded:?}");
-        assert_new_ones_are_told(&mut bench, 1);
         let mut after = Bench::new(a_tenth());
         after.detector.preload(stored.shuffled(seed));
         assert_new_ones_are_told(&mut after, 2);

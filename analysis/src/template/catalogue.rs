@@ -763,7 +763,7 @@ mod tests {
         bench.catalogue.forget_rarest(2, 0);
         assert_eq!([young, often].map(|id| is_known(&bench, id)), [false; 2]);
         assert_eq!(bench.catalogue.len(), len - 2);
-        assert_eq!(bench.log("user zoe has left").merged_into.is_some(), true);
+        assert!(bench.log("user zoe has left").merged_into.is_some());
         assert_eq!(bench.log("disk is full").template_id, old);
         bench.catalogue.forget_rarest(usize::MAX, 0);
         assert_eq!((bench.catalogue.len(), bench.catalogue.heads.len()), (0, 0));
