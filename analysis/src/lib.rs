@@ -11,7 +11,7 @@
 //! have all together; above either bound rare patterns leave for new ones, and what comes too often
 //! for that falls into its service's catch-all. Of services above their bound, the one heard of
 //! longest ago is forgotten, and learns afresh if it comes back. Each tenant has a share of all that,
-//! by which another's flood changes nothing; see [`room`].
+//! by which another's flood changes nothing; see `room.rs`.
 
 mod cluster;
 mod input;
@@ -24,7 +24,7 @@ mod session;
 mod shares;
 mod template;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
@@ -48,7 +48,7 @@ pub use self::{
     template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
 use self::{
-    room::{Replaced, Room},
+    room::{Debt, GIVERS, PART_OF_SERVICE, Replaced, Room, Size, by_turns, services_by_turns},
     score::{DecayTable, Log, PatternBaseline, ServiceBaseline},
     session::{Sessions, described},
     template::{Catalogue, PatternHandle, PatternRequest},
@@ -160,7 +160,7 @@ impl Detector {
     pub fn new(config: DetectorConfig) -> Self {
         Self {
             sessions: Sessions::new(config.contamination),
-            room: Room::new(&config),
+            room: Room::new(config.services_max, config.templates_max),
             config,
             services: Vec::new(),
             by_name: HashMap::new(),
@@ -337,14 +337,14 @@ impl Detector {
         change: impl FnOnce(&mut Catalogue<PatternBaseline>) -> T,
     ) -> T {
         let state = &mut self.services[at];
-        let before = (state.templates.len(), state.templates.bytes());
+        let before = state.templates.size();
         let result = change(&mut state.templates);
         // What patterns that became one have learnt was added up behind the baseline's back: its
         // sums over all patterns are counted anew. The factor changes nothing.
         if state.templates.take_absorbed() {
             state.scale(1.0);
         }
-        self.account_for(at, before);
+        self.room.change(state.account, before, state.templates.size());
         result
     }
 
@@ -361,6 +361,130 @@ impl Detector {
         self.signature = signature;
         self.stats.catch_all_logs += u64::from(self.services[at].templates.is_catch_all(place));
         place
+    }
+}
+
+/// Making room, and giving it.
+impl Detector {
+    /// Gives a service that was not known a place, and what it learns from now on an account.
+    fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
+        let account = self.room.account(&tenant);
+        let state = self.unknown(account, tenant.clone(), service.clone());
+        let at = if self.room.services.admits(account, 1) {
+            self.services.push(state);
+            self.services.len() - 1
+        } else {
+            self.forget_oldest(self.room.services.payer(account), state)
+        };
+        self.room.services.change(account, 0, 1);
+        self.by_name.insert((tenant, service), at);
+        self.equip(at);
+        at
+    }
+
+    fn forget_oldest(&mut self, payer: usize, newcomer: ServiceState) -> usize {
+        let ages = self.services.iter().enumerate().filter(|(_, state)| state.account == payer);
+        let oldest = ages.min_by_key(|(_, state)| state.last_received);
+        let at = oldest.map_or(0, |(at, _)| at);
+        // Replaced in its place, so that the indexes of all others stay what the map says. The
+        // accounts must follow, or their bounds would shrink with every change.
+        let gone = std::mem::replace(&mut self.services[at], newcomer);
+        self.by_name.remove(&(gone.tenant, gone.service));
+        self.room.services.change(gone.account, 1, 0);
+        self.room.change(gone.account, gone.templates.size(), Size { templates: 0, bytes: 0 });
+        self.stats.services_forgotten += 1;
+        at
+    }
+
+    /// The place of a service that storage knows; none if there are too many.
+    fn enter_known(&mut self, tenant: &Tenant, service: &Service) -> Option<usize> {
+        let key = (tenant.clone(), service.clone());
+        let account = self.room.account(tenant);
+        match self.by_name.get(&key) {
+            Some(&at) => Some(at),
+            None => self.room.services.admits(account, 1).then(|| self.admit(key)),
+        }
+    }
+
+    /// Takes the templates over for which there is room: tenants and services by turns, and of a
+    /// service the most frequent first.
+    fn take_over(
+        &mut self,
+        known: impl IntoIterator<Item = (Template, u64)>,
+    ) -> Vec<(usize, Template, u64)> {
+        let mut taken = Vec::new();
+        for ((tenant, service), templates) in services_by_turns(known) {
+            let Some(at) = self.enter_known(&tenant, &service) else { continue };
+            let of_service = templates.into_iter();
+            taken.push(of_service.map(|(template, count)| (at, template, count)).collect());
+        }
+        by_turns(taken)
+    }
+
+    fn has_room(&self, at: usize, bytes: usize) -> bool {
+        let account = self.services[at].account;
+        !self.is_full(at) && self.room.admits(account, bytes)
+    }
+
+    fn is_full(&self, at: usize) -> bool {
+        self.services[at].templates.len() >= self.config.templates_per_service_max
+    }
+
+    /// Has rare patterns leave for a new one; whether there is room then.
+    #[cold]
+    fn make_room(&mut self, at: usize, signature: &[u8]) -> bool {
+        let is_full = self.is_full(at);
+        let state = &mut self.services[at];
+        let account = state.account;
+        let debts = self.room.debts(account, signature.len(), is_full);
+        let is_own = debts.iter().flatten().any(|debt| debt.payer == account);
+        if is_own && !state.replaced.may_go_on(state.last_received)
+            || state.templates.follows_known(signature)
+        {
+            return false;
+        }
+        state.replaced.patterns += u32::from(is_own);
+        let own_giver = is_full.then_some(at);
+        debts.into_iter().flatten().all(|debt| {
+            // Some more for another tenant, so that it need not ask for each of many.
+            let part = if debt.payer == account { 0 } else { self.room.part(debt.payer) };
+            self.pay(&debt, own_giver.filter(|_| debt.payer == account), part)
+        })
+    }
+
+    /// Has the payer's rarest patterns leave, of one of its services or else the largest: what is due,
+    /// and up to so many; whether it had as many as are due.
+    fn pay(&mut self, debt: &Debt, giver: Option<usize>, part: usize) -> bool {
+        let mut due = debt.due;
+        while due.templates > 0 || due.bytes > 0 {
+            let Some(giver) = giver.or_else(|| self.giver(debt.payer)) else { return false };
+            let before = self.services[giver].templates.size();
+            let leaving = due.templates.max(part.min(before.templates / PART_OF_SERVICE));
+            self.forget(giver, leaving, due.bytes);
+            let after = self.services[giver].templates.size();
+            if after == before {
+                return false;
+            }
+            due = due.after(before, after);
+        }
+        true
+    }
+
+    /// The largest service of an account, if possible one with a one-off pattern.
+    fn giver(&self, account: usize) -> Option<usize> {
+        let size = |at: &usize| self.services[*at].templates.size();
+        let is_of = |at: &usize| self.services[*at].account == account && size(at).templates > 0;
+        let mut largest: Vec<usize> = (0..self.services.len()).filter(is_of).collect();
+        largest.sort_unstable_by_key(|at| (Reverse(size(at).weight()), *at));
+        largest.truncate(GIVERS);
+        let has_one_off = |at: &&usize| self.services[**at].templates.has_one_off();
+        largest.iter().find(has_one_off).or(largest.first()).copied()
+    }
+
+    fn forget(&mut self, at: usize, templates: usize, bytes: usize) {
+        let gone = self.grow(at, |known| known.forget_rarest(templates, bytes));
+        let baseline = &mut self.services[at].baseline;
+        gone.iter().for_each(|pattern| baseline.forget(pattern));
     }
 }
 

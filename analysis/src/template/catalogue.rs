@@ -24,6 +24,7 @@ use super::{
     HashedMap, catch_all, glob, is_catch_all, mask, merge::MergeRules, merger_id, pattern_hash,
     service_seed, template_id,
 };
+use crate::room::Size;
 
 /// Signatures kept of one pattern.
 const MEMBERS_MAX: u32 = 1_000;
@@ -128,9 +129,9 @@ impl<S: PatternState> Catalogue<S> {
         self.known.len() - self.catch_alls
     }
 
-    /// Bytes of their patterns.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// How many they are, and the bytes of their patterns.
+    pub(crate) fn size(&self) -> Size {
+        Size { templates: self.len(), bytes: self.bytes }
     }
 
     /// The place of a message with this signature, if it is known: one look-up.
