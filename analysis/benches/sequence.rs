@@ -55,6 +55,7 @@ fn follow(criterion: &mut Criterion) {
             for (number, (session, event)) in logs.iter().enumerate() {
                 let received_unix_nano = (pass * 600_000_000_000 + number as u64 * 10_000) as i64;
                 let log = SequenceLog {
+                    account: 0,
                     scope: 1,
                     session: event_key(*session, pass),
                     kind: SessionKind::Trace,

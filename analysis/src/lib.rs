@@ -8,20 +8,23 @@
 //! never called anomalies: today's baseline says nothing about them.
 //!
 //! Memory is bounded by [`DetectorConfig`]: a service has a bounded number of templates, and so
-//! have all together; above either bound a new pattern falls into its service's catch-all. Of
-//! services above their bound, the one heard of longest ago is forgotten, and learns afresh if it
-//! comes back.
+//! have all together; above either bound rare patterns leave for new ones, and what comes too often
+//! for that falls into its service's catch-all. Of services above their bound, the one heard of
+//! longest ago is forgotten, and learns afresh if it comes back. Each tenant has a share of all that,
+//! by which another's flood changes nothing; see `room.rs`.
 
 mod cluster;
 mod input;
 mod model;
+mod room;
 mod score;
 pub mod sequence;
 mod series;
 mod session;
+mod shares;
 mod template;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
@@ -45,13 +48,12 @@ pub use self::{
     template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
 use self::{
+    room::{Debt, GIVERS, PART_OF_SERVICE, Replaced, Room, Size, by_turns, services_by_turns},
     score::{DecayTable, Log, PatternBaseline, ServiceBaseline},
     session::{Sessions, described},
     template::{Catalogue, PatternHandle, PatternRequest},
 };
 
-/// Bytes that a template's pattern may have on average: more of long ones leave less room.
-const PATTERN_BYTES_MEAN: usize = 512;
 /// Rows of a sample to train on, over all services of its scope.
 pub const SAMPLE_ROWS_MAX: usize = 100_000;
 
@@ -64,10 +66,10 @@ pub struct DetectorConfig {
     pub contamination: f64,
     /// Templates of a service, catch-alls aside.
     pub templates_per_service_max: usize,
-    /// Templates of all services, catch-alls aside; about 400 bytes each, and 600 more with
-    /// latency.
+    /// Templates of all services of a tenant that is alone, catch-alls aside; all tenants together
+    /// have a third more. About 400 bytes each, and 600 more with latency.
     pub templates_max: usize,
-    /// Services known at a time.
+    /// Services known at a time of a tenant that is alone; of all tenants together a third more.
     pub services_max: usize,
 }
 
@@ -133,8 +135,7 @@ pub struct Detector {
     current: usize,
     signature: Vec<u8>,
     stats: DetectorStats,
-    /// Bytes of the patterns of all templates.
-    pattern_bytes: usize,
+    room: Room,
     decay_table: Arc<DecayTable>,
     forests: HashMap<ModelScope, Arc<ForestModel>>,
     feedback: HashMap<TemplateId, f32>,
@@ -144,11 +145,14 @@ pub struct Detector {
 struct ServiceState {
     tenant: Tenant,
     service: Service,
+    /// The number by which the tenant's shares go.
+    account: usize,
     /// A hash of tenant and service, from which ids of templates and all that is random follow.
     seed: u64,
     templates: Catalogue<PatternBaseline>,
     baseline: ServiceBaseline,
     last_received: Timestamp,
+    replaced: Replaced,
 }
 
 impl Detector {
@@ -156,13 +160,13 @@ impl Detector {
     pub fn new(config: DetectorConfig) -> Self {
         Self {
             sessions: Sessions::new(config.contamination),
+            room: Room::new(config.services_max, config.templates_max),
             config,
             services: Vec::new(),
             by_name: HashMap::new(),
             current: 0,
             signature: Vec::with_capacity(SIGNATURE_BYTES_MAX),
             stats: DetectorStats::default(),
-            pattern_bytes: 0,
             decay_table: Arc::new(DecayTable::new()),
             forests: HashMap::new(),
             feedback: HashMap::new(),
@@ -170,11 +174,11 @@ impl Detector {
     }
 
     /// Starts from the templates and counts in storage, so that a restart does not call them new.
-    /// To be called before the first log.
+    /// To be called before the first log. Where there are more than there is room for, each tenant
+    /// and each service gets its share of the most frequent ones.
     pub fn preload(&mut self, known: impl IntoIterator<Item = (Template, u64)>) {
-        for (template, count) in known {
-            let at = self.enter(&template.tenant, &template.service, Timestamp::MIN);
-            if self.has_room(at) {
+        for (at, template, count) in self.take_over(known) {
+            if self.has_room(at, template.pattern.len()) {
                 self.grow(at, |templates| {
                     templates.preload(template, PatternBaseline::counted(count))
                 });
@@ -266,7 +270,7 @@ impl Detector {
         let (mut scored, event) = state.score(place, log, &self.feedback);
         // Sequences have a budget of false alarms of their own: joined with the other tests, they
         // would cost each of them a share of theirs.
-        if let Some(step) = self.sessions.observe(log, state.seed, event) {
+        if let Some(step) = self.sessions.observe(log, state.account, state.seed, event) {
             scored.is_anomaly = true;
             scored.anomaly_score = scored.anomaly_score.max(step.score as f32);
             scored
@@ -288,6 +292,7 @@ impl Detector {
         let sessions = self.sessions.stats();
         DetectorStats {
             services: self.services.len(),
+            templates: self.room.templates(),
             sessions: sessions.sessions,
             sessions_dropped: sessions.dropped,
             ..self.stats
@@ -310,49 +315,19 @@ impl Detector {
         self.current
     }
 
-    fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
+    fn unknown(&self, account: usize, tenant: Tenant, service: Service) -> ServiceState {
         let seed = template::service_seed(&tenant, &service);
-        let state = ServiceState {
+        let table = Arc::clone(&self.decay_table);
+        ServiceState {
             templates: Catalogue::new(tenant.clone(), service.clone()),
-            tenant: tenant.clone(),
-            service: service.clone(),
+            tenant,
+            service,
+            account,
             seed,
-            baseline: ServiceBaseline::new(
-                self.config.contamination,
-                seed,
-                Arc::clone(&self.decay_table),
-            ),
+            baseline: ServiceBaseline::new(self.config.contamination, seed, table),
             last_received: Timestamp::MIN,
-        };
-        let at = if self.services.len() < self.config.services_max.max(1) {
-            self.services.push(state);
-            self.services.len() - 1
-        } else {
-            self.forget_oldest(state)
-        };
-        self.by_name.insert((tenant, service), at);
-        self.equip(at);
-        at
-    }
-
-    fn forget_oldest(&mut self, newcomer: ServiceState) -> usize {
-        let ages = self.services.iter().enumerate();
-        let oldest = ages.min_by_key(|(_, state)| state.last_received);
-        let at = oldest.map_or(0, |(at, _)| at);
-        // Replaced in its place, so that the indexes of all others stay what the map says. The
-        // accounts of templates must follow, or their bounds would shrink with every change.
-        let gone = std::mem::replace(&mut self.services[at], newcomer);
-        self.by_name.remove(&(gone.tenant, gone.service));
-        self.stats.templates -= gone.templates.len();
-        self.pattern_bytes -= gone.templates.bytes();
-        self.stats.services_forgotten += 1;
-        at
-    }
-
-    fn has_room(&self, at: usize) -> bool {
-        self.services[at].templates.len() < self.config.templates_per_service_max
-            && self.stats.templates < self.config.templates_max
-            && self.pattern_bytes < self.config.templates_max * PATTERN_BYTES_MEAN
+            replaced: Replaced::default(),
+        }
     }
 
     /// Changes the templates of a service, and keeps account.
@@ -362,15 +337,14 @@ impl Detector {
         change: impl FnOnce(&mut Catalogue<PatternBaseline>) -> T,
     ) -> T {
         let state = &mut self.services[at];
-        let before = (state.templates.len(), state.templates.bytes());
+        let before = state.templates.size();
         let result = change(&mut state.templates);
-        self.stats.templates = self.stats.templates + state.templates.len() - before.0;
-        self.pattern_bytes = self.pattern_bytes + state.templates.bytes() - before.1;
         // What patterns that became one have learnt was added up behind the baseline's back: its
         // sums over all patterns are counted anew. The factor changes nothing.
         if state.templates.take_absorbed() {
             state.scale(1.0);
         }
+        self.room.change(state.account, before, state.templates.size());
         result
     }
 
@@ -380,13 +354,137 @@ impl Detector {
         if let Some(place) = self.services[at].templates.find(&self.signature) {
             return place;
         }
-        let has_room = self.has_room(at);
         let signature = std::mem::take(&mut self.signature);
+        let has_room = self.has_room(at, signature.len()) || self.make_room(at, &signature);
         let asked = PatternRequest { message, signature: &signature, words, has_room };
         let place = self.grow(at, |templates| templates.admit(&asked));
         self.signature = signature;
         self.stats.catch_all_logs += u64::from(self.services[at].templates.is_catch_all(place));
         place
+    }
+}
+
+/// Making room, and giving it.
+impl Detector {
+    /// Gives a service that was not known a place, and what it learns from now on an account.
+    fn admit(&mut self, (tenant, service): (Tenant, Service)) -> usize {
+        let account = self.room.account(&tenant);
+        let state = self.unknown(account, tenant.clone(), service.clone());
+        let at = if self.room.services.admits(account, 1) {
+            self.services.push(state);
+            self.services.len() - 1
+        } else {
+            self.forget_oldest(self.room.services.payer(account), state)
+        };
+        self.room.services.change(account, 0, 1);
+        self.by_name.insert((tenant, service), at);
+        self.equip(at);
+        at
+    }
+
+    fn forget_oldest(&mut self, payer: usize, newcomer: ServiceState) -> usize {
+        let ages = self.services.iter().enumerate().filter(|(_, state)| state.account == payer);
+        let oldest = ages.min_by_key(|(_, state)| state.last_received);
+        let at = oldest.map_or(0, |(at, _)| at);
+        // Replaced in its place, so that the indexes of all others stay what the map says. The
+        // accounts must follow, or their bounds would shrink with every change.
+        let gone = std::mem::replace(&mut self.services[at], newcomer);
+        self.by_name.remove(&(gone.tenant, gone.service));
+        self.room.services.change(gone.account, 1, 0);
+        self.room.change(gone.account, gone.templates.size(), Size { templates: 0, bytes: 0 });
+        self.stats.services_forgotten += 1;
+        at
+    }
+
+    /// The place of a service that storage knows; none if there are too many.
+    fn enter_known(&mut self, tenant: &Tenant, service: &Service) -> Option<usize> {
+        let key = (tenant.clone(), service.clone());
+        let account = self.room.account(tenant);
+        match self.by_name.get(&key) {
+            Some(&at) => Some(at),
+            None => self.room.services.admits(account, 1).then(|| self.admit(key)),
+        }
+    }
+
+    /// Takes the templates over for which there is room: tenants and services by turns, and of a
+    /// service the most frequent first.
+    fn take_over(
+        &mut self,
+        known: impl IntoIterator<Item = (Template, u64)>,
+    ) -> Vec<(usize, Template, u64)> {
+        let mut taken = Vec::new();
+        for ((tenant, service), templates) in services_by_turns(known) {
+            let Some(at) = self.enter_known(&tenant, &service) else { continue };
+            let of_service = templates.into_iter();
+            taken.push(of_service.map(|(template, count)| (at, template, count)).collect());
+        }
+        by_turns(taken)
+    }
+
+    fn has_room(&self, at: usize, bytes: usize) -> bool {
+        let account = self.services[at].account;
+        !self.is_full(at) && self.room.admits(account, bytes)
+    }
+
+    fn is_full(&self, at: usize) -> bool {
+        self.services[at].templates.len() >= self.config.templates_per_service_max
+    }
+
+    /// Has rare patterns leave for a new one; whether there is room then.
+    #[cold]
+    fn make_room(&mut self, at: usize, signature: &[u8]) -> bool {
+        let is_full = self.is_full(at);
+        let state = &mut self.services[at];
+        let account = state.account;
+        let debts = self.room.debts(account, signature.len(), is_full);
+        let is_own = debts.iter().flatten().any(|debt| debt.payer == account);
+        if is_own && !state.replaced.may_go_on(state.last_received)
+            || state.templates.follows_known(signature)
+        {
+            return false;
+        }
+        state.replaced.patterns += u32::from(is_own);
+        let own_giver = is_full.then_some(at);
+        debts.into_iter().flatten().all(|debt| {
+            // Some more for another tenant, so that it need not ask for each of many.
+            let part = if debt.payer == account { 0 } else { self.room.part(debt.payer) };
+            self.pay(&debt, own_giver.filter(|_| debt.payer == account), part)
+        })
+    }
+
+    /// Has the payer's rarest patterns leave, of one of its services or else the largest: what is due,
+    /// and up to so many; whether it had as many as are due.
+    fn pay(&mut self, debt: &Debt, giver: Option<usize>, part: usize) -> bool {
+        let mut due = debt.due;
+        while due.templates > 0 || due.bytes > 0 {
+            let Some(giver) = giver.or_else(|| self.giver(debt.payer)) else { return false };
+            let before = self.services[giver].templates.size();
+            let leaving = due.templates.max(part.min(before.templates / PART_OF_SERVICE));
+            self.forget(giver, leaving, due.bytes);
+            let after = self.services[giver].templates.size();
+            if after == before {
+                return false;
+            }
+            due = due.after(before, after);
+        }
+        true
+    }
+
+    /// The largest service of an account, if possible one with a one-off pattern.
+    fn giver(&self, account: usize) -> Option<usize> {
+        let size = |at: &usize| self.services[*at].templates.size();
+        let is_of = |at: &usize| self.services[*at].account == account && size(at).templates > 0;
+        let mut largest: Vec<usize> = (0..self.services.len()).filter(is_of).collect();
+        largest.sort_unstable_by_key(|at| (Reverse(size(at).weight()), *at));
+        largest.truncate(GIVERS);
+        let has_one_off = |at: &&usize| self.services[**at].templates.has_one_off();
+        largest.iter().find(has_one_off).or(largest.first()).copied()
+    }
+
+    fn forget(&mut self, at: usize, templates: usize, bytes: usize) {
+        let gone = self.grow(at, |known| known.forget_rarest(templates, bytes));
+        let baseline = &mut self.services[at].baseline;
+        gone.iter().for_each(|pattern| baseline.forget(pattern));
     }
 }
 

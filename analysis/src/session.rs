@@ -61,11 +61,12 @@ impl Sessions {
         Self(SequenceTracker::new(config))
     }
 
-    /// Learns from a log of a service with this seed; says so if it should not have come after
-    /// those before it.
+    /// Learns from a log of a service with this seed, whose tenant has this account; says so if it
+    /// should not have come after those before it.
     pub(crate) fn observe(
         &mut self,
         log: &ReceivedLog<'_>,
+        account: usize,
         service_seed: u64,
         event: u64,
     ) -> Option<SequenceScore> {
@@ -82,7 +83,8 @@ impl Sessions {
             }
         };
         let received_unix_nano = log.received_at.as_unix_nanos();
-        let log_of_session = SequenceLog { scope, session, kind, event, received_unix_nano };
+        let log_of_session =
+            SequenceLog { account, scope, session, kind, event, received_unix_nano };
         self.0.observe(log_of_session, || Owner {
             tenant: log.tenant.clone(),
             service: log.service.clone(),

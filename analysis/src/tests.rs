@@ -45,6 +45,20 @@ impl Bench {
         })
     }
 
+    /// Sends as another tenant or service from now on.
+    fn go_by(&mut self, tenant: &str, service: &str) {
+        (self.tenant, self.service) =
+            (Tenant::new(tenant).unwrap(), Service::new(service).unwrap());
+    }
+
+    /// Whether the message's own template is known.
+    fn knows(&mut self, message: &str) -> bool {
+        let at = self.detector.by_name.get(&(self.tenant.clone(), self.service.clone()));
+        let mut signature = Vec::new();
+        template::mask(message, &mut signature);
+        at.is_some_and(|&at| self.detector.services[at].templates.find(&signature).is_some())
+    }
+
     /// 50 patterns, some of them rare, latencies with a heavy tail. How many alarmed.
     fn steady(&mut self, logs: u64) -> usize {
         let mut state = 7_u64;
@@ -68,6 +82,15 @@ impl Bench {
         }
         alarms
     }
+}
+
+/// A message that has no word in common with that of any other number.
+fn one_off(number: u64) -> String {
+    let word = |place: u64| -> String {
+        let of = |digit| char::from(b'a' + ((number * 3 + place) / 26_u64.pow(digit) % 26) as u8);
+        (0..6).map(of).collect()
+    };
+    format!("{} {} {}", word(0), word(1), word(2))
 }
 
 #[test]
@@ -204,19 +227,23 @@ fn what_storage_knows_is_not_new_after_a_restart() {
 }
 
 #[test]
-fn above_the_cap_new_patterns_share_a_catch_all() {
+fn above_the_cap_new_patterns_replace_a_hundred_one_offs_an_hour_then_share_a_catch_all() {
     let mut bench =
-        Bench::new(DetectorConfig { templates_per_service_max: 2, ..DetectorConfig::default() });
-    let patterns: Vec<String> = ["a b", "c d", "e f", "g", "h i", "a b"]
-        .iter()
-        .map(|message| bench.log(message, None).template.pattern.clone())
-        .collect();
-    assert_eq!(
-        patterns,
-        ["a b", "c d", "<other: 2 words>", "<other: 1 word>", "<other: 2 words>", "a b"]
-    );
+        Bench::new(DetectorConfig { templates_per_service_max: 3, ..DetectorConfig::default() });
+    (0..2).for_each(|_| drop(bench.log("a b", None)));
+    for hour in 0..2 {
+        let told = (0..150).filter(|n| {
+            let message = one_off(hour * 1_000 + n);
+            bench.log(&message, None).template.pattern == message
+        });
+        // The first two find room.
+        assert_eq!(told.count(), if hour == 0 { 102 } else { 100 });
+        bench.now += 3_600 * SECOND;
+    }
+    assert_eq!(bench.log("a b", None).template.pattern, "a b", "what is frequent stays");
     let stats = bench.detector.stats();
-    assert_eq!((stats.templates, stats.catch_all_logs), (2, 3));
+    assert_eq!((stats.templates, stats.catch_all_logs), (3, 98));
+    assert!(bench.knows("a b") && bench.knows(&one_off(1_099)) && !bench.knows(&one_off(0)));
 }
 
 #[test]
@@ -308,4 +335,219 @@ fn adversarial_messages_keep_to_the_bounds() {
     // A service's merged patterns come on top of its signatures.
     assert!(stats.templates <= 450, "{stats:?}");
     assert!(stats.catch_all_logs > 10_000, "{stats:?}");
+}
+
+/// A tenth of the default, so that a flood takes a tenth of the time.
+fn a_tenth() -> DetectorConfig {
+    let whole = DetectorConfig::default();
+    DetectorConfig {
+        templates_per_service_max: whole.templates_per_service_max / 10,
+        templates_max: whole.templates_max / 10,
+        ..whole
+    }
+}
+
+/// What storage has of the logs that were scored.
+#[derive(Default)]
+struct Stored(HashMap<TemplateId, (Template, u64)>);
+
+impl Stored {
+    fn add(&mut self, scored: &LogScore) {
+        let template = Template::clone(&scored.template);
+        let known = self.0.entry(template.template_id).or_insert((template, 0));
+        known.1 += 1;
+    }
+
+    /// In an order that says nothing.
+    fn shuffled(&self, seed: u64) -> Vec<(Template, u64)> {
+        let mut all: Vec<_> = self.0.values().cloned().collect();
+        all.sort_by_key(|(template, _)| (template.template_id.0 ^ seed).wrapping_mul(seed | 1));
+        all
+    }
+}
+
+/// One-off messages of b over twenty services, beside some that are calm.
+fn flooded(bench: &mut Bench, logs: u64) -> Stored {
+    let mut stored = Stored::default();
+    for (tenant, service, message) in CALM {
+        bench.go_by(tenant, service);
+        (0..3).for_each(|_| stored.add(&bench.log(message, None)));
+    }
+    for n in 0..logs {
+        bench.go_by("b", &format!("flood-{}", n % 20));
+        stored.add(&bench.log(&one_off(n), None));
+    }
+    stored
+}
+
+const CALM: [(&str, &str, &str); 3] = [
+    ("a", "shop", "an order was paid"),
+    ("b", "calm", "the night is still"),
+    ("b", "flood-7", "a frequent one among many"),
+];
+
+/// New patterns of the calm services, each told by a template of its own.
+fn assert_new_ones_are_told(bench: &mut Bench, number: u64) {
+    for (tenant, service) in [("a", "shop"), ("a", "new"), ("b", "calm"), ("b", "calm-too")] {
+        bench.go_by(tenant, service);
+        let message = format!("the vault of {} is open", one_off(9_000_000 + number));
+        let told = bench.log(&message, None).template;
+        assert_eq!(told.pattern, message, "{tenant}/{service}");
+        assert!(bench.knows(&message));
+    }
+    for (tenant, service, message) in CALM {
+        bench.go_by(tenant, service);
+        assert!(bench.knows(message), "{message}");
+    }
+}
+
+#[test]
+fn a_tenants_one_offs_leave_new_patterns_of_others_and_of_calm_services_alone() {
+    let mut bench = Bench::new(a_tenth());
+    let stored = flooded(&mut bench, 13_000);
+    let flooded = bench.detector.stats();
+    assert!(flooded.templates <= 10_010 && flooded.catch_all_logs > 900, "{flooded:?}");
+    assert_new_ones_are_told(&mut bench, 1);
+    for seed in 0..3 {
+        let mut after = Bench::new(a_tenth());
+        after.detector.preload(stored.shuffled(seed));
+        assert_new_ones_are_told(&mut after, 2);
+        after.go_by("b", "flood-3");
+        let catch_alls = (0..1_000).filter(|n| {
+            let told = after.log(&one_off(1_000_000 + n), None).template;
+            template::is_catch_all(&told.pattern)
+        });
+        assert!(catch_alls.count() >= 900, "a flood stays at its own share");
+        assert_new_ones_are_told(&mut after, 3);
+        assert!(after.detector.stats().templates <= 10_020);
+    }
+}
+
+#[test]
+fn a_tenant_that_comes_late_gets_as_many_templates_as_the_first() {
+    let mut bench = Bench::new(a_tenth());
+    for tenant in ["b", "c", "a"] {
+        for n in 0..11_000 {
+            bench.go_by(tenant, &format!("flood-{}", n % 20));
+            bench.log(&one_off(n), None);
+        }
+    }
+    let of = |tenant: &str| -> usize {
+        let of_tenant = |state: &&ServiceState| state.tenant.as_str() == tenant;
+        let states = bench.detector.services.iter().filter(of_tenant);
+        states.map(|state| state.templates.len()).sum()
+    };
+    let held = ["a", "b", "c"].map(of);
+    assert!(held.iter().all(|held| *held > 3_500), "{held:?}");
+    assert!(held.iter().sum::<usize>() <= 13_334, "{held:?}");
+}
+
+#[test]
+fn long_patterns_take_no_room_of_another_tenants() {
+    let mut bench = Bench::new(DetectorConfig { templates_max: 200, ..DetectorConfig::default() });
+    bench.go_by("b", "flood");
+    for n in 0..400 {
+        bench.log(&one_off(n).repeat(80), None);
+    }
+    assert!(bench.detector.stats().templates < 100);
+    bench.go_by("b", "calm");
+    assert!(!template::is_catch_all(&bench.log(&one_off(500).repeat(80), None).template.pattern));
+    bench.go_by("a", "shop");
+    for n in 0..20 {
+        assert!(!template::is_catch_all(&bench.log(&one_off(n).repeat(20), None).template.pattern));
+    }
+}
+
+#[test]
+fn services_of_one_tenant_take_no_place_of_anothers() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    let mut stored = Stored::default();
+    let own: Vec<String> = (0..50).map(|n| format!("shop-{n}")).collect();
+    for (tenant, services) in [("a", 50), ("b", 5_000), ("c", 5_000)] {
+        for n in 0..services {
+            bench.go_by(tenant, &format!("shop-{n}"));
+            stored.add(&bench.log("an order was paid", None));
+        }
+    }
+    let known = |bench: &mut Bench, own: &[String]| {
+        let mut knows = |service: &String| {
+            bench.go_by("a", service);
+            bench.knows("an order was paid")
+        };
+        own.iter().filter(|service| knows(service)).count()
+    };
+    assert_eq!(known(&mut bench, &own), 50);
+    assert!(bench.detector.stats().services <= 5_462);
+    let mut after = Bench::new(DetectorConfig::default());
+    after.detector.preload(stored.shuffled(7));
+    assert_eq!(known(&mut after, &own), 50);
+    after.go_by("a", "new");
+    after.log("an order was paid", None);
+    assert!(after.knows("an order was paid") && known(&mut after, &own) == 50);
+}
+
+#[test]
+fn open_traces_of_one_tenant_take_no_place_of_anothers() {
+    let mut bench = Bench::new(DetectorConfig::default());
+    let trace = |bench: &mut Bench, tenant: &str, trace: u128| {
+        bench.go_by(tenant, "shop");
+        let trace_id = Some(trace.to_be_bytes());
+        let time = Timestamp::from_unix_nanos(bench.now);
+        let record = Record { message: "step".into(), trace_id, time, ..Record::default() };
+        bench.detector.observe(&ReceivedLog {
+            tenant: &bench.tenant,
+            service: &bench.service,
+            instance: "",
+            received_at: time,
+            record: &record,
+            level: Level::Info,
+        });
+    };
+    (0..20_000).for_each(|n| trace(&mut bench, "b", n));
+    let dropped = bench.detector.stats().sessions_dropped;
+    assert_eq!(dropped, 20_000 - 16_384);
+    (0..2_000).for_each(|n| trace(&mut bench, "a", n));
+    // A trace that was pushed out would begin again, and take the place of another.
+    (0..2_000).for_each(|n| trace(&mut bench, "a", n));
+    assert_eq!(bench.detector.stats().sessions_dropped, dropped);
+    assert_eq!(bench.detector.stats().sessions, 18_384);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn bounds_hold_and_a_tenant_below_its_share_loses_nothing(
+        floods in prop::collection::vec((1..4_u8, 0..12_u8, 1..120_u64, 1..3_usize), 1..30),
+    ) {
+        let mut bench = Bench::new(DetectorConfig {
+            templates_per_service_max: 60,
+            templates_max: 300,
+            services_max: 30,
+            ..DetectorConfig::default()
+        });
+        // Of 400 templates and 40 services an even share of four is more than 85 and 8.
+        let (mut own, mut number) = (Vec::new(), 0);
+        for (tenant, service, messages, times) in floods {
+            if own.len() < 85 {
+                let service = format!("s-{}", own.len() % 8);
+                bench.go_by("a", &service);
+                number += 1;
+                let message = one_off(number);
+                prop_assert_eq!(&bench.log(&message, None).template.pattern, &message);
+                own.push((service, message));
+            }
+            bench.go_by(&format!("t-{tenant}"), &format!("s-{service}"));
+            for n in 0..messages {
+                (0..times).for_each(|_| drop(bench.log(&one_off(number + n), None)));
+            }
+            number += messages;
+            let stats = bench.detector.stats();
+            prop_assert!(stats.templates <= 400 && stats.services <= 40, "{stats:?}");
+        }
+        for (service, message) in own {
+            bench.go_by("a", &service);
+            prop_assert!(bench.knows(&message), "{service}: {message}");
+        }
+    }
 }

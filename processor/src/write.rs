@@ -34,13 +34,17 @@ pub(crate) struct Writer {
     /// Whether the queue keeps what is not acknowledged.
     pub(crate) holds: bool,
     pub(crate) stop: CancellationToken,
-    /// Templates whose aliases could not be noted yet, at most [`TEMPLATES_WAITING_MAX`].
+    /// Templates whose aliases were not noted yet, at most [`TEMPLATES_WAITING_MAX`].
     pub(crate) waiting: HashMap<TemplateId, Arc<Template>>,
 }
 
 /// Templates whose aliases wait for storage: as many as all services together may have. More are
 /// forgotten, for the next start merges the same templates again.
 const TEMPLATES_WAITING_MAX: usize = 100_000;
+
+// The logs of the group wait for it: with so many, some ten milliseconds.
+/// Aliases noted with a group; the others wait for the next.
+const TEMPLATES_NOTED_MAX: usize = 1_000;
 
 /// A group that is ready to be written.
 pub(crate) struct Scored {
@@ -86,17 +90,25 @@ impl Writer {
         if self.waiting.is_empty() {
             return;
         }
-        match self.storage.save_templates(self.waiting.values().cloned().collect()).await {
-            Ok(()) => self.waiting.clear(),
+        let next: Vec<_> = self.waiting.values().take(TEMPLATES_NOTED_MAX).cloned().collect();
+        match self.storage.save_templates(next.clone()).await {
+            Ok(()) => next.iter().for_each(|of| drop(self.waiting.remove(&of.template_id))),
             Err(error) => {
                 counter!("logweir_processor_template_failures_total").increment(1);
-                if self.waiting.len() > TEMPLATES_WAITING_MAX || !error.is_retryable() {
-                    let (count, cause) = (self.waiting.len(), told(&error));
-                    warn!(count, "merged patterns are shown apart until the next start: {cause}");
-                    self.waiting.clear();
+                if !error.is_retryable() {
+                    self.forget_waiting(&told(&error));
                 }
             }
         }
+        if self.waiting.len() > TEMPLATES_WAITING_MAX {
+            self.forget_waiting("more come than storage takes");
+        }
+    }
+
+    fn forget_waiting(&mut self, cause: &str) {
+        let count = self.waiting.len();
+        warn!(count, "merged patterns are shown apart until the next start: {cause}");
+        self.waiting.clear();
     }
 
     /// One transaction, tried again while that may help and somebody keeps the batches.
@@ -248,6 +260,8 @@ mod tests {
         failures: Mutex<Vec<StorageError>>,
         /// When each try came, and with how many batches.
         tries: Mutex<Vec<(Instant, usize)>>,
+        /// How many templates were noted at a time.
+        noted: Mutex<Vec<usize>>,
     }
 
     #[async_trait]
@@ -266,7 +280,8 @@ mod tests {
             Ok(batches.iter().map(|_| WriteOutcome::stored(0, 0)).collect())
         }
 
-        async fn save_templates(&self, _: Vec<Arc<Template>>) -> Result<(), StorageError> {
+        async fn save_templates(&self, noted: Vec<Arc<Template>>) -> Result<(), StorageError> {
+            self.noted.lock().push(noted.len());
             Ok(())
         }
 
@@ -400,5 +415,23 @@ mod tests {
             assert_eq!(settled, [(1, true), (13, false), (2, true)]);
             assert_eq!(setting.tries(), [3, 1, 1, 1]);
         }
+    }
+
+    #[tokio::test]
+    async fn aliases_are_noted_a_thousand_at_a_time() {
+        let mut setting = setting(true, Vec::new());
+        let template = |id| Template {
+            template_id: TemplateId(id),
+            tenant: Tenant::default(),
+            service: Service::new("a").unwrap(),
+            pattern: "a b".into(),
+            merged_into: None,
+            is_merger: false,
+        };
+        setting.writer.note((0..2_500).map(template).map(Arc::new).collect()).await;
+        for _ in 0..3 {
+            setting.writer.note(Vec::new()).await;
+        }
+        assert_eq!(*setting.storage.noted.lock(), [1_000, 1_000, 500]);
     }
 }

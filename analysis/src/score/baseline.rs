@@ -122,6 +122,10 @@ impl PatternState for PatternBaseline {
             (own, more) => own.or(more),
         };
     }
+
+    fn logs(&self) -> u64 {
+        self.count
+    }
 }
 
 /// What is usual for a level.
@@ -280,6 +284,18 @@ impl ServiceBaseline {
         for alarms in &mut self.alarms {
             alarms.weight *= factor;
             alarms.recent.scale(factor as f32);
+        }
+    }
+
+    /// Takes a pattern that is no longer known out of the sums over all of them.
+    pub(crate) fn forget(&mut self, known: &PatternBaseline) {
+        // Rounding may leave a hair below nothing, which a share must not be.
+        let without = |sum: f64, part: f64| (sum - part).max(0.0);
+        self.total = without(self.total, known.weight);
+        let as_rare = &mut self.by_magnitude[magnitude(known.weight)];
+        *as_rare = without(*as_rare, known.weight);
+        if known.count == 1 {
+            self.singles = without(self.singles, known.first_weight);
         }
     }
 

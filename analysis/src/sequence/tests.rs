@@ -175,11 +175,12 @@ struct Stream {
     tracker: SequenceTracker<u64>,
     now: i64,
     session: u64,
+    account: usize,
 }
 
 impl Stream {
     fn new(config: TrackerConfig) -> Self {
-        Self { tracker: SequenceTracker::new(config), now: 0, session: 0 }
+        Self { tracker: SequenceTracker::new(config), now: 0, session: 0, account: 0 }
     }
 
     /// Sends sessions side by side, a log of each in turn; what was said at once.
@@ -193,7 +194,9 @@ impl Stream {
                 let Some(&event) = events.get(step) else { continue };
                 self.now += 1_000_000;
                 let received_unix_nano = self.now;
-                let log = SequenceLog { scope: 5, session, kind, event, received_unix_nano };
+                let account = self.account;
+                let log =
+                    SequenceLog { account, scope: 5, session, kind, event, received_unix_nano };
                 scores.extend(self.tracker.observe(log, || session));
             }
         }
@@ -286,6 +289,26 @@ fn memory_stays_within_bounds() {
     let metrics = stream.tracker.model().metrics();
     assert!(metrics.events <= 500, "{metrics:?}");
     assert!(stream.tracker.alarms().len() <= 256);
+}
+
+#[test]
+fn a_flood_of_sessions_drops_its_own() {
+    let config = TrackerConfig { sessions_max: 300, ..TrackerConfig::default() };
+    let mut stream = Stream::new(config);
+    // Whether the flood comes first or not, a hundred of 400 are less than the share of either.
+    for first in [0, 100] {
+        stream.account = 1;
+        stream.send(SessionKind::Trace, &vec![vec![1]; 300 - first]);
+        let dropped = stream.tracker.stats().dropped;
+        stream.account = 0;
+        stream.send(SessionKind::Trace, &vec![vec![1]; 100]);
+        stream.account = 1;
+        stream.send(SessionKind::Trace, &vec![vec![1]; 5_000]);
+        let (of_a, of_b) = (stream.tracker.open(0), stream.tracker.open(1));
+        assert_eq!((of_a, stream.tracker.stats().sessions), (100, of_a + of_b));
+        assert!(stream.tracker.stats().dropped > dropped + 4_000 && (200..=300).contains(&of_b));
+        stream.rest();
+    }
 }
 
 #[test]

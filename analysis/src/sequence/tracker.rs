@@ -9,7 +9,8 @@
 //! after 64 sessions, 128 and so on, from a sample of different sessions; in between, a session
 //! that came often is no surprise even if its counts still are.
 //!
-//! Memory is bounded by [`TrackerConfig`]; above its bounds, sessions are dropped unscored, rare
+//! Memory is bounded by [`TrackerConfig`]; above its bounds, sessions of whoever holds most (see
+//! [`Shares`]) are dropped unscored, rare
 //! contexts forgotten, and alarms that nobody fetched lost: all of it counted.
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     hash::{IdMap, mix},
     model::{SequenceModel, SequenceParameters, SequenceScore, SessionSurprises},
 };
+use crate::shares::Shares;
 
 /// Sessions after which partners are looked for the first time.
 const REFIT_SESSIONS_MIN: u64 = 64;
@@ -32,7 +34,7 @@ const BAG_EVENTS_MAX: usize = 64;
 /// How often the transition at hand was learned when its session is scored: once, as it came. Taken
 /// off in reasons, which say what was there before.
 const LEARNED: u32 = 1;
-/// Open sessions, among which the one silent for the longest makes room.
+/// Open sessions of an account, among which the one silent for the longest makes room.
 const CANDIDATES: usize = 8;
 
 /// Bounds of a [`SequenceTracker`].
@@ -40,7 +42,8 @@ const CANDIDATES: usize = 8;
 pub struct TrackerConfig {
     /// What the model is trained with.
     pub model: SequenceParameters,
-    /// Sessions open at a time; about 500 bytes each.
+    /// Sessions that an account may have open if it is alone, about 500 bytes each; all together a
+    /// third more.
     pub sessions_max: usize,
     /// Silence after which a session is over.
     pub idle_nanos: i64,
@@ -50,7 +53,7 @@ pub struct TrackerConfig {
     pub window_logs: u32,
     /// Different closed sessions kept as the sample that partners are found in.
     pub sample_max: usize,
-    /// Alarms kept until they are fetched.
+    /// Alarms kept until they are fetched, divided among accounts as sessions are.
     pub alarms_max: usize,
 }
 
@@ -81,6 +84,8 @@ pub enum SessionKind {
 /// A log as the tracker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SequenceLog {
+    /// Whose share of open sessions is taken: a small number, from 0 on.
+    pub account: usize,
     /// Whose sessions are alike: a hash of the tenant for traces, of tenant and service for
     /// windows.
     pub scope: u64,
@@ -136,6 +141,9 @@ pub struct SequenceTracker<O> {
     sessions: Vec<Session<O>>,
     by_key: IdMap<usize>,
     free: Vec<usize>,
+    /// Where the open sessions of each account are.
+    of_account: Vec<Vec<usize>>,
+    shares: Shares,
     /// The session that is looked at next for whether it is over.
     hand: usize,
     now_unix_nano: i64,
@@ -147,12 +155,16 @@ pub struct SequenceTracker<O> {
     /// The least surprise of a transition that alarms at once.
     transition_min: f32,
     alarms: Vec<ClosedSession<O>>,
+    alarm_shares: Shares,
     stats: TrackerStats,
 }
 
 #[derive(Debug)]
 struct Session<O> {
     owner: O,
+    account: usize,
+    /// Its place among the account's.
+    place: usize,
     key: u64,
     scope: u64,
     kind: SessionKind,
@@ -193,6 +205,9 @@ impl<O: Clone> SequenceTracker<O> {
 
     fn start(config: TrackerConfig, model: SequenceModel, refit_after: u64) -> Self {
         let mut tracker = Self {
+            shares: Shares::new(config.sessions_max.max(1)),
+            alarm_shares: Shares::new(config.alarms_max),
+            of_account: Vec::new(),
             config,
             model,
             sessions: Vec::new(),
@@ -254,6 +269,7 @@ impl<O: Clone> SequenceTracker<O> {
 
     /// The sessions that closed and were unusual, since this was last asked.
     pub fn alarms(&mut self) -> Vec<ClosedSession<O>> {
+        self.alarm_shares = Shares::new(self.config.alarms_max);
         std::mem::take(&mut self.alarms)
     }
 
@@ -266,6 +282,11 @@ impl<O: Clone> SequenceTracker<O> {
     pub fn stats(&self) -> TrackerStats {
         let (sessions, contexts) = (self.by_key.len(), self.model.grams.len());
         TrackerStats { sessions, contexts, ..self.stats }
+    }
+
+    #[cfg(test)]
+    pub(super) fn open(&self, account: usize) -> usize {
+        self.of_account.get(account).map_or(0, Vec::len)
     }
 
     /// Each log looks at one session, so that all are looked at in turn.
@@ -298,10 +319,15 @@ impl<O: Clone> SequenceTracker<O> {
             return at;
         }
         let mut session = Session::new(log, owner());
-        if self.free.is_empty() && self.sessions.len() >= self.config.sessions_max.max(1) {
+        if !self.shares.admits(log.account, 1) {
             self.stats.dropped += 1;
-            self.remove(self.silent());
+            self.remove(self.silent(self.shares.payer(log.account)));
         }
+        if self.of_account.len() <= log.account {
+            self.of_account.resize_with(log.account + 1, Vec::new);
+        }
+        self.shares.change(log.account, 0, 1);
+        session.place = self.of_account[log.account].len();
         let at = match self.free.pop() {
             Some(at) => {
                 // Its memory is used again: sessions come and go by the thousand.
@@ -316,22 +342,30 @@ impl<O: Clone> SequenceTracker<O> {
             }
         };
         self.by_key.insert(log.session, at);
+        self.of_account[log.account].push(at);
         at
     }
 
-    /// The session that was silent for the longest, of a few.
-    fn silent(&self) -> usize {
-        // Near the hand, where sessions were not looked at for the longest. The oldest of all would
-        // take a walk over all of them for each new session in a flood.
-        let candidates = (0..CANDIDATES).map(|step| (self.hand + step) % self.sessions.len());
+    /// The session of an account that was silent for the longest, of a few.
+    fn silent(&self, account: usize) -> usize {
+        // Other ones each time, as the hand goes on. The oldest of all would take a walk over all
+        // of them for each new session in a flood.
+        let open = &self.of_account[account];
+        let candidates = (0..CANDIDATES).map(|step| open[(self.hand + step) % open.len()]);
         let oldest = candidates.min_by_key(|&at| self.sessions[at].last_unix_nano);
-        oldest.unwrap_or(self.hand)
+        oldest.unwrap_or(open[0])
     }
 
     fn remove(&mut self, at: usize) {
+        let Session { account, place, key, .. } = self.sessions[at];
         self.sessions[at].is_open = false;
-        self.by_key.remove(&self.sessions[at].key);
+        self.by_key.remove(&key);
         self.free.push(at);
+        self.shares.change(account, 1, 0);
+        self.of_account[account].swap_remove(place);
+        if let Some(&moved) = self.of_account[account].get(place) {
+            self.sessions[moved].place = place;
+        }
     }
 
     #[cold]
@@ -378,10 +412,11 @@ impl<O: Clone> SequenceTracker<O> {
         let reasons = self.model.reasons(findings);
         let session = &mut self.sessions[at];
         session.has_alarmed = true;
-        if self.alarms.len() >= self.config.alarms_max {
+        if !self.alarm_shares.admits(session.account, 1) {
             self.stats.alarms_lost += 1;
             return;
         }
+        self.alarm_shares.change(session.account, 0, 1);
         self.alarms.push(ClosedSession {
             owner: session.owner.clone(),
             scope: session.scope,
@@ -471,6 +506,8 @@ impl<O> Session<O> {
         };
         Self {
             owner,
+            account: log.account,
+            place: 0,
             key: log.session,
             scope: log.scope,
             kind: log.kind,

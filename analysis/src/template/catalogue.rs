@@ -11,9 +11,9 @@
 //!
 //! Bounded: a pattern keeps [`MEMBERS_MAX`] signatures; what follows it beyond them, or when there
 //! is no room for more, gets the merged pattern's id. What follows none that is known gets, when
-//! there is no room, a catch-all's.
+//! there is no room, a catch-all's; unless room is made, by forgetting the rarest patterns.
 
-use std::{mem, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap, mem, sync::Arc};
 
 use logweir_core::{
     identity::{Service, TemplateId, Tenant},
@@ -24,6 +24,7 @@ use super::{
     HashedMap, catch_all, glob, is_catch_all, mask, merge::MergeRules, merger_id, pattern_hash,
     service_seed, template_id,
 };
+use crate::room::Size;
 
 /// Signatures kept of one pattern.
 const MEMBERS_MAX: u32 = 1_000;
@@ -37,6 +38,9 @@ const NEW_SHARE: usize = 16;
 pub(crate) trait PatternState: Default {
     /// Takes in what was learnt of a pattern that turned out to be the same.
     fn absorb(&mut self, other: Self);
+
+    /// How many logs followed it.
+    fn logs(&self) -> u64;
 }
 
 /// The templates of one service, the patterns that they belong to by now, and what was learnt of
@@ -125,9 +129,9 @@ impl<S: PatternState> Catalogue<S> {
         self.known.len() - self.catch_alls
     }
 
-    /// Bytes of their patterns.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// How many they are, and the bytes of their patterns.
+    pub(crate) fn size(&self) -> Size {
+        Size { templates: self.len(), bytes: self.bytes }
     }
 
     /// The place of a message with this signature, if it is known: one look-up.
@@ -411,23 +415,97 @@ impl<S: PatternState> Catalogue<S> {
         if !self.known.iter().any(is_outgrown) {
             return;
         }
+        self.retain(|known| !is_outgrown(known));
+    }
+
+    /// Drops templates.
+    fn retain(&mut self, is_kept: impl Fn(&KnownSignature) -> bool) {
         // What is dropped shifts all places behind it. That is why a handle holds only until the
         // catalogue is asked for another.
         let mut moved_to = Vec::with_capacity(self.known.len());
         let mut kept = 0;
         for known in &self.known {
             moved_to.push(kept);
-            kept += u32::from(!is_outgrown(known));
+            let is_kept = is_kept(known);
+            kept += u32::from(is_kept);
+            self.bytes -= if is_kept { 0 } else { known.template.pattern.len() };
         }
-        self.known.retain(|known| !is_outgrown(known));
-        self.bytes = self.known.iter().map(|known| known.template.pattern.len()).sum();
-        let last = (self.known.len() as u32).saturating_sub(1);
-        self.by_id.clear();
-        for (at, known) in self.known.iter_mut().enumerate() {
-            known.head = moved_to[known.head as usize].min(last);
-            self.by_id.insert(known.template.template_id.0, at as u32);
-        }
+        self.by_id.retain(|_, at| is_kept(&self.known[*at as usize]));
+        self.by_id.values_mut().for_each(|at| *at = moved_to[*at as usize]);
+        self.heads.retain(|_, head| is_kept(&self.known[head.known as usize]));
         self.heads.values_mut().for_each(|head| head.known = moved_to[head.known as usize]);
+        self.known.retain(is_kept);
+        let last = kept.saturating_sub(1);
+        for known in &mut self.known {
+            known.head = moved_to[known.head as usize].min(last);
+        }
+    }
+}
+
+/// Making room.
+impl<S: PatternState> Catalogue<S> {
+    /// Whether a message with this signature follows a merged pattern, which takes it in without
+    /// room.
+    pub(crate) fn follows_known(&self, signature: &[u8]) -> bool {
+        let signature = String::from_utf8_lossy(signature);
+        self.heads.contains_key(&pattern_hash(&self.rules.pattern(&signature)))
+    }
+
+    /// Whether a pattern was followed by no more than one log.
+    pub(crate) fn has_one_off(&self) -> bool {
+        self.known.iter().any(|known| {
+            !is_catch_all(&known.template.pattern) && self.learnt[known.learnt as usize].logs() <= 1
+        })
+    }
+
+    /// Forgets the rarest patterns, of equally rare ones the oldest, until at least so many
+    /// templates with so many bytes are gone; returns what was learnt of them. All that is one
+    /// pattern goes together. An id is a hash: a message that comes again gets the same, and what
+    /// is stored under it is its own still.
+    pub(crate) fn forget_rarest(&mut self, templates: usize, bytes: usize) -> Vec<S> {
+        let mut rarest = self.by_rarity();
+        let mut sizes = vec![(0, 0); self.learnt.len()];
+        for known in &self.known {
+            let (templates, bytes) = &mut sizes[known.learnt as usize];
+            *templates += 1;
+            *bytes += known.template.pattern.len();
+        }
+        let mut is_gone = vec![false; self.learnt.len()];
+        let mut gone = (0, 0);
+        while gone.0 < templates || gone.1 < bytes {
+            let Some(Reverse((_, at))) = rarest.pop() else { break };
+            is_gone[at as usize] = true;
+            let (templates, bytes) = sizes[at as usize];
+            gone = (gone.0 + templates, gone.1 + bytes);
+        }
+        self.retain(|known| !is_gone[known.learnt as usize]);
+        self.take_learnt(&is_gone)
+    }
+
+    /// Where what was learnt of each pattern lies, with how many logs followed it, the rarest on
+    /// top. Catch-alls are none of them.
+    fn by_rarity(&self) -> BinaryHeap<Reverse<(u64, u32)>> {
+        let mut is_pattern = vec![false; self.learnt.len()];
+        for known in &self.known {
+            is_pattern[known.learnt as usize] |= !is_catch_all(&known.template.pattern);
+        }
+        let learnt = (0..).zip(&self.learnt).filter(|&(at, _)| is_pattern[at as usize]);
+        learnt.map(|(at, learnt)| Reverse((learnt.logs(), at))).collect()
+    }
+
+    /// Takes out what was learnt of patterns whose templates are dropped.
+    fn take_learnt(&mut self, is_gone: &[bool]) -> Vec<S> {
+        let mut moved_to = Vec::with_capacity(self.learnt.len());
+        let (mut kept, mut gone) = (Vec::with_capacity(self.learnt.len()), Vec::new());
+        for (learnt, &is_gone) in mem::take(&mut self.learnt).into_iter().zip(is_gone) {
+            moved_to.push(kept.len() as u32);
+            if is_gone { gone.push(learnt) } else { kept.push(learnt) }
+        }
+        self.learnt = kept;
+        for known in &mut self.known {
+            known.learnt = moved_to[known.learnt as usize];
+        }
+        gone
     }
 }
 
@@ -520,6 +598,10 @@ mod tests {
     impl PatternState for Count {
         fn absorb(&mut self, other: Self) {
             self.0 += other.0;
+        }
+
+        fn logs(&self) -> u64 {
+            self.0
         }
     }
 
@@ -664,6 +746,33 @@ mod tests {
     }
 
     #[test]
+    fn the_rarest_are_forgotten_first_and_come_back_under_their_ids() {
+        let mut bench = Bench::new();
+        for name in ["ann", "bob", "cid", "dan"] {
+            bench.log(&format!("user {name} has left"));
+        }
+        let [old, often, young] = ["disk is full", "no route to host", "a b"].map(|message| {
+            bench.log(message);
+            bench.log(message).template_id
+        });
+        bench.log("no route to host");
+        bench.log_with("nobody has room for this", false);
+        bench.catalogue.forget_rarest(1, 0);
+        let is_known = |bench: &Bench, id: TemplateId| bench.catalogue.pattern(id).is_some();
+        assert_eq!([old, young, often].map(|id| is_known(&bench, id)), [false, true, true]);
+        let len = bench.catalogue.len();
+        bench.catalogue.forget_rarest(2, 0);
+        assert_eq!([young, often].map(|id| is_known(&bench, id)), [false; 2]);
+        assert_eq!(bench.catalogue.len(), len - 2);
+        assert!(bench.log("user zoe has left").merged_into.is_some());
+        assert_eq!(bench.log("disk is full").template_id, old);
+        bench.catalogue.forget_rarest(usize::MAX, 0);
+        assert_eq!((bench.catalogue.len(), bench.catalogue.heads.len()), (0, 0));
+        assert_eq!(bench.log_with("nobody has room for this", false).pattern, "<other: 5 words>");
+        assert_eq!(bench.counts(), [2].into());
+    }
+
+    #[test]
     fn a_restart_finds_the_same_and_has_nothing_to_say() {
         let mut bench = Bench::new();
         for name in ["ann", "bob", "cid", "dan", "eve"] {
@@ -703,6 +812,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_is_forgotten_the_rest_stays_what_it_was(
+            messages in prop::collection::vec((message(), 0..20_usize), 1..80)
+        ) {
+            let mut bench = Bench::new();
+            for (message, forgotten) in &messages {
+                if *forgotten < 3 {
+                    bench.catalogue.forget_rarest(*forgotten, 0);
+                }
+                let id = bench.log(message).template_id;
+                prop_assert_eq!(Bench::new().log(message).template_id, id);
+                let Catalogue { known, by_id, learnt, bytes, .. } = &bench.catalogue;
+                prop_assert_eq!(known.len(), by_id.len());
+                prop_assert_eq!(known.iter().map(|of| of.template.pattern.len()).sum::<usize>(), *bytes);
+                for (at, of) in (0_u32..).zip(known) {
+                    prop_assert_eq!(by_id[&of.template.template_id.0], at);
+                    prop_assert_eq!(known[of.head as usize].learnt, of.learnt);
+                    prop_assert!((of.learnt as usize) < learnt.len());
+                }
+            }
+        }
+
         #[test]
         fn an_id_depends_on_the_message_alone(messages in prop::collection::vec(message(), 1..80)) {
             let mut bench = Bench::new();
