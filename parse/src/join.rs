@@ -31,6 +31,11 @@ const PARTIALS_MAX: usize = 16;
 const WAITING_MAX: usize = 256;
 /// Logs that may go on, one of each source: a file may hold the lines of many containers or processes.
 const HELD_MAX: usize = 16;
+/// Most time between the lines of one log that have headers.
+const HEADER_GAP_MAX: Duration = Duration::from_secs(1);
+/// Most logs of one line that each get what stands before the line, such as a header of syslog: it is
+/// copied for each.
+const COPIED_HEADERS_MAX: usize = 1_000;
 /// How long a log waits for more while other sources go on.
 const HOLD_MAX: Duration = Duration::from_millis(500);
 
@@ -134,6 +139,10 @@ struct Held {
     blank_lines: usize,
     /// When its last line came.
     changed_at: Timestamp,
+    /// The time in the header of its last line.
+    header_time: Option<Timestamp>,
+    /// Whether its elements may be taken out while it grows.
+    may_be_parted: bool,
 }
 
 /// Takes lines and gives logs; one log of each source waits for more lines.
@@ -286,13 +295,17 @@ impl Joiner {
                 }
             }
         }
-        self.complete_old(context);
+        if self.held.len() > HELD_MAX {
+            let held = self.held.remove(0);
+            self.complete(held.line);
+        }
     }
 
-    /// Completes what would keep the logs of other sources waiting.
-    fn complete_old(&mut self, context: &Context) {
+    /// Completes what would keep the logs of other sources waiting: what got no line for a while
+    /// although others did.
+    pub fn complete_old(&mut self, context: &Context) {
         let is_old = |held: &Held| context.now.since(held.changed_at) > HOLD_MAX;
-        while self.held.len() > HELD_MAX || self.held.first().is_some_and(is_old) {
+        while self.held.first().is_some_and(is_old) {
             let held = self.held.remove(0);
             self.complete(held.line);
         }
@@ -312,9 +325,16 @@ impl Held {
         if expects == Expects::Json {
             brackets.count(&line.text);
         }
-        let changed_at = context.now;
-        let mut held =
-            Self { line, expects, afterwards: expects, brackets, blank_lines: 0, changed_at };
+        let mut held = Self {
+            header_time: line.header.as_ref().and_then(|header| header.time),
+            line,
+            expects,
+            afterwards: expects,
+            brackets,
+            blank_lines: 0,
+            changed_at: context.now,
+            may_be_parted: true,
+        };
         held.expect_by(None);
         held
     }
@@ -328,6 +348,7 @@ impl Held {
             && !is_indented(&self.line.text);
         let has_stamp = has_stamp && !is_table;
         self.has_room_for(line)
+            && self.is_written_at_once_with(line)
             && match self.expects_of(line) {
                 Expects::Nothing => false,
                 Expects::Json => {
@@ -344,6 +365,18 @@ impl Held {
             }
     }
 
+    /// Each line of a log of several has a header of its own; those of one process that are apart in
+    /// time are logs of their own, whatever they begin with.
+    fn is_written_at_once_with(&self, line: &Line) -> bool {
+        let time = line.header.as_ref().and_then(|header| header.time);
+        match (self.header_time, time) {
+            (Some(before), Some(time)) => {
+                time.nanos_since(before).unsigned_abs() <= HEADER_GAP_MAX.as_nanos() as u64
+            }
+            _ => true,
+        }
+    }
+
     fn has_room_for(&self, line: &Line) -> bool {
         let bytes_max =
             if self.expects == Expects::Json { JSON_BYTES_MAX } else { JOINED_BYTES_MAX };
@@ -353,12 +386,16 @@ impl Held {
     /// The elements so far of an array that has grown long; none while one of them is open.
     fn take_elements(&mut self) -> Option<Vec<Line>> {
         let is_array = self.expects == Expects::Json && self.line.text.starts_with('[');
-        if !is_array || self.brackets.depth != 1 || self.line.text.len() < ARRAY_PART_BYTES {
+        let is_long = self.line.text.len() >= ARRAY_PART_BYTES;
+        if !(is_array && is_long && self.may_be_parted && self.brackets.depth == 1) {
             return None;
         }
         let text = self.line.text.trim_end().trim_end_matches(',');
         let part = Line { text: format!("{text}]"), ..self.line.clone() };
-        let elements = several_of(&part)?;
+        let elements = several_of(&part);
+        // Asked once: with each further line all of it would be read again.
+        self.may_be_parted = elements.is_some();
+        let elements = elements?;
         "[".clone_into(&mut self.line.text);
         self.line.start = self.line.end;
         Some(elements)
@@ -375,6 +412,7 @@ impl Held {
 
     fn take(&mut self, line: &Line, context: &Context) {
         self.changed_at = context.now;
+        self.header_time = line.header.as_ref().and_then(|header| header.time);
         let separator = "\n".repeat(self.blank_lines + 1);
         self.blank_lines = 0;
         self.line.append(&separator, line);
@@ -539,6 +577,9 @@ fn several_of(line: &Line) -> Option<Vec<Line>> {
         b'{' => json::several(text)?,
         _ => return None,
     };
+    if texts.len() > COPIED_HEADERS_MAX && (line.header.is_some() || line.envelope.is_some()) {
+        return None;
+    }
     // Without its text, which is that of all.
     let frame = Line {
         text: String::new(),
@@ -697,6 +738,10 @@ mod tests {
         ];
         let trace = "Traceback (most recent call last):\n  File \"a\"\nKeyError: 'x'";
         check(&syslog.concat(), &[trace, "up", "next"]);
+        // Two commands within a second, and one an hour after the last.
+        let apart = "Jan  2 03:04:05 gw sudo: closed\nJan  2 03:04:05 gw sudo:   eve : COMMAND=ls\n\
+                     Jan  2 03:04:05 gw app[1]: up\nJan  2 04:04:05 gw app[1]: a.b.CError: x\n";
+        check(apart, &["closed", "  eve : COMMAND=ls", "up", "a.b.CError: x"]);
         let docker = |text: &str| format!("2026-01-02T03:04:05.123456789Z {text}\n");
         let stamped = [docker("a.b.CError: y"), docker("\tat a.b"), docker("INFO next")];
         check(&stamped.concat(), &["a.b.CError: y\n\tat a.b", "INFO next"]);
@@ -718,6 +763,7 @@ mod tests {
         assert_eq!(joiner.next_log(), None);
         context.now += HOLD_MAX * 2;
         joiner.push(line("db-1   | {\"a\":2}", 2), &context);
+        joiner.complete_old(&context);
         let logs: Vec<_> = std::iter::from_fn(|| joiner.next_log()).collect();
         assert_eq!(logs.iter().map(|log| log.end).collect::<Vec<_>>(), [1, 2, 3]);
     }

@@ -22,6 +22,9 @@ const EXPORT_MARKS: [&str; 4] = ["received", "template_id", "anomaly_score", "is
 /// What it writes of a log that was not sent with it: the server finds it anew.
 const EXPORT_DERIVED: [&str; 6] =
     ["id", "received", "template_id", "anomaly_score", "is_anomaly", "anomaly_reasons"];
+/// A line of OTLP may grow to this, bytes, as each of its records gets its resource: sixteen times
+/// what a line takes. One that would grow beyond stays one log.
+const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Objects within objects in which names with a meaning are looked for.
 const DEPTH_MAX: usize = 3;
 /// What a line with an export of OTLP begins with.
@@ -80,7 +83,7 @@ pub(crate) fn several(text: &str) -> Option<Vec<Cow<'_, str>>> {
 /// The records of `{"resourceLogs":[{"resource":…,"scopeLogs":[{"logRecords":[…]}]}]}`, as
 /// OpenTelemetry's collector writes files; each gets its resource.
 fn otlp_records(text: &str) -> Option<Vec<Cow<'_, str>>> {
-    let mut records = Vec::new();
+    let (mut records, mut copied_bytes) = (Vec::new(), 0);
     for group in objects_of(text, "resourceLogs")? {
         let resource = members(group)?.into_iter().find(|(key, _)| key == "resource");
         for scope in objects_of(group, "scopeLogs")? {
@@ -88,6 +91,10 @@ fn otlp_records(text: &str) -> Option<Vec<Cow<'_, str>>> {
                 records.push(match resource {
                     // Behind the record's own fields, which count first.
                     Some((_, resource)) if record.len() > 2 => {
+                        copied_bytes += record.len() + resource.len();
+                        if copied_bytes > COPIED_BYTES_MAX {
+                            return None;
+                        }
                         let open = record.strip_suffix('}')?;
                         Cow::Owned(format!("{open},\"resource\":{resource}}}"))
                     }

@@ -161,14 +161,17 @@ fn level_at(text: &str, at: usize, length: usize, first: bool, has_stamp: bool) 
     let named_so =
         before == b'=' && [&b"level="[..], b"lvl="].iter().any(|key| head[..at].ends_with(key));
     let before_colon = first && after == b':' && is_level_before_colon(word);
-    let is_marked = (bracketed || behind_module || capitals) && is_head(&text[..at], has_stamp);
+    // `shop alice ERROR:  text`, as PostgreSQL writes its database and user.
+    let names_max = if after == b':' { 2 } else { 1 };
+    let is_marked =
+        (bracketed || behind_module || capitals) && is_head(&text[..at], has_stamp, names_max);
     if is_marked || named_so || before_colon { word.parse().ok() } else { None }
 }
 
 /// Whether what stands before a level is the head of a log and no part of its sentence: "the button
-/// says ERROR in red" is no error, and neither is "7 tests, 0 ERROR". A name may stand there behind a
-/// stamp.
-fn is_head(before: &str, has_stamp: bool) -> bool {
+/// says ERROR in red" is no error, and neither is "7 tests, 0 ERROR". So many names may stand there
+/// behind a stamp.
+fn is_head(before: &str, has_stamp: bool, names_max: usize) -> bool {
     let (mut is_stamped, mut names, mut is_counted) = (has_stamp, 0, false);
     for token in before.split_whitespace() {
         let word = token.trim_end_matches(',');
@@ -183,7 +186,7 @@ fn is_head(before: &str, has_stamp: bool) -> bool {
         names += usize::from(is_word);
         is_counted = token.bytes().all(|byte| byte.is_ascii_digit());
     }
-    if is_stamped { names <= 1 } else { names == 0 && !is_counted }
+    if is_stamped { names <= names_max } else { names == 0 && !is_counted }
 }
 
 /// Whether a colon stands between digits.

@@ -52,10 +52,12 @@ fn priority(text: &str) -> Option<(Level, &str)> {
     Some((level::of_severity(priority % 8)?, rest))
 }
 
-/// Whether two headers are of one process, so that what is behind them may be parts of one log.
+/// Whether two headers are of one process, so that what is behind them may be parts of one log. Of a
+/// program that names no process each line is a log: `sudo`, for one, indents all of its lines.
 pub(crate) fn is_of_process(header: &Parsed, other: &Parsed) -> bool {
     let is_same = |key: &str| header.record.attribute(key) == other.record.attribute(key);
-    header.service == other.service && is_same("host") && is_same("pid")
+    let is_known = header.service.is_none() || header.record.attribute("pid").is_some();
+    is_known && header.service == other.service && is_same("host") && is_same("pid")
 }
 
 fn bare(message: &str) -> Header<'_> {

@@ -100,8 +100,14 @@ impl Writer {
                 }
             }
         }
-        if self.waiting.len() > TEMPLATES_WAITING_MAX {
-            self.forget_waiting("more come than storage takes");
+        let excess = self.waiting.len().saturating_sub(TEMPLATES_WAITING_MAX);
+        if excess > 0 {
+            let forgotten: Vec<_> = self.waiting.keys().take(excess).copied().collect();
+            forgotten.iter().for_each(|id| drop(self.waiting.remove(id)));
+            warn!(
+                excess,
+                "merged patterns are shown apart until the next start: storage is behind"
+            );
         }
     }
 

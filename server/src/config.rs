@@ -22,7 +22,8 @@ pub struct ServerConfig {
     pub connection_streams_max: u32,
     /// Batches of one `IngestStream` that wait for their answer; beyond, its reading pauses.
     pub stream_window_batches: usize,
-    /// A request must be read within this, seconds, from its first byte.
+    /// A request must be read within this, seconds, from its first byte; one of which nothing comes
+    /// for a tenth of it is given up before.
     pub read_timeout_seconds: u64,
     /// How long requests under way may take to finish when the server stops, seconds.
     pub drain_timeout_seconds: u64,

@@ -81,6 +81,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Health and reflection ask small questions.
 const SMALL_REQUEST_BYTES_MAX: usize = 4 << 10;
 
+/// Requests under way of one tenant that are no batches, bytes: sixteen of the largest.
+const CONTROL_BYTES_MAX: usize = 16 << 20;
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -204,6 +207,7 @@ impl Parts<'_> {
         let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
             budget,
+            control_budget: Budget::new(CONTROL_BYTES_MAX),
             inflater: Arc::new(Inflater::default()),
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),

@@ -121,16 +121,17 @@ impl TenantPermits {
 
 /// The place in line of one that waits, until it is let in.
 struct Place<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     tenant: &'a Tenant,
     number: Option<u64>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.shared.state.lock().leave(self.tenant, number);
-        }
+        let Some(number) = self.number else { return };
+        self.shared.state.lock().leave(self.tenant, number);
+        // Whoever stood behind it may ask for less.
+        self.shared.grant();
     }
 }
 
@@ -328,6 +329,19 @@ mod tests {
         assert_eq!(permits.held_by_all(), 0);
         let state = permits.0.state.lock();
         assert!(state.tenants.is_empty() && state.turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_gives_up_lets_in_who_stands_behind_it() {
+        let permits = TenantPermits::new(Threshold { total: 10, alpha: 9 });
+        let (a, b) = (tenant("a"), tenant("b"));
+        let _held = permits.try_take(&a, 6).unwrap();
+        let mut first = Box::pin(permits.take(&b, 5));
+        assert!((&mut first).now_or_never().is_none());
+        let mut second = Box::pin(permits.take(&b, 2));
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert!(second.now_or_never().is_some());
     }
 
     proptest! {

@@ -9,9 +9,6 @@ pub enum SharedResource {
 }
 
 impl SharedResource {
-    /// All of them.
-    pub const ALL: [Self; 1] = [Self::InFlightBytes];
-
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {

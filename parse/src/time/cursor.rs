@@ -128,7 +128,12 @@ impl<'a> Cursor<'a> {
             false if separator == b'.' => return None,
             false => 0,
         };
+        let fraction_at = self.at;
         let fraction = self.fraction();
+        // `10.20.30.40` is an address: a fraction of a second has at least three digits.
+        if separator == b'.' && (1..=3).contains(&(self.at - fraction_at)) {
+            return None;
+        }
         let hour = self.half_of_day(hour)?;
         Some(i64::from(hour * 3_600 + minute * 60 + second) * SECOND_NANOS + fraction)
     }

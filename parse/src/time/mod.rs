@@ -190,8 +190,9 @@ fn month_first(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> 
     moment(Date { year, month, day }, clock, Zone::read(cursor), context)
 }
 
-/// `01/02/26 03:04:05`, `02.01.26 03:04:05`, `26/01/02 03:04:05`: of the orders that are possible the
-/// one that is nearest to the present, because logs are mostly read soon.
+/// `01/02/26 03:04:05`, `02.01.26 03:04:05`, `26/01/02 03:04:05`: the month first where that is
+/// possible, as with a whole year, so that the lines of one file are read alike; else of the orders
+/// that are possible the one that is nearest to the present, because logs are mostly read soon.
 fn short_year(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
     let first = cursor.number(1, 2)?;
     let separator = cursor.one_of(b"/.-")?;
@@ -202,18 +203,17 @@ fn short_year(cursor: &mut Cursor<'_>, context: &Context) -> Option<Timestamp> {
     cursor.one_of(b" T")?;
     let clock = cursor.clock()?;
     let zone = Zone::read(cursor);
-    let (month_first, day_first, year_first) =
-        ((third, first, second), (third, second, first), (first, second, third));
-    // Between dots nobody writes the month first.
-    let orders: &[_] = match separator {
-        b'.' => &[day_first, year_first],
-        _ => &[month_first, day_first, year_first],
-    };
-    let times = orders.iter().filter_map(|&(year, month, day)| {
-        moment(Date { year: 2000 + year, month, day }, clock, zone, context)
-    });
     let latest = context.now + DAY;
-    times.min_by_key(|time| (*time > latest, time.nanos_since(context.now).unsigned_abs()))
+    let of = |year, month, day| {
+        let time = moment(Date { year: 2000 + year, month, day }, clock, zone, context);
+        time.filter(|time| *time <= latest)
+    };
+    // Between dots nobody writes the month first.
+    let month_first = if separator == b'.' { None } else { of(third, first, second) };
+    month_first.or_else(|| {
+        let others = [of(third, second, first), of(first, second, third)];
+        others.into_iter().flatten().max()
+    })
 }
 
 /// `01-02 03:04:05.678`, as Android writes it.
@@ -453,14 +453,14 @@ mod tests {
     }
 
     #[test]
-    fn a_short_year_is_read_in_the_order_that_is_nearest_to_now() {
+    fn a_short_year_is_read_month_first_unless_that_cannot_be() {
         for (text, expected) in [
             ("12/31/25 23:00:00", "2025-12-31 23:00:00"),
             ("31.12.25 23:00:00", "2025-12-31 23:00:00"),
             ("31/12/25 23:00:00", "2025-12-31 23:00:00"),
             ("25/12/31 23:00:00", "2025-12-31 23:00:00"),
             ("02/01/26 01:00:00", "2026-01-02 01:00:00"),
-            ("11/12/25 01:00:00", "2025-12-11 01:00:00"),
+            ("11/12/25 01:00:00", "2025-11-12 01:00:00"),
             ("10.11.12 01:00:00", "2012-11-10 01:00:00"),
         ] {
             assert_eq!(whole(text, &CONTEXT), whole(expected, &CONTEXT), "{text}");

@@ -33,7 +33,10 @@ const INGEST_STREAM: &str = "/IngestStream";
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     pub(crate) auth: Arc<Auth>,
+    /// For batches.
     pub(crate) budget: Budget,
+    /// For everything else: who floods may still revoke the token that does it.
+    pub(crate) control_budget: Budget,
     pub(crate) inflater: Arc<Inflater>,
     pub(crate) batch_bytes_max: usize,
     pub(crate) read_timeout: Duration,
@@ -76,7 +79,8 @@ impl<S> Authenticated<S> {
         };
         // Two ends of one list: the body adds the charge of each message, the handler takes it.
         let charges = Charges::default();
-        let budget = TenantBudget { budget: parts.budget.clone(), tenant: caller.tenant.clone() };
+        let budget = if batches { &parts.budget } else { &parts.control_budget };
+        let budget = TenantBudget { budget: budget.clone(), tenant: caller.tenant.clone() };
         request.extensions_mut().insert::<Arc<Caller>>(caller);
         request.extensions_mut().insert(charges.clone());
         Ok(request.map(|body| {

@@ -131,10 +131,7 @@ impl Tail {
         if self.sent_end != Some(self.text.offset()) {
             self.text.take_last_line(feed)?;
         }
-        // Together with the last log: noted before it, the log would be lost by a kill, and noted
-        // after it, a line without an end would be sent twice.
-        feed.complete_file(self.number, self.bytes_read());
-        self.text.finish_complete_lines(feed)
+        self.text.finish_file(feed, self.number, self.bytes_read())
     }
 
     /// Takes the last log, but leaves a line without an end for later: its writer may be in the

@@ -278,16 +278,12 @@ fn what_a_silent_file_says_next_is_of_then() {
     assert_eq!((times.len(), rig.feed.tally.inherited_time), (2, 0));
 }
 
-#[test]
-fn ended_after_each_group_it_goes_on_without_loss_or_doubles() {
-    let folder = Folder::new();
-    let lines: Vec<_> = (0..40).map(|n| format!("INFO line {n}")).collect();
-    folder.append("app.log", &lines.join("\n  and more\n"));
+/// Reads a folder by runs that each end with their first group, which is noted and not sent.
+fn read_by_short_runs(folder: &Folder, group_records: usize) {
     let mut runs = 0;
     loop {
         runs += 1;
-        let mut rig = Rig::new(Some(&folder.registry()), 5);
-        // The run ends with its first group, which is noted and not sent.
+        let mut rig = Rig::new(Some(&folder.registry()), group_records);
         rig.groups.close();
         match rig.with(|reader| reader.read_all(&[folder.logs()])).0 {
             Ok(()) => break,
@@ -295,6 +291,30 @@ fn ended_after_each_group_it_goes_on_without_loss_or_doubles() {
         }
     }
     assert!(runs > 8, "{runs}");
+}
+
+#[test]
+fn logs_of_several_processes_that_wait_at_the_end_of_a_file_are_all_sent_once() {
+    for group_records in 1..=4 {
+        let folder = Folder::new();
+        let line = |n: u32| format!("Jan  2 03:04:05 gw app[{}]: line {n}\n", n % 4);
+        folder.append("app.log", &(0..40).map(line).collect::<String>());
+        read_by_short_runs(&folder, group_records);
+        let left = registry::open(&folder.registry(), None, &[]).unwrap().left;
+        let batches = left.groups.iter().flat_map(|group| &group.batches);
+        let records = batches.flat_map(|batch| batch.encoded.decode().unwrap().records);
+        let mut found: Vec<_> = records.map(|record| record.message).collect();
+        found.sort_by_key(|message| message[5..].parse::<u32>().unwrap());
+        assert_eq!(found, (0..40).map(|n| format!("line {n}")).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn ended_after_each_group_it_goes_on_without_loss_or_doubles() {
+    let folder = Folder::new();
+    let lines: Vec<_> = (0..40).map(|n| format!("INFO line {n}")).collect();
+    folder.append("app.log", &lines.join("\n  and more\n"));
+    read_by_short_runs(&folder, 5);
     let left = registry::open(&folder.registry(), None, &[]).unwrap().left;
     let batches: Vec<_> = left.groups.iter().flat_map(|group| &group.batches).collect();
     let records = batches.iter().flat_map(|batch| batch.encoded.decode().unwrap().records);

@@ -72,7 +72,10 @@ impl Text {
             self.joiner.push(line, &context);
             self.add(feed, &context)?;
         }
-        Ok(())
+        // Not before all that came with it was looked at: while the sender is behind, much time
+        // passes between two reads, and what waits to be read is no silence.
+        self.joiner.complete_old(&context);
+        Ok(self.add(feed, &context)?)
     }
 
     /// Notes that there was nothing to take: the last log may be complete by that.
@@ -102,6 +105,31 @@ impl Text {
     pub(super) fn finish_complete_lines(&mut self, feed: &mut Feed) -> Result<(), Error> {
         self.joiner.finish();
         self.add(feed, &feed.context())
+    }
+
+    /// Takes everything that waits, and notes the file as read to its end. Together with the last
+    /// log: noted before it, the log would be lost by a kill, and noted after it, a line without an
+    /// end would be sent twice.
+    pub(super) fn finish_file(
+        &mut self,
+        feed: &mut Feed,
+        file: usize,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let context = feed.context();
+        self.joiner.finish();
+        let mut next = self.joiner.next_log();
+        if next.is_none() {
+            feed.complete_file(file, bytes);
+        }
+        while let Some(log) = next {
+            next = self.joiner.next_log();
+            if next.is_none() {
+                feed.complete_file(file, bytes);
+            }
+            feed.add(&log, &mut self.source, &context)?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, feed: &mut Feed, context: &Context) -> Result<(), Error> {

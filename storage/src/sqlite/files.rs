@@ -54,15 +54,15 @@ impl Files {
     fn make_private(&self) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-        let mode = fs::metadata(&self.directory)?.mode();
-        if mode & WRITABLE_BY_ALL != 0 {
-            return Err(io::Error::other(format!(
-                "anybody may write into it, and put files of theirs in place of the data: run \
-                 `chmod 700 {}`",
-                self.directory.display()
-            )));
-        }
         restrict(&self.directory, fs::Permissions::from_mode(0o700))?;
+        // Another user's, or on a file system that knows no modes.
+        if fs::metadata(&self.directory)?.mode() & WRITABLE_BY_ALL != 0 {
+            return Err(io::Error::other(
+                "anybody may write into it, and put files of theirs in place of the data: name a \
+                 folder within it, which is then made for its owner alone, or have its owner run \
+                 `chmod 700` on it",
+            ));
+        }
         for name in ["logweir.db", "logweir.db-wal", "logweir.db-shm", "lock", "reserve"] {
             let path = self.directory.join(name);
             if path.exists() {
@@ -102,8 +102,9 @@ impl Files {
     /// A connection that may write.
     pub(super) fn open_writer(&self) -> rusqlite::Result<Connection> {
         // SQLite gives its own files beside it the mode of the database, which it would make
-        // readable by all. What is wrong with the file it says itself.
-        drop(private_file().truncate(false).open(self.database()));
+        // readable by all. Only a new one is opened here: closing any file that SQLite has open
+        // would drop the locks of this process on it ("How To Corrupt An SQLite Database", 2.2).
+        drop(private_file().create_new(true).open(self.database()));
         let connection = Connection::open(self.database())?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // These two take effect in an empty database only.
@@ -255,14 +256,42 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_anybody_may_write_into_is_refused() {
+    fn a_directory_that_anybody_might_write_into_is_closed_to_them() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("data");
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        let error = Files::create(&directory).unwrap_err();
-        assert!(matches!(error, StorageError::Unusable { .. }), "{error}");
-        let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.contains("run `chmod 700 "), "{source}");
+        Files::create(&directory).unwrap();
+        assert_eq!(mode(&directory), 0o700);
+    }
+
+    #[test]
+    fn opening_the_writer_again_leaves_the_locks_of_readers() {
+        const OTHER: &str = "LOGWEIR_TEST_DATABASE_OF_ANOTHER";
+        const COUNT: &str = "SELECT count(*) FROM t";
+        if let Some(database) = std::env::var_os(OTHER) {
+            // Closing the last connection, as this would be without the others' locks, deletes the
+            // write-ahead log.
+            let connection = Connection::open(database).unwrap();
+            let _: i64 = connection.query_row(COUNT, [], |row| row.get(0)).unwrap();
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::create(directory.path()).unwrap();
+        let first = files.open_writer().unwrap();
+        first.execute_batch("CREATE TABLE t (n)").unwrap();
+        let reader = files.open_reader().unwrap();
+        let _: i64 = reader.query_row(COUNT, [], |row| row.get(0)).unwrap();
+        drop(first);
+        let again = files.open_writer().unwrap();
+        again.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        let name = "sqlite::files::tests::opening_the_writer_again_leaves_the_locks_of_readers";
+        let other = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(OTHER, files.database())
+            .status()
+            .unwrap();
+        assert!(other.success());
+        assert!(directory.path().join("logweir.db-wal").exists());
     }
 }
