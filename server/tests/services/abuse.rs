@@ -6,7 +6,7 @@ use std::{convert::Infallible, fs, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use hyper::{Request as HttpRequest, Response as HttpResponse};
-use logweir_core::{identity::Role, runtime::tasks::Fate};
+use logweir_core::{identity::Role, limits::Limits, runtime::tasks::Fate};
 use logweir_proto::v1;
 use logweir_queue::QueueLimits;
 use logweir_server::ServerConfig;
@@ -283,8 +283,10 @@ async fn announce(mut channel: Channel, token: String, path: &'static str) {
 
 #[tokio::test]
 async fn what_one_tenant_announces_holds_no_other_up() {
-    // Long enough for nothing of it to end by itself.
-    let config = ServerConfig { read_timeout_seconds: 36_000, ..ServerConfig::default() };
+    // Long enough for nothing of it to end by itself; and the last 2 MiB of a tenant's share are too
+    // few for another message that is announced.
+    let limits = Limits { in_flight_bytes_max: 126 << 20, ..Limits::default() };
+    let config = ServerConfig { limits, read_timeout_seconds: 36_000, ..ServerConfig::default() };
     let bench = Bench::with(config, QueueLimits::default()).await;
     let other = bench.token("other", "payments", Role::Admin);
     let channel = bench.another_channel();
@@ -297,12 +299,16 @@ async fn what_one_tenant_announces_holds_no_other_up() {
         let announcing = announce(channel.clone(), other.clone(), path);
         bench.tasks.spawn("announcing", Fate::MayEnd, announcing);
     }
-    // Its streams have taken its share once its own requests are refused for it.
-    let mut number = 1;
-    while bench.send_with(&other, batch(number, &["x"])).await.is_ok() {
-        number = number.wrapping_add(1);
-    }
-    let refused = bench.send_with(&other, batch(number, &["x"])).await.unwrap_err();
+    // Its streams have taken its share once a large request of its own is refused for it.
+    let large = "x".repeat(60_000);
+    let large = |number| batch(number, &[large.as_str(); 60]);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(refused) = bench.send_with(&other, large(number)).await {
+            break refused;
+        }
+    };
     assert_eq!(
         (refused.code(), reason(&refused)),
         (Code::ResourceExhausted, "TENANT_SHARE".to_owned())
