@@ -130,6 +130,13 @@ fn of_folded(name: &[u8]) -> Role {
         b"event" => Role::Message(5),
         b"text" | b"resultdescription" => Role::Message(6),
         b"operationname" => Role::Message(7),
+        _ => of_request(name),
+    }
+}
+
+/// What says of which request, where and how well.
+fn of_request(name: &[u8]) -> Role {
+    match name {
         b"traceid"
         | b"tracetraceid"
         | b"@tr"
@@ -154,6 +161,17 @@ fn of_folded(name: &[u8]) -> Role {
         | b"responsestatuscode"
         | b"responsestatus" => Role::Status,
         b"eventduration" => Role::DurationNanos,
+        b"attributes" | b"resourceattributes" => Role::Attributes,
+        b"trace" | b"span" | b"http" | b"httpresponse" | b"response" | b"res" | b"fields"
+        | b"jsonpayload" | b"kubernetes" | b"kuberneteslabels" | b"resource"
+        | b"resourcelabels" | b"record" | b"recordlevel" | b"recordtime" | b"properties"
+        | b"context" | b"contextexception" => Role::Group,
+        _ => of_exception(name),
+    }
+}
+
+fn of_exception(name: &[u8]) -> Role {
+    match name {
         b"errortype"
         | b"thrownname"
         | b"contextexceptionclass"
@@ -186,11 +204,6 @@ fn of_folded(name: &[u8]) -> Role {
         | b"errorverbose"
         | b"exceptionstacktrace" => Role::ExceptionTrace,
         b"error" | b"err" | b"exception" | b"thrown" => Role::Exception,
-        b"attributes" | b"resourceattributes" => Role::Attributes,
-        b"trace" | b"span" | b"http" | b"httpresponse" | b"response" | b"res" | b"fields"
-        | b"jsonpayload" | b"kubernetes" | b"kuberneteslabels" | b"resource"
-        | b"resourcelabels" | b"record" | b"recordlevel" | b"recordtime" | b"properties"
-        | b"context" | b"contextexception" => Role::Group,
         _ => Role::Other,
     }
 }

@@ -123,6 +123,13 @@ impl Files {
         Ok(connection)
     }
 
+    /// Has what a statement needs to be undone alone kept in memory. Every statement that has a
+    /// trigger writes the pages that it changes there: on the disk that was eight times what is
+    /// stored, and a full disk for temporary files would fail every write.
+    pub(super) fn keep_journals_in_memory(connection: &Connection) -> rusqlite::Result<()> {
+        connection.pragma_update(None, "temp_store", "MEMORY")
+    }
+
     /// A connection that can only read.
     pub(super) fn open_reader(&self) -> rusqlite::Result<Connection> {
         // Each connection is used by one thread at a time (see `Readers`), so it needs no mutex.

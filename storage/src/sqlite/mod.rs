@@ -194,6 +194,8 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
     let open = || -> Result<_, Fault> {
         let mut connection = files.open_writer()?;
         schema::prepare(&mut connection)?;
+        // Only now: a migration may sort more than memory should hold.
+        Files::keep_journals_in_memory(&connection)?;
         Ok(connection)
     };
     // Opening may have to write: after a crash the write-ahead log is recovered, and its index is a

@@ -199,6 +199,7 @@ impl Writer {
 
 fn reopen(files: &Files, pages_max: Option<u32>) -> rusqlite::Result<Connection> {
     let connection = files.open_writer()?;
+    Files::keep_journals_in_memory(&connection)?;
     if let Some(pages_max) = pages_max {
         connection.pragma_update(None, "max_page_count", pages_max)?;
     }
