@@ -48,7 +48,10 @@ pub use self::{
     template::{MASK_VERSION, SIGNATURE_BYTES_MAX, WILDCARD, parameters},
 };
 use self::{
-    room::{Debt, GIVERS, PART_OF_SERVICE, Replaced, Room, Size, by_turns, services_by_turns},
+    room::{
+        Eviction, PART_OF_SERVICE, Replaced, Room, Size, VICTIM_SERVICES_MAX, by_turns,
+        services_by_turns,
+    },
     score::{DecayTable, Log, PatternBaseline, ServiceBaseline},
     session::{Sessions, described},
     template::{Catalogue, PatternHandle, PatternRequest},
@@ -374,7 +377,7 @@ impl Detector {
             self.services.push(state);
             self.services.len() - 1
         } else {
-            self.forget_oldest(self.room.services.payer(account), state)
+            self.forget_oldest(self.room.services.victim(account), state)
         };
         self.room.services.change(account, 0, 1);
         self.by_name.insert((tenant, service), at);
@@ -382,8 +385,8 @@ impl Detector {
         at
     }
 
-    fn forget_oldest(&mut self, payer: usize, newcomer: ServiceState) -> usize {
-        let ages = self.services.iter().enumerate().filter(|(_, state)| state.account == payer);
+    fn forget_oldest(&mut self, victim: usize, newcomer: ServiceState) -> usize {
+        let ages = self.services.iter().enumerate().filter(|(_, state)| state.account == victim);
         let oldest = ages.min_by_key(|(_, state)| state.last_received);
         let at = oldest.map_or(0, |(at, _)| at);
         // Replaced in its place, so that the indexes of all others stay what the map says. The
@@ -436,47 +439,50 @@ impl Detector {
         let is_full = self.is_full(at);
         let state = &mut self.services[at];
         let account = state.account;
-        let debts = self.room.debts(account, signature.len(), is_full);
-        let is_own = debts.iter().flatten().any(|debt| debt.payer == account);
+        let evictions = self.room.evictions(account, signature.len(), is_full);
+        let is_own = evictions.iter().flatten().any(|eviction| eviction.victim == account);
         if is_own && !state.replaced.may_go_on(state.last_received)
             || state.templates.follows_known(signature)
         {
             return false;
         }
         state.replaced.patterns += u32::from(is_own);
-        let own_giver = is_full.then_some(at);
-        debts.into_iter().flatten().all(|debt| {
+        let own_service = is_full.then_some(at);
+        evictions.into_iter().flatten().all(|eviction| {
             // Some more for another tenant, so that it need not ask for each of many.
-            let part = if debt.payer == account { 0 } else { self.room.part(debt.payer) };
-            self.pay(&debt, own_giver.filter(|_| debt.payer == account), part)
+            let spare =
+                if eviction.victim == account { 0 } else { self.room.spare(eviction.victim) };
+            self.evict(&eviction, own_service.filter(|_| eviction.victim == account), spare)
         })
     }
 
-    /// Has the payer's rarest patterns leave, of one of its services or else the largest: what is due,
-    /// and up to so many; whether it had as many as are due.
-    fn pay(&mut self, debt: &Debt, giver: Option<usize>, part: usize) -> bool {
-        let mut due = debt.due;
-        while due.templates > 0 || due.bytes > 0 {
-            let Some(giver) = giver.or_else(|| self.giver(debt.payer)) else { return false };
-            let before = self.services[giver].templates.size();
-            let leaving = due.templates.max(part.min(before.templates / PART_OF_SERVICE));
-            self.forget(giver, leaving, due.bytes);
-            let after = self.services[giver].templates.size();
+    /// Forgets the victim's rarest patterns, those of one of its services or else the largest: what is
+    /// missing, and up to `spare`. Whether it had as many as are missing.
+    fn evict(&mut self, eviction: &Eviction, service: Option<usize>, spare: usize) -> bool {
+        let mut missing = eviction.missing;
+        while missing.templates > 0 || missing.bytes > 0 {
+            let Some(service) = service.or_else(|| self.victim_service(eviction.victim)) else {
+                return false;
+            };
+            let before = self.services[service].templates.size();
+            let leaving = missing.templates.max(spare.min(before.templates / PART_OF_SERVICE));
+            self.forget(service, leaving, missing.bytes);
+            let after = self.services[service].templates.size();
             if after == before {
                 return false;
             }
-            due = due.after(before, after);
+            missing = missing.after(before, after);
         }
         true
     }
 
     /// The largest service of an account, if possible one with a one-off pattern.
-    fn giver(&self, account: usize) -> Option<usize> {
+    fn victim_service(&self, account: usize) -> Option<usize> {
         let size = |at: &usize| self.services[*at].templates.size();
         let is_of = |at: &usize| self.services[*at].account == account && size(at).templates > 0;
         let mut largest: Vec<usize> = (0..self.services.len()).filter(is_of).collect();
         largest.sort_unstable_by_key(|at| (Reverse(size(at).weight()), *at));
-        largest.truncate(GIVERS);
+        largest.truncate(VICTIM_SERVICES_MAX);
         let has_one_off = |at: &&usize| self.services[**at].templates.has_one_off();
         largest.iter().find(has_one_off).or(largest.first()).copied()
     }

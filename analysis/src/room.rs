@@ -26,8 +26,8 @@ const PATTERN_BYTES_MEAN: usize = 512;
 // hundredth of its time.
 /// New patterns of a service in an hour for which others of its tenant leave.
 const REPLACED_PER_HOUR: u32 = 100;
-/// The largest services of a tenant, of which the first one with a one-off pattern gives it.
-pub(crate) const GIVERS: usize = 8;
+/// The largest services of a tenant, among which one with a one-off pattern is looked for.
+pub(crate) const VICTIM_SERVICES_MAX: usize = 8;
 // At least a 64th of what is beyond an even share, so that whoever gives does not have it back at
 // once; and not much of one service, whose rare patterns may be worth something.
 /// Part of what a tenant holds that it gives another at a time.
@@ -70,8 +70,8 @@ impl Room {
         self.templates.admits(account, 1) && self.pattern_bytes.admits(account, bytes as u64)
     }
 
-    /// What an account may give another at a time, beyond what is due.
-    pub(crate) fn part(&self, account: usize) -> usize {
+    /// What an account may lose to another at a time, beyond what is missing.
+    pub(crate) fn spare(&self, account: usize) -> usize {
         (self.templates.held(account) / PART_OF_TENANT) as usize
     }
 
@@ -83,27 +83,36 @@ impl Room {
 
     /// What must go before an account gets another template with so many bytes, by number and by
     /// bytes; nothing if there is room. `is_full` if its service has as many as one may have.
-    pub(crate) fn debts(&self, account: usize, bytes: usize, is_full: bool) -> [Option<Debt>; 2] {
-        let number = if is_full { Some((account, 1)) } else { due(&self.templates, account, 1) };
-        let bytes = due(&self.pattern_bytes, account, bytes);
+    pub(crate) fn evictions(
+        &self,
+        account: usize,
+        bytes: usize,
+        is_full: bool,
+    ) -> [Option<Eviction>; 2] {
+        let number =
+            if is_full { Some((account, 1)) } else { missing(&self.templates, account, 1) };
+        let bytes = missing(&self.pattern_bytes, account, bytes);
         [
-            number.map(|(payer, templates)| Debt { payer, due: Size { templates, bytes: 0 } }),
-            bytes.map(|(payer, bytes)| Debt { payer, due: Size { templates: 0, bytes } }),
+            number.map(|(victim, templates)| Eviction {
+                victim,
+                missing: Size { templates, bytes: 0 },
+            }),
+            bytes.map(|(victim, bytes)| Eviction { victim, missing: Size { templates: 0, bytes } }),
         ]
     }
 }
 
 /// Who gives how much for an account that asks for more than it is admitted to.
-fn due(shares: &Shares, account: usize, asked: usize) -> Option<(usize, usize)> {
+fn missing(shares: &Shares, account: usize, asked: usize) -> Option<(usize, usize)> {
     let asked = asked as u64;
     let is_over = !shares.admits(account, asked);
-    is_over.then(|| (shares.payer(account), shares.due(asked) as usize))
+    is_over.then(|| (shares.victim(account), shares.missing(asked) as usize))
 }
 
 /// Who gives what for another's new template.
-pub(crate) struct Debt {
-    pub(crate) payer: usize,
-    pub(crate) due: Size,
+pub(crate) struct Eviction {
+    pub(crate) victim: usize,
+    pub(crate) missing: Size,
 }
 
 /// Templates, catch-alls aside, and the bytes of their patterns.
@@ -119,9 +128,9 @@ impl Size {
         self.templates + self.bytes / PATTERN_BYTES_MEAN
     }
 
-    /// What of it is still due when a service has shrunk.
+    /// What of it is still missing when a service has shrunk.
     pub(crate) fn after(self, before: Self, after: Self) -> Self {
-        let left = |due: usize, before: usize, after| due.saturating_sub(before - after);
+        let left = |missing: usize, before: usize, after| missing.saturating_sub(before - after);
         Self {
             templates: left(self.templates, before.templates, after.templates),
             bytes: left(self.bytes, before.bytes, after.bytes),

@@ -55,16 +55,16 @@ impl Shares {
     }
 
     /// Whose place one is to get that was not admitted: its own, if none has much more.
-    pub(crate) fn payer(&self, account: usize) -> usize {
+    pub(crate) fn victim(&self, account: usize) -> usize {
         let own = self.held(account);
         let most = self.held.iter().enumerate().max_by_key(|&(_, held)| held);
-        let payer = most.filter(|&(_, held)| held - held / MARGIN > own);
-        payer.map_or(account, |(payer, _)| payer)
+        let victim = most.filter(|&(_, held)| held - held / MARGIN > own);
+        victim.map_or(account, |(victim, _)| victim)
     }
 
-    /// How much the payer of one that was not admitted gives for it: what was asked for, and what all
-    /// hold beyond the total because something grew that nobody was asked about.
-    pub(crate) fn due(&self, asked: u64) -> u64 {
+    /// How much must go for one that was not admitted: what was asked for, and what all hold beyond the
+    /// total because something grew that nobody was asked about.
+    pub(crate) fn missing(&self, asked: u64) -> u64 {
         asked + self.held_by_all.saturating_sub(self.rule.total)
     }
 }
@@ -82,10 +82,10 @@ mod tests {
     fn take(shares: &mut Shares, account: usize) -> Option<(usize, u64)> {
         let mut lost = None;
         if !shares.admits(account, 1) {
-            let payer = shares.payer(account);
-            let (held, gone) = (shares.held(payer), shares.due(1));
-            shares.change(payer, held, held - gone);
-            lost = Some((payer, held));
+            let victim = shares.victim(account);
+            let (held, gone) = (shares.held(victim), shares.missing(1));
+            shares.change(victim, held, held - gone);
+            lost = Some((victim, held));
         }
         let held = shares.held(account);
         shares.change(account, held, held + 1);

@@ -793,6 +793,20 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_would_swell_stays_one_log() {
+        let resource = format!("\"resource\":{{\"a\":\"{}\"}}", "x".repeat(1 << 19));
+        let records = |count| vec!["{\"body\":1}"; count].join(",");
+        let export = |count| {
+            let scopes = format!("[{{\"logRecords\":[{}]}}]", records(count));
+            format!("{{\"resourceLogs\":[{{{resource},\"scopeLogs\":{scopes}}}]}}\n")
+        };
+        assert_eq!([3, 60].map(|count| joined(&export(count)).len()), [3, 1]);
+        let behind_header = |count| format!("Jan  2 03:04:05 gw app[1]: [{}]\n", records(count));
+        let logs = [3, COPIED_HEADERS_MAX + 1].map(|count| joined(&behind_header(count)).len());
+        assert_eq!(logs, [3, 1]);
+    }
+
+    #[test]
     fn a_log_without_end_starts_new_ones() {
         let mut text = "start\n".to_owned();
         for _ in 0..3 {

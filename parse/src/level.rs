@@ -91,7 +91,7 @@ pub(crate) fn leading(text: &str) -> Option<(Level, &str)> {
 }
 
 /// A level that a text's first words say and that are a part of what it tells.
-pub(crate) fn told(text: &str) -> Option<Level> {
+pub(crate) fn of_first_words(text: &str) -> Option<Level> {
     const STARTS: [(&str, Level); 7] = [
         ("panic: ", Level::Fatal),
         ("Unhandled exception", Level::Fatal),
@@ -107,7 +107,7 @@ pub(crate) fn told(text: &str) -> Option<Level> {
 
 /// The same for words further on: `a.swift:7: Fatal error: text`, `PHP Fatal error:  text`, Go's
 /// `fatal error: text`, and SQL Server's `Error: 7, Severity: 14`.
-pub(crate) fn told_within(line: &str) -> Option<Level> {
+pub(crate) fn of_words_within(line: &str) -> Option<Level> {
     let head = &line.as_bytes()[..line.len().min(LEVEL_WITHIN_BYTES)];
     let find = |words: &str| memchr::memmem::find(head, words.as_bytes());
     if let Some(at) = find("Fatal error: ").or_else(|| find("fatal error: ")) {
@@ -253,7 +253,7 @@ mod tests {
             ("no fatal error: y", None),
             ("Severity: 1", None),
         ] {
-            assert_eq!(told(text).or_else(|| told_within(text)), expected, "{text}");
+            assert_eq!(of_first_words(text).or_else(|| of_words_within(text)), expected, "{text}");
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn parse(
 /// `java.util.logging` writes it.
 fn level_within(rest: &str, has_stamp: bool) -> Option<Level> {
     let first = rest.lines().next()?;
-    level::marked_behind(first, has_stamp).or_else(|| level::told_within(first)).or_else(|| {
+    level::marked_behind(first, has_stamp).or_else(|| level::of_words_within(first)).or_else(|| {
         let second = rest.lines().nth(1)?;
         second.split_once(": ").and_then(|_| level::leading(second)).map(|(level, _)| level)
     })
@@ -156,7 +156,7 @@ impl<'a> Head<'a> {
     }
 
     fn take_level(&mut self) {
-        if let Some(level) = level::told(self.rest) {
+        if let Some(level) = level::of_first_words(self.rest) {
             self.parsed.record.level = self.parsed.record.level.or(Some(level));
         } else if let Some((level, rest)) = level::leading(self.rest) {
             self.parsed.record.level = self.parsed.record.level.or(Some(level));

@@ -172,6 +172,14 @@ mod tests {
     }
 
     #[test]
+    fn too_many_open_jobs_are_a_reason_to_come_back() {
+        let refused = not_asked(StorageError::LimitExceeded("64 jobs are open".to_owned()));
+        assert!(refused.retry_after().is_some(), "{refused}");
+        let refused = not_asked(StorageError::NotFound("tenant".to_owned()));
+        assert!(refused.retry_after().is_none(), "{refused}");
+    }
+
+    #[test]
     fn what_nobody_begins_is_told_before_what_takes_long() {
         use JobKind::{ChannelTest, Detection, RulePreview};
         use JobState::{Done, Failed, Running, Waiting};

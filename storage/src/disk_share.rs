@@ -53,7 +53,7 @@ pub(crate) fn spread(used: &[(TenantId, u64)], total: u64) -> Vec<(TenantId, u64
 /// were replayed. Those of acknowledged logs leave only with the tenant's logs, oldest first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeadLetterQuota {
-    pub(crate) letters_max: u64,
+    pub(crate) dead_letters_max: u64,
     pub(crate) bytes_max: u64,
     pub(crate) age_max: Duration,
 }
@@ -64,7 +64,7 @@ impl DeadLetterQuota {
         let of_disk = disk_bytes_max / Self::PART_OF_DISK;
         let is_small = disk_bytes_max > 0 && of_disk < Self::BYTES_MAX;
         Self {
-            letters_max: 100_000,
+            dead_letters_max: 100_000,
             bytes_max: if is_small { of_disk } else { Self::BYTES_MAX },
             age_max: Duration::from_secs(90 * 24 * 3_600),
         }
@@ -75,8 +75,8 @@ impl DeadLetterQuota {
     const PART_OF_DISK: u64 = 20;
 
     /// Whether so many are too many, or too large.
-    pub(crate) const fn is_exceeded(&self, letters: u64, bytes: u64) -> bool {
-        letters > self.letters_max || bytes > self.bytes_max
+    pub(crate) const fn is_exceeded(&self, dead_letters: u64, bytes: u64) -> bool {
+        dead_letters > self.dead_letters_max || bytes > self.bytes_max
     }
 }
 

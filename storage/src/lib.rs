@@ -336,7 +336,7 @@ pub struct TenantUsage {
     /// Its dead letters.
     pub dead_letters: u64,
     /// Those that were deleted for the quota or the disk so far.
-    pub expired_letters: u64,
+    pub expired_dead_letters: u64,
     /// Its part of the disk, bytes; 0 where size is not limited.
     pub disk_bytes: u64,
     /// What that may come to before its oldest logs are deleted, bytes; none where size is not

@@ -234,3 +234,16 @@ impl TemplateCounts {
         self.last = self.last.max(other.last);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_latency_makes_a_sum_infinite() {
+        let mut latency = Latency::default();
+        [1e308, f64::MAX, 2.0].into_iter().for_each(|latency_ms| latency.observe(latency_ms));
+        assert_eq!((latency.count, latency.max_ms), (3, COUNTED_LATENCY_MS_MAX));
+        assert!(latency.sum_ms <= 3.0 * COUNTED_LATENCY_MS_MAX);
+    }
+}

@@ -305,7 +305,7 @@ async fn report(
 ) -> Result<SystemReport, StorageError> {
     let mut report = SystemReport { at: now, ..SystemReport::default() };
     let usage = dependencies.administer.usage(tenant).await?;
-    report.dead_letters = usage.dead_letters + usage.expired_letters;
+    report.dead_letters = usage.dead_letters + usage.expired_dead_letters;
     report.disk_share_percent =
         usage.disk_share_bytes.map(|share| usage.disk_bytes as f64 * 100.0 / share.max(1) as f64);
     let mut lost: BTreeMap<String, u64> = BTreeMap::new();

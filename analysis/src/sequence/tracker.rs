@@ -321,7 +321,7 @@ impl<O: Clone> SequenceTracker<O> {
         let mut session = Session::new(log, owner());
         if !self.shares.admits(log.account, 1) {
             self.stats.dropped += 1;
-            self.remove(self.silent(self.shares.payer(log.account)));
+            self.remove(self.silent(self.shares.victim(log.account)));
         }
         if self.of_account.len() <= log.account {
             self.of_account.resize_with(log.account + 1, Vec::new);

@@ -87,7 +87,7 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use logweir_core::runtime::clock::system_clock;
-    use logweir_storage::{SqliteConfig, SqliteStorage};
+    use logweir_storage::{JOBS_OPEN_MAX, SqliteConfig, SqliteStorage};
 
     use super::*;
 
@@ -102,6 +102,25 @@ mod tests {
         ] {
             assert_eq!(last_due(now, hour), due, "{hour}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_whose_jobs_are_all_open_keeps_nobody_else_from_training() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = SqliteStorage::open(&config, system_clock()).unwrap();
+        let [full, other] = ["full", "other"].map(|name| Tenant::new(name).unwrap());
+        for _ in 0..JOBS_OPEN_MAX {
+            let job = NewJob::new(JobKind::Detection, "{}".to_owned(), Timestamp::EPOCH);
+            storage.insert_job(&full, job).await.unwrap();
+        }
+        let due = Timestamp::EPOCH + DAY;
+        ask(&storage, &storage, &[full, other.clone()], due, due).await.unwrap();
+        let mut taken = Vec::new();
+        while let Some(job) = storage.take_job(JobKind::Detection, due, LOOK_EVERY).await.unwrap() {
+            taken.push(job.tenant);
+        }
+        assert!(taken.contains(&other));
     }
 
     #[tokio::test]

@@ -313,6 +313,9 @@ async fn what_one_tenant_announces_holds_no_other_up() {
         (refused.code(), reason(&refused)),
         (Code::ResourceExhausted, "TENANT_SHARE".to_owned())
     );
+    // It can still look, and revoke the token that does this.
+    let request = with_token(&other, v1::RevokeTokenRequest { token_id: "none".into() });
+    assert_eq!(bench.administer().revoke_token(request).await.unwrap_err().code(), Code::NotFound);
     for number in 0..50 {
         bench.send(batch(number, &["x"])).await.unwrap();
         let search = with_token(&bench.admin(), v1::SearchLogsRequest::default());

@@ -6,7 +6,7 @@ ALTER TABLE dead_letters ADD COLUMN is_owed boolean NOT NULL GENERATED ALWAYS AS
 ) STORED;
 
 -- Dead letters that were deleted for the quota so far.
-CREATE TABLE expired_letters (
-    tenant  text COLLATE "C" PRIMARY KEY,
-    letters bigint NOT NULL
+CREATE TABLE expired_dead_letters (
+    tenant       text COLLATE "C" PRIMARY KEY,
+    dead_letters bigint NOT NULL
 );

@@ -20,10 +20,10 @@ CREATE TABLE tenant_usage (
     dead_letters      INTEGER NOT NULL DEFAULT 0,
     dead_letter_bytes INTEGER NOT NULL DEFAULT 0,
     -- Of these dead letters, those with is_owed = 1.
-    owed_letters      INTEGER NOT NULL DEFAULT 0,
-    owed_letter_bytes INTEGER NOT NULL DEFAULT 0,
+    owed_dead_letters      INTEGER NOT NULL DEFAULT 0,
+    owed_dead_letter_bytes INTEGER NOT NULL DEFAULT 0,
     -- Dead letters deleted for the quota or the disk so far.
-    expired_letters   INTEGER NOT NULL DEFAULT 0,
+    expired_dead_letters   INTEGER NOT NULL DEFAULT 0,
     -- Rows of the ledger, of producers, templates and buckets, at about what one takes with its
     -- places in indices.
     row_bytes         INTEGER NOT NULL DEFAULT 0,
@@ -36,7 +36,7 @@ UPDATE tenant_usage SET block_bytes = found.bytes
 FROM (SELECT tenant_id, sum(disk_bytes) AS bytes FROM blocks GROUP BY tenant_id) AS found
 WHERE tenant_usage.tenant_id = found.tenant_id;
 UPDATE tenant_usage SET dead_letters = found.letters, dead_letter_bytes = found.bytes,
-    owed_letters = found.owed, owed_letter_bytes = found.owed_bytes
+    owed_dead_letters = found.owed, owed_dead_letter_bytes = found.owed_bytes
 FROM (SELECT tenant_id, count(*) AS letters, sum(disk_bytes) AS bytes, sum(is_owed) AS owed,
           sum(is_owed * disk_bytes) AS owed_bytes FROM dead_letters GROUP BY tenant_id) AS found
 WHERE tenant_usage.tenant_id = found.tenant_id;
@@ -69,20 +69,20 @@ END;
 CREATE TRIGGER dead_letters_added AFTER INSERT ON dead_letters BEGIN
     UPDATE tenant_usage SET dead_letters = dead_letters + 1,
         dead_letter_bytes = dead_letter_bytes + NEW.disk_bytes,
-        owed_letters = owed_letters + NEW.is_owed,
-        owed_letter_bytes = owed_letter_bytes + NEW.is_owed * NEW.disk_bytes
+        owed_dead_letters = owed_dead_letters + NEW.is_owed,
+        owed_dead_letter_bytes = owed_dead_letter_bytes + NEW.is_owed * NEW.disk_bytes
     WHERE tenant_id = NEW.tenant_id;
 END;
 CREATE TRIGGER dead_letters_deleted AFTER DELETE ON dead_letters BEGIN
     UPDATE tenant_usage SET dead_letters = dead_letters - 1,
         dead_letter_bytes = dead_letter_bytes - OLD.disk_bytes,
-        owed_letters = owed_letters - OLD.is_owed,
-        owed_letter_bytes = owed_letter_bytes - OLD.is_owed * OLD.disk_bytes
+        owed_dead_letters = owed_dead_letters - OLD.is_owed,
+        owed_dead_letter_bytes = owed_dead_letter_bytes - OLD.is_owed * OLD.disk_bytes
     WHERE tenant_id = OLD.tenant_id;
 END;
 CREATE TRIGGER dead_letters_replayed AFTER UPDATE OF replayed_unix_nano ON dead_letters BEGIN
-    UPDATE tenant_usage SET owed_letters = owed_letters + NEW.is_owed - OLD.is_owed,
-        owed_letter_bytes = owed_letter_bytes + (NEW.is_owed - OLD.is_owed) * NEW.disk_bytes
+    UPDATE tenant_usage SET owed_dead_letters = owed_dead_letters + NEW.is_owed - OLD.is_owed,
+        owed_dead_letter_bytes = owed_dead_letter_bytes + (NEW.is_owed - OLD.is_owed) * NEW.disk_bytes
     WHERE tenant_id = NEW.tenant_id;
 END;
 CREATE TRIGGER producers_added AFTER INSERT ON producers BEGIN

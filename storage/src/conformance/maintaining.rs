@@ -111,7 +111,7 @@ pub(super) async fn old_dead_letters_leave_but_those_of_acknowledged_logs(
     let (left, total) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();
     assert_eq!((left.as_slice(), total), (&letters[..2], 2));
     let usage = storage.usage(&tenant()).await.unwrap();
-    assert_eq!((usage.dead_letters, usage.expired_letters), (2, 5));
+    assert_eq!((usage.dead_letters, usage.expired_dead_letters), (2, 5));
     let stranger = Tenant::new("stranger").unwrap();
     assert_eq!(storage.usage(&stranger).await.unwrap().dead_letters, 0);
     assert_eq!(search_all(&*storage, &tenant(), "", 100).await, newest_first([&written]));

@@ -68,7 +68,7 @@ pub struct PostgresStorage {
     days: KnownDays,
     backfill_checked: LastDone,
     policies_checked: LastDone,
-    letters_checked: LastDone,
+    dead_letters_checked: LastDone,
 }
 
 impl PostgresStorage {
@@ -90,7 +90,7 @@ impl PostgresStorage {
             days: KnownDays::default(),
             backfill_checked: LastDone::default(),
             policies_checked: LastDone::default(),
-            letters_checked: LastDone::default(),
+            dead_letters_checked: LastDone::default(),
         })
     }
 

@@ -334,7 +334,7 @@ async fn dead_letters_beyond_their_quota_leave_oldest_first() {
         refused.rejected = (0..letters).map(rejected).collect();
         write(&storage, &[refused]).await;
     }
-    let quota = DeadLetterQuota { letters_max: 12, ..DeadLetterQuota::of(0) };
+    let quota = DeadLetterQuota { dead_letters_max: 12, ..DeadLetterQuota::of(0) };
     let of_few_bytes = DeadLetterQuota { bytes_max: 500, ..quota };
     let mut connection = storage.pool.get().await.unwrap();
     for (quota, of_a, of_b) in [(quota, 10, 12), (of_few_bytes, 4, 4)] {
@@ -347,7 +347,7 @@ async fn dead_letters_beyond_their_quota_leave_oldest_first() {
         }
         for (tenant, left, were) in [(&a, of_a, 10), (&b, of_b, 15)] {
             let usage = storage.usage(tenant).await.unwrap();
-            assert_eq!((usage.dead_letters, usage.expired_letters), (left, were - left));
+            assert_eq!((usage.dead_letters, usage.expired_dead_letters), (left, were - left));
         }
     }
     let (left, _) = storage.list_dead_letters(&b, None, 100).await.unwrap();

@@ -75,6 +75,28 @@ async fn a_second_process_is_kept_out_but_may_administer() {
 }
 
 #[tokio::test]
+async fn a_write_goes_to_the_disk_about_once() {
+    let written_bytes = || -> u64 {
+        let io = std::fs::read_to_string("/proc/self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+        line.unwrap().parse().unwrap()
+    };
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let batches: Vec<_> = (1..=200)
+        .map(|number| batch(number, &format!("service-{number}"), 20, Duration::ZERO))
+        .collect();
+    let before = written_bytes();
+    store(&storage, &batches).await;
+    let written = written_bytes() - before;
+    let kept: u64 = ["logweir.db", "logweir.db-wal"]
+        .map(|name| std::fs::metadata(directory.path().join(name)).unwrap().len())
+        .iter()
+        .sum();
+    assert!(written < 2 * kept, "{written} bytes written for {kept}");
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let directory = TempDir::new().unwrap();
     drop(open(directory.path()).unwrap());

@@ -46,11 +46,13 @@ pub(crate) async fn list(
 
 /// How many there are, and how many were deleted for the quota.
 pub(crate) async fn usage(db: &Transaction<'_>, tenant: &Tenant) -> Result<TenantUsage, Fault> {
-    let row = of(tenant, "SELECT letters FROM expired_letters WHERE tenant = ").rows(db).await?;
-    let expired_letters = row.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+    let row = of(tenant, "SELECT dead_letters FROM expired_dead_letters WHERE tenant = ")
+        .rows(db)
+        .await?;
+    let expired_dead_letters = row.first().map_or(Ok(0), |row| rows::count(row, 0))?;
     Ok(TenantUsage {
         dead_letters: total(db, tenant).await?,
-        expired_letters,
+        expired_dead_letters,
         ..TenantUsage::default()
     })
 }
@@ -111,7 +113,7 @@ pub(crate) async fn delete_beyond(
     db: &Transaction<'_>,
     quota: &DeadLetterQuota,
     now: Timestamp,
-    letters_max: i64,
+    dead_letters_max: i64,
 ) -> Result<bool, Fault> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     // Counted anew each time: a count that is kept would be a row that all writers of a tenant wait
@@ -130,20 +132,20 @@ pub(crate) async fn delete_beyond(
                  ORDER BY dead_letter_id LIMIT $4)
              RETURNING tenant),
              noted AS (
-             INSERT INTO expired_letters SELECT tenant, count(*) FROM deleted GROUP BY tenant
-             ON CONFLICT (tenant) DO UPDATE SET letters = expired_letters.letters + excluded.letters)
+             INSERT INTO expired_dead_letters SELECT tenant, count(*) FROM deleted GROUP BY tenant
+             ON CONFLICT (tenant) DO UPDATE SET dead_letters = expired_dead_letters.dead_letters + excluded.dead_letters)
              SELECT count(*) FROM deleted",
             &[
-                (&signed(quota.letters_max), Type::INT8),
+                (&signed(quota.dead_letters_max), Type::INT8),
                 (&signed(quota.bytes_max), Type::INT8),
                 (&(now - quota.age_max).as_unix_nanos(), Type::INT8),
-                (&letters_max, Type::INT8),
+                (&dead_letters_max, Type::INT8),
             ],
         )
         .await?;
     let deleted = rows::count(&row, 0)?;
     counter!("logweir_storage_dead_letters_expired_total", "reason" => "quota").increment(deleted);
-    Ok(deleted == letters_max.unsigned_abs())
+    Ok(deleted == dead_letters_max.unsigned_abs())
 }
 
 fn of(tenant: &Tenant, until_tenant: &str) -> Statement {

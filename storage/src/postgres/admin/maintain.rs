@@ -32,9 +32,9 @@ const FOLDED_PER_STEP: i64 = 2_000;
 // About as many as a write has, so that it takes a similar time.
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
 /// Dead letters beyond the quota that a step deletes.
-const LETTERS_PER_STEP: i64 = 20_000;
+const DEAD_LETTERS_PER_STEP: i64 = 20_000;
 /// How often dead letters are counted, which goes over all that the quotas leave.
-const LETTERS_COUNTED_EVERY: Duration = Duration::from_secs(60);
+const DEAD_LETTERS_COUNTED_EVERY: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Longest time in which the database says whether it takes logs.
 const PROBED_WITHIN: Duration = Duration::from_secs(8);
@@ -81,14 +81,14 @@ impl PostgresStorage {
 
     /// Deletes dead letters beyond the quota of their tenants.
     async fn put_in_quota(&self, db: &Transaction<'_>, now: Timestamp) -> Result<bool, Fault> {
-        if !self.letters_checked.lapsed(LETTERS_COUNTED_EVERY, now) {
+        if !self.dead_letters_checked.lapsed(DEAD_LETTERS_COUNTED_EVERY, now) {
             return Ok(false);
         }
         // No limit of the disk is known here: what a database may take is its administrator's.
         let quota = DeadLetterQuota::of(0);
-        let more = dead_letters::delete_beyond(db, &quota, now, LETTERS_PER_STEP).await?;
+        let more = dead_letters::delete_beyond(db, &quota, now, DEAD_LETTERS_PER_STEP).await?;
         if !more {
-            self.letters_checked.note(now);
+            self.dead_letters_checked.note(now);
         }
         Ok(more)
     }

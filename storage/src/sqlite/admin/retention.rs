@@ -20,7 +20,7 @@ use crate::{
 // Each is a transaction of the one writing thread, and writes wait behind it: small enough to be
 // over soon, and to commit within the reserve while the disk is full.
 const BLOCKS_PER_STEP: usize = 64;
-const LETTERS_PER_STEP: usize = 2_000;
+const DEAD_LETTERS_PER_STEP: usize = 2_000;
 const BUCKETS_PER_STEP: u64 = 20_000;
 /// Free pages given back in a step: each is a page to move.
 const VACUUMED_PAGES_PER_STEP: u32 = 1_024;
@@ -51,8 +51,8 @@ pub(crate) fn retain(
         more |= deleted.blocks == BLOCKS_PER_STEP;
     }
     let quota = retention.dead_letters;
-    let deleted = delete(writer, "quota", |db| delete_letters_beyond(db, &quota, now))?;
-    more |= deleted.letters >= LETTERS_PER_STEP;
+    let deleted = delete(writer, "quota", |db| delete_dead_letters_beyond(db, &quota, now))?;
+    more |= deleted.dead_letters >= DEAD_LETTERS_PER_STEP;
     if retention.disk_bytes_max > 0 {
         more |= share_disk(writer, retention.disk_bytes_max)?;
     }
@@ -66,7 +66,7 @@ pub(crate) fn retain(
 struct Deleted {
     blocks: usize,
     logs: u64,
-    letters: usize,
+    dead_letters: usize,
     buckets: usize,
     /// Of blocks and dead letters.
     bytes: u64,
@@ -74,7 +74,7 @@ struct Deleted {
 
 impl Deleted {
     const fn is_nothing(&self) -> bool {
-        self.blocks + self.letters + self.buckets == 0
+        self.blocks + self.dead_letters + self.buckets == 0
     }
 }
 
@@ -95,7 +95,7 @@ fn delete(
         fault::step("retain_after_commit");
         counter!("logweir_storage_logs_expired_total", "reason" => reason).increment(deleted.logs);
         counter!("logweir_storage_dead_letters_expired_total", "reason" => reason)
-            .increment(deleted.letters as u64);
+            .increment(deleted.dead_letters as u64);
     }
     Ok(deleted)
 }
@@ -118,7 +118,7 @@ fn delete_old_logs(db: &Transaction<'_>, cutoff: Timestamp) -> Result<Deleted, F
 
 /// Deletes the oldest dead letters that are owed to nobody, of the tenants that have more of them
 /// than the quota, or older ones.
-fn delete_letters_beyond(
+fn delete_dead_letters_beyond(
     db: &Transaction<'_>,
     quota: &DeadLetterQuota,
     now: Timestamp,
@@ -126,16 +126,18 @@ fn delete_letters_beyond(
     let cutoff = (now - quota.age_max).as_unix_nanos();
     let mut deleted = Deleted::default();
     for usage in Usage::of_all(db)? {
-        let (letters, bytes) =
-            (usage.letters - usage.owed_letters, usage.letter_bytes - usage.owed_letter_bytes);
+        let (dead_letters, bytes) = (
+            usage.dead_letters - usage.owed_dead_letters,
+            usage.dead_letter_bytes - usage.owed_dead_letter_bytes,
+        );
         let before = deleted;
         let is_beyond = |time, deleted: &Deleted| {
-            let letters = letters - (deleted.letters - before.letters) as u64;
-            time < cutoff || quota.is_exceeded(letters, bytes - (deleted.bytes - before.bytes))
+            let dead_letters = dead_letters - (deleted.dead_letters - before.dead_letters) as u64;
+            time < cutoff || quota.is_exceeded(dead_letters, bytes - (deleted.bytes - before.bytes))
         };
-        if letters > 0 {
-            delete_letters(db, usage.tenant_id, &mut deleted, is_beyond)?;
-            note_expired(db, usage.tenant_id, deleted.letters - before.letters)?;
+        if dead_letters > 0 {
+            delete_dead_letters(db, usage.tenant_id, &mut deleted, is_beyond)?;
+            note_expired(db, usage.tenant_id, deleted.dead_letters - before.dead_letters)?;
         }
     }
     Ok(deleted)
@@ -143,7 +145,7 @@ fn delete_letters_beyond(
 
 /// Deletes dead letters of a tenant that are owed to nobody, oldest first, while that is wanted of
 /// the next one by its time and what was deleted before it.
-fn delete_letters(
+fn delete_dead_letters(
     db: &Transaction<'_>,
     tenant_id: TenantId,
     deleted: &mut Deleted,
@@ -155,7 +157,7 @@ fn delete_letters(
     )?;
     let mut rows = select.query([tenant_id])?;
     let mut last = None;
-    while deleted.letters < LETTERS_PER_STEP
+    while deleted.dead_letters < DEAD_LETTERS_PER_STEP
         && let Some(row) = rows.next()?
     {
         if !is_wanted(row.get(0)?, deleted) {
@@ -163,7 +165,7 @@ fn delete_letters(
         }
         last = Some(row.get::<_, i64>(1)?);
         deleted.bytes += row.get::<_, u64>(2)?;
-        deleted.letters += 1;
+        deleted.dead_letters += 1;
     }
     drop(rows);
     if let Some(last) = last {
@@ -177,12 +179,16 @@ fn delete_letters(
 
 /// Adds to the dead letters of a tenant that were deleted so far: their number tells of new ones only
 /// together with it.
-fn note_expired(db: &Transaction<'_>, tenant_id: TenantId, letters: usize) -> Result<(), Fault> {
-    if letters > 0 {
+fn note_expired(
+    db: &Transaction<'_>,
+    tenant_id: TenantId,
+    dead_letters: usize,
+) -> Result<(), Fault> {
+    if dead_letters > 0 {
         db.prepare_cached(
-            "UPDATE tenant_usage SET expired_letters = expired_letters + ?2 WHERE tenant_id = ?1",
+            "UPDATE tenant_usage SET expired_dead_letters = expired_dead_letters + ?2 WHERE tenant_id = ?1",
         )?
-        .execute(params![tenant_id, letters])?;
+        .execute(params![tenant_id, dead_letters])?;
     }
     Ok(())
 }
@@ -214,8 +220,8 @@ fn share_disk(writer: &mut Writer, disk_bytes_max: u64) -> Result<bool, StorageE
 /// owed to nobody; logs and the dead letters of acknowledged ones, oldest first; buckets.
 fn evict(db: &Transaction<'_>, tenant_id: TenantId, bytes: u64) -> Result<Deleted, Fault> {
     let mut deleted = Deleted::default();
-    delete_letters(db, tenant_id, &mut deleted, |_, deleted| deleted.bytes < bytes)?;
-    if deleted.letters < LETTERS_PER_STEP {
+    delete_dead_letters(db, tenant_id, &mut deleted, |_, deleted| deleted.bytes < bytes)?;
+    if deleted.dead_letters < DEAD_LETTERS_PER_STEP {
         for oldest in oldest_of(db, tenant_id)? {
             // No more than asked for: a full step of 64 blocks may be much of a small database.
             if deleted.bytes >= bytes {
@@ -224,7 +230,7 @@ fn evict(db: &Transaction<'_>, tenant_id: TenantId, bytes: u64) -> Result<Delete
             oldest.delete(db, &mut deleted)?;
         }
     }
-    note_expired(db, tenant_id, deleted.letters)?;
+    note_expired(db, tenant_id, deleted.dead_letters)?;
     if deleted.is_nothing() {
         deleted.buckets = delete_oldest_buckets(db, tenant_id)?;
     }
@@ -242,10 +248,10 @@ struct Oldest {
 
 impl Oldest {
     fn block(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { logs: row.get(3)?, ..Self::letter(row)? })
+        Ok(Self { logs: row.get(3)?, ..Self::dead_letter(row)? })
     }
 
-    fn letter(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+    fn dead_letter(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { time_unix_nano: row.get(0)?, id: row.get(1)?, bytes: row.get(2)?, logs: None })
     }
 
@@ -258,7 +264,7 @@ impl Oldest {
         } else {
             db.prepare_cached("DELETE FROM dead_letters WHERE dead_letter_id = ?1")?
                 .execute([self.id])?;
-            deleted.letters += 1;
+            deleted.dead_letters += 1;
         }
         Ok(())
     }
@@ -277,16 +283,20 @@ fn oldest_of(db: &Transaction<'_>, tenant_id: TenantId) -> Result<Vec<Oldest>, F
         "SELECT created_unix_nano, dead_letter_id, disk_bytes FROM dead_letters
          WHERE tenant_id = ?1 AND is_owed = 1 ORDER BY dead_letter_id LIMIT ?2",
     )?;
-    let letters = select.query_map(params![tenant_id, LETTERS_PER_STEP], Oldest::letter)?;
-    let letters: Vec<Oldest> = letters.collect::<Result<_, _>>()?;
+    let dead_letters =
+        select.query_map(params![tenant_id, DEAD_LETTERS_PER_STEP], Oldest::dead_letter)?;
+    let dead_letters: Vec<Oldest> = dead_letters.collect::<Result<_, _>>()?;
     // Behind the end of a list that is full may come what is older than the rest of the other.
-    let ends = [(&blocks, BLOCKS_PER_STEP), (&letters, LETTERS_PER_STEP)]
+    let ends = [(&blocks, BLOCKS_PER_STEP), (&dead_letters, DEAD_LETTERS_PER_STEP)]
         .into_iter()
         .filter(|(list, step)| list.len() == *step)
         .filter_map(|(list, _)| Some(list.last()?.time_unix_nano));
     let end = ends.min().unwrap_or(i64::MAX);
-    let mut oldest: Vec<Oldest> =
-        blocks.into_iter().chain(letters).filter(|oldest| oldest.time_unix_nano <= end).collect();
+    let mut oldest: Vec<Oldest> = blocks
+        .into_iter()
+        .chain(dead_letters)
+        .filter(|oldest| oldest.time_unix_nano <= end)
+        .collect();
     oldest.sort_by_key(|oldest| oldest.time_unix_nano);
     Ok(oldest)
 }
@@ -336,8 +346,8 @@ pub(crate) fn usage(
         return Ok(TenantUsage::default());
     };
     let counts = TenantUsage {
-        dead_letters: own.letters,
-        expired_letters: own.expired_letters,
+        dead_letters: own.dead_letters,
+        expired_dead_letters: own.expired_dead_letters,
         ..TenantUsage::default()
     };
     if disk_bytes_max == 0 {
@@ -359,29 +369,29 @@ fn parts(usage: &[Usage], used_bytes: u64) -> Vec<(TenantId, u64)> {
 struct Usage {
     tenant_id: TenantId,
     block_bytes: u64,
-    letters: u64,
-    letter_bytes: u64,
-    owed_letters: u64,
-    owed_letter_bytes: u64,
-    expired_letters: u64,
+    dead_letters: u64,
+    dead_letter_bytes: u64,
+    owed_dead_letters: u64,
+    owed_dead_letter_bytes: u64,
+    expired_dead_letters: u64,
     row_bytes: u64,
 }
 
 impl Usage {
     fn of_all(db: &Connection) -> rusqlite::Result<Vec<Self>> {
         db.prepare_cached(
-            "SELECT tenant_id, block_bytes, dead_letters, dead_letter_bytes, owed_letters,
-                    owed_letter_bytes, expired_letters, row_bytes FROM tenant_usage",
+            "SELECT tenant_id, block_bytes, dead_letters, dead_letter_bytes, owed_dead_letters,
+                    owed_dead_letter_bytes, expired_dead_letters, row_bytes FROM tenant_usage",
         )?
         .query_map([], |row| {
             Ok(Self {
                 tenant_id: row.get(0)?,
                 block_bytes: row.get(1)?,
-                letters: row.get(2)?,
-                letter_bytes: row.get(3)?,
-                owed_letters: row.get(4)?,
-                owed_letter_bytes: row.get(5)?,
-                expired_letters: row.get(6)?,
+                dead_letters: row.get(2)?,
+                dead_letter_bytes: row.get(3)?,
+                owed_dead_letters: row.get(4)?,
+                owed_dead_letter_bytes: row.get(5)?,
+                expired_dead_letters: row.get(6)?,
                 row_bytes: row.get(7)?,
             })
         })?
@@ -389,7 +399,7 @@ impl Usage {
     }
 
     const fn bytes(&self) -> u64 {
-        self.block_bytes + self.letter_bytes + self.row_bytes
+        self.block_bytes + self.dead_letter_bytes + self.row_bytes
     }
 }
 

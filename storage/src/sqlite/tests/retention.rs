@@ -68,8 +68,8 @@ fn check_usage(directory: &Path) {
     let read = || -> Vec<[i64; 8]> {
         let mut select = db
             .prepare(
-                "SELECT tenant_id, block_bytes, dead_letters, dead_letter_bytes, owed_letters,
-                        owed_letter_bytes, row_bytes, fine_buckets FROM tenant_usage ORDER BY 1",
+                "SELECT tenant_id, block_bytes, dead_letters, dead_letter_bytes, owed_dead_letters,
+                        owed_dead_letter_bytes, row_bytes, fine_buckets FROM tenant_usage ORDER BY 1",
             )
             .unwrap();
         let row = |row: &rusqlite::Row<'_>| {
@@ -203,7 +203,7 @@ async fn dead_letters_beyond_their_quota_leave_oldest_first() {
     maintain(&storage, NOW).await;
     assert_eq!([letters_of(&storage, &a).await.1, letters_of(&storage, &b).await.1], [10, 215]);
 
-    storage.retention.dead_letters.letters_max = 12;
+    storage.retention.dead_letters.dead_letters_max = 12;
     maintain(&storage, NOW).await;
     let (letters, total) = letters_of(&storage, &b).await;
     let reasons = |reason: &str| letters.iter().filter(|letter| letter.reason == reason).count();
@@ -259,7 +259,7 @@ async fn a_directory_of_the_version_before_is_counted_when_it_is_opened() {
     let directory = TempDir::new().unwrap();
     let storage = open(directory.path()).unwrap();
     fill(&storage).await;
-    let counted = "SELECT sum(block_bytes + dead_letter_bytes + owed_letter_bytes + row_bytes)
+    let counted = "SELECT sum(block_bytes + dead_letter_bytes + owed_dead_letter_bytes + row_bytes)
                    FROM tenant_usage";
     let before = count(&directory, counted);
     drop(storage);
