@@ -313,14 +313,35 @@ async fn what_one_tenant_announces_holds_no_other_up() {
         (refused.code(), reason(&refused)),
         (Code::ResourceExhausted, "TENANT_SHARE".to_owned())
     );
-    // It can still look, and revoke the token that does this.
-    let request = with_token(&other, v1::RevokeTokenRequest { token_id: "none".into() });
-    assert_eq!(bench.administer().revoke_token(request).await.unwrap_err().code(), Code::NotFound);
     for number in 0..50 {
         bench.send(batch(number, &["x"])).await.unwrap();
         let search = with_token(&bench.admin(), v1::SearchLogsRequest::default());
         bench.query().search_logs(search).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn who_floods_may_still_revoke_the_token_that_does_it() {
+    // Two messages that are announced take all of a tenant's share.
+    let limits = Limits { in_flight_bytes_max: 8 << 20, ..Limits::default() };
+    let config = ServerConfig { limits, read_timeout_seconds: 36_000, ..ServerConfig::default() };
+    let bench = Bench::with(config, QueueLimits::default()).await;
+    for _ in 0..2 {
+        let path = "/logweir.v1.IngestService/IngestStream";
+        let announcing = announce(bench.another_channel(), bench.admin(), path);
+        bench.tasks.spawn("announcing", Fate::MayEnd, announcing);
+    }
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(refused) = bench.send(batch(number, &["x"])).await {
+            break refused;
+        }
+    };
+    assert_eq!(reason(&refused), "TENANT_SHARE");
+    let request = v1::RevokeTokenRequest { token_id: "none".into() };
+    let request = with_token(&bench.admin(), request);
+    assert_eq!(bench.administer().revoke_token(request).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
