@@ -91,7 +91,7 @@ fn a_model_is_trained_promoted_and_used_without_a_restart() {
     assert_eq!(world.one(&["models", "promote", &id])["state"], "active");
     world.wait_for_metric("logweir_models_in_use 1");
     world.generate();
-    let judges = |id: &str| format!("logweir_model_drift{{model=\"{id}\"}}");
+    let judges = |id: &str| format!("logweir_model_drift{{tenant=\"default\",model=\"{id}\"}}");
     assert!(scrape(world.server.address()).contains(&judges(&id)), "it judges what comes");
 
     let second = world.one(&["models", "train", "--from", "-2h"]);

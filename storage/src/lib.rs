@@ -503,7 +503,7 @@ pub struct TokenRecord {
 /// A log that could not be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
-    /// Its id, ascending.
+    /// Its id within its tenant, ascending and never given again.
     pub dead_letter_id: u64,
     /// When it was put aside.
     pub created_at: Timestamp,

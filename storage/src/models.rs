@@ -96,7 +96,7 @@ pub struct NewModel {
 /// A stored model, without its body.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// Its id, ascending.
+    /// Its id within its tenant, ascending and never given again.
     pub model_id: u64,
     /// What was said when it was stored.
     pub made: NewModel,

@@ -43,9 +43,11 @@ pub(crate) struct Loaded {
     forest: Arc<ForestModel>,
 }
 
-type Models = HashMap<u64, Arc<Loaded>>;
+/// Whose model, and its id there.
+type ModelKey = (Tenant, u64);
+type Models = HashMap<ModelKey, Arc<Loaded>>;
 
-/// The active models by id. Shared by the pipeline, which uses them, and the task that reads them.
+/// The active models. Shared by the pipeline, which uses them, and the task that reads them.
 #[derive(Clone, Default)]
 pub(crate) struct ActiveModels(Arc<Mutex<Arc<Models>>>);
 
@@ -54,30 +56,31 @@ impl ActiveModels {
         Arc::clone(&self.0.lock())
     }
 
-    /// Reads what has become active; ids of `unusable` models were warned about before.
+    /// Reads what has become active; `unusable` models were warned about before.
     async fn refresh(
         &self,
         storage: &dyn KeepModels,
         oldest: Timestamp,
-        unusable: &mut Vec<u64>,
+        unusable: &mut Vec<ModelKey>,
     ) -> Result<(), StorageError> {
         let known = self.current();
         let mut models = Models::new();
         let mut refused = Vec::new();
         for (tenant, model) in storage.active_models().await? {
             let is_same = |loaded: &&Arc<Loaded>| loaded.model.checksum == model.checksum;
-            let loaded = match known.get(&model.model_id).filter(is_same) {
+            let key = (tenant, model.model_id);
+            let loaded = match known.get(&key).filter(is_same) {
                 Some(loaded) if model.made.created_at >= oldest => Ok(Arc::clone(loaded)),
-                _ => load(storage, &tenant, &model, oldest).await?.map(Arc::new),
+                _ => load(storage, &key.0, &model, oldest).await?.map(Arc::new),
             };
             match loaded {
-                Ok(loaded) => drop(models.insert(model.model_id, loaded)),
+                Ok(loaded) => drop(models.insert(key, loaded)),
                 Err(why) => {
-                    if !unusable.contains(&model.model_id) {
-                        let id = model.model_id;
-                        warn!(model = id, "an active model is not used: {why}");
+                    if !unusable.contains(&key) {
+                        let (tenant, id) = &key;
+                        warn!(%tenant, model = id, "an active model is not used: {why}");
                     }
-                    refused.push(model.model_id);
+                    refused.push(key);
                 }
             }
         }
@@ -85,8 +88,8 @@ impl ActiveModels {
         gauge!("logweir_models_in_use").set(models.len() as f64);
         *unusable = refused;
         // Only what changed is put in place: whoever uses the models installs them anew for it.
-        let is_known = |(id, loaded): (&u64, &Arc<Loaded>)| {
-            known.get(id).is_some_and(|before| Arc::ptr_eq(before, loaded))
+        let is_known = |(key, loaded): (&ModelKey, &Arc<Loaded>)| {
+            known.get(key).is_some_and(|before| Arc::ptr_eq(before, loaded))
         };
         if models.len() != known.len() || !models.iter().all(is_known) {
             *self.0.lock() = Arc::new(models);
@@ -154,7 +157,7 @@ pub(crate) struct InUse {
     heard: Arc<Weights>,
     measured_at: Timestamp,
     /// Models from whose training the logs have drifted away.
-    drifting: BTreeSet<u64>,
+    drifting: BTreeSet<ModelKey>,
     logs: u64,
     anomalies: u64,
 }
@@ -177,14 +180,14 @@ impl InUse {
         }
         // First those that are gone, then those that are there: a model that replaces another has
         // the same scope, and the other order would take the new one away again.
-        let gone = self.given.iter().filter(|(id, _)| !current.contains_key(id));
-        for (id, loaded) in gone {
+        let gone = self.given.iter().filter(|(key, _)| !current.contains_key(key));
+        for (key, loaded) in gone {
             detector.install(loaded.scope.clone(), None);
-            gauges(*id, 0.0, 0.0);
+            gauges(key, 0.0, 0.0);
         }
-        for (id, loaded) in current.iter() {
+        for ((tenant, id), loaded) in current.iter() {
             detector.install(loaded.scope.clone(), Some(Arc::clone(&loaded.forest)));
-            info!(model = id, scope = ?loaded.scope, "a model judges from now on");
+            info!(%tenant, model = id, scope = ?loaded.scope, "a model judges from now on");
         }
         self.given = current;
         self.measured_at = Timestamp::EPOCH;
@@ -208,19 +211,19 @@ impl InUse {
         gauge!("logweir_detector_anomaly_share").set(share);
         (self.logs, self.anomalies) = (0, 0);
         let mut begun = Vec::new();
-        for (id, loaded) in self.given.iter() {
+        for (key, loaded) in self.given.iter() {
             let rows = detector.sample(&loaded.scope);
             let age = now.since(loaded.model.made.created_at).as_secs_f64();
             if rows.len() < DRIFT_ROWS_MIN {
-                gauges(*id, age, 0.0);
+                gauges(key, age, 0.0);
                 continue;
             }
             let (drift, feature) = greatest(loaded.forest.statistics().stability_index(&rows));
-            gauges(*id, age, drift);
+            gauges(key, age, drift);
             // A finding is made when drift begins and not every minute that it lasts.
             if drift <= DRIFT_HIGH {
-                self.drifting.remove(id);
-            } else if self.drifting.insert(*id) {
+                self.drifting.remove(key);
+            } else if self.drifting.insert(key.clone()) {
                 begun.push(drifted(loaded, rows.len() as u64, (drift, feature), now));
             }
         }
@@ -239,7 +242,7 @@ fn drifted(
          train another",
         loaded.model.model_id
     );
-    warn!(model = loaded.model.model_id, "{reason}");
+    warn!(tenant = %loaded.tenant, model = loaded.model.model_id, "{reason}");
     let finding = Finding {
         kind: FindingKind::ModelDrift,
         service: loaded.model.made.scope.clone(),
@@ -253,10 +256,10 @@ fn drifted(
     (loaded.tenant.clone(), finding)
 }
 
-fn gauges(model_id: u64, age_seconds: f64, drift: f64) {
-    let model = model_id.to_string();
-    gauge!("logweir_model_age_seconds", "model" => model.clone()).set(age_seconds);
-    gauge!("logweir_model_drift", "model" => model).set(drift);
+fn gauges((tenant, model_id): &ModelKey, age_seconds: f64, drift: f64) {
+    let labels = [("tenant", tenant.to_string()), ("model", model_id.to_string())];
+    gauge!("logweir_model_age_seconds", &labels).set(age_seconds);
+    gauge!("logweir_model_drift", &labels).set(drift);
 }
 
 #[cfg(test)]
@@ -313,14 +316,15 @@ mod tests {
                 .unwrap();
             models.refresh(&storage, Timestamp::from_unix_nanos(5), &mut unusable).await.unwrap();
             let expected = if is_usable { vec![ids[number]] } else { Vec::new() };
-            assert_eq!(models.current().keys().copied().collect::<Vec<_>>(), expected, "{number}");
+            let current = models.current();
+            assert_eq!(current.keys().map(|(_, id)| *id).collect::<Vec<_>>(), expected, "{number}");
             assert_eq!(unusable.is_empty(), is_usable, "{number}");
             in_use.follow(&mut detector);
             in_use.note(10, 1, &detector, Timestamp::from_unix_nanos(100));
         }
         storage.roll_back_model(&tenant, ModelKind::IsolationForest, None).await.unwrap();
         models.refresh(&storage, Timestamp::from_unix_nanos(5), &mut unusable).await.unwrap();
-        assert_eq!(unusable, [ids[2]], "the one before is too old");
+        assert_eq!(unusable, [(tenant, ids[2])], "the one before is too old");
     }
 
     #[tokio::test]

@@ -84,6 +84,30 @@ async fn sees_nothing(storage: &dyn Storage, id: LogId) {
     assert_eq!(storage.list_dead_letters(&other, None, 100).await.unwrap(), (vec![], 0));
 }
 
+/// Ids over all tenants would tell one how much the others do.
+pub(super) async fn ids_count_within_their_tenant(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let of_tenant = |number, tenant: Tenant, letters| {
+        let rejected = (0..letters).map(rejected).collect();
+        ScoredBatch { tenant, rejected, ..batch(number, "payments", 1, Duration::ZERO) }
+    };
+    for written in [
+        vec![of_tenant(1, other(), 40), of_tenant(2, tenant(), 2), of_tenant(3, other(), 7)],
+        vec![of_tenant(4, tenant(), 1)],
+    ] {
+        store(&*storage, &written).await;
+    }
+    let ids = async |tenant| -> Vec<u64> {
+        let (letters, _) = storage.list_dead_letters(&tenant, None, 100).await.unwrap();
+        letters.iter().map(|letter| letter.dead_letter_id).collect()
+    };
+    assert_eq!(ids(tenant()).await, [3, 2, 1]);
+    assert_eq!(ids(other()).await, (1..=47).rev().collect::<Vec<_>>());
+    assert_eq!(storage.discard_dead_letters(&tenant(), Some(&[2])).await.unwrap(), 1);
+    assert_eq!((ids(tenant()).await, ids(other()).await.len()), (vec![3, 1], 47));
+    super::models::ids_count_within_their_tenant(&*storage, &other()).await;
+}
+
 async fn changes_nothing(storage: &dyn Storage) {
     let other = other();
     let (letters, _) = storage.list_dead_letters(&tenant(), None, 100).await.unwrap();

@@ -40,6 +40,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     reading::too_many_points_are_refused(&fresh()).await;
     administering::tokens_are_kept_and_revoked(&fresh()).await;
     administering::dead_letters_are_listed_replayed_and_discarded(&fresh()).await;
+    isolation::ids_count_within_their_tenant(&fresh()).await;
     administering::deploys_are_listed(&fresh()).await;
     administering::processes_live_until_they_are_forgotten(&fresh()).await;
     administering::trials_count_until_one_ends(&fresh()).await;

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     FINDINGS_KEPT, Feedback, Finding, FindingKind, JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, JobKind,
-    JobState, MODELS_KEPT, Model, ModelKind, ModelState, NewJob, NewModel, StorageError, TimeRange,
+    JobState, MODELS_KEPT, Model, ModelKind, ModelState, NewJob, NewModel, Storage, StorageError,
+    TimeRange,
 };
 
 const FOREST: ModelKind = ModelKind::IsolationForest;
@@ -298,4 +299,17 @@ pub(super) async fn a_finding_is_kept_once(test: &impl StorageUnderTest) {
         list(None, Timestamp::EPOCH, Timestamp::MAX, FINDINGS_KEPT + 1).await.len(),
         FINDINGS_KEPT
     );
+}
+
+pub(super) async fn ids_count_within_their_tenant(storage: &dyn Storage, other: &Tenant) {
+    let tenant = tenant();
+    for (of, rows) in [(other, 1), (&tenant, 2), (other, 3)] {
+        storage.insert_model(of, new_model(None, rows), vec![rows as u8]).await.unwrap();
+    }
+    let promoted = storage.promote_model(other, 1, NOW).await.unwrap();
+    assert_eq!((promoted.model_id, promoted.made.rows), (1, 1));
+    let own = storage.list_models(&tenant, 10).await.unwrap();
+    let found: Vec<_> = own.iter().map(|model| (model.model_id, model.state)).collect();
+    assert_eq!(found, [(1, ModelState::Candidate)]);
+    assert_eq!(storage.load_model(&tenant, 1).await.unwrap(), [2]);
 }

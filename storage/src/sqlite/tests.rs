@@ -2,7 +2,7 @@ mod retention;
 
 use std::path::Path;
 
-use logweir_core::{identity::BatchId, timestamp::Timestamp};
+use logweir_core::{identity::BatchId, record::ScoredBatch, timestamp::Timestamp, wire};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -12,8 +12,8 @@ use crate::{
     conformance::{
         NOW, StorageUnderTest, check_storage, migrated,
         sample::{
-            HOUR, SECOND, batch, by, maintain, newest_first, query, search_all, service, store,
-            tenant,
+            HOUR, SECOND, batch, by, maintain, newest_first, query, rejected, search_all, service,
+            store, tenant,
         },
     },
     sqlite::read::readers::Caller,
@@ -128,6 +128,35 @@ async fn what_the_version_before_knew_of_alerting_is_taken_up() {
     db.execute_batch("INSERT INTO jobs VALUES (7, 1, NULL, '{}', 'waiting', 5, 0, 0, '')").unwrap();
     drop(db);
     migrated::check_taken_up(&open(directory.path()).unwrap(), "\0", 7).await;
+}
+
+/// The tenth version numbered dead letters over all tenants. The id of a replay derives from the number.
+#[tokio::test]
+async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_them() {
+    let directory = TempDir::new().unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    for sql in &schema::MIGRATIONS[..10] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.pragma_update(None, "user_version", 10).unwrap();
+    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
+        .unwrap();
+    let record = wire::encode_record(&rejected(0).record);
+    let insert = "INSERT INTO dead_letters (dead_letter_id, tenant_id, created_unix_nano, batch_id,
+                      record_index, resource, record, reason, detail)
+                  VALUES (?1, 1, 1, zeroblob(16), 0, ?2, ?3, '', '')";
+    let resource = wire::encode_resource(&batch(1, "payments", 1, Duration::ZERO).resource);
+    for id in [5, 9, 30] {
+        db.execute(insert, rusqlite::params![id, resource, record]).unwrap();
+    }
+    db.execute("DELETE FROM dead_letters WHERE dead_letter_id = 30", []).unwrap();
+    drop(db);
+    let storage = open(directory.path()).unwrap();
+    let new = ScoredBatch { rejected: vec![rejected(0)], ..batch(2, "shop", 1, Duration::ZERO) };
+    store(&storage, &[new]).await;
+    let (letters, _) = storage.list_dead_letters(&tenant(), None, 10).await.unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.dead_letter_id).collect();
+    assert_eq!(ids, [31, 9, 5]);
 }
 
 #[tokio::test]

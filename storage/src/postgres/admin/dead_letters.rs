@@ -20,8 +20,7 @@ use crate::{
     },
 };
 
-const SELECT: &str =
-    "SELECT dead_letter_id, created_unix_nano, batch_id, record_index, resource, record,
+const SELECT: &str = "SELECT number, created_unix_nano, batch_id, record_index, resource, record,
         reason, detail, replayed_unix_nano FROM dead_letters WHERE tenant = ";
 
 /// Newest first, with the count of all.
@@ -35,9 +34,9 @@ pub(crate) async fn list(
     // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let found = of(tenant, SELECT)
-        .text(" AND dead_letter_id < ")
+        .text(" AND number < ")
         .value(Value::Long(before))
-        .text(" ORDER BY dead_letter_id DESC LIMIT ")
+        .text(" ORDER BY number DESC LIMIT ")
         .value(at_most(limit))
         .rows(db)
         .await?;
@@ -74,7 +73,7 @@ pub(crate) async fn take(
     } else {
         named(of(tenant, SELECT), ids)
     };
-    let statement = statement.text(" ORDER BY dead_letter_id LIMIT ").value(at_most(limit));
+    let statement = statement.text(" ORDER BY number LIMIT ").value(at_most(limit));
     read_all(&statement.rows(db).await?)
 }
 
@@ -127,7 +126,7 @@ pub(crate) async fn delete_beyond(
                          sum(octet_length(resource) + octet_length(record) + octet_length(detail))
                              OVER newest AS bytes
                      FROM dead_letters WHERE NOT is_owed
-                     WINDOW newest AS (PARTITION BY tenant ORDER BY dead_letter_id DESC)) AS ranked
+                     WINDOW newest AS (PARTITION BY tenant ORDER BY number DESC)) AS ranked
                  WHERE letters > $1 OR bytes > $2 OR created_unix_nano < $3
                  ORDER BY dead_letter_id LIMIT $4)
              RETURNING tenant),
@@ -155,7 +154,7 @@ fn of(tenant: &Tenant, until_tenant: &str) -> Statement {
 /// Ids too large for any row are of none.
 fn named(statement: Statement, ids: &[u64]) -> Statement {
     let ids = ids.iter().filter_map(|id| i64::try_from(*id).ok()).collect();
-    statement.text(" AND dead_letter_id = ANY(").value(Value::Longs(ids)).text(")")
+    statement.text(" AND number = ANY(").value(Value::Longs(ids)).text(")")
 }
 
 fn at_most(limit: usize) -> Value {

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const MODEL: &str = "model_id, kind, scope, state, parameters, trained_from_unix_nano, \
+const MODEL: &str = "number, kind, scope, state, parameters, trained_from_unix_nano, \
      trained_to_unix_nano, rows, statistics, metrics, created_unix_nano, activated_unix_nano, \
      checksum, length(body)::bigint, tenant";
 
@@ -40,7 +40,7 @@ impl KeepModels for PostgresStorage {
                 .text(MODEL)
                 .text(" FROM models WHERE tenant = ")
                 .value(Value::Text(tenant.to_string()))
-                .text(" ORDER BY model_id DESC LIMIT ")
+                .text(" ORDER BY number DESC LIMIT ")
                 .value(Value::Long(i64::try_from(limit).unwrap_or(i64::MAX)))
                 .rows(db)
                 .await?;
@@ -57,7 +57,7 @@ impl KeepModels for PostgresStorage {
         self.snapshot(async |db| {
             let found = Statement::new("SELECT checksum, body FROM models WHERE tenant = ")
                 .value(Value::Text(tenant.to_string()))
-                .text(" AND model_id = ")
+                .text(" AND number = ")
                 .value(signed(model_id))
                 .rows(db)
                 .await?;
@@ -207,7 +207,7 @@ async fn find(db: &Transaction<'_>, tenant: &Tenant, model_id: u64) -> Result<Mo
         .text(MODEL)
         .text(" FROM models WHERE tenant = ")
         .value(Value::Text(tenant.to_string()))
-        .text(" AND model_id = ")
+        .text(" AND number = ")
         .value(signed(model_id))
         .rows(db)
         .await?;
@@ -241,7 +241,7 @@ async fn promote(
     lock_scope(db, tenant, kind, scope).await?;
     let retire = Statement::new("UPDATE models SET state = 'retired' WHERE ");
     of_scope(retire, tenant, Value::Text(kind.as_str().to_owned()), scope)
-        .text(" AND state = 'active' AND model_id <> ")
+        .text(" AND state = 'active' AND number <> ")
         .value(signed(model_id))
         .execute(db)
         .await?;
@@ -258,7 +258,9 @@ async fn activate(
 ) -> Result<Model, Fault> {
     Statement::new("UPDATE models SET state = 'active', activated_unix_nano = coalesce(")
         .value(Value::maybe_unix_nano(now))
-        .text(", activated_unix_nano) WHERE model_id = ")
+        .text(", activated_unix_nano) WHERE tenant = ")
+        .value(Value::Text(tenant.to_string()))
+        .text(" AND number = ")
         .value(signed(model_id))
         .execute(db)
         .await?;
@@ -279,7 +281,7 @@ async fn roll_back(
     if demote.execute(db).await? == 0 {
         return Err(none_active(kind, scope).into());
     }
-    let select = Statement::new("SELECT model_id FROM models WHERE ");
+    let select = Statement::new("SELECT number FROM models WHERE ");
     let before = of_scope(select, tenant, name(), scope)
         .text(" AND state = 'retired' ORDER BY activated_unix_nano DESC, model_id DESC LIMIT 1")
         .rows(db)

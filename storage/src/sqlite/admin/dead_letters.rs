@@ -11,25 +11,29 @@ use rusqlite::{
 };
 
 use crate::sqlite::read::rows;
-use crate::{DeadLetter, sqlite::errors::Fault};
+use crate::{
+    DeadLetter,
+    sqlite::{admin::numbers, errors::Fault},
+};
 
-const COLUMNS: &str = "dead_letter_id, created_unix_nano, batch_id, record_index, resource, record,
+const COLUMNS: &str = "number, created_unix_nano, batch_id, record_index, resource, record,
                        reason, detail, replayed_unix_nano";
 
 /// Puts logs aside.
 pub(crate) struct DeadLetters<'a> {
+    db: &'a Transaction<'a>,
     insert: CachedStatement<'a>,
     now: Timestamp,
 }
 
 impl<'a> DeadLetters<'a> {
-    pub(crate) fn new(db: &'a Transaction<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+    pub(crate) fn new(db: &'a Transaction<'a>, now: Timestamp) -> rusqlite::Result<Self> {
         let insert = db.prepare_cached(
             "INSERT INTO dead_letters (tenant_id, created_unix_nano, batch_id, record_index, resource,
-                                       record, reason, detail)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                       record, reason, detail, number)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        Ok(Self { insert, now })
+        Ok(Self { db, insert, now })
     }
 
     /// Puts logs of a batch aside; how many.
@@ -45,7 +49,8 @@ impl<'a> DeadLetters<'a> {
         }
         // Once for all of them: a whole batch in conflict may be 10,000 letters of one resource.
         let resource = wire::encode_resource(&batch.resource);
-        for RejectedRecord { record, reason, detail } in rejected {
+        let first = numbers::take(self.db, tenant_id, "dead_letters", count)?;
+        for (number, RejectedRecord { record, reason, detail }) in (first..).zip(rejected) {
             self.insert.execute(params![
                 tenant_id,
                 self.now.as_unix_nanos(),
@@ -55,6 +60,7 @@ impl<'a> DeadLetters<'a> {
                 wire::encode_record(&record),
                 reason,
                 detail,
+                number,
             ])?;
         }
         Ok(count)
@@ -74,8 +80,8 @@ pub(crate) fn list(
     // Ids come from a caller. One that no row can have is beyond all of them.
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let mut select = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND dead_letter_id < ?2
-         ORDER BY dead_letter_id DESC LIMIT ?3"
+        "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND number < ?2
+         ORDER BY number DESC LIMIT ?3"
     ))?;
     let mut rows = select.query(params![tenant_id, before, limit])?;
     let mut found = Vec::new();
@@ -96,7 +102,7 @@ pub(crate) fn take(
     if ids.is_empty() {
         let mut select = db.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND replayed_unix_nano IS NULL
-             ORDER BY dead_letter_id LIMIT ?2"
+             ORDER BY number LIMIT ?2"
         ))?;
         let mut rows = select.query(params![tenant_id, limit])?;
         while let Some(row) = rows.next()? {
@@ -105,7 +111,7 @@ pub(crate) fn take(
         return Ok(found);
     }
     let mut select = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND dead_letter_id = ?2"
+        "SELECT {COLUMNS} FROM dead_letters WHERE tenant_id = ?1 AND number = ?2"
     ))?;
     // One look-up for each, since the caller bounds their number and SQLite has no list parameter.
     for id in ascending(ids) {
@@ -126,7 +132,7 @@ pub(crate) fn mark_replayed(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
-        "UPDATE dead_letters SET replayed_unix_nano = ?3 WHERE tenant_id = ?1 AND dead_letter_id = ?2",
+        "UPDATE dead_letters SET replayed_unix_nano = ?3 WHERE tenant_id = ?1 AND number = ?2",
     )?;
     for id in ascending(ids) {
         update.execute(params![tenant_id, id, now.as_unix_nanos()])?;
@@ -145,7 +151,7 @@ pub(crate) fn discard(
         return Ok(all as u64);
     };
     let mut delete =
-        db.prepare_cached("DELETE FROM dead_letters WHERE tenant_id = ?1 AND dead_letter_id = ?2")?;
+        db.prepare_cached("DELETE FROM dead_letters WHERE tenant_id = ?1 AND number = ?2")?;
     let mut deleted = 0;
     for id in ascending(ids) {
         deleted += delete.execute(params![tenant_id, id])? as u64;

@@ -8,6 +8,7 @@ pub(crate) mod jobs;
 pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod models;
+pub(crate) mod numbers;
 pub(crate) mod retention;
 pub(crate) mod suspects;
 pub(crate) mod tokens;

@@ -11,10 +11,10 @@ use crate::sqlite::read::rows;
 use crate::{
     FEEDBACK_MAX, Feedback, KeepModels, MODELS_KEPT, Model, ModelKind, NewModel, StorageError,
     models::{checked, checksum, no_model, none_active, scope_of, scope_text},
-    sqlite::{SqliteStorage, errors::Fault, read::aggregate::service_of},
+    sqlite::{SqliteStorage, admin::numbers, errors::Fault, read::aggregate::service_of},
 };
 
-const MODEL: &str = "model_id, kind, scope, state, parameters, trained_from_unix_nano, \
+const MODEL: &str = "number, kind, scope, state, parameters, trained_from_unix_nano, \
      trained_to_unix_nano, rows, statistics, metrics, created_unix_nano, activated_unix_nano, \
      checksum, length(body)";
 
@@ -32,7 +32,7 @@ impl KeepModels for SqliteStorage {
     async fn list_models(&self, tenant: &Tenant, limit: usize) -> Result<Vec<Model>, StorageError> {
         self.list(tenant, move |db, tenant_id| {
             let mut select = db.prepare_cached(&format!(
-                "SELECT {MODEL} FROM models WHERE tenant_id = ?1 ORDER BY model_id DESC LIMIT ?2"
+                "SELECT {MODEL} FROM models WHERE tenant_id = ?1 ORDER BY number DESC LIMIT ?2"
             ))?;
             let mut rows = select.query(params![tenant_id, limit])?;
             let mut models = Vec::new();
@@ -53,7 +53,7 @@ impl KeepModels for SqliteStorage {
         let load = move |db: &Connection,
                          tenant_id: i64|
               -> Result<Option<(i64, Vec<u8>)>, Fault> {
-            let select = "SELECT checksum, body FROM models WHERE tenant_id = ?1 AND model_id = ?2";
+            let select = "SELECT checksum, body FROM models WHERE tenant_id = ?1 AND number = ?2";
             let columns = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let key = params![tenant_id, signed(model_id)];
             Ok(db.prepare_cached(select)?.query_row(key, columns).optional()?)
@@ -125,27 +125,28 @@ impl KeepModels for SqliteStorage {
 
 fn insert(db: &Connection, tenant_id: i64, model: &NewModel, body: &[u8]) -> Result<Model, Fault> {
     let scope = scope_text(model.scope.as_ref());
-    let model_id = db
-        .prepare_cached(
-            "INSERT INTO models (tenant_id, kind, scope, state, parameters,
-                 trained_from_unix_nano, trained_to_unix_nano, rows, statistics, metrics,
-                 created_unix_nano, checksum, body)
-             VALUES (?1, ?2, ?3, 'candidate', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .insert(params![
-            tenant_id,
-            model.kind.as_str(),
-            scope,
-            model.parameters,
-            model.trained_from.as_unix_nanos(),
-            model.trained_to.as_unix_nanos(),
-            signed(model.rows),
-            model.statistics,
-            model.metrics,
-            model.created_at.as_unix_nanos(),
-            checksum(body) as i64,
-            body,
-        ])?;
+    let number = numbers::take(db, tenant_id, "models", 1)?;
+    db.prepare_cached(
+        "INSERT INTO models (tenant_id, number, kind, scope, state, parameters,
+             trained_from_unix_nano, trained_to_unix_nano, rows, statistics, metrics,
+             created_unix_nano, checksum, body)
+         VALUES (?1, ?2, ?3, ?4, 'candidate', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        tenant_id,
+        number,
+        model.kind.as_str(),
+        scope,
+        model.parameters,
+        model.trained_from.as_unix_nanos(),
+        model.trained_to.as_unix_nanos(),
+        signed(model.rows),
+        model.statistics,
+        model.metrics,
+        model.created_at.as_unix_nanos(),
+        checksum(body) as i64,
+        body,
+    ])?;
     // Here and not in upkeep, so that the table never has more than the limit: bodies are
     // megabytes. The active one is not counted: training often must leave no service without one.
     db.prepare_cached(
@@ -157,12 +158,12 @@ fn insert(db: &Connection, tenant_id: i64, model: &NewModel, body: &[u8]) -> Res
                  LIMIT ?4)",
     )?
     .execute(params![tenant_id, model.kind.as_str(), scope, MODELS_KEPT])?;
-    let model_id = model_id.unsigned_abs();
+    let model_id = number.unsigned_abs();
     find(db, tenant_id, model_id)?.ok_or_else(|| no_model(model_id).into())
 }
 
 fn find(db: &Connection, tenant_id: i64, model_id: u64) -> Result<Option<Model>, Fault> {
-    let select = format!("SELECT {MODEL} FROM models WHERE tenant_id = ?1 AND model_id = ?2");
+    let select = format!("SELECT {MODEL} FROM models WHERE tenant_id = ?1 AND number = ?2");
     let key = params![tenant_id, signed(model_id)];
     db.prepare_cached(&select)?.query_row(key, |row| Ok(read(row))).optional()?.transpose()
 }
@@ -172,7 +173,7 @@ fn promote(db: &Connection, tenant_id: i64, model_id: u64, now: Timestamp) -> Re
     let scope = scope_text(found.made.scope.as_ref());
     db.prepare_cached(
         "UPDATE models SET state = 'retired'
-         WHERE tenant_id = ?1 AND kind = ?2 AND scope = ?3 AND state = 'active' AND model_id <> ?4",
+         WHERE tenant_id = ?1 AND kind = ?2 AND scope = ?3 AND state = 'active' AND number <> ?4",
     )?
     .execute(params![tenant_id, found.made.kind.as_str(), scope, signed(model_id)])?;
     activate(db, tenant_id, model_id, Some(now))
@@ -188,9 +189,9 @@ fn activate(
 ) -> Result<Model, Fault> {
     db.prepare_cached(
         "UPDATE models SET state = 'active', activated_unix_nano = coalesce(?2, activated_unix_nano)
-         WHERE model_id = ?1",
+         WHERE tenant_id = ?1 AND number = ?3",
     )?
-    .execute(params![signed(model_id), now.map(Timestamp::as_unix_nanos)])?;
+    .execute(params![tenant_id, now.map(Timestamp::as_unix_nanos), signed(model_id)])?;
     find(db, tenant_id, model_id)?.ok_or_else(|| no_model(model_id).into())
 }
 
@@ -214,7 +215,7 @@ fn roll_back(
     // otherwise be the newest retired one, and come back.
     let before: Option<i64> = db
         .prepare_cached(
-            "SELECT model_id FROM models
+            "SELECT number FROM models
              WHERE tenant_id = ?1 AND kind = ?2 AND scope = ?3 AND state = 'retired'
              ORDER BY activated_unix_nano DESC, model_id DESC LIMIT 1",
         )?
