@@ -19,17 +19,21 @@ mod response_size;
 mod status;
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::Router;
-use logweir_core::runtime::{
-    clock::Clock,
-    identity::ProcessIdentity,
-    retry::at_start,
-    tasks::{Fate, Tasks},
-    telemetry::Metrics,
+use logweir_core::{
+    fairness::{permits::TenantPermits, threshold::Threshold},
+    runtime::{
+        clock::Clock,
+        identity::ProcessIdentity,
+        retry::at_start,
+        tasks::{Fate, Tasks},
+        telemetry::Metrics,
+    },
 };
 use logweir_proto::v1::{
     self, admin_service_server::AdminServiceServer, alert_service_server::AlertServiceServer,
@@ -62,7 +66,7 @@ use crate::{
         message_body::Budget,
     },
     models::ModelHandler,
-    query::QueryHandler,
+    query::{Matcher, QueryHandler},
 };
 pub use crate::{
     auth::{
@@ -84,12 +88,20 @@ const SMALL_REQUEST_BYTES_MAX: usize = 4 << 10;
 /// Requests under way of one tenant that are no batches, bytes: sixteen of the largest.
 const CONTROL_BYTES_MAX: usize = 16 << 20;
 
+/// Live tails of one tenant; each keeps a stream open, and a few kilobytes.
+const TAILS_MAX: u64 = 1_024;
+/// One tenant may have so many times the tails that it leaves: 75 % alone, 43 % each of two.
+const TAILS_ALPHA: u64 = 3;
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The revoked tokens cannot be read; serving without them would let them in.
     #[error("the revoked tokens cannot be read")]
     RevokedTokens(#[source] StorageError),
+    /// The system gives no thread.
+    #[error("no thread can be started to match live tails")]
+    Thread(#[source] io::Error),
     /// The contract's description, compiled in, cannot be read.
     #[error("the contract cannot be described to clients")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -218,7 +230,7 @@ impl Parts<'_> {
         // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
             .max_decoding_message_size(self.config.limits.request_bytes_max);
-        let query = QueryServiceServer::new(self.query_handler(tasks));
+        let query = QueryServiceServer::new(self.query_handler(tasks)?);
         let admin = AdminServiceServer::new(self.admin_handler());
         let models = ModelServiceServer::new(self.model_handler(tasks));
         let alerts = AlertServiceServer::new(self.alert_handler(tasks));
@@ -259,15 +271,17 @@ impl Parts<'_> {
         }
     }
 
-    fn query_handler(&self, tasks: &Tasks) -> QueryHandler {
-        QueryHandler {
+    fn query_handler(&self, tasks: &Tasks) -> Result<QueryHandler, ServerError> {
+        Ok(QueryHandler {
             storage: Arc::clone(&self.ports.storage),
             live_feed: self.ports.live_feed.clone(),
+            tails: TenantPermits::new(Threshold::for_one(TAILS_MAX, TAILS_ALPHA)),
+            matcher: Arc::new(Matcher::start().map_err(ServerError::Thread)?),
             auth: Arc::clone(self.auth),
             clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
             services: Arc::new(self.config.services.clone()),
-        }
+        })
     }
 
     fn model_handler(&self, tasks: &Tasks) -> ModelHandler {

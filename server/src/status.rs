@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use logweir_core::{fairness::resource::SharedResource, identity::Tenant};
+use logweir_core::{
+    fairness::{permits::Refused, resource::SharedResource},
+    identity::Tenant,
+};
 use logweir_queue::PublishError;
 use logweir_storage::StorageError;
 use tonic::{Code, Status};
@@ -81,6 +84,25 @@ impl Refusal {
     /// One bad field.
     pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation { field: field.into(), why: why.into() }])
+    }
+
+    /// A permit for something that tenants share is not given.
+    pub(crate) fn no_permit(
+        why: Refused,
+        resource: SharedResource,
+        tenant: &Tenant,
+        retry_after: Duration,
+    ) -> Self {
+        match why {
+            Refused::OverShare { held, share } => {
+                Self::OverShare { resource, tenant: tenant.clone(), held, share, retry_after }
+            }
+            Refused::Full => Self::Unavailable {
+                reason: "NO_ROOM",
+                message: format!("no {} are left: send again later", resource.name()),
+                retry_after,
+            },
+        }
     }
 
     /// The server is going down.

@@ -10,6 +10,8 @@ pub enum SharedResource {
     QueueBatches,
     /// Their bytes.
     QueueBytes,
+    /// Live tails that are open.
+    Tails,
 }
 
 impl SharedResource {
@@ -19,6 +21,7 @@ impl SharedResource {
             Self::InFlightBytes => "in_flight_bytes",
             Self::QueueBatches => "queue_batches",
             Self::QueueBytes => "queue_bytes",
+            Self::Tails => "tails",
         }
     }
 }
