@@ -64,6 +64,7 @@ use crate::{
         health::{self, Readiness},
         inflate::Inflater,
         message_body::Budget,
+        response_body::UnsentBytes,
     },
     models::ModelHandler,
     query::{Matcher, QueryHandler},
@@ -88,6 +89,8 @@ const SMALL_REQUEST_BYTES_MAX: usize = 4 << 10;
 /// Requests under way of one tenant that are no batches, bytes: sixteen of the largest.
 const CONTROL_BYTES_MAX: usize = 16 << 20;
 
+/// Answers of one tenant that are made and not sent, bytes: some forty of the largest.
+const UNSENT_BYTES_MAX: usize = 128 << 20;
 /// Live tails of one tenant; each keeps a stream open, and a few kilobytes.
 const TAILS_MAX: u64 = 1_024;
 /// One tenant may have so many times the tails that it leaves: 75 % alone, 43 % each of two.
@@ -222,6 +225,7 @@ impl Parts<'_> {
             publisher: Arc::clone(&self.ports.publisher),
             budget,
             control_budget: Budget::new(CONTROL_BYTES_MAX),
+            unsent: UnsentBytes::new(UNSENT_BYTES_MAX),
             inflater: Arc::new(Inflater::default()),
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),

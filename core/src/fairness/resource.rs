@@ -12,6 +12,10 @@ pub enum SharedResource {
     QueueBytes,
     /// Live tails that are open.
     Tails,
+    /// Connections to the server.
+    Connections,
+    /// Bytes of answers that were made and not sent.
+    UnsentBytes,
 }
 
 impl SharedResource {
@@ -22,6 +26,8 @@ impl SharedResource {
             Self::QueueBatches => "queue_batches",
             Self::QueueBytes => "queue_bytes",
             Self::Tails => "tails",
+            Self::Connections => "connections",
+            Self::UnsentBytes => "unsent_bytes",
         }
     }
 }

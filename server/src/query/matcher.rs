@@ -154,8 +154,8 @@ mod tests {
     #[tokio::test]
     async fn a_tenants_many_filters_wait_behind_each_other() {
         let matcher = Matcher::start().unwrap();
-        let (go_on, may_go_on) = mpsc::channel::<()>();
-        let (done, order) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
+        let (done, order) = mpsc::sync_channel(51);
         let (a, b) = (tenant("a"), tenant("b"));
         let held = matcher.run(&b, DEAR, move || may_go_on.recv().is_ok());
         let mut all = vec![held.boxed()];
