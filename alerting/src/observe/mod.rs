@@ -308,11 +308,8 @@ async fn report(
     report.dead_letters = usage.dead_letters + usage.expired_dead_letters;
     report.disk_share_percent =
         usage.disk_share_bytes.map(|share| usage.disk_bytes as f64 * 100.0 / share.max(1) as f64);
-    let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-    for producer in dependencies.read.delivery_report(tenant, None).await? {
-        *lost.entry(producer.service.to_string()).or_default() += producer.account.dropped_total();
-    }
-    report.sdk_lost = lost.into_iter().collect();
+    let totals = dependencies.read.producer_totals(tenant, None).await?.into_iter();
+    report.sdk_lost = totals.map(|of| (of.service.to_string(), of.dropped)).collect();
     if *tenant != Tenant::default() {
         return Ok(report);
     }

@@ -84,7 +84,7 @@ impl KeepAlerts for SqliteStorage {
                         totals.first_seen_unix_nano, totals.last_seen_unix_nano, totals.level
                  FROM template_totals totals JOIN templates t USING (template_key)
                       JOIN services s USING (service_id)
-                 WHERE totals.first_seen_unix_nano >= ?2 AND t.tenant_id = ?1
+                 WHERE totals.first_seen_unix_nano >= ?2 AND totals.tenant_id = ?1
                        AND t.merged_into IS NULL AND totals.total > 0
                  ORDER BY totals.first_seen_unix_nano DESC LIMIT ?3",
             )?;
