@@ -39,7 +39,7 @@ use logweir_proto::v1::{
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
@@ -47,7 +47,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{AdminHandler, processes},
-    alerts::{AlertHandler, PREVIEWS_MAX, TESTS_MAX},
+    alerts::AlertHandler,
     auth::{
         Access, Auth,
         layer::{AuthLayer, Authenticated},
@@ -280,7 +280,7 @@ impl Parts<'_> {
         Jobs {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
-            stop: tasks.stop_token(),
+            tasks: tasks.clone(),
         }
     }
 
@@ -289,8 +289,6 @@ impl Parts<'_> {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             jobs: self.jobs(tasks),
-            tests: Semaphore::new(TESTS_MAX),
-            previews: Semaphore::new(PREVIEWS_MAX),
         }
     }
 
