@@ -114,6 +114,7 @@ const fn is_of_system(kind: &RuleKind) -> bool {
             | RuleKind::SdkLoss { .. }
             | RuleKind::ClockOff { .. }
             | RuleKind::DiskShare { .. }
+            | RuleKind::RulesLate { .. }
             | RuleKind::QueueLag { .. }
     )
 }

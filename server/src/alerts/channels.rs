@@ -1,7 +1,5 @@
 //! Channels: set, shown without their secrets, and tested.
 
-use std::time::Duration;
-
 use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,

@@ -230,7 +230,8 @@ impl KeepAlerts for SqliteStorage {
             .run(move |db, _| {
                 let mut select = db.prepare_cached(
                     "SELECT name, action_id, body FROM alert_actions JOIN tenants USING (tenant_id)
-                     ORDER BY action_id LIMIT ?1",
+                     ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY action_id), action_id
+                     LIMIT ?1",
                 )?;
                 let mut rows = select.query([limit])?;
                 let mut actions = Vec::new();
