@@ -16,7 +16,6 @@ use crate::{jobs::Waits, response_size::cut, status::Refusal};
 
 /// Channels of a tenant; alerting runs a worker for each.
 const CHANNELS_MAX: usize = 100;
-/// How long somebody should wait while others test their channels.
 
 pub(super) async fn list(
     handler: &AlertHandler,

@@ -46,7 +46,7 @@ async fn check(directory: &TempDir, steps: Vec<Step>) {
                 assert_eq!(outcomes, [expected]);
             }
             Step::Maintain(hours) => {
-                now = now + HOUR * hours;
+                now += HOUR * hours;
                 maintain(&storage, now).await;
             }
             Step::Unlist(count) => {
