@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use logweir_core::{filter::Filter, identity::Tenant, timestamp::Timestamp};
+use logweir_core::{filter::Filter, identity::Tenant, record::StoredLog, timestamp::Timestamp};
 use logweir_incident::rule::{Rule, RuleKind};
 use logweir_storage::{ReadLogs, SearchQuery, StorageError, TimeRange};
 
-use super::counted;
 use crate::{
-    detector::window::Bucket,
+    detector::window::{BUCKET_WIDTH, Bucket},
     rule::{late::LATE_MAX, observations::RuleMatches},
 };
 
@@ -121,6 +120,20 @@ async fn buckets(
     let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
     let found = read.search(tenant, query).await?.logs;
     Ok(counted(&found).into_iter().map(|((_, service), bucket)| (service, bucket)).collect())
+}
+
+/// Logs in buckets, of each service.
+pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(Timestamp, String), Bucket> {
+    let mut buckets: BTreeMap<(Timestamp, String), Bucket> = BTreeMap::new();
+    for log in logs {
+        let time = log.scored.record.time;
+        let start = time.floor(BUCKET_WIDTH);
+        let bucket = buckets.entry((start, log.service.to_string())).or_default();
+        bucket.start = start;
+        bucket.total += 1;
+        bucket.last_seen = bucket.last_seen.max(time);
+    }
+    buckets
 }
 
 #[cfg(test)]

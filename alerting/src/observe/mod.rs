@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use logweir_core::{
     identity::{Service, Tenant},
-    record::StoredLog,
     timestamp::Timestamp,
 };
 use logweir_storage::{
@@ -215,20 +214,6 @@ fn bucket(point: AggregatePoint) -> Bucket {
         latencies: point.latencies,
         last_seen: (point.start + BUCKET_WIDTH).previous(),
     }
-}
-
-/// Logs in buckets, of each service.
-pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(Timestamp, String), Bucket> {
-    let mut buckets: BTreeMap<(Timestamp, String), Bucket> = BTreeMap::new();
-    for log in logs {
-        let time = log.scored.record.time;
-        let start = time.floor(BUCKET_WIDTH);
-        let bucket = buckets.entry((start, log.service.to_string())).or_default();
-        bucket.start = start;
-        bucket.total += 1;
-        bucket.last_seen = bucket.last_seen.max(time);
-    }
-    buckets
 }
 
 /// Which processor reads a partition, and through when it has committed.

@@ -22,7 +22,7 @@ use crate::{
         window::{BUCKET_SECONDS, BUCKET_WIDTH, Bucket},
     },
     incident::Incidents,
-    observe::{HOUR, NEW_PATTERNS_MAX, buckets, counted, learn_past, new_pattern},
+    observe::{HOUR, NEW_PATTERNS_MAX, buckets, learn_past, matches::counted, new_pattern},
     rule::{
         engine::{Engine, LATENESS},
         observations::{Observations, RuleMatches},
