@@ -43,7 +43,7 @@ use logweir_proto::v1::{
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
@@ -51,7 +51,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{AdminHandler, processes},
-    alerts::{AlertHandler, PREVIEWS_MAX, TESTS_MAX},
+    alerts::AlertHandler,
     auth::{
         Access, Auth,
         layer::{AuthLayer, Authenticated},
@@ -300,7 +300,7 @@ impl Parts<'_> {
         Jobs {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
-            stop: tasks.stop_token(),
+            tasks: tasks.clone(),
         }
     }
 
@@ -309,8 +309,6 @@ impl Parts<'_> {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             jobs: self.jobs(tasks),
-            tests: Semaphore::new(TESTS_MAX),
-            previews: Semaphore::new(PREVIEWS_MAX),
         }
     }
 

@@ -45,7 +45,6 @@ const TEMPLATES_MAX: u32 = 10_000;
 const NEIGHBOURS_MAX: u32 = 100;
 const WINDOW_MINUTES_DEFAULT: u32 = 5;
 const WINDOW_MINUTES_MAX: u32 = 10_080;
-const PRODUCERS_MAX: usize = 10_000;
 // A tail that ends lets another one in, and they are long.
 const TAIL_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A time bucket that takes all of a window, whenever that begins: 127 years, a multiple of 10 s.
@@ -264,16 +263,12 @@ impl QueryService for QueryHandler {
     ) -> Result<Response<v1::DeliveryReportResponse>, Status> {
         let caller = layer::caller(&request)?;
         let service = service(&request.into_inner().service)?;
-        let mut found = self
-            .storage
-            .delivery_report(&caller.tenant, service.as_ref())
-            .await
-            .map_err(Refusal::from)?;
-        let too_many = found.len() > PRODUCERS_MAX;
-        found.truncate(PRODUCERS_MAX);
-        let (producers, too_large) = cut(found.into_iter().map(response::producer));
-        let truncated = too_many || too_large;
-        Ok(Response::new(v1::DeliveryReportResponse { producers, truncated }))
+        let (tenant, service) = (&caller.tenant, service.as_ref());
+        // The sums first: a producer that comes in between is listed then, and nothing is said to be
+        // left out.
+        let sums = self.storage.producer_totals(tenant, service).await.map_err(Refusal::from)?;
+        let listed = self.storage.delivery_report(tenant, service).await.map_err(Refusal::from)?;
+        Ok(Response::new(response::delivery_report(listed, sums)))
     }
 }
 
