@@ -1,9 +1,10 @@
+mod producers;
 mod retention;
 
 use std::path::Path;
 
 use logweir_core::{identity::BatchId, record::ScoredBatch, timestamp::Timestamp, wire};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
 use super::*;
@@ -147,7 +148,7 @@ async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_th
                   VALUES (?1, 1, 1, zeroblob(16), 0, ?2, ?3, '', '')";
     let resource = wire::encode_resource(&batch(1, "payments", 1, Duration::ZERO).resource);
     for id in [5, 9, 30] {
-        db.execute(insert, rusqlite::params![id, resource, record]).unwrap();
+        db.execute(insert, params![id, resource, record]).unwrap();
     }
     db.execute("DELETE FROM dead_letters WHERE dead_letter_id = 30", []).unwrap();
     drop(db);
@@ -157,6 +158,31 @@ async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_th
     let (letters, _) = storage.list_dead_letters(&tenant(), None, 10).await.unwrap();
     let ids: Vec<_> = letters.iter().map(|letter| letter.dead_letter_id).collect();
     assert_eq!(ids, [31, 9, 5]);
+}
+
+/// The ninth version was the last that did not add the accounts of producers up.
+#[tokio::test]
+async fn the_accounts_that_the_version_before_kept_are_added_up() {
+    let directory = TempDir::new().unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    for sql in &schema::MIGRATIONS[..9] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.pragma_update(None, "user_version", 9).unwrap();
+    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
+        .unwrap();
+    for (key, (service, emitted, dropped, queued, spooled, stored, dead_lettered)) in
+        (1..).zip(migrated::PRODUCERS)
+    {
+        db.execute(
+            "INSERT INTO producers VALUES (?1, 1, randomblob(16), ?2, '', '', 1, ?3, ?4, 0, ?5, ?6, ?7,
+                 ?8, x'', x'', 1)",
+            params![key, service, emitted, dropped, queued, spooled, stored, dead_lettered],
+        )
+        .unwrap();
+    }
+    drop(db);
+    migrated::check_summed(&open(directory.path()).unwrap()).await;
 }
 
 #[tokio::test]
