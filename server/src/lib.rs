@@ -147,6 +147,7 @@ pub async fn run(
         rates: RateLimits::new(&config.rate),
         clock: Arc::clone(&clock),
     });
+    ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);
     let parts =
         Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
@@ -206,6 +207,7 @@ impl Parts<'_> {
     ) -> Result<(HealthReporter, Router), ServerError> {
         let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
+            publisher: Arc::clone(&self.ports.publisher),
             budget,
             control_budget: Budget::new(CONTROL_BYTES_MAX),
             inflater: Arc::new(Inflater::default()),

@@ -166,12 +166,16 @@ impl From<Refusal> for Status {
 
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
+        let (message, retry_after) = (error.to_string(), error.retry_after());
         let reason = match error {
+            PublishError::OverShare { resource, tenant, held, share, retry_after } => {
+                return Self::OverShare { resource, tenant, held, share, retry_after };
+            }
             PublishError::Full { .. } => "QUEUE_FULL",
             PublishError::NotDurable { .. } => "NOT_DURABLE",
             PublishError::Closed => "STOPPING",
         };
-        Self::Unavailable { reason, retry_after: error.retry_after(), message: error.to_string() }
+        Self::Unavailable { reason, message, retry_after }
     }
 }
 
@@ -271,6 +275,13 @@ mod tests {
         let publish = [
             PublishError::Full { what: "x".into(), retry_after: wait },
             PublishError::NotDurable { cause: "x".into(), retry_after: wait },
+            PublishError::OverShare {
+                resource: SharedResource::QueueBytes,
+                tenant: Tenant::default(),
+                held: 7,
+                share: 5,
+                retry_after: wait,
+            },
             PublishError::Closed,
         ];
         for error in publish {

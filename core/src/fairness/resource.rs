@@ -6,6 +6,10 @@
 pub enum SharedResource {
     /// Bytes of requests that are being read or wait for their answer.
     InFlightBytes,
+    /// Batches that wait in this process until they are stored, or the broker has them.
+    QueueBatches,
+    /// Their bytes.
+    QueueBytes,
 }
 
 impl SharedResource {
@@ -13,6 +17,8 @@ impl SharedResource {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InFlightBytes => "in_flight_bytes",
+            Self::QueueBatches => "queue_batches",
+            Self::QueueBytes => "queue_bytes",
         }
     }
 }

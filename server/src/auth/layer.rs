@@ -8,6 +8,7 @@ use hyper::{
     header::{AUTHORIZATION, HeaderValue},
 };
 use logweir_core::identity::Role;
+use logweir_queue::Publisher;
 use metrics::counter;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -33,6 +34,8 @@ const INGEST_STREAM: &str = "/IngestStream";
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     pub(crate) auth: Arc<Auth>,
+    /// Where batches go.
+    pub(crate) publisher: Arc<dyn Publisher>,
     /// For batches.
     pub(crate) budget: Budget,
     /// For everything else: who floods may still revoke the token that does it.
@@ -77,6 +80,11 @@ impl<S> Authenticated<S> {
             batches,
             stream: request.uri().path().ends_with(INGEST_STREAM),
         };
+        // Before the body is read: a flood then costs its sender's turn and not the time that it
+        // takes to read and decode what is refused anyway. A stream is not read until there is room.
+        if batches && !rules.stream {
+            parts.publisher.check_room(&caller.tenant).map_err(Refusal::from)?;
+        }
         // Two ends of one list: the body adds the charge of each message, the handler takes it.
         let charges = Charges::default();
         let budget = if batches { &parts.budget } else { &parts.control_budget };
