@@ -56,6 +56,13 @@ pub(super) struct Origin {
     pub(super) environment: String,
 }
 
+impl Origin {
+    /// All its texts.
+    pub(super) fn texts(&self) -> [&str; 3] {
+        [self.service.as_str(), &self.instance, &self.environment]
+    }
+}
+
 /// What is seldom asked for.
 pub(super) struct Details {
     pub(super) sent_levels: Vec<i64>,

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use logweir_core::{
-    filter::{Expression, Filter, Required, Term, TextField},
+    filter::{CompiledFilter, Expression, Filter, Required, Term, TextField},
     identity::{LogId, Service, Tenant},
     record::StoredLog,
     timestamp::Timestamp,
@@ -37,16 +37,16 @@ pub(crate) fn search(
     order: Order,
 ) -> Result<SearchPage, Fault> {
     let expanded = template_aliases::expanded(db, tenant, &query.filter)?;
-    let filter = expanded.as_ref().unwrap_or(&query.filter);
+    let filter = CompiledFilter::from(expanded.unwrap_or_else(|| query.filter.clone()));
     // What every match must have, so that a filter that names a time, a service or a level leads
     // the walk as well as the query's own range does.
-    let required = filter.required();
+    let required = filter.filter().required();
     let mut range = query.range;
     range.from = range.from.max(required.time.0);
     range.to = range.to.min(required.time.1);
     let mut page = Page::new(order, query);
     page.narrow_to_cursor(&mut range);
-    let scope = Scope { tenant, filter, required: &required };
+    let scope = Scope { tenant, filter: &filter, required: &required };
     while let Some(reached) = step(db, caller, &scope, range, &mut page)? {
         // Blocks come by their nearest time, so all that lies on this side of `reached` is final:
         // blocks that the walk has not come to have no log there. The rest is found again in the
@@ -161,7 +161,7 @@ impl Page {
     fn take(
         &mut self,
         block: &Block<'_>,
-        filter: &Filter,
+        filter: &CompiledFilter,
         range: TimeRange,
     ) -> Result<(), BlockError> {
         let rows = block.matching(filter, &self.window(range))?;
@@ -217,7 +217,7 @@ impl Page {
 /// What is searched for, and whose.
 struct Scope<'a> {
     tenant: &'a Tenant,
-    filter: &'a Filter,
+    filter: &'a CompiledFilter,
     required: &'a Required<'a>,
 }
 
@@ -262,7 +262,8 @@ fn step(
         // Cheapest first: the mask lies in the index, the word filter is a kilobyte or a few, the
         // body tens of them.
         let block_id = candidate.get(0)?;
-        if scope.allows(candidate.get(2)?) && may_match(&snapshot, block_id, scope.filter)? {
+        if scope.allows(candidate.get(2)?) && may_match(&snapshot, block_id, scope.filter.filter())?
+        {
             with_body(&snapshot, block_id, |block| page.take(block, scope.filter, range))?;
         }
     }
