@@ -197,7 +197,7 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
         group.bench_function(format!("scan {text:?}"), |b| {
             b.iter(|| {
                 let block = Block::open(&block.body).expect("a good block");
-                block.matching(&filter, &Window::ALL).expect("good columns").len()
+                block.matching(&filter, &Window::ALL, &|| true).expect("good columns").len()
             });
         });
     }

@@ -75,8 +75,8 @@ pub use self::{
     },
     postgres::{PostgresConfig, PostgresStorage},
     query::{
-        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchPage,
-        SearchQuery, TimeRange,
+        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchLimits,
+        SearchPage, SearchQuery, TimeRange,
     },
     sqlite::{SqliteConfig, SqliteStorage},
 };

@@ -12,8 +12,8 @@ use logweir_core::{
 };
 use logweir_incident::rule::{Rule, RuleKind};
 use logweir_storage::{
-    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchQuery,
-    StorageError, TemplateSummary, TimeRange,
+    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchLimits,
+    SearchQuery, StorageError, TemplateSummary, TimeRange,
 };
 use parking_lot::Mutex;
 
@@ -232,7 +232,13 @@ async fn matches(
         // What is no filter any more was one when the rule was set, by an earlier version.
         let Ok(filter) = Filter::parse(&filter, now) else { continue };
         let range = TimeRange { from, to: Timestamp::MAX };
-        let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
+        let query = SearchQuery {
+            filter,
+            range,
+            cursor: None,
+            page_size: MATCHES_MAX,
+            limits: SearchLimits::NONE,
+        };
         let found = dependencies.read.search(tenant, query).await?.logs;
         let counted = counted(&found).into_iter();
         matches.extend(counted.map(|((_, service), bucket)| RuleMatches {

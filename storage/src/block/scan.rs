@@ -42,11 +42,13 @@ impl Window {
 }
 
 impl Block<'_> {
-    /// The rows in the window that match, ascending by row (not by time).
+    /// The rows in the window that match, ascending by row (not by time). None, and as soon as it
+    /// is asked, if they are no longer wanted.
     pub fn matching(
         &self,
         filter: &CompiledFilter,
         window: &Window,
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<Vec<u32>, BlockError> {
         let keys = self.keys()?;
         let in_window = |row: &u32| {
@@ -58,8 +60,13 @@ impl Block<'_> {
         // The window first, from the keys alone: of a block that is wholly behind the cursor
         // nothing else is decompressed.
         let rows: Vec<u32> = (0..self.row_count() as u32).filter(in_window).collect();
-        let scan = Scan { block: self, phrases: PhraseScan::new(self, filter.phrases()) };
-        scan.select(&filter.filter().expression, rows)
+        let phrases = PhraseScan::new(self, filter.phrases());
+        let scan = Scan { block: self, phrases, is_wanted };
+        match scan.select(&filter.filter().expression, rows) {
+            Err(Stop::Unwanted) => Ok(Vec::new()),
+            Err(Stop::Damaged(error)) => Err(error),
+            Ok(rows) => Ok(rows),
+        }
     }
 }
 
@@ -67,14 +74,32 @@ impl Block<'_> {
 struct Scan<'b, 'a> {
     block: &'b Block<'a>,
     phrases: PhraseScan<'b, 'a>,
+    is_wanted: &'b dyn Fn() -> bool,
+}
+
+/// Why a block was not looked through.
+enum Stop {
+    Damaged(BlockError),
+    /// Rows found so far would be wrong within a negation, so that there are none.
+    Unwanted,
+}
+
+impl From<BlockError> for Stop {
+    fn from(error: BlockError) -> Self {
+        Self::Damaged(error)
+    }
 }
 
 impl Scan<'_, '_> {
     /// Those of the rows that match; they ascend before and after.
-    fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+    fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, Stop> {
         // This is what spares a section: with no row left, later terms read no columns.
         if rows.is_empty() {
             return Ok(rows);
+        }
+        // With each term: that is a look at all rows of one block at most, mostly some milliseconds.
+        if !(self.is_wanted)() {
+            return Err(Stop::Unwanted);
         }
         match expression {
             Expression::And(all) => {
@@ -99,9 +124,9 @@ impl Scan<'_, '_> {
                 let found = self.select(negated, rows.clone())?;
                 Ok(without(rows, &found))
             }
-            Expression::Term(Term::Words(phrase)) => self.phrases.in_messages(phrase, rows),
-            Expression::Term(Term::Anywhere(phrase)) => self.phrases.anywhere(phrase, rows),
-            Expression::Term(term) => self.select_term(term, rows),
+            Expression::Term(Term::Words(phrase)) => Ok(self.phrases.in_messages(phrase, rows)?),
+            Expression::Term(Term::Anywhere(phrase)) => Ok(self.phrases.anywhere(phrase, rows)?),
+            Expression::Term(term) => Ok(self.select_term(term, rows)?),
         }
     }
 

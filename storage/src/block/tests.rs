@@ -209,7 +209,7 @@ fn read_all(body: &[u8], filter: &CompiledFilter) -> Result<usize, BlockError> {
     let block = Block::open(body)?;
     let rows = block.row_count().min(100) as u32;
     let read = (0..rows).filter(|row| block.log(*row).is_ok()).count();
-    Ok(read + block.matching(filter, &Window::ALL)?.len())
+    Ok(read + block.matching(filter, &Window::ALL, &|| true)?.len())
 }
 
 proptest! {
@@ -303,7 +303,7 @@ proptest! {
         };
         let window = Window { range, after: id(after), before: id(before) };
         for window in [Window::ALL, window] {
-            prop_assert_eq!(block.matching(&filter, &window).unwrap(), matches(&window));
+            prop_assert_eq!(block.matching(&filter, &window, &|| true).unwrap(), matches(&window));
         }
         prop_assert!(
             matches(&Window::ALL).is_empty() || may_match(&encoded.word_filter, filter.filter()),
@@ -333,6 +333,22 @@ proptest! {
         for body in [flipped, cut] {
             prop_assert!(read_all(&body, &filter).is_err() || !body.is_empty());
         }
+    }
+}
+
+#[test]
+fn a_scan_stops_when_it_is_not_wanted() {
+    let block = encode(&[plain_log("one two three")], Effort::Fresh);
+    let block = Block::open(&block.body).unwrap();
+    let filter = Filter::parse("-zero one two -(four five) three", Timestamp::EPOCH).unwrap();
+    let found = |looks: usize| {
+        let left = std::cell::Cell::new(looks);
+        let is_wanted = || left.replace(left.get().saturating_sub(1)) > 0;
+        block.matching(&filter.clone().into(), &Window::ALL, &is_wanted).unwrap()
+    };
+    assert_eq!(found(usize::MAX), [0]);
+    for looks in 0..8 {
+        assert_eq!(found(looks), [0; 0], "{looks}");
     }
 }
 

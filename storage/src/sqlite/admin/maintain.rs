@@ -215,7 +215,7 @@ fn merge_blocks(
         let of_service = Term::Text(TextField::Service, name.clone());
         let filter = Filter { expression: Expression::Term(of_service) }.into();
         for (number, block) in (0..).zip(blocks) {
-            for row in block.matching(&filter, &Window::ALL)? {
+            for row in block.matching(&filter, &Window::ALL, &|| true)? {
                 places.push(Place { service, id: block.id(row)?, block: number, row });
             }
         }
