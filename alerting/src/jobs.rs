@@ -22,7 +22,7 @@ use logweir_incident::{
     notification::NotificationKind,
     setting::{SettingKind, StoredSetting},
 };
-use logweir_storage::{Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
+use logweir_storage::{Job, JobKind, JobState, KeepAlerts, PassJobs, ReadLogs, StorageError};
 use metrics::counter;
 use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -33,14 +33,17 @@ use crate::{
     simulate::preview::{PreviewError, preview},
 };
 
-/// Rules that are previewed at a time: each reads days of the past.
-const PREVIEWS_MAX: usize = 1;
-/// Channels that are tested at a time: each holds a connection to somewhere else.
+/// Rules that are previewed at a time, of different tenants: each reads days of the past.
+const PREVIEWS_MAX: usize = 2;
+/// Channels that are tested at a time, of different tenants: each holds a connection to somewhere
+/// else.
 const TESTS_MAX: usize = 4;
 /// How long a preview may take: a week of many services takes some minutes.
 const PREVIEW_LEASE: Duration = Duration::from_secs(600);
 /// How long a test may take: more than all time-outs of a call together.
 const TEST_LEASE: Duration = Duration::from_secs(60);
+/// How often it is looked whether somebody still waits for a job.
+const WANTED_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks for a job while there is none.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -110,8 +113,8 @@ impl Taker {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
-            let worker =
-                Worker { dependencies: self.dependencies.clone(), stop: self.tasks.stop_token() };
+            let stop = self.tasks.stop_token().child_token();
+            let worker = Worker { dependencies: self.dependencies.clone(), stop };
             self.tasks.spawn("alerting job", Fate::MayEnd, async move {
                 // Given back when the job ends, however it does.
                 let _place = place;
@@ -134,7 +137,7 @@ enum Failure {
     Channel { name: String, why: String },
     #[error("the job is not understood: run the same version everywhere")]
     Unknown(#[from] serde_json::Error),
-    #[error("the alerting process that did it stops: ask again")]
+    #[error("nobody waits for it any more, or the alerting process that did it stops: ask again")]
     Interrupted,
     #[error(
         "it is a defect of Logweir that this cannot be done: report it with the log of alerting"
@@ -164,13 +167,23 @@ impl From<PreviewError> for Failure {
 /// Does one job.
 struct Worker {
     dependencies: JobDependencies,
+    /// Cancelled when the process is to stop, or nobody waits for the job any more.
     stop: CancellationToken,
 }
 
 impl Worker {
     /// Does the job, unless the process is to stop, and stores the answer or why there is none.
     async fn finish(&self, kind: JobKind, job: Job) {
-        let answer = outcome(self.answer(&job), &self.stop).await.map_err(|failure| {
+        let answering = async {
+            tokio::select! {
+                answered = self.answer(&job) => answered,
+                () = self.unwanted(&job) => Err(Failure::Interrupted),
+            }
+        };
+        let answered = outcome(answering, &self.stop).await;
+        // What computes on a thread of its own ends too.
+        self.stop.cancel();
+        let answer = answered.map_err(|failure| {
             warn!(job = job.job_id, "a job came to nothing: {}", failure.message);
             json(&failure)
         });
@@ -180,6 +193,18 @@ impl Worker {
         // Nobody else could be told: the server that asked looks for the answer in storage alone.
         if let Err(error) = self.dependencies.jobs.finish_job(job.job_id, answer).await {
             warn!(job = job.job_id, "the answer to a job could not be stored: {error}");
+        }
+    }
+
+    /// Ends once nobody waits for a job any more.
+    async fn unwanted(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(WANTED_EVERY).await;
+            match self.dependencies.jobs.job_state(&job.tenant, job.job_id).await {
+                Ok(JobState::Waiting | JobState::Running) => {}
+                Err(error) if error.is_retryable() => {}
+                Ok(JobState::Done(_) | JobState::Failed(_)) | Err(_) => return,
+            }
         }
     }
 

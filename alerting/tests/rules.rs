@@ -1,7 +1,7 @@
 //! Rules with a number, from rows to what is told: lines, changes of the rules, and logs that come
 //! late.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use logweir_alerting::{
     detector::window::Bucket,
@@ -34,6 +34,8 @@ struct Case {
     next: Timestamp,
     /// To be seen with the next bucket.
     matches: Vec<RuleMatches>,
+    /// Rules whose matches nobody looks for.
+    unseen: BTreeSet<String>,
     /// Buckets that have passed, to be seen with the next one.
     late: Vec<Bucket>,
 }
@@ -44,6 +46,7 @@ impl Case {
             engine: Engine::new("t", vec![rule], Incidents::default()),
             next: START,
             matches: Vec::new(),
+            unseen: BTreeSet::new(),
             late: Vec::new(),
         }
     }
@@ -74,6 +77,7 @@ impl Case {
             let now = self.next - SECOND + 2 * SECOND;
             let mut seen = Observations::bucket("shop", bucket);
             seen.matches = std::mem::take(&mut self.matches);
+            seen.unseen.clone_from(&self.unseen);
             let late = std::mem::take(&mut self.late).into_iter();
             seen.buckets.splice(0..0, late.map(|bucket| ("shop".to_owned(), bucket)));
             self.engine.evaluate(now, seen, |_| None);
@@ -152,6 +156,32 @@ fn matches_are_not_forgotten_as_they_pass_out_of_sight() {
         [NotificationKind::Resolved],
         "of another filter nothing was counted"
     );
+}
+
+#[test]
+fn of_a_rule_that_waits_for_its_turn_nothing_is_said() {
+    let threshold = Threshold::Absolute(50.0);
+    let measure = RuleKind::MatchCount { filter: "boom".to_owned(), window_seconds: 60, threshold };
+    let seen = |start| RuleMatches {
+        rule: "boom".to_owned(),
+        service: "shop".to_owned(),
+        bucket: Bucket { start, total: 60, ..Bucket::default() },
+    };
+    let rule = Rule { keep_firing_seconds: 0, ..Rule::new("boom", measure) };
+    let mut case = Case::new(rule);
+    case.matches = vec![seen(START)];
+    assert_eq!(case.run(20, 0), [NotificationKind::Opened]);
+    case.unseen = ["boom".to_owned()].into();
+    assert_eq!(case.run(200, 0), [], "nobody has looked whether it is over");
+    case.unseen.clear();
+    assert_eq!(case.run(10, 0), [NotificationKind::Resolved]);
+    // What it then finds of the time in which it waited is judged all the same.
+    case.unseen = ["boom".to_owned()].into();
+    let passed = case.next;
+    assert_eq!(case.run(200, 0), []);
+    case.unseen.clear();
+    case.matches = vec![seen(passed)];
+    assert_eq!(case.run(20, 0)[0], NotificationKind::Opened);
 }
 
 /// More than a hundred errors within thirty seconds.

@@ -29,6 +29,8 @@ pub enum Level {
 }
 
 impl Level {
+    /// `informational`, the longest of its names, bytes.
+    pub const NAME_BYTES_MAX: usize = 13;
     /// Every level, lowest first.
     pub const ALL: [Self; 6] =
         [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Fatal];
@@ -71,50 +73,29 @@ impl FromStr for Level {
 
     /// Reads the usual spellings in any case, such as `warning`, `err`, `crit`, `notice`.
     fn from_str(text: &str) -> Result<Self, ()> {
+        let mut lower = [0; Self::NAME_BYTES_MAX];
+        let lower = lower.get_mut(..text.len()).ok_or(())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
         // Of syslog, log4j, Python, Go, java.util.logging, .NET and Node's loggers, with the short
         // forms of zerolog, logrus and Serilog. `alert` and `emerg` are above critical in syslog,
         // and `notice` is below its warning.
-        const NAMES: [(&str, Level); 38] = [
-            ("trace", Level::Trace),
-            ("trce", Level::Trace),
-            ("trc", Level::Trace),
-            ("vrb", Level::Trace),
-            ("finest", Level::Trace),
-            ("silly", Level::Trace),
-            ("verbose", Level::Trace),
-            ("debug", Level::Debug),
-            ("dbg", Level::Debug),
-            ("dbug", Level::Debug),
-            ("debu", Level::Debug),
-            ("fine", Level::Debug),
-            ("info", Level::Info),
-            ("success", Level::Info),
-            ("inf", Level::Info),
-            ("information", Level::Info),
-            ("informational", Level::Info),
-            ("notice", Level::Info),
-            ("warn", Level::Warn),
-            ("warning", Level::Warn),
-            ("wrn", Level::Warn),
-            ("error", Level::Error),
-            ("err", Level::Error),
-            ("erro", Level::Error),
-            ("eror", Level::Error),
-            ("fail", Level::Error),
-            ("severe", Level::Error),
-            ("failure", Level::Error),
-            ("fatal", Level::Fatal),
-            ("critical", Level::Fatal),
-            ("crit", Level::Fatal),
-            ("alert", Level::Fatal),
-            ("emerg", Level::Fatal),
-            ("emergency", Level::Fatal),
-            ("fata", Level::Fatal),
-            ("ftl", Level::Fatal),
-            ("pani", Level::Fatal),
-            ("panic", Level::Fatal),
-        ];
-        NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, l)| *l).ok_or(())
+        match &*lower {
+            b"trace" | b"trce" | b"trc" | b"vrb" | b"finest" | b"silly" | b"verbose" => {
+                Ok(Self::Trace)
+            }
+            b"debug" | b"dbg" | b"dbug" | b"debu" | b"fine" => Ok(Self::Debug),
+            b"info" | b"success" | b"inf" | b"information" | b"informational" | b"notice" => {
+                Ok(Self::Info)
+            }
+            b"warn" | b"warning" | b"wrn" => Ok(Self::Warn),
+            b"error" | b"err" | b"erro" | b"eror" | b"fail" | b"severe" | b"failure" => {
+                Ok(Self::Error)
+            }
+            b"fatal" | b"critical" | b"crit" | b"alert" | b"emerg" | b"emergency" | b"fata"
+            | b"ftl" | b"pani" | b"panic" => Ok(Self::Fatal),
+            _ => Err(()),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub fn rules() -> Vec<Rule> {
         rule("queue lag", RuleKind::QueueLag { lag_seconds: 60 }, Severity::Critical),
         // Early enough to choose what is to be deleted, before the oldest is.
         rule("disk share", RuleKind::DiskShare { percent: 90 }, WARNING),
+        // Of a minute what happens is still news.
+        rule("rules late", RuleKind::RulesLate { late_seconds: 60 }, WARNING),
         // Machines that keep their time at all are within a second of each other.
         rule("clock off", RuleKind::ClockOff { off_seconds: 60 }, WARNING),
     ]

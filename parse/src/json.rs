@@ -1,9 +1,10 @@
 //! Reads one JSON object. Pure. Nested values, and numbers that no machine number holds exactly,
 //! stay the text that they are.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use logweir_core::{record::Value, timestamp::Timestamp};
+use memchr::memmem::Finder;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -31,6 +32,8 @@ const DEPTH_MAX: usize = 3;
 const OTLP_START: &str = "{\"resourceLogs\":";
 /// What a file of CloudTrail begins with.
 const CLOUDTRAIL_START: &str = "{\"Records\":";
+/// What stands between two objects side by side.
+static BETWEEN_OBJECTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"}{"));
 /// Members that most logs have no more than: room for them is made at once.
 const MEMBERS_USUAL: usize = 12;
 
@@ -73,7 +76,7 @@ pub(crate) fn several(text: &str) -> Option<Vec<Cow<'_, str>>> {
         return elements(records).map(|all| all.into_iter().map(Cow::Borrowed).collect());
     }
     // Asked of every line of JSON: most hold one object.
-    memchr::memmem::find(text.as_bytes(), b"}{")?;
+    BETWEEN_OBJECTS.find(text.as_bytes())?;
     let objects = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let objects: Vec<_> = objects.map(|raw| Some(raw.ok()?.get())).collect::<Option<_>>()?;
     let is_several = objects.len() > 1 && objects.iter().all(|text| text.starts_with('{'));

@@ -5,8 +5,6 @@ use logweir_core::record::Level;
 /// Bytes within which [`marked`] looks for a level: behind the longest usual stamp, before the
 /// sentence.
 const LEVEL_WITHIN_BYTES: usize = 96;
-/// `informational`, the longest name of a level.
-const LEVEL_BYTES_MAX: usize = 13;
 /// Names of levels that are ordinary words as well: `Alert: work at night` tells of work.
 const ORDINARY_WORDS: [&str; 9] =
     ["Alert", "Panic", "Fail", "Failure", "Fine", "Emergency", "Trace", "Verbose", "Notice"];
@@ -145,7 +143,7 @@ pub(crate) fn marked_behind(text: &str, has_stamp: bool) -> Option<Level> {
 }
 
 fn level_at(text: &str, at: usize, length: usize, first: bool, has_stamp: bool) -> Option<Level> {
-    if length > LEVEL_BYTES_MAX {
+    if length > Level::NAME_BYTES_MAX {
         return None;
     }
     let (head, word) = (text.as_bytes(), &text[at..at + length]);

@@ -16,6 +16,19 @@ use crate::{
 
 /// Words of a head that may stand before a time.
 const TOKENS_MAX: usize = 4;
+/// Last words of a name behind which a log's own time stands.
+const NOW_WORDS: [&str; 10] = [
+    "began",
+    "begins",
+    "completed",
+    "date",
+    "ended",
+    "finished",
+    "start",
+    "started",
+    "stopped",
+    "time",
+];
 
 /// Reads a text; what is not recognised is message. `stamp` is the time that it begins with; another
 /// one may have been taken off before.
@@ -91,16 +104,29 @@ pub(crate) fn time_behind_tokens(text: &str, context: &Context) -> Option<Timest
     None
 }
 
-/// `update-alternatives 2026-01-02 03:04:05: text`, `Start-Date: 2026-01-02  03:04:05`. Only a time
-/// with its year first: another number behind a word is an amount.
+/// `update-alternatives 2026-01-02 03:04:05: text`, `Start-Date: 2026-01-02  03:04:05`, `Log started:
+/// 2026-01-02  03:04:05`. Only a time with its year first: another number behind a word is an amount.
 fn time_behind_name(text: &str, context: &Context) -> Option<Timestamp> {
-    let (name, rest) = text.split_once(' ')?;
-    let rest = rest.trim_start_matches(' ');
+    let rest = behind_name(text)?.trim_start_matches(' ');
     let has_year = matches!(rest.as_bytes().get(4), Some(b'-' | b'/'));
-    if !has_year || !is_logger(name.trim_end_matches(':'), true) {
-        return None;
+    has_year.then(|| time::leading(rest, context))?.map(|(time, _)| time)
+}
+
+fn behind_name(text: &str) -> Option<&str> {
+    if let Some((words, rest)) = text.split_once(": ")
+        && tells_of_now(words)
+    {
+        return Some(rest);
     }
-    time::leading(rest, context).map(|(time, _)| time)
+    let (name, rest) = text.split_once(' ')?;
+    is_logger(name.trim_end_matches(':'), true).then_some(rest)
+}
+
+// `Certificate expires: 2027-01-01 00:00:00` tells of another time than its own.
+/// Whether a few words, such as `Log started`, say that the time behind them is that of the line.
+fn tells_of_now(words: &str) -> bool {
+    let is_short = words.len() <= NAME_BYTES_MAX;
+    is_short && words.split_once(' ').is_some_and(|(_, last)| NOW_WORDS.contains(&last))
 }
 
 /// A word that stands before a time in some heads, and what is behind it.

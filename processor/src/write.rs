@@ -166,9 +166,7 @@ impl Writer {
             Ok(outcomes) => {
                 settlements.into_iter().for_each(Settlement::acknowledge);
                 report(batches, &outcomes);
-                if self.live_feed.has_readers() {
-                    self.show(batches, &outcomes);
-                }
+                self.show(batches, &outcomes);
             }
             Err(error) => give_back(settlements, &error),
         }
@@ -184,6 +182,9 @@ impl Writer {
     fn show(&self, batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
         let mut shown: HashMap<&Tenant, Vec<StoredLog>> = HashMap::new();
         for (batch, outcome) in batches.iter().zip(outcomes) {
+            if !self.live_feed.is_read(&batch.tenant) {
+                continue;
+            }
             // A repeat was shown when it was first stored.
             let WriteOutcome::Stored { put_aside, .. } = outcome else { continue };
             let mut logs = batch.stored_logs();

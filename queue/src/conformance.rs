@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use logweir_core::{
     identity::{BatchId, Service, Tenant},
     record::{Batch, Record, Resource},
@@ -38,7 +39,8 @@ pub async fn check_waiting_queue(open: impl OpenQueue) {
     publishing_waits_for_the_acknowledgement(&open).await;
     a_requeue_names_its_cause(&open).await;
     an_unsettled_delivery_is_requeued(&open).await;
-    a_full_queue_refuses_at_once(&open).await;
+    a_tenant_at_its_share_is_refused_at_once_and_another_is_taken(&open).await;
+    a_flood_waits_behind_itself(&open).await;
     an_oversized_batch_passes_alone(&open).await;
     closing_drains(&open).await;
     a_vanished_consumer_refuses(&open).await;
@@ -154,23 +156,58 @@ async fn an_unsettled_delivery_is_requeued(open: &impl OpenQueue) {
     assert!(matches!(published, Err(PublishError::NotDurable { .. })), "{published:?}");
 }
 
-async fn a_full_queue_refuses_at_once(open: &impl OpenQueue) {
+async fn a_tenant_at_its_share_is_refused_at_once_and_another_is_taken(open: &impl OpenQueue) {
     let (publisher, mut consumer) = open(2, 1 << 20).await;
+    let (own, other) = (Tenant::default(), other_tenant());
+    let of_other = |number| Batch { tenant: other_tenant(), ..batch(number, 10) };
     let (first, second) = (publisher.publish(batch(1, 10)), publisher.publish(batch(2, 10)));
+    let third = publisher.publish(of_other(3));
     let beyond = async {
-        assert!(matches!(publisher.check_ready(), Err(PublishError::Full { .. })));
-        let refused = publisher.publish(batch(3, 10)).await;
-        assert!(matches!(refused, Err(PublishError::Full { .. })), "{refused:?}");
+        let refused = publisher.publish(batch(4, 10)).await;
+        assert!(matches!(refused, Err(PublishError::OverShare { .. })), "{refused:?}");
         assert!(refused.is_err_and(|error| !error.retry_after().is_zero()));
+        assert!(publisher.check_room(&own).is_err());
+        let full = publisher.publish(of_other(4)).await;
+        assert!(matches!(full, Err(PublishError::OverShare { .. })), "{full:?}");
+        assert!(matches!(publisher.check_ready(), Err(PublishError::Full { .. })));
         // What was taken but not settled still counts.
         let (_, taken) = consumer.receive().await.expect("the queue is open").into_parts();
-        assert!(publisher.publish(batch(3, 10)).await.is_err());
+        assert!(publisher.publish(batch(4, 10)).await.is_err());
         taken.acknowledge();
         assert_eq!(publisher.check_ready(), Ok(()));
-        consumer.receive().await.expect("the queue is open").into_parts().1.acknowledge();
+        for _ in 0..2 {
+            consumer.receive().await.expect("the queue is open").into_parts().1.acknowledge();
+        }
+        assert_eq!((publisher.check_room(&own), publisher.check_room(&other)), (Ok(()), Ok(())));
     };
-    let (first, second, ()) = tokio::join!(first, second, beyond);
-    assert_eq!((first, second), (Ok(()), Ok(())));
+    let (first, second, third, ()) = tokio::join!(first, second, third, beyond);
+    assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
+}
+
+async fn a_flood_waits_behind_itself(open: &impl OpenQueue) {
+    // Large enough that a turn is worth less than two of them.
+    const LARGE_BYTES: usize = 200 << 10;
+    let (publisher, mut consumer) = open(100, 64 << 20).await;
+    let flood = (1..=50).map(|number| publisher.publish(batch(number, LARGE_BYTES)));
+    let flood = join_all(flood);
+    let lone = publisher.publish(Batch { tenant: other_tenant(), ..batch(51, 10) });
+    let receive = async {
+        let mut numbers = Vec::new();
+        while numbers.len() < 51 {
+            let (received, settlement) =
+                consumer.receive().await.expect("the queue is open").into_parts();
+            numbers.push(received.batch_id.0[0]);
+            settlement.acknowledge();
+        }
+        numbers
+    };
+    let (_, _, order) = tokio::join!(flood, lone, receive);
+    let place = order.iter().position(|number| *number == 51).expect("each is delivered");
+    assert!(place <= 2, "{order:?}");
+}
+
+fn other_tenant() -> Tenant {
+    Tenant::new("other").expect("the name is valid")
 }
 
 async fn an_oversized_batch_passes_alone(open: &impl OpenQueue) {

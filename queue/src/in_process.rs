@@ -5,20 +5,24 @@
 //! for everything that waits for a commit, wherever in the processor it is. Nothing is kept over a
 //! restart: a batch that was not answered is its sender's to repeat.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use logweir_core::record::Batch;
-use metrics::gauge;
+use logweir_core::{fairness::queue::FairQueue, identity::Tenant, record::Batch};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Consumer, Delivery, PublishError, Publisher, Receipt};
+use crate::{
+    Consumer, Delivery, PublishError, Publisher, Receipt,
+    room::{Place, Room},
+};
 
-/// How long a refused publisher is asked to wait: about the time of a few commits.
-const FULL_RETRY_AFTER: Duration = Duration::from_millis(200);
+/// What a turn of a tenant earns, bytes: a few hundred ordinary logs. Scoring them takes a few
+/// milliseconds, and so long another tenant's next batch waits for its turn.
+const TURN_BYTES: u64 = 256 << 10;
+const GAUGES: [&str; 2] = ["logweir_queue_batches", "logweir_queue_bytes"];
 
-/// What may wait for its commit.
+/// What one tenant alone may have waiting for its commit. A fifth of all room is for others.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
     /// Batches that were published and not settled.
@@ -41,7 +45,7 @@ impl InProcessQueue {
     /// The publisher's and the consumer's end.
     pub fn open(limits: QueueLimits) -> (Arc<dyn Publisher>, Box<dyn Consumer>) {
         let shared = Arc::new(Shared {
-            limits,
+            room: Room::new(limits.batches_max, limits.bytes_max, GAUGES),
             state: Mutex::new(State::default()),
             arrived: Notify::new(),
         });
@@ -50,40 +54,26 @@ impl InProcessQueue {
 }
 
 struct Shared {
-    limits: QueueLimits,
+    room: Room,
     state: Mutex<State>,
     arrived: Notify,
 }
 
-#[derive(Default)]
 struct State {
-    waiting: VecDeque<Delivery>,
-    batches: usize,
-    bytes: usize,
+    waiting: FairQueue<Delivery>,
     closed: bool,
     consumer_gone: bool,
 }
 
-impl State {
-    /// A batch larger than the whole bound is taken when nothing else waits, so that it is not
-    /// refused for ever.
-    fn check(&self, limits: QueueLimits, bytes: usize) -> Result<(), PublishError> {
-        if self.closed || self.consumer_gone {
-            return Err(PublishError::Closed);
-        }
-        let what = if self.batches >= limits.batches_max {
-            format!("{} batches wait, the limit", self.batches)
-        } else if self.batches > 0 && self.bytes + bytes > limits.bytes_max {
-            format!("{} of {} bytes are taken", self.bytes, limits.bytes_max)
-        } else {
-            return Ok(());
-        };
-        Err(PublishError::Full { what, retry_after: FULL_RETRY_AFTER })
+impl Default for State {
+    fn default() -> Self {
+        Self { waiting: FairQueue::new(TURN_BYTES), closed: false, consumer_gone: false }
     }
+}
 
-    fn report(&self) {
-        gauge!("logweir_queue_batches").set(self.batches as f64);
-        gauge!("logweir_queue_bytes").set(self.bytes as f64);
+impl State {
+    fn check_open(&self) -> Result<(), PublishError> {
+        if self.closed || self.consumer_gone { Err(PublishError::Closed) } else { Ok(()) }
     }
 }
 
@@ -92,24 +82,29 @@ struct InProcessPublisher(Arc<Shared>);
 #[async_trait]
 impl Publisher for InProcessPublisher {
     async fn publish(&self, batch: Batch) -> Result<(), PublishError> {
-        let bytes = batch.heap_bytes();
+        let (tenant, bytes) = (batch.tenant.clone(), batch.heap_bytes());
         let (answer, answered) = oneshot::channel();
         {
+            // Under one lock with the push: a batch put behind a consumer that has gone would wait
+            // for nobody. It is let go before the answer is awaited.
             let mut state = self.0.state.lock();
-            // Checked and counted under one lock, which is let go before the answer is awaited.
-            state.check(self.0.limits, bytes)?;
-            state.batches += 1;
-            state.bytes += bytes;
-            state.report();
-            let receipt = InProcessReceipt { shared: Arc::clone(&self.0), bytes, answer };
-            state.waiting.push_back(Delivery::new(batch, Box::new(receipt)));
+            state.check_open()?;
+            let place = self.0.room.take(&tenant, bytes)?;
+            let receipt = InProcessReceipt { place, answer };
+            state.waiting.push(tenant, bytes as u64, Delivery::new(batch, Box::new(receipt)));
         }
         self.0.arrived.notify_one();
         answered.await.unwrap_or(Err(PublishError::Closed))
     }
 
     fn check_ready(&self) -> Result<(), PublishError> {
-        self.0.state.lock().check(self.0.limits, 0)
+        self.0.state.lock().check_open()?;
+        self.0.room.check_newcomer()
+    }
+
+    fn check_room(&self, tenant: &Tenant) -> Result<(), PublishError> {
+        self.0.state.lock().check_open()?;
+        self.0.room.check(tenant)
     }
 
     fn keeps_batches(&self) -> bool {
@@ -123,18 +118,14 @@ impl Publisher for InProcessPublisher {
 }
 
 struct InProcessReceipt {
-    shared: Arc<Shared>,
-    bytes: usize,
+    place: Place,
     answer: oneshot::Sender<Result<(), PublishError>>,
 }
 
 impl InProcessReceipt {
     fn settle(self, result: Result<(), PublishError>) {
-        let mut state = self.shared.state.lock();
-        state.batches -= 1;
-        state.bytes -= self.bytes;
-        state.report();
-        drop(state);
+        // Before the answer: whoever has it finds the room.
+        drop(self.place);
         // A publisher that gave up waiting hears nothing; its sender repeats the batch.
         drop(self.answer.send(result));
     }
@@ -160,7 +151,7 @@ impl Consumer for InProcessConsumer {
             let arrived = self.0.arrived.notified();
             {
                 let mut state = self.0.state.lock();
-                if let Some(delivery) = state.waiting.pop_front() {
+                if let Some(delivery) = state.waiting.pop() {
                     return Some(delivery);
                 }
                 if state.closed {
@@ -172,7 +163,7 @@ impl Consumer for InProcessConsumer {
     }
 
     fn try_receive(&mut self) -> Option<Delivery> {
-        self.0.state.lock().waiting.pop_front()
+        self.0.state.lock().waiting.pop()
     }
 }
 
@@ -181,7 +172,7 @@ impl Drop for InProcessConsumer {
         let mut state = self.0.state.lock();
         // Under the same lock as the emptying: a batch published in between would wait for nobody.
         state.consumer_gone = true;
-        let waiting = std::mem::take(&mut state.waiting);
+        let waiting = std::mem::replace(&mut state.waiting, FairQueue::new(TURN_BYTES));
         drop(state);
         // Dropping a delivery requeues it, which takes the lock.
         drop(waiting);

@@ -7,8 +7,9 @@
 //!   stored or not, and the sender repeats it under the same id.
 //! - **Delivery.** At least once. Storage makes it once by the batch's id.
 //! - **Order.** None is promised.
-//! - **Bounds.** Batches and bytes that wait are bounded. A full queue refuses at once with
-//!   [`PublishError::Full`]; nothing waits without bound.
+//! - **Bounds.** Batches and bytes that wait are bounded, and of them what one tenant may have. A
+//!   queue refuses at once, with [`PublishError::OverShare`] or [`PublishError::Full`]; nothing waits
+//!   without bound. What one tenant alone may use leaves room for the next one.
 //! - **Settlement.** Every [`Delivery`] is acknowledged, or requeued, exactly once; one that is
 //!   dropped unsettled is requeued. A requeued batch is delivered again by a queue that keeps
 //!   batches itself, though not before the time asked for; the in-process queue hands it back to the
@@ -24,11 +25,12 @@ mod in_process;
 mod live_feed;
 mod partition;
 mod rabbitmq;
+mod room;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logweir_core::record::Batch;
+use logweir_core::{fairness::resource::SharedResource, identity::Tenant, record::Batch};
 
 pub use self::{
     conformance::{KeepingQueue, check_keeping_queue, check_queue, check_waiting_queue},
@@ -52,6 +54,23 @@ pub enum PublishError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The tenant has its share of the queue.
+    #[error(
+        "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
+        .resource.name()
+    )]
+    OverShare {
+        /// Of what.
+        resource: SharedResource,
+        /// Whose share.
+        tenant: Tenant,
+        /// What it holds.
+        held: u64,
+        /// What it may hold at present.
+        share: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The batch was taken but could not be made durable.
     #[error("{cause}")]
     NotDurable {
@@ -69,7 +88,9 @@ impl PublishError {
     /// When to try again.
     pub fn retry_after(&self) -> Duration {
         match self {
-            Self::Full { retry_after, .. } | Self::NotDurable { retry_after, .. } => *retry_after,
+            Self::Full { retry_after, .. }
+            | Self::OverShare { retry_after, .. }
+            | Self::NotDurable { retry_after, .. } => *retry_after,
             // Another server may take it at once; this one needs longer to come back.
             Self::Closed => Duration::from_secs(1),
         }
@@ -82,8 +103,12 @@ pub trait Publisher: Send + Sync {
     /// Resolves once the batch is durable, or cannot be taken now.
     async fn publish(&self, batch: Batch) -> Result<(), PublishError>;
 
-    /// Whether a batch would be taken now; what readiness reports.
+    /// Whether a batch of a tenant that has nothing here would be taken now; what readiness reports.
     fn check_ready(&self) -> Result<(), PublishError>;
+
+    /// Whether an ordinary batch of the tenant would be taken now; asked before it is read, for
+    /// reading costs more than refusing.
+    fn check_room(&self, tenant: &Tenant) -> Result<(), PublishError>;
 
     /// Whether the queue keeps batches itself, so that it takes them while storage is away.
     fn keeps_batches(&self) -> bool;

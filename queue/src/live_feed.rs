@@ -1,22 +1,28 @@
 //! What has just been stored, for live tails: best effort, and it never delays a commit.
 //!
-//! A reader that is too slow loses whole groups, oldest first, and is told how many logs they held.
-//! Where the logs come from other processes, it is also told how many were lost on the way. For all
-//! slow readers together at most [`GROUPS_MAX`] groups of about [`GROUP_BYTES_MAX`] are kept.
+//! Each tenant that is read has a feed of its own: what another stores wakes none of its readers, and
+//! what these are told that they missed is their own tenant's. A reader that is too slow loses whole
+//! groups, oldest first, and is told how many logs they held. Where the logs come from other
+//! processes, it is also told how many were lost on the way. For the slow readers of a tenant
+//! together at most [`GROUPS_MAX`] groups of about [`GROUP_BYTES_MAX`] are kept.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
 };
 
 use logweir_core::{identity::Tenant, record::StoredLog};
+use parking_lot::Mutex;
 use tokio::sync::{
     broadcast::{self, error::RecvError},
     watch,
 };
 
-/// Groups kept for readers that lag.
+/// Groups of a tenant kept for readers that lag.
 const GROUPS_MAX: usize = 64;
+/// The same once feeds of [`LARGE_FEEDS_MAX`] tenants are read: 8 MiB each instead of 32.
+const GROUPS_OF_MANY_MAX: usize = 16;
+const LARGE_FEEDS_MAX: usize = 8;
 /// A group is closed by the log that reaches this size; so it is larger by one log at most.
 // By bytes and not by batches: 64 groups of a batch each were some hundred megabytes with large
 // ones and milliseconds with small ones. So they are 32 MiB.
@@ -25,22 +31,37 @@ const GROUP_BYTES_MAX: usize = 512 << 10;
 /// What is published for one tenant by one transaction, or a part of it.
 #[derive(Debug, Clone)]
 struct Group {
-    /// None tells all of them what was lost.
-    tenant: Option<Tenant>,
+    tenant: Tenant,
     logs: Arc<[StoredLog]>,
-    /// Logs published before these, of all tenants.
+    /// Logs of the tenant published before these.
     published_before: u64,
-    /// Logs lost on the way here before these, of all tenants.
+    /// Logs of the tenant lost on the way here before these.
     lost_before: u64,
 }
 
 /// The writing end, held by the processor; readers subscribe to it. Cheap to clone.
-#[derive(Clone)]
-pub struct LiveFeed {
-    sender: broadcast::Sender<Group>,
-    published: Arc<AtomicU64>,
-    lost: Arc<AtomicU64>,
-    readers: Arc<watch::Sender<usize>>,
+#[derive(Clone, Default)]
+pub struct LiveFeed(Arc<Feeds>);
+
+#[derive(Default)]
+struct Feeds {
+    state: Mutex<State>,
+    readers: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    tenants: HashMap<Tenant, TenantFeed>,
+    /// For who reads all of them.
+    all: Option<broadcast::Sender<Group>>,
+}
+
+#[derive(Default)]
+struct TenantFeed {
+    /// None while nobody reads it.
+    sender: Option<broadcast::Sender<Group>>,
+    published: u64,
+    lost: u64,
 }
 
 /// What a reader gets.
@@ -48,41 +69,42 @@ pub struct LiveFeed {
 pub struct LiveFeedEvent {
     /// Logs in the order of their commit.
     pub logs: Arc<[StoredLog]>,
-    /// Logs of any tenant passed over just before these because the reader was too slow.
+    /// Logs of the tenant passed over just before these because the reader was too slow.
     pub skipped: u64,
-    /// Logs of any tenant lost on the way to this process just before these.
+    /// Logs of the tenant lost on the way to this process just before these.
     pub gap: u64,
 }
 
 /// The reading end: one tenant's logs from the subscription on.
 pub struct LiveFeedReader {
     tenant: Tenant,
-    groups: Groups,
+    receiver: broadcast::Receiver<Group>,
+    seen_until: u64,
+    seen_lost: u64,
+    // Not kept alive by its readers: once the writing end is gone they end.
+    feeds: Weak<Feeds>,
 }
 
 /// All tenants' logs from the subscription on.
-pub(crate) struct Groups {
+pub(crate) struct AllReader {
     receiver: broadcast::Receiver<Group>,
-    readers: Arc<watch::Sender<usize>>,
-    lagged: bool,
-    seen_until: u64,
-    seen_lost: u64,
-    /// What was missed and not told so far.
-    skipped: u64,
-    gap: u64,
+    feeds: Weak<Feeds>,
 }
 
-impl Default for LiveFeed {
-    fn default() -> Self {
-        let (sender, _) = broadcast::channel(GROUPS_MAX);
-        Self { sender, published: Arc::default(), lost: Arc::default(), readers: Arc::default() }
-    }
+/// What whoever reads all tenants gets.
+pub(crate) struct Shown {
+    pub(crate) tenant: Tenant,
+    pub(crate) logs: Arc<[StoredLog]>,
+    /// Logs of the tenant published before these, whether they were received or not.
+    pub(crate) published_before: u64,
 }
 
 impl LiveFeed {
-    /// Whether publishing reaches anybody; if not, the logs need not even be copied.
-    pub fn has_readers(&self) -> bool {
-        self.sender.receiver_count() > 0
+    /// Whether publishing for a tenant reaches anybody; if not, its logs need not even be copied.
+    pub fn is_read(&self, tenant: &Tenant) -> bool {
+        let state = self.0.state.lock();
+        let own = state.tenants.get(tenant).is_some_and(|feed| feed.sender.is_some());
+        own || state.all.is_some()
     }
 
     /// Shows committed logs to the readers of a tenant. Called by one task, in order of commit.
@@ -92,115 +114,135 @@ impl LiveFeed {
             bytes += log.scored.record.heap_bytes();
             group.push(log);
             if bytes >= GROUP_BYTES_MAX {
-                self.send(Some(tenant.clone()), std::mem::take(&mut group));
+                self.send(&tenant, std::mem::take(&mut group), 0);
                 bytes = 0;
             }
         }
         if !group.is_empty() {
-            self.send(Some(tenant), group);
+            self.send(&tenant, group, 0);
         }
     }
 
-    /// Shows what another process stored, behind logs that were lost on the way.
-    pub(crate) fn relay(&self, tenant: Tenant, logs: Vec<StoredLog>, lost: u64) {
-        self.lost.fetch_add(lost, Ordering::Relaxed);
-        if !logs.is_empty() {
-            self.send(Some(tenant), logs);
-        } else if lost > 0 {
-            self.send(None, logs);
+    /// Shows what another process stored, behind logs of the tenant that were lost on the way.
+    pub(crate) fn relay(&self, tenant: &Tenant, logs: Vec<StoredLog>, lost: u64) {
+        if !logs.is_empty() || lost > 0 {
+            self.send(tenant, logs, lost);
         }
     }
 
-    fn send(&self, tenant: Option<Tenant>, logs: Vec<StoredLog>) {
-        let count = logs.len() as u64;
-        let published_before = self.published.fetch_add(count, Ordering::Relaxed);
-        let lost_before = self.lost.load(Ordering::Relaxed);
-        let group = Group { tenant, logs: logs.into(), published_before, lost_before };
-        // Without readers there is nobody to tell.
-        drop(self.sender.send(group));
+    fn send(&self, tenant: &Tenant, logs: Vec<StoredLog>, lost: u64) {
+        let mut state = self.0.state.lock();
+        let State { tenants, all } = &mut *state;
+        let feed = tenants.entry(tenant.clone()).or_default();
+        feed.lost += lost;
+        let group = Group {
+            tenant: tenant.clone(),
+            logs: logs.into(),
+            published_before: feed.published,
+            lost_before: feed.lost,
+        };
+        feed.published += group.logs.len() as u64;
+        for sender in [&feed.sender, all].into_iter().flatten() {
+            // Without readers there is nobody to tell.
+            drop(sender.send(group.clone()));
+        }
     }
 
     /// Reads what a tenant stores from now on.
     pub fn subscribe(&self, tenant: Tenant) -> LiveFeedReader {
-        LiveFeedReader { tenant, groups: self.subscribe_all() }
+        let mut state = self.0.state.lock();
+        let groups_max =
+            if state.feeds_read() < LARGE_FEEDS_MAX { GROUPS_MAX } else { GROUPS_OF_MANY_MAX };
+        let feed = state.tenants.entry(tenant.clone()).or_default();
+        let sender = feed.sender.get_or_insert_with(|| broadcast::channel(groups_max).0);
+        let (receiver, seen_until, seen_lost) = (sender.subscribe(), feed.published, feed.lost);
+        drop(state);
+        self.0.readers.send_modify(|readers| *readers += 1);
+        LiveFeedReader { tenant, receiver, seen_until, seen_lost, feeds: Arc::downgrade(&self.0) }
     }
 
     /// Reads what all tenants store from now on.
-    pub(crate) fn subscribe_all(&self) -> Groups {
-        // Subscribed before the counts are read: a group sent in between is received, and what it
-        // says of earlier ones is subtracted without going below zero.
-        let receiver = self.sender.subscribe();
-        self.readers.send_modify(|readers| *readers += 1);
-        Groups {
-            receiver,
-            readers: Arc::clone(&self.readers),
-            lagged: false,
-            seen_until: self.published.load(Ordering::Relaxed),
-            seen_lost: self.lost.load(Ordering::Relaxed),
-            skipped: 0,
-            gap: 0,
-        }
+    pub(crate) fn subscribe_all(&self) -> AllReader {
+        let mut state = self.0.state.lock();
+        let sender = state.all.get_or_insert_with(|| broadcast::channel(GROUPS_MAX).0);
+        let receiver = sender.subscribe();
+        drop(state);
+        self.0.readers.send_modify(|readers| *readers += 1);
+        AllReader { receiver, feeds: Arc::downgrade(&self.0) }
+    }
+
+    /// How many logs were published of each tenant that was ever read here.
+    pub(crate) fn published(&self) -> Vec<(Tenant, u64)> {
+        let state = self.0.state.lock();
+        state.tenants.iter().map(|(tenant, feed)| (tenant.clone(), feed.published)).collect()
     }
 
     /// How many readers there are.
     pub(crate) fn readers(&self) -> watch::Receiver<usize> {
-        self.readers.subscribe()
+        self.0.readers.subscribe()
     }
 }
 
-impl Groups {
-    /// The next logs of any tenant, or of none if there is only a loss to tell; none once the feed
-    /// is gone. May be cancelled.
-    async fn next(&mut self) -> Option<(Option<Tenant>, Arc<[StoredLog]>)> {
-        loop {
-            match self.receiver.recv().await {
-                Err(RecvError::Closed) => return None,
-                // The channel counts groups; how many logs were missed, the next group tells.
-                Err(RecvError::Lagged(_)) => self.lagged = true,
-                Ok(group) => {
-                    if std::mem::take(&mut self.lagged) {
-                        self.skipped += group.published_before.saturating_sub(self.seen_until);
-                    }
-                    self.gap += group.lost_before.saturating_sub(self.seen_lost);
-                    self.seen_lost = group.lost_before;
-                    self.seen_until = group.published_before + group.logs.len() as u64;
-                    return Some((group.tenant, group.logs));
-                }
-            }
-        }
-    }
-
-    /// The next logs with their tenant. May be cancelled.
-    pub(crate) async fn next_of_any(&mut self) -> Option<(Tenant, LiveFeedEvent)> {
-        loop {
-            if let (Some(tenant), logs) = self.next().await? {
-                return Some((tenant, self.event(logs)));
-            }
-        }
-    }
-
-    fn event(&mut self, logs: Arc<[StoredLog]>) -> LiveFeedEvent {
-        let (skipped, gap) = (std::mem::take(&mut self.skipped), std::mem::take(&mut self.gap));
-        LiveFeedEvent { logs, skipped, gap }
+impl State {
+    fn feeds_read(&self) -> usize {
+        self.tenants.values().filter(|feed| feed.sender.is_some()).count()
     }
 }
 
-impl Drop for Groups {
-    fn drop(&mut self) {
-        self.readers.send_modify(|readers| *readers -= 1);
-    }
+/// Ends a feed with its last reader, who is just leaving.
+fn end_unread(sender: &mut Option<broadcast::Sender<Group>>) {
+    sender.take_if(|sender| sender.receiver_count() <= 1);
 }
 
 impl LiveFeedReader {
     /// The next logs of the tenant, or none of them and what was lost; none once the feed is gone.
     /// May be cancelled.
     pub async fn next(&mut self) -> Option<LiveFeedEvent> {
-        loop {
-            match self.groups.next().await? {
-                (Some(tenant), _) if tenant != self.tenant => {}
-                (_, logs) => return Some(self.groups.event(logs)),
-            }
+        let group = next_group(&mut self.receiver).await?;
+        // Groups come in the order of their counts, so what is between two of them was missed.
+        let skipped = group.published_before - self.seen_until;
+        let gap = group.lost_before - self.seen_lost;
+        self.seen_until = group.published_before + group.logs.len() as u64;
+        self.seen_lost = group.lost_before;
+        Some(LiveFeedEvent { logs: group.logs, skipped, gap })
+    }
+}
+
+impl AllReader {
+    /// The next logs of any tenant. May be cancelled.
+    pub(crate) async fn next(&mut self) -> Option<Shown> {
+        let Group { tenant, logs, published_before, .. } = next_group(&mut self.receiver).await?;
+        Some(Shown { tenant, logs, published_before })
+    }
+}
+
+/// None once the feed is gone.
+async fn next_group(receiver: &mut broadcast::Receiver<Group>) -> Option<Group> {
+    loop {
+        match receiver.recv().await {
+            Ok(group) => return Some(group),
+            Err(RecvError::Closed) => return None,
+            // The channel counts groups; how many logs were missed, the next group tells.
+            Err(RecvError::Lagged(_)) => {}
         }
+    }
+}
+
+impl Drop for LiveFeedReader {
+    fn drop(&mut self) {
+        let Some(feeds) = self.feeds.upgrade() else { return };
+        if let Some(feed) = feeds.state.lock().tenants.get_mut(&self.tenant) {
+            end_unread(&mut feed.sender);
+        }
+        feeds.readers.send_modify(|readers| *readers -= 1);
+    }
+}
+
+impl Drop for AllReader {
+    fn drop(&mut self) {
+        let Some(feeds) = self.feeds.upgrade() else { return };
+        end_unread(&mut feeds.state.lock().all);
+        feeds.readers.send_modify(|readers| *readers -= 1);
     }
 }
 
@@ -213,6 +255,10 @@ mod tests {
     };
 
     use super::*;
+
+    fn other() -> Tenant {
+        Tenant::new("other").unwrap()
+    }
 
     fn log(index: u32) -> StoredLog {
         StoredLog {
@@ -235,11 +281,11 @@ mod tests {
     #[tokio::test]
     async fn a_reader_sees_its_own_tenant_from_now_on() {
         let feed = LiveFeed::default();
-        assert!(!feed.has_readers());
+        assert!(!feed.is_read(&Tenant::default()));
         feed.publish(Tenant::default(), vec![log(0)]);
         let mut reader = feed.subscribe(Tenant::default());
-        assert!(feed.has_readers());
-        feed.publish(Tenant::new("other").unwrap(), vec![log(1)]);
+        assert!(feed.is_read(&Tenant::default()) && !feed.is_read(&other()));
+        feed.publish(other(), vec![log(1)]);
         feed.publish(Tenant::default(), vec![log(2)]);
         drop(feed);
         let event = reader.next().await.unwrap();
@@ -265,31 +311,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_store_is_not_counted_as_missed() {
+        let feed = LiveFeed::default();
+        let (mut reader, _other) = (feed.subscribe(Tenant::default()), feed.subscribe(other()));
+        for index in 0..GROUPS_MAX as u32 * 2 {
+            feed.publish(other(), vec![log(index), log(index)]);
+            feed.publish(Tenant::default(), vec![log(index)]);
+        }
+        let first = reader.next().await.unwrap();
+        assert_eq!((first.logs[0].id.index, first.skipped), (GROUPS_MAX as u32, GROUPS_MAX as u64));
+    }
+
+    #[tokio::test]
     async fn a_loss_on_the_way_is_told_once_with_logs_or_without() {
         let feed = LiveFeed::default();
         let mut reader = feed.subscribe(Tenant::default());
-        feed.relay(Tenant::new("other").unwrap(), vec![log(1)], 5);
-        feed.relay(Tenant::default(), vec![log(2)], 2);
-        feed.relay(Tenant::default(), Vec::new(), 0);
-        feed.relay(Tenant::default(), Vec::new(), 3);
+        feed.relay(&other(), vec![log(1)], 5);
+        feed.relay(&Tenant::default(), vec![log(2)], 2);
+        feed.relay(&Tenant::default(), Vec::new(), 0);
+        feed.relay(&Tenant::default(), Vec::new(), 3);
         let event = reader.next().await.unwrap();
-        assert_eq!((event.logs.len(), event.gap, event.skipped), (1, 7, 0));
+        assert_eq!((event.logs.len(), event.gap, event.skipped), (1, 2, 0));
         let event = reader.next().await.unwrap();
         assert_eq!((event.logs.len(), event.gap), (0, 3));
         // Who comes later is told of nothing before.
         let mut late = feed.subscribe(Tenant::default());
-        feed.relay(Tenant::default(), vec![log(3)], 0);
+        feed.relay(&Tenant::default(), vec![log(3)], 0);
         assert_eq!(late.next().await.unwrap().gap, 0);
     }
 
+    #[tokio::test]
+    async fn who_reads_all_learns_of_each_tenant_how_many_came_before() {
+        let feed = LiveFeed::default();
+        let mut all = feed.subscribe_all();
+        feed.publish(other(), vec![log(1), log(2)]);
+        feed.publish(Tenant::default(), vec![log(3)]);
+        feed.publish(other(), vec![log(4)]);
+        let mut before = Vec::new();
+        for _ in 0..3 {
+            before.push(all.next().await.unwrap().published_before);
+        }
+        assert_eq!(before, [0, 0, 2]);
+    }
+
     #[test]
-    fn readers_are_counted() {
+    fn readers_are_counted_and_an_unread_feed_ends() {
         let feed = LiveFeed::default();
         let readers = feed.readers();
-        let (first, second) = (feed.subscribe(Tenant::default()), feed.subscribe_all());
-        assert_eq!(*readers.borrow(), 2);
-        drop((first, second));
-        assert_eq!((*readers.borrow(), feed.has_readers()), (0, false));
+        let (first, second) =
+            (feed.subscribe(Tenant::default()), feed.subscribe(Tenant::default()));
+        let all = feed.subscribe_all();
+        assert_eq!(*readers.borrow(), 3);
+        drop((first, all));
+        assert_eq!((*readers.borrow(), feed.is_read(&Tenant::default())), (1, true));
+        assert!(!feed.is_read(&other()));
+        drop(second);
+        assert_eq!((*readers.borrow(), feed.is_read(&Tenant::default())), (0, false));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The server's section of the settings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread::available_parallelism};
 
 use logweir_core::limits::Limits;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::listener::grpc_web::CorsOrigins;
 pub struct ServerConfig {
     /// What one request may carry.
     pub limits: Limits,
-    /// What one service of one tenant may send in a second.
+    /// What one tenant, and one service of it, may send in a second.
     pub rate: RateConfig,
     /// Open connections; one more is closed at once.
     pub connections_max: usize,
@@ -54,22 +54,39 @@ impl Default for ServerConfig {
     }
 }
 
-/// Rates of one service of one tenant. A rate of 0 means without limit.
+/// Rates of one tenant and of one service of it. A rate of 0 means without limit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateConfig {
-    /// Logs a second.
+    /// Logs a second of one service.
     pub logs_per_second: u32,
-    /// Bytes a second of encoded requests, after decompression.
+    /// Bytes a second of one service: encoded requests, after decompression.
     pub bytes_per_second: u32,
+    /// Logs a second of a tenant, all its services together. By default 250,000 for each core.
+    pub tenant_logs_per_second: u32,
+    /// Bytes a second of a tenant, counted alike. By default 64 MiB for each core.
+    pub tenant_bytes_per_second: u32,
     /// How many seconds' worth may come at once. A batch larger than that is charged as that much,
     /// so that it is not refused for ever.
     pub burst_seconds: u32,
 }
 
+// More than one core takes in, whatever the logs are like: it refuses nobody whom the machine could
+// serve, and caps who sends to be refused.
+const CORE_LOGS_PER_SECOND: u32 = 250_000;
+const CORE_BYTES_PER_SECOND: u32 = 64 << 20;
+
 impl Default for RateConfig {
     fn default() -> Self {
-        Self { logs_per_second: 0, bytes_per_second: 0, burst_seconds: 2 }
+        // Cores as the process may use them: a quota of a container counts.
+        let cores = available_parallelism().map_or(1, |cores| cores.get() as u32);
+        Self {
+            logs_per_second: 0,
+            bytes_per_second: 0,
+            tenant_logs_per_second: cores.saturating_mul(CORE_LOGS_PER_SECOND),
+            tenant_bytes_per_second: cores.saturating_mul(CORE_BYTES_PER_SECOND),
+            burst_seconds: 2,
+        }
     }
 }
 

@@ -1,15 +1,20 @@
 //! What a server has other processes do: it stores a job, whoever can do it takes it, and the
-//! server waits for the answer.
+//! server waits for the answer. A job that nobody waits for any more is cancelled.
 
 use std::{sync::Arc, time::Duration};
 
 use logweir_core::{
-    identity::Tenant, job::JobFailure, runtime::clock::Clock, timestamp::Timestamp,
+    identity::Tenant,
+    job::JobFailure,
+    runtime::{
+        clock::Clock,
+        tasks::{Fate, Tasks},
+    },
+    timestamp::Timestamp,
 };
 use logweir_storage::{JobKind, JobState, NewJob, Storage, StorageError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::status::Refusal;
 
@@ -26,7 +31,37 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Jobs {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Clock,
-    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: Tasks,
+}
+
+/// Who waits for the answer to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Only the caller: when it leaves, the job ends.
+    Caller,
+    /// Nobody need: the job goes on when the caller leaves.
+    Nobody,
+}
+
+/// Cancels a job when it is dropped.
+struct Cancelling<'a> {
+    jobs: &'a Jobs,
+    tenant: &'a Tenant,
+    /// None once there is nothing to cancel.
+    job_id: Option<u64>,
+}
+
+impl Drop for Cancelling<'_> {
+    fn drop(&mut self) {
+        let Some(job_id) = self.job_id else { return };
+        let (storage, tenant) = (Arc::clone(&self.jobs.storage), self.tenant.clone());
+        self.jobs.tasks.spawn("cancelling a job", Fate::MayEnd, async move {
+            // Not tried again: its lease ends it too.
+            if let Err(error) = storage.cancel_job(&tenant, job_id).await {
+                tracing::warn!(job_id, %error, "a job that nobody waits for could not be cancelled");
+            }
+        });
+    }
 }
 
 impl Jobs {
@@ -36,21 +71,34 @@ impl Jobs {
         tenant: &Tenant,
         kind: JobKind,
         request: &impl Serialize,
+        waits: Waits,
     ) -> Result<T, Refusal> {
         let request = serde_json::to_string(request).map_err(|error| unreadable(kind, &error))?;
         let job = new_job(kind, request, (self.clock)());
         let inserted = self.storage.insert_job(tenant, job).await.map_err(not_asked)?;
         let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
-        // Polled, because the taker is another process and the two share nothing but storage. A
-        // caller that goes away ends the wait and not the job: a trained model is kept anyhow.
-        let asked = Instant::now();
+        let mut cancelling =
+            Cancelling { jobs: self, tenant, job_id: (waits == Waits::Caller).then_some(job_id) };
+        let answer = self.answer_to(tenant, kind, job_id).await?;
+        cancelling.job_id = None;
+        serde_json::from_str(&answer).map_err(|error| unreadable(kind, &error))
+    }
+
+    /// Polls, because the taker is another process and the two share nothing but storage.
+    async fn answer_to(
+        &self,
+        tenant: &Tenant,
+        kind: JobKind,
+        job_id: u64,
+    ) -> Result<String, Refusal> {
+        let (asked, stop) = (Instant::now(), self.tasks.stop_token());
         loop {
             let state = self.storage.job_state(tenant, job_id).await?;
             if let Some(answer) = answer(kind, state, asked.elapsed())? {
-                return serde_json::from_str(&answer).map_err(|error| unreadable(kind, &error));
+                return Ok(answer);
             }
             tokio::select! {
-                () = self.stop.cancelled() => return Err(Refusal::stopping()),
+                () = stop.cancelled() => return Err(Refusal::stopping()),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
@@ -107,8 +155,8 @@ const fn nobody_answers(kind: JobKind, state: &JobState) -> &'static str {
              before asking again"
         }
         JobKind::RulePreview => {
-            "no alerting process has previewed the rule. Each previews one at a time: ask again, and \
-             see that `logweir alerting` is running, or that `alerting.enabled` is on in `logweir \
+            "no alerting process has previewed the rule. Of a tenant one is previewed at a time: ask \
+             again, and see that `logweir alerting` is running, or that `alerting.enabled` is on in `logweir \
              standalone`"
         }
         JobKind::ChannelTest => {

@@ -19,17 +19,21 @@ mod response_size;
 mod status;
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::Router;
-use logweir_core::runtime::{
-    clock::Clock,
-    identity::ProcessIdentity,
-    retry::at_start,
-    tasks::{Fate, Tasks},
-    telemetry::Metrics,
+use logweir_core::{
+    fairness::{permits::TenantPermits, threshold::Threshold},
+    runtime::{
+        clock::Clock,
+        identity::ProcessIdentity,
+        retry::at_start,
+        tasks::{Fate, Tasks},
+        telemetry::Metrics,
+    },
 };
 use logweir_proto::v1::{
     self, admin_service_server::AdminServiceServer, alert_service_server::AlertServiceServer,
@@ -39,7 +43,7 @@ use logweir_proto::v1::{
 use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
@@ -47,7 +51,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{AdminHandler, processes},
-    alerts::{AlertHandler, PREVIEWS_MAX, TESTS_MAX},
+    alerts::AlertHandler,
     auth::{
         Access, Auth,
         layer::{AuthLayer, Authenticated},
@@ -60,9 +64,10 @@ use crate::{
         health::{self, Readiness},
         inflate::Inflater,
         message_body::Budget,
+        response_body::UnsentBytes,
     },
     models::ModelHandler,
-    query::QueryHandler,
+    query::{Matcher, QueryHandler},
 };
 pub use crate::{
     auth::{
@@ -84,12 +89,22 @@ const SMALL_REQUEST_BYTES_MAX: usize = 4 << 10;
 /// Requests under way of one tenant that are no batches, bytes: sixteen of the largest.
 const CONTROL_BYTES_MAX: usize = 16 << 20;
 
+/// Answers of one tenant that are made and not sent, bytes: some forty of the largest.
+const UNSENT_BYTES_MAX: usize = 128 << 20;
+/// Live tails of one tenant; each keeps a stream open, and a few kilobytes.
+const TAILS_MAX: u64 = 1_024;
+/// One tenant may have so many times the tails that it leaves: 75 % alone, 43 % each of two.
+const TAILS_ALPHA: u64 = 3;
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The revoked tokens cannot be read; serving without them would let them in.
     #[error("the revoked tokens cannot be read")]
     RevokedTokens(#[source] StorageError),
+    /// The system gives no thread.
+    #[error("no thread can be started to match live tails")]
+    Thread(#[source] io::Error),
     /// The contract's description, compiled in, cannot be read.
     #[error("the contract cannot be described to clients")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -147,6 +162,7 @@ pub async fn run(
         rates: RateLimits::new(&config.rate),
         clock: Arc::clone(&clock),
     });
+    ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);
     let parts =
         Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
@@ -206,8 +222,10 @@ impl Parts<'_> {
     ) -> Result<(HealthReporter, Router), ServerError> {
         let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
+            publisher: Arc::clone(&self.ports.publisher),
             budget,
             control_budget: Budget::new(CONTROL_BYTES_MAX),
+            unsent: UnsentBytes::new(UNSENT_BYTES_MAX),
             inflater: Arc::new(Inflater::default()),
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
@@ -216,7 +234,7 @@ impl Parts<'_> {
         // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
             .max_decoding_message_size(self.config.limits.request_bytes_max);
-        let query = QueryServiceServer::new(self.query_handler(tasks));
+        let query = QueryServiceServer::new(self.query_handler(tasks)?);
         let admin = AdminServiceServer::new(self.admin_handler());
         let models = ModelServiceServer::new(self.model_handler(tasks));
         let alerts = AlertServiceServer::new(self.alert_handler(tasks));
@@ -257,15 +275,17 @@ impl Parts<'_> {
         }
     }
 
-    fn query_handler(&self, tasks: &Tasks) -> QueryHandler {
-        QueryHandler {
+    fn query_handler(&self, tasks: &Tasks) -> Result<QueryHandler, ServerError> {
+        Ok(QueryHandler {
             storage: Arc::clone(&self.ports.storage),
             live_feed: self.ports.live_feed.clone(),
+            tails: TenantPermits::new(Threshold::for_one(TAILS_MAX, TAILS_ALPHA)),
+            matcher: Arc::new(Matcher::start().map_err(ServerError::Thread)?),
             auth: Arc::clone(self.auth),
             clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
             services: Arc::new(self.config.services.clone()),
-        }
+        })
     }
 
     fn model_handler(&self, tasks: &Tasks) -> ModelHandler {
@@ -280,7 +300,7 @@ impl Parts<'_> {
         Jobs {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
-            stop: tasks.stop_token(),
+            tasks: tasks.clone(),
         }
     }
 
@@ -289,8 +309,6 @@ impl Parts<'_> {
             storage: Arc::clone(&self.ports.storage),
             clock: Arc::clone(self.clock),
             jobs: self.jobs(tasks),
-            tests: Semaphore::new(TESTS_MAX),
-            previews: Semaphore::new(PREVIEWS_MAX),
         }
     }
 

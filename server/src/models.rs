@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     auth::layer,
-    jobs::Jobs,
+    jobs::{Jobs, Waits},
     query::{bounded, log_id, service, time_range},
     response_size::cut,
     status::Refusal,
@@ -69,7 +69,9 @@ impl ModelService for ModelHandler {
         let TimeRange { from, to } = self.range(asked.range)?;
         // The name was checked here though the processor reads it: its answer may take minutes.
         let job = JobRequest::TrainModel { service: asked.service, from, to };
-        let Trained { model_id } = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
+        let waits = if asked.keep_running { Waits::Nobody } else { Waits::Caller };
+        let Trained { model_id } =
+            self.jobs.ask(&caller.tenant, JobKind::Detection, &job, waits).await?;
         let trained = self.storage.get_model(&caller.tenant, model_id).await;
         let trained = model(trained.map_err(Refusal::from)?);
         Ok(Response::new(v1::TrainModelResponse { model: Some(trained) }))
@@ -84,7 +86,8 @@ impl ModelService for ModelHandler {
         let TimeRange { from, to } = self.range(asked.range)?;
         let (first, second) = (asked.first_model_id, asked.second_model_id);
         let job = JobRequest::CompareModels { first, second, from, to };
-        let found: Comparison = self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
+        let found: Comparison =
+            self.jobs.ask(&caller.tenant, JobKind::Detection, &job, Waits::Caller).await?;
         let logs = |logs: Vec<Differing>| logs.into_iter().map(differing).collect();
         Ok(Response::new(v1::CompareModelsResponse {
             logs: found.logs,
@@ -130,7 +133,7 @@ impl ModelService for ModelHandler {
         let (service, anomalies) = (asked.service, asked.anomalies);
         let job = JobRequest::ListClusters { service, from, to, anomalies, limit };
         let Clusters { clusters, total, logs } =
-            self.jobs.ask(&caller.tenant, JobKind::Detection, &job).await?;
+            self.jobs.ask(&caller.tenant, JobKind::Detection, &job, Waits::Caller).await?;
         let clusters = clusters.into_iter().map(cluster).collect();
         Ok(Response::new(v1::ListClustersResponse { clusters, total, logs }))
     }

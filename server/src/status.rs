@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use logweir_core::{fairness::resource::SharedResource, identity::Tenant};
+use logweir_core::{
+    fairness::{permits::Refused, resource::SharedResource},
+    identity::Tenant,
+};
 use logweir_queue::PublishError;
 use logweir_storage::StorageError;
 use tonic::{Code, Status};
@@ -81,6 +84,25 @@ impl Refusal {
     /// One bad field.
     pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation { field: field.into(), why: why.into() }])
+    }
+
+    /// A permit for something that tenants share is not given.
+    pub(crate) fn no_permit(
+        why: Refused,
+        resource: SharedResource,
+        tenant: &Tenant,
+        retry_after: Duration,
+    ) -> Self {
+        match why {
+            Refused::OverShare { held, share } => {
+                Self::OverShare { resource, tenant: tenant.clone(), held, share, retry_after }
+            }
+            Refused::Full => Self::Unavailable {
+                reason: "NO_ROOM",
+                message: format!("no {} are left: send again later", resource.name()),
+                retry_after,
+            },
+        }
     }
 
     /// The server is going down.
@@ -166,12 +188,16 @@ impl From<Refusal> for Status {
 
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
+        let (message, retry_after) = (error.to_string(), error.retry_after());
         let reason = match error {
+            PublishError::OverShare { resource, tenant, held, share, retry_after } => {
+                return Self::OverShare { resource, tenant, held, share, retry_after };
+            }
             PublishError::Full { .. } => "QUEUE_FULL",
             PublishError::NotDurable { .. } => "NOT_DURABLE",
             PublishError::Closed => "STOPPING",
         };
-        Self::Unavailable { reason, retry_after: error.retry_after(), message: error.to_string() }
+        Self::Unavailable { reason, message, retry_after }
     }
 }
 
@@ -271,6 +297,13 @@ mod tests {
         let publish = [
             PublishError::Full { what: "x".into(), retry_after: wait },
             PublishError::NotDurable { cause: "x".into(), retry_after: wait },
+            PublishError::OverShare {
+                resource: SharedResource::QueueBytes,
+                tenant: Tenant::default(),
+                held: 7,
+                share: 5,
+                retry_after: wait,
+            },
             PublishError::Closed,
         ];
         for error in publish {

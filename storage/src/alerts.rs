@@ -203,7 +203,7 @@ pub trait KeepAlerts: Send + Sync {
     /// Leaves what somebody wants done for the leader. `LimitExceeded` if [`ACTIONS_WAITING_MAX`]
     /// wait.
     async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError>;
-    /// What is to be done, in order, at most `limit`.
+    /// What is to be done, at most `limit`: tenants by turns, and of each in order.
     async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError>;
     /// Stores changes if the epoch still leads; for how long it does at least, or none if it does
     /// not: then nothing is stored.

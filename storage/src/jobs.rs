@@ -1,8 +1,11 @@
 //! Jobs: what one process asks another to do, a row each, with the answer that it waits for.
 //!
-//! - **By kind.** Whoever does jobs takes those of the kinds that it can do, oldest first.
+//! - **By kind.** Whoever does jobs takes those of the kinds that it can do.
+//! - **By turns.** Of each tenant one job of a kind is worked on at a time, its oldest first, and
+//!   tenants take turns: many jobs of one wait behind themselves.
 //! - **By one at a time.** A job is taken under a lease. One whose lease is over is taken again by
 //!   whoever comes, [`JOB_ATTEMPTS_MAX`] times in all, and then has failed.
+//! - **Until nobody wants it.** One that is cancelled is not begun, and whoever works on it is to stop.
 //! - **In time.** A job that names a moment is not begun from then on, also not again: whoever asked
 //!   has gone.
 //! - **Bounded.** Of a tenant and kind at most [`JOBS_OPEN_MAX`] wait or are worked on. Answers are
@@ -24,6 +27,8 @@ pub const JOBS_OPEN_MAX: usize = 64;
 pub(crate) const JOBS_KEPT: Duration = Duration::from_secs(48 * 3_600);
 /// Why a job failed that nobody finished.
 pub(crate) const JOB_ABANDONED: &str = "whoever worked on it died or took too long, each time";
+/// Why a job failed that was begun and is not wanted any more.
+pub(crate) const JOB_CANCELLED: &str = "whoever asked for it has gone";
 /// Why a job failed that nobody began.
 pub(crate) const JOB_TOO_LATE: &str = "nobody began it in time";
 
@@ -98,7 +103,7 @@ pub trait PassJobs: Send + Sync {
     /// [`JOBS_OPEN_MAX`] of the tenant and kind are open.
     async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError>;
     /// Takes a job of a kind that waits, or whose lease is over: tenants by turns, and of each the
-    /// oldest one.
+    /// oldest one. None of a tenant of which one of the kind is worked on.
     async fn take_job(
         &self,
         kind: JobKind,
@@ -111,6 +116,9 @@ pub trait PassJobs: Send + Sync {
         job_id: u64,
         answer: Result<String, String>,
     ) -> Result<(), StorageError>;
+    /// Ends a job of a tenant that nobody waits for any more: one that waits is gone, and one that is
+    /// worked on has failed. Nothing happens if it is finished, or not there.
+    async fn cancel_job(&self, tenant: &Tenant, job_id: u64) -> Result<(), StorageError>;
     /// How far a job of a tenant is.
     async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError>;
 }

@@ -5,7 +5,7 @@
 //! be seen that one did not, or where the sequence is forgotten, the batch may be new and may be a
 //! repeat: it is put aside whole, so that it is neither lost in silence nor stored twice.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use logweir_core::{
     identity::BatchId,
@@ -19,6 +19,11 @@ use crate::{
     WriteOutcome,
     ranges::{Membership, RangeSet},
 };
+
+/// Reasons for drops that are kept of an account; the rest is summed. The client libraries have ten.
+const DROP_REASONS_KEPT: usize = 16;
+/// What the rest is called.
+const OTHER_REASONS: &str = "other";
 
 /// What the ledger says of a batch; `E` names its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +230,18 @@ pub(crate) struct ProducerAccount {
 }
 
 impl ProducerAccount {
+    /// What is left of it while no report lists it: its figures, and its sequences. Neither its
+    /// service's sums nor whether a batch is a repeat depends on the rest.
+    pub(crate) fn unlist(&mut self) {
+        let dropped = self.account.dropped_total();
+        self.account.dropped.clear();
+        if dropped > 0 {
+            self.account.dropped.push((OTHER_REASONS.to_owned(), dropped));
+        }
+        self.instance.clear();
+        self.sdk.clear();
+    }
+
     /// Notes what became of an admitted batch.
     pub(crate) fn note(
         &mut self,
@@ -242,11 +259,24 @@ impl ProducerAccount {
         if sent.sequence >= self.sequence {
             self.sequence = sent.sequence;
             self.account.clone_from(&sent.account);
+            sum_reasons(&mut self.account.dropped);
             self.sdk.clone_from(&sent.sdk);
             batch.resource.service.as_str().clone_into(&mut self.service);
             self.instance.clone_from(&batch.resource.instance);
         }
     }
+}
+
+/// The reasons with the most logs, and the rest as one: a row is read and written with each of its
+/// producer's batches, and a report reads thousands.
+fn sum_reasons(dropped: &mut Vec<(String, u64)>) {
+    if dropped.len() <= DROP_REASONS_KEPT {
+        return;
+    }
+    dropped.sort_by_key(|(reason, count)| (reason == OTHER_REASONS, Reverse(*count)));
+    let rest = dropped.split_off(DROP_REASONS_KEPT - 1).into_iter();
+    let rest = rest.fold(0, |sum: u64, (_, count)| sum.saturating_add(count));
+    dropped.push((OTHER_REASONS.to_owned(), rest));
 }
 
 /// The drops of an account as kept in the table.

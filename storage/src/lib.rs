@@ -43,6 +43,7 @@ mod jobs;
 mod ledger_rules;
 mod models;
 mod postgres;
+mod producer_totals;
 mod query;
 mod ranges;
 mod rollups;
@@ -74,6 +75,7 @@ pub use self::{
         FEEDBACK_MAX, Feedback, KeepModels, MODELS_KEPT, Model, ModelKind, ModelState, NewModel,
     },
     postgres::{PostgresConfig, PostgresStorage},
+    producer_totals::ProducerTotals,
     query::{
         AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchLimits,
         SearchPage, SearchQuery, TimeRange,
@@ -238,12 +240,19 @@ pub trait ReadLogs: Send + Sync {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError>;
-    /// The producers' accounts, most recently heard of first, at most [`PRODUCERS_MAX`].
+    /// The producers' accounts, most recently heard of first, at most [`PRODUCERS_MAX`]. Of a tenant
+    /// or service with many producers, upkeep leaves out those that were silent for longest.
     async fn delivery_report(
         &self,
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError>;
+    /// The accounts of all producers added up, by service: also of those that no report lists.
+    async fn producer_totals(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerTotals>, StorageError>;
 }
 
 /// The administrators' side.
@@ -471,16 +480,20 @@ impl ProducerReport {
     /// emitted − stored − rejected − dropped − queued − spooled; logs said to be spooled explain
     /// only what has not arrived since. 0 when quiet.
     pub fn missing(&self) -> i64 {
-        let gone = [self.stored, self.rejected, self.account.dropped_total(), self.account.queued];
-        // In 128 bits: a producer may count to the end of 64, and a sum of five must not wrap into
-        // "nothing is missing".
-        let gone: i128 = gone.into_iter().map(i128::from).sum();
-        let outstanding = i128::from(self.account.emitted) - gone;
-        // What was spooled when the producer last spoke may have arrived since; counted in full it
-        // would make the result negative.
-        let spooled = i128::from(self.account.spooled).min(outstanding.max(0));
-        (outstanding - spooled).clamp(i64::MIN.into(), i64::MAX.into()) as i64
+        missing_logs(&self.account, self.stored, self.rejected)
     }
+}
+
+fn missing_logs(account: &Account, stored: u64, rejected: u64) -> i64 {
+    let gone = [stored, rejected, account.dropped_total(), account.queued];
+    // In 128 bits: a producer may count to the end of 64, and a sum of five must not wrap into
+    // "nothing is missing".
+    let gone: i128 = gone.into_iter().map(i128::from).sum();
+    let outstanding = i128::from(account.emitted) - gone;
+    // What was spooled when the producer last spoke may have arrived since; counted in full it
+    // would make the result negative.
+    let spooled = i128::from(account.spooled).min(outstanding.max(0));
+    (outstanding - spooled).clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// A token as recorded, without its secret.

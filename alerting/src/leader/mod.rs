@@ -9,10 +9,12 @@
 mod heartbeat;
 pub mod settings;
 mod tenant_evaluator;
+mod term;
 mod workers;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use logweir_core::{
     identity::Tenant,
     runtime::tasks::{Fate, Tasks},
@@ -25,7 +27,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use self::{
-    heartbeat::Heartbeat, settings::Settings, tenant_evaluator::TenantEvaluator,
+    heartbeat::Heartbeat,
+    settings::Settings,
+    tenant_evaluator::TenantEvaluator,
+    term::{Evaluated, Term},
     workers::WorkerStarter,
 };
 use crate::{
@@ -44,7 +49,7 @@ const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the process waits for storage to take the lead back: the lease ends it otherwise.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Actions of all tenants that are taken with one evaluation; the rest wait for the next.
+/// Actions that are taken with one evaluation, tenants by turns; the rest wait for the next.
 const ACTIONS_MAX: usize = 200;
 
 /// Starts alerting: it leads, or stands by until it may. An error says what of the settings is
@@ -129,22 +134,52 @@ struct Leader {
     texts: BTreeMap<String, Option<String>>,
 }
 
-/// The time in which this process leads; its workers end with it.
-struct Term {
+/// What the evaluations of a round are done with.
+struct Turn {
+    dependencies: Dependencies,
+    starter: WorkerStarter,
+    file_rules: Vec<Rule>,
     epoch: i64,
-    tenants: BTreeMap<Tenant, TenantEvaluator>,
     stop: CancellationToken,
 }
 
-impl Drop for Term {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl Turn {
+    /// Evaluates a tenant, whose evaluator is made if there is none.
+    async fn evaluate(
+        self: Arc<Self>,
+        tenant: Tenant,
+        mut evaluator: Option<TenantEvaluator>,
+        actions: Vec<WaitingAction>,
+    ) -> Evaluated<TenantEvaluator> {
+        let outcome = self.try_evaluate(&tenant, &mut evaluator, actions).await;
+        Evaluated { tenant, evaluator, outcome }
+    }
+
+    /// False if this process leads no longer.
+    async fn try_evaluate(
+        &self,
+        tenant: &Tenant,
+        evaluator: &mut Option<TenantEvaluator>,
+        actions: Vec<WaitingAction>,
+    ) -> Result<bool, StorageError> {
+        // Read anew each time: a rule that somebody sets holds two seconds later, on whichever
+        // process.
+        let stored = self.dependencies.alerts.list_all_settings(tenant).await?;
+        let settings = Settings::of(&stored, &self.file_rules);
+        let evaluator = match evaluator {
+            Some(evaluator) => evaluator,
+            None => evaluator.insert(
+                TenantEvaluator::load(&self.dependencies, tenant, self.epoch, &settings).await?,
+            ),
+        };
+        evaluator.take_settings(&self.starter, settings, &self.stop);
+        evaluator.evaluate(&self.dependencies, actions).await
     }
 }
 
 impl Leader {
     async fn run(mut self) {
-        let mut term: Option<Term> = None;
+        let mut term: Option<Term<TenantEvaluator>> = None;
         let mut is_failing = false;
         loop {
             let begun = Instant::now();
@@ -178,13 +213,17 @@ impl Leader {
 
     /// A new term where the lead is new, the same where it is kept, and while storage does not say
     /// who leads.
-    fn follow(&self, term: Option<Term>, led: &Result<Option<i64>, StorageError>) -> Option<Term> {
+    fn follow(
+        &self,
+        term: Option<Term<TenantEvaluator>>,
+        led: &Result<Option<i64>, StorageError>,
+    ) -> Option<Term<TenantEvaluator>> {
         match (term, led) {
             (Some(term), Ok(Some(epoch))) if term.epoch == *epoch => Some(term),
             (_, Ok(Some(epoch))) => {
                 info!(epoch, "this process leads alerting");
                 let stop = self.tasks.stop_token().child_token();
-                Some(Term { epoch: *epoch, tenants: BTreeMap::new(), stop })
+                Some(Term::new(*epoch, stop))
             }
             (Some(_), Ok(None)) => {
                 warn!("another process leads alerting now");
@@ -195,28 +234,32 @@ impl Leader {
         }
     }
 
-    /// Evaluates every tenant. One tenant's trouble is none of another's: the last error is
-    /// returned when all others are done.
-    async fn evaluate(&mut self, term: &mut Term) -> Result<(), StorageError> {
+    /// Evaluates the tenants, by turns.
+    async fn evaluate(&mut self, term: &mut Term<TenantEvaluator>) -> Result<(), StorageError> {
         self.read_files().await;
-        let file_rules: Vec<Rule> = self.files.rules().cloned().collect();
         let mut actions: BTreeMap<Tenant, Vec<WaitingAction>> = BTreeMap::new();
-        // Of all tenants with one query: most tenants have none.
+        // Of all tenants with one query: most tenants have none. After every evaluation that has
+        // ended, and for those that begin now alone: what is done is listed no more.
         for waiting in self.dependencies.alerts.list_actions(ACTIONS_MAX).await? {
             actions.entry(waiting.tenant.clone()).or_default().push(waiting);
         }
-        let mut failed = None;
-        for tenant in self.tenants(actions.keys()).await? {
-            let wanted = actions.remove(&tenant).unwrap_or_default();
-            match self.evaluate_tenant(term, &tenant, &file_rules, wanted).await {
-                Ok(true) => {}
-                // Another leads: what is left to evaluate is its work.
-                Ok(false) => return Ok(()),
-                Err(error) => failed = Some(error),
-            }
+        term.line_up(self.tenants(actions.keys()).await?);
+        let turn = Arc::new(Turn {
+            dependencies: self.dependencies.clone(),
+            starter: self.starter.clone(),
+            file_rules: self.files.rules().cloned().collect(),
+            epoch: term.epoch,
+            stop: term.stop.clone(),
+        });
+        let begin = |tenant: Tenant, evaluator| {
+            let actions = actions.get(&tenant).cloned().unwrap_or_default();
+            Arc::clone(&turn).evaluate(tenant, evaluator, actions).boxed()
+        };
+        let leads = term.evaluate(Instant::now() + EVALUATE_EVERY, begin).await?;
+        if leads {
+            counter!("logweir_alerting_evaluations_total").increment(1);
         }
-        counter!("logweir_alerting_evaluations_total").increment(1);
-        failed.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// All tenants, in order. Those for whom an action waits are among them, or what nobody takes
@@ -232,28 +275,6 @@ impl Leader {
         tenants.sort_unstable();
         tenants.dedup();
         Ok(tenants)
-    }
-
-    /// False if this process leads no longer.
-    async fn evaluate_tenant(
-        &self,
-        term: &mut Term,
-        tenant: &Tenant,
-        file_rules: &[Rule],
-        actions: Vec<WaitingAction>,
-    ) -> Result<bool, StorageError> {
-        // Read anew each time: a rule that somebody sets holds two seconds later, on whichever
-        // process.
-        let stored = self.dependencies.alerts.list_all_settings(tenant).await?;
-        let settings = Settings::of(&stored, file_rules);
-        if !term.tenants.contains_key(tenant) {
-            let alerts =
-                TenantEvaluator::load(&self.dependencies, tenant, term.epoch, &settings).await?;
-            term.tenants.insert(tenant.clone(), alerts);
-        }
-        let Some(alerts) = term.tenants.get_mut(tenant) else { return Ok(true) };
-        alerts.take_settings(&self.starter, settings, &term.stop);
-        alerts.evaluate(&self.dependencies, actions).await
     }
 
     /// A file that cannot be read, or has a mistake, leaves its last good rules.

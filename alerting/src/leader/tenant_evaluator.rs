@@ -34,7 +34,7 @@ use crate::{
         pipeline::Pipeline,
         route::Routes,
     },
-    observe::{self, evidence},
+    observe::{self, evidence, matches::FilterTurns},
     rule::{
         engine::{Engine, Evaluation, EvidenceRequest},
         observations::Observations,
@@ -54,6 +54,7 @@ pub(super) struct TenantEvaluator {
     epoch: i64,
     /// Locked for as long as an evaluation computes, which is on another thread.
     engine: Arc<Mutex<Engine>>,
+    filter_turns: FilterTurns,
     settings: Settings,
     routes: Arc<Routes>,
     workers: ChannelWorkers,
@@ -111,6 +112,7 @@ impl TenantEvaluator {
             tenant: tenant.clone(),
             epoch,
             engine: Arc::new(Mutex::new(engine)),
+            filter_turns: FilterTurns::default(),
             routes: Arc::new(Routes::of(&settings.channels)),
             settings: settings.clone(),
             workers: ChannelWorkers::new(tenant.clone(), epoch),
@@ -153,7 +155,8 @@ impl TenantEvaluator {
             return Ok(false);
         }
         // Before the actions: where storage does not answer nothing has changed yet.
-        let seen = observe::observe(dependencies, &self.tenant, &self.engine, now).await?;
+        let turns = &mut self.filter_turns;
+        let seen = observe::observe(dependencies, &self.tenant, &self.engine, turns, now).await?;
         self.take_actions(dependencies, actions, now).await?;
         let find = evidence_finder(dependencies, &self.tenant);
         let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;

@@ -22,6 +22,7 @@ use crate::{
 };
 
 /// What every worker is started with, whatever its tenant and channel.
+#[derive(Clone)]
 pub(super) struct WorkerStarter {
     pub(super) dependencies: Dependencies,
     /// How channels are reached.

@@ -1,22 +1,23 @@
 //! Reads from storage what an evaluation takes in, and the [`evidence`] of what fires.
 
 pub(crate) mod evidence;
+pub(crate) mod matches;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use logweir_core::{
-    filter::Filter,
     identity::{Service, Tenant},
-    record::StoredLog,
     timestamp::Timestamp,
 };
-use logweir_incident::rule::{Rule, RuleKind};
 use logweir_storage::{
-    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, SearchLimits,
-    SearchQuery, StorageError, TemplateSummary, TimeRange,
+    AggregatePoint, AggregateQuery, GroupBy, KeepAlerts, LiveProcess, ReadLogs, StorageError,
+    TemplateSummary, TimeRange,
 };
+use metrics::counter;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use self::matches::{FilterTurns, MATCHES_MIN, filters};
 use crate::{
     dependencies::Dependencies,
     detector::{
@@ -26,7 +27,7 @@ use crate::{
     rule::{
         engine::Engine,
         late::LATE_MAX,
-        observations::{Observations, RuleMatches, Watermarks},
+        observations::{Observations, Watermarks},
         self_monitoring::{ServiceClock, SystemReport},
     },
 };
@@ -43,11 +44,8 @@ const AHEAD_MAX: Duration = Duration::from_secs(60);
 const HISTORY_HOURS: u32 = 24;
 /// New patterns of a tenant that are looked at.
 pub(crate) const NEW_PATTERNS_MAX: usize = 1_000;
-/// Logs that a rule's filter is counted over, the newest: a page of storage.
-const MATCHES_MAX: usize = 1_000;
-/// How far back they are looked for at least, so that the buckets before the open one are seen
-/// whole once more. Further with each far look.
-const MATCHES_MIN: Duration = Duration::from_secs(40);
+/// How long an evaluation of a tenant may look for logs that match its rules' filters.
+const MATCHING_MAX: Duration = Duration::from_millis(500);
 /// Processors older than this are no longer known.
 const PROCESSORS_KNOWN: Duration = Duration::from_secs(300);
 /// A processor that has been silent for longer reads no partition.
@@ -87,6 +85,7 @@ pub(crate) async fn observe(
     dependencies: &Dependencies,
     tenant: &Tenant,
     engine: &Mutex<Engine>,
+    turns: &mut FilterTurns,
     now: Timestamp,
 ) -> Result<Observations, StorageError> {
     // Through when logs are known is asked first: what comes after is read or not, and not
@@ -107,15 +106,22 @@ pub(crate) async fn observe(
     let matches_from = wanted.min(now - if is_far { LATE } else { MATCHES_MIN });
     let new =
         dependencies.alerts.new_templates(tenant, now - NEW_AGE_MAX, NEW_PATTERNS_MAX).await?;
+    let begun = Instant::now();
+    let is_over = || begun.elapsed() >= MATCHING_MAX;
+    let matched =
+        turns.look(&*dependencies.read, tenant, filters, (matches_from, now), is_over).await?;
+    counter!("logweir_alerting_rules_late_total").increment(matched.unseen.len() as u64);
     Ok(Observations {
         buckets: new_buckets(dependencies, tenant, &last_seen, (buckets_from, now)).await?,
         new_patterns: new
             .into_iter()
             .map(|template| (template.service.to_string(), new_pattern(template)))
             .collect(),
-        matches: matches(dependencies, tenant, filters, (matches_from, now)).await?,
+        matches: matched.matches,
+        unseen: matched.unseen,
         system: Some(SystemReport {
             clocks: clocks(&watermarks, last_seen),
+            rules_late_seconds: matched.late.as_secs_f64(),
             ..report(dependencies, tenant, &processes, now).await?
         }),
         watermarks,
@@ -210,60 +216,6 @@ fn bucket(point: AggregatePoint) -> Bucket {
     }
 }
 
-/// The filters that rules count the matches of, by the rule's name.
-fn filters(rules: &[Rule]) -> Vec<(String, String)> {
-    let enabled = rules.iter().filter(|rule| rule.enabled);
-    let filter = |rule: &Rule| match &rule.measure {
-        RuleKind::MatchCount { filter, .. } => Some((rule.name.clone(), filter.clone())),
-        _ => None,
-    };
-    enabled.filter_map(filter).collect()
-}
-
-/// Counts the logs that match the rules' filters, of the newest that do.
-async fn matches(
-    dependencies: &Dependencies,
-    tenant: &Tenant,
-    filters: Vec<(String, String)>,
-    (from, now): (Timestamp, Timestamp),
-) -> Result<Vec<RuleMatches>, StorageError> {
-    let mut matches = Vec::new();
-    for (rule, filter) in filters {
-        // What is no filter any more was one when the rule was set, by an earlier version.
-        let Ok(filter) = Filter::parse(&filter, now) else { continue };
-        let range = TimeRange { from, to: Timestamp::MAX };
-        let query = SearchQuery {
-            filter,
-            range,
-            cursor: None,
-            page_size: MATCHES_MAX,
-            limits: SearchLimits::NONE,
-        };
-        let found = dependencies.read.search(tenant, query).await?.logs;
-        let counted = counted(&found).into_iter();
-        matches.extend(counted.map(|((_, service), bucket)| RuleMatches {
-            rule: rule.clone(),
-            service,
-            bucket,
-        }));
-    }
-    Ok(matches)
-}
-
-/// Logs in buckets, of each service.
-pub(crate) fn counted(logs: &[StoredLog]) -> BTreeMap<(Timestamp, String), Bucket> {
-    let mut buckets: BTreeMap<(Timestamp, String), Bucket> = BTreeMap::new();
-    for log in logs {
-        let time = log.scored.record.time;
-        let start = time.floor(BUCKET_WIDTH);
-        let bucket = buckets.entry((start, log.service.to_string())).or_default();
-        bucket.start = start;
-        bucket.total += 1;
-        bucket.last_seen = bucket.last_seen.max(time);
-    }
-    buckets
-}
-
 /// Which processor reads a partition, and through when it has committed.
 struct Owners<'a>(BTreeMap<u16, &'a LiveProcess>);
 
@@ -314,11 +266,8 @@ async fn report(
     report.dead_letters = usage.dead_letters + usage.expired_dead_letters;
     report.disk_share_percent =
         usage.disk_share_bytes.map(|share| usage.disk_bytes as f64 * 100.0 / share.max(1) as f64);
-    let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-    for producer in dependencies.read.delivery_report(tenant, None).await? {
-        *lost.entry(producer.service.to_string()).or_default() += producer.account.dropped_total();
-    }
-    report.sdk_lost = lost.into_iter().collect();
+    let totals = dependencies.read.producer_totals(tenant, None).await?.into_iter();
+    report.sdk_lost = totals.map(|of| (of.service.to_string(), of.dropped)).collect();
     if *tenant != Tenant::default() {
         return Ok(report);
     }

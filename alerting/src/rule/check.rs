@@ -44,6 +44,7 @@ impl Check {
             | RuleKind::SdkLoss { .. }
             | RuleKind::ClockOff { .. }
             | RuleKind::DiskShare { .. }
+            | RuleKind::RulesLate { .. }
             | RuleKind::QueueLag { .. } => return Self::System,
             _ => return Self::Special,
         };

@@ -123,6 +123,9 @@ pub struct Engine {
     services: BTreeMap<String, Service>,
     /// By rule and service: the logs that matched the rule's filter.
     matches: HashMap<(String, String), Buckets>,
+    /// The places of rules whose matches nobody has looked for since the last evaluation: they wait
+    /// for it, and what was found before stays as it is.
+    unseen: HashSet<u32>,
     system: SelfMonitoring,
     incidents: Incidents,
     services_refused: u64,
@@ -143,6 +146,7 @@ impl Engine {
             queries: Vec::new(),
             services: BTreeMap::new(),
             matches: HashMap::new(),
+            unseen: HashSet::new(),
             system: SelfMonitoring::default(),
             incidents,
             services_refused: 0,
@@ -318,6 +322,8 @@ impl Engine {
                 service.new_patterns.put(pattern);
             }
         }
+        let is_unseen = |place: &u32| seen.unseen.contains(&self.rules[*place as usize].name);
+        self.unseen = (0..self.rules.len() as u32).filter(is_unseen).collect();
         seen.matches.into_iter().for_each(|matches| self.observe_matches(matches));
         if let Some(report) = seen.system {
             self.system.put(report);
@@ -374,15 +380,20 @@ impl Engine {
         (known_through, now): (Timestamp, Timestamp),
         fired: &mut Vec<EvidenceRequest>,
     ) {
-        let is_asked = |place: &u32| match self.checks[*place as usize] {
-            Check::Threshold { query, is_down, .. } => {
-                !is_down && look.has_passed(self.queries[query].window_seconds)
-            }
-            Check::Special => match self.rules[*place as usize].measure {
-                RuleKind::MatchCount { window_seconds, .. } => look.has_passed(window_seconds),
-                _ => false,
-            },
-            Check::System => false,
+        let is_asked = |place: &u32| {
+            !self.unseen.contains(place)
+                && match self.checks[*place as usize] {
+                    Check::Threshold { query, is_down, .. } => {
+                        !is_down && look.has_passed(self.queries[query].window_seconds)
+                    }
+                    Check::Special => match self.rules[*place as usize].measure {
+                        RuleKind::MatchCount { window_seconds, .. } => {
+                            look.has_passed(window_seconds)
+                        }
+                        _ => false,
+                    },
+                    Check::System => false,
+                }
         };
         let rules: Vec<u32> = service.rules.iter().copied().filter(is_asked).collect();
         if rules.is_empty() {
@@ -416,6 +427,9 @@ impl Engine {
         let measured = self.measure(service, when.at);
         let rules = std::mem::take(&mut service.rules);
         for &place in &rules {
+            if self.unseen.contains(&place) {
+                continue;
+            }
             let is_open = is_open(place, service);
             let is_active = is_open && self.is_active(place as usize, name);
             let detection = match self.checks[place as usize] {

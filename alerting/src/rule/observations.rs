@@ -1,6 +1,6 @@
 //! What an evaluation takes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use logweir_core::timestamp::Timestamp;
 
@@ -24,6 +24,8 @@ pub struct Observations {
     pub new_patterns: Vec<(String, NewPattern)>,
     /// The logs that matched the filters of rules.
     pub matches: Vec<RuleMatches>,
+    /// The names of rules whose matches nobody looked for this time: nothing is said of them.
+    pub unseen: BTreeSet<String>,
     /// How the system itself does; none if nobody looked.
     pub system: Option<SystemReport>,
 }

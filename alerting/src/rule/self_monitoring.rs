@@ -35,6 +35,8 @@ pub struct SystemReport {
     pub disk_share_percent: Option<f64>,
     /// Logs given up by senders so far, by service.
     pub sdk_lost: Vec<(String, u64)>,
+    /// How long the filter of a rule waits for its turn, of the one that waits longest.
+    pub rules_late_seconds: f64,
     /// Seconds that the processing is behind, by partition.
     pub queue_lag_seconds: Vec<(String, f64)>,
     /// The services whose logs are known through a moment.
@@ -165,6 +167,7 @@ pub(crate) struct SelfMonitoring {
     sdk_lost: BTreeMap<String, Counter>,
     queue_lag_seconds: BTreeMap<String, f64>,
     disk_share: DiskShare,
+    rules_late_seconds: f64,
     clocks: BTreeMap<String, Clock>,
 }
 
@@ -176,6 +179,7 @@ impl SelfMonitoring {
         self.processors.retain(|_, last| at.since(*last) <= FORGOTTEN_AFTER);
         self.dead_letters.put(at, report.dead_letters);
         self.disk_share.put(at, report.disk_share_percent);
+        self.rules_late_seconds = report.rules_late_seconds;
         for (service, total) in report.sdk_lost {
             self.sdk_lost.entry(service).or_default().put(at, total);
         }
@@ -210,6 +214,7 @@ impl SelfMonitoring {
             }
             RuleKind::QueueLag { lag_seconds } => whole(self.worst_lag(lag_seconds, now)),
             RuleKind::DiskShare { percent } => whole(self.full_disk(percent, now)),
+            RuleKind::RulesLate { late_seconds } => whole(self.late_rules(late_seconds, now)),
             RuleKind::ClockOff { off_seconds } => {
                 let off = |(service, clock): (&String, &Clock)| {
                     (service.clone(), clock_off(clock, off_seconds, now))
@@ -253,6 +258,18 @@ impl SelfMonitoring {
              are deleted: raise retention.disk_bytes_max, or log less"
         );
         Some(detection(Severity::Warning, "share of the disk %", taken, summary, now))
+    }
+
+    fn late_rules(&self, late_seconds: u32, now: Timestamp) -> Option<Detection> {
+        let late = self.rules_late_seconds;
+        (late > f64::from(late_seconds)).then(|| {
+            let summary = format!(
+                "rules that count what matches a filter are evaluated {} s late: there are too many, \
+                 or their filters take long",
+                format_number(late)
+            );
+            detection(Severity::Warning, "late s", late, summary, now)
+        })
     }
 
     fn worst_lag(&self, lag_seconds: u32, now: Timestamp) -> Option<Detection> {

@@ -22,7 +22,7 @@ use crate::{
         window::{BUCKET_SECONDS, BUCKET_WIDTH, Bucket},
     },
     incident::Incidents,
-    observe::{HOUR, NEW_PATTERNS_MAX, buckets, counted, learn_past, new_pattern},
+    observe::{HOUR, NEW_PATTERNS_MAX, buckets, learn_past, matches::counted, new_pattern},
     rule::{
         engine::{Engine, LATENESS},
         observations::{Observations, RuleMatches},
@@ -114,6 +114,7 @@ const fn is_of_system(kind: &RuleKind) -> bool {
             | RuleKind::SdkLoss { .. }
             | RuleKind::ClockOff { .. }
             | RuleKind::DiskShare { .. }
+            | RuleKind::RulesLate { .. }
             | RuleKind::QueueLag { .. }
     )
 }

@@ -152,6 +152,14 @@ impl TenantPermit {
         Ok(())
     }
 
+    /// Takes a part of what is held out, at most all, as a permit of its own.
+    #[must_use]
+    pub fn split(&mut self, amount: u64) -> Self {
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        Self { shared: Arc::clone(&self.shared), tenant: self.tenant.clone(), amount }
+    }
+
     /// Gives all but an amount back.
     pub fn shrink_to(&mut self, amount: u64) {
         let given = self.amount.saturating_sub(amount);
@@ -295,6 +303,11 @@ mod tests {
         assert_eq!((permit.amount(), permits.held_by_all()), (60, 60));
         permit.shrink_to(10);
         assert_eq!((permit.amount(), permits.held_by_all()), (10, 10));
+        let part = permit.split(4);
+        assert_eq!((part.amount(), permit.amount(), permits.held_by_all()), (4, 6, 10));
+        drop(part);
+        assert_eq!(permit.split(9).amount(), 6);
+        assert_eq!(permits.held_by_all(), 0);
     }
 
     #[tokio::test]

@@ -6,6 +6,16 @@
 pub enum SharedResource {
     /// Bytes of requests that are being read or wait for their answer.
     InFlightBytes,
+    /// Batches that wait in this process until they are stored, or the broker has them.
+    QueueBatches,
+    /// Their bytes.
+    QueueBytes,
+    /// Live tails that are open.
+    Tails,
+    /// Connections to the server.
+    Connections,
+    /// Bytes of answers that were made and not sent.
+    UnsentBytes,
 }
 
 impl SharedResource {
@@ -13,6 +23,11 @@ impl SharedResource {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InFlightBytes => "in_flight_bytes",
+            Self::QueueBatches => "queue_batches",
+            Self::QueueBytes => "queue_bytes",
+            Self::Tails => "tails",
+            Self::Connections => "connections",
+            Self::UnsentBytes => "unsent_bytes",
         }
     }
 }

@@ -21,10 +21,14 @@ pub struct LiveLogs {
     pub tenant: Tenant,
     /// One start of the processor that shows them.
     pub publisher_id: [u8; 16],
-    /// Logs that it showed before these, of any tenant.
-    pub shown_before: u64,
-    /// The logs; none at all tells the count alone.
+    /// The logs; none at all tells counts alone.
     pub logs: Vec<StoredLog>,
+    /// How many logs it showed before these: of their tenant, or where there are none, of those that
+    /// it showed some of lately.
+    pub shown: Vec<(Tenant, u64)>,
+    /// Whether `shown` names every tenant of which logs were ever published; the counts may then run
+    /// ahead of what was shown.
+    pub names_all: bool,
 }
 
 /// A batch as bytes. Takes it apart, so that no text is copied.
@@ -85,8 +89,10 @@ pub fn encode_live_logs(live: LiveLogs) -> Vec<u8> {
     queue::LiveLogs {
         tenant: live.tenant.to_string(),
         publisher_id: live.publisher_id.to_vec(),
-        shown_before: live.shown_before,
         logs: live.logs.into_iter().map(log_entry_to_wire).collect(),
+        shown: live.shown.into_iter().map(shown_to_wire).collect(),
+        names_all: live.names_all,
+        ..queue::LiveLogs::default()
     }
     .encode_to_vec()
 }
@@ -99,9 +105,18 @@ pub fn decode_live_logs(bytes: &[u8]) -> Result<LiveLogs, WireError> {
     Ok(LiveLogs {
         tenant: Tenant::new(&wire.tenant)?,
         publisher_id: publisher.0,
-        shown_before: wire.shown_before,
         logs: wire.logs.into_iter().map(log_entry_from_wire).collect::<Result<_, _>>()?,
+        shown: wire.shown.iter().map(shown_from_wire).collect::<Result<_, _>>()?,
+        names_all: wire.names_all,
     })
+}
+
+fn shown_to_wire((tenant, logs): (Tenant, u64)) -> queue::ShownCount {
+    queue::ShownCount { tenant: tenant.to_string(), logs }
+}
+
+fn shown_from_wire(wire: &queue::ShownCount) -> Result<(Tenant, u64), WireError> {
+    Ok((Tenant::new(&wire.tenant)?, wire.logs))
 }
 
 /// A record that was valid when it was written: what it could not hold is among its attributes.
@@ -235,7 +250,13 @@ mod tests {
             },
         };
         let tenant = Tenant::default();
-        let live = LiveLogs { tenant, publisher_id: [8; 16], shown_before: 5, logs: vec![stored] };
+        let live = LiveLogs {
+            tenant: tenant.clone(),
+            publisher_id: [8; 16],
+            logs: vec![stored],
+            shown: vec![(tenant, 5)],
+            names_all: true,
+        };
         assert_eq!(decode_live_logs(&encode_live_logs(live.clone())).unwrap(), live);
         assert!(decode_live_logs(b"no").is_err());
     }

@@ -186,6 +186,12 @@ pub enum RuleKind {
         /// Per cent of the share.
         percent: u32,
     },
+    /// How late a tenant's rules are evaluated that count what matches a filter: with each evaluation
+    /// only so much time is spent on them, and they take turns.
+    RulesLate {
+        /// More than so many seconds are a breach.
+        late_seconds: u32,
+    },
     /// A service whose logs are all behind or ahead of the time at which they come.
     ClockOff {
         /// So many seconds or more are a breach.
@@ -211,6 +217,7 @@ impl RuleKind {
             Self::SdkLoss { .. } => "sdk_loss",
             Self::QueueLag { .. } => "queue_lag",
             Self::DiskShare { .. } => "disk_share",
+            Self::RulesLate { .. } => "rules_late",
             Self::ClockOff { .. } => "clock_off",
         }
     }

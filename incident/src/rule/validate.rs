@@ -149,6 +149,7 @@ fn windows(kind: &RuleKind) -> Vec<Window> {
         RuleKind::NewPattern { .. }
         | RuleKind::QueueLag { .. }
         | RuleKind::DiskShare { .. }
+        | RuleKind::RulesLate { .. }
         | RuleKind::ClockOff { .. } => Vec::new(),
     }
 }

@@ -156,10 +156,9 @@ impl<'a> Cursor<'a> {
         } else {
             self.eat(b' ');
         }
-        let half = self.rest().get(..2).map(<[u8]>::to_ascii_uppercase);
-        let noon = match half.as_deref() {
-            Some(b"AM") => 0,
-            Some(b"PM") => 12,
+        let noon = match self.rest() {
+            [b'A' | b'a', b'M' | b'm', ..] => 0,
+            [b'P' | b'p', b'M' | b'm', ..] => 12,
             _ => {
                 self.at = start;
                 return Some(hour);

@@ -327,7 +327,7 @@ struct Date {
 
 fn moment(date: Date, clock_nanos: i64, zone: Zone, context: &Context) -> Option<Timestamp> {
     let day = NaiveDate::from_ymd_opt(i32::try_from(date.year).ok()?, date.month, date.day)?;
-    let local = day.and_time(chrono::NaiveTime::MIN) + TimeDelta::nanoseconds(clock_nanos);
+    let local = || day.and_time(chrono::NaiveTime::MIN) + TimeDelta::nanoseconds(clock_nanos);
     let midnight = i64::from(day.to_epoch_days()).checked_mul(nanos_of(DAY))?;
     let east = zone.nanos_east(local, context.zone);
     let nanos = midnight.checked_add(clock_nanos)?.checked_sub(east)?;

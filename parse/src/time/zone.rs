@@ -103,11 +103,12 @@ impl Zone {
 
     /// The nanoseconds east of UTC that apply to a local moment; `of_source` is for times that say
     /// nothing of their zone.
-    pub(super) fn nanos_east(self, local: NaiveDateTime, of_source: Tz) -> i64 {
+    pub(super) fn nanos_east(self, local: impl Fn() -> NaiveDateTime, of_source: Tz) -> i64 {
         match self {
             Self::East(nanos) => nanos,
-            Self::Named(zone) => zone_nanos_east(zone, local),
-            Self::Unsaid => zone_nanos_east(of_source, local),
+            Self::Unsaid if of_source == Tz::UTC => 0,
+            Self::Named(zone) => zone_nanos_east(zone, local()),
+            Self::Unsaid => zone_nanos_east(of_source, local()),
         }
     }
 }
@@ -115,9 +116,6 @@ impl Zone {
 /// Of the two moments that one local time names when clocks are set back, the earlier. A local time
 /// that is left out when clocks are set forward is read as if they had not been.
 fn zone_nanos_east(zone: Tz, local: NaiveDateTime) -> i64 {
-    if zone == Tz::UTC {
-        return 0;
-    }
     let offset = match zone.offset_from_local_datetime(&local) {
         LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => Some(offset),
         // Clocks are never set forward by more than a day.

@@ -1,15 +1,17 @@
-//! The jobs that servers ask for, one at a time in each process.
+//! The jobs that servers ask for, a few at a time in each process, and of a tenant one in all.
 //!
-//! A job ends with its answer or with why it cannot be done. One that fails for a passing fault of
-//! storage is not ended: when its lease is over, whoever comes takes it again.
+//! A job ends with its answer or with why it cannot be done, or when nobody waits for it any more. One
+//! that fails for a passing fault of storage is not ended: when its lease is over, whoever comes
+//! takes it again.
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use logweir_core::{
     identity::{Service, Tenant},
     job::{JobFailure, JobRequest, Trained},
 };
-use logweir_storage::{Job, JobKind, PassJobs, StorageError, TimeRange};
+use logweir_storage::{Job, JobKind, JobState, PassJobs, StorageError, TimeRange};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,10 @@ use crate::maintenance;
 /// How long a job belongs to the process that took it. As long as a server waits for the answer:
 /// after that nobody needs it, and another process may begin it anew.
 const LEASE: Duration = Duration::from_secs(600);
+/// Jobs that a process does at a time: several, so that one tenant's long one holds no other up.
+const JOBS_AT_WORK_MAX: usize = 4;
+/// How often it is looked whether somebody still waits for a job.
+const WANTED_EVERY: Duration = Duration::from_secs(1);
 
 /// Does jobs.
 pub(crate) struct Workshop {
@@ -48,28 +54,60 @@ impl Workshop {
     }
 
     async fn work(&self) {
+        let mut at_work = FuturesUnordered::new();
         let mut is_failing = false;
         loop {
-            let taken = self.jobs.take_job(JobKind::Detection, (self.tools.clock)(), LEASE).await;
-            let done = match taken {
-                Ok(Some(job)) => self.finish(job).await.map(|()| true),
-                Ok(None) => Ok(false),
-                Err(error) => Err(error),
-            };
-            maintenance::report("a job", &done, &mut is_failing);
-            match done {
-                // At once the next: after a night several tenants' trainings wait.
-                Ok(true) => {}
-                Ok(false) => tokio::time::sleep(self.pause).await,
-                Err(error) => tokio::time::sleep(self.pause.max(error.retry_after())).await,
+            let mut pause = self.pause;
+            // A place first and then the job: one that is taken must not wait.
+            if at_work.len() < JOBS_AT_WORK_MAX {
+                let taken = self.take().await;
+                maintenance::report("taking a job", &taken, &mut is_failing);
+                match taken {
+                    Ok(Some(job)) => {
+                        at_work.push(self.finish(job));
+                        // At once the next: after a night several tenants' trainings wait.
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => pause = pause.max(error.retry_after()),
+                }
+            }
+            tokio::select! {
+                // The next of its tenant may be taken at once.
+                Some(done) = at_work.next() => maintenance::report("a job", &done, &mut is_failing),
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    /// An error leaves the job to whoever takes it when its lease is over.
+    async fn take(&self) -> Result<Option<Job>, StorageError> {
+        self.jobs.take_job(JobKind::Detection, (self.tools.clock)(), LEASE).await
+    }
+
+    /// Ends once nobody waits for a job any more.
+    async fn unwanted(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(WANTED_EVERY).await;
+            match self.jobs.job_state(&job.tenant, job.job_id).await {
+                Ok(JobState::Waiting | JobState::Running) => {}
+                Err(error) if error.is_retryable() => {}
+                Ok(JobState::Done(_) | JobState::Failed(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Works on a job while somebody waits for it. An error leaves it to whoever takes it when its
+    /// lease is over.
     async fn finish(&self, job: Job) -> Result<(), StorageError> {
         let begun = Instant::now();
-        let answer = match self.tools.answer(&job.tenant, &job.request).await {
+        let answered = tokio::select! {
+            answered = self.tools.answer(&job.tenant, &job.request) => answered,
+            () = self.unwanted(&job) => {
+                counter!("logweir_processor_jobs_total", "outcome" => "cancelled").increment(1);
+                return Ok(());
+            }
+        };
+        let answer = match answered {
             Ok(answer) => Ok(answer),
             // The caller is not told of a fault that passes: the job is taken again and succeeds.
             Err(Failure::Storage(error)) if error.is_retryable() => return Err(error),

@@ -3,14 +3,17 @@
 //!
 //! A server with readers binds a queue of its own to the live exchange and says, at once and every
 //! two seconds, that it has readers; a processor shows logs only while it has heard that lately.
-//! Every message carries its publisher's id and how many logs that showed before. The count also
-//! comes every second when nothing is stored, and as soon as a server says that it reads. So a
-//! server sees what was lost on the way: dropped by a processor that could not keep up, by the
-//! broker from a full queue, or with a connection.
+//! Every message carries its publisher's id and how many logs of the tenant that showed before. The
+//! count also comes within a second when nothing more is stored, and those of all tenants as soon as
+//! a server says that it reads. So a server sees what was lost of each tenant on the way: dropped by
+//! a processor that could not keep up, by the broker from a full queue, or with a connection.
 //!
 //! All tenants' logs are shown while any server has a reader.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -42,9 +45,9 @@ use super::{
     response_timeout::answered,
     topology::{Names, declare_live},
 };
-use crate::live_feed::{Groups, LiveFeed};
+use crate::live_feed::{AllReader, LiveFeed, Shown};
 
-/// How often a processor tells its count though it has shown nothing: a loss is known so late.
+/// How long after what it has shown a processor tells its count again: a loss is known so late.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often a server says that it has readers.
 const READERS_SAID_EVERY: Duration = Duration::from_secs(2);
@@ -75,7 +78,8 @@ pub fn relay_live_feed(
         feed: feed.clone(),
         stop: tasks.stop_token(),
         publisher_id: rand::random(),
-        shown: 0,
+        shown: HashMap::new(),
+        untold: HashSet::new(),
         reading: None,
     };
     let opener = Opener::new(config, "show live logs")?;
@@ -107,14 +111,16 @@ struct Relay {
     feed: LiveFeed,
     stop: CancellationToken,
     publisher_id: [u8; 16],
-    /// Logs shown or passed over.
-    shown: u64,
+    /// Logs of each tenant shown or passed over.
+    shown: HashMap<Tenant, u64>,
+    /// Tenants of which logs were shown since counts were told last.
+    untold: HashSet<Tenant>,
     /// Kept while the connection is lost, so that what passes meanwhile is counted.
     reading: Option<Reading>,
 }
 
 struct Reading {
-    groups: Groups,
+    logs: AllReader,
     until: Instant,
 }
 
@@ -147,22 +153,20 @@ impl Session for Relay {
                     self.read_on();
                     // A server that is new misses nothing from here on without knowing.
                     if may_send {
-                        sent.push(self.send(&channel, Tenant::default(), Vec::new()));
+                        sent.push(self.send_counts(&channel, self.feed.published(), true));
                     }
                 }
                 Some(confirmed) = sent.next() => confirmed?,
                 next = next_group(&mut self.reading), if may_send => {
-                    let Some((tenant, event)) = next else { return Ok(()) };
-                    // What this process could not show in time counts as shown, so that servers see
-                    // a jump in the count and tell their readers of the gap.
-                    self.shown += event.skipped;
-                    sent.push(self.send(&channel, tenant, event.logs.to_vec()));
+                    let Some(shown) = next else { return Ok(()) };
+                    sent.push(self.send(&channel, shown));
                 }
                 _ = tick.tick() => {
                     events.check()?;
                     self.reading.take_if(|reading| reading.until < Instant::now());
-                    if self.reading.is_some() && may_send {
-                        sent.push(self.send(&channel, Tenant::default(), Vec::new()));
+                    if !self.untold.is_empty() && may_send {
+                        let counts = self.untold_counts();
+                        sent.push(self.send_counts(&channel, counts, false));
                     }
                 }
             }
@@ -182,21 +186,37 @@ impl Relay {
         let until = Instant::now() + READERS_BELIEVED_FOR;
         match &mut self.reading {
             Some(reading) => reading.until = until,
-            none => *none = Some(Reading { groups: self.feed.subscribe_all(), until }),
+            none => *none = Some(Reading { logs: self.feed.subscribe_all(), until }),
         }
     }
 
-    fn send(
-        &mut self,
-        channel: &Channel,
-        tenant: Tenant,
-        logs: Vec<logweir_core::record::StoredLog>,
-    ) -> Sent {
+    fn send(&mut self, channel: &Channel, Shown { tenant, logs, published_before }: Shown) -> Sent {
         let count = logs.len() as u64;
-        let (publisher_id, shown_before) = (self.publisher_id, self.shown);
-        self.shown += count;
+        // What this process could not show in time counts as shown, so that servers see a jump in
+        // the count and tell their readers of the gap.
+        self.shown.insert(tenant.clone(), published_before + count);
+        self.untold.insert(tenant.clone());
         counter!("logweir_live_feed_logs_shown_total").increment(count);
-        let live = LiveLogs { tenant, publisher_id, shown_before, logs };
+        let shown = vec![(tenant.clone(), published_before)];
+        let publisher_id = self.publisher_id;
+        let logs = logs.to_vec();
+        self.publish(channel, LiveLogs { tenant, publisher_id, logs, shown, names_all: false })
+    }
+
+    fn send_counts(&self, channel: &Channel, shown: Vec<(Tenant, u64)>, names_all: bool) -> Sent {
+        let (tenant, publisher_id) = (Tenant::default(), self.publisher_id);
+        let live = LiveLogs { tenant, publisher_id, logs: Vec::new(), shown, names_all };
+        self.publish(channel, live)
+    }
+
+    fn untold_counts(&mut self) -> Vec<(Tenant, u64)> {
+        let untold = self.untold.drain();
+        untold
+            .filter_map(|tenant| self.shown.get_key_value(&tenant).map(|(t, n)| (t.clone(), *n)))
+            .collect()
+    }
+
+    fn publish(&self, channel: &Channel, live: LiveLogs) -> Sent {
         let (channel, exchange) = (channel.clone(), self.names.live());
         async move {
             let body = compress(&encode_live_logs(live)).map_err(lapin::Error::from)?;
@@ -207,11 +227,9 @@ impl Relay {
 }
 
 /// For ever while nobody reads.
-async fn next_group(
-    reading: &mut Option<Reading>,
-) -> Option<(Tenant, crate::live_feed::LiveFeedEvent)> {
+async fn next_group(reading: &mut Option<Reading>) -> Option<Shown> {
     match reading {
-        Some(reading) => reading.groups.next_of_any().await,
+        Some(reading) => reading.logs.next().await,
         None => std::future::pending().await,
     }
 }
@@ -302,9 +320,11 @@ impl Follower {
             .and_then(|bytes| decode_live_logs(&bytes).map_err(|error| error.to_string()));
         match decoded {
             Ok(live) => {
-                let lost = self.counts.lost(&live);
-                counter!("logweir_live_feed_logs_lost_total").increment(lost);
-                self.feed.relay(live.tenant, live.logs, lost);
+                for (tenant, lost) in self.counts.lost(&live) {
+                    counter!("logweir_live_feed_logs_lost_total").increment(lost);
+                    self.feed.relay(&tenant, Vec::new(), lost);
+                }
+                self.feed.relay(&live.tenant, live.logs, 0);
             }
             // The publisher's next count shows what was in it.
             Err(error) => warn!("a message of the live feed cannot be read: {error}"),
@@ -324,19 +344,55 @@ async fn next_delivery(
 
 /// How many logs each publisher has shown, as far as was seen here.
 #[derive(Default)]
-struct Counts(HashMap<[u8; 16], u64>);
+struct Counts(HashMap<[u8; 16], Publisher>);
+
+#[derive(Default)]
+struct Publisher {
+    seen: HashMap<Tenant, u64>,
+    /// Whether it has named all of its tenants: any other began later, at 0.
+    named_all: bool,
+}
 
 impl Counts {
-    /// Logs that were lost before these. Of a publisher that is new here none is missed.
-    fn lost(&mut self, live: &LiveLogs) -> u64 {
+    /// Logs that were lost before these, by tenant. Of a publisher that is new here none is missed.
+    fn lost(&mut self, live: &LiveLogs) -> Vec<(Tenant, u64)> {
         // Each start of a processor has another id. Forgetting all of them costs at most one loss
         // that is not told.
         if self.0.len() >= PUBLISHERS_MAX {
             self.0.clear();
         }
-        let shown = live.shown_before + live.logs.len() as u64;
-        let seen = self.0.insert(live.publisher_id, shown);
-        seen.map_or(0, |seen| live.shown_before.saturating_sub(seen))
+        let publisher = self.0.entry(live.publisher_id).or_default();
+        if live.names_all {
+            publisher.begin(&live.shown);
+            return Vec::new();
+        }
+        let mut lost: Vec<_> =
+            live.shown.iter().filter_map(|shown| publisher.note(shown)).collect();
+        lost.retain(|(_, lost)| *lost > 0);
+        if let Some(seen) = publisher.seen.get_mut(&live.tenant) {
+            *seen += live.logs.len() as u64;
+        }
+        lost
+    }
+}
+
+impl Publisher {
+    /// Its counts at first sight; later they say nothing new, for they may run ahead.
+    fn begin(&mut self, shown: &[(Tenant, u64)]) {
+        if std::mem::replace(&mut self.named_all, true) {
+            return;
+        }
+        for (tenant, logs) in shown {
+            self.seen.entry(tenant.clone()).or_insert(*logs);
+        }
+    }
+
+    /// How many logs were shown and not seen.
+    fn note(&mut self, (tenant, logs): &(Tenant, u64)) -> Option<(Tenant, u64)> {
+        let before = self.seen.get(tenant).copied().or(self.named_all.then_some(0));
+        // Never back: what runs behind the counts at first sight was published before them.
+        self.seen.insert(tenant.clone(), before.map_or(*logs, |before| before.max(*logs)));
+        before.map(|before| (tenant.clone(), logs.saturating_sub(before)))
     }
 }
 
@@ -378,21 +434,74 @@ fn cancelled() -> RabbitError {
 
 #[cfg(test)]
 mod tests {
+    use logweir_core::{
+        identity::{BatchId, LogId, Service, TemplateId},
+        record::{Level, Record, ScoredRecord, StoredLog},
+        timestamp::Timestamp,
+    };
+
     use super::*;
 
-    #[test]
-    fn a_jump_in_a_publishers_count_is_a_loss() {
-        let mut counts = Counts::default();
-        let live = |publisher, shown_before| LiveLogs {
-            tenant: Tenant::default(),
+    fn live(publisher: u8, shown: &[(&str, u64)], logs: usize) -> LiveLogs {
+        let tenant = |name: &str| Tenant::new(name).unwrap();
+        LiveLogs {
+            tenant: tenant(shown.first().map_or("none", |(name, _)| name)),
             publisher_id: [publisher; 16],
-            shown_before,
-            logs: Vec::new(),
-        };
-        assert_eq!(counts.lost(&live(1, 500)), 0, "it began before we listened");
-        assert_eq!(counts.lost(&live(1, 500)), 0);
-        assert_eq!(counts.lost(&live(1, 507)), 7);
-        assert_eq!(counts.lost(&live(2, 3)), 0, "another publisher counts for itself");
-        assert_eq!(counts.lost(&live(1, 508)), 1);
+            logs: vec![stored(); logs],
+            shown: shown.iter().map(|(name, count)| (tenant(name), *count)).collect(),
+            names_all: false,
+        }
+    }
+
+    fn stored() -> StoredLog {
+        StoredLog {
+            id: LogId { time: Timestamp::EPOCH, batch_id: BatchId([1; 16]), index: 0 },
+            received_at: Timestamp::EPOCH,
+            service: Service::new("a").unwrap(),
+            instance: String::new(),
+            environment: String::new(),
+            scored: ScoredRecord {
+                record: Record::default(),
+                level: Level::Info,
+                template_id: TemplateId(1),
+                anomaly_score: 0.0,
+                is_anomaly: false,
+                anomaly_reasons: Vec::new(),
+            },
+        }
+    }
+
+    /// What is lost, by tenant.
+    fn lost(counts: &mut Counts, live: &LiveLogs) -> Vec<(String, u64)> {
+        counts.lost(live).into_iter().map(|(tenant, lost)| (tenant.to_string(), lost)).collect()
+    }
+
+    #[test]
+    fn a_jump_in_a_publishers_count_is_a_loss_of_its_tenant() {
+        let mut counts = Counts::default();
+        assert_eq!(
+            lost(&mut counts, &live(1, &[("a", 500)], 0)),
+            [],
+            "it began before we listened"
+        );
+        assert_eq!(lost(&mut counts, &live(1, &[("a", 500)], 2)), []);
+        assert_eq!(lost(&mut counts, &live(1, &[("b", 7_000)], 1)), []);
+        assert_eq!(lost(&mut counts, &live(1, &[("a", 509)], 1)), [("a".to_owned(), 7)]);
+        assert_eq!(lost(&mut counts, &live(2, &[("a", 3)], 0)), [], "another counts for itself");
+        let both = live(1, &[("a", 510), ("b", 7_002)], 0);
+        assert_eq!(lost(&mut counts, &both), [("b".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_tenant_that_was_not_there_at_first_sight_is_missed_from_its_first_log_on() {
+        let mut counts = Counts::default();
+        let first = LiveLogs { names_all: true, ..live(1, &[("a", 10)], 0) };
+        assert_eq!(lost(&mut counts, &first), []);
+        // Published before the count was taken, and shown after it.
+        assert_eq!(lost(&mut counts, &live(1, &[("a", 7)], 3)), []);
+        assert_eq!(lost(&mut counts, &live(1, &[("b", 4)], 1)), [("b".to_owned(), 4)]);
+        let again = LiveLogs { names_all: true, ..live(1, &[("b", 90)], 0) };
+        assert_eq!(lost(&mut counts, &again), [], "it may run ahead of what is shown");
+        assert_eq!(lost(&mut counts, &live(1, &[("b", 5)], 1)), []);
     }
 }

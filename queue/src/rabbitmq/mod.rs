@@ -36,7 +36,6 @@ mod message;
 mod publisher;
 mod response_timeout;
 mod topology;
-mod unconfirmed;
 mod unsettled;
 
 use std::sync::Arc;

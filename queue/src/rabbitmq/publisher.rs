@@ -21,7 +21,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
-use logweir_core::record::Batch;
+use logweir_core::{identity::Tenant, record::Batch};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tokio::{
@@ -36,9 +36,11 @@ use super::{
     message::{self, Message},
     response_timeout::answered,
     topology::Names,
-    unconfirmed::{Permit, Window},
 };
-use crate::{PublishError, Publisher, partition_of};
+use crate::{
+    PublishError, Publisher, partition_of,
+    room::{Place, Room},
+};
 
 /// How long a refused publisher is asked to wait while the broker is full, blocked or away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -49,6 +51,8 @@ const CONFIRM_TIMEOUTS_MAX: u32 = 4;
 /// How often the connection and the oldest unconfirmed message are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+const GAUGES: [&str; 2] = ["logweir_queue_unconfirmed_batches", "logweir_queue_unconfirmed_bytes"];
+
 type Answer = Result<(), PublishError>;
 
 /// What callers and task share.
@@ -57,7 +61,8 @@ struct Shared {
     partitions: u16,
     message_bytes_max: usize,
     confirm_timeout: Duration,
-    window: Window,
+    /// For what is under way: counted until the last trace of each batch is gone.
+    room: Room,
     state: Mutex<State>,
     closing: Notify,
 }
@@ -102,7 +107,7 @@ struct Pending {
     /// lost, for so long does the message take memory.
     answer: Option<oneshot::Sender<Answer>>,
     since: Instant,
-    _permit: Permit,
+    _place: Place,
 }
 
 impl Pending {
@@ -130,18 +135,19 @@ impl Publisher for RabbitPublisher {
         // Before a batch is compressed: while the broker is away or blocks, refusing must be cheap.
         self.check_ready()?;
         let shared = &self.shared;
-        let partition = partition_of(&batch.tenant, &batch.resource.service, shared.partitions);
+        let tenant = batch.tenant.clone();
+        let partition = partition_of(&tenant, &batch.resource.service, shared.partitions);
         let message = shared.encode(batch)?;
-        let permit = shared.window.take(message.body.len())?;
+        let place = shared.room.take(&tenant, message.body.len())?;
         let (answer, answered) = oneshot::channel();
         let pending = Pending {
             queue: shared.names.partition(partition),
             message: Arc::new(message),
             answer: Some(answer),
             since: Instant::now(),
-            _permit: permit,
+            _place: place,
         };
-        // It has room for everything that the window lets through.
+        // It has room for everything that is let through.
         self.intake.try_send(pending).map_err(|_| PublishError::Closed)?;
         match timeout(shared.confirm_timeout, answered).await {
             Ok(answer) => answer.unwrap_or(Err(PublishError::Closed)),
@@ -156,7 +162,12 @@ impl Publisher for RabbitPublisher {
 
     fn check_ready(&self) -> Answer {
         self.shared.state.lock().check()?;
-        self.shared.window.check(0)
+        self.shared.room.check_newcomer()
+    }
+
+    fn check_room(&self, tenant: &Tenant) -> Answer {
+        self.shared.state.lock().check()?;
+        self.shared.room.check(tenant)
     }
 
     fn keeps_batches(&self) -> bool {
@@ -223,8 +234,10 @@ pub(super) struct PublisherSession {
 
 impl PublisherSession {
     pub(super) fn new(config: &RabbitConfig) -> (RabbitPublisher, Self) {
-        let batches_max = config.unconfirmed_batches_max.max(1);
-        let (sender, intake) = mpsc::channel(batches_max);
+        let (batches_max, bytes_max) =
+            (config.unconfirmed_batches_max, config.unconfirmed_bytes_max);
+        let room = Room::new(batches_max, bytes_max, GAUGES);
+        let (sender, intake) = mpsc::channel(room.batches_total());
         // The first connection is open already.
         let broker = Broker::Takes;
         let shared = Arc::new(Shared {
@@ -232,7 +245,7 @@ impl PublisherSession {
             partitions: config.partitions,
             message_bytes_max: config.message_bytes_max,
             confirm_timeout: config.confirm_timeout(),
-            window: Window::new(batches_max, config.unconfirmed_bytes_max),
+            room,
             state: Mutex::new(State { closed: false, broker }),
             closing: Notify::new(),
         });

@@ -39,7 +39,7 @@ async fn what_is_not_shown_is_counted() {
     relay_live_feed(&config, &processor, &tasks).expect("the address is one");
     follow_live_feed(&config, &server, &tasks).expect("the address is one");
     let mut reader = server.subscribe(Tenant::default());
-    while !processor.has_readers() {
+    while !processor.is_read(&Tenant::default()) {
         tokio::task::yield_now().await;
     }
     // More at once than any feed keeps.

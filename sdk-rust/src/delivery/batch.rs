@@ -28,6 +28,11 @@ pub struct EncodedRecords {
 }
 
 impl EncodedRecords {
+    /// No logs yet, and room for so many bytes of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), count: 0 }
+    }
+
     /// Adds a log.
     pub fn push(&mut self, record: &v1::LogRecord) {
         encoding::message::encode(RECORDS_FIELD, record, &mut self.bytes);

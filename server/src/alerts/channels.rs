@@ -1,7 +1,5 @@
 //! Channels: set, shown without their secrets, and tested.
 
-use std::time::Duration;
-
 use logweir_core::{identity::Tenant, timestamp::Timestamp};
 use logweir_incident::{
     action::Action,
@@ -14,12 +12,10 @@ use logweir_proto::v1;
 use logweir_storage::JobKind;
 
 use super::handler::{AlertHandler, check_room, parsed};
-use crate::{response_size::cut, status::Refusal};
+use crate::{jobs::Waits, response_size::cut, status::Refusal};
 
 /// Channels of a tenant; alerting runs a worker for each.
 const CHANNELS_MAX: usize = 100;
-/// How long somebody should wait while others test their channels.
-const TEST_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) async fn list(
     handler: &AlertHandler,
@@ -100,16 +96,9 @@ pub(super) async fn test(
     config.check().map_err(|why| {
         Refusal::FailedPrecondition(format!("channel {name:?} cannot be used: {why}"))
     })?;
-    // Each test waits for a server of somebody else's, for as long as its time-outs allow.
-    let Ok(_permit) = handler.tests.try_acquire() else {
-        return Err(Refusal::Unavailable {
-            reason: "TESTS_RUN",
-            message: "other channels are being tested".to_owned(),
-            retry_after: TEST_RETRY,
-        });
-    };
     let asked = AlertingJob::TestChannel(TestChannel { channel: name.to_owned() });
-    let report: TestReport = handler.jobs.ask(tenant, JobKind::ChannelTest, &asked).await?;
+    let report: TestReport =
+        handler.jobs.ask(tenant, JobKind::ChannelTest, &asked, Waits::Caller).await?;
     if report.succeeded {
         handler.ask(tenant, &Action::ResetChannel { channel: name.to_owned() }).await?;
     }

@@ -9,7 +9,6 @@ use logweir_incident::{
     setting::{Setting, SettingKind, StoredSetting},
 };
 use logweir_storage::{Storage, StorageError};
-use tokio::sync::Semaphore;
 
 use crate::{jobs::Jobs, status::Refusal};
 
@@ -17,10 +16,6 @@ use crate::{jobs::Jobs, status::Refusal};
 const DEFINITION_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a free text that a person adds: a comment, a note, why something was resolved.
 pub(super) const TEXT_BYTES_MAX: usize = 1_024;
-/// Tests of channels that callers wait for at a time.
-pub(crate) const TESTS_MAX: usize = 4;
-/// Previews of rules that callers wait for at a time: an alerting process does one after another.
-pub(crate) const PREVIEWS_MAX: usize = 1;
 /// How long somebody should wait when the leader is behind.
 const ACTION_RETRY: Duration = Duration::from_secs(30);
 
@@ -30,10 +25,6 @@ pub(crate) struct AlertHandler {
     pub(crate) clock: Clock,
     /// Has alerting preview rules and test channels.
     pub(crate) jobs: Jobs,
-    /// At most [`TESTS_MAX`].
-    pub(crate) tests: Semaphore,
-    /// At most [`PREVIEWS_MAX`].
-    pub(crate) previews: Semaphore,
 }
 
 impl AlertHandler {

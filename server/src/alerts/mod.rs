@@ -12,7 +12,7 @@ mod silences;
 use logweir_proto::v1::{self, alert_service_server::AlertService};
 use tonic::{Request, Response, Status};
 
-pub(crate) use self::handler::{AlertHandler, PREVIEWS_MAX, TESTS_MAX};
+pub(crate) use self::handler::AlertHandler;
 use crate::auth::layer;
 
 #[tonic::async_trait]

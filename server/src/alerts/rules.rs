@@ -18,14 +18,13 @@ use super::{
     incident_wire,
 };
 use crate::{
+    jobs::Waits,
     query::time_range,
     response_size::cut,
     status::{Refusal, Violation},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How long somebody should wait while others preview.
-const PREVIEW_RETRY: Duration = Duration::from_secs(10);
 
 pub(super) async fn list(
     handler: &AlertHandler,
@@ -71,16 +70,10 @@ pub(super) async fn try_out(
     // A rule that is turned off would find nothing.
     let rule = Rule { enabled: true, ..checked(&asked.definition)? };
     let range = previewed_range(asked.range, (handler.clock)())?;
-    let Ok(_permit) = handler.previews.try_acquire() else {
-        return Err(Refusal::Unavailable {
-            reason: "PREVIEWS_RUN",
-            message: "other rules are being previewed".to_owned(),
-            retry_after: PREVIEW_RETRY,
-        });
-    };
     let TimeRange { from, to } = range;
     let asked = AlertingJob::PreviewRule(PreviewRule { rule, from, to });
-    let found: Preview = handler.jobs.ask(tenant, JobKind::RulePreview, &asked).await?;
+    let found: Preview =
+        handler.jobs.ask(tenant, JobKind::RulePreview, &asked, Waits::Caller).await?;
     let (incidents, is_cut) = cut(found.incidents.into_iter().map(incident_wire::previewed));
     let range = Some(v1::TimeRange {
         from_unix_nano: found.from.as_unix_nanos(),

@@ -7,7 +7,8 @@ use hyper::{
     Request, Response,
     header::{AUTHORIZATION, HeaderValue},
 };
-use logweir_core::identity::Role;
+use logweir_core::identity::{Role, Tenant};
+use logweir_queue::Publisher;
 use metrics::counter;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -17,6 +18,8 @@ use crate::{
     listener::{
         inflate::{Encoding, Inflater},
         message_body::{Budget, Charges, MessageBody, MessageRules, TenantBudget},
+        response_body::UnsentBytes,
+        seat::Seat,
     },
     status::{self, Refusal},
 };
@@ -33,10 +36,13 @@ const INGEST_STREAM: &str = "/IngestStream";
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     pub(crate) auth: Arc<Auth>,
+    /// Where batches go.
+    pub(crate) publisher: Arc<dyn Publisher>,
     /// For batches.
     pub(crate) budget: Budget,
     /// For everything else: who floods may still revoke the token that does it.
     pub(crate) control_budget: Budget,
+    pub(crate) unsent: UnsentBytes,
     pub(crate) inflater: Arc<Inflater>,
     pub(crate) batch_bytes_max: usize,
     pub(crate) read_timeout: Duration,
@@ -55,13 +61,17 @@ impl<S> Authenticated<S> {
         Self { inner, access, parts: Arc::clone(parts) }
     }
 
-    /// The request as the service gets it: with its caller, and a body under bounds.
-    fn admit(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
+    /// Whose the request is, and the request as the service gets it: with its caller, and a body
+    /// under bounds.
+    fn admit(&self, mut request: Request<Body>) -> Result<(Tenant, Request<Body>), Status> {
         let parts = &self.parts;
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         // First of all: who has no valid token costs a look into a map and no memory, whatever the
         // body holds.
         let caller = parts.auth.admit(authorization, self.access)?;
+        if let Some(seat) = request.extensions().get::<Seat>() {
+            seat.claim(&caller.tenant)?;
+        }
         // Removed, because the body is passed on inflated: the services behind know no compression
         // and would refuse a request that names one.
         let encoding = match request.headers_mut().remove(ENCODING_HEADER) {
@@ -77,16 +87,23 @@ impl<S> Authenticated<S> {
             batches,
             stream: request.uri().path().ends_with(INGEST_STREAM),
         };
+        // Before the body is read: a flood then costs its sender's turn and not the time that it
+        // takes to read and decode what is refused anyway. A stream is not read until there is room.
+        if batches && !rules.stream {
+            parts.publisher.check_room(&caller.tenant).map_err(Refusal::from)?;
+        }
         // Two ends of one list: the body adds the charge of each message, the handler takes it.
         let charges = Charges::default();
         let budget = if batches { &parts.budget } else { &parts.control_budget };
-        let budget = TenantBudget { budget: budget.clone(), tenant: caller.tenant.clone() };
+        let tenant = caller.tenant.clone();
+        let budget = TenantBudget { budget: budget.clone(), tenant: tenant.clone() };
         request.extensions_mut().insert::<Arc<Caller>>(caller);
         request.extensions_mut().insert(charges.clone());
-        Ok(request.map(|body| {
+        let request = request.map(|body| {
             let inflater = Arc::clone(&parts.inflater);
             Body::new(MessageBody::new(body, rules, encoding, budget, inflater, charges))
-        }))
+        });
+        Ok((tenant, request))
     }
 }
 
@@ -108,10 +125,14 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.admit(request).map(|request| self.inner.call(request));
+        let unsent = self.parts.unsent.clone();
+        let answer =
+            self.admit(request).map(|(tenant, request)| (tenant, self.inner.call(request)));
         Box::pin(async move {
             let mut response = match answer {
-                Ok(answer) => translated(answer.await?),
+                Ok((tenant, answer)) => {
+                    translated(answer.await?).map(|body| unsent.charged(&tenant, body))
+                }
                 Err(status) => status.into_http(),
             };
             count_refusal(&response);

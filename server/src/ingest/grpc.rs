@@ -104,6 +104,13 @@ impl Session {
 
     async fn next_answer(&mut self) -> Option<Result<v1::IngestStreamResponse, Status>> {
         while self.closing.is_none() {
+            let (ingest, caller, batches) = (&self.ingest, &self.caller, &mut self.batches);
+            // While there is no room nothing is read: that costs less than to refuse it, and the
+            // sender has nothing to repeat.
+            let next_batch = async {
+                ingest.room(&caller.tenant).await;
+                batches.message().await
+            };
             // In this order: what is durable is answered before more is read, so that a fast sender
             // cannot starve its own acknowledgements; and a token that ended lets no more in.
             tokio::select! {
@@ -113,7 +120,7 @@ impl Session {
                 () = self.stop.cancelled() => {
                     self.closing = Some(Some(Refusal::stopping().into()));
                 }
-                batch = self.batches.message(), if self.waiting.len() < self.window => match batch {
+                batch = next_batch, if self.waiting.len() < self.window => match batch {
                     Ok(Some(request)) => self.begin(request),
                     Ok(None) => self.closing = Some(None),
                     Err(status) => self.closing = Some(Some(status::of_transport(status))),

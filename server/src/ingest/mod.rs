@@ -20,7 +20,7 @@ use logweir_core::{
     wire,
 };
 use logweir_proto::v1;
-use logweir_queue::Publisher;
+use logweir_queue::{PublishError, Publisher};
 use logweir_storage::DeadLetter;
 use metrics::{counter, histogram};
 
@@ -42,6 +42,16 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
+    /// Waits until an ordinary batch of the tenant would have room, or be refused for another
+    /// reason. May be cancelled.
+    pub(crate) async fn room(&self, tenant: &Tenant) {
+        while let Err(refused @ (PublishError::Full { .. } | PublishError::OverShare { .. })) =
+            self.publisher.check_room(tenant)
+        {
+            tokio::time::sleep(refused.retry_after()).await;
+        }
+    }
+
     /// Takes one batch; `bytes` is its encoded length.
     pub(crate) async fn ingest(
         &self,

@@ -1,6 +1,6 @@
-//! How fast one service of one tenant may send: logs and bytes, by token buckets (GCRA).
+//! How fast a tenant, and one service of it, may send: logs and bytes, by token buckets (GCRA).
 //!
-//! A batch takes from both buckets or from neither. One larger than a whole burst is charged as a
+//! A batch takes from all of its buckets or from none. One larger than a whole burst is charged as a
 //! burst, so that it is not refused for ever. Buckets that are full again are forgotten, so that
 //! names that are no longer used take no memory.
 
@@ -12,28 +12,53 @@ use std::{
 
 use logweir_core::identity::{Service, Tenant};
 use parking_lot::Mutex;
+use tracing::info;
 
 use crate::{config::RateConfig, status::Refusal};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// The rate limits of every service.
+/// The rate limits of every tenant and service.
 pub(crate) struct RateLimits {
-    /// Of logs and of bytes; none: without limit.
-    quotas: [(&'static str, Option<NonZeroU32>); 2],
+    tenant: Quotas,
+    service: Quotas,
     burst: Duration,
-    /// When each bucket of a service will be full again.
-    full_at: Mutex<HashMap<(Tenant, Service), [Instant; 2]>>,
+    /// When each bucket of a sender will be full again.
+    full_at: Mutex<HashMap<Sender, [Instant; 2]>>,
 }
+
+/// Of logs and of bytes; none: without limit.
+type Quotas = [(&'static str, Option<NonZeroU32>); 2];
+
+/// A tenant with all its services, or one of them.
+type Sender = (Tenant, Option<Service>);
+
+/// How long to wait, and for which quota.
+type Wait = (Duration, &'static str);
 
 impl RateLimits {
     pub(crate) fn new(config: &RateConfig) -> Self {
-        let quotas = [
-            ("logs_per_second", NonZeroU32::new(config.logs_per_second)),
-            ("bytes_per_second", NonZeroU32::new(config.bytes_per_second)),
-        ];
-        let burst = Duration::from_secs(config.burst_seconds.max(1).into());
-        Self { quotas, burst, full_at: Mutex::default() }
+        Self {
+            tenant: [
+                ("tenant_logs_per_second", NonZeroU32::new(config.tenant_logs_per_second)),
+                ("tenant_bytes_per_second", NonZeroU32::new(config.tenant_bytes_per_second)),
+            ],
+            service: [
+                ("logs_per_second", NonZeroU32::new(config.logs_per_second)),
+                ("bytes_per_second", NonZeroU32::new(config.bytes_per_second)),
+            ],
+            burst: Duration::from_secs(config.burst_seconds.max(1).into()),
+            full_at: Mutex::default(),
+        }
+    }
+
+    /// Tells what limits there are.
+    pub(crate) fn tell(&self) {
+        for (quota, per_second) in self.tenant.into_iter().chain(self.service) {
+            if let Some(per_second) = per_second {
+                info!(quota, per_second, "senders are limited");
+            }
+        }
     }
 
     /// Takes what a batch costs, or says when there will be enough.
@@ -41,38 +66,52 @@ impl RateLimits {
         &self,
         tenant: &Tenant,
         service: &Service,
-        [logs, bytes]: [usize; 2],
+        cost: [usize; 2],
         now: Instant,
     ) -> Result<(), Refusal> {
-        if self.quotas.iter().all(|(_, per_second)| per_second.is_none()) {
-            return Ok(());
+        let senders = [
+            (self.tenant, (tenant.clone(), None)),
+            (self.service, (tenant.clone(), Some(service.clone()))),
+        ];
+        let limited = senders.into_iter().filter(|(quotas, _)| is_limited(quotas));
+        let mut full_at = self.full_at.lock();
+        let mut paid = Vec::with_capacity(2);
+        let mut refused = None;
+        for (quotas, sender) in limited {
+            let before = full_at.get(&sender).copied().unwrap_or([now; 2]);
+            let (after, wait) = self.charge(quotas, before, cost, now);
+            // The longest wait of all: at a shorter one the batch would be refused again.
+            refused = refused.max(wait.map(|wait| (wait, name(&sender))));
+            paid.push((sender, after));
         }
+        if let Some(((retry_after, quota), subject)) = refused {
+            return Err(Refusal::RateLimited { quota, subject, retry_after });
+        }
+        // Only now: a refused batch that had paid would make its own retry come too early.
+        full_at.extend(paid);
+        Ok(())
+    }
+
+    /// When a sender's buckets are full again once it has paid, and how long it must wait to.
+    fn charge(
+        &self,
+        quotas: Quotas,
+        full_at: [Instant; 2],
+        cost: [usize; 2],
+        now: Instant,
+    ) -> ([Instant; 2], Option<Wait>) {
         // GCRA keeps one instant instead of a count and a time (ITU-T I.371, annex A): a batch
         // moves it on by the time that its cost takes to earn, and may come while it lies no
         // further ahead than a burst. There is nothing to refill while nobody sends.
-        let mut services = self.full_at.lock();
-        let full_at = services.entry((tenant.clone(), service.clone())).or_insert([now; 2]);
-        let mut after = *full_at;
-        let mut refused = None;
-        for (((quota, per_second), full_at), cost) in
-            self.quotas.into_iter().zip(&mut after).zip([logs, bytes])
-        {
+        let mut after = full_at;
+        let mut longest = None;
+        for (((quota, per_second), full_at), cost) in quotas.into_iter().zip(&mut after).zip(cost) {
             let Some(per_second) = per_second else { continue };
             *full_at = now.max(*full_at) + self.time_to_earn(cost, per_second);
             let wait = full_at.saturating_duration_since(now + self.burst);
-            // The longer wait of the two: at the shorter one the batch would be refused again.
-            refused = refused.max((!wait.is_zero()).then_some((wait, quota)));
+            longest = longest.max((!wait.is_zero()).then_some((wait, quota)));
         }
-        if let Some((retry_after, quota)) = refused {
-            return Err(Refusal::RateLimited {
-                quota,
-                subject: format!("{tenant}/{service}"),
-                retry_after,
-            });
-        }
-        // Only now: a refused batch that had paid would make its own retry come too early.
-        *full_at = after;
-        Ok(())
+        (after, longest)
     }
 
     /// How long the quota takes to allow so much, a burst at most.
@@ -89,9 +128,27 @@ impl RateLimits {
     }
 }
 
+fn is_limited(quotas: &Quotas) -> bool {
+    quotas.iter().any(|(_, per_second)| per_second.is_some())
+}
+
+fn name((tenant, service): &Sender) -> String {
+    service.as_ref().map_or_else(|| tenant.to_string(), |service| format!("{tenant}/{service}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unlimited() -> RateConfig {
+        RateConfig {
+            logs_per_second: 0,
+            bytes_per_second: 0,
+            tenant_logs_per_second: 0,
+            tenant_bytes_per_second: 0,
+            burst_seconds: 2,
+        }
+    }
 
     struct Bench {
         limits: RateLimits,
@@ -100,7 +157,10 @@ mod tests {
 
     impl Bench {
         fn new(logs_per_second: u32, bytes_per_second: u32) -> Self {
-            let config = RateConfig { logs_per_second, bytes_per_second, burst_seconds: 2 };
+            Self::with(RateConfig { logs_per_second, bytes_per_second, ..unlimited() })
+        }
+
+        fn with(config: RateConfig) -> Self {
             Self { limits: RateLimits::new(&config), now: Instant::now() }
         }
 
@@ -154,6 +214,29 @@ mod tests {
         assert!(bench.send("a", 1, 1).is_err());
         assert!(bench.send("b", 200, 1).is_ok());
         assert!(bench.send_as("x", "a", 200, 1).is_ok());
+    }
+
+    #[test]
+    fn a_tenants_services_share_its_quota() {
+        let bench = Bench::with(RateConfig { tenant_logs_per_second: 100, ..unlimited() });
+        assert!(bench.send("a", 150, 1).is_ok());
+        let refused = bench.send("b", 100, 1).unwrap_err();
+        assert_eq!(refused.retry_after(), Some(Duration::from_millis(500)));
+        let text = refused.to_string();
+        assert!(text.contains("tenant_logs_per_second of default is used up"), "{text}");
+        assert!(bench.send("b", 50, 1).is_ok());
+        assert!(bench.send_as("x", "a", 200, 1).is_ok());
+    }
+
+    #[test]
+    fn what_the_tenants_quota_refuses_costs_nothing_of_its_services() {
+        let config =
+            RateConfig { logs_per_second: 100, tenant_logs_per_second: 150, ..unlimited() };
+        let bench = Bench::with(config);
+        assert!(bench.send("a", 200, 1).is_ok());
+        assert!(bench.send("b", 200, 1).is_err());
+        assert!(bench.send("b", 100, 1).is_ok());
+        assert!(bench.send("a", 1, 1).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
+use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -12,7 +13,10 @@ use hyper_util::{
     },
     service::TowerToHyperService,
 };
-use logweir_core::runtime::tasks::{Fate, Tasks};
+use logweir_core::{
+    fairness::{permits::TenantPermits, threshold::Threshold},
+    runtime::tasks::{Fate, Tasks},
+};
 use metrics::{counter, gauge};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
@@ -22,9 +26,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::tls::Tls;
+use super::{seat::Seat, tls::Tls};
 use crate::config::ServerConfig;
 
 /// A connection must send its first byte, shake hands, and send each request's headers, within
@@ -41,6 +46,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Of one answer, made ready for the socket: two of its frames (see `response_body`).
+const SEND_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// Streams of a connection that may end for the client's mistakes, and that it may reset before they
+/// are looked at, until the connection ends ("rapid reset", CVE-2023-44487).
+const RESET_STREAMS_MAX: usize = 128;
+const UNACCEPTED_RESET_STREAMS_MAX: usize = 20;
+/// One tenant may have so many times the connections that it leaves: 75 % alone, 43 % each of two.
+const SHARE_ALPHA: u64 = 3;
 /// After the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first byte of a TLS connection: the content type `handshake` (RFC 8446, 5.1). No HTTP method
@@ -60,6 +73,8 @@ pub(crate) async fn serve(
 ) {
     let builder = builder(config);
     let room = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
+    let rule = Threshold { total: config.connections_max as u64, alpha: SHARE_ALPHA };
+    let connections = TenantPermits::new(rule);
     let graceful = GracefulShutdown::new();
     let stop = tasks.stop_token();
     loop {
@@ -78,7 +93,8 @@ pub(crate) async fn serve(
         // Asked for anew by each connection, so that a renewed certificate is met by the next one.
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let (builder, stop) = (builder.clone(), stop.clone());
-        let connection = Connection { stream, acceptor, permit, builder, stop };
+        let seat = Seat::new(connections.clone());
+        let connection = Connection { stream, acceptor, permit, seat, builder, stop };
         let watcher = graceful.watcher();
         tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
     }
@@ -103,6 +119,9 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX)
+        .max_pending_accept_reset_streams(UNACCEPTED_RESET_STREAMS_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
@@ -133,20 +152,21 @@ struct Connection {
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
     permit: OwnedSemaphorePermit,
+    seat: Seat,
     builder: auto::Builder<TokioExecutor>,
     stop: CancellationToken,
 }
 
 impl Connection {
     async fn serve(self, router: Router, watcher: Watcher) {
-        let Self { stream, acceptor, permit, builder, stop } = self;
+        let Self { stream, acceptor, permit, seat, builder, stop } = self;
         let begun = tokio::select! {
             biased;
             // Nothing is under way yet.
             () = stop.cancelled() => return,
             begun = timeout(HEADER_TIMEOUT, begin(stream, acceptor)) => begun,
         };
-        let spoken = Spoken { builder, router, watcher };
+        let spoken = Spoken { builder, router, seat, watcher };
         gauge!("logweir_connections").increment(1);
         match begun {
             Ok(Ok(Begun::Plain(stream))) => spoken.over(stream).await,
@@ -192,15 +212,25 @@ async fn begin(mut stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Resu
 struct Spoken {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
+    seat: Seat,
     watcher: Watcher,
 }
 
 impl Spoken {
     async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(self, stream: S) {
-        let service = TowerToHyperService::new(self.router);
+        let seat = self.seat.clone();
+        let seated = self.router.map_request(move |mut request: Request<Incoming>| {
+            seat.note_request();
+            request.extensions_mut().insert(seat.clone());
+            request
+        });
+        let service = TowerToHyperService::new(seated);
         let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = self.watcher.watch(served).await {
-            debug!(error, "the connection ended badly");
+        tokio::select! {
+            ended = self.watcher.watch(served) => if let Err(error) = ended {
+                debug!(error, "the connection ended badly");
+            },
+            () = self.seat.must_end() => debug!("the connection asked nothing, or was refused"),
         }
     }
 }

@@ -21,7 +21,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame};
 use logweir_core::{
     fairness::{
-        permits::{Refused, TenantPermit, TenantPermits},
+        permits::{TenantPermit, TenantPermits},
         resource::SharedResource,
         threshold::Threshold,
     },
@@ -94,20 +94,10 @@ impl TenantBudget {
     }
 
     fn grow(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
-        permit.grow(bytes as u64).map_err(|refused| match refused {
-            Refused::OverShare { held, share } => Refusal::OverShare {
-                resource: SharedResource::InFlightBytes,
-                tenant: self.tenant.clone(),
-                held,
-                share,
-                retry_after: BUDGET_RETRY_AFTER,
-            },
-            Refused::Full => Refusal::Unavailable {
-                reason: "IN_FLIGHT_BYTES",
-                message: "no room is left for requests under way: send again later".to_owned(),
-                retry_after: BUDGET_RETRY_AFTER,
-            },
-        })
+        let resource = SharedResource::InFlightBytes;
+        permit
+            .grow(bytes as u64)
+            .map_err(|why| Refusal::no_permit(why, resource, &self.tenant, BUDGET_RETRY_AFTER))
     }
 }
 

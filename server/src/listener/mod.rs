@@ -6,4 +6,6 @@ pub(crate) mod grpc_web;
 pub(crate) mod health;
 pub(crate) mod inflate;
 pub(crate) mod message_body;
+pub(crate) mod response_body;
+pub(crate) mod seat;
 pub(crate) mod tls;

@@ -1,5 +1,6 @@
 //! Reading: checks what is asked, asks storage within the caller's tenant, translates the answer.
 
+mod matcher;
 mod response;
 pub(crate) mod stream;
 
@@ -7,6 +8,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use logweir_core::{
+    fairness::{permits::TenantPermits, resource::SharedResource},
     filter::Filter,
     identity::{LogId, Service},
     latency::bucket_bounds,
@@ -19,7 +21,8 @@ use logweir_storage::{AggregateQuery, GroupBy, SearchLimits, SearchQuery, Storag
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use self::stream::{Export, Tail};
+pub(crate) use self::matcher::Matcher;
+use self::stream::{Export, Tail, TailFilter};
 use crate::{
     auth::{Auth, layer},
     config::ServiceConfig,
@@ -41,11 +44,12 @@ const TEMPLATES_MAX: u32 = 10_000;
 const NEIGHBOURS_MAX: u32 = 100;
 const WINDOW_MINUTES_DEFAULT: u32 = 5;
 const WINDOW_MINUTES_MAX: u32 = 10_080;
-const PRODUCERS_MAX: usize = 10_000;
 /// How much one call may search before it answers with what it has found.
 // Time: callers give up after some 10 s, and a part of a page in time is worth more to them than a
 // whole one too late. Bytes: what a search reads from the disk others have to read again.
 const SEARCH_LIMITS: SearchLimits = SearchLimits { work: Duration::from_secs(5), bytes: 2 << 30 };
+// A tail that ends lets another one in, and they are long.
+const TAIL_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A time bucket that takes all of a window, whenever that begins: 127 years, a multiple of 10 s.
 const WHOLE_WINDOW_SECONDS: u32 = 4_000_000_000;
 
@@ -53,6 +57,8 @@ const WHOLE_WINDOW_SECONDS: u32 = 4_000_000_000;
 pub(crate) struct QueryHandler {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) live_feed: LiveFeed,
+    pub(crate) tails: TenantPermits,
+    pub(crate) matcher: Arc<Matcher>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
@@ -108,7 +114,11 @@ impl QueryService for QueryHandler {
         request: Request<v1::TailLogsRequest>,
     ) -> Result<Response<Self::TailLogsStream>, Status> {
         let caller = layer::caller(&request)?;
-        let filter = self.filter(&request.into_inner().filter)?;
+        let filter = Arc::new(self.filter(&request.into_inner().filter)?);
+        let permit = self.tails.try_take(&caller.tenant, 1).map_err(|why| {
+            Refusal::no_permit(why, SharedResource::Tails, &caller.tenant, TAIL_RETRY_AFTER)
+        })?;
+        let filter = TailFilter { filter, matcher: Arc::clone(&self.matcher), _permit: permit };
         let reader = self.live_feed.subscribe(caller.tenant.clone());
         let tail = Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone());
         Ok(Response::new(tail.parts()))
@@ -251,16 +261,12 @@ impl QueryService for QueryHandler {
     ) -> Result<Response<v1::DeliveryReportResponse>, Status> {
         let caller = layer::caller(&request)?;
         let service = service(&request.into_inner().service)?;
-        let mut found = self
-            .storage
-            .delivery_report(&caller.tenant, service.as_ref())
-            .await
-            .map_err(Refusal::from)?;
-        let too_many = found.len() > PRODUCERS_MAX;
-        found.truncate(PRODUCERS_MAX);
-        let (producers, too_large) = cut(found.into_iter().map(response::producer));
-        let truncated = too_many || too_large;
-        Ok(Response::new(v1::DeliveryReportResponse { producers, truncated }))
+        let (tenant, service) = (&caller.tenant, service.as_ref());
+        // The sums first: a producer that comes in between is listed then, and nothing is said to be
+        // left out.
+        let sums = self.storage.producer_totals(tenant, service).await.map_err(Refusal::from)?;
+        let listed = self.storage.delivery_report(tenant, service).await.map_err(Refusal::from)?;
+        Ok(Response::new(response::delivery_report(listed, sums)))
     }
 }
 

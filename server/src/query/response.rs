@@ -4,7 +4,7 @@ use logweir_core::{identity::LogId, record::StoredLog, timestamp::Timestamp, wir
 use logweir_proto::v1;
 use logweir_storage::{
     AggregatePoint, AggregateSeries, Finding, FindingKind, LogWithNeighbours, ProducerReport,
-    SearchPage, ServiceSummary, TemplateSummary,
+    ProducerTotals, SearchPage, ServiceSummary, TemplateSummary,
 };
 use prost::Message;
 
@@ -122,7 +122,35 @@ pub(crate) fn template(summary: TemplateSummary) -> v1::TemplateSummary {
     }
 }
 
-pub(crate) fn producer(report: ProducerReport) -> v1::ProducerReport {
+/// The sums first: whoever is cut from the list is in them.
+pub(crate) fn delivery_report(
+    listed: Vec<ProducerReport>,
+    sums: Vec<ProducerTotals>,
+) -> v1::DeliveryReportResponse {
+    let known: u64 = sums.iter().map(|of| of.producers).sum();
+    let (totals, is_cut) = cut(sums.into_iter().map(totals));
+    let used: usize = totals.iter().map(Message::encoded_len).sum();
+    let left = RESPONSE_BYTES_MAX.saturating_sub(used);
+    let (producers, _) = cut_at(left, 0, listed.into_iter().map(producer));
+    let truncated = is_cut || (producers.len() as u64) < known;
+    v1::DeliveryReportResponse { producers, truncated, totals }
+}
+
+fn totals(of: ProducerTotals) -> v1::ProducerTotals {
+    v1::ProducerTotals {
+        service: of.service.to_string(),
+        producers: of.producers,
+        emitted: of.emitted,
+        stored: of.stored,
+        rejected: of.rejected,
+        dropped: of.dropped,
+        queued: of.queued,
+        spooled: of.spooled,
+        missing: of.missing,
+    }
+}
+
+fn producer(report: ProducerReport) -> v1::ProducerReport {
     let missing_sequences = report.missing_sequences.iter();
     v1::ProducerReport {
         producer_id: report.producer_id.to_string(),

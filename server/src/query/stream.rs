@@ -4,13 +4,16 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use logweir_core::{filter::Filter, record::StoredLog, wire};
+use logweir_core::{
+    fairness::permits::TenantPermit, filter::Filter, identity::Tenant, record::StoredLog, wire,
+};
 use logweir_proto::v1;
 use logweir_queue::{LiveFeedEvent, LiveFeedReader};
 use logweir_storage::{SearchQuery, Storage};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::matcher::{Matcher, terms};
 use crate::{
     auth::{Auth, Caller},
     response_size::cut,
@@ -75,12 +78,21 @@ impl Export {
 /// Logs as they are stored.
 pub(crate) struct Tail {
     reader: LiveFeedReader,
-    filter: Filter,
+    filter: TailFilter,
+    tenant: Tenant,
     ended: BoxFuture<'static, Refusal>,
     stop: CancellationToken,
     /// What is left of an event that did not fit one message.
     rest: Option<Rest>,
     done: bool,
+}
+
+/// What a tail shows, and how its matches are found.
+pub(crate) struct TailFilter {
+    pub(crate) filter: Arc<Filter>,
+    pub(crate) matcher: Arc<Matcher>,
+    /// Given back when the tail ends.
+    pub(crate) _permit: TenantPermit,
 }
 
 struct Rest {
@@ -92,13 +104,14 @@ struct Rest {
 impl Tail {
     pub(crate) fn new(
         reader: LiveFeedReader,
-        filter: Filter,
+        filter: TailFilter,
         auth: Arc<Auth>,
         caller: Arc<Caller>,
         stop: CancellationToken,
     ) -> Self {
+        let tenant = caller.tenant.clone();
         let ended = async move { auth.ended(&caller).await }.boxed();
-        Self { reader, filter, ended, stop, rest: None, done: false }
+        Self { reader, filter, tenant, ended, stop, rest: None, done: false }
     }
 
     /// The parts of the tail.
@@ -121,7 +134,7 @@ impl Tail {
                 (skipped, gap) = (skipped + event.skipped, gap + event.gap);
                 self.rest = Some(Rest { logs: event.logs, next: 0 });
             }
-            let logs = self.take_matches();
+            let logs = self.take_matches().await?;
             // A part without a match is sent only if it tells of something lost: the reader of a
             // rare filter would else get an empty message for every commit of the tenant.
             if !logs.is_empty() || skipped + gap > 0 {
@@ -140,23 +153,30 @@ impl Tail {
     }
 
     /// The matches of the event at hand that fit one message.
-    fn take_matches(&mut self) -> Vec<v1::LogEntry> {
-        let Some(Rest { logs, next }) = self.rest.take() else { return Vec::new() };
-        let mut last = next;
-        let matches = (next..logs.len()).filter(|&at| self.filter.matches(&logs[at]));
-        // Translated one by one while they fit: a log is copied only if it is sent, and nothing
-        // beyond the first that does not fit is looked at.
-        let entries = matches.map(|at| {
-            last = at;
-            wire::log_entry_to_wire(logs[at].clone())
-        });
-        let (fitting, more) = cut(entries);
-        if more {
-            // The last one looked at did not fit.
-            self.rest = Some(Rest { logs, next: last });
-        }
-        fitting
+    async fn take_matches(&mut self) -> Result<Vec<v1::LogEntry>, Refusal> {
+        let Some(Rest { logs, next }) = self.rest.take() else { return Ok(Vec::new()) };
+        let TailFilter { filter, matcher, .. } = &self.filter;
+        let looks = (logs.len() - next) as u64 * terms(filter);
+        let (filter, looked_at) = (Arc::clone(filter), Arc::clone(&logs));
+        let found =
+            matcher.run(&self.tenant, looks, move || matches(&filter, &looked_at, next)).await;
+        let (fitting, rest) = found.ok_or_else(Refusal::stopping)?;
+        self.rest = rest.map(|next| Rest { logs, next });
+        Ok(fitting)
     }
+}
+
+/// The matches from a place on that fit one message, and the first that did not.
+fn matches(filter: &Filter, logs: &[StoredLog], from: usize) -> (Vec<v1::LogEntry>, Option<usize>) {
+    let mut last = from;
+    // Translated one by one while they fit: a log is copied only if it is sent, and nothing beyond
+    // the first that does not fit is looked at.
+    let entries = (from..logs.len()).filter(|&at| filter.matches(&logs[at])).map(|at| {
+        last = at;
+        wire::log_entry_to_wire(logs[at].clone())
+    });
+    let (fitting, more) = cut(entries);
+    (fitting, more.then_some(last))
 }
 
 #[cfg(test)]
@@ -165,6 +185,7 @@ mod tests {
 
     use futures::StreamExt;
     use logweir_core::{
+        fairness::{permits::TenantPermits, threshold::Threshold},
         identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
         record::{Level, Record, Resource, ScoredBatch, ScoredRecord, Template},
         timestamp::Timestamp,
@@ -185,6 +206,7 @@ mod tests {
         caller: Arc<Caller>,
         token_id: String,
         feed: LiveFeed,
+        tails: TenantPermits,
     }
 
     impl Bench {
@@ -195,12 +217,17 @@ mod tests {
             let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
             let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
-            Self { auth, caller, token_id: record.token_id, feed }
+            let tails = TenantPermits::new(Threshold::for_one(1, 3));
+            Self { auth, caller, token_id: record.token_id, feed, tails }
         }
 
         fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
             let reader = self.feed.subscribe(Tenant::default());
-            let filter = Filter::parse(filter, NOW).unwrap();
+            let filter = TailFilter {
+                filter: Arc::new(Filter::parse(filter, NOW).unwrap()),
+                matcher: Arc::new(Matcher::start().unwrap()),
+                _permit: self.tails.try_take(&Tenant::default(), 1).unwrap(),
+            };
             let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
             Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
         }
@@ -308,6 +335,17 @@ mod tests {
             parts += 1;
         }
         assert_eq!((indices, parts), (vec![0, 2, 4], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dear_filter_finds_the_same() {
+        let bench = Bench::new();
+        let terms: Vec<String> = (0..90).map(|number| format!("wanted-{number}")).collect();
+        let mut tail = bench.tail(&terms.join(" OR "));
+        let messages: Vec<String> = (0..100).map(|number| format!("wanted-{number} !")).collect();
+        bench.publish(&messages.iter().map(String::as_str).collect::<Vec<_>>());
+        let part = tail.next().await.unwrap().unwrap();
+        assert_eq!(part.logs.len(), 90);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,14 +7,17 @@ use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use hyper::{Request as HttpRequest, Response as HttpResponse};
 use logweir_core::{identity::Role, limits::Limits, runtime::tasks::Fate};
-use logweir_proto::v1;
+use logweir_proto::v1::{self, ingest_service_client::IngestServiceClient};
 use logweir_queue::QueueLimits;
 use logweir_server::ServerConfig;
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tonic_types::StatusExt;
 use tower::{Service, ServiceExt};
@@ -342,6 +345,45 @@ async fn who_floods_may_still_revoke_the_token_that_does_it() {
     let request = v1::RevokeTokenRequest { token_id: "none".into() };
     let request = with_token(&bench.admin(), request);
     assert_eq!(bench.administer().revoke_token(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_connection_that_stalls_before_its_first_request_ends() {
+    let bench = Bench::new().await;
+    // Half of the preface with which HTTP/2 begins, and all of it with settings and no request.
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    let whole = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), settings].concat();
+    for begins in [b"PRI * HT".to_vec(), whole] {
+        let mut stalled = TcpStream::connect(bench.address).await.unwrap();
+        stalled.write_all(&begins).await.unwrap();
+        // A client that speaks HTTP/2 is asked whether it is still there only after 20 s.
+        let mut told = Vec::new();
+        let ended = stalled.read_to_end(&mut told);
+        let ended = tokio::time::timeout(Duration::from_secs(19), ended).await;
+        assert!(ended.is_ok(), "it is held: {begins:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_connections_leave_room_for_anothers() {
+    let config = ServerConfig { connections_max: 4, ..ServerConfig::default() };
+    let bench = Bench::with(config, QueueLimits::default()).await;
+    let other = bench.token("other", "payments", Role::Ingest);
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = IngestServiceClient::new(bench.another_channel());
+        let request = v1::IngestRequest { batch: Some(batch(held.len() as u8, &["x"])) };
+        match client.ingest(with_token(&other, request)).await {
+            Ok(_) => held.push(client),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((held.len(), reason(&refused)), (3, "TENANT_SHARE".to_owned()));
+    // Until the refused connection has ended there is none left.
+    while let Err(status) = bench.send(batch(1, &["x"])).await {
+        assert_eq!(reason(&status), "", "the connection is closed, not refused: {status}");
+    }
+    drop(held);
 }
 
 #[tokio::test]

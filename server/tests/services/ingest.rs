@@ -182,27 +182,40 @@ async fn a_stopping_server_answers_what_it_took_and_ends_its_streams() {
 }
 
 #[tokio::test]
-async fn a_full_queue_says_when_to_come_back() {
+async fn who_has_its_share_of_the_queue_is_told_when_to_come_back_and_others_are_served() {
     let limits = QueueLimits { batches_max: 1, bytes_max: 1 << 20 };
     let bench = Bench::with(ServerConfig::default(), limits).await;
     bench.set_storing(false);
     let mut stream = Stream::open(&bench).await;
     stream.send(batch(1, &["first"])).await;
+    // Not read while there is no room, and so not to be repeated either.
     stream.send(batch(2, &["second"])).await;
-    let Some(Outcome::Refused(refused)) = stream.answer().await.outcome else { panic!() };
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable as i32, "QUEUE_FULL"));
-    assert!(refused.retry_delay_ms > 0);
-    let status = bench.send(batch(2, &["second"])).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "QUEUE_FULL".into()));
+    // Refused for its content until the first batch has taken the room, and before it is looked at
+    // from then on.
+    let status = loop {
+        let invalid = v1::Batch { batch_id: vec![], ..batch(3, &["third"]) };
+        let status = bench.send(invalid).await.unwrap_err();
+        if status.code() != Code::InvalidArgument {
+            break status;
+        }
+    };
+    assert_eq!((status.code(), reason(&status)), (Code::ResourceExhausted, "TENANT_SHARE".into()));
+    let quota = status.get_details_quota_failure().unwrap();
+    assert_eq!(quota.violations[0].description, "queue_batches");
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
-    bench.set_storing(true);
-    assert!(matches!(stream.answer().await.outcome, Some(Outcome::Accepted(_))));
-    assert_eq!(bench.send(batch(2, &["second"])).await.unwrap().accepted, 1);
+    let other = bench.token("other", "payments", Role::Ingest);
+    let of_other = bench.send_with(&other, batch(1, &["of another tenant"]));
+    let stores = async { bench.set_storing(true) };
+    let (of_other, ()) = tokio::join!(of_other, stores);
+    assert_eq!(of_other.unwrap().accepted, 1);
+    for _ in 0..2 {
+        assert!(matches!(stream.answer().await.outcome, Some(Outcome::Accepted(_))));
+    }
 }
 
 #[tokio::test]
 async fn a_quota_is_refused_with_its_name_and_the_wait() {
-    let rate = RateConfig { logs_per_second: 1, bytes_per_second: 0, burst_seconds: 2 };
+    let rate = RateConfig { logs_per_second: 1, ..RateConfig::default() };
     let config = ServerConfig { rate, ..ServerConfig::default() };
     let bench = Bench::with(config, QueueLimits::default()).await;
     assert!(bench.send(batch(1, &["a", "b"])).await.is_ok());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use logweir_core::{identity::Role, timestamp::Timestamp};
 use logweir_proto::v1::{self, model_service_client::ModelServiceClient};
-use logweir_storage::{JobKind, PassJobs};
+use logweir_storage::{Job, JobKind, JobState, PassJobs};
 use tonic::{Code, transport::Channel};
 
 use crate::harness::{Bench, batch, reason, with_token};
@@ -59,6 +59,40 @@ async fn feedback_names_a_log_of_the_tenant() {
     assert_eq!(refused.code(), Code::NotFound);
     let refused = client.give_feedback(with_token(&bench.admin(), request("x"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+/// The next job of a tenant, once it is there.
+async fn taken(bench: &Bench) -> Job {
+    let (now, lease) = (Timestamp::from_unix_nanos(1), Duration::from_secs(60));
+    loop {
+        if let Some(job) = bench.storage.take_job(JobKind::Detection, now, lease).await.unwrap() {
+            return job;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asks for a training and leaves once it is begun.
+async fn abandoned(bench: &Bench, token: &str, keep_running: bool) -> Job {
+    let request = v1::TrainModelRequest { keep_running, ..Default::default() };
+    let mut client = client(bench);
+    tokio::select! {
+        answer = client.train_model(with_token(token, request)) => panic!("{answer:?}"),
+        job = taken(bench) => job,
+    }
+}
+
+#[tokio::test]
+async fn a_training_ends_with_its_caller_unless_it_is_to_go_on() {
+    let bench = Bench::new().await;
+    let kept = abandoned(&bench, &bench.admin(), true).await;
+    let ended = abandoned(&bench, &bench.token("other", "*", Role::Admin), false).await;
+    let state = async |job: &Job| bench.storage.job_state(&job.tenant, job.job_id).await.unwrap();
+    while state(&ended).await == JobState::Running {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(state(&ended).await, JobState::Failed(_)));
+    assert_eq!(state(&kept).await, JobState::Running);
 }
 
 #[tokio::test]

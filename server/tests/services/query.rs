@@ -182,8 +182,11 @@ async fn services_templates_and_accounts_are_listed() {
     let found = bench.query().list_templates(request).await.unwrap().into_inner().templates;
     assert_eq!((found[0].count, found[0].pattern.as_str()), (2, "any"));
     let request = with_token(&bench.admin(), v1::DeliveryReportRequest::default());
-    let found = bench.query().delivery_report(request).await.unwrap().into_inner().producers;
-    assert_eq!((found[0].stored, found[0].missing), (2, 1));
+    let found = bench.query().delivery_report(request).await.unwrap().into_inner();
+    assert_eq!((found.producers[0].stored, found.producers[0].missing), (2, 1));
+    let sums = &found.totals[0];
+    assert_eq!((sums.producers, sums.emitted, sums.stored, sums.missing), (1, 3, 2, 1));
+    assert!(!found.truncated);
 }
 
 #[tokio::test]

@@ -95,7 +95,8 @@ impl Batcher {
             || pending.open.encoded_len() + record.encoded_len() > self.limits.batch_bytes_max;
         // A record that is too large goes alone: the server says what is wrong with it.
         if is_full && pending.open.count() > 0 {
-            pending.full.push(std::mem::take(&mut pending.open));
+            let full = pending.take_open();
+            pending.full.push(full);
         }
         let before = pending.open.encoded_len();
         pending.open.push(record);
@@ -117,11 +118,23 @@ impl Batcher {
     /// Takes everything out, cut into batches, by service.
     pub fn take(&mut self) -> Vec<(String, EncodedRecords)> {
         (self.records, self.bytes) = (0, 0);
-        let pending = std::mem::take(&mut self.pending).into_iter();
-        let named = |(service, Pending { full, open }): (String, Pending)| {
-            full.into_iter().chain([open]).map(move |records| (service.clone(), records))
-        };
-        pending.flat_map(named).collect()
+        // Of a service that sent nothing since the last time, not even the name is kept.
+        self.pending.retain(|_, pending| pending.open.count() > 0);
+        let mut taken = Vec::new();
+        for (service, pending) in &mut self.pending {
+            let open = pending.take_open();
+            let batches = pending.full.drain(..).chain([open]);
+            taken.extend(batches.map(|records| (service.clone(), records)));
+        }
+        taken
+    }
+}
+
+impl Pending {
+    /// What is open. The next batch is about as large, so that its room is made at once.
+    fn take_open(&mut self) -> EncodedRecords {
+        let next = EncodedRecords::with_capacity(self.open.encoded_len());
+        std::mem::replace(&mut self.open, next)
     }
 }
 
@@ -278,6 +291,7 @@ mod tests {
         #[test]
         fn every_record_comes_out_once_in_order_and_within_bounds(
             logs in prop::collection::vec((0..4_u8, 0..300_usize), 0..200),
+            taken_every in 1..100_usize,
         ) {
             let limits = BatchLimits {
                 batch_records_max: 7,
@@ -285,12 +299,15 @@ mod tests {
                 gathered_records_max: 1_000,
                 gathered_bytes_max: 1 << 20,
             };
-            let mut batcher = Batcher::new(limits);
+            let (mut batcher, mut batches) = (Batcher::new(limits), Vec::new());
             for (number, (service, length)) in logs.iter().enumerate() {
+                if number % taken_every == 0 {
+                    batches.extend(batcher.take().into_iter().map(decoded));
+                }
                 let text = format!("{number:03}{}", "x".repeat(*length));
                 batcher.add(&service.to_string(), &record(&text));
             }
-            let batches: Vec<_> = batcher.take().into_iter().map(decoded).collect();
+            batches.extend(batcher.take().into_iter().map(decoded));
             prop_assert!(batcher.is_empty());
             prop_assert!(batches.iter().all(|(_, b)| !b.is_empty() && b.len() <= 7));
             for service in 0..4_u8 {

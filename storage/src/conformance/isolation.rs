@@ -77,6 +77,7 @@ async fn sees_nothing(storage: &dyn Storage, id: LogId) {
         let service = service.as_ref();
         assert_eq!(storage.list_templates(&other, service, TimeRange::ALL, 100).await.unwrap(), []);
         assert_eq!(storage.delivery_report(&other, service).await.unwrap(), []);
+        assert_eq!(storage.producer_totals(&other, service).await.unwrap(), []);
         assert_eq!(storage.list_deploys(&other, service, 100).await.unwrap(), []);
     }
     assert_eq!(storage.list_services(&other).await.unwrap(), []);

@@ -1,5 +1,6 @@
-//! What a version before kept of alerting, and that this one takes it up. Until then all that a
-//! leader remembered of a tenant was one text beside the incidents.
+//! What a version before kept, and that this one takes it up: of alerting, of which all that a leader
+//! remembered of a tenant was one text beside the incidents; and of producers, whose accounts were
+//! not added up.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use logweir_incident::{
 };
 use serde_json::{Value, json};
 
-use super::sample::tenant;
-use crate::{IncidentQuery, JobKind, JobState, Storage};
+use super::sample::{service, tenant};
+use crate::{IncidentQuery, JobKind, JobState, ProducerTotals, Storage};
 
 const FIRED: Timestamp = Timestamp::from_unix_seconds(1_772_937_679);
 const NANO: Duration = Duration::from_nanos(1);
@@ -116,4 +117,27 @@ pub(crate) async fn check_taken_up(storage: &dyn Storage, zero: &str, job_id: u6
     assert_eq!(taken.map(|job| job.job_id), Some(job_id));
     let state = storage.job_state(&tenant(), job_id).await.unwrap();
     assert_eq!(state, JobState::Running);
+}
+
+/// A row of `producers` before: service, emitted, dropped, queued, spooled, stored, dead-lettered.
+pub(crate) type OldProducer = (&'static str, i64, &'static str, i64, i64, i64, i64);
+
+/// Counts are 64 bits without a sign. One row is of a producer of which nothing was stored.
+pub(crate) const PRODUCERS: [OldProducer; 5] = [
+    ("payments", 100, r#"[["buffer_full", 5], ["too_large", 2]]"#, 3, 4, 80, 1),
+    ("payments", 10, "[]", 0, 0, 30, 0),
+    ("orders", -1, r#"[["absurd", 18446744073709551615]]"#, 0, 0, 7, 0),
+    ("orders", -1, "[]", 0, 0, 0, 0),
+    ("", 0, "[]", 0, 0, 0, 0),
+];
+
+/// What they come to.
+pub(crate) async fn check_summed(storage: &dyn Storage) {
+    let largest = i64::MAX;
+    let expected = [
+        ("orders", [2, largest, largest, 0, 0, 7, 0, largest]),
+        ("payments", [2, 110, 7, 3, 4, 110, 1, 5]),
+    ];
+    let expected = expected.map(|(name, figures)| ProducerTotals::of(service(name), figures));
+    assert_eq!(storage.producer_totals(&tenant(), None).await.unwrap(), expected);
 }

@@ -11,6 +11,7 @@ mod merging;
 #[cfg(test)]
 pub(crate) mod migrated;
 mod models;
+mod producers;
 mod reading;
 pub(crate) mod sample;
 mod writing;
@@ -49,6 +50,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     models::the_last_word_on_a_log_holds(&fresh()).await;
     models::a_job_is_done_once_and_answered(&fresh()).await;
     models::jobs_of_tenants_go_by_turns(&fresh()).await;
+    models::a_job_that_nobody_waits_for_ends(&fresh()).await;
     models::a_job_is_taken_by_its_kind_and_only_in_time(&fresh()).await;
     models::a_finding_is_kept_once(&fresh()).await;
     alerting::new_patterns_are_found(&fresh()).await;
@@ -61,5 +63,8 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     maintaining::old_dead_letters_leave_but_those_of_acknowledged_logs(&fresh()).await;
+    producers::sums_are_those_of_the_accounts(&fresh()).await;
+    producers::many_reasons_are_kept_as_few(&fresh()).await;
+    producers::idle_producers_leave_the_list_and_stay_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;
 }

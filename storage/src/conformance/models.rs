@@ -154,10 +154,11 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
 
     let taken = storage.take_job(kind, now, lease).await.unwrap().unwrap();
     assert_eq!((taken.job_id, taken.tenant, &*taken.request), (first, tenant.clone(), "first"));
-    assert_eq!(storage.take_job(kind, now, lease).await.unwrap().unwrap().job_id, second);
-    assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None);
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None, "one of it at a time");
     assert_eq!(storage.job_state(&tenant, first).await.unwrap(), JobState::Running);
     storage.finish_job(first, Ok("answer".into())).await.unwrap();
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap().unwrap().job_id, second);
+    assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None);
     storage.finish_job(first, Err("too late".into())).await.unwrap();
     let done = storage.job_state(&tenant, first).await.unwrap();
     assert_eq!(done, JobState::Done("answer".into()));
@@ -210,6 +211,42 @@ pub(super) async fn jobs_of_tenants_go_by_turns(test: &impl StorageUnderTest) {
         order.push(job.tenant.to_string());
     }
     assert_eq!(order, ["many", "few", "many", "few", "many", "many"]);
+}
+
+pub(super) async fn a_job_that_nobody_waits_for_ends(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let kind = JobKind::Detection;
+    let [a, b] = ["a", "b"].map(|name| Tenant::new(name).unwrap());
+    let insert = async |tenant: &Tenant| {
+        let job = NewJob::new(kind, "{}".into(), NOW);
+        storage.insert_job(tenant, job).await.unwrap().unwrap()
+    };
+    let take = async |second: u32| {
+        let lease = Duration::from_secs(60);
+        storage.take_job(kind, NOW + second * SECOND, lease).await.unwrap().map(|job| job.job_id)
+    };
+    let (begun, waiting) = (insert(&b).await, insert(&b).await);
+    assert_eq!(take(1).await, Some(begun));
+    for job_id in [begun, waiting] {
+        storage.cancel_job(&a, job_id).await.unwrap();
+    }
+    assert_eq!(storage.job_state(&b, waiting).await.unwrap(), JobState::Waiting, "it is not a's");
+    assert_eq!(storage.job_state(&b, begun).await.unwrap(), JobState::Running);
+    for job_id in [begun, waiting] {
+        storage.cancel_job(&b, job_id).await.unwrap();
+    }
+    let gone = storage.job_state(&b, waiting).await;
+    assert!(matches!(gone, Err(StorageError::NotFound(_))), "{gone:?}");
+    storage.finish_job(begun, Ok("{}".into())).await.unwrap();
+    let failed = storage.job_state(&b, begun).await.unwrap();
+    assert!(matches!(failed, JobState::Failed(_)), "{failed:?}");
+    // Who asks and leaves has had a turn all the same.
+    let (of_b, of_a) = (insert(&b).await, insert(&a).await);
+    assert_eq!([take(2).await, take(2).await, take(2).await], [Some(of_a), Some(of_b), None]);
+    storage.cancel_job(&a, of_a).await.unwrap();
+    storage.cancel_job(&a, of_a).await.unwrap();
+    let again = insert(&a).await;
+    assert_eq!(take(3).await, Some(again), "nothing of it is worked on any more");
 }
 
 pub(super) async fn a_job_is_taken_by_its_kind_and_only_in_time(test: &impl StorageUnderTest) {

@@ -16,6 +16,7 @@ pub(super) enum Lock {
     Partition = 2,
     Maintain = 3,
     Templates = 4,
+    TakeJob = 5,
 }
 
 /// Waits until nobody else does it.

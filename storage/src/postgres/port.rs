@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
-    LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
-    ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange, TokenRecord,
-    query::Order,
+    LiveProcess, LogWithNeighbours, ProducerReport, ProducerTotals, ReadLogs, SearchPage,
+    SearchQuery, ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange,
+    TokenRecord, query::Order,
 };
 
 /// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
@@ -158,6 +158,14 @@ impl ReadLogs for PostgresStorage {
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError> {
         self.snapshot(async |db| reports::delivery_report(db, tenant, service).await).await
+    }
+
+    async fn producer_totals(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerTotals>, StorageError> {
+        self.snapshot(async |db| reports::producer_totals(db, tenant, service).await).await
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-pub(super) const KNOWN: u32 = 8;
+pub(super) const KNOWN: u32 = 9;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
@@ -32,6 +32,7 @@ const CHANGES: [&str; KNOWN as usize - 1] = [
     include_str!("../../migrations/postgres/0006_job_kinds.sql"),
     include_str!("../../migrations/postgres/0007_incident_tracking.sql"),
     include_str!("../../migrations/postgres/0008_tenants.sql"),
+    include_str!("../../migrations/postgres/0009_producers.sql"),
 ];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 

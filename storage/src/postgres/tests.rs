@@ -99,6 +99,31 @@ async fn a_newer_schema_and_another_shape_are_refused() {
     );
 }
 
+/// The eighth version was the last that did not add the accounts of producers up.
+#[tokio::test]
+async fn the_accounts_that_the_version_before_kept_are_added_up() {
+    let server = Postgres::start().await;
+    let url = server.url();
+    let (pool, _) = PostgresConfig::new(&url).pool().unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let db = connection.transaction().await.unwrap();
+    schema::create(&db, NOW).await.unwrap();
+    schema::change(&db, 1, 8).await.unwrap();
+    db.commit().await.unwrap();
+    let client = psql(&url).await;
+    let tenant = tenant().to_string();
+    for (service, emitted, dropped, queued, spooled, stored, dead_lettered) in migrated::PRODUCERS {
+        let insert = "INSERT INTO producers (tenant, producer_id, service, instance, sdk, sequence,
+                          emitted, dropped, rejected_seen, queued, spooled, stored, dead_lettered,
+                          committed_sequences, folded_sequences, last_received_unix_nano)
+                      VALUES ($1, gen_random_uuid(), $2, '', '', 1, $3, $4, 0, $5, $6, $7, $8, '', '', 1)";
+        let row: [&(dyn ToSql + Sync); 8] =
+            [&tenant, &service, &emitted, &dropped, &queued, &spooled, &stored, &dead_lettered];
+        client.execute(insert, &row).await.unwrap();
+    }
+    migrated::check_summed(&open(&url).await.unwrap()).await;
+}
+
 /// The fifth version was the last that kept what alerting remembers as one text.
 #[tokio::test]
 async fn what_the_version_before_knew_of_alerting_is_taken_up() {

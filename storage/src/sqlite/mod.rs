@@ -50,13 +50,16 @@ use self::{
         readers::{Caller, Readers},
         reports, search,
     },
-    write::writer::{Tools, Writer, WriterHandle},
+    write::{
+        producers,
+        writer::{Tools, Writer, WriterHandle},
+    },
 };
 use crate::{
     Administer, AggregateQuery, AggregateSeries, DeadLetter, Deploy, Heartbeat, HeatmapCell,
-    LiveProcess, LogWithNeighbours, ProducerReport, ReadLogs, SearchPage, SearchQuery,
-    ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange, TokenRecord, WriteLogs,
-    WriteOutcome, disk_share::DeadLetterQuota, query::Order,
+    LiveProcess, LogWithNeighbours, ProducerReport, ProducerTotals, ReadLogs, SearchPage,
+    SearchQuery, ServiceSummary, StorageError, TemplateSummary, TenantUsage, TimeRange,
+    TokenRecord, WriteLogs, WriteOutcome, disk_share::DeadLetterQuota, query::Order,
 };
 
 /// Where the data lies and how long it is kept.
@@ -315,6 +318,15 @@ impl ReadLogs for SqliteStorage {
         let (tenant, service) = (tenant.clone(), service.cloned());
         self.readers.run(move |db, _| reports::delivery_report(db, &tenant, service.as_ref())).await
     }
+
+    async fn producer_totals(
+        &self,
+        tenant: &Tenant,
+        service: Option<&Service>,
+    ) -> Result<Vec<ProducerTotals>, StorageError> {
+        let (tenant, service) = (tenant.clone(), service.cloned());
+        self.readers.run(move |db, _| reports::producer_totals(db, &tenant, service.as_ref())).await
+    }
 }
 
 #[async_trait]
@@ -463,6 +475,15 @@ impl Administer for SqliteStorage {
             writer.free(|db, _| maintain::fold(db, now, retention.ledger_age))
         };
         more |= self.writer.run(fold).await?;
+        // Looked for on a reader's thread: it goes over all producers that are listed.
+        let too_many = self.readers.run(|db, _| Ok(producers::too_many_producers(db)?)).await?;
+        if let Some(unlisted) = too_many {
+            let unlist = move |writer: &mut Writer| {
+                writer.free(|db, _| Ok(producers::unlist(db, &unlisted)?))
+            };
+            self.writer.run(unlist).await?;
+            more = true;
+        }
         // A merge writes its outputs before the inputs are gone: on a full disk it would take the
         // room that deleting has just made.
         if self.check_ready().await.is_err() {

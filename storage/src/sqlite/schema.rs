@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::errors::Fault;
 use crate::StorageError;
 
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/sqlite/0007_job_kinds.sql"),
     include_str!("../../migrations/sqlite/0008_incident_tracking.sql"),
     include_str!("../../migrations/sqlite/0009_tenants.sql"),
+    include_str!("../../migrations/sqlite/0010_producers.sql"),
 ];
 
 /// The version that this program knows.

@@ -1,9 +1,10 @@
+mod producers;
 mod retention;
 
 use std::path::Path;
 
 use logweir_core::{identity::BatchId, timestamp::Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
 use super::*;
@@ -128,6 +129,31 @@ async fn what_the_version_before_knew_of_alerting_is_taken_up() {
     db.execute_batch("INSERT INTO jobs VALUES (7, 1, NULL, '{}', 'waiting', 5, 0, 0, '')").unwrap();
     drop(db);
     migrated::check_taken_up(&open(directory.path()).unwrap(), "\0", 7).await;
+}
+
+/// The ninth version was the last that did not add the accounts of producers up.
+#[tokio::test]
+async fn the_accounts_that_the_version_before_kept_are_added_up() {
+    let directory = TempDir::new().unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    for sql in &schema::MIGRATIONS[..9] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.pragma_update(None, "user_version", 9).unwrap();
+    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
+        .unwrap();
+    for (key, (service, emitted, dropped, queued, spooled, stored, dead_lettered)) in
+        (1..).zip(migrated::PRODUCERS)
+    {
+        db.execute(
+            "INSERT INTO producers VALUES (?1, 1, randomblob(16), ?2, '', '', 1, ?3, ?4, 0, ?5, ?6, ?7,
+                 ?8, x'', x'', 1)",
+            params![key, service, emitted, dropped, queued, spooled, stored, dead_lettered],
+        )
+        .unwrap();
+    }
+    drop(db);
+    migrated::check_summed(&open(directory.path()).unwrap()).await;
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ enum Action {
         /// For this service; otherwise for all services without a model of their own
         #[arg(long, default_value = "")]
         service: String,
+        /// Go on training if this command is interrupted
+        #[arg(long)]
+        keep_running: bool,
         #[command(flatten)]
         time: TimeArgs,
     },
@@ -111,9 +114,9 @@ impl ModelsArgs {
         let mut output = Output::new(&self.output);
         let mut client = self.server.models().await?;
         match self.action {
-            Action::Train { service, time } => {
+            Action::Train { service, keep_running, time } => {
                 let range = Some(time.range()?);
-                let request = v1::TrainModelRequest { service, range };
+                let request = v1::TrainModelRequest { service, range, keep_running };
                 let answer = client.train_model(request).await.map_err(Error::from)?;
                 list(&mut output, &[answer.into_inner().model.unwrap_or_default()])?;
             }

@@ -14,8 +14,9 @@ use crate::{
 /// Arguments of `logweir report`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 5 if logs are missing: emitted, but neither stored, rejected, \
-    dropped nor waiting at their sender. While senders are busy this may pass. Exits with 5 too if \
-    not all senders fit the answer.")]
+    dropped nor waiting at their sender. While senders are busy this may pass. Of a service with \
+    thousands of senders only those heard of last are listed; the sums for each service are of all. \
+    Exits with 5 too if some senders are in neither.")]
 pub struct ReportArgs {
     /// Only this service
     #[arg(long)]
@@ -43,6 +44,20 @@ struct Producer<'a> {
     last_received: String,
 }
 
+/// All senders of a service together.
+#[derive(Serialize)]
+struct Totals<'a> {
+    service: &'a str,
+    producers: u64,
+    emitted: u64,
+    stored: u64,
+    rejected: u64,
+    dropped: u64,
+    queued: u64,
+    spooled: u64,
+    missing: u64,
+}
+
 impl ReportArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
@@ -50,13 +65,17 @@ impl ReportArgs {
             v1::DeliveryReportRequest { service: self.service.clone().unwrap_or_default() };
         let mut client = self.server.query().await?;
         let answer = client.delivery_report(request).await.map_err(Error::from)?;
-        let v1::DeliveryReportResponse { producers, truncated } = answer.into_inner();
+        let answer = answer.into_inner();
+        let sums = if answer.truncated { &answer.totals[..] } else { &[] };
         let mut output = Output::new(&self.output);
         if output.json {
-            for producer in &producers {
+            for producer in &answer.producers {
                 output.object(&json(producer))?;
             }
-        } else if producers.is_empty() {
+            for of_service in sums {
+                output.object(&json_totals(of_service))?;
+            }
+        } else if answer.producers.is_empty() && sums.is_empty() {
             say("no sender has said what it emitted");
         } else {
             let header = [
@@ -70,25 +89,38 @@ impl ReportArgs {
                 "missing",
                 "last received",
             ];
-            output.table(&header, producers.iter().map(row).collect())?;
+            let listed = answer.producers.iter().map(row);
+            output.table(&header, listed.chain(sums.iter().map(row_of_totals)).collect())?;
         }
         output.flush()?;
-        // One producer that has stored more than it said (a batch ahead of its account) must not
-        // hide what another lacks.
-        let missing: i64 = producers.iter().map(|producer| producer.missing.max(0)).sum();
+        let missing = missing(&answer);
         if missing > 0 && !output.json {
-            say(&format!("{} logs are missing", grouped(missing.unsigned_abs())));
+            say(&format!("{} logs are missing", grouped(missing)));
         }
-        if truncated {
+        if is_unknown(&answer) {
             say_cut("nothing is known of the other senders; ask for one --service");
         }
-        Ok(exit(missing, truncated))
+        Ok(exit(missing, is_unknown(&answer)))
     }
 }
 
-/// The exit code: "partial" also where producers were cut from the answer, for theirs may lack.
-fn exit(missing: i64, truncated: bool) -> Exit {
-    if missing > 0 || truncated { Exit::Partial } else { Exit::Done }
+/// Logs that are missing, of the senders that are listed or of all.
+fn missing(answer: &v1::DeliveryReportResponse) -> u64 {
+    // One producer that has stored more than it said (a batch ahead of its account) must not hide
+    // what another lacks.
+    let listed = answer.producers.iter().map(|producer| producer.missing.max(0).unsigned_abs());
+    let of_all = answer.totals.iter().map(|of| of.missing);
+    listed.fold(0, u64::saturating_add).max(of_all.fold(0, u64::saturating_add))
+}
+
+/// Whether senders are in neither the list nor the sums: an older server gives no sums.
+fn is_unknown(answer: &v1::DeliveryReportResponse) -> bool {
+    answer.truncated && answer.totals.is_empty()
+}
+
+/// The exit code: "partial" also where nothing is known of some senders, for theirs may lack.
+fn exit(missing: u64, is_unknown: bool) -> Exit {
+    if missing > 0 || is_unknown { Exit::Partial } else { Exit::Done }
 }
 
 fn dropped(account: &v1::Account) -> u64 {
@@ -140,6 +172,35 @@ fn row(producer: &v1::ProducerReport) -> Vec<crate::output::Value> {
     ]
 }
 
+fn json_totals(of: &v1::ProducerTotals) -> Totals<'_> {
+    Totals {
+        service: &of.service,
+        producers: of.producers,
+        emitted: of.emitted,
+        stored: of.stored,
+        rejected: of.rejected,
+        dropped: of.dropped,
+        queued: of.queued,
+        spooled: of.spooled,
+        missing: of.missing,
+    }
+}
+
+fn row_of_totals(of: &v1::ProducerTotals) -> Vec<crate::output::Value> {
+    let missing = count(of.missing);
+    vec![
+        text(&format!("all {}", grouped(of.producers))).tone(Tone::Dim),
+        text(&of.service).tone(Tone::Name),
+        count(of.emitted),
+        count(of.stored),
+        count(of.rejected),
+        count(of.dropped),
+        count(of.queued.saturating_add(of.spooled)),
+        if of.missing > 0 { missing.tone(Tone::Bad) } else { missing },
+        text("-"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +209,19 @@ mod tests {
     fn a_report_that_is_cut_is_no_proof() {
         let exits = [exit(0, false), exit(3, false), exit(0, true)];
         assert_eq!(exits, [Exit::Done, Exit::Partial, Exit::Partial]);
+    }
+
+    #[test]
+    fn the_sums_tell_of_senders_that_are_not_listed() {
+        let listed = [-2, 3].map(|missing| v1::ProducerReport { missing, ..Default::default() });
+        let older = v1::DeliveryReportResponse {
+            producers: listed.into(),
+            truncated: true,
+            totals: Vec::new(),
+        };
+        assert_eq!((missing(&older), is_unknown(&older)), (3, true));
+        let totals = vec![v1::ProducerTotals { missing: 8, ..Default::default() }];
+        let answer = v1::DeliveryReportResponse { totals, ..older };
+        assert_eq!((missing(&answer), is_unknown(&answer)), (8, false));
     }
 }

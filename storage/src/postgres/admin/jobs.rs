@@ -10,12 +10,13 @@ use super::models::{signed, tenant_of};
 use crate::postgres::{
     PostgresStorage,
     errors::Fault,
+    locks::{self, Lock},
     read::rows,
     statement::{Statement, Value},
 };
 use crate::{
     JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
-    jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
+    jobs::{JOB_ABANDONED, JOB_CANCELLED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
 };
 
 #[async_trait]
@@ -55,6 +56,10 @@ impl PassJobs for PostgresStorage {
             Ok(())
         })
         .await
+    }
+
+    async fn cancel_job(&self, tenant: &Tenant, job_id: u64) -> Result<(), StorageError> {
+        self.change(async |db| cancel(db, tenant, job_id).await).await
     }
 
     async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError> {
@@ -135,14 +140,36 @@ async fn open(db: &Transaction<'_>, tenant: &Tenant, kind: JobKind) -> Result<u6
     open.first().map_or(Ok(0), |row| rows::count(row, 0))
 }
 
-/// Takes the oldest job of the tenant whose last one was begun before that of the others, so that
-/// many jobs of one wait behind themselves. Passes over jobs that another process is about to take.
+async fn cancel(db: &Transaction<'_>, tenant: &Tenant, job_id: u64) -> Result<(), Fault> {
+    // In this order: the first waits for a process that is about to take the job, and the second then
+    // finds it taken. One that was taken is kept: its tenant has had its turn.
+    Statement::new("DELETE FROM jobs WHERE state = 'waiting' AND tenant = ")
+        .value(Value::Text(tenant.to_string()))
+        .text(" AND job_id = ")
+        .value(signed(job_id))
+        .execute(db)
+        .await?;
+    Statement::new("UPDATE jobs SET state = 'failed', answer = ")
+        .value(Value::Text(JOB_CANCELLED.to_owned()))
+        .text(" WHERE state = 'taken' AND tenant = ")
+        .value(Value::Text(tenant.to_string()))
+        .text(" AND job_id = ")
+        .value(signed(job_id))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Takes the oldest job of the tenant whose last one was begun before that of the others, and of
+/// which none is worked on.
 async fn take(
     db: &Transaction<'_>,
     kind: JobKind,
     now: Timestamp,
     leased_until: Timestamp,
 ) -> Result<Option<Job>, Fault> {
+    // Two processes that look at once would each take one of the same tenant.
+    locks::wait(db, Lock::TakeJob).await?;
     let is_due = |statement: Statement| {
         statement
             .text("kind = ")
@@ -159,15 +186,21 @@ async fn take(
         )
         .value(Value::unix_nano(leased_until))
         .text(
-            " WHERE job_id = (SELECT job_id FROM jobs
-                  JOIN (SELECT tenant, max(leased_unix_nano) AS last FROM jobs WHERE kind = ",
+            " WHERE job_id = (SELECT job_id FROM jobs WHERE NOT EXISTS (
+                  SELECT FROM jobs at_work WHERE at_work.kind = jobs.kind
+                      AND at_work.tenant = jobs.tenant AND at_work.state = 'taken'
+                      AND at_work.leased_unix_nano >= ",
         )
-        .value(Value::Text(kind.as_str().to_owned()))
-        .text(" GROUP BY tenant) AS turns USING (tenant) WHERE attempts < ")
+        .value(Value::unix_nano(now))
+        .text(") AND attempts < ")
         .value(Value::Int(JOB_ATTEMPTS_MAX as i32))
         .text(" AND "),
     )
-    .text(" ORDER BY turns.last, job_id LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED) RETURNING job_id, tenant, request")
+    .text(
+        " ORDER BY (SELECT max(turns.leased_unix_nano) FROM jobs turns
+                    WHERE turns.kind = jobs.kind AND turns.tenant = jobs.tenant), job_id
+          LIMIT 1 FOR UPDATE OF jobs) RETURNING job_id, tenant, request",
+    )
     .rows(db)
     .await?;
     if let Some(row) = taken.first() {

@@ -22,12 +22,15 @@ use crate::{
         schema::Layout,
         timescale,
         values::Timestamptz,
+        write::{ledger, producers},
     },
 };
 
 /// Entries of the ledger that a step folds.
 // The rows of their producers are locked meanwhile, and writers of the same producers wait.
 const FOLDED_PER_STEP: i64 = 2_000;
+/// Silent producers that a step forgets.
+const PRODUCERS_PER_STEP: i64 = 2_000;
 /// Logs of the shared old partition that a step deletes.
 // About as many as a write has, so that it takes a similar time.
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
@@ -55,7 +58,8 @@ impl PostgresStorage {
             Layout::Timescale => Ok(()),
         };
         let folded = self.one_step(now, Step::Fold).await;
-        let more = || Ok(retained? | put_in_quota? | folded?);
+        let unlisted = self.one_step(now, Step::Unlist).await;
+        let more = || Ok(retained? | put_in_quota? | folded? | unlisted?);
         ahead.and_then(|()| more()).map_err(|fault| self.told(fault))
     }
 
@@ -72,6 +76,7 @@ impl PostgresStorage {
                 Step::Retain => self.retain(&mut db, now).await?,
                 Step::DeadLetters => self.put_in_quota(&db, now).await?,
                 Step::Fold => fold(&db, now, self.config.ledger_age).await?,
+                Step::Unlist => producers::unlist(&db).await?,
             };
             db.commit().await?;
             Ok(more)
@@ -193,13 +198,14 @@ enum Step {
     Retain,
     DeadLetters,
     Fold,
+    Unlist,
 }
 
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
 async fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
-    let more = crate::postgres::write::ledger::fold(db, now - age, FOLDED_PER_STEP).await?;
-    crate::postgres::write::ledger::forget_silent(db, now - PRODUCER_RETENTION).await?;
-    Ok(more)
+    let more = ledger::fold(db, now - age, FOLDED_PER_STEP).await?;
+    let silent_since = now - PRODUCER_RETENTION;
+    Ok(more | producers::forget_silent(db, silent_since, PRODUCERS_PER_STEP).await?)
 }
 
 /// How far a step of deletion came.

@@ -229,7 +229,8 @@ impl KeepAlerts for PostgresStorage {
     async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError> {
         self.snapshot(async |db| {
             let found = Statement::new(
-                "SELECT tenant, action_id, body FROM alert_actions ORDER BY action_id LIMIT ",
+                "SELECT tenant, action_id, body FROM alert_actions
+                 ORDER BY row_number() OVER (PARTITION BY tenant ORDER BY action_id), action_id LIMIT ",
             )
             .value(at_most(limit))
             .rows(db)

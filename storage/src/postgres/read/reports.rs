@@ -9,7 +9,7 @@ use logweir_core::{
     record::{Account, Template},
     timestamp::Timestamp,
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
 
 use super::rows;
 use crate::postgres::{
@@ -18,7 +18,8 @@ use crate::postgres::{
     values::{Id, Timestamptz},
 };
 use crate::{
-    ProducerReport, TemplateSummary,
+    ProducerReport, ProducerTotals, TemplateSummary,
+    producer_totals::{FIGURES, Figures},
     query::{PRODUCERS_MAX, TimeRange},
     ranges::{MISSING_RANGES_MAX, RangeSet},
     time_buckets::{HOUR_SECONDS, Trend, seconds},
@@ -195,7 +196,7 @@ pub(crate) async fn delivery_report(
     let mut statement = Statement::new(
         "SELECT producer_id, service, instance, sequence, emitted, dropped, rejected_seen, queued,
                 spooled, stored, dead_lettered, committed_sequences, last_received_unix_nano
-         FROM producers WHERE service <> '' AND tenant = ",
+         FROM producers WHERE is_listed AND service <> '' AND tenant = ",
     )
     .value(Value::Text(tenant.to_string()));
     if let Some(service) = service {
@@ -207,6 +208,30 @@ pub(crate) async fn delivery_report(
         .rows(db)
         .await?;
     found.iter().map(producer_report).collect()
+}
+
+/// The accounts of all producers added up, by service.
+pub(crate) async fn producer_totals(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    service: Option<&Service>,
+) -> Result<Vec<ProducerTotals>, Fault> {
+    let select = format!(
+        "SELECT service, {} FROM producer_totals
+         WHERE tenant = $1 AND ($2 IS NULL OR service = $2) AND producers > 0 ORDER BY service",
+        FIGURES.join(", ")
+    );
+    let name = service.map(Service::as_str);
+    let values = [(&tenant.as_str() as _, Type::TEXT), (&name as _, Type::TEXT)];
+    db.query_typed(&select, &values).await?.iter().map(totals_of_service).collect()
+}
+
+fn totals_of_service(row: &Row) -> Result<ProducerTotals, Fault> {
+    let mut figures = Figures::default();
+    for (column, figure) in (1..).zip(&mut figures) {
+        *figure = rows::get(row, column)?;
+    }
+    Ok(ProducerTotals::of(rows::service(rows::get(row, 0)?)?, figures))
 }
 
 fn producer_report(row: &Row) -> Result<ProducerReport, Fault> {

@@ -1,5 +1,4 @@
-//! The ledger of batches and the producers' accounts in their tables, a statement for all batches
-//! of a transaction at a time.
+//! The ledger of batches in its table, a statement for all batches of a transaction at a time.
 //!
 //! A batch is entered before its producer's folded sequences are read: folding takes the entry away
 //! and adds to the sequences in one transaction, so that one of the two always knows the batch.
@@ -11,30 +10,23 @@ use std::{
 
 use deadpool_postgres::Transaction;
 use logweir_core::{
-    identity::{BatchId, ProducerId, Tenant},
-    record::{Account, ScoredBatch},
+    identity::{BatchId, ProducerId},
+    record::ScoredBatch,
     timestamp::Timestamp,
 };
-use tokio_postgres::{
-    Row,
-    types::{FromSql, Type},
-};
+use tokio_postgres::types::Type;
 
+use super::producers::{Key, columns, key, lock, save, save_totals, tenant};
 use crate::{
-    ledger_rules::{
-        Admission, Past, ProducerAccount, conflict_id, dropped_to_json, is_minted_lately,
-        report_reuse,
-    },
+    ledger_rules::{Admission, Past, conflict_id, is_minted_lately, report_reuse},
     postgres::{
         errors::Fault,
-        texts::readable,
         values::{Id, Timestamptz},
     },
+    producer_totals::TotalChanges,
     ranges::{Membership, RangeSet},
 };
 
-/// A batch's key, or a producer's.
-type Key = (Tenant, [u8; 16]);
 type Folded = HashMap<Key, RangeSet>;
 
 /// Enters the batches that were not committed before; an entry is the id that it is entered under.
@@ -269,8 +261,10 @@ pub(crate) async fn note(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Resul
     // Locked before they are read: two processors that each add to what they have read would lose
     // one of the two additions, and the account would say that logs are missing.
     let mut accounts = lock(db, &of_producers).await?;
+    let mut totals = TotalChanges::default();
     for (key, settled) in &of_producers {
         let account = accounts.entry(key.clone()).or_default();
+        totals.subtract(key.0.clone(), account);
         for of in settled {
             let Some(sent) = &of.batch.producer else { continue };
             if account.committed.find(sent.sequence) == Membership::In {
@@ -278,123 +272,10 @@ pub(crate) async fn note(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Resul
             }
             account.note(of.batch, sent, of.stored, of.dead_lettered);
         }
+        totals.add(key.0.clone(), account);
     }
-    save(db, &accounts).await
-}
-
-/// The accounts, for this transaction alone; new ones are made first.
-async fn lock<T>(
-    db: &Transaction<'_>,
-    wanted: &BTreeMap<Key, T>,
-) -> Result<BTreeMap<Key, ProducerAccount>, Fault> {
-    let (tenants, ids) = columns(wanted.keys());
-    let values = [(&tenants as _, Type::TEXT_ARRAY), (&ids as _, Type::UUID_ARRAY)];
-    // Producers are made here and not when their batches are entered: one whose batches are all
-    // repeats needs no row. Another processor may make the same one now; the select then finds it.
-    let create = db.execute_typed(
-        "INSERT INTO producers (tenant, producer_id, service, instance, sdk, sequence, emitted, dropped,
-             rejected_seen, queued, spooled, stored, dead_lettered, committed_sequences,
-             folded_sequences, last_received_unix_nano)
-         SELECT tenant, producer_id, '', '', '', 0, 0, '[]', 0, 0, 0, 0, 0, '', '', 0
-         FROM unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
-         WHERE NOT EXISTS (SELECT FROM producers known WHERE known.tenant = wanted.tenant
-                                                       AND known.producer_id = wanted.producer_id)
-         ON CONFLICT DO NOTHING",
-        &values,
-    );
-    let select = db.query_typed(
-        "SELECT p.tenant, p.producer_id, p.sequence, p.service, p.instance, p.sdk, p.emitted, p.dropped,
-                p.rejected_seen, p.queued, p.spooled, p.stored, p.dead_lettered,
-                p.committed_sequences, p.last_received_unix_nano
-         FROM producers p JOIN unnest($1::text[], $2::uuid[]) AS wanted (tenant, producer_id)
-              USING (tenant, producer_id)
-         ORDER BY p.tenant, p.producer_id FOR UPDATE OF p",
-        &values,
-    );
-    let (created, rows) = tokio::join!(biased; create, select);
-    created?;
-    let mut accounts = BTreeMap::new();
-    for row in &rows? {
-        accounts.insert(key(row)?, account(row)?);
-    }
-    if accounts.len() < wanted.len() {
-        return Err(Fault::passing("a producer long silent was forgotten just now"));
-    }
-    Ok(accounts)
-}
-
-fn account(row: &Row) -> Result<ProducerAccount, Fault> {
-    let bits = |column| row.try_get(column).map(|number: i64| number as u64);
-    let dropped: &str = row.try_get(7)?;
-    Ok(ProducerAccount {
-        sequence: bits(2)?,
-        service: row.try_get(3)?,
-        instance: row.try_get(4)?,
-        sdk: row.try_get(5)?,
-        account: Account {
-            emitted: bits(6)?,
-            dropped: serde_json::from_str(dropped)
-                .map_err(|error| Fault::corrupt(format!("a producer's drops: {error}")))?,
-            rejected: bits(8)?,
-            queued: bits(9)?,
-            spooled: bits(10)?,
-        },
-        stored: bits(11)?,
-        dead_lettered: bits(12)?,
-        committed: row.try_get(13)?,
-        last_received: Timestamp::from_unix_nanos(row.try_get(14)?),
-    })
-}
-
-async fn save(
-    db: &Transaction<'_>,
-    accounts: &BTreeMap<Key, ProducerAccount>,
-) -> Result<(), Fault> {
-    let (tenants, ids) = columns(accounts.keys());
-    let texts = |of: fn(&ProducerAccount) -> &str| -> Vec<String> {
-        accounts.values().map(|account| readable(of(account)).into_owned()).collect()
-    };
-    let numbers = |of: fn(&ProducerAccount) -> u64| -> Vec<i64> {
-        accounts.values().map(|account| of(account) as i64).collect()
-    };
-    let dropped: Vec<String> =
-        accounts.values().map(|account| dropped_to_json(&account.account.dropped)).collect();
-    let committed: Vec<Vec<u8>> =
-        accounts.values().map(|account| account.committed.to_bytes()).collect();
-    let received: Vec<i64> =
-        accounts.values().map(|account| account.last_received.as_unix_nanos()).collect();
-    db.execute_typed(
-        "UPDATE producers p SET service = of.service, instance = of.instance, sdk = of.sdk,
-             sequence = of.sequence, emitted = of.emitted, dropped = of.dropped,
-             rejected_seen = of.rejected_seen, queued = of.queued, spooled = of.spooled,
-             stored = of.stored, dead_lettered = of.dead_lettered,
-             committed_sequences = of.committed, last_received_unix_nano = of.received
-         FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-                     $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[],
-                     $12::bigint[], $13::bigint[], $14::bytea[], $15::bigint[])
-              AS of (tenant, producer_id, service, instance, sdk, sequence, emitted, dropped,
-                     rejected_seen, queued, spooled, stored, dead_lettered, committed, received)
-         WHERE p.tenant = of.tenant AND p.producer_id = of.producer_id",
-        &[
-            (&tenants, Type::TEXT_ARRAY),
-            (&ids, Type::UUID_ARRAY),
-            (&texts(|account| &account.service), Type::TEXT_ARRAY),
-            (&texts(|account| &account.instance), Type::TEXT_ARRAY),
-            (&texts(|account| &account.sdk), Type::TEXT_ARRAY),
-            (&numbers(|account| account.sequence), Type::INT8_ARRAY),
-            (&numbers(|account| account.account.emitted), Type::INT8_ARRAY),
-            (&dropped, Type::TEXT_ARRAY),
-            (&numbers(|account| account.account.rejected), Type::INT8_ARRAY),
-            (&numbers(|account| account.account.queued), Type::INT8_ARRAY),
-            (&numbers(|account| account.account.spooled), Type::INT8_ARRAY),
-            (&numbers(|account| account.stored), Type::INT8_ARRAY),
-            (&numbers(|account| account.dead_lettered), Type::INT8_ARRAY),
-            (&committed, Type::BYTEA_ARRAY),
-            (&received, Type::INT8_ARRAY),
-        ],
-    )
-    .await?;
-    Ok(())
+    let (saved, added) = tokio::join!(biased; save(db, &accounts, true), save_totals(db, &totals));
+    saved.and(added)
 }
 
 /// Folds old entries into their producers, a bounded number of them. Whether there is more to do.
@@ -463,43 +344,4 @@ async fn add_folded(
     )
     .await?;
     Ok(())
-}
-
-/// Forgets producers long silent. Those in use just now are left for the next time.
-pub(crate) async fn forget_silent(db: &Transaction<'_>, cutoff: Timestamp) -> Result<(), Fault> {
-    db.execute_typed(
-        "DELETE FROM producers WHERE (tenant, producer_id) IN
-             (SELECT tenant, producer_id FROM producers WHERE last_received_unix_nano < $1
-              FOR UPDATE SKIP LOCKED)",
-        &[(&cutoff.as_unix_nanos(), Type::INT8)],
-    )
-    .await?;
-    Ok(())
-}
-
-fn columns<'a>(keys: impl Iterator<Item = &'a Key>) -> (Vec<&'a str>, Vec<Id>) {
-    keys.map(|(tenant, id)| (tenant.as_str(), Id(*id))).unzip()
-}
-
-/// The first two columns.
-fn key(row: &Row) -> Result<Key, Fault> {
-    let Id(id) = row.try_get(1)?;
-    Ok((tenant(row)?, id))
-}
-
-fn tenant(row: &Row) -> Result<Tenant, Fault> {
-    Tenant::new(row.try_get(0)?).map_err(|error| Fault::corrupt(error.to_string()))
-}
-
-impl<'a> FromSql<'a> for RangeSet {
-    fn from_sql(
-        _: &Type,
-        bytes: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Self::from_bytes(bytes).ok_or_else(|| "the ranges of sequences are damaged".into())
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        *kind == Type::BYTEA
-    }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod copy;
 pub(crate) mod ledger;
+pub(crate) mod producers;
 pub(crate) mod rollups;
 
 use std::{

@@ -10,7 +10,7 @@ use super::models::{signed, tenant_of};
 use crate::sqlite::{SqliteStorage, errors::Fault, write::writer::Writer};
 use crate::{
     JOB_ATTEMPTS_MAX, JOBS_OPEN_MAX, Job, JobKind, JobState, NewJob, PassJobs, StorageError,
-    jobs::{JOB_ABANDONED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
+    jobs::{JOB_ABANDONED, JOB_CANCELLED, JOB_TOO_LATE, JOBS_KEPT, job_state, too_many_jobs},
 };
 
 #[async_trait]
@@ -54,6 +54,10 @@ impl PassJobs for SqliteStorage {
             })
         };
         self.writer.run(finish).await
+    }
+
+    async fn cancel_job(&self, tenant: &Tenant, job_id: u64) -> Result<(), StorageError> {
+        self.change(tenant, move |db, tenant_id| cancel(db, tenant_id, job_id)).await
     }
 
     async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError> {
@@ -121,17 +125,34 @@ fn clear(db: &Connection, now: Timestamp) -> Result<(), Fault> {
     Ok(())
 }
 
+fn cancel(db: &Connection, tenant_id: i64, job_id: u64) -> Result<(), Fault> {
+    let of = params![tenant_id, signed(job_id)];
+    db.prepare_cached(
+        "DELETE FROM jobs WHERE tenant_id = ?1 AND job_id = ?2 AND state = 'waiting'",
+    )?
+    .execute(of)?;
+    // One that was taken is kept: its tenant has had its turn.
+    db.prepare_cached(
+        "UPDATE jobs SET state = 'failed', answer = ?3
+         WHERE tenant_id = ?1 AND job_id = ?2 AND state = 'taken'",
+    )?
+    .execute(params![tenant_id, signed(job_id), JOB_CANCELLED])?;
+    Ok(())
+}
+
 /// The oldest job that somebody should begin, and how often it was begun: of the tenant whose last
-/// one was begun before that of the others, so that many jobs of one wait behind themselves.
+/// one was begun before that of the others, and of which none is worked on.
 fn next(db: &Connection, kind: JobKind, now: Timestamp) -> rusqlite::Result<Option<(i64, u32)>> {
     db.prepare_cached(
         "SELECT job_id, attempts FROM jobs
-              JOIN (SELECT tenant_id, max(leased_unix_nano) AS last FROM jobs WHERE kind = ?1
-                    GROUP BY tenant_id) AS turns USING (tenant_id)
          WHERE kind = ?1 AND state IN ('waiting', 'taken')
                AND (state = 'waiting' OR leased_unix_nano < ?2)
                AND ifnull(begin_before_unix_nano > ?2, TRUE)
-         ORDER BY turns.last, job_id LIMIT 1",
+               AND NOT EXISTS (SELECT 1 FROM jobs at_work
+                               WHERE at_work.kind = ?1 AND at_work.tenant_id = jobs.tenant_id
+                                     AND at_work.state = 'taken' AND at_work.leased_unix_nano >= ?2)
+         ORDER BY (SELECT max(turns.leased_unix_nano) FROM jobs turns
+                   WHERE turns.kind = ?1 AND turns.tenant_id = jobs.tenant_id), job_id LIMIT 1",
     )?
     .query_row(params![kind.as_str(), now.as_unix_nanos()], |row| Ok((row.get(0)?, row.get(1)?)))
     .optional()

@@ -21,7 +21,7 @@ use crate::sqlite::{
     blocks::{self, Origin},
     errors::Fault,
     ids::Ids,
-    write::ledger::note_entries,
+    write::{ledger::note_entries, producers::forget_silent},
 };
 use crate::{
     block::{Block, BlockError, EncodedBlock, Encoder, Window},
@@ -31,6 +31,8 @@ use crate::{
 /// Entries of the ledger that a step folds.
 // A transaction of the one writing thread, and writes wait behind it: small enough to be over soon.
 const FOLDED_PER_STEP: usize = 2_000;
+/// Silent producers that a step forgets.
+const PRODUCERS_PER_STEP: usize = 2_000;
 
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
 pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {
@@ -68,11 +70,8 @@ pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Resul
     for of_producer in sequences.chunk_by(|a, b| a.0 == b.0) {
         fold_producer(db, of_producer)?;
     }
-    db.execute(
-        "DELETE FROM producers WHERE last_received_unix_nano < ?1",
-        [(now - PRODUCER_RETENTION).as_unix_nanos()],
-    )?;
-    Ok(count == FOLDED_PER_STEP)
+    let more = forget_silent(db, now - PRODUCER_RETENTION, PRODUCERS_PER_STEP)?;
+    Ok(more || count == FOLDED_PER_STEP)
 }
 
 fn fold_producer(db: &Transaction<'_>, sequences: &[(i64, u64)]) -> Result<(), Fault> {

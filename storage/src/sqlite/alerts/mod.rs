@@ -84,7 +84,7 @@ impl KeepAlerts for SqliteStorage {
                         totals.first_seen_unix_nano, totals.last_seen_unix_nano, totals.level
                  FROM template_totals totals JOIN templates t USING (template_key)
                       JOIN services s USING (service_id)
-                 WHERE totals.first_seen_unix_nano >= ?2 AND t.tenant_id = ?1
+                 WHERE totals.first_seen_unix_nano >= ?2 AND totals.tenant_id = ?1
                        AND t.merged_into IS NULL AND totals.total > 0
                  ORDER BY totals.first_seen_unix_nano DESC LIMIT ?3",
             )?;
@@ -230,7 +230,8 @@ impl KeepAlerts for SqliteStorage {
             .run(move |db, _| {
                 let mut select = db.prepare_cached(
                     "SELECT name, action_id, body FROM alert_actions JOIN tenants USING (tenant_id)
-                     ORDER BY action_id LIMIT ?1",
+                     ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY action_id), action_id
+                     LIMIT ?1",
                 )?;
                 let mut rows = select.query([limit])?;
                 let mut actions = Vec::new();

@@ -11,9 +11,10 @@ use rusqlite::{Connection, Row, params};
 
 use super::aggregate::service_of;
 use crate::sqlite::read::rows;
-use crate::sqlite::{errors::Fault, ids::find_tenant, write::ledger::Dropped};
+use crate::sqlite::{errors::Fault, ids::find_tenant, write::producers::Dropped};
 use crate::{
-    ProducerReport, TemplateSummary,
+    ProducerReport, ProducerTotals, TemplateSummary,
+    producer_totals::{FIGURES, Figures},
     query::{PRODUCERS_MAX, TimeRange},
     ranges::{MISSING_RANGES_MAX, RangeSet},
     time_buckets::{Trend, seconds},
@@ -153,7 +154,7 @@ pub(crate) fn delivery_report(
         "SELECT producer_id, service, instance, sequence, emitted, dropped, rejected_seen, queued,
                 spooled, stored, dead_lettered, committed_sequences, last_received_unix_nano
          FROM producers
-         WHERE tenant_id = ?1 AND service <> '' AND (?2 IS NULL OR service = ?2)
+         WHERE is_listed = 1 AND tenant_id = ?1 AND service <> '' AND (?2 IS NULL OR service = ?2)
          ORDER BY last_received_unix_nano DESC, producer_key LIMIT ?3",
     )?;
     let name = service.map(Service::as_str);
@@ -163,6 +164,31 @@ pub(crate) fn delivery_report(
         reports.push(producer_report(row)?);
     }
     Ok(reports)
+}
+
+/// The accounts of all producers added up, by service.
+pub(crate) fn producer_totals(
+    db: &Connection,
+    tenant: &Tenant,
+    service: Option<&Service>,
+) -> Result<Vec<ProducerTotals>, Fault> {
+    let snapshot = db.unchecked_transaction()?;
+    let Some(tenant_id) = find_tenant(&snapshot, tenant)? else { return Ok(Vec::new()) };
+    let mut select = snapshot.prepare_cached(&format!(
+        "SELECT service, {} FROM producer_totals
+         WHERE tenant_id = ?1 AND (?2 IS NULL OR service = ?2) AND producers > 0 ORDER BY service",
+        FIGURES.join(", ")
+    ))?;
+    let mut rows = select.query(params![tenant_id, service.map(Service::as_str)])?;
+    let mut totals = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut figures = Figures::default();
+        for (column, figure) in (1..).zip(&mut figures) {
+            *figure = row.get(column)?;
+        }
+        totals.push(ProducerTotals::of(service_of(row, 0)?, figures));
+    }
+    Ok(totals)
 }
 
 fn producer_report(row: &Row<'_>) -> Result<ProducerReport, Fault> {

@@ -270,7 +270,12 @@ async fn a_directory_of_the_version_before_is_counted_when_it_is_opened() {
     db.execute_batch(&format!(
         "{triggers}; DROP TABLE tenant_usage; DROP INDEX dead_letters_owed;
          ALTER TABLE dead_letters DROP COLUMN is_owed;
-         ALTER TABLE dead_letters DROP COLUMN disk_bytes; PRAGMA user_version = 8"
+         ALTER TABLE dead_letters DROP COLUMN disk_bytes;
+         DROP INDEX producers_listed; ALTER TABLE producers DROP COLUMN is_listed;
+         DROP TABLE producer_totals; DROP INDEX jobs_turns; DROP INDEX template_totals_by_first_seen;
+         ALTER TABLE template_totals DROP COLUMN tenant_id;
+         CREATE INDEX template_totals_by_first_seen ON template_totals (first_seen_unix_nano);
+         PRAGMA user_version = 8"
     ))
     .unwrap();
     drop(db);

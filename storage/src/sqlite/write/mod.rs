@@ -2,6 +2,7 @@
 //! from them, producers, dead letters.
 
 pub(crate) mod ledger;
+pub(crate) mod producers;
 pub(crate) mod rollups;
 pub(crate) mod writer;
 

@@ -27,7 +27,7 @@ pub(crate) fn save(
     for (template, counts) in &counts.template_totals {
         let key = ids.template(db, tenant_id, template)?;
         keys.insert(template.template_id, key);
-        add_template_total(db, key, counts)?;
+        add_template_total(db, tenant_id, key, counts)?;
     }
     save_template_errors(db, &with_keys(counts.template_errors, &keys))?;
     save_templates(db, &with_keys(counts.templates, &keys))?;
@@ -174,9 +174,14 @@ fn add_template_bucket(
     Ok(())
 }
 
-fn add_template_total(db: &Connection, key: i64, added: &TemplateCounts) -> rusqlite::Result<()> {
+fn add_template_total(
+    db: &Connection,
+    tenant_id: i64,
+    key: i64,
+    added: &TemplateCounts,
+) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "INSERT INTO template_totals VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO template_totals VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET total = total + excluded.total, level = max(level, excluded.level),
              first_seen_unix_nano = min(first_seen_unix_nano, excluded.first_seen_unix_nano),
              last_seen_unix_nano = max(last_seen_unix_nano, excluded.last_seen_unix_nano)",
@@ -187,6 +192,7 @@ fn add_template_total(db: &Connection, key: i64, added: &TemplateCounts) -> rusq
         added.level as u8,
         added.first.as_unix_nanos(),
         added.last.as_unix_nanos(),
+        tenant_id,
     ])?;
     Ok(())
 }
