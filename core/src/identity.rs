@@ -233,6 +233,18 @@ pub struct LogId {
     pub index: u32,
 }
 
+impl LogId {
+    /// The least of a time: a log is before it if and only if it is of an earlier time.
+    pub const fn first_of(time: Timestamp) -> Self {
+        Self { time, batch_id: BatchId([0; 16]), index: 0 }
+    }
+
+    /// The greatest of a time: a log is after it if and only if it is of a later time.
+    pub const fn last_of(time: Timestamp) -> Self {
+        Self { time, batch_id: BatchId([u8::MAX; 16]), index: u32::MAX }
+    }
+}
+
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Of fixed width and highest digits first, so that ids as text sort like logs by time.

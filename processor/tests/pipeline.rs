@@ -25,8 +25,8 @@ use logweir_core::{
 use logweir_processor::{Parts, ProcessorConfig, start};
 use logweir_queue::{InProcessQueue, LiveFeed, PublishError, Publisher, QueueLimits};
 use logweir_storage::{
-    Administer, FindingKind, KeepFindings, ReadLogs, SearchQuery, SqliteConfig, SqliteStorage,
-    StorageError, TimeRange, WriteLogs, WriteOutcome,
+    Administer, FindingKind, KeepFindings, ReadLogs, SearchLimits, SearchQuery, SqliteConfig,
+    SqliteStorage, StorageError, TimeRange, WriteLogs, WriteOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -122,6 +122,7 @@ impl Setting {
             range: TimeRange::ALL,
             cursor: None,
             page_size: 100,
+            limits: SearchLimits::NONE,
         };
         self.storage.search(&Tenant::default(), query).await.unwrap().logs
     }

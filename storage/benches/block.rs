@@ -193,11 +193,11 @@ fn bench_encode(criterion: &mut Criterion, name: &str, logs: &[StoredLog], effor
     for text in
         ["", "level:error", "timeout", "*imeo*", "\"connection refused\"", "4711", "user=u77"]
     {
-        let filter = Filter::parse(text, Timestamp::EPOCH).expect("a good filter");
+        let filter = Filter::parse(text, Timestamp::EPOCH).expect("a good filter").into();
         group.bench_function(format!("scan {text:?}"), |b| {
             b.iter(|| {
                 let block = Block::open(&block.body).expect("a good block");
-                block.matching(&filter, &Window::ALL).expect("good columns").len()
+                block.matching(&filter, &Window::ALL, &|| true).expect("good columns").len()
             });
         });
     }

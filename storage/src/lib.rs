@@ -77,8 +77,8 @@ pub use self::{
     postgres::{PostgresConfig, PostgresStorage},
     producer_totals::ProducerTotals,
     query::{
-        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchPage,
-        SearchQuery, TimeRange,
+        AggregateQuery, CELLS_MAX, GroupBy, POINTS_MAX, PRODUCERS_MAX, SERIES_MAX, SearchLimits,
+        SearchPage, SearchQuery, TimeRange,
     },
     sqlite::{SqliteConfig, SqliteStorage},
 };

@@ -1,6 +1,8 @@
 //! What a reader may ask, as values; every implementation translates it. Also the latency buckets,
 //! which are part of the stored format.
 
+use std::time::Duration;
+
 use logweir_core::{
     filter::Filter,
     identity::{LogId, Service},
@@ -40,6 +42,49 @@ pub(crate) enum Order {
     OldestFirst,
 }
 
+impl Order {
+    /// The cursor of a walk that has found everything before this time, in its order, and goes on
+    /// with it.
+    pub(crate) const fn cursor_before(self, time: Timestamp) -> LogId {
+        match self {
+            Self::NewestFirst => LogId::first_of(time.next()),
+            Self::OldestFirst => LogId::last_of(time.previous()),
+        }
+    }
+
+    /// Leaves of a range what may come after a cursor.
+    pub(crate) fn narrow(self, range: &mut TimeRange, cursor: LogId) {
+        let time = cursor.time;
+        match self {
+            Self::NewestFirst if cursor == LogId::first_of(time) => range.to = range.to.min(time),
+            Self::NewestFirst => range.to = range.to.min(time.next()),
+            Self::OldestFirst if cursor == LogId::last_of(time) => {
+                range.from = range.from.max(time.next());
+            }
+            Self::OldestFirst => range.from = range.from.max(time),
+        }
+    }
+}
+
+/// How much a search may take before it ends with what it has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchLimits {
+    /// Time at work; waiting for a turn does not count.
+    pub work: Duration,
+    /// Bytes of logs that are read, as they are stored.
+    pub bytes: u64,
+}
+
+impl SearchLimits {
+    /// As much as it takes.
+    pub const NONE: Self = Self { work: Duration::MAX, bytes: u64::MAX };
+
+    /// Whether a search that has this left must end after working so much longer.
+    pub(crate) fn are_met_after(self, work: Duration) -> bool {
+        self.work <= work || self.bytes == 0
+    }
+}
+
 /// A page of a search or an export.
 #[derive(Debug, Clone)]
 pub struct SearchQuery {
@@ -51,6 +96,9 @@ pub struct SearchQuery {
     pub cursor: Option<LogId>,
     /// Matches wanted, at least 1.
     pub page_size: usize,
+    /// When to end before the page is full. Somewhat more is taken where that is needed to get on:
+    /// no two pages of a search end at the same place.
+    pub limits: SearchLimits,
 }
 
 /// Matches, and where to go on.
@@ -58,8 +106,12 @@ pub struct SearchQuery {
 pub struct SearchPage {
     /// The matches in order.
     pub logs: Vec<StoredLog>,
-    /// The last id if there are more.
+    /// The cursor of the next page, if there may be more: the last id, or where a search ended that
+    /// met its limits.
     pub next: Option<LogId>,
+    /// Whether it met its limits before the page was full; there may be no logs at all, and more on
+    /// the next page.
+    pub is_partial: bool,
 }
 
 /// By what to split counts.

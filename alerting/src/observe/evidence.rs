@@ -13,7 +13,7 @@ use logweir_core::{
     timestamp::Timestamp,
 };
 use logweir_incident::incident::{DeployMark, EVIDENCE_MAX, Evidence, SampleLog};
-use logweir_storage::{SearchQuery, StorageError, TimeRange};
+use logweir_storage::{SearchLimits, SearchQuery, StorageError, TimeRange};
 
 use crate::{
     dependencies::Dependencies,
@@ -121,7 +121,13 @@ async fn sample(
     let filter = Filter::parse(&text, Timestamp::EPOCH)
         .map_err(|error| StorageError::LimitExceeded(format!("{text}: {error}")))?;
     let range = TimeRange { from, to };
-    let query = SearchQuery { filter, range, cursor: None, page_size: LOGS_MAX };
+    let query = SearchQuery {
+        filter,
+        range,
+        cursor: None,
+        page_size: LOGS_MAX,
+        limits: SearchLimits::NONE,
+    };
     let page = dependencies.read.search(tenant, query).await?;
     // Where there are more logs than a page holds, those of the page stand for the time that they
     // span.

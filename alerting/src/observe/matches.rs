@@ -9,7 +9,7 @@ use std::{
 
 use logweir_core::{filter::Filter, identity::Tenant, record::StoredLog, timestamp::Timestamp};
 use logweir_incident::rule::{Rule, RuleKind};
-use logweir_storage::{ReadLogs, SearchQuery, StorageError, TimeRange};
+use logweir_storage::{ReadLogs, SearchLimits, SearchQuery, StorageError, TimeRange};
 
 use crate::{
     detector::window::{BUCKET_WIDTH, Bucket},
@@ -117,7 +117,13 @@ async fn buckets(
     // What is no filter any more was one when the rule was set, by an earlier version.
     let Ok(filter) = Filter::parse(filter, now) else { return Ok(Vec::new()) };
     let range = TimeRange { from, to: Timestamp::MAX };
-    let query = SearchQuery { filter, range, cursor: None, page_size: MATCHES_MAX };
+    let query = SearchQuery {
+        filter,
+        range,
+        cursor: None,
+        page_size: MATCHES_MAX,
+        limits: SearchLimits::NONE,
+    };
     let found = read.search(tenant, query).await?.logs;
     Ok(counted(&found).into_iter().map(|((_, service), bucket)| (service, bucket)).collect())
 }

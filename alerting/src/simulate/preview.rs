@@ -12,8 +12,8 @@ use logweir_incident::{
     rule::{Rule, RuleKind},
 };
 use logweir_storage::{
-    AggregateQuery, GroupBy, KeepAlerts, ReadLogs, SearchQuery, StorageError, TemplateSummary,
-    TimeRange,
+    AggregateQuery, GroupBy, KeepAlerts, ReadLogs, SearchLimits, SearchQuery, StorageError,
+    TemplateSummary, TimeRange,
 };
 
 use crate::{
@@ -196,7 +196,13 @@ impl Past {
         let mut cursor = None;
         loop {
             let filter = filter.clone();
-            let query = SearchQuery { filter, range, cursor, page_size: PAGE_LOGS };
+            let query = SearchQuery {
+                filter,
+                range,
+                cursor,
+                page_size: PAGE_LOGS,
+                limits: SearchLimits::NONE,
+            };
             let page = read.search(tenant, query).await?;
             logs.extend(page.logs);
             cursor = page.next;

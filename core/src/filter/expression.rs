@@ -113,7 +113,7 @@ pub enum Comparison {
 
 /// Words next to each other in a text, in any case; see [`super::words`] for what a word is. What
 /// stands between them does not matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Phrase {
     /// The words, folded to one case, at least one.
     pub words: Vec<String>,

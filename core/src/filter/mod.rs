@@ -10,6 +10,7 @@ mod field;
 mod glob;
 mod parse;
 mod phrase;
+mod phrase_set;
 mod prefilter;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use self::{
     expression::{Comparison, Detail, Expression, Phrase, Subject, Term, TextField},
     glob::Glob,
     parse::FilterError,
+    phrase_set::{PhraseBits, PhraseSet},
     prefilter::Required,
     value::has_phrase,
 };
@@ -47,5 +49,30 @@ impl Filter {
     /// What every match must have, to skip data without looking into it.
     pub fn required(&self) -> Required<'_> {
         Required::of(&self.expression)
+    }
+}
+
+/// A filter made ready to look at many logs: parsing is quick, and this takes up to a millisecond.
+#[derive(Debug, Clone, Default)]
+pub struct CompiledFilter {
+    filter: Filter,
+    phrases: Option<PhraseSet>,
+}
+
+impl CompiledFilter {
+    /// The filter as it was.
+    pub const fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// All its phrases, if they are so many that finding them together is worth it.
+    pub const fn phrases(&self) -> Option<&PhraseSet> {
+        self.phrases.as_ref()
+    }
+}
+
+impl From<Filter> for CompiledFilter {
+    fn from(filter: Filter) -> Self {
+        Self { phrases: PhraseSet::of(&filter.expression), filter }
     }
 }

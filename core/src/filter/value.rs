@@ -115,19 +115,22 @@ fn value_of(json: &Json) -> Value {
 
 /// Whether a value has a phrase, or one of those within it.
 pub fn has_phrase(value: &Value, phrase: &Phrase) -> bool {
+    any_text(value, &mut |text| phrase.matches(text))
+}
+
+/// Whether something holds for a value as a text, or for one of those within it.
+pub(super) fn any_text(value: &Value, holds: &mut dyn FnMut(&str) -> bool) -> bool {
     match (value, parsed(value)) {
-        (_, Some(json)) => any_leaf(&json, phrase),
-        (Value::String(text) | Value::Json(text), None) => phrase.matches(text),
-        (Value::Int(_) | Value::Double(_) | Value::Bool(_), None) => {
-            phrase.matches(&value.to_string())
-        }
+        (_, Some(json)) => any_leaf(&json, holds),
+        (Value::String(text) | Value::Json(text), None) => holds(text),
+        (Value::Int(_) | Value::Double(_) | Value::Bool(_), None) => holds(&value.to_string()),
     }
 }
 
-fn any_leaf(json: &Json, phrase: &Phrase) -> bool {
+fn any_leaf(json: &Json, holds: &mut dyn FnMut(&str) -> bool) -> bool {
     match json {
-        Json::Array(members) => members.iter().any(|member| any_leaf(member, phrase)),
-        Json::Object(fields) => fields.values().any(|field| any_leaf(field, phrase)),
-        leaf => has_phrase(&value_of(leaf), phrase),
+        Json::Array(members) => members.iter().any(|member| any_leaf(member, holds)),
+        Json::Object(fields) => fields.values().any(|field| any_leaf(field, holds)),
+        leaf => any_text(&value_of(leaf), holds),
     }
 }

@@ -12,7 +12,7 @@ use logweir_core::{
     job::{Cluster, Clusters},
     record::StoredLog,
 };
-use logweir_storage::{ReadLogs, SearchQuery, StorageError, TimeRange};
+use logweir_storage::{ReadLogs, SearchLimits, SearchQuery, StorageError, TimeRange};
 
 const ANOMALIES_MAX: usize = 5_000;
 const PAGE_LOGS: usize = 1_000;
@@ -128,7 +128,8 @@ async fn search(
         .map(|service| Expression::Term(Term::Text(TextField::Service, service.to_string())));
     let conditions = std::iter::once(condition).chain(of_service).collect();
     let filter = Filter { expression: Expression::And(conditions) };
-    let query = SearchQuery { filter, range: asked.range, cursor, page_size };
+    let query =
+        SearchQuery { filter, range: asked.range, cursor, page_size, limits: SearchLimits::NONE };
     Ok(storage.search(&asked.tenant, query).await?.logs)
 }
 

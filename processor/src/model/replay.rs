@@ -11,7 +11,9 @@ use logweir_core::{
     identity::{Service, Tenant},
     record::StoredLog,
 };
-use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, StorageError, TimeRange};
+use logweir_storage::{
+    AggregateQuery, GroupBy, ReadLogs, SearchLimits, SearchQuery, StorageError, TimeRange,
+};
 
 /// Logs read for a training or a comparison.
 pub(crate) const LOGS_MAX: u64 = 100_000;
@@ -89,7 +91,13 @@ pub(crate) async fn replay<J: Judge>(
         let (mut cursor, mut left) = (None, logs_max);
         while left > 0 {
             let page_size = PAGE_LOGS.min(usize::try_from(left).unwrap_or(PAGE_LOGS));
-            let query = SearchQuery { filter: window.filter(), range, cursor, page_size };
+            let query = SearchQuery {
+                filter: window.filter(),
+                range,
+                cursor,
+                page_size,
+                limits: SearchLimits::NONE,
+            };
             let page = storage.export(&window.tenant, query).await?;
             left = left.saturating_sub(page.logs.len() as u64);
             // A page at a time, so that memory holds a thousand logs, and on a thread for

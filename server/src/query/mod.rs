@@ -14,11 +14,10 @@ use logweir_core::{
     latency::bucket_bounds,
     runtime::clock::Clock,
     timestamp::{Timestamp, nanos_of},
-    wire,
 };
 use logweir_proto::v1::{self, query_service_server::QueryService};
 use logweir_queue::LiveFeed;
-use logweir_storage::{AggregateQuery, GroupBy, SearchQuery, Storage, TimeRange};
+use logweir_storage::{AggregateQuery, GroupBy, SearchLimits, SearchQuery, Storage, TimeRange};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -45,6 +44,10 @@ const TEMPLATES_MAX: u32 = 10_000;
 const NEIGHBOURS_MAX: u32 = 100;
 const WINDOW_MINUTES_DEFAULT: u32 = 5;
 const WINDOW_MINUTES_MAX: u32 = 10_080;
+/// How much one call may search before it answers with what it has found.
+// Time: callers give up after some 10 s, and a part of a page in time is worth more to them than a
+// whole one too late. Bytes: what a search reads from the disk others have to read again.
+const SEARCH_LIMITS: SearchLimits = SearchLimits { work: Duration::from_secs(5), bytes: 2 << 30 };
 // A tail that ends lets another one in, and they are long.
 const TAIL_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A time bucket that takes all of a window, whenever that begins: 127 years, a multiple of 10 s.
@@ -78,16 +81,10 @@ impl QueryService for QueryHandler {
             range: time_range(asked.range)?,
             cursor: page_token(&asked.page_token)?,
             page_size: page_size as usize,
+            limits: SEARCH_LIMITS,
         };
         let page = self.storage.search(&caller.tenant, query).await.map_err(Refusal::from)?;
-        // Logs are up to 64 KiB, so a page may not fit one response. The next page then begins
-        // after the last log that did and not where storage stopped, or what was cut is skipped.
-        let found = page.logs.len();
-        let ids: Vec<LogId> = page.logs.iter().map(|log| log.id).collect();
-        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
-        let next = if logs.len() < found { Some(ids[logs.len() - 1]) } else { page.next };
-        let next_page_token = next.map_or_else(String::new, |id| id.to_string());
-        Ok(Response::new(v1::SearchLogsResponse { logs, next_page_token }))
+        Ok(Response::new(response::search_page(page)))
     }
 
     type ExportLogsStream = Streamed<v1::ExportLogsResponse>;
@@ -103,6 +100,7 @@ impl QueryService for QueryHandler {
             range: time_range(asked.range)?,
             cursor: None,
             page_size: PAGE_SIZE_MAX as usize,
+            limits: SEARCH_LIMITS,
         };
         let (storage, auth) = (Arc::clone(&self.storage), Arc::clone(&self.auth));
         let export = Export::new(storage, auth, caller, query, self.stop.clone());

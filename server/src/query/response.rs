@@ -1,10 +1,10 @@
 //! Responses of the query service, made from what storage returns.
 
-use logweir_core::{record::StoredLog, wire};
+use logweir_core::{identity::LogId, record::StoredLog, timestamp::Timestamp, wire};
 use logweir_proto::v1;
 use logweir_storage::{
     AggregatePoint, AggregateSeries, Finding, FindingKind, LogWithNeighbours, ProducerReport,
-    ProducerTotals, ServiceSummary, TemplateSummary,
+    ProducerTotals, SearchPage, ServiceSummary, TemplateSummary,
 };
 use prost::Message;
 
@@ -12,6 +12,24 @@ use crate::{
     config::ServiceConfig,
     response_size::{RESPONSE_BYTES_MAX, cut, cut_at},
 };
+
+/// A page as far as it fits.
+pub(crate) fn search_page(page: SearchPage) -> v1::SearchLogsResponse {
+    // Logs are up to 64 KiB, so a page may not fit one response. The next page then begins after the
+    // last log that did and not where storage stopped, or what was cut is skipped.
+    let found = page.logs.len();
+    let ids: Vec<LogId> = page.logs.iter().map(|log| log.id).collect();
+    let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
+    let is_cut = logs.len() < found;
+    let next = if is_cut { Some(ids[logs.len() - 1]) } else { page.next };
+    let searched_back_to = next.filter(|_| page.is_partial && !is_cut).map(|id| id.time);
+    v1::SearchLogsResponse {
+        logs,
+        next_page_token: next.map_or_else(String::new, |id| id.to_string()),
+        partial: searched_back_to.is_some(),
+        searched_back_to_unix_nano: searched_back_to.map_or(0, Timestamp::as_unix_nanos),
+    }
+}
 
 /// A log, and the nearest of its neighbours if not all fit.
 pub(crate) fn log_with_neighbours(found: LogWithNeighbours) -> v1::GetLogResponse {

@@ -53,22 +53,25 @@ impl Export {
 
     async fn next_part(&mut self) -> Result<Option<v1::ExportLogsResponse>, Refusal> {
         // After an error nothing follows, for the query was taken.
-        let Some(mut query) = self.query.take() else { return Ok(None) };
-        // With every page: an export may take hours, and its token be revoked meanwhile.
-        self.auth.check_current(&self.caller)?;
-        if self.stop.is_cancelled() {
-            return Err(Refusal::stopping());
+        while let Some(mut query) = self.query.take() {
+            // With every page: an export may take hours, and its token be revoked meanwhile.
+            self.auth.check_current(&self.caller)?;
+            if self.stop.is_cancelled() {
+                return Err(Refusal::stopping());
+            }
+            let page = self.storage.export(&self.caller.tenant, query.clone()).await?;
+            let ids: Vec<_> = page.logs.iter().map(|log| log.id).collect();
+            let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
+            // As in a search: after what fitted, not after what was found.
+            query.cursor =
+                if logs.len() < ids.len() { Some(ids[logs.len() - 1]) } else { page.next };
+            self.query = query.cursor.is_some().then_some(query);
+            // A page that ended at its limits may have no match, and the next one some.
+            if !logs.is_empty() {
+                return Ok(Some(v1::ExportLogsResponse { logs }));
+            }
         }
-        let page = self.storage.export(&self.caller.tenant, query.clone()).await?;
-        let ids: Vec<_> = page.logs.iter().map(|log| log.id).collect();
-        let (logs, _) = cut(page.logs.into_iter().map(wire::log_entry_to_wire));
-        if logs.is_empty() {
-            return Ok(None);
-        }
-        // As in a search: after what fitted, not after what was found.
-        query.cursor = if logs.len() < ids.len() { Some(ids[logs.len() - 1]) } else { page.next };
-        self.query = query.cursor.is_some().then_some(query);
-        Ok(Some(v1::ExportLogsResponse { logs }))
+        Ok(None)
     }
 }
 
@@ -178,16 +181,19 @@ fn matches(filter: &Filter, logs: &[StoredLog], from: usize) -> (Vec<v1::LogEntr
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashMap, time::Duration};
 
     use futures::StreamExt;
     use logweir_core::{
         fairness::{permits::TenantPermits, threshold::Threshold},
         identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
-        record::{Level, Record, ScoredRecord},
+        record::{Level, Record, Resource, ScoredBatch, ScoredRecord, Template},
         timestamp::Timestamp,
     };
     use logweir_queue::LiveFeed;
+    use logweir_storage::{
+        ReadLogs, SearchLimits, SqliteConfig, SqliteStorage, TimeRange, WriteLogs,
+    };
     use tonic::Code;
 
     use super::*;
@@ -248,6 +254,56 @@ mod tests {
                 anomaly_reasons: Vec::new(),
             },
         }
+    }
+
+    fn batch(number: u8, message: &str) -> ScoredBatch {
+        let mut scored = log(0, message).scored;
+        scored.record.time = NOW + Duration::from_secs(number.into());
+        let resource = Resource::of(Service::new("a").unwrap());
+        let template = Template {
+            template_id: scored.template_id,
+            tenant: Tenant::default(),
+            service: resource.service.clone(),
+            pattern: "any".into(),
+            merged_into: None,
+            is_merger: false,
+        };
+        ScoredBatch {
+            tenant: Tenant::default(),
+            batch_id: BatchId([number; 16]),
+            checksum: 0,
+            received_at: NOW,
+            producer: None,
+            resource,
+            templates: HashMap::from([(scored.template_id, Arc::new(template))]),
+            records: vec![scored],
+            rejected: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_export_goes_on_where_a_page_met_its_limits() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = Arc::new(SqliteStorage::open(&config, Arc::new(|| NOW)).unwrap());
+        for (number, message) in (1..).zip(["one", "two", "three"]) {
+            storage.write([batch(number, message)].into()).await.unwrap();
+        }
+        let query = SearchQuery {
+            filter: Filter::parse("three", NOW).unwrap(),
+            range: TimeRange::ALL,
+            cursor: None,
+            page_size: 10,
+            limits: SearchLimits { work: Duration::ZERO, ..SearchLimits::NONE },
+        };
+        let first = storage.export(&Tenant::default(), query.clone()).await.unwrap();
+        assert!(first.is_partial && first.logs.is_empty());
+        let Bench { auth, caller, .. } = Bench::new();
+        let export = Export::new(storage, auth, caller, query, CancellationToken::new());
+        let parts: Vec<_> = export.parts().collect().await;
+        let logs = parts.into_iter().flat_map(|part| part.unwrap().logs);
+        let messages: Vec<String> = logs.map(|log| log.record.unwrap().message).collect();
+        assert_eq!(messages, ["three"]);
     }
 
     #[tokio::test(start_paused = true)]

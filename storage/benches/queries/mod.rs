@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use logweir_core::{filter::Filter, identity::Tenant, timestamp::Timestamp};
-use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchQuery, TimeRange};
+use logweir_storage::{AggregateQuery, GroupBy, ReadLogs, SearchLimits, SearchQuery, TimeRange};
 
 use crate::sample::{HOUR, Made, SERVICES, START, trace};
 
@@ -13,6 +13,7 @@ async fn search(storage: &dyn ReadLogs, name: &str, filter: &str, range: TimeRan
         range,
         cursor: None,
         page_size: 100,
+        limits: SearchLimits::NONE,
     };
     let mut times = Vec::new();
     let mut found = 0;

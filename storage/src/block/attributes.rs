@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use logweir_core::{
-    filter::{Phrase, has_phrase},
+    filter::{Phrase, PhraseBits, PhraseSet, has_phrase},
     record::{Attribute, Value},
 };
 
@@ -300,7 +300,7 @@ pub(super) struct PhraseSearch<'a> {
     attributes: &'a Attributes,
     phrase: &'a Phrase,
     /// Whether it has digits alone, as whole numbers do.
-    is_digits: bool,
+    is_number: bool,
     /// Of each column of texts, how their skeletons match.
     skeletons: Vec<Vec<PhraseMatch>>,
     scratch: Vec<u8>,
@@ -313,22 +313,44 @@ impl Attributes {
             Values::String(texts) => texts.phrase_matches(phrase),
             _ => Vec::new(),
         });
-        let is_digits =
-            phrase.words.iter().flat_map(|word| word.bytes()).all(|b| b.is_ascii_digit());
         PhraseSearch {
             attributes: self,
             phrase,
-            is_digits,
+            is_number: phrase.is_number(),
             skeletons: skeletons.collect(),
             scratch: Vec::new(),
         }
     }
+
+    /// Those phrases of a set that the values of a log have; `scratch` is overwritten.
+    pub(super) fn phrases(
+        &self,
+        row: usize,
+        set: &PhraseSet,
+        scratch: &mut Vec<u8>,
+    ) -> Result<PhraseBits, BlockError> {
+        let shape = &self.shapes[self.shape_of_rows[row] as usize];
+        let positions = &self.positions[self.starts[row] as usize..];
+        shape.iter().zip(positions).try_fold(0, |found, (column, position)| {
+            Ok(found
+                | match &self.columns[*column as usize].1 {
+                    Values::String(texts) => texts.phrases(*position as usize, set, scratch)?,
+                    Values::Int(_) if !set.has_number() => 0,
+                    values => set.in_value(&values.get(*position as usize)?),
+                })
+        })
+    }
 }
 
 impl PhraseSearch<'_> {
+    /// How many skeletons were asked for the phrase.
+    pub(super) fn skeleton_count(&self) -> usize {
+        self.skeletons.iter().map(Vec::len).sum()
+    }
+
     /// Whether a value of a log has the phrase.
     pub(super) fn has(&mut self, row: usize) -> Result<bool, BlockError> {
-        let Self { attributes, phrase, is_digits, skeletons, scratch } = self;
+        let Self { attributes, phrase, is_number, skeletons, scratch } = self;
         let shape = &attributes.shapes[attributes.shape_of_rows[row] as usize];
         let positions = &attributes.positions[attributes.starts[row] as usize..];
         for (column, position) in shape.iter().zip(positions) {
@@ -340,7 +362,7 @@ impl PhraseSearch<'_> {
                     PhraseMatch::Perhaps => texts.has_phrase(position, phrase, scratch)?,
                 },
                 // Most values are such, and need not be written out to see that they have no word.
-                Values::Int(_) if !*is_digits => false,
+                Values::Int(_) if !*is_number => false,
                 values => has_phrase(&values.get(position)?, phrase),
             };
             if has {

@@ -28,6 +28,7 @@ mod integers;
 mod levels;
 mod numbers;
 mod open;
+mod phrases;
 mod scan;
 mod section;
 mod texts;

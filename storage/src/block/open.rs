@@ -24,6 +24,7 @@ use super::{
 
 /// An encoded block, opened; columns are decompressed when first needed.
 pub struct Block<'a> {
+    bytes: usize,
     rows: usize,
     packed: [PackedSection<'a>; 4],
     keys: OnceCell<Keys>,
@@ -54,6 +55,13 @@ pub(super) struct Origin {
     pub(super) service: Service,
     pub(super) instance: String,
     pub(super) environment: String,
+}
+
+impl Origin {
+    /// All its texts.
+    pub(super) fn texts(&self) -> [&str; 3] {
+        [self.service.as_str(), &self.instance, &self.environment]
+    }
 }
 
 /// What is seldom asked for.
@@ -92,6 +100,7 @@ impl<'a> Block<'a> {
         let packed = [take()?, take()?, take()?, take()?];
         reader.finish()?;
         Ok(Self {
+            bytes: body.len(),
             rows,
             packed,
             keys: OnceCell::new(),
@@ -104,6 +113,11 @@ impl<'a> Block<'a> {
     /// How many logs it holds, at least 1.
     pub const fn row_count(&self) -> usize {
         self.rows
+    }
+
+    /// How many bytes it has, as it is stored.
+    pub const fn byte_count(&self) -> u64 {
+        self.bytes as u64
     }
 
     /// How many bytes each section takes: where the space goes.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use logweir_core::{
-    filter::{Expression, Filter, Phrase, Subject, Term, TextField},
+    filter::{CompiledFilter, Expression, Filter, Subject, Term, TextField},
     identity::{LogId, TemplateId},
     record::{Level, Value},
     timestamp::Timestamp,
@@ -14,8 +14,8 @@ use logweir_core::{
 
 use super::{
     BlockError,
-    open::{Block, Origin},
-    texts::PhraseMatch,
+    open::Block,
+    phrases::{PhraseScan, without},
 };
 use crate::query::TimeRange;
 
@@ -42,8 +42,14 @@ impl Window {
 }
 
 impl Block<'_> {
-    /// The rows in the window that match, ascending by row (not by time).
-    pub fn matching(&self, filter: &Filter, window: &Window) -> Result<Vec<u32>, BlockError> {
+    /// The rows in the window that match, ascending by row (not by time). None, and as soon as it
+    /// is asked, if they are no longer wanted.
+    pub fn matching(
+        &self,
+        filter: &CompiledFilter,
+        window: &Window,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<u32>, BlockError> {
         let keys = self.keys()?;
         let in_window = |row: &u32| {
             let id = keys.id(*row as usize);
@@ -54,14 +60,46 @@ impl Block<'_> {
         // The window first, from the keys alone: of a block that is wholly behind the cursor
         // nothing else is decompressed.
         let rows: Vec<u32> = (0..self.row_count() as u32).filter(in_window).collect();
-        self.select(&filter.expression, rows)
+        let phrases = PhraseScan::new(self, filter.phrases());
+        let scan = Scan { block: self, phrases, is_wanted };
+        match scan.select(&filter.filter().expression, rows) {
+            Err(Stop::Unwanted) => Ok(Vec::new()),
+            Err(Stop::Damaged(error)) => Err(error),
+            Ok(rows) => Ok(rows),
+        }
     }
+}
 
+/// Looks through one block for one filter.
+struct Scan<'b, 'a> {
+    block: &'b Block<'a>,
+    phrases: PhraseScan<'b, 'a>,
+    is_wanted: &'b dyn Fn() -> bool,
+}
+
+/// Why a block was not looked through.
+enum Stop {
+    Damaged(BlockError),
+    /// Rows found so far would be wrong within a negation, so that there are none.
+    Unwanted,
+}
+
+impl From<BlockError> for Stop {
+    fn from(error: BlockError) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+impl Scan<'_, '_> {
     /// Those of the rows that match; they ascend before and after.
-    fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
+    fn select(&self, expression: &Expression, rows: Vec<u32>) -> Result<Vec<u32>, Stop> {
         // This is what spares a section: with no row left, later terms read no columns.
         if rows.is_empty() {
             return Ok(rows);
+        }
+        // With each term: that is a look at all rows of one block at most, mostly some milliseconds.
+        if !(self.is_wanted)() {
+            return Err(Stop::Unwanted);
         }
         match expression {
             Expression::And(all) => {
@@ -86,71 +124,10 @@ impl Block<'_> {
                 let found = self.select(negated, rows.clone())?;
                 Ok(without(rows, &found))
             }
-            Expression::Term(Term::Words(phrase)) => self.select_phrase(phrase, rows),
-            Expression::Term(Term::Anywhere(phrase)) => self.select_anywhere(phrase, rows),
-            Expression::Term(term) => self.select_term(term, rows),
+            Expression::Term(Term::Words(phrase)) => Ok(self.phrases.in_messages(phrase, rows)?),
+            Expression::Term(Term::Anywhere(phrase)) => Ok(self.phrases.anywhere(phrase, rows)?),
+            Expression::Term(term) => Ok(self.select_term(term, rows)?),
         }
-    }
-
-    fn select_phrase(&self, phrase: &Phrase, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
-        let skeletons = &self.keys()?.skeletons;
-        let messages = self.messages()?;
-        // Each skeleton is asked once for all of its messages. Only where the answer depends on
-        // variable words is a message put together.
-        let phrase_matches = messages.phrase_matches(phrase);
-        let (mut scratch, mut damage) = (Vec::new(), None);
-        rows.retain(|row| match phrase_matches[skeletons[*row as usize] as usize] {
-            PhraseMatch::Never => false,
-            PhraseMatch::Always => true,
-            PhraseMatch::Perhaps => {
-                messages.has_phrase(*row as usize, phrase, &mut scratch).unwrap_or_else(|error| {
-                    damage = Some(error);
-                    false
-                })
-            }
-        });
-        damage.map_or(Ok(rows), Err)
-    }
-
-    fn select_anywhere(&self, phrase: &Phrase, rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
-        let mut matching = self.select_phrase(phrase, rows.clone())?;
-        let rest = without(rows, &matching);
-        matching.extend(self.select_beside_message(phrase, rest)?);
-        matching.sort_unstable();
-        Ok(matching)
-    }
-
-    /// Those of the rows that have a phrase in another text or the value of an attribute.
-    fn select_beside_message(
-        &self,
-        phrase: &Phrase,
-        mut rows: Vec<u32>,
-    ) -> Result<Vec<u32>, BlockError> {
-        if rows.is_empty() {
-            return Ok(rows);
-        }
-        let (keys, details) = (self.keys()?, self.details()?);
-        // Rows share a few of these, so that each is asked once.
-        let of_origin = |origin: &Origin| {
-            [origin.service.as_str(), &origin.instance, &origin.environment]
-                .into_iter()
-                .any(|text| phrase.matches(text))
-        };
-        let origins: Vec<bool> = keys.origins.iter().map(of_origin).collect();
-        let loggers: Vec<bool> =
-            details.loggers.iter().map(|logger| phrase.matches(logger)).collect();
-        let mut in_values = self.attributes()?.phrase_search(phrase);
-        let mut damage = None;
-        rows.retain(|row| {
-            let row = *row as usize;
-            origins[keys.origin_of_rows[row] as usize]
-                || loggers[details.logger_of_rows[row] as usize]
-                || in_values.has(row).unwrap_or_else(|error| {
-                    damage = Some(error);
-                    false
-                })
-        });
-        damage.map_or(Ok(rows), Err)
     }
 
     fn select_term(&self, term: &Term, mut rows: Vec<u32>) -> Result<Vec<u32>, BlockError> {
@@ -158,7 +135,8 @@ impl Block<'_> {
         // first, so that only single values can turn out damaged.
         self.prepare(term)?;
         let filter = Filter { expression: Expression::Term(term.clone()) };
-        let subject = RowSubject { block: self, row: Cell::new(0), damage: RefCell::new(None) };
+        let subject =
+            RowSubject { block: self.block, row: Cell::new(0), damage: RefCell::new(None) };
         rows.retain(|row| {
             subject.row.set(*row as usize);
             filter.matches(&subject)
@@ -168,14 +146,14 @@ impl Block<'_> {
 
     fn prepare(&self, term: &Term) -> Result<(), BlockError> {
         match term {
-            Term::Attribute(..) | Term::AttributeLike(..) => self.attributes().map(drop),
+            Term::Attribute(..) | Term::AttributeLike(..) => self.block.attributes().map(drop),
             Term::Latency(..)
             | Term::Score(..)
             | Term::Trace(_)
             | Term::Span(_)
             | Term::Present(_)
             | Term::Text(TextField::Logger, _)
-            | Term::TextLike(TextField::Logger, _) => self.details().map(drop),
+            | Term::TextLike(TextField::Logger, _) => self.block.details().map(drop),
             _ => Ok(()),
         }
     }
@@ -202,13 +180,6 @@ fn cost(expression: &Expression) -> u8 {
             Term::Anywhere(_) => 5,
         },
     }
-}
-
-/// The rows that are not among `found`; both ascend.
-fn without(mut rows: Vec<u32>, found: &[u32]) -> Vec<u32> {
-    let mut found = found.iter().peekable();
-    rows.retain(|row| found.next_if_eq(&row).is_none());
-    rows
 }
 
 /// A row as a filter sees it.

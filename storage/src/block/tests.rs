@@ -1,7 +1,7 @@
 //! What goes in comes out, and a scan finds what a look at each log would.
 
 use logweir_core::{
-    filter::Filter,
+    filter::{CompiledFilter, Filter},
     identity::{BatchId, LogId, Service, TemplateId},
     record::{
         Attribute, Level, Record, Resource, ScoredRecord, StoredLog, Value, content_checksum,
@@ -112,7 +112,29 @@ fn any_logs() -> impl Strategy<Value = Vec<StoredLog>> {
     prop::collection::vec(any_log(), 1..60)
 }
 
-fn any_filter() -> impl Strategy<Value = Filter> {
+fn any_filter() -> impl Strategy<Value = CompiledFilter> {
+    prop_oneof![3 => any_terms(), 1 => any_many_phrases()].prop_map(|text| {
+        let filter = Filter::parse(&text, Timestamp::EPOCH);
+        filter.unwrap_or_else(|error| panic!("{text}: {error}")).into()
+    })
+}
+
+/// So many that they are looked for together.
+fn any_many_phrases() -> impl Strategy<Value = String> {
+    let phrase = prop_oneof![
+        "[*]?(user|refu|[a-f0-9]{1,3}|ms|é|错|错误user)[*]?",
+        "\"[*]?(user|get|r|7) [0-9]{1,2}[*]?\"",
+    ];
+    let term = (any::<bool>(), phrase)
+        .prop_map(|(anywhere, phrase)| if anywhere { format!("any:{phrase}") } else { phrase });
+    let terms = prop::collection::vec(term, 5..40);
+    (any::<bool>(), terms).prop_map(|(any, terms)| match any {
+        true => terms.join(" or "),
+        false => terms.iter().map(|term| format!("-{term} ")).collect(),
+    })
+}
+
+fn any_terms() -> impl Strategy<Value = String> {
     let term = prop_oneof![
         "[*]?(user|refu|ref|get|a_b|7|1[0-9]|[a-f0-9]{2}|ms)[*]?",
         "[*]?(é|错|用户|错误user|useré)[*]?",
@@ -139,12 +161,11 @@ fn any_filter() -> impl Strategy<Value = Filter> {
     let term = (any::<bool>(), term).prop_map(|(not, t)| if not { format!("-{t}") } else { t });
     let all = prop::collection::vec(term, 0..3).prop_map(|terms| terms.join(" "));
     (all.clone(), all).prop_map(|(one, other)| {
-        let text = if one.is_empty() || other.is_empty() {
+        if one.is_empty() || other.is_empty() {
             format!("{one}{other}")
         } else {
             format!("({one}) or ({other})")
-        };
-        Filter::parse(&text, Timestamp::EPOCH).unwrap_or_else(|error| panic!("{text}: {error}"))
+        }
     })
 }
 
@@ -184,11 +205,11 @@ fn seal(body: &mut [u8]) {
 }
 
 /// Reads everything; only that it neither panics nor fills the memory is of interest.
-fn read_all(body: &[u8], filter: &Filter) -> Result<usize, BlockError> {
+fn read_all(body: &[u8], filter: &CompiledFilter) -> Result<usize, BlockError> {
     let block = Block::open(body)?;
     let rows = block.row_count().min(100) as u32;
     let read = (0..rows).filter(|row| block.log(*row).is_ok()).count();
-    Ok(read + block.matching(filter, &Window::ALL)?.len())
+    Ok(read + block.matching(filter, &Window::ALL, &|| true)?.len())
 }
 
 proptest! {
@@ -276,17 +297,17 @@ proptest! {
                 (window.range.from..window.range.to).contains(&log.id.time)
                     && window.after.is_none_or(|after| log.id > after)
                     && window.before.is_none_or(|before| log.id < before)
-                    && filter.matches(*log)
+                    && filter.filter().matches(*log)
             });
             found.map(|(row, _)| row).collect::<Vec<u32>>()
         };
         let window = Window { range, after: id(after), before: id(before) };
         for window in [Window::ALL, window] {
-            prop_assert_eq!(block.matching(&filter, &window).unwrap(), matches(&window));
+            prop_assert_eq!(block.matching(&filter, &window, &|| true).unwrap(), matches(&window));
         }
         prop_assert!(
-            matches(&Window::ALL).is_empty() || may_match(&encoded.word_filter, &filter),
-            "the word filter rules out a match of {:?}", filter
+            matches(&Window::ALL).is_empty() || may_match(&encoded.word_filter, filter.filter()),
+            "the word filter rules out a match of {:?}", filter.filter()
         );
     }
 
@@ -316,6 +337,22 @@ proptest! {
 }
 
 #[test]
+fn a_scan_stops_when_it_is_not_wanted() {
+    let block = encode(&[plain_log("one two three")], Effort::Fresh);
+    let block = Block::open(&block.body).unwrap();
+    let filter = Filter::parse("-zero one two -(four five) three", Timestamp::EPOCH).unwrap();
+    let found = |looks: usize| {
+        let left = std::cell::Cell::new(looks);
+        let is_wanted = || left.replace(left.get().saturating_sub(1)) > 0;
+        block.matching(&filter.clone().into(), &Window::ALL, &is_wanted).unwrap()
+    };
+    assert_eq!(found(usize::MAX), [0]);
+    for looks in 0..8 {
+        assert_eq!(found(looks), [0; 0], "{looks}");
+    }
+}
+
+#[test]
 fn a_filter_of_an_earlier_version_hides_no_words() {
     let filter = |text| Filter::parse(text, Timestamp::EPOCH).unwrap();
     let encoded = encode(&[plain_log("连接timeout了")], Effort::Fresh);
@@ -328,7 +365,7 @@ fn a_filter_of_an_earlier_version_hides_no_words() {
     assert!(!may_match(of_earlier_version, &filter("template:77")));
 }
 
-fn plain_log(message: &str) -> StoredLog {
+pub(super) fn plain_log(message: &str) -> StoredLog {
     let record = Record { message: message.into(), ..Record::default() };
     StoredLog {
         id: LogId { time: Timestamp::EPOCH, batch_id: BatchId([0; 16]), index: 0 },

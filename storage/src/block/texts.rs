@@ -6,7 +6,7 @@
 //! as filters understand words, a phrase can be looked up among the skeletons first.
 
 use logweir_core::filter::{
-    Phrase,
+    Phrase, PhraseBits, PhraseSet,
     words::{is_letter, is_word_byte},
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -420,6 +420,18 @@ impl Texts {
         let mut bytes = Vec::with_capacity(128);
         self.append(text, &mut bytes);
         String::from_utf8(bytes).map_err(|_| NOT_UTF8)
+    }
+
+    /// Those phrases of a set that a text has; `scratch` is overwritten.
+    pub(super) fn phrases(
+        &self,
+        text: usize,
+        set: &PhraseSet,
+        scratch: &mut Vec<u8>,
+    ) -> Result<PhraseBits, BlockError> {
+        scratch.clear();
+        self.append(text, scratch);
+        std::str::from_utf8(scratch).map(|text| set.in_text(text)).map_err(|_| NOT_UTF8)
     }
 
     /// Whether a text, of which the match is [`PhraseMatch::Perhaps`], has a phrase; `scratch` is

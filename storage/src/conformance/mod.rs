@@ -33,6 +33,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     reading::odd_values_come_back_as_they_were(&fresh()).await;
     reading::filters_hold_for_the_same_logs(&fresh()).await;
     reading::pages_are_complete_and_in_order(&fresh()).await;
+    reading::limits_only_cut_pages_short(&fresh()).await;
     reading::pages_stay_stable_while_data_comes_in(&fresh()).await;
     reading::a_log_has_its_neighbours(&fresh()).await;
     reading::counters_equal_a_recount(&fresh()).await;

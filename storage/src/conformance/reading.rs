@@ -18,8 +18,8 @@ use super::{
     },
 };
 use crate::{
-    AggregatePoint, AggregateQuery, AggregateSeries, GroupBy, SearchQuery, Storage, StorageError,
-    TimeRange,
+    AggregatePoint, AggregateQuery, AggregateSeries, GroupBy, SearchLimits, SearchQuery, Storage,
+    StorageError, TimeRange,
 };
 
 /// A few services over a few hours, in several writes.
@@ -322,6 +322,57 @@ pub(super) async fn pages_are_complete_and_in_order(test: &impl StorageUnderTest
     all.reverse();
     for page_size in [3, 5_000] {
         assert_eq!(export_all(&*storage, "", page_size).await, all, "pages of {page_size}");
+    }
+}
+
+/// All pages together, and how many of them met the limits.
+async fn in_parts(
+    storage: &dyn Storage,
+    is_export: bool,
+    mut query: SearchQuery,
+) -> (Vec<StoredLog>, usize) {
+    let (mut logs, mut partial) = (Vec::new(), 0);
+    loop {
+        let page = match is_export {
+            true => storage.export(&tenant(), query.clone()).await.unwrap(),
+            false => storage.search(&tenant(), query.clone()).await.unwrap(),
+        };
+        partial += usize::from(page.is_partial);
+        logs.extend(page.logs);
+        let Some(next) = page.next else { return (logs, partial) };
+        let goes_on = |last| if is_export { next > last } else { next < last };
+        assert!(query.cursor.is_none_or(goes_on), "no two pages end at the same place");
+        query.cursor = Some(next);
+    }
+}
+
+pub(super) async fn limits_only_cut_pages_short(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    store_history(&*storage).await;
+    let none = SearchLimits::NONE;
+    let limits = [
+        SearchLimits { work: Duration::ZERO, ..none },
+        SearchLimits { bytes: 0, ..none },
+        SearchLimits { bytes: 3_000, ..none },
+        SearchLimits { bytes: 40_000, ..none },
+        none,
+    ];
+    for text in FILTERS.into_iter().step_by(3) {
+        let whole = search_all(&*storage, &tenant(), text, 1_000).await;
+        let oldest_first: Vec<StoredLog> = whole.iter().rev().cloned().collect();
+        for (limits, page_size) in limits.into_iter().flat_map(|one| [(one, 70), (one, 1_000)]) {
+            let query = SearchQuery { limits, ..query(text, page_size) };
+            let (found, partial) = in_parts(&*storage, false, query.clone()).await;
+            assert_eq!(found, whole, "{text:?} {limits:?} {page_size}");
+            let (found, _) = in_parts(&*storage, true, query).await;
+            assert_eq!(found, oldest_first, "{text:?} {limits:?} {page_size}");
+            // One page has room for all logs, so that only the limits can cut it short.
+            if text.is_empty() && page_size > whole.len() {
+                let must_end = limits.bytes == 0 || limits.work.is_zero();
+                assert!(partial > 0 || !must_end, "{limits:?}");
+            }
+            assert!(partial == 0 || limits != none);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use logweir_core::{
 };
 
 use super::NOW;
-use crate::{ReadLogs, SearchQuery, Storage, TimeRange, WriteOutcome};
+use crate::{ReadLogs, SearchLimits, SearchQuery, Storage, TimeRange, WriteOutcome};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
@@ -163,6 +163,7 @@ pub(crate) fn query(filter: &str, page_size: usize) -> SearchQuery {
         range: TimeRange::ALL,
         cursor: None,
         page_size,
+        limits: SearchLimits::NONE,
     }
 }
 

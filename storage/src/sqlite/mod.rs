@@ -188,7 +188,7 @@ impl SqliteStorage {
         order: Order,
     ) -> Result<SearchPage, StorageError> {
         let tenant = tenant.clone();
-        self.readers.run(move |db, caller| search::search(db, caller, &tenant, &query, order)).await
+        self.readers.run(move |db, caller| search::search(db, caller, &tenant, query, order)).await
     }
 }
 

@@ -486,12 +486,12 @@ async fn a_search_over_many_snapshots_finds_the_same() {
     let mut expected = newest_first(&batches);
     for page_size in [50, 1_000] {
         let query = query("", page_size);
-        let page = search::search(&db, &caller, &tenant(), &query, Order::NewestFirst).unwrap();
+        let page =
+            search::search(&db, &caller, &tenant(), query.clone(), Order::NewestFirst).unwrap();
         assert_eq!(page.logs, expected[..page_size.min(480)]);
     }
     expected.reverse();
-    let page =
-        search::search(&db, &caller, &tenant(), &query("", 300), Order::OldestFirst).unwrap();
+    let page = search::search(&db, &caller, &tenant(), query("", 300), Order::OldestFirst).unwrap();
     assert_eq!(page.logs, expected[..300]);
 }
 

@@ -124,7 +124,9 @@ async fn has_attribute(
         page_size: 1,
         ..Default::default()
     };
-    Ok(!client.search_logs(request).await?.into_inner().logs.is_empty())
+    let page = client.search_logs(request).await?.into_inner();
+    // What was searched in part may have it in the rest.
+    Ok(page.partial || !page.logs.is_empty())
 }
 
 #[cfg(test)]

@@ -129,6 +129,10 @@ impl SearchArgs {
             output.flush()?;
             left = left.saturating_sub(page.logs.len() as u64);
             request.page_token = page.next_page_token;
+            if page.partial && left > 0 && !self.output.json {
+                let reached = Timestamp::from_unix_nanos(page.searched_back_to_unix_nano);
+                say(&format!("searched back to {}; searching on", reached.shown()));
+            }
             if left == 0 || request.page_token.is_empty() {
                 break;
             }

@@ -1,9 +1,12 @@
 //! Finding logs: walks through time in stretches chosen by the stored buckets, a statement for
-//! each, and stops as soon as the page is full. Rows come one by one and only matches are kept, so
+//! each, and stops as soon as the page is full or its limits are met. Rows come one by one and only matches are kept, so
 //! a page of logs is all that it holds. Every statement has its own snapshot: a long search hinders
 //! no vacuum, and logs that come in meanwhile may only appear where it has not been yet.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::Transaction;
 use futures::TryStreamExt;
@@ -27,7 +30,7 @@ use crate::postgres::{
 };
 use crate::{
     LogWithNeighbours, StorageError,
-    query::{Order, SearchPage, SearchQuery, TimeRange},
+    query::{Order, SearchLimits, SearchPage, SearchQuery, TimeRange},
     template_aliases::of_logs,
     time_buckets::{FINE_SECONDS, HOUR_SECONDS, bucket_start, seconds},
 };
@@ -64,8 +67,7 @@ pub(crate) async fn search(
     let mut range = query.range;
     range.from = range.from.max(required.time.0);
     range.to = range.to.min(required.time.1);
-    let mut page =
-        Page { order, size: query.page_size.max(1), cursor: query.cursor, logs: Vec::new() };
+    let mut page = Page::new(order, query);
     page.narrow_to_cursor(&mut range);
     let Some(services) = services(db, tenant, &required).await? else { return Ok(page.finish()) };
     let scope = Scope {
@@ -118,6 +120,7 @@ pub(crate) async fn get(
         range: TimeRange::ALL,
         cursor: Some(id),
         page_size: neighbours,
+        limits: SearchLimits::NONE,
     };
     let mut before = search(db, tenant, &query, Order::NewestFirst).await?.logs;
     before.reverse();
@@ -161,17 +164,28 @@ struct Page {
     size: usize,
     cursor: Option<LogId>,
     logs: Vec<StoredLog>,
+    limits: SearchLimits,
+    started: Instant,
+    /// Where the search met its limits.
+    ended_at: Option<LogId>,
 }
 
 impl Page {
+    fn new(order: Order, query: &SearchQuery) -> Self {
+        Self {
+            order,
+            size: query.page_size.max(1),
+            cursor: query.cursor,
+            logs: Vec::new(),
+            limits: query.limits,
+            started: Instant::now(),
+            ended_at: None,
+        }
+    }
+
     fn narrow_to_cursor(&self, range: &mut TimeRange) {
-        let Some(cursor) = self.cursor else { return };
-        let time = cursor.time;
-        match self.order {
-            Order::NewestFirst => {
-                range.to = range.to.min(time.next());
-            }
-            Order::OldestFirst => range.from = range.from.max(time),
+        if let Some(cursor) = self.cursor {
+            self.order.narrow(range, cursor);
         }
     }
 
@@ -180,11 +194,24 @@ impl Page {
         (self.size + 1 - self.logs.len()) as u64
     }
 
+    /// Whether nothing more is to be read.
+    fn is_done(&self) -> bool {
+        self.wanted() == 0 || self.ended_at.is_some()
+    }
+
+    /// Ends the search if its limits are met, everything up to an id being found.
+    fn end_if_limits_are_met(&mut self, reached: LogId) {
+        if self.limits.are_met_after(self.started.elapsed()) {
+            self.ended_at = Some(reached);
+        }
+    }
+
     fn finish(mut self) -> SearchPage {
         let has_more = self.logs.len() > self.size;
         self.logs.truncate(self.size);
         let next = self.logs.last().map(|log| log.id).filter(|_| has_more);
-        SearchPage { logs: self.logs, next }
+        let is_partial = next.is_none() && self.ended_at.is_some();
+        SearchPage { logs: self.logs, next: next.or(self.ended_at), is_partial }
     }
 }
 
@@ -290,12 +317,16 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             None => services_in(db, scope, &stretch).await?,
         };
         let read = scope.read(db, part, &services, page).await?;
-        if page.wanted() == 0 {
-            return Ok(());
+        let reached = match scope.order {
+            Order::NewestFirst => LogId::first_of(part.from),
+            Order::OldestFirst => LogId::last_of(part.to.previous()),
+        };
+        scope.order.narrow(&mut range, reached);
+        if !page.is_done() && range.from < range.to {
+            page.end_if_limits_are_met(reached);
         }
-        match scope.order {
-            Order::NewestFirst => range.to = part.from,
-            Order::OldestFirst => range.from = part.to,
+        if page.is_done() {
+            return Ok(());
         }
         // Rows passed in vain cost more than rows that the database looks through alone.
         rows = if read > PASSED_ROWS_MAX {
@@ -425,6 +456,8 @@ impl Scope<'_> {
             let mut count = 0;
             while let Some(row) = rows.try_next().await? {
                 count += 1;
+                let bytes = row.raw_size_bytes() as u64;
+                page.limits.bytes = page.limits.bytes.saturating_sub(bytes);
                 let log = rows::log(&row)?;
                 // Of every row, whether or not it matches: the next statement goes on after it.
                 after = Some(log.id);
@@ -440,6 +473,12 @@ impl Scope<'_> {
             }
             read += count;
             if count < limit {
+                return Ok(read);
+            }
+            if let Some(reached) = after {
+                page.end_if_limits_are_met(reached);
+            }
+            if page.is_done() {
                 return Ok(read);
             }
             limit *= GROWTH;

@@ -212,9 +212,9 @@ fn merge_blocks(
     let mut places = Vec::new();
     for (service, name) in (0..).zip(services) {
         let of_service = Term::Text(TextField::Service, name.clone());
-        let filter = Filter { expression: Expression::Term(of_service) };
+        let filter = Filter { expression: Expression::Term(of_service) }.into();
         for (number, block) in (0..).zip(blocks) {
-            for row in block.matching(&filter, &Window::ALL)? {
+            for row in block.matching(&filter, &Window::ALL, &|| true)? {
                 places.push(Place { service, id: block.id(row)?, block: number, row });
             }
         }

@@ -1,12 +1,15 @@
 //! Finding logs: walks the blocks by time, passes over those that cannot hold a match, and stops as
-//! soon as no block left can improve the page. Holds a page of logs and one block at most. A
-//! snapshot that gets old is let go; the walk then goes on, in a new one, from the time that it has
-//! come to, so that blocks may be merged meanwhile.
+//! soon as no block left can improve the page, or its limits are met. Holds a page of logs and one
+//! block at most. A snapshot that gets old is let go; the walk then goes on, in a new one, from the
+//! time that it has come to, so that blocks may be merged meanwhile.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use logweir_core::{
-    filter::{Expression, Filter, Required, Term, TextField},
+    filter::{CompiledFilter, Expression, Filter, Required, Term, TextField},
     identity::{LogId, Service, Tenant},
     record::StoredLog,
     timestamp::Timestamp,
@@ -24,7 +27,7 @@ use crate::sqlite::{
 use crate::{
     LogWithNeighbours, StorageError,
     block::{self, Block, BlockError, Window},
-    query::{Order, SearchPage, SearchQuery, TimeRange},
+    query::{Order, SearchLimits, SearchPage, SearchQuery, TimeRange},
     template_aliases::of_logs,
 };
 
@@ -33,33 +36,51 @@ pub(crate) fn search(
     db: &Connection,
     caller: &Caller,
     tenant: &Tenant,
-    query: &SearchQuery,
+    query: SearchQuery,
     order: Order,
 ) -> Result<SearchPage, Fault> {
-    let expanded = template_aliases::expanded(db, tenant, &query.filter)?;
-    let filter = expanded.as_ref().unwrap_or(&query.filter);
-    // What every match must have, so that a filter that names a time, a service or a level leads
-    // the walk as well as the query's own range does.
-    let required = filter.required();
-    let mut range = query.range;
-    range.from = range.from.max(required.time.0);
-    range.to = range.to.min(required.time.1);
-    let mut page = Page::new(order, query);
-    page.narrow_to_cursor(&mut range);
-    let scope = Scope { tenant, filter, required: &required };
-    while let Some(reached) = step(db, caller, &scope, range, &mut page)? {
-        // Blocks come by their nearest time, so all that lies on this side of `reached` is final:
-        // blocks that the walk has not come to have no log there. The rest is found again in the
-        // next snapshot, where the same logs may lie in other, merged blocks.
-        page.forget_beyond(reached);
-        match order {
-            Order::NewestFirst => range.to = reached.next(),
-            Order::OldestFirst => range.from = reached,
+    let mut walk = Walk::new(tenant.clone(), query, order);
+    loop {
+        if let Some(page) = walk.go_on(db, caller)? {
+            return Ok(page);
         }
     }
-    let mut page = page.finish();
-    template_aliases::show(db, tenant, &of_logs(&page.logs), &mut page.logs)?;
-    Ok(page)
+}
+
+/// A search on its way, between one snapshot and the next.
+pub(crate) struct Walk {
+    tenant: Tenant,
+    filter: Filter,
+    way: Way,
+}
+
+impl Walk {
+    pub(crate) fn new(tenant: Tenant, query: SearchQuery, order: Order) -> Self {
+        let page = Page::new(order, &query);
+        let mut range = query.range;
+        page.narrow_to_cursor(&mut range);
+        let way = Way { range, page, seen: HashSet::new(), left: query.limits };
+        Self { tenant, filter: query.filter, way }
+    }
+
+    /// Goes on in one snapshot until that is old; the page, once it is final.
+    pub(crate) fn go_on(
+        &mut self,
+        db: &Connection,
+        caller: &Caller,
+    ) -> Result<Option<SearchPage>, Fault> {
+        let expanded = template_aliases::expanded(db, &self.tenant, &self.filter)?;
+        let filter = CompiledFilter::from(expanded.unwrap_or_else(|| self.filter.clone()));
+        let required = filter.filter().required();
+        let scope = Scope { tenant: &self.tenant, filter: &filter, required: &required };
+        let reached = self.way.step(db, caller, &scope)?;
+        if reached.is_some() && !self.way.left.are_met_after(Duration::ZERO) {
+            return Ok(None);
+        }
+        let mut page = self.way.page.finish(reached);
+        template_aliases::show(db, &self.tenant, &of_logs(&page.logs), &mut page.logs)?;
+        Ok(Some(page))
+    }
 }
 
 /// One log with those around it.
@@ -77,15 +98,16 @@ pub(crate) fn get(
         return Ok(LogWithNeighbours { log, before: Vec::new(), after: Vec::new() });
     }
     let service = Term::Text(TextField::Service, log.service.to_string());
-    let query = SearchQuery {
+    let around = SearchQuery {
         filter: Filter { expression: Expression::Term(service) },
         range: TimeRange::ALL,
         cursor: Some(id),
         page_size: neighbours,
+        limits: SearchLimits::NONE,
     };
-    let mut before = search(db, caller, tenant, &query, Order::NewestFirst)?.logs;
+    let mut before = search(db, caller, tenant, around.clone(), Order::NewestFirst)?.logs;
     before.reverse();
-    let after = search(db, caller, tenant, &query, Order::OldestFirst)?.logs;
+    let after = search(db, caller, tenant, around, Order::OldestFirst)?.logs;
     Ok(LogWithNeighbours { log, before, after })
 }
 
@@ -124,11 +146,8 @@ impl Page {
     }
 
     fn narrow_to_cursor(&self, range: &mut TimeRange) {
-        let Some(cursor) = self.cursor else { return };
-        let time = cursor.time;
-        match self.order {
-            Order::NewestFirst => range.to = range.to.min(time.next()),
-            Order::OldestFirst => range.from = range.from.max(time),
+        if let Some(cursor) = self.cursor {
+            self.order.narrow(range, cursor);
         }
     }
 
@@ -161,10 +180,11 @@ impl Page {
     fn take(
         &mut self,
         block: &Block<'_>,
-        filter: &Filter,
+        filter: &CompiledFilter,
         range: TimeRange,
+        caller: &Caller,
     ) -> Result<(), BlockError> {
-        let rows = block.matching(filter, &self.window(range))?;
+        let rows = block.matching(filter, &self.window(range), &|| !caller.is_gone())?;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             found.push((block.id(row)?, row));
@@ -194,30 +214,41 @@ impl Page {
         Ok(())
     }
 
-    /// Drops the matches that the walk, going on from `reached`, will come to again.
-    fn forget_beyond(&mut self, reached: Timestamp) {
-        match self.order {
-            Order::NewestFirst => self.best.retain(|id, _| id.time > reached),
-            Order::OldestFirst => self.best.retain(|id, _| id.time < reached),
+    /// The page; of a walk that did not come to its end, up to where it came.
+    fn finish(&mut self, reached: Option<Timestamp>) -> SearchPage {
+        if let Some(reached) = reached {
+            self.forget_beyond(reached);
         }
-    }
-
-    fn finish(self) -> SearchPage {
         let has_more = self.best.len() > self.size;
-        let mut logs: Vec<StoredLog> = self.best.into_values().collect();
+        let mut logs: Vec<StoredLog> = std::mem::take(&mut self.best).into_values().collect();
         if self.order == Order::NewestFirst {
             logs.reverse();
         }
         logs.truncate(self.size);
         let next = logs.last().map(|log| log.id).filter(|_| has_more);
-        SearchPage { logs, next }
+        let going_on = reached.map(|reached| self.order.cursor_before(reached));
+        SearchPage {
+            logs,
+            is_partial: next.is_none() && reached.is_some(),
+            next: next.or(going_on),
+        }
+    }
+
+    /// Drops the matches that are not final.
+    fn forget_beyond(&mut self, reached: Timestamp) {
+        // Blocks come by their nearest time, so all that lies on this side of `reached` is final:
+        // blocks that the walk has not come to have no log there.
+        match self.order {
+            Order::NewestFirst => self.best.retain(|id, _| id.time > reached),
+            Order::OldestFirst => self.best.retain(|id, _| id.time < reached),
+        }
     }
 }
 
 /// What is searched for, and whose.
 struct Scope<'a> {
     tenant: &'a Tenant,
-    filter: &'a Filter,
+    filter: &'a CompiledFilter,
     required: &'a Required<'a>,
 }
 
@@ -229,44 +260,82 @@ impl Scope<'_> {
     }
 }
 
-/// Walks within one snapshot. Returns the time to go on from, or nothing if the page is done.
-fn step(
-    db: &Connection,
-    caller: &Caller,
-    scope: &Scope<'_>,
+/// How far a search has come.
+struct Way {
+    /// What is still to be walked.
     range: TimeRange,
-    page: &mut Page,
-) -> Result<Option<Timestamp>, Fault> {
-    let started = Instant::now();
-    let snapshot = db.unchecked_transaction()?;
-    let Some((sql, scope_id)) = walk(&snapshot, scope, page.order)? else { return Ok(None) };
-    let mut select = snapshot.prepare_cached(sql)?;
-    let (from, to) = (range.from.as_unix_nanos(), range.to.as_unix_nanos());
-    let mut candidates = select.query(params![scope_id, from, to])?;
-    while let Some(candidate) = candidates.next()? {
-        let nearest = rows::timestamp(candidate, 1)?;
-        if page.is_settled_before(nearest) {
-            break;
-        }
-        // Only once the walk has moved: from where it began it would make the same step for ever.
-        let is_behind_start = match page.order {
-            Order::NewestFirst => nearest.next() < range.to,
-            Order::OldestFirst => nearest > range.from,
+    page: Page,
+    /// Blocks that are done with. In the next snapshot one of them may be part of a merged block;
+    /// what that has again is the same match and not another.
+    seen: HashSet<i64>,
+    /// What the search may still take.
+    left: SearchLimits,
+}
+
+impl Way {
+    /// Walks within one snapshot. Returns the time to go on from, or nothing if the page is done.
+    fn step(
+        &mut self,
+        db: &Connection,
+        caller: &Caller,
+        scope: &Scope<'_>,
+    ) -> Result<Option<Timestamp>, Fault> {
+        // What every match must have, so that a filter that names a time, a service or a level
+        // leads the walk as well as the query's own range does.
+        let (from, to) = scope.required.time;
+        self.range = TimeRange { from: self.range.from.max(from), to: self.range.to.min(to) };
+        let started = Instant::now();
+        let snapshot = db.unchecked_transaction()?;
+        let Some((sql, scope_id)) = walk(&snapshot, scope, self.page.order)? else {
+            return Ok(None);
         };
-        if started.elapsed() >= caller.snapshot_max && is_behind_start {
-            return Ok(Some(nearest));
+        let mut select = snapshot.prepare_cached(sql)?;
+        let (from, to) = (self.range.from.as_unix_nanos(), self.range.to.as_unix_nanos());
+        let mut candidates = select.query(params![scope_id, from, to])?;
+        while let Some(candidate) = candidates.next()? {
+            let nearest = rows::timestamp(candidate, 1)?;
+            if self.page.is_settled_before(nearest) || caller.is_gone() {
+                break;
+            }
+            let work = started.elapsed();
+            let is_to_stop = work >= caller.snapshot_max || self.left.are_met_after(work);
+            if is_to_stop && self.has_moved_to(nearest) {
+                self.left.work = self.left.work.saturating_sub(work);
+                self.page.order.narrow(&mut self.range, self.page.order.cursor_before(nearest));
+                return Ok(Some(nearest));
+            }
+            let (block_id, content_mask) = (candidate.get(0)?, candidate.get(2)?);
+            if self.seen.insert(block_id) && scope.allows(content_mask) {
+                self.look_into(&snapshot, block_id, caller, scope)?;
+            }
         }
-        if caller.is_gone() {
-            break;
-        }
-        // Cheapest first: the mask lies in the index, the word filter is a kilobyte or a few, the
-        // body tens of them.
-        let block_id = candidate.get(0)?;
-        if scope.allows(candidate.get(2)?) && may_match(&snapshot, block_id, scope.filter)? {
-            with_body(&snapshot, block_id, |block| page.take(block, scope.filter, range))?;
+        Ok(None)
+    }
+
+    /// Whether the walk has moved: from where it began it would make the same step for ever.
+    fn has_moved_to(&self, nearest: Timestamp) -> bool {
+        match self.page.order {
+            Order::NewestFirst => nearest.next() < self.range.to,
+            Order::OldestFirst => nearest > self.range.from,
         }
     }
-    Ok(None)
+
+    fn look_into(
+        &mut self,
+        db: &Connection,
+        block_id: i64,
+        caller: &Caller,
+        scope: &Scope<'_>,
+    ) -> Result<(), Fault> {
+        // Cheapest first: the word filter is a kilobyte or a few, the body tens of them.
+        if !may_match(db, block_id, scope.filter.filter())? {
+            return Ok(());
+        }
+        with_body(db, block_id, |block| {
+            self.left.bytes = self.left.bytes.saturating_sub(block.byte_count());
+            self.page.take(block, scope.filter, self.range, caller)
+        })
+    }
 }
 
 /// Blocks that may hold a match, in the order of the walk: id, nearest time, content mask.
