@@ -17,7 +17,7 @@ SELECT '', numbered, coalesce(pg_sequence_last_value(pg_get_serial_sequence(numb
 FROM (VALUES ('dead_letters', 'dead_letter_id'), ('models', 'model_id')) AS known (numbered, id);
 
 -- Takes so many numbers; the first of them.
-CREATE FUNCTION take_numbers(of_tenant text, of_table text, count bigint) RETURNS bigint
+CREATE OR REPLACE FUNCTION take_numbers(of_tenant text, of_table text, count bigint) RETURNS bigint
 LANGUAGE sql AS $$
     INSERT INTO last_numbers AS known (tenant, numbered, number)
     SELECT of_tenant, of_table, number + count FROM last_numbers
@@ -27,7 +27,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- For rows that name no number: models, and what processes of an earlier version write.
-CREATE FUNCTION number_row() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION number_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.number := take_numbers(NEW.tenant, TG_TABLE_NAME, 1);
     RETURN NEW;
