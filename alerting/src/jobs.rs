@@ -22,7 +22,7 @@ use logweir_incident::{
     notification::NotificationKind,
     setting::{SettingKind, StoredSetting},
 };
-use logweir_storage::{Job, JobKind, JobState, KeepAlerts, PassJobs, ReadLogs, StorageError};
+use logweir_storage::{Job, JobKind, KeepAlerts, PassJobs, ReadLogs, StorageError};
 use metrics::counter;
 use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -38,12 +38,11 @@ const PREVIEWS_MAX: usize = 2;
 /// Channels that are tested at a time, of different tenants: each holds a connection to somewhere
 /// else.
 const TESTS_MAX: usize = 4;
-/// How long a preview may take: a week of many services takes some minutes.
-const PREVIEW_LEASE: Duration = Duration::from_secs(600);
-/// How long a test may take: more than all time-outs of a call together.
-const TEST_LEASE: Duration = Duration::from_secs(60);
-/// How often it is looked whether somebody still waits for a job.
-const WANTED_EVERY: Duration = Duration::from_secs(1);
+/// How long a job belongs to the process that took it, from the last time that it said so: then another
+/// process may begin it anew.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often a process says that it still works on a job, and learns whether somebody waits for it.
+const KEPT_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks for a job while there is none.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -66,17 +65,12 @@ pub struct JobDependencies {
 /// to ask again.
 pub fn start(dependencies: &JobDependencies, tasks: &Tasks) {
     let kinds = [
-        ("alerting previews", JobKind::RulePreview, PREVIEW_LEASE, PREVIEWS_MAX),
-        ("alerting tests", JobKind::ChannelTest, TEST_LEASE, TESTS_MAX),
+        ("alerting previews", JobKind::RulePreview, PREVIEWS_MAX),
+        ("alerting tests", JobKind::ChannelTest, TESTS_MAX),
     ];
-    for (name, kind, lease, at_once) in kinds {
-        let taker = Taker {
-            dependencies: dependencies.clone(),
-            kind,
-            lease,
-            at_once,
-            tasks: tasks.clone(),
-        };
+    for (name, kind, at_once) in kinds {
+        let (dependencies, of_jobs) = (dependencies.clone(), tasks.clone());
+        let taker = Taker { dependencies, kind, at_once, tasks: of_jobs };
         let stop = tasks.stop_token();
         tasks.spawn(name, Fate::Essential, async move {
             stop.run_until_cancelled(taker.run()).await;
@@ -88,7 +82,6 @@ pub fn start(dependencies: &JobDependencies, tasks: &Tasks) {
 struct Taker {
     dependencies: JobDependencies,
     kind: JobKind,
-    lease: Duration,
     at_once: usize,
     tasks: Tasks,
 }
@@ -101,7 +94,7 @@ impl Taker {
             // A place first and then the job: a job that is taken has its lease, and must not wait.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let now = (self.dependencies.clock)();
-            let taken = self.dependencies.jobs.take_job(self.kind, now, self.lease).await;
+            let taken = self.dependencies.jobs.take_job(self.kind, now, LEASE).await;
             if let Err(error) = &taken
                 && !is_failing
             {
@@ -199,11 +192,12 @@ impl Worker {
     /// Ends once nobody waits for a job any more.
     async fn unwanted(&self, job: &Job) {
         loop {
-            tokio::time::sleep(WANTED_EVERY).await;
-            match self.dependencies.jobs.job_state(&job.tenant, job.job_id).await {
-                Ok(JobState::Waiting | JobState::Running) => {}
+            tokio::time::sleep(KEPT_EVERY).await;
+            let until = (self.dependencies.clock)() + LEASE;
+            match self.dependencies.jobs.keep_job(job.job_id, until).await {
+                Ok(true) => {}
                 Err(error) if error.is_retryable() => {}
-                Ok(JobState::Done(_) | JobState::Failed(_)) | Err(_) => return,
+                Ok(false) | Err(_) => return,
             }
         }
     }

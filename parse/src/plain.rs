@@ -16,19 +16,9 @@ use crate::{
 
 /// Words of a head that may stand before a time.
 const TOKENS_MAX: usize = 4;
-/// Last words of a name behind which a log's own time stands.
-const NOW_WORDS: [&str; 10] = [
-    "began",
-    "begins",
-    "completed",
-    "date",
-    "ended",
-    "finished",
-    "start",
-    "started",
-    "stopped",
-    "time",
-];
+/// Second words of a name behind which a log's own time stands.
+const NOW_WORDS: [&str; 7] =
+    ["began", "begins", "completed", "ended", "finished", "started", "stopped"];
 
 /// Reads a text; what is not recognised is message. `stamp` is the time that it begins with; another
 /// one may have been taken off before.
@@ -122,8 +112,8 @@ fn behind_name(text: &str) -> Option<&str> {
     is_logger(name.trim_end_matches(':'), true).then_some(rest)
 }
 
-// `Certificate expires: 2027-01-01 00:00:00` tells of another time than its own.
-/// Whether a few words, such as `Log started`, say that the time behind them is that of the line.
+// `Certificate expires: 2027-01-01 00:00:00` and `Build time: …` tell of another time than their own.
+/// Whether two words, such as `Log started`, say that the time behind them is that of the line.
 fn tells_of_now(words: &str) -> bool {
     let is_short = words.len() <= NAME_BYTES_MAX;
     is_short && words.split_once(' ').is_some_and(|(_, last)| NOW_WORDS.contains(&last))

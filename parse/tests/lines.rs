@@ -152,7 +152,9 @@ fn a_number_is_no_time_and_no_level_unless_it_can_be_one() {
     assert_eq!(read("sent 1767323045 bytes").time, None);
     assert_eq!(read("Begun:  2026-01-02  03:04:05").time, Some(NOW));
     assert_eq!(read("Build finished: 2026-01-02  03:04:05").time, Some(NOW));
-    assert_eq!(read("Certificate expires: 2026-01-02 03:04:05").time, None);
+    for name in ["Certificate expires", "Build time", "Release date", "Scheduled start"] {
+        assert_eq!(read(&format!("{name}: 2026-01-02 03:04:05")).time, None, "{name}");
+    }
     let audit = read("type=SYSCALL msg=audit(1767323045.123:7): comm=\"sh\"");
     assert_eq!(audit.time.map(|time| time.as_unix_seconds()), Some(1_767_323_045));
     assert_eq!(audit.service, None);

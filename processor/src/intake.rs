@@ -19,7 +19,7 @@ pub(crate) const SUSPECT_FROM: u32 = 3;
 
 /// Logs of several tenants within this time: who sends once in a while waits for no large group.
 const SEVERAL_WITHIN: Duration = Duration::from_secs(10);
-// A batch that comes waits for the group that is being scored and for the one that is being written.
+// In one process a batch that comes waits for the group that is being scored and for the one that is being written.
 // Of 2,000 logs instead of 20,000 each takes some 20 ms instead of 200. It costs some throughput, for
 // each is a transaction.
 /// While several tenants send, a group closes at this part of its bounds.
@@ -32,6 +32,9 @@ pub(crate) struct Intake {
     rows_max: usize,
     bytes_max: usize,
     age_max: Duration,
+    /// Whether senders wait until their batches are stored. Where the broker has answered them
+    /// already, small groups would gain them nothing.
+    is_awaited: bool,
     senders: Senders,
     /// A suspect that came behind the last group: it is the next group, alone.
     suspect: Option<Delivery>,
@@ -54,8 +57,10 @@ impl Intake {
         config: &ProcessorConfig,
         consumer: Box<dyn Consumer>,
         progress: Arc<Progress>,
+        is_awaited: bool,
     ) -> Self {
         Self {
+            is_awaited,
             consumer,
             progress,
             rows_max: config.group_rows_max,
@@ -107,7 +112,8 @@ impl Intake {
     }
 
     fn is_full(&self, group: &Group) -> bool {
-        let part = if self.senders.are_several(group.taken) { SEVERAL_PART } else { 1 };
+        let is_shared = self.is_awaited && self.senders.are_several(group.taken);
+        let part = if is_shared { SEVERAL_PART } else { 1 };
         group.rows >= self.rows_max.div_ceil(part) || group.bytes >= self.bytes_max.div_ceil(part)
     }
 
@@ -226,7 +232,7 @@ mod tests {
     async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {
         let consumer = Box::new(Scripted(times.iter().copied().collect()));
         let progress = Arc::new(Progress::new(1));
-        let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress);
+        let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress, true);
         let mut groups = Vec::new();
         for _ in 0..count {
             let group = intake.take().await.unwrap();

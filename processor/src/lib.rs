@@ -111,7 +111,9 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     tasks.spawn("processor findings", Fate::Essential, keep);
     let scorer = Scorer::new(enricher, detector, marks.clone(), models, findings);
     let progress = Arc::new(Progress::new(parts.partition_count));
-    let intake = Intake::new(config, parts.consumer, Arc::clone(&progress));
+    // Only a queue that is shared between processes answers before a batch is stored.
+    let is_awaited = parts.partitions.is_none();
+    let intake = Intake::new(config, parts.consumer, Arc::clone(&progress), is_awaited);
     let writer = Writer {
         storage: parts.write,
         live_feed: parts.live_feed,

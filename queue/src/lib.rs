@@ -30,7 +30,7 @@ mod room;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logweir_core::{fairness::resource::SharedResource, identity::Tenant, record::Batch};
+use logweir_core::{fairness::resource::OverShare, identity::Tenant, record::Batch};
 
 pub use self::{
     conformance::{KeepingQueue, check_keeping_queue, check_queue, check_waiting_queue},
@@ -55,22 +55,8 @@ pub enum PublishError {
         retry_after: Duration,
     },
     /// The tenant has its share of the queue.
-    #[error(
-        "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
-        .resource.name()
-    )]
-    OverShare {
-        /// Of what.
-        resource: SharedResource,
-        /// Whose share.
-        tenant: Tenant,
-        /// What it holds.
-        held: u64,
-        /// What it may hold at present.
-        share: u64,
-        /// When to try again.
-        retry_after: Duration,
-    },
+    #[error(transparent)]
+    OverShare(#[from] OverShare),
     /// The batch was taken but could not be made durable.
     #[error("{cause}")]
     NotDurable {
@@ -89,7 +75,7 @@ impl PublishError {
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Full { retry_after, .. }
-            | Self::OverShare { retry_after, .. }
+            | Self::OverShare(OverShare { retry_after, .. })
             | Self::NotDurable { retry_after, .. } => *retry_after,
             // Another server may take it at once; this one needs longer to come back.
             Self::Closed => Duration::from_secs(1),

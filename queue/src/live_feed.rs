@@ -103,8 +103,8 @@ impl LiveFeed {
     /// Whether publishing for a tenant reaches anybody; if not, its logs need not even be copied.
     pub fn is_read(&self, tenant: &Tenant) -> bool {
         let state = self.0.state.lock();
-        let own = state.tenants.get(tenant).is_some_and(|feed| feed.sender.is_some());
-        own || state.all.is_some()
+        let own = state.tenants.get(tenant).is_some_and(TenantFeed::is_read);
+        own || is_read(&state.all)
     }
 
     /// Shows committed logs to the readers of a tenant. Called by one task, in order of commit.
@@ -185,8 +185,19 @@ impl LiveFeed {
 
 impl State {
     fn feeds_read(&self) -> usize {
-        self.tenants.values().filter(|feed| feed.sender.is_some()).count()
+        self.tenants.values().filter(|feed| feed.is_read()).count()
     }
+}
+
+impl TenantFeed {
+    fn is_read(&self) -> bool {
+        is_read(&self.sender)
+    }
+}
+
+// Asked of the sender: of two readers that leave at once, each may see the other still there.
+fn is_read(sender: &Option<broadcast::Sender<Group>>) -> bool {
+    sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0)
 }
 
 /// Ends a feed with its last reader, who is just leaving.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use logweir_core::{
     fairness::{
         permits::{Refused, TenantPermit, TenantPermits},
-        resource::SharedResource,
+        resource::{OverShare, SharedResource},
         threshold::Threshold,
     },
     identity::Tenant,
@@ -58,26 +58,20 @@ impl Room {
     /// Takes room for a batch. One that is larger than a whole share counts as that, so that it is
     /// not refused for ever.
     pub(crate) fn take(&self, tenant: &Tenant, bytes: usize) -> Result<Place, PublishError> {
-        let (batch, bytes) = self.permits(tenant, (bytes as u64).min(self.bytes_max))?;
+        let batch = self.batches.try_take(tenant, 1);
+        let batch = batch.map_err(|why| refused(SharedResource::QueueBatches, tenant, why))?;
+        let bytes = self.bytes.try_take(tenant, (bytes as u64).min(self.bytes_max));
+        let bytes = bytes.map_err(|why| refused(SharedResource::QueueBytes, tenant, why))?;
         self.report();
         Ok(Place { room: self.clone(), batch, bytes })
     }
 
     /// Whether an ordinary batch of the tenant would have room now.
     pub(crate) fn check(&self, tenant: &Tenant) -> Result<(), PublishError> {
-        self.permits(tenant, self.bytes_max / ORDINARY_BATCH_PART).map(drop)
-    }
-
-    fn permits(
-        &self,
-        tenant: &Tenant,
-        bytes: u64,
-    ) -> Result<(TenantPermit, TenantPermit), PublishError> {
-        let batch = self.batches.try_take(tenant, 1);
-        let batch = batch.map_err(|why| refused(SharedResource::QueueBatches, tenant, why))?;
-        let bytes = self.bytes.try_take(tenant, bytes);
-        let bytes = bytes.map_err(|why| refused(SharedResource::QueueBytes, tenant, why))?;
-        Ok((batch, bytes))
+        let batch = self.batches.check(tenant, 1);
+        batch.map_err(|why| refused(SharedResource::QueueBatches, tenant, why))?;
+        let bytes = self.bytes.check(tenant, self.bytes_max / ORDINARY_BATCH_PART);
+        bytes.map_err(|why| refused(SharedResource::QueueBytes, tenant, why))
     }
 
     /// Whether a tenant that has nothing here would find room now.
@@ -110,13 +104,10 @@ impl Drop for Place {
 
 fn refused(resource: SharedResource, tenant: &Tenant, why: Refused) -> PublishError {
     match why {
-        Refused::OverShare { held, share } => PublishError::OverShare {
-            resource,
-            tenant: tenant.clone(),
-            held,
-            share,
-            retry_after: FULL_RETRY_AFTER,
-        },
+        Refused::OverShare { held, share } => {
+            let (tenant, retry_after) = (tenant.clone(), FULL_RETRY_AFTER);
+            OverShare { resource, tenant, held, share, retry_after }.into()
+        }
         Refused::Full => full(resource),
     }
 }
@@ -142,11 +133,14 @@ mod tests {
     fn both_bounds_hold_until_a_place_is_given_back() {
         let (room, a) = (room(2, 100), tenant("a"));
         let first = room.take(&a, 60).unwrap();
-        assert!(matches!(room.take(&a, 41), Err(PublishError::OverShare { held: 60, .. })));
+        assert!(matches!(
+            room.take(&a, 41),
+            Err(PublishError::OverShare(OverShare { held: 60, .. }))
+        ));
         assert_eq!(room.batches.held_by_all(), 1, "half of a place is none");
         let second = room.take(&a, 40).unwrap();
         let refused = room.take(&a, 0).map(drop).unwrap_err();
-        assert!(matches!(refused, PublishError::OverShare { held: 2, share: 2, .. }));
+        assert!(matches!(refused, PublishError::OverShare(OverShare { held: 2, share: 2, .. })));
         drop((first, second));
         room.take(&a, 100).unwrap();
     }

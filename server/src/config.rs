@@ -16,7 +16,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// What one tenant, and one service of it, may send in a second.
     pub rate: RateConfig,
-    /// Open connections; one more is closed at once.
+    /// Open connections of one tenant; all together may have a third more, and one more is closed at
+    /// once.
     pub connections_max: usize,
     /// Requests at a time on one connection; one more waits in the client.
     pub connection_streams_max: u32,
@@ -62,19 +63,19 @@ pub struct RateConfig {
     pub logs_per_second: u32,
     /// Bytes a second of one service: encoded requests, after decompression.
     pub bytes_per_second: u32,
-    /// Logs a second of a tenant, all its services together. By default 250,000 for each core.
+    /// Logs a second of a tenant, all its services together. By default 1,000,000 for each core.
     pub tenant_logs_per_second: u32,
-    /// Bytes a second of a tenant, counted alike. By default 64 MiB for each core.
+    /// Bytes a second of a tenant, counted alike. By default 256 MiB for each core.
     pub tenant_bytes_per_second: u32,
     /// How many seconds' worth may come at once. A batch larger than that is charged as that much,
     /// so that it is not refused for ever.
     pub burst_seconds: u32,
 }
 
-// More than one core takes in, whatever the logs are like: it refuses nobody whom the machine could
-// serve, and caps who sends to be refused.
-const CORE_LOGS_PER_SECOND: u32 = 250_000;
-const CORE_BYTES_PER_SECOND: u32 = 64 << 20;
+// Several times what a core takes in, so that nobody is refused whom this process could serve; what
+// divides it among tenants is the queue. This caps who sends to be refused.
+const CORE_LOGS_PER_SECOND: u32 = 1_000_000;
+const CORE_BYTES_PER_SECOND: u32 = 256 << 20;
 
 impl Default for RateConfig {
     fn default() -> Self {

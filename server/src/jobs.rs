@@ -56,7 +56,7 @@ impl Drop for Cancelling<'_> {
         let Some(job_id) = self.job_id else { return };
         let (storage, tenant) = (Arc::clone(&self.jobs.storage), self.tenant.clone());
         self.jobs.tasks.spawn("cancelling a job", Fate::MayEnd, async move {
-            // Not tried again: its lease ends it too.
+            // Not tried again: it is not begun any more once its caller would have given up.
             if let Err(error) = storage.cancel_job(&tenant, job_id).await {
                 tracing::warn!(job_id, %error, "a job that nobody waits for could not be cancelled");
             }
@@ -74,7 +74,7 @@ impl Jobs {
         waits: Waits,
     ) -> Result<T, Refusal> {
         let request = serde_json::to_string(request).map_err(|error| unreadable(kind, &error))?;
-        let job = new_job(kind, request, (self.clock)());
+        let job = new_job(kind, request, waits, (self.clock)());
         let inserted = self.storage.insert_job(tenant, job).await.map_err(not_asked)?;
         let job_id = inserted.ok_or_else(|| Refusal::NotFound("the job".to_owned()))?;
         let mut cancelling =
@@ -93,7 +93,13 @@ impl Jobs {
     ) -> Result<String, Refusal> {
         let (asked, stop) = (Instant::now(), self.tasks.stop_token());
         loop {
-            let state = self.storage.job_state(tenant, job_id).await?;
+            let state = match self.storage.job_state(tenant, job_id).await {
+                // What storage cannot say for a moment is no reason to end a job that is under way.
+                Err(error) if error.is_retryable() && asked.elapsed() < ANSWER_PATIENCE => {
+                    JobState::Running
+                }
+                state => state?,
+            };
             if let Some(answer) = answer(kind, state, asked.elapsed())? {
                 return Ok(answer);
             }
@@ -117,9 +123,10 @@ fn not_asked(error: StorageError) -> Refusal {
 
 /// Nobody waits for a preview or a test that begins late, and a late message would only surprise. A
 /// model is kept, and so worth training late.
-fn new_job(kind: JobKind, request: String, now: Timestamp) -> NewJob {
+fn new_job(kind: JobKind, request: String, waits: Waits, now: Timestamp) -> NewJob {
     let begin_before = match kind {
-        JobKind::Detection => None,
+        JobKind::Detection if waits == Waits::Nobody => None,
+        JobKind::Detection => Some(now + ANSWER_PATIENCE),
         JobKind::RulePreview | JobKind::ChannelTest => Some(now + BEGIN_PATIENCE),
     };
     NewJob { begin_before, ..NewJob::new(kind, request, now) }
@@ -151,8 +158,8 @@ const fn nobody_answers(kind: JobKind, state: &JobState) -> &'static str {
             "the test was begun and has not ended: look whether the message is there, and test again"
         }
         JobKind::Detection => {
-            "no processor has answered yet: see that one is running, and look at the list of models \
-             before asking again"
+            "no processor has answered in time, and the job was ended: see that one is running, and ask \
+             again; a training goes on by itself if it is asked to keep running"
         }
         JobKind::RulePreview => {
             "no alerting process has previewed the rule. Of a tenant one is previewed at a time: ask \

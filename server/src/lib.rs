@@ -26,7 +26,7 @@ use std::{
 
 use axum::Router;
 use logweir_core::{
-    fairness::{permits::TenantPermits, threshold::Threshold},
+    fairness::permits::TenantPermits,
     runtime::{
         clock::Clock,
         identity::ProcessIdentity,
@@ -91,7 +91,8 @@ const CONTROL_BYTES_MAX: usize = 16 << 20;
 
 /// Answers of one tenant that are made and not sent, bytes: some forty of the largest.
 const UNSENT_BYTES_MAX: usize = 128 << 20;
-/// Live tails of one tenant; each keeps a stream open, and a few kilobytes.
+/// Live tails of one tenant; each keeps a stream open, and of a slow one up to a group of logs, half a
+/// MiB.
 const TAILS_MAX: u64 = 1_024;
 /// One tenant may have so many times the tails that it leaves: 75 % alone, 43 % each of two.
 const TAILS_ALPHA: u64 = 3;
@@ -279,7 +280,7 @@ impl Parts<'_> {
         Ok(QueryHandler {
             storage: Arc::clone(&self.ports.storage),
             live_feed: self.ports.live_feed.clone(),
-            tails: TenantPermits::new(Threshold::for_one(TAILS_MAX, TAILS_ALPHA)),
+            tails: TenantPermits::for_one(TAILS_MAX, TAILS_ALPHA),
             matcher: Arc::new(Matcher::start().map_err(ServerError::Thread)?),
             auth: Arc::clone(self.auth),
             clock: Arc::clone(self.clock),

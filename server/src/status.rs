@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use logweir_core::{
-    fairness::{permits::Refused, resource::SharedResource},
+    fairness::{
+        permits::Refused,
+        resource::{OverShare, SharedResource},
+    },
     identity::Tenant,
 };
 use logweir_queue::PublishError;
@@ -41,17 +44,8 @@ pub(crate) enum Refusal {
     #[error("quota {quota} of {subject} is used up: send again after {} ms", .retry_after.as_millis())]
     RateLimited { quota: &'static str, subject: String, retry_after: Duration },
     /// The tenant uses all of its share of something that all tenants use.
-    #[error(
-        "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
-        .resource.name()
-    )]
-    OverShare {
-        resource: SharedResource,
-        tenant: Tenant,
-        held: u64,
-        share: u64,
-        retry_after: Duration,
-    },
+    #[error(transparent)]
+    OverShare(OverShare),
     /// Something passes, such as a full queue.
     #[error("{message}")]
     Unavailable { reason: &'static str, message: String, retry_after: Duration },
@@ -95,7 +89,8 @@ impl Refusal {
     ) -> Self {
         match why {
             Refused::OverShare { held, share } => {
-                Self::OverShare { resource, tenant: tenant.clone(), held, share, retry_after }
+                let tenant = tenant.clone();
+                Self::OverShare(OverShare { resource, tenant, held, share, retry_after })
             }
             Refused::Full => Self::Unavailable {
                 reason: "NO_ROOM",
@@ -118,7 +113,7 @@ impl Refusal {
             Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
             // One code for all; what tells them apart is `RetryInfo`: the first has none, and a
             // client that finds none must split the batch instead of sending it again.
-            Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare { .. } => {
+            Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare(_) => {
                 Code::ResourceExhausted
             }
             Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
@@ -139,7 +134,7 @@ impl Refusal {
             Self::TooLarge { .. } => "BATCH_TOO_LARGE",
             Self::Expired(_) => "EXPIRED",
             Self::RateLimited { .. } => "RATE_LIMITED",
-            Self::OverShare { .. } => "TENANT_SHARE",
+            Self::OverShare(_) => "TENANT_SHARE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::FailedPrecondition(_) => "FAILED_PRECONDITION",
             Self::DataLoss(_) => "DATA_DAMAGED",
@@ -150,7 +145,7 @@ impl Refusal {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. }
-            | Self::OverShare { retry_after, .. }
+            | Self::OverShare(OverShare { retry_after, .. })
             | Self::Unavailable { retry_after, .. } => {
                 // On the wire a delay of zero says that the request is never to be sent again.
                 Some((*retry_after).max(Duration::from_millis(1)))
@@ -176,7 +171,7 @@ impl From<Refusal> for Status {
             Refusal::RateLimited { quota, subject, .. } => {
                 details.set_quota_failure(vec![QuotaViolation::new(subject, quota)]);
             }
-            Refusal::OverShare { resource, tenant, .. } => {
+            Refusal::OverShare(OverShare { resource, tenant, .. }) => {
                 let violation = QuotaViolation::new(tenant.as_str(), resource.name());
                 details.set_quota_failure(vec![violation]);
             }
@@ -190,9 +185,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         let (message, retry_after) = (error.to_string(), error.retry_after());
         let reason = match error {
-            PublishError::OverShare { resource, tenant, held, share, retry_after } => {
-                return Self::OverShare { resource, tenant, held, share, retry_after };
-            }
+            PublishError::OverShare(over_share) => return Self::OverShare(over_share),
             PublishError::Full { .. } => "QUEUE_FULL",
             PublishError::NotDurable { .. } => "NOT_DURABLE",
             PublishError::Closed => "STOPPING",
@@ -291,19 +284,18 @@ mod tests {
         assert_ne!(status.code(), Code::Internal, "{name}");
     }
 
+    fn over_share(resource: SharedResource) -> OverShare {
+        let (tenant, retry_after) = (Tenant::default(), Duration::from_millis(200));
+        OverShare { resource, tenant, held: 7, share: 5, retry_after }
+    }
+
     #[test]
     fn every_transient_fault_has_a_code_that_clients_retry() {
         let wait = Duration::from_millis(200);
         let publish = [
             PublishError::Full { what: "x".into(), retry_after: wait },
             PublishError::NotDurable { cause: "x".into(), retry_after: wait },
-            PublishError::OverShare {
-                resource: SharedResource::QueueBytes,
-                tenant: Tenant::default(),
-                held: 7,
-                share: 5,
-                retry_after: wait,
-            },
+            PublishError::OverShare(over_share(SharedResource::QueueBytes)),
             PublishError::Closed,
         ];
         for error in publish {
@@ -358,13 +350,7 @@ mod tests {
 
     #[test]
     fn a_used_up_share_is_named_and_passes() {
-        let refusal = Refusal::OverShare {
-            resource: SharedResource::InFlightBytes,
-            tenant: Tenant::default(),
-            held: 7,
-            share: 5,
-            retry_after: Duration::from_millis(200),
-        };
+        let refusal = Refusal::OverShare(over_share(SharedResource::InFlightBytes));
         check_retryable("over share", refusal.clone(), true);
         let status = Status::from(refusal);
         let quota = status.get_details_quota_failure().unwrap();

@@ -110,6 +110,9 @@ pub trait PassJobs: Send + Sync {
         now: Timestamp,
         lease: Duration,
     ) -> Result<Option<Job>, StorageError>;
+    /// Says that a job that was taken is still worked on, and belongs to whoever does until then. False
+    /// if it is not to be worked on any more: it was cancelled, or another has ended it.
+    async fn keep_job(&self, job_id: u64, leased_until: Timestamp) -> Result<bool, StorageError>;
     /// Tells the answer, or why there is none. Nothing happens if the job is finished already.
     async fn finish_job(
         &self,

@@ -71,7 +71,8 @@ impl Order {
 pub struct SearchLimits {
     /// Time at work; waiting for a turn does not count.
     pub work: Duration,
-    /// Bytes of logs that are read, as they are stored.
+    /// Bytes of logs that are read, as they are stored. Where a database server looks for matches by
+    /// itself, of what it sends.
     pub bytes: u64,
 }
 
@@ -96,8 +97,9 @@ pub struct SearchQuery {
     pub cursor: Option<LogId>,
     /// Matches wanted, at least 1.
     pub page_size: usize,
-    /// When to end before the page is full. Somewhat more is taken where that is needed to get on:
-    /// no two pages of a search end at the same place.
+    /// When to end before the page is full. More is taken where that is needed to get on: what a page
+    /// must pass again to come to where the last one ended does not count, and no two pages of a
+    /// search end at the same place.
     pub limits: SearchLimits,
 }
 

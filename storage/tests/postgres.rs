@@ -104,6 +104,11 @@ const DROP_ALL: &str = "DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
         EXECUTE format('DROP TABLE %I CASCADE', name);
     END LOOP;
+    FOR name IN SELECT oid::regprocedure FROM pg_proc
+                WHERE pronamespace = 'public'::regnamespace
+                  AND oid NOT IN (SELECT objid FROM pg_depend WHERE deptype = 'e') LOOP
+        EXECUTE 'DROP FUNCTION ' || name;
+    END LOOP;
 END $$";
 
 #[async_trait]

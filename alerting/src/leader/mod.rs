@@ -200,7 +200,7 @@ impl Leader {
                 warn!("alerting waits for storage: {error}");
             }
             is_failing = evaluated.is_err();
-            if term.is_some() && !is_failing {
+            if term.as_ref().is_some_and(|term| !term.is_stuck()) && !is_failing {
                 self.heartbeat.evaluated(&self.tasks);
             }
             gauge!("logweir_alerting_leads").set(f64::from(u8::from(term.is_some())));

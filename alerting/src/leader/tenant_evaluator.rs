@@ -155,11 +155,14 @@ impl TenantEvaluator {
             return Ok(false);
         }
         // Before the actions: where storage does not answer nothing has changed yet.
-        let turns = &mut self.filter_turns;
-        let seen = observe::observe(dependencies, &self.tenant, &self.engine, turns, now).await?;
+        let mut turns = self.filter_turns.clone();
+        let seen =
+            observe::observe(dependencies, &self.tenant, &self.engine, &mut turns, now).await?;
         self.take_actions(dependencies, actions, now).await?;
         let find = evidence_finder(dependencies, &self.tenant);
         let evaluation = evaluate_on_thread(&self.engine, now, seen, find).await;
+        // Only now: what was looked at in vain is looked at again.
+        self.filter_turns = turns;
         self.count_refused(&evaluation);
         let pipeline = Pipeline {
             tenant: &self.tenant,

@@ -16,7 +16,8 @@ use crate::{
     rule::{late::LATE_MAX, observations::RuleMatches},
 };
 
-/// Logs that a filter is counted over, the newest: a page of storage.
+/// Logs that a filter is counted over, the newest: a page of storage, and one more for each bucket
+/// that has passed since it was looked at last.
 const MATCHES_MAX: usize = 1_000;
 /// How far back they are looked for at least, so that the buckets before the open one are seen
 /// whole once more. Further with each far look.
@@ -47,7 +48,7 @@ pub(super) struct Matched {
 }
 
 /// Whose turn it is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct FilterTurns {
     /// The filters, the one whose turn is next first, and when each was looked at last, or was first
     /// there.
@@ -70,7 +71,8 @@ impl FilterTurns {
         while let Some((filter, since)) = self.line.front_mut().filter(|_| left > 0) {
             // One that has waited is looked for as far back as it was not looked at.
             let from = from.min(*since - MATCHES_MIN).max(now - LATE_MAX);
-            let found = buckets(read, tenant, filter, (from, now)).await?;
+            let pages_max = 1 + now.since(*since).as_secs() / BUCKET_WIDTH.as_secs();
+            let found = buckets(read, tenant, filter, (from, now), pages_max).await?;
             let rules = filters.get(filter).into_iter().flatten();
             matched.matches.extend(rules.flat_map(|rule| of_rule(rule, &found)));
             *since = now;
@@ -107,24 +109,33 @@ fn of_rule(rule: &str, found: &[(String, Bucket)]) -> Vec<RuleMatches> {
     found.iter().map(matches).collect()
 }
 
-/// The newest logs that match, counted by service and bucket.
+/// The newest logs that match, so many pages of them at most, counted by service and bucket.
 async fn buckets(
     read: &dyn ReadLogs,
     tenant: &Tenant,
     filter: &str,
     (from, now): (Timestamp, Timestamp),
+    pages_max: u64,
 ) -> Result<Vec<(String, Bucket)>, StorageError> {
     // What is no filter any more was one when the rule was set, by an earlier version.
     let Ok(filter) = Filter::parse(filter, now) else { return Ok(Vec::new()) };
     let range = TimeRange { from, to: Timestamp::MAX };
-    let query = SearchQuery {
+    let mut query = SearchQuery {
         filter,
         range,
         cursor: None,
         page_size: MATCHES_MAX,
         limits: SearchLimits::NONE,
     };
-    let found = read.search(tenant, query).await?.logs;
+    let mut found = Vec::new();
+    for _ in 0..pages_max {
+        let page = read.search(tenant, query.clone()).await?;
+        found.extend(page.logs);
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
     Ok(counted(&found).into_iter().map(|((_, service), bucket)| (service, bucket)).collect())
 }
 

@@ -68,6 +68,11 @@ struct Waiting {
 }
 
 impl TenantPermits {
+    /// Those of which one tenant alone may hold so much.
+    pub fn for_one(alone_max: u64, alpha: u64) -> Self {
+        Self::new(Threshold::for_one(alone_max, alpha))
+    }
+
     /// Permits under a rule; nobody holds any.
     pub fn new(rule: Threshold) -> Self {
         Self(Arc::new(Shared { rule, state: Mutex::default() }))
@@ -82,6 +87,15 @@ impl TenantPermits {
         let mut permit = self.nothing(tenant);
         permit.grow(amount)?;
         Ok(permit)
+    }
+
+    /// Whether a tenant could take an amount now; nothing is taken.
+    ///
+    /// # Errors
+    ///
+    /// If it could not.
+    pub fn check(&self, tenant: &Tenant, amount: u64) -> Result<(), Refused> {
+        self.0.state.lock().check(self.0.rule, tenant, amount)
     }
 
     /// A permit for nothing yet, to be grown.
@@ -199,7 +213,7 @@ impl Shared {
 }
 
 impl State {
-    fn take(&mut self, rule: Threshold, tenant: &Tenant, asked: u64) -> Result<(), Refused> {
+    fn check(&self, rule: Threshold, tenant: &Tenant, asked: u64) -> Result<(), Refused> {
         let held = self.tenants.get(tenant).map_or(0, |account| account.held);
         // Nothing is always given, to one over its share too: an empty message takes no room.
         if asked > 0 && !rule.admits(held, self.held_by_all, asked) {
@@ -210,6 +224,11 @@ impl State {
                 Refused::Full
             });
         }
+        Ok(())
+    }
+
+    fn take(&mut self, rule: Threshold, tenant: &Tenant, asked: u64) -> Result<(), Refused> {
+        self.check(rule, tenant, asked)?;
         if asked > 0 {
             self.tenants.entry(tenant.clone()).or_default().held += asked;
             self.held_by_all += asked;
@@ -282,7 +301,7 @@ mod tests {
 
     #[test]
     fn one_over_its_share_is_refused_and_another_one_is_not() {
-        let permits = TenantPermits::new(Threshold::for_one(100, 4));
+        let permits = TenantPermits::for_one(100, 4);
         let (a, b) = (tenant("a"), tenant("b"));
         let held = permits.try_take(&b, 100).unwrap();
         let refused = permits.try_take(&b, 1).unwrap_err();
@@ -296,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_permit_grows_and_shrinks() {
-        let permits = TenantPermits::new(Threshold::for_one(100, 4));
+        let permits = TenantPermits::for_one(100, 4);
         let mut permit = permits.nothing(&tenant("a"));
         permit.grow(60).unwrap();
         assert!(permit.grow(60).is_err());

@@ -1,6 +1,32 @@
 //! The names of what tenants share, as quotas have them on the wire. What each is, how large, and
 //! what exceeding it gets, stands in the table of `ARCHITECTURE.md`.
 
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::identity::Tenant;
+
+/// A tenant uses all of its share of something that all tenants use. It passes by itself, with what
+/// the tenant gives back.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
+    .resource.name()
+)]
+pub struct OverShare {
+    /// Of what.
+    pub resource: SharedResource,
+    /// Whose share.
+    pub tenant: Tenant,
+    /// What it holds.
+    pub held: u64,
+    /// What it may hold at present.
+    pub share: u64,
+    /// When to try again.
+    pub retry_after: Duration,
+}
+
 /// Something bounded that all tenants use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedResource {

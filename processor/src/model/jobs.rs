@@ -4,16 +4,15 @@
 //! that fails for a passing fault of storage is not ended: when its lease is over, whoever comes
 //! takes it again.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
 use logweir_core::{
     identity::{Service, Tenant},
     job::{JobFailure, JobRequest, Trained},
 };
-use logweir_storage::{Job, JobKind, JobState, PassJobs, StorageError, TimeRange};
+use logweir_storage::{Job, JobKind, PassJobs, StorageError, TimeRange};
 use metrics::{counter, histogram};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,13 +25,13 @@ use super::{
 };
 use crate::maintenance;
 
-/// How long a job belongs to the process that took it. As long as a server waits for the answer:
-/// after that nobody needs it, and another process may begin it anew.
-const LEASE: Duration = Duration::from_secs(600);
+/// How long a job belongs to the process that took it, from the last time that it said so: then another
+/// process may begin it anew.
+const LEASE: Duration = Duration::from_secs(60);
 /// Jobs that a process does at a time: several, so that one tenant's long one holds no other up.
 const JOBS_AT_WORK_MAX: usize = 4;
-/// How often it is looked whether somebody still waits for a job.
-const WANTED_EVERY: Duration = Duration::from_secs(1);
+/// How often a process says that it still works on a job, and learns whether somebody waits for it.
+const KEPT_EVERY: Duration = Duration::from_secs(2);
 
 /// Does jobs.
 pub(crate) struct Workshop {
@@ -49,12 +48,14 @@ impl Workshop {
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.work() => {}
+            () = Arc::new(self).work() => {}
         }
     }
 
-    async fn work(&self) {
-        let mut at_work = FuturesUnordered::new();
+    async fn work(self: Arc<Self>) {
+        // Tasks, which go on while the next job is looked for: a future that nobody asks would keep
+        // what it holds or is given, a connection, for which the look then waits for ever.
+        let mut at_work = JoinSet::new();
         let mut is_failing = false;
         loop {
             let mut pause = self.pause;
@@ -64,7 +65,7 @@ impl Workshop {
                 maintenance::report("taking a job", &taken, &mut is_failing);
                 match taken {
                     Ok(Some(job)) => {
-                        at_work.push(self.finish(job));
+                        at_work.spawn(Arc::clone(&self).finish(job));
                         // At once the next: after a night several tenants' trainings wait.
                         continue;
                     }
@@ -74,7 +75,11 @@ impl Workshop {
             }
             tokio::select! {
                 // The next of its tenant may be taken at once.
-                Some(done) = at_work.next() => maintenance::report("a job", &done, &mut is_failing),
+                Some(ended) = at_work.join_next() => {
+                    // They are aborted only when the process stops.
+                    let done = ended.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+                    maintenance::report("a job", &done, &mut is_failing);
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -87,18 +92,18 @@ impl Workshop {
     /// Ends once nobody waits for a job any more.
     async fn unwanted(&self, job: &Job) {
         loop {
-            tokio::time::sleep(WANTED_EVERY).await;
-            match self.jobs.job_state(&job.tenant, job.job_id).await {
-                Ok(JobState::Waiting | JobState::Running) => {}
+            tokio::time::sleep(KEPT_EVERY).await;
+            match self.jobs.keep_job(job.job_id, (self.tools.clock)() + LEASE).await {
+                Ok(true) => {}
                 Err(error) if error.is_retryable() => {}
-                Ok(JobState::Done(_) | JobState::Failed(_)) | Err(_) => return,
+                Ok(false) | Err(_) => return,
             }
         }
     }
 
     /// Works on a job while somebody waits for it. An error leaves it to whoever takes it when its
     /// lease is over.
-    async fn finish(&self, job: Job) -> Result<(), StorageError> {
+    async fn finish(self: Arc<Self>, job: Job) -> Result<(), StorageError> {
         let begun = Instant::now();
         let answered = tokio::select! {
             answered = self.tools.answer(&job.tenant, &job.request) => answered,

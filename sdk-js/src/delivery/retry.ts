@@ -76,6 +76,8 @@ type Decision =
 
 /** The `ErrorInfo` reason of a batch that is too large. */
 const batchTooLarge = "BATCH_TOO_LARGE";
+/** The `ErrorInfo` reason of one whose tenant has its share of what that server has. */
+const tenantShare = "TENANT_SHARE";
 /** The `ErrorInfo` reason of a batch that is too old to be told from a repeat. */
 const expired = "EXPIRED";
 
@@ -112,7 +114,8 @@ function decision(refusal: Refusal): Decision {
 
 function exhausted(refusal: Refusal): Decision {
 	if (refusal.retryDelayMs !== undefined) {
-		return "throttled";
+		// A share is of one server: another may have room.
+		return refusal.reason === tenantShare ? "retry" : "throttled";
 	}
 	return refusal.reason === batchTooLarge ? "too_large" : { giveUp: "send_error" };
 }

@@ -45,7 +45,7 @@ impl Ingest {
     /// Waits until an ordinary batch of the tenant would have room, or be refused for another
     /// reason. May be cancelled.
     pub(crate) async fn room(&self, tenant: &Tenant) {
-        while let Err(refused @ (PublishError::Full { .. } | PublishError::OverShare { .. })) =
+        while let Err(refused @ (PublishError::Full { .. } | PublishError::OverShare(_))) =
             self.publisher.check_room(tenant)
         {
             tokio::time::sleep(refused.retry_after()).await;

@@ -72,8 +72,9 @@ pub(crate) async fn serve(
     tasks: &Tasks,
 ) {
     let builder = builder(config);
-    let room = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
-    let rule = Threshold { total: config.connections_max as u64, alpha: SHARE_ALPHA };
+    let rule = Threshold::for_one(config.connections_max as u64, SHARE_ALPHA);
+    let total = usize::try_from(rule.total).unwrap_or(usize::MAX);
+    let room = Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS)));
     let connections = TenantPermits::new(rule);
     let graceful = GracefulShutdown::new();
     let stop = tasks.stop_token();

@@ -23,7 +23,6 @@ use logweir_core::{
     fairness::{
         permits::{TenantPermit, TenantPermits},
         resource::SharedResource,
-        threshold::Threshold,
     },
     identity::Tenant,
 };
@@ -61,8 +60,7 @@ pub(crate) struct Budget(TenantPermits);
 impl Budget {
     /// One of which a tenant alone may use so much.
     pub(crate) fn new(alone_bytes_max: usize) -> Self {
-        let rule = Threshold::for_one(alone_bytes_max as u64, SHARE_ALPHA);
-        Self(TenantPermits::new(rule))
+        Self(TenantPermits::for_one(alone_bytes_max as u64, SHARE_ALPHA))
     }
 
     pub(crate) fn report(&self) {

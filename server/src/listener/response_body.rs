@@ -16,7 +16,6 @@ use logweir_core::{
     fairness::{
         permits::{TenantPermit, TenantPermits},
         resource::SharedResource,
-        threshold::Threshold,
     },
     identity::Tenant,
 };
@@ -40,8 +39,7 @@ pub(crate) struct UnsentBytes(TenantPermits);
 impl UnsentBytes {
     /// One of which a tenant alone may use so much.
     pub(crate) fn new(alone_bytes_max: usize) -> Self {
-        let rule = Threshold::for_one(alone_bytes_max as u64, SHARE_ALPHA);
-        Self(TenantPermits::new(rule))
+        Self(TenantPermits::for_one(alone_bytes_max as u64, SHARE_ALPHA))
     }
 
     /// An answer to a tenant, under its share.

@@ -80,6 +80,10 @@ impl Seat {
         let refused = async {
             self.0.refused.cancelled().await;
             sleep(REFUSAL_TIME).await;
+            // Another request of the connection may have taken the seat meanwhile.
+            if self.0.claimed.get().is_some() {
+                std::future::pending().await
+            }
         };
         tokio::select! {
             () = silent => {}
@@ -90,7 +94,6 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use logweir_core::fairness::threshold::Threshold;
 
     use super::*;
@@ -122,8 +125,13 @@ mod tests {
         refused.note_request();
         assert_eq!(refused.claim(&b).unwrap_err().reason(), "TENANT_SHARE");
         refused.must_end().await;
-        assert!(seats[0].must_end().now_or_never().is_none());
+        other.note_request();
+        other.claim(&b).unwrap_err();
         other.claim(&a).unwrap();
+        for stays in [&seats[0], &other] {
+            let hour = Duration::from_secs(3_600);
+            assert!(tokio::time::timeout(hour, stays.must_end()).await.is_err());
+        }
         drop((seats, other));
         assert_eq!(connections.held_by_all(), 0);
     }

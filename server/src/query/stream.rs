@@ -185,7 +185,7 @@ mod tests {
 
     use futures::StreamExt;
     use logweir_core::{
-        fairness::{permits::TenantPermits, threshold::Threshold},
+        fairness::permits::TenantPermits,
         identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
         record::{Level, Record, Resource, ScoredBatch, ScoredRecord, Template},
         timestamp::Timestamp,
@@ -217,7 +217,7 @@ mod tests {
             let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
             let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
-            let tails = TenantPermits::new(Threshold::for_one(1, 3));
+            let tails = TenantPermits::for_one(1, 3);
             Self { auth, caller, token_id: record.token_id, feed, tails }
         }
 

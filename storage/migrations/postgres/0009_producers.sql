@@ -20,15 +20,15 @@ CREATE TABLE producer_totals (
     PRIMARY KEY (tenant, service)
 );
 
--- The counts of an account are 64 bits without a sign: what is negative here is above what a sum can
--- hold.
-INSERT INTO producer_totals
-SELECT tenant, service, count(*), least(sum(emitted), 9223372036854775807),
-    least(sum(dropped), 9223372036854775807), least(sum(queued), 9223372036854775807),
-    least(sum(spooled), 9223372036854775807), least(sum(stored), 9223372036854775807),
-    least(sum(dead_lettered), 9223372036854775807),
-    least(sum(greatest(emitted::numeric - stored - dead_lettered - dropped - queued - spooled, 0)),
-          9223372036854775807)
+-- The counts of an account are 64 bits without a sign: what is negative here is above 2^63. No figure
+-- of one account counts more than 2^43.
+CREATE VIEW producer_sums (tenant, service, producers, emitted, dropped, queued, spooled, stored,
+                           dead_lettered, missing) AS
+SELECT tenant, service, count(*), sum(least(emitted, 8796093022208)), sum(least(dropped, 8796093022208)),
+    sum(least(queued, 8796093022208)), sum(least(spooled, 8796093022208)),
+    sum(least(stored, 8796093022208)), sum(least(dead_lettered, 8796093022208)),
+    sum(least(greatest(emitted::numeric - stored - dead_lettered - dropped - queued - spooled, 0),
+              8796093022208))
 FROM (
     SELECT tenant, service, stored, dead_lettered,
         CASE WHEN emitted < 0 THEN 9223372036854775807 ELSE emitted END AS emitted,
@@ -38,6 +38,7 @@ FROM (
          FROM json_array_elements(producers.dropped::json) AS reason) AS dropped
     FROM producers WHERE service <> ''
 ) AS accounts GROUP BY tenant, service;
+INSERT INTO producer_totals SELECT * FROM producer_sums;
 
 -- Jobs go by turns of their tenants, one of each at a time.
 DROP INDEX jobs_open;

@@ -12,12 +12,15 @@ CREATE TABLE last_numbers (
     number   bigint NOT NULL,
     PRIMARY KEY (tenant, numbered)
 );
+-- Far beyond the ids that servers of the version before name until they are exchanged, for these go by
+-- the old ones: what they discard or replay must not be what has that number.
 INSERT INTO last_numbers
-SELECT '', numbered, coalesce(pg_sequence_last_value(pg_get_serial_sequence(numbered, id)::regclass), 0)
+SELECT '', numbered,
+    coalesce(pg_sequence_last_value(pg_get_serial_sequence(numbered, id)::regclass) + 1000000, 0)
 FROM (VALUES ('dead_letters', 'dead_letter_id'), ('models', 'model_id')) AS known (numbered, id);
 
 -- Takes so many numbers; the first of them.
-CREATE OR REPLACE FUNCTION take_numbers(of_tenant text, of_table text, count bigint) RETURNS bigint
+CREATE FUNCTION take_numbers(of_tenant text, of_table text, count bigint) RETURNS bigint
 LANGUAGE sql AS $$
     INSERT INTO last_numbers AS known (tenant, numbered, number)
     SELECT of_tenant, of_table, number + count FROM last_numbers
@@ -27,7 +30,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- For rows that name no number: models, and what processes of an earlier version write.
-CREATE OR REPLACE FUNCTION number_row() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION number_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.number := take_numbers(NEW.tenant, TG_TABLE_NAME, 1);
     RETURN NEW;

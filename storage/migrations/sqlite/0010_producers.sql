@@ -21,13 +21,15 @@ CREATE TABLE producer_totals (
     PRIMARY KEY (tenant_id, service)
 ) STRICT, WITHOUT ROWID;
 
--- The counts of an account are 64 bits without a sign: what is negative here is above what a sum can
--- hold. Sums of what is too large are real numbers, which a cast brings to the largest whole one.
+-- The counts of an account are 64 bits without a sign: what is negative here is above 2^63. No figure
+-- of one account counts more than 2^43.
 INSERT INTO producer_totals
-SELECT tenant_id, service, count(*), CAST(total(emitted) AS INTEGER), CAST(total(dropped) AS INTEGER),
-    CAST(total(queued) AS INTEGER), CAST(total(spooled) AS INTEGER), CAST(total(stored) AS INTEGER),
-    CAST(total(dead_lettered) AS INTEGER),
-    CAST(total(max(emitted - stored - dead_lettered - dropped - queued - spooled, 0)) AS INTEGER)
+SELECT tenant_id, service, count(*), sum(min(emitted, 8796093022208)), sum(min(dropped, 8796093022208)),
+    sum(min(queued, 8796093022208)), sum(min(spooled, 8796093022208)),
+    sum(min(stored, 8796093022208)), sum(min(dead_lettered, 8796093022208)),
+    -- Where these go beyond 64 bits they become real numbers.
+    sum(CAST(min(max(emitted - stored - dead_lettered - dropped - queued - spooled, 0),
+                 8796093022208) AS INTEGER))
 FROM (
     SELECT tenant_id, service, stored, dead_lettered,
         iif(emitted < 0, 9223372036854775807, emitted) AS emitted,

@@ -16,7 +16,9 @@ use logweir_incident::{
 use serde_json::{Value, json};
 
 use super::sample::{service, tenant};
-use crate::{IncidentQuery, JobKind, JobState, ProducerTotals, Storage};
+use crate::{
+    IncidentQuery, JobKind, JobState, ProducerTotals, Storage, producer_totals::ACCOUNT_FIGURE_MAX,
+};
 
 const FIRED: Timestamp = Timestamp::from_unix_seconds(1_772_937_679);
 const NANO: Duration = Duration::from_nanos(1);
@@ -133,9 +135,9 @@ pub(crate) const PRODUCERS: [OldProducer; 5] = [
 
 /// What they come to.
 pub(crate) async fn check_summed(storage: &dyn Storage) {
-    let largest = i64::MAX;
+    let largest = ACCOUNT_FIGURE_MAX;
     let expected = [
-        ("orders", [2, largest, largest, 0, 0, 7, 0, largest]),
+        ("orders", [2, 2 * largest, largest, 0, 0, 7, 0, largest]),
         ("payments", [2, 110, 7, 3, 4, 110, 1, 5]),
     ];
     let expected = expected.map(|(name, figures)| ProducerTotals::of(service(name), figures));

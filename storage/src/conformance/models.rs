@@ -157,7 +157,11 @@ pub(super) async fn a_job_is_done_once_and_answered(test: &impl StorageUnderTest
     assert_eq!((taken.job_id, taken.tenant, &*taken.request), (first, tenant.clone(), "first"));
     assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None, "one of it at a time");
     assert_eq!(storage.job_state(&tenant, first).await.unwrap(), JobState::Running);
+    assert!(storage.keep_job(first, now + lease * 3).await.unwrap());
+    let over = now + lease * 2;
+    assert_eq!(storage.take_job(kind, over, lease).await.unwrap(), None, "it is kept");
     storage.finish_job(first, Ok("answer".into())).await.unwrap();
+    assert!(!storage.keep_job(first, now + lease * 3).await.unwrap(), "it is done");
     assert_eq!(storage.take_job(kind, now, lease).await.unwrap().unwrap().job_id, second);
     assert_eq!(storage.take_job(kind, now, lease).await.unwrap(), None);
     storage.finish_job(first, Err("too late".into())).await.unwrap();

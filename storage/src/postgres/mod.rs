@@ -69,6 +69,7 @@ pub struct PostgresStorage {
     backfill_checked: LastDone,
     policies_checked: LastDone,
     dead_letters_checked: LastDone,
+    producers_summed: LastDone,
 }
 
 impl PostgresStorage {
@@ -91,6 +92,7 @@ impl PostgresStorage {
             backfill_checked: LastDone::default(),
             policies_checked: LastDone::default(),
             dead_letters_checked: LastDone::default(),
+            producers_summed: LastDone::default(),
         })
     }
 

@@ -81,7 +81,11 @@ impl PostgresStorage {
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
         let work = async |connection: &mut Object| {
-            let db = connection.transaction().await?;
+            // Named, for what waits for a lock must see what was committed meanwhile, and the database's
+            // default may be another.
+            let begin =
+                connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let db = begin.start().await?;
             db.batch_execute(&self.writing).await?;
             let answer = change(&db).await?;
             db.commit().await?;

@@ -4,6 +4,7 @@ use logweir_core::{
     identity::Tenant,
     record::{ScoredBatch, StoredLog},
     timestamp::Timestamp,
+    wire,
 };
 use testkit::{Faults, PgBouncer, Postgres, Proxy};
 use tokio_postgres::{NoTls, types::ToSql};
@@ -99,18 +100,24 @@ async fn a_newer_schema_and_another_shape_are_refused() {
     );
 }
 
-/// The eighth version was the last that did not add the accounts of producers up.
-#[tokio::test]
-async fn the_accounts_that_the_version_before_kept_are_added_up() {
+/// A database as an earlier version made it.
+async fn of_version(version: u32) -> (Postgres, tokio_postgres::Client) {
     let server = Postgres::start().await;
-    let url = server.url();
-    let (pool, _) = PostgresConfig::new(&url).pool().unwrap();
+    let (pool, _) = PostgresConfig::new(server.url()).pool().unwrap();
     let mut connection = pool.get().await.unwrap();
     let db = connection.transaction().await.unwrap();
     schema::create(&db, NOW).await.unwrap();
-    schema::change(&db, 1, 8).await.unwrap();
+    schema::change(&db, 1, version).await.unwrap();
     db.commit().await.unwrap();
-    let client = psql(&url).await;
+    let client = psql(&server.url()).await;
+    (server, client)
+}
+
+/// The eighth version was the last that did not add the accounts of producers up.
+#[tokio::test]
+async fn the_accounts_that_the_version_before_kept_are_added_up() {
+    let (server, client) = of_version(8).await;
+    let url = server.url();
     let tenant = tenant().to_string();
     for (service, emitted, dropped, queued, spooled, stored, dead_lettered) in migrated::PRODUCERS {
         let insert = "INSERT INTO producers (tenant, producer_id, service, instance, sdk, sequence,
@@ -121,21 +128,51 @@ async fn the_accounts_that_the_version_before_kept_are_added_up() {
             [&tenant, &service, &emitted, &dropped, &queued, &spooled, &stored, &dead_lettered];
         client.execute(insert, &row).await.unwrap();
     }
-    migrated::check_summed(&open(&url).await.unwrap()).await;
+    let storage = open(&url).await.unwrap();
+    migrated::check_summed(&storage).await;
+    // A process of that version goes on changing accounts until it is exchanged.
+    let update = "UPDATE producers SET stored = stored + 1, last_received_unix_nano = $1";
+    client.execute(update, &[&NOW.as_unix_nanos()]).await.unwrap();
+    maintain(&storage, NOW).await;
+    let stored = "SELECT (SELECT sum(stored) FROM producers WHERE service <> '')
+                      = (SELECT sum(stored) FROM producer_totals)";
+    assert!(client.query_one(stored, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+/// The ninth version numbered dead letters over all tenants. The id of a replay derives from the
+/// number. A process of that version goes on writing until it is exchanged.
+#[tokio::test]
+async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_them() {
+    let (server, client) = of_version(9).await;
+    let record = wire::encode_record(&rejected(0).record);
+    let resource = wire::encode_resource(&batch(1, "payments", 1, Duration::ZERO).resource);
+    let tenant = tenant();
+    let insert = async || {
+        let insert =
+            "INSERT INTO dead_letters (tenant, batch_id, record_index, resource, record, reason,
+                          detail, created_unix_nano)
+                      VALUES ($1, gen_random_uuid(), 0, $2, $3, '', '', 1)";
+        let row: [&(dyn ToSql + Sync); 3] = [&tenant.as_str(), &resource, &record];
+        client.execute(insert, &row).await.unwrap();
+    };
+    for _ in 0..3 {
+        insert().await;
+    }
+    client.execute("DELETE FROM dead_letters WHERE dead_letter_id = 3", &[]).await.unwrap();
+    let storage = open(&server.url()).await.unwrap();
+    let new = ScoredBatch { rejected: vec![rejected(0)], ..batch(2, "shop", 1, Duration::ZERO) };
+    write(&storage, &[new]).await;
+    insert().await;
+    let (letters, _) = storage.list_dead_letters(&tenant, None, 10).await.unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.dead_letter_id).collect();
+    assert_eq!(ids, [1_000_005, 1_000_004, 2, 1]);
 }
 
 /// The fifth version was the last that kept what alerting remembers as one text.
 #[tokio::test]
 async fn what_the_version_before_knew_of_alerting_is_taken_up() {
-    let server = Postgres::start().await;
+    let (server, client) = of_version(5).await;
     let url = server.url();
-    let (pool, _) = PostgresConfig::new(&url).pool().unwrap();
-    let mut connection = pool.get().await.unwrap();
-    let db = connection.transaction().await.unwrap();
-    schema::create(&db, NOW).await.unwrap();
-    schema::change(&db, 1, 5).await.unwrap();
-    db.commit().await.unwrap();
-    let client = psql(&url).await;
     let tenant = tenant().to_string();
     let before = migrated::before();
     for (id, state, service, began, resolved, body) in &before.incidents {

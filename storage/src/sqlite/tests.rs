@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Storage,
+    SearchLimits, Storage,
     conformance::{
         NOW, StorageUnderTest, check_storage, migrated,
         sample::{
-            HOUR, SECOND, batch, by, maintain, newest_first, query, rejected, search_all, service,
-            store, tenant,
+            HOUR, SECOND, batch, by, maintain, newest_first, push, query, rejected, search_all,
+            service, store, tenant,
         },
     },
     sqlite::read::readers::Caller,
@@ -107,17 +107,51 @@ async fn a_newer_schema_is_refused() {
     assert!(matches!(refused, Err(StorageError::NewerSchema { found: 99, .. })));
 }
 
+/// A database as an earlier version made it, with one tenant.
+fn of_version(version: usize) -> (TempDir, Connection) {
+    let directory = TempDir::new().unwrap();
+    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
+    for sql in &schema::MIGRATIONS[..version] {
+        db.execute_batch(sql).unwrap();
+    }
+    db.pragma_update(None, "user_version", version as u32).unwrap();
+    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
+        .unwrap();
+    (directory, db)
+}
+
+/// Each block reaches back to one log of long ago, as of a sender with a wrong clock: all of them are
+/// passed with each page.
+#[tokio::test]
+async fn a_page_with_limits_gets_on_however_many_blocks_it_must_pass_again() {
+    const BLOCKS: u32 = 40;
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    for number in 0..BLOCKS {
+        let mut sent = batch(number.into(), "payments", 5, SECOND * 10 * number);
+        push(&mut sent, 5, Timestamp::from_unix_seconds(1) + SECOND * number);
+        store(&storage, &[sent]).await;
+    }
+    let bytes = count(&directory, "SELECT max(length(body)) FROM block_bodies").unsigned_abs();
+    for of_page in [Order::NewestFirst, Order::OldestFirst] {
+        let (mut pages, mut logs) = (0, 0);
+        let limits = SearchLimits { bytes: bytes * 10, ..SearchLimits::NONE };
+        let mut asked = SearchQuery { limits, ..query("", 1_000) };
+        loop {
+            let page = storage.page(&tenant(), asked.clone(), of_page).await.unwrap();
+            (pages, logs) = (pages + 1, logs + page.logs.len());
+            let Some(next) = page.next else { break };
+            asked.cursor = Some(next);
+        }
+        assert_eq!(logs, BLOCKS as usize * 6);
+        assert!(pages > 1 && pages <= BLOCKS / 4, "{pages} pages of {BLOCKS} blocks");
+    }
+}
+
 /// The sixth version was the last that kept what alerting remembers as one text.
 #[tokio::test]
 async fn what_the_version_before_knew_of_alerting_is_taken_up() {
-    let directory = TempDir::new().unwrap();
-    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
-    for sql in &schema::MIGRATIONS[..6] {
-        db.execute_batch(sql).unwrap();
-    }
-    db.pragma_update(None, "user_version", 6).unwrap();
-    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
-        .unwrap();
+    let (directory, db) = of_version(6);
     let before = migrated::before();
     for row in before.incidents {
         let insert = "INSERT INTO incidents VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
@@ -134,14 +168,7 @@ async fn what_the_version_before_knew_of_alerting_is_taken_up() {
 /// The tenth version numbered dead letters over all tenants. The id of a replay derives from the number.
 #[tokio::test]
 async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_them() {
-    let directory = TempDir::new().unwrap();
-    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
-    for sql in &schema::MIGRATIONS[..10] {
-        db.execute_batch(sql).unwrap();
-    }
-    db.pragma_update(None, "user_version", 10).unwrap();
-    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
-        .unwrap();
+    let (directory, db) = of_version(10);
     let record = wire::encode_record(&rejected(0).record);
     let insert = "INSERT INTO dead_letters (dead_letter_id, tenant_id, created_unix_nano, batch_id,
                       record_index, resource, record, reason, detail)
@@ -163,14 +190,7 @@ async fn dead_letters_keep_the_numbers_that_they_had_and_new_ones_get_none_of_th
 /// The ninth version was the last that did not add the accounts of producers up.
 #[tokio::test]
 async fn the_accounts_that_the_version_before_kept_are_added_up() {
-    let directory = TempDir::new().unwrap();
-    let db = Connection::open(directory.path().join("logweir.db")).unwrap();
-    for sql in &schema::MIGRATIONS[..9] {
-        db.execute_batch(sql).unwrap();
-    }
-    db.pragma_update(None, "user_version", 9).unwrap();
-    db.execute("INSERT INTO tenants (tenant_id, name) VALUES (1, ?1)", [tenant().as_str()])
-        .unwrap();
+    let (directory, db) = of_version(9);
     for (key, (service, emitted, dropped, queued, spooled, stored, dead_lettered)) in
         (1..).zip(migrated::PRODUCERS)
     {
@@ -493,6 +513,41 @@ async fn a_search_over_many_snapshots_finds_the_same() {
     expected.reverse();
     let page = search::search(&db, &caller, &tenant(), query("", 300), Order::OldestFirst).unwrap();
     assert_eq!(page.logs, expected[..300]);
+}
+
+/// Blocks that were looked at, and such that were not, become one block in the middle of a search.
+#[tokio::test]
+async fn a_search_finds_the_same_while_blocks_are_merged() {
+    for order in [Order::NewestFirst, Order::OldestFirst] {
+        let directory = TempDir::new().unwrap();
+        let storage = open(directory.path()).unwrap();
+        let of_number = |number| batch(number, "payments", 20, number as u32 * 8 * SECOND);
+        let batches: Vec<_> = (0..40).map(of_number).collect();
+        for written in &batches {
+            store(&storage, std::slice::from_ref(written)).await;
+        }
+        let mut expected = newest_first(&batches);
+        if order == Order::OldestFirst {
+            expected.reverse();
+        }
+        let db = Files::create(directory.path()).unwrap().open_reader().unwrap();
+        let waiting = Arc::new(());
+        let caller = Caller::new(&waiting, Duration::ZERO);
+        let mut walk = search::Walk::new(tenant(), query("", 1_000), order);
+        for _ in 0..4 {
+            assert_eq!(walk.go_on(&db, &caller).unwrap(), None);
+        }
+        let blocks = || count(&directory, "SELECT count(*) FROM blocks");
+        let before = blocks();
+        maintain(&storage, NOW + HOUR).await;
+        assert!(blocks() < before, "blocks were merged");
+        let page = loop {
+            if let Some(page) = walk.go_on(&db, &caller).unwrap() {
+                break page;
+            }
+        };
+        assert_eq!(page.logs, expected);
+    }
 }
 
 #[tokio::test]

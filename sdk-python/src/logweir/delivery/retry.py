@@ -80,6 +80,8 @@ class Refusal:
 
 # The ErrorInfo reason of a batch that is too large.
 BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+# The ErrorInfo reason of one whose tenant has its share of what that server has.
+TENANT_SHARE = "TENANT_SHARE"
 # The ErrorInfo reason of a batch that is too old to be told from a repeat.
 BATCH_EXPIRED = "EXPIRED"
 # A server's delay is spread by up to this share, so that a fleet does not come back in one moment.
@@ -124,7 +126,9 @@ def decision(refusal: Refusal) -> Decision:
         return Decision.EXPIRED
     if refusal.code == Code.RESOURCE_EXHAUSTED:
         if refusal.retry_delay is not None:
-            return Decision.THROTTLED
+            # A share is of one server: another may have room.
+            is_share = refusal.reason == TENANT_SHARE
+            return Decision.RETRY if is_share else Decision.THROTTLED
         if refusal.reason == BATCH_TOO_LARGE:
             return Decision.TOO_LARGE
     return _DECISIONS.get(refusal.code, Decision.GIVE_UP)

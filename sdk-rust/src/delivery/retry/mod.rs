@@ -95,6 +95,8 @@ pub(crate) struct Refusal {
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// The `ErrorInfo` reason of a batch that is too large.
 const BATCH_TOO_LARGE: &str = "BATCH_TOO_LARGE";
+/// The `ErrorInfo` reason of one whose tenant has its share of what that server has.
+const TENANT_SHARE: &str = "TENANT_SHARE";
 /// The `ErrorInfo` reason of a batch that is too old to be told from a repeat.
 const EXPIRED: &str = "EXPIRED";
 
@@ -172,6 +174,12 @@ pub(crate) fn decision(refusal: &Refusal) -> Decision {
         return Decision::GiveUp(DropReason::Expired);
     }
     match refusal.code {
+        // A share is of one server: another may have room.
+        Code::ResourceExhausted
+            if refusal.retry_delay.is_some() && refusal.reason == TENANT_SHARE =>
+        {
+            Decision::Retry
+        }
         // A delay makes it a matter of quota; without one it is about this batch.
         Code::ResourceExhausted if refusal.retry_delay.is_some() => Decision::Throttled,
         Code::ResourceExhausted if refusal.reason == BATCH_TOO_LARGE => Decision::TooLarge,

@@ -35,6 +35,19 @@ impl PassJobs for PostgresStorage {
         self.change(async |db| take(db, kind, now, leased).await).await
     }
 
+    async fn keep_job(&self, job_id: u64, leased_until: Timestamp) -> Result<bool, StorageError> {
+        self.change(async |db| {
+            let kept = Statement::new("UPDATE jobs SET leased_unix_nano = ")
+                .value(Value::unix_nano(leased_until))
+                .text(" WHERE state = 'taken' AND job_id = ")
+                .value(signed(job_id))
+                .execute(db)
+                .await?;
+            Ok(kept > 0)
+        })
+        .await
+    }
+
     async fn finish_job(
         &self,
         job_id: u64,

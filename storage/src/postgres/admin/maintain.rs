@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use deadpool_postgres::{Object, Transaction};
 use logweir_core::{limits::PRODUCER_RETENTION, timestamp::Timestamp};
 use metrics::counter;
-use tokio_postgres::types::Type;
+use tokio_postgres::{IsolationLevel, types::Type};
 
 use super::dead_letters;
 use crate::{
@@ -36,6 +36,8 @@ const PRODUCERS_PER_STEP: i64 = 2_000;
 const DELETED_LOGS_PER_STEP: i64 = 20_000;
 /// Dead letters beyond the quota that a step deletes.
 const DEAD_LETTERS_PER_STEP: i64 = 20_000;
+/// How often the accounts of producers are added up anew, which goes over all of them.
+const PRODUCERS_SUMMED_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// How often dead letters are counted, which goes over all that the quotas leave.
 const DEAD_LETTERS_COUNTED_EVERY: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -58,14 +60,17 @@ impl PostgresStorage {
             Layout::Timescale => Ok(()),
         };
         let folded = self.one_step(now, Step::Fold).await;
+        let summed = self.one_step(now, Step::Sum).await;
         let unlisted = self.one_step(now, Step::Unlist).await;
-        let more = || Ok(retained? | put_in_quota? | folded? | unlisted?);
+        let more = || Ok(retained? | put_in_quota? | folded? | summed? | unlisted?);
         ahead.and_then(|()| more()).map_err(|fault| self.told(fault))
     }
 
     async fn one_step(&self, now: Timestamp, step: Step) -> Result<bool, Fault> {
         let work = async |connection: &mut Object| {
-            let mut db = connection.transaction().await?;
+            let begin =
+                connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let mut db = begin.start().await?;
             db.batch_execute(&self.writing).await?;
             db.batch_execute(PATIENT).await?;
             // Not waited for: if another process is at it, this one has nothing to do.
@@ -76,6 +81,7 @@ impl PostgresStorage {
                 Step::Retain => self.retain(&mut db, now).await?,
                 Step::DeadLetters => self.put_in_quota(&db, now).await?,
                 Step::Fold => fold(&db, now, self.config.ledger_age).await?,
+                Step::Sum => self.sum_producers(&db, now).await?,
                 Step::Unlist => producers::unlist(&db).await?,
             };
             db.commit().await?;
@@ -96,6 +102,15 @@ impl PostgresStorage {
             self.dead_letters_checked.note(now);
         }
         Ok(more)
+    }
+
+    /// Adds the accounts of producers up anew, now and then.
+    async fn sum_producers(&self, db: &Transaction<'_>, now: Timestamp) -> Result<bool, Fault> {
+        if self.producers_summed.lapsed(PRODUCERS_SUMMED_EVERY, now) {
+            producers::sum_anew(db).await?;
+            self.producers_summed.note(now);
+        }
+        Ok(false)
     }
 
     /// Deletes logs that are too old.
@@ -198,6 +213,7 @@ enum Step {
     Retain,
     DeadLetters,
     Fold,
+    Sum,
     Unlist,
 }
 

@@ -1,7 +1,8 @@
 //! Finding logs: walks through time in stretches chosen by the stored buckets, a statement for
-//! each, and stops as soon as the page is full or its limits are met. Rows come one by one and only matches are kept, so
-//! a page of logs is all that it holds. Every statement has its own snapshot: a long search hinders
-//! no vacuum, and logs that come in meanwhile may only appear where it has not been yet.
+//! each, and stops as soon as the page is full or its limits are met. Rows come one by one and only
+//! matches are kept, so a page of logs is all that it holds. Every statement has its own snapshot: a
+//! long search hinders no vacuum, and logs that come in meanwhile may only appear where it has not
+//! been yet.
 
 use std::{
     pin::pin,
@@ -43,6 +44,9 @@ const STRETCH_ROWS_MAX: u64 = 250_000;
 const PASSED_ROWS_MAX: u64 = 8_000;
 /// The first stretch of a search whose condition lets rows pass in vain.
 const DOUBTFUL_ROWS_MIN: u64 = 2_000;
+/// A stretch that took longer, and the next one is small too: limits are looked at between stretches,
+/// and a statement that takes too long comes to nothing.
+const STRETCH_TIME_MAX: Duration = Duration::from_secs(1);
 /// Hours looked ahead at first.
 const HOURS_AHEAD: i64 = 8;
 /// By how much the next stretch, and the hours looked ahead, are larger.
@@ -316,7 +320,9 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             Some(_) => Vec::new(),
             None => services_in(db, scope, &stretch).await?,
         };
+        let begun = Instant::now();
         let read = scope.read(db, part, &services, page).await?;
+        let is_slow = begun.elapsed() > STRETCH_TIME_MAX;
         let reached = match scope.order {
             Order::NewestFirst => LogId::first_of(part.from),
             Order::OldestFirst => LogId::last_of(part.to.previous()),
@@ -329,7 +335,7 @@ async fn walk(db: &Transaction<'_>, scope: &Scope<'_>, page: &mut Page) -> Resul
             return Ok(());
         }
         // Rows passed in vain cost more than rows that the database looks through alone.
-        rows = if read > PASSED_ROWS_MAX {
+        rows = if read > PASSED_ROWS_MAX || is_slow {
             DOUBTFUL_ROWS_MIN
         } else {
             wanted.saturating_mul(GROWTH).min(STRETCH_ROWS_MAX)

@@ -140,8 +140,7 @@ pub(super) async fn save(
     Ok(())
 }
 
-/// Changes the sums of services; what would go beyond 64 bits stays at the largest number. Rows are
-/// locked by ascending key, after those of the accounts.
+/// Changes the sums of services. Rows are locked by ascending key, after those of the accounts.
 pub(super) async fn save_totals(
     db: &Transaction<'_>,
     changes: &TotalChanges<Tenant>,
@@ -153,10 +152,7 @@ pub(super) async fn save_totals(
         changes.iter().map(|((tenant, service), _)| (tenant.as_str(), service.as_str())).unzip();
     let columns: [Vec<i64>; FIGURES.len()] =
         std::array::from_fn(|figure| changes.iter().map(|(_, figures)| figures[figure]).collect());
-    let sums = FIGURES.map(|figure| {
-        let sum = format!("known.{figure}::numeric + excluded.{figure}");
-        format!("{figure} = greatest(least({sum}, {}), {})", i64::MAX, i64::MIN)
-    });
+    let sums = FIGURES.map(|figure| format!("{figure} = known.{figure} + excluded.{figure}"));
     let statement = format!(
         "INSERT INTO producer_totals AS known (tenant, service, {})
          SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
@@ -169,6 +165,19 @@ pub(super) async fn save_totals(
         vec![(&tenants, Type::TEXT_ARRAY), (&services, Type::TEXT_ARRAY)];
     values.extend(columns.iter().map(|column| (column as _, Type::INT8_ARRAY)));
     db.execute_typed(&statement, &values).await?;
+    Ok(())
+}
+
+/// Adds the accounts up anew. A process of the version before sums came changes accounts without them.
+pub(crate) async fn sum_anew(db: &Transaction<'_>) -> Result<(), Fault> {
+    // Whoever has changed accounts, and not yet the sums, waits here; so none is read whose change of
+    // the sums is still to come.
+    db.batch_execute(
+        "LOCK TABLE producer_totals IN EXCLUSIVE MODE;
+         DELETE FROM producer_totals;
+         INSERT INTO producer_totals SELECT * FROM producer_sums",
+    )
+    .await?;
     Ok(())
 }
 

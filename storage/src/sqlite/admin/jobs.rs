@@ -35,6 +35,20 @@ impl PassJobs for SqliteStorage {
         self.writer.run(take).await
     }
 
+    async fn keep_job(&self, job_id: u64, leased_until: Timestamp) -> Result<bool, StorageError> {
+        let keep = move |writer: &mut Writer| {
+            writer.free(|db, _| {
+                let kept = db
+                    .prepare_cached(
+                        "UPDATE jobs SET leased_unix_nano = ?2 WHERE job_id = ?1 AND state = 'taken'",
+                    )?
+                    .execute(params![signed(job_id), leased_until.as_unix_nanos()])?;
+                Ok(kept > 0)
+            })
+        };
+        self.writer.run(keep).await
+    }
+
     async fn finish_job(
         &self,
         job_id: u64,

@@ -59,7 +59,8 @@ impl Walk {
         let page = Page::new(order, &query);
         let mut range = query.range;
         page.narrow_to_cursor(&mut range);
-        let way = Way { range, page, seen: HashSet::new(), left: query.limits };
+        let (seen, limits) = (HashSet::new(), query.limits);
+        let way = Way { range, page, seen, has_moved: false, limits, left: limits };
         Self { tenant, filter: query.filter, way }
     }
 
@@ -268,6 +269,9 @@ struct Way {
     /// Blocks that are done with. In the next snapshot one of them may be part of a merged block;
     /// what that has again is the same match and not another.
     seen: HashSet<i64>,
+    /// Whether it has left the place where it began.
+    has_moved: bool,
+    limits: SearchLimits,
     /// What the search may still take.
     left: SearchLimits,
 }
@@ -284,7 +288,7 @@ impl Way {
         // leads the walk as well as the query's own range does.
         let (from, to) = scope.required.time;
         self.range = TimeRange { from: self.range.from.max(from), to: self.range.to.min(to) };
-        let started = Instant::now();
+        let (started, mut uncounted) = (Instant::now(), Duration::ZERO);
         let snapshot = db.unchecked_transaction()?;
         let Some((sql, scope_id)) = walk(&snapshot, scope, self.page.order)? else {
             return Ok(None);
@@ -298,9 +302,16 @@ impl Way {
                 break;
             }
             let work = started.elapsed();
-            let is_to_stop = work >= caller.snapshot_max || self.left.are_met_after(work);
-            if is_to_stop && self.has_moved_to(nearest) {
-                self.left.work = self.left.work.saturating_sub(work);
+            let moves = self.has_moved_to(nearest);
+            if moves && !std::mem::replace(&mut self.has_moved, true) {
+                // Blocks that reach beyond where it began are passed with each page. What they took
+                // does not count, or a page might get on by one block only.
+                (self.left, uncounted) = (self.limits, work);
+            }
+            let counted = work - uncounted;
+            let is_to_stop = work >= caller.snapshot_max || self.left.are_met_after(counted);
+            if is_to_stop && moves {
+                self.left.work = self.left.work.saturating_sub(counted);
                 self.page.order.narrow(&mut self.range, self.page.order.cursor_before(nearest));
                 return Ok(Some(nearest));
             }

@@ -21,9 +21,7 @@ pub(super) fn save_totals(db: &Connection, changes: &TotalChanges<i64>) -> rusql
     if changes.is_empty() {
         return Ok(());
     }
-    // A sum that is too large becomes a real number in SQLite, and the cast brings it back.
-    let sums =
-        FIGURES.map(|figure| format!("{figure} = CAST({figure} + excluded.{figure} AS INTEGER)"));
+    let sums = FIGURES.map(|figure| format!("{figure} = {figure} + excluded.{figure}"));
     let mut upsert = db.prepare_cached(&format!(
         "INSERT INTO producer_totals (tenant_id, service, {})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET {}",
