@@ -91,8 +91,10 @@ fn a_model_is_trained_promoted_and_used_without_a_restart() {
     assert_eq!(world.one(&["models", "promote", &id])["state"], "active");
     world.wait_for_metric("logweir_models_in_use 1");
     world.generate();
-    let judges = |id: &str| format!("logweir_model_drift{{tenant=\"default\",model=\"{id}\"}}");
-    assert!(scrape(world.server.address()).contains(&judges(&id)), "it judges what comes");
+    let metrics = scrape(world.server.address());
+    let age = metrics.lines().find_map(|line| line.strip_prefix("logweir_model_age_seconds "));
+    let age = age.and_then(|age| age.parse::<f64>().ok());
+    assert!(age > Some(0.0), "it judges what comes: {age:?}");
 
     let second = world.one(&["models", "train", "--from", "-2h"]);
     assert_eq!(second["metrics"]["drift_from"], first["model_id"]);
