@@ -81,6 +81,19 @@ pub(crate) fn listed(
     }
 }
 
+/// The same for a tenant that does not run the installation: not on which machines it runs, nor how
+/// much work all tenants together give it, which would tell one how busy the others are.
+pub(crate) fn without_work(answer: v1::ListProcessesResponse) -> v1::ListProcessesResponse {
+    let processes = answer.processes.into_iter().map(|process| v1::Process {
+        host: String::new(),
+        committed_unix_nano: None,
+        lag_ms: None,
+        load: 0.0,
+        ..process
+    });
+    v1::ListProcessesResponse { processes: processes.collect(), ..answer }
+}
+
 fn process(LiveProcess { heartbeat, age }: LiveProcess, now: Timestamp) -> v1::Process {
     // How far it was behind when it last said so, and not until now: for a process that is silent
     // the time since then is its silence, which is shown beside it.
@@ -137,6 +150,19 @@ mod tests {
         assert_eq!(lags(live(&[0], 1_000, Some(3_500))), Some(2_500));
         assert_eq!(lags(live(&[0], 1_000, Some(900))), Some(0), "the clocks differ");
         assert_eq!(lags(live(&[], 1_000, None)), None);
+    }
+
+    #[test]
+    fn a_tenant_is_not_told_of_the_work_of_others() {
+        let answer = |load| {
+            let mut process = live(&[0], 1_000, Some(3_500));
+            process.heartbeat.load = load;
+            without_work(listed(vec![process], 1, NOW))
+        };
+        assert_eq!(answer(0.1), answer(0.9));
+        let process = &answer(0.5).processes[0];
+        assert_eq!((process.lag_ms, process.committed_unix_nano, process.load), (None, None, 0.0));
+        assert!(process.alive && process.host.is_empty(), "{process:?}");
     }
 
     #[test]
