@@ -11,6 +11,8 @@ use tonic::{Request, transport::Channel};
 
 /// Runs of each query; odd, so that the median is one of them.
 const REPEATS: usize = 11;
+/// Logs of a page, as many as a page shows by default.
+const PAGE_LOGS: u32 = 100;
 
 struct Reader {
     client: QueryServiceClient<Channel>,
@@ -24,11 +26,20 @@ impl Reader {
         Ok(request)
     }
 
+    /// The first page, however many partial answers it comes in.
     async fn search(&mut self, filter: &str, range: Option<TimeRange>) -> anyhow::Result<usize> {
-        let filter = filter.to_owned();
-        let message = SearchLogsRequest { filter, range, page_size: 100, ..Default::default() };
-        let request = self.request(message)?;
-        Ok(self.client.search_logs(request).await?.into_inner().logs.len())
+        let (mut found, mut page_token) = (0, String::new());
+        loop {
+            let filter = filter.to_owned();
+            let message = SearchLogsRequest { filter, range, page_size: PAGE_LOGS, page_token };
+            let request = self.request(message)?;
+            let answer = self.client.search_logs(request).await?.into_inner();
+            found += answer.logs.len();
+            page_token = answer.next_page_token;
+            if !answer.partial || found >= PAGE_LOGS as usize {
+                return Ok(found);
+            }
+        }
     }
 
     async fn counts(&mut self, range: TimeRange) -> anyhow::Result<usize> {

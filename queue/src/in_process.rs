@@ -8,7 +8,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use logweir_core::{fairness::queue::FairQueue, identity::Tenant, record::Batch};
+use logweir_core::{
+    fairness::{queue::FairQueue, resource::HeldShare},
+    identity::Tenant,
+    record::Batch,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -105,6 +109,10 @@ impl Publisher for InProcessPublisher {
     fn check_room(&self, tenant: &Tenant) -> Result<(), PublishError> {
         self.0.state.lock().check_open()?;
         self.0.room.check(tenant)
+    }
+
+    fn held_shares(&self, tenant: &Tenant) -> [HeldShare; 2] {
+        self.0.room.held_shares(tenant)
     }
 
     fn keeps_batches(&self) -> bool {

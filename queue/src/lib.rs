@@ -30,7 +30,11 @@ mod room;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logweir_core::{fairness::resource::OverShare, identity::Tenant, record::Batch};
+use logweir_core::{
+    fairness::resource::{HeldShare, OverShare},
+    identity::Tenant,
+    record::Batch,
+};
 
 pub use self::{
     conformance::{KeepingQueue, check_keeping_queue, check_queue, check_waiting_queue},
@@ -95,6 +99,9 @@ pub trait Publisher: Send + Sync {
     /// Whether an ordinary batch of the tenant would be taken now; asked before it is read, for
     /// reading costs more than refusing.
     fn check_room(&self, tenant: &Tenant) -> Result<(), PublishError>;
+
+    /// What the tenant has under way here.
+    fn held_shares(&self, tenant: &Tenant) -> [HeldShare; 2];
 
     /// Whether the queue keeps batches itself, so that it takes them while storage is away.
     fn keeps_batches(&self) -> bool;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use logweir_core::{
     fairness::{
         permits::{Refused, TenantPermit, TenantPermits},
-        resource::{OverShare, SharedResource},
+        resource::{HeldShare, OverShare, SharedResource},
         threshold::Threshold,
     },
     identity::Tenant,
@@ -87,6 +87,14 @@ impl Room {
         Ok(())
     }
 
+    /// What a tenant has in it.
+    pub(crate) fn held_shares(&self, tenant: &Tenant) -> [HeldShare; 2] {
+        [
+            self.batches.held_share(SharedResource::QueueBatches, tenant),
+            self.bytes.held_share(SharedResource::QueueBytes, tenant),
+        ]
+    }
+
     fn report(&self) {
         let [batches, bytes] = self.gauges;
         gauge!(batches).set(self.batches.held_by_all() as f64);
@@ -138,6 +146,8 @@ mod tests {
             Err(PublishError::OverShare(OverShare { held: 60, .. }))
         ));
         assert_eq!(room.batches.held_by_all(), 1, "half of a place is none");
+        let [_, bytes] = room.held_shares(&a);
+        assert_eq!((bytes.held, bytes.held_max), (60, 100));
         let second = room.take(&a, 40).unwrap();
         let refused = room.take(&a, 0).map(drop).unwrap_err();
         assert!(matches!(refused, PublishError::OverShare(OverShare { held: 2, share: 2, .. })));

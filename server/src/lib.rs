@@ -50,7 +50,7 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use tracing::{info, warn};
 
 use crate::{
-    admin::{AdminHandler, processes},
+    admin::{AdminHandler, processes, tenant::Shared},
     alerts::AlertHandler,
     auth::{
         Access, Auth,
@@ -165,9 +165,23 @@ pub async fn run(
     });
     ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);
-    let parts =
-        Parts { config: &config, ports: &ports, auth: &auth, ingest: &ingest, clock: &clock };
-    let (health, router) = parts.routes(budget.clone(), tasks)?;
+    let connections = connection::permits(&config);
+    let shared = Shared {
+        budget: budget.clone(),
+        unsent: UnsentBytes::new(UNSENT_BYTES_MAX),
+        tails: TenantPermits::for_one(TAILS_MAX, TAILS_ALPHA),
+        connections: connections.clone(),
+        publisher: Arc::clone(&ports.publisher),
+    };
+    let parts = Parts {
+        config: &config,
+        ports: &ports,
+        auth: &auth,
+        ingest: &ingest,
+        clock: &clock,
+        shared: &shared,
+    };
+    let (health, router) = parts.routes(tasks)?;
     let router = router.merge(health::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
@@ -182,7 +196,7 @@ pub async fn run(
     let lookout = ReloadLoop { auth, tls, ingest, budget, readiness, health, clock };
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
-    connection::serve(listener, router, &config, ports.tls, tasks).await;
+    connection::serve(listener, router, &config, ports.tls, connections, tasks).await;
     Ok(())
 }
 
@@ -202,7 +216,8 @@ pub async fn run_status(
         tasks.spawn("heartbeat", Fate::Essential, beats);
     }
     let readiness = Readiness { publisher: None, storage, stop: tasks.stop_token() };
-    connection::serve(listener, health::router(readiness, metrics), config, None, tasks).await;
+    let (router, connections) = (health::router(readiness, metrics), connection::permits(config));
+    connection::serve(listener, router, config, None, connections, tasks).await;
 }
 
 /// What the handlers are made of.
@@ -212,21 +227,18 @@ struct Parts<'a> {
     auth: &'a Arc<Auth>,
     ingest: &'a Arc<Ingest>,
     clock: &'a Clock,
+    shared: &'a Shared,
 }
 
 impl Parts<'_> {
     /// Everything that is spoken in gRPC.
-    fn routes(
-        &self,
-        budget: Budget,
-        tasks: &Tasks,
-    ) -> Result<(HealthReporter, Router), ServerError> {
+    fn routes(&self, tasks: &Tasks) -> Result<(HealthReporter, Router), ServerError> {
         let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
             publisher: Arc::clone(&self.ports.publisher),
-            budget,
+            budget: self.shared.budget.clone(),
             control_budget: Budget::new(CONTROL_BYTES_MAX),
-            unsent: UnsentBytes::new(UNSENT_BYTES_MAX),
+            unsent: self.shared.unsent.clone(),
             inflater: Arc::new(Inflater::default()),
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
@@ -280,7 +292,7 @@ impl Parts<'_> {
         Ok(QueryHandler {
             storage: Arc::clone(&self.ports.storage),
             live_feed: self.ports.live_feed.clone(),
-            tails: TenantPermits::for_one(TAILS_MAX, TAILS_ALPHA),
+            tails: self.shared.tails.clone(),
             matcher: Arc::new(Matcher::start().map_err(ServerError::Thread)?),
             auth: Arc::clone(self.auth),
             clock: Arc::clone(self.clock),
@@ -320,6 +332,7 @@ impl Parts<'_> {
             ingest: Arc::clone(self.ingest),
             clock: Arc::clone(self.clock),
             partitions: self.ports.partitions,
+            shared: self.shared.clone(),
         }
     }
 }

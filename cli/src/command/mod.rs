@@ -6,7 +6,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::{
-    admin::{completions, dead_letters, deploy, feedback, models, processes, token},
+    admin::{completions, dead_letters, deploy, feedback, models, processes, tenant, token},
     alerts::{channels, incidents, policy, rules, silences},
     ingest::{loadgen, send},
     query::{clusters, export, findings, get, report, search, services, stats, tail, templates},
@@ -65,6 +65,8 @@ pub enum Command {
     Migrate(migrate::MigrateArgs),
     /// List the processes, and how far each is behind
     Processes(processes::ProcessesArgs),
+    /// Show what a tenant uses of what all tenants share, and what it may use
+    Tenant(tenant::TenantArgs),
     /// Issue, list or revoke tokens, on the server's machine
     Token(token::TokenArgs),
     /// Check the settings of a server
@@ -127,6 +129,7 @@ impl Command {
             Self::Alerting(args) => args.run().await,
             Self::Migrate(args) => args.run().await,
             Self::Processes(args) => args.run().await,
+            Self::Tenant(args) => args.run().await,
             Self::Token(args) => args.run().await,
             Self::Config(args) => args.run(),
             Self::Send(args) => args.run().await,

@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::threshold::Threshold;
+use super::{
+    resource::{HeldShare, SharedResource},
+    threshold::Threshold,
+};
 use crate::identity::Tenant;
 
 /// Permits for amounts of something shared, by tenant. Clones share one account.
@@ -120,6 +123,14 @@ impl TenantPermits {
         };
         place.number = None;
         permit
+    }
+
+    /// What a tenant holds of them, which are permits for this resource.
+    // Not what it may hold at present: that would tell it what others do.
+    pub fn held_share(&self, resource: SharedResource, tenant: &Tenant) -> HeldShare {
+        let account = |state: &State| state.tenants.get(tenant).map_or(0, |account| account.held);
+        let held = account(&self.0.state.lock());
+        HeldShare { resource, held, held_max: self.0.rule.share(0, 0) }
     }
 
     /// What all tenants hold.

@@ -27,6 +27,17 @@ pub struct OverShare {
     pub retry_after: Duration,
 }
 
+/// What a tenant holds of something that all tenants use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldShare {
+    /// Of what.
+    pub resource: SharedResource,
+    /// What it holds.
+    pub held: u64,
+    /// What it may hold while nobody else holds any.
+    pub held_max: u64,
+}
+
 /// Something bounded that all tenants use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedResource {

@@ -21,7 +21,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
-use logweir_core::{identity::Tenant, record::Batch};
+use logweir_core::{fairness::resource::HeldShare, identity::Tenant, record::Batch};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tokio::{
@@ -168,6 +168,10 @@ impl Publisher for RabbitPublisher {
     fn check_room(&self, tenant: &Tenant) -> Answer {
         self.shared.state.lock().check()?;
         self.shared.room.check(tenant)
+    }
+
+    fn held_shares(&self, tenant: &Tenant) -> [HeldShare; 2] {
+        self.shared.room.held_shares(tenant)
     }
 
     fn keeps_batches(&self) -> bool {

@@ -2,6 +2,7 @@
 
 pub(crate) mod processes;
 pub(crate) mod replay;
+pub(crate) mod tenant;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,10 @@ use logweir_proto::v1::{self, admin_service_server::AdminService};
 use logweir_storage::{DeadLetter, Deploy, Storage, TokenRecord};
 use tonic::{Request, Response, Status};
 
-use self::replay::{LETTERS_PAGE, Replay};
+use self::{
+    replay::{LETTERS_PAGE, Replay},
+    tenant::Shared,
+};
 use crate::{
     auth::{Auth, issue, layer},
     ingest::Ingest,
@@ -41,6 +45,7 @@ pub(crate) struct AdminHandler {
     pub(crate) clock: Clock,
     /// How many partitions the queue has.
     pub(crate) partitions: u16,
+    pub(crate) shared: Shared,
 }
 
 #[tonic::async_trait]
@@ -189,6 +194,16 @@ impl AdminService for AdminHandler {
         let is_operator = caller.tenant == Tenant::default();
         let answer = if is_operator { answer } else { processes::without_work(answer) };
         Ok(Response::new(answer))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::GetTenantResponse>, Status> {
+        let caller = layer::caller(&request)?;
+        let (tenant, rates) = (&caller.tenant, &self.ingest.rates);
+        let usage = self.storage.usage(tenant).await.map_err(Refusal::from)?;
+        Ok(Response::new(tenant::description(tenant, &self.shared, rates, usage)))
     }
 }
 

@@ -54,11 +54,15 @@ impl RateLimits {
 
     /// Tells what limits there are.
     pub(crate) fn tell(&self) {
-        for (quota, per_second) in self.tenant.into_iter().chain(self.service) {
-            if let Some(per_second) = per_second {
-                info!(quota, per_second, "senders are limited");
-            }
+        for (quota, per_second) in self.limits() {
+            info!(quota, per_second, "senders are limited");
         }
+    }
+
+    /// Every limit there is, by the name of its quota.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (&'static str, NonZeroU32)> {
+        let quotas = self.tenant.into_iter().chain(self.service);
+        quotas.filter_map(|(quota, per_second)| Some((quota, per_second?)))
     }
 
     /// Takes what a batch costs, or says when there will be enough.

@@ -62,6 +62,15 @@ const HANDSHAKE_BYTE: u8 = 0x16;
 const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: text/plain\r\n\r\nthis port speaks TLS only: use https://\n";
 
+/// The connections of tenants.
+pub(crate) fn permits(config: &ServerConfig) -> TenantPermits {
+    TenantPermits::new(rule(config))
+}
+
+fn rule(config: &ServerConfig) -> Threshold {
+    Threshold::for_one(config.connections_max as u64, SHARE_ALPHA)
+}
+
 /// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded
 /// time.
 pub(crate) async fn serve(
@@ -69,13 +78,12 @@ pub(crate) async fn serve(
     router: Router,
     config: &ServerConfig,
     tls: Option<Tls>,
+    connections: TenantPermits,
     tasks: &Tasks,
 ) {
     let builder = builder(config);
-    let rule = Threshold::for_one(config.connections_max as u64, SHARE_ALPHA);
-    let total = usize::try_from(rule.total).unwrap_or(usize::MAX);
+    let total = usize::try_from(rule(config).total).unwrap_or(usize::MAX);
     let room = Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS)));
-    let connections = TenantPermits::new(rule);
     let graceful = GracefulShutdown::new();
     let stop = tasks.stop_token();
     loop {

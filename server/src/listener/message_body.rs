@@ -22,7 +22,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use logweir_core::{
     fairness::{
         permits::{TenantPermit, TenantPermits},
-        resource::SharedResource,
+        resource::{HeldShare, SharedResource},
     },
     identity::Tenant,
 };
@@ -61,6 +61,10 @@ impl Budget {
     /// One of which a tenant alone may use so much.
     pub(crate) fn new(alone_bytes_max: usize) -> Self {
         Self(TenantPermits::for_one(alone_bytes_max as u64, SHARE_ALPHA))
+    }
+
+    pub(crate) fn held_share(&self, tenant: &Tenant) -> HeldShare {
+        self.0.held_share(SharedResource::InFlightBytes, tenant)
     }
 
     pub(crate) fn report(&self) {

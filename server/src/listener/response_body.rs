@@ -15,7 +15,7 @@ use hyper::{
 use logweir_core::{
     fairness::{
         permits::{TenantPermit, TenantPermits},
-        resource::SharedResource,
+        resource::{HeldShare, SharedResource},
     },
     identity::Tenant,
 };
@@ -40,6 +40,10 @@ impl UnsentBytes {
     /// One of which a tenant alone may use so much.
     pub(crate) fn new(alone_bytes_max: usize) -> Self {
         Self(TenantPermits::for_one(alone_bytes_max as u64, SHARE_ALPHA))
+    }
+
+    pub(crate) fn held_share(&self, tenant: &Tenant) -> HeldShare {
+        self.0.held_share(SharedResource::UnsentBytes, tenant)
     }
 
     /// An answer to a tenant, under its share.

@@ -172,3 +172,25 @@ async fn a_process_is_listed_while_it_lives() {
     let status = bench.administer().list_processes(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn a_tenant_sees_what_it_holds_and_may_hold() {
+    let bench = Bench::new().await;
+    let tail = with_token(&bench.admin(), v1::TailLogsRequest::default());
+    let open = bench.query().tail_logs(tail).await.unwrap();
+    let of = async |tenant: &str| {
+        let token = bench.token(tenant, "*", logweir_core::identity::Role::Admin);
+        let request = with_token(&token, v1::GetTenantRequest {});
+        bench.administer().get_tenant(request).await.unwrap().into_inner()
+    };
+    let tails = |answer: &v1::GetTenantResponse| {
+        let share = answer.shares.iter().find(|share| share.resource == "tails");
+        share.map(|share| (share.held, share.held_max))
+    };
+    let [own, other] = [of("default").await, of("other").await];
+    assert_eq!((own.tenant.as_str(), other.tenant.as_str()), ("default", "other"));
+    assert_eq!((tails(&own), tails(&other)), (Some((1, 1_024)), Some((0, 1_024))));
+    let quotas: Vec<_> = own.rate_limits.iter().map(|limit| limit.quota.as_str()).collect();
+    assert_eq!(quotas, ["tenant_logs_per_second", "tenant_bytes_per_second"]);
+    drop(open);
+}

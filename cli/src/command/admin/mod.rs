@@ -6,4 +6,5 @@ pub mod deploy;
 pub mod feedback;
 pub mod models;
 pub mod processes;
+pub mod tenant;
 pub mod token;
