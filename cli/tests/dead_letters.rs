@@ -62,6 +62,12 @@ fn a_poisoned_log_is_put_aside_alone_and_replayed_once() {
     let letters = objects(&server, &token, &["dead-letters", "list"]);
     let indices: BTreeSet<_> = letters.iter().map(|letter| letter["index"].as_u64()).collect();
     assert_eq!(indices, POISONED.iter().map(|&index| Some(index as u64)).collect());
+    let used = |name: &str| {
+        let lines = objects(&server, &token, &["tenant", "show"]);
+        lines.into_iter().find(|line| line["name"] == name).map(|line| line["used"].as_u64())
+    };
+    assert_eq!(used("dead_letters"), Some(Some(POISONED.len() as u64)));
+    assert!(used("stored_bytes") > Some(Some(0)));
     for letter in &letters {
         let preview = letter["preview"].as_str().expect("a preview");
         assert!(preview.contains("poison"), "{letter}");

@@ -92,6 +92,7 @@ fn a_model_is_trained_promoted_and_used_without_a_restart() {
     world.wait_for_metric("logweir_models_in_use 1");
     world.generate();
     let metrics = scrape(world.server.address());
+    assert!(!metrics.contains("tenant="), "anybody may read them: {metrics}");
     let age = metrics.lines().find_map(|line| line.strip_prefix("logweir_model_age_seconds "));
     let age = age.and_then(|age| age.parse::<f64>().ok());
     assert!(age > Some(0.0), "it judges what comes: {age:?}");

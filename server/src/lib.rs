@@ -50,7 +50,7 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use tracing::{info, warn};
 
 use crate::{
-    admin::{AdminHandler, processes, tenant::Shared},
+    admin::{AdminHandler, processes, tenant::SharedResources},
     alerts::AlertHandler,
     auth::{
         Access, Auth,
@@ -166,7 +166,7 @@ pub async fn run(
     ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);
     let connections = connection::permits(&config);
-    let shared = Shared {
+    let shared = SharedResources {
         budget: budget.clone(),
         unsent: UnsentBytes::new(UNSENT_BYTES_MAX),
         tails: TenantPermits::for_one(TAILS_MAX, TAILS_ALPHA),
@@ -227,7 +227,7 @@ struct Parts<'a> {
     auth: &'a Arc<Auth>,
     ingest: &'a Arc<Ingest>,
     clock: &'a Clock,
-    shared: &'a Shared,
+    shared: &'a SharedResources,
 }
 
 impl Parts<'_> {

@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(quota.violations[0].description, "in_flight_bytes");
         assert_eq!(
             status.message(),
-            "default uses 7 of in_flight_bytes, and 5 is its share for now: wait for answers"
+            "default uses all of its share of in_flight_bytes for now: wait for answers"
         );
     }
 

@@ -346,7 +346,11 @@ pub struct TenantUsage {
     pub dead_letters: u64,
     /// Those that were deleted for the quota or the disk so far.
     pub expired_dead_letters: u64,
-    /// Its part of the disk, bytes; 0 where size is not limited.
+    /// What its rows are known to take, bytes; 0 where size is not limited. What others store changes
+    /// nothing of it.
+    pub own_bytes: u64,
+    /// Its part of the disk, bytes, with a share of what belongs to nobody, such as indices and
+    /// half-filled pages, which depends on what others take; 0 where size is not limited.
     pub disk_bytes: u64,
     /// What that may come to before its oldest logs are deleted, bytes; none where size is not
     /// limited.

@@ -145,7 +145,7 @@ fn module_name(file: &Path) -> Option<Names> {
     Some(parts)
 }
 
-fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(super) fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a folder of sources").flatten() {
         let path = entry.path();
         if path.is_dir() {

@@ -11,7 +11,8 @@ use crate::identity::Tenant;
 /// the tenant gives back.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{tenant} uses {held} of {}, and {share} is its share for now: wait for answers",
+    // Without the amounts: what a tenant may hold at present tells it what others hold.
+    "{tenant} uses all of its share of {} for now: wait for answers",
     .resource.name()
 )]
 pub struct OverShare {

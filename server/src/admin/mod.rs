@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use self::{
     replay::{LETTERS_PAGE, Replay},
-    tenant::Shared,
+    tenant::SharedResources,
 };
 use crate::{
     auth::{Auth, issue, layer},
@@ -45,7 +45,7 @@ pub(crate) struct AdminHandler {
     pub(crate) clock: Clock,
     /// How many partitions the queue has.
     pub(crate) partitions: u16,
-    pub(crate) shared: Shared,
+    pub(crate) shared: SharedResources,
 }
 
 #[tonic::async_trait]

@@ -20,7 +20,7 @@ use crate::{
 
 /// What tenants share of this server. Clones share one account.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SharedResources {
     pub(crate) budget: Budget,
     pub(crate) unsent: UnsentBytes,
     pub(crate) tails: TenantPermits,
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) publisher: Arc<dyn Publisher>,
 }
 
-impl Shared {
+impl SharedResources {
     fn held_by(&self, tenant: &Tenant) -> impl Iterator<Item = HeldShare> {
         let of_server = [
             self.connections.held_share(SharedResource::Connections, tenant),
@@ -40,10 +40,10 @@ impl Shared {
     }
 }
 
-/// What a tenant is told of itself.
+/// What a tenant is told of itself: nothing that depends on what others do.
 pub(crate) fn description(
     tenant: &Tenant,
-    shared: &Shared,
+    shared: &SharedResources,
     rates: &RateLimits,
     usage: TenantUsage,
 ) -> v1::GetTenantResponse {
@@ -60,7 +60,7 @@ pub(crate) fn description(
         tenant: tenant.to_string(),
         shares: shares.collect(),
         rate_limits: rate_limits.collect(),
-        disk_bytes: usage.disk_bytes,
+        stored_bytes: usage.own_bytes,
         dead_letters: usage.dead_letters,
         expired_dead_letters: usage.expired_dead_letters,
     }

@@ -167,6 +167,11 @@ async fn a_process_is_listed_while_it_lives() {
     assert_eq!((process.kind.as_str(), process.started_unix_nano), ("server", NOW.as_unix_nanos()));
     assert!(process.alive && process.process_id.starts_with("server-"), "{process:?}");
     assert_eq!(answer.unowned_partitions, [0, 1], "a server reads from none");
+    assert!(!process.host.is_empty(), "{process:?}");
+    let stranger = bench.token("stranger", "*", logweir_core::identity::Role::Admin);
+    let request = with_token(&stranger, v1::ListProcessesRequest::default());
+    let answer = bench.administer().list_processes(request).await.unwrap().into_inner();
+    assert_eq!(answer.processes[0].host, "", "where it runs is for who runs it");
     let viewer = bench.token("default", "*", logweir_core::identity::Role::Viewer);
     let request = with_token(&viewer, v1::ListProcessesRequest::default());
     let status = bench.administer().list_processes(request).await.unwrap_err();

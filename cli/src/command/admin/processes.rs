@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exits with 5 if nobody reads a partition of the queue: its logs wait until a \
-    processor takes it over, which takes up to 10 seconds."
+    processor takes it over, which takes up to 10 seconds. Where processes run and how busy they are \
+    is told to the tenant `default` only."
 )]
 pub struct ProcessesArgs {
     #[command(flatten)]
@@ -28,7 +29,7 @@ pub struct ProcessesArgs {
 struct Process<'a> {
     process_id: &'a str,
     kind: &'a str,
-    host: &'a str,
+    host: Option<&'a str>,
     version: &'a str,
     started: String,
     alive: bool,
@@ -36,7 +37,7 @@ struct Process<'a> {
     partitions: &'a [u32],
     committed: Option<String>,
     lag_ms: Option<u64>,
-    load: f64,
+    load: Option<f64>,
 }
 
 impl ProcessesArgs {
@@ -83,7 +84,7 @@ fn json(process: &v1::Process) -> Process<'_> {
     Process {
         process_id: &process.process_id,
         kind: &process.kind,
-        host: &process.host,
+        host: is_told(process).then_some(process.host.as_str()),
         version: &process.version,
         started: rfc3339(process.started_unix_nano),
         alive: process.alive,
@@ -91,8 +92,14 @@ fn json(process: &v1::Process) -> Process<'_> {
         partitions: &process.partitions,
         committed: process.committed_unix_nano.map(rfc3339),
         lag_ms: process.lag_ms,
-        load: process.load,
+        load: is_told(process).then_some(process.load),
     }
+}
+
+/// Whether the tenant is told where a process runs and how busy it is: the one of whoever runs the
+/// installation is.
+fn is_told(process: &v1::Process) -> bool {
+    !process.host.is_empty()
 }
 
 fn row(process: &v1::Process) -> Vec<Value> {
@@ -104,12 +111,12 @@ fn row(process: &v1::Process) -> Vec<Value> {
     vec![
         text(&process.process_id).tone(Tone::Name),
         text(&process.kind),
-        text(&process.host),
+        text(if is_told(process) { &process.host } else { "-" }),
         text(&process.version),
         text(&shown(process.started_unix_nano)).tone(Tone::Dim),
         state,
         text(&joined(&process.partitions)),
         number(process.lag_ms.map(|ms| ms as f64 / 1_000.0), 1),
-        number(Some(process.load * 100.0), 0),
+        number(is_told(process).then_some(process.load * 100.0), 0),
     ]
 }

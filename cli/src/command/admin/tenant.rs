@@ -67,7 +67,7 @@ fn lines(answer: &v1::GetTenantResponse) -> impl Iterator<Item = Line<'_>> {
     let shares =
         shares.map(move |share| line(&share.resource, Some(share.held), Some(share.held_max)));
     let stored = [
-        ("disk_bytes", answer.disk_bytes),
+        ("stored_bytes", answer.stored_bytes),
         ("dead_letters", answer.dead_letters),
         ("expired_dead_letters", answer.expired_dead_letters),
     ];

@@ -356,7 +356,7 @@ pub(crate) fn usage(
     let parts = parts(&all, Space::of(db)?.used_bytes());
     let disk_bytes = parts.iter().find(|(of, _)| *of == tenant_id).map_or(0, |(_, bytes)| *bytes);
     let disk_share_bytes = Some(disk_share::share(&parts, tenant_id, disk_bytes_max));
-    Ok(TenantUsage { disk_bytes, disk_share_bytes, ..counts })
+    Ok(TenantUsage { own_bytes: own.bytes(), disk_bytes, disk_share_bytes, ..counts })
 }
 
 /// The parts of tenants in what is used of the database.

@@ -324,3 +324,19 @@ async fn a_kill_while_deleting_loses_nothing_of_others() {
     check_that_b_alone_has_lost(&storage, directory.path()).await;
     assert!(used_bytes(&directory) <= LIMIT);
 }
+
+#[tokio::test]
+async fn what_a_tenant_is_known_to_take_depends_on_nobody_else() {
+    let directory = TempDir::new().unwrap();
+    let storage = open_limited(directory.path(), LIMIT);
+    let (a, b) = (of("a"), of("b"));
+    store(&storage, &[bulk(&a, 1)]).await;
+    let before = storage.usage(&a).await.unwrap();
+    for number in 1..=FEW {
+        store(&storage, &[bulk(&b, number), refused(&b, number + 1_000, 20)]).await;
+    }
+    let after = storage.usage(&a).await.unwrap();
+    assert!(before.own_bytes > 200_000, "{before:?}");
+    assert_eq!(after.own_bytes, before.own_bytes);
+    assert_ne!(after.disk_bytes, before.disk_bytes, "its part of what belongs to nobody does");
+}

@@ -1,0 +1,30 @@
+//! What metrics may say. `/metrics` needs no token: a tenant's name in it would tell anybody who is
+//! there, and how they do.
+
+use std::{fs, path::Path};
+
+use crate::{crates::metadata, modules::files_below};
+
+/// How a label is written with a metric, and in a list of labels.
+const LABELS: [&str; 2] = ["\"tenant\" =>", "(\"tenant\","];
+
+#[test]
+fn no_metric_names_a_tenant() {
+    let mut files = Vec::new();
+    for package in metadata(&["--no-deps"])["packages"].as_array().expect("a list") {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
+        let sources = manifest.with_file_name("src");
+        if sources.exists() {
+            files_below(&sources, &mut files);
+        }
+    }
+    let names_tenant = |file: &&_| {
+        let text = fs::read_to_string(file).expect("a source file is text");
+        LABELS.iter().any(|label| text.contains(label))
+    };
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    assert_eq!(
+        files.iter().filter(names_tenant).collect::<Vec<_>>(),
+        Vec::<&std::path::PathBuf>::new()
+    );
+}
