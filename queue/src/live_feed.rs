@@ -161,20 +161,18 @@ impl LiveFeed {
         LiveFeedReader { tenant, receiver, seen_until, seen_lost, feeds: Arc::downgrade(&self.0) }
     }
 
-    /// Reads what all tenants store from now on.
-    pub(crate) fn subscribe_all(&self) -> AllReader {
+    /// Reads what all tenants store from now on. Also tells how many logs of each tenant that was ever
+    /// read here were published before.
+    // Both in one: logs published between them would be in no count and reach no reader.
+    pub(crate) fn subscribe_all(&self) -> (AllReader, Vec<(Tenant, u64)>) {
         let mut state = self.0.state.lock();
         let sender = state.all.get_or_insert_with(|| broadcast::channel(GROUPS_MAX).0);
         let receiver = sender.subscribe();
+        let tenants = state.tenants.iter();
+        let published = tenants.map(|(tenant, feed)| (tenant.clone(), feed.published)).collect();
         drop(state);
         self.0.readers.send_modify(|readers| *readers += 1);
-        AllReader { receiver, feeds: Arc::downgrade(&self.0) }
-    }
-
-    /// How many logs were published of each tenant that was ever read here.
-    pub(crate) fn published(&self) -> Vec<(Tenant, u64)> {
-        let state = self.0.state.lock();
-        state.tenants.iter().map(|(tenant, feed)| (tenant.clone(), feed.published)).collect()
+        (AllReader { receiver, feeds: Arc::downgrade(&self.0) }, published)
     }
 
     /// How many readers there are.
@@ -354,7 +352,9 @@ mod tests {
     #[tokio::test]
     async fn who_reads_all_learns_of_each_tenant_how_many_came_before() {
         let feed = LiveFeed::default();
-        let mut all = feed.subscribe_all();
+        feed.publish(other(), vec![log(0)]);
+        let (mut all, published) = feed.subscribe_all();
+        assert_eq!(published, [(other(), 1)]);
         feed.publish(other(), vec![log(1), log(2)]);
         feed.publish(Tenant::default(), vec![log(3)]);
         feed.publish(other(), vec![log(4)]);
@@ -362,7 +362,7 @@ mod tests {
         for _ in 0..3 {
             before.push(all.next().await.unwrap().published_before);
         }
-        assert_eq!(before, [0, 0, 2]);
+        assert_eq!(before, [1, 0, 3]);
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
         let readers = feed.readers();
         let (first, second) =
             (feed.subscribe(Tenant::default()), feed.subscribe(Tenant::default()));
-        let all = feed.subscribe_all();
+        let (all, _) = feed.subscribe_all();
         assert_eq!(*readers.borrow(), 3);
         drop((first, all));
         assert_eq!((*readers.borrow(), feed.is_read(&Tenant::default())), (1, true));

@@ -111,7 +111,7 @@ struct Relay {
     feed: LiveFeed,
     stop: CancellationToken,
     publisher_id: [u8; 16],
-    /// Logs of each tenant shown or passed over.
+    /// Logs of each tenant shown or passed over, or published before anybody read.
     shown: HashMap<Tenant, u64>,
     /// Tenants of which logs were shown since counts were told last.
     untold: HashSet<Tenant>,
@@ -153,7 +153,7 @@ impl Session for Relay {
                     self.read_on();
                     // A server that is new misses nothing from here on without knowing.
                     if may_send {
-                        sent.push(self.send_counts(&channel, self.feed.published(), true));
+                        sent.push(self.send_counts(&channel, self.all_counts(), true));
                     }
                 }
                 Some(confirmed) = sent.next() => confirmed?,
@@ -186,7 +186,11 @@ impl Relay {
         let until = Instant::now() + READERS_BELIEVED_FOR;
         match &mut self.reading {
             Some(reading) => reading.until = until,
-            none => *none = Some(Reading { logs: self.feed.subscribe_all(), until }),
+            none => {
+                let (logs, published) = self.feed.subscribe_all();
+                *none = Some(Reading { logs, until });
+                self.shown.extend(published);
+            }
         }
     }
 
@@ -207,6 +211,11 @@ impl Relay {
         let (tenant, publisher_id) = (Tenant::default(), self.publisher_id);
         let live = LiveLogs { tenant, publisher_id, logs: Vec::new(), shown, names_all };
         self.publish(channel, live)
+    }
+
+    /// Not what is published by now: of that, what is not shown yet may still be passed over.
+    fn all_counts(&self) -> Vec<(Tenant, u64)> {
+        self.shown.iter().map(|(tenant, shown)| (tenant.clone(), *shown)).collect()
     }
 
     fn untold_counts(&mut self) -> Vec<(Tenant, u64)> {
@@ -371,7 +380,7 @@ impl Counts {
         lost.retain(|(_, lost)| *lost > 0);
         let before = live.shown.iter().find(|(tenant, _)| *tenant == live.tenant);
         if let (Some(seen), Some((_, before))) = (publisher.seen.get_mut(&live.tenant), before) {
-            // Never beyond what was shown: at first sight these may be among what is counted already.
+            // Never back: a message may come after one that was published later.
             *seen = (*seen).max(before + live.logs.len() as u64);
         }
         lost
@@ -379,7 +388,7 @@ impl Counts {
 }
 
 impl Publisher {
-    /// Its counts at first sight; later they say nothing new, for they may run ahead.
+    /// Its counts at first sight; later they say nothing new.
     fn begin(&mut self, shown: &[(Tenant, u64)]) {
         if std::mem::replace(&mut self.named_all, true) {
             return;
@@ -392,7 +401,7 @@ impl Publisher {
     /// How many logs were shown and not seen.
     fn note(&mut self, (tenant, logs): &(Tenant, u64)) -> Option<(Tenant, u64)> {
         let before = self.seen.get(tenant).copied().or(self.named_all.then_some(0));
-        // Never back: what runs behind the counts at first sight was published before them.
+        // Never back: a message may come after one that was published later.
         self.seen.insert(tenant.clone(), before.map_or(*logs, |before| before.max(*logs)));
         before.map(|before| (tenant.clone(), logs.saturating_sub(before)))
     }
@@ -499,12 +508,12 @@ mod tests {
         let mut counts = Counts::default();
         let first = LiveLogs { names_all: true, ..live(1, &[("a", 10)], 0) };
         assert_eq!(lost(&mut counts, &first), []);
-        // Published before the count was taken, and shown after it.
+        // It comes after a message that was published later.
         assert_eq!(lost(&mut counts, &live(1, &[("a", 7)], 3)), []);
         assert_eq!(lost(&mut counts, &live(1, &[("a", 12)], 1)), [("a".to_owned(), 2)]);
         assert_eq!(lost(&mut counts, &live(1, &[("b", 4)], 1)), [("b".to_owned(), 4)]);
         let again = LiveLogs { names_all: true, ..live(1, &[("b", 90)], 0) };
-        assert_eq!(lost(&mut counts, &again), [], "it may run ahead of what is shown");
+        assert_eq!(lost(&mut counts, &again), [], "it was seen before");
         assert_eq!(lost(&mut counts, &live(1, &[("b", 5)], 1)), []);
     }
 }
