@@ -15,7 +15,7 @@ use logweir_core::runtime::{
 use logweir_processor::Parts;
 use logweir_queue::{Consumer, LiveFeed, Partitions, Publisher, RabbitError};
 use logweir_server::{Ports, Tls, TokenKeys};
-use logweir_storage::{PostgresStorage, Storage, StorageError};
+use logweir_storage::{PostgresStorage, ReadLogs, Storage, StorageError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -152,12 +152,14 @@ impl Process {
         Ok(logweir_server::run(config, ports, bound.listener, &self.tasks, clock).await?)
     }
 
-    /// Starts to move batches from the queue to storage.
+    /// Starts to move batches from the queue to storage. What a tenant asks for, such as a training, is
+    /// read from `asked`, in that tenant's turn.
     pub async fn start_processor(
         &self,
         consumer: Box<dyn Consumer>,
         partitions: Option<Partitions>,
         storage: Arc<dyn Storage>,
+        asked: Arc<dyn ReadLogs>,
         live_feed: LiveFeed,
     ) -> anyhow::Result<()> {
         let parts = Parts {
@@ -169,7 +171,7 @@ impl Process {
             partition_count: self.partitions,
             write: Arc::clone(&storage) as _,
             administer: Arc::clone(&storage) as _,
-            read: Arc::clone(&storage) as _,
+            read: asked,
             models: Arc::clone(&storage) as _,
             findings: Arc::clone(&storage) as _,
             jobs: storage as _,
@@ -179,8 +181,13 @@ impl Process {
         Ok(logweir_processor::start(parts, &self.tasks).await?)
     }
 
-    /// Starts to watch what is stored, and to tell people; unless another process does.
-    pub fn start_alerting(&self, storage: &Arc<dyn Storage>) -> anyhow::Result<()> {
+    /// Starts to watch what is stored, and to tell people; unless another process does. What a tenant
+    /// asks for, such as a preview of a rule, is read from `asked`, in that tenant's turn.
+    pub fn start_alerting(
+        &self,
+        storage: &Arc<dyn Storage>,
+        asked: Arc<dyn ReadLogs>,
+    ) -> anyhow::Result<()> {
         if !self.settings.alerting.enabled {
             return Ok(());
         }
@@ -188,6 +195,7 @@ impl Process {
             config: self.settings.alerting.clone(),
             holder: self.identity.process_id.clone(),
             read: Arc::clone(storage) as _,
+            asked,
             administer: Arc::clone(storage) as _,
             alerts: Arc::clone(storage) as _,
             jobs: Arc::clone(storage) as _,

@@ -33,6 +33,10 @@ pub enum Refused {
     Full,
 }
 
+/// The number of one that waits, or waited, in the line of its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineNumber(u64);
+
 /// What a tenant holds, until it is dropped.
 #[derive(Debug)]
 pub struct TenantPermit {
@@ -112,10 +116,26 @@ impl TenantPermits {
     /// Nobody may wait here while it holds a permit of the same kind: two that each hold a part and
     /// wait for the other's would wait for ever. An amount above the total never comes.
     pub async fn take(&self, tenant: &Tenant, amount: u64) -> TenantPermit {
+        self.take_at(self.next_in_line(), tenant, amount).await
+    }
+
+    /// A number in the lines of those that wait: behind all that have one.
+    pub fn next_in_line(&self) -> LineNumber {
+        let mut state = self.0.state.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        LineNumber(number)
+    }
+
+    /// As [`Self::take`], for one that has a number: it stands before those of its tenant that came
+    /// later. So what gives its permit back for a while, that others have a turn, goes on before what
+    /// has not begun. A number may be used again once the permit taken with it was given back.
+    pub async fn take_at(&self, at: LineNumber, tenant: &Tenant, amount: u64) -> TenantPermit {
         // Made before the channel, and so dropped after it: one that gives up leaves the line.
         let mut place = Place { shared: &self.0, tenant, number: None };
         let (granted, grant) = oneshot::channel();
-        place.number = Some(self.0.state.lock().wait(tenant, Waiting { amount, granted }));
+        self.0.state.lock().wait(at.0, tenant, Waiting { amount, granted });
+        place.number = Some(at.0);
         self.0.grant();
         let Ok(permit) = grant.await else {
             // The other end is dropped only by the place, which is here.
@@ -131,6 +151,11 @@ impl TenantPermits {
         let account = |state: &State| state.tenants.get(tenant).map_or(0, |account| account.held);
         let held = account(&self.0.state.lock());
         HeldShare { resource, held, held_max: self.0.rule.share(0, 0) }
+    }
+
+    /// Whether another tenant than this one waits.
+    pub fn is_awaited_by_others(&self, tenant: &Tenant) -> bool {
+        self.0.state.lock().turns.iter().any(|waiting| waiting != tenant)
     }
 
     /// What all tenants hold.
@@ -255,15 +280,12 @@ impl State {
         self.forget_idle(tenant);
     }
 
-    fn wait(&mut self, tenant: &Tenant, waiting: Waiting) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
+    fn wait(&mut self, number: u64, tenant: &Tenant, waiting: Waiting) {
         let account = self.tenants.entry(tenant.clone()).or_default();
         if account.waiting.is_empty() {
             self.turns.push_back(tenant.clone());
         }
         account.waiting.insert(number, waiting);
-        number
     }
 
     fn leave(&mut self, tenant: &Tenant, number: u64) -> Option<Waiting> {
@@ -355,6 +377,32 @@ mod tests {
         assert!((&mut of_b[1]).now_or_never().is_none());
         drop((first, second));
         assert!((&mut of_b[1]).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_lets_others_go_first_stands_before_what_came_later() {
+        let permits = TenantPermits::new(Threshold { total: 10, alpha: 9 });
+        let (a, b) = (tenant("a"), tenant("b"));
+        let first = permits.next_in_line();
+        let held = permits.take_at(first, &b, 9).await;
+        let mut later = Box::pin(permits.take(&b, 9));
+        assert!((&mut later).now_or_never().is_none());
+        assert!(permits.is_awaited_by_others(&a) && !permits.is_awaited_by_others(&b));
+        let mut of_a = Box::pin(permits.take(&a, 9));
+        assert!((&mut of_a).now_or_never().is_none());
+        assert!(permits.is_awaited_by_others(&b));
+        drop(held);
+        let mut again = Box::pin(permits.take_at(first, &b, 9));
+        assert!((&mut again).now_or_never().is_none());
+        // It was its tenant's turn while the first was away.
+        let of_later = (&mut later).now_or_never().expect("b stood in line before a");
+        drop(of_later);
+        let of_a = (&mut of_a).now_or_never().expect("a's turn");
+        let mut latest = Box::pin(permits.take(&b, 9));
+        assert!((&mut latest).now_or_never().is_none());
+        drop(of_a);
+        assert!((&mut latest).now_or_never().is_none());
+        assert!(again.now_or_never().is_some(), "before the latest");
     }
 
     #[tokio::test]

@@ -5,7 +5,9 @@
 //! mode: no state of a session, no statement by name that outlives its transaction, only locks that
 //! end with one. A lost connection is `Unavailable`; the next call takes another one.
 //!
-//! Limits: [`PostgresConfig`]. A call waits 5 s at most for a connection to come free. A server
+//! Limits: [`PostgresConfig`]. Calls of tenants take turns at half of the connections, so that one
+//! that asks for much keeps neither another tenant nor the process itself from the rest; there a call
+//! waits 5 s at most for a connection to come free. A server
 //! that does not answer is taken for dead, whatever the network says: after 20 s for what writes,
 //! 60 s for what reads or deletes old logs. The server does the same to a process that is silent in
 //! the middle of a transaction, whose locks would keep others from writing the same batches.
@@ -38,7 +40,11 @@ use std::{
 };
 
 use deadpool_postgres::{Object, Pool};
-use logweir_core::{runtime::clock::Clock, timestamp::Timestamp};
+use logweir_core::{
+    fairness::{permits::TenantPermits, threshold::Threshold},
+    runtime::clock::Clock,
+    timestamp::Timestamp,
+};
 use metrics::counter;
 use tokio::time::timeout;
 
@@ -54,9 +60,14 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 // Here the server ends a statement after 30 s, and after 50 s one that deletes old logs.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
+/// One tenant alone has three quarters of the connections that calls of tenants use.
+const PLACES_ALPHA: u64 = 3;
+
 /// PostgreSQL as storage.
 pub struct PostgresStorage {
     pool: Pool,
+    /// Who may use a connection for a tenant. What a process does for itself needs no place.
+    places: TenantPermits,
     clock: Clock,
     config: PostgresConfig,
     /// The database as a person knows it, without secrets.
@@ -65,6 +76,8 @@ pub struct PostgresStorage {
     features: Features,
     /// What a transaction that writes begins with.
     writing: String,
+    /// What one that reads begins with.
+    reading: String,
     days: KnownDays,
     backfill_checked: LastDone,
     policies_checked: LastDone,
@@ -80,14 +93,17 @@ impl PostgresStorage {
         let told = |fault: Fault| fault.into_storage_error(&place);
         let (layout, features, server) = prepare(&pool, clock()).await.map_err(told)?;
         tracing::info!(place = %place, ?layout, ?features, "storage is PostgreSQL");
+        let total = (config.connections_max / 2).max(1) as u64;
         Ok(Self {
             pool,
+            places: TenantPermits::new(Threshold { total, alpha: PLACES_ALPHA }),
             clock,
             config: config.clone(),
             place,
             layout,
             features,
             writing: writing(features, &server),
+            reading: reading(&server),
             days: KnownDays::default(),
             backfill_checked: LastDone::default(),
             policies_checked: LastDone::default(),
@@ -104,13 +120,14 @@ impl PostgresStorage {
         answered_within: Duration,
         work: impl AsyncFnOnce(&mut Object) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut connection = self.pool.get().await?;
-        if let Ok(done) = timeout(answered_within, work(&mut connection)).await {
+        let mut connection = AtWork(Some(self.pool.get().await?));
+        let object = connection.0.as_mut().expect("it was just put there");
+        if let Ok(done) = timeout(answered_within, work(object)).await {
+            connection.done();
             return done;
         }
-        // Dropped like that it is closed and does not go back: the next to use it would read the
-        // late answer to this work as one to its own. The idle ones lead to the same silent server.
-        drop(Object::take(connection));
+        // The idle ones lead to the same silent server.
+        drop(connection);
         self.pool.retain(|_, _| false);
         counter!("logweir_storage_silences_total").increment(1);
         Err(Fault::passing(&format!("the database did not answer within {answered_within:?}")))
@@ -119,6 +136,24 @@ impl PostgresStorage {
     /// What a fault is to a caller.
     fn told(&self, fault: Fault) -> StorageError {
         fault.into_storage_error(&self.place)
+    }
+}
+
+/// A connection that is closed, and does not go back to the pool, unless the work on it came to its end:
+/// the next to use it would wait for the rest of that work, of which nobody wants the answer.
+struct AtWork(Option<Object>);
+
+impl AtWork {
+    fn done(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
     }
 }
 
@@ -140,9 +175,13 @@ async fn prepare(pool: &Pool, now: Timestamp) -> Result<(Layout, Features, Serve
             &[],
         )
         .await?;
-    let server = Server { commits_late: row.try_get(0)?, has_lz4: row.try_get(1)? };
+    let (commits_late, has_lz4) = (row.try_get(0)?, row.try_get(1)?);
     db.commit().await?;
-    Ok((layout, features, server))
+    // In a transaction of its own, which a server that cannot ends.
+    let db = connection.transaction().await?;
+    let notices_who_left = db.batch_execute(NOTICING_WHO_LEFT).await.is_ok();
+    db.rollback().await?;
+    Ok((layout, features, Server { commits_late, has_lz4, notices_who_left }))
 }
 
 /// What is to be known of the server.
@@ -151,7 +190,13 @@ struct Server {
     commits_late: bool,
     /// It can compress long values by LZ4, several times quicker than by its own method.
     has_lz4: bool,
+    /// It can end a statement whose caller has gone.
+    notices_who_left: bool,
 }
+
+/// The server ends a statement within a second of its caller's leaving (PostgreSQL 14 or later, where
+/// the operating system can tell): many that ask and leave would else keep it at work.
+const NOTICING_WHO_LEFT: &str = "SET LOCAL client_connection_check_interval = 1000";
 
 /// The server ends a transaction from which it hears nothing: one whose machine has gone, or stands
 /// still, would keep its locks, and everybody waiting for them, until TCP finds out after hours.
@@ -173,6 +218,20 @@ fn writing(features: Features, server: &Server) -> String {
         writing.push_str("; SET LOCAL timescaledb.enable_direct_compress_copy = on");
     }
     writing
+}
+
+/// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
+/// Compiling statements costs more than it gains for ones as short as these, and the server's other
+/// processors are for other calls.
+fn reading(server: &Server) -> String {
+    let mut reading = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
+                       SET LOCAL max_parallel_workers_per_gather = 0"
+        .to_owned();
+    if server.notices_who_left {
+        reading.push_str("; ");
+        reading.push_str(NOTICING_WHO_LEFT);
+    }
+    reading
 }
 
 /// When something was done last that is done from time to time.

@@ -24,19 +24,23 @@ use crate::{
     TokenRecord, query::Order,
 };
 
-/// A reading statement is ended after 30 s: what is asked needs less by far, so something is wrong.
-/// Compiling statements costs more than it gains for ones as short as these, and the server's other
-/// processors are for other calls.
-const READING: &str = "SET LOCAL statement_timeout = 30000; SET LOCAL jit = off; \
-                       SET LOCAL max_parallel_workers_per_gather = 0";
-
 /// Heartbeats are small, and others draw conclusions from those that do not come; a revoked token
 /// must not be let in for long.
 const BEATEN_WITHIN: Duration = Duration::from_secs(4);
 
 impl PostgresStorage {
-    /// Reads what was of one moment, however many statements it takes.
+    /// Reads what was of one moment of a tenant, however many statements it takes.
     pub(super) async fn snapshot<T>(
+        &self,
+        tenant: &Tenant,
+        read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let _place = self.places.take(tenant, 1).await;
+        self.own_snapshot(read).await
+    }
+
+    /// The same for this process itself, which does not stand in line with the readers of a tenant.
+    pub(super) async fn own_snapshot<T>(
         &self,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
@@ -46,8 +50,10 @@ impl PostgresStorage {
     /// Reads with each statement what is of its moment: for a search, which may take long.
     async fn walk<T>(
         &self,
+        tenant: &Tenant,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
+        let _place = self.places.take(tenant, 1).await;
         self.read(IsolationLevel::ReadCommitted, read).await
     }
 
@@ -60,15 +66,25 @@ impl PostgresStorage {
             // Read-only also keeps a statement put together wrongly from changing anything.
             let begin = connection.build_transaction().isolation_level(isolation).read_only(true);
             let db = begin.start().await?;
-            db.batch_execute(READING).await?;
+            db.batch_execute(&self.reading).await?;
             // Dropping the transaction ends it, and nobody waits for that.
             read(&db).await
         };
         self.on_connection(READ_WITHIN, work).await.map_err(|fault| self.told(fault))
     }
 
-    /// Makes a small change.
+    /// Makes a small change for a tenant.
     pub(super) async fn change<T>(
+        &self,
+        tenant: &Tenant,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let _place = self.places.take(tenant, 1).await;
+        self.own_change(change).await
+    }
+
+    /// Makes a small change for this process itself.
+    pub(super) async fn own_change<T>(
         &self,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
@@ -102,7 +118,8 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: SearchQuery,
     ) -> Result<SearchPage, StorageError> {
-        self.walk(async |db| search::search(db, tenant, &query, Order::NewestFirst).await).await
+        self.walk(tenant, async |db| search::search(db, tenant, &query, Order::NewestFirst).await)
+            .await
     }
 
     async fn export(
@@ -110,7 +127,8 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: SearchQuery,
     ) -> Result<SearchPage, StorageError> {
-        self.walk(async |db| search::search(db, tenant, &query, Order::OldestFirst).await).await
+        self.walk(tenant, async |db| search::search(db, tenant, &query, Order::OldestFirst).await)
+            .await
     }
 
     async fn get(
@@ -119,7 +137,7 @@ impl ReadLogs for PostgresStorage {
         id: LogId,
         neighbours: usize,
     ) -> Result<LogWithNeighbours, StorageError> {
-        self.walk(async |db| search::get(db, tenant, id, neighbours).await).await
+        self.walk(tenant, async |db| search::get(db, tenant, id, neighbours).await).await
     }
 
     async fn aggregate(
@@ -127,7 +145,7 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<AggregateSeries>, StorageError> {
-        self.snapshot(async |db| aggregate::aggregate(db, tenant, &query).await).await
+        self.snapshot(tenant, async |db| aggregate::aggregate(db, tenant, &query).await).await
     }
 
     async fn latency_heatmap(
@@ -135,11 +153,11 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<HeatmapCell>, StorageError> {
-        self.snapshot(async |db| aggregate::latency_heatmap(db, tenant, &query).await).await
+        self.snapshot(tenant, async |db| aggregate::latency_heatmap(db, tenant, &query).await).await
     }
 
     async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError> {
-        self.snapshot(async |db| aggregate::list_services(db, tenant).await).await
+        self.snapshot(tenant, async |db| aggregate::list_services(db, tenant).await).await
     }
 
     async fn list_templates(
@@ -150,7 +168,7 @@ impl ReadLogs for PostgresStorage {
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
         let now = (self.clock)();
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             reports::list_templates(db, tenant, service, range, limit, now).await
         })
         .await
@@ -161,7 +179,7 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError> {
-        self.snapshot(async |db| reports::delivery_report(db, tenant, service).await).await
+        self.snapshot(tenant, async |db| reports::delivery_report(db, tenant, service).await).await
     }
 
     async fn producer_totals(
@@ -169,18 +187,18 @@ impl ReadLogs for PostgresStorage {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerTotals>, StorageError> {
-        self.snapshot(async |db| reports::producer_totals(db, tenant, service).await).await
+        self.snapshot(tenant, async |db| reports::producer_totals(db, tenant, service).await).await
     }
 }
 
 #[async_trait]
 impl Administer for PostgresStorage {
     async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
-        self.change(async |db| tokens::insert_token(db, tenant, &token).await).await
+        self.change(tenant, async |db| tokens::insert_token(db, tenant, &token).await).await
     }
 
     async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
-        self.snapshot(async |db| tokens::list_tokens(db, tenant).await).await
+        self.snapshot(tenant, async |db| tokens::list_tokens(db, tenant).await).await
     }
 
     async fn revoke_token(
@@ -189,8 +207,9 @@ impl Administer for PostgresStorage {
         token_id: &str,
         now: Timestamp,
     ) -> Result<TokenRecord, StorageError> {
-        let revoked =
-            self.change(async |db| tokens::revoke_token(db, tenant, token_id, now).await).await?;
+        let revoked = self
+            .change(tenant, async |db| tokens::revoke_token(db, tenant, token_id, now).await)
+            .await?;
         revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")))
     }
 
@@ -205,7 +224,7 @@ impl Administer for PostgresStorage {
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, u64), StorageError> {
-        self.snapshot(async |db| dead_letters::list(db, tenant, before, limit).await).await
+        self.snapshot(tenant, async |db| dead_letters::list(db, tenant, before, limit).await).await
     }
 
     async fn take_dead_letters(
@@ -214,7 +233,7 @@ impl Administer for PostgresStorage {
         ids: &[u64],
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StorageError> {
-        self.snapshot(async |db| dead_letters::take(db, tenant, ids, limit).await).await
+        self.snapshot(tenant, async |db| dead_letters::take(db, tenant, ids, limit).await).await
     }
 
     async fn mark_replayed(
@@ -223,7 +242,8 @@ impl Administer for PostgresStorage {
         ids: &[u64],
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        self.change(async |db| dead_letters::mark_replayed(db, tenant, ids, now).await).await
+        self.change(tenant, async |db| dead_letters::mark_replayed(db, tenant, ids, now).await)
+            .await
     }
 
     async fn discard_dead_letters(
@@ -231,15 +251,15 @@ impl Administer for PostgresStorage {
         tenant: &Tenant,
         ids: Option<&[u64]>,
     ) -> Result<u64, StorageError> {
-        self.change(async |db| dead_letters::discard(db, tenant, ids).await).await
+        self.change(tenant, async |db| dead_letters::discard(db, tenant, ids).await).await
     }
 
     async fn usage(&self, tenant: &Tenant) -> Result<TenantUsage, StorageError> {
-        self.snapshot(async |db| dead_letters::usage(db, tenant).await).await
+        self.snapshot(tenant, async |db| dead_letters::usage(db, tenant).await).await
     }
 
     async fn insert_deploy(&self, tenant: &Tenant, deploy: Deploy) -> Result<(), StorageError> {
-        self.change(async |db| deploys::insert_deploy(db, tenant, &deploy).await).await
+        self.change(tenant, async |db| deploys::insert_deploy(db, tenant, &deploy).await).await
     }
 
     async fn list_deploys(
@@ -248,7 +268,8 @@ impl Administer for PostgresStorage {
         service: Option<&Service>,
         limit: usize,
     ) -> Result<Vec<Deploy>, StorageError> {
-        self.snapshot(async |db| deploys::list_deploys(db, tenant, service, limit).await).await
+        self.snapshot(tenant, async |db| deploys::list_deploys(db, tenant, service, limit).await)
+            .await
     }
 
     async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
@@ -266,11 +287,11 @@ impl Administer for PostgresStorage {
     }
 
     async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {
-        self.change(async |db| suspects::begin(db, tenant, batch_id).await).await
+        self.own_change(async |db| suspects::begin(db, tenant, batch_id).await).await
     }
 
     async fn end_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<(), StorageError> {
-        self.change(async |db| suspects::end(db, tenant, batch_id).await).await
+        self.own_change(async |db| suspects::end(db, tenant, batch_id).await).await
     }
 
     async fn maintain(&self, now: Timestamp) -> Result<bool, StorageError> {

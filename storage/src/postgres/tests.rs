@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use logweir_core::{
     identity::Tenant,
     record::{ScoredBatch, StoredLog},
@@ -597,4 +598,42 @@ async fn who_may_not_is_told_without_secrets() {
         assert!(!format!("{told} {told:?}").contains(secret), "{told:?}");
     }
     assert!(nobody.is_retryable(), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn what_one_tenant_asks_for_keeps_neither_another_nor_the_process_waiting() {
+    let server = Postgres::start().await;
+    let storage = open(&server.url()).await.unwrap();
+    let other = Tenant::new("other").unwrap();
+    let places = || storage.places.take(&other, 1).now_or_never();
+    let held: Vec<_> = std::iter::from_fn(places).collect();
+    assert_eq!(held.len(), 6, "of the eight for calls of tenants, out of sixteen");
+    assert!(storage.list_services(&other).now_or_never().is_none(), "one more waits");
+    storage.list_services(&tenant()).await.unwrap();
+    storage.list_tokens(&tenant()).await.unwrap();
+    storage.revoked_token_ids(NOW).await.unwrap();
+    drop(held);
+    storage.list_services(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_ended() {
+    let server = Postgres::start().await;
+    let (storage, client) = (open(&server.url()).await.unwrap(), psql(&server.url()).await);
+    let at_work = async |expected| {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+        while number(&client, sql).await != expected {}
+    };
+    let tenant = tenant();
+    let asked = storage.snapshot(&tenant, async |db| {
+        Ok(db.batch_execute("SET LOCAL statement_timeout = 0; SELECT pg_sleep(3600)").await?)
+    });
+    tokio::select! {
+        ended = asked => panic!("it ended: {ended:?}"),
+        () = at_work(1) => {}
+    }
+    assert_eq!(storage.pool.status().size, 0, "the connection is not for the next caller");
+    at_work(0).await;
+    storage.list_services(&tenant).await.unwrap();
 }

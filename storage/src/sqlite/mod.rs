@@ -90,9 +90,11 @@ impl SqliteConfig {
     }
 }
 
-/// SQLite as storage. Dropping it waits for the write at hand and frees the directory.
+/// SQLite as storage. Clones are the same storage; dropping the last one waits for the write at hand and
+/// frees the directory.
+#[derive(Clone)]
 pub struct SqliteStorage {
-    writer: WriterHandle,
+    writer: Arc<WriterHandle>,
     readers: Readers,
     retention: Retention,
     clock: Clock,
@@ -142,9 +144,16 @@ impl SqliteStorage {
             disk_bytes_max: config.disk_bytes_max,
             dead_letters: DeadLetterQuota::of(config.disk_bytes_max),
         };
-        let writer = WriterHandle::start(writer, lock)?;
+        let writer = Arc::new(WriterHandle::start(writer, lock)?);
         let readers = Readers::new(files);
         Ok(Self { writer, readers, retention, clock, last_merged: Arc::default() })
+    }
+
+    /// The same storage for work that nobody waits for, such as evaluating alerts: its reads do not
+    /// stand in line with those that a tenant asks for, which may be many.
+    #[must_use]
+    pub fn for_background(&self) -> Self {
+        Self { readers: self.readers.with_places_of_its_own(), ..self.clone() }
     }
 
     /// Runs a small change of one tenant's administration.
@@ -167,18 +176,17 @@ impl SqliteStorage {
         tenant: &Tenant,
         list: impl FnOnce(&Connection, i64) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let tenant = tenant.clone();
+        let named = tenant.clone();
         // A tenant gets its number with the first thing that it stores. Until then there is nothing
         // of it, which is an empty answer and not an error.
-        self.readers
-            .run(move |db, _| {
-                let snapshot = db.unchecked_transaction()?;
-                match ids::find_tenant(&snapshot, &tenant)? {
-                    Some(tenant_id) => list(&snapshot, tenant_id),
-                    None => Ok(T::default()),
-                }
-            })
-            .await
+        let read = move |db: &Connection, _: &Caller| {
+            let snapshot = db.unchecked_transaction()?;
+            match ids::find_tenant(&snapshot, &named)? {
+                Some(tenant_id) => list(&snapshot, tenant_id),
+                None => Ok(T::default()),
+            }
+        };
+        self.readers.run(tenant, read).await
     }
 
     async fn page(
@@ -187,8 +195,20 @@ impl SqliteStorage {
         query: SearchQuery,
         order: Order,
     ) -> Result<SearchPage, StorageError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db, caller| search::search(db, caller, &tenant, query, order)).await
+        let mut walk = search::Walk::new(tenant.clone(), query, order);
+        let mut place = self.readers.place(tenant).await;
+        loop {
+            let part = move |db: &Connection, caller: &Caller| {
+                let page = walk.go_on(db, caller)?;
+                Ok((page, walk))
+            };
+            let ((page, rest), held) = self.readers.run_at(place, tenant, part).await?;
+            if let Some(page) = page {
+                return Ok(page);
+            }
+            walk = rest;
+            place = self.readers.let_others_go_first(held, tenant).await;
+        }
     }
 }
 
@@ -240,7 +260,7 @@ impl WriteLogs for SqliteStorage {
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
-        self.readers.run(|db, _| reports::load_templates(db)).await
+        self.readers.run_own(|db, _| reports::load_templates(db)).await
     }
 }
 
@@ -268,8 +288,10 @@ impl ReadLogs for SqliteStorage {
         id: LogId,
         neighbours: usize,
     ) -> Result<LogWithNeighbours, StorageError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db, caller| search::get(db, caller, &tenant, id, neighbours)).await
+        let named = tenant.clone();
+        self.readers
+            .run(tenant, move |db, caller| search::get(db, caller, &named, id, neighbours))
+            .await
     }
 
     async fn aggregate(
@@ -277,8 +299,8 @@ impl ReadLogs for SqliteStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<AggregateSeries>, StorageError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db, _| aggregate::aggregate(db, &tenant, &query)).await
+        let named = tenant.clone();
+        self.readers.run(tenant, move |db, _| aggregate::aggregate(db, &named, &query)).await
     }
 
     async fn latency_heatmap(
@@ -286,13 +308,13 @@ impl ReadLogs for SqliteStorage {
         tenant: &Tenant,
         query: AggregateQuery,
     ) -> Result<Vec<HeatmapCell>, StorageError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db, _| aggregate::latency_heatmap(db, &tenant, &query)).await
+        let named = tenant.clone();
+        self.readers.run(tenant, move |db, _| aggregate::latency_heatmap(db, &named, &query)).await
     }
 
     async fn list_services(&self, tenant: &Tenant) -> Result<Vec<ServiceSummary>, StorageError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db, _| aggregate::list_services(db, &tenant)).await
+        let named = tenant.clone();
+        self.readers.run(tenant, move |db, _| aggregate::list_services(db, &named)).await
     }
 
     async fn list_templates(
@@ -302,10 +324,10 @@ impl ReadLogs for SqliteStorage {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
-        let (tenant, service, now) = (tenant.clone(), service.cloned(), (self.clock)());
+        let (named, service, now) = (tenant.clone(), service.cloned(), (self.clock)());
         self.readers
-            .run(move |db, _| {
-                reports::list_templates(db, &tenant, service.as_ref(), range, limit, now)
+            .run(tenant, move |db, _| {
+                reports::list_templates(db, &named, service.as_ref(), range, limit, now)
             })
             .await
     }
@@ -315,8 +337,10 @@ impl ReadLogs for SqliteStorage {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerReport>, StorageError> {
-        let (tenant, service) = (tenant.clone(), service.cloned());
-        self.readers.run(move |db, _| reports::delivery_report(db, &tenant, service.as_ref())).await
+        let (named, service) = (tenant.clone(), service.cloned());
+        self.readers
+            .run(tenant, move |db, _| reports::delivery_report(db, &named, service.as_ref()))
+            .await
     }
 
     async fn producer_totals(
@@ -324,8 +348,10 @@ impl ReadLogs for SqliteStorage {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerTotals>, StorageError> {
-        let (tenant, service) = (tenant.clone(), service.cloned());
-        self.readers.run(move |db, _| reports::producer_totals(db, &tenant, service.as_ref())).await
+        let (named, service) = (tenant.clone(), service.cloned());
+        self.readers
+            .run(tenant, move |db, _| reports::producer_totals(db, &named, service.as_ref()))
+            .await
     }
 }
 
@@ -355,7 +381,7 @@ impl Administer for SqliteStorage {
     }
 
     async fn revoked_token_ids(&self, now: Timestamp) -> Result<Vec<String>, StorageError> {
-        self.readers.run(move |db, _| Ok(tokens::revoked_token_ids(db, now)?)).await
+        self.readers.run_own(move |db, _| Ok(tokens::revoked_token_ids(db, now)?)).await
     }
 
     async fn list_dead_letters(
@@ -439,7 +465,7 @@ impl Administer for SqliteStorage {
 
     async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
         let now = (self.clock)();
-        self.readers.run(move |db, _| heartbeats::live(db, age_max, now)).await
+        self.readers.run_own(move |db, _| heartbeats::live(db, age_max, now)).await
     }
 
     async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
@@ -476,7 +502,7 @@ impl Administer for SqliteStorage {
         };
         more |= self.writer.run(fold).await?;
         // Looked for on a reader's thread: it goes over all producers that are listed.
-        let too_many = self.readers.run(|db, _| Ok(producers::too_many_producers(db)?)).await?;
+        let too_many = self.readers.run_own(|db, _| Ok(producers::too_many_producers(db)?)).await?;
         if let Some(unlisted) = too_many {
             let unlist = move |writer: &mut Writer| {
                 writer.free(|db, _| Ok(producers::unlist(db, &unlisted)?))
@@ -492,7 +518,7 @@ impl Administer for SqliteStorage {
         let last = Arc::clone(&self.last_merged);
         let merge = move |db: &Connection, _: &Caller| maintain::merge(db, &last, now);
         // Encoding takes long and needs no write lock: on a reader's thread, so that writes go on.
-        let merge = self.readers.run(merge).await?;
+        let merge = self.readers.run_own(merge).await?;
         if let Some(merge) = merge {
             let finish = move |writer: &mut Writer| {
                 writer.add(|db, tools| maintain::finish(db, &mut tools.ids, &merge))

@@ -1,4 +1,5 @@
 mod producers;
+mod readers;
 mod retention;
 
 use std::path::Path;
@@ -475,7 +476,7 @@ async fn a_merge_whose_input_is_gone_is_dropped() {
         store(&storage, &[batch(number, "payments", 10, Duration::ZERO)]).await;
     }
     let merge = |db: &Connection, _: &Caller| maintain::merge(db, &AtomicI64::new(0), NOW);
-    let merge = storage.readers.run(merge).await.unwrap().unwrap();
+    let merge = storage.readers.run_own(merge).await.unwrap().unwrap();
     let work = move |writer: &mut Writer| {
         writer.free(|db, tools| {
             blocks::delete(db, 1)?;

@@ -31,7 +31,7 @@ impl AlertingArgs {
         let Some(storage) = process.unless_stopped(process.open_database()).await? else {
             return process.stop().await;
         };
-        process.start_alerting(&storage)?;
+        process.start_alerting(&storage, storage.clone())?;
         announce(&format!("ready on {}", bound.endpoint));
         process.serve_status(bound, storage, true).await;
         process.stop().await

@@ -47,7 +47,8 @@ impl ProcessorArgs {
         // Before the pipeline starts, or the first logs that are stored would be shown to nobody.
         let live_feed = LiveFeed::default();
         logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
-        process.start_processor(consumer, Some(partitions), storage.clone(), live_feed).await?;
+        let (kept, asked) = (storage.clone(), storage.clone());
+        process.start_processor(consumer, Some(partitions), kept, asked, live_feed).await?;
         announce(&format!("ready on {}", bound.endpoint));
         // Without a heartbeat of its own: the membership sends it, with the partitions.
         process.serve_status(bound, storage, false).await;

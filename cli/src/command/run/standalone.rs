@@ -45,13 +45,15 @@ impl StandaloneArgs {
         }
         let bound = process.bind().await?;
         let storage = SqliteStorage::open(&process.settings.storage(), process.clock.clone())?;
-        let storage: Arc<dyn Storage> = Arc::new(storage);
+        let background: Arc<dyn Storage> = Arc::new(storage.for_background());
+        let storage = Arc::new(storage);
         let (publisher, consumer) = InProcessQueue::open(process.settings.queue());
         let live_feed = LiveFeed::default();
         // The reader of the queue before its writers: a server that takes batches which nobody
         // stores would let every sender wait for its time-out.
-        process.start_processor(consumer, None, storage.clone(), live_feed.clone()).await?;
-        process.start_alerting(&storage)?;
+        let (kept, feed) = (background.clone(), live_feed.clone());
+        process.start_processor(consumer, None, kept, storage.clone(), feed).await?;
+        process.start_alerting(&background, storage.clone())?;
         announce(&format!("ready on {}", bound.endpoint));
         if self.demo {
             let (settings, tasks) = (&process.settings, &process.tasks);

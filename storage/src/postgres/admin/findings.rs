@@ -24,7 +24,7 @@ impl KeepFindings for PostgresStorage {
         tenant: &Tenant,
         findings: Vec<Finding>,
     ) -> Result<(), StorageError> {
-        self.change(async |db| insert(db, tenant, &findings).await).await
+        self.own_change(async |db| insert(db, tenant, &findings).await).await
     }
 
     async fn list_findings(
@@ -34,7 +34,7 @@ impl KeepFindings for PostgresStorage {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Finding>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let of_range = Statement::new(
                 "SELECT kind, service, subject, from_unix_nano, to_unix_nano, logs, score, reasons
                  FROM findings WHERE tenant = ",

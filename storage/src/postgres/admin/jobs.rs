@@ -22,7 +22,7 @@ use crate::{
 #[async_trait]
 impl PassJobs for PostgresStorage {
     async fn insert_job(&self, tenant: &Tenant, job: NewJob) -> Result<Option<u64>, StorageError> {
-        self.change(async |db| insert(db, tenant, job).await).await
+        self.change(tenant, async |db| insert(db, tenant, job).await).await
     }
 
     async fn take_job(
@@ -32,11 +32,11 @@ impl PassJobs for PostgresStorage {
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
         let leased = now + lease;
-        self.change(async |db| take(db, kind, now, leased).await).await
+        self.own_change(async |db| take(db, kind, now, leased).await).await
     }
 
     async fn keep_job(&self, job_id: u64, leased_until: Timestamp) -> Result<bool, StorageError> {
-        self.change(async |db| {
+        self.own_change(async |db| {
             let kept = Statement::new("UPDATE jobs SET leased_unix_nano = ")
                 .value(Value::unix_nano(leased_until))
                 .text(" WHERE state = 'taken' AND job_id = ")
@@ -57,7 +57,7 @@ impl PassJobs for PostgresStorage {
             Ok(answer) => ("done", answer),
             Err(why) => ("failed", why),
         };
-        self.change(async |db| {
+        self.own_change(async |db| {
             Statement::new("UPDATE jobs SET state = ")
                 .value(Value::Text(state.to_owned()))
                 .text(", answer = ")
@@ -72,11 +72,11 @@ impl PassJobs for PostgresStorage {
     }
 
     async fn cancel_job(&self, tenant: &Tenant, job_id: u64) -> Result<(), StorageError> {
-        self.change(async |db| cancel(db, tenant, job_id).await).await
+        self.change(tenant, async |db| cancel(db, tenant, job_id).await).await
     }
 
     async fn job_state(&self, tenant: &Tenant, job_id: u64) -> Result<JobState, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new("SELECT state, answer FROM jobs WHERE tenant = ")
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND job_id = ")

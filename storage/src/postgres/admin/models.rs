@@ -31,11 +31,11 @@ impl KeepModels for PostgresStorage {
         model: NewModel,
         body: Vec<u8>,
     ) -> Result<Model, StorageError> {
-        self.change(async |db| insert(db, tenant, model, body).await).await
+        self.change(tenant, async |db| insert(db, tenant, model, body).await).await
     }
 
     async fn list_models(&self, tenant: &Tenant, limit: usize) -> Result<Vec<Model>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new("SELECT ")
                 .text(MODEL)
                 .text(" FROM models WHERE tenant = ")
@@ -50,11 +50,11 @@ impl KeepModels for PostgresStorage {
     }
 
     async fn get_model(&self, tenant: &Tenant, model_id: u64) -> Result<Model, StorageError> {
-        self.snapshot(async |db| find(db, tenant, model_id).await).await
+        self.snapshot(tenant, async |db| find(db, tenant, model_id).await).await
     }
 
     async fn load_model(&self, tenant: &Tenant, model_id: u64) -> Result<Vec<u8>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new("SELECT checksum, body FROM models WHERE tenant = ")
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND number = ")
@@ -69,7 +69,7 @@ impl KeepModels for PostgresStorage {
     }
 
     async fn active_models(&self) -> Result<Vec<(Tenant, Model)>, StorageError> {
-        self.snapshot(async |db| {
+        self.own_snapshot(async |db| {
             let found = Statement::new("SELECT ")
                 .text(MODEL)
                 .text(" FROM models WHERE state = 'active' ORDER BY model_id")
@@ -86,7 +86,7 @@ impl KeepModels for PostgresStorage {
         model_id: u64,
         now: Timestamp,
     ) -> Result<Model, StorageError> {
-        self.change(async |db| promote(db, tenant, model_id, now).await).await
+        self.change(tenant, async |db| promote(db, tenant, model_id, now).await).await
     }
 
     async fn roll_back_model(
@@ -95,11 +95,11 @@ impl KeepModels for PostgresStorage {
         kind: ModelKind,
         scope: Option<&Service>,
     ) -> Result<Option<Model>, StorageError> {
-        self.change(async |db| roll_back(db, tenant, kind, scope_text(scope)).await).await
+        self.change(tenant, async |db| roll_back(db, tenant, kind, scope_text(scope)).await).await
     }
 
     async fn give_feedback(&self, tenant: &Tenant, said: Feedback) -> Result<(), StorageError> {
-        self.change(async |db| {
+        self.change(tenant, async |db| {
             let values = [
                 Value::Text(tenant.to_string()),
                 Value::Text(said.log_id.to_string()),
@@ -126,7 +126,7 @@ impl KeepModels for PostgresStorage {
     }
 
     async fn list_feedback(&self) -> Result<Vec<(Tenant, Feedback)>, StorageError> {
-        self.snapshot(async |db| {
+        self.own_snapshot(async |db| {
             let found = Statement::new(
                 "SELECT tenant, log_id, service, template_id, is_anomaly, given_by, given_unix_nano
                  FROM feedback ORDER BY given_unix_nano DESC, log_id DESC LIMIT ",

@@ -51,7 +51,7 @@ const DELIVERY: &str =
 #[async_trait]
 impl KeepAlerts for PostgresStorage {
     async fn waiting_channels(&self, tenant: &Tenant) -> Result<Vec<String>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(
                 "SELECT DISTINCT channel FROM deliveries WHERE state = 'waiting' AND tenant = ",
             )
@@ -65,7 +65,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
-        self.snapshot(async |db| {
+        self.own_snapshot(async |db| {
             let found = Statement::new(
                 "SELECT tenant FROM services UNION SELECT tenant FROM alert_settings ORDER BY 1",
             )
@@ -82,7 +82,7 @@ impl KeepAlerts for PostgresStorage {
         since: Timestamp,
         limit: usize,
     ) -> Result<Vec<TemplateSummary>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(
                 "SELECT template_id, service, pattern, pattern_exact, first_seen_unix_nano,
                         last_seen_unix_nano, level, total
@@ -101,7 +101,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<i64>, StorageError> {
-        self.change(async |db| {
+        self.own_change(async |db| {
             // One statement asks and takes, so that two who ask at once cannot both get it. The
             // epoch also grows for a holder whose lead had run out: another may have led since.
             let led = Statement::new(
@@ -126,7 +126,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn resign(&self, holder: &str) -> Result<(), StorageError> {
-        self.change(async |db| {
+        self.own_change(async |db| {
             Statement::new("UPDATE leases SET expires_at = '-infinity' WHERE holder = ")
                 .value(Value::Text(holder.to_owned()))
                 .execute(db)
@@ -137,7 +137,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn put_setting(&self, tenant: &Tenant, setting: Setting) -> Result<(), StorageError> {
-        self.change(async |db| {
+        self.change(tenant, async |db| {
             let values = [
                 text(tenant.as_str()),
                 text(setting.kind().as_str()),
@@ -160,7 +160,7 @@ impl KeepAlerts for PostgresStorage {
         kind: SettingKind,
         name: &str,
     ) -> Result<bool, StorageError> {
-        self.change(async |db| {
+        self.change(tenant, async |db| {
             let deleted = Statement::new("DELETE FROM alert_settings WHERE tenant = ")
                 .value(text(tenant.as_str()))
                 .text(" AND kind = ")
@@ -180,7 +180,7 @@ impl KeepAlerts for PostgresStorage {
         tenant: &Tenant,
         kind: SettingKind,
     ) -> Result<Vec<StoredSetting>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found =
                 Statement::new("SELECT kind, name, body FROM alert_settings WHERE tenant = ")
                     .value(text(tenant.as_str()))
@@ -195,7 +195,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found =
                 Statement::new("SELECT kind, name, body FROM alert_settings WHERE tenant = ")
                     .value(text(tenant.as_str()))
@@ -208,7 +208,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn insert_action(&self, tenant: &Tenant, action: &Action) -> Result<(), StorageError> {
-        self.change(async |db| {
+        self.change(tenant, async |db| {
             let waiting = Statement::new("SELECT count(*) FROM alert_actions WHERE tenant = ")
                 .value(text(tenant.as_str()))
                 .rows(db)
@@ -227,7 +227,7 @@ impl KeepAlerts for PostgresStorage {
     }
 
     async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError> {
-        self.snapshot(async |db| {
+        self.own_snapshot(async |db| {
             let found = Statement::new(
                 "SELECT tenant, action_id, body FROM alert_actions
                  ORDER BY row_number() OVER (PARTITION BY tenant ORDER BY action_id), action_id LIMIT ",
@@ -253,7 +253,7 @@ impl KeepAlerts for PostgresStorage {
         changes: AlertChanges,
     ) -> Result<Option<Duration>, StorageError> {
         let now = (self.clock)();
-        self.change(async |db| {
+        self.change(tenant, async |db| {
             // In the transaction of the changes: asked before it, the lead could be lost between.
             let Some(left) = lead_of(db, epoch).await? else { return Ok(None) };
             commit(db, tenant, changes).await?;
@@ -268,7 +268,7 @@ impl KeepAlerts for PostgresStorage {
         tenant: &Tenant,
         query: IncidentQuery,
     ) -> Result<Vec<StoredIncident>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let TimeRange { from, to } = query.range.unwrap_or(TimeRange::ALL);
             let mut select = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
@@ -297,7 +297,7 @@ impl KeepAlerts for PostgresStorage {
         tenant: &Tenant,
         incident_id: &str,
     ) -> Result<StoredIncident, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(INCIDENT)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND incident_id = ")
@@ -315,7 +315,7 @@ impl KeepAlerts for PostgresStorage {
         channel: &str,
         limit: usize,
     ) -> Result<Vec<StoredDelivery>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(DELIVERY)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND d.state = 'waiting' AND d.channel = ")
@@ -334,7 +334,7 @@ impl KeepAlerts for PostgresStorage {
         tenant: &Tenant,
         incident_id: &str,
     ) -> Result<Vec<StoredDelivery>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(DELIVERY)
                 .value(Value::Text(tenant.to_string()))
                 .text(" AND d.incident_id = ")
@@ -352,7 +352,7 @@ impl KeepAlerts for PostgresStorage {
         tenant: &Tenant,
         since: Timestamp,
     ) -> Result<Vec<TrackedIncident>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new(TRACKED)
                 .value(text(tenant.as_str()))
                 .text(" AND (resolved_unix_nano IS NULL OR NOT is_closed OR resolved_unix_nano >= ")
@@ -369,7 +369,7 @@ impl KeepAlerts for PostgresStorage {
         &self,
         tenant: &Tenant,
     ) -> Result<BTreeMap<String, ChannelState>, StorageError> {
-        self.snapshot(async |db| {
+        self.snapshot(tenant, async |db| {
             let found = Statement::new("SELECT channel, body FROM channel_states WHERE tenant = ")
                 .value(text(tenant.as_str()))
                 .rows(db)

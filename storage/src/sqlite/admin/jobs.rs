@@ -26,7 +26,8 @@ impl PassJobs for SqliteStorage {
         lease: Duration,
     ) -> Result<Option<Job>, StorageError> {
         // Mostly there is none, and looking does not keep the writer.
-        let is_there = self.readers.run(move |db, _| Ok(next(db, kind, now)?.is_some())).await?;
+        let is_there =
+            self.readers.run_own(move |db, _| Ok(next(db, kind, now)?.is_some())).await?;
         if !is_there {
             return Ok(None);
         }

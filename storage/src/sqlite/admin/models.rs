@@ -64,7 +64,7 @@ impl KeepModels for SqliteStorage {
 
     async fn active_models(&self) -> Result<Vec<(Tenant, Model)>, StorageError> {
         self.readers
-            .run(|db, _| {
+            .run_own(|db, _| {
                 let mut select = db.prepare_cached(&format!(
                     "SELECT {MODEL}, tenants.name FROM models JOIN tenants USING (tenant_id)
                      WHERE state = 'active' ORDER BY model_id"
@@ -119,7 +119,7 @@ impl KeepModels for SqliteStorage {
     }
 
     async fn list_feedback(&self) -> Result<Vec<(Tenant, Feedback)>, StorageError> {
-        self.readers.run(|db, _| feedback(db)).await
+        self.readers.run_own(|db, _| feedback(db)).await
     }
 }
 

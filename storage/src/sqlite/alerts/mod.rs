@@ -56,7 +56,7 @@ impl KeepAlerts for SqliteStorage {
 
     async fn list_tenants(&self) -> Result<Vec<Tenant>, StorageError> {
         self.readers
-            .run(|db, _| {
+            .run_own(|db, _| {
                 let mut select = db.prepare_cached(
                     "SELECT name FROM tenants
                      WHERE tenant_id IN (SELECT tenant_id FROM services)
@@ -227,7 +227,7 @@ impl KeepAlerts for SqliteStorage {
 
     async fn list_actions(&self, limit: usize) -> Result<Vec<WaitingAction>, StorageError> {
         self.readers
-            .run(move |db, _| {
+            .run_own(move |db, _| {
                 let mut select = db.prepare_cached(
                     "SELECT name, action_id, body FROM alert_actions JOIN tenants USING (tenant_id)
                      ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY action_id), action_id

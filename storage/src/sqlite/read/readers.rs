@@ -1,10 +1,17 @@
 //! Reading connections: a few, on blocking threads, each used by one call at a time.
+//!
+//! Calls of tenants take turns at them, so that no tenant keeps another one waiting for longer than a
+//! turn; what a process reads for itself has places of its own.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use logweir_core::{
+    fairness::permits::{LineNumber, TenantPermit, TenantPermits},
+    identity::Tenant,
+};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
@@ -13,18 +20,24 @@ use crate::{
     sqlite::{errors::Fault, files::Files},
 };
 
-/// Calls that read at a time; further ones wait.
+/// Calls that read for one tenant at a time while no other tenant reads; one more finds room then.
 // Each may hold a decompressed block and a page of logs; more readers than cores only take turns.
-const READERS_MAX: usize = 4;
+const READERS_OF_ONE_MAX: u64 = 3;
+const READERS_ALPHA: u64 = 3;
+/// Calls at a time that a process reads for itself with.
+const OWN_READERS_MAX: usize = 4;
 /// A snapshot is let go after this, so that the write-ahead log can be cut.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(2);
+/// A long read lets another tenant's go first after this.
+const TURN: Duration = Duration::from_millis(100);
 
-/// The pool.
+/// The pool. Clones share its connections and its places.
 #[derive(Clone)]
 pub(crate) struct Readers {
     files: Files,
     idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
+    places: TenantPermits,
+    own_places: Arc<Semaphore>,
 }
 
 /// Who waits for a long read, so that it can stop when nobody does, and how long it may take.
@@ -32,46 +45,125 @@ pub(crate) struct Caller {
     waiting: Weak<()>,
     /// How long it may hold a snapshot.
     pub(crate) snapshot_max: Duration,
+    /// Whose turn it is, and among whom.
+    turn: Option<(Tenant, TenantPermits)>,
+}
+
+/// A place among the readers, and where it stands among those of its tenant.
+pub(crate) struct ReaderPlace {
+    permit: TenantPermit,
+    number: LineNumber,
 }
 
 impl Caller {
     pub(crate) fn new(waiting: &Arc<()>, snapshot_max: Duration) -> Self {
-        Self { waiting: Arc::downgrade(waiting), snapshot_max }
+        Self { waiting: Arc::downgrade(waiting), snapshot_max, turn: None }
     }
 
     /// Whether nobody waits for the result any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.waiting.strong_count() == 0
     }
+
+    /// Whether a read should let its snapshot go after so long.
+    pub(crate) fn is_to_pause(&self, after: Duration) -> bool {
+        after >= self.snapshot_max || after >= TURN && self.is_awaited()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.turn.as_ref().is_some_and(|(tenant, places)| places.is_awaited_by_others(tenant))
+    }
 }
 
 impl Readers {
     pub(crate) fn new(files: Files) -> Self {
-        Self { files, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS_MAX)) }
+        Self {
+            files,
+            idle: Arc::default(),
+            places: TenantPermits::for_one(READERS_OF_ONE_MAX, READERS_ALPHA),
+            own_places: Arc::new(Semaphore::new(OWN_READERS_MAX)),
+        }
     }
 
-    /// Runs a read on a blocking thread.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// The same connections, with places for tenants that nobody else has.
+    pub(crate) fn with_places_of_its_own(&self) -> Self {
+        let places = TenantPermits::for_one(READERS_OF_ONE_MAX, READERS_ALPHA);
+        Self { places, ..self.clone() }
+    }
+
+    /// Runs a read that this process needs itself.
+    pub(crate) async fn run_own<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection, &Caller) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let unavailable =
-            |error: Box<dyn std::error::Error + Send + Sync>| StorageError::Unavailable(error);
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.map_err(|e| unavailable(e.into()))?;
+        let acquired = Arc::clone(&self.own_places).acquire_owned().await;
+        let place = acquired.map_err(|error| StorageError::Unavailable(error.into()))?;
+        self.spawn(place, None, read).await.map(|(done, _)| done)
+    }
+
+    /// Runs a tenant's read in its turn.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        read: impl FnOnce(&Connection, &Caller) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let place = self.place(tenant).await;
+        self.run_at(place, tenant, read).await.map(|(done, _)| done)
+    }
+
+    /// A place for a tenant's read, once it is its turn.
+    pub(crate) async fn place(&self, tenant: &Tenant) -> ReaderPlace {
+        let number = self.places.next_in_line();
+        ReaderPlace { permit: self.places.take_at(number, tenant, 1).await, number }
+    }
+
+    /// Runs a part of a tenant's read; the place comes back with what it gives.
+    pub(crate) async fn run_at<T: Send + 'static>(
+        &self,
+        place: ReaderPlace,
+        tenant: &Tenant,
+        read: impl FnOnce(&Connection, &Caller) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<(T, ReaderPlace), StorageError> {
+        self.spawn(place, Some((tenant.clone(), self.places.clone())), read).await
+    }
+
+    /// Lets other tenants' reads go first if some wait; this one goes on before those of its tenant
+    /// that came later.
+    pub(crate) async fn let_others_go_first(
+        &self,
+        place: ReaderPlace,
+        tenant: &Tenant,
+    ) -> ReaderPlace {
+        let ReaderPlace { permit, number } = place;
+        if !self.places.is_awaited_by_others(tenant) {
+            return ReaderPlace { permit, number };
+        }
+        drop(permit);
+        ReaderPlace { permit: self.places.take_at(number, tenant, 1).await, number }
+    }
+
+    /// Runs a read on a blocking thread, which has the place meanwhile.
+    async fn spawn<T: Send + 'static, P: Send + 'static>(
+        &self,
+        place: P,
+        turn: Option<(Tenant, TenantPermits)>,
+        read: impl FnOnce(&Connection, &Caller) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<(T, P), StorageError> {
         // Dropped together with this future when the caller gives up, which a blocking thread
         // cannot be told in another way.
         let waiting = Arc::new(());
-        let caller = Caller::new(&waiting, SNAPSHOT_MAX);
+        let caller = Caller { turn, ..Caller::new(&waiting, SNAPSHOT_MAX) };
         let pool = self.clone();
+        // The place is given back by the thread and not by the caller: callers that give up and ask
+        // again would otherwise pile up threads that still read.
         let work = move || {
             let result = pool.with_connection(|connection| read(connection, &caller));
-            // Given back by the thread and not by the caller: callers that give up and ask again
-            // would otherwise pile up threads that still read.
-            drop(permit);
-            result.map_err(|fault| fault.into_storage_error(pool.files.directory()))
+            let done = result.map_err(|fault| fault.into_storage_error(pool.files.directory()))?;
+            Ok((done, place))
         };
-        let result = tokio::task::spawn_blocking(work).await.map_err(|e| unavailable(e.into()))?;
+        let result = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| StorageError::Unavailable(error.into()))?;
         drop(waiting);
         result
     }

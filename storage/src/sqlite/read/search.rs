@@ -309,7 +309,7 @@ impl Way {
                 (self.left, uncounted) = (self.limits, work);
             }
             let counted = work - uncounted;
-            let is_to_stop = work >= caller.snapshot_max || self.left.are_met_after(counted);
+            let is_to_stop = caller.is_to_pause(work) || self.left.are_met_after(counted);
             if is_to_stop && moves {
                 self.left.work = self.left.work.saturating_sub(counted);
                 self.page.order.narrow(&mut self.range, self.page.order.cursor_before(nearest));
