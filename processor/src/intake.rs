@@ -120,7 +120,7 @@ impl Intake {
     fn add(&mut self, group: &mut Group, delivery: Delivery) {
         let (batch, settlement) = delivery.into_parts();
         self.senders.note(&batch.tenant, group.taken);
-        self.progress.taken(&batch);
+        self.progress.taken(batch.received_at);
         // Rejected logs are written too, as dead letters.
         group.rows += batch.records.len() + batch.rejected.len();
         group.bytes += batch.heap_bytes();
@@ -231,7 +231,7 @@ mod tests {
 
     async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {
         let consumer = Box::new(Scripted(times.iter().copied().collect()));
-        let progress = Arc::new(Progress::new(1));
+        let progress = Arc::new(Progress::new());
         let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress, true);
         let mut groups = Vec::new();
         for _ in 0..count {

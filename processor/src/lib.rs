@@ -110,7 +110,7 @@ pub async fn start(parts: Parts, tasks: &Tasks) -> Result<(), StorageError> {
     let keep = findings::keep(parts.findings, noticed, tasks.stop_token());
     tasks.spawn("processor findings", Fate::Essential, keep);
     let scorer = Scorer::new(enricher, detector, marks.clone(), models, findings);
-    let progress = Arc::new(Progress::new(parts.partition_count));
+    let progress = Arc::new(Progress::new());
     // Only a queue that is shared between processes answers before a batch is stored.
     let is_awaited = parts.partitions.is_none();
     let intake = Intake::new(config, parts.consumer, Arc::clone(&progress), is_awaited);

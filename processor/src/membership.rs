@@ -9,7 +9,11 @@
 //! While storage cannot be asked, everybody keeps what he has; and once it can, nobody judges by
 //! the heartbeats until all have had time for one, since until then all but the first seem dead.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use logweir_core::{
     runtime::{
@@ -18,7 +22,7 @@ use logweir_core::{
     },
     timestamp::Timestamp,
 };
-use logweir_queue::{Partitions, owned};
+use logweir_queue::{Committed, Partitions, owned};
 use logweir_storage::{Administer, Heartbeat, LiveProcess, StorageError};
 use metrics::{counter, gauge};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -83,21 +87,21 @@ impl Membership {
     fn heartbeat(&self) -> Heartbeat {
         let partitions = self.assigned();
         let now = (self.clock)();
-        let waiting = self.partitions.as_ref().map(Partitions::ready).unwrap_or_default();
-        let committed = partitions.iter().map(|partition| {
-            let waiting = waiting.get(partition).copied().unwrap_or(0);
-            let committed = self.progress.committed(*partition, waiting, now);
-            report_lag(*partition, committed, now);
-            // Nothing committed yet: nothing from before the start is known to be.
-            committed.unwrap_or(self.identity.started_at)
-        });
+        let Committed { regular, bulk, bulk_tenants } = self.committed(&partitions, now);
+        for partition in &partitions {
+            let of = |known: &BTreeMap<u16, Option<Timestamp>>| known.get(partition).copied();
+            report_lag(*partition, of(&regular).into_iter().chain(of(&bulk)).flatten().min(), now);
+        }
         // The least of all: rules are evaluated up to it, and a rule over all services needs every
-        // partition to be that far.
-        let committed_through = committed.min();
+        // partition to be that far. Nothing committed yet: nothing from before the start is known to be.
+        let least = |known: BTreeMap<u16, Option<Timestamp>>| {
+            known.into_values().map(|at| at.unwrap_or(self.identity.started_at)).min()
+        };
+        let (committed_through, bulk_committed_through) = (least(regular), least(bulk));
         let load = self.progress.take_load();
         gauge!("logweir_processor_load").set(load);
         gauge!("logweir_processor_partitions").set(partitions.len() as f64);
-        if let Some(committed) = committed_through {
+        if let Some(committed) = committed_through.into_iter().chain(bulk_committed_through).min() {
             gauge!("logweir_processor_committed_unix_seconds")
                 .set(committed.as_unix_nanos() as f64 / NANOS_PER_SECOND);
         }
@@ -109,8 +113,19 @@ impl Membership {
             started_at: self.identity.started_at,
             partitions: partitions.into_iter().collect(),
             committed_through,
+            bulk_committed_through,
+            bulk_tenants,
             load,
         }
+    }
+
+    fn committed(&self, partitions: &BTreeSet<u16>, now: Timestamp) -> Committed {
+        if let Some(of_broker) = &self.partitions {
+            return of_broker.committed(now);
+        }
+        let known = self.progress.committed(now);
+        let regular = partitions.iter().map(|partition| (*partition, known)).collect();
+        Committed { regular, bulk: BTreeMap::new(), bulk_tenants: Vec::new() }
     }
 
     fn assigned(&self) -> BTreeSet<u16> {
@@ -135,7 +150,6 @@ impl Membership {
             report_lag(*given_up, None, Timestamp::EPOCH);
         }
         counter!("logweir_processor_reassignments_total").increment(1);
-        self.progress.keep(&share);
         partitions.assign(share);
         true
     }
@@ -211,6 +225,8 @@ mod tests {
             started_at: Timestamp::from_unix_nanos(1),
             partitions: Vec::new(),
             committed_through: None,
+            bulk_committed_through: None,
+            bulk_tenants: Vec::new(),
             load: 0.0,
         };
         LiveProcess { heartbeat, age: Duration::ZERO }

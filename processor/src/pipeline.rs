@@ -67,12 +67,11 @@ impl Pipeline {
     async fn try_alone(&mut self, mut suspect: Group) {
         let Some(batch) = suspect.batches.pop() else { return };
         let (tenant, batch_id) = (batch.tenant.clone(), batch.batch_id);
-        let (progress, service) = (&self.writer.progress, &batch.resource.service);
-        let place = progress.place(&tenant, service, batch.received_at);
+        let received_at = batch.received_at;
         // Without a note in storage a batch that ends the process could never be counted. Its place
         // is given up where the process is to stop before; the batch goes back to the queue.
         let Some(batch) = self.trials.begin(batch).await else {
-            return progress.settled(&[place], false);
+            return self.writer.progress.settled(&[received_at], false);
         };
         suspect.batches.push(batch);
         let scored = score(&mut self.scorer, suspect).await;

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::progress::{InHand, Progress};
+use crate::progress::Progress;
 
 /// The end of the pipeline.
 pub(crate) struct Writer {
@@ -158,8 +158,8 @@ impl Writer {
         settlements: Vec<Settlement>,
         written: Result<Vec<WriteOutcome>, StorageError>,
     ) {
-        let places: Vec<InHand> = batches.iter().map(|batch| self.place(batch)).collect();
-        self.progress.settled(&places, written.is_ok());
+        let received: Vec<_> = batches.iter().map(|batch| batch.received_at).collect();
+        self.progress.settled(&received, written.is_ok());
         match written {
             // Duplicates and conflicts are acknowledged as well: storage has done with them what is
             // to be done, and handed out again they would be the same.
@@ -170,11 +170,6 @@ impl Writer {
             }
             Err(error) => give_back(settlements, &error),
         }
-    }
-
-    fn place(&self, batch: &ScoredBatch) -> InHand {
-        let service = &batch.resource.service;
-        self.progress.place(&batch.tenant, service, batch.received_at)
     }
 
     /// Shows what is stored, what is of one tenant together: a reader that lags can be behind by so
@@ -322,7 +317,7 @@ mod tests {
         let writer = Writer {
             storage: Arc::<Scripted>::clone(&storage),
             live_feed: LiveFeed::default(),
-            progress: Arc::new(Progress::new(1)),
+            progress: Arc::new(Progress::new()),
             holds,
             stop: CancellationToken::new(),
             waiting: HashMap::new(),

@@ -42,7 +42,7 @@ pub use self::{
     live_feed::{LiveFeed, LiveFeedEvent, LiveFeedReader},
     partition::{owned, partition_of},
     rabbitmq::{
-        Partitions, RabbitConfig, RabbitError, consumer, follow_live_feed, publisher,
+        Committed, Partitions, RabbitConfig, RabbitError, consumer, follow_live_feed, publisher,
         relay_live_feed,
     },
 };

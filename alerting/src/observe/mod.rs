@@ -246,7 +246,7 @@ impl<'a> Owners<'a> {
         if is_fresh && owner.heartbeat.kind == "standalone" {
             return None;
         }
-        let committed = owner.heartbeat.committed_through?;
+        let committed = owner.heartbeat.committed_of(tenant)?;
         // It reported so a while ago; of what came since nothing is known, but where it was up to
         // date then it is taken to be now.
         Some((committed + owner.age).min(now))
@@ -277,7 +277,7 @@ async fn report(
         let heartbeat = &process.heartbeat;
         let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
         report.processors.push((name, seen_at));
-        if let Some(committed) = heartbeat.committed_through {
+        if let Some(committed) = heartbeat.all_committed() {
             // As of its last heartbeat: a processor that is silent is another rule's matter.
             let lag = seen_at.since(committed).as_secs_f64();
             report

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{crates::metadata, modules::files_below};
+use crate::{crates::packages, modules::files_below};
 
 /// How a label is written with a metric, and in a list of labels.
 const LABELS: [&str; 2] = ["\"tenant\" =>", "(\"tenant\","];
@@ -11,7 +11,7 @@ const LABELS: [&str; 2] = ["\"tenant\" =>", "(\"tenant\","];
 #[test]
 fn no_metric_names_a_tenant() {
     let mut files = Vec::new();
-    for package in metadata(&["--no-deps"])["packages"].as_array().expect("a list") {
+    for package in packages() {
         let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
         let sources = manifest.with_file_name("src");
         if sources.exists() {

@@ -65,6 +65,26 @@ impl<T> FairQueue<T> {
     }
 }
 
+impl<T> FairQueue<T> {
+    /// Takes out all items that are of a kind, in their order by tenant; the others keep their places.
+    pub fn extract(&mut self, is_of_kind: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        for tenant in std::mem::take(&mut self.turns) {
+            let Some(lane) = self.lanes.get_mut(&tenant) else { continue };
+            let (of_kind, others) =
+                lane.items.drain(..).partition::<Vec<_>, _>(|(_, item)| is_of_kind(item));
+            taken.extend(of_kind.into_iter().map(|(_, item)| item));
+            lane.items = others.into();
+            if lane.items.is_empty() {
+                self.lanes.remove(&tenant);
+            } else {
+                self.turns.push_back(tenant);
+            }
+        }
+        taken
+    }
+}
+
 impl<T> Lane<T> {
     /// The first item, if its cost can be spent.
     fn spend(&mut self) -> Option<T> {
@@ -109,6 +129,19 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order.len() as u64, TURNS_MAX + 1);
         assert!(order.contains(&"dear"));
+        assert!(queue.lanes.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_in_their_places() {
+        let mut queue = FairQueue::new(QUANTUM);
+        for (name, number) in [("b", 1), ("a", 2), ("b", 3), ("c", 4)] {
+            queue.push(tenant(name), QUANTUM, number);
+        }
+        assert_eq!(queue.extract(|number| number % 2 == 0), [2, 4]);
+        assert!(queue.extract(|_| false).is_empty());
+        queue.push(tenant("a"), QUANTUM, 6);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [1, 6, 3]);
         assert!(queue.lanes.is_empty() && queue.turns.is_empty());
     }
 

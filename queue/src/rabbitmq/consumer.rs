@@ -1,9 +1,10 @@
 //! A processor's end: fetches the batches of its partitions, hands them out, and acknowledges what
 //! is stored.
 //!
-//! One task owns the connection, with a channel for each partition and one for the broker's dead
-//! letters. What it fetched waits in [`Unsettled`], bounded by the prefetch; the batches are read
-//! when they are handed out, so that memory holds them compressed for as long as possible.
+//! One task owns the connection, with a channel for each queue of a partition and one for the broker's
+//! dead letters. What it fetched waits in [`Unsettled`], bounded by the prefetch, and is handed out by
+//! turns of tenants; the batches are read when they are handed out, so that memory holds them
+//! compressed for as long as possible.
 //!
 //! A requeued batch does not go back to the broker while this process keeps the partition: it is
 //! held and handed out again when its time has come. So a batch's delivery count tells how often it
@@ -17,7 +18,7 @@
 //! storage knows it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +37,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
-use logweir_core::runtime::clock::now;
+use logweir_core::{identity::Tenant, runtime::clock::now, timestamp::Timestamp};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tokio::{
@@ -52,6 +53,7 @@ use super::{
     message,
     response_timeout::answered,
     topology::Names,
+    traffic_class::{BULK_LASTS, TrafficClass},
     unsettled::{Disposition, Fetched, Unsettled},
 };
 use crate::{Consumer, Delivery, Receipt};
@@ -68,13 +70,15 @@ const DEAD_LETTERS_PREFETCH: u16 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     DeadLetters,
-    Partition(u16),
+    Batches(u16, TrafficClass),
 }
 
 /// A message as it was fetched.
 struct Message {
     subscription: u64,
     source: Source,
+    tenant: Tenant,
+    received_at: Timestamp,
     properties: BasicProperties,
     body: Vec<u8>,
     delivery_count: u32,
@@ -84,6 +88,18 @@ struct Message {
 impl Fetched for Message {
     fn subscription(&self) -> u64 {
         self.subscription
+    }
+
+    fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    fn received_at(&self) -> Timestamp {
+        self.received_at
+    }
+
+    fn bytes(&self) -> u64 {
+        self.body.len() as u64
     }
 }
 
@@ -96,8 +112,32 @@ struct Shared {
     stop: CancellationToken,
     /// The consumer is dropped: nobody waits for what is in hand.
     gone: CancellationToken,
-    /// Batches that wait in the broker, by partition, as last seen.
-    ready: Mutex<BTreeMap<u16, u32>>,
+    /// The queues of the assigned partitions.
+    queues: Mutex<BTreeMap<(u16, TrafficClass), Followed>>,
+    /// Tenants whose batches wait where bulk does: when the last was received that says so. The next
+    /// comes within [`BULK_LASTS`], or none does.
+    bulk_tenants: Mutex<HashMap<Tenant, Timestamp>>,
+}
+
+/// A queue that is read.
+struct Followed {
+    subscription: u64,
+    /// Batches that wait in the broker, as last seen by this subscription.
+    ready: Option<u32>,
+    /// Through when all of it was last known to be committed.
+    committed: Option<Timestamp>,
+}
+
+/// How far a consumer has come with its partitions, by the times at which servers took the batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Through when everything is committed of tenants that send within an ordinary rate, by partition;
+    /// none where that is not known yet.
+    pub regular: BTreeMap<u16, Option<Timestamp>>,
+    /// The same of those that send more, which waits apart.
+    pub bulk: BTreeMap<u16, Option<Timestamp>>,
+    /// The tenants of which some may wait there, by name.
+    pub bulk_tenants: Vec<Tenant>,
 }
 
 /// Which partitions a consumer takes from. Cheap to clone.
@@ -123,14 +163,38 @@ impl Partitions {
         self.assigned.borrow().clone()
     }
 
-    /// Batches that wait in the broker to be fetched, by assigned partition, as last seen.
-    pub fn ready(&self) -> BTreeMap<u16, u32> {
-        self.shared.ready.lock().clone()
+    /// How far the assigned partitions are committed.
+    pub fn committed(&self, now: Timestamp) -> Committed {
+        let assigned = self.assigned();
+        let of_class = |class| -> BTreeMap<_, _> {
+            assigned.iter().map(|at| (*at, self.shared.committed((*at, class), now))).collect()
+        };
+        let (regular, bulk) = (of_class(TrafficClass::Regular), of_class(TrafficClass::Bulk));
+        let mut tenants = self.shared.bulk_tenants.lock();
+        // Where some queue is not known yet, nobody's batches are known to have come.
+        if let Some(Some(through)) = bulk.values().min() {
+            tenants.retain(|_, said_at| *said_at + BULK_LASTS > *through);
+        }
+        let mut bulk_tenants: Vec<_> = tenants.keys().cloned().collect();
+        bulk_tenants.sort();
+        Committed { regular, bulk, bulk_tenants }
     }
 
     /// Batches handed out and not settled, of any partition.
     pub fn in_hand(&self) -> usize {
         self.shared.unsettled.lock().handed_out()
+    }
+}
+
+impl Shared {
+    fn committed(&self, queue: (u16, TrafficClass), now: Timestamp) -> Option<Timestamp> {
+        let mut queues = self.queues.lock();
+        let followed = queues.get_mut(&queue)?;
+        // A new subscription knows nothing at first, and how far the one before it was still holds.
+        let some_wait = followed.ready != Some(0);
+        let known = self.unsettled.lock().committed(followed.subscription, some_wait, now);
+        followed.committed = known.or(followed.committed);
+        followed.committed
     }
 }
 
@@ -255,7 +319,8 @@ impl ConsumerSession {
             settled: Notify::new(),
             stop,
             gone: CancellationToken::new(),
-            ready: Mutex::default(),
+            queues: Mutex::default(),
+            bulk_tenants: Mutex::default(),
         });
         let (sender, assigned) = watch::channel(BTreeSet::new());
         let names = Names::new(config);
@@ -339,7 +404,8 @@ impl ConsumerSession {
         info!(partitions = ?assigned, "taking batches");
         // Every processor reads dead letters, whatever its partitions, so that somebody does.
         let partitions = assigned.into_iter().filter(|at| *at < self.config.partitions);
-        let sources = partitions.map(Source::Partition).chain([Source::DeadLetters]).collect();
+        let queues = partitions.flat_map(|at| TrafficClass::ALL.map(|of| Source::Batches(at, of)));
+        let sources = queues.chain([Source::DeadLetters]).collect();
         self.take_from(fetching, &sources).await
     }
 
@@ -355,9 +421,9 @@ impl ConsumerSession {
         for source in given_up {
             let subscription = fetching.give_up(source).await?;
             self.shared.unsettled.lock().end(subscription);
-            if let Source::Partition(partition) = source {
-                self.shared.ready.lock().remove(&partition);
-                lag_gauge(partition).set(0.0);
+            if let Source::Batches(partition, class) = source {
+                self.shared.queues.lock().remove(&(partition, class));
+                lag_gauge(partition, class).set(0.0);
             }
         }
         for source in sources {
@@ -365,6 +431,7 @@ impl ConsumerSession {
                 self.next_subscription += 1;
                 let subscription = self.next_subscription;
                 self.shared.unsettled.lock().begin(subscription);
+                self.follow(*source, subscription);
                 let prefetch = self.prefetch(*source, sources.len() - 1);
                 fetching.subscribe(*source, subscription, self.queue(*source), prefetch).await?;
             }
@@ -372,19 +439,27 @@ impl ConsumerSession {
         Ok(())
     }
 
+    fn follow(&self, source: Source, subscription: u64) {
+        let Source::Batches(partition, class) = source else { return };
+        let mut queues = self.shared.queues.lock();
+        let new = || Followed { subscription, ready: None, committed: None };
+        let followed = queues.entry((partition, class)).or_insert_with(new);
+        (followed.subscription, followed.ready) = (subscription, None);
+    }
+
     fn queue(&self, source: Source) -> ShortString {
         match source {
             Source::DeadLetters => self.names.dead_letters(),
-            Source::Partition(partition) => self.names.partition(partition),
+            Source::Batches(partition, class) => self.names.batches(partition, class),
         }
     }
 
-    /// How many messages of the average size a partition may have fetched.
-    fn prefetch(&self, source: Source, partitions: usize) -> u16 {
+    /// How many messages of the average size may be fetched of one of so many queues.
+    fn prefetch(&self, source: Source, queues: usize) -> u16 {
         if source == Source::DeadLetters {
             return DEAD_LETTERS_PREFETCH;
         }
-        let bytes = self.config.prefetch_bytes_max as f64 / partitions.max(1) as f64;
+        let bytes = self.config.prefetch_bytes_max as f64 / queues.max(1) as f64;
         let max = self.config.prefetch_batches_max.max(1);
         ((bytes / self.message_bytes) as u16).clamp(PREFETCH_MIN.min(max), max)
     }
@@ -400,9 +475,19 @@ impl ConsumerSession {
         fetching.came(subscription);
         let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered)
             .saturating_sub(self.outlived);
+        let tenant = message::tenant(&delivery.properties);
+        let received_at = message::received_at(&delivery.properties);
+        let is_bulk = matches!(source, Source::Batches(_, TrafficClass::Bulk));
+        if is_bulk || message::bulk_follows(&delivery.properties) {
+            let mut tenants = self.shared.bulk_tenants.lock();
+            let said_at = tenants.entry(tenant.clone()).or_insert(received_at);
+            *said_at = (*said_at).max(received_at);
+        }
         self.shared.unsettled.lock().add(Message {
             subscription,
             source,
+            tenant,
+            received_at,
             delivery_count,
             properties: delivery.properties,
             body: delivery.data,
@@ -442,13 +527,15 @@ impl ConsumerSession {
     /// Looks at the queues' lengths: for the metrics, for the prefetch, and because a consumer that
     /// gets nothing while batches wait is broken, whatever the connection says.
     async fn check(&mut self, fetching: &mut Fetching<'_>) -> Result<(), RabbitError> {
-        let partitions: Vec<u16> = fetching.partitions().collect();
-        for &partition in &partitions {
-            let ready = fetching.ready(self.names.partition(partition)).await?;
-            lag_gauge(partition).set(f64::from(ready));
-            self.shared.ready.lock().insert(partition, ready);
-            let source = Source::Partition(partition);
-            let prefetch = self.prefetch(source, partitions.len());
+        let queues: Vec<_> = fetching.queues().collect();
+        for &(partition, class) in &queues {
+            let source = Source::Batches(partition, class);
+            let ready = fetching.ready(self.queue(source)).await?;
+            lag_gauge(partition, class).set(f64::from(ready));
+            if let Some(followed) = self.shared.queues.lock().get_mut(&(partition, class)) {
+                followed.ready = Some(ready);
+            }
+            let prefetch = self.prefetch(source, queues.len());
             fetching.renew(source, prefetch).await?;
             fetching.check_silence(source, ready, self.config.silence())?;
         }
@@ -456,8 +543,9 @@ impl ConsumerSession {
     }
 }
 
-fn lag_gauge(partition: u16) -> metrics::Gauge {
-    gauge!("logweir_queue_ready_batches", "partition" => partition.to_string())
+fn lag_gauge(partition: u16, class: TrafficClass) -> metrics::Gauge {
+    let labels = [("partition", partition.to_string()), ("class", class.name().to_owned())];
+    gauge!("logweir_queue_ready_batches", &labels)
 }
 
 /// A message of a subscription, or the end of one of its consumers.
@@ -618,9 +706,9 @@ impl<'a> Fetching<'a> {
         }
     }
 
-    fn partitions(&self) -> impl Iterator<Item = u16> {
+    fn queues(&self) -> impl Iterator<Item = (u16, TrafficClass)> {
         self.by_source.keys().filter_map(|source| match source {
-            Source::Partition(partition) => Some(*partition),
+            Source::Batches(partition, class) => Some((*partition, *class)),
             Source::DeadLetters => None,
         })
     }

@@ -1,6 +1,6 @@
 //! A batch as a message: its encoding compressed with zstd in the body, and what people look for in
-//! the broker's tools in the properties. Nothing is read from the properties but what an unreadable
-//! body leaves to say.
+//! the broker's tools in the properties. What is read from the properties is whose turn it is to be
+//! handed out, when a server took it, and what an unreadable body leaves to say.
 
 use lapin::{
     BasicProperties,
@@ -23,6 +23,8 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The version of the body's format.
 const CONTENT_TYPE: &str = "application/vnd.logweir.batch.v1+protobuf";
 const PERSISTENT: u8 = 2;
+/// The header of a batch whose tenant's next ones wait elsewhere.
+const BULK_FOLLOWS: &str = "bulk-follows";
 /// Bytes of an unreadable message in one rejected log: hexadecimal, they fit a message.
 const UNREADABLE_PART_BYTES: usize = 24 << 10;
 
@@ -58,6 +60,40 @@ pub(super) fn encode(batch: Batch) -> Result<Message, std::io::Error> {
         .with_headers(headers);
     let body = compress(&wire::encode_batch(batch))?;
     Ok(Message { body, properties })
+}
+
+impl Message {
+    /// Notes that the next batches of its tenant wait where bulk does.
+    pub(super) fn note_bulk_follows(&mut self) {
+        let mut headers = self.properties.headers().clone().unwrap_or_default();
+        headers.insert(BULK_FOLLOWS.into(), AMQPValue::Boolean(true));
+        self.properties = std::mem::take(&mut self.properties).with_headers(headers);
+    }
+}
+
+/// Whose a message is; the default tenant's if it does not say.
+pub(super) fn tenant(properties: &BasicProperties) -> Tenant {
+    text_header(properties, "tenant").and_then(|name| Tenant::new(&name).ok()).unwrap_or_default()
+}
+
+/// When a server took it; long ago if it does not say.
+pub(super) fn received_at(properties: &BasicProperties) -> Timestamp {
+    let nanos = header(properties, "received").and_then(number).unwrap_or_default();
+    Timestamp::from_unix_nanos(nanos)
+}
+
+/// Whether the next batches of its tenant wait where bulk does.
+pub(super) fn bulk_follows(properties: &BasicProperties) -> bool {
+    header(properties, BULK_FOLLOWS) == Some(&AMQPValue::Boolean(true))
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+fn text_header(properties: &BasicProperties, name: &str) -> Option<String> {
+    let value = header(properties, name)?.as_long_string()?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 /// The batch of a message.
@@ -101,12 +137,8 @@ pub(super) fn unreadable(
     error: &MessageError,
     now: Timestamp,
 ) -> Batch {
-    let header = |name: &str| {
-        let value = properties.headers().as_ref()?.inner().get(name)?;
-        value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
-    };
-    let tenant = header("tenant").and_then(|name| Tenant::new(&name).ok()).unwrap_or_default();
-    let service = header("service").and_then(|name| Service::new(&name).ok());
+    let tenant = tenant(properties);
+    let service = text_header(properties, "service").and_then(|name| Service::new(&name).ok());
     let service = service.unwrap_or_else(|| {
         Service::new("logweir.unreadable").expect("the name keeps to the alphabet")
     });
@@ -131,10 +163,8 @@ pub(super) fn unreadable(
 
 /// How often a message was handed out before, as far as the broker tells.
 pub(super) fn delivery_count(properties: &BasicProperties, redelivered: bool) -> u32 {
-    let counted = properties.headers().as_ref().and_then(|headers| {
-        let count = headers.inner().get("x-delivery-count")?;
-        number(count).and_then(|count| u32::try_from(count).ok())
-    });
+    let counted = header(properties, "x-delivery-count").and_then(number);
+    let counted = counted.and_then(|count| u32::try_from(count).ok());
     // A quorum queue leaves the header out the first time. Without it, `redelivered` tells at least
     // that there was a time before.
     counted.unwrap_or(u32::from(redelivered))

@@ -1,6 +1,8 @@
 //! The queue and the live feed in RabbitMQ, 3.10 to 4.x.
 //!
-//! A batch is one persistent message in the queue of its partition. [`publisher`] says `Ok` once
+//! A batch is one persistent message in one of the two queues of its partition: what tenants send
+//! that send much waits in the one for bulk, so that it is not before what others send.
+//! [`publisher`] says `Ok` once
 //! the broker has confirmed it and has not returned it as unroutable; [`consumer`] hands out the
 //! batches of the partitions that it is told to take and acknowledges what is stored.
 //! [`relay_live_feed`] and [`follow_live_feed`] join the live feeds of processors and servers.
@@ -33,9 +35,11 @@ mod consumer;
 mod error;
 mod live_feed;
 mod message;
+mod position;
 mod publisher;
 mod response_timeout;
 mod topology;
+mod traffic_class;
 mod unsettled;
 
 use std::sync::Arc;
@@ -44,7 +48,7 @@ use logweir_core::runtime::tasks::{Fate, Tasks};
 
 pub use self::{
     config::RabbitConfig,
-    consumer::Partitions,
+    consumer::{Committed, Partitions},
     error::RabbitError,
     live_feed::{follow_live_feed, relay_live_feed},
 };

@@ -36,6 +36,7 @@ use super::{
     message::{self, Message},
     response_timeout::answered,
     topology::Names,
+    traffic_class::Policer,
 };
 use crate::{
     PublishError, Publisher, partition_of,
@@ -63,6 +64,7 @@ struct Shared {
     confirm_timeout: Duration,
     /// For what is under way: counted until the last trace of each batch is gone.
     room: Room,
+    policer: Mutex<Policer>,
     state: Mutex<State>,
     closing: Notify,
 }
@@ -137,11 +139,17 @@ impl Publisher for RabbitPublisher {
         let shared = &self.shared;
         let tenant = batch.tenant.clone();
         let partition = partition_of(&tenant, &batch.resource.service, shared.partitions);
-        let message = shared.encode(batch)?;
+        let mut message = shared.encode(batch)?;
         let place = shared.room.take(&tenant, message.body.len())?;
+        // After it has room: what is refused is not sent.
+        let bytes = message.body.len();
+        let policed = shared.policer.lock().police(&tenant, bytes, Instant::now());
+        if policed.bulk_follows {
+            message.note_bulk_follows();
+        }
         let (answer, answered) = oneshot::channel();
         let pending = Pending {
-            queue: shared.names.partition(partition),
+            queue: shared.names.batches(partition, policed.class),
             message: Arc::new(message),
             answer: Some(answer),
             since: Instant::now(),
@@ -250,6 +258,7 @@ impl PublisherSession {
             message_bytes_max: config.message_bytes_max,
             confirm_timeout: config.confirm_timeout(),
             room,
+            policer: Mutex::default(),
             state: Mutex::new(State { closed: false, broker }),
             closing: Notify::new(),
         });

@@ -1,7 +1,8 @@
 //! What lies in the broker. Every process declares all of it whenever it connects, so that nothing
 //! has to be set up by hand and what somebody deleted comes back.
 //!
-//! - `PREFIX.batches.0` … are durable quorum queues: a confirmed batch is on the disks of a majority.
+//! - `PREFIX.batches.0` … and `PREFIX.batches.0.bulk` … are durable quorum queues: a confirmed batch is
+//!   on the disks of a majority. What tenants send that send much waits in the bulk ones.
 //!   `overflow=reject-publish` refuses what does not fit, where the default would drop the oldest.
 //!   Behind `delivery-limit` a batch goes to the dead letters with `at-least-once`, where the default
 //!   could lose it on the way; that strategy needs `reject-publish`.
@@ -37,6 +38,7 @@ use lapin::{
 use super::{
     RabbitConfig, RabbitError,
     response_timeout::{answered, declared},
+    traffic_class::TrafficClass,
 };
 
 /// So often is no dead letter handed out.
@@ -55,8 +57,12 @@ impl Names {
         Self { prefix: config.prefix.clone() }
     }
 
-    pub(super) fn partition(&self, partition: u16) -> ShortString {
-        format!("{}.batches.{partition}", self.prefix).into()
+    pub(super) fn batches(&self, partition: u16, class: TrafficClass) -> ShortString {
+        let end = match class {
+            TrafficClass::Regular => "",
+            TrafficClass::Bulk => ".bulk",
+        };
+        format!("{}.batches.{partition}{end}", self.prefix).into()
     }
 
     /// The exchange and the queue.
@@ -91,8 +97,10 @@ pub(super) async fn declare(
     answered(channel.queue_bind(queue, exchange, "".into(), options, FieldTable::default()))
         .await?;
     for partition in 0..config.partitions {
-        let arguments = partition_arguments(config, &names);
-        declare_queue(&channel, names.partition(partition), arguments).await?;
+        for class in TrafficClass::ALL {
+            let arguments = batches_arguments(config, &names);
+            declare_queue(&channel, names.batches(partition, class), arguments).await?;
+        }
     }
     // A channel of its own, since the broker closes the one on which a declaration differs.
     answered(channel.close(200, "declared".into())).await
@@ -125,7 +133,7 @@ async fn declare_exchange(
     declared(&what, channel.exchange_declare(name, kind, options, FieldTable::default())).await
 }
 
-fn partition_arguments(config: &RabbitConfig, names: &Names) -> FieldTable {
+fn batches_arguments(config: &RabbitConfig, names: &Names) -> FieldTable {
     let mut arguments = quorum_arguments(config.partition_bytes_max, config.deliveries_max);
     arguments.insert("x-dead-letter-exchange".into(), text(names.dead_letters().as_str()));
     arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));

@@ -1,18 +1,27 @@
-//! What a consumer has fetched and not settled: waiting to be handed out, held until a time that a
-//! requeue asked for, or settled and not yet told to the broker. Pure but for the instants it is
-//! given.
+//! What a consumer has fetched and not settled: waiting to be handed out, tenants by turns, held until
+//! a time that a requeue asked for, or settled and not yet told to the broker. Pure but for the times
+//! it is given.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use logweir_core::{fairness::queue::FairQueue, identity::Tenant, timestamp::Timestamp};
 use tokio::time::Instant;
+
+use super::position::Position;
+
+/// What a tenant's turn hands out, compressed bytes: a few ordinary batches.
+const TURN_BYTES: u64 = 64 << 10;
 
 /// A fetched message of a subscription.
 pub(super) trait Fetched {
     /// Which subscription it came by.
     fn subscription(&self) -> u64;
+    /// Whose it is.
+    fn tenant(&self) -> &Tenant;
+    /// When a server took it.
+    fn received_at(&self) -> Timestamp;
+    /// Its size.
+    fn bytes(&self) -> u64;
 }
 
 /// What becomes of a message that is settled.
@@ -27,9 +36,9 @@ pub(super) enum Disposition {
 /// All messages of one consumer between their arrival and the word to the broker. Every message is
 /// in one of the lists, or handed out and only counted.
 pub(super) struct Unsettled<M> {
-    /// Subscriptions that fetch; messages of any other go back.
-    live: BTreeSet<u64>,
-    waiting: VecDeque<Arc<M>>,
+    /// Subscriptions that fetch, and how far each is; messages of any other go back.
+    live: BTreeMap<u64, Position>,
+    waiting: FairQueue<Arc<M>>,
     delayed: BTreeMap<(Instant, u64), Arc<M>>,
     next_number: u64,
     handed_out: usize,
@@ -39,8 +48,8 @@ pub(super) struct Unsettled<M> {
 impl<M: Fetched> Unsettled<M> {
     pub(super) fn new() -> Self {
         Self {
-            live: BTreeSet::new(),
-            waiting: VecDeque::new(),
+            live: BTreeMap::new(),
+            waiting: FairQueue::new(TURN_BYTES),
             delayed: BTreeMap::new(),
             next_number: 0,
             handed_out: 0,
@@ -50,14 +59,15 @@ impl<M: Fetched> Unsettled<M> {
 
     /// A subscription begins.
     pub(super) fn begin(&mut self, subscription: u64) {
-        self.live.insert(subscription);
+        self.live.insert(subscription, Position::default());
     }
 
     /// A message came. That of a subscription which has ended goes back.
     pub(super) fn add(&mut self, message: M) {
         let message = Arc::new(message);
-        if self.live.contains(&message.subscription()) {
-            self.waiting.push_back(message);
+        if let Some(position) = self.live.get_mut(&message.subscription()) {
+            position.fetched(message.received_at());
+            self.waiting.push(message.tenant().clone(), message.bytes(), message);
         } else {
             self.settled.push((message, Disposition::Return));
         }
@@ -67,7 +77,7 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn take(&mut self, now: Instant) -> Option<Arc<M>> {
         let message = match self.delayed.first_entry() {
             Some(entry) if entry.key().0 <= now => entry.remove(),
-            _ => self.waiting.pop_front()?,
+            _ => self.waiting.pop()?,
         };
         self.handed_out += 1;
         Some(message)
@@ -81,6 +91,9 @@ impl<M: Fetched> Unsettled<M> {
     /// A handed out message is stored.
     pub(super) fn acknowledge(&mut self, message: Arc<M>) {
         self.handed_out -= 1;
+        if let Some(position) = self.live.get_mut(&message.subscription()) {
+            position.stored(message.received_at());
+        }
         self.settled.push((message, Disposition::Acknowledge));
     }
 
@@ -88,7 +101,7 @@ impl<M: Fetched> Unsettled<M> {
     /// subscription has ended.
     pub(super) fn requeue(&mut self, message: Arc<M>, due: Instant) {
         self.handed_out -= 1;
-        if self.live.contains(&message.subscription()) {
+        if self.live.contains_key(&message.subscription()) {
             // Two may be due at the same instant; without a number one would replace the other.
             self.next_number += 1;
             self.delayed.insert((due, self.next_number), message);
@@ -102,8 +115,7 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn end(&mut self, subscription: u64) {
         self.live.remove(&subscription);
         let ended = |message: &Arc<M>| message.subscription() == subscription;
-        let (back, stay) = self.waiting.drain(..).partition::<Vec<_>, _>(ended);
-        self.waiting = stay.into();
+        let back = self.waiting.extract(ended);
         let due: Vec<_> = self.delayed.extract_if(.., |_, message| ended(message)).collect();
         let back = back.into_iter().chain(due.into_iter().map(|(_, message)| message));
         self.settled.extend(back.map(|message| (message, Disposition::Return)));
@@ -114,9 +126,20 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn lose(&mut self) {
         // `handed_out` stays: those batches are still being stored, and will be settled.
         self.live.clear();
-        self.waiting.clear();
+        self.waiting = FairQueue::new(TURN_BYTES);
         self.delayed.clear();
         self.settled.clear();
+    }
+
+    /// Through which receive time all is committed of what a subscription fetches, if that is known;
+    /// `some_wait` says whether more waits in the broker.
+    pub(super) fn committed(
+        &self,
+        subscription: u64,
+        some_wait: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        self.live.get(&subscription)?.committed(some_wait, now)
     }
 
     /// What is to be told to the broker.
@@ -139,6 +162,8 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Message {
         subscription: u64,
+        tenant: Tenant,
+        received_at: Timestamp,
         name: &'static str,
     }
 
@@ -146,13 +171,32 @@ mod tests {
         fn subscription(&self) -> u64 {
             self.subscription
         }
+
+        fn tenant(&self) -> &Tenant {
+            &self.tenant
+        }
+
+        fn received_at(&self) -> Timestamp {
+            self.received_at
+        }
+
+        fn bytes(&self) -> u64 {
+            TURN_BYTES
+        }
+    }
+
+    fn message(subscription: u64, name: &'static str) -> Message {
+        let received_at = Timestamp::from_unix_nanos(1);
+        Message { subscription, tenant: Tenant::default(), received_at, name }
     }
 
     fn held(messages: &[(u64, &'static str)]) -> Unsettled<Message> {
         let mut held = Unsettled::new();
         for &(subscription, name) in messages {
-            held.begin(subscription);
-            held.add(Message { subscription, name });
+            if !held.live.contains_key(&subscription) {
+                held.begin(subscription);
+            }
+            held.add(message(subscription, name));
         }
         held
     }
@@ -176,6 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_waits_behind_itself_and_the_oldest_of_all_tells_how_far_all_is() {
+        let (mut held, now) = (held(&[]), Instant::now());
+        held.begin(1);
+        let at = Timestamp::from_unix_nanos;
+        let sent = [("flood", "first"), ("flood", "second"), ("flood", "third"), ("calm", "calm")];
+        for ((tenant, name), nanos) in sent.into_iter().zip(1..) {
+            let tenant = Tenant::new(tenant).unwrap();
+            held.add(Message { tenant, received_at: at(nanos), ..message(1, name) });
+        }
+        let (first, calm) = (held.take(now).unwrap(), held.take(now).unwrap());
+        assert_eq!((first.name, calm.name), ("first", "calm"));
+        held.acknowledge(calm);
+        let committed = |held: &Unsettled<_>, some_wait| held.committed(1, some_wait, at(9));
+        assert_eq!(committed(&held, false), Some(at(1)));
+        held.requeue(first, now);
+        assert_eq!(committed(&held, false), Some(at(1)), "what comes again is not stored yet");
+        while let Some(message) = held.take(now) {
+            held.acknowledge(message);
+        }
+        assert_eq!((committed(&held, true), committed(&held, false)), (Some(at(4)), Some(at(9))));
+        held.lose();
+        assert_eq!(committed(&held, false), None);
+    }
+
+    #[test]
     fn what_an_ended_subscription_left_goes_back() {
         let now = Instant::now();
         let mut held =
@@ -185,7 +254,7 @@ mod tests {
         held.end(1);
         held.acknowledge(stored);
         held.requeue(requeued, now);
-        held.add(Message { subscription: 1, name: "on its way" });
+        held.add(message(1, "on its way"));
         assert_eq!(
             settled(&mut held),
             [

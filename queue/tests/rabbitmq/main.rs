@@ -5,6 +5,7 @@ pub(crate) mod harness;
 mod live;
 mod partitions;
 mod poison;
+mod tenants;
 mod topology;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::errors::Fault;
 use crate::StorageError;
 
-pub(super) const MIGRATIONS: [&str; 11] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../../migrations/sqlite/0009_tenants.sql"),
     include_str!("../../migrations/sqlite/0010_producers.sql"),
     include_str!("../../migrations/sqlite/0011_numbers.sql"),
+    include_str!("../../migrations/sqlite/0012_bulk.sql"),
 ];
 
 /// The version that this program knows.

@@ -599,6 +599,8 @@ async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
             started_at: Timestamp::EPOCH,
             partitions: Vec::new(),
             committed_through: None,
+            bulk_committed_through: None,
+            bulk_tenants: Vec::new(),
             load: 0.0,
         })
     };

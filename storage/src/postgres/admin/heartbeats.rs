@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use logweir_core::identity::Tenant;
 use tokio_postgres::Row;
 
 use crate::{
@@ -24,13 +25,15 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
         Value::unix_nano(heartbeat.started_at),
         Value::Ints(heartbeat.partitions.iter().map(|partition| i32::from(*partition)).collect()),
         Value::maybe_unix_nano(heartbeat.committed_through),
+        Value::maybe_unix_nano(heartbeat.bulk_committed_through),
+        Value::Texts(heartbeat.bulk_tenants.iter().map(Tenant::to_string).collect()),
         Value::Double(heartbeat.load),
     ];
     // clock_timestamp() and not now(), which is the start of the transaction: a heartbeat that
     // waited for a lock would be older than it is, and its process taken for dead.
     let mut insert = Statement::new(
         "INSERT INTO heartbeats (process_id, kind, host, version, started_unix_nano, partitions,
-             committed_unix_nano, load, beaten_at) SELECT ",
+             committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load, beaten_at) SELECT ",
     );
     for value in values {
         insert = insert.value(value).text(", ");
@@ -40,7 +43,9 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
             "clock_timestamp() ON CONFLICT (process_id) DO UPDATE SET kind = excluded.kind,
                  host = excluded.host, version = excluded.version,
                  started_unix_nano = excluded.started_unix_nano, partitions = excluded.partitions,
-                 committed_unix_nano = excluded.committed_unix_nano, load = excluded.load,
+                 committed_unix_nano = excluded.committed_unix_nano,
+                 bulk_committed_unix_nano = excluded.bulk_committed_unix_nano,
+                 bulk_tenants = excluded.bulk_tenants, load = excluded.load,
                  beaten_at = excluded.beaten_at",
         )
         .execute(db)
@@ -62,7 +67,7 @@ pub(crate) async fn live(
 ) -> Result<Vec<LiveProcess>, Fault> {
     let found = Statement::new(
         "SELECT process_id, kind, host, version, started_unix_nano, partitions,
-             committed_unix_nano, load,
+             committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load,
              extract(epoch FROM clock_timestamp() - beaten_at)::double precision
          FROM heartbeats ORDER BY process_id",
     )
@@ -83,6 +88,10 @@ fn process(row: &Row) -> Result<LiveProcess, Fault> {
     let partition = |number| {
         u16::try_from(number).map_err(|_| Fault::corrupt(format!("there is no partition {number}")))
     };
+    let bulk_tenants: Vec<String> = rows::get(row, 8)?;
+    let tenant = |name: &String| {
+        Tenant::new(name).map_err(|error| Fault::corrupt(format!("tenant {name:?}: {error}")))
+    };
     Ok(LiveProcess {
         heartbeat: Heartbeat {
             process_id: rows::get(row, 0)?,
@@ -92,9 +101,11 @@ fn process(row: &Row) -> Result<LiveProcess, Fault> {
             started_at: rows::timestamp(row, 4)?,
             partitions: partitions.into_iter().map(partition).collect::<Result<_, _>>()?,
             committed_through: rows::maybe_timestamp(row, 6)?,
-            load: rows::get(row, 7)?,
+            bulk_committed_through: rows::maybe_timestamp(row, 7)?,
+            bulk_tenants: bulk_tenants.iter().map(tenant).collect::<Result<_, _>>()?,
+            load: rows::get(row, 9)?,
         },
-        age: Duration::try_from_secs_f64(rows::get(row, 8)?).unwrap_or_default(),
+        age: Duration::try_from_secs_f64(rows::get(row, 10)?).unwrap_or_default(),
     })
 }
 
