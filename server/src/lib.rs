@@ -152,11 +152,8 @@ pub async fn run(
     let revoked = at_start("the database", StorageError::is_retryable, read);
     let Some(revoked) = stop.run_until_cancelled(revoked).await else { return Ok(()) };
     auth.set_revoked(revoked.map_err(ServerError::RevokedTokens)?);
-    let readiness = Readiness {
-        publisher: Some(Arc::clone(&ports.publisher)),
-        storage: Arc::clone(&ports.storage),
-        stop: stop.clone(),
-    };
+    let (publisher, storage) = (Arc::clone(&ports.publisher), Arc::clone(&ports.storage));
+    let readiness = Readiness::new(Some(publisher), storage, stop.clone());
     let ingest = Arc::new(Ingest {
         publisher: Arc::clone(&ports.publisher),
         limits: config.limits.clone(),
@@ -215,7 +212,7 @@ pub async fn run_status(
         let beats = processes::beat(identity, Arc::clone(&storage), || 0.0, tasks.stop_token());
         tasks.spawn("heartbeat", Fate::Essential, beats);
     }
-    let readiness = Readiness { publisher: None, storage, stop: tasks.stop_token() };
+    let readiness = Readiness::new(None, storage, tasks.stop_token());
     let (router, connections) = (health::router(readiness, metrics), connection::permits(config));
     connection::serve(listener, router, config, None, connections, tasks).await;
 }
