@@ -9,7 +9,11 @@ use uuid::Builder;
 use super::marks::Words;
 
 /// More than a model needs to be trained.
-pub(super) const LOGS: usize = 120;
+const LOGS: usize = 120;
+/// More of the other service.
+const EXTRA_LOGS: usize = 60;
+/// Logs of both.
+pub(super) const LOGS_STORED: usize = 2 * LOGS + EXTRA_LOGS;
 /// One log in so many is an error that the rule counts.
 const ERROR_EVERY: usize = 12;
 const SECOND: u64 = 1_000_000_000;
@@ -90,10 +94,11 @@ pub(super) fn batch(
 fn record(names: &Names, logger: &str, number: usize, time: u64) -> v1::LogRecord {
     let Names { wrong, secret, .. } = names;
     let is_error = number % ERROR_EVERY == 0;
-    let message = match number % 3 {
+    // Each pattern has another number of logs: those with as many are listed by their ids, by chance.
+    let message = match number % 8 {
         _ if is_error => format!("{wrong} failed for {secret} after {number} tries"),
-        0 => format!("order {number} of {secret} placed"),
-        1 => format!("{secret} paid {number} in {} ms", number * 7 % 90),
+        0..4 => format!("order {number} of {secret} placed"),
+        4..6 => format!("{secret} paid {number} in {} ms", number * 7 % 90),
         _ => format!("cache of {secret} holds {number} entries"),
     };
     let level = if is_error { v1::Level::Error } else { v1::Level::Info };
@@ -115,7 +120,8 @@ fn record(names: &Names, logger: &str, number: usize, time: u64) -> v1::LogRecor
 }
 
 pub(super) fn batches(words: &mut Words, names: &Names, time: u64) -> [v1::Batch; 2] {
-    [&names.service, &names.secret_service].map(|service| batch(words, names, service, time, LOGS))
+    [(&names.service, 0), (&names.secret_service, EXTRA_LOGS)]
+        .map(|(service, more)| batch(words, names, service, time, LOGS + more))
 }
 
 /// Rules that count what `wrong` is in, for an hour, and go on as long.

@@ -86,6 +86,8 @@ impl Installation {
         command.env("LOGWEIR_TOKEN_KEY_FILE", folder.join(KEYS));
         // Trainings are many here, and each would wait for the next look of a processor.
         command.env("LOGWEIR_PROCESSOR__JOBS_PAUSE_MS", "50");
+        // Alerting lets what comes after a start settle for a minute; here nothing was down before.
+        command.env("LOGWEIR_ALERTING__START_PAUSE_SECONDS", "0");
         if let Some((postgres, rabbitmq)) = &self.stores {
             command.env("LOGWEIR_DATABASE_URL", postgres.url());
             command.env("LOGWEIR_AMQP_URL", rabbitmq.url());

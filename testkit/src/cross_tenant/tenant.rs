@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -26,8 +26,9 @@ use super::{
 thread_local! { pub static DBG: RefCell<BTreeMap<String, (u32, Duration)>> = RefCell::default(); }
 /// How long a call of one's own may take: a training on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long to listen to a stream that does not end by itself.
-pub(super) const STREAM_DEADLINE: Duration = Duration::from_millis(300);
+/// How long to listen to a stream that does not end by itself, and how long until that is known.
+const STREAM_DEADLINE: Duration = Duration::from_millis(300);
+const FIRST_STREAM_DEADLINE: Duration = Duration::from_secs(5);
 const VALID_MAX: usize = 6;
 const NANOS: u64 = 1_000_000_000;
 
@@ -47,6 +48,8 @@ pub(super) struct Tenant<'a> {
     words: Words,
     callers: Vec<Caller>,
     turn: Cell<usize>,
+    /// Paths of the streams that do not end by themselves.
+    endless: RefCell<BTreeSet<String>>,
     /// What its requests and answers hold.
     pub(super) values: RefCell<Values>,
     /// Requests that were served, by the path of their rpc.
@@ -74,6 +77,7 @@ impl<'a> Tenant<'a> {
             words,
             callers: installation.servers.iter().map(|address| Caller::new(address)).collect(),
             turn: Cell::new(0),
+            endless: RefCell::default(),
             values: RefCell::default(),
             valid: RefCell::default(),
             issued: Vec::new(),
@@ -90,11 +94,19 @@ impl<'a> Tenant<'a> {
 
     /// Calls as its administrator.
     pub(super) async fn call(&self, method: &Method, messages: Vec<Bytes>) -> Answer {
-        let deadline = if method.is_stream() { STREAM_DEADLINE } else { PATIENCE };
+        let is_endless = self.endless.borrow().contains(&method.path);
+        let deadline = match (method.is_stream(), is_endless) {
+            (true, true) => STREAM_DEADLINE,
+            (true, false) => FIRST_STREAM_DEADLINE,
+            (false, _) => PATIENCE,
+        };
         let (path, token) = (&method.path[..], Some(&self.admin[..]));
         let question = Question { path, token, messages, half_open: false, deadline };
         let a = self.caller().ask(question).await;
         DBG.with_borrow_mut(|d| { let e = d.entry(method.path.clone()).or_insert((0u32, Duration::ZERO)); e.0 += 1; e.1 += a.took; });
+        if method.is_stream() && a.code.is_none() {
+            self.endless.borrow_mut().insert(method.path.clone());
+        }
         a
     }
 
@@ -162,7 +174,7 @@ impl<'a> Tenant<'a> {
             let _: v1::IngestResponse = self.ask("Ingest", &v1::IngestRequest { batch }).await;
         }
         self.issue_tokens().await;
-        self.until_stored(2 * data::LOGS as u64).await;
+        self.until_stored(data::LOGS_STORED as u64).await;
         self.train(time).await;
         self.judge().await;
         self.act_on_incidents().await;
@@ -296,7 +308,7 @@ impl<'a> Tenant<'a> {
             let service = self.words.sealed();
             self.issue(service, v1::Role::Viewer).await;
         }
-        self.until_stored((2 * data::LOGS + BATCHES * LOGS) as u64).await;
+        self.until_stored((data::LOGS_STORED + BATCHES * LOGS) as u64).await;
         self.train(time).await;
     }
 

@@ -1,33 +1,53 @@
 //! What a tenant sees: the answers to all that it can ask about what it has, as text that can be
 //! compared.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value,
+};
 
 use super::{
     call::Answer,
     contract::Method,
     requests::{one_by_one, whole},
     tenant::{Tenant, decoded},
-    values::Values,
+    values::{Values, converted},
 };
 
 /// What an answer holds that is different each time by its nature.
-const MASKED: [(&str, &str); 5] = [
+const MASKED: [(&str, &str); 6] = [
     ("logweir.v1.Process.silent_ms", "the time since its last heartbeat"),
     ("logweir.v1.TestStep.took_ms", "how long a step took"),
     ("logweir.v1.TenantShare.held", "what the very calls of the harness hold at the moment"),
     ("logweir.v1.TemplateSummary.trend", "compares the last full hour, which moves with the clock"),
+    ("logweir.v1.PreviewRuleResponse.range", "what was played ends now if no end is asked for"),
     ("grpc.health.v1.HealthCheckResponse.status", "whether the queue has room at the moment"),
 ];
-/// Fields of questions whose answers depend on the moment at which they are asked.
-const MOMENTARY: [(&str, &str); 1] = [(
-    "logweir.v1.ListProcessesRequest.silent_seconds_max",
-    "who was heard of within a second or two is chance: heartbeats come every two seconds",
-)];
+/// Questions whose answers depend on the moment at which they are asked: below which number of which
+/// field.
+const MOMENTARY: [(&str, &str, u64, &str); 2] = [
+    (
+        "logweir.v1.ListProcessesRequest",
+        "silent_seconds_max",
+        60,
+        "who was heard of within a second or two is chance: heartbeats come every two seconds",
+    ),
+    (
+        "logweir.v1.ServiceStatsRequest",
+        "window_minutes",
+        60,
+        "logs leave so short a window while they are looked at",
+    ),
+];
+/// Words of refusals between which a number stands that is different each time, and why.
+const MASKED_BETWEEN: [(&str, &str, &str); 1] =
+    [(" holds ", " buckets", "so many as fit: a range without an end ends now")];
 /// Requests of each sort for an rpc.
 const PER_SORT: usize = 6;
+/// An rpc that takes longer than this gets no more questions than so many.
+const SLOW: Duration = Duration::from_millis(100);
+const OF_SLOW: usize = 4;
 /// A walk finds ids that lead further: to an incident and from there to its logs.
 const ROUNDS: usize = 2;
 
@@ -39,9 +59,9 @@ pub(super) type View = BTreeMap<String, String>;
 pub(super) struct Masks {
     /// Moments from this one on are those of the calls themselves.
     pub(super) since_unix_nano: u64,
-    /// Whether ids are shown by the order in which they turn up, and the tenant by no name: two
-    /// tenants that do the same then say the same.
-    pub(super) symbols: Option<BTreeMap<String, usize>>,
+    /// Whether ids are shown as nothing but ids, and lists in the order of their text: two tenants
+    /// that do the same then say the same, though their ids, and what is sorted by them, are chance.
+    pub(super) hides_ids: bool,
 }
 
 /// Questions, asked again and again.
@@ -52,26 +72,18 @@ pub(super) struct Walk {
 impl Walk {
     /// Questions about all that the tenant has, and about what others have.
     pub(super) async fn over(tenant: &Tenant<'_>, theirs: &Values) -> Self {
-        let mut plan: Vec<(Method, DynamicMessage)> = Vec::new();
-        let methods = &tenant.contract.methods;
-        let reading = || methods.iter().filter(|method| !method.changes() && !method.is_public());
+        let mut plan = Vec::new();
+        let methods = tenant.contract.methods.iter();
+        let reading = methods.filter(|method| !method.changes() && !method.is_public());
+        let reading: Vec<&Method> = reading.collect();
         for _ in 0..ROUNDS {
-            for method in reading() {
-                let asked = |message: &DynamicMessage| {
-                    plan.iter().any(|(of, known)| of.path == method.path && known == message)
-                };
+            for method in &reading {
                 let own = tenant.values.borrow().clone();
-                let mut messages = questions(method, &own);
-                messages.retain(|message| !asked(message));
-                for message in messages {
-                    tenant.call_and_note(method, &message).await;
-                    plan.push((method.clone(), message));
-                }
+                explore(tenant, method, questions(method, &own), &mut plan).await;
             }
         }
-        for method in reading() {
-            let foreign = questions(method, theirs);
-            plan.extend(foreign.into_iter().map(|message| (method.clone(), message)));
+        for method in &reading {
+            explore(tenant, method, questions(method, theirs), &mut plan).await;
         }
         Self { plan }
     }
@@ -82,25 +94,48 @@ impl Walk {
         for (number, (method, message)) in self.plan.iter().enumerate() {
             let answer = tenant.call_and_note(method, message).await;
             let key = format!("{number:05} {} {message}", method.path);
-            view.insert(key, shown(method, &answer, &mut masks.clone()));
+            view.insert(key, shown(method, &answer, masks));
         }
         view
     }
 
     /// The answers once they no longer change by themselves.
     pub(super) async fn settled(&self, tenant: &Tenant<'_>, masks: &Masks) -> Result<View, String> {
-        const LOOKS: usize = 8;
+        const LOOKS: usize = 6;
         let mut last = self.view(tenant, masks).await;
-        let mut changed = String::new();
+        let mut changed = Vec::new();
         for _ in 0..LOOKS {
             let next = self.view(tenant, masks).await;
-            match difference(&last, &next) {
-                None => return Ok(next),
-                Some(found) => changed = found,
+            changed = differences(&last, &next);
+            if changed.is_empty() {
+                return Ok(next);
             }
             last = next;
         }
-        Err(format!("what {} sees never settles: {changed}", tenant.name))
+        Err(format!("what {} sees never settles: {}", tenant.name, changed.join("; ")))
+    }
+}
+
+/// Asks what is new among the questions, for what the answers lead to, and adds it to the plan.
+async fn explore(
+    tenant: &Tenant<'_>,
+    method: &Method,
+    questions: Vec<DynamicMessage>,
+    plan: &mut Vec<(Method, DynamicMessage)>,
+) {
+    let before = plan.len();
+    for message in questions {
+        let is_known = |(of, known): &(Method, DynamicMessage)| {
+            of.path == method.path && *known == message
+        };
+        if plan.iter().any(is_known) {
+            continue;
+        }
+        let answer = tenant.call_and_note(method, &message).await;
+        plan.push((method.clone(), message));
+        if answer.took > SLOW && plan.len() - before >= OF_SLOW {
+            return;
+        }
     }
 }
 
@@ -115,8 +150,8 @@ fn questions(method: &Method, values: &Values) -> Vec<DynamicMessage> {
     let ends = singles.iter().enumerate().filter(|(at, _)| *at < first || *at >= last);
     let ends: Vec<DynamicMessage> = ends.map(|(_, message)| message.clone()).collect();
     let all = (0..PER_SORT).map(|turn| whole(&descriptor, values, turn));
-    let mut questions = vec![default];
-    for message in ends.into_iter().chain(all) {
+    let mut questions = Vec::new();
+    for message in [default].into_iter().chain(ends).chain(all) {
         if !questions.contains(&message) && !is_momentary(&message) {
             questions.push(message);
         }
@@ -126,33 +161,45 @@ fn questions(method: &Method, values: &Values) -> Vec<DynamicMessage> {
 
 /// Whether the answer depends on the moment.
 pub(super) fn is_momentary(message: &DynamicMessage) -> bool {
-    let mut fields = message.fields();
-    fields.any(|(field, _)| MOMENTARY.iter().any(|(name, _)| *name == field.full_name()))
-}
-
-/// The first difference between two views.
-pub(super) fn difference(before: &View, after: &View) -> Option<String> {
-    before.iter().find_map(|(asked, was)| {
-        let is = after.get(asked).map_or("not asked", String::as_str);
-        let lines = was.lines().zip(is.lines().chain(std::iter::repeat("")));
-        let changed = lines.clone().find(|(was, is)| was != is);
-        (was != is).then(|| {
-            let (was, is) = changed.unwrap_or(("", "more lines"));
-            format!("{asked}: {was:?} is now {is:?}")
-        })
+    MOMENTARY.iter().any(|(kind, field, least, _)| {
+        let value = message.get_field_by_name(field).map(|value| value.into_owned());
+        let number = value.and_then(|value| converted(&value, &Kind::Uint64)?.as_u64());
+        message.descriptor().full_name() == *kind && number.is_some_and(|number| number < *least)
     })
 }
 
+/// How two views differ, a line for each answer that does; not all of very many.
+pub(super) fn differences(before: &View, after: &View) -> Vec<String> {
+    const SHOWN: usize = 12;
+    let changed = before.iter().filter_map(|(asked, was)| {
+        let is = after.get(asked).map_or("not asked", String::as_str);
+        let mut lines = was.lines().zip(is.lines().chain(std::iter::repeat("")));
+        let (was_line, is_line) = lines.find(|(was, is)| was != is).unwrap_or(("", "more lines"));
+        (was != is).then(|| format!("{asked}: {was_line:?} is now {is_line:?}"))
+    });
+    changed.take(SHOWN).collect()
+}
+
 /// An answer as text.
-pub(super) fn shown(method: &Method, answer: &Answer, masks: &mut Masks) -> String {
-    let mut text = format!("{:?} {}\n", answer.code, masks.text(&answer.text));
+pub(super) fn shown(method: &Method, answer: &Answer, masks: &Masks) -> String {
+    let mut text = format!("{:?} {}\n", answer.code, masks.text(&without_numbers(&answer.text)));
     for message in decoded(&method.descriptor, answer) {
         show(&message, "", masks, &mut text);
     }
     text
 }
 
-fn show(message: &DynamicMessage, place: &str, masks: &mut Masks, text: &mut String) {
+/// The text of a refusal without what changes by itself.
+fn without_numbers(text: &str) -> String {
+    let masked = MASKED_BETWEEN.iter().find_map(|(from, to, why)| {
+        let (before, rest) = text.split_once(from)?;
+        let (_, after) = rest.split_once(to)?;
+        Some(format!("{before}{from}{why}{to}{after}"))
+    });
+    masked.unwrap_or_else(|| text.to_owned())
+}
+
+fn show(message: &DynamicMessage, place: &str, masks: &Masks, text: &mut String) {
     for (field, value) in message.fields() {
         show_value(&field, value, &format!("{place}.{}", field.name()), masks, text);
     }
@@ -162,7 +209,7 @@ fn show_value(
     field: &FieldDescriptor,
     value: &Value,
     place: &str,
-    masks: &mut Masks,
+    masks: &Masks,
     text: &mut String,
 ) {
     if let Some((_, why)) = MASKED.iter().find(|(name, _)| *name == field.full_name()) {
@@ -172,9 +219,16 @@ fn show_value(
     match value {
         Value::Message(inner) => show(inner, place, masks, text),
         Value::List(list) => {
-            for (at, one) in list.iter().enumerate() {
-                show_value(field, one, &format!("{place}[{at}]"), masks, text);
+            let shown = |one: &Value| {
+                let mut text = String::new();
+                show_value(field, one, &format!("{place}[]"), masks, &mut text);
+                text
+            };
+            let mut shown: Vec<String> = list.iter().map(shown).collect();
+            if masks.hides_ids {
+                shown.sort_unstable();
             }
+            text.push_str(&shown.concat());
         }
         Value::Map(map) => {
             let mut pairs: Vec<(&MapKey, &Value)> = map.iter().collect();
@@ -188,7 +242,7 @@ fn show_value(
 }
 
 impl Masks {
-    fn scalar(&mut self, field: &FieldDescriptor, value: &Value) -> String {
+    fn scalar(&self, field: &FieldDescriptor, value: &Value) -> String {
         let moment = match value {
             Value::I64(moment) => u64::try_from(*moment).ok(),
             Value::U64(moment) => Some(*moment),
@@ -206,28 +260,25 @@ impl Masks {
         }
     }
 
-    fn text(&mut self, text: &str) -> String {
-        let Some(symbols) = &mut self.symbols else { return text.to_owned() };
-        let mut shown = String::new();
-        let mut run = String::new();
-        let mut end = |run: &mut String, shown: &mut String| {
-            let digits = run.bytes().filter(u8::is_ascii_hexdigit).count();
-            if digits >= 16 {
-                let next = symbols.len();
-                let symbol = symbols.entry(std::mem::take(run)).or_insert(next);
-                shown.push_str(&format!("<id {symbol}>"));
-            }
-            shown.push_str(&std::mem::take(run));
-        };
-        for letter in text.chars() {
-            if letter.is_ascii_hexdigit() || letter == '-' {
-                run.push(letter);
-            } else {
-                end(&mut run, &mut shown);
-                shown.push(letter);
-            }
+    fn text(&self, text: &str) -> String {
+        const ID_DIGITS_MIN: usize = 16;
+        if !self.hides_ids {
+            return text.to_owned();
         }
-        end(&mut run, &mut shown);
-        if shown.starts_with("eyJ") { "a token".to_owned() } else { shown }
+        if text.starts_with("eyJ") {
+            return "a token".to_owned();
+        }
+        let is_digit = |letter: char| letter.is_ascii_hexdigit() || letter == '-';
+        let mut shown = String::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find(|letter| !is_digit(letter)).unwrap_or(rest.len());
+            let (run, after) = rest.split_at(end);
+            shown.push_str(if run.len() >= ID_DIGITS_MIN { "<id>" } else { run });
+            let end = after.find(is_digit).unwrap_or(after.len());
+            shown.push_str(&after[..end]);
+            rest = &after[end..];
+        }
+        shown
     }
 }
