@@ -40,12 +40,16 @@ pub(super) struct Answer {
     /// Headers, trailers, text and details of the status.
     pub(super) around: Vec<u8>,
     pub(super) took: Duration,
+    /// Whether the code is the server's word, and not what the client made of a connection that ended:
+    /// that takes calls of others along, which nobody has answered.
+    pub(super) is_said: bool,
 }
 
 impl Answer {
     pub(super) fn new() -> Self {
         let (code, text, messages) = (None, String::new(), Vec::new());
-        Self { code, text, messages, around: Vec::new(), took: Duration::ZERO }
+        let (around, took) = (Vec::new(), Duration::ZERO);
+        Self { code, text, messages, around, took, is_said: false }
     }
 
     pub(super) fn is_ok(&self) -> bool {
@@ -65,12 +69,11 @@ impl Answer {
     fn add_metadata(&mut self, metadata: &MetadataMap) {
         for pair in metadata.iter() {
             let (name, value) = match pair {
-                KeyAndValueRef::Ascii(name, value) => {
-                    (name.as_str(), value.as_bytes().to_vec())
-                }
-                KeyAndValueRef::Binary(name, value) => {
-                    (name.as_str(), value.to_bytes().map(|bytes| bytes.to_vec()).unwrap_or_default())
-                }
+                KeyAndValueRef::Ascii(name, value) => (name.as_str(), value.as_bytes().to_vec()),
+                KeyAndValueRef::Binary(name, value) => (
+                    name.as_str(),
+                    value.to_bytes().map(|bytes| bytes.to_vec()).unwrap_or_default(),
+                ),
             };
             self.around.extend_from_slice(name.as_bytes());
             self.around.extend_from_slice(b": ");
@@ -84,6 +87,7 @@ impl Answer {
         self.around.extend_from_slice(status.message().as_bytes());
         self.around.push(b'\n');
         self.around.extend_from_slice(status.details());
+        self.is_said |= !status.metadata().is_empty();
         self.code = Some(status.code());
         self.text = status.message().to_owned();
     }
@@ -116,8 +120,7 @@ impl Caller {
     }
 
     async fn converse(&self, question: Question<'_>, answer: &mut Answer) -> Result<(), Status> {
-        let mut grpc =
-            Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         grpc.ready().await.map_err(|error| Status::unknown(format!("not ready: {error}")))?;
         let path = PathAndQuery::try_from(question.path).expect("a path");
         let response = grpc.streaming(request(question), path, Raw).await?;
@@ -145,7 +148,7 @@ async fn receive(stream: &mut Streaming<Bytes>, answer: &mut Answer) -> Result<(
     if let Some(trailers) = stream.trailers().await? {
         answer.add_metadata(&trailers);
     }
-    answer.code = Some(Code::Ok);
+    (answer.code, answer.is_said) = (Some(Code::Ok), true);
     Ok(())
 }
 

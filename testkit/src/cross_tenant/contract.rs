@@ -48,6 +48,16 @@ impl Contract {
         named.next().unwrap_or_else(|| panic!("there is an rpc {name}"))
     }
 
+    /// All of them, those that take things away last: or there would be nothing to ask the others about.
+    pub(super) fn giving_first(&self) -> Vec<&Method> {
+        let takes = |method: &&Method| {
+            ["Delete", "Discard", "Revoke"].iter().any(|word| method.name().starts_with(word))
+        };
+        let (taking, mut giving): (Vec<_>, Vec<_>) = self.methods.iter().partition(takes);
+        giving.extend(taking);
+        giving
+    }
+
     /// Full names of the services.
     pub(super) fn services(&self) -> Vec<String> {
         let name = |method: &Method| method.descriptor.parent_service().full_name().to_owned();

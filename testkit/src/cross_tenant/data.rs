@@ -124,16 +124,19 @@ pub(super) fn batches(words: &mut Words, names: &Names, time: u64) -> [v1::Batch
         .map(|(service, more)| batch(words, names, service, time, LOGS + more))
 }
 
-/// Rules that count what `wrong` is in, for an hour, and go on as long.
+/// Rules that count what `wrong` is in, for an hour, and go on as long. The first one finds it in one
+/// service; the second never does: of two incidents that begin at once, chance says which is listed
+/// first.
 pub(super) fn rules(words: &mut Words, names: &Names) -> [String; 2] {
-    [words.open(), words.sealed()].map(|name| {
+    [(words.open(), 2), (words.sealed(), u32::MAX)].map(|(name, threshold)| {
         let measure = json!({
             "kind": "match_count", "filter": names.wrong, "window_seconds": 3_600,
-            "threshold": {"absolute": 2},
+            "threshold": {"absolute": threshold},
         });
         let rule = json!({
-            "name": name, "measure": measure, "keep_firing_seconds": 86_400,
-            "labels": {"team": words.sealed()}, "runbook": words.sealed(),
+            "name": name, "measure": measure, "services": [names.service],
+            "keep_firing_seconds": 86_400, "labels": {"team": words.sealed()},
+            "runbook": words.sealed(),
         });
         rule.to_string()
     })

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use prost::Message as _;
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
 
 use super::{
     contract::{Contract, Method},
@@ -24,12 +24,13 @@ const SERVED: usize = 3;
 
 /// Calls every rpc with one's own values until it was served.
 pub(super) async fn serve_all(tenant: &Tenant<'_>, report: &RefCell<Report>) {
-    for method in &tenant.contract.methods {
+    for method in tenant.contract.giving_first() {
         let descriptor = method.descriptor.input();
         let own = tenant.values.borrow().clone();
         let mut messages = tenant.valid(method);
         messages.extend((0..6).map(|turn| whole(&descriptor, &own, turn)));
         messages.push(DynamicMessage::new(descriptor.clone()));
+        messages.extend(singles(&descriptor, &own));
         let within = messages[..messages.len().min(2)].to_vec();
         messages.extend(one_by_one(&descriptor, &own, &within).into_iter().take(TRIES));
         let mut served = 0;
@@ -42,6 +43,19 @@ pub(super) async fn serve_all(tenant: &Tenant<'_>, report: &RefCell<Report>) {
             }
         }
     }
+}
+
+/// Each value that fits a field, alone: a name is one of many things' that are called so.
+fn singles(descriptor: &MessageDescriptor, own: &Values) -> Vec<DynamicMessage> {
+    let single = |field: &FieldDescriptor, value: Value| {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        message.try_set_field(field, value).is_ok().then_some(message)
+    };
+    let of = |field: FieldDescriptor| {
+        let values = own.fitting(&field);
+        values.into_iter().filter_map(|value| single(&field, value)).collect::<Vec<_>>()
+    };
+    descriptor.fields().flat_map(of).collect()
 }
 
 /// Every rpc that was never served about the caller's own would prove nothing.

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use tonic::Code;
-
 use super::{call::Answer, contract::Method};
 
 /// Findings that are kept: one cause has many.
 const FINDINGS_MAX: usize = 50;
+const ENDS_MAX: usize = 8;
 const FINDING_CHARACTERS_MAX: usize = 1_500;
 
 /// Calls of one rpc.
@@ -30,6 +29,8 @@ pub struct Report {
     /// Words and ids that were looked for.
     pub marks: usize,
     tallies: BTreeMap<String, Tally>,
+    /// What the client said of connections that ended below a call.
+    ends: Vec<String>,
 }
 
 impl Report {
@@ -50,7 +51,16 @@ impl Report {
         tally.calls += 1;
         tally.took += answer.took;
         tally.served += u64::from(is_valid && answer.succeeded(method.is_stream()));
-        let code = answer.code.map_or("deadline".to_owned(), |code: Code| format!("{code:?}"));
+        let code = match answer.code {
+            None => "deadline".to_owned(),
+            Some(code) if answer.is_said => format!("{code:?}"),
+            Some(_) => {
+                if self.ends.len() < ENDS_MAX {
+                    self.ends.push(answer.text.clone());
+                }
+                "connection ended".to_owned()
+            }
+        };
         *tally.codes.entry(code).or_default() += 1;
     }
 
@@ -75,6 +85,9 @@ impl fmt::Display for Report {
             let Tally { calls, served, took, codes } = tally;
             let mean = took.as_secs_f64() * 1e3 / (*calls).max(1) as f64;
             writeln!(f, "{path}: {calls} calls, {served} served, {mean:.1} ms, {codes:?}")?;
+        }
+        if !self.ends.is_empty() {
+            writeln!(f, "connections ended: {:?}", self.ends)?;
         }
         writeln!(f, "{} calls, {} words and ids looked for", self.calls(), self.marks)?;
         for finding in &self.findings {

@@ -49,7 +49,11 @@ pub(super) fn one_by_one(
 
 /// Every field set at once, messages aside: of the values that fit one, that whose turn it is, from
 /// the last seen on.
-pub(super) fn whole(descriptor: &MessageDescriptor, values: &Values, turn: usize) -> DynamicMessage {
+pub(super) fn whole(
+    descriptor: &MessageDescriptor,
+    values: &Values,
+    turn: usize,
+) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields().filter(|field| !matches!(field.kind(), Kind::Message(_))) {
         let fitting = values.fitting(&field);

@@ -25,8 +25,8 @@ pub(super) async fn transcript(
 ) -> View {
     let masks = Masks { hides_ids: true, ..masks.clone() };
     let mut said = View::new();
-    let protected = methods_in_order(twin);
-    for (place, method) in protected.iter().enumerate() {
+    let methods = twin.contract.giving_first();
+    for (place, method) in methods.iter().filter(|method| !method.is_public()).enumerate() {
         let mut random = StdRng::seed_from_u64(seed ^ place as u64);
         for (turn, message) in messages(method, twin, theirs, &mut random).into_iter().enumerate() {
             if twin.would_end_itself(&message) || is_momentary(&message) {
@@ -38,17 +38,6 @@ pub(super) async fn transcript(
         }
     }
     said
-}
-
-/// Those that take things away last, or there would be nothing to ask the others about.
-fn methods_in_order(twin: &Tenant<'_>) -> Vec<Method> {
-    let takes_away = |method: &Method| {
-        ["Delete", "Discard", "Revoke"].iter().any(|word| method.name().starts_with(word))
-    };
-    let mut methods: Vec<Method> = twin.contract.methods.clone();
-    methods.retain(|method| !method.is_public());
-    methods.sort_by_key(takes_away);
-    methods
 }
 
 fn messages(

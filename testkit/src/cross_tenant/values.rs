@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
 
 /// Values kept of one name: what is beyond are more of the same.
-const VALUES_MAX: usize = 40;
+const VALUES_MAX: usize = 200;
 /// Whole messages kept of one kind.
 const MESSAGES_MAX: usize = 12;
 
@@ -66,6 +66,14 @@ impl Values {
         kept
     }
 
+    /// Without moments, and what may hold some.
+    pub(super) fn without_moments(&self) -> Self {
+        let mut kept = self.clone();
+        kept.by_name.retain(|name, _| !name.ends_with("_unix_nano"));
+        kept.messages.clear();
+        kept
+    }
+
     /// Every text.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.by_name.values().flatten().filter_map(Value::as_str)
@@ -100,9 +108,8 @@ fn singular(name: &str) -> &str {
 }
 
 fn is_related(name: &str, wanted: &str) -> bool {
-    let ends = |long: &str, short: &str| {
-        long.strip_suffix(short).is_some_and(|rest| rest.ends_with('_'))
-    };
+    let ends =
+        |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with('_'));
     ends(name, wanted) || ends(wanted, name)
 }
 

@@ -3,9 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
 
 use super::{
     call::Answer,
@@ -16,12 +14,16 @@ use super::{
 };
 
 /// What an answer holds that is different each time by its nature.
-const MASKED: [(&str, &str); 6] = [
+const MASKED: [(&str, &str); 7] = [
     ("logweir.v1.Process.silent_ms", "the time since its last heartbeat"),
     ("logweir.v1.TestStep.took_ms", "how long a step took"),
     ("logweir.v1.TenantShare.held", "what the very calls of the harness hold at the moment"),
     ("logweir.v1.TemplateSummary.trend", "compares the last full hour, which moves with the clock"),
     ("logweir.v1.PreviewRuleResponse.range", "what was played ends now if no end is asked for"),
+    (
+        "logweir.v1.ListFindingsResponse.findings",
+        "a session is judged once it has fallen silent, minutes after its last log",
+    ),
     ("grpc.health.v1.HealthCheckResponse.status", "whether the queue has room at the moment"),
 ];
 /// Questions whose answers depend on the moment at which they are asked: below which number of which
@@ -39,6 +41,22 @@ const MOMENTARY: [(&str, &str, u64, &str); 2] = [
         60,
         "logs leave so short a window while they are looked at",
     ),
+];
+/// What two tenants that do the same are told differently by chance.
+const MASKED_OF_TWINS: [(&str, &str); 4] = [
+    (
+        "logweir.v1.GetTenantResponse.stored_bytes",
+        "what is stored compressed holds random ids and moments of receipt",
+    ),
+    (
+        "logweir.v1.Model.bytes",
+        "ids of patterns are hashes of the tenant's name, and rows are drawn in their order",
+    ),
+    (
+        "logweir.v1.Incident.probable_causes",
+        "what was there at the look that found the incident: looks come every two seconds",
+    ),
+    ("logweir.v1.Incident.sample_logs", "logs of the probable causes"),
 ];
 /// Words of refusals between which a number stands that is different each time, and why.
 const MASKED_BETWEEN: [(&str, &str, &str); 1] =
@@ -125,9 +143,8 @@ async fn explore(
 ) {
     let before = plan.len();
     for message in questions {
-        let is_known = |(of, known): &(Method, DynamicMessage)| {
-            of.path == method.path && *known == message
-        };
+        let is_known =
+            |(of, known): &(Method, DynamicMessage)| of.path == method.path && *known == message;
         if plan.iter().any(is_known) {
             continue;
         }
@@ -170,7 +187,7 @@ pub(super) fn is_momentary(message: &DynamicMessage) -> bool {
 
 /// How two views differ, a line for each answer that does; not all of very many.
 pub(super) fn differences(before: &View, after: &View) -> Vec<String> {
-    const SHOWN: usize = 12;
+    const SHOWN: usize = 25;
     let changed = before.iter().filter_map(|(asked, was)| {
         let is = after.get(asked).map_or("not asked", String::as_str);
         let mut lines = was.lines().zip(is.lines().chain(std::iter::repeat("")));
@@ -212,7 +229,9 @@ fn show_value(
     masks: &Masks,
     text: &mut String,
 ) {
-    if let Some((_, why)) = MASKED.iter().find(|(name, _)| *name == field.full_name()) {
+    let of_twins = MASKED_OF_TWINS.iter().filter(|_| masks.hides_ids);
+    let mut masked = MASKED.iter().chain(of_twins);
+    if let Some((_, why)) = masked.find(|(name, _)| *name == field.full_name()) {
         text.push_str(&format!("{place}: {why}\n"));
         return;
     }

@@ -118,6 +118,7 @@ fn understand(said: &[u8]) -> Answer {
     answer.around.extend_from_slice(rest);
     if let Some(status) = Status::from_header_map(&headers(&lines)) {
         answer.end_with(&status);
+        answer.is_said = true;
     }
     answer
 }
