@@ -256,7 +256,7 @@ fn port_near(wanted: u16) -> u16 {
 }
 
 /// What a command prints that must succeed.
-fn words_of(instance: &Instance, command: &mut Command) -> String {
+pub(crate) fn words_of(instance: &Instance, command: &mut Command) -> String {
     let output = command.stdout(std::process::Stdio::piped()).output().expect("the binary runs");
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, instance.log());
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

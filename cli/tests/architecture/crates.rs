@@ -57,8 +57,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("logweir-example-payments", &["logweir-sdk"]),
-    // For tests and benchmarks: whom it starts, it knows by their addresses.
-    ("logweir-testkit", &[]),
+    // For tests and benchmarks: whom it starts, it knows by their addresses, and what they can be asked
+    // by the contract.
+    ("logweir-testkit", &["logweir-proto"]),
     (
         "logweir-bench",
         &["logweir-core", "logweir-loadgen", "logweir-proto", "logweir-sdk", "logweir-testkit"],

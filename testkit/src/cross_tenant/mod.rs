@@ -1,0 +1,321 @@
+//! Proves that no rpc tells one tenant anything of another, nor lets it change anything there.
+//!
+//! Everything is made from the descriptors of the contract: every rpc is called, in every role and
+//! with tokens that open nothing, with the ids and names that another tenant's own answers hold.
+//! Checked are the content of every answer; that nothing which the others do shows in a number; that
+//! the other tenant sees afterwards what it saw before; and that pages without a token name nobody.
+
+mod call;
+mod contract;
+mod data;
+mod forged;
+mod installation;
+mod intrusion;
+mod marks;
+mod proof;
+mod report;
+mod requests;
+mod tenant;
+mod twins;
+mod values;
+mod view;
+mod web;
+
+use std::{cell::RefCell, path::PathBuf, time::Instant};
+
+use rand::random;
+
+pub use self::report::Report;
+use self::{
+    contract::Contract,
+    installation::Installation,
+    intrusion::{Intrusion, Role},
+    marks::{Marks, Words, is_mark, is_open, words_in},
+    tenant::Tenant,
+    values::Values,
+    view::{Masks, View, Walk, differences},
+};
+
+const NANOS: u64 = 1_000_000_000;
+/// Logs lie a little in the past, so that a time in the future of the server's clock is none of them.
+const LOGS_AGO: u64 = 60 * NANOS;
+/// Ranges that are given no beginning begin so long ago.
+const DAY: u64 = 86_400 * NANOS;
+/// After so many calls an intruder has made so much that its lists are long: another takes over.
+const CALLS_PER_INTRUDER: u64 = 25_000;
+/// Tells the twins' words from all others.
+const TWIN: u64 = 0x7717;
+
+/// What is to be run.
+pub struct Options {
+    /// The product.
+    pub binary: PathBuf,
+    /// Whether as many processes.
+    pub is_distributed: bool,
+    /// Calls of the intruders.
+    pub calls: u64,
+    /// None: by chance.
+    pub seed: Option<u64>,
+}
+
+impl Options {
+    /// From the arguments of a command line behind the binary.
+    pub fn parse(binary: PathBuf, arguments: &[String]) -> Option<Self> {
+        let mut options = Self { binary, is_distributed: false, calls: 5_000, seed: None };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match &argument[..] {
+                "--distributed" => options.is_distributed = true,
+                "--calls" => options.calls = arguments.next()?.parse().ok()?,
+                "--seed" => options.seed = Some(arguments.next()?.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+/// Runs it all.
+pub async fn run(options: Options) -> Report {
+    let seed = options.seed.unwrap_or_else(random);
+    println!("seed {seed}");
+    let contract = Contract::read();
+    let installation = Installation::start(&options.binary, options.is_distributed).await;
+    let mut bench = Bench::new(&contract, installation, seed);
+    bench.run(options.calls).await;
+    bench.report.into_inner()
+}
+
+/// Everything that the checks use.
+struct Bench<'a> {
+    contract: &'a Contract,
+    installation: Installation,
+    seed: u64,
+    /// Around when logs happen.
+    time: u64,
+    masks: Masks,
+    report: RefCell<Report>,
+    begun: Instant,
+}
+
+impl<'a> Bench<'a> {
+    fn new(contract: &'a Contract, installation: Installation, seed: u64) -> Self {
+        let now = forged::issued_at(&installation.issue("clock", "viewer")) * NANOS;
+        let masks = Masks { since_unix_nano: now - DAY - LOGS_AGO, hides_ids: false };
+        let report = RefCell::new(Report::new(seed));
+        Self {
+            contract,
+            installation,
+            seed,
+            time: now - LOGS_AGO,
+            masks,
+            report,
+            begun: Instant::now(),
+        }
+    }
+
+    /// The order of the checks.
+    async fn run(&mut self, calls: u64) {
+        self.say("making two tenants");
+        let mut victim = self.furnished("victim", self.seed ^ 1).await;
+        let bystander = self.furnished("bystander", self.seed ^ 2).await;
+        let public = proof::services(&bystander, &self.report).await;
+        let seen = bystander.values.borrow().clone();
+        let theirs = victim.values.borrow().only(is_open);
+        self.say("two tenants that do the same, one before and one after a third grows");
+        self.counts(&mut victim, &bystander, &theirs).await;
+        self.say("looking at what the tenant sees");
+        let walk = Walk::over(&victim, &Values::default()).await;
+        let before = self.settled(&walk, &victim).await;
+        let marks = self.marks(&victim, &seen, &public);
+        self.pages(&marks).await;
+        self.say("every rpc by one tenant about its own");
+        proof::serve_all(&bystander, &self.report).await;
+        self.intrude(&victim, &marks, calls).await;
+        self.say("looking again");
+        let after = self.settled(&walk, &victim).await;
+        for found in differences(&before, &after) {
+            self.find(format!("what the tenant sees was changed by another: {found}"));
+        }
+        proof::tokens_hold(&victim, &self.report).await;
+        self.pages(&marks).await;
+        proof::none_is_vacuous(self.contract, &self.report);
+        let ended = self.installation.ended();
+        if ended > 0 {
+            self.find(format!("{ended} processes ended: {}", self.installation.log()));
+        }
+    }
+
+    fn say(&self, what: &str) {
+        println!("{:4} s: {what}", self.begun.elapsed().as_secs());
+    }
+
+    fn find(&self, finding: String) {
+        self.report.borrow_mut().find(finding);
+    }
+
+    async fn furnished(&self, name: &str, seed: u64) -> Tenant<'a> {
+        // The name is a mark too, so that it is nowhere else.
+        let name = format!("{name}-{}", Words::new(seed ^ 0xffff).sealed());
+        let mut tenant = Tenant::new(self.contract, &self.installation, &name, seed);
+        tenant.furnish(self.recent(&tenant)).await;
+        tenant
+    }
+
+    /// A moment a little before a tenant began, when a minute did: whoever comes later has logs as old
+    /// when they come, and in as many buckets of time.
+    fn recent(&self, tenant: &Tenant<'_>) -> u64 {
+        let now = forged::issued_at(&tenant.admin) * NANOS;
+        (now - LOGS_AGO) / LOGS_AGO * LOGS_AGO
+    }
+
+    async fn settled(&self, walk: &Walk, tenant: &Tenant<'_>) -> View {
+        match walk.settled(tenant, &self.masks).await {
+            Ok(view) => view,
+            Err(why) => {
+                self.find(why);
+                View::new()
+            }
+        }
+    }
+
+    /// That nothing of what the one does shows in what others are answered.
+    async fn counts(&self, victim: &mut Tenant<'_>, bystander: &Tenant<'_>, theirs: &Values) {
+        let twin = |number: u64| self.furnished_twin(number);
+        // The twins' logs have other times, so that a moment lies otherwise among the ones and the others.
+        let others = theirs.without_moments();
+        let first = twin(1).await;
+        let first = twins::transcript(&first, &others, &self.masks, self.seed).await;
+        let walk = Walk::over(bystander, theirs).await;
+        let before = self.settled(&walk, bystander).await;
+        victim.grow(self.time).await;
+        let after = self.while_busy(victim, walk.view(bystander, &self.masks)).await;
+        for found in differences(&before, &after) {
+            self.find(format!("what a tenant is answered tells how much another does: {found}"));
+        }
+        let second = twin(2).await;
+        let second = twins::transcript(&second, &others, &self.masks, self.seed).await;
+        for found in differences(&first, &second) {
+            self.find(format!("one tenant is answered otherwise after another grew: {found}"));
+        }
+    }
+
+    /// Its twin has a name as long, and the same words.
+    async fn furnished_twin(&self, number: u64) -> Tenant<'a> {
+        let name = format!("twin-{number}");
+        let mut twin = Tenant::new(self.contract, &self.installation, &name, self.seed ^ TWIN);
+        twin.furnish(self.recent(&twin)).await;
+        twin
+    }
+
+    /// Does something while the other tenant sends, and has tails open.
+    async fn while_busy<T>(&self, busy: &mut Tenant<'_>, work: impl Future<Output = T>) -> T {
+        const BATCHES: usize = 40;
+        let batches: Vec<_> = (0..BATCHES).map(|_| busy.small_batch(self.time)).collect();
+        let busy = &*busy;
+        let sending = async {
+            for batch in &batches {
+                let _: logweir_proto::v1::IngestResponse = busy.ask("Ingest", batch).await;
+            }
+            std::future::pending::<()>().await
+        };
+        let tail = busy.contract.method("TailLogs");
+        let tailing = async {
+            loop {
+                let tails = (0..8).map(|_| busy.call(tail, vec![bytes::Bytes::new()]));
+                futures::future::join_all(tails).await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = sending => unreachable!("it never ends"),
+            () = tailing => unreachable!("it never ends"),
+        }
+    }
+
+    /// What must not be seen: the tenant's ids, and its words.
+    fn marks(&self, victim: &Tenant<'_>, seen_by_another: &Values, public: &Values) -> Marks {
+        let values = victim.values.borrow();
+        let ids = values.texts().filter(|text| is_mark(text)).map(str::to_owned);
+        let words = values.texts().flat_map(words_in);
+        let mut texts: Vec<String> = ids.chain(words).collect();
+        // Processes, for one, serve all tenants and are shown to all.
+        let others: Vec<&str> = seen_by_another.texts().chain(public.texts()).collect();
+        texts.retain(|text| !others.contains(&&text[..]));
+        texts.push(victim.name.clone());
+        texts.push(victim.admin.clone());
+        texts.extend(victim.issued.iter().map(|issued| issued.jwt.clone()));
+        let marks = Marks::new(texts);
+        self.report.borrow_mut().marks = marks.count();
+        marks
+    }
+
+    /// Pages without a token.
+    async fn pages(&self, marks: &Marks) {
+        let paths = ["/metrics", "/healthz", "/readyz", "/", "/v1/logs", "/api/logs", "/debug"];
+        for address in &self.installation.addresses {
+            for path in paths {
+                let page = web::get(address, path).await;
+                let text = String::from_utf8_lossy(&page);
+                let names = ["victim", "bystander", "twin-", "intruder", "tenant="];
+                let named = names.iter().find(|name| text.contains(**name));
+                let leaked = marks.leaked_in(&page);
+                if !leaked.is_empty() || named.is_some() {
+                    self.find(format!("{path} of {address} holds {leaked:?} {named:?}"));
+                }
+                if page.is_empty() {
+                    self.find(format!("{path} of {address} says nothing"));
+                }
+            }
+        }
+    }
+
+    async fn intrude(&self, victim: &Tenant<'_>, marks: &Marks, calls: u64) {
+        let theirs = victim.values.borrow().only(is_open);
+        let mut first = 0;
+        while first < calls {
+            let seed = self.seed ^ (3 + first);
+            let intruder = self.furnished(&format!("intruder-{first}"), seed).await;
+            let calls = CALLS_PER_INTRUDER.min(calls - first);
+            self.say(&format!("calls {first} to {}", first + calls));
+            let roles = self.roles(victim, &intruder);
+            // Refusals name the token by its id, which who has the token knows.
+            for token in [&victim.revoked, &victim.admin] {
+                marks.note_sent(forged::token_id(token).as_bytes());
+            }
+            let (roles, theirs, report) = (&roles[..], &theirs, &self.report);
+            let (intruder, seed) = (&intruder, self.seed);
+            let intrusion = Intrusion { intruder, roles, theirs, marks, seed, report };
+            intrusion.make(first, calls).await;
+            proof::tokens_hold(intruder, report).await;
+            first += calls;
+        }
+    }
+
+    /// Every role of the one, and tokens that would be the other's if they were any.
+    fn roles(&self, victim: &Tenant<'_>, intruder: &Tenant<'_>) -> Vec<Role> {
+        const EACH_VALID: usize = 8;
+        let key = self.installation.token_key();
+        let refused = |name: &str, token: String| Role {
+            name: name.to_owned(),
+            token: Some(token),
+            is_valid: false,
+        };
+        let mut roles = vec![
+            Role { name: "nobody".to_owned(), token: None, is_valid: false },
+            refused("a revoked token", victim.revoked.clone()),
+            refused("an expired token", forged::expired(&victim.admin, &key)),
+        ];
+        let forged = forged::forged(&victim.admin, &intruder.admin, &key.0);
+        roles.extend(forged.into_iter().map(|token| refused("a forged token", token)));
+        for issued in &intruder.issued {
+            let role = || Role {
+                name: issued.role.as_str_name().to_owned(),
+                token: Some(issued.jwt.clone()),
+                is_valid: true,
+            };
+            roles.extend(std::iter::repeat_with(role).take(EACH_VALID));
+        }
+        roles
+    }
+}
