@@ -121,4 +121,4 @@ bench: sdks
 faults: sdks
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
-		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults)$$/)'
+		-E 'package(logweir) & binary(/^(faults|noisy|spool|rotation|sdks|alerting|distributed_faults)$$/)'

@@ -9,6 +9,7 @@
 //! virtual host there. A test that kills or fills a server asks for a private one.
 
 pub mod cluster;
+pub mod noisy;
 mod shared_address;
 pub mod shared_servers;
 

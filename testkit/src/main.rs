@@ -1,11 +1,20 @@
 //! `testkit share COMMAND…` runs a command with servers that its tests share; `testkit cluster
-//! BINARY` runs Logweir as many processes.
+//! BINARY` runs Logweir as many processes; `testkit noisy BINARY` tries whether one tenant can hurt
+//! another.
 
 use std::{
     env,
+    ffi::OsString,
     path::Path,
     process::{Command, ExitCode},
+    time::Duration,
 };
+
+use testkit::noisy::{self, Case, Options};
+
+const USAGE: &str = "usage: testkit share COMMAND [ARGUMENT…] | testkit cluster BINARY\n       \
+    | testkit noisy BINARY [--distributed] [--seconds N] [--case NAME]…";
+const SECONDS: u64 = 30;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -19,9 +28,47 @@ fn main() -> ExitCode {
             testkit::wait(testkit::cluster::run(Path::new(binary))).expect("signals can be heeded");
             ExitCode::SUCCESS
         }
-        _ => {
-            eprintln!("usage: testkit share COMMAND [ARGUMENT…] | testkit cluster BINARY");
-            ExitCode::from(2)
+        [verb, binary, rest @ ..] if verb == "noisy" => match options(binary, rest) {
+            Some(options) => try_cases(&options),
+            None => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    let cases = Case::ALL.map(|case| format!("  {case:<20} {}", case.describe()));
+    eprintln!("{USAGE}\n\ncases of noisy, all unless some are named:\n{}", cases.join("\n"));
+    ExitCode::from(2)
+}
+
+fn options(binary: &OsString, arguments: &[OsString]) -> Option<Options> {
+    let length = Duration::from_secs(SECONDS);
+    let mut options =
+        Options { binary: binary.into(), distributed: false, length, cases: Vec::new() };
+    let mut arguments = arguments.iter().map(|argument| argument.to_str());
+    while let Some(argument) = arguments.next() {
+        match argument? {
+            "--distributed" => options.distributed = true,
+            "--seconds" => options.length = Duration::from_secs(arguments.next()??.parse().ok()?),
+            "--case" => options.cases.push(Case::of(arguments.next()??)?),
+            _ => return None,
         }
     }
+    if options.cases.is_empty() {
+        options.cases = Case::ALL.into();
+    }
+    Some(options)
+}
+
+/// Fails if a floor is missed, anything of the honest tenant's failed, or a case was no abuse.
+fn try_cases(options: &Options) -> ExitCode {
+    let report = noisy::run(options);
+    let wrong = [report.failures(), report.missed_floors(), report.no_abuse()].concat();
+    if wrong.is_empty() {
+        println!("\nnobody was hurt");
+        return ExitCode::SUCCESS;
+    }
+    println!("\n{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    ExitCode::FAILURE
 }

@@ -58,7 +58,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     ("logweir-example-payments", &["logweir-sdk"]),
     // For tests and benchmarks: whom it starts, it knows by their addresses.
-    ("logweir-testkit", &[]),
+    ("logweir-testkit", &["logweir-proto"]),
     (
         "logweir-bench",
         &["logweir-core", "logweir-loadgen", "logweir-proto", "logweir-sdk", "logweir-testkit"],
