@@ -51,12 +51,13 @@ impl Tally {
         }
     }
 
-    /// Counts the end of a request by its gRPC status.
-    pub(super) fn note_code(&self, code: u32) {
-        match Code::from_i32(code.cast_signed()) {
-            Code::Ok => self.add("OK", 1),
-            code => self.add(&code_name(code), 1),
-        }
+    /// Counts the end of a request of a kind by its gRPC status.
+    pub(super) fn note_code(&self, kind: &str, code: u32) {
+        let name = match Code::from_i32(code.cast_signed()) {
+            Code::Ok => "OK".to_owned(),
+            code => code_name(code),
+        };
+        self.add(&format!("{kind} {name}"), 1);
     }
 
     /// How often something happened.
@@ -66,7 +67,13 @@ impl Tally {
 
     /// How many requests were refused for being none.
     pub fn misfires(&self) -> u64 {
-        MISFIRES.iter().map(|what| self.count(what)).sum()
+        let counts = self.counts();
+        let is_misfire = |what: &str| {
+            // Behind the kind of request, if that was noted.
+            let outcome = what.rsplit_once(' ').map_or(what, |(_, outcome)| outcome);
+            MISFIRES.contains(&outcome)
+        };
+        counts.iter().filter(|(what, _)| is_misfire(what)).map(|(_, count)| count).sum()
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {

@@ -94,6 +94,8 @@ impl Setting {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.instance.own_command(&self.binary);
         command.args(arguments).env("LOGWEIR_DATA_DIR", self.instance.folder().join("data"));
+        // Alerts are measured from the first second on.
+        command.env("LOGWEIR_ALERTING__START_PAUSE_SECONDS", "0");
         if let Some((database, broker)) = &self.urls {
             command.env("LOGWEIR_DATABASE_URL", database).env("LOGWEIR_AMQP_URL", broker);
         }

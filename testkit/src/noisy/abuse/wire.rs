@@ -1,13 +1,13 @@
 //! What is done to the transport, below any request that could be counted.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use logweir_proto::v1::{ExportLogsRequest, SearchLogsRequest, TailLogsRequest};
 use prost::Message;
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{interval, sleep},
+    time::{Instant, interval, sleep},
 };
 
 use super::Abuser;
@@ -19,8 +19,9 @@ const SEARCH: &str = "/logweir.v1.QueryService/SearchLogs";
 const EXPORT: &str = "/logweir.v1.QueryService/ExportLogs";
 const TAIL: &str = "/logweir.v1.QueryService/TailLogs";
 
-/// The largest that a request may be.
-const BODY_BYTES: u32 = 4 << 20;
+/// The largest that a batch may be, and that another request may be.
+const BATCH_BYTES: u32 = 4 << 20;
+const REQUEST_BYTES: u32 = 1 << 20;
 const BODIES: usize = 128;
 /// The largest window that there can be (RFC 9113, 6.9.1).
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
@@ -36,6 +37,8 @@ const IDLE_CONNECTIONS: usize = 2_000;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Before a request that ended is made again.
 const AGAIN_PAUSE: Duration = Duration::from_millis(5);
+/// One request that is open for one second.
+pub(super) const STREAM_SECONDS: &str = "stream seconds";
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) async fn announce_bodies(abuser: &Abuser) {
@@ -47,16 +50,11 @@ pub(super) async fn trickle_bodies(abuser: &Abuser) {
 }
 
 async fn hold_bodies(abuser: &Abuser, trickles: bool) {
-    let announced = [&[0][..], &BODY_BYTES.to_be_bytes()].concat();
-    let holders = [INGEST, INGEST_STREAM, SEARCH].map(|path| {
-        let request = Request { path, body: announced.clone(), ends: false };
-        Holder {
-            requests: vec![request],
-            streams: BODIES,
-            window: WINDOW_BYTES,
-            trickles,
-            counts: "bodies held",
-        }
+    let bodies = [(INGEST, BATCH_BYTES), (INGEST_STREAM, BATCH_BYTES), (SEARCH, REQUEST_BYTES)];
+    let holders = bodies.map(|(path, bytes)| {
+        let body = [&[0][..], &bytes.to_be_bytes()].concat();
+        let requests = vec![Request { path, body, ends: false }];
+        Holder { requests, streams: BODIES, window: WINDOW_BYTES, trickles }
     });
     hold(abuser, holders.into()).await;
 }
@@ -70,8 +68,7 @@ pub(super) async fn hold_windows_at_zero(abuser: &Abuser) {
 }
 
 async fn hold_answers(abuser: &Abuser, requests: Vec<Request>, window: u32) {
-    let holder =
-        Holder { requests, streams: STREAMS_OF_READER, window, trickles: false, counts: "streams" };
+    let holder = Holder { requests, streams: STREAMS_OF_READER, window, trickles: false };
     hold(abuser, vec![holder; READERS]).await;
 }
 
@@ -101,9 +98,10 @@ struct Holder {
     window: u32,
     /// Whether each request goes on by a byte a second.
     trickles: bool,
-    /// The name under which requests are counted.
-    counts: &'static str,
 }
+
+/// The requests that are open: which of the kinds each is, and when it was made.
+type Open = BTreeMap<u32, (usize, Instant)>;
 
 async fn hold(abuser: &Abuser, holders: Vec<Holder>) {
     let mut running = JoinSet::new();
@@ -131,27 +129,22 @@ impl Holder {
     async fn hold(&self, abuser: &Abuser) -> io::Result<()> {
         let mut connection = Connection::open(abuser.address(), self.window).await?;
         abuser.tally.add("connections", 1);
-        let mut open = BTreeSet::new();
+        let mut open = Open::new();
         for number in 0..self.streams {
-            let request = &self.requests[number % self.requests.len()];
-            open.insert(self.ask(&mut connection, request, abuser).await?);
+            self.ask(&mut connection, number % self.requests.len(), &mut open, abuser).await?;
         }
         let mut seconds = interval(SECOND);
         loop {
             tokio::select! {
                 event = connection.next() => {
-                    if let Some(ended) = note(event?, abuser) && open.remove(&ended) {
+                    let kind = |stream| open.get(&stream).map_or(0, |(kind, _)| *kind);
+                    let ended = note(&event?, |stream| self.name(kind(stream)), abuser);
+                    if let Some((kind, _)) = ended.and_then(|stream| open.remove(&stream)) {
                         sleep(AGAIN_PAUSE).await;
-                        let request = &self.requests[ended as usize / 2 % self.requests.len()];
-                        open.insert(self.ask(&mut connection, request, abuser).await?);
+                        self.ask(&mut connection, kind, &mut open, abuser).await?;
                     }
                 }
-                _ = seconds.tick(), if self.trickles => {
-                    for stream in &open {
-                        connection.send(*stream, &[0]).await?;
-                        abuser.tally.add("bytes trickled", 1);
-                    }
-                }
+                _ = seconds.tick() => self.each_second(&mut connection, &open, abuser).await?,
             }
         }
     }
@@ -159,22 +152,47 @@ impl Holder {
     async fn ask(
         &self,
         connection: &mut Connection,
-        request: &Request,
+        kind: usize,
+        open: &mut Open,
         abuser: &Abuser,
-    ) -> io::Result<u32> {
-        let stream = connection.ask(request, &abuser.token).await?;
-        abuser.tally.add(self.counts, 1);
-        Ok(stream)
+    ) -> io::Result<()> {
+        let stream = connection.ask(&self.requests[kind], &abuser.token).await?;
+        open.insert(stream, (kind, Instant::now()));
+        abuser.tally.add(self.name(kind), 1);
+        Ok(())
+    }
+
+    async fn each_second(
+        &self,
+        connection: &mut Connection,
+        open: &Open,
+        abuser: &Abuser,
+    ) -> io::Result<()> {
+        // What is refused at once holds nothing, however often it is asked.
+        let held = open.values().filter(|(_, since)| since.elapsed() >= SECOND).count();
+        abuser.tally.add(STREAM_SECONDS, held as u64);
+        if self.trickles {
+            for stream in open.keys() {
+                connection.send(*stream, &[0]).await?;
+                abuser.tally.add("bytes trickled", 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last part of a request's path.
+    fn name(&self, kind: usize) -> &'static str {
+        self.requests[kind].path.rsplit('/').next().unwrap_or_default()
     }
 }
 
 /// Counts what came; the stream that it ended, if it did.
-fn note(event: Event, abuser: &Abuser) -> Option<u32> {
+fn note(event: &Event, name: impl Fn(u32) -> &'static str, abuser: &Abuser) -> Option<u32> {
     let tally = &abuser.tally;
-    match event {
+    match *event {
         Event::Head { stream, status, ended } => {
             if let Some(status) = status {
-                tally.note_code(status);
+                tally.note_code(name(stream), status);
             }
             if !ended {
                 tally.add("answers begun", 1);
@@ -185,10 +203,7 @@ fn note(event: Event, abuser: &Abuser) -> Option<u32> {
             tally.add("bytes received", bytes as u64);
             ended.then_some(stream)
         }
-        Event::Reset { stream } => {
-            tally.add("streams reset by the server", 1);
-            Some(stream)
-        }
+        Event::Reset { stream } => Some(stream),
         Event::GoAway { code } => {
             tally.add(&format!("sent away, code {code}"), 1);
             None
@@ -222,7 +237,7 @@ async fn endless_head(abuser: &Abuser, part: usize, pause: Duration) -> io::Resu
     let mut parts = interval(pause);
     loop {
         tokio::select! {
-            event = connection.next() => { note(event?, abuser); }
+            event = connection.next() => { note(&event?, |_| "SearchLogs", abuser); }
             _ = parts.tick() => {
                 connection.go_on_with_head(stream, part).await?;
                 abuser.tally.add("parts of heads", 1);
@@ -252,7 +267,7 @@ async fn reset_until_thrown_out(abuser: &Abuser) -> io::Result<()> {
     loop {
         tokio::select! {
             biased;
-            event = connection.next() => { note(event?, abuser); }
+            event = connection.next() => { note(&event?, |_| "SearchLogs", abuser); }
             // Always ready: what the server says is looked at first.
             () = std::future::ready(()) => {
                 connection.ask_and_reset(&request, &abuser.token).await?;
@@ -293,7 +308,7 @@ async fn connection_without_request(abuser: &Abuser) -> io::Result<()> {
     let mut connection = Connection::open(abuser.address(), WINDOW_BYTES).await?;
     abuser.tally.add("connections held", 1);
     loop {
-        note(connection.next().await?, abuser);
+        note(&connection.next().await?, |_| "SearchLogs", abuser);
     }
 }
 
@@ -303,6 +318,6 @@ async fn connection_after_request(abuser: &Abuser) -> io::Result<()> {
     connection.ask(&message(SEARCH, &search), &abuser.token).await?;
     abuser.tally.add("connections held", 1);
     loop {
-        note(connection.next().await?, abuser);
+        note(&connection.next().await?, |_| "SearchLogs", abuser);
     }
 }
