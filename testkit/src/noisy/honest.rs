@@ -51,7 +51,7 @@ const SEARCH_EVERY: Duration = Duration::from_millis(200);
 const STATS_EVERY: Duration = Duration::from_millis(200);
 const CONNECT_EVERY: Duration = Duration::from_millis(500);
 /// Not a divisor of the two seconds between evaluations, so that bursts fall anywhere in between.
-const BURST_EVERY: Duration = Duration::from_millis(1_300);
+const BURST_EVERY: Duration = Duration::from_millis(700);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long an incident may take, and a log to be shown, before that has failed.
 const INCIDENT_WITHIN: Duration = Duration::from_secs(60);
@@ -142,8 +142,8 @@ impl Honest {
         Ok(())
     }
 
-    /// Sends batches until the tail shows one: from then on it shows all.
-    pub(super) async fn until_followed(&self) {
+    /// Sends batches until the tail shows one, from when on it shows all, and a rule sees its logs.
+    pub(super) async fn until_served(&self) {
         let begun = Instant::now();
         while begun.elapsed() < SHOWN_WITHIN {
             self.clone().send_orders(Instant::now()).await;
@@ -157,6 +157,7 @@ impl Honest {
             }
             self.unseen.send_modify(HashMap::clear);
         }
+        self.clone().detonate(Instant::now()).await;
         // What went before is no measurement.
         drop(self.take_samples());
     }

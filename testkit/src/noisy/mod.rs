@@ -32,8 +32,6 @@ pub use report::{CaseReport, Report};
 pub use samples::{Measured, Operation, Samples};
 pub use tally::Tally;
 
-/// How long an abuse goes on before it is measured what a notices of it.
-const HEAD_START: Duration = Duration::from_secs(1);
 /// How long a server has to give back what an abuse took, before it is looked at.
 const RECOVERY: Duration = Duration::from_secs(2);
 /// Clocks of a log and of a phase are read in different processes of one machine.
@@ -70,12 +68,11 @@ struct Trial {
     _following: JoinSet<()>,
 }
 
-/// What was seen in one phase.
+/// What was seen in one phase, and where it began.
 struct Phase {
+    first_number: u64,
+    from_unix_nano: i64,
     samples: Samples,
-    /// What is wrong with what a has stored of it.
-    mistakes: Vec<String>,
-    resident_before: u64,
     resident_peak: u64,
 }
 
@@ -87,32 +84,17 @@ impl Trial {
         abuser.set_up().await.expect("tenant b can begin");
         let mut following = JoinSet::new();
         following.spawn(honest.clone().follow());
-        honest.until_followed().await;
+        honest.until_served().await;
         Self { target, honest, abuser, _following: following }
     }
 
     async fn run(mut self, options: &Options) -> Report {
         let quiet = self.phase(options.length).await;
-        let mut report = Report::begin(quiet.samples, quiet.mistakes, quiet.resident_peak);
+        let mistakes = self.audit(&quiet).await;
+        let mut report = Report::begin(quiet.samples, mistakes, quiet.resident_peak);
         report.print_quiet();
         for case in &options.cases {
-            let abuser = self.abuser.afresh();
-            let running = Running::start(*case, abuser.clone());
-            sleep(HEAD_START).await;
-            let phase = self.phase(options.length).await;
-            running.stop().await;
-            sleep(RECOVERY).await;
-            let mut mistakes = phase.mistakes;
-            mistakes.extend(self.target.ended());
-            let one = CaseReport {
-                case: *case,
-                samples: phase.samples,
-                mistakes,
-                did: abuser.tally,
-                resident_before: phase.resident_before,
-                resident_peak: phase.resident_peak,
-                resident_after: resident_bytes(&self.target.process_ids()),
-            };
+            let one = self.case(*case, options.length).await;
             report.print(&one);
             report.cases.push(one);
         }
@@ -120,17 +102,39 @@ impl Trial {
         report
     }
 
-    /// Has tenant a work, and looks whether all that it was promised is there.
+    async fn case(&mut self, case: Case, length: Duration) -> CaseReport {
+        let abuser = self.abuser.afresh();
+        let resident_before = resident_bytes(&self.target.process_ids());
+        let running = Running::start(case, abuser.clone()).await;
+        let phase = self.phase(length).await;
+        running.stop().await;
+        sleep(RECOVERY).await;
+        let mut mistakes = self.audit(&phase).await;
+        mistakes.extend(self.target.ended());
+        CaseReport {
+            case,
+            samples: phase.samples,
+            mistakes,
+            did: abuser.tally,
+            resident_before,
+            resident_peak: phase.resident_peak,
+            resident_after: resident_bytes(&self.target.process_ids()),
+        }
+    }
+
+    /// Has tenant a work.
     async fn phase(&self, length: Duration) -> Phase {
-        let process_ids = self.target.process_ids();
-        let resident_before = resident_bytes(&process_ids);
         let peak = Peak::default();
         let mut watching = JoinSet::new();
-        watching.spawn(peak.clone().watch(process_ids));
-        let first = self.honest.ledger.next();
-        let from = batch::before_now(CLOCKS_DIFFER_MAX).cast_signed();
+        watching.spawn(peak.clone().watch(self.target.process_ids()));
+        let first_number = self.honest.ledger.next();
+        let from_unix_nano = batch::before_now(CLOCKS_DIFFER_MAX).cast_signed();
         let samples = self.honest.work(length).await;
-        let mistakes = self.honest.audit(first, from).await;
-        Phase { samples, mistakes, resident_before, resident_peak: peak.bytes() }
+        Phase { first_number, from_unix_nano, samples, resident_peak: peak.bytes() }
+    }
+
+    /// Looks whether all that a was promised in a phase is there.
+    async fn audit(&self, phase: &Phase) -> Vec<String> {
+        self.honest.audit(phase.first_number, phase.from_unix_nano).await
     }
 }

@@ -12,11 +12,10 @@ use super::{
 const RATIO_MAX: f64 = 2.0;
 /// … and this on top, as what takes a millisecond may wait for a turn.
 const SLACK: Duration = Duration::from_millis(50);
-/// How much more the processes may have resident than in quiet. What tenants share: 160 MiB of
-/// requests, 80 MiB of queue, 160 MiB of answers, 133,334 templates of 512 bytes and as much around
-/// each, what 5,461 connections keep and have in windows (64 KiB each, as they are seldom full), and
-/// as much again for what the allocator keeps and what the database's cache takes.
-const RESIDENT_MORE_MAX: u64 = 2 * (160 + 80 + 160 + 130 + 341) << 20;
+/// How much more the processes may have resident than in quiet: what tenants share. That is 160 MiB
+/// of requests, 80 of queue, 160 of answers, 133,334 templates of 512 bytes and as much around each,
+/// and what 5,461 connections have in windows, 64 KiB each since few are ever full.
+const RESIDENT_MORE_MAX: u64 = (160 + 80 + 160 + 130 + 341) * MIB;
 const MIB: u64 = 1 << 20;
 
 /// All that was measured.
@@ -63,7 +62,7 @@ impl CaseReport {
             return Some(format!("{case}: only {count} {}, not {}", proof.what, proof.least));
         }
         let misfires = self.did.misfires();
-        (misfires > 0).then(|| format!("{case}: {misfires} requests were none ({})", self.did))
+        (misfires > 0).then(|| format!("{case}: {misfires} requests were refused for being none"))
     }
 }
 

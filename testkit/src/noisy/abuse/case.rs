@@ -1,10 +1,13 @@
 //! The cases, each of which was once seen to stop everybody else.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{Abuser, ingest, query, rules, wire};
+
+/// How long that is stored which a case then asks for.
+const FILLED_FOR: Duration = Duration::from_secs(4);
 
 /// A way to abuse a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,11 +143,26 @@ impl Case {
             Self::AbandonedTrainings => ("trainings abandoned", 80),
             Self::DearTails => ("tails opened", 100),
             Self::ManyProducers => ("OK", 500),
-            Self::ManyRules => ("rules put", 100),
+            Self::ManyRules => ("rules put", 10_000),
             Self::Exports => ("logs exported", 10_000),
             Self::Everything => ("logs acknowledged", 1_000),
         };
         Proof { what, least }
+    }
+
+    /// Does what must be done before it is the abuse that it is meant to be.
+    pub(super) async fn prepare(self, abuser: &Abuser) {
+        // Apart, as what it takes to prepare is not what the case did.
+        let apart = abuser.afresh();
+        // Cut off in the end: what is stored by then is enough.
+        drop(match self {
+            Self::ManyRules => return rules::put_many(abuser).await,
+            Self::SubstringSearches | Self::LongFilters | Self::Exports => {
+                timeout(FILLED_FOR, ingest::flood(&apart)).await
+            }
+            Self::Reports => timeout(FILLED_FOR, ingest::send_as_many_producers(&apart)).await,
+            _ => return,
+        });
     }
 
     /// Abuses; returns when there is nothing more to do, and mostly never.
@@ -168,7 +186,8 @@ impl Case {
             Self::Reports => query::report(abuser).await,
             Self::RulePreviews => rules::preview(abuser).await,
             Self::AbandonedTrainings => rules::abandon_trainings(abuser).await,
-            Self::ManyRules => rules::put_many(abuser).await,
+            // So that there is something to count.
+            Self::ManyRules => ingest::trickle(abuser).await,
             Self::Everything => everything(abuser).await,
         }
     }
@@ -195,6 +214,8 @@ fn everything(abuser: &Abuser) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> 
             let abuser = abuser.clone();
             running.spawn(async move { case.run(&abuser).await });
         }
+        let putter = abuser.clone();
+        running.spawn(async move { rules::put_many(&putter).await });
         running.join_all().await;
     })
 }

@@ -12,7 +12,11 @@ mod wire;
 
 use std::{sync::Arc, thread, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::sleep,
+};
 use tonic::{Status, transport::Channel};
 
 pub use case::Case;
@@ -21,6 +25,8 @@ use super::{client, tally::Tally, target::Target};
 
 /// How much the priority is lowered, of 19 at most.
 const NICENESS: i32 = 5;
+/// How long an abuse goes on before it is measured what others notice of it.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// After a refusal, so that a client of its own does not take a whole core to be refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(2);
 
@@ -96,12 +102,17 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(case: Case, abuser: Abuser) -> Self {
+    /// Begins, and waits until it is the abuse that it is meant to be.
+    pub(super) async fn start(case: Case, abuser: Abuser) -> Self {
         let (stop, mut stopped) = watch::channel(false);
+        let (ready, is_ready) = oneshot::channel();
         let thread = thread::spawn(move || {
             // Of this thread alone: on Linux each has its own.
             rustix::process::nice(NICENESS).expect("priorities may be lowered");
             crate::wait(async {
+                case.prepare(&abuser).await;
+                // Nobody waits any more if the trial has failed.
+                ready.send(()).ok();
                 let abuse = async {
                     case.run(&abuser).await;
                     std::future::pending::<()>().await;
@@ -113,6 +124,9 @@ impl Running {
                 case.undo(&abuser).await;
             });
         });
+        // Failed if it has panicked, which is told when it is stopped.
+        is_ready.await.ok();
+        sleep(HEAD_START).await;
         Self { stop, thread }
     }
 

@@ -1,15 +1,20 @@
 //! What is done by asking for logs.
 
+use std::time::Duration;
+
 use logweir_proto::v1::{
     AggregateLogsRequest, DeliveryReportRequest, ExportLogsRequest, GroupBy, LatencyHeatmapRequest,
-    ListTemplatesRequest, SearchLogsRequest, ServiceStatsRequest, TailLogsRequest,
+    ListTemplatesRequest, SearchLogsRequest, ServiceStatsRequest, TailLogsRequest, TimeRange,
     query_service_client::QueryServiceClient,
 };
 use tokio::task::JoinSet;
 use tonic::{Status, transport::Channel};
 
 use super::{Abuser, ingest};
-use crate::noisy::client::{ANSWER_BYTES_MAX, stream_channel};
+use crate::noisy::{
+    batch,
+    client::{ANSWER_BYTES_MAX, reason, stream_channel},
+};
 
 const SEARCHERS: usize = 16;
 const CONNECTIONS: usize = 4;
@@ -19,8 +24,13 @@ const TERMS: usize = 98;
 const TAILS: usize = 1_400;
 /// Fewer than a connection may have.
 const TAILS_OF_CONNECTION: usize = 200;
-/// Widest, as they are dearest: seven days.
+/// The widest, as they are dearest: seven days.
 const STATS_MINUTES: u32 = 10_080;
+/// Kinds of them.
+const REPORTS: u64 = 5;
+const RANGE: Duration = Duration::from_secs(7 * 86_400);
+/// The finest of which a series may have enough for a week.
+const BUCKET_SECONDS: u32 = 120;
 
 /// One that no log matches and every log must be looked at for, term after term.
 pub(super) fn long_filter() -> String {
@@ -101,36 +111,44 @@ pub(super) async fn export(abuser: &Abuser) {
 pub(super) async fn report(abuser: &Abuser) {
     abuser
         .repeat(CONNECTIONS, SEARCHERS, |abuser, channel, number| async move {
-            let client = QueryServiceClient::new(channel);
-            let mut client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
-            match number % 5 {
-                0 => {
-                    let report = DeliveryReportRequest::default();
-                    client.delivery_report(abuser.request(report)).await.map(drop)
-                }
-                1 => {
-                    let window_minutes = STATS_MINUTES;
-                    let stats = ServiceStatsRequest { window_minutes, ..Default::default() };
-                    client.service_stats(abuser.request(stats)).await.map(drop)
-                }
-                2 => {
-                    let group_by = GroupBy::Template.into();
-                    let bucket_seconds = 3_600;
-                    let counts =
-                        AggregateLogsRequest { group_by, bucket_seconds, ..Default::default() };
-                    client.aggregate_logs(abuser.request(counts)).await.map(drop)
-                }
-                3 => {
-                    let limit = 10_000;
-                    let templates = ListTemplatesRequest { limit, ..Default::default() };
-                    client.list_templates(abuser.request(templates)).await.map(drop)
-                }
-                _ => {
-                    let bucket_seconds = 3_600;
-                    let heat = LatencyHeatmapRequest { bucket_seconds, ..Default::default() };
-                    client.latency_heatmap(abuser.request(heat)).await.map(drop)
-                }
+            let answer = ask_for_report(&abuser, channel, number).await;
+            if let Err(status) = &answer {
+                abuser.tally.add(&format!("of report {} {}", number % REPORTS, reason(status)), 1);
             }
+            answer
         })
         .await;
+}
+
+async fn ask_for_report(abuser: &Abuser, channel: Channel, number: u64) -> Result<(), Status> {
+    let client = QueryServiceClient::new(channel);
+    let mut client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
+    let from_unix_nano = batch::before_now(RANGE).cast_signed();
+    let range = Some(TimeRange { from_unix_nano, to_unix_nano: 0 });
+    match number % REPORTS {
+        0 => {
+            let report = DeliveryReportRequest::default();
+            client.delivery_report(abuser.request(report)).await.map(drop)
+        }
+        1 => {
+            let window_minutes = STATS_MINUTES;
+            let stats = ServiceStatsRequest { window_minutes, ..Default::default() };
+            client.service_stats(abuser.request(stats)).await.map(drop)
+        }
+        2 => {
+            let (group_by, bucket_seconds) = (GroupBy::Template.into(), 3_600);
+            let counts =
+                AggregateLogsRequest { range, group_by, bucket_seconds, ..Default::default() };
+            client.aggregate_logs(abuser.request(counts)).await.map(drop)
+        }
+        3 => {
+            let templates = ListTemplatesRequest { limit: 10_000, ..Default::default() };
+            client.list_templates(abuser.request(templates)).await.map(drop)
+        }
+        _ => {
+            let bucket_seconds = BUCKET_SECONDS;
+            let heat = LatencyHeatmapRequest { range, bucket_seconds, ..Default::default() };
+            client.latency_heatmap(abuser.request(heat)).await.map(drop)
+        }
+    }
 }
