@@ -9,6 +9,9 @@ use super::{Abuser, ingest, query, rules, wire};
 /// How long that is stored which a case then asks for.
 const FILLED_FOR: Duration = Duration::from_secs(4);
 
+/// How long rules are put at most until it is measured; each costs more than the one before.
+const RULES_PUT_FOR: Duration = Duration::from_secs(30);
+
 /// A way to abuse a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "`describe` says what each is")]
@@ -143,7 +146,7 @@ impl Case {
             Self::AbandonedTrainings => ("trainings abandoned", 80),
             Self::DearTails => ("tails opened", 100),
             Self::ManyProducers => ("OK", 500),
-            Self::ManyRules => ("rules put", 10_000),
+            Self::ManyRules => ("rules put", 1_000),
             Self::Exports => ("logs exported", 10_000),
             Self::Everything => ("logs acknowledged", 1_000),
         };
@@ -154,15 +157,19 @@ impl Case {
     pub(super) async fn prepare(self, abuser: &Abuser) {
         // Apart, as what it takes to prepare is not what the case did.
         let apart = abuser.afresh();
-        // Cut off in the end: what is stored by then is enough.
-        drop(match self {
-            Self::ManyRules => return rules::put_many(abuser).await,
+        // Each is cut off: what is stored by then is enough.
+        let cut = match self {
+            Self::ManyRules => timeout(RULES_PUT_FOR, rules::put_many(abuser)).await,
             Self::SubstringSearches | Self::LongFilters | Self::Exports => {
                 timeout(FILLED_FOR, ingest::flood(&apart)).await
             }
             Self::Reports => timeout(FILLED_FOR, ingest::send_as_many_producers(&apart)).await,
             _ => return,
-        });
+        };
+        // What the queue still has of it is stored before anything is measured.
+        if cut.is_err() {
+            ingest::until_stored(&apart).await;
+        }
     }
 
     /// Abuses; returns when there is nothing more to do, and mostly never.
@@ -186,8 +193,7 @@ impl Case {
             Self::Reports => query::report(abuser).await,
             Self::RulePreviews => rules::preview(abuser).await,
             Self::AbandonedTrainings => rules::abandon_trainings(abuser).await,
-            // So that there is something to count.
-            Self::ManyRules => ingest::trickle(abuser).await,
+            Self::ManyRules => put_and_match(abuser).await,
             Self::Everything => everything(abuser).await,
         }
     }
@@ -204,6 +210,16 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// Puts rules, again once all are there, and sends what they are to be matched with.
+async fn put_and_match(abuser: &Abuser) {
+    let putting = async {
+        loop {
+            rules::put_many(abuser).await;
+        }
+    };
+    tokio::join!(putting, ingest::trickle(abuser));
 }
 
 /// Boxed, as it is made of what it is a part of.

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tonic::{Status, transport::Channel};
 use uuid::Uuid;
 
-use super::Abuser;
+use super::{Abuser, REFUSED_PAUSE};
 use crate::noisy::batch;
 
 /// Of the service that the other cases read.
@@ -74,6 +74,14 @@ pub(super) async fn trickle(abuser: &Abuser) {
     for number in 0.. {
         abuser.tally.note(&act(abuser, number).await);
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Waits until all that was sent before is stored: batches of one service are stored in order.
+pub(super) async fn until_stored(abuser: &Abuser) {
+    let last = || batch::batch(SERVICE, noise(0, 1).collect());
+    while send(abuser.clone(), abuser.channel(), last(), "logs acknowledged").await.is_err() {
+        tokio::time::sleep(REFUSED_PAUSE).await;
     }
 }
 
