@@ -116,8 +116,8 @@ bench: sdks
 
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
 # of each language, sixty of a sender with a spool, thirty of `logweir send` in ten minutes of
-# rotation, fifty while people are told, and everything that may die in the distributed setting. They
-# print their seeds.
+# rotation, fifty while people are told, everything that may die in the distributed setting, and twenty
+# ways of one tenant to hurt another. They print their seeds.
 faults: sdks
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \

@@ -81,7 +81,7 @@ impl Trial {
         let honest = Honest::set_up(&target.endpoint, &target.token_a).await;
         let honest = honest.expect("tenant a can begin");
         let abuser = Abuser::new(&target);
-        abuser.set_up().await.expect("tenant b can begin");
+        abuse::store_a_week(&abuser).await.expect("tenant b can begin");
         let mut following = JoinSet::new();
         following.spawn(honest.clone().follow());
         honest.until_served().await;

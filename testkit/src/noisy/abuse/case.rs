@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Abuser, ingest, query, rules, wire};
+use super::{abuser::Abuser, ingest, query, rules, wire};
 
 /// How long that is stored which a case then asks for.
 const FILLED_FOR: Duration = Duration::from_secs(4);

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tonic::{Status, transport::Channel};
 use uuid::Uuid;
 
-use super::{Abuser, REFUSED_PAUSE};
+use super::abuser::{Abuser, REFUSED_PAUSE};
 use crate::noisy::batch;
 
 /// Of the service that the other cases read.
@@ -35,7 +35,7 @@ const NAME_BYTES: usize = 64;
 const FIELD_BYTES: usize = 256;
 
 /// Stores logs over the past week.
-pub(super) async fn store_a_week(abuser: &Abuser) -> Result<(), Status> {
+pub(in crate::noisy) async fn store_a_week(abuser: &Abuser) -> Result<(), Status> {
     let mut client = IngestServiceClient::new(abuser.channel());
     for number in 0..WEEK_BATCHES {
         let time_unix_nano = batch::before_now(WEEK * (WEEK_BATCHES - number) / WEEK_BATCHES);

@@ -10,7 +10,7 @@ use logweir_proto::v1::{
 use tokio::task::JoinSet;
 use tonic::{Status, transport::Channel};
 
-use super::{Abuser, ingest};
+use super::{abuser::Abuser, ingest};
 use crate::noisy::{
     batch,
     client::{ANSWER_BYTES_MAX, reason, stream_channel},

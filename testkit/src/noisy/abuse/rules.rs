@@ -10,7 +10,7 @@ use logweir_proto::v1::{
 use tokio::{task::JoinSet, time::sleep};
 use tonic::Status;
 
-use super::{Abuser, ingest, query::long_filter};
+use super::{abuser::Abuser, ingest, query::long_filter};
 use crate::noisy::{batch, client::ANSWER_BYTES_MAX};
 
 /// The most that a preview may play.

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use super::Abuser;
+use super::abuser::Abuser;
 use crate::noisy::http2::{Connection, Event, Request};
 
 const INGEST: &str = "/logweir.v1.IngestService/Ingest";
