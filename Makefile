@@ -116,9 +116,10 @@ bench: sdks
 
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
 # of each language, sixty of a sender with a spool, thirty of `logweir send` in ten minutes of
-# rotation, fifty while people are told, and everything that may die in the distributed setting; and
-# a million calls of one tenant about another. They print their seeds.
+# rotation, fifty while people are told, and everything that may die in the distributed setting; a
+# million calls of one tenant about another, and twenty ways of one tenant to hurt another. They print
+# their seeds.
 faults: sdks
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
-		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults|cross_tenant)$$/)'
+		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults|cross_tenant|noisy)$$/)'

@@ -10,6 +10,7 @@
 
 pub mod cluster;
 pub mod cross_tenant;
+pub mod noisy;
 mod shared_address;
 pub mod shared_servers;
 
