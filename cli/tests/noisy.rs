@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 use support::oracle::form;
 use testkit::noisy::{self, Case, Operation, Options, Report};
 
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 /// One of each kind: what the transport must bear, what is sent, and what is asked.
 const SHORT_CASES: [Case; 4] =

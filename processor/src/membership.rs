@@ -97,11 +97,12 @@ impl Membership {
         let least = |known: BTreeMap<u16, Option<Timestamp>>| {
             known.into_values().map(|at| at.unwrap_or(self.identity.started_at)).min()
         };
-        let (committed_through, bulk_committed_through) = (least(regular), least(bulk));
+        let regular_committed_through = least(regular);
+        let committed_through = regular_committed_through.into_iter().chain(least(bulk)).min();
         let load = self.progress.take_load();
         gauge!("logweir_processor_load").set(load);
         gauge!("logweir_processor_partitions").set(partitions.len() as f64);
-        if let Some(committed) = committed_through.into_iter().chain(bulk_committed_through).min() {
+        if let Some(committed) = committed_through {
             gauge!("logweir_processor_committed_unix_seconds")
                 .set(committed.as_unix_nanos() as f64 / NANOS_PER_SECOND);
         }
@@ -113,7 +114,7 @@ impl Membership {
             started_at: self.identity.started_at,
             partitions: partitions.into_iter().collect(),
             committed_through,
-            bulk_committed_through,
+            regular_committed_through,
             bulk_tenants,
             load,
         }
@@ -121,7 +122,7 @@ impl Membership {
 
     fn committed(&self, partitions: &BTreeSet<u16>, now: Timestamp) -> Committed {
         if let Some(of_broker) = &self.partitions {
-            return of_broker.committed(now);
+            return of_broker.committed();
         }
         let known = self.progress.committed(now);
         let regular = partitions.iter().map(|partition| (*partition, known)).collect();
@@ -225,7 +226,7 @@ mod tests {
             started_at: Timestamp::from_unix_nanos(1),
             partitions: Vec::new(),
             committed_through: None,
-            bulk_committed_through: None,
+            regular_committed_through: None,
             bulk_tenants: Vec::new(),
             load: 0.0,
         };

@@ -561,12 +561,12 @@ pub struct Heartbeat {
     pub started_at: Timestamp,
     /// The partitions of the queue that it reads.
     pub partitions: Vec<u16>,
-    /// Receive time through which it has committed everything but what waits apart as bulk; none if
-    /// it commits nothing.
+    /// Receive time through which it has committed everything; none if it commits nothing.
     pub committed_through: Option<Timestamp>,
-    /// The same of tenants that send much, whose batches wait apart; none where nothing does.
-    pub bulk_committed_through: Option<Timestamp>,
-    /// The tenants of which some of that may wait.
+    /// The same of tenants whose batches do not wait apart with those of tenants that send much; none
+    /// where nobody's do.
+    pub regular_committed_through: Option<Timestamp>,
+    /// The tenants whose batches may wait there.
     pub bulk_tenants: Vec<Tenant>,
     /// The share of its capacity that it uses, 0 to 1.
     pub load: f64,
@@ -575,17 +575,9 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Receive time through which it has committed everything of a tenant.
     pub fn committed_of(&self, tenant: &Tenant) -> Option<Timestamp> {
-        if self.bulk_tenants.contains(tenant) {
-            self.all_committed()
-        } else {
-            self.committed_through
-        }
-    }
-
-    /// Receive time through which it has committed everything of everybody.
-    pub fn all_committed(&self) -> Option<Timestamp> {
-        let regular = self.committed_through?;
-        Some(self.bulk_committed_through.map_or(regular, |bulk| bulk.min(regular)))
+        let regular =
+            self.regular_committed_through.filter(|_| !self.bulk_tenants.contains(tenant));
+        regular.or(self.committed_through)
     }
 }
 
@@ -626,17 +618,14 @@ mod tests {
             version: String::new(),
             started_at: at(1),
             partitions: vec![0],
-            committed_through: Some(at(9)),
-            bulk_committed_through: Some(at(5)),
+            committed_through: Some(at(5)),
+            regular_committed_through: Some(at(9)),
             bulk_tenants: vec![flood.clone()],
             load: 0.0,
         };
         assert_eq!(heartbeat.committed_of(&calm), Some(at(9)));
         assert_eq!(heartbeat.committed_of(&flood), Some(at(5)));
-        assert_eq!(heartbeat.all_committed(), Some(at(5)));
-        let one_queue = Heartbeat { bulk_committed_through: None, ..heartbeat };
-        assert_eq!(one_queue.committed_of(&flood), Some(at(9)));
-        let server = Heartbeat { committed_through: None, ..one_queue };
-        assert_eq!(server.all_committed(), None);
+        let one_queue = Heartbeat { regular_committed_through: None, ..heartbeat };
+        assert_eq!(one_queue.committed_of(&calm), Some(at(5)));
     }
 }

@@ -277,7 +277,7 @@ async fn report(
         let heartbeat = &process.heartbeat;
         let name = format!("{} on {}", heartbeat.process_id, heartbeat.host);
         report.processors.push((name, seen_at));
-        if let Some(committed) = heartbeat.all_committed() {
+        if let Some(committed) = heartbeat.committed_through {
             // As of its last heartbeat: a processor that is silent is another rule's matter.
             let lag = seen_at.since(committed).as_secs_f64();
             report

@@ -25,8 +25,8 @@ pub struct RabbitConfig {
     pub process: String,
     /// What the names of all queues and exchanges begin with.
     pub prefix: String,
-    /// Queues that services are spread over. One service is in one of them and so processed by one
-    /// processor at a time. To change it, stop the servers, let the queues run empty and stop the
+    /// Partitions that services are spread over, each of two queues: one for tenants that send much. One
+    /// service is in one of them and so processed by one processor at a time. To change it, stop the servers, let the queues run empty and stop the
     /// processors.
     pub partitions: u16,
     /// What may wait in one queue, bytes; further batches are refused.
@@ -45,7 +45,7 @@ pub struct RabbitConfig {
     pub message_bytes_max: usize,
     /// How long publishing waits for the confirmation, milliseconds.
     pub confirm_ms_max: u64,
-    /// Batches of one partition that a processor has fetched and not settled.
+    /// Batches of one queue that a processor has fetched and not settled.
     pub prefetch_batches_max: u16,
     /// About how much memory all fetched batches take, compressed, bytes. The broker counts batches
     /// only, so that their number follows from their average size.

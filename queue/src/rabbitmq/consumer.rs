@@ -18,7 +18,7 @@
 //! storage knows it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -51,16 +51,17 @@ use super::{
     RabbitConfig, RabbitError,
     connection::{Events, Session},
     message,
+    position::Look,
     response_timeout::answered,
     topology::Names,
-    traffic_class::{BULK_LASTS, TrafficClass},
+    traffic_class::{BulkTenants, TrafficClass, knows_all},
     unsettled::{Disposition, Fetched, Unsettled},
 };
 use crate::{Consumer, Delivery, Receipt};
 
 /// The size of a batch before one was seen, bytes: much, for what lies in the queue then
 /// may be many large ones, and they come all at once.
-const FIRST_MESSAGE_BYTES: usize = 1 << 20;
+const FIRST_MESSAGE_BYTES: f64 = 1_048_576.0;
 /// Fewer would leave the processor waiting for the broker after each batch.
 const PREFETCH_MIN: u16 = 4;
 /// Dead letters of the broker are rare and never urgent.
@@ -98,8 +99,8 @@ impl Fetched for Message {
         self.received_at
     }
 
-    fn bytes(&self) -> u64 {
-        self.body.len() as u64
+    fn cost(&self) -> u64 {
+        message::cost(&self.properties, self.body.len())
     }
 }
 
@@ -114,16 +115,16 @@ struct Shared {
     gone: CancellationToken,
     /// The queues of the assigned partitions.
     queues: Mutex<BTreeMap<(u16, TrafficClass), Followed>>,
-    /// Tenants whose batches wait where bulk does: when the last was received that says so. The next
-    /// comes within [`BULK_LASTS`], or none does.
-    bulk_tenants: Mutex<HashMap<Tenant, Timestamp>>,
+    bulk_tenants: Mutex<BulkTenants>,
 }
 
 /// A queue that is read.
 struct Followed {
     subscription: u64,
-    /// Batches that wait in the broker, as last seen by this subscription.
-    ready: Option<u32>,
+    /// Since when this process reads it, by whatever subscription.
+    since: Timestamp,
+    /// As this subscription last saw it.
+    look: Option<Look>,
     /// Through when all of it was last known to be committed.
     committed: Option<Timestamp>,
 }
@@ -164,19 +165,18 @@ impl Partitions {
     }
 
     /// How far the assigned partitions are committed.
-    pub fn committed(&self, now: Timestamp) -> Committed {
-        let assigned = self.assigned();
-        let of_class = |class| -> BTreeMap<_, _> {
-            assigned.iter().map(|at| (*at, self.shared.committed((*at, class), now))).collect()
-        };
-        let (regular, bulk) = (of_class(TrafficClass::Regular), of_class(TrafficClass::Bulk));
-        let mut tenants = self.shared.bulk_tenants.lock();
-        // Where some queue is not known yet, nobody's batches are known to have come.
-        if let Some(Some(through)) = bulk.values().min() {
-            tenants.retain(|_, said_at| *said_at + BULK_LASTS > *through);
+    pub fn committed(&self) -> Committed {
+        let (mut regular, mut bulk) = (BTreeMap::new(), BTreeMap::new());
+        for partition in self.assigned() {
+            let of_regular = self.shared.committed((partition, TrafficClass::Regular));
+            let of_bulk = self.shared.committed((partition, TrafficClass::Bulk));
+            // Where not all tenants of the bulk are known yet, it may have batches of any.
+            let knows_all = self.shared.knows_all_bulk(partition, of_bulk);
+            regular.insert(partition, if knows_all { of_regular } else { of_regular.min(of_bulk) });
+            bulk.insert(partition, of_bulk);
         }
-        let mut bulk_tenants: Vec<_> = tenants.keys().cloned().collect();
-        bulk_tenants.sort();
+        let through = bulk.values().min().copied().flatten().unwrap_or(Timestamp::EPOCH);
+        let bulk_tenants = self.shared.bulk_tenants.lock().waiting(through);
         Committed { regular, bulk, bulk_tenants }
     }
 
@@ -187,14 +187,30 @@ impl Partitions {
 }
 
 impl Shared {
-    fn committed(&self, queue: (u16, TrafficClass), now: Timestamp) -> Option<Timestamp> {
+    fn committed(&self, queue: (u16, TrafficClass)) -> Option<Timestamp> {
         let mut queues = self.queues.lock();
         let followed = queues.get_mut(&queue)?;
         // A new subscription knows nothing at first, and how far the one before it was still holds.
-        let some_wait = followed.ready != Some(0);
-        let known = self.unsettled.lock().committed(followed.subscription, some_wait, now);
+        let known = self.unsettled.lock().committed(followed.subscription, followed.look);
         followed.committed = known.or(followed.committed);
         followed.committed
+    }
+
+    /// Also of what was read by an earlier connection.
+    fn forget_all_but(&self, sources: &BTreeSet<Source>) {
+        self.queues.lock().retain(|(partition, class), _| {
+            let is_read = sources.contains(&Source::Batches(*partition, *class));
+            if !is_read {
+                lag_gauge(*partition, *class).set(0.0);
+            }
+            is_read
+        });
+    }
+
+    fn knows_all_bulk(&self, partition: u16, through: Option<Timestamp>) -> bool {
+        let queues = self.queues.lock();
+        let bulk = queues.get(&(partition, TrafficClass::Bulk));
+        bulk.zip(through).is_some_and(|(bulk, through)| knows_all(bulk.since, through))
     }
 }
 
@@ -304,8 +320,8 @@ pub(super) struct ConsumerSession {
     next_subscription: u64,
     /// Connections that were lost while this process lived on.
     outlived: u32,
-    /// Average size of the messages lately, bytes.
-    message_bytes: f64,
+    /// Average size of the messages of each class lately, bytes.
+    message_bytes: BTreeMap<TrafficClass, f64>,
 }
 
 impl ConsumerSession {
@@ -333,7 +349,7 @@ impl ConsumerSession {
             assigned,
             next_subscription: 0,
             outlived: 0,
-            message_bytes: FIRST_MESSAGE_BYTES as f64,
+            message_bytes: BTreeMap::new(),
         };
         (RabbitConsumer { shared, dead_letters }, partitions, session)
     }
@@ -374,11 +390,11 @@ impl Session for ConsumerSession {
                     self.assign(&mut fetching).await?;
                 }
                 () = shared.settled.notified() => {}
-                Some(item) = fetching.items.next() => self.add(&mut fetching, item)?,
                 _ = check.tick(), if !stop.is_cancelled() => {
                     events.check()?;
                     self.check(&mut fetching).await?;
                 }
+                Some(item) = fetching.items.next() => self.add(&mut fetching, item)?,
             }
         }
     }
@@ -417,14 +433,11 @@ impl ConsumerSession {
     ) -> Result<(), RabbitError> {
         let given_up: Vec<Source> =
             fetching.by_source.keys().filter(|source| !sources.contains(source)).copied().collect();
+        self.shared.forget_all_but(sources);
         // Given up first: somebody else waits for these, and what new ones bring can wait.
         for source in given_up {
             let subscription = fetching.give_up(source).await?;
             self.shared.unsettled.lock().end(subscription);
-            if let Source::Batches(partition, class) = source {
-                self.shared.queues.lock().remove(&(partition, class));
-                lag_gauge(partition, class).set(0.0);
-            }
         }
         for source in sources {
             if !fetching.by_source.contains_key(source) {
@@ -442,9 +455,9 @@ impl ConsumerSession {
     fn follow(&self, source: Source, subscription: u64) {
         let Source::Batches(partition, class) = source else { return };
         let mut queues = self.shared.queues.lock();
-        let new = || Followed { subscription, ready: None, committed: None };
+        let new = || Followed { subscription, since: now(), look: None, committed: None };
         let followed = queues.entry((partition, class)).or_insert_with(new);
-        (followed.subscription, followed.ready) = (subscription, None);
+        (followed.subscription, followed.look) = (subscription, None);
     }
 
     fn queue(&self, source: Source) -> ShortString {
@@ -456,12 +469,11 @@ impl ConsumerSession {
 
     /// How many messages of the average size may be fetched of one of so many queues.
     fn prefetch(&self, source: Source, queues: usize) -> u16 {
-        if source == Source::DeadLetters {
-            return DEAD_LETTERS_PREFETCH;
-        }
+        let Source::Batches(_, class) = source else { return DEAD_LETTERS_PREFETCH };
+        let message_bytes = *self.message_bytes.get(&class).unwrap_or(&FIRST_MESSAGE_BYTES);
         let bytes = self.config.prefetch_bytes_max as f64 / queues.max(1) as f64;
         let max = self.config.prefetch_batches_max.max(1);
-        ((bytes / self.message_bytes) as u16).clamp(PREFETCH_MIN.min(max), max)
+        ((bytes / message_bytes) as u16).clamp(PREFETCH_MIN.min(max), max)
     }
 
     fn add(&mut self, fetching: &mut Fetching<'_>, item: Item) -> Result<(), RabbitError> {
@@ -471,7 +483,10 @@ impl ConsumerSession {
         };
         let delivery = delivery?;
         // An average that forgets: the last 64 messages or so decide, and one large batch does not.
-        self.message_bytes += (delivery.data.len() as f64 - self.message_bytes) / 64.0;
+        if let Source::Batches(_, class) = source {
+            let average = self.message_bytes.entry(class).or_insert(FIRST_MESSAGE_BYTES);
+            *average += (delivery.data.len() as f64 - *average) / 64.0;
+        }
         fetching.came(subscription);
         let delivery_count = message::delivery_count(&delivery.properties, delivery.redelivered)
             .saturating_sub(self.outlived);
@@ -479,9 +494,7 @@ impl ConsumerSession {
         let received_at = message::received_at(&delivery.properties);
         let is_bulk = matches!(source, Source::Batches(_, TrafficClass::Bulk));
         if is_bulk || message::bulk_follows(&delivery.properties) {
-            let mut tenants = self.shared.bulk_tenants.lock();
-            let said_at = tenants.entry(tenant.clone()).or_insert(received_at);
-            *said_at = (*said_at).max(received_at);
+            self.shared.bulk_tenants.lock().note(&tenant, received_at);
         }
         self.shared.unsettled.lock().add(Message {
             subscription,
@@ -530,10 +543,11 @@ impl ConsumerSession {
         let queues: Vec<_> = fetching.queues().collect();
         for &(partition, class) in &queues {
             let source = Source::Batches(partition, class);
+            let at = now();
             let ready = fetching.ready(self.queue(source)).await?;
             lag_gauge(partition, class).set(f64::from(ready));
             if let Some(followed) = self.shared.queues.lock().get_mut(&(partition, class)) {
-                followed.ready = Some(ready);
+                followed.look = Some(Look { at, waiting: ready });
             }
             let prefetch = self.prefetch(source, queues.len());
             fetching.renew(source, prefetch).await?;

@@ -1,6 +1,6 @@
 //! A batch as a message: its encoding compressed with zstd in the body, and what people look for in
 //! the broker's tools in the properties. What is read from the properties is whose turn it is to be
-//! handed out, when a server took it, and what an unreadable body leaves to say.
+//! handed out, what it costs, when a server took it, and what an unreadable body leaves to say.
 
 use lapin::{
     BasicProperties,
@@ -23,6 +23,8 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The version of the body's format.
 const CONTENT_TYPE: &str = "application/vnd.logweir.batch.v1+protobuf";
 const PERSISTENT: u8 = 2;
+/// Bytes of an ordinary log, compressed among others.
+const LOG_COST: u64 = 26;
 /// The header of a batch whose tenant's next ones wait elsewhere.
 const BULK_FOLLOWS: &str = "bulk-follows";
 /// Bytes of an unreadable message in one rejected log: hexadecimal, they fit a message.
@@ -51,6 +53,8 @@ pub(super) fn encode(batch: Batch) -> Result<Message, std::io::Error> {
     headers.insert("tenant".into(), text(batch.tenant.as_str()));
     headers.insert("service".into(), text(batch.resource.service.as_str()));
     headers.insert("checksum".into(), text(&format!("{:016x}", batch.checksum)));
+    let logs = batch.records.len() + batch.rejected.len();
+    headers.insert("logs".into(), AMQPValue::LongLongInt(logs as i64));
     headers.insert("received".into(), AMQPValue::LongLongInt(batch.received_at.as_unix_nanos()));
     let properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -63,12 +67,25 @@ pub(super) fn encode(batch: Batch) -> Result<Message, std::io::Error> {
 }
 
 impl Message {
+    /// What it costs to process it.
+    pub(super) fn cost(&self) -> u64 {
+        cost(&self.properties, self.body.len())
+    }
+
     /// Notes that the next batches of its tenant wait where bulk does.
     pub(super) fn note_bulk_follows(&mut self) {
         let mut headers = self.properties.headers().clone().unwrap_or_default();
         headers.insert(BULK_FOLLOWS.into(), AMQPValue::Boolean(true));
         self.properties = std::mem::take(&mut self.properties).with_headers(headers);
     }
+}
+
+/// What it costs to process a message, in compressed bytes of ordinary logs: many small ones that are
+/// alike take hardly any bytes.
+pub(super) fn cost(properties: &BasicProperties, bytes: usize) -> u64 {
+    let logs =
+        header(properties, "logs").and_then(number).and_then(|logs| u64::try_from(logs).ok());
+    (bytes as u64).max(logs.unwrap_or_default().saturating_mul(LOG_COST))
 }
 
 /// Whose a message is; the default tenant's if it does not say.
@@ -210,6 +227,14 @@ mod tests {
         let message = encode(batch()).unwrap();
         assert!(message.body.len() < 1_000, "it is compressed");
         assert_eq!(decode(&message.properties, &message.body).unwrap(), batch());
+    }
+
+    #[test]
+    fn what_it_costs_is_not_only_its_size() {
+        let message = encode(batch()).unwrap();
+        assert_eq!(message.cost(), 100 * LOG_COST);
+        assert_eq!(cost(&BasicProperties::default(), 7), 7, "it does not say how many logs it has");
+        assert_eq!(cost(&message.properties, 1 << 20), 1 << 20);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! It begins anew with each subscription: the broker hands all that was not settled out again, first.
 //! The broker hands a queue's batches out in its order, and each is stored sooner or later than those
 //! beside it. So all that was received before the oldest that is fetched and not settled is
-//! committed; or before the newest that was settled, if all are; or before now, if none waits in the
-//! broker either. As several servers stamp batches by their own clocks, that is as good as the
+//! committed; or before the newest that was settled, if all are; or before the last look at the broker,
+//! if none waited there either. As several servers stamp batches by their own clocks, that is as good as the
 //! clocks agree.
 
 use std::collections::BTreeMap;
@@ -43,15 +43,24 @@ impl Position {
     }
 
     /// Through which receive time all is committed, if that is known.
-    pub(super) fn committed(&self, some_wait: bool, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn committed(&self, look: Option<Look>) -> Option<Timestamp> {
         // A silent queue must not hold back rules about silent services: with nothing fetched and
-        // nothing waiting it is committed up to now, though its last batch is hours old.
-        match self.unsettled.first_key_value() {
-            Some((oldest, _)) => Some(*oldest),
-            None if !some_wait => Some(now),
-            None => self.settled,
+        // nothing waiting it is committed up to the look, though its last batch is hours old.
+        match (self.unsettled.first_key_value(), look) {
+            (Some((oldest, _)), _) => Some(*oldest),
+            (None, Some(Look { at, waiting: 0 })) => self.settled.max(Some(at)),
+            (None, _) => self.settled,
         }
     }
+}
+
+/// A look at what waits in the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// When it was asked, before the answer.
+    pub(super) at: Timestamp,
+    /// Batches that nobody had fetched.
+    pub(super) waiting: u32,
 }
 
 #[cfg(test)]
@@ -60,7 +69,10 @@ mod tests {
 
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_unix_nanos(1_000);
+    const NOBODY_WAITS: Option<Look> =
+        Some(Look { at: Timestamp::from_unix_nanos(1_000), waiting: 0 });
+    const SOME_WAIT: Option<Look> =
+        Some(Look { at: Timestamp::from_unix_nanos(1_000), waiting: 1 });
 
     fn at(nanos: i64) -> Timestamp {
         Timestamp::from_unix_nanos(nanos)
@@ -69,19 +81,19 @@ mod tests {
     #[test]
     fn the_oldest_that_is_not_settled_holds_it() {
         let mut position = Position::default();
-        assert_eq!(position.committed(true, NOW), None, "nothing is known yet");
+        assert_eq!(position.committed(SOME_WAIT), None, "nothing is known yet");
         for nanos in [10, 10, 20, 30] {
             position.fetched(at(nanos));
         }
         position.stored(at(30));
-        assert_eq!(position.committed(false, NOW), Some(at(10)), "whatever came later");
+        assert_eq!(position.committed(NOBODY_WAITS), Some(at(10)), "whatever came later");
         position.stored(at(10));
-        assert_eq!(position.committed(false, NOW), Some(at(10)));
+        assert_eq!(position.committed(NOBODY_WAITS), Some(at(10)));
         position.stored(at(10));
-        assert_eq!(position.committed(false, NOW), Some(at(20)));
+        assert_eq!(position.committed(NOBODY_WAITS), Some(at(20)));
         position.stored(at(20));
-        assert_eq!(position.committed(true, NOW), Some(at(30)));
-        assert_eq!(position.committed(false, NOW), Some(NOW));
+        assert_eq!(position.committed(SOME_WAIT), Some(at(30)));
+        assert_eq!(position.committed(NOBODY_WAITS), Some(at(1_000)));
     }
 
     proptest! {
@@ -100,7 +112,7 @@ mod tests {
                     position.stored(at(missing.remove(which % missing.len())));
                 }
                 let oldest_missing = missing.first().copied().unwrap_or(next);
-                let committed = position.committed(true, NOW).unwrap_or(Timestamp::EPOCH);
+                let committed = position.committed(SOME_WAIT).unwrap_or(Timestamp::EPOCH);
                 prop_assert!(committed <= at(oldest_missing), "{committed:?}, {missing:?}");
             }
         }

@@ -142,8 +142,8 @@ impl Publisher for RabbitPublisher {
         let mut message = shared.encode(batch)?;
         let place = shared.room.take(&tenant, message.body.len())?;
         // After it has room: what is refused is not sent.
-        let bytes = message.body.len();
-        let policed = shared.policer.lock().police(&tenant, bytes, Instant::now());
+        let policed =
+            shared.policer.lock().police(&tenant, partition, message.cost(), Instant::now());
         if policed.bulk_follows {
             message.note_bulk_follows();
         }
@@ -158,7 +158,13 @@ impl Publisher for RabbitPublisher {
         // It has room for everything that is let through.
         self.intake.try_send(pending).map_err(|_| PublishError::Closed)?;
         match timeout(shared.confirm_timeout, answered).await {
-            Ok(answer) => answer.unwrap_or(Err(PublishError::Closed)),
+            Ok(answer) => {
+                let answer = answer.unwrap_or(Err(PublishError::Closed));
+                if answer.is_ok() && policed.bulk_follows {
+                    shared.policer.lock().said(&tenant, partition);
+                }
+                answer
+            }
             Err(_) => {
                 counter!("logweir_queue_confirm_timeouts_total").increment(1);
                 let within = shared.confirm_timeout;

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use logweir_core::{fairness::queue::FairQueue, identity::Tenant, timestamp::Timestamp};
 use tokio::time::Instant;
 
-use super::position::Position;
+use super::position::{Look, Position};
 
-/// What a tenant's turn hands out, compressed bytes: a few ordinary batches.
-const TURN_BYTES: u64 = 64 << 10;
+/// What a tenant's turn hands out, in the unit of [`Fetched::cost`]: a few ordinary batches.
+const TURN: u64 = 64 << 10;
 
 /// A fetched message of a subscription.
 pub(super) trait Fetched {
@@ -20,8 +20,8 @@ pub(super) trait Fetched {
     fn tenant(&self) -> &Tenant;
     /// When a server took it.
     fn received_at(&self) -> Timestamp;
-    /// Its size.
-    fn bytes(&self) -> u64;
+    /// What it costs to process it.
+    fn cost(&self) -> u64;
 }
 
 /// What becomes of a message that is settled.
@@ -49,7 +49,7 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn new() -> Self {
         Self {
             live: BTreeMap::new(),
-            waiting: FairQueue::new(TURN_BYTES),
+            waiting: FairQueue::new(TURN),
             delayed: BTreeMap::new(),
             next_number: 0,
             handed_out: 0,
@@ -67,7 +67,7 @@ impl<M: Fetched> Unsettled<M> {
         let message = Arc::new(message);
         if let Some(position) = self.live.get_mut(&message.subscription()) {
             position.fetched(message.received_at());
-            self.waiting.push(message.tenant().clone(), message.bytes(), message);
+            self.waiting.push(message.tenant().clone(), message.cost(), message);
         } else {
             self.settled.push((message, Disposition::Return));
         }
@@ -126,20 +126,14 @@ impl<M: Fetched> Unsettled<M> {
     pub(super) fn lose(&mut self) {
         // `handed_out` stays: those batches are still being stored, and will be settled.
         self.live.clear();
-        self.waiting = FairQueue::new(TURN_BYTES);
+        self.waiting = FairQueue::new(TURN);
         self.delayed.clear();
         self.settled.clear();
     }
 
-    /// Through which receive time all is committed of what a subscription fetches, if that is known;
-    /// `some_wait` says whether more waits in the broker.
-    pub(super) fn committed(
-        &self,
-        subscription: u64,
-        some_wait: bool,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        self.live.get(&subscription)?.committed(some_wait, now)
+    /// Through which receive time all is committed of what a subscription fetches, if that is known.
+    pub(super) fn committed(&self, subscription: u64, look: Option<Look>) -> Option<Timestamp> {
+        self.live.get(&subscription)?.committed(look)
     }
 
     /// What is to be told to the broker.
@@ -180,8 +174,8 @@ mod tests {
             self.received_at
         }
 
-        fn bytes(&self) -> u64 {
-            TURN_BYTES
+        fn cost(&self) -> u64 {
+            TURN
         }
     }
 
@@ -232,16 +226,17 @@ mod tests {
         let (first, calm) = (held.take(now).unwrap(), held.take(now).unwrap());
         assert_eq!((first.name, calm.name), ("first", "calm"));
         held.acknowledge(calm);
-        let committed = |held: &Unsettled<_>, some_wait| held.committed(1, some_wait, at(9));
-        assert_eq!(committed(&held, false), Some(at(1)));
+        let committed =
+            |held: &Unsettled<_>, waiting| held.committed(1, Some(Look { at: at(9), waiting }));
+        assert_eq!(committed(&held, 0), Some(at(1)));
         held.requeue(first, now);
-        assert_eq!(committed(&held, false), Some(at(1)), "what comes again is not stored yet");
+        assert_eq!(committed(&held, 0), Some(at(1)), "what comes again is not stored yet");
         while let Some(message) = held.take(now) {
             held.acknowledge(message);
         }
-        assert_eq!((committed(&held, true), committed(&held, false)), (Some(at(4)), Some(at(9))));
+        assert_eq!((committed(&held, 1), committed(&held, 0)), (Some(at(4)), Some(at(9))));
         held.lose();
-        assert_eq!(committed(&held, false), None);
+        assert_eq!(committed(&held, 0), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) async fn beat(
             started_at: identity.started_at,
             partitions: Vec::new(),
             committed_through: None,
-            bulk_committed_through: None,
+            regular_committed_through: None,
             bulk_tenants: Vec::new(),
             load: load(),
         };
@@ -101,7 +101,6 @@ fn process(LiveProcess { heartbeat, age }: LiveProcess, now: Timestamp) -> v1::P
     // the time since then is its silence, which is shown beside it.
     let said_at = now - age;
     let lag_ms = |committed: Timestamp| said_at.since(committed).as_millis() as u64;
-    let committed = heartbeat.all_committed();
     v1::Process {
         process_id: heartbeat.process_id,
         kind: heartbeat.kind,
@@ -111,8 +110,8 @@ fn process(LiveProcess { heartbeat, age }: LiveProcess, now: Timestamp) -> v1::P
         silent_ms: age.as_millis() as u64,
         alive: age <= DEAD_AFTER,
         partitions: heartbeat.partitions.into_iter().map(u32::from).collect(),
-        committed_unix_nano: committed.map(Timestamp::as_unix_nanos),
-        lag_ms: committed.map(lag_ms),
+        committed_unix_nano: heartbeat.committed_through.map(Timestamp::as_unix_nanos),
+        lag_ms: heartbeat.committed_through.map(lag_ms),
         load: heartbeat.load,
     }
 }
@@ -133,7 +132,7 @@ mod tests {
             started_at: Timestamp::from_unix_nanos(1),
             partitions: partitions.to_vec(),
             committed_through: committed_ms_ago.map(committed),
-            bulk_committed_through: None,
+            regular_committed_through: None,
             bulk_tenants: Vec::new(),
             load: 0.5,
         };

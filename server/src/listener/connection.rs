@@ -29,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::{seat::Seat, tls::Tls};
+use super::{
+    seat::{Seat, UnclaimedSeats},
+    tls::Tls,
+};
 use crate::config::ServerConfig;
 
 /// A connection must send its first byte, shake hands, and send each request's headers, within
@@ -54,6 +57,8 @@ const RESET_STREAMS_MAX: usize = 128;
 const UNACCEPTED_RESET_STREAMS_MAX: usize = 20;
 /// One tenant may have so many times the connections that it leaves: 75 % alone, 43 % each of two.
 const SHARE_ALPHA: u64 = 3;
+/// A connection that is to give way to another ends within this, for it has nothing to finish.
+const GIVES_WAY_WITHIN: Duration = Duration::from_millis(100);
 /// After the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first byte of a TLS connection: the content type `handshake` (RFC 8446, 5.1). No HTTP method
@@ -84,6 +89,7 @@ pub(crate) async fn serve(
     let builder = builder(config);
     let total = usize::try_from(rule(config).total).unwrap_or(usize::MAX);
     let room = Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS)));
+    let unclaimed = UnclaimedSeats::default();
     let graceful = GracefulShutdown::new();
     let stop = tasks.stop_token();
     loop {
@@ -95,7 +101,7 @@ pub(crate) async fn serve(
         let Some(stream) = usable(accepted).await else { continue };
         // Closed at once and not left to wait: a connection that nobody reads would hold the client
         // until its own time-out. And before TLS, for a handshake costs more than the refusal.
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let Some(permit) = find_room(&room, &unclaimed).await else {
             counter!("logweir_connections_refused_total").increment(1);
             continue;
         };
@@ -103,6 +109,7 @@ pub(crate) async fn serve(
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let (builder, stop) = (builder.clone(), stop.clone());
         let seat = Seat::new(connections.clone());
+        unclaimed.note(&seat);
         let connection = Connection { stream, acceptor, permit, seat, builder, stop };
         let watcher = graceful.watcher();
         tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
@@ -114,6 +121,21 @@ pub(crate) async fn serve(
     if timeout(drain, graceful.shutdown()).await.is_err() {
         warn!("connections were still busy after {} s; closing them", drain.as_secs());
     }
+}
+
+/// Room for one more connection, if need be that of one that is nobody's.
+async fn find_room(
+    room: &Arc<Semaphore>,
+    unclaimed: &UnclaimedSeats,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Some(permit);
+    }
+    if !unclaimed.end_oldest() {
+        return None;
+    }
+    counter!("logweir_connections_evicted_total").increment(1);
+    timeout(GIVES_WAY_WITHIN, Arc::clone(room).acquire_owned()).await.ok()?.ok()
 }
 
 fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
@@ -173,6 +195,7 @@ impl Connection {
             biased;
             // Nothing is under way yet.
             () = stop.cancelled() => return,
+            () = seat.evicted() => return,
             begun = timeout(HEADER_TIMEOUT, begin(stream, acceptor)) => begun,
         };
         let spoken = Spoken { builder, router, seat, watcher };

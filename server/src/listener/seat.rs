@@ -1,7 +1,8 @@
-//! A connection's place among those of all tenants.
+//! A connection's place among those of all tenants, and among those that are nobody's yet.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::VecDeque,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use logweir_core::{
     },
     identity::Tenant,
 };
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -33,13 +35,54 @@ struct State {
     claimed: OnceLock<TenantPermit>,
     asked: OnceLock<()>,
     refused: CancellationToken,
+    evicted: CancellationToken,
+}
+
+/// The seats that are nobody's, oldest first: whoever is there shows no token, and gives way to whoever
+/// comes when all are taken. Many that only connect would else keep everybody out.
+#[derive(Default)]
+pub(crate) struct UnclaimedSeats(Mutex<VecDeque<Weak<State>>>);
+
+impl UnclaimedSeats {
+    /// Notes a new seat.
+    pub(crate) fn note(&self, seat: &Seat) {
+        let mut seats = self.0.lock();
+        // Those that were claimed or have ended are dropped from time to time, so that what is kept
+        // is at most twice what there is.
+        if seats.len() == seats.capacity() {
+            seats.retain(|seat| seat.upgrade().is_some_and(|seat| seat.claimed.get().is_none()));
+        }
+        seats.push_back(Arc::downgrade(&seat.0));
+    }
+
+    /// Ends the oldest; whether there was one.
+    pub(crate) fn end_oldest(&self) -> bool {
+        let mut seats = self.0.lock();
+        while let Some(oldest) = seats.pop_front() {
+            if let Some(oldest) = oldest.upgrade().filter(|seat| seat.claimed.get().is_none()) {
+                oldest.evicted.cancel();
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Seat {
     /// Nobody's yet.
     pub(crate) fn new(connections: TenantPermits) -> Self {
         let (claimed, asked) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(State { connections, claimed, asked, refused: CancellationToken::new() }))
+        let (refused, evicted) = (CancellationToken::new(), CancellationToken::new());
+        Self(Arc::new(State { connections, claimed, asked, refused, evicted }))
+    }
+
+    /// Resolves when it is to give way to another connection.
+    pub(crate) async fn evicted(&self) {
+        self.0.evicted.cancelled().await;
+        // A request that was under way may have claimed it meanwhile.
+        if self.0.claimed.get().is_some() {
+            std::future::pending().await
+        }
     }
 
     /// A whole head of a request came.
@@ -69,7 +112,7 @@ impl Seat {
         }
     }
 
-    /// Resolves when the connection must end: it asked nothing in time, or was refused.
+    /// Resolves when the connection must end: it asked nothing in time, was refused, or gives way.
     pub(crate) async fn must_end(&self) {
         let silent = async {
             sleep(FIRST_REQUEST_TIMEOUT).await;
@@ -88,6 +131,7 @@ impl Seat {
         tokio::select! {
             () = silent => {}
             () = refused => {}
+            () = self.evicted() => {}
         }
     }
 }
@@ -108,6 +152,33 @@ mod tests {
         assert_eq!(begun.elapsed(), FIRST_REQUEST_TIMEOUT);
         let asked = tokio::time::timeout(Duration::from_secs(36_000), asking.must_end()).await;
         assert!(asked.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_that_is_nobodys_gives_way() {
+        let connections = TenantPermits::new(Threshold { total: 10, alpha: 3 });
+        let unclaimed = UnclaimedSeats::default();
+        let seats: Vec<_> = (0..4).map(|_| Seat::new(connections.clone())).collect();
+        seats.iter().for_each(|seat| unclaimed.note(seat));
+        seats[0].claim(&Tenant::default()).unwrap();
+        let [claimed, ended, oldest, newest]: [Seat; 4] = seats.try_into().ok().unwrap();
+        drop(ended);
+        let begun = tokio::time::Instant::now();
+        assert!(unclaimed.end_oldest());
+        oldest.must_end().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(unclaimed.end_oldest());
+        newest.claim(&Tenant::default()).unwrap();
+        for stays in [&claimed, &newest] {
+            stays.note_request();
+            let hour = Duration::from_secs(3_600);
+            assert!(tokio::time::timeout(hour, stays.must_end()).await.is_err());
+        }
+        assert!(!unclaimed.end_oldest(), "the others are somebody's");
+        for _ in 0..1_000 {
+            unclaimed.note(&Seat::new(connections.clone()));
+        }
+        assert!(unclaimed.0.lock().len() < 100, "what has ended is not kept");
     }
 
     #[tokio::test(start_paused = true)]

@@ -386,18 +386,31 @@ async fn a_tenants_connections_leave_room_for_anothers() {
     drop(held);
 }
 
+/// Whether a connection was closed, once it is or is not.
+async fn is_closed(connection: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(Duration::from_secs(30), connection.read(&mut [0; 1])).await;
+    read.is_ok_and(|read| read.unwrap_or(0) == 0)
+}
+
 #[tokio::test]
-async fn a_connection_too_many_is_closed() {
+async fn connections_that_show_no_token_give_way_and_those_that_did_do_not() {
     let config = ServerConfig { connections_max: 1, ..ServerConfig::default() };
     let bench = Bench::with(config, QueueLimits::default()).await;
     // The bench itself holds the one connection of its tenant, and one more is left for another.
     assert!(bench.send(batch(1, &["x"])).await.is_ok());
-    let second = TcpStream::connect(bench.address).await.unwrap();
-    let mut third = TcpStream::connect(bench.address).await.unwrap();
-    let read = tokio::time::timeout(Duration::from_secs(30), third.read(&mut [0; 1])).await;
-    assert_eq!(read.unwrap().unwrap_or(0), 0);
-    let still_open = second.try_read(&mut [0; 1]).unwrap_err().kind();
+    let mut oldest = TcpStream::connect(bench.address).await.unwrap();
+    let mut newer = TcpStream::connect(bench.address).await.unwrap();
+    assert!(is_closed(&mut oldest).await);
+    let still_open = newer.try_read(&mut [0; 1]).unwrap_err().kind();
     assert_eq!(still_open, std::io::ErrorKind::WouldBlock, "it is not the one that was closed");
+    let other = bench.token("other", "payments", Role::Ingest);
+    let mut client = IngestServiceClient::new(bench.another_channel());
+    let request = v1::IngestRequest { batch: Some(batch(1, &["x"])) };
+    client.ingest(with_token(&other, request.clone())).await.unwrap();
+    assert!(is_closed(&mut newer).await);
+    let mut too_many = TcpStream::connect(bench.address).await.unwrap();
+    assert!(is_closed(&mut too_many).await);
+    assert!(client.ingest(with_token(&other, request)).await.is_ok());
     assert!(bench.send(batch(2, &["x"])).await.is_ok());
 }
 

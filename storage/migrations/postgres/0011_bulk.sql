@@ -1,4 +1,4 @@
--- What tenants send that send much may wait apart: how far that is, and whose it is.
+-- What tenants send that send much may wait apart: how far all others are, and whose waits there.
 ALTER TABLE heartbeats
-    ADD COLUMN bulk_committed_unix_nano bigint,
+    ADD COLUMN regular_committed_unix_nano bigint,
     ADD COLUMN bulk_tenants text[] NOT NULL DEFAULT '{}';

@@ -1,3 +1,3 @@
--- What tenants send that send much may wait apart: how far that is, and whose it is.
-ALTER TABLE heartbeats ADD COLUMN bulk_committed_unix_nano INTEGER;
+-- What tenants send that send much may wait apart: how far all others are, and whose waits there.
+ALTER TABLE heartbeats ADD COLUMN regular_committed_unix_nano INTEGER;
 ALTER TABLE heartbeats ADD COLUMN bulk_tenants TEXT NOT NULL DEFAULT '[]';

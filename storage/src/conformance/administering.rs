@@ -118,7 +118,7 @@ pub(super) async fn processes_live_until_they_are_forgotten(test: &impl StorageU
         started_at: NOW + Duration::from_nanos(1),
         partitions: vec![0, 3, u16::MAX],
         committed_through: Some(NOW + Duration::from_nanos(2)),
-        bulk_committed_through: Some(NOW + Duration::from_nanos(1)),
+        regular_committed_through: Some(NOW + Duration::from_nanos(1)),
         bulk_tenants: vec![tenant()],
         load: 0.25,
     };
@@ -127,7 +127,7 @@ pub(super) async fn processes_live_until_they_are_forgotten(test: &impl StorageU
         kind: "server".into(),
         partitions: Vec::new(),
         committed_through: None,
-        bulk_committed_through: None,
+        regular_committed_through: None,
         bulk_tenants: Vec::new(),
         ..first.clone()
     };

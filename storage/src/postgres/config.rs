@@ -9,7 +9,7 @@ use super::tls::Tls;
 use crate::StorageError;
 
 /// Longest wait for a connection, a free one or a new one.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose peer has gone is given up after this.
 // As long as a write may take (`WRITTEN_WITHIN`). By the system's defaults it would be two hours.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -6,8 +6,8 @@
 //! end with one. A lost connection is `Unavailable`; the next call takes another one.
 //!
 //! Limits: [`PostgresConfig`]. Calls of tenants take turns at half of the connections, so that one
-//! that asks for much keeps neither another tenant nor the process itself from the rest; there a call
-//! waits 5 s at most for a connection to come free. A server
+//! that asks for much keeps neither another tenant nor the process itself from the rest. A call waits 5 s
+//! at most for its turn, and 5 s for a connection to come free. A server
 //! that does not answer is taken for dead, whatever the network says: after 20 s for what writes,
 //! 60 s for what reads or deletes old logs. The server does the same to a process that is silent in
 //! the middle of a transaction, whose locks would keep others from writing the same batches.
@@ -41,12 +41,16 @@ use std::{
 
 use deadpool_postgres::{Object, Pool};
 use logweir_core::{
-    fairness::{permits::TenantPermits, threshold::Threshold},
+    fairness::{
+        permits::{TenantPermit, TenantPermits},
+        threshold::Threshold,
+    },
+    identity::Tenant,
     runtime::clock::Clock,
     timestamp::Timestamp,
 };
 use metrics::counter;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 pub use self::config::PostgresConfig;
 use self::{errors::Fault, partitions::KnownDays, schema::Layout, timescale::Features};
@@ -78,6 +82,8 @@ pub struct PostgresStorage {
     writing: String,
     /// What one that reads begins with.
     reading: String,
+    /// How long the server may go on with a statement whose caller has left.
+    abandoned_ends_within: Duration,
     days: KnownDays,
     backfill_checked: LastDone,
     policies_checked: LastDone,
@@ -104,6 +110,11 @@ impl PostgresStorage {
             features,
             writing: writing(features, &server),
             reading: reading(&server),
+            abandoned_ends_within: if server.notices_who_left {
+                NOTICED_WITHIN
+            } else {
+                LONGEST_STATEMENT
+            },
             days: KnownDays::default(),
             backfill_checked: LastDone::default(),
             policies_checked: LastDone::default(),
@@ -112,22 +123,31 @@ impl PostgresStorage {
         })
     }
 
-    /// Works on a connection of the pool's. If the answer does not come in time its server is taken
-    /// for dead, and so are those of the connections that nobody uses at the moment: the next call
-    /// makes a new one.
+    /// A place for a call of a tenant, in its turn.
+    async fn place(&self, tenant: &Tenant) -> Result<TenantPermit, Fault> {
+        let place = timeout(config::CONNECT_TIMEOUT, self.places.take(tenant, 1)).await;
+        place
+            .map_err(|_| Fault::passing("this tenant's calls use all connections that it may have"))
+    }
+
+    /// Works on a connection of the pool's, for a tenant at its place. If the answer does not come in
+    /// time its server is taken for dead, and so are those of the connections that nobody uses at the
+    /// moment: the next call makes a new one.
     async fn on_connection<T>(
         &self,
+        place: Option<TenantPermit>,
         answered_within: Duration,
         work: impl AsyncFnOnce(&mut Object) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut connection = AtWork(Some(self.pool.get().await?));
-        let object = connection.0.as_mut().expect("it was just put there");
-        if let Ok(done) = timeout(answered_within, work(object)).await {
-            connection.done();
+        let connection = Some(self.pool.get().await?);
+        let mut at_work = AtWork { connection, place, ends_within: self.abandoned_ends_within };
+        let connection = at_work.connection.as_mut().expect("it was just put there");
+        if let Ok(done) = timeout(answered_within, work(connection)).await {
+            at_work.give_back();
             return done;
         }
         // The idle ones lead to the same silent server.
-        drop(connection);
+        drop(at_work);
         self.pool.retain(|_, _| false);
         counter!("logweir_storage_silences_total").increment(1);
         Err(Fault::passing(&format!("the database did not answer within {answered_within:?}")))
@@ -141,18 +161,31 @@ impl PostgresStorage {
 
 /// A connection that is closed, and does not go back to the pool, unless the work on it came to its end:
 /// the next to use it would wait for the rest of that work, of which nobody wants the answer.
-struct AtWork(Option<Object>);
+struct AtWork {
+    connection: Option<Object>,
+    place: Option<TenantPermit>,
+    /// How long the server may go on with a statement whose caller has left.
+    ends_within: Duration,
+}
 
 impl AtWork {
-    fn done(mut self) {
-        drop(self.0.take());
+    fn give_back(mut self) {
+        drop(self.connection.take());
     }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
+        let Some(connection) = self.connection.take() else { return };
+        drop(Object::take(connection));
+        // The server is still at work for a while, and so is the place taken: who asks and leaves, again
+        // and again, would else have it at work on more than anybody may.
+        if let (Some(place), Ok(runtime)) = (self.place.take(), Handle::try_current()) {
+            let ends_within = self.ends_within;
+            runtime.spawn(async move {
+                tokio::time::sleep(ends_within).await;
+                drop(place);
+            });
         }
     }
 }
@@ -197,6 +230,10 @@ struct Server {
 /// The server ends a statement within a second of its caller's leaving (PostgreSQL 14 or later, where
 /// the operating system can tell): many that ask and leave would else keep it at work.
 const NOTICING_WHO_LEFT: &str = "SET LOCAL client_connection_check_interval = 1000";
+/// With some time for what is not interrupted at once.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// After which the server ends a statement of a tenant's whoever waits for it.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(30);
 
 /// The server ends a transaction from which it hears nothing: one whose machine has gone, or stands
 /// still, would keep its locks, and everybody waiting for them, until TCP finds out after hours.
@@ -216,6 +253,10 @@ fn writing(features: Features, server: &Server) -> String {
     }
     if features.direct_compression {
         writing.push_str("; SET LOCAL timescaledb.enable_direct_compress_copy = on");
+    }
+    if server.notices_who_left {
+        writing.push_str("; ");
+        writing.push_str(NOTICING_WHO_LEFT);
     }
     writing
 }

@@ -35,8 +35,7 @@ impl PostgresStorage {
         tenant: &Tenant,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let _place = self.places.take(tenant, 1).await;
-        self.own_snapshot(read).await
+        self.read(Some(tenant), IsolationLevel::RepeatableRead, read).await
     }
 
     /// The same for this process itself, which does not stand in line with the readers of a tenant.
@@ -44,7 +43,7 @@ impl PostgresStorage {
         &self,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        self.read(IsolationLevel::RepeatableRead, read).await
+        self.read(None, IsolationLevel::RepeatableRead, read).await
     }
 
     /// Reads with each statement what is of its moment: for a search, which may take long.
@@ -53,12 +52,12 @@ impl PostgresStorage {
         tenant: &Tenant,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let _place = self.places.take(tenant, 1).await;
-        self.read(IsolationLevel::ReadCommitted, read).await
+        self.read(Some(tenant), IsolationLevel::ReadCommitted, read).await
     }
 
     async fn read<T>(
         &self,
+        tenant: Option<&Tenant>,
         isolation: IsolationLevel,
         read: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
@@ -70,7 +69,7 @@ impl PostgresStorage {
             // Dropping the transaction ends it, and nobody waits for that.
             read(&db).await
         };
-        self.on_connection(READ_WITHIN, work).await.map_err(|fault| self.told(fault))
+        self.for_tenant(tenant, READ_WITHIN, work).await
     }
 
     /// Makes a small change for a tenant.
@@ -79,20 +78,20 @@ impl PostgresStorage {
         tenant: &Tenant,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let _place = self.places.take(tenant, 1).await;
-        self.own_change(change).await
+        self.change_within(Some(tenant), WRITTEN_WITHIN, change).await
     }
 
-    /// Makes a small change for this process itself.
+    /// Makes a small change for this process itself, or one that may not wait behind a tenant's reads.
     pub(super) async fn own_change<T>(
         &self,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        self.change_within(WRITTEN_WITHIN, change).await
+        self.change_within(None, WRITTEN_WITHIN, change).await
     }
 
     async fn change_within<T>(
         &self,
+        tenant: Option<&Tenant>,
         answered_within: Duration,
         change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
@@ -107,7 +106,20 @@ impl PostgresStorage {
             db.commit().await?;
             Ok(answer)
         };
-        self.on_connection(answered_within, work).await.map_err(|fault| self.told(fault))
+        self.for_tenant(tenant, answered_within, work).await
+    }
+
+    async fn for_tenant<T>(
+        &self,
+        tenant: Option<&Tenant>,
+        answered_within: Duration,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let place = match tenant {
+            Some(tenant) => Some(self.place(tenant).await.map_err(|fault| self.told(fault))?),
+            None => None,
+        };
+        self.on_connection(place, answered_within, work).await.map_err(|fault| self.told(fault))
     }
 }
 
@@ -194,11 +206,11 @@ impl ReadLogs for PostgresStorage {
 #[async_trait]
 impl Administer for PostgresStorage {
     async fn insert_token(&self, tenant: &Tenant, token: TokenRecord) -> Result<(), StorageError> {
-        self.change(tenant, async |db| tokens::insert_token(db, tenant, &token).await).await
+        self.own_change(async |db| tokens::insert_token(db, tenant, &token).await).await
     }
 
     async fn list_tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>, StorageError> {
-        self.snapshot(tenant, async |db| tokens::list_tokens(db, tenant).await).await
+        self.own_snapshot(async |db| tokens::list_tokens(db, tenant).await).await
     }
 
     async fn revoke_token(
@@ -208,14 +220,14 @@ impl Administer for PostgresStorage {
         now: Timestamp,
     ) -> Result<TokenRecord, StorageError> {
         let revoked = self
-            .change(tenant, async |db| tokens::revoke_token(db, tenant, token_id, now).await)
+            .own_change(async |db| tokens::revoke_token(db, tenant, token_id, now).await)
             .await?;
         revoked.ok_or_else(|| StorageError::NotFound(format!("token {token_id}")))
     }
 
     async fn revoked_token_ids(&self, now: Timestamp) -> Result<Vec<String>, StorageError> {
         let read = async |db: &Transaction<'_>| tokens::revoked_token_ids(db, now).await;
-        self.change_within(BEATEN_WITHIN, read).await
+        self.change_within(None, BEATEN_WITHIN, read).await
     }
 
     async fn list_dead_letters(
@@ -273,17 +285,20 @@ impl Administer for PostgresStorage {
     }
 
     async fn beat(&self, heartbeat: Heartbeat) -> Result<(), StorageError> {
-        self.change_within(BEATEN_WITHIN, async |db| heartbeats::beat(db, &heartbeat).await).await
+        self.change_within(None, BEATEN_WITHIN, async |db| heartbeats::beat(db, &heartbeat).await)
+            .await
     }
 
     // As a change for the short limit alone: partitions are shared out by the answer every two
     // seconds, and one that comes late says who lived then.
     async fn live_processes(&self, age_max: Duration) -> Result<Vec<LiveProcess>, StorageError> {
-        self.change_within(BEATEN_WITHIN, async |db| heartbeats::live(db, age_max).await).await
+        self.change_within(None, BEATEN_WITHIN, async |db| heartbeats::live(db, age_max).await)
+            .await
     }
 
     async fn forget_process(&self, process_id: &str) -> Result<(), StorageError> {
-        self.change_within(BEATEN_WITHIN, async |db| heartbeats::forget(db, process_id).await).await
+        self.change_within(None, BEATEN_WITHIN, async |db| heartbeats::forget(db, process_id).await)
+            .await
     }
 
     async fn begin_trial(&self, tenant: &Tenant, batch_id: BatchId) -> Result<u32, StorageError> {

@@ -612,6 +612,7 @@ async fn what_one_tenant_asks_for_keeps_neither_another_nor_the_process_waiting(
     storage.list_services(&tenant()).await.unwrap();
     storage.list_tokens(&tenant()).await.unwrap();
     storage.revoked_token_ids(NOW).await.unwrap();
+    assert_eq!(storage.list_tokens(&other).await.unwrap(), [], "control is before data");
     drop(held);
     storage.list_services(&other).await.unwrap();
 }
@@ -634,6 +635,7 @@ async fn what_nobody_waits_for_any_more_is_ended() {
         () = at_work(1) => {}
     }
     assert_eq!(storage.pool.status().size, 0, "the connection is not for the next caller");
+    assert_eq!(storage.places.held_by_all(), 1, "the server may be at work for a while");
     at_work(0).await;
     storage.list_services(&tenant).await.unwrap();
 }

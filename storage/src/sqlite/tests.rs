@@ -599,7 +599,7 @@ async fn a_silent_process_is_dead_and_in_the_end_forgotten() {
             started_at: Timestamp::EPOCH,
             partitions: Vec::new(),
             committed_through: None,
-            bulk_committed_through: None,
+            regular_committed_through: None,
             bulk_tenants: Vec::new(),
             load: 0.0,
         })

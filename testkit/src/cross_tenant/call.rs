@@ -125,6 +125,7 @@ impl Caller {
         let path = PathAndQuery::try_from(question.path).expect("a path");
         let response = grpc.streaming(request(question), path, Raw).await?;
         let (metadata, mut stream, _) = response.into_parts();
+        answer.is_said = true;
         answer.around.push(b'\n');
         answer.add_metadata(&metadata);
         receive(&mut stream, answer).await

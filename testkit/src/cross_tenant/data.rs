@@ -93,7 +93,7 @@ pub(super) fn batch(
 
 fn record(names: &Names, logger: &str, number: usize, time: u64) -> v1::LogRecord {
     let Names { wrong, secret, .. } = names;
-    let is_error = number % ERROR_EVERY == 0;
+    let is_error = number.is_multiple_of(ERROR_EVERY);
     // Each pattern has another number of logs: those with as many are listed by their ids, by chance.
     let message = match number % 8 {
         _ if is_error => format!("{wrong} failed for {secret} after {number} tries"),

@@ -296,7 +296,7 @@ impl<'a> Tenant<'a> {
         const LOGS: usize = 500;
         for number in 0..BATCHES {
             let other = self.words.sealed();
-            let service = if number % 2 == 0 { &self.names.service } else { &other };
+            let service = if number.is_multiple_of(2) { &self.names.service } else { &other };
             let batch = Some(data::batch(&mut self.words, &self.names, service, time, LOGS));
             let _: v1::IngestResponse = self.ask("Ingest", &v1::IngestRequest { batch }).await;
         }

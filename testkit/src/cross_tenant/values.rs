@@ -66,10 +66,17 @@ impl Values {
         kept
     }
 
-    /// Without moments, and what may hold some.
+    /// Without moments, and what holds some: a page token is a place in time, and so is the id of a
+    /// log, which can be given as one.
     pub(super) fn without_moments(&self) -> Self {
         let mut kept = self.clone();
-        kept.by_name.retain(|name, _| !name.ends_with("_unix_nano"));
+        let holds_moment =
+            |name: &str| name.ends_with("_unix_nano") || name.ends_with("page_token");
+        kept.by_name.retain(|name, _| !holds_moment(name));
+        let is_log_id =
+            |text: &str| text.len() == 56 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_kept = |value: &Value| !value.as_str().is_some_and(is_log_id);
+        kept.by_name.values_mut().for_each(|values| values.retain(is_kept));
         kept.messages.clear();
         kept
     }

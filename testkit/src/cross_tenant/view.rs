@@ -43,7 +43,7 @@ const MOMENTARY: [(&str, &str, u64, &str); 2] = [
     ),
 ];
 /// What two tenants that do the same are told differently by chance.
-const MASKED_OF_TWINS: [(&str, &str); 4] = [
+const MASKED_OF_TWINS: [(&str, &str); 6] = [
     (
         "logweir.v1.GetTenantResponse.stored_bytes",
         "what is stored compressed holds random ids and moments of receipt",
@@ -57,6 +57,8 @@ const MASKED_OF_TWINS: [(&str, &str); 4] = [
         "what was there at the look that found the incident: looks come every two seconds",
     ),
     ("logweir.v1.Incident.sample_logs", "logs of the probable causes"),
+    ("logweir.v1.Incident.instances", "who wrote the sample logs"),
+    ("logweir.v1.Incident.trace_ids", "traces of the sample logs"),
 ];
 /// Words of refusals between which a number stands that is different each time, and why.
 const MASKED_BETWEEN: [(&str, &str, &str); 1] =

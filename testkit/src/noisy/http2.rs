@@ -65,6 +65,13 @@ pub(super) enum Event {
     Other,
 }
 
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
 /// A request's head and, unless it never comes, the begin of its body.
 #[derive(Clone)]
 pub(super) struct Request {
@@ -95,7 +102,7 @@ impl Connection {
             settings.extend(u32::to_be_bytes(value));
         }
         let mut begin = PREFACE.to_vec();
-        begin.extend(frame(SETTINGS, 0, 0, &settings));
+        begin.extend(encode(SETTINGS, 0, 0, &settings));
         socket.write_all(&begin).await?;
         Ok(Self { socket, address: address.to_owned(), inbox: Vec::new(), next_stream: 1 })
     }
@@ -103,10 +110,10 @@ impl Connection {
     /// Sends a request; the number of its stream.
     pub(super) async fn ask(&mut self, request: &Request, token: &str) -> io::Result<u32> {
         let stream = self.take_stream();
-        let mut bytes = frame(HEADERS, END_HEADERS, stream, &self.head(request.path, token));
+        let mut bytes = encode(HEADERS, END_HEADERS, stream, &self.head(request.path, token));
         if !request.body.is_empty() || request.ends {
             let flags = if request.ends { END_STREAM } else { 0 };
-            bytes.extend(frame(DATA, flags, stream, &request.body));
+            bytes.extend(encode(DATA, flags, stream, &request.body));
         }
         self.socket.write_all(&bytes).await?;
         Ok(stream)
@@ -115,8 +122,8 @@ impl Connection {
     /// Sends a request and takes it back at once.
     pub(super) async fn ask_and_reset(&mut self, request: &Request, token: &str) -> io::Result<()> {
         let stream = self.take_stream();
-        let mut bytes = frame(HEADERS, END_HEADERS, stream, &self.head(request.path, token));
-        bytes.extend(frame(RESET, 0, stream, &CANCEL.to_be_bytes()));
+        let mut bytes = encode(HEADERS, END_HEADERS, stream, &self.head(request.path, token));
+        bytes.extend(encode(RESET, 0, stream, &CANCEL.to_be_bytes()));
         self.socket.write_all(&bytes).await
     }
 
@@ -124,26 +131,26 @@ impl Connection {
     pub(super) async fn begin_head(&mut self, path: &str, token: &str) -> io::Result<u32> {
         let stream = self.take_stream();
         let head = self.head(path, token);
-        self.socket.write_all(&frame(HEADERS, 0, stream, &head)).await?;
+        self.socket.write_all(&encode(HEADERS, 0, stream, &head)).await?;
         Ok(stream)
     }
 
     /// Goes on with such a head, by a field that the server may forget.
     pub(super) async fn go_on_with_head(&mut self, stream: u32, bytes: usize) -> io::Result<()> {
         let field = literal("x-more", &"x".repeat(bytes));
-        self.socket.write_all(&frame(CONTINUATION, 0, stream, &field)).await
+        self.socket.write_all(&encode(CONTINUATION, 0, stream, &field)).await
     }
 
     /// Sends a part of a body.
     pub(super) async fn send(&mut self, stream: u32, part: &[u8]) -> io::Result<()> {
-        self.socket.write_all(&frame(DATA, 0, stream, part)).await
+        self.socket.write_all(&encode(DATA, 0, stream, part)).await
     }
 
     /// What the server says next. What must be answered to keep the connection is.
     pub(super) async fn next(&mut self) -> io::Result<Event> {
         loop {
-            if let Some((kind, flags, stream, payload)) = self.take_frame()? {
-                return self.understand(kind, flags, stream, &payload).await;
+            if let Some(frame) = self.take_frame()? {
+                return self.understand(frame).await;
             }
             if self.socket.read_buf(&mut self.inbox).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -171,7 +178,7 @@ impl Connection {
         fields.iter().flat_map(|(name, value)| literal(name, value)).collect()
     }
 
-    fn take_frame(&mut self) -> io::Result<Option<(u8, u8, u32, Vec<u8>)>> {
+    fn take_frame(&mut self) -> io::Result<Option<Frame>> {
         let [a, b, c, kind, flags, s0, s1, s2, s3, ..] = self.inbox[..] else { return Ok(None) };
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         if length > FRAME_BYTES_MAX {
@@ -182,25 +189,21 @@ impl Connection {
         }
         let rest = self.inbox.split_off(FRAME_HEAD_BYTES + length);
         let payload = std::mem::replace(&mut self.inbox, rest).split_off(FRAME_HEAD_BYTES);
-        Ok(Some((kind, flags, u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]), payload)))
+        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
+        Ok(Some(Frame { kind, flags, stream, payload }))
     }
 
-    async fn understand(
-        &mut self,
-        kind: u8,
-        flags: u8,
-        stream: u32,
-        payload: &[u8],
-    ) -> io::Result<Event> {
+    async fn understand(&mut self, frame: Frame) -> io::Result<Event> {
+        let Frame { kind, flags, stream, payload } = frame;
         let ended = flags & END_STREAM != 0;
         Ok(match kind {
-            HEADERS => Event::Head { stream, status: grpc_status(payload), ended },
+            HEADERS => Event::Head { stream, status: grpc_status(&payload), ended },
             DATA => Event::Data { stream, bytes: payload.len(), ended },
             RESET => Event::Reset { stream },
             GO_AWAY => Event::GoAway { code: number(payload.get(4..8)) },
             SETTINGS | PING if flags & ACKNOWLEDGE == 0 => {
-                let answer = if kind == PING { payload } else { &[] };
-                self.socket.write_all(&frame(kind, ACKNOWLEDGE, 0, answer)).await?;
+                let answer = if kind == PING { &payload[..] } else { &[] };
+                self.socket.write_all(&encode(kind, ACKNOWLEDGE, 0, answer)).await?;
                 Event::Other
             }
             _ => Event::Other,
@@ -212,7 +215,7 @@ fn number(bytes: Option<&[u8]>) -> u32 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
     let mut bytes = vec![a, b, c, kind, flags];
     bytes.extend(stream.to_be_bytes());

@@ -33,7 +33,7 @@ pub use samples::{Measured, Operation, Samples};
 pub use tally::Tally;
 
 /// How long a server has to give back what an abuse took, before it is looked at.
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(1);
 /// Clocks of a log and of a phase are read in different processes of one machine.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(1);
 

@@ -29,7 +29,7 @@ struct Process {
     child: Child,
     endpoint: String,
     /// Open, or what it prints would end it.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Target {
@@ -114,16 +114,17 @@ impl Setting {
     fn process(&self, kind: &str) -> Process {
         let mut command = self.command(&[kind, "--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary can be started");
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut process = Process { child, endpoint: String::new(), stdout };
         let mut line = String::new();
-        loop {
+        while process.endpoint.is_empty() {
             line.clear();
-            let read = stdout.read_line(&mut line).expect("what it says can be read");
+            let read = process.stdout.read_line(&mut line).expect("what it says can be read");
             assert!(read > 0, "{kind} ended before it was ready\n{}", self.instance.log());
-            if let Some(endpoint) = line.trim().strip_prefix("ready on ") {
-                return Process { child, endpoint: endpoint.to_owned(), _stdout: stdout };
-            }
+            let endpoint = line.trim().strip_prefix("ready on ");
+            process.endpoint = endpoint.unwrap_or_default().to_owned();
         }
+        process
     }
 
     fn token(&self, tenant: &str) -> String {

@@ -25,7 +25,7 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
         Value::unix_nano(heartbeat.started_at),
         Value::Ints(heartbeat.partitions.iter().map(|partition| i32::from(*partition)).collect()),
         Value::maybe_unix_nano(heartbeat.committed_through),
-        Value::maybe_unix_nano(heartbeat.bulk_committed_through),
+        Value::maybe_unix_nano(heartbeat.regular_committed_through),
         Value::Texts(heartbeat.bulk_tenants.iter().map(Tenant::to_string).collect()),
         Value::Double(heartbeat.load),
     ];
@@ -33,7 +33,7 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
     // waited for a lock would be older than it is, and its process taken for dead.
     let mut insert = Statement::new(
         "INSERT INTO heartbeats (process_id, kind, host, version, started_unix_nano, partitions,
-             committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load, beaten_at) SELECT ",
+             committed_unix_nano, regular_committed_unix_nano, bulk_tenants, load, beaten_at) SELECT ",
     );
     for value in values {
         insert = insert.value(value).text(", ");
@@ -44,7 +44,7 @@ pub(crate) async fn beat(db: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<
                  host = excluded.host, version = excluded.version,
                  started_unix_nano = excluded.started_unix_nano, partitions = excluded.partitions,
                  committed_unix_nano = excluded.committed_unix_nano,
-                 bulk_committed_unix_nano = excluded.bulk_committed_unix_nano,
+                 regular_committed_unix_nano = excluded.regular_committed_unix_nano,
                  bulk_tenants = excluded.bulk_tenants, load = excluded.load,
                  beaten_at = excluded.beaten_at",
         )
@@ -67,7 +67,7 @@ pub(crate) async fn live(
 ) -> Result<Vec<LiveProcess>, Fault> {
     let found = Statement::new(
         "SELECT process_id, kind, host, version, started_unix_nano, partitions,
-             committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load,
+             committed_unix_nano, regular_committed_unix_nano, bulk_tenants, load,
              extract(epoch FROM clock_timestamp() - beaten_at)::double precision
          FROM heartbeats ORDER BY process_id",
     )
@@ -101,7 +101,7 @@ fn process(row: &Row) -> Result<LiveProcess, Fault> {
             started_at: rows::timestamp(row, 4)?,
             partitions: partitions.into_iter().map(partition).collect::<Result<_, _>>()?,
             committed_through: rows::maybe_timestamp(row, 6)?,
-            bulk_committed_through: rows::maybe_timestamp(row, 7)?,
+            regular_committed_through: rows::maybe_timestamp(row, 7)?,
             bulk_tenants: bulk_tenants.iter().map(tenant).collect::<Result<_, _>>()?,
             load: rows::get(row, 9)?,
         },

@@ -87,7 +87,7 @@ impl PostgresStorage {
             db.commit().await?;
             Ok(more)
         };
-        self.on_connection(READ_WITHIN, work).await
+        self.on_connection(None, READ_WITHIN, work).await
     }
 
     /// Deletes dead letters beyond the quota of their tenants.
@@ -204,7 +204,7 @@ impl PostgresStorage {
             db.rollback().await?;
             Ok(())
         };
-        self.on_connection(PROBED_WITHIN, probe).await.map_err(|fault| self.told(fault))
+        self.on_connection(None, PROBED_WITHIN, probe).await.map_err(|fault| self.told(fault))
     }
 }
 

@@ -84,7 +84,7 @@ impl WriteLogs for PostgresStorage {
             template_aliases::save(&db, &templates).await?;
             Ok(db.commit().await?)
         };
-        self.on_connection(WRITTEN_WITHIN, save).await.map_err(|fault| self.told(fault))
+        self.on_connection(None, WRITTEN_WITHIN, save).await.map_err(|fault| self.told(fault))
     }
 
     async fn load_templates(&self) -> Result<Vec<(Template, u64)>, StorageError> {
@@ -92,7 +92,7 @@ impl WriteLogs for PostgresStorage {
             let db = connection.build_transaction().read_only(true).start().await?;
             reports::load_templates(&db).await
         };
-        self.on_connection(READ_WITHIN, load).await.map_err(|fault| self.told(fault))
+        self.on_connection(None, READ_WITHIN, load).await.map_err(|fault| self.told(fault))
     }
 }
 
@@ -116,7 +116,7 @@ impl PostgresStorage {
             db.commit().await?;
             Ok(outcomes)
         };
-        self.on_connection(WRITTEN_WITHIN, work).await
+        self.on_connection(None, WRITTEN_WITHIN, work).await
     }
 
     /// Makes the partitions of the logs' days that are not known to be there.
@@ -138,7 +138,7 @@ impl PostgresStorage {
             db.commit().await?;
             Ok(())
         };
-        self.on_connection(WRITTEN_WITHIN, work).await?;
+        self.on_connection(None, WRITTEN_WITHIN, work).await?;
         self.days.remember(days);
         Ok(())
     }

@@ -15,7 +15,7 @@ pub(crate) fn beat(db: &Connection, heartbeat: &Heartbeat, now: Timestamp) -> ru
     let bulk_tenants: Vec<&str> = heartbeat.bulk_tenants.iter().map(Tenant::as_str).collect();
     db.prepare_cached(
         "INSERT OR REPLACE INTO heartbeats (process_id, kind, host, version, started_unix_nano,
-             partitions, committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load,
+             partitions, committed_unix_nano, regular_committed_unix_nano, bulk_tenants, load,
              beaten_unix_nano)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
@@ -27,7 +27,7 @@ pub(crate) fn beat(db: &Connection, heartbeat: &Heartbeat, now: Timestamp) -> ru
         heartbeat.started_at.as_unix_nanos(),
         serde_json::json!(heartbeat.partitions).to_string(),
         heartbeat.committed_through.map(Timestamp::as_unix_nanos),
-        heartbeat.bulk_committed_through.map(Timestamp::as_unix_nanos),
+        heartbeat.regular_committed_through.map(Timestamp::as_unix_nanos),
         serde_json::json!(bulk_tenants).to_string(),
         heartbeat.load,
         now.as_unix_nanos(),
@@ -46,7 +46,7 @@ pub(crate) fn live(
 ) -> Result<Vec<LiveProcess>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT process_id, kind, host, version, started_unix_nano, partitions,
-                committed_unix_nano, bulk_committed_unix_nano, bulk_tenants, load, beaten_unix_nano
+                committed_unix_nano, regular_committed_unix_nano, bulk_tenants, load, beaten_unix_nano
          FROM heartbeats WHERE beaten_unix_nano >= ?1 ORDER BY process_id",
     )?;
     let mut rows = select.query([(now - age_max).as_unix_nanos()])?;
@@ -64,7 +64,7 @@ pub(crate) fn live(
                 started_at: rows::timestamp(row, 4)?,
                 partitions: list(row, 5)?,
                 committed_through: rows::maybe_timestamp(row, 6)?,
-                bulk_committed_through: rows::maybe_timestamp(row, 7)?,
+                regular_committed_through: rows::maybe_timestamp(row, 7)?,
                 bulk_tenants,
                 load: row.get(9)?,
             },

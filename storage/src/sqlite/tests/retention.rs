@@ -278,7 +278,7 @@ async fn a_directory_of_the_version_before_is_counted_when_it_is_opened() {
          DROP INDEX dead_letters_by_number; DROP INDEX models_by_number; DROP TABLE last_numbers;
          ALTER TABLE dead_letters DROP COLUMN number; ALTER TABLE models DROP COLUMN number;
          CREATE INDEX dead_letters_by_tenant ON dead_letters (tenant_id, dead_letter_id);
-         ALTER TABLE heartbeats DROP COLUMN bulk_committed_unix_nano;
+         ALTER TABLE heartbeats DROP COLUMN regular_committed_unix_nano;
          ALTER TABLE heartbeats DROP COLUMN bulk_tenants;
          PRAGMA user_version = 8"
     ))

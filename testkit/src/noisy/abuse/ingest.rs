@@ -86,17 +86,20 @@ pub(super) async fn until_stored(abuser: &Abuser) {
 }
 
 pub(super) async fn send_rejected(abuser: &Abuser) {
-    let act = async |abuser: Abuser, channel, number| {
-        let rejected = |log| LogRecord { latency_ms: Some(f64::NAN), ..log };
-        let logs = noise(number * REJECTED_LOGS, REJECTED_LOGS).map(rejected).collect();
-        let mut client = IngestServiceClient::new(channel);
-        let answer = client.ingest(abuser.request(batch::request(SERVICE, logs))).await?;
-        abuser.tally.add("logs rejected", answer.get_ref().rejected.len() as u64);
-        Ok(())
-    };
-    abuser
-        .repeat(CONNECTIONS, WORKERS, move |abuser, channel, number| act(abuser, channel, number))
-        .await;
+    abuser.repeat(CONNECTIONS, WORKERS, send_batch_of_rejected).await;
+}
+
+async fn send_batch_of_rejected(
+    abuser: Abuser,
+    channel: Channel,
+    number: u64,
+) -> Result<(), Status> {
+    let rejected = |log| LogRecord { latency_ms: Some(f64::NAN), ..log };
+    let logs = noise(number * REJECTED_LOGS, REJECTED_LOGS).map(rejected).collect();
+    let mut client = IngestServiceClient::new(channel);
+    let answer = client.ingest(abuser.request(batch::request(SERVICE, logs))).await?;
+    abuser.tally.add("logs rejected", answer.get_ref().rejected.len() as u64);
+    Ok(())
 }
 
 pub(super) async fn send_one_off_patterns(abuser: &Abuser) {
