@@ -16,6 +16,7 @@ fn check(is_distributed: bool, calls_short: u64) {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_logweir")),
         is_distributed,
         calls: if is_long { CALLS_LONG } else { calls_short },
+        compares_counts: is_long && !is_distributed,
         seed: Some(seed),
     };
     let report = testkit::wait(run(options));

@@ -86,6 +86,12 @@ impl Values {
         self.by_name.values().flatten().filter_map(Value::as_str)
     }
 
+    /// Every text but those of fields of a name.
+    pub(super) fn texts_but_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let others = self.by_name.iter().filter(move |(of, _)| *of != name);
+        others.flat_map(|(_, values)| values).filter_map(Value::as_str)
+    }
+
     /// What fits a field by its name: the same name first, then names of which one ends with the
     /// other, such as `first_model_id` and `model_id`.
     pub(super) fn fitting(&self, field: &FieldDescriptor) -> Vec<Value> {
