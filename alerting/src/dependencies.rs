@@ -20,7 +20,7 @@ pub struct Dependencies {
     /// The logs that are watched.
     pub read: Arc<dyn ReadLogs>,
     /// The same for what a tenant asks for, in that tenant's turn.
-    pub asked: Arc<dyn ReadLogs>,
+    pub read_for_tenants: Arc<dyn ReadLogs>,
     /// Which processes live, and what was deployed.
     pub administer: Arc<dyn Administer>,
     /// Settings, incidents and deliveries.

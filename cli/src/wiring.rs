@@ -153,13 +153,13 @@ impl Process {
     }
 
     /// Starts to move batches from the queue to storage. What a tenant asks for, such as a training, is
-    /// read from `asked`, in that tenant's turn.
+    /// read from `read_for_tenants`, in that tenant's turn.
     pub async fn start_processor(
         &self,
         consumer: Box<dyn Consumer>,
         partitions: Option<Partitions>,
         storage: Arc<dyn Storage>,
-        asked: Arc<dyn ReadLogs>,
+        read_for_tenants: Arc<dyn ReadLogs>,
         live_feed: LiveFeed,
     ) -> anyhow::Result<()> {
         let parts = Parts {
@@ -171,7 +171,7 @@ impl Process {
             partition_count: self.partitions,
             write: Arc::clone(&storage) as _,
             administer: Arc::clone(&storage) as _,
-            read: asked,
+            read: read_for_tenants,
             models: Arc::clone(&storage) as _,
             findings: Arc::clone(&storage) as _,
             jobs: storage as _,
@@ -182,11 +182,11 @@ impl Process {
     }
 
     /// Starts to watch what is stored, and to tell people; unless another process does. What a tenant
-    /// asks for, such as a preview of a rule, is read from `asked`, in that tenant's turn.
+    /// asks for, such as a preview of a rule, is read from `read_for_tenants`, in that tenant's turn.
     pub fn start_alerting(
         &self,
         storage: &Arc<dyn Storage>,
-        asked: Arc<dyn ReadLogs>,
+        read_for_tenants: Arc<dyn ReadLogs>,
     ) -> anyhow::Result<()> {
         if !self.settings.alerting.enabled {
             return Ok(());
@@ -195,7 +195,7 @@ impl Process {
             config: self.settings.alerting.clone(),
             holder: self.identity.process_id.clone(),
             read: Arc::clone(storage) as _,
-            asked,
+            read_for_tenants,
             administer: Arc::clone(storage) as _,
             alerts: Arc::clone(storage) as _,
             jobs: Arc::clone(storage) as _,

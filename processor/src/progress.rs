@@ -3,7 +3,9 @@
 //! how far they are.
 //!
 //! Everything received before the oldest batch in hand is committed; and everything at all while
-//! nothing is in hand and nothing waits.
+//! nothing is in hand and nothing waits. But of a tenant that floods older batches may wait behind
+//! others' younger ones: some seconds of its own logs come later than this says, and rules look at
+//! them again.
 
 use std::{collections::BTreeMap, time::Duration};
 

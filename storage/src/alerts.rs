@@ -198,6 +198,13 @@ pub trait KeepAlerts: Send + Sync {
         tenant: &Tenant,
         kind: SettingKind,
     ) -> Result<Vec<StoredSetting>, StorageError>;
+    /// How many a tenant has set of a kind, but for one of this name.
+    async fn count_other_settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<u64, StorageError>;
     /// All that a tenant has set, by kind and name.
     async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError>;
     /// Leaves what somebody wants done for the leader. `LimitExceeded` if [`ACTIONS_WAITING_MAX`]

@@ -59,7 +59,7 @@ pub fn start(dependencies: Dependencies, tasks: &Tasks) -> Result<(), String> {
     let every = Duration::from_secs(dependencies.config.heartbeat_seconds.max(1).into());
     let heartbeat = Heartbeat::new(&dependencies.config.heartbeat_url_file, every, &network)?;
     let job_dependencies = JobDependencies {
-        read: Arc::clone(&dependencies.asked),
+        read: Arc::clone(&dependencies.read_for_tenants),
         alerts: Arc::clone(&dependencies.alerts),
         jobs: Arc::clone(&dependencies.jobs),
         network: network.clone(),

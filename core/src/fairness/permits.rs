@@ -34,7 +34,8 @@ pub enum Refused {
 }
 
 /// The number of one that waits, or waited, in the line of its tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Neither copied nor lent to two: of two that wait with one number only one would be let in.
+#[derive(Debug)]
 pub struct LineNumber(u64);
 
 /// What a tenant holds, until it is dropped.
@@ -116,7 +117,7 @@ impl TenantPermits {
     /// Nobody may wait here while it holds a permit of the same kind: two that each hold a part and
     /// wait for the other's would wait for ever. An amount above the total never comes.
     pub async fn take(&self, tenant: &Tenant, amount: u64) -> TenantPermit {
-        self.take_at(self.next_in_line(), tenant, amount).await
+        self.take_at(&mut self.next_in_line(), tenant, amount).await
     }
 
     /// A number in the lines of those that wait: behind all that have one.
@@ -130,7 +131,7 @@ impl TenantPermits {
     /// As [`Self::take`], for one that has a number: it stands before those of its tenant that came
     /// later. So what gives its permit back for a while, that others have a turn, goes on before what
     /// has not begun. A number may be used again once the permit taken with it was given back.
-    pub async fn take_at(&self, at: LineNumber, tenant: &Tenant, amount: u64) -> TenantPermit {
+    pub async fn take_at(&self, at: &mut LineNumber, tenant: &Tenant, amount: u64) -> TenantPermit {
         // Made before the channel, and so dropped after it: one that gives up leaves the line.
         let mut place = Place { shared: &self.0, tenant, number: None };
         let (granted, grant) = oneshot::channel();
@@ -383,8 +384,8 @@ mod tests {
     async fn one_that_lets_others_go_first_stands_before_what_came_later() {
         let permits = TenantPermits::new(Threshold { total: 10, alpha: 9 });
         let (a, b) = (tenant("a"), tenant("b"));
-        let first = permits.next_in_line();
-        let held = permits.take_at(first, &b, 9).await;
+        let mut first = permits.next_in_line();
+        let held = permits.take_at(&mut first, &b, 9).await;
         let mut later = Box::pin(permits.take(&b, 9));
         assert!((&mut later).now_or_never().is_none());
         assert!(permits.is_awaited_by_others(&a) && !permits.is_awaited_by_others(&b));
@@ -392,7 +393,7 @@ mod tests {
         assert!((&mut of_a).now_or_never().is_none());
         assert!(permits.is_awaited_by_others(&b));
         drop(held);
-        let mut again = Box::pin(permits.take_at(first, &b, 9));
+        let mut again = Box::pin(permits.take_at(&mut first, &b, 9));
         assert!((&mut again).now_or_never().is_none());
         // It was its tenant's turn while the first was away.
         let of_later = (&mut later).now_or_never().expect("b stood in line before a");

@@ -175,8 +175,14 @@ impl Partitions {
             regular.insert(partition, if knows_all { of_regular } else { of_regular.min(of_bulk) });
             bulk.insert(partition, of_bulk);
         }
+        let mut tenants = self.shared.bulk_tenants.lock();
+        if bulk.is_empty() {
+            // Whoever takes a partition later learns them anew, and says until then that it does not know.
+            *tenants = BulkTenants::default();
+        }
         let through = bulk.values().min().copied().flatten().unwrap_or(Timestamp::EPOCH);
-        let bulk_tenants = self.shared.bulk_tenants.lock().waiting(through);
+        let bulk_tenants = tenants.waiting(through);
+        drop(tenants);
         Committed { regular, bulk, bulk_tenants }
     }
 

@@ -11,7 +11,7 @@ use logweir_incident::{
 use logweir_proto::v1;
 use logweir_storage::JobKind;
 
-use super::handler::{AlertHandler, check_room, parsed};
+use super::handler::{AlertHandler, check_room, others, parsed};
 use crate::{jobs::Waits, response_size::cut, status::Refusal};
 
 /// Channels of a tenant; alerting runs a worker for each.
@@ -37,7 +37,7 @@ pub(super) async fn put(
     let mut config: ChannelConfig = parsed("config", config)?;
     check(&config)?;
     let stored = handler.settings(tenant, SettingKind::Channel).await?;
-    check_room("channels", &stored, &config.name, CHANNELS_MAX)?;
+    check_room("channels", others(&stored, &config.name), CHANNELS_MAX)?;
     // Settings are shown with their secrets masked. Who changes one field and sends the rest back
     // sends the mask, and keeps what it stands for.
     let mut own = stored.iter().filter_map(StoredSetting::channel);

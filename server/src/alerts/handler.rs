@@ -37,6 +37,17 @@ impl AlertHandler {
         Ok(self.storage.list_settings(tenant, kind).await?)
     }
 
+    /// How many there are of a kind, but for one of this name.
+    pub(super) async fn count_others(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<usize, Refusal> {
+        let others = self.storage.count_other_settings(tenant, kind, name).await?;
+        Ok(usize::try_from(others).unwrap_or(usize::MAX))
+    }
+
     pub(super) async fn put(&self, tenant: &Tenant, setting: Setting) -> Result<(), Refusal> {
         Ok(self.storage.put_setting(tenant, setting).await?)
     }
@@ -83,15 +94,15 @@ pub(super) fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<
     Err(Refusal::invalid(field, format!("has {} bytes, the limit is {bytes_max}", text.len())))
 }
 
+/// How many settings there are but for one of this name.
+pub(super) fn others(stored: &[StoredSetting], name: &str) -> usize {
+    stored.iter().filter(|of| of.name != name).count()
+}
+
 /// Refuses a new setting where `count_max` are stored already; one that replaces a stored setting
 /// of its name is always possible.
-pub(super) fn check_room(
-    what: &str,
-    stored: &[StoredSetting],
-    name: &str,
-    count_max: usize,
-) -> Result<(), Refusal> {
-    if stored.len() < count_max || stored.iter().any(|of| of.name == name) {
+pub(super) fn check_room(what: &str, others: usize, count_max: usize) -> Result<(), Refusal> {
+    if others < count_max {
         return Ok(());
     }
     let message = format!("there are {count_max} {what} already: delete one first");

@@ -9,7 +9,7 @@ use logweir_incident::{
 };
 use logweir_proto::v1;
 
-use super::handler::{AlertHandler, TEXT_BYTES_MAX, check_length, check_room};
+use super::handler::{AlertHandler, TEXT_BYTES_MAX, check_length, check_room, others};
 use crate::{auth::Caller, response_size::cut, status::Refusal};
 
 /// Silences of a tenant, past ones included.
@@ -47,7 +47,7 @@ pub(super) async fn put(
     } else if !stored.iter().any(|setting| setting.name == silence.id) {
         return Err(unknown(&silence.id));
     }
-    check_room("silences", &stored, &silence.id, SILENCES_MAX)?;
+    check_room("silences", others(&stored, &silence.id), SILENCES_MAX)?;
     handler.put(&caller.tenant, Setting::Silence(silence.clone())).await?;
     Ok(v1::PutSilenceResponse { silence: Some(wire(silence)) })
 }

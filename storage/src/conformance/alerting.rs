@@ -166,6 +166,10 @@ pub(super) async fn what_was_set_is_kept_until_it_is_removed(test: &impl Storage
     let own = [set(rule("a", 3)), set(rule("b", 5))];
     assert_eq!(storage.list_settings(&tenant(), SettingKind::Rule).await.unwrap(), own);
     assert_eq!(storage.list_settings(&tenant(), SettingKind::Silence).await.unwrap(), []);
+    let others = async |kind, name: &str| storage.count_other_settings(&tenant(), kind, name).await;
+    assert_eq!(others(SettingKind::Rule, "a").await.unwrap(), 1);
+    assert_eq!(others(SettingKind::Rule, "c").await.unwrap(), 2);
+    assert_eq!(others(SettingKind::Silence, "a").await.unwrap(), 0);
     assert_eq!(storage.list_all_settings(&tenant()).await.unwrap(), own);
     assert_eq!(storage.list_all_settings(&other).await.unwrap(), [set(rule("a", 4))]);
     let mut tenants = [tenant(), other];

@@ -75,7 +75,7 @@ pub struct PostgresStorage {
     clock: Clock,
     config: PostgresConfig,
     /// The database as a person knows it, without secrets.
-    place: Arc<str>,
+    database: Arc<str>,
     layout: Layout,
     features: Features,
     /// What a transaction that writes begins with.
@@ -105,7 +105,7 @@ impl PostgresStorage {
             places: TenantPermits::new(Threshold { total, alpha: PLACES_ALPHA }),
             clock,
             config: config.clone(),
-            place,
+            database: place,
             layout,
             features,
             writing: writing(features, &server),
@@ -155,7 +155,7 @@ impl PostgresStorage {
 
     /// What a fault is to a caller.
     fn told(&self, fault: Fault) -> StorageError {
-        fault.into_storage_error(&self.place)
+        fault.into_storage_error(&self.database)
     }
 }
 

@@ -624,7 +624,9 @@ async fn what_nobody_waits_for_any_more_is_ended() {
     let at_work = async |expected| {
         let sql = "SELECT count(*) FROM pg_stat_activity
                    WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
-        while number(&client, sql).await != expected {}
+        let look = async { while number(&client, sql).await != expected {} };
+        // What does not come for so long does not come.
+        timeout(Duration::from_secs(60), look).await.unwrap();
     };
     let tenant = tenant();
     let asked = storage.snapshot(&tenant, async |db| {

@@ -47,8 +47,10 @@ impl ProcessorArgs {
         // Before the pipeline starts, or the first logs that are stored would be shown to nobody.
         let live_feed = LiveFeed::default();
         logweir_queue::relay_live_feed(&rabbit, &live_feed, &process.tasks).map_err(of_broker)?;
-        let (kept, asked) = (storage.clone(), storage.clone());
-        process.start_processor(consumer, Some(partitions), kept, asked, live_feed).await?;
+        let (kept, read_for_tenants) = (storage.clone(), storage.clone());
+        process
+            .start_processor(consumer, Some(partitions), kept, read_for_tenants, live_feed)
+            .await?;
         announce(&format!("ready on {}", bound.endpoint));
         // Without a heartbeat of its own: the membership sends it, with the partitions.
         process.serve_status(bound, storage, false).await;

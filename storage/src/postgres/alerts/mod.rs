@@ -194,6 +194,26 @@ impl KeepAlerts for PostgresStorage {
         .await
     }
 
+    async fn count_other_settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<u64, StorageError> {
+        self.snapshot(tenant, async |db| {
+            let found = Statement::new("SELECT count(*) FROM alert_settings WHERE tenant = ")
+                .value(text(tenant.as_str()))
+                .text(" AND kind = ")
+                .value(text(kind.as_str()))
+                .text(" AND name <> ")
+                .value(text(name))
+                .rows(db)
+                .await?;
+            found.first().map_or(Ok(0), |row| rows::count(row, 0))
+        })
+        .await
+    }
+
     async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError> {
         self.snapshot(tenant, async |db| {
             let found =

@@ -193,6 +193,22 @@ impl KeepAlerts for SqliteStorage {
         .await
     }
 
+    async fn count_other_settings(
+        &self,
+        tenant: &Tenant,
+        kind: SettingKind,
+        name: &str,
+    ) -> Result<u64, StorageError> {
+        let name = name.to_owned();
+        self.list(tenant, move |db, tenant_id| {
+            let count = "SELECT count(*) FROM alert_settings
+                         WHERE tenant_id = ?1 AND kind = ?2 AND name <> ?3";
+            let key = params![tenant_id, kind.as_str(), name];
+            Ok(db.prepare_cached(count)?.query_row(key, |row| row.get(0))?)
+        })
+        .await
+    }
+
     async fn list_all_settings(&self, tenant: &Tenant) -> Result<Vec<StoredSetting>, StorageError> {
         self.list(tenant, |db, tenant_id| {
             let mut select = db.prepare_cached(

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// Calls that read for one tenant at a time while no other tenant reads; one more finds room then.
-// Each may hold a decompressed block and a page of logs; more readers than cores only take turns.
+// Each may hold a decompressed block and a page of logs. With those of the background and the process's
+// own there are twelve at most.
 const READERS_OF_ONE_MAX: u64 = 3;
 const READERS_ALPHA: u64 = 3;
 /// Calls at a time that a process reads for itself with.
@@ -113,8 +114,8 @@ impl Readers {
 
     /// A place for a tenant's read, once it is its turn.
     pub(crate) async fn place(&self, tenant: &Tenant) -> ReaderPlace {
-        let number = self.places.next_in_line();
-        ReaderPlace { permit: self.places.take_at(number, tenant, 1).await, number }
+        let mut number = self.places.next_in_line();
+        ReaderPlace { permit: self.places.take_at(&mut number, tenant, 1).await, number }
     }
 
     /// Runs a part of a tenant's read; the place comes back with what it gives.
@@ -134,12 +135,12 @@ impl Readers {
         place: ReaderPlace,
         tenant: &Tenant,
     ) -> ReaderPlace {
-        let ReaderPlace { permit, number } = place;
+        let ReaderPlace { permit, mut number } = place;
         if !self.places.is_awaited_by_others(tenant) {
             return ReaderPlace { permit, number };
         }
         drop(permit);
-        ReaderPlace { permit: self.places.take_at(number, tenant, 1).await, number }
+        ReaderPlace { permit: self.places.take_at(&mut number, tenant, 1).await, number }
     }
 
     /// Runs a read on a blocking thread, which has the place meanwhile.
