@@ -22,8 +22,13 @@ const SEVERAL_WITHIN: Duration = Duration::from_secs(10);
 // In one process a batch that comes waits for the group that is being scored and for the one that is being written.
 // Of 2,000 logs instead of 20,000 each takes some 20 ms instead of 200. It costs some throughput, for
 // each is a transaction.
-/// While several tenants send, a group closes at this part of its bounds.
+/// While several tenants send, a group closes at this part of its bounds, …
 const SEVERAL_PART: usize = 10;
+/// … or once it takes this long to be scored, or to be written, by what logs took lately: rejected logs
+/// and new patterns take several times what others do. A batch that comes waits for two groups.
+const SEVERAL_TIME: Duration = Duration::from_millis(20);
+/// Of fewer rows most of the time is that of a transaction, whatever is in it.
+const PACE_ROWS_MIN: usize = 500;
 
 /// Forms groups.
 pub(crate) struct Intake {
@@ -36,6 +41,7 @@ pub(crate) struct Intake {
     /// already, small groups would gain them nothing.
     is_awaited: bool,
     senders: Senders,
+    pace: Pace,
     /// A suspect that came behind the last group: it is the next group, alone.
     suspect: Option<Delivery>,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Group {
     pub(crate) is_suspect: bool,
     /// When its first batch came.
     pub(crate) taken: Instant,
-    rows: usize,
+    pub(crate) rows: usize,
     bytes: usize,
 }
 
@@ -67,6 +73,7 @@ impl Intake {
             bytes_max: config.group_bytes_max,
             age_max: config.group_age(),
             senders: Senders::default(),
+            pace: Pace::default(),
             suspect: None,
         }
     }
@@ -113,8 +120,16 @@ impl Intake {
 
     fn is_full(&self, group: &Group) -> bool {
         let is_shared = self.is_awaited && self.senders.are_several(group.taken);
-        let part = if is_shared { SEVERAL_PART } else { 1 };
-        group.rows >= self.rows_max.div_ceil(part) || group.bytes >= self.bytes_max.div_ceil(part)
+        if !is_shared {
+            return group.rows >= self.rows_max || group.bytes >= self.bytes_max;
+        }
+        group.rows >= self.pace.rows_within(SEVERAL_TIME).min(self.rows_max.div_ceil(SEVERAL_PART))
+            || group.bytes >= self.bytes_max.div_ceil(SEVERAL_PART)
+    }
+
+    /// How long a group took to be scored, or to be written.
+    pub(crate) fn note_pace(&mut self, stage: Stage, rows: usize, took: Duration) {
+        self.pace.note(stage, rows, took);
     }
 
     fn add(&mut self, group: &mut Group, delivery: Delivery) {
@@ -126,6 +141,33 @@ impl Intake {
         group.bytes += batch.heap_bytes();
         group.batches.push(batch);
         group.settlements.push(settlement);
+    }
+}
+
+/// What a group goes through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    Scoring,
+    Writing,
+}
+
+/// How long a row takes lately in each stage, seconds.
+#[derive(Default)]
+struct Pace([f64; 2]);
+
+impl Pace {
+    fn note(&mut self, stage: Stage, rows: usize, took: Duration) {
+        if rows >= PACE_ROWS_MIN {
+            // An average that forgets: the last few groups decide.
+            let average = &mut self.0[stage as usize];
+            *average += (took.as_secs_f64() / rows as f64 - *average) / 4.0;
+        }
+    }
+
+    /// Rows that take no longer than this in the slower stage.
+    fn rows_within(&self, time: Duration) -> usize {
+        let slower = self.0[0].max(self.0[1]);
+        ((time.as_secs_f64() / slower) as usize).max(PACE_ROWS_MIN)
     }
 }
 
@@ -227,6 +269,22 @@ mod tests {
         assert!(note(&b, 2) && note(&b, 12));
         assert!(!note(&b, 13), "the other is silent");
         assert!(note(&a, 60));
+    }
+
+    #[test]
+    fn a_group_is_as_large_as_the_slower_stage_takes_in_time() {
+        let (mut pace, time) = (Pace::default(), SEVERAL_TIME);
+        assert!(pace.rows_within(time) > 1_000_000, "nothing is known yet");
+        for _ in 0..40 {
+            pace.note(Stage::Scoring, 1_000, time / 4);
+            pace.note(Stage::Writing, 1_000, time);
+            pace.note(Stage::Writing, 50, time);
+        }
+        assert!((990..=1_010).contains(&pace.rows_within(time)), "{}", pace.rows_within(time));
+        for _ in 0..40 {
+            pace.note(Stage::Scoring, 1_000, Duration::from_secs(1));
+        }
+        assert_eq!(pace.rows_within(time), PACE_ROWS_MIN);
     }
 
     async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {

@@ -4,11 +4,13 @@
 //! taken and scored; so two groups are in hand at most, and what is behind them waits in the queue,
 //! which is bounded. A batch that may end the process is in hand alone.
 
+use std::time::Duration;
+
 use metrics::histogram;
 use tokio::time::Instant;
 
 use crate::{
-    intake::{Group, Intake},
+    intake::{Group, Intake, Stage},
     score::Scorer,
     suspect::Trials,
     write::{Scored, Writer},
@@ -24,8 +26,16 @@ pub(crate) struct Pipeline {
 
 /// What comes after the group that is being written.
 enum Next {
-    Scored(Scored),
+    Scored(ScoredGroup),
     Suspect(Group),
+}
+
+/// A group that is to be written.
+struct ScoredGroup {
+    scored: Scored,
+    rows: usize,
+    /// How long it took to score.
+    took: Duration,
 }
 
 impl Pipeline {
@@ -35,7 +45,7 @@ impl Pipeline {
 
     /// Take → enrich → template → score → write → acknowledge, until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
-        let mut ready: Option<Scored> = None;
+        let mut ready: Option<ScoredGroup> = None;
         loop {
             let Self { intake, writer, scorer, .. } = &mut self;
             let take_and_score = async {
@@ -45,18 +55,27 @@ impl Pipeline {
                 if group.is_suspect {
                     return Some(Next::Suspect(group));
                 }
-                Some(Next::Scored(score(scorer, group).await))
+                let (rows, begun) = (group.rows, Instant::now());
+                let scored = score(scorer, group).await;
+                Some(Next::Scored(ScoredGroup { scored, rows, took: begun.elapsed() }))
             };
             let write_and_acknowledge = async {
-                if let Some(scored) = ready.take() {
-                    writer.write(scored).await;
-                }
+                let ScoredGroup { scored, rows, .. } = ready.take()?;
+                let begun = Instant::now();
+                writer.write(scored).await;
+                Some((rows, begun.elapsed()))
             };
             // Both at once, and each once: scoring fills the time of a commit, and while storage is
             // slow nothing more is taken than this one group, so that the rest waits in the queue.
-            let (next, ()) = tokio::join!(take_and_score, write_and_acknowledge);
+            let (next, written) = tokio::join!(take_and_score, write_and_acknowledge);
+            if let Some((rows, took)) = written {
+                self.intake.note_pace(Stage::Writing, rows, took);
+            }
             match next {
-                Some(Next::Scored(scored)) => ready = Some(scored),
+                Some(Next::Scored(group)) => {
+                    self.intake.note_pace(Stage::Scoring, group.rows, group.took);
+                    ready = Some(group);
+                }
                 Some(Next::Suspect(group)) => self.try_alone(group).await,
                 None => return,
             }
