@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::errors::Fault;
 use crate::StorageError;
 
-pub(super) const MIGRATIONS: [&str; 12] = [
+pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -22,6 +22,7 @@ pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../../migrations/sqlite/0010_producers.sql"),
     include_str!("../../migrations/sqlite/0011_numbers.sql"),
     include_str!("../../migrations/sqlite/0012_bulk.sql"),
+    include_str!("../../migrations/sqlite/0013_bucket_usage.sql"),
 ];
 
 /// The version that this program knows.
