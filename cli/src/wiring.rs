@@ -17,7 +17,7 @@ use logweir_queue::{Consumer, LiveFeed, Partitions, Publisher, RabbitError};
 use logweir_server::{Ports, Tls, TokenKeys};
 use logweir_storage::{PostgresStorage, ReadLogs, Storage, StorageError};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tracing::{info, warn};
@@ -29,6 +29,11 @@ use crate::{
 
 /// How long everything may take to stop once nothing new is taken.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that wait until they are taken; the system may have a lower bound, on Linux
+/// `net.core.somaxconn`, 4,096 by default.
+// Who comes when it is full asks again after a second at the earliest.
+const CONNECTIONS_WAITING_MAX: u32 = 4_096;
 
 /// Arguments of the processes that listen.
 #[derive(Debug, Args)]
@@ -109,7 +114,7 @@ impl Process {
         // Certificate and address are checked before the database is waited for: a mistake in
         // either should be told at once, and not after a minute.
         let tls = self.settings.tls_files().map(Tls::open).transpose()?;
-        let listener = listen(&self.settings.listen).await?;
+        let listener = listen(&self.settings.listen)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{}", listener.local_addr()?);
         Ok(BoundListener { listener, tls, endpoint })
@@ -282,13 +287,13 @@ pub fn token_keys(settings: &ProcessConfig) -> anyhow::Result<TokenKeys> {
     Ok(keys)
 }
 
-async fn listen(address: &str) -> Result<TcpListener, Error> {
+fn listen(address: &str) -> Result<TcpListener, Error> {
     let address: SocketAddr = address.parse().map_err(|_| {
         Error::Usage(format!(
             "--listen {address:?} is no address: use IP:PORT, such as 127.0.0.1:4317"
         ))
     })?;
-    TcpListener::bind(address).await.map_err(|error| {
+    bind(address).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => "another program has it; stop that, or pass --listen",
             std::io::ErrorKind::PermissionDenied => "take a port above 1023 with --listen",
@@ -296,6 +301,17 @@ async fn listen(address: &str) -> Result<TcpListener, Error> {
         };
         Error::Unavailable(format!("cannot listen on {address}: {error}; {advice}"))
     })
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library has it: a port is free again as soon as who had it has ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
 /// SIGINT or SIGTERM stops in order.

@@ -19,14 +19,13 @@ pub(crate) const SUSPECT_FROM: u32 = 3;
 
 /// Logs of several tenants within this time: who sends once in a while waits for no large group.
 const SEVERAL_WITHIN: Duration = Duration::from_secs(10);
-// In one process a batch that comes waits for the group that is being scored and for the one that is being written.
-// Of 2,000 logs instead of 20,000 each takes some 20 ms instead of 200. It costs some throughput, for
-// each is a transaction.
+// In one process a batch that comes waits for the group that is being scored, for the one that is being
+// written, and for its own. Smaller ones cost throughput, for each is a transaction.
 /// While several tenants send, a group closes at this part of its bounds, …
 const SEVERAL_PART: usize = 10;
 /// … or once it takes this long to be scored, or to be written, by what logs took lately: rejected logs
-/// and new patterns take several times what others do. A batch that comes waits for two groups.
-const SEVERAL_TIME: Duration = Duration::from_millis(20);
+/// and new patterns take several times what others do.
+const SEVERAL_TIME: Duration = Duration::from_millis(10);
 /// Of fewer rows most of the time is that of a transaction, whatever is in it.
 const PACE_ROWS_MIN: usize = 500;
 
@@ -123,7 +122,8 @@ impl Intake {
         if !is_shared {
             return group.rows >= self.rows_max || group.bytes >= self.bytes_max;
         }
-        group.rows >= self.pace.rows_within(SEVERAL_TIME).min(self.rows_max.div_ceil(SEVERAL_PART))
+        let rows_max = self.pace.rows_within(SEVERAL_TIME);
+        group.rows >= rows_max.min(self.rows_max.div_ceil(SEVERAL_PART))
             || group.bytes >= self.bytes_max.div_ceil(SEVERAL_PART)
     }
 
@@ -158,9 +158,10 @@ struct Pace([f64; 2]);
 impl Pace {
     fn note(&mut self, stage: Stage, rows: usize, took: Duration) {
         if rows >= PACE_ROWS_MIN {
-            // An average that forgets: the last few groups decide.
-            let average = &mut self.0[stage as usize];
-            *average += (took.as_secs_f64() / rows as f64 - *average) / 4.0;
+            // It rises at once and falls over a few groups: where logs of both kinds come, what is dear
+            // must not follow what was cheap.
+            let (slowest, last) = (&mut self.0[stage as usize], took.as_secs_f64() / rows as f64);
+            *slowest = last.max(*slowest + (last - *slowest) / 4.0);
         }
     }
 
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_group_is_as_large_as_the_slower_stage_takes_in_time() {
-        let (mut pace, time) = (Pace::default(), SEVERAL_TIME);
+        let (mut pace, time) = (Pace::default(), Duration::from_millis(20));
         assert!(pace.rows_within(time) > 1_000_000, "nothing is known yet");
         for _ in 0..40 {
             pace.note(Stage::Scoring, 1_000, time / 4);
@@ -281,10 +282,12 @@ mod tests {
             pace.note(Stage::Writing, 50, time);
         }
         assert!((990..=1_010).contains(&pace.rows_within(time)), "{}", pace.rows_within(time));
+        pace.note(Stage::Scoring, 1_000, Duration::from_secs(1));
+        assert_eq!(pace.rows_within(time), PACE_ROWS_MIN, "once is enough");
         for _ in 0..40 {
-            pace.note(Stage::Scoring, 1_000, Duration::from_secs(1));
+            pace.note(Stage::Scoring, 1_000, time / 4);
         }
-        assert_eq!(pace.rows_within(time), PACE_ROWS_MIN);
+        assert!(pace.rows_within(time) > 900, "and is forgotten");
     }
 
     async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {

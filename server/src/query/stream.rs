@@ -16,9 +16,14 @@ use tonic::Status;
 use super::matcher::{Matcher, terms};
 use crate::{
     auth::{Auth, Caller},
-    response_size::cut,
+    response_size::{cut, cut_at},
     status::Refusal,
 };
+
+/// What a message of a tail holds, but for a log that is larger.
+// A thousand tails may see the same event at once, and each translates its part before anybody else's
+// task gets on: some 100 µs.
+const TAIL_PART_BYTES_MAX: usize = 32 << 10;
 
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -82,7 +87,7 @@ pub(crate) struct Tail {
     tenant: Tenant,
     ended: BoxFuture<'static, Refusal>,
     stop: CancellationToken,
-    /// What is left of an event that did not fit one message.
+    /// What is left of an event that did not fit a part.
     rest: Option<Rest>,
     done: bool,
 }
@@ -152,7 +157,7 @@ impl Tail {
         }
     }
 
-    /// The matches of the event at hand that fit one message.
+    /// The matches of the event at hand that fit a part.
     async fn take_matches(&mut self) -> Result<Vec<v1::LogEntry>, Refusal> {
         let Some(Rest { logs, next }) = self.rest.take() else { return Ok(Vec::new()) };
         let TailFilter { filter, matcher, .. } = &self.filter;
@@ -166,7 +171,7 @@ impl Tail {
     }
 }
 
-/// The matches from a place on that fit one message, and the first that did not.
+/// The matches from a place on that fit a part, and the first that did not.
 fn matches(filter: &Filter, logs: &[StoredLog], from: usize) -> (Vec<v1::LogEntry>, Option<usize>) {
     let mut last = from;
     // Translated one by one while they fit: a log is copied only if it is sent, and nothing beyond
@@ -175,7 +180,7 @@ fn matches(filter: &Filter, logs: &[StoredLog], from: usize) -> (Vec<v1::LogEntr
         last = at;
         wire::log_entry_to_wire(logs[at].clone())
     });
-    let (fitting, more) = cut(entries);
+    let (fitting, more) = cut_at(TAIL_PART_BYTES_MAX, 1, entries);
     (fitting, more.then_some(last))
 }
 

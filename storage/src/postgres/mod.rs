@@ -64,7 +64,10 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 // Here the server ends a statement after 30 s, and after 50 s one that deletes old logs.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
-/// One tenant alone has three quarters of the connections that calls of tenants use.
+/// The part of the connections that calls of tenants use. Each may keep a core of the database busy for
+/// as long as it lasts, beside what writes.
+const PLACES_PART: usize = 4;
+/// One tenant alone has three quarters of those.
 const PLACES_ALPHA: u64 = 3;
 
 /// PostgreSQL as storage.
@@ -99,7 +102,7 @@ impl PostgresStorage {
         let told = |fault: Fault| fault.into_storage_error(&place);
         let (layout, features, server) = prepare(&pool, clock()).await.map_err(told)?;
         tracing::info!(place = %place, ?layout, ?features, "storage is PostgreSQL");
-        let total = (config.connections_max / 2).max(1) as u64;
+        let total = (config.connections_max / PLACES_PART).max(1) as u64;
         Ok(Self {
             pool,
             places: TenantPermits::new(Threshold { total, alpha: PLACES_ALPHA }),

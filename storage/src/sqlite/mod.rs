@@ -145,7 +145,7 @@ impl SqliteStorage {
             dead_letters: DeadLetterQuota::of(config.disk_bytes_max),
         };
         let writer = Arc::new(WriterHandle::start(writer, lock)?);
-        let readers = Readers::new(files);
+        let readers = Readers::new(files)?;
         Ok(Self { writer, readers, retention, clock, last_merged: Arc::default() })
     }
 

@@ -5,3 +5,4 @@ pub(crate) mod readers;
 pub(crate) mod reports;
 pub(crate) mod rows;
 pub(crate) mod search;
+mod threads;

@@ -1,10 +1,13 @@
-//! Reading connections: a few, on blocking threads, each used by one call at a time.
+//! Reading connections: a few, each used by one call at a time, on threads of their own.
 //!
 //! Calls of tenants take turns at them, so that no tenant keeps another one waiting for longer than a
 //! turn; what a process reads for itself has places of its own.
 
 use std::{
+    num::NonZero,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
     time::Duration,
 };
 
@@ -15,16 +18,17 @@ use logweir_core::{
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use super::threads::ReadThreads;
 use crate::{
     StorageError,
     sqlite::{errors::Fault, files::Files},
 };
 
-/// Calls that read for one tenant at a time while no other tenant reads; one more finds room then.
+/// Calls that read for one tenant at a time while no other tenant reads, but no more than there are
+/// cores; one more finds room then.
 // Each may hold a decompressed block and a page of logs. With those of the background and the process's
 // own there are twelve at most.
-const READERS_OF_ONE_MAX: u64 = 3;
-const READERS_ALPHA: u64 = 3;
+const READERS_OF_ONE: RangeInclusive<usize> = 2..=3;
 /// Calls at a time that a process reads for itself with.
 const OWN_READERS_MAX: usize = 4;
 /// A snapshot is let go after this, so that the write-ahead log can be cut.
@@ -38,6 +42,7 @@ pub(crate) struct Readers {
     files: Files,
     idle: Arc<Mutex<Vec<Connection>>>,
     places: TenantPermits,
+    threads: Arc<ReadThreads>,
     own_places: Arc<Semaphore>,
 }
 
@@ -76,20 +81,30 @@ impl Caller {
     }
 }
 
+fn tenants_places() -> TenantPermits {
+    // More threads would take turns on the cores, and a short read of another tenant among them.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let alone = cores.clamp(*READERS_OF_ONE.start(), *READERS_OF_ONE.end()) as u64;
+    // With α as large as what one may have, there is one more for all.
+    TenantPermits::for_one(alone, alone)
+}
+
 impl Readers {
-    pub(crate) fn new(files: Files) -> Self {
-        Self {
+    pub(crate) fn new(files: Files) -> Result<Self, StorageError> {
+        let threads =
+            ReadThreads::new().map_err(|error| StorageError::Unavailable(Box::new(error)))?;
+        Ok(Self {
             files,
             idle: Arc::default(),
-            places: TenantPermits::for_one(READERS_OF_ONE_MAX, READERS_ALPHA),
+            places: tenants_places(),
+            threads: Arc::new(threads),
             own_places: Arc::new(Semaphore::new(OWN_READERS_MAX)),
-        }
+        })
     }
 
     /// The same connections, with places for tenants that nobody else has.
     pub(crate) fn with_places_of_its_own(&self) -> Self {
-        let places = TenantPermits::for_one(READERS_OF_ONE_MAX, READERS_ALPHA);
-        Self { places, ..self.clone() }
+        Self { places: tenants_places(), ..self.clone() }
     }
 
     /// Runs a read that this process needs itself.
@@ -143,7 +158,7 @@ impl Readers {
         ReaderPlace { permit: self.places.take_at(&mut number, tenant, 1).await, number }
     }
 
-    /// Runs a read on a blocking thread, which has the place meanwhile.
+    /// Runs a read on a thread, which has the place meanwhile.
     async fn spawn<T: Send + 'static, P: Send + 'static>(
         &self,
         place: P,
@@ -153,6 +168,7 @@ impl Readers {
         // Dropped together with this future when the caller gives up, which a blocking thread
         // cannot be told in another way.
         let waiting = Arc::new(());
+        let is_of_tenant = turn.is_some();
         let caller = Caller { turn, ..Caller::new(&waiting, SNAPSHOT_MAX) };
         let pool = self.clone();
         // The place is given back by the thread and not by the caller: callers that give up and ask
@@ -162,9 +178,12 @@ impl Readers {
             let done = result.map_err(|fault| fault.into_storage_error(pool.files.directory()))?;
             Ok((done, place))
         };
-        let result = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| StorageError::Unavailable(error.into()))?;
+        let reading = match is_of_tenant {
+            true => self.threads.spawn(work),
+            // A revocation waits for no search.
+            false => tokio::task::spawn_blocking(work),
+        };
+        let result = reading.await.map_err(|error| StorageError::Unavailable(error.into()))?;
         drop(waiting);
         result
     }

@@ -23,7 +23,8 @@ async fn what_one_tenant_reads_keeps_neither_another_nor_the_process_waiting() {
     let storage = open(directory.path()).unwrap();
     store(&storage, &[batch(1, "payments", 3, Duration::ZERO)]).await;
     let held = take_all(&storage, &other());
-    assert_eq!(held.len(), 3);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(held.len(), cores.clamp(2, 3));
     assert!(storage.list_services(&other()).now_or_never().is_none(), "one more waits");
     assert_eq!(search_all(&storage, &tenant(), "", 10).await.len(), 3);
     storage.list_tokens(&tenant()).await.unwrap();
