@@ -26,6 +26,11 @@ const SIDE_BY_SIDE_MAX: usize = 64;
 /// process takes by default.
 const SIDE_BY_SIDE_BYTES_MAX: usize = 16 << 20;
 
+/// Of the reason that is told.
+const REASON_CHARACTERS_MAX: usize = 500;
+/// Why logs are rejected that are too large for any batch, as metrics show it.
+const TOO_LARGE: &str = "too_large_for_a_batch";
+
 /// The logs of one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Group {
@@ -53,7 +58,8 @@ impl Rejected {
     /// Adds so many logs.
     pub(crate) fn add(&mut self, logs: u64, why: impl FnOnce() -> String) {
         if self.logs == 0 && logs > 0 {
-            self.first = why();
+            // An answer is a line, and a resource may break a hundred rules.
+            self.first = why().chars().take(REASON_CHARACTERS_MAX).collect();
         }
         self.logs += logs;
     }
@@ -120,7 +126,10 @@ impl Ingest {
         rejected: Rejected,
     ) -> Result<Admitted, Refusal> {
         let mut admitted = Admitted { rejected, ..Admitted::default() };
-        admitted.is_otherwise_bad = admitted.rejected.logs > 0;
+        let too_large = admitted.rejected.logs;
+        counter!("logweir_logs_received_total").increment(too_large);
+        counter!("logweir_logs_rejected_total", "reason" => TOO_LARGE).increment(too_large);
+        admitted.is_otherwise_bad = too_large > 0;
         let mut number = 0;
         for Group { resource, parts } in groups {
             let logs = parts.iter().map(|part| part.records.len() as u64).sum();

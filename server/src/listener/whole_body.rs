@@ -50,6 +50,7 @@ impl WholeBody {
             let frame = match timeout_at(rules.next_bytes_by(end), body.frame()).await {
                 Err(_) => return Err(rules.timed_out()),
                 Ok(None) => break,
+                // The connection broke: what is answered is heard by nobody.
                 Ok(Some(frame)) => frame.map_err(|_| rules.timed_out())?,
             };
             let Ok(data) = frame.into_data() else { continue };

@@ -278,6 +278,16 @@ async fn a_repeat_adds_nothing_where_it_can_be_told() {
 }
 
 #[tokio::test]
+async fn the_same_request_of_another_tenant_is_its_own() {
+    let bench = Bench::new().await;
+    let other = bench.token("other", "*", Role::Admin);
+    export(&bench, &other, payments(&["one"])).await.unwrap();
+    assert!(bench.stored().await.is_empty());
+    export(&bench, &bench.admin(), payments(&["one"])).await.unwrap();
+    assert_eq!(messages(&bench.stored().await), ["one"]);
+}
+
+#[tokio::test]
 async fn a_large_request_is_stored_whole_and_once() {
     let bench = Bench::new().await;
     let admin = bench.admin();
