@@ -154,7 +154,7 @@ impl Load {
 #[derive(Clone)]
 enum Door {
     Native(Sender),
-    Otlp(LogsServiceClient<Channel>, MetadataValue<Ascii>),
+    Otlp(Box<LogsServiceClient<Channel>>, MetadataValue<Ascii>),
 }
 
 /// A batch as it is sent.
@@ -168,7 +168,8 @@ impl Door {
         if load.is_otlp {
             let channel = Channel::from_shared(load.endpoint.clone())?.connect_lazy();
             let bearer = format!("Bearer {}", load.token).parse()?;
-            return Ok(Self::Otlp(LogsServiceClient::new(channel), bearer));
+            let client = Box::new(LogsServiceClient::new(channel));
+            return Ok(Self::Otlp(client, bearer));
         }
         let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
         let token = Token::Text(load.token.clone());

@@ -255,7 +255,7 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
                 "boolValue" => map.next_value::<Option<bool>>()?.map(Sent::BoolValue),
                 "intValue" => {
                     let number = map.next_value::<Option<Int>>()?;
-                    number.map(Int::to_type).transpose()?.map(Sent::IntValue)
+                    number.map(Int::into_type).transpose()?.map(Sent::IntValue)
                 }
                 "doubleValue" => {
                     map.next_value::<Option<Double>>()?.map(|d| Sent::DoubleValue(d.0))
@@ -343,7 +343,7 @@ where
     D: Deserializer<'de>,
     T: TryFrom<i128> + Default,
 {
-    Option::<Int>::deserialize(deserializer)?.map_or(Ok(T::default()), Int::to_type)
+    Option::<Int>::deserialize(deserializer)?.map_or(Ok(T::default()), Int::into_type)
 }
 
 fn severity_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
@@ -356,7 +356,7 @@ fn severity_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D:
 
     match Option::deserialize(deserializer)? {
         None => Ok(0),
-        Some(NumberOrName::Number(number)) => number.to_type(),
+        Some(NumberOrName::Number(number)) => number.into_type(),
         Some(NumberOrName::Name(name)) => {
             let severity = logs::SeverityNumber::from_str_name(&name);
             severity.map(|severity| severity as i32).ok_or_else(|| {
@@ -370,7 +370,7 @@ fn severity_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D:
 struct Int(i128);
 
 impl Int {
-    fn to_type<T: TryFrom<i128>, E: Error>(self) -> Result<T, E> {
+    fn into_type<T: TryFrom<i128>, E: Error>(self) -> Result<T, E> {
         T::try_from(self.0).map_err(|_| E::custom(format!("{} is out of range", self.0)))
     }
 }

@@ -507,6 +507,18 @@ async fn a_used_up_rate_passes() {
     assert_eq!(messages(&bench.stored().await), ["one"]);
 }
 
+/// Waits until a batch of the tenant is in the queue.
+async fn until_queued(bench: &Bench, token: &str) {
+    loop {
+        let request = with_token(token, v1::GetTenantRequest {});
+        let tenant = bench.administer().get_tenant(request).await.unwrap().into_inner();
+        let queued = tenant.shares.iter().find(|share| share.resource == "queue_batches");
+        if queued.is_some_and(|share| share.held > 0) {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_passes() {
     let limits = QueueLimits { batches_max: 1, bytes_max: 1 << 20 };
@@ -514,22 +526,15 @@ async fn a_full_queue_passes() {
     bench.set_storing(false);
     let admin = bench.admin();
     let first = export(&bench, &admin, payments(&["one"]));
-    tokio::pin!(first);
-    let refused = loop {
-        tokio::select! {
-            biased;
-            _ = &mut first => panic!("nothing is stored"),
-            refused = export(&bench, &admin, payments(&["two"])) => break refused.unwrap_err(),
-        }
+    let others = async {
+        until_queued(&bench, &admin).await;
+        let refused = export(&bench, &admin, payments(&["two"])).await.unwrap_err();
+        check_transient(&refused, Code::ResourceExhausted, "TENANT_SHARE");
+        check_transient_http(&bench, 429, "TENANT_SHARE").await;
+        bench.set_storing(true);
     };
-    check_transient(&refused, Code::ResourceExhausted, "TENANT_SHARE");
-    tokio::select! {
-        biased;
-        _ = &mut first => panic!("nothing is stored"),
-        () = check_transient_http(&bench, 429, "TENANT_SHARE") => {}
-    }
-    bench.set_storing(true);
-    first.await.unwrap();
+    let (first, ()) = tokio::join!(first, others);
+    first.unwrap();
 }
 
 #[tokio::test]
