@@ -19,6 +19,7 @@ use hyper::{
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -41,6 +42,15 @@ const STATUS_OK: HeaderValue = HeaderValue::from_static("0");
 /// The service.
 #[derive(Clone)]
 pub(crate) struct LogsService(pub(crate) Arc<Door>);
+
+/// What describes the service to clients, of what describes all of OpenTelemetry's.
+pub(crate) fn description() -> FileDescriptorSet {
+    let all = FileDescriptorSet::decode(opentelemetry_proto::DESCRIPTORS);
+    let mut description = all.expect("the descriptors are compiled in");
+    let parts = ["/common/", "/resource/", "/logs/"];
+    description.file.retain(|file| parts.iter().any(|part| file.name().contains(part)));
+    description
+}
 
 impl NamedService for LogsService {
     const NAME: &'static str = "opentelemetry.proto.collector.logs.v1.LogsService";
