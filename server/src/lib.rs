@@ -1,4 +1,4 @@
-//! The server: gRPC and HTTP on one port, authentication, limits, ingest, query, admin.
+//! The server: gRPC and HTTP on every port alike, authentication, limits, ingest, query, admin.
 //!
 //! Each port speaks everything: HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A
 //! request is authenticated from its headers before its body is read; the body is read under
